@@ -1,0 +1,1 @@
+"""Docker Hub pushes in, Edgegap app versions out."""

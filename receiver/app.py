@@ -1,0 +1,99 @@
+"""The application: its routes read aloud, its parts born and buried in the lifespan."""
+
+import asyncio
+import gc
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from receiver.hook_tokens import PATH
+from receiver.ledger.ledger import Ledger
+from receiver.logs import get_logger
+from receiver.service import Service, running
+from receiver.settings import Settings
+from receiver.web.api import api_routes
+from receiver.web.health import Health
+from receiver.web.hooks import Hooks
+from receiver.worker import Settled
+
+GARBAGE_THRESHOLDS = (20_000, 20, 50)  # the collector's pauses are what makes the slowest answers
+
+log = get_logger(__name__)
+
+
+def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = None) -> Starlette:
+    """Return the application over an opened ledger; it closes the ledger when it ends."""
+    hooks, health = Hooks(), Health()
+    hook = f"{PATH}{{token}}"
+    app = Starlette(
+        routes=[
+            Route(hook, hooks.take, methods=["POST"]),
+            Route(f"{hook}/", hooks.take, methods=["POST"]),
+            Route(hook, hooks.greet, methods=["GET"]),
+            Route(f"{hook}/", hooks.greet, methods=["GET"]),
+            Route("/livez", health.live, methods=["GET"]),
+            Route("/readyz", health.ready, methods=["GET"]),
+            *api_routes(),
+        ],
+        exception_handlers={HTTPException: _refusal},
+        lifespan=lambda app: _lifespan(app, settings, ledger, settled),
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(
+    app: Starlette, settings: Settings, ledger: Ledger, settled: Settled | None
+) -> AsyncIterator[None]:
+    try:
+        async with (
+            running(settings, ledger, settled=settled) as service,
+            _reloading_on_hangup(service),
+        ):
+            app.state.service = service
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GARBAGE_THRESHOLDS)
+            yield
+    finally:
+        ledger.close()
+
+
+def _reloading_on_hangup(service: Service) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def listening() -> AsyncIterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        reloads: set[asyncio.Task[bool]] = set()
+
+        def reload() -> None:
+            task = loop.create_task(service.reload(os.environ))
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+
+    return listening()
+
+
+async def _refusal(_: Request, error: Exception) -> Response:
+    """Answer what no route takes, in JSON as everything else."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = error.headers if isinstance(error, HTTPException) else None
+    words = {404: "not found", 405: "method not allowed"}
+    return JSONResponse({"error": words.get(status, "refused")}, status, headers=headers)

@@ -1,0 +1,99 @@
+"""`receiver check` and `receiver link`: the configuration alone, no network, no ledger."""
+
+import json
+import os
+
+import click
+
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, Stop, told_plainly
+from receiver.errors import ConfigError, Fault
+from receiver.hook_tokens import MAX_URL, LinkKeys
+from receiver.images import is_repository
+from receiver.rules import shadowed
+from receiver.service import NEEDED
+from receiver.settings import Settings, load_settings
+
+SHORT_KEY = 32
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def check(as_json: bool) -> None:
+    """Check the configuration: all faults at once, each with where and how to mend it.
+
+    Reads the environment and receiver.toml only: no network, no ledger. Warnings do not fail.
+    """
+    try:
+        settings = load_settings(os.environ, need=NEEDED)
+    except ConfigError as error:
+        if as_json:
+            faults = [_fault_row(fault) for fault in error.faults]
+            click.echo(json.dumps({"ok": False, "faults": faults, "warnings": []}))
+            raise SystemExit(BAD_CONFIG) from None
+        raise
+    warnings = config_warnings(settings)
+    if as_json:
+        rules = [
+            {"name": r.name, "repository": r.repository, "app": r.app, "mode": r.mode.value}
+            for r in settings.rules
+        ]
+        found = {"ok": True, "faults": [], "warnings": warnings, "rules": rules}
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for rule in settings.rules:
+        click.echo(f"rule  {rule.name}: {rule.repository} → {rule.app}/{rule.version}")
+    for warning in warnings:
+        click.echo(f"warn  {warning}")
+    click.echo("The configuration is sound.")
+
+
+@click.command()
+@click.argument("repository")
+@told_plainly
+def link(repository: str) -> None:
+    """Print the link to paste into Docker Hub, for REPOSITORY (group/project).
+
+    \b
+    On Docker Hub: the repository → Webhooks → a name → paste the link → Create.
+
+    The link is the proof that a push is the studio's own: keep it as you keep a password. To
+    revoke it, raise the repository's number under [links] in receiver.toml and reload.
+    """
+    settings = load_settings(os.environ, need=frozenset({"RECEIVER_SECRET_KEY", "public_url"}))
+    if not is_repository(repository):
+        sentence = f"{repository!r} is no Docker Hub repository: write group/project, lower case"
+        raise Stop(sentence, USAGE)
+    keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
+    url = keys.link(settings.public_url or "", repository)
+    if len(url) > MAX_URL:
+        raise Stop(
+            f"the link is {len(url)} characters long and Docker Hub takes {MAX_URL}: "
+            "shorten public_url",
+            NOT_DONE,
+        )
+    click.echo(url)
+    if not any(rule.repository == repository for rule in settings.rules):
+        click.echo(f"receiver: no rule names {repository} yet; its pushes are ignored", err=True)
+
+
+def config_warnings(settings: Settings) -> list[str]:
+    """Return what is no fault, but likely not meant."""
+    warnings = [
+        f"rule {later.name!r} names the same target as {first.name!r} for the same repository: "
+        "the first wins"
+        for first, later in shadowed(settings.rules)
+    ]
+    if settings.public_url is None:
+        warnings.append("public_url is not set: `receiver link` cannot print links")
+    elif not settings.public_url.startswith("https://"):
+        warnings.append("public_url is not https: the link, which is a secret, travels in clear")
+    if any(len(key.reveal()) < SHORT_KEY for key in settings.secret_keys):
+        warnings.append(f"a key in RECEIVER_SECRET_KEY is shorter than {SHORT_KEY} characters")
+    if any(rule.login is None for rule in settings.rules):
+        warnings.append("no Docker Hub login: Edgegap can pull public images only")
+    return warnings
+
+
+def _fault_row(fault: Fault) -> dict[str, str]:
+    return {"where": fault.where, "what": fault.what, "mend": fault.mend}

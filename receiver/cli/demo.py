@@ -1,0 +1,138 @@
+"""`receiver demo`: the newcomer's first minute, with no account and no configuration."""
+
+import json
+import shlex
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_urlsafe
+from threading import Event, Thread
+
+import click
+import httpx
+
+from receiver.app import create_app
+from receiver.cli.exits import NOT_DONE, told_plainly
+from receiver.cli.serve import Stopper, run_server
+from receiver.hook_tokens import LinkKeys
+from receiver.ledger.engines import read_database_url
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import Claimed, Settlement
+from receiver.logs import configure_logs
+from receiver.reasons import Outcome, State
+from receiver.rules import Rule
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from receiver.secret import Secret
+from receiver.settings import Settings
+
+REPOSITORY = "studio/game-server"
+APP = "my-game"
+FIRST, TAG = "1.4.1", "1.4.2"
+PATIENCE_SECONDS = 20.0
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End after the first version; exit code 0 if it came.")
+@click.option("--port", default=0, help="Listen here; any free port if not given.")
+@told_plainly
+def demo(once: bool, port: int) -> None:
+    """See it work: a receiver with a sandbox of Edgegap inside, and a real push through its door.
+
+    Needs no account, no configuration and no network; leaves nothing behind.
+    """
+    configure_logs(stream=sys.stderr, level="WARNING")
+    sandbox = EdgegapSandbox(apps=(APP,))
+    sandbox.add_version(
+        APP, FIRST, docker_image=REPOSITORY, docker_tag=FIRST, req_cpu=1024, req_memory=2048,
+        ports=[{"port": 7777, "protocol": "UDP", "to_check": True, "tls_upgrade": False,
+                "name": "gameport"}],
+    )  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory(prefix="receiver-demo-") as folder,
+        serving(sandbox.app) as url,
+    ):
+        database = f"sqlite:///{Path(folder) / 'receiver.db'}"
+        settings = Settings(
+            rules=(Rule(repository=REPOSITORY, app=APP, name=f"{REPOSITORY} → {APP}"),),
+            secret_keys=(Secret(token_urlsafe(32)),),
+            edgegap_token=Secret(sandbox.token),
+            edgegap_base_url=url,
+            database_url=read_database_url(database),
+            port=port,
+        )
+        tour = _Tour(settings, sandbox, database, once=once)
+        ledger = Ledger(settings.database_url)
+        ledger.open_to_write()
+        app = create_app(settings, ledger, settled=tour.settled)
+        run_server(app, settings, ledger, listening=tour.begin)
+    if not tour.came:
+        raise SystemExit(NOT_DONE)
+
+
+@dataclass(slots=True)
+class _Tour:
+    """Shows what happens, from beside the server, as a sender would see it."""
+
+    settings: Settings
+    sandbox: EdgegapSandbox
+    database: str
+    once: bool
+    came: bool = False
+    _first: Event | None = None
+
+    def begin(self, here: str, stop: Stopper) -> None:
+        """Start the tour once the server listens."""
+        self._first = Event()
+        Thread(target=self._show, args=(here, stop), name="tour", daemon=True).start()
+
+    def settled(self, claimed: Claimed, settlement: Settlement) -> None:
+        """Tell of each registration as it ends."""
+        became = settlement.outcome or settlement.reason
+        click.echo(f"  → {claimed.app}/{claimed.version}: {settlement.state} {became}")
+        if settlement.sentence:
+            click.echo(f"    {settlement.sentence}")
+        if settlement.state is State.DONE and settlement.outcome is Outcome.CREATED:
+            self.came = True
+        if self._first is not None:
+            self._first.set()
+
+    def _show(self, here: str, stop: Stopper) -> None:
+        keys = [key.reveal() for key in self.settings.secret_keys]
+        link = LinkKeys(keys, {}).link(here, REPOSITORY)
+        click.echo(f"The receiver runs at {here}, with a sandbox of Edgegap inside.\n")
+        click.echo(f"The link, as you would paste it into Docker Hub:\n  {link}\n")
+        click.echo(f"A push of {REPOSITORY}:{TAG} comes in …")
+        began = time.monotonic()
+        answer = httpx.post(link, json=_body(TAG), trust_env=False)
+        click.echo(f"  answered {answer.status_code} {answer.text}")
+        if self._first is not None and self._first.wait(PATIENCE_SECONDS):
+            self._show_version(time.monotonic() - began)
+        else:
+            click.echo("  no version came of it; see the log above")
+        if self.once:
+            stop()
+            return
+        body = shlex.quote(json.dumps(_body("1.5.0")))
+        click.echo(f"\nPush one yourself, from another terminal:\n  curl -d {body} \\\n    {link}")
+        click.echo("and look at what the receiver remembers:")
+        click.echo(f"  DATABASE_URL={self.database} receiver deliveries\n\nCtrl-C ends the demo.")
+
+    def _show_version(self, seconds: float) -> None:
+        version = self.sandbox.versions.get((APP, TAG))
+        if version is None:
+            return
+        names = ("docker_repository", "docker_image", "docker_tag", "req_cpu", "req_memory")
+        told = "  ".join(f"{name}={version[name]}" for name in names)
+        click.echo(f"Edgegap has {APP}/{TAG} after {seconds:.2f} s:\n  {told}")
+        click.echo(f"  (resources and ports were copied from the newest version, {FIRST})")
+
+
+def _body(tag: str) -> dict[str, object]:
+    """Return a webhook body as Docker Hub sends it, the fields that matter."""
+    return {
+        "push_data": {"tag": tag, "pusher": "studio", "pushed_at": int(time.time())},
+        "repository": {"repo_name": REPOSITORY, "namespace": "studio", "name": "game-server"},
+    }

@@ -1,0 +1,57 @@
+"""`receiver deliveries` and `receiver show`: reading the ledger, beside a running server or not."""
+
+import json
+import os
+
+import click
+
+from receiver.cli.exits import NOT_FOUND, Stop, told_plainly
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.stories import MOST_ROWS, Filter, list_deliveries, story
+from receiver.reasons import State, Verdict
+from receiver.settings import load_settings
+from receiver.telling import as_json as plain
+from receiver.telling import one_line, whole_story
+
+
+@click.command()
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, MOST_ROWS))
+@click.option("--repository", help="Only of this group/project.")
+@click.option("--tag", help="Only of this tag.")
+@click.option("--verdict", type=click.Choice([verdict.value for verdict in Verdict]))
+@click.option("--state", type=click.Choice([state.value for state in State]))
+@click.option("--before", help="Only those before this delivery id: the next page.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@told_plainly
+def deliveries(as_json: bool, **wanted: object) -> None:
+    """List deliveries, newest first, and what became of each."""
+    ledger = _opened()
+    rows = ledger.read_now(lambda tx: list_deliveries(tx, Filter(**wanted)))  # type: ignore[arg-type]  # click checked them
+    ledger.close()
+    for row in rows:
+        click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else one_line(row))
+    if not rows and not as_json:
+        click.echo("No deliveries yet. `receiver link` prints the link for Docker Hub.", err=True)
+
+
+@click.command()
+@click.argument("identity", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def show(identity: str, as_json: bool) -> None:
+    """Show the whole story of one delivery: what came, which rules, each attempt, what to do.
+
+    ID is a delivery's, or a registration's.
+    """
+    ledger = _opened()
+    row = ledger.read_now(lambda tx: story(tx, identity))
+    ledger.close()
+    if row is None:
+        raise Stop(f"there is no delivery {identity}; see `receiver deliveries`", NOT_FOUND)
+    click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else whole_story(row))
+
+
+def _opened() -> Ledger:
+    ledger = Ledger(load_settings(os.environ).database_url)
+    ledger.open_to_read()
+    return ledger

@@ -1,0 +1,99 @@
+"""`receiver push`: record a delivery by hand, through the same rules as a webhook."""
+
+import asyncio
+import json
+import os
+import time
+from typing import Any
+
+import click
+
+from receiver.cli.exits import NOT_DONE, STILL_WAITING, Stop, told_plainly
+from receiver.cli.reaching import Server, reached
+from receiver.cli.rehearsing import rehearse
+from receiver.dockerhub.push import Push
+from receiver.images import ImageReference, parse_image_reference
+from receiver.intake import COMMAND, take
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.stories import story
+from receiver.reasons import State
+from receiver.service import NEEDED, running
+from receiver.settings import Settings, load_settings
+from receiver.telling import as_json as plain
+from receiver.telling import whole_story
+
+LOOK_EVERY_SECONDS = 0.1
+Row = dict[str, Any]
+
+
+@click.command()
+@click.argument("image", metavar="REPOSITORY:TAG")
+@click.option("--wait", is_flag=True, help="Wait for what becomes of it; 0 only when all is done.")
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds that --wait waits.")
+@click.option("--dry-run", is_flag=True, help="Print the exact request instead; send no write.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -> None:
+    """Register REPOSITORY:TAG as if Docker Hub had told of it.
+
+    Goes through the same rules, ledger and worker as a webhook. Without a running server it is
+    recorded for the next `receiver serve`; with --wait it is worked here and now.
+    """
+    reference = parse_image_reference(image)
+    settings = load_settings(os.environ, need=NEEDED)
+    if dry_run:
+        rehearsed = asyncio.run(rehearse(settings, reference))
+        click.echo(json.dumps(rehearsed, ensure_ascii=False, indent=None if as_json else 2))
+        if not rehearsed["requests"]:
+            raise SystemExit(NOT_DONE)
+        return
+    row = asyncio.run(_push(settings, reference, wait_seconds=timeout if wait else 0))
+    click.echo(json.dumps(row, ensure_ascii=False) if as_json else whole_story(row))
+    if row["verdict"] != "accepted":
+        raise SystemExit(NOT_DONE)
+    if wait:
+        _judge(row)
+
+
+async def _push(settings: Settings, image: ImageReference, *, wait_seconds: float) -> Row:
+    async with reached(settings) as there:
+        if isinstance(there, Server):
+            text = f"{image.repository}:{image.tag}"
+            row = await there.ask("POST", "/api/deliveries", {"image": text})
+            until = time.monotonic() + wait_seconds
+            while not _finished(row) and time.monotonic() < until:
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
+                row = await there.ask("GET", f"/api/deliveries/{row['id']}")
+            return row
+        if not wait_seconds:
+            return await _record(there, settings, image)
+        async with running(settings, there) as service:
+            row = await _record(there, settings, image)
+            service.worker.wake()
+            until = time.monotonic() + wait_seconds
+            while not _finished(row) and time.monotonic() < until:
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
+                row = await _look(there, row["id"])
+            return row
+
+
+async def _record(ledger: Ledger, settings: Settings, image: ImageReference) -> Row:
+    push = Push(repository=image.repository, tag=image.tag)
+    recorded = await take(ledger, settings.rules, push, source=COMMAND)
+    return await _look(ledger, recorded.delivery)
+
+
+async def _look(ledger: Ledger, identity: str) -> Row:
+    row = await ledger.read(lambda tx: story(tx, identity))
+    return plain(row or {})
+
+
+def _finished(row: Row) -> bool:
+    return all(one["state"] in {State.DONE, State.PARKED} for one in row["registrations"])
+
+
+def _judge(row: Row) -> None:
+    if not _finished(row):
+        raise Stop("it still waits; see `receiver show`", STILL_WAITING)
+    if any(one["state"] == State.PARKED for one in row["registrations"]):
+        raise SystemExit(NOT_DONE)

@@ -1,0 +1,85 @@
+"""Reaching the receiver: the running server if there is one, else the ledger itself.
+
+Commands that change something ask the server that holds the ledger; only when none does, they
+take its lock and write themselves.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop
+from receiver.cli.tokens import token_for
+from receiver.errors import LedgerInUse
+from receiver.ledger.ledger import Ledger
+from receiver.settings import Settings
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where not to call
+ANSWER_SECONDS = 15.0
+NOT_FOUND_STATUS = 404
+FAULTS = 400
+SERVES_AT = "serves_at"
+A_MOMENT_SECONDS = 1.0
+
+
+class Server:
+    """The running server, asked through its API with a one-minute token."""
+
+    def __init__(self, http: httpx.AsyncClient, settings: Settings) -> None:
+        self._http = http
+        self._settings = settings
+
+    async def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Return its JSON answer; raises Stop with what it said when it refuses."""
+        headers = {"Authorization": f"Bearer {token_for(self._settings)}"}
+        try:
+            answer = await self._http.request(method, path, json=body, headers=headers)
+            told = answer.json()
+        except (httpx.HTTPError, ValueError):
+            told, answer = {}, None
+        if answer is None or not isinstance(told, dict):
+            sentence = (
+                f"what listens at {self._http.base_url} does not answer as this receiver; "
+                "set HOST and PORT as the server has them"
+            )
+            raise Stop(sentence, NOT_DONE)
+        if answer.status_code >= FAULTS:
+            code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
+            raise Stop(str(told.get("error", "the server refused")), code)
+        return told
+
+
+@asynccontextmanager
+async def reached(settings: Settings) -> AsyncIterator[Server | Ledger]:
+    """Yield the running server, or the ledger opened for writing when no server holds it."""
+    ledger = Ledger(settings.database_url)
+    try:
+        await asyncio.to_thread(ledger.open_to_write, wait_seconds=A_MOMENT_SECONDS)
+    except LedgerInUse:
+        base = serving_address(ledger) or address(settings.host, settings.port)
+        client = httpx.AsyncClient(base_url=base, timeout=ANSWER_SECONDS, trust_env=False)
+        async with client as http:
+            yield Server(http, settings)
+        return
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def address(host: str, port: int) -> str:
+    """Return the URL to call a server on this machine at."""
+    host = ANY_ADDRESS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serving_address(ledger: Ledger) -> str | None:
+    """Return where the server that holds the ledger listens, as it wrote down at its start."""
+    ledger.open_to_read()
+    found = ledger.read_now(
+        lambda tx: tx.run("SELECT value FROM meta WHERE key = :key", key=SERVES_AT).scalar()
+    )
+    return str(found) if found else None

@@ -1,0 +1,125 @@
+"""`receiver serve`: run the receiver."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+
+import click
+import uvicorn
+from starlette.applications import Starlette
+
+from receiver.app import create_app
+from receiver.cli.exits import told_plainly
+from receiver.cli.reaching import SERVES_AT, address
+from receiver.ledger.ledger import Ledger
+from receiver.logs import configure_logs, get_logger
+from receiver.service import NEEDED
+from receiver.settings import Settings, load_settings
+
+MOST_CONNECTIONS = 1000  # more are answered 503 by uvicorn: a proxy should stand in front
+KEEP_ALIVE_SECONDS = 30
+DRAIN_SECONDS = 3  # for requests under way at a SIGTERM; the worker has 5 more
+
+Stopper = Callable[[], None]
+
+log = get_logger(__name__)
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; default HOST or 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Default PORT or 8000.")
+@told_plainly
+def serve(host: str | None, port: int | None) -> None:
+    """Run the receiver: the door for Docker Hub, the worker, the API.
+
+    \b
+    SIGHUP    reads receiver.toml again, whole, or keeps the old one and says why
+    SIGTERM   stops accepting, finishes or hands back what is in hand within 10 s, exits 0
+
+    Put a proxy with TLS in front that limits header time and body size; see the README.
+    """
+    settings = load_settings(os.environ, need=NEEDED)
+    settings = replace(
+        settings,
+        host=settings.host if host is None else host,
+        port=settings.port if port is None else port,
+    )
+    configure_logs(secrets=settings.secrets())
+    ledger = Ledger(settings.database_url)
+    ledger.open_to_write()
+    run_server(create_app(settings, ledger), settings, ledger)
+
+
+def run_server(
+    app: Starlette,
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    listening: Callable[[str, Stopper], None] | None = None,
+) -> None:
+    """Serve the application until SIGTERM or SIGINT.
+
+    `listening` is called once with the server's URL and a way to stop it.
+    """
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # it would print the links
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    server = _Server(config, settings, ledger, listening)
+    # uvicorn raises the signal again when it is done; a clean stop is to exit 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server.run()
+    if not server.started:
+        raise SystemExit(1)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server; once it listens, it says where, in the log and in the ledger."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        settings: Settings,
+        ledger: Ledger,
+        listening: Callable[[str, Stopper], None] | None,
+    ) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._ledger = ledger
+        self._listening = listening
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.should_exit:
+            return
+        port = self.servers[0].sockets[0].getsockname()[1]
+        here = address(self._settings.host, port)
+        await self._ledger.write(
+            lambda tx: (
+                tx.run(
+                    "INSERT INTO meta (key, value) VALUES (:key, :value)"
+                    " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                    key=SERVES_AT,
+                    value=here,
+                ).rowcount
+            )
+        )
+        log.info("listening", at=here, rules=len(self._settings.rules), pid=os.getpid())
+        if self._listening is not None:
+            self._listening(here, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True

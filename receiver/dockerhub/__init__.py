@@ -1,0 +1,1 @@
+"""Docker Hub: its webhook, its registry, its API."""

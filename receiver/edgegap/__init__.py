@@ -1,0 +1,1 @@
+"""Edgegap's v1 API. Its field names stay in here."""

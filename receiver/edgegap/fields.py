@@ -1,0 +1,157 @@
+"""What Edgegap takes in a version: the documented writable fields and their bounds.
+
+Source: the OpenAPI document of github.com/edgegap/openapi-specification (version 2026.04.24);
+the checks it leaves out are those its own tools make before sending.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+RESOURCES = frozenset({"req_cpu", "req_memory", "req_video"})
+MEMORY_PER_CPU = 2
+MAX_PORT = 59_999
+MAX_ENV_VALUE = 4096
+PROTOCOLS = ("UDP", "TCP", "TCP/UDP", "HTTP", "HTTPS", "WS", "WSS")
+TLS_UPGRADABLE = frozenset({"WS", "HTTP"})
+READ_AS_WRITTEN = {"Websocket": "WS"}  # a GET answers Websocket where WS was sent
+
+_PORT_KEYS = {"port": int, "protocol": str, "to_check": bool, "tls_upgrade": bool, "name": str}
+_ENV_KEYS = {"key": str, "value": str, "is_hidden": bool}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field's type and bounds; `low` and `high` are inclusive, for numbers."""
+
+    kind: type
+    low: int | None = None
+    high: int | None = None
+    choices: tuple[str, ...] = ()
+
+
+# The order is the order they are sent in.
+SETTINGS: Mapping[str, Field] = {
+    "is_active": Field(bool),
+    "req_cpu": Field(int, low=100),
+    "req_memory": Field(int, low=100),
+    "req_video": Field(int, low=0),
+    "verify_image": Field(bool),
+    "force_cache": Field(bool),
+    "time_to_deploy": Field(int, low=15),
+    "max_duration": Field(int, low=-1, high=1440),
+    "restart_policy": Field(str, choices=("always", "never", "on_failure")),
+    "termination_grace_period_seconds": Field(int, low=5, high=3600),
+    "will_deploy_in_mainland_china": Field(bool),
+    "dns_config": Field(str),
+    "endpoint_storage": Field(str),
+    "ports": Field(list),
+    "envs": Field(list),
+}
+NEVER_COPIED = frozenset({"is_active", "verify_image"})
+
+
+def field_fault(name: str, value: object) -> str | None:
+    """Tell what is wrong with one setting's value; None if Edgegap takes it."""
+    field = SETTINGS[name]
+    if type(value) is not field.kind:
+        return f"{name} is not {_KINDS[field.kind]}"
+    if isinstance(value, int):
+        return _bounds_fault(name, value, field)
+    if field.kind is str:
+        if not value:
+            return f"{name} is empty"
+        if field.choices and value not in field.choices:
+            return f"{name} is none of {', '.join(field.choices)}"
+    if name == "ports" and isinstance(value, list):
+        return _ports_fault(value)
+    if name == "envs" and isinstance(value, list):
+        return _envs_fault(value)
+    return None
+
+
+def settings_faults(settings: Mapping[str, object]) -> list[str]:
+    """Return all that is wrong with a set of settings, values against each other included."""
+    faults = [
+        fault for name, value in settings.items() if (fault := field_fault(name, value)) is not None
+    ]
+    cpu, memory = settings.get("req_cpu"), settings.get("req_memory")
+    if isinstance(cpu, int) and isinstance(memory, int) and memory > MEMORY_PER_CPU * cpu:
+        faults.append(f"req_memory {memory} is over twice req_cpu {cpu}, which Edgegap refuses")
+    return faults
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    str: "text",
+    list: "a list of tables",
+}
+
+
+def _bounds_fault(name: str, value: int, field: Field) -> str | None:
+    if field.low is not None and value < field.low:
+        return f"{name} {value} is under {field.low}"
+    if field.high is not None and value > field.high:
+        return f"{name} {value} is over {field.high}"
+    return None
+
+
+def _keys_fault(name: str, item: object, keys: Mapping[str, type]) -> str | None:
+    if not isinstance(item, Mapping):
+        return f"{name} holds something that is no table"
+    for key, value in item.items():
+        if key not in keys:
+            return f"{name} has the unknown key {key!r}; there are {', '.join(keys)}"
+        if type(value) is not keys[key]:
+            return f"{key} in {name} is not {_KINDS[keys[key]]}"
+    return None
+
+
+def _ports_fault(ports: Sequence[object]) -> str | None:
+    numbers: set[object] = set()
+    names: set[object] = set()
+    for port in ports:
+        fault = _keys_fault("ports", port, _PORT_KEYS) or _port_fault(port)
+        if fault is not None:
+            return fault
+        assert isinstance(port, Mapping)  # noqa: S101 - _keys_fault said so
+        number, name = port["port"], port.get("name")
+        if number != 0 and number in numbers:
+            return f"port {number} stands twice in ports"
+        if name is not None and name in names:
+            return f"the name {name!r} stands twice in ports"
+        numbers.add(number)
+        names.add(name)
+    return None
+
+
+def _port_fault(port: object) -> str | None:
+    assert isinstance(port, Mapping)  # noqa: S101 - _keys_fault said so
+    number, protocol = port.get("port"), port.get("protocol")
+    if not isinstance(number, int) or not 0 <= number <= MAX_PORT:
+        return f"a port in ports is not between 0 and {MAX_PORT}"
+    if protocol not in PROTOCOLS:
+        return f"the protocol of port {number} is none of {', '.join(PROTOCOLS)}"
+    if port.get("name") == "" or (number == 0 and "name" not in port):
+        return f"port {number} needs a name"
+    if port.get("tls_upgrade") and protocol not in TLS_UPGRADABLE:
+        return f"tls_upgrade of port {number} goes only with WS and HTTP"
+    return None
+
+
+def _envs_fault(envs: Sequence[object]) -> str | None:
+    keys: set[object] = set()
+    for env in envs:
+        fault = _keys_fault("envs", env, _ENV_KEYS)
+        if fault is not None:
+            return fault
+        assert isinstance(env, Mapping)  # noqa: S101 - _keys_fault said so
+        key, value = env.get("key"), env.get("value")
+        if not key or not isinstance(value, str):
+            return "an entry of envs lacks its key or value"
+        if len(value.encode()) > MAX_ENV_VALUE:
+            return f"the value of {key} in envs is over {MAX_ENV_VALUE} bytes"
+        if key in keys:
+            return f"the key {key} stands twice in envs"
+        keys.add(key)
+    return None

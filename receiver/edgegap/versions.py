@@ -1,0 +1,294 @@
+"""Versions: what we want, what is there, and the request that leads from one to the other.
+
+Pure functions over Edgegap's JSON. A plan holds secrets (the registry token, env values): it is
+sent or masked, never stored.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from receiver.edgegap.answers import Body, read_time
+from receiver.edgegap.fields import (
+    NEVER_COPIED,
+    READ_AS_WRITTEN,
+    RESOURCES,
+    SETTINGS,
+    field_fault,
+    settings_faults,
+)
+from receiver.images import DOCKER_HUB, HUB_ALIASES, ImageReference
+from receiver.reasons import Reason, explain
+from receiver.secret import MASK, Secret
+
+Settings = dict[str, Any]
+IMAGE_FIELDS = ("docker_repository", "docker_image", "docker_tag")
+SECRET_FIELDS = frozenset({"private_token"})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The version a registration should lead to, before anything of Edgegap's is known."""
+
+    app: str
+    version: str
+    rule: str
+    image: ImageReference
+    copy_from: str = "newest"
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    username: str | None = None
+    token: Secret | None = None
+    api_token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The body to send, and what was left out of it and why."""
+
+    body: Settings = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """Why a registration must stop until something changes, and what that is."""
+
+    reason: Reason
+    sentence: str
+
+
+def plan_creation(wanted: Wanted, source: Body | None) -> Plan | Parking:
+    """Plan the POST of a version: the source's settings, the rule's over them, checked.
+
+    `source` is the version to copy from, None where the app has none.
+    """
+    hidden = _hidden_keys(source) - _env_keys(wanted.settings.get("envs"))
+    if hidden:
+        return _hidden_parking(wanted, hidden, str((source or {}).get("name")))
+    copied, notes = _copied(source)
+    settings = _merged(copied, wanted.settings)
+    if "req_cpu" not in settings or "req_memory" not in settings:
+        return Parking(Reason.NO_SETTINGS, explain(Reason.NO_SETTINGS, **_names(wanted)))
+    faults = settings_faults(settings)
+    if faults:
+        return _invalid(wanted, "; ".join(faults))
+    login = _login(wanted) or _copied_login(source)
+    if _is_api_token(wanted, login):
+        return Parking(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))
+    body = {"name": wanted.version, **_image(wanted.image), **login}
+    body |= {"is_active": True, "verify_image": True} | settings
+    return Plan(body=body, notes=tuple(notes))
+
+
+def plan_update(wanted: Wanted, current: Body) -> Plan | Parking:
+    """Plan the PATCH that makes a version what is wanted: only what changed, never resources.
+
+    An empty body means that nothing is to be done.
+    """
+    notes = [
+        f"{name} stays {current.get(name)}: Edgegap sets resources only when a version is made"
+        for name in sorted(RESOURCES & set(wanted.settings))
+        if wanted.settings[name] != current.get(name)
+    ]
+    settings = {name: value for name, value in wanted.settings.items() if name not in RESOURCES}
+    faults = settings_faults(settings)
+    if faults:
+        return _invalid(wanted, "; ".join(faults))
+    login = _login(wanted)
+    if _is_api_token(wanted, login):
+        return Parking(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))
+    if "envs" in settings:
+        settings["envs"] = _merged_envs(_as_written("envs", current.get("envs")), settings["envs"])
+    target = {**({} if same_image(current, wanted.image) else _image(wanted.image)), **login}
+    patch = {
+        name: value
+        for name, value in {**target, **settings}.items()
+        if not _same(name, current.get(name), value)
+    }
+    hidden = _hidden_keys(current) - _env_keys(wanted.settings.get("envs"))
+    if "envs" in patch and hidden:
+        return _hidden_parking(wanted, hidden, wanted.version)
+    if patch and "verify_image" not in settings and current.get("verify_image") is not True:
+        patch["verify_image"] = True
+    return Plan(body=patch, notes=tuple(notes))
+
+
+def same_image(version: Body, image: ImageReference) -> bool:
+    """Tell whether a version of Edgegap's holds this registry, repository and tag."""
+    registry = version.get("docker_repository")
+    return (
+        registry in HUB_ALIASES
+        and version.get("docker_image") == image.repository
+        and version.get("docker_tag") == image.tag
+    )
+
+
+def image_of(version: Body) -> str:
+    """Return the image that a version of Edgegap's holds, as people write it."""
+    registry, repository, tag = (version.get(name) for name in IMAGE_FIELDS)
+    return f"{registry}/{repository}:{tag}"
+
+
+def differences(asked: Mapping[str, Any], got: Body) -> list[str]:
+    """Return what Edgegap holds otherwise than was asked, as sentences without secrets."""
+    return [
+        f"asked for {name} {asked[name]!r}, Edgegap holds {got.get(name)!r}"
+        if name not in {"envs", "ports"}
+        else f"Edgegap holds other {name} than asked"
+        for name in asked
+        if name in SETTINGS and not _same(name, got.get(name), asked[name])
+    ]
+
+
+def newest(versions: Iterable[Body]) -> Body | None:
+    """Return the version made last, None where there is none."""
+    return max(versions, key=lambda version: read_time(version.get("create_time")), default=None)
+
+
+def masked(body: Mapping[str, Any]) -> Settings:
+    """Return the body with its registry token and env values replaced by stars, for showing."""
+    shown = {name: MASK if name in SECRET_FIELDS else value for name, value in body.items()}
+    if isinstance(body.get("envs"), list):
+        shown["envs"] = [{**env, "value": MASK} for env in body["envs"] if isinstance(env, dict)]
+    return shown
+
+
+def _names(wanted: Wanted) -> dict[str, str]:
+    return {"app": wanted.app, "version": wanted.version, "rule": wanted.rule}
+
+
+def _invalid(wanted: Wanted, detail: str) -> Parking:
+    sentence = explain(Reason.SETTINGS_INVALID, detail=detail, **_names(wanted))
+    return Parking(Reason.SETTINGS_INVALID, sentence)
+
+
+def _hidden_parking(wanted: Wanted, hidden: Iterable[str], source: str) -> Parking:
+    keys = sorted(hidden)
+    lines = "\n".join(
+        f'  {{ key = "{key}", value_from = "{key}", is_hidden = true }},' for key in keys
+    )
+    facts = {"keys": ", ".join(keys), "lines": lines, "source": source, **_names(wanted)}
+    return Parking(Reason.HIDDEN_ENV, explain(Reason.HIDDEN_ENV, **facts))
+
+
+def _image(image: ImageReference) -> Settings:
+    return {
+        "docker_repository": image.registry,
+        "docker_image": image.repository,
+        "docker_tag": image.tag,
+    }
+
+
+def _login(wanted: Wanted) -> Settings:
+    if not wanted.username or wanted.token is None:
+        return {}
+    return {"private_username": wanted.username, "private_token": wanted.token.reveal()}
+
+
+def _copied_login(source: Body | None) -> Settings:
+    """Return the source's own registry login, only where it is one for Docker Hub."""
+    if source is None or source.get("docker_repository") not in HUB_ALIASES | {DOCKER_HUB}:
+        return {}
+    login = {name: source.get(name) for name in ("private_username", "private_token")}
+    whole = all(isinstance(value, str) and value for value in login.values())
+    return login if whole else {}
+
+
+def _is_api_token(wanted: Wanted, login: Settings) -> bool:
+    token = login.get("private_token")
+    return token is not None and wanted.api_token == Secret(token)
+
+
+def _copied(source: Body | None) -> tuple[Settings, list[str]]:
+    settings: Settings = {}
+    notes: list[str] = []
+    for name in SETTINGS:
+        value = _as_written(name, (source or {}).get(name))
+        if name in NEVER_COPIED or value in (None, "", []):
+            continue
+        fault = field_fault(name, value)
+        if fault is None:
+            settings[name] = value
+        else:
+            notes.append(f"not copied from {(source or {}).get('name')}: {fault}")
+    return settings, notes
+
+
+def _as_written(name: str, value: Any) -> Any:
+    """Return a value as it must be sent, from the way Edgegap shows it."""
+    if name == "ports" and isinstance(value, list):
+        return [_without_empty(_port(port)) for port in value if isinstance(port, dict)]
+    if name == "envs" and isinstance(value, list):
+        kept = ("key", "value", "is_hidden")
+        entries = [env for env in value if isinstance(env, dict) and not _is_hidden(env)]
+        return [
+            _without_empty({key: env.get(key) for key in kept}) | _value(env) for env in entries
+        ]
+    return value
+
+
+def _port(port: Settings) -> Settings:
+    known = ("port", "protocol", "to_check", "tls_upgrade", "name")
+    protocol = port.get("protocol")
+    return {key: port.get(key) for key in known} | {
+        "protocol": READ_AS_WRITTEN.get(str(protocol), protocol)
+    }
+
+
+def _value(env: Settings) -> Settings:
+    return {"value": env["value"]} if isinstance(env.get("value"), str) else {}
+
+
+def _without_empty(item: Settings) -> Settings:
+    return {key: value for key, value in item.items() if value is not None and value != ""}
+
+
+def _is_hidden(env: Mapping[str, Any]) -> bool:
+    return env.get("is_hidden") is True or env.get("is_secret") is True
+
+
+def _hidden_keys(version: Body | None) -> set[str]:
+    envs = (version or {}).get("envs")
+    if not isinstance(envs, list):
+        return set()
+    return {str(env.get("key")) for env in envs if isinstance(env, dict) and _is_hidden(env)}
+
+
+def _env_keys(envs: Any) -> set[str]:
+    return {str(env["key"]) for env in envs} if isinstance(envs, list) else set()
+
+
+def _merged(copied: Settings, own: Mapping[str, Any]) -> Settings:
+    """Lay the rule's settings over the copied ones; envs by key, so that none is lost by adding."""
+    merged = {**copied, **own}
+    if "envs" in own:
+        merged["envs"] = _merged_envs(copied.get("envs"), own["envs"])
+    return {name: merged[name] for name in SETTINGS if merged.get(name) not in (None, "", [])}
+
+
+def _merged_envs(copied: Any, own: list[Settings]) -> list[Settings]:
+    keys = _env_keys(own)
+    kept = [env for env in copied or [] if env.get("key") not in keys]
+    return kept + [dict(env) for env in own]
+
+
+def _same(name: str, here: Any, wanted: Any) -> bool:
+    if name == "ports":
+        return _ports_by_number(_as_written(name, here)) == _ports_by_number(wanted)
+    if name == "envs":
+        return _values_by_key(here) == _values_by_key(wanted)
+    return bool(here == wanted)
+
+
+def _ports_by_number(ports: Any) -> list[Settings]:
+    defaults = {"to_check": True, "tls_upgrade": False}
+    filled = [{**defaults, **_without_empty(port)} for port in ports or []]
+    for port in filled:
+        port.setdefault("name", str(port.get("port")))
+    return sorted(filled, key=lambda port: (str(port.get("port")), str(port.get("name"))))
+
+
+def _values_by_key(envs: Any) -> dict[str, Any]:
+    """Return values by key; a hidden one cannot be read, so its being there is all there is."""
+    entries = [env for env in envs or [] if isinstance(env, dict)]
+    return {str(env.get("key")): MASK if _is_hidden(env) else env.get("value") for env in entries}

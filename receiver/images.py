@@ -1,0 +1,84 @@
+"""Names of images: repository, tag, image reference.
+
+The grammar is that of the distribution project (github.com/distribution/reference, regexp.go),
+narrowed to what Docker Hub has: exactly `group/project`. ASCII only, whole strings only.
+"""
+
+import re
+from dataclasses import dataclass
+
+from receiver.errors import BadImageReference
+
+DOCKER_HUB = "docker.io"
+HUB_ALIASES = frozenset(
+    {DOCKER_HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
+)
+OFFICIAL = "library"
+MAX_REPOSITORY = 255
+
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(f"{_COMPONENT}/{_COMPONENT}", re.ASCII)
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """One image: the registry's host, `group/project`, the tag, and its digest where known."""
+
+    repository: str
+    tag: str
+    registry: str = DOCKER_HUB
+    digest: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.repository}:{self.tag}"
+
+
+def is_repository(text: str) -> bool:
+    """Tell whether the text is a well-formed `group/project`."""
+    return len(text) <= MAX_REPOSITORY and _REPOSITORY.fullmatch(text) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Tell whether the text is a well-formed tag (at most 128 characters)."""
+    return _TAG.fullmatch(text) is not None
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether the text is a well-formed sha256 digest."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def parse_image_reference(text: str) -> ImageReference:
+    """Read `[docker.io/]group/project:tag` as a person types it.
+
+    Raises BadImageReference, saying which part is wrong: another registry, no tag, a digest,
+    more or fewer than two path parts, or letters the registry does not allow.
+    """
+    name, at, _ = text.partition("@")
+    if at:
+        raise BadImageReference(
+            f"{text!r} names a digest: Edgegap takes a tag only, as group/project:tag"
+        )
+    head, slash, rest = name.partition("/")
+    if slash and (head == "localhost" or any(c in head for c in ".:") or head != head.lower()):
+        if head not in HUB_ALIASES:
+            raise BadImageReference(
+                f"{text!r} is on the registry {head!r}: only Docker Hub is served"
+            )
+        name = rest
+    path, colon, tag = name.partition(":")
+    if not colon:
+        raise BadImageReference(f"{text!r} has no tag: write it as group/project:tag")
+    if "/" not in path:
+        path = f"{OFFICIAL}/{path}"
+    if not is_repository(path):
+        raise BadImageReference(
+            f"{path!r} is no Docker Hub repository: two parts, lower-case letters, digits and . _ -"
+        )
+    if not is_tag(tag):
+        raise BadImageReference(
+            f"{tag!r} is no tag: at most 128 letters, digits and _ . -, not . or - first"
+        )
+    return ImageReference(repository=path, tag=tag)

@@ -1,0 +1,171 @@
+"""The first half of the story: a delivery is ruled on and recorded; then it is safe to answer.
+
+Deliveries come from a webhook, a command, or a catch-up; all go this one way.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from receiver.dockerhub.push import Push
+from receiver.errors import BadBody
+from receiver.ledger import stories
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.recording import (
+    REQUEUE,
+    NewDelivery,
+    Recorded,
+    open_registrations,
+    record,
+    rule_again,
+)
+from receiver.ledger.transactions import Tx
+from receiver.logs import get_logger
+from receiver.reasons import REASONS, Outcome, Reason, State, Verdict
+from receiver.rules import Rule, Ruling, match_of, rule_on
+
+WEBHOOK = "webhook"
+COMMAND = "command"
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay made of one delivery."""
+
+    delivery: str
+    verdict: str
+    reason: str | None
+    sentence: str
+    registrations: tuple[str, ...]
+
+
+async def take(
+    ledger: Ledger,
+    rules: Sequence[Rule],
+    push: Push,
+    *,
+    source: str,
+    body_hash: str | None = None,
+    body_bytes: int | None = None,
+) -> Recorded:
+    """Rule on a push and record it; when this returns, it is on disk. Raises LedgerError."""
+    ruling = rule_on(push, rules)
+    delivery = NewDelivery(
+        source=source,
+        repository=push.repository,
+        tag=push.tag,
+        media_type=push.media_type,
+        pusher=push.pusher,
+        pushed_at=push.pushed_at,
+        body_hash=body_hash,
+        body_bytes=body_bytes,
+    )
+    recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
+    log.info(
+        "delivery_accepted" if ruling.matches else "delivery_ignored",
+        delivery=recorded.delivery,
+        source=source,
+        repository=push.repository,
+        tag=push.tag,
+        reason=ruling.reason,
+        registrations=list(recorded.registrations),
+    )
+    return recorded
+
+
+async def refuse(
+    ledger: Ledger, repository: str, error: BadBody, body_bytes: int | None
+) -> Recorded:
+    """Record that a good link got a body that is no push."""
+    delivery = NewDelivery(source=WEBHOOK, repository=repository, body_bytes=body_bytes)
+    ruling = Ruling(Verdict.REFUSED, Reason(error.reason), str(error))
+    recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
+    log.warning(
+        "delivery_refused",
+        delivery=recorded.delivery,
+        repository=repository,
+        reason=error.reason,
+        sentence=str(error),
+    )
+    return recorded
+
+
+def replay(tx: Tx, rules: Sequence[Rule], delivery: str) -> Replayed | None:
+    """Read the rules again for a delivery and set its registrations going from now.
+
+    None when there is no such delivery; a refused one holds no push and stays refused.
+    """
+    row = stories.delivery_row(tx, delivery)
+    if row is None:
+        return None
+    delivery = str(row["id"])
+    if row["verdict"] == Verdict.REFUSED:
+        return Replayed(delivery, row["verdict"], row["reason"], row["sentence"], ())
+    ruling = rule_on(_push(row), rules)
+    rule_again(tx, delivery, ruling)
+    opened = open_registrations(
+        tx,
+        delivery,
+        ruling.matches,
+        repository=row["repository"],
+        tag=row["tag"] or "",
+        push_time=row["pushed_at"] or row["received_at"],
+    )
+    for match, identity in zip(ruling.matches, opened, strict=True):
+        if match.invalid is None:
+            tx.run(REQUEUE, id=identity, now=tx.now)
+    if opened:
+        _supersede_others(tx, delivery, opened)
+    reason = ruling.reason and ruling.reason.value
+    return Replayed(delivery, ruling.verdict.value, reason, ruling.sentence, opened)
+
+
+def replay_many(tx: Tx, rules: Sequence[Rule], deliveries: Iterable[str]) -> list[Replayed]:
+    """Replay each of these deliveries; those that do not exist are left out."""
+    replayed = (replay(tx, rules, delivery) for delivery in deliveries)
+    return [one for one in replayed if one is not None]
+
+
+def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
+    """At start and after a reload: queue once more what a change of the config may have mended.
+
+    Replayed are the parked whose reason the config can mend, and the waiting whose rule now says
+    otherwise.
+    """
+    named = {rule.name: rule for rule in rules}
+    mendable = {reason.value for reason, explained in REASONS.items() if explained.by_config}
+    chosen: dict[str, None] = {}
+    for row in stories.open_registration_rows(tx):
+        parked = row["state"] == State.PARKED
+        if row["reason"] in mendable if parked else _says_otherwise(row, named):
+            chosen[row["delivery_id"]] = None
+    return replay_many(tx, rules, chosen)
+
+
+def _says_otherwise(row: Mapping[str, Any], named: Mapping[str, Rule]) -> bool:
+    rule = named.get(row["rule"])
+    if rule is None or rule.repository != row["repository"]:
+        return True
+    match = match_of(rule, row["tag"])
+    return (match.app, match.version) != (row["app"], row["version"])
+
+
+def _supersede_others(tx: Tx, delivery: str, kept: Sequence[str]) -> None:
+    """End the delivery's open registrations that the rules no longer lead to."""
+    for registration in stories.registrations_of(tx, [delivery]):
+        if registration["id"] in kept or registration["state"] in {State.DONE, State.WORKING}:
+            continue
+        tx.run(
+            "UPDATE registrations SET state = 'done', outcome = :outcome, reason = NULL,"
+            " sentence = :sentence, finished_at = :now, updated_at = :now WHERE id = :id",
+            id=registration["id"],
+            outcome=Outcome.SUPERSEDED.value,
+            sentence=f"The rules now lead this push elsewhere: see {', '.join(kept)}.",
+            now=tx.now,
+        )
+
+
+def _push(row: Mapping[str, Any]) -> Push:
+    return Push(row["repository"], row["tag"], row["media_type"], row["pusher"], row["pushed_at"])

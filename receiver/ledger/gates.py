@@ -1,0 +1,84 @@
+"""Gates hold all work back: `busy` until a time, `token` until a probe finds it accepted."""
+
+from dataclasses import dataclass
+
+from receiver.ledger.transactions import Tx
+from receiver.retry import probe_delay
+
+BUSY = "busy"
+TOKEN = "token"  # noqa: S105 - a gate's name
+REMEMBERED_MS = 10 * 60 * 1000  # a token refused again this soon goes on with the slow probes
+
+_BUSY = """INSERT INTO gates (name, closed, until, since, sentence)
+ VALUES ('busy', true, :until, :now, :sentence)
+ ON CONFLICT (name) DO UPDATE SET closed = true, sentence = excluded.sentence,
+  until = CASE WHEN gates.until > excluded.until THEN gates.until ELSE excluded.until END"""
+_CLOSE = """INSERT INTO gates (name, closed, until, probes, since, sentence)
+ VALUES ('token', true, :until, 0, :now, :sentence)
+ ON CONFLICT (name) DO UPDATE SET closed = true, since = excluded.since,
+  sentence = excluded.sentence,
+  probes = CASE WHEN gates.until > :now - :remembered THEN gates.probes ELSE 0 END,
+  until = :until
+ WHERE NOT gates.closed"""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One closed gate: until when (epoch ms; for the token: when to probe), why."""
+
+    name: str
+    until: int
+    probes: int
+    since: int
+    sentence: str
+
+
+def closed_gates(tx: Tx) -> list[Gate]:
+    """Return the gates that hold work back now."""
+    rows = tx.run(
+        "SELECT name, until, probes, since, sentence FROM gates"
+        " WHERE closed AND (name = 'token' OR until > :now)",
+        now=tx.now,
+    )
+    return [Gate(row.name, row.until, row.probes, row.since, row.sentence) for row in rows]
+
+
+def slow_down(tx: Tx, until: int, sentence: str) -> None:
+    """Hold all work back until then (epoch ms); never shortens a longer hold."""
+    tx.run(_BUSY, until=until, now=tx.now, sentence=sentence)
+
+
+def close_token_gate(tx: Tx, sentence: str) -> bool:
+    """Hold all work back until the token is good; True when it was open till now."""
+    closed = tx.run(
+        _CLOSE,
+        until=tx.now + probe_delay(0),
+        now=tx.now,
+        sentence=sentence,
+        remembered=REMEMBERED_MS,
+    )
+    return bool(closed.rowcount)
+
+
+def take_probe(tx: Tx) -> bool:
+    """Take the right to probe the token if it is time; sets when the next probe may be."""
+    gate = next((gate for gate in closed_gates(tx) if gate.name == TOKEN), None)
+    if gate is None or gate.until > tx.now:
+        return False
+    taken = tx.run(
+        "UPDATE gates SET probes = probes + 1, until = :until"
+        " WHERE name = 'token' AND closed AND until = :seen",
+        until=tx.now + probe_delay(gate.probes + 1),
+        seen=gate.until,
+    )
+    return bool(taken.rowcount)
+
+
+def open_token_gate(tx: Tx) -> None:
+    """Let work go on: the token is accepted."""
+    tx.run("UPDATE gates SET closed = false, until = :now WHERE name = 'token'", now=tx.now)
+
+
+def probe_now(tx: Tx) -> None:
+    """Try a refused token at once: a restart may have brought a new one."""
+    tx.run("UPDATE gates SET until = :now WHERE name = 'token' AND closed", now=tx.now)

@@ -1,0 +1,137 @@
+"""The ledger as one object: opened, written in groups, read beside, closed."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.errors import LedgerError
+from receiver.ledger.engines import check_durability, open_engine, sqlite_path
+from receiver.ledger.locks import ROLLING_RESTART_SECONDS, FileLock
+from receiver.ledger.migrate import check_schema, migrate
+from receiver.ledger.transactions import Tx
+from receiver.ledger.writer import Writer
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """Write with `write`, look with `read`; both take a function over a transaction."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self.path = sqlite_path(url)
+        self._lock = FileLock(self.path) if self.path is not None else None
+        self._inode: tuple[int, int] | None = None
+        self._write_engine = open_engine(url)
+        self._read_engine = open_engine(url, read_only=True)
+        self._reading: Connection | None = None
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
+        self._writer: Writer | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether other replicas work on the same ledger (PostgreSQL)."""
+        return self.path is None
+
+    def open_to_write(self, *, wait_seconds: float = ROLLING_RESTART_SECONDS) -> None:
+        """Take the lock, bring the schema up to date, check durability, start the writer.
+
+        Raises LedgerInUse when another process holds the file, LedgerError when it cannot be used.
+        """
+        if self._lock is not None:
+            self._lock.acquire(wait_seconds)
+        try:
+            with self._write_engine.connect() as connection:
+                check_durability(connection)
+            migrate(self._write_engine)
+        except SQLAlchemyError as error:
+            self._release()
+            raise LedgerError(f"the ledger cannot be opened: {_cause(error)}") from None
+        except LedgerError:
+            self._release()
+            raise
+        self._inode = self._identity()
+        self._writer = Writer(self._write_engine, self._usable)
+
+    def open_to_read(self) -> None:
+        """Check that there is a ledger of this program's schema; raises LedgerError."""
+        if self.path is not None and not self.path.exists():
+            raise LedgerError(f"there is no ledger at {self.path} yet; `receiver serve` makes it")
+        try:
+            check_schema(self._read_engine)
+        except SQLAlchemyError as error:
+            raise LedgerError(f"the ledger cannot be read: {_cause(error)}") from None
+
+    async def write(self, write: Callable[[Tx], T]) -> T:
+        """Run the function in a transaction; its result means that it is on disk."""
+        if self._writer is None:
+            raise LedgerError("the ledger is not open for writing")
+        return await self._writer.write(write)
+
+    async def read(self, read: Callable[[Tx], T]) -> T:
+        """Run the function over what is committed, beside the writer; raises LedgerError."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self.read_now, read)
+
+    def read_now(self, read: Callable[[Tx], T]) -> T:
+        """Do as `read`, in this thread: for commands, which use no loop."""
+        try:
+            if self._reading is None:
+                self._reading = self._read_engine.connect()
+            with self._reading.begin():
+                return read(Tx(self._reading))
+        except SQLAlchemyError as error:
+            self._forget_reader()
+            raise LedgerError(f"the ledger cannot be read: {_cause(error)}") from None
+
+    def close(self) -> None:
+        """Finish what is being written, and let go of everything."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self._reader.submit(self._forget_reader).result()
+        self._reader.shutdown()
+        self._write_engine.dispose()
+        self._read_engine.dispose()
+        self._release()
+
+    def _usable(self) -> None:
+        """Refuse to write into a file that has been moved or deleted under us."""
+        if self.path is None:
+            return
+        identity = self._identity()
+        if identity is None:
+            raise LedgerError(f"{self.path} is gone; put it back, or restart to begin a new ledger")
+        if identity != self._inode:
+            check_schema(self._write_engine)  # another file was put in its place: is it a ledger?
+            self._inode = identity
+            self._reader.submit(self._forget_reader)
+            raise LedgerError(f"{self.path} was replaced; reading it anew")
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self.path is None:
+            return None
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _forget_reader(self) -> None:
+        if self._reading is not None:
+            self._reading.invalidate()
+            self._reading.close()
+            self._reading = None
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    cause = getattr(error, "orig", None) or error
+    return " ".join(str(cause).split())[:200]

@@ -1,0 +1,303 @@
+"""Registrations at work: claimed with a lease, renewed, settled with a fence.
+
+Who lost the lease writes nothing: each of these statements names the owner and the fence.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+
+from receiver.edgegap.answers import Answer
+from receiver.images import ImageReference
+from receiver.ledger.transactions import Tx
+from receiver.reasons import Outcome, Reason, State, explain
+from receiver.retry import Waited
+from receiver.rules import Mode
+
+LEASE_MS = 30_000
+MOST_CRASHES = 5
+
+_CLAIM = """UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
+  attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
+ WHERE state IN ('queued', 'waiting') AND id IN (
+  SELECT r.id FROM registrations r
+   WHERE r.state IN ('queued', 'waiting') AND r.due_at <= :now
+    AND NOT EXISTS (SELECT 1 FROM registrations w
+      WHERE w.app = r.app AND w.version = r.version AND w.state = 'working')
+    AND NOT EXISTS (SELECT 1 FROM registrations o
+      WHERE o.app = r.app AND o.version = r.version AND o.state IN ('queued', 'waiting')
+       AND o.due_at <= :now AND (o.due_at, o.id) < (r.due_at, r.id))
+   ORDER BY r.due_at, r.id LIMIT :most {lock})
+ RETURNING id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
+  waiting_reason, waiting_since, waits, created_at"""
+_WRITES = """SELECT method, status FROM attempts
+ WHERE registration_id = :id AND method IN ('POST', 'PATCH')"""
+_LATER = """SELECT 1 FROM registrations WHERE app = :app AND version = :version AND id <> :id
+  AND state IN ('queued', 'waiting', 'working')
+  AND (push_time > :push_time OR (push_time = :push_time AND id > :id))"""
+_NEXT_DUE = "SELECT min(due_at) FROM registrations WHERE state IN ('queued', 'waiting')"
+_SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
+  sentence = :sentence, notes = :notes, overwritten = :overwritten,
+  digest = CASE WHEN :digest IS NULL THEN digest ELSE :digest END,
+  due_at = :due_at, waiting_reason = :waiting_reason, waiting_since = :waiting_since,
+  waits = :waits, crashes = 0, lease_owner = NULL, lease_until = NULL, updated_at = :now,
+  finished_at = :finished_at
+ WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence
+ RETURNING look_again"""
+_LOOK_AGAIN = """UPDATE registrations SET state = 'queued', outcome = NULL, reason = NULL,
+  sentence = '', due_at = :now, finished_at = NULL, look_again = false WHERE id = :id"""
+_HOLDS = """INSERT INTO targets (app, version, repository, tag, digest, push_time, created_here,
+  registration_id, updated_at)
+ VALUES (:app, :version, :repository, :tag, :digest, :push_time, :created, :id, :now)
+ ON CONFLICT (app, version) DO UPDATE SET repository = excluded.repository, tag = excluded.tag,
+  digest = excluded.digest, push_time = excluded.push_time, updated_at = excluded.updated_at,
+  registration_id = excluded.registration_id,
+  created_here = CASE WHEN excluded.created_here THEN true ELSE targets.created_here END,
+  held_before = :held_before"""
+_HELD = """SELECT repository, tag, digest, push_time, held_before FROM targets
+ WHERE app = :app AND version = :version"""
+_CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, path, status,
+  milliseconds, message)
+ VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message)
+ ON CONFLICT (registration_id, attempt, step) DO UPDATE SET status = excluded.status,
+  milliseconds = excluded.milliseconds, message = excluded.message"""
+_RENEW = """UPDATE registrations SET lease_until = :until
+ WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
+_HAND_BACK = """UPDATE registrations SET state = 'queued', due_at = :now, lease_owner = NULL,
+  lease_until = NULL, updated_at = :now
+ WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
+_VOID = """UPDATE registrations SET crashes = crashes + 1, lease_owner = NULL, lease_until = NULL,
+  due_at = :now, updated_at = :now,
+  state = CASE WHEN crashes + 1 >= :most THEN 'parked' ELSE 'queued' END,
+  reason = CASE WHEN crashes + 1 >= :most THEN :reason END,
+  sentence = CASE WHEN crashes + 1 >= :most THEN :sentence ELSE '' END
+ WHERE state = 'working' AND lease_until < :before RETURNING id, state"""
+_KEPT = ("repository", "tag", "digest", "push_time")
+FOREVER = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A registration in our hands, until the lease runs out or it is settled.
+
+    `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
+    `taken`: how often Edgegap answered 409.
+    """
+
+    id: str
+    rule: str
+    app: str
+    version: str
+    mode: Mode
+    image: ImageReference
+    push_time: int
+    attempt: int
+    fence: int
+    waited: Waited
+    created_at: int
+    ours: bool = False
+    moved: bool = False
+    taken: int = 0
+    superseded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What came of an attempt. `due_at` and `waited` matter only when it waits."""
+
+    state: State
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    sentence: str = ""
+    notes: tuple[str, ...] = ()
+    due_at: int | None = None
+    waited: Waited = field(default_factory=Waited)
+    digest: str | None = None
+    overwritten: bool = False
+    calls: tuple[Answer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a target holds."""
+
+    repository: str
+    tag: str
+    digest: str | None
+    push_time: int
+
+
+def claim(tx: Tx, *, owner: str, most: int) -> list[Claimed]:
+    """Take up to `most` registrations that are due, one for each target."""
+    lock = "FOR UPDATE OF r SKIP LOCKED" if tx.postgresql else ""
+    rows = tx.run(
+        _CLAIM.format(lock=lock), owner=owner, now=tx.now, until=tx.now + LEASE_MS, most=most
+    )
+    return [_claimed(tx, row) for row in rows.mappings().all()]
+
+
+def next_due(tx: Tx) -> int | None:
+    """Return when the next registration is due (epoch ms), None when none is queued."""
+    due: int | None = tx.run(_NEXT_DUE).scalar()
+    return due
+
+
+def sent(tx: Tx, claimed: Claimed, step: int, method: str, path: str) -> None:
+    """Record that a call is about to be sent, so that what it makes is known as ours."""
+    call = Answer(method=method, path=path, status=None, message="sent")
+    _record_call(tx, claimed, step, call)
+
+
+def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool:
+    """Write what came of an attempt; False when the lease was lost and nothing was written."""
+    finished = settlement.state in {State.DONE, State.PARKED}
+    row = tx.run(
+        _SETTLE,
+        id=claimed.id,
+        owner=owner,
+        fence=claimed.fence,
+        now=tx.now,
+        state=settlement.state.value,
+        outcome=settlement.outcome and settlement.outcome.value,
+        reason=settlement.reason and settlement.reason.value,
+        sentence=settlement.sentence,
+        notes=json.dumps(settlement.notes, ensure_ascii=False),
+        digest=settlement.digest,
+        overwritten=settlement.overwritten,
+        due_at=tx.now if settlement.due_at is None else settlement.due_at,
+        waiting_reason=settlement.waited.reason and settlement.waited.reason.value,
+        waiting_since=settlement.waited.since,
+        waits=settlement.waited.times,
+        finished_at=tx.now if finished else None,
+    ).first()
+    if row is None:
+        return False
+    for step, call in enumerate(settlement.calls):
+        _record_call(tx, claimed, step, call)
+    if settlement.state is State.DONE and settlement.outcome is not Outcome.SUPERSEDED:
+        _hold(tx, claimed, settlement)
+    if finished and row.look_again:
+        tx.run(_LOOK_AGAIN, id=claimed.id, now=tx.now)
+    return True
+
+
+def held(tx: Tx, app: str, version: str) -> Held | None:
+    """Return what the target holds by our own doing, None where nothing."""
+    row = tx.run(_HELD, app=app, version=version).first()
+    return None if row is None else Held(row.repository, row.tag, row.digest, row.push_time)
+
+
+def renew(tx: Tx, claims: Iterable[Claimed], owner: str) -> list[str]:
+    """Renew the leases; return the ids of those that are lost."""
+    lost = []
+    for claimed in claims:
+        renewed = tx.run(
+            _RENEW, id=claimed.id, owner=owner, fence=claimed.fence, until=tx.now + LEASE_MS
+        )
+        if not renewed.rowcount:
+            lost.append(claimed.id)
+    return lost
+
+
+def hand_back(tx: Tx, claims: Sequence[Claimed], owner: str) -> None:
+    """Put claimed registrations back as they were: due now, and no crash counted."""
+    for claimed in claims:
+        tx.run(_HAND_BACK, id=claimed.id, owner=owner, fence=claimed.fence, now=tx.now)
+
+
+def void_leases(tx: Tx, *, all_of_them: bool) -> list[tuple[str, str]]:
+    """Free what a dead worker held; the fifth crash in a row parks it. Returns (id, state).
+
+    `all_of_them`: at the start on SQLite, where the lock proves the former owner dead.
+    """
+    reason = Reason.CRASHES_THE_WORKER
+    rows = tx.run(
+        _VOID,
+        now=tx.now,
+        before=FOREVER if all_of_them else tx.now,
+        most=MOST_CRASHES,
+        reason=reason.value,
+        sentence=explain(reason),
+    )
+    return [(str(row.id), str(row.state)) for row in rows]
+
+
+def _claimed(tx: Tx, row: object) -> Claimed:
+    values = dict(row)  # type: ignore[call-overload]  # a RowMapping
+    reason = values["waiting_reason"]
+    claimed = Claimed(
+        id=values["id"],
+        rule=values["rule"],
+        app=values["app"],
+        version=values["version"],
+        mode=Mode(values["mode"]),
+        image=ImageReference(repository=values["repository"], tag=values["tag"]),
+        push_time=values["push_time"],
+        attempt=values["attempts"],
+        fence=values["fence"],
+        waited=Waited(reason and Reason(reason), values["waiting_since"], values["waits"]),
+        created_at=values["created_at"],
+    )
+    if claimed.attempt > 1:
+        writes = [(row.method, row.status) for row in tx.run(_WRITES, id=claimed.id)]
+        made = {method for method, status in writes if may_have_made(status)}
+        claimed = replace(
+            claimed,
+            ours="POST" in made,
+            moved="PATCH" in made,
+            taken=writes.count(("POST", HTTPStatus.CONFLICT)),
+        )
+    if claimed.mode is Mode.UPDATE:
+        claimed = replace(claimed, superseded=_is_superseded(tx, claimed))
+    return claimed
+
+
+def may_have_made(status: int | None) -> bool:
+    """Tell whether a POST that met this status (None: no answer) may have made a version."""
+    definite = range(HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return status is None or status not in definite or status == HTTPStatus.REQUEST_TIMEOUT
+
+
+def _is_superseded(tx: Tx, claimed: Claimed) -> bool:
+    target = {"app": claimed.app, "version": claimed.version}
+    later = tx.run(_LATER, **target, id=claimed.id, push_time=claimed.push_time).first()
+    holding = held(tx, claimed.app, claimed.version)
+    return later is not None or (holding is not None and holding.push_time > claimed.push_time)
+
+
+def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer) -> None:
+    tx.run(
+        _CALL,
+        id=claimed.id,
+        attempt=claimed.attempt,
+        step=step,
+        at=tx.now,
+        method=call.method,
+        path=call.path,
+        status=call.status,
+        milliseconds=call.milliseconds,
+        message=call.message,
+    )
+
+
+def _hold(tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
+    before = tx.run(_HELD, app=claimed.app, version=claimed.version).mappings().first()
+    kept = before["held_before"] if before is not None else None
+    if before is not None and before["tag"] != claimed.image.tag:
+        kept = json.dumps(
+            {name: before[name] for name in ("repository", "tag", "digest", "push_time")}
+        )
+    tx.run(
+        _HOLDS,
+        id=claimed.id,
+        app=claimed.app,
+        version=claimed.version,
+        repository=claimed.image.repository,
+        tag=claimed.image.tag,
+        digest=settlement.digest,
+        push_time=claimed.push_time,
+        created=settlement.outcome is Outcome.CREATED,
+        held_before=kept,
+        now=tx.now,
+    )

@@ -1,0 +1,167 @@
+"""The ledger's tables, for SQLite and PostgreSQL alike. Times are UTC epoch milliseconds.
+
+Migrations in `migrations/` lead here; a test proves that they do.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+
+SCHEMA = "0001"  # the newest migration
+
+metadata = MetaData()
+
+# What was told to us, one row a telling. A body is not kept: only what was read from it.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("received_at", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("tag", Text),
+    Column("media_type", Text),
+    Column("pusher", Text),
+    Column("pushed_at", BigInteger),
+    Column("digest", Text),
+    Column("body_sha256", Text),
+    Column("body_bytes", Integer),
+    Column("verdict", Text, nullable=False),
+    Column("reason", Text),
+    Column("sentence", Text, nullable=False, server_default=""),
+    Index("deliveries_by_repository", "repository", "id"),
+    Index("deliveries_by_verdict", "verdict", "id"),
+)
+
+# The work that makes one image reference one Edgegap version. No settings: they are in the rule.
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("rule", Text, nullable=False),
+    Column("app", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("push_time", BigInteger, nullable=False),
+    Column("digest", Text),
+    Column("overwritten", Boolean, nullable=False, server_default=text("false")),
+    Column("state", Text, nullable=False),
+    Column("outcome", Text),
+    Column("reason", Text),
+    Column("sentence", Text, nullable=False, server_default=""),
+    Column("notes", Text, nullable=False, server_default="[]"),
+    Column("due_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("crashes", Integer, nullable=False, server_default="0"),
+    Column("look_again", Boolean, nullable=False, server_default=text("false")),
+    Column("waiting_reason", Text),
+    Column("waiting_since", BigInteger, nullable=False, server_default="0"),
+    Column("waits", Integer, nullable=False, server_default="0"),
+    Column("lease_owner", Text),
+    Column("lease_until", BigInteger),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Index(
+        "registrations_open",
+        "app",
+        "version",
+        "repository",
+        "tag",
+        unique=True,
+        sqlite_where=text("state <> 'done'"),
+        postgresql_where=text("state <> 'done'"),
+    ),
+    Index(
+        "registrations_one_working",
+        "app",
+        "version",
+        unique=True,
+        sqlite_where=text("state = 'working'"),
+        postgresql_where=text("state = 'working'"),
+    ),
+    Index(
+        "registrations_due",
+        "due_at",
+        "id",
+        sqlite_where=text("state IN ('queued', 'waiting')"),
+        postgresql_where=text("state IN ('queued', 'waiting')"),
+    ),
+    Index("registrations_by_state", "state", "id"),
+    Index("registrations_by_target", "app", "version", "id"),
+)
+
+# Which delivery led to which registration.
+led_to = Table(
+    "led_to",
+    metadata,
+    Column("delivery_id", ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False),
+    Column("registration_id", ForeignKey("registrations.id", ondelete="CASCADE"), nullable=False),
+    PrimaryKeyConstraint("delivery_id", "registration_id"),
+    Index("led_to_by_registration", "registration_id", "delivery_id"),
+)
+
+# Each call of each attempt. A row without a status was sent and never answered.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("registration_id", ForeignKey("registrations.id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("status", Integer),
+    Column("milliseconds", Integer),
+    Column("message", Text, nullable=False, server_default=""),
+    PrimaryKeyConstraint("registration_id", "attempt", "step"),
+)
+
+# What each target holds, and held before.
+targets = Table(
+    "targets",
+    metadata,
+    Column("app", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("digest", Text),
+    Column("push_time", BigInteger, nullable=False),
+    Column("held_before", Text),
+    Column("created_here", Boolean, nullable=False, server_default=text("false")),
+    Column("registration_id", Text),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("app", "version"),
+)
+
+# What holds all work back: "busy" until a time, "token" until a probe succeeds.
+gates = Table(
+    "gates",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("closed", Boolean, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("probes", Integer, nullable=False, server_default="0"),
+    Column("since", BigInteger, nullable=False),
+    Column("sentence", Text, nullable=False, server_default=""),
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

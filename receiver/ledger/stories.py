@@ -1,0 +1,171 @@
+"""Reading the ledger: lists of deliveries, and the whole story of one, as plain rows for JSON."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, and_, exists, select
+
+from receiver.ledger.schema import attempts, deliveries, led_to, registrations
+from receiver.ledger.transactions import Tx
+from receiver.reasons import Verdict
+
+Row = dict[str, Any]
+MOST_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries to list. `before` is an id: the page after it, newest first."""
+
+    repository: str | None = None
+    tag: str | None = None
+    verdict: str | None = None
+    state: str | None = None
+    since: int | None = None
+    before: str | None = None
+    limit: int = 100
+
+
+def list_deliveries(tx: Tx, wanted: Filter) -> list[Row]:
+    """Return deliveries, newest first, each with its registrations in short."""
+    rows = _rows(tx, _chosen(wanted))
+    by_delivery: dict[str, list[Row]] = {}
+    for registration in registrations_of(tx, [row["id"] for row in rows]):
+        by_delivery.setdefault(registration.pop("delivery_id"), []).append(registration)
+    return [{**row, "registrations": by_delivery.get(row["id"], [])} for row in rows]
+
+
+def delivery_row(tx: Tx, identity: str) -> Row | None:
+    """Return a delivery by its id, or a registration's newest delivery; None when there is none."""
+    rows = _rows(tx, select(deliveries).where(deliveries.c.id == identity))
+    if rows:
+        return rows[0]
+    newest = _deliveries_of(tx, identity)[-1:]
+    rows = _rows(tx, select(deliveries).where(deliveries.c.id.in_(newest))) if newest else []
+    return rows[0] if rows else None
+
+
+def story(tx: Tx, identity: str) -> Row | None:
+    """Return the whole story of a delivery, or of a registration's newest delivery, by its id."""
+    row = delivery_row(tx, identity)
+    if row is None:
+        return None
+    registered = registrations_of(tx, [row["id"]])
+    for registration in registered:
+        del registration["delivery_id"]
+        registration["deliveries"] = _deliveries_of(tx, registration["id"])
+        registration["attempts"] = _calls_of(tx, registration["id"])
+    return {**row, "registrations": registered}
+
+
+def registrations_of(tx: Tx, identities: Sequence[str]) -> list[Row]:
+    """Return the registrations that these deliveries led to, each with its `delivery_id`."""
+    if not identities:
+        return []
+    c = registrations.c
+    query = (
+        select(
+            led_to.c.delivery_id,
+            c.id,
+            c.rule,
+            c.app,
+            c.version,
+            c.mode,
+            c.repository,
+            c.tag,
+            c.digest,
+            c.state,
+            c.outcome,
+            c.reason,
+            c.sentence,
+            c.notes,
+            c.overwritten,
+            c.due_at,
+            c.attempts.label("tries"),
+            c.created_at,
+            c.updated_at,
+            c.finished_at,
+        )
+        .join(registrations, c.id == led_to.c.registration_id)
+        .where(led_to.c.delivery_id.in_(identities))
+        .order_by(led_to.c.delivery_id, c.id)
+    )
+    rows = _rows(tx, query)
+    for row in rows:
+        row["notes"] = json.loads(row["notes"])
+        row["overwritten"] = bool(row["overwritten"])
+    return rows
+
+
+def open_registration_rows(tx: Tx) -> list[Row]:
+    """Return what is queued, waiting or parked, oldest first, each with its newest delivery."""
+    rows = tx.run(
+        "SELECT r.id, r.rule, r.app, r.version, r.repository, r.tag, r.state, r.reason,"
+        " max(l.delivery_id) AS delivery_id"
+        " FROM registrations r JOIN led_to l ON l.registration_id = r.id"
+        " WHERE r.state IN ('queued', 'waiting', 'parked')"
+        " GROUP BY r.id, r.rule, r.app, r.version, r.repository, r.tag, r.state, r.reason"
+        " ORDER BY r.id"
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def deliveries_to_replay(tx: Tx, *, parked: bool, since: int | None) -> list[str]:
+    """Return the deliveries whose registrations are parked, or that came since then, by age."""
+    c = deliveries.c
+    query = select(c.id).order_by(c.id)
+    if since is not None:
+        query = query.where(c.received_at >= since, c.verdict != Verdict.REFUSED.value)
+    if parked:
+        newest = [
+            row["delivery_id"] for row in open_registration_rows(tx) if row["state"] == "parked"
+        ]
+        query = query.where(c.id.in_(newest))
+    return [str(row["id"]) for row in _rows(tx, query)]
+
+
+def _chosen(wanted: Filter) -> Select[Any]:
+    c = deliveries.c
+    query = select(deliveries).order_by(c.id.desc()).limit(min(wanted.limit, MOST_ROWS))
+    if wanted.repository is not None:
+        query = query.where(c.repository == wanted.repository)
+    if wanted.tag is not None:
+        query = query.where(c.tag == wanted.tag)
+    if wanted.verdict is not None:
+        query = query.where(c.verdict == wanted.verdict)
+    if wanted.since is not None:
+        query = query.where(c.received_at >= wanted.since)
+    if wanted.before is not None:
+        query = query.where(c.id < wanted.before)
+    if wanted.state is not None:
+        joined = led_to.join(registrations, registrations.c.id == led_to.c.registration_id)
+        here = and_(led_to.c.delivery_id == c.id, registrations.c.state == wanted.state)
+        query = query.where(exists(select(1).select_from(joined).where(here)))
+    return query
+
+
+def _deliveries_of(tx: Tx, registration: str) -> list[str]:
+    query = (
+        select(led_to.c.delivery_id)
+        .where(led_to.c.registration_id == registration)
+        .order_by(led_to.c.delivery_id)
+    )
+    return [str(row["delivery_id"]) for row in _rows(tx, query)]
+
+
+def _calls_of(tx: Tx, registration: str) -> list[Row]:
+    query = (
+        select(attempts)
+        .where(attempts.c.registration_id == registration)
+        .order_by(attempts.c.attempt, attempts.c.step)
+    )
+    rows = _rows(tx, query)
+    for row in rows:
+        del row["registration_id"]
+    return rows
+
+
+def _rows(tx: Tx, query: Select[Any]) -> list[Row]:
+    return [dict(row) for row in tx.connection.execute(query).mappings()]

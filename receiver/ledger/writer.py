@@ -1,0 +1,144 @@
+"""Group commit: one thread, one connection, many accepts to a transaction.
+
+Take one piece of work, drain what has come meanwhile, one transaction for all, and answer each
+after the COMMIT. Nothing is delayed on purpose; under load the groups grow by themselves.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from receiver.errors import LedgerError
+from receiver.ledger.transactions import Tx
+
+T = TypeVar("T")
+
+LARGEST_GROUP = 256
+MOST_PENDING = 20_000
+
+
+@dataclass(slots=True)
+class _Work:
+    write: Callable[[Tx], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class Writer:
+    """The one thread that writes; `usable` is asked before each group whether it still may."""
+
+    def __init__(self, engine: Engine, usable: Callable[[], None]) -> None:
+        self._engine = engine
+        self._usable = usable
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._connection: Connection | None = None
+        self._thread = Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    async def write(self, write: Callable[[Tx], T]) -> T:
+        """Run the function in a transaction and return its result once that is on disk.
+
+        Raises LedgerError when it could not be committed: then nothing of it happened.
+        """
+        if self._queue.qsize() >= MOST_PENDING:
+            raise LedgerError(f"over {MOST_PENDING} writes are waiting for the disk")
+        loop = asyncio.get_running_loop()
+        work = _Work(write, loop, loop.create_future())
+        self._queue.put(work)
+        result: T = await work.future
+        return result
+
+    def close(self) -> None:
+        """Finish what is queued and end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        open_for_work = True
+        while open_for_work:
+            group, open_for_work = self._next_group()
+            if group:
+                self._commit(group)
+                _answer(group)
+        self._disconnect()
+
+    def _next_group(self) -> tuple[list[_Work], bool]:
+        group: list[_Work] = []
+        first = self._queue.get()
+        while first is not None:
+            group.append(first)
+            if len(group) >= LARGEST_GROUP:
+                return group, True
+            try:
+                first = self._queue.get_nowait()
+            except Empty:
+                return group, True
+        return group, False
+
+    def _commit(self, group: list[_Work]) -> None:
+        try:
+            self._transaction(group)
+        except (LedgerError, OperationalError, OSError) as error:
+            self._fail(group, error)
+        except Exception as error:  # noqa: BLE001 - one bad piece of work must not fail the others
+            if len(group) == 1:
+                told = isinstance(error, SQLAlchemyError)
+                group[0].error = LedgerError(_short(error)) if told else error
+                self._disconnect()
+                return
+            for work in group:
+                self._commit([work])
+
+    def _transaction(self, group: list[_Work]) -> None:
+        self._usable()
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        with self._connection.begin():
+            tx = Tx(self._connection)
+            for work in group:
+                work.result = work.write(tx)
+
+    def _fail(self, group: list[_Work], error: Exception) -> None:
+        told = error if isinstance(error, LedgerError) else LedgerError(_short(error))
+        for work in group:
+            work.error = told
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(SQLAlchemyError):
+                self._connection.close()
+            self._connection = None
+
+
+def _short(error: Exception) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return " ".join(str(cause).split())[:200] or type(cause).__name__
+
+
+def _answer(group: list[_Work]) -> None:
+    loops: dict[asyncio.AbstractEventLoop, list[_Work]] = {}
+    for work in group:
+        loops.setdefault(work.loop, []).append(work)
+    for loop, works in loops.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for the answer
+            loop.call_soon_threadsafe(_resolve, works)
+
+
+def _resolve(works: list[_Work]) -> None:
+    for work in works:
+        if work.future.done():
+            continue
+        if work.error is not None:
+            work.future.set_exception(work.error)
+        else:
+            work.future.set_result(work.result)

@@ -1,0 +1,247 @@
+"""All reasons, in one table: the word for machines, what it means and what to do for people."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What became of a delivery at the door."""
+
+    ACCEPTED = "accepted"
+    IGNORED = "ignored"
+    REFUSED = "refused"
+
+
+class State(StrEnum):
+    """Where a registration stands."""
+
+    QUEUED = "queued"
+    WORKING = "working"
+    WAITING = "waiting"
+    DONE = "done"
+    PARKED = "parked"
+
+
+class Outcome(StrEnum):
+    """What a done registration came to."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    SUPERSEDED = "superseded"
+
+
+class Reason(StrEnum):
+    """One word on every verdict that is not accepted, every wait and every parking."""
+
+    # ignored: Docker Hub's normal noise, or not ours to register
+    NO_TAG = "no_tag"
+    HELM_CHART = "helm_chart"
+    NOT_AN_IMAGE = "not_an_image"
+    SIGNATURE = "signature"
+    ATTESTATION = "attestation"
+    SBOM = "sbom"
+    REFERRERS = "referrers"
+    BUILD_CACHE = "build_cache"
+    LATEST_NOT_NAMED = "latest_not_named"
+    NO_RULE = "no_rule"
+    NO_RULE_MATCHES = "no_rule_matches"
+    # refused: a body on a good link that is no push
+    BAD_JSON = "bad_json"
+    BAD_SHAPE = "bad_shape"
+    BAD_REPOSITORY = "bad_repository"
+    BAD_TAG = "bad_tag"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TOO_SLOW = "body_too_slow"
+    # waiting
+    EDGEGAP_UNREACHABLE = "edgegap_unreachable"
+    EDGEGAP_ERROR = "edgegap_error"
+    EDGEGAP_BUSY = "edgegap_busy"
+    EDGEGAP_TOKEN_REFUSED = "edgegap_token_refused"  # noqa: S105 - a word, not a token
+    IMAGE_NOT_READY = "image_not_ready"
+    FAULT = "fault"
+    # parked
+    VERSION_NAME_INVALID = "version_name_invalid"
+    NO_SETTINGS = "no_settings"
+    COPY_FROM_MISSING = "copy_from_missing"
+    HIDDEN_ENV = "hidden_env"
+    SETTINGS_INVALID = "settings_invalid"
+    API_TOKEN_AS_LOGIN = "api_token_as_login"  # noqa: S105 - a word, not a token
+    RULE_GONE = "rule_gone"
+    RULE_CHANGED = "rule_changed"
+    NAME_TAKEN = "name_taken"
+    NAME_CONFLICT = "name_conflict"
+    STORED_OTHERWISE = "stored_otherwise"
+    IMAGE_NOT_PULLABLE = "image_not_pullable"
+    REGISTRY_LOGIN_REFUSED = "registry_login_refused"
+    VERSION_LIMIT = "version_limit"
+    APP_MISSING = "app_missing"
+    REFUSED_BY_EDGEGAP = "refused_by_edgegap"
+    CRASHES_THE_WORKER = "crashes_the_worker"
+    GAVE_UP = "gave_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What a reason means and what to do; `by_config`: a change of the config may mend it."""
+
+    sentence: str
+    by_config: bool = False
+
+
+REASONS: dict[Reason, Explained] = {
+    Reason.NO_TAG: Explained(
+        "Docker Hub tells of untagged parts of a multi-platform push as well; nothing to do."
+    ),
+    Reason.HELM_CHART: Explained("A Helm chart was pushed, not a container image; nothing to do."),
+    Reason.NOT_AN_IMAGE: Explained(
+        "What was pushed is not a container image (media type {media_type}); nothing to do."
+    ),
+    Reason.SIGNATURE: Explained("The tag holds an image's signature; nothing to do."),
+    Reason.ATTESTATION: Explained("The tag holds an image's attestation; nothing to do."),
+    Reason.SBOM: Explained("The tag holds an image's bill of materials; nothing to do."),
+    Reason.REFERRERS: Explained("The tag lists what refers to an image; nothing to do."),
+    Reason.BUILD_CACHE: Explained("The tag holds a build cache; nothing to do."),
+    Reason.LATEST_NOT_NAMED: Explained(
+        "`latest` is left alone unless a rule of {repository} writes it out in `tags`: Edgegap's "
+        "edge caches by tag and would go on running the old image. Push a new tag for each build."
+    ),
+    Reason.NO_RULE: Explained(
+        'No rule names {repository}. Add a [[rule]] with repository = "{repository}" and the '
+        "Edgegap app, reload, then replay this delivery."
+    ),
+    Reason.NO_RULE_MATCHES: Explained(
+        "No rule of {repository} matches the tag {tag}. If it should be registered, widen `tags` "
+        "in a rule, reload, then replay this delivery."
+    ),
+    Reason.BAD_JSON: Explained("The body is not JSON. Docker Hub sends JSON; check who sent this."),
+    Reason.BAD_SHAPE: Explained(
+        "The body is JSON but not Docker Hub's push webhook: {detail}. Check who sent this."
+    ),
+    Reason.BAD_REPOSITORY: Explained("The body names no usable repository: {detail}."),
+    Reason.BAD_TAG: Explained("The body's tag is not one a registry could hold: {detail}."),
+    Reason.BODY_TOO_LARGE: Explained("The body is over 1 MiB; Docker Hub's are far smaller."),
+    Reason.BODY_TOO_SLOW: Explained("The body took over 10 seconds to arrive."),
+    Reason.EDGEGAP_UNREACHABLE: Explained(
+        "Edgegap could not be reached ({detail}); tried again by itself. If it lasts, check this "
+        "machine's network and EDGEGAP_BASE_URL."
+    ),
+    Reason.EDGEGAP_ERROR: Explained(
+        "Edgegap answered with an error of its own ({detail}); tried again by itself. If it lasts, "
+        "look at Edgegap's status page."
+    ),
+    Reason.EDGEGAP_BUSY: Explained(
+        "Edgegap asked to be called less often (429); all work waits as long as it said."
+    ),
+    Reason.EDGEGAP_TOKEN_REFUSED: Explained(
+        "Edgegap refuses the API token ({detail}). Make one under "
+        "app.edgegap.com/user-settings?tab=tokens, set EDGEGAP_TOKEN and "
+        "restart; everything waiting then goes on by itself."
+    ),
+    Reason.IMAGE_NOT_READY: Explained(
+        "Edgegap cannot pull {image} yet ({detail}); the push may still be settling, tried again "
+        "for 10 minutes."
+    ),
+    Reason.FAULT: Explained(
+        "The receiver met a fault of its own ({detail}); tried again by itself. Please report it "
+        "with the log line `registration_fault`."
+    ),
+    Reason.VERSION_NAME_INVALID: Explained(
+        "The rule {rule} gives this tag the version name {version!r}, which Edgegap does not take: "
+        "letters, digits, . _ - only, a letter or digit first. Change `version` in the rule and "
+        "reload, or push another tag.",
+        by_config=True,
+    ),
+    Reason.NO_SETTINGS: Explained(
+        "The app {app} has no version to copy settings from, and the rule {rule} does not give "
+        "them. Add to the rule:\n[rule.settings]\nreq_cpu = 1024      # 1024 = 1 vCPU\n"
+        "req_memory = 2048   # MB, at most twice req_cpu\n"
+        'ports = [{{ port = 7777, protocol = "UDP", name = "gameport" }}]\n'
+        "then reload; or make a first version by hand and replay.",
+        by_config=True,
+    ),
+    Reason.COPY_FROM_MISSING: Explained(
+        "The rule {rule} copies settings from the version {copy_from!r}, which the app {app} does "
+        "not have. Name another in `copy_from`, or make it, then replay.",
+        by_config=True,
+    ),
+    Reason.HIDDEN_ENV: Explained(
+        "Edgegap does not give out the values of the hidden environment variables {keys}, so they "
+        "cannot be copied from {source}. Add to the rule {rule}:\n[rule.settings]\nenvs = [\n"
+        "{lines}\n]\nset those variables for the receiver and restart.",
+        by_config=True,
+    ),
+    Reason.SETTINGS_INVALID: Explained(
+        "The settings for this version are not ones Edgegap takes: {detail}. Mend [rule.settings] "
+        "of the rule {rule} (or the version it copies) and reload.",
+        by_config=True,
+    ),
+    Reason.API_TOKEN_AS_LOGIN: Explained(
+        "The registry token is the Edgegap API token; Edgegap pulls with a Docker Hub access "
+        "token. Set DOCKERHUB_TOKEN (or the rule's login) to a read-only one and restart.",
+        by_config=True,
+    ),
+    Reason.RULE_GONE: Explained(
+        "The rule {rule} is no longer in the configuration. Put it back and reload, or leave this "
+        "parked.",
+        by_config=True,
+    ),
+    Reason.RULE_CHANGED: Explained(
+        "The rule {rule} now names another app or version for this tag. Replay to follow it.",
+        by_config=True,
+    ),
+    Reason.NAME_TAKEN: Explained(
+        "The app {app} already has a version {version} with another image ({detail}); it is never "
+        "overwritten. Push under a new tag, or delete that version in Edgegap and replay."
+    ),
+    Reason.NAME_CONFLICT: Explained(
+        "Edgegap says the version name {version} is taken (409) and then that there is no such "
+        "version (404). Look at the app {app} in Edgegap's dashboard, then replay."
+    ),
+    Reason.STORED_OTHERWISE: Explained(
+        "Edgegap took the request but holds another image than asked ({detail}). Look at the "
+        "version {version} of the app {app} in Edgegap's dashboard, then replay."
+    ),
+    Reason.IMAGE_NOT_PULLABLE: Explained(
+        "Edgegap could not pull {image} for 10 minutes ({detail}). Check that the tag exists, that "
+        "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN may pull it, that it is built for linux/amd64, and "
+        "Docker Hub's pull limit; then replay."
+    ),
+    Reason.REGISTRY_LOGIN_REFUSED: Explained(
+        "The registry login was refused ({detail}). Check {login}: a Docker Hub access token that "
+        "may read {repository}; then restart or replay.",
+        by_config=True,
+    ),
+    Reason.VERSION_LIMIT: Explained(
+        "Edgegap's version limit is reached ({detail}). Three ways out: delete old versions of the "
+        'app {app}; move to a larger Edgegap plan; or set mode = "update" in the rule, which '
+        "keeps one version and moves it. Then replay."
+    ),
+    Reason.APP_MISSING: Explained(
+        "Edgegap has no app {app}. Make it under app.edgegap.com, or correct `app` in the rule "
+        "{rule} and reload; then replay.",
+        by_config=True,
+    ),
+    Reason.REFUSED_BY_EDGEGAP: Explained(
+        "Edgegap refused the request: {detail}. Mend what it names (most often [rule.settings] of "
+        "the rule {rule}), reload and replay.",
+        by_config=True,
+    ),
+    Reason.CRASHES_THE_WORKER: Explained(
+        "The receiver stopped five times while working on this. Look at its log and the machine's "
+        "memory, then replay."
+    ),
+    Reason.GAVE_UP: Explained(
+        "Tried for 24 hours without success; last: {detail}. When the cause is mended, replay."
+    ),
+}
+
+
+class _Unknown(dict[str, object]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def explain(reason: Reason, **facts: object) -> str:
+    """Return the reason's sentence with the facts filled in; a fact not given shows as `?`."""
+    return REASONS[reason].sentence.format_map(_Unknown(facts))

@@ -1,0 +1,198 @@
+"""What to do on each answer of Edgegap: the table, as data, and the schedules.
+
+The first row that fits decides. Every attempt begins with a look (GET), so a POST that may or may
+not have worked is looked at before it is sent again.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from receiver.edgegap.answers import Answer
+from receiver.edgegap.versions import Parking
+from receiver.reasons import Reason, explain
+
+SECOND = 1000
+MINUTE = 60 * SECOND
+GIVE_UP_AFTER = 24 * 60 * MINUTE
+FIRST_BACKOFF = 2 * SECOND
+LONGEST_BACKOFF = 10 * MINUTE
+IMAGE_WAITS = tuple(seconds * SECOND for seconds in (2, 5, 15, 30, 60, 120))
+IMAGE_WAITED_LONG = 10 * MINUTE
+SHORTEST_SLOWDOWN = SECOND
+PROBE_FIRST = 10 * SECOND
+PROBE_LONGEST = 5 * MINUTE
+
+
+class Call(StrEnum):
+    """What was asked of Edgegap."""
+
+    LOOK = "look"
+    LIST = "list"
+    CREATE = "create"
+    UPDATE = "update"
+
+
+class Then(Enum):
+    """What to do next."""
+
+    GO_ON = "go on"
+    ABSENT = "there is no such version"
+    TAKEN = "look who holds the name"
+    RETRY = "try again, backing off, for 24 hours"
+    WAIT_FOR_IMAGE = "try again for 10 minutes"
+    SLOW_DOWN = "all wait as long as it says"
+    CLOSE_GATE = "all wait until the token is good"
+    PARK = "park"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: for these calls, on these statuses (None: any) and this message, then."""
+
+    then: Then
+    reason: Reason | None = None
+    calls: frozenset[Call] = frozenset(Call)
+    statuses: frozenset[int] | range | None = None
+    says: re.Pattern[str] | None = None
+
+
+WRITES = frozenset({Call.CREATE, Call.UPDATE})
+_TOUCHED = frozenset({Call.LIST, Call.CREATE})
+
+
+def _row(
+    calls: frozenset[Call],
+    statuses: int | range,
+    then: Then,
+    reason: Reason | None = None,
+    says: str | None = None,
+) -> Row:
+    some = frozenset({statuses}) if isinstance(statuses, int) else statuses
+    pattern = re.compile(says, re.IGNORECASE) if says else None
+    return Row(then=then, reason=reason, calls=calls, statuses=some, says=pattern)
+
+
+ANY = frozenset(Call)
+TABLE: tuple[Row, ...] = (
+    _row(ANY, 429, Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
+    _row(ANY, 401, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    _row(ANY, 403, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    _row(ANY, 408, Then.RETRY, Reason.EDGEGAP_ERROR),
+    _row(ANY, range(500, 600), Then.RETRY, Reason.EDGEGAP_ERROR),
+    _row(frozenset({Call.LOOK}), 404, Then.ABSENT),
+    _row(_TOUCHED, 404, Then.PARK, Reason.APP_MISSING),
+    _row(frozenset({Call.UPDATE}), 404, Then.RETRY, Reason.EDGEGAP_ERROR),
+    _row(frozenset({Call.CREATE}), 409, Then.TAKEN),
+    _row(WRITES, 424, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
+    _row(WRITES, 400, Then.PARK, Reason.VERSION_LIMIT, says=r"\blimit of \d+|version limit"),
+    _row(WRITES, 400, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=r"login|credential"),
+    Row(Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+)
+_NO_ANSWER = Row(Then.RETRY, Reason.EDGEGAP_UNREACHABLE)
+_UNREADABLE = Row(Then.RETRY, Reason.EDGEGAP_ERROR)
+_GO_ON = Row(Then.GO_ON)
+
+# Waits of one family are counted together: what stays the same trouble under another name.
+_FAMILY: Mapping[Reason, str] = {
+    Reason.IMAGE_NOT_READY: "image",
+    Reason.EDGEGAP_TOKEN_REFUSED: "token",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """How long a registration has waited so far: why, since when (epoch ms), how many times."""
+
+    reason: Reason | None = None
+    since: int = 0
+    times: int = 0
+
+    def so_far(self, reason: Reason, now: int) -> "Waited":
+        """Return the wait for this reason, begun now unless it goes on."""
+        if self.reason is not None and _FAMILY.get(self.reason) == _FAMILY.get(reason):
+            return Waited(reason, self.since, self.times)
+        return Waited(reason, now, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Try again at `due_at` (epoch ms); `waited` is what stands in the ledger till then."""
+
+    reason: Reason
+    sentence: str
+    due_at: int
+    waited: Waited
+
+
+def row_for(call: Call, answer: Answer) -> Row:
+    """Return the row of the table that decides on this answer to this call."""
+    if answer.ok:
+        return _GO_ON
+    if answer.status is None:
+        return _NO_ANSWER
+    if answer.broken:
+        return _UNREADABLE
+    return next(row for row in TABLE if _fits(row, call, answer))
+
+
+def wait_or_park(
+    row: Row,
+    *,
+    waited: Waited,
+    detail: str,
+    retry_after: int | None,
+    facts: Mapping[str, object],
+    now: int,
+    jitter: float,
+) -> Wait | Parking:
+    """Return the next wait of a row that retries, or the parking when it has lasted too long.
+
+    `jitter` is a random number from 0 to 1; `facts` fill the sentences.
+    """
+    reason = row.reason or Reason.REFUSED_BY_EDGEGAP
+    told = {**facts, "detail": detail}
+    if row.then is Then.PARK:
+        return Parking(reason, explain(reason, **told))
+    so_far = waited.so_far(reason, now)
+    lasted = now - so_far.since
+    if row.then is Then.WAIT_FOR_IMAGE:
+        if lasted >= IMAGE_WAITED_LONG:
+            return _parked(Reason.IMAGE_NOT_PULLABLE, told)
+        delay = IMAGE_WAITS[min(so_far.times, len(IMAGE_WAITS) - 1)]
+        delay = min(delay, so_far.since + IMAGE_WAITED_LONG - now)
+    elif row.then is Then.CLOSE_GATE:
+        delay = 0  # the gate holds it, not the clock
+    elif lasted >= GIVE_UP_AFTER:
+        return _parked(Reason.GAVE_UP, told)
+    elif row.then is Then.SLOW_DOWN:
+        delay = max(SHORTEST_SLOWDOWN, backoff(so_far.times, jitter))
+        delay = delay if retry_after is None else retry_after
+    else:
+        delay = max(backoff(so_far.times, jitter), retry_after or 0)
+    next_wait = Waited(reason, so_far.since, so_far.times + 1)
+    return Wait(reason, explain(reason, **told), now + delay, next_wait)
+
+
+def backoff(times: int, jitter: float) -> int:
+    """Return a delay in ms: 2 s doubling to 10 min, full jitter."""
+    longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(times, 20))
+    return int(longest * jitter)
+
+
+def probe_delay(probes: int) -> int:
+    """Return the ms until a refused token is tried again: 10 s, slowing to 5 min."""
+    return int(min(PROBE_LONGEST, PROBE_FIRST * 2 ** min(probes, 20)))
+
+
+def _fits(row: Row, call: Call, answer: Answer) -> bool:
+    return (
+        call in row.calls
+        and (row.statuses is None or answer.status in row.statuses)
+        and (row.says is None or row.says.search(answer.message) is not None)
+    )
+
+
+def _parked(reason: Reason, told: Mapping[str, object]) -> Parking:
+    return Parking(reason, explain(reason, **told))

@@ -1,0 +1,225 @@
+"""The `[[rule]]` tables of the configuration, read into rules with all their faults at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from receiver.edgegap.fields import RESOURCES, SETTINGS, field_fault, settings_faults
+from receiver.environment import read_secret, read_variable
+from receiver.errors import BadTagPattern, Fault
+from receiver.images import is_repository
+from receiver.rules import Login, Mode, OnOverwrite, Rule, template_fault
+from receiver.tag_patterns import Globs, TagPattern, parse_tag_pattern
+
+KEYS = tuple(field.name for field in fields(Rule))
+SHORTEST_APP, LONGEST_APP = 3, 64  # Edgegap's own bounds
+_ENV_KEYS = {"key", "value", "value_from", "is_hidden"}
+
+Choice = TypeVar("Choice", Mode, OnOverwrite)
+
+
+def read_rules(
+    tables: object, environ: Mapping[str, str], login: Login | None
+) -> tuple[tuple[Rule, ...], list[Fault]]:
+    """Read the list of `[[rule]]` tables; `login` is the one for rules that name none."""
+    if not isinstance(tables, Sequence) or isinstance(tables, str):
+        mend = "Write each rule under a line [[rule]]"
+        return (), [Fault("rule", "it is not a list of tables", mend)]
+    faults: list[Fault] = []
+    rules = []
+    for number, table in enumerate(tables, start=1):
+        reader = _RuleReader(table if isinstance(table, dict) else {}, number, environ, faults)
+        rules.append(reader.rule(login))
+    names: dict[str, int] = {}
+    for number, rule in enumerate(rules, start=1):
+        first = names.setdefault(rule.name, number)
+        if first != number:
+            what = f"it has the same name as rule {first}, {rule.name!r}"
+            faults.append(Fault(f"rule {number}", what, 'Give one of them another: name = "…"'))
+    return tuple(rules), faults
+
+
+class _RuleReader:
+    """Reads one table; what is wrong goes to `faults`, and a harmless value stands in."""
+
+    def __init__(
+        self, table: dict[str, Any], number: int, environ: Mapping[str, str], faults: list[Fault]
+    ) -> None:
+        self._table = table
+        self._environ = environ
+        self._faults = faults
+        name = table.get("name")
+        self._where = f"rule {number}" + (f" ({name})" if isinstance(name, str) else "")
+
+    def rule(self, login: Login | None) -> Rule:
+        for key in self._table:
+            if key not in KEYS:
+                self._fault(key, "there is no such key", f"The keys are {', '.join(KEYS)}")
+        repository, app = self._repository(), self._app()
+        mode = self._choice("mode", Mode)
+        settings = self._settings()
+        if mode is Mode.UPDATE and RESOURCES & set(settings) == {"req_cpu"}:
+            self._fault("settings", "req_cpu stands without req_memory", "Add req_memory")
+        return Rule(
+            repository=repository,
+            app=app,
+            name=self._text("name", f"{repository} → {app}"),
+            tags=self._tags(),
+            version=self._version(mode),
+            copy_from=self._text("copy_from", "newest"),
+            mode=mode,
+            on_overwrite=self._choice("on_overwrite", OnOverwrite),
+            preflight=self._flag("preflight", default=True),
+            channels=self._texts("channels"),
+            keep=self._keep(),
+            pin=self._texts("pin"),
+            make_room=self._flag("make_room", default=False),
+            login=self._login(login),
+            settings=settings,
+        )
+
+    def _fault(self, key: str, what: str, mend: str) -> None:
+        self._faults.append(Fault(f"{self._where}, {key}", what, mend))
+
+    def _text(self, key: str, default: str) -> str:
+        value = self._table.get(key, default)
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            self._fault(key, "it is not text", f'Write {key} = "…"')
+            return default
+        return value.strip()
+
+    def _texts(self, key: str) -> tuple[str, ...]:
+        values = self._table.get(key, [])
+        if not isinstance(values, list) or not all(isinstance(v, str) and v for v in values):
+            self._fault(key, "it is not a list of texts", f'Write {key} = ["…"]')
+            return ()
+        return tuple(values)
+
+    def _flag(self, key: str, *, default: bool) -> bool:
+        value = self._table.get(key, default)
+        if not isinstance(value, bool):
+            self._fault(key, "it is neither true nor false", f"Write {key} = true")
+            return default
+        return value
+
+    def _choice(self, key: str, choices: type[Choice]) -> Choice:
+        default = next(iter(choices))
+        value = self._table.get(key, default.value)
+        try:
+            return choices(value)
+        except ValueError:
+            known = " or ".join(f'"{choice.value}"' for choice in choices)
+            self._fault(key, f"{value!r} is not one of its values", f"Write {key} = {known}")
+            return default
+
+    def _repository(self) -> str:
+        value = self._table.get("repository")
+        if isinstance(value, str) and is_repository(value):
+            return value
+        what = "it is missing" if value is None else f"{value!r} is no Docker Hub repository"
+        mend = 'Write repository = "group/project", lower case, without host and tag'
+        self._fault("repository", what, mend)
+        return "?/?"
+
+    def _app(self) -> str:
+        value = self._table.get("app")
+        if isinstance(value, str) and SHORTEST_APP <= len(value) <= LONGEST_APP:
+            return value
+        what = "it is missing" if value is None else f"{value!r} is no name of an app"
+        mend = f'Write app = "…", an Edgegap app\'s name of {SHORTEST_APP} to {LONGEST_APP} letters'
+        self._fault("app", what, mend)
+        return "?"
+
+    def _tags(self) -> TagPattern:
+        try:
+            return parse_tag_pattern(self._table.get("tags", []))
+        except BadTagPattern as error:
+            self._fault("tags", str(error), 'Write tags = ["v*", "!*-rc*"]')
+            return Globs()
+
+    def _version(self, mode: Mode) -> str:
+        template = self._text("version", "{tag}")
+        what = template_fault(template)
+        if what is not None:
+            self._fault("version", what, 'Write for instance version = "{project}-{tag}"')
+            return "{tag}"
+        if mode is Mode.UPDATE and "{tag}" in template:
+            what = 'mode "update" moves one version, so its name cannot hold {tag}'
+            self._fault("version", what, 'Write for instance version = "dev"')
+        return template
+
+    def _keep(self) -> int | None:
+        value = self._table.get("keep")
+        if value is None or (type(value) is int and value >= 1):
+            return value
+        self._fault(
+            "keep", f"{value!r} is no number of versions", "Write keep = 10, or leave it out"
+        )
+        return None
+
+    def _login(self, default: Login | None) -> Login | None:
+        table = self._table.get("login")
+        if table is None:
+            return default
+        mend = 'Write login = { username_env = "LOBBY_HUB_USER", token_env = "LOBBY_HUB_TOKEN" }'
+        if not isinstance(table, dict) or set(table) != {"username_env", "token_env"}:
+            self._fault("login", "it does not name its two variables", mend)
+            return default
+        user_variable, token_variable = str(table["username_env"]), str(table["token_env"])
+        username = read_variable(self._environ, user_variable)
+        token = read_secret(self._environ, token_variable)
+        if not username or token is None:
+            missing = token_variable if username else user_variable
+            self._fault("login", f"{missing} is not set", f"Set {missing} or {missing}_FILE")
+            return default
+        return Login(username, token, f"{user_variable} and {token_variable}")
+
+    def _settings(self) -> dict[str, Any]:
+        table = self._table.get("settings", {})
+        if not isinstance(table, dict):
+            self._fault("settings", "it is not a table", "Write it under a line [rule.settings]")
+            return {}
+        known = {name: value for name, value in table.items() if name in SETTINGS}
+        for name in table:
+            if name not in SETTINGS:
+                mend = f"There are {', '.join(SETTINGS)}"
+                self._fault(f"settings.{name}", "there is no such setting", mend)
+        if "envs" in known:
+            known["envs"] = self._envs(known["envs"])
+        sound: dict[str, Any] = {}
+        for name, value in known.items():
+            fault = field_fault(name, value)
+            if fault is None:
+                sound[name] = value
+            else:
+                self._fault(f"settings.{name}", fault, "See Edgegap's documentation of the field")
+        for fault in settings_faults(sound):
+            self._fault("settings", fault, "Change one of the two")
+        return sound
+
+    def _envs(self, entries: object) -> list[Any]:
+        if not isinstance(entries, list):
+            return [entries]
+        return [self._env(entry) for entry in entries]
+
+    def _env(self, entry: object) -> object:
+        if not isinstance(entry, dict) or "value_from" not in entry:
+            return entry
+        key, variable = entry.get("key"), entry["value_from"]
+        if "value" in entry or set(entry) - _ENV_KEYS:
+            self._fault("settings.envs", f"{key} has value and value_from", "Keep one of them")
+        value = read_secret(self._environ, str(variable))
+        if value is None:
+            self._fault("settings.envs", f"{variable} is not set", f"Set it, for the key {key}")
+        kept = {name: entry[name] for name in ("key", "is_hidden") if name in entry}
+        return {**kept, "value": "?" if value is None else value.reveal()}
+
+
+def env_values(rules: Iterable[Rule]) -> list[str]:
+    """Return all environment values that the rules send: each is to be kept out of every output."""
+    values = []
+    for rule in rules:
+        envs = rule.settings.get("envs")
+        if isinstance(envs, list):
+            values += [str(env["value"]) for env in envs]
+    return values

@@ -1,0 +1,174 @@
+"""Rules, and what they make of a push: rule + push → the targets we want.
+
+A push is held against every rule of its repository; each that matches makes its own registration.
+For one target the first rule in the file wins.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from string import Formatter
+
+from receiver.dockerhub.push import Push, not_for_registering
+from receiver.errors import BadVersionName
+from receiver.reasons import Reason, Verdict, explain
+from receiver.secret import Secret
+from receiver.tag_patterns import LATEST, Globs, TagPattern
+
+TEMPLATE_FIELDS = frozenset({"tag", "group", "project"})
+MAX_VERSION_NAME = 64
+KEPT_OF_LONG_NAME = 55
+DIGITS_OF_LONG_NAME = 8
+
+_VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+
+
+class Mode(StrEnum):
+    """Whether each tag gets a version of its own, or one version moves."""
+
+    CREATE = "create"
+    UPDATE = "update"
+
+
+class OnOverwrite(StrEnum):
+    """What to do when a tag was pushed over with a new image."""
+
+    WARN = "warn"
+    PARK = "park"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A Docker Hub login, with the variables' names for sentences."""
+
+    username: str
+    token: Secret
+    variables: str = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: which pushes of a repository become which version of which app.
+
+    `settings` holds Edgegap's own field names, read and checked; each overrides what is copied.
+    """
+
+    repository: str
+    app: str
+    name: str
+    tags: TagPattern = field(default_factory=Globs)
+    version: str = "{tag}"
+    copy_from: str = "newest"
+    mode: Mode = Mode.CREATE
+    on_overwrite: OnOverwrite = OnOverwrite.WARN
+    preflight: bool = True
+    channels: tuple[str, ...] = ()
+    keep: int | None = None
+    pin: tuple[str, ...] = ()
+    make_room: bool = False
+    login: Login | None = None
+    settings: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One rule that takes a push, and the target it names.
+
+    `invalid` holds the sentence when Edgegap would not take the version name.
+    """
+
+    rule: str
+    app: str
+    version: str
+    mode: Mode = Mode.CREATE
+    invalid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the rules make of a push: the verdict, why, and the matches if accepted."""
+
+    verdict: Verdict
+    reason: Reason | None = None
+    sentence: str = ""
+    matches: tuple[Match, ...] = ()
+
+
+def rule_on(push: Push, rules: Iterable[Rule]) -> Ruling:
+    """Hold a push against the rules: accepted with its matches, or ignored with the reason."""
+    reason = not_for_registering(push)
+    if reason is not None or push.tag is None:
+        return _ignored(reason or Reason.NO_TAG, push)
+    own = [rule for rule in rules if rule.repository == push.repository]
+    if not own:
+        return _ignored(Reason.NO_RULE, push)
+    matches: dict[tuple[str, str], Match] = {}
+    for rule in own:
+        if rule.tags.takes(push.tag):
+            match = match_of(rule, push.tag)
+            matches.setdefault((match.app, match.version), match)
+    if not matches:
+        latest = push.tag == LATEST
+        return _ignored(Reason.LATEST_NOT_NAMED if latest else Reason.NO_RULE_MATCHES, push)
+    return Ruling(verdict=Verdict.ACCEPTED, matches=tuple(matches.values()))
+
+
+def match_of(rule: Rule, tag: str) -> Match:
+    """Return the target that the rule names for a tag it takes."""
+    try:
+        name, invalid = version_name(rule, tag), None
+    except BadVersionName as error:
+        name, invalid = error.name, str(error)
+    return Match(rule=rule.name, app=rule.app, version=name, mode=rule.mode, invalid=invalid)
+
+
+def version_name(rule: Rule, tag: str) -> str:
+    """Return the version name the rule gives the tag: a pure function of the two.
+
+    Edgegap takes 1 to 64 characters; a longer name keeps its first 55, a dash and 8 hex digits of
+    its SHA-256. Raises BadVersionName where it holds other characters than Edgegap takes.
+    """
+    group, _, project = rule.repository.partition("/")
+    name = rule.version.format(tag=tag, group=group, project=project)
+    if _VERSION_NAME.fullmatch(name) is None:
+        sentence = explain(Reason.VERSION_NAME_INVALID, rule=rule.name, version=name)
+        raise BadVersionName(name, sentence)
+    if len(name) <= MAX_VERSION_NAME:
+        return name
+    digits = hashlib.sha256(name.encode()).hexdigest()[:DIGITS_OF_LONG_NAME]
+    return f"{name[:KEPT_OF_LONG_NAME]}-{digits}"
+
+
+def template_fault(template: str) -> str | None:
+    """Tell what is wrong with a version template; None if nothing is.
+
+    Only plain `{tag}`, `{group}` and `{project}`: no attributes, indexes, widths or conversions.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        return str(error)
+    for literal, name, spec, conversion in parts:
+        if name is not None and (name not in TEMPLATE_FIELDS or spec or conversion):
+            return f"{{{name}}} is not one of {{tag}}, {{group}} and {{project}}, written plainly"
+        if literal and re.fullmatch(r"[A-Za-z0-9._-]+", literal, re.ASCII) is None:
+            return f"{literal!r} holds characters that Edgegap does not take in a version name"
+    return None if template else "it is empty"
+
+
+def shadowed(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
+    """Return pairs (first, later) of rules that give each of their tags the same target."""
+    pairs = []
+    for place, later in enumerate(rules):
+        for first in rules[:place]:
+            same = (first.repository, first.app, first.version)
+            if same == (later.repository, later.app, later.version):
+                pairs.append((first, later))
+    return pairs
+
+
+def _ignored(reason: Reason, push: Push) -> Ruling:
+    sentence = explain(reason, repository=push.repository, tag=push.tag, media_type=push.media_type)
+    return Ruling(verdict=Verdict.IGNORED, reason=reason, sentence=sentence)

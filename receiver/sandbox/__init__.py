@@ -1,0 +1,1 @@
+"""Stand-ins for the outside parties, over real HTTP: for the demo and for the tests."""

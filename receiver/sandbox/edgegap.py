@@ -1,0 +1,214 @@
+"""A stand-in for Edgegap's v1 API: its answers, its quirks, and its bad days to order."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Literal, get_args
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from receiver.sandbox.calls import Call, Recording
+from receiver.sandbox.controls import control_routes
+from receiver.sandbox.edgegap_account import EdgegapAccount, Version
+from receiver.sandbox.edgegap_listings import deployment_rows, page_of
+from receiver.sandbox.edgegap_versions import shown
+from receiver.sandbox.faults import Fault, Faults, Misbehaving
+
+TokenState = Literal["good", "refused", "deleted"]
+
+_TOKEN_REFUSALS = {"refused": 401, "deleted": 403}
+
+
+class EdgegapSandbox(EdgegapAccount):
+    """One Edgegap organisation behind its API; serve its `app`.
+
+    A test's thread may read and set what it likes while it is served: no answer is computed
+    across an `await`, so none is computed twice over.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: str = "sandbox-token",  # noqa: S107  # worth nothing elsewhere
+        apps: Iterable[str] = ("my-game",),
+        version_limit: int | None = None,
+        latency: float = 0.0,
+        page_size: int = 10,
+        pullable: Callable[[str, str], bool] | None = None,
+        registry_login: tuple[str, str] | None = None,
+        hidden_value: str | None = "",
+    ) -> None:
+        super().__init__(
+            apps=apps, version_limit=version_limit, pullable=pullable, registry_login=registry_login
+        )
+        self.token = token
+        self.token_state: TokenState = "good"  # noqa: S105  # a state, no token
+        self.latency = latency
+        self.page_size = page_size
+        # What stands in for an env's hidden value is undocumented; None leaves the key out.
+        self.hidden_value = hidden_value
+        self.calls: list[Call] = []
+        self.faults = Faults()
+        self.app = self._build()
+
+    def misbehave(self, *faults: Fault) -> None:
+        """Visit faults on the calls to come."""
+        self.faults.add(*faults)
+
+    def behave(self) -> None:
+        """Forget the faults still to come."""
+        self.faults.clear()
+
+    def change(self, state: dict[str, Any]) -> None:
+        """Set state from JSON; all of it is known before any of it is set.
+
+        `apps` and `versions` add to those there are, pairs are lists of two, and `unpullable`
+        lists the images, as `group/project:tag`, that cannot be pulled.
+        """
+        unknown = state.keys() - _SETTERS.keys()
+        if unknown:
+            raise ValueError(f"no such state: {', '.join(sorted(unknown))}")
+        for name, value in state.items():
+            _SETTERS[name](self, value)
+
+    def _build(self) -> Starlette:
+        version = "/v1/app/{app}/version/{version}"
+        routes = [
+            Route("/v1/apps", self._door(self._list_apps)),
+            Route("/v1/app", self._door(self._post_app), methods=["POST"]),
+            Route("/v1/app/{app}", self._door(self._get_app)),
+            Route("/v1/app/{app}/versions", self._door(self._list_versions)),
+            Route("/v1/app/{app}/version", self._door(self._post_version), methods=["POST"]),
+            Route(version, self._door(self._get_version)),
+            Route(version, self._door(self._patch_version), methods=["PATCH"]),
+            Route(version, self._door(self._delete_version), methods=["DELETE"]),
+            Route("/v1/deployments", self._door(self._list_deployments)),
+        ]
+        controls = control_routes(
+            calls=self.calls,
+            faults=self.faults,
+            change=self.change,
+            shows={"versions": self._stored_versions},
+        )
+        return Starlette(
+            routes=[*routes, *controls],
+            middleware=[
+                Middleware(Recording, calls=self.calls),
+                Middleware(Misbehaving, faults=self.faults),
+            ],
+            exception_handlers={HTTPException: _refuse},
+        )
+
+    def _door(
+        self, answer: Callable[[Request, Any], dict[str, Any]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Check the token, read the body, and answer 200 with what `answer` makes of it."""
+
+        async def endpoint(request: Request) -> Response:
+            if self.latency:
+                await asyncio.sleep(self.latency)
+            self._check_token(request.headers.get("authorization"))
+            text = await request.body()
+            try:
+                body = json.loads(text) if text else None
+            except ValueError as error:
+                raise HTTPException(400, "The body is not JSON") from error
+            return JSONResponse(answer(request, body))
+
+        return endpoint
+
+    def _check_token(self, authorization: str | None) -> None:
+        if authorization != f"token {self.token}":
+            raise HTTPException(401, "Invalid or missing token")
+        if self.token_state in _TOKEN_REFUSALS:
+            raise HTTPException(
+                _TOKEN_REFUSALS[self.token_state], "The token is not valid any more"
+            )
+
+    def _list_apps(self, request: Request, _: Any) -> dict[str, Any]:
+        rows = list(self.apps.values())
+        return page_of("applications", rows, request.query_params, size=self.page_size)
+
+    def _post_app(self, _: Request, body: Any) -> dict[str, Any]:
+        return self.create_app(body)
+
+    def _get_app(self, request: Request, _: Any) -> dict[str, Any]:
+        return self.find_app(request.path_params["app"])
+
+    def _list_versions(self, request: Request, _: Any) -> dict[str, Any]:
+        rows = [self._shown(one) for one in self.versions_of(request.path_params["app"])]
+        return page_of("versions", rows, request.query_params, size=self.page_size)
+
+    def _post_version(self, request: Request, body: Any) -> dict[str, Any]:
+        version = self.create_version(request.path_params["app"], body)
+        return {"success": True, "version": self._shown(version)}
+
+    def _get_version(self, request: Request, _: Any) -> dict[str, Any]:
+        return self._shown(self.find_version(**_place(request)))
+
+    def _patch_version(self, request: Request, body: Any) -> dict[str, Any]:
+        version = self.patch_version(**_place(request), body=body)
+        return {"success": True, "version": self._shown(version)}
+
+    def _delete_version(self, request: Request, _: Any) -> dict[str, Any]:
+        self.delete_version(**_place(request))
+        return {"success": True, "message": "Application version deleted"}
+
+    def _list_deployments(self, request: Request, _: Any) -> dict[str, Any]:
+        rows = deployment_rows(self.deployments, request.query_params.get("query"))
+        return page_of("data", rows, request.query_params, size=self.page_size)
+
+    def _shown(self, version: Version) -> dict[str, Any]:
+        return shown(version, self.hidden_value)
+
+    def _stored_versions(self) -> list[dict[str, Any]]:
+        return [{"app": app, **version} for (app, _), version in self.versions.items()]
+
+
+def _place(request: Request) -> dict[str, str]:
+    return {"app": request.path_params["app"], "name": request.path_params["version"]}
+
+
+async def _refuse(_: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, HTTPException)  # noqa: S101  # Starlette calls it with no other
+    return JSONResponse({"message": refusal.detail}, refusal.status_code)
+
+
+def _set_token_state(sandbox: EdgegapSandbox, value: Any) -> None:
+    if value not in get_args(TokenState):
+        raise ValueError(f"no such token_state: {value}")
+    sandbox.token_state = value
+
+
+def _set_unpullable(sandbox: EdgegapSandbox, value: Any) -> None:
+    unpullable = frozenset(value)
+    sandbox.pullable = lambda image, tag: f"{image}:{tag}" not in unpullable
+
+
+def _set_plain(name: str, kind: Callable[[Any], Any]) -> Callable[[EdgegapSandbox, Any], None]:
+    return lambda sandbox, value: setattr(sandbox, name, kind(value))
+
+
+def _pairs(value: Any) -> list[tuple[str, str]]:
+    return [(first, second) for first, second in value]
+
+
+_SETTERS: dict[str, Callable[[EdgegapSandbox, Any], object]] = {
+    "token_state": _set_token_state,
+    "version_limit": _set_plain(
+        "version_limit", lambda value: None if value is None else int(value)
+    ),
+    "latency": _set_plain("latency", float),
+    "delete_refusal_status": _set_plain("delete_refusal_status", int),
+    "held_by_matchmaker": _set_plain("held_by_matchmaker", lambda value: set(_pairs(value))),
+    "deployments": _set_plain("deployments", _pairs),
+    "registry_login": _set_plain("registry_login", lambda value: value and _pairs([value])[0]),
+    "unpullable": _set_unpullable,
+    "apps": lambda sandbox, value: [sandbox.add_app(name) for name in value],
+    "versions": lambda sandbox, value: [sandbox.add_version(**version) for version in value],
+}

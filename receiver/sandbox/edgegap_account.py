@@ -1,0 +1,155 @@
+"""An Edgegap organisation in memory: its apps and versions, and what it refuses to do to them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from receiver.sandbox.edgegap_versions import created, patched, timestamp
+
+Version = dict[str, Any]
+
+_IMAGE_FIELDS = frozenset(
+    {"docker_repository", "docker_image", "docker_tag", "private_username", "private_token"}
+)
+
+
+class EdgegapAccount:
+    """Apps by name and versions by (app, name), as stored: secrets and hidden values in clear.
+
+    Everything may be read and set at any time. `pullable` says of image and tag whether
+    `verify_image` could pull them; `registry_login` is the user and token it must be given.
+    """
+
+    def __init__(
+        self,
+        *,
+        apps: Iterable[str] = ("my-game",),
+        version_limit: int | None = None,
+        pullable: Callable[[str, str], bool] | None = None,
+        registry_login: tuple[str, str] | None = None,
+    ) -> None:
+        self.version_limit = version_limit
+        self.pullable = pullable
+        self.registry_login = registry_login
+        self.apps: dict[str, dict[str, Any]] = {}
+        self.versions: dict[tuple[str, str], Version] = {}
+        self.deployments: list[tuple[str, str]] = []
+        self.held_by_matchmaker: set[tuple[str, str]] = set()
+        # That a matchmaker's version cannot be deleted is known, the answer is not. A 4xx is
+        # likelier than the documented 500, and 409 is their word for "something is in the way".
+        self.delete_refusal_status = 409
+        self.created: Counter[tuple[str, str]] = Counter()
+        for app in apps:
+            self.add_app(app)
+
+    def add_app(self, name: str, *, is_active: bool = True, image: str = "") -> dict[str, Any]:
+        """Store an app that has no versions yet."""
+        now = timestamp()
+        app = self.apps[name] = {
+            "name": name,
+            "is_active": is_active,
+            "image": image,
+            "create_time": now,
+            "last_updated": now,
+        }
+        return app
+
+    def add_version(self, app: str, name: str, **fields: Any) -> Version:
+        """Store a version, its `fields` unchecked; they default to an image of that tag."""
+        likely = {
+            "name": name,
+            "docker_repository": "docker.io",
+            "docker_image": "studio/game-server",
+            "docker_tag": name,
+            "req_cpu": 1024,
+            "req_memory": 2048,
+        }
+        if app not in self.apps:
+            self.add_app(app)
+        version = self.versions[app, name] = {**created(likely), **fields}
+        return version
+
+    def posts_that_created(self, app: str, version: str) -> int:
+        """Count the POSTs that made this version; more than one only after a deletion."""
+        return self.created[app, version]
+
+    def create_app(self, body: Any) -> dict[str, Any]:
+        """Make an app as a POST asks."""
+        if not isinstance(body, dict) or body.keys() != {"name", "is_active", "image"}:
+            raise HTTPException(400, "An application needs name, is_active and image, no more")
+        if not isinstance(body["name"], str) or not 3 <= len(body["name"]) <= 64:  # noqa: PLR2004
+            raise HTTPException(400, "name: must be of 3 to 64 characters")
+        if not isinstance(body["is_active"], bool) or not isinstance(body["image"], str):
+            raise HTTPException(400, "is_active: must be a bool; image: must be a text")
+        if body["name"] in self.apps:
+            raise HTTPException(409, "An application of this name exists already")
+        return self.add_app(**body)
+
+    def find_app(self, app: str) -> dict[str, Any]:
+        """Give an app, or 404."""
+        if app not in self.apps:
+            raise HTTPException(404, "Application not found")
+        return self.apps[app]
+
+    def versions_of(self, app: str) -> list[Version]:
+        """List an app's versions, oldest first: who reads one page alone misses the newest."""
+        self.find_app(app)
+        return [version for (of, _), version in self.versions.items() if of == app]
+
+    def find_version(self, app: str, name: str) -> Version:
+        """Give a version, or 404."""
+        self.find_app(app)
+        if (app, name) not in self.versions:
+            raise HTTPException(404, "Application version not found")
+        return self.versions[app, name]
+
+    def create_version(self, app: str, body: Any) -> Version:
+        """Make a version as a POST asks."""
+        self.find_app(app)
+        version = created(body)
+        place = app, version["name"]
+        if place in self.versions:
+            raise HTTPException(409, "An application version of this name exists already")
+        limit = self.version_limit
+        if limit is not None and len(self.versions_of(app)) >= limit:
+            # "you" is theirs.
+            raise HTTPException(400, f"You have reached you Application Version limit of {limit}")
+        if version["verify_image"]:
+            self._try_pull(version)
+        self.versions[place] = version
+        self.created[place] += 1
+        return version
+
+    def patch_version(self, app: str, name: str, body: Any) -> Version:
+        """Change a version as a PATCH asks, its name included."""
+        version = patched(self.find_version(app, name), body)
+        renamed = version["name"] != name
+        if renamed and (app, version["name"]) in self.versions:
+            # 409 is not among the answers documented for PATCH.
+            raise HTTPException(400, "An application version of this name exists already")
+        if (app, name) in self.held_by_matchmaker and (renamed or body.get("is_active") is False):
+            raise HTTPException(400, "The application version is used by a matchmaker")
+        if version["verify_image"] and body.keys() & {*_IMAGE_FIELDS, "verify_image"}:
+            self._try_pull(version)
+        if renamed:
+            del self.versions[app, name]
+        self.versions[app, version["name"]] = version
+        return version
+
+    def delete_version(self, app: str, name: str) -> None:
+        """Drop a version, unless a matchmaker holds it."""
+        self.find_version(app, name)
+        if (app, name) in self.held_by_matchmaker:
+            raise HTTPException(
+                self.delete_refusal_status, "The application version is used by a matchmaker"
+            )
+        del self.versions[app, name]
+
+    def _try_pull(self, version: Version) -> None:
+        login = version.get("private_username"), version.get("private_token")
+        if self.registry_login is not None and login != self.registry_login:
+            raise HTTPException(400, "Unable to login with the given credentials")
+        if self.pullable and not self.pullable(version["docker_image"], version["docker_tag"]):
+            raise HTTPException(424, "Unable to pull image from registry")

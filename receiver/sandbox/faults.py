@@ -1,0 +1,186 @@
+"""Misbehaviour to order: refusals, silence, resets and nonsense, for the calls one names."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from receiver.sandbox.calls import is_call, read_body, replay
+from receiver.sandbox.serving import HANG_UP, HangUp
+
+Kind = Literal["status", "slow", "timeout", "reset", "hang_up", "truncated", "garbage", "huge"]
+
+FAULT_HEADER = "x-sandbox-fault"
+"""Marks an answer that a fault made up, so that nobody holds it against a contract."""
+
+_HTML = "<html><body><h1>502 Bad Gateway</h1></body></html>"
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of misbehaviour and the calls it befalls.
+
+    - `status`: answers `status` with `{"message": message}`, or with `body` as it is
+    - `slow`: the real answer, `seconds` late; who hangs up meanwhile finds it done all the same
+    - `timeout`: no answer; the connection is closed after `seconds`
+    - `reset`, `hang_up`: no answer; a TCP reset, or a plain close
+    - `truncated`: a 200 that ends before its content-length of `size` does
+    - `garbage`: a 200 that is not JSON: `body`, or a page of HTML
+    - `huge`: a 200 of valid JSON, chunked, of more than `size` bytes
+
+    With `after`, the real thing is done first and its answer thrown away (`slow` keeps it).
+    `method` and `path_contains` narrow the calls; `times=None` goes on until `behave`.
+    `retry_after` is sent as it is: seconds, or an HTTP date.
+    """
+
+    kind: Kind
+    method: str | None = None
+    path_contains: str | None = None
+    times: int | None = 1
+    after: bool = False
+    status: int = 500
+    message: str = "Something went wrong"
+    retry_after: int | str | None = None
+    body: str | None = None
+    content_type: str = "text/html"
+    seconds: float = 60.0
+    size: int = 20_000_000
+
+    def __post_init__(self) -> None:
+        """Refuse a kind that does not exist: faults also come as JSON."""
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"no such kind of fault: {self.kind}")
+
+    def befalls(self, method: str, path: str) -> bool:
+        """Tell whether a call is one of those meant."""
+        if self.method is not None and self.method.upper() != method:
+            return False
+        return self.path_contains is None or self.path_contains in path
+
+
+class Faults:
+    """The faults still to come; the first that fits an arriving call is spent on it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # tests add while the server's thread takes
+        self._waiting: list[tuple[Fault, int | None]] = []
+
+    def add(self, *faults: Fault) -> None:
+        """Queue faults behind those there are."""
+        with self._lock:
+            self._waiting += [(fault, fault.times) for fault in faults]
+
+    def clear(self) -> None:
+        """Forget the faults still to come."""
+        with self._lock:
+            self._waiting.clear()
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """Spend one fault on a call, or none."""
+        with self._lock:
+            for place, (fault, left) in enumerate(self._waiting):
+                if fault.befalls(method, path):
+                    if left is not None and left <= 1:
+                        del self._waiting[place]
+                    elif left is not None:
+                        self._waiting[place] = (fault, left - 1)
+                    return fault
+        return None
+
+
+class Misbehaving:
+    """Middleware that visits the faults on the calls."""
+
+    def __init__(self, app: ASGIApp, faults: Faults) -> None:
+        self._app = app
+        self._faults = faults
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a call on, unless a fault was waiting for it."""
+        fault = self._faults.take(scope["method"], scope["path"]) if is_call(scope) else None
+        if fault is None:
+            await self._app(scope, receive, send)
+            return
+        body = await read_body(receive)
+        answer: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        if fault.after:
+            await self._app(scope, replay(body, receive), keep)
+        match fault.kind:
+            case "slow":
+                await _idle(receive, fault.seconds)
+                if not fault.after:
+                    await self._app(scope, replay(body, receive), keep)
+                for message in answer:
+                    await send(message)
+            case "timeout":
+                await _idle(receive, fault.seconds)
+                await _hang_up(scope, receive)
+            case "reset" | "hang_up":
+                await _hang_up(scope, receive, reset=fault.kind == "reset")
+            case "truncated":
+                await _send_half(fault.size, send)
+                await _hang_up(scope, receive)
+            case "status" | "garbage" | "huge":
+                await _made_up(fault)(scope, receive, send)
+
+
+def _made_up(fault: Fault) -> Response:
+    headers: dict[str, str] = {FAULT_HEADER: fault.kind}
+    if fault.kind == "huge":
+        return StreamingResponse(
+            _endless_message(fault.size), headers=headers, media_type="application/json"
+        )
+    if fault.kind == "garbage":
+        body = _HTML if fault.body is None else fault.body
+        return Response(body, 200, headers, fault.content_type)
+    if fault.retry_after is not None:
+        headers["retry-after"] = str(fault.retry_after)
+    if fault.body is not None:
+        return Response(fault.body, fault.status, headers, fault.content_type)
+    return JSONResponse({"message": fault.message}, fault.status, headers)
+
+
+async def _endless_message(size: int) -> AsyncIterator[bytes]:
+    yield b'{"message": "'
+    for _ in range(0, size, _CHUNK):
+        yield b"x" * _CHUNK
+    yield b'"}'
+
+
+async def _send_half(size: int, send: Send) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(size).encode()),
+        (FAULT_HEADER.encode(), b"truncated"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    half = b'{"success": true, "version": {'
+    await send({"type": "http.response.body", "body": half, "more_body": True})
+
+
+async def _idle(receive: Receive, seconds: float) -> None:
+    """Do nothing for so long, or until the client has gone."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+
+async def _hang_up(scope: Scope, receive: Receive, *, reset: bool = False) -> None:
+    """Close the connection; returns when the server has noticed, so that it adds no answer."""
+    hang_up = scope.get("extensions", {}).get(HANG_UP)
+    if hang_up is None:
+        raise RuntimeError("only an app run by receiver.sandbox.serving can hang up")
+    cast("HangUp", hang_up)(reset)
+    while (await receive())["type"] != "http.disconnect":
+        pass

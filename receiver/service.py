@@ -1,0 +1,101 @@
+"""The parts of one running receiver, put together, reloaded, and taken apart again."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+from receiver.api_tokens import ApiKeys
+from receiver.edgegap.client import EdgegapClient, edgegap_client
+from receiver.edgegap.pace import Pace
+from receiver.errors import ConfigError, LedgerError
+from receiver.hook_tokens import LinkKeys
+from receiver.intake import read_rules_again
+from receiver.ledger.ledger import Ledger
+from receiver.logs import get_logger, masking
+from receiver.secret import Secret
+from receiver.settings import Current, Settings, load_settings
+from receiver.worker import Settled, Worker
+
+NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
+WORKER_GRACE_SECONDS = 5.0
+FIXED_AT_START = ("database_url", "host", "port", "requests_per_second", "concurrency")
+
+log = get_logger(__name__)
+
+
+class Service:
+    """What the doors work with: settings in force, keys, ledger, worker."""
+
+    def __init__(
+        self,
+        current: Current,
+        ledger: Ledger,
+        client: EdgegapClient,
+        settled: Settled | None = None,
+    ) -> None:
+        self.current = current
+        self.ledger = ledger
+        self.worker = Worker(ledger, current, client, settled=settled)
+        self._client = client
+        self._set_keys()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.current.settings
+
+    async def reload(self, environ: Mapping[str, str]) -> bool:
+        """Read the configuration again, whole; keep the old one and say why if it has faults."""
+        try:
+            settings = load_settings(environ, need=NEEDED)
+        except ConfigError as error:
+            faults = [str(fault) for fault in error.faults]
+            log.error("config_refused", faults=faults, kept="the configuration before")
+            return False
+        old, self.current.settings = self.settings, settings
+        masking.know(settings.secrets())
+        self._set_keys()
+        token = settings.edgegap_token or Secret("")
+        self._client.adopt(settings.edgegap_base_url, token, settings.secrets())
+        later = [name for name in FIXED_AT_START if getattr(old, name) != getattr(settings, name)]
+        log.info("config_reloaded", rules=len(settings.rules), needs_a_restart=later)
+        await self.read_rules_again()
+        return True
+
+    async def read_rules_again(self) -> None:
+        """Queue once more what the configuration, as it is now, may have mended."""
+        rules = self.settings.rules
+        try:
+            replayed = await self.ledger.write(lambda tx: read_rules_again(tx, rules))
+        except LedgerError as error:
+            log.error("ledger_unavailable", error=str(error))
+            return
+        if replayed:
+            log.info("rules_read_again", deliveries=[one.delivery for one in replayed])
+        self.worker.config_changed()
+
+    def _set_keys(self) -> None:
+        keys = [key.reveal() for key in self.settings.secret_keys]
+        self.links = LinkKeys(keys, self.settings.links)
+        self.api_keys = ApiKeys(keys)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, ledger: Ledger, *, settled: Settled | None = None
+) -> AsyncIterator[Service]:
+    """Run the worker over an opened ledger; stop it within its grace at the end.
+
+    `settled` is called with each registration and what came of it, once that is on disk.
+    """
+    token = settings.edgegap_token or Secret("")
+    pace = Pace(settings.requests_per_second, settings.concurrency)
+    connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
+    async with connect() as client:
+        service = Service(Current(settings), ledger, client, settled)
+        await service.read_rules_again()
+        await service.worker.start()
+        try:
+            yield service
+        finally:
+            await service.worker.stop(WORKER_GRACE_SECONDS)

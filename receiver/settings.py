@@ -1,0 +1,316 @@
+"""The configuration: secrets from the environment, the rest from `receiver.toml`.
+
+Read once into one object; all faults are told at once, each with where and how to mend it.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import URL
+
+from receiver.environment import FILE_SUFFIX, read_secret, read_variable
+from receiver.errors import ConfigError, Fault
+from receiver.images import is_repository
+from receiver.ledger.engines import read_database_url
+from receiver.rule_config import env_values, read_rules
+from receiver.rules import Login, Rule
+from receiver.secret import Secret
+
+DEFAULT_CONFIG = "receiver.toml"
+DEFAULT_LEDGER = "receiver.db"
+DEFAULT_PORT = 8000
+EDGEGAP = "https://api.edgegap.com"
+REGISTRY = "https://registry-1.docker.io"
+REGISTRY_AUTH = "https://auth.docker.io/token"
+HUB_API = "https://hub.docker.com"
+UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+TOP_KEYS = ("public_url", "rule", "links", "catch_up", "ledger")
+HOW_TO_MAKE_A_KEY = (
+    "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'  and set it; "
+    "keep it, since another key means other links"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All there is to configure. Durations are in milliseconds; None turns a thing off."""
+
+    rules: tuple[Rule, ...] = ()
+    public_url: str | None = None
+    links: Mapping[str, int] = field(default_factory=dict)
+    secret_keys: tuple[Secret, ...] = ()  # oldest first: itsdangerous signs with the last
+    edgegap_token: Secret | None = None
+    edgegap_base_url: str = EDGEGAP
+    requests_per_second: float = 8.0
+    concurrency: int = 4
+    login: Login | None = None
+    registry_url: str = REGISTRY
+    registry_auth_url: str = REGISTRY_AUTH
+    hub_api_url: str = HUB_API
+    database_url: URL = field(default_factory=lambda: URL.create("sqlite", database=DEFAULT_LEDGER))
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    admin_password: Secret | None = None
+    metrics_token: Secret | None = None
+    catch_up_every: int | None = 15 * UNITS["m"]
+    keep: int = 90 * UNITS["d"]
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return every secret it holds, to be masked wherever text goes out."""
+        single = (self.edgegap_token, self.admin_password, self.metrics_token)
+        logins = [rule.login for rule in self.rules] + [self.login]
+        password = self.database_url.password
+        return (
+            *self.secret_keys,
+            *(secret for secret in single if secret is not None),
+            *(login.token for login in logins if login is not None),
+            *(Secret(value) for value in env_values(self.rules)),
+            *([Secret(str(password))] if password else []),
+        )
+
+    def rule_named(self, name: str) -> Rule | None:
+        """Return the rule of that name, None when it is gone."""
+        return next((rule for rule in self.rules if rule.name == name), None)
+
+
+@dataclass(slots=True)
+class Current:
+    """The settings in force; a reload puts others in their place."""
+
+    settings: Settings
+
+
+def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozenset()) -> Settings:
+    """Read the environment and the file it names; raises ConfigError with all faults.
+
+    `need` names what must be there: any of RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, public_url, rule.
+    """
+    reader = _Reader(environ)
+    settings = reader.settings(need)
+    if reader.faults:
+        raise ConfigError(tuple(reader.faults))
+    return settings
+
+
+class _Reader:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.faults: list[Fault] = []
+        self._environ = self._with_secret_files(environ)
+        self._folder = Path()
+        self._where = DEFAULT_CONFIG
+
+    def settings(self, need: frozenset[str]) -> Settings:
+        table = self._table()
+        for key in table:
+            if key not in TOP_KEYS:
+                known = ", ".join(TOP_KEYS)
+                self._fault(f"{self._where}, {key}", "there is no such key", f"There are {known}")
+        token = read_secret(self._environ, "EDGEGAP_TOKEN")
+        login = self._login(token)
+        rules, faults = read_rules(table.get("rule", []), self._environ, login)
+        self.faults += [
+            Fault(f"{self._where}, {fault.where}", fault.what, fault.mend) for fault in faults
+        ]
+        keys = self._secret_keys()
+        public_url = self._public_url(table)
+        self._check_needs(need, table, keys, token, public_url)
+        return Settings(
+            rules=rules,
+            public_url=public_url,
+            links=self._links(table.get("links", {})),
+            secret_keys=keys,
+            edgegap_token=token and Secret(_without_scheme(token.reveal())),
+            edgegap_base_url=self._url("EDGEGAP_BASE_URL", EDGEGAP),
+            requests_per_second=self._number("EDGEGAP_REQUESTS_PER_SECOND", 8.0, 0.01, 1000),
+            concurrency=int(self._number("EDGEGAP_CONCURRENCY", 4, 1, 64)),
+            login=login,
+            registry_url=self._url("DOCKERHUB_REGISTRY_URL", REGISTRY),
+            registry_auth_url=self._url("DOCKERHUB_AUTH_URL", REGISTRY_AUTH),
+            hub_api_url=self._url("DOCKERHUB_API_URL", HUB_API),
+            database_url=self._database_url(),
+            host=read_variable(self._environ, "HOST") or "127.0.0.1",
+            port=int(self._number("PORT", DEFAULT_PORT, 0, 65_535)),
+            admin_password=read_secret(self._environ, "RECEIVER_ADMIN_PASSWORD"),
+            metrics_token=read_secret(self._environ, "RECEIVER_METRICS_TOKEN"),
+            catch_up_every=self._duration(table, "catch_up", "every", "15m"),
+            keep=self._duration(table, "ledger", "keep", "90d") or 90 * UNITS["d"],
+        )
+
+    def _fault(self, where: str, what: str, mend: str) -> None:
+        self.faults.append(Fault(where, what, mend))
+
+    def _with_secret_files(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment with NAME filled in from the file that NAME_FILE names."""
+        filled = dict(environ)
+        for variable, path in environ.items():
+            name = variable.removesuffix(FILE_SUFFIX)
+            ours = name.startswith(("EDGEGAP_", "DOCKERHUB_", "RECEIVER_")) or name in environ
+            if name == variable or not path.strip() or filled.get(name, "").strip():
+                continue
+            try:
+                filled[name] = Path(path.strip()).read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                if ours:
+                    kind = type(error).__name__
+                    mend = "Check the path and who may read it"
+                    self._fault(variable, f"the file it names cannot be read ({kind})", mend)
+        return filled
+
+    def _table(self) -> dict[str, Any]:
+        text = self._environ.get("RECEIVER_CONFIG_TOML", "")
+        named = read_variable(self._environ, "RECEIVER_CONFIG")
+        if text.strip():
+            self._where = "RECEIVER_CONFIG_TOML"
+        else:
+            path = Path(named or DEFAULT_CONFIG)
+            self._where, self._folder = str(path), path.parent
+            if named is None and not path.exists():
+                return {}
+            try:
+                text = path.read_text("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                kind = type(error).__name__
+                self._fault(self._where, f"it cannot be read ({kind})", "Check RECEIVER_CONFIG")
+                return {}
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            self._fault(self._where, f"it is not TOML: {error}", "Mend that line")
+            return {}
+
+    def _check_needs(
+        self,
+        need: frozenset[str],
+        table: dict[str, Any],
+        keys: tuple[Secret, ...],
+        token: Secret | None,
+        public_url: str | None,
+    ) -> None:
+        if "RECEIVER_SECRET_KEY" in need and not keys:
+            self._fault("RECEIVER_SECRET_KEY", "it is not set", HOW_TO_MAKE_A_KEY)
+        if "EDGEGAP_TOKEN" in need and token is None:
+            mend = "Make one under app.edgegap.com/user-settings?tab=tokens and set it"
+            self._fault("EDGEGAP_TOKEN", "it is not set", mend)
+        if "public_url" in need and public_url is None and not self._faulty("public_url"):
+            mend = 'Write public_url = "https://hooks.example.com", where Docker Hub reaches us'
+            self._fault(f"{self._where}, public_url", "it is missing", mend)
+        if "rule" in need and not table.get("rule") and not self._faulty(self._where):
+            mend = 'Write: [[rule]]  repository = "group/project"  app = "my-game", a line each'
+            self._fault(f"{self._where}, rule", "there is none", mend)
+
+    def _faulty(self, word: str) -> bool:
+        return any(word in fault.where or word.upper() in fault.where for fault in self.faults)
+
+    def _secret_keys(self) -> tuple[Secret, ...]:
+        text = read_variable(self._environ, "RECEIVER_SECRET_KEY") or ""
+        newest_first = [Secret(key.strip()) for key in text.split(",") if key.strip()]
+        return tuple(reversed(newest_first))
+
+    def _login(self, api_token: Secret | None) -> Login | None:
+        username = read_variable(self._environ, "DOCKERHUB_USERNAME")
+        token = read_secret(self._environ, "DOCKERHUB_TOKEN")
+        if (username is None) != (token is None):
+            missing = "DOCKERHUB_USERNAME" if username is None else "DOCKERHUB_TOKEN"
+            mend = "Set both, or neither for public repositories"
+            self._fault(missing, "it is not set, but its fellow is", mend)
+        if token is not None and token == api_token:
+            mend = "Make a read-only access token on Docker Hub and set that"
+            self._fault("DOCKERHUB_TOKEN", "it is the Edgegap API token", mend)
+        return Login(username, token) if username is not None and token is not None else None
+
+    def _public_url(self, table: dict[str, Any]) -> str | None:
+        value = read_variable(self._environ, "RECEIVER_PUBLIC_URL")
+        where = "RECEIVER_PUBLIC_URL" if value else f"{self._where}, public_url"
+        found = value or table.get("public_url")
+        if found is None:
+            return None
+        fault = _url_fault(found)
+        if fault is not None:
+            self._fault(where, fault, 'Write it as "https://hooks.example.com"')
+            return None
+        return str(found).rstrip("/")
+
+    def _url(self, name: str, default: str) -> str:
+        value = read_variable(self._environ, name) or default
+        fault = _url_fault(value)
+        if fault is not None:
+            self._fault(name, fault, f"The default is {default}")
+        return value.rstrip("/")
+
+    def _number(self, name: str, default: float, low: float, high: float) -> float:
+        text = read_variable(self._environ, name)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high or (isinstance(default, int) and value != int(value)):
+            self._fault(name, f"{text!r} is no number from {low:g} to {high:g}", "Correct it")
+            return default
+        return value
+
+    def _database_url(self) -> URL:
+        text = read_variable(self._environ, "DATABASE_URL")
+        if text is None:
+            return URL.create("sqlite", database=str(self._folder / DEFAULT_LEDGER))
+        try:
+            return read_database_url(text)
+        except ValueError as error:
+            mend = "Write sqlite:///path/to/receiver.db or postgresql://user:password@host/database"
+            self._fault("DATABASE_URL", str(error), mend)
+            return URL.create("sqlite", database=DEFAULT_LEDGER)
+
+    def _links(self, table: object) -> dict[str, int]:
+        if not isinstance(table, dict):
+            self._fault(f"{self._where}, links", "it is not a table", 'Write "group/project" = 2')
+            return {}
+        for repository, number in table.items():
+            if not is_repository(repository) or type(number) is not int or number < 1:
+                what = f"{repository} = {number!r} is not a repository and its link number"
+                self._fault(f"{self._where}, links", what, 'Write "group/project" = 2')
+        return dict(table)
+
+    def _duration(self, table: dict[str, Any], part: str, key: str, default: str) -> int | None:
+        inner = table.get(part, {})
+        where = f"{self._where}, {part}"
+        if not isinstance(inner, dict):
+            self._fault(where, "it is not a table", f"Write it under a line [{part}]")
+            return None
+        for unknown in set(inner) - {key}:
+            self._fault(f"{where}.{unknown}", "there is no such key", f"There is {key}")
+        value = inner.get(key, default)
+        text = value.strip() if isinstance(value, str) else ""
+        if text == "off" and part == "catch_up":
+            return None
+        number, unit = text[:-1], text[-1:]
+        if not number.isascii() or not number.isdigit() or unit not in UNITS or int(number) < 1:
+            mend = f'Write for instance {key} = "{default}" (s, m, h or d)'
+            self._fault(f"{where}.{key}", f"{value!r} is no duration", mend)
+            return None
+        return int(number) * UNITS[unit]
+
+
+def _url_fault(value: object) -> str | None:
+    if not isinstance(value, str):
+        return "it is not text"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return "it is no URL"
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        return "it does not begin with https:// and a host"
+    if parts.query or parts.fragment or parts.username or not value.isascii() or " " in value:
+        return "it holds more than scheme, host, port and path"
+    return None
+
+
+def _without_scheme(token: str) -> str:
+    """Return an Edgegap token without the word `token` that its dashboard copies along."""
+    head, _, rest = token.partition(" ")
+    return rest.strip() if head.lower() == "token" and rest.strip() else token

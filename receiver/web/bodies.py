@@ -1,0 +1,42 @@
+"""Reading a request's body with a limit on its size and on its time."""
+
+import asyncio
+
+from starlette.requests import ClientDisconnect, Request
+
+from receiver.errors import BadBody
+from receiver.reasons import Reason, explain
+
+LARGEST_BODY = 1024 * 1024
+LARGEST_DRAIN = 8 * 1024 * 1024  # read and thrown away, so that the sender can read our answer
+SLOWEST_BODY_SECONDS = 10.0
+
+
+class SenderLeft(Exception):
+    """The sender closed the connection before its body was whole."""
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the whole body, chunked or not.
+
+    Raises BadBody when it is over LARGEST_BODY or slower than SLOWEST_BODY_SECONDS, SenderLeft.
+    """
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(SLOWEST_BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size <= LARGEST_BODY:
+                    parts.append(part)
+                elif size > LARGEST_DRAIN:
+                    break
+                else:
+                    parts.clear()
+    except TimeoutError:
+        raise BadBody(Reason.BODY_TOO_SLOW, explain(Reason.BODY_TOO_SLOW)) from None
+    except ClientDisconnect:
+        raise SenderLeft from None
+    if size > LARGEST_BODY:
+        raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE))
+    return b"".join(parts)

@@ -1,0 +1,68 @@
+"""Health: whether the loops turn, and whether a delivery could be recorded now."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from receiver.errors import LedgerError
+from receiver.ledger.gates import closed_gates
+from receiver.ledger.transactions import Tx
+from receiver.service import Service
+
+REMEMBERED_SECONDS = 5.0
+SLOWEST_SECONDS = 4.0
+_TRY = """INSERT INTO meta (key, value) VALUES ('tried', :now)
+ ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Readiness:
+    tried: float
+    ready: bool
+    body: dict[str, object] = field(default_factory=dict)
+
+
+class Health:
+    """Answers the two health doors; the try of the ledger is remembered for five seconds."""
+
+    def __init__(self) -> None:
+        self._last: _Readiness | None = None
+        self._trying = asyncio.Lock()
+
+    async def live(self, request: Request) -> Response:
+        """Answer 200 while the worker's loops turn."""
+        service: Service = request.app.state.service
+        alive = service.worker.alive
+        return JSONResponse({"alive": alive}, 200 if alive else 503)
+
+    async def ready(self, request: Request) -> Response:
+        """Answer 200 while a delivery could be recorded; `degraded` lists what else is wrong."""
+        service: Service = request.app.state.service
+        async with self._trying:
+            last = self._last
+            if last is None or time.monotonic() - last.tried >= REMEMBERED_SECONDS:
+                last = self._last = await _try(service)
+        return JSONResponse(last.body, 200 if last.ready else 503)
+
+
+async def _try(service: Service) -> _Readiness:
+    now = time.monotonic()
+    try:
+        async with asyncio.timeout(SLOWEST_SECONDS):
+            degraded = await service.ledger.write(_write)
+    except LedgerError as error:
+        return _Readiness(now, ready=False, body={"ready": False, "error": str(error)})
+    except TimeoutError:
+        error_text = "the ledger did not answer in time"
+        return _Readiness(now, ready=False, body={"ready": False, "error": error_text})
+    if not service.worker.alive:
+        degraded.append("worker: it does not turn")
+    return _Readiness(now, ready=True, body={"ready": True, "degraded": degraded})
+
+
+def _write(tx: Tx) -> list[str]:
+    tx.run(_TRY, now=str(tx.now))
+    return [f"{gate.name}: {gate.sentence}" for gate in closed_gates(tx)]

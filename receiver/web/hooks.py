@@ -1,0 +1,117 @@
+"""The door for Docker Hub: HTTP in, JSON out; what a push means is decided behind it."""
+
+import hashlib
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from receiver.dockerhub.push import read_push
+from receiver.errors import BadBody, BadLink, LedgerError
+from receiver.intake import WEBHOOK, refuse, take
+from receiver.logs import get_logger
+from receiver.reasons import Reason, Verdict
+from receiver.service import Service
+from receiver.web.bodies import SenderLeft, read_body
+from receiver.web.limits import PerMinute
+
+WRONG_TOKENS_A_MINUTE = 60
+BAD_BODIES_A_MINUTE = 30
+STATUS = {Reason.BODY_TOO_LARGE: 413, Reason.BODY_TOO_SLOW: 408}
+GREETING = (
+    "This is a link for Docker Hub. Paste it into your repository's Webhooks tab there; "
+    "it takes POST requests only, and there is nothing to see here.\n"
+)
+
+log = get_logger(__name__)
+
+
+class Hooks:
+    """Takes what Docker Hub sends to a link."""
+
+    def __init__(self) -> None:
+        self._wrong_tokens = PerMinute(WRONG_TOKENS_A_MINUTE)
+        self._bad_bodies = PerMinute(BAD_BODIES_A_MINUTE)
+
+    async def greet(self, _: Request) -> Response:
+        """Tell a person who opened the link in a browser what it is; the same for any token."""
+        return PlainTextResponse(GREETING)
+
+    async def take(self, request: Request) -> Response:
+        """Take one webhook: 202 or 200 means that it is on disk."""
+        service: Service = request.app.state.service
+        try:
+            repository = service.links.repository(request.path_params["token"])
+        except BadLink as error:
+            return self._stranger(request, str(error))
+        try:
+            body = await read_body(request)
+            push = read_push(body)
+        except SenderLeft:
+            log.warning("sender_left", repository=repository, address=_address(request))
+            return Response(status_code=400)
+        except BadBody as error:
+            return await self._refuse(service, repository, error, request)
+        if push.repository != repository:
+            return self._stranger(request, f"a push to {push.repository} on {repository}'s link")
+        try:
+            recorded = await take(
+                service.ledger,
+                service.settings.rules,
+                push,
+                source=WEBHOOK,
+                body_hash=hashlib.sha256(body).hexdigest(),
+                body_bytes=len(body),
+            )
+        except LedgerError as error:
+            return _unavailable(error, repository)
+        told = {"delivery": recorded.delivery, "verdict": recorded.ruling.verdict.value}
+        if recorded.ruling.verdict is Verdict.ACCEPTED:
+            service.worker.wake()
+            return JSONResponse(told, status_code=202)
+        return JSONResponse({**told, "reason": recorded.ruling.reason})
+
+    def _stranger(self, request: Request, why: str) -> Response:
+        """Answer a token that opens nothing: the same 404 whatever was wrong with it."""
+        address = _address(request)
+        if not self._wrong_tokens.allows(address):
+            return JSONResponse({"error": "slow down"}, 429, headers={"Retry-After": "60"})
+        log.warning("link_refused", address=address, why=why)
+        return not_found()
+
+    async def _refuse(
+        self, service: Service, repository: str, error: BadBody, request: Request
+    ) -> Response:
+        status = STATUS.get(Reason(error.reason), 400)
+        told = {"verdict": Verdict.REFUSED.value, "reason": error.reason, "error": str(error)}
+        headers = {"Connection": "close"} if status != 400 else {}  # noqa: PLR2004
+        if self._bad_bodies.allows(repository):
+            length = request.headers.get("content-length", "")
+            size = int(length[:12]) if length.isascii() and length.isdigit() else None
+            try:
+                recorded = await refuse(service.ledger, repository, error, size)
+            except LedgerError as away:
+                log.error("ledger_unavailable", error=str(away), repository=repository)
+            else:
+                told["delivery"] = recorded.delivery
+        return JSONResponse(told, status, headers=headers)
+
+
+def not_found() -> Response:
+    """Return the one answer to whatever is not there."""
+    return JSONResponse({"error": "not found"}, 404)
+
+
+def _unavailable(error: LedgerError, repository: str) -> Response:
+    log.error("ledger_unavailable", error=str(error), repository=repository)
+    return JSONResponse(
+        {
+            "error": "the ledger cannot be written now: this push was not accepted; send it again",
+            "reason": "ledger_unavailable",
+        },
+        503,
+        headers={"Retry-After": "10"},
+    )
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"

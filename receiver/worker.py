@@ -1,0 +1,312 @@
+"""The second half of the story: claim with a lease → attempt → settle, several at once.
+
+One way for every registration. A fault in one never stops the worker; a ledger that cannot be
+written is waited for, with what was found out kept in hand.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from secrets import token_hex
+
+from receiver.edgegap.catalogue import Catalogue
+from receiver.edgegap.client import EdgegapClient
+from receiver.errors import LedgerError
+from receiver.ledger import gates
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import (
+    Claimed,
+    Settlement,
+    claim,
+    hand_back,
+    next_due,
+    renew,
+    sent,
+    settle,
+    void_leases,
+)
+from receiver.ledger.transactions import Tx
+from receiver.logs import get_logger
+from receiver.reasons import Outcome, Reason, State
+from receiver.registering import Attempt, Gate, Tried
+from receiver.retry import Row, Then, Wait, wait_or_park
+from receiver.settings import Current
+
+RENEW_SECONDS = 10.0
+POLL_SHARED_SECONDS = 1.0
+POLL_ALONE_SECONDS = 30.0
+BLOCKED_SECONDS = 0.5
+LEDGER_AWAY_SECONDS = 0.5
+STALE_SECONDS = 90.0
+BEYOND_US = (
+    "A matchmaker still names the old version: point it at this one in Edgegap's dashboard. "
+    "Storage pull profiles are not carried over."
+)
+
+Settled = Callable[[Claimed, Settlement], None]
+
+log = get_logger(__name__)
+
+
+class Worker:
+    """Works registrations off, `concurrency` at once, one for each target."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        current: Current,
+        client: EdgegapClient,
+        *,
+        settled: Settled | None = None,
+    ) -> None:
+        self.owner = token_hex(6)
+        self._ledger = ledger
+        self._current = current
+        self._client = client
+        self._catalogue = Catalogue(client)
+        self._settled = settled
+        self._hands: dict[str, tuple[Claimed, asyncio.Task[None]]] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._turned = time.monotonic()
+        self._loops: list[asyncio.Task[None]] = []
+        self._away = False
+
+    async def start(self) -> None:
+        """Free what a dead owner held, then begin to work."""
+        voided = await self._ledger.write(self._begin)
+        for registration, state in voided:
+            log.warning("lease_voided", registration=registration, state=state)
+        self._loops = [asyncio.create_task(self._work()), asyncio.create_task(self._renew())]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loops turn."""
+        turning = time.monotonic() - self._turned < STALE_SECONDS
+        return turning and bool(self._loops) and not any(loop.done() for loop in self._loops)
+
+    def wake(self) -> None:
+        """Look for work now: something was recorded, replayed or settled."""
+        self._wake.set()
+
+    def config_changed(self) -> None:
+        """Take nothing for granted that was read from Edgegap before."""
+        self._catalogue.forget()
+        self.wake()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Claim no more; finish what is in hand within the grace, and hand back the rest."""
+        self._stopping = True
+        self.wake()
+        tasks = [task for _, task in self._hands.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_seconds)
+        left = [claimed for claimed, task in self._hands.values() if not task.done()]
+        for task in [*tasks, *self._loops]:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._loops, return_exceptions=True)
+        if left:
+            try:
+                await self._ledger.write(lambda tx: hand_back(tx, left, self.owner))
+            except LedgerError as error:
+                self._ledger_is_away(error)  # the next start frees them
+            else:
+                log.info("registrations_handed_back", count=len(left))
+
+    def _begin(self, tx: Tx) -> list[tuple[str, str]]:
+        gates.probe_now(tx)
+        return void_leases(tx, all_of_them=not self._ledger.shared)
+
+    async def _work(self) -> None:
+        while not self._stopping:
+            self._turned = time.monotonic()
+            self._wake.clear()
+            try:
+                pause = await self._turn()
+                self._ledger_is_back()
+            except LedgerError as error:
+                self._ledger_is_away(error)
+                pause = LEDGER_AWAY_SECONDS
+            except Exception:
+                log.exception("worker_fault")
+                pause = POLL_SHARED_SECONDS
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _turn(self) -> float:
+        """Claim what is due and start on it; return how many seconds to wait at most."""
+        longest = POLL_SHARED_SECONDS if self._ledger.shared else POLL_ALONE_SECONDS
+        free = self._current.settings.concurrency - len(self._hands)
+        if free <= 0:
+            return longest
+        claimed, due_in, probe = await self._ledger.write(lambda tx: self._claim(tx, free))
+        for one in claimed:
+            task = asyncio.create_task(self._one(one))
+            self._hands[one.id] = (one, task)
+            task.add_done_callback(partial(self._let_go, one.id))
+        if probe:
+            await self._probe()
+            return 0.0
+        return longest if due_in is None else min(longest, max(due_in, BLOCKED_SECONDS / 10))
+
+    def _claim(self, tx: Tx, free: int) -> tuple[list[Claimed], float | None, bool]:
+        if self._ledger.shared:
+            void_leases(tx, all_of_them=False)
+        closed = gates.closed_gates(tx)
+        if closed:
+            probe = gates.take_probe(tx)
+            soonest = min(gate.until for gate in gates.closed_gates(tx))
+            return [], (soonest - tx.now) / 1000, probe
+        claimed = claim(tx, owner=self.owner, most=free)
+        due = next_due(tx)
+        if due is None:
+            return claimed, None, False
+        in_seconds = (due - tx.now) / 1000
+        return claimed, in_seconds if in_seconds > 0 else BLOCKED_SECONDS, False
+
+    def _let_go(self, identity: str, _: asyncio.Task[None]) -> None:
+        self._hands.pop(identity, None)
+        self.wake()
+
+    async def _one(self, claimed: Claimed) -> None:
+        try:
+            tried = await self._attempt(claimed)
+        except LedgerError as error:
+            self._ledger_is_away(error)
+            tried = _fault(claimed, error)
+        except Exception as error:
+            log.exception("registration_fault", registration=claimed.id, app=claimed.app)
+            tried = _fault(claimed, error)
+        await self._settle(claimed, tried)
+
+    async def _attempt(self, claimed: Claimed) -> Tried:
+        async def note(step: int, method: str, path: str) -> None:
+            await self._ledger.write(lambda tx: sent(tx, claimed, step, method, path))
+
+        attempt = Attempt(
+            claimed,
+            self._current.settings,
+            self._client,
+            self._catalogue,
+            sent=note,
+            now=_now,
+            jitter=random.random,
+        )
+        return await attempt.run()
+
+    async def _settle(self, claimed: Claimed, tried: Tried) -> None:
+        """Write what came of it, however long the ledger is away."""
+        kept: bool | None = None
+        while kept is None:
+            try:
+                kept = await self._ledger.write(lambda tx: self._write_down(tx, claimed, tried))
+            except LedgerError as error:
+                self._ledger_is_away(error)
+                await asyncio.sleep(LEDGER_AWAY_SECONDS)
+        if not kept:
+            log.warning("lease_lost", registration=claimed.id, app=claimed.app)
+            return
+        _tell(claimed, tried.settlement)
+        if self._settled is not None:
+            self._settled(claimed, tried.settlement)
+
+    def _write_down(self, tx: Tx, claimed: Claimed, tried: Tried) -> bool:
+        if not settle(tx, claimed, self.owner, tried.settlement):
+            return False
+        if tried.gate is not None:
+            _close(tx, tried.gate)
+        return True
+
+    async def _probe(self) -> None:
+        answer = await self._client.probe()
+        if not answer.ok:
+            log.warning("edgegap_token_still_refused", status=answer.status, message=answer.message)
+            return
+        await self._ledger.write(gates.open_token_gate)
+        log.info("edgegap_token_accepted")
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            in_hand = [claimed for claimed, _ in self._hands.values()]
+            if not in_hand:
+                continue
+            try:
+                lost = await self._ledger.write(partial(renew, claims=in_hand, owner=self.owner))
+            except LedgerError as error:
+                self._ledger_is_away(error)
+                continue
+            for identity in lost:
+                if identity in self._hands:
+                    self._hands[identity][1].cancel()
+                    log.warning("lease_lost", registration=identity)
+
+    def _ledger_is_away(self, error: LedgerError) -> None:
+        if not self._away:
+            self._away = True
+            log.error("ledger_unavailable", error=str(error))
+
+    def _ledger_is_back(self) -> None:
+        if self._away:
+            self._away = False
+            log.info("ledger_available")
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _close(tx: Tx, gate: Gate) -> None:
+    if gate.until is not None:
+        gates.slow_down(tx, gate.until, gate.sentence)
+    elif gates.close_token_gate(tx, gate.sentence):
+        log.error("edgegap_token_refused", sentence=gate.sentence)
+
+
+def _fault(claimed: Claimed, error: Exception) -> Tried:
+    """Try again later, as after any trouble that may pass."""
+    found = wait_or_park(
+        Row(Then.RETRY, Reason.FAULT),
+        waited=claimed.waited,
+        detail=type(error).__name__,
+        retry_after=None,
+        facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
+        now=_now(),
+        jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing
+    )
+    if not isinstance(found, Wait):
+        return Tried(Settlement(State.PARKED, reason=found.reason, sentence=found.sentence))
+    waiting = Settlement(State.WAITING, reason=found.reason, sentence=found.sentence)
+    return Tried(replace(waiting, due_at=found.due_at, waited=found.waited))
+
+
+def _tell(claimed: Claimed, settlement: Settlement) -> None:
+    facts = {
+        "registration": claimed.id,
+        "app": claimed.app,
+        "version": claimed.version,
+        "image": str(claimed.image),
+        "attempt": claimed.attempt,
+    }
+    told = log.bind(**facts)
+    match settlement.state:
+        case State.DONE:
+            beyond = {"remember": BEYOND_US} if settlement.outcome is Outcome.CREATED else {}
+            notes = list(settlement.notes)
+            told.info("registration_done", outcome=settlement.outcome, notes=notes, **beyond)
+        case State.PARKED:
+            sentence = settlement.sentence
+            told.error("registration_parked", reason=settlement.reason, sentence=sentence)
+        case _:
+            told.warning(
+                "registration_waiting",
+                reason=settlement.reason,
+                sentence=settlement.sentence,
+                seconds=max(0, (settlement.due_at or 0) - _now()) // 1000,
+            )

@@ -1,0 +1,1 @@
+"""What the outside parties promise, as documents, and the checks against them."""
