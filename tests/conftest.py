@@ -1,0 +1,50 @@
+"""What most tests stand on: a sandbox of Edgegap whose every call is held against its contract."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from tests.contract.openapi import contract_checked
+from tests.running import ReceiverProcess
+
+StartReceiver = Callable[..., ReceiverProcess]
+
+
+@pytest.fixture
+def sandbox() -> EdgegapSandbox:
+    return EdgegapSandbox(apps=("my-game", "lobby"))
+
+
+@pytest.fixture
+def edgegap(sandbox: EdgegapSandbox) -> Iterator[str]:
+    """The sandbox's URL; at the end nothing sent or answered may break the API's contract."""
+    checked = contract_checked(sandbox.app)
+    with serving(checked) as url:
+        yield url
+    assert checked.violations == []
+
+
+@pytest.fixture
+def start(edgegap: str, tmp_path: Path) -> Iterator[StartReceiver]:
+    """Starts receivers, each in a folder of its own, and ends them all."""
+    begun: list[ReceiverProcess] = []
+
+    def begin(**kwargs: Any) -> ReceiverProcess:
+        folder = tmp_path / f"receiver-{len(begun)}"
+        folder.mkdir()
+        receiver = ReceiverProcess(folder, kwargs.pop("edgegap_url", edgegap), **kwargs)
+        begun.append(receiver)
+        return receiver.start()
+
+    yield begin
+    for receiver in begun:
+        receiver.stop()
+
+
+@pytest.fixture
+def receiver(start: StartReceiver) -> ReceiverProcess:
+    return start()
