@@ -22,6 +22,7 @@ from receiver.settings import Settings
 from receiver.web.api import api_routes
 from receiver.web.health import Health
 from receiver.web.hooks import Hooks
+from receiver.web.steering import steering_routes
 from receiver.worker import Settled
 
 GARBAGE_THRESHOLDS = (20_000, 20, 50)  # the collector's pauses are what makes the slowest answers
@@ -42,6 +43,7 @@ def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = 
             Route("/livez", health.live, methods=["GET"]),
             Route("/readyz", health.ready, methods=["GET"]),
             *api_routes(),
+            *steering_routes(),
         ],
         exception_handlers={HTTPException: _refusal},
         lifespan=lambda app: _lifespan(app, settings, ledger, settled),

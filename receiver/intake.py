@@ -22,10 +22,11 @@ from receiver.ledger.recording import (
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.reasons import REASONS, Outcome, Reason, State, Verdict
-from receiver.rules import Rule, Ruling, match_of, rule_on
+from receiver.rules import Mode, Rule, Ruling, names_target, rule_on
 
 WEBHOOK = "webhook"
 COMMAND = "command"
+CATCH_UP = "catch-up"
 
 log = get_logger(__name__)
 
@@ -112,6 +113,7 @@ def replay(tx: Tx, rules: Sequence[Rule], delivery: str) -> Replayed | None:
         repository=row["repository"],
         tag=row["tag"] or "",
         push_time=row["pushed_at"] or row["received_at"],
+        by_person=True,
     )
     for match, identity in zip(ruling.matches, opened, strict=True):
         if match.invalid is None:
@@ -126,6 +128,18 @@ def replay_many(tx: Tx, rules: Sequence[Rule], deliveries: Iterable[str]) -> lis
     """Replay each of these deliveries; those that do not exist are left out."""
     replayed = (replay(tx, rules, delivery) for delivery in deliveries)
     return [one for one in replayed if one is not None]
+
+
+def replay_chosen(
+    tx: Tx, rules: Sequence[Rule], ids: Iterable[str], *, parked: bool, since: int | None
+) -> tuple[list[Replayed], list[str]]:
+    """Replay these ids, all that are parked, all since then; with it the ids that do not exist."""
+    chosen = list(ids)
+    if parked or since is not None:
+        chosen += stories.deliveries_to_replay(tx, parked=parked, since=since)
+    found = {identity: replay(tx, rules, identity) for identity in dict.fromkeys(chosen)}
+    missing = [identity for identity, one in found.items() if one is None]
+    return [one for one in found.values() if one is not None], missing
 
 
 def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
@@ -148,8 +162,7 @@ def _says_otherwise(row: Mapping[str, Any], named: Mapping[str, Rule]) -> bool:
     rule = named.get(row["rule"])
     if rule is None or rule.repository != row["repository"]:
         return True
-    match = match_of(rule, row["tag"])
-    return (match.app, match.version) != (row["app"], row["version"])
+    return not names_target(rule, Mode(row["mode"]), row["tag"], row["app"], row["version"])
 
 
 def _supersede_others(tx: Tx, delivery: str, kept: Sequence[str]) -> None:

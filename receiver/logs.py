@@ -76,6 +76,7 @@ def configure_logs(
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(logging.WARNING)  # that it listens and stops, we say
     structlog.configure(
         processors=[
             *shared,
@@ -97,11 +98,13 @@ def _clean(value: Any, *, multiline: bool = False) -> Any:
     if isinstance(value, list | tuple):
         return [_clean(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): _clean(item) for key, item in value.items()}
+        return {_clean(str(key)): _clean(item) for key, item in value.items()}
     if not isinstance(value, str) and not multiline:
         return value if isinstance(value, logging.LogRecord) else _clean(str(value))
     text = masking(str(value)).encode("utf-8", "replace").decode()
-    return text if multiline else _UNPRINTABLE.sub(_visible, text)
+    if multiline:  # its lines are set in, so that none of them passes for one of the log's
+        return "\n    ".join(_UNPRINTABLE.sub(_visible, line) for line in text.split("\n"))
+    return _UNPRINTABLE.sub(_visible, text)
 
 
 def _visible(found: re.Match[str]) -> str:

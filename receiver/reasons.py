@@ -59,6 +59,8 @@ class Reason(StrEnum):
     EDGEGAP_BUSY = "edgegap_busy"
     EDGEGAP_TOKEN_REFUSED = "edgegap_token_refused"  # noqa: S105 - a word, not a token
     IMAGE_NOT_READY = "image_not_ready"
+    DOCKER_HUB_UNAVAILABLE = "docker_hub_unavailable"
+    MAKING_ROOM = "making_room"
     FAULT = "fault"
     # parked
     VERSION_NAME_INVALID = "version_name_invalid"
@@ -73,7 +75,11 @@ class Reason(StrEnum):
     NAME_CONFLICT = "name_conflict"
     STORED_OTHERWISE = "stored_otherwise"
     IMAGE_NOT_PULLABLE = "image_not_pullable"
+    NOT_AMD64 = "not_amd64"
+    TAG_OVERWRITTEN = "tag_overwritten"
     REGISTRY_LOGIN_REFUSED = "registry_login_refused"
+    REGISTRY_LOGIN_MISSING = "registry_login_missing"
+    REGISTRY_RIGHT_MISSING = "registry_right_missing"
     VERSION_LIMIT = "version_limit"
     APP_MISSING = "app_missing"
     REFUSED_BY_EDGEGAP = "refused_by_edgegap"
@@ -139,8 +145,15 @@ REASONS: dict[Reason, Explained] = {
         "restart; everything waiting then goes on by itself."
     ),
     Reason.IMAGE_NOT_READY: Explained(
-        "Edgegap cannot pull {image} yet ({detail}); the push may still be settling, tried again "
+        "{image} cannot be pulled yet ({detail}); the push may still be settling, tried again "
         "for 10 minutes."
+    ),
+    Reason.DOCKER_HUB_UNAVAILABLE: Explained(
+        "Docker Hub could not tell of {image} ({detail}); tried again for at most 5 minutes, then "
+        "the version is made without looking at the image first."
+    ),
+    Reason.MAKING_ROOM: Explained(
+        "Edgegap's version limit was reached; {detail} was retired to make room, and this goes on."
     ),
     Reason.FAULT: Explained(
         "The receiver met a fault of its own ({detail}); tried again by itself. Please report it "
@@ -203,7 +216,7 @@ REASONS: dict[Reason, Explained] = {
         "version {version} of the app {app} in Edgegap's dashboard, then replay."
     ),
     Reason.IMAGE_NOT_PULLABLE: Explained(
-        "Edgegap could not pull {image} for 10 minutes ({detail}). Check that the tag exists, that "
+        "{image} could not be pulled for 10 minutes ({detail}). Check that the tag exists, that "
         "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN may pull it, that it is built for linux/amd64, and "
         "Docker Hub's pull limit; then replay."
     ),
@@ -212,10 +225,32 @@ REASONS: dict[Reason, Explained] = {
         "may read {repository}; then restart or replay.",
         by_config=True,
     ),
+    Reason.REGISTRY_LOGIN_MISSING: Explained(
+        "{repository} is private or does not exist ({detail}), and no Docker Hub login is set. Set "
+        "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN to a read-only access token and restart.",
+        by_config=True,
+    ),
+    Reason.REGISTRY_RIGHT_MISSING: Explained(
+        "The Docker Hub login is accepted but may not pull {repository} ({detail}). If the "
+        'repository is private, the token may be "Public Repo Read-only", which cannot pull it: '
+        'make one with "Read-only" access for {login}, by an account that may read the '
+        "repository, and restart.",
+        by_config=True,
+    ),
+    Reason.NOT_AMD64: Explained(
+        "{image} is built for {platforms}, and Edgegap runs linux/amd64 only. Build it with\n"
+        "  {command}\nbest under a new tag; pushed under the same, it is tried again by itself."
+    ),
+    Reason.TAG_OVERWRITTEN: Explained(
+        "The tag {tag} was pushed over with a new image ({detail}). Edgegap's edge caches by tag "
+        "and may go on running the old one: push under a new tag. The rule {rule} has "
+        'on_overwrite = "park"; replay to let it pass.'
+    ),
     Reason.VERSION_LIMIT: Explained(
         "Edgegap's version limit is reached ({detail}). Three ways out: delete old versions of the "
         'app {app}; move to a larger Edgegap plan; or set mode = "update" in the rule, which '
-        "keeps one version and moves it. Then replay."
+        "keeps one version and moves it. Then replay. With make_room = true in "
+        "the rule, the oldest version that this receiver made is retired by itself."
     ),
     Reason.APP_MISSING: Explained(
         "Edgegap has no app {app}. Make it under app.edgegap.com, or correct `app` in the rule "

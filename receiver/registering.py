@@ -4,7 +4,7 @@ Every attempt begins with a look, so that nothing is made twice whatever happene
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -21,31 +21,17 @@ from receiver.edgegap.versions import (
     plan_update,
     same_image,
 )
-from receiver.ledger.registrations import Claimed, Settlement, may_have_made
-from receiver.reasons import Outcome, Reason, State, explain
-from receiver.retry import Call, Row, Then, Wait, row_for, wait_or_park
-from receiver.rules import Mode, Rule, match_of
+from receiver.ledger.registrations import Claimed, may_have_made
+from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
+from receiver.reasons import Outcome, Reason, explain
+from receiver.retry import Call, Row, Then, hold_back, row_for, wait_or_park
+from receiver.rules import Mode, OnOverwrite, Rule, names_target
 from receiver.settings import Settings
+from receiver.settling import Tried, done, gate_of, parked_as, waiting
 
 MOST_CONFLICTS = 2
 
 Sent = Callable[[int, str, str], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """All work must wait: until then (epoch ms), or, with None, until the token is good."""
-
-    until: int | None
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """What an attempt came to, and whether others must wait too."""
-
-    settlement: Settlement
-    gate: Gate | None = None
 
 
 class Attempt:
@@ -58,6 +44,7 @@ class Attempt:
         client: EdgegapClient,
         catalogue: Catalogue,
         *,
+        preflight: Preflight,
         sent: Sent,
         now: Callable[[], int],
         jitter: Callable[[], float],
@@ -66,6 +53,7 @@ class Attempt:
         self._settings = settings
         self._client = client
         self._catalogue = catalogue
+        self._preflight = preflight
         self._sent = sent
         self._now = now
         self._jitter = jitter
@@ -73,11 +61,19 @@ class Attempt:
         self._notes: tuple[str, ...] = ()
         self._ours = claimed.ours
         self._moved = claimed.moved
+        self._digest: str | None = None
+        self._overwritten = False
 
     async def run(self) -> Tried:
         """Do what can be done now, and say what came of it."""
         tried = await self._run()
-        settlement = replace(tried.settlement, calls=tuple(self._calls), notes=self._notes)
+        settlement = replace(
+            tried.settlement,
+            calls=tuple(self._calls),
+            notes=self._notes,
+            digest=self._digest,
+            overwritten=self._overwritten,
+        )
         return replace(tried, settlement=settlement)
 
     async def _run(self) -> Tried:
@@ -85,11 +81,10 @@ class Attempt:
         rule = self._settings.rule_named(claimed.rule)
         if rule is None or rule.repository != claimed.image.repository:
             return self._parked(Reason.RULE_GONE, rule)
-        match = match_of(rule, claimed.image.tag)
-        if (match.app, match.version) != (claimed.app, claimed.version):
+        if not names_target(rule, claimed.mode, claimed.image.tag, claimed.app, claimed.version):
             return self._parked(Reason.RULE_CHANGED, rule)
         if claimed.superseded:
-            return _done(Outcome.SUPERSEDED, "A later push already moves this version.")
+            return done(Outcome.SUPERSEDED, "A later push already moves this version.")
         look = await self._look()
         row = row_for(Call.LOOK, look)
         if row.then is Then.ABSENT:
@@ -108,8 +103,11 @@ class Attempt:
             return self._not_now(rule, row_for(Call.LIST, source.calls[-1]), source.calls[-1])
         plan = plan_creation(wanted_by(rule, claimed, self._settings), source.version)
         if isinstance(plan, Parking):
-            return _parked_as(plan)
-        self._notes = plan.notes
+            return parked_as(plan)
+        stopped = await self._look_at_image(rule)
+        if stopped is not None:
+            return stopped
+        self._notes += plan.notes
         answer = await self._write(
             "POST", version_path(claimed.app), self._client.create(claimed.app, plan.body)
         )
@@ -145,14 +143,19 @@ class Attempt:
         if claimed.mode is Mode.CREATE:
             if not same:
                 return self._parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
-            return self._held(body, Outcome.CREATED if self._ours else Outcome.UNCHANGED)
+            outcome = Outcome.CREATED if self._ours else Outcome.UNCHANGED
+            return await self._already_there(rule, body, outcome)
         plan = plan_update(wanted_by(rule, claimed, self._settings), body)
         if isinstance(plan, Parking):
-            return _parked_as(plan)
-        self._notes = plan.notes
+            return parked_as(plan)
+        self._notes += plan.notes
         if not plan.body:
             moved = Outcome.UPDATED if self._moved else Outcome.UNCHANGED
-            return self._held(body, Outcome.CREATED if self._ours else moved)
+            outcome = Outcome.CREATED if self._ours else moved
+            return await self._already_there(rule, body, outcome)
+        stopped = None if same else await self._look_at_image(rule)
+        if stopped is not None:
+            return stopped
         answer = await self._write(
             "PATCH",
             version_path(claimed.app, claimed.version),
@@ -162,6 +165,61 @@ class Attempt:
         if row.then is Then.GO_ON:
             return await self._check(rule, plan, Outcome.UPDATED)
         return self._not_now(rule, row, answer)
+
+    async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Tried:
+        """Tell of a tag that Edgegap has whether it is still the image it was."""
+        if rule.preflight and self._digest is None:
+            findings = await self._preflight.look(self._claimed.image, rule)
+            self._calls += findings.calls
+            if isinstance(findings, Cleared):
+                self._digest = findings.digest
+                self._notes += findings.notes
+            else:
+                self._notes += ("the image could not be looked at; Edgegap has the tag already",)
+        before = self._claimed.held
+        tag = self._claimed.image.tag
+        known = before.digest if before is not None and before.tag == tag else None
+        if known is not None and self._digest is not None and known != self._digest:
+            self._overwritten = True
+            detail = f"{known} before, {self._digest} now"
+            if rule.on_overwrite is OnOverwrite.PARK and not self._claimed.forgives(self._digest):
+                return self._parked(Reason.TAG_OVERWRITTEN, rule, detail=detail)
+            self._notes += (f"the tag was pushed over: {detail}; the edge may run the old image",)
+        return self._held(body, outcome)
+
+    async def _look_at_image(self, rule: Rule) -> Tried | None:
+        """Look at the image before it is registered; None when nothing stands against it."""
+        if not rule.preflight:
+            return None
+        findings = await self._preflight.look(self._claimed.image, rule)
+        self._calls += findings.calls
+        match findings:
+            case Cleared():
+                self._digest = findings.digest
+                self._notes += findings.notes
+                return None
+            case Stopped():
+                return parked_as(findings.parking)
+            case NotYet():
+                row = Row(Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
+                return self._not_now(rule, row, findings.calls[-1])
+            case Out():
+                return self._held_back(rule, findings)
+
+    def _held_back(self, rule: Rule, out: Out) -> Tried | None:
+        facts = {**self._facts(rule), "detail": out.detail}
+        wait = hold_back(
+            Reason.DOCKER_HUB_UNAVAILABLE,
+            waited=self._claimed.waited,
+            longest=out.longest,
+            sentence=explain(Reason.DOCKER_HUB_UNAVAILABLE, **facts),
+            now=self._now(),
+            jitter=self._jitter(),
+        )
+        if wait is not None:
+            return Tried(waiting(wait))
+        self._notes += (f"made without preflight: Docker Hub could not tell ({out.detail})",)
+        return None
 
     async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Tried:
         """Look at what Edgegap made of our request."""
@@ -193,7 +251,7 @@ class Attempt:
     def _held(self, body: Body, outcome: Outcome) -> Tried:
         if outcome is Outcome.CREATED:
             self._catalogue.made(self._claimed.app, body)
-        return _done(outcome)
+        return done(outcome)
 
     def _facts(self, rule: Rule | None) -> dict[str, Any]:
         claimed = self._claimed
@@ -205,11 +263,12 @@ class Attempt:
             "image": str(claimed.image),
             "repository": claimed.image.repository,
             "copy_from": rule.copy_from if rule else "",
+            "tag": claimed.image.tag,
             "login": rule.login.variables if rule and rule.login else login,
         }
 
     def _parked(self, reason: Reason, rule: Rule | None, detail: str = "") -> Tried:
-        return _parked_as(Parking(reason, explain(reason, detail=detail, **self._facts(rule))))
+        return parked_as(Parking(reason, explain(reason, detail=detail, **self._facts(rule))))
 
     def _not_now(self, rule: Rule, row: Row, answer: Answer) -> Tried:
         """Wait or park, as the table's row says of this answer."""
@@ -224,8 +283,8 @@ class Attempt:
             jitter=self._jitter(),
         )
         if isinstance(found, Parking):
-            return _parked_as(found)
-        return Tried(_waiting(found), _gate(row, found))
+            return parked_as(found)
+        return Tried(waiting(found), gate_of(row, found))
 
 
 def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> Wanted:
@@ -241,32 +300,6 @@ def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> Wanted:
         token=rule.login.token if rule.login else None,
         api_token=settings.edgegap_token,
     )
-
-
-def _gate(row: Row, wait: Wait) -> Gate | None:
-    if row.then is Then.SLOW_DOWN:
-        return Gate(wait.due_at, wait.sentence)
-    if row.then is Then.CLOSE_GATE:
-        return Gate(None, wait.sentence)
-    return None
-
-
-def _waiting(wait: Wait) -> Settlement:
-    return Settlement(
-        state=State.WAITING,
-        reason=wait.reason,
-        sentence=wait.sentence,
-        due_at=wait.due_at,
-        waited=wait.waited,
-    )
-
-
-def _done(outcome: Outcome, sentence: str = "") -> Tried:
-    return Tried(Settlement(state=State.DONE, outcome=outcome, sentence=sentence))
-
-
-def _parked_as(parking: Parking) -> Tried:
-    return Tried(Settlement(state=State.PARKED, reason=parking.reason, sentence=parking.sentence))
 
 
 def _forget(call: Awaitable[Answer]) -> None:

@@ -97,6 +97,7 @@ _GO_ON = Row(Then.GO_ON)
 # Waits of one family are counted together: what stays the same trouble under another name.
 _FAMILY: Mapping[Reason, str] = {
     Reason.IMAGE_NOT_READY: "image",
+    Reason.DOCKER_HUB_UNAVAILABLE: "docker hub",
     Reason.EDGEGAP_TOKEN_REFUSED: "token",
 }
 
@@ -167,12 +168,24 @@ def wait_or_park(
     elif lasted >= GIVE_UP_AFTER:
         return _parked(Reason.GAVE_UP, told)
     elif row.then is Then.SLOW_DOWN:
-        delay = max(SHORTEST_SLOWDOWN, backoff(so_far.times, jitter))
-        delay = delay if retry_after is None else retry_after
+        delay = backoff(so_far.times, jitter) if retry_after is None else retry_after
+        delay = max(SHORTEST_SLOWDOWN, delay)
     else:
         delay = max(backoff(so_far.times, jitter), retry_after or 0)
     next_wait = Waited(reason, so_far.since, so_far.times + 1)
     return Wait(reason, explain(reason, **told), now + delay, next_wait)
+
+
+def hold_back(
+    reason: Reason, *, waited: Waited, longest: int, sentence: str, now: int, jitter: float
+) -> Wait | None:
+    """Return the next wait of what holds back for `longest` ms in all; None when it has."""
+    so_far = waited.so_far(reason, now)
+    left = so_far.since + longest - now
+    if left <= 0:
+        return None
+    delay = min(left, max(SECOND, backoff(so_far.times, jitter)))
+    return Wait(reason, sentence, now + delay, Waited(reason, so_far.since, so_far.times + 1))
 
 
 def backoff(times: int, jitter: float) -> int:

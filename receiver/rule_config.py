@@ -12,8 +12,8 @@ from receiver.rules import Login, Mode, OnOverwrite, Rule, template_fault
 from receiver.tag_patterns import Globs, TagPattern, parse_tag_pattern
 
 KEYS = tuple(field.name for field in fields(Rule))
+NOT_A_RULES = Mode.CHANNEL.value  # the receiver's own
 SHORTEST_APP, LONGEST_APP = 3, 64  # Edgegap's own bounds
-_ENV_KEYS = {"key", "value", "value_from", "is_hidden"}
 
 Choice = TypeVar("Choice", Mode, OnOverwrite)
 
@@ -105,12 +105,13 @@ class _RuleReader:
     def _choice(self, key: str, choices: type[Choice]) -> Choice:
         default = next(iter(choices))
         value = self._table.get(key, default.value)
-        try:
-            return choices(value)
-        except ValueError:
-            known = " or ".join(f'"{choice.value}"' for choice in choices)
+        written = {choice.value: choice for choice in choices if choice.value != NOT_A_RULES}
+        found = written.get(value) if isinstance(value, str) else None
+        if found is None:
+            known = " or ".join(f'"{one}"' for one in written)
             self._fault(key, f"{value!r} is not one of its values", f"Write {key} = {known}")
             return default
+        return found
 
     def _repository(self) -> str:
         value = self._table.get("repository")
@@ -206,12 +207,12 @@ class _RuleReader:
         if not isinstance(entry, dict) or "value_from" not in entry:
             return entry
         key, variable = entry.get("key"), entry["value_from"]
-        if "value" in entry or set(entry) - _ENV_KEYS:
+        if "value" in entry:
             self._fault("settings.envs", f"{key} has value and value_from", "Keep one of them")
         value = read_secret(self._environ, str(variable))
         if value is None:
             self._fault("settings.envs", f"{variable} is not set", f"Set it, for the key {key}")
-        kept = {name: entry[name] for name in ("key", "is_hidden") if name in entry}
+        kept = {name: entry[name] for name in entry if name != "value_from"}
         return {**kept, "value": "?" if value is None else value.reveal()}
 
 

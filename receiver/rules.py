@@ -30,6 +30,7 @@ class Mode(StrEnum):
 
     CREATE = "create"
     UPDATE = "update"
+    CHANNEL = "channel"  # not a rule's: what moves a rule's channels
 
 
 class OnOverwrite(StrEnum):
@@ -122,6 +123,19 @@ def match_of(rule: Rule, tag: str) -> Match:
     except BadVersionName as error:
         name, invalid = error.name, str(error)
     return Match(rule=rule.name, app=rule.app, version=name, mode=rule.mode, invalid=invalid)
+
+
+def channels_of(rule: Rule) -> tuple[Match, ...]:
+    """Return the channels that a push moves once its own version is made."""
+    return tuple(Match(rule.name, rule.app, name, Mode.CHANNEL) for name in rule.channels)
+
+
+def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bool:
+    """Tell whether the rule, as it is now, leads this tag to this target."""
+    if mode is Mode.CHANNEL:
+        return rule.app == app and version in rule.channels
+    match = match_of(rule, tag)
+    return (match.app, match.version) == (app, version)
 
 
 def version_name(rule: Rule, tag: str) -> str:

@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
+import httpx
+
 from receiver.api_tokens import ApiKeys
+from receiver.catch_up import CatchUp
 from receiver.edgegap.client import EdgegapClient, edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.errors import ConfigError, LedgerError
@@ -12,6 +15,7 @@ from receiver.hook_tokens import LinkKeys
 from receiver.intake import read_rules_again
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, masking
+from receiver.preflight import Preflight, preflight_over
 from receiver.secret import Secret
 from receiver.settings import Current, Settings, load_settings
 from receiver.worker import Settled, Worker
@@ -31,12 +35,15 @@ class Service:
         current: Current,
         ledger: Ledger,
         client: EdgegapClient,
+        preflight: Preflight,
         settled: Settled | None = None,
     ) -> None:
         self.current = current
         self.ledger = ledger
-        self.worker = Worker(ledger, current, client, settled=settled)
-        self._client = client
+        self.preflight = preflight
+        self.client = client
+        self.worker = Worker(ledger, current, client, preflight, settled=settled)
+        self.catch_up = CatchUp(ledger, current, preflight.hub, self.worker.wake)
         self._set_keys()
 
     @property
@@ -56,10 +63,11 @@ class Service:
         masking.know(settings.secrets())
         self._set_keys()
         token = settings.edgegap_token or Secret("")
-        self._client.adopt(settings.edgegap_base_url, token, settings.secrets())
+        self.client.adopt(settings.edgegap_base_url, token, settings.secrets())
         later = [name for name in FIXED_AT_START if getattr(old, name) != getattr(settings, name)]
         log.info("config_reloaded", rules=len(settings.rules), needs_a_restart=later)
         await self.read_rules_again()
+        await self.catch_up.begin()
         return True
 
     async def read_rules_again(self) -> None:
@@ -82,20 +90,29 @@ class Service:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, ledger: Ledger, *, settled: Settled | None = None
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    settled: Settled | None = None,
+    catching_up: bool = True,
 ) -> AsyncIterator[Service]:
     """Run the worker over an opened ledger; stop it within its grace at the end.
 
     `settled` is called with each registration and what came of it, once that is on disk.
+    `catching_up`: ask Docker Hub by itself what was missed; a command that works one push does not.
     """
     token = settings.edgegap_token or Secret("")
     pace = Pace(settings.requests_per_second, settings.concurrency)
     connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect() as client:
-        service = Service(Current(settings), ledger, client, settled)
+    async with connect() as client, httpx.AsyncClient() as http:
+        preflight = preflight_over(http, settings)
+        service = Service(Current(settings), ledger, client, preflight, settled)
         await service.read_rules_again()
         await service.worker.start()
+        if catching_up:
+            await service.catch_up.start()
         try:
             yield service
         finally:
+            await service.catch_up.stop()
             await service.worker.stop(WORKER_GRACE_SECONDS)

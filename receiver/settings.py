@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from sqlalchemy.engine import URL
 
+from receiver.config_values import UNITS, read_duration, url_fault, without_scheme
 from receiver.environment import FILE_SUFFIX, read_secret, read_variable
 from receiver.errors import ConfigError, Fault
 from receiver.images import is_repository
@@ -27,7 +27,7 @@ EDGEGAP = "https://api.edgegap.com"
 REGISTRY = "https://registry-1.docker.io"
 REGISTRY_AUTH = "https://auth.docker.io/token"
 HUB_API = "https://hub.docker.com"
-UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_", "DATABASE_URL")
 TOP_KEYS = ("public_url", "rule", "links", "catch_up", "ledger")
 HOW_TO_MAKE_A_KEY = (
     "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'  and set it; "
@@ -109,7 +109,7 @@ class _Reader:
             if key not in TOP_KEYS:
                 known = ", ".join(TOP_KEYS)
                 self._fault(f"{self._where}, {key}", "there is no such key", f"There are {known}")
-        token = read_secret(self._environ, "EDGEGAP_TOKEN")
+        token = self._edgegap_token()
         login = self._login(token)
         rules, faults = read_rules(table.get("rule", []), self._environ, login)
         self.faults += [
@@ -117,13 +117,13 @@ class _Reader:
         ]
         keys = self._secret_keys()
         public_url = self._public_url(table)
-        self._check_needs(need, table, keys, token, public_url)
+        self._check_needs(need, table, keys, token)
         return Settings(
             rules=rules,
             public_url=public_url,
             links=self._links(table.get("links", {})),
             secret_keys=keys,
-            edgegap_token=token and Secret(_without_scheme(token.reveal())),
+            edgegap_token=token,
             edgegap_base_url=self._url("EDGEGAP_BASE_URL", EDGEGAP),
             requests_per_second=self._number("EDGEGAP_REQUESTS_PER_SECOND", 8.0, 0.01, 1000),
             concurrency=int(self._number("EDGEGAP_CONCURRENCY", 4, 1, 64)),
@@ -148,13 +148,12 @@ class _Reader:
         filled = dict(environ)
         for variable, path in environ.items():
             name = variable.removesuffix(FILE_SUFFIX)
-            ours = name.startswith(("EDGEGAP_", "DOCKERHUB_", "RECEIVER_")) or name in environ
             if name == variable or not path.strip() or filled.get(name, "").strip():
                 continue
             try:
                 filled[name] = Path(path.strip()).read_text("utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
-                if ours:
+                if name.startswith(OURS) or name in environ:
                     kind = type(error).__name__
                     mend = "Check the path and who may read it"
                     self._fault(variable, f"the file it names cannot be read ({kind})", mend)
@@ -178,7 +177,7 @@ class _Reader:
                 return {}
         try:
             return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # a number past all bounds is a ValueError
             self._fault(self._where, f"it is not TOML: {error}", "Mend that line")
             return {}
 
@@ -188,27 +187,38 @@ class _Reader:
         table: dict[str, Any],
         keys: tuple[Secret, ...],
         token: Secret | None,
-        public_url: str | None,
     ) -> None:
         if "RECEIVER_SECRET_KEY" in need and not keys:
             self._fault("RECEIVER_SECRET_KEY", "it is not set", HOW_TO_MAKE_A_KEY)
         if "EDGEGAP_TOKEN" in need and token is None:
             mend = "Make one under app.edgegap.com/user-settings?tab=tokens and set it"
             self._fault("EDGEGAP_TOKEN", "it is not set", mend)
-        if "public_url" in need and public_url is None and not self._faulty("public_url"):
-            mend = 'Write public_url = "https://hooks.example.com", where Docker Hub reaches us'
+        read = not any(fault.where == self._where for fault in self.faults)
+        given = "public_url" in table or read_variable(self._environ, "RECEIVER_PUBLIC_URL")
+        if "public_url" in need and read and not given:
+            mend = (
+                'Write public_url = "https://hooks.example.com" above the first [[rule]], or set '
+                "RECEIVER_PUBLIC_URL: where Docker Hub reaches us"
+            )
             self._fault(f"{self._where}, public_url", "it is missing", mend)
-        if "rule" in need and not table.get("rule") and not self._faulty(self._where):
+        if "rule" in need and read and not table.get("rule"):
             mend = 'Write: [[rule]]  repository = "group/project"  app = "my-game", a line each'
             self._fault(f"{self._where}, rule", "there is none", mend)
-
-    def _faulty(self, word: str) -> bool:
-        return any(word in fault.where or word.upper() in fault.where for fault in self.faults)
 
     def _secret_keys(self) -> tuple[Secret, ...]:
         text = read_variable(self._environ, "RECEIVER_SECRET_KEY") or ""
         newest_first = [Secret(key.strip()) for key in text.split(",") if key.strip()]
         return tuple(reversed(newest_first))
+
+    def _edgegap_token(self) -> Secret | None:
+        token = read_secret(self._environ, "EDGEGAP_TOKEN")
+        if token is None:
+            return None
+        text = without_scheme(token.reveal())
+        if not text.isascii() or not text.isprintable():
+            mend = "Copy it again: letters, digits and dashes on one line"
+            self._fault("EDGEGAP_TOKEN", "it holds what no header can carry", mend)
+        return Secret(text)
 
     def _login(self, api_token: Secret | None) -> Login | None:
         username = read_variable(self._environ, "DOCKERHUB_USERNAME")
@@ -228,7 +238,7 @@ class _Reader:
         found = value or table.get("public_url")
         if found is None:
             return None
-        fault = _url_fault(found)
+        fault = url_fault(found)
         if fault is not None:
             self._fault(where, fault, 'Write it as "https://hooks.example.com"')
             return None
@@ -236,7 +246,7 @@ class _Reader:
 
     def _url(self, name: str, default: str) -> str:
         value = read_variable(self._environ, name) or default
-        fault = _url_fault(value)
+        fault = url_fault(value)
         if fault is not None:
             self._fault(name, fault, f"The default is {default}")
         return value.rstrip("/")
@@ -284,33 +294,10 @@ class _Reader:
         for unknown in set(inner) - {key}:
             self._fault(f"{where}.{unknown}", "there is no such key", f"There is {key}")
         value = inner.get(key, default)
-        text = value.strip() if isinstance(value, str) else ""
-        if text == "off" and part == "catch_up":
+        if value == "off" and part == "catch_up":
             return None
-        number, unit = text[:-1], text[-1:]
-        if not number.isascii() or not number.isdigit() or unit not in UNITS or int(number) < 1:
+        found = read_duration(value)
+        if found is None:
             mend = f'Write for instance {key} = "{default}" (s, m, h or d)'
             self._fault(f"{where}.{key}", f"{value!r} is no duration", mend)
-            return None
-        return int(number) * UNITS[unit]
-
-
-def _url_fault(value: object) -> str | None:
-    if not isinstance(value, str):
-        return "it is not text"
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        return "it is no URL"
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
-        return "it does not begin with https:// and a host"
-    if parts.query or parts.fragment or parts.username or not value.isascii() or " " in value:
-        return "it holds more than scheme, host, port and path"
-    return None
-
-
-def _without_scheme(token: str) -> str:
-    """Return an Edgegap token without the word `token` that its dashboard copies along."""
-    head, _, rest = token.partition(" ")
-    return rest.strip() if head.lower() == "token" and rest.strip() else token
+        return found

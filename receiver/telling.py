@@ -30,7 +30,7 @@ def one_line(delivery: Row) -> str:
     )
     verdict = delivery["verdict"] + (f" {delivery['reason']}" if delivery["reason"] else "")
     parts = [iso(delivery["received_at"]), delivery["id"], what, verdict]
-    return "  ".join([*parts, became] if became else parts)
+    return _harmless("  ".join([*parts, became] if became else parts))
 
 
 def whole_story(delivery: Row) -> str:
@@ -48,7 +48,7 @@ def whole_story(delivery: Row) -> str:
         lines += _indented(delivery["sentence"], "            ")
     for registration in delivery["registrations"]:
         lines += ["", *_registration_lines(registration)]
-    return "\n".join(lines)
+    return "\n".join(_harmless(line) for line in lines)
 
 
 def _registration_lines(one: Row) -> list[str]:
@@ -82,6 +82,11 @@ def _registration_lines(one: Row) -> list[str]:
 def _standing(registration: Row) -> str:
     detail = registration["outcome"] or registration["reason"]
     return f"{registration['state']}" + (f" {detail}" if detail else "")
+
+
+def _harmless(line: str) -> str:
+    """Return the line without what would end it, or draw on a terminal: outsiders write parts."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
 
 
 def _indented(text: str, margin: str) -> list[str]:

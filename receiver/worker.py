@@ -8,15 +8,16 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from secrets import token_hex
 
+from receiver.announcing import announce
 from receiver.edgegap.catalogue import Catalogue
 from receiver.edgegap.client import EdgegapClient
 from receiver.errors import LedgerError
 from receiver.ledger import gates
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.recording import open_channels
 from receiver.ledger.registrations import (
     Claimed,
     Settlement,
@@ -30,21 +31,21 @@ from receiver.ledger.registrations import (
 )
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
-from receiver.reasons import Outcome, Reason, State
-from receiver.registering import Attempt, Gate, Tried
-from receiver.retry import Row, Then, Wait, wait_or_park
+from receiver.preflight import Preflight
+from receiver.reasons import Outcome
+from receiver.registering import Attempt
+from receiver.retention import kept_by, make_room, retire
+from receiver.rules import Mode, channels_of
 from receiver.settings import Current
+from receiver.settling import Gate, Tried, fault
 
 RENEW_SECONDS = 10.0
 POLL_SHARED_SECONDS = 1.0
 POLL_ALONE_SECONDS = 30.0
 BLOCKED_SECONDS = 0.5
 LEDGER_AWAY_SECONDS = 0.5
+MOST_RETIRED_AT_ONCE = 20
 STALE_SECONDS = 90.0
-BEYOND_US = (
-    "A matchmaker still names the old version: point it at this one in Edgegap's dashboard. "
-    "Storage pull profiles are not carried over."
-)
 
 Settled = Callable[[Claimed, Settlement], None]
 
@@ -59,6 +60,7 @@ class Worker:
         ledger: Ledger,
         current: Current,
         client: EdgegapClient,
+        preflight: Preflight,
         *,
         settled: Settled | None = None,
     ) -> None:
@@ -66,6 +68,7 @@ class Worker:
         self._ledger = ledger
         self._current = current
         self._client = client
+        self._preflight = preflight
         self._catalogue = Catalogue(client)
         self._settled = settled
         self._hands: dict[str, tuple[Claimed, asyncio.Task[None]]] = {}
@@ -74,6 +77,8 @@ class Worker:
         self._turned = time.monotonic()
         self._loops: list[asyncio.Task[None]] = []
         self._away = False
+        self._retiring = asyncio.Lock()
+        self._retirings: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Free what a dead owner held, then begin to work."""
@@ -105,9 +110,10 @@ class Worker:
         if tasks:
             await asyncio.wait(tasks, timeout=grace_seconds)
         left = [claimed for claimed, task in self._hands.values() if not task.done()]
-        for task in [*tasks, *self._loops]:
+        ending = [*tasks, *self._loops, *self._retirings]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*tasks, *self._loops, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         if left:
             try:
                 await self._ledger.write(lambda tx: hand_back(tx, left, self.owner))
@@ -179,11 +185,35 @@ class Worker:
             tried = await self._attempt(claimed)
         except LedgerError as error:
             self._ledger_is_away(error)
-            tried = _fault(claimed, error)
+            tried = fault(claimed, error)
         except Exception as error:
             log.exception("registration_fault", registration=claimed.id, app=claimed.app)
-            tried = _fault(claimed, error)
+            tried = fault(claimed, error)
+        tried = await self._make_room(claimed, tried)
         await self._settle(claimed, tried)
+
+    async def _make_room(self, claimed: Claimed, tried: Tried) -> Tried:
+        try:
+            settings = self._current.settings
+            return await make_room(self._ledger, self._client, settings, claimed, tried)
+        except LedgerError as error:
+            self._ledger_is_away(error)
+            return tried
+
+    async def _retire(self, app: str) -> None:
+        """Let old versions of the app go, after a new one was made."""
+        settings = self._current.settings
+        keep = kept_by(settings, app)
+        if keep is None:
+            return
+        async with self._retiring:
+            try:
+                most = MOST_RETIRED_AT_ONCE
+                await retire(self._ledger, self._client, settings, app, keep=keep, most=most)
+            except LedgerError as error:
+                self._ledger_is_away(error)
+            except Exception:
+                log.exception("retention_fault", app=app)
 
     async def _attempt(self, claimed: Claimed) -> Tried:
         async def note(step: int, method: str, path: str) -> None:
@@ -194,6 +224,7 @@ class Worker:
             self._current.settings,
             self._client,
             self._catalogue,
+            preflight=self._preflight,
             sent=note,
             now=_now,
             jitter=random.random,
@@ -212,16 +243,31 @@ class Worker:
         if not kept:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
             return
-        _tell(claimed, tried.settlement)
+        announce(claimed, tried.settlement)
         if self._settled is not None:
             self._settled(claimed, tried.settlement)
+        if tried.settlement.outcome is Outcome.CREATED:
+            task = asyncio.create_task(self._retire(claimed.app))
+            self._retirings.add(task)
+            task.add_done_callback(self._retirings.discard)
 
     def _write_down(self, tx: Tx, claimed: Claimed, tried: Tried) -> bool:
         if not settle(tx, claimed, self.owner, tried.settlement):
             return False
         if tried.gate is not None:
             _close(tx, tried.gate)
+        self._move_channels(tx, claimed, tried.settlement)
         return True
+
+    def _move_channels(self, tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
+        """Let a push move its channels, now that its own version is there."""
+        rule = self._current.settings.rule_named(claimed.rule)
+        made = settlement.outcome in {Outcome.CREATED, Outcome.UNCHANGED}
+        if rule is None or not rule.channels or not made or claimed.mode is not Mode.CREATE:
+            return
+        image = claimed.image
+        matches = channels_of(rule)
+        open_channels(tx, claimed.id, matches, repository=image.repository, tag=image.tag)
 
     async def _probe(self) -> None:
         answer = await self._client.probe()
@@ -267,46 +313,3 @@ def _close(tx: Tx, gate: Gate) -> None:
         gates.slow_down(tx, gate.until, gate.sentence)
     elif gates.close_token_gate(tx, gate.sentence):
         log.error("edgegap_token_refused", sentence=gate.sentence)
-
-
-def _fault(claimed: Claimed, error: Exception) -> Tried:
-    """Try again later, as after any trouble that may pass."""
-    found = wait_or_park(
-        Row(Then.RETRY, Reason.FAULT),
-        waited=claimed.waited,
-        detail=type(error).__name__,
-        retry_after=None,
-        facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
-        now=_now(),
-        jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing
-    )
-    if not isinstance(found, Wait):
-        return Tried(Settlement(State.PARKED, reason=found.reason, sentence=found.sentence))
-    waiting = Settlement(State.WAITING, reason=found.reason, sentence=found.sentence)
-    return Tried(replace(waiting, due_at=found.due_at, waited=found.waited))
-
-
-def _tell(claimed: Claimed, settlement: Settlement) -> None:
-    facts = {
-        "registration": claimed.id,
-        "app": claimed.app,
-        "version": claimed.version,
-        "image": str(claimed.image),
-        "attempt": claimed.attempt,
-    }
-    told = log.bind(**facts)
-    match settlement.state:
-        case State.DONE:
-            beyond = {"remember": BEYOND_US} if settlement.outcome is Outcome.CREATED else {}
-            notes = list(settlement.notes)
-            told.info("registration_done", outcome=settlement.outcome, notes=notes, **beyond)
-        case State.PARKED:
-            sentence = settlement.sentence
-            told.error("registration_parked", reason=settlement.reason, sentence=sentence)
-        case _:
-            told.warning(
-                "registration_waiting",
-                reason=settlement.reason,
-                sentence=settlement.sentence,
-                seconds=max(0, (settlement.due_at or 0) - _now()) // 1000,
-            )

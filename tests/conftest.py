@@ -9,6 +9,7 @@ import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
+from tests.commanding import Commands, commands_in
 from tests.contract.openapi import contract_checked
 from tests.running import ReceiverProcess
 
@@ -56,3 +57,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
+    """Commands in an empty folder with one rule; whoever calls Edgegap meets nobody."""
+    with commands_in(tmp_path, monkeypatch) as found:
+        yield found
+
+
+@pytest.fixture
+def commands_with_edgegap(
+    edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Commands]:
+    """The same with the sandbox of Edgegap behind them."""
+    with commands_in(tmp_path, monkeypatch, edgegap) as found:
+        yield found

@@ -1,14 +1,22 @@
 """The command line. Each command is a file's worth; all of them hang on `main`."""
 
+import os
+from pathlib import Path
+
 import click
 
+from receiver.cli.catching_up import catch_up
 from receiver.cli.check import check, link
 from receiver.cli.demo import demo
+from receiver.cli.doctor import doctor
+from receiver.cli.dotenv import read_dotenv
 from receiver.cli.exits import EPILOG
+from receiver.cli.init import init
 from receiver.cli.looking import deliveries, show
 from receiver.cli.pushing import push
 from receiver.cli.replaying import replay
 from receiver.cli.serve import serve
+from receiver.cli.steering import pause, resume, retire, rollback
 from receiver.cli.tokens import api_token
 
 
@@ -23,14 +31,21 @@ def main() -> None:
     \b
     Begin with:
       receiver demo                      see it work, no account needed
-      receiver check                     is the configuration sound?
+      receiver init                      write the configuration, step by step
+      receiver doctor                    find what will go wrong before it does
       receiver serve                     run it
       receiver link studio/game-server   the link to paste into Docker Hub
 
     Secrets come from the environment (RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, DOCKERHUB_USERNAME,
-    DOCKERHUB_TOKEN; each also as NAME_FILE), the rest from receiver.toml.
+    DOCKERHUB_TOKEN; each also as NAME_FILE) or a file .env here, the rest from receiver.toml.
     """
+    for name, value in read_dotenv(Path(".env")).items():
+        os.environ.setdefault(name, value)
 
 
-for command in (serve, demo, check, link, push, deliveries, show, replay, api_token):
+COMMANDS = (
+    serve, demo, init, check, doctor, link, api_token, deliveries, show, push, replay, catch_up,
+    pause, resume, rollback, retire,
+)  # fmt: skip
+for command in COMMANDS:
     main.add_command(command)

@@ -34,9 +34,14 @@ FIRST, TAG = "1.4.1", "1.4.2"
 PATIENCE_SECONDS = 20.0
 
 
-@click.command()
+@click.command(short_help="See it work: no account, no configuration.")
 @click.option("--once", is_flag=True, help="End after the first version; exit code 0 if it came.")
-@click.option("--port", default=0, help="Listen here; any free port if not given.")
+@click.option(
+    "--port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    help="Listen here; any free port if not given.",
+)
 @told_plainly
 def demo(once: bool, port: int) -> None:
     """See it work: a receiver with a sandbox of Edgegap inside, and a real push through its door.
@@ -56,7 +61,9 @@ def demo(once: bool, port: int) -> None:
     ):
         database = f"sqlite:///{Path(folder) / 'receiver.db'}"
         settings = Settings(
-            rules=(Rule(repository=REPOSITORY, app=APP, name=f"{REPOSITORY} → {APP}"),),
+            rules=(
+                Rule(repository=REPOSITORY, app=APP, name=f"{REPOSITORY} → {APP}", preflight=False),
+            ),
             secret_keys=(Secret(token_urlsafe(32)),),
             edgegap_token=Secret(sandbox.token),
             edgegap_base_url=url,
@@ -118,7 +125,9 @@ class _Tour:
         body = shlex.quote(json.dumps(_body("1.5.0")))
         click.echo(f"\nPush one yourself, from another terminal:\n  curl -d {body} \\\n    {link}")
         click.echo("and look at what the receiver remembers:")
-        click.echo(f"  DATABASE_URL={self.database} receiver deliveries\n\nCtrl-C ends the demo.")
+        click.echo(f"  DATABASE_URL={self.database} receiver deliveries")
+        click.echo("and, with an id from that list in place of ID, at the whole story of one:")
+        click.echo(f"  DATABASE_URL={self.database} receiver show ID\n\nCtrl-C ends the demo.")
 
     def _show_version(self, seconds: float) -> None:
         version = self.sandbox.versions.get((APP, TAG))

@@ -14,17 +14,35 @@ from receiver.telling import as_json as plain
 from receiver.telling import one_line, whole_story
 
 
-@click.command()
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, MOST_ROWS))
+@click.command(short_help="List deliveries, newest first.")
+@click.option(
+    "--limit",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1, MOST_ROWS),
+    help="At most so many.",
+)
 @click.option("--repository", help="Only of this group/project.")
 @click.option("--tag", help="Only of this tag.")
-@click.option("--verdict", type=click.Choice([verdict.value for verdict in Verdict]))
-@click.option("--state", type=click.Choice([state.value for state in State]))
+@click.option(
+    "--verdict",
+    type=click.Choice([verdict.value for verdict in Verdict]),
+    help="Only what was so judged at the door.",
+)
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in State]),
+    help="Only those with a registration in this state.",
+)
 @click.option("--before", help="Only those before this delivery id: the next page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @told_plainly
 def deliveries(as_json: bool, **wanted: object) -> None:
-    """List deliveries, newest first, and what became of each."""
+    """List deliveries, newest first, and what became of each.
+
+    Reads the ledger, beside a running server or not. The column after the repository and tag is
+    the verdict; a reason stands behind it, and `receiver show ID` says what to do about it.
+    """
     ledger = _opened()
     rows = ledger.read_now(lambda tx: list_deliveries(tx, Filter(**wanted)))  # type: ignore[arg-type]  # click checked them
     ledger.close()
@@ -34,7 +52,7 @@ def deliveries(as_json: bool, **wanted: object) -> None:
         click.echo("No deliveries yet. `receiver link` prints the link for Docker Hub.", err=True)
 
 
-@click.command()
+@click.command(short_help="Show the whole story of one delivery.")
 @click.argument("identity", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly

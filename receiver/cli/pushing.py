@@ -26,10 +26,16 @@ LOOK_EVERY_SECONDS = 0.1
 Row = dict[str, Any]
 
 
-@click.command()
+@click.command(short_help="Register one image reference by hand.")
 @click.argument("image", metavar="REPOSITORY:TAG")
 @click.option("--wait", is_flag=True, help="Wait for what becomes of it; 0 only when all is done.")
-@click.option("--timeout", default=120.0, show_default=True, help="Seconds that --wait waits.")
+@click.option(
+    "--timeout",
+    default=120.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds that --wait waits.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the exact request instead; send no write.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly
@@ -38,6 +44,11 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
 
     Goes through the same rules, ledger and worker as a webhook. Without a running server it is
     recorded for the next `receiver serve`; with --wait it is worked here and now.
+
+    \b
+    With --wait the exit code tells what became of it:
+      0  every registration is done     1  one is parked, or the push was ignored
+      6  it still waits after --timeout; `receiver show ID` says why
     """
     reference = parse_image_reference(image)
     settings = load_settings(os.environ, need=NEEDED)
@@ -56,7 +67,7 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
 
 
 async def _push(settings: Settings, image: ImageReference, *, wait_seconds: float) -> Row:
-    async with reached(settings) as there:
+    async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
             text = f"{image.repository}:{image.tag}"
             row = await there.ask("POST", "/api/deliveries", {"image": text})
@@ -66,8 +77,12 @@ async def _push(settings: Settings, image: ImageReference, *, wait_seconds: floa
                 row = await there.ask("GET", f"/api/deliveries/{row['id']}")
             return row
         if not wait_seconds:
-            return await _record(there, settings, image)
-        async with running(settings, there) as service:
+            row = await _record(there, settings, image)
+            if row["registrations"]:
+                hint = "receiver: no server is running; `receiver serve` works it, or say --wait"
+                click.echo(hint, err=True)
+            return row
+        async with running(settings, there, catching_up=False) as service:
             row = await _record(there, settings, image)
             service.worker.wake()
             until = time.monotonic() + wait_seconds
@@ -94,6 +109,6 @@ def _finished(row: Row) -> bool:
 
 def _judge(row: Row) -> None:
     if not _finished(row):
-        raise Stop("it still waits; see `receiver show`", STILL_WAITING)
+        raise Stop(f"it still waits; see `receiver show {row['id']}`", STILL_WAITING)
     if any(one["state"] == State.PARKED for one in row["registrations"]):
         raise SystemExit(NOT_DONE)

@@ -5,6 +5,7 @@ take its lock and write themselves.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,16 +14,19 @@ import httpx
 
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop
 from receiver.cli.tokens import token_for
-from receiver.errors import LedgerInUse
+from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
+from receiver.logs import configure_logs
 from receiver.settings import Settings
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where not to call
 ANSWER_SECONDS = 15.0
 NOT_FOUND_STATUS = 404
+UNAUTHORIZED = 401
 FAULTS = 400
 SERVES_AT = "serves_at"
-A_MOMENT_SECONDS = 1.0
+A_MOMENT_SECONDS = 2.0  # another command may hold the ledger, or a server that just begins or ends
+LOOK_EVERY_SECONDS = 0.05
 
 
 class Server:
@@ -46,6 +50,12 @@ class Server:
                 "set HOST and PORT as the server has them"
             )
             raise Stop(sentence, NOT_DONE)
+        if answer.status_code == UNAUTHORIZED:
+            sentence = (
+                f"the receiver at {self._http.base_url} refuses this command's token: "
+                "set RECEIVER_SECRET_KEY as the server has it"
+            )
+            raise Stop(sentence, NOT_DONE)
         if answer.status_code >= FAULTS:
             code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
             raise Stop(str(told.get("error", "the server refused")), code)
@@ -53,21 +63,51 @@ class Server:
 
 
 @asynccontextmanager
-async def reached(settings: Settings) -> AsyncIterator[Server | Ledger]:
-    """Yield the running server, or the ledger opened for writing when no server holds it."""
+async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[Server | Ledger]:
+    """Yield the running server, or the ledger opened for writing when no server holds it.
+
+    `begin` makes the ledger where there is none yet; another schema is refused, never migrated.
+    What is logged meanwhile goes to standard error: standard output is the command's own.
+    """
+    configure_logs(secrets=settings.secrets(), level="WARNING")
     ledger = Ledger(settings.database_url)
     try:
-        await asyncio.to_thread(ledger.open_to_write, wait_seconds=A_MOMENT_SECONDS)
-    except LedgerInUse:
-        base = serving_address(ledger) or address(settings.host, settings.port)
-        client = httpx.AsyncClient(base_url=base, timeout=ANSWER_SECONDS, trust_env=False)
+        new = begin and ledger.path is not None and not ledger.path.exists()
+        if not new:
+            ledger.open_to_read()
+        here = await _open_or_find_server(ledger, settings)
+        if here is None:
+            yield ledger
+            return
+        client = httpx.AsyncClient(base_url=here, timeout=ANSWER_SECONDS, trust_env=False)
         async with client as http:
             yield Server(http, settings)
-        return
-    try:
-        yield ledger
     finally:
         ledger.close()
+
+
+async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None:
+    """Return where the server answers, or None once the ledger is open for writing."""
+    until = time.monotonic() + A_MOMENT_SECONDS
+    while True:
+        try:
+            await asyncio.to_thread(ledger.open_to_write, wait_seconds=0)
+        except LedgerInUse:
+            here = serving_address(ledger) or address(settings.host, settings.port)
+            if await _answers(here) or time.monotonic() >= until:
+                return here
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        else:
+            return None
+
+
+async def _answers(here: str) -> bool:
+    async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS) as http:
+        try:
+            await http.get(f"{here}/livez")
+        except httpx.HTTPError:
+            return False
+    return True
 
 
 def address(host: str, port: int) -> str:
@@ -78,8 +118,11 @@ def address(host: str, port: int) -> str:
 
 def serving_address(ledger: Ledger) -> str | None:
     """Return where the server that holds the ledger listens, as it wrote down at its start."""
-    ledger.open_to_read()
-    found = ledger.read_now(
-        lambda tx: tx.run("SELECT value FROM meta WHERE key = :key", key=SERVES_AT).scalar()
-    )
+    try:
+        ledger.open_to_read()
+        found = ledger.read_now(
+            lambda tx: tx.run("SELECT value FROM meta WHERE key = :key", key=SERVES_AT).scalar()
+        )
+    except LedgerError:  # it is being made this very moment
+        return None
     return str(found) if found else None

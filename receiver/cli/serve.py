@@ -10,9 +10,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from receiver.app import create_app
-from receiver.cli.exits import told_plainly
+from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 from receiver.cli.reaching import SERVES_AT, address
+from receiver.errors import LedgerInUse
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.logs import configure_logs, get_logger
 from receiver.service import NEEDED
 from receiver.settings import Settings, load_settings
@@ -26,7 +28,7 @@ Stopper = Callable[[], None]
 log = get_logger(__name__)
 
 
-@click.command()
+@click.command(short_help="Run the receiver: door, worker, API.")
 @click.option("--host", help="Address to listen on; default HOST or 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default PORT or 8000.")
 @told_plainly
@@ -47,7 +49,11 @@ def serve(host: str | None, port: int | None) -> None:
     )
     configure_logs(secrets=settings.secrets())
     ledger = Ledger(settings.database_url)
-    ledger.open_to_write()
+    try:
+        ledger.open_to_write(wait_seconds=0)
+    except LedgerInUse:
+        log.warning("ledger_in_use", waiting_seconds=ROLLING_RESTART_SECONDS)
+        ledger.open_to_write(wait_seconds=ROLLING_RESTART_SECONDS)
     run_server(create_app(settings, ledger), settings, ledger)
 
 
@@ -83,7 +89,8 @@ def run_server(
         signal.signal(number, lambda *_: None)
     server.run()
     if not server.started:
-        raise SystemExit(1)
+        raise SystemExit(NOT_DONE)
+    log.info("stopped")
 
 
 class _Server(uvicorn.Server):
@@ -102,7 +109,10 @@ class _Server(uvicorn.Server):
         self._listening = listening
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup(sockets)  # type: ignore[arg-type]
+        try:
+            await super().startup(sockets)  # type: ignore[arg-type]
+        except SystemExit as error:
+            raise Stop(self._cannot_listen(error.__context__), NOT_DONE) from None
         if self.should_exit:
             return
         port = self.servers[0].sockets[0].getsockname()[1]
@@ -120,6 +130,14 @@ class _Server(uvicorn.Server):
         log.info("listening", at=here, rules=len(self._settings.rules), pid=os.getpid())
         if self._listening is not None:
             self._listening(here, self._stop)
+
+    def _cannot_listen(self, cause: BaseException | None) -> str:
+        settings = self._settings
+        why = os.strerror(cause.errno or 0) if isinstance(cause, OSError) else "see the log"
+        return (
+            f"cannot listen on port {settings.port} of {settings.host} ({why}): "
+            "choose another with PORT and HOST, or --port and --host"
+        )
 
     def _stop(self) -> None:
         self.should_exit = True

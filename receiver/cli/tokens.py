@@ -13,8 +13,14 @@ SECONDS_A_DAY = 86_400
 ONE_MINUTE = 60
 
 
-@click.command("api-token")
-@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650))
+@click.command("api-token", short_help="Print a bearer token for the API.")
+@click.option(
+    "--days",
+    default=30,
+    show_default=True,
+    type=click.IntRange(1, 3650),
+    help="How long it is good.",
+)
 @told_plainly
 def api_token(days: int) -> None:
     """Print a bearer token for /api, good for so many days.

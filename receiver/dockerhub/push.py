@@ -6,7 +6,6 @@ it a legacy field, and anybody who has the link could choose it.
 """
 
 import json
-import math
 import re
 from dataclasses import dataclass
 
@@ -175,7 +174,7 @@ def _tag(value: object) -> str | None:
 def _media_type(value: object) -> str | None:
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or len(value) > MAX_NAME:
+    if not isinstance(value, str) or len(value) > MAX_NAME or _UNSTORABLE.search(value):
         raise _bad(Reason.BAD_SHAPE, "media_type is no media type")
     return value.partition(";")[0].strip().lower() or None
 
@@ -187,6 +186,6 @@ def _pusher(value: object) -> str | None:
 
 
 def _milliseconds(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value * 1000) if FIRST_SECOND <= value < LAST_SECOND else None

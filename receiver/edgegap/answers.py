@@ -7,7 +7,7 @@ Every error body is `{"message": ...}`, and a client must survive one that is no
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
@@ -93,26 +93,20 @@ def read_retry_after(value: str | None, now: int) -> int | None:
     return max(0, min(int(moment.timestamp() * 1000) - now, MAX_RETRY_AFTER_MS))
 
 
-def read_time(value: object) -> float:
-    """Return Edgegap's time as epoch seconds, UTC where it names no zone; 0.0 if unreadable."""
-    if not isinstance(value, str):
-        return 0.0
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return 0.0
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+def app_path(app: str) -> str:
+    """Return the path of an app."""
+    return f"/v1/app/{quote(app, safe='')}"
 
 
 def version_path(app: str, version: str | None = None) -> str:
     """Return the path of a version, or of the app's versions to POST to."""
-    path = f"/v1/app/{quote(app, safe='')}/version"
+    path = f"{app_path(app)}/version"
     return path if version is None else f"{path}/{quote(version, safe='')}"
 
 
 def versions_path(app: str) -> str:
     """Return the path that lists an app's versions."""
-    return f"/v1/app/{quote(app, safe='')}/versions"
+    return f"{app_path(app)}/versions"
 
 
 def _message(body: Body | None, content: bytes) -> str:

@@ -4,6 +4,7 @@ What an answer means is decided elsewhere (`retry.py`); nothing here raises for 
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +13,14 @@ from typing import Any
 
 import httpx
 
-from receiver.edgegap.answers import Answer, Body, read_answer, version_path, versions_path
+from receiver.edgegap.answers import (
+    Answer,
+    Body,
+    app_path,
+    read_answer,
+    version_path,
+    versions_path,
+)
 from receiver.edgegap.pace import Pace
 from receiver.secret import Secret, mask
 
@@ -55,6 +63,27 @@ class EdgegapClient:
         path = version_path(app, version)
         return await self._call("PATCH", path, body=body, seconds=CREATE_SECONDS)
 
+    async def delete(self, app: str, version: str) -> Answer:
+        """DELETE a version."""
+        return await self._call("DELETE", version_path(app, version))
+
+    async def deployments(self, app: str, version: str) -> Answer:
+        """GET what runs of a version. Its rows name no version: only the filter tells."""
+        filters = [
+            {"field": "application", "operator": "eq", "value": app},
+            {"field": "version", "operator": "eq", "value": version},
+        ]
+        query = json.dumps({"filters": filters})
+        return await self._call("GET", "/v1/deployments", params={"query": query, "limit": 1})
+
+    async def apps(self) -> Answer:
+        """GET the first page of the apps this token sees."""
+        return await self._call("GET", "/v1/apps", params={"page": 1, "limit": PER_PAGE})
+
+    async def app(self, app: str) -> Answer:
+        """GET one app."""
+        return await self._call("GET", app_path(app))
+
     async def probe(self) -> Answer:
         """Ask for the least there is, to learn whether the token is accepted."""
         return await self._call("GET", "/v1/apps", params={"page": 1, "limit": 1})
@@ -64,7 +93,7 @@ class EdgegapClient:
         found: list[Body] = []
         answers: list[Answer] = []
         for page in range(1, MOST_PAGES + 1):
-            params = {"page": page, "limit": PER_PAGE}
+            params: dict[str, int | str] = {"page": page, "limit": PER_PAGE}
             answer = await self._call("GET", versions_path(app), params=params)
             answers.append(answer)
             if not answer.ok or answer.body is None:
@@ -82,7 +111,7 @@ class EdgegapClient:
         path: str,
         *,
         body: Mapping[str, Any] | None = None,
-        params: Mapping[str, int] | None = None,
+        params: Mapping[str, int | str] | None = None,
         seconds: float = READ_SECONDS,
     ) -> Answer:
         started = time.monotonic()

@@ -6,6 +6,7 @@ the checks it leaves out are those its own tools make before sending.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 RESOURCES = frozenset({"req_cpu", "req_memory", "req_video"})
 MEMORY_PER_CPU = 2
@@ -78,6 +79,52 @@ def settings_faults(settings: Mapping[str, object]) -> list[str]:
     if isinstance(cpu, int) and isinstance(memory, int) and memory > MEMORY_PER_CPU * cpu:
         faults.append(f"req_memory {memory} is over twice req_cpu {cpu}, which Edgegap refuses")
     return faults
+
+
+def as_written(name: str, value: Any) -> Any:
+    """Return a value as it must be sent, from the way Edgegap shows it."""
+    if name == "ports" and isinstance(value, list):
+        return [without_empty(_port(port)) for port in value if isinstance(port, dict)]
+    if name == "envs" and isinstance(value, list):
+        kept = ("key", "value", "is_hidden")
+        entries = [env for env in value if isinstance(env, dict) and not is_hidden(env)]
+        return [without_empty({key: env.get(key) for key in kept}) | _value(env) for env in entries]
+    return value
+
+
+def _port(port: dict[str, Any]) -> dict[str, Any]:
+    known = ("port", "protocol", "to_check", "tls_upgrade", "name")
+    protocol = port.get("protocol")
+    return {key: port.get(key) for key in known} | {
+        "protocol": READ_AS_WRITTEN.get(str(protocol), protocol)
+    }
+
+
+def _value(env: dict[str, Any]) -> dict[str, Any]:
+    return {"value": env["value"]} if isinstance(env.get("value"), str) else {}
+
+
+def without_empty(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table without its nulls and empty strings: Edgegap answers them with an error."""
+    return {key: value for key, value in item.items() if value is not None and value != ""}
+
+
+def is_hidden(env: Mapping[str, Any]) -> bool:
+    """Tell whether an environment variable's value cannot be read back (`is_secret` of old)."""
+    return env.get("is_hidden") is True or env.get("is_secret") is True
+
+
+def sound_entries(name: str, entries: list[Any]) -> tuple[list[Any], list[str]]:
+    """Return the ports or variables that Edgegap takes: a bad one takes no other with it."""
+    sound: list[Any] = []
+    faults = []
+    for entry in entries:
+        fault = field_fault(name, [*sound, entry])
+        if fault is None:
+            sound.append(entry)
+        else:
+            faults.append(fault)
+    return sound, faults
 
 
 _KINDS = {

@@ -8,18 +8,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from receiver.edgegap.answers import Body, read_time
+from receiver.edgegap.answers import Body
 from receiver.edgegap.fields import (
     NEVER_COPIED,
-    READ_AS_WRITTEN,
     RESOURCES,
     SETTINGS,
+    as_written,
     field_fault,
+    is_hidden,
     settings_faults,
+    sound_entries,
+    without_empty,
 )
 from receiver.images import DOCKER_HUB, HUB_ALIASES, ImageReference
 from receiver.reasons import Reason, explain
 from receiver.secret import MASK, Secret
+from receiver.times import read_iso
 
 Settings = dict[str, Any]
 IMAGE_FIELDS = ("docker_repository", "docker_image", "docker_tag")
@@ -98,7 +102,7 @@ def plan_update(wanted: Wanted, current: Body) -> Plan | Parking:
     if _is_api_token(wanted, login):
         return Parking(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))
     if "envs" in settings:
-        settings["envs"] = _merged_envs(_as_written("envs", current.get("envs")), settings["envs"])
+        settings["envs"] = _merged_envs(as_written("envs", current.get("envs")), settings["envs"])
     target = {**({} if same_image(current, wanted.image) else _image(wanted.image)), **login}
     patch = {
         name: value
@@ -142,7 +146,7 @@ def differences(asked: Mapping[str, Any], got: Body) -> list[str]:
 
 def newest(versions: Iterable[Body]) -> Body | None:
     """Return the version made last, None where there is none."""
-    return max(versions, key=lambda version: read_time(version.get("create_time")), default=None)
+    return max(versions, key=_made_at, default=None)
 
 
 def masked(body: Mapping[str, Any]) -> Settings:
@@ -151,6 +155,10 @@ def masked(body: Mapping[str, Any]) -> Settings:
     if isinstance(body.get("envs"), list):
         shown["envs"] = [{**env, "value": MASK} for env in body["envs"] if isinstance(env, dict)]
     return shown
+
+
+def _made_at(version: Body) -> int:
+    return read_iso(version.get("create_time")) or 0
 
 
 def _names(wanted: Wanted) -> dict[str, str]:
@@ -203,55 +211,25 @@ def _copied(source: Body | None) -> tuple[Settings, list[str]]:
     settings: Settings = {}
     notes: list[str] = []
     for name in SETTINGS:
-        value = _as_written(name, (source or {}).get(name))
+        value = as_written(name, (source or {}).get(name))
         if name in NEVER_COPIED or value in (None, "", []):
             continue
-        fault = field_fault(name, value)
-        if fault is None:
+        faults: list[str] = []
+        if isinstance(value, list):
+            value, faults = sound_entries(name, value)
+        elif (fault := field_fault(name, value)) is not None:
+            value, faults = None, [fault]
+        if value not in (None, []):
             settings[name] = value
-        else:
-            notes.append(f"not copied from {(source or {}).get('name')}: {fault}")
+        notes += [f"not copied from {(source or {}).get('name')}: {fault}" for fault in faults]
     return settings, notes
-
-
-def _as_written(name: str, value: Any) -> Any:
-    """Return a value as it must be sent, from the way Edgegap shows it."""
-    if name == "ports" and isinstance(value, list):
-        return [_without_empty(_port(port)) for port in value if isinstance(port, dict)]
-    if name == "envs" and isinstance(value, list):
-        kept = ("key", "value", "is_hidden")
-        entries = [env for env in value if isinstance(env, dict) and not _is_hidden(env)]
-        return [
-            _without_empty({key: env.get(key) for key in kept}) | _value(env) for env in entries
-        ]
-    return value
-
-
-def _port(port: Settings) -> Settings:
-    known = ("port", "protocol", "to_check", "tls_upgrade", "name")
-    protocol = port.get("protocol")
-    return {key: port.get(key) for key in known} | {
-        "protocol": READ_AS_WRITTEN.get(str(protocol), protocol)
-    }
-
-
-def _value(env: Settings) -> Settings:
-    return {"value": env["value"]} if isinstance(env.get("value"), str) else {}
-
-
-def _without_empty(item: Settings) -> Settings:
-    return {key: value for key, value in item.items() if value is not None and value != ""}
-
-
-def _is_hidden(env: Mapping[str, Any]) -> bool:
-    return env.get("is_hidden") is True or env.get("is_secret") is True
 
 
 def _hidden_keys(version: Body | None) -> set[str]:
     envs = (version or {}).get("envs")
     if not isinstance(envs, list):
         return set()
-    return {str(env.get("key")) for env in envs if isinstance(env, dict) and _is_hidden(env)}
+    return {str(env.get("key")) for env in envs if isinstance(env, dict) and is_hidden(env)}
 
 
 def _env_keys(envs: Any) -> set[str]:
@@ -274,7 +252,7 @@ def _merged_envs(copied: Any, own: list[Settings]) -> list[Settings]:
 
 def _same(name: str, here: Any, wanted: Any) -> bool:
     if name == "ports":
-        return _ports_by_number(_as_written(name, here)) == _ports_by_number(wanted)
+        return _ports_by_number(as_written(name, here)) == _ports_by_number(wanted)
     if name == "envs":
         return _values_by_key(here) == _values_by_key(wanted)
     return bool(here == wanted)
@@ -282,7 +260,7 @@ def _same(name: str, here: Any, wanted: Any) -> bool:
 
 def _ports_by_number(ports: Any) -> list[Settings]:
     defaults = {"to_check": True, "tls_upgrade": False}
-    filled = [{**defaults, **_without_empty(port)} for port in ports or []]
+    filled = [{**defaults, **without_empty(port)} for port in ports or []]
     for port in filled:
         port.setdefault("name", str(port.get("port")))
     return sorted(filled, key=lambda port: (str(port.get("port")), str(port.get("name"))))
@@ -291,4 +269,4 @@ def _ports_by_number(ports: Any) -> list[Settings]:
 def _values_by_key(envs: Any) -> dict[str, Any]:
     """Return values by key; a hidden one cannot be read, so its being there is all there is."""
     entries = [env for env in envs or [] if isinstance(env, dict)]
-    return {str(env.get("key")): MASK if _is_hidden(env) else env.get("value") for env in entries}
+    return {str(env.get("key")): MASK if is_hidden(env) else env.get("value") for env in entries}

@@ -11,9 +11,9 @@ DELIVERY = "d"
 REGISTRATION = "r"
 
 _DELIVERY = """INSERT INTO deliveries (id, received_at, source, repository, tag, media_type, pusher,
-  pushed_at, body_sha256, body_bytes, verdict, reason, sentence)
+  pushed_at, digest, body_sha256, body_bytes, verdict, reason, sentence)
  VALUES (:id, :now, :source, :repository, :tag, :media_type, :pusher,
-  :pushed_at, :body_hash, :body_bytes, :verdict, :reason, :sentence)"""
+  :pushed_at, :digest, :body_hash, :body_bytes, :verdict, :reason, :sentence)"""
 _OPEN = """SELECT id, state FROM registrations
  WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
   AND state <> 'done'"""
@@ -23,6 +23,7 @@ _REGISTRATION = """INSERT INTO registrations (id, rule, app, version, mode, repo
   :push_time, :state, :reason, :sentence, :now, :now, :now)
  ON CONFLICT DO NOTHING"""
 _JOIN = """UPDATE registrations SET rule = :rule, mode = :mode, updated_at = :now,
+  overwritten = CASE WHEN :by_person THEN overwritten ELSE false END,
   push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
   look_again = CASE WHEN state = 'working' THEN true ELSE look_again END
  WHERE id = :id"""
@@ -46,6 +47,7 @@ class NewDelivery:
     media_type: str | None = None
     pusher: str | None = None
     pushed_at: int | None = None
+    digest: str | None = None
     body_hash: str | None = None
     body_bytes: int | None = None
 
@@ -72,6 +74,7 @@ def record(tx: Tx, delivery: NewDelivery, ruling: Ruling) -> Recorded:
         media_type=delivery.media_type,
         pusher=delivery.pusher,
         pushed_at=delivery.pushed_at,
+        digest=delivery.digest,
         body_hash=delivery.body_hash,
         body_bytes=delivery.body_bytes,
         verdict=ruling.verdict.value,
@@ -110,21 +113,44 @@ def open_registrations(
     repository: str,
     tag: str,
     push_time: int,
+    by_person: bool = False,
 ) -> tuple[str, ...]:
     """Open a registration for each match, or join the one already open for target and image.
 
     A `working` one is looked at once more, a `parked` one is queued again, a waiting one keeps
-    its time: what Edgegap asked us to wait is not shortened by a second telling.
+    its time: what Edgegap asked us to wait is not shortened by a second telling. `by_person`:
+    a person looked at it and wants it tried again.
     """
     identities = []
     for match in matches:
-        identity = _open_or_join(tx, match, repository=repository, tag=tag, push_time=push_time)
+        identity = _open_or_join(
+            tx, match, repository=repository, tag=tag, push_time=push_time, by_person=by_person
+        )
         tx.run(_LED_TO, delivery=delivery, registration=identity)
         identities.append(identity)
     return tuple(identities)
 
 
-def _open_or_join(tx: Tx, match: Match, *, repository: str, tag: str, push_time: int) -> str:
+def open_channels(
+    tx: Tx, registration: str, matches: tuple[Match, ...], *, repository: str, tag: str
+) -> tuple[str, ...]:
+    """Open what moves channels, for the same deliveries as the registration they follow."""
+    row = tx.run("SELECT push_time FROM registrations WHERE id = :id", id=registration).one()
+    led = tx.run(
+        "SELECT delivery_id FROM led_to WHERE registration_id = :id ORDER BY delivery_id",
+        id=registration,
+    )
+    opened: tuple[str, ...] = ()
+    for delivery in [str(one.delivery_id) for one in led]:
+        opened = open_registrations(
+            tx, delivery, matches, repository=repository, tag=tag, push_time=row.push_time
+        )
+    return opened
+
+
+def _open_or_join(
+    tx: Tx, match: Match, *, repository: str, tag: str, push_time: int, by_person: bool
+) -> str:
     where = {"app": match.app, "version": match.version, "repository": repository, "tag": tag}
     rule = {"rule": match.rule, "mode": match.mode.value, "push_time": push_time, "now": tx.now}
     found = tx.run(_OPEN, **where).first()
@@ -142,7 +168,7 @@ def _open_or_join(tx: Tx, match: Match, *, repository: str, tag: str, push_time:
         if inserted.rowcount:
             return identity
         found = tx.run(_OPEN, **where).one()  # another replica was quicker
-    tx.run(_JOIN, id=found.id, **rule)
+    tx.run(_JOIN, id=found.id, by_person=by_person, **rule)
     if found.state == State.PARKED and match.invalid is None:
         tx.run(REQUEUE, id=found.id, now=tx.now)
     return str(found.id)

@@ -23,6 +23,7 @@ _CLAIM = """UPDATE registrations SET state = 'working', lease_owner = :owner, le
  WHERE state IN ('queued', 'waiting') AND id IN (
   SELECT r.id FROM registrations r
    WHERE r.state IN ('queued', 'waiting') AND r.due_at <= :now
+    AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
     AND NOT EXISTS (SELECT 1 FROM registrations w
       WHERE w.app = r.app AND w.version = r.version AND w.state = 'working')
     AND NOT EXISTS (SELECT 1 FROM registrations o
@@ -30,13 +31,14 @@ _CLAIM = """UPDATE registrations SET state = 'working', lease_owner = :owner, le
        AND o.due_at <= :now AND (o.due_at, o.id) < (r.due_at, r.id))
    ORDER BY r.due_at, r.id LIMIT :most {lock})
  RETURNING id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
-  waiting_reason, waiting_since, waits, created_at"""
+  waiting_reason, waiting_since, waits, created_at, digest, overwritten"""
 _WRITES = """SELECT method, status FROM attempts
- WHERE registration_id = :id AND method IN ('POST', 'PATCH')"""
+ WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
 _LATER = """SELECT 1 FROM registrations WHERE app = :app AND version = :version AND id <> :id
   AND state IN ('queued', 'waiting', 'working')
   AND (push_time > :push_time OR (push_time = :push_time AND id > :id))"""
-_NEXT_DUE = "SELECT min(due_at) FROM registrations WHERE state IN ('queued', 'waiting')"
+_NEXT_DUE = """SELECT min(r.due_at) FROM registrations r WHERE r.state IN ('queued', 'waiting')
+  AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))"""
 _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
   sentence = :sentence, notes = :notes, overwritten = :overwritten,
   digest = CASE WHEN :digest IS NULL THEN digest ELSE :digest END,
@@ -47,13 +49,16 @@ _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason
  RETURNING look_again"""
 _LOOK_AGAIN = """UPDATE registrations SET state = 'queued', outcome = NULL, reason = NULL,
   sentence = '', due_at = :now, finished_at = NULL, look_again = false WHERE id = :id"""
-_HOLDS = """INSERT INTO targets (app, version, repository, tag, digest, push_time, created_here,
-  registration_id, updated_at)
- VALUES (:app, :version, :repository, :tag, :digest, :push_time, :created, :id, :now)
+_HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, push_time,
+  created_here, made_at, registration_id, updated_at)
+ VALUES (:app, :version, :mode, :repository, :tag, :digest, :push_time, :created,
+  CASE WHEN :created THEN :now END, :id, :now)
  ON CONFLICT (app, version) DO UPDATE SET repository = excluded.repository, tag = excluded.tag,
   digest = excluded.digest, push_time = excluded.push_time, updated_at = excluded.updated_at,
-  registration_id = excluded.registration_id,
+  registration_id = excluded.registration_id, mode = excluded.mode,
   created_here = CASE WHEN excluded.created_here THEN true ELSE targets.created_here END,
+  made_at = CASE WHEN excluded.created_here THEN excluded.made_at ELSE targets.made_at END,
+  retired_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.retired_at END,
   held_before = :held_before"""
 _HELD = """SELECT repository, tag, digest, push_time, held_before FROM targets
  WHERE app = :app AND version = :version"""
@@ -82,7 +87,8 @@ class Claimed:
     """A registration in our hands, until the lease runs out or it is settled.
 
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
-    `taken`: how often Edgegap answered 409.
+    `taken`: how often Edgegap answered 409. `retired`: room was made for it once. `held`: what
+    the target holds by our own doing.
     """
 
     id: str
@@ -99,7 +105,14 @@ class Claimed:
     ours: bool = False
     moved: bool = False
     taken: int = 0
+    retired: bool = False
     superseded: bool = False
+    held: "Held | None" = None
+    overwritten_by: str | None = None
+
+    def forgives(self, digest: str) -> bool:
+        """Tell whether a person replayed it after it was parked for this very overwrite."""
+        return self.overwritten_by == digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +251,7 @@ def _claimed(tx: Tx, row: object) -> Claimed:
         fence=values["fence"],
         waited=Waited(reason and Reason(reason), values["waiting_since"], values["waits"]),
         created_at=values["created_at"],
+        overwritten_by=values["digest"] if values["overwritten"] else None,
     )
     if claimed.attempt > 1:
         writes = [(row.method, row.status) for row in tx.run(_WRITES, id=claimed.id)]
@@ -247,8 +261,10 @@ def _claimed(tx: Tx, row: object) -> Claimed:
             ours="POST" in made,
             moved="PATCH" in made,
             taken=writes.count(("POST", HTTPStatus.CONFLICT)),
+            retired=any(method == "DELETE" for method, _ in writes),
         )
-    if claimed.mode is Mode.UPDATE:
+    claimed = replace(claimed, held=held(tx, claimed.app, claimed.version))
+    if claimed.mode is not Mode.CREATE:
         claimed = replace(claimed, superseded=_is_superseded(tx, claimed))
     return claimed
 
@@ -262,7 +278,7 @@ def may_have_made(status: int | None) -> bool:
 def _is_superseded(tx: Tx, claimed: Claimed) -> bool:
     target = {"app": claimed.app, "version": claimed.version}
     later = tx.run(_LATER, **target, id=claimed.id, push_time=claimed.push_time).first()
-    holding = held(tx, claimed.app, claimed.version)
+    holding = claimed.held
     return later is not None or (holding is not None and holding.push_time > claimed.push_time)
 
 
@@ -281,6 +297,13 @@ def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer) -> None:
     )
 
 
+def _digest_before(claimed: Claimed) -> str | None:
+    """Return the digest known for the same tag, where this attempt learned none."""
+    before = claimed.held
+    same = before is not None and before.tag == claimed.image.tag
+    return before.digest if before is not None and same else None
+
+
 def _hold(tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
     before = tx.run(_HELD, app=claimed.app, version=claimed.version).mappings().first()
     kept = before["held_before"] if before is not None else None
@@ -293,9 +316,10 @@ def _hold(tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
         id=claimed.id,
         app=claimed.app,
         version=claimed.version,
+        mode=claimed.mode.value,
         repository=claimed.image.repository,
         tag=claimed.image.tag,
-        digest=settlement.digest,
+        digest=settlement.digest or _digest_before(claimed),
         push_time=claimed.push_time,
         created=settlement.outcome is Outcome.CREATED,
         held_before=kept,

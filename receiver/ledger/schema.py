@@ -141,7 +141,10 @@ targets = Table(
     Column("digest", Text),
     Column("push_time", BigInteger, nullable=False),
     Column("held_before", Text),
+    Column("mode", Text, nullable=False),
     Column("created_here", Boolean, nullable=False, server_default=text("false")),
+    Column("made_at", BigInteger),
+    Column("retired_at", BigInteger),
     Column("registration_id", Text),
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("app", "version"),
@@ -157,6 +160,37 @@ gates = Table(
     Column("probes", Integer, nullable=False, server_default="0"),
     Column("since", BigInteger, nullable=False),
     Column("sentence", Text, nullable=False, server_default=""),
+)
+
+# How far catch-up has come with each repository.
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("repository", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("ran_at", BigInteger),
+    Column("problem", Text, nullable=False, server_default=""),
+)
+
+# Repositories whose registrations are held back by a person; `*` is all of them.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("repository", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
+)
+
+# Each try of deleting a version that retention let go.
+retirements = Table(
+    "retirements",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("app", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("retired", Boolean, nullable=False),
+    Column("why", Text, nullable=False),
+    Index("retirements_by_target", "app", "version", "id"),
 )
 
 meta = Table(

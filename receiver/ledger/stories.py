@@ -102,11 +102,11 @@ def registrations_of(tx: Tx, identities: Sequence[str]) -> list[Row]:
 def open_registration_rows(tx: Tx) -> list[Row]:
     """Return what is queued, waiting or parked, oldest first, each with its newest delivery."""
     rows = tx.run(
-        "SELECT r.id, r.rule, r.app, r.version, r.repository, r.tag, r.state, r.reason,"
+        "SELECT r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason,"
         " max(l.delivery_id) AS delivery_id"
         " FROM registrations r JOIN led_to l ON l.registration_id = r.id"
         " WHERE r.state IN ('queued', 'waiting', 'parked')"
-        " GROUP BY r.id, r.rule, r.app, r.version, r.repository, r.tag, r.state, r.reason"
+        " GROUP BY r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason"
         " ORDER BY r.id"
     )
     return [dict(row) for row in rows.mappings()]

@@ -22,6 +22,7 @@ class Call:
     status: int | None
     authorization: str | None
     query: str = ""
+    host: str = ""
 
 
 class Recording:
@@ -45,6 +46,7 @@ class Recording:
             status=None,
             authorization=headers.get("authorization"),
             query=scope["query_string"].decode("latin-1"),
+            host=headers.get("host", ""),
         )
         place = len(self._calls)
         self._calls.append(call)

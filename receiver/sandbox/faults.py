@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -36,7 +36,8 @@ class Fault:
 
     With `after`, the real thing is done first and its answer thrown away (`slow` keeps it).
     `method` and `path_contains` narrow the calls; `times=None` goes on until `behave`.
-    `retry_after` is sent as it is: seconds, or an HTTP date.
+    `retry_after` is sent as it is: seconds, or an HTTP date. `headers` go with a made-up answer:
+    a `status` of 302 with a `location` sends the caller elsewhere.
     """
 
     kind: Kind
@@ -51,6 +52,7 @@ class Fault:
     content_type: str = "text/html"
     seconds: float = 60.0
     size: int = 20_000_000
+    headers: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a kind that does not exist: faults also come as JSON."""
@@ -135,7 +137,7 @@ class Misbehaving:
 
 
 def _made_up(fault: Fault) -> Response:
-    headers: dict[str, str] = {FAULT_HEADER: fault.kind}
+    headers: dict[str, str] = {FAULT_HEADER: fault.kind, **(fault.headers or {})}
     if fault.kind == "huge":
         return StreamingResponse(
             _endless_message(fault.size), headers=headers, media_type="application/json"

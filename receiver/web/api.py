@@ -1,8 +1,6 @@
 """The API: what the commands and the page show and do, as JSON, behind a bearer token."""
 
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
@@ -10,18 +8,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from receiver.dockerhub.push import Push
-from receiver.errors import BadBody, BadImageReference, LedgerError
 from receiver.images import parse_image_reference
-from receiver.intake import COMMAND, replay, replay_many, take
+from receiver.intake import COMMAND, replay, replay_chosen, take
 from receiver.ledger import stories
 from receiver.ledger.stories import Filter
-from receiver.ledger.transactions import Tx
+from receiver.reasons import State, Verdict
 from receiver.service import Service
 from receiver.telling import as_json
-from receiver.web.bodies import SenderLeft, read_body
+from receiver.web.bodies import read_body
+from receiver.web.guarding import guarded, refusal
 
-Endpoint = Callable[[Service, Request], Awaitable[Response]]
 TEXT_FILTERS = ("repository", "tag", "verdict", "state", "before")
+CHOICES = {"verdict": tuple(Verdict), "state": tuple(State)}
+LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 
 
 class _PushRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,59 +30,36 @@ class _PushRequest(msgspec.Struct, forbid_unknown_fields=True):
 class _ReplayRequest(msgspec.Struct, forbid_unknown_fields=True):
     ids: list[str] = []
     parked: bool = False
-    since: int | None = None
+    since: Annotated[int, msgspec.Meta(ge=0, le=LATEST)] | None = None
 
 
 def api_routes() -> list[Route]:
     """Return the routes of the API."""
     return [
-        Route("/api/deliveries", _guarded(_list), methods=["GET"]),
-        Route("/api/deliveries", _guarded(_push), methods=["POST"]),
-        Route("/api/deliveries/{id}", _guarded(_show), methods=["GET"]),
-        Route("/api/deliveries/{id}/replay", _guarded(_replay_one), methods=["POST"]),
-        Route("/api/replay", _guarded(_replay), methods=["POST"]),
+        Route("/api/deliveries", guarded(_list), methods=["GET"]),
+        Route("/api/deliveries", guarded(_push), methods=["POST"]),
+        Route("/api/deliveries/{id}", guarded(_show), methods=["GET"]),
+        Route("/api/deliveries/{id}/replay", guarded(_replay_one), methods=["POST"]),
+        Route("/api/replay", guarded(_replay), methods=["POST"]),
     ]
-
-
-def _guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    async def guarded(request: Request) -> Response:
-        service: Service = request.app.state.service
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        good = service.api_keys.is_good(token.strip(), int(time.time()))
-        if scheme.lower() != "bearer" or not good:
-            return _error(401, "give a token made by `receiver api-token`", _CHALLENGE)
-        try:
-            return await endpoint(service, request)
-        except LedgerError as error:
-            return _error(503, str(error))
-        except SenderLeft:
-            return Response(status_code=400)
-        except (BadBody, BadImageReference, msgspec.MsgspecError, ValueError) as error:
-            return _error(400, str(error))
-
-    return guarded
-
-
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}
-
-
-def _error(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": text}, status, headers=headers)
 
 
 async def _list(service: Service, request: Request) -> Response:
     query = request.query_params
-    texts: dict[str, Any] = {name: query[name] for name in TEXT_FILTERS if query.get(name)}
-    wanted = Filter(**texts, limit=max(1, int(query.get("limit", "100"))))
+    texts: dict[str, Any] = {name: _text(query[name]) for name in TEXT_FILTERS if query.get(name)}
+    for name, words in CHOICES.items():
+        if name in texts and texts[name] not in words:
+            raise ValueError(f"{name} is one of {', '.join(words)}")
+    wanted = Filter(**texts, limit=_limit(query.get("limit") or "100"))
     rows = await service.ledger.read(lambda tx: stories.list_deliveries(tx, wanted))
     return JSONResponse({"deliveries": [as_json(row) for row in rows]})
 
 
 async def _show(service: Service, request: Request) -> Response:
-    identity = request.path_params["id"]
+    identity = _text(request.path_params["id"])
     row = await service.ledger.read(lambda tx: stories.story(tx, identity))
     if row is None:
-        return _error(404, f"there is no delivery {identity}")
+        return refusal(404, f"there is no delivery {identity}")
     return JSONResponse(as_json(row))
 
 
@@ -98,24 +74,33 @@ async def _push(service: Service, request: Request) -> Response:
 
 
 async def _replay_one(service: Service, request: Request) -> Response:
-    identity, rules = request.path_params["id"], service.settings.rules
+    identity, rules = _text(request.path_params["id"]), service.settings.rules
     replayed = await service.ledger.write(lambda tx: replay(tx, rules, identity))
     if replayed is None:
-        return _error(404, f"there is no delivery {identity}")
+        return refusal(404, f"there is no delivery {identity}")
     service.worker.config_changed()
     return JSONResponse(msgspec.to_builtins(replayed), 202)
 
 
 async def _replay(service: Service, request: Request) -> Response:
     asked = msgspec.json.decode(await read_body(request), type=_ReplayRequest)
-    rules = service.settings.rules
-
-    def write(tx: Tx) -> list[Any]:
-        chosen = list(asked.ids)
-        if asked.parked or asked.since is not None:
-            chosen += stories.deliveries_to_replay(tx, parked=asked.parked, since=asked.since)
-        return replay_many(tx, rules, dict.fromkeys(chosen))
-
-    replayed = await service.ledger.write(write)
+    ids, rules = [_text(identity) for identity in asked.ids], service.settings.rules
+    replayed, missing = await service.ledger.write(
+        lambda tx: replay_chosen(tx, rules, ids, parked=asked.parked, since=asked.since)
+    )
     service.worker.config_changed()
-    return JSONResponse({"replayed": msgspec.to_builtins(replayed)}, 202)
+    told = {"replayed": msgspec.to_builtins(replayed), "missing": missing}
+    return JSONResponse(told, 202)
+
+
+def _text(value: str) -> str:
+    """Return text that may be looked up: PostgreSQL takes no NUL, and none of ours holds one."""
+    if not value.isprintable():
+        raise ValueError("ids and filters are printable text")
+    return value
+
+
+def _limit(value: str) -> int:
+    if not value.isascii() or not value.isdigit():
+        raise ValueError("limit is a whole number from 1 to 1000")
+    return max(1, min(int(value[:9]), stories.MOST_ROWS))

@@ -8,7 +8,9 @@ from receiver.errors import BadBody
 from receiver.reasons import Reason, explain
 
 LARGEST_BODY = 1024 * 1024
-LARGEST_DRAIN = 8 * 1024 * 1024  # read and thrown away, so that the sender can read our answer
+# What is too large is read on a little and thrown away, so that its sender can read our answer.
+LARGEST_DRAIN = 8 * 1024 * 1024
+SLOWEST_DRAIN_SECONDS = 0.5
 SLOWEST_BODY_SECONDS = 10.0
 
 
@@ -24,17 +26,19 @@ async def read_body(request: Request) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(SLOWEST_BODY_SECONDS):
+        async with asyncio.timeout(SLOWEST_BODY_SECONDS) as limit:
             async for part in request.stream():
+                if size <= LARGEST_BODY < size + len(part):
+                    parts.clear()
+                    limit.reschedule(asyncio.get_running_loop().time() + SLOWEST_DRAIN_SECONDS)
                 size += len(part)
                 if size <= LARGEST_BODY:
                     parts.append(part)
                 elif size > LARGEST_DRAIN:
                     break
-                else:
-                    parts.clear()
     except TimeoutError:
-        raise BadBody(Reason.BODY_TOO_SLOW, explain(Reason.BODY_TOO_SLOW)) from None
+        if size <= LARGEST_BODY:
+            raise BadBody(Reason.BODY_TOO_SLOW, explain(Reason.BODY_TOO_SLOW)) from None
     except ClientDisconnect:
         raise SenderLeft from None
     if size > LARGEST_BODY:

@@ -15,6 +15,9 @@ def upgrade() -> None:
     _attempts()
     _targets()
     _gates()
+    _cursors()
+    _pauses()
+    _retirements()
     _meta()
 
 
@@ -150,7 +153,10 @@ def _targets() -> None:
         sa.Column("digest", sa.Text()),
         sa.Column("push_time", sa.BigInteger(), nullable=False),
         sa.Column("held_before", sa.Text()),
+        sa.Column("mode", sa.Text(), nullable=False),
         sa.Column("created_here", sa.Boolean(), nullable=False, server_default=sa.text("false")),
+        sa.Column("made_at", sa.BigInteger()),
+        sa.Column("retired_at", sa.BigInteger()),
         sa.Column("registration_id", sa.Text()),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("app", "version"),
@@ -167,6 +173,37 @@ def _gates() -> None:
         sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("sentence", sa.Text(), nullable=False, server_default=""),
     )
+
+
+def _cursors() -> None:
+    op.create_table(
+        "cursors",
+        sa.Column("repository", sa.Text(), primary_key=True),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("ran_at", sa.BigInteger()),
+        sa.Column("problem", sa.Text(), nullable=False, server_default=""),
+    )
+
+
+def _pauses() -> None:
+    op.create_table(
+        "pauses",
+        sa.Column("repository", sa.Text(), primary_key=True),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+    )
+
+
+def _retirements() -> None:
+    op.create_table(
+        "retirements",
+        sa.Column("id", sa.Text(), primary_key=True),
+        sa.Column("app", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("retired", sa.Boolean(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+    )
+    op.create_index("retirements_by_target", "retirements", ["app", "version", "id"])
 
 
 def _meta() -> None:

@@ -1,0 +1,41 @@
+"""What came of each registration, as one log line in the design's words."""
+
+import time
+
+from receiver.ledger.registrations import Claimed, Settlement
+from receiver.logs import get_logger
+from receiver.reasons import Outcome, State
+
+BEYOND_US = (
+    "A matchmaker still names the old version: point it at this one in Edgegap's dashboard. "
+    "Storage pull profiles are not carried over."
+)
+
+log = get_logger(__name__)
+
+
+def announce(claimed: Claimed, settlement: Settlement) -> None:
+    """Log what came of an attempt; after `created` also what the receiver cannot do."""
+    facts = {
+        "registration": claimed.id,
+        "app": claimed.app,
+        "version": claimed.version,
+        "image": str(claimed.image),
+        "attempt": claimed.attempt,
+    }
+    told = log.bind(**facts)
+    match settlement.state:
+        case State.DONE:
+            beyond = {"remember": BEYOND_US} if settlement.outcome is Outcome.CREATED else {}
+            notes = list(settlement.notes)
+            told.info("registration_done", outcome=settlement.outcome, notes=notes, **beyond)
+        case State.PARKED:
+            sentence = settlement.sentence
+            told.error("registration_parked", reason=settlement.reason, sentence=sentence)
+        case _:
+            told.warning(
+                "registration_waiting",
+                reason=settlement.reason,
+                sentence=settlement.sentence,
+                seconds=max(0, (settlement.due_at or 0) - time.time_ns() // 1_000_000) // 1000,
+            )

@@ -1,0 +1,196 @@
+"""Catch-up: what Docker Hub has and no webhook told of goes through the same rules.
+
+Each repository has a cursor. A run lists the tags pushed since the cursor less an hour and takes
+those the ledger does not know; the cursor moves to the run's start only when the run completed.
+It never stops at a known tag: the lost push may lie behind it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from receiver.dockerhub.fetching import Unavailable
+from receiver.dockerhub.hub import Hub, HubTag
+from receiver.dockerhub.push import Push
+from receiver.errors import LedgerError
+from receiver.intake import CATCH_UP
+from receiver.ledger.cursors import (
+    Cursor,
+    begin_cursors,
+    is_known,
+    move_cursor,
+    note_problem,
+    read_cursors,
+)
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.recording import NewDelivery, Recorded, record
+from receiver.ledger.transactions import Tx
+from receiver.logs import get_logger
+from receiver.rules import Login, Rule, rule_on
+from receiver.settings import Current, Settings
+
+OVERLAP_MS = 60 * 60 * 1000
+LONGEST_WAIT_SECONDS = 3600.0
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """One tag that Docker Hub has, as a push that may have been missed."""
+
+    push: Push
+    digest: str | None
+
+
+def login_for(rules: Sequence[Rule], repository: str) -> Login | None:
+    """Return the login to list a repository with: its first rule's that has one."""
+    own = (rule.login for rule in rules if rule.repository == repository)
+    return next((login for login in own if login is not None), None)
+
+
+async def pushed_since(
+    hub: Hub, repository: str, login: Login | None, since: int
+) -> AsyncIterator[tuple[list[Missed], int]]:
+    """Yield the tags pushed since then, a page at a time with the whole number of tags.
+
+    Stops at a page that lies wholly before, if the pages do come newest first. Raises Unavailable.
+    """
+    newest_first = True
+    before: int | None = None
+    async for page in hub.pages(repository, login):
+        times = [tag.pushed_at for tag in page.tags if tag.pushed_at is not None]
+        for moment in times:
+            newest_first = newest_first and (before is None or moment <= before)
+            before = moment
+        fresh = [tag for tag in page.tags if tag.pushed_at is None or tag.pushed_at >= since]
+        yield [_missed(repository, tag) for tag in fresh], page.total
+        if times and not fresh and newest_first:
+            return
+
+
+def take_missed(tx: Tx, rules: Sequence[Rule], missed: Missed) -> Recorded | None:
+    """Record a push that no webhook told of; None when the ledger knows it."""
+    push = missed.push
+    known = is_known(
+        tx,
+        repository=push.repository,
+        tag=push.tag or "",
+        digest=missed.digest,
+        pushed_at=push.pushed_at,
+    )
+    if known:
+        return None
+    delivery = NewDelivery(
+        source=CATCH_UP,
+        repository=push.repository,
+        tag=push.tag,
+        media_type=push.media_type,
+        pushed_at=push.pushed_at,
+        digest=missed.digest,
+    )
+    return record(tx, delivery, rule_on(push, rules))
+
+
+class CatchUp:
+    """Runs at the start, after each reload, and every so often; one repository after another."""
+
+    def __init__(
+        self, ledger: Ledger, current: Current, hub: Hub, wake: Callable[[], None]
+    ) -> None:
+        self._ledger = ledger
+        self._current = current
+        self._hub = hub
+        self._wake = wake
+        self._task: asyncio.Task[None] | None = None
+        self._again = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin the cursors of repositories seen for the first time, then run by itself."""
+        await self.begin()
+        self._task = asyncio.create_task(self._run())
+
+    async def begin(self) -> None:
+        """Begin the cursors, without network, and run soon."""
+        repositories = [rule.repository for rule in self._current.settings.rules]
+        await self._ledger.write(lambda tx: begin_cursors(tx, repositories))
+        self._again.set()
+
+    async def stop(self) -> None:
+        """Stop; a run that has not completed leaves its cursor where it was."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            every = self._current.settings.catch_up_every
+            self._again.clear()
+            wait = None if every is None else every / 1000
+            if every is not None:
+                try:
+                    wait = max(wait or 0.0, await self.run())
+                except LedgerError as error:
+                    log.error("ledger_unavailable", error=str(error))
+                except Exception:
+                    log.exception("catch_up_fault")
+            try:
+                async with asyncio.timeout(wait):
+                    await self._again.wait()
+            except TimeoutError:
+                pass
+
+    async def run(self) -> float:
+        """Catch up with every repository once; return the seconds Docker Hub asked us to wait."""
+        settings = self._current.settings
+        wanted = {rule.repository for rule in settings.rules}
+        cursors = await self._ledger.read(read_cursors)
+        longest = 0.0
+        for cursor in cursors:
+            if cursor.repository in wanted:
+                longest = max(longest, await self._one(settings, cursor))
+        return min(longest, LONGEST_WAIT_SECONDS)
+
+    async def _one(self, settings: Settings, cursor: Cursor) -> float:
+        began = time.time_ns() // 1_000_000
+        repository, rules = cursor.repository, settings.rules
+        login = login_for(rules, repository)
+        found = 0
+        try:
+            since = cursor.since - OVERLAP_MS
+            async for missed, _ in pushed_since(self._hub, repository, login, since):
+                found += await self._take(rules, missed)
+        except Unavailable as error:
+            problem = str(error)
+            await self._ledger.write(lambda tx: note_problem(tx, repository, problem))
+            log.warning("catch_up_not_completed", repository=repository, why=problem)
+            return error.wait or 0.0
+        await self._ledger.write(lambda tx: move_cursor(tx, repository, began))
+        log.info("catch_up_completed", repository=repository, found=found)
+        return 0.0
+
+    async def _take(self, rules: Sequence[Rule], missed: Sequence[Missed]) -> int:
+        """Record a page's missed pushes, the oldest first; return how many there were."""
+
+        def write(tx: Tx) -> list[Recorded]:
+            taken = (take_missed(tx, rules, one) for one in reversed(missed))
+            return [one for one in taken if one is not None]
+
+        recorded = await self._ledger.write(write) if missed else []
+        for one in recorded:
+            log.info(
+                "delivery_caught_up",
+                delivery=one.delivery,
+                verdict=one.ruling.verdict,
+                reason=one.ruling.reason,
+                registrations=list(one.registrations),
+            )
+        if recorded:
+            self._wake()
+        return len(recorded)
+
+
+def _missed(repository: str, tag: HubTag) -> Missed:
+    push = Push(repository, tag.tag, media_type=tag.media_type, pushed_at=tag.pushed_at)
+    return Missed(push, tag.digest)

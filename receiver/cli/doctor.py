@@ -1,0 +1,69 @@
+"""`receiver doctor`: find what will go wrong before it does."""
+
+import asyncio
+import json
+import os
+
+import click
+import httpx
+import msgspec
+
+from receiver.cli.check import config_warnings
+from receiver.cli.exits import NOT_DONE, told_plainly
+from receiver.doctor import Finding, Health, examine
+from receiver.edgegap.client import edgegap_client
+from receiver.edgegap.pace import Pace
+from receiver.logs import configure_logs, masking
+from receiver.preflight import preflight_over
+from receiver.secret import Secret
+from receiver.service import NEEDED
+from receiver.settings import Settings, load_settings
+
+
+@click.command(short_help="Find what will go wrong before it does.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding.")
+@told_plainly
+def doctor(as_json: bool) -> None:
+    """Look at everything a push needs: configuration, ledger, Edgegap, Docker Hub, public URL.
+
+    Each line passes, warns or fails, and says how to mend it. Reads only. Exit code 1 if anything
+    fails.
+    """
+    settings = load_settings(os.environ, need=NEEDED)
+    configure_logs(secrets=settings.secrets(), level="ERROR")
+    findings = asyncio.run(_examine(settings, as_json=as_json))
+    failed = sum(finding.health is Health.FAIL for finding in findings)
+    warned = sum(finding.health is Health.WARN for finding in findings)
+    if not as_json:
+        click.echo(f"\n{failed} failed, {warned} warnings, {len(findings)} looked at.")
+    if failed:
+        raise SystemExit(NOT_DONE)
+
+
+async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
+    findings = [Finding(Health.PASS, "configuration", f"sound, {len(settings.rules)} rules")]
+    findings += [
+        Finding(Health.WARN, "configuration", warning, "See the README")
+        for warning in config_warnings(settings)
+    ]
+    for finding in findings:
+        _print(finding, as_json=as_json)
+    token = settings.edgegap_token or Secret("")
+    pace = Pace(settings.requests_per_second, settings.concurrency)
+    connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
+    async with connect as client, httpx.AsyncClient() as http:
+        async for finding in examine(settings, client, preflight_over(http, settings), http):
+            findings.append(finding)
+            _print(finding, as_json=as_json)
+    return findings
+
+
+def _print(finding: Finding, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(masking(json.dumps(msgspec.to_builtins(finding), ensure_ascii=False)))
+        return
+    color = {Health.PASS: "green", Health.WARN: "yellow", Health.FAIL: "red"}[finding.health]
+    head = click.style(f"{finding.health.value:4}", fg=color)
+    click.echo(masking(f"{head}  {finding.what}: {finding.found}"))
+    if finding.mend:
+        click.echo(masking(f"      {finding.mend}"))

@@ -1,0 +1,17 @@
+"""The file `.env` that `receiver init` writes: NAME=value lines, for what is not set already."""
+
+from pathlib import Path
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """Return its variables; nothing where there is no such file or it cannot be read."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and name.isidentifier():
+            found[name] = value.strip().strip("'\"")
+    return found

@@ -1,0 +1,20 @@
+"""Moments as people write them on the command line."""
+
+from datetime import UTC, datetime, timedelta
+
+from receiver.cli.exits import USAGE, Stop
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def moment(text: str) -> int:
+    """Return what the person meant, in epoch milliseconds: a date, a time, or so long ago."""
+    number, unit = text[:-1], text[-1:]
+    try:
+        if number.isdecimal() and unit in UNITS:
+            moment = datetime.now(UTC) - timedelta(**{UNITS[unit]: int(number)})
+        else:
+            moment = datetime.fromisoformat(text).astimezone()
+        return max(0, int(moment.timestamp() * 1000))
+    except (ValueError, OverflowError):
+        raise Stop(f"{text!r} is no time: write 2026-11-23T17:00, 2h or 3d", USAGE) from None

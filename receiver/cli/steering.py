@@ -1,0 +1,154 @@
+"""`receiver pause`, `resume`, `rollback`, `retire`: what a person steers by hand."""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+import msgspec
+
+from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
+from receiver.cli.reaching import Server, reached
+from receiver.edgegap.client import edgegap_client
+from receiver.edgegap.pace import Pace
+from receiver.images import is_repository
+from receiver.ledger import pauses
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.transactions import Tx
+from receiver.retention import kept_by, would_go
+from receiver.retention import retire as retire_versions
+from receiver.secret import Secret
+from receiver.settings import Settings, load_settings
+from receiver.steering import roll_back
+
+MOST_RETIRED = 100
+KEY = frozenset({"RECEIVER_SECRET_KEY"})
+Told = dict[str, Any]
+
+
+@click.command(short_help="Hold back a repository's registrations.")
+@click.argument("repository", required=False)
+@click.option("--all", "everything", is_flag=True, help="All repositories.")
+@told_plainly
+def pause(repository: str | None, everything: bool) -> None:
+    """Hold back the registrations of REPOSITORY, or of all: pushes are recorded and queue."""
+    name = _named(repository, everything=everything)
+    told = _ask("/api/pause", {"repository": name}, lambda tx: pauses.pause(tx, name))
+    click.echo(f"Paused: {', '.join(told.get('paused', {name: 0}))}")
+
+
+@click.command(short_help="Let paused registrations go on.")
+@click.argument("repository", required=False)
+@click.option("--all", "everything", is_flag=True, help="All repositories.")
+@told_plainly
+def resume(repository: str | None, everything: bool) -> None:
+    """Let the registrations of REPOSITORY, or of all, go on."""
+    name = _named(repository, everything=everything)
+    told = _ask("/api/resume", {"repository": name}, lambda tx: pauses.resume(tx, name))
+    if not told.get("resumed", told.get("done")):
+        raise Stop(f"{name} was not paused by that name", NOT_DONE)
+    click.echo("Resumed.")
+
+
+@click.command(short_help="Put a channel back to what it held before.")
+@click.argument("app")
+@click.argument("channel")
+@click.option("--to", metavar="VERSION", help="The version whose image to put there instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
+    """Put CHANNEL of APP back to the image it held before, or to that of another version.
+
+    From then on only later pushes move it.
+    """
+    asked = {"app": app, "channel": channel, "to": to}
+
+    def write(tx: Tx) -> Told:
+        recorded = roll_back(tx, app, channel, to)
+        return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
+
+    told = _ask("/api/rollback", asked, write)
+    told = told.get("done", told)
+    click.echo(
+        json.dumps(told)
+        if as_json
+        else f"{told['sentence']} See `receiver show {told['delivery']}`."
+    )
+
+
+@click.command(short_help="Let old versions of an app go.")
+@click.argument("app")
+@click.option(
+    "--keep", type=click.IntRange(1), help="How many to keep; default `keep` of its rules."
+)
+@click.option("--dry-run", is_flag=True, help="Only list what would go.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def retire(app: str, keep: int | None, dry_run: bool, as_json: bool) -> None:
+    """Delete versions of APP that this receiver made, beyond the newest that are kept.
+
+    Never the newest, a channel's, a pinned one, or one of which anything runs.
+    """
+    settings = load_settings(os.environ, need=KEY | {"EDGEGAP_TOKEN", "rule"})
+    number = keep or kept_by(settings, app)
+    if number is None:
+        raise Stop(f"no rule of the app {app} has `keep`; say --keep N", USAGE)
+    told = asyncio.run(_retire(settings, {"app": app, "keep": number, "dry_run": dry_run}))
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    for version in told["would_go"] if dry_run else []:
+        click.echo(f"would go  {app}/{version}, unless it runs")
+    for one in told["retired"]:
+        click.echo(
+            f"{'retired' if one['retired'] else 'left   '}  {app}/{one['version']}: {one['why']}"
+        )
+    if not told["would_go"]:
+        click.echo(f"Nothing to retire: {app} has no version beyond the newest {number}.")
+
+
+async def _retire(settings: Settings, asked: Told) -> Told:
+    async with reached(settings) as there:
+        if isinstance(there, Server):
+            return await there.ask("POST", "/api/retire", asked)
+        going = await would_go(there, settings, asked["app"], asked["keep"])
+        found: Told = {"would_go": [one.version for one in going], "retired": []}
+        if not asked["dry_run"]:
+            found["retired"] = await _retire_here(there, settings, asked)
+        return found
+
+
+async def _retire_here(ledger: Ledger, settings: Settings, asked: Told) -> list[Told]:
+    token = settings.edgegap_token or Secret("")
+    pace = Pace(settings.requests_per_second, settings.concurrency)
+    connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
+    async with connect as client:
+        results = await retire_versions(
+            ledger, client, settings, asked["app"], keep=asked["keep"], most=MOST_RETIRED
+        )
+    return [dict(msgspec.to_builtins(one)) for one in results]
+
+
+def _named(repository: str | None, *, everything: bool) -> str:
+    if everything == (repository is not None):
+        raise Stop("name one repository, or say --all", USAGE)
+    if repository is None:
+        return pauses.ALL
+    if not is_repository(repository):
+        raise Stop(f"{repository!r} is no repository: write group/project", USAGE)
+    return repository
+
+
+def _ask(path: str, asked: Told, write: Callable[[Tx], Any]) -> Told:
+    """Ask the running server, or write the ledger when there is none."""
+    settings = load_settings(os.environ, need=KEY)
+
+    async def ask() -> Told:
+        async with reached(settings, begin=True) as there:
+            if isinstance(there, Server):
+                return await there.ask("POST", path, asked)
+            return {"done": await there.write(write)}
+
+    return asyncio.run(ask())

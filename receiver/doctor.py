@@ -1,0 +1,264 @@
+"""Doctor: finds what will go wrong before it does; each finding comes with its mend.
+
+Everything is asked with reads only; the one question that asks for more (may the Docker Hub login
+push?) is asked here once, never per push.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from secrets import token_urlsafe
+from typing import Any
+
+import httpx
+
+from receiver.catch_up import login_for
+from receiver.dockerhub.fetching import Unavailable
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.versions import newest
+from receiver.errors import LedgerError
+from receiver.hook_tokens import MAX_URL, PATH, LinkKeys
+from receiver.images import ImageReference
+from receiver.ledger.ledger import Ledger
+from receiver.preflight import Cleared, Out, Preflight, Stopped
+from receiver.rules import Login, Rule
+from receiver.settings import Settings
+from receiver.tag_patterns import LATEST
+
+PERSONAL_LIMIT, ANONYMOUS_LIMIT = 200, 100  # per 6 hours: docs.docker.com/docker-hub/usage/pulls
+CLOCK_SECONDS = 60.0
+REACH_SECONDS = 10.0
+GREETING_WORD = "Docker Hub"
+
+
+class Health(StrEnum):
+    """How a finding stands."""
+
+    PASS = "pass"  # noqa: S105 - a word
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at, what was found, and the mend where something is wrong."""
+
+    health: Health
+    what: str
+    found: str
+    mend: str = ""
+
+
+def _pass(what: str, found: str) -> Finding:
+    return Finding(Health.PASS, what, found)
+
+
+def _warn(what: str, found: str, mend: str) -> Finding:
+    return Finding(Health.WARN, what, found, mend)
+
+
+def _fail(what: str, found: str, mend: str) -> Finding:
+    return Finding(Health.FAIL, what, found, mend)
+
+
+async def examine(
+    settings: Settings, client: EdgegapClient, preflight: Preflight, http: httpx.AsyncClient
+) -> AsyncIterator[Finding]:
+    """Look at everything, one finding after another, the cheap ones first."""
+    yield _ledger(settings)
+    async for finding in _edgegap(settings, client):
+        yield finding
+    async for finding in _docker_hub(settings, preflight):
+        yield finding
+    async for finding in _public_url(settings, http):
+        yield finding
+
+
+def _ledger(settings: Settings) -> Finding:
+    ledger = Ledger(settings.database_url)
+    try:
+        ledger.open_to_read()
+    except LedgerError as error:
+        missing = ledger.path is not None and not ledger.path.exists()
+        if missing and ledger.path is not None and ledger.path.parent.is_dir():
+            return _pass("ledger", f"{ledger.path} will be made by `receiver serve`")
+        mend = "Check DATABASE_URL and who may write there"
+        return _fail("ledger", str(error), mend)
+    finally:
+        ledger.close()
+    return _pass("ledger", f"{ledger.path or 'PostgreSQL'} is of this version's schema")
+
+
+async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[Finding]:
+    answer = await client.apps()
+    if answer.status in {401, 403}:
+        mend = "Make a token under app.edgegap.com/user-settings?tab=tokens and set EDGEGAP_TOKEN"
+        yield _fail("Edgegap token", f"refused: {answer.message}", mend)
+        return
+    if not answer.ok or answer.body is None:
+        yield _fail("Edgegap", answer.message, "Check the network and EDGEGAP_BASE_URL")
+        return
+    rows = answer.body.get("applications")
+    names = [str(row.get("name")) for row in rows or [] if isinstance(row, dict)]
+    yield _pass("Edgegap token", f"accepted; it sees {', '.join(names[:10]) or 'no app'}")
+    for app in dict.fromkeys(rule.app for rule in settings.rules):
+        yield await _app(client, app)
+    for rule in settings.rules:
+        yield await _source(client, rule)
+
+
+async def _app(client: EdgegapClient, app: str) -> Finding:
+    answer = await client.app(app)
+    if answer.ok:
+        return _pass(f"app {app}", "it exists")
+    mend = "Make it on Edgegap, or correct `app` in the rule"
+    return _fail(f"app {app}", f"HTTP {answer.status} {answer.message}", mend)
+
+
+async def _source(client: EdgegapClient, rule: Rule) -> Finding:
+    what = f"settings of {rule.name}"
+    if {"req_cpu", "req_memory"} <= set(rule.settings):
+        return _pass(what, "req_cpu and req_memory stand in the rule")
+    versions, calls = await client.versions(rule.app)
+    source: Any = newest(versions)
+    if rule.copy_from != "newest":
+        source = next((one for one in versions if one.get("name") == rule.copy_from), None)
+    if source is not None:
+        return _pass(what, f"copied from {source.get('name')}")
+    missing = calls[-1].message if calls and not calls[-1].ok else "there is no version to copy"
+    mend = "Add req_cpu and req_memory under [rule.settings], or make a first version by hand"
+    return _fail(what, missing, mend)
+
+
+async def _docker_hub(settings: Settings, preflight: Preflight) -> AsyncIterator[Finding]:
+    repositories = list(dict.fromkeys(rule.repository for rule in settings.rules))
+    logins: dict[str, tuple[Login, str]] = {}
+    for repository in repositories:
+        login = login_for(settings.rules, repository)
+        if login is not None:
+            logins.setdefault(login.username, (login, repository))
+    if not logins:
+        mend = "For private repositories set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
+        yield _warn("Docker Hub login", "none: public repositories only", mend)
+    for login, repository in logins.values():
+        yield await _login(preflight, login, repository)
+    for rule in {rule.repository: rule for rule in settings.rules}.values():
+        async for finding in _repository(preflight, rule):
+            yield finding
+    yield _pull_limit(preflight)
+
+
+async def _login(preflight: Preflight, login: Login, repository: str) -> Finding:
+    what = f"Docker Hub login {login.username}"
+    try:
+        may_push = await preflight.registry.may_push(repository, login)
+    except Unavailable as error:
+        return _warn(what, f"Docker Hub could not be asked: {error}", "Try again later")
+    if may_push is None:
+        return _fail(what, "refused", f"Check {login.variables}: a read-only access token")
+    if may_push:
+        mend = "Make a read-only access token: Edgegap keeps it, and needs no more"
+        return _warn(what, "accepted, but it may push", mend)
+    return _pass(what, "accepted, and read-only")
+
+
+async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding]:
+    what = f"repository {rule.repository}"
+    try:
+        tag = await _newest_tag(preflight, rule)
+    except Unavailable as error:
+        mend = "Check the name in the rule, and that the login may read it"
+        yield _fail(what, str(error), mend)
+        return
+    if tag is None:
+        yield _warn(what, "reached; it has no tag that the rule takes yet", "Push one")
+        return
+    yield _pass(what, f"reached; the newest tag that the rule takes is {tag}")
+    findings = await preflight.look(ImageReference(rule.repository, tag), rule)
+    image = f"image {rule.repository}:{tag}"
+    match findings:
+        case Cleared():
+            yield _pass(image, "; ".join(findings.notes))
+        case Stopped():
+            yield _fail(image, findings.parking.reason.value, findings.parking.sentence)
+        case Out():
+            yield _warn(image, findings.detail, "Try again later")
+        case _:
+            yield _fail(image, "the registry has no such tag", "Push it again")
+
+
+async def _newest_tag(preflight: Preflight, rule: Rule) -> str | None:
+    async for page in preflight.hub.pages(rule.repository, rule.login):
+        taken = [tag for tag in page.tags if rule.tags.takes(tag.tag) and tag.tag != LATEST]
+        if taken:
+            return max(taken, key=lambda tag: tag.pushed_at or 0).tag
+        return None
+    return None
+
+
+def _pull_limit(preflight: Preflight) -> Finding:
+    limit = preflight.registry.pull_limit
+    what = "Docker Hub pull limit"
+    if limit is None:
+        return _pass(what, "none told: a paid plan, or nothing was asked")
+    plan = {ANONYMOUS_LIMIT: "no login", PERSONAL_LIMIT: "a Personal account"}
+    hours = limit.window_seconds / 3600
+    found = f"{limit.remaining} of {limit.limit} left in {hours:g} h"
+    mend = "Edgegap's own pulls meet the same kind of limit: a paid Docker Hub plan lifts it"
+    return _warn(what, f"{found} ({plan.get(limit.limit, 'a limited plan')})", mend)
+
+
+async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncIterator[Finding]:
+    url = settings.public_url
+    if url is None:
+        mend = 'Write public_url = "https://hooks.example.com", where Docker Hub reaches us'
+        yield _fail("public URL", "it is not set", mend)
+        return
+    if not url.startswith("https://"):
+        mend = "Put a proxy with TLS in front: the link is a secret"
+        yield _warn("public URL", "it is not https", mend)
+    keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
+    longest = max((len(keys.link(url, rule.repository)) for rule in settings.rules), default=0)
+    if longest > MAX_URL:
+        mend = f"Shorten public_url: Docker Hub takes {MAX_URL} characters"
+        yield _fail("public URL", f"a link would be {longest} characters long", mend)
+    found = await _reach(url, http)
+    yield found
+    if found.health is Health.PASS:
+        yield await _clock(url, http)
+
+
+async def _reach(url: str, http: httpx.AsyncClient) -> Finding:
+    """Fetch the greeting under a made-up token: only a receiver answers it."""
+    what = "public URL"
+    answer = await _answer(http.get(f"{url}{PATH}{token_urlsafe(9)}", timeout=REACH_SECONDS))
+    mend = "Start `receiver serve`, and check the name, the proxy and the port"
+    if answer is None:
+        return _warn(what, "nothing answers there from this machine", mend)
+    if answer.status_code != httpx.codes.OK or GREETING_WORD not in answer.text:
+        return _fail(what, f"what answers there is no receiver (HTTP {answer.status_code})", mend)
+    return _pass(what, "a receiver answers there")
+
+
+async def _clock(url: str, http: httpx.AsyncClient) -> Finding:
+    answer = await _answer(http.get(f"{url}/livez", timeout=REACH_SECONDS))
+    try:
+        there = parsedate_to_datetime(answer.headers["date"]).timestamp() if answer else None
+    except (KeyError, ValueError, TypeError):
+        there = None
+    if there is None:
+        return _warn("clock", "the server told no time", "Compare this machine's clock by hand")
+    off = abs(time.time() - there)
+    if off > CLOCK_SECONDS:
+        mend = "Set the clock by NTP: API tokens live a minute"
+        return _warn("clock", f"this machine and the server differ by {off:.0f} s", mend)
+    return _pass("clock", "this machine and the server agree")
+
+
+async def _answer(asked: Awaitable[httpx.Response]) -> httpx.Response | None:
+    try:
+        return await asked
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return None

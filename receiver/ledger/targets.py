@@ -1,0 +1,90 @@
+"""What targets hold and held before: for rollback, for retention, for the page."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from receiver.ledger.ids import new_id
+from receiver.ledger.transactions import Tx
+
+RETIREMENT = "t"
+
+_COLUMNS = """app, version, mode, repository, tag, digest, push_time, held_before, created_here,
+  made_at, retired_at, registration_id"""
+_RETIREMENT = """INSERT INTO retirements (id, app, version, at, retired, why)
+ VALUES (:id, :app, :version, :now, :retired, :why)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a moving target held before it was moved last."""
+
+    repository: str
+    tag: str
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One target as the ledger knows it. Times in epoch milliseconds."""
+
+    app: str
+    version: str
+    mode: str
+    repository: str
+    tag: str
+    digest: str | None
+    push_time: int
+    before: Before | None
+    created_here: bool
+    made_at: int | None
+    retired_at: int | None
+    registration: str | None
+
+
+def targets_of(tx: Tx, app: str) -> list[Target]:
+    """Return all that the ledger knows of an app's targets."""
+    rows = tx.run(f"SELECT {_COLUMNS} FROM targets WHERE app = :app ORDER BY version", app=app)  # noqa: S608 - no outside text
+    return [_target(dict(row)) for row in rows.mappings()]
+
+
+def target(tx: Tx, app: str, version: str) -> Target | None:
+    """Return one target, None when the ledger knows nothing of it."""
+    return next((one for one in targets_of(tx, app) if one.version == version), None)
+
+
+def rule_of(tx: Tx, registration: str) -> str | None:
+    """Return the name of the rule that a registration was made by."""
+    found = tx.run("SELECT rule FROM registrations WHERE id = :id", id=registration).scalar()
+    return None if found is None else str(found)
+
+
+def note_retirement(tx: Tx, app: str, version: str, *, retired: bool, why: str) -> None:
+    """Record that a version was deleted, or why it was left."""
+    identity = new_id(RETIREMENT, tx.now)
+    tx.run(_RETIREMENT, id=identity, app=app, version=version, retired=retired, why=why, now=tx.now)
+    if retired:
+        tx.run(
+            "UPDATE targets SET retired_at = :now WHERE app = :app AND version = :version",
+            app=app,
+            version=version,
+            now=tx.now,
+        )
+
+
+def _target(row: dict[str, Any]) -> Target:
+    before = json.loads(row["held_before"]) if row["held_before"] else None
+    return Target(
+        app=row["app"],
+        version=row["version"],
+        mode=row["mode"],
+        repository=row["repository"],
+        tag=row["tag"],
+        digest=row["digest"],
+        push_time=row["push_time"],
+        before=before and Before(before["repository"], before["tag"], before["digest"]),
+        created_here=bool(row["created_here"]),
+        made_at=row["made_at"],
+        retired_at=row["retired_at"],
+        registration=row["registration_id"],
+    )

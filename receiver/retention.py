@@ -1,0 +1,146 @@
+"""Retention: versions this receiver made are let go, the oldest first, and never one in use.
+
+Where it cannot be told whether anything of a version runs, it is left. A refusal of Edgegap (a
+matchmaker may hold the version) is recorded and left too.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from receiver.edgegap.answers import Answer, version_path
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.versions import same_image
+from receiver.images import ImageReference
+from receiver.keeping import Made, to_retire
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.targets import Target, note_retirement, targets_of
+from receiver.ledger.transactions import Tx
+from receiver.logs import get_logger
+from receiver.reasons import Reason, State, explain
+from receiver.rules import Rule
+from receiver.settings import Settings
+from receiver.settling import Tried
+
+GONE = 404
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """One version that was to go: whether it went, and why or why not."""
+
+    app: str
+    version: str
+    retired: bool
+    why: str
+
+
+def rules_of(settings: Settings, app: str) -> list[Rule]:
+    """Return the rules that make versions of the app."""
+    return [rule for rule in settings.rules if rule.app == app]
+
+
+def kept_by(settings: Settings, app: str) -> int | None:
+    """Return how many versions of the app are kept: the largest `keep` of its rules, or None."""
+    return max((rule.keep for rule in rules_of(settings, app) if rule.keep), default=None)
+
+
+async def would_go(ledger: Ledger, settings: Settings, app: str, keep: int) -> list[Made]:
+    """Return what would be retired of the app, before Edgegap is asked what runs."""
+    targets = await ledger.read(lambda tx: targets_of(tx, app))
+    return to_retire(map(_made, targets), rules_of(settings, app), keep)
+
+
+async def retire(
+    ledger: Ledger, client: EdgegapClient, settings: Settings, app: str, *, keep: int, most: int
+) -> list[Retired]:
+    """Retire up to `most` versions beyond the newest `keep`; return what came of each."""
+    results: list[Retired] = []
+    for made in await would_go(ledger, settings, app, keep):
+        if sum(one.retired for one in results) >= most:
+            break
+        result = await _retire_one(client, app, made)
+        results.append(result)
+        await ledger.write(partial(_note, result))
+        event = "version_retired" if result.retired else "version_kept"
+        log.info(event, app=app, version=result.version, why=result.why)
+    return results
+
+
+async def make_room(
+    ledger: Ledger, client: EdgegapClient, settings: Settings, claimed: Claimed, tried: Tried
+) -> Tried:
+    """Retire the oldest version where Edgegap's limit is met and the rule allows it, once.
+
+    Returns the attempt as going on when room was made, else as it was.
+    """
+    rule = settings.rule_named(claimed.rule)
+    limited = tried.settlement.reason is Reason.VERSION_LIMIT
+    if rule is None or not rule.make_room or not limited or claimed.retired:
+        return tried
+    went = await retire(ledger, client, settings, claimed.app, keep=1, most=1)
+    gone = next((one for one in went if one.retired), None)
+    if gone is None:
+        return tried
+    deleted = Answer("DELETE", version_path(claimed.app, gone.version), 200, message=gone.why)
+    settlement = replace(
+        tried.settlement,
+        state=State.WAITING,
+        reason=Reason.MAKING_ROOM,
+        sentence=explain(Reason.MAKING_ROOM, detail=gone.version),
+        due_at=0,
+        calls=(*tried.settlement.calls, deleted),
+    )
+    return Tried(settlement)
+
+
+async def _retire_one(client: EdgegapClient, app: str, made: Made) -> Retired:
+    def left(why: str) -> Retired:
+        return Retired(app, made.version, retired=False, why=why)
+
+    look = await client.look(app, made.version)
+    if look.status == GONE:
+        return Retired(app, made.version, retired=True, why="Edgegap has it no longer")
+    image = ImageReference(repository=made.repository, tag=made.tag)
+    if not look.ok or look.body is None:
+        return left(f"Edgegap could not be asked: {look.message}")
+    if not same_image(look.body, image):
+        return left("it holds another image than this receiver put there")
+    running = await client.deployments(app, made.version)
+    count = _count(running)
+    if count is None:
+        return left(f"it cannot be told whether anything of it runs: {running.message}")
+    if count:
+        return left(f"{count} deployments of it run")
+    gone = await client.delete(app, made.version)
+    if gone.ok or gone.status == GONE:
+        return Retired(app, made.version, retired=True, why="beyond what is kept")
+    return left(f"Edgegap refused ({gone.status}): {gone.message}; a matchmaker may hold it")
+
+
+def _note(result: Retired, tx: Tx) -> None:
+    note_retirement(tx, result.app, result.version, retired=result.retired, why=result.why)
+
+
+def _count(answer: Answer) -> int | None:
+    """Return how many deployments an answer tells of; None where it cannot be relied upon."""
+    if not answer.ok or answer.body is None:
+        return None
+    rows, total = answer.body.get("data"), answer.body.get("total_count")
+    if not isinstance(rows, list) or type(total) is not int or total < 0:
+        return None
+    return max(len(rows), total)
+
+
+def _made(target: Target) -> Made:
+    return Made(
+        version=target.version,
+        mode=target.mode,
+        repository=target.repository,
+        tag=target.tag,
+        made_here=target.created_here,
+        made_at=target.made_at,
+        retired=target.retired_at is not None,
+    )

@@ -1,0 +1,155 @@
+"""A stand-in for Docker Hub: auth server, registry and Hub API, all on one base URL."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from receiver.sandbox.calls import Call, Recording, is_call
+from receiver.sandbox.controls import control_routes
+from receiver.sandbox.dockerhub_account import DockerHubAccount
+from receiver.sandbox.dockerhub_api import HubApi
+from receiver.sandbox.dockerhub_auth import AuthServer
+from receiver.sandbox.dockerhub_records import tag_record
+from receiver.sandbox.dockerhub_registry import Registry
+from receiver.sandbox.dockerhub_switches import Switches
+from receiver.sandbox.faults import Fault, Faults, Misbehaving
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DockerHubSandbox(DockerHubAccount):
+    """Docker Hub with the repositories of `DockerHubAccount`; serve its `app`.
+
+    The auth server is at `/token`, the registry at `/v2/GROUP/PROJECT/…`, the Hub API at
+    `/v2/namespaces/…`. `Switches` lists what may be turned, here by keyword or later; a test's
+    thread may read and set what it likes while it is served.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
+    app: Starlette = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Put the three parts on one base URL."""
+        super().__post_init__()
+        self.app = self._build()
+
+    def misbehave(self, *faults: Fault) -> None:
+        """Visit faults on the calls to come."""
+        self.faults.add(*faults)
+
+    def behave(self) -> None:
+        """Forget the faults still to come."""
+        self.faults.clear()
+
+    def expire_tokens(self) -> None:
+        """Let all tokens given out so far, of the registry and of the Hub API, be too old."""
+        self.bearers.expire_all()
+
+    def record(self, repository: str, tag: str) -> dict[str, Any]:
+        """Give a tag's record as the Hub API shows it."""
+        held = self.repositories[repository]
+        return tag_record(held, held.listed(self.clock())[tag])
+
+    def change(self, state: dict[str, Any]) -> None:
+        """Do, in this order, what JSON asks for; the rest of its keys are `Switches`.
+
+        `repositories`, `logins`, `organization_tokens`, `push` and `alter` are lists of the
+        arguments of `add_repository`, `add_login`, `add_organization_token`, `push_image` and
+        `alter_record`, as objects; `delete` is one of pairs; `pulls` an object of how many by
+        user name; `settle` and `expire_tokens` are true.
+        """
+        if not isinstance(state, dict):
+            raise ValueError("the state must be an object")  # noqa: TRY004  # told as a 400
+        switches = {name: state[name] for name in state if name not in _DEEDS}
+        Switches.turn(self, switches)
+        for name, deed in _DEEDS.items():
+            if name in state:
+                deed(self, state[name])
+
+    def _build(self) -> Starlette:
+        controls = control_routes(
+            calls=self.calls,
+            faults=self.faults,
+            change=self.change,
+            shows={"tags": self._shown_tags},
+        )
+        token = Route("/token", AuthServer(self).token)
+        app = Starlette(
+            routes=[token, *HubApi(self).routes(), *Registry(self).routes(), *controls],
+            middleware=[
+                Middleware(Recording, calls=self.calls),
+                Middleware(Misbehaving, faults=self.faults),
+                Middleware(_Tired, hub=self),
+            ],
+        )
+        app.router.redirect_slashes = False
+        return app
+
+    def _shown_tags(self) -> list[dict[str, Any]]:
+        return [
+            {"repository": repository.name, "tag": push.tag, "digest": push.image.top.digest}
+            for repository in self.repositories.values()
+            for push in repository.pushes
+        ]
+
+
+class _Tired:
+    """Middleware by which every call takes its time, or meets the limit against abuse."""
+
+    def __init__(self, app: ASGIApp, hub: Switches) -> None:
+        self._app = app
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a call on, late if need be, or refuse it."""
+        app = self._app
+        if is_call(scope):
+            if self._hub.latency:
+                await asyncio.sleep(self._hub.latency)
+            if self._hub.abuse_limited:
+                # No JSON, no headers: it is refused long before the registry sees it.
+                app = PlainTextResponse("429 Too Many Requests\n", 429)
+        await app(scope, receive, send)
+
+
+def _set_pulls(sandbox: DockerHubSandbox, used: dict[str, int]) -> None:
+    for username, count in used.items():
+        sandbox.pulls[username] = int(count)
+
+
+def _settle(sandbox: DockerHubSandbox, _: Any) -> None:
+    sandbox.settle()
+
+
+def _expire_tokens(sandbox: DockerHubSandbox, _: Any) -> None:
+    sandbox.expire_tokens()
+
+
+def _each(method: str) -> Any:
+    def do(sandbox: DockerHubSandbox, asked: list[Any]) -> None:
+        for one in asked:
+            if isinstance(one, dict):
+                getattr(sandbox, method)(**one)
+            else:
+                getattr(sandbox, method)(*one)
+
+    return do
+
+
+_DEEDS: dict[str, Any] = {
+    "repositories": _each("add_repository"),
+    "logins": _each("add_login"),
+    "organization_tokens": _each("add_organization_token"),
+    "push": _each("push_image"),
+    "delete": _each("delete_tag"),
+    "alter": _each("alter_record"),
+    "pulls": _set_pulls,
+    "settle": _settle,
+    "expire_tokens": _expire_tokens,
+}

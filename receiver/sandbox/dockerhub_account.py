@@ -1,0 +1,223 @@
+"""What Docker Hub holds, in memory: repositories and what was pushed to them, and the logins."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from receiver.sandbox.dockerhub_images import Image, Kind, Manifest, build_image, raw_image
+from receiver.sandbox.dockerhub_logins import Bearers, Level, Login
+from receiver.sandbox.dockerhub_switches import Switches
+
+Lag = float | None
+"""Seconds after the push, or None: not before `settle`."""
+
+
+@dataclass(slots=True)
+class TagPush:
+    """One push of one tag. The registry has it from `pullable_at` on, the Hub API `listed_at`."""
+
+    tag: str
+    image: Image
+    pushed_at: float
+    pullable_at: float | None
+    listed_at: float | None
+
+
+@dataclass(slots=True)
+class Repository:
+    """A repository with all its pushes, oldest first. `altered` changes the records of tags."""
+
+    name: str
+    number: int
+    private: bool = False
+    pushes: list[TagPush] = field(default_factory=list)
+    altered: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def pullable(self, now: float) -> Iterator[TagPush]:
+        """List what the registry has by now, newest first."""
+        return (one for one in reversed(self.pushes) if _is_past(one.pullable_at, now))
+
+    def listed(self, now: float) -> dict[str, TagPush]:
+        """Give what the Hub API shows by now: each tag's newest push."""
+        return {one.tag: one for one in list(self.pushes) if _is_past(one.listed_at, now)}
+
+    def manifest(self, reference: str, now: float) -> Manifest | None:
+        """Find a manifest by its tag or its digest."""
+        for push in self.pullable(now):
+            if push.tag == reference:
+                return push.image.top
+            if reference in push.image.manifests:
+                return push.image.manifests[reference]
+        return None
+
+    def blob(self, digest: str, now: float) -> bytes | None:
+        """Find a blob by its digest."""
+        found = (one.image.blobs.get(digest) for one in self.pullable(now))
+        return next((blob for blob in found if blob is not None), None)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DockerHubAccount(Switches):
+    """Repositories by name, logins, and pulls by user name ("" for all the anonymous).
+
+    Everything may be read and set at any time.
+    """
+
+    clock: Callable[[], float] = time.time
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    logins: list[Login] = field(default_factory=list)
+    pulls: Counter[str] = field(default_factory=Counter)
+    api_calls: int = 0
+    api_resets_at: float = 0.0
+    bearers: Bearers = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let the tokens live by the same clock."""
+        self.bearers = Bearers(lambda: self.clock())  # noqa: PLW0108  # the clock may be set later
+
+    def add_login(
+        self,
+        username: str,
+        secret: str,
+        level: Level = "read",
+        *,
+        namespaces: Iterable[str] = (),
+        pull_limit: int | None = 200,
+    ) -> Login:
+        """Let a user in, by password (`write`) or personal access token; None is a paid plan.
+
+        Besides the public repositories it is good for those of the user and of `namespaces`.
+        """
+        return self._add(
+            Login(
+                username,
+                secret,
+                level,
+                namespaces=frozenset({username, *namespaces}),
+                pull_limit=pull_limit,
+            )
+        )
+
+    def add_organization_token(
+        self,
+        organization: str,
+        secret: str,
+        repositories: Mapping[str, Iterable[str]],
+        *,
+        reads_public: bool = False,
+        pull_limit: int | None = None,
+    ) -> Login:
+        """Let an organization in by a token, for `pull` or `push` on each repository listed."""
+        return self._add(
+            Login(
+                organization,
+                secret,
+                repositories={name: frozenset(allowed) for name, allowed in repositories.items()},
+                reads_public=reads_public,
+                pull_limit=pull_limit,
+            )
+        )
+
+    def _add(self, login: Login) -> Login:
+        self.logins.append(login)
+        return login
+
+    def find_login(self, username: str, secret: str) -> Login | None:
+        """Give the login, if there is one of this name and secret."""
+        fits = (one for one in self.logins if (one.username, one.secret) == (username, secret))
+        return next(fits, None)
+
+    def add_repository(self, name: str, *, private: bool = False) -> Repository:
+        """Make a repository, or make it private or public."""
+        fresh = Repository(name, number=len(self.repositories) + 1)
+        repository = self.repositories.setdefault(name, fresh)
+        repository.private = private
+        return repository
+
+    def allowed(self, login: Login | None, name: str) -> frozenset[str]:
+        """Tell what a login, or nobody, may do on a repository."""
+        repository = self.repositories.get(name)
+        private = None if repository is None else repository.private
+        return (login or Login("", "", "public-read")).actions(name, private=private)
+
+    def push_image(
+        self,
+        repository: str,
+        tag: str,
+        platforms: Sequence[str] = ("linux/amd64",),
+        *,
+        attestations: bool = False,
+        kind: Kind = "index",
+        pushed_at: float | None = None,
+        visible_after: Lag = 0.0,
+        listed_after: Lag | Literal["visible"] = "visible",
+        build: str | None = None,
+        padding: int = 0,
+    ) -> str:
+        """Push an image, to a public repository if there is none yet; returns its digest.
+
+        It is another one each time unless `build` says that it is the same. `pushed_at` is in
+        epoch seconds. `listed_after` lets the Hub API learn of it later, or sooner, than the
+        registry. More on what is pushed: `build_image`.
+        """
+        image = build_image(
+            kind, platforms, attestations=attestations, build=build, padding=padding
+        )
+        listed = visible_after if listed_after == "visible" else listed_after
+        return self._push(
+            repository, tag, image, pushed_at, pullable_after=visible_after, listed_after=listed
+        )
+
+    def push_manifest(self, repository: str, tag: str, body: bytes, media_type: str) -> str:
+        """Push any bytes at all as a manifest; returns their digest."""
+        return self._push(repository, tag, raw_image(body, media_type))
+
+    def _push(
+        self,
+        name: str,
+        tag: str,
+        image: Image,
+        pushed_at: float | None = None,
+        *,
+        pullable_after: Lag = 0.0,
+        listed_after: Lag = 0.0,
+    ) -> str:
+        now = self.clock()
+        if name not in self.repositories:
+            self.add_repository(name)
+        self.repositories[name].pushes.append(
+            TagPush(
+                tag,
+                image,
+                now if pushed_at is None else pushed_at,
+                pullable_at=None if pullable_after is None else now + pullable_after,
+                listed_at=None if listed_after is None else now + listed_after,
+            )
+        )
+        return image.top.digest
+
+    def settle(self) -> None:
+        """Let all that was pushed so far be seen by everybody, now."""
+        for repository in self.repositories.values():
+            for push in repository.pushes:
+                push.pullable_at = push.listed_at = 0.0
+
+    def delete_tag(self, repository: str, tag: str) -> None:
+        """Drop all pushes of a tag."""
+        held = self._held(repository)
+        held.pushes = [push for push in held.pushes if push.tag != tag]
+
+    def alter_record(self, repository: str, tag: str, **fields: Any) -> None:
+        """Let the Hub API tell these fields of a tag, whatever is true; none puts it right."""
+        self._held(repository).altered[tag] = fields
+
+    def _held(self, repository: str) -> Repository:
+        if repository not in self.repositories:
+            raise ValueError(f"no such repository: {repository}")
+        return self.repositories[repository]
+
+
+def _is_past(moment: float | None, now: float) -> bool:
+    return moment is not None and moment <= now

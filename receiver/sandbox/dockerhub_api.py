@@ -1,0 +1,156 @@
+"""Docker Hub's own API: logins, repositories and their tags, limited by the minute."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from receiver.sandbox.dockerhub_account import DockerHubAccount, Repository
+from receiver.sandbox.dockerhub_logins import Login, user_id
+from receiver.sandbox.dockerhub_records import repository_record, tag_record, tags_page
+
+_AUDIENCE = "https://hub.docker.com"
+_NO_ORGANIZATION = "token issued from organization access token is not allowed"
+
+_Answer = Callable[[Request], Awaitable[Response]]
+
+
+class HubApi:
+    """Shows what was pushed; to nobody in particular as far as it is public."""
+
+    def __init__(self, hub: DockerHubAccount) -> None:
+        self._hub = hub
+
+    def routes(self) -> list[Route]:
+        """List the documented doors, and the old ones, which take no organization token."""
+        routes = [Route("/v2/auth/token", self._door(self._log_in), methods=["POST"])]
+        for place, slash in [
+            ("/v2/namespaces/{namespace}/repositories/{repository}", ""),
+            ("/v2/repositories/{namespace}/{repository}", ""),
+            ("/v2/repositories/{namespace}/{repository}", "/"),
+        ]:
+            routes += [
+                Route(f"{place}{slash}", self._door(self._show_repository)),
+                Route(f"{place}/tags{slash}", self._door(self._list_tags)),
+                Route(f"{place}/tags/{{tag}}{slash}", self._door(self._show_tag)),
+            ]
+        return routes
+
+    def _door(self, answer: _Answer) -> _Answer:
+        """Count the call, answer it or 429, and say how many are left."""
+
+        async def endpoint(request: Request) -> Response:
+            hub = self._hub
+            now = hub.clock()
+            if now >= hub.api_resets_at:
+                hub.api_calls, hub.api_resets_at = 0, now + hub.api_window
+            if hub.api_limit is None:
+                return await answer(request)
+            over = hub.api_calls >= hub.api_limit
+            hub.api_calls += not over
+            response = self._refuse_for_now(now) if over else await _told(answer, request)
+            response.headers["X-RateLimit-Limit"] = str(hub.api_limit)
+            response.headers["X-RateLimit-Remaining"] = str(max(0, hub.api_limit - hub.api_calls))
+            response.headers["X-RateLimit-Reset"] = str(int(hub.api_resets_at))
+            return response
+
+        return endpoint
+
+    def _refuse_for_now(self, now: float) -> Response:
+        name, resets_at = self._hub.api_retry_after, self._hub.api_resets_at
+        when = int(resets_at) if name == "X-Retry-After" else max(1, int(resets_at - now))
+        return JSONResponse(
+            {"detail": "Rate limit exceeded", "error": False}, 429, {name: str(when)}
+        )
+
+    async def _log_in(self, request: Request) -> Response:
+        try:
+            asked: Any = await request.json()
+        except ValueError:
+            asked = None
+        names = ("identifier", "secret")
+        if not isinstance(asked, dict) or not all(isinstance(asked.get(n), str) for n in names):
+            raise HTTPException(400, "identifier and secret are required")
+        login = self._hub.find_login(asked["identifier"], asked["secret"])
+        if login is None:
+            raise HTTPException(401, "Incorrect authentication credentials")
+        kind = "oat" if login.is_organization_token else "pat"
+        claims = {
+            "iss": "https://login.docker.com/",
+            "sub": user_id(login.username),
+            "aud": _AUDIENCE,
+            _AUDIENCE: {"username": login.username, "source": {"type": kind}},
+        }
+        seconds = self._hub.api_expires_in
+        return JSONResponse(
+            {"access_token": self._hub.bearers.give(login, claims, seconds=seconds)}
+        )
+
+    async def _show_repository(self, request: Request) -> Response:
+        repository, allowed = self._open(request)
+        tags = repository.listed(self._hub.clock())
+        return JSONResponse(repository_record(repository, tags, allowed))
+
+    async def _list_tags(self, request: Request) -> Response:
+        repository, _ = self._open(request)
+        base = self._hub.next_base
+        try:
+            page = tags_page(
+                repository,
+                repository.listed(self._hub.clock()),
+                request.query_params,
+                base=str(request.base_url).rstrip("/") if base is None else base,
+                flipped=self._hub.last_updated_means == "oldest",
+                endless=self._hub.endless_pages,
+            )
+        except ValueError as error:
+            raise HTTPException(400, "page and page_size must be numbers") from error
+        if page is None:
+            raise HTTPException(404, "object not found")
+        return JSONResponse(page)
+
+    async def _show_tag(self, request: Request) -> Response:
+        repository, _ = self._open(request)
+        push = repository.listed(self._hub.clock()).get(request.path_params["tag"])
+        if push is None:
+            raise HTTPException(404, "object not found")
+        return JSONResponse(tag_record(repository, push))
+
+    def _open(self, request: Request) -> tuple[Repository, frozenset[str]]:
+        """Give the repository that is asked for, and what the caller may do with it."""
+        login = self._caller(request)
+        of_organization = login is not None and login.is_organization_token
+        if of_organization and request.url.path.startswith("/v2/repositories/"):
+            raise HTTPException(403, _NO_ORGANIZATION)
+        name = "{namespace}/{repository}".format(**request.path_params)
+        repository = self._hub.repositories.get(name)
+        allowed = self._hub.allowed(login, name)
+        if repository is None or (repository.private and login is None):
+            raise HTTPException(404, "object not found")
+        if repository.private and "pull" not in allowed:
+            raise HTTPException(403, "access denied")
+        return repository, allowed
+
+    def _caller(self, request: Request) -> Login | None:
+        """Tell who asks. A bad token is refused even where none is needed."""
+        authorization = request.headers.get("authorization")
+        if authorization is None:
+            return None
+        bearer = self._hub.bearers.read(authorization, audience=_AUDIENCE)
+        if bearer is None:
+            raise HTTPException(401, "Incorrect authentication credentials")
+        return bearer.login
+
+
+async def _told(answer: _Answer, request: Request) -> Response:
+    """Make an answer of a refusal here already: the limits are told on it too."""
+    try:
+        return await answer(request)
+    except HTTPException as refusal:
+        said = {"message": refusal.detail, "detail": refusal.detail}
+        if refusal.status_code == 404:  # noqa: PLR2004
+            said = {"message": refusal.detail, "errinfo": request.path_params}  # type: ignore[dict-item]
+        return JSONResponse(said, refusal.status_code)

@@ -1,0 +1,184 @@
+"""Docker Hub's registry, as far as a reader of images goes: manifests and blobs."""
+
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from receiver.sandbox.dockerhub_account import DockerHubAccount
+from receiver.sandbox.dockerhub_auth import PULL_WINDOW
+from receiver.sandbox.dockerhub_images import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Manifest,
+)
+from receiver.sandbox.dockerhub_logins import Bearer, user_id
+
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+USED_UP = (
+    "You have reached your pull rate limit. You may increase the limit by authenticating and "
+    "upgrading: https://www.docker.com/increase-rate-limits"
+)
+
+_VERSION = {"docker-distribution-api-version": "registry/2.0"}
+_OCI = {OCI_INDEX: "OCI index", OCI_MANIFEST: "OCI manifest"}
+
+
+class Registry:
+    """Gives whoever has a fitting token what was pushed."""
+
+    def __init__(self, hub: DockerHubAccount) -> None:
+        self._hub = hub
+
+    def routes(self) -> list[Route]:
+        """List the registry's doors, and that of the CDN to which it may send for blobs."""
+        return [
+            Route("/v2/", self._greet),
+            Route("/v2/{name:path}/manifests/{reference}", self._manifest),
+            Route("/v2/{name:path}/blobs/{digest}", self._blob),
+            Route("/cdn/{digest}", self._cdn),
+        ]
+
+    async def _greet(self, request: Request) -> Response:
+        if self._bearer(request) is None:
+            return self._challenge(request)
+        return JSONResponse({}, headers=_VERSION)
+
+    async def _manifest(self, request: Request) -> Response:
+        hub, name = self._hub, request.path_params["name"]
+        bearer = self._bearer(request)
+        if bearer is None or not _may_pull(bearer, name):
+            return self._challenge(request, name)
+        refused, limits = self._count(request, bearer)
+        if refused:
+            return _errors(429, "TOOMANYREQUESTS", USED_UP, headers=limits)
+        repository = hub.repositories.get(name)
+        if repository is None:
+            return _errors(404, "NAME_UNKNOWN", "repository name not known to registry")
+        reference = request.path_params["reference"]
+        manifest = repository.manifest(reference, hub.clock())
+        if manifest is None:
+            detail = f"unknown tag={reference}"
+            return _errors(404, "MANIFEST_UNKNOWN", "manifest unknown", detail, headers=limits)
+        accepted = _accepted(request.headers)
+        if manifest.media_type in _OCI and manifest.media_type not in accepted:
+            what = _OCI[manifest.media_type]
+            message = f"{what} found, but Accept header does not support {what}s"
+            return _errors(404, "MANIFEST_UNKNOWN", message, headers=limits)
+        if ":" not in reference:
+            manifest = self._downgraded(manifest, accepted, name)
+        if request.method == "GET" and limits:
+            hub.pulls[_puller(bearer)] += 1
+            _, limits = self._count(request, bearer)
+        digest = manifest.digest if hub.content_digest is None else hub.content_digest
+        headers = {"docker-content-digest": digest, "etag": f'"{digest}"'} if digest else {}
+        body = manifest.body + b"\n" if hub.tampered else manifest.body
+        return Response(body, 200, {**_VERSION, **headers, **limits}, manifest.media_type)
+
+    def _downgraded(self, manifest: Manifest, accepted: set[str], name: str) -> Manifest:
+        """Give who does not know lists or schema 2, and asks by tag, what old clients know."""
+        repository = self._hub.repositories[name]
+        if manifest.media_type == DOCKER_LIST and DOCKER_LIST not in accepted:
+            for push in repository.pushes:
+                children = [one for one in push.image.parts if one.architecture == "amd64"]
+                if push.image.top is manifest and children:
+                    manifest = push.image.manifests[children[0].digest]
+        if manifest.media_type == DOCKER_MANIFEST and DOCKER_MANIFEST not in accepted:
+            return Manifest(SCHEMA_1, b'{"schemaVersion": 1, "architecture": "amd64"}')
+        return manifest
+
+    async def _blob(self, request: Request) -> Response:
+        hub, name, digest = self._hub, request.path_params["name"], request.path_params["digest"]
+        bearer = self._bearer(request)
+        if bearer is None or not _may_pull(bearer, name):
+            return self._challenge(request, name)
+        repository = hub.repositories.get(name)
+        blob = None if repository is None else repository.blob(digest, hub.clock())
+        if blob is None:
+            return _errors(404, "BLOB_UNKNOWN", "blob unknown to registry", digest)
+        if hub.blob_location is not None:
+            return RedirectResponse(hub.blob_location, 307)
+        if hub.redirect_blobs_to is not None:
+            return RedirectResponse(f"{hub.redirect_blobs_to}/cdn/{digest}?verify=sandbox", 307)
+        return self._blob_itself(blob)
+
+    async def _cdn(self, request: Request) -> Response:
+        hub, digest = self._hub, request.path_params["digest"]
+        # The signature in the URL is the login here; storage refuses two kinds of it at once.
+        if "authorization" in request.headers:
+            return Response("Only one auth mechanism allowed", 400)
+        hop = int(request.query_params.get("hop", "0"))
+        if hub.cdn_hops is None or hop < hub.cdn_hops:
+            return RedirectResponse(f"/cdn/{digest}?verify=sandbox&hop={hop + 1}", 307)
+        for repository in hub.repositories.values():
+            blob = repository.blob(digest, hub.clock())
+            if blob is not None:
+                return self._blob_itself(blob)
+        return Response("Not Found", 404)
+
+    def _blob_itself(self, blob: bytes) -> Response:
+        body = blob + b"\n" if self._hub.tampered else blob
+        return Response(body, media_type="application/octet-stream")
+
+    def _bearer(self, request: Request) -> Bearer | None:
+        authorization = request.headers.get("authorization", "")
+        return self._hub.bearers.read(authorization, audience=self._hub.service)
+
+    def _challenge(self, request: Request, name: str | None = None) -> Response:
+        """Answer 401 and say where to get which token, and what was wrong with the one given."""
+        hub = self._hub
+        realm = f"{request.base_url}token" if hub.realm is None else hub.realm
+        said = f'Bearer realm="{realm}",service="{hub.service}"'
+        if name is not None:
+            said += f',scope="repository:{name}:pull"'
+        if "authorization" in request.headers:
+            known = self._bearer(request) is not None
+            said += f',error="{"insufficient_scope" if known else "invalid_token"}"'
+        said = said if hub.challenge is None else hub.challenge
+        detail = [{"Type": "repository", "Class": "", "Name": name, "Action": "pull"}]
+        return _errors(
+            401,
+            "UNAUTHORIZED",
+            "authentication required",
+            detail if name is not None else None,
+            headers={"www-authenticate": said} if said else {},
+        )
+
+    def _count(self, request: Request, bearer: Bearer) -> tuple[bool, dict[str, str]]:
+        """Tell whether a manifest may not be had any more, and the headers that say how many."""
+        hub, login = self._hub, bearer.login
+        limit = hub.anonymous_pull_limit if login is None else login.pull_limit
+        if limit is None:
+            return False, {}
+        left = max(0, limit - hub.pulls[_puller(bearer)])
+        here = request.client.host if request.client else ""
+        headers = {
+            "ratelimit-limit": f"{limit};w={PULL_WINDOW}",
+            "ratelimit-remaining": f"{left};w={PULL_WINDOW}",
+            "docker-ratelimit-source": here if login is None else user_id(login.username),
+        }
+        return left == 0 and (request.method == "GET" or hub.heads_are_limited), headers
+
+
+def _puller(bearer: Bearer) -> str:
+    return "" if bearer.login is None else bearer.login.username
+
+
+def _may_pull(bearer: Bearer, name: str) -> bool:
+    return any(one["name"] == name and "pull" in one["actions"] for one in bearer.claims["access"])
+
+
+def _accepted(headers: Headers) -> set[str]:
+    listed = ",".join(headers.getlist("accept")).split(",")
+    return {one.partition(";")[0].strip() for one in listed}
+
+
+def _errors(
+    status: int, code: str, message: str, detail: Any = None, headers: dict[str, str] | None = None
+) -> Response:
+    error = {"code": code, "message": message, **({"detail": detail} if detail else {})}
+    return JSONResponse({"errors": [error]}, status, {**_VERSION, **(headers or {})})

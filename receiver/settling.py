@@ -1,0 +1,73 @@
+"""What an attempt comes to: settled, to be made again, or with a gate closed for all."""
+
+import random
+import time
+from dataclasses import dataclass, replace
+
+from receiver.edgegap.versions import Parking
+from receiver.ledger.registrations import Claimed, Settlement
+from receiver.reasons import Outcome, Reason, State
+from receiver.retry import Row, Then, Wait, wait_or_park
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """All work must wait: until then (epoch ms), or, with None, until the token is good."""
+
+    until: int | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What an attempt came to, and whether others must wait too."""
+
+    settlement: Settlement
+    gate: Gate | None = None
+
+
+def gate_of(row: Row, wait: Wait) -> Gate | None:
+    """Return the gate that a row closes for all, if any."""
+    if row.then is Then.SLOW_DOWN:
+        return Gate(wait.due_at, wait.sentence)
+    if row.then is Then.CLOSE_GATE:
+        return Gate(None, wait.sentence)
+    return None
+
+
+def waiting(wait: Wait) -> Settlement:
+    """Return what came of an attempt that is to be made again."""
+    return Settlement(
+        state=State.WAITING,
+        reason=wait.reason,
+        sentence=wait.sentence,
+        due_at=wait.due_at,
+        waited=wait.waited,
+    )
+
+
+def done(outcome: Outcome, sentence: str = "") -> Tried:
+    """Return what came of an attempt that reached its end."""
+    return Tried(Settlement(state=State.DONE, outcome=outcome, sentence=sentence))
+
+
+def parked_as(parking: Parking) -> Tried:
+    """Return what came of an attempt that must stop until something changes."""
+    return Tried(Settlement(state=State.PARKED, reason=parking.reason, sentence=parking.sentence))
+
+
+def fault(claimed: Claimed, error: Exception) -> Tried:
+    """Try again later after a fault of our own, as after any trouble that may pass."""
+    found = wait_or_park(
+        Row(Then.RETRY, Reason.FAULT),
+        waited=claimed.waited,
+        detail=type(error).__name__,
+        retry_after=None,
+        facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
+        now=time.time_ns() // 1_000_000,
+        jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing
+    )
+    if not isinstance(found, Wait):
+        return Tried(Settlement(State.PARKED, reason=found.reason, sentence=found.sentence))
+    waiting = Settlement(State.WAITING, reason=found.reason, sentence=found.sentence)
+    return Tried(replace(waiting, due_at=found.due_at, waited=found.waited))

@@ -1,0 +1,49 @@
+"""What a person steers by hand: rolling a channel back to what it held before."""
+
+from receiver.errors import ReceiverError
+from receiver.intake import COMMAND
+from receiver.ledger.recording import NewDelivery, Recorded, record
+from receiver.ledger.targets import Target, rule_of, target, targets_of
+from receiver.ledger.transactions import Tx
+from receiver.reasons import Verdict
+from receiver.rules import Match, Mode, Ruling
+
+
+class CannotRollBack(ReceiverError):
+    """There is nothing to roll back to, or no rule that moves the channel."""
+
+
+def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
+    """Put a moving target back to what it held before, or to the image of another version.
+
+    From now on only pushes after this moment move it. Raises CannotRollBack.
+    """
+    moving = target(tx, app, channel)
+    if moving is None or moving.mode == Mode.CREATE:
+        known = [one.version for one in targets_of(tx, app) if one.mode != Mode.CREATE]
+        raise CannotRollBack(
+            f"this receiver moves no version {channel} of the app {app}; it moves: "
+            f"{', '.join(known) or 'none'}"
+        )
+    repository, tag = _image_before(tx, moving, to)
+    rule = rule_of(tx, moving.registration or "")
+    if rule is None:
+        raise CannotRollBack(f"the ledger no longer knows the rule that moved {app}/{channel}")
+    match = Match(rule, app, channel, Mode(moving.mode))
+    sentence = f"A person rolled {app}/{channel} back from {moving.tag} to {tag}."
+    delivery = NewDelivery(source=COMMAND, repository=repository, tag=tag, pushed_at=tx.now)
+    return record(tx, delivery, Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,)))
+
+
+def _image_before(tx: Tx, moving: Target, to: str | None) -> tuple[str, str]:
+    if to is not None:
+        source = target(tx, moving.app, to)
+        if source is None:
+            raise CannotRollBack(f"the ledger knows no version {to} of the app {moving.app}")
+        return source.repository, source.tag
+    if moving.before is None:
+        raise CannotRollBack(
+            f"{moving.app}/{moving.version} held nothing before {moving.tag}; name a version "
+            "with --to"
+        )
+    return moving.before.repository, moving.before.tag

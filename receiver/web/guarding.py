@@ -1,0 +1,47 @@
+"""Behind the bearer token: who may ask, and how errors are told."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from receiver.errors import BadBody, BadImageReference, LedgerError
+from receiver.reasons import Reason
+from receiver.service import Service
+from receiver.web.bodies import SenderLeft
+from receiver.web.hooks import STATUS
+
+Endpoint = Callable[[Service, Request], Awaitable[Response]]
+
+
+def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint behind the bearer token, its errors told in JSON."""
+
+    async def asked(request: Request) -> Response:
+        service: Service = request.app.state.service
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        good = service.api_keys.is_good(token.strip(), int(time.time()))
+        if scheme.lower() != "bearer" or not good:
+            return refusal(401, "give a token made by `receiver api-token`", _CHALLENGE)
+        try:
+            return await endpoint(service, request)
+        except LedgerError as error:
+            return refusal(503, str(error))
+        except SenderLeft:
+            return Response(status_code=400)
+        except BadBody as error:
+            return refusal(STATUS[Reason(error.reason)], str(error))
+        except (BadImageReference, msgspec.MsgspecError, ValueError) as error:
+            return refusal(400, str(error))
+
+    return asked
+
+
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}
+
+
+def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    """Return an error as the API tells it."""
+    return JSONResponse({"error": text}, status, headers=headers)

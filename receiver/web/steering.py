@@ -1,0 +1,142 @@
+"""The API's routes for what a person steers: pauses, rollback, retention, missed pushes."""
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from receiver.catch_up import Missed, take_missed
+from receiver.dockerhub.push import Push
+from receiver.images import is_digest, is_repository, is_tag
+from receiver.ledger import pauses
+from receiver.ledger.transactions import Tx
+from receiver.retention import kept_by, retire, would_go
+from receiver.service import Service
+from receiver.steering import CannotRollBack, roll_back
+from receiver.web.bodies import read_body
+from receiver.web.guarding import guarded, refusal
+
+MOST_MISSED = 500
+MOST_RETIRED = 100
+
+
+class _Pause(msgspec.Struct, forbid_unknown_fields=True):
+    repository: str
+
+
+class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
+    app: str
+    channel: str
+    to: str | None = None
+
+
+class _Retire(msgspec.Struct, forbid_unknown_fields=True):
+    app: str
+    dry_run: bool = False
+    keep: int | None = None
+
+
+class _MissedPush(msgspec.Struct, forbid_unknown_fields=True):
+    repository: str
+    tag: str
+    pushed_at: int | None = None
+    digest: str | None = None
+    media_type: str | None = None
+
+
+class _CatchUp(msgspec.Struct, forbid_unknown_fields=True):
+    missed: list[_MissedPush]
+
+
+def steering_routes() -> list[Route]:
+    """Return the routes."""
+    return [
+        Route("/api/pauses", guarded(_paused), methods=["GET"]),
+        Route("/api/pause", guarded(_pause), methods=["POST"]),
+        Route("/api/resume", guarded(_resume), methods=["POST"]),
+        Route("/api/rollback", guarded(_roll_back), methods=["POST"]),
+        Route("/api/retire", guarded(_retire), methods=["POST"]),
+        Route("/api/catch-up", guarded(_catch_up), methods=["POST"]),
+    ]
+
+
+async def _paused(service: Service, _: Request) -> Response:
+    return JSONResponse({"paused": await service.ledger.read(pauses.paused)})
+
+
+async def _pause(service: Service, request: Request) -> Response:
+    repository = await _repository(request)
+    await service.ledger.write(lambda tx: pauses.pause(tx, repository))
+    return JSONResponse({"paused": await service.ledger.read(pauses.paused)})
+
+
+async def _resume(service: Service, request: Request) -> Response:
+    repository = await _repository(request)
+    resumed = await service.ledger.write(lambda tx: pauses.resume(tx, repository))
+    service.worker.wake()
+    paused = await service.ledger.read(pauses.paused)
+    return JSONResponse({"resumed": resumed, "paused": paused})
+
+
+async def _roll_back(service: Service, request: Request) -> Response:
+    asked = msgspec.json.decode(await read_body(request), type=_Rollback)
+    try:
+        recorded = await service.ledger.write(
+            lambda tx: roll_back(tx, asked.app, asked.channel, asked.to)
+        )
+    except CannotRollBack as error:
+        return refusal(409, str(error))
+    service.worker.wake()
+    return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
+
+
+async def _retire(service: Service, request: Request) -> Response:
+    asked = msgspec.json.decode(await read_body(request), type=_Retire)
+    keep = asked.keep or kept_by(service.settings, asked.app)
+    if keep is None or keep < 1:
+        return refusal(409, f"no rule of the app {asked.app} says how many to keep")
+    going = await would_go(service.ledger, service.settings, asked.app, keep)
+    found: dict[str, Any] = {"app": asked.app, "keep": keep, "retired": []}
+    found["would_go"] = [one.version for one in going]
+    if not asked.dry_run:
+        results = await retire(
+            service.ledger, service.client, service.settings, asked.app,
+            keep=keep, most=MOST_RETIRED,
+        )  # fmt: skip
+        found["retired"] = msgspec.to_builtins(results)
+    return JSONResponse(found)
+
+
+async def _catch_up(service: Service, request: Request) -> Response:
+    asked = msgspec.json.decode(await read_body(request), type=_CatchUp)
+    if len(asked.missed) > MOST_MISSED:
+        return refusal(400, f"at most {MOST_MISSED} at once")
+    missed = [_missed(one) for one in asked.missed]
+    rules = service.settings.rules
+
+    def write(tx: Tx) -> list[str]:
+        taken = (take_missed(tx, rules, one) for one in missed)
+        return [one.delivery for one in taken if one is not None]
+
+    recorded = await service.ledger.write(write)
+    service.worker.wake()
+    return JSONResponse({"deliveries": recorded}, 202)
+
+
+async def _repository(request: Request) -> str:
+    asked = msgspec.json.decode(await read_body(request), type=_Pause)
+    if asked.repository != pauses.ALL and not is_repository(asked.repository):
+        raise ValueError(
+            f"{asked.repository!r} is no repository; write group/project, or * for all"
+        )
+    return asked.repository
+
+
+def _missed(one: _MissedPush) -> Missed:
+    sound = is_repository(one.repository) and is_tag(one.tag)
+    if not sound or (one.digest is not None and not is_digest(one.digest)):
+        raise ValueError("a push needs a well-formed repository, tag and digest")
+    push = Push(one.repository, one.tag, media_type=one.media_type, pushed_at=one.pushed_at)
+    return Missed(push, one.digest)

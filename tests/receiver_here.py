@@ -1,0 +1,96 @@
+"""A receiver inside the test's own process, over real HTTP: for tests that shorten its waits."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvicorn
+import uvloop
+
+from receiver.app import create_app
+from receiver.ledger.ledger import Ledger
+from receiver.service import NEEDED, Service
+from receiver.settings import load_settings
+from tests.running import PATIENCE_SECONDS, RULE, ReceiverProcess, until, webhook_body
+
+T = TypeVar("T")
+
+
+class ReceiverHere(ReceiverProcess):
+    """The same doors and the same server as `receiver serve`, in a thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        edgegap_url: str,
+        *,
+        config: str = RULE,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(folder, edgegap_url, config=config, environment=environment)
+        self.environment["RECEIVER_CONFIG"] = str(self.config)
+        settings = load_settings(self.environment, need=NEEDED)
+        self.ledger = Ledger(settings.database_url)
+        self.ledger.open_to_write()
+        self.app = create_app(settings, self.ledger)
+        self._loop = uvloop.new_event_loop()
+        config_ = uvicorn.Config(
+            self.app, port=0, http="httptools", ws="none", lifespan="on", log_config=None
+        )
+        self._server = uvicorn.Server(config_)
+        self._thread = threading.Thread(target=self._run, name="receiver-here", daemon=True)
+
+    def start(self) -> "ReceiverHere":
+        """Start it and wait till it answers."""
+        self._thread.start()
+        until(lambda: self._server.started or not self._thread.is_alive())
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        return self
+
+    def stop(self, number: int = 0) -> int:
+        """End it as a SIGTERM would."""
+        self._server.should_exit = True
+        self._thread.join(PATIENCE_SECONDS)
+        return 0
+
+    def push_to(self, repository: str, tag: str, **push_data: Any) -> str:
+        """Send a webhook of another repository to its own link; return the delivery's id."""
+        body = webhook_body(tag, repository, **push_data)
+        answer = self.post(body, repository=repository)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["delivery"])
+
+    @property
+    def service(self) -> Service:
+        """Its parts, to be touched in its own loop only: see `inside`."""
+        service: Service = self.app.state.service
+        return service
+
+    def inside(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine in its loop and return the result."""
+        return asyncio.run_coroutine_threadsafe(make(), self._loop).result(PATIENCE_SECONDS)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._server.serve())
+
+
+@contextmanager
+def receiver_here(
+    folder: Path,
+    edgegap_url: str,
+    *,
+    config: str = RULE,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[ReceiverHere]:
+    """Run a receiver in this process until the block is left."""
+    receiver = ReceiverHere(folder, edgegap_url, config=config, environment=environment)
+    receiver.start()
+    try:
+        yield receiver
+    finally:
+        receiver.stop()

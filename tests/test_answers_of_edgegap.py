@@ -1,0 +1,336 @@
+"""What is done on each answer of Edgegap, end to end: create and be refused, in every way."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver import retry
+from receiver.edgegap import client
+from receiver.sandbox.edgegap import EdgegapSandbox, TokenState
+from receiver.sandbox.faults import Fault, Kind
+from receiver.sandbox.serving import serving
+from tests.contract.openapi import contract_checked
+from tests.receiver_here import ReceiverHere, receiver_here
+from tests.running import APP, RULE, created_once, until
+
+CONFIG = (
+    RULE
+    + RULE.replace("studio/game-server", "studio/lost").replace("my-game", "no-such-app")
+    + """
+[[rule]]
+repository = "studio/bare"
+app = "bare"
+preflight = false
+
+[[rule]]
+repository = "studio/secret"
+app = "secret"
+preflight = false
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def edgegap() -> EdgegapSandbox:
+    return EdgegapSandbox(apps=("my-game", "bare", "secret"))
+
+
+@pytest.fixture(scope="module")
+def running(
+    edgegap: EdgegapSandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ReceiverHere]:
+    """One receiver for all: its waits are shortened, their table is not."""
+    checked = contract_checked(edgegap.app)
+    folder = tmp_path_factory.mktemp("answers")
+    with pytest.MonkeyPatch.context() as patch, serving(checked) as url:
+        patch.setattr(retry, "FIRST_BACKOFF", 20)
+        patch.setattr(retry, "LONGEST_BACKOFF", 60)
+        patch.setattr(retry, "IMAGE_WAITS", (50,))
+        patch.setattr(retry, "PROBE_FIRST", 100)
+        patch.setattr(retry, "PROBE_LONGEST", 100)
+        with receiver_here(folder, url, config=CONFIG) as receiver:
+            yield receiver
+    assert checked.violations == []
+
+
+@pytest.fixture
+def here(running: ReceiverHere, edgegap: EdgegapSandbox) -> Iterator[ReceiverHere]:
+    edgegap.calls.clear()
+    yield running
+    edgegap.behave()
+    edgegap.token_state = "good"
+    edgegap.pullable = edgegap.registry_login = edgegap.version_limit = None
+
+
+def told(sandbox: EdgegapSandbox, method: str) -> list[Any]:
+    return [call for call in list(sandbox.calls) if call.method == method]
+
+
+def waiting(receiver: ReceiverHere, delivery: str) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        one: dict[str, Any] = receiver.story(delivery)["registrations"][0]
+        return one if one["state"] == "waiting" else None
+
+    found = until(look)
+    assert found is not None
+    return found
+
+
+def replay(receiver: ReceiverHere, delivery: str) -> None:
+    url = f"{receiver.url}/api/deliveries/{delivery}/replay"
+    headers = {"Authorization": f"Bearer {receiver.api_token()}"}
+    assert httpx.post(url, headers=headers, trust_env=False).status_code == 202
+
+
+BROKEN: list[tuple[Kind, str, bool]] = [
+    (kind, method, after)
+    for method, after in (("GET", False), ("POST", False), ("POST", True))
+    for kind in ("status", "reset", "hang_up", "truncated", "garbage", "huge")  # type: ignore[misc]
+]
+
+
+@pytest.mark.parametrize(("kind", "method", "after"), BROKEN)
+def test_whatever_breaks_a_call_exactly_one_version_is_made(
+    here: ReceiverHere, edgegap: EdgegapSandbox, kind: Kind, method: str, *, after: bool
+) -> None:
+    tag = f"{kind}-{method}-{after}".lower()
+    size = 21_000_000 if kind == "huge" else 5000
+    edgegap.misbehave(Fault(kind, method=method, after=after, status=503, size=size))
+
+    ended = here.ended(here.push(tag))
+
+    assert ended["outcome"] == "created"
+    assert created_once(edgegap, tag)
+    assert len(told(edgegap, "POST")) == (2 if method == "POST" and not after else 1)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_post_that_is_not_answered_in_time_is_looked_at_before_it_is_sent_again(
+    here: ReceiverHere, edgegap: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch, *, after: bool
+) -> None:
+    monkeypatch.setattr(client, "CREATE_SECONDS", 0.2)
+    tag = f"slow-{after}".lower()
+    edgegap.misbehave(Fault("timeout", method="POST", after=after, seconds=20))
+
+    assert here.ended(here.push(tag))["outcome"] == "created"
+
+    assert created_once(edgegap, tag)
+    methods = [call.method for call in edgegap.calls]
+    posted = methods.index("POST")
+    assert methods[posted + 1] == "GET"
+
+
+@pytest.mark.parametrize("hidden_at_first", [False, True], ids=["present", "409"])
+@pytest.mark.parametrize(
+    ("held", "state", "word"),
+    [
+        ({}, "done", "unchanged"),
+        ({"docker_tag": "another"}, "parked", "name_taken"),
+        ({"docker_image": "studio/another"}, "parked", "name_taken"),
+        ({"docker_repository": "ghcr.io"}, "parked", "name_taken"),
+    ],
+)
+def test_a_version_that_is_there_already_is_left_alone(
+    here: ReceiverHere,
+    edgegap: EdgegapSandbox,
+    held: dict[str, str],
+    state: str,
+    word: str,
+    *,
+    hidden_at_first: bool,
+) -> None:
+    tag = f"there-{hidden_at_first}-{'-'.join(held)}".lower().replace("_", "-")
+    version = dict(edgegap.add_version(APP, tag, **held))
+    if hidden_at_first:  # made by another between our look and our POST
+        edgegap.misbehave(Fault("status", method="GET", path_contains=tag, status=404))
+
+    ended = here.ended(here.push(tag))
+
+    assert (ended["state"], ended["outcome"] or ended["reason"]) == (state, word)
+    assert len(told(edgegap, "POST")) == int(hidden_at_first)
+    assert edgegap.versions[APP, tag] == version
+
+
+def test_taken_and_then_not_there_is_tried_once_more(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    edgegap.misbehave(Fault("status", method="POST", status=409))
+
+    assert here.ended(here.push("conflict-once"))["outcome"] == "created"
+    assert len(told(edgegap, "POST")) == 2
+
+
+def test_taken_and_then_not_there_twice_is_parked(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    edgegap.misbehave(Fault("status", method="POST", status=409, times=2))
+
+    assert here.ended(here.push("conflict-twice"))["reason"] == "name_conflict"
+    assert len(told(edgegap, "POST")) == 2
+
+
+@pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_429_holds_everything_back_as_long_as_it_says(
+    here: ReceiverHere, edgegap: EdgegapSandbox, method: str, *, as_date: bool
+) -> None:
+    moment = (datetime.now(UTC) + timedelta(seconds=2)).replace(microsecond=0)
+    told_to_wait = format_datetime(moment, usegmt=True) if as_date else 1
+    edgegap.misbehave(Fault("status", method=method, status=429, retry_after=told_to_wait))
+    first = here.push(f"busy-{method}-{as_date}".lower())
+    held = waiting(here, first)
+    second = here.push(f"behind-{method}-{as_date}".lower())
+
+    ended = here.ended(second)
+
+    assert held["reason"] == "edgegap_busy"
+    due = datetime.fromisoformat(held["due_at"])
+    if as_date:
+        assert due >= moment
+    tried = [datetime.fromisoformat(call["at"]) for call in ended["attempts"]]
+    assert min(tried) >= due
+    assert (ended["outcome"], here.ended(first)["outcome"]) == ("created", "created")
+
+
+def test_an_image_that_cannot_be_pulled_yet_is_tried_again(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    edgegap.pullable = lambda _, __: False
+    delivery = here.push("settling")
+    assert waiting(here, delivery)["reason"] == "image_not_ready"
+
+    edgegap.pullable = None
+
+    assert here.ended(delivery)["outcome"] == "created"
+
+
+def test_an_image_that_can_never_be_pulled_is_parked(
+    here: ReceiverHere, edgegap: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "IMAGE_WAITED_LONG", 150)
+    edgegap.pullable = lambda _, __: False
+
+    ended = here.ended(here.push("unpullable"))
+
+    assert ended["reason"] == "image_not_pullable"
+    assert "linux/amd64" in ended["sentence"]
+    assert len(told(edgegap, "POST")) > 1
+
+
+def test_trouble_of_24_hours_is_given_up(
+    here: ReceiverHere, edgegap: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "GIVE_UP_AFTER", 100)
+    edgegap.misbehave(Fault("status", status=500, times=None))
+
+    ended = here.ended(here.push("hopeless"))
+
+    assert (ended["reason"], "HTTP 500" in ended["sentence"]) == ("gave_up", True)
+
+
+def test_refused_credentials_are_parked(here: ReceiverHere, edgegap: EdgegapSandbox) -> None:
+    edgegap.registry_login = ("somebody", "else")
+
+    assert here.ended(here.push("login"))["reason"] == "registry_login_refused"
+    assert len(told(edgegap, "POST")) == 1
+
+
+def test_the_version_limit_is_parked_and_a_replay_goes_on_when_there_is_room(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    edgegap.version_limit = 0
+    delivery = here.push("limit")
+
+    ended = here.ended(delivery)
+
+    assert ended["reason"] == "version_limit"
+    assert "limit of 0" in ended["sentence"]
+    edgegap.version_limit = None
+    replay(here, delivery)
+    until(lambda: here.ended(delivery)["outcome"] == "created")
+
+
+def test_any_other_400_is_parked_with_its_words(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    edgegap.misbehave(Fault("status", method="POST", status=400, message="Unknown Args"))
+
+    ended = here.ended(here.push("unknown-args"))
+
+    assert ended["reason"] == "refused_by_edgegap"
+    assert "Unknown Args" in ended["sentence"]
+
+
+def test_a_missing_app_is_parked(here: ReceiverHere) -> None:
+    assert here.ended(here.push_to("studio/lost", "1.0.0"))["reason"] == "app_missing"
+
+
+@pytest.mark.parametrize("state", ["refused", "deleted"])
+def test_a_refused_token_holds_everything_back_until_a_probe_finds_it_good(
+    here: ReceiverHere, edgegap: EdgegapSandbox, state: TokenState
+) -> None:
+    edgegap.token_state = state
+    first = here.push(f"{state}-1")
+    assert waiting(here, first)["reason"] == "edgegap_token_refused"
+    second = here.push(f"{state}-2")
+    until(lambda: any(call.path == "/v1/apps" for call in list(edgegap.calls)))
+    assert not any(f"{state}-2" in call.path for call in list(edgegap.calls))
+
+    edgegap.token_state = "good"
+
+    assert here.ended(first)["outcome"] == "created"
+    assert here.ended(second)["outcome"] == "created"
+
+
+def test_with_nothing_to_copy_and_no_resources_it_parks_with_the_lines_to_add(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    delivery = here.push_to("studio/bare", "1.0.0")
+
+    ended = here.ended(delivery)
+
+    assert ended["reason"] == "no_settings"
+    assert "[rule.settings]\nreq_cpu = 1024" in ended["sentence"]
+    edgegap.add_version("bare", "by-hand", docker_image="studio/bare", req_cpu=700)
+    replay(here, delivery)
+    until(lambda: here.ended(delivery)["outcome"] == "created")
+    assert edgegap.versions["bare", "1.0.0"]["req_cpu"] == 700
+
+
+def test_hidden_values_cannot_be_copied_so_it_parks_with_the_lines_to_add(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    hidden = {"key": "DB_PASSWORD", "value": "unseen", "is_hidden": True}
+    edgegap.add_version("secret", "0.9", envs=[hidden, {"key": "MAP", "value": "moon"}])
+
+    ended = here.ended(here.push_to("studio/secret", "1.0.0"))
+
+    assert ended["reason"] == "hidden_env"
+    assert '{ key = "DB_PASSWORD", value_from = "DB_PASSWORD"' in ended["sentence"]
+    assert "MAP" not in ended["sentence"]
+    assert told(edgegap, "POST") == []
+
+
+def test_a_rule_that_goes_parks_its_work_and_takes_it_up_when_it_is_back(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    def reload(config: str) -> bool:
+        here.config.write_text(config, "utf-8")
+        return here.inside(lambda: here.service.reload(here.environment))
+
+    edgegap.misbehave(Fault("status", status=503, times=None))
+    delivery = here.push("orphan")
+    waiting(here, delivery)
+    assert reload(CONFIG.replace(RULE, "", 1))
+    assert here.ended(delivery)["reason"] == "rule_gone"
+    edgegap.behave()
+    assert not reload("[[rule]")  # it keeps what it had
+    assert here.ended(delivery)["reason"] == "rule_gone"
+
+    assert reload(CONFIG)
+
+    until(lambda: here.ended(delivery)["outcome"] == "created")

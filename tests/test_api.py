@@ -1,0 +1,241 @@
+"""The API: every route behind a bearer token; whatever is sent gets 2xx or 4xx, never 5xx."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from receiver.api_tokens import ApiKeys
+from receiver.hook_tokens import LinkKeys
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from tests.running import KEY, REPOSITORY, ReceiverProcess, webhook_body
+
+ROUTES = [
+    ("GET", "/api/deliveries"),
+    ("POST", "/api/deliveries"),
+    ("GET", "/api/deliveries/d0"),
+    ("POST", "/api/deliveries/d0/replay"),
+    ("POST", "/api/replay"),
+]
+FEW = settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcess]:
+    """One receiver for all the tests here: none of them needs an empty ledger."""
+    with serving(EdgegapSandbox().app) as edgegap:
+        receiver = ReceiverProcess(tmp_path_factory.mktemp("api"), edgegap)
+        yield receiver.start()
+        receiver.stop()
+
+
+@pytest.fixture(scope="module")
+def api(one: ReceiverProcess) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {one.api_token()}"}
+    with httpx.Client(base_url=one.url, headers=headers, trust_env=False) as client:
+        yield client
+
+
+def _tokens() -> dict[str, str | None]:
+    now = int(time.time())
+    good = ApiKeys([KEY]).token(now + 60)
+    return {
+        "none": None,
+        "empty": "Bearer",
+        "another scheme": f"Basic {good}",
+        "no scheme": good,
+        "expired": f"Bearer {ApiKeys([KEY]).token(now)}",
+        "another key": f"Bearer {ApiKeys(['x' * 40]).token(now + 60)}",
+        "cut short": f"Bearer {good[:-1]}",
+        "a link": f"Bearer {LinkKeys([KEY], {}).token(REPOSITORY)}",
+        "not ASCII": "Bearer \xe9\xff",
+        "very long": "Bearer " + "x" * 10_000,
+    }
+
+
+@pytest.mark.parametrize("kind", _tokens())
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_without_a_good_token_every_route_answers_401(
+    one: ReceiverProcess, method: str, path: str, kind: str
+) -> None:
+    given = _tokens()[kind]
+    headers = {} if given is None else {"Authorization": given.encode("latin-1")}
+
+    answer = httpx.request(method, f"{one.url}{path}", headers=headers, trust_env=False)
+
+    assert answer.status_code == 401
+    assert "receiver api-token" in answer.json()["error"]
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_the_scheme_is_read_in_any_case(one: ReceiverProcess) -> None:
+    headers = {"Authorization": f"bEaReR {one.api_token()}"}
+
+    assert httpx.get(f"{one.url}/api/deliveries", headers=headers, trust_env=False).is_success
+
+
+def test_a_push_a_look_and_a_replay(one: ReceiverProcess, api: httpx.Client) -> None:
+    pushed = api.post("/api/deliveries", json={"image": f"{REPOSITORY}:3.0"})
+    identity = pushed.json()["id"]
+    one.ended(identity)
+
+    shown = api.get(f"/api/deliveries/{identity}").json()
+    replayed = api.post(f"/api/deliveries/{identity}/replay")
+    listed = api.get("/api/deliveries", params={"tag": "3.0"}).json()["deliveries"]
+
+    assert pushed.status_code == 202
+    assert pushed.json()["source"] == "command"
+    assert shown["registrations"][0]["outcome"] == "created"
+    assert replayed.status_code == 202
+    assert replayed.json()["delivery"] == identity
+    assert [row["id"] for row in listed] == [identity]
+
+
+def test_a_push_that_no_rule_takes_is_recorded_and_answered_200(api: httpx.Client) -> None:
+    answer = api.post("/api/deliveries", json={"image": "studio/other:1.0"})
+
+    assert answer.status_code == 200
+    assert (answer.json()["verdict"], answer.json()["reason"]) == ("ignored", "no_rule")
+
+
+def test_many_are_replayed_at_once_and_the_missing_are_named(
+    one: ReceiverProcess, api: httpx.Client
+) -> None:
+    ids = [one.post(webhook_body(tag)).json()["delivery"] for tag in ("3.1", "3.2")]
+
+    answer = api.post("/api/replay", json={"ids": [*ids, "d0", ids[0]]})
+
+    assert answer.status_code == 202
+    assert [row["delivery"] for row in answer.json()["replayed"]] == ids
+    assert answer.json()["missing"] == ["d0"]
+
+
+def test_what_is_not_there_is_404(api: httpx.Client) -> None:
+    assert api.get("/api/deliveries/d0").status_code == 404
+    assert api.post("/api/deliveries/d0/replay").status_code == 404
+    assert api.get("/api/nothing").status_code == 404
+    assert api.delete("/api/deliveries").status_code == 405
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=x",
+        "limit=-1",
+        "limit=1.5",
+        "verdict=perhaps",
+        "state=gone",
+        "tag=%00",
+        "before=%1b",
+        "repository=a%0ab",
+    ],
+)
+def test_a_bad_query_is_400_and_says_what_is_wrong(api: httpx.Client, query: str) -> None:
+    answer = api.get(f"/api/deliveries?{query}")
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+def test_the_limit_is_kept_within_bounds(api: httpx.Client) -> None:
+    for limit in ("0", "1"):
+        rows = api.get("/api/deliveries", params={"limit": limit}).json()["deliveries"]
+        assert len(rows) <= 1
+    assert api.get("/api/deliveries", params={"limit": "9" * 400}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/deliveries", "/api/replay"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no json",
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b'{"unknown": 1}',
+        b'{"image": 1}',
+        b'{"image": "no-tag"}',
+        b'{"image": "a/b:\\u0000"}',
+        b'{"ids": "d0"}',
+        b'{"ids": ["\\u0000"]}',
+        b'{"ids": ["\\ud800"]}',
+        b'{"since": -1}',
+        b'{"since": 9223372036854775807}',
+        b'{"since": 1e400}',
+        b'{"parked": 1}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_bad_body_is_400(api: httpx.Client, path: str, body: bytes) -> None:
+    answer = api.post(path, content=body)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+def test_a_body_over_1_mib_is_413(api: httpx.Client) -> None:
+    answer = api.post("/api/replay", content=b" " * (1024 * 1024 + 1))
+
+    assert answer.status_code == 413
+
+
+@FEW
+@given(query=st.dictionaries(st.sampled_from(["limit", "tag", "state", "before"]), st.text()))
+def test_no_query_is_an_error_of_ours(api: httpx.Client, query: dict[str, str]) -> None:
+    sound = {name: value.encode("utf-8", "replace").decode() for name, value in query.items()}
+
+    assert api.get("/api/deliveries", params=sound).status_code in {200, 400}
+
+
+@FEW
+@given(body=st.binary(max_size=200) | JSON)
+def test_no_body_is_an_error_of_ours(api: httpx.Client, body: Any) -> None:
+    sent = {"content": body} if isinstance(body, bytes) else {"json": _sendable(body)}
+
+    for path in ("/api/deliveries", "/api/replay"):
+        assert api.post(path, **sent).status_code in {200, 202, 400}
+
+
+@FEW
+@given(replay=st.fixed_dictionaries({}, optional={"ids": JSON, "parked": JSON, "since": JSON}))
+def test_no_replay_is_an_error_of_ours(api: httpx.Client, replay: Any) -> None:
+    assert api.post("/api/replay", json=_sendable(replay)).status_code in {202, 400}
+
+
+@FEW
+@given(identity=st.text(min_size=1, max_size=40))
+def test_no_id_is_an_error_of_ours(api: httpx.Client, identity: str) -> None:
+    path = "".join(f"%{byte:02x}" for byte in identity.encode("utf-8", "replace"))
+
+    assert api.get(f"/api/deliveries/{path}").status_code in {400, 404}
+    assert api.post(f"/api/deliveries/{path}/replay").status_code in {400, 404}
+
+
+def _sendable(value: Any) -> Any:
+    """Replace lone surrogates, which no client can send as UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_sendable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(_sendable(key)): _sendable(item) for key, item in value.items()}
+    return value

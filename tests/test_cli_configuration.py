@@ -1,0 +1,200 @@
+"""`check`, `link`, `api-token` and what `serve` says when it cannot start."""
+
+import json
+import time
+
+import pytest
+
+from receiver.api_tokens import ApiKeys
+from receiver.hook_tokens import LinkKeys
+from tests.commanding import Commands
+from tests.running import KEY, REPOSITORY, RULE
+
+UPDATING = (
+    '[[rule]]\nrepository = "studio/lobby"\napp = "lobby"\nmode = "update"\nversion = "dev"\n'
+)
+
+
+def test_check_of_a_sound_configuration_names_each_rule_and_where_it_leads(
+    commands: Commands,
+) -> None:
+    done = commands.run("check")
+
+    assert done.exit_code == 0
+    assert "studio/game-server → my-game/{tag}" in done.stdout
+    assert done.stdout.endswith("The configuration is sound.\n")
+
+
+def test_check_touches_neither_network_nor_ledger(commands: Commands) -> None:
+    commands.run("check")
+
+    assert [path.name for path in commands.folder.iterdir()] == ["receiver.toml"]
+
+
+def test_check_as_json_lists_rules_and_warnings(commands: Commands) -> None:
+    commands.configure(RULE + UPDATING)
+
+    told = commands.told("check", "--json", RECEIVER_PUBLIC_URL="http://hooks.example.com")
+
+    assert told["ok"] is True
+    assert told["faults"] == []
+    assert [(rule["app"], rule["mode"]) for rule in told["rules"]] == [
+        ("my-game", "create"),
+        ("lobby", "update"),
+    ]
+    assert any("https" in warning for warning in told["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "word"),
+    [
+        ({"RECEIVER_PUBLIC_URL": None}, "public_url is not set"),
+        ({"RECEIVER_SECRET_KEY": "short"}, "shorter than 32"),
+        ({}, "no Docker Hub login"),
+    ],
+)
+def test_check_warns_of_what_is_likely_not_meant(
+    commands: Commands, environment: dict[str, str | None], word: str
+) -> None:
+    done = commands.run("check", **environment)
+
+    assert done.exit_code == 0
+    assert word in done.stdout
+
+
+def test_check_warns_of_two_rules_for_one_target(commands: Commands) -> None:
+    commands.configure(RULE + RULE.replace("app =", 'name = "again"\napp ='))
+
+    warnings = commands.told("check", "--json")["warnings"]
+
+    assert any("'again'" in one and "the first wins" in one for one in warnings)
+
+
+def test_all_faults_are_told_at_once_each_with_where_and_how_to_mend_it(
+    commands: Commands,
+) -> None:
+    commands.configure(
+        'colour = "red"\n'
+        '[[rule]]\nrepository = "Studio/Game"\napp = "x"\nmode = "move"\ntag = ["v*"]\n'
+        '[links]\n"studio/game" = 0\n'
+        '[catch_up]\nevery = "soon"\n'
+    )
+
+    done = commands.run(
+        "check", "--json", RECEIVER_SECRET_KEY=None, EDGEGAP_TOKEN=None, PORT="eight"
+    )
+
+    assert done.exit_code == 3
+    told = json.loads(done.stdout)
+    assert told["ok"] is False
+    places = " ".join(fault["where"] for fault in told["faults"])
+    for place in (
+        "RECEIVER_SECRET_KEY",
+        "EDGEGAP_TOKEN",
+        "PORT",
+        "receiver.toml, colour",
+        "rule 1, repository",
+        "rule 1, app",
+        "rule 1, mode",
+        "rule 1, tag",
+        "receiver.toml, links",
+        "catch_up.every",
+    ):
+        assert place in places
+    assert all(fault["what"] and fault["mend"] for fault in told["faults"])
+
+
+@pytest.mark.parametrize("command", [["serve"], ["check"], ["push", "studio/game-server:1.0"]])
+def test_with_nothing_configured_all_that_is_missing_is_told(
+    commands: Commands, command: list[str]
+) -> None:
+    (commands.folder / "receiver.toml").unlink()
+
+    done = commands.run(*command, RECEIVER_SECRET_KEY=None, EDGEGAP_TOKEN=None)
+
+    assert done.exit_code == 3
+    assert done.stdout == ""
+    assert "3 faults" in done.stderr
+    for word in ("RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "[[rule]]"):
+        assert word in done.stderr
+
+
+def test_serve_without_a_key_says_how_to_make_one(commands: Commands) -> None:
+    done = commands.run("serve", RECEIVER_SECRET_KEY=None)
+
+    assert done.exit_code == 3
+    assert "secrets.token_urlsafe(32)" in done.stderr
+    assert not (commands.folder / "receiver.db").exists()
+
+
+def test_link_prints_the_url_alone(commands: Commands) -> None:
+    done = commands.run("link", REPOSITORY)
+
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    url = done.stdout.removesuffix("\n")
+    assert url == LinkKeys([KEY], {}).link("https://hooks.example.com", REPOSITORY)
+
+
+def test_link_for_a_repository_without_a_rule_says_so_beside_the_url(commands: Commands) -> None:
+    done = commands.run("link", "studio/other")
+
+    assert done.exit_code == 0
+    assert done.stdout.startswith("https://hooks.example.com/hooks/dockerhub/")
+    assert done.stdout.count("\n") == 1
+    assert "no rule names studio/other yet" in done.stderr
+
+
+def test_link_changes_when_the_repositorys_number_is_raised(commands: Commands) -> None:
+    before = commands.run("link", REPOSITORY).stdout
+    commands.configure(f'{RULE}\n[links]\n"{REPOSITORY}" = 2\n')
+
+    assert commands.run("link", REPOSITORY).stdout != before
+
+
+@pytest.mark.parametrize(("surplus", "code"), [(0, 0), (1, 1)])
+def test_link_over_255_characters_is_not_printed(
+    commands: Commands, surplus: int, code: int
+) -> None:
+    length = len(commands.run("link", REPOSITORY).stdout.strip())
+    long = "https://hooks.example.com/" + "p" * (255 - length - 1 + surplus)
+
+    done = commands.run("link", REPOSITORY, RECEIVER_PUBLIC_URL=long)
+
+    assert done.exit_code == code
+    if surplus:
+        assert done.stdout == ""
+        assert "256 characters long and Docker Hub takes 255" in done.stderr
+    else:
+        assert len(done.stdout.strip()) == 255
+
+
+@pytest.mark.parametrize("name", ["Studio/Game", "game-server", "a/b/c", "studio/game:1", ""])
+def test_link_for_no_repository_is_wrong_usage(commands: Commands, name: str) -> None:
+    done = commands.run("link", name)
+
+    assert done.exit_code == 2
+    assert "group/project" in done.stderr
+
+
+def test_link_without_a_public_url_says_where_it_is_written(commands: Commands) -> None:
+    done = commands.run("link", REPOSITORY, RECEIVER_PUBLIC_URL=None)
+
+    assert done.exit_code == 3
+    assert "above the first [[rule]]" in done.stderr
+    assert "RECEIVER_PUBLIC_URL" in done.stderr
+
+
+def test_an_api_token_is_printed_alone_and_good_for_its_days(commands: Commands) -> None:
+    done = commands.run("api-token", "--days", "2")
+
+    assert done.exit_code == 0
+    token = done.stdout.removesuffix("\n")
+    now = int(time.time())
+    assert ApiKeys([KEY]).is_good(token, now + 47 * 3600)
+    assert not ApiKeys([KEY]).is_good(token, now + 49 * 3600)
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "x", "99999"])
+def test_an_api_token_for_no_days_is_wrong_usage(commands: Commands, days: str) -> None:
+    assert commands.run("api-token", "--days", days).exit_code == 2

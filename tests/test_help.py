@@ -1,0 +1,77 @@
+"""Every command teaches: what it does, what its options mean, what its exit codes say."""
+
+from importlib.metadata import version
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from receiver.cli import main
+from receiver.cli.exits import EPILOG
+
+NAMES = sorted(main.commands)
+PROMISED = {"serve", "link", "check", "push", "deliveries", "show", "replay", "api-token", "demo"}
+
+
+def _help(*arguments: str) -> str:
+    done = CliRunner().invoke(main, [*arguments, "--help"], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def test_the_promised_commands_are_there() -> None:
+    assert set(NAMES) >= PROMISED
+
+
+def test_the_first_help_names_every_command_with_a_whole_sentence() -> None:
+    told = _help()
+
+    for name in NAMES:
+        line = next(line for line in told.splitlines() if line.startswith(f"  {name} "))
+        assert line.endswith("."), line
+        assert not line.endswith("..."), line
+
+
+def test_the_first_help_shows_where_to_begin_and_what_the_exit_codes_mean() -> None:
+    told = " ".join(_help().split())
+
+    assert "receiver demo see it work" in told
+    assert " ".join(EPILOG.split()) in told
+    for code in range(7):
+        assert f"{code} " in EPILOG
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_commands_help_says_what_it_does_and_what_each_option_means(name: str) -> None:
+    told = _help(name)
+    command = main.commands[name]
+
+    assert len(command.help or "") > 60
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.name}"
+            assert parameter.opts[0] in told
+        else:
+            assert parameter.make_metavar(click.Context(command)) in told
+
+
+def test_the_help_of_push_documents_its_exit_codes() -> None:
+    told = " ".join(_help("push").split())
+
+    assert "0 every registration is done 1 one is parked" in told
+    assert "6 it still waits after --timeout" in told
+
+
+def test_the_version_is_the_packages() -> None:
+    done = CliRunner().invoke(main, ["--version"])
+
+    assert done.exit_code == 0
+    assert done.stdout == f"receiver, version {version('docker-hub-receiver')}\n"
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["show"], ["deliveries", "--limit", "0"]])
+def test_wrong_usage_ends_with_2_and_points_to_the_help(arguments: list[str]) -> None:
+    done = CliRunner().invoke(main, arguments)
+
+    assert done.exit_code == 2
+    assert "--help" in done.stderr

@@ -1,0 +1,257 @@
+"""The ledger: what is answered is on disk, groups share a commit, and the schema is ours."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
+
+from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
+from receiver.ledger.engines import check_durability, open_engine
+from receiver.ledger.ids import new_id
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.schema import metadata
+from receiver.ledger.transactions import Tx
+
+NOW = 1_780_000_000_000
+PUT = "INSERT INTO meta (key, value) VALUES (:key, 'x')"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "receiver.db"
+
+
+@pytest.fixture
+def url(path: Path) -> URL:
+    return URL.create("sqlite", database=str(path))
+
+
+@pytest.fixture
+def ledger(url: URL) -> Iterator[Ledger]:
+    opened = Ledger(url)
+    opened.open_to_write(wait_seconds=0)
+    yield opened
+    opened.close()
+
+
+def on_disk(path: Path) -> set[str]:
+    """Read with another library's connection what any other process would see."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT key FROM meta").fetchall()
+    connection.close()
+    return {row[0] for row in rows}
+
+
+def put(tx: Tx, key: str) -> str:
+    tx.run(PUT, key=key)
+    return key
+
+
+def commits_of(ledger: Ledger) -> list[str]:
+    seen: list[str] = []
+    event.listen(ledger._write_engine, "commit", lambda _: seen.append("commit"))
+    return seen
+
+
+def test_concurrent_writes_share_a_commit_and_are_on_disk_before_their_answer(
+    ledger: Ledger, path: Path
+) -> None:
+    commits = commits_of(ledger)
+    queued = threading.Event()
+
+    def first(tx: Tx) -> str:
+        assert queued.wait(10)
+        return put(tx, "first")
+
+    async def answered(key: str) -> bool:
+        return await ledger.write(lambda tx: put(tx, key)) in on_disk(path)
+
+    async def many() -> list[bool]:
+        holding = asyncio.create_task(ledger.write(first))
+        waiting = [asyncio.create_task(answered(f"key {number}")) for number in range(50)]
+        await asyncio.sleep(0)
+        queued.set()
+        assert await holding in on_disk(path)
+        return await asyncio.gather(*waiting)
+
+    assert all(asyncio.run(many()))
+    assert 1 <= len(commits) <= 2
+
+
+def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger, path: Path) -> None:
+    queued = threading.Event()
+
+    def hold(tx: Tx) -> None:
+        assert queued.wait(10)
+
+    def bad(tx: Tx) -> None:
+        put(tx, "of the bad one")
+        raise ZeroDivisionError
+
+    def twice(tx: Tx) -> None:
+        put(tx, "of the doubled one")
+        put(tx, "of the doubled one")
+
+    async def mixed() -> list[object]:
+        writes = [hold, lambda tx: put(tx, "before"), bad, twice, lambda tx: put(tx, "after")]
+        tasks = [asyncio.create_task(ledger.write(write)) for write in writes]
+        await asyncio.sleep(0)
+        queued.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    _, before, fault, doubled, after = asyncio.run(mixed())
+
+    assert (before, after) == ("before", "after")
+    assert isinstance(fault, ZeroDivisionError)
+    assert isinstance(doubled, LedgerError)
+    kept = on_disk(path)
+    assert {"before", "after"} <= kept
+    assert not {"of the bad one", "of the doubled one"} & kept
+
+
+def test_a_ledger_that_is_not_open_takes_nothing(url: URL) -> None:
+    closed = Ledger(url)
+
+    with pytest.raises(LedgerError, match="not open"):
+        asyncio.run(closed.write(lambda tx: put(tx, "k")))
+    closed.close()
+
+
+def test_the_writers_connection_really_runs_in_wal_with_full_sync(ledger: Ledger) -> None:
+    def pragmas(tx: Tx) -> tuple[object, object]:
+        return tx.run("PRAGMA journal_mode").scalar(), tx.run("PRAGMA synchronous").scalar()
+
+    assert asyncio.run(ledger.write(pragmas)) == ("wal", 2)
+
+
+def test_a_file_system_that_refuses_wal_is_told_loudly(path: Path) -> None:
+    # SQLite's dotfile locking has no shared memory, as network file systems have none.
+    engine = open_engine(make_url(f"sqlite:///file:{path}?vfs=unix-dotfile&uri=true"))
+
+    with engine.connect() as connection, pytest.raises(LedgerError, match="journal_mode=delete"):
+        check_durability(connection)
+
+
+@pytest.mark.parametrize("level", ["OFF", "NORMAL"])
+def test_less_than_full_sync_is_told_loudly(url: URL, level: str) -> None:
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
+
+        with pytest.raises(LedgerError, match="synchronous"):
+            check_durability(connection)
+
+
+def shape_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Return columns with their types and defaults, and indexes with their conditions."""
+    connection = sqlite3.connect(path)
+    columns = {
+        table: connection.execute(f"PRAGMA table_info({table})").fetchall()
+        for table in metadata.tables
+    }
+    indexes = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
+    ).fetchall()
+    connection.close()
+    return {**columns, "indexes": indexes}
+
+
+def test_the_migrations_lead_exactly_to_the_schema(
+    ledger: Ledger, url: URL, path: Path, tmp_path: Path
+) -> None:
+    afresh = tmp_path / "afresh.db"
+    metadata.create_all(create_engine(f"sqlite:///{afresh}", poolclass=NullPool))
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        found = compare_metadata(MigrationContext.configure(connection), metadata)
+
+    assert found == []
+    assert shape_of(path) == shape_of(afresh)
+
+
+def test_a_schema_of_a_newer_program_is_refused_and_left_as_it_is(url: URL, path: Path) -> None:
+    first = Ledger(url)
+    first.open_to_write()
+    first.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    again = Ledger(url)
+
+    with pytest.raises(LedgerSchemaError, match="9999 is newer"):
+        again.open_to_write(wait_seconds=0)
+    with pytest.raises(LedgerSchemaError, match="9999"):
+        again.open_to_read()
+
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.close()
+    again.open_to_write(wait_seconds=0)  # the refusal let go of the lock
+    again.close()
+
+
+def test_what_is_no_ledger_is_refused(url: URL, path: Path) -> None:
+    path.write_bytes(b"not a database at all, but long enough to be taken for one" * 100)
+    ledger = Ledger(url)
+
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        ledger.open_to_write(wait_seconds=0)
+    ledger.close()
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    ledger = Ledger(URL.create("sqlite", database=str(tmp_path / "nowhere" / "receiver.db")))
+
+    with pytest.raises(LedgerError, match="DATABASE_URL"):
+        ledger.open_to_write(wait_seconds=0)
+    ledger.close()
+
+
+def test_one_file_has_one_owner(ledger: Ledger, url: URL) -> None:
+    second = Ledger(url)
+
+    with pytest.raises(LedgerInUse, match="another receiver"):
+        second.open_to_write(wait_seconds=0.1)
+    second.close()
+
+
+def test_who_waits_gets_the_file_when_its_owner_leaves(url: URL) -> None:
+    first, second = Ledger(url), Ledger(url)
+    first.open_to_write()
+    waiting = threading.Thread(target=second.open_to_write)
+    waiting.start()
+    assert waiting.is_alive()
+
+    first.close()
+    waiting.join(10)
+
+    assert asyncio.run(second.write(lambda tx: put(tx, "by the second"))) == "by the second"
+    second.close()
+
+
+@settings(deadline=None, database=None)
+@given(st.lists(st.integers(NOW - 10_000, NOW + 10_000), min_size=2, max_size=50))
+def test_ids_sort_by_the_order_in_which_they_were_made_even_if_the_clock_goes_back(
+    moments: list[int],
+) -> None:
+    ids = [new_id("d", now) for now in moments]
+
+    assert ids == sorted(set(ids))
+    assert all(len(one) == 19 for one in ids)
+
+
+def test_ids_of_two_processes_sort_by_their_time() -> None:
+    earlier = "d" + new_id("", NOW + 20_000)
+    later = "d" + new_id("", NOW + 20_001)
+
+    assert earlier[:11] < later[:11]

@@ -1,0 +1,200 @@
+"""The log: one line per thing that happened, and none that an outsider made up."""
+
+import io
+import json
+import logging
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from receiver.logs import configure_logs, get_logger
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
+from receiver.secret import Secret
+from tests.conftest import StartReceiver
+from tests.running import PATIENCE_SECONDS, REPOSITORY, RULE, ReceiverProcess, webhook_body
+
+EVIL = 'x\n{"event": "forged"}\r\n\x1b[2J\x1b[31mred\x00\x85\u2028\u202eevil\u200b\u2066'
+UNSEEN = ("\x1b", "\x00", "\r", "\x85", "\u2028", "\u202e", "\u200b", "\u2066")
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """What is logged by this process goes here for the while of a test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    out = io.StringIO()
+    configure_logs(stream=out)
+    yield out
+    root.handlers, root.level = handlers, level
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def _events(receiver: ReceiverProcess) -> list[str]:
+    return [json.loads(line)["event"] for line in receiver.log.read_text("utf-8").splitlines()]
+
+
+def test_what_happened_is_told_in_the_designs_words_one_json_line_each(
+    start: StartReceiver, sandbox: EdgegapSandbox
+) -> None:
+    receiver = start(config=f'{RULE}\n[catch_up]\nevery = "off"\n')
+    receiver.ended(receiver.push("1.0.0"))
+    receiver.post(webhook_body(None))
+    receiver.post(b"no json")
+    receiver.post(webhook_body("1.0", "studio/other"))
+    sandbox.misbehave(Fault("status", method="POST", status=400, message="No such thing"))
+    receiver.ended(receiver.push("1.1.0"))
+    receiver.stop()
+
+    assert _events(receiver) == [
+        "listening",
+        "delivery_accepted",
+        "registration_done",
+        "delivery_ignored",
+        "delivery_refused",
+        "link_refused",
+        "delivery_accepted",
+        "registration_parked",
+        "stopped",
+    ]
+
+
+def test_each_line_says_when_how_grave_and_about_what(receiver: ReceiverProcess) -> None:
+    identity = receiver.push("1.0.0")
+    receiver.ended(identity)
+
+    lines = [json.loads(line) for line in receiver.log.read_text("utf-8").splitlines()]
+    accepted = next(line for line in lines if line["event"] == "delivery_accepted")
+    assert accepted["delivery"] == identity
+    assert (accepted["repository"], accepted["tag"]) == (REPOSITORY, "1.0.0")
+    assert accepted["level"] == "info"
+    assert accepted["timestamp"].endswith("Z")
+
+
+def test_after_created_it_says_what_the_receiver_cannot_do_and_only_then(
+    receiver: ReceiverProcess,
+) -> None:
+    receiver.ended(receiver.push("1.0.0"))
+    again = receiver.push("1.0.0")
+    assert receiver.ended(again)["outcome"] == "unchanged"
+
+    lines = [json.loads(line) for line in receiver.log.read_text("utf-8").splitlines()]
+    created, unchanged = (line for line in lines if line["event"] == "registration_done")
+    assert "matchmaker" in created["remember"]
+    assert "Storage pull profiles" in created["remember"]
+    assert "remember" not in unchanged
+
+
+def test_text_from_outside_forges_no_line(
+    receiver: ReceiverProcess, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.misbehave(Fault("status", method="POST", status=400, message=EVIL))
+    receiver.ended(receiver.push("1.0.0", pusher=EVIL))
+    receiver.post(webhook_body(EVIL))
+    receiver.post(webhook_body("1.0", f"studio/{EVIL}"))
+    receiver.post(webhook_body("1.0", media_type=EVIL))
+
+    text = receiver.log.read_text("utf-8")
+    assert "forged" not in _events(receiver)
+    for letter in UNSEEN:
+        assert letter not in text, repr(letter)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=st.text(st.characters(), max_size=30))
+def test_any_text_is_one_json_line(stream: io.StringIO, text: str) -> None:
+    stream.seek(0)
+    stream.truncate()
+
+    get_logger().warning("sender_left", tag=text, items=[text], inner={text: text})
+    logging.getLogger("uvicorn.error").error("%s", text)
+
+    lines = stream.getvalue().split("\n")
+    assert len(lines) == 3
+    assert [len(line.splitlines()) for line in lines] == [1, 1, 0]
+    assert json.loads(lines[0])["event"] == "sender_left"
+    assert not any(letter in stream.getvalue() for letter in UNSEEN)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_traceback_keeps_to_its_event_and_masks_secrets(terminal: bool) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    out = _Terminal() if terminal else io.StringIO()
+    configure_logs(stream=out, secrets=[Secret("canary-in-traceback")])
+    try:
+        _fail(f"canary-in-traceback \x1b[2J /hooks/dockerhub/abc.def {EVIL}")
+    except ValueError:
+        get_logger().exception("worker_fault")
+    finally:
+        root.handlers, root.level = handlers, level
+
+    told = out.getvalue()
+    assert "worker_fault" in told
+    assert "ValueError" in told
+    assert "canary-in-traceback" not in told
+    assert "abc.def" not in told
+    assert "\x1b[2J" not in told
+    assert "\u202e" not in told
+    assert not any(line.startswith('{"event": "forged"') for line in told.splitlines())
+    if not terminal:
+        assert json.loads(told)["event"] == "worker_fault"
+
+
+def test_on_a_terminal_it_is_for_people_and_still_harmless() -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    out = _Terminal()
+    configure_logs(stream=out)
+    get_logger().warning("link_refused", why=EVIL)
+    root.handlers, root.level = handlers, level
+
+    told = out.getvalue()
+    assert not told.startswith("{")
+    assert "link_refused" in told
+    assert told.count("\n") == 1
+    assert "\x1b[2J" not in told
+    assert "\u202e" not in told
+
+
+def test_serve_writes_for_people_when_its_output_is_a_terminal(receiver: ReceiverProcess) -> None:
+    receiver.stop()
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "receiver", "serve"],
+        cwd=receiver.folder,
+        env=receiver.environment,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    told = b""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while b"listening" not in told and time.monotonic() < end:
+        if select.select([ours], [], [], 0.1)[0]:
+            told += os.read(ours, 65536)
+    process.terminate()
+    code = process.wait(PATIENCE_SECONDS)
+    os.close(ours)
+
+    assert b"listening" in told
+    assert b'"event"' not in told
+    assert code == 0

@@ -1,0 +1,156 @@
+"""Mode `update`: one version is moved to the newest push, by what changed and nothing more."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from receiver import retry
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
+from receiver.sandbox.serving import serving
+from tests.contract.openapi import contract_checked
+from tests.receiver_here import ReceiverHere, receiver_here
+from tests.running import RULE, until
+
+APPS = ("absent", "present", "order", "queue", "broken", "own-settings", "by-name")
+CONFIG = "".join(
+    RULE.replace("studio/game-server", f"studio/{app}").replace(
+        'app = "my-game"', f'app = "{app}"\nmode = "update"\nversion = "dev"'
+    )
+    for app in APPS
+)
+
+
+@pytest.fixture(scope="module")
+def edgegap() -> EdgegapSandbox:
+    return EdgegapSandbox(apps=APPS)
+
+
+@pytest.fixture(scope="module")
+def running(
+    edgegap: EdgegapSandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ReceiverHere]:
+    checked = contract_checked(edgegap.app)
+    folder = tmp_path_factory.mktemp("moving")
+    with pytest.MonkeyPatch.context() as patch, serving(checked) as url:
+        patch.setattr(retry, "LONGEST_BACKOFF", 50)
+        with receiver_here(folder, url, config=CONFIG) as receiver:
+            yield receiver
+    assert checked.violations == []
+
+
+@pytest.fixture
+def here(running: ReceiverHere, edgegap: EdgegapSandbox) -> ReceiverHere:
+    edgegap.calls.clear()
+    return running
+
+
+def push(receiver: ReceiverHere, app: str, tag: str, at: int) -> str:
+    return receiver.push_to(f"studio/{app}", tag, pushed_at=1_780_000_000 + at)
+
+
+def outcome(receiver: ReceiverHere, app: str, tag: str, at: int) -> Any:
+    return receiver.ended(push(receiver, app, tag, at))["outcome"]
+
+
+def patches(sandbox: EdgegapSandbox) -> list[Any]:
+    return [call.body for call in sandbox.calls if call.method == "PATCH"]
+
+
+def test_what_is_absent_is_created_once_and_then_moved_by_its_tag_alone(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    assert outcome(here, "absent", "1.0", 1) == "created"
+    assert outcome(here, "absent", "1.1", 2) == "updated"
+    assert outcome(here, "absent", "1.1", 2) == "unchanged"
+
+    assert patches(edgegap) == [{"docker_tag": "1.1"}]
+    assert edgegap.versions["absent", "dev"]["docker_tag"] == "1.1"
+    assert [name for app, name in edgegap.versions if app == "absent"] == ["dev"]
+
+
+def test_resources_are_never_patched_and_the_difference_is_told(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    edgegap.add_version(
+        "present",
+        "dev",
+        docker_image="studio/present",
+        docker_tag="0.9",
+        req_cpu=512,
+        req_memory=512,
+        max_duration=33,
+        verify_image=True,
+    )
+
+    ended = here.ended(push(here, "present", "1.0", 1))
+
+    port = {"port": 7777, "protocol": "UDP", "name": "gameport"}
+    assert patches(edgegap) == [{"docker_tag": "1.0", "ports": [port]}]
+    assert ended["outcome"] == "updated"
+    assert any("req_cpu stays 512" in note for note in ended["notes"])
+    assert edgegap.versions["present", "dev"]["max_duration"] == 33
+
+
+def test_it_is_moved_whatever_image_it_held(here: ReceiverHere, edgegap: EdgegapSandbox) -> None:
+    edgegap.add_version("by-name", "dev", docker_repository="ghcr.io", docker_image="a/b")
+
+    assert outcome(here, "by-name", "1.0", 1) == "updated"
+
+    held = edgegap.versions["by-name", "dev"]
+    assert [held[f"docker_{part}"] for part in ("repository", "image", "tag")] == [
+        "docker.io",
+        "studio/by-name",
+        "1.0",
+    ]
+
+
+def test_a_push_older_than_what_it_holds_is_superseded_without_a_call(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    assert outcome(here, "order", "new", 50) == "created"
+    edgegap.calls.clear()
+
+    assert outcome(here, "order", "old", 49) == "superseded"
+
+    assert edgegap.calls == []
+    assert edgegap.versions["order", "dev"]["docker_tag"] == "new"
+
+
+def test_of_those_that_wait_only_the_latest_moves_it_in_whatever_order_they_came(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    edgegap.misbehave(Fault("slow", method="GET", path_contains="/queue/", seconds=0.4))
+    first = push(here, "queue", "a", 1)
+    until(lambda: edgegap.calls)
+    deliveries = [push(here, "queue", tag, at) for tag, at in (("b", 20), ("d", 40), ("c", 30))]
+
+    outcomes = [here.ended(one)["outcome"] for one in [first, *deliveries]]
+
+    assert outcomes == ["created", "superseded", "updated", "superseded"]
+    assert edgegap.versions["queue", "dev"]["docker_tag"] == "d"
+
+
+@pytest.mark.parametrize("kind", ["status", "reset", "garbage"])
+def test_a_patch_that_worked_though_its_answer_broke_is_not_sent_again(
+    here: ReceiverHere, edgegap: EdgegapSandbox, kind: Any
+) -> None:
+    edgegap.add_version("broken", "dev", docker_image="studio/broken")
+    edgegap.misbehave(Fault(kind, method="PATCH", after=True))
+
+    assert outcome(here, "broken", kind, 1) == "updated"
+    assert len(patches(edgegap)) == 1
+
+
+def test_a_patch_of_a_version_just_deleted_makes_it_anew(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    edgegap.add_version("own-settings", "dev", docker_image="studio/own-settings")
+    edgegap.misbehave(Fault("slow", method="PATCH", seconds=0.3))
+    delivery = push(here, "own-settings", "2.0", 1)
+    until(lambda: patches(edgegap))
+    del edgegap.versions["own-settings", "dev"]
+
+    assert here.ended(delivery)["outcome"] == "created"
+    assert edgegap.versions["own-settings", "dev"]["docker_tag"] == "2.0"

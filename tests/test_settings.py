@@ -1,0 +1,306 @@
+"""The environment and receiver.toml: every setting read, and all that is wrong told at once."""
+
+from pathlib import Path
+
+import pytest
+
+from receiver.errors import ConfigError, Fault
+from receiver.settings import Settings, load_settings
+
+DAY = 86_400_000
+EVERYTHING = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "public_url", "rule"})
+RULE = '[[rule]]\nrepository = "studio/game"\napp = "my-game"\n'
+
+
+def load(toml: str = " ", need: frozenset[str] = frozenset(), **environ: str) -> Settings:
+    return load_settings({"RECEIVER_CONFIG_TOML": toml or " ", **environ}, need=need)
+
+
+def faults(toml: str = " ", need: frozenset[str] = frozenset(), **environ: str) -> list[Fault]:
+    with pytest.raises(ConfigError) as refused:
+        load(toml, need, **environ)
+    for fault in refused.value.faults:
+        assert fault.where
+        assert fault.what
+        assert fault.mend
+        assert str(fault) in str(refused.value)
+    return list(refused.value.faults)
+
+
+def test_nothing_set_gives_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    settings = load_settings({})
+
+    assert settings == Settings()
+    assert settings.edgegap_base_url == "https://api.edgegap.com"
+    assert settings.registry_url == "https://registry-1.docker.io"
+    assert settings.registry_auth_url == "https://auth.docker.io/token"
+    assert settings.hub_api_url == "https://hub.docker.com"
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert (settings.requests_per_second, settings.concurrency) == (8.0, 4)
+    assert (settings.catch_up_every, settings.keep) == (15 * 60_000, 90 * DAY)
+    assert str(settings.database_url) == "sqlite:///receiver.db"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("EDGEGAP_BASE_URL", "http://127.0.0.1:9/x/", "edgegap_base_url", "http://127.0.0.1:9/x"),
+        ("EDGEGAP_REQUESTS_PER_SECOND", "0.5", "requests_per_second", 0.5),
+        ("EDGEGAP_CONCURRENCY", " 9 ", "concurrency", 9),
+        ("DOCKERHUB_REGISTRY_URL", "https://r.example", "registry_url", "https://r.example"),
+        ("DOCKERHUB_AUTH_URL", "https://a.example/t", "registry_auth_url", "https://a.example/t"),
+        ("DOCKERHUB_API_URL", "https://h.example", "hub_api_url", "https://h.example"),
+        ("RECEIVER_PUBLIC_URL", "https://me.example/", "public_url", "https://me.example"),
+        ("HOST", "0.0.0.0", "host", "0.0.0.0"),  # noqa: S104 - as a container is told
+        ("PORT", "0", "port", 0),
+        ("PORT", "65535", "port", 65_535),
+    ],
+)
+def test_each_plain_variable(name: str, text: str, field: str, value: object) -> None:
+    assert getattr(load(**{name: text}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("EDGEGAP_TOKEN", "edgegap_token"),
+        ("RECEIVER_ADMIN_PASSWORD", "admin_password"),
+        ("RECEIVER_METRICS_TOKEN", "metrics_token"),
+    ],
+)
+def test_each_secret_comes_from_its_variable_or_its_file(
+    name: str, field: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("  from-a-file\n\n", "utf-8")
+
+    assert getattr(load(**{name: " plain \n"}), field).reveal() == "plain"
+    assert getattr(load(**{f"{name}_FILE": str(file)}), field).reveal() == "from-a-file"
+    assert getattr(load(**{name: "plain", f"{name}_FILE": str(file)}), field).reveal() == "plain"
+    assert getattr(load(**{name: "", f"{name}_FILE": str(file)}), field).reveal() == "from-a-file"
+    assert getattr(load(**{name: " "}), field) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "token"),
+    [
+        ("abc-1", "abc-1"),
+        ("token abc-1", "abc-1"),
+        ("Token \t abc-1\n", "abc-1"),
+        ("token", "token"),
+        ("tokenabc", "tokenabc"),
+    ],
+)
+def test_the_word_token_before_the_api_token_is_left_off(written: str, token: str) -> None:
+    found = load(EDGEGAP_TOKEN=written).edgegap_token
+
+    assert found is not None
+    assert found.reveal() == token
+
+
+def test_keys_are_listed_newest_first_and_kept_oldest_first() -> None:
+    keys = load(RECEIVER_SECRET_KEY=" new , older,, oldest ,").secret_keys
+
+    assert [key.reveal() for key in keys] == ["oldest", "older", "new"]
+
+
+def test_keys_and_login_and_database_come_from_files_too(tmp_path: Path) -> None:
+    contents = {
+        "RECEIVER_SECRET_KEY": "new,old\n",
+        "DOCKERHUB_USERNAME": "studio\n",
+        "DOCKERHUB_TOKEN": "pull-only\n",
+        "DATABASE_URL": "postgres://u:pass-word@db/ledger\n",
+        "RECEIVER_CONFIG_TOML": RULE,
+    }
+    environ = {}
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text, "utf-8")
+        environ[f"{name}_FILE"] = str(tmp_path / name)
+
+    settings = load_settings(environ)
+
+    assert [key.reveal() for key in settings.secret_keys] == ["old", "new"]
+    assert settings.login is not None
+    assert (settings.login.username, settings.login.token.reveal()) == ("studio", "pull-only")
+    assert settings.database_url.drivername == "postgresql+psycopg"
+    assert settings.rules[0].login == settings.login
+    revealed = {secret.reveal() for secret in settings.secrets()}
+    assert revealed == {"old", "new", "pull-only", "pass-word"}
+
+
+def test_every_secret_is_known_for_masking_and_none_prints() -> None:
+    environ = {
+        "RECEIVER_SECRET_KEY": "canary-1,canary-2",
+        "EDGEGAP_TOKEN": "token canary-3",
+        "RECEIVER_ADMIN_PASSWORD": "canary-4",
+        "RECEIVER_METRICS_TOKEN": "canary-5",
+        "DOCKERHUB_USERNAME": "studio",
+        "DOCKERHUB_TOKEN": "canary-6",
+        "LOBBY_USER": "lobby",
+        "LOBBY_TOKEN": "canary-7",
+        "GAME_DB": "canary-8",
+        "DATABASE_URL": "postgresql://u:canary-9@db/ledger",
+    }
+    toml = (
+        RULE + 'login = { username_env = "LOBBY_USER", token_env = "LOBBY_TOKEN" }\n'
+        '[rule.settings]\nenvs = [{ key = "DB", value_from = "GAME_DB", is_hidden = true }]\n'
+    )
+
+    settings = load(toml, **environ)
+
+    revealed = {secret.reveal() for secret in settings.secrets()}
+    assert revealed == {f"canary-{number}" for number in range(1, 10)}
+    assert "canary" not in repr(settings)
+
+
+def test_the_file_is_named_by_receiver_config_and_the_ledger_lies_beside_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('public_url = "https://me.example"\n', "utf-8")
+
+    settings = load_settings({"RECEIVER_CONFIG": str(path)})
+
+    assert settings.public_url == "https://me.example"
+    assert settings.database_url.database == str(tmp_path / "receiver.db")
+
+
+def test_the_text_in_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+    environ = {"RECEIVER_CONFIG": str(tmp_path / "gone.toml")}
+
+    assert load('public_url = "https://a.example"', **environ).public_url == "https://a.example"
+
+
+def test_the_variable_goes_before_the_file() -> None:
+    toml = 'public_url = "https://file.example"'
+
+    settings = load(toml, RECEIVER_PUBLIC_URL="https://variable.example")
+
+    assert settings.public_url == "https://variable.example"
+
+
+def test_the_tables_besides_rules() -> None:
+    settings = load(
+        '[links]\n"studio/game" = 2\n[catch_up]\nevery = "90s"\n[ledger]\nkeep = "12h"\n'
+    )
+
+    assert settings.links == {"studio/game": 2}
+    assert (settings.catch_up_every, settings.keep) == (90_000, DAY // 2)
+    assert load('[catch_up]\nevery = "off"').catch_up_every is None
+
+
+@pytest.mark.parametrize(
+    ("toml", "where"),
+    [
+        ("= 1", "RECEIVER_CONFIG_TOML"),
+        ("a = " + "9" * 5000, "RECEIVER_CONFIG_TOML"),
+        ("publik_url = 1", "RECEIVER_CONFIG_TOML, publik_url"),
+        ("public_url = 1", "public_url"),
+        ('public_url = "hooks.example.com"', "public_url"),
+        ('public_url = "https://a b"', "public_url"),
+        ('public_url = "https://a\\tb"', "public_url"),
+        ('public_url = "https://:pw@a"', "public_url"),
+        ('public_url = "https://a/?x=1"', "public_url"),
+        ('public_url = "https://[a"', "public_url"),
+        ('public_url = "ftp://a"', "public_url"),
+        ("links = 1", "links"),
+        ('[links]\n"Studio" = 1', "links"),
+        ('[links]\n"a/b" = 0', "links"),
+        ('[links]\n"a/b" = true', "links"),
+        ("catch_up = 1", "catch_up"),
+        ('[catch_up]\nevry = "1m"', "catch_up.evry"),
+        ('[catch_up]\nevery = "0m"', "catch_up.every"),
+        ("[catch_up]\nevery = 15", "catch_up.every"),
+        ('[ledger]\nkeep = "off"', "ledger.keep"),
+        ('[ledger]\nkeep = "1w"', "ledger.keep"),
+        ('[ledger]\nkeep = "' + "9" * 5000 + 'd"', "ledger.keep"),
+        ("rule = 1", "rule"),
+        ('[rule]\napp = "x"', "rule"),
+    ],
+)
+def test_each_fault_of_the_file_says_where(toml: str, where: str) -> None:
+    assert any(where in fault.where for fault in faults(toml))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PORT", "65536"),
+        ("PORT", "80.5"),
+        ("PORT", "nan"),
+        ("PORT", "http"),
+        ("EDGEGAP_CONCURRENCY", "0"),
+        ("EDGEGAP_CONCURRENCY", "inf"),
+        ("EDGEGAP_REQUESTS_PER_SECOND", "0"),
+        ("EDGEGAP_BASE_URL", "api.edgegap.com"),
+        ("DOCKERHUB_AUTH_URL", "https://u:p@a"),
+        ("DATABASE_URL", "mysql://a/b"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "canary"),
+        ("EDGEGAP_TOKEN", "canary\ntoken"),
+        ("EDGEGAP_TOKEN", "canaré"),
+        ("EDGEGAP_TOKEN_FILE", "/does/not/exist"),
+        ("DATABASE_URL_FILE", "/does/not/exist"),
+        ("RECEIVER_SECRET_KEY_FILE", "/"),
+    ],
+)
+def test_each_fault_of_the_environment_names_its_variable(name: str, text: str) -> None:
+    (fault,) = faults(**{name: text})
+
+    assert fault.where == name
+    assert "canar" not in str(fault)
+
+
+@pytest.mark.parametrize("missing", ["DOCKERHUB_USERNAME", "DOCKERHUB_TOKEN"])
+def test_half_a_login_is_a_fault(missing: str) -> None:
+    whole = {"DOCKERHUB_USERNAME": "studio", "DOCKERHUB_TOKEN": "pull-only"}
+    del whole[missing]
+
+    assert [fault.where for fault in faults(**whole)] == [missing]
+
+
+@pytest.mark.parametrize("written", ["the-same", "token the-same"])
+def test_the_api_token_is_no_registry_token(written: str) -> None:
+    login = {"DOCKERHUB_USERNAME": "studio", "DOCKERHUB_TOKEN": "the-same"}
+
+    (fault,) = faults(EDGEGAP_TOKEN=written, **login)
+
+    assert fault.where == "DOCKERHUB_TOKEN"
+    assert "the-same" not in str(fault)
+
+
+def test_what_is_needed_and_missing_is_told_with_how_to_get_it() -> None:
+    found = {fault.where: fault.mend for fault in faults(need=EVERYTHING)}
+
+    assert "secrets.token_urlsafe(32)" in found["RECEIVER_SECRET_KEY"]
+    assert "app.edgegap.com" in found["EDGEGAP_TOKEN"]
+    assert "public_url = " in found["RECEIVER_CONFIG_TOML, public_url"]
+    assert "[[rule]]" in found["RECEIVER_CONFIG_TOML, rule"]
+    assert len(found) == 4
+
+
+def test_all_faults_are_told_at_once() -> None:
+    toml = 'publik_url = "x"\n[links]\n"X" = 1\n[catch_up]\nevery = "soon"\n'
+
+    places = [fault.where for fault in faults(toml, EVERYTHING, PORT="x", DOCKERHUB_TOKEN="y")]
+
+    for word in ("publik_url", "public_url", "links", "catch_up", "PORT", "DOCKERHUB_USERNAME"):
+        assert any(word in place for place in places), word
+    for word in ("RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"):
+        assert any(word in place for place in places), word
+
+
+@pytest.mark.parametrize("content", [None, b"\xff", b"= 1"])
+def test_a_file_that_cannot_be_read_is_the_one_thing_told_of_it(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "receiver.toml"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigError) as refused:
+        load_settings({"RECEIVER_CONFIG": str(path)}, need=frozenset({"rule", "public_url"}))
+
+    assert [fault.where for fault in refused.value.faults] == [str(path)]

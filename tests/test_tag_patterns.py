@@ -1,0 +1,154 @@
+"""Which tags a rule takes."""
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.errors import BadTagPattern
+from receiver.tag_patterns import parse_tag_pattern
+
+TAGS = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
+
+
+def takes(pattern: object, tag: str) -> bool:
+    return parse_tag_pattern(pattern).takes(tag)
+
+
+@given(TAGS)
+def test_no_pattern_takes_every_tag_but_latest(tag: str) -> None:
+    assert takes([], tag) is (tag != "latest")
+
+
+@pytest.mark.parametrize(
+    ("globs", "taken", "left"),
+    [
+        (["v*"], ["v1", "v"], ["1", "V1", "rv1"]),
+        ("v*", ["v1"], ["1"]),
+        (["1.?"], ["1.0"], ["1.10", "1."]),
+        (["v*", "!*-rc*"], ["v1.0"], ["v1.0-rc1", "1.0"]),
+        (["!*-rc*"], ["1.0", "anything"], ["1.0-rc1", "latest"]),
+        (["v1", "v2"], ["v1", "v2"], ["v3"]),
+        (["!v1", "v1"], [], ["v1"]),
+        (["1.0"], ["1.0"], ["1x0", "1.00"]),
+        (["*"], ["1.0"], ["latest"]),
+        (["latest"], ["latest"], ["1.0", "Latest"]),
+        (["latest", "v*"], ["latest", "v1"], ["1"]),
+        (["lates?", "l*"], ["later"], ["latest"]),
+        (["latest", "!lat*"], [], ["latest"]),
+    ],
+)
+def test_globs(globs: object, taken: list[str], left: list[str]) -> None:
+    pattern = parse_tag_pattern(globs)
+
+    assert [tag for tag in [*taken, *left] if pattern.takes(tag)] == taken
+
+
+@given(st.text("ab.*?-", min_size=1, max_size=12), st.text("ab.-", min_size=1, max_size=12))
+def test_a_glob_means_what_a_shell_means(glob: str, tag: str) -> None:
+    assert takes([glob], tag) is fnmatchcase(tag, glob)
+
+
+def test_a_glob_of_many_stars_is_held_against_a_tag_at_once() -> None:
+    assert not takes(["*a" * 60], "a" * 59 + "b" * 69)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "taken", "left"),
+    [
+        (">=1.2", ["1.2.0", "v1.2.0", "1.10.0", "2.0.0"], ["1.1.9", "1.2", "v2", "latest", "x"]),
+        (">1.2", ["1.2.1"], ["1.2.0"]),
+        ("<2", ["1.99.99", "0.0.1"], ["2.0.0"]),
+        ("<=1.2.3", ["1.2.3"], ["1.2.4"]),
+        ("=1.2.3", ["1.2.3", "v1.2.3"], ["1.2.4"]),
+        ("==v1.2.3", ["1.2.3"], ["1.2.2"]),
+        ("!=1.2.3", ["1.2.4"], ["1.2.3"]),
+        (">=1.2 <2", ["1.9.0"], ["1.1.0", "2.0.0"]),
+        (">= 1.2,  < 2", ["1.9.0"], ["1.1.0", "2.0.0"]),
+        (">=1", ["1.0.0"], ["01.0.0", "1.0.0.0", "v-1.0.0", "1.0.0-rc.1", "2.0.0-alpha"]),
+    ],
+)
+def test_ranges_of_semantic_versions(bounds: str, taken: list[str], left: list[str]) -> None:
+    pattern = parse_tag_pattern({"semver": bounds})
+
+    assert [tag for tag in [*taken, *left] if pattern.takes(tag)] == taken
+
+
+@pytest.mark.parametrize(
+    ("bounds", "tag", "taken"),
+    [
+        (">=1.2.0", "1.2.1-rc.1", True),
+        (">=1.2.0", "1.2.0-rc.1", False),  # stands before 1.2.0
+        (">1.2.0", "1.2.0-rc.1", False),
+        ("<2", "1.9.9-rc.1", True),
+        ("<2", "2.0.0-rc.1", False),  # it is of version 2, as everybody means it
+        ("<=2", "2.0.0-rc.1", True),
+        ("=2.0.0", "2.0.0-rc.1", False),
+    ],
+)
+def test_prereleases_only_where_asked_for(bounds: str, tag: str, taken: bool) -> None:
+    assert takes({"semver": bounds, "prerelease": True}, tag) is taken
+    assert not takes({"semver": bounds}, tag)
+
+
+@given(
+    st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
+    st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
+)
+def test_versions_are_ordered_as_numbers(
+    numbers: tuple[int, int, int], bound: tuple[int, int, int]
+) -> None:
+    tag, edge = (".".join(map(str, triple)) for triple in (numbers, bound))
+
+    assert takes({"semver": f">={edge}"}, tag) is (numbers >= bound)
+    assert takes({"semver": f">{edge}"}, tag) is (numbers > bound)
+    assert takes({"semver": f"<{edge}"}, tag) is (numbers < bound)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "named"),
+    [
+        (["v["], "v["),
+        (["v[0-9]"], "no glob"),
+        (["!"], "no glob"),
+        (["!!v"], "no glob"),
+        ([""], "no glob"),
+        (["a b"], "no glob"),
+        (["^v.*$"], "no glob"),
+        (["é"], "no glob"),
+        (["v" * 129], "no glob"),
+        ([7], "7"),
+        ([None], "None"),
+        (7, ""),
+        (None, ""),
+        ({}, "semver"),
+        ({"semver": 1.2}, "semver"),
+        ({"semver": ""}, "bound"),
+        ({"semver": "1.2"}, "1.2"),
+        ({"semver": ">=1.2,"}, "bound"),
+        ({"semver": "~1.2"}, "~1.2"),
+        ({"semver": "^1.2"}, "1.2"),
+        ({"semver": ">=1.2.3.4"}, "1.2.3.4"),
+        ({"semver": ">=1.x"}, "1.x"),
+        ({"semver": ">=1", "prerelease": "yes"}, "prerelease"),
+        ({"semver": ">=1", "pre": True}, "pre"),
+        ({"semver": ">=" + "9" * 5000}, "bound"),
+    ],
+)
+def test_what_is_no_pattern_is_refused_by_name(pattern: Any, named: str) -> None:
+    with pytest.raises(BadTagPattern) as refused:
+        parse_tag_pattern(pattern)
+
+    assert named in str(refused.value)
+
+
+@given(st.text(max_size=30) | st.lists(st.text(max_size=10)), TAGS)
+def test_any_text_is_a_pattern_or_refused(pattern: Any, tag: str) -> None:
+    for value in (pattern, {"semver": pattern}):
+        try:
+            read = parse_tag_pattern(value)
+        except BadTagPattern:
+            continue
+        assert read.takes(tag) in {True, False}
