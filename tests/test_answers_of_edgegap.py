@@ -295,10 +295,10 @@ def test_with_nothing_to_copy_and_no_resources_it_parks_with_the_lines_to_add(
 
     assert ended["reason"] == "no_settings"
     assert "[rule.settings]\nreq_cpu = 1024" in ended["sentence"]
-    edgegap.add_version("bare", "by-hand", docker_image="studio/bare", req_cpu=700)
+    edgegap.add_version("bare", "by-hand", docker_image="studio/bare", req_cpu=1200)
     replay(here, delivery)
     until(lambda: here.ended(delivery)["outcome"] == "created")
-    assert edgegap.versions["bare", "1.0.0"]["req_cpu"] == 700
+    assert edgegap.versions["bare", "1.0.0"]["req_cpu"] == 1200
 
 
 def test_hidden_values_cannot_be_copied_so_it_parks_with_the_lines_to_add(

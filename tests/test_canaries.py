@@ -104,7 +104,7 @@ def test_when_all_goes_well(guarded: ReceiverProcess, sandbox: EdgegapSandbox) -
     "fault",
     [
         Fault("status", method="POST", status=400, message=f"cannot login with {ECHO}"),
-        Fault("status", method="POST", status=400, message="x" * 290 + API_TOKEN),
+        Fault("status", method="POST", status=400, message="x" * 280 + API_TOKEN),
         Fault("status", method="POST", status=400, body=f"<p>{ECHO}</p>"),
         Fault("status", method="POST", status=422, body=json.dumps({"message": [ECHO]})),
         Fault("garbage", method="GET", body=ECHO),

@@ -15,9 +15,7 @@ from tests.running import until
 
 
 @pytest.fixture
-def here(
-    edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ReceiverHere]:
+def here(edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReceiverHere]:
     monkeypatch.setattr(health, "REMEMBERED_SECONDS", 0.0)
     with receiver_here(tmp_path, edgegap) as receiver:
         yield receiver

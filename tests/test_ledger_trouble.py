@@ -22,9 +22,7 @@ from tests.running import ReceiverProcess, created_once, until, webhook_body
 
 
 @pytest.fixture
-def here(
-    edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ReceiverHere]:
+def here(edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReceiverHere]:
     monkeypatch.setattr(engines, "BUSY_TIMEOUT_MS", 100)
     monkeypatch.setattr(health, "REMEMBERED_SECONDS", 0.0)
     with receiver_here(tmp_path, edgegap) as receiver:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from typing import Any
 
 import click
@@ -76,8 +77,7 @@ async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> 
     for _ in range(MOST_WAITS):
         missed: list[Missed] = []
         try:
-            stderr = click.get_text_stream("stderr")
-            bar: Any = click.progressbar(length=1, label=repository, file=stderr)
+            bar = click.progressbar(length=1, label=repository, file=sys.stderr)
             with bar:
                 async for page, total in pushed_since(hub, repository, login, since):
                     missed += page

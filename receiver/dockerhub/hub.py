@@ -174,7 +174,7 @@ def _told(answer: Fetched) -> str:
 
 
 def _seconds_left(token: str) -> float:
-    """Return how long a token lives by its own word (a JWT's `exp`); 300 s where it cannot be read."""
+    """Return how long a token lives by its own word (a JWT's `exp`), else 300 s."""
     try:
         payload = token.split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -5,12 +5,14 @@ Every error body is `{"message": ...}`, and a client must survive one that is no
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
+
+from receiver.secret import Secret, mask
 
 MAX_MESSAGE = 300
 MAX_RETRY_AFTER_MS = 24 * 60 * 60 * 1000
@@ -55,8 +57,12 @@ def read_answer(
     content: bytes,
     milliseconds: int,
     now: int,
+    secrets: Iterable[Secret] = (),
 ) -> Answer:
-    """Read an answer; `now` in epoch milliseconds, for a Retry-After given as a date."""
+    """Read an answer; `now` in epoch milliseconds, for a Retry-After given as a date.
+
+    `secrets` are masked in its message, whole: before it is cut short.
+    """
     try:
         decoded = json.loads(content) if content else None
     except (ValueError, RecursionError):
@@ -65,7 +71,7 @@ def read_answer(
     if status in OK:
         message = "" if body is not None or method == "DELETE" else "the answer is not JSON"
     else:
-        message = _message(body, content) or f"HTTP {status}"
+        message = _message(body, content, secrets) or f"HTTP {status}"
     return Answer(
         method=method,
         path=path,
@@ -109,9 +115,10 @@ def versions_path(app: str) -> str:
     return f"{app_path(app)}/versions"
 
 
-def _message(body: Body | None, content: bytes) -> str:
+def _message(body: Body | None, content: bytes, secrets: Iterable[Secret]) -> str:
     text = body.get("message") if body is not None else content.decode("utf-8", "replace")
     if not isinstance(text, str):
         return ""
+    text = mask(text, secrets)
     printable = "".join(letter if letter.isprintable() else " " for letter in text)
     return " ".join(printable.split())[:MAX_MESSAGE]

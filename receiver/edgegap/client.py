@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version as package_version
 from typing import Any
 
@@ -22,13 +23,14 @@ from receiver.edgegap.answers import (
     versions_path,
 )
 from receiver.edgegap.pace import Pace
-from receiver.secret import Secret, mask
+from receiver.secret import Secret
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
 CREATE_SECONDS = 60.0  # verify_image makes Edgegap pull before it answers
 DRIP_SECONDS = 30.0  # an answer that comes byte by byte ends too
 LARGEST_ANSWER = 20 * 1024 * 1024
+TOO_LARGE = "the answer is over 20 MiB"
 PER_PAGE = 100
 MOST_PAGES = 200
 
@@ -144,21 +146,9 @@ class EdgegapClient:
             content=content if content is not None else b"",
             milliseconds=spent(),
             now=time.time_ns() // 1_000_000,
+            secrets=(*self._secrets, *_secrets_in(body)),
         )
-        return self._masked(answer, body, too_large=content is None)
-
-    def _masked(self, answer: Answer, sent: Mapping[str, Any] | None, *, too_large: bool) -> Answer:
-        message = "the answer is over 20 MiB" if too_large else answer.message
-        message = mask(message, (*self._secrets, *_secrets_in(sent)))
-        return Answer(
-            method=answer.method,
-            path=answer.path,
-            status=answer.status,
-            body=answer.body,
-            message=message,
-            retry_after=answer.retry_after,
-            milliseconds=answer.milliseconds,
-        )
+        return answer if content is not None else replace(answer, message=TOO_LARGE)
 
 
 @asynccontextmanager

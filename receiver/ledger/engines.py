@@ -45,7 +45,13 @@ def sqlite_path(url: URL) -> Path | None:
 def open_engine(url: URL, *, read_only: bool = False) -> Engine:
     """Return an engine whose connections are set up for the ledger. Nothing is opened yet."""
     if url.drivername != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=1, max_overflow=0)
+        try:
+            return create_engine(url, pool_pre_ping=True, pool_size=1, max_overflow=0)
+        except ModuleNotFoundError:
+            raise LedgerError(
+                "DATABASE_URL names PostgreSQL, but its driver is not installed: "
+                "pip install 'psycopg[binary]'"
+            ) from None
     engine = create_engine(
         url,
         poolclass=NullPool,

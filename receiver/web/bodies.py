@@ -21,7 +21,8 @@ class SenderLeft(Exception):
 async def read_body(request: Request) -> bytes:
     """Return the whole body, chunked or not.
 
-    Raises BadBody when it is over LARGEST_BODY or slower than SLOWEST_BODY_SECONDS, SenderLeft.
+    Raises BadBody when it is over LARGEST_BODY or slower than SLOWEST_BODY_SECONDS (or than the
+    server's end), SenderLeft.
     """
     parts: list[bytes] = []
     size = 0
@@ -41,6 +42,10 @@ async def read_body(request: Request) -> bytes:
             raise BadBody(Reason.BODY_TOO_SLOW, explain(Reason.BODY_TOO_SLOW)) from None
     except ClientDisconnect:
         raise SenderLeft from None
+    except asyncio.CancelledError:  # the server is ending and has waited for it long enough
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+        raise BadBody(Reason.BODY_TOO_SLOW, explain(Reason.BODY_TOO_SLOW)) from None
     if size > LARGEST_BODY:
         raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE))
     return b"".join(parts)
