@@ -16,6 +16,7 @@ from receiver.intake import read_rules_again
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, masking
 from receiver.preflight import Preflight, preflight_over
+from receiver.purge import Purge
 from receiver.secret import Secret
 from receiver.settings import Current, Settings, load_settings
 from receiver.worker import Settled, Worker
@@ -44,6 +45,7 @@ class Service:
         self.client = client
         self.worker = Worker(ledger, current, client, preflight, settled=settled)
         self.catch_up = CatchUp(ledger, current, preflight.hub, self.worker.wake)
+        self.purge = Purge(ledger, current)
         self._set_keys()
 
     @property
@@ -111,8 +113,10 @@ async def running(
         await service.worker.start()
         if catching_up:
             await service.catch_up.start()
+            service.purge.start()
         try:
             yield service
         finally:
             await service.catch_up.stop()
+            await service.purge.stop()
             await service.worker.stop(WORKER_GRACE_SECONDS)

@@ -5,7 +5,7 @@ Read once into one object; all faults are told at once, each with where and how 
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +112,7 @@ class _Reader:
         token = self._edgegap_token()
         login = self._login(token)
         rules, faults = read_rules(table.get("rule", []), self._environ, login)
-        self.faults += [
-            Fault(f"{self._where}, {fault.where}", fault.what, fault.mend) for fault in faults
-        ]
+        self.faults += [replace(one, where=f"{self._where}, {one.where}") for one in faults]
         keys = self._secret_keys()
         public_url = self._public_url(table)
         self._check_needs(need, table, keys, token)
@@ -154,9 +152,8 @@ class _Reader:
                 filled[name] = Path(path.strip()).read_text("utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
                 if name.startswith(OURS) or name in environ:
-                    kind = type(error).__name__
-                    mend = "Check the path and who may read it"
-                    self._fault(variable, f"the file it names cannot be read ({kind})", mend)
+                    what = f"the file it names cannot be read ({type(error).__name__})"
+                    self._fault(variable, what, "Check the path and who may read it")
         return filled
 
     def _table(self) -> dict[str, Any]:
@@ -196,10 +193,7 @@ class _Reader:
         read = not any(fault.where == self._where for fault in self.faults)
         given = "public_url" in table or read_variable(self._environ, "RECEIVER_PUBLIC_URL")
         if "public_url" in need and read and not given:
-            mend = (
-                'Write public_url = "https://hooks.example.com" above the first [[rule]], or set '
-                "RECEIVER_PUBLIC_URL: where Docker Hub reaches us"
-            )
+            mend = 'Write public_url = "https://…" above the first [[rule]], or set RECEIVER_PUBLIC_URL'
             self._fault(f"{self._where}, public_url", "it is missing", mend)
         if "rule" in need and read and not table.get("rule"):
             mend = 'Write: [[rule]]  repository = "group/project"  app = "my-game", a line each'

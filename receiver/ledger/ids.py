@@ -19,8 +19,17 @@ def new_id(prefix: str, now: int) -> str:
         fresh = (now << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
         _last = fresh if fresh > _last else _last + 1
         number = _last
+    return prefix + _letters(number)
+
+
+def first_id(prefix: str, now: int) -> str:
+    """Return the id before all ids made at that time (epoch ms) and later."""
+    return prefix + _letters(max(0, now) << _RANDOM_BITS)
+
+
+def _letters(number: int) -> str:
     letters = []
     for _ in range(TIME_LETTERS + RANDOM_LETTERS):
         letters.append(ALPHABET[number & 31])
         number >>= 5
-    return prefix + "".join(reversed(letters))
+    return "".join(reversed(letters))

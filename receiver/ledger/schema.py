@@ -128,6 +128,7 @@ attempts = Table(
     Column("milliseconds", Integer),
     Column("message", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("registration_id", "attempt", "step"),
+    Index("attempts_by_time", "at"),
 )
 
 # What each target holds, and held before.

@@ -141,6 +141,7 @@ def _attempts() -> None:
         sa.Column("message", sa.Text(), nullable=False, server_default=""),
         sa.PrimaryKeyConstraint("registration_id", "attempt", "step"),
     )
+    op.create_index("attempts_by_time", "attempts", ["at"])
 
 
 def _targets() -> None:
