@@ -2,6 +2,7 @@
 
 import time
 
+from receiver import metrics
 from receiver.ledger.registrations import Claimed, Settlement
 from receiver.logs import get_logger
 from receiver.reasons import Outcome, State
@@ -11,11 +12,14 @@ BEYOND_US = (
     "Storage pull profiles are not carried over."
 )
 
+SUCCESSES = frozenset({Outcome.CREATED, Outcome.UPDATED})
+
 log = get_logger(__name__)
 
 
 def announce(claimed: Claimed, settlement: Settlement) -> None:
     """Log what came of an attempt; after `created` also what the receiver cannot do."""
+    _count(claimed, settlement)
     facts = {
         "registration": claimed.id,
         "app": claimed.app,
@@ -39,3 +43,13 @@ def announce(claimed: Claimed, settlement: Settlement) -> None:
                 sentence=settlement.sentence,
                 seconds=max(0, (settlement.due_at or 0) - time.time_ns() // 1_000_000) // 1000,
             )
+
+
+def _count(claimed: Claimed, settlement: Settlement) -> None:
+    if settlement.state not in {State.DONE, State.PARKED}:
+        return
+    outcome, reason = metrics.label(settlement.outcome), metrics.label(settlement.reason)
+    metrics.registrations.labels(settlement.state.value, outcome, reason).inc()
+    if settlement.outcome in SUCCESSES:
+        seconds = max(0.0, time.time() - claimed.created_at / 1000)
+        metrics.push_to_version.observe(seconds)

@@ -22,6 +22,7 @@ from receiver.settings import Settings
 from receiver.web.api import api_routes
 from receiver.web.health import Health
 from receiver.web.hooks import Hooks
+from receiver.web.metrics import show_metrics
 from receiver.web.steering import steering_routes
 from receiver.worker import Settled
 
@@ -42,6 +43,7 @@ def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = 
             Route(f"{hook}/", hooks.greet, methods=["GET"]),
             Route("/livez", health.live, methods=["GET"]),
             Route("/readyz", health.ready, methods=["GET"]),
+            Route("/metrics", show_metrics, methods=["GET"]),
             *api_routes(),
             *steering_routes(),
         ],

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
+from receiver import metrics
 from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.hub import Hub, HubTag
 from receiver.dockerhub.push import Push
@@ -186,6 +187,7 @@ class CatchUp:
                 reason=one.ruling.reason,
                 registrations=list(one.registrations),
             )
+        metrics.catch_up_found.inc(len(recorded))
         if recorded:
             self._wake()
         return len(recorded)

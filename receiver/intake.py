@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from receiver import metrics
 from receiver.dockerhub.push import Push
 from receiver.errors import BadBody
 from receiver.ledger import stories
@@ -64,6 +65,7 @@ async def take(
         body_bytes=body_bytes,
     )
     recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
+    _count(source, ruling)
     log.info(
         "delivery_accepted" if ruling.matches else "delivery_ignored",
         delivery=recorded.delivery,
@@ -83,6 +85,7 @@ async def refuse(
     delivery = NewDelivery(source=WEBHOOK, repository=repository, body_bytes=body_bytes)
     ruling = Ruling(Verdict.REFUSED, Reason(error.reason), str(error))
     recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
+    _count(WEBHOOK, ruling)
     log.warning(
         "delivery_refused",
         delivery=recorded.delivery,
@@ -91,6 +94,10 @@ async def refuse(
         sentence=str(error),
     )
     return recorded
+
+
+def _count(source: str, ruling: Ruling) -> None:
+    metrics.deliveries.labels(source, ruling.verdict.value, metrics.label(ruling.reason)).inc()
 
 
 def replay(tx: Tx, rules: Sequence[Rule], delivery: str) -> Replayed | None:

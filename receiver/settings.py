@@ -193,7 +193,8 @@ class _Reader:
         read = not any(fault.where == self._where for fault in self.faults)
         given = "public_url" in table or read_variable(self._environ, "RECEIVER_PUBLIC_URL")
         if "public_url" in need and read and not given:
-            mend = 'Write public_url = "https://…" above the first [[rule]], or set RECEIVER_PUBLIC_URL'
+            mend = 'Write public_url = "https://…" above the first [[rule]]'
+            mend += ", or set RECEIVER_PUBLIC_URL"
             self._fault(f"{self._where}, public_url", "it is missing", mend)
         if "rule" in need and read and not table.get("rule"):
             mend = 'Write: [[rule]]  repository = "group/project"  app = "my-game", a line each'

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from receiver import metrics
 from receiver.errors import ReceiverError
 
 CONNECT_SECONDS = 5.0
@@ -25,8 +26,16 @@ TOO_MANY = 429
 class Unavailable(ReceiverError):
     """Docker Hub gave no usable answer. `connected`: whether it was reached at all."""
 
-    def __init__(self, sentence: str, *, connected: bool = True, wait: float | None = None) -> None:
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        connected: bool = True,
+        wait: float | None = None,
+        status: int | None = None,
+    ) -> None:
         super().__init__(sentence)
+        self.status = status
         self.connected = connected
         self.wait = wait  # seconds it asked us to wait
 
@@ -60,6 +69,29 @@ async def fetch(
     json: object = None,
 ) -> Fetched:
     """Make one call. Raises Unavailable on no answer, 429, 5xx, or a body over `largest` bytes."""
+    began = time.monotonic()
+    status: int | None = None
+    try:
+        fetched = await _fetch(http, method, url, largest=largest, headers=headers, json=json)
+        status = fetched.status
+    except Unavailable as error:
+        status = error.status
+        raise
+    finally:
+        timed = metrics.docker_hub_calls.labels(method, metrics.label(status))
+        timed.observe(time.monotonic() - began)
+    return fetched
+
+
+async def _fetch(
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    largest: int,
+    headers: Mapping[str, str] | None,
+    json: object,
+) -> Fetched:
     try:
         async with (
             asyncio.timeout(WHOLE_SECONDS),
@@ -80,9 +112,10 @@ async def fetch(
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError):
         raise Unavailable("the connection broke") from None
     if response.status_code == TOO_MANY:
-        raise Unavailable("429: called too often", wait=_asked_to_wait(response.headers))
+        wait = _asked_to_wait(response.headers)
+        raise Unavailable("429: called too often", wait=wait, status=TOO_MANY)
     if response.status_code >= SERVER_FAULTS:
-        raise Unavailable(f"HTTP {response.status_code}")
+        raise Unavailable(f"HTTP {response.status_code}", status=response.status_code)
     return Fetched(response.status_code, response.headers, content)
 
 

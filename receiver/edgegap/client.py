@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from receiver import metrics
 from receiver.edgegap.answers import (
     Answer,
     Body,
@@ -115,6 +116,20 @@ class EdgegapClient:
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, int | str] | None = None,
         seconds: float = READ_SECONDS,
+    ) -> Answer:
+        answer = await self._exchange(method, path, body=body, params=params, seconds=seconds)
+        timed = metrics.edgegap_calls.labels(method, metrics.label(answer.status))
+        timed.observe(answer.milliseconds / 1000)
+        return answer
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None,
+        params: Mapping[str, int | str] | None,
+        seconds: float,
     ) -> Answer:
         started = time.monotonic()
 

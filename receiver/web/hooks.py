@@ -5,6 +5,7 @@ import hashlib
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from receiver import metrics
 from receiver.dockerhub.push import read_push
 from receiver.errors import BadBody, BadLink, LedgerError
 from receiver.intake import WEBHOOK, refuse, take
@@ -72,6 +73,7 @@ class Hooks:
 
     def _stranger(self, request: Request, why: str) -> Response:
         """Answer a token that opens nothing: the same 404 whatever was wrong with it."""
+        metrics.links_refused.inc()
         address = _address(request)
         if not self._wrong_tokens.allows(address):
             return JSONResponse({"error": "slow down"}, 429, headers={"Retry-After": "60"})

@@ -1,0 +1,79 @@
+"""Metrics, in the design's words. Labels are bounded: no tag, no name, no free text."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+NONE = "none"
+PUSH_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600, 86400)
+CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+registry = CollectorRegistry()
+
+deliveries = Counter(
+    "receiver_deliveries",
+    "Deliveries by source, verdict and reason.",
+    ("source", "verdict", "reason"),
+    registry=registry,
+)
+links_refused = Counter(
+    "receiver_links_refused", "Requests with a token that opens nothing.", registry=registry
+)
+registrations = Counter(
+    "receiver_registrations",
+    "Registrations that were done or parked, by outcome and reason.",
+    ("state", "outcome", "reason"),
+    registry=registry,
+)
+push_to_version = Histogram(
+    "receiver_push_to_version_seconds",
+    "From the delivery on disk to its version made or moved.",
+    buckets=PUSH_BUCKETS,
+    registry=registry,
+)
+edgegap_calls = Histogram(
+    "receiver_edgegap_call_seconds",
+    "Calls to Edgegap by method and status; `none` is no answer.",
+    ("method", "status"),
+    buckets=CALL_BUCKETS,
+    registry=registry,
+)
+docker_hub_calls = Histogram(
+    "receiver_docker_hub_call_seconds",
+    "Calls to Docker Hub's registry, login and API by method and status.",
+    ("method", "status"),
+    buckets=CALL_BUCKETS,
+    registry=registry,
+)
+open_registrations = Gauge(
+    "receiver_open_registrations", "Registrations by state.", ("state",), registry=registry
+)
+oldest_unfinished = Gauge(
+    "receiver_oldest_unfinished_seconds",
+    "Age of the oldest registration that is queued, waiting or working; 0 when there is none.",
+    registry=registry,
+)
+last_success = Gauge(
+    "receiver_last_success_timestamp_seconds",
+    "When a version was last made or moved, in UTC epoch seconds; 0 when never.",
+    registry=registry,
+)
+token_refused = Gauge(
+    "receiver_edgegap_token_refused", "1 while Edgegap refuses the API token.", registry=registry
+)
+pull_limit_left = Gauge(
+    "receiver_docker_hub_pulls_left",
+    "What is left of Docker Hub's pull limit, as last told; absent where none was told.",
+    registry=registry,
+)
+catch_up_found = Counter(
+    "receiver_catch_up_found", "Pushes that catch-up found and no webhook told.", registry=registry
+)
+
+
+def label(value: object) -> str:
+    """Return a word for a label; `none` where there is none."""
+    return NONE if value is None else str(getattr(value, "value", value))
+
+
+def exposition() -> bytes:
+    """Return all metrics in Prometheus' text format."""
+    return generate_latest(registry)

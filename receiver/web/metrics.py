@@ -1,0 +1,45 @@
+"""`GET /metrics`: what Prometheus asks for, behind a bearer token where one is set."""
+
+import hmac
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from receiver import metrics
+from receiver.errors import LedgerError
+from receiver.ledger.standing import Standing, read_standing
+from receiver.reasons import State
+from receiver.service import Service
+
+STATES = (State.QUEUED, State.WAITING, State.WORKING, State.PARKED)
+
+
+async def show_metrics(request: Request) -> Response:
+    """Answer in Prometheus' text format; what the ledger knows is read at each scrape."""
+    service: Service = request.app.state.service
+    wanted = service.settings.metrics_token
+    if wanted is not None:
+        given = request.headers.get("authorization", "")
+        expected = f"Bearer {wanted.reveal()}"
+        if not hmac.compare_digest(given.encode(), expected.encode()):
+            challenge = {"WWW-Authenticate": 'Bearer realm="metrics"'}
+            return JSONResponse({"error": "give RECEIVER_METRICS_TOKEN"}, 401, headers=challenge)
+    try:
+        _set(await service.ledger.read(read_standing))
+    except LedgerError as error:
+        return JSONResponse({"error": str(error)}, 503)
+    limit = service.preflight.registry.pull_limit
+    if limit is not None:
+        metrics.pull_limit_left.set(limit.remaining)
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _set(standing: Standing) -> None:
+    for state in STATES:
+        metrics.open_registrations.labels(state.value).set(standing.open.get(state.value, 0))
+    oldest = standing.oldest_unfinished
+    age = 0 if oldest is None else max(0, standing.now - oldest) / 1000
+    metrics.oldest_unfinished.set(age)
+    metrics.last_success.set((standing.last_success or 0) / 1000)
+    metrics.token_refused.set(int(standing.token_refused))
