@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from receiver import metrics
-from receiver.dockerhub.fetching import Unavailable
+from receiver.dockerhub.fetching import TOO_MANY, Unavailable
 from receiver.dockerhub.hub import Hub, HubTag
 from receiver.dockerhub.push import Push
 from receiver.errors import LedgerError
@@ -31,8 +31,9 @@ from receiver.logs import get_logger
 from receiver.rules import Login, Rule, rule_on
 from receiver.settings import Current, Settings
 
-OVERLAP_MS = 60 * 60 * 1000
 LONGEST_WAIT_SECONDS = 3600.0
+SHORTEST_WAIT_SECONDS = 5.0  # where Docker Hub asks to wait
+UNTOLD_WAIT_SECONDS = 60.0  # where it asks, but does not say how long: its limits are by the minute
 
 log = get_logger(__name__)
 
@@ -71,27 +72,41 @@ async def pushed_since(
             return
 
 
-def take_missed(tx: Tx, rules: Sequence[Rule], missed: Missed) -> Recorded | None:
-    """Record a push that no webhook told of; None when the ledger knows it."""
-    push = missed.push
-    known = is_known(
-        tx,
-        repository=push.repository,
-        tag=push.tag or "",
-        digest=missed.digest,
-        pushed_at=push.pushed_at,
-    )
-    if known:
-        return None
-    delivery = NewDelivery(
-        source=CATCH_UP,
-        repository=push.repository,
-        tag=push.tag,
-        media_type=push.media_type,
-        pushed_at=push.pushed_at,
-        digest=missed.digest,
-    )
-    return record(tx, delivery, rule_on(push, rules))
+def not_known(tx: Tx, missed: Sequence[Missed]) -> list[Missed]:
+    """Return those that the ledger does not know, the oldest push first."""
+    return [one for one in _by_age(missed) if not _is_known(tx, one)]
+
+
+def take_all(tx: Tx, rules: Sequence[Rule], missed: Sequence[Missed]) -> list[Recorded]:
+    """Record the pushes that no webhook told of; those that the ledger knows are left out."""
+    recorded = []
+    for one in _by_age(missed):
+        if _is_known(tx, one):  # asked after each: a tag may stand on two pages
+            continue
+        push = one.push
+        delivery = NewDelivery(
+            source=CATCH_UP,
+            repository=push.repository,
+            tag=push.tag,
+            media_type=push.media_type,
+            pushed_at=push.pushed_at,
+            digest=one.digest,
+        )
+        recorded.append(record(tx, delivery, rule_on(push, rules)))
+    return recorded
+
+
+def tell_caught_up(recorded: Sequence[Recorded]) -> None:
+    """Log and count each delivery that was caught up."""
+    for one in recorded:
+        log.info(
+            "delivery_caught_up",
+            delivery=one.delivery,
+            verdict=one.ruling.verdict,
+            reason=one.ruling.reason,
+            registrations=list(one.registrations),
+        )
+    metrics.catch_up_found.inc(len(recorded))
 
 
 class CatchUp:
@@ -131,7 +146,7 @@ class CatchUp:
             wait = None if every is None else every / 1000
             if every is not None:
                 try:
-                    wait = max(wait or 0.0, await self.run())
+                    wait = await self.run() or wait
                 except LedgerError as error:
                     log.error("ledger_unavailable", error=str(error))
                 except Exception:
@@ -143,51 +158,49 @@ class CatchUp:
                 pass
 
     async def run(self) -> float:
-        """Catch up with every repository once; return the seconds Docker Hub asked us to wait."""
+        """Catch up with every repository once.
+
+        Returns 0, or the seconds to wait where Docker Hub asked for it: then nothing more was
+        asked of it.
+        """
         settings = self._current.settings
         wanted = {rule.repository for rule in settings.rules}
         cursors = await self._ledger.read(read_cursors)
-        longest = 0.0
-        for cursor in cursors:
-            if cursor.repository in wanted:
-                longest = max(longest, await self._one(settings, cursor))
-        return min(longest, LONGEST_WAIT_SECONDS)
+        for cursor in sorted(cursors, key=lambda cursor: cursor.ran_at or 0):
+            wait = await self._one(settings, cursor) if cursor.repository in wanted else None
+            if wait is not None:
+                return min(max(wait, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
+        return 0.0
 
-    async def _one(self, settings: Settings, cursor: Cursor) -> float:
+    async def _one(self, settings: Settings, cursor: Cursor) -> float | None:
+        """Catch up with one repository; return the seconds Docker Hub asked to wait, if it did."""
         began = time.time_ns() // 1_000_000
         repository, rules = cursor.repository, settings.rules
         login = login_for(rules, repository)
         found = 0
         try:
-            since = cursor.since - OVERLAP_MS
+            since = cursor.looks_back_to
             async for missed, _ in pushed_since(self._hub, repository, login, since):
                 found += await self._take(rules, missed)
         except Unavailable as error:
             problem = str(error)
             await self._ledger.write(lambda tx: note_problem(tx, repository, problem))
             log.warning("catch_up_not_completed", repository=repository, why=problem)
-            return error.wait or 0.0
+            return UNTOLD_WAIT_SECONDS if error.wait is None and _limited(error) else error.wait
         await self._ledger.write(lambda tx: move_cursor(tx, repository, began))
         log.info("catch_up_completed", repository=repository, found=found)
-        return 0.0
+        return None
 
     async def _take(self, rules: Sequence[Rule], missed: Sequence[Missed]) -> int:
-        """Record a page's missed pushes, the oldest first; return how many there were."""
+        """Record a page's missed pushes; return how many there were.
 
-        def write(tx: Tx) -> list[Recorded]:
-            taken = (take_missed(tx, rules, one) for one in reversed(missed))
-            return [one for one in taken if one is not None]
-
-        recorded = await self._ledger.write(write) if missed else []
-        for one in recorded:
-            log.info(
-                "delivery_caught_up",
-                delivery=one.delivery,
-                verdict=one.ruling.verdict,
-                reason=one.ruling.reason,
-                registrations=list(one.registrations),
-            )
-        metrics.catch_up_found.inc(len(recorded))
+        They are looked for beside the writer, which is for the door, and once more by it.
+        """
+        fresh = await self._ledger.read(lambda tx: not_known(tx, missed))
+        if not fresh:
+            return 0
+        recorded = await self._ledger.write(lambda tx: take_all(tx, rules, fresh))
+        tell_caught_up(recorded)
         if recorded:
             self._wake()
         return len(recorded)
@@ -196,3 +209,22 @@ class CatchUp:
 def _missed(repository: str, tag: HubTag) -> Missed:
     push = Push(repository, tag.tag, media_type=tag.media_type, pushed_at=tag.pushed_at)
     return Missed(push, tag.digest)
+
+
+def _limited(error: Unavailable) -> bool:
+    return error.status == TOO_MANY
+
+
+def _by_age(missed: Sequence[Missed]) -> list[Missed]:
+    return sorted(missed, key=lambda one: one.push.pushed_at or 0)
+
+
+def _is_known(tx: Tx, one: Missed) -> bool:
+    push = one.push
+    return is_known(
+        tx,
+        repository=push.repository,
+        tag=push.tag or "",
+        digest=one.digest,
+        pushed_at=push.pushed_at,
+    )

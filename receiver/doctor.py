@@ -4,6 +4,7 @@ Everything is asked with reads only; the one question that asks for more (may th
 push?) is asked here once, never per push.
 """
 
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ import httpx
 
 from receiver.catch_up import login_for
 from receiver.dockerhub.fetching import Unavailable
+from receiver.dockerhub.hub import HubTag
+from receiver.dockerhub.push import Push, not_for_registering
+from receiver.edgegap.answers import Answer
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import newest
 from receiver.errors import LedgerError
@@ -25,12 +29,12 @@ from receiver.ledger.ledger import Ledger
 from receiver.preflight import Cleared, Out, Preflight, Stopped
 from receiver.rules import Login, Rule
 from receiver.settings import Settings
-from receiver.tag_patterns import LATEST
 
 PERSONAL_LIMIT, ANONYMOUS_LIMIT = 200, 100  # per 6 hours: docs.docker.com/docker-hub/usage/pulls
 CLOCK_SECONDS = 60.0
 REACH_SECONDS = 10.0
 GREETING_WORD = "Docker Hub"
+MOST_PAGES = 10  # of a repository's tags
 
 
 class Health(StrEnum):
@@ -74,6 +78,7 @@ async def examine(
         yield finding
     async for finding in _public_url(settings, http):
         yield finding
+    yield await _clock(settings, http)
 
 
 def _ledger(settings: Settings) -> Finding:
@@ -82,7 +87,7 @@ def _ledger(settings: Settings) -> Finding:
         ledger.open_to_read()
     except LedgerError as error:
         missing = ledger.path is not None and not ledger.path.exists()
-        if missing and ledger.path is not None and ledger.path.parent.is_dir():
+        if missing and ledger.path is not None and os.access(ledger.path.parent, os.W_OK):
             return _pass("ledger", f"{ledger.path} will be made by `receiver serve`")
         mend = "Check DATABASE_URL and who may write there"
         return _fail("ledger", str(error), mend)
@@ -100,13 +105,19 @@ async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[F
     if not answer.ok or answer.body is None:
         yield _fail("Edgegap", answer.message, "Check the network and EDGEGAP_BASE_URL")
         return
-    rows = answer.body.get("applications")
-    names = [str(row.get("name")) for row in rows or [] if isinstance(row, dict)]
+    names = names_of_apps(answer)
     yield _pass("Edgegap token", f"accepted; it sees {', '.join(names[:10]) or 'no app'}")
     for app in dict.fromkeys(rule.app for rule in settings.rules):
         yield await _app(client, app)
     for rule in settings.rules:
         yield await _source(client, rule)
+
+
+def names_of_apps(answer: Answer) -> list[str]:
+    """Return the names in a list of apps that Edgegap gave."""
+    rows = answer.body.get("applications") if answer.body is not None else None
+    rows = rows if isinstance(rows, list) else []
+    return [str(row.get("name")) for row in rows if isinstance(row, dict)]
 
 
 async def _app(client: EdgegapClient, app: str) -> Finding:
@@ -134,15 +145,15 @@ async def _source(client: EdgegapClient, rule: Rule) -> Finding:
 
 async def _docker_hub(settings: Settings, preflight: Preflight) -> AsyncIterator[Finding]:
     repositories = list(dict.fromkeys(rule.repository for rule in settings.rules))
-    logins: dict[str, tuple[Login, str]] = {}
+    logins: dict[Login, str] = {}
     for repository in repositories:
         login = login_for(settings.rules, repository)
         if login is not None:
-            logins.setdefault(login.username, (login, repository))
+            logins.setdefault(login, repository)
     if not logins:
         mend = "For private repositories set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
         yield _warn("Docker Hub login", "none: public repositories only", mend)
-    for login, repository in logins.values():
+    for login, repository in logins.items():
         yield await _login(preflight, login, repository)
     for rule in {rule.repository: rule for rule in settings.rules}.values():
         async for finding in _repository(preflight, rule):
@@ -157,7 +168,8 @@ async def _login(preflight: Preflight, login: Login, repository: str) -> Finding
     except Unavailable as error:
         return _warn(what, f"Docker Hub could not be asked: {error}", "Try again later")
     if may_push is None:
-        return _fail(what, "refused", f"Check {login.variables}: a read-only access token")
+        mend = f"Check {login.variables}: make a read-only access token on Docker Hub and set it"
+        return _fail(what, "refused", mend)
     if may_push:
         mend = "Make a read-only access token: Edgegap keeps it, and needs no more"
         return _warn(what, "accepted, but it may push", mend)
@@ -190,12 +202,26 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
 
 
 async def _newest_tag(preflight: Preflight, rule: Rule) -> str | None:
+    """Return the newest tag that the rule takes; which way Docker Hub sorts is not relied upon."""
+    newest: HubTag | None = None
+    pages = 0
     async for page in preflight.hub.pages(rule.repository, rule.login):
-        taken = [tag for tag in page.tags if rule.tags.takes(tag.tag) and tag.tag != LATEST]
-        if taken:
-            return max(taken, key=lambda tag: tag.pushed_at or 0).tag
-        return None
-    return None
+        taken = [tag for tag in page.tags if _takes(rule, tag)]
+        newest = max([*([newest] if newest else []), *taken], key=_pushed_at, default=None)
+        times = [_pushed_at(tag) for tag in page.tags]
+        pages += 1
+        if pages == MOST_PAGES or (newest is not None and times == sorted(times, reverse=True)):
+            break
+    return None if newest is None else newest.tag
+
+
+def _takes(rule: Rule, tag: HubTag) -> bool:
+    push = Push(rule.repository, tag.tag, media_type=tag.media_type)
+    return not_for_registering(push) is None and rule.tags.takes(tag.tag)
+
+
+def _pushed_at(tag: HubTag) -> int:
+    return tag.pushed_at or 0
 
 
 def _pull_limit(preflight: Preflight) -> Finding:
@@ -224,10 +250,7 @@ async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncItera
     if longest > MAX_URL:
         mend = f"Shorten public_url: Docker Hub takes {MAX_URL} characters"
         yield _fail("public URL", f"a link would be {longest} characters long", mend)
-    found = await _reach(url, http)
-    yield found
-    if found.health is Health.PASS:
-        yield await _clock(url, http)
+    yield await _reach(url, http)
 
 
 async def _reach(url: str, http: httpx.AsyncClient) -> Finding:
@@ -242,19 +265,27 @@ async def _reach(url: str, http: httpx.AsyncClient) -> Finding:
     return _pass(what, "a receiver answers there")
 
 
-async def _clock(url: str, http: httpx.AsyncClient) -> Finding:
-    answer = await _answer(http.get(f"{url}/livez", timeout=REACH_SECONDS))
-    try:
-        there = parsedate_to_datetime(answer.headers["date"]).timestamp() if answer else None
-    except (KeyError, ValueError, TypeError):
-        there = None
+async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
+    """Compare with the first outside clock that is told: Docker Hub's, else the public URL's."""
+    there = None
+    for url in (settings.hub_api_url, settings.public_url):
+        if url is not None and there is None:
+            answer = await _answer(http.head(f"{url}/", timeout=REACH_SECONDS))
+            there = _date(answer) if answer is not None else None
     if there is None:
-        return _warn("clock", "the server told no time", "Compare this machine's clock by hand")
+        return _warn("clock", "nobody told the time", "Compare this machine's clock by hand")
     off = abs(time.time() - there)
     if off > CLOCK_SECONDS:
-        mend = "Set the clock by NTP: API tokens live a minute"
-        return _warn("clock", f"this machine and the server differ by {off:.0f} s", mend)
-    return _pass("clock", "this machine and the server agree")
+        mend = "Set the clock by NTP: catch-up and the order of pushes go by it"
+        return _warn("clock", f"this machine's is {off:.0f} s off", mend)
+    return _pass("clock", "it agrees with the outside")
+
+
+def _date(answer: httpx.Response) -> float | None:
+    try:
+        return parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return None
 
 
 async def _answer(asked: Awaitable[httpx.Response]) -> httpx.Response | None:

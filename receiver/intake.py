@@ -162,7 +162,12 @@ def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
         parked = row["state"] == State.PARKED
         if row["reason"] in mendable if parked else _says_otherwise(row, named):
             chosen[row["delivery_id"]] = None
-    return replay_many(tx, rules, chosen)
+    replayed = replay_many(tx, rules, chosen)
+    for one in replayed:
+        if not one.registrations:  # no rule takes it any more: the worker parks it, now
+            for registration in stories.registrations_of(tx, [one.delivery]):
+                tx.run(REQUEUE, id=registration["id"], now=tx.now)
+    return replayed
 
 
 def _says_otherwise(row: Mapping[str, Any], named: Mapping[str, Rule]) -> bool:

@@ -6,6 +6,7 @@ Edgegap verifies the image once more when it makes the version.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
@@ -56,10 +57,15 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """Docker Hub could not tell; try again, but hold back no longer than `longest` ms."""
+    """Docker Hub could not tell; try again, but hold back no longer than `longest` ms in all.
+
+    Of these the outage itself has `lasted` some; `asked`: ms that Docker Hub asks to wait.
+    """
 
     detail: str
     longest: int
+    lasted: int = 0
+    asked: int = 0
     calls: tuple[Answer, ...] = ()
 
 
@@ -69,11 +75,15 @@ Findings = Cleared | NotYet | Stopped | Out
 class Preflight:
     """Looks at images, in the registry and in Docker Hub's API."""
 
-    def __init__(self, registry: Registry, hub: Hub) -> None:
+    def __init__(
+        self, registry: Registry, hub: Hub, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.registry = registry
         self.hub = hub
+        self._clock = clock
         self._out_since: float | None = None
-        self._told_low = 0.0
+        self._out_last = 0.0
+        self._told_low: float | None = None
 
     async def look(self, image: ImageReference, rule: Rule) -> Findings:
         """Look at the image: is it there, may we pull it, can Edgegap run it."""
@@ -88,6 +98,7 @@ class Preflight:
             self._out_since = None
             return NotYet((call,))
         if isinstance(seen, Denied):
+            self._out_since = None
             return Stopped(_denied(seen, image, rule), (call,))
         try:
             platforms, note = await self._platforms(image, seen, rule.login)
@@ -98,7 +109,7 @@ class Preflight:
             parking = _unfit(platforms, image)
             if parking is not None:
                 return Stopped(parking, (call,))
-            note = f"built for {', '.join(platforms.names)}"
+            note = f"built for {', '.join(platforms.names) or 'a platform it does not tell'}"
         return Cleared(seen.digest, (note,), (call,))
 
     async def _platforms(
@@ -117,19 +128,24 @@ class Preflight:
 
     def _out(self, error: Unavailable, call: Answer) -> Out:
         """Take the outage's own age into account: what comes later need not wait as long again."""
-        now = time.monotonic()
-        if self._out_since is None:
-            self._out_since = now
+        now = self._clock()
+        if self._out_since is None or (now - self._out_last) * 1000 > LONGEST_HOLD:
+            self._out_since = now  # one met so long after the last is another outage
             log.warning("docker_hub_unavailable", error=str(error))
-        longest = LONGEST_HOLD if error.connected else UNREACHED_HOLD
-        lasted = int((now - self._out_since) * 1000)
-        return Out(str(error), max(0, longest - lasted), (call,))
+        self._out_last = now
+        return Out(
+            str(error),
+            longest=LONGEST_HOLD if error.connected else UNREACHED_HOLD,
+            lasted=int((now - self._out_since) * 1000),
+            asked=int((error.wait or 0) * 1000),
+            calls=(call,),
+        )
 
     def _tell_low_limit(self) -> None:
-        limit, now = self.registry.pull_limit, time.monotonic()
+        limit, now = self.registry.pull_limit, self._clock()
         if limit is None or limit.remaining > limit.limit * LOW_SHARE:
             return
-        if not self._told_low or now - self._told_low >= TELL_AGAIN_SECONDS:
+        if self._told_low is None or now - self._told_low >= TELL_AGAIN_SECONDS:
             self._told_low = now
             log.warning(
                 "pull_limit_low",
@@ -154,7 +170,7 @@ def preflight_over(http: httpx.AsyncClient, settings: Settings) -> Preflight:
 
 def _unfit(platforms: Platforms, image: ImageReference) -> Parking | None:
     facts = {"image": str(image), "platforms": ", ".join(platforms.names)}
-    if not platforms.names:
+    if not platforms.names and not platforms.untold:
         return Parking(Reason.NOT_AN_IMAGE, explain(Reason.NOT_AN_IMAGE, media_type="of artifacts"))
     if not platforms.runnable:
         sentence = explain(Reason.NOT_AMD64, command=build_command(image), **facts)

@@ -5,6 +5,7 @@ Every attempt begins with a look, so that nothing is made twice whatever happene
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +15,6 @@ from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import (
     Parking,
     Plan,
-    Wanted,
     differences,
     image_of,
     plan_creation,
@@ -23,13 +23,12 @@ from receiver.edgegap.versions import (
 )
 from receiver.ledger.registrations import Claimed, may_have_made
 from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
-from receiver.reasons import Outcome, Reason, explain
+from receiver.reasons import Outcome, Reason, State, explain
 from receiver.retry import Call, Row, Then, hold_back, row_for, wait_or_park
 from receiver.rules import Mode, OnOverwrite, Rule, names_target
 from receiver.settings import Settings
 from receiver.settling import Tried, done, gate_of, parked_as, waiting
-
-MOST_CONFLICTS = 2
+from receiver.wanting import wanted_by
 
 Sent = Callable[[int, str, str], Awaitable[None]]
 
@@ -67,12 +66,14 @@ class Attempt:
     async def run(self) -> Tried:
         """Do what can be done now, and say what came of it."""
         tried = await self._run()
+        waits = tried.settlement.state is State.WAITING and self._digest is None
+        replayed = waits and self._claimed.overwritten_by is not None  # still by that person's word
         settlement = replace(
             tried.settlement,
             calls=tuple(self._calls),
             notes=self._notes,
             digest=self._digest,
-            overwritten=self._overwritten,
+            overwritten=self._overwritten or replayed,
         )
         return replace(tried, settlement=settlement)
 
@@ -109,7 +110,7 @@ class Attempt:
             return stopped
         self._notes += plan.notes
         answer = await self._write(
-            "POST", version_path(claimed.app), self._client.create(claimed.app, plan.body)
+            "POST", version_path(claimed.app), partial(self._client.create, claimed.app, plan.body)
         )
         row = row_for(Call.CREATE, answer)
         self._ours = self._ours or may_have_made(answer.status)
@@ -131,9 +132,9 @@ class Attempt:
             return await self._present(rule, look.body)
         if row.then is not Then.ABSENT:
             return self._not_now(rule, row, look)
-        if self._claimed.taken + 1 >= MOST_CONFLICTS:
+        if self._claimed.waited.reason is Reason.NAME_CONFLICT:
             return self._parked(Reason.NAME_CONFLICT, rule)
-        again = Row(Then.RETRY, Reason.EDGEGAP_ERROR)
+        again = Row(Then.RETRY, Reason.NAME_CONFLICT)
         return self._not_now(rule, again, replace(look, message="409 and then 404"))
 
     async def _present(self, rule: Rule, body: Body) -> Tried:
@@ -159,7 +160,7 @@ class Attempt:
         answer = await self._write(
             "PATCH",
             version_path(claimed.app, claimed.version),
-            self._client.update(claimed.app, claimed.version, plan.body),
+            partial(self._client.update, claimed.app, claimed.version, plan.body),
         )
         row = row_for(Call.UPDATE, answer)
         if row.then is Then.GO_ON:
@@ -212,6 +213,8 @@ class Attempt:
             Reason.DOCKER_HUB_UNAVAILABLE,
             waited=self._claimed.waited,
             longest=out.longest,
+            lasted=out.lasted,
+            asked=out.asked,
             sentence=explain(Reason.DOCKER_HUB_UNAVAILABLE, **facts),
             now=self._now(),
             jitter=self._jitter(),
@@ -238,13 +241,9 @@ class Attempt:
         self._calls.append(answer)
         return answer
 
-    async def _write(self, method: str, path: str, call: Awaitable[Answer]) -> Answer:
-        try:
-            await self._sent(len(self._calls), method, path)
-        except BaseException:
-            _forget(call)
-            raise
-        answer = await call
+    async def _write(self, method: str, path: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        await self._sent(len(self._calls), method, path)
+        answer = await call()
         self._calls.append(answer)
         return answer
 
@@ -285,25 +284,3 @@ class Attempt:
         if isinstance(found, Parking):
             return parked_as(found)
         return Tried(waiting(found), gate_of(row, found))
-
-
-def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> Wanted:
-    """Return the version that the rule, as it is now, wants of a claimed registration."""
-    return Wanted(
-        app=claimed.app,
-        version=claimed.version,
-        rule=rule.name,
-        image=claimed.image,
-        copy_from=rule.copy_from,
-        settings=rule.settings,
-        username=rule.login.username if rule.login else None,
-        token=rule.login.token if rule.login else None,
-        api_token=settings.edgegap_token,
-    )
-
-
-def _forget(call: Awaitable[Answer]) -> None:
-    """Close a call that is never made, so that Python does not warn of it."""
-    close = getattr(call, "close", None)
-    if close is not None:
-        close()

@@ -4,12 +4,14 @@ Where it cannot be told whether anything of a version runs, it is left. A refusa
 matchmaker may hold the version) is recorded and left too.
 """
 
+import asyncio
 from dataclasses import dataclass, replace
 from functools import partial
 
 from receiver.edgegap.answers import Answer, version_path
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import same_image
+from receiver.errors import LedgerError
 from receiver.images import ImageReference
 from receiver.keeping import Made, to_retire
 from receiver.ledger.ledger import Ledger
@@ -19,10 +21,12 @@ from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.reasons import Reason, State, explain
 from receiver.rules import Rule
-from receiver.settings import Settings
+from receiver.settings import Current, Settings
 from receiver.settling import Tried
 
 GONE = 404
+GONE_ALREADY = "Edgegap has it no longer"
+MOST_AT_ONCE = 20
 
 log = get_logger(__name__)
 
@@ -47,19 +51,36 @@ def kept_by(settings: Settings, app: str) -> int | None:
     return max((rule.keep for rule in rules_of(settings, app) if rule.keep), default=None)
 
 
-async def would_go(ledger: Ledger, settings: Settings, app: str, keep: int) -> list[Made]:
-    """Return what would be retired of the app, before Edgegap is asked what runs."""
+async def would_go(
+    ledger: Ledger, settings: Settings, app: str, keep: int | None = None
+) -> list[Made]:
+    """Return what would be retired of the app, before Edgegap is asked what runs.
+
+    Without `keep`, what its rules keep counts, each for the versions it makes.
+    """
     targets = await ledger.read(lambda tx: targets_of(tx, app))
     return to_retire(map(_made, targets), rules_of(settings, app), keep)
 
 
 async def retire(
-    ledger: Ledger, client: EdgegapClient, settings: Settings, app: str, *, keep: int, most: int
+    ledger: Ledger,
+    client: EdgegapClient,
+    settings: Settings,
+    app: str,
+    *,
+    keep: int | None,
+    most: int,
+    pushed_by: int | None = None,
 ) -> list[Retired]:
-    """Retire up to `most` versions beyond the newest `keep`; return what came of each."""
+    """Retire up to `most` versions beyond the newest `keep`; return what came of each.
+
+    `pushed_by`: none that was pushed later (epoch ms). What is gone already does not count.
+    """
     results: list[Retired] = []
     for made in await would_go(ledger, settings, app, keep):
-        if sum(one.retired for one in results) >= most:
+        if sum(one.retired and one.why != GONE_ALREADY for one in results) >= most:
+            break
+        if pushed_by is not None and made.pushed_at > pushed_by:
             break
         result = await _retire_one(client, app, made)
         results.append(result)
@@ -69,29 +90,69 @@ async def retire(
     return results
 
 
-async def make_room(
-    ledger: Ledger, client: EdgegapClient, settings: Settings, claimed: Claimed, tried: Tried
-) -> Tried:
-    """Retire the oldest version where Edgegap's limit is met and the rule allows it, once.
+class Retention:
+    """Lets old versions go after a success, and makes room where the limit is met."""
 
-    Returns the attempt as going on when room was made, else as it was.
-    """
-    rule = settings.rule_named(claimed.rule)
-    limited = tried.settlement.reason is Reason.VERSION_LIMIT
-    if rule is None or not rule.make_room or not limited or claimed.retired:
-        return tried
-    went = await retire(ledger, client, settings, claimed.app, keep=1, most=1)
-    gone = next((one for one in went if one.retired), None)
-    if gone is None:
-        return tried
-    deleted = Answer("DELETE", version_path(claimed.app, gone.version), 200, message=gone.why)
+    def __init__(self, ledger: Ledger, current: Current, client: EdgegapClient) -> None:
+        self._ledger = ledger
+        self._current = current
+        self._client = client
+        self._one_at_a_time = asyncio.Lock()
+        self.under_way: set[asyncio.Task[None]] = set()
+
+    def begin(self, app: str) -> None:
+        """Let old versions of the app go, beside the work: it must not wait for this."""
+        if kept_by(self._current.settings, app) is None:
+            return
+        task = asyncio.create_task(self._retire(app))
+        self.under_way.add(task)
+        task.add_done_callback(self.under_way.discard)
+
+    async def make_room(self, claimed: Claimed, tried: Tried) -> Tried:
+        """Retire the oldest version where Edgegap's limit is met and the rule allows it, once.
+
+        Returns the attempt as going on when room was made, else as it was.
+        """
+        settings = self._current.settings
+        rule = settings.rule_named(claimed.rule)
+        limited = tried.settlement.reason is Reason.VERSION_LIMIT
+        if rule is None or not rule.make_room or not limited or claimed.retired:
+            return tried
+        try:
+            async with self._one_at_a_time:
+                went = await retire(
+                    self._ledger, self._client, settings, claimed.app,
+                    keep=1, most=1, pushed_by=claimed.push_time,
+                )  # fmt: skip
+        except LedgerError as error:
+            log.warning("ledger_unavailable", error=str(error))
+            return tried
+        except Exception:
+            log.exception("retention_fault", app=claimed.app)
+            return tried
+        gone = next((one for one in reversed(went) if one.retired), None)
+        return tried if gone is None else _going_on(tried, gone)
+
+    async def _retire(self, app: str) -> None:
+        async with self._one_at_a_time:
+            try:
+                settings, most = self._current.settings, MOST_AT_ONCE
+                await retire(self._ledger, self._client, settings, app, keep=None, most=most)
+            except LedgerError as error:
+                log.warning("ledger_unavailable", error=str(error))
+            except Exception:
+                log.exception("retention_fault", app=app)
+
+
+def _going_on(tried: Tried, gone: Retired) -> Tried:
+    path = version_path(gone.app, gone.version)
     settlement = replace(
         tried.settlement,
         state=State.WAITING,
         reason=Reason.MAKING_ROOM,
         sentence=explain(Reason.MAKING_ROOM, detail=gone.version),
         due_at=0,
-        calls=(*tried.settlement.calls, deleted),
+        calls=(*tried.settlement.calls, Answer("DELETE", path, 200, message=gone.why)),
     )
     return Tried(settlement)
 
@@ -102,7 +163,7 @@ async def _retire_one(client: EdgegapClient, app: str, made: Made) -> Retired:
 
     look = await client.look(app, made.version)
     if look.status == GONE:
-        return Retired(app, made.version, retired=True, why="Edgegap has it no longer")
+        return Retired(app, made.version, retired=True, why=GONE_ALREADY)
     image = ImageReference(repository=made.repository, tag=made.tag)
     if not look.ok or look.body is None:
         return left(f"Edgegap could not be asked: {look.message}")
@@ -142,5 +203,6 @@ def _made(target: Target) -> Made:
         tag=target.tag,
         made_here=target.created_here,
         made_at=target.made_at,
+        pushed_at=target.push_time,
         retired=target.retired_at is not None,
     )

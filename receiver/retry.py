@@ -6,7 +6,7 @@ not have worked is looked at before it is sent again.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
 from receiver.edgegap.answers import Answer
@@ -94,27 +94,38 @@ _NO_ANSWER = Row(Then.RETRY, Reason.EDGEGAP_UNREACHABLE)
 _UNREADABLE = Row(Then.RETRY, Reason.EDGEGAP_ERROR)
 _GO_ON = Row(Then.GO_ON)
 
+TOKEN_FAMILY = "token"  # noqa: S105 - a word
+
 # Waits of one family are counted together: what stays the same trouble under another name.
 _FAMILY: Mapping[Reason, str] = {
     Reason.IMAGE_NOT_READY: "image",
     Reason.DOCKER_HUB_UNAVAILABLE: "docker hub",
-    Reason.EDGEGAP_TOKEN_REFUSED: "token",
+    Reason.EDGEGAP_TOKEN_REFUSED: TOKEN_FAMILY,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """How long a registration has waited so far: why, since when (epoch ms), how many times."""
+    """How long a registration has waited so far: why, since when (epoch ms), how many times.
+
+    `first` is when it began to wait for whatever reason, without success between.
+    """
 
     reason: Reason | None = None
     since: int = 0
     times: int = 0
+    first: int = 0
 
     def so_far(self, reason: Reason, now: int) -> "Waited":
         """Return the wait for this reason, begun now unless it goes on."""
         if self.reason is not None and _FAMILY.get(self.reason) == _FAMILY.get(reason):
-            return Waited(reason, self.since, self.times)
-        return Waited(reason, now, 0)
+            return Waited(reason, self.since, self.times, self.first or self.since)
+        fresh = self.reason is None or _FAMILY.get(self.reason) == TOKEN_FAMILY
+        return Waited(reason, now, 0, now if fresh else self.first or self.since)
+
+    def once_more(self) -> "Waited":
+        """Return it with one more time counted."""
+        return replace(self, times=self.times + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,34 +169,45 @@ def wait_or_park(
         return Parking(reason, explain(reason, **told))
     so_far = waited.so_far(reason, now)
     lasted = now - so_far.since
+    given_up = now - so_far.first >= GIVE_UP_AFTER
     if row.then is Then.WAIT_FOR_IMAGE:
-        if lasted >= IMAGE_WAITED_LONG:
+        if given_up or lasted >= IMAGE_WAITED_LONG:
             return _parked(Reason.IMAGE_NOT_PULLABLE, told)
         delay = IMAGE_WAITS[min(so_far.times, len(IMAGE_WAITS) - 1)]
         delay = min(delay, so_far.since + IMAGE_WAITED_LONG - now)
     elif row.then is Then.CLOSE_GATE:
         delay = 0  # the gate holds it, not the clock
-    elif lasted >= GIVE_UP_AFTER:
+    elif given_up:
         return _parked(Reason.GAVE_UP, told)
     elif row.then is Then.SLOW_DOWN:
         delay = backoff(so_far.times, jitter) if retry_after is None else retry_after
         delay = max(SHORTEST_SLOWDOWN, delay)
     else:
         delay = max(backoff(so_far.times, jitter), retry_after or 0)
-    next_wait = Waited(reason, so_far.since, so_far.times + 1)
-    return Wait(reason, explain(reason, **told), now + delay, next_wait)
+    return Wait(reason, explain(reason, **told), now + delay, so_far.once_more())
 
 
 def hold_back(
-    reason: Reason, *, waited: Waited, longest: int, sentence: str, now: int, jitter: float
+    reason: Reason,
+    *,
+    waited: Waited,
+    longest: int,
+    lasted: int,
+    asked: int,
+    sentence: str,
+    now: int,
+    jitter: float,
 ) -> Wait | None:
-    """Return the next wait of what holds back for `longest` ms in all; None when it has."""
+    """Return the next wait of what holds back for `longest` ms in all; None when it has.
+
+    The trouble itself has `lasted` some of them, and asks to be left alone for `asked` ms.
+    """
     so_far = waited.so_far(reason, now)
-    left = so_far.since + longest - now
+    left = longest - max(lasted, now - so_far.since)
     if left <= 0:
         return None
-    delay = min(left, max(SECOND, backoff(so_far.times, jitter)))
-    return Wait(reason, sentence, now + delay, Waited(reason, so_far.since, so_far.times + 1))
+    delay = min(left, max(SECOND, asked, backoff(so_far.times, jitter)))
+    return Wait(reason, sentence, now + delay, so_far.once_more())
 
 
 def backoff(times: int, jitter: float) -> int:

@@ -13,6 +13,7 @@ from receiver.edgegap.pace import Pace
 from receiver.errors import ConfigError, LedgerError
 from receiver.hook_tokens import LinkKeys
 from receiver.intake import read_rules_again
+from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, masking
 from receiver.preflight import Preflight, preflight_over
@@ -69,7 +70,12 @@ class Service:
         later = [name for name in FIXED_AT_START if getattr(old, name) != getattr(settings, name)]
         log.info("config_reloaded", rules=len(settings.rules), needs_a_restart=later)
         await self.read_rules_again()
-        await self.catch_up.begin()
+        try:
+            await self.ledger.write(probe_now)  # a file may hold a new token
+            await self.catch_up.begin()
+        except LedgerError as error:
+            log.error("ledger_unavailable", error=str(error))
+        self.worker.wake()
         return True
 
     async def read_rules_again(self) -> None:

@@ -30,7 +30,7 @@ def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
     if rule is None:
         raise CannotRollBack(f"the ledger no longer knows the rule that moved {app}/{channel}")
     match = Match(rule, app, channel, Mode(moving.mode))
-    sentence = f"A person rolled {app}/{channel} back from {moving.tag} to {tag}."
+    sentence = f"A person rolls {app}/{channel} back from {moving.tag} to {tag}."
     delivery = NewDelivery(source=COMMAND, repository=repository, tag=tag, pushed_at=tx.now)
     return record(tx, delivery, Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,)))
 

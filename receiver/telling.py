@@ -96,6 +96,8 @@ def _indented(text: str, margin: str) -> list[str]:
 def _plain(key: str, value: Any) -> Any:
     if isinstance(value, int) and (key in TIMES or key.endswith("_at")):
         return iso(value)
+    if isinstance(value, Mapping):
+        return as_json(value)
     if isinstance(value, list):
         return [as_json(item) if isinstance(item, Mapping) else item for item in value]
     return value

@@ -16,25 +16,16 @@ from receiver.edgegap.catalogue import Catalogue
 from receiver.edgegap.client import EdgegapClient
 from receiver.errors import LedgerError
 from receiver.ledger import gates
+from receiver.ledger.leases import hand_back, renew, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.recording import open_channels
-from receiver.ledger.registrations import (
-    Claimed,
-    Settlement,
-    claim,
-    hand_back,
-    next_due,
-    renew,
-    sent,
-    settle,
-    void_leases,
-)
+from receiver.ledger.registrations import Claimed, Settlement, claim, next_due, sent, settle
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.preflight import Preflight
 from receiver.reasons import Outcome
 from receiver.registering import Attempt
-from receiver.retention import kept_by, make_room, retire
+from receiver.retention import Retention
 from receiver.rules import Mode, channels_of
 from receiver.settings import Current
 from receiver.settling import Gate, Tried, fault
@@ -44,7 +35,6 @@ POLL_SHARED_SECONDS = 1.0
 POLL_ALONE_SECONDS = 30.0
 BLOCKED_SECONDS = 0.5
 LEDGER_AWAY_SECONDS = 0.5
-MOST_RETIRED_AT_ONCE = 20
 STALE_SECONDS = 90.0
 
 Settled = Callable[[Claimed, Settlement], None]
@@ -77,8 +67,8 @@ class Worker:
         self._turned = time.monotonic()
         self._loops: list[asyncio.Task[None]] = []
         self._away = False
-        self._retiring = asyncio.Lock()
-        self._retirings: set[asyncio.Task[None]] = set()
+        self._probing: asyncio.Task[None] | None = None
+        self._retention = Retention(ledger, current, client)
 
     async def start(self) -> None:
         """Free what a dead owner held, then begin to work."""
@@ -110,7 +100,8 @@ class Worker:
         if tasks:
             await asyncio.wait(tasks, timeout=grace_seconds)
         left = [claimed for claimed, task in self._hands.values() if not task.done()]
-        ending = [*tasks, *self._loops, *self._retirings]
+        probing = [self._probing] if self._probing is not None else []
+        ending = [*tasks, *self._loops, *self._retention.under_way, *probing]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
@@ -157,13 +148,11 @@ class Worker:
             self._hands[one.id] = (one, task)
             task.add_done_callback(partial(self._let_go, one.id))
         if probe:
-            await self._probe()
-            return 0.0
+            self._probing = asyncio.create_task(self._probe())
         return longest if due_in is None else min(longest, max(due_in, BLOCKED_SECONDS / 10))
 
     def _claim(self, tx: Tx, free: int) -> tuple[list[Claimed], float | None, bool]:
-        if self._ledger.shared:
-            void_leases(tx, all_of_them=False)
+        void_leases(tx, all_of_them=False, in_hand=self._hands)
         closed = gates.closed_gates(tx)
         if closed:
             probe = gates.take_probe(tx)
@@ -189,31 +178,8 @@ class Worker:
         except Exception as error:
             log.exception("registration_fault", registration=claimed.id, app=claimed.app)
             tried = fault(claimed, error)
-        tried = await self._make_room(claimed, tried)
+        tried = await self._retention.make_room(claimed, tried)
         await self._settle(claimed, tried)
-
-    async def _make_room(self, claimed: Claimed, tried: Tried) -> Tried:
-        try:
-            settings = self._current.settings
-            return await make_room(self._ledger, self._client, settings, claimed, tried)
-        except LedgerError as error:
-            self._ledger_is_away(error)
-            return tried
-
-    async def _retire(self, app: str) -> None:
-        """Let old versions of the app go, after a new one was made."""
-        settings = self._current.settings
-        keep = kept_by(settings, app)
-        if keep is None:
-            return
-        async with self._retiring:
-            try:
-                most = MOST_RETIRED_AT_ONCE
-                await retire(self._ledger, self._client, settings, app, keep=keep, most=most)
-            except LedgerError as error:
-                self._ledger_is_away(error)
-            except Exception:
-                log.exception("retention_fault", app=app)
 
     async def _attempt(self, claimed: Claimed) -> Tried:
         async def note(step: int, method: str, path: str) -> None:
@@ -236,9 +202,14 @@ class Worker:
         kept: bool | None = None
         while kept is None:
             try:
-                kept = await self._ledger.write(lambda tx: self._write_down(tx, claimed, tried))
+                write = partial(self._write_down, claimed=claimed, tried=tried)
+                kept = await self._ledger.write(write)
             except LedgerError as error:
                 self._ledger_is_away(error)
+                await asyncio.sleep(LEDGER_AWAY_SECONDS)
+            except Exception as error:
+                log.exception("registration_fault", registration=claimed.id, app=claimed.app)
+                tried = fault(claimed, error)
                 await asyncio.sleep(LEDGER_AWAY_SECONDS)
         if not kept:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
@@ -247,9 +218,7 @@ class Worker:
         if self._settled is not None:
             self._settled(claimed, tried.settlement)
         if tried.settlement.outcome is Outcome.CREATED:
-            task = asyncio.create_task(self._retire(claimed.app))
-            self._retirings.add(task)
-            task.add_done_callback(self._retirings.discard)
+            self._retention.begin(claimed.app)
 
     def _write_down(self, tx: Tx, claimed: Claimed, tried: Tried) -> bool:
         if not settle(tx, claimed, self.owner, tried.settlement):
@@ -272,10 +241,17 @@ class Worker:
     async def _probe(self) -> None:
         answer = await self._client.probe()
         if not answer.ok:
-            log.warning("edgegap_token_still_refused", status=answer.status, message=answer.message)
+            refused = answer.status in {401, 403}
+            event = "edgegap_token_still_refused" if refused else "edgegap_probe_not_answered"
+            log.warning(event, status=answer.status, message=answer.message)
             return
-        await self._ledger.write(gates.open_token_gate)
+        try:
+            await self._ledger.write(gates.open_token_gate)
+        except LedgerError as error:
+            self._ledger_is_away(error)
+            return
         log.info("edgegap_token_accepted")
+        self.wake()
 
     async def _renew(self) -> None:
         while True:

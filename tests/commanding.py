@@ -4,15 +4,14 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import CliRunner, Result
 
 from receiver.cli import main
-from tests.running import KEY, RULE
+from tests.running import KEY, RULE, ReceiverProcess
 
 OURS = ("RECEIVER_", "EDGEGAP_", "DOCKERHUB_", "DATABASE_URL", "PORT", "HOST")
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there: who calls it finds out
@@ -31,8 +30,10 @@ class Commands:
 
     def run(self, *arguments: str, **environment: str | None) -> Result:
         """Run one command; None takes a variable away. A traceback fails the test."""
-        given = {**self.environment, **environment}
-        return CliRunner().invoke(main, arguments, env=given, catch_exceptions=False)
+        unset = dict.fromkeys(name for name in os.environ if name.startswith(OURS))
+        given = {**unset, **self.environment, **environment}
+        with chdir(self.folder), _own_logs():
+            return CliRunner().invoke(main, arguments, env=given, catch_exceptions=False)
 
     def told(self, *arguments: str, **environment: str | None) -> Any:
         """Run one command that must succeed with one JSON document on standard output."""
@@ -53,17 +54,8 @@ class Commands:
         return told
 
 
-@contextmanager
-def commands_in(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, edgegap_url: str = NOWHERE
-) -> Iterator[Commands]:
-    """Commands in this folder, none of the machine's own settings among theirs."""
-    for name in list(os.environ):
-        if name.startswith(OURS):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(folder)
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+def commands_in(folder: Path, edgegap_url: str = NOWHERE) -> Commands:
+    """Commands in this folder, with one rule."""
     commands = Commands(
         folder,
         {
@@ -75,7 +67,19 @@ def commands_in(
         },
     )
     commands.configure(RULE)
+    return commands
+
+
+def commands_beside(receiver: ReceiverProcess) -> Commands:
+    """Commands in a receiver's folder, with its settings."""
+    return Commands(receiver.folder, receiver.environment)
+
+
+@contextmanager
+def _own_logs() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
     try:
-        yield commands
+        yield
     finally:
         root.handlers, root.level = handlers, level

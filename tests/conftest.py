@@ -60,16 +60,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture
-def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
+def commands(tmp_path: Path) -> Commands:
     """Commands in an empty folder with one rule; whoever calls Edgegap meets nobody."""
-    with commands_in(tmp_path, monkeypatch) as found:
-        yield found
+    return commands_in(tmp_path)
 
 
 @pytest.fixture
-def commands_with_edgegap(
-    edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Commands]:
+def commands_with_edgegap(edgegap: str, tmp_path: Path) -> Commands:
     """The same with the sandbox of Edgegap behind them."""
-    with commands_in(tmp_path, monkeypatch, edgegap) as found:
-        yield found
+    return commands_in(tmp_path, edgegap)

@@ -7,13 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import uvicorn
 import uvloop
 
+from receiver import retry
 from receiver.app import create_app
 from receiver.ledger.ledger import Ledger
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
 from receiver.service import NEEDED, Service
 from receiver.settings import load_settings
+from tests.contract.openapi import contract_checked
 from tests.running import PATIENCE_SECONDS, RULE, ReceiverProcess, until, webhook_body
 
 T = TypeVar("T")
@@ -94,3 +99,18 @@ def receiver_here(
         yield receiver
     finally:
         receiver.stop()
+
+
+@contextmanager
+def hurried(folder: Path, sandbox: EdgegapSandbox, config: str) -> Iterator[ReceiverHere]:
+    """Run one with a sandbox behind it; its waits are shortened, the table of answers is not."""
+    checked = contract_checked(sandbox.app)
+    with pytest.MonkeyPatch.context() as patch, serving(checked) as url:
+        patch.setattr(retry, "FIRST_BACKOFF", 20)
+        patch.setattr(retry, "LONGEST_BACKOFF", 60)
+        patch.setattr(retry, "IMAGE_WAITS", (50,))
+        patch.setattr(retry, "PROBE_FIRST", 100)
+        patch.setattr(retry, "PROBE_LONGEST", 100)
+        with receiver_here(folder, url, config=config) as receiver:
+            yield receiver
+    assert checked.violations == []

@@ -21,6 +21,7 @@ KEY = "test-key-0123456789-0123456789-abcdef"
 REPOSITORY = "studio/game-server"
 APP = "my-game"
 PATIENCE_SECONDS = 30.0
+NOWHERE = "http://127.0.0.1:9"
 RULE = f"""
 [[rule]]
 repository = "{REPOSITORY}"
@@ -96,6 +97,9 @@ class ReceiverProcess:
             "EDGEGAP_BASE_URL": edgegap_url,
             "EDGEGAP_REQUESTS_PER_SECOND": "500",
             "PORT": "0",
+            "DOCKERHUB_REGISTRY_URL": NOWHERE,  # no test may reach the real one
+            "DOCKERHUB_AUTH_URL": NOWHERE,
+            "DOCKERHUB_API_URL": NOWHERE,
             **(environment or {}),
         }
 

@@ -54,6 +54,12 @@ def api(one: ReceiverProcess) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def stranger(one: ReceiverProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=one.url, trust_env=False) as client:
+        yield client
+
+
 def _tokens() -> dict[str, str | None]:
     now = int(time.time())
     good = ApiKeys([KEY]).token(now + 60)
@@ -74,12 +80,12 @@ def _tokens() -> dict[str, str | None]:
 @pytest.mark.parametrize("kind", _tokens())
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_without_a_good_token_every_route_answers_401(
-    one: ReceiverProcess, method: str, path: str, kind: str
+    stranger: httpx.Client, method: str, path: str, kind: str
 ) -> None:
     given = _tokens()[kind]
-    headers = {} if given is None else {"Authorization": given.encode("latin-1")}
+    headers = {} if given is None else {b"Authorization": given.encode("latin-1")}
 
-    answer = httpx.request(method, f"{one.url}{path}", headers=headers, trust_env=False)
+    answer = stranger.request(method, path, headers=headers)
 
     assert answer.status_code == 401
     assert "receiver api-token" in answer.json()["error"]

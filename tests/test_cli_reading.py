@@ -17,8 +17,8 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     """A ledger of four deliveries, and their ids by their images."""
     folder = tmp_path_factory.mktemp("ledger")
     images = [f"{MAIN}1.0", f"{MAIN}latest", "studio/other:1.0", f"{MAIN}1.1"]
-    with pytest.MonkeyPatch.context() as monkeypatch, commands_in(folder, monkeypatch) as commands:
-        ids = {image: commands.push(image)["id"] for image in images}
+    commands = commands_in(folder)
+    ids = {image: commands.push(image)["id"] for image in images}
     return folder / "receiver.db", ids
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
-from tests.commanding import Commands
+from tests.commanding import Commands, commands_beside
 from tests.running import REPOSITORY, RULE, ReceiverProcess
 
 IMAGE = f"{REPOSITORY}:1.0.0"
@@ -16,9 +16,7 @@ OTHER_RULE = '\n[[rule]]\nrepository = "studio/other"\napp = "lobby"\npreflight 
 
 
 def _replay(receiver: ReceiverProcess, *arguments: str) -> list[dict[str, Any]]:
-    done = receiver.run("replay", *arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return commands_beside(receiver).rows("replay", *arguments, "--json")
 
 
 def test_a_parked_delivery_is_tried_again_by_its_id_and_a_second_time_too(
@@ -138,9 +136,9 @@ def test_ids_that_do_not_exist_are_named_and_the_others_are_replayed(
 
 
 def test_a_running_server_names_the_missing_too(receiver: ReceiverProcess) -> None:
-    done = receiver.run("replay", "d0", "r0")
+    done = commands_beside(receiver).run("replay", "d0", "r0")
 
-    assert done.returncode == 5
+    assert done.exit_code == 5
     assert "there is no delivery d0, r0;" in done.stderr
 
 

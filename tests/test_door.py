@@ -179,9 +179,8 @@ def test_an_endless_body_is_cut_off(door: ReceiverProcess) -> None:
     head = f"POST {url.path} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     with closing(socket.create_connection((url.host, url.port or 80), timeout=9)) as sender:
         sender.sendall(head)
-        with pytest.raises(OSError):  # noqa: PT011 - a reset or a broken pipe, as it happens
-            for _ in range(1024):
-                sender.sendall(b"10000\r\n" + b" " * 65_536 + b"\r\n")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            sender.sendall((b"10000\r\n" + b" " * 65_536 + b"\r\n") * 1024)
 
     assert door.post(webhook_body("1.0.0")).status_code == 202
 

@@ -29,11 +29,11 @@ NEARLY = ANY_JSON | st.sampled_from(
 )
 PUSH_DATA = st.fixed_dictionaries(
     {"tag": st.just("1.0.0") | NEARLY},
-    optional={name: NEARLY for name in ("pushed_at", "pusher", "media_type", "images")},
+    optional=dict.fromkeys(("pushed_at", "pusher", "media_type", "images"), NEARLY),
 )
 NAMES = st.fixed_dictionaries(
     {"repo_name": st.just(REPOSITORY) | NEARLY},
-    optional={name: NEARLY for name in ("namespace", "name", "owner")},
+    optional=dict.fromkeys(("namespace", "name", "owner"), NEARLY),
 )
 NEAR_BODIES = st.fixed_dictionaries({"push_data": PUSH_DATA, "repository": NAMES})
 ANY_NUMBER = st.integers(min_value=0, max_value=10**320).map(str) | st.sampled_from(

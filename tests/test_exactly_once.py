@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from receiver.ledger.leases import MOST_CRASHES, void_leases
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import MOST_CRASHES, claim, void_leases
+from receiver.ledger.registrations import claim
 from receiver.ledger.transactions import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault

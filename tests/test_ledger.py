@@ -9,20 +9,16 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
 from receiver.ledger.engines import check_durability, open_engine
-from receiver.ledger.ids import new_id
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.schema import metadata
 from receiver.ledger.transactions import Tx
 
-NOW = 1_780_000_000_000
 PUT = "INSERT INTO meta (key, value) VALUES (:key, 'x')"
 
 
@@ -237,21 +233,3 @@ def test_who_waits_gets_the_file_when_its_owner_leaves(url: URL) -> None:
 
     assert asyncio.run(second.write(lambda tx: put(tx, "by the second"))) == "by the second"
     second.close()
-
-
-@settings(deadline=None, database=None)
-@given(st.lists(st.integers(NOW - 10_000, NOW + 10_000), min_size=2, max_size=50))
-def test_ids_sort_by_the_order_in_which_they_were_made_even_if_the_clock_goes_back(
-    moments: list[int],
-) -> None:
-    ids = [new_id("d", now) for now in moments]
-
-    assert ids == sorted(set(ids))
-    assert all(len(one) == 19 for one in ids)
-
-
-def test_ids_of_two_processes_sort_by_their_time() -> None:
-    earlier = "d" + new_id("", NOW + 20_000)
-    later = "d" + new_id("", NOW + 20_001)
-
-    assert earlier[:11] < later[:11]

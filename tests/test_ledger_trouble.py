@@ -150,7 +150,6 @@ def test_a_full_disk_takes_nothing_and_loses_nothing_until_there_is_room(
     assert_nothing_is_taken(receiver)
     resource.prlimit(process, resource.RLIMIT_FSIZE, (hard, hard))
 
-    until(lambda: is_ready(receiver))
     assert receiver.ended(receiver.push("1.0.1"))["outcome"] == "created"
     assert receiver.ended(accepted)["outcome"] == "created"
     assert "lost" not in tags_in(receiver)

@@ -5,12 +5,9 @@ from typing import Any
 
 import pytest
 
-from receiver import retry
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
-from receiver.sandbox.serving import serving
-from tests.contract.openapi import contract_checked
-from tests.receiver_here import ReceiverHere, receiver_here
+from tests.receiver_here import ReceiverHere, hurried
 from tests.running import RULE, until
 
 APPS = ("absent", "present", "order", "queue", "broken", "own-settings", "by-name")
@@ -31,13 +28,8 @@ def edgegap() -> EdgegapSandbox:
 def running(
     edgegap: EdgegapSandbox, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ReceiverHere]:
-    checked = contract_checked(edgegap.app)
-    folder = tmp_path_factory.mktemp("moving")
-    with pytest.MonkeyPatch.context() as patch, serving(checked) as url:
-        patch.setattr(retry, "LONGEST_BACKOFF", 50)
-        with receiver_here(folder, url, config=CONFIG) as receiver:
-            yield receiver
-    assert checked.violations == []
+    with hurried(tmp_path_factory.mktemp("moving"), edgegap, CONFIG) as receiver:
+        yield receiver
 
 
 @pytest.fixture

@@ -233,12 +233,12 @@ def test_the_same_trouble_under_another_name_goes_on_counting() -> None:
 
 
 def test_other_trouble_begins_a_count_of_its_own() -> None:
-    waited = Waited(Reason.IMAGE_NOT_READY, NOW - 24 * HOUR, 200)
+    waited = Waited(Reason.IMAGE_NOT_READY, NOW - HOUR, 200)
 
     found = next_of(RETRY, waited)
 
     assert isinstance(found, Wait)
-    assert found.waited == Waited(Reason.EDGEGAP_ERROR, NOW, 1)
+    assert found.waited == Waited(Reason.EDGEGAP_ERROR, NOW, 1, waited.since)
 
 
 def test_a_row_that_parks_parks_at_once_with_its_sentence() -> None:
@@ -256,7 +256,22 @@ def test_a_wait_carries_what_the_ledger_needs_to_go_on_after_a_restart() -> None
     again = next_of(RETRY, kept, now=first.due_at + HOUR)
 
     assert isinstance(again, Wait)
-    assert again.waited == Waited(Reason.EDGEGAP_ERROR, NOW, 2)
+    assert again.waited == Waited(Reason.EDGEGAP_ERROR, NOW, 2, NOW)
+
+
+def test_trouble_that_changes_its_kind_all_the_time_is_given_up_after_a_day_too() -> None:
+    waited = Waited(Reason.IMAGE_NOT_READY, NOW - HOUR, 3, NOW - 25 * HOUR)
+
+    found = next_of(RETRY, waited)
+
+    assert isinstance(found, Parking)
+    assert found.reason is Reason.GAVE_UP
+
+
+def test_a_refused_token_takes_nothing_from_the_day() -> None:
+    waited = Waited(Reason.EDGEGAP_TOKEN_REFUSED, NOW - 48 * HOUR, 9, NOW - 48 * HOUR)
+
+    assert isinstance(next_of(RETRY, waited), Wait)
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -4,32 +4,39 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import click
 import httpx
 
-from receiver.catch_up import OVERLAP_MS, Missed, login_for, pushed_since, take_missed
+from receiver.catch_up import Missed, login_for, not_known, pushed_since, take_all
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop, told_plainly
 from receiver.cli.moments import moment
 from receiver.cli.reaching import Server, reached
-from receiver.dockerhub.fetching import Unavailable
+from receiver.dockerhub.fetching import TOO_MANY, Unavailable
 from receiver.dockerhub.hub import Hub
-from receiver.errors import LedgerError
-from receiver.ledger.cursors import is_known, read_cursors
+from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transactions import Tx
+from receiver.logs import configure_logs
 from receiver.rules import rule_on
 from receiver.settings import Settings, load_settings
 from receiver.telling import iso
 
 MOST_WAITS = 5
 LONGEST_WAIT_SECONDS = 3600.0
+UNTOLD_WAIT_SECONDS = 60.0
+A_BITE = 100
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @click.command("catch-up", short_help="Take in what no webhook told of.")
-@click.option("--since", help="From then on: 2026-01-01, or 3d ago; default where it left off.")
+@click.option(
+    "--since", help="From then on: 2026-01-01, or 3d for three days ago; default where it left off."
+)
 @click.option("--repository", help="Only this group/project; default all that rules name.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be taken in.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
@@ -43,32 +50,38 @@ def catch_up(since: str | None, repository: str | None, dry_run: bool, as_json: 
     settings = load_settings(os.environ, need=frozenset({"RECEIVER_SECRET_KEY", "rule"}))
     names = sorted({rule.repository for rule in settings.rules})
     if repository is not None and repository not in names:
-        raise Stop(f"no rule names {repository}", NOT_FOUND)
+        raise Stop(f"no rule names {repository}; rules name {', '.join(names)}", NOT_FOUND)
     chosen = [repository] if repository is not None else names
     bound = None if since is None else moment(since)
-    found = asyncio.run(_catch_up(settings, chosen, bound, dry_run=dry_run))
-    for row in found:
-        verb = "would take" if dry_run else "took"
-        line = f"{verb}  {row['repository']}:{row['tag']}  {row['verdict']}"
-        click.echo(json.dumps(row) if as_json else line)
+    configure_logs(secrets=settings.secrets(), level="WARNING")
+    found = asyncio.run(_catch_up(settings, chosen, bound, dry_run=dry_run, as_json=as_json))
     if not found and not as_json:
         click.echo("Nothing was missed.")
 
 
 async def _catch_up(
-    settings: Settings, repositories: list[str], since: int | None, *, dry_run: bool
-) -> list[Row]:
-    found: list[Row] = []
+    settings: Settings, repositories: list[str], since: int | None, *, dry_run: bool, as_json: bool
+) -> int:
+    """Catch up with one repository after another, each told before the next; return how many."""
+    found = 0
     async with httpx.AsyncClient() as http:
         hub = Hub(http, settings.hub_api_url)
         for repository in repositories:
-            bound = since if since is not None else await _cursor(settings, repository)
+            bound = since if since is not None else _cursor(settings, repository)
             missed = await _listed(hub, settings, repository, bound)
-            fresh = await _unknown(settings, missed)
+            fresh = _read(settings, partial(not_known, missed=missed), missed)
             if not dry_run and fresh:
                 await _take(settings, fresh)
-            found += [_row(settings, one) for one in fresh]
+            found += len(fresh)
+            for one in fresh:
+                _tell(_row(settings, one), "would take" if dry_run else "took", as_json=as_json)
     return found
+
+
+def _tell(row: Row, verb: str, *, as_json: bool) -> None:
+    reason = f" ({row['reason']})" if row["reason"] else ""
+    line = f"{verb}  {row['repository']}:{row['tag']}  {row['verdict']}{reason}"
+    click.echo(json.dumps(row) if as_json else line)
 
 
 async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[Missed]:
@@ -83,76 +96,51 @@ async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> 
                     missed += page
                     bar.length = max(total, 1)
                     bar.update(len(page))
+                bar.update((bar.length or 1) - bar.pos)  # what is older need not be read
         except Unavailable as error:
-            if error.wait is None:
+            wait = UNTOLD_WAIT_SECONDS if error.status == TOO_MANY else None
+            wait = wait if error.wait is None else min(error.wait, LONGEST_WAIT_SECONDS)
+            if wait is None:
                 raise Stop(
                     f"Docker Hub could not be asked of {repository}: {error}", NOT_DONE
                 ) from None
-            wait = min(error.wait, LONGEST_WAIT_SECONDS)
             click.echo(f"Docker Hub asks to wait {wait:.0f} s …", err=True)
             await asyncio.sleep(wait)
         else:
-            return missed[::-1]
+            return missed
     raise Stop(f"Docker Hub kept asking to wait; {repository} is not done", NOT_DONE)
 
 
-async def _cursor(settings: Settings, repository: str) -> int:
-    try:
-        ledger = await _reading(settings)
-        cursors = ledger.read_now(read_cursors)
-        ledger.close()
-    except LedgerError:
-        cursors = []
-    own = [cursor.since for cursor in cursors if cursor.repository == repository]
+def _cursor(settings: Settings, repository: str) -> int:
+    none: list[Cursor] = []
+    cursors = _read(settings, read_cursors, none)
+    own = [cursor.looks_back_to for cursor in cursors if cursor.repository == repository]
     if not own:
         raise Stop(f"{repository} was never served here; say --since", NOT_DONE)
-    return own[0] - OVERLAP_MS
+    return own[0]
 
 
-async def _unknown(settings: Settings, missed: list[Missed]) -> list[Missed]:
-    try:
-        ledger = await _reading(settings)
-    except LedgerError:
-        return missed  # there is no ledger yet, so nothing is known
-
-    def read(tx: Tx) -> list[Missed]:
-        return [one for one in missed if not _known(tx, one)]
-
-    fresh = ledger.read_now(read)
-    ledger.close()
-    return fresh
-
-
-async def _reading(settings: Settings) -> Ledger:
+def _read(settings: Settings, read: Callable[[Tx], T], without: T) -> T:
+    """Read the ledger; `without` where there is none yet."""
     ledger = Ledger(settings.database_url)
     try:
+        if ledger.path is not None and not ledger.path.exists():
+            return without
         ledger.open_to_read()
-    except LedgerError:
+        return ledger.read_now(read)
+    finally:
         ledger.close()
-        raise
-    return ledger
 
 
 async def _take(settings: Settings, missed: list[Missed]) -> None:
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
-            for first in range(0, len(missed), 100):
-                told = [_told(one) for one in missed[first : first + 100]]
+            for first in range(0, len(missed), A_BITE):
+                told = [_told(one) for one in missed[first : first + A_BITE]]
                 await there.ask("POST", "/api/catch-up", {"missed": told})
             return
-        await there.write(lambda tx: [take_missed(tx, settings.rules, one) for one in missed])
+        await there.write(lambda tx: take_all(tx, settings.rules, missed))
         click.echo("receiver: no server is running; `receiver serve` works them", err=True)
-
-
-def _known(tx: Tx, one: Missed) -> bool:
-    push = one.push
-    return is_known(
-        tx,
-        repository=push.repository,
-        tag=push.tag or "",
-        digest=one.digest,
-        pushed_at=push.pushed_at,
-    )
 
 
 def _told(one: Missed) -> Row:

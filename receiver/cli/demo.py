@@ -23,6 +23,7 @@ from receiver.ledger.registrations import Claimed, Settlement
 from receiver.logs import configure_logs
 from receiver.reasons import Outcome, State
 from receiver.rules import Rule
+from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
@@ -30,8 +31,9 @@ from receiver.settings import Settings
 
 REPOSITORY = "studio/game-server"
 APP = "my-game"
-FIRST, TAG = "1.4.1", "1.4.2"
+FIRST, TAG, NEXT, FOR_ARM = "1.4.1", "1.4.2", "1.5.0", "1.5.0-arm64"
 PATIENCE_SECONDS = 20.0
+TWO_DAYS = 2 * 86_400
 
 
 @click.command(short_help="See it work: no account, no configuration.")
@@ -44,7 +46,7 @@ PATIENCE_SECONDS = 20.0
 )
 @told_plainly
 def demo(once: bool, port: int) -> None:
-    """See it work: a receiver with a sandbox of Edgegap inside, and a real push through its door.
+    """See it work: a receiver with stand-ins of Edgegap and Docker Hub, and a real push.
 
     Needs no account, no configuration and no network; leaves nothing behind.
     """
@@ -55,18 +57,26 @@ def demo(once: bool, port: int) -> None:
         ports=[{"port": 7777, "protocol": "UDP", "to_check": True, "tls_upgrade": False,
                 "name": "gameport"}],
     )  # fmt: skip
+    hub = DockerHubSandbox()
+    hub.add_repository(REPOSITORY)
+    before = time.time() - TWO_DAYS  # catch-up takes in nothing from before it began
+    for tag in (FIRST, TAG, NEXT):
+        hub.push_image(REPOSITORY, tag, attestations=True, pushed_at=before)
+    hub.push_image(REPOSITORY, FOR_ARM, ("linux/arm64",), pushed_at=before)
     with (
         tempfile.TemporaryDirectory(prefix="receiver-demo-") as folder,
         serving(sandbox.app) as url,
+        serving(hub.app) as hub_url,
     ):
         database = f"sqlite:///{Path(folder) / 'receiver.db'}"
         settings = Settings(
-            rules=(
-                Rule(repository=REPOSITORY, app=APP, name=f"{REPOSITORY} → {APP}", preflight=False),
-            ),
+            rules=(Rule(REPOSITORY, APP, f"{REPOSITORY} → {APP}"),),
             secret_keys=(Secret(token_urlsafe(32)),),
             edgegap_token=Secret(sandbox.token),
             edgegap_base_url=url,
+            registry_url=hub_url,
+            registry_auth_url=f"{hub_url}/token",
+            hub_api_url=hub_url,
             database_url=read_database_url(database),
             port=port,
         )
@@ -109,7 +119,9 @@ class _Tour:
     def _show(self, here: str, stop: Stopper) -> None:
         keys = [key.reveal() for key in self.settings.secret_keys]
         link = LinkKeys(keys, {}).link(here, REPOSITORY)
-        click.echo(f"The receiver runs at {here}, with a sandbox of Edgegap inside.\n")
+        click.echo(
+            f"The receiver runs at {here}, with sandboxes of Edgegap and Docker Hub inside.\n"
+        )
         click.echo(f"The link, as you would paste it into Docker Hub:\n  {link}\n")
         click.echo(f"A push of {REPOSITORY}:{TAG} comes in …")
         began = time.monotonic()
@@ -122,9 +134,10 @@ class _Tour:
         if self.once:
             stop()
             return
-        body = shlex.quote(json.dumps(_body("1.5.0")))
+        body = shlex.quote(json.dumps(_body(NEXT)))
         click.echo(f"\nPush one yourself, from another terminal:\n  curl -d {body} \\\n    {link}")
-        click.echo("and look at what the receiver remembers:")
+        click.echo(f"or {FOR_ARM} in place of {NEXT}, which Edgegap could not run;")
+        click.echo("then look at what the receiver remembers:")
         click.echo(f"  DATABASE_URL={self.database} receiver deliveries")
         click.echo("and, with an id from that list in place of ID, at the whole story of one:")
         click.echo(f"  DATABASE_URL={self.database} receiver show ID\n\nCtrl-C ends the demo.")

@@ -9,15 +9,18 @@ import httpx
 import msgspec
 
 from receiver.cli.check import config_warnings
-from receiver.cli.exits import NOT_DONE, told_plainly
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, told_plainly
 from receiver.doctor import Finding, Health, examine
 from receiver.edgegap.client import edgegap_client
 from receiver.edgegap.pace import Pace
+from receiver.errors import ConfigError
 from receiver.logs import configure_logs, masking
 from receiver.preflight import preflight_over
 from receiver.secret import Secret
 from receiver.service import NEEDED
 from receiver.settings import Settings, load_settings
+
+LOOKED_AT_BELOW = ("public_url", "no Docker Hub login")
 
 
 @click.command(short_help="Find what will go wrong before it does.")
@@ -27,24 +30,33 @@ def doctor(as_json: bool) -> None:
     """Look at everything a push needs: configuration, ledger, Edgegap, Docker Hub, public URL.
 
     Each line passes, warns or fails, and says how to mend it. Reads only. Exit code 1 if anything
-    fails.
+    fails, 3 if the configuration has faults.
     """
-    settings = load_settings(os.environ, need=NEEDED)
+    try:
+        settings = load_settings(os.environ, need=NEEDED)
+    except ConfigError as error:
+        for fault in error.faults:
+            found = f"{fault.where}: {fault.what}"
+            _print(Finding(Health.FAIL, "configuration", found, fault.mend), as_json=as_json)
+        raise SystemExit(BAD_CONFIG) from None
     configure_logs(secrets=settings.secrets(), level="ERROR")
     findings = asyncio.run(_examine(settings, as_json=as_json))
     failed = sum(finding.health is Health.FAIL for finding in findings)
     warned = sum(finding.health is Health.WARN for finding in findings)
     if not as_json:
-        click.echo(f"\n{failed} failed, {warned} warnings, {len(findings)} looked at.")
+        click.echo(f"\nLooked at {len(findings)} things: {failed} failed, {warned} with a warning.")
     if failed:
         raise SystemExit(NOT_DONE)
 
 
 async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
-    findings = [Finding(Health.PASS, "configuration", f"sound, {len(settings.rules)} rules")]
+    count = len(settings.rules)
+    sound = f"sound, {count} rule{'s' if count > 1 else ''}"
+    findings = [Finding(Health.PASS, "configuration", sound)]
     findings += [
-        Finding(Health.WARN, "configuration", warning, "See the README")
+        Finding(Health.WARN, "configuration", warning, "Change it, then: receiver check")
         for warning in config_warnings(settings)
+        if not warning.startswith(LOOKED_AT_BELOW)
     ]
     for finding in findings:
         _print(finding, as_json=as_json)

@@ -13,5 +13,10 @@ def read_dotenv(path: Path) -> dict[str, str]:
     for line in text.splitlines():
         name, equals, value = line.strip().removeprefix("export ").partition("=")
         if equals and name.isidentifier():
-            found[name] = value.strip().strip("'\"")
+            found[name] = _unquoted(value.strip())
     return found
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if quoted else value

@@ -1,6 +1,7 @@
 """`receiver init`: ask the few things needed, and write the configuration."""
 
 import asyncio
+import json
 import os
 from pathlib import Path
 from secrets import token_urlsafe
@@ -9,23 +10,27 @@ import click
 import httpx
 
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
+from receiver.config_values import url_fault, without_scheme
 from receiver.dockerhub.fetching import Unavailable
-from receiver.dockerhub.hub import Hub
+from receiver.dockerhub.hub import Hub, HubRefused
+from receiver.doctor import names_of_apps
 from receiver.edgegap.client import edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import is_repository
 from receiver.rules import Login
 from receiver.secret import Secret
+from receiver.service import NEEDED
 from receiver.settings import DEFAULT_CONFIG, EDGEGAP, HUB_API, load_settings
 
-CONFIG = """public_url = "{public_url}"
+CONFIG = """public_url = {public_url}
 
 [[rule]]
-repository = "{repository}"   # on Docker Hub
-app = "{app}"   # on Edgegap
+repository = {repository}   # on Docker Hub
+app = {app}   # on Edgegap
 """
 OWNER_ONLY = 0o600
+REFUSED = frozenset({401, 403})
 
 
 @click.command(short_help="Write the configuration, step by step.")
@@ -37,7 +42,12 @@ OWNER_ONLY = 0o600
 )
 @click.option("--dockerhub-username", envvar="DOCKERHUB_USERNAME", help="Empty for public images.")
 @click.option("--dockerhub-token", envvar="DOCKERHUB_TOKEN", help="A read-only access token.")
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=Path())
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Where the files are written; here if not given.",
+)
 @told_plainly
 def init(folder: Path, **given: str | None) -> None:
     """Make a secret key, check both tokens with a read, and write receiver.toml and .env.
@@ -46,14 +56,17 @@ def init(folder: Path, **given: str | None) -> None:
     """
     config, secrets = folder / DEFAULT_CONFIG, folder / ".env"
     for path in (config, secrets):
-        if path.exists():
+        if path.exists() or path.is_symlink():
             raise Stop(f"{path} is there already; move it away first", NOT_DONE)
     repository = given["repository"] or click.prompt("Docker Hub repository (group/project)")
     if not is_repository(repository):
-        raise Stop(f"{repository!r} is no repository: group/project, lower case", USAGE)
-    public_url = (given["public_url"] or click.prompt("Public URL of this receiver")).rstrip("/")
-    load_settings({"RECEIVER_PUBLIC_URL": public_url, "RECEIVER_CONFIG_TOML": " \n#"})
-    token = given["edgegap_token"] or click.prompt("Edgegap API token", hide_input=True)
+        raise Stop(f"{repository!r} is no repository: write group/project, lower case", USAGE)
+    public_url = (given["public_url"] or click.prompt("Public URL of this receiver")).strip()
+    fault = url_fault(public_url)
+    if fault is not None:
+        raise Stop(f"the public URL is none: {fault}; write https://hooks.example.com", USAGE)
+    public_url = public_url.rstrip("/")
+    token = _token(given["edgegap_token"] or click.prompt("Edgegap API token", hide_input=True))
     apps = asyncio.run(_apps(token))
     app = given["app"] or click.prompt("Edgegap app", type=click.Choice(apps) if apps else str)
     if apps and app not in apps:
@@ -65,16 +78,32 @@ def init(folder: Path, **given: str | None) -> None:
     lines = {"RECEIVER_SECRET_KEY": key, "EDGEGAP_TOKEN": token}
     if username:
         lines |= {"DOCKERHUB_USERNAME": username, "DOCKERHUB_TOKEN": hub_token}
+    told = {"public_url": public_url, "repository": repository, "app": app}
+    text = CONFIG.format(**{name: json.dumps(value) for name, value in told.items()})
+    load_settings({**lines, "RECEIVER_CONFIG_TOML": text}, need=NEEDED)
     _write(secrets, "".join(f"{name}={value}\n" for name, value in lines.items()))
-    _write(config, CONFIG.format(public_url=public_url, repository=repository, app=app))
+    _write(config, text)
     link = LinkKeys([key], {}).link(public_url, repository)
     click.echo(f"Wrote {config} and {secrets} (only you may read them).\n")
     click.echo(f"Paste this link into Docker Hub: {repository} → Webhooks → New webhook:\n  {link}")
     if len(link) > MAX_URL:
         click.echo(
-            f"It is over Docker Hub's {MAX_URL} characters: shorten the public URL.", err=True
+            f"receiver: it is {len(link)} characters long and Docker Hub takes {MAX_URL}: "
+            f"shorten public_url in {config}, then: receiver link {repository}",
+            err=True,
         )
-    click.echo("\nThen: receiver doctor, receiver serve, and push a tag.")
+    if not public_url.startswith("https://"):
+        click.echo("receiver: the public URL is not https, and the link is a secret", err=True)
+    there = "" if folder == Path() else f"cd {folder}, "
+    click.echo(f"\nThen: {there}receiver doctor, receiver serve, and push a tag.")
+
+
+def _token(text: str) -> str:
+    """Return Edgegap's token as it is sent: its dashboard copies the word `token` along."""
+    token = without_scheme(text.strip())
+    if not token or not token.isascii() or not token.isprintable():
+        raise Stop("the Edgegap token holds what no header can carry; copy it again", USAGE)
+    return token
 
 
 def _login(username: str | None, token: str | None) -> tuple[str, str]:
@@ -82,17 +111,23 @@ def _login(username: str | None, token: str | None) -> tuple[str, str]:
         username = click.prompt("Docker Hub username (empty: public images only)", default="")
     if not username:
         return "", ""
-    return username, token or click.prompt("Docker Hub access token, read-only", hide_input=True)
+    token = token or click.prompt("Docker Hub access token, read-only", hide_input=True)
+    return username.strip(), str(token).strip()
 
 
 async def _apps(token: str) -> list[str]:
     base = os.environ.get("EDGEGAP_BASE_URL", "").strip() or EDGEGAP
     async with edgegap_client(base, Secret(token), Pace(8, 1)) as client:
         answer = await client.apps()
-    if not answer.ok or answer.body is None:
-        raise Stop(f"Edgegap does not accept the token: {answer.message}", NOT_DONE)
-    rows = answer.body.get("applications")
-    return [str(row.get("name")) for row in rows or [] if isinstance(row, dict)]
+    if answer.status in REFUSED:
+        raise Stop(
+            f"Edgegap does not accept the token ({answer.message}): make one under "
+            "app.edgegap.com/user-settings?tab=tokens",
+            NOT_DONE,
+        )
+    if not answer.ok:
+        raise Stop(f"Edgegap could not be asked: {answer.message}", NOT_DONE)
+    return names_of_apps(answer)
 
 
 async def _check_login(login: Login, repository: str) -> None:
@@ -100,15 +135,24 @@ async def _check_login(login: Login, repository: str) -> None:
     async with httpx.AsyncClient() as http:
         try:
             seen = await Hub(http, base).sees(repository, login)
-        except Unavailable as error:
+        except HubRefused as error:
             raise Stop(f"Docker Hub does not accept the login: {error}", NOT_DONE) from None
+        except Unavailable as error:
+            raise Stop(f"Docker Hub could not be asked: {error}", NOT_DONE) from None
     if not seen:
-        raise Stop(f"Docker Hub shows no {repository} to {login.username}", NOT_DONE)
+        raise Stop(
+            f"Docker Hub shows no {repository} to {login.username}: check its name, and that the "
+            "token may read private repositories if it is one",
+            NOT_DONE,
+        )
 
 
 def _write(path: Path, text: str) -> None:
     """Write a new file that only its owner may read; fails if it is there by now."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Stop(f"{path} cannot be written: {error.strerror}", NOT_DONE) from None

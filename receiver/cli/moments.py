@@ -9,12 +9,13 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 def moment(text: str) -> int:
     """Return what the person meant, in epoch milliseconds: a date, a time, or so long ago."""
-    number, unit = text[:-1], text[-1:]
+    ago = text.strip().removesuffix("ago").rstrip()
+    number, unit = ago[:-1], ago[-1:]
     try:
         if number.isdecimal() and unit in UNITS:
             moment = datetime.now(UTC) - timedelta(**{UNITS[unit]: int(number)})
         else:
-            moment = datetime.fromisoformat(text).astimezone()
+            moment = datetime.fromisoformat(text.strip()).astimezone()
         return max(0, int(moment.timestamp() * 1000))
     except (ValueError, OverflowError):
-        raise Stop(f"{text!r} is no time: write 2026-11-23T17:00, 2h or 3d", USAGE) from None
+        raise Stop(f"{text!r} is no time: write 2026-11-23T17:00, 2h or 3d (ago)", USAGE) from None

@@ -36,11 +36,15 @@ class Server:
         self._http = http
         self._settings = settings
 
-    async def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    async def ask(
+        self, method: str, path: str, body: object = None, *, seconds: float = ANSWER_SECONDS
+    ) -> dict[str, Any]:
         """Return its JSON answer; raises Stop with what it said when it refuses."""
         headers = {"Authorization": f"Bearer {token_for(self._settings)}"}
         try:
-            answer = await self._http.request(method, path, json=body, headers=headers)
+            answer = await self._http.request(
+                method, path, json=body, headers=headers, timeout=seconds
+            )
             told = answer.json()
         except (httpx.HTTPError, ValueError):
             told, answer = {}, None

@@ -19,11 +19,11 @@ from receiver.edgegap.versions import (
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
 from receiver.reasons import Reason, explain
-from receiver.registering import wanted_by
 from receiver.retry import Waited
 from receiver.rules import Match, Mode, Rule, rule_on
 from receiver.secret import Secret
 from receiver.settings import Settings
+from receiver.wanting import wanted_by
 
 Found = dict[str, Any]
 

@@ -24,6 +24,7 @@ from receiver.settings import Settings, load_settings
 from receiver.steering import roll_back
 
 MOST_RETIRED = 100
+RETIRING_SECONDS = 300.0  # three calls to Edgegap for each version, at its pace
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 Told = dict[str, Any]
 
@@ -35,8 +36,14 @@ Told = dict[str, Any]
 def pause(repository: str | None, everything: bool) -> None:
     """Hold back the registrations of REPOSITORY, or of all: pushes are recorded and queue."""
     name = _named(repository, everything=everything)
-    told = _ask("/api/pause", {"repository": name}, lambda tx: pauses.pause(tx, name))
-    click.echo(f"Paused: {', '.join(told.get('paused', {name: 0}))}")
+
+    def write(tx: Tx) -> Told:
+        pauses.pause(tx, name)
+        return {"paused": pauses.paused(tx)}
+
+    told = _ask("/api/pause", {"repository": name}, write)
+    names = ["all repositories" if one == pauses.ALL else one for one in told["paused"]]
+    click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queue until `resume`.")
 
 
 @click.command(short_help="Let paused registrations go on.")
@@ -46,10 +53,20 @@ def pause(repository: str | None, everything: bool) -> None:
 def resume(repository: str | None, everything: bool) -> None:
     """Let the registrations of REPOSITORY, or of all, go on."""
     name = _named(repository, everything=everything)
-    told = _ask("/api/resume", {"repository": name}, lambda tx: pauses.resume(tx, name))
-    if not told.get("resumed", told.get("done")):
-        raise Stop(f"{name} was not paused by that name", NOT_DONE)
+
+    def write(tx: Tx) -> Told:
+        return {"resumed": pauses.resume(tx, name), "paused": pauses.paused(tx)}
+
+    told = _ask("/api/resume", {"repository": name}, write)
+    if not told["resumed"]:
+        everything_is = (
+            " (all are: `receiver resume --all`)" if pauses.ALL in told["paused"] else ""
+        )
+        what = "nothing is" if everything else f"{name} is not"
+        raise Stop(f"{what} paused{everything_is}", NOT_DONE)
     click.echo("Resumed.")
+    if pauses.ALL in told["paused"]:
+        click.echo("receiver: all repositories are paused still", err=True)
 
 
 @click.command(short_help="Put a channel back to what it held before.")
@@ -70,18 +87,17 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
         return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
 
     told = _ask("/api/rollback", asked, write)
-    told = told.get("done", told)
     click.echo(
         json.dumps(told)
         if as_json
-        else f"{told['sentence']} See `receiver show {told['delivery']}`."
+        else f"{told['sentence']}\nWhat came of it: receiver show {told['delivery']}"
     )
 
 
 @click.command(short_help="Let old versions of an app go.")
 @click.argument("app")
 @click.option(
-    "--keep", type=click.IntRange(1), help="How many to keep; default `keep` of its rules."
+    "--keep", type=click.IntRange(1), help="How many in all; default each rule's own `keep`."
 )
 @click.option("--dry-run", is_flag=True, help="Only list what would go.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -92,10 +108,9 @@ def retire(app: str, keep: int | None, dry_run: bool, as_json: bool) -> None:
     Never the newest, a channel's, a pinned one, or one of which anything runs.
     """
     settings = load_settings(os.environ, need=KEY | {"EDGEGAP_TOKEN", "rule"})
-    number = keep or kept_by(settings, app)
-    if number is None:
+    if keep is None and kept_by(settings, app) is None:
         raise Stop(f"no rule of the app {app} has `keep`; say --keep N", USAGE)
-    told = asyncio.run(_retire(settings, {"app": app, "keep": number, "dry_run": dry_run}))
+    told = asyncio.run(_retire(settings, {"app": app, "keep": keep, "dry_run": dry_run}))
     if as_json:
         click.echo(json.dumps(told))
         return
@@ -106,13 +121,13 @@ def retire(app: str, keep: int | None, dry_run: bool, as_json: bool) -> None:
             f"{'retired' if one['retired'] else 'left   '}  {app}/{one['version']}: {one['why']}"
         )
     if not told["would_go"]:
-        click.echo(f"Nothing to retire: {app} has no version beyond the newest {number}.")
+        click.echo(f"Nothing to retire of {app}.")
 
 
 async def _retire(settings: Settings, asked: Told) -> Told:
     async with reached(settings) as there:
         if isinstance(there, Server):
-            return await there.ask("POST", "/api/retire", asked)
+            return await there.ask("POST", "/api/retire", asked, seconds=RETIRING_SECONDS)
         going = await would_go(there, settings, asked["app"], asked["keep"])
         found: Told = {"would_go": [one.version for one in going], "retired": []}
         if not asked["dry_run"]:
@@ -141,7 +156,7 @@ def _named(repository: str | None, *, everything: bool) -> str:
     return repository
 
 
-def _ask(path: str, asked: Told, write: Callable[[Tx], Any]) -> Told:
+def _ask(path: str, asked: Told, write: Callable[[Tx], Told]) -> Told:
     """Ask the running server, or write the ledger when there is none."""
     settings = load_settings(os.environ, need=KEY)
 
@@ -149,6 +164,8 @@ def _ask(path: str, asked: Told, write: Callable[[Tx], Any]) -> Told:
         async with reached(settings, begin=True) as there:
             if isinstance(there, Server):
                 return await there.ask("POST", path, asked)
-            return {"done": await there.write(write)}
+            told = await there.write(write)
+            click.echo("receiver: no server is running; `receiver serve` goes by it", err=True)
+            return told
 
     return asyncio.run(ask())

@@ -144,5 +144,5 @@ def _server_time(headers: Mapping[str, str]) -> float:
     """Return the sender's own clock, so that ours need not agree with it."""
     try:
         return parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except (ValueError, TypeError):
+    except (ArithmeticError, LookupError, TypeError, ValueError):
         return time.time()

@@ -6,7 +6,7 @@ personal token, and with an organization's, which is taken under /v2/namespaces/
 
 import base64
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -18,6 +18,7 @@ from receiver.dockerhub.fetching import Fetched, Unavailable, fetch
 from receiver.dockerhub.manifest import Platforms, read_tag_record
 from receiver.images import is_tag
 from receiver.rules import Login
+from receiver.secret import Secret, mask
 from receiver.times import read_iso
 
 LARGEST_ANSWER = 8 * 1024 * 1024
@@ -77,7 +78,8 @@ class Hub:
             if number > 1 and answer.status == httpx.codes.NOT_FOUND:
                 return  # past the last page: tags were deleted meanwhile
             if answer.status != httpx.codes.OK:
-                raise HubRefused(f"Docker Hub's API does not list {repository}: {_told(answer)}")
+                told = _told(answer, [login.token] if login else [])
+                raise HubRefused(f"Docker Hub's API does not list {repository}: {told}")
             body = answer.json()
             rows = body.get("results")
             rows = rows if isinstance(rows, list) else []
@@ -121,7 +123,8 @@ class Hub:
             json={"identifier": login.username, "secret": login.token.reveal()},
         )
         if answer.status != httpx.codes.OK:
-            raise HubRefused(f"Docker Hub's API refuses the login: {_told(answer)}")
+            told = _told(answer, [login.token])
+            raise HubRefused(f"Docker Hub's API refuses the login: {told}")
         given = answer.json().get("access_token")
         if not isinstance(given, str) or not given.isascii() or not given.isprintable():
             raise Unavailable("Docker Hub's API gave no token")
@@ -164,12 +167,13 @@ def _page_number(following: object) -> int | None:
     return int(text) if sound else None
 
 
-def _told(answer: Fetched) -> str:
+def _told(answer: Fetched, secrets: Iterable[Secret]) -> str:
     try:
         text = answer.json().get("message") or answer.json().get("detail")
     except Unavailable:
         text = None
-    printable = "".join(letter for letter in str(text or "")[:200] if letter.isprintable())
+    known = mask(str(text or ""), secrets)[:200]
+    printable = "".join(letter for letter in known if letter.isprintable())
     return f"HTTP {answer.status}" + (f" {printable}" if printable else "")
 
 
@@ -179,5 +183,5 @@ def _seconds_left(token: str) -> float:
         payload = token.split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return float(claims["exp"]) - time.time()
-    except (IndexError, ValueError, KeyError, TypeError, msgspec.DecodeError):
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         return UNKNOWN_TOKEN_LIFE

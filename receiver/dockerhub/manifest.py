@@ -5,6 +5,7 @@ index also lists attestations, marked by an annotation or by the platform unknow
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,17 +27,23 @@ CONFIGS = frozenset(
 ATTESTATION = "vnd.docker.reference.type"
 NEEDED = "linux/amd64"  # Edgegap runs nothing else
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class Platforms:
-    """The platforms an image is built for, as `os/architecture`; none: it is no image to run."""
+    """The platforms an image is built for, as `os/architecture`; none: it is no image to run.
+
+    `untold`: an index holds an image without saying for which platform, which it need not.
+    """
 
     names: tuple[str, ...]
+    untold: bool = False
 
     @property
     def runnable(self) -> bool:
-        """Whether Edgegap can run it."""
-        return NEEDED in self.names
+        """Whether Edgegap can run it, for all that is told."""
+        return NEEDED in self.names or self.untold
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +61,13 @@ def read_manifest(media_type: str, content: bytes) -> Platforms | ConfigNeeded:
     """Read a manifest or index; raises UnreadableError when it is neither."""
     body = _object(content)
     kind = body.get("mediaType", media_type)
-    if kind in INDEXES or isinstance(body.get("manifests"), list):
+    if (isinstance(kind, str) and kind in INDEXES) or isinstance(body.get("manifests"), list):
         return _platforms_of_index(body)
     config = body.get("config")
     if not isinstance(config, dict):
         raise UnreadableError("a manifest without a config")
-    if config.get("mediaType") not in CONFIGS:
+    config_type = config.get("mediaType")
+    if not isinstance(config_type, str) or config_type not in CONFIGS:
         return Platforms(())  # a chart, a signature, another artifact
     digest = config.get("digest")
     if not isinstance(digest, str) or not is_digest(digest):
@@ -92,6 +100,7 @@ def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
     if not isinstance(rows, list):
         raise UnreadableError("an index without manifests")
     names: dict[str, None] = {}
+    untold = False
     for row in rows:
         if not isinstance(row, dict):
             continue
@@ -101,16 +110,20 @@ def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
         name = _platform(platform) if isinstance(platform, dict) else None
         if name is not None and not attests:
             names[name] = None
-    return Platforms(tuple(names))
+        image = row.get("mediaType") in (*ACCEPTED, None) and "artifactType" not in row
+        untold = untold or (platform is None and image and not attests)
+    return Platforms(tuple(names), untold)
 
 
 def _platform(record: Mapping[str, Any]) -> str | None:
     system, architecture = record.get("os"), record.get("architecture")
     if not isinstance(system, str) or not isinstance(architecture, str):
         return None
-    if not system or not architecture or "unknown" in {system, architecture}:
+    if "unknown" in {system, architecture}:
         return None
-    return f"{system}/{architecture}"[:64]
+    if not _NAME.fullmatch(system) or not _NAME.fullmatch(architecture):
+        return None
+    return f"{system}/{architecture}"
 
 
 def _object(content: bytes) -> dict[str, Any]:

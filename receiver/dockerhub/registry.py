@@ -8,6 +8,7 @@ import base64
 import hashlib
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -24,12 +25,14 @@ from receiver.dockerhub.manifest import (
 )
 from receiver.images import is_digest
 from receiver.rules import Login
+from receiver.secret import Secret, mask
 
 LARGEST_MANIFEST = 4 * 1024 * 1024
 LARGEST_BLOB = 1024 * 1024
 LARGEST_TOKEN = 256 * 1024
 MOST_REDIRECTS = 2
 SHORTEST_TOKEN_LIFE = 60  # seconds, where none is told
+LONGEST_TOKEN_LIFE = 3600
 TOKEN_MARGIN_SECONDS = 15.0
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -156,11 +159,12 @@ class Registry:
 
     def _is_ours(self, challenge: str) -> bool:
         realm = _REALM.search(challenge)
-        return (
-            challenge.lower().startswith("bearer ")
-            and realm is not None
-            and urlsplit(realm[1]) == urlsplit(self._auth)
-        )
+        if realm is None or not challenge.lower().startswith("bearer "):
+            return False
+        try:
+            return urlsplit(realm[1]) == urlsplit(self._auth)
+        except ValueError:
+            return False
 
     async def _call(self, method: str, url: str, token: str) -> Fetched:
         headers = {"Accept": ", ".join(ACCEPTED)}
@@ -171,21 +175,22 @@ class Registry:
         for _ in range(MOST_REDIRECTS):
             if answer.status not in REDIRECTS:
                 return answer
-            url = urljoin(url, answer.headers.get("location", ""))
-            self._check_redirect(url)
+            url = self._redirected(url, answer.headers.get("location", ""))
             answer = await fetch(self._http, method, url, largest=largest)  # no Authorization
         if answer.status in REDIRECTS:
             raise Unavailable(f"the registry redirects more than {MOST_REDIRECTS} times")
         return answer
 
-    def _check_redirect(self, url: str) -> None:
+    def _redirected(self, url: str, location: str) -> str:
         try:
+            url = urljoin(url, location)
             parts = urlsplit(url)
         except ValueError:
             raise Unavailable("the registry redirects to no URL") from None
         plain = parts.scheme == "http" and self._registry.startswith("http://")
         if not parts.hostname or parts.username or (parts.scheme != "https" and not plain):
             raise Unavailable("the registry redirects to what is not https")
+        return url
 
     async def _token(self, repository: str, login: Login | None, *, actions: str = "pull") -> str:
         scope = quote(f"repository:{repository}:{actions}", safe=":,")
@@ -196,16 +201,17 @@ class Registry:
             headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         answer = await fetch(self._http, "GET", url, largest=LARGEST_TOKEN, headers=headers)
         if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            raise _LoginRefusedError(_detail(answer))
+            raise _LoginRefusedError(_detail(answer, [login.token] if login else []))
         if answer.status != httpx.codes.OK:
             raise Unavailable(f"the login server answered HTTP {answer.status}")
         body = answer.json()
         token = body.get("token") or body.get("access_token")
-        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
             raise Unavailable("the login server gave no token")
         if actions == "pull":
             life = body.get("expires_in")
-            seconds = life if isinstance(life, int) and life > 0 else SHORTEST_TOKEN_LIFE
+            told = life if isinstance(life, int) and life > 0 else SHORTEST_TOKEN_LIFE
+            seconds = min(told, LONGEST_TOKEN_LIFE)
             margin = min(TOKEN_MARGIN_SECONDS, seconds / 2)
             until = time.monotonic() + seconds - margin
             self._tokens[repository, login] = (token, until)
@@ -225,14 +231,14 @@ class _LoginRefusedError(Exception):
         self.detail = detail
 
 
-def _detail(answer: Fetched) -> str:
+def _detail(answer: Fetched, secrets: Iterable[Secret]) -> str:
     try:
         body = answer.json()
     except Unavailable:
         return f"HTTP {answer.status}"
     detail = body.get("details") or body.get("message") or body.get("detail")
     text = detail if isinstance(detail, str) else f"HTTP {answer.status}"
-    return "".join(letter for letter in text[:200] if letter.isprintable())
+    return "".join(letter for letter in mask(text, secrets)[:200] if letter.isprintable())
 
 
 def _actions(token: str) -> list[str]:

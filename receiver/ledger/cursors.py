@@ -5,32 +5,44 @@ from dataclasses import dataclass
 
 from receiver.ledger.transactions import Tx
 
-_BEGIN = """INSERT INTO cursors (repository, since) VALUES (:repository, :now)
+OVERLAP_MS = 60 * 60 * 1000
+
+_BEGIN = """INSERT INTO cursors (repository, since) VALUES (:repository, :since)
  ON CONFLICT (repository) DO NOTHING"""
 _MOVE = """UPDATE cursors SET since = CASE WHEN since > :since THEN since ELSE :since END,
   ran_at = :now, problem = '' WHERE repository = :repository"""
-_KNOWN = """SELECT 1 FROM deliveries
+_KNOWN_DIGEST = """SELECT 1 FROM deliveries
   WHERE repository = :repository AND tag = :tag AND digest = :digest
  UNION ALL SELECT 1 FROM registrations
   WHERE repository = :repository AND tag = :tag AND digest = :digest LIMIT 1"""
-_KNOWN_UNDIGESTED = """SELECT 1 FROM deliveries
- WHERE repository = :repository AND tag = :tag AND pushed_at >= :pushed_at LIMIT 1"""
+# Docker Hub's webhooks tell no digest, and whole seconds only.
+_KNOWN_BY_TIME = """SELECT 1 FROM deliveries d WHERE d.repository = :repository AND d.tag = :tag
+  AND coalesce(d.pushed_at, d.received_at) >= :second"""
+_LEARNED_NO_DIGEST = """ AND d.digest IS NULL AND NOT EXISTS (SELECT 1 FROM led_to l
+   JOIN registrations r ON r.id = l.registration_id
+   WHERE l.delivery_id = d.id AND r.digest IS NOT NULL)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """From when on a repository's pushes are looked for. Times in epoch milliseconds."""
+    """How far catch-up has come with a repository. Times in epoch milliseconds."""
 
     repository: str
     since: int
     ran_at: int | None
     problem: str
 
+    @property
+    def looks_back_to(self) -> int:
+        """From when on pushes are looked for: an hour is looked at twice."""
+        return self.since - OVERLAP_MS
+
 
 def begin_cursors(tx: Tx, repositories: Iterable[str]) -> None:
     """Begin a cursor, now, for each repository that has none: the past is never registered."""
+    since = tx.now + OVERLAP_MS  # so that not even the overlap reaches back behind this moment
     for repository in sorted(set(repositories)):
-        tx.run(_BEGIN, repository=repository, now=tx.now)
+        tx.run(_BEGIN, repository=repository, since=since)
 
 
 def read_cursors(tx: Tx) -> list[Cursor]:
@@ -59,12 +71,14 @@ def is_known(
 ) -> bool:
     """Tell whether this image under this tag is in the ledger already.
 
-    Without a digest only a delivery of the same push, or a later one, tells.
+    Where a delivery told no digest and none was learned of it (as without preflight), its time
+    tells: it is of this push, or of a later one.
     """
-    if digest is not None:
-        found = tx.run(_KNOWN, repository=repository, tag=tag, digest=digest)
-    elif pushed_at is not None:
-        found = tx.run(_KNOWN_UNDIGESTED, repository=repository, tag=tag, pushed_at=pushed_at)
-    else:
+    names = {"repository": repository, "tag": tag}
+    if digest is not None and tx.run(_KNOWN_DIGEST, **names, digest=digest).first():
+        return True
+    if pushed_at is None and digest is not None:
         return False
-    return found.first() is not None
+    second = (pushed_at or 0) // 1000 * 1000
+    by_time = _KNOWN_BY_TIME if digest is None else _KNOWN_BY_TIME + _LEARNED_NO_DIGEST
+    return tx.run(f"{by_time} LIMIT 1", **names, second=second).first() is not None

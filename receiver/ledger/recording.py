@@ -28,7 +28,8 @@ _JOIN = """UPDATE registrations SET rule = :rule, mode = :mode, updated_at = :no
   look_again = CASE WHEN state = 'working' THEN true ELSE look_again END
  WHERE id = :id"""
 REQUEUE = """UPDATE registrations SET state = 'queued', reason = NULL, sentence = '',
-  due_at = :now, updated_at = :now, crashes = 0, waiting_reason = NULL, waiting_since = 0, waits = 0
+  due_at = :now, updated_at = :now, crashes = 0, waiting_reason = NULL,
+  waiting_since = 0, waiting_first = 0, waits = 0
  WHERE id = :id AND state IN ('parked', 'waiting', 'queued')"""
 _LED_TO = """INSERT INTO led_to (delivery_id, registration_id) VALUES (:delivery, :registration)
  ON CONFLICT DO NOTHING"""

@@ -4,19 +4,17 @@ Who lost the lease writes nothing: each of these statements names the owner and 
 """
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from receiver.edgegap.answers import Answer
 from receiver.images import ImageReference
 from receiver.ledger.transactions import Tx
-from receiver.reasons import Outcome, Reason, State, explain
+from receiver.reasons import Outcome, Reason, State
 from receiver.retry import Waited
 from receiver.rules import Mode
 
 LEASE_MS = 30_000
-MOST_CRASHES = 5
 
 _CLAIM = """UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
   attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
@@ -31,7 +29,7 @@ _CLAIM = """UPDATE registrations SET state = 'working', lease_owner = :owner, le
        AND o.due_at <= :now AND (o.due_at, o.id) < (r.due_at, r.id))
    ORDER BY r.due_at, r.id LIMIT :most {lock})
  RETURNING id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
-  waiting_reason, waiting_since, waits, created_at, digest, overwritten"""
+  waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten"""
 _WRITES = """SELECT method, status FROM attempts
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
 _LATER = """SELECT 1 FROM registrations WHERE app = :app AND version = :version AND id <> :id
@@ -43,8 +41,8 @@ _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason
   sentence = :sentence, notes = :notes, overwritten = :overwritten,
   digest = CASE WHEN :digest IS NULL THEN digest ELSE :digest END,
   due_at = :due_at, waiting_reason = :waiting_reason, waiting_since = :waiting_since,
-  waits = :waits, crashes = 0, lease_owner = NULL, lease_until = NULL, updated_at = :now,
-  finished_at = :finished_at
+  waiting_first = :waiting_first, waits = :waits, crashes = 0, lease_owner = NULL,
+  lease_until = NULL, updated_at = :now, finished_at = :finished_at
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence
  RETURNING look_again"""
 _LOOK_AGAIN = """UPDATE registrations SET state = 'queued', outcome = NULL, reason = NULL,
@@ -60,26 +58,14 @@ _HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, pu
   made_at = CASE WHEN excluded.created_here THEN excluded.made_at ELSE targets.made_at END,
   retired_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.retired_at END,
   held_before = :held_before"""
-_HELD = """SELECT repository, tag, digest, push_time, held_before FROM targets
+_HELD = """SELECT repository, tag, digest, push_time, held_before, registration_id FROM targets
  WHERE app = :app AND version = :version"""
 _CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, path, status,
   milliseconds, message)
  VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message)
  ON CONFLICT (registration_id, attempt, step) DO UPDATE SET status = excluded.status,
   milliseconds = excluded.milliseconds, message = excluded.message"""
-_RENEW = """UPDATE registrations SET lease_until = :until
- WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
-_HAND_BACK = """UPDATE registrations SET state = 'queued', due_at = :now, lease_owner = NULL,
-  lease_until = NULL, updated_at = :now
- WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
-_VOID = """UPDATE registrations SET crashes = crashes + 1, lease_owner = NULL, lease_until = NULL,
-  due_at = :now, updated_at = :now,
-  state = CASE WHEN crashes + 1 >= :most THEN 'parked' ELSE 'queued' END,
-  reason = CASE WHEN crashes + 1 >= :most THEN :reason END,
-  sentence = CASE WHEN crashes + 1 >= :most THEN :sentence ELSE '' END
- WHERE state = 'working' AND lease_until < :before RETURNING id, state"""
 _KEPT = ("repository", "tag", "digest", "push_time")
-FOREVER = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +73,7 @@ class Claimed:
     """A registration in our hands, until the lease runs out or it is settled.
 
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
-    `taken`: how often Edgegap answered 409. `retired`: room was made for it once. `held`: what
+    `retired`: room was made for it once. `held`: what
     the target holds by our own doing.
     """
 
@@ -104,7 +90,6 @@ class Claimed:
     created_at: int
     ours: bool = False
     moved: bool = False
-    taken: int = 0
     retired: bool = False
     superseded: bool = False
     held: "Held | None" = None
@@ -139,6 +124,7 @@ class Held:
     tag: str
     digest: str | None
     push_time: int
+    registration: str
 
 
 def claim(tx: Tx, *, owner: str, most: int) -> list[Claimed]:
@@ -159,7 +145,7 @@ def next_due(tx: Tx) -> int | None:
 def sent(tx: Tx, claimed: Claimed, step: int, method: str, path: str) -> None:
     """Record that a call is about to be sent, so that what it makes is known as ours."""
     call = Answer(method=method, path=path, status=None, message="sent")
-    _record_call(tx, claimed, step, call)
+    _record_call(tx, claimed, step, call, at=tx.now)
 
 
 def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool:
@@ -181,13 +167,16 @@ def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool
         due_at=tx.now if settlement.due_at is None else settlement.due_at,
         waiting_reason=settlement.waited.reason and settlement.waited.reason.value,
         waiting_since=settlement.waited.since,
+        waiting_first=settlement.waited.first,
         waits=settlement.waited.times,
         finished_at=tx.now if finished else None,
     ).first()
     if row is None:
         return False
+    began = tx.now - sum(call.milliseconds for call in settlement.calls)
     for step, call in enumerate(settlement.calls):
-        _record_call(tx, claimed, step, call)
+        _record_call(tx, claimed, step, call, at=began)
+        began += call.milliseconds
     if settlement.state is State.DONE and settlement.outcome is not Outcome.SUPERSEDED:
         _hold(tx, claimed, settlement)
     if finished and row.look_again:
@@ -198,42 +187,9 @@ def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool
 def held(tx: Tx, app: str, version: str) -> Held | None:
     """Return what the target holds by our own doing, None where nothing."""
     row = tx.run(_HELD, app=app, version=version).first()
-    return None if row is None else Held(row.repository, row.tag, row.digest, row.push_time)
-
-
-def renew(tx: Tx, claims: Iterable[Claimed], owner: str) -> list[str]:
-    """Renew the leases; return the ids of those that are lost."""
-    lost = []
-    for claimed in claims:
-        renewed = tx.run(
-            _RENEW, id=claimed.id, owner=owner, fence=claimed.fence, until=tx.now + LEASE_MS
-        )
-        if not renewed.rowcount:
-            lost.append(claimed.id)
-    return lost
-
-
-def hand_back(tx: Tx, claims: Sequence[Claimed], owner: str) -> None:
-    """Put claimed registrations back as they were: due now, and no crash counted."""
-    for claimed in claims:
-        tx.run(_HAND_BACK, id=claimed.id, owner=owner, fence=claimed.fence, now=tx.now)
-
-
-def void_leases(tx: Tx, *, all_of_them: bool) -> list[tuple[str, str]]:
-    """Free what a dead worker held; the fifth crash in a row parks it. Returns (id, state).
-
-    `all_of_them`: at the start on SQLite, where the lock proves the former owner dead.
-    """
-    reason = Reason.CRASHES_THE_WORKER
-    rows = tx.run(
-        _VOID,
-        now=tx.now,
-        before=FOREVER if all_of_them else tx.now,
-        most=MOST_CRASHES,
-        reason=reason.value,
-        sentence=explain(reason),
-    )
-    return [(str(row.id), str(row.state)) for row in rows]
+    if row is None:
+        return None
+    return Held(row.repository, row.tag, row.digest, row.push_time, row.registration_id or "")
 
 
 def _claimed(tx: Tx, row: object) -> Claimed:
@@ -249,7 +205,12 @@ def _claimed(tx: Tx, row: object) -> Claimed:
         push_time=values["push_time"],
         attempt=values["attempts"],
         fence=values["fence"],
-        waited=Waited(reason and Reason(reason), values["waiting_since"], values["waits"]),
+        waited=Waited(
+            reason and Reason(reason),
+            values["waiting_since"],
+            values["waits"],
+            values["waiting_first"],
+        ),
         created_at=values["created_at"],
         overwritten_by=values["digest"] if values["overwritten"] else None,
     )
@@ -260,7 +221,6 @@ def _claimed(tx: Tx, row: object) -> Claimed:
             claimed,
             ours="POST" in made,
             moved="PATCH" in made,
-            taken=writes.count(("POST", HTTPStatus.CONFLICT)),
             retired=any(method == "DELETE" for method, _ in writes),
         )
     claimed = replace(claimed, held=held(tx, claimed.app, claimed.version))
@@ -278,17 +238,19 @@ def may_have_made(status: int | None) -> bool:
 def _is_superseded(tx: Tx, claimed: Claimed) -> bool:
     target = {"app": claimed.app, "version": claimed.version}
     later = tx.run(_LATER, **target, id=claimed.id, push_time=claimed.push_time).first()
+    if later is not None or claimed.held is None:
+        return later is not None
     holding = claimed.held
-    return later is not None or (holding is not None and holding.push_time > claimed.push_time)
+    return (holding.push_time, holding.registration) > (claimed.push_time, claimed.id)
 
 
-def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer) -> None:
+def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer, *, at: int) -> None:
     tx.run(
         _CALL,
         id=claimed.id,
         attempt=claimed.attempt,
         step=step,
-        at=tx.now,
+        at=at,
         method=call.method,
         path=call.path,
         status=call.status,

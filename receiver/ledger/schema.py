@@ -68,6 +68,7 @@ registrations = Table(
     Column("look_again", Boolean, nullable=False, server_default=text("false")),
     Column("waiting_reason", Text),
     Column("waiting_since", BigInteger, nullable=False, server_default="0"),
+    Column("waiting_first", BigInteger, nullable=False, server_default="0"),
     Column("waits", Integer, nullable=False, server_default="0"),
     Column("lease_owner", Text),
     Column("lease_until", BigInteger),

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 
 from receiver.ledger.schema import attempts, deliveries, led_to, registrations
 from receiver.ledger.transactions import Tx
-from receiver.reasons import Verdict
+from receiver.reasons import State, Verdict
 
 Row = dict[str, Any]
 MOST_ROWS = 1000
@@ -17,14 +17,19 @@ MOST_ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which deliveries to list. `before` is an id: the page after it, newest first."""
+    """Which deliveries to list. `before` is an id: the page after it, newest first.
+
+    `depth`: look through so many deliveries and no more, however few of them are wanted.
+    """
 
     repository: str | None = None
     tag: str | None = None
     verdict: str | None = None
     state: str | None = None
+    text: str | None = None
     since: int | None = None
     before: str | None = None
+    depth: int | None = None
     limit: int = 100
 
 
@@ -35,6 +40,16 @@ def list_deliveries(tx: Tx, wanted: Filter) -> list[Row]:
     for registration in registrations_of(tx, [row["id"] for row in rows]):
         by_delivery.setdefault(registration.pop("delivery_id"), []).append(registration)
     return [{**row, "registrations": by_delivery.get(row["id"], [])} for row in rows]
+
+
+def end_of_depth(tx: Tx, wanted: Filter) -> str | None:
+    """Return the id to look on from, below what `depth` let be looked through; None at the end."""
+    c = deliveries.c
+    query = select(c.id).order_by(c.id.desc()).offset((wanted.depth or 1) - 1).limit(2)
+    if wanted.before is not None:
+        query = query.where(c.id < wanted.before)
+    rows = _rows(tx, query)
+    return str(rows[0]["id"]) if len(rows) > 1 else None
 
 
 def delivery_row(tx: Tx, identity: str) -> Row | None:
@@ -119,9 +134,13 @@ def deliveries_to_replay(tx: Tx, *, parked: bool, since: int | None) -> list[str
     if since is not None:
         query = query.where(c.received_at >= since, c.verdict != Verdict.REFUSED.value)
     if parked:
-        newest = [
-            row["delivery_id"] for row in open_registration_rows(tx) if row["state"] == "parked"
-        ]
+        joined = led_to.join(registrations, registrations.c.id == led_to.c.registration_id)
+        newest = (
+            select(func.max(led_to.c.delivery_id))
+            .select_from(joined)
+            .where(registrations.c.state == State.PARKED.value)
+            .group_by(registrations.c.id)
+        )
         query = query.where(c.id.in_(newest))
     return [str(row["id"]) for row in _rows(tx, query)]
 
@@ -139,11 +158,28 @@ def _chosen(wanted: Filter) -> Select[Any]:
         query = query.where(c.received_at >= wanted.since)
     if wanted.before is not None:
         query = query.where(c.id < wanted.before)
+    if wanted.depth is not None:
+        newest = select(c.id).order_by(c.id.desc()).limit(wanted.depth)
+        if wanted.before is not None:
+            newest = newest.where(c.id < wanted.before)
+        oldest = select(func.min(newest.subquery().c.id)).scalar_subquery()
+        query = query.where(c.id >= oldest)
     if wanted.state is not None:
-        joined = led_to.join(registrations, registrations.c.id == led_to.c.registration_id)
-        here = and_(led_to.c.delivery_id == c.id, registrations.c.state == wanted.state)
-        query = query.where(exists(select(1).select_from(joined).where(here)))
+        query = query.where(_led_to_one(registrations.c.state == wanted.state))
+    if wanted.text is not None:
+        r, text = registrations.c, wanted.text
+        own = (c.repository, c.tag, c.pusher, c.reason, c.sentence)
+        theirs = (r.rule, r.app, r.version, r.outcome, r.reason, r.sentence)
+        said = or_(*(column.icontains(text, autoescape=True) for column in own))
+        worked = or_(*(column.icontains(text, autoescape=True) for column in theirs))
+        query = query.where(or_(said, _led_to_one(worked)))
     return query
+
+
+def _led_to_one(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    joined = led_to.join(registrations, registrations.c.id == led_to.c.registration_id)
+    here = and_(led_to.c.delivery_id == deliveries.c.id, condition)
+    return exists(select(1).select_from(joined).where(here))
 
 
 def _deliveries_of(tx: Tx, registration: str) -> list[str]:

@@ -1,10 +1,14 @@
 """What targets hold and held before: for rollback, for retention, for the page."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import func, select
+
 from receiver.ledger.ids import new_id
+from receiver.ledger.schema import led_to
 from receiver.ledger.transactions import Tx
 
 RETIREMENT = "t"
@@ -57,6 +61,18 @@ def rule_of(tx: Tx, registration: str) -> str | None:
     """Return the name of the rule that a registration was made by."""
     found = tx.run("SELECT rule FROM registrations WHERE id = :id", id=registration).scalar()
     return None if found is None else str(found)
+
+
+def last_deliveries(tx: Tx, registrations: Iterable[str | None]) -> dict[str, str]:
+    """Return the newest delivery of each of these registrations, where the ledger still has it."""
+    wanted = [one for one in registrations if one is not None]
+    query = (
+        select(led_to.c.registration_id, func.max(led_to.c.delivery_id).label("delivery"))
+        .where(led_to.c.registration_id.in_(wanted))
+        .group_by(led_to.c.registration_id)
+    )
+    rows = tx.connection.execute(query)
+    return {str(row.registration_id): str(row.delivery) for row in rows}
 
 
 def note_retirement(tx: Tx, app: str, version: str, *, retired: bool, why: str) -> None:

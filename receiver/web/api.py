@@ -18,7 +18,7 @@ from receiver.telling import as_json
 from receiver.web.bodies import read_body
 from receiver.web.guarding import guarded, refusal
 
-TEXT_FILTERS = ("repository", "tag", "verdict", "state", "before")
+TEXT_FILTERS = ("repository", "tag", "verdict", "state", "text", "before")
 CHOICES = {"verdict": tuple(Verdict), "state": tuple(State)}
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 

@@ -1,17 +1,16 @@
 """The API's routes for what a person steers: pauses, rollback, retention, missed pushes."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.catch_up import Missed, take_missed
+from receiver.catch_up import Missed, take_all, tell_caught_up
 from receiver.dockerhub.push import Push
 from receiver.images import is_digest, is_repository, is_tag
 from receiver.ledger import pauses
-from receiver.ledger.transactions import Tx
 from receiver.retention import kept_by, retire, would_go
 from receiver.service import Service
 from receiver.steering import CannotRollBack, roll_back
@@ -19,6 +18,7 @@ from receiver.web.bodies import read_body
 from receiver.web.guarding import guarded, refusal
 
 MOST_MISSED = 500
+LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 MOST_RETIRED = 100
 
 
@@ -35,13 +35,13 @@ class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
 class _Retire(msgspec.Struct, forbid_unknown_fields=True):
     app: str
     dry_run: bool = False
-    keep: int | None = None
+    keep: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class _MissedPush(msgspec.Struct, forbid_unknown_fields=True):
     repository: str
     tag: str
-    pushed_at: int | None = None
+    pushed_at: Annotated[int, msgspec.Meta(ge=0, le=LATEST)] | None = None
     digest: str | None = None
     media_type: str | None = None
 
@@ -94,16 +94,15 @@ async def _roll_back(service: Service, request: Request) -> Response:
 
 async def _retire(service: Service, request: Request) -> Response:
     asked = msgspec.json.decode(await read_body(request), type=_Retire)
-    keep = asked.keep or kept_by(service.settings, asked.app)
-    if keep is None or keep < 1:
+    if asked.keep is None and kept_by(service.settings, asked.app) is None:
         return refusal(409, f"no rule of the app {asked.app} says how many to keep")
-    going = await would_go(service.ledger, service.settings, asked.app, keep)
-    found: dict[str, Any] = {"app": asked.app, "keep": keep, "retired": []}
+    going = await would_go(service.ledger, service.settings, asked.app, asked.keep)
+    found: dict[str, Any] = {"app": asked.app, "keep": asked.keep, "retired": []}
     found["would_go"] = [one.version for one in going]
     if not asked.dry_run:
         results = await retire(
             service.ledger, service.client, service.settings, asked.app,
-            keep=keep, most=MOST_RETIRED,
+            keep=asked.keep, most=MOST_RETIRED,
         )  # fmt: skip
         found["retired"] = msgspec.to_builtins(results)
     return JSONResponse(found)
@@ -116,13 +115,10 @@ async def _catch_up(service: Service, request: Request) -> Response:
     missed = [_missed(one) for one in asked.missed]
     rules = service.settings.rules
 
-    def write(tx: Tx) -> list[str]:
-        taken = (take_missed(tx, rules, one) for one in missed)
-        return [one.delivery for one in taken if one is not None]
-
-    recorded = await service.ledger.write(write)
+    recorded = await service.ledger.write(lambda tx: take_all(tx, rules, missed))
+    tell_caught_up(recorded)
     service.worker.wake()
-    return JSONResponse({"deliveries": recorded}, 202)
+    return JSONResponse({"deliveries": [one.delivery for one in recorded]}, 202)
 
 
 async def _repository(request: Request) -> str:

@@ -67,6 +67,7 @@ def _registrations() -> None:
         sa.Column("look_again", sa.Boolean(), nullable=False, server_default=sa.text("false")),
         sa.Column("waiting_reason", sa.Text()),
         sa.Column("waiting_since", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("waiting_first", sa.BigInteger(), nullable=False, server_default="0"),
         sa.Column("waits", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("lease_owner", sa.Text()),
         sa.Column("lease_until", sa.BigInteger()),

@@ -1,0 +1,72 @@
+"""Leases: renewed while the work is in hand, handed back at a stop, voided when the owner is dead.
+
+Each statement names the owner and the fence: who lost the lease writes nothing.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from receiver.ledger.registrations import LEASE_MS, Claimed
+from receiver.ledger.transactions import Tx
+from receiver.reasons import Reason, explain
+
+MOST_CRASHES = 5
+FOREVER = 2**62
+
+_RENEW = """UPDATE registrations SET lease_until = :until
+ WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
+_HAND_BACK = """UPDATE registrations SET state = 'queued', due_at = :now, lease_owner = NULL,
+  lease_until = NULL, updated_at = :now
+ WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
+_EXPIRED = """SELECT id FROM registrations
+ WHERE state = 'working' AND lease_until < :before ORDER BY id {lock}"""
+_VOID = """UPDATE registrations SET crashes = crashes + 1, lease_owner = NULL, lease_until = NULL,
+  due_at = :now, updated_at = :now,
+  state = CASE WHEN crashes + 1 >= :most THEN 'parked' ELSE 'queued' END,
+  reason = CASE WHEN crashes + 1 >= :most THEN :reason END,
+  sentence = CASE WHEN crashes + 1 >= :most THEN :sentence ELSE '' END
+ WHERE id = :id AND state = 'working' RETURNING state"""
+
+
+def renew(tx: Tx, claims: Iterable[Claimed], owner: str) -> list[str]:
+    """Renew the leases; return the ids of those that are lost."""
+    lost = []
+    for claimed in claims:
+        renewed = tx.run(
+            _RENEW, id=claimed.id, owner=owner, fence=claimed.fence, until=tx.now + LEASE_MS
+        )
+        if not renewed.rowcount:
+            lost.append(claimed.id)
+    return lost
+
+
+def hand_back(tx: Tx, claims: Sequence[Claimed], owner: str) -> None:
+    """Put claimed registrations back as they were: due now, and no crash counted."""
+    for claimed in claims:
+        tx.run(_HAND_BACK, id=claimed.id, owner=owner, fence=claimed.fence, now=tx.now)
+
+
+def void_leases(
+    tx: Tx, *, all_of_them: bool, in_hand: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """Free what a dead worker held; the fifth crash in a row parks it. Returns (id, state).
+
+    `all_of_them`: at the start on SQLite, where the lock proves the former owner dead. What is
+    `in_hand` here is not freed, however late its renewal is.
+    """
+    reason = Reason.CRASHES_THE_WORKER
+    lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""
+    expired = tx.run(_EXPIRED.format(lock=lock), before=FOREVER if all_of_them else tx.now)
+    voided = []
+    for identity in [str(row.id) for row in expired]:
+        if identity in in_hand:
+            continue
+        row = tx.run(
+            _VOID,
+            id=identity,
+            now=tx.now,
+            most=MOST_CRASHES,
+            reason=reason.value,
+            sentence=explain(reason),
+        ).one()
+        voided.append((identity, str(row.state)))
+    return voided

@@ -1,0 +1,136 @@
+"""What a person does on the page. Each action is one the commands and the API have too."""
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from receiver.images import is_repository
+from receiver.intake import replay
+from receiver.ledger import pauses
+from receiver.logs import get_logger
+from receiver.retention import Retired, kept_by, retire
+from receiver.service import Service
+from receiver.steering import CannotRollBack, roll_back
+from receiver.web.doorkeeping import Form, for_a_deed, forget_cookie
+from receiver.web.login import SESSION, safe_path
+from receiver.web.versions import Shelf
+
+MOST_RETIRED = 20
+
+log = get_logger(__name__)
+
+
+class Actions:
+    """Replay, rollback, retiring, pausing; afterwards the page is shown again."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def routes(self) -> list[Route]:
+        """Return the routes of the actions: POST only, each with the form's token."""
+        actions = {
+            "replay": self._replay, "rollback": self._roll_back, "retire": self._retire,
+            "make-room": self._make_room, "pause": self._pause, "resume": self._resume,
+            "logout": self._logout,
+        }  # fmt: skip
+        return [
+            Route(f"/do/{name}", for_a_deed(action), methods=["POST"])
+            for name, action in actions.items()
+        ]
+
+    async def _replay(self, service: Service, form: Form) -> tuple[str, str]:
+        identity, rules = _text(form, "delivery"), service.settings.rules
+        replayed = await service.ledger.write(lambda tx: replay(tx, rules, identity))
+        if replayed is None:
+            raise ValueError(f"there is no delivery {identity}")
+        service.worker.config_changed()
+        log.info("delivery_replayed", delivery=identity, verdict=replayed.verdict)
+        went = "It was replayed; what becomes of it shows below."
+        return _back(form, f"/deliveries/{replayed.delivery}"), replayed.sentence or went
+
+    async def _roll_back(self, service: Service, form: Form) -> tuple[str, str]:
+        app, channel, to = _text(form, "app"), _text(form, "channel"), _text(form, "to") or None
+        try:
+            recorded = await service.ledger.write(lambda tx: roll_back(tx, app, channel, to))
+        except CannotRollBack as error:
+            return _back(form, "/versions"), f"Nothing was rolled back: {error}."
+        self._shelf.forget()
+        service.worker.wake()
+        log.info("rolled_back", app=app, channel=channel, delivery=recorded.delivery)
+        return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
+
+    async def _retire(self, service: Service, form: Form) -> tuple[str, str]:
+        app = _text(form, "app")
+        if kept_by(service.settings, app) is None:
+            raise ValueError(f"no rule of the app {app} says how many to keep")
+        went = await retire(
+            service.ledger, service.client, service.settings, app, keep=None, most=MOST_RETIRED
+        )
+        self._shelf.forget()
+        return _back(form, "/versions"), _told(went)
+
+    async def _make_room(self, service: Service, form: Form) -> tuple[str, str]:
+        """Retire the oldest version that may go, then replay what met the limit."""
+        app, identity = _text(form, "app"), _text(form, "delivery")
+        if not any(rule.app == app for rule in service.settings.rules):
+            raise ValueError(f"no rule names the app {app}")
+        went = await retire(service.ledger, service.client, service.settings, app, keep=1, most=1)
+        self._shelf.forget()
+        told = _told(went)
+        if any(one.retired for one in went):
+            path, _ = await self._replay(service, {**form, "delivery": identity})
+            return path, f"{told} The push was replayed."
+        return _back(form, "/versions"), told
+
+    async def _pause(self, service: Service, form: Form) -> tuple[str, str]:
+        repository = _repository(form)
+        await service.ledger.write(lambda tx: pauses.pause(tx, repository))
+        log.info("paused", repository=repository)
+        return _back(form, "/"), f"{_named(repository)} paused: pushes are recorded and wait."
+
+    async def _resume(self, service: Service, form: Form) -> tuple[str, str]:
+        repository = _repository(form)
+        await service.ledger.write(lambda tx: pauses.resume(tx, repository))
+        service.worker.wake()
+        log.info("resumed", repository=repository)
+        return _back(form, "/"), f"{_named(repository)} resumed: what waited goes on."
+
+    async def _logout(self, _: Service, __: Form) -> tuple[str, str]:
+        return "/login", ""
+
+
+async def leave(request: Request, answer: Response) -> Response:
+    """Take the session's cookie back."""
+    forget_cookie(request, answer, SESSION)
+    return RedirectResponse("/login", 303, headers=dict(answer.headers))
+
+
+def _told(went: list[Retired]) -> str:
+    gone = [one.version for one in went if one.retired]
+    left = [f"{one.version} was left: {one.why}" for one in went if not one.retired]
+    if not went:
+        return "Nothing may go: only versions that this receiver made, that no channel holds."
+    first = [f"Retired {', '.join(gone)}."] if gone else ["Nothing was retired."]
+    return " ".join([*first, *(f"{one}." for one in left)])
+
+
+def _named(repository: str) -> str:
+    return "Everything is" if repository == pauses.ALL else f"{repository} is"
+
+
+def _back(form: Form, default: str) -> str:
+    return safe_path(form["back"]) if "back" in form else default
+
+
+def _text(form: Form, name: str) -> str:
+    value = form.get(name, "")
+    if not value.isprintable():
+        raise ValueError(f"{name} is printable text")
+    return value
+
+
+def _repository(form: Form) -> str:
+    repository = _text(form, "repository")
+    if repository != pauses.ALL and not is_repository(repository):
+        raise ValueError("a pause names a repository as group/project, or * for all")
+    return repository

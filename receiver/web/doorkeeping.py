@@ -1,0 +1,147 @@
+"""Before a page or an action: is the page on, who asks, and is the form their own?"""
+
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from urllib.parse import parse_qsl, quote
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from receiver.errors import BadBody, LedgerError
+from receiver.service import Service
+from receiver.web.bodies import SenderLeft, read_body
+from receiver.web.hooks import not_found
+from receiver.web.rendering import render
+from receiver.web.sessions import SESSION_SECONDS, Session, Sessions
+
+MOST_FIELDS = 50
+TOLD = "told"
+LONGEST_TOLD = 600
+FRAGMENT = "live"  # the query parameter with which our script asks for what moves
+
+Form = dict[str, str]
+Page = Callable[[Service, Request, Session], Awaitable[Response]]
+Action = Callable[[Service, Form], Awaitable[tuple[str, str]]]
+
+
+def for_a_person(page: Page) -> Callable[[Request], Awaitable[Response]]:
+    """Return the page behind the login; what goes wrong is told in words."""
+
+    async def asked(request: Request) -> Response:
+        service: Service = request.app.state.service
+        if service.settings.admin_password is None:
+            return not_found()
+        session = session_of(request)
+        if session is None:
+            return _to_login(request)
+        try:
+            return await page(service, request, session)
+        except LedgerError as error:
+            return failure(503, "The ledger cannot be read now.", str(error), session)
+        except ValueError as error:
+            return failure(400, "That cannot be shown.", str(error), session)
+
+    return asked
+
+
+def for_a_deed(action: Action) -> Callable[[Request], Awaitable[Response]]:
+    """Return the action behind the login and the form's token.
+
+    It returns where to go then, and what to tell there.
+    """
+
+    async def asked(request: Request) -> Response:
+        service: Service = request.app.state.service
+        if service.settings.admin_password is None:
+            return not_found()
+        session = session_of(request)
+        if session is None:
+            return RedirectResponse("/login", 303)
+        try:
+            form = await form_of(request)
+            if not session.is_own(form.get("csrf", "")):
+                return failure(403, "Nothing was done.", _NOT_OWN, session)
+            path, told = await action(service, form)
+        except LedgerError as error:
+            return failure(503, "Nothing was done.", str(error), session)
+        except SenderLeft:
+            return Response(status_code=400)
+        except (BadBody, ValueError) as error:
+            return failure(400, "Nothing was done.", str(error), session)
+        answer = RedirectResponse(path, 303)
+        give_cookie(request, answer, TOLD, quote(told[:LONGEST_TOLD]), 60)
+        return answer
+
+    return asked
+
+
+_NOT_OWN = "The form did not come from this page, or it was too old. Go back, reload, try again."
+
+
+def failure(status: int, heading: str, sentence: str, session: Session) -> Response:
+    """Return a page that says what went wrong."""
+    words = HTTPStatus(status).phrase
+    return render(
+        "failure.html", status, heading=heading, sentence=sentence, words=words,
+        csrf=session.csrf, told="", here="",
+    )  # fmt: skip
+
+
+def session_of(request: Request) -> Session | None:
+    """Return the session of whoever asks, None when they are not signed in."""
+    cookie = read_cookie(request, "session")
+    return sessions_of(request.app.state.service).read(cookie, int(time.time()))
+
+
+def sessions_of(service: Service) -> Sessions:
+    """Return what makes and reads sessions under the password in force."""
+    password = service.settings.admin_password
+    if password is None:
+        raise ValueError("the page is off")
+    return Sessions([key.reveal() for key in service.settings.secret_keys], password.reveal())
+
+
+async def form_of(request: Request) -> Form:
+    """Return the fields of a form; of a field given twice, the last."""
+    text = (await read_body(request)).decode("utf-8", "replace")
+    return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+
+
+def give_cookie(request: Request, answer: Response, name: str, value: str, seconds: int) -> None:
+    """Set one of our cookies: out of reach of scripts, and of other sites' forms."""
+    secure = _is_secure(request)
+    answer.set_cookie(
+        _name(name, secure), value, max_age=min(seconds, SESSION_SECONDS), path="/",
+        secure=secure, httponly=True, samesite="lax",
+    )  # fmt: skip
+
+
+def forget_cookie(request: Request, answer: Response, name: str) -> None:
+    """Take one of our cookies back."""
+    secure = _is_secure(request)
+    answer.delete_cookie(
+        _name(name, secure), path="/", secure=secure, httponly=True, samesite="lax"
+    )
+
+
+def read_cookie(request: Request, name: str) -> str:
+    """Return one of our cookies, empty when it was not sent."""
+    return request.cookies.get(_name(name, _is_secure(request)), "")
+
+
+def _to_login(request: Request) -> Response:
+    if FRAGMENT in request.query_params:
+        return Response(status_code=401)
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse("/login" if path == "/" else f"/login?next={quote(path)}", 303)
+
+
+def _is_secure(request: Request) -> bool:
+    service: Service = request.app.state.service
+    return (service.settings.public_url or "").startswith("https://")
+
+
+def _name(name: str, secure: bool) -> str:
+    """Return the cookie's name; by `__Host-` the browser takes it from no neighbouring host."""
+    return f"__Host-receiver-{name}" if secure else f"receiver-{name}"

@@ -1,0 +1,110 @@
+"""Signing in and out: one password, compared in constant time, tried so often by address."""
+
+import hashlib
+import hmac
+import ipaddress
+import re
+import time
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from receiver.logs import get_logger
+from receiver.secret import Secret
+from receiver.service import Service
+from receiver.web.doorkeeping import (
+    forget_cookie,
+    form_of,
+    give_cookie,
+    read_cookie,
+    sessions_of,
+)
+from receiver.web.hooks import not_found
+from receiver.web.limits import PerMinute
+from receiver.web.rendering import render
+from receiver.web.sessions import LOGIN_FORM_SECONDS, SESSION_SECONDS
+
+LOGIN = "login"
+SESSION = "session"
+TRIES_A_MINUTE = 10
+NETWORK_BITS = 64  # of an IPv6 address: one household has them all
+_OURS = re.compile(r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions)?(?:\?[!-~]{0,500})?", re.ASCII)
+
+log = get_logger(__name__)
+
+
+class Login:
+    """The door of the page."""
+
+    def __init__(self) -> None:
+        self._tries = PerMinute(TRIES_A_MINUTE)
+
+    async def show(self, request: Request) -> Response:
+        """Show the form, with a token that this browser alone can send back."""
+        if request.app.state.service.settings.admin_password is None:
+            return not_found()
+        return _form(request, after=safe_path(request.query_params.get("next", "/")))
+
+    async def enter(self, request: Request) -> Response:
+        """Begin a session for whoever knows the password."""
+        service: Service = request.app.state.service
+        password = service.settings.admin_password
+        if password is None:
+            return not_found()
+        form = await form_of(request)
+        after = safe_path(form.get("next", "/"))
+        now, sessions = int(time.time()), sessions_of(service)
+        asked = sessions.read_login(read_cookie(request, LOGIN), now)
+        if asked is None or not asked.is_own(form.get("csrf", "")):
+            return _form(request, after, 403, _FORM_TOO_OLD)
+        address = network_of(request)
+        if not self._tries.allows(address):
+            log.warning("login_limited", address=address)
+            limited = _form(request, after, 429, "Too many tries; wait a minute, then try again.")
+            limited.headers["Retry-After"] = "60"
+            return limited
+        if not is_same(form.get("password", ""), password):
+            log.warning("login_refused", address=address)
+            return _form(request, after, 403, "That is not the password.")
+        log.info("login", address=address)
+        answer = RedirectResponse(after, 303)
+        give_cookie(request, answer, SESSION, sessions.begin(now)[0], SESSION_SECONDS)
+        forget_cookie(request, answer, LOGIN)
+        return answer
+
+
+_FORM_TOO_OLD = (
+    "This form was too old, or your browser did not send its cookie back. Please try again, over "
+    "https where the receiver's public_url is https."
+)
+
+
+def safe_path(path: str) -> str:
+    """Return the path if it is one of the page's own, else the overview's: never another site."""
+    return path if _OURS.fullmatch(path) else "/"
+
+
+def is_same(given: str, password: Secret) -> bool:
+    """Compare in constant time, whatever the lengths."""
+    pair = [hashlib.sha256(text.encode("utf-8", "replace")).digest()
+            for text in (given, password.reveal())]  # fmt: skip
+    return hmac.compare_digest(*pair)
+
+
+def network_of(request: Request) -> str:
+    """Return the address to count tries by; behind a proxy, the one that the proxy saw."""
+    host = request.client.host if request.client else "unknown"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    return str(ipaddress.ip_network((address.packed, NETWORK_BITS), strict=False))
+
+
+def _form(request: Request, after: str, status: int = 200, fault: str = "") -> Response:
+    cookie, session = sessions_of(request.app.state.service).begin_login(int(time.time()))
+    answer = render("login.html", status, csrf=session.csrf, after=after, fault=fault)
+    give_cookie(request, answer, LOGIN, cookie, LOGIN_FORM_SECONDS)
+    return answer

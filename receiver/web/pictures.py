@@ -1,0 +1,94 @@
+"""Two small pictures, drawn here as SVG from plain numbers; their text says the same."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from markupsafe import Markup
+
+Row = Mapping[str, Any]
+PLACES = 50
+STEP, WIDE, TALL = 8, 6, 56
+LEAST = 3  # the smallest bar that can still be seen
+MADE = frozenset({"created", "updated"})
+COLOURS = {"queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad"}
+SHAPES = {"good": 1.0, "calm": 0.35, "busy": 0.5, "wait": 0.65, "bad": 0.85}
+
+_SVG = Markup(
+    '<svg class="picture" viewBox="0 0 {} {}" role="img" aria-label="{}"'
+    ' preserveAspectRatio="none">{}</svg>'
+)
+_BAR = Markup(
+    '<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="1.5"><title>{}</title></rect>'
+)
+_GROUND = Markup('<rect class="ground" x="{}" y="{}" width="{}" height="2" rx="1"></rect>')
+
+
+def last_registrations(newest_first: Sequence[Row]) -> Markup:
+    """Draw what became of the last registrations, oldest on the left; height and colour by kind."""
+    rows = list(reversed(newest_first[:PLACES]))
+    bars = []
+    for place, row in enumerate(rows, PLACES - len(rows)):
+        colour = colour_of(row)
+        told = f"{row['app']}/{row['version']}: {standing(row)}"
+        bars.append(_bar(colour, place, SHAPES[colour], told))
+    return _drawn(bars, len(rows), said_of(rows))
+
+
+def said_of(rows: Sequence[Row]) -> str:
+    """Say in words what the picture of registrations shows."""
+    if not rows:
+        return "No registrations yet."
+    counted = Counter(row["outcome"] or row["state"] for row in rows)
+    return ", ".join(f"{count} {word}" for word, count in counted.most_common())
+
+
+def push_to_version(newest_first: Sequence[Row]) -> Markup:
+    """Draw how long each of the last pushes took to become a version, oldest on the left."""
+    took = list(reversed(durations(newest_first)))
+    longest = max(took, default=0) or 1
+    bars = [
+        _bar("time", place, milliseconds / longest, f"{milliseconds / 1000:.1f} s")
+        for place, milliseconds in enumerate(took, PLACES - len(took))
+    ]
+    return _drawn(bars, len(took), said_of_times(took))
+
+
+def said_of_times(took: Sequence[int]) -> str:
+    """Say in words what the picture of times shows."""
+    if not took:
+        return "No version made yet."
+    return f"mostly {median(took) / 1000:.1f} s, at most {max(took) / 1000:.1f} s"
+
+
+def durations(rows: Sequence[Row]) -> list[int]:
+    """Return milliseconds from push to version, of each registration that made or moved one."""
+    return [
+        max(0, row["finished_at"] - row["created_at"])
+        for row in rows[:PLACES]
+        if row["outcome"] in MADE and row["finished_at"] is not None
+    ]
+
+
+def colour_of(row: Row) -> str:
+    """Return the kind of colour of a registration."""
+    if row["state"] == "done":
+        return "calm" if row["outcome"] == "superseded" else "good"
+    return COLOURS.get(row["state"], "calm")
+
+
+def standing(row: Row) -> str:
+    """Return state and what came of it, in the ledger's words."""
+    detail = row["outcome"] or row["reason"]
+    return f"{row['state']} {detail}" if detail else str(row["state"])
+
+
+def _bar(colour: str, place: int, share: float, told: str) -> Markup:
+    height = max(LEAST, round(share * TALL))
+    return _BAR.format(colour, place * STEP, TALL - height, WIDE, height, told)
+
+
+def _drawn(bars: Sequence[Markup], filled: int, said: str) -> Markup:
+    ground = [_GROUND.format(place * STEP, TALL - 2, WIDE) for place in range(PLACES - filled)]
+    return _SVG.format(PLACES * STEP - (STEP - WIDE), TALL, said, Markup("").join(ground + [*bars]))

@@ -1,0 +1,105 @@
+"""Templates, and the headers that every page goes out with."""
+
+import unicodedata
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.responses import HTMLResponse
+
+from receiver.telling import iso
+from receiver.web.assets import address_of
+
+DASHBOARD = "https://app.edgegap.com/application-management/applications"
+HEADERS = {
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        )
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+# They turn the text around them about, or end a line: outsiders write parts of what is shown.
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BY_WORD = {
+    "created": "good", "updated": "good", "unchanged": "good", "superseded": "calm",
+    "queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad",
+    "accepted": "good", "ignored": "calm", "refused": "bad",
+}  # fmt: skip
+
+
+def render(template: str, status: int = 200, **facts: Any) -> HTMLResponse:
+    """Return a page."""
+    text = _environment.get_template(template).render(**facts)
+    return HTMLResponse(text, status, headers=HEADERS)
+
+
+def version_address(app: str, version: str) -> str:
+    """Return where Edgegap's dashboard shows a version."""
+    return f"{DASHBOARD}/{quote(app, safe='')}/versions/{quote(version, safe='')}"
+
+
+def _harmless(value: object) -> object:
+    """Return what a template prints, without characters that would disturb what is around them."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join("\ufffd" if _disturbs(letter) else letter for letter in value)
+
+
+def _disturbs(letter: str) -> bool:
+    return letter in _TURNING or (unicodedata.category(letter) in {"Cc", "Cs"} and letter != "\n")
+
+
+def _moment(milliseconds: int | None) -> Markup:
+    """Return a time as people read it; our script says how long ago that is."""
+    if milliseconds is None:
+        return Markup("never")
+    text = iso(milliseconds)
+    return Markup('<time datetime="{}">{} UTC</time>').format(text, text[:19].replace("T", " "))
+
+
+def _colour(word: str) -> str:
+    return _BY_WORD.get(word, "calm")
+
+
+def _query(**given: str | None) -> str:
+    return urlencode({name: value for name, value in given.items() if value})
+
+
+def _duration(milliseconds: int) -> str:
+    """Return a duration in words: 840 ms, 2.4 s, 3 min, 5 h."""
+    seconds = milliseconds / 1000
+    if seconds < 1:
+        return f"{milliseconds} ms"
+    for unit, size, more in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 100)):
+        if seconds < size * more:
+            return f"{seconds / size:.{1 if unit == 's' and seconds < 10 else 0}f} {unit}"  # noqa: PLR2004 - one digit more
+    return f"{seconds / 86_400:.0f} d"
+
+
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+    finalize=_harmless,
+)
+_environment.filters.update(moment=_moment, colour=_colour, duration=_duration)
+_environment.globals.update(asset=address_of, version_address=version_address, query=_query)

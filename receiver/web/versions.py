@@ -1,0 +1,104 @@
+"""An app's versions: what Edgegap has, which push each came from, what may be rolled back or go.
+
+Edgegap is asked at most so often, whoever looks; where it cannot be, the ledger's part is shown.
+"""
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from receiver.edgegap.answers import Body
+from receiver.ledger.targets import Target, last_deliveries, targets_of
+from receiver.retention import kept_by, would_go
+from receiver.rules import Mode
+from receiver.service import Service
+from receiver.times import read_iso
+
+FRESH_SECONDS = 15.0
+MOST_REMEMBERED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    at: float
+    versions: list[Body]
+    problem: str
+
+
+class Shelf:
+    """What Edgegap had when it was asked last, by app."""
+
+    def __init__(self) -> None:
+        self._listed: dict[str, _Listed] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    def forget(self) -> None:
+        """Ask Edgegap anew next time: something was changed by us."""
+        self._listed.clear()
+
+    async def of(self, service: Service, app: str) -> dict[str, Any]:
+        """Return all there is to know of an app's versions, as plain rows for JSON."""
+        listed = await self._ask(service, app)
+        targets = await service.ledger.read(lambda tx: targets_of(tx, app))
+        names = {_text(body, "name") for body in listed.versions}
+        shown = [one for one in targets if one.version in names or one.mode != Mode.CREATE]
+        told_by = await service.ledger.read(
+            lambda tx: last_deliveries(tx, [one.registration for one in shown])
+        )
+        going = await would_go(service.ledger, service.settings, app)
+        known = {one.version: one for one in shown}
+        there = [_there(body, known.get(_text(body, "name")), told_by) for body in listed.versions]
+        return {
+            "app": app,
+            "problem": listed.problem,
+            "versions": sorted(there, key=lambda row: row["created_at"] or 0, reverse=True),
+            "channels": [_channel(one, told_by) for one in shown if one.mode != Mode.CREATE],
+            "keep": kept_by(service.settings, app),
+            "would_go": [one.version for one in going],
+        }
+
+    async def _ask(self, service: Service, app: str) -> _Listed:
+        async with self._one_at_a_time:
+            last = self._listed.get(app)
+            if last is not None and time.monotonic() - last.at < FRESH_SECONDS:
+                return last
+            versions, answers = await service.client.versions(app)
+            answer = answers[-1]
+            status = f"HTTP {answer.status}: " if answer.status is not None else ""
+            problem = "" if answer.ok else f"{status}{answer.message}"
+            if len(self._listed) >= MOST_REMEMBERED:
+                self._listed.clear()
+            listed = self._listed[app] = _Listed(time.monotonic(), versions, problem)
+            return listed
+
+
+def _there(body: Body, target: Target | None, told_by: dict[str, str]) -> dict[str, Any]:
+    """Return one version as Edgegap has it. Only these fields: its answer holds a login in clear."""
+    registration = target.registration if target is not None else None
+    return {
+        "version": _text(body, "name"),
+        "image": f"{_text(body, 'docker_image')}:{_text(body, 'docker_tag')}",
+        "registry": _text(body, "docker_repository"),
+        "active": body.get("is_active") is True,
+        "created_at": read_iso(body.get("create_time")),
+        "mode": target.mode if target is not None else None,
+        "created_here": target is not None and target.created_here,
+        "delivery": told_by.get(registration or ""),
+    }
+
+
+def _channel(target: Target, told_by: dict[str, str]) -> dict[str, Any]:
+    return {
+        "channel": target.version,
+        "mode": target.mode,
+        "repository": target.repository,
+        "tag": target.tag,
+        "before": asdict(target.before) if target.before is not None else None,
+        "delivery": told_by.get(target.registration or ""),
+    }
+
+
+def _text(body: Body, name: str) -> str:
+    value = body.get(name)
+    return value if isinstance(value, str) else ""

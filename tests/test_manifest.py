@@ -1,0 +1,244 @@
+"""Reading what an image is made of: right on every sound manifest, unharmed by any other."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.dockerhub.manifest import (
+    ACCEPTED,
+    ATTESTATION,
+    CONFIGS,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    ConfigNeeded,
+    Platforms,
+    UnreadableError,
+    read_config,
+    read_manifest,
+    read_tag_record,
+)
+from receiver.sandbox.dockerhub_images import Kind, build_image
+
+SOME = ("linux/amd64", "linux/arm64", "linux/arm", "windows/amd64", "linux/s390x", "darwin/arm64")
+DIGEST = f"sha256:{hashlib.sha256(b'').hexdigest()}"
+UNKNOWN = {"os": "unknown", "architecture": "unknown"}
+
+platforms = st.lists(st.sampled_from(SOME), max_size=6)
+indexes = st.sampled_from([OCI_INDEX, DOCKER_LIST])
+# Any JSON at all, with the words in it that the readers look for.
+words = st.sampled_from(
+    [
+        *("mediaType", "manifests", "config", "platform", "os", "architecture", "digest"),
+        *("annotations", "images", "artifactType", ATTESTATION, "unknown", "linux", "amd64"),
+        *ACCEPTED,
+        *sorted(CONFIGS),
+        DIGEST,
+    ]
+)
+any_json: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words | st.text(), inner),
+    max_leaves=25,
+)
+objects = st.dictionaries(words | st.text(), any_json)
+
+
+def read(body: object, media_type: str = OCI_INDEX) -> Platforms | ConfigNeeded:
+    return read_manifest(media_type, json.dumps(body).encode())
+
+
+def read_platforms(body: object) -> Platforms:
+    found = read(body)
+    assert isinstance(found, Platforms)
+    return found
+
+
+def split(platform: str) -> dict[str, str]:
+    system, _, architecture = platform.partition("/")
+    return {"os": system, "architecture": architecture}
+
+
+def attestation(platform: dict[str, str]) -> dict[str, Any]:
+    annotations = {ATTESTATION: "attestation-manifest"}
+    return {"mediaType": OCI_MANIFEST, "platform": platform, "annotations": annotations}
+
+
+@given(names=platforms, attesting=st.lists(st.sampled_from([*SOME, "unknown/unknown"])), of=indexes)
+def test_an_index_is_for_the_platforms_of_its_images_and_no_attestation(
+    names: list[str], attesting: list[str], of: str
+) -> None:
+    images = [{"mediaType": OCI_MANIFEST, "platform": split(name)} for name in names]
+    rows = [attestation(split(name)) for name in attesting] + images
+
+    found = read_platforms({"schemaVersion": 2, "mediaType": of, "manifests": rows})
+
+    assert found.names == tuple(dict.fromkeys(names))
+    assert found.runnable == ("linux/amd64" in names)
+
+
+@given(media_type=indexes | st.just(f"{OCI_INDEX}; charset=utf-8") | st.text(), names=platforms)
+def test_an_index_need_not_say_its_type(media_type: str, names: list[str]) -> None:
+    found = read({"manifests": [{"platform": split(name)} for name in names]}, media_type)
+
+    assert found == Platforms(tuple(dict.fromkeys(names)))
+
+
+@pytest.mark.parametrize("kind", ["index", "docker-list"])
+@given(names=platforms, attestations=st.booleans())
+def test_what_a_registry_stores_is_read(kind: Kind, names: list[str], attestations: bool) -> None:
+    image = build_image(kind, names, attestations=attestations)
+
+    found = read_manifest(image.top.media_type, image.top.body)
+
+    assert found == Platforms(tuple(dict.fromkeys(names)))
+
+
+@pytest.mark.parametrize("kind", ["manifest", "docker-manifest"])
+@given(name=st.sampled_from(SOME))
+def test_a_single_image_tells_its_platform_in_its_config(kind: Kind, name: str) -> None:
+    image = build_image(kind, [name])
+
+    needed = read_manifest(image.top.media_type, image.top.body)
+
+    assert isinstance(needed, ConfigNeeded)
+    assert read_config(image.blobs[needed.digest]) == Platforms((name,))
+
+
+@pytest.mark.parametrize("kind", ["helm", "artifact"])
+def test_what_has_no_image_config_is_for_no_platform(kind: Kind) -> None:
+    top = build_image(kind, []).top
+
+    assert read_manifest(top.media_type, top.body) == Platforms(())
+
+
+def test_a_signature_has_an_image_config_that_names_no_platform() -> None:
+    image = build_image("signature", [])
+
+    needed = read_manifest(image.top.media_type, image.top.body)
+
+    assert isinstance(needed, ConfigNeeded)
+    assert read_config(image.blobs[needed.digest]) == Platforms(())
+
+
+def test_a_variant_does_not_matter() -> None:
+    row = {"platform": {"os": "linux", "architecture": "arm", "variant": "v7"}}
+
+    assert read_platforms({"manifests": [row]}).names == ("linux/arm",)
+
+
+@pytest.mark.parametrize(
+    ("row", "runnable"),
+    [
+        ({"mediaType": OCI_MANIFEST}, True),
+        ({"mediaType": DOCKER_MANIFEST, "platform": None}, True),
+        ({"mediaType": OCI_MANIFEST, "artifactType": "application/vnd.example.sbom"}, False),
+        ({"mediaType": "application/vnd.example.chart"}, False),
+        ({"mediaType": OCI_MANIFEST, "annotations": {ATTESTATION: "x"}}, False),
+        ({"mediaType": OCI_MANIFEST, "platform": UNKNOWN}, False),
+    ],
+    ids=["image", "null", "artifact", "other type", "attestation", "unknown"],
+)
+def test_an_image_in_an_index_need_not_say_its_platform(
+    row: dict[str, Any], *, runnable: bool
+) -> None:
+    found = read_platforms({"manifests": [row, {"platform": split("linux/arm64")}]})
+
+    assert found.names == ("linux/arm64",)
+    assert found.runnable is runnable
+
+
+@given(content=st.binary() | objects.map(lambda body: json.dumps(body).encode()), kind=words)
+def test_no_manifest_and_no_config_does_harm(content: bytes, kind: str) -> None:
+    readers: list[Callable[[], Platforms | ConfigNeeded]] = [
+        lambda: read_manifest(kind, content),
+        lambda: read_config(content),
+    ]
+    for reader in readers:
+        try:
+            found = reader()
+        except UnreadableError:
+            continue
+        if isinstance(found, Platforms):
+            assert_harmless(found)
+
+
+@given(body=objects)
+def test_no_tag_record_does_harm(body: dict[str, Any]) -> None:
+    digest, found = read_tag_record(body)
+
+    assert digest in {None, DIGEST}
+    if found is not None:
+        assert found.names
+        assert_harmless(found)
+
+
+def assert_harmless(found: Platforms) -> None:
+    for name in found.names:
+        assert name.isascii()
+        assert name.isprintable()
+        assert len(name) < 70
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"mediaType": "application/vnd.oci.image.index.v1+json"}',
+        b'{"mediaType": "application/vnd.oci.image.index.v1+json", "manifests": {}}',
+        b'{"mediaType": ["application/vnd.oci.image.index.v1+json"], "config": {}, "x": 1',
+        b'{"config": []}',
+        b'{"schemaVersion": 1, "architecture": "amd64"}',
+        b'{"config": {"mediaType": "application/vnd.oci.image.config.v1+json"}}',
+        b'{"config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "../x"}}',
+    ],
+)
+def test_what_is_neither_manifest_nor_index_is_said_to_be_unreadable(content: bytes) -> None:
+    with pytest.raises(UnreadableError):
+        read_manifest("text/plain", content)
+
+
+@pytest.mark.parametrize("odd", [[], {}, 7, None, True])
+def test_a_type_that_is_no_text_is_survived(odd: object) -> None:
+    assert read({"mediaType": odd, "manifests": []}) == Platforms(())
+    assert read({"mediaType": odd, "config": {"mediaType": odd}}, OCI_MANIFEST) == Platforms(())
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "li\nnux", "\x1b[2J", "", "a" * 33, "\uff21MD64", "a/b"])
+def test_a_name_that_could_forge_a_line_or_stop_the_ledger_is_no_platform(odd: str) -> None:
+    row = {"os": odd, "architecture": "amd64"}
+
+    assert read_config(json.dumps(row).encode()) == Platforms(())
+    assert read_platforms({"manifests": [{"platform": row}]}) == Platforms(())
+    assert read_tag_record({"images": [row]}) == (None, None)
+
+
+@given(names=platforms)
+def test_a_tag_record_tells_the_platforms(names: list[str]) -> None:
+    rows = [split(name) for name in names]
+    told = Platforms(tuple(dict.fromkeys(names))) if names else None
+
+    assert read_tag_record({"digest": DIGEST, "images": [*rows, UNKNOWN]}) == (DIGEST, told)
+
+
+@pytest.mark.parametrize("images", [None, [], {}, "linux/amd64", [None, 3, []], [UNKNOWN], [{}]])
+def test_a_tag_record_may_tell_nothing(images: object) -> None:
+    assert read_tag_record({"digest": None, "images": images}) == (None, None)
+    assert read_tag_record({}) == (None, None)
+
+
+def test_a_tag_record_may_hold_one_image_alone() -> None:
+    record = {"digest": "sha256:short", "images": split("linux/amd64")}
+
+    assert read_tag_record(record) == (None, Platforms(("linux/amd64",)))

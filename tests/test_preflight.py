@@ -1,0 +1,313 @@
+"""What preflight finds out about an image, over real HTTP, and what it asks for that."""
+
+import base64
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from structlog.testing import capture_logs
+
+from receiver.dockerhub import registry
+from receiver.preflight import Cleared, Findings, NotYet, Stopped
+from receiver.rules import Login
+from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.dockerhub_images import Kind
+from receiver.sandbox.faults import Fault
+from receiver.secret import Secret
+from tests.looking_at_images import GAME, LOGIN, PRIVATE, TOKEN, Looking, looking_at
+
+HEAD = f"HEAD /v2/{GAME}/manifests/1.0"
+RECORD = "GET /v2/namespaces/studio/repositories/game-server/tags/1.0"
+IMAGES: list[Kind] = ["index", "docker-list", "manifest", "docker-manifest"]
+
+
+@pytest.fixture
+def hub() -> DockerHubSandbox:
+    hub = DockerHubSandbox()
+    hub.add_login("studio-bot", TOKEN, namespaces=["studio"])
+    return hub
+
+
+@pytest.fixture
+def there(hub: DockerHubSandbox) -> Iterator[Looking]:
+    with looking_at(hub) as one:
+        yield one
+
+
+def cleared(findings: Findings) -> Cleared:
+    assert isinstance(findings, Cleared), findings
+    return findings
+
+
+def stopped(findings: Findings) -> tuple[str, str]:
+    assert isinstance(findings, Stopped), findings
+    return findings.parking.reason.value, findings.parking.sentence
+
+
+def hide_record(hub: DockerHubSandbox, tag: str = "1.0") -> None:
+    """Let Docker Hub's API tell nothing of the platforms, as for images it could not read."""
+    hub.alter_record(GAME, tag, images=None)
+
+
+def test_it_asks_for_the_right_to_pull_and_no_more_and_pulls_nothing(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    digest = hub.push_image(GAME, "1.0", ["linux/amd64", "linux/arm64"], attestations=True)
+
+    found = cleared(there.look(login=LOGIN))
+
+    assert found.digest == digest
+    assert found.notes == ("built for linux/amd64, linux/arm64",)
+    assert there.told == [HEAD, "GET /token", HEAD, "POST /v2/auth/token", RECORD]
+    asked = hub.calls[1]
+    assert parse_qs(asked.query) == {
+        "service": ["registry.docker.io"],
+        "scope": [f"repository:{GAME}:pull"],
+    }
+    pair = base64.b64encode(f"studio-bot:{TOKEN}".encode()).decode()
+    assert asked.authorization == f"Basic {pair}"
+    assert [(call.authorization or "").partition(" ")[0] for call in hub.calls] == [
+        *("", "Basic", "Bearer", "", "Bearer")
+    ]
+    assert sum(hub.pulls.values()) == 0
+
+
+def test_without_a_login_nobody_is_named(hub: DockerHubSandbox, there: Looking) -> None:
+    digest = hub.push_image(GAME, "1.0")
+
+    assert cleared(there.look()).digest == digest
+    assert there.told == [HEAD, "GET /token", HEAD, RECORD]
+    assert [call.authorization is None for call in hub.calls] == [True, True, False, True]
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+@pytest.mark.parametrize("told", [True, False], ids=["record", "manifest"])
+def test_the_digest_is_that_of_what_was_pushed_whatever_its_type(
+    hub: DockerHubSandbox, there: Looking, kind: Kind, *, told: bool
+) -> None:
+    digest = hub.push_image(GAME, "1.0", kind=kind)
+    if not told:
+        hide_record(hub)
+
+    assert cleared(there.look()).digest == digest
+    assert cleared(there.look()).notes == ("built for linux/amd64",)
+
+
+def test_a_token_is_used_until_it_is_too_old(
+    hub: DockerHubSandbox, there: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = SimpleNamespace(monotonic=lambda: there.clock.now)
+    monkeypatch.setattr(registry, "time", time)
+    hub.push_image(GAME, "1.0")
+    hub.expires_in = 120
+
+    def asked() -> int:
+        cleared(there.look())
+        return there.told.count("GET /token")
+
+    assert asked() == 1
+    there.clock.now += 100
+    assert asked() == 1
+    there.clock.now += 10  # 10 seconds before its end
+    assert asked() == 2
+    hub.expires_in = None  # 60 seconds are meant
+    there.clock.now += 120
+    assert asked() == 3
+    there.clock.now += 40
+    assert asked() == 3
+    there.clock.now += 10
+    assert asked() == 4
+
+
+def test_a_token_taken_back_before_its_time_is_asked_for_again(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    hub.push_image(GAME, "1.0")
+    cleared(there.look(login=LOGIN))
+    hub.expire_tokens()
+    hub.calls.clear()
+
+    cleared(there.look(login=LOGIN))
+
+    assert there.told[:3] == [HEAD, "GET /token", HEAD]
+    assert hub.calls[0].status == 401
+
+
+def test_one_logins_token_does_not_serve_another(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.add_repository(PRIVATE, private=True)
+    hub.push_image(PRIVATE, "1.0")
+    cleared(there.look(repository=PRIVATE, login=LOGIN))
+
+    assert stopped(there.look(repository=PRIVATE))[0] == "registry_login_missing"
+    cleared(there.look(repository=PRIVATE, login=LOGIN))
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"images": None},
+        {"images": []},
+        {"images": "broken"},
+        {"digest": None},
+        {"digest": f"sha256:{'0' * 64}"},
+    ],
+    ids=["null", "none", "broken", "no digest", "another digest"],
+)
+def test_what_the_record_does_not_tell_is_read_from_the_index_by_its_digest(
+    hub: DockerHubSandbox, there: Looking, trouble: dict[str, Any]
+) -> None:
+    digest = hub.push_image(GAME, "1.0", ["linux/amd64", "windows/amd64"])
+    hub.alter_record(GAME, "1.0", **trouble)
+
+    found = cleared(there.look())
+
+    assert found.notes == ("built for linux/amd64, windows/amd64",)
+    assert there.told[-1] == f"GET /v2/{GAME}/manifests/{digest}"
+    assert sum(hub.pulls.values()) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+def test_docker_hubs_api_may_be_out_while_its_registry_is_not(
+    hub: DockerHubSandbox, there: Looking, status: int
+) -> None:
+    hub.push_image(GAME, "1.0")
+    hub.misbehave(Fault("status", path_contains="/v2/namespaces/", status=status, times=None))
+
+    assert cleared(there.look()).notes == ("built for linux/amd64",)
+
+
+def test_a_single_images_platform_stands_in_its_config(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    digest = hub.push_image(GAME, "1.0", ["linux/arm64"], kind="manifest")
+    hide_record(hub)
+
+    assert stopped(there.look())[0] == "not_amd64"
+    manifest, blob = there.told[-2:]
+    assert manifest == f"GET /v2/{GAME}/manifests/{digest}"
+    assert blob.startswith(f"GET /v2/{GAME}/blobs/sha256:")
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["record", "index"])
+def test_not_for_amd64_it_stops_with_the_command_that_mends_it(
+    hub: DockerHubSandbox, there: Looking, *, told: bool
+) -> None:
+    hub.push_image(GAME, "1.0", ["linux/arm64", "linux/arm/v7"], attestations=True)
+    if not told:
+        hide_record(hub)
+
+    reason, sentence = stopped(there.look())
+
+    assert reason == "not_amd64"
+    assert f"docker.io/{GAME}:1.0 is built for linux/arm64, linux/arm" in sentence
+    command = f"docker buildx build --platform linux/amd64 -t {GAME}:1.0 --push ."
+    assert f"\n  {command}\n" in sentence
+
+
+def test_windows_on_amd64_is_not_linux(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.push_image(GAME, "1.0", ["windows/amd64"])
+
+    assert stopped(there.look())[0] == "not_amd64"
+
+
+@pytest.mark.parametrize("kind", ["index", "helm", "artifact", "signature"])
+def test_attestations_alone_and_artifacts_are_no_image(
+    hub: DockerHubSandbox, there: Looking, kind: Kind
+) -> None:
+    hub.push_image(GAME, "1.0", [], kind=kind, attestations=True)
+
+    assert stopped(there.look())[0] == "not_an_image"
+
+
+def test_a_tag_that_is_not_there_yet_may_come(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.push_image(GAME, "1.0", visible_after=None)
+
+    assert isinstance(there.look(), NotYet)
+    hub.settle()
+    cleared(there.look())
+
+
+def test_a_refused_login_stops_it_and_names_the_variables(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    hub.push_image(GAME, "1.0")
+    wrong = Login("studio-bot", Secret("no such token"), "LOBBY_HUB_USER and LOBBY_HUB_TOKEN")
+
+    reason, sentence = stopped(there.look(login=wrong))
+
+    assert reason == "registry_login_refused"
+    assert "incorrect username or password" in sentence
+    assert "Check LOBBY_HUB_USER and LOBBY_HUB_TOKEN" in sentence
+    assert there.told == [HEAD, "GET /token"]
+
+
+def test_a_public_read_only_token_on_a_private_repository_is_told_apart(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    hub.add_login("studio-bot", "public only", "public-read", namespaces=["studio"])
+    hub.add_repository(PRIVATE, private=True)
+    hub.push_image(PRIVATE, "1.0")
+
+    reason, sentence = stopped(
+        there.look(repository=PRIVATE, login=Login("studio-bot", Secret("public only")))
+    )
+
+    assert reason == "registry_right_missing"
+    assert f"accepted but may not pull {PRIVATE}" in sentence
+    assert '"Public Repo Read-only"' in sentence
+    assert "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in sentence
+
+
+def test_without_a_login_a_private_repository_asks_for_one(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    hub.add_repository(PRIVATE, private=True)
+    hub.push_image(PRIVATE, "1.0")
+
+    reason, sentence = stopped(there.look(repository=PRIVATE))
+
+    assert reason == "registry_login_missing"
+    assert f"{PRIVATE} is private or does not exist" in sentence
+    assert "DOCKERHUB_TOKEN" in sentence
+
+
+def test_an_organizations_token_will_do(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.add_organization_token("studio", "oat", {PRIVATE: ["pull"]})
+    hub.add_repository(PRIVATE, private=True)
+    digest = hub.push_image(PRIVATE, "1.0")
+
+    found = cleared(there.look(repository=PRIVATE, login=Login("studio", Secret("oat"))))
+
+    assert found.digest == digest
+
+
+def test_a_low_pull_limit_is_told_once_an_hour(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.push_image(GAME, "1.0")
+
+    def told() -> list[dict[str, Any]]:
+        with capture_logs() as logs:
+            cleared(there.look())
+        return [dict(line) for line in logs if line["event"] == "pull_limit_low"]
+
+    hub.pulls[""] = 89
+    assert told() == []
+    hub.pulls[""] = 93
+    lines = told()
+    assert [(line["remaining"], line["limit"], line["window_seconds"]) for line in lines] == [
+        (7, 100, 21_600)
+    ]
+    assert "a paid Docker Hub plan" in lines[0]["remember"]
+    there.clock.now += 3599
+    assert told() == []
+    there.clock.now += 1
+    assert len(told()) == 1
+
+
+def test_a_paid_plan_is_told_of_no_limit(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.add_login("paid", "token", namespaces=["studio"], pull_limit=None)
+    hub.push_image(GAME, "1.0")
+
+    cleared(there.look(login=Login("paid", Secret("token"))))
+    assert there.preflight.registry.pull_limit is None
