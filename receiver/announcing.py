@@ -5,6 +5,7 @@ import time
 from receiver import metrics
 from receiver.ledger.registrations import Claimed, Settlement
 from receiver.logs import get_logger
+from receiver.notices import Happening
 from receiver.reasons import Outcome, State
 
 BEYOND_US = (
@@ -53,3 +54,19 @@ def _count(claimed: Claimed, settlement: Settlement) -> None:
     if settlement.outcome in SUCCESSES:
         seconds = max(0.0, time.time() - claimed.created_at / 1000)
         metrics.push_to_version.observe(seconds)
+
+
+def happenings_of(claimed: Claimed, settlement: Settlement) -> list[tuple[Happening, str]]:
+    """Return what of this attempt is worth telling others, as sentences."""
+    target = f"{claimed.app}/{claimed.version}"
+    told: list[tuple[Happening, str]] = []
+    if settlement.outcome is Outcome.CREATED:
+        told.append((Happening.CREATED, f"{target} created from {claimed.image}. {BEYOND_US}"))
+    if settlement.outcome is Outcome.UPDATED:
+        told.append((Happening.UPDATED, f"{target} moved to {claimed.image}."))
+    if settlement.state is State.PARKED:
+        told.append((Happening.PARKED, f"{target} parked: {settlement.sentence}"))
+    if settlement.overwritten:
+        text = f"{claimed.image} was pushed over; {target} may go on running the old image."
+        told.append((Happening.OVERWRITTEN, text))
+    return told

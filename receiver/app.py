@@ -19,11 +19,16 @@ from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger
 from receiver.service import Service, running
 from receiver.settings import Settings
+from receiver.web.actions import Actions
 from receiver.web.api import api_routes
 from receiver.web.health import Health
 from receiver.web.hooks import Hooks
+from receiver.web.login import Login
+from receiver.web.looking import looking_routes
 from receiver.web.metrics import show_metrics
+from receiver.web.pages import page_routes
 from receiver.web.steering import steering_routes
+from receiver.web.versions import Shelf
 from receiver.worker import Settled
 
 GARBAGE_THRESHOLDS = (20_000, 20, 50)  # the collector's pauses are what makes the slowest answers
@@ -33,7 +38,7 @@ log = get_logger(__name__)
 
 def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = None) -> Starlette:
     """Return the application over an opened ledger; it closes the ledger when it ends."""
-    hooks, health = Hooks(), Health()
+    hooks, health, login, shelf = Hooks(), Health(), Login(), Shelf()
     hook = f"{PATH}{{token}}"
     app = Starlette(
         routes=[
@@ -46,6 +51,10 @@ def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = 
             Route("/metrics", show_metrics, methods=["GET"]),
             *api_routes(),
             *steering_routes(),
+            *looking_routes(shelf),
+            *login.routes(),
+            *page_routes(shelf),
+            *Actions(shelf).routes(),
         ],
         exception_handlers={HTTPException: _refusal},
         lifespan=lambda app: _lifespan(app, settings, ledger, settled),
@@ -64,6 +73,8 @@ async def _lifespan(
             _reloading_on_hangup(service),
         ):
             app.state.service = service
+            if settings.admin_password is None:
+                log.info("page_off", why="RECEIVER_ADMIN_PASSWORD is not set")
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GARBAGE_THRESHOLDS)

@@ -126,6 +126,11 @@ class Preflight:
             return record.platforms, ""
         return await self.registry.platforms(image.repository, found.digest, login), ""
 
+    @property
+    def out(self) -> bool:
+        """Whether Docker Hub could not tell, when it was asked last."""
+        return self._out_since is not None
+
     def _out(self, error: Unavailable, call: Answer) -> Out:
         """Take the outage's own age into account: what comes later need not wait as long again."""
         now = self._clock()
@@ -171,7 +176,8 @@ def preflight_over(http: httpx.AsyncClient, settings: Settings) -> Preflight:
 def _unfit(platforms: Platforms, image: ImageReference) -> Parking | None:
     facts = {"image": str(image), "platforms": ", ".join(platforms.names)}
     if not platforms.names and not platforms.untold:
-        return Parking(Reason.NOT_AN_IMAGE, explain(Reason.NOT_AN_IMAGE, media_type="of artifacts"))
+        sentence = f"{image} holds only attestations or another artifact. Push an image there."
+        return Parking(Reason.NOT_AN_IMAGE, sentence)
     if not platforms.runnable:
         sentence = explain(Reason.NOT_AMD64, command=build_command(image), **facts)
         return Parking(Reason.NOT_AMD64, sentence)
@@ -206,5 +212,6 @@ def _call(image: ImageReference, status: int | None, message: str, began: float)
         path=f"docker.io/v2/{image.repository}/manifests/{image.tag}",
         status=status,
         message=message,
-        milliseconds=int((time.monotonic() - began) * 1000),
+        milliseconds=(took := int((time.monotonic() - began) * 1000)),
+        at=time.time_ns() // 1_000_000 - took,
     )

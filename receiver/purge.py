@@ -44,7 +44,9 @@ class Purge:
     async def _run(self) -> None:
         while True:
             try:
-                await self.run()
+                async with self._ledger.alone("purge") as mine:
+                    if mine:
+                        await self.run()
             except LedgerError as error:
                 log.warning("ledger_unavailable", error=str(error))
             except Exception:

@@ -218,8 +218,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.IMAGE_NOT_PULLABLE: Explained(
         "{image} could not be pulled for 10 minutes ({detail}). Check that the tag exists, that "
-        "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN may pull it, that it is built for linux/amd64, and "
-        "Docker Hub's pull limit; then replay."
+        "{login} may pull it, that it is built for linux/amd64, and Docker Hub's pull limit; then "
+        "replay."
     ),
     Reason.REGISTRY_LOGIN_REFUSED: Explained(
         "The registry login was refused ({detail}). Check {login}: a Docker Hub access token that "

@@ -137,7 +137,11 @@ class Retention:
         async with self._one_at_a_time:
             try:
                 settings, most = self._current.settings, MOST_AT_ONCE
-                await retire(self._ledger, self._client, settings, app, keep=None, most=most)
+                async with self._ledger.alone("retention") as mine:
+                    if mine:
+                        await retire(
+                            self._ledger, self._client, settings, app, keep=None, most=most
+                        )
             except LedgerError as error:
                 log.warning("ledger_unavailable", error=str(error))
             except Exception:

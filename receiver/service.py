@@ -20,11 +20,15 @@ from receiver.preflight import Preflight, preflight_over
 from receiver.purge import Purge
 from receiver.secret import Secret
 from receiver.settings import Current, Settings, load_settings
+from receiver.telling_others import TellingOthers
 from receiver.worker import Settled, Worker
 
 NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 WORKER_GRACE_SECONDS = 5.0
-FIXED_AT_START = ("database_url", "host", "port", "requests_per_second", "concurrency")
+FIXED_AT_START = (
+    "database_url", "host", "port", "requests_per_second",
+    "registry_url", "registry_auth_url", "hub_api_url",
+)  # fmt: skip
 
 log = get_logger(__name__)
 
@@ -47,6 +51,7 @@ class Service:
         self.worker = Worker(ledger, current, client, preflight, settled=settled)
         self.catch_up = CatchUp(ledger, current, preflight.hub, self.worker.wake)
         self.purge = Purge(ledger, current)
+        self.telling_others = TellingOthers(ledger, current)
         self._set_keys()
 
     @property
@@ -120,9 +125,11 @@ async def running(
         if catching_up:
             await service.catch_up.start()
             service.purge.start()
+            service.telling_others.start()
         try:
             yield service
         finally:
             await service.catch_up.stop()
             await service.purge.stop()
+            await service.telling_others.stop()
             await service.worker.stop(WORKER_GRACE_SECONDS)

@@ -12,13 +12,15 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from receiver.config_values import UNITS, read_duration, url_fault, without_scheme
-from receiver.environment import FILE_SUFFIX, read_secret, read_variable
+from receiver.environment import read_secret, read_variable
 from receiver.errors import ConfigError, Fault
 from receiver.images import is_repository
 from receiver.ledger.engines import read_database_url
+from receiver.notices import Notice, read_notices
 from receiver.rule_config import env_values, read_rules
 from receiver.rules import Login, Rule
 from receiver.secret import Secret
+from receiver.secret_files import with_secret_files
 
 DEFAULT_CONFIG = "receiver.toml"
 DEFAULT_LEDGER = "receiver.db"
@@ -27,8 +29,7 @@ EDGEGAP = "https://api.edgegap.com"
 REGISTRY = "https://registry-1.docker.io"
 REGISTRY_AUTH = "https://auth.docker.io/token"
 HUB_API = "https://hub.docker.com"
-OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_", "DATABASE_URL")
-TOP_KEYS = ("public_url", "rule", "links", "catch_up", "ledger")
+TOP_KEYS = ("public_url", "rule", "links", "catch_up", "ledger", "notice")
 HOW_TO_MAKE_A_KEY = (
     "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'  and set it; "
     "keep it, since another key means other links"
@@ -58,6 +59,7 @@ class Settings:
     metrics_token: Secret | None = None
     catch_up_every: int | None = 15 * UNITS["m"]
     keep: int = 90 * UNITS["d"]
+    notices: tuple[Notice, ...] = ()
 
     def secrets(self) -> tuple[Secret, ...]:
         """Return every secret it holds, to be masked wherever text goes out."""
@@ -70,6 +72,7 @@ class Settings:
             *(login.token for login in logins if login is not None),
             *(Secret(value) for value in env_values(self.rules)),
             *([Secret(str(password))] if password else []),
+            *(notice.url for notice in self.notices),
         )
 
     def rule_named(self, name: str) -> Rule | None:
@@ -98,8 +101,7 @@ def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozense
 
 class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self.faults: list[Fault] = []
-        self._environ = self._with_secret_files(environ)
+        self._environ, self.faults = with_secret_files(environ)
         self._folder = Path()
         self._where = DEFAULT_CONFIG
 
@@ -113,11 +115,14 @@ class _Reader:
         login = self._login(token)
         rules, faults = read_rules(table.get("rule", []), self._environ, login)
         self.faults += [replace(one, where=f"{self._where}, {one.where}") for one in faults]
+        notices, more = read_notices(table.get("notice", []), self._environ, rules)
+        self.faults += [replace(one, where=f"{self._where}, {one.where}") for one in more]
         keys = self._secret_keys()
         public_url = self._public_url(table)
         self._check_needs(need, table, keys, token)
         return Settings(
             rules=rules,
+            notices=notices,
             public_url=public_url,
             links=self._links(table.get("links", {})),
             secret_keys=keys,
@@ -140,21 +145,6 @@ class _Reader:
 
     def _fault(self, where: str, what: str, mend: str) -> None:
         self.faults.append(Fault(where, what, mend))
-
-    def _with_secret_files(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment with NAME filled in from the file that NAME_FILE names."""
-        filled = dict(environ)
-        for variable, path in environ.items():
-            name = variable.removesuffix(FILE_SUFFIX)
-            if name == variable or not path.strip() or filled.get(name, "").strip():
-                continue
-            try:
-                filled[name] = Path(path.strip()).read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                if name.startswith(OURS) or name in environ:
-                    what = f"the file it names cannot be read ({type(error).__name__})"
-                    self._fault(variable, what, "Check the path and who may read it")
-        return filled
 
     def _table(self) -> dict[str, Any]:
         text = self._environ.get("RECEIVER_CONFIG_TOML", "")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from secrets import token_hex
 
+from receiver.aftermath import write_aftermath
 from receiver.announcing import announce
 from receiver.edgegap.catalogue import Catalogue
 from receiver.edgegap.client import EdgegapClient
@@ -18,17 +19,16 @@ from receiver.errors import LedgerError
 from receiver.ledger import gates
 from receiver.ledger.leases import hand_back, renew, void_leases
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.recording import open_channels
 from receiver.ledger.registrations import Claimed, Settlement, claim, next_due, sent, settle
+from receiver.ledger.replicas import count_replicas, leave, working_now
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.preflight import Preflight
 from receiver.reasons import Outcome
 from receiver.registering import Attempt
 from receiver.retention import Retention
-from receiver.rules import Mode, channels_of
 from receiver.settings import Current
-from receiver.settling import Gate, Tried, fault
+from receiver.settling import Tried, fault
 
 RENEW_SECONDS = 10.0
 POLL_SHARED_SECONDS = 1.0
@@ -105,17 +105,21 @@ class Worker:
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
+        try:
+            await self._ledger.write(lambda tx: self._end(tx, left))
+        except LedgerError as error:
+            self._ledger_is_away(error)  # the next start, or another replica, frees them
+            return
         if left:
-            try:
-                await self._ledger.write(lambda tx: hand_back(tx, left, self.owner))
-            except LedgerError as error:
-                self._ledger_is_away(error)  # the next start frees them
-            else:
-                log.info("registrations_handed_back", count=len(left))
+            log.info("registrations_handed_back", count=len(left))
 
     def _begin(self, tx: Tx) -> list[tuple[str, str]]:
         gates.probe_now(tx)
         return void_leases(tx, all_of_them=not self._ledger.shared)
+
+    def _end(self, tx: Tx, left: list[Claimed]) -> None:
+        hand_back(tx, left, self.owner)
+        leave(tx, self.owner)
 
     async def _work(self) -> None:
         while not self._stopping:
@@ -158,7 +162,10 @@ class Worker:
             probe = gates.take_probe(tx)
             soonest = min(gate.until for gate in gates.closed_gates(tx))
             return [], (soonest - tx.now) / 1000, probe
-        claimed = claim(tx, owner=self.owner, most=free)
+        if self._ledger.shared:
+            self._client.share(count_replicas(tx, self.owner))
+            free = min(free, self._current.settings.concurrency - working_now(tx))
+        claimed = claim(tx, owner=self.owner, most=free) if free > 0 else []
         due = next_due(tx)
         if due is None:
             return claimed, None, False
@@ -223,20 +230,8 @@ class Worker:
     def _write_down(self, tx: Tx, claimed: Claimed, tried: Tried) -> bool:
         if not settle(tx, claimed, self.owner, tried.settlement):
             return False
-        if tried.gate is not None:
-            _close(tx, tried.gate)
-        self._move_channels(tx, claimed, tried.settlement)
+        write_aftermath(tx, self._current.settings, claimed, tried)
         return True
-
-    def _move_channels(self, tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
-        """Let a push move its channels, now that its own version is there."""
-        rule = self._current.settings.rule_named(claimed.rule)
-        made = settlement.outcome in {Outcome.CREATED, Outcome.UNCHANGED}
-        if rule is None or not rule.channels or not made or claimed.mode is not Mode.CREATE:
-            return
-        image = claimed.image
-        matches = channels_of(rule)
-        open_channels(tx, claimed.id, matches, repository=image.repository, tag=image.tag)
 
     async def _probe(self) -> None:
         answer = await self._client.probe()
@@ -282,10 +277,3 @@ class Worker:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _close(tx: Tx, gate: Gate) -> None:
-    if gate.until is not None:
-        gates.slow_down(tx, gate.until, gate.sentence)
-    elif gates.close_token_gate(tx, gate.sentence):
-        log.error("edgegap_token_refused", sentence=gate.sentence)

@@ -14,12 +14,12 @@ MOST_LINES = 300
 # Every module stands on a floor; a folder's name stands for all that is in it.
 FLOORS: dict[int, str] = {
     1: "errors images reasons secret environment config_values times",
-    2: """api_tokens hook_tokens retry keeping rule_config rules tag_patterns telling
+    2: """api_tokens hook_tokens retry keeping notices rule_config rules tag_patterns telling
           dockerhub.manifest dockerhub.push edgegap.answers edgegap.fields edgegap.versions""",
-    3: """logs metrics notify settings ledger dockerhub.fetching dockerhub.hub dockerhub.registry
+    3: """logs metrics notify secret_files settings ledger dockerhub.fetching dockerhub.hub dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
-    4: """announcing catch_up doctor intake preflight purge registering retention service settling wanting
-          steering worker""",
+    4: """aftermath announcing catch_up doctor intake preflight purge registering retention
+          service settling steering telling_others wanting worker""",
     5: "__main__ app cli sandbox web",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

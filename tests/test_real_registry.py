@@ -1,8 +1,8 @@
 """Preflight against a real registry: Debian's `docker-registry`, started by the test."""
 
 import asyncio
-import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from receiver.dockerhub.registry import Registry
 from receiver.images import ImageReference
 from receiver.preflight import Cleared, Findings, NotYet, Preflight, Stopped
 from receiver.rules import Rule
-from receiver.sandbox.dockerhub_images import Image, Kind, build_image, digest_of
+from receiver.sandbox.dockerhub_images import Image, Kind, Manifest, build_image, digest_of
 from tests.running import until
 
 PROGRAM = shutil.which("docker-registry")
@@ -41,7 +41,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     log = (folder / "log").open("wb")
     process = subprocess.Popen(
-        [PROGRAM, "serve", str(folder / "config.yml")], stdout=log, stderr=log, env={**os.environ}
+        [PROGRAM, "serve", str(folder / "config.yml")], stdout=log, stderr=log
     )
     try:
         until(lambda: answers(url, process, folder / "log"))
@@ -53,8 +53,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def free_port() -> int:
-    import socket  # noqa: PLC0415
-
     with socket.create_server(("127.0.0.1", 0)) as one:
         return int(one.getsockname()[1])
 
@@ -75,11 +73,16 @@ def push(registry: str, repository: str, tag: str, image: Image) -> str:
             assert begun.status_code == 202, begun.text
             place = httpx.URL(begun.headers["location"]).copy_merge_params({"digest": digest})
             assert http.put(place, content=blob).status_code == 201
-        parts = [one for one in image.manifests.values() if one is not image.top]
-        for reference, manifest in [*((one.digest, one) for one in parts), (tag, image.top)]:
-            kind = {"content-type": manifest.media_type}
-            stored = http.put(f"/manifests/{reference}", content=manifest.body, headers=kind)
-            assert stored.status_code == 201, stored.text
+        for part in image.manifests.values():
+            if part is not image.top:
+                put(http, part.digest, part)
+        return put(http, tag, image.top)
+
+
+def put(http: httpx.Client, reference: str, manifest: Manifest) -> str:
+    headers = {"content-type": manifest.media_type}
+    stored = http.put(f"/manifests/{reference}", content=manifest.body, headers=headers)
+    assert stored.status_code == 201, stored.text
     return str(stored.headers["docker-content-digest"])
 
 

@@ -12,7 +12,9 @@ from receiver.cli.doctor import doctor
 from receiver.cli.dotenv import read_dotenv
 from receiver.cli.exits import EPILOG
 from receiver.cli.init import init
+from receiver.cli.ledgers import ledger
 from receiver.cli.looking import deliveries, show
+from receiver.cli.noticing import notify_test
 from receiver.cli.pushing import push
 from receiver.cli.replaying import replay
 from receiver.cli.serve import serve
@@ -45,7 +47,7 @@ def main() -> None:
 
 COMMANDS = (
     serve, demo, init, check, doctor, link, api_token, deliveries, show, push, replay, catch_up,
-    pause, resume, rollback, retire,
+    pause, resume, rollback, retire, notify_test, ledger,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

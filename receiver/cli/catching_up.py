@@ -32,6 +32,8 @@ A_BITE = 100
 Row = dict[str, Any]
 T = TypeVar("T")
 
+wait_for = asyncio.sleep
+
 
 @click.command("catch-up", short_help="Take in what no webhook told of.")
 @click.option(
@@ -105,9 +107,9 @@ async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> 
                     f"Docker Hub could not be asked of {repository}: {error}", NOT_DONE
                 ) from None
             click.echo(f"Docker Hub asks to wait {wait:.0f} s …", err=True)
-            await asyncio.sleep(wait)
+            await wait_for(wait)
         else:
-            return missed
+            return sorted(missed, key=lambda one: one.push.pushed_at or 0)
     raise Stop(f"Docker Hub kept asking to wait; {repository} is not done", NOT_DONE)
 
 

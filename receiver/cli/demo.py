@@ -32,6 +32,7 @@ from receiver.settings import Settings
 REPOSITORY = "studio/game-server"
 APP = "my-game"
 FIRST, TAG, NEXT, FOR_ARM = "1.4.1", "1.4.2", "1.5.0", "1.5.0-arm64"
+CHANNEL = "staging"
 PATIENCE_SECONDS = 20.0
 TWO_DAYS = 2 * 86_400
 
@@ -68,19 +69,21 @@ def demo(once: bool, port: int) -> None:
         serving(sandbox.app) as url,
         serving(hub.app) as hub_url,
     ):
+        password = Secret(token_urlsafe(12))
         database = f"sqlite:///{Path(folder) / 'receiver.db'}"
         settings = Settings(
-            rules=(Rule(REPOSITORY, APP, f"{REPOSITORY} → {APP}"),),
+            rules=(Rule(REPOSITORY, APP, f"{REPOSITORY} → {APP}", channels=(CHANNEL,)),),
             secret_keys=(Secret(token_urlsafe(32)),),
             edgegap_token=Secret(sandbox.token),
             edgegap_base_url=url,
             registry_url=hub_url,
             registry_auth_url=f"{hub_url}/token",
             hub_api_url=hub_url,
+            admin_password=password,
             database_url=read_database_url(database),
             port=port,
         )
-        tour = _Tour(settings, sandbox, database, once=once)
+        tour = _Tour(settings, sandbox, database, password, once=once)
         ledger = Ledger(settings.database_url)
         ledger.open_to_write()
         app = create_app(settings, ledger, settled=tour.settled)
@@ -96,6 +99,7 @@ class _Tour:
     settings: Settings
     sandbox: EdgegapSandbox
     database: str
+    password: Secret
     once: bool
     came: bool = False
     _first: Event | None = None
@@ -122,6 +126,8 @@ class _Tour:
         click.echo(
             f"The receiver runs at {here}, with sandboxes of Edgegap and Docker Hub inside.\n"
         )
+        click.echo(f"Its page, with a password for this time only:\n  {here}/")
+        click.echo(f"  password {self.password.reveal()}\n")
         click.echo(f"The link, as you would paste it into Docker Hub:\n  {link}\n")
         click.echo(f"A push of {REPOSITORY}:{TAG} comes in …")
         began = time.monotonic()
@@ -140,7 +146,10 @@ class _Tour:
         click.echo("then look at what the receiver remembers:")
         click.echo(f"  DATABASE_URL={self.database} receiver deliveries")
         click.echo("and, with an id from that list in place of ID, at the whole story of one:")
-        click.echo(f"  DATABASE_URL={self.database} receiver show ID\n\nCtrl-C ends the demo.")
+        click.echo(f"  DATABASE_URL={self.database} receiver show ID")
+        click.echo(f"The sandbox of Edgegap is at {self.settings.edgegap_base_url}")
+        click.echo(f"and that of Docker Hub at {self.settings.hub_api_url}")
+        click.echo("\nCtrl-C ends the demo.")
 
     def _show_version(self, seconds: float) -> None:
         version = self.sandbox.versions.get((APP, TAG))

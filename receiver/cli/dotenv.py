@@ -12,8 +12,8 @@ def read_dotenv(path: Path) -> dict[str, str]:
     found = {}
     for line in text.splitlines():
         name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if equals and name.isidentifier():
-            found[name] = _unquoted(value.strip())
+        if equals and name.strip().isidentifier() and "\0" not in value:
+            found[name.strip()] = _unquoted(value.strip())
     return found
 
 

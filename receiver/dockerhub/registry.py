@@ -185,10 +185,11 @@ class Registry:
         try:
             url = urljoin(url, location)
             parts = urlsplit(url)
+            sound = bool(parts.hostname) and parts.port != 0  # a port over 65535 raises
         except ValueError:
             raise Unavailable("the registry redirects to no URL") from None
         plain = parts.scheme == "http" and self._registry.startswith("http://")
-        if not parts.hostname or parts.username or (parts.scheme != "https" and not plain):
+        if not sound or parts.username or (parts.scheme != "https" and not plain):
             raise Unavailable("the registry redirects to what is not https")
         return url
 
@@ -223,6 +224,8 @@ class Registry:
         if limit and remaining:
             window = int(limit[2] or 0)
             self.pull_limit = PullLimit(int(limit[1]), int(remaining[1]), window)
+        elif answer.status == httpx.codes.OK:
+            self.pull_limit = None  # a plan without one
 
 
 class _LoginRefusedError(Exception):

@@ -26,7 +26,8 @@ class Answer:
     """What one call asked and what came back.
 
     `status` is None when no answer came (timeout, reset, refused connection). `body` is the JSON
-    object, None where there was none. `retry_after` and `milliseconds` are in milliseconds.
+    object, None where there was none. `retry_after` and `milliseconds` are in milliseconds, `at`
+    is when it was sent, in epoch milliseconds.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Answer:
     message: str = ""
     retry_after: int | None = None
     milliseconds: int = 0
+    at: int = 0
 
     @property
     def ok(self) -> bool:

@@ -47,6 +47,10 @@ class EdgegapClient:
         self._pace = pace
         self._secrets = (token, *secrets)
 
+    def share(self, replicas: int) -> None:
+        """Call only so often that so many replicas together keep the pace."""
+        self._pace.share(replicas)
+
     def adopt(self, base_url: str, token: Secret, secrets: tuple[Secret, ...]) -> None:
         """Go on with another address and token: the configuration was reloaded."""
         self._http.base_url = httpx.URL(base_url)
@@ -118,6 +122,8 @@ class EdgegapClient:
         seconds: float = READ_SECONDS,
     ) -> Answer:
         answer = await self._exchange(method, path, body=body, params=params, seconds=seconds)
+        sent_at = time.time_ns() // 1_000_000 - answer.milliseconds
+        answer = replace(answer, at=sent_at)
         timed = metrics.edgegap_calls.labels(method, metrics.label(answer.status))
         timed.observe(answer.milliseconds / 1000)
         return answer

@@ -12,10 +12,15 @@ class Pace:
     """
 
     def __init__(self, per_second: float, at_once: int) -> None:
-        self._interval = 1.0 / per_second
-        self._burst = max(0.0, 1.0 - self._interval)
+        self._per_second = per_second
+        self.share(1)
         self._slots = asyncio.Semaphore(at_once)
         self._earned = 0.0  # when the calls made so far are earned back
+
+    def share(self, replicas: int) -> None:
+        """Take only our part of the requests a second, where so many replicas call."""
+        self._interval = replicas / self._per_second
+        self._burst = max(0.0, 1.0 - self._interval)
 
     async def __aenter__(self) -> None:
         await self._slots.acquire()

@@ -42,15 +42,17 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(str(url.database)).absolute() if url.drivername == "sqlite" else None
 
 
-def open_engine(url: URL, *, read_only: bool = False) -> Engine:
+def open_engine(url: URL, *, read_only: bool = False, pooled: bool = True) -> Engine:
     """Return an engine whose connections are set up for the ledger. Nothing is opened yet."""
     if url.drivername != "sqlite":
         try:
+            if not pooled:
+                return create_engine(url, poolclass=NullPool)
             return create_engine(url, pool_pre_ping=True, pool_size=1, max_overflow=0)
         except ModuleNotFoundError:
             raise LedgerError(
                 "DATABASE_URL names PostgreSQL, but its driver is not installed: "
-                "pip install 'psycopg[binary]'"
+                "pip install 'docker-hub-receiver[postgres]'"
             ) from None
     engine = create_engine(
         url,

@@ -1,8 +1,9 @@
 """The ledger as one object: opened, written in groups, read beside, closed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -29,6 +30,7 @@ class Ledger:
         self._inode: tuple[int, int] | None = None
         self._write_engine = open_engine(url)
         self._read_engine = open_engine(url, read_only=True)
+        self._lock_engine = open_engine(url, pooled=False)
         self._reading: Connection | None = None
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
         self._writer: Writer | None = None
@@ -88,6 +90,36 @@ class Ledger:
             self._forget_reader()
             raise LedgerError(f"the ledger cannot be read: {_cause(error)}") from None
 
+    @asynccontextmanager
+    async def alone(self, name: str) -> AsyncIterator[bool]:
+        """Yield whether this receiver is the one to do the named thing now.
+
+        Always so on SQLite; among replicas the first to ask, until it is done or dead.
+        """
+        if self.path is not None:
+            yield True
+            return
+        connection = await asyncio.to_thread(self._try_lock, name)
+        try:
+            yield connection is not None
+        finally:
+            if connection is not None:
+                await asyncio.to_thread(_close, connection)
+
+    def _try_lock(self, name: str) -> Connection | None:
+        try:
+            connection = self._lock_engine.connect()
+            taken = connection.exec_driver_sql(
+                "SELECT pg_try_advisory_lock(hashtext(%(name)s))", {"name": f"receiver {name}"}
+            ).scalar()
+            connection.commit()
+        except SQLAlchemyError as error:
+            raise LedgerError(f"the ledger cannot be read: {_cause(error)}") from None
+        if taken:
+            return connection
+        connection.close()
+        return None
+
     def close(self) -> None:
         """Finish what is being written, and let go of everything."""
         if self._writer is not None:
@@ -97,6 +129,7 @@ class Ledger:
         self._reader.shutdown()
         self._write_engine.dispose()
         self._read_engine.dispose()
+        self._lock_engine.dispose()
         self._release()
 
     def _usable(self) -> None:
@@ -130,6 +163,11 @@ class Ledger:
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
+
+
+def _close(connection: Connection) -> None:
+    with suppress(SQLAlchemyError):  # it may be broken: then the lock is gone with it
+        connection.close()
 
 
 def _cause(error: SQLAlchemyError) -> str:

@@ -39,7 +39,7 @@ _NEXT_DUE = """SELECT min(r.due_at) FROM registrations r WHERE r.state IN ('queu
   AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))"""
 _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
   sentence = :sentence, notes = :notes, overwritten = :overwritten,
-  digest = CASE WHEN :digest IS NULL THEN digest ELSE :digest END,
+  digest = COALESCE(CAST(:digest AS TEXT), digest),
   due_at = :due_at, waiting_reason = :waiting_reason, waiting_since = :waiting_since,
   waiting_first = :waiting_first, waits = :waits, crashes = 0, lease_owner = NULL,
   lease_until = NULL, updated_at = :now, finished_at = :finished_at
@@ -64,7 +64,7 @@ _CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, pat
   milliseconds, message)
  VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message)
  ON CONFLICT (registration_id, attempt, step) DO UPDATE SET status = excluded.status,
-  milliseconds = excluded.milliseconds, message = excluded.message"""
+  milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at"""
 _KEPT = ("repository", "tag", "digest", "push_time")
 
 
@@ -173,10 +173,8 @@ def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool
     ).first()
     if row is None:
         return False
-    began = tx.now - sum(call.milliseconds for call in settlement.calls)
     for step, call in enumerate(settlement.calls):
-        _record_call(tx, claimed, step, call, at=began)
-        began += call.milliseconds
+        _record_call(tx, claimed, step, call, at=call.at or tx.now)
     if settlement.state is State.DONE and settlement.outcome is not Outcome.SUPERSEDED:
         _hold(tx, claimed, settlement)
     if finished and row.look_again:

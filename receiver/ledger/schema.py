@@ -195,6 +195,28 @@ retirements = Table(
     Index("retirements_by_target", "app", "version", "id"),
 )
 
+# What is still to be told to others.
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("notice", Text, nullable=False),
+    Column("happening", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Index("notices_due", "due_at", "id"),
+)
+
+# Which receivers work on this ledger, where several do (PostgreSQL).
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
 meta = Table(
     "meta",
     metadata,

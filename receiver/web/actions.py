@@ -1,7 +1,5 @@
 """What a person does on the page. Each action is one the commands and the API have too."""
 
-from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from receiver.images import is_repository
@@ -11,8 +9,8 @@ from receiver.logs import get_logger
 from receiver.retention import Retired, kept_by, retire
 from receiver.service import Service
 from receiver.steering import CannotRollBack, roll_back
-from receiver.web.doorkeeping import Form, for_a_deed, forget_cookie
-from receiver.web.login import SESSION, safe_path
+from receiver.web.doorkeeping import Form, for_a_deed
+from receiver.web.login import safe_path
 from receiver.web.versions import Shelf
 
 MOST_RETIRED = 20
@@ -31,7 +29,6 @@ class Actions:
         actions = {
             "replay": self._replay, "rollback": self._roll_back, "retire": self._retire,
             "make-room": self._make_room, "pause": self._pause, "resume": self._resume,
-            "logout": self._logout,
         }  # fmt: skip
         return [
             Route(f"/do/{name}", for_a_deed(action), methods=["POST"])
@@ -94,15 +91,6 @@ class Actions:
         service.worker.wake()
         log.info("resumed", repository=repository)
         return _back(form, "/"), f"{_named(repository)} resumed: what waited goes on."
-
-    async def _logout(self, _: Service, __: Form) -> tuple[str, str]:
-        return "/login", ""
-
-
-async def leave(request: Request, answer: Response) -> Response:
-    """Take the session's cookie back."""
-    forget_cookie(request, answer, SESSION)
-    return RedirectResponse("/login", 303, headers=dict(answer.headers))
 
 
 def _told(went: list[Retired]) -> str:

@@ -1,8 +1,7 @@
-"""Before a page or an action: is the page on, who asks, and is the form their own?"""
+"""Before a page or an action: the page is on, whoever asks is signed in, the form is theirs."""
 
 import time
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from urllib.parse import parse_qsl, quote
 
 from starlette.requests import Request
@@ -16,33 +15,45 @@ from receiver.web.rendering import render
 from receiver.web.sessions import SESSION_SECONDS, Session, Sessions
 
 MOST_FIELDS = 50
+SESSION = "session"
 TOLD = "told"
 LONGEST_TOLD = 600
+TOLD_SECONDS = 60
 FRAGMENT = "live"  # the query parameter with which our script asks for what moves
 
 Form = dict[str, str]
+Door = Callable[[Service, Request], Awaitable[Response]]
 Page = Callable[[Service, Request, Session], Awaitable[Response]]
 Action = Callable[[Service, Form], Awaitable[tuple[str, str]]]
 
 
-def for_a_person(page: Page) -> Callable[[Request], Awaitable[Response]]:
-    """Return the page behind the login; what goes wrong is told in words."""
+def for_anyone(door: Door) -> Callable[[Request], Awaitable[Response]]:
+    """Return the door as it is where the page is on; what goes wrong is told in words."""
 
     async def asked(request: Request) -> Response:
         service: Service = request.app.state.service
         if service.settings.admin_password is None:
             return not_found()
-        session = session_of(request)
-        if session is None:
-            return _to_login(request)
         try:
-            return await page(service, request, session)
+            return await door(service, request)
+        except SenderLeft:
+            return Response(status_code=400)
         except LedgerError as error:
-            return failure(503, "The ledger cannot be read now.", str(error), session)
-        except ValueError as error:
-            return failure(400, "That cannot be shown.", str(error), session)
+            return failure(request, 503, "The ledger cannot be used now.", f"{error}.")
+        except (BadBody, ValueError) as error:
+            return failure(request, 400, "That cannot be done.", f"{error}.")
 
     return asked
+
+
+def for_a_person(page: Page) -> Callable[[Request], Awaitable[Response]]:
+    """Return the page behind the login."""
+
+    async def asked(service: Service, request: Request) -> Response:
+        session = session_of(request)
+        return _to_login(request) if session is None else await page(service, request, session)
+
+    return for_anyone(asked)
 
 
 def for_a_deed(action: Action) -> Callable[[Request], Awaitable[Response]]:
@@ -51,46 +62,37 @@ def for_a_deed(action: Action) -> Callable[[Request], Awaitable[Response]]:
     It returns where to go then, and what to tell there.
     """
 
-    async def asked(request: Request) -> Response:
-        service: Service = request.app.state.service
-        if service.settings.admin_password is None:
-            return not_found()
+    async def asked(service: Service, request: Request) -> Response:
         session = session_of(request)
         if session is None:
             return RedirectResponse("/login", 303)
-        try:
-            form = await form_of(request)
-            if not session.is_own(form.get("csrf", "")):
-                return failure(403, "Nothing was done.", _NOT_OWN, session)
-            path, told = await action(service, form)
-        except LedgerError as error:
-            return failure(503, "Nothing was done.", str(error), session)
-        except SenderLeft:
-            return Response(status_code=400)
-        except (BadBody, ValueError) as error:
-            return failure(400, "Nothing was done.", str(error), session)
+        form = await form_of(request)
+        if not session.is_own(form.get("csrf", "")):
+            return failure(request, 403, "Nothing was done.", _NOT_OWN)
+        path, told = await action(service, form)
         answer = RedirectResponse(path, 303)
-        give_cookie(request, answer, TOLD, quote(told[:LONGEST_TOLD]), 60)
+        if told:
+            give_cookie(request, answer, TOLD, quote(told[:LONGEST_TOLD]), TOLD_SECONDS)
         return answer
 
-    return asked
+    return for_anyone(asked)
 
 
 _NOT_OWN = "The form did not come from this page, or it was too old. Go back, reload, try again."
 
 
-def failure(status: int, heading: str, sentence: str, session: Session) -> Response:
+def failure(request: Request, status: int, heading: str, sentence: str) -> Response:
     """Return a page that says what went wrong."""
-    words = HTTPStatus(status).phrase
+    session = session_of(request)
     return render(
-        "failure.html", status, heading=heading, sentence=sentence, words=words,
-        csrf=session.csrf, told="", here="",
+        "failure.html", status, layout="base.html", heading=heading, sentence=sentence,
+        csrf=session.csrf if session is not None else "", told="", here="",
     )  # fmt: skip
 
 
 def session_of(request: Request) -> Session | None:
     """Return the session of whoever asks, None when they are not signed in."""
-    cookie = read_cookie(request, "session")
+    cookie = read_cookie(request, SESSION)
     return sessions_of(request.app.state.service).read(cookie, int(time.time()))
 
 

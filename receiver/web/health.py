@@ -58,6 +58,8 @@ async def _try(service: Service) -> _Readiness:
     except TimeoutError:
         error_text = "the ledger did not answer in time"
         return _Readiness(now, ready=False, body={"ready": False, "error": error_text})
+    if service.preflight.out:
+        degraded.append("docker_hub: it could not be asked when it was last")
     if not service.worker.alive:
         degraded.append("worker: it does not turn")
     return _Readiness(now, ready=True, body={"ready": True, "degraded": degraded})

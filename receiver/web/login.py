@@ -8,24 +8,28 @@ import time
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from receiver.logs import get_logger
 from receiver.secret import Secret
 from receiver.service import Service
 from receiver.web.doorkeeping import (
+    SESSION,
+    Form,
+    for_a_deed,
+    for_anyone,
     forget_cookie,
     form_of,
     give_cookie,
     read_cookie,
     sessions_of,
 )
-from receiver.web.hooks import not_found
 from receiver.web.limits import PerMinute
 from receiver.web.rendering import render
 from receiver.web.sessions import LOGIN_FORM_SECONDS, SESSION_SECONDS
 
 LOGIN = "login"
-SESSION = "session"
+SEE_OTHER = 303
 TRIES_A_MINUTE = 10
 NETWORK_BITS = 64  # of an IPv6 address: one household has them all
 _OURS = re.compile(r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions)?(?:\?[!-~]{0,500})?", re.ASCII)
@@ -39,31 +43,30 @@ class Login:
     def __init__(self) -> None:
         self._tries = PerMinute(TRIES_A_MINUTE)
 
-    async def show(self, request: Request) -> Response:
-        """Show the form, with a token that this browser alone can send back."""
-        if request.app.state.service.settings.admin_password is None:
-            return not_found()
-        return _form(request, after=safe_path(request.query_params.get("next", "/")))
+    def routes(self) -> list[Route]:
+        """Return the routes of signing in and out."""
+        return [
+            Route("/login", for_anyone(_show), methods=["GET"]),
+            Route("/login", for_anyone(self._enter), methods=["POST"]),
+            Route("/logout", _leave, methods=["POST"]),
+        ]
 
-    async def enter(self, request: Request) -> Response:
+    async def _enter(self, service: Service, request: Request) -> Response:
         """Begin a session for whoever knows the password."""
-        service: Service = request.app.state.service
-        password = service.settings.admin_password
-        if password is None:
-            return not_found()
         form = await form_of(request)
         after = safe_path(form.get("next", "/"))
         now, sessions = int(time.time()), sessions_of(service)
+        address = network_of(request)
         asked = sessions.read_login(read_cookie(request, LOGIN), now)
         if asked is None or not asked.is_own(form.get("csrf", "")):
             return _form(request, after, 403, _FORM_TOO_OLD)
-        address = network_of(request)
         if not self._tries.allows(address):
             log.warning("login_limited", address=address)
-            limited = _form(request, after, 429, "Too many tries; wait a minute, then try again.")
+            limited = _form(request, after, 429, "Too many tries. Wait a minute, then try again.")
             limited.headers["Retry-After"] = "60"
             return limited
-        if not is_same(form.get("password", ""), password):
+        password = service.settings.admin_password
+        if password is None or not is_same(form.get("password", ""), password):
             log.warning("login_refused", address=address)
             return _form(request, after, 403, "That is not the password.")
         log.info("login", address=address)
@@ -71,6 +74,23 @@ class Login:
         give_cookie(request, answer, SESSION, sessions.begin(now)[0], SESSION_SECONDS)
         forget_cookie(request, answer, LOGIN)
         return answer
+
+
+async def _show(_: Service, request: Request) -> Response:
+    """Show the form, with a token that this browser alone can send back."""
+    return _form(request, after=safe_path(request.query_params.get("next", "/")))
+
+
+async def _leave(request: Request) -> Response:
+    """End this browser's session."""
+    answer = await for_a_deed(_gone)(request)
+    if answer.status_code == SEE_OTHER:
+        forget_cookie(request, answer, SESSION)
+    return answer
+
+
+async def _gone(_: Service, __: Form) -> tuple[str, str]:
+    return "/login", ""
 
 
 _FORM_TOO_OLD = (
@@ -105,6 +125,9 @@ def network_of(request: Request) -> str:
 
 def _form(request: Request, after: str, status: int = 200, fault: str = "") -> Response:
     cookie, session = sessions_of(request.app.state.service).begin_login(int(time.time()))
-    answer = render("login.html", status, csrf=session.csrf, after=after, fault=fault)
+    answer = render(
+        "login.html", status, layout="base.html", csrf=session.csrf, after=after, fault=fault,
+        told="", here=None,
+    )  # fmt: skip
     give_cookie(request, answer, LOGIN, cookie, LOGIN_FORM_SECONDS)
     return answer

@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from receiver.announcing import BEYOND_US
 from receiver.ledger import stories
@@ -14,10 +15,17 @@ from receiver.reasons import Reason, State, Verdict
 from receiver.retention import would_go
 from receiver.rules import Rule
 from receiver.service import Service
-from receiver.web.doorkeeping import Page, failure
+from receiver.web.assets import serve_asset
+from receiver.web.doorkeeping import Page, failure, for_a_person
 from receiver.web.fragments import answer_page
-from receiver.web.pictures import durations, last_registrations, push_to_version, said_of
-from receiver.web.pictures import said_of_times, standing
+from receiver.web.pictures import (
+    durations,
+    last_registrations,
+    push_to_version,
+    said_of,
+    said_of_times,
+    standing,
+)
 from receiver.web.sessions import Session
 from receiver.web.versions import Shelf
 
@@ -55,8 +63,9 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
             raise ValueError(f"{name} is one of {', '.join(words)}")
     before = _text(query.get("before", "")) or None
     slow = any(chosen[name] for name in ("tag", "state", "text"))
+    texts: dict[str, Any] = {name: value for name, value in chosen.items() if value}
     wanted = Filter(
-        **{name: value or None for name, value in chosen.items()},
+        **texts,
         before=before, limit=ROWS + 1, depth=DEPTH if slow else None,
     )  # fmt: skip
     rows = await service.ledger.read(lambda tx: stories.list_deliveries(tx, wanted))
@@ -78,7 +87,7 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
     identity = _text(request.path_params["id"])
     row = await service.ledger.read(lambda tx: stories.story(tx, identity))
     if row is None:
-        return failure(404, "There is no such delivery.", _NOT_THERE, session)
+        return failure(request, 404, "There is no such delivery.", _NOT_THERE)
     own = [rule for rule in service.settings.rules if rule.repository == row["repository"]]
     room: dict[str, str] = {}
     for one in row["registrations"]:
@@ -92,6 +101,17 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
 
 
 _NOT_THERE = "It may have been purged by age, or the address is wrong."
+
+
+def page_routes(shelf: Shelf) -> list[Route]:
+    """Return the routes of the pages."""
+    return [
+        Route("/", for_a_person(show_overview), methods=["GET"]),
+        Route("/deliveries", for_a_person(show_deliveries), methods=["GET"]),
+        Route("/deliveries/{id}", for_a_person(show_delivery), methods=["GET"]),
+        Route("/versions", for_a_person(versions_page(shelf)), methods=["GET"]),
+        Route("/static/{name}", serve_asset, methods=["GET"]),
+    ]
 
 
 def versions_page(shelf: Shelf) -> Page:

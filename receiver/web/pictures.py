@@ -10,6 +10,7 @@ from markupsafe import Markup
 Row = Mapping[str, Any]
 PLACES = 50
 STEP, WIDE, TALL = 8, 6, 56
+SECONDS_WITH_TENTHS, MOST_OF_A_UNIT = 10, 100
 LEAST = 3  # the smallest bar that can still be seen
 MADE = frozenset({"created", "updated"})
 COLOURS = {"queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad"}
@@ -49,7 +50,7 @@ def push_to_version(newest_first: Sequence[Row]) -> Markup:
     took = list(reversed(durations(newest_first)))
     longest = max(took, default=0) or 1
     bars = [
-        _bar("time", place, milliseconds / longest, f"{milliseconds / 1000:.1f} s")
+        _bar("time", place, milliseconds / longest, duration(milliseconds))
         for place, milliseconds in enumerate(took, PLACES - len(took))
     ]
     return _drawn(bars, len(took), said_of_times(took))
@@ -59,7 +60,7 @@ def said_of_times(took: Sequence[int]) -> str:
     """Say in words what the picture of times shows."""
     if not took:
         return "No version made yet."
-    return f"mostly {median(took) / 1000:.1f} s, at most {max(took) / 1000:.1f} s"
+    return f"mostly {duration(int(median(took)))}, at most {duration(max(took))}"
 
 
 def durations(rows: Sequence[Row]) -> list[int]:
@@ -69,6 +70,19 @@ def durations(rows: Sequence[Row]) -> list[int]:
         for row in rows[:PLACES]
         if row["outcome"] in MADE and row["finished_at"] is not None
     ]
+
+
+def duration(milliseconds: int) -> str:
+    """Return a duration in words: 840 ms, 2.4 s, 3 min, 5 h, 2 d."""
+    seconds = milliseconds / 1000
+    if seconds < 1:
+        return f"{milliseconds} ms"
+    if seconds < SECONDS_WITH_TENTHS:
+        return f"{seconds:.1f} s"
+    for unit, size in (("s", 1), ("min", 60), ("h", 3600)):
+        if seconds < size * MOST_OF_A_UNIT:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
 
 
 def colour_of(row: Row) -> str:
@@ -91,4 +105,4 @@ def _bar(colour: str, place: int, share: float, told: str) -> Markup:
 
 def _drawn(bars: Sequence[Markup], filled: int, said: str) -> Markup:
     ground = [_GROUND.format(place * STEP, TALL - 2, WIDE) for place in range(PLACES - filled)]
-    return _SVG.format(PLACES * STEP - (STEP - WIDE), TALL, said, Markup("").join(ground + [*bars]))
+    return _SVG.format(PLACES * STEP - (STEP - WIDE), TALL, said, Markup("").join([*ground, *bars]))

@@ -11,20 +11,13 @@ from starlette.responses import HTMLResponse
 
 from receiver.telling import iso
 from receiver.web.assets import address_of
+from receiver.web.pictures import duration
 
 DASHBOARD = "https://app.edgegap.com/application-management/applications"
 HEADERS = {
-    "Content-Security-Policy": "; ".join(
-        (
-            "default-src 'none'",
-            "script-src 'self'",
-            "style-src 'self'",
-            "img-src 'self' data:",
-            "connect-src 'self'",
-            "form-action 'self'",
-            "frame-ancestors 'none'",
-            "base-uri 'none'",
-        )
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -81,17 +74,6 @@ def _query(**given: str | None) -> str:
     return urlencode({name: value for name, value in given.items() if value})
 
 
-def _duration(milliseconds: int) -> str:
-    """Return a duration in words: 840 ms, 2.4 s, 3 min, 5 h."""
-    seconds = milliseconds / 1000
-    if seconds < 1:
-        return f"{milliseconds} ms"
-    for unit, size, more in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 100)):
-        if seconds < size * more:
-            return f"{seconds / size:.{1 if unit == 's' and seconds < 10 else 0}f} {unit}"  # noqa: PLR2004 - one digit more
-    return f"{seconds / 86_400:.0f} d"
-
-
 _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -101,5 +83,5 @@ _environment = Environment(
     auto_reload=False,
     finalize=_harmless,
 )
-_environment.filters.update(moment=_moment, colour=_colour, duration=_duration)
+_environment.filters.update(moment=_moment, colour=_colour, duration=duration)
 _environment.globals.update(asset=address_of, version_address=version_address, query=_query)

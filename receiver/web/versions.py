@@ -74,7 +74,7 @@ class Shelf:
 
 
 def _there(body: Body, target: Target | None, told_by: dict[str, str]) -> dict[str, Any]:
-    """Return one version as Edgegap has it. Only these fields: its answer holds a login in clear."""
+    """Return one version as Edgegap has it; only these fields, for others hold secrets."""
     registration = target.registration if target is not None else None
     return {
         "version": _text(body, "name"),

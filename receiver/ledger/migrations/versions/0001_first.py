@@ -18,6 +18,8 @@ def upgrade() -> None:
     _cursors()
     _pauses()
     _retirements()
+    _notices()
+    _replicas()
     _meta()
 
 
@@ -206,6 +208,28 @@ def _retirements() -> None:
         sa.Column("why", sa.Text(), nullable=False),
     )
     op.create_index("retirements_by_target", "retirements", ["app", "version", "id"])
+
+
+def _notices() -> None:
+    op.create_table(
+        "notices",
+        sa.Column("id", sa.Text(), primary_key=True),
+        sa.Column("notice", sa.Text(), nullable=False),
+        sa.Column("happening", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("notices_due", "notices", ["due_at", "id"])
+
+
+def _replicas() -> None:
+    op.create_table(
+        "replicas",
+        sa.Column("owner", sa.Text(), primary_key=True),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+    )
 
 
 def _meta() -> None:

@@ -1,0 +1,48 @@
+"""What an attempt brings with it, in its own transaction: gates, notices, channels to move."""
+
+from receiver.announcing import happenings_of
+from receiver.ledger import gates
+from receiver.ledger.notices import tell
+from receiver.ledger.recording import open_channels
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.transactions import Tx
+from receiver.logs import get_logger
+from receiver.notices import Happening
+from receiver.reasons import Outcome
+from receiver.rules import Mode, channels_of
+from receiver.settings import Settings
+from receiver.settling import Gate, Tried
+
+THERE = frozenset({Outcome.CREATED, Outcome.UNCHANGED})
+
+log = get_logger(__name__)
+
+
+def write_aftermath(tx: Tx, settings: Settings, claimed: Claimed, tried: Tried) -> None:
+    """Write what follows from an attempt that was just settled."""
+    if tried.gate is not None and _close(tx, tried.gate):
+        tell(tx, settings.notices, Happening.TOKEN_REFUSED, tried.gate.sentence)
+    for happening, text in happenings_of(claimed, tried.settlement):
+        tell(tx, settings.notices, happening, text, rule=claimed.rule)
+    if tried.settlement.outcome in THERE and claimed.mode is Mode.CREATE:
+        _move_channels(tx, settings, claimed)
+
+
+def _move_channels(tx: Tx, settings: Settings, claimed: Claimed) -> None:
+    """Let a push move its channels, now that its own version is there."""
+    rule = settings.rule_named(claimed.rule)
+    if rule is not None and rule.channels:
+        image = claimed.image
+        matches = channels_of(rule)
+        open_channels(tx, claimed.id, matches, repository=image.repository, tag=image.tag)
+
+
+def _close(tx: Tx, gate: Gate) -> bool:
+    """Close a gate; True when the token is refused and was not before."""
+    if gate.until is not None:
+        gates.slow_down(tx, gate.until, gate.sentence)
+        return False
+    refused = gates.close_token_gate(tx, gate.sentence)
+    if refused:
+        log.error("edgegap_token_refused", sentence=gate.sentence)
+    return refused

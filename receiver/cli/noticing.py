@@ -1,0 +1,38 @@
+"""`receiver notify-test`: send a test message to each place that notices go to."""
+
+import asyncio
+import os
+
+import click
+
+from receiver.cli.exits import NOT_DONE, Stop, told_plainly
+from receiver.logs import configure_logs
+from receiver.notices import Message
+from receiver.notify import NoticeNotSent, can_send, send
+from receiver.settings import load_settings
+
+TEST = Message("Receiver: a test", "This is how the receiver will tell you of what happens.")
+EXTRA = "notices need Apprise: pip install 'docker-hub-receiver[notices]'"
+
+
+@click.command("notify-test", short_help="Send a test message to each notice's place.")
+@told_plainly
+def notify_test() -> None:
+    """Send a test message to each [[notice]] of the configuration."""
+    settings = load_settings(os.environ)
+    configure_logs(secrets=settings.secrets(), level="CRITICAL")
+    if not settings.notices:
+        raise Stop("no [[notice]] is configured; see the README", NOT_DONE)
+    if not can_send():
+        raise Stop(EXTRA, NOT_DONE)
+    failed = 0
+    for notice in settings.notices:
+        try:
+            asyncio.run(send(notice.url, TEST))
+        except NoticeNotSent as error:
+            failed += 1
+            click.echo(f"{notice.name}: not sent, {error}")
+        else:
+            click.echo(f"{notice.name}: sent")
+    if failed:
+        raise SystemExit(NOT_DONE)

@@ -1,0 +1,75 @@
+"""Notices to send: written with what they tell of, sent later, forgotten when told."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from receiver.ledger.ids import new_id
+from receiver.ledger.transactions import Tx
+from receiver.notices import Happening, Notice
+
+NOTICE = "n"
+MOST_AT_ONCE = 500
+LEASE_MS = 120_000  # who takes some to send has so long before another replica may
+
+_INSERT = """INSERT INTO notices (id, notice, happening, text, created_at, due_at)
+ VALUES (:id, :notice, :happening, :text, :now, :due)"""
+_DUE = """SELECT id, notice, happening, text, tries, created_at FROM notices
+ WHERE due_at <= :now ORDER BY id LIMIT :most {lock}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One notice to send. `created_at` in epoch ms."""
+
+    id: str
+    notice: str
+    happening: Happening
+    text: str
+    tries: int
+    created_at: int
+
+
+def tell(
+    tx: Tx, notices: Iterable[Notice], happening: Happening, text: str, *, rule: str | None = None
+) -> None:
+    """Write a notice for each place that wants to hear of this."""
+    for notice in notices:
+        if notice.wants(happening, rule):
+            tx.run(
+                _INSERT,
+                id=new_id(NOTICE, tx.now),
+                notice=notice.name,
+                happening=happening.value,
+                text=text,
+                now=tx.now,
+                due=tx.now,
+            )
+
+
+def take_due(tx: Tx) -> list[Pending]:
+    """Take what is due, so that nobody else sends it meanwhile."""
+    lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""
+    rows = tx.run(_DUE.format(lock=lock), now=tx.now, most=MOST_AT_ONCE).all()
+    for row in rows:
+        put_off(tx, [row.id], tx.now + LEASE_MS, tries=row.tries)
+    return [
+        Pending(row.id, row.notice, Happening(row.happening), row.text, row.tries, row.created_at)
+        for row in rows
+    ]
+
+
+def put_off(tx: Tx, identities: Sequence[str], due_at: int, *, tries: int) -> None:
+    """Try these again at that time (epoch ms)."""
+    for identity in identities:
+        tx.run(
+            "UPDATE notices SET due_at = :due, tries = :tries WHERE id = :id",
+            id=identity,
+            due=due_at,
+            tries=tries,
+        )
+
+
+def forget(tx: Tx, identities: Sequence[str]) -> None:
+    """Forget these: they are told, or will never be."""
+    for identity in identities:
+        tx.run("DELETE FROM notices WHERE id = :id", id=identity)

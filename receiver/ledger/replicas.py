@@ -1,0 +1,28 @@
+"""Replicas on one ledger: who is there, so that they share what Edgegap allows."""
+
+from receiver.ledger.transactions import Tx
+
+ALIVE_MS = 10_000
+FORGOTTEN_MS = 3_600_000
+
+_SEEN = """INSERT INTO replicas (owner, seen_at) VALUES (:owner, :now)
+ ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at"""
+
+
+def count_replicas(tx: Tx, owner: str) -> int:
+    """Say that this one is alive, and return how many are."""
+    tx.run(_SEEN, owner=owner, now=tx.now)
+    tx.run("DELETE FROM replicas WHERE seen_at < :before", before=tx.now - FORGOTTEN_MS)
+    alive = tx.run("SELECT count(*) FROM replicas WHERE seen_at >= :since", since=tx.now - ALIVE_MS)
+    return max(1, int(alive.scalar_one()))
+
+
+def leave(tx: Tx, owner: str) -> None:
+    """Say that this one is gone: the others may take its share at once."""
+    tx.run("DELETE FROM replicas WHERE owner = :owner", owner=owner)
+
+
+def working_now(tx: Tx) -> int:
+    """Return how many registrations are in anybody's hands."""
+    found = tx.run("SELECT count(*) FROM registrations WHERE state = 'working'")
+    return int(found.scalar_one())

@@ -1,0 +1,121 @@
+"""Notices: which happenings are told to whom, and how many become one message. Pure.
+
+Each `[[notice]]` names a place by the variable that holds its Apprise URL, and what it wants.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from receiver.environment import read_secret
+from receiver.errors import Fault
+from receiver.rules import Rule
+from receiver.secret import Secret
+
+KEYS = ("name", "url_env", "on", "rules")
+MOST_LINES = 10
+MEND = 'Write url_env = "DISCORD_NOTICE_URL" and set it to an Apprise URL'
+
+
+class Happening(StrEnum):
+    """What a notice may tell of."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    PARKED = "parked"
+    OVERWRITTEN = "overwritten"
+    TOKEN_REFUSED = "token_refused"  # noqa: S105 - a word
+    CAUGHT_UP = "caught_up"
+
+
+EVERYTHING = tuple(Happening)
+TITLES: Mapping[Happening, str] = {
+    Happening.CREATED: "version created",
+    Happening.UPDATED: "version moved",
+    Happening.PARKED: "registration parked",
+    Happening.OVERWRITTEN: "tag overwritten",
+    Happening.TOKEN_REFUSED: "Edgegap refuses the token",
+    Happening.CAUGHT_UP: "missed push found by catch-up",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One place to tell: its Apprise URL, what it wants to hear, of which rules (none: all)."""
+
+    name: str
+    url: Secret
+    on: tuple[Happening, ...] = EVERYTHING
+    rules: tuple[str, ...] = ()
+
+    def wants(self, happening: Happening, rule: str | None) -> bool:
+        """Tell whether it wants to hear of this; `rule` is None where it concerns all."""
+        return happening in self.on and (rule is None or not self.rules or rule in self.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: many happenings of a kind are one."""
+
+    title: str
+    body: str
+
+
+def message_of(happening: Happening, texts: Sequence[str]) -> Message:
+    """Return one message for all of these: the first ten, and how many more there are."""
+    head = TITLES[happening]
+    title = f"Receiver: {head}" if len(texts) == 1 else f"Receiver: {len(texts)} times {head}"
+    lines = list(texts[:MOST_LINES])
+    if len(texts) > MOST_LINES:
+        lines.append(f"… and {len(texts) - MOST_LINES} more; see `receiver deliveries`.")
+    return Message(title, "\n".join(lines))
+
+
+def read_notices(
+    tables: object, environ: Mapping[str, str], rules: Iterable[Rule]
+) -> tuple[tuple[Notice, ...], list[Fault]]:
+    """Read the list of `[[notice]]` tables."""
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        mend = "Write each notice under a line [[notice]]"
+        return (), [Fault("notice", "it is not a list of tables", mend)]
+    known = {rule.name for rule in rules}
+    faults: list[Fault] = []
+    found = [_read(table, number, environ, known, faults) for number, table in enumerate(tables, 1)]
+    return tuple(notice for notice in found if notice is not None), faults
+
+
+def _read(
+    table: Mapping[str, object],
+    number: int,
+    environ: Mapping[str, str],
+    known: set[str],
+    faults: list[Fault],
+) -> Notice | None:
+    where = f"notice {number}"
+    mend = f"There are {', '.join(KEYS)}"
+    unknown = (key for key in table if key not in KEYS)
+    faults.extend(Fault(f"{where}, {key}", "there is no such key", mend) for key in unknown)
+    variable = table.get("url_env")
+    url = read_secret(environ, variable) if isinstance(variable, str) else None
+    if url is None:
+        what = f"{variable} is not set" if isinstance(variable, str) else "it is missing"
+        faults.append(Fault(f"{where}, url_env", what, MEND))
+    wanted = _texts(table.get("on", [*EVERYTHING]))
+    if wanted is None or not set(wanted) <= set(EVERYTHING):
+        mend = f"There are {', '.join(EVERYTHING)}"
+        faults.append(Fault(f"{where}, on", "it names what no notice tells of", mend))
+        wanted = []
+    rules = _texts(table.get("rules", []))
+    if rules is None or not set(rules) <= known:
+        mend = f"There are {', '.join(sorted(known))}"
+        faults.append(Fault(f"{where}, rules", "it names a rule that is not there", mend))
+        rules = []
+    name = table.get("name", f"notice {number}")
+    on = tuple(Happening(one) for one in wanted)
+    return None if url is None else Notice(str(name), url, on, tuple(rules))
+
+
+def _texts(value: object) -> list[str] | None:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        return None
+    return [str(one) for one in value]

@@ -1,0 +1,85 @@
+"""Notices sent in the background, from the ledger, with retries: a dead place delays no version."""
+
+import asyncio
+import random
+import time
+
+from receiver.errors import LedgerError
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.notices import Pending, forget, put_off, take_due
+from receiver.logs import get_logger
+from receiver.notices import Happening, message_of
+from receiver.notify import NoticeNotSent, can_send, send
+from receiver.retry import GIVE_UP_AFTER, backoff
+from receiver.settings import Current
+
+GROUP_SECONDS = 5.0  # what happens within is one message
+
+log = get_logger(__name__)
+
+
+class TellingOthers:
+    """Sends what is due, grouped by place and happening."""
+
+    def __init__(self, ledger: Ledger, current: Current) -> None:
+        self._ledger = ledger
+        self._current = current
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; does nothing while no notice is configured."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End; what is not sent stays in the ledger."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(GROUP_SECONDS)
+            if not self._current.settings.notices or not can_send():
+                continue
+            try:
+                await self.send_due()
+            except LedgerError as error:
+                log.warning("ledger_unavailable", error=str(error))
+            except Exception:
+                log.exception("notice_fault")
+
+    async def send_due(self) -> int:
+        """Send all that is due now; return how many messages were taken."""
+        groups: dict[tuple[str, Happening], list[Pending]] = {}
+        for pending in await self._ledger.write(take_due):
+            groups.setdefault((pending.notice, pending.happening), []).append(pending)
+        sent = 0
+        for (name, happening), group in groups.items():
+            sent += await self._send(name, happening, group)
+        return sent
+
+    async def _send(self, name: str, happening: Happening, group: list[Pending]) -> bool:
+        notice = next((one for one in self._current.settings.notices if one.name == name), None)
+        identities = [pending.id for pending in group]
+        if notice is None:  # no longer configured
+            await self._ledger.write(lambda tx: forget(tx, identities))
+            return False
+        message = message_of(happening, [pending.text for pending in group])
+        try:
+            await send(notice.url, message)
+        except NoticeNotSent as error:
+            await self._again(name, group, str(error))
+            return False
+        await self._ledger.write(lambda tx: forget(tx, identities))
+        log.info("notice_sent", notice=name, happening=happening, count=len(group))
+        return True
+
+    async def _again(self, name: str, group: list[Pending], why: str) -> None:
+        now = time.time_ns() // 1_000_000
+        tries = max(pending.tries for pending in group) + 1
+        late = [one.id for one in group if now - one.created_at >= GIVE_UP_AFTER]
+        young = [one.id for one in group if one.id not in late]
+        due = now + max(1000, backoff(tries, random.random()))  # noqa: S311 - spreads retries
+        await self._ledger.write(lambda tx: put_off(tx, young, due, tries=tries))
+        await self._ledger.write(lambda tx: forget(tx, late))
+        log.warning("notice_not_sent", notice=name, why=why, given_up=len(late))

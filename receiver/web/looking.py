@@ -1,0 +1,32 @@
+"""The API's routes for what a person looks at: the overview, and an app's versions."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from receiver.ledger.overviews import overview
+from receiver.service import Service
+from receiver.telling import as_json
+from receiver.web.guarding import guarded, refusal
+from receiver.web.versions import Shelf
+
+
+def looking_routes(shelf: Shelf) -> list[Route]:
+    """Return the routes, over what Edgegap was asked last."""
+
+    async def versions(service: Service, request: Request) -> Response:
+        app = request.query_params.get("app", "")
+        known = sorted({rule.app for rule in service.settings.rules})
+        if app not in known:
+            return refusal(404, f"no rule names this app; rules name: {', '.join(known)}")
+        return JSONResponse(as_json(await shelf.of(service, app)))
+
+    return [
+        Route("/api/overview", guarded(_overview), methods=["GET"]),
+        Route("/api/versions", guarded(versions), methods=["GET"]),
+    ]
+
+
+async def _overview(service: Service, _: Request) -> Response:
+    rules = service.settings.rules
+    return JSONResponse(as_json(await service.ledger.read(lambda tx: overview(tx, rules))))

@@ -1,0 +1,297 @@
+"""Catch-up: what Docker Hub has and no webhook told of becomes a version too, and only that."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
+from tests.conftest import StartReceiver
+from tests.docker_hub import DAY, HOUR, ago, came, catch_up, cursor, hub_beside, listings
+from tests.receiver_here import ReceiverHere, receiver_here
+from tests.running import REPOSITORY, RULE, until, webhook_body
+
+BY_HAND = '\n[catch_up]\nevery = "off"\n'
+LOOKING = RULE.replace("preflight = false\n", "")
+
+Begin = Callable[..., AbstractContextManager[ReceiverHere]]
+
+
+@pytest.fixture
+def hub() -> DockerHubSandbox:
+    hub = DockerHubSandbox(api_limit=None)
+    hub.add_repository(REPOSITORY)
+    return hub
+
+
+@pytest.fixture
+def variables(hub: DockerHubSandbox) -> Iterator[dict[str, str]]:
+    with hub_beside(hub) as variables:
+        yield variables
+
+
+@pytest.fixture
+def begin(edgegap: str, tmp_path: Path, variables: dict[str, str]) -> Begin:
+    """Begins a receiver beside Docker Hub, each time over the same ledger."""
+
+    def begin(config: str = RULE, **environment: str) -> AbstractContextManager[ReceiverHere]:
+        given = {**variables, **environment}
+        return receiver_here(tmp_path, edgegap, config=config, environment=given)
+
+    return begin
+
+
+@pytest.fixture
+def here(begin: Begin) -> Iterator[ReceiverHere]:
+    """A receiver that catches up when the test says so."""
+    with begin(RULE + BY_HAND) as receiver:
+        yield receiver
+
+
+def push_old(hub: DockerHubSandbox, count: int) -> None:
+    for number in range(count):
+        hub.push_image(REPOSITORY, f"old-{number}", build="old", pushed_at=ago(DAY + number))
+
+
+def test_the_first_serve_begins_a_cursor_without_a_call_and_registers_nothing_of_the_past(
+    begin: Begin,
+    hub: DockerHubSandbox,
+    sandbox: EdgegapSandbox,
+) -> None:
+    hub.push_image(REPOSITORY, "long-ago", pushed_at=ago(DAY))
+    hub.push_image(REPOSITORY, "just-now", pushed_at=ago(5))
+    hub.misbehave(Fault("status", status=503, times=None))
+    began = int(time.time() * 1000)
+
+    with begin() as first:
+        until(lambda: cursor(first).problem)
+        assert began <= cursor(first).looks_back_to <= time.time() * 1000
+
+    hub.behave()
+    with begin() as again:
+        until(lambda: not cursor(again).problem)
+        assert came(again) == []
+    assert sandbox.versions == {}
+
+
+def test_a_push_of_the_downtime_is_caught_up_at_the_start(
+    begin: Begin,
+    hub: DockerHubSandbox,
+    sandbox: EdgegapSandbox,
+) -> None:
+    with begin():
+        pass
+    hub.push_image(REPOSITORY, "1.0.0")
+
+    with begin() as receiver:
+        until(lambda: sandbox.versions)
+        assert came(receiver) == [("catch-up", "1.0.0")]
+    assert list(sandbox.versions) == [("my-game", "1.0.0")]
+
+
+def test_a_lost_webhook_is_caught_up_when_the_configuration_is_read_again(
+    start: StartReceiver,
+    hub: DockerHubSandbox,
+    variables: dict[str, str],
+    sandbox: EdgegapSandbox,
+) -> None:
+    receiver = start(environment=variables)
+    until(lambda: listings(hub))
+    hub.push_image(REPOSITORY, "1.0.0")
+
+    assert receiver.process is not None
+    receiver.process.send_signal(signal.SIGHUP)
+
+    until(lambda: ("my-game", "1.0.0") in sandbox.versions)
+    assert receiver.stop() == 0
+
+
+def test_the_last_hour_before_the_cursor_is_looked_at_again(
+    here: ReceiverHere, hub: DockerHubSandbox
+) -> None:
+    moved = int((time.time() + 3 * HOUR) * 1000)
+    here.inside(
+        lambda: here.ledger.write(lambda tx: tx.run("UPDATE cursors SET since = :at", at=moved))
+    )
+    border = moved / 1000 - HOUR
+    hub.push_image(REPOSITORY, "within", pushed_at=border + 2)
+    hub.push_image(REPOSITORY, "before", pushed_at=border - 2)
+
+    catch_up(here)
+
+    assert came(here) == [("catch-up", "within")]
+
+
+@pytest.mark.parametrize("ordering", ["newest", "oldest"])
+def test_it_finds_what_is_new_whichever_end_docker_hub_begins_at(
+    here: ReceiverHere, hub: DockerHubSandbox, ordering: Any
+) -> None:
+    hub.last_updated_means = ordering
+    push_old(hub, 230)
+    hub.push_image(REPOSITORY, "new")
+
+    catch_up(here)
+
+    assert came(here) == [("catch-up", "new")]
+    assert len(listings(hub)) == {"newest": 2, "oldest": 3}[ordering]
+
+
+def test_it_never_stops_at_what_it_knows(begin: Begin, hub: DockerHubSandbox) -> None:
+    config = RULE.replace("preflight", 'tags = ["wanted*"]\npreflight') + BY_HAND
+    with begin(config) as receiver:
+        later = time.time() + 10
+        for number in range(120):
+            hub.push_image(REPOSITORY, f"known-{number}", build="known", pushed_at=later + number)
+        catch_up(receiver)
+        hub.push_image(REPOSITORY, "wanted", pushed_at=later - 5)
+
+        catch_up(receiver)
+
+        assert len(came(receiver)) == 121
+        assert came(receiver)[-1] == ("catch-up", "wanted")
+
+
+def test_the_cursor_moves_only_when_the_run_completed(
+    here: ReceiverHere, hub: DockerHubSandbox, sandbox: EdgegapSandbox
+) -> None:
+    here.inside(lambda: here.ledger.write(lambda tx: tx.run("UPDATE cursors SET since = 1")))
+    for number in range(101):
+        hub.push_image(REPOSITORY, f"buildcache-{number}-buildcache", build="x")
+    hub.push_image(REPOSITORY, "first-pushed", pushed_at=ago(HOUR))
+    hub.api_limit, hub.api_window = 1, 600
+
+    waits = catch_up(here)
+
+    assert 500 < waits <= 600
+    assert cursor(here).since == 1
+    assert "429" in cursor(here).problem
+    assert ("catch-up", "first-pushed") not in came(here)
+
+    hub.api_limit = None
+    began = int(time.time() * 1000)
+    assert catch_up(here) == 0
+    assert began <= cursor(here).since <= time.time() * 1000
+    assert cursor(here).problem == ""
+    assert ("catch-up", "first-pushed") in came(here)
+    until(lambda: ("my-game", "first-pushed") in sandbox.versions)
+
+
+@pytest.mark.parametrize("header", ["X-Retry-After", "Retry-After"])
+def test_where_docker_hub_asks_to_wait_nothing_more_is_asked_of_it(
+    begin: Begin,
+    hub: DockerHubSandbox,
+    header: Any,
+) -> None:
+    hub.api_limit, hub.api_window, hub.api_retry_after = 0, 90, header
+    config = RULE + RULE.replace("game-server", "lobby") + BY_HAND
+    with begin(config) as receiver:
+        assert 80 < catch_up(receiver) <= 90
+
+    assert len(listings(hub)) == 1
+
+
+@pytest.mark.parametrize("rule", [RULE, LOOKING], ids=["without preflight", "with preflight"])
+@pytest.mark.parametrize("told_first", ["webhook", "catch-up"])
+def test_a_webhook_and_a_catch_up_of_one_push_make_one_version(
+    begin: Begin,
+    hub: DockerHubSandbox,
+    sandbox: EdgegapSandbox,
+    rule: str,
+    told_first: str,
+) -> None:
+    with begin(rule + BY_HAND) as receiver:
+        at = time.time() + 1
+        hub.push_image(REPOSITORY, "1.0.0", pushed_at=at)
+        body = webhook_body("1.0.0", pushed_at=int(at))
+        if told_first == "webhook":
+            receiver.ended(receiver.post(body).json()["delivery"])
+            catch_up(receiver)
+            assert came(receiver) == [("webhook", "1.0.0")]
+        else:
+            catch_up(receiver)
+            assert receiver.ended(receiver.post(body).json()["delivery"])["state"] == "done"
+            assert came(receiver) == [("catch-up", "1.0.0"), ("webhook", "1.0.0")]
+        catch_up(receiver)
+        assert len(came(receiver)) == {"webhook": 1, "catch-up": 2}[told_first]
+    assert sandbox.posts_that_created("my-game", "1.0.0") == 1
+
+
+def test_a_tag_pushed_over_without_a_webhook_is_caught_up_and_shown(
+    begin: Begin, hub: DockerHubSandbox
+) -> None:
+    with begin(LOOKING + BY_HAND) as receiver:
+        hub.push_image(REPOSITORY, "1.0.0", pushed_at=time.time() + 1)
+        receiver.ended(receiver.push("1.0.0"))
+        hub.push_image(REPOSITORY, "1.0.0", pushed_at=time.time() + 30)
+
+        catch_up(receiver)
+
+        assert came(receiver) == [("webhook", "1.0.0"), ("catch-up", "1.0.0")]
+        found = receiver.inside(
+            lambda: receiver.ledger.read(
+                lambda tx: tx.run("SELECT max(id) FROM deliveries").scalar_one()
+            )
+        )
+        assert receiver.ended(found)["overwritten"] is True
+
+
+def test_what_docker_hub_tells_nothing_more_of_is_taken_once(
+    here: ReceiverHere, hub: DockerHubSandbox
+) -> None:
+    hub.push_image(REPOSITORY, "1.0.0")
+    hub.alter_record(
+        REPOSITORY, "1.0.0", digest=None, tag_last_pushed=None, last_updated=None, images=None
+    )
+
+    catch_up(here)
+    catch_up(here)
+
+    assert came(here) == [("catch-up", "1.0.0")]
+
+
+def test_pushes_are_taken_oldest_first(here: ReceiverHere, hub: DockerHubSandbox) -> None:
+    for number in (3, 1, 2):
+        hub.push_image(REPOSITORY, f"{number}.0", pushed_at=time.time() + number)
+
+    catch_up(here)
+
+    assert [tag for _, tag in came(here)] == ["1.0", "2.0", "3.0"]
+
+
+def test_a_repository_that_is_gone_does_not_hold_up_the_others(
+    begin: Begin, hub: DockerHubSandbox
+) -> None:
+    config = RULE.replace("studio/game-server", "a/gone") + RULE + BY_HAND
+    with begin(config) as receiver:
+        hub.push_image(REPOSITORY, "1.0.0")
+
+        assert catch_up(receiver) == 0
+
+        assert came(receiver) == [("catch-up", "1.0.0")]
+
+
+@pytest.mark.parametrize("level", ["personal", "organization"])
+def test_a_private_repository_is_listed_with_its_login(
+    begin: Begin, hub: DockerHubSandbox, level: str
+) -> None:
+    hub.add_repository(REPOSITORY, private=True)
+    if level == "personal":
+        hub.add_login("builder", "dckr_pat_1", namespaces=["studio"])
+        name, secret = "builder", "dckr_pat_1"
+    else:
+        hub.add_organization_token("studio", "dckr_oat_1", {REPOSITORY: ["pull"]})
+        name, secret = "studio", "dckr_oat_1"
+    login = {"DOCKERHUB_USERNAME": name, "DOCKERHUB_TOKEN": secret}
+    with begin(RULE + BY_HAND, **login) as receiver:
+        hub.push_image(REPOSITORY, "1.0.0")
+
+        catch_up(receiver)
+
+        assert came(receiver) == [("catch-up", "1.0.0")]
+    assert not [call for call in hub.calls if call.path.startswith("/v2/repositories/")]

@@ -1,0 +1,343 @@
+"""`receiver doctor`: it finds what will go wrong before it does, and writes nothing anywhere."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
+from tests.commanding import Commands, commands_in
+from tests.docker_hub import ago, hub_beside
+from tests.receiver_here import receiver_here
+from tests.running import APP, REPOSITORY, RULE
+
+TWO_LINES = f'[[rule]]\nrepository = "{REPOSITORY}"\napp = "{APP}"\n'
+LOGIN = {"DOCKERHUB_USERNAME": "builder", "DOCKERHUB_TOKEN": "dckr_pat_1"}
+Findings = dict[str, dict[str, str]]
+
+
+@pytest.fixture
+def hub() -> DockerHubSandbox:
+    hub = DockerHubSandbox(api_limit=None)
+    hub.push_image(REPOSITORY, "1.0.0", pushed_at=ago(60))
+    hub.add_login("builder", "dckr_pat_1", namespaces=["studio"], pull_limit=None)
+    return hub
+
+
+@pytest.fixture
+def commands(edgegap: str, tmp_path: Path, hub: DockerHubSandbox) -> Iterator[Commands]:
+    with hub_beside(hub) as variables:
+        commands = commands_in(tmp_path, edgegap)
+        commands.environment.update(variables, **LOGIN)
+        yield commands
+
+
+def told(commands: Commands, **environment: str | None) -> tuple[Findings, int]:
+    """Each finding by what was looked at, and the exit code."""
+    done = commands.run("doctor", "--json", **environment)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(row["mend"] for row in rows if row["health"] != "pass"), rows
+    worst: Findings = {}
+    for row in rows:
+        order = ("pass", "warn", "fail")
+        held = worst.setdefault(row["what"], row)
+        if order.index(row["health"]) > order.index(held["health"]):
+            worst[row["what"]] = row
+    return worst, done.exit_code
+
+
+def test_a_sound_installation_passes_and_the_public_url_is_really_asked(
+    commands: Commands, edgegap: str
+) -> None:
+    serving_folder = commands.folder / "serving"
+    serving_folder.mkdir()
+    with receiver_here(serving_folder, edgegap) as receiver:
+        found, code = told(commands, RECEIVER_PUBLIC_URL=receiver.url)
+
+    assert code == 0
+    assert found.pop("public URL")["found"] == "it is not https"
+    assert {row["health"] for row in found.values()} == {"pass"}, found
+    assert set(found) == {
+        "configuration",
+        "ledger",
+        "Edgegap token",
+        f"app {APP}",
+        f"settings of {REPOSITORY} → {APP}",
+        "Docker Hub login builder",
+        f"repository {REPOSITORY}",
+        f"image {REPOSITORY}:1.0.0",
+        "Docker Hub pull limit",
+        "clock",
+    }
+    assert found["Docker Hub login builder"]["found"] == "accepted, and read-only"
+    assert (
+        "lobby, my-game" in found["Edgegap token"]["found"]
+        or "my-game, lobby" in (found["Edgegap token"]["found"])
+    )
+
+
+def test_nothing_is_written_anywhere(
+    commands: Commands, sandbox: EdgegapSandbox, hub: DockerHubSandbox
+) -> None:
+    commands.configure(TWO_LINES)
+    sandbox.add_version(APP, "0.9")
+
+    commands.run("doctor")
+
+    assert {call.method for call in sandbox.calls} == {"GET"}
+    written = {(call.method, call.path) for call in hub.calls if call.method not in {"GET", "HEAD"}}
+    assert written <= {("POST", "/v2/auth/token")}  # Docker Hub's way to log in
+    assert [path.name for path in commands.folder.iterdir()] == ["receiver.toml"]
+
+
+def test_for_people_each_line_is_followed_by_its_mend(commands: Commands) -> None:
+    done = commands.run("doctor", EDGEGAP_TOKEN="wrong")
+
+    lines = done.stdout.splitlines()
+    at = next(place for place, line in enumerate(lines) if line.startswith("fail  Edgegap token"))
+    assert lines[at + 1].startswith("      Make a token under app.edgegap.com")
+    assert lines[-1].startswith("Looked at ")
+    assert "1 failed" in lines[-1]
+    assert done.exit_code == 1
+
+
+def test_faults_of_the_configuration_are_findings_too(commands: Commands) -> None:
+    commands.configure('public_urk = "x"\n')
+
+    found, code = told(commands)
+
+    assert code == 3
+    assert found["configuration"]["health"] == "fail"
+
+
+def test_two_rules_for_one_target_are_warned_of(commands: Commands) -> None:
+    commands.configure(RULE + RULE.replace("app =", 'name = "again"\napp ='))
+
+    found, code = told(commands)
+
+    assert found["configuration"]["health"] == "warn"
+    assert "the first wins" in found["configuration"]["found"]
+    assert code == 0
+
+
+@pytest.mark.parametrize("state", ["refused", "deleted"])
+def test_a_refused_edgegap_token_fails(
+    commands: Commands, sandbox: EdgegapSandbox, state: Any
+) -> None:
+    sandbox.token_state = state
+
+    found, code = told(commands)
+
+    assert found["Edgegap token"]["health"] == "fail"
+    assert code == 1
+
+
+def test_an_edgegap_that_cannot_be_reached_fails(commands: Commands) -> None:
+    found, code = told(commands, EDGEGAP_BASE_URL="http://127.0.0.1:9")
+
+    assert found["Edgegap"]["health"] == "fail"
+    assert code == 1
+
+
+def test_an_app_that_does_not_exist_fails(commands: Commands) -> None:
+    commands.configure(RULE.replace(APP, "no-such-app"))
+
+    found, code = told(commands)
+
+    assert found["app no-such-app"]["health"] == "fail"
+    assert code == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "health", "words"),
+    [
+        (TWO_LINES, "pass", "copied from 0.9"),
+        (TWO_LINES + 'copy_from = "base"\n', "fail", "no version to copy"),
+        (TWO_LINES.replace(APP, "lobby"), "fail", "no version to copy"),
+        (RULE, "pass", "stand in the rule"),
+    ],
+)
+def test_each_rule_needs_a_source_of_settings(
+    commands: Commands, sandbox: EdgegapSandbox, config: str, health: str, words: str
+) -> None:
+    sandbox.add_version(APP, "0.9")
+    commands.configure(config)
+
+    found, _ = told(commands)
+
+    (settings,) = [row for what, row in found.items() if what.startswith("settings of")]
+    assert settings["health"] == health
+    assert words in settings["found"]
+
+
+def test_a_docker_hub_token_that_may_push_is_warned_of(
+    commands: Commands, hub: DockerHubSandbox
+) -> None:
+    hub.add_login("writer", "dckr_pat_2", "write", namespaces=["studio"])
+
+    found, code = told(commands, DOCKERHUB_USERNAME="writer", DOCKERHUB_TOKEN="dckr_pat_2")
+
+    login = found["Docker Hub login writer"]
+    assert (login["health"], login["found"]) == ("warn", "accepted, but it may push")
+    assert "read-only" in login["mend"]
+    assert code == 0
+
+
+@pytest.mark.parametrize("push", ["refused", "reduced"])
+def test_an_organizations_token_is_told_to_be_read_only(
+    commands: Commands, hub: DockerHubSandbox, push: Any
+) -> None:
+    hub.add_organization_token("studio", "dckr_oat_1", {REPOSITORY: ["pull"]})
+    hub.organization_push = push
+
+    found, code = told(commands, DOCKERHUB_USERNAME="studio", DOCKERHUB_TOKEN="dckr_oat_1")
+
+    assert found["Docker Hub login studio"]["health"] == "pass"
+    assert found[f"image {REPOSITORY}:1.0.0"]["health"] == "pass"
+    assert code == 0
+
+
+def test_a_refused_docker_hub_login_fails_and_names_its_variables(commands: Commands) -> None:
+    found, code = told(commands, DOCKERHUB_TOKEN="wrong")
+
+    assert found["Docker Hub login builder"]["health"] == "fail"
+    assert "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in found["Docker Hub login builder"]["mend"]
+    assert code == 1
+
+
+def test_without_a_login_it_warns_and_tells_the_limit_of_who_has_none(commands: Commands) -> None:
+    found, code = told(commands, DOCKERHUB_USERNAME=None, DOCKERHUB_TOKEN=None)
+
+    assert found["Docker Hub login"]["health"] == "warn"
+    assert "100 left in 6 h (no login)" in found["Docker Hub pull limit"]["found"]
+    assert code == 0
+
+
+def test_the_limit_of_a_personal_account_is_told(commands: Commands, hub: DockerHubSandbox) -> None:
+    hub.add_login("person", "dckr_pat_3", namespaces=["studio"], pull_limit=200)
+    hub.pulls["person"] = 150
+
+    found, _ = told(commands, DOCKERHUB_USERNAME="person", DOCKERHUB_TOKEN="dckr_pat_3")
+
+    limit = found["Docker Hub pull limit"]
+    assert limit["found"] == "50 of 200 left in 6 h (a Personal account)"
+    assert "paid Docker Hub plan" in limit["mend"]
+
+
+def test_a_repository_that_the_login_does_not_see_fails(
+    commands: Commands, hub: DockerHubSandbox
+) -> None:
+    hub.add_repository(REPOSITORY, private=True)
+
+    found, code = told(commands, DOCKERHUB_USERNAME=None, DOCKERHUB_TOKEN=None)
+
+    assert found[f"repository {REPOSITORY}"]["health"] == "fail"
+    assert code == 1
+
+
+def test_the_newest_tag_must_be_for_amd64(commands: Commands, hub: DockerHubSandbox) -> None:
+    hub.push_image(REPOSITORY, "1.1.0", ["linux/arm64"])
+
+    found, code = told(commands)
+
+    image = found[f"image {REPOSITORY}:1.1.0"]
+    assert (image["health"], image["found"]) == ("fail", "not_amd64")
+    assert "--platform linux/amd64" in image["mend"]
+    assert code == 1
+
+
+def test_the_newest_tag_must_be_pullable(commands: Commands, hub: DockerHubSandbox) -> None:
+    hub.push_image(REPOSITORY, "1.1.0", visible_after=None, listed_after=0)
+
+    found, code = told(commands)
+
+    assert found[f"image {REPOSITORY}:1.1.0"]["found"] == "the registry has no such tag"
+    assert code == 1
+
+
+@pytest.mark.parametrize("ordering", ["newest", "oldest"])
+def test_the_newest_tag_that_the_rule_takes_is_found_behind_what_it_does_not(
+    commands: Commands, hub: DockerHubSandbox, ordering: Any
+) -> None:
+    hub.last_updated_means = ordering
+    commands.configure(RULE.replace("preflight", 'tags = ["1.*", "sha*"]\npreflight'))
+    for number in range(120):
+        hub.push_image(REPOSITORY, f"dev-{number}", build="dev", pushed_at=ago(30 - number / 10))
+    hub.push_image(REPOSITORY, f"sha256-{'0' * 64}.sig", kind="signature")
+
+    found, code = told(commands)
+
+    assert found[f"repository {REPOSITORY}"]["found"].endswith("is 1.0.0")
+    assert code == 0
+
+
+def test_a_repository_without_a_fitting_tag_is_warned_of(commands: Commands) -> None:
+    commands.configure(RULE.replace("preflight", 'tags = ["v*"]\npreflight'))
+
+    found, code = told(commands)
+
+    assert found[f"repository {REPOSITORY}"]["health"] == "warn"
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "health", "words"),
+    [
+        (None, "fail", "not set"),
+        ("http://127.0.0.1:9", "warn", "not https"),
+        ("https://127.0.0.1:9", "warn", "nothing answers there"),
+        ("https://127.0.0.1:9/" + "x" * 250, "fail", "characters long"),
+    ],
+)
+def test_the_public_url_is_looked_at(
+    commands: Commands, url: str | None, health: str, words: str
+) -> None:
+    found, code = told(commands, RECEIVER_PUBLIC_URL=url)
+
+    assert found["public URL"]["health"] == health
+    assert words in found["public URL"]["found"]
+    assert code == (1 if health == "fail" else 0)
+
+
+def test_a_public_url_where_something_else_answers_fails(
+    commands: Commands, hub: DockerHubSandbox
+) -> None:
+    found, code = told(commands, RECEIVER_PUBLIC_URL=commands.environment["DOCKERHUB_API_URL"])
+
+    assert "no receiver" in found["public URL"]["found"]
+    assert code == 1
+
+
+def test_a_clock_that_is_off_is_warned_of(commands: Commands, hub: DockerHubSandbox) -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(minutes=5), usegmt=True)
+    hub.misbehave(Fault("status", method="HEAD", status=404, times=1, headers={"date": later}))
+    hub.repositories.clear()
+
+    found, _ = told(commands)
+
+    assert found["clock"]["health"] == "warn"
+    assert "s off" in found["clock"]["found"]
+
+
+def test_a_ledger_for_which_there_is_no_folder_fails(commands: Commands) -> None:
+    nowhere = commands.folder / "nowhere"
+
+    found, code = told(commands, DATABASE_URL=f"sqlite:///{nowhere}/receiver.db")
+
+    assert found["ledger"]["health"] == "fail"
+    assert code == 1
+
+
+def test_a_ledger_that_is_none_fails(commands: Commands) -> None:
+    (commands.folder / "receiver.db").write_text("this is no database")
+
+    found, code = told(commands)
+
+    assert found["ledger"]["health"] == "fail"
+    assert code == 1

@@ -1,0 +1,128 @@
+"""Which versions may go: a pure decision, held against whatever a ledger may hold."""
+
+from fnmatch import fnmatchcase
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.keeping import Made, to_retire
+from receiver.rules import Mode, Rule
+from receiver.tag_patterns import Globs
+
+TAGS = st.sampled_from([f"{a}.{b}" for a in range(4) for b in range(4)] + ["staging", "prod"])
+VERSIONS = st.builds(
+    Made,
+    version=TAGS,
+    mode=st.sampled_from([mode.value for mode in Mode]),
+    repository=st.sampled_from(["studio/game", "studio/tools"]),
+    tag=TAGS,
+    made_here=st.booleans(),
+    made_at=st.none() | st.integers(1, 50),
+    pushed_at=st.integers(1, 50),
+    retired=st.booleans(),
+)
+LEDGERS = st.lists(VERSIONS, max_size=20, unique_by=lambda one: one.version)
+RULES = st.lists(
+    st.builds(
+        Rule,
+        repository=st.sampled_from(["studio/game", "studio/tools"]),
+        app=st.just("my-game"),
+        name=st.uuids().map(str),
+        tags=st.builds(Globs, positive=st.sampled_from([(), ("1.*",), ("2.*",)])),
+        channels=st.sampled_from([(), ("staging",), ("prod", "staging")]),
+        pin=st.sampled_from([(), ("1.*",), ("2.0", "3.?")]),
+        keep=st.none() | st.integers(1, 4),
+    ),
+    max_size=3,
+    unique_by=lambda rule: rule.name,
+)
+
+
+def made(tag: str, at: int, *, repository: str = "studio/game", made_at: int = 1) -> Made:
+    return Made(tag, "create", repository, tag, made_here=True, made_at=made_at, pushed_at=at)
+
+
+def rule(name: str, *globs: str, keep: int | None) -> Rule:
+    return Rule("studio/game", "my-game", name, tags=Globs(positive=globs), keep=keep)
+
+
+@given(LEDGERS, RULES, st.none() | st.integers(1, 6))
+def test_what_goes_was_made_here_by_a_push_and_is_there_still(
+    ledger: list[Made], rules: list[Rule], keep: int | None
+) -> None:
+    for one in to_retire(ledger, rules, keep):
+        assert one in ledger
+        assert one.made_here
+        assert one.made_at is not None
+        assert one.mode == "create"
+        assert not one.retired
+
+
+@given(LEDGERS, RULES, st.none() | st.integers(1, 6))
+def test_no_channel_nothing_a_channel_holds_and_nothing_pinned_goes(
+    ledger: list[Made], rules: list[Rule], keep: int | None
+) -> None:
+    channels = {channel for rule in rules for channel in rule.channels}
+    held = {
+        (one.repository, one.tag)
+        for one in ledger
+        if not one.retired and (one.mode != "create" or one.version in channels)
+    }
+    pins = [pin for rule in rules for pin in rule.pin]
+    for one in to_retire(ledger, rules, keep):
+        assert one.version not in channels
+        assert (one.repository, one.tag) not in held
+        assert not any(fnmatchcase(one.version, pin) for pin in pins)
+
+
+@given(LEDGERS, RULES, st.integers(1, 6))
+def test_as_many_as_are_kept_were_pushed_no_earlier(
+    ledger: list[Made], rules: list[Rule], keep: int
+) -> None:
+    going = to_retire(ledger, rules, keep)
+    own = [
+        one
+        for one in ledger
+        if one.made_here and one.made_at and one.mode == "create" and not one.retired
+    ]
+    for one in going:
+        later = [other for other in own if other not in going and other.pushed_at >= one.pushed_at]
+        assert len(later) >= keep
+
+
+@given(LEDGERS, RULES)
+def test_without_a_number_only_what_a_rule_that_keeps_makes_goes(
+    ledger: list[Made], rules: list[Rule]
+) -> None:
+    for one in to_retire(ledger, rules):
+        own = [r for r in rules if r.repository == one.repository and r.tags.takes(one.tag)]
+        assert own[0].keep is not None
+        assert one.version == one.tag
+
+
+@given(LEDGERS, RULES, st.none() | st.integers(1, 6))
+def test_the_oldest_push_goes_first(
+    ledger: list[Made], rules: list[Rule], keep: int | None
+) -> None:
+    going = [one.pushed_at for one in to_retire(ledger, rules, keep)]
+
+    assert going == sorted(going)
+
+
+def test_without_pins_and_channels_all_beyond_the_newest_go() -> None:
+    ledger = [made(str(at), at) for at in (3, 1, 4, 2)]
+
+    assert [one.tag for one in to_retire(ledger, [], 2)] == ["1", "2"]
+
+
+def test_an_older_tag_made_later_does_not_drive_out_the_newest_push() -> None:
+    ledger = [made("2.0", 20, made_at=1), made("1.9", 19, made_at=2), made("1.0", 10, made_at=3)]
+
+    assert [one.tag for one in to_retire(ledger, [], 2)] == ["1.0"]
+
+
+def test_each_rule_counts_its_own() -> None:
+    rules = [rule("dev", "dev-*", keep=1), rule("release", "v*", keep=None)]
+    ledger = [made(tag, at) for at, tag in enumerate(["v1", "dev-1", "v2", "dev-2", "v3"])]
+
+    assert [one.tag for one in to_retire(ledger, rules)] == ["dev-1"]

@@ -1,0 +1,111 @@
+"""At Edgegap's version limit: make room where the rule allows it, else park with the ways out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.sandbox.edgegap import EdgegapSandbox
+from tests.receiver_here import ReceiverHere, receiver_here
+from tests.running import APP, RULE
+
+LONG_AGO = 1_780_000_000
+MAKING_ROOM = RULE.replace("preflight", "make_room = true\npreflight")
+
+
+@pytest.fixture(autouse=True)
+def free_tier(sandbox: EdgegapSandbox) -> None:
+    sandbox.version_limit = 2
+
+
+@contextmanager
+def full(folder: Path, edgegap_url: str, config: str) -> Iterator[ReceiverHere]:
+    """A receiver that has made as many versions as there may be."""
+    with receiver_here(folder, edgegap_url, config=config) as receiver:
+        assert pushed(receiver, "1.0", 0)["outcome"] == "created"
+        assert pushed(receiver, "1.1", 10)["outcome"] == "created"
+        yield receiver
+
+
+def pushed(receiver: ReceiverHere, tag: str, at: int) -> dict[str, Any]:
+    return receiver.ended(receiver.push(tag, pushed_at=LONG_AGO + at))
+
+
+def versions(sandbox: EdgegapSandbox) -> list[str]:
+    return [name for _, name in sandbox.versions]
+
+
+def test_the_oldest_is_retired_and_the_registration_goes_on(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
+) -> None:
+    with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
+        ended = pushed(receiver, "1.2", 20)
+
+    assert ended["outcome"] == "created"
+    assert versions(sandbox) == ["1.1", "1.2"]
+    deleted = [call for call in ended["attempts"] if call["method"] == "DELETE"]
+    assert [call["path"].rpartition("/")[2] for call in deleted] == ["1.0"]
+
+
+def test_one_that_runs_is_passed_over_and_never_the_newest_goes(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
+) -> None:
+    with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
+        sandbox.deployments = [(APP, "1.0")]
+
+        ended = pushed(receiver, "1.2", 20)
+
+    assert (ended["state"], ended["reason"]) == ("parked", "version_limit")
+    assert versions(sandbox) == ["1.0", "1.1"]
+
+
+def test_room_is_not_made_for_an_older_push(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
+) -> None:
+    with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
+        ended = pushed(receiver, "0.9", -10)
+
+    assert (ended["state"], ended["reason"]) == ("parked", "version_limit")
+    assert versions(sandbox) == ["1.0", "1.1"]
+
+
+def test_it_makes_room_once_only(edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox) -> None:
+    sandbox.version_limit = None
+    with receiver_here(tmp_path, edgegap, config=MAKING_ROOM) as receiver:
+        for number in range(4):
+            pushed(receiver, f"1.{number}", number)
+        sandbox.version_limit = 2
+
+        ended = pushed(receiver, "2.0", 20)
+
+    assert (ended["state"], ended["reason"]) == ("parked", "version_limit")
+    assert versions(sandbox) == ["1.1", "1.2", "1.3"]
+
+
+def test_what_edgegap_has_no_longer_makes_no_room(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.version_limit = 3
+    with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
+        pushed(receiver, "1.2", 20)
+        del sandbox.versions[APP, "1.0"]
+        sandbox.add_version(APP, "by-hand")
+
+        ended = pushed(receiver, "1.3", 30)
+
+    assert ended["outcome"] == "created"
+    assert versions(sandbox) == ["1.2", "by-hand", "1.3"]
+
+
+def test_otherwise_it_parks_with_the_three_ways_out(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
+) -> None:
+    with full(tmp_path, edgegap, RULE) as receiver:
+        ended = pushed(receiver, "1.2", 20)
+
+    assert (ended["state"], ended["reason"]) == ("parked", "version_limit")
+    for way in ("delete old versions", "larger Edgegap plan", 'mode = "update"'):
+        assert way in ended["sentence"]
+    assert versions(sandbox) == ["1.0", "1.1"]

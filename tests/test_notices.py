@@ -1,0 +1,174 @@
+"""Notices: what is told to whom, through a real Apprise to a real listener."""
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from receiver.ledger.engines import read_database_url
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.notices import tell
+from receiver.notices import EVERYTHING, Happening, Notice, message_of, read_notices
+from receiver.rules import Rule
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from receiver.secret import Secret
+from receiver.settings import Current, Settings
+from receiver.telling_others import TellingOthers
+from tests.conftest import StartReceiver
+from tests.running import RULE, until
+
+NOTICE = """
+[[notice]]
+url_env = "TEAM_NOTICE_URL"
+on = ["created", "parked"]
+"""
+
+
+class Place:
+    """Somewhere that takes Apprise's JSON messages, or refuses them."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.status = 200
+        self.app = Starlette(routes=[Route("/told", self._take, methods=["POST"])])
+
+    async def _take(self, request: Request) -> Response:
+        self.messages.append(await request.json())
+        return Response(status_code=self.status)
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+@pytest.fixture
+def url(place: Place) -> Iterator[str]:
+    with serving(place.app) as base:
+        yield base.replace("http://", "json://") + "/told"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(read_database_url(f"sqlite:///{tmp_path / 'ledger.db'}"))
+    opened.open_to_write()
+    yield opened
+    opened.close()
+
+
+def _telling(ledger: Ledger, url: str, **kwargs: Any) -> TellingOthers:
+    notice = Notice("team", Secret(url), **kwargs)
+    return TellingOthers(ledger, Current(Settings(notices=(notice,))))
+
+
+def test_a_version_and_a_parking_are_told(start: StartReceiver, url: str, place: Place) -> None:
+    sandbox_rule = RULE.replace("studio/game-server", "studio/lost").replace("my-game", "no-app")
+    receiver = start(config=RULE + sandbox_rule + NOTICE, environment={"TEAM_NOTICE_URL": url})
+
+    receiver.push("1.0.0")
+    answer = receiver.post(_body("studio/lost"), repository="studio/lost")
+
+    assert answer.status_code == 202
+    until(lambda: len(place.messages) >= 2)
+    told = place.messages
+    texts = {message["title"]: message["message"] for message in told}
+    assert (
+        "my-game/1.0.0 created from docker.io/studio/game-server:1.0.0"
+        in (texts["Receiver: version created"])
+    )
+    assert "Edgegap has no app no-app" in texts["Receiver: registration parked"]
+    assert "json://" not in receiver.everything_written()
+
+
+def test_a_dead_place_delays_no_version(start: StartReceiver, sandbox: EdgegapSandbox) -> None:
+    dead = {"TEAM_NOTICE_URL": "json://127.0.0.1:9/told"}
+    receiver = start(config=RULE + NOTICE, environment=dead)
+
+    registration = receiver.ended(receiver.push("1.0.0"))
+
+    assert registration["outcome"] == "created"
+    assert sandbox.posts_that_created("my-game", "1.0.0") == 1
+
+
+def test_fifty_parked_pushes_are_one_message(ledger: Ledger, url: str, place: Place) -> None:
+    async def scenario() -> int:
+        telling = _telling(ledger, url)
+        notices = telling._current.settings.notices
+        for number in range(50):
+            text = f"my-game/1.{number} parked"
+            await ledger.write(
+                partial(tell, notices=notices, happening=Happening.PARKED, text=text)
+            )
+        first = await telling.send_due()
+        return first + await telling.send_due()
+
+    assert asyncio.run(scenario()) == 1
+    assert [message["title"] for message in place.messages] == [
+        "Receiver: 50 times registration parked"
+    ]
+    assert "and 40 more" in place.messages[0]["message"]
+
+
+def test_what_is_not_taken_is_kept_and_sent_again(ledger: Ledger, url: str, place: Place) -> None:
+    async def scenario() -> tuple[int, int]:
+        telling = _telling(ledger, url)
+        notices = telling._current.settings.notices
+        await ledger.write(lambda tx: tell(tx, notices, Happening.CREATED, "made"))
+        place.status = 500
+        refused = await telling.send_due()
+        place.status = 200
+        await ledger.write(lambda tx: tx.run("UPDATE notices SET due_at = 0").rowcount)
+        return refused, await telling.send_due()
+
+    assert asyncio.run(scenario()) == (0, 1)
+    assert len(place.messages) == 2
+
+
+def test_a_notice_hears_only_what_it_wants() -> None:
+    notice = Notice("team", Secret("json://x"), (Happening.PARKED,), ("lobby",))
+
+    assert notice.wants(Happening.PARKED, "lobby")
+    assert notice.wants(Happening.PARKED, None)
+    assert not notice.wants(Happening.PARKED, "another")
+    assert not notice.wants(Happening.CREATED, "lobby")
+
+
+def test_one_message_tells_of_one() -> None:
+    message = message_of(Happening.CREATED, ["my-game/1.0 created"])
+
+    assert message.title == "Receiver: version created"
+    assert message.body == "my-game/1.0 created"
+
+
+def test_all_faults_of_a_notice_are_told() -> None:
+    tables = [{"url_env": "UNSET", "on": ["nonsense"], "rules": ["gone"], "colour": "red"}]
+
+    notices, faults = read_notices(tables, {}, [Rule("a/b", "app", "rule")])
+
+    assert notices == ()
+    assert [fault.where for fault in faults] == [
+        "notice 1, colour",
+        "notice 1, url_env",
+        "notice 1, on",
+        "notice 1, rules",
+    ]
+
+
+def test_by_default_it_hears_everything() -> None:
+    notices, faults = read_notices([{"url_env": "URL"}], {"URL": "json://x"}, [])
+
+    assert faults == []
+    assert notices[0].on == EVERYTHING
+    assert "json" not in repr(notices)
+
+
+def _body(repository: str) -> dict[str, Any]:
+    return {"push_data": {"tag": "1.0.0"}, "repository": {"repo_name": repository}}

@@ -1,0 +1,162 @@
+"""What stops an image at preflight, and what is said of it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from receiver.preflight import Cleared, Findings, NotYet, Stopped
+from receiver.rules import Login
+from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.dockerhub_images import Kind
+from receiver.secret import Secret
+from tests.looking_at_images import GAME, PRIVATE, TOKEN, Looking, looking_at
+
+HEAD = f"HEAD /v2/{GAME}/manifests/1.0"
+
+
+@pytest.fixture
+def hub() -> DockerHubSandbox:
+    hub = DockerHubSandbox()
+    hub.add_login("studio-bot", TOKEN, namespaces=["studio"])
+    return hub
+
+
+@pytest.fixture
+def there(hub: DockerHubSandbox) -> Iterator[Looking]:
+    with looking_at(hub) as one:
+        yield one
+
+
+def cleared(findings: Findings) -> Cleared:
+    assert isinstance(findings, Cleared), findings
+    return findings
+
+
+def stopped(findings: Findings) -> tuple[str, str]:
+    assert isinstance(findings, Stopped), findings
+    return findings.parking.reason.value, findings.parking.sentence
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["record", "index"])
+def test_not_for_amd64_it_stops_with_the_command_that_mends_it(
+    hub: DockerHubSandbox, there: Looking, *, told: bool
+) -> None:
+    hub.push_image(GAME, "1.0", ["linux/arm64", "linux/arm/v7"], attestations=True)
+    if not told:
+        hub.alter_record(GAME, "1.0", images=None)
+
+    reason, sentence = stopped(there.look())
+
+    assert reason == "not_amd64"
+    assert f"docker.io/{GAME}:1.0 is built for linux/arm64, linux/arm" in sentence
+    command = f"docker buildx build --platform linux/amd64 -t {GAME}:1.0 --push ."
+    assert f"\n  {command}\n" in sentence
+
+
+def test_windows_on_amd64_is_not_linux(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.push_image(GAME, "1.0", ["windows/amd64"])
+
+    assert stopped(there.look())[0] == "not_amd64"
+
+
+@pytest.mark.parametrize("kind", ["index", "helm", "artifact", "signature"])
+def test_attestations_alone_and_artifacts_are_no_image(
+    hub: DockerHubSandbox, there: Looking, kind: Kind
+) -> None:
+    hub.push_image(GAME, "1.0", [], kind=kind, attestations=True)
+
+    assert stopped(there.look())[0] == "not_an_image"
+
+
+def test_a_tag_that_is_not_there_yet_may_come(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.push_image(GAME, "1.0", visible_after=None)
+
+    assert isinstance(there.look(), NotYet)
+    hub.settle()
+    cleared(there.look())
+
+
+def test_a_refused_login_stops_it_and_names_the_variables(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    hub.push_image(GAME, "1.0")
+    wrong = Login("studio-bot", Secret("no such token"), "LOBBY_HUB_USER and LOBBY_HUB_TOKEN")
+
+    reason, sentence = stopped(there.look(login=wrong))
+
+    assert reason == "registry_login_refused"
+    assert "incorrect username or password" in sentence
+    assert "Check LOBBY_HUB_USER and LOBBY_HUB_TOKEN" in sentence
+    assert there.told == [HEAD, "GET /token"]
+
+
+def test_a_public_read_only_token_on_a_private_repository_is_told_apart(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    hub.add_login("studio-bot", "public only", "public-read", namespaces=["studio"])
+    hub.add_repository(PRIVATE, private=True)
+    hub.push_image(PRIVATE, "1.0")
+
+    reason, sentence = stopped(
+        there.look(repository=PRIVATE, login=Login("studio-bot", Secret("public only")))
+    )
+
+    assert reason == "registry_right_missing"
+    assert f"accepted but may not pull {PRIVATE}" in sentence
+    assert '"Public Repo Read-only"' in sentence
+    assert "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in sentence
+
+
+def test_without_a_login_a_private_repository_asks_for_one(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    hub.add_repository(PRIVATE, private=True)
+    hub.push_image(PRIVATE, "1.0")
+
+    reason, sentence = stopped(there.look(repository=PRIVATE))
+
+    assert reason == "registry_login_missing"
+    assert f"{PRIVATE} is private or does not exist" in sentence
+    assert "DOCKERHUB_TOKEN" in sentence
+
+
+def test_an_organizations_token_will_do(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.add_organization_token("studio", "oat", {PRIVATE: ["pull"]})
+    hub.add_repository(PRIVATE, private=True)
+    digest = hub.push_image(PRIVATE, "1.0")
+
+    found = cleared(there.look(repository=PRIVATE, login=Login("studio", Secret("oat"))))
+
+    assert found.digest == digest
+
+
+def test_a_low_pull_limit_is_told_once_an_hour(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.push_image(GAME, "1.0")
+
+    def told() -> list[dict[str, Any]]:
+        with capture_logs() as logs:
+            cleared(there.look())
+        return [dict(line) for line in logs if line["event"] == "pull_limit_low"]
+
+    hub.pulls[""] = 89
+    assert told() == []
+    hub.pulls[""] = 93
+    lines = told()
+    assert [(line["remaining"], line["limit"], line["window_seconds"]) for line in lines] == [
+        (7, 100, 21_600)
+    ]
+    assert "a paid Docker Hub plan" in lines[0]["remember"]
+    there.clock.now += 3599
+    assert told() == []
+    there.clock.now += 1
+    assert len(told()) == 1
+
+
+def test_a_paid_plan_is_told_of_no_limit(hub: DockerHubSandbox, there: Looking) -> None:
+    hub.add_login("paid", "token", namespaces=["studio"], pull_limit=None)
+    hub.push_image(GAME, "1.0")
+
+    cleared(there.look(login=Login("paid", Secret("token"))))
+    assert there.preflight.registry.pull_limit is None

@@ -1,0 +1,223 @@
+"""Retention end to end: versions the receiver made are let go, and never one in use."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
+from tests.commanding import Commands, commands_beside, commands_in
+from tests.receiver_here import ReceiverHere, receiver_here
+from tests.running import APP, REPOSITORY, RULE, until
+
+KEEPING = RULE.replace("preflight", "keep = 2\npreflight")
+MOMENTS = itertools.count(1_780_000_000)
+
+
+@pytest.fixture
+def here(edgegap: str, tmp_path: Path) -> Iterator[ReceiverHere]:
+    with receiver_here(tmp_path, edgegap, config=KEEPING) as receiver:
+        receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
+        yield receiver
+
+
+@pytest.fixture
+def beside(here: ReceiverHere) -> Commands:
+    return commands_beside(here)
+
+
+def make(receiver: ReceiverHere, *tags: str) -> None:
+    """Push one tag after another; each is made before the next."""
+    for tag in tags:
+        assert receiver.ended(receiver.push(tag, pushed_at=next(MOMENTS)))["state"] == "done"
+
+
+def versions(sandbox: EdgegapSandbox, app: str = APP) -> list[str]:
+    return [name for of, name in sandbox.versions if of == app]
+
+
+def whys(receiver: ReceiverHere) -> dict[str, str]:
+    """What was noted last of each version that was to go."""
+    query = "SELECT version, why FROM retirements ORDER BY id"
+    rows = receiver.inside(lambda: receiver.ledger.read(lambda tx: tx.run(query).all()))
+    return {row.version: row.why for row in rows}
+
+
+def test_after_a_success_those_beyond_the_newest_go(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    make(here, "1.0", "1.1", "1.2", "1.3")
+
+    until(lambda: versions(sandbox) == ["1.2", "1.3"])
+
+
+def test_one_of_which_something_runs_stays_until_nothing_does(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.deployments = [(APP, "1.0"), ("lobby", "1.1")]
+    make(here, "1.0", "1.1", "1.2", "1.3")
+    until(lambda: "1.1" not in versions(sandbox))
+    assert "1.0" in versions(sandbox)
+    assert "1 deployment" in whys(here)["1.0"]
+
+    sandbox.deployments = []
+    make(here, "1.4")
+    until(lambda: versions(sandbox) == ["1.3", "1.4"])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", path_contains="/v1/deployments", status=500, times=None),
+        Fault("garbage", path_contains="/v1/deployments", times=None),
+        Fault("garbage", path_contains="/v1/deployments", times=None, body='{"data": []}'),
+        Fault("garbage", path_contains="/v1/deployments", times=None, body='{"total_count": 0}'),
+        Fault(
+            "garbage",
+            path_contains="/v1/deployments",
+            times=None,
+            body='{"data": [], "total_count": false}',
+        ),
+        Fault("reset", path_contains="/v1/deployments", times=None),
+    ],
+    ids=["error", "no JSON", "no count", "no rows", "no number", "no answer"],
+)
+def test_where_it_cannot_be_told_what_runs_nothing_is_deleted(
+    here: ReceiverHere, sandbox: EdgegapSandbox, fault: Fault
+) -> None:
+    sandbox.misbehave(fault)
+
+    make(here, "1.0", "1.1", "1.2")
+
+    until(lambda: "cannot be told" in whys(here).get("1.0", ""))
+    assert versions(sandbox) == ["1.0", "1.1", "1.2"]
+
+
+@pytest.mark.parametrize("status", [409, 400, 500])
+def test_one_a_matchmaker_holds_is_recorded_and_left(
+    here: ReceiverHere, sandbox: EdgegapSandbox, status: int
+) -> None:
+    sandbox.held_by_matchmaker = {(APP, "1.0")}
+    sandbox.delete_refusal_status = status
+
+    make(here, "1.0", "1.1", "1.2")
+
+    until(lambda: f"refused ({status})" in whys(here).get("1.0", ""))
+    assert versions(sandbox) == ["1.0", "1.1", "1.2"]
+    assert sandbox.posts_that_created(APP, "1.2") == 1
+
+
+def test_one_that_a_person_gave_another_image_is_left(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    make(here, "1.0", "1.1")
+    sandbox.versions[APP, "1.0"]["docker_tag"] = "by-hand"
+    make(here, "1.2")
+
+    until(lambda: "another image" in whys(here).get("1.0", ""))
+    assert "1.0" in versions(sandbox)
+
+
+def test_what_was_not_made_here_is_never_touched(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.add_version(APP, "0.1")
+    sandbox.add_version(APP, "0.2")
+
+    make(here, "0.1", "1.0", "1.1", "1.2")
+
+    until(lambda: "1.0" not in versions(sandbox))
+    assert versions(sandbox) == ["0.1", "0.2", "1.1", "1.2"]
+    assert "0.1" not in whys(here)
+
+
+def test_a_pinned_one_and_one_a_channel_holds_stay(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
+) -> None:
+    config = KEEPING.replace("keep = 2", 'keep = 1\npin = ["*-final"]\nchannels = ["staging"]')
+    with receiver_here(tmp_path, edgegap, config=config) as receiver:
+        make(receiver, "1.0-final", "1.1")
+        until(lambda: sandbox.versions.get((APP, "staging"), {}).get("docker_tag") == "1.1")
+        receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
+        commands_beside(receiver).run("pause", REPOSITORY)
+
+        told = commands_beside(receiver).told("retire", APP, "--dry-run", "--json")
+
+    assert told["would_go"] == []
+    assert set(versions(sandbox)) == {"1.0-final", "1.1", "staging"}
+
+
+def test_a_dry_run_lists_what_would_go_and_asks_edgegap_nothing(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    make(here, "1.0", "1.1")
+    sandbox.calls.clear()
+
+    done = beside.run("retire", APP, "--keep", "1", "--dry-run")
+
+    assert done.stdout == f"would go  {APP}/1.0, unless it runs\n"
+    assert sandbox.calls == []
+    assert versions(sandbox) == ["1.0", "1.1"]
+
+
+def test_by_hand_it_tells_of_each_what_came_of_it(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    sandbox.deployments = [(APP, "1.1"), (APP, "1.1")]
+    here.inside(lambda: _switch_off(here))
+    make(here, "1.0", "1.1", "1.2", "1.3")
+
+    done = beside.run("retire", APP, "--keep", "2")
+
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        f"retired  {APP}/1.0: beyond what is kept",
+        f"left     {APP}/1.1: 2 deployments of it run",
+    ]
+    assert versions(sandbox) == ["1.1", "1.2", "1.3"]
+    told = beside.told("retire", APP, "--keep", "2", "--json")
+    assert [(one["version"], one["retired"]) for one in told["retired"]] == [("1.1", False)]
+    assert beside.run("retire", APP, "--keep", "9").stdout == f"Nothing to retire of {APP}.\n"
+
+
+async def _switch_off(receiver: ReceiverHere) -> None:
+    """Let `retire` alone retire."""
+    receiver.service.worker._retention.begin = lambda app: None  # type: ignore[method-assign]
+
+
+def test_without_a_server_the_command_retires_itself(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
+) -> None:
+    with receiver_here(tmp_path, edgegap, config=RULE) as receiver:
+        make(receiver, "1.0", "1.1")
+    commands = commands_in(tmp_path, edgegap)
+
+    listed = commands.run("retire", APP, "--keep", "1", "--dry-run")
+    done = commands.run("retire", APP, "--keep", "1")
+
+    assert listed.stdout == f"would go  {APP}/1.0, unless it runs\n"
+    assert done.stdout == f"retired  {APP}/1.0: beyond what is kept\n"
+    assert versions(sandbox) == ["1.1"]
+
+
+def test_where_no_rule_keeps_it_asks_for_a_number(commands: Commands) -> None:
+    done = commands.run("retire", APP)
+
+    assert done.exit_code == 2
+    assert f"no rule of the app {APP} has `keep`; say --keep N" in done.stderr
+
+
+def test_a_retired_version_pushed_again_is_made_again(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    make(here, "1.0", "1.1", "1.2")
+    until(lambda: "1.0" not in versions(sandbox))
+
+    again: dict[str, Any] = here.ended(here.push("1.0", pushed_at=int(time.time())))
+
+    assert again["outcome"] == "created"
+    until(lambda: versions(sandbox) == ["1.2", "1.0"])
