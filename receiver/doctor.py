@@ -4,12 +4,11 @@ Everything is asked with reads only; the one question that asks for more (may th
 push?) is asked here once, never per push.
 """
 
+import hmac
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from secrets import token_urlsafe
 from typing import Any
 
@@ -23,6 +22,7 @@ from receiver.edgegap.answers import Answer
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import newest
 from receiver.errors import LedgerError
+from receiver.findings import Finding, failed, passed, warned
 from receiver.hook_tokens import MAX_URL, PATH, LinkKeys
 from receiver.images import ImageReference
 from receiver.ledger.ledger import Ledger
@@ -34,37 +34,8 @@ PERSONAL_LIMIT, ANONYMOUS_LIMIT = 200, 100  # per 6 hours: docs.docker.com/docke
 CLOCK_SECONDS = 60.0
 REACH_SECONDS = 10.0
 GREETING_WORD = "Docker Hub"
+PROOF = "Receiver-Proof"
 MOST_PAGES = 10  # of a repository's tags
-
-
-class Health(StrEnum):
-    """How a finding stands."""
-
-    PASS = "pass"  # noqa: S105 - a word
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at, what was found, and the mend where something is wrong."""
-
-    health: Health
-    what: str
-    found: str
-    mend: str = ""
-
-
-def _pass(what: str, found: str) -> Finding:
-    return Finding(Health.PASS, what, found)
-
-
-def _warn(what: str, found: str, mend: str) -> Finding:
-    return Finding(Health.WARN, what, found, mend)
-
-
-def _fail(what: str, found: str, mend: str) -> Finding:
-    return Finding(Health.FAIL, what, found, mend)
 
 
 async def examine(
@@ -88,25 +59,25 @@ def _ledger(settings: Settings) -> Finding:
     except LedgerError as error:
         missing = ledger.path is not None and not ledger.path.exists()
         if missing and ledger.path is not None and os.access(ledger.path.parent, os.W_OK):
-            return _pass("ledger", f"{ledger.path} will be made by `receiver serve`")
+            return passed("ledger", f"{ledger.path} will be made by `receiver serve`")
         mend = "Check DATABASE_URL and who may write there"
-        return _fail("ledger", str(error), mend)
+        return failed("ledger", str(error), mend)
     finally:
         ledger.close()
-    return _pass("ledger", f"{ledger.path or 'PostgreSQL'} is of this version's schema")
+    return passed("ledger", f"{ledger.path or 'PostgreSQL'} is of this version's schema")
 
 
 async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[Finding]:
     answer = await client.apps()
     if answer.status in {401, 403}:
         mend = "Make a token under app.edgegap.com/user-settings?tab=tokens and set EDGEGAP_TOKEN"
-        yield _fail("Edgegap token", f"refused: {answer.message}", mend)
+        yield failed("Edgegap token", f"refused: {answer.message}", mend)
         return
     if not answer.ok or answer.body is None:
-        yield _fail("Edgegap", answer.message, "Check the network and EDGEGAP_BASE_URL")
+        yield failed("Edgegap", answer.message, "Check the network and EDGEGAP_BASE_URL")
         return
     names = names_of_apps(answer)
-    yield _pass("Edgegap token", f"accepted; it sees {', '.join(names[:10]) or 'no app'}")
+    yield passed("Edgegap token", f"accepted; it sees {', '.join(names[:10]) or 'no app'}")
     for app in dict.fromkeys(rule.app for rule in settings.rules):
         yield await _app(client, app)
     for rule in settings.rules:
@@ -123,24 +94,24 @@ def names_of_apps(answer: Answer) -> list[str]:
 async def _app(client: EdgegapClient, app: str) -> Finding:
     answer = await client.app(app)
     if answer.ok:
-        return _pass(f"app {app}", "it exists")
+        return passed(f"app {app}", "it exists")
     mend = "Make it on Edgegap, or correct `app` in the rule"
-    return _fail(f"app {app}", f"HTTP {answer.status} {answer.message}", mend)
+    return failed(f"app {app}", f"HTTP {answer.status} {answer.message}", mend)
 
 
 async def _source(client: EdgegapClient, rule: Rule) -> Finding:
     what = f"settings of {rule.name}"
     if {"req_cpu", "req_memory"} <= set(rule.settings):
-        return _pass(what, "req_cpu and req_memory stand in the rule")
+        return passed(what, "req_cpu and req_memory stand in the rule")
     versions, calls = await client.versions(rule.app)
     source: Any = newest(versions)
     if rule.copy_from != "newest":
         source = next((one for one in versions if one.get("name") == rule.copy_from), None)
     if source is not None:
-        return _pass(what, f"copied from {source.get('name')}")
+        return passed(what, f"copied from {source.get('name')}")
     missing = calls[-1].message if calls and not calls[-1].ok else "there is no version to copy"
     mend = "Add req_cpu and req_memory under [rule.settings], or make a first version by hand"
-    return _fail(what, missing, mend)
+    return failed(what, missing, mend)
 
 
 async def _docker_hub(settings: Settings, preflight: Preflight) -> AsyncIterator[Finding]:
@@ -152,7 +123,7 @@ async def _docker_hub(settings: Settings, preflight: Preflight) -> AsyncIterator
             logins.setdefault(login, repository)
     if not logins:
         mend = "For private repositories set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
-        yield _warn("Docker Hub login", "none: public repositories only", mend)
+        yield warned("Docker Hub login", "none: public repositories only", mend)
     for login, repository in logins.items():
         yield await _login(preflight, login, repository)
     for rule in {rule.repository: rule for rule in settings.rules}.values():
@@ -166,14 +137,14 @@ async def _login(preflight: Preflight, login: Login, repository: str) -> Finding
     try:
         may_push = await preflight.registry.may_push(repository, login)
     except Unavailable as error:
-        return _warn(what, f"Docker Hub could not be asked: {error}", "Try again later")
+        return warned(what, f"Docker Hub could not be asked: {error}", "Try again later")
     if may_push is None:
         mend = f"Check {login.variables}: make a read-only access token on Docker Hub and set it"
-        return _fail(what, "refused", mend)
+        return failed(what, "refused", mend)
     if may_push:
         mend = "Make a read-only access token: Edgegap keeps it, and needs no more"
-        return _warn(what, "accepted, but it may push", mend)
-    return _pass(what, "accepted, and read-only")
+        return warned(what, "accepted, but it may push", mend)
+    return passed(what, "accepted, and read-only")
 
 
 async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding]:
@@ -182,23 +153,23 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
         tag = await _newest_tag(preflight, rule)
     except Unavailable as error:
         mend = "Check the name in the rule, and that the login may read it"
-        yield _fail(what, str(error), mend)
+        yield failed(what, str(error), mend)
         return
     if tag is None:
-        yield _warn(what, "reached; it has no tag that the rule takes yet", "Push one")
+        yield warned(what, "reached; it has no tag that the rule takes yet", "Push one")
         return
-    yield _pass(what, f"reached; the newest tag that the rule takes is {tag}")
+    yield passed(what, f"reached; the newest tag that the rule takes is {tag}")
     findings = await preflight.look(ImageReference(rule.repository, tag), rule)
     image = f"image {rule.repository}:{tag}"
     match findings:
         case Cleared():
-            yield _pass(image, "; ".join(findings.notes))
+            yield passed(image, "; ".join(findings.notes))
         case Stopped():
-            yield _fail(image, findings.parking.reason.value, findings.parking.sentence)
+            yield failed(image, findings.parking.reason.value, findings.parking.sentence)
         case Out():
-            yield _warn(image, findings.detail, "Try again later")
+            yield warned(image, findings.detail, "Try again later")
         case _:
-            yield _fail(image, "the registry has no such tag", "Push it again")
+            yield failed(image, "the registry has no such tag", "Push it again")
 
 
 async def _newest_tag(preflight: Preflight, rule: Rule) -> str | None:
@@ -228,41 +199,44 @@ def _pull_limit(preflight: Preflight) -> Finding:
     limit = preflight.registry.pull_limit
     what = "Docker Hub pull limit"
     if limit is None:
-        return _pass(what, "none told: a paid plan, or nothing was asked")
+        return passed(what, "none told: a paid plan, or nothing was asked")
     plan = {ANONYMOUS_LIMIT: "no login", PERSONAL_LIMIT: "a Personal account"}
     hours = limit.window_seconds / 3600
     found = f"{limit.remaining} of {limit.limit} left in {hours:g} h"
     mend = "Edgegap's own pulls meet the same kind of limit: a paid Docker Hub plan lifts it"
-    return _warn(what, f"{found} ({plan.get(limit.limit, 'a limited plan')})", mend)
+    return warned(what, f"{found} ({plan.get(limit.limit, 'a limited plan')})", mend)
 
 
 async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncIterator[Finding]:
     url = settings.public_url
     if url is None:
         mend = 'Write public_url = "https://hooks.example.com", where Docker Hub reaches us'
-        yield _fail("public URL", "it is not set", mend)
+        yield failed("public URL", "it is not set", mend)
         return
     if not url.startswith("https://"):
         mend = "Put a proxy with TLS in front: the link is a secret"
-        yield _warn("public URL", "it is not https", mend)
+        yield warned("public URL", "it is not https", mend)
     keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
     longest = max((len(keys.link(url, rule.repository)) for rule in settings.rules), default=0)
     if longest > MAX_URL:
         mend = f"Shorten public_url: Docker Hub takes {MAX_URL} characters"
-        yield _fail("public URL", f"a link would be {longest} characters long", mend)
-    yield await _reach(url, http)
+        yield failed("public URL", f"a link would be {longest} characters long", mend)
+    yield await _reach(url, keys, http)
 
 
-async def _reach(url: str, http: httpx.AsyncClient) -> Finding:
-    """Fetch the greeting under a made-up token: only a receiver answers it."""
-    what = "public URL"
-    answer = await _answer(http.get(f"{url}{PATH}{token_urlsafe(9)}", timeout=REACH_SECONDS))
+async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
+    """Fetch the greeting under a nonce, which only a holder of our key can answer for."""
+    what, nonce = "public URL", token_urlsafe(9)
+    answer = await _answer(http.get(f"{url}{PATH}{nonce}", timeout=REACH_SECONDS))
     mend = "Start `receiver serve`, and check the name, the proxy and the port"
     if answer is None:
-        return _warn(what, "nothing answers there from this machine", mend)
+        return warned(what, "nothing answers there from this machine", mend)
     if answer.status_code != httpx.codes.OK or GREETING_WORD not in answer.text:
-        return _fail(what, f"what answers there is no receiver (HTTP {answer.status_code})", mend)
-    return _pass(what, "a receiver answers there")
+        return failed(what, f"what answers there is no receiver (HTTP {answer.status_code})", mend)
+    if not hmac.compare_digest(answer.headers.get(PROOF, ""), keys.proof(nonce)):
+        mend = "Set RECEIVER_SECRET_KEY as that receiver has it, or correct public_url"
+        return failed(what, "another receiver answers there, with another key", mend)
+    return passed(what, "this receiver answers there")
 
 
 async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
@@ -273,12 +247,12 @@ async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
             answer = await _answer(http.head(f"{url}/", timeout=REACH_SECONDS))
             there = _date(answer) if answer is not None else None
     if there is None:
-        return _warn("clock", "nobody told the time", "Compare this machine's clock by hand")
+        return warned("clock", "nobody told the time", "Compare this machine's clock by hand")
     off = abs(time.time() - there)
     if off > CLOCK_SECONDS:
         mend = "Set the clock by NTP: catch-up and the order of pushes go by it"
-        return _warn("clock", f"this machine's is {off:.0f} s off", mend)
-    return _pass("clock", "it agrees with the outside")
+        return warned("clock", f"this machine's is {off:.0f} s off", mend)
+    return passed("clock", "it agrees with the outside")
 
 
 def _date(answer: httpx.Response) -> float | None:

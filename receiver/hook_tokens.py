@@ -7,7 +7,7 @@ its links so far. Nothing in it is secret but the signature.
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from itsdangerous import BadData, URLSafeSerializer
+from itsdangerous import BadData, Signer, URLSafeSerializer
 
 from receiver.errors import BadLink
 from receiver.images import is_repository
@@ -16,6 +16,8 @@ LINK_SALT = b"receiver.link"
 MAX_URL = 255  # Docker Hub's limit: github.com/docker/docs/pull/24966
 PATH = "/hooks/dockerhub/"
 MAX_TOKEN = 512
+PROOF_SALT = b"receiver.proof"
+LONGEST_NONCE = 64
 REMEMBERED = 1024
 
 
@@ -29,6 +31,7 @@ class LinkKeys:
         self._serializer = URLSafeSerializer(
             list(keys), salt=LINK_SALT, signer_kwargs={"digest_method": hashlib.sha256}
         )
+        self._prover = Signer(list(keys), salt=PROOF_SALT, digest_method=hashlib.sha256)
         self._numbers = dict(numbers)
         self._known: dict[str, str] = {}
 
@@ -40,6 +43,10 @@ class LinkKeys:
     def link(self, public_url: str, repository: str) -> str:
         """Return the whole URL to paste into Docker Hub. It may be longer than MAX_URL."""
         return f"{public_url.rstrip('/')}{PATH}{self.token(repository)}"
+
+    def proof(self, nonce: str) -> str:
+        """Return what only a holder of the key can say of a nonce: this receiver is that one."""
+        return self._prover.get_signature(nonce[:LONGEST_NONCE]).decode()
 
     def repository(self, token: str) -> str:
         """Return the repository that the token is good for; raises BadLink."""

@@ -70,7 +70,7 @@ class _RuleReader:
             mode=mode,
             on_overwrite=self._choice("on_overwrite", OnOverwrite),
             preflight=self._flag("preflight", default=True),
-            channels=self._texts("channels"),
+            channels=self._channels(mode),
             keep=self._keep(),
             pin=self._texts("pin"),
             make_room=self._flag("make_room", default=False),
@@ -94,6 +94,13 @@ class _RuleReader:
             self._fault(key, "it is not a list of texts", f'Write {key} = ["…"]')
             return ()
         return tuple(values)
+
+    def _channels(self, mode: Mode) -> tuple[str, ...]:
+        channels = self._texts("channels")
+        if channels and mode is Mode.UPDATE:
+            what = 'mode "update" moves one version by itself; channels follow mode "create"'
+            self._fault("channels", what, "Take one of the two out")
+        return channels
 
     def _flag(self, key: str, *, default: bool) -> bool:
         value = self._table.get(key, default)

@@ -226,9 +226,10 @@ def test_a_tag_pushed_over_without_a_webhook_is_caught_up_and_shown(
     begin: Begin, hub: DockerHubSandbox
 ) -> None:
     with begin(LOOKING + BY_HAND) as receiver:
-        hub.push_image(REPOSITORY, "1.0.0", pushed_at=time.time() + 1)
-        receiver.ended(receiver.push("1.0.0"))
-        hub.push_image(REPOSITORY, "1.0.0", pushed_at=time.time() + 30)
+        at = int(time.time()) + 1
+        hub.push_image(REPOSITORY, "1.0.0", pushed_at=at + 0.1)
+        receiver.ended(receiver.push("1.0.0", pushed_at=at))
+        hub.push_image(REPOSITORY, "1.0.0", pushed_at=at + 0.8)  # webhooks tell whole seconds
 
         catch_up(receiver)
 
@@ -295,3 +296,16 @@ def test_a_private_repository_is_listed_with_its_login(
 
         assert came(receiver) == [("catch-up", "1.0.0")]
     assert not [call for call in hub.calls if call.path.startswith("/v2/repositories/")]
+
+
+def test_after_the_wait_docker_hub_asked_for_it_goes_on_long_before_the_next_run(
+    begin: Begin, hub: DockerHubSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.catch_up.SHORTEST_WAIT_SECONDS", 0.05)
+    hub.api_limit, hub.api_window = 0, 0.2
+    with begin(RULE + '\n[catch_up]\nevery = "1h"\n') as receiver:
+        until(lambda: cursor(receiver).problem)
+        hub.push_image(REPOSITORY, "1.0.0")
+        hub.api_limit = None
+
+        until(lambda: came(receiver) == [("catch-up", "1.0.0")])

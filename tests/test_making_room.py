@@ -109,3 +109,31 @@ def test_otherwise_it_parks_with_the_three_ways_out(
     for way in ("delete old versions", "larger Edgegap plan", 'mode = "update"'):
         assert way in ended["sentence"]
     assert versions(sandbox) == ["1.0", "1.1"]
+
+
+def test_a_fault_while_making_room_parks_it_and_the_worker_goes_on(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of our own")
+
+    with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
+        with monkeypatch.context() as patch:
+            patch.setattr("receiver.retention.to_retire", broken)
+            ended = pushed(receiver, "1.2", 20)
+
+        assert (ended["state"], ended["reason"]) == ("parked", "version_limit")
+        assert pushed(receiver, "1.3", 30)["outcome"] == "created"
+
+
+def test_two_at_once_do_not_count_on_the_same_room(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.version_limit = 3
+    with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
+        pushed(receiver, "1.2", 20)
+        sandbox.latency = 0.02
+        both = [receiver.push(tag, pushed_at=LONG_AGO + 30) for tag in ("1.3", "1.4")]
+
+        assert [receiver.ended(one)["outcome"] for one in both] == ["created", "created"]
+    assert sorted(versions(sandbox)) == ["1.2", "1.3", "1.4"]

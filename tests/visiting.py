@@ -15,6 +15,7 @@ from tests.running import KEY, ReceiverProcess
 PASSWORD = "correct horse battery staple"
 PAGE = {"RECEIVER_ADMIN_PASSWORD": PASSWORD, "RECEIVER_PUBLIC_URL": "http://hooks.example.com"}
 COOKIE = "receiver-session"
+BLOCKS = frozenset({"dd", "div", "dt", "h1", "h2", "h3", "li", "option", "p", "pre", "td", "th"})
 _visitors = count()
 
 
@@ -59,6 +60,8 @@ class Reading(HTMLParser):
         """Note an element; a hidden field belongs to the form it stands in."""
         found = dict(attrs)
         self.elements.append((tag, found))
+        if tag in BLOCKS:
+            self._texts.append(" ")
         if tag == "form":
             self.forms.append((found.get("action") or "", {}))
         if tag == "input" and found.get("name") and self.forms:

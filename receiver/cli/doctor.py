@@ -10,10 +10,11 @@ import msgspec
 
 from receiver.cli.check import config_warnings
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, told_plainly
-from receiver.doctor import Finding, Health, examine
+from receiver.doctor import examine
 from receiver.edgegap.client import edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.errors import ConfigError
+from receiver.findings import Finding, Health
 from receiver.logs import configure_logs, masking
 from receiver.preflight import preflight_over
 from receiver.secret import Secret

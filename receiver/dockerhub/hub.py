@@ -25,6 +25,7 @@ LARGEST_ANSWER = 8 * 1024 * 1024
 PER_PAGE = 100
 MOST_PAGES = 1000
 TOKEN_MARGIN_SECONDS = 60.0
+LONGEST_REST_SECONDS = 900.0
 UNKNOWN_TOKEN_LIFE = 300.0
 DENIED = frozenset({401, 403})
 
@@ -59,6 +60,7 @@ class Hub:
         self._http = http
         self._base = base_url
         self._tokens: dict[Login, tuple[str, float]] = {}
+        self._rest_until = 0.0  # by Docker Hub's clock, epoch seconds
 
     async def tag(self, repository: str, tag: str, login: Login | None) -> HubTag | None:
         """Return one tag's record, None where there is none to be had. Raises Unavailable."""
@@ -108,8 +110,20 @@ class Hub:
         headers = {}
         if login is not None:
             headers["Authorization"] = f"Bearer {await self._token(login)}"
+        rest = self._rest_until - time.time()
+        if rest > 0:
+            raise Unavailable("Docker Hub's limit on its API is used up", wait=rest)
         url = f"{self._base}{path}"
-        return await fetch(self._http, "GET", url, largest=LARGEST_ANSWER, headers=headers)
+        answer = await fetch(self._http, "GET", url, largest=LARGEST_ANSWER, headers=headers)
+        self._note_limit(answer)
+        return answer
+
+    def _note_limit(self, answer: Fetched) -> None:
+        """Rest once the last call of this minute is made, before Docker Hub must refuse us."""
+        left = answer.headers.get("x-ratelimit-remaining", "")
+        until = answer.headers.get("x-ratelimit-reset", "")
+        if left == "0" and until.isascii() and until.isdigit():
+            self._rest_until = min(float(until[:12]), time.time() + LONGEST_REST_SECONDS)
 
     async def _token(self, login: Login) -> str:
         token, until = self._tokens.get(login, ("", 0.0))

@@ -40,6 +40,7 @@ deliveries = Table(
     Column("reason", Text),
     Column("sentence", Text, nullable=False, server_default=""),
     Index("deliveries_by_repository", "repository", "id"),
+    Index("deliveries_by_tag", "repository", "tag"),
     Index("deliveries_by_verdict", "verdict", "id"),
 )
 
@@ -102,6 +103,7 @@ registrations = Table(
         postgresql_where=text("state IN ('queued', 'waiting')"),
     ),
     Index("registrations_by_state", "state", "id"),
+    Index("registrations_by_tag", "repository", "tag"),
     Index("registrations_by_target", "app", "version", "id"),
 )
 

@@ -18,6 +18,7 @@ from receiver.web.limits import PerMinute
 WRONG_TOKENS_A_MINUTE = 60
 BAD_BODIES_A_MINUTE = 30
 STATUS = {Reason.BODY_TOO_LARGE: 413, Reason.BODY_TOO_SLOW: 408}
+PROOF_HEADER = "Receiver-Proof"
 GREETING = (
     "This is a link for Docker Hub. Paste it into your repository's Webhooks tab there; "
     "it takes POST requests only, and there is nothing to see here.\n"
@@ -33,9 +34,14 @@ class Hooks:
         self._wrong_tokens = PerMinute(WRONG_TOKENS_A_MINUTE)
         self._bad_bodies = PerMinute(BAD_BODIES_A_MINUTE)
 
-    async def greet(self, _: Request) -> Response:
-        """Tell a person who opened the link in a browser what it is; the same for any token."""
-        return PlainTextResponse(GREETING)
+    async def greet(self, request: Request) -> Response:
+        """Tell a person who opened the link in a browser what it is; the same for any token.
+
+        The proof lets `doctor` tell this receiver from another at the same address.
+        """
+        service: Service = request.app.state.service
+        proof = service.links.proof(request.path_params["token"])
+        return PlainTextResponse(GREETING, headers={PROOF_HEADER: proof})
 
     async def take(self, request: Request) -> Response:
         """Take one webhook: 202 or 200 means that it is on disk."""

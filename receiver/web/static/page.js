@@ -3,20 +3,25 @@
 
 const EVERY = 2000; // milliseconds
 
-function ago(milliseconds) {
-  const seconds = Math.round(milliseconds / 1000);
-  if (seconds < 0) return null;
-  if (seconds < 5) return "just now";
-  if (seconds < 90) return `${seconds} s ago`;
-  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min ago`;
-  if (seconds < 36 * 3600) return `${Math.round(seconds / 3600)} h ago`;
+function distance(milliseconds) {
+  const seconds = Math.round(Math.abs(milliseconds) / 1000);
+  if (seconds < 90) return `${seconds} s`;
+  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 36 * 3600) return `${Math.round(seconds / 3600)} h`;
   return null;
+}
+
+function fromNow(moment) {
+  const past = Date.now() - moment;
+  if (Math.abs(past) < 5000) return past < 0 ? "in a moment" : "just now";
+  const text = distance(past);
+  return text && (past < 0 ? `in ${text}` : `${text} ago`);
 }
 
 function tellTimes() {
   for (const time of document.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
-    const text = ago(Date.now() - moment) ?? moment.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    const text = fromNow(moment) ?? moment.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
     if (time.textContent !== text) time.textContent = text;
     if (!time.title) time.title = moment.toLocaleString();
   }

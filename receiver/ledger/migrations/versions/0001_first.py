@@ -42,6 +42,7 @@ def _deliveries() -> None:
         sa.Column("sentence", sa.Text(), nullable=False, server_default=""),
     )
     op.create_index("deliveries_by_repository", "deliveries", ["repository", "id"])
+    op.create_index("deliveries_by_tag", "deliveries", ["repository", "tag"])
     op.create_index("deliveries_by_verdict", "deliveries", ["verdict", "id"])
 
 
@@ -79,6 +80,7 @@ def _registrations() -> None:
         sa.Column("finished_at", sa.BigInteger()),
     )
     op.create_index("registrations_by_state", "registrations", ["state", "id"])
+    op.create_index("registrations_by_tag", "registrations", ["repository", "tag"])
     op.create_index("registrations_by_target", "registrations", ["app", "version", "id"])
     op.create_index(
         "registrations_due",
