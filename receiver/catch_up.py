@@ -146,7 +146,9 @@ class CatchUp:
             wait = None if every is None else every / 1000
             if every is not None:
                 try:
-                    wait = await self.run() or wait
+                    async with self._ledger.alone("catch-up") as mine:
+                        if mine:
+                            wait = await self.run() or wait
                 except LedgerError as error:
                     log.error("ledger_unavailable", error=str(error))
                 except Exception:

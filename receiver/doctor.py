@@ -35,6 +35,7 @@ CLOCK_SECONDS = 60.0
 REACH_SECONDS = 10.0
 GREETING_WORD = "Docker Hub"
 PROOF = "Receiver-Proof"
+NOT_FOUND = 404
 MOST_PAGES = 10  # of a repository's tags
 
 
@@ -95,8 +96,11 @@ async def _app(client: EdgegapClient, app: str) -> Finding:
     answer = await client.app(app)
     if answer.ok:
         return passed(f"app {app}", "it exists")
-    mend = "Make it on Edgegap, or correct `app` in the rule"
-    return failed(f"app {app}", f"HTTP {answer.status} {answer.message}", mend)
+    if answer.status == NOT_FOUND:
+        mend = "Make it on Edgegap, or correct `app` in the rule"
+        return failed(f"app {app}", "Edgegap has no such app", mend)
+    status = "" if answer.status is None else f"HTTP {answer.status} "
+    return failed(f"app {app}", f"{status}{answer.message}", "Try again later")
 
 
 async def _source(client: EdgegapClient, rule: Rule) -> Finding:

@@ -11,6 +11,7 @@ from receiver import metrics
 from receiver.dockerhub.push import Push
 from receiver.errors import BadBody
 from receiver.ledger import stories
+from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.recording import (
     REQUEUE,
@@ -141,6 +142,7 @@ def replay_chosen(
     tx: Tx, rules: Sequence[Rule], ids: Iterable[str], *, parked: bool, since: int | None
 ) -> tuple[list[Replayed], list[str]]:
     """Replay these ids, all that are parked, all since then; with it the ids that do not exist."""
+    probe_now(tx)  # a person set something right: the token, perhaps
     chosen = list(ids)
     if parked or since is not None:
         chosen += stories.deliveries_to_replay(tx, parked=parked, since=since)
@@ -184,7 +186,8 @@ def _supersede_others(tx: Tx, delivery: str, kept: Sequence[str]) -> None:
             continue
         tx.run(
             "UPDATE registrations SET state = 'done', outcome = :outcome, reason = NULL,"
-            " sentence = :sentence, finished_at = :now, updated_at = :now WHERE id = :id",
+            " sentence = :sentence, finished_at = :now, updated_at = :now"
+            " WHERE id = :id AND state NOT IN ('done', 'working')",
             id=registration["id"],
             outcome=Outcome.SUPERSEDED.value,
             sentence=f"The rules now lead this push elsewhere: see {', '.join(kept)}.",

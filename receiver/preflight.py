@@ -5,6 +5,7 @@ Edgegap runs linux/amd64 only. An outage of Docker Hub holds a registration back
 Edgegap verifies the image once more when it makes the version.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from receiver.rules import Login, Rule
 from receiver.settings import Settings
 
 LONGEST_HOLD = 5 * 60 * 1000  # ms a registration is held back by an outage of Docker Hub
-UNREACHED_HOLD = 10 * 1000  # ms where it cannot be reached at all: most likely our own network
+UNREACHED_HOLD = 0  # ms where it cannot be reached at all, twice: most likely our own network
+ONCE_MORE_SECONDS = 0.2
 LOW_SHARE = 0.1  # of the pull limit
 TELL_AGAIN_SECONDS = 3600.0
 
@@ -89,7 +91,7 @@ class Preflight:
         """Look at the image: is it there, may we pull it, can Edgegap run it."""
         began = time.monotonic()
         try:
-            seen = await self.registry.see(image.repository, image.tag, rule.login)
+            seen = await self._see(image, rule.login)
         except Unavailable as error:
             return self._out(error, _call(image, None, str(error), began))
         call = _call(image, *_told(seen), began)
@@ -111,6 +113,16 @@ class Preflight:
                 return Stopped(parking, (call,))
             note = f"built for {', '.join(platforms.names) or 'a platform it does not tell'}"
         return Cleared(seen.digest, (note,), (call,))
+
+    async def _see(self, image: ImageReference, login: Login | None) -> Seen:
+        """See the tag; where nothing could be reached, once more: it may be a hiccup."""
+        try:
+            return await self.registry.see(image.repository, image.tag, login)
+        except Unavailable as error:
+            if error.connected:
+                raise
+            await asyncio.sleep(ONCE_MORE_SECONDS)
+        return await self.registry.see(image.repository, image.tag, login)
 
     async def _platforms(
         self, image: ImageReference, found: Found, login: Login | None

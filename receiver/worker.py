@@ -20,7 +20,7 @@ from receiver.ledger import gates
 from receiver.ledger.leases import hand_back, renew, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed, Settlement, claim, next_due, sent, settle
-from receiver.ledger.replicas import count_replicas, leave, working_now
+from receiver.ledger.replicas import claims_alone, count_replicas, leave, working_now
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.preflight import Preflight
@@ -164,6 +164,8 @@ class Worker:
             return [], (soonest - tx.now) / 1000, probe
         if self._ledger.shared:
             self._client.share(count_replicas(tx, self.owner))
+            if not claims_alone(tx):  # or two would each take what is free for one
+                return [], BLOCKED_SECONDS / 10, False
             free = min(free, self._current.settings.concurrency - working_now(tx))
         claimed = claim(tx, owner=self.owner, most=free) if free > 0 else []
         due = next_due(tx)
@@ -179,6 +181,9 @@ class Worker:
     async def _one(self, claimed: Claimed) -> None:
         try:
             tried = await self._attempt(claimed)
+        except _LeaseLost:
+            log.warning("lease_lost", registration=claimed.id, app=claimed.app)
+            return
         except LedgerError as error:
             self._ledger_is_away(error)
             tried = fault(claimed, error)
@@ -189,8 +194,12 @@ class Worker:
         await self._settle(claimed, tried)
 
     async def _attempt(self, claimed: Claimed) -> Tried:
-        async def note(step: int, method: str, path: str) -> None:
-            await self._ledger.write(lambda tx: sent(tx, claimed, step, method, path))
+        async def note_sent(step: int, method: str, path: str) -> None:
+            note = partial(
+                sent, claimed=claimed, owner=self.owner, step=step, method=method, path=path
+            )
+            if not await self._ledger.write(note):
+                raise _LeaseLost
 
         attempt = Attempt(
             claimed,
@@ -198,7 +207,7 @@ class Worker:
             self._client,
             self._catalogue,
             preflight=self._preflight,
-            sent=note,
+            sent=note_sent,
             now=_now,
             jitter=random.random,
         )
@@ -273,6 +282,10 @@ class Worker:
         if self._away:
             self._away = False
             log.info("ledger_available")
+
+
+class _LeaseLost(Exception):
+    """Another worker has it now: nothing more may be sent for it from here."""
 
 
 def _now() -> int:

@@ -11,9 +11,17 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.commanding import Commands, commands_in
 from tests.contract.openapi import contract_checked
-from tests.running import ReceiverProcess
+from tests.postgres import either, postgres, postgres_url  # noqa: F401 - fixtures
+from tests.running import OURS, ReceiverProcess
 
 StartReceiver = Callable[..., ReceiverProcess]
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer has set for a receiver of theirs is no part of a test."""
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ KEY = "test-key-0123456789-0123456789-abcdef"
 REPOSITORY = "studio/game-server"
 APP = "my-game"
 PATIENCE_SECONDS = 30.0
+OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_", "DATABASE_URL", "HOST", "PORT")
 NOWHERE = "http://127.0.0.1:9"
 RULE = f"""
 [[rule]]
@@ -90,7 +91,7 @@ class ReceiverProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.endswith(("_TOKEN", "_PASSWORD"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(OURS)},
             "RECEIVER_SECRET_KEY": KEY,
             "RECEIVER_PUBLIC_URL": "https://hooks.example.com",
             "EDGEGAP_TOKEN": "sandbox-token",

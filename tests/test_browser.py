@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +52,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 @pytest.fixture
 def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     """A fresh window; nothing in its console, no request but to the receiver, no CSP report."""
-    context = browser.new_context(base_url=demo.url, viewport=WIDTHS["desktop"])
+    context = browser.new_context(
+        base_url=demo.url, viewport=WIDTHS["desktop"], extra_http_headers=an_address()
+    )
     page = context.new_page()
     wrong: list[str] = []
     page.on("console", lambda said: wrong.append(said.text) if said.text != REFUSED else None)
@@ -63,6 +66,14 @@ def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     yield page
     context.close()
     assert wrong == []
+
+
+def an_address() -> dict[str, str]:
+    """Each window asks from an address of its own: signing in is limited by address."""
+    return {"X-Forwarded-For": f"198.18.0.{next(_windows)}"}
+
+
+_windows = count()
 
 
 def sign_in(page: Page, demo: Demo, path: str = "/") -> None:
@@ -198,8 +209,9 @@ def test_each_page_can_be_used_by_everyone_and_looks_as_kept_here(
     good = demo.push("1.4.2")
     parked = demo.push("1.5.0-arm64")
     context = browser.new_context(
-        base_url=demo.url, viewport=WIDTHS[width], color_scheme=scheme, bypass_csp=True
-    )
+        base_url=demo.url, viewport=WIDTHS[width], color_scheme=scheme, bypass_csp=True,
+        extra_http_headers=an_address(),
+    )  # fmt: skip
     page = context.new_page()
     page.goto("/login")
     asks_axe = (scheme, width) in FOR_AXE

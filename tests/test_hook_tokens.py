@@ -186,3 +186,15 @@ def test_api_tokens_follow_the_keys() -> None:
     assert not ApiKeys([NEW]).is_good(token, now=0)
     for hostile in ("", "é", "a" * 600, token[:-4], token + "x", "x." + token):
         assert not ApiKeys([OLD]).is_good(hostile, now=0)
+
+
+def test_no_letter_of_a_token_may_change() -> None:
+    """The last letter of base64 has bits that say nothing; they are not ours to overlook."""
+    keys = LinkKeys(["a-key"], {})
+    token = keys.token("studio/game-server")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+    for place in (len(token) - 1, token.index(".") - 1):
+        for letter in set(letters) - {token[place]}:
+            with pytest.raises(BadLink):
+                keys.repository(token[:place] + letter + token[place + 1 :])

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import click
 import uvicorn
@@ -13,6 +14,7 @@ from receiver.app import create_app
 from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 from receiver.cli.reaching import SERVES_AT, address
 from receiver.errors import LedgerInUse
+from receiver.hosts import forgetting_host
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.logs import configure_logs, get_logger
@@ -21,6 +23,7 @@ from receiver.settings import Settings, load_settings
 
 MOST_CONNECTIONS = 1000  # more are answered 503 by uvicorn: a proxy should stand in front
 KEEP_ALIVE_SECONDS = 30
+MOUNTS = Path("/proc/self/mounts")
 DRAIN_SECONDS = 3  # for requests under way at a SIGTERM; the worker has 5 more
 
 Stopper = Callable[[], None]
@@ -49,12 +52,21 @@ def serve(host: str | None, port: int | None) -> None:
     )
     configure_logs(secrets=settings.secrets())
     ledger = Ledger(settings.database_url)
+    _warn_of_a_disk_that_forgets(ledger)
     try:
         ledger.open_to_write(wait_seconds=0)
     except LedgerInUse:
         log.warning("ledger_in_use", waiting_seconds=ROLLING_RESTART_SECONDS)
         ledger.open_to_write(wait_seconds=ROLLING_RESTART_SECONDS)
     run_server(create_app(settings, ledger), settings, ledger)
+
+
+def _warn_of_a_disk_that_forgets(ledger: Ledger) -> None:
+    mounts = MOUNTS.read_text("utf-8", "replace") if MOUNTS.exists() else ""
+    file = None if ledger.path is None else str(ledger.path.resolve())
+    warning = forgetting_host(os.environ, file, mounts)
+    if warning is not None:
+        log.warning("ledger_may_be_forgotten", ledger=file, sentence=warning)
 
 
 def run_server(

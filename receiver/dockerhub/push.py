@@ -33,7 +33,9 @@ IMAGE_MEDIA_TYPES = frozenset(
 HELM_PREFIX = "application/vnd.cncf.helm."
 
 # Cosign's signature tags and the referrers fallback tag of the OCI distribution spec.
-_ARTIFACT_TAG = re.compile(r"sha(?:256|512)-[0-9a-f]{32,128}(?P<suffix>\.[a-z]+)?", re.ASCII)
+_ARTIFACT_TAG = re.compile(
+    r"sha(?:256|512)-[0-9a-fA-F]{32,128}(?P<suffix>[._-][A-Za-z0-9._-]*)?", re.ASCII
+)
 _ARTIFACTS = {".sig": Reason.SIGNATURE, ".att": Reason.ATTESTATION, ".sbom": Reason.SBOM}
 _UNSTORABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # no database or log line takes these
 _BUILD_CACHE_TAG = re.compile(r"buildcache|.*-buildcache|cache-.*", re.ASCII)

@@ -120,6 +120,8 @@ def sound_entries(name: str, entries: list[Any]) -> tuple[list[Any], list[str]]:
     faults = []
     for entry in entries:
         fault = field_fault(name, [*sound, entry])
+        if fault is None and isinstance(entry, Mapping) and entry.get("value") == "":
+            fault = f"the value of {entry.get('key')} in envs is empty"
         if fault is None:
             sound.append(entry)
         else:

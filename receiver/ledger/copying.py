@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, Table, func, insert, select
+from sqlalchemy import Select, Table, func, insert, select, tuple_
 
 from receiver.errors import LedgerError
 from receiver.ledger.ledger import Ledger
@@ -79,14 +79,16 @@ async def _copy_table(
     source: Ledger, target: Ledger, table: Table, moved: Callable[[int], None]
 ) -> int:
     keys = list(table.primary_key.columns)
-    copied = 0
+    pages = select(table).order_by(*keys).limit(BITE)
+    page, copied = pages, 0
     while True:
-        page = select(table).order_by(*keys).limit(BITE).offset(copied)
         rows = await source.read(partial(_page, page=page))
         if not rows:
             return copied
         await target.write(partial(_insert, table=table, rows=rows))
         copied += len(rows)
+        last = [rows[-1][key.name] for key in keys]
+        page = pages.where(tuple_(*keys) > tuple_(*last))
         moved(len(rows))
 
 

@@ -18,7 +18,17 @@ from receiver.errors import LedgerError
 BUSY_TIMEOUT_MS = 2000
 PAGE_BYTES = 16_384  # a 2 KB row takes 2.4 KB on disk instead of 4.1 with 4 KiB pages
 SYNCHRONOUS_FULL = 2
-WAL_PAGES = 1000
+WAL_PAGES = 128  # 2 MiB: a small disk must not fill up with the log alone
+WAL_BYTES = 4 * 1024 * 1024
+# A replica that is stopped or cut off in the midst of a transaction must not hold the others up.
+IDLE_IN_TRANSACTION_MS = 5000
+CONNECTING = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}  # a host that is gone without a word is noticed; the URL may say otherwise
 
 
 def read_database_url(text: str) -> URL:
@@ -45,15 +55,7 @@ def sqlite_path(url: URL) -> Path | None:
 def open_engine(url: URL, *, read_only: bool = False, pooled: bool = True) -> Engine:
     """Return an engine whose connections are set up for the ledger. Nothing is opened yet."""
     if url.drivername != "sqlite":
-        try:
-            if not pooled:
-                return create_engine(url, poolclass=NullPool)
-            return create_engine(url, pool_pre_ping=True, pool_size=1, max_overflow=0)
-        except ModuleNotFoundError:
-            raise LedgerError(
-                "DATABASE_URL names PostgreSQL, but its driver is not installed: "
-                "pip install 'docker-hub-receiver[postgres]'"
-            ) from None
+        return _open_postgresql(url, pooled=pooled)
     engine = create_engine(
         url,
         poolclass=NullPool,
@@ -69,6 +71,27 @@ def open_engine(url: URL, *, read_only: bool = False, pooled: bool = True) -> En
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _open_postgresql(url: URL, *, pooled: bool) -> Engine:
+    told = {name: value for name, value in CONNECTING.items() if name not in url.query}
+    pool: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 0}
+    try:
+        engine = create_engine(
+            url, connect_args=told, **(pool if pooled else {"poolclass": NullPool})
+        )
+    except ModuleNotFoundError:
+        raise LedgerError(
+            "DATABASE_URL names PostgreSQL, but its driver is not installed: "
+            "pip install 'docker-hub-receiver[postgres]'"
+        ) from None
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
+        connection.commit()
 
     return engine
 
@@ -93,6 +116,14 @@ def check_durability(connection: Connection) -> None:
             )
 
 
+def give_back_log(connection: Connection) -> None:
+    """Empty SQLite's write-ahead log into the file, so that a full disk has room again."""
+    if connection.dialect.name == "sqlite":
+        driver = connection.connection.driver_connection
+        if driver is not None:
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def _pragmas(*, read_only: bool) -> tuple[str, ...]:
     common = (f"busy_timeout = {BUSY_TIMEOUT_MS}", "foreign_keys = ON")
     if read_only:
@@ -104,4 +135,5 @@ def _pragmas(*, read_only: bool) -> tuple[str, ...]:
         "journal_mode = WAL",
         "synchronous = FULL",
         f"wal_autocheckpoint = {WAL_PAGES}",
+        f"journal_size_limit = {WAL_BYTES}",
     )

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver.errors import LedgerError
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
@@ -48,9 +48,10 @@ class Ledger:
         if self._lock is not None:
             self._lock.acquire(wait_seconds)
         try:
-            with self._write_engine.connect() as connection:
-                check_durability(connection)
-            migrate(self._write_engine)
+            try:
+                self._prepare()
+            except SQLAlchemyError:
+                self._prepare()  # a full disk: closing emptied the log, so there may be room now
         except SQLAlchemyError as error:
             self._release()
             raise LedgerError(f"the ledger cannot be opened: {_cause(error)}") from None
@@ -59,6 +60,11 @@ class Ledger:
             raise
         self._inode = self._identity()
         self._writer = Writer(self._write_engine, self._usable)
+
+    def _prepare(self) -> None:
+        with self._write_engine.connect() as connection:
+            check_durability(connection)
+        migrate(self._write_engine)
 
     def open_to_read(self) -> None:
         """Check that there is a ledger of this program's schema; raises LedgerError."""
@@ -82,13 +88,22 @@ class Ledger:
     def read_now(self, read: Callable[[Tx], T]) -> T:
         """Do as `read`, in this thread: for commands, which use no loop."""
         try:
-            if self._reading is None:
-                self._reading = self._read_engine.connect()
-            with self._reading.begin():
-                return read(Tx(self._reading))
+            try:
+                return self._read_once(read)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                self._forget_reader()  # the server has been restarted: a new connection may do
+                return self._read_once(read)
         except SQLAlchemyError as error:
             self._forget_reader()
             raise LedgerError(f"the ledger cannot be read: {_cause(error)}") from None
+
+    def _read_once(self, read: Callable[[Tx], T]) -> T:
+        if self._reading is None:
+            self._reading = self._read_engine.connect()
+        with self._reading.begin():
+            return read(Tx(self._reading))
 
     @asynccontextmanager
     async def alone(self, name: str) -> AsyncIterator[bool]:
@@ -107,18 +122,22 @@ class Ledger:
                 await asyncio.to_thread(_close, connection)
 
     def _try_lock(self, name: str) -> Connection | None:
+        connection: Connection | None = None
+        taken = False
         try:
             connection = self._lock_engine.connect()
-            taken = connection.exec_driver_sql(
+            found = connection.exec_driver_sql(
                 "SELECT pg_try_advisory_lock(hashtext(%(name)s))", {"name": f"receiver {name}"}
-            ).scalar()
+            )
+            taken = bool(found.scalar())
             connection.commit()
         except SQLAlchemyError as error:
+            taken = False
             raise LedgerError(f"the ledger cannot be read: {_cause(error)}") from None
-        if taken:
-            return connection
-        connection.close()
-        return None
+        finally:
+            if connection is not None and not taken:
+                _close(connection)
+        return connection if taken else None
 
     def close(self) -> None:
         """Finish what is being written, and let go of everything."""

@@ -16,7 +16,7 @@ _DELIVERY = """INSERT INTO deliveries (id, received_at, source, repository, tag,
   :pushed_at, :digest, :body_hash, :body_bytes, :verdict, :reason, :sentence)"""
 _OPEN = """SELECT id, state FROM registrations
  WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
-  AND state <> 'done'"""
+  AND state <> 'done' {lock}"""
 _REGISTRATION = """INSERT INTO registrations (id, rule, app, version, mode, repository, tag,
   push_time, state, reason, sentence, due_at, created_at, updated_at)
  VALUES (:id, :rule, :app, :version, :mode, :repository, :tag,
@@ -154,7 +154,9 @@ def _open_or_join(
 ) -> str:
     where = {"app": match.app, "version": match.version, "repository": repository, "tag": tag}
     rule = {"rule": match.rule, "mode": match.mode.value, "push_time": push_time, "now": tx.now}
-    found = tx.run(_OPEN, **where).first()
+    # Locked, so that nobody else ends it between our look and our joining.
+    look = _OPEN.format(lock="FOR UPDATE" if tx.postgresql else "")
+    found = tx.run(look, **where).first()
     if found is None:
         identity = new_id(REGISTRATION, tx.now)
         inserted = tx.run(
@@ -168,7 +170,7 @@ def _open_or_join(
         )
         if inserted.rowcount:
             return identity
-        found = tx.run(_OPEN, **where).one()  # another replica was quicker
+        found = tx.run(look, **where).one()  # another replica was quicker
     tx.run(_JOIN, id=found.id, by_person=by_person, **rule)
     if found.state == State.PARKED and match.invalid is None:
         tx.run(REQUEUE, id=found.id, now=tx.now)

@@ -16,9 +16,8 @@ from receiver.rules import Mode
 
 LEASE_MS = 30_000
 
-_CLAIM = """UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
-  attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
- WHERE state IN ('queued', 'waiting') AND id IN (
+# The choice stands apart, so that PostgreSQL makes it once, whatever plan it takes.
+_CLAIM = """WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
    WHERE r.state IN ('queued', 'waiting') AND r.due_at <= :now
     AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
@@ -28,6 +27,9 @@ _CLAIM = """UPDATE registrations SET state = 'working', lease_owner = :owner, le
       WHERE o.app = r.app AND o.version = r.version AND o.state IN ('queued', 'waiting')
        AND o.due_at <= :now AND (o.due_at, o.id) < (r.due_at, r.id))
    ORDER BY r.due_at, r.id LIMIT :most {lock})
+ UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
+  attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
+ WHERE state IN ('queued', 'waiting') AND id IN (SELECT id FROM due)
  RETURNING id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
   waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten"""
 _WRITES = """SELECT method, status FROM attempts
@@ -65,6 +67,8 @@ _CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, pat
  VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message)
  ON CONFLICT (registration_id, attempt, step) DO UPDATE SET status = excluded.status,
   milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at"""
+_STILL_OURS = """SELECT 1 FROM registrations
+ WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 _KEPT = ("repository", "tag", "digest", "push_time")
 
 
@@ -142,10 +146,16 @@ def next_due(tx: Tx) -> int | None:
     return due
 
 
-def sent(tx: Tx, claimed: Claimed, step: int, method: str, path: str) -> None:
-    """Record that a call is about to be sent, so that what it makes is known as ours."""
+def sent(tx: Tx, claimed: Claimed, owner: str, *, step: int, method: str, path: str) -> bool:
+    """Record that a call is about to be sent, so that what it makes is known as ours.
+
+    False when the lease was lost: then it must not be sent.
+    """
+    if not tx.run(_STILL_OURS, id=claimed.id, owner=owner, fence=claimed.fence).first():
+        return False
     call = Answer(method=method, path=path, status=None, message="sent")
     _record_call(tx, claimed, step, call, at=tx.now)
+    return True
 
 
 def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool:

@@ -17,6 +17,11 @@ def count_replicas(tx: Tx, owner: str) -> int:
     return max(1, int(alive.scalar_one()))
 
 
+def claims_alone(tx: Tx) -> bool:
+    """Tell whether no other replica claims while this transaction lasts: they share one cap."""
+    return bool(tx.run("SELECT pg_try_advisory_xact_lock(hashtext('receiver claim'))").scalar())
+
+
 def leave(tx: Tx, owner: str) -> None:
     """Say that this one is gone: the others may take its share at once."""
     tx.run("DELETE FROM replicas WHERE owner = :owner", owner=owner)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, CursorResult
 
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no text of a database: it would refuse it all
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")
 DATABASE_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
@@ -32,8 +33,15 @@ class Tx:
     def run(self, sql: str, **params: object) -> CursorResult[Any]:
         """Run one statement; its `:name` parameters are given by name."""
         return self.connection.exec_driver_sql(
-            _for_psycopg(sql) if self.postgresql else sql, params
+            _for_psycopg(sql) if self.postgresql else sql,
+            {name: _storable(value) for name, value in params.items()},
         )
+
+
+def _storable(value: object) -> object:
+    if isinstance(value, str) and not value.isprintable():
+        return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+    return value
 
 
 @lru_cache(maxsize=256)

@@ -16,12 +16,17 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from receiver.errors import LedgerError
+from receiver.ledger.engines import give_back_log
 from receiver.ledger.transactions import Tx
 
 T = TypeVar("T")
 
 LARGEST_GROUP = 256
 MOST_PENDING = 20_000
+MOST_TRIES = 5
+# Replicas got into each other's way (serialization, deadlock, both claimed a target): tried again,
+# the loser sees what the winner wrote.
+COLLISIONS = frozenset({"40001", "40P01", "23505"})
 
 
 @dataclass(slots=True)
@@ -85,16 +90,25 @@ class Writer:
         return group, False
 
     def _commit(self, group: list[_Work]) -> None:
-        try:
-            self._transaction(group)
-        except (LedgerError, OperationalError, OSError) as error:
+        for left in reversed(range(MOST_TRIES)):
+            try:
+                self._transaction(group)
+            except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+                if left and _may_pass(error):
+                    self._disconnect()
+                    continue
+                self._give_up(group, error)
+            return
+
+    def _give_up(self, group: list[_Work], error: Exception) -> None:
+        """Tell all of them when the ledger is away; else one bad one must not fail the others."""
+        if isinstance(error, LedgerError | OperationalError | OSError):
             self._fail(group, error)
-        except Exception as error:  # noqa: BLE001 - one bad piece of work must not fail the others
-            if len(group) == 1:
-                told = isinstance(error, SQLAlchemyError)
-                group[0].error = LedgerError(_short(error)) if told else error
-                self._disconnect()
-                return
+        elif len(group) == 1:
+            told = isinstance(error, SQLAlchemyError)
+            group[0].error = LedgerError(_short(error)) if told else error
+            self._disconnect()
+        else:
             for work in group:
                 self._commit([work])
 
@@ -102,6 +116,7 @@ class Writer:
         self._usable()
         if self._connection is None:
             self._connection = self._engine.connect()
+            give_back_log(self._connection)
         with self._connection.begin():
             tx = Tx(self._connection)
             for work in group:
@@ -118,6 +133,13 @@ class Writer:
             with suppress(SQLAlchemyError):
                 self._connection.close()
             self._connection = None
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether to try at once again: replicas collided, or the server has been restarted."""
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in COLLISIONS
 
 
 def _short(error: Exception) -> str:

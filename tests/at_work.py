@@ -1,0 +1,63 @@
+"""A worker's deeds on a ledger, without the worker: for tests that look at the ledger alone."""
+
+import asyncio
+from typing import Any
+
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.recording import NewDelivery, record
+from receiver.ledger.registrations import Claimed, Settlement, claim, settle
+from receiver.ledger.transactions import Tx
+from receiver.reasons import Outcome, Reason, State, Verdict
+from receiver.rules import Match, Ruling
+from tests.running import APP, REPOSITORY
+
+MINUTE = 60_000
+OWNER = "worker"
+
+
+def pushed(
+    tx: Tx,
+    tag: str,
+    *,
+    version: str | None = None,
+    pushed_at: int | None = None,
+    rising: int = 0,
+) -> str:
+    """Record a push that one rule takes; return the delivery's id."""
+    if rising:
+        tx._now = tx.now + 1
+    told = NewDelivery(source="webhook", repository=REPOSITORY, tag=tag, pushed_at=pushed_at)
+    match = Match(rule=f"{REPOSITORY} → {APP}", app=APP, version=version or tag)
+    return record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,))).delivery
+
+
+def one_claim(ledger: Ledger, owner: str = OWNER) -> Claimed:
+    """Claim what is due next."""
+    (claimed,) = asyncio.run(ledger.write(lambda tx: claim(tx, owner=owner, most=1)))
+    return claimed
+
+
+def settled(ledger: Ledger, claimed: Claimed, settlement: Settlement, owner: str = OWNER) -> bool:
+    """Settle it; False when the lease was lost."""
+    return asyncio.run(ledger.write(lambda tx: settle(tx, claimed, owner, settlement)))
+
+
+def finish(ledger: Ledger) -> Claimed:
+    """Claim what is due next and let it be created."""
+    claimed = one_claim(ledger)
+    assert settled(ledger, claimed, done())
+    return claimed
+
+
+def done(outcome: Outcome = Outcome.CREATED, **more: Any) -> Settlement:
+    return Settlement(State.DONE, outcome=outcome, **more)
+
+
+def parked(reason: Reason) -> Settlement:
+    return Settlement(State.PARKED, reason=reason, sentence="It is parked.")
+
+
+def waits(due_at: int, **more: Any) -> Settlement:
+    """Wait until then; a small number is long past."""
+    due = due_at if due_at == 0 else 2**50 + due_at
+    return Settlement(State.WAITING, reason=Reason.EDGEGAP_ERROR, due_at=due, **more)
