@@ -207,7 +207,8 @@ def test_each_page_can_be_used_by_everyone_and_looks_as_kept_here(
         "v" + "0123456789abcdef" * 7 + "0123456789abcde", pusher="<b>&\u202eevil 👩‍🚀"
     )
     good = demo.push("1.4.2")
-    parked = demo.push("1.5.0-arm64")
+    demo.push_image(f"2.0-{scheme}-{width}", "linux/arm64")
+    parked = demo.push(f"2.0-{scheme}-{width}")
     context = browser.new_context(
         base_url=demo.url, viewport=WIDTHS[width], color_scheme=scheme, bypass_csp=True,
         extra_http_headers=an_address(),
@@ -217,6 +218,8 @@ def test_each_page_can_be_used_by_everyone_and_looks_as_kept_here(
     asks_axe = (scheme, width) in FOR_AXE
     _looked_at(page, f"login-{scheme}-{width}", asks_axe=asks_axe)
     sign_in(page, demo)
+    page.goto(f"/deliveries/{parked}")
+    expect(page.get_by_text("parked not_amd64").first).to_be_visible()
     paths = {
         "overview": "/", "deliveries": "/deliveries", "delivery": f"/deliveries/{good}",
         "parked": f"/deliveries/{parked}", "hostile": f"/deliveries/{hostile}",

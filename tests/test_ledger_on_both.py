@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from receiver.edgegap.answers import Answer
 from receiver.errors import LedgerError, LedgerSchemaError
-from receiver.ledger import gates
+from receiver.ledger import gates, ids
 from receiver.ledger.cursors import begin_cursors, is_known, move_cursor, note_problem, read_cursors
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import forget, put_off, take_due, tell
@@ -65,15 +65,18 @@ def at(now: int, work: Callable[[Tx], T]) -> Callable[[Tx], T]:
 
 def test_the_migrations_lead_exactly_to_the_schema(ledger: Ledger, either: URL) -> None:
     engine = create_engine(either, poolclass=NullPool)
-    options = {"compare_type": True, "compare_server_default": True}
+    defaults = either.drivername != "sqlite"  # Alembic cannot compare them there
+    options = {"compare_type": True, "compare_server_default": defaults}
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
 
 
-def test_a_schema_of_a_newer_program_is_refused(ledger: Ledger, either: URL) -> None:
-    write(ledger, lambda tx: tx.run("UPDATE alembic_version SET version_num = '9999'").rowcount)
-    ledger.close()
+def test_a_schema_of_a_newer_program_is_refused(either: URL) -> None:
+    newer = Ledger(either)
+    newer.open_to_write(wait_seconds=0)
+    write(newer, lambda tx: tx.run("UPDATE alembic_version SET version_num = '9999'").rowcount)
+    newer.close()
     again = Ledger(either)
 
     with pytest.raises(LedgerSchemaError, match="9999 is newer"):
@@ -368,7 +371,10 @@ def test_the_overview_tells_of_each_rule_and_what_is_parked(ledger: Ledger) -> N
     assert told["rules"][0]["newest"]["delivery"] == delivery
 
 
-def test_what_is_old_is_purged_and_what_is_open_or_held_stays(ledger: Ledger) -> None:
+def test_what_is_old_is_purged_and_what_is_open_or_held_stays(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "_last", 0)  # or these would come after the ids of other tests
     now = write(ledger, lambda tx: tx.now)
 
     def old(tx: Tx) -> None:

@@ -190,6 +190,19 @@ def test_the_list_is_filtered(many: ReceiverHere, query: str, wanted: int) -> No
     assert len(api(many, f"/api/deliveries?{query}")["deliveries"]) >= wanted
 
 
+def test_the_list_is_filtered_by_what_became_of_pushes(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.add_version(APP, "2.0.0", docker_image="studio/another")
+    for tag in ("1.0.0", "2.0.0"):
+        receiver.ended(receiver.push(tag))
+
+    assert tags(person, "state=parked") == ["2.0.0"]
+    assert tags(person, "state=done") == ["1.0.0"]
+    assert tags(person, "state=working") == []
+    assert tags(person, "text=NAME_taken") == ["2.0.0"]
+
+
 def test_a_rare_text_is_looked_for_a_stretch_at_a_time(
     many: ReceiverHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:

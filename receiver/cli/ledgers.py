@@ -57,6 +57,7 @@ def _ledger(url: str) -> Ledger:
 async def _copy(source: Ledger, target: Ledger) -> int:
     try:
         source.open_to_read()
+        source.open_to_write(wait_seconds=0)  # so that no server adds to it meanwhile
         target.open_to_write(wait_seconds=0)
         total = 0
         for table in COPIED:

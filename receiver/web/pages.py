@@ -62,7 +62,7 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
         if chosen[name] and chosen[name] not in words:
             raise ValueError(f"{name} is one of {', '.join(words)}")
     before = _text(query.get("before", "")) or None
-    slow = any(chosen[name] for name in ("tag", "state", "text"))
+    slow = bool(chosen["tag"] or chosen["text"] or chosen["state"] == State.DONE)
     texts: dict[str, Any] = {name: value for name, value in chosen.items() if value}
     wanted = Filter(
         **texts,

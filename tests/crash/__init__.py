@@ -1,0 +1,1 @@
+"""A crash test that anyone can run: `python -m tests.crash --minutes 5`."""

@@ -1,0 +1,24 @@
+"""`python -m tests.crash --minutes 5`: torment a receiver, then count what came of it."""
+
+import argparse
+import random
+import sys
+
+from tests.crash.torments import torment
+
+
+def main() -> None:
+    """Run it; exits 1 when anything was lost, made twice or stuck."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, help="repeats the choices of an earlier run")
+    asked = parser.parse_args()
+    seed = random.randrange(1_000_000) if asked.seed is None else asked.seed
+    print(f"seed {seed}; {asked.minutes:g} minutes of torment, then the count", flush=True)
+    report = torment(asked.minutes * 60, seed)
+    print(report)
+    sys.exit(0 if report.sound else 1)
+
+
+if __name__ == "__main__":
+    main()

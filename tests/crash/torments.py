@@ -1,0 +1,142 @@
+"""What is done to the receiver while senders tell it of pushes; at the end all is counted."""
+
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from tests.crash.disks import Disk, small_disk
+from tests.crash.misery import Misery
+from tests.crash.reports import Report, count_up, ledger_of, waiting_deliveries, waits_for_nothing
+from tests.running import ReceiverProcess, until
+from tests.storm import Senders
+
+SENDERS = 6
+PAUSE_SECONDS = 0.15
+MEGABYTES = 16
+MEGABYTES_A_MINUTE = 24
+LONGEST_END_SECONDS = 90.0
+
+
+class Torments:
+    """Each is a few lines; they come in a shuffled order, every one before any comes again."""
+
+    def __init__(self, receiver: ReceiverProcess, disk: Disk, seed: int) -> None:
+        self.done: Counter[str] = Counter()
+        self._receiver = receiver
+        self._disk = disk
+        self._chance = random.Random(seed)
+        self._known: dict[str, Callable[[], None]] = {
+            "killed": self._killed,
+            "killed while starting": self._killed_while_starting,
+            "stopped and resumed": self._stopped_and_resumed,
+        }
+        if disk.small:
+            self._known["disk full"] = self._disk_full
+            self._known["killed on a full disk"] = self._killed_on_a_full_disk
+
+    def go_on(self, seconds: float) -> None:
+        """Torment it for so long, and through the whole list at least once."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            names = list(self._known)
+            self._chance.shuffle(names)
+            for name in names:
+                self._wait(0.2, 1.2)
+                self._known[name]()
+                self.done[name] += 1
+
+    def _killed(self) -> None:
+        self._receiver.kill()
+        self._receiver.start()
+
+    def _killed_while_starting(self) -> None:
+        self._receiver.kill()
+        killing = threading.Timer(self._chance.uniform(0.1, 1.0), self._kill_what_there_is)
+        killing.start()
+        with suppress(AssertionError):  # it ended before it listened
+            self._receiver.start()
+        killing.join()
+        self._receiver.kill()
+        self._receiver.start()
+
+    def _kill_what_there_is(self) -> None:
+        if self._receiver.process is not None:
+            self._receiver.process.kill()
+
+    def _stopped_and_resumed(self) -> None:
+        assert self._receiver.process is not None
+        self._receiver.process.send_signal(signal.SIGSTOP)
+        self._wait(0.2, 1.5)
+        self._receiver.process.send_signal(signal.SIGCONT)
+
+    def _disk_full(self) -> None:
+        self._disk.fill()
+        self._wait(0.2, 1.0)
+        self._disk.free()
+
+    def _killed_on_a_full_disk(self) -> None:
+        self._disk.fill()
+        self._wait(0.1, 0.5)
+        self._receiver.kill()
+        self._disk.free()
+        self._receiver.start()
+
+    def _wait(self, least: float, most: float) -> None:
+        time.sleep(self._chance.uniform(least, most))
+
+
+def torment(seconds: float, seed: int) -> Report:
+    """Torment a receiver for so long, let it come to its end, and count."""
+    megabytes = int(MEGABYTES + MEGABYTES_A_MINUTE * seconds / 60)
+    sandbox = EdgegapSandbox()
+    with (
+        tempfile.TemporaryDirectory(prefix="receiver-crash-") as folder,
+        serving(sandbox.app) as url,
+        small_disk(Path(folder) / "disk", megabytes) as disk,
+    ):
+        ledger = f"sqlite:///{disk.folder / 'receiver.db'}"
+        receiver = ReceiverProcess(Path(folder), url, environment={"DATABASE_URL": ledger})
+        try:
+            return _tormented(receiver, sandbox, disk, seconds, seed)
+        finally:
+            receiver.kill()
+
+
+def _tormented(
+    receiver: ReceiverProcess, sandbox: EdgegapSandbox, disk: Disk, seconds: float, seed: int
+) -> Report:
+    receiver.start()
+    torments = Torments(receiver, disk, seed)
+    misery = Misery(sandbox, seed).start()
+    senders = Senders(lambda: [receiver.url], at_once=SENDERS, pause=PAUSE_SECONDS, seed=seed)
+    senders.start()
+    try:
+        torments.go_on(seconds)
+    finally:
+        told = senders.stop()
+        misery.end()
+    # What waits, waits by its schedule, minutes perhaps: once nothing is due, a person replays.
+    path = ledger_of(disk.folder)
+    until(lambda: waits_for_nothing(path), LONGEST_END_SECONDS)
+    left = waiting_deliveries(path)
+    replayed = receiver.run("replay", *left).returncode if left else 0
+    with suppress(AssertionError):  # the report says what is stuck
+        until(lambda: waits_for_nothing(path, also_waiting=True), LONGEST_END_SECONDS)
+    receiver.stop()
+    return count_up(
+        path,
+        told,
+        sandbox,
+        torments.done,
+        faults=misery.faults,
+        log=receiver.log,
+        replayed=replayed,
+    )

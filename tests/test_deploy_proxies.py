@@ -1,0 +1,186 @@
+"""The proxies' files, each loaded by the real proxy before a real receiver."""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from receiver.hook_tokens import PATH, LinkKeys
+from tests.conftest import StartReceiver
+from tests.deploying import DEPLOY, free_port, ran, tool
+from tests.running import KEY, PATIENCE_SECONDS, REPOSITORY, until, webhook_body
+
+NAME = "hooks.example.com"
+OVER_A_MEBIBYTE = b" " * (1024 * 1024 + 1)
+BEHIND_A_PROXY = {"FORWARDED_ALLOW_IPS": "127.0.0.1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    port: int
+    scheme: str
+    folder: Path
+
+    def post(self, path: str, body: bytes | dict[str, object]) -> httpx.Response:
+        """Send one webhook through the proxy, as the public name."""
+        sent = {"content": body} if isinstance(body, bytes) else {"json": body}
+        url = f"{self.scheme}://127.0.0.1:{self.port}{path}"
+        with httpx.Client(verify=False, trust_env=False, timeout=20) as client:  # noqa: S501
+            return client.post(url, headers={"Host": NAME}, **sent)
+
+    def written(self) -> str:
+        """All that it logged anywhere."""
+        return "".join(path.read_text("utf-8", "replace") for path in self.folder.glob("*.log"))
+
+    def slow_header(self) -> bytes:
+        """What it answers, till it hangs up, to a sender that never ends its headers."""
+        plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECONDS)
+        with _tls(plain) if self.scheme == "https" else plain as sender:
+            sender.sendall(f"POST /hooks/x HTTP/1.1\r\nHost: {NAME}\r\nX-Slow: ".encode())
+            answer = b""
+            while got := sender.recv(4096):
+                answer += got
+            return answer
+
+
+def _tls(plain: socket.socket) -> ssl.SSLSocket:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context.wrap_socket(plain, server_hostname=NAME)
+
+
+@contextmanager
+def running(proxy: Proxy, *command: str, **environment: str) -> Iterator[Proxy]:
+    with (proxy.folder / "console.log").open("wb") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, env={**os.environ, **environment}
+        )
+
+        def listens() -> bool:
+            assert process.poll() is None, proxy.written()
+            with socket.socket() as caller:
+                return caller.connect_ex(("127.0.0.1", proxy.port)) == 0
+
+        try:
+            until(listens)
+            yield proxy
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE_SECONDS)
+
+
+@contextmanager
+def nginx(folder: Path, receiver_port: int) -> Iterator[Proxy]:
+    """Debian's nginx with our file, its ports and certificate replaced, its waits made short."""
+    program = tool("nginx", "apt-get install nginx-light")
+    openssl = tool("openssl", "apt-get install openssl")
+    made = ran(
+        openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+        "-subj", f"/CN={NAME}", "-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stdout
+    proxy = Proxy(free_port(), "https", folder)
+    ours = (DEPLOY / "nginx.conf").read_text("utf-8")
+    for old, new in {
+        "listen 80;": f"listen 127.0.0.1:{free_port()};",
+        "listen [::]:80;": "",
+        "listen 443 ": f"listen 127.0.0.1:{proxy.port} ",
+        "listen [::]:443 ssl http2;": "",
+        f"/etc/letsencrypt/live/{NAME}": str(folder),
+        "127.0.0.1:8000": f"127.0.0.1:{receiver_port}",
+        "client_header_timeout 10s": "client_header_timeout 300ms",
+    }.items():
+        assert old in ours
+        ours = ours.replace(old, new)
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    whole = (
+        f"daemon off; pid {folder}/pid; error_log {folder}/error.log info; events {{}}\n"
+        f"http {{ access_log {folder}/access.log; {temporary}\n{ours} }}"
+    )
+    config = folder / "nginx.conf"
+    config.write_text(whole, "utf-8")
+    if os.geteuid() == 0:
+        config.write_text(f"user root;\n{whole}", "utf-8")
+    tested = ran(program, "-t", "-c", config, "-e", folder / "start.log")
+    assert tested.returncode == 0, tested.stdout
+    assert "[warn]" not in tested.stdout
+    with running(proxy, program, "-c", str(config), "-e", str(folder / "start.log")):
+        yield proxy
+
+
+@contextmanager
+def caddy(folder: Path, receiver_port: int) -> Iterator[Proxy]:
+    """Debian's Caddy with our file; only its waits are made short."""
+    program = tool("caddy", "apt-get install caddy")
+    ours = (DEPLOY / "Caddyfile").read_text("utf-8")
+    assert "read_header 10s" in ours
+    config = folder / "Caddyfile"
+    config.write_text(ours.replace("read_header 10s", "read_header 300ms"), "utf-8")
+    proxy = Proxy(free_port(), "http", folder)
+    environment = {
+        "PUBLIC_HOST": f"http://{NAME}:{proxy.port}",
+        "UPSTREAM": f"127.0.0.1:{receiver_port}",
+        "HOME": str(folder),
+        "XDG_DATA_HOME": str(folder),
+        "XDG_CONFIG_HOME": str(folder),
+    }
+    command = (program, "run", "--config", str(config), "--adapter", "caddyfile")
+    with running(proxy, *command, **environment):
+        yield proxy
+
+
+Before = Callable[[Path, int], AbstractContextManager[Proxy]]
+# Caddy 2.6 calls the body's end a fault upstream: 502.
+TOO_LARGE: dict[Before, set[int]] = {nginx: {413}, caddy: {413, 502}}
+PROXIES = pytest.mark.parametrize("before", [nginx, caddy])
+
+
+@PROXIES
+def test_a_push_goes_through_and_no_log_holds_its_link(
+    start: StartReceiver, tmp_path: Path, before: Before
+) -> None:
+    receiver = start(environment=BEHIND_A_PROXY)
+    port = int(receiver.url.rpartition(":")[2])
+    path = LinkKeys([KEY], {}).link("", REPOSITORY)
+    with before(tmp_path, port) as proxy:
+        assert proxy.post(path, webhook_body()).status_code == 202
+        assert proxy.post(path, OVER_A_MEBIBYTE).status_code in TOO_LARGE[before]
+        assert proxy.post(path + "x", webhook_body()).status_code == 404
+        receiver.stop()
+        assert proxy.post(path, webhook_body()).status_code in {502, 503}
+
+    token = path.removeprefix(PATH)
+    assert token not in proxy.written()
+    assert PATH not in proxy.written()
+
+
+@PROXIES
+def test_a_sender_that_never_ends_its_headers_is_cut(tmp_path: Path, before: Before) -> None:
+    with before(tmp_path, free_port()) as proxy:
+        answer = proxy.slow_header()
+
+    assert answer == b"" or b" 408 " in answer.splitlines()[0]
+
+
+def test_caddy_takes_the_file_as_it_stands() -> None:
+    program = tool("caddy", "apt-get install caddy")
+    file = DEPLOY / "Caddyfile"
+
+    valid = ran(
+        program, "validate", "--adapter", "caddyfile", "--config", file,
+        environment={"PUBLIC_HOST": NAME},
+    )  # fmt: skip
+    assert valid.returncode == 0, valid.stdout
+    assert ran(program, "fmt", file).stdout == file.read_text("utf-8")

@@ -1,0 +1,207 @@
+"""What replicas on one PostgreSQL share: rate, gates, pauses; and what one of them does alone."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy.engine import URL
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from receiver import retry
+from receiver.catch_up import CatchUp
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.pauses import ALL, pause, resume
+from receiver.purge import Purge
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from receiver.web import health
+from tests.postgres import plain, rows
+from tests.receiver_here import ReceiverHere, receiver_here
+from tests.running import APP, RULE, created_once, until
+
+PER_SECOND = 20
+AT_ONCE = 2
+
+
+class Watched:
+    """Counts how many calls are under way, and when each came."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._under_way = 0
+        self.most = 0
+        self.came: list[float] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.came.append(time.monotonic())
+        self._under_way += 1
+        self.most = max(self.most, self._under_way)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+
+@pytest.fixture
+def edge(sandbox: EdgegapSandbox) -> Watched:
+    return Watched(sandbox.app)
+
+
+@pytest.fixture
+def replicas(
+    edge: Watched, tmp_path: Path, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[ReceiverHere]]:
+    monkeypatch.setattr(retry, "PROBE_FIRST", 200)
+    monkeypatch.setattr(retry, "PROBE_LONGEST", 200)
+    monkeypatch.setattr(health, "REMEMBERED_SECONDS", 0.0)
+    with serving(edge) as url, ExitStack() as running:
+        yield [running.enter_context(_replica(tmp_path, n, url, postgres_url)) for n in range(3)]
+
+
+def _replica(folder: Path, number: int, url: str, ledger: URL, config: str = RULE) -> Any:
+    own = folder / f"replica-{number}"
+    own.mkdir()
+    environment = {
+        "DATABASE_URL": plain(ledger),
+        "EDGEGAP_REQUESTS_PER_SECOND": str(PER_SECOND),
+        "EDGEGAP_CONCURRENCY": str(AT_ONCE),
+    }
+    return receiver_here(own, url, config=config, environment=environment)
+
+
+def states(url: URL) -> set[str]:
+    return {row[0] for row in rows(url, "SELECT state FROM registrations")}
+
+
+def test_the_caps_on_calls_are_kept_by_all_together(
+    replicas: list[ReceiverHere], edge: Watched, sandbox: EdgegapSandbox, postgres_url: URL
+) -> None:
+    until(lambda: rows(postgres_url, "SELECT count(*) FROM replicas") == [(3,)])
+    sandbox.latency = 0.05
+
+    for number in range(24):
+        replicas[number % 3].push(f"1.{number}")
+    until(lambda: states(postgres_url) == {"done"})
+
+    spent = edge.came[-1] - edge.came[0]
+    assert edge.most == AT_ONCE
+    assert len(edge.came) >= 48  # enough that the cap is felt
+    assert len(edge.came) <= PER_SECOND * (spent + 1) + 3  # a second's worth may go after a rest
+    assert all(created_once(sandbox, f"1.{number}") for number in range(24))
+
+
+def degraded(receiver: ReceiverHere) -> list[str]:
+    told = httpx.get(f"{receiver.url}/readyz", trust_env=False, timeout=20).json()
+    return [str(one).partition(":")[0] for one in told["degraded"]]
+
+
+def test_a_token_refused_to_one_closes_the_gate_for_all(
+    replicas: list[ReceiverHere], sandbox: EdgegapSandbox, postgres_url: URL
+) -> None:
+    sandbox.token_state = "refused"
+    replicas[0].push("1.0")
+    until(lambda: all(degraded(one) == ["token"] for one in replicas))
+    before = [call for call in sandbox.calls if "version" in call.path]
+
+    for number, one in enumerate(replicas):
+        one.push(f"2.{number}")
+    until(lambda: len(sandbox.calls) > len(before) + 2)  # probes go on, nothing else does
+    assert [call for call in sandbox.calls if "version" in call.path] == before
+
+    sandbox.token_state = "good"
+    until(lambda: states(postgres_url) == {"done"})
+    assert [degraded(one) for one in replicas] == [[], [], []]
+    assert len(sandbox.versions) == 4
+
+
+def test_a_pause_at_one_holds_back_all(
+    replicas: list[ReceiverHere], sandbox: EdgegapSandbox, postgres_url: URL
+) -> None:
+    one, other, third = replicas
+    one.inside(lambda: one.ledger.write(lambda tx: pause(tx, ALL)))
+    held = [receiver.push(f"1.{number}") for number, receiver in enumerate(replicas)]
+    shown = "SELECT min(seen_at) FROM replicas"
+    (since,) = rows(postgres_url, shown)[0]
+    until(lambda: rows(postgres_url, shown)[0][0] > since)  # each has looked since
+    assert states(postgres_url) == {"queued"}
+
+    other.inside(lambda: other.ledger.write(lambda tx: resume(tx, ALL)))
+
+    until(lambda: states(postgres_url) == {"done"})
+    assert [third.ended(delivery)["outcome"] for delivery in held] == ["created"] * 3
+    assert {version for _, version in sandbox.versions} == {"1.0", "1.1", "1.2"}
+
+
+class Asked:
+    """Notes who asked to do a thing alone, and who was let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.let: dict[str, list[bool]] = {}
+        really = Ledger.alone
+        told = self.let
+
+        @asynccontextmanager
+        async def alone(ledger: Ledger, name: str) -> AsyncIterator[bool]:
+            async with really(ledger, name) as mine:
+                told.setdefault(name, []).append(mine)
+                yield mine
+
+        monkeypatch.setattr(Ledger, "alone", alone)
+
+
+def test_catch_up_and_purge_run_on_one_at_a_time(
+    tmp_path: Path, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(monkeypatch)
+    over = threading.Event()
+    began: list[str] = []
+
+    async def busy(self: CatchUp | Purge) -> int:
+        began.append(type(self).__name__)
+        while not over.is_set():
+            await asyncio.sleep(0.01)
+        return 0
+
+    monkeypatch.setattr(CatchUp, "run", busy)
+    monkeypatch.setattr(Purge, "run", busy)
+    with ExitStack() as running:
+        for number in range(3):
+            running.enter_context(_replica(tmp_path, number, "http://127.0.0.1:9", postgres_url))
+        until(lambda: len(asked.let.get("catch-up", [])) == len(asked.let.get("purge", [])) == 3)
+        assert sorted(began) == ["CatchUp", "Purge"]
+        over.set()
+
+    assert {name: sorted(let) for name, let in asked.let.items()} == {
+        "catch-up": [False, False, True],
+        "purge": [False, False, True],
+    }
+
+
+def test_retention_leaves_it_to_the_one_that_is_at_it(
+    tmp_path: Path, sandbox: EdgegapSandbox, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(monkeypatch)
+    kept = RULE.replace("preflight = false", "preflight = false\nkeep = 1")
+    busy = Ledger(postgres_url)
+    with serving(sandbox.app) as url, _replica(tmp_path, 0, url, postgres_url, kept) as receiver:
+
+        async def beside() -> None:
+            async with busy.alone("retention") as mine:
+                assert mine
+                for tag in ("1.0", "2.0"):
+                    delivery = await asyncio.to_thread(receiver.push, tag)
+                    await asyncio.to_thread(receiver.ended, delivery)
+                await asyncio.to_thread(until, lambda: asked.let["retention"][1:] == [False] * 2)
+
+        asyncio.run(beside())
+        assert not any(call.method == "DELETE" for call in sandbox.calls)
+
+        receiver.ended(receiver.push("3.0"))
+        until(lambda: list(sandbox.versions) == [(APP, "3.0")])
+    busy.close()
