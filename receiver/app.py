@@ -7,12 +7,13 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from receiver.hook_tokens import PATH
 from receiver.ledger.ledger import Ledger
@@ -21,6 +22,7 @@ from receiver.service import Service, running
 from receiver.settings import Settings
 from receiver.web.actions import Actions
 from receiver.web.api import api_routes
+from receiver.web.document import document_routes
 from receiver.web.health import Health
 from receiver.web.hooks import Hooks
 from receiver.web.login import Login
@@ -52,6 +54,7 @@ def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = 
             *api_routes(),
             *steering_routes(),
             *looking_routes(shelf),
+            *document_routes(),
             *login.routes(),
             *page_routes(shelf),
             *Actions(shelf).routes(),
@@ -106,9 +109,18 @@ def _reloading_on_hangup(service: Service) -> AbstractAsyncContextManager[None]:
     return listening()
 
 
-async def _refusal(_: Request, error: Exception) -> Response:
+async def _refusal(request: Request, error: Exception) -> Response:
     """Answer what no route takes, in JSON as everything else."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
     words = {404: "not found", 405: "method not allowed"}
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(sorted(_methods_here(request)))}
     return JSONResponse({"error": words.get(status, "refused")}, status, headers=headers)
+
+
+def _methods_here(request: Request) -> set[str]:
+    """Return the methods of all routes at this path; Starlette names those of the first alone."""
+    here = [route for route in request.app.routes if isinstance(route, Route)]
+    here = [route for route in here if route.matches(request.scope)[0] is Match.PARTIAL]
+    return {method for route in here for method in route.methods or ()}

@@ -58,8 +58,8 @@ class Postgres:
             self.owner = "postgres"
             self._user = {"user": self.owner, "group": self.owner, "extra_groups": []}
             shutil.chown(folder, self.owner, self.owner)
-        make = [self._programs / "initdb", "-D", self._data, "--auth=trust", "--no-instructions"]
-        how = ["--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        make = [str(self._programs / "initdb"), "-D", str(self._data), "--no-instructions"]
+        how = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
         subprocess.run([*make, *how], check=True, cwd=folder, capture_output=True, **self._user)
 
     def start(self) -> None:

@@ -69,7 +69,7 @@ class Senders:
 
     def _tag(self, number: int, turn: int, chance: random.Random) -> str:
         with self._lock:
-            if self._sent and chance.random() < 0.5:  # noqa: PLR2004 - Docker Hub tells twice
+            if self._sent and chance.random() < 0.5:  # as Docker Hub tells some twice
                 return chance.choice(self._sent[-20:])
             tag = f"{number}.{turn}"
             self._sent.append(tag)

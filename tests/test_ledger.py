@@ -1,6 +1,7 @@
 """The ledger: what is answered is on disk, groups share a commit, and the schema is ours."""
 
 import asyncio
+import resource
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -113,6 +114,26 @@ def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger, 
     kept = on_disk(path)
     assert {"before", "after"} <= kept
     assert not {"of the bad one", "of the doubled one"} & kept
+
+
+def test_a_full_disk_is_told_however_often_and_there_is_room_again(
+    ledger: Ledger, path: Path
+) -> None:
+    for number in range(300):
+        asyncio.run(ledger.write(lambda tx, n=number: put(tx, f"key {n}" * 100)))  # type: ignore[misc]
+    assert ledger.read_now(lambda tx: tx.run("SELECT count(*) FROM meta").scalar())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # No file may be written: the system refuses, as it does on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        for _ in range(3):  # the second begins with a new connection
+            with pytest.raises(LedgerError):
+                asyncio.run(ledger.write(lambda tx: put(tx, "lost")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert asyncio.run(ledger.write(lambda tx: put(tx, "kept"))) in on_disk(path)
+    assert "lost" not in on_disk(path)
 
 
 def test_a_ledger_that_is_not_open_takes_nothing(url: URL) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.engine import URL
 
+from receiver.edgegap.answers import Answer
 from receiver.errors import LedgerError
 from receiver.ledger.copying import BITE, COPIED, back_up, copy_ledger
 from receiver.ledger.cursors import begin_cursors
@@ -117,7 +118,8 @@ def filled(path: Path) -> Ledger:
     ledger.open_to_write(wait_seconds=0)
     asyncio.run(ledger.write(lambda tx: pushed(tx, "0.9")))
     asyncio.run(ledger.write(lambda tx: tx.run("UPDATE registrations SET overwritten = true")))
-    assert settled(ledger, one_claim(ledger), done())
+    calls = (Answer("POST", "/v1/x", 200, message="made"), Answer("GET", "/v1/x", None))
+    assert settled(ledger, one_claim(ledger), done(digest="sha256:" + "a" * 64, calls=calls))
     asyncio.run(ledger.write(_everything))
     return ledger
 

@@ -123,7 +123,7 @@ def test_a_delivery_is_told_as_it_was_recorded(ledger: Ledger) -> None:
         repository="studio/game-server",
         tag="1.0",
         media_type="application/vnd.oci.image.index.v1+json",
-        pusher="ünïcode ‮ 100% :name",
+        pusher="ünïcode \u202e 100% :name",
         pushed_at=1_700_000_000_123,
         body_hash="0" * 64,
         body_bytes=2048,

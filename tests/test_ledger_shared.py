@@ -4,8 +4,8 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import TypeVar
+from contextlib import ExitStack, suppress
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -25,7 +25,7 @@ from receiver.reasons import Verdict
 from receiver.rules import Match, Ruling
 from tests.at_work import MINUTE, done, finish, one_claim, pushed, settled
 from tests.postgres import Postgres, plain, rows
-from tests.running import APP, REPOSITORY
+from tests.running import APP, REPOSITORY, until
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class Held:
         self._done = self._pool.submit(write, ledger, work)
         assert self._begun.wait(10)
 
-    def go(self) -> object:
+    def go(self) -> tuple[Any, Any]:
         self._going.set()
         self._pool.shutdown()
         return self._done.result()
@@ -111,7 +111,7 @@ def test_what_one_is_claiming_another_passes_over(replicas: tuple[Ledger, Ledger
     claiming = Held(one, lambda tx: claim(tx, owner="one", most=2), nothing)
 
     others = write(other, lambda tx: claim(tx, owner="other", most=9))
-    claimed, _ = claiming.go()  # type: ignore[misc]
+    claimed, _ = claiming.go()
 
     assert [one.image.tag for one in claimed] == ["1.0", "1.1"]
     assert [one.image.tag for one in others] == ["1.2"]
@@ -138,7 +138,7 @@ def test_two_that_claim_one_target_at_once_have_no_trouble(replicas: tuple[Ledge
     with ThreadPoolExecutor(1) as waiting:
         second = waiting.submit(write, other, _claim_first_due(now))
         _until_somebody_waits(other)
-        ours, _ = claiming.go()  # type: ignore[misc]
+        ours, _ = claiming.go()
 
     assert [one.image.tag for one in ours] == ["2.0"]
     assert second.result() == []
@@ -156,10 +156,7 @@ def _claim_first_due(now: int) -> Callable[[Tx], list[registrations.Claimed]]:
 
 def _until_somebody_waits(ledger: Ledger) -> None:
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    for _ in range(2000):
-        if rows(ledger._url, waiting):
-            return
-    raise AssertionError("nobody waits for a lock")
+    until(lambda: rows(ledger._url, waiting))
 
 
 def test_one_told_at_two_doors_at_once_is_one_registration(
@@ -170,7 +167,7 @@ def test_one_told_at_two_doors_at_once_is_one_registration(
     with ThreadPoolExecutor(1) as waiting:
         second = waiting.submit(write, other, lambda tx: pushed(tx, "1.0"))
         _until_somebody_waits(other)
-        first, _ = recording.go()  # type: ignore[misc]
+        first, _ = recording.go()
 
     told = [one.read_now(lambda tx, d=d: story(tx, d)) for d in (first, second.result())]  # type: ignore[misc]
     led = [found["registrations"][0]["id"] for found in told if found is not None]
@@ -203,10 +200,8 @@ def test_two_that_wait_for_each_other_both_come_through(replicas: tuple[Ledger, 
         def work(tx: Tx) -> None:
             pushed(tx, first)
             if not crossing.broken:
-                try:
+                with suppress(threading.BrokenBarrierError):
                     crossing.wait(2)
-                except threading.BrokenBarrierError:
-                    pass
                 crossing.abort()
             pushed(tx, second)
 
@@ -328,16 +323,19 @@ def test_one_does_a_thing_alone_until_it_is_done_or_dead(
 
     async def turns() -> list[bool]:
         seen = []
-        async with one.alone("purge") as mine, other.alone("purge") as theirs:
-            async with other.alone("catch-up") as another:
-                seen += [mine, theirs, another]
+        async with (
+            one.alone("purge") as mine,
+            other.alone("purge") as theirs,
+            other.alone("catch-up") as another,
+        ):
+            seen += [mine, theirs, another]
         async with other.alone("purge") as free:
             seen.append(free)
         async with one.alone("purge") as first:
             kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
             assert await asyncio.to_thread(rows, one._url, kill)
-            while rows(one._url, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"):
-                await asyncio.sleep(0.01)
+            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            await asyncio.to_thread(until, lambda: rows(one._url, held) == [(0,)])
             async with other.alone("purge") as heir:
                 seen += [first, heir]
         return seen

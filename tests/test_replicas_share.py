@@ -1,7 +1,6 @@
 """What replicas on one PostgreSQL share: rate, gates, pauses; and what one of them does alone."""
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -159,13 +158,12 @@ def test_catch_up_and_purge_run_on_one_at_a_time(
     tmp_path: Path, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = Asked(monkeypatch)
-    over = threading.Event()
+    over: list[bool] = []
     began: list[str] = []
 
     async def busy(self: CatchUp | Purge) -> int:
         began.append(type(self).__name__)
-        while not over.is_set():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: over)
         return 0
 
     monkeypatch.setattr(CatchUp, "run", busy)
@@ -175,7 +173,7 @@ def test_catch_up_and_purge_run_on_one_at_a_time(
             running.enter_context(_replica(tmp_path, number, "http://127.0.0.1:9", postgres_url))
         until(lambda: len(asked.let.get("catch-up", [])) == len(asked.let.get("purge", [])) == 3)
         assert sorted(began) == ["CatchUp", "Purge"]
-        over.set()
+        over.append(True)
 
     assert {name: sorted(let) for name, let in asked.let.items()} == {
         "catch-up": [False, False, True],

@@ -4,8 +4,10 @@ SQLite must really run in WAL with synchronous=FULL, PostgreSQL with fsync and s
 else a delivery answered 202 could be lost with the power. It is checked at each opening.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
+from sqlite3 import Error as SqliteError
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -117,11 +119,15 @@ def check_durability(connection: Connection) -> None:
 
 
 def give_back_log(connection: Connection) -> None:
-    """Empty SQLite's write-ahead log into the file, so that a full disk has room again."""
+    """Empty SQLite's write-ahead log into the file, so that a full disk has room again.
+
+    Where even that has no room, the write that follows says so.
+    """
     if connection.dialect.name == "sqlite":
         driver = connection.connection.driver_connection
         if driver is not None:
-            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with suppress(SqliteError):
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _pragmas(*, read_only: bool) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from receiver.reasons import State, Verdict
 from receiver.service import Service
 from receiver.telling import as_json
 from receiver.web.bodies import read_body
-from receiver.web.guarding import guarded, refusal
+from receiver.web.guarding import Plain, guarded, plain, refusal
 
 TEXT_FILTERS = ("repository", "tag", "verdict", "state", "text", "before")
 CHOICES = {"verdict": tuple(Verdict), "state": tuple(State)}
@@ -28,7 +28,7 @@ class _PushRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _ReplayRequest(msgspec.Struct, forbid_unknown_fields=True):
-    ids: list[str] = []
+    ids: list[Plain] = []
     parked: bool = False
     since: Annotated[int, msgspec.Meta(ge=0, le=LATEST)] | None = None
 
@@ -46,17 +46,19 @@ def api_routes() -> list[Route]:
 
 async def _list(service: Service, request: Request) -> Response:
     query = request.query_params
-    texts: dict[str, Any] = {name: _text(query[name]) for name in TEXT_FILTERS if query.get(name)}
+    if unknown := set(query) - {*TEXT_FILTERS, "limit"}:
+        raise ValueError(f"there is no filter {', '.join(sorted(unknown))}")
+    texts: dict[str, Any] = {name: plain(query[name]) for name in TEXT_FILTERS if query.get(name)}
     for name, words in CHOICES.items():
-        if name in texts and texts[name] not in words:
+        if name in query and query[name] not in words:
             raise ValueError(f"{name} is one of {', '.join(words)}")
-    wanted = Filter(**texts, limit=_limit(query.get("limit") or "100"))
+    wanted = Filter(**texts, limit=_limit(query.get("limit", "100")))
     rows = await service.ledger.read(lambda tx: stories.list_deliveries(tx, wanted))
     return JSONResponse({"deliveries": [as_json(row) for row in rows]})
 
 
 async def _show(service: Service, request: Request) -> Response:
-    identity = _text(request.path_params["id"])
+    identity = plain(request.path_params["id"])
     row = await service.ledger.read(lambda tx: stories.story(tx, identity))
     if row is None:
         return refusal(404, f"there is no delivery {identity}")
@@ -74,7 +76,7 @@ async def _push(service: Service, request: Request) -> Response:
 
 
 async def _replay_one(service: Service, request: Request) -> Response:
-    identity, rules = _text(request.path_params["id"]), service.settings.rules
+    identity, rules = plain(request.path_params["id"]), service.settings.rules
     replayed = await service.ledger.write(lambda tx: replay(tx, rules, identity))
     if replayed is None:
         return refusal(404, f"there is no delivery {identity}")
@@ -84,20 +86,13 @@ async def _replay_one(service: Service, request: Request) -> Response:
 
 async def _replay(service: Service, request: Request) -> Response:
     asked = msgspec.json.decode(await read_body(request), type=_ReplayRequest)
-    ids, rules = [_text(identity) for identity in asked.ids], service.settings.rules
+    rules = service.settings.rules
     replayed, missing = await service.ledger.write(
-        lambda tx: replay_chosen(tx, rules, ids, parked=asked.parked, since=asked.since)
+        lambda tx: replay_chosen(tx, rules, asked.ids, parked=asked.parked, since=asked.since)
     )
     service.worker.config_changed()
     told = {"replayed": msgspec.to_builtins(replayed), "missing": missing}
     return JSONResponse(told, 202)
-
-
-def _text(value: str) -> str:
-    """Return text that may be looked up: PostgreSQL takes no NUL, and none of ours holds one."""
-    if not value.isprintable():
-        raise ValueError("ids and filters are printable text")
-    return value
 
 
 def _limit(value: str) -> int:

@@ -1,7 +1,9 @@
 """Behind the bearer token: who may ask, and how errors are told."""
 
+import re
 import time
 from collections.abc import Awaitable, Callable
+from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
@@ -14,6 +16,10 @@ from receiver.web.bodies import SenderLeft
 from receiver.web.hooks import STATUS
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
+
+# PostgreSQL takes no NUL, and no name of ours or Docker Hub's holds a control character.
+_PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
+Plain = Annotated[str, msgspec.Meta(pattern=_PLAIN)]
 
 
 def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
@@ -40,6 +46,13 @@ def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}
+
+
+def plain(value: str) -> str:
+    """Return text that may be looked up; raises ValueError."""
+    if re.match(_PLAIN, value) is None:
+        raise ValueError("ids and filters are text without control characters")
+    return value
 
 
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:

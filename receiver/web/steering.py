@@ -15,11 +15,12 @@ from receiver.retention import kept_by, retire, would_go
 from receiver.service import Service
 from receiver.steering import CannotRollBack, roll_back
 from receiver.web.bodies import read_body
-from receiver.web.guarding import guarded, refusal
+from receiver.web.guarding import Plain, guarded, refusal
 
 MOST_MISSED = 500
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 MOST_RETIRED = 100
+MOST_KEPT = 1_000_000
 
 
 class _Pause(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,15 +28,15 @@ class _Pause(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
-    app: str
-    channel: str
-    to: str | None = None
+    app: Plain
+    channel: Plain
+    to: Plain | None = None
 
 
 class _Retire(msgspec.Struct, forbid_unknown_fields=True):
-    app: str
+    app: Plain
     dry_run: bool = False
-    keep: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    keep: Annotated[int, msgspec.Meta(ge=1, le=MOST_KEPT)] | None = None
 
 
 class _MissedPush(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,7 +44,7 @@ class _MissedPush(msgspec.Struct, forbid_unknown_fields=True):
     tag: str
     pushed_at: Annotated[int, msgspec.Meta(ge=0, le=LATEST)] | None = None
     digest: str | None = None
-    media_type: str | None = None
+    media_type: Plain | None = None
 
 
 class _CatchUp(msgspec.Struct, forbid_unknown_fields=True):

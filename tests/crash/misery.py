@@ -12,7 +12,7 @@ EVERY_SECONDS = 0.15
 def some_fault(chance: random.Random) -> Fault:
     """Choose one: before or after the real thing was done, for any call or for a POST."""
     method = chance.choice([None, "GET", "POST", "POST"])
-    after = chance.random() < 0.5  # noqa: PLR2004 - a coin
+    after = chance.random() < 0.5
     kinds = (
         Fault("timeout", method=method, after=after, seconds=chance.uniform(0.2, 3.0)),
         Fault("slow", method=method, after=after, seconds=chance.uniform(0.2, 3.0)),

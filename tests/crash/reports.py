@@ -17,6 +17,7 @@ DUE = """SELECT count(*) FROM registrations WHERE state IN ('queued', 'working')
   OR (state = 'waiting' AND due_at < unixepoch() * 1000)"""
 LEFT = """SELECT max(l.delivery_id) FROM registrations r
   JOIN led_to l ON l.registration_id = r.id WHERE r.state <> 'done' GROUP BY r.id"""
+EXPECTED = frozenset({"202", "503"})
 OPEN = "SELECT tag, state, reason FROM registrations WHERE state <> 'done'"
 
 
@@ -92,6 +93,11 @@ def count_up(
             "202s that are not in the ledger": sorted(told.accepted.keys() - recorded),
             "accepted tags without a version": sorted(t for t, count in made.items() if not count),
             "versions made more than once": twice,
+            "answers that are neither 202 nor 503": {
+                answer: count
+                for answer, count in told.answers.items()
+                if answer.isdigit() and answer not in EXPECTED
+            },
             "registrations that are stuck": asked(ledger, OPEN),
             "damage to the ledger": [
                 row for row in asked(ledger, "PRAGMA integrity_check") if row != ("ok",)

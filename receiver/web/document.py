@@ -1,0 +1,21 @@
+"""`GET /api/openapi.json`: the API described for machines; it holds no secret, so anyone may read.
+
+The document is kept by hand beside this file; tests hold the routes and their answers against it.
+"""
+
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
+
+
+def document_routes() -> list[Route]:
+    """Return the route."""
+    return [Route("/api/openapi.json", _show, methods=["GET"])]
+
+
+async def _show(_: Request) -> Response:
+    return Response(DOCUMENT, media_type="application/json")

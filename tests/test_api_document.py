@@ -1,0 +1,234 @@
+"""The API's document: valid, whole, and true of what a real receiver answers."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from openapi_spec_validator import validate
+from starlette.routing import Route
+
+from receiver.app import create_app
+from receiver.ledger.gates import BUSY, TOKEN
+from receiver.ledger.ledger import Ledger
+from receiver.reasons import Outcome, Reason, State, Verdict
+from receiver.rules import Mode
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from receiver.settings import load_settings
+from receiver.web.document import DOCUMENT
+from receiver.web.steering import MOST_KEPT, MOST_MISSED
+from tests.contract.openapi import contract_checked
+from tests.running import APP, REPOSITORY, RULE, ReceiverProcess, webhook_body
+
+TOLD: dict[str, Any] = json.loads(DOCUMENT)
+METRICS_TOKEN = "metrics-token-of-the-test"
+# A version for each tag, a channel that follows the newest, and another app's rule that parks.
+CONFIG = f"""
+{RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 5')}
+[[rule]]
+name = "no settings"
+repository = "{REPOSITORY}"
+app = "lobby"
+preflight = false
+"""
+# Everything but what Starlette itself answers to: HEAD stands wherever GET does.
+SPOKEN = frozenset({"/api", "/hooks", "/livez", "/readyz", "/metrics"})
+FEW = settings(
+    max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+
+api = schemathesis.openapi.from_dict(TOLD)
+
+
+@api.hook  # type: ignore[untyped-decorator, unused-ignore]
+def map_body(context: Any, body: Any) -> Any:
+    """JSON Schema takes 1.0 for an integer; the receiver wants integers written as such."""
+    return _as_integers(body)
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcess]:
+    """One that has met what the answers can hold: done, moved, parked, ignored, refused, paused."""
+    checked = contract_checked(EdgegapSandbox(apps=("my-game", "lobby")).app)
+    with serving(checked) as edgegap:
+        one = ReceiverProcess(
+            tmp_path_factory.mktemp("document"),
+            edgegap,
+            config=CONFIG,
+            environment={"RECEIVER_METRICS_TOKEN": METRICS_TOKEN},
+        ).start()
+        for tag in ("1.0.0", "2.0.0"):
+            one.ended(one.push(tag))
+        one.post(webhook_body(None))
+        one.post(b"no json")
+        ask(one, "POST", "/api/pause", {"repository": "studio/lobby"})
+        yield one
+        one.stop()
+    assert checked.violations == []
+
+
+@api.parametrize()
+@FEW
+def test_every_answer_is_as_documented(case: Any, receiver: ReceiverProcess) -> None:
+    token = METRICS_TOKEN if case.operation.path == "/metrics" else receiver.api_token()
+
+    case.call_and_validate(
+        base_url=receiver.url, headers={"Authorization": f"Bearer {token}"}, timeout=20
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/api/overview", None, 200),
+        ("GET", "/api/deliveries", None, 200),
+        ("GET", f"/api/versions?app={APP}", None, 200),
+        ("GET", "/api/versions?app=no-such-app", None, 404),
+        ("GET", "/api/pauses", None, 200),
+        ("POST", "/api/deliveries", {"image": f"{REPOSITORY}:3.0.0"}, 202),
+        ("POST", "/api/deliveries", {"image": "studio/other:1.0"}, 200),
+        ("POST", "/api/replay", {"parked": True, "ids": ["d0"]}, 202),
+        ("POST", "/api/rollback", {"app": APP, "channel": "staging"}, 202),
+        ("POST", "/api/rollback", {"app": APP, "channel": "nightly"}, 409),
+        ("POST", "/api/retire", {"app": APP, "keep": 1}, 200),
+        ("POST", "/api/retire", {"app": "no-such-app"}, 409),
+        ("GET", "/livez", None, 200),
+        ("GET", "/readyz", None, 200),
+    ],
+)
+def test_what_holds_something_is_as_documented_too(
+    receiver: ReceiverProcess, method: str, path: str, body: Any, status: int
+) -> None:
+    answer = ask(receiver, method, path, body)
+
+    assert answer.status_code == status, answer.text
+    assert_documented(answer)
+
+
+def test_the_story_of_a_delivery_is_as_documented_to_its_last_call(
+    receiver: ReceiverProcess,
+) -> None:
+    for delivery in ask(receiver, "GET", "/api/deliveries?repository=" + REPOSITORY).json()[
+        "deliveries"
+    ]:
+        assert_documented(ask(receiver, "GET", f"/api/deliveries/{delivery['id']}"))
+        assert_documented(ask(receiver, "POST", f"/api/deliveries/{delivery['id']}/replay"))
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (webhook_body("4.0.0"), 202),
+        (webhook_body(None), 200),
+        (webhook_body("latest"), 200),
+        (webhook_body("4.0.0", "studio/lobby"), 404),
+        (b"{}", 400),
+        (b" " * (1024 * 1024 + 1), 413),
+    ],
+)
+def test_what_docker_hub_is_answered_is_as_documented(
+    receiver: ReceiverProcess, body: Any, status: int
+) -> None:
+    answer = receiver.post(body)
+
+    assert answer.status_code == status
+    assert_documented(answer)
+
+
+def test_the_document_is_valid_and_served_to_anyone(receiver: ReceiverProcess) -> None:
+    answer = httpx.get(f"{receiver.url}/api/openapi.json", trust_env=False)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    validate(answer.json())
+
+
+def test_it_has_every_route_of_the_app_and_nothing_else(tmp_path: Path) -> None:
+    found = load_settings(
+        {"RECEIVER_CONFIG_TOML": RULE, "DATABASE_URL": f"sqlite:///{tmp_path}/db"}
+    )
+    routes = [
+        one
+        for one in create_app(found, Ledger(found.database_url)).routes
+        if isinstance(one, Route)
+    ]
+    spoken = {
+        (method, route.path.rstrip("/"))
+        for route in routes
+        for method in (route.methods or set()) - {"HEAD"}
+        if "/" + route.path.split("/")[1] in SPOKEN
+    }
+
+    documented = [(method, path) for path, method, _ in operations()]
+    assert sorted(documented) == sorted(spoken)
+
+
+def test_each_word_it_knows_is_one_the_receiver_uses() -> None:
+    schemas = TOLD["components"]["schemas"]
+
+    for name, words in {
+        "verdict": Verdict,
+        "state": State,
+        "outcome": Outcome,
+        "reason": Reason,
+        "mode": Mode,
+    }.items():
+        assert schemas[name]["enum"] == [str(word) for word in words], name
+    degraded = schemas["overview"]["properties"]["degraded"]["items"]
+    assert degraded["properties"]["name"]["enum"] == [BUSY, TOKEN]
+
+
+def test_the_bounds_it_gives_are_the_receivers() -> None:
+    def body(path: str) -> Any:
+        post = TOLD["paths"][path]["post"]
+        return post["requestBody"]["content"]["application/json"]["schema"]["properties"]
+
+    assert body("/api/catch-up")["missed"]["maxItems"] == MOST_MISSED
+    assert body("/api/retire")["keep"]["maximum"] == MOST_KEPT
+
+
+def test_every_operation_behind_the_token_tells_of_401_and_503() -> None:
+    behind = [one for _, _, one in operations() if one["security"] == [{"token": []}]]
+    of_the_api = [path for path, _, _ in operations() if path.startswith("/api/")]
+
+    assert len(behind) == len(of_the_api) - 1  # the document itself is for anyone
+    assert all({"401", "503"} <= set(one["responses"]) for one in behind)
+
+
+def operations() -> list[tuple[str, str, Any]]:
+    """Path, method and operation of all that the document holds."""
+    return [
+        (path, method.upper(), operation)
+        for path, item in TOLD["paths"].items()
+        for method, operation in item.items()
+        if method != "parameters"
+    ]
+
+
+def assert_documented(answer: httpx.Response) -> None:
+    """The status is one that the document gives, and the answer has the form given for it."""
+    request = answer.request
+    operation = api.find_operation_by_path(request.method, request.url.path)
+    assert operation is not None, request.url.path
+    assert str(answer.status_code) in operation.definition.raw["responses"]
+    operation.validate_response(answer)
+
+
+def ask(receiver: ReceiverProcess, method: str, path: str, body: Any = None) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {receiver.api_token()}"}
+    url = receiver.url + path
+    return httpx.request(method, url, json=body, headers=headers, trust_env=False, timeout=20)
+
+
+def _as_integers(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_as_integers(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _as_integers(one) for name, one in value.items()}
+    return value
