@@ -15,6 +15,9 @@ BEYOND_US = (
 
 SUCCESSES = frozenset({Outcome.CREATED, Outcome.UPDATED})
 
+for _outcome in Outcome:  # known from the start, so that its growth is seen
+    metrics.registrations.labels(State.DONE.value, _outcome.value, metrics.NONE)
+
 log = get_logger(__name__)
 
 

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -50,7 +51,7 @@ def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = 
             Route(f"{hook}/", hooks.greet, methods=["GET"]),
             Route("/livez", health.live, methods=["GET"]),
             Route("/readyz", health.ready, methods=["GET"]),
-            Route("/metrics", show_metrics, methods=["GET"]),
+            Route("/metrics", partial(show_metrics, health), methods=["GET"]),
             *api_routes(),
             *steering_routes(),
             *looking_routes(shelf),

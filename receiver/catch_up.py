@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from receiver import metrics
 from receiver.dockerhub.fetching import TOO_MANY, Unavailable
-from receiver.dockerhub.hub import Hub, HubTag
+from receiver.dockerhub.hub import Hub, HubTag, Waiting
 from receiver.dockerhub.push import Push
 from receiver.errors import LedgerError
 from receiver.intake import CATCH_UP
@@ -53,20 +53,25 @@ def login_for(rules: Sequence[Rule], repository: str) -> Login | None:
 
 
 async def pushed_since(
-    hub: Hub, repository: str, login: Login | None, since: int
+    hub: Hub,
+    repository: str,
+    login: Login | None,
+    since: int,
+    waiting: Waiting | None = None,
 ) -> AsyncIterator[tuple[list[Missed], int]]:
     """Yield the tags pushed since then, a page at a time with the whole number of tags.
 
-    Stops at a page that lies wholly before, if the pages do come newest first. Raises Unavailable.
+    Stops at a page that lies wholly before, if the pages do come newest first. A tag without a
+    time is left: it may be of the past. Raises Unavailable.
     """
     newest_first = True
     before: int | None = None
-    async for page in hub.pages(repository, login):
+    async for page in hub.pages(repository, login, waiting):
         times = [tag.pushed_at for tag in page.tags if tag.pushed_at is not None]
         for moment in times:
             newest_first = newest_first and (before is None or moment <= before)
             before = moment
-        fresh = [tag for tag in page.tags if tag.pushed_at is None or tag.pushed_at >= since]
+        fresh = [tag for tag in page.tags if tag.pushed_at is not None and tag.pushed_at >= since]
         yield [_missed(repository, tag) for tag in fresh], page.total
         if times and not fresh and newest_first:
             return
@@ -99,6 +104,7 @@ def take_all(tx: Tx, rules: Sequence[Rule], missed: Sequence[Missed]) -> list[Re
 def tell_caught_up(recorded: Sequence[Recorded]) -> None:
     """Log and count each delivery that was caught up."""
     for one in recorded:
+        metrics.count_delivery(CATCH_UP, one.ruling.verdict, one.ruling.reason)
         log.info(
             "delivery_caught_up",
             delivery=one.delivery,

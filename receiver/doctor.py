@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 
-from receiver.catch_up import login_for
 from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.hub import HubTag
 from receiver.dockerhub.push import Push, not_for_registering
@@ -119,18 +118,17 @@ async def _source(client: EdgegapClient, rule: Rule) -> Finding:
 
 
 async def _docker_hub(settings: Settings, preflight: Preflight) -> AsyncIterator[Finding]:
-    repositories = list(dict.fromkeys(rule.repository for rule in settings.rules))
     logins: dict[Login, str] = {}
-    for repository in repositories:
-        login = login_for(settings.rules, repository)
-        if login is not None:
-            logins.setdefault(login, repository)
+    for rule in settings.rules:
+        if rule.login is not None:
+            logins.setdefault(rule.login, rule.repository)
     if not logins:
         mend = "For private repositories set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
         yield warned("Docker Hub login", "none: public repositories only", mend)
     for login, repository in logins.items():
         yield await _login(preflight, login, repository)
-    for rule in {rule.repository: rule for rule in settings.rules}.values():
+    asked = {(rule.repository, rule.tags, rule.login): rule for rule in settings.rules}
+    for rule in asked.values():
         async for finding in _repository(preflight, rule):
             yield finding
     yield _pull_limit(preflight)
@@ -202,12 +200,14 @@ def _pushed_at(tag: HubTag) -> int:
 def _pull_limit(preflight: Preflight) -> Finding:
     limit = preflight.registry.pull_limit
     what = "Docker Hub pull limit"
+    mend = "Edgegap's own pulls meet the same kind of limit: a paid Docker Hub plan lifts it"
+    if preflight.registry.limit_met:
+        return warned(what, "used up: Docker Hub answers 429", mend)
     if limit is None:
         return passed(what, "none told: a paid plan, or nothing was asked")
     plan = {ANONYMOUS_LIMIT: "no login", PERSONAL_LIMIT: "a Personal account"}
     hours = limit.window_seconds / 3600
     found = f"{limit.remaining} of {limit.limit} left in {hours:g} h"
-    mend = "Edgegap's own pulls meet the same kind of limit: a paid Docker Hub plan lifts it"
     return warned(what, f"{found} ({plan.get(limit.limit, 'a limited plan')})", mend)
 
 
@@ -244,12 +244,9 @@ async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
 
 
 async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
-    """Compare with the first outside clock that is told: Docker Hub's, else the public URL's."""
-    there = None
-    for url in (settings.hub_api_url, settings.public_url):
-        if url is not None and there is None:
-            answer = await _answer(http.head(f"{url}/", timeout=REACH_SECONDS))
-            there = _date(answer) if answer is not None else None
+    """Compare with Docker Hub's clock; our own public URL would be this very clock."""
+    answer = await _answer(http.head(f"{settings.hub_api_url}/", timeout=REACH_SECONDS))
+    there = _date(answer) if answer is not None else None
     if there is None:
         return warned("clock", "nobody told the time", "Compare this machine's clock by hand")
     off = abs(time.time() - there)

@@ -30,6 +30,9 @@ WEBHOOK = "webhook"
 COMMAND = "command"
 CATCH_UP = "catch-up"
 
+for _source in (WEBHOOK, COMMAND, CATCH_UP):  # known from the start, so that its growth is seen
+    metrics.deliveries.labels(_source, Verdict.ACCEPTED.value, metrics.NONE)
+
 log = get_logger(__name__)
 
 
@@ -66,7 +69,7 @@ async def take(
         body_bytes=body_bytes,
     )
     recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
-    _count(source, ruling)
+    metrics.count_delivery(source, ruling.verdict, ruling.reason)
     log.info(
         "delivery_accepted" if ruling.matches else "delivery_ignored",
         delivery=recorded.delivery,
@@ -86,7 +89,7 @@ async def refuse(
     delivery = NewDelivery(source=WEBHOOK, repository=repository, body_bytes=body_bytes)
     ruling = Ruling(Verdict.REFUSED, Reason(error.reason), str(error))
     recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
-    _count(WEBHOOK, ruling)
+    metrics.count_delivery(WEBHOOK, ruling.verdict, ruling.reason)
     log.warning(
         "delivery_refused",
         delivery=recorded.delivery,
@@ -95,10 +98,6 @@ async def refuse(
         sentence=str(error),
     )
     return recorded
-
-
-def _count(source: str, ruling: Ruling) -> None:
-    metrics.deliveries.labels(source, ruling.verdict.value, metrics.label(ruling.reason)).inc()
 
 
 def replay(tx: Tx, rules: Sequence[Rule], delivery: str) -> Replayed | None:

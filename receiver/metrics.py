@@ -1,6 +1,10 @@
 """Metrics, in the design's words. Labels are bounded: no tag, no name, no free text."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 NONE = "none"
 PUSH_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600, 86400)
@@ -59,14 +63,47 @@ last_success = Gauge(
 token_refused = Gauge(
     "receiver_edgegap_token_refused", "1 while Edgegap refuses the API token.", registry=registry
 )
-pull_limit_left = Gauge(
-    "receiver_docker_hub_pulls_left",
-    "What is left of Docker Hub's pull limit, as last told; absent where none was told.",
-    registry=registry,
+ready = Gauge(
+    "receiver_ready", "1 while a delivery can be recorded, as `/readyz` tells.", registry=registry
 )
 catch_up_found = Counter(
     "receiver_catch_up_found", "Pushes that catch-up found and no webhook told.", registry=registry
 )
+
+
+class PullLimit(Collector):
+    """Docker Hub's pull limit as last told; absent where none was told, for 0 left means much."""
+
+    def __init__(self) -> None:
+        self._told: tuple[int, int] | None = None
+
+    def tell(self, left: int, limit: int) -> None:
+        """Take note of what was told last."""
+        self._told = left, limit
+
+    def forget(self) -> None:
+        """Take note that there is none."""
+        self._told = None
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is known."""
+        if self._told is not None:
+            left, limit = self._told
+            yield GaugeMetricFamily(
+                "receiver_docker_hub_pulls_left", "What is left of Docker Hub's pull limit.", left
+            )
+            yield GaugeMetricFamily(
+                "receiver_docker_hub_pull_limit", "Docker Hub's pull limit.", limit
+            )
+
+
+pull_limit = PullLimit()
+registry.register(pull_limit)
+
+
+def count_delivery(source: str, verdict: object, reason: object) -> None:
+    """Count a delivery that is in the ledger."""
+    deliveries.labels(source, label(verdict), label(reason)).inc()
 
 
 def label(value: object) -> str:

@@ -15,7 +15,7 @@ import httpx
 from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.hub import Hub
 from receiver.dockerhub.manifest import NEEDED, Platforms
-from receiver.dockerhub.registry import Denied, Found, NotThere, Registry, Seen
+from receiver.dockerhub.registry import Denied, Found, NotThere, PullLimit, Registry, Seen
 from receiver.edgegap.answers import Answer
 from receiver.edgegap.versions import Parking
 from receiver.images import ImageReference
@@ -55,6 +55,7 @@ class Stopped:
 
     parking: Parking
     calls: tuple[Answer, ...] = ()
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class Preflight:
         try:
             seen = await self._see(image, rule.login)
         except Unavailable as error:
+            self._tell_low_limit()
             return self._out(error, _call(image, None, str(error), began))
         call = _call(image, *_told(seen), began)
         self._tell_low_limit()
@@ -110,7 +112,7 @@ class Preflight:
         if platforms is not None:
             parking = _unfit(platforms, image)
             if parking is not None:
-                return Stopped(parking, (call,))
+                return Stopped(parking, (call,), seen.digest)
             note = f"built for {', '.join(platforms.names) or 'a platform it does not tell'}"
         return Cleared(seen.digest, (note,), (call,))
 
@@ -128,12 +130,13 @@ class Preflight:
         self, image: ImageReference, found: Found, login: Login | None
     ) -> tuple[Platforms | None, str]:
         """Return the platforms, from the Hub API where it agrees on the digest: costs no pull."""
-        if found.digest is None:
-            return None, "the registry told no digest, so the platforms are not known"
         try:
             record = await self.hub.tag(image.repository, image.tag, login)
         except Unavailable:
             record = None
+        if found.digest is None:
+            told = record.platforms if record is not None else None
+            return told, "the registry told no digest, so the platforms are not known"
         if record is not None and record.digest == found.digest and record.platforms is not None:
             return record.platforms, ""
         return await self.registry.platforms(image.repository, found.digest, login), ""
@@ -160,6 +163,8 @@ class Preflight:
 
     def _tell_low_limit(self) -> None:
         limit, now = self.registry.pull_limit, self._clock()
+        if self.registry.limit_met:
+            limit = PullLimit(limit.limit if limit else 0, 0, limit.window_seconds if limit else 0)
         if limit is None or limit.remaining > limit.limit * LOW_SHARE:
             return
         if self._told_low is None or now - self._told_low >= TELL_AGAIN_SECONDS:

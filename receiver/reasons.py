@@ -251,7 +251,8 @@ REASONS: dict[Reason, Explained] = {
         "Edgegap's version limit is reached ({detail}). Three ways out: delete old versions of the "
         'app {app}; move to a larger Edgegap plan; or set mode = "update" in the rule, which '
         "keeps one version and moves it. Then replay. With make_room = true in "
-        "the rule, the oldest version that this receiver made is retired by itself."
+        "the rule, the oldest version that this receiver made is retired by itself.",
+        by_config=True,
     ),
     Reason.APP_MISSING: Explained(
         "Edgegap has no app {app}. Make it under app.edgegap.com, or correct `app` in the rule "

@@ -23,7 +23,7 @@ from receiver.edgegap.versions import (
 )
 from receiver.ledger.registrations import Claimed, may_have_made
 from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
-from receiver.reasons import Outcome, Reason, State, explain
+from receiver.reasons import Outcome, Reason, explain
 from receiver.retry import Call, Row, Then, hold_back, row_for, wait_or_park
 from receiver.rules import Mode, OnOverwrite, Rule, names_target
 from receiver.settings import Settings
@@ -66,14 +66,12 @@ class Attempt:
     async def run(self) -> Tried:
         """Do what can be done now, and say what came of it."""
         tried = await self._run()
-        waits = tried.settlement.state is State.WAITING and self._digest is None
-        replayed = waits and self._claimed.overwritten_by is not None  # still by that person's word
         settlement = replace(
             tried.settlement,
             calls=tuple(self._calls),
             notes=self._notes,
             digest=self._digest,
-            overwritten=self._overwritten or replayed,
+            overwritten=self._overwritten,
         )
         return replace(tried, settlement=settlement)
 
@@ -177,16 +175,24 @@ class Attempt:
                 self._notes += findings.notes
             else:
                 self._notes += ("the image could not be looked at; Edgegap has the tag already",)
-        before = self._claimed.held
-        tag = self._claimed.image.tag
-        known = before.digest if before is not None and before.tag == tag else None
-        if known is not None and self._digest is not None and known != self._digest:
-            self._overwritten = True
-            detail = f"{known} before, {self._digest} now"
-            if rule.on_overwrite is OnOverwrite.PARK and not self._claimed.forgives(self._digest):
-                return self._parked(Reason.TAG_OVERWRITTEN, rule, detail=detail)
-            self._notes += (f"the tag was pushed over: {detail}; the edge may run the old image",)
-        return self._held(body, outcome)
+        stopped = self._overwritten_tag(rule)
+        return stopped if stopped is not None else self._held(body, outcome)
+
+    def _overwritten_tag(self, rule: Rule) -> Tried | None:
+        """Note that the tag was pushed over since; park it where the rule says so.
+
+        Edgegap's edge caches by tag, so it matters however the version stands now.
+        """
+        claimed, known = self._claimed, self._claimed.known_digest
+        fresh = None not in {known, self._digest} and known != self._digest
+        if not fresh and not claimed.overwritten:
+            return None
+        self._overwritten = True
+        detail = f"{known} before, {self._digest} now" if fresh else "as found before"
+        if rule.on_overwrite is OnOverwrite.PARK and not claimed.forgives(self._digest):
+            return self._parked(Reason.TAG_OVERWRITTEN, rule, detail=detail)
+        self._notes += (f"the tag was pushed over: {detail}; the edge may run the old image",)
+        return None
 
     async def _look_at_image(self, rule: Rule) -> Tried | None:
         """Look at the image before it is registered; None when nothing stands against it."""
@@ -198,8 +204,9 @@ class Attempt:
             case Cleared():
                 self._digest = findings.digest
                 self._notes += findings.notes
-                return None
+                return self._overwritten_tag(rule)
             case Stopped():
+                self._digest = findings.digest
                 return parked_as(findings.parking)
             case NotYet():
                 row = Row(Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)

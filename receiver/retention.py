@@ -5,6 +5,7 @@ matchmaker may hold the version) is recorded and left too.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -25,6 +26,7 @@ from receiver.settings import Current, Settings
 from receiver.settling import Tried
 
 GONE = 404
+_LIMIT = re.compile(r"limit of (\d{1,6})", re.IGNORECASE)
 GONE_ALREADY = "Edgegap has it no longer"
 MOST_AT_ONCE = 20
 
@@ -118,6 +120,8 @@ class Retention:
         limited = tried.settlement.reason is Reason.VERSION_LIMIT
         if rule is None or not rule.make_room or not limited or claimed.retired:
             return tried
+        if not await self._one_is_enough(claimed.app, tried.settlement.sentence):
+            return tried
         try:
             async with self._one_at_a_time:
                 went = await retire(
@@ -132,6 +136,14 @@ class Retention:
             return tried
         gone = next((one for one in reversed(went) if one.retired), None)
         return tried if gone is None else _going_on(tried, gone)
+
+    async def _one_is_enough(self, app: str, sentence: str) -> bool:
+        """Tell whether retiring one version gets below the limit that Edgegap named."""
+        limit = _LIMIT.search(sentence)
+        if limit is None:
+            return True
+        versions, calls = await self._client.versions(app)
+        return calls[-1].ok and len(versions) <= int(limit[1])
 
     async def _retire(self, app: str) -> None:
         async with self._one_at_a_time:

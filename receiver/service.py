@@ -26,7 +26,7 @@ from receiver.worker import Settled, Worker
 NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 WORKER_GRACE_SECONDS = 5.0
 FIXED_AT_START = (
-    "database_url", "host", "port", "requests_per_second",
+    "database_url", "host", "port", "requests_per_second", "concurrency",
     "registry_url", "registry_auth_url", "hub_api_url",
 )  # fmt: skip
 

@@ -1,12 +1,16 @@
 """What a person steers by hand: rolling a channel back to what it held before."""
 
+from receiver import metrics
 from receiver.errors import ReceiverError
 from receiver.intake import COMMAND
 from receiver.ledger.recording import NewDelivery, Recorded, record
 from receiver.ledger.targets import Target, rule_of, target, targets_of
 from receiver.ledger.transactions import Tx
+from receiver.logs import get_logger
 from receiver.reasons import Verdict
 from receiver.rules import Match, Mode, Ruling
+
+log = get_logger(__name__)
 
 
 class CannotRollBack(ReceiverError):
@@ -33,6 +37,12 @@ def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
     sentence = f"A person rolls {app}/{channel} back from {moving.tag} to {tag}."
     delivery = NewDelivery(source=COMMAND, repository=repository, tag=tag, pushed_at=tx.now)
     return record(tx, delivery, Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,)))
+
+
+def tell_rolled_back(app: str, channel: str, recorded: Recorded) -> None:
+    """Log and count a rollback that is in the ledger."""
+    metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
+    log.info("rolled_back", app=app, channel=channel, delivery=recorded.delivery)
 
 
 def _image_before(tx: Tx, moving: Target, to: str | None) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
@@ -13,6 +14,10 @@ from tests.commanding import Commands, commands_in
 from tests.contract.openapi import contract_checked
 from tests.postgres import either, postgres, postgres_url  # noqa: F401 - fixtures
 from tests.running import OURS, ReceiverProcess
+
+# The machine may be busy: slowness is not what these tests are about.
+settings.register_profile("receiver", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("receiver")
 
 StartReceiver = Callable[..., ReceiverProcess]
 

@@ -1,11 +1,14 @@
 """What the tests of deploy/ share: its folder, and the real tools that judge what is in it."""
 
+import atexit
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,23 @@ def ran(
         timeout=110,
         check=False,
     )
+
+
+@cache
+def wheels() -> Path:
+    """A folder of all that the image's locks name, fetched once, each held to its hash."""
+    folder = Path(tempfile.mkdtemp(prefix="receiver-wheels-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    locks = [f"-r{DEPLOY / name}" for name in ("requirements.txt", "requirements-build.txt")]
+    fetch = (sys.executable, "-m", "pip", "download", "-q", "--require-hashes")
+    fetched = ran(*fetch, "--only-binary=:all:", *locks, "-d", folder)
+    assert fetched.returncode == 0, fetched.stdout
+    return folder
+
+
+def from_wheels() -> dict[str, str]:
+    """What lets pip install from that folder and nowhere else."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels())}
 
 
 def free_port() -> int:

@@ -81,7 +81,7 @@ class Postgres:
                 stderr=log,
                 **self._user,
             )
-        until(self._answers)
+        until(self._answers, 90)
 
     def stop(self) -> None:
         """Stop it as an administrator in a hurry does: every connection is cut."""

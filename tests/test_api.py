@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from receiver.api_tokens import ApiKeys
 from receiver.hook_tokens import LinkKeys
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
+from tests.receiver_here import receiver_here
 from tests.running import KEY, REPOSITORY, ReceiverProcess, webhook_body
 
 ROUTES = [
@@ -152,6 +154,9 @@ def test_what_is_not_there_is_404(api: httpx.Client) -> None:
         "tag=%00",
         "before=%1b",
         "repository=a%0ab",
+        "verdict=",
+        "limit=",
+        "repo=studio/game-server",
     ],
 )
 def test_a_bad_query_is_400_and_says_what_is_wrong(api: httpx.Client, query: str) -> None:
@@ -159,6 +164,43 @@ def test_a_bad_query_is_400_and_says_what_is_wrong(api: httpx.Client, query: str
 
     assert answer.status_code == 400
     assert answer.json()["error"]
+
+
+def test_text_that_only_looks_odd_may_be_looked_for(api: httpx.Client) -> None:
+    woman_technologist = "\U0001f469\u200d\U0001f4bb"
+
+    answer = api.get("/api/deliveries", params={"text": woman_technologist})
+
+    assert (answer.status_code, answer.json()) == (200, {"deliveries": [], "further": None})
+
+
+def test_a_search_ends_at_its_depth_and_says_where_to_look_on(
+    api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.web.api.DEPTH", 2)
+    with serving(EdgegapSandbox().app) as edgegap, receiver_here(tmp_path, edgegap) as here:
+        oldest, *others = [here.push(tag) for tag in ("needle", "2.0", "3.0", "4.0")]
+        headers = {"Authorization": f"Bearer {here.api_token()}"}
+
+        def search(**query: str) -> Any:
+            url = f"{here.url}/api/deliveries"
+            return httpx.get(url, params=query, headers=headers, trust_env=False).json()
+
+        first = search(text="needle")
+        second = search(text="needle", before=first["further"])
+
+        assert (first["deliveries"], first["further"]) == ([], others[1])
+        assert [row["id"] for row in second["deliveries"]] == [oldest]
+        assert second["further"] is None
+        assert [row["id"] for row in search(tag="needle", repository=REPOSITORY)["deliveries"]] == [
+            oldest
+        ]
+
+
+def test_a_method_that_is_not_taken_is_told_all_that_are(api: httpx.Client) -> None:
+    answer = api.delete("/api/deliveries")
+
+    assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 def test_the_limit_is_kept_within_bounds(api: httpx.Client) -> None:

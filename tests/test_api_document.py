@@ -21,6 +21,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.settings import load_settings
 from receiver.web.document import DOCUMENT
+from receiver.web.pages import DEPTH
 from receiver.web.steering import MOST_KEPT, MOST_MISSED
 from tests.contract.openapi import contract_checked
 from tests.running import APP, REPOSITORY, RULE, ReceiverProcess, webhook_body
@@ -28,8 +29,9 @@ from tests.running import APP, REPOSITORY, RULE, ReceiverProcess, webhook_body
 TOLD: dict[str, Any] = json.loads(DOCUMENT)
 METRICS_TOKEN = "metrics-token-of-the-test"
 # A version for each tag, a channel that follows the newest, and another app's rule that parks.
+MOVING = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 5')
 CONFIG = f"""
-{RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 5')}
+{MOVING}
 [[rule]]
 name = "no settings"
 repository = "{REPOSITORY}"
@@ -126,7 +128,6 @@ def test_the_story_of_a_delivery_is_as_documented_to_its_last_call(
         (webhook_body("4.0.0"), 202),
         (webhook_body(None), 200),
         (webhook_body("latest"), 200),
-        (webhook_body("4.0.0", "studio/lobby"), 404),
         (b"{}", 400),
         (b" " * (1024 * 1024 + 1), 413),
     ],
@@ -189,6 +190,7 @@ def test_the_bounds_it_gives_are_the_receivers() -> None:
 
     assert body("/api/catch-up")["missed"]["maxItems"] == MOST_MISSED
     assert body("/api/retire")["keep"]["maximum"] == MOST_KEPT
+    assert f" {DEPTH} deliveries are looked through" in DOCUMENT.decode()
 
 
 def test_every_operation_behind_the_token_tells_of_401_and_503() -> None:

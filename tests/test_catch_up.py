@@ -170,10 +170,11 @@ def test_the_cursor_moves_only_when_the_run_completed(
 
     assert 500 < waits <= 600
     assert cursor(here).since == 1
-    assert "429" in cursor(here).problem
+    assert "used up" in cursor(here).problem
     assert ("catch-up", "first-pushed") not in came(here)
 
     hub.api_limit = None
+    here.service.preflight.hub._rest_until = 0.0  # the minutes it asked for are over
     began = int(time.time() * 1000)
     assert catch_up(here) == 0
     assert began <= cursor(here).since <= time.time() * 1000
@@ -242,7 +243,7 @@ def test_a_tag_pushed_over_without_a_webhook_is_caught_up_and_shown(
         assert receiver.ended(found)["overwritten"] is True
 
 
-def test_what_docker_hub_tells_nothing_more_of_is_taken_once(
+def test_a_tag_without_a_time_is_left_for_it_may_be_of_the_past(
     here: ReceiverHere, hub: DockerHubSandbox
 ) -> None:
     hub.push_image(REPOSITORY, "1.0.0")
@@ -251,9 +252,8 @@ def test_what_docker_hub_tells_nothing_more_of_is_taken_once(
     )
 
     catch_up(here)
-    catch_up(here)
 
-    assert came(here) == [("catch-up", "1.0.0")]
+    assert came(here) == []
 
 
 def test_pushes_are_taken_oldest_first(here: ReceiverHere, hub: DockerHubSandbox) -> None:

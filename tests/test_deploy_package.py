@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.deploying import DEPLOY, HERE, ran
+from tests.deploying import DEPLOY, HERE, from_wheels, ran
 
 LOCKS = ("requirements.txt", "deploy/requirements.txt", "deploy/requirements-build.txt")
 
@@ -41,7 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("materials")
-    made = ran("bash", DEPLOY / "sbom.sh", folder)
+    made = ran("bash", DEPLOY / "sbom.sh", folder, environment=from_wheels())
     assert made.returncode == 0, made.stdout
     return folder
 
@@ -61,7 +61,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
     assert ran(sys.executable, "-m", "venv", "--without-pip", tmp_path / "env").returncode == 0
     install = (sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile")
     for rest in (("--require-hashes", "-r", "requirements.txt"), ("--no-deps", wheel)):
-        installed = ran(*install, *rest)
+        installed = ran(*install, *rest, environment=from_wheels())
         assert installed.returncode == 0, installed.stdout
 
     program = tmp_path / "env/bin/receiver"

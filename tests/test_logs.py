@@ -63,6 +63,7 @@ def test_what_happened_is_told_in_the_designs_words_one_json_line_each(
     receiver.stop()
 
     assert _events(receiver) == [
+        "page_off",
         "listening",
         "delivery_accepted",
         "registration_done",

@@ -16,7 +16,7 @@ from tests.receiver_here import ReceiverHere, receiver_here
 from tests.running import APP, REPOSITORY, RULE
 from tests.visiting import PAGE, Reading, Visitor, visitor
 
-HTML = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"{{ 7*7 }}</bdi>"
+HTML = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"{{ 7*7777 }}</bdi>"
 TURNING = "exe.\u202egpj\u2066 \u200f"
 EMOJI = "👩‍👩‍👧‍👦🚀"
 LONG_TAG = "v" + "0123456789abcdef" * 7 + "0123456789abcde"
@@ -53,7 +53,7 @@ def is_harmless(shown: Reading) -> bool:
         len(own) == 1
         and all(str(one.get("src", "/static/")).startswith("/static/") for _, one in shown.elements)
         and not any(name.startswith("on") for _, one in shown.elements for name in one)
-        and "49" not in shown.text.split()
+        and "54439" not in shown.text.split()
         and not set(TURNS) & set(shown.html)
     )
 

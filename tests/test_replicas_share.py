@@ -24,7 +24,7 @@ from tests.postgres import plain, rows
 from tests.receiver_here import ReceiverHere, receiver_here
 from tests.running import APP, RULE, created_once, until
 
-PER_SECOND = 20
+PER_SECOND = 30
 AT_ONCE = 2
 
 

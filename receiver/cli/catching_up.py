@@ -25,7 +25,6 @@ from receiver.rules import rule_on
 from receiver.settings import Settings, load_settings
 from receiver.telling import iso
 
-MOST_WAITS = 5
 LONGEST_WAIT_SECONDS = 3600.0
 UNTOLD_WAIT_SECONDS = 60.0
 A_BITE = 100
@@ -89,28 +88,30 @@ def _tell(row: Row, verb: str, *, as_json: bool) -> None:
 async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[Missed]:
     """List a repository's tags with a progress bar, waiting where Docker Hub asks to."""
     login = login_for(settings.rules, repository)
-    for _ in range(MOST_WAITS):
-        missed: list[Missed] = []
-        try:
-            bar = click.progressbar(length=1, label=repository, file=sys.stderr)
-            with bar:
-                async for page, total in pushed_since(hub, repository, login, since):
-                    missed += page
-                    bar.length = max(total, 1)
-                    bar.update(len(page))
-                bar.update((bar.length or 1) - bar.pos)  # what is older need not be read
-        except Unavailable as error:
-            wait = UNTOLD_WAIT_SECONDS if error.status == TOO_MANY else None
-            wait = wait if error.wait is None else min(error.wait, LONGEST_WAIT_SECONDS)
-            if wait is None:
-                raise Stop(
-                    f"Docker Hub could not be asked of {repository}: {error}", NOT_DONE
-                ) from None
-            click.echo(f"Docker Hub asks to wait {wait:.0f} s …", err=True)
-            await wait_for(wait)
-        else:
-            return sorted(missed, key=lambda one: one.push.pushed_at or 0)
-    raise Stop(f"Docker Hub kept asking to wait; {repository} is not done", NOT_DONE)
+    missed: list[Missed] = []
+    try:
+        with click.progressbar(length=1, label=repository, file=sys.stderr) as bar:
+            pages = pushed_since(hub, repository, login, since, _wait_as_asked)
+            async for page, total in pages:
+                missed += page
+                bar.length = max(total, 1)
+                bar.update(len(page))
+            bar.update((bar.length or 1) - bar.pos)  # what is older need not be read
+    except Unavailable as error:
+        sentence = f"Docker Hub could not be asked of {repository}: {error}"
+        raise Stop(sentence, NOT_DONE) from None
+    return sorted(missed, key=lambda one: one.push.pushed_at or 0)
+
+
+async def _wait_as_asked(error: Unavailable) -> bool:
+    """Wait where Docker Hub asks to, and say so; False where it did not ask."""
+    wait = UNTOLD_WAIT_SECONDS if error.status == TOO_MANY else None
+    wait = wait if error.wait is None else min(error.wait, LONGEST_WAIT_SECONDS)
+    if wait is None:
+        return False
+    click.echo(f"Docker Hub asks to wait {wait:.0f} s …", err=True)
+    await wait_for(wait)
+    return True
 
 
 def _cursor(settings: Settings, repository: str) -> int:

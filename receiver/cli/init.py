@@ -74,7 +74,7 @@ def init(folder: Path, **given: str | None) -> None:
     username, hub_token = _login(given["dockerhub_username"], given["dockerhub_token"])
     if username:
         asyncio.run(_check_login(Login(username, Secret(hub_token)), repository))
-    key = token_urlsafe(32)
+    key = _newest_key() or token_urlsafe(32)
     lines = {"RECEIVER_SECRET_KEY": key, "EDGEGAP_TOKEN": token}
     if username:
         lines |= {"DOCKERHUB_USERNAME": username, "DOCKERHUB_TOKEN": hub_token}
@@ -104,6 +104,12 @@ def _token(text: str) -> str:
     if not token or not token.isascii() or not token.isprintable():
         raise Stop("the Edgegap token holds what no header can carry; copy it again", USAGE)
     return token
+
+
+def _newest_key() -> str | None:
+    """Return the key that the environment sets: it counts before the file we write."""
+    keys = [key.strip() for key in os.environ.get("RECEIVER_SECRET_KEY", "").split(",")]
+    return next((key for key in keys if key), None)
 
 
 def _login(username: str | None, token: str | None) -> tuple[str, str]:

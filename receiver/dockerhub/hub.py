@@ -6,7 +6,7 @@ personal token, and with an organization's, which is taken under /v2/namespaces/
 
 import base64
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -24,10 +24,14 @@ from receiver.times import read_iso
 LARGEST_ANSWER = 8 * 1024 * 1024
 PER_PAGE = 100
 MOST_PAGES = 1000
+MOST_WAITS = 10
 TOKEN_MARGIN_SECONDS = 60.0
 LONGEST_REST_SECONDS = 900.0
 UNKNOWN_TOKEN_LIFE = 300.0
 DENIED = frozenset({401, 403})
+
+
+Waiting = Callable[[Unavailable], Awaitable[bool]]
 
 
 class HubRefused(Unavailable):
@@ -67,7 +71,9 @@ class Hub:
         answer = await self._get(f"{_path(repository)}/tags/{quote(tag, safe='')}", login)
         return _tag(answer.json()) if answer.status == httpx.codes.OK else None
 
-    async def pages(self, repository: str, login: Login | None) -> AsyncIterator[Page]:
+    async def pages(
+        self, repository: str, login: Login | None, waiting: Waiting | None = None
+    ) -> AsyncIterator[Page]:
         """Yield a repository's tags page by page. Raises Unavailable.
 
         Newest first is asked for; which way Docker Hub understands `ordering` has changed before,
@@ -76,7 +82,7 @@ class Hub:
         number = 1
         for _ in range(MOST_PAGES):
             query = f"page={number}&page_size={PER_PAGE}&ordering=last_updated"
-            answer = await self._get(f"{_path(repository)}/tags?{query}", login)
+            answer = await self._patiently(f"{_path(repository)}/tags?{query}", login, waiting)
             if number > 1 and answer.status == httpx.codes.NOT_FOUND:
                 return  # past the last page: tags were deleted meanwhile
             if answer.status != httpx.codes.OK:
@@ -92,6 +98,16 @@ class Hub:
             if following is None or following <= number or not rows:
                 return
             number = following
+
+    async def _patiently(self, path: str, login: Login | None, waiting: Waiting | None) -> Fetched:
+        """Ask; where Docker Hub asks to wait and the caller will, wait and ask the same again."""
+        for _ in range(MOST_WAITS):
+            try:
+                return await self._get(path, login)
+            except Unavailable as error:
+                if waiting is None or not await waiting(error):
+                    raise
+        return await self._get(path, login)
 
     async def sees(self, repository: str, login: Login | None) -> bool:
         """Tell whether the repository is there for this login. Raises Unavailable."""

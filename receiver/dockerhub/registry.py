@@ -34,6 +34,12 @@ MOST_REDIRECTS = 2
 SHORTEST_TOKEN_LIFE = 60  # seconds, where none is told
 LONGEST_TOKEN_LIFE = 3600
 TOKEN_MARGIN_SECONDS = 15.0
+MANIFESTS = frozenset(
+    {
+        *ACCEPTED,
+        *(f"application/vnd.docker.distribution.manifest.v1+{k}" for k in ("json", "prettyjws")),
+    }
+)
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _REALM = re.compile(r'realm="([^"]*)"', re.IGNORECASE)
@@ -82,6 +88,7 @@ class Registry:
         self._auth = auth_url
         self._tokens: dict[tuple[str, Login | None], tuple[str, float]] = {}
         self.pull_limit: PullLimit | None = None
+        self.limit_met = False  # the last answer was a 429
 
     async def see(self, repository: str, tag: str, login: Login | None) -> Seen:
         """HEAD the tag's manifest: free of pull quota. Raises Unavailable."""
@@ -96,6 +103,8 @@ class Registry:
             raise Unavailable(f"the registry answered HTTP {answer.status}")
         digest = answer.headers.get("docker-content-digest", "")
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type not in MANIFESTS:
+            raise Unavailable("what the registry answers is no manifest")
         return Found(digest if is_digest(digest) else None, media_type)
 
     async def platforms(self, repository: str, digest: str, login: Login | None) -> Platforms:
@@ -171,7 +180,12 @@ class Registry:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         largest = LARGEST_BLOB if "/blobs/" in url else LARGEST_MANIFEST
-        answer = await fetch(self._http, method, url, largest=largest, headers=headers)
+        try:
+            answer = await fetch(self._http, method, url, largest=largest, headers=headers)
+        except Unavailable as error:
+            self.limit_met = error.status == httpx.codes.TOO_MANY_REQUESTS
+            raise
+        self.limit_met = False
         for _ in range(MOST_REDIRECTS):
             if answer.status not in REDIRECTS:
                 return answer

@@ -23,7 +23,7 @@ _REGISTRATION = """INSERT INTO registrations (id, rule, app, version, mode, repo
   :push_time, :state, :reason, :sentence, :now, :now, :now)
  ON CONFLICT DO NOTHING"""
 _JOIN = """UPDATE registrations SET rule = :rule, mode = :mode, updated_at = :now,
-  overwritten = CASE WHEN :by_person THEN overwritten ELSE false END,
+  replayed = :by_person,
   push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
   look_again = CASE WHEN state = 'working' THEN true ELSE look_again END
  WHERE id = :id"""

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from receiver.edgegap.answers import Answer
 from receiver.images import ImageReference
+from receiver.ledger.holding import Held, Holding, digest_of_tag, held, hold
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State
 from receiver.retry import Waited
@@ -31,7 +32,7 @@ _CLAIM = """WITH due AS MATERIALIZED (
   attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
  WHERE state IN ('queued', 'waiting') AND id IN (SELECT id FROM due)
  RETURNING id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
-  waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten"""
+  waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten, replayed"""
 _WRITES = """SELECT method, status FROM attempts
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
 _LATER = """SELECT 1 FROM registrations WHERE app = :app AND version = :version AND id <> :id
@@ -40,7 +41,7 @@ _LATER = """SELECT 1 FROM registrations WHERE app = :app AND version = :version 
 _NEXT_DUE = """SELECT min(r.due_at) FROM registrations r WHERE r.state IN ('queued', 'waiting')
   AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))"""
 _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
-  sentence = :sentence, notes = :notes, overwritten = :overwritten,
+  sentence = :sentence, notes = :notes, overwritten = (:overwritten OR overwritten),
   digest = COALESCE(CAST(:digest AS TEXT), digest),
   due_at = :due_at, waiting_reason = :waiting_reason, waiting_since = :waiting_since,
   waiting_first = :waiting_first, waits = :waits, crashes = 0, lease_owner = NULL,
@@ -49,19 +50,6 @@ _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason
  RETURNING look_again"""
 _LOOK_AGAIN = """UPDATE registrations SET state = 'queued', outcome = NULL, reason = NULL,
   sentence = '', due_at = :now, finished_at = NULL, look_again = false WHERE id = :id"""
-_HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, push_time,
-  created_here, made_at, registration_id, updated_at)
- VALUES (:app, :version, :mode, :repository, :tag, :digest, :push_time, :created,
-  CASE WHEN :created THEN :now END, :id, :now)
- ON CONFLICT (app, version) DO UPDATE SET repository = excluded.repository, tag = excluded.tag,
-  digest = excluded.digest, push_time = excluded.push_time, updated_at = excluded.updated_at,
-  registration_id = excluded.registration_id, mode = excluded.mode,
-  created_here = CASE WHEN excluded.created_here THEN true ELSE targets.created_here END,
-  made_at = CASE WHEN excluded.created_here THEN excluded.made_at ELSE targets.made_at END,
-  retired_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.retired_at END,
-  held_before = :held_before"""
-_HELD = """SELECT repository, tag, digest, push_time, held_before, registration_id FROM targets
- WHERE app = :app AND version = :version"""
 _CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, path, status,
   milliseconds, message)
  VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message)
@@ -69,7 +57,6 @@ _CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, pat
   milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at"""
 _STILL_OURS = """SELECT 1 FROM registrations
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
-_KEPT = ("repository", "tag", "digest", "push_time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +83,15 @@ class Claimed:
     moved: bool = False
     retired: bool = False
     superseded: bool = False
-    held: "Held | None" = None
-    overwritten_by: str | None = None
+    held: Held | None = None
+    overwritten: bool = False
+    replayed: bool = False
+    digest: str | None = None
+    known_digest: str | None = None
 
-    def forgives(self, digest: str) -> bool:
-        """Tell whether a person replayed it after it was parked for this very overwrite."""
-        return self.overwritten_by == digest
+    def forgives(self, digest: str | None) -> bool:
+        """Tell whether a person replayed it after it was parked for this very image."""
+        return self.replayed and self.digest in {None, digest}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +108,6 @@ class Settlement:
     digest: str | None = None
     overwritten: bool = False
     calls: tuple[Answer, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a target holds."""
-
-    repository: str
-    tag: str
-    digest: str | None
-    push_time: int
-    registration: str
 
 
 def claim(tx: Tx, *, owner: str, most: int) -> list[Claimed]:
@@ -186,18 +165,23 @@ def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool
     for step, call in enumerate(settlement.calls):
         _record_call(tx, claimed, step, call, at=call.at or tx.now)
     if settlement.state is State.DONE and settlement.outcome is not Outcome.SUPERSEDED:
-        _hold(tx, claimed, settlement)
+        hold(
+            tx,
+            Holding(
+                app=claimed.app,
+                version=claimed.version,
+                mode=claimed.mode.value,
+                repository=claimed.image.repository,
+                tag=claimed.image.tag,
+                digest=settlement.digest,
+                push_time=claimed.push_time,
+                registration=claimed.id,
+                created=settlement.outcome is Outcome.CREATED,
+            ),
+        )
     if finished and row.look_again:
         tx.run(_LOOK_AGAIN, id=claimed.id, now=tx.now)
     return True
-
-
-def held(tx: Tx, app: str, version: str) -> Held | None:
-    """Return what the target holds by our own doing, None where nothing."""
-    row = tx.run(_HELD, app=app, version=version).first()
-    if row is None:
-        return None
-    return Held(row.repository, row.tag, row.digest, row.push_time, row.registration_id or "")
 
 
 def _claimed(tx: Tx, row: object) -> Claimed:
@@ -220,7 +204,9 @@ def _claimed(tx: Tx, row: object) -> Claimed:
             values["waiting_first"],
         ),
         created_at=values["created_at"],
-        overwritten_by=values["digest"] if values["overwritten"] else None,
+        overwritten=bool(values["overwritten"]),
+        replayed=bool(values["replayed"]),
+        digest=values["digest"],
     )
     if claimed.attempt > 1:
         writes = [(row.method, row.status) for row in tx.run(_WRITES, id=claimed.id)]
@@ -232,6 +218,17 @@ def _claimed(tx: Tx, row: object) -> Claimed:
             retired=any(method == "DELETE" for method, _ in writes),
         )
     claimed = replace(claimed, held=held(tx, claimed.app, claimed.version))
+    claimed = replace(
+        claimed,
+        known_digest=digest_of_tag(
+            tx,
+            claimed.held,
+            registration=claimed.id,
+            app=claimed.app,
+            version=claimed.version,
+            tag=claimed.image.tag,
+        ),
+    )
     if claimed.mode is not Mode.CREATE:
         claimed = replace(claimed, superseded=_is_superseded(tx, claimed))
     return claimed
@@ -264,34 +261,4 @@ def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer, *, at: int) 
         status=call.status,
         milliseconds=call.milliseconds,
         message=call.message,
-    )
-
-
-def _digest_before(claimed: Claimed) -> str | None:
-    """Return the digest known for the same tag, where this attempt learned none."""
-    before = claimed.held
-    same = before is not None and before.tag == claimed.image.tag
-    return before.digest if before is not None and same else None
-
-
-def _hold(tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
-    before = tx.run(_HELD, app=claimed.app, version=claimed.version).mappings().first()
-    kept = before["held_before"] if before is not None else None
-    if before is not None and before["tag"] != claimed.image.tag:
-        kept = json.dumps(
-            {name: before[name] for name in ("repository", "tag", "digest", "push_time")}
-        )
-    tx.run(
-        _HOLDS,
-        id=claimed.id,
-        app=claimed.app,
-        version=claimed.version,
-        mode=claimed.mode.value,
-        repository=claimed.image.repository,
-        tag=claimed.image.tag,
-        digest=settlement.digest or _digest_before(claimed),
-        push_time=claimed.push_time,
-        created=settlement.outcome is Outcome.CREATED,
-        held_before=kept,
-        now=tx.now,
     )

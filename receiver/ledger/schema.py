@@ -58,6 +58,7 @@ registrations = Table(
     Column("push_time", BigInteger, nullable=False),
     Column("digest", Text),
     Column("overwritten", Boolean, nullable=False, server_default=text("false")),
+    Column("replayed", Boolean, nullable=False, server_default=text("false")),
     Column("state", Text, nullable=False),
     Column("outcome", Text),
     Column("reason", Text),

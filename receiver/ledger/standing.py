@@ -9,7 +9,8 @@ _OPEN = """SELECT state, count(*) AS many FROM registrations
  WHERE state IN ('queued', 'waiting', 'working', 'parked') GROUP BY state"""
 _OLDEST = """SELECT min(created_at) FROM registrations
  WHERE state IN ('queued', 'waiting', 'working')"""
-_LAST = "SELECT max(updated_at) FROM targets"
+_LAST = """SELECT max(finished_at) FROM (SELECT finished_at FROM registrations
+  WHERE state = 'done' AND outcome IN ('created', 'updated') ORDER BY id DESC LIMIT 100) newest"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from receiver.ledger import pauses
 from receiver.logs import get_logger
 from receiver.retention import Retired, kept_by, retire
 from receiver.service import Service
-from receiver.steering import CannotRollBack, roll_back
+from receiver.steering import CannotRollBack, roll_back, tell_rolled_back
 from receiver.web.doorkeeping import Form, for_a_deed
 from receiver.web.login import safe_path
 from receiver.web.versions import Shelf
@@ -53,7 +53,7 @@ class Actions:
             return _back(form, "/versions"), f"Nothing was rolled back: {error}."
         self._shelf.forget()
         service.worker.wake()
-        log.info("rolled_back", app=app, channel=channel, delivery=recorded.delivery)
+        tell_rolled_back(app, channel, recorded)
         return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
 
     async def _retire(self, service: Service, form: Form) -> tuple[str, str]:

@@ -12,11 +12,13 @@ from receiver.images import parse_image_reference
 from receiver.intake import COMMAND, replay, replay_chosen, take
 from receiver.ledger import stories
 from receiver.ledger.stories import Filter
+from receiver.ledger.transactions import Tx
 from receiver.reasons import State, Verdict
 from receiver.service import Service
 from receiver.telling import as_json
 from receiver.web.bodies import read_body
 from receiver.web.guarding import Plain, guarded, plain, refusal
+from receiver.web.pages import DEPTH
 
 TEXT_FILTERS = ("repository", "tag", "verdict", "state", "text", "before")
 CHOICES = {"verdict": tuple(Verdict), "state": tuple(State)}
@@ -52,9 +54,19 @@ async def _list(service: Service, request: Request) -> Response:
     for name, words in CHOICES.items():
         if name in query and query[name] not in words:
             raise ValueError(f"{name} is one of {', '.join(words)}")
-    wanted = Filter(**texts, limit=_limit(query.get("limit", "100")))
-    rows = await service.ledger.read(lambda tx: stories.list_deliveries(tx, wanted))
-    return JSONResponse({"deliveries": [as_json(row) for row in rows]})
+    tag_alone = "tag" in texts and "repository" not in texts
+    no_index = tag_alone or "text" in texts or texts.get("state") == State.DONE
+    limit, depth = _limit(query.get("limit", "100")), DEPTH if no_index else None
+    wanted = Filter(**texts, limit=limit, depth=depth)
+    rows, further = await service.ledger.read(lambda tx: _look(tx, wanted))
+    return JSONResponse({"deliveries": [as_json(row) for row in rows], "further": further})
+
+
+def _look(tx: Tx, wanted: Filter) -> tuple[list[stories.Row], str | None]:
+    """List deliveries; where that ended before all were looked through, the id to look on from."""
+    rows = stories.list_deliveries(tx, wanted)
+    ended = wanted.depth is None or len(rows) >= wanted.limit
+    return rows, None if ended else stories.end_of_depth(tx, wanted)
 
 
 async def _show(service: Service, request: Request) -> Response:

@@ -40,12 +40,19 @@ class Health:
 
     async def ready(self, request: Request) -> Response:
         """Answer 200 while a delivery could be recorded; `degraded` lists what else is wrong."""
-        service: Service = request.app.state.service
+        found = await self._readiness(request.app.state.service)
+        return JSONResponse(found.body, 200 if found.ready else 503)
+
+    async def is_ready(self, service: Service) -> bool:
+        """Tell whether a delivery could be recorded, for the metrics."""
+        return (await self._readiness(service)).ready
+
+    async def _readiness(self, service: Service) -> _Readiness:
         async with self._trying:
             last = self._last
             if last is None or time.monotonic() - last.tried >= REMEMBERED_SECONDS:
                 last = self._last = await _try(service)
-        return JSONResponse(last.body, 200 if last.ready else 503)
+            return last
 
 
 async def _try(service: Service) -> _Readiness:

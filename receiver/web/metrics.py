@@ -11,27 +11,32 @@ from receiver.errors import LedgerError
 from receiver.ledger.standing import Standing, read_standing
 from receiver.reasons import State
 from receiver.service import Service
+from receiver.web.health import Health
 
 STATES = (State.QUEUED, State.WAITING, State.WORKING, State.PARKED)
 
 
-async def show_metrics(request: Request) -> Response:
+async def show_metrics(health: Health, request: Request) -> Response:
     """Answer in Prometheus' text format; what the ledger knows is read at each scrape."""
     service: Service = request.app.state.service
     wanted = service.settings.metrics_token
     if wanted is not None:
-        given = request.headers.get("authorization", "")
-        expected = f"Bearer {wanted.reveal()}"
-        if not hmac.compare_digest(given.encode(), expected.encode()):
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        expected = wanted.reveal().encode("utf-8", "surrogateescape")
+        good = hmac.compare_digest(given.strip().encode("latin-1"), expected)
+        if scheme.lower() != "bearer" or not good:
             challenge = {"WWW-Authenticate": 'Bearer realm="metrics"'}
             return JSONResponse({"error": "give RECEIVER_METRICS_TOKEN"}, 401, headers=challenge)
     try:
         _set(await service.ledger.read(read_standing))
     except LedgerError as error:
         return JSONResponse({"error": str(error)}, 503)
+    metrics.ready.set(int(await health.is_ready(service)))
     limit = service.preflight.registry.pull_limit
-    if limit is not None:
-        metrics.pull_limit_left.set(limit.remaining)
+    if limit is None:
+        metrics.pull_limit.forget()
+    else:
+        metrics.pull_limit.tell(limit.remaining, limit.limit)
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -13,7 +13,7 @@ from receiver.images import is_digest, is_repository, is_tag
 from receiver.ledger import pauses
 from receiver.retention import kept_by, retire, would_go
 from receiver.service import Service
-from receiver.steering import CannotRollBack, roll_back
+from receiver.steering import CannotRollBack, roll_back, tell_rolled_back
 from receiver.web.bodies import read_body
 from receiver.web.guarding import Plain, guarded, refusal
 
@@ -89,6 +89,7 @@ async def _roll_back(service: Service, request: Request) -> Response:
         )
     except CannotRollBack as error:
         return refusal(409, str(error))
+    tell_rolled_back(asked.app, asked.channel, recorded)
     service.worker.wake()
     return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
 

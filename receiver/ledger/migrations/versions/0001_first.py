@@ -59,6 +59,7 @@ def _registrations() -> None:
         sa.Column("push_time", sa.BigInteger(), nullable=False),
         sa.Column("digest", sa.Text()),
         sa.Column("overwritten", sa.Boolean(), nullable=False, server_default=sa.text("false")),
+        sa.Column("replayed", sa.Boolean(), nullable=False, server_default=sa.text("false")),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("outcome", sa.Text()),
         sa.Column("reason", sa.Text()),

@@ -1,0 +1,95 @@
+"""What a target holds by our own doing, and which digest a tag had when it was led there."""
+
+import json
+from dataclasses import dataclass
+
+from receiver.ledger.transactions import Tx
+
+_HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, push_time,
+  created_here, made_at, registration_id, updated_at)
+ VALUES (:app, :version, :mode, :repository, :tag, :digest, :push_time, :created,
+  CASE WHEN :created THEN :now END, :id, :now)
+ ON CONFLICT (app, version) DO UPDATE SET repository = excluded.repository, tag = excluded.tag,
+  digest = excluded.digest, push_time = excluded.push_time, updated_at = excluded.updated_at,
+  registration_id = excluded.registration_id, mode = excluded.mode,
+  created_here = CASE WHEN excluded.created_here THEN true ELSE targets.created_here END,
+  made_at = CASE WHEN excluded.created_here THEN excluded.made_at ELSE targets.made_at END,
+  retired_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.retired_at END,
+  held_before = :held_before"""
+_HELD = """SELECT repository, tag, digest, push_time, held_before, registration_id FROM targets
+ WHERE app = :app AND version = :version"""
+_DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version AND tag = :tag
+  AND id <> :id AND state = 'done' AND digest IS NOT NULL ORDER BY id DESC LIMIT 1"""
+_KEPT = ("repository", "tag", "digest", "push_time")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a target holds."""
+
+    repository: str
+    tag: str
+    digest: str | None
+    push_time: int
+    registration: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a registration led its target to. `push_time` in epoch milliseconds."""
+
+    app: str
+    version: str
+    mode: str
+    repository: str
+    tag: str
+    digest: str | None
+    push_time: int
+    registration: str
+    created: bool
+
+
+def held(tx: Tx, app: str, version: str) -> Held | None:
+    """Return what the target holds by our own doing, None where nothing."""
+    row = tx.run(_HELD, app=app, version=version).first()
+    if row is None:
+        return None
+    return Held(row.repository, row.tag, row.digest, row.push_time, row.registration_id or "")
+
+
+def digest_of_tag(
+    tx: Tx, holding: Held | None, *, registration: str, app: str, version: str, tag: str
+) -> str | None:
+    """Return the digest that this tag had when the target was last led to it.
+
+    `registration` is the one that asks: it does not count itself.
+    """
+    if holding is not None and holding.tag == tag:
+        return holding.digest
+    found = tx.run(_DIGEST, id=registration, app=app, version=version, tag=tag).scalar()
+    return None if found is None else str(found)
+
+
+def hold(tx: Tx, new: Holding) -> None:
+    """Write down what a target holds now; what it held before stays beside it."""
+    before = tx.run(_HELD, app=new.app, version=new.version).mappings().first()
+    kept = before["held_before"] if before is not None else None
+    digest = new.digest
+    if before is not None and before["tag"] != new.tag:
+        kept = json.dumps({name: before[name] for name in _KEPT})
+    elif before is not None:
+        digest = digest or before["digest"]  # this attempt learned none
+    tx.run(
+        _HOLDS,
+        id=new.registration,
+        app=new.app,
+        version=new.version,
+        mode=new.mode,
+        repository=new.repository,
+        tag=new.tag,
+        digest=digest,
+        push_time=new.push_time,
+        created=new.created,
+        held_before=kept,
+        now=tx.now,
+    )
