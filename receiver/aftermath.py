@@ -1,5 +1,8 @@
 """What an attempt brings with it, in its own transaction: gates, notices, channels to move."""
 
+from collections.abc import Iterable
+
+from receiver import metrics
 from receiver.announcing import happenings_of
 from receiver.ledger import gates
 from receiver.ledger.notices import tell
@@ -8,7 +11,7 @@ from receiver.ledger.registrations import Claimed
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.notices import Happening
-from receiver.reasons import Outcome
+from receiver.reasons import Outcome, Reason, State
 from receiver.rules import Mode, channels_of
 from receiver.settings import Settings
 from receiver.settling import Gate, Tried
@@ -26,6 +29,19 @@ def write_aftermath(tx: Tx, settings: Settings, claimed: Claimed, tried: Tried) 
         tell(tx, settings.notices, happening, text, rule=claimed.rule)
     if tried.settlement.outcome in THERE and claimed.mode is Mode.CREATE:
         _move_channels(tx, settings, claimed)
+
+
+def tell_voided(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -> None:
+    """Tell of what is parked because the receiver stopped while working on it, again and again."""
+    for identity, state in voided:
+        if state != State.PARKED:
+            continue
+        row = tx.run(
+            "SELECT app, version, rule, sentence FROM registrations WHERE id = :id", id=identity
+        ).one()
+        text = f"{row.app}/{row.version} parked: {row.sentence}"
+        tell(tx, settings.notices, Happening.PARKED, text, rule=row.rule)
+        metrics.count_parked(Reason.CRASHES_THE_WORKER)
 
 
 def _move_channels(tx: Tx, settings: Settings, claimed: Claimed) -> None:

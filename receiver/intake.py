@@ -13,6 +13,7 @@ from receiver.errors import BadBody
 from receiver.ledger import stories
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.notices import tell
 from receiver.ledger.recording import (
     REQUEUE,
     NewDelivery,
@@ -23,6 +24,7 @@ from receiver.ledger.recording import (
 )
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
+from receiver.notices import Happening, Notice
 from receiver.reasons import REASONS, Outcome, Reason, State, Verdict
 from receiver.rules import Mode, Rule, Ruling, names_target, rule_on
 
@@ -55,6 +57,7 @@ async def take(
     source: str,
     body_hash: str | None = None,
     body_bytes: int | None = None,
+    notices: Sequence[Notice] = (),
 ) -> Recorded:
     """Rule on a push and record it; when this returns, it is on disk. Raises LedgerError."""
     ruling = rule_on(push, rules)
@@ -68,7 +71,7 @@ async def take(
         body_hash=body_hash,
         body_bytes=body_bytes,
     )
-    recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
+    recorded = await ledger.write(lambda tx: _record(tx, delivery, ruling, notices))
     metrics.count_delivery(source, ruling.verdict, ruling.reason)
     log.info(
         "delivery_accepted" if ruling.matches else "delivery_ignored",
@@ -79,6 +82,17 @@ async def take(
         reason=ruling.reason,
         registrations=list(recorded.registrations),
     )
+    return recorded
+
+
+def _record(tx: Tx, delivery: NewDelivery, ruling: Ruling, notices: Sequence[Notice]) -> Recorded:
+    """Record a delivery; what is parked at once, for its version's name, is told at once."""
+    recorded = record(tx, delivery, ruling)
+    for match in ruling.matches:
+        if match.invalid is not None:
+            text = f"{match.app}/{match.version} parked: {match.invalid}"
+            tell(tx, notices, Happening.PARKED, text, rule=match.rule)
+            metrics.count_parked(Reason.VERSION_NAME_INVALID)
     return recorded
 
 

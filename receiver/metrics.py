@@ -111,6 +111,11 @@ def label(value: object) -> str:
     return NONE if value is None else str(getattr(value, "value", value))
 
 
+def count_parked(reason: object) -> None:
+    """Count a registration that was parked without an attempt."""
+    registrations.labels("parked", NONE, label(reason)).inc()
+
+
 def exposition() -> bytes:
     """Return all metrics in Prometheus' text format."""
     return generate_latest(registry)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from secrets import token_hex
 
-from receiver.aftermath import write_aftermath
+from receiver.aftermath import tell_voided, write_aftermath
 from receiver.announcing import announce
 from receiver.edgegap.catalogue import Catalogue
 from receiver.edgegap.client import EdgegapClient
@@ -115,7 +115,9 @@ class Worker:
 
     def _begin(self, tx: Tx) -> list[tuple[str, str]]:
         gates.probe_now(tx)
-        return void_leases(tx, all_of_them=not self._ledger.shared)
+        voided = void_leases(tx, all_of_them=not self._ledger.shared)
+        tell_voided(tx, self._current.settings, voided)
+        return voided
 
     def _end(self, tx: Tx, left: list[Claimed]) -> None:
         hand_back(tx, left, self.owner)
@@ -156,7 +158,8 @@ class Worker:
         return longest if due_in is None else min(longest, max(due_in, BLOCKED_SECONDS / 10))
 
     def _claim(self, tx: Tx, free: int) -> tuple[list[Claimed], float | None, bool]:
-        void_leases(tx, all_of_them=False, in_hand=self._hands)
+        voided = void_leases(tx, all_of_them=False, in_hand=self._hands)
+        tell_voided(tx, self._current.settings, voided)
         closed = gates.closed_gates(tx)
         if closed:
             probe = gates.take_probe(tx)

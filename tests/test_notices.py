@@ -12,11 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from receiver.aftermath import tell_voided
 from receiver.ledger.engines import read_database_url
+from receiver.ledger.leases import MOST_CRASHES, void_leases
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.notices import tell
+from receiver.ledger.notices import take_due, tell
+from receiver.ledger.recording import NewDelivery, record
+from receiver.ledger.registrations import claim
 from receiver.notices import EVERYTHING, Happening, Notice, message_of, read_notices
-from receiver.rules import Rule
+from receiver.reasons import Verdict
+from receiver.rules import Match, Rule, Ruling
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
@@ -172,3 +177,37 @@ def test_by_default_it_hears_everything() -> None:
 
 def _body(repository: str) -> dict[str, Any]:
     return {"push_data": {"tag": "1.0.0"}, "repository": {"repo_name": repository}}
+
+
+def test_what_is_parked_at_the_door_is_told_too(
+    start: StartReceiver, url: str, place: Place
+) -> None:
+    receiver = start(config=RULE + NOTICE, environment={"TEAM_NOTICE_URL": url})
+
+    receiver.push("_no-name-for-a-version")
+
+    until(lambda: place.messages)
+    assert "my-game/_no-name-for-a-version parked" in place.messages[0]["message"]
+
+
+def test_what_is_parked_by_crashes_is_told_too(ledger: Ledger) -> None:
+    notices = (Notice("team", Secret("json://x")),)
+    match = Match(rule="r", app="my-game", version="1.0.0")
+    delivery = NewDelivery("webhook", "studio/game-server", "1.0.0")
+
+    async def scenario() -> list[str]:
+        ruling = Ruling(Verdict.ACCEPTED, matches=(match,))
+        await ledger.write(lambda tx: record(tx, delivery, ruling))
+        for _ in range(MOST_CRASHES):
+            await ledger.write(lambda tx: claim(tx, owner="w", most=1))
+            await ledger.write(
+                lambda tx: tell_voided(
+                    tx, Settings(notices=notices), void_leases(tx, all_of_them=True)
+                )
+            )
+        return [one.text for one in await ledger.write(take_due)]
+
+    told = asyncio.run(scenario())
+
+    assert len(told) == 1
+    assert told[0].startswith("my-game/1.0.0 parked: The receiver stopped five times")

@@ -81,7 +81,10 @@ async def _push(service: Service, request: Request) -> Response:
     asked = msgspec.json.decode(await read_body(request), type=_PushRequest)
     image = parse_image_reference(asked.image)
     push = Push(repository=image.repository, tag=image.tag)
-    recorded = await take(service.ledger, service.settings.rules, push, source=COMMAND)
+    settings = service.settings
+    recorded = await take(
+        service.ledger, settings.rules, push, source=COMMAND, notices=settings.notices
+    )
     service.worker.wake()
     row = await service.ledger.read(lambda tx: stories.story(tx, recorded.delivery))
     return JSONResponse(as_json(row or {}), 202 if recorded.registrations else 200)

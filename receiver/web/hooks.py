@@ -66,6 +66,7 @@ class Hooks:
                 service.settings.rules,
                 push,
                 source=WEBHOOK,
+                notices=service.settings.notices,
                 body_hash=hashlib.sha256(body).hexdigest(),
                 body_bytes=len(body),
             )
