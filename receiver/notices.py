@@ -81,6 +81,10 @@ def read_notices(
     known = {rule.name for rule in rules}
     faults: list[Fault] = []
     found = [_read(table, number, environ, known, faults) for number, table in enumerate(tables, 1)]
+    names = [notice.name for notice in found if notice is not None]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        what = f"two have the name {name!r}"
+        faults.append(Fault("notice", what, 'Give one of them another: name = "…"'))
     return tuple(notice for notice in found if notice is not None), faults
 
 

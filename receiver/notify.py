@@ -1,6 +1,12 @@
-"""Sending one message to one place, through Apprise (the extra `notices`)."""
+"""Sending one message to one place, through Apprise (the extra `notices`).
+
+Apprise runs in a process of its own for each message: it may hang on a place for ever, and must
+neither keep the receiver from ending nor stay in its memory. The URL goes in by standard input.
+"""
 
 import asyncio
+import json
+import sys
 from importlib.util import find_spec
 
 from receiver.errors import ReceiverError
@@ -8,6 +14,8 @@ from receiver.notices import Message
 from receiver.secret import Secret
 
 SECONDS = 30.0
+NOT_TAKEN, NO_PLACE = 1, 2
+PIPE, NOWHERE = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
 
 
 class NoticeNotSent(ReceiverError):
@@ -19,30 +27,36 @@ def can_send() -> bool:
     return find_spec("apprise") is not None
 
 
-def is_place(url: Secret) -> bool:
-    """Tell whether Apprise understands the URL."""
-    import apprise  # noqa: PLC0415 - an extra, and slow to import
-
-    return bool(apprise.Apprise().add(url.reveal()))
-
-
 async def send(url: Secret, message: Message) -> None:
     """Send a message; raises NoticeNotSent."""
+    told = {"url": url.reveal(), "title": message.title, "body": message.body}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "receiver.notify", stdin=PIPE, stdout=NOWHERE, stderr=NOWHERE
+    )
     try:
         async with asyncio.timeout(SECONDS):
-            sent = await asyncio.to_thread(_send, url, message)
+            await process.communicate(json.dumps(told).encode())
     except TimeoutError:
         raise NoticeNotSent("it did not answer in time") from None
-    except Exception as error:  # noqa: BLE001 - Apprise's plugins may raise anything
-        raise NoticeNotSent(type(error).__name__) from None
-    if not sent:
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode == NO_PLACE:
+        raise NoticeNotSent("its URL is not one that Apprise understands")
+    if process.returncode != 0:
         raise NoticeNotSent("it did not take the message")
 
 
-def _send(url: Secret, message: Message) -> bool:
-    import apprise  # noqa: PLC0415 - see above
+def _send_what_is_told() -> int:
+    import apprise  # noqa: PLC0415 - an extra, and slow to import
 
+    told = json.load(sys.stdin)
     place = apprise.Apprise()
-    if not place.add(url.reveal()):
-        raise NoticeNotSent("its URL is not one that Apprise understands")
-    return bool(place.notify(title=message.title, body=message.body))
+    if not place.add(told["url"]):
+        return NO_PLACE
+    return 0 if place.notify(title=told["title"], body=told["body"]) else NOT_TAKEN
+
+
+if __name__ == "__main__":
+    sys.exit(_send_what_is_told())

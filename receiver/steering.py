@@ -30,6 +30,8 @@ def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
             f"{', '.join(known) or 'none'}"
         )
     repository, tag = _image_before(tx, moving, to)
+    if (repository, tag) == (moving.repository, moving.tag):
+        raise CannotRollBack(f"{app}/{channel} holds {tag} already")
     rule = rule_of(tx, moving.registration or "")
     if rule is None:
         raise CannotRollBack(f"the ledger no longer knows the rule that moved {app}/{channel}")

@@ -53,10 +53,14 @@ class TellingOthers:
         groups: dict[tuple[str, Happening], list[Pending]] = {}
         for pending in await self._ledger.write(take_due):
             groups.setdefault((pending.notice, pending.happening), []).append(pending)
-        sent = 0
-        for (name, happening), group in groups.items():
-            sent += await self._send(name, happening, group)
-        return sent
+        places: dict[str, list[Happening]] = {}
+        for name, happening in groups:
+            places.setdefault(name, []).append(happening)
+
+        async def tell(name: str) -> int:
+            return sum([await self._send(name, one, groups[name, one]) for one in places[name]])
+
+        return sum(await asyncio.gather(*map(tell, places)))  # a slow place delays no other
 
     async def _send(self, name: str, happening: Happening, group: list[Pending]) -> bool:
         notice = next((one for one in self._current.settings.notices if one.name == name), None)

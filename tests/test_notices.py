@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from receiver import notify
 from receiver.aftermath import tell_voided
 from receiver.ledger.engines import read_database_url
 from receiver.ledger.leases import MOST_CRASHES, void_leases
@@ -211,3 +212,44 @@ def test_what_is_parked_by_crashes_is_told_too(ledger: Ledger) -> None:
 
     assert len(told) == 1
     assert told[0].startswith("my-game/1.0.0 parked: The receiver stopped five times")
+
+
+def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
+    ledger: Ledger, url: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "SECONDS", 4.0)
+
+    async def dawdle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while not writer.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.1)
+
+    async def scenario() -> int:
+        server = await asyncio.start_server(dawdle, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        slow = Notice("slow", Secret(f"json://127.0.0.1:{port}/x"))
+        team = Notice("team", Secret(url))
+        telling = TellingOthers(ledger, Current(Settings(notices=(slow, team))))
+        await ledger.write(lambda tx: tell(tx, (slow, team), Happening.CREATED, "made"))
+        sent = await telling.send_due()
+        server.close()
+        return sent
+
+    assert asyncio.run(scenario()) == 1
+    assert len(place.messages) == 1
+
+
+def test_a_url_that_is_none_is_told_without_showing_it(ledger: Ledger) -> None:
+    with pytest.raises(notify.NoticeNotSent, match="Apprise understands") as told:
+        asyncio.run(notify.send(Secret("nonsense"), message_of(Happening.CREATED, ["made"])))
+
+    assert "nonsense" not in str(told.value)
+
+
+def test_two_notices_need_two_names() -> None:
+    tables = [{"url_env": "URL", "name": "team"}, {"url_env": "URL", "name": "team"}]
+
+    _, faults = read_notices(tables, {"URL": "json://x"}, [])
+
+    assert [fault.what for fault in faults] == ["two have the name 'team'"]
