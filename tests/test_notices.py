@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -219,13 +220,20 @@ def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
 ) -> None:
     monkeypatch.setattr(notify, "SECONDS", 4.0)
 
-    async def dawdle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nX: ")
-        while not writer.is_closing():
-            writer.write(b"x")
-            await asyncio.sleep(0.1)
-
     async def scenario() -> int:
+        over = asyncio.Event()
+        dawdling: list[asyncio.Task[None] | None] = []
+
+        async def dawdle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            dawdling.append(asyncio.current_task())
+            writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while not over.is_set():
+                writer.write(b"x")
+                await asyncio.sleep(0.1)
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
         server = await asyncio.start_server(dawdle, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         slow = Notice("slow", Secret(f"json://127.0.0.1:{port}/x"))
@@ -233,7 +241,10 @@ def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
         telling = TellingOthers(ledger, Current(Settings(notices=(slow, team))))
         await ledger.write(lambda tx: tell(tx, (slow, team), Happening.CREATED, "made"))
         sent = await telling.send_due()
+        over.set()
+        await asyncio.gather(*(task for task in dawdling if task is not None))
         server.close()
+        await server.wait_closed()
         return sent
 
     assert asyncio.run(scenario()) == 1
