@@ -203,7 +203,22 @@ class ReceiverProcess:
 
         found = until(look, seconds)
         assert found is not None
+        self.all_told()
         return found
+
+    def all_told(self) -> None:
+        """Wait until what was settled so far stands in the log and the metrics, too.
+
+        They come after the commit, so that a reader may be quicker. The writer answers in order:
+        when a later write of no effect is answered, whatever was committed before it is told.
+        """
+        httpx.post(
+            f"{self.url}/api/resume",
+            headers={"Authorization": f"Bearer {self.api_token()}"},
+            json={"repository": "studio/never-paused"},
+            trust_env=False,
+            timeout=20,
+        )
 
     def everything_written(self) -> str:
         """All it has written anywhere: its log and every file beside its ledger, as text."""
