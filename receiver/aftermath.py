@@ -18,7 +18,7 @@ from receiver.settling import Gate, Tried
 
 THERE = frozenset({Outcome.CREATED, Outcome.UNCHANGED})
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 def write_aftermath(tx: Tx, settings: Settings, claimed: Claimed, tried: Tried) -> None:

@@ -18,7 +18,7 @@ SUCCESSES = frozenset({Outcome.CREATED, Outcome.UPDATED})
 for _outcome in Outcome:  # known from the start, so that its growth is seen
     metrics.registrations.labels(State.DONE.value, _outcome.value, metrics.NONE)
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 def announce(claimed: Claimed, settlement: Settlement) -> None:

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 
 from receiver.hook_tokens import PATH
 from receiver.ledger.ledger import Ledger
@@ -36,14 +38,15 @@ from receiver.worker import Settled
 
 GARBAGE_THRESHOLDS = (20_000, 20, 50)  # the collector's pauses are what makes the slowest answers
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = None) -> Starlette:
     """Return the application over an opened ledger; it closes the ledger when it ends."""
     hooks, health, login, shelf = Hooks(), Health(), Login(), Shelf()
     hook = f"{PATH}{{token}}"
-    app = Starlette(
+    app = _App(
+        hooks,
         routes=[
             Route(hook, hooks.take, methods=["POST"]),
             Route(f"{hook}/", hooks.take, methods=["POST"]),
@@ -65,6 +68,29 @@ def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = 
     )
     app.router.redirect_slashes = False
     return app
+
+
+class _App(Starlette):
+    """Starlette, with a short way in for Docker Hub; all else goes the usual way.
+
+    The router and its guards are half the price of a plain request; this door needs none of them.
+    """
+
+    def __init__(self, hooks: Hooks, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._hooks = hooks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(PATH):
+            token = scope["path"][len(PATH) :].removesuffix("/")
+            if token and "/" not in token:
+                scope["app"] = self
+                scope["path_params"] = {"token": token}
+                answer = await self._hooks.take(Request(scope, receive, send))
+                await answer(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ LONGEST_WAIT_SECONDS = 3600.0
 SHORTEST_WAIT_SECONDS = 5.0  # where Docker Hub asks to wait
 UNTOLD_WAIT_SECONDS = 60.0  # where it asks, but does not say how long: its limits are by the minute
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from receiver.ledger.recording import (
     Recorded,
     open_registrations,
     record,
+    record_all,
     rule_again,
 )
 from receiver.ledger.transactions import Tx
@@ -35,7 +36,9 @@ CATCH_UP = "catch-up"
 for _source in (WEBHOOK, COMMAND, CATCH_UP):  # known from the start, so that its growth is seen
     metrics.deliveries.labels(_source, Verdict.ACCEPTED.value, metrics.NONE)
 
-log = get_logger(__name__)
+_Told = tuple[NewDelivery, Ruling, Sequence[Notice]]
+
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ async def take(
         body_hash=body_hash,
         body_bytes=body_bytes,
     )
-    recorded = await ledger.write(lambda tx: _record(tx, delivery, ruling, notices))
+    recorded = await ledger.write_alike(_record_all, (delivery, ruling, notices))
     metrics.count_delivery(source, ruling.verdict, ruling.reason)
     log.info(
         "delivery_accepted" if ruling.matches else "delivery_ignored",
@@ -85,15 +88,15 @@ async def take(
     return recorded
 
 
-def _record(tx: Tx, delivery: NewDelivery, ruling: Ruling, notices: Sequence[Notice]) -> Recorded:
-    """Record a delivery; what is parked at once, for its version's name, is told at once."""
-    recorded = record(tx, delivery, ruling)
-    for match in ruling.matches:
-        if match.invalid is not None:
-            text = f"{match.app}/{match.version} parked: {match.invalid}"
-            tell(tx, notices, Happening.PARKED, text, rule=match.rule)
-            metrics.count_parked(Reason.VERSION_NAME_INVALID)
-    return recorded
+def _record_all(tx: Tx, told: Sequence[_Told]) -> list[Recorded]:
+    """Record a group of deliveries; what is parked at once, for its version's name, is told."""
+    for _, ruling, notices in told:
+        for match in ruling.matches:
+            if match.invalid is not None:
+                text = f"{match.app}/{match.version} parked: {match.invalid}"
+                tell(tx, notices, Happening.PARKED, text, rule=match.rule)
+                metrics.count_parked(Reason.VERSION_NAME_INVALID)
+    return record_all(tx, [(delivery, ruling) for delivery, ruling, _ in told])
 
 
 async def refuse(

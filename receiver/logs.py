@@ -4,14 +4,18 @@ On a terminal for people, else JSON. Text from outside can forge no line, and ev
 and every link is masked in whatever goes out, uvicorn's own lines and tracebacks included.
 """
 
+import asyncio
+import atexit
 import logging
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
+import msgspec
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from receiver.hook_tokens import PATH
 from receiver.secret import MASK, Secret, mask
@@ -33,40 +37,81 @@ class Masking:
 
     def __call__(self, text: str) -> str:
         """Return the text without any secret or link."""
-        return _LINK.sub(PATH + MASK, mask(text, self._secrets))
+        masked = mask(text, self._secrets)
+        return _LINK.sub(PATH + MASK, masked) if PATH in masked else masked
 
 
 masking = Masking()
 
 
-def get_logger(name: str = "receiver") -> structlog.stdlib.BoundLogger:
-    """Return the logger of one part of the program."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+class _Lines:
+    """Writes together what is logged in one turn of the event loop; outside of one, at once.
+
+    Under load many pushes are answered in a turn, and a write for each would be a sixth of what
+    an accepted push costs. A kill may lose one turn's lines; the ledger has it all.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._waiting: list[str] = []
+        atexit.register(self.send)
+
+    def write(self, text: str) -> int:
+        self._waiting.append(text)
+        if len(self._waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.send)
+            except RuntimeError:
+                self.send()
+        return len(text)
+
+    def flush(self) -> None:
+        """For whoever calls it after each line: what is written is sent anyway."""
+
+    def send(self) -> None:
+        lines, self._waiting = self._waiting, []
+        if lines:
+            with suppress(ValueError):  # the stream is closed: nobody reads it any more
+                self._out.write("".join(lines))
+                self._out.flush()
+
+
+def get_logger() -> FilteringBoundLogger:
+    """Return a logger; it follows whatever `configure_logs` sets up, now and later."""
+    logger: FilteringBoundLogger = structlog.get_logger()
     return logger
 
 
 def configure_logs(
-    *, stream: TextIO | None = None, secrets: Iterable[Secret] = (), level: str = "INFO"
+    *,
+    stream: TextIO | None = None,
+    secrets: Iterable[Secret] = (),
+    level: str = "INFO",
+    for_good: bool = False,
 ) -> None:
-    """Set up all logging of the process. Console when the stream is a terminal, else JSON."""
+    """Set up all logging of the process. Console when the stream is a terminal, else JSON.
+
+    `for_good`: it will not be set up otherwise later, so that each logger may remember it.
+
+    Our own lines go straight to the stream: by way of `logging` each would cost three times as
+    much, and one is written for every accepted push. What others log comes by way of it.
+    """
     masking.know(secrets)
     out = stream or sys.stderr
+    lines = cast("TextIO", _Lines(out))
     shared: list[Processor] = [
-        structlog.stdlib.add_log_level,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _harmless,
     ]
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=True)
-        if out.isatty()
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    renderers: list[Processor] = (
+        [_harmless, structlog.dev.ConsoleRenderer(colors=True)] if out.isatty() else [_json]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(lines)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
@@ -78,14 +123,20 @@ def configure_logs(
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(logging.WARNING)  # that it listens and stops, we say
     structlog.configure(
-        processors=[
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
+        processors=[*shared, *renderers],
+        logger_factory=structlog.WriteLoggerFactory(lines),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=for_good,
     )
+
+
+def _json(logger: WrappedLogger, method: str, event: EventDict) -> str:
+    """Render first, and look at the line once: most hold nothing that must be masked or escaped."""
+    with suppress(TypeError, ValueError):  # it holds what is no JSON: made text below
+        line = msgspec.json.encode(event).decode()
+        if "\\" not in line and line.isprintable() and masking(line) == line:
+            return line
+    return msgspec.json.encode(_harmless(logger, method, event)).decode()
 
 
 def _harmless(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -101,7 +152,10 @@ def _clean(value: Any, *, multiline: bool = False) -> Any:
         return {_clean(str(key)): _clean(item) for key, item in value.items()}
     if not isinstance(value, str) and not multiline:
         return value if isinstance(value, logging.LogRecord) else _clean(str(value))
-    text = masking(str(value)).encode("utf-8", "replace").decode()
+    text = masking(str(value))
+    if text.isprintable():  # nothing of what is looked for below is
+        return text
+    text = text.encode("utf-8", "replace").decode()
     if multiline:  # its lines are set in, so that none of them passes for one of the log's
         return "\n    ".join(_UNPRINTABLE.sub(_visible, line) for line in text.split("\n"))
     return _UNPRINTABLE.sub(_visible, text)

@@ -1,6 +1,7 @@
 """Metrics, in the design's words. Labels are bounded: no tag, no name, no free text."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -103,7 +104,12 @@ registry.register(pull_limit)
 
 def count_delivery(source: str, verdict: object, reason: object) -> None:
     """Count a delivery that is in the ledger."""
-    deliveries.labels(source, label(verdict), label(reason)).inc()
+    _deliveries_of(source, verdict, reason).inc()
+
+
+@lru_cache(maxsize=256)
+def _deliveries_of(source: str, verdict: object, reason: object) -> Counter:
+    return deliveries.labels(source, label(verdict), label(reason))
 
 
 def label(value: object) -> str:

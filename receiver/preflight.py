@@ -30,7 +30,7 @@ ONCE_MORE_SECONDS = 0.2
 LOW_SHARE = 0.1  # of the pull limit
 TELL_AGAIN_SECONDS = 3600.0
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from receiver.settings import Current
 EVERY_SECONDS = 3600.0
 BETWEEN_BITES_SECONDS = 0.05  # others write meanwhile
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 class Purge:

@@ -30,7 +30,7 @@ _LIMIT = re.compile(r"limit of (\d{1,6})", re.IGNORECASE)
 GONE_ALREADY = "Edgegap has it no longer"
 MOST_AT_ONCE = 20
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ class Secret:
 
 def mask(text: str, secrets: Iterable[Secret]) -> str:
     """Return the text with each secret in it replaced by stars, the longest first."""
-    for value in sorted({secret.reveal() for secret in secrets}, key=len, reverse=True):
-        if len(value) >= SHORTEST_MASKED and value in text:
+    found = [value for secret in secrets if (value := secret.reveal()) in text]
+    for value in sorted(found, key=len, reverse=True):
+        if len(value) >= SHORTEST_MASKED:
             text = text.replace(value, MASK)
     return text

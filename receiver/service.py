@@ -30,7 +30,7 @@ FIXED_AT_START = (
     "registry_url", "registry_auth_url", "hub_api_url",
 )  # fmt: skip
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 class Service:

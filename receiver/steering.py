@@ -10,7 +10,7 @@ from receiver.logs import get_logger
 from receiver.reasons import Verdict
 from receiver.rules import Match, Mode, Ruling
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 class CannotRollBack(ReceiverError):

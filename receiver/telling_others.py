@@ -15,7 +15,7 @@ from receiver.settings import Current
 
 GROUP_SECONDS = 5.0  # what happens within is one message
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 class TellingOthers:

@@ -16,7 +16,7 @@ from receiver.announcing import announce
 from receiver.edgegap.catalogue import Catalogue
 from receiver.edgegap.client import EdgegapClient
 from receiver.errors import LedgerError
-from receiver.ledger import gates
+from receiver.ledger import gates, pauses
 from receiver.ledger.leases import hand_back, renew, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed, Settlement, claim, next_due, sent, settle
@@ -39,7 +39,7 @@ STALE_SECONDS = 90.0
 
 Settled = Callable[[Claimed, Settlement], None]
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 class Worker:
@@ -167,6 +167,9 @@ class Worker:
             return [], (soonest - tx.now) / 1000, probe
         if self._ledger.shared:
             self._client.share(count_replicas(tx, self.owner))
+        if pauses.all_paused(tx):
+            return [], None, False
+        if self._ledger.shared:
             if not claims_alone(tx):  # or two would each take what is free for one
                 return [], BLOCKED_SECONDS / 10, False
             free = min(free, self._current.settings.concurrency - working_now(tx))

@@ -8,7 +8,7 @@ import pytest
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.commanding import Commands
-from tests.running import APP, REPOSITORY, RULE, ReceiverProcess, created_once
+from tests.running import APP, REPOSITORY, RULE, ReceiverProcess, created_once, until
 
 IMAGE = f"{REPOSITORY}:1.0.0"
 SECRETS = """
@@ -35,7 +35,7 @@ def test_a_push_to_the_running_server_becomes_a_version(
     assert told["source"] == "command"
     assert told["registrations"][0]["outcome"] == "created"
     assert created_once(sandbox, "1.0.0")
-    assert '"event": "delivery_accepted"' in receiver.log.read_text()
+    until(lambda: '"event":"delivery_accepted"' in receiver.log.read_text())
 
 
 def test_a_push_without_wait_returns_at_once_and_the_server_works_it(

@@ -28,7 +28,7 @@ DRAIN_SECONDS = 3  # for requests under way at a SIGTERM; the worker has 5 more
 
 Stopper = Callable[[], None]
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 @click.command(short_help="Run the receiver: door, worker, API.")
@@ -50,7 +50,7 @@ def serve(host: str | None, port: int | None) -> None:
         host=settings.host if host is None else host,
         port=settings.port if port is None else port,
     )
-    configure_logs(secrets=settings.secrets())
+    configure_logs(secrets=settings.secrets(), for_good=True)
     ledger = Ledger(settings.database_url)
     _warn_of_a_disk_that_forgets(ledger)
     try:

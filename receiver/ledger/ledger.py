@@ -1,7 +1,7 @@
 """The ledger as one object: opened, written in groups, read beside, closed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
@@ -17,6 +17,7 @@ from receiver.ledger.migrate import check_schema, migrate
 from receiver.ledger.transactions import Tx
 from receiver.ledger.writer import Writer
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 
@@ -80,6 +81,14 @@ class Ledger:
         if self._writer is None:
             raise LedgerError("the ledger is not open for writing")
         return await self._writer.write(write)
+
+    async def write_alike(
+        self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item
+    ) -> T:
+        """As `write`, for what comes in crowds: one call writes the items of a whole group."""
+        if self._writer is None:
+            raise LedgerError("the ledger is not open for writing")
+        return await self._writer.write_alike(write, item)
 
     async def read(self, read: Callable[[Tx], T]) -> T:
         """Run the function over what is committed, beside the writer; raises LedgerError."""

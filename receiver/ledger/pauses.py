@@ -25,3 +25,8 @@ def paused(tx: Tx) -> dict[str, int]:
     """Return what is paused, and since when (epoch ms)."""
     rows = tx.run("SELECT repository, since FROM pauses ORDER BY repository")
     return {row.repository: row.since for row in rows}
+
+
+def all_paused(tx: Tx) -> bool:
+    """Tell whether everything is paused: then nobody need look through the queue."""
+    return tx.run("SELECT 1 FROM pauses WHERE repository = '*'").first() is not None

@@ -1,6 +1,8 @@
 """Recording a delivery and the registrations it leads to, in the caller's transaction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from receiver.ledger.ids import new_id
 from receiver.ledger.transactions import Tx
@@ -10,18 +12,18 @@ from receiver.rules import Match, Ruling
 DELIVERY = "d"
 REGISTRATION = "r"
 
-_DELIVERY = """INSERT INTO deliveries (id, received_at, source, repository, tag, media_type, pusher,
-  pushed_at, digest, body_sha256, body_bytes, verdict, reason, sentence)
- VALUES (:id, :now, :source, :repository, :tag, :media_type, :pusher,
-  :pushed_at, :digest, :body_hash, :body_bytes, :verdict, :reason, :sentence)"""
 _OPEN = """SELECT id, state FROM registrations
  WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
   AND state <> 'done' {lock}"""
-_REGISTRATION = """INSERT INTO registrations (id, rule, app, version, mode, repository, tag,
-  push_time, state, reason, sentence, due_at, created_at, updated_at)
- VALUES (:id, :rule, :app, :version, :mode, :repository, :tag,
-  :push_time, :state, :reason, :sentence, :now, :now, :now)
- ON CONFLICT DO NOTHING"""
+_DELIVERY_COLUMNS = (
+    *("id", "received_at", "source", "repository", "tag", "media_type", "pusher", "pushed_at"),
+    *("digest", "body_sha256", "body_bytes", "verdict", "reason", "sentence"),
+)
+_REGISTRATION_COLUMNS = (
+    *("id", "rule", "app", "version", "mode", "repository", "tag", "push_time"),
+    *("state", "reason", "sentence", "due_at", "created_at", "updated_at"),
+)
+_LED_TO_COLUMNS = ("delivery_id", "registration_id")
 _JOIN = """UPDATE registrations SET rule = :rule, mode = :mode, updated_at = :now,
   replayed = :by_person,
   push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
@@ -31,8 +33,6 @@ REQUEUE = """UPDATE registrations SET state = 'queued', reason = NULL, sentence 
   due_at = :now, updated_at = :now, crashes = 0, waiting_reason = NULL,
   waiting_since = 0, waiting_first = 0, waits = 0
  WHERE id = :id AND state IN ('parked', 'waiting', 'queued')"""
-_LED_TO = """INSERT INTO led_to (delivery_id, registration_id) VALUES (:delivery, :registration)
- ON CONFLICT DO NOTHING"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,33 +64,29 @@ class Recorded:
 
 def record(tx: Tx, delivery: NewDelivery, ruling: Ruling) -> Recorded:
     """Record a delivery with its verdict, and open or join the registrations it leads to."""
-    identity = new_id(DELIVERY, tx.now)
-    tx.run(
-        _DELIVERY,
-        id=identity,
-        now=tx.now,
-        source=delivery.source,
-        repository=delivery.repository,
-        tag=delivery.tag,
-        media_type=delivery.media_type,
-        pusher=delivery.pusher,
-        pushed_at=delivery.pushed_at,
-        digest=delivery.digest,
-        body_hash=delivery.body_hash,
-        body_bytes=delivery.body_bytes,
-        verdict=ruling.verdict.value,
-        reason=ruling.reason and ruling.reason.value,
-        sentence=ruling.sentence,
-    )
-    registrations = open_registrations(
-        tx,
-        identity,
-        ruling.matches,
-        repository=delivery.repository,
-        tag=delivery.tag or "",
-        push_time=delivery.pushed_at or tx.now,
-    )
-    return Recorded(identity, ruling, registrations)
+    return record_all(tx, [(delivery, ruling)])[0]
+
+
+def record_all(tx: Tx, told: Sequence[tuple[NewDelivery, Ruling]]) -> list[Recorded]:
+    """Record many at once: three statements, however many they are."""
+    ids = [new_id(DELIVERY, tx.now) for _ in told]
+    rows = [
+        _delivery_row(identity, tx.now, delivery, ruling)
+        for identity, (delivery, ruling) in zip(ids, told, strict=True)
+    ]
+    tx.insert("deliveries", _DELIVERY_COLUMNS, rows)
+    wanted = [
+        _Wanted(
+            match, delivery.repository, delivery.tag or "", delivery.pushed_at or tx.now, identity
+        )
+        for identity, (delivery, ruling) in zip(ids, told, strict=True)
+        for match in ruling.matches
+    ]
+    opened = iter(_open_all(tx, wanted))
+    return [
+        Recorded(identity, ruling, tuple(next(opened) for _ in ruling.matches))
+        for identity, (_, ruling) in zip(ids, told, strict=True)
+    ]
 
 
 def rule_again(tx: Tx, delivery: str, ruling: Ruling) -> None:
@@ -122,14 +118,8 @@ def open_registrations(
     its time: what Edgegap asked us to wait is not shortened by a second telling. `by_person`:
     a person looked at it and wants it tried again.
     """
-    identities = []
-    for match in matches:
-        identity = _open_or_join(
-            tx, match, repository=repository, tag=tag, push_time=push_time, by_person=by_person
-        )
-        tx.run(_LED_TO, delivery=delivery, registration=identity)
-        identities.append(identity)
-    return tuple(identities)
+    wanted = [_Wanted(match, repository, tag, push_time, delivery) for match in matches]
+    return tuple(_open_all(tx, wanted, by_person=by_person))
 
 
 def open_channels(
@@ -149,29 +139,105 @@ def open_channels(
     return opened
 
 
-def _open_or_join(
-    tx: Tx, match: Match, *, repository: str, tag: str, push_time: int, by_person: bool
-) -> str:
-    where = {"app": match.app, "version": match.version, "repository": repository, "tag": tag}
-    rule = {"rule": match.rule, "mode": match.mode.value, "push_time": push_time, "now": tx.now}
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A registration that a delivery leads to, before it is known whether one is open already."""
+
+    match: Match
+    repository: str
+    tag: str
+    push_time: int
+    delivery: str
+
+    @property
+    def where(self) -> dict[str, str]:
+        return {
+            "app": self.match.app,
+            "version": self.match.version,
+            "repository": self.repository,
+            "tag": self.tag,
+        }
+
+
+def _open_all(tx: Tx, wanted: Sequence[_Wanted], *, by_person: bool = False) -> list[str]:
+    """Return the id of each one's registration: opened here, or open before and joined."""
+    ids = [new_id(REGISTRATION, tx.now) for _ in wanted]
+    rows = [_registration_row(*one, tx.now) for one in zip(ids, wanted, strict=True)]
+    # In one order for all, so that replicas with the same pushes wait for, not on, each other.
+    rows.sort(key=lambda row: row[2:7])
+    if tx.insert("registrations", _REGISTRATION_COLUMNS, rows, unless_there=True) < len(wanted):
+        pairs = zip(ids, wanted, strict=True)
+        ids = [_opened_or_joined(tx, identity, one, by_person) for identity, one in pairs]
+    led_to = [(one.delivery, identity) for one, identity in zip(wanted, ids, strict=True)]
+    tx.insert("led_to", _LED_TO_COLUMNS, led_to, unless_there=True)
+    return ids
+
+
+def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -> str:
+    """Return the id if it was inserted; else join the one that stands in its place."""
     # Locked, so that nobody else ends it between our look and our joining.
     look = _OPEN.format(lock="FOR UPDATE" if tx.postgresql else "")
-    found = tx.run(look, **where).first()
-    if found is None:
-        identity = new_id(REGISTRATION, tx.now)
-        inserted = tx.run(
-            _REGISTRATION,
-            id=identity,
-            **where,
-            **rule,
-            state=State.QUEUED if match.invalid is None else State.PARKED,
-            reason=None if match.invalid is None else Reason.VERSION_NAME_INVALID,
-            sentence=match.invalid or "",
-        )
-        if inserted.rowcount:
-            return identity
-        found = tx.run(look, **where).one()  # another replica was quicker
-    tx.run(_JOIN, id=found.id, by_person=by_person, **rule)
+    found = tx.run(look, **wanted.where).first()
+    while found is None:  # another replica ended it since
+        row = _registration_row(identity, wanted, tx.now)
+        tx.insert("registrations", _REGISTRATION_COLUMNS, [row], unless_there=True)
+        found = tx.run(look, **wanted.where).first()
+    if found.id == identity:
+        return identity
+    match = wanted.match
+    tx.run(
+        _JOIN,
+        id=found.id,
+        rule=match.rule,
+        mode=match.mode.value,
+        push_time=wanted.push_time,
+        by_person=by_person,
+        now=tx.now,
+    )
     if found.state == State.PARKED and match.invalid is None:
         tx.run(REQUEUE, id=found.id, now=tx.now)
     return str(found.id)
+
+
+def _delivery_row(
+    identity: str, now: int, delivery: NewDelivery, ruling: Ruling
+) -> tuple[object, ...]:
+    """In the order of _DELIVERY_COLUMNS."""
+    return (
+        identity,
+        now,
+        delivery.source,
+        delivery.repository,
+        delivery.tag,
+        delivery.media_type,
+        delivery.pusher,
+        delivery.pushed_at,
+        delivery.digest,
+        delivery.body_hash,
+        delivery.body_bytes,
+        ruling.verdict.value,
+        ruling.reason and ruling.reason.value,
+        ruling.sentence,
+    )
+
+
+def _registration_row(identity: str, wanted: _Wanted, now: int) -> tuple[Any, ...]:
+    """In the order of _REGISTRATION_COLUMNS."""
+    match = wanted.match
+    invalid = match.invalid is not None
+    return (
+        identity,
+        match.rule,
+        match.app,
+        match.version,
+        match.mode.value,
+        wanted.repository,
+        wanted.tag,
+        wanted.push_time,
+        (State.PARKED if invalid else State.QUEUED).value,
+        Reason.VERSION_NAME_INVALID.value if invalid else None,
+        match.invalid or "",
+        now,
+        now,
+        now,
+    )

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, CursorResult
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no text of a database: it would refuse it all
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")
+MOST_ROWS = 64
 DATABASE_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
@@ -36,6 +38,40 @@ class Tx:
             _for_psycopg(sql) if self.postgresql else sql,
             {name: _storable(value) for name, value in params.items()},
         )
+
+    def insert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        *,
+        unless_there: bool = False,
+    ) -> int:
+        """Insert many rows by few statements; returns how many were inserted.
+
+        With `unless_there`, those that a unique index knows already are left out. One statement
+        for all is many times quicker than one each: the threads hand over once.
+        """
+        inserted = 0
+        while rows:
+            many = min(MOST_ROWS, len(rows))
+            sql = _insert(
+                table, tuple(columns), many, unless_there, "%s" if self.postgresql else "?"
+            )
+            values = [value for row in rows[:many] for value in row]
+            if not "".join([value for value in values if isinstance(value, str)]).isprintable():
+                values = [_storable(value) for value in values]
+            inserted += self.connection.exec_driver_sql(sql, tuple(values)).rowcount
+            rows = rows[many:]
+        return inserted
+
+
+@lru_cache(maxsize=256)
+def _insert(table: str, columns: tuple[str, ...], many: int, unless_there: bool, mark: str) -> str:
+    row = f"({', '.join([mark] * len(columns))})"
+    values = ", ".join([row] * many)
+    end = " ON CONFLICT DO NOTHING" if unless_there else ""
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values}{end}"  # noqa: S608 - our words
 
 
 def _storable(value: object) -> object:

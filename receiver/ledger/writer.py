@@ -5,9 +5,11 @@ after the COMMIT. Nothing is delayed on purpose; under load the groups grow by t
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ from receiver.errors import LedgerError
 from receiver.ledger.engines import give_back_log
 from receiver.ledger.transactions import Tx
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 LARGEST_GROUP = 256
@@ -31,9 +34,13 @@ COLLISIONS = frozenset({"40001", "40P01", "23505"})
 
 @dataclass(slots=True)
 class _Work:
-    write: Callable[[Tx], Any]
+    """Something to write; with an `item`, together with all of its group that write alike."""
+
+    write: Callable[..., Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    item: Any = None
+    alike: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -44,7 +51,9 @@ class Writer:
     def __init__(self, engine: Engine, usable: Callable[[], None]) -> None:
         self._engine = engine
         self._usable = usable
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Work] | None] = SimpleQueue()
+        self._turns: dict[asyncio.AbstractEventLoop, list[_Work]] = {}
+        self._pending = 0
         self._connection: Connection | None = None
         self._thread = Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -54,13 +63,40 @@ class Writer:
 
         Raises LedgerError when it could not be committed: then nothing of it happened.
         """
-        if self._queue.qsize() >= MOST_PENDING:
-            raise LedgerError(f"over {MOST_PENDING} writes are waiting for the disk")
         loop = asyncio.get_running_loop()
-        work = _Work(write, loop, loop.create_future())
-        self._queue.put(work)
-        result: T = await work.future
+        result: T = await self._queued(_Work(write, loop, loop.create_future()))
         return result
+
+    async def write_alike(
+        self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item
+    ) -> T:
+        """As `write`, for what comes in crowds: one call writes the items of the whole group.
+
+        The function returns a result for each item, in order.
+        """
+        loop = asyncio.get_running_loop()
+        work = _Work(write, loop, loop.create_future(), item, alike=True)
+        result: T = await self._queued(work)
+        return result
+
+    def _queued(self, work: _Work) -> asyncio.Future[Any]:
+        """Hand it to the thread, together with what else comes in this turn of the loop.
+
+        Waking the thread for each would have both wait for each other all the time.
+        """
+        if self._pending >= MOST_PENDING:
+            raise LedgerError(f"over {MOST_PENDING} writes are waiting for the disk")
+        self._pending += 1
+        turn = self._turns.get(work.loop)
+        if turn is None:
+            self._turns[work.loop] = [work]
+            work.loop.call_soon(self._hand_over, work.loop)
+        else:
+            turn.append(work)
+        return work.future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._queue.put(self._turns.pop(loop))
 
     def close(self) -> None:
         """Finish what is queued and end the thread."""
@@ -73,18 +109,19 @@ class Writer:
             group, open_for_work = self._next_group()
             if group:
                 self._commit(group)
+                self._pending -= len(group)
                 _answer(group)
         self._disconnect()
 
     def _next_group(self) -> tuple[list[_Work], bool]:
         group: list[_Work] = []
-        first = self._queue.get()
-        while first is not None:
-            group.append(first)
+        turn = self._queue.get()
+        while turn is not None:
+            group += turn
             if len(group) >= LARGEST_GROUP:
                 return group, True
             try:
-                first = self._queue.get_nowait()
+                turn = self._queue.get_nowait()
             except Empty:
                 return group, True
         return group, False
@@ -119,8 +156,14 @@ class Writer:
             give_back_log(self._connection)
         with self._connection.begin():
             tx = Tx(self._connection)
-            for work in group:
-                work.result = work.write(tx)
+            for write, works in _alike(group):
+                if works[0].alike:
+                    results = write(tx, [work.item for work in works])
+                    for work, result in zip(works, results, strict=True):
+                        work.result = result
+                else:
+                    for work in works:
+                        work.result = work.write(tx)
 
     def _fail(self, group: list[_Work], error: Exception) -> None:
         told = error if isinstance(error, LedgerError) else LedgerError(_short(error))
@@ -133,6 +176,12 @@ class Writer:
             with suppress(SQLAlchemyError):
                 self._connection.close()
             self._connection = None
+
+
+def _alike(group: list[_Work]) -> Iterator[tuple[Callable[..., Any], list[_Work]]]:
+    """Part the group into runs of those that write alike, in the order in which they came."""
+    for write, works in groupby(group, key=attrgetter("write")):
+        yield write, list(works)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from receiver.web.versions import Shelf
 
 MOST_RETIRED = 20
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 class Actions:

@@ -1,6 +1,7 @@
 """Reading a request's body with a limit on its size and on its time."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -12,6 +13,7 @@ LARGEST_BODY = 1024 * 1024
 LARGEST_DRAIN = 8 * 1024 * 1024
 SLOWEST_DRAIN_SECONDS = 0.5
 SLOWEST_BODY_SECONDS = 10.0
+LOOKS_IN_A_BODYS_TIME = 20
 
 
 class SenderLeft(Exception):
@@ -26,26 +28,79 @@ async def read_body(request: Request) -> bytes:
     """
     parts: list[bytes] = []
     size = 0
+    task = asyncio.current_task()
+    watch = _watch_of(asyncio.get_running_loop())
+    watch.begin(task)
     try:
-        async with asyncio.timeout(SLOWEST_BODY_SECONDS) as limit:
-            async for part in request.stream():
-                if size <= LARGEST_BODY < size + len(part):
-                    parts.clear()
-                    limit.reschedule(asyncio.get_running_loop().time() + SLOWEST_DRAIN_SECONDS)
-                size += len(part)
-                if size <= LARGEST_BODY:
-                    parts.append(part)
-                elif size > LARGEST_DRAIN:
-                    break
-    except TimeoutError:
-        if size <= LARGEST_BODY:
-            raise BadBody(Reason.BODY_TOO_SLOW, explain(Reason.BODY_TOO_SLOW)) from None
+        stream = request.stream()
+        async for part in stream:
+            size += len(part)
+            if size > LARGEST_BODY:
+                await _drain(stream, size)
+                raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE))
+            parts.append(part)
     except ClientDisconnect:
         raise SenderLeft from None
-    except asyncio.CancelledError:  # the server is ending and has waited for it long enough
-        if (task := asyncio.current_task()) is not None:
+    except asyncio.CancelledError:  # by the watch, or the server is ending and has waited enough
+        if task is not None:
             task.uncancel()
         raise BadBody(Reason.BODY_TOO_SLOW, explain(Reason.BODY_TOO_SLOW)) from None
-    if size > LARGEST_BODY:
-        raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE))
+    finally:
+        watch.end(task)
     return b"".join(parts)
+
+
+async def _drain(stream: AsyncIterator[bytes], size: int) -> None:
+    try:
+        async with asyncio.timeout(SLOWEST_DRAIN_SECONDS):
+            async for part in stream:
+                size += len(part)
+                if size > LARGEST_DRAIN:
+                    return
+    except TimeoutError:
+        return
+
+
+class _Watch:
+    """Cancels who reads a body for too long. One timer for all: one each costs a twentieth more."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._reading: dict[asyncio.Task[object] | None, float] = {}  # in the order of their ends
+        self._looking = False
+
+    def begin(self, task: asyncio.Task[object] | None) -> None:
+        self._reading[task] = self._loop.time() + SLOWEST_BODY_SECONDS
+        if not self._looking:
+            self._looking = True
+            self._later()
+
+    def end(self, task: asyncio.Task[object] | None) -> None:
+        self._reading.pop(task, None)
+
+    def _later(self) -> None:
+        self._loop.call_later(SLOWEST_BODY_SECONDS / LOOKS_IN_A_BODYS_TIME, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for task, end in list(self._reading.items()):
+            if end > now:
+                break
+            self.end(task)
+            if task is not None:
+                task.cancel()
+        if self._reading:
+            self._later()
+        else:
+            self._looking = False
+            _watches.pop(self._loop, None)
+
+
+_watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
+
+
+def _watch_of(loop: asyncio.AbstractEventLoop) -> _Watch:
+    watch = _watches.get(loop)
+    if watch is None:
+        watch = _watches[loop] = _Watch(loop)
+    return watch

@@ -1,7 +1,9 @@
 """The door for Docker Hub: HTTP in, JSON out; what a push means is decided behind it."""
 
 import hashlib
+from collections.abc import Mapping
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -24,7 +26,7 @@ GREETING = (
     "it takes POST requests only, and there is nothing to see here.\n"
 )
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 class Hooks:
@@ -75,8 +77,8 @@ class Hooks:
         told = {"delivery": recorded.delivery, "verdict": recorded.ruling.verdict.value}
         if recorded.ruling.verdict is Verdict.ACCEPTED:
             service.worker.wake()
-            return JSONResponse(told, status_code=202)
-        return JSONResponse({**told, "reason": recorded.ruling.reason})
+            return _told(told, 202)
+        return _told({**told, "reason": recorded.ruling.reason}, 200)
 
     def _stranger(self, request: Request, why: str) -> Response:
         """Answer a token that opens nothing: the same 404 whatever was wrong with it."""
@@ -103,6 +105,10 @@ class Hooks:
             else:
                 told["delivery"] = recorded.delivery
         return JSONResponse(told, status, headers=headers)
+
+
+def _told(told: Mapping[str, str | None], status: int) -> Response:
+    return Response(msgspec.json.encode(told), status, media_type="application/json")
 
 
 def not_found() -> Response:

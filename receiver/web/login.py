@@ -34,7 +34,7 @@ TRIES_A_MINUTE = 10
 NETWORK_BITS = 64  # of an IPv6 address: one household has them all
 _OURS = re.compile(r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions)?(?:\?[!-~]{0,500})?", re.ASCII)
 
-log = get_logger(__name__)
+log = get_logger()
 
 
 class Login:

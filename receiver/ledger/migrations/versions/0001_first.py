@@ -87,8 +87,8 @@ def _registrations() -> None:
         "registrations_due",
         "registrations",
         ["due_at", "id"],
-        sqlite_where=sa.text("state IN ('queued', 'waiting')"),
-        postgresql_where=sa.text("state IN ('queued', 'waiting')"),
+        sqlite_where=sa.text("state NOT IN ('done', 'parked', 'working')"),
+        postgresql_where=sa.text("state NOT IN ('done', 'parked', 'working')"),
     )
     op.create_index(
         "registrations_one_working",

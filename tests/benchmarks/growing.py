@@ -1,0 +1,108 @@
+"""How the cost of a step grows with the ledger: a thousand deliveries, and a million."""
+
+import contextlib
+import os
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import httpx
+from sqlalchemy import make_url
+
+from receiver.api_tokens import ApiKeys
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.purging import purge_deliveries
+from receiver.ledger.transactions import Tx
+from tests.benchmarks.bodies import SMALL_BYTES
+from tests.benchmarks.filling import fill
+from tests.benchmarks.growth import RULES, claiming, milliseconds
+from tests.benchmarks.machine import cpu_seconds
+from tests.benchmarks.table import Line, Part, at_most, median, ratio_in_rounds
+from tests.benchmarks.targets import Target, ours, sandbox
+from tests.benchmarks.wrk import load
+from tests.running import KEY, RULE
+
+SIZES = tuple(
+    int(size) for size in os.environ.get("BENCHMARK_SIZES", "1000 100000 1000000").split()
+)
+ACCEPT_GOAL = 1.3
+FAR_AHEAD_MS = 10**14
+MS = 1000.0
+
+Figures = dict[int, list[float]]
+
+
+def growing(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
+    """Fill the ledgers, run a receiver over each, and load them in turn."""
+    for size in SIZES:
+        (folder / str(size)).mkdir()
+        fill(folder / str(size) / "receiver.db", size)
+    spent: Figures = defaultdict(list)
+    rates: Figures = defaultdict(list)
+    lists: Figures = {}
+    with contextlib.ExitStack() as stack:
+        edgegap = stack.enter_context(sandbox())
+        config = RULE + RULES
+        targets = {
+            size: stack.enter_context(ours(folder / str(size), edgegap, config=config))
+            for size in SIZES
+        }
+        for _ in range(rounds):
+            for size, target in targets.items():
+                before = cpu_seconds(target.pid)
+                came = load(target.url, folder, size=SMALL_BYTES, seconds=seconds)
+                assert came.errors == 0, came
+                spent[size].append((cpu_seconds(target.pid) - before) / came.requests * MS)
+                rates[size].append(1 / came.per_second)
+        for size, target in targets.items():
+            lists[size] = [_listing(target)]
+    claims = {size: [claiming(folder / str(size) / "receiver.db")] for size in SIZES}
+    bites = {size: [_purging(folder / str(size) / "receiver.db")] for size in SIZES}
+    return [
+        _part("CPU for an accept", spent, "ms", ACCEPT_GOAL),
+        _part("Time for an accept at 64 connections (1 / rate)", rates, "s"),
+        _part("Claim of four", claims, "ms"),
+        _part("List of 100", lists, "ms"),
+        _part("Purge of 500", bites, "ms"),
+    ]
+
+
+def _part(title: str, figures: Figures, unit: str, goal: float | None = None) -> Part:
+    first, *more = SIZES
+    value = {size: f"{median(figures[size]):.3g} {unit}" for size in SIZES}
+    lines = [Line(f"{first:,} deliveries", value[first])]
+    for size in more:
+        ratio = ratio_in_rounds(figures[size], figures[first])
+        held = goal if size == SIZES[-1] else None
+        lines.append(at_most(f"{size:,}", value[size], ratio, f"that at {first:,}", held))
+    return Part(title, tuple(lines))
+
+
+def _listing(target: Target) -> float:
+    where = httpx.URL(target.url)
+    token = ApiKeys([KEY]).token(int(time.time()) + 600)
+    headers = {"Authorization": f"Bearer {token}"}
+    base = f"http://{where.netloc.decode()}"
+    with httpx.Client(base_url=base, headers=headers, trust_env=False, timeout=60) as client:
+
+        def ask() -> None:
+            assert client.get("/api/deliveries?limit=100").status_code == 200
+
+        return milliseconds(ask)
+
+
+def _purging(path: Path) -> float:
+    """One bite, taken back each time, so that the smallest ledger has something to purge, too."""
+    ledger = Ledger(make_url(f"sqlite:///{path}"))
+    ledger.open_to_write()
+    try:
+        with ledger._write_engine.connect() as connection:
+
+            def bite() -> None:
+                taken_back = connection.begin()
+                assert purge_deliveries(Tx(connection), FAR_AHEAD_MS) == 500
+                taken_back.rollback()
+
+            return milliseconds(bite)
+    finally:
+        ledger.close()
