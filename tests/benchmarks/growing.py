@@ -28,6 +28,7 @@ SIZES = tuple(
 ACCEPT_GOAL = 1.3
 FAR_AHEAD_MS = 10**14
 MS = 1000.0
+MICRO = 1_000_000
 
 Figures = dict[int, list[float]]
 
@@ -53,14 +54,14 @@ def growing(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
                 came = load(target.url, folder, size=SMALL_BYTES, seconds=seconds)
                 assert came.errors == 0, came
                 spent[size].append((cpu_seconds(target.pid) - before) / came.requests * MS)
-                rates[size].append(1 / came.per_second)
+                rates[size].append(MICRO / came.per_second)
         for size, target in targets.items():
             lists[size] = [_listing(target)]
     claims = {size: [claiming(folder / str(size) / "receiver.db")] for size in SIZES}
     bites = {size: [_purging(folder / str(size) / "receiver.db")] for size in SIZES}
     return [
         _part("CPU for an accept", spent, "ms", ACCEPT_GOAL),
-        _part("Time for an accept at 64 connections (1 / rate)", rates, "s"),
+        _part("Time for an accept at 64 connections", rates, "µs"),
         _part("Claim of four", claims, "ms"),
         _part("List of 100", lists, "ms"),
         _part("Purge of 500", bites, "ms"),
