@@ -1,5 +1,6 @@
 """The log: one line per thing that happened, and none that an outsider made up."""
 
+import asyncio
 import io
 import json
 import logging
@@ -133,6 +134,37 @@ def test_any_text_is_one_json_line(stream: io.StringIO, text: str) -> None:
     assert [len(line.splitlines()) for line in lines] == [1, 1, 0]
     assert json.loads(lines[0])["event"] == "sender_left"
     assert not any(letter in stream.getvalue() for letter in UNSEEN)
+
+
+@pytest.mark.parametrize("secret", ["plain-canary", 'can"ary', "can\\ary", "canärÿ", "can\tary"])
+def test_a_secret_is_masked_however_json_writes_it(stream: io.StringIO, secret: str) -> None:
+    configure_logs(stream=stream, secrets=[Secret(secret)])
+
+    get_logger().info("delivery_accepted", tag=f"a {secret} b", items=[secret], inner={secret: 1})
+
+    told = json.loads(stream.getvalue())
+    assert (told["tag"], told["items"], told["inner"]) == ("a *** b", ["***"], {"***": 1})
+
+
+def test_the_lines_of_a_turn_are_written_in_order_and_none_waits_for_the_next(
+    stream: io.StringIO,
+) -> None:
+    async def two_turns() -> list[int]:
+        written = []
+        for turn in range(2):
+            for number in range(3):
+                get_logger().info("sender_left", turn=turn, number=number)
+            await asyncio.sleep(0)
+            written.append(len(stream.getvalue().splitlines()))
+        get_logger().info("stopped")  # the loop ends in this turn
+        return written
+
+    assert asyncio.run(two_turns()) == [3, 6]
+    get_logger().info("after")
+
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in told] == ["sender_left"] * 6 + ["stopped", "after"]
+    assert [line["number"] for line in told[:6]] == [0, 1, 2, 0, 1, 2]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
