@@ -9,8 +9,11 @@ import atexit
 import logging
 import re
 import sys
+import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, TextIO, cast
 
 import msgspec
@@ -54,11 +57,14 @@ class _Lines:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._waiting: list[str] = []
+        self._lock = threading.Lock()  # the ledger's threads log, too
         atexit.register(self.send)
 
     def write(self, text: str) -> int:
-        self._waiting.append(text)
-        if len(self._waiting) == 1:
+        with self._lock:
+            self._waiting.append(text)
+            first = len(self._waiting) == 1
+        if first:
             try:
                 asyncio.get_running_loop().call_soon(self.send)
             except RuntimeError:
@@ -69,11 +75,12 @@ class _Lines:
         """For whoever calls it after each line: what is written is sent anyway."""
 
     def send(self) -> None:
-        lines, self._waiting = self._waiting, []
-        if lines:
-            with suppress(ValueError):  # the stream is closed: nobody reads it any more
-                self._out.write("".join(lines))
-                self._out.flush()
+        with self._lock:
+            lines, self._waiting = self._waiting, []
+            if lines:
+                with suppress(ValueError):  # the stream is closed: nobody reads it any more
+                    self._out.write("".join(lines))
+                    self._out.flush()
 
 
 def get_logger() -> FilteringBoundLogger:
@@ -101,7 +108,7 @@ def configure_logs(
     lines = cast("TextIO", _Lines(out))
     shared: list[Processor] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _stamp,
         structlog.processors.format_exc_info,
     ]
     renderers: list[Processor] = (
@@ -128,6 +135,17 @@ def configure_logs(
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=for_good,
     )
+
+
+def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    second, left = divmod(time.time_ns(), 1_000_000_000)
+    event["timestamp"] = f"{_to_the_second(second)}.{left // 1000:06d}Z"
+    return event
+
+
+@lru_cache(maxsize=2)
+def _to_the_second(epoch: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch))
 
 
 def _json(logger: WrappedLogger, method: str, event: EventDict) -> str:

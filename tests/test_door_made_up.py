@@ -1,4 +1,4 @@
-"""A few thousand made-up bodies at the door; `python -m tests.hostile` sends as many as one likes."""
+"""A few thousand made-up bodies at the door; `python -m tests.hostile` sends any number."""
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.hostile.sending import send_many

@@ -109,8 +109,7 @@ class Writer:
             group, open_for_work = self._next_group()
             if group:
                 self._commit(group)
-                self._pending -= len(group)
-                _answer(group)
+                self._answer(group)
         self._disconnect()
 
     def _next_group(self) -> tuple[list[_Work], bool]:
@@ -171,6 +170,24 @@ class Writer:
             work.error = told
         self._disconnect()
 
+    def _answer(self, group: list[_Work]) -> None:
+        loops: dict[asyncio.AbstractEventLoop, list[_Work]] = {}
+        for work in group:
+            loops.setdefault(work.loop, []).append(work)
+        for loop, works in loops.items():
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for the answer
+                loop.call_soon_threadsafe(self._resolve, works)
+
+    def _resolve(self, works: list[_Work]) -> None:
+        self._pending -= len(works)
+        for work in works:
+            if work.future.done():
+                continue
+            if work.error is not None:
+                work.future.set_exception(work.error)
+            else:
+                work.future.set_result(work.result)
+
     def _disconnect(self) -> None:
         if self._connection is not None:
             with suppress(SQLAlchemyError):
@@ -194,22 +211,3 @@ def _may_pass(error: Exception) -> bool:
 def _short(error: Exception) -> str:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return " ".join(str(cause).split())[:200] or type(cause).__name__
-
-
-def _answer(group: list[_Work]) -> None:
-    loops: dict[asyncio.AbstractEventLoop, list[_Work]] = {}
-    for work in group:
-        loops.setdefault(work.loop, []).append(work)
-    for loop, works in loops.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits for the answer
-            loop.call_soon_threadsafe(_resolve, works)
-
-
-def _resolve(works: list[_Work]) -> None:
-    for work in works:
-        if work.future.done():
-            continue
-        if work.error is not None:
-            work.future.set_exception(work.error)
-        else:
-            work.future.set_result(work.result)
