@@ -6,6 +6,7 @@ narrowed to what Docker Hub has: exactly `group/project`. ASCII only, whole stri
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from receiver.errors import BadImageReference
 
@@ -35,6 +36,7 @@ class ImageReference:
         return f"{self.registry}/{self.repository}:{self.tag}"
 
 
+@lru_cache(maxsize=1024)
 def is_repository(text: str) -> bool:
     """Tell whether the text is a well-formed `group/project`."""
     return len(text) <= MAX_REPOSITORY and _REPOSITORY.fullmatch(text) is not None

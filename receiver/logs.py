@@ -106,16 +106,11 @@ def configure_logs(
     masking.know(secrets)
     out = stream or sys.stderr
     lines = cast("TextIO", _Lines(out))
-    shared: list[Processor] = [
-        structlog.processors.add_log_level,
-        _stamp,
-        structlog.processors.format_exc_info,
-    ]
     renderers: list[Processor] = (
         [_harmless, structlog.dev.ConsoleRenderer(colors=True)] if out.isatty() else [_json]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _described],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
     handler = logging.StreamHandler(lines)
@@ -130,16 +125,20 @@ def configure_logs(
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(logging.WARNING)  # that it listens and stops, we say
     structlog.configure(
-        processors=[*shared, *renderers],
+        processors=[_described, *renderers],
         logger_factory=structlog.WriteLoggerFactory(lines),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=for_good,
     )
 
 
-def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _described(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Say how grave it is and when it was; one step for what structlog does in three."""
+    event["level"] = "error" if method == "exception" else method
     second, left = divmod(time.time_ns(), 1_000_000_000)
     event["timestamp"] = f"{_to_the_second(second)}.{left // 1000:06d}Z"
+    if "exc_info" in event:
+        return structlog.processors.format_exc_info(logger, method, event)
     return event
 
 

@@ -1,6 +1,7 @@
 """Ids that sort by time: 48 bits of epoch milliseconds, then 40 random bits, in base 32."""
 
 import random
+from functools import lru_cache
 from threading import Lock
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
@@ -30,8 +31,16 @@ def first_id(prefix: str, now: int) -> str:
 
 
 def _letters(number: int) -> str:
-    letters = ""
-    for _ in range((TIME_LETTERS + RANDOM_LETTERS) // 2):
-        letters = _PAIRS[number & 1023] + letters
+    return _spelt(number >> _RANDOM_BITS, TIME_LETTERS) + _spell(number, RANDOM_LETTERS)
+
+
+def _spell(number: int, letters: int) -> str:
+    """Return that many letters, of the lowest bits."""
+    spelt = ""
+    for _ in range(letters // 2):
+        spelt = _PAIRS[number & 1023] + spelt
         number >>= 10
-    return letters
+    return spelt
+
+
+_spelt = lru_cache(maxsize=8)(_spell)  # those made in one millisecond begin alike
