@@ -76,6 +76,9 @@ async def take(
     )
     recorded = await ledger.write_alike(_record_all, (delivery, ruling, notices))
     metrics.count_delivery(source, ruling.verdict, ruling.reason)
+    for match in ruling.matches:
+        if match.invalid is not None:
+            metrics.count_parked(Reason.VERSION_NAME_INVALID)
     log.info(
         "delivery_accepted" if ruling.matches else "delivery_ignored",
         delivery=recorded.delivery,
@@ -95,7 +98,6 @@ def _record_all(tx: Tx, told: Sequence[_Told]) -> list[Recorded]:
             if match.invalid is not None:
                 text = f"{match.app}/{match.version} parked: {match.invalid}"
                 tell(tx, notices, Happening.PARKED, text, rule=match.rule)
-                metrics.count_parked(Reason.VERSION_NAME_INVALID)
     return record_all(tx, [(delivery, ruling) for delivery, ruling, _ in told])
 
 

@@ -57,7 +57,8 @@ class _Lines:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._waiting: list[str] = []
-        self._lock = threading.Lock()  # the ledger's threads log, too
+        # The ledger's threads log, too; and whatever is collected as garbage in the midst of it.
+        self._lock = threading.RLock()
         atexit.register(self.send)
 
     def write(self, text: str) -> int:
@@ -78,7 +79,8 @@ class _Lines:
         with self._lock:
             lines, self._waiting = self._waiting, []
             if lines:
-                with suppress(ValueError):  # the stream is closed: nobody reads it any more
+                # Nobody reads it any more, or its disk is full: to say so would be one more line.
+                with suppress(ValueError, OSError):
                     self._out.write("".join(lines))
                     self._out.flush()
 

@@ -1,6 +1,8 @@
 """A secret value: easy to pass on, hard to print."""
 
+import json
 from collections.abc import Iterable
+from functools import lru_cache
 
 MASK = "***"
 SHORTEST_MASKED = 4  # shorter values would blot out ordinary words
@@ -34,9 +36,19 @@ class Secret:
 
 
 def mask(text: str, secrets: Iterable[Secret]) -> str:
-    """Return the text with each secret in it replaced by stars, the longest first."""
-    found = [value for secret in secrets if (value := secret.reveal()) in text]
-    for value in sorted(found, key=len, reverse=True):
-        if len(value) >= SHORTEST_MASKED:
-            text = text.replace(value, MASK)
+    """Return the text with each secret in it replaced by stars, the longest first.
+
+    Also as JSON or Python would quote it: others' messages may quote a request of ours.
+    """
+    spellings = (one for secret in secrets for one in _spellings(secret.reveal()))
+    for value in sorted([one for one in spellings if one in text], key=len, reverse=True):
+        text = text.replace(value, MASK)
     return text
+
+
+@lru_cache(maxsize=256)
+def _spellings(value: str) -> frozenset[str]:
+    if len(value) < SHORTEST_MASKED:
+        return frozenset()
+    quoted = (json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value))
+    return frozenset({value, *(one[1:-1] for one in quoted)})

@@ -126,6 +126,24 @@ def test_when_edgegap_echoes_what_it_was_sent(
     _spares_secrets(guarded, told + _outputs(guarded, *identities))
 
 
+def test_a_secret_is_spared_however_the_message_quotes_it(
+    start: StartReceiver, sandbox: EdgegapSandbox
+) -> None:
+    odd = 'hub"canary\\é-71c4'
+    receiver = start(environment={"DOCKERHUB_TOKEN": odd, "DOCKERHUB_USERNAME": "studio-bot"})
+    quoted = [odd, json.dumps(odd), json.dumps(odd, ensure_ascii=False), repr(odd)]
+    told = "cannot use " + " or ".join(quoted)
+    sandbox.misbehave(Fault("status", method="POST", status=400, message=told))
+
+    parked = receiver.push("1.0.0")
+    assert receiver.ended(parked)["state"] == "parked"
+
+    written = receiver.everything_written() + receiver.run("show", parked).stdout
+    assert "canary" not in written
+    assert "71c4" not in written
+    assert "cannot use *** or" in written
+
+
 def test_when_the_401_names_the_token(guarded: ReceiverProcess, sandbox: EdgegapSandbox) -> None:
     sandbox.misbehave(Fault("status", status=401, message=f"token {API_TOKEN} is bad", times=None))
     identity = guarded.push("1.0.0")

@@ -167,6 +167,29 @@ def test_the_lines_of_a_turn_are_written_in_order_and_none_waits_for_the_next(
     assert [line["number"] for line in told[:6]] == [0, 1, 2, 0, 1, 2]
 
 
+class _Full(io.StringIO):
+    """As a file on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_is_not_told_of_in_that_log(stream: io.StringIO) -> None:
+    """Each failure made a line, whose failure made the next: a core was busy with it."""
+    configure_logs(stream=_Full())
+    faults: list[dict[str, object]] = []
+
+    async def some_turns() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: faults.append(told))
+        for _ in range(5):
+            get_logger().info("sender_left")
+            await asyncio.sleep(0)
+
+    asyncio.run(some_turns())
+
+    assert faults == []
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_traceback_keeps_to_its_event_and_masks_secrets(terminal: bool) -> None:
     root = logging.getLogger()

@@ -1,13 +1,19 @@
 """SIGTERM: an orderly end within ten seconds, whatever hangs, and nothing done twice after it."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import httpx
+import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
+from tests.postgres import free_port
 from tests.running import ReceiverProcess, created_once, until
 
 LIMIT_SECONDS = 10.0
@@ -68,3 +74,35 @@ def test_nothing_more_is_accepted_once_it_is_ending(
     url = httpx.URL(receiver.url)
     with socket.socket() as caller:
         assert caller.connect_ex((url.host, url.port)) != 0
+
+
+@pytest.mark.parametrize("gone", ["a full disk", "a reader that left"])
+def test_a_log_that_cannot_be_written_costs_nothing_else(
+    receiver: ReceiverProcess, gone: str
+) -> None:
+    receiver.stop()
+    port = free_port()
+    reading, writing = os.pipe()
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "receiver", "serve", "--port", str(port)],
+            cwd=receiver.folder,
+            env=receiver.environment,
+            stderr=full if gone == "a full disk" else writing,
+        )
+    os.close(reading)
+    os.close(writing)
+    receiver.url = f"http://127.0.0.1:{port}"
+
+    until(lambda: _answers(receiver))
+    assert receiver.ended(receiver.push("1.0.0"))["outcome"] == "created"
+
+    process.terminate()
+    assert process.wait(LIMIT_SECONDS) == 0
+
+
+def _answers(receiver: ReceiverProcess) -> bool:
+    try:
+        return httpx.get(f"{receiver.url}/livez", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
