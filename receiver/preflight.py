@@ -107,6 +107,7 @@ class Preflight:
         try:
             platforms, note = await self._platforms(image, seen, rule.login)
         except Unavailable as error:
+            self._tell_low_limit()
             return self._out(error, call)
         self._out_since = None
         if platforms is not None:

@@ -186,6 +186,7 @@ def test_after_a_rollback_only_later_pushes_move_it(
         (["nobody", "staging"], "it moves: none"),
         (["none-app", "1.0"], "moves no version 1.0"),
         (["none-app", "staging"], "held nothing before 1.0; name a version with --to"),
+        (["none-app", "staging", "--to", "1.0"], "none-app/staging holds 1.0 already"),
         (["none-app", "staging", "--to", "9.9"], "knows no version 9.9 of the app none-app"),
     ],
 )

@@ -286,6 +286,30 @@ def test_a_repository_without_a_fitting_tag_is_warned_of(commands: Commands) -> 
     assert code == 0
 
 
+def test_every_rule_of_a_repository_is_looked_at(commands: Commands, hub: DockerHubSandbox) -> None:
+    rules = [RULE.replace("preflight", f'name = "{n}"\ntags = ["{n}*"]\npreflight') for n in "12"]
+    commands.configure("".join(rules))
+    hub.push_image(REPOSITORY, "2.0.0", ["linux/arm64"], pushed_at=ago(90))
+
+    found, code = told(commands)
+
+    assert found[f"image {REPOSITORY}:1.0.0"]["health"] == "pass"
+    assert found[f"image {REPOSITORY}:2.0.0"]["found"] == "not_amd64"
+    assert code == 1
+
+
+def test_a_pull_limit_that_is_used_up_is_warned_of(
+    commands: Commands, hub: DockerHubSandbox
+) -> None:
+    hub.misbehave(Fault("status", path_contains="/manifests/", status=429, times=None))
+
+    found, _ = told(commands)
+
+    assert found["Docker Hub pull limit"]["found"] == "used up: Docker Hub answers 429"
+    assert found["Docker Hub pull limit"]["health"] == "warn"
+    assert found[f"image {REPOSITORY}:1.0.0"]["health"] == "warn"
+
+
 @pytest.mark.parametrize(
     ("url", "health", "words"),
     [

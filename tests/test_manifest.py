@@ -154,6 +154,25 @@ def test_an_image_in_an_index_need_not_say_its_platform(
     assert found.runnable is runnable
 
 
+@pytest.mark.parametrize(
+    ("rows", "deciding"),
+    [
+        ([{"digest": DIGEST}], DIGEST),
+        ([{"digest": DIGEST}, {"platform": split("linux/arm64")}], DIGEST),
+        ([{"digest": DIGEST}, {"platform": split("linux/amd64")}], None),
+        ([{"digest": DIGEST}, {"digest": DIGEST}], None),
+        ([{"digest": "../x"}], None),
+        ([{"digest": [DIGEST]}], None),
+        ([attestation(UNKNOWN)], None),
+    ],
+    ids=["alone", "beside arm64", "beside amd64", "two", "no digest", "no text", "attestation"],
+)
+def test_the_only_image_without_a_platform_decides(
+    rows: list[dict[str, Any]], deciding: str | None
+) -> None:
+    assert read_platforms({"manifests": rows}).deciding == deciding
+
+
 @given(content=st.binary() | objects.map(lambda body: json.dumps(body).encode()), kind=words)
 def test_no_manifest_and_no_config_does_harm(content: bytes, kind: str) -> None:
     readers: list[Callable[[], Platforms | ConfigNeeded]] = [

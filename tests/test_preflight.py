@@ -1,6 +1,7 @@
 """How preflight learns an image's digest and platforms: what it asks, as whom, and of whom."""
 
 import base64
+import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from receiver.dockerhub import registry
+from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
 from receiver.preflight import Cleared, Findings, Stopped
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Kind
@@ -185,3 +187,47 @@ def test_a_single_images_platform_stands_in_its_config(
     manifest, blob = there.told[-2:]
     assert manifest == f"GET /v2/{GAME}/manifests/{digest}"
     assert blob.startswith(f"GET /v2/{GAME}/blobs/sha256:")
+
+
+@pytest.mark.parametrize("platform", ["linux/arm64", "linux/amd64"])
+def test_an_index_that_tells_no_platform_leaves_it_to_its_only_image(
+    hub: DockerHubSandbox, there: Looking, platform: str
+) -> None:
+    child = hub.push_image(GAME, "child", [platform], kind="manifest")
+    index = push_index(hub, child)
+
+    found = there.look()
+
+    manifest, inner, blob = there.told[-3:]
+    assert manifest == f"GET /v2/{GAME}/manifests/{index}"
+    assert inner == f"GET /v2/{GAME}/manifests/{child}"
+    assert blob.startswith(f"GET /v2/{GAME}/blobs/sha256:")
+    if platform == "linux/amd64":
+        assert cleared(found).notes == ("built for linux/amd64",)
+    else:
+        assert stopped(found)[0] == "not_amd64"
+
+
+def test_of_several_images_without_a_platform_none_is_asked(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    children = [hub.push_image(GAME, f"child-{n}", ["linux/arm64"], kind="manifest") for n in "12"]
+    index = push_index(hub, *children)
+
+    assert cleared(there.look()).notes == ("built for a platform it does not tell",)
+    assert there.told[-1] == f"GET /v2/{GAME}/manifests/{index}"
+
+
+def test_an_index_within_an_index_is_followed_once(hub: DockerHubSandbox, there: Looking) -> None:
+    child = hub.push_image(GAME, "child", ["linux/arm64"], kind="manifest")
+    middle = push_index(hub, child)
+    push_index(hub, middle, media_type=OCI_INDEX)
+
+    assert cleared(there.look()).notes == ("built for a platform it does not tell",)
+    assert there.told[-1] == f"GET /v2/{GAME}/manifests/{middle}"
+
+
+def push_index(hub: DockerHubSandbox, *children: str, media_type: str = OCI_MANIFEST) -> str:
+    """Push an index that tells of its images no more than it must."""
+    rows = [{"mediaType": media_type, "digest": child, "size": 1} for child in children]
+    return hub.push_manifest(GAME, "1.0", json.dumps({"manifests": rows}).encode(), OCI_INDEX)

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from receiver.preflight import Cleared, Findings, NotYet, Stopped
+from receiver.dockerhub.registry import PullLimit
+from receiver.preflight import Cleared, Findings, NotYet, Out, Stopped
 from receiver.rules import Login
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Kind
+from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
 from tests.looking_at_images import GAME, PRIVATE, TOKEN, Looking, looking_at
 
@@ -160,3 +162,40 @@ def test_a_paid_plan_is_told_of_no_limit(hub: DockerHubSandbox, there: Looking) 
 
     cleared(there.look(login=Login("paid", Secret("token"))))
     assert there.preflight.registry.pull_limit is None
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_429_of_the_registry_is_told_as_a_limit_used_up(
+    hub: DockerHubSandbox, there: Looking, method: str
+) -> None:
+    hub.anonymous_pull_limit = None
+    hub.push_image(GAME, "1.0")
+    hub.alter_record(GAME, "1.0", images=None)
+    hub.misbehave(Fault("status", method=method, path_contains="/manifests/", status=429))
+
+    with capture_logs() as logs:
+        assert isinstance(there.look(), Out)
+
+    assert [line["remaining"] for line in logs if line["event"] == "pull_limit_low"] == [0]
+
+
+def test_what_the_registry_tells_with_a_blob_does_not_hide_the_pull_limit(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    hub.push_image(GAME, "1.0", kind="manifest")
+    hub.alter_record(GAME, "1.0", images=None)
+    hub.pulls[""] = 50
+
+    cleared(there.look())
+
+    assert there.told[-1].startswith(f"GET /v2/{GAME}/blobs/")
+    assert there.preflight.registry.pull_limit == PullLimit(100, 49, 21_600)
+
+
+def test_where_the_registry_tells_no_digest_the_record_still_tells_the_platforms(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
+    hub.push_image(GAME, "1.0", ["linux/arm64"])
+    hub.content_digest = ""
+
+    assert stopped(there.look())[0] == "not_amd64"

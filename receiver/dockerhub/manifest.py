@@ -34,16 +34,23 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
 class Platforms:
     """The platforms an image is built for, as `os/architecture`; none: it is no image to run.
 
-    `untold`: an index holds an image without saying for which platform, which it need not.
+    `untold`: the images of an index that does not say for which platform they are, which it need
+    not; each by its digest, or "" where that is not sound.
     """
 
     names: tuple[str, ...]
-    untold: bool = False
+    untold: tuple[str, ...] = ()
 
     @property
     def runnable(self) -> bool:
         """Whether Edgegap can run it, for all that is told."""
-        return NEEDED in self.names or self.untold
+        return NEEDED in self.names or bool(self.untold)
+
+    @property
+    def deciding(self) -> str | None:
+        """The digest of the only image untold, where it decides whether Edgegap can run it."""
+        only = len(self.untold) == 1 and NEEDED not in self.names
+        return (self.untold[0] or None) if only else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
     if not isinstance(rows, list):
         raise UnreadableError("an index without manifests")
     names: dict[str, None] = {}
-    untold = False
+    untold: list[str] = []
     for row in rows:
         if not isinstance(row, dict):
             continue
@@ -111,8 +118,10 @@ def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
         if name is not None and not attests:
             names[name] = None
         image = row.get("mediaType") in (*ACCEPTED, None) and "artifactType" not in row
-        untold = untold or (platform is None and image and not attests)
-    return Platforms(tuple(names), untold)
+        if platform is None and image and not attests:
+            digest = row.get("digest")
+            untold.append(digest if isinstance(digest, str) and is_digest(digest) else "")
+    return Platforms(tuple(names), tuple(untold))
 
 
 def _platform(record: Mapping[str, Any]) -> str | None:

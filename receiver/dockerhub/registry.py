@@ -108,7 +108,17 @@ class Registry:
         return Found(digest if is_digest(digest) else None, media_type)
 
     async def platforms(self, repository: str, digest: str, login: Login | None) -> Platforms:
-        """Return an image's platforms by its digest: counts as one pull. Raises Unavailable."""
+        """Return an image's platforms by its digest: counts as one pull. Raises Unavailable.
+
+        Where an index leaves it to its one image to tell, that is read too: one pull more.
+        """
+        found = await self._read(repository, digest, login)
+        if found.deciding is None:
+            return found
+        own = await self._read(repository, found.deciding, login)
+        return Platforms(tuple(dict.fromkeys((*found.names, *own.names))), own.untold)
+
+    async def _read(self, repository: str, digest: str, login: Login | None) -> Platforms:
         answer = await self._got(repository, f"manifests/{digest}", login, digest=digest)
         try:
             found = read_manifest(answer.headers.get("content-type", ""), answer.content)
@@ -163,7 +173,8 @@ class Registry:
             except _LoginRefusedError as refused:
                 return Denied(login_refused=True, detail=refused.detail)
             answer = await self._call(method, url, token)
-        self._remember_limit(answer)
+        if path.startswith("manifests/"):  # of blobs none is told, whatever the plan
+            self._remember_limit(answer)
         return answer
 
     def _is_ours(self, challenge: str) -> bool:
