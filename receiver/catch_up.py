@@ -15,7 +15,7 @@ from receiver.dockerhub.fetching import TOO_MANY, Unavailable
 from receiver.dockerhub.hub import Hub, HubTag, Waiting
 from receiver.dockerhub.push import Push
 from receiver.errors import LedgerError
-from receiver.intake import CATCH_UP
+from receiver.intake import CATCH_UP, count_delivery, tell_parked_at_once
 from receiver.ledger.cursors import (
     Cursor,
     begin_cursors,
@@ -25,9 +25,11 @@ from receiver.ledger.cursors import (
     read_cursors,
 )
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.notices import tell
 from receiver.ledger.recording import NewDelivery, Recorded, record
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
+from receiver.notices import Happening, Notice
 from receiver.rules import Login, Rule, rule_on
 from receiver.settings import Current, Settings
 
@@ -82,7 +84,9 @@ def not_known(tx: Tx, missed: Sequence[Missed]) -> list[Missed]:
     return [one for one in _by_age(missed) if not _is_known(tx, one)]
 
 
-def take_all(tx: Tx, rules: Sequence[Rule], missed: Sequence[Missed]) -> list[Recorded]:
+def take_all(
+    tx: Tx, rules: Sequence[Rule], missed: Sequence[Missed], notices: Sequence[Notice]
+) -> list[Recorded]:
     """Record the pushes that no webhook told of; those that the ledger knows are left out."""
     recorded = []
     for one in _by_age(missed):
@@ -97,14 +101,24 @@ def take_all(tx: Tx, rules: Sequence[Rule], missed: Sequence[Missed]) -> list[Re
             pushed_at=push.pushed_at,
             digest=one.digest,
         )
-        recorded.append(record(tx, delivery, rule_on(push, rules)))
+        ruling = rule_on(push, rules)
+        tell_parked_at_once(tx, notices, ruling)
+        taken_by = {match.rule for match in ruling.matches}
+        listening = [
+            notice
+            for notice in notices
+            if any(notice.wants(Happening.CAUGHT_UP, rule) for rule in taken_by)
+        ]
+        text = f"{push.repository}:{push.tag} was pushed, and no webhook told of it."
+        tell(tx, listening, Happening.CAUGHT_UP, text)
+        recorded.append(record(tx, delivery, ruling))
     return recorded
 
 
 def tell_caught_up(recorded: Sequence[Recorded]) -> None:
     """Log and count each delivery that was caught up."""
     for one in recorded:
-        metrics.count_delivery(CATCH_UP, one.ruling.verdict, one.ruling.reason)
+        count_delivery(CATCH_UP, one.ruling)
         log.info(
             "delivery_caught_up",
             delivery=one.delivery,
@@ -183,13 +197,13 @@ class CatchUp:
     async def _one(self, settings: Settings, cursor: Cursor) -> float | None:
         """Catch up with one repository; return the seconds Docker Hub asked to wait, if it did."""
         began = time.time_ns() // 1_000_000
-        repository, rules = cursor.repository, settings.rules
-        login = login_for(rules, repository)
+        repository = cursor.repository
+        login = login_for(settings.rules, repository)
         found = 0
         try:
             since = cursor.looks_back_to
             async for missed, _ in pushed_since(self._hub, repository, login, since):
-                found += await self._take(rules, missed)
+                found += await self._take(settings, missed)
         except Unavailable as error:
             problem = str(error)
             await self._ledger.write(lambda tx: note_problem(tx, repository, problem))
@@ -199,7 +213,7 @@ class CatchUp:
         log.info("catch_up_completed", repository=repository, found=found)
         return None
 
-    async def _take(self, rules: Sequence[Rule], missed: Sequence[Missed]) -> int:
+    async def _take(self, settings: Settings, missed: Sequence[Missed]) -> int:
         """Record a page's missed pushes; return how many there were.
 
         They are looked for beside the writer, which is for the door, and once more by it.
@@ -207,7 +221,9 @@ class CatchUp:
         fresh = await self._ledger.read(lambda tx: not_known(tx, missed))
         if not fresh:
             return 0
-        recorded = await self._ledger.write(lambda tx: take_all(tx, rules, fresh))
+        recorded = await self._ledger.write(
+            lambda tx: take_all(tx, settings.rules, fresh, settings.notices)
+        )
         tell_caught_up(recorded)
         if recorded:
             self._wake()

@@ -75,10 +75,7 @@ async def take(
         body_bytes=body_bytes,
     )
     recorded = await ledger.write_alike(_record_all, (delivery, ruling, notices))
-    metrics.count_delivery(source, ruling.verdict, ruling.reason)
-    for match in ruling.matches:
-        if match.invalid is not None:
-            metrics.count_parked(Reason.VERSION_NAME_INVALID)
+    count_delivery(source, ruling)
     log.info(
         "delivery_accepted" if ruling.matches else "delivery_ignored",
         delivery=recorded.delivery,
@@ -94,11 +91,24 @@ async def take(
 def _record_all(tx: Tx, told: Sequence[_Told]) -> list[Recorded]:
     """Record a group of deliveries; what is parked at once, for its version's name, is told."""
     for _, ruling, notices in told:
-        for match in ruling.matches:
-            if match.invalid is not None:
-                text = f"{match.app}/{match.version} parked: {match.invalid}"
-                tell(tx, notices, Happening.PARKED, text, rule=match.rule)
+        tell_parked_at_once(tx, notices, ruling)
     return record_all(tx, [(delivery, ruling) for delivery, ruling, _ in told])
+
+
+def tell_parked_at_once(tx: Tx, notices: Sequence[Notice], ruling: Ruling) -> None:
+    """Tell of what is parked before any attempt, for its version's name."""
+    for match in ruling.matches:
+        if match.invalid is not None:
+            text = f"{match.app}/{match.version} parked: {match.invalid}"
+            tell(tx, notices, Happening.PARKED, text, rule=match.rule)
+
+
+def count_delivery(source: str, ruling: Ruling) -> None:
+    """Count a delivery that is in the ledger, and what of it was parked at once."""
+    metrics.count_delivery(source, ruling.verdict, ruling.reason)
+    for match in ruling.matches:
+        if match.invalid is not None:
+            metrics.count_parked(Reason.VERSION_NAME_INVALID)
 
 
 async def refuse(

@@ -13,7 +13,7 @@ from receiver.notify import NoticeNotSent, can_send, send
 from receiver.retry import GIVE_UP_AFTER, backoff
 from receiver.settings import Current
 
-GROUP_SECONDS = 5.0  # what happens within is one message
+GROUP_SECONDS = 5.0  # what goes on happening with no pause as long as this is one message
 
 log = get_logger()
 
@@ -42,16 +42,16 @@ class TellingOthers:
             if not self._current.settings.notices or not can_send():
                 continue
             try:
-                await self.send_due()
+                await self.send_due(GROUP_SECONDS)
             except LedgerError as error:
                 log.warning("ledger_unavailable", error=str(error))
             except Exception:
                 log.exception("notice_fault")
 
-    async def send_due(self) -> int:
-        """Send all that is due now; return how many messages were taken."""
+    async def send_due(self, quiet: float = 0.0) -> int:
+        """Send all that is due now and has been quiet so long; return how many were taken."""
         groups: dict[tuple[str, Happening], list[Pending]] = {}
-        for pending in await self._ledger.write(take_due):
+        for pending in await self._ledger.write(lambda tx: take_due(tx, int(quiet * 1000))):
             groups.setdefault((pending.notice, pending.happening), []).append(pending)
         places: dict[str, list[Happening]] = {}
         for name, happening in groups:

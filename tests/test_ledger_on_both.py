@@ -17,6 +17,7 @@ from receiver.errors import LedgerError, LedgerSchemaError
 from receiver.ledger import gates, ids
 from receiver.ledger.cursors import begin_cursors, is_known, move_cursor, note_problem, read_cursors
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.migrate import SERVES
 from receiver.ledger.notices import forget, put_off, take_due, tell
 from receiver.ledger.overviews import overview
 from receiver.ledger.pauses import ALL, pause, paused, resume
@@ -70,6 +71,28 @@ def test_the_migrations_lead_exactly_to_the_schema(ledger: Ledger, either: URL) 
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+
+
+def test_a_newer_schema_that_says_it_serves_this_program_is_worked_on(either: URL) -> None:
+    """So an upgrade may roll: who restarts in the midst of it starts, and it may be taken back."""
+    newer = Ledger(either)
+    newer.open_to_write(wait_seconds=0)
+    write(newer, _as_a_newer_program_leaves_it)
+    newer.close()
+
+    again = Ledger(either)
+    again.open_to_write(wait_seconds=0)
+    assert write(again, lambda tx: pushed(tx, "1.0"))
+    again.close()
+    reading = Ledger(either)
+    reading.open_to_read()
+    reading.close()
+
+
+def _as_a_newer_program_leaves_it(tx: Tx) -> None:
+    tx.run("ALTER TABLE pauses ADD COLUMN why TEXT")
+    tx.run("UPDATE alembic_version SET version_num = '0002'")
+    tx.run("INSERT INTO meta (key, value) VALUES (:key, '0001')", key=SERVES)
 
 
 def test_a_schema_of_a_newer_program_is_refused(either: URL) -> None:

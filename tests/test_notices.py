@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,28 +16,33 @@ from starlette.routing import Route
 
 from receiver import notify
 from receiver.aftermath import tell_voided
+from receiver.catch_up import Missed, take_all
+from receiver.dockerhub.push import Push
 from receiver.ledger.engines import read_database_url
 from receiver.ledger.leases import MOST_CRASHES, void_leases
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.notices import take_due, tell
+from receiver.ledger.notices import MOST_QUIETS, take_due, tell
 from receiver.ledger.recording import NewDelivery, record
 from receiver.ledger.registrations import claim
 from receiver.notices import EVERYTHING, Happening, Notice, message_of, read_notices
 from receiver.reasons import Verdict
 from receiver.rules import Match, Rule, Ruling
+from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
 from receiver.settings import Current, Settings
 from receiver.telling_others import TellingOthers
 from tests.conftest import StartReceiver
-from tests.running import RULE, until
+from tests.docker_hub import hub_beside
+from tests.running import REPOSITORY, RULE, ReceiverProcess, until
 
 NOTICE = """
 [[notice]]
 url_env = "TEAM_NOTICE_URL"
 on = ["created", "parked"]
 """
+EVERYTHING_TOLD = '\n[[notice]]\nurl_env = "TEAM_NOTICE_URL"\n\n[catch_up]\nevery = "off"\n'
 
 
 class Place:
@@ -264,3 +270,106 @@ def test_two_notices_need_two_names() -> None:
     _, faults = read_notices(tables, {"URL": "json://x"}, [])
 
     assert [fault.what for fault in faults] == ["two have the name 'team'"]
+
+
+def test_a_missed_push_found_by_catch_up_is_told(
+    start: StartReceiver, url: str, place: Place
+) -> None:
+    receiver = start(config=RULE + EVERYTHING_TOLD, environment={"TEAM_NOTICE_URL": url})
+
+    _found(receiver, "1.0.0", "_no-name-for-a-version", "latest")
+
+    until(lambda: len(place.messages) >= 3)
+    texts = {message["title"]: message["message"] for message in place.messages}
+    both = "Receiver: 2 times missed push found by catch-up"
+    assert set(texts) == {
+        both, "Receiver: version created", "Receiver: registration parked"
+    }  # fmt: skip
+    assert f"{REPOSITORY}:1.0.0 was pushed, and no webhook told of it." in texts[both]
+    assert "latest" not in texts[both]
+    assert "my-game/_no-name-for-a-version parked" in texts["Receiver: registration parked"]
+
+
+def test_a_missed_push_is_told_to_who_listens_to_its_rule_alone(ledger: Ledger) -> None:
+    rule = Rule(REPOSITORY, "my-game", "game")
+    hears = Notice("game", Secret("json://x"), rules=("game",))
+    deaf = Notice("lobby", Secret("json://x"), rules=("lobby",))
+    missed = [Missed(Push(REPOSITORY, "1.0.0"), None)]
+
+    async def scenario() -> list[tuple[str, Happening]]:
+        for _ in range(2):  # the second time the ledger knows it
+            await ledger.write(lambda tx: take_all(tx, [rule], missed, (hears, deaf)))
+        return [(one.notice, one.happening) for one in await ledger.write(take_due)]
+
+    assert asyncio.run(scenario()) == [("game", Happening.CAUGHT_UP)]
+
+
+def test_a_refused_token_is_told_once(start: StartReceiver, url: str, place: Place) -> None:
+    environment = {"TEAM_NOTICE_URL": url, "EDGEGAP_TOKEN": "wrong"}
+    receiver = start(config=RULE + EVERYTHING_TOLD, environment=environment)
+
+    for tag in ("1.0", "1.1", "1.2"):
+        receiver.push(tag)
+
+    until(lambda: place.messages)
+    assert [one["title"] for one in place.messages] == ["Receiver: Edgegap refuses the token"]
+    assert "set EDGEGAP_TOKEN" in place.messages[0]["message"]
+
+
+def test_a_tag_that_is_pushed_over_is_told(start: StartReceiver, url: str, place: Place) -> None:
+    hub = DockerHubSandbox()
+    hub.add_repository(REPOSITORY)
+    config = RULE.replace("preflight = false\n", "") + EVERYTHING_TOLD
+    with hub_beside(hub) as variables:
+        receiver = start(config=config, environment={"TEAM_NOTICE_URL": url, **variables})
+        for _ in range(2):
+            hub.push_image(REPOSITORY, "1.0")
+            receiver.ended(receiver.push("1.0"))
+
+        until(lambda: len(place.messages) >= 2)
+
+    texts = {message["title"]: message["message"] for message in place.messages}
+    assert f"{REPOSITORY}:1.0 was pushed over" in texts["Receiver: tag overwritten"]
+
+
+def test_what_goes_on_happening_is_left_till_it_is_quiet_but_not_for_ever(ledger: Ledger) -> None:
+    notices = (Notice("team", Secret("json://x")),)
+    quiet = 5000
+
+    async def due(after: int) -> int:
+        """How many would be taken if all of it had happened so many milliseconds before."""
+        await ledger.write(
+            lambda tx: (
+                tx.run(
+                    "UPDATE notices SET due_at = 0, created_at = created_at - :after", after=after
+                ).rowcount
+            )
+        )
+        return len(await ledger.write(lambda tx: take_due(tx, quiet)))
+
+    async def scenario() -> list[int]:
+        counts = []
+        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "one"))
+        counts.append(await due(0))
+        await due(quiet - 1000)
+        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "two"))
+        counts.append(await due(0))
+        counts.append(await due(quiet))
+        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "three"))
+        await due(quiet * MOST_QUIETS)
+        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "four"))
+        counts.append(await due(0))
+        return counts
+
+    assert asyncio.run(scenario()) == [0, 0, 2, 4]
+
+
+def _found(receiver: ReceiverProcess, *tags: str) -> None:
+    """Hand it tags as catch-up finds them."""
+    answer = httpx.post(
+        f"{receiver.url}/api/catch-up",
+        json={"missed": [{"repository": REPOSITORY, "tag": tag} for tag in tags]},
+        headers={"Authorization": f"Bearer {receiver.api_token()}"},
+        trust_env=False,
+    )
+    assert answer.status_code == 202

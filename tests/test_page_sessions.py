@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -141,6 +142,17 @@ def test_another_password_ends_every_session(start: StartReceiver, tmp_path: Pat
         until(lambda: person.get("/").status_code == 303)
         assert person.sign_in().status_code == 403
         assert person.sign_in("another password").status_code == 303
+
+
+def test_a_restart_keeps_sessions_but_not_under_another_password(start: StartReceiver) -> None:
+    receiver = start(environment=PAGE)
+    with visitor(receiver) as person:
+        for password, status in ((PASSWORD, 200), ("another password", 303)):
+            receiver.stop()
+            receiver.environment["RECEIVER_ADMIN_PASSWORD"] = password
+            person.base_url = httpx.URL(receiver.start().url)
+
+            assert person.get("/").status_code == status
 
 
 def test_signing_out_takes_the_cookie_back(receiver: ReceiverHere) -> None:

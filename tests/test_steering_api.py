@@ -8,6 +8,7 @@ import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
+from receiver.times import read_iso
 from receiver.web.steering import MOST_MISSED
 from tests.docker_hub import deliveries
 from tests.receiver_here import ReceiverHere, receiver_here
@@ -88,4 +89,5 @@ def test_what_is_paused_is_listed(here: ReceiverHere) -> None:
     told = httpx.get(f"{here.url}/api/pauses", headers=headers, trust_env=False).json()
 
     assert list(told["paused"]) == ["studio/lobby"]
+    assert read_iso(told["paused"]["studio/lobby"]) is not None  # as all times of the API
     assert ask(here, "resume", {"repository": "*"}).json() == {"resumed": True, "paused": {}}

@@ -142,7 +142,7 @@ async def _take(settings: Settings, missed: list[Missed]) -> None:
                 told = [_told(one) for one in missed[first : first + A_BITE]]
                 await there.ask("POST", "/api/catch-up", {"missed": told})
             return
-        await there.write(lambda tx: take_all(tx, settings.rules, missed))
+        await there.write(lambda tx: take_all(tx, settings.rules, missed, settings.notices))
         click.echo("receiver: no server is running; `receiver serve` works them", err=True)
 
 

@@ -41,7 +41,8 @@ def back_up(ledger: Path, copy: Path) -> int:
             closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(copy)) as target,
         ):
-            source.backup(target, pages=256)
+            # In one step, of one snapshot: between steps any commit would have it begin anew.
+            source.backup(target)
             sound = target.execute("PRAGMA quick_check").fetchone()[0]
     except sqlite3.Error as error:
         copy.unlink(missing_ok=True)

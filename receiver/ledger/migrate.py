@@ -8,6 +8,7 @@ from receiver.errors import LedgerSchemaError
 from receiver.ledger.schema import SCHEMA
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+SERVES = "serves_schema"
 ADVISORY_LOCK = 0x52454345  # "RECE": one migration at a time among replicas
 
 
@@ -18,11 +19,26 @@ def schema_of(connection: Connection) -> str | None:
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
+def serves_us(connection: Connection, found: str | None) -> bool:
+    """Tell whether this program may work on the schema: its own, or a newer one that says so.
+
+    Migrations are additive within a minor version, and each writes into `meta` under SERVES the
+    oldest schema whose programs may go on: so an upgrade may roll, and be taken back.
+    """
+    if found == SCHEMA:
+        return True
+    if found is None or found < SCHEMA:
+        return False
+    serves = connection.exec_driver_sql(f"SELECT value FROM meta WHERE key = '{SERVES}'").scalar()  # noqa: S608
+    return serves is not None and str(serves) <= SCHEMA
+
+
 def check_schema(engine: Engine) -> None:
-    """Raise LedgerSchemaError unless the schema is this program's."""
+    """Raise LedgerSchemaError unless this program may work on the schema."""
     with engine.connect() as connection:
         found = schema_of(connection)
-    if found != SCHEMA:
+        good = serves_us(connection, found)
+    if not good:
         raise LedgerSchemaError(
             f"the ledger's schema is {found or 'missing'}, this program's is {SCHEMA}: "
             "start `receiver serve` of this version once, or use the version that made the ledger"
@@ -35,7 +51,7 @@ def migrate(engine: Engine) -> None:
     Raises LedgerSchemaError when a newer program made it.
     """
     with engine.connect() as connection:
-        if schema_of(connection) == SCHEMA:
+        if serves_us(connection, schema_of(connection)):
             return  # Alembic is not even imported: a start should be quick
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415

@@ -9,6 +9,7 @@ from receiver.notices import Happening, Notice
 
 NOTICE = "n"
 MOST_AT_ONCE = 500
+MOST_QUIETS = 12  # what happens all the time is told after so many times the wait for quiet
 LEASE_MS = 120_000  # who takes some to send has so long before another replica may
 
 _INSERT = """INSERT INTO notices (id, notice, happening, text, created_at, due_at)
@@ -46,16 +47,27 @@ def tell(
             )
 
 
-def take_due(tx: Tx) -> list[Pending]:
-    """Take what is due, so that nobody else sends it meanwhile."""
+def take_due(tx: Tx, quiet_ms: int = 0) -> list[Pending]:
+    """Take what is due, so that nobody else sends it meanwhile.
+
+    What goes on happening is left until it has not happened for so long, but not for ever.
+    """
     lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""
     rows = tx.run(_DUE.format(lock=lock), now=tx.now, most=MOST_AT_ONCE).all()
+    kinds: dict[tuple[str, Happening], list[Pending]] = {}
     for row in rows:
-        put_off(tx, [row.id], tx.now + LEASE_MS, tries=row.tries)
-    return [
-        Pending(row.id, row.notice, Happening(row.happening), row.text, row.tries, row.created_at)
-        for row in rows
-    ]
+        kind = row.notice, Happening(row.happening)
+        one = Pending(row.id, *kind, row.text, row.tries, row.created_at)
+        kinds.setdefault(kind, []).append(one)
+    taken: list[Pending] = []
+    for group in kinds.values():
+        moments = [one.created_at for one in group]
+        goes_on = max(moments) > tx.now - quiet_ms
+        if not goes_on or min(moments) <= tx.now - quiet_ms * MOST_QUIETS:
+            taken += group
+    for one in taken:
+        put_off(tx, [one.id], tx.now + LEASE_MS, tries=one.tries)
+    return taken
 
 
 def put_off(tx: Tx, identities: Sequence[str], due_at: int, *, tries: int) -> None:

@@ -14,6 +14,7 @@ from receiver.ledger import pauses
 from receiver.retention import kept_by, retire, would_go
 from receiver.service import Service
 from receiver.steering import CannotRollBack, roll_back, tell_rolled_back
+from receiver.telling import iso
 from receiver.web.bodies import read_body
 from receiver.web.guarding import Plain, guarded, refusal
 
@@ -64,21 +65,26 @@ def steering_routes() -> list[Route]:
 
 
 async def _paused(service: Service, _: Request) -> Response:
-    return JSONResponse({"paused": await service.ledger.read(pauses.paused)})
+    return JSONResponse({"paused": await _paused_now(service)})
 
 
 async def _pause(service: Service, request: Request) -> Response:
     repository = await _repository(request)
     await service.ledger.write(lambda tx: pauses.pause(tx, repository))
-    return JSONResponse({"paused": await service.ledger.read(pauses.paused)})
+    return JSONResponse({"paused": await _paused_now(service)})
 
 
 async def _resume(service: Service, request: Request) -> Response:
     repository = await _repository(request)
     resumed = await service.ledger.write(lambda tx: pauses.resume(tx, repository))
     service.worker.wake()
+    return JSONResponse({"resumed": resumed, "paused": await _paused_now(service)})
+
+
+async def _paused_now(service: Service) -> dict[str, str]:
+    """Return what is paused, and since when, told as all times of the API are."""
     paused = await service.ledger.read(pauses.paused)
-    return JSONResponse({"resumed": resumed, "paused": paused})
+    return {repository: iso(since) for repository, since in paused.items()}
 
 
 async def _roll_back(service: Service, request: Request) -> Response:
@@ -115,9 +121,8 @@ async def _catch_up(service: Service, request: Request) -> Response:
     if len(asked.missed) > MOST_MISSED:
         return refusal(400, f"at most {MOST_MISSED} at once")
     missed = [_missed(one) for one in asked.missed]
-    rules = service.settings.rules
-
-    recorded = await service.ledger.write(lambda tx: take_all(tx, rules, missed))
+    rules, notices = service.settings.rules, service.settings.notices
+    recorded = await service.ledger.write(lambda tx: take_all(tx, rules, missed, notices))
     tell_caught_up(recorded)
     service.worker.wake()
     return JSONResponse({"deliveries": [one.delivery for one in recorded]}, 202)

@@ -59,7 +59,7 @@ def ours(
     environment: Mapping[str, str] | None = None,
     name: str = OURS,
 ) -> Iterator[Target]:
-    """`receiver serve`, at work on what it accepts: nothing is switched off for the measurement."""
+    """`receiver serve`, at work on what it accepts; the rule turns preflight off."""
     folder.mkdir(exist_ok=True)
     quick = {"EDGEGAP_REQUESTS_PER_SECOND": "8", **(environment or {})}
     receiver = ReceiverProcess(folder, edgegap, config=config, environment=quick)

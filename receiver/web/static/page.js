@@ -53,17 +53,28 @@ function say(text) {
 // Puts a region's new content in place, keeping what is open and where the focus is.
 function replace(region, fresh) {
   const open = [...region.querySelectorAll("details[id][open]")].map((one) => one.id);
-  const focused = region.contains(document.activeElement) ? document.activeElement.id : "";
+  const focused = region.contains(document.activeElement) ? document.activeElement : null;
+  const chosen = [...region.querySelectorAll("select[id]")].map((one) => [one.id, one.value]);
   const known = new Set([...region.querySelectorAll("[data-row]")].map((one) => one.dataset.row));
   region.replaceChildren(...fresh.childNodes);
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-  if (focused) document.getElementById(focused)?.focus();
+  for (const [id, value] of chosen) {
+    const select = document.getElementById(id);
+    if (select && [...select.options].some((one) => one.value === value)) select.value = value;
+  }
+  if (focused) likeIt(region, focused)?.focus();
   let arrived = 0;
   for (const row of region.querySelectorAll("[data-row]")) {
     if (!known.has(row.dataset.row)) { row.classList.add("arrived"); arrived += 1; }
   }
   if (arrived && known.size) say(arrived === 1 ? "A new push came in." : `${arrived} new pushes came in.`);
   readyCopying(region);
+}
+
+function likeIt(region, old) {
+  if (old.id) return document.getElementById(old.id);
+  const same = [...region.querySelectorAll(old.tagName)].filter((one) => one.href === old.href);
+  return same.find((one) => one.textContent === old.textContent) ?? (old.href ? same[0] : null);
 }
 
 const seen = new Map(); // what each region held when it was last fetched
