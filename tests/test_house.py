@@ -32,6 +32,7 @@ PURE = frozenset(
         "email",  # for HTTP's dates
         "enum",
         "fnmatch",
+        "functools",  # remembering what a pure function said
         "hashlib",
         "itsdangerous",
         "json",
