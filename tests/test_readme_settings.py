@@ -33,3 +33,12 @@ def test_every_variable_the_code_reads_stands_in_the_readme() -> None:
 
 def test_every_variable_in_the_readme_is_read() -> None:
     assert variables_in_the_readme() - variables_in_the_code() == UVICORNS
+
+
+def test_what_runs_in_ci_is_the_readmes_test_command_to_the_letter() -> None:
+    root = Path(__file__).parent.parent
+    told = (root / "README.md").read_text("utf-8").partition("<!-- tests -->")[2]
+    command = told.partition("```shell\n")[2].partition("\n")[0]
+
+    assert command.endswith("-m pytest")
+    assert command in (root / ".ci" / "run").read_text("utf-8").splitlines()
