@@ -21,7 +21,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from receiver.hook_tokens import PATH
-from receiver.secret import MASK, Secret, mask
+from receiver.secret import MASK, Secret, mask_spelt, spellings_of
 
 _LINK = re.compile(re.escape(PATH) + r"[^\s\"'<>]+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -32,15 +32,17 @@ class Masking:
     """Masks known secrets and links in text; the secrets may be replaced at a reload."""
 
     def __init__(self) -> None:
-        self._secrets: tuple[Secret, ...] = ()
+        self._secrets: frozenset[Secret] = frozenset()
+        self._spellings: tuple[str, ...] = ()
 
     def know(self, secrets: Iterable[Secret]) -> None:
         """Mask these too from now on; what was known before stays masked."""
-        self._secrets = tuple({*self._secrets, *secrets})
+        self._secrets = self._secrets.union(secrets)
+        self._spellings = spellings_of(self._secrets)
 
     def __call__(self, text: str) -> str:
         """Return the text without any secret or link."""
-        masked = mask(text, self._secrets)
+        masked = mask_spelt(text, self._spellings)
         return _LINK.sub(PATH + MASK, masked) if PATH in masked else masked
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from string import Formatter
 
+import msgspec
+
 from receiver.dockerhub.push import Push, not_for_registering
 from receiver.errors import BadVersionName
 from receiver.reasons import Reason, Verdict, explain
@@ -73,8 +75,7 @@ class Rule:
     settings: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """One rule that takes a push, and the target it names.
 
     `invalid` holds the sentence when Edgegap would not take the version name.
@@ -87,8 +88,7 @@ class Match:
     invalid: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(msgspec.Struct, frozen=True):
     """What the rules make of a push: the verdict, why, and the matches if accepted."""
 
     verdict: Verdict

@@ -40,10 +40,21 @@ def mask(text: str, secrets: Iterable[Secret]) -> str:
 
     Also as JSON or Python would quote it: others' messages may quote a request of ours.
     """
-    spellings = (one for secret in secrets for one in _spellings(secret.reveal()))
-    for value in sorted([one for one in spellings if one in text], key=len, reverse=True):
-        text = text.replace(value, MASK)
+    return mask_spelt(text, spellings_of(secrets))
+
+
+def mask_spelt(text: str, spellings: Iterable[str]) -> str:
+    """Do as `mask`, for who asks often: the spellings are made once."""
+    for one in spellings:
+        if one in text:
+            text = text.replace(one, MASK)
     return text
+
+
+def spellings_of(secrets: Iterable[Secret]) -> tuple[str, ...]:
+    """Return all that gives one of the secrets away, the longest first."""
+    spellings = {one for secret in secrets for one in _spellings(secret.reveal())}
+    return tuple(sorted(spellings, key=len, reverse=True))
 
 
 @lru_cache(maxsize=256)

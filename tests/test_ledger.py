@@ -134,7 +134,7 @@ def test_what_is_written_alike_is_written_by_one_call_and_each_gets_its_own_answ
         holding = asyncio.create_task(ledger.write(hold))
         alike = [ledger.write_alike(put_all, f"key {number}") for number in range(20)]
         twice = ledger.write_alike(put_all, "key 7")
-        tasks = [asyncio.create_task(one) for one in (*alike, twice)]
+        tasks = [asyncio.ensure_future(one) for one in (*alike, twice)]
         await asyncio.sleep(0.05)
         queued.set()
         await holding

@@ -7,7 +7,6 @@ it a legacy field, and anybody who has the link could choose it.
 
 import json
 import re
-from dataclasses import dataclass
 
 import msgspec
 
@@ -41,8 +40,7 @@ _UNSTORABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # no database or log l
 _BUILD_CACHE_TAG = re.compile(r"buildcache|.*-buildcache|cache-.*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(msgspec.Struct, frozen=True):
     """What a delivery tells: a tag was pushed to a repository.
 
     `tag` is None for the untagged parts of a multi-platform push. `pushed_at` is Docker Hub's

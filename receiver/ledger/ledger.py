@@ -1,7 +1,7 @@
 """The ledger as one object: opened, written in groups, read beside, closed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
@@ -82,13 +82,13 @@ class Ledger:
             raise LedgerError("the ledger is not open for writing")
         return await self._writer.write(write)
 
-    async def write_alike(
+    def write_alike(
         self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item
-    ) -> T:
+    ) -> Awaitable[T]:
         """As `write`, for what comes in crowds: one call writes the items of a whole group."""
         if self._writer is None:
             raise LedgerError("the ledger is not open for writing")
-        return await self._writer.write_alike(write, item)
+        return self._writer.write_alike(write, item)
 
     async def read(self, read: Callable[[Tx], T]) -> T:
         """Run the function over what is committed, beside the writer; raises LedgerError."""

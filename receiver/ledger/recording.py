@@ -1,8 +1,9 @@
 """Recording a delivery and the registrations it leads to, in the caller's transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from receiver.ledger.ids import new_id
 from receiver.ledger.transactions import Tx
@@ -35,8 +36,7 @@ REQUEUE = """UPDATE registrations SET state = 'queued', reason = NULL, sentence 
  WHERE id = :id AND state IN ('parked', 'waiting', 'queued')"""
 
 
-@dataclass(frozen=True, slots=True)
-class NewDelivery:
+class NewDelivery(msgspec.Struct, frozen=True):
     """One telling of a push, before it is in the ledger. Times in epoch milliseconds.
 
     `repository` is the link's own when the body could not be read.
@@ -53,8 +53,7 @@ class NewDelivery:
     body_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """What stands in the ledger now: the delivery's id and its registrations'."""
 
     delivery: str
@@ -139,8 +138,7 @@ def open_channels(
     return opened
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(msgspec.Struct, frozen=True):
     """A registration that a delivery leads to, before it is known whether one is open already."""
 
     match: Match

@@ -5,7 +5,7 @@ after the COMMIT. Nothing is delayed on purpose; under load the groups grow by t
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -67,17 +67,15 @@ class Writer:
         result: T = await self._queued(_Work(write, loop, loop.create_future()))
         return result
 
-    async def write_alike(
+    def write_alike(
         self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item
-    ) -> T:
+    ) -> Awaitable[T]:
         """As `write`, for what comes in crowds: one call writes the items of the whole group.
 
         The function returns a result for each item, in order.
         """
         loop = asyncio.get_running_loop()
-        work = _Work(write, loop, loop.create_future(), item, alike=True)
-        result: T = await self._queued(work)
-        return result
+        return self._queued(_Work(write, loop, loop.create_future(), item, alike=True))
 
     def _queued(self, work: _Work) -> asyncio.Future[Any]:
         """Hand it to the thread, together with what else comes in this turn of the loop.

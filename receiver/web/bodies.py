@@ -1,9 +1,10 @@
 """Reading a request's body with a limit on its size and on its time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from contextlib import suppress
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Receive
 
 from receiver.errors import BadBody
 from receiver.reasons import Reason, explain
@@ -26,21 +27,20 @@ async def read_body(request: Request) -> bytes:
     Raises BadBody when it is over LARGEST_BODY or slower than SLOWEST_BODY_SECONDS (or than the
     server's end), SenderLeft.
     """
+    receive = request.receive
     parts: list[bytes] = []
-    size = 0
+    size, more = 0, True
     task = asyncio.current_task()
     watch = _watch_of(asyncio.get_running_loop())
     watch.begin(task)
     try:
-        stream = request.stream()
-        async for part in stream:
-            size += len(part)
-            if size > LARGEST_BODY:
-                await _drain(stream, size)
-                raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE))
+        while more and size <= LARGEST_BODY:
+            part, more = await _part(receive)
             parts.append(part)
-    except ClientDisconnect:
-        raise SenderLeft from None
+            size += len(part)
+        if size > LARGEST_BODY:
+            await _drain(receive, size, more=more)
+            raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE))
     except asyncio.CancelledError:  # by the watch, or the server is ending and has waited enough
         if task is not None:
             task.uncancel()
@@ -50,15 +50,20 @@ async def read_body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-async def _drain(stream: AsyncIterator[bytes], size: int) -> None:
-    try:
+async def _part(receive: Receive) -> tuple[bytes, bool]:
+    """Return the body's next part, and whether more is to come; raises SenderLeft."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise SenderLeft
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _drain(receive: Receive, size: int, *, more: bool) -> None:
+    with suppress(TimeoutError, SenderLeft):
         async with asyncio.timeout(SLOWEST_DRAIN_SECONDS):
-            async for part in stream:
+            while more and size <= LARGEST_DRAIN:
+                part, more = await _part(receive)
                 size += len(part)
-                if size > LARGEST_DRAIN:
-                    return
-    except TimeoutError:
-        return
 
 
 class _Watch:
