@@ -96,9 +96,11 @@ class Worker:
         """Claim no more; finish what is in hand within the grace, and hand back the rest."""
         self._stopping = True
         self.wake()
+        until = time.monotonic() + grace_seconds
+        await asyncio.wait(self._loops[:1], timeout=grace_seconds)  # it may be claiming just now
         tasks = [task for _, task in self._hands.values()]
         if tasks:
-            await asyncio.wait(tasks, timeout=grace_seconds)
+            await asyncio.wait(tasks, timeout=max(0.0, until - time.monotonic()))
         left = [claimed for claimed, task in self._hands.values() if not task.done()]
         probing = [self._probing] if self._probing is not None else []
         ending = [*tasks, *self._loops, *self._retention.under_way, *probing]
@@ -160,13 +162,13 @@ class Worker:
     def _claim(self, tx: Tx, free: int) -> tuple[list[Claimed], float | None, bool]:
         voided = void_leases(tx, all_of_them=False, in_hand=self._hands)
         tell_voided(tx, self._current.settings, voided)
+        if self._ledger.shared:
+            self._client.share(count_replicas(tx, self.owner))  # also behind a gate it is there
         closed = gates.closed_gates(tx)
         if closed:
             probe = gates.take_probe(tx)
             soonest = min(gate.until for gate in gates.closed_gates(tx))
             return [], (soonest - tx.now) / 1000, probe
-        if self._ledger.shared:
-            self._client.share(count_replicas(tx, self.owner))
         if pauses.all_paused(tx):
             return [], None, False
         if self._ledger.shared:
