@@ -1,15 +1,22 @@
 """Bringing the schema up to date: `serve` does it under a lock, other commands only check."""
 
+import time
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.exc import OperationalError
 
-from receiver.errors import LedgerSchemaError
+from receiver.errors import LedgerError, LedgerSchemaError
 from receiver.ledger.schema import SCHEMA
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 SERVES = "serves_schema"
 ADVISORY_LOCK = 0x52454345  # "RECE": one migration at a time among replicas
+MARK = "copying"  # in `meta` while a copy into the ledger has not ended
+LOCK_MS = 500  # as long may accepts be held up at a time
+BETWEEN_TRIES_SECONDS = 1.0
+PATIENCE_SECONDS = 120.0
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 def schema_of(connection: Connection) -> str | None:
@@ -34,10 +41,15 @@ def serves_us(connection: Connection, found: str | None) -> bool:
 
 
 def check_schema(engine: Engine) -> None:
-    """Raise LedgerSchemaError unless this program may work on the schema."""
+    """Raise LedgerSchemaError unless this program may work on the schema.
+
+    Raises LedgerError where a copy into the ledger has not ended.
+    """
     with engine.connect() as connection:
         found = schema_of(connection)
         good = serves_us(connection, found)
+        if good:
+            _check_whole(connection)
     if not good:
         raise LedgerSchemaError(
             f"the ledger's schema is {found or 'missing'}, this program's is {SCHEMA}: "
@@ -45,28 +57,66 @@ def check_schema(engine: Engine) -> None:
         )
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the schema up to date. One migration runs at a time, in one transaction.
+def _check_whole(connection: Connection) -> None:
+    if connection.exec_driver_sql(f"SELECT 1 FROM meta WHERE key = '{MARK}'").scalar():  # noqa: S608
+        raise LedgerError(
+            "a `receiver ledger copy` into this ledger has not ended: wait for it or, if it was "
+            "cut off, run it again; or name another ledger with DATABASE_URL"
+        )
 
-    Raises LedgerSchemaError when a newer program made it.
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema up to date, and make sure that the ledger is whole.
+
+    Raises LedgerSchemaError when a newer program made it, LedgerError where a copy into it has not
+    ended.
+    """
+    bring_up_to_date(engine)
+    check_schema(engine)
+
+
+def bring_up_to_date(engine: Engine) -> None:
+    """Run what migrations are missing, one process at a time, in one transaction.
+
+    Others go on working meanwhile. A change of a table waits for whoever reads it (a dump, for an
+    hour), and all who write queue up behind it: so it waits only a moment at a time.
     """
     with engine.connect() as connection:
         if serves_us(connection, schema_of(connection)):
             return  # Alembic is not even imported: a start should be quick
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            with engine.begin() as connection:
+                _upgrade(connection)
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+            if time.monotonic() >= until:
+                raise LedgerError(
+                    "the schema cannot be brought up to date: something holds the ledger's tables "
+                    "(a dump, a session left open); end it, then start again"
+                ) from None
+            time.sleep(BETWEEN_TRIES_SECONDS)
+        else:
+            return
+
+
+def _upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError:
-            raise LedgerSchemaError(
-                f"the ledger's schema {schema_of(connection)} is newer than this program's "
-                f"({SCHEMA}): run the newer version"
-            ) from None
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MS}")
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError:
+        raise LedgerSchemaError(
+            f"the ledger's schema {schema_of(connection)} is newer than this program's "
+            f"({SCHEMA}): run the newer version"
+        ) from None
