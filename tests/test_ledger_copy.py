@@ -1,18 +1,16 @@
-"""Copies: a backup of a live SQLite ledger is whole, and a move to PostgreSQL takes everything."""
+"""A move of the ledger to another database takes everything, or nothing."""
 
 import asyncio
-import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import select
 from sqlalchemy.engine import URL
 
 from receiver.edgegap.answers import Answer
 from receiver.errors import LedgerError
-from receiver.ledger.copying import BITE, COPIED, back_up, copy_ledger
+from receiver.ledger.copying import BITE, COPIED, copy_ledger
 from receiver.ledger.cursors import begin_cursors
 from receiver.ledger.gates import close_token_gate
 from receiver.ledger.ledger import Ledger
@@ -26,79 +24,7 @@ from receiver.secret import Secret
 from tests.at_work import done, one_claim, pushed, settled
 from tests.conftest import StartReceiver
 from tests.postgres import plain, rows
-from tests.running import ReceiverProcess, created_once, until
-from tests.storm import Senders
-
-
-def ids_in(path: Path) -> set[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-        return {row[0] for row in connection.execute("SELECT id FROM deliveries")}
-
-
-def test_a_backup_taken_under_writes_is_whole_and_a_receiver_goes_on_from_it(
-    start: StartReceiver, sandbox: EdgegapSandbox, tmp_path: Path
-) -> None:
-    receiver = start()
-    copy = tmp_path / "copy.db"
-    senders = Senders(lambda: [receiver.url], at_once=4, pause=0.01).start()
-    until(lambda: len(senders.told.accepted) > 30)
-    before = set(senders.told.accepted)
-
-    ended = receiver.run("ledger", "backup", str(copy))
-    told = senders.stop()
-
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == f"{copy}: {copy.stat().st_size} bytes, checked.\n"
-    kept = ids_in(copy)
-    assert before <= kept
-    receiver.kill()
-    for leftover in receiver.folder.glob("receiver.db*"):
-        leftover.unlink()
-    shutil.copy(copy, receiver.folder / "receiver.db")
-    receiver.start()
-    for delivery in sorted(kept)[:5] + sorted(kept)[-5:]:
-        assert receiver.ended(delivery)["state"] == "done"
-        assert created_once(sandbox, told.accepted[delivery])
-
-
-def test_a_backup_writes_over_nothing(receiver: ReceiverProcess, tmp_path: Path) -> None:
-    there = tmp_path / "there"
-    there.write_text("mine", "utf-8")
-
-    ended = receiver.run("ledger", "backup", str(there))
-
-    assert (ended.returncode, ended.stdout) == (4, "")
-    assert "there already" in ended.stderr
-    assert there.read_text("utf-8") == "mine"
-
-
-def test_a_backup_that_cannot_be_written_leaves_nothing(
-    receiver: ReceiverProcess, tmp_path: Path
-) -> None:
-    ledger = receiver.folder / "receiver.db"
-
-    with pytest.raises(LedgerError, match="the backup failed"):
-        back_up(ledger, tmp_path / "nowhere" / "copy.db")
-    (tmp_path / "no-ledger").write_bytes(b"nothing of the kind" * 500)
-    with pytest.raises(LedgerError, match="the backup failed"):
-        back_up(tmp_path / "no-ledger", tmp_path / "copy.db")
-    assert not (tmp_path / "copy.db").exists()
-
-
-def test_a_ledger_on_postgresql_is_left_to_pg_dump(
-    receiver: ReceiverProcess, postgres_url: URL, tmp_path: Path
-) -> None:
-    made = Ledger(postgres_url)
-    made.open_to_write()
-    made.close()
-
-    url = plain(postgres_url)
-    ended = receiver.run("ledger", "backup", str(tmp_path / "copy"), DATABASE_URL=url)
-
-    assert ended.returncode == 2
-    assert "pg_dump" in ended.stderr
+from tests.running import ReceiverProcess, until
 
 
 def _everything(tx: Tx) -> None:
@@ -113,18 +39,31 @@ def _everything(tx: Tx) -> None:
     note_retirement(tx, "my-game", "0.1", retired=True, why="old")
 
 
-def filled(path: Path) -> Ledger:
-    ledger = Ledger(URL.create("sqlite", database=str(path)))
+def nothing(total: int, rows: int) -> None:
+    """Show no progress."""
+
+
+def sqlite(path: Path) -> URL:
+    return URL.create("sqlite", database=str(path))
+
+
+def fill(url: URL) -> URL:
+    ledger = Ledger(url)
     ledger.open_to_write(wait_seconds=0)
     asyncio.run(ledger.write(lambda tx: pushed(tx, "0.9")))
     asyncio.run(ledger.write(lambda tx: tx.run("UPDATE registrations SET overwritten = true")))
     calls = (Answer("POST", "/v1/x", 200, message="made"), Answer("GET", "/v1/x", None))
     assert settled(ledger, one_claim(ledger), done(digest="sha256:" + "a" * 64, calls=calls))
     asyncio.run(ledger.write(_everything))
-    return ledger
+    ledger.close()
+    return url
 
 
-def content(ledger: Ledger) -> dict[str, list[tuple[object, ...]]]:
+def filled(path: Path) -> URL:
+    return fill(sqlite(path))
+
+
+def content(url: URL) -> dict[str, list[tuple[object, ...]]]:
     def read(tx: Tx) -> dict[str, list[tuple[object, ...]]]:
         return {
             table.name: [
@@ -134,7 +73,12 @@ def content(ledger: Ledger) -> dict[str, list[tuple[object, ...]]]:
             for table in COPIED
         }
 
-    return ledger.read_now(read)
+    ledger = Ledger(url)
+    ledger.open_to_read()
+    try:
+        return ledger.read_now(read)
+    finally:
+        ledger.close()
 
 
 def test_a_ledger_moves_to_postgresql_whole_and_a_receiver_goes_on_there(
@@ -164,33 +108,28 @@ def test_a_ledger_moves_to_postgresql_whole_and_a_receiver_goes_on_there(
 def test_every_row_of_every_table_is_copied_as_it_is(
     tmp_path: Path, postgres_url: URL, back: bool
 ) -> None:
-    source, target = filled(tmp_path / "from.db"), Ledger(postgres_url)
-    target.open_to_write()
-    moved: list[int] = []
+    source, target = filled(tmp_path / "from.db"), postgres_url
+    moved: list[tuple[int, int]] = []
 
-    copied = asyncio.run(copy_ledger(source, target, moved.append))
+    copied = copy_ledger(source, target, lambda *told: moved.append(told))
     if back:
-        again = Ledger(URL.create("sqlite", database=str(tmp_path / "again.db")))
-        again.open_to_write(wait_seconds=0)
-        assert asyncio.run(copy_ledger(target, again, moved.append)) == copied
+        again = sqlite(tmp_path / "again.db")
+        assert copy_ledger(target, again, lambda *told: moved.append(told)) == copied
         assert content(again) == content(source)
-        again.close()
 
     there = content(target)
     assert all(there.values())
     assert there == content(source)
     assert copied == sum(len(table) for table in there.values())
-    assert sum(moved) == copied * (1 + back)
-    assert max(moved) <= BITE
-    source.close()
-    target.close()
+    assert sum(rows for _, rows in moved) == copied * (1 + back)
+    assert {of for of, _ in moved} == {copied}
+    assert max(rows for _, rows in moved) <= BITE
 
 
 def test_nothing_is_copied_over_what_is_there(
     receiver: ReceiverProcess, tmp_path: Path, postgres_url: URL
 ) -> None:
-    source = filled(tmp_path / "from.db")
-    source.close()
+    filled(tmp_path / "from.db")
     target = Ledger(postgres_url)
     target.open_to_write()
     asyncio.run(target.write(lambda tx: pause(tx, ALL)))
@@ -205,20 +144,14 @@ def test_nothing_is_copied_over_what_is_there(
 
 
 def test_a_copy_that_lost_a_row_is_told(tmp_path: Path, postgres_url: URL) -> None:
-    source, target = filled(tmp_path / "from.db"), Ledger(postgres_url)
+    target = Ledger(postgres_url)
     target.open_to_write()
-    asyncio.run(
-        target.write(
-            lambda tx: (
-                tx.run("CREATE RULE thief AS ON INSERT TO led_to DO INSTEAD NOTHING").rowcount
-            )
-        )
-    )
+    target.close()
+    with psycopg.connect(plain(postgres_url)) as thief:
+        thief.execute("CREATE RULE thief AS ON INSERT TO led_to DO INSTEAD NOTHING")
 
     with pytest.raises(LedgerError, match="led_to: 601 rows copied, 0 are there"):
-        asyncio.run(copy_ledger(source, target, lambda _: None))
-    source.close()
-    target.close()
+        copy_ledger(filled(tmp_path / "from.db"), postgres_url, nothing)
 
 
 def test_a_ledger_that_a_server_writes_is_not_copied(
@@ -228,7 +161,9 @@ def test_a_ledger_that_a_server_writes_is_not_copied(
     ended = receiver.run("ledger", "copy", source, f"sqlite:///{tmp_path / 'to.db'}")
 
     assert (ended.returncode, ended.stdout) == (4, "")
-    assert "another receiver holds" in ended.stderr
+    assert "another receiver holds the source" in ended.stderr
+    assert "stop it first" in ended.stderr
+    assert not (tmp_path / "to.db").exists()
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://", "nonsense"])

@@ -1,15 +1,15 @@
 """`receiver ledger backup` and `receiver ledger copy`."""
 
-import asyncio
 import os
 import sys
-from functools import partial
 from pathlib import Path
 
 import click
+from sqlalchemy.engine import URL
 
 from receiver.cli.exits import USAGE, Stop, told_plainly
-from receiver.ledger.copying import COPIED, back_up, copy_ledger, rows_of
+from receiver.ledger.backups import back_up
+from receiver.ledger.copying import copy_ledger
 from receiver.ledger.engines import read_database_url
 from receiver.ledger.ledger import Ledger
 from receiver.settings import load_settings
@@ -41,30 +41,23 @@ def backup(file: Path) -> None:
 def copy_command(source: str, target: str) -> None:
     """Copy the ledger at SOURCE into the empty one at TARGET; both are database URLs.
 
-    Stop the server first, copy, then set DATABASE_URL to TARGET and start it again.
+    Stop all receivers first, copy, then set DATABASE_URL to TARGET and start them again. A copy
+    that was cut off leaves nothing: run it again.
     """
-    click.echo(f"{asyncio.run(_copy(_ledger(source), _ledger(target)))} rows copied, counts agree.")
+    urls = _url(source), _url(target)
+    with click.progressbar(length=1, label="rows", file=sys.stderr) as bar:
+
+        def moved(total: int, rows: int) -> None:
+            bar.length = total
+            bar.update(rows)
+
+        copied = copy_ledger(*urls, moved)
+    click.echo(f"{copied} rows copied, counts agree.")
 
 
-def _ledger(url: str) -> Ledger:
+def _url(text: str) -> URL:
     try:
-        return Ledger(read_database_url(url))
+        return read_database_url(text)
     except ValueError as error:
         sentence = f"{error}: write sqlite:///path or postgresql://user:password@host/database"
         raise Stop(sentence, USAGE) from None
-
-
-async def _copy(source: Ledger, target: Ledger) -> int:
-    try:
-        source.open_to_read()
-        source.open_to_write(wait_seconds=0)  # so that no server adds to it meanwhile
-        target.open_to_write(wait_seconds=0)
-        total = 0
-        for table in COPIED:
-            total += await source.read(partial(rows_of, table=table))
-        bar = click.progressbar(length=max(total, 1), label="rows", file=sys.stderr)
-        with bar:
-            return await copy_ledger(source, target, bar.update)
-    finally:
-        source.close()
-        target.close()

@@ -8,6 +8,9 @@ FORGOTTEN_MS = 3_600_000
 _SEEN = """INSERT INTO replicas (owner, seen_at) VALUES (:owner, :now)
  ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at"""
 
+_AT_WORK = """SELECT EXISTS (SELECT 1 FROM replicas WHERE seen_at >= :since)
+ OR EXISTS (SELECT 1 FROM registrations WHERE state = 'working' AND lease_until >= :now)"""
+
 
 def count_replicas(tx: Tx, owner: str) -> int:
     """Say that this one is alive, and return how many are."""
@@ -15,6 +18,12 @@ def count_replicas(tx: Tx, owner: str) -> int:
     tx.run("DELETE FROM replicas WHERE seen_at < :before", before=tx.now - FORGOTTEN_MS)
     alive = tx.run("SELECT count(*) FROM replicas WHERE seen_at >= :since", since=tx.now - ALIVE_MS)
     return max(1, int(alive.scalar_one()))
+
+
+def at_work(tx: Tx) -> bool:
+    """Tell whether any replica is there, or has left work in hand whose lease still runs."""
+    found = tx.run(_AT_WORK, since=tx.now - ALIVE_MS, now=tx.now)
+    return bool(found.scalar())
 
 
 def claims_alone(tx: Tx) -> bool:

@@ -1,0 +1,35 @@
+"""A backup of a live SQLite ledger: whole and sound, or not there at all."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from receiver.errors import LedgerError
+
+
+def back_up(ledger: Path, copy: Path) -> int:
+    """Make a consistent copy of a live SQLite ledger; return its bytes. Raises LedgerError.
+
+    It has another name until it is whole: one that was cut off is not taken for a backup.
+    """
+    if copy.exists():
+        raise LedgerError(f"{copy} is there already; name a new file")
+    part = copy.with_name(f"{copy.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        with (
+            closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(part)) as target,
+        ):
+            # In one step, of one snapshot: between steps any commit would have it begin anew.
+            source.backup(target)
+            sound = target.execute("PRAGMA quick_check").fetchone()[0]
+        if sound != "ok":
+            raise LedgerError(f"the backup is not sound: {sound}; look after {ledger}")
+        os.link(part, copy)  # where a rename would write over what came meanwhile
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(f"the backup failed: {error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return copy.stat().st_size

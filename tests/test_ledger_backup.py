@@ -1,0 +1,121 @@
+"""A backup of a live SQLite ledger is whole, or not there."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import URL
+
+from receiver.errors import LedgerError
+from receiver.ledger.backups import back_up
+from receiver.ledger.ledger import Ledger
+from receiver.sandbox.edgegap import EdgegapSandbox
+from tests.conftest import StartReceiver
+from tests.postgres import plain
+from tests.running import ReceiverProcess, created_once, until
+from tests.storm import Senders
+
+WITHOUT_REGISTRATION = """SELECT id FROM deliveries WHERE verdict = 'accepted' AND id NOT IN
+ (SELECT delivery_id FROM led_to JOIN registrations ON registrations.id = registration_id)"""
+
+
+def ids_in(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute(WITHOUT_REGISTRATION).fetchall() == []
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        return {row[0] for row in connection.execute("SELECT id FROM deliveries")}
+
+
+def test_a_backup_taken_under_writes_is_whole_and_a_receiver_goes_on_from_it(
+    start: StartReceiver, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    receiver = start()
+    copy = tmp_path / "copy.db"
+    senders = Senders(lambda: [receiver.url], at_once=4, pause=0.01).start()
+    until(lambda: len(senders.told.accepted) > 30)
+    before = set(senders.told.accepted)
+
+    ended = receiver.run("ledger", "backup", str(copy))
+    meanwhile = len(senders.told.accepted)
+    told = senders.stop()
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == f"{copy}: {copy.stat().st_size} bytes, checked.\n"
+    kept = ids_in(copy)
+    assert before <= kept
+    assert meanwhile > len(before)
+    assert told.answers.keys() == {"202"}
+    assert list(tmp_path.glob("copy.db*")) == [copy]
+    receiver.kill()
+    for leftover in receiver.folder.glob("receiver.db*"):
+        leftover.unlink()
+    shutil.copy(copy, receiver.folder / "receiver.db")
+    receiver.start()
+    for delivery in sorted(kept)[:5] + sorted(kept)[-5:]:
+        assert receiver.ended(delivery)["state"] == "done"
+        assert created_once(sandbox, told.accepted[delivery])
+
+
+def test_a_backup_writes_over_nothing(receiver: ReceiverProcess, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("mine", "utf-8")
+
+    ended = receiver.run("ledger", "backup", str(there))
+
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert "there already" in ended.stderr
+    assert there.read_text("utf-8") == "mine"
+
+
+def test_a_backup_that_cannot_be_written_leaves_nothing(
+    receiver: ReceiverProcess, tmp_path: Path
+) -> None:
+    ledger = receiver.folder / "receiver.db"
+
+    with pytest.raises(LedgerError, match="the backup failed"):
+        back_up(ledger, tmp_path / "nowhere" / "copy.db")
+    (tmp_path / "no-ledger").write_bytes(b"nothing of the kind" * 500)
+    with pytest.raises(LedgerError, match="the backup failed"):
+        back_up(tmp_path / "no-ledger", tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_ledger_on_postgresql_is_left_to_pg_dump(
+    receiver: ReceiverProcess, postgres_url: URL, tmp_path: Path
+) -> None:
+    made = Ledger(postgres_url)
+    made.open_to_write()
+    made.close()
+
+    url = plain(postgres_url)
+    ended = receiver.run("ledger", "backup", str(tmp_path / "copy"), DATABASE_URL=url)
+
+    assert ended.returncode == 2
+    assert "pg_dump" in ended.stderr
+
+
+def test_a_backup_that_was_cut_off_is_no_backup_and_the_next_one_is(
+    receiver: ReceiverProcess, tmp_path: Path
+) -> None:
+    delivery = receiver.push("1.0")
+    (tmp_path / "copy.db.part").write_bytes(b"the half of one")
+
+    ended = receiver.run("ledger", "backup", str(tmp_path / "copy.db"))
+
+    assert ended.returncode == 0, ended.stderr
+    assert ids_in(tmp_path / "copy.db") == {delivery}
+    assert not (tmp_path / "copy.db.part").exists()
+
+
+def test_a_ledger_in_a_folder_with_an_odd_name_is_backed_up(tmp_path: Path) -> None:
+    folder = tmp_path / "50%20 #1"
+    folder.mkdir()
+    ledger = Ledger(URL.create("sqlite", database=str(folder / "receiver.db")))
+    ledger.open_to_write()
+    ledger.close()
+
+    assert back_up(folder / "receiver.db", tmp_path / "copy.db") > 0
+    assert ids_in(tmp_path / "copy.db") == set()
