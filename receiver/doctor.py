@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 
 from receiver.dockerhub.fetching import Unavailable
-from receiver.dockerhub.hub import HubTag
+from receiver.dockerhub.hub import HubRefused, HubTag
 from receiver.dockerhub.push import Push, not_for_registering
+from receiver.dockerhub.registry import Pulls
 from receiver.edgegap.answers import Answer
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import newest
@@ -131,7 +132,8 @@ async def _docker_hub(settings: Settings, preflight: Preflight) -> AsyncIterator
     for rule in asked.values():
         async for finding in _repository(preflight, rule):
             yield finding
-    yield _pull_limit(preflight)
+    for asking, pulls in preflight.registry.pulls.items():
+        yield _pull_limit(asking, pulls)
 
 
 async def _login(preflight: Preflight, login: Login, repository: str) -> Finding:
@@ -153,9 +155,12 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
     what = f"repository {rule.repository}"
     try:
         tag = await _newest_tag(preflight, rule)
+    except HubRefused as refused:
+        yield failed(what, str(refused), _mend_of(refused, rule))
+        return
     except Unavailable as error:
-        mend = "Check the name in the rule, and that the login may read it"
-        yield failed(what, str(error), mend)
+        mend = "Run `receiver doctor` again in some minutes"
+        yield warned(what, f"Docker Hub could not be asked now: {error}", mend)
         return
     if tag is None:
         yield warned(what, "reached; it has no tag that the rule takes yet", "Push one")
@@ -172,6 +177,15 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
             yield warned(image, findings.detail, "Try again later")
         case _:
             yield failed(image, "the registry has no such tag", "Push it again")
+
+
+def _mend_of(refused: HubRefused, rule: Rule) -> str:
+    if refused.status == NOT_FOUND:
+        may = "that its login may read it" if rule.login else "give it a login if it is private"
+        return f"Check the name in the rule, and {may}"
+    if rule.login is None:
+        return "Give the rule a login that may read it: DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
+    return f"Check {rule.login.variables}: the token must be valid, and may read the repository"
 
 
 async def _newest_tag(preflight: Preflight, rule: Rule) -> str | None:
@@ -197,14 +211,14 @@ def _pushed_at(tag: HubTag) -> int:
     return tag.pushed_at or 0
 
 
-def _pull_limit(preflight: Preflight) -> Finding:
-    limit = preflight.registry.pull_limit
-    what = "Docker Hub pull limit"
+def _pull_limit(login: Login | None, pulls: Pulls) -> Finding:
+    limit, whose = pulls.limit, "without a login" if login is None else f"of {login.username}"
+    what = f"Docker Hub pull limit {whose}"
     mend = "Edgegap's own pulls meet the same kind of limit: a paid Docker Hub plan lifts it"
-    if preflight.registry.limit_met:
+    if pulls.met:
         return warned(what, "used up: Docker Hub answers 429", mend)
     if limit is None:
-        return passed(what, "none told: a paid plan, or nothing was asked")
+        return passed(what, "none told: a paid plan, or no image was seen")
     plan = {ANONYMOUS_LIMIT: "no login", PERSONAL_LIMIT: "a Personal account"}
     hours = limit.window_seconds / 3600
     found = f"{limit.remaining} of {limit.limit} left in {hours:g} h"

@@ -73,7 +73,7 @@ def test_a_sound_installation_passes_and_the_public_url_is_really_asked(
         "Docker Hub login builder",
         f"repository {REPOSITORY}",
         f"image {REPOSITORY}:1.0.0",
-        "Docker Hub pull limit",
+        "Docker Hub pull limit of builder",
     }
     assert found["Docker Hub login builder"]["found"] == "accepted, and read-only"
     assert (
@@ -215,7 +215,7 @@ def test_without_a_login_it_warns_and_tells_the_limit_of_who_has_none(commands: 
     found, code = told(commands, DOCKERHUB_USERNAME=None, DOCKERHUB_TOKEN=None)
 
     assert found["Docker Hub login"]["health"] == "warn"
-    assert "100 left in 6 h (no login)" in found["Docker Hub pull limit"]["found"]
+    assert "100 left in 6 h (no login)" in found["Docker Hub pull limit without a login"]["found"]
     assert code == 0
 
 
@@ -225,9 +225,65 @@ def test_the_limit_of_a_personal_account_is_told(commands: Commands, hub: Docker
 
     found, _ = told(commands, DOCKERHUB_USERNAME="person", DOCKERHUB_TOKEN="dckr_pat_3")
 
-    limit = found["Docker Hub pull limit"]
+    limit = found["Docker Hub pull limit of person"]
     assert limit["found"] == "50 of 200 left in 6 h (a Personal account)"
     assert "paid Docker Hub plan" in limit["mend"]
+
+
+def test_each_logins_pull_limit_is_told(commands: Commands, hub: DockerHubSandbox) -> None:
+    hub.add_login("person", "dckr_pat_3", namespaces=["studio"], pull_limit=200)
+    hub.pulls["person"] = 150
+    hub.push_image("studio/lobby", "1.0.0")
+    login = 'login = { username_env = "LOBBY_USER", token_env = "LOBBY_TOKEN" }\n'
+    lobby = RULE.replace("game-server", "lobby").replace("preflight", login + "preflight")
+    commands.configure(lobby + RULE)
+
+    found, _ = told(commands, LOBBY_USER="person", LOBBY_TOKEN="dckr_pat_3")
+
+    limits = {what: row["found"] for what, row in found.items() if "pull limit" in what}
+    assert limits == {
+        "Docker Hub pull limit of person": "50 of 200 left in 6 h (a Personal account)",
+        "Docker Hub pull limit of builder": "none told: a paid plan, or no image was seen",
+    }
+    assert "dckr_pat_3" not in str(found)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("path", ["/tags", "/v2/auth/token"])
+def test_a_docker_hub_that_is_out_is_no_fault_of_the_rule(
+    commands: Commands, hub: DockerHubSandbox, path: str, status: int
+) -> None:
+    hub.misbehave(Fault("status", path_contains=path, status=status, times=None))
+
+    found, code = told(commands)
+
+    repository = found[f"repository {REPOSITORY}"]
+    assert repository["health"] == "warn"
+    assert repository["found"].startswith("Docker Hub could not be asked now: ")
+    assert "again" in repository["mend"]
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/tags", 404, "Check the name in the rule"),
+        ("/tags", 401, "Check DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"),
+        ("/tags", 403, "may read the repository"),
+        ("/v2/auth/token", 401, "Check DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"),
+    ],
+)
+def test_a_refusal_of_docker_hub_fails_with_its_own_mend(
+    commands: Commands, hub: DockerHubSandbox, path: str, status: int, words: str
+) -> None:
+    hub.misbehave(Fault("status", path_contains=path, status=status, times=None))
+
+    found, code = told(commands)
+
+    repository = found[f"repository {REPOSITORY}"]
+    assert repository["health"] == "fail"
+    assert words in repository["mend"]
+    assert code == 1
 
 
 def test_a_repository_that_the_login_does_not_see_fails(
@@ -305,8 +361,8 @@ def test_a_pull_limit_that_is_used_up_is_warned_of(
 
     found, _ = told(commands)
 
-    assert found["Docker Hub pull limit"]["found"] == "used up: Docker Hub answers 429"
-    assert found["Docker Hub pull limit"]["health"] == "warn"
+    assert found["Docker Hub pull limit of builder"]["found"] == "used up: Docker Hub answers 429"
+    assert found["Docker Hub pull limit of builder"]["health"] == "warn"
     assert found[f"image {REPOSITORY}:1.0.0"]["health"] == "warn"
 
 

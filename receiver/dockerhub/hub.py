@@ -28,14 +28,17 @@ MOST_WAITS = 10
 TOKEN_MARGIN_SECONDS = 60.0
 LONGEST_REST_SECONDS = 900.0
 UNKNOWN_TOKEN_LIFE = 300.0
-DENIED = frozenset({401, 403})
+REFUSALS = frozenset({401, 403, 404})  # 404: to who may not see it, it is not there
 
 
 Waiting = Callable[[Unavailable], Awaitable[bool]]
 
 
 class HubRefused(Unavailable):
-    """Docker Hub's API refuses the login, or the login may not see the repository."""
+    """Docker Hub's API refuses the login, or the login may not see the repository.
+
+    `status` tells which: 401 and 403 refuse, to a 404 there is nothing of this name to be seen.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ class Hub:
             if number > 1 and answer.status == httpx.codes.NOT_FOUND:
                 return  # past the last page: tags were deleted meanwhile
             if answer.status != httpx.codes.OK:
-                told = _told(answer, [login.token] if login else [])
-                raise HubRefused(f"Docker Hub's API does not list {repository}: {told}")
+                what = f"Docker Hub's API does not list {repository}"
+                raise _not_given(what, answer, [login.token] if login else [])
             body = answer.json()
             rows = body.get("results")
             rows = rows if isinstance(rows, list) else []
@@ -153,8 +156,7 @@ class Hub:
             json={"identifier": login.username, "secret": login.token.reveal()},
         )
         if answer.status != httpx.codes.OK:
-            told = _told(answer, [login.token])
-            raise HubRefused(f"Docker Hub's API refuses the login: {told}")
+            raise _not_given("Docker Hub's API refuses the login", answer, [login.token])
         given = answer.json().get("access_token")
         if not isinstance(given, str) or not given.isascii() or not given.isprintable():
             raise Unavailable("Docker Hub's API gave no token")
@@ -195,6 +197,11 @@ def _page_number(following: object) -> int | None:
     text = numbers[0] if numbers else ""
     sound = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_PAGES))
     return int(text) if sound else None
+
+
+def _not_given(what: str, answer: Fetched, secrets: Iterable[Secret]) -> Unavailable:
+    kind = HubRefused if answer.status in REFUSALS else Unavailable
+    return kind(f"{what}: {_told(answer, secrets)}", status=answer.status)
 
 
 def _told(answer: Fetched, secrets: Iterable[Secret]) -> str:

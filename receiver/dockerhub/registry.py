@@ -9,7 +9,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
@@ -56,6 +56,14 @@ class PullLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulls:
+    """What the registry told one login of its pulls. `met`: its last answer was a 429."""
+
+    limit: PullLimit | None = None
+    met: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """The tag is there and we may pull it. `digest` is None where the registry told none."""
 
@@ -87,7 +95,8 @@ class Registry:
         self._registry = registry_url
         self._auth = auth_url
         self._tokens: dict[tuple[str, Login | None], tuple[str, float]] = {}
-        self.pull_limit: PullLimit | None = None
+        self.pulls: dict[Login | None, Pulls] = {}  # by login, of those that were asked
+        self.pull_limit: PullLimit | None = None  # as it was told last, whatever the login
         self.limit_met = False  # the last answer was a 429
 
     async def see(self, repository: str, tag: str, login: Login | None) -> Seen:
@@ -160,7 +169,7 @@ class Registry:
         token, until = self._tokens.get(key, ("", 0.0))
         if time.monotonic() >= until:
             token = ""
-        answer = await self._call(method, url, token)
+        answer = await self._call(method, url, token, login)
         if answer.status == httpx.codes.UNAUTHORIZED:
             self._tokens.pop(key, None)
             challenge = answer.headers.get("www-authenticate", "")
@@ -172,9 +181,9 @@ class Registry:
                 token = await self._token(repository, login)
             except _LoginRefusedError as refused:
                 return Denied(login_refused=True, detail=refused.detail)
-            answer = await self._call(method, url, token)
+            answer = await self._call(method, url, token, login)
         if path.startswith("manifests/"):  # of blobs none is told, whatever the plan
-            self._remember_limit(answer)
+            self._remember_limit(answer, login)
         return answer
 
     def _is_ours(self, challenge: str) -> bool:
@@ -186,7 +195,7 @@ class Registry:
         except ValueError:
             return False
 
-    async def _call(self, method: str, url: str, token: str) -> Fetched:
+    async def _call(self, method: str, url: str, token: str, login: Login | None) -> Fetched:
         headers = {"Accept": ", ".join(ACCEPTED)}
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -194,9 +203,9 @@ class Registry:
         try:
             answer = await fetch(self._http, method, url, largest=largest, headers=headers)
         except Unavailable as error:
-            self.limit_met = error.status == httpx.codes.TOO_MANY_REQUESTS
+            self._note_met(login, met=error.status == httpx.codes.TOO_MANY_REQUESTS)
             raise
-        self.limit_met = False
+        self._note_met(login, met=False)
         for _ in range(MOST_REDIRECTS):
             if answer.status not in REDIRECTS:
                 return answer
@@ -243,7 +252,11 @@ class Registry:
             self._tokens[repository, login] = (token, until)
         return token
 
-    def _remember_limit(self, answer: Fetched) -> None:
+    def _note_met(self, login: Login | None, *, met: bool) -> None:
+        self.limit_met = met
+        self.pulls[login] = replace(self.pulls.get(login, Pulls()), met=met)
+
+    def _remember_limit(self, answer: Fetched, login: Login | None) -> None:
         limit = _COUNT.match(answer.headers.get("ratelimit-limit", ""))
         remaining = _COUNT.match(answer.headers.get("ratelimit-remaining", ""))
         if limit and remaining:
@@ -251,6 +264,9 @@ class Registry:
             self.pull_limit = PullLimit(int(limit[1]), int(remaining[1]), window)
         elif answer.status == httpx.codes.OK:
             self.pull_limit = None  # a plan without one
+        else:
+            return
+        self.pulls[login] = Pulls(self.pull_limit)
 
 
 class _LoginRefusedError(Exception):
