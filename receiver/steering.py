@@ -20,7 +20,9 @@ class CannotRollBack(ReceiverError):
 def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
     """Put a moving target back to what it held before, or to the image of another version.
 
-    From now on only pushes after this moment move it. Raises CannotRollBack.
+    From now on only pushes after this moment move it. What it holds already may be named too: so
+    what is queued is undone, and what another hand put there is put right; whether there is
+    anything to do only Edgegap knows, and where not, it ends `unchanged`. Raises CannotRollBack.
     """
     moving = target(tx, app, channel)
     if moving is None or moving.mode == Mode.CREATE:
@@ -30,13 +32,13 @@ def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
             f"{', '.join(known) or 'none'}"
         )
     repository, tag = _image_before(tx, moving, to)
-    if (repository, tag) == (moving.repository, moving.tag):
-        raise CannotRollBack(f"{app}/{channel} holds {tag} already")
     rule = rule_of(tx, moving.registration or "")
     if rule is None:
         raise CannotRollBack(f"the ledger no longer knows the rule that moved {app}/{channel}")
     match = Match(rule, app, channel, Mode(moving.mode))
     sentence = f"A person rolls {app}/{channel} back from {moving.tag} to {tag}."
+    if (repository, tag) == (moving.repository, moving.tag):
+        sentence = f"A person holds {app}/{channel} at {tag}: only later pushes move it."
     delivery = NewDelivery(source=COMMAND, repository=repository, tag=tag, pushed_at=tx.now)
     return record(tx, delivery, Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,)))
 

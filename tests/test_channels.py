@@ -17,6 +17,7 @@ from tests.running import RULE, until, webhook_body
 APPS = (
     "first-app", "order-app", "taken-app", "burst-app", "told-app",
     "back-app", "to-app", "after-app", "held-app", "none-app",
+    "moved-app", "still-app",
 )  # fmt: skip
 CONFIG = "".join(
     RULE.replace("studio/game-server", f"studio/{app}").replace(
@@ -67,6 +68,12 @@ def pushed(receiver: ReceiverHere, app: str, tag: str, at: int) -> dict[str, str
         return {row["version"]: row["outcome"] or row["reason"] for row in rows} if whole else None
 
     return until(over) or {}
+
+
+def outcomes(receiver: ReceiverHere, delivery: str) -> dict[str, str]:
+    """The outcome of each of a delivery's registrations, by version."""
+    rows = receiver.story(delivery)["registrations"]
+    return {row["version"]: row["outcome"] for row in rows}
 
 
 def staging(edgegap: EdgegapSandbox, app: str) -> Any:
@@ -179,6 +186,50 @@ def test_after_a_rollback_only_later_pushes_move_it(
     assert staging(edgegap, "after-app") == "1.3"
 
 
+def test_a_rollback_to_what_it_holds_undoes_what_is_queued(
+    here: ReceiverHere, edgegap: EdgegapSandbox, commands: Commands
+) -> None:
+    pushed(here, "held-app", "1.0", LONG_AGO)
+    pushed(here, "held-app", "1.1", LONG_AGO + 1)
+    commands.run("pause", "studio/held-app")
+    queued = here.push_to("studio/held-app", "1.2", pushed_at=LONG_AGO + 2)
+    regretted = commands.told("rollback", "held-app", "staging", "--json")
+
+    done = commands.run("rollback", "held-app", "staging", "--to", "1.1")
+
+    assert done.exit_code == 0, done.output
+    assert "holds held-app/staging at 1.1: only later pushes move it" in done.stdout
+    commands.run("resume", "studio/held-app")
+    assert here.ended(done.stdout.split()[-1])["outcome"] == "unchanged"
+    assert here.ended(regretted["delivery"])["outcome"] == "superseded"
+    until(lambda: outcomes(here, queued) == {"1.2": "created", "staging": "superseded"})
+    assert staging(edgegap, "held-app") == "1.1"
+
+
+def test_a_rollback_to_what_it_holds_puts_right_what_another_hand_moved(
+    here: ReceiverHere, edgegap: EdgegapSandbox, commands: Commands
+) -> None:
+    pushed(here, "moved-app", "1.0", LONG_AGO)
+    edgegap.versions["moved-app", "staging"]["docker_tag"] = "by-hand"
+
+    told = commands.told("rollback", "moved-app", "staging", "--to", "1.0", "--json")
+
+    assert here.ended(told["delivery"])["outcome"] == "updated"
+    assert staging(edgegap, "moved-app") == "1.0"
+
+
+def test_a_rollback_to_what_it_holds_lets_only_later_pushes_move_it(
+    here: ReceiverHere, edgegap: EdgegapSandbox, commands: Commands
+) -> None:
+    pushed(here, "still-app", "1.0", LONG_AGO)
+
+    told = commands.told("rollback", "still-app", "staging", "--to", "1.0", "--json")
+
+    assert here.ended(told["delivery"])["outcome"] == "unchanged"
+    assert pushed(here, "still-app", "1.1", int(time.time()) - 60)["staging"] == "superseded"
+    assert staging(edgegap, "still-app") == "1.0"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -186,7 +237,6 @@ def test_after_a_rollback_only_later_pushes_move_it(
         (["nobody", "staging"], "it moves: none"),
         (["none-app", "1.0"], "moves no version 1.0"),
         (["none-app", "staging"], "held nothing before 1.0; name a version with --to"),
-        (["none-app", "staging", "--to", "1.0"], "none-app/staging holds 1.0 already"),
         (["none-app", "staging", "--to", "9.9"], "knows no version 9.9 of the app none-app"),
     ],
 )
