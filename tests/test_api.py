@@ -149,6 +149,11 @@ def test_what_is_not_there_is_404(api: httpx.Client) -> None:
         "limit=x",
         "limit=-1",
         "limit=1.5",
+        "limit=0",
+        "limit=1001",
+        "limit=00000000010",
+        "limit=%2B5",
+        "limit=" + "9" * 400,
         "verdict=perhaps",
         "state=gone",
         "tag=%00",
@@ -203,11 +208,15 @@ def test_a_method_that_is_not_taken_is_told_all_that_are(api: httpx.Client) -> N
     assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
-def test_the_limit_is_kept_within_bounds(api: httpx.Client) -> None:
-    for limit in ("0", "1"):
-        rows = api.get("/api/deliveries", params={"limit": limit}).json()["deliveries"]
-        assert len(rows) <= 1
-    assert api.get("/api/deliveries", params={"limit": "9" * 400}).status_code == 200
+def test_as_many_are_given_as_the_limit_says(api: httpx.Client) -> None:
+    for tag in ("1.0", "2.0", "3.0"):
+        api.post("/api/deliveries", json={"image": f"studio/limited:{tag}"})
+
+    def given(limit: int) -> int:
+        query = {"repository": "studio/limited", "limit": str(limit)}
+        return len(api.get("/api/deliveries", params=query).json()["deliveries"])
+
+    assert [given(1), given(2), given(1000)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("path", ["/api/deliveries", "/api/replay"])

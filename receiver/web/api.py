@@ -111,6 +111,7 @@ async def _replay(service: Service, request: Request) -> Response:
 
 
 def _limit(value: str) -> int:
-    if not value.isascii() or not value.isdigit():
-        raise ValueError("limit is a whole number from 1 to 1000")
-    return max(1, min(int(value[:9]), stories.MOST_ROWS))
+    sound = value.isascii() and value.isdigit() and len(value) <= len(str(stories.MOST_ROWS))
+    if not sound or not 1 <= int(value) <= stories.MOST_ROWS:
+        raise ValueError(f"limit is a whole number from 1 to {stories.MOST_ROWS}")
+    return int(value)
