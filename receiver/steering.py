@@ -1,20 +1,42 @@
-"""What a person steers by hand: rolling a channel back to what it held before."""
+"""What a person steers by hand: rolling a channel back, and holding a repository back."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 from receiver import metrics
 from receiver.errors import ReceiverError
 from receiver.intake import COMMAND
+from receiver.ledger import pauses
 from receiver.ledger.recording import NewDelivery, Recorded, record
 from receiver.ledger.targets import Target, rule_of, target, targets_of
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.reasons import Verdict
-from receiver.rules import Match, Mode, Ruling
+from receiver.rules import Match, Mode, Rule, Ruling
+
+MOST_NAMED = 10
 
 log = get_logger()
 
 
 class CannotRollBack(ReceiverError):
     """There is nothing to roll back to, or no rule that moves the channel."""
+
+
+class CannotPause(ReceiverError):
+    """Nobody knows the repository: neither a rule nor the ledger names it."""
+
+
+def pause_known(tx: Tx, repository: str, rules: Iterable[Rule]) -> None:
+    """Hold back the registrations of a repository that is known, or of ALL. Raises CannotPause."""
+    named = {rule.repository for rule in rules}
+    if repository not in {pauses.ALL, *named} and not pauses.is_known(tx, repository):
+        known = sorted(named.union(pauses.repositories_held(tx)))
+        close = get_close_matches(repository, known, n=1)
+        names = f"{', '.join(known[:MOST_NAMED]) or 'none'}{', …' if known[MOST_NAMED:] else ''}"
+        hint = f"did you mean {close[0]}?" if close else f"known are: {names}"
+        raise CannotPause(f"no rule names {repository}, and no push to it ever came; {hint}")
+    pauses.pause(tx, repository)
 
 
 def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:

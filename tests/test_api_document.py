@@ -72,6 +72,7 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProce
             one.ended(one.push(tag))
         one.post(webhook_body(None))
         one.post(b"no json")
+        ask(one, "POST", "/api/deliveries", {"image": "studio/lobby:1.0.0"})
         ask(one, "POST", "/api/pause", {"repository": "studio/lobby"})
         yield one
         one.stop()

@@ -154,6 +154,15 @@ def test_only_repositories_are_paused(person: Visitor, repository: str) -> None:
     assert person.do("pause", repository=repository).status_code == 400
 
 
+def test_a_repository_that_nobody_knows_is_not_paused(person: Visitor) -> None:
+    answer = person.do("pause", repository="studio/gameserver")
+
+    assert "Nothing was paused: no rule names studio/gameserver" in told(
+        person, answer.headers["location"]
+    )
+    assert "studio/gameserver is paused" not in told(person, "/")
+
+
 def test_a_deed_leads_back_to_no_other_site(person: Visitor) -> None:
     answer = person.do("pause", repository=REPOSITORY, back="https://evil.example/")
 

@@ -77,6 +77,21 @@ def test_all_are_paused_and_resumed_at_once(here: ReceiverHere, beside: Commands
     assert [here.ended(one)["outcome"] for one in held] == ["created", "created"]
 
 
+@pytest.mark.parametrize("served", [True, False])
+def test_what_nobody_knows_is_not_paused_and_the_nearest_name_is_told(
+    request: pytest.FixtureRequest, served: bool
+) -> None:
+    commands: Commands = request.getfixturevalue("beside" if served else "alone")
+    commands.configure(CONFIG)
+
+    done = commands.run("pause", "studio/gameserver")
+
+    assert done.exit_code == 1
+    assert "no rule names studio/gameserver" in done.stderr
+    assert "did you mean studio/game-server?" in done.stderr
+    assert commands.run("resume", "--all").exit_code == 1  # nothing is paused
+
+
 def test_what_is_not_paused_cannot_be_resumed(beside: Commands) -> None:
     one, everything = beside.run("resume", REPOSITORY), beside.run("resume", "--all")
 

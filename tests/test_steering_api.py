@@ -44,6 +44,8 @@ def test_each_wants_a_token_and_a_body_that_fits(here: ReceiverHere, path: str) 
     ("path", "body", "status", "words"),
     [
         ("pause", {"repository": "Not One"}, 400, "write group/project, or * for all"),
+        ("pause", {"repository": "studio/gmae-server"}, 409, f"did you mean {REPOSITORY}?"),
+        ("pause", {"repository": "a/b"}, 409, f"known are: {REPOSITORY}"),
         ("resume", {"repository": ""}, 400, "write group/project, or * for all"),
         ("rollback", {"app": APP, "channel": "prod"}, 409, "moves no version prod"),
         ("retire", {"app": APP}, 409, f"no rule of the app {APP} says how many to keep"),
@@ -83,6 +85,8 @@ def test_a_tag_told_twice_is_recorded_once(here: ReceiverHere) -> None:
 
 
 def test_what_is_paused_is_listed(here: ReceiverHere) -> None:
+    assert ask(here, "pause", {"repository": "studio/lobby"}).status_code == 409
+    ask(here, "deliveries", {"image": "studio/lobby:1.0"})  # no rule, but the ledger knows it now
     ask(here, "pause", {"repository": "studio/lobby"})
     headers = {"Authorization": f"Bearer {here.api_token()}"}
 

@@ -21,7 +21,7 @@ from receiver.retention import kept_by, would_go
 from receiver.retention import retire as retire_versions
 from receiver.secret import Secret
 from receiver.settings import Settings, load_settings
-from receiver.steering import roll_back
+from receiver.steering import pause_known, roll_back
 
 MOST_RETIRED = 100
 RETIRING_SECONDS = 300.0  # three calls to Edgegap for each version, at its pace
@@ -37,8 +37,10 @@ def pause(repository: str | None, everything: bool) -> None:
     """Hold back the registrations of REPOSITORY, or of all: pushes are recorded and queue."""
     name = _named(repository, everything=everything)
 
+    settings = load_settings(os.environ, need=KEY)
+
     def write(tx: Tx) -> Told:
-        pauses.pause(tx, name)
+        pause_known(tx, name, settings.rules)
         return {"paused": pauses.paused(tx)}
 
     told = _ask("/api/pause", {"repository": name}, write)

@@ -7,6 +7,21 @@ ALL = "*"
 _PAUSE = """INSERT INTO pauses (repository, since) VALUES (:repository, :now)
  ON CONFLICT (repository) DO NOTHING"""
 
+_KNOWN = """SELECT 1 WHERE EXISTS (SELECT 1 FROM deliveries WHERE repository = :repository)
+ OR EXISTS (SELECT 1 FROM targets WHERE repository = :repository)
+ OR EXISTS (SELECT 1 FROM pauses WHERE repository = :repository)"""
+
+
+def is_known(tx: Tx, repository: str) -> bool:
+    """Tell whether the ledger knows the repository: a delivery, a target or a pause names it."""
+    return tx.run(_KNOWN, repository=repository).first() is not None
+
+
+def repositories_held(tx: Tx) -> list[str]:
+    """Return the repositories whose images stand in versions by our doing."""
+    rows = tx.run("SELECT DISTINCT repository FROM targets ORDER BY repository")
+    return [str(row.repository) for row in rows]
+
 
 def pause(tx: Tx, repository: str) -> None:
     """Hold back a repository's registrations, or ALL."""

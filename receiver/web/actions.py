@@ -8,7 +8,13 @@ from receiver.ledger import pauses
 from receiver.logs import get_logger
 from receiver.retention import Retired, kept_by, retire
 from receiver.service import Service
-from receiver.steering import CannotRollBack, roll_back, tell_rolled_back
+from receiver.steering import (
+    CannotPause,
+    CannotRollBack,
+    pause_known,
+    roll_back,
+    tell_rolled_back,
+)
 from receiver.web.doorkeeping import Form, for_a_deed
 from receiver.web.login import safe_path
 from receiver.web.versions import Shelf
@@ -80,8 +86,11 @@ class Actions:
         return _back(form, "/versions"), told
 
     async def _pause(self, service: Service, form: Form) -> tuple[str, str]:
-        repository = _repository(form)
-        await service.ledger.write(lambda tx: pauses.pause(tx, repository))
+        repository, rules = _repository(form), service.settings.rules
+        try:
+            await service.ledger.write(lambda tx: pause_known(tx, repository, rules))
+        except CannotPause as error:
+            return _back(form, "/"), f"Nothing was paused: {error}"
         log.info("paused", repository=repository)
         return _back(form, "/"), f"{_named(repository)} paused: pushes are recorded and wait."
 

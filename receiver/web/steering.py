@@ -13,7 +13,13 @@ from receiver.images import is_digest, is_repository, is_tag
 from receiver.ledger import pauses
 from receiver.retention import kept_by, retire, would_go
 from receiver.service import Service
-from receiver.steering import CannotRollBack, roll_back, tell_rolled_back
+from receiver.steering import (
+    CannotPause,
+    CannotRollBack,
+    pause_known,
+    roll_back,
+    tell_rolled_back,
+)
 from receiver.telling import iso
 from receiver.web.bodies import read_body
 from receiver.web.guarding import Plain, guarded, refusal
@@ -69,8 +75,11 @@ async def _paused(service: Service, _: Request) -> Response:
 
 
 async def _pause(service: Service, request: Request) -> Response:
-    repository = await _repository(request)
-    await service.ledger.write(lambda tx: pauses.pause(tx, repository))
+    repository, rules = await _repository(request), service.settings.rules
+    try:
+        await service.ledger.write(lambda tx: pause_known(tx, repository, rules))
+    except CannotPause as error:
+        return refusal(409, str(error))
     return JSONResponse({"paused": await _paused_now(service)})
 
 
