@@ -23,8 +23,9 @@ WIDTHS: dict[str, ViewportSize] = {
 }
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 ARM = "1.5.0-arm64"
-# What Chromium itself notes of a wrong password's answer.
-REFUSED = "Failed to load resource: the server responded with a status of 403 (Forbidden)"
+# What Chromium itself notes of a wrong password's answer, and of a session's end.
+_NOTED = "Failed to load resource: the server responded with a status of"
+REFUSED = {f"{_NOTED} 403 (Forbidden)", f"{_NOTED} 401 (Unauthorized)"}
 # Colours differ by scheme, the layout by width: these two have all of both.
 FOR_AXE = {("light", "phone"), ("dark", "desktop")}
 
@@ -57,7 +58,7 @@ def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     )
     page = context.new_page()
     wrong: list[str] = []
-    page.on("console", lambda said: wrong.append(said.text) if said.text != REFUSED else None)
+    page.on("console", lambda said: wrong.append(said.text) if said.text not in REFUSED else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on(
         "request",
@@ -96,6 +97,19 @@ def test_signing_in_leads_to_the_overview_and_signing_out_ends_it(page: Page, de
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     page.goto("/deliveries")
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_a_session_that_ends_leads_back_to_where_one_was(page: Page, demo: Demo) -> None:
+    path = "/deliveries?verdict=accepted&text=my-game"
+    sign_in(page, demo, path)
+    page.context.clear_cookies()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+    page.get_by_label("Password").fill(demo.password)
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", name="Deliveries")).to_be_visible()
+    assert page.url == f"{demo.url}{path}"
 
 
 def test_a_push_appears_and_its_state_moves_without_reload(page: Page, demo: Demo) -> None:

@@ -96,13 +96,19 @@ function adopt(text) {
 
 let tag = "";
 
+// The session ended: sign in, and come back to where one was. The receiver judges `next`.
+function signIn() {
+  const here = window.location.pathname + window.location.search;
+  window.location.assign(here === "/" ? "/login" : `/login?next=${encodeURIComponent(here)}`);
+}
+
 async function look() {
   if (document.hidden) return;
   const address = new URL(window.location.href);
   address.searchParams.set("live", "1");
   try {
     const answer = await fetch(address, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
-    if (answer.status === 401) { window.location.assign("/login"); return; }
+    if (answer.status === 401) { signIn(); return; }
     if (answer.status === 200) { tag = answer.headers.get("ETag") ?? ""; adopt(await answer.text()); }
     document.body.classList.toggle("away", answer.status >= 500);
   } catch {
