@@ -1,23 +1,38 @@
-"""On a host whose disk forgets, the receiver says at start what its ledger needs there."""
+"""On a disk that forgets, the receiver says at start what its ledger needs there."""
 
 import json
+import os
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from receiver.hosts import FORGETFUL, NO_VOLUMES, forgetting_host, on_a_volume
+from receiver.hosts import FORGETFUL, NO_VOLUMES, forgotten_ledger, mount_of
 from tests.conftest import StartReceiver
+from tests.deploying import ran, tool
 
 LEDGER = "/var/lib/receiver/receiver.db"
-BARE = "overlay / overlay rw 0 0\nproc /proc proc rw 0 0\ntmpfs /dev tmpfs rw 0 0\n"
-VOLUME = BARE + "/dev/vdb /var/lib/receiver ext4 rw 0 0\n"
+
+
+def mounted(place: str, kind: str, source: str = "/") -> str:
+    """One line of /proc/self/mountinfo."""
+    return f"36 35 98:0 {source} {place} rw,noatime master:1 - {kind} /dev/x rw,errors=continue\n"
+
+
+BARE = mounted("/", "overlay") + mounted("/proc", "proc") + mounted("/dev", "tmpfs")
+VOLUME = BARE + mounted("/var/lib/receiver", "ext4")
+POD = "/var/lib/kubelet/pods/5f1c/volumes/"
+MEMORY = Path("/dev/shm")  # noqa: S108 -- memory on every Linux, which is what is asked of it
+MOUNTS = Path("/proc/self/mountinfo")
 HAS_VOLUMES = sorted(set(FORGETFUL) - NO_VOLUMES)
 
 
 @pytest.mark.parametrize("variable", FORGETFUL)
 def test_a_ledger_in_a_file_on_a_forgetful_host_is_warned_of(variable: str) -> None:
-    warning = forgetting_host({variable: "x"}, LEDGER, BARE)
+    warning = forgotten_ledger({variable: "x"}, LEDGER, BARE)
 
     assert warning is not None
     assert FORGETFUL[variable][0] in warning
@@ -27,49 +42,100 @@ def test_a_ledger_in_a_file_on_a_forgetful_host_is_warned_of(variable: str) -> N
 
 @pytest.mark.parametrize("variable", HAS_VOLUMES)
 def test_a_ledger_on_a_volume_is_not_warned_of(variable: str) -> None:
-    assert forgetting_host({variable: "x"}, LEDGER, VOLUME) is None
+    assert forgotten_ledger({variable: "x"}, LEDGER, VOLUME) is None
 
 
 @pytest.mark.parametrize("variable", sorted(NO_VOLUMES))
 def test_where_no_volume_is_safe_none_hushes_the_warning(variable: str) -> None:
-    assert forgetting_host({variable: "x"}, LEDGER, VOLUME) is not None
+    assert forgotten_ledger({variable: "x"}, LEDGER, VOLUME) is not None
 
 
 @pytest.mark.parametrize("variable", FORGETFUL)
 def test_a_ledger_on_postgresql_is_not_warned_of(variable: str) -> None:
-    assert forgetting_host({variable: "x"}, None, BARE) is None
+    assert forgotten_ledger({variable: "x"}, None, BARE) is None
 
 
 @pytest.mark.parametrize("environ", [{}, {"DYNO": " "}, {"HOME": "/root", "RENDERER": "x"}])
 def test_elsewhere_nothing_is_said(environ: dict[str, str]) -> None:
-    assert forgetting_host(environ, LEDGER, BARE) is None
+    assert forgotten_ledger(environ, LEDGER, BARE) is None
 
 
 @pytest.mark.parametrize(
-    ("mounts", "path", "is_one"),
+    ("mounts", "path", "lasts"),
     [
         (VOLUME, LEDGER, True),
         (VOLUME, "/var/lib/receiver-of-old/receiver.db", False),
-        (BARE + "tmpfs /var/lib/receiver tmpfs rw 0 0\n", LEDGER, False),
-        (VOLUME + "tmpfs /var/lib/receiver tmpfs rw 0 0\n", LEDGER, False),
-        (BARE + "tmpfs /var tmpfs rw 0 0\n" + VOLUME, LEDGER, True),
-        (VOLUME + "tmpfs /var tmpfs rw 0 0\n", LEDGER, True),
-        ("/dev/vda / ext4 rw 0 0\n", LEDGER, False),
-        (BARE + "/dev/vdb /my\\040data ext4 rw 0 0\n", "/my data/receiver.db", True),
+        (BARE + mounted("/var/lib/receiver", "tmpfs"), LEDGER, False),
+        (VOLUME + mounted("/var/lib/receiver", "tmpfs"), LEDGER, False),
+        (BARE + mounted("/var", "tmpfs") + mounted("/var/lib/receiver", "ext4"), LEDGER, True),
+        (VOLUME + mounted("/var", "tmpfs"), LEDGER, True),
+        (mounted("/", "ext4"), LEDGER, False),
+        (BARE + mounted("/my\\040data", "ext4"), "/my data/receiver.db", True),
         ("", LEDGER, False),
     ],
 )
 def test_a_volume_is_the_deepest_mount_that_is_neither_memory_nor_layers(
-    mounts: str, path: str, is_one: bool
+    mounts: str, path: str, lasts: bool
 ) -> None:
-    assert on_a_volume(path, mounts) is is_one
+    assert mount_of(path, mounts).lasts is lasts
+
+
+@pytest.mark.parametrize(
+    ("source", "lasts"),
+    [
+        (POD + "kubernetes.io~empty-dir/ledger", False),
+        (POD + "kubernetes.io~empty-dir/ledger/a-sub-path", False),
+        (POD + "kubernetes.io~csi/pvc-1/mount", True),
+        (POD + "kubernetes.io~local-volume/pv-1", True),
+        ("/", True),
+        ("/srv/kubernetes.io~empty-directory", True),
+    ],
+)
+def test_in_a_pod_an_empty_dir_is_no_volume(source: str, lasts: bool) -> None:
+    mounts = BARE + mounted("/var/lib/receiver", "ext4", source)
+    warning = forgotten_ledger({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, LEDGER, mounts)
+
+    assert (warning is None) is lasts
+    assert lasts or "emptyDir" in str(warning)
+
+
+def test_the_kernel_tells_an_empty_dir_as_the_kubelet_mounts_it(tmp_path: Path) -> None:
+    unshare = tool("unshare", "apt-get install util-linux")
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount, so this is not proven here")
+    source = tmp_path / "pods/5f1c/volumes/kubernetes.io~empty-dir/led ger"
+    place = tmp_path / "var lib"
+    for folder in (source, place):
+        folder.mkdir(parents=True)
+    asks = (
+        "import sys, pathlib; from receiver.hosts import mount_of;"
+        "print(mount_of(sys.argv[1], pathlib.Path('/proc/self/mountinfo').read_text()).lasts)"
+    )
+    bind = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
+
+    def lasts(source: Path) -> str:
+        asked = (sys.executable, "-c", asks, place / "receiver.db")
+        return ran(unshare, "--mount", "sh", "-ec", bind, "sh", source, place, *asked).stdout
+
+    assert lasts(source) == "False\n"
+    assert lasts(tmp_path / "pods") == "True\n"
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
+@pytest.mark.parametrize("place", ["/", "/var/lib/receiver"])
+def test_a_ledger_in_memory_is_warned_of_anywhere(kind: str, place: str) -> None:
+    warning = forgotten_ledger({}, LEDGER, BARE + mounted(place, kind))
+
+    assert warning is not None
+    assert f"{kind} at {place})" in warning
+    assert forgotten_ledger({}, None, BARE + mounted(place, kind)) is None
 
 
 @given(st.text(), st.text(st.characters(codec="utf-8", exclude_characters="\0")))
-@example("/", "a / b\n//// /// ext4\n\\777 \\777 \\777")
+@example("/", "a / b\n1 2 3 //// /// - ext4\n1 2 3 \\777 \\777 - \\777")
 def test_no_text_of_mounts_breaks_it_and_the_root_is_never_a_volume(mounts: str, name: str) -> None:
-    assert on_a_volume("/" + name, mounts) in {True, False}
-    assert on_a_volume("/" + name, "/dev/vda / ext4 rw 0 0") is False
+    assert mount_of("/" + name, mounts).lasts in {True, False}
+    assert mount_of("/" + name, mounted("/", "ext4")).lasts is False
 
 
 def test_the_server_says_it_once_in_its_log(start: StartReceiver) -> None:
@@ -83,6 +149,18 @@ def test_the_server_says_it_once_in_its_log(start: StartReceiver) -> None:
     assert "Heroku" in said[0]["sentence"]
 
 
-def test_the_server_says_nothing_of_it_at_home(start: StartReceiver) -> None:
+def test_the_server_says_nothing_of_it_at_home(start: StartReceiver, tmp_path: Path) -> None:
+    if not MOUNTS.exists() or mount_of(str(tmp_path), MOUNTS.read_text()).kind == "tmpfs":
+        pytest.skip("the temporary folder here is in memory itself, so this is not proven here")
     quiet = dict.fromkeys(FORGETFUL, "")
     assert "ledger_may_be_forgotten" not in start(environment=quiet).log.read_text("utf-8")
+
+
+def test_the_server_says_it_of_a_ledger_in_memory(start: StartReceiver, tmp_path: Path) -> None:
+    if not MEMORY.is_dir() or mount_of(str(MEMORY / "x"), MOUNTS.read_text()).kind != "tmpfs":
+        pytest.skip(f"{MEMORY} is no memory here, so this is not proven here")
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        database = {"DATABASE_URL": f"sqlite:///{folder}/receiver.db"}
+        receiver = start(environment={**dict.fromkeys(FORGETFUL, ""), **database})
+        assert "ledger_may_be_forgotten" in receiver.log.read_text("utf-8")
+        receiver.stop()

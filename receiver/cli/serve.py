@@ -14,7 +14,7 @@ from receiver.app import create_app
 from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 from receiver.cli.reaching import SERVES_AT, address
 from receiver.errors import LedgerInUse
-from receiver.hosts import forgetting_host
+from receiver.hosts import forgotten_ledger
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.logs import configure_logs, get_logger
@@ -23,7 +23,7 @@ from receiver.settings import Settings, load_settings
 
 MOST_CONNECTIONS = 1000  # more are answered 503 by uvicorn: a proxy should stand in front
 KEEP_ALIVE_SECONDS = 30
-MOUNTS = Path("/proc/self/mounts")
+MOUNTS = Path("/proc/self/mountinfo")
 DRAIN_SECONDS = 3  # for requests under way at a SIGTERM; the worker has 5 more
 
 Stopper = Callable[[], None]
@@ -64,7 +64,7 @@ def serve(host: str | None, port: int | None) -> None:
 def _warn_of_a_disk_that_forgets(ledger: Ledger) -> None:
     mounts = MOUNTS.read_text("utf-8", "replace") if MOUNTS.exists() else ""
     file = None if ledger.path is None else str(ledger.path.resolve())
-    warning = forgetting_host(os.environ, file, mounts)
+    warning = forgotten_ledger(os.environ, file, mounts)
     if warning is not None:
         log.warning("ledger_may_be_forgotten", ledger=file, sentence=warning)
 
