@@ -8,7 +8,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
@@ -35,6 +37,13 @@ class Proxy:
         url = f"{self.scheme}://127.0.0.1:{self.port}{path}"
         with httpx.Client(verify=False, trust_env=False, timeout=20) as client:  # noqa: S501
             return client.post(url, headers={"Host": NAME}, **sent)
+
+    def post_to_upgrade(self, path: str) -> int:
+        """Send a body that asks to change to HTTP/2 in the clear on the way; the status."""
+        asks = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": ""}
+        url = f"{self.scheme}://127.0.0.1:{self.port}{path}"
+        with httpx.Client(verify=False, trust_env=False, timeout=20) as client:  # noqa: S501
+            return client.post(url, headers={"Host": NAME, **asks}, content=b"{}").status_code
 
     def written(self) -> str:
         """All that it logged anywhere."""
@@ -164,6 +173,29 @@ def test_a_push_goes_through_and_no_log_holds_its_link(
     token = path.removeprefix(PATH)
     assert token not in proxy.written()
     assert PATH not in proxy.written()
+
+
+@PROXIES
+def test_no_wish_to_upgrade_reaches_the_receiver(tmp_path: Path, before: Before) -> None:
+    came: list[dict[str, str]] = []
+
+    class InItsPlace(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            came.append({name.lower(): value.lower() for name, value in self.headers.items()})
+            self.send_response(204)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), InItsPlace) as upstream:
+        Thread(target=upstream.serve_forever, daemon=True).start()
+        with before(tmp_path, upstream.server_port) as proxy:
+            answers = [proxy.post_to_upgrade(path) for path in ("/", "/hooks/x")]
+        upstream.shutdown()
+
+    assert answers == [204, 204]
+    for headers in came:
+        assert headers["content-length"] == "2"
+        assert "upgrade" not in headers.get("connection", "")
+        assert "upgrade" not in headers
 
 
 @PROXIES
