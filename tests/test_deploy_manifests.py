@@ -187,16 +187,6 @@ def test_render_keeps_the_ledger_in_its_postgresql() -> None:
     assert variables["PORT"]["value"] == "8000"
 
 
-def test_the_procfile_starts_the_receiver_where_the_router_finds_it() -> None:
-    name, _, command = (HERE / "Procfile").read_text("utf-8").strip().partition(": ")
-    program, *words = command.split()
-
-    assert (name, program) == ("web", "python")
-    asked = ran(tool("python", ""), *words, "--help")
-    assert asked.returncode == 0, asked.stdout
-    assert words[-2:] == ["--host", "0.0.0.0"]  # noqa: S104
-
-
 def test_every_way_has_a_page_and_every_page_is_in_the_index() -> None:
     index = (DEPLOY / "README.md").read_text("utf-8")
     pages = sorted(path.name for path in DEPLOY.glob("*.md") if path.name != "README.md")
