@@ -165,6 +165,17 @@ def test_systemd_hands_over_every_secret_that_is_named() -> None:
     assert handed == read_from == list(SECRETS)
 
 
+def test_the_systemd_page_makes_each_place_before_it_writes_there() -> None:
+    page = (DEPLOY / "systemd.md").read_text("utf-8")
+    unit = (DEPLOY / "systemd/receiver.service").read_text("utf-8")
+    made = page.index("install -d -o root -g receiver -m 0750 /etc/receiver /etc/receiver/secrets")
+
+    assert made < page.index("> /etc/receiver/receiver.toml")
+    assert made < page.index("cd /etc/receiver/secrets")
+    assert "Documentation=file:///opt/receiver/README.md" in unit
+    assert "install -m 0644 README.md /opt/receiver/\n" in page
+
+
 def test_fly_keeps_the_ledger_on_the_volume_and_never_sleeps() -> None:
     told = tomllib.loads((DEPLOY / "fly.toml").read_text("utf-8"))
 
