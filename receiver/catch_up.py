@@ -5,16 +5,15 @@ those the ledger does not know; the cursor moves to the run's start only when th
 It never stops at a known tag: the lost push may lie behind it.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from receiver import metrics
+from receiver.background import Background
 from receiver.dockerhub.fetching import TOO_MANY, Unavailable
 from receiver.dockerhub.hub import Hub, HubTag, Waiting
 from receiver.dockerhub.push import Push
-from receiver.errors import LedgerError
 from receiver.intake import CATCH_UP, count_delivery, tell_parked_at_once
 from receiver.ledger.cursors import (
     Cursor,
@@ -139,45 +138,32 @@ class CatchUp:
         self._current = current
         self._hub = hub
         self._wake = wake
-        self._task: asyncio.Task[None] | None = None
-        self._again = asyncio.Event()
+        self._background = Background(self._once, every=self._every, fault="catch_up_fault")
 
     async def start(self) -> None:
         """Begin the cursors of repositories seen for the first time, then run by itself."""
         await self.begin()
-        self._task = asyncio.create_task(self._run())
+        self._background.start()
 
     async def begin(self) -> None:
         """Begin the cursors, without network, and run soon."""
         repositories = [rule.repository for rule in self._current.settings.rules]
         await self._ledger.write(lambda tx: begin_cursors(tx, repositories))
-        self._again.set()
+        self._background.wake()
 
     async def stop(self) -> None:
         """Stop; a run that has not completed leaves its cursor where it was."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.stop()
 
-    async def _run(self) -> None:
-        while True:
-            every = self._current.settings.catch_up_every
-            self._again.clear()
-            wait = None if every is None else every / 1000
-            if every is not None:
-                try:
-                    async with self._ledger.alone("catch-up") as mine:
-                        if mine:
-                            wait = await self.run() or wait
-                except LedgerError as error:
-                    log.error("ledger_unavailable", error=str(error))
-                except Exception:
-                    log.exception("catch_up_fault")
-            try:
-                async with asyncio.timeout(wait):
-                    await self._again.wait()
-            except TimeoutError:
-                pass
+    def _every(self) -> float | None:
+        every = self._current.settings.catch_up_every
+        return None if every is None else every / 1000
+
+    async def _once(self) -> float | None:
+        if self._every() is None:
+            return None
+        async with self._ledger.alone("catch-up") as mine:
+            return await self.run() if mine else None
 
     async def run(self) -> float:
         """Catch up with every repository once.

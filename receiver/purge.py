@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from receiver.errors import LedgerError
+from receiver.background import Background
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purging import (
     BITE,
@@ -29,29 +29,12 @@ class Purge:
     def __init__(self, ledger: Ledger, current: Current) -> None:
         self._ledger = ledger
         self._current = current
-        self._task: asyncio.Task[None] | None = None
+        self.background = Background(self._once, every=lambda: EVERY_SECONDS, fault="purge_fault")
 
-    def start(self) -> None:
-        """Begin: at once, then every hour."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """End; a bite that is not committed did not happen."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                async with self._ledger.alone("purge") as mine:
-                    if mine:
-                        await self.run()
-            except LedgerError as error:
-                log.warning("ledger_unavailable", error=str(error))
-            except Exception:
-                log.exception("purge_fault")
-            await asyncio.sleep(EVERY_SECONDS)
+    async def _once(self) -> None:
+        async with self._ledger.alone("purge") as mine:
+            if mine:
+                await self.run()
 
     async def run(self) -> int:
         """Purge all that is old enough now; return how many deliveries went."""

@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass, replace
 from functools import partial
 
+from receiver.background import surviving
 from receiver.edgegap.answers import Answer, version_path
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import same_image
-from receiver.errors import LedgerError
 from receiver.images import ImageReference
 from receiver.keeping import Made, to_retire
 from receiver.ledger.ledger import Ledger
@@ -122,18 +122,13 @@ class Retention:
             return tried
         if not await self._one_is_enough(claimed.app, tried.settlement.sentence):
             return tried
-        try:
+        went: list[Retired] = []
+        with surviving("retention_fault", app=claimed.app):
             async with self._one_at_a_time:
                 went = await retire(
                     self._ledger, self._client, settings, claimed.app,
                     keep=1, most=1, pushed_by=claimed.push_time,
                 )  # fmt: skip
-        except LedgerError as error:
-            log.warning("ledger_unavailable", error=str(error))
-            return tried
-        except Exception:
-            log.exception("retention_fault", app=claimed.app)
-            return tried
         gone = next((one for one in reversed(went) if one.retired), None)
         return tried if gone is None else _going_on(tried, gone)
 
@@ -147,17 +142,13 @@ class Retention:
 
     async def _retire(self, app: str) -> None:
         async with self._one_at_a_time:
-            try:
+            with surviving("retention_fault", app=app):
                 settings, most = self._current.settings, MOST_AT_ONCE
                 async with self._ledger.alone("retention") as mine:
                     if mine:
                         await retire(
                             self._ledger, self._client, settings, app, keep=None, most=most
                         )
-            except LedgerError as error:
-                log.warning("ledger_unavailable", error=str(error))
-            except Exception:
-                log.exception("retention_fault", app=app)
 
 
 def _going_on(tried: Tried, gone: Retired) -> Tried:

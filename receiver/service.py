@@ -124,12 +124,12 @@ async def running(
         await service.worker.start()
         if catching_up:
             await service.catch_up.start()
-            service.purge.start()
-            service.telling_others.start()
+            service.purge.background.start()
+            service.telling_others.background.start()
         try:
             yield service
         finally:
             await service.catch_up.stop()
-            await service.purge.stop()
-            await service.telling_others.stop()
+            await service.purge.background.stop()
+            await service.telling_others.background.stop()
             await service.worker.stop(WORKER_GRACE_SECONDS)

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 
-from receiver.errors import LedgerError
+from receiver.background import Background
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import Pending, forget, put_off, take_due
 from receiver.logs import get_logger
@@ -24,29 +24,11 @@ class TellingOthers:
     def __init__(self, ledger: Ledger, current: Current) -> None:
         self._ledger = ledger
         self._current = current
-        self._task: asyncio.Task[None] | None = None
+        self.background = Background(self._once, every=lambda: GROUP_SECONDS, fault="notice_fault")
 
-    def start(self) -> None:
-        """Begin; does nothing while no notice is configured."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """End; what is not sent stays in the ledger."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(GROUP_SECONDS)
-            if not self._current.settings.notices or not can_send():
-                continue
-            try:
-                await self.send_due(GROUP_SECONDS)
-            except LedgerError as error:
-                log.warning("ledger_unavailable", error=str(error))
-            except Exception:
-                log.exception("notice_fault")
+    async def _once(self) -> None:
+        if self._current.settings.notices and can_send():
+            await self.send_due(GROUP_SECONDS)
 
     async def send_due(self, quiet: float = 0.0) -> int:
         """Send all that is due now and has been quiet so long; return how many were taken."""

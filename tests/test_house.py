@@ -16,8 +16,9 @@ FLOORS: dict[int, str] = {
     1: "errors findings images reasons secret environment config_values times",
     2: """api_tokens hook_tokens hosts retry keeping notices rule_config rules tag_patterns telling
           dockerhub.manifest dockerhub.push edgegap.answers edgegap.fields edgegap.versions""",
-    3: """logs metrics notify secret_files settings ledger dockerhub.fetching dockerhub.hub
-          dockerhub.registry edgegap.catalogue edgegap.client edgegap.pace""",
+    3: """background logs metrics notify secret_files settings ledger
+          dockerhub.fetching dockerhub.hub dockerhub.registry
+          edgegap.catalogue edgegap.client edgegap.pace""",
     4: """aftermath announcing catch_up doctor intake preflight purge registering retention
           service settling steering telling_others wanting worker""",
     5: "__main__ app cli sandbox web",
