@@ -13,7 +13,7 @@ from receiver.errors import ReceiverError
 from receiver.notices import Message
 from receiver.secret import Secret
 
-SECONDS = 30.0
+SECONDS = 30.0  # well within the lease of a notice: see ledger/notices
 NOT_TAKEN, NO_PLACE = 1, 2
 PIPE, NOWHERE = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
 
@@ -27,14 +27,14 @@ def can_send() -> bool:
     return find_spec("apprise") is not None
 
 
-async def send(url: Secret, message: Message) -> None:
-    """Send a message; raises NoticeNotSent."""
+async def send(url: Secret, message: Message, *, seconds: float = SECONDS) -> None:
+    """Send a message within so many seconds; raises NoticeNotSent."""
     told = {"url": url.reveal(), "title": message.title, "body": message.body}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "receiver.notify", stdin=PIPE, stdout=NOWHERE, stderr=NOWHERE
     )
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             await process.communicate(json.dumps(told).encode())
     except TimeoutError:
         raise NoticeNotSent("it did not answer in time") from None

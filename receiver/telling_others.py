@@ -9,7 +9,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import Pending, forget, put_off, take_due
 from receiver.logs import get_logger
 from receiver.notices import Happening, message_of
-from receiver.notify import NoticeNotSent, can_send, send
+from receiver.notify import SECONDS, NoticeNotSent, can_send, send
 from receiver.retry import GIVE_UP_AFTER, backoff
 from receiver.settings import Current
 
@@ -21,9 +21,10 @@ log = get_logger()
 class TellingOthers:
     """Sends what is due, grouped by place and happening."""
 
-    def __init__(self, ledger: Ledger, current: Current) -> None:
+    def __init__(self, ledger: Ledger, current: Current, *, seconds: float = SECONDS) -> None:
         self._ledger = ledger
         self._current = current
+        self._seconds = seconds  # what a place has for one message
         self.background = Background(self._once, every=lambda: GROUP_SECONDS, fault="notice_fault")
 
     async def _once(self) -> None:
@@ -35,14 +36,9 @@ class TellingOthers:
         groups: dict[tuple[str, Happening], list[Pending]] = {}
         for pending in await self._ledger.write(lambda tx: take_due(tx, int(quiet * 1000))):
             groups.setdefault((pending.notice, pending.happening), []).append(pending)
-        places: dict[str, list[Happening]] = {}
-        for name, happening in groups:
-            places.setdefault(name, []).append(happening)
-
-        async def tell(name: str) -> int:
-            return sum([await self._send(name, one, groups[name, one]) for one in places[name]])
-
-        return sum(await asyncio.gather(*map(tell, places)))  # a slow place delays no other
+        # All at once: one after another, a slow place would outlast the lease, and be told twice.
+        sent = await asyncio.gather(*(self._send(*kind, group) for kind, group in groups.items()))
+        return sum(sent)
 
     async def _send(self, name: str, happening: Happening, group: list[Pending]) -> bool:
         notice = next((one for one in self._current.settings.notices if one.name == name), None)
@@ -52,7 +48,7 @@ class TellingOthers:
             return False
         message = message_of(happening, [pending.text for pending in group])
         try:
-            await send(notice.url, message)
+            await send(notice.url, message, seconds=self._seconds)
         except NoticeNotSent as error:
             await self._again(name, group, str(error))
             return False

@@ -21,7 +21,7 @@ from receiver.dockerhub.push import Push
 from receiver.ledger.engines import read_database_url
 from receiver.ledger.leases import MOST_CRASHES, void_leases
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.notices import MOST_QUIETS, take_due, tell
+from receiver.ledger.notices import MOST_QUIETS, Pending, take_due, tell
 from receiver.ledger.recording import NewDelivery, record
 from receiver.ledger.registrations import claim
 from receiver.notices import EVERYTHING, Happening, Notice, message_of, read_notices
@@ -222,10 +222,8 @@ def test_what_is_parked_by_crashes_is_told_too(ledger: Ledger) -> None:
 
 
 def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
-    ledger: Ledger, url: str, place: Place, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, url: str, place: Place
 ) -> None:
-    monkeypatch.setattr(notify, "SECONDS", 4.0)
-
     async def scenario() -> int:
         over = asyncio.Event()
         dawdling: list[asyncio.Task[None] | None] = []
@@ -244,7 +242,7 @@ def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
         port = server.sockets[0].getsockname()[1]
         slow = Notice("slow", Secret(f"json://127.0.0.1:{port}/x"))
         team = Notice("team", Secret(url))
-        telling = TellingOthers(ledger, Current(Settings(notices=(slow, team))))
+        telling = TellingOthers(ledger, Current(Settings(notices=(slow, team))), seconds=4.0)
         await ledger.write(lambda tx: tell(tx, (slow, team), Happening.CREATED, "made"))
         sent = await telling.send_due()
         over.set()
@@ -255,6 +253,31 @@ def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
 
     assert asyncio.run(scenario()) == 1
     assert len(place.messages) == 1
+
+
+def test_all_kinds_for_one_place_are_under_way_at_once_so_that_none_outlasts_its_lease(
+    ledger: Ledger,
+) -> None:
+    together = asyncio.Barrier(len(EVERYTHING))  # it answers nobody before all have come
+
+    async def take(_: Request) -> Response:
+        await together.wait()
+        return Response()
+
+    slow = Starlette(routes=[Route("/told", take, methods=["POST"])])
+
+    async def scenario(url: str) -> tuple[int, list[Pending]]:
+        telling = _telling(ledger, url)
+        notices = telling._current.settings.notices
+        for happening in EVERYTHING:
+            await ledger.write(partial(tell, notices=notices, happening=happening, text="it was"))
+        sent = await telling.send_due()
+        await ledger.write(lambda tx: tx.run("UPDATE notices SET due_at = 0").rowcount)
+        return sent, await ledger.write(take_due)
+
+    with serving(slow) as base:
+        url = base.replace("http://", "json://") + "/told?rto=20"
+        assert asyncio.run(scenario(url)) == (len(EVERYTHING), [])
 
 
 def test_a_url_that_is_none_is_told_without_showing_it(ledger: Ledger) -> None:
