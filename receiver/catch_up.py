@@ -3,6 +3,9 @@
 Each repository has a cursor. A run lists the tags pushed since the cursor less an hour and takes
 those the ledger does not know; the cursor moves to the run's start only when the run completed.
 It never stops at a known tag: the lost push may lie behind it.
+
+Replicas share the cursors: once in a period one of them lists a repository, and the others leave it
+alone. What did not complete is for whoever comes next.
 """
 
 import time
@@ -34,6 +37,7 @@ from receiver.settings import Current, Settings
 
 LONGEST_WAIT_SECONDS = 3600.0
 SHORTEST_WAIT_SECONDS = 5.0  # where Docker Hub asks to wait
+ONE_START_MS = 60_000  # replicas that begin or reload within it are one start: the first lists
 UNTOLD_WAIT_SECONDS = 60.0  # where it asks, but does not say how long: its limits are by the minute
 
 log = get_logger()
@@ -139,6 +143,7 @@ class CatchUp:
         self._hub = hub
         self._wake = wake
         self._background = Background(self._once, every=self._every, fault="catch_up_fault")
+        self._asked = False
 
     async def start(self) -> None:
         """Begin the cursors of repositories seen for the first time, then run by itself."""
@@ -149,6 +154,7 @@ class CatchUp:
         """Begin the cursors, without network, and run soon."""
         repositories = [rule.repository for rule in self._current.settings.rules]
         await self._ledger.write(lambda tx: begin_cursors(tx, repositories))
+        self._asked = True
         self._background.wake()
 
     async def stop(self) -> None:
@@ -160,25 +166,44 @@ class CatchUp:
         return None if every is None else every / 1000
 
     async def _once(self) -> float | None:
-        if self._every() is None:
+        every, asked = self._current.settings.catch_up_every, self._asked
+        self._asked = False
+        if every is None:
             return None
         async with self._ledger.alone("catch-up") as mine:
-            return await self.run() if mine else None
+            if not mine:
+                return None
+            # Asked, it is after an outage; of all replicas, unless one has listed just now.
+            lately = ONE_START_MS if self._ledger.shared else 0
+            return await self.run(lately if asked else every) or await self._till_due(every)
 
-    async def run(self) -> float:
-        """Catch up with every repository once.
+    async def run(self, within: int = 0) -> float:
+        """Catch up once with every repository that no run has completed for within so long (ms).
 
         Returns 0, or the seconds to wait where Docker Hub asked for it: then nothing more was
         asked of it.
         """
         settings = self._current.settings
-        wanted = {rule.repository for rule in settings.rules}
-        cursors = await self._ledger.read(read_cursors)
-        for cursor in sorted(cursors, key=lambda cursor: cursor.ran_at or 0):
-            wait = await self._one(settings, cursor) if cursor.repository in wanted else None
+        for cursor, now in await self._cursors():
+            if cursor.completed_within(within, now):
+                continue
+            wait = await self._one(settings, cursor)
             if wait is not None:
                 return min(max(wait, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
         return 0.0
+
+    async def _till_due(self, every: int) -> float:
+        """Return the seconds until the first repository has not been run for `every` (ms)."""
+        left = [(cursor.ran_at or 0) + every - now for cursor, now in await self._cursors()]
+        seconds = max(min(left, default=every) / 1000, SHORTEST_WAIT_SECONDS)
+        return min(seconds, every / 1000)
+
+    async def _cursors(self) -> list[tuple[Cursor, int]]:
+        """Return the cursors of the repositories wanted, and the time: longest not run first."""
+        wanted = {rule.repository for rule in self._current.settings.rules}
+        cursors, now = await self._ledger.read(lambda tx: (read_cursors(tx), tx.now))
+        mine = [cursor for cursor in cursors if cursor.repository in wanted]
+        return [(cursor, now) for cursor in sorted(mine, key=lambda cursor: cursor.ran_at or 0)]
 
     async def _one(self, settings: Settings, cursor: Cursor) -> float | None:
         """Catch up with one repository; return the seconds Docker Hub asked to wait, if it did."""

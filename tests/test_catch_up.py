@@ -309,3 +309,11 @@ def test_after_the_wait_docker_hub_asked_for_it_goes_on_long_before_the_next_run
         hub.api_limit = None
 
         until(lambda: came(receiver) == [("catch-up", "1.0.0")])
+
+
+def test_it_goes_on_by_itself_period_after_period(begin: Begin, hub: DockerHubSandbox) -> None:
+    with begin(RULE + '\n[catch_up]\nevery = "1s"\n') as receiver:
+        until(lambda: len(listings(hub)) >= 2)
+        hub.push_image(REPOSITORY, "1.0.0")
+
+        until(lambda: came(receiver) == [("catch-up", "1.0.0")])

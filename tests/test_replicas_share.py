@@ -161,7 +161,7 @@ def test_catch_up_and_purge_run_on_one_at_a_time(
     over: list[bool] = []
     began: list[str] = []
 
-    async def busy(self: CatchUp | Purge) -> int:
+    async def busy(self: CatchUp | Purge, *_: int) -> int:
         began.append(type(self).__name__)
         await asyncio.to_thread(until, lambda: over)
         return 0

@@ -32,6 +32,12 @@ class Cursor:
     ran_at: int | None
     problem: str
 
+    def completed_within(self, milliseconds: int, now: int) -> bool:
+        """Tell whether the last run, of whichever replica, is so young and did complete."""
+        if self.ran_at is None or self.problem:
+            return False
+        return 0 <= now - self.ran_at < milliseconds  # the clock may have been put back
+
     @property
     def looks_back_to(self) -> int:
         """From when on pushes are looked for: an hour is looked at twice."""
