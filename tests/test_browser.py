@@ -2,19 +2,17 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from importlib.resources import files
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from tests.browsing import an_address, chromium, needs_chromium, sign_in
 from tests.demonstrating import Demo, demonstrating
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARTEFACTS = Path(__file__).parent / "artefacts"
 AXE = files("axe_playwright_python") / "axe.min.js"
 WIDTHS: dict[str, ViewportSize] = {
@@ -29,19 +27,13 @@ REFUSED = {f"{_NOTED} 403 (Forbidden)", f"{_NOTED} 401 (Unauthorized)"}
 # Colours differ by scheme, the layout by width: these two have all of both.
 FOR_AXE = {("light", "phone"), ("dark", "desktop")}
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt install")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-background-networking", "--disable-gpu",
-                  "--disable-component-update", "--disable-sync", "--no-first-run"],
-        )  # fmt: skip
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -67,21 +59,6 @@ def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     yield page
     context.close()
     assert wrong == []
-
-
-def an_address() -> dict[str, str]:
-    """Each window asks from an address of its own: signing in is limited by address."""
-    return {"X-Forwarded-For": f"198.18.0.{next(_windows)}"}
-
-
-_windows = count()
-
-
-def sign_in(page: Page, demo: Demo, path: str = "/") -> None:
-    page.goto(path)
-    page.get_by_label("Password").fill(demo.password)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 
 def test_signing_in_leads_to_the_overview_and_signing_out_ends_it(page: Page, demo: Demo) -> None:
@@ -113,7 +90,7 @@ def test_a_session_that_ends_leads_back_to_where_one_was(page: Page, demo: Demo)
 
 
 def test_a_push_appears_and_its_state_moves_without_reload(page: Page, demo: Demo) -> None:
-    sign_in(page, demo, "/deliveries")
+    sign_in(page, demo.password, "/deliveries")
     page.evaluate("window.here = true")
 
     demo.push("1.5.0", pusher="ann")
@@ -127,7 +104,7 @@ def test_a_push_appears_and_its_state_moves_without_reload(page: Page, demo: Dem
 
 
 def test_a_parked_push_is_explained_mended_and_replayed(page: Page, demo: Demo) -> None:
-    sign_in(page, demo)
+    sign_in(page, demo.password)
     demo.push(ARM)
     parked = page.get_by_role("region", name="Parked")
     expect(parked).to_contain_text("not_amd64")
@@ -147,7 +124,7 @@ def test_a_parked_push_is_explained_mended_and_replayed(page: Page, demo: Demo) 
 
 
 def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
-    sign_in(page, demo, "/versions")
+    sign_in(page, demo.password, "/versions")
     page.get_by_label("Roll staging back to").select_option("1.4.2")
     page.get_by_role("button", name="Roll back").click()
 
@@ -160,7 +137,7 @@ def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
 
 def test_the_link_is_masked_till_shown_and_copied_with_one_click(page: Page, demo: Demo) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    sign_in(page, demo)
+    sign_in(page, demo.password)
     field = page.get_by_label("The link of studio/game-server")
     expect(field).to_be_hidden()
 
@@ -174,7 +151,7 @@ def test_the_link_is_masked_till_shown_and_copied_with_one_click(page: Page, dem
 
 def test_what_is_open_and_focused_stays_so_while_the_page_moves(page: Page, demo: Demo) -> None:
     identity = demo.push("latest")
-    sign_in(page, demo, f"/deliveries/{identity}")
+    sign_in(page, demo.password, f"/deliveries/{identity}")
     button = page.get_by_role("button", name="Replay")
     button.focus()
     with page.expect_response(re.compile("live=1")):
@@ -190,7 +167,7 @@ def test_what_is_open_and_focused_stays_so_while_the_page_moves(page: Page, demo
 
 
 def test_a_receiver_that_is_away_is_told_of(page: Page, demo: Demo) -> None:
-    sign_in(page, demo)
+    sign_in(page, demo.password)
     page.route(re.compile("live=1"), lambda route: route.fulfill(status=200, body="<p></p>"))
     expect(page.get_by_text("The receiver cannot be reached")).to_be_hidden()
     page.evaluate("() => { window.fetch = () => Promise.reject(new Error('away')); }")
@@ -231,7 +208,7 @@ def test_each_page_can_be_used_by_everyone_and_looks_as_kept_here(
     page.goto("/login")
     asks_axe = (scheme, width) in FOR_AXE
     _looked_at(page, f"login-{scheme}-{width}", asks_axe=asks_axe)
-    sign_in(page, demo)
+    sign_in(page, demo.password)
     page.goto(f"/deliveries/{parked}")
     expect(page.get_by_text("parked not_amd64").first).to_be_visible()
     paths = {
