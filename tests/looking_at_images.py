@@ -11,7 +11,7 @@ import httpx
 from receiver.dockerhub.hub import Hub
 from receiver.dockerhub.registry import Registry
 from receiver.images import ImageReference
-from receiver.preflight import Findings, Preflight
+from receiver.preflight import Cleared, Findings, Out, Preflight, Stopped
 from receiver.rules import Login, Rule
 from receiver.sandbox.calls import Call
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -77,3 +77,23 @@ def looking_at(hub: DockerHubSandbox) -> Iterator[Looking]:
             yield Looking(hub, url, preflight, clock, runner)
         finally:
             runner.run(http.aclose())
+
+
+def cleared(findings: Findings) -> Cleared:
+    """What it found out, where nothing stops the image."""
+    assert isinstance(findings, Cleared), findings
+    return findings
+
+
+def stopped(findings: Findings) -> tuple[str, str]:
+    """Why the image may not become a version: reason and sentence."""
+    assert isinstance(findings, Stopped), findings
+    return findings.parking.reason.value, findings.parking.sentence
+
+
+def out(there: Looking) -> str:
+    """Why preflight could not look, asked with a login; it never tells the token."""
+    found = there.look(login=LOGIN)
+    assert isinstance(found, Out), found
+    assert TOKEN not in found.detail
+    return found.detail

@@ -11,11 +11,19 @@ import pytest
 
 from receiver.dockerhub import registry
 from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
-from receiver.preflight import Cleared, Findings, Stopped
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Kind
 from receiver.sandbox.faults import Fault
-from tests.looking_at_images import GAME, LOGIN, PRIVATE, TOKEN, Looking, looking_at
+from tests.looking_at_images import (
+    GAME,
+    LOGIN,
+    PRIVATE,
+    TOKEN,
+    Looking,
+    cleared,
+    looking_at,
+    stopped,
+)
 
 HEAD = f"HEAD /v2/{GAME}/manifests/1.0"
 RECORD = "GET /v2/namespaces/studio/repositories/game-server/tags/1.0"
@@ -33,16 +41,6 @@ def hub() -> DockerHubSandbox:
 def there(hub: DockerHubSandbox) -> Iterator[Looking]:
     with looking_at(hub) as one:
         yield one
-
-
-def cleared(findings: Findings) -> Cleared:
-    assert isinstance(findings, Cleared), findings
-    return findings
-
-
-def stopped(findings: Findings) -> tuple[str, str]:
-    assert isinstance(findings, Stopped), findings
-    return findings.parking.reason.value, findings.parking.sentence
 
 
 def hide_record(hub: DockerHubSandbox, tag: str = "1.0") -> None:

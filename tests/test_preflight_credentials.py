@@ -11,12 +11,12 @@ import pytest
 from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.manifest import Platforms
 from receiver.dockerhub.registry import Registry
-from receiver.preflight import Cleared, Out
+from receiver.preflight import Cleared
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Image, build_image
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
-from tests.looking_at_images import GAME, LOGIN, TOKEN, Looking, looking_at
+from tests.looking_at_images import GAME, LOGIN, TOKEN, Looking, looking_at, out
 
 
 @pytest.fixture
@@ -44,13 +44,6 @@ def other() -> DockerHubSandbox:
 def elsewhere(other: DockerHubSandbox) -> Iterator[str]:
     with serving(other.app) as url:
         yield url
-
-
-def out(there: Looking) -> str:
-    found = there.look(login=LOGIN)
-    assert isinstance(found, Out), found
-    assert TOKEN not in found.detail
-    return found.detail
 
 
 def test_another_servers_realm_is_told_of_and_never_asked(

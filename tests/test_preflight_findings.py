@@ -7,13 +7,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from receiver.dockerhub.registry import PullLimit
-from receiver.preflight import Cleared, Findings, NotYet, Out, Stopped
+from receiver.preflight import NotYet, Out
 from receiver.rules import Login
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Kind
 from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
-from tests.looking_at_images import GAME, PRIVATE, TOKEN, Looking, looking_at
+from tests.looking_at_images import GAME, PRIVATE, TOKEN, Looking, cleared, looking_at, stopped
 
 HEAD = f"HEAD /v2/{GAME}/manifests/1.0"
 
@@ -29,16 +29,6 @@ def hub() -> DockerHubSandbox:
 def there(hub: DockerHubSandbox) -> Iterator[Looking]:
     with looking_at(hub) as one:
         yield one
-
-
-def cleared(findings: Findings) -> Cleared:
-    assert isinstance(findings, Cleared), findings
-    return findings
-
-
-def stopped(findings: Findings) -> tuple[str, str]:
-    assert isinstance(findings, Stopped), findings
-    return findings.parking.reason.value, findings.parking.sentence
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["record", "index"])

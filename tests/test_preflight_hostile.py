@@ -9,10 +9,10 @@ import pytest
 from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.manifest import DOCKER_MANIFEST, OCI_INDEX
 from receiver.dockerhub.registry import Found
-from receiver.preflight import Cleared, Out, Stopped
+from receiver.preflight import Cleared, Stopped
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.faults import Fault
-from tests.looking_at_images import GAME, LOGIN, TOKEN, Looking, looking_at
+from tests.looking_at_images import GAME, LOGIN, TOKEN, Looking, looking_at, out
 
 
 @pytest.fixture
@@ -28,13 +28,6 @@ def hub() -> DockerHubSandbox:
 def there(hub: DockerHubSandbox) -> Iterator[Looking]:
     with looking_at(hub) as one:
         yield one
-
-
-def out(there: Looking) -> str:
-    found = there.look(login=LOGIN)
-    assert isinstance(found, Out), found
-    assert TOKEN not in found.detail
-    return found.detail
 
 
 def test_a_config_over_a_mebibyte_is_not_read(hub: DockerHubSandbox, there: Looking) -> None:
