@@ -78,7 +78,7 @@ def test_signing_in_leads_to_the_overview_and_signing_out_ends_it(page: Page, de
 
 def test_a_session_that_ends_leads_back_to_where_one_was(page: Page, demo: Demo) -> None:
     path = "/deliveries?verdict=accepted&text=my-game"
-    sign_in(page, demo, path)
+    sign_in(page, demo.password, path)
     page.context.clear_cookies()
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 

@@ -27,9 +27,21 @@ def back_up(ledger: Path, copy: Path) -> int:
             sound = target.execute("PRAGMA quick_check").fetchone()[0]
         if sound != "ok":
             raise LedgerError(f"the backup is not sound: {sound}; look after {ledger}")
-        os.link(part, copy)  # where a rename would write over what came meanwhile
+        _give_name(part, copy)
     except (sqlite3.Error, OSError) as error:
         raise LedgerError(f"the backup failed: {error}") from None
     finally:
         part.unlink(missing_ok=True)
     return copy.stat().st_size
+
+
+def _give_name(part: Path, copy: Path) -> None:
+    """Name it in the end; nothing that came by that name meanwhile is written over."""
+    try:
+        os.link(part, copy)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, as FAT: there a moment is left open
+        if copy.exists():
+            raise
+        part.rename(copy)

@@ -128,7 +128,7 @@ class Ledger:
             yield connection is not None
         finally:
             if connection is not None:
-                await asyncio.to_thread(_close, connection)
+                await asyncio.to_thread(_unlock, connection)
 
     def _try_lock(self, name: str) -> Connection | None:
         connection: Connection | None = None
@@ -191,6 +191,13 @@ class Ledger:
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
+
+
+def _unlock(connection: Connection) -> None:
+    """Let go before the connection closes: the server notices an end only after a while."""
+    with suppress(SQLAlchemyError):
+        connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+    _close(connection)
 
 
 def _close(connection: Connection) -> None:
