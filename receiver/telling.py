@@ -60,6 +60,9 @@ def _registration_lines(one: Row) -> list[str]:
         f"  state     {_standing(one)}"
         + (f", due {iso(one['due_at'])}" if one["state"] == "waiting" else ""),
     ]
+    for held in one["held_back"]:
+        until = f" (until {iso(held['until_at'])})" if held["until_at"] is not None else ""
+        lines += _indented(held["sentence"] + until, "  held      ")
     if one["overwritten"]:
         lines.append("  warning   the tag was pushed over: Edgegap's edge may run the old image")
     if one["sentence"]:

@@ -91,6 +91,8 @@ def test_what_is_beyond_what_is_kept_is_retired(
     until(lambda: (APP, "1.0.0") not in sandbox.versions)
     until(lambda: (APP, "1.1.0") not in sandbox.versions)
     assert {(APP, "1.2.0"), (APP, "1.3.0")} <= sandbox.versions.keys()
+    until(lambda: "1.0.0 went" in person.read("/versions").text)
+    assert "beyond what is kept" in person.read("/versions").text
 
 
 @pytest.mark.parametrize("deed", ["retire", "make-room"])

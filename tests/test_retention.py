@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -42,9 +43,14 @@ def versions(sandbox: EdgegapSandbox, app: str = APP) -> list[str]:
 
 def whys(receiver: ReceiverHere) -> dict[str, str]:
     """What was noted last of each version that was to go."""
-    query = "SELECT version, why FROM retirements ORDER BY id"
-    rows = receiver.inside(lambda: receiver.ledger.read(lambda tx: tx.run(query).all()))
-    return {row.version: row.why for row in rows}
+    answer = httpx.get(
+        f"{receiver.url}/api/versions",
+        params={"app": APP},
+        headers={"Authorization": f"Bearer {receiver.api_token()}"},
+        trust_env=False,
+    )
+    newest_first = answer.raise_for_status().json()["retirements"]
+    return {one["version"]: one["why"] for one in reversed(newest_first)}
 
 
 def test_after_a_success_those_beyond_the_newest_go(

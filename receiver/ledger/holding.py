@@ -25,28 +25,13 @@ _KEPT = ("repository", "tag", "digest", "push_time")
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a target holds."""
+    """What a target holds, by which registration. `push_time` in epoch milliseconds."""
 
     repository: str
     tag: str
     digest: str | None
     push_time: int
     registration: str
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """What a registration led its target to. `push_time` in epoch milliseconds."""
-
-    app: str
-    version: str
-    mode: str
-    repository: str
-    tag: str
-    digest: str | None
-    push_time: int
-    registration: str
-    created: bool
 
 
 def held(tx: Tx, app: str, version: str) -> Held | None:
@@ -70,9 +55,9 @@ def digest_of_tag(
     return None if found is None else str(found)
 
 
-def hold(tx: Tx, new: Holding) -> None:
+def hold(tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool) -> None:
     """Write down what a target holds now; what it held before stays beside it."""
-    before = tx.run(_HELD, app=new.app, version=new.version).mappings().first()
+    before = tx.run(_HELD, app=app, version=version).mappings().first()
     kept = before["held_before"] if before is not None else None
     digest = new.digest
     if before is not None and before["tag"] != new.tag:
@@ -82,14 +67,14 @@ def hold(tx: Tx, new: Holding) -> None:
     tx.run(
         _HOLDS,
         id=new.registration,
-        app=new.app,
-        version=new.version,
-        mode=new.mode,
+        app=app,
+        version=version,
+        mode=mode,
         repository=new.repository,
         tag=new.tag,
         digest=digest,
         push_time=new.push_time,
-        created=new.created,
+        created=created,
         held_before=kept,
         now=tx.now,
     )

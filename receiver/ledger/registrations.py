@@ -10,7 +10,7 @@ from operator import itemgetter
 
 from receiver.edgegap.answers import Answer
 from receiver.images import ImageReference
-from receiver.ledger.holding import Held, Holding, digest_of_tag, held, hold
+from receiver.ledger.holding import Held, digest_of_tag, held, hold
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State
 from receiver.retry import Waited
@@ -173,17 +173,17 @@ def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool
     if settlement.state is State.DONE and settlement.outcome is not Outcome.SUPERSEDED:
         hold(
             tx,
-            Holding(
-                app=claimed.app,
-                version=claimed.version,
-                mode=claimed.mode.value,
-                repository=claimed.image.repository,
-                tag=claimed.image.tag,
-                digest=settlement.digest,
-                push_time=claimed.push_time,
-                registration=claimed.id,
-                created=settlement.outcome is Outcome.CREATED,
+            claimed.app,
+            claimed.version,
+            Held(
+                claimed.image.repository,
+                claimed.image.tag,
+                settlement.digest,
+                claimed.push_time,
+                claimed.id,
             ),
+            mode=claimed.mode.value,
+            created=settlement.outcome is Outcome.CREATED,
         )
     if finished and row.look_again:
         tx.run(_LOOK_AGAIN, id=claimed.id, now=tx.now)

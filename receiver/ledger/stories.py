@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 
+from receiver.ledger.holding_back import held_back_by
 from receiver.ledger.schema import attempts, deliveries, led_to, registrations
 from receiver.ledger.transactions import Tx
 from receiver.reasons import State, Verdict
@@ -70,6 +71,7 @@ def story(tx: Tx, identity: str) -> Row | None:
     registered = registrations_of(tx, [row["id"]])
     for registration in registered:
         del registration["delivery_id"]
+        registration["held_back"] = held_back_by(tx, registration)
         registration["deliveries"] = _deliveries_of(tx, registration["id"])
         registration["attempts"] = _calls_of(tx, registration["id"])
     return {**row, "registrations": registered}

@@ -18,6 +18,10 @@ _COLUMNS = """app, version, mode, repository, tag, digest, push_time, held_befor
 _RETIREMENT = """INSERT INTO retirements (id, app, version, at, retired, why)
  VALUES (:id, :app, :version, :now, :retired, :why)"""
 
+_RETIREMENTS = """SELECT version, at, retired, why FROM retirements WHERE app = :app
+ ORDER BY id DESC LIMIT :most"""
+MOST_RETIREMENTS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Before:
@@ -86,6 +90,12 @@ def note_retirement(tx: Tx, app: str, version: str, *, retired: bool, why: str) 
             version=version,
             now=tx.now,
         )
+
+
+def last_retirements(tx: Tx, app: str) -> list[dict[str, Any]]:
+    """Return the last versions of an app that were tried to be deleted, the newest first."""
+    rows = tx.run(_RETIREMENTS, app=app, most=MOST_RETIREMENTS).mappings()
+    return [{**row, "retired": bool(row["retired"])} for row in rows]
 
 
 def _target(row: dict[str, Any]) -> Target:

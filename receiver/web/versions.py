@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from receiver.edgegap.answers import Body
-from receiver.ledger.targets import Target, last_deliveries, targets_of
+from receiver.ledger.targets import Target, last_deliveries, last_retirements, targets_of
 from receiver.retention import kept_by, would_go
 from receiver.rules import Mode
 from receiver.service import Service
@@ -46,6 +46,7 @@ class Shelf:
         told_by = await service.ledger.read(
             lambda tx: last_deliveries(tx, [one.registration for one in shown])
         )
+        retirements = await service.ledger.read(lambda tx: last_retirements(tx, app))
         going = await would_go(service.ledger, service.settings, app)
         known = {one.version: one for one in shown}
         there = [_there(body, known.get(_text(body, "name")), told_by) for body in listed.versions]
@@ -56,6 +57,7 @@ class Shelf:
             "channels": [_channel(one, told_by) for one in shown if one.mode != Mode.CREATE],
             "keep": kept_by(service.settings, app),
             "would_go": [one.version for one in going],
+            "retirements": retirements,
         }
 
     async def _ask(self, service: Service, app: str) -> _Listed:
