@@ -179,13 +179,19 @@ def test_a_side_that_has_to_wait_for_the_other_is_not_cut_off(
     postgres_url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = filled(tmp_path / "from.db")
-    monkeypatch.setattr(engines, "IDLE_IN_TRANSACTION_MS", 50)
+    opened(postgres_url)  # a busy machine may take its time to make the schema
+    monkeypatch.setattr(engines, "IDLE_IN_TRANSACTION_MS", 1000)
 
-    def slow(total: int, count: int) -> None:
-        rows(postgres_url, "SELECT pg_sleep(0.2)")
+    def slow_once() -> Callable[[int, int], None]:
+        waits = iter([1.5])
 
-    copy_ledger(here, postgres_url, slow)
-    copy_ledger(postgres_url, sqlite(tmp_path / "to.db"), slow)
+        def moved(total: int, count: int) -> None:
+            rows(postgres_url, f"SELECT pg_sleep({next(waits, 0)})")
+
+        return moved
+
+    copy_ledger(here, postgres_url, slow_once())
+    copy_ledger(postgres_url, sqlite(tmp_path / "to.db"), slow_once())
     assert content(postgres_url) == content(here)
 
 
