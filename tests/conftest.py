@@ -1,7 +1,7 @@
 """What most tests stand on: a sandbox of Edgegap whose every call is held against its contract."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +82,21 @@ def commands(tmp_path: Path) -> Commands:
 def commands_with_edgegap(edgegap: str, tmp_path: Path) -> Commands:
     """The same with the sandbox of Edgegap behind them."""
     return commands_in(tmp_path, edgegap)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Spell out halves of letters, as a made-up text logs them: xdist's worker would die of one."""
+    report = yield
+    return sendable(report)
+
+
+def sendable(report: Any) -> Any:
+    """Return what a report holds with all its text in UTF-8."""
+    if isinstance(report, str):
+        return report.encode("utf-8", "backslashreplace").decode()
+    if isinstance(report, dict):
+        return {sendable(key): sendable(value) for key, value in report.items()}
+    if isinstance(report, list | tuple):
+        return type(report)(sendable(item) for item in report)
+    return report

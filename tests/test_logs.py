@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from receiver.logs import configure_logs, get_logger
@@ -122,6 +122,7 @@ def test_text_from_outside_forges_no_line(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(text=st.text(st.characters(), max_size=30))
+@example("\ud800")
 def test_any_text_is_one_json_line(stream: io.StringIO, text: str) -> None:
     stream.seek(0)
     stream.truncate()
