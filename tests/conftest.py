@@ -1,11 +1,14 @@
 """What most tests stand on: a sandbox of Edgegap whose every call is held against its contract."""
 
+import logging
 import os
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -27,6 +30,24 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer has set for a receiver of theirs is no part of a test."""
     for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
+
+
+@contextmanager
+def logs_as_before() -> Iterator[None]:
+    """Set all logging of the process back in the end: a command run within it sets up its own."""
+    root, ours = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    try:
+        yield
+    finally:
+        root.handlers, root.level = handlers, level
+        structlog.configure(**ours)
+
+
+@pytest.fixture(autouse=True)
+def _own_logs() -> Iterator[None]:
+    with logs_as_before():
+        yield
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from receiver.logs import configure_logs, get_logger
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
-from tests.conftest import StartReceiver
+from tests.conftest import StartReceiver, logs_as_before
 from tests.running import PATIENCE_SECONDS, REPOSITORY, RULE, ReceiverProcess, webhook_body
 
 EVIL = 'x\n{"event": "forged"}\r\n\x1b[2J\x1b[31mred\x00\x85\u2028\u202eevil\u200b\u2066'
@@ -30,12 +31,10 @@ UNSEEN = ("\x1b", "\x00", "\r", "\x85", "\u2028", "\u202e", "\u200b", "\u2066")
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """What is logged by this process goes here for the while of a test."""
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
     out = io.StringIO()
-    configure_logs(stream=out)
-    yield out
-    root.handlers, root.level = handlers, level
+    with logs_as_before():
+        configure_logs(stream=out)
+        yield out
 
 
 class _Terminal(io.StringIO):
@@ -166,6 +165,15 @@ def test_the_lines_of_a_turn_are_written_in_order_and_none_waits_for_the_next(
     told = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["event"] for line in told] == ["sender_left"] * 6 + ["stopped", "after"]
     assert [line["number"] for line in told[:6]] == [0, 1, 2, 0, 1, 2]
+
+
+def test_what_a_command_sets_up_for_its_logs_ends_with_its_test() -> None:
+    with logs_as_before():
+        configure_logs(level="CRITICAL")
+
+    with capture_logs() as told:
+        get_logger().warning("sender_left")
+    assert [line["event"] for line in told] == ["sender_left"]
 
 
 class _Full(io.StringIO):
