@@ -315,6 +315,15 @@ def test_pauses_hold_back_what_is_claimed(ledger: Ledger) -> None:
     assert one_claim(ledger).image.tag == "1.0"
 
 
+def test_a_hold_that_ended_and_comes_again_tells_since_when_it_holds_now(ledger: Ledger) -> None:
+    for now, until in ((DAY, DAY + MINUTE), (2 * DAY, 2 * DAY + 10), (2 * DAY + 5, 2 * DAY + 20)):
+        write(ledger, at(now, lambda tx, until=until: gates.slow_down(tx, until, "slow down")))  # type: ignore[misc]
+
+    (gate,) = write(ledger, at(2 * DAY + 6, gates.closed_gates))
+
+    assert (gate.since, gate.until) == (2 * DAY, 2 * DAY + 20)
+
+
 def test_cursors_begin_once_and_never_go_back(ledger: Ledger) -> None:
     write(ledger, lambda tx: begin_cursors(tx, ["studio/game-server", "studio/lobby"]))
     begun = {one.repository: one.since for one in ledger.read_now(read_cursors)}

@@ -12,6 +12,7 @@ REMEMBERED_MS = 10 * 60 * 1000  # a token refused again this soon goes on with t
 _BUSY = """INSERT INTO gates (name, closed, until, since, sentence)
  VALUES ('busy', true, :until, :now, :sentence)
  ON CONFLICT (name) DO UPDATE SET closed = true, sentence = excluded.sentence,
+  since = CASE WHEN gates.until > excluded.since THEN gates.since ELSE excluded.since END,
   until = CASE WHEN gates.until > excluded.until THEN gates.until ELSE excluded.until END"""
 _CLOSE = """INSERT INTO gates (name, closed, until, probes, since, sentence)
  VALUES ('token', true, :until, 0, :now, :sentence)
