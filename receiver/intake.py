@@ -32,6 +32,7 @@ from receiver.rules import Mode, Rule, Ruling, names_target, rule_on
 WEBHOOK = "webhook"
 COMMAND = "command"
 CATCH_UP = "catch-up"
+MOST_BYTES_TOLD = 2**31 - 1  # a sender may tell any length; PostgreSQL takes no larger integer
 
 for _source in (WEBHOOK, COMMAND, CATCH_UP):  # known from the start, so that its growth is seen
     metrics.deliveries.labels(_source, Verdict.ACCEPTED.value, metrics.NONE)
@@ -115,7 +116,8 @@ async def refuse(
     ledger: Ledger, repository: str, error: BadBody, body_bytes: int | None
 ) -> Recorded:
     """Record that a good link got a body that is no push."""
-    delivery = NewDelivery(source=WEBHOOK, repository=repository, body_bytes=body_bytes)
+    size = None if body_bytes is None else min(body_bytes, MOST_BYTES_TOLD)
+    delivery = NewDelivery(source=WEBHOOK, repository=repository, body_bytes=size)
     ruling = Ruling(Verdict.REFUSED, Reason(error.reason), str(error))
     recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
     metrics.count_delivery(WEBHOOK, ruling.verdict, ruling.reason)

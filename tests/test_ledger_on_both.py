@@ -13,7 +13,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from receiver.edgegap.answers import Answer
-from receiver.errors import LedgerError, LedgerSchemaError
+from receiver.errors import BadBody, LedgerError, LedgerSchemaError
+from receiver.intake import refuse
 from receiver.ledger import gates, ids
 from receiver.ledger.cursors import begin_cursors, is_known, move_cursor, note_problem, read_cursors
 from receiver.ledger.ledger import Ledger
@@ -322,6 +323,16 @@ def test_a_hold_that_ended_and_comes_again_tells_since_when_it_holds_now(ledger:
     (gate,) = write(ledger, at(2 * DAY + 6, gates.closed_gates))
 
     assert (gate.since, gate.until) == (2 * DAY, 2 * DAY + 20)
+
+
+def test_a_refused_body_is_recorded_whatever_length_its_sender_told(ledger: Ledger) -> None:
+    error = BadBody(Reason.BODY_TOO_LARGE, "too large")
+
+    recorded = asyncio.run(refuse(ledger, "studio/game", error, 10**12 - 1))
+
+    told = ledger.read_now(lambda tx: story(tx, recorded.delivery))
+    assert told is not None
+    assert told["body_bytes"] >= 2**31 - 1
 
 
 def test_cursors_begin_once_and_never_go_back(ledger: Ledger) -> None:
