@@ -12,6 +12,7 @@ from receiver.ledger.purging import (
     purge_attempts,
     purge_deliveries,
     purge_registrations,
+    purge_retirements,
 )
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
@@ -41,6 +42,7 @@ class Purge:
         before = time.time_ns() // 1_000_000 - self._current.settings.keep
         gone = await self._in_bites(purge_deliveries, before)
         await self._in_bites(purge_attempts, before)
+        await self._in_bites(purge_retirements, before)
         if gone:
             await self._registrations(before)
             await self._ledger.write(give_back_space)

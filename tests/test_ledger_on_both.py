@@ -1,6 +1,7 @@
 """The ledger keeps the same promises on SQLite and on PostgreSQL: the same words, run on both."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -27,7 +28,7 @@ from receiver.ledger.registrations import claim, settle
 from receiver.ledger.schema import metadata
 from receiver.ledger.standing import read_standing
 from receiver.ledger.stories import Filter, list_deliveries, story
-from receiver.ledger.targets import note_retirement, target
+from receiver.ledger.targets import last_retirements, note_retirement, target
 from receiver.ledger.transactions import Tx
 from receiver.notices import EVERYTHING, Happening, Notice
 from receiver.purge import Purge
@@ -333,6 +334,21 @@ def test_a_refused_body_is_recorded_whatever_length_its_sender_told(ledger: Ledg
     told = ledger.read_now(lambda tx: story(tx, recorded.delivery))
     assert told is not None
     assert told["body_bytes"] >= 2**31 - 1
+
+
+def test_what_is_told_of_retired_versions_goes_with_its_age(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "_last", 0)  # ids of this process never go back, these must
+    days = {"0.1": 200, "0.2": 150, "0.3": 1}
+    for version, ago in days.items():
+        note = partial(note_retirement, app="my-game", version=version, retired=True, why="old")
+        write(ledger, at(time.time_ns() // 1_000_000 - ago * DAY, note))
+
+    asyncio.run(Purge(ledger, Current(Settings())).run())
+
+    left = ledger.read_now(lambda tx: last_retirements(tx, "my-game"))
+    assert [one["version"] for one in left] == ["0.3"]
 
 
 def test_cursors_begin_once_and_never_go_back(ledger: Ledger) -> None:

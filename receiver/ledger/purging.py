@@ -5,6 +5,7 @@ Targets stay, and so does the registration each was made or moved by last.
 
 from receiver.ledger.ids import first_id
 from receiver.ledger.recording import DELIVERY, REGISTRATION
+from receiver.ledger.targets import RETIREMENT
 from receiver.ledger.transactions import Tx
 
 BITE = 500
@@ -19,6 +20,8 @@ _ATTEMPTS = """DELETE FROM attempts WHERE (registration_id, attempt, step) IN (
  SELECT a.registration_id, a.attempt, a.step FROM attempts a
   JOIN registrations r ON r.id = a.registration_id
   WHERE a.at < :before AND r.state = 'done' ORDER BY a.at LIMIT :most)"""
+_RETIREMENTS = """DELETE FROM retirements WHERE id IN (
+ SELECT id FROM retirements WHERE id < :bound ORDER BY id LIMIT :most)"""
 _WINDOW = """SELECT id FROM registrations WHERE id > :after AND id < :bound
  ORDER BY id LIMIT :most"""
 _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last AND state = 'done'
@@ -35,6 +38,11 @@ def purge_deliveries(tx: Tx, before: int) -> int:
 def purge_attempts(tx: Tx, before: int) -> int:
     """Delete a bite of the attempts made before then (epoch ms); return how many."""
     return tx.run(_ATTEMPTS, before=before, most=BITE).rowcount
+
+
+def purge_retirements(tx: Tx, before: int) -> int:
+    """Delete a bite of what is told of versions deleted before then (epoch ms); return how many."""
+    return tx.run(_RETIREMENTS, bound=first_id(RETIREMENT, before), most=BITE).rowcount
 
 
 def purge_registrations(tx: Tx, before: int, after: str) -> str | None:
