@@ -8,7 +8,6 @@ Replicas share the cursors: once in a period one of them lists a repository, and
 alone. What did not complete is for whoever comes next.
 """
 
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,6 +37,7 @@ from receiver.settings import Current, Settings
 LONGEST_WAIT_SECONDS = 3600.0
 SHORTEST_WAIT_SECONDS = 5.0  # where Docker Hub asks to wait
 ONE_START_MS = 60_000  # replicas that begin or reload within it are one start: the first lists
+ANOTHERS_TURN_SECONDS = 60.0  # then it is seen whether the replica that was at it completed
 UNTOLD_WAIT_SECONDS = 60.0  # where it asks, but does not say how long: its limits are by the minute
 
 log = get_logger()
@@ -171,8 +171,8 @@ class CatchUp:
         if every is None:
             return None
         async with self._ledger.alone("catch-up") as mine:
-            if not mine:
-                return None
+            if not mine:  # whoever is at it may end before it completes
+                return min(ANOTHERS_TURN_SECONDS, every / 1000)
             # Asked, it is after an outage; of all replicas, unless one has listed just now.
             lately = ONE_START_MS if self._ledger.shared else 0
             return await self.run(lately if asked else every) or await self._till_due(every)
@@ -187,7 +187,7 @@ class CatchUp:
         for cursor, now in await self._cursors():
             if cursor.completed_within(within, now):
                 continue
-            wait = await self._one(settings, cursor)
+            wait = await self._one(settings, cursor, now)
             if wait is not None:
                 return min(max(wait, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
         return 0.0
@@ -205,9 +205,11 @@ class CatchUp:
         mine = [cursor for cursor in cursors if cursor.repository in wanted]
         return [(cursor, now) for cursor in sorted(mine, key=lambda cursor: cursor.ran_at or 0)]
 
-    async def _one(self, settings: Settings, cursor: Cursor) -> float | None:
-        """Catch up with one repository; return the seconds Docker Hub asked to wait, if it did."""
-        began = time.time_ns() // 1_000_000
+    async def _one(self, settings: Settings, cursor: Cursor, began: int) -> float | None:
+        """Catch up with one repository; return the seconds Docker Hub asked to wait, if it did.
+
+        `began` is the ledger's time: of replicas, each one's own clock may be wrong.
+        """
         repository = cursor.repository
         login = login_for(settings.rules, repository)
         found = 0

@@ -366,6 +366,17 @@ def test_cursors_begin_once_and_never_go_back(ledger: Ledger) -> None:
     assert (game.since, game.problem) == (begun["studio/game-server"], "it is out")
 
 
+def test_a_cursor_from_a_clock_that_was_ahead_is_set_right(ledger: Ledger) -> None:
+    write(ledger, at(10 * DAY, lambda tx: begin_cursors(tx, ["studio/lobby"])))
+    write(ledger, at(20 * DAY, lambda tx: move_cursor(tx, "studio/lobby", 20 * DAY)))
+
+    (told,) = write(ledger, at(11 * DAY, read_cursors))
+    write(ledger, at(11 * DAY, lambda tx: move_cursor(tx, "studio/lobby", 11 * DAY)))
+
+    (moved,) = write(ledger, at(11 * DAY + MINUTE, read_cursors))
+    assert (told.since, moved.since) == (11 * DAY, 11 * DAY)
+
+
 def test_a_push_is_known_by_its_digest_or_its_second(ledger: Ledger) -> None:
     write(ledger, lambda tx: pushed(tx, "1.0", pushed_at=1_700_000_000_000))
     known = partial(is_known, repository="studio/game-server", tag="1.0")

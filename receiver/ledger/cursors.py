@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from receiver.ledger.transactions import Tx
 
 OVERLAP_MS = 60 * 60 * 1000
+MOST_AHEAD_MS = 2 * OVERLAP_MS  # one begins an overlap ahead; farther, the clock was wrong then
 
 _BEGIN = """INSERT INTO cursors (repository, since) VALUES (:repository, :since)
  ON CONFLICT (repository) DO NOTHING"""
-_MOVE = """UPDATE cursors SET since = CASE WHEN since > :since THEN since ELSE :since END,
+_MOVE = """UPDATE cursors SET
+  since = CASE WHEN since > :since AND since <= :farthest THEN since ELSE :since END,
   ran_at = :now, problem = '' WHERE repository = :repository"""
 _KNOWN_DIGEST = """SELECT 1 FROM deliveries
   WHERE repository = :repository AND tag = :tag AND digest = :digest
@@ -52,14 +54,25 @@ def begin_cursors(tx: Tx, repositories: Iterable[str]) -> None:
 
 
 def read_cursors(tx: Tx) -> list[Cursor]:
-    """Return all cursors."""
+    """Return all cursors; one from a time when the clock was ahead stands at the present."""
+    farthest = tx.now + MOST_AHEAD_MS
     rows = tx.run("SELECT repository, since, ran_at, problem FROM cursors ORDER BY repository")
-    return [Cursor(row.repository, row.since, row.ran_at, row.problem) for row in rows]
+    return [
+        Cursor(
+            row.repository,
+            row.since if row.since <= farthest else tx.now,
+            row.ran_at,
+            row.problem,
+        )
+        for row in rows
+    ]
 
 
 def move_cursor(tx: Tx, repository: str, since: int) -> None:
-    """Move a cursor on to a completed run's start; never back."""
-    tx.run(_MOVE, repository=repository, since=since, now=tx.now)
+    """Move a cursor on to a completed run's start; back only where the clock was put back."""
+    tx.run(
+        _MOVE, repository=repository, since=since, now=tx.now, farthest=tx.now + MOST_AHEAD_MS
+    )
 
 
 def note_problem(tx: Tx, repository: str, problem: str) -> None:

@@ -145,6 +145,7 @@ def _pragmas(*, read_only: bool) -> tuple[str, ...]:
         "auto_vacuum = INCREMENTAL",
         "journal_mode = WAL",
         "synchronous = FULL",
+        "temp_store = MEMORY",  # else each group of accepts makes and deletes a temporary file
         f"wal_autocheckpoint = {WAL_PAGES}",
         f"journal_size_limit = {WAL_BYTES}",
     )
