@@ -121,12 +121,12 @@ async def running(
         preflight = preflight_over(http, settings)
         service = Service(Current(settings), ledger, client, preflight, settled)
         await service.read_rules_again()
-        await service.worker.start()
-        if catching_up:
-            await service.catch_up.start()
-            service.purge.background.start()
-            service.telling_others.background.start()
         try:
+            await service.worker.start()
+            if catching_up:
+                await service.catch_up.start()
+                service.purge.background.start()
+                service.telling_others.background.start()
             yield service
         finally:
             await service.catch_up.stop()

@@ -11,16 +11,17 @@ from collections.abc import Callable
 from functools import partial
 from secrets import token_hex
 
-from receiver.aftermath import tell_voided, write_aftermath
+from receiver.aftermath import write_aftermath
 from receiver.announcing import announce
+from receiver.claiming import SOON_SECONDS, Turn, begin_anew, take_turn
 from receiver.edgegap.catalogue import Catalogue
 from receiver.edgegap.client import EdgegapClient
 from receiver.errors import LedgerError
-from receiver.ledger import gates, pauses
-from receiver.ledger.leases import hand_back, renew, void_leases
+from receiver.ledger import gates
+from receiver.ledger.leases import hand_back, renew
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed, Settlement, claim, next_due, sent, settle
-from receiver.ledger.replicas import claims_alone, count_replicas, leave, working_now
+from receiver.ledger.registrations import Claimed, Settlement, sent, settle
+from receiver.ledger.replicas import leave
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.preflight import Preflight
@@ -33,7 +34,6 @@ from receiver.settling import Tried, fault
 RENEW_SECONDS = 10.0
 POLL_SHARED_SECONDS = 1.0
 POLL_ALONE_SECONDS = 30.0
-BLOCKED_SECONDS = 0.5
 LEDGER_AWAY_SECONDS = 0.5
 STALE_SECONDS = 90.0
 
@@ -72,7 +72,8 @@ class Worker:
 
     async def start(self) -> None:
         """Free what a dead owner held, then begin to work."""
-        voided = await self._ledger.write(self._begin)
+        shared, settings = self._ledger.shared, self._current.settings
+        voided = await self._ledger.write(lambda tx: begin_anew(tx, settings, shared=shared))
         for registration, state in voided:
             log.warning("lease_voided", registration=registration, state=state)
         self._loops = [asyncio.create_task(self._work()), asyncio.create_task(self._renew())]
@@ -97,7 +98,8 @@ class Worker:
         self._stopping = True
         self.wake()
         until = time.monotonic() + grace_seconds
-        await asyncio.wait(self._loops[:1], timeout=grace_seconds)  # it may be claiming just now
+        if self._loops:  # a start that failed has none
+            await asyncio.wait(self._loops[:1], timeout=grace_seconds)  # it may be claiming
         tasks = [task for _, task in self._hands.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=max(0.0, until - time.monotonic()))
@@ -114,12 +116,6 @@ class Worker:
             return
         if left:
             log.info("registrations_handed_back", count=len(left))
-
-    def _begin(self, tx: Tx) -> list[tuple[str, str]]:
-        gates.probe_now(tx)
-        voided = void_leases(tx, all_of_them=not self._ledger.shared)
-        tell_voided(tx, self._current.settings, voided)
-        return voided
 
     def _end(self, tx: Tx, left: list[Claimed]) -> None:
         hand_back(tx, left, self.owner)
@@ -150,37 +146,22 @@ class Worker:
         free = self._current.settings.concurrency - len(self._hands)
         if free <= 0:
             return longest
-        claimed, due_in, probe = await self._ledger.write(lambda tx: self._claim(tx, free))
-        for one in claimed:
+        turn = await self._ledger.write(partial(self._take_turn, free=free))
+        if turn.replicas is not None:
+            self._client.share(turn.replicas)
+        for one in turn.claimed:
             task = asyncio.create_task(self._one(one))
             self._hands[one.id] = (one, task)
             task.add_done_callback(partial(self._let_go, one.id))
-        if probe:
+        if turn.probe:
             self._probing = asyncio.create_task(self._probe())
-        return longest if due_in is None else min(longest, max(due_in, BLOCKED_SECONDS / 10))
+        return longest if turn.due_in is None else min(longest, max(turn.due_in, SOON_SECONDS))
 
-    def _claim(self, tx: Tx, free: int) -> tuple[list[Claimed], float | None, bool]:
-        voided = void_leases(tx, all_of_them=False, in_hand=self._hands)
-        tell_voided(tx, self._current.settings, voided)
-        if self._ledger.shared:
-            self._client.share(count_replicas(tx, self.owner))  # also behind a gate it is there
-        closed = gates.closed_gates(tx)
-        if closed:
-            probe = gates.take_probe(tx)
-            soonest = min(gate.until for gate in gates.closed_gates(tx))
-            return [], (soonest - tx.now) / 1000, probe
-        if pauses.all_paused(tx):
-            return [], None, False
-        if self._ledger.shared:
-            if not claims_alone(tx):  # or two would each take what is free for one
-                return [], BLOCKED_SECONDS / 10, False
-            free = min(free, self._current.settings.concurrency - working_now(tx))
-        claimed = claim(tx, owner=self.owner, most=free) if free > 0 else []
-        due = next_due(tx)
-        if due is None:
-            return claimed, None, False
-        in_seconds = (due - tx.now) / 1000
-        return claimed, in_seconds if in_seconds > 0 else BLOCKED_SECONDS, False
+    def _take_turn(self, tx: Tx, free: int) -> Turn:
+        settings, shared = self._current.settings, self._ledger.shared
+        return take_turn(
+            tx, settings, owner=self.owner, in_hand=self._hands, free=free, shared=shared
+        )
 
     def _let_go(self, identity: str, _: asyncio.Task[None]) -> None:
         self._hands.pop(identity, None)

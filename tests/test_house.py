@@ -19,8 +19,8 @@ FLOORS: dict[int, str] = {
     3: """background logs metrics notify secret_files settings ledger
           dockerhub.fetching dockerhub.hub dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
-    4: """aftermath announcing catch_up doctor intake preflight purge registering retention
-          service settling steering telling_others wanting worker""",
+    4: """aftermath announcing catch_up claiming doctor intake preflight purge registering
+          retention service settling steering telling_others wanting worker""",
     5: "__main__ app cli sandbox web",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -70,9 +70,7 @@ def read_cursors(tx: Tx) -> list[Cursor]:
 
 def move_cursor(tx: Tx, repository: str, since: int) -> None:
     """Move a cursor on to a completed run's start; back only where the clock was put back."""
-    tx.run(
-        _MOVE, repository=repository, since=since, now=tx.now, farthest=tx.now + MOST_AHEAD_MS
-    )
+    tx.run(_MOVE, repository=repository, since=since, now=tx.now, farthest=tx.now + MOST_AHEAD_MS)
 
 
 def note_problem(tx: Tx, repository: str, problem: str) -> None:

@@ -1,0 +1,65 @@
+"""What one turn of the worker takes on, decided in one transaction of the ledger."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from receiver.aftermath import tell_voided
+from receiver.ledger import gates, pauses
+from receiver.ledger.leases import void_leases
+from receiver.ledger.registrations import Claimed, claim, next_due
+from receiver.ledger.replicas import claims_alone, count_replicas, working_now
+from receiver.ledger.transactions import Tx
+from receiver.settings import Settings
+
+BLOCKED_SECONDS = 0.5  # where what is due waits for another of its target
+SOON_SECONDS = BLOCKED_SECONDS / 10
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What to work on now, and when to look again.
+
+    `due_in`: seconds until something may be claimed, None where nothing is known to come.
+    `probe`: this replica is the one to ask Edgegap whether the token is accepted again.
+    `replicas`: how many share the caps, None where the ledger is this receiver's alone.
+    """
+
+    claimed: tuple[Claimed, ...] = ()
+    due_in: float | None = None
+    probe: bool = False
+    replicas: int | None = None
+
+
+def begin_anew(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:
+    """Free what a dead owner held; return each freed registration with its new state.
+
+    In a ledger of one receiver alone every lease is a dead owner's; in a shared one, the expired.
+    """
+    gates.probe_now(tx)
+    voided = void_leases(tx, all_of_them=not shared)
+    tell_voided(tx, settings, voided)
+    return voided
+
+
+def take_turn(
+    tx: Tx, settings: Settings, *, owner: str, in_hand: Collection[str], free: int, shared: bool
+) -> Turn:
+    """Claim up to `free` registrations that are due, unless a gate or a pause holds all back."""
+    tell_voided(tx, settings, void_leases(tx, all_of_them=False, in_hand=in_hand))
+    replicas = count_replicas(tx, owner) if shared else None  # also behind a gate it is there
+    if gates.closed_gates(tx):
+        probe = gates.take_probe(tx)
+        soonest = min(gate.until for gate in gates.closed_gates(tx))
+        return Turn(due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
+    if pauses.all_paused(tx):
+        return Turn(replicas=replicas)
+    if shared:
+        if not claims_alone(tx):  # or two would each take what is free for one
+            return Turn(due_in=SOON_SECONDS, replicas=replicas)
+        free = min(free, settings.concurrency - working_now(tx))
+    claimed = tuple(claim(tx, owner=owner, most=free)) if free > 0 else ()
+    due = next_due(tx)
+    if due is None:
+        return Turn(claimed, replicas=replicas)
+    in_seconds = (due - tx.now) / 1000
+    return Turn(claimed, in_seconds if in_seconds > 0 else BLOCKED_SECONDS, replicas=replicas)
