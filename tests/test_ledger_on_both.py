@@ -18,6 +18,7 @@ from receiver.errors import BadBody, LedgerError, LedgerSchemaError
 from receiver.intake import refuse
 from receiver.ledger import gates, ids
 from receiver.ledger.cursors import begin_cursors, is_known, move_cursor, note_problem, read_cursors
+from receiver.ledger.leases import hand_back, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.migrate import SERVES
 from receiver.ledger.notices import forget, put_off, take_due, tell
@@ -194,6 +195,27 @@ def test_never_more_is_claimed_than_was_asked(ledger: Ledger, most: int) -> None
     write(ledger, lambda tx: [pushed(tx, f"1.{number}") for number in range(20)])
 
     assert len(write(ledger, lambda tx: claim(tx, owner="w", most=most))) == most
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_what_a_dead_or_leaving_worker_had_in_hand_comes_before_what_came_since(
+    ledger: Ledger, *, dead: bool
+) -> None:
+    began = write(ledger, lambda tx: tx.now) - MINUTE
+    write(ledger, at(began, lambda tx: pushed(tx, "1.0")))
+    left = write(ledger, at(began, lambda tx: claim(tx, owner="gone", most=1)))
+    for number in range(3):
+        write(ledger, at(began + 1 + number, lambda tx, n=number: pushed(tx, f"2.{n}")))  # type: ignore[misc]
+
+    def free(tx: Tx) -> None:
+        if dead:
+            assert void_leases(tx, all_of_them=False)
+        else:
+            hand_back(tx, left, "gone")
+
+    write(ledger, free)
+
+    assert one_claim(ledger).image.tag == "1.0"
 
 
 def test_told_again_while_worked_it_is_looked_at_once_more(ledger: Ledger) -> None:

@@ -14,13 +14,14 @@ FOREVER = 2**62
 
 _RENEW = """UPDATE registrations SET lease_until = :until
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
-_HAND_BACK = """UPDATE registrations SET state = 'queued', due_at = :now, lease_owner = NULL,
+# `due_at` stays as it was in both: what was in hand comes before what has queued up since.
+_HAND_BACK = """UPDATE registrations SET state = 'queued', lease_owner = NULL,
   lease_until = NULL, updated_at = :now
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 _EXPIRED = """SELECT id FROM registrations
  WHERE state = 'working' AND lease_until < :before ORDER BY id {lock}"""
 _VOID = """UPDATE registrations SET crashes = crashes + 1, lease_owner = NULL, lease_until = NULL,
-  due_at = :now, updated_at = :now,
+  updated_at = :now,
   state = CASE WHEN crashes + 1 >= :most THEN 'parked' ELSE 'queued' END,
   reason = CASE WHEN crashes + 1 >= :most THEN :reason END,
   sentence = CASE WHEN crashes + 1 >= :most THEN :sentence ELSE '' END
@@ -40,7 +41,7 @@ def renew(tx: Tx, claims: Iterable[Claimed], owner: str) -> list[str]:
 
 
 def hand_back(tx: Tx, claims: Sequence[Claimed], owner: str) -> None:
-    """Put claimed registrations back as they were: due now, and no crash counted."""
+    """Put claimed registrations back as they were, in the queue too, and no crash counted."""
     for claimed in claims:
         tx.run(_HAND_BACK, id=claimed.id, owner=owner, fence=claimed.fence, now=tx.now)
 
