@@ -4,13 +4,13 @@ import asyncio
 import resource
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
@@ -55,37 +55,6 @@ def put(tx: Tx, key: str) -> str:
     return key
 
 
-def commits_of(ledger: Ledger) -> list[str]:
-    seen: list[str] = []
-    event.listen(ledger._write_engine, "commit", lambda _: seen.append("commit"))
-    return seen
-
-
-def test_concurrent_writes_share_a_commit_and_are_on_disk_before_their_answer(
-    ledger: Ledger, path: Path
-) -> None:
-    commits = commits_of(ledger)
-    queued = threading.Event()
-
-    def first(tx: Tx) -> str:
-        assert queued.wait(10)
-        return put(tx, "first")
-
-    async def answered(key: str) -> bool:
-        return await ledger.write(lambda tx: put(tx, key)) in on_disk(path)
-
-    async def many() -> list[bool]:
-        holding = asyncio.create_task(ledger.write(first))
-        waiting = [asyncio.create_task(answered(f"key {number}")) for number in range(50)]
-        await asyncio.sleep(0)
-        queued.set()
-        assert await holding in on_disk(path)
-        return await asyncio.gather(*waiting)
-
-    assert all(asyncio.run(many()))
-    assert 1 <= len(commits) <= 2
-
-
 def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger, path: Path) -> None:
     queued = threading.Event()
 
@@ -115,37 +84,6 @@ def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger, 
     kept = on_disk(path)
     assert {"before", "after"} <= kept
     assert not {"of the bad one", "of the doubled one"} & kept
-
-
-def test_what_is_written_alike_is_written_by_one_call_and_each_gets_its_own_answer(
-    ledger: Ledger, path: Path
-) -> None:
-    calls: list[int] = []
-    queued = threading.Event()
-
-    def hold(tx: Tx) -> None:
-        assert queued.wait(10)
-
-    def put_all(tx: Tx, keys: Sequence[str]) -> list[str]:
-        calls.append(len(keys))
-        return [put(tx, key) for key in keys]
-
-    async def many() -> list[object]:
-        holding = asyncio.create_task(ledger.write(hold))
-        alike = [ledger.write_alike(put_all, f"key {number}") for number in range(20)]
-        twice = ledger.write_alike(put_all, "key 7")
-        tasks = [asyncio.ensure_future(one) for one in (*alike, twice)]
-        await asyncio.sleep(0.05)
-        queued.set()
-        await holding
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    *answers, doubled = asyncio.run(many())
-
-    assert answers == [f"key {number}" for number in range(20)]
-    assert isinstance(doubled, LedgerError)  # alone: it fails none of the others
-    assert calls[0] == 21
-    assert on_disk(path) >= {f"key {number}" for number in range(20)}
 
 
 def test_a_claim_does_not_look_through_the_whole_queue(ledger: Ledger) -> None:
@@ -181,14 +119,6 @@ def test_a_full_disk_is_told_however_often_and_there_is_room_again(
 
     assert asyncio.run(ledger.write(lambda tx: put(tx, "kept"))) in on_disk(path)
     assert "lost" not in on_disk(path)
-
-
-def test_a_ledger_that_is_not_open_takes_nothing(url: URL) -> None:
-    closed = Ledger(url)
-
-    with pytest.raises(LedgerError, match="not open"):
-        asyncio.run(closed.write(lambda tx: put(tx, "k")))
-    closed.close()
 
 
 def test_the_writers_connection_really_runs_in_wal_with_full_sync(ledger: Ledger) -> None:

@@ -3,12 +3,11 @@
 import asyncio
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import URL
 
 from receiver.ledger import ids
-from receiver.ledger.engines import read_database_url
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.recording import NewDelivery, record
 from receiver.ledger.registrations import Settlement, claim, settle
@@ -39,12 +38,12 @@ def _count(tx: Tx, table: str) -> int:
 
 
 def test_old_deliveries_go_and_targets_with_their_last_registration_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    either: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ids, "_last", 0)  # ids of this process never go back, these must
 
     async def scenario() -> None:
-        ledger = Ledger(read_database_url(f"sqlite:///{tmp_path / 'ledger.db'}"))
+        ledger = Ledger(either)
         ledger.open_to_write()
         for number in range(700):
             await ledger.write(partial(_delivered, tag=f"1.{number}", days_ago=100))

@@ -1,0 +1,110 @@
+"""Writes that come at once share a commit, and each is on disk before its answer: on both."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import URL
+
+from receiver.errors import LedgerError
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.transactions import Tx
+from tests.postgres import rows
+
+PUT = "INSERT INTO meta (key, value) VALUES (:key, 'x')"
+KEYS = "SELECT key FROM meta"
+
+
+@pytest.fixture
+def ledger(either: URL) -> Iterator[Ledger]:
+    opened = Ledger(either)
+    opened.open_to_write(wait_seconds=0)
+    yield opened
+    opened.close()
+
+
+def on_disk(url: URL) -> set[str]:
+    """Read with another library's connection what any other process would see."""
+    if url.drivername != "sqlite":
+        return {row[0] for row in rows(url, KEYS)}
+    with closing(sqlite3.connect(str(url.database))) as connection:
+        return {row[0] for row in connection.execute(KEYS)}
+
+
+def put(tx: Tx, key: str) -> str:
+    tx.run(PUT, key=key)
+    return key
+
+
+def commits_of(ledger: Ledger) -> list[str]:
+    seen: list[str] = []
+    event.listen(ledger._write_engine, "commit", lambda _: seen.append("commit"))
+    return seen
+
+
+def test_concurrent_writes_share_a_commit_and_are_on_disk_before_their_answer(
+    ledger: Ledger, either: URL
+) -> None:
+    commits = commits_of(ledger)
+    queued = threading.Event()
+
+    def first(tx: Tx) -> str:
+        assert queued.wait(10)
+        return put(tx, "first")
+
+    async def answered(key: str) -> bool:
+        return await ledger.write(lambda tx: put(tx, key)) in on_disk(either)
+
+    async def many() -> list[bool]:
+        holding = asyncio.create_task(ledger.write(first))
+        waiting = [asyncio.create_task(answered(f"key {number}")) for number in range(50)]
+        await asyncio.sleep(0)
+        queued.set()
+        assert await holding in on_disk(either)
+        return await asyncio.gather(*waiting)
+
+    assert all(asyncio.run(many()))
+    assert 1 <= len(commits) <= 2
+
+
+def test_what_is_written_alike_is_written_by_one_call_and_each_gets_its_own_answer(
+    ledger: Ledger, either: URL
+) -> None:
+    calls: list[int] = []
+    queued = threading.Event()
+
+    def hold(tx: Tx) -> None:
+        assert queued.wait(10)
+
+    def put_all(tx: Tx, keys: Sequence[str]) -> list[str]:
+        calls.append(len(keys))
+        return [put(tx, key) for key in keys]
+
+    async def many() -> list[object]:
+        holding = asyncio.create_task(ledger.write(hold))
+        alike = [ledger.write_alike(put_all, f"key {number}") for number in range(20)]
+        twice = ledger.write_alike(put_all, "key 7")
+        tasks = [asyncio.ensure_future(one) for one in (*alike, twice)]
+        await asyncio.sleep(0.05)
+        queued.set()
+        await holding
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    *answers, doubled = asyncio.run(many())
+
+    assert answers == [f"key {number}" for number in range(20)]
+    assert isinstance(doubled, LedgerError)  # alone: it fails none of the others
+    assert calls[0] == 21
+    assert on_disk(either) >= {f"key {number}" for number in range(20)}
+
+
+def test_a_ledger_that_is_not_open_takes_nothing(either: URL) -> None:
+    closed = Ledger(either)
+
+    with pytest.raises(LedgerError, match="not open"):
+        asyncio.run(closed.write(lambda tx: put(tx, "k")))
+    closed.close()
