@@ -4,7 +4,7 @@ import argparse
 import random
 import sys
 
-from tests.crash.torments import torment
+from tests.crash.torments import DISK_FULL, NO_SMALL_DISK, torment
 
 
 def main() -> None:
@@ -17,6 +17,8 @@ def main() -> None:
     print(f"seed {seed}; {asked.minutes:g} minutes of torment, then the count", flush=True)
     report = torment(asked.minutes * 60, seed)
     print(report)
+    if not report.did(DISK_FULL):
+        print(f"But {NO_SMALL_DISK}.")
     sys.exit(0 if report.sound else 1)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.running import APP
@@ -32,6 +32,10 @@ class Report:
     def sound(self) -> bool:
         """Whether nothing was lost, made twice or stuck."""
         return not any(self.wrong.values())
+
+    def did(self, torment: str) -> bool:
+        """Whether that was done to it at all."""
+        return torment in cast("Mapping[str, int]", self.counts["torments"])
 
     def __str__(self) -> str:
         lines = [f"{name}: {count}" for name, count in self.counts.items()]

@@ -23,6 +23,8 @@ PAUSE_SECONDS = 0.15
 MEGABYTES = 16
 MEGABYTES_A_MINUTE = 24
 LONGEST_END_SECONDS = 90.0
+DISK_FULL = "disk full"
+NO_SMALL_DISK = "no small disk could be mounted, as root may: a full one was not tried"
 
 
 class Torments:
@@ -39,7 +41,7 @@ class Torments:
             "stopped and resumed": self._stopped_and_resumed,
         }
         if disk.small:
-            self._known["disk full"] = self._disk_full
+            self._known[DISK_FULL] = self._disk_full
             self._known["killed on a full disk"] = self._killed_on_a_full_disk
 
     def go_on(self, seconds: float) -> None:
