@@ -78,7 +78,7 @@ class Writer:
         return self._queued(_Work(write, loop, loop.create_future(), item, alike=True))
 
     def _queued(self, work: _Work) -> asyncio.Future[Any]:
-        """Hand it to the thread, together with what else comes in this turn of the loop.
+        """Hand it to the thread, together with what else comes in these turns of the loop.
 
         Waking the thread for each would have both wait for each other all the time.
         """
@@ -93,8 +93,13 @@ class Writer:
             turn.append(work)
         return work.future
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._queue.put(self._turns.pop(loop))
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, known: int = 0) -> None:
+        """Hand over once a turn of the loop brought nothing more; one alone waits for one turn."""
+        turn = self._turns[loop]
+        if known < len(turn) < LARGEST_GROUP:
+            loop.call_soon(self._hand_over, loop, len(turn))
+        else:
+            self._queue.put(self._turns.pop(loop))
 
     def close(self) -> None:
         """Finish what is queued and end the thread."""
