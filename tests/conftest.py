@@ -15,7 +15,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.commanding import Commands, commands_in
 from tests.contract.openapi import contract_checked
-from tests.postgres import either, postgres, postgres_url  # noqa: F401 - fixtures
+from tests.postgres import either, ledger, postgres, postgres_url  # noqa: F401 - fixtures
 from tests.running import OURS, ReceiverProcess
 
 # The machine may be busy: slowness is not what these tests are about.

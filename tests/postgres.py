@@ -21,6 +21,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.ledger.engines import read_database_url
+from receiver.ledger.ledger import Ledger
 from tests.running import until
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -155,3 +156,12 @@ def either(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
         return URL.create("sqlite", database=str(tmp_path / "receiver.db"))
     url: URL = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture
+def ledger(either: URL) -> Iterator[Ledger]:
+    """One that is open to write, on each of the two; a module about one of them has its own."""
+    opened = Ledger(either)
+    opened.open_to_write(wait_seconds=0)
+    yield opened
+    opened.close()

@@ -115,7 +115,7 @@ def test_a_lost_webhook_is_caught_up_when_the_configuration_is_read_again(
 def test_the_last_hour_before_the_cursor_is_looked_at_again(
     here: ReceiverHere, hub: DockerHubSandbox
 ) -> None:
-    moved = int((time.time() + 1.5 * HOUR) * 1000)
+    moved = int((time.time() - 3 * HOUR) * 1000)
     here.inside(
         lambda: here.ledger.write(lambda tx: tx.run("UPDATE cursors SET since = :at", at=moved))
     )

@@ -20,8 +20,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import _CLAIM, _NEXT_DUE
 from receiver.ledger.schema import metadata
 from receiver.ledger.transactions import Tx
-
-PUT = "INSERT INTO meta (key, value) VALUES (:key, 'x')"
+from tests.keys_on_disk import on_disk, put
 
 
 @pytest.fixture
@@ -42,20 +41,7 @@ def ledger(url: URL) -> Iterator[Ledger]:
     opened.close()
 
 
-def on_disk(path: Path) -> set[str]:
-    """Read with another library's connection what any other process would see."""
-    with sqlite3.connect(path) as connection:
-        rows = connection.execute("SELECT key FROM meta").fetchall()
-    connection.close()
-    return {row[0] for row in rows}
-
-
-def put(tx: Tx, key: str) -> str:
-    tx.run(PUT, key=key)
-    return key
-
-
-def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger, path: Path) -> None:
+def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger, url: URL) -> None:
     queued = threading.Event()
 
     def hold(tx: Tx) -> None:
@@ -81,7 +67,7 @@ def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger, 
     assert (before, after) == ("before", "after")
     assert isinstance(fault, ZeroDivisionError)
     assert isinstance(doubled, LedgerError)
-    kept = on_disk(path)
+    kept = on_disk(url)
     assert {"before", "after"} <= kept
     assert not {"of the bad one", "of the doubled one"} & kept
 
@@ -102,7 +88,7 @@ def test_a_claim_does_not_look_through_the_whole_queue(ledger: Ledger) -> None:
 
 
 def test_a_full_disk_is_told_however_often_and_there_is_room_again(
-    ledger: Ledger, path: Path
+    ledger: Ledger, url: URL
 ) -> None:
     for number in range(300):
         asyncio.run(ledger.write(lambda tx, n=number: put(tx, f"key {n}" * 100)))  # type: ignore[misc]
@@ -117,8 +103,8 @@ def test_a_full_disk_is_told_however_often_and_there_is_room_again(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    assert asyncio.run(ledger.write(lambda tx: put(tx, "kept"))) in on_disk(path)
-    assert "lost" not in on_disk(path)
+    assert asyncio.run(ledger.write(lambda tx: put(tx, "kept"))) in on_disk(url)
+    assert "lost" not in on_disk(url)
 
 
 def test_the_writers_connection_really_runs_in_wal_with_full_sync(ledger: Ledger) -> None:

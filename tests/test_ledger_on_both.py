@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -43,14 +43,6 @@ T = TypeVar("T")
 
 Write = Callable[[Callable[[Tx], T]], T]
 DAY = 24 * 60 * MINUTE
-
-
-@pytest.fixture
-def ledger(either: URL) -> Iterator[Ledger]:
-    opened = Ledger(either)
-    opened.open_to_write(wait_seconds=0)
-    yield opened
-    opened.close()
 
 
 def write(ledger: Ledger, work: Callable[[Tx], T]) -> T:
@@ -216,6 +208,17 @@ def test_what_a_dead_or_leaving_worker_had_in_hand_comes_before_what_came_since(
     write(ledger, free)
 
     assert one_claim(ledger).image.tag == "1.0"
+
+
+def test_what_crashes_again_goes_behind_what_came_since(ledger: Ledger) -> None:
+    began = write(ledger, lambda tx: tx.now) - 10 * MINUTE
+    write(ledger, at(began, lambda tx: pushed(tx, "1.0")))
+    write(ledger, at(began + 1, lambda tx: pushed(tx, "2.0")))
+    for crash in (1, 2):
+        write(ledger, at(began + crash * MINUTE, lambda tx: claim(tx, owner="gone", most=1)))
+        write(ledger, at(began + (crash + 1) * MINUTE, partial(void_leases, all_of_them=False)))
+
+    assert one_claim(ledger).image.tag == "2.0"
 
 
 def test_told_again_while_worked_it_is_looked_at_once_more(ledger: Ledger) -> None:
@@ -397,6 +400,14 @@ def test_a_cursor_from_a_clock_that_was_ahead_is_set_right(ledger: Ledger) -> No
 
     (moved,) = write(ledger, at(11 * DAY + MINUTE, read_cursors))
     assert (told.since, moved.since) == (11 * DAY, 11 * DAY)
+
+
+def test_a_cursor_begun_by_a_clock_that_was_ahead_begins_again(ledger: Ledger) -> None:
+    write(ledger, at(20 * DAY, lambda tx: begin_cursors(tx, ["studio/lobby"])))
+
+    (told,) = write(ledger, at(11 * DAY, read_cursors))
+
+    assert told.looks_back_to == 11 * DAY
 
 
 def test_a_push_is_known_by_its_digest_or_its_second(ledger: Ledger) -> None:

@@ -1,10 +1,8 @@
 """Writes that come at once share a commit, and each is on disk before its answer: on both."""
 
 import asyncio
-import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import event
@@ -13,31 +11,7 @@ from sqlalchemy.engine import URL
 from receiver.errors import LedgerError
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transactions import Tx
-from tests.postgres import rows
-
-PUT = "INSERT INTO meta (key, value) VALUES (:key, 'x')"
-KEYS = "SELECT key FROM meta"
-
-
-@pytest.fixture
-def ledger(either: URL) -> Iterator[Ledger]:
-    opened = Ledger(either)
-    opened.open_to_write(wait_seconds=0)
-    yield opened
-    opened.close()
-
-
-def on_disk(url: URL) -> set[str]:
-    """Read with another library's connection what any other process would see."""
-    if url.drivername != "sqlite":
-        return {row[0] for row in rows(url, KEYS)}
-    with closing(sqlite3.connect(str(url.database))) as connection:
-        return {row[0] for row in connection.execute(KEYS)}
-
-
-def put(tx: Tx, key: str) -> str:
-    tx.run(PUT, key=key)
-    return key
+from tests.keys_on_disk import on_disk, put
 
 
 def commits_of(ledger: Ledger) -> list[str]:

@@ -1,11 +1,10 @@
 """What the overview and the lists read from the ledger, on either engine."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
-from sqlalchemy.engine import URL
 
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.overviews import STRETCH, overview
@@ -21,14 +20,6 @@ T = TypeVar("T")
 RULE = Rule("studio/game", "my-game", "main")
 OTHER = Rule("studio/game", "other-app", "other")
 QUIET = Rule("studio/quiet", "my-game", "quiet")
-
-
-@pytest.fixture
-def ledger(either: URL) -> Iterator[Ledger]:
-    ledger = Ledger(either)
-    ledger.open_to_write()
-    yield ledger
-    ledger.close()
 
 
 def push(tx: Tx, tag: str, *rules: Rule, source: str = "webhook") -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL
 
+from receiver import catch_up
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.faults import Fault
 from tests.docker_hub import hub_beside, listings
@@ -72,8 +73,7 @@ def last_run(url: URL) -> tuple[bool, str]:
 
 def its_first_turn_is_over(receiver: ReceiverHere) -> None:
     """Wait until it has begun, and has let go of the lock that its first turn held."""
-    catch_up = receiver.service.catch_up
-    until(lambda: not catch_up._asked)
+    until(lambda: not receiver.service.catch_up._asked)
 
     async def nobody_is_at_it() -> bool:
         async with receiver.ledger.alone("catch-up") as free:
@@ -141,3 +141,18 @@ def test_of_many_that_start_the_first_lists_and_after_an_outage_of_all_the_next(
     with begin():
         until(lambda: len(listings(hub)) == 2)
         until(lambda: rows(postgres_url, "SELECT tag FROM deliveries") == [("1.0.0",)])
+
+
+def test_what_another_had_begun_and_did_not_end_is_looked_at_soon(
+    begin: Begin, hub: DockerHubSandbox, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "ANOTHERS_TURN_SECONDS", 0.1)
+    with begin(RULE + BY_HAND) as at_it:
+        turn = at_it.service.ledger.alone("catch-up")
+        assert at_it.inside(turn.__aenter__)
+        with begin() as other:
+            until(lambda: not other.service.catch_up._asked)
+            hub.push_image(REPOSITORY, "1.0.0")
+            at_it.inside(lambda: turn.__aexit__(None, None, None))
+
+            until(lambda: rows(postgres_url, "SELECT tag FROM deliveries") == [("1.0.0",)])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from receiver.ledger.transactions import Tx
 
 OVERLAP_MS = 60 * 60 * 1000
-MOST_AHEAD_MS = 2 * OVERLAP_MS  # one begins an overlap ahead; farther, the clock was wrong then
+MOST_AHEAD_MS = OVERLAP_MS + 60_000  # one begins an overlap ahead; farther, the clock was wrong
 
 _BEGIN = """INSERT INTO cursors (repository, since) VALUES (:repository, :since)
  ON CONFLICT (repository) DO NOTHING"""
@@ -54,13 +54,17 @@ def begin_cursors(tx: Tx, repositories: Iterable[str]) -> None:
 
 
 def read_cursors(tx: Tx) -> list[Cursor]:
-    """Return all cursors; one from a time when the clock was ahead stands at the present."""
+    """Return all cursors; one from a time when the clock was ahead is set right.
+
+    It stands at the present then; one that no run has moved begins again: the past is none of its.
+    """
     farthest = tx.now + MOST_AHEAD_MS
+    begun = tx.now + OVERLAP_MS
     rows = tx.run("SELECT repository, since, ran_at, problem FROM cursors ORDER BY repository")
     return [
         Cursor(
             row.repository,
-            row.since if row.since <= farthest else tx.now,
+            row.since if row.since <= farthest else (tx.now if row.ran_at else begun),
             row.ran_at,
             row.problem,
         )

@@ -14,14 +14,15 @@ FOREVER = 2**62
 
 _RENEW = """UPDATE registrations SET lease_until = :until
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
-# `due_at` stays as it was in both: what was in hand comes before what has queued up since.
+# `due_at` stays as it was: what was in hand comes before what has queued up since. What crashes a
+# second time goes behind: it may be what ends its workers, and whatever stood beside it.
 _HAND_BACK = """UPDATE registrations SET state = 'queued', lease_owner = NULL,
   lease_until = NULL, updated_at = :now
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 _EXPIRED = """SELECT id FROM registrations
  WHERE state = 'working' AND lease_until < :before ORDER BY id {lock}"""
 _VOID = """UPDATE registrations SET crashes = crashes + 1, lease_owner = NULL, lease_until = NULL,
-  updated_at = :now,
+  due_at = CASE WHEN crashes = 0 THEN due_at ELSE :now END, updated_at = :now,
   state = CASE WHEN crashes + 1 >= :most THEN 'parked' ELSE 'queued' END,
   reason = CASE WHEN crashes + 1 >= :most THEN :reason END,
   sentence = CASE WHEN crashes + 1 >= :most THEN :sentence ELSE '' END
