@@ -14,7 +14,7 @@ from tests.benchmarks.machine import (
     resident_megabytes,
     wait_till_idle,
 )
-from tests.benchmarks.table import Line, Part, at_least, median, ratio_in_rounds, under
+from tests.benchmarks.table import Line, Part, at_least, median, ratio_in_rounds, turned, under
 from tests.benchmarks.targets import (
     FASTAPI,
     OURS,
@@ -44,7 +44,7 @@ def accepting(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
         idle = {target.name: resident_megabytes(target.pid) for target in targets}
         for size in NAMES:
             for turn in range(rounds):
-                for target in _turned(targets, turn):
+                for target in turned(targets, turn):
                     before = cpu_seconds(target.pid)
                     came = load(target.url, folder, size=size, seconds=seconds)
                     assert came.errors == 0, (target.name, came)
@@ -53,12 +53,6 @@ def accepting(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
         loaded = {target.name: most_megabytes(target.pid) for target in targets}
     parts = [_compared(found, size) for size in NAMES]
     return [*parts, _cost(found), _memory(targets, idle, loaded)]
-
-
-def _turned(targets: list[Target], turn: int) -> list[Target]:
-    """Another one goes first in each round."""
-    first = turn % len(targets)
-    return targets[first:] + targets[:first]
 
 
 def _compared(found: Found, size: int) -> Part:

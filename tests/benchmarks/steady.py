@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.benchmarks.bodies import SMALL_BYTES
 from tests.benchmarks.machine import cpu_seconds, resident_megabytes, threads_seconds
 from tests.benchmarks.paced import Paced, paced
-from tests.benchmarks.table import Line, Part, at_most, median, under
+from tests.benchmarks.table import Line, Part, at_most, median, turned, under
 from tests.benchmarks.targets import OURS, PEERS, Target, ours, peer, sandbox
 
 A_SECOND = 200.0
@@ -31,7 +31,7 @@ def steady(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
         targets = [stack.enter_context(ours(folder / "ours", edgegap))]
         targets += [stack.enter_context(peer(name, folder)) for name in PEERS]
         for turn in range(rounds):
-            for target in targets:
+            for target in turned(targets, turn):
                 before = cpu_seconds(target.pid)
                 came = paced(
                     target.url,
@@ -67,10 +67,13 @@ def _at_rest(folder: Path) -> list[Part]:
     started: dict[str, list[float]] = defaultdict(list)
     with sandbox() as edgegap:
         for number in range(STARTS):
-            with ours(folder / f"start-{number}", edgegap) as target:
-                started[OURS].append(target.started_seconds)
-            for name in PEERS:
-                with peer(name, folder) as target:
+            for name in turned((OURS, *PEERS), number):
+                begun = (
+                    ours(folder / f"start-{number}", edgegap)
+                    if name == OURS
+                    else peer(name, folder)
+                )
+                with begun as target:
                     started[name].append(target.started_seconds)
         with ours(folder / "idle", edgegap) as target:
             _, first = _idle(target, 0.0)

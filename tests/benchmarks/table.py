@@ -3,6 +3,9 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,12 @@ class Part:
 
     title: str
     lines: tuple[Line, ...]
+
+
+def turned(compared: Sequence[T], turn: int) -> list[T]:
+    """What is compared, in the order of this round: another one goes first in each."""
+    first = turn % len(compared)
+    return [*compared[first:], *compared[:first]]
 
 
 def median(figures: Iterable[float]) -> float:
