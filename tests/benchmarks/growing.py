@@ -17,7 +17,7 @@ from tests.benchmarks.bodies import SMALL_BYTES
 from tests.benchmarks.filling import fill
 from tests.benchmarks.growth import RULES, claiming, milliseconds
 from tests.benchmarks.machine import cpu_seconds
-from tests.benchmarks.table import Line, Part, at_most, median, ratio_in_rounds
+from tests.benchmarks.table import Line, Part, at_most, median, ratio_in_rounds, turned
 from tests.benchmarks.targets import Target, ours, sandbox
 from tests.benchmarks.wrk import load
 from tests.running import KEY, RULE
@@ -38,11 +38,16 @@ def growing(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
     for size in SIZES:
         (folder / str(size)).mkdir()
         fill(folder / str(size) / "receiver.db", size)
-    # Before the load, which adds some ten thousand to each.
-    claims = {size: [claiming(folder / str(size) / "receiver.db")] for size in SIZES}
-    bites = {size: [_purging(folder / str(size) / "receiver.db")] for size in SIZES}
+    claims: Figures = defaultdict(list)
+    bites: Figures = defaultdict(list)
+    lists: Figures = defaultdict(list)
     spent: Figures = defaultdict(list)
     rates: Figures = defaultdict(list)
+    # All these before the load, which adds some ten thousand to each.
+    for turn in range(rounds):
+        for size in turned(SIZES, turn):
+            claims[size].append(claiming(folder / str(size) / "receiver.db"))
+            bites[size].append(_purging(folder / str(size) / "receiver.db"))
     with contextlib.ExitStack() as stack:
         edgegap = stack.enter_context(sandbox())
         config = RULE + RULES
@@ -50,10 +55,11 @@ def growing(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
             size: stack.enter_context(ours(folder / str(size), edgegap, config=config))
             for size in SIZES
         }
-        lists = {size: [_listing(target)] for size, target in targets.items()}
         for turn in range(rounds):
-            first = turn % len(SIZES)
-            for size in SIZES[first:] + SIZES[:first]:
+            for size in turned(SIZES, turn):
+                lists[size].append(_listing(targets[size]))
+        for turn in range(rounds):
+            for size in turned(SIZES, turn):
                 target = targets[size]
                 before = cpu_seconds(target.pid)
                 came = load(target.url, folder, size=SMALL_BYTES, seconds=seconds)
