@@ -12,17 +12,18 @@ from pathlib import Path
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
+from tests.crash.asking import ledger_of
 from tests.crash.disks import Disk, small_disk
+from tests.crash.endings import brought_to_an_end
 from tests.crash.misery import Misery
-from tests.crash.reports import Report, count_up, ledger_of, waiting_deliveries, waits_for_nothing
-from tests.running import ReceiverProcess, until
+from tests.crash.reports import Report, count_up
+from tests.running import ReceiverProcess
 from tests.storm import Senders
 
 SENDERS = 6
 PAUSE_SECONDS = 0.15
 MEGABYTES = 16
 MEGABYTES_A_MINUTE = 24
-LONGEST_END_SECONDS = 90.0
 DISK_FULL = "disk full"
 NO_SMALL_DISK = "no small disk could be mounted, as root may: a full one was not tried"
 
@@ -32,6 +33,7 @@ class Torments:
 
     def __init__(self, receiver: ReceiverProcess, disk: Disk, seed: int) -> None:
         self.done: Counter[str] = Counter()
+        self.kills = 0
         self._receiver = receiver
         self._disk = disk
         self._chance = random.Random(seed)
@@ -56,20 +58,25 @@ class Torments:
                 self.done[name] += 1
 
     def _killed(self) -> None:
-        self._receiver.kill()
+        self._kill()
         self._receiver.start()
 
     def _killed_while_starting(self) -> None:
-        self._receiver.kill()
+        self._kill()
         killing = threading.Timer(self._chance.uniform(0.1, 1.0), self._kill_what_there_is)
         killing.start()
         with suppress(AssertionError):  # it ended before it listened
             self._receiver.start()
         killing.join()
-        self._receiver.kill()
+        self._kill()
         self._receiver.start()
 
+    def _kill(self) -> None:
+        self._receiver.kill()
+        self.kills += 1
+
     def _kill_what_there_is(self) -> None:
+        self.kills += 1
         if self._receiver.process is not None:
             self._receiver.process.kill()
 
@@ -87,7 +94,7 @@ class Torments:
     def _killed_on_a_full_disk(self) -> None:
         self._disk.fill()
         self._wait(0.1, 0.5)
-        self._receiver.kill()
+        self._kill()
         self._disk.free()
         self._receiver.start()
 
@@ -125,13 +132,8 @@ def _tormented(
     finally:
         told = senders.stop()
         misery.end()
-    # What waits, waits by its schedule, minutes perhaps: once nothing is due, a person replays.
     path = ledger_of(disk.folder)
-    until(lambda: waits_for_nothing(path), LONGEST_END_SECONDS)
-    left = waiting_deliveries(path)
-    replayed = receiver.run("replay", *left).returncode if left else 0
-    with suppress(AssertionError):  # the report says what is stuck
-        until(lambda: waits_for_nothing(path, also_waiting=True), LONGEST_END_SECONDS)
+    end = brought_to_an_end(receiver, path, kills=torments.kills)
     receiver.stop()
     return count_up(
         path,
@@ -140,5 +142,5 @@ def _tormented(
         torments.done,
         faults=misery.faults,
         log=receiver.log,
-        replayed=replayed,
+        end=end,
     )

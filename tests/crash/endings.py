@@ -1,0 +1,50 @@
+"""Coming to an end: what is due is waited for, what waits by its schedule is replayed."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.crash.asking import asked
+from tests.crash.parkings import Parkings, explained_reasons, parkings
+from tests.running import ReceiverProcess, until
+
+LONGEST_END_SECONDS = 90.0
+OPEN = "SELECT tag, state, reason FROM registrations WHERE state <> 'done'"
+DUE = """SELECT 1 FROM registrations WHERE state IN ('queued', 'working')
+  OR (state = 'waiting' AND due_at < unixepoch() * 1000) LIMIT 1"""
+UNDER_WAY = "SELECT 1 FROM registrations WHERE state NOT IN ('done', 'parked') LIMIT 1"
+LEFT = """SELECT r.state, coalesce(r.reason, ''), max(l.delivery_id) FROM registrations r
+  JOIN led_to l ON l.registration_id = r.id WHERE r.state IN ('waiting', 'parked') GROUP BY r.id"""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What was parked before any was replayed, and how many were replayed."""
+
+    parked: Parkings
+    waiting: int
+    parked_and_replayed: int
+    exit_code: int
+
+
+def brought_to_an_end(receiver: ReceiverProcess, ledger: Path, *, kills: int) -> End:
+    """Once nothing is due, replay as a person would; but of what is parked only what was to be.
+
+    What else is parked stays so, and is told as stuck.
+    """
+    until(_none(ledger, DUE), LONGEST_END_SECONDS)
+    parked = parkings(ledger, receiver.log, kills)
+    left = asked(ledger, LEFT)
+    waiting = [newest for state, _, newest in left if state == "waiting"]
+    explained = explained_reasons(kills)
+    to_go_on = [newest for state, why, newest in left if state == "parked" and why in explained]
+    replaying = [*waiting, *to_go_on]
+    exit_code = receiver.run("replay", *replaying).returncode if replaying else 0
+    with suppress(AssertionError):  # the report says what is stuck
+        until(_none(ledger, UNDER_WAY), LONGEST_END_SECONDS)
+    return End(parked, len(waiting), len(to_go_on), exit_code)
+
+
+def _none(ledger: Path, sql: str) -> Callable[[], bool]:
+    return lambda: not asked(ledger, sql)

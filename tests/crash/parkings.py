@@ -1,0 +1,52 @@
+"""What was parked, and whether that comes of what was done to the receiver."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from receiver.images import ImageReference
+from receiver.ledger.leases import MOST_CRASHES
+from receiver.reasons import Reason
+from tests.crash.asking import asked, logged
+
+NOW = "SELECT repository, tag, reason FROM registrations WHERE state = 'parked'"
+
+
+@dataclass(frozen=True, slots=True)
+class Parkings:
+    """All that were parked at any time, and those that nothing done to the receiver explains."""
+
+    by_reason: dict[str, int]
+    unexplained: tuple[str, ...]
+
+
+def explained_reasons(kills: int) -> frozenset[str]:
+    """The reasons that may park here: Edgegap's own misbehaviour is waited out, never parked for.
+
+    What was in hand at five kills in a row is parked: it may be what ended the receiver.
+    """
+    return frozenset({Reason.CRASHES_THE_WORKER.value} if kills >= MOST_CRASHES else ())
+
+
+def parkings(ledger: Path, log: Path, kills: int) -> Parkings:
+    """Read them from the ledger before any is replayed, and from the log, too.
+
+    A start queues some of what is parked once more: of these only the log tells.
+    """
+    told = [
+        (str(line["image"]), str(line["reason"]))
+        for line in logged(log)
+        if line["event"] == "registration_parked"
+    ]
+    now = [
+        (str(ImageReference(repository=repository, tag=tag)), str(reason))
+        for repository, tag, reason in asked(ledger, NOW)
+    ]
+    found = {*told, *now}
+    explained = explained_reasons(kills)
+    return Parkings(
+        by_reason=dict(Counter(reason for _, reason in found)),
+        unexplained=tuple(
+            sorted(f"{image} ({reason})" for image, reason in found if reason not in explained)
+        ),
+    )
