@@ -181,3 +181,10 @@ def test_a_source_that_is_not_there_is_told(receiver: ReceiverProcess, tmp_path:
     assert ended.returncode == 4
     assert "there is no ledger at" in ended.stderr
     assert not (tmp_path / "to.db").exists()
+
+
+def test_a_url_that_is_none_is_named(receiver: ReceiverProcess, tmp_path: Path) -> None:
+    ended = receiver.run("ledger", "copy", f"sqlite:///{tmp_path / 'from.db'}", "to.db")
+
+    assert ended.returncode == 2
+    assert "TARGET: it is no database URL: write sqlite:///path or" in ended.stderr

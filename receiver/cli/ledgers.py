@@ -44,7 +44,7 @@ def copy_command(source: str, target: str) -> None:
     Stop all receivers first, copy, then set DATABASE_URL to TARGET and start them again. A copy
     that was cut off leaves nothing: run it again.
     """
-    urls = _url(source), _url(target)
+    urls = _url("SOURCE", source), _url("TARGET", target)
     with click.progressbar(length=1, label="rows", file=sys.stderr) as bar:
 
         def moved(total: int, rows: int) -> None:
@@ -55,9 +55,9 @@ def copy_command(source: str, target: str) -> None:
     click.echo(f"{copied} rows copied, counts agree.")
 
 
-def _url(text: str) -> URL:
+def _url(argument: str, text: str) -> URL:
     try:
         return read_database_url(text)
     except ValueError as error:
-        sentence = f"{error}: write sqlite:///path or postgresql://user:password@host/database"
-        raise Stop(sentence, USAGE) from None
+        write = "write sqlite:///path or postgresql://user:password@host/database"
+        raise Stop(f"{argument}: {error}: {write}", USAGE) from None

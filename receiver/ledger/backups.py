@@ -15,6 +15,8 @@ def back_up(ledger: Path, copy: Path) -> int:
     """
     if copy.exists():
         raise LedgerError(f"{copy} is there already; name a new file")
+    if not copy.parent.is_dir():
+        raise LedgerError(f"{copy.parent} is no folder; make it, or name a file elsewhere")
     part = copy.with_name(f"{copy.name}.part")
     try:
         part.unlink(missing_ok=True)
@@ -29,7 +31,9 @@ def back_up(ledger: Path, copy: Path) -> int:
             raise LedgerError(f"the backup is not sound: {sound}; look after {ledger}")
         _give_name(part, copy)
     except (sqlite3.Error, OSError) as error:
-        raise LedgerError(f"the backup failed: {error}") from None
+        raise LedgerError(
+            f"the backup failed: {error}; look whether {copy.parent} may be written to and has room"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     return copy.stat().st_size
