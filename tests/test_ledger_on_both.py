@@ -135,6 +135,21 @@ def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger) 
     assert {one["id"] for one in listed} == {before, after}
 
 
+def test_many_threads_may_look_at_once(ledger: Ledger) -> None:
+    """They shared the one connection: whoever came second was told that it was in use."""
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+
+    def slowly(tx: Tx) -> int:
+        time.sleep(0.01)
+        return len(list_deliveries(tx, Filter()))
+
+    async def beside_each_other() -> list[int]:
+        threads = [asyncio.to_thread(ledger.read_now, slowly) for _ in range(8)]
+        return await asyncio.gather(*threads, *(ledger.read(slowly) for _ in range(8)))
+
+    assert asyncio.run(beside_each_other()) == [1] * 16
+
+
 def test_a_delivery_is_told_as_it_was_recorded(ledger: Ledger) -> None:
     told = NewDelivery(
         source="webhook",

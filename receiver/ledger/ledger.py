@@ -92,10 +92,14 @@ class Ledger:
 
     async def read(self, read: Callable[[Tx], T]) -> T:
         """Run the function over what is committed, beside the writer; raises LedgerError."""
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self.read_now, read)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, read)
 
     def read_now(self, read: Callable[[Tx], T]) -> T:
-        """Do as `read`, in this thread: for commands, which use no loop."""
+        """Do as `read`, and wait for it: for commands, which use no loop."""
+        return self._reader.submit(self._read, read).result()
+
+    def _read(self, read: Callable[[Tx], T]) -> T:
+        """Read in the reader's thread alone: its connection is good for one at a time."""
         try:
             try:
                 return self._read_once(read)
