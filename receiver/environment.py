@@ -2,9 +2,30 @@
 
 from collections.abc import Mapping
 
+from receiver.errors import Fault
 from receiver.secret import Secret
 
 FILE_SUFFIX = "_FILE"
+OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_", "DATABASE_URL")
+PATHS = ("RECEIVER_CONFIG", FILE_SUFFIX)  # a file's name may be any bytes
+
+
+def texts_of(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
+    """Return the variables that are text, and a fault for each of ours that is not.
+
+    Bytes that are no UTF-8 come as halves of letters, which can be neither signed nor sent.
+    """
+    texts, faults = {}, []
+    for name, value in environ.items():
+        if name.endswith(PATHS) or _is_text(value):
+            texts[name] = value
+        elif name.startswith(OURS) or name in {"HOST", "PORT"}:
+            faults.append(Fault(name, "it is not UTF-8", "Set it again, as text in UTF-8"))
+    return texts, faults
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def read_variable(environ: Mapping[str, str], name: str) -> str | None:

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from receiver.environment import FILE_SUFFIX
+from receiver.environment import FILE_SUFFIX, OURS
 from receiver.errors import Fault
 
-OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_", "DATABASE_URL")
 LARGEST_SECRET = 64 * 1024
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from receiver.config_values import UNITS, read_duration, url_fault, without_scheme
-from receiver.environment import read_secret, read_variable
+from receiver.environment import read_secret, read_variable, texts_of
 from receiver.errors import ConfigError, Fault
 from receiver.images import is_repository
 from receiver.ledger.engines import read_database_url
@@ -101,7 +101,9 @@ def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozense
 
 class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ, self.faults = with_secret_files(environ)
+        texts, no_texts = texts_of(environ)
+        self._environ, faults = with_secret_files(texts)
+        self.faults = [*no_texts, *faults]
         self._folder = Path()
         self._where = DEFAULT_CONFIG
 

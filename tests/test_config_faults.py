@@ -137,3 +137,20 @@ def test_a_file_that_cannot_be_read_is_the_one_thing_told_of_it(
         load_settings({"RECEIVER_CONFIG": str(path)}, need=frozenset({"rule", "public_url"}))
 
     assert [fault.where for fault in refused.value.faults] == [str(path)]
+
+
+@pytest.mark.parametrize(
+    "name", ["RECEIVER_SECRET_KEY", "RECEIVER_ADMIN_PASSWORD", "DOCKERHUB_TOKEN", "DATABASE_URL"]
+)
+def test_what_is_no_utf_8_is_a_fault_of_that_variable(name: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        load_settings({"RECEIVER_CONFIG_TOML": "#", name: "caf\udce9"})
+
+    (fault,) = told.value.faults
+    assert (fault.where, fault.what) == (name, "it is not UTF-8")
+
+
+def test_another_programs_variable_may_be_anything() -> None:
+    without = {"RECEIVER_CONFIG_TOML": "#"}
+
+    assert load_settings({**without, "LS_COLORS": "\udce9"}) == load_settings(without)

@@ -12,6 +12,7 @@ from receiver.api_tokens import ApiKeys
 from receiver.errors import BadLink
 from receiver.hook_tokens import LINK_SALT, MAX_URL, LinkKeys
 from receiver.settings import Settings, load_settings
+from receiver.web.sessions import Sessions
 
 OLD, NEW = "old-key-" * 5, "new-key-" * 5
 STUDIO = "studio/game-server"
@@ -177,6 +178,13 @@ def test_an_api_token_is_good_until_its_time(expires_at: int, now: int) -> None:
     api = ApiKeys([NEW])
 
     assert api.is_good(api.token(expires_at), now) is (now < expires_at)
+
+
+@given(st.text() | st.text("ABCabc012_-.=", max_size=120))
+def test_no_made_up_text_is_an_api_token_or_a_session(text: str) -> None:
+    assert not ApiKeys([NEW]).is_good(text, now=0)
+    assert Sessions([NEW], "a-password").read(text, now=0) is None
+    assert Sessions([NEW], "a-password").read_login(text, now=0) is None
 
 
 def test_api_tokens_follow_the_keys() -> None:

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from receiver.dockerhub.push import Push
 from receiver.ledger.recording import NewDelivery, record
@@ -123,3 +126,20 @@ def test_a_tag_of_128_characters_is_shown_whole(receiver: ReceiverHere, person: 
 
     assert LONG_TAG in person.read("/deliveries").text
     assert LONG_TAG in person.read(f"/deliveries/{identity}").text
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    query=st.dictionaries(
+        st.sampled_from(["state", "verdict", "repository", "text", "before", "live"]),
+        st.text(st.characters(codec="utf-8"), max_size=20),
+    ),
+    identity=st.text(st.characters(codec="utf-8"), min_size=1, max_size=20),
+)
+def test_whatever_a_page_is_asked_for_it_answers_in_peace(
+    person: Visitor, query: dict[str, str], identity: str
+) -> None:
+    for path in ("/deliveries", f"/deliveries/{quote(identity, safe='')}"):
+        answer = person.get(path, params=query)
+        assert answer.status_code in {200, 400, 404}
+        assert "<script>" not in answer.text
