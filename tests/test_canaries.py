@@ -1,5 +1,6 @@
 """No secret reaches anything the process writes: logs, ledger, outputs, answers."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -7,9 +8,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from receiver.errors import LedgerError
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.transactions import Tx
+from receiver.logs import masking
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
+from receiver.secret import MASK, Secret
 from tests.commanding import Commands, commands_beside
 from tests.conftest import StartReceiver
 from tests.running import APP, KEY, REPOSITORY, RULE, ReceiverProcess, until, webhook_body
@@ -221,3 +228,26 @@ def test_the_databases_password_is_told_to_nobody(
 
     assert done.exit_code in {0, 3, 4}
     assert "canary-db-password" not in done.output + done.stderr
+
+
+@pytest.mark.parametrize("before", [180, 190, 199])
+def test_a_secret_that_a_databases_error_is_cut_within_is_masked_first(
+    ledger: Ledger, before: int
+) -> None:
+    """It was cut to 200 letters and masked then: what was left of the secret stood there."""
+    secret = CANARIES["GAME_DB_PASSWORD"]
+    masking.know([Secret(secret)])
+    trouble = OperationalError("x", {}, Exception("." * before + secret))
+
+    def away(tx: Tx) -> None:
+        raise trouble
+
+    with pytest.raises(LedgerError) as writing:
+        asyncio.run(ledger.write(away))
+    with pytest.raises(LedgerError) as reading:
+        ledger.read_now(away)
+
+    for error in (writing, reading):
+        shown, _, rest = str(error.value).rpartition(".")
+        assert shown.endswith("." * (before - 1))
+        assert MASK.startswith(rest)

@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
+from receiver.ledger.causes import cause_of
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
 from receiver.ledger.locks import FileLock
 from receiver.ledger.migrate import MARK, bring_up_to_date, check_schema, schema_of
@@ -70,7 +71,7 @@ def copy_ledger(source: URL, target: URL, moved: Moved) -> int:
                 _check_unchanged(source, before)
                 writing.exec_driver_sql(f"DELETE FROM meta WHERE key = '{MARK}'")  # noqa: S608
         except SQLAlchemyError as error:
-            raise LedgerError(f"the copy failed: {_cause(error)}. {AGAIN}") from None
+            raise LedgerError(f"the copy failed: {cause_of(error)}. {AGAIN}") from None
         except LedgerError as error:
             raise LedgerError(f"{error}. {AGAIN}") from None
         except KeyboardInterrupt:
@@ -150,7 +151,7 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise LedgerError(f"the {what} cannot be used: {_cause(error)}") from None
+        raise LedgerError(f"the {what} cannot be used: {cause_of(error)}") from None
 
 
 def _check_standing(connection: Connection, what: str) -> None:
@@ -233,7 +234,3 @@ def _bites(reading: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
     while rows := [dict(row) for row in reading.execute(page).mappings()]:
         yield rows
         page = pages.where(tuple_(*keys) > tuple_(*[rows[-1][key.name] for key in keys]))
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    return " ".join(str(getattr(error, "orig", None) or error).split())[:200]

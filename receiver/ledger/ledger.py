@@ -1,6 +1,7 @@
 """The ledger as one object: opened, written in groups, read beside, closed."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -11,6 +12,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver.errors import LedgerError
+from receiver.ledger.causes import cause_of
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS, FileLock
 from receiver.ledger.migrate import check_schema, migrate
@@ -19,6 +21,8 @@ from receiver.ledger.writer import Writer
 
 Item = TypeVar("Item")
 T = TypeVar("T")
+
+TURN_SECONDS = 0.25  # how often one who waits for a turn asks
 
 
 class Ledger:
@@ -55,7 +59,7 @@ class Ledger:
                 self._prepare()  # a full disk: closing emptied the log, so there may be room now
         except SQLAlchemyError as error:
             self._release()
-            raise LedgerError(f"the ledger cannot be opened: {_cause(error)}") from None
+            raise LedgerError(f"the ledger cannot be opened: {cause_of(error)}") from None
         except LedgerError:
             self._release()
             raise
@@ -74,7 +78,7 @@ class Ledger:
         try:
             check_schema(self._read_engine)
         except SQLAlchemyError as error:
-            raise LedgerError(f"the ledger cannot be read: {_cause(error)}") from None
+            raise LedgerError(f"the ledger cannot be read: {cause_of(error)}") from None
 
     async def write(self, write: Callable[[Tx], T]) -> T:
         """Run the function in a transaction; its result means that it is on disk."""
@@ -110,7 +114,7 @@ class Ledger:
                 return self._read_once(read)
         except SQLAlchemyError as error:
             self._forget_reader()
-            raise LedgerError(f"the ledger cannot be read: {_cause(error)}") from None
+            raise LedgerError(f"the ledger cannot be read: {cause_of(error)}") from None
 
     def _read_once(self, read: Callable[[Tx], T]) -> T:
         if self._reading is None:
@@ -134,6 +138,17 @@ class Ledger:
             if connection is not None:
                 await asyncio.to_thread(_unlock, connection)
 
+    @asynccontextmanager
+    async def in_turn(self, name: str, patience_seconds: float) -> AsyncIterator[bool]:
+        """As `alone`, but wait for one's turn; yields False when it did not come in that time."""
+        until = time.monotonic() + patience_seconds
+        while True:
+            async with self.alone(name) as mine:
+                if mine or time.monotonic() >= until:
+                    yield mine
+                    return
+            await asyncio.sleep(TURN_SECONDS)
+
     def _try_lock(self, name: str) -> Connection | None:
         connection: Connection | None = None
         taken = False
@@ -146,7 +161,7 @@ class Ledger:
             connection.commit()
         except SQLAlchemyError as error:
             taken = False
-            raise LedgerError(f"the ledger cannot be read: {_cause(error)}") from None
+            raise LedgerError(f"the ledger cannot be read: {cause_of(error)}") from None
         finally:
             if connection is not None and not taken:
                 _close(connection)
@@ -207,8 +222,3 @@ def _unlock(connection: Connection) -> None:
 def _close(connection: Connection) -> None:
     with suppress(SQLAlchemyError):  # it may be broken: then the lock is gone with it
         connection.close()
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    cause = getattr(error, "orig", None) or error
-    return " ".join(str(cause).split())[:200]

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from receiver.errors import LedgerError
+from receiver.ledger.causes import cause_of
 from receiver.ledger.engines import give_back_log
 from receiver.ledger.transactions import Tx
 
@@ -145,7 +146,7 @@ class Writer:
             self._fail(group, error)
         elif len(group) == 1:
             told = isinstance(error, SQLAlchemyError)
-            group[0].error = LedgerError(_short(error)) if told else error
+            group[0].error = LedgerError(cause_of(error)) if told else error
             self._disconnect()
         else:
             for work in group:
@@ -168,7 +169,7 @@ class Writer:
                         work.result = work.write(tx)
 
     def _fail(self, group: list[_Work], error: Exception) -> None:
-        told = error if isinstance(error, LedgerError) else LedgerError(_short(error))
+        told = error if isinstance(error, LedgerError) else LedgerError(cause_of(error))
         for work in group:
             work.error = told
         self._disconnect()
@@ -209,8 +210,3 @@ def _may_pass(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in COLLISIONS
-
-
-def _short(error: Exception) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return " ".join(str(cause).split())[:200] or type(cause).__name__
