@@ -29,6 +29,7 @@ GONE = 404
 _LIMIT = re.compile(r"limit of (\d{1,6})", re.IGNORECASE)
 GONE_ALREADY = "Edgegap has it no longer"
 MOST_AT_ONCE = 20
+ROOM_PATIENCE_SECONDS = 60.0  # while another replica is at it
 
 log = get_logger()
 
@@ -124,11 +125,16 @@ class Retention:
             return tried
         went: list[Retired] = []
         with surviving("retention_fault", app=claimed.app):
-            async with self._one_at_a_time:
-                went = await retire(
-                    self._ledger, self._client, settings, claimed.app,
-                    keep=1, most=1, pushed_by=claimed.push_time,
-                )  # fmt: skip
+            # Of replicas, too, one at a time: two would count on the room of one version.
+            async with (
+                self._one_at_a_time,
+                self._ledger.in_turn("retention", ROOM_PATIENCE_SECONDS) as mine,
+            ):
+                if mine:
+                    went = await retire(
+                        self._ledger, self._client, settings, claimed.app,
+                        keep=1, most=1, pushed_by=claimed.push_time,
+                    )  # fmt: skip
         gone = next((one for one in reversed(went) if one.retired), None)
         return tried if gone is None else _going_on(tried, gone)
 

@@ -26,6 +26,7 @@ from tests.running import APP, RULE, created_once, until
 
 PER_SECOND = 30
 AT_ONCE = 2
+LONG_AGO = 1_780_000_000
 
 
 class Watched:
@@ -203,3 +204,29 @@ def test_retention_leaves_it_to_the_one_that_is_at_it(
         receiver.ended(receiver.push("3.0"))
         until(lambda: list(sandbox.versions) == [(APP, "3.0")])
     busy.close()
+
+
+def test_two_replicas_at_the_limit_do_not_count_on_the_same_room(
+    tmp_path: Path, sandbox: EdgegapSandbox, postgres_url: URL
+) -> None:
+    """Both deleted the oldest: one had its room, the other was parked at the limit again."""
+    sandbox.version_limit = 3
+    making_room = RULE.replace("preflight", "make_room = true\npreflight")
+    with serving(sandbox.app) as url, ExitStack() as running:
+        replicas = [
+            running.enter_context(_replica(tmp_path, n, url, postgres_url, making_room))
+            for n in range(2)
+        ]
+        for number in range(3):
+            replicas[0].ended(replicas[0].push(f"1.{number}", pushed_at=LONG_AGO + number))
+        until(lambda: rows(postgres_url, "SELECT count(*) FROM replicas") == [(2,)])
+        sandbox.latency = 0.2
+        both = [
+            (one, one.push(f"2.{number}", pushed_at=LONG_AGO + 30))
+            for number, one in enumerate(replicas)
+        ]
+
+        ended = [one.ended(delivery) for one, delivery in both]
+
+    assert [(one["outcome"], one["reason"]) for one in ended] == [("created", None)] * 2
+    assert sorted(name for _, name in sandbox.versions) == ["1.2", "2.0", "2.1"]
