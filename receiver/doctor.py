@@ -16,8 +16,8 @@ import httpx
 
 from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.hub import HubRefused, HubTag
+from receiver.dockerhub.pull_limits import Pulls
 from receiver.dockerhub.push import Push, not_for_registering
-from receiver.dockerhub.registry import Pulls
 from receiver.edgegap.answers import Answer
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import newest
@@ -132,7 +132,7 @@ async def _docker_hub(settings: Settings, preflight: Preflight) -> AsyncIterator
     for rule in asked.values():
         async for finding in _repository(preflight, rule):
             yield finding
-    for asking, pulls in preflight.registry.pulls.items():
+    for asking, pulls in preflight.registry.limits.by_login.items():
         yield _pull_limit(asking, pulls)
 
 

@@ -15,7 +15,8 @@ import httpx
 from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.hub import Hub
 from receiver.dockerhub.manifest import NEEDED, Platforms
-from receiver.dockerhub.registry import Denied, Found, NotThere, PullLimit, Registry, Seen
+from receiver.dockerhub.pull_limits import PullLimit
+from receiver.dockerhub.registry import Denied, Found, NotThere, Registry, Seen
 from receiver.edgegap.answers import Answer
 from receiver.edgegap.versions import Parking
 from receiver.images import ImageReference
@@ -163,8 +164,8 @@ class Preflight:
         )
 
     def _tell_low_limit(self) -> None:
-        limit, now = self.registry.pull_limit, self._clock()
-        if self.registry.limit_met:
+        limit, now = self.registry.limits.last, self._clock()
+        if self.registry.limits.met:
             limit = PullLimit(limit.limit if limit else 0, 0, limit.window_seconds if limit else 0)
         if limit is None or limit.remaining > limit.limit * LOW_SHARE:
             return

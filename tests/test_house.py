@@ -17,7 +17,8 @@ FLOORS: dict[int, str] = {
     2: """api_tokens hook_tokens hosts retry keeping notices rule_config rules tag_patterns telling
           dockerhub.manifest dockerhub.push edgegap.answers edgegap.fields edgegap.versions""",
     3: """background logs metrics notify secret_files settings ledger
-          dockerhub.fetching dockerhub.hub dockerhub.registry
+          dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits
+          dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
     4: """aftermath announcing catch_up claiming doctor intake preflight purge registering
           retention service settling steering telling_others wanting worker""",

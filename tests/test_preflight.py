@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from receiver.dockerhub import registry
+from receiver.dockerhub import login_server
 from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Kind
@@ -96,7 +96,7 @@ def test_a_token_is_used_until_it_is_too_old(
     hub: DockerHubSandbox, there: Looking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time = SimpleNamespace(monotonic=lambda: there.clock.now)
-    monkeypatch.setattr(registry, "time", time)
+    monkeypatch.setattr(login_server, "time", time)
     hub.push_image(GAME, "1.0")
     hub.expires_in = 120
 

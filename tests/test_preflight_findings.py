@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from receiver.dockerhub.registry import PullLimit
+from receiver.dockerhub.pull_limits import PullLimit
 from receiver.preflight import NotYet, Out
 from receiver.rules import Login
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -151,7 +151,7 @@ def test_a_paid_plan_is_told_of_no_limit(hub: DockerHubSandbox, there: Looking) 
     hub.push_image(GAME, "1.0")
 
     cleared(there.look(login=Login("paid", Secret("token"))))
-    assert there.preflight.registry.pull_limit is None
+    assert there.preflight.registry.limits.last is None
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
@@ -179,7 +179,7 @@ def test_what_the_registry_tells_with_a_blob_does_not_hide_the_pull_limit(
     cleared(there.look())
 
     assert there.told[-1].startswith(f"GET /v2/{GAME}/blobs/")
-    assert there.preflight.registry.pull_limit == PullLimit(100, 49, 21_600)
+    assert there.preflight.registry.limits.last == PullLimit(100, 49, 21_600)
 
 
 def test_where_the_registry_tells_no_digest_the_record_still_tells_the_platforms(

@@ -141,7 +141,7 @@ def test_what_is_no_token_is_not_sent_as_one(
 def test_whatever_a_tokens_life_is_said_to_be(
     hub: DockerHubSandbox, there: Looking, life: str
 ) -> None:
-    token = there.run(there.preflight.registry._token(GAME, LOGIN))
+    token = there.run(there.preflight.registry.logins.token(GAME, LOGIN))
     body = f'{{"token": "{token}", "expires_in": {life}}}'
     hub.misbehave(Fault("garbage", path_contains="/token", body=body))
 

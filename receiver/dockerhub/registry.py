@@ -1,20 +1,16 @@
 """Looking at an image in the registry, with the login Edgegap will pull with. Reads only.
 
-Flow: github.com/distribution/distribution, docs/spec/auth/token. Nothing an answer says decides
-where a credential goes: the challenge's realm is compared with ours and never followed.
+What is read is held against its digest; a redirect is followed without the token, to https only.
 """
 
-import base64
 import hashlib
-import re
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 
 from receiver.dockerhub.fetching import Fetched, Unavailable, fetch
+from receiver.dockerhub.login_server import LoginRefused, LoginServer, actions_of
 from receiver.dockerhub.manifest import (
     ACCEPTED,
     ConfigNeeded,
@@ -23,17 +19,13 @@ from receiver.dockerhub.manifest import (
     read_config,
     read_manifest,
 )
+from receiver.dockerhub.pull_limits import PullLimits
 from receiver.images import is_digest
 from receiver.rules import Login
-from receiver.secret import Secret, mask
 
 LARGEST_MANIFEST = 4 * 1024 * 1024
 LARGEST_BLOB = 1024 * 1024
-LARGEST_TOKEN = 256 * 1024
 MOST_REDIRECTS = 2
-SHORTEST_TOKEN_LIFE = 60  # seconds, where none is told
-LONGEST_TOKEN_LIFE = 3600
-TOKEN_MARGIN_SECONDS = 15.0
 MANIFESTS = frozenset(
     {
         *ACCEPTED,
@@ -41,26 +33,6 @@ MANIFESTS = frozenset(
     }
 )
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-_REALM = re.compile(r'realm="([^"]*)"', re.IGNORECASE)
-_COUNT = re.compile(r"(\d{1,9})(?:;w=(\d{1,9}))?")
-
-
-@dataclass(frozen=True, slots=True)
-class PullLimit:
-    """Docker Hub's pull limit for this account or address, as its headers told it."""
-
-    limit: int
-    remaining: int
-    window_seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pulls:
-    """What the registry told one login of its pulls. `met`: its last answer was a 429."""
-
-    limit: PullLimit | None = None
-    met: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +65,8 @@ class Registry:
     def __init__(self, http: httpx.AsyncClient, registry_url: str, auth_url: str) -> None:
         self._http = http
         self._registry = registry_url
-        self._auth = auth_url
-        self._tokens: dict[tuple[str, Login | None], tuple[str, float]] = {}
-        self.pulls: dict[Login | None, Pulls] = {}  # by login, of those that were asked
-        self.pull_limit: PullLimit | None = None  # as it was told last, whatever the login
-        self.limit_met = False  # the last answer was a 429
+        self.logins = LoginServer(http, auth_url)
+        self.limits = PullLimits()
 
     async def see(self, repository: str, tag: str, login: Login | None) -> Seen:
         """HEAD the tag's manifest: free of pull quota. Raises Unavailable."""
@@ -145,10 +114,10 @@ class Registry:
         A read-only token asked for `pull,push` is answered 401 (github.com/docker/cli/issues/4511).
         """
         try:
-            token = await self._token(repository, login, actions="pull,push")
-        except _LoginRefusedError as refused:
+            token = await self.logins.token(repository, login, actions="pull,push")
+        except LoginRefused as refused:
             return False if "insufficient scopes" in refused.detail else None
-        return "push" in _actions(token)
+        return "push" in actions_of(token)
 
     async def _got(
         self, repository: str, path: str, login: Login | None, *, digest: str
@@ -165,35 +134,21 @@ class Registry:
         self, method: str, repository: str, path: str, login: Login | None
     ) -> Fetched | Denied:
         url = f"{self._registry}/v2/{repository}/{path}"
-        key = (repository, login)
-        token, until = self._tokens.get(key, ("", 0.0))
-        if time.monotonic() >= until:
-            token = ""
-        answer = await self._call(method, url, token, login)
+        answer = await self._call(method, url, self.logins.kept(repository, login), login)
         if answer.status == httpx.codes.UNAUTHORIZED:
-            self._tokens.pop(key, None)
-            challenge = answer.headers.get("www-authenticate", "")
-            if not self._is_ours(challenge):
+            self.logins.forget(repository, login)
+            if not self.logins.is_named_in(answer.headers.get("www-authenticate", "")):
                 raise Unavailable(
                     "the registry names a login server that is not DOCKERHUB_AUTH_URL"
                 )
             try:
-                token = await self._token(repository, login)
-            except _LoginRefusedError as refused:
+                token = await self.logins.token(repository, login)
+            except LoginRefused as refused:
                 return Denied(login_refused=True, detail=refused.detail)
             answer = await self._call(method, url, token, login)
         if path.startswith("manifests/"):  # of blobs none is told, whatever the plan
-            self._remember_limit(answer, login)
+            self.limits.remember(answer, login)
         return answer
-
-    def _is_ours(self, challenge: str) -> bool:
-        realm = _REALM.search(challenge)
-        if realm is None or not challenge.lower().startswith("bearer "):
-            return False
-        try:
-            return urlsplit(realm[1]) == urlsplit(self._auth)
-        except ValueError:
-            return False
 
     async def _call(self, method: str, url: str, token: str, login: Login | None) -> Fetched:
         headers = {"Accept": ", ".join(ACCEPTED)}
@@ -203,9 +158,9 @@ class Registry:
         try:
             answer = await fetch(self._http, method, url, largest=largest, headers=headers)
         except Unavailable as error:
-            self._note_met(login, met=error.status == httpx.codes.TOO_MANY_REQUESTS)
+            self.limits.note_met(login, met=error.status == httpx.codes.TOO_MANY_REQUESTS)
             raise
-        self._note_met(login, met=False)
+        self.limits.note_met(login, met=False)
         for _ in range(MOST_REDIRECTS):
             if answer.status not in REDIRECTS:
                 return answer
@@ -226,71 +181,3 @@ class Registry:
         if not sound or parts.username or (parts.scheme != "https" and not plain):
             raise Unavailable("the registry redirects to what is not https")
         return url
-
-    async def _token(self, repository: str, login: Login | None, *, actions: str = "pull") -> str:
-        scope = quote(f"repository:{repository}:{actions}", safe=":,")
-        url = f"{self._auth}?service=registry.docker.io&scope={scope}"
-        headers = {}
-        if login is not None:
-            pair = f"{login.username}:{login.token.reveal()}".encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        answer = await fetch(self._http, "GET", url, largest=LARGEST_TOKEN, headers=headers)
-        if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            raise _LoginRefusedError(_detail(answer, [login.token] if login else []))
-        if answer.status != httpx.codes.OK:
-            raise Unavailable(f"the login server answered HTTP {answer.status}")
-        body = answer.json()
-        token = body.get("token") or body.get("access_token")
-        if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
-            raise Unavailable("the login server gave no token")
-        if actions == "pull":
-            life = body.get("expires_in")
-            told = life if isinstance(life, int) and life > 0 else SHORTEST_TOKEN_LIFE
-            seconds = min(told, LONGEST_TOKEN_LIFE)
-            margin = min(TOKEN_MARGIN_SECONDS, seconds / 2)
-            until = time.monotonic() + seconds - margin
-            self._tokens[repository, login] = (token, until)
-        return token
-
-    def _note_met(self, login: Login | None, *, met: bool) -> None:
-        self.limit_met = met
-        self.pulls[login] = replace(self.pulls.get(login, Pulls()), met=met)
-
-    def _remember_limit(self, answer: Fetched, login: Login | None) -> None:
-        limit = _COUNT.match(answer.headers.get("ratelimit-limit", ""))
-        remaining = _COUNT.match(answer.headers.get("ratelimit-remaining", ""))
-        if limit and remaining:
-            window = int(limit[2] or 0)
-            self.pull_limit = PullLimit(int(limit[1]), int(remaining[1]), window)
-        elif answer.status == httpx.codes.OK:
-            self.pull_limit = None  # a plan without one
-        else:
-            return
-        self.pulls[login] = Pulls(self.pull_limit)
-
-
-class _LoginRefusedError(Exception):
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-
-
-def _detail(answer: Fetched, secrets: Iterable[Secret]) -> str:
-    try:
-        body = answer.json()
-    except Unavailable:
-        return f"HTTP {answer.status}"
-    detail = body.get("details") or body.get("message") or body.get("detail")
-    text = detail if isinstance(detail, str) else f"HTTP {answer.status}"
-    return "".join(letter for letter in mask(text, secrets)[:200] if letter.isprintable())
-
-
-def _actions(token: str) -> list[str]:
-    """Return the rights that a registry token grants, where it can be read (it is a JWT)."""
-    try:
-        payload = token.split(".")[1]
-        content = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        access = Fetched(200, {}, content).json().get("access", [])
-        return [action for row in access for action in row.get("actions", [])]
-    except (IndexError, ValueError, AttributeError, TypeError, Unavailable):
-        return []

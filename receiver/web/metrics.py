@@ -32,7 +32,7 @@ async def show_metrics(health: Health, request: Request) -> Response:
     except LedgerError as error:
         return JSONResponse({"error": str(error)}, 503)
     metrics.ready.set(int(await health.is_ready(service)))
-    limit = service.preflight.registry.pull_limit
+    limit = service.preflight.registry.limits.last
     if limit is None:
         metrics.pull_limit.forget()
     else:

@@ -1,0 +1,109 @@
+"""The registry's login server: a login, or nobody, is given a token for one repository.
+
+Flow: github.com/distribution/distribution, docs/spec/auth/token. Nothing an answer says decides
+where a credential goes: the challenge's realm is compared with ours and never followed.
+"""
+
+import base64
+import re
+import time
+from collections.abc import Iterable
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from receiver.dockerhub.fetching import Fetched, Unavailable, fetch
+from receiver.rules import Login
+from receiver.secret import Secret, mask
+
+LARGEST_TOKEN = 256 * 1024
+SHORTEST_TOKEN_LIFE = 60  # seconds, where none is told
+LONGEST_TOKEN_LIFE = 3600
+TOKEN_MARGIN_SECONDS = 15.0
+PULL = "pull"
+
+_REALM = re.compile(r'realm="([^"]*)"', re.IGNORECASE)
+
+
+class LoginRefused(Exception):
+    """The login server refuses the login itself; `detail` says how."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class LoginServer:
+    """Gives tokens; those to pull are kept as long as they live."""
+
+    def __init__(self, http: httpx.AsyncClient, url: str) -> None:
+        self._http = http
+        self._url = url
+        self._kept: dict[tuple[str, Login | None], tuple[str, float]] = {}
+
+    def kept(self, repository: str, login: Login | None) -> str:
+        """Return the token to pull that was given before, empty when there is none that lives."""
+        token, until = self._kept.get((repository, login), ("", 0.0))
+        return token if time.monotonic() < until else ""
+
+    def forget(self, repository: str, login: Login | None) -> None:
+        """Drop a token that the registry did not take."""
+        self._kept.pop((repository, login), None)
+
+    def is_named_in(self, challenge: str) -> bool:
+        """Tell whether a registry's challenge names this very server."""
+        realm = _REALM.search(challenge)
+        if realm is None or not challenge.lower().startswith("bearer "):
+            return False
+        try:
+            return urlsplit(realm[1]) == urlsplit(self._url)
+        except ValueError:
+            return False
+
+    async def token(self, repository: str, login: Login | None, *, actions: str = PULL) -> str:
+        """Ask for a token for these actions. Raises LoginRefused, Unavailable."""
+        scope = quote(f"repository:{repository}:{actions}", safe=":,")
+        url = f"{self._url}?service=registry.docker.io&scope={scope}"
+        headers = {}
+        if login is not None:
+            pair = f"{login.username}:{login.token.reveal()}".encode()
+            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        answer = await fetch(self._http, "GET", url, largest=LARGEST_TOKEN, headers=headers)
+        if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise LoginRefused(_detail(answer, [login.token] if login else []))
+        if answer.status != httpx.codes.OK:
+            raise Unavailable(f"the login server answered HTTP {answer.status}")
+        body = answer.json()
+        token = body.get("token") or body.get("access_token")
+        if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
+            raise Unavailable("the login server gave no token")
+        if actions == PULL:
+            self._keep(repository, login, token, life=body.get("expires_in"))
+        return token
+
+    def _keep(self, repository: str, login: Login | None, token: str, *, life: object) -> None:
+        told = life if isinstance(life, int) and life > 0 else SHORTEST_TOKEN_LIFE
+        seconds = min(told, LONGEST_TOKEN_LIFE)
+        margin = min(TOKEN_MARGIN_SECONDS, seconds / 2)
+        self._kept[repository, login] = (token, time.monotonic() + seconds - margin)
+
+
+def actions_of(token: str) -> list[str]:
+    """Return the rights that a registry token grants, where it can be read (it is a JWT)."""
+    try:
+        payload = token.split(".")[1]
+        content = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        access = Fetched(200, {}, content).json().get("access", [])
+        return [action for row in access for action in row.get("actions", [])]
+    except (IndexError, ValueError, AttributeError, TypeError, Unavailable):
+        return []
+
+
+def _detail(answer: Fetched, secrets: Iterable[Secret]) -> str:
+    try:
+        body = answer.json()
+    except Unavailable:
+        return f"HTTP {answer.status}"
+    detail = body.get("details") or body.get("message") or body.get("detail")
+    text = detail if isinstance(detail, str) else f"HTTP {answer.status}"
+    return "".join(letter for letter in mask(text, secrets)[:200] if letter.isprintable())
