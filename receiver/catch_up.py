@@ -2,36 +2,26 @@
 
 Each repository has a cursor. A run lists the tags pushed since the cursor less an hour and takes
 those the ledger does not know; the cursor moves to the run's start only when the run completed.
-It never stops at a known tag: the lost push may lie behind it.
 
 Replicas share the cursors: once in a period one of them lists a repository, and the others leave it
 alone. What did not complete is for whoever comes next.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from receiver import metrics
 from receiver.background import Background
 from receiver.dockerhub.fetching import TOO_MANY, Unavailable
-from receiver.dockerhub.hub import Hub, HubTag, Waiting
-from receiver.dockerhub.push import Push
-from receiver.intake import CATCH_UP, count_delivery, tell_parked_at_once
+from receiver.dockerhub.hub import Hub
 from receiver.ledger.cursors import (
     Cursor,
     begin_cursors,
-    is_known,
     move_cursor,
     note_problem,
     read_cursors,
 )
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.notices import tell
-from receiver.ledger.recording import NewDelivery, Recorded, record
-from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
-from receiver.notices import Happening, Notice
-from receiver.rules import Login, Rule, rule_on
+from receiver.missed import Missed, login_for, not_known, pushed_since, take_all, tell_caught_up
 from receiver.settings import Current, Settings
 
 LONGEST_WAIT_SECONDS = 3600.0
@@ -41,95 +31,6 @@ ANOTHERS_TURN_SECONDS = 60.0  # then it is seen whether the replica that was at 
 UNTOLD_WAIT_SECONDS = 60.0  # where it asks, but does not say how long: its limits are by the minute
 
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """One tag that Docker Hub has, as a push that may have been missed."""
-
-    push: Push
-    digest: str | None
-
-
-def login_for(rules: Sequence[Rule], repository: str) -> Login | None:
-    """Return the login to list a repository with: its first rule's that has one."""
-    own = (rule.login for rule in rules if rule.repository == repository)
-    return next((login for login in own if login is not None), None)
-
-
-async def pushed_since(
-    hub: Hub,
-    repository: str,
-    login: Login | None,
-    since: int,
-    waiting: Waiting | None = None,
-) -> AsyncIterator[tuple[list[Missed], int]]:
-    """Yield the tags pushed since then, a page at a time with the whole number of tags.
-
-    Stops at a page that lies wholly before, if the pages do come newest first. A tag without a
-    time is left: it may be of the past. Raises Unavailable.
-    """
-    newest_first = True
-    before: int | None = None
-    async for page in hub.pages(repository, login, waiting):
-        times = [tag.pushed_at for tag in page.tags if tag.pushed_at is not None]
-        for moment in times:
-            newest_first = newest_first and (before is None or moment <= before)
-            before = moment
-        fresh = [tag for tag in page.tags if tag.pushed_at is not None and tag.pushed_at >= since]
-        yield [_missed(repository, tag) for tag in fresh], page.total
-        if times and not fresh and newest_first:
-            return
-
-
-def not_known(tx: Tx, missed: Sequence[Missed]) -> list[Missed]:
-    """Return those that the ledger does not know, the oldest push first."""
-    return [one for one in _by_age(missed) if not _is_known(tx, one)]
-
-
-def take_all(
-    tx: Tx, rules: Sequence[Rule], missed: Sequence[Missed], notices: Sequence[Notice]
-) -> list[Recorded]:
-    """Record the pushes that no webhook told of; those that the ledger knows are left out."""
-    recorded = []
-    for one in _by_age(missed):
-        if _is_known(tx, one):  # asked after each: a tag may stand on two pages
-            continue
-        push = one.push
-        delivery = NewDelivery(
-            source=CATCH_UP,
-            repository=push.repository,
-            tag=push.tag,
-            media_type=push.media_type,
-            pushed_at=push.pushed_at,
-            digest=one.digest,
-        )
-        ruling = rule_on(push, rules)
-        tell_parked_at_once(tx, notices, ruling)
-        taken_by = {match.rule for match in ruling.matches}
-        listening = [
-            notice
-            for notice in notices
-            if any(notice.wants(Happening.CAUGHT_UP, rule) for rule in taken_by)
-        ]
-        text = f"{push.repository}:{push.tag} was pushed, and no webhook told of it."
-        tell(tx, listening, Happening.CAUGHT_UP, text)
-        recorded.append(record(tx, delivery, ruling))
-    return recorded
-
-
-def tell_caught_up(recorded: Sequence[Recorded]) -> None:
-    """Log and count each delivery that was caught up."""
-    for one in recorded:
-        count_delivery(CATCH_UP, one.ruling)
-        log.info(
-            "delivery_caught_up",
-            delivery=one.delivery,
-            verdict=one.ruling.verdict,
-            reason=one.ruling.reason,
-            registrations=list(one.registrations),
-        )
-    metrics.catch_up_found.inc(len(recorded))
 
 
 class CatchUp:
@@ -243,25 +144,5 @@ class CatchUp:
         return len(recorded)
 
 
-def _missed(repository: str, tag: HubTag) -> Missed:
-    push = Push(repository, tag.tag, media_type=tag.media_type, pushed_at=tag.pushed_at)
-    return Missed(push, tag.digest)
-
-
 def _limited(error: Unavailable) -> bool:
     return error.status == TOO_MANY
-
-
-def _by_age(missed: Sequence[Missed]) -> list[Missed]:
-    return sorted(missed, key=lambda one: one.push.pushed_at or 0)
-
-
-def _is_known(tx: Tx, one: Missed) -> bool:
-    push = one.push
-    return is_known(
-        tx,
-        repository=push.repository,
-        tag=push.tag or "",
-        digest=one.digest,
-        pushed_at=push.pushed_at,
-    )

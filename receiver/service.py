@@ -18,8 +18,9 @@ from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, masking
 from receiver.preflight import Preflight, preflight_over
 from receiver.purge import Purge
+from receiver.reading_settings import load_settings
 from receiver.secret import Secret
-from receiver.settings import Current, Settings, load_settings
+from receiver.settings import Current, Settings
 from receiver.telling_others import TellingOthers
 from receiver.worker import Settled, Worker
 

@@ -1,7 +1,8 @@
 """A worker's deeds on a ledger, without the worker: for tests that look at the ledger alone."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.recording import NewDelivery, record
@@ -11,8 +12,24 @@ from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules import Match, Ruling
 from tests.running import APP, REPOSITORY
 
+T = TypeVar("T")
+
 MINUTE = 60_000
 OWNER = "worker"
+
+
+def write(ledger: Ledger, work: Callable[[Tx], T]) -> T:
+    return asyncio.run(ledger.write(work))
+
+
+def at(now: int, work: Callable[[Tx], T]) -> Callable[[Tx], T]:
+    """The same work, done at another time."""
+
+    def then(tx: Tx) -> T:
+        tx._now = now
+        return work(tx)
+
+    return then
 
 
 def pushed(

@@ -14,10 +14,10 @@ import uvloop
 from receiver import retry
 from receiver.app import create_app
 from receiver.ledger.ledger import Ledger
+from receiver.reading_settings import load_settings
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.service import NEEDED, Service
-from receiver.settings import load_settings
 from tests.contract.openapi import contract_checked
 from tests.running import PATIENCE_SECONDS, RULE, ReceiverProcess, until, webhook_body
 

@@ -17,11 +17,11 @@ from starlette.routing import Route
 from receiver.app import create_app
 from receiver.ledger.gates import BUSY, TOKEN
 from receiver.ledger.ledger import Ledger
+from receiver.reading_settings import load_settings
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules import Mode
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.settings import load_settings
 from receiver.web.document import DOCUMENT
 from receiver.web.pages import DEPTH
 from receiver.web.steering import MOST_KEPT, MOST_MISSED

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import ConfigError, Fault
-from receiver.settings import load_settings
+from receiver.reading_settings import load_settings
 
 EVERYTHING = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "public_url", "rule"})
 NOTHING = "# nothing"

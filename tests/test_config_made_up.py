@@ -22,8 +22,9 @@ from receiver.cli.moments import moment
 from receiver.config_values import UNITS
 from receiver.errors import ConfigError
 from receiver.notices import KEYS
+from receiver.reading_settings import load_settings
 from receiver.secret import Secret
-from receiver.settings import Settings, load_settings
+from receiver.settings import Settings
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from receiver.reading_settings import load_settings
 from receiver.rules import Rule
-from receiver.settings import load_settings
 from tests.deploying import DEPLOY, HERE, SECRETS, ran, tool
 
 KUSTOMIZE = DEPLOY / "kustomize"

@@ -9,9 +9,9 @@ from receiver.ledger.leases import MOST_CRASHES, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim
 from receiver.ledger.transactions import Tx
+from receiver.reading_settings import load_settings
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
-from receiver.settings import load_settings
 from tests.conftest import StartReceiver
 from tests.running import APP, ReceiverProcess, created_once, until, webhook_body
 

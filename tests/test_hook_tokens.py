@@ -11,7 +11,8 @@ from itsdangerous import URLSafeSerializer
 from receiver.api_tokens import ApiKeys
 from receiver.errors import BadLink
 from receiver.hook_tokens import LINK_SALT, MAX_URL, LinkKeys
-from receiver.settings import Settings, load_settings
+from receiver.reading_settings import load_settings
+from receiver.settings import Settings
 from receiver.web.sessions import Sessions
 
 OLD, NEW = "old-key-" * 5, "new-key-" * 5

@@ -16,12 +16,13 @@ FLOORS: dict[int, str] = {
     1: "errors findings images reasons secret environment config_values times",
     2: """api_tokens hook_tokens hosts retry keeping notices rule_config rules tag_patterns telling
           dockerhub.manifest dockerhub.push edgegap.answers edgegap.fields edgegap.versions""",
-    3: """background logs metrics notify secret_files settings ledger
+    3: """background logs metrics notify reading_settings secret_files settings ledger
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits
           dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
-    4: """aftermath announcing catch_up claiming doctor intake preflight purge registering
-          retention service settling steering telling_others wanting worker""",
+    4: """aftermath announcing catch_up claiming doctor doctor_hub intake missed
+          preflight purge registering retention service settling steering
+          telling_others wanting worker""",
     5: "__main__ app cli sandbox web",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

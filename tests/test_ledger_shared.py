@@ -23,7 +23,7 @@ from receiver.ledger.stories import story
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Verdict
 from receiver.rules import Match, Ruling
-from tests.at_work import MINUTE, done, finish, one_claim, pushed, settled
+from tests.at_work import MINUTE, done, finish, one_claim, pushed, settled, write
 from tests.postgres import Postgres, plain, rows
 from tests.running import APP, REPOSITORY, until
 
@@ -40,10 +40,6 @@ def replicas(postgres_url: URL) -> Iterator[tuple[Ledger, Ledger]]:
             closing.callback(ledger.close)
             opened.append(ledger)
         yield opened[0], opened[1]
-
-
-def write(ledger: Ledger, work: Callable[[Tx], T]) -> T:
-    return asyncio.run(ledger.write(work))
 
 
 CUT_ALL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity

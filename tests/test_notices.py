@@ -16,7 +16,6 @@ from starlette.routing import Route
 
 from receiver import notify
 from receiver.aftermath import tell_voided
-from receiver.catch_up import Missed, take_all
 from receiver.dockerhub.push import Push
 from receiver.ledger.engines import read_database_url
 from receiver.ledger.leases import MOST_CRASHES, void_leases
@@ -24,6 +23,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import MOST_QUIETS, Pending, take_due, tell
 from receiver.ledger.recording import NewDelivery, record
 from receiver.ledger.registrations import claim
+from receiver.missed import Missed, take_all
 from receiver.notices import EVERYTHING, Happening, Notice, message_of, read_notices
 from receiver.reasons import Verdict
 from receiver.rules import Match, Rule, Ruling

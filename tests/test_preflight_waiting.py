@@ -16,6 +16,7 @@ from receiver.edgegap.pace import Pace
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed, Settlement
 from receiver.preflight import Preflight
+from receiver.reading_settings import load_settings
 from receiver.reasons import Outcome, Reason, State
 from receiver.registering import Attempt
 from receiver.retry import MINUTE, SECOND, Waited
@@ -25,7 +26,6 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
-from receiver.settings import load_settings
 from tests.running import APP, KEY, REPOSITORY, RULE
 
 SETTINGS = load_settings(

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from receiver.settings import Settings, load_settings
+from receiver.reading_settings import load_settings
+from receiver.settings import Settings
 
 DAY = 86_400_000
 NOTHING = "# nothing"

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import click
 import httpx
 
-from receiver.catch_up import Missed, login_for, not_known, pushed_since, take_all
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop, told_plainly
 from receiver.cli.moments import moment
 from receiver.cli.reaching import Server, reached
@@ -21,8 +20,10 @@ from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transactions import Tx
 from receiver.logs import configure_logs
+from receiver.missed import Missed, login_for, not_known, pushed_since, take_all
+from receiver.reading_settings import load_settings
 from receiver.rules import rule_on
-from receiver.settings import Settings, load_settings
+from receiver.settings import Settings
 from receiver.telling import iso
 
 LONGEST_WAIT_SECONDS = 3600.0

@@ -9,9 +9,10 @@ from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, Stop, told_plainly
 from receiver.errors import ConfigError, Fault
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import is_repository
+from receiver.reading_settings import load_settings
 from receiver.rules import shadowed
 from receiver.service import NEEDED
-from receiver.settings import Settings, load_settings
+from receiver.settings import Settings
 
 SHORT_KEY = 32
 

@@ -17,9 +17,10 @@ from receiver.errors import ConfigError
 from receiver.findings import Finding, Health
 from receiver.logs import configure_logs, masking
 from receiver.preflight import preflight_over
+from receiver.reading_settings import load_settings
 from receiver.secret import Secret
 from receiver.service import NEEDED
-from receiver.settings import Settings, load_settings
+from receiver.settings import Settings
 
 LOOKED_AT_BELOW = ("public_url", "no Docker Hub login")
 

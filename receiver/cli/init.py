@@ -18,10 +18,11 @@ from receiver.edgegap.client import edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import is_repository
+from receiver.reading_settings import load_settings
 from receiver.rules import Login
 from receiver.secret import Secret
 from receiver.service import NEEDED
-from receiver.settings import DEFAULT_CONFIG, EDGEGAP, HUB_API, load_settings
+from receiver.settings import DEFAULT_CONFIG, EDGEGAP, HUB_API
 
 CONFIG = """public_url = {public_url}
 

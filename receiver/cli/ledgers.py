@@ -12,7 +12,7 @@ from receiver.ledger.backups import back_up
 from receiver.ledger.copying import copy_ledger
 from receiver.ledger.engines import read_database_url
 from receiver.ledger.ledger import Ledger
-from receiver.settings import load_settings
+from receiver.reading_settings import load_settings
 
 
 @click.group(short_help="Back the ledger up, or move it to another database.")

@@ -8,8 +8,8 @@ import click
 from receiver.cli.exits import NOT_FOUND, Stop, told_plainly
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.stories import MOST_ROWS, Filter, list_deliveries, story
+from receiver.reading_settings import load_settings
 from receiver.reasons import State, Verdict
-from receiver.settings import load_settings
 from receiver.telling import as_json as plain
 from receiver.telling import one_line, whole_story
 

@@ -9,7 +9,7 @@ from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 from receiver.logs import configure_logs
 from receiver.notices import Message
 from receiver.notify import NoticeNotSent, can_send, send
-from receiver.settings import load_settings
+from receiver.reading_settings import load_settings
 
 TEST = Message("Receiver: a test", "This is how the receiver will tell you of what happens.")
 EXTRA = "notices need Apprise: pip install 'docker-hub-receiver[notices]'"

@@ -16,9 +16,10 @@ from receiver.images import ImageReference, parse_image_reference
 from receiver.intake import COMMAND, take
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.stories import story
+from receiver.reading_settings import load_settings
 from receiver.reasons import State
 from receiver.service import NEEDED, running
-from receiver.settings import Settings, load_settings
+from receiver.settings import Settings
 from receiver.telling import as_json as plain
 from receiver.telling import whole_story
 

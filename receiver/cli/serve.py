@@ -18,8 +18,9 @@ from receiver.hosts import forgotten_ledger
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.logs import configure_logs, get_logger
+from receiver.reading_settings import load_settings
 from receiver.service import NEEDED
-from receiver.settings import Settings, load_settings
+from receiver.settings import Settings
 
 MOST_CONNECTIONS = 1000  # more are answered 503 by uvicorn: a proxy should stand in front
 KEEP_ALIVE_SECONDS = 30

@@ -7,7 +7,8 @@ import click
 
 from receiver.api_tokens import ApiKeys
 from receiver.cli.exits import told_plainly
-from receiver.settings import Settings, load_settings
+from receiver.reading_settings import load_settings
+from receiver.settings import Settings
 
 SECONDS_A_DAY = 86_400
 ONE_MINUTE = 60

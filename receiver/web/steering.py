@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.catch_up import Missed, take_all, tell_caught_up
 from receiver.dockerhub.push import Push
 from receiver.images import is_digest, is_repository, is_tag
 from receiver.ledger import pauses
+from receiver.missed import Missed, take_all, tell_caught_up
 from receiver.retention import kept_by, retire, would_go
 from receiver.service import Service
 from receiver.steering import (

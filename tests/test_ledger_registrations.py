@@ -1,0 +1,163 @@
+"""Registrations keep the same promises on both engines: claimed, settled, told again."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from receiver.errors import LedgerError
+from receiver.ledger.leases import hand_back, void_leases
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import claim
+from receiver.ledger.stories import Filter, list_deliveries, story
+from receiver.ledger.targets import target
+from receiver.ledger.transactions import Tx
+from receiver.reasons import Outcome, Reason
+from tests.at_work import (
+    MINUTE,
+    at,
+    done,
+    finish,
+    one_claim,
+    parked,
+    pushed,
+    settled,
+    waits,
+    write,
+)
+
+
+def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger) -> None:
+    def bad(tx: Tx) -> None:
+        pushed(tx, "of the bad one")
+        raise ZeroDivisionError
+
+    def twice(tx: Tx) -> None:
+        pushed(tx, "of the doubled one")
+        for _ in range(2):
+            tx.run("INSERT INTO meta (key, value) VALUES ('k', 'v')")
+
+    async def mixed() -> list[object]:
+        works = [lambda tx: pushed(tx, "1"), bad, twice, lambda tx: pushed(tx, "2")]
+        tasks = [asyncio.create_task(ledger.write(work)) for work in works]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    before, fault, doubled, after = asyncio.run(mixed())
+
+    assert isinstance(fault, ZeroDivisionError)
+    assert isinstance(doubled, LedgerError)
+    listed = ledger.read_now(lambda tx: list_deliveries(tx, Filter()))
+    assert {one["id"] for one in listed} == {before, after}
+
+
+def test_many_tellings_are_many_deliveries_and_one_registration(ledger: Ledger) -> None:
+    async def six() -> list[str]:
+        tellings = [ledger.write(lambda tx: pushed(tx, "1.0")) for _ in range(6)]
+        return list(await asyncio.gather(*tellings))
+
+    deliveries = asyncio.run(six())
+
+    assert deliveries == sorted(set(deliveries))
+    stories = [ledger.read_now(partial(story, identity=one)) for one in deliveries]
+    registrations = {one["registrations"][0]["id"] for one in stories if one is not None}
+    assert len(registrations) == 1
+
+
+def test_what_is_claimed_is_worked_once_and_one_for_each_target(ledger: Ledger) -> None:
+    for tag in ("1.0", "1.1", "1.2"):
+        write(ledger, lambda tx, tag=tag: pushed(tx, tag, version="stable"))  # type: ignore[misc]
+    write(ledger, lambda tx: pushed(tx, "2.0"))
+
+    first = write(ledger, lambda tx: claim(tx, owner="one", most=9))
+    second = write(ledger, lambda tx: claim(tx, owner="two", most=9))
+
+    assert [one.image.tag for one in first] == ["1.0", "2.0"]
+    assert second == []
+
+
+@pytest.mark.parametrize("most", [1, 2, 7])
+def test_never_more_is_claimed_than_was_asked(ledger: Ledger, most: int) -> None:
+    write(ledger, lambda tx: [pushed(tx, f"1.{number}") for number in range(20)])
+
+    assert len(write(ledger, lambda tx: claim(tx, owner="w", most=most))) == most
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_what_a_dead_or_leaving_worker_had_in_hand_comes_before_what_came_since(
+    ledger: Ledger, *, dead: bool
+) -> None:
+    began = write(ledger, lambda tx: tx.now) - MINUTE
+    write(ledger, at(began, lambda tx: pushed(tx, "1.0")))
+    left = write(ledger, at(began, lambda tx: claim(tx, owner="gone", most=1)))
+    for number in range(3):
+        write(ledger, at(began + 1 + number, lambda tx, n=number: pushed(tx, f"2.{n}")))  # type: ignore[misc]
+
+    def free(tx: Tx) -> None:
+        if dead:
+            assert void_leases(tx, all_of_them=False)
+        else:
+            hand_back(tx, left, "gone")
+
+    write(ledger, free)
+
+    assert one_claim(ledger).image.tag == "1.0"
+
+
+def test_what_crashes_again_goes_behind_what_came_since(ledger: Ledger) -> None:
+    began = write(ledger, lambda tx: tx.now) - 10 * MINUTE
+    write(ledger, at(began, lambda tx: pushed(tx, "1.0")))
+    write(ledger, at(began + 1, lambda tx: pushed(tx, "2.0")))
+    for crash in (1, 2):
+        write(ledger, at(began + crash * MINUTE, lambda tx: claim(tx, owner="gone", most=1)))
+        write(ledger, at(began + (crash + 1) * MINUTE, partial(void_leases, all_of_them=False)))
+
+    assert one_claim(ledger).image.tag == "2.0"
+
+
+def test_told_again_while_worked_it_is_looked_at_once_more(ledger: Ledger) -> None:
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+    claimed = one_claim(ledger)
+    again = write(ledger, lambda tx: pushed(tx, "1.0"))
+
+    assert settled(ledger, claimed, done())
+
+    found = ledger.read_now(lambda tx: story(tx, again))
+    assert found is not None
+    assert [one["state"] for one in found["registrations"]] == ["queued"]
+    assert one_claim(ledger).id == claimed.id
+
+
+def test_told_again_when_done_a_new_one_is_opened(ledger: Ledger) -> None:
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+    first = finish(ledger)
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+
+    assert one_claim(ledger).id != first.id
+
+
+def test_told_again_a_parked_one_is_queued_and_a_waiting_one_keeps_its_time(
+    ledger: Ledger,
+) -> None:
+    write(ledger, lambda tx: pushed(tx, "parked"))
+    settled(ledger, one_claim(ledger), parked(Reason.APP_MISSING))
+    write(ledger, lambda tx: pushed(tx, "waits"))
+    settled(ledger, one_claim(ledger), waits(10 * MINUTE))
+
+    for tag in ("parked", "waits"):
+        write(ledger, lambda tx, tag=tag: pushed(tx, tag))  # type: ignore[misc]
+
+    claimed = write(ledger, lambda tx: claim(tx, owner="w", most=9))
+    assert [one.image.tag for one in claimed] == ["parked"]
+
+
+def test_a_moved_target_remembers_what_it_held_before(ledger: Ledger) -> None:
+    for tag in ("1.0", "2.0"):
+        write(ledger, lambda tx, tag=tag: pushed(tx, tag, version="stable"))  # type: ignore[misc]
+        settled(ledger, one_claim(ledger), done(Outcome.UPDATED))
+
+    held = ledger.read_now(lambda tx: target(tx, "my-game", "stable"))
+
+    assert held is not None
+    assert held.before is not None
+    assert (held.tag, held.before.tag) == ("2.0", "1.0")
+    assert (held.created_here, held.made_at) == (False, None)
