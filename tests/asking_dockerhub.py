@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.serving import serving
@@ -34,6 +35,18 @@ def served(hub: DockerHubSandbox) -> Iterator[httpx.Client]:
         serving(hub.app) as url,
         httpx.Client(base_url=url, timeout=5, trust_env=False, headers={"accept": ACCEPT}) as one,
     ):
+        yield one
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def asking(hub: DockerHubSandbox) -> Iterator[httpx.Client]:
+    """A client of the module's own stand-in."""
+    with served(hub) as one:
         yield one
 
 

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, settings
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
+from tests.asking_dockerhub import asking, clock  # noqa: F401 - fixtures
 from tests.commanding import Commands, commands_in
 from tests.contract.openapi import contract_checked
+from tests.looking_at_images import there  # noqa: F401 - a fixture
 from tests.postgres import either, ledger, postgres, postgres_url  # noqa: F401 - fixtures
 from tests.running import OURS, ReceiverProcess
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 
 from receiver.dockerhub.hub import Hub
 from receiver.dockerhub.registry import Registry
@@ -77,6 +78,13 @@ def looking_at(hub: DockerHubSandbox) -> Iterator[Looking]:
             yield Looking(hub, url, preflight, clock, runner)
         finally:
             runner.run(http.aclose())
+
+
+@pytest.fixture
+def there(hub: DockerHubSandbox) -> Iterator[Looking]:
+    """What asks the module's own stand-in."""
+    with looking_at(hub) as one:
+        yield one
 
 
 def cleared(findings: Findings) -> Cleared:

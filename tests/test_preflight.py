@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,7 +20,6 @@ from tests.looking_at_images import (
     TOKEN,
     Looking,
     cleared,
-    looking_at,
     stopped,
 )
 
@@ -35,12 +33,6 @@ def hub() -> DockerHubSandbox:
     hub = DockerHubSandbox()
     hub.add_login("studio-bot", TOKEN, namespaces=["studio"])
     return hub
-
-
-@pytest.fixture
-def there(hub: DockerHubSandbox) -> Iterator[Looking]:
-    with looking_at(hub) as one:
-        yield one
 
 
 def hide_record(hub: DockerHubSandbox, tag: str = "1.0") -> None:

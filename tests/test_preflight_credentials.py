@@ -16,7 +16,7 @@ from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Image, build_image
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
-from tests.looking_at_images import GAME, LOGIN, TOKEN, Looking, looking_at, out
+from tests.looking_at_images import GAME, LOGIN, TOKEN, Looking, out
 
 
 @pytest.fixture
@@ -26,12 +26,6 @@ def hub() -> DockerHubSandbox:
     hub.push_image(GAME, "1.0", kind="manifest")
     hub.alter_record(GAME, "1.0", images=None)  # so that manifest and config must be read
     return hub
-
-
-@pytest.fixture
-def there(hub: DockerHubSandbox) -> Iterator[Looking]:
-    with looking_at(hub) as one:
-        yield one
 
 
 @pytest.fixture

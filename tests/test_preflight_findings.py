@@ -1,6 +1,5 @@
 """What stops an image at preflight, and what is said of it."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Kind
 from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
-from tests.looking_at_images import GAME, PRIVATE, TOKEN, Looking, cleared, looking_at, stopped
+from tests.looking_at_images import GAME, PRIVATE, TOKEN, Looking, cleared, stopped
 
 HEAD = f"HEAD /v2/{GAME}/manifests/1.0"
 
@@ -23,12 +22,6 @@ def hub() -> DockerHubSandbox:
     hub = DockerHubSandbox()
     hub.add_login("studio-bot", TOKEN, namespaces=["studio"])
     return hub
-
-
-@pytest.fixture
-def there(hub: DockerHubSandbox) -> Iterator[Looking]:
-    with looking_at(hub) as one:
-        yield one
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["record", "index"])

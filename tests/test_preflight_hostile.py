@@ -1,7 +1,6 @@
 """No answer of a registry does harm, however huge, broken or made up: it is survived and named."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from receiver.dockerhub.registry import Found
 from receiver.preflight import Cleared, Stopped
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.faults import Fault
-from tests.looking_at_images import GAME, LOGIN, TOKEN, Looking, looking_at, out
+from tests.looking_at_images import GAME, LOGIN, TOKEN, Looking, out
 
 
 @pytest.fixture
@@ -22,12 +21,6 @@ def hub() -> DockerHubSandbox:
     hub.push_image(GAME, "1.0", kind="manifest")
     hub.alter_record(GAME, "1.0", images=None)  # so that manifest and config must be read
     return hub
-
-
-@pytest.fixture
-def there(hub: DockerHubSandbox) -> Iterator[Looking]:
-    with looking_at(hub) as one:
-        yield one
 
 
 def test_a_config_over_a_mebibyte_is_not_read(hub: DockerHubSandbox, there: Looking) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -10,25 +9,14 @@ import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.faults import Fault
-from tests.asking_dockerhub import GAME, MANIFESTS, Clock, ask_token, bearer, served
+from tests.asking_dockerhub import GAME, MANIFESTS, Clock, ask_token, bearer
 
 MANIFEST = f"{MANIFESTS}/1.0"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def hub(clock: Clock) -> DockerHubSandbox:
     return DockerHubSandbox(clock=clock)
-
-
-@pytest.fixture
-def asking(hub: DockerHubSandbox) -> Iterator[httpx.Client]:
-    with served(hub) as one:
-        yield one
 
 
 def claims(answer: httpx.Response) -> dict[str, Any]:

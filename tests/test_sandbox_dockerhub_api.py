@@ -1,13 +1,12 @@
 """The Docker Hub stand-in's own API, its controls, and it alone in the foreground."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
-from tests.asking_dockerhub import GAME, Clock, bearer, served
+from tests.asking_dockerhub import GAME, Clock, bearer
 
 REPOSITORY = "/v2/namespaces/studio/repositories/game-server"
 OLD = "/v2/repositories/studio/game-server"
@@ -16,19 +15,8 @@ TAG = f"{TAGS}/1.0"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def hub(clock: Clock) -> DockerHubSandbox:
     return DockerHubSandbox(clock=clock)
-
-
-@pytest.fixture
-def asking(hub: DockerHubSandbox) -> Iterator[httpx.Client]:
-    with served(hub) as one:
-        yield one
 
 
 def api_bearer(asking: httpx.Client, identifier: str, secret: str) -> dict[str, str]:

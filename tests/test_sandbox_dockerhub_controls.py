@@ -2,31 +2,19 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
-from tests.asking_dockerhub import GAME, MANIFESTS, Clock, ask_token, log_in, served
+from tests.asking_dockerhub import GAME, MANIFESTS, Clock, ask_token, log_in
 
 TAGS = "/v2/namespaces/studio/repositories/game-server/tags"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def hub(clock: Clock) -> DockerHubSandbox:
     return DockerHubSandbox(clock=clock, api_limit=2)
-
-
-@pytest.fixture
-def asking(hub: DockerHubSandbox) -> Iterator[httpx.Client]:
-    with served(hub) as one:
-        yield one
 
 
 def test_calls_of_the_api_are_limited_by_the_minute(
