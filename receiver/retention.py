@@ -29,7 +29,7 @@ GONE = 404
 _LIMIT = re.compile(r"limit of (\d{1,6})", re.IGNORECASE)
 GONE_ALREADY = "Edgegap has it no longer"
 MOST_AT_ONCE = 20
-ROOM_PATIENCE_SECONDS = 60.0  # while another replica is at it
+PATIENCE_SECONDS = 60.0  # while another replica is at it
 
 log = get_logger()
 
@@ -101,12 +101,14 @@ class Retention:
         self._current = current
         self._client = client
         self._one_at_a_time = asyncio.Lock()
+        self._waiting: set[str] = set()
         self.under_way: set[asyncio.Task[None]] = set()
 
     def begin(self, app: str) -> None:
         """Let old versions of the app go, beside the work: it must not wait for this."""
-        if kept_by(self._current.settings, app) is None:
+        if kept_by(self._current.settings, app) is None or app in self._waiting:
             return
+        self._waiting.add(app)
         task = asyncio.create_task(self._retire(app))
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)
@@ -128,7 +130,7 @@ class Retention:
             # Of replicas, too, one at a time: two would count on the room of one version.
             async with (
                 self._one_at_a_time,
-                self._ledger.in_turn("retention", ROOM_PATIENCE_SECONDS) as mine,
+                self._ledger.in_turn("retention", PATIENCE_SECONDS) as mine,
             ):
                 if mine:
                     went = await retire(
@@ -148,10 +150,11 @@ class Retention:
 
     async def _retire(self, app: str) -> None:
         async with self._one_at_a_time:
+            self._waiting.discard(app)  # what is made from now on is for the next turn
             with surviving("retention_fault", app=app):
-                settings, most = self._current.settings, MOST_AT_ONCE
-                async with self._ledger.alone("retention") as mine:
+                async with self._ledger.in_turn("retention", PATIENCE_SECONDS) as mine:
                     if mine:
+                        settings, most = self._current.settings, MOST_AT_ONCE
                         await retire(
                             self._ledger, self._client, settings, app, keep=None, most=most
                         )
