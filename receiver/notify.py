@@ -27,9 +27,25 @@ def can_send() -> bool:
     return find_spec("apprise") is not None
 
 
+async def understands(url: Secret) -> bool:
+    """Tell whether Apprise knows what kind of place this is. Nothing is sent."""
+    return await _run({"url": url.reveal()}, SECONDS) != NO_PLACE
+
+
 async def send(url: Secret, message: Message, *, seconds: float = SECONDS) -> None:
     """Send a message within so many seconds; raises NoticeNotSent."""
     told = {"url": url.reveal(), "title": message.title, "body": message.body}
+    became = await _run(told, seconds)
+    if became is None:
+        raise NoticeNotSent("it did not answer in time")
+    if became == NO_PLACE:
+        raise NoticeNotSent("its URL is not one that Apprise understands")
+    if became != 0:
+        raise NoticeNotSent("it did not take the message")
+
+
+async def _run(told: dict[str, str], seconds: float) -> int | None:
+    """Return how the process ended; None when it had to be ended."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "receiver.notify", stdin=PIPE, stdout=NOWHERE, stderr=NOWHERE
     )
@@ -37,15 +53,12 @@ async def send(url: Secret, message: Message, *, seconds: float = SECONDS) -> No
         async with asyncio.timeout(seconds):
             await process.communicate(json.dumps(told).encode())
     except TimeoutError:
-        raise NoticeNotSent("it did not answer in time") from None
+        return None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if process.returncode == NO_PLACE:
-        raise NoticeNotSent("its URL is not one that Apprise understands")
-    if process.returncode != 0:
-        raise NoticeNotSent("it did not take the message")
+    return process.returncode
 
 
 def _send_what_is_told() -> int:
@@ -55,6 +68,8 @@ def _send_what_is_told() -> int:
     place = apprise.Apprise()
     if not place.add(told["url"]):
         return NO_PLACE
+    if "title" not in told:
+        return 0  # it was only asked whether there is such a place
     return 0 if place.notify(title=told["title"], body=told["body"]) else NOT_TAKEN
 
 

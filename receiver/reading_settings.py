@@ -14,9 +14,11 @@ from sqlalchemy.engine import URL
 from receiver.config_values import UNITS, read_duration, url_fault, without_scheme
 from receiver.environment import read_secret, read_variable, texts_of
 from receiver.errors import ConfigError, Fault
+from receiver.extras import how_to_install
 from receiver.images import is_repository
 from receiver.ledger.engines import read_database_url
 from receiver.notices import read_notices
+from receiver.notify import can_send
 from receiver.rule_config import read_rules
 from receiver.rules import Login
 from receiver.secret import Secret
@@ -51,6 +53,20 @@ def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozense
     return settings
 
 
+def load_in_spite(
+    environ: Mapping[str, str], *, need: frozenset[str] = frozenset()
+) -> tuple[Settings, tuple[Fault, ...]]:
+    """As `load_settings`, for what goes by no rule: faults of the file are returned beside.
+
+    Raises ConfigError where the environment has faults.
+    """
+    reader = _Reader(environ)
+    settings = reader.settings(need)
+    if not all(reader.is_of_the_file(fault) for fault in reader.faults):
+        raise ConfigError(tuple(reader.faults))
+    return settings, tuple(reader.faults)
+
+
 class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         texts, no_texts = texts_of(environ)
@@ -71,6 +87,9 @@ class _Reader:
         self.faults += [replace(one, where=f"{self._where}, {one.where}") for one in faults]
         notices, more = read_notices(table.get("notice", []), self._environ, rules)
         self.faults += [replace(one, where=f"{self._where}, {one.where}") for one in more]
+        if notices and not can_send():
+            mend = f"Install it, {how_to_install('notices')}; or take the [[notice]] out"
+            self._fault(f"{self._where}, notice", "Apprise, which sends it, is not installed", mend)
         keys = self._secret_keys()
         public_url = self._public_url(table)
         self._check_needs(need, table, keys, token)
@@ -96,6 +115,10 @@ class _Reader:
             catch_up_every=self._duration(table, "catch_up", "every", "15m"),
             keep=self._duration(table, "ledger", "keep", "90d") or 90 * UNITS["d"],
         )
+
+    def is_of_the_file(self, fault: Fault) -> bool:
+        """Tell whether it is a fault of receiver.toml, not of a variable."""
+        return fault.where == self._where or fault.where.startswith(f"{self._where}, ")
 
     def _fault(self, where: str, what: str, mend: str) -> None:
         self.faults.append(Fault(where, what, mend))

@@ -1,7 +1,9 @@
 """The parts of one running receiver, put together, reloaded, and taken apart again."""
 
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import httpx
@@ -10,7 +12,7 @@ from receiver.api_tokens import ApiKeys
 from receiver.catch_up import CatchUp
 from receiver.edgegap.client import EdgegapClient, edgegap_client
 from receiver.edgegap.pace import Pace
-from receiver.errors import ConfigError, LedgerError
+from receiver.errors import ConfigError, Fault, LedgerError
 from receiver.hook_tokens import LinkKeys
 from receiver.intake import read_rules_again
 from receiver.ledger.gates import probe_now
@@ -24,6 +26,7 @@ from receiver.settings import Current, Settings
 from receiver.telling_others import TellingOthers
 from receiver.worker import Settled, Worker
 
+CONFIGURATION = "configuration"  # what is degraded where a reload was refused
 NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 WORKER_GRACE_SECONDS = 5.0
 FIXED_AT_START = (
@@ -32,6 +35,14 @@ FIXED_AT_START = (
 )  # fmt: skip
 
 log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A reload that was refused: what of it, and since when (epoch ms)."""
+
+    sentence: str
+    since: int
 
 
 class Service:
@@ -53,6 +64,7 @@ class Service:
         self.catch_up = CatchUp(ledger, current, preflight.hub, self.worker.wake)
         self.purge = Purge(ledger, current)
         self.telling_others = TellingOthers(ledger, current)
+        self.refused: Refused | None = None
         self._set_keys()
 
     @property
@@ -67,7 +79,9 @@ class Service:
         except ConfigError as error:
             faults = [str(fault) for fault in error.faults]
             log.error("config_refused", faults=faults, kept="the configuration before")
+            self.refused = Refused(_refusal_of(error.faults), time.time_ns() // 1_000_000)
             return False
+        self.refused = None
         old, self.current.settings = self.settings, settings
         masking.know(settings.secrets())
         self._set_keys()
@@ -100,6 +114,14 @@ class Service:
         keys = [key.reveal() for key in self.settings.secret_keys]
         self.links = LinkKeys(keys, self.settings.links)
         self.api_keys = ApiKeys(keys)
+
+
+def _refusal_of(faults: Sequence[Fault]) -> str:
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return masking(
+        f"A reload was refused, and the configuration before it goes on. {faults[0]}{more}: see "
+        "`receiver check`, mend it, then reload."
+    )
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import Pending, forget, put_off, take_due
 from receiver.logs import get_logger
 from receiver.notices import Happening, message_of
-from receiver.notify import SECONDS, NoticeNotSent, can_send, send
+from receiver.notify import SECONDS, NoticeNotSent, send
 from receiver.retry import GIVE_UP_AFTER, backoff
 from receiver.settings import Current
 
@@ -28,7 +28,7 @@ class TellingOthers:
         self.background = Background(self._once, every=lambda: GROUP_SECONDS, fault="notice_fault")
 
     async def _once(self) -> None:
-        if self._current.settings.notices and can_send():
+        if self._current.settings.notices:
             await self.send_due(GROUP_SECONDS)
 
     async def send_due(self, quiet: float = 0.0) -> int:

@@ -22,6 +22,7 @@ from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules import Mode
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
+from receiver.service import CONFIGURATION
 from receiver.web.document import DOCUMENT
 from receiver.web.pages import DEPTH
 from receiver.web.steering import MOST_KEPT, MOST_MISSED
@@ -195,7 +196,7 @@ def test_each_word_it_knows_is_one_the_receiver_uses() -> None:
     }.items():
         assert schemas[name]["enum"] == [str(word) for word in words], name
     degraded = schemas["overview"]["properties"]["degraded"]["items"]
-    assert degraded["properties"]["name"]["enum"] == [BUSY, TOKEN]
+    assert degraded["properties"]["name"]["enum"] == [BUSY, TOKEN, CONFIGURATION]
 
 
 def test_the_bounds_it_gives_are_the_receivers() -> None:

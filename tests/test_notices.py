@@ -33,6 +33,7 @@ from receiver.sandbox.serving import serving
 from receiver.secret import Secret
 from receiver.settings import Current, Settings
 from receiver.telling_others import TellingOthers
+from tests.commanding import Commands
 from tests.conftest import StartReceiver
 from tests.docker_hub import hub_beside
 from tests.running import REPOSITORY, RULE, ReceiverProcess, until
@@ -396,3 +397,32 @@ def _found(receiver: ReceiverProcess, *tags: str) -> None:
         trust_env=False,
     )
     assert answer.status_code == 202
+
+
+def test_check_and_doctor_tell_of_a_place_that_is_none(commands: Commands) -> None:
+    commands.configure(RULE + NOTICE)
+
+    checked = commands.run("check", TEAM_NOTICE_URL="canary-nonsense")
+    examined = commands.run("doctor", TEAM_NOTICE_URL="canary-nonsense")
+
+    assert checked.exit_code == 3
+    for done in (checked, examined):
+        assert "notice 1: its URL is not one that Apprise understands" in done.output
+        assert "canary-nonsense" not in done.output
+    assert commands.run("check", TEAM_NOTICE_URL="json://127.0.0.1:9/x").exit_code == 0
+
+
+def test_where_apprise_is_missing_a_notice_is_a_fault(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was dropped without a word, and the push that was parked was told to nobody."""
+    commands.configure(RULE + NOTICE)
+    monkeypatch.setattr("receiver.notify.find_spec", lambda _: None)
+
+    done = commands.run("check", TEAM_NOTICE_URL="json://127.0.0.1:9/x")
+
+    assert done.exit_code == 3
+    assert "Apprise, which sends it, is not installed" in done.stderr
+    assert "pip install '.[notices]'" in done.stderr
+    commands.configure(RULE)
+    assert commands.run("check").exit_code == 0

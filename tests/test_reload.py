@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
@@ -62,6 +64,27 @@ def test_faults_keep_the_configuration_before_and_all_are_told(receiver: Receive
     for place in ("rule 1, app", "rule 1, colour", "settings.req_cpu"):
         assert place in faults
     assert receiver.ended(receiver.push("1.0.0"))["outcome"] == "created"
+
+
+def test_a_refused_reload_is_told_until_one_is_taken(receiver: ReceiverProcess) -> None:
+    """One log line was all that told of it: the old configuration went on, unseen."""
+    _reload(receiver, RULE.replace("preflight", "colour = 1\nprefight"), "config_refused")
+
+    (told,) = _api(receiver, "/api/overview")["degraded"]
+    assert told["name"] == "configuration"
+    assert "colour: there is no such key" in told["sentence"]
+    assert "(and 1 more)" in told["sentence"]
+    (degraded,) = until(lambda: _api(receiver, "/readyz")["degraded"])
+    assert "receiver check" in degraded
+
+    _reload(receiver, RULE)
+
+    assert _api(receiver, "/api/overview")["degraded"] == []
+
+
+def _api(receiver: ReceiverProcess, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {receiver.api_token()}"}
+    return httpx.get(f"{receiver.url}{path}", headers=headers, trust_env=False).json()
 
 
 def test_a_file_that_is_not_toml_or_gone_keeps_the_configuration_before(

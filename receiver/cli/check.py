@@ -1,5 +1,6 @@
 """`receiver check` and `receiver link`: the configuration alone, no network, no ledger."""
 
+import asyncio
 import json
 import os
 
@@ -9,6 +10,7 @@ from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, Stop, told_plainly
 from receiver.errors import ConfigError, Fault
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import is_repository
+from receiver.notify import understands
 from receiver.reading_settings import load_settings
 from receiver.rules import shadowed
 from receiver.service import NEEDED
@@ -27,6 +29,7 @@ def check(as_json: bool) -> None:
     """
     try:
         settings = load_settings(os.environ, need=NEEDED)
+        asyncio.run(_check_places(settings))
     except ConfigError as error:
         if as_json:
             faults = [_fault_row(fault) for fault in error.faults]
@@ -76,6 +79,25 @@ def link(repository: str) -> None:
     click.echo(url)
     if not any(rule.repository == repository for rule in settings.rules):
         click.echo(f"receiver: no rule names {repository} yet; its pushes are ignored", err=True)
+
+
+async def _check_places(settings: Settings) -> None:
+    """Raise ConfigError where a notice goes to what is no place; nothing is sent."""
+    faults = await no_places(settings)
+    if faults:
+        raise ConfigError(tuple(faults))
+
+
+async def no_places(settings: Settings) -> list[Fault]:
+    """Return a fault for each notice whose URL Apprise does not understand."""
+    known = await asyncio.gather(*(understands(notice.url) for notice in settings.notices))
+    mend = "See github.com/caronc/apprise for the URL of each kind of place"
+    what = "its URL is not one that Apprise understands"
+    return [
+        Fault(notice.name, what, mend)
+        for notice, good in zip(settings.notices, known, strict=True)
+        if not good
+    ]
 
 
 def config_warnings(settings: Settings) -> list[str]:

@@ -8,7 +8,7 @@ import click
 import httpx
 import msgspec
 
-from receiver.cli.check import config_warnings
+from receiver.cli.check import config_warnings, no_places
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, told_plainly
 from receiver.doctor import examine
 from receiver.edgegap.client import edgegap_client
@@ -59,6 +59,10 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
         Finding(Health.WARN, "configuration", warning, "Change it, then: receiver check")
         for warning in config_warnings(settings)
         if not warning.startswith(LOOKED_AT_BELOW)
+    ]
+    findings += [
+        Finding(Health.FAIL, "notices", f"{fault.where}: {fault.what}", fault.mend)
+        for fault in await no_places(settings)
     ]
     for finding in findings:
         _print(finding, as_json=as_json)

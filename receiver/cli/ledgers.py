@@ -1,18 +1,17 @@
 """`receiver ledger backup` and `receiver ledger copy`."""
 
-import os
 import sys
 from pathlib import Path
 
 import click
 from sqlalchemy.engine import URL
 
+from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import USAGE, Stop, told_plainly
 from receiver.ledger.backups import back_up
 from receiver.ledger.copying import copy_ledger
 from receiver.ledger.engines import read_database_url
 from receiver.ledger.ledger import Ledger
-from receiver.reading_settings import load_settings
 
 
 @click.group(short_help="Back the ledger up, or move it to another database.")
@@ -25,7 +24,7 @@ def ledger() -> None:
 @told_plainly
 def backup(file: Path) -> None:
     """Make a consistent copy of the SQLite ledger in FILE, while the server runs or not."""
-    found = Ledger(load_settings(os.environ).database_url)
+    found = Ledger(settings_in_spite().database_url)
     found.open_to_read()
     found.close()
     if found.path is None:

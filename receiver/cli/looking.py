@@ -1,14 +1,13 @@
 """`receiver deliveries` and `receiver show`: reading the ledger, beside a running server or not."""
 
 import json
-import os
 
 import click
 
+from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import NOT_FOUND, Stop, told_plainly
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.stories import MOST_ROWS, Filter, list_deliveries, story
-from receiver.reading_settings import load_settings
 from receiver.reasons import State, Verdict
 from receiver.telling import as_json as plain
 from receiver.telling import one_line, whole_story
@@ -70,6 +69,6 @@ def show(identity: str, as_json: bool) -> None:
 
 
 def _opened() -> Ledger:
-    ledger = Ledger(load_settings(os.environ).database_url)
+    ledger = Ledger(settings_in_spite().database_url)
     ledger.open_to_read()
     return ledger

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.edgegap.client import edgegap_client
@@ -37,14 +38,13 @@ Told = dict[str, Any]
 def pause(repository: str | None, everything: bool) -> None:
     """Hold back the registrations of REPOSITORY, or of all: pushes are recorded and queue."""
     name = _named(repository, everything=everything)
-
-    settings = load_settings(os.environ, need=KEY)
+    settings = settings_in_spite(KEY)
 
     def write(tx: Tx) -> Told:
         pause_known(tx, name, settings.rules)
         return {"paused": pauses.paused(tx)}
 
-    told = _ask("/api/pause", {"repository": name}, write)
+    told = _ask(settings, "/api/pause", {"repository": name}, write)
     names = ["all repositories" if one == pauses.ALL else one for one in told["paused"]]
     click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queue until `resume`.")
 
@@ -60,7 +60,7 @@ def resume(repository: str | None, everything: bool) -> None:
     def write(tx: Tx) -> Told:
         return {"resumed": pauses.resume(tx, name), "paused": pauses.paused(tx)}
 
-    told = _ask("/api/resume", {"repository": name}, write)
+    told = _ask(settings_in_spite(KEY), "/api/resume", {"repository": name}, write)
     if not told["resumed"]:
         everything_is = (
             " (all are: `receiver resume --all`)" if pauses.ALL in told["paused"] else ""
@@ -89,7 +89,7 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
         recorded = roll_back(tx, app, channel, to)
         return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
 
-    told = _ask("/api/rollback", asked, write)
+    told = _ask(settings_in_spite(KEY), "/api/rollback", asked, write)
     click.echo(
         json.dumps(told)
         if as_json
@@ -159,9 +159,8 @@ def _named(repository: str | None, *, everything: bool) -> str:
     return repository
 
 
-def _ask(path: str, asked: Told, write: Callable[[Tx], Told]) -> Told:
+def _ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]) -> Told:
     """Ask the running server, or write the ledger when there is none."""
-    settings = load_settings(os.environ, need=KEY)
 
     async def ask() -> Told:
         async with reached(settings, begin=True) as there:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from receiver.errors import LedgerError
+from receiver.extras import how_to_install
 
 BUSY_TIMEOUT_MS = 2000
 PAGE_BYTES = 4096  # of 4, 8 and 16 KiB what a group of accepts is written quickest with
@@ -91,8 +92,8 @@ def _open_postgresql(url: URL, *, pooled: bool) -> Engine:
         )
     except ModuleNotFoundError:
         raise LedgerError(
-            "DATABASE_URL names PostgreSQL, but its driver is not installed: "
-            "pip install 'docker-hub-receiver[postgres]'"
+            "the ledger is on PostgreSQL, whose driver is not installed: "
+            + how_to_install("postgres")
         ) from None
 
     @event.listens_for(engine, "connect")

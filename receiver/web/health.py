@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from receiver.errors import LedgerError
 from receiver.ledger.gates import closed_gates
 from receiver.ledger.transactions import Tx
-from receiver.service import Service
+from receiver.service import CONFIGURATION, Service
 
 REMEMBERED_SECONDS = 5.0
 SLOWEST_SECONDS = 4.0
@@ -65,6 +65,8 @@ async def _try(service: Service) -> _Readiness:
     except TimeoutError:
         error_text = "the ledger did not answer in time"
         return _Readiness(now, ready=False, body={"ready": False, "error": error_text})
+    if service.refused is not None:
+        degraded.append(f"{CONFIGURATION}: {service.refused.sentence}")
     if service.preflight.out:
         degraded.append("docker_hub: it could not be asked when it was last")
     if not service.worker.alive:

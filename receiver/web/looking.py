@@ -5,7 +5,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from receiver.ledger.overviews import overview
-from receiver.service import Service
+from receiver.ledger.stories import Row
+from receiver.service import CONFIGURATION, Service
 from receiver.telling import as_json
 from receiver.web.guarding import guarded, refusal
 from receiver.web.versions import Shelf
@@ -28,5 +29,14 @@ def looking_routes(shelf: Shelf) -> list[Route]:
 
 
 async def _overview(service: Service, _: Request) -> Response:
-    rules = service.settings.rules
-    return JSONResponse(as_json(await service.ledger.read(lambda tx: overview(tx, rules))))
+    return JSONResponse(as_json(await overview_of(service)))
+
+
+async def overview_of(service: Service) -> Row:
+    """Return how everything stands, a refused reload included."""
+    rules, refused = service.settings.rules, service.refused
+    found = await service.ledger.read(lambda tx: overview(tx, rules))
+    if refused is not None:
+        told = {"sentence": refused.sentence, "since_at": refused.since}
+        found["degraded"].append({"name": CONFIGURATION, **told})
+    return found

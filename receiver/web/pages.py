@@ -9,7 +9,6 @@ from starlette.routing import Route
 
 from receiver.announcing import BEYOND_US
 from receiver.ledger import stories
-from receiver.ledger.overviews import overview
 from receiver.ledger.stories import Filter
 from receiver.reasons import Reason, State, Verdict
 from receiver.retention import would_go
@@ -18,6 +17,7 @@ from receiver.service import Service
 from receiver.web.assets import serve_asset
 from receiver.web.doorkeeping import Page, failure, for_a_person
 from receiver.web.fragments import answer_page
+from receiver.web.looking import overview_of
 from receiver.web.pictures import (
     durations,
     last_registrations,
@@ -39,7 +39,7 @@ CHOICES: Mapping[str, Sequence[str]] = {"verdict": tuple(Verdict), "state": tupl
 async def show_overview(service: Service, request: Request, session: Session) -> Response:
     """Show in one look whether the last pushes became versions."""
     settings = service.settings
-    found = await service.ledger.read(lambda tx: overview(tx, settings.rules))
+    found = await overview_of(service)
     base = settings.public_url or str(request.base_url)
     links = {row["repository"]: service.links.link(base, row["repository"])
              for row in found["repositories"]}  # fmt: skip

@@ -1,0 +1,6 @@
+"""What this program can do only with an extra installed, and how to install one."""
+
+
+def how_to_install(extra: str) -> str:
+    """Return the words that tell how; the program is on no package index."""
+    return f"in the folder of this program run: pip install '.[{extra}]'"
