@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from receiver.hook_tokens import LinkKeys
-from tests.deploying import HERE, free_port, tool
+from tests.deploying import DEPLOY, HERE, free_port, from_wheels, ran, tool
 from tests.running import (
     KEY,
     NOWHERE,
@@ -35,13 +35,18 @@ OF_THE_HOST = {
 
 
 def test_a_host_that_runs_the_procfile_has_a_link_that_takes_a_push(tmp_path: Path) -> None:
-    port = free_port()
-    beside = Path(sys.executable).parent
+    port, own = free_port(), tmp_path / "host"
+    ran(sys.executable, "-m", "venv", own)
+    # What its page has such a host install: the locks, and not the program itself.
+    locks = ("--require-hashes", "-r", DEPLOY / "requirements.txt")
+    installed = ran(own / "bin/pip", "install", "-q", *locks, environment=from_wheels())
+    assert installed.returncode == 0, installed.stdout
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
         **OF_THE_HOST,
-        "PATH": f"{beside}:{os.environ['PATH']}",
+        "PATH": f"{own / 'bin'}:{os.environ['PATH']}",
         "PORT": str(port),
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'receiver.db'}",
     }
     none = tmp_path / "no.env"
     none.touch()
@@ -49,7 +54,7 @@ def test_a_host_that_runs_the_procfile_has_a_link_that_takes_a_push(tmp_path: Pa
     command = (tool("honcho", "pip install honcho"), "-e", none,
                "-f", HERE / "Procfile", "start", "web")  # fmt: skip
     with log.open("wb") as out:
-        host = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=tmp_path)
+        host = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=HERE)
     try:
         until(lambda: f':{port}"' in log.read_text("utf-8") or host.poll() is not None)
         assert host.poll() is None, log.read_text("utf-8")
@@ -59,6 +64,9 @@ def test_a_host_that_runs_the_procfile_has_a_link_that_takes_a_push(tmp_path: Pa
     finally:
         host.terminate()
         host.wait(PATIENCE_SECONDS)
+    for command in ("--version", "check"):
+        done = ran(own / "bin/python", "-m", "receiver", command, environment=environment)
+        assert done.returncode == 0, done.stdout
     told = log.read_text("utf-8")
     assert "ledger_may_be_forgotten" in told
     assert re.search(r"web.1 .*stopped \(rc=", told), told

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from receiver import __version__
 from receiver.cli.catching_up import catch_up
 from receiver.cli.check import check, link
 from receiver.cli.demo import demo
@@ -26,7 +27,7 @@ from receiver.cli.tokens import api_token
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )
-@click.version_option(package_name="docker-hub-receiver", prog_name="receiver")
+@click.version_option(__version__, prog_name="receiver")
 def main() -> None:
     """Register each tag pushed to Docker Hub as an Edgegap app version, hands-off.
 

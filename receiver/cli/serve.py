@@ -125,7 +125,7 @@ class _Server(uvicorn.Server):
         try:
             await super().startup(sockets)  # type: ignore[arg-type]
         except SystemExit as error:
-            raise Stop(self._cannot_listen(error.__context__), NOT_DONE) from None
+            raise Stop(self._cannot_start(error.__context__), NOT_DONE) from None
         if self.should_exit:
             return
         port = self.servers[0].sockets[0].getsockname()[1]
@@ -144,9 +144,11 @@ class _Server(uvicorn.Server):
         if self._listening is not None:
             self._listening(here, self._stop)
 
-    def _cannot_listen(self, cause: BaseException | None) -> str:
+    def _cannot_start(self, cause: BaseException | None) -> str:
         settings = self._settings
-        why = os.strerror(cause.errno or 0) if isinstance(cause, OSError) else "see the log"
+        if not isinstance(cause, OSError):
+            return "it cannot start: see the log above"
+        why = os.strerror(cause.errno or 0)
         return (
             f"cannot listen on port {settings.port} of {settings.host} ({why}): "
             "choose another with PORT and HOST, or --port and --host"

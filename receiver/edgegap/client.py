@@ -9,12 +9,11 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from importlib.metadata import version as package_version
 from typing import Any
 
 import httpx
 
-from receiver import metrics
+from receiver import __version__, metrics
 from receiver.edgegap.answers import (
     Answer,
     Body,
@@ -179,7 +178,7 @@ async def edgegap_client(
     """Open the one client of this process, and close its connections at the end."""
     headers = {
         "Accept": "application/json",
-        "User-Agent": f"docker-hub-receiver/{package_version('docker-hub-receiver')}",
+        "User-Agent": f"docker-hub-receiver/{__version__}",
     }
     async with httpx.AsyncClient(
         base_url=base_url, headers=headers, follow_redirects=False
