@@ -1,7 +1,5 @@
 """What came of each registration, as one log line in the design's words."""
 
-import time
-
 from receiver import metrics
 from receiver.ledger.registrations import Claimed, Settlement
 from receiver.logs import get_logger
@@ -21,9 +19,12 @@ for _outcome in Outcome:  # known from the start, so that its growth is seen
 log = get_logger()
 
 
-def announce(claimed: Claimed, settlement: Settlement) -> None:
-    """Log what came of an attempt; after `created` also what the receiver cannot do."""
-    _count(claimed, settlement)
+def announce(claimed: Claimed, settlement: Settlement, *, now: int) -> None:
+    """Log what came of an attempt; after `created` also what the receiver cannot do.
+
+    `now` is the ledger's time (epoch ms).
+    """
+    _count(claimed, settlement, now)
     facts = {
         "registration": claimed.id,
         "app": claimed.app,
@@ -45,17 +46,17 @@ def announce(claimed: Claimed, settlement: Settlement) -> None:
                 "registration_waiting",
                 reason=settlement.reason,
                 sentence=settlement.sentence,
-                seconds=max(0, (settlement.due_at or 0) - time.time_ns() // 1_000_000) // 1000,
+                seconds=max(0, (settlement.due_at or 0) - now) // 1000,
             )
 
 
-def _count(claimed: Claimed, settlement: Settlement) -> None:
+def _count(claimed: Claimed, settlement: Settlement, now: int) -> None:
     if settlement.state not in {State.DONE, State.PARKED}:
         return
     outcome, reason = metrics.label(settlement.outcome), metrics.label(settlement.reason)
     metrics.registrations.labels(settlement.state.value, outcome, reason).inc()
     if settlement.outcome in SUCCESSES:
-        seconds = max(0.0, time.time() - claimed.created_at / 1000)
+        seconds = max(0, now - claimed.created_at) / 1000
         metrics.push_to_version.observe(seconds)
 
 

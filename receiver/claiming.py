@@ -22,7 +22,10 @@ class Turn:
     `due_in`: seconds until something may be claimed, None where nothing is known to come.
     `probe`: this replica is the one to ask Edgegap whether the token is accepted again.
     `replicas`: how many share the caps, None where the ledger is this receiver's alone.
+    `now`: the ledger's time (epoch ms), which all times in it are told by.
     """
+
+    now: int
 
     claimed: tuple[Claimed, ...] = ()
     due_in: float | None = None
@@ -50,16 +53,18 @@ def take_turn(
     if gates.closed_gates(tx):
         probe = gates.take_probe(tx)
         soonest = min(gate.until for gate in gates.closed_gates(tx))
-        return Turn(due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
+        return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
     if pauses.all_paused(tx):
-        return Turn(replicas=replicas)
+        return Turn(tx.now, replicas=replicas)
     if shared:
         if not claims_alone(tx):  # or two would each take what is free for one
-            return Turn(due_in=SOON_SECONDS, replicas=replicas)
+            return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)
         free = min(free, settings.concurrency - working_now(tx))
     claimed = tuple(claim(tx, owner=owner, most=free)) if free > 0 else ()
     due = next_due(tx)
     if due is None:
-        return Turn(claimed, replicas=replicas)
+        return Turn(tx.now, claimed, replicas=replicas)
     in_seconds = (due - tx.now) / 1000
-    return Turn(claimed, in_seconds if in_seconds > 0 else BLOCKED_SECONDS, replicas=replicas)
+    return Turn(
+        tx.now, claimed, in_seconds if in_seconds > 0 else BLOCKED_SECONDS, replicas=replicas
+    )

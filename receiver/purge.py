@@ -1,7 +1,6 @@
 """Purge: what is older than the ledger is to keep goes, a bite at a time, once an hour."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from receiver.background import Background
@@ -39,7 +38,7 @@ class Purge:
 
     async def run(self) -> int:
         """Purge all that is old enough now; return how many deliveries went."""
-        before = time.time_ns() // 1_000_000 - self._current.settings.keep
+        before = await self._ledger.read(lambda tx: tx.now) - self._current.settings.keep
         gone = await self._in_bites(purge_deliveries, before)
         await self._in_bites(purge_attempts, before)
         await self._in_bites(purge_retirements, before)

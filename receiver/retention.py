@@ -6,6 +6,7 @@ matchmaker may hold the version) is recorded and left too.
 
 import asyncio
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,6 +14,7 @@ from receiver.background import surviving
 from receiver.edgegap.answers import Answer, version_path
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import same_image
+from receiver.errors import ReceiverError
 from receiver.images import ImageReference
 from receiver.keeping import Made, to_retire
 from receiver.ledger.ledger import Ledger
@@ -32,6 +34,10 @@ MOST_AT_ONCE = 20
 PATIENCE_SECONDS = 60.0  # while another replica is at it
 
 log = get_logger()
+
+
+class NotItsTurn(ReceiverError):
+    """Versions are being retired by another, and went on being so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,26 @@ async def retire(
     """Retire up to `most` versions beyond the newest `keep`; return what came of each.
 
     `pushed_by`: none that was pushed later (epoch ms). What is gone already does not count.
+    One at a time: two would count on the room of one version. Raises NotItsTurn.
     """
+    async with ledger.in_turn("retention", PATIENCE_SECONDS) as mine:
+        if not mine:
+            raise NotItsTurn("versions are being retired just now; try again in a minute")
+        return await _retire_in_turn(
+            ledger, client, settings, app, keep=keep, most=most, pushed_by=pushed_by
+        )
+
+
+async def _retire_in_turn(
+    ledger: Ledger,
+    client: EdgegapClient,
+    settings: Settings,
+    app: str,
+    *,
+    keep: int | None,
+    most: int,
+    pushed_by: int | None,
+) -> list[Retired]:
     results: list[Retired] = []
     for made in await would_go(ledger, settings, app, keep):
         if sum(one.retired and one.why != GONE_ALREADY for one in results) >= most:
@@ -126,17 +151,11 @@ class Retention:
         if not await self._one_is_enough(claimed.app, tried.settlement.sentence):
             return tried
         went: list[Retired] = []
-        with surviving("retention_fault", app=claimed.app):
-            # Of replicas, too, one at a time: two would count on the room of one version.
-            async with (
-                self._one_at_a_time,
-                self._ledger.in_turn("retention", PATIENCE_SECONDS) as mine,
-            ):
-                if mine:
-                    went = await retire(
-                        self._ledger, self._client, settings, claimed.app,
-                        keep=1, most=1, pushed_by=claimed.push_time,
-                    )  # fmt: skip
+        with surviving("retention_fault", app=claimed.app), suppress(NotItsTurn):
+            went = await retire(
+                self._ledger, self._client, settings, claimed.app,
+                keep=1, most=1, pushed_by=claimed.push_time,
+            )  # fmt: skip
         gone = next((one for one in reversed(went) if one.retired), None)
         return tried if gone is None else _going_on(tried, gone)
 
@@ -151,13 +170,9 @@ class Retention:
     async def _retire(self, app: str) -> None:
         async with self._one_at_a_time:
             self._waiting.discard(app)  # what is made from now on is for the next turn
-            with surviving("retention_fault", app=app):
-                async with self._ledger.in_turn("retention", PATIENCE_SECONDS) as mine:
-                    if mine:
-                        settings, most = self._current.settings, MOST_AT_ONCE
-                        await retire(
-                            self._ledger, self._client, settings, app, keep=None, most=most
-                        )
+            with surviving("retention_fault", app=app), suppress(NotItsTurn):
+                settings, most = self._current.settings, MOST_AT_ONCE
+                await retire(self._ledger, self._client, settings, app, keep=None, most=most)
 
 
 def _going_on(tried: Tried, gone: Retired) -> Tried:

@@ -1,7 +1,6 @@
 """What an attempt comes to: settled, to be made again, or with a gate closed for all."""
 
 import random
-import time
 from dataclasses import dataclass, replace
 
 from receiver.edgegap.versions import Parking
@@ -56,7 +55,7 @@ def parked_as(parking: Parking) -> Tried:
     return Tried(Settlement(state=State.PARKED, reason=parking.reason, sentence=parking.sentence))
 
 
-def fault(claimed: Claimed, error: Exception) -> Tried:
+def fault(claimed: Claimed, error: Exception, *, now: int) -> Tried:
     """Try again later after a fault of our own, as after any trouble that may pass."""
     found = wait_or_park(
         Row(Then.RETRY, Reason.FAULT),
@@ -64,7 +63,7 @@ def fault(claimed: Claimed, error: Exception) -> Tried:
         detail=type(error).__name__,
         retry_after=None,
         facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
-        now=time.time_ns() // 1_000_000,
+        now=now,
         jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing
     )
     if not isinstance(found, Wait):

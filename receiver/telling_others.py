@@ -2,11 +2,11 @@
 
 import asyncio
 import random
-import time
 
 from receiver.background import Background
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import Pending, forget, put_off, take_due
+from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.notices import Happening, message_of
 from receiver.notify import SECONDS, NoticeNotSent, send
@@ -57,11 +57,15 @@ class TellingOthers:
         return True
 
     async def _again(self, name: str, group: list[Pending], why: str) -> None:
-        now = time.time_ns() // 1_000_000
         tries = max(pending.tries for pending in group) + 1
-        late = [one.id for one in group if now - one.created_at >= GIVE_UP_AFTER]
-        young = [one.id for one in group if one.id not in late]
-        due = now + max(1000, backoff(tries, random.random()))  # noqa: S311 - spreads retries
-        await self._ledger.write(lambda tx: put_off(tx, young, due, tries=tries))
-        await self._ledger.write(lambda tx: forget(tx, late))
-        log.warning("notice_not_sent", notice=name, why=why, given_up=len(late))
+        delay = max(1000, backoff(tries, random.random()))  # noqa: S311 - spreads retries
+
+        def write(tx: Tx) -> int:
+            late = [one.id for one in group if tx.now - one.created_at >= GIVE_UP_AFTER]
+            young = [one.id for one in group if one.id not in late]
+            put_off(tx, young, tx.now + delay, tries=tries)
+            forget(tx, late)
+            return len(late)
+
+        given_up = await self._ledger.write(write)
+        log.warning("notice_not_sent", notice=name, why=why, given_up=given_up)

@@ -68,6 +68,7 @@ class Worker:
         self._loops: list[asyncio.Task[None]] = []
         self._away = False
         self._probing: asyncio.Task[None] | None = None
+        self._ahead = 0  # ms that the ledger's clock, which replicas share, is ahead of ours
         self._retention = Retention(ledger, current, client)
 
     async def start(self) -> None:
@@ -146,7 +147,10 @@ class Worker:
         free = self._current.settings.concurrency - len(self._hands)
         if free <= 0:
             return longest
+        asked_at = _now()
         turn = await self._ledger.write(partial(self._take_turn, free=free))
+        if self._ledger.shared:  # a little late rather than early: a wait is never cut short
+            self._ahead = turn.now - asked_at
         if turn.replicas is not None:
             self._client.share(turn.replicas)
         for one in turn.claimed:
@@ -175,10 +179,10 @@ class Worker:
             return
         except LedgerError as error:
             self._ledger_is_away(error)
-            tried = fault(claimed, error)
+            tried = fault(claimed, error, now=self._ledger_now())
         except Exception as error:
             log.exception("registration_fault", registration=claimed.id, app=claimed.app)
-            tried = fault(claimed, error)
+            tried = fault(claimed, error, now=self._ledger_now())
         tried = await self._retention.make_room(claimed, tried)
         await self._settle(claimed, tried)
 
@@ -197,7 +201,7 @@ class Worker:
             self._catalogue,
             preflight=self._preflight,
             sent=note_sent,
-            now=_now,
+            now=self._ledger_now,
             jitter=random.random,
         )
         return await attempt.run()
@@ -214,12 +218,12 @@ class Worker:
                 await asyncio.sleep(LEDGER_AWAY_SECONDS)
             except Exception as error:
                 log.exception("registration_fault", registration=claimed.id, app=claimed.app)
-                tried = fault(claimed, error)
+                tried = fault(claimed, error, now=self._ledger_now())
                 await asyncio.sleep(LEDGER_AWAY_SECONDS)
         if not kept:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
             return
-        announce(claimed, tried.settlement)
+        announce(claimed, tried.settlement, now=self._ledger_now())
         if self._settled is not None:
             self._settled(claimed, tried.settlement)
         if tried.settlement.outcome is Outcome.CREATED:
@@ -230,6 +234,10 @@ class Worker:
             return False
         write_aftermath(tx, self._current.settings, claimed, tried)
         return True
+
+    def _ledger_now(self) -> int:
+        """Return the time that gates and waits are told by (epoch ms)."""
+        return _now() + self._ahead
 
     async def _probe(self) -> None:
         answer = await self._client.probe()

@@ -64,8 +64,8 @@ def test_a_host_that_runs_the_procfile_has_a_link_that_takes_a_push(tmp_path: Pa
     finally:
         host.terminate()
         host.wait(PATIENCE_SECONDS)
-    for command in ("--version", "check"):
-        done = ran(own / "bin/python", "-m", "receiver", command, environment=environment)
+    for asked in ("--version", "check"):
+        done = ran(own / "bin/python", "-m", "receiver", asked, environment=environment)
         assert done.returncode == 0, done.stdout
     told = log.read_text("utf-8")
     assert "ledger_may_be_forgotten" in told

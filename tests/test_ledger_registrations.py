@@ -6,15 +6,16 @@ from functools import partial
 import pytest
 
 from receiver.errors import LedgerError
-from receiver.ledger.leases import hand_back, void_leases
+from receiver.ledger.leases import hand_back, renew, void_leases
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import claim
+from receiver.ledger.registrations import claim, sent
 from receiver.ledger.stories import Filter, list_deliveries, story
 from receiver.ledger.targets import target
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason
 from tests.at_work import (
     MINUTE,
+    OWNER,
     at,
     done,
     finish,
@@ -161,3 +162,31 @@ def test_a_moved_target_remembers_what_it_held_before(ledger: Ledger) -> None:
     assert held.before is not None
     assert (held.tag, held.before.tag) == ("2.0", "1.0")
     assert (held.created_here, held.made_at) == (False, None)
+
+
+def test_a_claim_that_its_own_worker_took_up_anew_writes_nothing_more(ledger: Ledger) -> None:
+    """The owner is the same, and the lease runs: the fence alone tells the old claim by now."""
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+    old = one_claim(ledger)
+    write(ledger, partial(void_leases, all_of_them=True))
+    new = one_claim(ledger)
+    send = partial(sent, owner=OWNER, step=0, method="POST", path="/v1/x")
+
+    assert (new.id, new.fence) == (old.id, old.fence + 1)
+    assert write(ledger, lambda tx: renew(tx, [old], OWNER)) == [old.id]
+    assert not write(ledger, partial(send, claimed=old))
+    assert not settled(ledger, old, done())
+    write(ledger, lambda tx: hand_back(tx, [old], OWNER))
+
+    assert write(ledger, lambda tx: renew(tx, [new], OWNER)) == []
+    assert write(ledger, partial(send, claimed=new))
+    assert settled(ledger, new, done())
+
+
+def test_a_claim_that_another_worker_has_by_now_writes_nothing_more(ledger: Ledger) -> None:
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+    claimed = one_claim(ledger)
+
+    assert write(ledger, lambda tx: renew(tx, [claimed], "another")) == [claimed.id]
+    assert not settled(ledger, claimed, done(), owner="another")
+    assert settled(ledger, claimed, done())

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
-from receiver.ledger import engines, registrations
+from receiver.ledger import engines, registrations, turns
 from receiver.ledger.gates import close_token_gate, take_probe
 from receiver.ledger.leases import MOST_CRASHES, renew, void_leases
 from receiver.ledger.ledger import Ledger
@@ -341,6 +341,32 @@ def test_one_does_a_thing_alone_until_it_is_done_or_dead(
         return seen
 
     assert asyncio.run(turns()) == [True, False, True, True, True, True]
+
+
+def test_one_that_hangs_loses_its_turn_and_one_that_works_on_keeps_it(
+    replicas: tuple[Ledger, Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that was stopped kept catch-up from all the others for as long as it stood."""
+    one, other = replicas
+    monkeypatch.setattr(turns, "IDLE_MS", 600)
+    monkeypatch.setattr(turns, "SHOWN_SECONDS", 0.1)
+
+    async def works_on() -> bool:
+        async with one.alone("purge") as mine:
+            await asyncio.sleep(1.5)
+            return mine and not await _alone(other)
+
+    async def hangs() -> None:
+        async with one.alone("purge") as mine:
+            assert mine
+            await asyncio.to_thread(until, lambda: asyncio.run(_alone(other)))
+            await asyncio.sleep(5)
+
+    assert asyncio.run(works_on())
+    monkeypatch.setattr(turns, "SHOWN_SECONDS", 1.5)  # it shows itself too late
+    with pytest.raises(LedgerError, match="the turn to do the purge was lost"):
+        asyncio.run(hangs())
+    assert asyncio.run(_alone(one))
 
 
 def test_a_replica_stopped_in_the_midst_of_a_write_does_not_hold_the_others_up(

@@ -18,6 +18,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.pauses import ALL, pause, resume
 from receiver.purge import Purge
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.web import health
 from tests.postgres import plain, rows
@@ -118,6 +119,28 @@ def test_a_token_refused_to_one_closes_the_gate_for_all(
     until(lambda: states(postgres_url) == {"done"})
     assert [degraded(one) for one in replicas] == [[], [], []]
     assert len(sandbox.versions) == 4
+
+
+@pytest.mark.parametrize("ahead", [-20_000, 3_600_000], ids=["behind", "ahead"])
+def test_a_replicas_own_clock_neither_shortens_nor_lengthens_the_wait_of_all(
+    replicas: list[ReceiverHere],
+    sandbox: EdgegapSandbox,
+    edge: Watched,
+    postgres_url: URL,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    ahead: int,
+) -> None:
+    """By its own clock one that is behind hammered a busy Edgegap; one ahead stopped all."""
+    monkeypatch.setattr("receiver.worker._now", lambda: time.time_ns() // 1_000_000 + ahead)
+    sandbox.misbehave(Fault("status", status=429, retry_after=2))
+
+    replicas[0].push("1.0")
+
+    held = until(lambda: rows(postgres_url, "SELECT until - since FROM gates WHERE closed"))
+    assert 1900 < held[0][0] < 10_000
+    until(lambda: states(postgres_url) == {"done"})
+    assert edge.came[1] - edge.came[0] > 1.9
 
 
 def test_a_pause_at_one_holds_back_all(
@@ -229,3 +252,33 @@ def test_two_replicas_at_the_limit_do_not_count_on_the_same_room(
 
     assert [(one["outcome"], one["reason"]) for one in ended] == [("created", None)] * 2
     assert sorted(name for _, name in sandbox.versions) == ["1.2", "2.0", "2.1"]
+
+
+def test_retiring_by_hand_waits_for_its_turn_too(
+    tmp_path: Path, sandbox: EdgegapSandbox, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.retention.PATIENCE_SECONDS", 0.3)
+    busy = Ledger(postgres_url)
+    with serving(sandbox.app) as url, _replica(tmp_path, 0, url, postgres_url) as receiver:
+        for tag in ("1.0", "2.0"):
+            receiver.ended(receiver.push(tag))
+
+        def retire() -> httpx.Response:
+            headers = {"Authorization": f"Bearer {receiver.api_token()}"}
+            asked = {"app": APP, "keep": 1}
+            return httpx.post(
+                f"{receiver.url}/api/retire", json=asked, headers=headers, trust_env=False
+            )
+
+        async def beside() -> httpx.Response:
+            async with busy.alone("retention") as mine:
+                assert mine
+                return await asyncio.to_thread(retire)
+
+        refused = asyncio.run(beside())
+        assert (refused.status_code, "try again" in refused.json()["error"]) == (409, True)
+        assert [name for _, name in sandbox.versions] == ["1.0", "2.0"]
+
+        assert retire().status_code == 200
+        assert [name for _, name in sandbox.versions] == ["2.0"]
+    busy.close()

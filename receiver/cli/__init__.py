@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from receiver import __version__
 from receiver.cli.catching_up import catch_up
 from receiver.cli.check import check, link
 from receiver.cli.demo import demo
@@ -21,13 +20,14 @@ from receiver.cli.replaying import replay
 from receiver.cli.serve import serve
 from receiver.cli.steering import pause, resume, retire, rollback
 from receiver.cli.tokens import api_token
+from receiver.version import VERSION
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )
-@click.version_option(__version__, prog_name="receiver")
+@click.version_option(VERSION, prog_name="receiver")
 def main() -> None:
     """Register each tag pushed to Docker Hub as an Edgegap app version, hands-off.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from receiver import __version__, metrics
+from receiver import metrics
 from receiver.edgegap.answers import (
     Answer,
     Body,
@@ -24,6 +24,7 @@ from receiver.edgegap.answers import (
 )
 from receiver.edgegap.pace import Pace
 from receiver.secret import Secret
+from receiver.version import VERSION
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
@@ -178,7 +179,7 @@ async def edgegap_client(
     """Open the one client of this process, and close its connections at the end."""
     headers = {
         "Accept": "application/json",
-        "User-Agent": f"docker-hub-receiver/{__version__}",
+        "User-Agent": f"docker-hub-receiver/{VERSION}",
     }
     async with httpx.AsyncClient(
         base_url=base_url, headers=headers, follow_redirects=False

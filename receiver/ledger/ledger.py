@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -17,6 +17,7 @@ from receiver.ledger.engines import check_durability, open_engine, sqlite_path
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS, FileLock
 from receiver.ledger.migrate import check_schema, migrate
 from receiver.ledger.transactions import Tx
+from receiver.ledger.turns import turn_among_replicas
 from receiver.ledger.writer import Writer
 
 Item = TypeVar("Item")
@@ -39,6 +40,7 @@ class Ledger:
         self._reading: Connection | None = None
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
         self._writer: Writer | None = None
+        self._under_way: set[str] = set()
 
     @property
     def shared(self) -> bool:
@@ -124,19 +126,22 @@ class Ledger:
 
     @asynccontextmanager
     async def alone(self, name: str) -> AsyncIterator[bool]:
-        """Yield whether this receiver is the one to do the named thing now.
+        """Yield whether this is the one to do the named thing now, until it is done or dead.
 
-        Always so on SQLite; among replicas the first to ask, until it is done or dead.
+        Raises LedgerError where the turn was lost in the midst of it.
         """
-        if self.path is not None:
-            yield True
+        if name in self._under_way:
+            yield False
             return
-        connection = await asyncio.to_thread(self._try_lock, name)
+        self._under_way.add(name)
         try:
-            yield connection is not None
+            if self.path is not None:  # one receiver alone
+                yield True
+                return
+            async with turn_among_replicas(self._lock_engine, name) as mine:
+                yield mine
         finally:
-            if connection is not None:
-                await asyncio.to_thread(_unlock, connection)
+            self._under_way.discard(name)
 
     @asynccontextmanager
     async def in_turn(self, name: str, patience_seconds: float) -> AsyncIterator[bool]:
@@ -148,24 +153,6 @@ class Ledger:
                     yield mine
                     return
             await asyncio.sleep(TURN_SECONDS)
-
-    def _try_lock(self, name: str) -> Connection | None:
-        connection: Connection | None = None
-        taken = False
-        try:
-            connection = self._lock_engine.connect()
-            found = connection.exec_driver_sql(
-                "SELECT pg_try_advisory_lock(hashtext(%(name)s))", {"name": f"receiver {name}"}
-            )
-            taken = bool(found.scalar())
-            connection.commit()
-        except SQLAlchemyError as error:
-            taken = False
-            raise LedgerError(f"the ledger cannot be read: {cause_of(error)}") from None
-        finally:
-            if connection is not None and not taken:
-                _close(connection)
-        return connection if taken else None
 
     def close(self) -> None:
         """Finish what is being written, and let go of everything."""
@@ -210,15 +197,3 @@ class Ledger:
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
-
-
-def _unlock(connection: Connection) -> None:
-    """Let go before the connection closes: the server notices an end only after a while."""
-    with suppress(SQLAlchemyError):
-        connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
-    _close(connection)
-
-
-def _close(connection: Connection) -> None:
-    with suppress(SQLAlchemyError):  # it may be broken: then the lock is gone with it
-        connection.close()

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from receiver.errors import BadBody, LedgerError
+from receiver.retention import NotItsTurn
 from receiver.service import Service
 from receiver.web.bodies import SenderLeft, read_body
 from receiver.web.hooks import not_found
@@ -40,7 +41,7 @@ def for_anyone(door: Door) -> Callable[[Request], Awaitable[Response]]:
             return Response(status_code=400)
         except LedgerError as error:
             return failure(request, 503, "The ledger cannot be used now.", f"{error}.")
-        except (BadBody, ValueError) as error:
+        except (BadBody, NotItsTurn, ValueError) as error:
             return failure(request, 400, "That cannot be done.", f"{error}.")
 
     return asked

@@ -11,7 +11,7 @@ from receiver.dockerhub.push import Push
 from receiver.images import is_digest, is_repository, is_tag
 from receiver.ledger import pauses
 from receiver.missed import Missed, take_all, tell_caught_up
-from receiver.retention import kept_by, retire, would_go
+from receiver.retention import NotItsTurn, kept_by, retire, would_go
 from receiver.service import Service
 from receiver.steering import (
     CannotPause,
@@ -117,10 +117,13 @@ async def _retire(service: Service, request: Request) -> Response:
     found: dict[str, Any] = {"app": asked.app, "keep": asked.keep, "retired": []}
     found["would_go"] = [one.version for one in going]
     if not asked.dry_run:
-        results = await retire(
-            service.ledger, service.client, service.settings, asked.app,
-            keep=asked.keep, most=MOST_RETIRED,
-        )  # fmt: skip
+        try:
+            results = await retire(
+                service.ledger, service.client, service.settings, asked.app,
+                keep=asked.keep, most=MOST_RETIRED,
+            )  # fmt: skip
+        except NotItsTurn as error:
+            return refusal(409, str(error))
         found["retired"] = msgspec.to_builtins(results)
     return JSONResponse(found)
 

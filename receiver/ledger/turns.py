@@ -1,0 +1,113 @@
+"""A turn: what only one of the replicas does at a time, by PostgreSQL's advisory locks.
+
+A lock goes with the session that took it. So that one who hangs, or whose host is gone, does not
+keep it, the server ends a session that is idle for too long; who is alive shows itself meanwhile.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.errors import LedgerError
+from receiver.ledger.causes import cause_of
+
+IDLE_MS = 30_000
+SHOWN_SECONDS = 10.0
+
+# Versions before 14 have no such setting: there a turn is kept until the session ends.
+_ENDED_WHEN_IDLE = """SELECT set_config(name, %(idle)s, false) FROM pg_settings
+ WHERE name = 'idle_session_timeout'"""
+_TAKE = "SELECT pg_try_advisory_lock(hashtext(%(name)s))"
+
+
+@asynccontextmanager
+async def turn_among_replicas(engine: Engine, name: str) -> AsyncIterator[bool]:
+    """Yield whether the turn is ours; of replicas the first to ask has it, until done or dead.
+
+    Raises LedgerError where it was lost in the midst: then another may have it.
+    """
+    connection = await asyncio.to_thread(_take, engine, name)
+    if connection is None:
+        yield False
+        return
+    turn = _Turn(connection, asyncio.current_task())
+    try:
+        yield True
+    except asyncio.CancelledError:
+        if turn.lost and turn.task is not None:
+            turn.task.uncancel()
+            raise LedgerError(f"the turn to do the {name} was lost; it is begun again") from None
+        raise
+    finally:
+        await turn.end()
+
+
+class _Turn:
+    """A turn that we have: it is shown to be alive until it ends; lost, the task is cancelled."""
+
+    def __init__(self, connection: Connection, task: asyncio.Task[object] | None) -> None:
+        self._connection = connection
+        self._over = asyncio.Event()
+        self.task = task
+        self.lost = False
+        self._showing = asyncio.create_task(self._show())
+
+    async def end(self) -> None:
+        """Let others have it."""
+        self._over.set()
+        await self._showing
+        await asyncio.to_thread(_give_back, self._connection)
+
+    async def _show(self) -> None:
+        while not self._over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SHOWN_SECONDS):
+                    await self._over.wait()
+                return
+            if not await asyncio.to_thread(_is_held, self._connection) and not self._over.is_set():
+                self.lost = True
+                if self.task is not None:
+                    self.task.cancel()
+                return
+
+
+def _take(engine: Engine, name: str) -> Connection | None:
+    connection: Connection | None = None
+    taken = False
+    try:
+        connection = engine.connect()
+        connection.exec_driver_sql(_ENDED_WHEN_IDLE, {"idle": str(IDLE_MS)})
+        found = connection.exec_driver_sql(_TAKE, {"name": f"receiver {name}"})
+        taken = bool(found.scalar())
+        connection.commit()
+    except SQLAlchemyError as error:
+        taken = False
+        raise LedgerError(f"the ledger cannot be read: {cause_of(error)}") from None
+    finally:
+        if connection is not None and not taken:
+            _close(connection)
+    return connection if taken else None
+
+
+def _is_held(connection: Connection) -> bool:
+    try:
+        connection.exec_driver_sql("SELECT 1")
+        connection.commit()
+    except SQLAlchemyError:
+        return False
+    return True
+
+
+def _give_back(connection: Connection) -> None:
+    """Let go before the connection closes: the server notices an end only after a while."""
+    with suppress(SQLAlchemyError):
+        connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+    _close(connection)
+
+
+def _close(connection: Connection) -> None:
+    with suppress(SQLAlchemyError):  # it may be broken: then the lock is gone with it
+        connection.close()
