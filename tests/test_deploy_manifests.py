@@ -16,6 +16,7 @@ WHOLE = {
     "DATABASE_URL": "postgresql://receiver:canary@postgres/receiver",
     "RECEIVER_SECRET_KEY": "a-secret-key-that-is-long-enough-0123456789",
     "RECEIVER_ADMIN_PASSWORD": "admin-canary",
+    "RECEIVER_METRICS_TOKEN": "metrics-canary",
     "EDGEGAP_TOKEN": "edgegap-canary",
     "DOCKERHUB_USERNAME": "studio-bot",
     "DOCKERHUB_TOKEN": "hub-canary",
@@ -138,8 +139,45 @@ def test_the_pods_may_do_little_and_are_asked_how_they_are(tmp_path: Path) -> No
     assert asked == {
         "startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz",
     }  # fmt: skip
+    (port,) = container["ports"]
+    for kind in asked:
+        assert container[kind]["httpGet"]["port"] == port["name"]
     variables = {one["name"]: one["value"] for one in container["env"]}
+    assert variables.get("PORT", "8000") == str(port["containerPort"])
     secrets_are_found(variables, "/run/secrets/receiver", tmp_path)
+
+
+def test_the_pods_reach_their_database_and_what_they_ask_and_no_more() -> None:
+    policy = manifests()["NetworkPolicy"]["spec"]
+    ports = {one["port"] for rule in policy["egress"] for one in rule.get("ports", ())}
+
+    assert ports == {53, 443, 5432}
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+
+
+def test_the_pages_make_the_secrets_that_are_named() -> None:
+    kubernetes = (DEPLOY / "kubernetes.md").read_text("utf-8")
+    pod = manifests()["Deployment"]["spec"]["template"]["spec"]
+    (mounted,) = [one["secret"]["secretName"] for one in pod["volumes"] if "secret" in one]
+    assert f"create secret generic {mounted} " in kubernetes
+    variables = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    for name, path in variables.items():
+        if name.endswith("_FILE"):
+            assert f"--from-literal={Path(path).name}=" in kubernetes
+
+    docker = (DEPLOY / "docker.md").read_text("utf-8")
+    for name in read(DEPLOY / "compose.yaml")["secrets"]:
+        assert re.search(rf"> secrets/{name}\b", docker), name
+
+
+def test_who_stands_in_front_asks_where_the_receiver_listens() -> None:
+    compose = read(DEPLOY / "compose.yaml")["services"]
+    assert compose["caddy"]["environment"]["UPSTREAM"] == "receiver:8000"
+    assert re.search(r"^    PORT=8000$", (DEPLOY / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    fly = tomllib.loads((DEPLOY / "fly.toml").read_text("utf-8"))
+    assert [check["path"] for check in fly["http_service"]["checks"]] == ["/readyz"]
+    (render,) = read(DEPLOY / "render.yaml")["services"]
+    assert render["healthCheckPath"] == "/readyz"
 
 
 def test_systemd_finds_no_fault_and_little_exposed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What Fly.io and Render are told, judged by tools that know their files: each name, each value."""
+"""What hosts and kustomize are told, judged by tools that know their files: each name and value."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from tests.deploying import DEPLOY, ran, tool
 
@@ -16,6 +17,7 @@ HOSTS = Path(__file__).parent / "hosts"
 # Playwright brings its own: newer than Debian's, which is too old for one of the tools.
 NODE = str(files("playwright") / "driver" / "node")
 FLY = (DEPLOY / "fly.toml").read_text("utf-8")
+KUSTOMIZATION = (DEPLOY / "kustomize/kustomization.yaml").read_text("utf-8")
 RENDER = (DEPLOY / "render.yaml").read_text("utf-8")
 
 
@@ -30,12 +32,25 @@ def judges(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def judged_for_fly(text: str, judges: Path) -> CompletedProcess[str]:
-    told = json.dumps(tomllib.loads(text), indent=2)
-    types = (judges / "fly.ts").read_text("utf-8")
-    (judges / "told.ts").write_text(types.replace("= FLY_TOML;", f"= {told};"), "utf-8")
+def judged_by_types(told: object, package: str, name: str, judges: Path) -> CompletedProcess[str]:
+    """Have a strict compiler hold it to SchemaStore's types, in which only known names stand."""
+    program = (
+        f'import type {{ {name} }} from "@schemastore/{package}";\n'
+        'import type { Known } from "./known.js";\n'
+        f"export const told: Known<{name}> = {json.dumps(told, indent=2)};\n"
+    )
+    (judges / "told.ts").write_text(program, "utf-8")
     strictly = ("--noEmit", "--strict", "--module", "nodenext")
     return ran(NODE, "node_modules/typescript/bin/tsc", *strictly, "told.ts", cwd=judges)
+
+
+def judged_for_fly(text: str, judges: Path) -> CompletedProcess[str]:
+    return judged_by_types(tomllib.loads(text), "fly", "FlyIoConfigSchemaFlyToml", judges)
+
+
+def judged_for_kustomize(text: str, judges: Path) -> CompletedProcess[str]:
+    name = "HttpsJsonSchemastoreOrgKustomizationJson"
+    return judged_by_types(yaml.safe_load(text), "kustomization", name, judges)
 
 
 def judged_for_render(text: str, judges: Path) -> CompletedProcess[str]:
@@ -72,6 +87,32 @@ def test_fly_is_told_what_it_knows(judges: Path) -> None:
 def test_what_fly_does_not_know_is_found(right: str, wrong: str, judges: Path) -> None:
     assert right in FLY
     judged = judged_for_fly(FLY.replace(right, wrong), judges)
+    assert judged.returncode != 0
+    assert re.match(r"told\.ts\(\d+,\d+\): error TS2\d+: ", judged.stdout)
+
+
+def test_kustomize_is_told_what_it_knows(judges: Path) -> None:
+    judged = judged_for_kustomize(KUSTOMIZATION, judges)
+    assert (judged.returncode, judged.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("labels:", "label:"),
+        ("pairs:", "pair:"),
+        ("includeSelectors: true", 'includeSelectors: "yes"'),
+        ("includeTemplates", "includeTemplate"),
+        ("resources:", "resource:"),
+        ("configMapGenerator", "configMap"),
+        ("files:", "file:"),
+        ("newName", "newname"),
+        ("newTag", "tag"),
+    ],
+)
+def test_what_kustomize_does_not_know_is_found(right: str, wrong: str, judges: Path) -> None:
+    assert right in KUSTOMIZATION
+    judged = judged_for_kustomize(KUSTOMIZATION.replace(right, wrong), judges)
     assert judged.returncode != 0
     assert re.match(r"told\.ts\(\d+,\d+\): error TS2\d+: ", judged.stdout)
 
