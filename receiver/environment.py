@@ -1,5 +1,6 @@
 """Environment variables, given as a mapping: plain ones, and secrets from NAME or NAME_FILE."""
 
+import re
 from collections.abc import Mapping
 
 from receiver.errors import Fault
@@ -26,6 +27,12 @@ def texts_of(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
 
 def _is_text(value: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def shown(name: object) -> str:
+    """Return a variable's name as it may be shown: a secret may stand where a name belongs."""
+    text = str(name)
+    return text if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", text) else "what it names"
 
 
 def read_variable(environ: Mapping[str, str], name: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from receiver.environment import read_secret
+from receiver.environment import read_secret, shown
 from receiver.errors import Fault
 from receiver.rules import Rule
 from receiver.secret import Secret
@@ -102,7 +102,7 @@ def _read(
     variable = table.get("url_env")
     url = read_secret(environ, variable) if isinstance(variable, str) else None
     if url is None:
-        what = f"{variable} is not set" if isinstance(variable, str) else "it is missing"
+        what = f"{shown(variable)} is not set" if isinstance(variable, str) else "it is missing"
         faults.append(Fault(f"{where}, url_env", what, MEND))
     wanted = _texts(table.get("on", [*EVERYTHING]))
     if wanted is None or not set(wanted) <= set(EVERYTHING):

@@ -21,6 +21,7 @@ LONGEST_BACKOFF = 10 * MINUTE
 IMAGE_WAITS = tuple(seconds * SECOND for seconds in (2, 5, 15, 30, 60, 120))
 IMAGE_WAITED_LONG = 10 * MINUTE
 SHORTEST_SLOWDOWN = SECOND
+MOST_REFUSALS = 5
 PROBE_FIRST = 10 * SECOND
 PROBE_LONGEST = 5 * MINUTE
 
@@ -49,13 +50,17 @@ class Then(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: for these calls, on these statuses (None: any) and this message, then."""
+    """One row: for these calls, on these statuses (None: any) and this message, then.
+
+    `most`: after so many times the gate was closed and opened again, it parks.
+    """
 
     then: Then
     reason: Reason | None = None
     calls: frozenset[Call] = frozenset(Call)
     statuses: frozenset[int] | range | None = None
     says: re.Pattern[str] | None = None
+    most: int | None = None
 
 
 WRITES = frozenset({Call.CREATE, Call.UPDATE})
@@ -68,17 +73,19 @@ def _row(
     then: Then,
     reason: Reason | None = None,
     says: str | None = None,
+    *,
+    most: int | None = None,
 ) -> Row:
     some = frozenset({statuses}) if isinstance(statuses, int) else statuses
     pattern = re.compile(says, re.IGNORECASE) if says else None
-    return Row(then=then, reason=reason, calls=calls, statuses=some, says=pattern)
+    return Row(then, reason, calls, some, pattern, most)
 
 
 ANY = frozenset(Call)
 TABLE: tuple[Row, ...] = (
     _row(ANY, 429, Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
     _row(ANY, 401, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
-    _row(ANY, 403, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    _row(ANY, 403, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED, most=MOST_REFUSALS),
     _row(ANY, 408, Then.RETRY, Reason.EDGEGAP_ERROR),
     _row(ANY, range(500, 600), Then.RETRY, Reason.EDGEGAP_ERROR),
     _row(frozenset({Call.LOOK}), 404, Then.ABSENT),
@@ -175,6 +182,9 @@ def wait_or_park(
             return _parked(Reason.IMAGE_NOT_PULLABLE, told)
         delay = IMAGE_WAITS[min(so_far.times, len(IMAGE_WAITS) - 1)]
         delay = min(delay, so_far.since + IMAGE_WAITED_LONG - now)
+    elif row.most is not None and so_far.times >= row.most:
+        # The gate opened as often in between: it is this call that is refused, not the token.
+        return Parking(Reason.REFUSED_BY_EDGEGAP, explain(Reason.REFUSED_BY_EDGEGAP, **told))
     elif row.then is Then.CLOSE_GATE:
         delay = 0  # the gate holds it, not the clock
     elif given_up:

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from receiver.edgegap.fields import RESOURCES, SETTINGS, field_fault, settings_faults
-from receiver.environment import read_secret, read_variable
+from receiver.environment import read_secret, read_variable, shown
 from receiver.errors import BadTagPattern, Fault
 from receiver.images import is_repository
 from receiver.rules import Login, Mode, OnOverwrite, Rule, template_fault
@@ -177,7 +177,7 @@ class _RuleReader:
         username = read_variable(self._environ, user_variable)
         token = read_secret(self._environ, token_variable)
         if not username or token is None:
-            missing = token_variable if username else user_variable
+            missing = shown(token_variable if username else user_variable)
             self._fault("login", f"{missing} is not set", f"Set {missing} or {missing}_FILE")
             return default
         return Login(username, token, f"{user_variable} and {token_variable}")
@@ -218,7 +218,9 @@ class _RuleReader:
             self._fault("settings.envs", f"{key} has value and value_from", "Keep one of them")
         value = read_secret(self._environ, str(variable))
         if value is None:
-            self._fault("settings.envs", f"{variable} is not set", f"Set it, for the key {key}")
+            self._fault(
+                "settings.envs", f"{shown(variable)} is not set", f"Set it, for the key {key}"
+            )
         kept = {name: entry[name] for name in entry if name != "value_from"}
         return {**kept, "value": "?" if value is None else value.reveal()}
 

@@ -14,13 +14,13 @@ from receiver.edgegap.client import EdgegapClient, edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.errors import ConfigError, Fault, LedgerError
 from receiver.hook_tokens import LinkKeys
-from receiver.intake import read_rules_again
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, masking
 from receiver.preflight import Preflight, preflight_over
 from receiver.purge import Purge
 from receiver.reading_settings import load_settings
+from receiver.replaying import read_rules_again
 from receiver.secret import Secret
 from receiver.settings import Current, Settings
 from receiver.telling_others import TellingOthers

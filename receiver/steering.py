@@ -5,9 +5,8 @@ from difflib import get_close_matches
 
 from receiver import metrics
 from receiver.errors import ReceiverError
-from receiver.intake import COMMAND
 from receiver.ledger import pauses
-from receiver.ledger.recording import NewDelivery, Recorded, record
+from receiver.ledger.recording import COMMAND, NewDelivery, Recorded, record
 from receiver.ledger.targets import Target, rule_of, target, targets_of
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
@@ -61,7 +60,9 @@ def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
     sentence = f"A person rolls {app}/{channel} back from {moving.tag} to {tag}."
     if (repository, tag) == (moving.repository, moving.tag):
         sentence = f"A person holds {app}/{channel} at {tag}: only later pushes move it."
-    delivery = NewDelivery(source=COMMAND, repository=repository, tag=tag, pushed_at=tx.now)
+    # Later than what it holds, whatever that push's time was: else it could not be freed of it.
+    later = max(tx.now, moving.push_time + 1)
+    delivery = NewDelivery(source=COMMAND, repository=repository, tag=tag, pushed_at=later)
     return record(tx, delivery, Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,)))
 
 

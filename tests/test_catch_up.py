@@ -317,3 +317,14 @@ def test_it_goes_on_by_itself_period_after_period(begin: Begin, hub: DockerHubSa
         hub.push_image(REPOSITORY, "1.0.0")
 
         until(lambda: came(receiver) == [("catch-up", "1.0.0")])
+
+
+def test_an_answer_without_a_list_is_no_completed_run(begin: Begin, hub: DockerHubSandbox) -> None:
+    """It counted as an empty one: the cursor moved, and what had been missed stayed so."""
+    with begin() as receiver:
+        until(lambda: cursor(receiver).ran_at)
+        hub.misbehave(Fault("garbage", path_contains="/tags", body='{"results": null}'))
+
+        catch_up(receiver)
+
+        assert "gave no list of the tags" in cursor(receiver).problem

@@ -154,3 +154,21 @@ def test_another_programs_variable_may_be_anything() -> None:
     without = {"RECEIVER_CONFIG_TOML": "#"}
 
     assert load_settings({**without, "LS_COLORS": "\udce9"}) == load_settings(without)
+
+
+def test_a_secret_where_a_variables_name_belongs_is_not_shown() -> None:
+    config = """
+[[rule]]
+repository = "studio/game-server"
+app = "my-game"
+login = { username_env = "HUB_USER", token_env = "dckr_pat_canary-0123" }
+[rule.settings]
+envs = [{ key = "A", value_from = "canary value" }]
+[[notice]]
+url_env = "discord://canary/0123"
+"""
+    with pytest.raises(ConfigError) as told:
+        load_settings({"RECEIVER_CONFIG_TOML": config, "HUB_USER": "x"})
+
+    assert len(told.value.faults) == 3
+    assert "canary" not in str(told.value)

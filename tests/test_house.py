@@ -21,7 +21,7 @@ FLOORS: dict[int, str] = {
           dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
     4: """aftermath announcing catch_up claiming doctor doctor_hub intake missed
-          preflight purge registering retention service settling steering
+          preflight purge registering replaying retention service settling steering
           telling_others wanting worker""",
     5: "__main__ app cli sandbox web",
 }

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
 from receiver.ledger.engines import check_durability, open_engine
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.purging import FREED_PAGES, give_back_space
 from receiver.ledger.registrations import _CLAIM, _NEXT_DUE
 from receiver.ledger.schema import metadata
 from receiver.ledger.transactions import Tx
@@ -217,3 +218,29 @@ def test_who_waits_gets_the_file_when_its_owner_leaves(url: URL) -> None:
 
     assert asyncio.run(second.write(lambda tx: put(tx, "by the second"))) == "by the second"
     second.close()
+
+
+def test_one_ledger_by_two_ways_is_one_ledger(ledger: Ledger, path: Path) -> None:
+    link = path.with_name("by-another-way.db")
+    link.symlink_to(path)
+    other = Ledger(make_url(f"sqlite:///{link}"))
+
+    with pytest.raises(LedgerInUse):
+        other.open_to_write(wait_seconds=0)
+    other.close()
+
+
+def test_purging_gives_pages_back_to_the_disk(ledger: Ledger) -> None:
+    """It gave back one each time, and the file stayed as large as it had ever been."""
+
+    def free(tx: Tx) -> int:
+        return int(tx.run("PRAGMA freelist_count").scalar_one())
+
+    for number in range(300):
+        asyncio.run(ledger.write(lambda tx, n=number: put(tx, f"key {n} " * 400)))  # type: ignore[misc]
+    asyncio.run(ledger.write(lambda tx: tx.run("DELETE FROM meta WHERE key LIKE 'key %'").rowcount))
+    before = asyncio.run(ledger.write(free))
+
+    asyncio.run(ledger.write(give_back_space))
+
+    assert before - asyncio.run(ledger.write(free)) == min(before, FREED_PAGES) > 100

@@ -133,3 +133,32 @@ def test_notices_are_taken_by_one_and_come_again_when_put_off(ledger: Ledger) ->
     assert (again.id, again.tries) == (taken.id, 3)
     write(ledger, lambda tx: forget(tx, [taken.id]))
     assert write(ledger, at(2**50, take_due)) == []
+
+
+def test_a_token_refused_and_accepted_by_turns_is_news_once_and_probed_ever_less(
+    ledger: Ledger,
+) -> None:
+    """A proxy that refuses one body is no lost token: it shut all work for 10 s without end."""
+    now, news, waits = write(ledger, lambda tx: tx.now), [], []
+    for _ in range(4):
+        news.append(write(ledger, at(now, partial(gates.close_token_gate, sentence="refused"))))
+        (gate,) = write(ledger, at(now, gates.closed_gates))
+        waits.append(gate.until - now)
+        now = gate.until
+        assert write(ledger, at(now, gates.take_probe))
+        write(ledger, at(now, gates.open_token_gate))
+
+    assert news == [True, False, False, False]
+    assert waits == [10_000, 20_000, 40_000, 80_000]
+    later = now + 20 * MINUTE
+    assert write(ledger, at(later, partial(gates.close_token_gate, sentence="refused")))
+
+
+def test_notices_of_a_newer_program_are_left_to_it(ledger: Ledger) -> None:
+    team = Notice(name="team", url=Secret("json://nowhere"), on=EVERYTHING)
+    for _ in range(2):
+        write(ledger, lambda tx: tell(tx, [team], Happening.CREATED, "made"))
+    unknown = "UPDATE notices SET happening = 'eclipse' WHERE id = (SELECT min(id) FROM notices)"
+    write(ledger, lambda tx: tx.run(unknown))
+
+    assert [one.happening for one in write(ledger, take_due)] == [Happening.CREATED]

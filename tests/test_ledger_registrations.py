@@ -1,18 +1,25 @@
 """Registrations keep the same promises on both engines: claimed, settled, told again."""
 
 import asyncio
+import json
 from functools import partial
 
 import pytest
 
+from receiver.claiming import begin_anew
 from receiver.errors import LedgerError
+from receiver.ledger import gates
 from receiver.ledger.leases import hand_back, renew, void_leases
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import claim, sent
+from receiver.ledger.pauses import pause
+from receiver.ledger.registrations import claim, next_due, sent
 from receiver.ledger.stories import Filter, list_deliveries, story
 from receiver.ledger.targets import target
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason
+from receiver.replaying import read_rules_again
+from receiver.settings import Settings
+from receiver.steering import roll_back
 from tests.at_work import (
     MINUTE,
     OWNER,
@@ -26,6 +33,9 @@ from tests.at_work import (
     waits,
     write,
 )
+from tests.running import REPOSITORY
+
+DAY = 24 * 60 * MINUTE
 
 
 def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger) -> None:
@@ -190,3 +200,68 @@ def test_a_claim_that_another_worker_has_by_now_writes_nothing_more(ledger: Ledg
     assert write(ledger, lambda tx: renew(tx, [claimed], "another")) == [claimed.id]
     assert not settled(ledger, claimed, done(), owner="another")
     assert settled(ledger, claimed, done())
+
+
+def test_a_newer_programs_words_stop_nobodys_queue(ledger: Ledger) -> None:
+    """An upgrade rolls, or is taken back: one such row kept every other push waiting for ever."""
+    for tag in ("mode", "reason", "plain"):
+        write(ledger, lambda tx, tag=tag: pushed(tx, tag))  # type: ignore[misc]
+
+    def of_a_newer_program(tx: Tx) -> None:
+        tx.run("UPDATE registrations SET mode = 'mirror' WHERE tag = 'mode'")
+        tx.run("UPDATE registrations SET waiting_reason = 'tides' WHERE tag = 'reason'")
+
+    write(ledger, of_a_newer_program)
+
+    claimed = write(ledger, lambda tx: claim(tx, owner=OWNER, most=9))
+
+    assert [one.image.tag for one in claimed] == ["reason", "plain"]
+    assert claimed[0].waited.reason is Reason.FAULT
+    assert write(ledger, next_due) is None  # nor is the other looked for again and again
+    assert write(ledger, lambda tx: read_rules_again(tx, [])) == []
+
+
+def test_a_paused_repository_does_not_hold_anothers_push_to_the_same_target(
+    ledger: Ledger,
+) -> None:
+    write(ledger, lambda tx: pushed(tx, "1.0", version="stable"))
+    write(ledger, lambda tx: pushed(tx, "2.0", version="stable"))
+    elsewhere = "UPDATE registrations SET repository = 'a/b' WHERE tag = '1.0'"
+    write(ledger, lambda tx: tx.run(elsewhere))
+    write(ledger, lambda tx: pause(tx, "a/b"))
+
+    assert one_claim(ledger).image.tag == "2.0"
+
+
+def test_a_push_from_the_future_does_not_keep_later_ones_from_its_target(ledger: Ledger) -> None:
+    """It held a moving target till the year that it told; not even a rollback could free it."""
+    now = write(ledger, lambda tx: tx.now)
+    write(ledger, lambda tx: pushed(tx, "future", pushed_at=now + 1000 * DAY))
+
+    assert one_claim(ledger).push_time < now + 11 * MINUTE
+
+
+def test_a_rollback_frees_a_target_of_a_push_from_the_future(ledger: Ledger) -> None:
+    write(ledger, lambda tx: pushed(tx, "1.0", version="stable"))
+    finish(ledger)
+    far = write(ledger, lambda tx: tx.now) + 1000 * DAY
+    of_old = "UPDATE targets SET push_time = :far, mode = 'update', held_before = :before"
+    before = json.dumps({"repository": REPOSITORY, "tag": "0.9", "digest": None, "push_time": 1})
+    write(ledger, lambda tx: tx.run(of_old, far=far, before=before))
+
+    write(ledger, lambda tx: roll_back(tx, "my-game", "stable", None))
+
+    rolled = one_claim(ledger)
+    assert (rolled.image.tag, rolled.superseded) == ("0.9", False)
+
+
+def test_what_a_clock_that_was_ahead_put_off_goes_on_at_the_next_start(ledger: Ledger) -> None:
+    now = write(ledger, lambda tx: tx.now)
+    ahead = now + 30 * DAY
+    write(ledger, at(ahead, lambda tx: pushed(tx, "1.0")))
+    write(ledger, at(ahead, lambda tx: gates.slow_down(tx, tx.now + MINUTE, "busy")))
+
+    write(ledger, lambda tx: begin_anew(tx, Settings(), shared=tx.postgresql))
+
+    assert write(ledger, gates.closed_gates) == []
+    assert one_claim(ledger).image.tag == "1.0"

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
-from receiver.ledger import engines, registrations, turns
+from receiver.ledger import engines, registrations, turns, writer
 from receiver.ledger.gates import close_token_gate, take_probe
 from receiver.ledger.leases import MOST_CRASHES, renew, void_leases
 from receiver.ledger.ledger import Ledger
@@ -448,3 +448,38 @@ def test_a_push_ruled_on_by_two_rules_makes_both_registrations(
 
     claimed = [*write(other, lambda tx: claim(tx, owner="w", most=9))]
     assert sorted(one.id for one in claimed) == sorted(recorded.registrations)
+
+
+def test_a_database_that_sorts_as_a_language_does_is_refused(postgres: Postgres) -> None:
+    """In Danish aa comes after z: purging, which goes by ids, took what was young."""
+    url = postgres.new_database()
+    name = f"{url.database}_danish"
+    make = f"CREATE DATABASE {name} LOCALE_PROVIDER icu ICU_LOCALE 'da-DK' TEMPLATE template0"
+    with psycopg.connect(plain(url), autocommit=True) as connection:
+        connection.execute(make.encode())
+    ledger = Ledger(url.set(database=name))
+
+    with pytest.raises(LedgerError, match="LC_COLLATE 'C'"):
+        ledger.open_to_write()
+    ledger.close()
+
+
+def test_a_writer_that_waits_for_a_lock_does_not_keep_the_receiver_from_ending(
+    postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CLOSING_SECONDS", 0.2)
+    ledger = Ledger(postgres_url)
+    ledger.open_to_write()
+    with psycopg.connect(plain(postgres_url)) as stranger, ThreadPoolExecutor(1) as pool:
+        stranger.execute("LOCK TABLE deliveries")
+        held = pool.submit(write, ledger, lambda tx: pushed(tx, "1.0"))
+        until(lambda: stranger.execute(WAITING_FOR_IT).fetchone() == (True,))
+
+        ledger.close()
+
+        stranger.rollback()
+        assert held.result()  # it was only waiting, and nobody had been told yet
+    ledger._write_engine.dispose()  # as the end of the process would
+
+
+WAITING_FOR_IT = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)"

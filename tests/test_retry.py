@@ -215,6 +215,16 @@ def test_a_refused_token_parks_nothing_however_long_it_lasts() -> None:
     assert "EDGEGAP_TOKEN" in found.sentence
 
 
+def test_what_is_forbidden_again_and_again_with_a_good_token_is_parked() -> None:
+    """Or it would close the gate for all without end: it is this call that is refused."""
+    forbidden = row_for(Call.CREATE, Answer("POST", "/v1/x", 403))
+
+    assert isinstance(next_of(forbidden, Waited(Reason.EDGEGAP_TOKEN_REFUSED, NOW, 4)), Wait)
+    parked = next_of(forbidden, Waited(Reason.EDGEGAP_TOKEN_REFUSED, NOW, 5))
+    assert isinstance(parked, Parking)
+    assert parked.reason is Reason.REFUSED_BY_EDGEGAP
+
+
 def test_the_gate_is_probed_each_10_s_slowing_to_5_min() -> None:
     assert [probe_delay(probes) // SECOND for probes in range(8)] == [
         *[10, 20, 40, 80, 160],

@@ -13,8 +13,9 @@ from receiver.cli.reaching import Server, reached
 from receiver.cli.rehearsing import rehearse
 from receiver.dockerhub.push import Push
 from receiver.images import ImageReference, parse_image_reference
-from receiver.intake import COMMAND, take
+from receiver.intake import take
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.recording import COMMAND
 from receiver.ledger.stories import story
 from receiver.reading_settings import load_settings
 from receiver.reasons import State

@@ -11,8 +11,8 @@ import msgspec
 from receiver.cli.exits import NOT_FOUND, USAGE, Stop, told_plainly
 from receiver.cli.moments import moment
 from receiver.cli.reaching import Server, reached
-from receiver.intake import replay_chosen
 from receiver.reading_settings import load_settings
+from receiver.replaying import replay_chosen
 from receiver.settings import Settings
 
 Row = dict[str, Any]

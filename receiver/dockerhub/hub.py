@@ -93,7 +93,8 @@ class Hub:
                 raise _not_given(what, answer, [login.token] if login else [])
             body = answer.json()
             rows = body.get("results")
-            rows = rows if isinstance(rows, list) else []
+            if not isinstance(rows, list):
+                raise Unavailable(f"Docker Hub's API gave no list of the tags of {repository}")
             tags = [tag for row in rows if isinstance(row, dict) and (tag := _tag(row)) is not None]
             total = body.get("count")
             yield Page(tuple(tags), total if isinstance(total, int) else len(tags))

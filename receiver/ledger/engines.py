@@ -116,6 +116,11 @@ def check_durability(connection: Connection) -> None:
                 "or set DATABASE_URL to a PostgreSQL."
             )
         return
+    if not connection.exec_driver_sql("SELECT 'a' < 'aa' AND 'aa' < 'ab' AND 'ch' < 'd'").scalar():
+        raise LedgerError(
+            "this PostgreSQL database sorts text by a language's own order, and the ledger goes by "
+            "plain order: make one for it with CREATE DATABASE … LC_COLLATE 'C' TEMPLATE template0"
+        )
     for setting in ("fsync", "synchronous_commit"):
         value = connection.exec_driver_sql(f"SHOW {setting}").scalar_one()
         if value == "off":

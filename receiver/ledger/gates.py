@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+from receiver.edgegap.answers import MAX_RETRY_AFTER_MS
 from receiver.ledger.transactions import Tx
 from receiver.retry import probe_delay
 
 BUSY = "busy"
 TOKEN = "token"  # noqa: S105 - a gate's name
+A_MINUTE_MS = 60_000
 REMEMBERED_MS = 10 * 60 * 1000  # a token refused again this soon goes on with the slow probes
 
 _BUSY = """INSERT INTO gates (name, closed, until, since, sentence)
@@ -15,11 +17,9 @@ _BUSY = """INSERT INTO gates (name, closed, until, since, sentence)
   since = CASE WHEN gates.until > excluded.since THEN gates.since ELSE excluded.since END,
   until = CASE WHEN gates.until > excluded.until THEN gates.until ELSE excluded.until END"""
 _CLOSE = """INSERT INTO gates (name, closed, until, probes, since, sentence)
- VALUES ('token', true, :until, 0, :now, :sentence)
+ VALUES ('token', true, :until, :probes, :now, :sentence)
  ON CONFLICT (name) DO UPDATE SET closed = true, since = excluded.since,
-  sentence = excluded.sentence,
-  probes = CASE WHEN gates.until > :now - :remembered THEN gates.probes ELSE 0 END,
-  until = :until
+  sentence = excluded.sentence, probes = excluded.probes, until = excluded.until
  WHERE NOT gates.closed"""
 
 
@@ -49,16 +49,23 @@ def slow_down(tx: Tx, until: int, sentence: str) -> None:
     tx.run(_BUSY, until=until, now=tx.now, sentence=sentence)
 
 
+def set_right(tx: Tx) -> None:
+    """End a hold that is longer than any may be: the clock was ahead when it began."""
+    longest = tx.now + MAX_RETRY_AFTER_MS + A_MINUTE_MS
+    tx.run("UPDATE gates SET until = :now WHERE until > :longest", now=tx.now, longest=longest)
+
+
 def close_token_gate(tx: Tx, sentence: str) -> bool:
-    """Hold all work back until the token is good; True when it was open till now."""
-    closed = tx.run(
-        _CLOSE,
-        until=tx.now + probe_delay(0),
-        now=tx.now,
-        sentence=sentence,
-        remembered=REMEMBERED_MS,
-    )
-    return bool(closed.rowcount)
+    """Hold all work back until the token is good; True when that is news.
+
+    One that was refused, accepted and refused again a little later is asked for less often.
+    """
+    known = tx.run("SELECT until, probes FROM gates WHERE name = 'token'").first()
+    lately = known is not None and known.until > tx.now - REMEMBERED_MS
+    probes = int(known.probes) if known is not None and lately else 0
+    until = tx.now + probe_delay(probes)
+    closed = tx.run(_CLOSE, until=until, probes=probes, now=tx.now, sentence=sentence)
+    return bool(closed.rowcount) and probes == 0
 
 
 def take_probe(tx: Tx) -> bool:

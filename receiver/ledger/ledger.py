@@ -14,6 +14,13 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
+from receiver.ledger.files import (
+    Identity,
+    check_log_belongs,
+    drop_log,
+    identity_of,
+    log_of,
+)
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS, FileLock
 from receiver.ledger.migrate import check_schema, migrate
 from receiver.ledger.transactions import Tx
@@ -33,7 +40,9 @@ class Ledger:
         self._url = url
         self.path = sqlite_path(url)
         self._lock = FileLock(self.path) if self.path is not None else None
-        self._inode: tuple[int, int] | None = None
+        self._inode: Identity | None = None
+        self._replaced_by: Identity | None = None
+        self._log: Identity | None = None
         self._write_engine = open_engine(url)
         self._read_engine = open_engine(url, read_only=True)
         self._lock_engine = open_engine(url, pooled=False)
@@ -65,10 +74,12 @@ class Ledger:
         except LedgerError:
             self._release()
             raise
-        self._inode = self._identity()
+        self._adopt()
         self._writer = Writer(self._write_engine, self._usable)
 
     def _prepare(self) -> None:
+        if self.path is not None and self._lock is not None:
+            check_log_belongs(self.path, self._lock.noted())
         with self._write_engine.connect() as connection:
             check_durability(connection)
         migrate(self._write_engine)
@@ -170,23 +181,27 @@ class Ledger:
         """Refuse to write into a file that has been moved or deleted under us."""
         if self.path is None:
             return
-        identity = self._identity()
+        identity = identity_of(self.path)
         if identity is None:
             raise LedgerError(f"{self.path} is gone; put it back, or restart to begin a new ledger")
-        if identity != self._inode:
-            check_schema(self._write_engine)  # another file was put in its place: is it a ledger?
-            self._inode = identity
-            self._reader.submit(self._forget_reader)
+        if identity == self._inode:
+            self._log = identity_of(log_of(self.path))  # it comes anew with a new connection
+            return
+        if identity != self._replaced_by:
+            # First let go of the old file: its log goes with it, and must not pass into the new.
+            self._replaced_by = identity
+            self._reader.submit(self._forget_reader).result()
             raise LedgerError(f"{self.path} was replaced; reading it anew")
+        drop_log(self.path, self._log)
+        check_schema(self._write_engine)  # is it a ledger?
+        self._adopt()
 
-    def _identity(self) -> tuple[int, int] | None:
-        if self.path is None:
-            return None
-        try:
-            status = self.path.stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+    def _adopt(self) -> None:
+        """Remember which file it is."""
+        if self.path is None or self._lock is None:
+            return
+        self._inode, self._replaced_by = identity_of(self.path), None
+        self._lock.note(self._inode)
 
     def _forget_reader(self) -> None:
         if self._reading is not None:

@@ -7,15 +7,18 @@ import time
 from pathlib import Path
 
 from receiver.errors import LedgerError, LedgerInUse
+from receiver.ledger.files import Identity
 
 ROLLING_RESTART_SECONDS = 15.0
 LOOK_EVERY_SECONDS = 0.05
+LONGEST_NOTE = 64
 
 
 class FileLock:
     """An exclusive `flock` on `<ledger>.lock`, held until released or the process ends."""
 
     def __init__(self, ledger: Path) -> None:
+        ledger = ledger.resolve()  # by whatever way it is reached
         self.path = ledger.with_name(ledger.name + ".lock")
         self._descriptor: int | None = None
 
@@ -46,6 +49,21 @@ class FileLock:
             else:
                 self._descriptor = descriptor
                 return
+
+    def note(self, identity: Identity | None) -> None:
+        """Write down which file the lock stands for."""
+        if self._descriptor is not None and identity is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, "{}:{}".format(*identity).encode(), 0)
+
+    def noted(self) -> Identity | None:
+        """Return the file that it stood for last, None where that is not known."""
+        if self._descriptor is None:
+            return None
+        device, _, inode = (
+            os.pread(self._descriptor, LONGEST_NOTE, 0).decode("ascii", "replace").partition(":")
+        )
+        return (int(device), int(inode)) if device.isdigit() and inode.isdigit() else None
 
     def release(self) -> None:
         """Give the lock back; harmless when it is not held."""

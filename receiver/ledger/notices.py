@@ -15,7 +15,8 @@ LEASE_MS = 120_000  # who takes some to send has so long before another replica 
 _INSERT = """INSERT INTO notices (id, notice, happening, text, created_at, due_at)
  VALUES (:id, :notice, :happening, :text, :now, :due)"""
 _DUE = """SELECT id, notice, happening, text, tries, created_at FROM notices
- WHERE due_at <= :now ORDER BY id LIMIT :most {lock}"""
+ WHERE due_at <= :now AND happening IN ({known}) ORDER BY id LIMIT :most {lock}"""
+_KNOWN = ", ".join(f"'{one}'" for one in Happening)  # others are a newer replica's
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def take_due(tx: Tx, quiet_ms: int = 0) -> list[Pending]:
     What goes on happening is left until it has not happened for so long, but not for ever.
     """
     lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""
-    rows = tx.run(_DUE.format(lock=lock), now=tx.now, most=MOST_AT_ONCE).all()
+    rows = tx.run(_DUE.format(lock=lock, known=_KNOWN), now=tx.now, most=MOST_AT_ONCE).all()
     kinds: dict[tuple[str, Happening], list[Pending]] = {}
     for row in rows:
         kind = row.notice, Happening(row.happening)

@@ -61,4 +61,6 @@ def purge_registrations(tx: Tx, before: int, after: str) -> str | None:
 def give_back_space(tx: Tx) -> None:
     """Give freed pages back to the file system, a few at a time (SQLite)."""
     if not tx.postgresql:
-        tx.run(f"PRAGMA incremental_vacuum({FREED_PAGES})")
+        free = int(tx.run("PRAGMA freelist_count").scalar_one())
+        for _ in range(min(free, FREED_PAGES)):  # one at a time: of more the driver frees one
+            tx.run("PRAGMA incremental_vacuum(1)")

@@ -10,6 +10,8 @@ from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules import Match, Ruling
 
+COMMAND = "command"  # the source of what a person asks for
+MOST_AHEAD_MS = 10 * 60_000  # of a push's time: Docker Hub's clock may be a little ahead of ours
 DELIVERY = "d"
 REGISTRATION = "r"
 
@@ -75,9 +77,7 @@ def record_all(tx: Tx, told: Sequence[tuple[NewDelivery, Ruling]]) -> list[Recor
     ]
     tx.insert("deliveries", _DELIVERY_COLUMNS, rows)
     wanted = [
-        _Wanted(
-            match, delivery.repository, delivery.tag or "", delivery.pushed_at or tx.now, identity
-        )
+        _Wanted(match, delivery.repository, delivery.tag or "", _push_time(tx, delivery), identity)
         for identity, (delivery, ruling) in zip(ids, told, strict=True)
         for match in ruling.matches
     ]
@@ -195,6 +195,12 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
     if found.state == State.PARKED and match.invalid is None:
         tx.run(REQUEUE, id=found.id, now=tx.now)
     return str(found.id)
+
+
+def _push_time(tx: Tx, delivery: NewDelivery) -> int:
+    """Return when it was pushed; a time far ahead would keep every later push from its target."""
+    told = delivery.pushed_at or tx.now
+    return told if delivery.source == COMMAND else min(told, tx.now + MOST_AHEAD_MS)
 
 
 def _delivery_row(

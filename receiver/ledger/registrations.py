@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from operator import itemgetter
 
-from receiver.edgegap.answers import Answer
+from receiver.edgegap.answers import MAX_RETRY_AFTER_MS, Answer
 from receiver.images import ImageReference
 from receiver.ledger.holding import Held, digest_of_tag, held, hold
 from receiver.ledger.transactions import Tx
@@ -20,17 +20,20 @@ LEASE_MS = 30_000
 
 # Not `IN ('queued', 'waiting')`: for that SQLite takes the index by state, and sorts the whole
 # queue; in these words it walks the index of what is due, and stops at the last one it needs.
+# A mode that this program does not know is a newer replica's, which an upgrade begins with.
 # The choice stands apart, so that PostgreSQL makes it once, whatever plan it takes.
 _CLAIM = """WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
    WHERE r.state NOT IN ('done', 'parked', 'working') AND r.due_at <= :now
+    AND r.mode IN ('create', 'update', 'channel')
     AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
     AND NOT EXISTS (SELECT 1 FROM registrations w
       WHERE w.app = r.app AND w.version = r.version AND w.state = 'working')
     AND NOT EXISTS (SELECT 1 FROM registrations o
       WHERE o.app = r.app AND o.version = r.version AND o.state <> 'done'
        AND o.state NOT IN ('done', 'parked', 'working')
-       AND o.due_at <= :now AND (o.due_at, o.id) < (r.due_at, r.id))
+       AND o.due_at <= :now AND (o.due_at, o.id) < (r.due_at, r.id)
+       AND NOT EXISTS (SELECT 1 FROM pauses q WHERE q.repository IN (o.repository, '*')))
    ORDER BY r.due_at, r.id LIMIT :most {lock})
  UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
   attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
@@ -44,6 +47,7 @@ _LATER = """SELECT 1 FROM registrations WHERE app = :app AND version = :version 
   AND (push_time > :push_time OR (push_time = :push_time AND id > :id))"""
 _NEXT_DUE = """SELECT r.due_at FROM registrations r
  WHERE r.state NOT IN ('done', 'parked', 'working')
+  AND r.mode IN ('create', 'update', 'channel')
   AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
  ORDER BY r.due_at, r.id LIMIT 1"""
 _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
@@ -131,6 +135,18 @@ def next_due(tx: Tx) -> int | None:
     return due
 
 
+def set_right(tx: Tx) -> None:
+    """Let what waits longer than anything may go on: the clock was ahead when it was told to."""
+    longest = tx.now + MAX_RETRY_AFTER_MS + LEASE_MS
+    tx.run(
+        "UPDATE registrations SET due_at = :now, waiting_since = 0, waiting_first = 0, waits = 0,"
+        " waiting_reason = NULL WHERE state NOT IN ('done', 'parked', 'working')"
+        " AND due_at > :longest",
+        now=tx.now,
+        longest=longest,
+    )
+
+
 def sent(tx: Tx, claimed: Claimed, owner: str, *, step: int, method: str, path: str) -> bool:
     """Record that a call is about to be sent, so that what it makes is known as ours.
 
@@ -204,7 +220,7 @@ def _claimed(tx: Tx, row: object) -> Claimed:
         attempt=values["attempts"],
         fence=values["fence"],
         waited=Waited(
-            reason and Reason(reason),
+            reason and _known(reason),
             values["waiting_since"],
             values["waits"],
             values["waiting_first"],
@@ -238,6 +254,11 @@ def _claimed(tx: Tx, row: object) -> Claimed:
     if claimed.mode is not Mode.CREATE:
         claimed = replace(claimed, superseded=_is_superseded(tx, claimed))
     return claimed
+
+
+def _known(reason: str) -> Reason:
+    """Return the reason; one of a newer program, which an upgrade begins with, is as a fault."""
+    return Reason(reason) if reason in set(Reason) else Reason.FAULT
 
 
 def may_have_made(status: int | None) -> bool:

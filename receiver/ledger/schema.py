@@ -153,6 +153,7 @@ targets = Table(
     Column("registration_id", Text),
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("app", "version"),
+    Index("targets_by_registration", "registration_id"),
 )
 
 # What holds all work back: "busy" until a time, "token" until a probe succeeds.

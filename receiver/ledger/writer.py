@@ -28,6 +28,7 @@ T = TypeVar("T")
 LARGEST_GROUP = 256
 MOST_PENDING = 20_000
 MOST_TRIES = 5
+CLOSING_SECONDS = 5.0
 # Replicas got into each other's way (serialization, deadlock, both claimed a target): tried again,
 # the loser sees what the winner wrote.
 COLLISIONS = frozenset({"40001", "40P01", "23505"})
@@ -103,9 +104,12 @@ class Writer:
             self._queue.put(self._turns.pop(loop))
 
     def close(self) -> None:
-        """Finish what is queued and end the thread."""
+        """Finish what is queued and end the thread; one that waits for a lock is left behind.
+
+        Nobody was told that what it holds is on disk.
+        """
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(CLOSING_SECONDS)
 
     def _run(self) -> None:
         open_for_work = True

@@ -3,9 +3,9 @@
 from starlette.routing import Route
 
 from receiver.images import is_repository
-from receiver.intake import replay
 from receiver.ledger import pauses
 from receiver.logs import get_logger
+from receiver.replaying import replay
 from receiver.retention import Retired, kept_by, retire
 from receiver.service import Service
 from receiver.steering import (

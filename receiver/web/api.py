@@ -9,11 +9,13 @@ from starlette.routing import Route
 
 from receiver.dockerhub.push import Push
 from receiver.images import parse_image_reference
-from receiver.intake import COMMAND, replay, replay_chosen, take
+from receiver.intake import take
 from receiver.ledger import stories
+from receiver.ledger.recording import COMMAND
 from receiver.ledger.stories import Filter
 from receiver.ledger.transactions import Tx
 from receiver.reasons import State, Verdict
+from receiver.replaying import replay, replay_chosen
 from receiver.service import Service
 from receiver.telling import as_json
 from receiver.web.bodies import read_body

@@ -168,6 +168,7 @@ def _targets() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("app", "version"),
     )
+    op.create_index("targets_by_registration", "targets", ["registration_id"])
 
 
 def _gates() -> None:
