@@ -1,13 +1,16 @@
 """`push`: the same rules, ledger and worker as a webhook, with a running server or without."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.commanding import Commands
+from tests.docker_hub import ago, hub_beside
 from tests.running import APP, REPOSITORY, RULE, ReceiverProcess, created_once, until
 
 IMAGE = f"{REPOSITORY}:1.0.0"
@@ -264,3 +267,49 @@ def test_the_same_command_goes_on_when_the_server_has_gone(receiver: ReceiverPro
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["registrations"][0]["outcome"] == "unchanged"
+
+
+@pytest.fixture
+def with_hub(commands_with_edgegap: Commands) -> Iterator[tuple[Commands, DockerHubSandbox]]:
+    hub = DockerHubSandbox(api_limit=None, anonymous_pull_limit=None)
+    commands_with_edgegap.configure(
+        RULE.replace("preflight = false", 'channels = ["staging"]') + '[catch_up]\nevery = "off"\n'
+    )
+    with hub_beside(hub) as variables:
+        commands_with_edgegap.environment.update(variables)
+        yield commands_with_edgegap, hub
+
+
+def test_dry_run_looks_at_the_image_and_names_the_channels(
+    with_hub: tuple[Commands, DockerHubSandbox], sandbox: EdgegapSandbox
+) -> None:
+    commands, hub = with_hub
+    hub.push_image(REPOSITORY, "1.0.0")
+    hub.push_image(REPOSITORY, "1.0.0-arm", ("linux/arm64",))
+
+    sound = commands.told("push", IMAGE, "--dry-run")
+    arm = json.loads(commands.run("push", f"{IMAGE}-arm", "--dry-run").stdout)
+    lost = json.loads(commands.run("push", f"{REPOSITORY}:none", "--dry-run").stdout)
+
+    assert [one["version"] for one in sound["requests"]] == ["1.0.0", "staging"]
+    assert any("linux/amd64" in note for note in sound["requests"][0]["notes"])
+    assert "only if no later push has moved it" not in sound["requests"][0]["notes"]
+    assert [one["reason"] for one in arm["parked"]] == ["not_amd64"]
+    assert [one["reason"] for one in lost["parked"]] == ["image_not_ready"]
+    assert (arm["requests"], lost["requests"], _writes(sandbox)) == ([], [], [])
+
+
+def test_an_old_tag_pushed_by_hand_moves_no_channel_back(
+    with_hub: tuple[Commands, DockerHubSandbox], sandbox: EdgegapSandbox
+) -> None:
+    """It counted as pushed now: players were sent to the old version."""
+    commands, hub = with_hub
+    for tag, at in (("1.0.0", ago(200)), ("1.0.1", ago(100))):
+        hub.push_image(REPOSITORY, tag, pushed_at=at)
+    assert commands.run("push", f"{REPOSITORY}:1.0.1", "--wait").exit_code == 0
+
+    told = json.loads(commands.run("push", IMAGE, "--wait", "--json").stdout)
+
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.1"
+    assert sandbox.versions[APP, "1.0.0"]["docker_tag"] == "1.0.0"
+    assert {one["outcome"] for one in told["registrations"]} <= {"created", "superseded", None}

@@ -471,6 +471,8 @@ def test_a_writer_that_waits_for_a_lock_does_not_keep_the_receiver_from_ending(
     ledger = Ledger(postgres_url)
     ledger.open_to_write()
     with psycopg.connect(plain(postgres_url)) as stranger, ThreadPoolExecutor(1) as pool:
+        assert ledger._writer is not None
+        thread = ledger._writer._thread
         stranger.execute("LOCK TABLE deliveries")
         held = pool.submit(write, ledger, lambda tx: pushed(tx, "1.0"))
         until(lambda: stranger.execute(WAITING_FOR_IT).fetchone() == (True,))
@@ -479,6 +481,7 @@ def test_a_writer_that_waits_for_a_lock_does_not_keep_the_receiver_from_ending(
 
         stranger.rollback()
         assert held.result()  # it was only waiting, and nobody had been told yet
+    thread.join()
     ledger._write_engine.dispose()  # as the end of the process would
 
 

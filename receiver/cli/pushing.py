@@ -7,11 +7,13 @@ import time
 from typing import Any
 
 import click
+import httpx
 
+from receiver.by_hand import push_by_hand
 from receiver.cli.exits import NOT_DONE, STILL_WAITING, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.cli.rehearsing import rehearse
-from receiver.dockerhub.push import Push
+from receiver.dockerhub.hub import Hub
 from receiver.images import ImageReference, parse_image_reference
 from receiver.intake import take
 from receiver.ledger.ledger import Ledger
@@ -38,14 +40,15 @@ Row = dict[str, Any]
     type=click.FloatRange(min=0, min_open=True),
     help="Seconds that --wait waits.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the exact request instead; send no write.")
+@click.option("--dry-run", is_flag=True, help="Print the exact requests instead; send no write.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly
 def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -> None:
     """Register REPOSITORY:TAG as if Docker Hub had told of it.
 
-    Goes through the same rules, ledger and worker as a webhook. Without a running server it is
-    recorded for the next `receiver serve`; with --wait it is worked here and now.
+    Goes through the same rules, ledger and worker as a webhook. It is as old as Docker Hub says the
+    tag is: an old one moves no channel back, which `receiver rollback` does. Without a running
+    server it is recorded for the next `receiver serve`; with --wait it is worked here and now.
 
     \b
     With --wait the exit code tells what became of it:
@@ -95,7 +98,8 @@ async def _push(settings: Settings, image: ImageReference, *, wait_seconds: floa
 
 
 async def _record(ledger: Ledger, settings: Settings, image: ImageReference) -> Row:
-    push = Push(repository=image.repository, tag=image.tag)
+    async with httpx.AsyncClient() as http:
+        push = await push_by_hand(Hub(http, settings.hub_api_url), settings.rules, image)
     recorded = await take(ledger, settings.rules, push, source=COMMAND)
     return await _look(ledger, recorded.delivery)
 

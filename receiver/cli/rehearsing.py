@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import httpx
+
 from receiver.dockerhub.push import Push
 from receiver.edgegap.answers import version_path
 from receiver.edgegap.catalogue import NEWEST, Catalogue
@@ -18,9 +20,10 @@ from receiver.edgegap.versions import (
 )
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
+from receiver.preflight import NotYet, Out, Preflight, Stopped, preflight_over
 from receiver.reasons import Reason, explain
 from receiver.retry import Waited
-from receiver.rules import Match, Mode, Rule, rule_on
+from receiver.rules import Match, Mode, Rule, channels_of, rule_on
 from receiver.secret import Secret
 from receiver.settings import Settings
 from receiver.wanting import wanted_by
@@ -41,14 +44,40 @@ async def rehearse(settings: Settings, image: ImageReference) -> Found:
     }
     pace = Pace(settings.requests_per_second, settings.concurrency)
     token = settings.edgegap_token or Secret("")
-    async with edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets()) as client:
+    connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
+    async with connect as client, httpx.AsyncClient() as http:
+        preflight = preflight_over(http, settings)
         for match in ruling.matches:
             rule = settings.rule_named(match.rule)
             if rule is None:
                 continue
-            where, told = await _rehearse_one(settings, client, rule, match, image)
-            found[where].append({"app": match.app, "version": match.version, **told})
+            for one in (match, *channels_of(rule)):
+                where, told = await _rehearse_one(settings, client, rule, one, image)
+                if where == "requests" and one is match:
+                    where, told = await _looked_at(preflight, rule, image, told)
+                found[where].append({"app": one.app, "version": one.version, **told})
+                if where == "parked":
+                    break  # a channel follows its push's own version
     return found
+
+
+async def _looked_at(
+    preflight: Preflight, rule: Rule, image: ImageReference, told: Found
+) -> tuple[str, Found]:
+    """Return what is to be sent, or why it would not be, once the image has been looked at."""
+    if not rule.preflight or told["method"] is None:
+        return "requests", told
+    findings = await preflight.look(image, rule)
+    if isinstance(findings, Stopped):
+        return _parked(findings.parking.reason, findings.parking.sentence)
+    if isinstance(findings, NotYet):
+        facts = {"image": image, "detail": findings.calls[-1].message}
+        return _parked(Reason.IMAGE_NOT_READY, explain(Reason.IMAGE_NOT_READY, **facts))
+    if isinstance(findings, Out):
+        notes = [f"the image could not be looked at now: {findings.detail}"]
+    else:
+        notes = list(findings.notes)
+    return "requests", {**told, "notes": [*told["notes"], *notes]}
 
 
 async def _rehearse_one(
@@ -63,7 +92,7 @@ async def _rehearse_one(
     wanted = wanted_by(rule, claimed, settings)
     look = await client.look(match.app, match.version)
     if look.ok and look.body is not None:
-        if match.mode is Mode.UPDATE:
+        if match.mode is not Mode.CREATE:
             method, path = "PATCH", version_path(match.app, match.version)
             plan = plan_update(wanted, look.body)
         elif same_image(look.body, image):
@@ -84,7 +113,10 @@ async def _rehearse_one(
         return _parked(Reason.EDGEGAP_UNREACHABLE, f"Edgegap could not be asked: {look.message}")
     if isinstance(plan, Parking):
         return _parked(plan.reason, plan.sentence)
-    return "requests", _request(settings, method, path, plan)
+    told = _request(settings, method, path, plan)
+    if match.mode is not Mode.CREATE and told["method"] is not None:
+        told["notes"].append("only if no later push has moved it")
+    return "requests", told
 
 
 def _request(settings: Settings, method: str, path: str, plan: Plan) -> Found:

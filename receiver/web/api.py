@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.dockerhub.push import Push
+from receiver.by_hand import push_by_hand
 from receiver.images import parse_image_reference
 from receiver.intake import take
 from receiver.ledger import stories
@@ -82,8 +82,8 @@ async def _show(service: Service, request: Request) -> Response:
 async def _push(service: Service, request: Request) -> Response:
     asked = msgspec.json.decode(await read_body(request), type=_PushRequest)
     image = parse_image_reference(asked.image)
-    push = Push(repository=image.repository, tag=image.tag)
     settings = service.settings
+    push = await push_by_hand(service.preflight.hub, settings.rules, image)
     recorded = await take(
         service.ledger, settings.rules, push, source=COMMAND, notices=settings.notices
     )
