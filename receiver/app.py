@@ -26,6 +26,7 @@ from receiver.settings import Settings
 from receiver.web.actions import Actions
 from receiver.web.api import api_routes
 from receiver.web.document import document_routes
+from receiver.web.doorkeeping import failure, is_a_person
 from receiver.web.health import Health
 from receiver.web.hooks import Hooks
 from receiver.web.login import Login
@@ -141,6 +142,8 @@ async def _refusal(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
     words = {404: "not found", 405: "method not allowed"}
+    if status == HTTPStatus.NOT_FOUND and is_a_person(request):
+        return failure(request, 404, "There is no such page.", "Check the address.")
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {"Allow": ", ".join(sorted(_methods_here(request)))}
     return JSONResponse({"error": words.get(status, "refused")}, status, headers=headers)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.hub import Hub
@@ -29,4 +28,6 @@ async def push_by_hand(hub: Hub, rules: Sequence[Rule], image: ImageReference) -
             tag = await hub.tag(image.repository, image.tag, login_for(rules, image.repository))
     except (TimeoutError, Unavailable):
         return push
-    return push if tag is None else replace(push, pushed_at=tag.pushed_at)
+    if tag is None:
+        return push
+    return Push(image.repository, image.tag, pushed_at=tag.pushed_at)

@@ -74,6 +74,7 @@ class _Reader:
         self.faults = [*no_texts, *faults]
         self._folder = Path()
         self._where = DEFAULT_CONFIG
+        self._is_text = False
 
     def settings(self, need: frozenset[str]) -> Settings:
         table = self._table()
@@ -127,7 +128,7 @@ class _Reader:
         text = self._environ.get("RECEIVER_CONFIG_TOML", "")
         named = read_variable(self._environ, "RECEIVER_CONFIG")
         if text.strip():
-            self._where = "RECEIVER_CONFIG_TOML"
+            self._where, self._is_text = "RECEIVER_CONFIG_TOML", True
         else:
             path = Path(named or DEFAULT_CONFIG)
             self._where, self._folder = str(path), path.parent
@@ -163,7 +164,11 @@ class _Reader:
             mend = 'Write public_url = "https://…" above the first [[rule]]'
             mend += ", or set RECEIVER_PUBLIC_URL"
             self._fault(f"{self._where}, public_url", "it is missing", mend)
-        if "rule" in need and read and not table.get("rule"):
+        here = Path(self._where)
+        if "rule" in need and read and not self._is_text and not here.exists():
+            mend = "Run `receiver init`, go where it is, or name it with RECEIVER_CONFIG"
+            self._fault(self._where, f"there is no such file in {Path.cwd()}", mend)
+        elif "rule" in need and read and not table.get("rule"):
             mend = 'Write: [[rule]]  repository = "group/project"  app = "my-game", a line each'
             self._fault(f"{self._where}, rule", "there is none", mend)
 

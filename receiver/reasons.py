@@ -51,6 +51,7 @@ class Reason(StrEnum):
     BAD_SHAPE = "bad_shape"
     BAD_REPOSITORY = "bad_repository"
     BAD_TAG = "bad_tag"
+    OTHER_REPOSITORY = "other_repository"
     BODY_TOO_LARGE = "body_too_large"
     BODY_TOO_SLOW = "body_too_slow"
     # waiting
@@ -124,10 +125,23 @@ REASONS: dict[Reason, Explained] = {
     Reason.BAD_SHAPE: Explained(
         "The body is JSON but not Docker Hub's push webhook: {detail}. Check who sent this."
     ),
-    Reason.BAD_REPOSITORY: Explained("The body names no usable repository: {detail}."),
-    Reason.BAD_TAG: Explained("The body's tag is not one a registry could hold: {detail}."),
-    Reason.BODY_TOO_LARGE: Explained("The body is over 1 MiB; Docker Hub's are far smaller."),
-    Reason.BODY_TOO_SLOW: Explained("The body took over 10 seconds to arrive."),
+    Reason.BAD_REPOSITORY: Explained(
+        "The body names no usable repository: {detail}. Check who sent this."
+    ),
+    Reason.BAD_TAG: Explained(
+        "The body's tag is not one a registry could hold: {detail}. Check who sent this."
+    ),
+    Reason.OTHER_REPOSITORY: Explained(
+        "A push to {detail} came by the link of {repository}. Where that link was pasted into the "
+        "wrong repository's Webhooks tab, put there the one that `receiver link {detail}` prints."
+    ),
+    Reason.BODY_TOO_LARGE: Explained(
+        "The body is over 1 MiB; Docker Hub's are far smaller. Check who sent this."
+    ),
+    Reason.BODY_TOO_SLOW: Explained(
+        "The body took over 10 seconds to arrive. If it was Docker Hub's, see to the proxy; "
+        "catch-up finds the push."
+    ),
     Reason.EDGEGAP_UNREACHABLE: Explained(
         "Edgegap could not be reached ({detail}); tried again by itself. If it lasts, check this "
         "machine's network and EDGEGAP_BASE_URL."

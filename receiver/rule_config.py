@@ -177,8 +177,10 @@ class _RuleReader:
         username = read_variable(self._environ, user_variable)
         token = read_secret(self._environ, token_variable)
         if not username or token is None:
-            missing = shown(token_variable if username else user_variable)
-            self._fault("login", f"{missing} is not set", f"Set {missing} or {missing}_FILE")
+            unset = [] if username else [shown(user_variable)]
+            unset += [shown(token_variable)] if token is None else []
+            for missing in unset:
+                self._fault("login", f"{missing} is not set", f"Set {missing} or {missing}_FILE")
             return default
         return Login(username, token, f"{user_variable} and {token_variable}")
 

@@ -76,7 +76,11 @@ def _image_before(tx: Tx, moving: Target, to: str | None) -> tuple[str, str]:
     if to is not None:
         source = target(tx, moving.app, to)
         if source is None:
-            raise CannotRollBack(f"the ledger knows no version {to} of the app {moving.app}")
+            known = [one.version for one in targets_of(tx, moving.app) if one.mode == Mode.CREATE]
+            raise CannotRollBack(
+                f"the ledger knows no version {to} of the app {moving.app}; the last it knows: "
+                f"{', '.join(known[-MOST_NAMED:]) or 'none'}"
+            )
         return source.repository, source.tag
     if moving.before is None:
         raise CannotRollBack(

@@ -126,6 +126,12 @@ def test_a_parked_push_is_explained_mended_and_replayed(page: Page, demo: Demo) 
 def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
     sign_in(page, demo.password, "/versions")
     page.get_by_label("Roll staging back to").select_option("1.4.2")
+    with page.expect_event("dialog") as asked:  # what is played there changes
+        page.once("dialog", lambda one: one.dismiss())
+        page.get_by_role("button", name="Roll back").click()
+    assert "staging" in asked.value.message
+    expect(page.get_by_role("heading", name="Versions")).to_be_visible()  # nothing was done yet
+    page.once("dialog", lambda one: one.accept())
     page.get_by_role("button", name="Roll back").click()
 
     expect(page.get_by_role("status").first).to_contain_text("staging")

@@ -115,7 +115,7 @@ def test_with_nothing_configured_all_that_is_missing_is_told(
     assert done.exit_code == 3
     assert done.stdout == ""
     assert "3 faults" in done.stderr
-    for word in ("RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "[[rule]]"):
+    for word in ("RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "receiver.toml"):
         assert word in done.stderr
 
 

@@ -189,14 +189,12 @@ def test_a_file_that_is_no_ledger_is_refused_without_a_traceback(commands: Comma
     assert "the ledger cannot be read" in done.stderr
 
 
-def test_an_empty_ledger_says_what_comes_next(
-    commands: Commands, remembered: dict[str, str]
-) -> None:
+def test_a_filter_that_fits_nothing_says_so(commands: Commands, remembered: dict[str, str]) -> None:
     done = commands.run("deliveries", "--repository", "studio/none")
 
     assert done.exit_code == 0
     assert done.stdout == ""
-    assert "receiver link" in done.stderr
+    assert done.stderr == "No delivery fits: filter for less.\n"
     assert commands.run("deliveries", "--repository", "studio/none", "--json").output == ""
 
 

@@ -227,3 +227,17 @@ def test_the_callback_url_is_never_fetched(door: ReceiverProcess) -> None:
         door.ended(str(door.post(told).json()["delivery"]))
 
         assert select.select([listener], [], [], 0.2)[0] == []
+
+
+def test_a_link_pasted_into_another_repository_is_told_of_and_answered_as_a_strangers(
+    door: ReceiverProcess,
+) -> None:
+    """It left one log line: whoever looked for the push found nothing."""
+    answer = door.post(webhook_body("1.0", "other/thing"))
+
+    assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
+    row = json.loads(door.run("deliveries", "--json").stdout.splitlines()[0])
+    assert (row["repository"], row["verdict"], row["reason"]) == (
+        "studio/game-server", "refused", "other_repository"
+    )  # fmt: skip
+    assert "receiver link other/thing" in row["sentence"]

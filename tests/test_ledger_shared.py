@@ -482,7 +482,6 @@ def test_a_writer_that_waits_for_a_lock_does_not_keep_the_receiver_from_ending(
         stranger.rollback()
         assert held.result()  # it was only waiting, and nobody had been told yet
     thread.join()
-    ledger._write_engine.dispose()  # as the end of the process would
 
 
 WAITING_FOR_IT = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)"

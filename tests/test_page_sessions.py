@@ -331,3 +331,14 @@ def test_the_page_s_own_files_are_kept_by_browsers_and_others_are_not_there(
             assert "immutable" in answer.headers["cache-control"]
         for path in ("/static/", "/static/nothing.js", "/static/..%2flogin.py", "/static/%00"):
             assert person.get(path).status_code == 404
+
+
+def test_a_browser_gets_a_page_where_nothing_is_and_a_machine_json(receiver: ReceiverHere) -> None:
+    asked = [("/nothing", "*/*"), ("/api/nothing", "text/html"), ("/hooks/a/b", "text/html")]
+    with Visitor(receiver) as person:
+        told = person.get("/nothing", headers={"Accept": "text/html,*/*"})
+        answers = [person.get(path, headers={"Accept": accept}) for path, accept in asked]
+
+    assert (told.status_code, "There is no such page." in told.text) == (404, True)
+    for answer in answers:
+        assert (answer.status_code, answer.json()) == (404, {"error": "not found"})

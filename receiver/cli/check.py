@@ -11,7 +11,7 @@ from receiver.errors import ConfigError, Fault
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import is_repository
 from receiver.notify import understands
-from receiver.reading_settings import load_settings
+from receiver.reading_settings import HOW_TO_MAKE_A_KEY, load_settings
 from receiver.rules import shadowed
 from receiver.service import NEEDED
 from receiver.settings import Settings
@@ -112,7 +112,10 @@ def config_warnings(settings: Settings) -> list[str]:
     elif not settings.public_url.startswith("https://"):
         warnings.append("public_url is not https: the link, which is a secret, travels in clear")
     if any(len(key.reveal()) < SHORT_KEY for key in settings.secret_keys):
-        warnings.append(f"a key in RECEIVER_SECRET_KEY is shorter than {SHORT_KEY} characters")
+        warnings.append(
+            f"a key in RECEIVER_SECRET_KEY is shorter than {SHORT_KEY} characters: whoever has a "
+            "link may guess it. " + HOW_TO_MAKE_A_KEY
+        )
     if any(rule.login is None for rule in settings.rules):
         warnings.append("no Docker Hub login: Edgegap can pull public images only")
     return warnings

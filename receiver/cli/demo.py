@@ -142,11 +142,13 @@ class _Tour:
             return
         body = shlex.quote(json.dumps(_body(NEXT)))
         click.echo(f"\nPush one yourself, from another terminal:\n  curl -d {body} \\\n    {link}")
-        click.echo(f"or {FOR_ARM} in place of {NEXT}, which Edgegap could not run;")
+        click.echo(f"or {FOR_ARM} in place of {NEXT}, which Edgegap could not run (Docker Hub's")
+        click.echo("sandbox holds no other tag; what it does not hold is waited for, then parked);")
         click.echo("then look at what the receiver remembers:")
-        click.echo(f"  DATABASE_URL={self.database} receiver deliveries")
+        receiver = _as_called()
+        click.echo(f"  DATABASE_URL={self.database} {receiver} deliveries")
         click.echo("and, with an id from that list in place of ID, at the whole story of one:")
-        click.echo(f"  DATABASE_URL={self.database} receiver show ID")
+        click.echo(f"  DATABASE_URL={self.database} {receiver} show ID")
         click.echo(f"The sandbox of Edgegap is at {self.settings.edgegap_base_url}")
         click.echo(f"and that of Docker Hub at {self.settings.hub_api_url}")
         click.echo("\nCtrl-C ends the demo.")
@@ -159,6 +161,14 @@ class _Tour:
         told = "  ".join(f"{name}={version[name]}" for name in names)
         click.echo(f"Edgegap has {APP}/{TAG} after {seconds:.2f} s:\n  {told}")
         click.echo(f"  (resources and ports were copied from the newest version, {FIRST})")
+
+
+def _as_called() -> str:
+    """Return how this very program is called from where the person stands."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m receiver"
+    return shlex.quote(str(program))
 
 
 def _body(tag: str) -> dict[str, object]:

@@ -41,7 +41,7 @@ def copy_command(source: str, target: str) -> None:
     """Copy the ledger at SOURCE into the empty one at TARGET; both are database URLs.
 
     Stop all receivers first, copy, then set DATABASE_URL to TARGET and start them again. A copy
-    that was cut off leaves nothing: run it again.
+    that was cut off leaves nothing, and no receiver starts on TARGET until it was run again.
     """
     urls = _url("SOURCE", source), _url("TARGET", target)
     with click.progressbar(length=1, label="rows", file=sys.stderr) as bar:

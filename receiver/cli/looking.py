@@ -7,7 +7,7 @@ import click
 from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import NOT_FOUND, Stop, told_plainly
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.stories import MOST_ROWS, Filter, list_deliveries, story
+from receiver.ledger.stories import MOST_ROWS, Filter, delivery_row, list_deliveries, story
 from receiver.reasons import State, Verdict
 from receiver.telling import as_json as plain
 from receiver.telling import one_line, whole_story
@@ -43,12 +43,18 @@ def deliveries(as_json: bool, **wanted: object) -> None:
     the verdict; a reason stands behind it, and `receiver show ID` says what to do about it.
     """
     ledger = _opened()
+    before = wanted["before"]
+    known = before is None or ledger.read_now(lambda tx: delivery_row(tx, str(before))) is not None
     rows = ledger.read_now(lambda tx: list_deliveries(tx, Filter(**wanted)))  # type: ignore[arg-type]  # click checked them
+    some = rows or ledger.read_now(lambda tx: list_deliveries(tx, Filter(limit=1)))
     ledger.close()
+    if not known:
+        raise Stop(f"there is no delivery {before}; say --before an id that is listed", NOT_FOUND)
     for row in rows:
         click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else one_line(row))
     if not rows and not as_json:
-        click.echo("No deliveries yet. `receiver link` prints the link for Docker Hub.", err=True)
+        none = "No deliveries yet. `receiver link` prints the link for Docker Hub."
+        click.echo("No delivery fits: filter for less." if some else none, err=True)
 
 
 @click.command(short_help="Show the whole story of one delivery.")

@@ -140,7 +140,9 @@ class _Server(uvicorn.Server):
                 ).rowcount
             )
         )
-        log.info("listening", at=here, rules=len(self._settings.rules), pid=os.getpid())
+        told = self._settings.host
+        at = f"http://[{told}]:{port}" if ":" in told else f"http://{told}:{port}"
+        log.info("listening", at=at, rules=len(self._settings.rules), pid=os.getpid())
         if self._listening is not None:
             self._listening(here, self._stop)
 

@@ -111,6 +111,9 @@ def retire(app: str, keep: int | None, dry_run: bool, as_json: bool) -> None:
     Never the newest, a channel's, a pinned one, or one of which anything runs.
     """
     settings = load_settings(os.environ, need=KEY | {"EDGEGAP_TOKEN", "rule"})
+    known = sorted({rule.app for rule in settings.rules})
+    if app not in known:
+        raise Stop(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
     if keep is None and kept_by(settings, app) is None:
         raise Stop(f"no rule of the app {app} has `keep`; say --keep N", USAGE)
     told = asyncio.run(_retire(settings, {"app": app, "keep": keep, "dry_run": dry_run}))

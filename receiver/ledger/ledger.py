@@ -70,7 +70,7 @@ class Ledger:
                 self._prepare()  # a full disk: closing emptied the log, so there may be room now
         except SQLAlchemyError as error:
             self._release()
-            raise LedgerError(f"the ledger cannot be opened: {cause_of(error)}") from None
+            raise LedgerError(f"the ledger cannot be opened: {self._told(error)}") from None
         except LedgerError:
             self._release()
             raise
@@ -91,7 +91,10 @@ class Ledger:
         try:
             check_schema(self._read_engine)
         except SQLAlchemyError as error:
-            raise LedgerError(f"the ledger cannot be read: {cause_of(error)}") from None
+            raise LedgerError(f"the ledger cannot be read: {self._told(error)}") from None
+
+    def _told(self, error: SQLAlchemyError) -> str:
+        return f"{cause_of(error)} ({self.path or 'PostgreSQL'}; see DATABASE_URL)"
 
     async def write(self, write: Callable[[Tx], T]) -> T:
         """Run the function in a transaction; its result means that it is on disk."""

@@ -56,6 +56,7 @@ class Writer:
         self._queue: SimpleQueue[list[_Work] | None] = SimpleQueue()
         self._turns: dict[asyncio.AbstractEventLoop, list[_Work]] = {}
         self._pending = 0
+        self._left = False
         self._connection: Connection | None = None
         self._thread = Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -110,6 +111,7 @@ class Writer:
         """
         self._queue.put(None)
         self._thread.join(CLOSING_SECONDS)
+        self._left = self._thread.is_alive()
 
     def _run(self) -> None:
         open_for_work = True
@@ -199,6 +201,8 @@ class Writer:
     def _disconnect(self) -> None:
         if self._connection is not None:
             with suppress(SQLAlchemyError):
+                if self._left:  # its pool is gone
+                    self._connection.invalidate()
                 self._connection.close()
             self._connection = None
 

@@ -79,6 +79,14 @@ def for_a_deed(action: Action) -> Callable[[Request], Awaitable[Response]]:
     return for_anyone(asked)
 
 
+def is_a_person(request: Request) -> bool:
+    """Tell whether a browser asks for a page, where there are pages."""
+    service: Service = request.app.state.service
+    machines = request.url.path.startswith(("/api/", "/hooks/", "/do/"))
+    wants_a_page = "text/html" in request.headers.get("accept", "")
+    return service.settings.admin_password is not None and wants_a_page and not machines
+
+
 _NOT_OWN = "The form did not come from this page, or it was too old. Go back, reload, try again."
 
 

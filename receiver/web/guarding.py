@@ -39,6 +39,10 @@ def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
             return Response(status_code=400)
         except BadBody as error:
             return refusal(STATUS[Reason(error.reason)], str(error))
+        except msgspec.ValidationError as error:
+            return refusal(400, str(error))
+        except msgspec.DecodeError:
+            return refusal(400, "the body is not JSON: see /api/openapi.json for what is asked")
         except (BadImageReference, msgspec.MsgspecError, ValueError) as error:
             return refusal(400, str(error))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from receiver.dockerhub.push import read_push
 from receiver.errors import BadBody, BadLink, LedgerError
 from receiver.intake import WEBHOOK, refuse, take
 from receiver.logs import get_logger
-from receiver.reasons import Reason, Verdict
+from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.web.bodies import SenderLeft, read_body
 from receiver.web.limits import PerMinute
@@ -62,6 +63,7 @@ class Hooks:
         except BadBody as error:
             return await self._refuse(service, repository, error, request)
         if push.repository != repository:
+            await self._note_other(service, repository, push.repository)
             return self._stranger(request, f"a push to {push.repository} on {repository}'s link")
         try:
             recorded = await take(
@@ -80,6 +82,18 @@ class Hooks:
             service.worker.wake()
             return _Told(told, 202)
         return _Told({**told, "reason": recorded.ruling.reason}, 200)
+
+    async def _note_other(self, service: Service, repository: str, other: str) -> None:
+        """Record a link that is used for another repository: its owner would look for the push.
+
+        The sender is told no more than any stranger.
+        """
+        if not self._bad_bodies.allows(repository):
+            return
+        reason = Reason.OTHER_REPOSITORY
+        sentence = explain(reason, repository=repository, detail=other)
+        with suppress(LedgerError):
+            await refuse(service.ledger, repository, BadBody(reason, sentence), None)
 
     def _stranger(self, request: Request, why: str) -> Response:
         """Answer a token that opens nothing: the same 404 whatever was wrong with it."""

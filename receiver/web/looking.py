@@ -18,6 +18,8 @@ def looking_routes(shelf: Shelf) -> list[Route]:
     async def versions(service: Service, request: Request) -> Response:
         app = request.query_params.get("app", "")
         known = sorted({rule.app for rule in service.settings.rules})
+        if not app:
+            return refusal(400, f"say which app: ?app=…; rules name: {', '.join(known)}")
         if app not in known:
             return refusal(404, f"no rule names this app; rules name: {', '.join(known)}")
         return JSONResponse(as_json(await shelf.of(service, app)))
