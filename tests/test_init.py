@@ -105,7 +105,7 @@ def test_for_public_images_no_login_is_needed(beginner: Beginner, hub: DockerHub
     done = beginner.init(*FLAGS, typed="\n", EDGEGAP_TOKEN="sandbox-token")
 
     assert done.exit_code == 0, done.output
-    assert "DOCKERHUB" not in beginner.written()[".env"]
+    assert not {"DOCKERHUB_USERNAME", "DOCKERHUB_TOKEN"} & {*read_dotenv(beginner.folder / ".env")}
     assert hub.calls == []
 
 
@@ -294,3 +294,28 @@ def test_a_file_that_cannot_be_read_holds_nothing(tmp_path: Path) -> None:
 
     assert read_dotenv(tmp_path / ".env") == {}
     assert read_dotenv(tmp_path / "none") == {}
+
+
+def test_a_slip_of_the_finger_is_asked_for_again(beginner: Beginner) -> None:
+    """Each ended the whole dialogue, and nothing of it was kept."""
+    typed = [
+        *("http://bad", REPOSITORY, "hooks.example.com", URL, "mistyped", "sandbox-token", APP),
+        *("builder", "mistyped", "dckr_pat_1"),
+    ]
+
+    done = beginner.init(typed="\n".join(typed) + "\n")
+
+    assert done.exit_code == 0, done.output
+    assert "EDGEGAP_TOKEN=sandbox-token" in beginner.written()[".env"]
+    assert "DOCKERHUB_TOKEN=dckr_pat_1" in beginner.written()[".env"]
+    assert "mistyped" not in done.output
+
+
+def test_the_page_is_on_and_what_was_asked_is_asked_later(beginner: Beginner) -> None:
+    done = beginner.init(*FLAGS, **TOKENS)
+
+    variables = read_dotenv(beginner.folder / ".env")
+    assert len(variables["RECEIVER_ADMIN_PASSWORD"]) >= 16
+    assert variables["RECEIVER_ADMIN_PASSWORD"] not in done.output
+    assert f"The page: {URL}/" in done.output
+    assert variables["EDGEGAP_BASE_URL"] == beginner.environment["EDGEGAP_BASE_URL"]

@@ -69,6 +69,7 @@ def test_what_happened_is_told_in_the_designs_words_one_json_line_each(
         "registration_done",
         "delivery_ignored",
         "delivery_refused",
+        "delivery_refused",  # recorded, by the link it came by
         "link_refused",
         "delivery_accepted",
         "registration_parked",

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from secrets import token_urlsafe
+from typing import TypeVar
 
 import click
 import httpx
@@ -24,6 +26,8 @@ from receiver.secret import Secret
 from receiver.service import NEEDED
 from receiver.settings import DEFAULT_CONFIG, EDGEGAP, HUB_API
 
+T = TypeVar("T")
+
 CONFIG = """public_url = {public_url}
 
 [[rule]]
@@ -31,6 +35,12 @@ repository = {repository}   # on Docker Hub
 app = {app}   # on Edgegap
 """
 OWNER_ONLY = 0o600
+ELSEWHERE = (
+    "EDGEGAP_BASE_URL",
+    "DOCKERHUB_REGISTRY_URL",
+    "DOCKERHUB_AUTH_URL",
+    "DOCKERHUB_API_URL",
+)  # where it was asked, it is to be asked later
 REFUSED = frozenset({401, 403})
 
 
@@ -59,24 +69,17 @@ def init(folder: Path, **given: str | None) -> None:
     for path in (config, secrets):
         if path.exists() or path.is_symlink():
             raise Stop(f"{path} is there already; move it away first", NOT_DONE)
-    repository = given["repository"] or click.prompt("Docker Hub repository (group/project)")
-    if not is_repository(repository):
-        raise Stop(f"{repository!r} is no repository: write group/project, lower case", USAGE)
-    public_url = (given["public_url"] or click.prompt("Public URL of this receiver")).strip()
-    fault = url_fault(public_url)
-    if fault is not None:
-        raise Stop(f"the public URL is none: {fault}; write https://hooks.example.com", USAGE)
-    public_url = public_url.rstrip("/")
-    token = _token(given["edgegap_token"] or click.prompt("Edgegap API token", hide_input=True))
-    apps = asyncio.run(_apps(token))
+    repository = _asked("Docker Hub repository (group/project)", given["repository"], _repository)
+    public_url = _asked("Public URL of this receiver", given["public_url"], _public_url)
+    token, apps = _asked("Edgegap API token", given["edgegap_token"], _token, hidden=True)
     app = given["app"] or click.prompt("Edgegap app", type=click.Choice(apps) if apps else str)
     if apps and app not in apps:
         raise Stop(f"Edgegap has no app {app}; it has {', '.join(apps)}", NOT_DONE)
-    username, hub_token = _login(given["dockerhub_username"], given["dockerhub_token"])
-    if username:
-        asyncio.run(_check_login(Login(username, Secret(hub_token)), repository))
+    username, hub_token = _login(given["dockerhub_username"], given["dockerhub_token"], repository)
     key = _newest_key() or token_urlsafe(32)
     lines = {"RECEIVER_SECRET_KEY": key, "EDGEGAP_TOKEN": token}
+    lines["RECEIVER_ADMIN_PASSWORD"] = token_urlsafe(12)
+    lines |= {name: os.environ[name] for name in ELSEWHERE if os.environ.get(name, "").strip()}
     if username:
         lines |= {"DOCKERHUB_USERNAME": username, "DOCKERHUB_TOKEN": hub_token}
     told = {"public_url": public_url, "repository": repository, "app": app}
@@ -95,16 +98,46 @@ def init(folder: Path, **given: str | None) -> None:
         )
     if not public_url.startswith("https://"):
         click.echo("receiver: the public URL is not https, and the link is a secret", err=True)
+    click.echo(f"\nThe page: {public_url}/, its password is RECEIVER_ADMIN_PASSWORD in {secrets}.")
     there = "" if folder == Path() else f"cd {folder}, "
     click.echo(f"\nThen: {there}receiver doctor, receiver serve, and push a tag.")
 
 
-def _token(text: str) -> str:
-    """Return Edgegap's token as it is sent: its dashboard copies the word `token` along."""
+def _asked(
+    question: str, given: str | None, read: Callable[[str], T], *, hidden: bool = False
+) -> T:
+    """Return what was given or is typed, as it is read; a slip of the finger is asked for again."""
+    if given:
+        return read(given)
+    while True:
+        try:
+            return read(click.prompt(question, hide_input=hidden))
+        except Stop as slip:
+            slip.show()
+
+
+def _repository(text: str) -> str:
+    if not is_repository(text.strip()):
+        raise Stop(f"{text!r} is no repository: write group/project, lower case", USAGE)
+    return text.strip()
+
+
+def _public_url(text: str) -> str:
+    fault = url_fault(text.strip())
+    if fault is not None:
+        raise Stop(f"the public URL is none: {fault}; write https://hooks.example.com", USAGE)
+    return text.strip().rstrip("/")
+
+
+def _token(text: str) -> tuple[str, list[str]]:
+    """Return Edgegap's token as it is sent, and the apps it sees.
+
+    Its dashboard copies the word `token` along.
+    """
     token = without_scheme(text.strip())
     if not token or not token.isascii() or not token.isprintable():
         raise Stop("the Edgegap token holds what no header can carry; copy it again", USAGE)
-    return token
+    return token, asyncio.run(_apps(token))
 
 
 def _newest_key() -> str | None:
@@ -113,13 +146,18 @@ def _newest_key() -> str | None:
     return next((key for key in keys if key), None)
 
 
-def _login(username: str | None, token: str | None) -> tuple[str, str]:
+def _login(username: str | None, token: str | None, repository: str) -> tuple[str, str]:
     if username is None:
         username = click.prompt("Docker Hub username (empty: public images only)", default="")
     if not username:
         return "", ""
-    token = token or click.prompt("Docker Hub access token, read-only", hide_input=True)
-    return username.strip(), str(token).strip()
+    name = username.strip()
+
+    def read(text: str) -> str:
+        asyncio.run(_check_login(Login(name, Secret(text.strip())), repository))
+        return text.strip()
+
+    return name, _asked("Docker Hub access token, read-only", token, read, hidden=True)
 
 
 async def _apps(token: str) -> list[str]:

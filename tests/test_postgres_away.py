@@ -1,0 +1,50 @@
+"""PostgreSQL is away: nothing is accepted, it is told, and all is well again by itself."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy.engine import URL
+
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.web import health
+from tests.postgres import Postgres, plain
+from tests.receiver_here import ReceiverHere, receiver_here
+from tests.running import created_once, until, webhook_body
+
+
+@pytest.fixture
+def receiver(
+    tmp_path: Path, edgegap: str, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ReceiverHere]:
+    monkeypatch.setattr(health, "REMEMBERED_SECONDS", 0.0)
+    environment = {"DATABASE_URL": plain(postgres_url)}
+    with receiver_here(tmp_path, edgegap, environment=environment) as one:
+        yield one
+
+
+def health_of(receiver: ReceiverHere, door: str) -> int:
+    return httpx.get(f"{receiver.url}/{door}", trust_env=False, timeout=20).status_code
+
+
+def test_while_it_is_away_the_door_says_503_and_what_came_before_is_worked_after(
+    receiver: ReceiverHere, postgres: Postgres, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.latency = 0.3
+    before = receiver.push("before")
+    postgres.crash()
+    try:
+        refused = receiver.post(webhook_body("meanwhile"))
+        told = (health_of(receiver, "readyz"), health_of(receiver, "livez"))
+    finally:
+        postgres.start()
+
+    assert refused.status_code == 503
+    assert "not accepted" in refused.json()["error"]
+    assert told == (503, 200)
+    until(lambda: health_of(receiver, "readyz") == 200)
+    assert receiver.ended(before)["outcome"] == "created"
+    assert receiver.ended(receiver.push("after"))["outcome"] == "created"
+    assert created_once(sandbox, "before")
+    assert "meanwhile" not in {name for _, name in sandbox.versions}
