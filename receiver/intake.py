@@ -41,7 +41,6 @@ async def take(
     push: Push,
     *,
     source: str,
-    body_hash: str | None = None,
     body_bytes: int | None = None,
     notices: Sequence[Notice] = (),
 ) -> Recorded:
@@ -54,7 +53,6 @@ async def take(
         media_type=push.media_type,
         pusher=push.pusher,
         pushed_at=push.pushed_at,
-        body_hash=body_hash,
         body_bytes=body_bytes,
     )
     recorded = await ledger.write_alike(_record_all, (delivery, ruling, notices))

@@ -61,7 +61,6 @@ def test_a_delivery_is_told_as_it_was_recorded(ledger: Ledger) -> None:
         media_type="application/vnd.oci.image.index.v1+json",
         pusher="ünïcode \u202e 100% :name",
         pushed_at=1_700_000_000_123,
-        body_hash="0" * 64,
         body_bytes=2048,
     )
     ruling = Ruling(Verdict.IGNORED, Reason.NO_RULE, "No rule; 100% :sure")

@@ -20,7 +20,7 @@ _OPEN = """SELECT id, state FROM registrations
   AND state <> 'done' {lock}"""
 _DELIVERY_COLUMNS = (
     *("id", "received_at", "source", "repository", "tag", "media_type", "pusher", "pushed_at"),
-    *("digest", "body_sha256", "body_bytes", "verdict", "reason", "sentence"),
+    *("digest", "body_bytes", "verdict", "reason", "sentence"),
 )
 _REGISTRATION_COLUMNS = (
     *("id", "rule", "app", "version", "mode", "repository", "tag", "push_time"),
@@ -51,7 +51,6 @@ class NewDelivery(msgspec.Struct, frozen=True):
     pusher: str | None = None
     pushed_at: int | None = None
     digest: str | None = None
-    body_hash: str | None = None
     body_bytes: int | None = None
 
 
@@ -217,7 +216,6 @@ def _delivery_row(
         delivery.pusher,
         delivery.pushed_at,
         delivery.digest,
-        delivery.body_hash,
         delivery.body_bytes,
         ruling.verdict.value,
         ruling.reason and ruling.reason.value,

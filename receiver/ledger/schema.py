@@ -34,7 +34,6 @@ deliveries = Table(
     Column("pusher", Text),
     Column("pushed_at", BigInteger),
     Column("digest", Text),
-    Column("body_sha256", Text),
     Column("body_bytes", Integer),
     Column("verdict", Text, nullable=False),
     Column("reason", Text),

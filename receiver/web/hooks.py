@@ -1,6 +1,5 @@
 """The door for Docker Hub: HTTP in, JSON out; what a push means is decided behind it."""
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -20,7 +19,6 @@ from receiver.web.limits import PerMinute
 
 WRONG_TOKENS_A_MINUTE = 60
 BAD_BODIES_A_MINUTE = 30
-HASHED_AT_ONCE = 2047  # bytes; hashlib lets go of the interpreter for 2048
 STATUS = {Reason.BODY_TOO_LARGE: 413, Reason.BODY_TOO_SLOW: 408}
 PROOF_HEADER = "Receiver-Proof"
 GREETING = (
@@ -72,7 +70,6 @@ class Hooks:
                 push,
                 source=WEBHOOK,
                 notices=service.settings.notices,
-                body_hash=_sha256(body),
                 body_bytes=len(body),
             )
         except LedgerError as error:
@@ -120,14 +117,6 @@ class Hooks:
             else:
                 told["delivery"] = recorded.delivery
         return JSONResponse(told, status, headers=headers)
-
-
-def _sha256(body: bytes) -> str:
-    """Hash in bites: of more at once, hashlib has the writer's thread take over meanwhile."""
-    digest = hashlib.sha256()
-    for start in range(0, len(body), HASHED_AT_ONCE):
-        digest.update(body[start : start + HASHED_AT_ONCE])
-    return digest.hexdigest()
 
 
 class _Told(Response):

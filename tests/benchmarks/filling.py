@@ -83,7 +83,6 @@ def _one(number: int, from_newest: int, at: int) -> Iterator[tuple[str, Row]]:
             "media_type": "application/vnd.oci.image.index.v1+json",
             "pusher": "builder",
             "pushed_at": at - 1000,
-            "body_sha256": f"{number:064x}",
             "body_bytes": 900,
             "verdict": "ignored" if ignored else "accepted",
             "reason": "no_tag" if ignored else None,

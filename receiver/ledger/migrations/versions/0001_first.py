@@ -35,7 +35,6 @@ def _deliveries() -> None:
         sa.Column("pusher", sa.Text()),
         sa.Column("pushed_at", sa.BigInteger()),
         sa.Column("digest", sa.Text()),
-        sa.Column("body_sha256", sa.Text()),
         sa.Column("body_bytes", sa.Integer()),
         sa.Column("verdict", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text()),
