@@ -115,7 +115,8 @@ class CatchUp:
         login = login_for(settings.rules, repository)
         found = 0
         try:
-            since = cursor.looks_back_to
+            # What is older the ledger has purged: it could not tell it from what was missed.
+            since = max(cursor.looks_back_to, began - settings.keep)
             async for missed, _ in pushed_since(self._hub, repository, login, since):
                 found += await self._take(settings, missed)
         except Unavailable as error:

@@ -328,3 +328,19 @@ def test_an_answer_without_a_list_is_no_completed_run(begin: Begin, hub: DockerH
         catch_up(receiver)
 
         assert "gave no list of the tags" in cursor(receiver).problem
+
+
+def test_it_looks_back_no_farther_than_the_ledger_remembers(
+    begin: Begin, hub: DockerHubSandbox
+) -> None:
+    """What was purged was taken for missed, and its version made again."""
+    hub.push_image(REPOSITORY, "purged", pushed_at=ago(3 * HOUR))
+    hub.push_image(REPOSITORY, "missed", pushed_at=ago(HOUR / 2))
+    with begin(RULE + '[ledger]\nkeep = "1h"\n') as receiver:
+        until(lambda: cursor(receiver).ran_at)
+        long_off = "UPDATE cursors SET since = 1"
+        receiver.inside(lambda: receiver.ledger.write(lambda tx: tx.run(long_off).rowcount))
+
+        catch_up(receiver)
+
+        assert came(receiver) == [("catch-up", "missed")]
