@@ -15,6 +15,8 @@ from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
 from receiver.ledger import engines
 from receiver.ledger.copying import COPIED, copy_ledger
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.migrate import SERVES
+from receiver.ledger.schema import SCHEMA
 from receiver.ledger.transactions import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.at_work import one_claim, pushed
@@ -103,14 +105,14 @@ def test_a_ledger_of_another_schema_is_not_copied(
     """Even where its programs may work side by side: what a newer one added would be lost."""
 
     def newer(tx: Tx) -> None:
-        tx.run("UPDATE alembic_version SET version_num = '0002'")
-        tx.run("INSERT INTO meta (key, value) VALUES ('serves_schema', '0001')")
+        tx.run("UPDATE alembic_version SET version_num = '9999'")
+        tx.run("UPDATE meta SET value = :ours WHERE key = :serves", ours=SCHEMA, serves=SERVES)
 
     other, own = sqlite(tmp_path / "other.db"), opened(postgres_url)
     opened(other, newer)
     source, target = (other, own) if side == "source" else (own, other)
 
-    with pytest.raises(LedgerSchemaError, match=f"the {side}'s schema is 0002"):
+    with pytest.raises(LedgerSchemaError, match=f"the {side}'s schema is 9999"):
         copy_ledger(source, target, nothing)
 
 

@@ -1,7 +1,11 @@
 """The ledger's schema, on both engines: made, known, and refused where it must be."""
 
+import hashlib
+
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL
@@ -9,13 +13,21 @@ from sqlalchemy.pool import NullPool
 
 from receiver.errors import LedgerError, LedgerSchemaError
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.migrate import SERVES
-from receiver.ledger.schema import metadata
+from receiver.ledger.migrate import MIGRATIONS, SERVES
+from receiver.ledger.schema import SCHEMA, metadata
 from receiver.ledger.transactions import Tx
 from tests.at_work import (
     pushed,
     write,
 )
+
+FROZEN = {
+    "0001_first.py": "3ad33b3696e7938c",
+    "0002_targets_by_registration.py": "b0aaa587c9609b58",
+}
+AS_OF_0001 = """INSERT INTO deliveries
+ (id, received_at, source, repository, tag, body_sha256, verdict) VALUES
+ ('1', 1, 'webhook', 'group/project', '1.0', 'abc', 'ignored')"""
 
 
 def test_the_migrations_lead_exactly_to_the_schema(ledger: Ledger, either: URL) -> None:
@@ -25,6 +37,49 @@ def test_the_migrations_lead_exactly_to_the_schema(ledger: Ledger, either: URL) 
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["as-frozen", "as-once-changed"])
+def test_a_ledger_of_the_first_schema_is_brought_up_and_still_serves_its_programs(
+    either: URL, changed: bool
+) -> None:
+    _first_schema(either, changed=changed)
+
+    ledger = Ledger(either)
+    ledger.open_to_write(wait_seconds=0)
+    write(ledger, lambda tx: tx.run(AS_OF_0001).rowcount)
+    serves = ledger.read_now(
+        lambda tx: tx.run("SELECT value FROM meta WHERE key = :key", key=SERVES).scalar()
+    )
+    ledger.close()
+
+    assert serves == "0001"
+    engine = create_engine(either, poolclass=NullPool)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def _first_schema(url: URL, *, changed: bool) -> None:
+    """Make a ledger as 0001 does; or did for a while."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        if changed:
+            connection.exec_driver_sql("ALTER TABLE deliveries DROP COLUMN body_sha256")
+            connection.exec_driver_sql(
+                "CREATE INDEX targets_by_registration ON targets (registration_id)"
+            )
+
+
+def test_a_migration_that_has_run_somewhere_is_not_edited() -> None:
+    """A ledger that it made would be another than one it makes now; write a new one instead."""
+    for name, digest in FROZEN.items():
+        text = (MIGRATIONS / "versions" / name).read_bytes()
+        assert hashlib.sha256(text).hexdigest().startswith(digest), name
+    assert sorted(FROZEN) == sorted(path.name for path in MIGRATIONS.glob("versions/[0-9]*.py"))
 
 
 def test_a_newer_schema_that_says_it_serves_this_program_is_worked_on(either: URL) -> None:
@@ -45,14 +100,17 @@ def test_a_newer_schema_that_says_it_serves_this_program_is_worked_on(either: UR
 
 def _as_a_newer_program_leaves_it(tx: Tx) -> None:
     tx.run("ALTER TABLE pauses ADD COLUMN why TEXT")
-    tx.run("UPDATE alembic_version SET version_num = '0002'")
-    tx.run("INSERT INTO meta (key, value) VALUES (:key, '0001')", key=SERVES)
+    tx.run("UPDATE alembic_version SET version_num = '9998'")
+    tx.run("UPDATE meta SET value = :ours WHERE key = :serves", ours=SCHEMA, serves=SERVES)
 
 
 def test_a_schema_of_a_newer_program_is_refused(either: URL) -> None:
     newer = Ledger(either)
     newer.open_to_write(wait_seconds=0)
     write(newer, lambda tx: tx.run("UPDATE alembic_version SET version_num = '9999'").rowcount)
+    write(
+        newer, lambda tx: tx.run("UPDATE meta SET value = '9999' WHERE key = :k", k=SERVES).rowcount
+    )
     newer.close()
     again = Ledger(either)
 

@@ -26,7 +26,7 @@ from tests.receiver_here import receiver_here
 from tests.running import APP, PATIENCE_SECONDS, ReceiverProcess, until
 from tests.storm import Senders, Told
 
-NEWER = "0002"
+NEWER = "0003"
 MIGRATION = f"""
 import sqlalchemy as sa
 from alembic import op
@@ -41,7 +41,7 @@ def upgrade() -> None:
     op.add_column("targets", sa.Column("why", sa.Text()))
     op.create_index("deliveries_by_why", "deliveries", ["why"])
     op.create_table("whys", sa.Column("why", sa.Text(), primary_key=True))
-    op.execute("INSERT INTO meta (key, value) VALUES ('serves_schema', '{SCHEMA}')")
+    op.execute("UPDATE meta SET value = '{SCHEMA}' WHERE key = 'serves_schema'")
 """
 WAITS = """SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
  AND relation = 'deliveries'::regclass"""

@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0001"  # the newest migration
+SCHEMA = "0002"  # the newest migration
 
 metadata = MetaData()
 
@@ -34,6 +34,7 @@ deliveries = Table(
     Column("pusher", Text),
     Column("pushed_at", BigInteger),
     Column("digest", Text),
+    Column("body_sha256", Text),  # unused: programs of schema 0001 write it
     Column("body_bytes", Integer),
     Column("verdict", Text, nullable=False),
     Column("reason", Text),

@@ -35,6 +35,7 @@ def _deliveries() -> None:
         sa.Column("pusher", sa.Text()),
         sa.Column("pushed_at", sa.BigInteger()),
         sa.Column("digest", sa.Text()),
+        sa.Column("body_sha256", sa.Text()),
         sa.Column("body_bytes", sa.Integer()),
         sa.Column("verdict", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text()),
@@ -167,7 +168,6 @@ def _targets() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("app", "version"),
     )
-    op.create_index("targets_by_registration", "targets", ["registration_id"])
 
 
 def _gates() -> None:
