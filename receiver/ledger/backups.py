@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from receiver.errors import LedgerError
+from receiver.ledger.files import check_log_belongs, new_stamp
 
 
 def back_up(ledger: Path, copy: Path) -> int:
@@ -17,6 +18,7 @@ def back_up(ledger: Path, copy: Path) -> int:
         raise LedgerError(f"{copy} is there already; name a new file")
     if not copy.parent.is_dir():
         raise LedgerError(f"{copy.parent} is no folder; make it, or name a file elsewhere")
+    check_log_belongs(ledger)
     part = copy.with_name(f"{copy.name}.part")
     try:
         part.unlink(missing_ok=True)
@@ -27,6 +29,8 @@ def back_up(ledger: Path, copy: Path) -> int:
             # In one step, of one snapshot: between steps any commit would have it begin anew.
             source.backup(target)
             sound = target.execute("PRAGMA quick_check").fetchone()[0]
+            # A file of its own: restored, it is told from the one whose log may still lie there.
+            target.execute(f"PRAGMA user_version = {new_stamp()}")
         if sound != "ok":
             raise LedgerError(f"the backup is not sound: {sound}; look after {ledger}")
         _give_name(part, copy)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
+from receiver.ledger.files import check_log_belongs
 from receiver.ledger.locks import FileLock
 from receiver.ledger.migrate import MARK, bring_up_to_date, check_schema, schema_of
 from receiver.ledger.replicas import at_work
@@ -85,6 +86,8 @@ def _source(url: URL) -> Iterator[Connection]:
     path = sqlite_path(url)
     if path is not None and not path.exists():
         raise LedgerError(f"there is no ledger at {path}")
+    if path is not None:
+        check_log_belongs(path)
     with _held(url, "source"), _engine(url, "source", read_only=True) as engine:
         with _told("source"):
             check_schema(engine)

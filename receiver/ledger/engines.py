@@ -129,16 +129,17 @@ def check_durability(connection: Connection) -> None:
             )
 
 
-def give_back_log(connection: Connection) -> None:
+def give_back_log(connection: Connection) -> bool:
     """Empty SQLite's write-ahead log into the file, so that a full disk has room again.
 
-    Where even that has no room, the write that follows says so.
+    False where somebody reads it, or where even that has no room: the write that follows says so.
     """
     if connection.dialect.name == "sqlite":
         driver = connection.connection.driver_connection
         if driver is not None:
             with suppress(SqliteError):
-                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                return not driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return False
 
 
 def _pragmas(*, read_only: bool) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -13,13 +14,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
-from receiver.ledger.engines import check_durability, open_engine, sqlite_path
+from receiver.ledger.engines import check_durability, give_back_log, open_engine, sqlite_path
 from receiver.ledger.files import (
     Identity,
     check_log_belongs,
     drop_log,
     identity_of,
     log_of,
+    stamp_anew,
 )
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS, FileLock
 from receiver.ledger.migrate import check_schema, migrate
@@ -42,6 +44,7 @@ class Ledger:
         self._lock = FileLock(self.path) if self.path is not None else None
         self._inode: Identity | None = None
         self._replaced_by: Identity | None = None
+        self._log_path = log_of(self.path) if self.path is not None else None
         self._log: Identity | None = None
         self._write_engine = open_engine(url)
         self._read_engine = open_engine(url, read_only=True)
@@ -64,6 +67,8 @@ class Ledger:
         if self._lock is not None:
             self._lock.acquire(wait_seconds)
         try:
+            if self.path is not None:
+                check_log_belongs(self.path)
             try:
                 self._prepare()
             except SQLAlchemyError:
@@ -78,8 +83,6 @@ class Ledger:
         self._writer = Writer(self._write_engine, self._usable)
 
     def _prepare(self) -> None:
-        if self.path is not None and self._lock is not None:
-            check_log_belongs(self.path, self._lock.noted())
         with self._write_engine.connect() as connection:
             check_durability(connection)
         migrate(self._write_engine)
@@ -88,6 +91,8 @@ class Ledger:
         """Check that there is a ledger of this program's schema; raises LedgerError."""
         if self.path is not None and not self.path.exists():
             raise LedgerError(f"there is no ledger at {self.path} yet; `receiver serve` makes it")
+        if self.path is not None:
+            check_log_belongs(self.path)
         try:
             check_schema(self._read_engine)
         except SQLAlchemyError as error:
@@ -182,13 +187,13 @@ class Ledger:
 
     def _usable(self) -> None:
         """Refuse to write into a file that has been moved or deleted under us."""
-        if self.path is None:
+        if self.path is None or self._log_path is None:
             return
         identity = identity_of(self.path)
         if identity is None:
             raise LedgerError(f"{self.path} is gone; put it back, or restart to begin a new ledger")
         if identity == self._inode:
-            self._log = identity_of(log_of(self.path))  # it comes anew with a new connection
+            self._log = identity_of(self._log_path)  # it comes anew with a new connection
             return
         if identity != self._replaced_by:
             # First let go of the old file: its log goes with it, and must not pass into the new.
@@ -200,11 +205,18 @@ class Ledger:
         self._adopt()
 
     def _adopt(self) -> None:
-        """Remember which file it is."""
+        """Remember which file it is, and mark it as the one that its log is written for."""
         if self.path is None or self._lock is None:
             return
         self._inode, self._replaced_by = identity_of(self.path), None
-        self._lock.note(self._inode)
+        with suppress(SQLAlchemyError), self._write_engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            if driver is not None and self._inode is not None:
+                stamp_anew(
+                    driver,
+                    partial(self._lock.note, self._inode[1]),
+                    empty=give_back_log(connection),
+                )
 
     def _forget_reader(self) -> None:
         if self._reading is not None:

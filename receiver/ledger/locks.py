@@ -7,19 +7,17 @@ import time
 from pathlib import Path
 
 from receiver.errors import LedgerError, LedgerInUse
-from receiver.ledger.files import Identity
+from receiver.ledger.files import Note, lock_of
 
 ROLLING_RESTART_SECONDS = 15.0
 LOOK_EVERY_SECONDS = 0.05
-LONGEST_NOTE = 64
 
 
 class FileLock:
     """An exclusive `flock` on `<ledger>.lock`, held until released or the process ends."""
 
     def __init__(self, ledger: Path) -> None:
-        ledger = ledger.resolve()  # by whatever way it is reached
-        self.path = ledger.with_name(ledger.name + ".lock")
+        self.path = lock_of(ledger)
         self._descriptor: int | None = None
 
     def acquire(self, wait_seconds: float = ROLLING_RESTART_SECONDS) -> None:
@@ -50,20 +48,11 @@ class FileLock:
                 self._descriptor = descriptor
                 return
 
-    def note(self, identity: Identity | None) -> None:
-        """Write down which file the lock stands for."""
-        if self._descriptor is not None and identity is not None:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, "{}:{}".format(*identity).encode(), 0)
-
-    def noted(self) -> Identity | None:
-        """Return the file that it stood for last, None where that is not known."""
-        if self._descriptor is None:
-            return None
-        device, _, inode = (
-            os.pread(self._descriptor, LONGEST_NOTE, 0).decode("ascii", "replace").partition(":")
-        )
-        return (int(device), int(inode)) if device.isdigit() and inode.isdigit() else None
+    def note(self, ledger: int, stamps: tuple[int, ...]) -> None:
+        """Write down which file the lock stands for, and which stamps that may bear."""
+        if self._descriptor is not None:
+            note = Note(os.fstat(self._descriptor).st_ino, ledger, stamps)
+            os.pwrite(self._descriptor, note.text().encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; harmless when it is not held."""
