@@ -299,6 +299,27 @@ def test_dry_run_looks_at_the_image_and_names_the_channels(
     assert (arm["requests"], lost["requests"], _writes(sandbox)) == ([], [], [])
 
 
+def test_the_tag_that_a_channel_was_last_led_to_puts_it_right_by_hand(
+    with_hub: tuple[Commands, DockerHubSandbox], sandbox: EdgegapSandbox
+) -> None:
+    """Docker Hub's time of a tag may be a moment before its webhook's: it ended superseded."""
+    commands, hub = with_hub
+    pushed_at = ago(100)
+    hub.push_image(REPOSITORY, "1.0.0", pushed_at=pushed_at)
+    assert commands.run("push", IMAGE, "--wait").exit_code == 0
+    hub.push_image(REPOSITORY, "1.0.0", pushed_at=pushed_at - 1)
+    sandbox.versions[APP, "staging"]["docker_tag"] = "0.0.9"  # by another hand
+
+    told = json.loads(commands.run("push", IMAGE, "--wait", "--json").stdout)
+
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0"
+    assert [one["outcome"] for one in told["registrations"]] == ["unchanged", "updated"]
+
+    hub.push_image(REPOSITORY, "0.9.0", pushed_at=pushed_at - 0.5)
+    assert commands.run("push", f"{REPOSITORY}:0.9.0", "--wait").exit_code == 0
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0"
+
+
 def test_an_old_tag_pushed_by_hand_moves_no_channel_back(
     with_hub: tuple[Commands, DockerHubSandbox], sandbox: EdgegapSandbox
 ) -> None:

@@ -59,11 +59,12 @@ def hold(tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool)
     """Write down what a target holds now; what it held before stays beside it."""
     before = tx.run(_HELD, app=app, version=version).mappings().first()
     kept = before["held_before"] if before is not None else None
-    digest = new.digest
+    digest, push_time = new.digest, new.push_time
     if before is not None and before["tag"] != new.tag:
         kept = json.dumps({name: before[name] for name in _KEPT})
     elif before is not None:
         digest = digest or before["digest"]  # this attempt learned none
+        push_time = max(push_time, before["push_time"])  # told once more, with an earlier time
     tx.run(
         _HOLDS,
         id=new.registration,
@@ -73,7 +74,7 @@ def hold(tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool)
         repository=new.repository,
         tag=new.tag,
         digest=digest,
-        push_time=new.push_time,
+        push_time=push_time,
         created=created,
         held_before=kept,
         now=tx.now,

@@ -273,6 +273,8 @@ def _is_superseded(tx: Tx, claimed: Claimed) -> bool:
     if later is not None or claimed.held is None:
         return later is not None
     holding = claimed.held
+    if (holding.repository, holding.tag) == (claimed.image.repository, claimed.image.tag):
+        return False  # no later tag is there, and this one has no older self at Docker Hub
     return (holding.push_time, holding.registration) > (claimed.push_time, claimed.id)
 
 
