@@ -1,6 +1,7 @@
 """A push that a person asks for: as old as its tag is, so that an old one moves nothing back."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from receiver.dockerhub.fetching import Unavailable
@@ -28,6 +29,7 @@ async def push_by_hand(hub: Hub, rules: Sequence[Rule], image: ImageReference) -
             tag = await hub.tag(image.repository, image.tag, login_for(rules, image.repository))
     except (TimeoutError, Unavailable):
         return push
-    if tag is None:
+    if tag is None or tag.pushed_at is None:
         return push
-    return Push(image.repository, image.tag, pushed_at=tag.pushed_at)
+    now = time.time_ns() // 1_000_000  # a tag that is there was not pushed in the future
+    return Push(image.repository, image.tag, pushed_at=min(tag.pushed_at, now))

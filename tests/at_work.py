@@ -78,3 +78,9 @@ def waits(due_at: int, **more: Any) -> Settlement:
     """Wait until then; a small number is long past."""
     due = due_at if due_at == 0 else 2**50 + due_at
     return Settlement(State.WAITING, reason=Reason.EDGEGAP_ERROR, due_at=due, **more)
+
+
+async def alone(ledger: Ledger) -> bool:
+    """Whether it has its turn at the purge now."""
+    async with ledger.alone("purge") as mine:
+        return mine

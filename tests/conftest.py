@@ -17,7 +17,7 @@ from tests.asking_dockerhub import asking, clock  # noqa: F401 - fixtures
 from tests.commanding import Commands, commands_in
 from tests.contract.openapi import contract_checked
 from tests.looking_at_images import there  # noqa: F401 - a fixture
-from tests.postgres import either, ledger, postgres, postgres_url  # noqa: F401 - fixtures
+from tests.postgres import either, ledger, postgres, postgres_url, replicas  # noqa: F401 - fixtures
 from tests.running import OURS, ReceiverProcess
 
 # The machine may be busy: slowness is not what these tests are about.

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,16 @@ def ledger(either: URL) -> Iterator[Ledger]:
     opened.open_to_write(wait_seconds=0)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def replicas(postgres_url: URL) -> Iterator[tuple[Ledger, Ledger]]:
+    """Two replicas on one PostgreSQL, as far as the ledger goes."""
+    with ExitStack() as closing:
+        opened = []
+        for _ in range(2):
+            one = Ledger(postgres_url)
+            one.open_to_write()
+            closing.callback(one.close)
+            opened.append(one)
+        yield opened[0], opened[1]

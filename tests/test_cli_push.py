@@ -320,6 +320,19 @@ def test_the_tag_that_a_channel_was_last_led_to_puts_it_right_by_hand(
     assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0"
 
 
+def test_a_push_time_in_the_future_keeps_no_later_push_from_the_channel(
+    with_hub: tuple[Commands, DockerHubSandbox], sandbox: EdgegapSandbox
+) -> None:
+    commands, hub = with_hub
+    hub.push_image(REPOSITORY, "1.0.0", pushed_at=ago(-1_000_000))
+    assert commands.run("push", IMAGE, "--wait").exit_code == 0
+    hub.push_image(REPOSITORY, "1.0.1", pushed_at=ago(0))
+
+    assert commands.run("push", f"{REPOSITORY}:1.0.1", "--wait").exit_code == 0
+
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.1"
+
+
 def test_an_old_tag_pushed_by_hand_moves_no_channel_back(
     with_hub: tuple[Commands, DockerHubSandbox], sandbox: EdgegapSandbox
 ) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import psycopg
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
-from receiver.ledger import engines, registrations, turns, writer
+from receiver.ledger import engines, registrations, transactions, writer
 from receiver.ledger.gates import close_token_gate, take_probe
 from receiver.ledger.leases import MOST_CRASHES, renew, void_leases
 from receiver.ledger.ledger import Ledger
@@ -23,23 +24,11 @@ from receiver.ledger.stories import story
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Verdict
 from receiver.rules import Match, Ruling
-from tests.at_work import MINUTE, done, finish, one_claim, pushed, settled, write
+from tests.at_work import MINUTE, alone, done, finish, one_claim, pushed, settled, write
 from tests.postgres import Postgres, plain, rows
 from tests.running import APP, REPOSITORY, until
 
 T = TypeVar("T")
-
-
-@pytest.fixture
-def replicas(postgres_url: URL) -> Iterator[tuple[Ledger, Ledger]]:
-    with ExitStack() as closing:
-        opened = []
-        for _ in range(2):
-            ledger = Ledger(postgres_url)
-            ledger.open_to_write()
-            closing.callback(ledger.close)
-            opened.append(ledger)
-        yield opened[0], opened[1]
 
 
 CUT_ALL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -71,6 +60,16 @@ class Held:
 
 def nothing(tx: Tx) -> None:
     """Do nothing more."""
+
+
+def test_the_time_is_the_databases_whatever_a_replicas_own_clock_says(
+    replicas: tuple[Ledger, Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = write(replicas[0], lambda tx: tx.now)
+    ahead = SimpleNamespace(time_ns=lambda: (right + 60 * MINUTE) * 1_000_000)
+    monkeypatch.setattr(transactions, "time", ahead)
+
+    assert abs(write(replicas[1], lambda tx: tx.now) - right) < MINUTE
 
 
 def test_replicas_that_start_together_make_one_schema(postgres_url: URL) -> None:
@@ -316,59 +315,6 @@ def test_one_claims_at_a_time_so_that_the_cap_is_kept(replicas: tuple[Ledger, Le
     assert write(other, claims_alone)
 
 
-def test_one_does_a_thing_alone_until_it_is_done_or_dead(
-    replicas: tuple[Ledger, Ledger], postgres: Postgres
-) -> None:
-    one, other = replicas
-
-    async def turns() -> list[bool]:
-        seen = []
-        async with (
-            one.alone("purge") as mine,
-            other.alone("purge") as theirs,
-            other.alone("catch-up") as another,
-        ):
-            seen += [mine, theirs, another]
-        async with other.alone("purge") as free:
-            seen.append(free)
-        async with one.alone("purge") as first:
-            kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-            assert await asyncio.to_thread(rows, one._url, kill)
-            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-            await asyncio.to_thread(until, lambda: rows(one._url, held) == [(0,)])
-            async with other.alone("purge") as heir:
-                seen += [first, heir]
-        return seen
-
-    assert asyncio.run(turns()) == [True, False, True, True, True, True]
-
-
-def test_one_that_hangs_loses_its_turn_and_one_that_works_on_keeps_it(
-    replicas: tuple[Ledger, Ledger], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A replica that was stopped kept catch-up from all the others for as long as it stood."""
-    one, other = replicas
-    monkeypatch.setattr(turns, "IDLE_MS", 600)
-    monkeypatch.setattr(turns, "SHOWN_SECONDS", 0.1)
-
-    async def works_on() -> bool:
-        async with one.alone("purge") as mine:
-            await asyncio.sleep(1.5)
-            return mine and not await _alone(other)
-
-    async def hangs() -> None:
-        async with one.alone("purge") as mine:
-            assert mine
-            await asyncio.to_thread(until, lambda: asyncio.run(_alone(other)))
-            await asyncio.sleep(5)
-
-    assert asyncio.run(works_on())
-    monkeypatch.setattr(turns, "SHOWN_SECONDS", 1.5)  # it shows itself too late
-    with pytest.raises(LedgerError, match="the turn to do the purge was lost"):
-        asyncio.run(hangs())
-    assert asyncio.run(_alone(one))
-
-
 def test_a_replica_stopped_in_the_midst_of_a_write_does_not_hold_the_others_up(
     postgres_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,7 +346,7 @@ def test_a_database_restarted_is_used_again_by_writer_reader_and_locks(
     with pytest.raises(LedgerError):
         one.read_now(lambda tx: story(tx, before))
     with pytest.raises(LedgerError):
-        asyncio.run(_alone(one))
+        asyncio.run(alone(one))
     postgres.start()
 
     assert one.read_now(lambda tx: story(tx, before))
@@ -408,13 +354,8 @@ def test_a_database_restarted_is_used_again_by_writer_reader_and_locks(
     assert rows(one._url, CUT_ALL)  # as by a restart while nobody asked anything
     after = write(one, lambda tx: pushed(tx, "2.0"))
     assert one.read_now(lambda tx: story(tx, after))
-    assert asyncio.run(_alone(one))
+    assert asyncio.run(alone(one))
     assert rows(one._url, "SELECT tag FROM deliveries ORDER BY id") == [("1.0",), ("2.0",)]
-
-
-async def _alone(ledger: Ledger) -> bool:
-    async with ledger.alone("purge") as mine:
-        return mine
 
 
 def test_an_older_replica_works_on_while_a_newer_one_adds_to_the_schema(

@@ -29,20 +29,33 @@ async def turn_among_replicas(engine: Engine, name: str) -> AsyncIterator[bool]:
 
     Raises LedgerError where it was lost in the midst: then another may have it.
     """
-    connection = await asyncio.to_thread(_take, engine, name)
+    connection = await _taken(engine, name)
     if connection is None:
         yield False
         return
     turn = _Turn(connection, asyncio.current_task())
     try:
-        yield True
+        try:
+            yield True
+        finally:
+            await turn.end()
     except asyncio.CancelledError:
-        if turn.lost and turn.task is not None:
-            turn.task.uncancel()
+        if turn.lost_alone():
             raise LedgerError(f"the turn to do the {name} was lost; it is begun again") from None
         raise
-    finally:
-        await turn.end()
+
+
+async def _taken(engine: Engine, name: str) -> Connection | None:
+    """Take the turn in a thread; one who is cancelled meanwhile gives it back."""
+    taking = asyncio.ensure_future(asyncio.to_thread(_take, engine, name))
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        with suppress(LedgerError):
+            connection = await taking
+            if connection is not None:
+                await asyncio.to_thread(_give_back, connection)
+        raise
 
 
 class _Turn:
@@ -51,15 +64,24 @@ class _Turn:
     def __init__(self, connection: Connection, task: asyncio.Task[object] | None) -> None:
         self._connection = connection
         self._over = asyncio.Event()
-        self.task = task
-        self.lost = False
+        self._task = task
+        self._cancelled_before = task.cancelling() if task is not None else 0
+        self._lost = False
         self._showing = asyncio.create_task(self._show())
 
     async def end(self) -> None:
         """Let others have it."""
         self._over.set()
-        await self._showing
-        await asyncio.to_thread(_give_back, self._connection)
+        try:
+            await self._showing
+        finally:
+            await asyncio.to_thread(_give_back, self._connection)
+
+    def lost_alone(self) -> bool:
+        """Tell whether the task was cancelled for the lost turn, and for nothing else."""
+        if not self._lost or self._task is None:
+            return False
+        return self._task.uncancel() <= self._cancelled_before
 
     async def _show(self) -> None:
         while not self._over.is_set():
@@ -68,9 +90,9 @@ class _Turn:
                     await self._over.wait()
                 return
             if not await asyncio.to_thread(_is_held, self._connection) and not self._over.is_set():
-                self.lost = True
-                if self.task is not None:
-                    self.task.cancel()
+                self._lost = True
+                if self._task is not None:
+                    self._task.cancel()
                 return
 
 
