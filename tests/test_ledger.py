@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
@@ -19,8 +17,9 @@ from receiver.ledger.engines import check_durability, open_engine
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purging import FREED_PAGES, give_back_space
 from receiver.ledger.registrations import _CLAIM, _NEXT_DUE
-from receiver.ledger.schema import metadata
+from receiver.ledger.schema import SCHEMA, metadata
 from receiver.ledger.transactions import Tx
+from tests.at_work import OF_OLDER_PROGRAMS
 from tests.keys_on_disk import on_disk, put
 
 
@@ -135,10 +134,17 @@ def test_less_than_full_sync_is_told_loudly(url: URL, level: str) -> None:
 
 
 def shape_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Return columns with their types and defaults, and indexes with their conditions."""
+    """Return columns with their types and defaults, and indexes with their conditions.
+
+    Without what only older programs need.
+    """
     connection = sqlite3.connect(path)
     columns = {
-        table: connection.execute(f"PRAGMA table_info({table})").fetchall()
+        table: [
+            tuple(column[1:])
+            for column in connection.execute(f"PRAGMA table_info({table})")
+            if column[1] not in OF_OLDER_PROGRAMS
+        ]
         for table in metadata.tables
     }
     indexes = connection.execute(
@@ -153,10 +159,7 @@ def test_the_migrations_lead_exactly_to_the_schema(
 ) -> None:
     afresh = tmp_path / "afresh.db"
     metadata.create_all(create_engine(f"sqlite:///{afresh}", poolclass=NullPool))
-    with create_engine(url, poolclass=NullPool).connect() as connection:
-        found = compare_metadata(MigrationContext.configure(connection), metadata)
 
-    assert found == []
     assert shape_of(path) == shape_of(afresh)
 
 
@@ -166,6 +169,7 @@ def test_a_schema_of_a_newer_program_is_refused_and_left_as_it_is(url: URL, path
     first.close()
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE meta SET value = '9999' WHERE key = 'serves_schema'")
     connection.close()
     again = Ledger(url)
 
@@ -175,7 +179,7 @@ def test_a_schema_of_a_newer_program_is_refused_and_left_as_it_is(url: URL, path
         again.open_to_read()
 
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.execute("UPDATE alembic_version SET version_num = ?", [SCHEMA])
     connection.close()
     again.open_to_write(wait_seconds=0)  # the refusal let go of the lock
     again.close()

@@ -7,7 +7,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
@@ -17,6 +17,7 @@ from receiver.ledger.migrate import MIGRATIONS, SERVES
 from receiver.ledger.schema import SCHEMA, metadata
 from receiver.ledger.transactions import Tx
 from tests.at_work import (
+    OF_OLDER_PROGRAMS,
     pushed,
     write,
 )
@@ -33,10 +34,18 @@ AS_OF_0001 = """INSERT INTO deliveries
 def test_the_migrations_lead_exactly_to_the_schema(ledger: Ledger, either: URL) -> None:
     engine = create_engine(either, poolclass=NullPool)
     defaults = either.drivername != "sqlite"  # Alembic cannot compare them there
-    options = {"compare_type": True, "compare_server_default": defaults}
+    assert _differences(engine, compare_type=True, compare_server_default=defaults) == []
+
+
+def _differences(engine: Engine, **options: object) -> list[object]:
+    """What the database has otherwise than the schema, but for what older programs need."""
+
+    def counts(_object: object, name: str | None, kind: str, *_: object) -> bool:
+        return kind != "column" or name not in OF_OLDER_PROGRAMS
+
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, metadata) == []
+        context = MigrationContext.configure(connection, opts={**options, "include_object": counts})
+        return list(compare_metadata(context, metadata))
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["as-frozen", "as-once-changed"])
@@ -55,8 +64,7 @@ def test_a_ledger_of_the_first_schema_is_brought_up_and_still_serves_its_program
 
     assert serves == "0001"
     engine = create_engine(either, poolclass=NullPool)
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    assert _differences(engine) == []
 
 
 def _first_schema(url: URL, *, changed: bool) -> None:

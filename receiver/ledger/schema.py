@@ -1,6 +1,7 @@
 """The ledger's tables, for SQLite and PostgreSQL alike. Times are UTC epoch milliseconds.
 
-Migrations in `migrations/` lead here; a test proves that they do.
+Migrations in `migrations/` lead here; a test proves that they do. A column that only programs of an
+older schema still need is left out.
 """
 
 from sqlalchemy import (
@@ -34,7 +35,6 @@ deliveries = Table(
     Column("pusher", Text),
     Column("pushed_at", BigInteger),
     Column("digest", Text),
-    Column("body_sha256", Text),  # unused: programs of schema 0001 write it
     Column("body_bytes", Integer),
     Column("verdict", Text, nullable=False),
     Column("reason", Text),
