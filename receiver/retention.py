@@ -86,35 +86,20 @@ async def retire(
     `pushed_by`: none that was pushed later (epoch ms). What is gone already does not count.
     One at a time: two would count on the room of one version. Raises NotItsTurn.
     """
+    results: list[Retired] = []
     async with ledger.in_turn("retention", PATIENCE_SECONDS) as mine:
         if not mine:
             raise NotItsTurn("versions are being retired just now; try again in a minute")
-        return await _retire_in_turn(
-            ledger, client, settings, app, keep=keep, most=most, pushed_by=pushed_by
-        )
-
-
-async def _retire_in_turn(
-    ledger: Ledger,
-    client: EdgegapClient,
-    settings: Settings,
-    app: str,
-    *,
-    keep: int | None,
-    most: int,
-    pushed_by: int | None,
-) -> list[Retired]:
-    results: list[Retired] = []
-    for made in await would_go(ledger, settings, app, keep):
-        if sum(one.retired and one.why != GONE_ALREADY for one in results) >= most:
-            break
-        if pushed_by is not None and made.pushed_at > pushed_by:
-            break
-        result = await _retire_one(client, app, made)
-        results.append(result)
-        await ledger.write(partial(_note, result))
-        event = "version_retired" if result.retired else "version_kept"
-        log.info(event, app=app, version=result.version, why=result.why)
+        for made in await would_go(ledger, settings, app, keep):
+            if sum(one.retired and one.why != GONE_ALREADY for one in results) >= most:
+                break
+            if pushed_by is not None and made.pushed_at > pushed_by:
+                break
+            result = await _retire_one(client, app, made)
+            results.append(result)
+            await ledger.write(partial(_note, result))
+            event = "version_retired" if result.retired else "version_kept"
+            log.info(event, app=app, version=result.version, why=result.why)
     return results
 
 
