@@ -49,10 +49,14 @@ class FileLock:
                 return
 
     def note(self, ledger: int, stamps: tuple[int, ...]) -> None:
-        """Write down which file the lock stands for, and which stamps that may bear."""
+        """Write down which file the lock stands for, and which stamps that may bear.
+
+        Raises OSError.
+        """
         if self._descriptor is not None:
             note = Note(os.fstat(self._descriptor).st_ino, ledger, stamps)
             os.pwrite(self._descriptor, note.text().encode(), 0)
+            os.fsync(self._descriptor)  # a stamp must not outlive a power cut without its note
 
     def release(self) -> None:
         """Give the lock back; harmless when it is not held."""
