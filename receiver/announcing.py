@@ -1,7 +1,8 @@
 """What came of each registration, as one log line in the design's words."""
 
 from receiver import metrics
-from receiver.ledger.registrations import Claimed, Settlement
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.settlements import Settlement
 from receiver.logs import get_logger
 from receiver.notices import Happening
 from receiver.reasons import Outcome, State

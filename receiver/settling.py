@@ -4,7 +4,8 @@ import random
 from dataclasses import dataclass, replace
 
 from receiver.edgegap.versions import Parking
-from receiver.ledger.registrations import Claimed, Settlement
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.settlements import Settlement
 from receiver.reasons import Outcome, Reason, State
 from receiver.retry import Row, Then, Wait, wait_or_park
 

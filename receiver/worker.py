@@ -20,8 +20,9 @@ from receiver.errors import LedgerError
 from receiver.ledger import gates
 from receiver.ledger.leases import hand_back, renew
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed, Settlement, sent, settle
+from receiver.ledger.registrations import Claimed
 from receiver.ledger.replicas import leave
+from receiver.ledger.settlements import Settlement, sent, settle
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.preflight import Preflight

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.recording import NewDelivery, record
-from receiver.ledger.registrations import Claimed, Settlement, claim, settle
+from receiver.ledger.registrations import Claimed, claim
+from receiver.ledger.settlements import Settlement, settle
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules import Match, Ruling

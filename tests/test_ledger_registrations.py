@@ -12,7 +12,8 @@ from receiver.ledger import gates
 from receiver.ledger.leases import hand_back, renew, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.pauses import pause
-from receiver.ledger.registrations import claim, next_due, sent
+from receiver.ledger.registrations import claim, next_due
+from receiver.ledger.settlements import sent
 from receiver.ledger.stories import Filter, list_deliveries, story
 from receiver.ledger.targets import target
 from receiver.ledger.transactions import Tx

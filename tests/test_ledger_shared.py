@@ -13,13 +13,14 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
-from receiver.ledger import engines, registrations, transactions, writer
+from receiver.ledger import engines, registrations, settlements, transactions, writer
 from receiver.ledger.gates import close_token_gate, take_probe
 from receiver.ledger.leases import MOST_CRASHES, renew, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.recording import NewDelivery, record
-from receiver.ledger.registrations import claim, sent
+from receiver.ledger.registrations import claim
 from receiver.ledger.replicas import claims_alone, count_replicas, leave
+from receiver.ledger.settlements import sent
 from receiver.ledger.stories import story
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Verdict
@@ -180,7 +181,7 @@ def test_told_while_another_settles_it_a_new_one_is_opened(
     one, other = replicas
     write(one, lambda tx: pushed(tx, "1.0"))
     claimed = one_claim(one)
-    settling = Held(one, lambda tx: registrations.settle(tx, claimed, "worker", done()), nothing)
+    settling = Held(one, lambda tx: settlements.settle(tx, claimed, "worker", done()), nothing)
     with ThreadPoolExecutor(1) as waiting:
         again = waiting.submit(write, other, lambda tx: pushed(tx, "1.0"))
         _until_somebody_waits(other)

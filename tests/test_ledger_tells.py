@@ -13,7 +13,8 @@ from receiver.ledger import ids
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.overviews import overview
 from receiver.ledger.recording import NewDelivery, record
-from receiver.ledger.registrations import claim, settle
+from receiver.ledger.registrations import claim
+from receiver.ledger.settlements import settle
 from receiver.ledger.standing import read_standing
 from receiver.ledger.stories import Filter, list_deliveries, story
 from receiver.ledger.targets import last_retirements, note_retirement, target

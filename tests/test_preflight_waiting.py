@@ -14,7 +14,8 @@ from receiver.edgegap.catalogue import Catalogue
 from receiver.edgegap.client import edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.images import ImageReference
-from receiver.ledger.registrations import Claimed, Settlement
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.settlements import Settlement
 from receiver.preflight import Preflight
 from receiver.reading_settings import load_settings
 from receiver.reasons import Outcome, Reason, State

@@ -10,7 +10,8 @@ from sqlalchemy.engine import URL
 from receiver.ledger import ids
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.recording import NewDelivery, record
-from receiver.ledger.registrations import Settlement, claim, settle
+from receiver.ledger.registrations import claim
+from receiver.ledger.settlements import Settlement, settle
 from receiver.ledger.transactions import Tx
 from receiver.purge import Purge
 from receiver.reasons import Outcome, State, Verdict

@@ -8,7 +8,8 @@ import pytest
 from receiver.dockerhub.push import Push
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.recording import NewDelivery, record
-from receiver.ledger.registrations import Settlement, claim, settle
+from receiver.ledger.registrations import claim
+from receiver.ledger.settlements import Settlement, settle
 from receiver.ledger.stories import registrations_of
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State

@@ -19,7 +19,8 @@ from receiver.cli.serve import Stopper, run_server
 from receiver.hook_tokens import LinkKeys
 from receiver.ledger.engines import read_database_url
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed, Settlement
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.settlements import Settlement
 from receiver.logs import configure_logs
 from receiver.reasons import Outcome, State
 from receiver.rules import Rule
