@@ -54,7 +54,7 @@ def _ledger(settings: Settings) -> Finding:
         missing = ledger.path is not None and not ledger.path.exists()
         if missing and ledger.path is not None and os.access(ledger.path.parent, os.W_OK):
             return passed("ledger", f"{ledger.path} will be made by `receiver serve`")
-        mend = "Check DATABASE_URL and who may write there"
+        mend = "Do what it says, or check DATABASE_URL and who may write there"
         return failed("ledger", str(error), mend)
     finally:
         ledger.close()

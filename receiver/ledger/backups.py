@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from receiver.errors import LedgerError
-from receiver.ledger.files import check_log_belongs, new_stamp
+from receiver.ledger.stamps import check_log_belongs, new_stamp
 
 
 def back_up(ledger: Path, copy: Path) -> int:
@@ -31,12 +31,15 @@ def back_up(ledger: Path, copy: Path) -> int:
             sound = target.execute("PRAGMA quick_check").fetchone()[0]
             # A file of its own: restored, it is told from the one whose log may still lie there.
             target.execute(f"PRAGMA user_version = {new_stamp()}")
+            # Nothing beside it is a part of it: it may be copied, or read where none may write.
+            target.execute("PRAGMA journal_mode = DELETE")
         if sound != "ok":
             raise LedgerError(f"the backup is not sound: {sound}; look after {ledger}")
         _give_name(part, copy)
     except (sqlite3.Error, OSError) as error:
         raise LedgerError(
-            f"the backup failed: {error}; look whether {copy.parent} may be written to and has room"
+            f"the backup of {ledger} failed: {error}; look whether it may be read, and whether "
+            f"{copy.parent} may be written to and has room"
         ) from None
     finally:
         part.unlink(missing_ok=True)

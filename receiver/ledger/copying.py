@@ -5,7 +5,7 @@ the mark goes with the commit: nobody works on a target whose copy has not ended
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
-from receiver.ledger.files import check_log_belongs
+from receiver.ledger.files import identity_of
 from receiver.ledger.locks import FileLock
 from receiver.ledger.migrate import MARK, bring_up_to_date, check_schema, schema_of
 from receiver.ledger.replicas import at_work
@@ -33,6 +33,7 @@ from receiver.ledger.schema import (
     retirements,
     targets,
 )
+from receiver.ledger.stamps import check_log_belongs
 from receiver.ledger.transactions import Tx
 
 COPIED = (
@@ -86,8 +87,6 @@ def _source(url: URL) -> Iterator[Connection]:
     path = sqlite_path(url)
     if path is not None and not path.exists():
         raise LedgerError(f"there is no ledger at {path}")
-    if path is not None:
-        check_log_belongs(path)
     with _held(url, "source"), _engine(url, "source", read_only=True) as engine:
         with _told("source"):
             check_schema(engine)
@@ -101,11 +100,13 @@ def _source(url: URL) -> Iterator[Connection]:
 @contextmanager
 def _target(url: URL) -> Iterator[Engine]:
     """Yield a new ledger, marked as one that is not whole yet."""
-    with _held(url, "target"), _engine(url, "target") as engine:
+    with _held(url, "target") as lock, _engine(url, "target") as engine:
         with _told("target"):
             with engine.connect() as connection:
                 check_durability(connection)
                 found = schema_of(connection)
+            if lock is not None:
+                _take_note(lock)
             if found is None:
                 bring_up_to_date(engine)
             with engine.begin() as writing:
@@ -116,11 +117,11 @@ def _target(url: URL) -> Iterator[Engine]:
 
 
 @contextmanager
-def _held(url: URL, what: str) -> Iterator[None]:
+def _held(url: URL, what: str) -> Iterator[FileLock | None]:
     """Keep receivers off a SQLite ledger; where they share one, `_check_standing` asks."""
     path = sqlite_path(url)
     if path is None:
-        yield
+        yield None
         return
     lock = FileLock(path)
     try:
@@ -130,9 +131,18 @@ def _held(url: URL, what: str) -> Iterator[None]:
             f"another receiver holds the {what} {path}: stop it first, then copy"
         ) from None
     try:
-        yield
+        check_log_belongs(path)
+        yield lock
     finally:
         lock.release()
+
+
+def _take_note(lock: FileLock) -> None:
+    """Tell the new ledger from a former one, whose lock may lie there still."""
+    there = identity_of(lock.ledger)
+    if there is not None:
+        with suppress(OSError):
+            lock.write_note(there[1])
 
 
 @contextmanager

@@ -129,8 +129,8 @@ def check_durability(connection: Connection) -> None:
             )
 
 
-def give_back_log(connection: Connection) -> bool:
-    """Empty SQLite's write-ahead log into the file, so that a full disk has room again.
+def empty_log(connection: Connection) -> bool:
+    """Empty SQLite's write-ahead log into the file, which also gives a full disk room again.
 
     False where somebody reads it, or where even that has no room: the write that follows says so.
     """

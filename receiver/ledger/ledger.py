@@ -4,8 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -14,17 +13,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
-from receiver.ledger.engines import check_durability, give_back_log, open_engine, sqlite_path
-from receiver.ledger.files import (
-    Identity,
-    check_log_belongs,
-    drop_log,
-    identity_of,
-    log_of,
-    stamp_anew,
-)
-from receiver.ledger.locks import ROLLING_RESTART_SECONDS, FileLock
+from receiver.ledger.engines import check_durability, open_engine, sqlite_path
+from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import check_schema, migrate
+from receiver.ledger.own_file import LedgerReplaced, OwnFile
 from receiver.ledger.transactions import Tx
 from receiver.ledger.turns import turn_among_replicas
 from receiver.ledger.writer import Writer
@@ -41,11 +33,7 @@ class Ledger:
     def __init__(self, url: URL) -> None:
         self._url = url
         self.path = sqlite_path(url)
-        self._lock = FileLock(self.path) if self.path is not None else None
-        self._inode: Identity | None = None
-        self._replaced_by: Identity | None = None
-        self._log_path = log_of(self.path) if self.path is not None else None
-        self._log: Identity | None = None
+        self._file = OwnFile(self.path) if self.path is not None else None
         self._write_engine = open_engine(url)
         self._read_engine = open_engine(url, read_only=True)
         self._lock_engine = open_engine(url, pooled=False)
@@ -64,11 +52,11 @@ class Ledger:
 
         Raises LedgerInUse when another process holds the file, LedgerError when it cannot be used.
         """
-        if self._lock is not None:
-            self._lock.acquire(wait_seconds)
+        if self._file is not None:
+            self._file.lock.acquire(wait_seconds)
         try:
-            if self.path is not None:
-                check_log_belongs(self.path)
+            if self._file is not None:
+                self._file.check()
             try:
                 self._prepare()
             except SQLAlchemyError:
@@ -79,7 +67,8 @@ class Ledger:
         except LedgerError:
             self._release()
             raise
-        self._adopt()
+        if self._file is not None:
+            self._file.adopt(self._write_engine)
         self._writer = Writer(self._write_engine, self._usable)
 
     def _prepare(self) -> None:
@@ -89,10 +78,12 @@ class Ledger:
 
     def open_to_read(self) -> None:
         """Check that there is a ledger of this program's schema; raises LedgerError."""
-        if self.path is not None and not self.path.exists():
-            raise LedgerError(f"there is no ledger at {self.path} yet; `receiver serve` makes it")
-        if self.path is not None:
-            check_log_belongs(self.path)
+        if self._file is not None:
+            if not self._file.path.exists():
+                raise LedgerError(
+                    f"there is no ledger at {self.path} yet; `receiver serve` makes it"
+                )
+            self._file.check()
         try:
             check_schema(self._read_engine)
         except SQLAlchemyError as error:
@@ -138,6 +129,8 @@ class Ledger:
             raise LedgerError(f"the ledger cannot be read: {cause_of(error)}") from None
 
     def _read_once(self, read: Callable[[Tx], T]) -> T:
+        if self._file is not None and self._file.replaced():
+            raise LedgerError(f"{self.path} was replaced; it is read anew in a moment")
         if self._reading is None:
             self._reading = self._read_engine.connect()
         with self._reading.begin():
@@ -187,36 +180,17 @@ class Ledger:
 
     def _usable(self) -> None:
         """Refuse to write into a file that has been moved or deleted under us."""
-        if self.path is None or self._log_path is None:
+        if self._file is None:
             return
-        identity = identity_of(self.path)
-        if identity is None:
-            raise LedgerError(f"{self.path} is gone; put it back, or restart to begin a new ledger")
-        if identity == self._inode:
-            self._log = identity_of(self._log_path)  # it comes anew with a new connection
-            return
-        if identity != self._replaced_by:
-            # First let go of the old file: its log goes with it, and must not pass into the new.
-            self._replaced_by = identity
+        try:
+            if self._file.is_ours():
+                return
+        except LedgerReplaced:
+            # The old file's log goes with its last connection, and must not pass into the new.
             self._reader.submit(self._forget_reader).result()
-            raise LedgerError(f"{self.path} was replaced; reading it anew")
-        drop_log(self.path, self._log)
+            raise
         check_schema(self._write_engine)  # is it a ledger?
-        self._adopt()
-
-    def _adopt(self) -> None:
-        """Remember which file it is, and mark it as the one that its log is written for."""
-        if self.path is None or self._lock is None:
-            return
-        self._inode, self._replaced_by = identity_of(self.path), None
-        with suppress(SQLAlchemyError), self._write_engine.connect() as connection:
-            driver = connection.connection.driver_connection
-            if driver is not None and self._inode is not None:
-                stamp_anew(
-                    driver,
-                    partial(self._lock.note, self._inode[1]),
-                    empty=give_back_log(connection),
-                )
+        self._file.adopt(self._write_engine)
 
     def _forget_reader(self) -> None:
         if self._reading is not None:
@@ -225,5 +199,5 @@ class Ledger:
             self._reading = None
 
     def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
+        if self._file is not None:
+            self._file.lock.release()

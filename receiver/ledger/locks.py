@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from receiver.errors import LedgerError, LedgerInUse
-from receiver.ledger.files import Note, lock_of
+from receiver.ledger.files import lock_of
+from receiver.ledger.stamps import LONGEST_NOTE, Note, read_note
 
 ROLLING_RESTART_SECONDS = 15.0
 LOOK_EVERY_SECONDS = 0.05
@@ -17,6 +18,7 @@ class FileLock:
     """An exclusive `flock` on `<ledger>.lock`, held until released or the process ends."""
 
     def __init__(self, ledger: Path) -> None:
+        self.ledger = ledger
         self.path = lock_of(ledger)
         self._descriptor: int | None = None
 
@@ -48,13 +50,19 @@ class FileLock:
                 self._descriptor = descriptor
                 return
 
-    def note(self, ledger: int, stamps: tuple[int, ...]) -> None:
+    def note(self) -> Note | None:
+        """Return what is written down of the ledger that it stands for."""
+        if self._descriptor is None:
+            return None
+        return read_note(os.pread(self._descriptor, LONGEST_NOTE, 0).decode("ascii", "replace"))
+
+    def write_note(self, ledger_inode: int, stamps: tuple[int, ...] = ()) -> None:
         """Write down which file the lock stands for, and which stamps that may bear.
 
         Raises OSError.
         """
         if self._descriptor is not None:
-            note = Note(os.fstat(self._descriptor).st_ino, ledger, stamps)
+            note = Note(os.fstat(self._descriptor).st_ino, ledger_inode, stamps)
             os.pwrite(self._descriptor, note.text().encode(), 0)
             os.fsync(self._descriptor)  # a stamp must not outlive a power cut without its note
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
-from receiver.ledger.engines import give_back_log
+from receiver.ledger.engines import empty_log
 from receiver.ledger.transactions import Tx
 
 Item = TypeVar("Item")
@@ -162,7 +162,7 @@ class Writer:
         self._usable()
         if self._connection is None:
             self._connection = self._engine.connect()
-            give_back_log(self._connection)
+            empty_log(self._connection)
         with self._connection.begin():
             tx = Tx(self._connection)
             for write, works in _alike(group):

@@ -1,0 +1,77 @@
+"""The SQLite file that we work on, under its lock; another may be put in its place meanwhile."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.errors import LedgerError
+from receiver.ledger.engines import empty_log
+from receiver.ledger.files import Identity, drop_log, identity_of, log_of
+from receiver.ledger.locks import FileLock
+from receiver.ledger.stamps import check_log_belongs, stamp_anew
+
+
+class OwnFile:
+    """One ledger's file: locked, looked at before SQLite opens it, and known from then on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = FileLock(path)
+        self._log_path = log_of(path)
+        self._checked = False
+        self._ours: Identity | None = None
+        self._log: Identity | None = None
+        self._replaced_by: Identity | None = None
+
+    def check(self) -> None:
+        """Raise LedgerError where another ledger's log lies beside it.
+
+        Asked more often it looks once: afterwards SQLite has the file open.
+        """
+        if not self._checked:
+            check_log_belongs(self.path)
+            self._checked = True
+
+    def adopt(self, engine: Engine) -> None:
+        """Know it as ours from now on, and stamp it as the one that its log is written for."""
+        self._ours, self._replaced_by = identity_of(self.path), None
+        if self._ours is None:
+            return
+        inode = self._ours[1]
+        with suppress(SQLAlchemyError, OSError), engine.connect() as connection:
+            if not empty_log(connection):  # somebody reads: it goes on under the stamp it has
+                note = self.lock.note()
+                known = note is not None and note.ledger_inode == inode
+                self.lock.write_note(inode, note.stamps if note is not None and known else ())
+                return
+            driver = connection.connection.driver_connection
+            if driver is not None:
+                stamp_anew(driver, lambda stamps: self.lock.write_note(inode, stamps))
+
+    def replaced(self) -> bool:
+        """Tell whether another file has taken the place of the one that we work on."""
+        return self._ours is not None and identity_of(self.path) != self._ours
+
+    def is_ours(self) -> bool:
+        """Tell whether to go on writing; False when another file is to be adopted now.
+
+        Raises LedgerError when it is gone or, for whoever holds the former one to let go of it,
+        when it was just replaced.
+        """
+        identity = identity_of(self.path)
+        if identity is None:
+            raise LedgerError(f"{self.path} is gone; put it back, or restart to begin a new ledger")
+        if identity == self._ours:
+            self._log = identity_of(self._log_path)  # it comes anew with a new connection
+            return True
+        if identity != self._replaced_by:
+            self._replaced_by = identity
+            raise LedgerReplaced(f"{self.path} was replaced; it is read anew in a moment")
+        drop_log(self.path, self._log)
+        return False
+
+
+class LedgerReplaced(LedgerError):
+    """Another file was put in the place of the ledger: all must let go of the former one."""

@@ -1,0 +1,148 @@
+"""The ledger's file while we have it open: other processes read it, or put another in its place."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import URL
+
+from receiver.errors import LedgerError
+from receiver.ledger.backups import back_up
+from receiver.ledger.copying import copy_ledger
+from receiver.ledger.engines import open_engine
+from receiver.ledger.files import identity_of, lock_of, log_of
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.stamps import check_log_belongs
+from receiver.ledger.transactions import Tx
+from tests.at_work import pushed, write
+from tests.test_ledger_copy import filled, sqlite
+
+READ_AND_CLOSE = """import sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as database: database.execute("SELECT 1 FROM meta").fetchall()
+database.close()"""
+WRITE_AND_DIE = """import os, sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as database: database.execute("INSERT INTO meta VALUES (1, 2)")
+os._exit(0)"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "receiver.db"
+
+
+def opened(path: Path) -> Ledger:
+    ledger = Ledger(URL.create("sqlite", database=str(path)))
+    ledger.open_to_write(wait_seconds=0)
+    return ledger
+
+
+def tags(tx: Tx) -> list[str]:
+    return [row.tag for row in tx.run("SELECT tag FROM deliveries ORDER BY id")]
+
+
+def test_a_ledger_that_was_read_first_keeps_its_locks_and_its_log(path: Path) -> None:
+    """To look at the file once more dropped them: another's close took the log from under it."""
+    opened(path).close()
+    ledger = Ledger(URL.create("sqlite", database=str(path)))
+    subprocess.run([sys.executable, "-c", WRITE_AND_DIE, str(path)], check=True)
+    assert log_of(path).stat().st_size
+    ledger.open_to_read()
+    assert ledger.read_now(tags) == []
+    ledger.open_to_read()
+    ledger.open_to_write(wait_seconds=0)
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+    log = identity_of(log_of(path))
+
+    subprocess.run([sys.executable, "-c", READ_AND_CLOSE, str(path)], check=True)
+
+    assert log is not None
+    assert identity_of(log_of(path)) == log
+    ledger.close()
+
+
+@pytest.mark.parametrize("read_before", [False, True], ids=["at-rest", "read-before"])
+def test_who_reads_just_after_a_backup_was_put_there_plays_no_old_log_into_it(
+    path: Path, tmp_path: Path, read_before: bool
+) -> None:
+    """The backup was gone, and nothing could be written any more."""
+    ledger = opened(path)
+    write(ledger, lambda tx: pushed(tx, "in-the-backup"))
+    back_up(path, tmp_path / "backup.db")
+    for number in range(40):
+        write(ledger, lambda tx, n=number: pushed(tx, f"since.{n}"))  # type: ignore[misc]
+    if read_before:
+        ledger.read_now(tags)
+    (tmp_path / "backup.db").replace(path)
+
+    with pytest.raises(LedgerError, match="was replaced; it is read anew"):
+        ledger.read_now(tags)
+    with pytest.raises(LedgerError, match="was replaced; it is read anew"):
+        write(ledger, lambda tx: pushed(tx, "refused"))
+    with pytest.raises(LedgerError, match="was replaced; it is read anew"):
+        ledger.read_now(tags)
+    write(ledger, lambda tx: pushed(tx, "after"))
+
+    assert ledger.read_now(tags) == ["in-the-backup", "after"]
+    write(ledger, lambda tx: pushed(tx, "last"))
+    ledger.close()
+    again = opened(path)
+    assert again.read_now(tags) == ["in-the-backup", "after", "last"]
+    again.close()
+
+
+def test_a_start_beside_a_reader_is_guarded_by_the_stamp_of_before(
+    path: Path, tmp_path: Path
+) -> None:
+    """A reader keeps the log from being emptied: then no stamp at all was asked for."""
+    first = opened(path)
+    write(first, lambda tx: pushed(tx, "1.0"))
+    back_up(path, tmp_path / "backup.db")
+    first.close()
+    long = open_engine(first._url, read_only=True)
+    with long.connect() as reading, reading.begin():
+        reading.exec_driver_sql("SELECT * FROM deliveries").fetchone()
+        # What is written meanwhile must stay in the log.
+        with open_engine(first._url).connect() as other, other.begin():
+            other.exec_driver_sql("INSERT INTO meta (key, value) VALUES ('a', 'b')")
+        second = opened(path)
+        write(second, lambda tx: pushed(tx, "2.0"))
+        path.write_bytes((tmp_path / "backup.db").read_bytes())
+
+        with pytest.raises(LedgerError, match="was put in the place of another ledger"):
+            check_log_belongs(path)
+        second.close()
+
+
+def test_a_copy_into_the_place_of_a_former_ledger_leaves_no_note_of_that_one(
+    path: Path, tmp_path: Path
+) -> None:
+    """Cut off, it was answered with a wrong remedy, which would have deleted what it held."""
+    opened(path).close()
+    path.unlink()
+    assert lock_of(path).exists()
+    seen: list[bool] = []
+
+    def looked(_all: int, _rows: int) -> None:
+        seen.append(log_of(path).exists())
+        check_log_belongs(path)
+
+    copy_ledger(filled(tmp_path / "from.db"), sqlite(path), looked)
+
+    assert any(seen)
+
+
+def test_a_backup_is_one_file_and_may_be_read_where_none_may_write(
+    path: Path, tmp_path: Path
+) -> None:
+    ledger = opened(path)
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+    before = set(tmp_path.iterdir())
+
+    back_up(path, tmp_path / "backup.db")
+
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "backup.db"}
+    header = (tmp_path / "backup.db").read_bytes()[:100]
+    assert header[18:20] == b"\x01\x01"  # no log: https://sqlite.org/fileformat.html
+    assert header[60:64] != path.read_bytes()[60:64]
+    ledger.close()
