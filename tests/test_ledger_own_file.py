@@ -21,9 +21,10 @@ from tests.test_ledger_copy import filled, sqlite
 READ_AND_CLOSE = """import sqlite3, sys
 with sqlite3.connect(sys.argv[1]) as database: database.execute("SELECT 1 FROM meta").fetchall()
 database.close()"""
-WRITE_AND_DIE = """import os, sqlite3, sys
+WRITE_AND_STAY = """import sqlite3, sys, time
 with sqlite3.connect(sys.argv[1]) as database: database.execute("INSERT INTO meta VALUES (1, 2)")
-os._exit(0)"""
+print("written", flush=True)
+time.sleep(60)"""
 
 
 @pytest.fixture
@@ -45,11 +46,16 @@ def test_a_ledger_that_was_read_first_keeps_its_locks_and_its_log(path: Path) ->
     """To look at the file once more dropped them: another's close took the log from under it."""
     opened(path).close()
     ledger = Ledger(URL.create("sqlite", database=str(path)))
-    subprocess.run([sys.executable, "-c", WRITE_AND_DIE, str(path)], check=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITE_AND_STAY, str(path)], stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"written\n"
+        for _ in range(2):
+            ledger.open_to_read()
+            assert ledger.read_now(tags) == []
+        other.kill()
     assert log_of(path).stat().st_size
-    ledger.open_to_read()
-    assert ledger.read_now(tags) == []
-    ledger.open_to_read()
     ledger.open_to_write(wait_seconds=0)
     write(ledger, lambda tx: pushed(tx, "1.0"))
     log = identity_of(log_of(path))
