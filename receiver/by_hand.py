@@ -1,7 +1,6 @@
 """A push that a person asks for: as old as its tag is, so that an old one moves nothing back."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 from receiver.dockerhub.fetching import Unavailable
@@ -29,7 +28,6 @@ async def push_by_hand(hub: Hub, rules: Sequence[Rule], image: ImageReference) -
             tag = await hub.tag(image.repository, image.tag, login_for(rules, image.repository))
     except (TimeoutError, Unavailable):
         return push
-    if tag is None or tag.pushed_at is None:
+    if tag is None:
         return push
-    now = time.time_ns() // 1_000_000  # a tag that is there was not pushed in the future
-    return Push(image.repository, image.tag, pushed_at=min(tag.pushed_at, now))
+    return Push(image.repository, image.tag, pushed_at=tag.pushed_at)

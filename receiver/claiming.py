@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from receiver.aftermath import tell_voided
 from receiver.ledger import gates, pauses
-from receiver.ledger.leases import void_leases
+from receiver.ledger.leases import hand_back, void_leases
 from receiver.ledger.registrations import Claimed, claim, next_due, set_right
 from receiver.ledger.replicas import claims_alone, count_replicas, working_now
 from receiver.ledger.transactions import Tx
@@ -51,7 +51,10 @@ def take_turn(
 ) -> Turn:
     """Claim up to `free` registrations that are due, unless a gate or a pause holds all back."""
     tell_voided(tx, settings, void_leases(tx, all_of_them=False, in_hand=in_hand))
-    replicas = count_replicas(tx, owner) if shared else None  # also behind a gate it is there
+    replicas = None
+    if shared:
+        replicas = count_replicas(tx, owner)  # also behind a gate it is there
+        hand_back(tx, owner, in_hand=in_hand)
     if gates.closed_gates(tx):
         probe = gates.take_probe(tx)
         soonest = min(gate.until for gate in gates.closed_gates(tx))

@@ -63,7 +63,8 @@ def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
     # Later than what it holds, whatever that push's time was: else it could not be freed of it.
     later = max(tx.now, moving.push_time + 1)
     delivery = NewDelivery(source=COMMAND, repository=repository, tag=tag, pushed_at=later)
-    return record(tx, delivery, Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,)))
+    ruling = Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
+    return record(tx, delivery, ruling, push_time=later)
 
 
 def tell_rolled_back(app: str, channel: str, recorded: Recorded) -> None:

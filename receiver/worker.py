@@ -22,7 +22,7 @@ from receiver.ledger.leases import hand_back, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.replicas import leave
-from receiver.ledger.settlements import Settlement, sent, settle
+from receiver.ledger.settlements import Settlement, sent, settle, was_settled
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.preflight import Preflight
@@ -105,23 +105,22 @@ class Worker:
         tasks = [task for _, task in self._hands.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=max(0.0, until - time.monotonic()))
-        left = [claimed for claimed, task in self._hands.values() if not task.done()]
         probing = [self._probing] if self._probing is not None else []
         ending = [*tasks, *self._loops, *self._retention.under_way, *probing]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         try:
-            await self._ledger.write(lambda tx: self._end(tx, left))
+            left = await self._ledger.write(self._end)
         except LedgerError as error:
             self._ledger_is_away(error)  # the next start, or another replica, frees them
             return
         if left:
-            log.info("registrations_handed_back", count=len(left))
+            log.info("registrations_handed_back", count=left)
 
-    def _end(self, tx: Tx, left: list[Claimed]) -> None:
-        hand_back(tx, left, self.owner)
+    def _end(self, tx: Tx) -> int:
         leave(tx, self.owner)
+        return hand_back(tx, self.owner)
 
     async def _work(self) -> None:
         while not self._stopping:
@@ -168,8 +167,9 @@ class Worker:
             tx, settings, owner=self.owner, in_hand=self._hands, free=free, shared=shared
         )
 
-    def _let_go(self, identity: str, _: asyncio.Task[None]) -> None:
-        self._hands.pop(identity, None)
+    def _let_go(self, identity: str, task: asyncio.Task[None]) -> None:
+        if identity in self._hands and self._hands[identity][1] is task:  # not claimed anew since
+            del self._hands[identity]
         self.wake()
 
     async def _one(self, claimed: Claimed) -> None:
@@ -232,7 +232,7 @@ class Worker:
 
     def _write_down(self, tx: Tx, claimed: Claimed, tried: Tried) -> bool:
         if not settle(tx, claimed, self.owner, tried.settlement):
-            return False
+            return was_settled(tx, claimed, tried.settlement)
         write_aftermath(tx, self._current.settings, claimed, tried)
         return True
 
@@ -258,17 +258,17 @@ class Worker:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            in_hand = [claimed for claimed, _ in self._hands.values()]
+            in_hand = dict(self._hands)
             if not in_hand:
                 continue
+            claims = [claimed for claimed, _ in in_hand.values()]
             try:
-                lost = await self._ledger.write(partial(renew, claims=in_hand, owner=self.owner))
+                lost = await self._ledger.write(partial(renew, claims=claims, owner=self.owner))
             except LedgerError as error:
                 self._ledger_is_away(error)
                 continue
             for identity in lost:
-                if identity in self._hands:
-                    self._hands[identity][1].cancel()
+                if in_hand[identity][1].cancel():
                     log.warning("lease_lost", registration=identity)
 
     def _ledger_is_away(self, error: LedgerError) -> None:

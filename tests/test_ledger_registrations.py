@@ -12,13 +12,15 @@ from receiver.ledger import gates
 from receiver.ledger.leases import hand_back, renew, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.pauses import pause
+from receiver.ledger.recording import NewDelivery, record
 from receiver.ledger.registrations import claim, next_due
 from receiver.ledger.settlements import sent
 from receiver.ledger.stories import Filter, list_deliveries, story
 from receiver.ledger.targets import target
 from receiver.ledger.transactions import Tx
-from receiver.reasons import Outcome, Reason
+from receiver.reasons import Outcome, Reason, Verdict
 from receiver.replaying import read_rules_again
+from receiver.rules import Match, Mode, Ruling
 from receiver.settings import Settings
 from receiver.steering import roll_back
 from tests.at_work import (
@@ -34,7 +36,7 @@ from tests.at_work import (
     waits,
     write,
 )
-from tests.running import REPOSITORY
+from tests.running import APP, REPOSITORY
 
 DAY = 24 * 60 * MINUTE
 
@@ -108,7 +110,7 @@ def test_what_a_dead_or_leaving_worker_had_in_hand_comes_before_what_came_since(
         if dead:
             assert void_leases(tx, all_of_them=False)
         else:
-            hand_back(tx, left, "gone")
+            assert hand_back(tx, "gone") == len(left)
 
     write(ledger, free)
 
@@ -175,6 +177,33 @@ def test_a_moved_target_remembers_what_it_held_before(ledger: Ledger) -> None:
     assert (held.created_here, held.made_at) == (False, None)
 
 
+def test_a_target_moved_from_one_repository_to_another_remembers_the_first(ledger: Ledger) -> None:
+    """Of the same tag: a rollback passed over it, and its digest was taken for the other's."""
+
+    def moved(tx: Tx, repository: str, tag: str) -> None:
+        told = NewDelivery(source="webhook", repository=repository, tag=tag)
+        match = Match("rule", APP, "staging", Mode.CHANNEL)
+        record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,)))
+
+    known = []
+    for repository, tag in (("group/a", "0.9"), ("group/a", "1.0"), ("group/b", "1.0")):
+        write(ledger, partial(moved, repository=repository, tag=tag))
+        claimed = one_claim(ledger)
+        known.append(claimed.known_digest)
+        settled(ledger, claimed, done(Outcome.UPDATED, digest=f"sha256:{repository}"))
+
+    held = ledger.read_now(lambda tx: target(tx, APP, "staging"))
+
+    assert held is not None
+    assert held.before is not None
+    assert (held.repository, held.before.repository, held.before.tag) == (
+        "group/b",
+        "group/a",
+        "1.0",
+    )
+    assert known == [None, None, None]
+
+
 def test_a_claim_that_its_own_worker_took_up_anew_writes_nothing_more(ledger: Ledger) -> None:
     """The owner is the same, and the lease runs: the fence alone tells the old claim by now."""
     write(ledger, lambda tx: pushed(tx, "1.0"))
@@ -187,7 +216,6 @@ def test_a_claim_that_its_own_worker_took_up_anew_writes_nothing_more(ledger: Le
     assert write(ledger, lambda tx: renew(tx, [old], OWNER)) == [old.id]
     assert not write(ledger, partial(send, claimed=old))
     assert not settled(ledger, old, done())
-    write(ledger, lambda tx: hand_back(tx, [old], OWNER))
 
     assert write(ledger, lambda tx: renew(tx, [new], OWNER)) == []
     assert write(ledger, partial(send, claimed=new))

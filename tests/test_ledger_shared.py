@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
 
+from receiver.claiming import Turn, take_turn
 from receiver.errors import LedgerError
 from receiver.ledger import engines, registrations, settlements, transactions, writer
 from receiver.ledger.gates import close_token_gate, take_probe
@@ -25,6 +27,7 @@ from receiver.ledger.stories import story
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Verdict
 from receiver.rules import Match, Ruling
+from receiver.settings import Settings
 from tests.at_work import MINUTE, alone, done, finish, one_claim, pushed, settled, write
 from tests.postgres import Postgres, plain, rows
 from tests.running import APP, REPOSITORY, until
@@ -173,6 +176,53 @@ def test_one_told_at_two_doors_at_once_is_one_registration(
     led = [found["registrations"][0]["id"] for found in told if found is not None]
     assert len(led) == 2
     assert led[0] == led[1]
+
+
+def lose_next_commits_answer(ledger: Ledger) -> None:
+    """The server commits, and is gone before it says so."""
+    left = [ledger]
+
+    @event.listens_for(ledger._write_engine, "commit")
+    def commit(connection: Connection) -> None:
+        if left:
+            left.clear()
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            driver.commit()
+            rows(ledger._url, f"SELECT pg_terminate_backend({driver.info.backend_pid})")
+            connection.exec_driver_sql("SELECT 1")
+
+
+def test_what_was_claimed_by_a_commit_whose_answer_was_lost_is_worked_on_at_once(
+    replicas: tuple[Ledger, Ledger],
+) -> None:
+    """It lay in nobody's hands until its lease ran out, and then counted as a crash."""
+    one, _ = replicas
+    write(one, lambda tx: pushed(tx, "1.0"))
+    lose_next_commits_answer(one)
+
+    def turn(tx: Tx) -> Turn:
+        return take_turn(tx, Settings(), owner="worker", in_hand=(), free=5, shared=True)
+
+    (claimed,) = write(one, turn).claimed
+
+    assert settled(one, claimed, done())
+    assert rows(one._url, "SELECT state, crashes FROM registrations") == [("done", 0)]
+
+
+def test_what_was_settled_by_a_commit_whose_answer_was_lost_is_known_as_settled(
+    replicas: tuple[Ledger, Ledger],
+) -> None:
+    one, other = replicas
+    write(one, lambda tx: [pushed(tx, "1.0"), pushed(tx, "2.0")])
+    first, second = one_claim(one), one_claim(one)
+    lose_next_commits_answer(one)
+
+    assert not settled(one, first, done())
+    assert write(one, lambda tx: settlements.was_settled(tx, first, done()))
+    assert not write(one, lambda tx: settlements.was_settled(tx, second, done()))
+    write(other, lambda tx: tx.run("UPDATE registrations SET fence = fence + 1").rowcount)
+    assert not write(one, lambda tx: settlements.was_settled(tx, first, done()))
 
 
 def test_told_while_another_settles_it_a_new_one_is_opened(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from receiver.images import ImageReference
 from receiver.ledger.transactions import Tx
 
 _HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, push_time,
@@ -18,7 +19,8 @@ _HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, pu
   held_before = :held_before"""
 _HELD = """SELECT repository, tag, digest, push_time, held_before, registration_id FROM targets
  WHERE app = :app AND version = :version"""
-_DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version AND tag = :tag
+_DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version
+  AND repository = :repository AND tag = :tag
   AND id <> :id AND state = 'done' AND digest IS NOT NULL ORDER BY id DESC LIMIT 1"""
 _KEPT = ("repository", "tag", "digest", "push_time")
 
@@ -33,6 +35,11 @@ class Held:
     push_time: int
     registration: str
 
+    @property
+    def image(self) -> ImageReference:
+        """What of Docker Hub it holds."""
+        return ImageReference(repository=self.repository, tag=self.tag)
+
 
 def held(tx: Tx, app: str, version: str) -> Held | None:
     """Return what the target holds by our own doing, None where nothing."""
@@ -43,15 +50,28 @@ def held(tx: Tx, app: str, version: str) -> Held | None:
 
 
 def digest_of_tag(
-    tx: Tx, holding: Held | None, *, registration: str, app: str, version: str, tag: str
+    tx: Tx,
+    holding: Held | None,
+    *,
+    registration: str,
+    app: str,
+    version: str,
+    image: ImageReference,
 ) -> str | None:
-    """Return the digest that this tag had when the target was last led to it.
+    """Return the digest that this image's tag had when the target was last led to it.
 
     `registration` is the one that asks: it does not count itself.
     """
-    if holding is not None and holding.tag == tag:
+    if holding is not None and holding.image == image:
         return holding.digest
-    found = tx.run(_DIGEST, id=registration, app=app, version=version, tag=tag).scalar()
+    found = tx.run(
+        _DIGEST,
+        id=registration,
+        app=app,
+        version=version,
+        repository=image.repository,
+        tag=image.tag,
+    ).scalar()
     return None if found is None else str(found)
 
 
@@ -60,7 +80,7 @@ def hold(tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool)
     before = tx.run(_HELD, app=app, version=version).mappings().first()
     kept = before["held_before"] if before is not None else None
     digest, push_time = new.digest, new.push_time
-    if before is not None and before["tag"] != new.tag:
+    if before is not None and (before["repository"], before["tag"]) != (new.repository, new.tag):
         kept = json.dumps({name: before[name] for name in _KEPT})
     elif before is not None:
         digest = digest or before["digest"]  # this attempt learned none

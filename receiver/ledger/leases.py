@@ -1,9 +1,9 @@
 """Leases: renewed while the work is in hand, handed back at a stop, voided when the owner is dead.
 
-Each statement names the owner and the fence: who lost the lease writes nothing.
+Who lost the lease renews nothing: that statement names the owner and the fence.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from receiver.ledger.registrations import LEASE_MS, Claimed
 from receiver.ledger.transactions import Tx
@@ -18,7 +18,8 @@ _RENEW = """UPDATE registrations SET lease_until = :until
 # second time goes behind: it may be what ends its workers, and whatever stood beside it.
 _HAND_BACK = """UPDATE registrations SET state = 'queued', lease_owner = NULL,
   lease_until = NULL, updated_at = :now
- WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
+ WHERE id = :id AND state = 'working' AND lease_owner = :owner"""
+_OWN = "SELECT id FROM registrations WHERE state = 'working' AND lease_owner = :owner"
 _EXPIRED = """SELECT id FROM registrations
  WHERE state = 'working' AND lease_until < :before ORDER BY id {lock}"""
 _VOID = """UPDATE registrations SET crashes = crashes + 1, lease_owner = NULL, lease_until = NULL,
@@ -41,10 +42,16 @@ def renew(tx: Tx, claims: Iterable[Claimed], owner: str) -> list[str]:
     return lost
 
 
-def hand_back(tx: Tx, claims: Sequence[Claimed], owner: str) -> None:
-    """Put claimed registrations back as they were, in the queue too, and no crash counted."""
-    for claimed in claims:
-        tx.run(_HAND_BACK, id=claimed.id, owner=owner, fence=claimed.fence, now=tx.now)
+def hand_back(tx: Tx, owner: str, *, in_hand: Collection[str] = ()) -> int:
+    """Put back what is the owner's and not in its hands, as it was, and no crash counted.
+
+    That is all of it at a stop; else what was claimed by a transaction whose answer was lost, as
+    by a restart of the database. Returns how many they were.
+    """
+    lost = [str(row.id) for row in tx.run(_OWN, owner=owner) if row.id not in in_hand]
+    for identity in lost:
+        tx.run(_HAND_BACK, id=identity, owner=owner, now=tx.now)
+    return len(lost)
 
 
 def void_leases(

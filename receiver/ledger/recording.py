@@ -62,12 +62,19 @@ class Recorded(msgspec.Struct, frozen=True):
     registrations: tuple[str, ...] = ()
 
 
-def record(tx: Tx, delivery: NewDelivery, ruling: Ruling) -> Recorded:
-    """Record a delivery with its verdict, and open or join the registrations it leads to."""
-    return record_all(tx, [(delivery, ruling)])[0]
+def record(
+    tx: Tx, delivery: NewDelivery, ruling: Ruling, *, push_time: int | None = None
+) -> Recorded:
+    """Record a delivery with its verdict, and open or join the registrations it leads to.
+
+    `push_time` (epoch ms) is what they count as pushed at, whatever the delivery tells.
+    """
+    return record_all(tx, [(delivery, ruling)], push_time=push_time)[0]
 
 
-def record_all(tx: Tx, told: Sequence[tuple[NewDelivery, Ruling]]) -> list[Recorded]:
+def record_all(
+    tx: Tx, told: Sequence[tuple[NewDelivery, Ruling]], *, push_time: int | None = None
+) -> list[Recorded]:
     """Record many at once: three statements, however many they are."""
     ids = [new_id(DELIVERY, tx.now) for _ in told]
     rows = [
@@ -76,7 +83,13 @@ def record_all(tx: Tx, told: Sequence[tuple[NewDelivery, Ruling]]) -> list[Recor
     ]
     tx.insert("deliveries", _DELIVERY_COLUMNS, rows)
     wanted = [
-        _Wanted(match, delivery.repository, delivery.tag or "", _push_time(tx, delivery), identity)
+        _Wanted(
+            match,
+            delivery.repository,
+            delivery.tag or "",
+            _push_time(tx, delivery) if push_time is None else push_time,
+            identity,
+        )
         for identity, (delivery, ruling) in zip(ids, told, strict=True)
         for match in ruling.matches
     ]
@@ -199,7 +212,7 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
 def _push_time(tx: Tx, delivery: NewDelivery) -> int:
     """Return when it was pushed; a time far ahead would keep every later push from its target."""
     told = delivery.pushed_at or tx.now
-    return told if delivery.source == COMMAND else min(told, tx.now + MOST_AHEAD_MS)
+    return told if told <= tx.now + MOST_AHEAD_MS else tx.now
 
 
 def _delivery_row(

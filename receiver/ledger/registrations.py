@@ -151,7 +151,7 @@ def _claimed(tx: Tx, row: object) -> Claimed:
             registration=claimed.id,
             app=claimed.app,
             version=claimed.version,
-            tag=claimed.image.tag,
+            image=claimed.image,
         ),
     )
     if claimed.mode is not Mode.CREATE:
@@ -176,6 +176,6 @@ def _is_superseded(tx: Tx, claimed: Claimed) -> bool:
     if later is not None or claimed.held is None:
         return later is not None
     holding = claimed.held
-    if (holding.repository, holding.tag) == (claimed.image.repository, claimed.image.tag):
+    if holding.image == claimed.image:
         return False  # no later tag is there, and this one has no older self at Docker Hub
     return (holding.push_time, holding.registration) > (claimed.push_time, claimed.id)

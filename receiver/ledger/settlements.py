@@ -28,6 +28,8 @@ _CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, pat
  VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message)
  ON CONFLICT (registration_id, attempt, step) DO UPDATE SET status = excluded.status,
   milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at"""
+_SETTLED = """SELECT 1 FROM registrations WHERE id = :id AND fence = :fence AND state = :state
+  AND lease_owner IS NULL"""
 _STILL_OURS = """SELECT 1 FROM registrations
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 
@@ -46,6 +48,13 @@ class Settlement:
     digest: str | None = None
     overwritten: bool = False
     calls: tuple[Answer, ...] = ()
+
+
+def was_settled(tx: Tx, claimed: Claimed, settlement: Settlement) -> bool:
+    """Tell whether this very settlement is in the ledger: its transaction's answer was lost."""
+    return bool(
+        tx.run(_SETTLED, id=claimed.id, fence=claimed.fence, state=settlement.state.value).first()
+    )
 
 
 def sent(tx: Tx, claimed: Claimed, owner: str, *, step: int, method: str, path: str) -> bool:

@@ -5,6 +5,7 @@ keep it, the server ends a session that is idle for too long; who is alive shows
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -41,7 +42,7 @@ async def turn_among_replicas(engine: Engine, name: str) -> AsyncIterator[bool]:
             await turn.end()
     except asyncio.CancelledError:
         if turn.lost_alone():
-            raise LedgerError(f"the turn to do the {name} was lost; it is begun again") from None
+            raise LedgerError(f"the turn to do the {name} was lost: another may have it") from None
         raise
 
 
@@ -63,6 +64,7 @@ class _Turn:
 
     def __init__(self, connection: Connection, task: asyncio.Task[object] | None) -> None:
         self._connection = connection
+        self._using = threading.Lock()  # who is cancelled leaves a thread behind
         self._over = asyncio.Event()
         self._task = task
         self._cancelled_before = task.cancelling() if task is not None else 0
@@ -75,7 +77,15 @@ class _Turn:
         try:
             await self._showing
         finally:
-            await asyncio.to_thread(_give_back, self._connection)
+            await asyncio.to_thread(self._give_back)
+
+    def _give_back(self) -> None:
+        with self._using:
+            _give_back(self._connection)
+
+    def _is_held(self) -> bool:
+        with self._using:
+            return _is_held(self._connection)
 
     def lost_alone(self) -> bool:
         """Tell whether the task was cancelled for the lost turn, and for nothing else."""
@@ -89,7 +99,7 @@ class _Turn:
                 async with asyncio.timeout(SHOWN_SECONDS):
                     await self._over.wait()
                 return
-            if not await asyncio.to_thread(_is_held, self._connection) and not self._over.is_set():
+            if not await asyncio.to_thread(self._is_held) and not self._over.is_set():
                 self._lost = True
                 if self._task is not None:
                     self._task.cancel()
