@@ -97,6 +97,22 @@ def test_who_reads_just_after_a_backup_was_put_there_plays_no_old_log_into_it(
     again.close()
 
 
+def test_a_ledger_that_is_gone_is_not_made_anew_by_who_reads(path: Path, tmp_path: Path) -> None:
+    ledger = opened(path)
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+    path.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(LedgerError, match="is gone; put it back"):
+        ledger.read_now(tags)
+
+    assert not path.exists()
+    (tmp_path / "elsewhere").rename(path)
+    assert ledger.read_now(tags) == ["1.0"]
+    path.rename(tmp_path / "elsewhere")
+    assert ledger.read_now(tags) == ["1.0"]  # what is open may be read
+    ledger.close()
+
+
 def test_a_start_beside_a_reader_is_guarded_by_the_stamp_of_before(
     path: Path, tmp_path: Path
 ) -> None:

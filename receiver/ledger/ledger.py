@@ -132,6 +132,8 @@ class Ledger:
         if self._file is not None and self._file.replaced():
             raise LedgerError(f"{self.path} was replaced; it is read anew in a moment")
         if self._reading is None:
+            if self._file is not None:
+                self._file.check_there()
             self._reading = self._read_engine.connect()
         with self._reading.begin():
             return read(Tx(self._reading))

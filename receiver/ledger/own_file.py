@@ -52,7 +52,14 @@ class OwnFile:
 
     def replaced(self) -> bool:
         """Tell whether another file has taken the place of the one that we work on."""
-        return self._ours is not None and identity_of(self.path) != self._ours
+        return self._ours is not None and identity_of(self.path) not in {self._ours, None}
+
+    def check_there(self) -> Identity:
+        """Return which file is there now; raises LedgerError for none: SQLite would make one."""
+        identity = identity_of(self.path)
+        if identity is None:
+            raise LedgerError(f"{self.path} is gone; put it back, or restart to begin a new ledger")
+        return identity
 
     def is_ours(self) -> bool:
         """Tell whether to go on writing; False when another file is to be adopted now.
@@ -60,9 +67,7 @@ class OwnFile:
         Raises LedgerError when it is gone or, for whoever holds the former one to let go of it,
         when it was just replaced.
         """
-        identity = identity_of(self.path)
-        if identity is None:
-            raise LedgerError(f"{self.path} is gone; put it back, or restart to begin a new ledger")
+        identity = self.check_there()
         if identity == self._ours:
             self._log = identity_of(self._log_path)  # it comes anew with a new connection
             return True
