@@ -61,6 +61,8 @@ def take_turn(
         return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
     if pauses.all_paused(tx):
         return Turn(tx.now, replicas=replicas)
+    if free <= 0:
+        return Turn(tx.now, replicas=replicas)
     if shared:
         if not claims_alone(tx):  # or two would each take what is free for one
             return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)

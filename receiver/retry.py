@@ -22,6 +22,7 @@ IMAGE_WAITS = tuple(seconds * SECOND for seconds in (2, 5, 15, 30, 60, 120))
 IMAGE_WAITED_LONG = 10 * MINUTE
 SHORTEST_SLOWDOWN = SECOND
 MOST_REFUSALS = 5
+OTHER_RULES_FOR = 5 * MINUTE
 PROBE_FIRST = 10 * SECOND
 PROBE_LONGEST = 5 * MINUTE
 
@@ -108,6 +109,8 @@ _FAMILY: Mapping[Reason, str] = {
     Reason.IMAGE_NOT_READY: "image",
     Reason.DOCKER_HUB_UNAVAILABLE: "docker hub",
     Reason.EDGEGAP_TOKEN_REFUSED: TOKEN_FAMILY,
+    Reason.RULE_GONE: "rule",
+    Reason.RULE_CHANGED: "rule",
 }
 
 

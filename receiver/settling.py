@@ -7,7 +7,9 @@ from receiver.edgegap.versions import Parking
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.settlements import Settlement
 from receiver.reasons import Outcome, Reason, State
-from receiver.retry import Row, Then, Wait, wait_or_park
+from receiver.retry import OTHER_RULES_FOR, Row, Then, Wait, hold_back, wait_or_park
+
+OF_OTHER_RULES = frozenset({Reason.RULE_GONE, Reason.RULE_CHANGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,29 @@ def done(outcome: Outcome, sentence: str = "") -> Tried:
 def parked_as(parking: Parking) -> Tried:
     """Return what came of an attempt that must stop until something changes."""
     return Tried(Settlement(state=State.PARKED, reason=parking.reason, sentence=parking.sentence))
+
+
+def leave_to_others(claimed: Claimed, tried: Tried, *, now: int, jitter: float) -> Tried:
+    """Wait for another replica, where this one's rules are not those that took the push.
+
+    A changed configuration comes to replicas one after another: to park it would be the word of
+    one that is about to go.
+    """
+    settlement = tried.settlement
+    if settlement.state is not State.PARKED or settlement.reason not in OF_OTHER_RULES:
+        return tried
+    wait = hold_back(
+        settlement.reason,
+        waited=claimed.waited,
+        longest=OTHER_RULES_FOR,
+        lasted=0,
+        asked=0,
+        sentence=f"Another replica may have the rule: it is asked for 5 minutes. "
+        f"{settlement.sentence}",
+        now=now,
+        jitter=jitter,
+    )
+    return tried if wait is None else Tried(waiting(wait))
 
 
 def fault(claimed: Claimed, error: Exception, *, now: int) -> Tried:

@@ -30,7 +30,7 @@ from receiver.reasons import Outcome
 from receiver.registering import Attempt
 from receiver.retention import Retention
 from receiver.settings import Current
-from receiver.settling import Tried, fault
+from receiver.settling import Tried, fault, leave_to_others
 
 RENEW_SECONDS = 10.0
 POLL_SHARED_SECONDS = 1.0
@@ -70,6 +70,7 @@ class Worker:
         self._away = False
         self._probing: asyncio.Task[None] | None = None
         self._ahead = 0  # ms that the ledger's clock, which replicas share, is ahead of ours
+        self._replicas = 1
         self._retention = Retention(ledger, current, client)
 
     async def start(self) -> None:
@@ -145,13 +146,14 @@ class Worker:
         """Claim what is due and start on it; return how many seconds to wait at most."""
         longest = POLL_SHARED_SECONDS if self._ledger.shared else POLL_ALONE_SECONDS
         free = self._current.settings.concurrency - len(self._hands)
-        if free <= 0:
+        if free <= 0 and not self._ledger.shared:  # else the others must see that this one is there
             return longest
         asked_at = _now()
         turn = await self._ledger.write(partial(self._take_turn, free=free))
         if self._ledger.shared:  # a little late rather than early: a wait is never cut short
             self._ahead = turn.now - asked_at
         if turn.replicas is not None:
+            self._replicas = turn.replicas
             self._client.share(turn.replicas)
         for one in turn.claimed:
             task = asyncio.create_task(self._one(one))
@@ -184,6 +186,9 @@ class Worker:
         except Exception as error:
             log.exception("registration_fault", registration=claimed.id, app=claimed.app)
             tried = fault(claimed, error, now=self._ledger_now())
+        if self._replicas > 1:
+            now, jitter = self._ledger_now(), random.random()  # noqa: S311 - spreads retries
+            tried = leave_to_others(claimed, tried, now=now, jitter=jitter)
         tried = await self._retention.make_room(claimed, tried)
         await self._settle(claimed, tried)
 

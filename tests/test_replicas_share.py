@@ -23,7 +23,7 @@ from receiver.sandbox.serving import serving
 from receiver.web import health
 from tests.postgres import plain, rows
 from tests.receiver_here import ReceiverHere, receiver_here
-from tests.running import APP, RULE, created_once, until
+from tests.running import APP, REPOSITORY, RULE, created_once, until
 
 PER_SECOND = 30
 AT_ONCE = 2
@@ -252,6 +252,56 @@ def test_two_replicas_at_the_limit_do_not_count_on_the_same_room(
 
     assert [(one["outcome"], one["reason"]) for one in ended] == [("created", None)] * 2
     assert sorted(name for _, name in sandbox.versions) == ["1.2", "2.0", "2.1"]
+
+
+def test_a_replica_that_has_not_the_rule_yet_leaves_the_push_to_those_that_have(
+    tmp_path: Path, sandbox: EdgegapSandbox, postgres_url: URL
+) -> None:
+    """It parked it, as pods were replaced one after another, and none that had it looked again."""
+    sandbox.misbehave(Fault("status", status=503, times=None))
+    of_before = RULE.replace(REPOSITORY, "studio/another")
+    with (
+        serving(sandbox.app) as url,
+        _replica(tmp_path, 0, url, postgres_url) as new,
+        _replica(tmp_path, 1, url, postgres_url, of_before),
+    ):
+        until(lambda: rows(postgres_url, "SELECT count(*) FROM replicas") == [(2,)])
+        deliveries = [new.push(f"1.{number}") for number in range(6)]
+        left = "SELECT sentence FROM registrations WHERE state = 'waiting' AND reason = 'rule_gone'"
+        assert "Another replica may have the rule" in str(until(lambda: rows(postgres_url, left)))
+        sandbox.behave()
+
+        assert [new.ended(one)["outcome"] for one in deliveries] == ["created"] * 6
+
+
+def test_a_replica_alone_parks_what_it_has_no_rule_for(
+    tmp_path: Path, sandbox: EdgegapSandbox, postgres_url: URL
+) -> None:
+    sandbox.misbehave(Fault("status", status=503, times=None))
+    of_before = RULE.replace(REPOSITORY, "studio/another")
+    with serving(sandbox.app) as url:
+        with _replica(tmp_path, 0, url, postgres_url) as new:
+            new.push("1.0")
+            until(lambda: states(postgres_url) == {"waiting"})
+        with _replica(tmp_path, 1, url, postgres_url, of_before):
+            until(lambda: states(postgres_url) == {"parked"})
+
+
+def test_a_replica_whose_hands_are_full_is_seen(
+    tmp_path: Path, sandbox: EdgegapSandbox, postgres_url: URL
+) -> None:
+    """The others took its share of the pace for theirs."""
+    sandbox.misbehave(Fault("timeout", times=None, seconds=30.0))
+    in_hand = "SELECT attempts FROM registrations WHERE state = 'working'"
+    seen = "SELECT seen_at FROM replicas"
+    with serving(sandbox.app) as url, _replica(tmp_path, 0, url, postgres_url) as busy:
+        for number in range(AT_ONCE):
+            busy.push(f"1.{number}")
+        until(lambda: len(rows(postgres_url, in_hand)) == AT_ONCE)
+        before = rows(postgres_url, seen)
+
+        until(lambda: rows(postgres_url, seen) > before)
+        assert rows(postgres_url, in_hand) == [(1,)] * AT_ONCE
 
 
 def test_retiring_by_hand_waits_for_its_turn_too(
