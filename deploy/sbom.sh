@@ -19,7 +19,9 @@ $tools/pip --python "$work/env/bin/python" install -q --no-compile --require-has
   -r deploy/requirements.txt
 
 mkdir -p "$out"
-$tools/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+version=$(.venv/bin/python -c 'from receiver.version import VERSION; print(VERSION)')
+sed "s/^dynamic = .*/version = \"$version\"/" pyproject.toml > "$work/pyproject.toml"
+$tools/cyclonedx-py environment --pyproject "$work/pyproject.toml" --mc-type application \
   --spec-version 1.6 --output-reproducible --validate \
   --output-file "$out/sbom.cdx.json" "$work/env/bin/python"
 $tools/pip-licenses --python "$work/env/bin/python" --from=mixed --with-urls --format=json \

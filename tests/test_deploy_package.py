@@ -10,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from receiver.version import VERSION
 from tests.deploying import DEPLOY, HERE, from_wheels, ran
 
 LOCKS = ("requirements.txt", "deploy/requirements.txt", "deploy/requirements-build.txt")
@@ -76,7 +77,10 @@ def test_the_bill_of_materials_names_each_locked_dependency(materials: Path) -> 
     told = json.loads((materials / "sbom.cdx.json").read_text("utf-8"))
 
     assert told["bomFormat"] == "CycloneDX"
-    assert told["metadata"]["component"]["name"] == "docker-hub-receiver"
+    program = told["metadata"]["component"]
+    assert (program["name"], program["version"]) == ("docker-hub-receiver", VERSION)
+    needs = {one["ref"]: one.get("dependsOn", []) for one in told["dependencies"]}
+    assert any("starlette" in one for one in needs[program["bom-ref"]])
     named = {canonicalize_name(one["name"]): one["version"] for one in told["components"]}
     assert named == locked("deploy/requirements.txt")
     assert all(one["purl"].startswith("pkg:pypi/") for one in told["components"])

@@ -1,5 +1,6 @@
 """The ledger's file while we have it open: other processes read it, or put another in its place."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL
 
-from receiver.errors import LedgerError
+from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.backups import back_up
 from receiver.ledger.copying import copy_ledger
 from receiver.ledger.engines import open_engine
 from receiver.ledger.files import identity_of, lock_of, log_of
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.stamps import check_log_belongs
+from receiver.ledger.stamps import check_log_belongs, read_note
 from receiver.ledger.transactions import Tx
 from tests.at_work import pushed, write
 from tests.test_ledger_copy import filled, sqlite
@@ -111,6 +112,51 @@ def test_a_ledger_that_is_gone_is_not_made_anew_by_who_reads(path: Path, tmp_pat
     path.rename(tmp_path / "elsewhere")
     assert ledger.read_now(tags) == ["1.0"]  # what is open may be read
     ledger.close()
+
+
+def test_a_stamp_is_on_disk_only_after_the_note_that_tells_of_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut an honest start was refused: the note of before was on disk beside it."""
+    opened(path).close()
+    synced = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        note = read_note(lock_of(path).read_text("ascii"))
+        assert note is not None
+        synced.append((note.stamps, int.from_bytes(path.read_bytes()[60:64], "big")))
+
+    before = path.read_bytes()[60:64]
+    monkeypatch.setattr(os, "fsync", watched)
+    opened(path).close()
+
+    old = int.from_bytes(before, "big")
+    (stamps, in_file), (last, in_the_end) = synced
+    assert (stamps[0], in_file) == (old, old)
+    assert last == (in_the_end,) == stamps[1:]
+
+
+def test_a_lock_that_is_deleted_is_taken_again(path: Path) -> None:
+    """A second receiver took a new one, and both wrote."""
+    ledger = opened(path)
+    note = lock_of(path).read_text("ascii").split()
+    lock_of(path).unlink()
+
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+
+    assert lock_of(path).read_text("ascii").split()[1:] == note[1:]
+    with pytest.raises(LedgerInUse):
+        opened(path)
+    lock_of(path).unlink()
+    other = opened(path)
+    with pytest.raises(LedgerInUse, match="another receiver took it: stop one of the two"):
+        write(ledger, lambda tx: pushed(tx, "2.0"))
+    ledger.close()
+    write(other, lambda tx: pushed(tx, "3.0"))
+    assert other.read_now(tags) == ["1.0", "3.0"]
+    other.close()
 
 
 def test_a_start_beside_a_reader_is_guarded_by_the_stamp_of_before(

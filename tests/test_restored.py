@@ -71,7 +71,7 @@ def test_restored_where_a_receiver_was_killed_every_command_says_what_to_do(
     refused = backed_up.run(*command)
 
     assert refused.returncode == 4, refused.stderr
-    assert "delete receiver.db-wal" in refused.stderr
+    assert "move receiver.db-wal and receiver.db-shm away" in refused.stderr
     log_of(backed_up).unlink()
     (backed_up.folder / "receiver.db-shm").unlink()
     backed_up.start()

@@ -24,31 +24,30 @@ class FileLock:
 
     def acquire(self, wait_seconds: float = ROLLING_RESTART_SECONDS) -> None:
         """Take the lock, waiting for a process that is just leaving; raises LedgerInUse."""
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise LedgerError(
-                f"{self.path} cannot be opened ({os.strerror(error.errno or 0)}): the ledger needs "
-                "a folder it may write to; see DATABASE_URL"
-            ) from None
         until = time.monotonic() + wait_seconds
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
-                    os.close(descriptor)
-                    raise LedgerError(f"{self.path} cannot be locked: {error.strerror}") from None
-                if time.monotonic() >= until:
-                    os.close(descriptor)
-                    raise LedgerInUse(
-                        f"another receiver holds {self.path}; stop it, or give this one a ledger "
-                        "of its own with DATABASE_URL"
-                    ) from None
-                time.sleep(LOOK_EVERY_SECONDS)
-            else:
-                self._descriptor = descriptor
-                return
+        while (descriptor := self._try()) is None:
+            if time.monotonic() >= until:
+                raise LedgerInUse(
+                    f"another receiver holds {self.path}; stop it, or give this one a ledger "
+                    "of its own with DATABASE_URL"
+                )
+            time.sleep(LOOK_EVERY_SECONDS)
+        self._descriptor = descriptor
+
+    def keep(self) -> None:
+        """Take it anew where somebody deleted it; raises LedgerInUse where another has it now."""
+        if self._descriptor is None or self._is_at_path(self._descriptor):
+            return
+        descriptor = self._try()
+        if descriptor is None:
+            raise LedgerInUse(
+                f"{self.path} was deleted, and another receiver took it: stop one of the two"
+            )
+        note = self.note()
+        self.release()
+        self._descriptor = descriptor
+        if note is not None:
+            self.write_note(note.ledger_inode, note.stamps)
 
     def note(self) -> Note | None:
         """Return what is written down of the ledger that it stands for."""
@@ -71,3 +70,30 @@ class FileLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _try(self) -> int | None:
+        """Return a descriptor that holds it, None where another does; raises LedgerError."""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LedgerError(
+                f"{self.path} cannot be opened ({os.strerror(error.errno or 0)}): the ledger needs "
+                "a folder it may write to; see DATABASE_URL"
+            ) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
+                raise LedgerError(f"{self.path} cannot be locked: {error.strerror}") from None
+            return None
+        if self._is_at_path(descriptor):
+            return descriptor
+        os.close(descriptor)  # it was deleted between: whoever comes would lock another
+        return None
+
+    def _is_at_path(self, descriptor: int) -> bool:
+        try:
+            return self.path.stat().st_ino == os.fstat(descriptor).st_ino
+        except OSError:
+            return False

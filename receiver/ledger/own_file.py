@@ -64,11 +64,12 @@ class OwnFile:
     def is_ours(self) -> bool:
         """Tell whether to go on writing; False when another file is to be adopted now.
 
-        Raises LedgerError when it is gone or, for whoever holds the former one to let go of it,
-        when it was just replaced.
+        Raises LedgerError when it is gone or another receiver took its lock; and, for whoever
+        holds the former one to let go of it, when it was just replaced.
         """
         identity = self.check_there()
         if identity == self._ours:
+            self.lock.keep()
             self._log = identity_of(self._log_path)  # it comes anew with a new connection
             return True
         if identity != self._replaced_by:

@@ -82,9 +82,9 @@ def check_log_belongs(path: Path) -> None:
         return  # there is none; or we may not look, and SQLite will say so of the ledger
     raise LedgerError(
         f"{path} was put in the place of another ledger, whose log {log} still lies beside it and "
-        f"would damage it. Stop the receiver; if {path.name} is a backup, delete {log.name} and "
-        f"{log.name.removesuffix('-wal')}-shm, and with them what they hold of the former ledger; "
-        f"if all of them were moved here together, delete {lock.name} alone"
+        f"would damage it. Stop the receiver. Were all of them moved here together, delete "
+        f"{lock.name} alone; is {path.name} a backup, move {log.name} and "
+        f"{log.name.removesuffix('-wal')}-shm away (they hold the former ledger's newest pushes)"
     )
 
 

@@ -71,6 +71,9 @@ def count_up(
             "202s that are not in the ledger": sorted(told.accepted.keys() - recorded),
             "accepted tags without a version": sorted(t for t, count in made.items() if not count),
             "versions made more than once": twice,
+            "versions said to be made that are not": max(
+                0, dict(outcomes).get("created", 0) - len(sandbox.versions)
+            ),
             "answers that are neither 202 nor 503": {
                 answer: count
                 for answer, count in told.answers.items()
