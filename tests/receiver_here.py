@@ -18,6 +18,7 @@ from receiver.reading_settings import load_settings
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.service import NEEDED, Service
+from receiver.web.one_write import OneWriteProtocol
 from tests.contract.openapi import contract_checked
 from tests.running import PATIENCE_SECONDS, RULE, ReceiverProcess, until, webhook_body
 
@@ -43,7 +44,7 @@ class ReceiverHere(ReceiverProcess):
         self.app = create_app(settings, self.ledger)
         self._loop = uvloop.new_event_loop()
         config_ = uvicorn.Config(
-            self.app, port=0, http="httptools", ws="none", lifespan="on", log_config=None
+            self.app, port=0, http=OneWriteProtocol, ws="none", lifespan="on", log_config=None
         )
         self._server = uvicorn.Server(config_)
         self._thread = threading.Thread(target=self._run, name="receiver-here", daemon=True)

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError, LedgerInUse
+from receiver.ledger import own_file
 from receiver.ledger.backups import back_up
 from receiver.ledger.copying import copy_ledger
 from receiver.ledger.engines import open_engine
@@ -138,8 +139,9 @@ def test_a_stamp_is_on_disk_only_after_the_note_that_tells_of_it(
     assert last == (in_the_end,) == stamps[1:]
 
 
-def test_a_lock_that_is_deleted_is_taken_again(path: Path) -> None:
+def test_a_lock_that_is_deleted_is_taken_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second receiver took a new one, and both wrote."""
+    monkeypatch.setattr(own_file, "LOOK_EVERY_SECONDS", 0.0)
     ledger = opened(path)
     note = lock_of(path).read_text("ascii").split()
     lock_of(path).unlink()

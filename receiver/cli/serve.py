@@ -21,6 +21,7 @@ from receiver.logs import configure_logs, get_logger
 from receiver.reading_settings import load_settings
 from receiver.service import NEEDED
 from receiver.settings import Settings
+from receiver.web.one_write import OneWriteProtocol
 
 MOST_CONNECTIONS = 1000  # more are answered 503 by uvicorn: a proxy should stand in front
 KEEP_ALIVE_SECONDS = 30
@@ -86,7 +87,7 @@ def run_server(
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=OneWriteProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -1,5 +1,6 @@
 """The files of a SQLite ledger: their names, and what tells one file from another."""
 
+import os
 from pathlib import Path
 
 Identity = tuple[int, int]
@@ -8,7 +9,7 @@ Identity = tuple[int, int]
 def identity_of(path: Path) -> Identity | None:
     """Return what tells a file from another of its name, None where there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - before each group; half of Path.stat's price
     except OSError:
         return None
     return status.st_dev, status.st_ino

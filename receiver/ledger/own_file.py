@@ -1,5 +1,6 @@
 """The SQLite file that we work on, under its lock; another may be put in its place meanwhile."""
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from receiver.ledger.files import Identity, drop_log, identity_of, log_of
 from receiver.ledger.locks import FileLock
 from receiver.ledger.stamps import check_log_belongs, stamp_anew
 
+LOOK_EVERY_SECONDS = 0.5
+
 
 class OwnFile:
     """One ledger's file: locked, looked at before SQLite opens it, and known from then on."""
@@ -23,6 +26,7 @@ class OwnFile:
         self._checked = False
         self._ours: Identity | None = None
         self._log: Identity | None = None
+        self._look_at = 0.0
         self._replaced_by: Identity | None = None
 
     def check(self) -> None:
@@ -69,14 +73,20 @@ class OwnFile:
         """
         identity = self.check_there()
         if identity == self._ours:
-            self.lock.keep()
-            self._log = identity_of(self._log_path)  # it comes anew with a new connection
+            self._look_around()
             return True
         if identity != self._replaced_by:
             self._replaced_by = identity
             raise LedgerReplaced(f"{self.path} was replaced; it is read anew in a moment")
         drop_log(self.path, self._log)
         return False
+
+    def _look_around(self) -> None:
+        """Look after the files beside it, now and then: each look has the threads take turns."""
+        if self._log is None or time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_EVERY_SECONDS
+            self.lock.keep()
+            self._log = identity_of(self._log_path)  # it comes anew with a new connection
 
 
 class LedgerReplaced(LedgerError):
