@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from receiver.ledger.ids import new_id
+from receiver.ledger.ids import new_ids
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules import Match, Ruling
@@ -76,7 +76,7 @@ def record_all(
     tx: Tx, told: Sequence[tuple[NewDelivery, Ruling]], *, push_time: int | None = None
 ) -> list[Recorded]:
     """Record many at once: three statements, however many they are."""
-    ids = [new_id(DELIVERY, tx.now) for _ in told]
+    ids = new_ids(DELIVERY, tx.now, len(told))
     rows = [
         _delivery_row(identity, tx.now, delivery, ruling)
         for identity, (delivery, ruling) in zip(ids, told, strict=True)
@@ -171,7 +171,7 @@ class _Wanted(msgspec.Struct, frozen=True):
 
 def _open_all(tx: Tx, wanted: Sequence[_Wanted], *, by_person: bool = False) -> list[str]:
     """Return the id of each one's registration: opened here, or open before and joined."""
-    ids = [new_id(REGISTRATION, tx.now) for _ in wanted]
+    ids = new_ids(REGISTRATION, tx.now, len(wanted))
     rows = [_registration_row(*one, tx.now) for one in zip(ids, wanted, strict=True)]
     # In one order for all, so that replicas with the same pushes wait for, not on, each other.
     rows.sort(key=lambda row: row[2:7])
