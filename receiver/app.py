@@ -27,6 +27,7 @@ from receiver.web.actions import Actions
 from receiver.web.api import api_routes
 from receiver.web.document import document_routes
 from receiver.web.doorkeeping import failure, is_a_person
+from receiver.web.forwarded import as_proxies_tell
 from receiver.web.health import Health
 from receiver.web.hooks import Hooks
 from receiver.web.login import Login
@@ -80,6 +81,7 @@ class _App(Starlette):
     def __init__(self, hooks: Hooks, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._hooks = hooks
+        self._usual = as_proxies_tell(super().__call__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,7 +93,7 @@ class _App(Starlette):
                 answer = await self._hooks.take(Request(scope, receive, send))
                 await answer(scope, receive, send)
                 return
-        await super().__call__(scope, receive, send)
+        await self._usual(scope, receive, send)
 
 
 @asynccontextmanager

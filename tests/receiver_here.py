@@ -44,7 +44,13 @@ class ReceiverHere(ReceiverProcess):
         self.app = create_app(settings, self.ledger)
         self._loop = uvloop.new_event_loop()
         config_ = uvicorn.Config(
-            self.app, port=0, http=OneWriteProtocol, ws="none", lifespan="on", log_config=None
+            self.app,
+            port=0,
+            http=OneWriteProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            proxy_headers=False,
         )
         self._server = uvicorn.Server(config_)
         self._thread = threading.Thread(target=self._run, name="receiver-here", daemon=True)

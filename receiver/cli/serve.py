@@ -93,6 +93,7 @@ def run_server(
         log_config=None,
         access_log=False,  # it would print the links
         server_header=False,
+        proxy_headers=False,  # read where it matters: see receiver.web.forwarded
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,

@@ -15,6 +15,7 @@ from receiver.logs import get_logger
 from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.web.bodies import SenderLeft, read_body
+from receiver.web.forwarded import Senders
 from receiver.web.limits import PerMinute
 
 WRONG_TOKENS_A_MINUTE = 60
@@ -35,6 +36,7 @@ class Hooks:
     def __init__(self) -> None:
         self._wrong_tokens = PerMinute(WRONG_TOKENS_A_MINUTE)
         self._bad_bodies = PerMinute(BAD_BODIES_A_MINUTE)
+        self._senders = Senders()
 
     async def greet(self, request: Request) -> Response:
         """Tell a person who opened the link in a browser what it is; the same for any token.
@@ -51,18 +53,21 @@ class Hooks:
         try:
             repository = service.links.repository(request.path_params["token"])
         except BadLink as error:
-            return self._stranger(request, str(error))
+            return await self._stranger(request, str(error))
         try:
             body = await read_body(request)
             push = read_push(body)
         except SenderLeft:
-            log.warning("sender_left", repository=repository, address=_address(request))
+            address = await self._senders.address_of(request)
+            log.warning("sender_left", repository=repository, address=address)
             return Response(status_code=400)
         except BadBody as error:
             return await self._refuse(service, repository, error, request)
         if push.repository != repository:
             await self._note_other(service, repository, push.repository)
-            return self._stranger(request, f"a push to {push.repository} on {repository}'s link")
+            return await self._stranger(
+                request, f"a push to {push.repository} on {repository}'s link"
+            )
         try:
             recorded = await take(
                 service.ledger,
@@ -92,10 +97,10 @@ class Hooks:
         with suppress(LedgerError):
             await refuse(service.ledger, repository, BadBody(reason, sentence), None)
 
-    def _stranger(self, request: Request, why: str) -> Response:
+    async def _stranger(self, request: Request, why: str) -> Response:
         """Answer a token that opens nothing: the same 404 whatever was wrong with it."""
         metrics.links_refused.inc()
-        address = _address(request)
+        address = await self._senders.address_of(request)
         if not self._wrong_tokens.allows(address):
             return JSONResponse({"error": "slow down"}, 429, headers={"Retry-After": "60"})
         log.warning("link_refused", address=address, why=why)
@@ -147,7 +152,3 @@ def _unavailable(error: LedgerError, repository: str) -> Response:
         503,
         headers={"Retry-After": "10"},
     )
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
