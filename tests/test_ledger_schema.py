@@ -1,7 +1,9 @@
 """The ledger's schema, on both engines: made, known, and refused where it must be."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -12,6 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from receiver.errors import LedgerError, LedgerSchemaError
+from receiver.ledger import migrate
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.migrate import MIGRATIONS, SERVES
 from receiver.ledger.schema import SCHEMA, metadata
@@ -21,6 +24,8 @@ from tests.at_work import (
     pushed,
     write,
 )
+from tests.postgres import plain, rows
+from tests.running import until
 
 FROZEN = {
     "0001_first.py": "3ad33b3696e7938c",
@@ -65,6 +70,25 @@ def test_a_ledger_of_the_first_schema_is_brought_up_and_still_serves_its_program
     assert serves == "0001"
     engine = create_engine(either, poolclass=NullPool)
     assert _differences(engine) == []
+
+
+def test_a_migration_that_waits_for_one_who_waits_for_it_is_tried_again(
+    postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start in the midst of a rolling upgrade ended with "deadlock detected"."""
+    monkeypatch.setattr(migrate, "LOCK_MS", 20_000)  # the server looks for a deadlock before
+    _first_schema(postgres_url, changed=False)
+    ledger = Ledger(postgres_url)
+    with psycopg.connect(plain(postgres_url)) as other, ThreadPoolExecutor(1) as opening:
+        other.execute("LOCK TABLE meta IN ACCESS EXCLUSIVE MODE")
+        brought = opening.submit(migrate.bring_up_to_date, ledger._write_engine)
+        until(lambda: rows(postgres_url, "SELECT 1 FROM pg_locks WHERE NOT granted"))
+        other.execute("DELETE FROM targets")
+        other.commit()
+        brought.result()
+
+    assert rows(postgres_url, "SELECT version_num FROM alembic_version") == [(SCHEMA,)]
+    ledger.close()
 
 
 def _first_schema(url: URL, *, changed: bool) -> None:

@@ -16,7 +16,8 @@ MARK = "copying"  # in `meta` while a copy into the ledger has not ended
 LOCK_MS = 500  # as long may accepts be held up at a time
 BETWEEN_TRIES_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
-LOCK_NOT_AVAILABLE = "55P03"
+# A lock was not to be had in time; or it and one who writes waited for each other.
+HELD_UP = frozenset({"55P03", "40P01"})
 
 
 def schema_of(connection: Connection) -> str | None:
@@ -90,7 +91,7 @@ def bring_up_to_date(engine: Engine) -> None:
             with engine.begin() as connection:
                 _upgrade(connection)
         except OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            if getattr(error.orig, "sqlstate", None) not in HELD_UP:
                 raise
             if time.monotonic() >= until:
                 raise LedgerError(
