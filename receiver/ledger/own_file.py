@@ -40,7 +40,7 @@ class OwnFile:
 
     def adopt(self, engine: Engine) -> None:
         """Know it as ours from now on, and stamp it as the one that its log is written for."""
-        self._ours, self._replaced_by = identity_of(self.path), None
+        self._ours, self._replaced_by, self._log = identity_of(self.path), None, None
         if self._ours is None:
             return
         inode = self._ours[1]
@@ -84,9 +84,9 @@ class OwnFile:
     def _look_around(self) -> None:
         """Look after the files beside it, now and then: each look has the threads take turns."""
         if self._log is None or time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_EVERY_SECONDS
             self.lock.keep()
             self._log = identity_of(self._log_path)  # it comes anew with a new connection
+            self._look_at = time.monotonic() + LOOK_EVERY_SECONDS
 
 
 class LedgerReplaced(LedgerError):
