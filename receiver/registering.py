@@ -3,13 +3,12 @@
 Every attempt begins with a look, so that nothing is made twice whatever happened before.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from http import HTTPStatus
-from typing import Any
 
-from receiver.edgegap.answers import Answer, Body, version_path
+from receiver.asking import Asking, Sent
+from receiver.edgegap.answers import Body
 from receiver.edgegap.catalogue import NEWEST, Catalogue
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import (
@@ -24,13 +23,11 @@ from receiver.edgegap.versions import (
 from receiver.ledger.registrations import Claimed, may_have_made
 from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
 from receiver.reasons import Outcome, Reason, explain
-from receiver.retry import Call, Row, Then, hold_back, row_for, wait_or_park
+from receiver.retry import Call, Row, Then, hold_back, row_for
 from receiver.rules import Mode, OnOverwrite, Rule, names_target
 from receiver.settings import Settings
-from receiver.settling import Tried, done, gate_of, parked_as, waiting
+from receiver.settling import Tried, done, parked_as, waiting
 from receiver.wanting import wanted_by
-
-Sent = Callable[[int, str, str], Awaitable[None]]
 
 
 class Attempt:
@@ -50,13 +47,11 @@ class Attempt:
     ) -> None:
         self._claimed = claimed
         self._settings = settings
-        self._client = client
         self._catalogue = catalogue
         self._preflight = preflight
-        self._sent = sent
         self._now = now
         self._jitter = jitter
-        self._calls: list[Answer] = []
+        self._asking = Asking(claimed, client, sent=sent, now=now, jitter=jitter)
         self._notes: tuple[str, ...] = ()
         self._ours = claimed.ours
         self._moved = claimed.moved
@@ -68,7 +63,7 @@ class Attempt:
         tried = await self._run()
         settlement = replace(
             tried.settlement,
-            calls=tuple(self._calls),
+            calls=self._asking.calls,
             notes=self._notes,
             digest=self._digest,
             overwritten=self._overwritten,
@@ -79,27 +74,28 @@ class Attempt:
         claimed = self._claimed
         rule = self._settings.rule_named(claimed.rule)
         if rule is None or rule.repository != claimed.image.repository:
-            return self._parked(Reason.RULE_GONE, rule)
+            return self._asking.parked(Reason.RULE_GONE, rule)
         if not names_target(rule, claimed.mode, claimed.image.tag, claimed.app, claimed.version):
-            return self._parked(Reason.RULE_CHANGED, rule)
+            return self._asking.parked(Reason.RULE_CHANGED, rule)
         if claimed.superseded:
             return done(Outcome.SUPERSEDED, "A later push already moves this version.")
-        look = await self._look()
+        look = await self._asking.look()
         row = row_for(Call.LOOK, look)
         if row.then is Then.ABSENT:
             return await self._create(rule)
         if row.then is Then.GO_ON and look.body is not None:
             return await self._present(rule, look.body)
-        return self._not_now(rule, row, look)
+        return await self._asking.not_now(rule, row, look)
 
     async def _create(self, rule: Rule) -> Tried:
         claimed = self._claimed
         source = await self._catalogue.source(claimed.app, rule.copy_from)
-        self._calls += source.calls
+        self._asking.note(source.calls)
         if source.calls and not source.calls[-1].ok:
-            if rule.copy_from != NEWEST and source.calls[-1].status == HTTPStatus.NOT_FOUND:
-                return self._parked(Reason.COPY_FROM_MISSING, rule)
-            return self._not_now(rule, row_for(Call.LIST, source.calls[-1]), source.calls[-1])
+            last = source.calls[-1]
+            if rule.copy_from != NEWEST and last.status == HTTPStatus.NOT_FOUND:
+                return self._asking.parked(Reason.COPY_FROM_MISSING, rule)
+            return await self._asking.not_now(rule, row_for(Call.LIST, last), last)
         plan = plan_creation(wanted_by(rule, claimed, self._settings), source.version)
         if isinstance(plan, Parking):
             return parked_as(plan)
@@ -107,9 +103,7 @@ class Attempt:
         if stopped is not None:
             return stopped
         self._notes += plan.notes
-        answer = await self._write(
-            "POST", version_path(claimed.app), partial(self._client.create, claimed.app, plan.body)
-        )
+        answer = await self._asking.create(plan.body)
         row = row_for(Call.CREATE, answer)
         self._ours = self._ours or may_have_made(answer.status)
         if row.then is Then.GO_ON:
@@ -117,23 +111,23 @@ class Attempt:
         if row.then is Then.TAKEN:
             return await self._taken(rule)
         if row.then is Then.RETRY:
-            look = await self._look()
+            look = await self._asking.look()
             if look.ok and look.body is not None and same_image(look.body, claimed.image):
                 return self._held(look.body, Outcome.CREATED)
-        return self._not_now(rule, row, answer)
+        return await self._asking.not_now(rule, row, answer)
 
     async def _taken(self, rule: Rule) -> Tried:
         """409: the name is taken, so look by whom."""
-        look = await self._look()
+        look = await self._asking.look()
         row = row_for(Call.LOOK, look)
         if row.then is Then.GO_ON and look.body is not None:
             return await self._present(rule, look.body)
         if row.then is not Then.ABSENT:
-            return self._not_now(rule, row, look)
+            return await self._asking.not_now(rule, row, look)
         if self._claimed.waited.reason is Reason.NAME_CONFLICT:
-            return self._parked(Reason.NAME_CONFLICT, rule)
+            return self._asking.parked(Reason.NAME_CONFLICT, rule)
         again = Row(Then.RETRY, Reason.NAME_CONFLICT)
-        return self._not_now(rule, again, replace(look, message="409 and then 404"))
+        return await self._asking.not_now(rule, again, replace(look, message="409 and then 404"))
 
     async def _present(self, rule: Rule, body: Body) -> Tried:
         """Tell of a version that is there whether it is ours, to be moved, or another's."""
@@ -141,7 +135,7 @@ class Attempt:
         same = same_image(body, claimed.image)
         if claimed.mode is Mode.CREATE:
             if not same:
-                return self._parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
+                return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
             outcome = Outcome.CREATED if self._ours else Outcome.UNCHANGED
             return await self._already_there(rule, body, outcome)
         plan = plan_update(wanted_by(rule, claimed, self._settings), body)
@@ -155,21 +149,17 @@ class Attempt:
         stopped = None if same else await self._look_at_image(rule)
         if stopped is not None:
             return stopped
-        answer = await self._write(
-            "PATCH",
-            version_path(claimed.app, claimed.version),
-            partial(self._client.update, claimed.app, claimed.version, plan.body),
-        )
+        answer = await self._asking.update(plan.body)
         row = row_for(Call.UPDATE, answer)
         if row.then is Then.GO_ON:
             return await self._check(rule, plan, Outcome.UPDATED)
-        return self._not_now(rule, row, answer)
+        return await self._asking.not_now(rule, row, answer)
 
     async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Tried:
         """Tell of a tag that Edgegap has whether it is still the image it was."""
         if rule.preflight and self._digest is None:
             findings = await self._preflight.look(self._claimed.image, rule)
-            self._calls += findings.calls
+            self._asking.note(findings.calls)
             if isinstance(findings, Cleared):
                 self._digest = findings.digest
                 self._notes += findings.notes
@@ -190,7 +180,7 @@ class Attempt:
         self._overwritten = True
         detail = f"{known} before, {self._digest} now" if fresh else "as found before"
         if rule.on_overwrite is OnOverwrite.PARK and not claimed.forgives(self._digest):
-            return self._parked(Reason.TAG_OVERWRITTEN, rule, detail=detail)
+            return self._asking.parked(Reason.TAG_OVERWRITTEN, rule, detail=detail)
         self._notes += (f"the tag was pushed over: {detail}; the edge may run the old image",)
         return None
 
@@ -199,7 +189,7 @@ class Attempt:
         if not rule.preflight:
             return None
         findings = await self._preflight.look(self._claimed.image, rule)
-        self._calls += findings.calls
+        self._asking.note(findings.calls)
         match findings:
             case Cleared():
                 self._digest = findings.digest
@@ -210,12 +200,12 @@ class Attempt:
                 return parked_as(findings.parking)
             case NotYet():
                 row = Row(Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
-                return self._not_now(rule, row, findings.calls[-1])
+                return await self._asking.not_now(rule, row, findings.calls[-1])
             case Out():
                 return self._held_back(rule, findings)
 
     def _held_back(self, rule: Rule, out: Out) -> Tried | None:
-        facts = {**self._facts(rule), "detail": out.detail}
+        facts = {**self._asking.facts(rule), "detail": out.detail}
         wait = hold_back(
             Reason.DOCKER_HUB_UNAVAILABLE,
             waited=self._claimed.waited,
@@ -233,61 +223,17 @@ class Attempt:
 
     async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Tried:
         """Look at what Edgegap made of our request."""
-        look = await self._look()
+        look = await self._asking.look()
         if not look.ok or look.body is None:
             row = row_for(Call.LOOK, look)
             gone = Row(Then.RETRY, Reason.EDGEGAP_ERROR) if row.then is Then.ABSENT else row
-            return self._not_now(rule, gone, look)
+            return await self._asking.not_now(rule, gone, look)
         if not same_image(look.body, self._claimed.image):
-            return self._parked(Reason.STORED_OTHERWISE, rule, detail=image_of(look.body))
+            return self._asking.parked(Reason.STORED_OTHERWISE, rule, detail=image_of(look.body))
         self._notes += tuple(differences(plan.body, look.body))
         return self._held(look.body, outcome)
-
-    async def _look(self) -> Answer:
-        answer = await self._client.look(self._claimed.app, self._claimed.version)
-        self._calls.append(answer)
-        return answer
-
-    async def _write(self, method: str, path: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        await self._sent(len(self._calls), method, path)
-        answer = await call()
-        self._calls.append(answer)
-        return answer
 
     def _held(self, body: Body, outcome: Outcome) -> Tried:
         if outcome is Outcome.CREATED:
             self._catalogue.made(self._claimed.app, body)
         return done(outcome)
-
-    def _facts(self, rule: Rule | None) -> dict[str, Any]:
-        claimed = self._claimed
-        login = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
-        return {
-            "app": claimed.app,
-            "version": claimed.version,
-            "rule": claimed.rule,
-            "image": str(claimed.image),
-            "repository": claimed.image.repository,
-            "copy_from": rule.copy_from if rule else "",
-            "tag": claimed.image.tag,
-            "login": rule.login.variables if rule and rule.login else login,
-        }
-
-    def _parked(self, reason: Reason, rule: Rule | None, detail: str = "") -> Tried:
-        return parked_as(Parking(reason, explain(reason, detail=detail, **self._facts(rule))))
-
-    def _not_now(self, rule: Rule, row: Row, answer: Answer) -> Tried:
-        """Wait or park, as the table's row says of this answer."""
-        status = f"HTTP {answer.status}: " if answer.status is not None else ""
-        found = wait_or_park(
-            row,
-            waited=self._claimed.waited,
-            detail=f"{status}{answer.message}" if answer.message != status[:-2] else status[:-2],
-            retry_after=answer.retry_after,
-            facts=self._facts(rule),
-            now=self._now(),
-            jitter=self._jitter(),
-        )
-        if isinstance(found, Parking):
-            return parked_as(found)
-        return Tried(waiting(found), gate_of(row, found))

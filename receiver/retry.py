@@ -53,7 +53,7 @@ class Then(Enum):
 class Row:
     """One row: for these calls, on these statuses (None: any) and this message, then.
 
-    `most`: after so many times the gate was closed and opened again, it parks.
+    `most`: after so many times it parks.
     """
 
     then: Then
@@ -74,19 +74,17 @@ def _row(
     then: Then,
     reason: Reason | None = None,
     says: str | None = None,
-    *,
-    most: int | None = None,
 ) -> Row:
     some = frozenset({statuses}) if isinstance(statuses, int) else statuses
     pattern = re.compile(says, re.IGNORECASE) if says else None
-    return Row(then, reason, calls, some, pattern, most)
+    return Row(then, reason, calls, some, pattern)
 
 
 ANY = frozenset(Call)
 TABLE: tuple[Row, ...] = (
     _row(ANY, 429, Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
     _row(ANY, 401, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
-    _row(ANY, 403, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED, most=MOST_REFUSALS),
+    _row(ANY, 403, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
     _row(ANY, 408, Then.RETRY, Reason.EDGEGAP_ERROR),
     _row(ANY, range(500, 600), Then.RETRY, Reason.EDGEGAP_ERROR),
     _row(frozenset({Call.LOOK}), 404, Then.ABSENT),
@@ -98,6 +96,8 @@ TABLE: tuple[Row, ...] = (
     _row(WRITES, 400, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=r"login|credential"),
     Row(Then.PARK, Reason.REFUSED_BY_EDGEGAP),
 )
+FORBIDDEN = Row(Then.RETRY, Reason.REFUSED_BY_EDGEGAP, most=MOST_REFUSALS)
+"""A 403 while the token is accepted: it is this call that Edgegap refuses."""
 _NO_ANSWER = Row(Then.RETRY, Reason.EDGEGAP_UNREACHABLE)
 _UNREADABLE = Row(Then.RETRY, Reason.EDGEGAP_ERROR)
 _GO_ON = Row(Then.GO_ON)
@@ -109,6 +109,7 @@ _FAMILY: Mapping[Reason, str] = {
     Reason.IMAGE_NOT_READY: "image",
     Reason.DOCKER_HUB_UNAVAILABLE: "docker hub",
     Reason.EDGEGAP_TOKEN_REFUSED: TOKEN_FAMILY,
+    Reason.REFUSED_BY_EDGEGAP: "forbidden",
     Reason.RULE_GONE: "rule",
     Reason.RULE_CHANGED: "rule",
 }
@@ -186,7 +187,6 @@ def wait_or_park(
         delay = IMAGE_WAITS[min(so_far.times, len(IMAGE_WAITS) - 1)]
         delay = min(delay, so_far.since + IMAGE_WAITED_LONG - now)
     elif row.most is not None and so_far.times >= row.most:
-        # The gate opened as often in between: it is this call that is refused, not the token.
         return Parking(Reason.REFUSED_BY_EDGEGAP, explain(Reason.REFUSED_BY_EDGEGAP, **told))
     elif row.then is Then.CLOSE_GATE:
         delay = 0  # the gate holds it, not the clock

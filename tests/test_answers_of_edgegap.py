@@ -1,6 +1,8 @@
 """What is done on each answer of Edgegap, end to end: waits, gates and parkings."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -65,6 +67,12 @@ def waiting(receiver: ReceiverHere, delivery: str) -> dict[str, Any]:
     found = until(look)
     assert found is not None
     return found
+
+
+def token_gates(receiver: ReceiverHere) -> list[tuple[int]]:
+    """When the gate for the token was last closed, if it ever was."""
+    with closing(sqlite3.connect(receiver.folder / "receiver.db")) as ledger:
+        return ledger.execute("SELECT since FROM gates WHERE name = 'token'").fetchall()
 
 
 def replay(receiver: ReceiverHere, delivery: str) -> None:
@@ -167,6 +175,26 @@ def test_any_other_400_is_parked_with_its_words(
 
 def test_a_missing_app_is_parked(here: ReceiverHere) -> None:
     assert here.ended(here.push_to("studio/lost", "1.0.0"))["reason"] == "app_missing"
+
+
+def test_an_app_that_the_token_may_not_touch_stops_no_other(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    """The token is tried before the gate closes: each such push held all back five times."""
+    before = token_gates(here)
+    edgegap.misbehave(Fault("status", path_contains="/app/bare", status=403, times=None))
+    forbidden = [here.push_to("studio/bare", f"1.0.{number}") for number in range(3)]
+
+    ended = [here.ended(delivery) for delivery in forbidden]
+
+    assert {one["reason"] for one in ended} == {"refused_by_edgegap"}
+    assert {one["state"] for one in ended} == {"parked"}
+    assert "HTTP 403" in ended[0]["sentence"]
+    assert [call["path"] for call in ended[0]["attempts"]][:2] == [
+        "/v1/app/bare/version/1.0.0",
+        "/v1/apps",
+    ]
+    assert token_gates(here) == before
 
 
 @pytest.mark.parametrize("state", ["refused", "deleted"])

@@ -20,7 +20,7 @@ FLOORS: dict[int, str] = {
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits
           dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
-    4: """aftermath announcing by_hand catch_up claiming doctor doctor_hub intake missed
+    4: """aftermath announcing asking by_hand catch_up claiming doctor doctor_hub intake missed
           preflight purge registering replaying retention service settling steering
           telling_others wanting worker""",
     5: "__main__ app cli sandbox web",

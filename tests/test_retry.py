@@ -10,6 +10,7 @@ from receiver.edgegap.answers import Answer, read_answer
 from receiver.edgegap.versions import Parking
 from receiver.reasons import REASONS, Outcome, Reason, State, explain
 from receiver.retry import (
+    FORBIDDEN,
     TABLE,
     Call,
     Row,
@@ -216,13 +217,19 @@ def test_a_refused_token_parks_nothing_however_long_it_lasts() -> None:
 
 
 def test_what_is_forbidden_again_and_again_with_a_good_token_is_parked() -> None:
-    """Or it would close the gate for all without end: it is this call that is refused."""
-    forbidden = row_for(Call.CREATE, Answer("POST", "/v1/x", 403))
-
-    assert isinstance(next_of(forbidden, Waited(Reason.EDGEGAP_TOKEN_REFUSED, NOW, 4)), Wait)
-    parked = next_of(forbidden, Waited(Reason.EDGEGAP_TOKEN_REFUSED, NOW, 5))
+    for times in range(5):
+        found = next_of(FORBIDDEN, Waited(Reason.REFUSED_BY_EDGEGAP, NOW, times))
+        assert isinstance(found, Wait)
+    parked = next_of(FORBIDDEN, Waited(Reason.REFUSED_BY_EDGEGAP, NOW, 5))
     assert isinstance(parked, Parking)
     assert parked.reason is Reason.REFUSED_BY_EDGEGAP
+
+
+def test_what_is_forbidden_is_not_counted_with_other_trouble() -> None:
+    found = next_of(FORBIDDEN, Waited(Reason.EDGEGAP_ERROR, NOW - HOUR, 9))
+
+    assert isinstance(found, Wait)
+    assert found.waited.times == 1
 
 
 def test_the_gate_is_probed_each_10_s_slowing_to_5_min() -> None:
