@@ -8,8 +8,9 @@ from typing import Any
 from receiver.edgegap.answers import Answer, Body, version_path
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import Parking
+from receiver.explanations import explain
 from receiver.ledger.registrations import Claimed
-from receiver.reasons import Reason, explain
+from receiver.reasons import Reason
 from receiver.retry import FORBIDDEN, Row, Then, wait_or_park
 from receiver.rules import Rule
 from receiver.settling import Tried, gate_of, parked_as, waiting

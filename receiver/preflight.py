@@ -19,9 +19,10 @@ from receiver.dockerhub.pull_limits import PullLimit
 from receiver.dockerhub.registry import Denied, Found, NotThere, Registry, Seen
 from receiver.edgegap.answers import Answer
 from receiver.edgegap.versions import Parking
+from receiver.explanations import explain
 from receiver.images import ImageReference
 from receiver.logs import get_logger
-from receiver.reasons import Reason, explain
+from receiver.reasons import Reason
 from receiver.rules import Login, Rule
 from receiver.settings import Settings
 

@@ -20,9 +20,10 @@ from receiver.edgegap.versions import (
     plan_update,
     same_image,
 )
+from receiver.explanations import explain
 from receiver.ledger.registrations import Claimed, may_have_made
 from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
-from receiver.reasons import Outcome, Reason, explain
+from receiver.reasons import Outcome, Reason
 from receiver.retry import Call, Row, Then, hold_back, row_for
 from receiver.rules import Mode, OnOverwrite, Rule, names_target
 from receiver.settings import Settings

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.dockerhub.push import Push
+from receiver.explanations import REASONS
 from receiver.ledger import stories
 from receiver.ledger.gates import probe_now
 from receiver.ledger.recording import MOST_AHEAD_MS, REQUEUE, open_registrations, rule_again
 from receiver.ledger.transactions import Tx
-from receiver.reasons import REASONS, Outcome, Reason, State, Verdict
+from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules import Match, Mode, Rule, names_target, rule_on
 
 

@@ -15,6 +15,7 @@ from receiver.edgegap.answers import Answer, version_path
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import same_image
 from receiver.errors import ReceiverError
+from receiver.explanations import explain
 from receiver.images import ImageReference
 from receiver.keeping import Made, to_retire
 from receiver.ledger.ledger import Ledger
@@ -22,7 +23,7 @@ from receiver.ledger.registrations import Claimed
 from receiver.ledger.targets import Target, note_retirement, targets_of
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
-from receiver.reasons import Reason, State, explain
+from receiver.reasons import Reason, State
 from receiver.rules import Rule
 from receiver.settings import Current, Settings
 from receiver.settling import Tried

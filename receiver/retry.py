@@ -11,7 +11,8 @@ from enum import Enum, StrEnum
 
 from receiver.edgegap.answers import Answer
 from receiver.edgegap.versions import Parking
-from receiver.reasons import Reason, explain
+from receiver.explanations import explain
+from receiver.reasons import Reason
 
 SECOND = 1000
 MINUTE = 60 * SECOND
@@ -96,7 +97,7 @@ TABLE: tuple[Row, ...] = (
     _row(WRITES, 400, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=r"login|credential"),
     Row(Then.PARK, Reason.REFUSED_BY_EDGEGAP),
 )
-FORBIDDEN = Row(Then.RETRY, Reason.REFUSED_BY_EDGEGAP, most=MOST_REFUSALS)
+FORBIDDEN = Row(Then.RETRY, Reason.FORBIDDEN_BY_EDGEGAP, most=MOST_REFUSALS)
 """A 403 while the token is accepted: it is this call that Edgegap refuses."""
 _NO_ANSWER = Row(Then.RETRY, Reason.EDGEGAP_UNREACHABLE)
 _UNREADABLE = Row(Then.RETRY, Reason.EDGEGAP_ERROR)
@@ -109,7 +110,7 @@ _FAMILY: Mapping[Reason, str] = {
     Reason.IMAGE_NOT_READY: "image",
     Reason.DOCKER_HUB_UNAVAILABLE: "docker hub",
     Reason.EDGEGAP_TOKEN_REFUSED: TOKEN_FAMILY,
-    Reason.REFUSED_BY_EDGEGAP: "forbidden",
+    Reason.FORBIDDEN_BY_EDGEGAP: "forbidden",
     Reason.RULE_GONE: "rule",
     Reason.RULE_CHANGED: "rule",
 }
@@ -187,7 +188,7 @@ def wait_or_park(
         delay = IMAGE_WAITS[min(so_far.times, len(IMAGE_WAITS) - 1)]
         delay = min(delay, so_far.since + IMAGE_WAITED_LONG - now)
     elif row.most is not None and so_far.times >= row.most:
-        return Parking(Reason.REFUSED_BY_EDGEGAP, explain(Reason.REFUSED_BY_EDGEGAP, **told))
+        return _parked(reason, told)
     elif row.then is Then.CLOSE_GATE:
         delay = 0  # the gate holds it, not the clock
     elif given_up:

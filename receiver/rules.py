@@ -15,7 +15,8 @@ import msgspec
 
 from receiver.dockerhub.push import Push, not_for_registering
 from receiver.errors import BadVersionName
-from receiver.reasons import Reason, Verdict, explain
+from receiver.explanations import explain
+from receiver.reasons import Reason, Verdict
 from receiver.secret import Secret
 from receiver.tag_patterns import LATEST, Globs, TagPattern
 

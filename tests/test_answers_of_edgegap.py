@@ -187,9 +187,10 @@ def test_an_app_that_the_token_may_not_touch_stops_no_other(
 
     ended = [here.ended(delivery) for delivery in forbidden]
 
-    assert {one["reason"] for one in ended} == {"refused_by_edgegap"}
+    assert {one["reason"] for one in ended} == {"forbidden_by_edgegap"}
     assert {one["state"] for one in ended} == {"parked"}
     assert "HTTP 403" in ended[0]["sentence"]
+    assert "EDGEGAP_TOKEN" in ended[0]["sentence"]
     assert [call["path"] for call in ended[0]["attempts"]][:2] == [
         "/v1/app/bare/version/1.0.0",
         "/v1/apps",

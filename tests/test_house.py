@@ -13,7 +13,8 @@ MOST_LINES = 300
 
 # Every module stands on a floor; a folder's name stands for all that is in it.
 FLOORS: dict[int, str] = {
-    1: "errors extras version findings images reasons secret environment config_values times",
+    1: """errors explanations extras version findings images reasons secret environment
+          config_values times""",
     2: """api_tokens hook_tokens hosts retry keeping notices rule_config rules tag_patterns telling
           dockerhub.manifest dockerhub.push edgegap.answers edgegap.fields edgegap.versions""",
     3: """background logs metrics notify reading_settings secret_files settings ledger

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from receiver.edgegap.answers import Answer, read_answer
 from receiver.edgegap.versions import Parking
-from receiver.reasons import REASONS, Outcome, Reason, State, explain
+from receiver.explanations import REASONS, explain
+from receiver.reasons import Outcome, Reason, State
 from receiver.retry import (
     FORBIDDEN,
     TABLE,
@@ -218,11 +219,11 @@ def test_a_refused_token_parks_nothing_however_long_it_lasts() -> None:
 
 def test_what_is_forbidden_again_and_again_with_a_good_token_is_parked() -> None:
     for times in range(5):
-        found = next_of(FORBIDDEN, Waited(Reason.REFUSED_BY_EDGEGAP, NOW, times))
+        found = next_of(FORBIDDEN, Waited(Reason.FORBIDDEN_BY_EDGEGAP, NOW, times))
         assert isinstance(found, Wait)
-    parked = next_of(FORBIDDEN, Waited(Reason.REFUSED_BY_EDGEGAP, NOW, 5))
+    parked = next_of(FORBIDDEN, Waited(Reason.FORBIDDEN_BY_EDGEGAP, NOW, 5))
     assert isinstance(parked, Parking)
-    assert parked.reason is Reason.REFUSED_BY_EDGEGAP
+    assert parked.reason is Reason.FORBIDDEN_BY_EDGEGAP
 
 
 def test_what_is_forbidden_is_not_counted_with_other_trouble() -> None:

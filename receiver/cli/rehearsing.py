@@ -18,10 +18,11 @@ from receiver.edgegap.versions import (
     plan_update,
     same_image,
 )
+from receiver.explanations import explain
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
 from receiver.preflight import NotYet, Out, Preflight, Stopped, preflight_over
-from receiver.reasons import Reason, explain
+from receiver.reasons import Reason
 from receiver.retry import Waited
 from receiver.rules import Match, Mode, Rule, channels_of, rule_on
 from receiver.secret import Secret

@@ -11,8 +11,9 @@ import re
 import msgspec
 
 from receiver.errors import BadBody
+from receiver.explanations import explain
 from receiver.images import OFFICIAL, is_repository, is_tag
-from receiver.reasons import Reason, explain
+from receiver.reasons import Reason
 
 FIRST_SECOND = 1_356_998_400  # 2013-01-01, the year Docker Hub began
 LAST_SECOND = 4_102_444_800  # 2100-01-01

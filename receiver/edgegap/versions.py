@@ -20,8 +20,9 @@ from receiver.edgegap.fields import (
     sound_entries,
     without_empty,
 )
+from receiver.explanations import explain
 from receiver.images import DOCKER_HUB, HUB_ALIASES, ImageReference
-from receiver.reasons import Reason, explain
+from receiver.reasons import Reason
 from receiver.secret import MASK, Secret
 from receiver.times import read_iso
 

@@ -5,9 +5,10 @@ Who lost the lease renews nothing: that statement names the owner and the fence.
 
 from collections.abc import Collection, Iterable
 
+from receiver.explanations import explain
 from receiver.ledger.registrations import LEASE_MS, Claimed
 from receiver.ledger.transactions import Tx
-from receiver.reasons import Reason, explain
+from receiver.reasons import Reason
 
 MOST_CRASHES = 5
 FOREVER = 2**62

@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from receiver.errors import BadBody
-from receiver.reasons import Reason, explain
+from receiver.explanations import explain
+from receiver.reasons import Reason
 
 LARGEST_BODY = 1024 * 1024
 # What is too large is read on a little and thrown away, so that its sender can read our answer.

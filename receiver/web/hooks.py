@@ -10,9 +10,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from receiver import metrics
 from receiver.dockerhub.push import read_push
 from receiver.errors import BadBody, BadLink, LedgerError
+from receiver.explanations import explain
 from receiver.intake import WEBHOOK, refuse, take
 from receiver.logs import get_logger
-from receiver.reasons import Reason, Verdict, explain
+from receiver.reasons import Reason, Verdict
 from receiver.service import Service
 from receiver.web.bodies import SenderLeft, read_body
 from receiver.web.forwarded import Senders

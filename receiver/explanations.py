@@ -1,0 +1,220 @@
+"""All reasons in one table: for each what it means and what to do, for people."""
+
+from dataclasses import dataclass
+
+from receiver.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What a reason means and what to do; `by_config`: a change of the config may mend it."""
+
+    sentence: str
+    by_config: bool = False
+
+
+REASONS: dict[Reason, Explained] = {
+    Reason.NO_TAG: Explained(
+        "Docker Hub tells of untagged parts of a multi-platform push as well; nothing to do."
+    ),
+    Reason.HELM_CHART: Explained("A Helm chart was pushed, not a container image; nothing to do."),
+    Reason.NOT_AN_IMAGE: Explained(
+        "What was pushed is not a container image (media type {media_type}); nothing to do."
+    ),
+    Reason.SIGNATURE: Explained("The tag holds an image's signature; nothing to do."),
+    Reason.ATTESTATION: Explained("The tag holds an image's attestation; nothing to do."),
+    Reason.SBOM: Explained("The tag holds an image's bill of materials; nothing to do."),
+    Reason.REFERRERS: Explained("The tag lists what refers to an image; nothing to do."),
+    Reason.BUILD_CACHE: Explained("The tag holds a build cache; nothing to do."),
+    Reason.LATEST_NOT_NAMED: Explained(
+        "`latest` is left alone unless a rule of {repository} writes it out in `tags`: Edgegap's "
+        "edge caches by tag and would go on running the old image. Push a new tag for each build."
+    ),
+    Reason.NO_RULE: Explained(
+        'No rule names {repository}. Add a [[rule]] with repository = "{repository}" and the '
+        "Edgegap app, reload, then replay this delivery."
+    ),
+    Reason.NO_RULE_MATCHES: Explained(
+        "No rule of {repository} matches the tag {tag}. If it should be registered, widen `tags` "
+        "in a rule, reload, then replay this delivery."
+    ),
+    Reason.BAD_JSON: Explained("The body is not JSON. Docker Hub sends JSON; check who sent this."),
+    Reason.BAD_SHAPE: Explained(
+        "The body is JSON but not Docker Hub's push webhook: {detail}. Check who sent this."
+    ),
+    Reason.BAD_REPOSITORY: Explained(
+        "The body names no usable repository: {detail}. Check who sent this."
+    ),
+    Reason.BAD_TAG: Explained(
+        "The body's tag is not one a registry could hold: {detail}. Check who sent this."
+    ),
+    Reason.OTHER_REPOSITORY: Explained(
+        "A push to {detail} came by the link of {repository}. Where that link was pasted into the "
+        "wrong repository's Webhooks tab, put there the one that `receiver link {detail}` prints."
+    ),
+    Reason.BODY_TOO_LARGE: Explained(
+        "The body is over 1 MiB; Docker Hub's are far smaller. Check who sent this."
+    ),
+    Reason.BODY_TOO_SLOW: Explained(
+        "The body took over 10 seconds to arrive. If it was Docker Hub's, see to the proxy; "
+        "catch-up finds the push."
+    ),
+    Reason.EDGEGAP_UNREACHABLE: Explained(
+        "Edgegap could not be reached ({detail}); tried again by itself. If it lasts, check this "
+        "machine's network and EDGEGAP_BASE_URL."
+    ),
+    Reason.EDGEGAP_ERROR: Explained(
+        "Edgegap answered with an error of its own ({detail}); tried again by itself. If it lasts, "
+        "look at Edgegap's status page."
+    ),
+    Reason.EDGEGAP_BUSY: Explained(
+        "Edgegap asked to be called less often (429); all work waits as long as it said."
+    ),
+    Reason.EDGEGAP_TOKEN_REFUSED: Explained(
+        "Edgegap refuses the API token ({detail}). Make one under "
+        "app.edgegap.com/user-settings?tab=tokens, set EDGEGAP_TOKEN and "
+        "restart (or reload, where EDGEGAP_TOKEN_FILE holds it); everything waiting then goes on "
+        "by itself."
+    ),
+    Reason.IMAGE_NOT_READY: Explained(
+        "{image} cannot be pulled yet ({detail}); the push may still be settling, tried again "
+        "for 10 minutes."
+    ),
+    Reason.DOCKER_HUB_UNAVAILABLE: Explained(
+        "Docker Hub could not tell of {image} ({detail}); tried again for at most 5 minutes, then "
+        "the version is made without looking at the image first."
+    ),
+    Reason.MAKING_ROOM: Explained(
+        "Edgegap's version limit was reached; {detail} was retired to make room, and this goes on."
+    ),
+    Reason.FAULT: Explained(
+        "The receiver met a fault of its own ({detail}); tried again by itself. Please report it "
+        "with the log line `registration_fault`."
+    ),
+    Reason.VERSION_NAME_INVALID: Explained(
+        "The rule {rule} gives this tag the version name {version!r}, which Edgegap does not take: "
+        "letters, digits, . _ - only, a letter or digit first. Change `version` in the rule and "
+        "reload, or push another tag.",
+        by_config=True,
+    ),
+    Reason.NO_SETTINGS: Explained(
+        "The app {app} has no version to copy settings from, and the rule {rule} does not give "
+        "them. Add to the rule:\n[rule.settings]\nreq_cpu = 1024      # 1024 = 1 vCPU\n"
+        "req_memory = 2048   # MB, at most twice req_cpu\n"
+        'ports = [{{ port = 7777, protocol = "UDP", name = "gameport" }}]\n'
+        "then reload; or make a first version by hand and replay.",
+        by_config=True,
+    ),
+    Reason.COPY_FROM_MISSING: Explained(
+        "The rule {rule} copies settings from the version {copy_from!r}, which the app {app} does "
+        "not have. Name another in `copy_from`, or make it, then replay.",
+        by_config=True,
+    ),
+    Reason.HIDDEN_ENV: Explained(
+        "Edgegap does not give out the values of the hidden environment variables {keys}, so they "
+        "cannot be copied from {source}. Add to the rule {rule}:\n[rule.settings]\nenvs = [\n"
+        "{lines}\n]\nset those variables for the receiver and restart.",
+        by_config=True,
+    ),
+    Reason.SETTINGS_INVALID: Explained(
+        "The settings for this version are not ones Edgegap takes: {detail}. Mend [rule.settings] "
+        "of the rule {rule} (or the version it copies) and reload.",
+        by_config=True,
+    ),
+    Reason.API_TOKEN_AS_LOGIN: Explained(
+        "The registry token is the Edgegap API token; Edgegap pulls with a Docker Hub access "
+        "token. Set DOCKERHUB_TOKEN (or the rule's login) to a read-only one and restart.",
+        by_config=True,
+    ),
+    Reason.RULE_GONE: Explained(
+        "The rule {rule} is no longer in the configuration. Put it back and reload, or leave this "
+        "parked.",
+        by_config=True,
+    ),
+    Reason.RULE_CHANGED: Explained(
+        "The rule {rule} now names another app or version for this tag. Replay to follow it.",
+        by_config=True,
+    ),
+    Reason.NAME_TAKEN: Explained(
+        "The app {app} already has a version {version} with another image ({detail}); it is never "
+        "overwritten. Push under a new tag, or delete that version in Edgegap and replay."
+    ),
+    Reason.NAME_CONFLICT: Explained(
+        "Edgegap says the version name {version} is taken (409) and then that there is no such "
+        "version (404). Look at the app {app} in Edgegap's dashboard, then replay."
+    ),
+    Reason.STORED_OTHERWISE: Explained(
+        "Edgegap took the request but holds another image than asked ({detail}). Look at the "
+        "version {version} of the app {app} in Edgegap's dashboard, then replay."
+    ),
+    Reason.IMAGE_NOT_PULLABLE: Explained(
+        "{image} could not be pulled for 10 minutes ({detail}). Check that the tag exists, that "
+        "{login} may pull it, that it is built for linux/amd64, and Docker Hub's pull limit; then "
+        "replay."
+    ),
+    Reason.REGISTRY_LOGIN_REFUSED: Explained(
+        "The registry login was refused ({detail}). Check {login}: a Docker Hub access token that "
+        "may read {repository}; then restart or replay.",
+        by_config=True,
+    ),
+    Reason.REGISTRY_LOGIN_MISSING: Explained(
+        "{repository} is private or does not exist ({detail}), and no Docker Hub login is set. Set "
+        "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN to a read-only access token and restart.",
+        by_config=True,
+    ),
+    Reason.REGISTRY_RIGHT_MISSING: Explained(
+        "The Docker Hub login is accepted but may not pull {repository} ({detail}). If the "
+        'repository is private, the token may be "Public Repo Read-only", which cannot pull it: '
+        'make one with "Read-only" access for {login}, by an account that may read the '
+        "repository, and restart.",
+        by_config=True,
+    ),
+    Reason.NOT_AMD64: Explained(
+        "{image} is built for {platforms}, and Edgegap runs linux/amd64 only. Build it with\n"
+        "  {command}\nbest under a new tag; pushed under the same, it is tried again by itself."
+    ),
+    Reason.TAG_OVERWRITTEN: Explained(
+        "The tag {tag} was pushed over with a new image ({detail}). Edgegap's edge caches by tag "
+        "and may go on running the old one: push under a new tag. The rule {rule} has "
+        'on_overwrite = "park"; replay to let it pass.'
+    ),
+    Reason.VERSION_LIMIT: Explained(
+        "Edgegap's version limit is reached ({detail}). Three ways out: delete old versions of the "
+        'app {app}; move to a larger Edgegap plan; or set mode = "update" in the rule, which '
+        "keeps one version and moves it. Then replay. With make_room = true in "
+        "the rule, the oldest version that this receiver made is retired by itself.",
+        by_config=True,
+    ),
+    Reason.APP_MISSING: Explained(
+        "Edgegap has no app {app}. Make it under app.edgegap.com, or correct `app` in the rule "
+        "{rule} and reload; then replay.",
+        by_config=True,
+    ),
+    Reason.REFUSED_BY_EDGEGAP: Explained(
+        "Edgegap refused the request: {detail}. Mend what it names (most often [rule.settings] of "
+        "the rule {rule}), reload and replay.",
+        by_config=True,
+    ),
+    Reason.FORBIDDEN_BY_EDGEGAP: Explained(
+        "Edgegap takes the API token, but forbids it this: {detail}. Let the token's owner manage "
+        "the app {app}, or set EDGEGAP_TOKEN to a token that may; then restart or replay.",
+        by_config=True,
+    ),
+    Reason.CRASHES_THE_WORKER: Explained(
+        "The receiver stopped five times while working on this. Look at its log and the machine's "
+        "memory, then replay."
+    ),
+    Reason.GAVE_UP: Explained(
+        "Tried for 24 hours without success; last: {detail}. When the cause is mended, replay."
+    ),
+}
+
+
+class _Unknown(dict[str, object]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def explain(reason: Reason, **facts: object) -> str:
+    """Return the reason's sentence with the facts filled in; a fact not given shows as `?`."""
+    return REASONS[reason].sentence.format_map(_Unknown(facts))
