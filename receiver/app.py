@@ -19,6 +19,7 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from receiver.hook_tokens import PATH
+from receiver.in_hand import Settled
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger
 from receiver.service import Service, running
@@ -36,7 +37,6 @@ from receiver.web.metrics import show_metrics
 from receiver.web.pages import page_routes
 from receiver.web.steering import steering_routes
 from receiver.web.versions import Shelf
-from receiver.worker import Settled
 
 GARBAGE_THRESHOLDS = (20_000, 20, 50)  # the collector's pauses are what makes the slowest answers
 

@@ -14,6 +14,7 @@ from receiver.edgegap.client import EdgegapClient, edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.errors import ConfigError, Fault, LedgerError
 from receiver.hook_tokens import LinkKeys
+from receiver.in_hand import Settled
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, masking
@@ -24,7 +25,7 @@ from receiver.replaying import read_rules_again
 from receiver.secret import Secret
 from receiver.settings import Current, Settings
 from receiver.telling_others import TellingOthers
-from receiver.worker import Settled, Worker
+from receiver.worker import Worker
 
 CONFIGURATION = "configuration"  # what is degraded where a reload was refused
 NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})

@@ -1,44 +1,33 @@
 """The second half of the story: claim with a lease → attempt → settle, several at once.
 
-One way for every registration. A fault in one never stops the worker; a ledger that cannot be
-written is waited for, with what was found out kept in hand.
+One way for every registration; what is done with one in hand stands in `in_hand.py`.
 """
 
 import asyncio
-import random
 import time
-from collections.abc import Callable
 from functools import partial
 from secrets import token_hex
 
-from receiver.aftermath import write_aftermath
-from receiver.announcing import announce
 from receiver.claiming import SOON_SECONDS, Turn, begin_anew, take_turn
-from receiver.edgegap.catalogue import Catalogue
 from receiver.edgegap.client import EdgegapClient
 from receiver.errors import LedgerError
+from receiver.in_hand import LEDGER_AWAY_SECONDS, InHand, Settled
 from receiver.ledger import gates
 from receiver.ledger.leases import hand_back, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.replicas import leave
-from receiver.ledger.settlements import Settlement, sent, settle, was_settled
 from receiver.ledger.transactions import Tx
+from receiver.ledger_watch import LedgerWatch
 from receiver.logs import get_logger
 from receiver.preflight import Preflight
-from receiver.reasons import Outcome
-from receiver.registering import Attempt
 from receiver.retention import Retention
 from receiver.settings import Current
-from receiver.settling import Tried, fault, leave_to_others
 
 RENEW_SECONDS = 10.0
 POLL_SHARED_SECONDS = 1.0
 POLL_ALONE_SECONDS = 30.0
-LEDGER_AWAY_SECONDS = 0.5
 STALE_SECONDS = 90.0
-
-Settled = Callable[[Claimed, Settlement], None]
 
 log = get_logger()
 
@@ -59,19 +48,24 @@ class Worker:
         self._ledger = ledger
         self._current = current
         self._client = client
-        self._preflight = preflight
-        self._catalogue = Catalogue(client)
-        self._settled = settled
         self._hands: dict[str, tuple[Claimed, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
         self._stopping = False
         self._turned = time.monotonic()
         self._loops: list[asyncio.Task[None]] = []
-        self._away = False
         self._probing: asyncio.Task[None] | None = None
-        self._ahead = 0  # ms that the ledger's clock, which replicas share, is ahead of ours
-        self._replicas = 1
+        self._watch = LedgerWatch()
         self._retention = Retention(ledger, current, client)
+        self._in_hand = InHand(
+            self.owner,
+            ledger,
+            current,
+            client,
+            watch=self._watch,
+            preflight=preflight,
+            retention=self._retention,
+            settled=settled,
+        )
 
     async def start(self) -> None:
         """Free what a dead owner held, then begin to work."""
@@ -93,7 +87,7 @@ class Worker:
 
     def config_changed(self) -> None:
         """Take nothing for granted that was read from Edgegap before."""
-        self._catalogue.forget()
+        self._in_hand.forget()
         self.wake()
 
     async def stop(self, grace_seconds: float) -> None:
@@ -114,7 +108,7 @@ class Worker:
         try:
             left = await self._ledger.write(self._end)
         except LedgerError as error:
-            self._ledger_is_away(error)  # the next start, or another replica, frees them
+            self._watch.is_away(error)  # the next start, or another replica, frees them
             return
         if left:
             log.info("registrations_handed_back", count=left)
@@ -129,9 +123,9 @@ class Worker:
             self._wake.clear()
             try:
                 pause = await self._turn()
-                self._ledger_is_back()
+                self._watch.is_back()
             except LedgerError as error:
-                self._ledger_is_away(error)
+                self._watch.is_away(error)
                 pause = LEDGER_AWAY_SECONDS
             except Exception:
                 log.exception("worker_fault")
@@ -148,15 +142,15 @@ class Worker:
         free = self._current.settings.concurrency - len(self._hands)
         if free <= 0 and not self._ledger.shared:  # else the others must see that this one is there
             return longest
-        asked_at = _now()
+        asked_at = self._watch.own_now()
         turn = await self._ledger.write(partial(self._take_turn, free=free))
-        if self._ledger.shared:  # a little late rather than early: a wait is never cut short
-            self._ahead = turn.now - asked_at
+        if self._ledger.shared:
+            self._watch.set_by(turn.now, asked_at=asked_at)
         if turn.replicas is not None:
-            self._replicas = turn.replicas
+            self._watch.replicas = turn.replicas
             self._client.share(turn.replicas)
         for one in turn.claimed:
-            task = asyncio.create_task(self._one(one))
+            task = asyncio.create_task(self._in_hand.work(one))
             self._hands[one.id] = (one, task)
             task.add_done_callback(partial(self._let_go, one.id))
         if turn.probe:
@@ -174,77 +168,6 @@ class Worker:
             del self._hands[identity]
         self.wake()
 
-    async def _one(self, claimed: Claimed) -> None:
-        try:
-            tried = await self._attempt(claimed)
-        except _LeaseLost:
-            log.warning("lease_lost", registration=claimed.id, app=claimed.app)
-            return
-        except LedgerError as error:
-            self._ledger_is_away(error)
-            tried = fault(claimed, error, now=self._ledger_now())
-        except Exception as error:
-            log.exception("registration_fault", registration=claimed.id, app=claimed.app)
-            tried = fault(claimed, error, now=self._ledger_now())
-        if self._replicas > 1:
-            now, jitter = self._ledger_now(), random.random()  # noqa: S311 - spreads retries
-            tried = leave_to_others(claimed, tried, now=now, jitter=jitter)
-        tried = await self._retention.make_room(claimed, tried)
-        await self._settle(claimed, tried)
-
-    async def _attempt(self, claimed: Claimed) -> Tried:
-        async def note_sent(step: int, method: str, path: str) -> None:
-            note = partial(
-                sent, claimed=claimed, owner=self.owner, step=step, method=method, path=path
-            )
-            if not await self._ledger.write(note):
-                raise _LeaseLost
-
-        attempt = Attempt(
-            claimed,
-            self._current.settings,
-            self._client,
-            self._catalogue,
-            preflight=self._preflight,
-            sent=note_sent,
-            now=self._ledger_now,
-            jitter=random.random,
-        )
-        return await attempt.run()
-
-    async def _settle(self, claimed: Claimed, tried: Tried) -> None:
-        """Write what came of it, however long the ledger is away."""
-        kept: bool | None = None
-        while kept is None:
-            try:
-                write = partial(self._write_down, claimed=claimed, tried=tried)
-                kept = await self._ledger.write(write)
-            except LedgerError as error:
-                self._ledger_is_away(error)
-                await asyncio.sleep(LEDGER_AWAY_SECONDS)
-            except Exception as error:
-                log.exception("registration_fault", registration=claimed.id, app=claimed.app)
-                tried = fault(claimed, error, now=self._ledger_now())
-                await asyncio.sleep(LEDGER_AWAY_SECONDS)
-        if not kept:
-            log.warning("lease_lost", registration=claimed.id, app=claimed.app)
-            return
-        announce(claimed, tried.settlement, now=self._ledger_now())
-        if self._settled is not None:
-            self._settled(claimed, tried.settlement)
-        if tried.settlement.outcome is Outcome.CREATED:
-            self._retention.begin(claimed.app)
-
-    def _write_down(self, tx: Tx, claimed: Claimed, tried: Tried) -> bool:
-        if not settle(tx, claimed, self.owner, tried.settlement):
-            return was_settled(tx, claimed, tried.settlement)
-        write_aftermath(tx, self._current.settings, claimed, tried)
-        return True
-
-    def _ledger_now(self) -> int:
-        """Return the time that gates and waits are told by (epoch ms)."""
-        return _now() + self._ahead
-
     async def _probe(self) -> None:
         answer = await self._client.probe()
         if not answer.ok:
@@ -255,7 +178,7 @@ class Worker:
         try:
             await self._ledger.write(gates.open_token_gate)
         except LedgerError as error:
-            self._ledger_is_away(error)
+            self._watch.is_away(error)
             return
         log.info("edgegap_token_accepted")
         self.wake()
@@ -270,26 +193,8 @@ class Worker:
             try:
                 lost = await self._ledger.write(partial(renew, claims=claims, owner=self.owner))
             except LedgerError as error:
-                self._ledger_is_away(error)
+                self._watch.is_away(error)
                 continue
             for identity in lost:
                 if in_hand[identity][1].cancel():
                     log.warning("lease_lost", registration=identity)
-
-    def _ledger_is_away(self, error: LedgerError) -> None:
-        if not self._away:
-            self._away = True
-            log.error("ledger_unavailable", error=str(error))
-
-    def _ledger_is_back(self) -> None:
-        if self._away:
-            self._away = False
-            log.info("ledger_available")
-
-
-class _LeaseLost(Exception):
-    """Another worker has it now: nothing more may be sent for it from here."""
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -9,7 +9,7 @@ import pytest
 
 HOUSE = Path(__file__).parent.parent / "receiver"
 WATERLINE = 2  # the floors up to here touch no network, disk, clock, environment or framework
-MOST_LINES = 300
+MOST_LINES = 275
 
 # Every module stands on a floor; a folder's name stands for all that is in it.
 FLOORS: dict[int, str] = {
@@ -21,9 +21,9 @@ FLOORS: dict[int, str] = {
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits
           dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
-    4: """aftermath announcing asking by_hand catch_up claiming doctor doctor_hub intake missed
-          preflight purge registering replaying retention service settling steering
-          telling_others wanting worker""",
+    4: """aftermath announcing asking by_hand catch_up claiming doctor doctor_hub in_hand intake
+          ledger_watch missed preflight purge registering replaying retention service settling
+          steering telling_others wanting worker""",
     5: "__main__ app cli sandbox web",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
