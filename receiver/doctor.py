@@ -29,6 +29,7 @@ CLOCK_SECONDS = 60.0
 REACH_SECONDS = 10.0
 GREETING_WORD = "Docker Hub"
 PROOF = "Receiver-Proof"
+FORBIDDEN = 403
 NOT_FOUND = 404
 
 
@@ -63,7 +64,7 @@ def _ledger(settings: Settings) -> Finding:
 
 async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[Finding]:
     answer = await client.apps()
-    if answer.status in {401, 403}:
+    if answer.status in {401, FORBIDDEN}:
         mend = "Make a token under app.edgegap.com/user-settings?tab=tokens and set EDGEGAP_TOKEN"
         yield failed("Edgegap token", f"refused: {answer.message}", mend)
         return
@@ -92,6 +93,9 @@ async def _app(client: EdgegapClient, app: str) -> Finding:
     if answer.status == NOT_FOUND:
         mend = "Make it on Edgegap, or correct `app` in the rule"
         return failed(f"app {app}", "Edgegap has no such app", mend)
+    if answer.status == FORBIDDEN:
+        mend = "Let the token's owner manage the app, or set EDGEGAP_TOKEN to a token that may"
+        return failed(f"app {app}", f"the token may not touch it: {answer.message}", mend)
     status = "" if answer.status is None else f"HTTP {answer.status} "
     return failed(f"app {app}", f"{status}{answer.message}", "Try again later")
 

@@ -154,6 +154,19 @@ def test_an_app_that_does_not_exist_fails(commands: Commands) -> None:
     assert code == 1
 
 
+def test_an_app_that_the_token_may_not_touch_fails_and_says_so(
+    commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.misbehave(Fault("status", path_contains=f"/app/{APP}", status=403, times=None))
+
+    found, code = told(commands)
+
+    assert found["Edgegap token"]["health"] == "pass"
+    assert "may not touch" in found[f"app {APP}"]["found"]
+    assert "EDGEGAP_TOKEN" in found[f"app {APP}"]["mend"]
+    assert code == 1
+
+
 @pytest.mark.parametrize(
     ("config", "health", "words"),
     [
