@@ -50,6 +50,7 @@ def test_check_as_json_lists_rules_and_warnings(commands: Commands) -> None:
     [
         ({"RECEIVER_PUBLIC_URL": None}, "public_url is not set"),
         ({"RECEIVER_SECRET_KEY": "short"}, "shorter than 32"),
+        ({"RECEIVER_ADMIN_PASSWORD": "short"}, "shorter than 12"),
         ({}, "no Docker Hub login"),
     ],
 )
@@ -198,3 +199,18 @@ def test_an_api_token_is_printed_alone_and_good_for_its_days(commands: Commands)
 @pytest.mark.parametrize("days", ["0", "-1", "x", "99999"])
 def test_an_api_token_for_no_days_is_wrong_usage(commands: Commands, days: str) -> None:
     assert commands.run("api-token", "--days", days).exit_code == 2
+
+
+def test_a_file_that_the_environment_names_wins_over_a_value_in_dotenv(commands: Commands) -> None:
+    """It lost without a word: who moved from `.env` to files thought the key was rotated."""
+    (commands.folder / ".env").write_text(f"RECEIVER_SECRET_KEY={KEY}\n", "utf-8")
+    (commands.folder / "key").write_text("another key, of which nobody has seen a link", "utf-8")
+    of_dotenv = commands.run("link", REPOSITORY, RECEIVER_SECRET_KEY=None).stdout
+
+    of_file = commands.run(
+        "link", REPOSITORY, RECEIVER_SECRET_KEY=None, RECEIVER_SECRET_KEY_FILE="key"
+    ).stdout
+
+    assert of_dotenv.startswith("https://hooks.example.com/")
+    assert of_file.startswith("https://hooks.example.com/")
+    assert of_file != of_dotenv

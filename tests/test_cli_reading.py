@@ -186,7 +186,7 @@ def test_a_file_that_is_no_ledger_is_refused_without_a_traceback(commands: Comma
     done = commands.run("deliveries")
 
     assert done.exit_code == 4
-    assert "the ledger cannot be read" in done.stderr
+    assert "not a ledger" in done.stderr
 
 
 def test_a_filter_that_fits_nothing_says_so(commands: Commands, remembered: dict[str, str]) -> None:

@@ -72,6 +72,8 @@ def test_each_fault_of_the_file_says_where(toml: str, where: str) -> None:
         ("DATABASE_URL", "mysql://a/b"),
         ("DATABASE_URL", "sqlite://"),
         ("DATABASE_URL", "canary"),
+        ("DATABASE_URL", "postgresql://receiver:an@canary@127.0.0.1/receiver"),
+        ("DATABASE_URL", "sqlite:///receiver.db?mode=ro"),
         ("EDGEGAP_TOKEN", "canary\ntoken"),
         ("EDGEGAP_TOKEN", "canaré"),
         ("EDGEGAP_TOKEN_FILE", "/does/not/exist"),

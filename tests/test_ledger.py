@@ -1,8 +1,10 @@
 """The ledger: what is answered is on disk, groups share a commit, and the schema is ours."""
 
 import asyncio
+import os
 import resource
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +16,13 @@ from sqlalchemy.pool import NullPool
 
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
 from receiver.ledger.engines import check_durability, open_engine
+from receiver.ledger.files import MAGIC
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purging import FREED_PAGES, give_back_space
 from receiver.ledger.registrations import _CLAIM, _NEXT_DUE
 from receiver.ledger.schema import SCHEMA, metadata
 from receiver.ledger.transactions import Tx
-from tests.at_work import OF_OLDER_PROGRAMS
+from tests.at_work import OF_OLDER_PROGRAMS, pushed
 from tests.keys_on_disk import on_disk, put
 
 
@@ -186,12 +189,41 @@ def test_a_schema_of_a_newer_program_is_refused_and_left_as_it_is(url: URL, path
 
 
 def test_what_is_no_ledger_is_refused(url: URL, path: Path) -> None:
-    path.write_bytes(b"not a database at all, but long enough to be taken for one" * 100)
+    path.write_bytes(MAGIC + b"and then no database at all, but long enough for one" * 100)
     ledger = Ledger(url)
 
     with pytest.raises(LedgerError, match="cannot be opened"):
         ledger.open_to_write(wait_seconds=0)
     ledger.close()
+
+
+@pytest.mark.parametrize("what", ["a folder", "another kind of file", "no plain file"])
+def test_beside_what_is_no_ledger_nothing_is_put(tmp_path: Path, what: str) -> None:
+    """A slip in DATABASE_URL made a lock beside whatever it named, as /etc/passwd.lock."""
+    path = tmp_path / "named"
+    if what == "a folder":
+        path.mkdir()
+    elif what == "no plain file":
+        os.mkfifo(path)
+    else:
+        path.write_text("root:x:0:0:root:/root:/bin/bash\n", "utf-8")
+    ledger = Ledger(URL.create("sqlite", database=str(path)))
+
+    for look in (ledger.open_to_write, ledger.open_to_read):
+        with pytest.raises(LedgerError, match=what):
+            look()
+
+    ledger.close()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_ledger_is_its_owners_alone(ledger: Ledger, path: Path) -> None:
+    asyncio.run(ledger.write(lambda tx: pushed(tx, "1.0")))
+
+    files = list(path.parent.glob(f"{path.name}*"))
+
+    assert len(files) >= 3
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

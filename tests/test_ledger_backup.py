@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import stat
 from contextlib import closing
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def test_a_backup_taken_under_writes_is_whole_and_a_receiver_goes_on_from_it(
     assert meanwhile > len(before)
     assert told.answers.keys() == {"202"}
     assert list(tmp_path.glob("copy.db*")) == [copy]
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     receiver.kill()
     for leftover in receiver.folder.glob("receiver.db*"):
         leftover.unlink()

@@ -20,6 +20,7 @@ from receiver.cli.replaying import replay
 from receiver.cli.serve import serve
 from receiver.cli.steering import pause, resume, retire, rollback
 from receiver.cli.tokens import api_token
+from receiver.environment import FILE_SUFFIX
 from receiver.version import VERSION
 
 
@@ -43,7 +44,8 @@ def main() -> None:
     DOCKERHUB_TOKEN; each also as NAME_FILE) or a file .env here, the rest from receiver.toml.
     """
     for name, value in read_dotenv(Path(".env")).items():
-        os.environ.setdefault(name, value)
+        if name + FILE_SUFFIX not in os.environ:  # where a secret comes from, too, is set already
+            os.environ.setdefault(name, value)
 
 
 COMMANDS = (

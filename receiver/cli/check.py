@@ -17,6 +17,7 @@ from receiver.service import NEEDED
 from receiver.settings import Settings
 
 SHORT_KEY = 32
+SHORT_PASSWORD = 12
 
 
 @click.command(short_help="Check the configuration, all faults at once.")
@@ -115,6 +116,12 @@ def config_warnings(settings: Settings) -> list[str]:
         warnings.append(
             f"a key in RECEIVER_SECRET_KEY is shorter than {SHORT_KEY} characters: whoever has a "
             "link may guess it. " + HOW_TO_MAKE_A_KEY
+        )
+    password = settings.admin_password
+    if password is not None and len(password.reveal()) < SHORT_PASSWORD:
+        warnings.append(
+            f"RECEIVER_ADMIN_PASSWORD is shorter than {SHORT_PASSWORD} characters: whoever finds "
+            "the page may guess it"
         )
     if any(rule.login is None for rule in settings.rules):
         warnings.append("no Docker Hub login: Edgegap can pull public images only")

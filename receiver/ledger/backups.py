@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from receiver.errors import LedgerError
+from receiver.ledger.files import make_private
 from receiver.ledger.stamps import check_log_belongs, new_stamp
 
 
@@ -22,6 +23,7 @@ def back_up(ledger: Path, copy: Path) -> int:
     part = copy.with_name(f"{copy.name}.part")
     try:
         part.unlink(missing_ok=True)
+        make_private(part)
         with (
             closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(part)) as target,

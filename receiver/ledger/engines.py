@@ -45,8 +45,12 @@ def read_database_url(text: str) -> URL:
     except (ArgumentError, ValueError):
         raise ValueError("it is no database URL") from None
     if url.drivername == "sqlite" and url.database and url.database != ":memory:":
+        if url.query:
+            raise ValueError("a SQLite file takes no `?…` after its path")
         return url
     if url.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
+        if "@" in (url.host or ""):  # a part of the password: it would be told as the host's name
+            raise ValueError("an @ of the password must be written as %40, as : / ? # % by theirs")
         return url.set(drivername="postgresql+psycopg")
     raise ValueError("it names neither a SQLite file nor PostgreSQL")
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
+from receiver.ledger.files import make_private
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import check_schema, migrate
 from receiver.ledger.own_file import LedgerReplaced, OwnFile
@@ -53,10 +54,12 @@ class Ledger:
         Raises LedgerInUse when another process holds the file, LedgerError when it cannot be used.
         """
         if self._file is not None:
+            self._file.check_kind()
             self._file.lock.acquire(wait_seconds)
         try:
             if self._file is not None:
                 self._file.check()
+                make_private(self._file.path)
             try:
                 self._prepare()
             except SQLAlchemyError:
@@ -83,6 +86,7 @@ class Ledger:
                 raise LedgerError(
                     f"there is no ledger at {self.path} yet; `receiver serve` makes it"
                 )
+            self._file.check_kind()
             self._file.check()
         try:
             check_schema(self._read_engine)

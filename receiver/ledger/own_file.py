@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError
 from receiver.ledger.engines import empty_log
-from receiver.ledger.files import Identity, drop_log, identity_of, log_of
+from receiver.ledger.files import Identity, check_is_ledger, drop_log, identity_of, log_of
 from receiver.ledger.locks import FileLock
 from receiver.ledger.stamps import check_log_belongs, stamp_anew
 
@@ -28,6 +28,11 @@ class OwnFile:
         self._log: Identity | None = None
         self._look_at = 0.0
         self._replaced_by: Identity | None = None
+
+    def check_kind(self) -> None:
+        """Raise LedgerError where what has its name is no ledger at all."""
+        if not self._checked:
+            check_is_ledger(self.path)
 
     def check(self) -> None:
         """Raise LedgerError where another ledger's log lies beside it.
