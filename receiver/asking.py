@@ -11,7 +11,16 @@ from receiver.edgegap.versions import Parking
 from receiver.explanations import explain
 from receiver.ledger.registrations import Claimed
 from receiver.reasons import Reason
-from receiver.retry import FORBIDDEN, Row, Then, wait_or_park
+from receiver.retry import (
+    FORBIDDEN,
+    Call,
+    Row,
+    Then,
+    detail_of,
+    row_after_probe,
+    row_for,
+    wait_or_park,
+)
 from receiver.rules import Rule
 from receiver.settling import Tried, gate_of, parked_as, waiting
 
@@ -73,12 +82,12 @@ class Asking:
         """
         if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
             probe = self._noted(await self._client.probe())
-            row = FORBIDDEN if probe.ok else row
-        status = f"HTTP {answer.status}: " if answer.status is not None else ""
+            row = row_after_probe(probe)
+            answer = answer if row is FORBIDDEN else probe
         found = wait_or_park(
             row,
             waited=self._claimed.waited,
-            detail=f"{status}{answer.message}" if answer.message != status[:-2] else status[:-2],
+            detail=detail_of(answer),
             retry_after=answer.retry_after,
             facts=self.facts(rule),
             now=self._now(),
@@ -110,3 +119,17 @@ class Asking:
     def _noted(self, answer: Answer) -> Answer:
         self._calls.append(answer)
         return answer
+
+
+async def why_refused(
+    client: EdgegapClient, call: Call, answer: Answer, **facts: object
+) -> tuple[Reason, str]:
+    """Return what an answer that is not good means, as an attempt would tell it: for who looks on.
+
+    After a 403 the token is tried.
+    """
+    row = row_for(call, answer)
+    if answer.status == HTTPStatus.FORBIDDEN:
+        row = row_after_probe(await client.probe())
+    reason = row.reason or Reason.REFUSED_BY_EDGEGAP
+    return reason, explain(reason, detail=detail_of(answer), **facts)

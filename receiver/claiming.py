@@ -55,9 +55,11 @@ def take_turn(
     if shared:
         replicas = count_replicas(tx, owner)  # also behind a gate it is there
         hand_back(tx, owner, in_hand=in_hand)
-    if gates.closed_gates(tx):
-        probe = gates.take_probe(tx)
-        soonest = min(gate.until for gate in gates.closed_gates(tx))
+    closed = gates.closed_gates(tx)
+    if closed:
+        busy = [gate for gate in closed if gate.name == gates.BUSY]
+        probe = not busy and gates.take_probe(tx)  # a probe is a call, too
+        soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
         return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
     if pauses.all_paused(tx):
         return Turn(tx.now, replicas=replicas)

@@ -22,6 +22,7 @@ from receiver.findings import Finding, failed, passed, warned
 from receiver.hook_tokens import MAX_URL, PATH, LinkKeys
 from receiver.ledger.ledger import Ledger
 from receiver.preflight import Preflight
+from receiver.retry import detail_of
 from receiver.rules import Rule
 from receiver.settings import Settings
 
@@ -30,6 +31,7 @@ REACH_SECONDS = 10.0
 GREETING_WORD = "Docker Hub"
 PROOF = "Receiver-Proof"
 FORBIDDEN = 403
+MOST_NAMED = 10
 NOT_FOUND = 404
 
 
@@ -72,11 +74,16 @@ async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[F
         yield failed("Edgegap", answer.message, "Check the network and EDGEGAP_BASE_URL")
         return
     names = names_of_apps(answer)
-    yield passed("Edgegap token", f"accepted; it sees {', '.join(names[:10]) or 'no app'}")
+    yield passed("Edgegap token", f"accepted; it sees {_listed(names)}")
     for app in dict.fromkeys(rule.app for rule in settings.rules):
         yield await _app(client, app)
     for rule in settings.rules:
         yield await _source(client, rule)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return (", ".join(names[:MOST_NAMED]) or "no app") + more
 
 
 def names_of_apps(answer: Answer) -> list[str]:
@@ -90,14 +97,17 @@ async def _app(client: EdgegapClient, app: str) -> Finding:
     answer = await client.app(app)
     if answer.ok:
         return passed(f"app {app}", "it exists")
+    return failed(f"app {app}", *_unusable(answer))
+
+
+def _unusable(answer: Answer) -> tuple[str, str]:
+    """Return what was answered where an app cannot be looked at, and what to do."""
     if answer.status == NOT_FOUND:
-        mend = "Make it on Edgegap, or correct `app` in the rule"
-        return failed(f"app {app}", "Edgegap has no such app", mend)
+        return "Edgegap has no such app", "Make it on Edgegap, or correct `app` in the rule"
     if answer.status == FORBIDDEN:
         mend = "Let the token's owner manage the app, or set EDGEGAP_TOKEN to a token that may"
-        return failed(f"app {app}", f"the token may not touch it: {answer.message}", mend)
-    status = "" if answer.status is None else f"HTTP {answer.status} "
-    return failed(f"app {app}", f"{status}{answer.message}", "Try again later")
+        return f"the token may not touch it: {answer.message}", mend
+    return detail_of(answer), "Try again later"
 
 
 async def _source(client: EdgegapClient, rule: Rule) -> Finding:
@@ -110,9 +120,10 @@ async def _source(client: EdgegapClient, rule: Rule) -> Finding:
         source = next((one for one in versions if one.get("name") == rule.copy_from), None)
     if source is not None:
         return passed(what, f"copied from {source.get('name')}")
-    missing = calls[-1].message if calls and not calls[-1].ok else "there is no version to copy"
+    if calls and not calls[-1].ok:
+        return failed(what, *_unusable(calls[-1]))
     mend = "Add req_cpu and req_memory under [rule.settings], or make a first version by hand"
-    return failed(what, missing, mend)
+    return failed(what, "there is no version to copy", mend)
 
 
 async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncIterator[Finding]:

@@ -9,6 +9,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from http import HTTPStatus
 
 from receiver.background import surviving
 from receiver.edgegap.answers import Answer, version_path
@@ -18,6 +19,7 @@ from receiver.errors import ReceiverError
 from receiver.explanations import explain
 from receiver.images import ImageReference
 from receiver.keeping import Made, to_retire
+from receiver.ledger import gates
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.targets import Target, note_retirement, targets_of
@@ -85,7 +87,8 @@ async def retire(
     """Retire up to `most` versions beyond the newest `keep`; return what came of each.
 
     `pushed_by`: none that was pushed later (epoch ms). What is gone already does not count.
-    One at a time: two would count on the room of one version. Raises NotItsTurn.
+    One at a time: two would count on the room of one version. Raises NotItsTurn, also where a gate
+    holds all work back from the first; one that closes meanwhile ends it.
     """
     results: list[Retired] = []
     async with ledger.in_turn("retention", PATIENCE_SECONDS) as mine:
@@ -96,7 +99,16 @@ async def retire(
                 break
             if pushed_by is not None and made.pushed_at > pushed_by:
                 break
-            result = await _retire_one(client, app, made)
+            closed = await ledger.read(gates.closed_gates)
+            if closed:
+                if results:
+                    break
+                raise NotItsTurn(f"nothing was retired: {closed[0].sentence}")
+            try:
+                result = await _retire_one(client, app, made)
+            except _Busy as busy:
+                await ledger.write(partial(gates.heed, retry_after=busy.retry_after))
+                continue  # to find the gate closed
             results.append(result)
             await ledger.write(partial(_note, result))
             event = "version_retired" if result.retired else "version_kept"
@@ -174,11 +186,25 @@ def _going_on(tried: Tried, gone: Retired) -> Tried:
     return Tried(settlement)
 
 
+class _Busy(Exception):
+    """Edgegap asks to be called less often."""
+
+    def __init__(self, retry_after: int | None) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+
+
+def _heeded(answer: Answer) -> Answer:
+    if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+        raise _Busy(answer.retry_after)
+    return answer
+
+
 async def _retire_one(client: EdgegapClient, app: str, made: Made) -> Retired:
     def left(why: str) -> Retired:
         return Retired(app, made.version, retired=False, why=why)
 
-    look = await client.look(app, made.version)
+    look = _heeded(await client.look(app, made.version))
     if look.status == GONE:
         return Retired(app, made.version, retired=True, why=GONE_ALREADY)
     image = ImageReference(repository=made.repository, tag=made.tag)
@@ -186,13 +212,13 @@ async def _retire_one(client: EdgegapClient, app: str, made: Made) -> Retired:
         return left(f"Edgegap could not be asked: {look.message}")
     if not same_image(look.body, image):
         return left("it holds another image than this receiver put there")
-    running = await client.deployments(app, made.version)
+    running = _heeded(await client.deployments(app, made.version))
     count = _count(running)
     if count is None:
         return left(f"it cannot be told whether anything of it runs: {running.message}")
     if count:
         return left(f"{count} deployments of it run")
-    gone = await client.delete(app, made.version)
+    gone = _heeded(await client.delete(app, made.version))
     if gone.ok or gone.status == GONE:
         return Retired(app, made.version, retired=True, why="beyond what is kept")
     return left(f"Edgegap refused ({gone.status}): {gone.message}; a matchmaker may hold it")

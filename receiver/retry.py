@@ -161,6 +161,22 @@ def row_for(call: Call, answer: Answer) -> Row:
     return next(row for row in TABLE if _fits(row, call, answer))
 
 
+def row_after_probe(probe: Answer) -> Row:
+    """Return the row of a call that was answered 403, once the token itself was tried."""
+    row = row_for(Call.LIST, probe)
+    if row.then is Then.GO_ON:
+        return FORBIDDEN
+    return row if row.then in {Then.CLOSE_GATE, Then.SLOW_DOWN, Then.RETRY} else _UNREADABLE
+
+
+def detail_of(answer: Answer) -> str:
+    """Return what was answered in a few words: the status and its message."""
+    if answer.status is None:
+        return answer.message
+    status = f"HTTP {answer.status}"
+    return status if answer.message in {"", status} else f"{status}: {answer.message}"
+
+
 def wait_or_park(
     row: Row,
     *,

@@ -6,6 +6,7 @@ One way for every registration; what is done with one in hand stands in `in_hand
 import asyncio
 import time
 from functools import partial
+from http import HTTPStatus
 from secrets import token_hex
 
 from receiver.claiming import SOON_SECONDS, Turn, begin_anew, take_turn
@@ -174,13 +175,14 @@ class Worker:
             refused = answer.status in {401, 403}
             event = "edgegap_token_still_refused" if refused else "edgegap_probe_not_answered"
             log.warning(event, status=answer.status, message=answer.message)
-            return
         try:
-            await self._ledger.write(gates.open_token_gate)
+            if answer.ok:
+                await self._ledger.write(gates.open_token_gate)
+                log.info("edgegap_token_accepted")
+            elif answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+                await self._ledger.write(partial(gates.heed, retry_after=answer.retry_after))
         except LedgerError as error:
             self._watch.is_away(error)
-            return
-        log.info("edgegap_token_accepted")
         self.wake()
 
     async def _renew(self) -> None:

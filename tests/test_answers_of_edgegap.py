@@ -1,6 +1,7 @@
 """What is done on each answer of Edgegap, end to end: waits, gates and parkings."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -73,6 +74,13 @@ def token_gates(receiver: ReceiverHere) -> list[tuple[int]]:
     """When the gate for the token was last closed, if it ever was."""
     with closing(sqlite3.connect(receiver.folder / "receiver.db")) as ledger:
         return ledger.execute("SELECT since FROM gates WHERE name = 'token'").fetchall()
+
+
+def busy_until(receiver: ReceiverHere) -> int:
+    """Until when Edgegap asked all to wait last (epoch ms)."""
+    with closing(sqlite3.connect(receiver.folder / "receiver.db")) as ledger:
+        rows = ledger.execute("SELECT until FROM gates WHERE name = 'busy'").fetchall()
+    return int(rows[0][0]) if rows else 0
 
 
 def replay(receiver: ReceiverHere, delivery: str) -> None:
@@ -196,6 +204,52 @@ def test_an_app_that_the_token_may_not_touch_stops_no_other(
         "/v1/apps",
     ]
     assert token_gates(here) == before
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", path_contains="/v1/apps", status=503),
+        Fault("status", path_contains="/v1/apps", status=429, retry_after=1),
+        Fault("status", path_contains="/v1/apps", status=404),
+        Fault("reset", path_contains="/v1/apps"),
+    ],
+    ids=["an error", "too often", "nonsense", "no answer"],
+)
+def test_what_the_trial_of_the_token_meets_is_no_refusal_of_the_token(
+    here: ReceiverHere, edgegap: EdgegapSandbox, fault: Fault
+) -> None:
+    """It closed the gate for all, with a notice that the token is refused."""
+    before = token_gates(here)
+    edgegap.misbehave(fault, Fault("status", path_contains="/app/bare", status=403, times=None))
+    tag = f"tried-{fault.kind}-{fault.status}"
+
+    ended = here.ended(here.push_to("studio/bare", tag))
+
+    assert ended["reason"] == "forbidden_by_edgegap"
+    assert token_gates(here) == before
+    if fault.status == 429:
+        tried = [datetime.fromisoformat(call["at"]) for call in ended["attempts"]]
+        statuses = [call["status"] for call in ended["attempts"]]
+        assert statuses[:2] == [403, 429]
+        assert tried[2] - tried[1] >= timedelta(seconds=1)
+
+
+def test_a_probe_that_is_asked_to_wait_slows_all_down(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    edgegap.token_state = "refused"
+    busy = Fault("status", path_contains="/v1/apps", status=429, retry_after=2)
+    edgegap.misbehave(busy)
+    delivery = here.push("probed-busy")
+
+    until(lambda: busy_until(here) > time.time() * 1000 + 1000)
+
+    edgegap.token_state = "good"
+    ended = here.ended(delivery)
+    assert ended["outcome"] == "created"
+    made = datetime.fromisoformat(ended["attempts"][-1]["at"])
+    assert made.timestamp() * 1000 >= busy_until(here)
 
 
 @pytest.mark.parametrize("state", ["refused", "deleted"])

@@ -256,7 +256,30 @@ def test_dry_run_without_edgegap_says_that_it_could_not_be_asked(commands: Comma
     done = commands.run("push", IMAGE, "--dry-run")
 
     assert done.exit_code == 1
-    assert "Edgegap could not be asked: no connection" in done.stdout
+    assert json.loads(done.stdout)["parked"][0]["reason"] == "edgegap_unreachable"
+    assert "no connection" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault("status", path_contains=f"/app/{APP}", status=403, times=None), "forbidden"),
+        (Fault("status", path_contains=f"/app/{APP}/versions", status=403), "forbidden"),
+        (Fault("status", path_contains=f"/app/{APP}/versions", status=503), "edgegap_error"),
+        (Fault("status", status=401, times=None), "edgegap_token_refused"),
+    ],
+)
+def test_dry_run_tells_the_reason_that_the_push_itself_would_meet(
+    commands_with_edgegap: Commands, sandbox: EdgegapSandbox, fault: Fault, reason: str
+) -> None:
+    """A listing that was refused passed for an app that is missing."""
+    commands_with_edgegap.configure(RULE)
+    sandbox.misbehave(fault)
+
+    done = commands_with_edgegap.run("push", IMAGE, "--dry-run")
+
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["parked"][0]["reason"].startswith(reason)
 
 
 def test_the_same_command_goes_on_when_the_server_has_gone(receiver: ReceiverProcess) -> None:

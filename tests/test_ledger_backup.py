@@ -1,5 +1,6 @@
 """A backup of a live SQLite ledger is whole, or not there."""
 
+import os
 import shutil
 import sqlite3
 import stat
@@ -10,9 +11,11 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
+from receiver.ledger import backups
 from receiver.ledger.backups import back_up
 from receiver.ledger.ledger import Ledger
 from receiver.sandbox.edgegap import EdgegapSandbox
+from tests.commanding import Commands
 from tests.conftest import StartReceiver
 from tests.postgres import plain
 from tests.running import ReceiverProcess, created_once, until
@@ -103,13 +106,17 @@ def test_a_backup_that_was_cut_off_is_no_backup_and_the_next_one_is(
     receiver: ReceiverProcess, tmp_path: Path
 ) -> None:
     delivery = receiver.push("1.0")
-    (tmp_path / "copy.db.part").write_bytes(b"the half of one")
+    cut_off, under_way = tmp_path / "copy.db.aaaa.part", tmp_path / "copy.db.bbbb.part"
+    for part in (cut_off, under_way):
+        part.write_bytes(b"the half of one")
+    os.utime(cut_off, (0, 0))
 
     ended = receiver.run("ledger", "backup", str(tmp_path / "copy.db"))
 
     assert ended.returncode == 0, ended.stderr
     assert ids_in(tmp_path / "copy.db") == {delivery}
-    assert not (tmp_path / "copy.db.part").exists()
+    assert not cut_off.exists()
+    assert under_way.exists()
 
 
 def test_a_ledger_in_a_folder_with_an_odd_name_is_backed_up(tmp_path: Path) -> None:
@@ -121,3 +128,54 @@ def test_a_ledger_in_a_folder_with_an_odd_name_is_backed_up(tmp_path: Path) -> N
 
     assert back_up(folder / "receiver.db", tmp_path / "copy.db") > 0
     assert ids_in(tmp_path / "copy.db") == set()
+
+
+def test_of_two_backups_into_one_name_one_is_made_and_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both wrote to one file: what was told as checked was at times no database."""
+    ledger = Ledger(URL.create("sqlite", database=str(tmp_path / "receiver.db")))
+    ledger.open_to_write()
+    ledger.close()
+    copy = tmp_path / "copy.db"
+    give_name = backups._give_name
+
+    def with_another_begun(part: Path, copy: Path) -> None:
+        monkeypatch.setattr(
+            backups, "_give_name", lambda part, copy: (_ for _ in ()).throw(OSError)
+        )
+        with pytest.raises(LedgerError):
+            back_up(tmp_path / "receiver.db", copy)
+        give_name(part, copy)
+
+    monkeypatch.setattr(backups, "_give_name", with_another_begun)
+
+    size = back_up(tmp_path / "receiver.db", copy)
+
+    assert size == copy.stat().st_size
+    assert ids_in(copy) == set()
+
+
+@pytest.mark.parametrize("ending", ["-journal", "-wal", "-shm", ".lock"])
+def test_a_backup_takes_no_name_that_is_the_ledgers_own(tmp_path: Path, ending: str) -> None:
+    """Named as a journal it was played back into the ledger, or deleted, at the next opening."""
+    ledger = Ledger(URL.create("sqlite", database=str(tmp_path / "receiver.db")))
+    ledger.open_to_write()
+    ledger.close()
+
+    with pytest.raises(LedgerError, match="name another"):
+        back_up(tmp_path / "receiver.db", tmp_path / f"receiver.db{ending}")
+
+
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path, commands: Commands) -> None:
+    ledger = Ledger(URL.create("sqlite", database=str(commands.folder / "receiver.db")))
+    ledger.open_to_write()
+    ledger.close()
+
+    for arguments, url in (
+        (["ledger", "backup", "x" * 300], None),
+        (["deliveries"], f"sqlite:///{'x' * 300}"),
+    ):
+        done = commands.run(*arguments, DATABASE_URL=url)
+        assert done.exit_code == 4, done.output
+        assert "name too long" in done.output

@@ -1,6 +1,11 @@
 """A move of the ledger to another database takes everything, or nothing."""
 
 import asyncio
+import os
+import pty
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -96,7 +101,7 @@ def test_a_ledger_moves_to_postgresql_whole_and_a_receiver_goes_on_there(
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.endswith("rows copied, counts agree.\n")
-    assert "rows" in ended.stderr  # the progress bar's label: it is no terminal
+    assert ended.stderr == ""  # no bar where no terminal shows it
     receiver.environment["DATABASE_URL"] = plain(postgres_url)
     receiver.start()
     assert receiver.ended(waiting)["outcome"] == "created"
@@ -141,6 +146,41 @@ def test_nothing_is_copied_over_what_is_there(
     assert (ended.returncode, ended.stdout) == (4, "")
     assert "not empty: its pauses hold rows" in ended.stderr
     assert rows(postgres_url, "SELECT id FROM deliveries") == []
+
+
+def test_a_ledger_is_not_copied_into_itself(tmp_path: Path, postgres_url: URL) -> None:
+    """It said to stop the other receiver that holds it."""
+    path = tmp_path / "receiver.db"
+    fill(sqlite(path))
+    (tmp_path / "link.db").symlink_to(path)
+    for source, target in (
+        (sqlite(path), sqlite(path)),
+        (sqlite(path), sqlite(tmp_path / "link.db")),
+        (postgres_url, postgres_url),
+    ):
+        with pytest.raises(LedgerError, match="one ledger"):
+            copy_ledger(source, target, nothing)
+
+
+def test_a_terminal_is_shown_how_far_it_is(tmp_path: Path) -> None:
+    source, target = fill(sqlite(tmp_path / "from.db")), sqlite(tmp_path / "to.db")
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "receiver", "ledger", "copy", str(source), str(target)]
+
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=its, text=True, check=True)
+
+    os.close(its)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "counts agree" in done.stdout
+    assert shown.startswith("rows")
+    assert "100%" in shown
+
+
+def test_a_copy_in_a_file_is_its_owners_alone(tmp_path: Path) -> None:
+    copy_ledger(fill(sqlite(tmp_path / "from.db")), sqlite(tmp_path / "to.db"), nothing)
+
+    assert stat.S_IMODE((tmp_path / "to.db").stat().st_mode) == 0o600
 
 
 def test_a_copy_that_lost_a_row_is_told(tmp_path: Path, postgres_url: URL) -> None:

@@ -16,7 +16,7 @@ from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.web import pages, versions
 from tests.receiver_here import ReceiverHere, receiver_here
-from tests.running import APP, REPOSITORY, RULE, webhook_body
+from tests.running import APP, REPOSITORY, RULE, until, webhook_body
 from tests.visiting import PAGE, Visitor, visitor
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
@@ -305,6 +305,25 @@ def test_the_versions_page_tells_what_edgegap_has_and_where_it_came_from(
     assert "canary-private-token" not in shown.html + str(told)
 
 
+def test_a_channel_that_another_hand_moved_is_told_with_what_edgegap_has(
+    receiver: ReceiverHere,
+    person: Visitor,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or a ledger that was restored from before: the page told its belief as fact."""
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    receiver.ended(receiver.push("1.0.0"))
+    until(lambda: (APP, "staging") in sandbox.versions)
+    assert "another hand moved it" not in person.read("/versions").text
+
+    sandbox.versions[APP, "staging"]["docker_tag"] = "by-hand"
+
+    assert f"Edgegap has {REPOSITORY}:by-hand there" in person.read("/versions").text
+    told = api(receiver, f"/api/versions?app={APP}")["channels"][0]
+    assert (told["tag"], told["at_edgegap"]) == ("1.0.0", f"{REPOSITORY}:by-hand")
+
+
 def test_edgegap_away_leaves_the_versions_page_standing(
     receiver: ReceiverHere,
     person: Visitor,
@@ -317,7 +336,8 @@ def test_edgegap_away_leaves_the_versions_page_standing(
 
     shown = person.read("/versions")
 
-    assert "Edgegap could not be asked" in shown.text
+    assert "Edgegap does not tell its versions now" in shown.text
+    assert "versions at Edgegap" not in shown.text
     assert "HTTP 503: <b>gone fishing</b>" in shown.text
     assert "Channel staging" in shown.text
 

@@ -41,6 +41,10 @@ def versions(sandbox: EdgegapSandbox, app: str = APP) -> list[str]:
     return [name for of, name in sandbox.versions if of == app]
 
 
+def ready(receiver: ReceiverHere) -> Any:
+    return httpx.get(f"{receiver.url}/readyz", trust_env=False).json()
+
+
 def whys(receiver: ReceiverHere) -> dict[str, str]:
     """What was noted last of each version that was to go."""
     answer = httpx.get(
@@ -101,6 +105,27 @@ def test_where_it_cannot_be_told_what_runs_nothing_is_deleted(
 
     until(lambda: "cannot be told" in whys(here).get("1.0", ""))
     assert versions(sandbox) == ["1.0", "1.1", "1.2"]
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_retention_heeds_a_429_as_all_else_does(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands, method: str
+) -> None:
+    """It went on to the next version, and the next, while Edgegap asked to be left alone."""
+    here.service.worker._retention.begin = lambda app: None  # type: ignore[method-assign]
+    make(here, "1.0", "1.1", "1.2", "1.3", "1.4")
+    path = "/v1/deployments" if method == "GET" else None
+    busy = Fault("status", method=method, path_contains=path, status=429, retry_after=60)
+    sandbox.misbehave(busy)
+    before = len(sandbox.calls)
+
+    done = beside.run("retire", APP, "--keep", "2")
+
+    assert done.exit_code == 1
+    assert "429" in done.output
+    assert len(sandbox.calls) - before == (2 if method == "GET" else 3)
+    assert versions(sandbox) == ["1.0", "1.1", "1.2", "1.3", "1.4"]
+    until(lambda: any("busy" in one for one in ready(here)["degraded"]))
 
 
 @pytest.mark.parametrize("status", [409, 400, 500])

@@ -44,7 +44,8 @@ def copy_command(source: str, target: str) -> None:
     that was cut off leaves nothing, and no receiver starts on TARGET until it was run again.
     """
     urls = _url("SOURCE", source), _url("TARGET", target)
-    with click.progressbar(length=1, label="rows", file=sys.stderr) as bar:
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=1, label="rows", file=sys.stderr, hidden=hidden) as bar:
 
         def moved(total: int, rows: int) -> None:
             bar.length = total

@@ -1,9 +1,11 @@
 """`receiver push --dry-run`: what would be sent, with secrets masked. Reads, never writes."""
 
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 
+from receiver.asking import why_refused
 from receiver.dockerhub.push import Push
 from receiver.edgegap.answers import version_path
 from receiver.edgegap.catalogue import NEWEST, Catalogue
@@ -23,7 +25,7 @@ from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
 from receiver.preflight import NotYet, Out, Preflight, Stopped, preflight_over
 from receiver.reasons import Reason
-from receiver.retry import Waited
+from receiver.retry import Call, Waited
 from receiver.rules import Match, Mode, Rule, channels_of, rule_on
 from receiver.secret import Secret
 from receiver.settings import Settings
@@ -101,17 +103,20 @@ async def _rehearse_one(
         else:
             facts = {"app": match.app, "version": match.version, "detail": image_of(look.body)}
             return _parked(Reason.NAME_TAKEN, explain(Reason.NAME_TAKEN, **facts))
-    elif look.status == 404:  # noqa: PLR2004
+    elif look.status == HTTPStatus.NOT_FOUND:
         source = await Catalogue(client).source(match.app, rule.copy_from)
         if source.calls and not source.calls[-1].ok:
-            missing = rule.copy_from != NEWEST
-            reason = Reason.COPY_FROM_MISSING if missing else Reason.APP_MISSING
             facts = {"rule": rule.name, "app": match.app, "copy_from": rule.copy_from}
-            return _parked(reason, explain(reason, **facts))
+            last = source.calls[-1]
+            if rule.copy_from != NEWEST and last.status == HTTPStatus.NOT_FOUND:
+                reason = Reason.COPY_FROM_MISSING
+                return _parked(reason, explain(reason, **facts))
+            return _parked(*await why_refused(client, Call.LIST, last, **facts))
         method, path = "POST", version_path(match.app)
         plan = plan_creation(wanted, source.version)
     else:
-        return _parked(Reason.EDGEGAP_UNREACHABLE, f"Edgegap could not be asked: {look.message}")
+        facts = {"rule": rule.name, "app": match.app}
+        return _parked(*await why_refused(client, Call.LOOK, look, **facts))
     if isinstance(plan, Parking):
         return _parked(plan.reason, plan.sentence)
     told = _request(settings, method, path, plan)

@@ -1,13 +1,18 @@
 """A backup of a live SQLite ledger: whole and sound, or not there at all."""
 
+import glob
 import os
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
+from tempfile import mkstemp
 
 from receiver.errors import LedgerError
-from receiver.ledger.files import make_private
+from receiver.ledger.files import lock_of
 from receiver.ledger.stamps import check_log_belongs, new_stamp
+
+CUT_OFF_SECONDS = 3600.0  # who still writes a backup has touched it since
 
 
 def back_up(ledger: Path, copy: Path) -> int:
@@ -15,15 +20,13 @@ def back_up(ledger: Path, copy: Path) -> int:
 
     It has another name until it is whole: one that was cut off is not taken for a backup.
     """
-    if copy.exists():
-        raise LedgerError(f"{copy} is there already; name a new file")
-    if not copy.parent.is_dir():
-        raise LedgerError(f"{copy.parent} is no folder; make it, or name a file elsewhere")
-    check_log_belongs(ledger)
-    part = copy.with_name(f"{copy.name}.part")
     try:
-        part.unlink(missing_ok=True)
-        make_private(part)
+        _check_name(ledger, copy)
+        check_log_belongs(ledger)
+        part = _own_part(copy)
+    except OSError as error:
+        raise LedgerError(f"{copy} cannot be made: {error.strerror}; name another file") from None
+    try:
         with (
             closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(part)) as target,
@@ -46,6 +49,27 @@ def back_up(ledger: Path, copy: Path) -> int:
     finally:
         part.unlink(missing_ok=True)
     return copy.stat().st_size
+
+
+def _check_name(ledger: Path, copy: Path) -> None:
+    """Raise LedgerError where the name is not free, or would be taken for the ledger's own."""
+    used = copy.name.startswith(f"{ledger.name}-") or copy.name == lock_of(ledger).name
+    if used and copy.parent.resolve() == ledger.resolve().parent:
+        raise LedgerError(f"{copy} is a name that SQLite or the receiver uses; name another")
+    if not copy.parent.is_dir():
+        raise LedgerError(f"{copy.parent} is no folder; make it, or name a file elsewhere")
+    if copy.exists():
+        raise LedgerError(f"{copy} is there already; name a new file")
+
+
+def _own_part(copy: Path) -> Path:
+    """Make the file to write to, of a name that no other backup has; remove those cut off."""
+    for left in copy.parent.glob(f"{glob.escape(copy.name)}.*.part*"):
+        if time.time() - left.stat().st_mtime > CUT_OFF_SECONDS:
+            left.unlink(missing_ok=True)
+    descriptor, part = mkstemp(prefix=f"{copy.name}.", suffix=".part", dir=copy.parent)
+    os.close(descriptor)
+    return Path(part)
 
 
 def _give_name(part: Path, copy: Path) -> None:

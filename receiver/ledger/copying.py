@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
-from receiver.ledger.files import identity_of
+from receiver.ledger.files import check_is_ledger, identity_of, make_private
 from receiver.ledger.locks import FileLock
 from receiver.ledger.migrate import MARK, bring_up_to_date, check_schema, schema_of
 from receiver.ledger.replicas import at_work
@@ -62,6 +62,8 @@ def copy_ledger(source: URL, target: URL, moved: Moved) -> int:
     when a receiver works on either, LedgerError when the target holds something already, the
     source was written meanwhile, the counts differ, or a database is away.
     """
+    if _are_one(source, target):
+        raise LedgerError("the source and the target are one ledger: name another target")
     with ExitStack() as held:
         reading = held.enter_context(_source(source))
         before = _standing(reading)
@@ -79,6 +81,13 @@ def copy_ledger(source: URL, target: URL, moved: Moved) -> int:
         except KeyboardInterrupt:
             raise LedgerError(f"the copy was stopped. {AGAIN}") from None
     return copied
+
+
+def _are_one(source: URL, target: URL) -> bool:
+    here, there = sqlite_path(source), sqlite_path(target)
+    if here is None or there is None:
+        return source == target
+    return here.resolve() == there.resolve()
 
 
 @contextmanager
@@ -123,6 +132,7 @@ def _held(url: URL, what: str) -> Iterator[FileLock | None]:
     if path is None:
         yield None
         return
+    check_is_ledger(path)
     lock = FileLock(path)
     try:
         lock.acquire(0)
@@ -132,6 +142,8 @@ def _held(url: URL, what: str) -> Iterator[FileLock | None]:
         ) from None
     try:
         check_log_belongs(path)
+        if what == "target":
+            make_private(path)
         yield lock
     finally:
         lock.release()
@@ -199,7 +211,10 @@ def _take(writing: Connection) -> None:
     _check_standing(writing, "target")
     for table in COPIED:
         if rows_of(writing, table):
-            raise LedgerError(f"the target is not empty: its {table.name} hold rows")
+            raise LedgerError(
+                f"the target is not empty: its {table.name} hold rows. Name a fresh "
+                "database or file, on which no receiver was started"
+            )
 
 
 def rows_of(connection: Connection, table: Table) -> int:

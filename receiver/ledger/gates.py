@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from receiver.edgegap.answers import MAX_RETRY_AFTER_MS
+from receiver.explanations import explain
 from receiver.ledger.transactions import Tx
-from receiver.retry import probe_delay
+from receiver.reasons import Reason
+from receiver.retry import FIRST_BACKOFF, SHORTEST_SLOWDOWN, probe_delay
 
 BUSY = "busy"
 TOKEN = "token"  # noqa: S105 - a gate's name
@@ -47,6 +49,12 @@ def closed_gates(tx: Tx) -> list[Gate]:
 def slow_down(tx: Tx, until: int, sentence: str) -> None:
     """Hold all work back until then (epoch ms); never shortens a longer hold."""
     tx.run(_BUSY, until=until, now=tx.now, sentence=sentence)
+
+
+def heed(tx: Tx, retry_after: int | None) -> None:
+    """Hold all work back for as long as a 429 asked (ms), whoever got it."""
+    delay = max(SHORTEST_SLOWDOWN, FIRST_BACKOFF if retry_after is None else retry_after)
+    slow_down(tx, tx.now + delay, explain(Reason.EDGEGAP_BUSY))
 
 
 def set_right(tx: Tx) -> None:

@@ -82,7 +82,7 @@ class Ledger:
     def open_to_read(self) -> None:
         """Check that there is a ledger of this program's schema; raises LedgerError."""
         if self._file is not None:
-            if not self._file.path.exists():
+            if not self._file.exists():
                 raise LedgerError(
                     f"there is no ledger at {self.path} yet; `receiver serve` makes it"
                 )

@@ -29,6 +29,13 @@ class OwnFile:
         self._look_at = 0.0
         self._replaced_by: Identity | None = None
 
+    def exists(self) -> bool:
+        """Tell whether it is there; raises LedgerError where that cannot be told."""
+        try:
+            return self.path.exists()
+        except OSError as error:
+            raise LedgerError(f"{self.path}: {error.strerror}; see DATABASE_URL") from None
+
     def check_kind(self) -> None:
         """Raise LedgerError where what has its name is no ledger at all."""
         if not self._checked:

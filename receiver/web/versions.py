@@ -8,9 +8,11 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from receiver.asking import why_refused
 from receiver.edgegap.answers import Body
 from receiver.ledger.targets import Target, last_deliveries, last_retirements, targets_of
-from receiver.retention import kept_by, would_go
+from receiver.retention import kept_by, rules_of, would_go
+from receiver.retry import Call
 from receiver.rules import Mode
 from receiver.service import Service
 from receiver.times import read_iso
@@ -50,11 +52,16 @@ class Shelf:
         going = await would_go(service.ledger, service.settings, app)
         known = {one.version: one for one in shown}
         there = [_there(body, known.get(_text(body, "name")), told_by) for body in listed.versions]
+        images = {row["version"]: row["image"] for row in there}
         return {
             "app": app,
             "problem": listed.problem,
             "versions": sorted(there, key=lambda row: row["created_at"] or 0, reverse=True),
-            "channels": [_channel(one, told_by) for one in shown if one.mode != Mode.CREATE],
+            "channels": [
+                _channel(one, told_by, images.get(one.version))
+                for one in shown
+                if one.mode != Mode.CREATE
+            ],
             "keep": kept_by(service.settings, app),
             "would_go": [one.version for one in going],
             "retirements": retirements,
@@ -67,8 +74,11 @@ class Shelf:
                 return last
             versions, answers = await service.client.versions(app)
             answer = answers[-1]
-            status = f"HTTP {answer.status}: " if answer.status is not None else ""
-            problem = "" if answer.ok else f"{status}{answer.message}"
+            problem = ""
+            if not answer.ok:
+                rules = ", ".join(rule.name for rule in rules_of(service.settings, app))
+                facts = {"app": app, "rule": rules}
+                _, problem = await why_refused(service.client, Call.LIST, answer, **facts)
             if len(self._listed) >= MOST_REMEMBERED:
                 self._listed.clear()
             listed = self._listed[app] = _Listed(time.monotonic(), versions, problem)
@@ -90,12 +100,14 @@ def _there(body: Body, target: Target | None, told_by: dict[str, str]) -> dict[s
     }
 
 
-def _channel(target: Target, told_by: dict[str, str]) -> dict[str, Any]:
+def _channel(target: Target, told_by: dict[str, str], found: str | None) -> dict[str, Any]:
+    """Return what a channel was put to, and what Edgegap has there, None where it is not known."""
     return {
         "channel": target.version,
         "mode": target.mode,
         "repository": target.repository,
         "tag": target.tag,
+        "at_edgegap": found,
         "before": asdict(target.before) if target.before is not None else None,
         "delivery": told_by.get(target.registration or ""),
     }
