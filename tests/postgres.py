@@ -93,6 +93,11 @@ class Postgres:
         """Let every process of it end at once, without a checkpoint."""
         self._end(signal.SIGQUIT)
 
+    @property
+    def deadlocks(self) -> int:
+        """How many times transactions stood still, each waiting for the other."""
+        return self._log.read_text("utf-8").count("deadlock detected")
+
     def new_database(self) -> URL:
         """Make an empty database; return its URL."""
         name = f"receiver_{next(self._names)}"

@@ -1,8 +1,10 @@
 """What replicas on one PostgreSQL share: rate, gates, pauses; and what one of them does alone."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,9 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.web import health
-from tests.postgres import plain, rows
+from tests.postgres import Postgres, plain, rows
 from tests.receiver_here import ReceiverHere, receiver_here
-from tests.running import APP, REPOSITORY, RULE, created_once, until
+from tests.running import APP, REPOSITORY, RULE, created_once, until, webhook_body
 
 PER_SECOND = 30
 AT_ONCE = 2
@@ -334,3 +336,26 @@ def test_retiring_by_hand_waits_for_its_turn_too(
         assert retire().status_code == 200
         assert [name for _, name in sandbox.versions] == ["2.0"]
     busy.close()
+
+
+def test_replicas_that_are_told_the_same_pushes_do_not_stand_still(
+    replicas: list[ReceiverHere], sandbox: EdgegapSandbox, postgres: Postgres
+) -> None:
+    """They did, each holding what the other waited for: a second each time, for all who waited."""
+    sandbox.misbehave(Fault("status", status=503, times=None))  # so that all stay open, and joined
+    before = postgres.deadlocks
+    links = [replica.link() for replica in replicas]
+    answers: list[int] = []
+
+    def send(seed: int) -> None:
+        chance = random.Random(seed)
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            for _ in range(80):
+                body = webhook_body(f"1.{chance.randrange(40)}")
+                answers.append(client.post(chance.choice(links), json=body).status_code)
+
+    with ThreadPoolExecutor(24) as senders:
+        list(senders.map(send, range(24)))
+
+    assert set(answers) == {202}
+    assert postgres.deadlocks == before

@@ -34,13 +34,18 @@ _VOID = """UPDATE registrations SET crashes = crashes + 1, lease_owner = NULL, l
 def renew(tx: Tx, claims: Iterable[Claimed], owner: str) -> list[str]:
     """Renew the leases; return the ids of those that are lost."""
     lost = []
-    for claimed in claims:
+    for claimed in sorted(claims, key=_place):
         renewed = tx.run(
             _RENEW, id=claimed.id, owner=owner, fence=claimed.fence, until=tx.now + LEASE_MS
         )
         if not renewed.rowcount:
             lost.append(claimed.id)
     return lost
+
+
+def _place(claimed: Claimed) -> tuple[str, ...]:
+    """In the order in which pushes join registrations: replicas wait for, not on, each other."""
+    return claimed.app, claimed.version, claimed.mode, claimed.image.repository, claimed.image.tag
 
 
 def hand_back(tx: Tx, owner: str, *, in_hand: Collection[str] = ()) -> int:

@@ -176,8 +176,9 @@ def _open_all(tx: Tx, wanted: Sequence[_Wanted], *, by_person: bool = False) -> 
     # In one order for all, so that replicas with the same pushes wait for, not on, each other.
     rows.sort(key=lambda row: row[2:7])
     if tx.insert("registrations", _REGISTRATION_COLUMNS, rows, unless_there=True) < len(wanted):
-        pairs = zip(ids, wanted, strict=True)
-        ids = [_opened_or_joined(tx, identity, one, by_person) for identity, one in pairs]
+        of = dict(zip(ids, wanted, strict=True))
+        found = {row[0]: _opened_or_joined(tx, row[0], of[row[0]], by_person) for row in rows}
+        ids = [found[identity] for identity in ids]
     led_to = [(one.delivery, identity) for one, identity in zip(wanted, ids, strict=True)]
     tx.insert("led_to", _LED_TO_COLUMNS, led_to, unless_there=True)
     return ids
@@ -186,7 +187,7 @@ def _open_all(tx: Tx, wanted: Sequence[_Wanted], *, by_person: bool = False) -> 
 def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -> str:
     """Return the id if it was inserted; else join the one that stands in its place."""
     # Locked, so that nobody else ends it between our look and our joining.
-    look = _OPEN.format(lock="FOR UPDATE" if tx.postgresql else "")
+    look = _OPEN.format(lock="FOR NO KEY UPDATE" if tx.postgresql else "")
     found = tx.run(look, **wanted.where).first()
     while found is None:  # another replica ended it since
         row = _registration_row(identity, wanted, tx.now)

@@ -117,9 +117,9 @@ class Writer:
         open_for_work = True
         while open_for_work:
             group, open_for_work = self._next_group()
-            if group:
-                self._commit(group)
-                self._answer(group)
+            for part in self._parts(group):
+                self._commit(part)
+                self._answer(part)
         self._disconnect()
 
     def _next_group(self) -> tuple[list[_Work], bool]:
@@ -134,6 +134,22 @@ class Writer:
             except Empty:
                 return group, True
         return group, False
+
+    def _parts(self, group: list[_Work]) -> Iterator[list[_Work]]:
+        """Part the group into its transactions: one for all, where nobody else writes.
+
+        Among replicas only what writes alike, and in one order, shares one: else two would hold
+        what the other waits for, and both stand still until PostgreSQL ends one of them.
+        """
+        if self._engine.dialect.name == "sqlite":
+            if group:
+                yield group
+            return
+        for _, works in _alike(group):
+            if works[0].alike:
+                yield works
+            else:
+                yield from ([work] for work in works)
 
     def _commit(self, group: list[_Work]) -> None:
         for left in reversed(range(MOST_TRIES)):
