@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from receiver.ledger.leases import MOST_CRASHES
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.crash.asking import asked, ledger_of
 from tests.crash.endings import brought_to_an_end
-from tests.crash.parkings import Parkings, parkings
+from tests.crash.parkings import CRASHES_THAT_PARK, Parkings, parkings
 from tests.crash.reports import count_up
 from tests.crash.torments import DISK_FULL, NO_SMALL_DISK, torment
 from tests.running import REPOSITORY, ReceiverProcess, until
@@ -43,7 +42,7 @@ def test_what_nothing_done_to_it_explains_stays_parked_and_is_named(
         assert receiver.ended(wrong)["state"] == "parked"
 
         ledger = ledger_of(tmp_path)
-        end = brought_to_an_end(receiver, ledger, kills=MOST_CRASHES)
+        end = brought_to_an_end(receiver, ledger, kills=CRASHES_THAT_PARK)
         receiver.stop()
 
     named = (f"docker.io/{REPOSITORY}:wrong (refused_by_edgegap)",)
@@ -69,14 +68,53 @@ def test_what_was_in_hand_at_five_kills_is_replayed(
         until(lambda: asked(ledger, "SELECT 1 FROM registrations WHERE state = 'working'"))
         receiver.kill()
         with closing(sqlite3.connect(ledger)) as writing, writing:
-            writing.execute("UPDATE registrations SET crashes = ?", (MOST_CRASHES - 1,))
+            writing.execute("UPDATE registrations SET crashes = ?", (CRASHES_THAT_PARK - 1,))
         receiver.start()
         sandbox.latency = 0.0
 
-        until(lambda: parkings(ledger, receiver.log, MOST_CRASHES - 1).unexplained)
-        end = brought_to_an_end(receiver, ledger, kills=MOST_CRASHES)
+        until(lambda: parkings(ledger, receiver.log, CRASHES_THAT_PARK - 1).unexplained)
+        end = brought_to_an_end(receiver, ledger, kills=CRASHES_THAT_PARK)
         receiver.stop()
 
     assert end.parked == Parkings(by_reason={"crashes_the_worker": 1}, unexplained=())
     assert end.parked_and_replayed == 1
     assert len(sandbox.versions) == 1
+
+
+def test_what_waits_longer_than_any_may_is_named_and_so_is_what_was_parked_too_soon(
+    tmp_path: Path, sandbox: EdgegapSandbox
+) -> None:
+    """To replay it all in the end hid that nothing would have gone on by itself."""
+    with serving(sandbox.app) as url:
+        receiver = ReceiverProcess(tmp_path, url).start()
+        sandbox.misbehave(Fault("status", status=503, times=None))
+        deliveries = [receiver.push("late"), receiver.push("soon")]
+        until(
+            lambda: (
+                {one["state"] for d in deliveries for one in registrations(receiver, d)}
+                == {"waiting"}
+            )
+        )
+        receiver.kill()
+        ledger = ledger_of(tmp_path)
+        with closing(sqlite3.connect(ledger)) as writing, writing:
+            writing.execute(
+                "UPDATE registrations SET due_at = due_at + 20 * 3600000 WHERE tag = 'late'"
+            )
+            writing.execute(
+                "UPDATE registrations SET state = 'parked', reason = 'crashes_the_worker',"
+                " crashes = 1 WHERE tag = 'soon'"
+            )
+        sandbox.behave()
+        receiver.start()
+
+        end = brought_to_an_end(receiver, ledger, kills=CRASHES_THAT_PARK)
+        receiver.stop()
+
+    assert end.waiting_too_long == (("late", "edgegap_error"),)
+    assert end.parked.unexplained == (f"docker.io/{REPOSITORY}:soon (crashes_the_worker, after 1)",)
+
+
+def registrations(receiver: ReceiverProcess, delivery: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = receiver.story(delivery)["registrations"]
+    return found

@@ -30,8 +30,11 @@ def test_concurrent_writes_share_a_commit_and_are_on_disk_before_their_answer(
         assert queued.wait(10)
         return put(tx, "first")
 
+    def put_all(tx: Tx, keys: Sequence[str]) -> list[str]:
+        return [put(tx, key) for key in keys]
+
     async def answered(key: str) -> bool:
-        return await ledger.write(lambda tx: put(tx, key)) in on_disk(either)
+        return await ledger.write_alike(put_all, key) in on_disk(either)
 
     async def many() -> list[bool]:
         holding = asyncio.create_task(ledger.write(first))

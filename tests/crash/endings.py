@@ -13,6 +13,10 @@ LONGEST_END_SECONDS = 90.0
 OPEN = "SELECT tag, state, reason FROM registrations WHERE state <> 'done'"
 DUE = """SELECT 1 FROM registrations WHERE state IN ('queued', 'working')
   OR (state = 'waiting' AND due_at < unixepoch() * 1000) LIMIT 1"""
+# The design's longest wait, 10 minutes, and not the program's own word for it; nothing here asks
+# for a longer one.
+TOO_LONG = """SELECT tag, coalesce(reason, '') FROM registrations
+  WHERE state = 'waiting' AND due_at > unixepoch() * 1000 + 600000 ORDER BY tag"""
 UNDER_WAY = "SELECT 1 FROM registrations WHERE state NOT IN ('done', 'parked') LIMIT 1"
 LEFT = """SELECT r.state, coalesce(r.reason, ''), max(l.delivery_id) FROM registrations r
   JOIN led_to l ON l.registration_id = r.id WHERE r.state IN ('waiting', 'parked') GROUP BY r.id"""
@@ -20,10 +24,11 @@ LEFT = """SELECT r.state, coalesce(r.reason, ''), max(l.delivery_id) FROM regist
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What was parked before any was replayed, and how many were replayed."""
+    """What was parked or waited before any was replayed, and how many were replayed."""
 
     parked: Parkings
     waiting: int
+    waiting_too_long: tuple[tuple[str, str], ...]
     parked_and_replayed: int
     exit_code: int
 
@@ -35,6 +40,7 @@ def brought_to_an_end(receiver: ReceiverProcess, ledger: Path, *, kills: int) ->
     """
     until(_none(ledger, DUE), LONGEST_END_SECONDS)
     parked = parkings(ledger, receiver.log, kills)
+    too_long = tuple((str(tag), str(reason)) for tag, reason in asked(ledger, TOO_LONG))
     left = asked(ledger, LEFT)
     waiting = [newest for state, _, newest in left if state == "waiting"]
     explained = explained_reasons(kills)
@@ -43,7 +49,7 @@ def brought_to_an_end(receiver: ReceiverProcess, ledger: Path, *, kills: int) ->
     exit_code = receiver.run("replay", *replaying).returncode if replaying else 0
     with suppress(AssertionError):  # the report says what is stuck
         until(_none(ledger, UNDER_WAY), LONGEST_END_SECONDS)
-    return End(parked, len(waiting), len(to_go_on), exit_code)
+    return End(parked, len(waiting), too_long, len(to_go_on), exit_code)
 
 
 def _none(ledger: Path, sql: str) -> Callable[[], bool]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from receiver.images import ImageReference
-from receiver.ledger.leases import MOST_CRASHES
 from receiver.reasons import Reason
 from tests.crash.asking import asked, logged
 
-NOW = "SELECT repository, tag, reason FROM registrations WHERE state = 'parked'"
+# The design's number, and not the program's own word for it: five crashes under one park it.
+CRASHES_THAT_PARK = 5
+NOW = "SELECT repository, tag, reason, crashes FROM registrations WHERE state = 'parked'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ def explained_reasons(kills: int) -> frozenset[str]:
 
     What was in hand at five kills in a row is parked: it may be what ended the receiver.
     """
-    return frozenset({Reason.CRASHES_THE_WORKER.value} if kills >= MOST_CRASHES else ())
+    return frozenset({Reason.CRASHES_THE_WORKER.value} if kills >= CRASHES_THAT_PARK else ())
 
 
 def parkings(ledger: Path, log: Path, kills: int) -> Parkings:
@@ -38,15 +39,23 @@ def parkings(ledger: Path, log: Path, kills: int) -> Parkings:
         for line in logged(log)
         if line["event"] == "registration_parked"
     ]
-    now = [
-        (str(ImageReference(repository=repository, tag=tag)), str(reason))
-        for repository, tag, reason in asked(ledger, NOW)
+    standing = [
+        (str(ImageReference(repository=repository, tag=tag)), str(reason), int(crashes))
+        for repository, tag, reason, crashes in asked(ledger, NOW)
     ]
-    found = {*told, *now}
+    too_soon = {
+        f"{image} ({reason}, after {crashes})"
+        for image, reason, crashes in standing
+        if reason == Reason.CRASHES_THE_WORKER and crashes < CRASHES_THAT_PARK
+    }
+    found = {*told, *((image, reason) for image, reason, _ in standing)}
     explained = explained_reasons(kills)
     return Parkings(
         by_reason=dict(Counter(reason for _, reason in found)),
         unexplained=tuple(
-            sorted(f"{image} ({reason})" for image, reason in found if reason not in explained)
+            sorted(
+                too_soon
+                | {f"{image} ({reason})" for image, reason in found if reason not in explained}
+            )
         ),
     )

@@ -84,6 +84,7 @@ def count_up(
                 row for row in asked(ledger, "PRAGMA integrity_check") if row != ("ok",)
             ],
             "faults of our own": {name: n for name, n in events.items() if name.endswith("_fault")},
+            "waiting longer than any may": end.waiting_too_long,
             "parked for what was not done to it": end.parked.unexplained,
             "the replay's exit code": end.exit_code,
         },
