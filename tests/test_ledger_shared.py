@@ -357,6 +357,35 @@ def test_replicas_are_counted_while_they_show_themselves(
     assert write(other, lambda tx: count_replicas(tx, "other")) == 1
 
 
+def test_what_a_dead_replica_held_keeps_no_other_idle(replicas: tuple[Ledger, Ledger]) -> None:
+    """Killed with its hands full, it stopped all others till its leases ran out, for 30 s."""
+    one, other = replicas
+    write(one, lambda tx: pushed(tx, "1.0"))
+    write(one, lambda tx: pushed(tx, "1.1"))
+    write(one, lambda tx: count_replicas(tx, "one"))
+    assert len(write(one, lambda tx: claim(tx, owner="one", most=2))) == 2
+    write(other, lambda tx: pushed(tx, "2.0"))
+
+    def turn(tx: Tx) -> Turn:
+        return take_turn(
+            tx, Settings(concurrency=2), owner="other", in_hand=(), free=2, shared=True
+        )
+
+    assert write(other, turn).claimed == ()
+    (claimed,) = write(other, at_later(11_000, turn)).claimed
+    assert claimed.image.tag == "2.0"
+
+
+def at_later(by: int, work: Callable[[Tx], T]) -> Callable[[Tx], T]:
+    """The same work, done so many ms later."""
+
+    def then(tx: Tx) -> T:
+        tx._now = tx.now + by
+        return work(tx)
+
+    return then
+
+
 def test_one_claims_at_a_time_so_that_the_cap_is_kept(replicas: tuple[Ledger, Ledger]) -> None:
     one, other = replicas
     claiming = Held(one, claims_alone, nothing)

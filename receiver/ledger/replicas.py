@@ -11,6 +11,9 @@ _SEEN = """INSERT INTO replicas (owner, seen_at) VALUES (:owner, :now)
 _AT_WORK = """SELECT EXISTS (SELECT 1 FROM replicas WHERE seen_at >= :since)
  OR EXISTS (SELECT 1 FROM registrations WHERE state = 'working' AND lease_until >= :now)"""
 
+_IN_HAND = """SELECT count(*) FROM registrations
+ WHERE state = 'working' AND lease_owner IN (SELECT owner FROM replicas WHERE seen_at >= :since)"""
+
 
 def count_replicas(tx: Tx, owner: str) -> int:
     """Say that this one is alive, and return how many are."""
@@ -37,6 +40,9 @@ def leave(tx: Tx, owner: str) -> None:
 
 
 def working_now(tx: Tx) -> int:
-    """Return how many registrations are in anybody's hands."""
-    found = tx.run("SELECT count(*) FROM registrations WHERE state = 'working'")
+    """Return how many registrations are in the hands of those that are there.
+
+    What a dead one held waits for its lease; that it counted would keep all others idle till then.
+    """
+    found = tx.run(_IN_HAND, since=tx.now - ALIVE_MS)
     return int(found.scalar_one())
