@@ -1,6 +1,7 @@
 """What engines and hosts are told: each file judged by its own schema, and held to the program."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,36 @@ def test_systemd_hands_over_every_secret_that_is_named() -> None:
     handed = re.findall(r"^LoadCredential=([\w-]+):/etc/receiver/secrets/\1$", text, re.MULTILINE)
     read_from = re.findall(r"^Environment=\w+_FILE=%d/([\w-]+)$", text, re.MULTILINE)
     assert handed == read_from == list(SECRETS)
+
+
+def test_the_move_to_postgresql_reaches_the_unit_and_the_command(tmp_path: Path) -> None:
+    """The unit's URL alone was told of: the command beside it went on with the old ledger."""
+    page = (DEPLOY / "systemd.md").read_text("utf-8")
+    unit = (DEPLOY / "systemd/receiver.service").read_text("utf-8")
+    drop_in = re.search(
+        r"receiver\.service\.d/postgresql\.conf <<'END'\n(.*?)END\n", page, re.DOTALL
+    )
+    command = re.search(r"/usr/local/bin/receiver <<'END'\n(.*?)   END\n", page, re.DOTALL)
+    edit = re.search(r"^sed -i ('[^']+') /usr/local/bin/receiver$", page, re.MULTILINE)
+    assert drop_in
+    assert command
+    assert edit
+    (tmp_path / "receiver.service.d").mkdir()
+    (tmp_path / "receiver.service.d" / "postgresql.conf").write_text(drop_in[1], "utf-8")
+    (tmp_path / "receiver").write_text(command[1], "utf-8")
+    program = tool("receiver", "")
+    whole = tmp_path / "receiver.service"
+    whole.write_text(unit.replace("/opt/receiver/bin/receiver", program), "utf-8")
+
+    verified = ran(tool("systemd-analyze", "apt-get install systemd"), "verify", "--man=no", whole)
+    subprocess.run(["sh", "-c", f"sed -i {edit[1]} receiver"], cwd=tmp_path, check=True)
+
+    assert (verified.returncode, verified.stdout) == (0, "")
+    assert "LoadCredential=database-url:/etc/receiver/secrets/database-url\n" in drop_in[1]
+    assert "Environment=DATABASE_URL= DATABASE_URL_FILE=%d/database-url\n" in drop_in[1]
+    edited = (tmp_path / "receiver").read_text("utf-8")
+    assert "DATABASE_URL_FILE=$s/database-url " in edited
+    assert "sqlite:" not in edited
 
 
 def test_the_systemd_page_makes_each_place_before_it_writes_there() -> None:
