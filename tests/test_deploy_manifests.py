@@ -224,7 +224,7 @@ def test_the_move_to_postgresql_reaches_the_unit_and_the_command(tmp_path: Path)
     whole.write_text(unit.replace("/opt/receiver/bin/receiver", program), "utf-8")
 
     verified = ran(tool("systemd-analyze", "apt-get install systemd"), "verify", "--man=no", whole)
-    subprocess.run(["sh", "-c", f"sed -i {edit[1]} receiver"], cwd=tmp_path, check=True)
+    subprocess.run(["/bin/sh", "-c", f"sed -i {edit[1]} receiver"], cwd=tmp_path, check=True)
 
     assert (verified.returncode, verified.stdout) == (0, "")
     assert "LoadCredential=database-url:/etc/receiver/secrets/database-url\n" in drop_in[1]
