@@ -157,7 +157,8 @@ def test_when_the_401_names_the_token(guarded: ReceiverProcess, sandbox: Edgegap
 
     until(lambda: "edgegap_token_refused" in guarded.log.read_text("utf-8"))
 
-    ready = httpx.get(f"{guarded.url}/readyz", trust_env=False).text
+    bearer = {"Authorization": f"Bearer {guarded.api_token()}"}
+    ready = httpx.get(f"{guarded.url}/readyz", headers=bearer, trust_env=False).text
     rehearsed = commands_beside(guarded).run("push", f"{REPOSITORY}:2.0.0", "--dry-run")
     told = ready + rehearsed.stdout + rehearsed.stderr + _outputs(guarded, identity)
     _spares_secrets(guarded, told)

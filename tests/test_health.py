@@ -21,8 +21,9 @@ def here(edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield receiver
 
 
-def asked(receiver: ReceiverHere, door: str) -> tuple[int, Any]:
-    answer = httpx.get(receiver.url + door, trust_env=False)
+def asked(receiver: ReceiverHere, door: str, *, token: str = "") -> tuple[int, Any]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    answer = httpx.get(receiver.url + door, headers=headers, trust_env=False)
     return answer.status_code, answer.json()
 
 
@@ -40,8 +41,22 @@ def test_a_refused_token_degrades_but_does_not_take_the_door_down(
     degraded = until(lambda: asked(here, "/readyz")[1]["degraded"])
 
     assert asked(here, "/readyz")[0] == 200
-    assert len(degraded) == 1
-    assert "EDGEGAP_TOKEN" in degraded[0]
+    assert degraded == ["token"]
+    (told,) = asked(here, "/readyz", token=here.api_token())[1]["degraded"]
+    assert told.startswith("token: ")
+    assert "EDGEGAP_TOKEN" in told
+
+
+def test_a_stranger_is_not_told_of_the_inside(here: ReceiverHere) -> None:
+    """Paths, addresses and lines of the configuration were told to anybody on the Internet."""
+    (here.folder / "receiver.db").rename(here.folder / "elsewhere")
+
+    status, told = asked(here, "/readyz", token="made up")
+    in_full = asked(here, "/readyz", token=here.api_token())[1]
+
+    assert (status, told["ready"]) == (503, False)
+    assert str(here.folder) not in str(told)
+    assert f"{here.folder}/receiver.db is gone" in in_full["error"]
 
 
 def test_a_restart_tries_a_refused_token_at_once(

@@ -27,9 +27,7 @@ def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
     async def asked(request: Request) -> Response:
         service: Service = request.app.state.service
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        good = service.api_keys.is_good(token.strip(), int(time.time()))
-        if scheme.lower() != "bearer" or not good:
+        if not has_token(service, request):
             return refusal(401, "give a token made by `receiver api-token`", _CHALLENGE)
         try:
             return await endpoint(service, request)
@@ -47,6 +45,13 @@ def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
             return refusal(400, str(error))
 
     return asked
+
+
+def has_token(service: Service, request: Request) -> bool:
+    """Tell whether the request bears a good token of the API."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    good = service.api_keys.is_good(token.strip(), int(time.time()))
+    return scheme.lower() == "bearer" and good
 
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}

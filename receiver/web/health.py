@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -11,18 +12,29 @@ from receiver.errors import LedgerError
 from receiver.ledger.gates import closed_gates
 from receiver.ledger.transactions import Tx
 from receiver.service import CONFIGURATION, Service
+from receiver.web.guarding import has_token
 
 REMEMBERED_SECONDS = 5.0
 SLOWEST_SECONDS = 4.0
+NOT_READY = "the ledger cannot be written now: the log says why, and so does this with an API token"
 _TRY = """INSERT INTO meta (key, value) VALUES ('tried', :now)
  ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Readiness:
+    """`degraded` holds a sentence for each word of what else is wrong."""
+
     tried: float
     ready: bool
-    body: dict[str, object] = field(default_factory=dict)
+    error: str = ""
+    degraded: Mapping[str, str] = field(default_factory=dict)
+
+    def told(self, *, in_full: bool) -> dict[str, object]:
+        if not self.ready:
+            return {"ready": False, "error": self.error if in_full else NOT_READY}
+        whole = [f"{word}: {sentence}" for word, sentence in self.degraded.items()]
+        return {"ready": True, "degraded": whole if in_full else list(self.degraded)}
 
 
 class Health:
@@ -39,9 +51,14 @@ class Health:
         return JSONResponse({"alive": alive}, 200 if alive else 503)
 
     async def ready(self, request: Request) -> Response:
-        """Answer 200 while a delivery could be recorded; `degraded` lists what else is wrong."""
-        found = await self._readiness(request.app.state.service)
-        return JSONResponse(found.body, 200 if found.ready else 503)
+        """Answer 200 while a delivery could be recorded; `degraded` lists what else is wrong.
+
+        Why is told to who bears a token of the API: this door stands open to the Internet.
+        """
+        service: Service = request.app.state.service
+        found = await self._readiness(service)
+        told = found.told(in_full=has_token(service, request))
+        return JSONResponse(told, 200 if found.ready else 503)
 
     async def is_ready(self, service: Service) -> bool:
         """Tell whether a delivery could be recorded, for the metrics."""
@@ -61,19 +78,18 @@ async def _try(service: Service) -> _Readiness:
         async with asyncio.timeout(SLOWEST_SECONDS):
             degraded = await service.ledger.write(_write)
     except LedgerError as error:
-        return _Readiness(now, ready=False, body={"ready": False, "error": str(error)})
+        return _Readiness(now, ready=False, error=str(error))
     except TimeoutError:
-        error_text = "the ledger did not answer in time"
-        return _Readiness(now, ready=False, body={"ready": False, "error": error_text})
+        return _Readiness(now, ready=False, error="the ledger did not answer in time")
     if service.refused is not None:
-        degraded.append(f"{CONFIGURATION}: {service.refused.sentence}")
+        degraded[CONFIGURATION] = service.refused.sentence
     if service.preflight.out:
-        degraded.append("docker_hub: it could not be asked when it was last")
+        degraded["docker_hub"] = "it could not be asked when it was last"
     if not service.worker.alive:
-        degraded.append("worker: it does not turn")
-    return _Readiness(now, ready=True, body={"ready": True, "degraded": degraded})
+        degraded["worker"] = "it does not turn"
+    return _Readiness(now, ready=True, degraded=degraded)
 
 
-def _write(tx: Tx) -> list[str]:
+def _write(tx: Tx) -> dict[str, str]:
     tx.run(_TRY, now=str(tx.now))
-    return [f"{gate.name}: {gate.sentence}" for gate in closed_gates(tx)]
+    return {gate.name: gate.sentence for gate in closed_gates(tx)}
