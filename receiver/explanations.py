@@ -196,9 +196,9 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.FORBIDDEN_BY_EDGEGAP: Explained(
-        "Edgegap takes the API token, but forbids it this: {detail}. It is asked again for about a "
-        "minute in case that passes, then parked. Let the token's owner manage the app {app}, or "
-        "set EDGEGAP_TOKEN to a token that may; then restart or replay.",
+        "Edgegap takes the API token, but forbids it this: {detail}. Let the token's owner manage "
+        "the app {app}, or set EDGEGAP_TOKEN to a token that may; then restart or replay. (A push "
+        "is tried again for about a minute in case it passes, then parked.)",
         by_config=True,
     ),
     Reason.CRASHES_THE_WORKER: Explained(

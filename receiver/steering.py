@@ -57,9 +57,9 @@ def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
     if rule is None:
         raise CannotRollBack(f"the ledger no longer knows the rule that moved {app}/{channel}")
     match = Match(rule, app, channel, Mode(moving.mode))
-    sentence = f"A person rolls {app}/{channel} back from {moving.tag} to {tag}."
+    sentence = f"Rolled {app}/{channel} back from {moving.tag} to {tag}, by hand."
     if (repository, tag) == (moving.repository, moving.tag):
-        sentence = f"A person holds {app}/{channel} at {tag}: only later pushes move it."
+        sentence = f"Held {app}/{channel} at {tag}, by hand: only later pushes move it."
     # Later than what it holds, whatever that push's time was: else it could not be freed of it.
     later = max(tx.now, moving.push_time + 1)
     delivery = NewDelivery(source=COMMAND, repository=repository, tag=tag, pushed_at=later)

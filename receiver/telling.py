@@ -53,19 +53,20 @@ def whole_story(delivery: Row) -> str:
 
 def _registration_lines(one: Row) -> list[str]:
     image = f"docker.io/{one['repository']}:{one['tag']}"
+    held = [gate["sentence"] for gate in one["held_back"]]
     lines = [
         f"Registration {one['id']}: {one['app']}/{one['version']}",
         f"  rule      {one['rule']} (mode {one['mode']})",
         f"  image     {image}" + (f"@{one['digest']}" if one["digest"] else ""),
         f"  state     {_standing(one)}"
-        + (f", due {iso(one['due_at'])}" if one["state"] == "waiting" else ""),
+        + (f", due {iso(one['due_at'])}" if one["state"] == "waiting" and not held else ""),
     ]
-    for held in one["held_back"]:
-        until = f" (until {iso(held['until_at'])})" if held["until_at"] is not None else ""
-        lines += _indented(held["sentence"] + until, "  held      ")
+    for gate in one["held_back"]:
+        until = f" (until {iso(gate['until_at'])})" if gate["until_at"] is not None else ""
+        lines += _indented(gate["sentence"] + until, "  held      ")
     if one["overwritten"]:
         lines.append("  warning   the tag was pushed over: Edgegap's edge may run the old image")
-    if one["sentence"]:
+    if one["sentence"] and one["sentence"] not in held:
         lines += ["  do        " + line.lstrip() for line in _indented(one["sentence"], "")[:1]]
         lines += _indented("\n".join(one["sentence"].split("\n")[1:]), "            ")
     lines += [f"  note      {note}" for note in one["notes"]]
@@ -75,6 +76,7 @@ def _registration_lines(one: Row) -> list[str]:
         status = call["status"] if call["status"] is not None else "no answer"
         took = f" in {call['milliseconds']} ms" if call["milliseconds"] is not None else ""
         message = f": {call['message']}" if call["message"] else ""
+        message += "  (is the token good at all?)" if call["path"] == "/v1/apps" else ""
         lines.append(
             f"  attempt {call['attempt']}  {iso(call['at'])}  {call['method']} {call['path']}"
             f"  {status}{took}{message}"

@@ -198,7 +198,7 @@ def test_a_rollback_to_what_it_holds_undoes_what_is_queued(
     done = commands.run("rollback", "held-app", "staging", "--to", "1.1")
 
     assert done.exit_code == 0, done.output
-    assert "holds held-app/staging at 1.1: only later pushes move it" in done.stdout
+    assert "Held held-app/staging at 1.1, by hand: only later pushes move it" in done.stdout
     commands.run("resume", "studio/held-app")
     assert here.ended(done.stdout.split()[-1])["outcome"] == "unchanged"
     assert here.ended(regretted["delivery"])["outcome"] == "superseded"

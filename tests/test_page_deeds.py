@@ -169,3 +169,28 @@ def test_a_deed_leads_back_to_no_other_site(person: Visitor) -> None:
     answer = person.do("pause", repository=REPOSITORY, back="https://evil.example/")
 
     assert answer.headers["location"] == "/"
+
+
+def test_what_is_parked_alike_is_folded_and_all_of_it_replayed_at_once(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    """Thirty alike were a wall under which nothing else of the page was found."""
+    tags = [f"3.{number}.0" for number in range(3)]
+    for tag in tags:
+        sandbox.add_version(APP, tag, docker_image="studio/another")
+    pushes = [receiver.push(tag) for tag in tags]
+    for identity in pushes:
+        assert receiver.ended(identity)["reason"] == "name_taken"
+    for tag in tags:
+        sandbox.delete_version(APP, tag)
+
+    shown = person.read("/")
+    answer = person.post("/do/replay-parked", data=shown.form("/do/replay-parked"))
+
+    assert "2 more for name_taken" in shown.text
+    assert ("details", {"id": "parked-name_taken"}) in shown.elements
+    assert answer.headers["location"] == "/"
+    assert "3 pushes were replayed" in told(person, "/")
+    for identity in pushes:
+        until(lambda identity=identity: receiver.ended(identity)["outcome"] == "created")  # type: ignore[misc]
+    assert "replay-parked" not in person.read("/").html

@@ -154,7 +154,7 @@ def test_the_pictures_say_in_words_what_they_draw(receiver: ReceiverHere, person
     drawn = [one for tag, one in shown.elements if tag == "svg"]
     assert [one["role"] for one in drawn] == ["img", "img"]
     assert drawn[0]["aria-label"] == "2 created"
-    assert str(drawn[1]["aria-label"]).startswith("mostly ")
+    assert str(drawn[1]["aria-label"]).startswith("median ")
 
 
 def test_the_list_pages_through_all_deliveries_and_shows_each_once(many: ReceiverHere) -> None:

@@ -42,6 +42,9 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
         else:
             detail = f" {one['reason']}: {one['sentence']}" if one["reason"] else ""
             click.echo(f"{one['delivery']}  {one['verdict']}{detail}")
+    if replayed and not as_json:
+        which = replayed[0]["delivery"] if len(replayed) == 1 else "ID"
+        click.echo(f"What comes of it: receiver show {which}", err=True)
     if missing:
         named = ", ".join(missing)
         raise Stop(f"there is no delivery {named}; see `receiver deliveries`", NOT_FOUND)

@@ -135,7 +135,7 @@ def _bad(reason: Reason, detail: str = "") -> BadBody:
 
 def _shown(value: object) -> str:
     text = value if isinstance(value, str) else type(value).__name__
-    return repr(text[:MAX_SHOWN]) if isinstance(value, str) else f"a {text}"
+    return repr(text[:MAX_SHOWN]) if isinstance(value, str) else f"of type {text}"
 
 
 def _text(value: object, field: str) -> str | None:

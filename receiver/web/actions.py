@@ -5,7 +5,7 @@ from starlette.routing import Route
 from receiver.images import is_repository
 from receiver.ledger import pauses
 from receiver.logs import get_logger
-from receiver.replaying import replay
+from receiver.replaying import replay, replay_chosen
 from receiver.retention import Retired, kept_by, retire
 from receiver.service import Service
 from receiver.steering import (
@@ -33,8 +33,9 @@ class Actions:
     def routes(self) -> list[Route]:
         """Return the routes of the actions: POST only, each with the form's token."""
         actions = {
-            "replay": self._replay, "rollback": self._roll_back, "retire": self._retire,
-            "make-room": self._make_room, "pause": self._pause, "resume": self._resume,
+            "replay": self._replay, "replay-parked": self._replay_parked,
+            "rollback": self._roll_back, "retire": self._retire, "make-room": self._make_room,
+            "pause": self._pause, "resume": self._resume,
         }  # fmt: skip
         return [
             Route(f"/do/{name}", for_a_deed(action), methods=["POST"])
@@ -50,6 +51,16 @@ class Actions:
         log.info("delivery_replayed", delivery=identity, verdict=replayed.verdict)
         went = "It was replayed; what becomes of it shows below."
         return _back(form, f"/deliveries/{replayed.delivery}"), replayed.sentence or went
+
+    async def _replay_parked(self, service: Service, form: Form) -> tuple[str, str]:
+        rules = service.settings.rules
+        replayed, _ = await service.ledger.write(
+            lambda tx: replay_chosen(tx, rules, (), parked=True, since=None)
+        )
+        service.worker.config_changed()
+        log.info("parked_replayed", count=len(replayed))
+        many = "1 push was" if len(replayed) == 1 else f"{len(replayed)} pushes were"
+        return _back(form, "/"), f"{many} replayed; what cannot be made is parked again."
 
     async def _roll_back(self, service: Service, form: Form) -> tuple[str, str]:
         app, channel, to = _text(form, "app"), _text(form, "channel"), _text(form, "to") or None

@@ -60,7 +60,7 @@ def said_of_times(took: Sequence[int]) -> str:
     """Say in words what the picture of times shows."""
     if not took:
         return "No version made yet."
-    return f"mostly {duration(int(median(took)))}, at most {duration(max(took))}"
+    return f"median {duration(int(median(took)))}, at most {duration(max(took))}"
 
 
 def durations(rows: Sequence[Row]) -> list[int]:
