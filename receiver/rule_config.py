@@ -13,6 +13,7 @@ from receiver.tag_patterns import Globs, TagPattern, parse_tag_pattern
 
 KEYS = tuple(field.name for field in fields(Rule))
 NOT_A_RULES = Mode.CHANNEL.value  # the receiver's own
+STAND_IN = "?"  # for a name that could not be read; no real one holds it
 SHORTEST_APP, LONGEST_APP = 3, 64  # Edgegap's own bounds
 
 Choice = TypeVar("Choice", Mode, OnOverwrite)
@@ -32,11 +33,17 @@ def read_rules(
         rules.append(reader.rule(login))
     names: dict[str, int] = {}
     for number, rule in enumerate(rules, start=1):
-        first = names.setdefault(rule.name, number)
+        unread = rule.name == default_name(rule.repository, rule.app) and STAND_IN in rule.name
+        first = number if unread else names.setdefault(rule.name, number)
         if first != number:
             what = f"it has the same name as rule {first}, {rule.name!r}"
             faults.append(Fault(f"rule {number}", what, 'Give one of them another: name = "…"'))
     return tuple(rules), faults
+
+
+def default_name(repository: str, app: str) -> str:
+    """Return the name of a rule that is given none."""
+    return f"{repository} → {app}"
 
 
 class _RuleReader:
@@ -63,7 +70,7 @@ class _RuleReader:
         return Rule(
             repository=repository,
             app=app,
-            name=self._text("name", f"{repository} → {app}"),
+            name=self._text("name", default_name(repository, app)),
             tags=self._tags(),
             version=self._version(mode),
             copy_from=self._text("copy_from", "newest"),
@@ -127,16 +134,18 @@ class _RuleReader:
         what = "it is missing" if value is None else f"{value!r} is no Docker Hub repository"
         mend = 'Write repository = "group/project", lower case, without host and tag'
         self._fault("repository", what, mend)
-        return "?/?"
+        return f"{STAND_IN}/{STAND_IN}"
 
     def _app(self) -> str:
         value = self._table.get("app")
         if isinstance(value, str) and SHORTEST_APP <= len(value) <= LONGEST_APP:
             return value
         what = "it is missing" if value is None else f"{value!r} is no name of an app"
-        mend = f'Write app = "…", an Edgegap app\'s name of {SHORTEST_APP} to {LONGEST_APP} letters'
+        mend = (
+            f'Write app = "…", an Edgegap app\'s name of {SHORTEST_APP} to {LONGEST_APP} characters'
+        )
         self._fault("app", what, mend)
-        return "?"
+        return STAND_IN
 
     def _tags(self) -> TagPattern:
         try:

@@ -88,6 +88,13 @@ def test_each_fault_of_the_environment_names_its_variable(name: str, text: str) 
     assert "canar" not in str(fault)
 
 
+def test_a_name_that_could_not_be_read_is_not_told_as_one_given_twice() -> None:
+    """It followed from the fault told already, and named a rule that nobody wrote."""
+    rule = '[[rule]]\nrepository = "studio/x"\napp = "x"\n'
+
+    assert [fault.where for fault in faults(rule * 2)] == ["rule 1, app", "rule 2, app"]
+
+
 @pytest.mark.parametrize("missing", ["DOCKERHUB_USERNAME", "DOCKERHUB_TOKEN"])
 def test_half_a_login_is_a_fault(missing: str) -> None:
     whole = {"DOCKERHUB_USERNAME": "studio", "DOCKERHUB_TOKEN": "pull-only"}
