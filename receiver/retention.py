@@ -100,15 +100,12 @@ async def retire(
             if pushed_by is not None and made.pushed_at > pushed_by:
                 break
             closed = await ledger.read(gates.closed_gates)
-            if closed:
-                if results:
-                    break
-                raise NotItsTurn(f"nothing was retired: {closed[0].sentence}")
-            try:
-                result = await _retire_one(client, app, made)
-            except _Busy as busy:
-                await ledger.write(partial(gates.heed, retry_after=busy.retry_after))
-                continue  # to find the gate closed
+            result = None if closed else await _unless_busy(ledger, client, app, made)
+            if result is None and not results:
+                why = closed[0].sentence if closed else explain(Reason.EDGEGAP_BUSY)
+                raise NotItsTurn(f"nothing was retired: {why}")
+            if result is None:
+                break
             results.append(result)
             await ledger.write(partial(_note, result))
             event = "version_retired" if result.retired else "version_kept"
@@ -184,6 +181,17 @@ def _going_on(tried: Tried, gone: Retired) -> Tried:
         calls=(*tried.settlement.calls, Answer("DELETE", path, 200, message=gone.why)),
     )
     return Tried(settlement)
+
+
+async def _unless_busy(
+    ledger: Ledger, client: EdgegapClient, app: str, made: Made
+) -> Retired | None:
+    """Retire one; None where Edgegap asks to be called less often, which then holds for all."""
+    try:
+        return await _retire_one(client, app, made)
+    except _Busy as busy:
+        await ledger.write(partial(gates.heed, retry_after=busy.retry_after))
+        return None
 
 
 class _Busy(Exception):
