@@ -319,3 +319,12 @@ def test_the_page_is_on_and_what_was_asked_is_asked_later(beginner: Beginner) ->
     assert variables["RECEIVER_ADMIN_PASSWORD"] not in done.output
     assert f"The page: {URL}/" in done.output
     assert variables["EDGEGAP_BASE_URL"] == beginner.environment["EDGEGAP_BASE_URL"]
+
+
+def test_where_nobody_answers_it_says_how_else_to_answer(beginner: Beginner) -> None:
+    """It said "Aborted!"."""
+    done = beginner.init(typed="")
+
+    assert done.exit_code == 1
+    assert "give each answer as an option" in done.output
+    assert beginner.written() == {}

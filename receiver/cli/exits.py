@@ -18,6 +18,8 @@ NO_LEDGER = 4
 NOT_FOUND = 5
 STILL_WAITING = 6
 
+BROKEN_OFF = "broken off; without a terminal give each answer as an option, see --help"
+
 EPILOG = (
     "Exit codes: 0 done; 1 not done (parked, ignored, not reached); 2 wrong usage; 3 faults in "
     "the configuration; 4 the ledger cannot be used; 5 no such delivery; 6 still waiting."
@@ -48,6 +50,8 @@ def told_plainly(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
+        except click.Abort:  # Ctrl-C at a question, or nobody there to answer it
+            raise Stop(BROKEN_OFF, NOT_DONE) from None
         except ConfigError as error:
             raise Stop(str(error), BAD_CONFIG) from None
         except LedgerError as error:
