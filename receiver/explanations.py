@@ -197,8 +197,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.FORBIDDEN_BY_EDGEGAP: Explained(
         "Edgegap takes the API token, but forbids it this: {detail}. Let the token's owner manage "
-        "the app {app}, or set EDGEGAP_TOKEN to a token that may; then restart or replay. (A push "
-        "is tried again for about a minute in case it passes, then parked.)",
+        "the app {app}, or set EDGEGAP_TOKEN to a token that may; then restart or replay. A push "
+        "is tried again for about a minute, in case it passes, and is then parked.",
         by_config=True,
     ),
     Reason.CRASHES_THE_WORKER: Explained(

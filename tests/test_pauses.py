@@ -10,7 +10,9 @@ from tests.commanding import Commands, commands_beside, commands_in
 from tests.receiver_here import ReceiverHere, receiver_here
 from tests.running import REPOSITORY, RULE, until
 
-CONFIG = RULE + RULE.replace("game-server", "lobby").replace("my-game", "lobby")
+# Catch-up off: what it logs would stand among what a command of the same process prints.
+QUIET = '\n[catch_up]\nevery = "off"\n'
+CONFIG = RULE + RULE.replace("game-server", "lobby").replace("my-game", "lobby") + QUIET
 
 
 @pytest.fixture
