@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,8 @@ def ours(
 ) -> Iterator[Target]:
     """`receiver serve`, at work on what it accepts; the rule turns preflight off."""
     folder.mkdir(exist_ok=True)
-    quick = {"EDGEGAP_REQUESTS_PER_SECOND": "8", **(environment or {})}
+    told = {**_as_installed(folder), **(environment or {})}
+    quick = {"EDGEGAP_REQUESTS_PER_SECOND": "8", **told}
     receiver = ReceiverProcess(folder, edgegap, config=config, environment=quick)
     began = time.perf_counter()
     receiver.start()
@@ -71,6 +73,16 @@ def ours(
         yield Target(name, receiver.link(), receiver.process.pid, time.perf_counter() - began)
     finally:
         receiver.kill()
+
+
+def _as_installed(folder: Path) -> dict[str, str]:
+    """Hide what only the developers' tools bring: structlog loads `rich` where it finds it."""
+    hiding = folder / "not-installed"
+    hiding.mkdir(exist_ok=True)
+    (hiding / "rich.py").write_text('raise ImportError("requirements.txt has none")\n', "utf-8")
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(hiding), os.environ.get("PYTHONPATH")]))
+    }
 
 
 @contextlib.contextmanager
