@@ -211,6 +211,10 @@ def test_a_file_that_the_environment_names_wins_over_a_value_in_dotenv(commands:
         "link", REPOSITORY, RECEIVER_SECRET_KEY=None, RECEIVER_SECRET_KEY_FILE="key"
     ).stdout
 
+    unset = commands.run(
+        "link", REPOSITORY, RECEIVER_SECRET_KEY=None, RECEIVER_SECRET_KEY_FILE=""
+    ).stdout
     assert of_dotenv.startswith("https://hooks.example.com/")
+    assert unset == of_dotenv  # as Compose's ${NAME:-} leaves it
     assert of_file.startswith("https://hooks.example.com/")
     assert of_file != of_dotenv

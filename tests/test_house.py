@@ -22,8 +22,8 @@ FLOORS: dict[int, str] = {
           dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
     4: """aftermath announcing asking by_hand catch_up claiming doctor doctor_hub in_hand intake
-          ledger_watch missed preflight purge registering replaying retention service settling
-          steering telling_others wanting worker""",
+          ledger_watch missed preflight purge registering replaying retention retiring
+          service settling steering telling_others wanting worker""",
     5: "__main__ app cli sandbox web",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
 from receiver.ledger import backups
-from receiver.ledger.backups import back_up
+from receiver.ledger.backups import PART, back_up
 from receiver.ledger.ledger import Ledger
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.commanding import Commands
@@ -106,10 +106,12 @@ def test_a_backup_that_was_cut_off_is_no_backup_and_the_next_one_is(
     receiver: ReceiverProcess, tmp_path: Path
 ) -> None:
     delivery = receiver.push("1.0")
-    cut_off, under_way = tmp_path / "copy.db.aaaa.part", tmp_path / "copy.db.bbbb.part"
-    for part in (cut_off, under_way):
+    cut_off, under_way = (tmp_path / f"copy.db{PART}{some * 8}" for some in "ab")
+    anothers = tmp_path / "copy.db.2025.tar.part1"
+    for part in (cut_off, under_way, anothers):
         part.write_bytes(b"the half of one")
-    os.utime(cut_off, (0, 0))
+    for part in (cut_off, anothers):
+        os.utime(part, (0, 0))
 
     ended = receiver.run("ledger", "backup", str(tmp_path / "copy.db"))
 
@@ -117,6 +119,7 @@ def test_a_backup_that_was_cut_off_is_no_backup_and_the_next_one_is(
     assert ids_in(tmp_path / "copy.db") == {delivery}
     assert not cut_off.exists()
     assert under_way.exists()
+    assert anothers.exists()
 
 
 def test_a_ledger_in_a_folder_with_an_odd_name_is_backed_up(tmp_path: Path) -> None:
@@ -163,8 +166,12 @@ def test_a_backup_takes_no_name_that_is_the_ledgers_own(tmp_path: Path, ending: 
     ledger.open_to_write()
     ledger.close()
 
-    with pytest.raises(LedgerError, match="name another"):
-        back_up(tmp_path / "receiver.db", tmp_path / f"receiver.db{ending}")
+    (tmp_path / "link.db").symlink_to("receiver.db")
+
+    for path in (tmp_path / "receiver.db", tmp_path / "link.db"):
+        with pytest.raises(LedgerError, match="name another"):
+            back_up(path, tmp_path / f"receiver.db{ending}")
+    assert back_up(tmp_path / "receiver.db", tmp_path / "receiver.db-2026-11-26") > 0
 
 
 def test_a_name_that_no_file_can_have_is_told(tmp_path: Path, commands: Commands) -> None:

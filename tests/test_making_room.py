@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
 from tests.receiver_here import ReceiverHere, receiver_here
 from tests.running import APP, RULE
 
@@ -47,6 +48,29 @@ def test_the_oldest_is_retired_and_the_registration_goes_on(
     assert versions(sandbox) == ["1.1", "1.2"]
     deleted = [call for call in ended["attempts"] if call["method"] == "DELETE"]
     assert [call["path"].rpartition("/")[2] for call in deleted] == ["1.0"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", path_contains="/v1/deployments", status=429, retry_after=1),
+        Fault("status", method="DELETE", status=429, retry_after=1),
+        Fault("status", path_contains=f"/app/{APP}/versions", status=429, retry_after=1),
+        Fault("status", path_contains=f"/app/{APP}/versions", status=503),
+    ],
+    ids=["what runs", "deleting", "the list, too often", "the list, an error"],
+)
+def test_where_edgegap_may_not_be_called_it_waits_and_room_is_made_then(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox, fault: Fault
+) -> None:
+    """It was parked for the limit, which nothing but a person takes up again."""
+    with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
+        sandbox.misbehave(fault)
+
+        ended = pushed(receiver, "1.2", 20)
+
+    assert ended["outcome"] == "created"
+    assert versions(sandbox) == ["1.1", "1.2"]
 
 
 def test_one_that_runs_is_passed_over_and_never_the_newest_goes(
@@ -121,7 +145,7 @@ def test_a_fault_while_making_room_parks_it_and_the_worker_goes_on(
 
     with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
         with monkeypatch.context() as patch:
-            patch.setattr("receiver.retention.to_retire", broken)
+            patch.setattr("receiver.retiring.to_retire", broken)
             ended = pushed(receiver, "1.2", 20)
 
         assert (ended["state"], ended["reason"]) == ("parked", "version_limit")

@@ -315,13 +315,27 @@ def test_a_channel_that_another_hand_moved_is_told_with_what_edgegap_has(
     monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     until(lambda: (APP, "staging") in sandbox.versions)
-    assert "another hand moved it" not in person.read("/versions").text
+    assert "is not where it was put" not in person.read("/versions").text
 
     sandbox.versions[APP, "staging"]["docker_tag"] = "by-hand"
 
     assert f"Edgegap has {REPOSITORY}:by-hand there" in person.read("/versions").text
     told = api(receiver, f"/api/versions?app={APP}")["channels"][0]
     assert (told["tag"], told["at_edgegap"]) == ("1.0.0", f"{REPOSITORY}:by-hand")
+
+
+def test_a_channel_that_a_push_moved_since_edgegap_was_asked_is_no_ones_doing(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    """What Edgegap had is remembered for a while: the page said that another hand was at work."""
+    receiver.ended(receiver.push("1.0.0"))
+    until(lambda: (APP, "staging") in sandbox.versions)
+    person.read("/versions")
+    receiver.ended(receiver.push("1.1.0"))
+    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.1.0")
+    until(lambda: "holds studio/game-server:1.1.0" in person.read("/versions").text)
+
+    assert "is not where it was put" not in person.read("/versions").text
 
 
 def test_edgegap_away_leaves_the_versions_page_standing(

@@ -311,7 +311,7 @@ def test_a_replica_whose_hands_are_full_is_seen(
 def test_retiring_by_hand_waits_for_its_turn_too(
     tmp_path: Path, sandbox: EdgegapSandbox, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.retention.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("receiver.retiring.PATIENCE_SECONDS", 0.3)
     busy = Ledger(postgres_url)
     with serving(sandbox.app) as url, _replica(tmp_path, 0, url, postgres_url) as receiver:
         for tag in ("1.0", "2.0"):

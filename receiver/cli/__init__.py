@@ -43,8 +43,9 @@ def main() -> None:
     Secrets come from the environment (RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, DOCKERHUB_USERNAME,
     DOCKERHUB_TOKEN; each also as NAME_FILE) or a file .env here, the rest from receiver.toml.
     """
+    given = dict(os.environ)
     for name, value in read_dotenv(Path(".env")).items():
-        if name + FILE_SUFFIX not in os.environ:  # where a secret comes from, too, is set already
+        if not given.get(name + FILE_SUFFIX, "").strip():  # else it comes from that file
             os.environ.setdefault(name, value)
 
 

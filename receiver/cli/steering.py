@@ -19,8 +19,8 @@ from receiver.ledger import pauses
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transactions import Tx
 from receiver.reading_settings import load_settings
-from receiver.retention import kept_by, would_go
-from receiver.retention import retire as retire_versions
+from receiver.retiring import kept_by, would_go
+from receiver.retiring import retire as retire_versions
 from receiver.secret import Secret
 from receiver.settings import Settings
 from receiver.steering import pause_known, roll_back

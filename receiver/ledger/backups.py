@@ -1,7 +1,7 @@
 """A backup of a live SQLite ledger: whole and sound, or not there at all."""
 
-import glob
 import os
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -12,6 +12,7 @@ from receiver.errors import LedgerError
 from receiver.ledger.files import lock_of
 from receiver.ledger.stamps import check_log_belongs, new_stamp
 
+PART = ".being-made-"
 CUT_OFF_SECONDS = 3600.0  # who still writes a backup has touched it since
 
 
@@ -53,8 +54,9 @@ def back_up(ledger: Path, copy: Path) -> int:
 
 def _check_name(ledger: Path, copy: Path) -> None:
     """Raise LedgerError where the name is not free, or would be taken for the ledger's own."""
-    used = copy.name.startswith(f"{ledger.name}-") or copy.name == lock_of(ledger).name
-    if used and copy.parent.resolve() == ledger.resolve().parent:
+    whole = ledger.resolve()
+    own = {whole.with_name(whole.name + ending) for ending in ("-journal", "-wal", "-shm")}
+    if copy.parent.resolve() / copy.name in {*own, lock_of(ledger)}:
         raise LedgerError(f"{copy} is a name that SQLite or the receiver uses; name another")
     if not copy.parent.is_dir():
         raise LedgerError(f"{copy.parent} is no folder; make it, or name a file elsewhere")
@@ -64,10 +66,11 @@ def _check_name(ledger: Path, copy: Path) -> None:
 
 def _own_part(copy: Path) -> Path:
     """Make the file to write to, of a name that no other backup has; remove those cut off."""
-    for left in copy.parent.glob(f"{glob.escape(copy.name)}.*.part*"):
-        if time.time() - left.stat().st_mtime > CUT_OFF_SECONDS:
+    ours = re.compile(re.escape(copy.name + PART) + r"\w{8}(-journal)?")
+    for left in copy.parent.iterdir():
+        if ours.fullmatch(left.name) and time.time() - left.stat().st_mtime > CUT_OFF_SECONDS:
             left.unlink(missing_ok=True)
-    descriptor, part = mkstemp(prefix=f"{copy.name}.", suffix=".part", dir=copy.parent)
+    descriptor, part = mkstemp(prefix=copy.name + PART, dir=copy.parent)
     os.close(descriptor)
     return Path(part)
 

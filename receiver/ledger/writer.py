@@ -117,8 +117,12 @@ class Writer:
         open_for_work = True
         while open_for_work:
             group, open_for_work = self._next_group()
+            away: LedgerError | None = None
             for part in self._parts(group):
-                self._commit(part)
+                if away is None:
+                    away = self._commit(part)
+                else:  # each would wait anew for a database that does not answer
+                    self._fail(part, away)
                 self._answer(part)
         self._disconnect()
 
@@ -151,7 +155,8 @@ class Writer:
             else:
                 yield from ([work] for work in works)
 
-    def _commit(self, group: list[_Work]) -> None:
+    def _commit(self, group: list[_Work]) -> LedgerError | None:
+        """Write it; where the ledger is away, return what was told of that."""
         for left in reversed(range(MOST_TRIES)):
             try:
                 self._transaction(group)
@@ -159,20 +164,22 @@ class Writer:
                 if left and _may_pass(error):
                     self._disconnect()
                     continue
-                self._give_up(group, error)
-            return
+                return self._give_up(group, error)
+            return None
+        return None
 
-    def _give_up(self, group: list[_Work], error: Exception) -> None:
+    def _give_up(self, group: list[_Work], error: Exception) -> LedgerError | None:
         """Tell all of them when the ledger is away; else one bad one must not fail the others."""
         if isinstance(error, LedgerError | OperationalError | OSError):
-            self._fail(group, error)
-        elif len(group) == 1:
+            return self._fail(group, error)
+        if len(group) == 1:
             told = isinstance(error, SQLAlchemyError)
             group[0].error = LedgerError(cause_of(error)) if told else error
             self._disconnect()
         else:
             for work in group:
                 self._commit([work])
+        return None
 
     def _transaction(self, group: list[_Work]) -> None:
         self._usable()
@@ -190,11 +197,12 @@ class Writer:
                     for work in works:
                         work.result = work.write(tx)
 
-    def _fail(self, group: list[_Work], error: Exception) -> None:
+    def _fail(self, group: list[_Work], error: Exception) -> LedgerError:
         told = error if isinstance(error, LedgerError) else LedgerError(cause_of(error))
         for work in group:
             work.error = told
         self._disconnect()
+        return told
 
     def _answer(self, group: list[_Work]) -> None:
         loops: dict[asyncio.AbstractEventLoop, list[_Work]] = {}

@@ -6,7 +6,7 @@ from receiver.images import is_repository
 from receiver.ledger import pauses
 from receiver.logs import get_logger
 from receiver.replaying import replay, replay_chosen
-from receiver.retention import Retired, kept_by, retire
+from receiver.retiring import Retired, kept_by, retire
 from receiver.service import Service
 from receiver.steering import (
     CannotPause,

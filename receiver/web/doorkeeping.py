@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from receiver.errors import BadBody, LedgerError
-from receiver.retention import NotItsTurn
+from receiver.retiring import NotItsTurn
 from receiver.service import Service
 from receiver.web.bodies import SenderLeft, read_body
 from receiver.web.hooks import not_found

@@ -11,7 +11,7 @@ from receiver.announcing import BEYOND_US
 from receiver.ledger import stories
 from receiver.ledger.stories import Filter
 from receiver.reasons import Reason, State, Verdict
-from receiver.retention import would_go
+from receiver.retiring import would_go
 from receiver.rules import Rule
 from receiver.service import Service
 from receiver.web.assets import serve_asset

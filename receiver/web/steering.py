@@ -11,7 +11,7 @@ from receiver.dockerhub.push import Push
 from receiver.images import is_digest, is_repository, is_tag
 from receiver.ledger import pauses
 from receiver.missed import Missed, take_all, tell_caught_up
-from receiver.retention import NotItsTurn, kept_by, retire, would_go
+from receiver.retiring import NotItsTurn, kept_by, retire, would_go
 from receiver.service import Service
 from receiver.steering import (
     CannotPause,

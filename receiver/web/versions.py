@@ -11,7 +11,7 @@ from typing import Any
 from receiver.asking import why_refused
 from receiver.edgegap.answers import Body
 from receiver.ledger.targets import Target, last_deliveries, last_retirements, targets_of
-from receiver.retention import kept_by, rules_of, would_go
+from receiver.retiring import kept_by, rules_of, would_go
 from receiver.retry import Call
 from receiver.rules import Mode
 from receiver.service import Service
@@ -26,6 +26,7 @@ class _Listed:
     at: float
     versions: list[Body]
     problem: str
+    held: dict[str, str]  # what the ledger had in each moving target before Edgegap was asked
 
 
 class Shelf:
@@ -58,7 +59,7 @@ class Shelf:
             "problem": listed.problem,
             "versions": sorted(there, key=lambda row: row["created_at"] or 0, reverse=True),
             "channels": [
-                _channel(one, told_by, images.get(one.version))
+                _channel(one, told_by, _at_edgegap(one, listed, images))
                 for one in shown
                 if one.mode != Mode.CREATE
             ],
@@ -72,6 +73,8 @@ class Shelf:
             last = self._listed.get(app)
             if last is not None and time.monotonic() - last.at < FRESH_SECONDS:
                 return last
+            targets = await service.ledger.read(lambda tx: targets_of(tx, app))
+            held = {one.version: _image(one) for one in targets}
             versions, answers = await service.client.versions(app)
             answer = answers[-1]
             problem = ""
@@ -81,7 +84,7 @@ class Shelf:
                 _, problem = await why_refused(service.client, Call.LIST, answer, **facts)
             if len(self._listed) >= MOST_REMEMBERED:
                 self._listed.clear()
-            listed = self._listed[app] = _Listed(time.monotonic(), versions, problem)
+            listed = self._listed[app] = _Listed(time.monotonic(), versions, problem, held)
             return listed
 
 
@@ -98,6 +101,16 @@ def _there(body: Body, target: Target | None, told_by: dict[str, str]) -> dict[s
         "created_here": target is not None and target.created_here,
         "delivery": told_by.get(registration or ""),
     }
+
+
+def _image(target: Target) -> str:
+    return f"{target.repository}:{target.tag}"
+
+
+def _at_edgegap(target: Target, listed: _Listed, images: dict[str, str]) -> str | None:
+    """Return what Edgegap has in a moving target; None where it was moved since that was asked."""
+    moved = listed.held.get(target.version) != _image(target)
+    return None if moved else images.get(target.version)
 
 
 def _channel(target: Target, told_by: dict[str, str], found: str | None) -> dict[str, Any]:
