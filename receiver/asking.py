@@ -12,12 +12,11 @@ from receiver.explanations import explain
 from receiver.ledger.registrations import Claimed
 from receiver.reasons import Reason
 from receiver.retry import (
-    FORBIDDEN,
     Call,
     Row,
     Then,
+    after_probe,
     detail_of,
-    row_after_probe,
     row_for,
     wait_or_park,
 )
@@ -81,9 +80,7 @@ class Asking:
         not stop the others.
         """
         if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
-            probe = self._noted(await self._client.probe())
-            row = row_after_probe(probe)
-            answer = answer if row is FORBIDDEN else probe
+            row, answer = after_probe(answer, self._noted(await self._client.probe()))
         found = wait_or_park(
             row,
             waited=self._claimed.waited,
@@ -129,7 +126,7 @@ async def why_refused(
     After a 403 the token is tried.
     """
     row = row_for(call, answer)
-    if answer.status == HTTPStatus.FORBIDDEN:
-        row = row_after_probe(await client.probe())
+    if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
+        row, answer = after_probe(answer, await client.probe())
     reason = row.reason or Reason.REFUSED_BY_EDGEGAP
     return reason, explain(reason, detail=detail_of(answer), **facts)

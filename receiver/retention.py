@@ -5,7 +5,6 @@ import random
 import re
 from contextlib import suppress
 from dataclasses import replace
-from http import HTTPStatus
 
 from receiver.background import surviving
 from receiver.edgegap.answers import Answer, version_path
@@ -14,7 +13,7 @@ from receiver.explanations import explain
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.reasons import Reason, State
-from receiver.retiring import HeldBack, NotItsTurn, Retired, heed, kept_by, retire
+from receiver.retiring import HeldBack, NotItsTurn, Retired, heeded, kept_by, retire
 from receiver.retry import Call, Then, Wait, detail_of, row_for, wait_or_park
 from receiver.settings import Current
 from receiver.settling import Tried
@@ -76,9 +75,7 @@ class Retention:
         if limit is None:
             return True
         versions, calls = await self._client.versions(app)
-        answer = calls[-1]
-        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-            await heed(self._ledger, answer.retry_after)
+        answer = await heeded(self._ledger, calls[-1])
         row = row_for(Call.LIST, answer)
         if row.then is Then.RETRY:
             raise HeldBack(row, answer.retry_after, detail_of(answer))
@@ -110,7 +107,7 @@ def _later(claimed: Claimed, tried: Tried, held: HeldBack, now: int) -> Tried:
     found = wait_or_park(
         held.row,
         waited=claimed.waited,
-        detail=held.why,
+        detail=held.detail,
         retry_after=held.wait,
         facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
         now=now,

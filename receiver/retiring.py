@@ -7,7 +7,6 @@ matchmaker may hold the version) is recorded and left too.
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import NoReturn
 
 from receiver.edgegap.answers import Answer
 from receiver.edgegap.client import EdgegapClient
@@ -31,6 +30,7 @@ GONE_ALREADY = "Edgegap has it no longer"
 PATIENCE_SECONDS = 60.0  # while another replica is at it
 
 BUSY = Row(Then.SLOW_DOWN, Reason.EDGEGAP_BUSY)
+TOKEN_REFUSED = Row(Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
 
 log = get_logger()
 
@@ -45,11 +45,12 @@ class HeldBack(NotItsTurn):
     `wait` is what it asked to be left alone for (ms), None where it named nothing.
     """
 
-    def __init__(self, row: Row, wait: int | None, why: str) -> None:
-        super().__init__(f"nothing was retired: {why}")
+    def __init__(self, row: Row, wait: int | None = None, detail: str = "") -> None:
         self.row = row
         self.wait = wait
-        self.why = why
+        self.detail = detail
+        self.why = explain(row.reason or Reason.EDGEGAP_ERROR, detail=detail)
+        super().__init__(f"nothing was retired: {self.why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ async def retire(
                 break
             try:
                 await _look_at_gates(ledger)
-                result = await _unless_busy(ledger, client, app, made)
+                result = await _retire_one(ledger, client, app, made)
             except HeldBack as held:
                 if not any(one.retired for one in results):
                     raise
@@ -126,43 +127,25 @@ async def retire(
 async def _look_at_gates(ledger: Ledger) -> None:
     """Raise HeldBack while a gate holds all work back."""
     now, closed = await ledger.read(lambda tx: (tx.now, gates.closed_gates(tx)))
-    for gate in closed:
-        raise HeldBack(BUSY, max(0, gate.until - now), gate.sentence)
+    if any(gate.name == gates.TOKEN for gate in closed):
+        raise HeldBack(TOKEN_REFUSED, detail="as another push was told")
+    if closed:
+        raise HeldBack(BUSY, max(0, closed[0].until - now))
 
 
-async def _unless_busy(ledger: Ledger, client: EdgegapClient, app: str, made: Made) -> Retired:
-    """Retire one; raises HeldBack where Edgegap asks to be called less often, as all are."""
-    try:
-        return await _retire_one(client, app, made)
-    except _Busy as busy:
-        await heed(ledger, busy.retry_after)
-
-
-async def heed(ledger: Ledger, retry_after: int | None) -> NoReturn:
-    """Let all wait as long as a 429 asked (ms), and raise HeldBack."""
-    await ledger.write(partial(gates.heed, retry_after=retry_after))
-    raise HeldBack(BUSY, retry_after, explain(Reason.EDGEGAP_BUSY))
-
-
-class _Busy(Exception):
-    """Edgegap asks to be called less often."""
-
-    def __init__(self, retry_after: int | None) -> None:
-        super().__init__()
-        self.retry_after = retry_after
-
-
-def _heeded(answer: Answer) -> Answer:
+async def heeded(ledger: Ledger, answer: Answer) -> Answer:
+    """Return the answer; a 429 makes all wait as long as it says, and raises HeldBack."""
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise _Busy(answer.retry_after)
+        await ledger.write(partial(gates.heed, retry_after=answer.retry_after))
+        raise HeldBack(BUSY, answer.retry_after)
     return answer
 
 
-async def _retire_one(client: EdgegapClient, app: str, made: Made) -> Retired:
+async def _retire_one(ledger: Ledger, client: EdgegapClient, app: str, made: Made) -> Retired:
     def left(why: str) -> Retired:
         return Retired(app, made.version, retired=False, why=why)
 
-    look = _heeded(await client.look(app, made.version))
+    look = await heeded(ledger, await client.look(app, made.version))
     if look.status == GONE:
         return Retired(app, made.version, retired=True, why=GONE_ALREADY)
     image = ImageReference(repository=made.repository, tag=made.tag)
@@ -170,13 +153,13 @@ async def _retire_one(client: EdgegapClient, app: str, made: Made) -> Retired:
         return left(f"Edgegap could not be asked: {look.message}")
     if not same_image(look.body, image):
         return left("it holds another image than this receiver put there")
-    running = _heeded(await client.deployments(app, made.version))
+    running = await heeded(ledger, await client.deployments(app, made.version))
     count = _count(running)
     if count is None:
         return left(f"it cannot be told whether anything of it runs: {running.message}")
     if count:
         return left(f"{count} deployments of it run")
-    gone = _heeded(await client.delete(app, made.version))
+    gone = await heeded(ledger, await client.delete(app, made.version))
     if gone.ok or gone.status == GONE:
         return Retired(app, made.version, retired=True, why="beyond what is kept")
     return left(f"Edgegap refused ({gone.status}): {gone.message}; a matchmaker may hold it")

@@ -161,12 +161,13 @@ def row_for(call: Call, answer: Answer) -> Row:
     return next(row for row in TABLE if _fits(row, call, answer))
 
 
-def row_after_probe(probe: Answer) -> Row:
-    """Return the row of a call that was answered 403, once the token itself was tried."""
+def after_probe(forbidden: Answer, probe: Answer) -> tuple[Row, Answer]:
+    """Return what decides on a 403, now that the token itself was tried: a row, and the answer."""
     row = row_for(Call.LIST, probe)
     if row.then is Then.GO_ON:
-        return FORBIDDEN
-    return row if row.then in {Then.CLOSE_GATE, Then.SLOW_DOWN, Then.RETRY} else _UNREADABLE
+        return FORBIDDEN, forbidden
+    known = row.then in {Then.CLOSE_GATE, Then.SLOW_DOWN, Then.RETRY}
+    return row if known else _UNREADABLE, probe
 
 
 def detail_of(answer: Answer) -> str:

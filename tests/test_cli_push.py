@@ -282,6 +282,20 @@ def test_dry_run_tells_the_reason_that_the_push_itself_would_meet(
     assert json.loads(done.stdout)["parked"][0]["reason"].startswith(reason)
 
 
+def test_dry_run_tells_what_the_trial_of_the_token_met(
+    commands_with_edgegap: Commands, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.misbehave(
+        Fault("status", path_contains="/v1/apps", status=503, message="away"),
+        Fault("status", path_contains=f"/app/{APP}", status=403, message="forbidden"),
+    )
+
+    (parked,) = json.loads(commands_with_edgegap.run("push", IMAGE, "--dry-run").stdout)["parked"]
+
+    assert parked["reason"] == "edgegap_error"
+    assert "HTTP 503: away" in parked["sentence"]
+
+
 def test_the_same_command_goes_on_when_the_server_has_gone(receiver: ReceiverProcess) -> None:
     receiver.ended(receiver.push("1.0.0"))
     receiver.stop()

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.ledger.gates import close_token_gate
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.commanding import Commands, commands_beside, commands_in
@@ -128,6 +129,21 @@ def test_retention_heeds_a_429_as_all_else_does(
     assert len(sandbox.calls) - before == (2 if method == "GET" else 3)
     assert versions(sandbox) == tags
     until(lambda: any("busy" in one for one in ready(here)["degraded"]))
+
+
+def test_behind_a_refused_token_nothing_is_asked_of_edgegap(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    here.service.worker._retention.begin = lambda app: None  # type: ignore[method-assign]
+    make(here, "1.0", "1.1", "1.2")
+    here.inside(lambda: here.ledger.write(lambda tx: close_token_gate(tx, "refused")))
+    before = len(sandbox.calls)
+
+    done = beside.run("retire", APP, "--keep", "2")
+
+    assert done.exit_code == 1
+    assert "EDGEGAP_TOKEN" in done.output
+    assert not [call for call in sandbox.calls[before:] if call.path != "/v1/apps"]
 
 
 @pytest.mark.parametrize("status", [409, 400, 500])

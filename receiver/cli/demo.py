@@ -23,7 +23,7 @@ from receiver.ledger.registrations import Claimed
 from receiver.ledger.settlements import Settlement
 from receiver.logs import configure_logs
 from receiver.reasons import Outcome, State
-from receiver.rules import Rule
+from receiver.rules import Mode, Rule
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
@@ -104,10 +104,11 @@ class _Tour:
     once: bool
     came: bool = False
     _first: Event | None = None
+    _channel: Event | None = None
 
     def begin(self, here: str, stop: Stopper) -> None:
         """Start the tour once the server listens."""
-        self._first = Event()
+        self._first, self._channel = Event(), Event()
         Thread(target=self._show, args=(here, stop), name="tour", daemon=True).start()
 
     def settled(self, claimed: Claimed, settlement: Settlement) -> None:
@@ -120,6 +121,8 @@ class _Tour:
             self.came = True
         if self._first is not None:
             self._first.set()
+        if self._channel is not None and claimed.mode is Mode.CHANNEL:
+            self._channel.set()
 
     def _show(self, here: str, stop: Stopper) -> None:
         keys = [key.reveal() for key in self.settings.secret_keys]
@@ -136,6 +139,8 @@ class _Tour:
         click.echo(f"  answered {answer.status_code} {answer.text}")
         if self._first is not None and self._first.wait(PATIENCE_SECONDS):
             self._show_version(time.monotonic() - began)
+            if self.came and self._channel is not None:
+                self._channel.wait(PATIENCE_SECONDS)  # else it is told of after the last line
         else:
             click.echo("  no version came of it; see the log above")
         if self.once:

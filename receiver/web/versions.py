@@ -26,7 +26,7 @@ class _Listed:
     at: float
     versions: list[Body]
     problem: str
-    held: dict[str, str]  # what the ledger had in each moving target before Edgegap was asked
+    held: dict[str, str]  # what the ledger had in each target before Edgegap was asked
 
 
 class Shelf:
