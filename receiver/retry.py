@@ -24,6 +24,7 @@ IMAGE_WAITED_LONG = 10 * MINUTE
 SHORTEST_SLOWDOWN = SECOND
 MOST_REFUSALS = 5
 OTHER_RULES_FOR = 5 * MINUTE
+OTHER_RULES_EVERY = 3 * SECOND  # at the most: asking costs no call, and each may be the last
 PROBE_FIRST = 10 * SECOND
 PROBE_LONGEST = 5 * MINUTE
 
@@ -223,21 +224,23 @@ def hold_back(
     *,
     waited: Waited,
     longest: int,
-    lasted: int,
-    asked: int,
     sentence: str,
     now: int,
     jitter: float,
+    lasted: int = 0,
+    asked: int = 0,
+    slowest: int = LONGEST_BACKOFF,
 ) -> Wait | None:
     """Return the next wait of what holds back for `longest` ms in all; None when it has.
 
-    The trouble itself has `lasted` some of them, and asks to be left alone for `asked` ms.
+    The trouble itself has `lasted` some of them, and asks to be left alone for `asked` ms. No wait
+    grows beyond `slowest` ms.
     """
     so_far = waited.so_far(reason, now)
     left = longest - max(lasted, now - so_far.since)
     if left <= 0:
         return None
-    delay = min(left, max(SECOND, asked, backoff(so_far.times, jitter)))
+    delay = min(left, max(SECOND, asked, min(slowest, backoff(so_far.times, jitter))))
     return Wait(reason, sentence, now + delay, so_far.once_more())
 
 

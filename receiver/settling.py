@@ -7,7 +7,15 @@ from receiver.edgegap.versions import Parking
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.settlements import Settlement
 from receiver.reasons import Outcome, Reason, State
-from receiver.retry import OTHER_RULES_FOR, Row, Then, Wait, hold_back, wait_or_park
+from receiver.retry import (
+    OTHER_RULES_EVERY,
+    OTHER_RULES_FOR,
+    Row,
+    Then,
+    Wait,
+    hold_back,
+    wait_or_park,
+)
 
 OF_OTHER_RULES = frozenset({Reason.RULE_GONE, Reason.RULE_CHANGED})
 
@@ -71,8 +79,7 @@ def leave_to_others(claimed: Claimed, tried: Tried, *, now: int, jitter: float) 
         settlement.reason,
         waited=claimed.waited,
         longest=OTHER_RULES_FOR,
-        lasted=0,
-        asked=0,
+        slowest=OTHER_RULES_EVERY,
         sentence=f"Another replica may have the rule: it is asked for 5 minutes. "
         f"{settlement.sentence}",
         now=now,

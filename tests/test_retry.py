@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from receiver.edgegap.answers import Answer, read_answer
 from receiver.edgegap.versions import Parking
 from receiver.explanations import REASONS, explain
+from receiver.images import ImageReference
+from receiver.ledger.registrations import Claimed
 from receiver.reasons import Outcome, Reason, State
 from receiver.retry import (
     FORBIDDEN,
@@ -23,6 +25,8 @@ from receiver.retry import (
     row_for,
     wait_or_park,
 )
+from receiver.rules import Mode
+from receiver.settling import leave_to_others, parked_as
 
 NOW = 1_790_000_000_000
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
@@ -30,6 +34,19 @@ GET, POST, PATCH = "GET", "POST", "PATCH"
 NOTHING = None  # timeout, reset, refused connection
 LIMIT = "You have reached you Application Version limit of 2"
 LOGIN = "Unable to login with the given credentials"
+CLAIMED = Claimed(
+    id="r1",
+    rule="a rule",
+    app="my-game",
+    version="1.0",
+    mode=Mode.CREATE,
+    image=ImageReference("studio/game-server", "1.0"),
+    push_time=NOW,
+    attempt=1,
+    fence=1,
+    waited=Waited(),
+    created_at=NOW,
+)
 FACTS = {"app": "my-game", "version": "1.0", "rule": "a rule", "image": "docker.io/a/b:1.0"}
 
 METHODS = {Call.LOOK: GET, Call.LIST: GET, Call.CREATE: POST, Call.UPDATE: PATCH}
@@ -305,3 +322,18 @@ def test_no_word_means_two_things() -> None:
     words = [*Reason, *Outcome, *State]
 
     assert len({word.value for word in words}) == len(words)
+
+
+@given(jitter=st.floats(0, 1))
+def test_other_replicas_are_asked_for_a_rule_to_the_end_and_often(jitter: float) -> None:
+    """Each time it is one of them by chance: with ever longer waits, none that had it came by."""
+    parked = parked_as(Parking(Reason.RULE_GONE, "The rule is gone."))
+    claimed, now, asked = CLAIMED, NOW, 0
+    while (tried := leave_to_others(claimed, parked, now=now, jitter=jitter)) is not parked:
+        due_at, waited = tried.settlement.due_at, tried.settlement.waited
+        assert due_at is not None
+        assert waited is not None
+        assert SECOND <= due_at - now <= 3 * SECOND or due_at == NOW + 5 * MINUTE
+        claimed, now, asked = replace(claimed, waited=waited), due_at, asked + 1
+    assert now == NOW + 5 * MINUTE
+    assert asked >= 100
