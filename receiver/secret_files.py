@@ -23,7 +23,7 @@ def with_secret_files(environ: Mapping[str, str]) -> tuple[dict[str, str], list[
         ours = name.startswith(OURS)
         try:
             if ours or (path.is_file() and path.stat().st_size <= LARGEST_SECRET):
-                filled[name] = path.read_text("utf-8").strip()
+                filled[name] = path.read_bytes().decode().strip()
         except (OSError, UnicodeDecodeError, ValueError) as error:
             if ours or name in environ:
                 what = f"the file it names cannot be read ({type(error).__name__})"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,8 @@ def logs_as_before() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_logs() -> Iterator[None]:
     with logs_as_before():
+        # Not `sys.stdout`: a command whose output is looked at meanwhile would take the lines.
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
         yield
 
 

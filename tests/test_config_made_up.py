@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from receiver.cli.dotenv import read_dotenv
@@ -123,6 +123,7 @@ def test_any_environment_is_read_or_has_faults(environ: dict[str, str]) -> None:
 
 
 @given(st.binary(max_size=60))
+@example(b"pass\rword")  # as text it came out with a line's end of ours
 def test_any_file_of_a_secret_is_read_or_a_fault(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "secret"
