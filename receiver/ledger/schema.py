@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0002"  # the newest migration
+SCHEMA = "0003"  # the newest migration
 
 metadata = MetaData()
 
@@ -41,7 +41,13 @@ deliveries = Table(
     Column("sentence", Text, nullable=False, server_default=""),
     Index("deliveries_by_repository", "repository", "id"),
     Index("deliveries_by_tag", "repository", "tag"),
-    Index("deliveries_by_verdict", "verdict", "id"),
+    Index(
+        "deliveries_not_accepted",
+        "verdict",
+        "id",
+        sqlite_where=text("verdict <> 'accepted'"),
+        postgresql_where=text("verdict <> 'accepted'"),
+    ),
 )
 
 # The work that makes one image reference one Edgegap version. No settings: they are in the rule.
@@ -104,8 +110,21 @@ registrations = Table(
         postgresql_where=text("state NOT IN ('done', 'parked', 'working')"),
     ),
     Index("registrations_by_state", "state", "id"),
-    Index("registrations_by_tag", "repository", "tag"),
-    Index("registrations_by_target", "app", "version", "id"),
+    Index(
+        "registrations_digests",
+        "repository",
+        "tag",
+        sqlite_where=text("digest IS NOT NULL"),
+        postgresql_where=text("digest IS NOT NULL"),
+    ),
+    Index(
+        "registrations_done",
+        "app",
+        "version",
+        "id",
+        sqlite_where=text("state = 'done'"),
+        postgresql_where=text("state = 'done'"),
+    ),
 )
 
 # Which delivery led to which registration.
