@@ -6,6 +6,7 @@ from receiver.ledger.settlements import Settlement
 from receiver.logs import get_logger
 from receiver.notices import Happening
 from receiver.reasons import Outcome, State
+from receiver.settling import OF_OTHER_RULES
 
 BEYOND_US = (
     "A matchmaker still names the old version: point it at this one in Edgegap's dashboard. "
@@ -43,7 +44,9 @@ def announce(claimed: Claimed, settlement: Settlement, *, now: int) -> None:
             sentence = settlement.sentence
             told.error("registration_parked", reason=settlement.reason, sentence=sentence)
         case _:
-            told.warning(
+            # Who waits for another replica's rule does so every few seconds: once says it all.
+            quiet = settlement.waited.times > 1 and settlement.reason in OF_OTHER_RULES
+            (told.debug if quiet else told.warning)(
                 "registration_waiting",
                 reason=settlement.reason,
                 sentence=settlement.sentence,

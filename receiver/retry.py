@@ -24,7 +24,7 @@ IMAGE_WAITED_LONG = 10 * MINUTE
 SHORTEST_SLOWDOWN = SECOND
 MOST_REFUSALS = 5
 OTHER_RULES_FOR = 5 * MINUTE
-OTHER_RULES_EVERY = 3 * SECOND  # at the most: asking costs no call, and each may be the last
+OTHER_RULES_EVERY = 5 * SECOND  # at the most: who is asked is chance, and asking is no call
 PROBE_FIRST = 10 * SECOND
 PROBE_LONGEST = 5 * MINUTE
 
@@ -233,14 +233,15 @@ def hold_back(
 ) -> Wait | None:
     """Return the next wait of what holds back for `longest` ms in all; None when it has.
 
-    The trouble itself has `lasted` some of them, and asks to be left alone for `asked` ms. No wait
-    grows beyond `slowest` ms.
+    The trouble itself has `lasted` some of them, and asks to be left alone for `asked` ms. Waits
+    grow to `slowest` ms; those that do not grow any more differ by half.
     """
     so_far = waited.so_far(reason, now)
     left = longest - max(lasted, now - so_far.since)
     if left <= 0:
         return None
-    delay = min(left, max(SECOND, asked, min(slowest, backoff(so_far.times, jitter))))
+    grown = min(int(slowest * (1 + jitter) / 2), backoff(so_far.times, jitter))
+    delay = min(left, max(SECOND, asked, grown))
     return Wait(reason, sentence, now + delay, so_far.once_more())
 
 

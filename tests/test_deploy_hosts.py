@@ -30,6 +30,12 @@ MOUNTS = Path("/proc/self/mountinfo")
 HAS_VOLUMES = sorted(set(FORGETFUL) - NO_VOLUMES)
 
 
+def test_the_hosts_are_known_by_what_they_set_themselves() -> None:
+    """Heroku's, Render's, Fly.io's, Railway's, Koyeb's, Cloud Run's, Kubernetes' own words."""
+    own = "DYNO RENDER FLY_APP_NAME RAILWAY_ENVIRONMENT_ID KOYEB_APP_NAME K_SERVICE"
+    assert [*FORGETFUL] == [*own.split(), "KUBERNETES_SERVICE_HOST"]
+
+
 @pytest.mark.parametrize("variable", FORGETFUL)
 def test_a_ledger_in_a_file_on_a_forgetful_host_is_warned_of(variable: str) -> None:
     warning = forgotten_ledger({variable: "x"}, LEDGER, BARE)

@@ -154,6 +154,9 @@ def test_the_pods_reach_their_database_and_what_they_ask_and_no_more() -> None:
 
     assert ports == {53, 443, 5432}
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    (let_in,) = policy["ingress"]  # from the ingress alone
+    assert [[*one] for one in let_in["from"]] == [["namespaceSelector"]]
+    assert [one["port"] for one in let_in["ports"]] == ["http"]
 
 
 def test_the_pages_make_the_secrets_that_are_named() -> None:
@@ -191,9 +194,9 @@ def test_systemd_finds_no_fault_and_little_exposed(tmp_path: Path) -> None:
 
     verified = ran(analyze, "verify", "--man=no", unit)
     assert (verified.returncode, verified.stdout) == (0, "")
-    rated = ran(analyze, "security", "--offline=yes", "--threshold=15", "--no-pager", unit)
+    rated = ran(analyze, "security", "--offline=yes", "--threshold=11", "--no-pager", unit)
     assert rated.returncode == 0, rated.stdout
-    assert "Overall exposure level for receiver.service: 1." in rated.stdout
+    assert "Overall exposure level for receiver.service: 1.1" in rated.stdout
 
 
 def test_systemd_hands_over_every_secret_that_is_named() -> None:

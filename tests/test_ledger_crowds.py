@@ -1,20 +1,27 @@
 """Who writes: the writer's thread, or the event loop's own where a crowd waits for one commit."""
 
 import asyncio
+import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
 from receiver.ledger import writer
+from receiver.ledger.engines import BUSY_TIMEOUT_MS
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.own_file import LedgerReplaced
 from receiver.ledger.transactions import Tx
 from receiver.ledger.writer import CROWD, LONGEST_ON_LOOP_SECONDS
 from tests.keys_on_disk import on_disk, put
 
+ON_FILE = pytest.mark.parametrize("either", ["sqlite"], indirect=True)
 LOOP, WRITER = threading.main_thread().name, "ledger-writer"
 
 
@@ -77,11 +84,12 @@ def test_many_writes_that_are_not_alike_are_no_crowd(keys: Keys) -> None:
         keys.threads.append(threading.current_thread().name)
 
     async def at_once() -> None:
+        await keys.put(1)
         await asyncio.gather(*(keys.ledger.write(here) for _ in range(2 * CROWD)))
 
     asyncio.run(at_once())
 
-    assert keys.threads == [WRITER] * 2 * CROWD
+    assert keys.threads == [WRITER] * (1 + 2 * CROWD)
 
 
 def test_a_slow_disk_holds_up_the_loop_once_and_is_tried_again_later(
@@ -90,6 +98,7 @@ def test_a_slow_disk_holds_up_the_loop_once_and_is_tried_again_later(
     monkeypatch.setattr(writer, "SLOW_FOR_SECONDS", 1.0)
 
     async def in_turn() -> None:
+        await keys.put(1)
         keys.seconds = LONGEST_ON_LOOP_SECONDS * 1.1
         await keys.put(CROWD)
         keys.seconds = 0.0
@@ -100,7 +109,7 @@ def test_a_slow_disk_holds_up_the_loop_once_and_is_tried_again_later(
     asyncio.run(in_turn())
 
     on_file = either.drivername == "sqlite"
-    assert keys.threads == ([LOOP, WRITER, LOOP] if on_file else [WRITER] * 3)
+    assert keys.threads[1:] == ([LOOP, WRITER, LOOP] if on_file else [WRITER] * 3)
 
 
 def test_a_crowd_does_not_hold_up_the_loop_behind_a_write_that_lasts(keys: Keys) -> None:
@@ -123,6 +132,93 @@ def test_a_crowd_does_not_hold_up_the_loop_behind_a_write_that_lasts(keys: Keys)
 
     assert len(asyncio.run(beside())) == 1 + 2 * CROWD
     assert keys.threads == [WRITER]
+
+
+@ON_FILE
+def test_a_crowd_does_not_hold_up_the_loop_at_a_locked_file(keys: Keys, either: URL) -> None:
+    """The loop stood still for the two seconds that a lock is waited for."""
+
+    went_round = threading.Event()
+
+    def until_it_goes_round(stranger: sqlite3.Connection) -> bool:
+        goes_round = went_round.wait(BUSY_TIMEOUT_MS / 1000 * 0.8)
+        stranger.rollback()
+        return goes_round
+
+    async def beside_a_stranger() -> tuple[list[str], bool]:
+        await keys.put(1)
+        where = str(either.database)
+        with closing(sqlite3.connect(where, check_same_thread=False)) as stranger:
+            stranger.execute("BEGIN IMMEDIATE")
+            holding = asyncio.ensure_future(asyncio.to_thread(until_it_goes_round, stranger))
+            crowd = asyncio.ensure_future(keys.put(CROWD))
+            for _ in range(20):
+                await asyncio.sleep(0.001)
+            went_round.set()
+            return await crowd, await holding
+
+    written, goes_round = asyncio.run(beside_a_stranger())
+    assert goes_round
+    assert set(written) <= on_disk(either)
+    assert keys.threads == [WRITER, WRITER]
+
+
+@ON_FILE
+def test_a_crowd_does_not_hold_up_the_loop_behind_a_long_look_at_a_replaced_file(
+    keys: Keys, either: URL
+) -> None:
+    """Whoever reads the former file lets go of it first, and may read for long."""
+    path = Path(str(either.database))
+    begun, done = threading.Event(), threading.Event()
+
+    def long_look(tx: Tx) -> None:
+        tx.run("SELECT 1")
+        begun.set()
+        assert done.wait(10)
+
+    async def beside_a_reader() -> list[str | BaseException]:
+        await keys.put(1)
+        looking = asyncio.ensure_future(keys.ledger.read(long_look))
+        assert await asyncio.to_thread(begun.wait, 10)
+        shutil.copy(path, path.with_name("other"))
+        path.with_name("other").replace(path)
+        crowd = asyncio.gather(*keys.telling(CROWD), return_exceptions=True)
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert not crowd.done()
+        done.set()
+        await looking
+        return await crowd
+
+    assert {type(one) for one in asyncio.run(beside_a_reader())} == {LedgerReplaced}
+
+
+def test_what_comes_while_the_ledger_closes_is_told_so(either: URL) -> None:
+    """It was waited for for ever."""
+    keys = Keys(Ledger(either))
+    keys.ledger.open_to_write(wait_seconds=0)
+
+    async def closing_meanwhile() -> list[str | BaseException]:
+        await keys.put(1)
+        told = asyncio.gather(*keys.telling(3), return_exceptions=True)
+        keys.ledger.close()
+        return await asyncio.wait_for(told, 10)
+
+    assert {type(one) for one in asyncio.run(closing_meanwhile())} == {LedgerError}
+
+
+def test_what_is_written_no_longer_waits_for_the_disk(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MOST_PENDING", 2 * CROWD)
+
+    async def in_turn() -> None:
+        for many in (1, CROWD, CROWD + 1, 2 * CROWD, 3, 2 * CROWD):
+            await keys.put(many)
+        with pytest.raises(LedgerError, match="waiting for the disk"):
+            await keys.put(2 * CROWD + 1)
+
+    asyncio.run(in_turn())
 
 
 def test_one_that_cannot_be_written_fails_alone_in_a_crowd(keys: Keys, either: URL) -> None:

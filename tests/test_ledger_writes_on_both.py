@@ -85,3 +85,17 @@ def test_a_ledger_that_is_not_open_takes_nothing(either: URL) -> None:
     with pytest.raises(LedgerError, match="not open"):
         asyncio.run(closed.write(lambda tx: put(tx, "k")))
     closed.close()
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b", "\\u0000 as it is", "a\nb"])
+def test_no_text_that_a_database_refuses_keeps_its_group_from_being_written(
+    ledger: Ledger, either: URL, text: str
+) -> None:
+    rows = [("one", text), ("two", "x" * 5)]
+    kept = text.replace("\0", "\ufffd").replace("\ud800", "\ufffd")
+
+    asyncio.run(ledger.write(lambda tx: tx.insert("meta", ("key", "value"), rows)))
+
+    found = ledger.read_now(lambda tx: tx.run("SELECT value FROM meta WHERE key = 'one'").scalar())
+    assert found == kept
+    assert "two" in on_disk(either)

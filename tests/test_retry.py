@@ -333,7 +333,7 @@ def test_other_replicas_are_asked_for_a_rule_to_the_end_and_often(jitter: float)
         due_at, waited = tried.settlement.due_at, tried.settlement.waited
         assert due_at is not None
         assert waited is not None
-        assert SECOND <= due_at - now <= 3 * SECOND or due_at == NOW + 5 * MINUTE
+        assert SECOND <= due_at - now <= 5 * SECOND or due_at == NOW + 5 * MINUTE
         claimed, now, asked = replace(claimed, waited=waited), due_at, asked + 1
     assert now == NOW + 5 * MINUTE
-    assert asked >= 100
+    assert asked >= 60

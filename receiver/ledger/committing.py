@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
-from receiver.ledger.engines import empty_log
+from receiver.ledger.engines import empty_log, waiting_for_no_lock
 from receiver.ledger.transactions import Tx
 
 MOST_TRIES = 5
@@ -39,12 +39,19 @@ class Work:
 class Committer:
     """The one connection that writes, for one thread at a time.
 
-    `usable` is asked before each transaction whether the ledger still may be written.
+    `usable` is asked before each transaction whether the ledger still may be written; `ready`, for
+    a ledger in a file, whether it may be without waiting for anybody.
     """
 
-    def __init__(self, engine: Engine, usable: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        usable: Callable[[], None],
+        ready: Callable[[], bool] | None = None,
+    ) -> None:
         self._engine = engine
         self._usable = usable
+        self._ready = ready
         self._connection: Connection | None = None
         self._mine = Lock()
         self.abandoned = False  # the engine's pool is gone, though a thread is still committing
@@ -54,18 +61,32 @@ class Committer:
 
         Only where others write, too, is that not the whole group at once.
         """
-        with self._mine:
-            away: LedgerError | None = None
-            for part in self._parts(group):
+        away: LedgerError | None = None
+        for part in self._parts(group):
+            with self._mine:
                 if away is None:
                     away = self._commit(part)
                 else:  # each would wait anew for a database that does not answer
                     self._fail(part, away)
-                yield part
+            yield part
 
-    def is_busy(self) -> bool:
-        """Tell whether a thread is committing."""
-        return self._mine.locked()
+    def commit_at_once(self, group: list[Work]) -> bool:
+        """Write the group, waiting for nobody; where that cannot be, write nothing.
+
+        What is the matter, and with which of them, `commit` finds out.
+        """
+        if self._ready is None or not self._mine.acquire(blocking=False):
+            return False
+        try:
+            if self._connection is None or not self._ready():
+                return False
+            with waiting_for_no_lock(self._connection):
+                self._write(self._connection, group)
+        except Exception:  # noqa: BLE001 - whatever it is, it is met again, and told
+            return False
+        finally:
+            self._mine.release()
+        return True
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -119,8 +140,12 @@ class Committer:
         if self._connection is None:
             self._connection = self._engine.connect()
             empty_log(self._connection)
-        with self._connection.begin():
-            tx = Tx(self._connection)
+        self._write(self._connection, group)
+
+    @staticmethod
+    def _write(connection: Connection, group: list[Work]) -> None:
+        with connection.begin():
+            tx = Tx(connection)
             for write, works in _alike(group):
                 if works[0].alike:
                     results = write(tx, [work.item for work in works])

@@ -4,7 +4,8 @@ SQLite must really run in WAL with synchronous=FULL, PostgreSQL with fsync and s
 else a delivery answered 202 could be lost with the power. It is checked at each opening.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from sqlite3 import Error as SqliteError
@@ -144,6 +145,19 @@ def empty_log(connection: Connection) -> bool:
             with suppress(SqliteError):
                 return not driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     return False
+
+
+@contextmanager
+def waiting_for_no_lock(connection: Connection) -> Iterator[None]:
+    """Let a write to SQLite fail at once where another holds the file, for who must not wait."""
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise LedgerError("the connection is closed")
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
 def _pragmas(*, read_only: bool) -> tuple[str, ...]:

@@ -72,7 +72,8 @@ class Ledger:
             raise
         if self._file is not None:
             self._file.adopt(self._write_engine)
-        self._writer = Writer(self._write_engine, self._usable)
+        ready = None if self._file is None else self._file.is_unchanged
+        self._writer = Writer(self._write_engine, self._usable, ready)
 
     def _prepare(self) -> None:
         with self._write_engine.connect() as connection:

@@ -77,16 +77,26 @@ class OwnFile:
             raise LedgerError(f"{self.path} is gone; put it back, or restart to begin a new ledger")
         return identity
 
+    def is_unchanged(self) -> bool:
+        """Tell whether it still is the one that we work on; waits for nobody.
+
+        Raises LedgerError when another receiver took its lock.
+        """
+        identity = identity_of(self.path)
+        if identity is None or identity != self._ours:
+            return False
+        self._look_around()
+        return True
+
     def is_ours(self) -> bool:
         """Tell whether to go on writing; False when another file is to be adopted now.
 
         Raises LedgerError when it is gone or another receiver took its lock; and, for whoever
         holds the former one to let go of it, when it was just replaced.
         """
-        identity = self.check_there()
-        if identity == self._ours:
-            self._look_around()
+        if self.is_unchanged():
             return True
+        identity = self.check_there()
         if identity != self._replaced_by:
             self._replaced_by = identity
             raise LedgerReplaced(f"{self.path} was replaced; it is read anew in a moment")

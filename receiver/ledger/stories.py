@@ -157,7 +157,7 @@ def _chosen(wanted: Filter) -> Select[Any]:
         query = query.where(c.tag == wanted.tag)
     if wanted.verdict is not None:
         query = query.where(c.verdict == wanted.verdict)
-        if wanted.verdict != Verdict.ACCEPTED:  # nearly all are: they have no index
+        if wanted.verdict != Verdict.ACCEPTED:  # the index by verdict holds none of those
             query = query.where(text("verdict <> 'accepted'"))
     if wanted.since is not None:
         query = query.where(c.received_at >= wanted.since)

@@ -80,7 +80,7 @@ def _all_storable(values: Sequence[object]) -> bool:
     """Look at all at once: nearly all are, and to look at each costs more than to bind it."""
     try:
         return b"\\u0000" not in msgspec.json.encode(values)
-    except UnicodeEncodeError:  # half a surrogate pair
+    except (UnicodeEncodeError, TypeError):  # half a surrogate pair; no plain value
         return False
 
 

@@ -33,15 +33,23 @@ SLOW_FOR_SECONDS = 10.0
 
 
 class Writer:
-    """The one that writes; `usable` is asked before each transaction whether it still may."""
+    """The one that writes; `usable` is asked before each transaction whether it still may.
 
-    def __init__(self, engine: Engine, usable: Callable[[], None]) -> None:
-        self._committer = Committer(engine, usable)
+    A crowd is written on the loop only where `ready` is given, and tells that the file is ours.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        usable: Callable[[], None],
+        ready: Callable[[], bool] | None = None,
+    ) -> None:
+        self._committer = Committer(engine, usable, ready)
         self._queue: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._turns: dict[asyncio.AbstractEventLoop, list[Work]] = {}
         self._pending = 0
-        # Over a network a commit takes the time of a crowd's arrival.
-        self._on_loop_from = 0.0 if engine.dialect.name == "sqlite" else float("inf")
+        self._on_loop_from = 0.0
+        self._closed = False
         self._thread = Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -69,7 +77,7 @@ class Writer:
 
         Nobody was told that what it holds is on disk.
         """
-        self._on_loop_from = float("inf")
+        self._closed = True
         self._queue.put(None)
         self._thread.join(CLOSING_SECONDS)
         self._committer.abandoned = self._thread.is_alive()
@@ -97,27 +105,31 @@ class Writer:
             loop.call_soon(self._hand_over, loop, len(turn))
             return
         group = self._turns.pop(loop)
-        if self._is_for_the_loop(group):
-            self._write_here(group)
+        if self._closed:
+            for work in group:
+                work.error = LedgerError("the ledger was closed before this was written")
+            self._resolve(group)
+        elif self._is_for_the_loop(group) and self._on_loop(group):
+            self._resolve(group)
         else:
             self._queue.put(group)
 
     def _is_for_the_loop(self, group: list[Work]) -> bool:
         """Only accepts come in crowds; what else is written may take its time."""
         return (
-            len(group) >= CROWD
+            CROWD <= len(group) <= LARGEST_GROUP
             and all(work.alike for work in group)
-            and not self._committer.is_busy()
             and time.monotonic() >= self._on_loop_from
         )
 
-    def _write_here(self, group: list[Work]) -> None:
+    def _on_loop(self, group: list[Work]) -> bool:
+        """Write it here and now; False, and nothing written, where it would have to wait."""
         began = time.monotonic()
-        for part in self._committer.commit(group):
-            self._resolve(part)
+        written = self._committer.commit_at_once(group)
         ended = time.monotonic()
         if ended - began > LONGEST_ON_LOOP_SECONDS:
-            self._on_loop_from = max(self._on_loop_from, ended + SLOW_FOR_SECONDS)
+            self._on_loop_from = ended + SLOW_FOR_SECONDS
+        return written
 
     def _run(self) -> None:
         open_for_work = True

@@ -26,7 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all unless told")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each load in a round")
+    parser.add_argument(
+        "--seconds", type=int, default=4, help="of each load in a round (whole ones)"
+    )
     asked = parser.parse_args()
     chosen = asked.parts or list(PARTS)
     if unknown := set(chosen) - set(PARTS):
