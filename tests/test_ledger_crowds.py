@@ -1,6 +1,7 @@
 """Who writes: the writer's thread, or the event loop's own where a crowd waits for one commit."""
 
 import asyncio
+import resource
 import shutil
 import sqlite3
 import threading
@@ -191,6 +192,25 @@ def test_a_crowd_does_not_hold_up_the_loop_behind_a_long_look_at_a_replaced_file
         return await crowd
 
     assert {type(one) for one in asyncio.run(beside_a_reader())} == {LedgerReplaced}
+
+
+@ON_FILE
+def test_a_crowd_that_a_full_disk_refuses_is_told_so_and_none_of_it_is_kept(
+    keys: Keys, either: URL
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def on_a_full_disk() -> list[str | BaseException]:
+        await keys.put(1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            return await asyncio.gather(*keys.telling(CROWD), return_exceptions=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert {type(one) for one in asyncio.run(on_a_full_disk())} == {LedgerError}
+    there = set(asyncio.run(keys.put(CROWD)))
+    assert {one for one in on_disk(either) if one.startswith("key ")} == {"key 0", *there}
 
 
 def test_what_comes_while_the_ledger_closes_is_told_so(either: URL) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
+from receiver.ledger.committing import Committer
 from receiver.ledger.engines import open_engine, read_database_url
 from receiver.ledger.writer import Writer
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -65,7 +66,7 @@ def test_a_server_that_takes_connections_and_says_nothing_is_waited_for_once_a_g
         engine = open_engine(
             read_database_url(f"postgresql://r:r@127.0.0.1:{port}/r?connect_timeout=2")
         )
-        writer = Writer(engine, lambda: None)
+        writer = Writer(Committer(engine, lambda: None))
 
         async def all_at_once() -> list[Any]:
             writes = [writer.write(lambda _: None) for _ in range(4)]

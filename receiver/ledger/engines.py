@@ -157,7 +157,8 @@ def waiting_for_no_lock(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        with suppress(SqliteError):  # what was written by then is written
+            driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
 def _pragmas(*, read_only: bool) -> tuple[str, ...]:

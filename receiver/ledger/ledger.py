@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
+from receiver.ledger.committing import Committer
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
 from receiver.ledger.files import make_private
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
@@ -73,7 +74,7 @@ class Ledger:
         if self._file is not None:
             self._file.adopt(self._write_engine)
         ready = None if self._file is None else self._file.is_unchanged
-        self._writer = Writer(self._write_engine, self._usable, ready)
+        self._writer = Writer(Committer(self._write_engine, self._usable, ready))
 
     def _prepare(self) -> None:
         with self._write_engine.connect() as connection:

@@ -82,11 +82,7 @@ class OwnFile:
 
         Raises LedgerError when another receiver took its lock.
         """
-        identity = identity_of(self.path)
-        if identity is None or identity != self._ours:
-            return False
-        self._look_around()
-        return True
+        return self._is_still(identity_of(self.path))
 
     def is_ours(self) -> bool:
         """Tell whether to go on writing; False when another file is to be adopted now.
@@ -94,14 +90,20 @@ class OwnFile:
         Raises LedgerError when it is gone or another receiver took its lock; and, for whoever
         holds the former one to let go of it, when it was just replaced.
         """
-        if self.is_unchanged():
-            return True
         identity = self.check_there()
+        if self._is_still(identity):
+            return True
         if identity != self._replaced_by:
             self._replaced_by = identity
             raise LedgerReplaced(f"{self.path} was replaced; it is read anew in a moment")
         drop_log(self.path, self._log)
         return False
+
+    def _is_still(self, identity: Identity | None) -> bool:
+        if identity is None or identity != self._ours:
+            return False
+        self._look_around()
+        return True
 
     def _look_around(self) -> None:
         """Look after the files beside it, now and then: each look has the threads take turns."""

@@ -14,8 +14,6 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine
-
 from receiver.errors import LedgerError
 from receiver.ledger.committing import Committer, Work
 from receiver.ledger.transactions import Tx
@@ -33,18 +31,10 @@ SLOW_FOR_SECONDS = 10.0
 
 
 class Writer:
-    """The one that writes; `usable` is asked before each transaction whether it still may.
+    """The one that has all writes committed: in its own thread, or a crowd's on the loop."""
 
-    A crowd is written on the loop only where `ready` is given, and tells that the file is ours.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        usable: Callable[[], None],
-        ready: Callable[[], bool] | None = None,
-    ) -> None:
-        self._committer = Committer(engine, usable, ready)
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
         self._queue: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._turns: dict[asyncio.AbstractEventLoop, list[Work]] = {}
         self._pending = 0
