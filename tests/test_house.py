@@ -9,7 +9,7 @@ import pytest
 
 HOUSE = Path(__file__).parent.parent / "receiver"
 WATERLINE = 2  # the floors up to here touch no network, disk, clock, environment or framework
-MOST_LINES = 275
+MOST_LINES = 500
 
 # Every module stands on a floor; a folder's name stands for all that is in it.
 FLOORS: dict[int, str] = {
@@ -23,7 +23,7 @@ FLOORS: dict[int, str] = {
           edgegap.catalogue edgegap.client edgegap.pace""",
     4: """aftermath announcing asking by_hand catch_up claiming doctor doctor_hub in_hand intake
           ledger_watch missed preflight purge registering replaying retention retiring
-          service settling steering telling_others wanting worker""",
+          service settling steering telling_others wanting worker pipeline upkeep""",
     5: "__main__ app cli sandbox web",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -1,0 +1,1 @@
+"""From a push to a version in a channel."""

@@ -1,0 +1,1 @@
+"""What runs beside the worker, or on request."""
