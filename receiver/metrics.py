@@ -22,6 +22,12 @@ deliveries = Counter(
 links_refused = Counter(
     "receiver_links_refused", "Requests with a token that opens nothing.", registry=registry
 )
+requests_rejected = Counter(
+    "receiver_requests_rejected",
+    "Requests rejected before they reached the application, by reason.",
+    ("reason",),
+    registry=registry,
+)
 registrations = Counter(
     "receiver_registrations",
     "Registrations that were done or parked, by outcome and reason.",

@@ -18,7 +18,7 @@ from receiver.reading_settings import load_settings
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.service import NEEDED, Service
-from receiver.web.one_write import OneWriteProtocol
+from receiver.web.protocol import LimitedProtocol, LimitedServer
 from tests.contract.openapi import contract_checked
 from tests.running import PATIENCE_SECONDS, RULE, ReceiverProcess, until, webhook_body
 
@@ -46,13 +46,13 @@ class ReceiverHere(ReceiverProcess):
         config_ = uvicorn.Config(
             self.app,
             port=0,
-            http=OneWriteProtocol,
+            http=LimitedProtocol,
             ws="none",
             lifespan="on",
             log_config=None,
             proxy_headers=False,
         )
-        self._server = uvicorn.Server(config_)
+        self._server = LimitedServer(config_)
         self._thread = threading.Thread(target=self._run, name="receiver-here", daemon=True)
 
     def start(self) -> "ReceiverHere":

@@ -1,6 +1,7 @@
 """`receiver serve`: run the receiver."""
 
 import os
+import resource
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,10 +22,9 @@ from receiver.logs import configure_logs, get_logger
 from receiver.reading_settings import load_settings
 from receiver.service import NEEDED
 from receiver.settings import Settings
-from receiver.web.one_write import OneWriteProtocol
+from receiver.web.protocol import LimitedProtocol, LimitedServer
 
-MOST_CONNECTIONS = 1000  # more are answered 503 by uvicorn: a proxy should stand in front
-KEEP_ALIVE_SECONDS = 30
+OPEN_FILES = 8192  # a burst of connections is accepted before the oldest are closed
 MOUNTS = Path("/proc/self/mountinfo")
 DRAIN_SECONDS = 3  # for requests under way at a SIGTERM; the worker has 5 more
 
@@ -87,17 +87,16 @@ def run_server(
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=OneWriteProtocol,
+        http=LimitedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,  # it would print the links
         server_header=False,
         proxy_headers=False,  # read where it matters: see receiver.web.forwarded
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
+    _allow_open_files(OPEN_FILES)
     server = _Server(config, settings, ledger, listening)
     # uvicorn raises the signal again when it is done; a clean stop is to exit 0.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -108,7 +107,15 @@ def run_server(
     log.info("stopped")
 
 
-class _Server(uvicorn.Server):
+def _allow_open_files(wanted: int) -> None:
+    """Raise the process's own limit: many systems begin with 1,024, and connections are files."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+class _Server(LimitedServer):
     """Uvicorn's server; once it listens, it says where, in the log and in the ledger."""
 
     def __init__(

@@ -1,0 +1,363 @@
+"""HTTP/1.1 as the server speaks it: uvicorn's protocol, with limits on what a stranger may send.
+
+Uvicorn limits neither the size of a request's head nor the time it takes, counts tasks as
+connections, and drops the body of a request that asks for an upgrade.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+from uvicorn.server import Server, ServerState
+
+from receiver import metrics
+from receiver.logs import get_logger
+
+MOST_CONNECTIONS = 1000
+LARGEST_HEAD = 64 * 1024  # bytes: request line and headers, and the trailers of a chunked body
+SLOWEST_HEAD_SECONDS = 10.0
+FIRST_BYTE_SECONDS = 60.0
+KEEP_ALIVE_SECONDS = 75.0  # load balancers reuse a connection that was idle for up to 60 s
+LINGER_SECONDS = 2.0  # a rejected sender can read the response before the connection ends
+REPORT_EVERY_SECONDS = 60.0
+TICKS_A_SECOND = 10  # of uvicorn's main loop
+
+_HEAD = b"HTTP/1.1 "
+_CONTINUE = b"HTTP/1.1 100"
+_UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings"})
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The response to a request that does not reach the application."""
+
+    status: HTTPStatus
+    reason: str
+    message: str
+
+
+MALFORMED = Rejection(HTTPStatus.BAD_REQUEST, "malformed", "Invalid HTTP request.")
+HEAD_TOO_LARGE = Rejection(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "head_too_large",
+    "The request line and headers exceed 64 KiB.",
+)
+HEAD_TOO_SLOW = Rejection(
+    HTTPStatus.REQUEST_TIMEOUT, "head_too_slow", "The headers took longer than 10 seconds."
+)
+NO_ROOM = Rejection(
+    HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "Too many connections. Try again."
+)
+REJECTIONS = (MALFORMED, HEAD_TOO_LARGE, HEAD_TOO_SLOW, NO_ROOM)
+
+for _rejection in REJECTIONS:  # present from the start, so that an increase is visible
+    metrics.requests_rejected.labels(_rejection.reason)
+
+
+class Connections(ServerState):
+    """All connections of a server, and which of them wait for a request.
+
+    `waiting` maps each connection without a request in progress to the time it began to wait (of
+    the event loop, in seconds), the longest wait first.
+    """
+
+    def __init__(self, most: int = MOST_CONNECTIONS) -> None:
+        super().__init__()
+        self.waiting: dict[LimitedProtocol, float] = {}
+        self._most = most
+        self._open: set[LimitedProtocol] = set()
+        self._reports: dict[str, _Report] = {}
+
+    def admit(self, new: "LimitedProtocol", now: float) -> bool:
+        """Add a connection; at the limit the one that has waited longest is closed for it.
+
+        False if all others have a request in progress.
+        """
+        self._open.add(new)
+        self.waiting[new] = now
+        if len(self._open) <= self._most:
+            return True
+        oldest = next(iter(self.waiting))
+        if oldest is new:
+            return False
+        self.remove(oldest)
+        oldest.transport.abort()
+        return True
+
+    def remove(self, connection: "LimitedProtocol") -> None:
+        """Forget a connection that is closed or about to be."""
+        self._open.discard(connection)
+        self.waiting.pop(connection, None)
+
+    def sweep(self, now: float) -> None:
+        """Close what has waited too long; to be called every second with the event loop's time."""
+        for connection, since in list(self.waiting.items()):
+            connection.close_if_overdue(since, now)
+        for reason, report in self._reports.items():
+            if report.count and now - report.logged_at >= REPORT_EVERY_SECONDS:
+                report.log(reason, now)
+
+    def count_rejection(self, rejection: Rejection, client: str, now: float) -> None:
+        """Count a rejected request; the log gets at most one line a minute for each reason."""
+        metrics.requests_rejected.labels(rejection.reason).inc()
+        report = self._reports.setdefault(rejection.reason, _Report())
+        report.count += 1
+        report.client = client
+        if now - report.logged_at >= REPORT_EVERY_SECONDS:
+            report.log(rejection.reason, now)
+
+
+@dataclass(slots=True)
+class _Report:
+    """Rejections of one reason since the last log line about it."""
+
+    count: int = 0
+    client: str = ""
+    logged_at: float = float("-inf")
+
+    def log(self, reason: str, now: float) -> None:
+        log.warning("requests_rejected", reason=reason, count=self.count, last_client=self.client)
+        self.count, self.logged_at = 0, now
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection, with limits on the size and time of a request's head.
+
+    `server_state` is a `Connections`.
+    """
+
+    server_state: Connections
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head_began: float | None = None  # when the first byte of a head arrived
+        self._unaccounted = 0  # bytes received since the head began, or since the last of a body
+        self._trailers = 0  # bytes
+        self._in_body = False
+        self._answered = False  # at least one request was answered on this connection
+        self._upgrading = False
+        self._rejection: Rejection | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin with a connection, unless there are too many."""
+        self._joining = _Joining(transport)
+        super().connection_made(cast("asyncio.Transport", self._joining))
+        if not self.server_state.admit(self, self.loop.time()):
+            self._reject(NO_ROOM)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with a connection."""
+        self.server_state.remove(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what arrived; reject a head that is too large or malformed."""
+        if self._rejection is not None:
+            return  # until the sender has read the response
+        if self._head_began is None and not self._in_body:
+            self._head_began = self.loop.time()
+        self._unaccounted += len(data)
+        self._feed(data)
+        if self._unaccounted > LARGEST_HEAD and self._rejection is None:
+            self._reject(HEAD_TOO_LARGE)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._upgrading:
+                self._read_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            if self._rejection is None:
+                self._reject(MALFORMED)
+
+    def _read_without_upgrade(self, rest: bytes) -> None:
+        """Read the request again without its wish to change the protocol, which drops the body.
+
+        Java's HTTP client sends `Upgrade: h2c` with every first request.
+        """
+        self._upgrading = False
+        lines = [
+            b"%s %s HTTP/%s"
+            % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        ]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token.strip() for token in value.split(b",")]
+                kept = [token for token in tokens if token.lower() not in _UPGRADE_HEADERS]
+                value = b", ".join(kept)  # noqa: PLW2901 - the header without the wish
+            if name not in _UPGRADE_HEADERS and (value or name != b"connection"):
+                lines.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._feed(b"\r\n".join([*lines, b"", b""]) + rest)
+
+    def on_message_begin(self) -> None:
+        """Begin with a request."""
+        if self._head_began is None:
+            self._head_began = self.loop.time()
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header. Trailers are not part of the headers: only their size counts."""
+        if self._in_body:
+            self._trailers += len(name) + len(value)
+            if self._trailers > LARGEST_HEAD and self._rejection is None:
+                self._reject(HEAD_TOO_LARGE)
+            return
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the head is too large."""
+        if self._rejection is not None:
+            return
+        if self._unaccounted > LARGEST_HEAD and self._head_size() > LARGEST_HEAD:
+            self._reject(HEAD_TOO_LARGE)
+            return
+        if self.parser.should_upgrade():
+            self._upgrading = True  # the parser stops here; see _feed
+            return
+        self._head_began = None
+        self._in_body = True
+        self.server_state.waiting.pop(self, None)
+        super().on_headers_complete()
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if self._rejection is None:
+            self._unaccounted = 0
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End with a request."""
+        if self._rejection is None and not self._upgrading:
+            self._in_body, self._head_began = False, None
+            self._unaccounted = self._trailers = 0
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or wait for it."""
+        self._joining.flush()
+        self.server_state.total_requests += 1
+        self._answered = True
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self._rejection is not None:
+            self._send_rejection(self._rejection)
+        else:
+            self.server_state.waiting[self] = self.loop.time()
+
+    def close_if_overdue(self, since: float, now: float) -> None:
+        """Close the connection if it has waited too long, `since` and `now` in seconds."""
+        if self._rejection is not None:
+            overdue = now - since >= LINGER_SECONDS
+        elif self._head_began is not None:
+            if now - self._head_began >= SLOWEST_HEAD_SECONDS:
+                self._reject(HEAD_TOO_SLOW)
+            return
+        else:
+            limit = KEEP_ALIVE_SECONDS if self._answered else FIRST_BYTE_SECONDS
+            overdue = now - since >= limit
+        if overdue:
+            self.server_state.remove(self)
+            self.transport.close()
+
+    def _reject(self, rejection: Rejection) -> None:
+        """Answer with the rejection and close, after the requests before it were answered."""
+        self._rejection = rejection
+        client = self.client[0] if self.client else "unknown"
+        self.server_state.count_rejection(rejection, client, self.loop.time())
+        if self._in_body and self.pipeline:
+            self.pipeline.popleft()  # the rejected request itself waits for those before it
+            return
+        newest = cast("RequestResponseCycle | None", self.cycle)
+        if self._in_body or newest is None or newest.response_complete:
+            self._send_rejection(rejection)
+
+    def _send_rejection(self, rejection: Rejection) -> None:
+        if self._in_body and self.cycle is not None:
+            begun = self.cycle.response_started
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if begun:
+                self.transport.close()
+                return
+        text = rejection.message.encode()
+        self.transport.write(
+            STATUS_LINE[rejection.status]
+            + b"content-type: text/plain; charset=utf-8\r\n"
+            + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(text)
+            + text
+        )
+        self._joining.flush()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.server_state.waiting[self] = self.loop.time()
+
+
+class LimitedServer(Server):
+    """Uvicorn's server, which closes connections that wait too long."""
+
+    def __init__(self, config: Config, most_connections: int = MOST_CONNECTIONS) -> None:
+        super().__init__(config)
+        self.server_state: Connections = Connections(most_connections)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Run every tenth of a second; see uvicorn."""
+        if counter % TICKS_A_SECOND == 0:
+            self.server_state.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+
+class _Joining:
+    """A transport that keeps the head of a response until its body comes.
+
+    Both are one write and one packet then: two cost a tenth of a small response.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(_HEAD) and not data.startswith(_CONTINUE):
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
