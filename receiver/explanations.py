@@ -53,7 +53,11 @@ REASONS: dict[Reason, Explained] = {
         "wrong repository's Webhooks tab, put there the one that `receiver link {detail}` prints."
     ),
     Reason.BODY_TOO_LARGE: Explained(
-        "The body is over 1 MiB; Docker Hub's are far smaller. Check who sent this."
+        "The body is over {limit}; Docker Hub's are far smaller. Check who sent this."
+    ),
+    Reason.TOO_MANY_BODIES: Explained(
+        "Too many large bodies arrive at once. Send it again later; if it was Docker Hub's, "
+        "catch-up finds the push."
     ),
     Reason.BODY_TOO_SLOW: Explained(
         "The body took over 10 seconds to arrive. If it was Docker Hub's, see to the proxy; "

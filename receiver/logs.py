@@ -79,11 +79,11 @@ class _Lines:
 
     def send(self) -> None:
         with self._lock:
-            lines, self._waiting = self._waiting, []
-            if lines:
+            text, self._waiting = masking("".join(self._waiting)), []
+            if text:
                 # Nobody reads it any more, or its disk is full: to say so would be one more line.
                 with suppress(ValueError, OSError):
-                    self._out.write("".join(lines))
+                    self._out.write(text)
                     self._out.flush()
 
 
@@ -152,10 +152,10 @@ def _to_the_second(epoch: int) -> str:
 
 
 def _json(logger: WrappedLogger, method: str, event: EventDict) -> str:
-    """Render first, and look at the line once: most hold nothing that must be masked or escaped."""
-    with suppress(TypeError, ValueError):  # it holds what is no JSON: made text below
+    """Render first: most lines hold nothing that must be escaped. They are masked when sent."""
+    with suppress(TypeError, ValueError):  # a value is not JSON: see _clean
         line = msgspec.json.encode(event).decode()
-        if "\\" not in line and line.isprintable() and masking(line) == line:
+        if "\\" not in line and line.isprintable():
             return line
     return msgspec.json.encode(_harmless(logger, method, event)).decode()
 

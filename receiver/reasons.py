@@ -53,6 +53,7 @@ class Reason(StrEnum):
     OTHER_REPOSITORY = "other_repository"
     BODY_TOO_LARGE = "body_too_large"
     BODY_TOO_SLOW = "body_too_slow"
+    TOO_MANY_BODIES = "too_many_bodies"
     # waiting
     EDGEGAP_UNREACHABLE = "edgegap_unreachable"
     EDGEGAP_ERROR = "edgegap_error"

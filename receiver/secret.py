@@ -1,11 +1,17 @@
 """A secret value: easy to pass on, hard to print."""
 
 import json
+import re
+from base64 import b64encode
 from collections.abc import Iterable
 from functools import lru_cache
+from html import escape
+from urllib.parse import quote, quote_plus
 
 MASK = "***"
-SHORTEST_MASKED = 4  # shorter values would blot out ordinary words
+SHORTEST_MASKED = 4  # shorter values would hide ordinary words
+SHORTEST_BASE64 = 8
+_URL_SAFE = str.maketrans("+/", "-_")
 
 
 class Secret:
@@ -38,21 +44,23 @@ class Secret:
 def mask(text: str, secrets: Iterable[Secret]) -> str:
     """Return the text with each secret in it replaced by stars, the longest first.
 
-    Also as JSON or Python would quote it: others' messages may quote a request of ours.
+    Also in the spellings in which others may quote it: JSON, URL, HTML, base64, hex, any case.
     """
     return mask_spelt(text, spellings_of(secrets))
 
 
 def mask_spelt(text: str, spellings: Iterable[str]) -> str:
-    """Do as `mask`, for who asks often: the spellings are made once."""
-    for one in spellings:
-        if one in text:
-            text = text.replace(one, MASK)
+    """Do as `mask`, with spellings that were made once."""
+    lowered = text.lower()
+    for spelling in spellings:
+        if spelling in lowered:
+            text = re.sub(re.escape(spelling), MASK, text, flags=re.IGNORECASE)
+            lowered = text.lower()
     return text
 
 
 def spellings_of(secrets: Iterable[Secret]) -> tuple[str, ...]:
-    """Return all that gives one of the secrets away, the longest first."""
+    """Return all that gives one of the secrets away, in lower case, the longest first."""
     spellings = {one for secret in secrets for one in _spellings(secret.reveal())}
     return tuple(sorted(spellings, key=len, reverse=True))
 
@@ -62,4 +70,24 @@ def _spellings(value: str) -> frozenset[str]:
     if len(value) < SHORTEST_MASKED:
         return frozenset()
     quoted = (json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value))
-    return frozenset({value, *(one[1:-1] for one in quoted)})
+    inner = {value, *(text[1:-1] for text in quoted)}
+    escaped = {escape(value), escape(value).replace("&#x27;", "&#39;"), escape(value, quote=False)}
+    urls = {quote(value, safe=""), quote(value), quote_plus(value)}
+    raw = value.encode("utf-8", "surrogateescape")
+    spellings = {*inner, *(json.dumps(text)[1:-1] for text in inner), *escaped, *urls, raw.hex()}
+    return frozenset({text.lower() for text in spellings} | _in_base64(raw))
+
+
+def _in_base64(raw: bytes) -> set[str]:
+    """Return what base64 makes of the value, whatever comes before and after it.
+
+    Basic authentication encodes `user:token` in one piece. Three bytes become four letters, so
+    there are three ways to begin; letters that also hold bits of a neighbor are left out.
+    """
+    found = set()
+    for before in range(3):
+        encoded = b64encode(bytes(before) + raw).decode().rstrip("=")
+        begin = -(-before * 4 // 3)
+        end = (before + len(raw)) * 8 // 6
+        found |= {encoded[begin:end], encoded[begin:end].translate(_URL_SAFE)}
+    return {text.lower() for text in found if len(text) >= SHORTEST_BASE64}

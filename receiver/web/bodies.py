@@ -11,6 +11,8 @@ from receiver.explanations import explain
 from receiver.reasons import Reason
 
 LARGEST_BODY = 1024 * 1024
+SMALL_BODY = 64 * 1024  # Docker Hub's are under 5 KiB
+MOST_IN_MEMORY = 16 * 1024 * 1024  # bytes of all bodies over SMALL_BODY that are being read
 # What is too large is read on a little and thrown away, so that its sender can read our answer.
 LARGEST_DRAIN = 8 * 1024 * 1024
 SLOWEST_DRAIN_SECONDS = 0.5
@@ -22,32 +24,54 @@ class SenderLeft(Exception):
     """The sender closed the connection before its body was whole."""
 
 
-async def read_body(request: Request) -> bytes:
+class _Memory:
+    """The memory that large bodies take while they are read, over all requests."""
+
+    def __init__(self) -> None:
+        self.used = 0
+
+    def take(self, size: int) -> None:
+        """Take so many bytes; raises BadBody if that is more than there may be."""
+        if self.used + size > MOST_IN_MEMORY:
+            raise BadBody(Reason.TOO_MANY_BODIES, explain(Reason.TOO_MANY_BODIES))
+        self.used += size
+
+
+_memory = _Memory()
+
+
+async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
     """Return the whole body, chunked or not.
 
-    Raises BadBody when it is over LARGEST_BODY or slower than SLOWEST_BODY_SECONDS (or than the
-    server's end), SenderLeft.
+    Raises BadBody when it is over `largest` bytes or slower than SLOWEST_BODY_SECONDS (or than the
+    server's end), or when other large bodies take all the memory there is for them; SenderLeft.
     """
     receive = request.receive
     parts: list[bytes] = []
-    size, more = 0, True
+    size, charged, more = 0, 0, True
     task = asyncio.current_task()
     watch = _watch_of(asyncio.get_running_loop())
     watch.begin(task)
     try:
-        while more and size <= LARGEST_BODY:
+        while more and size <= largest:
             part, more = await _part(receive)
-            parts.append(part)
             size += len(part)
-        if size > LARGEST_BODY:
+            if size > SMALL_BODY:
+                _memory.take(size - charged)
+                charged = size
+            parts.append(part)
+        if size > largest:
+            parts.clear()
             await _drain(receive, size, more=more)
-            raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE))
+            limit = f"{largest // 1024} KiB"
+            raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE, limit=limit))
     except asyncio.CancelledError:  # by the watch, or the server is ending and has waited enough
         if task is not None:
             task.uncancel()
         raise BadBody(Reason.BODY_TOO_SLOW, explain(Reason.BODY_TOO_SLOW)) from None
     finally:
         watch.end(task)
+        _memory.used -= charged
     return b"".join(parts)
 
 

@@ -15,6 +15,7 @@ from receiver.web.hooks import not_found
 from receiver.web.rendering import render
 from receiver.web.sessions import SESSION_SECONDS, Session, Sessions
 
+LARGEST_FORM = 16 * 1024
 MOST_FIELDS = 50
 SESSION = "session"
 TOLD = "told"
@@ -115,7 +116,7 @@ def sessions_of(service: Service) -> Sessions:
 
 async def form_of(request: Request) -> Form:
     """Return the fields of a form; of a field given twice, the last."""
-    text = (await read_body(request)).decode("utf-8", "replace")
+    text = (await read_body(request, LARGEST_FORM)).decode("utf-8", "replace")
     return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
 
 

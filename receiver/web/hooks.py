@@ -17,11 +17,11 @@ from receiver.reasons import Reason, Verdict
 from receiver.service import Service
 from receiver.web.bodies import SenderLeft, read_body
 from receiver.web.forwarded import Senders
-from receiver.web.limits import PerMinute
+from receiver.web.limits import PerMinute, client_of
 
 WRONG_TOKENS_A_MINUTE = 60
 BAD_BODIES_A_MINUTE = 30
-STATUS = {Reason.BODY_TOO_LARGE: 413, Reason.BODY_TOO_SLOW: 408}
+STATUS = {Reason.BODY_TOO_LARGE: 413, Reason.BODY_TOO_SLOW: 408, Reason.TOO_MANY_BODIES: 503}
 PROOF_HEADER = "Receiver-Proof"
 GREETING = (
     "This is a link for Docker Hub. Paste it into your repository's Webhooks tab there; "
@@ -57,7 +57,8 @@ class Hooks:
             return await self._stranger(request, str(error))
         try:
             body = await read_body(request)
-            push = read_push(body)
+            push, size = read_push(body), len(body)
+            del body  # of many at once only what was read from them stays in memory
         except SenderLeft:
             address = await self._senders.address_of(request)
             log.warning("sender_left", repository=repository, address=address)
@@ -76,7 +77,7 @@ class Hooks:
                 push,
                 source=WEBHOOK,
                 notices=service.settings.notices,
-                body_bytes=len(body),
+                body_bytes=size,
             )
         except LedgerError as error:
             return _unavailable(error, repository)
@@ -102,7 +103,7 @@ class Hooks:
         """Answer a token that opens nothing: the same 404 whatever was wrong with it."""
         metrics.links_refused.inc()
         address = await self._senders.address_of(request)
-        if not self._wrong_tokens.allows(address):
+        if not self._wrong_tokens.allows(client_of(address)):
             return JSONResponse({"error": "slow down"}, 429, headers={"Retry-After": "60"})
         log.warning("link_refused", address=address, why=why)
         return not_found()

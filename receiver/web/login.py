@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import ipaddress
 import re
 import time
 
@@ -24,14 +23,13 @@ from receiver.web.doorkeeping import (
     read_cookie,
     sessions_of,
 )
-from receiver.web.limits import PerMinute
+from receiver.web.limits import PerMinute, client_of
 from receiver.web.rendering import render
 from receiver.web.sessions import LOGIN_FORM_SECONDS, SESSION_SECONDS
 
 LOGIN = "login"
 SEE_OTHER = 303
 TRIES_A_MINUTE = 10
-NETWORK_BITS = 64  # of an IPv6 address: one household has them all
 _OURS = re.compile(r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions)?(?:\?[!-~]{0,500})?", re.ASCII)
 
 log = get_logger()
@@ -52,19 +50,21 @@ class Login:
         ]
 
     async def _enter(self, service: Service, request: Request) -> Response:
-        """Begin a session for whoever knows the password."""
-        form = await form_of(request)
-        after = safe_path(form.get("next", "/"))
+        """Begin a session for a person with the password; a stranger's form is not even read."""
         now, sessions = int(time.time()), sessions_of(service)
-        address = network_of(request)
+        address = client_of(request.client.host if request.client else "unknown")
         asked = sessions.read_login(read_cookie(request, LOGIN), now)
-        if asked is None or not asked.is_own(form.get("csrf", "")):
-            return _form(request, after, 403, _FORM_TOO_OLD)
+        if asked is None:
+            return _form(request, "/", 403, _FORM_TOO_OLD)
         if not self._tries.allows(address):
             log.warning("login_limited", address=address)
-            limited = _form(request, after, 429, "Too many tries. Wait a minute, then try again.")
+            limited = _form(request, "/", 429, "Too many tries. Wait a minute, then try again.")
             limited.headers["Retry-After"] = "60"
             return limited
+        form = await form_of(request)
+        after = safe_path(form.get("next", "/"))
+        if not asked.is_own(form.get("csrf", "")):
+            return _form(request, after, 403, _FORM_TOO_OLD)
         password = service.settings.admin_password
         if password is None or not is_same(form.get("password", ""), password):
             log.warning("login_refused", address=address)
@@ -109,18 +109,6 @@ def is_same(given: str, password: Secret) -> bool:
     pair = [hashlib.sha256(text.encode("utf-8", "replace")).digest()
             for text in (given, password.reveal())]  # fmt: skip
     return hmac.compare_digest(*pair)
-
-
-def network_of(request: Request) -> str:
-    """Return the address to count tries by; behind a proxy, the one that the proxy saw."""
-    host = request.client.host if request.client else "unknown"
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return host
-    return str(ipaddress.ip_network((address.packed, NETWORK_BITS), strict=False))
 
 
 def _form(request: Request, after: str, status: int = 200, fault: str = "") -> Response:
