@@ -13,6 +13,7 @@ from receiver.ledger.purging import (
     purge_registrations,
     purge_retirements,
 )
+from receiver.ledger.revocations import purge_revocations
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.settings import Current
@@ -42,6 +43,7 @@ class Purge:
         gone = await self._in_bites(purge_deliveries, before)
         await self._in_bites(purge_attempts, before)
         await self._in_bites(purge_retirements, before)
+        await self._ledger.write(purge_revocations)
         if gone:
             await self._registrations(before)
             await self._ledger.write(give_back_space)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from receiver.api_tokens import ApiKeys
+from receiver.api_tokens import ApiKeys, ApiToken
 from receiver.hook_tokens import LinkKeys
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
@@ -23,6 +23,12 @@ ROUTES = [
     ("GET", "/api/deliveries/d0"),
     ("POST", "/api/deliveries/d0/replay"),
     ("POST", "/api/replay"),
+    ("GET", "/api/overview"),
+    ("GET", "/api/versions"),
+    ("GET", "/api/pauses"),
+    ("POST", "/api/pause"),
+    ("POST", "/api/rollback"),
+    ("POST", "/api/tokens/revoke"),
 ]
 FEW = settings(
     max_examples=40,
@@ -64,14 +70,14 @@ def stranger(one: ReceiverProcess) -> Iterator[httpx.Client]:
 
 def _tokens() -> dict[str, str | None]:
     now = int(time.time())
-    good = ApiKeys([KEY]).token(now + 60)
+    good = ApiKeys([KEY]).sign(ApiToken("0" * 16, now + 60))
     return {
         "none": None,
         "empty": "Bearer",
         "another scheme": f"Basic {good}",
         "no scheme": good,
-        "expired": f"Bearer {ApiKeys([KEY]).token(now)}",
-        "another key": f"Bearer {ApiKeys(['x' * 40]).token(now + 60)}",
+        "expired": f"Bearer {ApiKeys([KEY]).sign(ApiToken('0' * 16, now))}",
+        "another key": f"Bearer {ApiKeys(['x' * 40]).sign(ApiToken('0' * 16, now + 60))}",
         "cut short": f"Bearer {good[:-1]}",
         "a link": f"Bearer {LinkKeys([KEY], {}).token(REPOSITORY)}",
         "not ASCII": "Bearer \xe9\xff",
@@ -296,3 +302,55 @@ def _sendable(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(_sendable(key)): _sendable(item) for key, item in value.items()}
     return value
+
+
+def limited(one: ReceiverProcess, repository: str) -> httpx.Client:
+    token = ApiKeys([KEY]).sign(ApiToken("cd" * 8, int(time.time()) + 600, repository))
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=one.url, headers=headers, trust_env=False)
+
+
+def test_a_token_for_one_repository_sees_and_pushes_that_one_alone(one: ReceiverProcess) -> None:
+    mine = one.push("7.7.7")
+    with limited(one, REPOSITORY) as owner, limited(one, "studio/unheard-of") as other:
+        listed = owner.get("/api/deliveries").json()["deliveries"]
+        assert mine in [delivery["id"] for delivery in listed]
+        assert {delivery["repository"] for delivery in listed} == {REPOSITORY}
+        assert owner.get(f"/api/deliveries/{mine}").status_code == 200
+        assert owner.post("/api/deliveries", json={"image": f"{REPOSITORY}:7.7.8"}).is_success
+        assert owner.post(f"/api/deliveries/{mine}/replay").is_success
+
+        assert other.get("/api/deliveries").json()["deliveries"] == []
+        assert other.get(f"/api/deliveries?repository={REPOSITORY}").status_code == 403
+        assert other.get(f"/api/deliveries/{mine}").status_code == 404
+        assert other.post(f"/api/deliveries/{mine}/replay").status_code == 404
+        pushed = other.post("/api/deliveries", json={"image": f"{REPOSITORY}:7.7.9"})
+        assert (pushed.status_code, "studio/unheard-of" in pushed.text) == (403, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [route for route in ROUTES if not route[1].startswith("/api/deliveries")],
+)
+def test_a_token_for_one_repository_opens_nothing_else(
+    one: ReceiverProcess, method: str, path: str
+) -> None:
+    with limited(one, REPOSITORY) as owner:
+        assert owner.request(method, path).status_code == 403
+
+
+def test_a_token_is_revoked_alone_by_command_and_stays_so(one: ReceiverProcess) -> None:
+    made = one.run("api-token", "--repository", REPOSITORY)
+    identity = made.stderr.split()[1].rstrip(",")
+    headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    url = f"{one.url}/api/deliveries"
+    assert httpx.get(url, headers=headers, trust_env=False).status_code == 200
+
+    assert one.run("api-token", "--revoke", identity).returncode == 0
+
+    answer = httpx.get(url, headers=headers, trust_env=False)
+    assert (answer.status_code, "revoked" in answer.text) == (401, True)
+    again = one.run("api-token", "--revoke", identity)
+    assert (again.returncode, "revoked before" in again.stderr) == (1, True)
+    headers = {"Authorization": f"Bearer {one.api_token()}"}
+    assert httpx.get(url, headers=headers, trust_env=False).status_code == 200

@@ -192,8 +192,8 @@ def test_an_api_token_is_printed_alone_and_good_for_its_days(commands: Commands)
     assert done.exit_code == 0
     token = done.stdout.removesuffix("\n")
     now = int(time.time())
-    assert ApiKeys([KEY]).is_good(token, now + 47 * 3600)
-    assert not ApiKeys([KEY]).is_good(token, now + 49 * 3600)
+    assert ApiKeys([KEY]).read(token, now + 47 * 3600) is not None
+    assert ApiKeys([KEY]).read(token, now + 49 * 3600) is None
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "x", "99999"])

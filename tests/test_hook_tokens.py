@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
-from receiver.api_tokens import ApiKeys
+from receiver.api_tokens import ApiKeys, ApiToken
 from receiver.errors import BadLink
 from receiver.hook_tokens import LINK_SALT, MAX_URL, LinkKeys
 from receiver.reading_settings import load_settings
@@ -170,31 +170,35 @@ def test_signed_by_us_but_no_link(payload: object) -> None:
 def test_tokens_for_one_purpose_are_no_good_for_another() -> None:
     api = ApiKeys([NEW])
 
-    assert refuses(keys(), api.token(4_000_000_000))
-    assert not api.is_good(keys().token(STUDIO), now=0)
+    assert refuses(keys(), api.sign(ApiToken("0" * 16, 4_000_000_000)))
+    assert api.read(keys().token(STUDIO), now=0) is None
 
 
-@given(st.integers(0, 2**40), st.integers(0, 2**40))
-def test_an_api_token_is_good_until_its_time(expires_at: int, now: int) -> None:
+@given(st.integers(0, 2**40), st.integers(0, 2**40), st.none() | st.just(STUDIO))
+def test_an_api_token_is_good_until_its_time(
+    expires_at: int, now: int, repository: str | None
+) -> None:
     api = ApiKeys([NEW])
 
-    assert api.is_good(api.token(expires_at), now) is (now < expires_at)
+    token = ApiToken("0" * 16, expires_at, repository)
+
+    assert api.read(api.sign(token), now) == (token if now < expires_at else None)
 
 
 @given(st.text() | st.text("ABCabc012_-.=", max_size=120))
 def test_no_made_up_text_is_an_api_token_or_a_session(text: str) -> None:
-    assert not ApiKeys([NEW]).is_good(text, now=0)
+    assert ApiKeys([NEW]).read(text, now=0) is None
     assert Sessions([NEW], "a-password").read(text, now=0) is None
     assert Sessions([NEW], "a-password").read_login(text, now=0) is None
 
 
 def test_api_tokens_follow_the_keys() -> None:
-    token = ApiKeys([OLD]).token(100)
+    token = ApiKeys([OLD]).sign(ApiToken("0" * 16, 100))
 
-    assert ApiKeys([OLD, NEW]).is_good(token, now=0)
-    assert not ApiKeys([NEW]).is_good(token, now=0)
+    assert ApiKeys([OLD, NEW]).read(token, now=0) is not None
+    assert ApiKeys([NEW]).read(token, now=0) is None
     for hostile in ("", "é", "a" * 600, token[:-4], token + "x", "x." + token):
-        assert not ApiKeys([OLD]).is_good(hostile, now=0)
+        assert ApiKeys([OLD]).read(hostile, now=0) is None
 
 
 def test_no_letter_of_a_token_may_change() -> None:

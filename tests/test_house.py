@@ -30,6 +30,7 @@ FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split(
 
 PURE = frozenset(
     {
+        "base64",
         "collections",
         "dataclasses",
         "datetime",  # its values; its clock is forbidden below
@@ -38,6 +39,7 @@ PURE = frozenset(
         "fnmatch",
         "functools",  # remembering what a pure function said
         "hashlib",
+        "html",  # its escaping
         "itsdangerous",
         "json",
         "msgspec",

@@ -1,6 +1,7 @@
 """Who gets in: the login, its limits, its cookies, and what no other site can make a browser do."""
 
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from receiver.api_tokens import ApiKeys
+from receiver.api_tokens import ApiKeys, ApiToken
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
+from receiver.web.limits import client_of
 from receiver.web.login import TRIES_A_MINUTE, safe_path
 from receiver.web.sessions import LOGIN_FORM_SECONDS, SESSION_SECONDS, Sessions
 from tests.conftest import StartReceiver
@@ -109,7 +111,7 @@ def forgeries() -> dict[str, str]:
         "another key": cookie(key="another-key-0123456789-0123456789"),
         "another password": cookie(password="another"),
         "a login form's cookie": login,
-        "an API token": ApiKeys([KEY]).token(2**33),
+        "an API token": ApiKeys([KEY]).sign(ApiToken("0" * 16, 2**33)),
         "a cut signature": good[:-1],
         "another payload": f"{payload[:-2]}AA.{signature}",
         "no signature": payload,
@@ -163,6 +165,19 @@ def test_signing_out_takes_the_cookie_back(receiver: ReceiverHere) -> None:
         assert answer.headers["location"] == "/login"
         assert COOKIE not in person.cookies
         assert person.get("/").status_code == 303
+
+
+def test_signing_out_ends_the_session_on_the_server_too(receiver: ReceiverHere) -> None:
+    with visitor(receiver) as person, Visitor(receiver) as thief, visitor(receiver) as other:
+        thief.cookies.update(person.cookies)
+        form = person.read("/").form("/logout")
+        assert thief.get("/").status_code == 200
+
+        person.post("/logout", data=form)
+
+        assert thief.get("/").status_code == 303
+        assert thief.post("/do/pause", data={**form, "repository": "*"}).status_code == 303
+        assert "is paused" not in other.read("/").text
 
 
 @pytest.mark.parametrize("csrf", [None, "", "wrong", "é"])
@@ -342,3 +357,52 @@ def test_a_browser_gets_a_page_where_nothing_is_and_a_machine_json(receiver: Rec
     assert (told.status_code, "There is no such page." in told.text) == (404, True)
     for answer in answers:
         assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
+
+
+@pytest.mark.parametrize(
+    ("with_cookie", "tries", "status"), [(False, 0, 403), (True, TRIES_A_MINUTE, 429)]
+)
+def test_the_form_of_a_stranger_is_not_read(
+    receiver: ReceiverHere, with_cookie: bool, tries: int, status: int
+) -> None:
+    """The response comes while the body is still missing."""
+    with Visitor(receiver) as person:
+        form = person.read("/login").form("/login")
+        for _ in range(tries):
+            person.post("/login", data={**form, "password": "wrong"})
+        url = httpx.URL(receiver.url)
+        with socket.create_connection((url.host, url.port or 80), timeout=10) as connection:
+            cookies = "; ".join(f"{one.name}={one.value}" for one in person.cookies.jar)
+            head = [
+                "POST /login HTTP/1.1",
+                "Host: x",
+                f"X-Forwarded-For: {person.headers['X-Forwarded-For']}",
+                "Content-Type: application/x-www-form-urlencoded",
+                "Content-Length: 1000000",
+                *([f"Cookie: {cookies}"] if with_cookie else []),
+            ]
+            connection.sendall("\r\n".join([*head, "", ""]).encode())
+            assert connection.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_form_over_16_kib_is_refused(receiver: ReceiverHere) -> None:
+    with Visitor(receiver) as person:
+        form = person.read("/login").form("/login")
+        answer = person.post("/login", data={**form, "password": "x" * 17_000})
+
+    assert answer.status_code == 400
+    assert "16 KiB" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("addresses", "clients"),
+    [
+        (["192.0.2.1", "::ffff:192.0.2.1", "::FFFF:c000:201"], 1),
+        (["::ffff:192.0.2.1", "::ffff:192.0.2.2"], 2),
+        (["2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:1::2%eth0"], 1),
+        (["2001:db8:0:1::1", "2001:db8:0:2::1"], 2),
+        (["unknown", "a name"], 2),
+    ],
+)
+def test_what_counts_as_one_client(addresses: list[str], clients: int) -> None:
+    assert len({client_of(address) for address in addresses}) == clients

@@ -8,12 +8,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from secrets import token_hex
 from typing import Any
 
 import httpx
 
+from receiver.api_tokens import ApiKeys, ApiToken
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop
-from receiver.cli.tokens import token_for
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
 from receiver.logs import configure_logs
@@ -21,12 +22,23 @@ from receiver.settings import Settings
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where not to call
 ANSWER_SECONDS = 15.0
+ONE_MINUTE = 60
 NOT_FOUND_STATUS = 404
 UNAUTHORIZED = 401
 FAULTS = 400
 SERVES_AT = "serves_at"
 A_MOMENT_SECONDS = 2.0  # another command may hold the ledger, or a server that just begins or ends
 LOOK_EVERY_SECONDS = 0.05
+
+
+def new_token(seconds: int, repository: str | None = None) -> ApiToken:
+    """Return a new API token that is valid for so many seconds."""
+    return ApiToken(token_hex(8), int(time.time()) + seconds, repository)
+
+
+def api_keys(settings: Settings) -> ApiKeys:
+    """Return what signs API tokens with the keys in force."""
+    return ApiKeys([key.reveal() for key in settings.secret_keys])
 
 
 class Server:
@@ -40,7 +52,8 @@ class Server:
         self, method: str, path: str, body: object = None, *, seconds: float = ANSWER_SECONDS
     ) -> dict[str, Any]:
         """Return its JSON answer; raises Stop with what it said when it refuses."""
-        headers = {"Authorization": f"Bearer {token_for(self._settings)}"}
+        token = api_keys(self._settings).sign(new_token(ONE_MINUTE))
+        headers = {"Authorization": f"Bearer {token}"}
         try:
             answer = await self._http.request(
                 method, path, json=body, headers=headers, timeout=seconds

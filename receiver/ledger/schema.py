@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0003"  # the newest migration
+SCHEMA = "0008"  # the newest migration
 
 metadata = MetaData()
 
@@ -238,6 +238,15 @@ replicas = Table(
     metadata,
     Column("owner", Text, primary_key=True),
     Column("seen_at", BigInteger, nullable=False),
+)
+
+# API tokens and sessions that were ended before their time, until they would have expired.
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger, nullable=False),
 )
 
 meta = Table(

@@ -7,24 +7,30 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from receiver.api_tokens import LONGEST_SECONDS
 from receiver.by_hand import push_by_hand
 from receiver.images import parse_image_reference
 from receiver.intake import take
 from receiver.ledger import stories
 from receiver.ledger.recording import COMMAND
+from receiver.ledger.revocations import revoke
 from receiver.ledger.stories import Filter
 from receiver.ledger.transactions import Tx
+from receiver.logs import get_logger
 from receiver.reasons import State, Verdict
-from receiver.replaying import replay, replay_chosen
+from receiver.replaying import Replayed, replay, replay_chosen
 from receiver.service import Service
 from receiver.telling import as_json
 from receiver.web.bodies import read_body
-from receiver.web.guarding import Plain, guarded, plain, refusal
+from receiver.web.guarding import Plain, guarded, limit_of, plain, refusal
 from receiver.web.pages import DEPTH
 
 TEXT_FILTERS = ("repository", "tag", "verdict", "state", "text", "before")
 CHOICES = {"verdict": tuple(Verdict), "state": tuple(State)}
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
+TokenId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+
+log = get_logger()
 
 
 class _PushRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,14 +43,23 @@ class _ReplayRequest(msgspec.Struct, forbid_unknown_fields=True):
     since: Annotated[int, msgspec.Meta(ge=0, le=LATEST)] | None = None
 
 
+class _RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    id: TokenId
+
+
 def api_routes() -> list[Route]:
     """Return the routes of the API."""
     return [
-        Route("/api/deliveries", guarded(_list), methods=["GET"]),
-        Route("/api/deliveries", guarded(_push), methods=["POST"]),
-        Route("/api/deliveries/{id}", guarded(_show), methods=["GET"]),
-        Route("/api/deliveries/{id}/replay", guarded(_replay_one), methods=["POST"]),
+        Route("/api/deliveries", guarded(_list, for_one_repository=True), methods=["GET"]),
+        Route("/api/deliveries", guarded(_push, for_one_repository=True), methods=["POST"]),
+        Route("/api/deliveries/{id}", guarded(_show, for_one_repository=True), methods=["GET"]),
+        Route(
+            "/api/deliveries/{id}/replay",
+            guarded(_replay_one, for_one_repository=True),
+            methods=["POST"],
+        ),
         Route("/api/replay", guarded(_replay), methods=["POST"]),
+        Route("/api/tokens/revoke", guarded(_revoke), methods=["POST"]),
     ]
 
 
@@ -56,6 +71,8 @@ async def _list(service: Service, request: Request) -> Response:
     for name, words in CHOICES.items():
         if name in query and query[name] not in words:
             raise ValueError(f"{name} is one of {', '.join(words)}")
+    if (only := limit_of(request)) is not None and texts.setdefault("repository", only) != only:
+        return _other_repository(only)
     tag_alone = "tag" in texts and "repository" not in texts
     no_index = tag_alone or "text" in texts or texts.get("state") == State.DONE
     limit, depth = _limit(query.get("limit", "100")), DEPTH if no_index else None
@@ -74,7 +91,7 @@ def _look(tx: Tx, wanted: Filter) -> tuple[list[stories.Row], str | None]:
 async def _show(service: Service, request: Request) -> Response:
     identity = plain(request.path_params["id"])
     row = await service.ledger.read(lambda tx: stories.story(tx, identity))
-    if row is None:
+    if row is None or limit_of(request) not in {None, row["repository"]}:
         return refusal(404, f"there is no delivery {identity}")
     return JSONResponse(as_json(row))
 
@@ -82,6 +99,9 @@ async def _show(service: Service, request: Request) -> Response:
 async def _push(service: Service, request: Request) -> Response:
     asked = msgspec.json.decode(await read_body(request), type=_PushRequest)
     image = parse_image_reference(asked.image)
+    only = limit_of(request)
+    if only not in {None, image.repository}:
+        return _other_repository(str(only))
     settings = service.settings
     push = await push_by_hand(service.preflight.hub, settings.rules, image)
     recorded = await take(
@@ -94,7 +114,15 @@ async def _push(service: Service, request: Request) -> Response:
 
 async def _replay_one(service: Service, request: Request) -> Response:
     identity, rules = plain(request.path_params["id"]), service.settings.rules
-    replayed = await service.ledger.write(lambda tx: replay(tx, rules, identity))
+    only = limit_of(request)
+
+    def write(tx: Tx) -> Replayed | None:
+        row = stories.delivery_row(tx, identity)
+        if row is None or only not in {None, row["repository"]}:
+            return None
+        return replay(tx, rules, identity)
+
+    replayed = await service.ledger.write(write)
     if replayed is None:
         return refusal(404, f"there is no delivery {identity}")
     service.worker.config_changed()
@@ -110,6 +138,20 @@ async def _replay(service: Service, request: Request) -> Response:
     service.worker.config_changed()
     told = {"replayed": msgspec.to_builtins(replayed), "missing": missing}
     return JSONResponse(told, 202)
+
+
+async def _revoke(service: Service, request: Request) -> Response:
+    asked = msgspec.json.decode(await read_body(request), type=_RevokeRequest)
+    revoked = await service.ledger.write(
+        lambda tx: revoke(tx, asked.id, tx.now + LONGEST_SECONDS * 1000)
+    )
+    if revoked:
+        log.info("api_token_revoked", id=asked.id)
+    return JSONResponse({"id": asked.id, "revoked": revoked})
+
+
+def _other_repository(only: str) -> Response:
+    return refusal(403, f"this token is limited to the pushes of {only}")
 
 
 def _limit(value: str) -> int:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from receiver.errors import BadBody, LedgerError
+from receiver.ledger.revocations import is_revoked
 from receiver.retiring import NotItsTurn
 from receiver.service import Service
 from receiver.web.bodies import SenderLeft, read_body
@@ -52,7 +53,7 @@ def for_a_person(page: Page) -> Callable[[Request], Awaitable[Response]]:
     """Return the page behind the login."""
 
     async def asked(service: Service, request: Request) -> Response:
-        session = session_of(request)
+        session = await _current_session(service, request)
         return _to_login(request) if session is None else await page(service, request, session)
 
     return for_anyone(asked)
@@ -65,7 +66,7 @@ def for_a_deed(action: Action) -> Callable[[Request], Awaitable[Response]]:
     """
 
     async def asked(service: Service, request: Request) -> Response:
-        session = session_of(request)
+        session = await _current_session(service, request)
         if session is None:
             return RedirectResponse("/login", 303)
         form = await form_of(request)
@@ -100,8 +101,17 @@ def failure(request: Request, status: int, heading: str, sentence: str) -> Respo
     )  # fmt: skip
 
 
+async def _current_session(service: Service, request: Request) -> Session | None:
+    """Return the visitor's session, None if there is none or it was ended."""
+    session = session_of(request)
+    if session is None:
+        return None
+    ended = await service.ledger.read(lambda tx: is_revoked(tx, session.id))
+    return None if ended else session
+
+
 def session_of(request: Request) -> Session | None:
-    """Return the session of whoever asks, None when they are not signed in."""
+    """Return the session that the visitor's cookie names, None when they are not signed in."""
     cookie = read_cookie(request, SESSION)
     return sessions_of(request.app.state.service).read(cookie, int(time.time()))
 

@@ -9,7 +9,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from receiver.api_tokens import ApiToken
 from receiver.errors import BadBody, BadImageReference, LedgerError
+from receiver.ledger.revocations import is_revoked
 from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.web.bodies import SenderLeft
@@ -22,14 +24,27 @@ _PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
 Plain = Annotated[str, msgspec.Meta(pattern=_PLAIN)]
 
 
-def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint behind the bearer token, its errors told in JSON."""
+def guarded(
+    endpoint: Endpoint, *, for_one_repository: bool = False
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint behind the bearer token, with its errors as JSON.
+
+    `for_one_repository`: it also takes tokens that are limited to one, and respects the limit,
+    which it reads by `limit_of`.
+    """
 
     async def asked(request: Request) -> Response:
         service: Service = request.app.state.service
-        if not has_token(service, request):
+        token = _signed_token(service, request)
+        if token is None:
             return refusal(401, "give a token made by `receiver api-token`", _CHALLENGE)
         try:
+            if await service.ledger.read(lambda tx: is_revoked(tx, token.id)):
+                text = "this token was revoked; make another with `receiver api-token`"
+                return refusal(401, text, _CHALLENGE)
+            if token.repository is not None and not for_one_repository:
+                return refusal(403, f"this token is limited to the pushes of {token.repository}")
+            request.state.repository = token.repository
             return await endpoint(service, request)
         except LedgerError as error:
             return refusal(503, str(error))
@@ -48,10 +63,24 @@ def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
 
 def has_token(service: Service, request: Request) -> bool:
-    """Tell whether the request bears a good token of the API."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    good = service.api_keys.is_good(token.strip(), int(time.time()))
-    return scheme.lower() == "bearer" and good
+    """Return whether the request has a token for all of the API.
+
+    The ledger, which may be unavailable, is not asked whether the token was revoked.
+    """
+    token = _signed_token(service, request)
+    return token is not None and token.repository is None
+
+
+def limit_of(request: Request) -> str | None:
+    """Return the repository that the request's token is limited to, if it is."""
+    repository: str | None = request.state.repository
+    return repository
+
+
+def _signed_token(service: Service, request: Request) -> ApiToken | None:
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    token = service.api_keys.read(text.strip(), int(time.time()))
+    return token if scheme.lower() == "bearer" else None
 
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from receiver.ledger.revocations import revoke
 from receiver.logs import get_logger
 from receiver.secret import Secret
 from receiver.service import Service
@@ -21,6 +22,7 @@ from receiver.web.doorkeeping import (
     form_of,
     give_cookie,
     read_cookie,
+    session_of,
     sessions_of,
 )
 from receiver.web.limits import PerMinute, client_of
@@ -82,15 +84,19 @@ async def _show(_: Service, request: Request) -> Response:
 
 
 async def _leave(request: Request) -> Response:
-    """End this browser's session."""
-    answer = await for_a_deed(_gone)(request)
+    """End this browser's session, here as well: a copied cookie is not valid any more."""
+
+    async def end(service: Service, _: Form) -> tuple[str, str]:
+        session = session_of(request)
+        if session is not None:
+            expires_at = session.expires_at * 1000
+            await service.ledger.write(lambda tx: revoke(tx, session.id, expires_at))
+        return "/login", ""
+
+    answer = await for_a_deed(end)(request)
     if answer.status_code == SEE_OTHER:
         forget_cookie(request, answer, SESSION)
     return answer
-
-
-async def _gone(_: Service, __: Form) -> tuple[str, str]:
-    return "/login", ""
 
 
 _FORM_TOO_OLD = (

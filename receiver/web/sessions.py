@@ -1,6 +1,7 @@
-"""Who is signed in: a cookie that is signed, not kept, and bound to the password.
+"""Who is signed in: a cookie that is signed, not stored, and bound to the password.
 
-Another password makes another salt, so changing it ends every session.
+Another password makes another salt, so changing it ends every session. The ledger has the ids of
+sessions that were ended by signing out.
 """
 
 import hashlib
@@ -19,9 +20,15 @@ LONGEST = 1024
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a good cookie holds: the token that each form must repeat."""
+    """What a good cookie holds: the token that each form must repeat; `expires_at` epoch s."""
 
     csrf: str
+    expires_at: int
+
+    @property
+    def id(self) -> str:
+        """The session's id in the ledger, from which its token cannot be found."""
+        return hashlib.sha256(self.csrf.encode()).hexdigest()[:32]
 
     def is_own(self, given: str) -> bool:
         """Tell whether a form carries this session's token."""
@@ -54,7 +61,7 @@ class Sessions:
         return self._read("login", cookie, now)
 
     def _make(self, kind: str, expires_at: int) -> tuple[str, Session]:
-        session = Session(csrf=token_urlsafe(24))
+        session = Session(token_urlsafe(24), expires_at)
         return str(self._serializer.dumps([kind, session.csrf, expires_at])), session
 
     def _read(self, wanted: str, cookie: str, now: int) -> Session | None:
@@ -66,6 +73,6 @@ class Sessions:
             return None
         match payload:
             case [str(kind), str(csrf), int(expires_at)] if kind == wanted and now < expires_at:
-                return Session(csrf)
+                return Session(csrf, expires_at)
             case _:
                 return None

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import make_url
 
-from receiver.api_tokens import ApiKeys
+from receiver.api_tokens import ApiKeys, ApiToken
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purging import purge_deliveries
 from receiver.ledger.transactions import Tx
@@ -105,7 +105,7 @@ def _part(title: str, figures: Figures, unit: str, goal: float | None = None) ->
 
 def _listing(target: Target) -> float:
     where = httpx.URL(target.url)
-    token = ApiKeys([KEY]).token(int(time.time()) + 600)
+    token = ApiKeys([KEY]).sign(ApiToken("0" * 16, int(time.time()) + 600))
     headers = {"Authorization": f"Bearer {token}"}
     base = f"http://{where.netloc.decode()}"
     with httpx.Client(base_url=base, headers=headers, trust_env=False, timeout=60) as client:
