@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -61,8 +61,9 @@ class Proxy:
         with _tls(plain) if self.scheme == "https" else plain as sender:
             sender.sendall(f"POST /hooks/x HTTP/1.1\r\nHost: {NAME}\r\n{sent}".encode())
             answer = b""
-            while got := sender.recv(4096):
-                answer += got
+            with suppress(ssl.SSLEOFError):  # closed without TLS's own goodbye
+                while got := sender.recv(4096):
+                    answer += got
             return answer
 
 

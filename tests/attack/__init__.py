@@ -1,0 +1,1 @@
+"""Attacks on a running receiver that anyone can run: `python -m tests.attack`."""
