@@ -113,8 +113,8 @@ def nginx(folder: Path, receiver_port: int) -> Iterator[Proxy]:
         "listen [::]:443 ssl http2;": "",
         f"/etc/letsencrypt/live/{NAME}": str(folder),
         "127.0.0.1:8000": f"127.0.0.1:{receiver_port}",
-        "client_header_timeout 10s": "client_header_timeout 300ms",
-        "client_body_timeout 10s": "client_body_timeout 300ms",
+        "client_header_timeout 10s": "client_header_timeout 2s",
+        "client_body_timeout 10s": "client_body_timeout 2s",
     }.items():
         assert old in ours
         ours = ours.replace(old, new)
