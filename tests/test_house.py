@@ -16,7 +16,8 @@ FLOORS: dict[int, str] = {
     1: """errors explanations version findings images reasons secret environment
           config_values times retry_after""",
     2: """api_tokens hook_tokens hosts retry keeping notices rule_config rules tag_patterns telling
-          dockerhub.manifest dockerhub.push edgegap.answers edgegap.fields edgegap.versions""",
+          dockerhub.manifest dockerhub.push edgegap.answers edgegap.fields edgegap.listing
+          edgegap.messages edgegap.versions""",
     3: """background bounded_body extras logs metrics notify reading_settings secret_files settings
           ledger
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits
@@ -39,6 +40,7 @@ PURE = frozenset(
         "fnmatch",
         "functools",  # remembering what a pure function said
         "hashlib",
+        "html",
         "itsdangerous",
         "json",
         "msgspec",
