@@ -22,7 +22,7 @@ from receiver.ledger.targets import Target, note_retirement, targets_of
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.reasons import Reason
-from receiver.retry import Row, Then, detail_of
+from receiver.retry import Row, Then
 from receiver.rules import Rule
 from receiver.settings import Settings
 
@@ -151,13 +151,13 @@ async def _retire_one(ledger: Ledger, client: EdgegapClient, app: str, made: Mad
         return Retired(app, made.version, retired=True, why=GONE_ALREADY)
     image = ImageReference(repository=made.repository, tag=made.tag)
     if not look.ok or look.body is None:
-        return left(f"Edgegap could not be asked: {detail_of(look)}")
+        return left(f"Edgegap could not be asked: {look.message}")
     if not same_image(look.body, image):
         return left("it holds another image than this receiver put there")
     running = await heeded(ledger, await client.deployments(app, made.version))
     count = running_in(running)
     if count is None:
-        return left(f"it is not known whether deployments of it run: {detail_of(running)}")
+        return left(f"it is not certain whether anything of it runs: {running.message}")
     if count:
         return left(f"{count} deployments of it run")
     gone = await heeded(ledger, await client.delete(app, made.version))
@@ -167,8 +167,7 @@ async def _retire_one(ledger: Ledger, client: EdgegapClient, app: str, made: Mad
             return left("Edgegap answered the DELETE, and still has it")
     if gone.ok or gone.says(GONE):
         return Retired(app, made.version, retired=True, why="beyond what is kept")
-    why = f"Edgegap did not confirm the deletion ({detail_of(gone)}); a matchmaker may use it"
-    return left(why)
+    return left(f"Edgegap refused ({gone.status}): {gone.message}; a matchmaker may use it")
 
 
 def _note(result: Retired, tx: Tx) -> None:

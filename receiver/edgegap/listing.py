@@ -67,7 +67,8 @@ class Pages:
 def running_in(answer: Answer) -> int | None:
     """Return how many deployments the first page of a list names; None if it is not certain.
 
-    It is not, if the list has remarks on the query (`message`): it may have been read differently.
+    It is not, if the list has remarks on the query (`message`), which may have been read
+    differently, or lacks its rows, which are optional, and does not say that it ends there.
     """
     if not answer.ok or answer.body is None or answer.body.get("message"):
         return None
@@ -75,7 +76,8 @@ def running_in(answer: Answer) -> int | None:
     if not isinstance(rows, list | None) or total is None or total < 0:
         return None
     count = max(len(rows or ()), total)
-    return None if count == 0 and _has_more(answer.body, 0) else count
+    ends_here = _pagination(answer.body).get("has_next") is False
+    return count if rows is not None or ends_here else None
 
 
 def partly_listed(listing: Listing) -> str:
