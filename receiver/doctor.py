@@ -8,14 +8,16 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from secrets import token_urlsafe
-from typing import Any
 
 import httpx
 
 from receiver.doctor_hub import examine_docker_hub
 from receiver.edgegap.answers import Answer
+from receiver.edgegap.catalogue import NEWEST
 from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.listing import Listing, partly_listed
 from receiver.edgegap.versions import newest
 from receiver.errors import LedgerError
 from receiver.findings import Finding, failed, passed, warned
@@ -30,9 +32,8 @@ CLOCK_SECONDS = 60.0
 REACH_SECONDS = 10.0
 GREETING_WORD = "Docker Hub"
 PROOF = "Receiver-Proof"
-FORBIDDEN = 403
 MOST_NAMED = 10
-NOT_FOUND = 404
+CHECK_THE_WAY = "Check the network, EDGEGAP_BASE_URL, and any proxy or firewall in between"
 
 
 async def examine(
@@ -65,20 +66,23 @@ def _ledger(settings: Settings) -> Finding:
 
 
 async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[Finding]:
-    answer = await client.apps()
-    if answer.status in {401, FORBIDDEN}:
+    listing = await client.apps()
+    answer = listing.answer
+    if answer.says(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         mend = "Make a token under app.edgegap.com/user-settings?tab=tokens and set EDGEGAP_TOKEN"
         yield failed("Edgegap token", f"refused: {answer.message}", mend)
         return
-    if not answer.ok or answer.body is None:
-        yield failed("Edgegap", answer.message, "Check the network and EDGEGAP_BASE_URL")
+    if not answer.accepted:
+        yield failed("Edgegap", detail_of(answer), CHECK_THE_WAY)
         return
-    names = names_of_apps(answer)
-    yield passed("Edgegap token", f"accepted; it sees {_listed(names)}")
+    names = [str(row["name"]) for row in listing.rows]
+    seen = f"it sees {_listed(names)}" if answer.ok else f"but the list of apps: {answer.message}"
+    yield passed("Edgegap token", f"accepted; {seen}")
     for app in dict.fromkeys(rule.app for rule in settings.rules):
         yield await _app(client, app)
+    listings: dict[str, Listing] = {}
     for rule in settings.rules:
-        yield await _source(client, rule)
+        yield await _source(client, rule, listings)
 
 
 def _listed(names: list[str]) -> str:
@@ -86,42 +90,50 @@ def _listed(names: list[str]) -> str:
     return (", ".join(names[:MOST_NAMED]) or "no app") + more
 
 
-def names_of_apps(answer: Answer) -> list[str]:
-    """Return the names in a list of apps that Edgegap gave."""
-    rows = answer.body.get("applications") if answer.body is not None else None
-    rows = rows if isinstance(rows, list) else []
-    return [str(row.get("name")) for row in rows if isinstance(row, dict)]
-
-
 async def _app(client: EdgegapClient, app: str) -> Finding:
     answer = await client.app(app)
-    if answer.ok:
-        return passed(f"app {app}", "it exists")
-    return failed(f"app {app}", *_unusable(answer))
+    what = f"app {app}"
+    if not answer.accepted:
+        return failed(what, *_unusable(answer))
+    if answer.body is None:
+        return warned(what, f"it exists, but {answer.message}", "Give the app a smaller image")
+    if answer.body.get("is_active") is False:
+        found = "it is disabled: no version of it can be deployed"
+        return warned(what, found, "Enable the app in Edgegap's dashboard")
+    return passed(what, "it exists")
 
 
 def _unusable(answer: Answer) -> tuple[str, str]:
-    """Return what was answered where an app cannot be looked at, and what to do."""
-    if answer.status == NOT_FOUND:
+    """Return what was answered if an app or its versions cannot be read, and what to do."""
+    if answer.says(HTTPStatus.NOT_FOUND):
         return "Edgegap has no such app", "Make it on Edgegap, or correct `app` in the rule"
-    if answer.status == FORBIDDEN:
+    if answer.says(HTTPStatus.FORBIDDEN):
         mend = "Let the token's owner manage the app, or set EDGEGAP_TOKEN to a token that may"
         return f"the token may not touch it: {answer.message}", mend
-    return detail_of(answer), "Try again later"
+    return detail_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later"
 
 
-async def _source(client: EdgegapClient, rule: Rule) -> Finding:
+async def _source(client: EdgegapClient, rule: Rule, listings: dict[str, Listing]) -> Finding:
+    """Find the version whose settings the rule copies; each app is listed once."""
     what = f"settings of {rule.name}"
     if {"req_cpu", "req_memory"} <= set(rule.settings):
         return passed(what, "req_cpu and req_memory stand in the rule")
-    versions, calls = await client.versions(rule.app)
-    source: Any = newest(versions)
-    if rule.copy_from != "newest":
-        source = next((one for one in versions if one.get("name") == rule.copy_from), None)
+    if rule.copy_from != NEWEST:
+        answer = await client.look(rule.app, rule.copy_from)
+        source, found = answer.body if answer.ok else None, ""
+    else:
+        if rule.app not in listings:
+            listings[rule.app] = await client.versions(rule.app)
+        listing = listings[rule.app]
+        answer, source = listing.answer, newest(listing.rows)
+        found = "" if listing.complete else f"; {partly_listed(listing)}"
     if source is not None:
-        return passed(what, f"copied from {source.get('name')}")
-    if calls and not calls[-1].ok:
-        return failed(what, *_unusable(calls[-1]))
+        return passed(what, f"copied from {source.get('name')}{found}")
+    if rule.copy_from != NEWEST and answer.says(HTTPStatus.NOT_FOUND):
+        mend = "Name another version in `copy_from`, or create it"
+        return failed(what, f"the app {rule.app} has no version {rule.copy_from}", mend)
+    if not answer.ok:
+        return failed(what, *_unusable(answer))
     mend = "Add req_cpu and req_memory under [rule.settings], or make a first version by hand"
     return failed(what, "there is no version to copy", mend)
 

@@ -80,6 +80,11 @@ REASONS: dict[Reason, Explained] = {
         "restart (or reload, where EDGEGAP_TOKEN_FILE holds it); everything waiting then goes on "
         "by itself."
     ),
+    Reason.NOT_EDGEGAP: Explained(
+        "The answer did not come from Edgegap's API ({detail}); the call is repeated until it "
+        "does. If it lasts, check that EDGEGAP_BASE_URL is https://api.edgegap.com, and that no "
+        "proxy or firewall between this machine and Edgegap redirects or blocks the call."
+    ),
     Reason.IMAGE_NOT_READY: Explained(
         "{image} cannot be pulled yet ({detail}); the push may still be settling, tried again "
         "for 10 minutes."
@@ -144,8 +149,8 @@ REASONS: dict[Reason, Explained] = {
         "overwritten. Push under a new tag, or delete that version in Edgegap and replay."
     ),
     Reason.NAME_CONFLICT: Explained(
-        "Edgegap says the version name {version} is taken (409) and then that there is no such "
-        "version (404). Look at the app {app} in Edgegap's dashboard, then replay."
+        "Edgegap says that the version name {version} is taken, and then that there is no such "
+        "version ({detail}). Look at the app {app} in Edgegap's dashboard, then replay."
     ),
     Reason.STORED_OTHERWISE: Explained(
         "Edgegap took the request but holds another image than asked ({detail}). Look at the "
@@ -195,8 +200,8 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.REFUSED_BY_EDGEGAP: Explained(
-        "Edgegap refused the request: {detail}. Mend what it names (most often [rule.settings] of "
-        "the rule {rule}), reload and replay.",
+        "Edgegap refused the request: {detail}. Correct what it names: most often a value in "
+        "[rule.settings] of the rule {rule}, with HTTP 402 the plan. Then reload and replay.",
         by_config=True,
     ),
     Reason.FORBIDDEN_BY_EDGEGAP: Explained(
@@ -204,6 +209,11 @@ REASONS: dict[Reason, Explained] = {
         "the app {app}, or set EDGEGAP_TOKEN to a token that may; then restart or replay. A push "
         "is tried again for about a minute, in case it passes, and is then parked.",
         by_config=True,
+    ),
+    Reason.DECLINED_BY_EDGEGAP: Explained(
+        "Edgegap answered that it did not do what was asked ({detail}). A push is tried three more "
+        "times within a minute, and is then parked. Correct what the message names, or look at the "
+        "version {version} of the app {app} in Edgegap's dashboard, then replay."
     ),
     Reason.CRASHES_THE_WORKER: Explained(
         "The receiver stopped five times while working on this. Look at its log and the machine's "

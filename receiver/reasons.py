@@ -59,6 +59,7 @@ class Reason(StrEnum):
     EDGEGAP_ERROR = "edgegap_error"
     EDGEGAP_BUSY = "edgegap_busy"
     EDGEGAP_TOKEN_REFUSED = "edgegap_token_refused"  # noqa: S105 - a word, not a token
+    NOT_EDGEGAP = "not_edgegap"
     IMAGE_NOT_READY = "image_not_ready"
     DOCKER_HUB_UNAVAILABLE = "docker_hub_unavailable"
     MAKING_ROOM = "making_room"
@@ -85,5 +86,6 @@ class Reason(StrEnum):
     APP_MISSING = "app_missing"
     REFUSED_BY_EDGEGAP = "refused_by_edgegap"
     FORBIDDEN_BY_EDGEGAP = "forbidden_by_edgegap"
+    DECLINED_BY_EDGEGAP = "declined_by_edgegap"
     CRASHES_THE_WORKER = "crashes_the_worker"
     GAVE_UP = "gave_up"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from http import HTTPStatus
 
 from receiver.asking import Asking, Sent
-from receiver.edgegap.answers import Body
+from receiver.edgegap.answers import Answer, Body
 from receiver.edgegap.catalogue import NEWEST, Catalogue
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.versions import (
@@ -24,7 +24,7 @@ from receiver.explanations import explain
 from receiver.ledger.registrations import Claimed, may_have_made
 from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
 from receiver.reasons import Outcome, Reason
-from receiver.retry import Call, Row, Then, hold_back, row_for
+from receiver.retry import Call, Row, Then, detail_of, hold_back, row_for
 from receiver.rules import Mode, OnOverwrite, Rule, names_target
 from receiver.settings import Settings
 from receiver.settling import Tried, done, parked_as, waiting
@@ -94,7 +94,7 @@ class Attempt:
         self._asking.note(source.calls)
         if source.calls and not source.calls[-1].ok:
             last = source.calls[-1]
-            if rule.copy_from != NEWEST and last.status == HTTPStatus.NOT_FOUND:
+            if rule.copy_from != NEWEST and last.says(HTTPStatus.NOT_FOUND):
                 return self._asking.parked(Reason.COPY_FROM_MISSING, rule)
             return await self._asking.not_now(rule, row_for(Call.LIST, last), last)
         plan = plan_creation(wanted_by(rule, claimed, self._settings), source.version)
@@ -103,22 +103,22 @@ class Attempt:
         stopped = await self._look_at_image(rule)
         if stopped is not None:
             return stopped
-        self._notes += plan.notes
+        self._notes += (*plan.notes, *((source.note,) if source.note else ()))
         answer = await self._asking.create(plan.body)
         row = row_for(Call.CREATE, answer)
         self._ours = self._ours or may_have_made(answer.status)
         if row.then is Then.GO_ON:
             return await self._check(rule, plan, Outcome.CREATED)
         if row.then is Then.TAKEN:
-            return await self._taken(rule)
+            return await self._taken(rule, answer)
         if row.then is Then.RETRY:
             look = await self._asking.look()
             if look.ok and look.body is not None and same_image(look.body, claimed.image):
                 return self._held(look.body, Outcome.CREATED)
         return await self._asking.not_now(rule, row, answer)
 
-    async def _taken(self, rule: Rule) -> Tried:
-        """409: the name is taken, so look by whom."""
+    async def _taken(self, rule: Rule, refusal: Answer) -> Tried:
+        """Look at the version that has the name already."""
         look = await self._asking.look()
         row = row_for(Call.LOOK, look)
         if row.then is Then.GO_ON and look.body is not None:
@@ -126,9 +126,10 @@ class Attempt:
         if row.then is not Then.ABSENT:
             return await self._asking.not_now(rule, row, look)
         if self._claimed.waited.reason is Reason.NAME_CONFLICT:
-            return self._asking.parked(Reason.NAME_CONFLICT, rule)
+            detail = detail_of(refusal)
+            return self._asking.parked(Reason.NAME_CONFLICT, rule, detail=detail)
         again = Row(Then.RETRY, Reason.NAME_CONFLICT)
-        return await self._asking.not_now(rule, again, replace(look, message="409 and then 404"))
+        return await self._asking.not_now(rule, again, refusal)
 
     async def _present(self, rule: Rule, body: Body) -> Tried:
         """Tell of a version that is there whether it is ours, to be moved, or another's."""

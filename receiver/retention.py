@@ -74,12 +74,12 @@ class Retention:
         limit = _LIMIT.search(sentence)
         if limit is None:
             return True
-        versions, calls = await self._client.versions(app)
-        answer = await heeded(self._ledger, calls[-1])
+        listing = await self._client.versions(app)
+        answer = await heeded(self._ledger, listing.answer)
         row = row_for(Call.LIST, answer)
         if row.then is Then.RETRY:
             raise HeldBack(row, answer.retry_after, detail_of(answer))
-        return answer.ok and len(versions) <= int(limit[1])
+        return listing.complete and len(listing.rows) <= int(limit[1])
 
     async def _retire(self, app: str) -> None:
         async with self._one_at_a_time:

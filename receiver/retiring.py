@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from receiver.edgegap.answers import Answer
 from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.listing import running_in
 from receiver.edgegap.versions import same_image
 from receiver.errors import ReceiverError
 from receiver.explanations import explain
@@ -135,7 +136,7 @@ async def _look_at_gates(ledger: Ledger) -> None:
 
 async def heeded(ledger: Ledger, answer: Answer) -> Answer:
     """Return the answer; a 429 makes all wait as long as it says, and raises HeldBack."""
-    if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+    if answer.says(HTTPStatus.TOO_MANY_REQUESTS):
         await ledger.write(partial(gates.heed, retry_after=answer.retry_after))
         raise HeldBack(BUSY, answer.retry_after)
     return answer
@@ -146,7 +147,7 @@ async def _retire_one(ledger: Ledger, client: EdgegapClient, app: str, made: Mad
         return Retired(app, made.version, retired=False, why=why)
 
     look = await heeded(ledger, await client.look(app, made.version))
-    if look.status == GONE:
+    if look.says(GONE):
         return Retired(app, made.version, retired=True, why=GONE_ALREADY)
     image = ImageReference(repository=made.repository, tag=made.tag)
     if not look.ok or look.body is None:
@@ -154,29 +155,23 @@ async def _retire_one(ledger: Ledger, client: EdgegapClient, app: str, made: Mad
     if not same_image(look.body, image):
         return left("it holds another image than this receiver put there")
     running = await heeded(ledger, await client.deployments(app, made.version))
-    count = _count(running)
+    count = running_in(running)
     if count is None:
-        return left(f"it cannot be told whether anything of it runs: {running.message}")
+        return left(f"it is not certain whether anything of it runs: {running.message}")
     if count:
         return left(f"{count} deployments of it run")
     gone = await heeded(ledger, await client.delete(app, made.version))
-    if gone.ok or gone.status == GONE:
+    if gone.ok and gone.body is None:  # it does not say that it is deleted
+        gone = await heeded(ledger, await client.look(app, made.version))
+        if gone.ok:
+            return left("Edgegap answered the DELETE, and still has it")
+    if gone.ok or gone.says(GONE):
         return Retired(app, made.version, retired=True, why="beyond what is kept")
-    return left(f"Edgegap refused ({gone.status}): {gone.message}; a matchmaker may hold it")
+    return left(f"Edgegap refused ({gone.status}): {gone.message}; a matchmaker may use it")
 
 
 def _note(result: Retired, tx: Tx) -> None:
     note_retirement(tx, result.app, result.version, retired=result.retired, why=result.why)
-
-
-def _count(answer: Answer) -> int | None:
-    """Return how many deployments an answer tells of; None where it cannot be relied upon."""
-    if not answer.ok or answer.body is None:
-        return None
-    rows, total = answer.body.get("data"), answer.body.get("total_count")
-    if not isinstance(rows, list) or type(total) is not int or total < 0:
-        return None
-    return max(len(rows), total)
 
 
 def _made(target: Target) -> Made:

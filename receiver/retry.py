@@ -21,6 +21,7 @@ FIRST_BACKOFF = 2 * SECOND
 LONGEST_BACKOFF = 10 * MINUTE
 IMAGE_WAITS = tuple(seconds * SECOND for seconds in (2, 5, 15, 30, 60, 120))
 IMAGE_WAITED_LONG = 10 * MINUTE
+DECLINED_WAITS = tuple(seconds * SECOND for seconds in (5, 15, 30))
 SHORTEST_SLOWDOWN = SECOND
 MOST_REFUSALS = 5
 OTHER_RULES_FOR = 5 * MINUTE
@@ -46,6 +47,7 @@ class Then(Enum):
     TAKEN = "look who holds the name"
     RETRY = "try again, backing off, for 24 hours"
     WAIT_FOR_IMAGE = "try again for 10 minutes"
+    TRY_THRICE = "try again three times within a minute"
     SLOW_DOWN = "all wait as long as it says"
     CLOSE_GATE = "all wait until the token is good"
     PARK = "park"
@@ -67,12 +69,13 @@ class Row:
 
 
 WRITES = frozenset({Call.CREATE, Call.UPDATE})
+CREATION = frozenset({Call.CREATE})
 _TOUCHED = frozenset({Call.LIST, Call.CREATE})
 
 
 def _row(
     calls: frozenset[Call],
-    statuses: int | range,
+    statuses: int | range | frozenset[int],
     then: Then,
     reason: Reason | None = None,
     says: str | None = None,
@@ -83,6 +86,12 @@ def _row(
 
 
 ANY = frozenset(Call)
+_REFUSALS = frozenset({400, 402, 422})
+_NO_IMAGE = frozenset({400, 424})  # which of the two comes for what is not documented
+LIMIT = r"version limit|\breached\b.{0,60}\blimit of \d+"
+TAKEN = r"already (exists?|in use|used|taken)|exists already"
+LOGIN = r"\blog[ -]?in\b|credential|incorrect username or password"
+PULL = r"\bpull(ed|ing)?\b"
 TABLE: tuple[Row, ...] = (
     _row(ANY, 429, Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
     _row(ANY, 401, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
@@ -92,16 +101,20 @@ TABLE: tuple[Row, ...] = (
     _row(frozenset({Call.LOOK}), 404, Then.ABSENT),
     _row(_TOUCHED, 404, Then.PARK, Reason.APP_MISSING),
     _row(frozenset({Call.UPDATE}), 404, Then.RETRY, Reason.EDGEGAP_ERROR),
-    _row(frozenset({Call.CREATE}), 409, Then.TAKEN),
+    _row(CREATION, 409, Then.TAKEN),
+    _row(WRITES, _REFUSALS, Then.PARK, Reason.VERSION_LIMIT, says=LIMIT),
+    _row(CREATION, 400, Then.TAKEN, says=TAKEN),
+    _row(WRITES, _NO_IMAGE, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=LOGIN),
     _row(WRITES, 424, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
-    _row(WRITES, 400, Then.PARK, Reason.VERSION_LIMIT, says=r"\blimit of \d+|version limit"),
-    _row(WRITES, 400, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=r"login|credential"),
+    _row(WRITES, 400, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=PULL),
+    _row(ANY, range(200, 300), Then.RETRY, Reason.EDGEGAP_ERROR),
     Row(Then.PARK, Reason.REFUSED_BY_EDGEGAP),
 )
 FORBIDDEN = Row(Then.RETRY, Reason.FORBIDDEN_BY_EDGEGAP, most=MOST_REFUSALS)
 """A 403 while the token is accepted: it is this call that Edgegap refuses."""
 _NO_ANSWER = Row(Then.RETRY, Reason.EDGEGAP_UNREACHABLE)
-_UNREADABLE = Row(Then.RETRY, Reason.EDGEGAP_ERROR)
+_FOREIGN = Row(Then.RETRY, Reason.NOT_EDGEGAP)
+_DECLINED = Row(Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP)
 _GO_ON = Row(Then.GO_ON)
 
 TOKEN_FAMILY = "token"  # noqa: S105 - a word
@@ -112,6 +125,7 @@ _FAMILY: Mapping[Reason, str] = {
     Reason.DOCKER_HUB_UNAVAILABLE: "docker hub",
     Reason.EDGEGAP_TOKEN_REFUSED: TOKEN_FAMILY,
     Reason.FORBIDDEN_BY_EDGEGAP: "forbidden",
+    Reason.DECLINED_BY_EDGEGAP: "declined",
     Reason.RULE_GONE: "rule",
     Reason.RULE_CHANGED: "rule",
 }
@@ -157,18 +171,20 @@ def row_for(call: Call, answer: Answer) -> Row:
         return _GO_ON
     if answer.status is None:
         return _NO_ANSWER
-    if answer.broken:
-        return _UNREADABLE
+    if answer.foreign:
+        return _FOREIGN
+    if answer.declined:
+        return _DECLINED
     return next(row for row in TABLE if _fits(row, call, answer))
 
 
 def after_probe(forbidden: Answer, probe: Answer) -> tuple[Row, Answer]:
     """Return what decides on a 403, now that the token itself was tried: a row, and the answer."""
-    row = row_for(Call.LIST, probe)
-    if row.then is Then.GO_ON:
+    if probe.accepted:
         return FORBIDDEN, forbidden
+    row = row_for(Call.LIST, probe)
     known = row.then in {Then.CLOSE_GATE, Then.SLOW_DOWN, Then.RETRY}
-    return row if known else _UNREADABLE, probe
+    return row if known else Row(Then.RETRY, Reason.EDGEGAP_ERROR), probe
 
 
 def detail_of(answer: Answer) -> str:
@@ -176,6 +192,8 @@ def detail_of(answer: Answer) -> str:
     if answer.status is None:
         return answer.message
     status = f"HTTP {answer.status}"
+    if answer.declined:
+        status += ", success: false"
     return status if answer.message in {"", status} else f"{status}: {answer.message}"
 
 
@@ -205,6 +223,10 @@ def wait_or_park(
             return _parked(Reason.IMAGE_NOT_PULLABLE, told)
         delay = IMAGE_WAITS[min(so_far.times, len(IMAGE_WAITS) - 1)]
         delay = min(delay, so_far.since + IMAGE_WAITED_LONG - now)
+    elif row.then is Then.TRY_THRICE:
+        if so_far.times >= len(DECLINED_WAITS):
+            return _parked(reason, told)
+        delay = DECLINED_WAITS[so_far.times]
     elif row.most is not None and so_far.times >= row.most:
         return _parked(reason, told)
     elif row.then is Then.CLOSE_GATE:

@@ -171,15 +171,15 @@ class Worker:
 
     async def _probe(self) -> None:
         answer = await self._client.probe()
-        if not answer.ok:
-            refused = answer.status in {401, 403}
+        if not answer.accepted:
+            refused = answer.says(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
             event = "edgegap_token_still_refused" if refused else "edgegap_probe_not_answered"
             log.warning(event, status=answer.status, message=answer.message)
         try:
-            if answer.ok:
+            if answer.accepted:
                 await self._ledger.write(gates.open_token_gate)
                 log.info("edgegap_token_accepted")
-            elif answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+            elif answer.says(HTTPStatus.TOO_MANY_REQUESTS):
                 await self._ledger.write(partial(gates.heed, retry_after=answer.retry_after))
         except LedgerError as error:
             self._watch.is_away(error)

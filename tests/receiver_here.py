@@ -116,6 +116,7 @@ def hurried(folder: Path, sandbox: EdgegapSandbox, config: str) -> Iterator[Rece
         patch.setattr(retry, "FIRST_BACKOFF", 20)
         patch.setattr(retry, "LONGEST_BACKOFF", 60)
         patch.setattr(retry, "IMAGE_WAITS", (50,))
+        patch.setattr(retry, "DECLINED_WAITS", (20, 30, 40))
         patch.setattr(retry, "PROBE_FIRST", 100)
         patch.setattr(retry, "PROBE_LONGEST", 100)
         with receiver_here(folder, url, config=config) as receiver:

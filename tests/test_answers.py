@@ -1,7 +1,8 @@
-"""Edgegap's answers read from bytes, whatever they are; and times, in every form met."""
+"""Edgegap's answers read from bytes, whatever they are; and times in its rows."""
 
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+import html
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -9,20 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.edgegap.answers import (
-    Answer,
-    read_answer,
-    read_retry_after,
-    version_path,
-    versions_path,
-)
+from receiver.edgegap.answers import OK, Answer, read_answer, version_path, versions_path
+from receiver.edgegap.messages import MAX_MESSAGE
+from receiver.secret import Secret
 from receiver.times import read_iso
 
 NOW = 1_790_000_000_000
-HOUR = 3_600_000
 
 
-def answer(status: int, content: bytes = b"{}", method: str = "GET", headers: Any = None) -> Answer:
+def answer(
+    status: int,
+    content: bytes = b"{}",
+    method: str = "GET",
+    *,
+    headers: Any = None,
+    secrets: Sequence[Secret] = (),
+    unread: str = "",
+) -> Answer:
     return read_answer(
         method=method,
         path="/v1/app/my-game/version/1.0",
@@ -31,6 +35,8 @@ def answer(status: int, content: bytes = b"{}", method: str = "GET", headers: An
         content=content,
         milliseconds=12,
         now=NOW,
+        secrets=secrets,
+        unread=unread,
     )
 
 
@@ -44,26 +50,98 @@ def test_a_json_object_is_kept_and_never_printed() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"<html>", b"[]", b"null", b"7", b'"x"', b"{", b"\xff\xfe\xfd", b"[" * 100_000],
+    [b"", b"<html>", b"null", b"7", b"{", b"\xff\xfe\xfd", b"[" * 100_000],
 )
-def test_a_success_that_is_no_json_object_is_broken(content: bytes) -> None:
-    read = answer(200, content)
+@pytest.mark.parametrize("status", [200, 201, 202, 401, 403, 404, 409, 424])
+def test_what_is_not_edgegaps_json_is_foreign_whatever_its_status(
+    status: int, content: bytes
+) -> None:
+    read = answer(status, content)
 
     assert not read.ok
-    assert read.broken
+    assert not read.accepted
+    assert not read.says(status)
     assert read.body is None
-    assert read.message == "the answer is not JSON"
+    assert read.foreign
+
+
+@pytest.mark.parametrize("content", [b"[]", b'"x"', b'[{"name": "1.0"}]'])
+def test_a_list_or_text_may_be_an_error_of_edgegaps_but_no_success(content: bytes) -> None:
+    assert answer(400, content).says(400)
+    assert answer(200, content).foreign
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_an_error_that_may_have_no_body_is_edgegaps_without_one(status: int) -> None:
+    assert answer(status, b"").says(status)
+    assert not answer(status, b"<html>").says(status)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 407, 511])
+def test_redirects_and_a_proxys_refusals_are_foreign_whatever_they_hold(status: int) -> None:
+    read = answer(status, b'{"name": "1.0"}')
+
+    assert read.foreign
+    assert not read.ok
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("https://portal.example/login?back=canary", "a redirect to portal.example"),
+        ("https://user:canary@portal.example:8443/", "a redirect to portal.example"),
+        ("//portal.example/x", "a redirect to portal.example"),
+        ("/login?canary", "a redirect"),
+        ("http://[", "a redirect"),
+        ("", "a redirect"),
+    ],
+)
+def test_a_redirect_names_its_host_and_no_more(location: str, message: str) -> None:
+    assert answer(302, b"", headers={"Location": location}).message == message
 
 
 @pytest.mark.parametrize("status", [200, 204])
 def test_a_deletion_needs_no_body(status: int) -> None:
     assert answer(status, b"", method="DELETE").ok
+    assert answer(status, b"<html>", method="DELETE").foreign
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
+def test_success_false_is_no_success(method: str) -> None:
+    read = answer(200, b'{"success": false, "message": "It is in use"}', method=method)
+
+    assert read.declined
+    assert not read.ok
+    assert not read.foreign
+    assert read.message == "It is in use"
+
+
+@pytest.mark.parametrize("content", [b'{"success": true}', b'{"success": null}', b"{}"])
+def test_only_false_is_no_success(content: bytes) -> None:
+    assert answer(200, content, method="DELETE").ok
 
 
 @pytest.mark.parametrize("status", [100, 202, 301, 400, 404, 500])
 def test_no_other_status_is_a_success(status: int) -> None:
     assert not answer(status, b'{"name": "1.0"}').ok
-    assert not answer(status, b'{"name": "1.0"}').broken
+
+
+@pytest.mark.parametrize(
+    ("status", "beginning", "foreign"),
+    [(200, b' {"applications": [', False), (200, b"<html>", True), (500, b'{"message"', True)],
+)
+def test_a_body_too_large_to_be_read_is_known_by_its_beginning(
+    status: int, beginning: bytes, foreign: bool
+) -> None:
+    read = answer(status, beginning, unread="the answer is over 20 MiB")
+
+    assert not read.ok
+    assert read.foreign is foreign
+    assert read.accepted is not foreign
+    assert read.message == "the answer is over 20 MiB"
+
+
+SENT = Secret('canary "quoted" & <b>bold</b> 4711')
 
 
 @pytest.mark.parametrize(
@@ -71,82 +149,104 @@ def test_no_other_status_is_a_success(status: int) -> None:
     [
         (b'{"message": "App not found"}', "App not found"),
         (b'{"message": "a\\n\\tb\\u001b[31m\\u2028c"}', "a b [31m c"),
+        (b'{"message": ["no image", "no tag"]}', "no image; no tag"),
+        (b'{"message": {"req_cpu": ["too low", "odd"]}}', "req_cpu: too low; odd"),
+        (
+            b'{"errors": {"req_cpu": "too low"}, "message": "Not valid"}',
+            "Not valid; req_cpu: too low",
+        ),
+        (b'{"errors": ["too low"], "message": "Not valid"}', "Not valid; too low"),
+        (b'{"errors": [{"field": "name", "message": "taken"}]}', "field: name, message: taken"),
+        (b'{"errors": {"private_token": "is too short"}}', "private_token: is too short"),
+        (b'{"message": "Not valid", "details": {"x": {"y": 1}}}', "Not valid; x: y: 1"),
+        (b'{"error": "too low"}', "too low"),
+        (b'{"error": {"code": 3, "message": "bad"}, "message": null}', "code: 3, message: bad"),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b'{"reason": "too low", "code": 7, "ok": false}', "reason: too low, code: 7, ok: false"),
+        (b'{"success": false, "version": {"private_token": "x"}}', "HTTP 502"),
+        (b'{"echo": {"private_token": "unknown-token"}}', "echo: private_token: ***"),
+        (b'{"envs": [{"key": "DB", "value": "unknown"}]}', "envs: key: DB, value: ***"),
+        (b'["no image", {"tag": "no tag"}]', "no image; tag: no tag"),
+        (b'"no image"', "no image"),
         (b"Bad Gateway\r\nSet-Cookie: x", "Bad Gateway Set-Cookie: x"),
-        (b"<html>\n<h1>502</h1>", "<html> <h1>502</h1>"),
+        (b"<html>\n<h1>502</h1>", "502"),
+        (b"<html><title> Log in &amp; go on </title><p>x", "Log in & go on"),
         (b"\xff\xfe", "\N{REPLACEMENT CHARACTER}" * 2),
         (b"", "HTTP 502"),
+        (b"{}", "HTTP 502"),
         (b'{"message": ""}', "HTTP 502"),
-        (b'{"message": 7}', "HTTP 502"),
+        (b'{"message": 7}', "7"),
         (b'{"message": null}', "HTTP 502"),
-        (b'{"error": "x"}', "HTTP 502"),
-        (b'{"message": "' + b"x" * 9000 + b'"}', "x" * 300),
+        (b'{"message": "' + b"x" * 9000 + b'"}', "x" * 499 + "…"),
     ],
 )
-def test_an_errors_message_is_one_printable_line(content: bytes, message: str) -> None:
+def test_an_errors_message_is_one_printable_line_with_all_that_it_says(
+    content: bytes, message: str
+) -> None:
     assert answer(502, content).message == message
 
 
-@given(st.integers(100, 599), st.binary(max_size=60), st.text(max_size=20))
-def test_any_bytes_are_an_answer(status: int, content: bytes, retry_after: str) -> None:
-    read = answer(status, content, headers={"Retry-After": retry_after.encode("utf-8")})
-
-    assert read.message.isprintable()
-    assert len(read.message) <= 300
-    assert not (read.ok and read.broken)
-
-
-# Retry-After: seconds or a date (RFC 9110, section 10.2.3)
-
-
-@given(st.integers(0, 86_400))
-def test_seconds_to_wait_are_never_fewer_than_said(seconds: int) -> None:
-    assert read_retry_after(f" {seconds} ", NOW) == seconds * 1000
-
-
-@given(st.integers(0, 86_000))
-def test_a_date_to_wait_for_is_never_sooner_than_said(seconds: int) -> None:
-    moment = datetime.fromtimestamp(NOW / 1000, UTC) + timedelta(seconds=seconds)
-
-    assert read_retry_after(format_datetime(moment, usegmt=True), NOW) == seconds * 1000
-
-
 @pytest.mark.parametrize(
-    ("written", "milliseconds"),
+    "content",
     [
-        ("Thu, 24 Sep 2026 00:00:00 GMT", 0),  # gone by
-        ("Mon, 21 Sep 2026 14:13:50 GMT", 30_000),
-        ("Monday, 21-Sep-26 14:13:50 GMT", 30_000),  # the two old forms of HTTP dates
-        ("Mon Sep 21 14:13:50 2026", 30_000),
-        ("Mon, 21 Sep 2026 14:13:50 -0000", 30_000),
-        ("Mon, 21 Sep 2026 16:13:50 +0200", 30_000),
+        json.dumps({"message": f"bad: {SENT.reveal()}"}).encode(),
+        json.dumps({"message": json.dumps({"value": SENT.reveal()})}).encode(),
+        json.dumps({"errors": {SENT.reveal(): ["x " * 245 + SENT.reveal()]}}).encode(),
+        json.dumps([[[SENT.reveal()]]]).encode(),
+        f"<title>{html.escape(SENT.reveal())}</title>".encode(),
+        f"<p>{SENT.reveal()}</p>".encode(),
+        (" " * 70_000 + "y " * 240 + SENT.reveal()).encode(),
     ],
 )
-def test_each_form_of_a_date_is_read(written: str, milliseconds: int) -> None:
-    now = 1_790_000_000_000  # Mon, 21 Sep 2026 14:13:20 GMT
-    if milliseconds == 0:
-        now += 90 * 24 * HOUR
+@pytest.mark.parametrize("status", [200, 400, 502])
+def test_a_secret_that_comes_back_is_masked_however_it_is_written(
+    status: int, content: bytes
+) -> None:
+    read = answer(status, content, secrets=[SENT])
 
-    assert read_retry_after(written, now) == milliseconds
-
-
-@pytest.mark.parametrize("written", ["999999999", "9" * 500, "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_a_wait_past_all_patience_is_held_to_a_day(written: str) -> None:
-    assert read_retry_after(written, NOW) == 24 * HOUR
+    for part in ("canary", "quoted", "bold", "4711"):
+        assert part not in read.message
 
 
-@pytest.mark.parametrize(
-    "written",
-    [None, "", "soon", "-5", "1.5", "5 s", "٣", "²", "0x10", "Mon, 99 Foo 2026", "1, 2", "\x00"],
+PLANTED = "planted-secret-0815"
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+TEXTS = st.text(max_size=20) | st.text(max_size=600).map(lambda text: text + PLANTED)
+NAMES = (
+    st.sampled_from(["message", "errors", "error", "details", "success", "key", "value"]) | TEXTS
 )
-def test_what_says_no_time_is_none(written: str | None) -> None:
-    assert read_retry_after(written, NOW) is None
+ANY_JSON: st.SearchStrategy[Any] = st.recursive(
+    SCALARS | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=20,
+)
 
 
-@given(st.text())
-def test_any_header_is_a_wait_within_a_day_or_none(written: str) -> None:
-    milliseconds = read_retry_after(written, NOW)
+@given(
+    st.integers(100, 599),
+    ANY_JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60),
+    st.sampled_from(["GET", "POST", "PATCH", "DELETE"]),
+    st.text(max_size=20),
+    st.text(max_size=40),
+)
+def test_any_bytes_are_an_answer_without_the_secret_and_within_its_limit(
+    status: int, content: bytes, method: str, retry_after: str, location: str
+) -> None:
+    headers = {"Retry-After": retry_after.encode(), "Location": location.encode()}
 
-    assert milliseconds is None or 0 <= milliseconds <= 24 * HOUR
+    read = answer(status, content, method, headers=headers, secrets=[Secret(PLANTED)])
+
+    assert PLANTED not in read.message
+    assert PLANTED[:10] not in read.message
+    assert read.message.isprintable()
+    assert len(read.message) <= MAX_MESSAGE
+    assert not (read.ok and (read.foreign or read.declined or status not in OK))
+
+
+@given(st.integers(1, 400))
+def test_however_deep_json_is_nested_it_is_read(depth: int) -> None:
+    for opening, closing in ((b"[", b"]"), (b'{"errors":', b"}")):
+        read = answer(400, opening * depth + b'"x"' + closing * depth)
+        assert len(read.message) <= MAX_MESSAGE
 
 
 # Times in Edgegap's rows: no zone, a space, microseconds

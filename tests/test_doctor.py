@@ -171,7 +171,7 @@ def test_an_app_that_the_token_may_not_touch_fails_and_says_so(
     ("config", "health", "words"),
     [
         (TWO_LINES, "pass", "copied from 0.9"),
-        (TWO_LINES + 'copy_from = "base"\n', "fail", "no version to copy"),
+        (TWO_LINES + 'copy_from = "base"\n', "fail", "no version base"),
         (TWO_LINES.replace(APP, "lobby"), "fail", "no version to copy"),
         (RULE, "pass", "stand in the rule"),
     ],

@@ -16,14 +16,15 @@ from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.hub import Hub, Page
 from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
 from receiver.dockerhub.registry import Registry
-from receiver.edgegap.answers import Answer, Body
-from receiver.edgegap.client import MOST_PAGES, EdgegapClient
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.listing import MOST_PAGES, Listing
 from receiver.edgegap.pace import Pace
 from receiver.images import ImageReference, is_digest, is_tag
 from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
 from receiver.rules import Login, Rule
 from receiver.secret import Secret
 from tests.looking_at_images import GAME, LOGIN, TOKEN
+from tests.streaming import Parts
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ class Told:
 
 def _response(status: int, headers: Mapping[str, str], content: bytes) -> httpx.Response:
     raw = [(name.encode(), value.strip().encode("latin-1")) for name, value in headers.items()]
-    return httpx.Response(status, headers=raw, content=content)
+    return httpx.Response(status, headers=raw, stream=Parts([content]))
 
 
 def answered(told: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
@@ -228,7 +229,7 @@ def test_whatever_docker_hub_lists_only_sound_tags_are_read(
 def test_whatever_edgegap_lists_the_versions_are_objects_and_there_is_an_end(told: Answers) -> None:
     stand_in = Told(told, (500, {}, b""))
 
-    async def listed(http: httpx.AsyncClient) -> tuple[list[Body], tuple[Answer, ...]]:
+    async def listed(http: httpx.AsyncClient) -> Listing:
         http.base_url = httpx.URL("https://edgegap.example")
         client = EdgegapClient(http, Secret("a-token"), Pace(100_000, 4))
         return await client.versions("my-game")
@@ -236,8 +237,8 @@ def test_whatever_edgegap_lists_the_versions_are_objects_and_there_is_an_end(tol
     found = asked(stand_in, listed)
 
     assert found is not None
-    rows, came = found
-
-    assert all(isinstance(row, dict) for row in rows)
-    assert 0 < len(came) <= MOST_PAGES
-    assert len(came) == len(stand_in.asked)
+    names = [row["name"] for row in found.rows]
+    assert len(set(names)) == len(names)
+    assert 0 < len(stand_in.asked) <= MOST_PAGES
+    # An answer that is given again and again brings nothing new the second time.
+    assert len(stand_in.asked) <= len(told) + 1

@@ -97,14 +97,14 @@ def test_one_of_which_something_runs_stays_until_nothing_does(
     ],
     ids=["error", "no JSON", "no count", "no rows", "no number", "no answer"],
 )
-def test_where_it_cannot_be_told_what_runs_nothing_is_deleted(
+def test_if_it_is_not_certain_what_runs_nothing_is_deleted(
     here: ReceiverHere, sandbox: EdgegapSandbox, fault: Fault
 ) -> None:
     sandbox.misbehave(fault)
 
     make(here, "1.0", "1.1", "1.2")
 
-    until(lambda: "cannot be told" in whys(here).get("1.0", ""))
+    until(lambda: "not certain" in whys(here).get("1.0", ""))
     assert versions(sandbox) == ["1.0", "1.1", "1.2"]
 
 

@@ -1,5 +1,6 @@
 """What happens on each answer of Edgegap, and when the next try is due."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -21,6 +22,7 @@ from receiver.retry import (
     Wait,
     Waited,
     backoff,
+    detail_of,
     probe_delay,
     row_for,
     wait_or_park,
@@ -34,6 +36,11 @@ GET, POST, PATCH = "GET", "POST", "PATCH"
 NOTHING = None  # timeout, reset, refused connection
 LIMIT = "You have reached you Application Version limit of 2"
 LOGIN = "Unable to login with the given credentials"
+PULL = "Unable to pull image from registry"
+EXISTS = "Application version 1.0 already exists"
+DECLINED = '{"success": false, "message": "Not now"}'
+EVERY_STATUS = (200, 204, 302, 400, 401, 403, 404, 408, 409, 424, 429, 500, 502, 504)
+NEVER_EMPTY = (200, 302, 400, 401, 403, 404, 409, 424)
 CLAIMED = Claimed(
     id="r1",
     rule="a rule",
@@ -55,33 +62,50 @@ ALL, READS, WRITES = tuple(Call), (Call.LOOK, Call.LIST), (Call.CREATE, Call.UPD
 # design.md, "What happens on each answer": calls, status, body, then, reason
 ANSWERS: list[tuple[tuple[Call, ...], int | None, str, Then, Reason | None]] = [
     (ALL, 200, '{"name": "1.0"}', Then.GO_ON, None),
-    (ALL, 200, "<html>", Then.RETRY, Reason.EDGEGAP_ERROR),
-    (ALL, 200, "", Then.RETRY, Reason.EDGEGAP_ERROR),
+    *((ALL, status, "<html>", Then.RETRY, Reason.NOT_EDGEGAP) for status in EVERY_STATUS),
+    *((ALL, status, "", Then.RETRY, Reason.NOT_EDGEGAP) for status in NEVER_EMPTY),
+    *((ALL, status, "{}", Then.RETRY, Reason.NOT_EDGEGAP) for status in (301, 302, 307, 407)),
+    (ALL, 200, DECLINED, Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP),
+    (ALL, 201, DECLINED, Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP),
+    (ALL, 202, "{}", Then.RETRY, Reason.EDGEGAP_ERROR),
     (ALL, NOTHING, "", Then.RETRY, Reason.EDGEGAP_UNREACHABLE),
     (ALL, 500, "{}", Then.RETRY, Reason.EDGEGAP_ERROR),
-    (ALL, 502, "<html>", Then.RETRY, Reason.EDGEGAP_ERROR),
     (ALL, 503, "", Then.RETRY, Reason.EDGEGAP_ERROR),
     (ALL, 504, "", Then.RETRY, Reason.EDGEGAP_ERROR),
     (ALL, 599, "", Then.RETRY, Reason.EDGEGAP_ERROR),
     (ALL, 408, "", Then.RETRY, Reason.EDGEGAP_ERROR),
+    (ALL, 408, "{}", Then.RETRY, Reason.EDGEGAP_ERROR),
+    (ALL, 429, "", Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
     (ALL, 429, "{}", Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
     (ALL, 401, "{}", Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
-    (ALL, 403, LOGIN, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    (ALL, 403, "{}", Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
     ((Call.LOOK,), 404, "{}", Then.ABSENT, None),
     ((Call.LIST, Call.CREATE), 404, "{}", Then.PARK, Reason.APP_MISSING),
     ((Call.UPDATE,), 404, "{}", Then.RETRY, Reason.EDGEGAP_ERROR),
     ((Call.CREATE,), 409, "{}", Then.TAKEN, None),
     ((Call.UPDATE,), 409, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     (WRITES, 424, "{}", Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
-    (WRITES, 400, LOGIN, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED),
-    (WRITES, 400, "bad CREDENTIALS", Then.PARK, Reason.REGISTRY_LOGIN_REFUSED),
+    *(
+        (WRITES, status, says, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED)
+        for status in (400, 424)
+        for says in (LOGIN, LOGIN.upper(), "cannot log in", "bad CREDENTIALS")
+    ),
+    *(
+        (WRITES, status, says, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
+        for status in (400, 424)
+        for says in (PULL, PULL.upper(), "the image could not be pulled")
+    ),
     (WRITES, 400, LIMIT, Then.PARK, Reason.VERSION_LIMIT),
+    (WRITES, 402, LIMIT, Then.PARK, Reason.VERSION_LIMIT),
     (WRITES, 400, "You have reached the LIMIT OF 10", Then.PARK, Reason.VERSION_LIMIT),
+    (WRITES, 400, "name: over the limit of 64", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    ((Call.CREATE,), 400, EXISTS, Then.TAKEN, None),
+    ((Call.CREATE,), 400, EXISTS.upper(), Then.TAKEN, None),
+    ((Call.UPDATE,), 400, EXISTS, Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     (WRITES, 400, "Unknown Args", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
-    (WRITES, 400, "", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     (READS, 400, LOGIN, Then.PARK, Reason.REFUSED_BY_EDGEGAP),
-    (ALL, 301, "", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
-    (ALL, 405, "", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (ALL, 402, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (ALL, 405, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     (ALL, 422, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
 ]
 
@@ -91,8 +115,8 @@ def answered(call: Call, status: int | None, content: str) -> Answer:
         return Answer(METHODS[call], "/", None, message="no answer in time")
     if content == "{}":
         content = '{"message": "something"}' if status != 200 else content
-    elif status == 400:
-        content = f'{{"message": "{content}"}}'
+    elif content and content[0] not in "<{":
+        content = json.dumps({"message": content})
     return read_answer(
         method=METHODS[call],
         path="/",
@@ -117,13 +141,14 @@ def test_the_whole_table() -> None:
 
 @given(st.sampled_from(Call), st.integers(100, 599), st.text(max_size=30))
 def test_every_answer_has_its_row(call: Call, status: int, content: str) -> None:
-    row = row_for(call, answered(call, status, content.replace('"', "").replace("\\", "")))
+    row = row_for(call, answered(call, status, content))
 
     assert row.reason is not None or row.then in {Then.GO_ON, Then.ABSENT, Then.TAKEN}
 
 
 RETRY = Row(Then.RETRY, Reason.EDGEGAP_ERROR)
 IMAGE = Row(Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
+DECLINED_ROW = Row(Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP)
 BUSY = Row(Then.SLOW_DOWN, Reason.EDGEGAP_BUSY)
 TOKEN = Row(Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
 
@@ -183,6 +208,29 @@ def test_an_image_that_cannot_be_pulled_yet_is_tried_for_10_minutes() -> None:
     assert sum(delays) == 10 * MINUTE
     assert parking.reason is Reason.IMAGE_NOT_PULLABLE
     assert "linux/amd64" in parking.sentence
+
+
+def test_what_edgegap_declined_is_tried_three_more_times_within_a_minute() -> None:
+    delays, parking = schedule(DECLINED_ROW)
+
+    assert len(delays) == 3
+    assert all(delay >= 5 * SECOND for delay in delays)
+    assert sum(delays) < MINUTE
+    assert parking.reason is Reason.DECLINED_BY_EDGEGAP
+    assert "HTTP 500" in parking.sentence
+
+
+def test_what_edgegap_declined_is_not_counted_with_other_trouble() -> None:
+    found = next_of(DECLINED_ROW, Waited(Reason.EDGEGAP_ERROR, NOW - HOUR, 9))
+
+    assert isinstance(found, Wait)
+    assert found.waited.times == 1
+
+
+def test_what_declined_says_so_beside_its_status() -> None:
+    answer = answered(Call.CREATE, 200, DECLINED)
+
+    assert detail_of(answer) == "HTTP 200, success: false: Not now"
 
 
 def test_a_slow_try_shortens_no_wait_but_the_10_minutes_hold() -> None:

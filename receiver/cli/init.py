@@ -15,12 +15,13 @@ from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.config_values import url_fault, without_scheme
 from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.hub import Hub, HubRefused
-from receiver.doctor import names_of_apps
+from receiver.doctor import CHECK_THE_WAY
 from receiver.edgegap.client import edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import is_repository
 from receiver.reading_settings import load_settings
+from receiver.retry import detail_of
 from receiver.rules import Login
 from receiver.secret import Secret
 from receiver.service import NEEDED
@@ -163,16 +164,17 @@ def _login(username: str | None, token: str | None, repository: str) -> tuple[st
 async def _apps(token: str) -> list[str]:
     base = os.environ.get("EDGEGAP_BASE_URL", "").strip() or EDGEGAP
     async with edgegap_client(base, Secret(token), Pace(8, 1)) as client:
-        answer = await client.apps()
-    if answer.status in REFUSED:
+        listing = await client.apps()
+    answer = listing.answer
+    if answer.says(*REFUSED):
         raise Stop(
             f"Edgegap does not accept the token ({answer.message}): make one under "
             "app.edgegap.com/user-settings?tab=tokens",
             NOT_DONE,
         )
-    if not answer.ok:
-        raise Stop(f"Edgegap could not be asked: {answer.message}", NOT_DONE)
-    return names_of_apps(answer)
+    if not answer.accepted:
+        raise Stop(f"Edgegap could not be asked: {detail_of(answer)}. {CHECK_THE_WAY}", NOT_DONE)
+    return [str(row["name"]) for row in listing.rows]
 
 
 async def _check_login(login: Login, repository: str) -> None:

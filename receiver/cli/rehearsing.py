@@ -103,12 +103,12 @@ async def _rehearse_one(
         else:
             facts = {"app": match.app, "version": match.version, "detail": image_of(look.body)}
             return _parked(Reason.NAME_TAKEN, explain(Reason.NAME_TAKEN, **facts))
-    elif look.status == HTTPStatus.NOT_FOUND:
+    elif look.says(HTTPStatus.NOT_FOUND):
         source = await Catalogue(client).source(match.app, rule.copy_from)
         if source.calls and not source.calls[-1].ok:
             facts = {"rule": rule.name, "app": match.app, "copy_from": rule.copy_from}
             last = source.calls[-1]
-            if rule.copy_from != NEWEST and last.status == HTTPStatus.NOT_FOUND:
+            if rule.copy_from != NEWEST and last.says(HTTPStatus.NOT_FOUND):
                 reason = Reason.COPY_FROM_MISSING
                 return _parked(reason, explain(reason, **facts))
             return _parked(*await why_refused(client, Call.LIST, last, **facts))

@@ -1,22 +1,23 @@
 """An answer of Edgegap, read from the bytes: the only place that knows its HTTP details.
 
-Every error body is `{"message": ...}`, and a client must survive one that is not
-(github.com/edgegap/openapi-specification, components.schemas.Error).
+Edgegap's own answers are JSON. What is not, a redirect, a page of HTML or nothing at all, came from
+a proxy or firewall in between, or from another server, whatever its status says.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from receiver.secret import Secret, mask
+from receiver.edgegap.messages import one_line, words_of_json, words_of_page
+from receiver.retry_after import read_retry_after
+from receiver.secret import Secret
 
-MAX_MESSAGE = 300
-MAX_RETRY_AFTER_MS = 24 * 60 * 60 * 1000
 OK = frozenset({200, 201, 204})
+REDIRECTS = range(300, 400)
+OF_PROXIES = frozenset({407, 511})  # Proxy and Network Authentication Required
+MAY_BE_EMPTY = frozenset({408, 429, *range(500, 600)})
 
 Body = Mapping[str, Any]
 
@@ -26,8 +27,9 @@ class Answer:
     """What one call asked and what came back.
 
     `status` is None when no answer came (timeout, reset, refused connection). `body` is the JSON
-    object, None where there was none. `retry_after` and `milliseconds` are in milliseconds, `at`
-    is when it was sent, in epoch milliseconds.
+    object, None if there was none. `retry_after` and `milliseconds` are in milliseconds, `at`
+    is when it was sent, in epoch milliseconds. `foreign`: it is not Edgegap's own. `unread`: it
+    succeeded, and its body is too large to be read.
     """
 
     method: str
@@ -38,16 +40,28 @@ class Answer:
     retry_after: int | None = None
     milliseconds: int = 0
     at: int = 0
+    foreign: bool = False
+    unread: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether the call did what it asked, with an answer that can be read."""
-        return self.status in OK and (self.body is not None or self.method == "DELETE")
+        done = self.status in OK and not (self.foreign or self.unread or self.declined)
+        return done and (self.body is not None or self.method == "DELETE")
 
     @property
-    def broken(self) -> bool:
-        """Whether it says it succeeded, but cannot be read."""
-        return self.status in OK and not self.ok
+    def declined(self) -> bool:
+        """Whether Edgegap says with a successful status that it did not do it."""
+        return self.status in OK and self.body is not None and self.body.get("success") is False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether Edgegap accepted the token: also if the answer is too large to be read."""
+        return self.ok or (self.unread and not self.foreign)
+
+    def says(self, *statuses: int) -> bool:
+        """Return whether Edgegap itself answered with one of these statuses."""
+        return self.status in statuses and not self.foreign
 
 
 def read_answer(
@@ -60,45 +74,40 @@ def read_answer(
     milliseconds: int,
     now: int,
     secrets: Iterable[Secret] = (),
+    unread: str = "",
 ) -> Answer:
     """Read an answer; `now` in epoch milliseconds, for a Retry-After given as a date.
 
-    `secrets` are masked in its message, whole: before it is cut short.
+    `secrets` are masked in its message, whole: before it is cut. `unread` says why the body could
+    not be read to its end; `content` is then its beginning.
     """
-    try:
-        decoded = json.loads(content) if content else None
-    except (ValueError, RecursionError):
-        decoded = None
-    body = decoded if isinstance(decoded, dict) else None
-    if status in OK:
-        message = "" if body is not None or method == "DELETE" else "the answer is not JSON"
+    said = None if unread else _decoded(content)
+    body = said if isinstance(said, dict) else None
+    foreign = _is_foreign(method, status, content, said, unread=bool(unread))
+    if unread:
+        message = unread
+    elif status in REDIRECTS:
+        message = f"a redirect{_destination(headers.get('location', ''))}"
+    elif said is not None:
+        succeeded = status in OK and (body is not None and body.get("success") is not False)
+        message = "" if succeeded else words_of_json(said, secrets)
     else:
-        message = _message(body, content, secrets) or f"HTTP {status}"
+        message = words_of_page(content, secrets)
+        if not message and foreign:
+            message = f"HTTP {status} without a body"
+    if not message and status not in OK:
+        message = f"HTTP {status}"
     return Answer(
         method=method,
         path=path,
         status=status,
         body=body,
         message=message,
-        retry_after=read_retry_after(headers.get("retry-after"), now),
+        retry_after=read_retry_after(headers, now),
         milliseconds=milliseconds,
+        foreign=foreign,
+        unread=bool(unread) and status in OK,
     )
-
-
-def read_retry_after(value: str | None, now: int) -> int | None:
-    """Return a Retry-After header in milliseconds from now: seconds or an HTTP date (RFC 9110)."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return min(int(value[:9]) * 1000, MAX_RETRY_AFTER_MS)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0, min(int(moment.timestamp() * 1000) - now, MAX_RETRY_AFTER_MS))
 
 
 def app_path(app: str) -> str:
@@ -117,10 +126,27 @@ def versions_path(app: str) -> str:
     return f"{app_path(app)}/versions"
 
 
-def _message(body: Body | None, content: bytes, secrets: Iterable[Secret]) -> str:
-    text = body.get("message") if body is not None else content.decode("utf-8", "replace")
-    if not isinstance(text, str):
-        return ""
-    text = mask(text, secrets)
-    printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(printable.split())[:MAX_MESSAGE]
+def _decoded(content: bytes) -> Any:
+    try:
+        return json.loads(content) if content else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_foreign(method: str, status: int, content: bytes, said: Any, *, unread: bool) -> bool:
+    if status in REDIRECTS or status in OF_PROXIES:
+        return True
+    if unread:
+        return status not in OK or not content.lstrip().startswith(b"{")
+    if not content:
+        return status not in MAY_BE_EMPTY and not (method == "DELETE" and status in OK)
+    return not isinstance(said, dict if status in OK else dict | list | str)
+
+
+def _destination(location: str) -> str:
+    """Return the host that a redirect leads to; the rest of its URL may hold anything."""
+    try:
+        host = urlsplit(location).hostname
+    except ValueError:
+        host = None
+    return f" to {one_line(host)}" if host else ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from receiver.edgegap.answers import Answer, Body
 from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.listing import partly_listed
 from receiver.edgegap.versions import newest
 
 FRESH_SECONDS = 60.0
@@ -14,10 +15,14 @@ NEWEST = "newest"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The version to copy settings from, None where there is none; and the calls it took."""
+    """The version to copy settings from, None where there is none; and the calls it took.
+
+    `note` says what is uncertain about it.
+    """
 
     version: Body | None
     calls: tuple[Answer, ...] = ()
+    note: str = ""
 
 
 class Catalogue:
@@ -37,12 +42,13 @@ class Catalogue:
             known = self._newest.get(app)
             if known is not None and time.monotonic() - known[0] < FRESH_SECONDS:
                 return Source(known[1])
-            versions, calls = await self._client.versions(app)
-            if not calls[-1].ok:
-                return Source(None, calls)
-            found = newest(versions)
+            listing = await self._client.versions(app)
+            if not listing.answer.ok:
+                return Source(None, (listing.answer,))
+            found = newest(listing.rows)
             self._newest[app] = (time.monotonic(), found)
-            return Source(found, calls)
+            note = "" if listing.complete else partly_listed(listing)
+            return Source(found, (listing.answer,), note)
 
     def made(self, app: str, version: Body) -> None:
         """Take note of a version just made: it counts as the newest."""

@@ -14,14 +14,16 @@ from typing import Any
 import httpx
 
 from receiver import metrics
+from receiver.bounded_body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
 from receiver.edgegap.answers import (
+    OK,
     Answer,
-    Body,
     app_path,
     read_answer,
     version_path,
     versions_path,
 )
+from receiver.edgegap.listing import Listing, Pages
 from receiver.edgegap.pace import Pace
 from receiver.secret import Secret
 from receiver.version import VERSION
@@ -31,9 +33,9 @@ READ_SECONDS = 20.0
 CREATE_SECONDS = 60.0  # verify_image makes Edgegap pull before it answers
 DRIP_SECONDS = 30.0  # an answer that comes byte by byte ends too
 LARGEST_ANSWER = 20 * 1024 * 1024
-TOO_LARGE = "the answer is over 20 MiB"
-PER_PAGE = 100
-MOST_PAGES = 200
+LARGEST_ERROR = 1024 * 1024
+VERSIONS_PER_PAGE = 100
+APPS_PER_PAGE = 5  # each row holds the app's logo, of any size
 
 
 class EdgegapClient:
@@ -83,34 +85,28 @@ class EdgegapClient:
         query = json.dumps({"filters": filters})
         return await self._call("GET", "/v1/deployments", params={"query": query, "limit": 1})
 
-    async def apps(self) -> Answer:
-        """GET the first page of the apps this token sees."""
-        return await self._call("GET", "/v1/apps", params={"page": 1, "limit": PER_PAGE})
+    async def apps(self) -> Listing:
+        """List the apps that this token sees."""
+        return await self._list("/v1/apps", "applications", APPS_PER_PAGE)
 
     async def app(self, app: str) -> Answer:
         """GET one app."""
         return await self._call("GET", app_path(app))
 
     async def probe(self) -> Answer:
-        """Ask for the least there is, to learn whether the token is accepted."""
+        """Ask for one app, to learn whether the token is accepted."""
         return await self._call("GET", "/v1/apps", params={"page": 1, "limit": 1})
 
-    async def versions(self, app: str) -> tuple[list[Body], tuple[Answer, ...]]:
-        """List all of an app's versions, page by page; the last answer tells whether it worked."""
-        found: list[Body] = []
-        answers: list[Answer] = []
-        for page in range(1, MOST_PAGES + 1):
-            params: dict[str, int | str] = {"page": page, "limit": PER_PAGE}
-            answer = await self._call("GET", versions_path(app), params=params)
-            answers.append(answer)
-            if not answer.ok or answer.body is None:
-                break
-            rows = answer.body.get("versions")
-            rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-            found += rows
-            if not rows or not _has_more(answer.body, len(found)):
-                break
-        return found, tuple(answers)
+    async def versions(self, app: str) -> Listing:
+        """List an app's versions."""
+        return await self._list(versions_path(app), "versions", VERSIONS_PER_PAGE)
+
+    async def _list(self, path: str, key: str, limit: int) -> Listing:
+        pages = Pages(key)
+        page = 1
+        while pages.take(await self._call("GET", path, params={"page": page, "limit": limit})):
+            page += 1
+        return pages.listing()
 
     async def _call(
         self,
@@ -156,20 +152,21 @@ class EdgegapClient:
                         timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
                     ) as response,
                 ):
-                    content = await _limited(response)
+                    limit = LARGEST_ANSWER if response.status_code in OK else LARGEST_ERROR
+                    content, unread = await _read(response, limit)
             except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
                 return Answer(method, path, None, message=_told(error), milliseconds=spent())
-        answer = read_answer(
+        return read_answer(
             method=method,
             path=path,
             status=response.status_code,
             headers=response.headers,
-            content=content if content is not None else b"",
+            content=content,
             milliseconds=spent(),
             now=time.time_ns() // 1_000_000,
             secrets=(*self._secrets, *_secrets_in(body)),
+            unread=unread,
         )
-        return answer if content is not None else replace(answer, message=TOO_LARGE)
 
 
 @asynccontextmanager
@@ -180,6 +177,7 @@ async def edgegap_client(
     headers = {
         "Accept": "application/json",
         "User-Agent": f"docker-hub-receiver/{VERSION}",
+        **UNENCODED,
     }
     async with httpx.AsyncClient(
         base_url=base_url, headers=headers, follow_redirects=False
@@ -187,23 +185,14 @@ async def edgegap_client(
         yield EdgegapClient(http, token, pace, secrets)
 
 
-def _has_more(body: Body, so_far: int) -> bool:
-    pagination = body.get("pagination")
-    if isinstance(pagination, dict) and isinstance(pagination.get("has_next"), bool):
-        return bool(pagination["has_next"])
-    total = body.get("total_count")
-    return isinstance(total, int) and so_far < total
-
-
-async def _limited(response: httpx.Response) -> bytes | None:
-    """Read the whole answer; None as soon as it is over the limit."""
-    parts, size = [], 0
-    async for part in response.aiter_bytes():
-        size += len(part)
-        if size > LARGEST_ANSWER:
-            return None
-        parts.append(part)
-    return b"".join(parts)
+async def _read(response: httpx.Response, limit: int) -> tuple[bytes, str]:
+    """Return the body, or its beginning and why the rest of it is not read."""
+    try:
+        return await read_bounded(response, limit), ""
+    except BodyTooLarge as error:
+        return error.beginning, str(error)
+    except UnreadableBody as error:
+        return b"", str(error)
 
 
 def _told(error: Exception) -> str:

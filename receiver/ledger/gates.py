@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from receiver.edgegap.answers import MAX_RETRY_AFTER_MS
 from receiver.explanations import explain
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason
 from receiver.retry import FIRST_BACKOFF, SHORTEST_SLOWDOWN, probe_delay
+from receiver.retry_after import LONGEST_WAIT_MS
 
 BUSY = "busy"
 TOKEN = "token"  # noqa: S105 - a gate's name
@@ -59,7 +59,7 @@ def heed(tx: Tx, retry_after: int | None) -> None:
 
 def set_right(tx: Tx) -> None:
     """End a hold that is longer than any may be: the clock was ahead when it began."""
-    longest = tx.now + MAX_RETRY_AFTER_MS + A_MINUTE_MS
+    longest = tx.now + LONGEST_WAIT_MS + A_MINUTE_MS
     tx.run("UPDATE gates SET until = :now WHERE until > :longest", now=tx.now, longest=longest)
 
 

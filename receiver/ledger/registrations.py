@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from operator import itemgetter
 
-from receiver.edgegap.answers import MAX_RETRY_AFTER_MS
 from receiver.images import ImageReference
 from receiver.ledger.holding import Held, digest_of_tag, held
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason
 from receiver.retry import Waited
+from receiver.retry_after import LONGEST_WAIT_MS
 from receiver.rules import Mode
 
 LEASE_MS = 30_000
@@ -99,7 +99,7 @@ def next_due(tx: Tx) -> int | None:
 
 def set_right(tx: Tx) -> None:
     """Let what waits longer than anything may go on: the clock was ahead when it was told to."""
-    longest = tx.now + MAX_RETRY_AFTER_MS + LEASE_MS
+    longest = tx.now + LONGEST_WAIT_MS + LEASE_MS
     tx.run(
         "UPDATE registrations SET due_at = :now, waiting_since = 0, waiting_first = 0, waits = 0,"
         " waiting_reason = NULL WHERE state NOT IN ('done', 'parked', 'working')"

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from receiver.sandbox.calls import Call, Recording
 from receiver.sandbox.controls import control_routes
 from receiver.sandbox.edgegap_account import EdgegapAccount, Version
-from receiver.sandbox.edgegap_listings import deployment_rows, page_of
+from receiver.sandbox.edgegap_listings import ListQuirks, deployment_rows, page_of
 from receiver.sandbox.edgegap_versions import shown
 from receiver.sandbox.faults import Fault, Faults, Misbehaving
 
@@ -52,6 +52,7 @@ class EdgegapSandbox(EdgegapAccount):
         self.page_size = page_size
         # What stands in for an env's hidden value is undocumented; None leaves the key out.
         self.hidden_value = hidden_value
+        self.lists = ListQuirks()
         self.calls: list[Call] = []
         self.faults = Faults()
         self.app = self._build()
@@ -67,8 +68,9 @@ class EdgegapSandbox(EdgegapAccount):
     def change(self, state: dict[str, Any]) -> None:
         """Set state from JSON; all of it is known before any of it is set.
 
-        `apps` and `versions` add to those there are, pairs are lists of two, and `unpullable`
-        lists the images, as `group/project:tag`, that cannot be pulled.
+        `apps` (names, or objects) and `versions` add to those there are, pairs are lists of two,
+        `lists` holds the quirks of all lists, and `unpullable` lists the images, as
+        `group/project:tag`, that cannot be pulled.
         """
         unknown = state.keys() - _SETTERS.keys()
         if unknown:
@@ -131,8 +133,7 @@ class EdgegapSandbox(EdgegapAccount):
             )
 
     def _list_apps(self, request: Request, _: Any) -> dict[str, Any]:
-        rows = list(self.apps.values())
-        return page_of("applications", rows, request.query_params, size=self.page_size)
+        return self._page("applications", list(self.apps.values()), request)
 
     def _post_app(self, _: Request, body: Any) -> dict[str, Any]:
         return self.create_app(body)
@@ -142,7 +143,7 @@ class EdgegapSandbox(EdgegapAccount):
 
     def _list_versions(self, request: Request, _: Any) -> dict[str, Any]:
         rows = [self._shown(one) for one in self.versions_of(request.path_params["app"])]
-        return page_of("versions", rows, request.query_params, size=self.page_size)
+        return self._page("versions", rows, request)
 
     def _post_version(self, request: Request, body: Any) -> dict[str, Any]:
         version = self.create_version(request.path_params["app"], body)
@@ -161,7 +162,11 @@ class EdgegapSandbox(EdgegapAccount):
 
     def _list_deployments(self, request: Request, _: Any) -> dict[str, Any]:
         rows = deployment_rows(self.deployments, request.query_params.get("query"))
-        return page_of("data", rows, request.query_params, size=self.page_size)
+        return self._page("data", rows, request)
+
+    def _page(self, key: str, rows: list[dict[str, Any]], request: Request) -> dict[str, Any]:
+        asked = request.query_params
+        return page_of(key, rows, asked, size=self.page_size, quirks=self.lists)
 
     def _shown(self, version: Version) -> dict[str, Any]:
         return shown(version, self.hidden_value)
@@ -204,11 +209,20 @@ _SETTERS: dict[str, Callable[[EdgegapSandbox, Any], object]] = {
         "version_limit", lambda value: None if value is None else int(value)
     ),
     "latency": _set_plain("latency", float),
-    "delete_refusal_status": _set_plain("delete_refusal_status", int),
+    **{
+        name: _set_plain(name, int)
+        for name in (
+            *("delete_refusal_status", "taken_status"),
+            *("login_refusal_status", "pull_refusal_status"),
+        )
+    },
+    "lists": _set_plain("lists", lambda value: ListQuirks(**value)),
     "held_by_matchmaker": _set_plain("held_by_matchmaker", lambda value: set(_pairs(value))),
     "deployments": _set_plain("deployments", _pairs),
     "registry_login": _set_plain("registry_login", lambda value: value and _pairs([value])[0]),
     "unpullable": _set_unpullable,
-    "apps": lambda sandbox, value: [sandbox.add_app(name) for name in value],
+    "apps": lambda sandbox, value: [
+        sandbox.add_app(**one) if isinstance(one, dict) else sandbox.add_app(one) for one in value
+    ],
     "versions": lambda sandbox, value: [sandbox.add_version(**version) for version in value],
 }

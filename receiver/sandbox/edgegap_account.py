@@ -40,6 +40,11 @@ class EdgegapAccount:
         # That a matchmaker's version cannot be deleted is known, the answer is not. A 4xx is
         # likelier than the documented 500, and 409 is their word for "something is in the way".
         self.delete_refusal_status = 409
+        # Documented are 409 for a name that is taken and 424 for a pull that fails; 400 is likely
+        # for both. A refused login was met as 400, and may come as 424.
+        self.taken_status = 409
+        self.login_refusal_status = 400
+        self.pull_refusal_status = 424
         self.created: Counter[tuple[str, str]] = Counter()
         for app in apps:
             self.add_app(app)
@@ -111,7 +116,9 @@ class EdgegapAccount:
         version = created(body)
         place = app, version["name"]
         if place in self.versions:
-            raise HTTPException(409, "An application version of this name exists already")
+            raise HTTPException(
+                self.taken_status, f"Application version {version['name']} already exists"
+            )
         limit = self.version_limit
         if limit is not None and len(self.versions_of(app)) >= limit:
             # "you" is theirs.
@@ -150,6 +157,8 @@ class EdgegapAccount:
     def _try_pull(self, version: Version) -> None:
         login = version.get("private_username"), version.get("private_token")
         if self.registry_login is not None and login != self.registry_login:
-            raise HTTPException(400, "Unable to login with the given credentials")
+            raise HTTPException(
+                self.login_refusal_status, "Unable to login with the given credentials"
+            )
         if self.pullable and not self.pullable(version["docker_image"], version["docker_tag"]):
-            raise HTTPException(424, "Unable to pull image from registry")
+            raise HTTPException(self.pull_refusal_status, "Unable to pull image from registry")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -14,25 +15,55 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ListQuirks:
+    """Ways in which a list may be other than one expects.
+
+    - `ignores_page`: the first page comes whatever `page` and `limit` ask for
+    - `always_next`: `has_next` is true on every page
+    - `first_number`: the number of the first page; the document allows 0
+    - `total_count`: what it says, whatever is true
+    - `left_out`: the keys that are missing, among them the rows' own
+    - `nulls`: the keys that are null
+    """
+
+    ignores_page: bool = False
+    always_next: bool = False
+    first_number: int = 1
+    total_count: int | None = None
+    left_out: Sequence[str] = ()
+    nulls: Sequence[str] = ()
+
+
 def page_of(
-    key: str, rows: Sequence[dict[str, Any]], query: Mapping[str, str], *, size: int
+    key: str,
+    rows: Sequence[dict[str, Any]],
+    query: Mapping[str, str],
+    *,
+    size: int,
+    quirks: ListQuirks,
 ) -> dict[str, Any]:
     """Answer one page of a list. `total_count` counts the rows of all pages."""
+    if quirks.ignores_page:
+        query = {}
     number = _at_least_one("page", query.get("page", "1"))
     limit = _at_least_one("limit", query.get("limit", str(size)))
     pages = max(1, -(-len(rows) // limit))
-    return {
+    has_next = number < pages or quirks.always_next
+    page = {
         key: list(rows[(number - 1) * limit : number * limit]),
-        "total_count": len(rows),
+        "total_count": len(rows) if quirks.total_count is None else quirks.total_count,
         "pagination": {
-            "number": number,
-            "next_page_number": number + 1 if number < pages else None,
-            "previous_page_number": number - 1 if number > 1 else None,
+            "number": number - 1 + quirks.first_number,
+            "next_page_number": number + quirks.first_number if has_next else None,
+            "previous_page_number": number - 2 + quirks.first_number if number > 1 else None,
             "paginator": {"num_pages": pages},
-            "has_next": number < pages,
+            "has_next": has_next,
             "has_previous": number > 1,
         },
     }
+    page |= dict.fromkeys(quirks.nulls)
+    return {name: value for name, value in page.items() if name not in quirks.left_out}
 
 
 def deployment_rows(running: Sequence[tuple[str, str]], query: str | None) -> list[dict[str, Any]]:

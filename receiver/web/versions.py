@@ -10,6 +10,7 @@ from typing import Any
 
 from receiver.asking import why_refused
 from receiver.edgegap.answers import Body
+from receiver.edgegap.listing import partly_listed
 from receiver.ledger.targets import Target, last_deliveries, last_retirements, targets_of
 from receiver.retiring import kept_by, rules_of, would_go
 from receiver.retry import Call
@@ -75,16 +76,19 @@ class Shelf:
                 return last
             targets = await service.ledger.read(lambda tx: targets_of(tx, app))
             held = {one.version: _image(one) for one in targets}
-            versions, answers = await service.client.versions(app)
-            answer = answers[-1]
-            problem = ""
-            if not answer.ok:
+            listing = await service.client.versions(app)
+            answer, problem = listing.answer, ""
+            if answer.ok and not listing.complete:
+                problem = partly_listed(listing).capitalize() + "."
+            elif not answer.ok:
                 rules = ", ".join(rule.name for rule in rules_of(service.settings, app))
                 facts = {"app": app, "rule": rules}
                 _, problem = await why_refused(service.client, Call.LIST, answer, **facts)
             if len(self._listed) >= MOST_REMEMBERED:
                 self._listed.clear()
-            listed = self._listed[app] = _Listed(time.monotonic(), versions, problem, held)
+            listed = self._listed[app] = _Listed(
+                time.monotonic(), list(listing.rows), problem, held
+            )
             return listed
 
 

@@ -1,0 +1,118 @@
+"""Lists that Edgegap gives page by page, and where they end.
+
+`GET …/versions` documents no `page`, though its answer is paged: a server that ignores it answers
+the first page again and again, with `has_next` true for ever.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from receiver.edgegap.answers import Answer, Body
+
+MOST_PAGES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The rows of a list, each name once; `answer` stands for all of its calls.
+
+    `complete` is False if, by what the list says of itself, there are more rows than these.
+    """
+
+    rows: tuple[Body, ...]
+    answer: Answer
+    complete: bool
+
+
+class Pages:
+    """Takes the pages of one list, the rows of which are under `key`."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._rows: dict[str, Body] = {}
+        self._answers: list[Answer] = []
+        self._first = 1  # how the list numbers its first page
+        self._claims_more = False
+
+    def take(self, answer: Answer) -> bool:
+        """Take the next page; return whether to ask for the one after it."""
+        asked = len(self._answers)
+        self._answers.append(answer)
+        if not answer.ok or answer.body is None:
+            return False
+        number = _number(_pagination(answer.body).get("number"))
+        if asked == 0 and number == 0:
+            self._first = 0
+        before = len(self._rows)
+        for row in _named(answer.body, self._key):
+            self._rows.setdefault(row["name"], row)
+        more = _has_more(answer.body, len(self._rows))
+        self._claims_more = more is True
+        if more is False or len(self._rows) == before or len(self._answers) == MOST_PAGES:
+            return False
+        return number is None or number == asked + self._first
+
+    def listing(self) -> Listing:
+        """Return what was listed; a failed page is the answer, with the rows read before it."""
+        first, last = self._answers[0], self._answers[-1]
+        answer = replace(last, at=first.at, milliseconds=sum(a.milliseconds for a in self._answers))
+        if last.ok and len(self._answers) > 1:
+            answer = replace(answer, message=f"{len(self._answers)} pages")
+        total = _number((last.body or {}).get("total_count"))
+        has_all = not self._claims_more or (total is not None and len(self._rows) >= total)
+        return Listing(tuple(self._rows.values()), answer, last.ok and has_all)
+
+
+def running_in(answer: Answer) -> int | None:
+    """Return how many deployments the first page of a list names; None if it is not certain.
+
+    It is not, if the list has remarks on the query (`message`), which may have been read
+    differently, or lacks its rows, which are optional, and does not say that it ends there.
+    """
+    if not answer.ok or answer.body is None or answer.body.get("message"):
+        return None
+    rows, total = answer.body.get("data"), _number(answer.body.get("total_count"))
+    if not isinstance(rows, list | None) or total is None or total < 0:
+        return None
+    count = max(len(rows or ()), total)
+    ends_here = _pagination(answer.body).get("has_next") is False
+    return count if rows is not None or ends_here else None
+
+
+def partly_listed(listing: Listing) -> str:
+    """Return a sentence about a list that is not complete."""
+    return (
+        f"only {len(listing.rows)} versions could be listed: Edgegap says that there are more, and "
+        "does not give them out"
+    )
+
+
+def _named(body: Body, key: str) -> Iterator[Body]:
+    rows = body.get(key)
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, dict) and isinstance(row.get("name"), str):
+            yield row
+
+
+def _has_more(body: Body, so_far: int) -> bool | None:
+    """Return whether more rows follow, None if the page does not say it."""
+    has_next = _pagination(body).get("has_next")
+    if isinstance(has_next, bool):
+        return has_next
+    total = _number(body.get("total_count"))
+    return None if total is None else so_far < total
+
+
+def _pagination(body: Body) -> Mapping[str, Any]:
+    found = body.get("pagination")
+    return found if isinstance(found, dict) else {}
+
+
+def _number(value: Any) -> int | None:
+    """Return a count, however it is written: numbers may come as text or as 2.0."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value[:18])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
