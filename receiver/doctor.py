@@ -23,7 +23,7 @@ from receiver.hook_tokens import MAX_URL, PATH, LinkKeys
 from receiver.ledger.ledger import Ledger
 from receiver.preflight import Preflight
 from receiver.retry import detail_of
-from receiver.rules import Rule
+from receiver.rules import Rule, moving_versions
 from receiver.settings import Settings
 
 CLOCK_SECONDS = 60.0
@@ -78,7 +78,7 @@ async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[F
     for app in dict.fromkeys(rule.app for rule in settings.rules):
         yield await _app(client, app)
     for rule in settings.rules:
-        yield await _source(client, rule)
+        yield await _source(client, rule, moving_versions(settings.rules, rule.app))
 
 
 def _listed(names: list[str]) -> str:
@@ -110,12 +110,12 @@ def _unusable(answer: Answer) -> tuple[str, str]:
     return detail_of(answer), "Try again later"
 
 
-async def _source(client: EdgegapClient, rule: Rule) -> Finding:
+async def _source(client: EdgegapClient, rule: Rule, moving: frozenset[str]) -> Finding:
     what = f"settings of {rule.name}"
     if {"req_cpu", "req_memory"} <= set(rule.settings):
         return passed(what, "req_cpu and req_memory stand in the rule")
     versions, calls = await client.versions(rule.app)
-    source: Any = newest(versions)
+    source: Any = newest(one for one in versions if one.get("name") not in moving)
     if rule.copy_from != "newest":
         source = next((one for one in versions if one.get("name") == rule.copy_from), None)
     if source is not None:

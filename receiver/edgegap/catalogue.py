@@ -1,12 +1,13 @@
-"""What an app's newest version is: asked at most once a minute, and known when we just made it."""
+"""An app's versions, listed at most once a minute: from which one to copy settings."""
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from receiver.edgegap.answers import Answer, Body
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.versions import newest
+from receiver.edgegap.versions import made_at, newest
 
 FRESH_SECONDS = 60.0
 NEWEST = "newest"
@@ -14,10 +15,14 @@ NEWEST = "newest"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The version to copy settings from, None where there is none; and the calls it took."""
+    """The version to copy settings from, None if there is none; and the calls it took.
 
-    version: Body | None
+    `passed_over` names the versions that were left out on request, newest first.
+    """
+
+    version: Body | None = field(repr=False)
     calls: tuple[Answer, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
 
 class Catalogue:
@@ -25,29 +30,51 @@ class Catalogue:
 
     def __init__(self, client: EdgegapClient) -> None:
         self._client = client
-        self._newest: dict[str, tuple[float, Body | None]] = {}
+        self._versions: dict[str, tuple[float, dict[str, Body]]] = {}
         self._asking: dict[str, asyncio.Lock] = {}
 
-    async def source(self, app: str, copy_from: str) -> Source:
-        """Return the named version, or the app's newest. A failed call is the last of `calls`."""
+    async def source(
+        self,
+        app: str,
+        copy_from: str,
+        *,
+        of: str,
+        without: Collection[str] = (),
+        before: Body | None = None,
+    ) -> Source:
+        """Return the named version, or the app's newest. A failed call is the last of `calls`.
+
+        `of` is the version that copies: the newest is never itself, nor one of `without`. With
+        `before` it is no newer than that version.
+        """
         if copy_from != NEWEST:
             answer = await self._client.look(app, copy_from)
             return Source(answer.body if answer.ok else None, (answer,))
         async with self._asking.setdefault(app, asyncio.Lock()):
-            known = self._newest.get(app)
-            if known is not None and time.monotonic() - known[0] < FRESH_SECONDS:
-                return Source(known[1])
-            versions, calls = await self._client.versions(app)
-            if not calls[-1].ok:
-                return Source(None, calls)
-            found = newest(versions)
-            self._newest[app] = (time.monotonic(), found)
-            return Source(found, calls)
+            calls: tuple[Answer, ...] = ()
+            known = self._versions.get(app)
+            if known is None or time.monotonic() - known[0] >= FRESH_SECONDS:
+                listed, calls = await self._client.versions(app)
+                if not calls[-1].ok:
+                    return Source(None, calls)
+                known = time.monotonic(), {str(one.get("name")): one for one in listed}
+                self._versions[app] = known
+        limit = made_at(before) if before is not None else 0
+        others = {
+            name: one
+            for name, one in known[1].items()
+            if name != of and (not limit or made_at(one) <= limit)
+        }
+        passed_over = sorted(others.keys() & set(without), key=lambda name: -made_at(others[name]))
+        found = newest(one for name, one in others.items() if name not in without)
+        return Source(found, calls, tuple(passed_over))
 
     def made(self, app: str, version: Body) -> None:
-        """Take note of a version just made: it counts as the newest."""
-        self._newest[app] = (time.monotonic(), version)
+        """Take note of a version just made: it may be copied from at once."""
+        known = self._versions.get(app)
+        if known is not None:
+            known[1][str(version.get("name"))] = version
 
     def forget(self) -> None:
-        """Ask anew next time: a person set something right, so it may have changed."""
-        self._newest.clear()
+        """List the versions again next time: a person may have corrected something."""
+        self._versions.clear()
