@@ -84,6 +84,7 @@ def test_every_key_is_read() -> None:
         keep=10,
         pin=("1.0*",),
         make_room=True,
+        leave_out=("whitelisting_active",),
         login=Login("lobby", Secret("canary-token"), "LOBBY_USER and LOBBY_TOKEN"),
         settings={"req_cpu": 512, "req_memory": 1024},
     )

@@ -102,8 +102,8 @@ def plan_creation(
     reason = Reason.REGISTRY_LOGIN_HIDDEN
     facts = {"source": name, "repository": wanted.image.repository, **_names(wanted)}
     without = (
-        f"Edgegap does not return the old registry login of {name}; set {wanted.login_variables}: "
-        f"{wanted.version} is pulled without a login"
+        f"Edgegap does not return the old registry login of {name}; set {wanted.login_variables}, "
+        "or the image is pulled without a login"
     )
     parking = Parking(reason, explain(reason, **facts), notes)
     return Plan(body=body, notes=(*notes, without), unless_public=parking)
