@@ -6,12 +6,8 @@ from receiver.ledger.settlements import Settlement
 from receiver.logs import get_logger
 from receiver.notices import Happening
 from receiver.reasons import Outcome, State
+from receiver.rules import Mode
 from receiver.settling import OF_OTHER_RULES
-
-BEYOND_US = (
-    "A matchmaker still names the old version: point it at this one in Edgegap's dashboard. "
-    "Storage pull profiles are not carried over."
-)
 
 SUCCESSES = frozenset({Outcome.CREATED, Outcome.UPDATED})
 
@@ -22,10 +18,7 @@ log = get_logger()
 
 
 def announce(claimed: Claimed, settlement: Settlement, *, now: int) -> None:
-    """Log what came of an attempt; after `created` also what the receiver cannot do.
-
-    `now` is the ledger's time (epoch ms).
-    """
+    """Log what came of an attempt. `now` is the ledger's time (epoch ms)."""
     _count(claimed, settlement, now)
     facts = {
         "registration": claimed.id,
@@ -37,12 +30,14 @@ def announce(claimed: Claimed, settlement: Settlement, *, now: int) -> None:
     told = log.bind(**facts)
     match settlement.state:
         case State.DONE:
-            beyond = {"remember": BEYOND_US} if settlement.outcome is Outcome.CREATED else {}
+            log_done = told.warning if settlement.warnings else told.info
             notes = list(settlement.notes)
-            told.info("registration_done", outcome=settlement.outcome, notes=notes, **beyond)
+            log_done("registration_done", outcome=settlement.outcome, notes=notes)
         case State.PARKED:
-            sentence = settlement.sentence
-            told.error("registration_parked", reason=settlement.reason, sentence=sentence)
+            sentence, notes = settlement.sentence, list(settlement.notes)
+            told.error(
+                "registration_parked", reason=settlement.reason, sentence=sentence, notes=notes
+            )
         case _:
             # Who waits for another replica's rule does so every few seconds: once says it all.
             quiet = settlement.waited.times > 1 and settlement.reason in OF_OTHER_RULES
@@ -65,16 +60,29 @@ def _count(claimed: Claimed, settlement: Settlement, now: int) -> None:
 
 
 def happenings_of(claimed: Claimed, settlement: Settlement) -> list[tuple[Happening, str]]:
-    """Return what of this attempt is worth telling others, as sentences."""
+    """Return what of this attempt is worth a notification, as sentences."""
     target = f"{claimed.app}/{claimed.version}"
     told: list[tuple[Happening, str]] = []
     if settlement.outcome is Outcome.CREATED:
-        told.append((Happening.CREATED, f"{target} created from {claimed.image}. {BEYOND_US}"))
+        text = f"{target} created from {claimed.image}.{_followed_by_itself(claimed)}"
+        told.append((Happening.CREATED, _with_warnings(text, settlement)))
     if settlement.outcome is Outcome.UPDATED:
-        told.append((Happening.UPDATED, f"{target} moved to {claimed.image}."))
+        text = f"{target} moved to {claimed.image}.{_followed_by_itself(claimed)}"
+        told.append((Happening.UPDATED, _with_warnings(text, settlement)))
     if settlement.state is State.PARKED:
-        told.append((Happening.PARKED, f"{target} parked: {settlement.sentence}"))
+        text = f"{target} parked: {settlement.sentence}"
+        told.append((Happening.PARKED, _with_warnings(text, settlement)))
     if settlement.overwritten:
         text = f"{claimed.image} was pushed over; {target} may go on running the old image."
         told.append((Happening.OVERWRITTEN, text))
     return told
+
+
+def _followed_by_itself(claimed: Claimed) -> str:
+    if claimed.mode is Mode.CREATE:
+        return ""
+    return f" A matchmaker profile that names {claimed.version} uses it from the next match on."
+
+
+def _with_warnings(text: str, settlement: Settlement) -> str:
+    return "\n".join([text, *(f"- {warning}" for warning in settlement.warnings)])

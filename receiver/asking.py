@@ -7,7 +7,7 @@ from typing import Any
 
 from receiver.edgegap.answers import Answer, Body, version_path
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.versions import Parking
+from receiver.edgegap.versions import LOGIN_VARIABLES, Parking
 from receiver.explanations import explain
 from receiver.ledger.registrations import Claimed
 from receiver.reasons import Reason
@@ -101,7 +101,6 @@ class Asking:
     def facts(self, rule: Rule | None) -> dict[str, Any]:
         """Return what the sentences of this registration may name."""
         claimed = self._claimed
-        login = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
         return {
             "app": claimed.app,
             "version": claimed.version,
@@ -110,7 +109,7 @@ class Asking:
             "repository": claimed.image.repository,
             "copy_from": rule.copy_from if rule else "",
             "tag": claimed.image.tag,
-            "login": rule.login.variables if rule and rule.login else login,
+            "login": rule.login.variables if rule and rule.login else LOGIN_VARIABLES,
         }
 
     def _noted(self, answer: Answer) -> Answer:

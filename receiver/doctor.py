@@ -25,7 +25,7 @@ from receiver.hook_tokens import MAX_URL, PATH, LinkKeys
 from receiver.ledger.ledger import Ledger
 from receiver.preflight import Preflight
 from receiver.retry import detail_of
-from receiver.rules import Rule
+from receiver.rules import Rule, moving_versions
 from receiver.settings import Settings
 
 CLOCK_SECONDS = 60.0
@@ -82,7 +82,8 @@ async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[F
         yield await _app(client, app)
     listings: dict[str, Listing] = {}
     for rule in settings.rules:
-        yield await _source(client, rule, listings)
+        moving = moving_versions(settings.rules, rule.app)
+        yield await _source(client, rule, moving, listings)
 
 
 def _listed(names: list[str]) -> str:
@@ -113,7 +114,9 @@ def _unusable(answer: Answer) -> tuple[str, str]:
     return detail_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later"
 
 
-async def _source(client: EdgegapClient, rule: Rule, listings: dict[str, Listing]) -> Finding:
+async def _source(
+    client: EdgegapClient, rule: Rule, moving: frozenset[str], listings: dict[str, Listing]
+) -> Finding:
     """Find the version whose settings the rule copies; each app is listed once."""
     what = f"settings of {rule.name}"
     if {"req_cpu", "req_memory"} <= set(rule.settings):
@@ -125,7 +128,8 @@ async def _source(client: EdgegapClient, rule: Rule, listings: dict[str, Listing
         if rule.app not in listings:
             listings[rule.app] = await client.versions(rule.app)
         listing = listings[rule.app]
-        answer, source = listing.answer, newest(listing.rows)
+        answer = listing.answer
+        source = newest(row for row in listing.rows if row.get("name") not in moving)
         found = "" if listing.complete else f"; {partly_listed(listing)}"
     if source is not None:
         return passed(what, f"copied from {source.get('name')}{found}")

@@ -108,7 +108,7 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.NO_SETTINGS: Explained(
         "The app {app} has no version to copy settings from, and the rule {rule} does not give "
-        "them. Add to the rule:\n[rule.settings]\nreq_cpu = 1024      # 1024 = 1 vCPU\n"
+        "them. {ways}add to the rule:\n[rule.settings]\nreq_cpu = 1024      # 1024 = 1 vCPU\n"
         "req_memory = 2048   # MB, at most twice req_cpu\n"
         'ports = [{{ port = 7777, protocol = "UDP", name = "gameport" }}]\n'
         "then reload; or make a first version by hand and replay.",
@@ -120,13 +120,26 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.HIDDEN_ENV: Explained(
-        "Edgegap does not give out the values of the hidden environment variables {keys}, so they "
+        "Edgegap does not return the values of the hidden environment variables {keys}, so they "
         "cannot be copied from {source}. Add to the rule {rule}:\n[rule.settings]\nenvs = [\n"
         "{lines}\n]\nset those variables for the receiver and restart.",
         by_config=True,
     ),
+    Reason.WHITELIST_NOT_COPIED: Explained(
+        "The version {source} admits only the addresses on its whitelist ({field}), and Edgegap's "
+        "API does not accept that setting: {version} would admit everyone. Create {version} by "
+        'hand with its whitelist and replay, or accept it: add leave_out = ["{field}"] to the rule '
+        "{rule} and reload.",
+        by_config=True,
+    ),
+    Reason.SETTINGS_NOT_COPIED: Explained(
+        "Settings of the version {source} cannot be copied: {detail}. Give them under "
+        "[rule.settings] in the rule {rule} and reload, or correct {source} in Edgegap's dashboard "
+        "and replay.",
+        by_config=True,
+    ),
     Reason.SETTINGS_INVALID: Explained(
-        "The settings for this version are not ones Edgegap takes: {detail}. Mend [rule.settings] "
+        "Edgegap does not accept the settings for this version: {detail}. Correct [rule.settings] "
         "of the rule {rule} (or the version it copies) and reload.",
         by_config=True,
     ),
@@ -153,8 +166,10 @@ REASONS: dict[Reason, Explained] = {
         "version ({detail}). Look at the app {app} in Edgegap's dashboard, then replay."
     ),
     Reason.STORED_OTHERWISE: Explained(
-        "Edgegap took the request but holds another image than asked ({detail}). Look at the "
-        "version {version} of the app {app} in Edgegap's dashboard, then replay."
+        "Edgegap accepted the request, but the version {version} of the app {app} differs from it: "
+        "{detail}. Correct the version in Edgegap's dashboard, or delete it there, and replay; or "
+        "set [rule.settings] of the rule {rule} to what Edgegap holds and reload.",
+        by_config=True,
     ),
     Reason.IMAGE_NOT_PULLABLE: Explained(
         "{image} could not be pulled for 10 minutes ({detail}). Check that the tag exists, that "
@@ -169,6 +184,12 @@ REASONS: dict[Reason, Explained] = {
     Reason.REGISTRY_LOGIN_MISSING: Explained(
         "{repository} is private or does not exist ({detail}), and no Docker Hub login is set. Set "
         "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN to a read-only access token and restart.",
+        by_config=True,
+    ),
+    Reason.REGISTRY_LOGIN_HIDDEN: Explained(
+        "Edgegap does not return the old registry login of {source}, so it cannot be copied; set "
+        "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN to a read-only access token and restart. If "
+        '{repository} is public, add leave_out = ["private_token"] to the rule {rule} and reload.',
         by_config=True,
     ),
     Reason.REGISTRY_RIGHT_MISSING: Explained(

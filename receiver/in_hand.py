@@ -7,6 +7,7 @@ found out kept in hand.
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from receiver.aftermath import write_aftermath
@@ -17,6 +18,7 @@ from receiver.errors import LedgerError
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.settlements import Settlement, sent, settle, was_settled
+from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transactions import Tx
 from receiver.ledger_watch import LedgerWatch
 from receiver.logs import get_logger
@@ -24,6 +26,7 @@ from receiver.preflight import Preflight
 from receiver.reasons import Outcome
 from receiver.registering import Attempt
 from receiver.retention import Retention
+from receiver.rules import moving_versions
 from receiver.settings import Current
 from receiver.settling import Tried, fault, leave_to_others
 
@@ -90,6 +93,11 @@ class InHand:
             if not await self._ledger.write(note):
                 raise _LeaseLost
 
+        async def excluded(app: str) -> NotCopied:
+            found = await self._ledger.read(partial(not_copied, app=app))
+            moving = moving_versions(self._current.settings.rules, app)
+            return replace(found, channels=found.channels | moving)
+
         attempt = Attempt(
             claimed,
             self._current.settings,
@@ -97,6 +105,7 @@ class InHand:
             self._catalogue,
             preflight=self._preflight,
             sent=note_sent,
+            not_copied=excluded,
             now=self._watch.now,
             jitter=random.random,
         )

@@ -18,7 +18,7 @@ from receiver.dockerhub.manifest import NEEDED, Platforms
 from receiver.dockerhub.pull_limits import PullLimit
 from receiver.dockerhub.registry import Denied, Found, NotThere, Registry, Seen
 from receiver.edgegap.answers import Answer
-from receiver.edgegap.versions import Parking
+from receiver.edgegap.versions import LOGIN_VARIABLES, Parking
 from receiver.explanations import explain
 from receiver.images import ImageReference
 from receiver.logs import get_logger
@@ -205,7 +205,7 @@ def _unfit(platforms: Platforms, image: ImageReference) -> Parking | None:
 
 
 def _denied(seen: Denied, image: ImageReference, rule: Rule) -> Parking:
-    login = rule.login.variables if rule.login else "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
+    login = rule.login.variables if rule.login else LOGIN_VARIABLES
     facts = {"detail": seen.detail, "login": login, "repository": image.repository}
     if seen.login_refused:
         reason = Reason.REGISTRY_LOGIN_REFUSED

@@ -69,6 +69,8 @@ class Reason(StrEnum):
     NO_SETTINGS = "no_settings"
     COPY_FROM_MISSING = "copy_from_missing"
     HIDDEN_ENV = "hidden_env"
+    WHITELIST_NOT_COPIED = "whitelist_not_copied"
+    SETTINGS_NOT_COPIED = "settings_not_copied"
     SETTINGS_INVALID = "settings_invalid"
     API_TOKEN_AS_LOGIN = "api_token_as_login"  # noqa: S105 - a word, not a token
     RULE_GONE = "rule_gone"
@@ -81,6 +83,7 @@ class Reason(StrEnum):
     TAG_OVERWRITTEN = "tag_overwritten"
     REGISTRY_LOGIN_REFUSED = "registry_login_refused"
     REGISTRY_LOGIN_MISSING = "registry_login_missing"
+    REGISTRY_LOGIN_HIDDEN = "registry_login_hidden"
     REGISTRY_RIGHT_MISSING = "registry_right_missing"
     VERSION_LIMIT = "version_limit"
     APP_MISSING = "app_missing"

@@ -3,18 +3,19 @@
 Every attempt begins with a look, so that nothing is made twice whatever happened before.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Any
 
 from receiver.asking import Asking, Sent
 from receiver.edgegap.answers import Answer, Body
-from receiver.edgegap.catalogue import NEWEST, Catalogue
+from receiver.edgegap.catalogue import NEWEST, Catalogue, Source
 from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.comparing import compare, differences
 from receiver.edgegap.versions import (
     Parking,
     Plan,
-    differences,
     image_of,
     plan_creation,
     plan_update,
@@ -22,8 +23,9 @@ from receiver.edgegap.versions import (
 )
 from receiver.explanations import explain
 from receiver.ledger.registrations import Claimed, may_have_made
+from receiver.ledger.targets import NotCopied
 from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
-from receiver.reasons import Outcome, Reason
+from receiver.reasons import Outcome, Reason, State
 from receiver.retry import Call, Row, Then, detail_of, hold_back, row_for
 from receiver.rules import Mode, OnOverwrite, Rule, names_target
 from receiver.settings import Settings
@@ -43,6 +45,7 @@ class Attempt:
         *,
         preflight: Preflight,
         sent: Sent,
+        not_copied: Callable[[str], Awaitable[NotCopied]],
         now: Callable[[], int],
         jitter: Callable[[], float],
     ) -> None:
@@ -50,10 +53,13 @@ class Attempt:
         self._settings = settings
         self._catalogue = catalogue
         self._preflight = preflight
+        self._not_copied = not_copied
         self._now = now
         self._jitter = jitter
         self._asking = Asking(claimed, client, sent=sent, now=now, jitter=jitter)
         self._notes: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()
+        self._pullable = False
         self._ours = claimed.ours
         self._moved = claimed.moved
         self._digest: str | None = None
@@ -62,10 +68,12 @@ class Attempt:
     async def run(self) -> Tried:
         """Do what can be done now, and say what came of it."""
         tried = await self._run()
+        warnings = tuple(dict.fromkeys((*self._warnings, *tried.settlement.warnings)))
         settlement = replace(
             tried.settlement,
             calls=self._asking.calls,
-            notes=self._notes,
+            warnings=warnings,
+            notes=(*warnings, *self._notes),
             digest=self._digest,
             overwritten=self._overwritten,
         )
@@ -90,20 +98,19 @@ class Attempt:
 
     async def _create(self, rule: Rule) -> Tried:
         claimed = self._claimed
-        source = await self._catalogue.source(claimed.app, rule.copy_from)
-        self._asking.note(source.calls)
-        if source.calls and not source.calls[-1].ok:
-            last = source.calls[-1]
-            if rule.copy_from != NEWEST and last.says(HTTPStatus.NOT_FOUND):
-                return self._asking.parked(Reason.COPY_FROM_MISSING, rule)
-            return await self._asking.not_now(rule, row_for(Call.LIST, last), last)
-        plan = plan_creation(wanted_by(rule, claimed, self._settings), source.version)
+        source = await self._source(rule)
+        if isinstance(source, Tried):
+            return source
+        plan = self._plan(rule, source)
         if isinstance(plan, Parking):
             return parked_as(plan)
+        self._warnings += plan.notes
         stopped = await self._look_at_image(rule)
         if stopped is not None:
             return stopped
-        self._notes += (*plan.notes, *((source.note,) if source.note else ()))
+        self._notes += (source.note,) if source.note else ()
+        if plan.unless_public is not None and not self._pullable:
+            return parked_as(plan.unless_public)
         answer = await self._asking.create(plan.body)
         row = row_for(Call.CREATE, answer)
         self._ours = self._ours or may_have_made(answer.status)
@@ -114,8 +121,29 @@ class Attempt:
         if row.then is Then.RETRY:
             look = await self._asking.look()
             if look.ok and look.body is not None and same_image(look.body, claimed.image):
-                return self._held(look.body, Outcome.CREATED)
+                return self._compared(rule, plan.body, look.body, Outcome.CREATED)
         return await self._asking.not_now(rule, row, answer)
+
+    async def _source(self, rule: Rule, before: Body | None = None) -> Source | Tried:
+        """Find the version to copy settings from; with `before`, from among those older than it."""
+        app, version = self._claimed.app, self._claimed.version
+        excluded = await self._not_copied(app) if rule.copy_from == NEWEST else NotCopied()
+        without = excluded.channels | excluded.unproven
+        source = await self._catalogue.source(
+            app, rule.copy_from, of=version, without=without, before=before
+        )
+        self._asking.note(source.calls)
+        if source.calls and not source.calls[-1].ok:
+            last = source.calls[-1]
+            if rule.copy_from != NEWEST and last.says(HTTPStatus.NOT_FOUND):
+                return self._asking.parked(Reason.COPY_FROM_MISSING, rule)
+            return await self._asking.not_now(rule, row_for(Call.LIST, last), last)
+        channels = [name for name in source.passed_over if name in excluded.channels]
+        return replace(source, passed_over=tuple(channels))
+
+    def _plan(self, rule: Rule, source: Source) -> Plan | Parking:
+        wanted = wanted_by(rule, self._claimed, self._settings)
+        return plan_creation(wanted, source.version, source.passed_over)
 
     async def _taken(self, rule: Rule, refusal: Answer) -> Tried:
         """Look at the version that has the name already."""
@@ -138,15 +166,18 @@ class Attempt:
         if claimed.mode is Mode.CREATE:
             if not same:
                 return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
-            outcome = Outcome.CREATED if self._ours else Outcome.UNCHANGED
-            return await self._already_there(rule, body, outcome)
+            if self._ours:
+                return await self._made_before(rule, body)
+            self._notes += tuple(differences(rule.settings, body))
+            return await self._already_there(rule, body, Outcome.UNCHANGED)
         plan = plan_update(wanted_by(rule, claimed, self._settings), body)
         if isinstance(plan, Parking):
             return parked_as(plan)
-        self._notes += plan.notes
+        self._warnings += plan.notes
         if not plan.body:
-            moved = Outcome.UPDATED if self._moved else Outcome.UNCHANGED
-            outcome = Outcome.CREATED if self._ours else moved
+            if self._ours:
+                return await self._made_before(rule, body)
+            outcome = Outcome.UPDATED if self._moved else Outcome.UNCHANGED
             return await self._already_there(rule, body, outcome)
         stopped = None if same else await self._look_at_image(rule)
         if stopped is not None:
@@ -156,6 +187,21 @@ class Attempt:
         if row.then is Then.GO_ON:
             return await self._check(rule, plan, Outcome.UPDATED)
         return await self._asking.not_now(rule, row, answer)
+
+    async def _made_before(self, rule: Rule, body: Body) -> Tried:
+        """Compare a version that a request of ours made, but that did not count as created yet.
+
+        The request is not stored, as it holds secrets: it is planned again from what there was.
+        """
+        source = await self._source(rule, before=body)
+        if isinstance(source, Tried) and source.settlement.state is not State.PARKED:
+            return source
+        plan = source if isinstance(source, Tried) else self._plan(rule, source)
+        asked = plan.body if isinstance(plan, Plan) else rule.settings
+        if not isinstance(plan, Plan):
+            self._warnings += ("compared with the rule's own settings only: nothing to copy from",)
+        differs = self._differs(rule, asked, body)
+        return differs or await self._already_there(rule, body, Outcome.CREATED)
 
     async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Tried:
         """Tell of a tag that Edgegap has whether it is still the image it was."""
@@ -195,6 +241,7 @@ class Attempt:
         match findings:
             case Cleared():
                 self._digest = findings.digest
+                self._pullable = True
                 self._notes += findings.notes
                 return self._overwritten_tag(rule)
             case Stopped():
@@ -230,12 +277,27 @@ class Attempt:
             row = row_for(Call.LOOK, look)
             gone = Row(Then.RETRY, Reason.EDGEGAP_ERROR) if row.then is Then.ABSENT else row
             return await self._asking.not_now(rule, gone, look)
-        if not same_image(look.body, self._claimed.image):
-            return self._asking.parked(Reason.STORED_OTHERWISE, rule, detail=image_of(look.body))
-        self._notes += tuple(differences(plan.body, look.body))
-        return self._held(look.body, outcome)
+        return self._compared(rule, plan.body, look.body, outcome)
+
+    def _compared(
+        self, rule: Rule, asked: Mapping[str, Any], held: Body, outcome: Outcome
+    ) -> Tried:
+        differs = self._differs(rule, asked, held)
+        return differs if differs is not None else self._held(held, outcome)
+
+    def _differs(self, rule: Rule, asked: Mapping[str, Any], held: Body) -> Tried | None:
+        """Park a version that differs from the request in what players would notice."""
+        found = compare(asked, held)
+        self._warnings += found.notes
+        noticed = found.noticed
+        if not same_image(held, self._claimed.image):
+            image = f"asked for {self._claimed.image}, Edgegap holds {image_of(held)}"
+            noticed = (image, *noticed)
+        if not noticed:
+            return None
+        return self._asking.parked(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
 
     def _held(self, body: Body, outcome: Outcome) -> Tried:
-        if outcome is Outcome.CREATED:
+        if outcome is Outcome.CREATED and self._claimed.mode is Mode.CREATE:
             self._catalogue.made(self._claimed.app, body)
         return done(outcome)

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from receiver.edgegap.fields import RESOURCES, SETTINGS, field_fault, settings_faults
+from receiver.edgegap.shown import protocol
 from receiver.environment import read_secret, read_variable, shown
 from receiver.errors import BadTagPattern, Fault
 from receiver.images import is_repository
@@ -81,6 +82,7 @@ class _RuleReader:
             keep=self._keep(),
             pin=self._texts("pin"),
             make_room=self._flag("make_room", default=False),
+            leave_out=self._leave_out(),
             login=self._login(login),
             settings=settings,
         )
@@ -101,6 +103,14 @@ class _RuleReader:
             self._fault(key, "it is not a list of texts", f'Write {key} = ["…"]')
             return ()
         return tuple(values)
+
+    def _leave_out(self) -> tuple[str, ...]:
+        names = self._texts("leave_out")
+        for name in names:
+            if name in SETTINGS:
+                what = f"{name} is a setting, which the rule can give"
+                self._fault("leave_out", what, "Write it under [rule.settings] instead")
+        return names
 
     def _channels(self, mode: Mode) -> tuple[str, ...]:
         channels = self._texts("channels")
@@ -205,6 +215,8 @@ class _RuleReader:
                 self._fault(f"settings.{name}", "there is no such setting", mend)
         if "envs" in known:
             known["envs"] = self._envs(known["envs"])
+        if isinstance(known.get("ports"), list):
+            known["ports"] = [_spelt(port) for port in known["ports"]]
         sound: dict[str, Any] = {}
         for name, value in known.items():
             fault = field_fault(name, value)
@@ -234,6 +246,13 @@ class _RuleReader:
             )
         kept = {name: entry[name] for name in entry if name != "value_from"}
         return {**kept, "value": "?" if value is None else value.reveal()}
+
+
+def _spelt(port: object) -> object:
+    """Return a port with its protocol as Edgegap's documentation spells it."""
+    if not isinstance(port, dict) or "protocol" not in port:
+        return port
+    return {**port, "protocol": protocol(port["protocol"])}
 
 
 def env_values(rules: Iterable[Rule]) -> list[str]:

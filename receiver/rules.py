@@ -57,6 +57,7 @@ class Rule:
     """One rule: which pushes of a repository become which version of which app.
 
     `settings` holds Edgegap's own field names, read and checked; each overrides what is copied.
+    `leave_out` names fields of the version copied from that may be lost.
     """
 
     repository: str
@@ -72,6 +73,7 @@ class Rule:
     keep: int | None = None
     pin: tuple[str, ...] = ()
     make_room: bool = False
+    leave_out: tuple[str, ...] = ()
     login: Login | None = None
     settings: Mapping[str, object] = field(default_factory=dict, repr=False)
 
@@ -129,6 +131,17 @@ def match_of(rule: Rule, tag: str) -> Match:
 def channels_of(rule: Rule) -> tuple[Match, ...]:
     """Return the channels that a push moves once its own version is made."""
     return tuple(Match(rule.name, rule.app, name, Mode.CHANNEL) for name in rule.channels)
+
+
+def moving_versions(rules: Iterable[Rule], app: str) -> frozenset[str]:
+    """Return the names of an app's versions that move by a rule: no settings are copied from them.
+
+    A channel's settings may be those of any of its pushes, so they are copied only by name.
+    """
+    own = [rule for rule in rules if rule.app == app]
+    channels = {name for rule in own for name in rule.channels}
+    moved = {match_of(rule, LATEST).version for rule in own if rule.mode is Mode.UPDATE}
+    return frozenset(channels | moved)
 
 
 def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bool:

@@ -63,7 +63,8 @@ def done(outcome: Outcome, sentence: str = "") -> Tried:
 
 def parked_as(parking: Parking) -> Tried:
     """Return what came of an attempt that must stop until something changes."""
-    return Tried(Settlement(state=State.PARKED, reason=parking.reason, sentence=parking.sentence))
+    settlement = Settlement(State.PARKED, reason=parking.reason, sentence=parking.sentence)
+    return Tried(replace(settlement, warnings=parking.notes))
 
 
 def leave_to_others(claimed: Claimed, tried: Tried, *, now: int, jitter: float) -> Tried:

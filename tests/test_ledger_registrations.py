@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from receiver.claiming import begin_anew
+from receiver.edgegap.answers import Answer
 from receiver.errors import LedgerError
 from receiver.ledger import gates
 from receiver.ledger.leases import hand_back, renew, void_leases
@@ -16,7 +18,7 @@ from receiver.ledger.recording import NewDelivery, record
 from receiver.ledger.registrations import claim, next_due
 from receiver.ledger.settlements import sent
 from receiver.ledger.stories import Filter, list_deliveries, story
-from receiver.ledger.targets import target
+from receiver.ledger.targets import NotCopied, not_copied, target
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, Verdict
 from receiver.replaying import read_rules_again
@@ -294,3 +296,29 @@ def test_what_a_clock_that_was_ahead_put_off_goes_on_at_the_next_start(ledger: L
 
     assert write(ledger, gates.closed_gates) == []
     assert one_claim(ledger).image.tag == "1.0"
+
+
+def test_settings_are_copied_neither_from_channels_nor_from_what_is_not_proven(
+    ledger: Ledger,
+) -> None:
+    def channel(tx: Tx) -> None:
+        match = Match(rule="r", app=APP, version="staging", mode=Mode.CHANNEL)
+        ruling = Ruling(Verdict.ACCEPTED, matches=(match,))
+        record(tx, NewDelivery(source="webhook", repository=REPOSITORY, tag="1.0"), ruling)
+
+    def excluded() -> NotCopied:
+        return ledger.read_now(lambda tx: not_copied(tx, APP))
+
+    write(ledger, channel)
+    finish(ledger)
+    write(ledger, partial(pushed, tag="1.1"))
+    finish(ledger)
+    for tag, status in (("1.2", 200), ("1.3", None), ("1.4", 409), ("1.5", 500)):
+        write(ledger, partial(pushed, tag=tag))
+        calls = (Answer("POST", "/v1/app/my-game/version", status),)
+        differs = replace(parked(Reason.STORED_OTHERWISE), calls=calls)
+        settled(ledger, one_claim(ledger), differs)
+
+    assert excluded() == NotCopied(frozenset({"staging"}), frozenset({"1.2", "1.3", "1.5"}))
+    write(ledger, lambda tx: tx.run("UPDATE registrations SET state = 'done'").rowcount)
+    assert excluded() == NotCopied(frozenset({"staging"}), frozenset())

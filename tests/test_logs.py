@@ -89,18 +89,21 @@ def test_each_line_says_when_how_grave_and_about_what(receiver: ReceiverProcess)
     assert accepted["timestamp"].endswith("Z")
 
 
-def test_after_created_it_says_what_the_receiver_cannot_do_and_only_then(
-    receiver: ReceiverProcess,
+def test_what_a_person_should_know_of_a_version_is_a_warning(
+    receiver: ReceiverProcess, sandbox: EdgegapSandbox
 ) -> None:
     receiver.ended(receiver.push("1.0.0"))
-    again = receiver.push("1.0.0")
-    assert receiver.ended(again)["outcome"] == "unchanged"
+    sandbox.quirks.stores = {"max_duration": 5}
+    receiver.config.write_text(f"{RULE}max_duration = 60\n", "utf-8")
+    receiver.stop()
+    receiver.start()
+    receiver.ended(receiver.push("1.1.0"))
 
     lines = [json.loads(line) for line in receiver.log.read_text("utf-8").splitlines()]
-    created, unchanged = (line for line in lines if line["event"] == "registration_done")
-    assert "matchmaker" in created["remember"]
-    assert "Storage pull profiles" in created["remember"]
-    assert "remember" not in unchanged
+    plain, warned = (line for line in lines if line["event"] == "registration_done")
+    assert (plain["level"], plain["notes"]) == ("info", [])
+    assert warned["level"] == "warning"
+    assert warned["notes"] == ["asked for max_duration 60, Edgegap holds 5"]
 
 
 def test_text_from_outside_forges_no_line(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,21 @@ from starlette.routing import Route
 
 from receiver import notify
 from receiver.aftermath import tell_voided
+from receiver.announcing import happenings_of
 from receiver.dockerhub.push import Push
+from receiver.images import ImageReference
 from receiver.ledger.engines import read_database_url
 from receiver.ledger.leases import MOST_CRASHES, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import MOST_QUIETS, Pending, take_due, tell
 from receiver.ledger.recording import NewDelivery, record
-from receiver.ledger.registrations import claim
+from receiver.ledger.registrations import Claimed, claim
+from receiver.ledger.settlements import Settlement
 from receiver.missed import Missed, take_all
 from receiver.notices import EVERYTHING, Happening, Notice, message_of, read_notices
-from receiver.reasons import Verdict
-from receiver.rules import Match, Rule, Ruling
+from receiver.reasons import Outcome, Reason, State, Verdict
+from receiver.retry import Waited
+from receiver.rules import Match, Mode, Rule, Ruling
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
@@ -100,6 +105,39 @@ def test_a_version_and_a_parking_are_told(start: StartReceiver, url: str, place:
     )
     assert "Edgegap has no app no-app" in texts["Receiver: registration parked"]
     assert "json://" not in receiver.everything_written()
+
+
+def claimed_as(mode: Mode) -> Claimed:
+    return Claimed(
+        id="r0", rule="r", app="my-game", version="staging", mode=mode,
+        image=ImageReference(REPOSITORY, "1.0"), push_time=0, attempt=1, fence=1, waited=Waited(),
+        created_at=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CREATED, Outcome.UPDATED])
+def test_a_notification_holds_what_a_person_should_know(outcome: Outcome) -> None:
+    settlement = Settlement(
+        State.DONE, outcome, notes=("a note", "a warning"), warnings=("a warning",)
+    )
+
+    ((_, of_version),) = happenings_of(claimed_as(Mode.CREATE), settlement)
+    ((_, of_channel),) = happenings_of(claimed_as(Mode.CHANNEL), settlement)
+
+    for text in (of_version, of_channel):
+        assert text.splitlines()[1:] == ["- a warning"]
+    assert "matchmaker" not in of_version
+    assert "A matchmaker profile that names staging uses it from the next match on." in of_channel
+
+
+def test_a_parking_tells_of_the_other_losses_too() -> None:
+    settlement = Settlement(State.PARKED, reason=Reason.HIDDEN_ENV, sentence="Do this.")
+    warned = replace(settlement, warnings=("not copied from 1.0: command",))
+
+    ((happening, text),) = happenings_of(claimed_as(Mode.CREATE), warned)
+
+    assert happening is Happening.PARKED
+    assert text == "my-game/staging parked: Do this.\n- not copied from 1.0: command"
 
 
 def test_a_dead_place_delays_no_version(start: StartReceiver, sandbox: EdgegapSandbox) -> None:

@@ -258,8 +258,6 @@ def test_a_delivery_s_story_is_told_whole(receiver: ReceiverHere, person: Visito
         "takes this tag",
         "GET /v1/app/my-game/version/1.0.0 404",
         "POST /v1/app/my-game/version 200",
-        "A matchmaker still names the old version",
-        "Storage pull profiles are not carried over",
     ):
         assert words in shown.text
     dashboard = "https://app.edgegap.com/application-management/applications/my-game/versions/1.0.0"

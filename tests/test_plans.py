@@ -3,20 +3,11 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from receiver.edgegap.fields import SETTINGS, settings_faults
 from receiver.edgegap.versions import Parking, Plan, plan_creation, plan_update
 from receiver.reasons import Reason
 from receiver.secret import Secret
 from tests.planning import PORT, parked, planned, shown, wanted
-
-WRITABLE = {
-    *SETTINGS,
-    *("name", "docker_repository", "docker_image", "docker_tag"),
-    *("private_username", "private_token"),
-}
 
 
 def created(source: dict[str, Any] | None, **changes: Any) -> dict[str, Any]:
@@ -75,8 +66,7 @@ def test_environment_variables_are_laid_over_by_key() -> None:
         ({"docker_repository": "index.docker.io"}, {}, ("studio-ci", "canary-token")),
         ({"docker_repository": "ghcr.io"}, {}, (None, None)),
         ({"docker_repository": None}, {}, (None, None)),
-        ({"private_token": None}, {}, (None, None)),
-        ({"private_username": ""}, {}, (None, None)),
+        ({"private_username": None, "private_token": ""}, {}, (None, None)),
         ({}, {"username": "ours", "token": Secret("own")}, ("ours", "own")),
         (
             {"docker_repository": "ghcr.io"},
@@ -103,62 +93,6 @@ def test_the_api_token_is_never_sent_as_a_registry_token() -> None:
     ):
         assert parked(plan).reason is Reason.API_TOKEN_AS_LOGIN
         assert "canary" not in parked(plan).sentence
-
-
-def test_websocket_is_sent_back_as_it_was_written() -> None:
-    ports = [{**PORT, "protocol": "Websocket"}]
-
-    assert created(shown(ports=ports))["ports"] == [{**PORT, "protocol": "WS"}]
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "told"),
-    [
-        ("time_to_deploy", 10, "time_to_deploy 10 is under 15"),
-        ("max_duration", 1441, "max_duration 1441 is over 1440"),
-        ("restart_policy", "maybe", "restart_policy is none of"),
-        ("termination_grace_period_seconds", 4, "under 5"),
-        ("force_cache", "yes", "force_cache is not true or false"),
-        ("req_video", -1, "req_video -1 is under 0"),
-        ("dns_config", 7, "dns_config is not text"),
-        ("ports", {"port": 1}, "ports is not a list of tables"),
-    ],
-)
-def test_what_edgegap_would_not_take_back_is_dropped_and_noted(
-    field: str, value: object, told: str
-) -> None:
-    plan = planned(plan_creation(wanted(), shown(**{field: value})))
-
-    assert field not in plan.body
-    assert len(plan.notes) == 1
-    assert plan.notes[0].startswith("not copied from 1.0: ")
-    assert told in plan.notes[0]
-
-
-def test_one_bad_port_or_variable_takes_no_other_with_it() -> None:
-    source = shown(
-        ports=[PORT, {**PORT, "port": 60_000, "name": "high"}, {**PORT, "name": "twice"}],
-        envs=[{"key": "A", "value": "1"}, {"key": "B", "value": "canary" * 1000}, {"key": "C"}],
-    )
-
-    plan = planned(plan_creation(wanted(), source))
-
-    assert plan.body["ports"] == [PORT]
-    assert plan.body["envs"] == [{"key": "A", "value": "1"}]
-    assert len(plan.notes) == 4
-    assert "canary" not in str(plan.notes)
-
-
-def test_unknown_keys_of_ports_and_variables_are_not_sent() -> None:
-    source = shown(
-        ports=[{**PORT, "id": 1, "name": None}],
-        envs=[{"key": "A", "value": "1", "is_secret": False, "id": 2}],
-    )
-
-    body = created(source)
-
-    assert body["ports"] == [{key: value for key, value in PORT.items() if key != "name"}]
-    assert body["envs"] == [{"key": "A", "value": "1"}]
 
 
 @pytest.mark.parametrize("hidden", [{"is_hidden": True}, {"is_secret": True}])
@@ -208,33 +142,3 @@ def test_memory_is_at_most_twice_the_cpu(memory: int, sound: bool) -> None:
     if isinstance(plan, Parking):
         assert plan.reason is Reason.SETTINGS_INVALID
         assert "2049 is over twice req_cpu 1024" in plan.sentence
-
-
-JUNK: st.SearchStrategy[Any] = (
-    st.none() | st.booleans() | st.integers(-9, 70_000) | st.text(max_size=4) | st.just([])
-)
-ENTRIES = st.lists(
-    st.dictionaries(
-        st.sampled_from([*PORT, "key", "value", "is_hidden", "id"]), JUNK | st.just("UDP")
-    ),
-    max_size=4,
-)
-
-
-@given(st.dictionaries(st.sampled_from(sorted(WRITABLE | {"id"})), JUNK | ENTRIES))
-def test_whatever_edgegap_shows_only_sound_documented_fields_are_sent(
-    strange: dict[str, Any],
-) -> None:
-    strange.pop("docker_repository", None)
-    plan = plan_creation(wanted(), shown(**strange))
-
-    if isinstance(plan, Parking):
-        assert plan.reason in {Reason.NO_SETTINGS, Reason.SETTINGS_INVALID, Reason.HIDDEN_ENV}
-        return
-    assert set(plan.body) <= WRITABLE
-    assert not [name for name, value in plan.body.items() if value in (None, "", [])]
-    settings = {name: value for name, value in plan.body.items() if name in SETTINGS}
-    assert settings_faults(settings) == []
-    for port in plan.body.get("ports", []):
-        assert None not in port.values()
-        assert "" not in port.values()

@@ -7,7 +7,6 @@ import pytest
 from receiver.edgegap.fields import RESOURCES
 from receiver.edgegap.versions import (
     Plan,
-    differences,
     masked,
     newest,
     plan_creation,
@@ -137,16 +136,3 @@ def test_masking_leaves_no_secret_to_show() -> None:
     assert told["private_username"] == "studio-ci"
     assert told["envs"][0]["key"] == "MODE"
     assert body["private_token"] == "canary-token"
-
-
-def test_differences_are_told_without_values_that_may_be_secret() -> None:
-    asked = planned(
-        plan_creation(wanted(), shown(envs=[{"key": "MODE", "value": "canary-asked"}]))
-    ).body
-    got = {**asked, "max_duration": 1440, "envs": [{"key": "MODE", "value": "canary-got"}]}
-
-    assert differences(asked, asked) == []
-    assert differences(asked, got) == [
-        "asked for max_duration 60, Edgegap holds 1440",
-        "Edgegap holds other envs than asked",
-    ]

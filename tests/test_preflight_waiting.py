@@ -16,6 +16,7 @@ from receiver.edgegap.pace import Pace
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.settlements import Settlement
+from receiver.ledger.targets import NotCopied
 from receiver.preflight import Preflight
 from receiver.reading_settings import load_settings
 from receiver.reasons import Outcome, Reason, State
@@ -96,6 +97,11 @@ async def nothing_noted(step: int, method: str, path: str) -> None:
     """There is no ledger here."""
 
 
+async def nothing_excluded(app: str) -> NotCopied:
+    """Nor are there channels."""
+    return NotCopied()
+
+
 @asynccontextmanager
 async def stories(
     hub: DockerHubSandbox, *, jitter: float = 1.0, reached: bool = True
@@ -119,6 +125,7 @@ async def stories(
                     Catalogue(client),
                     preflight=preflight,
                     sent=nothing_noted,
+                    not_copied=nothing_excluded,
                     now=lambda: time.now,
                     jitter=lambda: jitter,
                 )

@@ -64,6 +64,7 @@ def test_every_key_is_read() -> None:
         "keep": 10,
         "pin": ["1.0*"],
         "make_room": True,
+        "leave_out": ["whitelisting_active"],
         "login": {"username_env": "LOBBY_USER", "token_env": "LOBBY_TOKEN"},
         "settings": {"req_cpu": 512, "req_memory": 1024},
     }
@@ -83,6 +84,7 @@ def test_every_key_is_read() -> None:
         keep=10,
         pin=("1.0*",),
         make_room=True,
+        leave_out=("whitelisting_active",),
         login=Login("lobby", Secret("canary-token"), "LOBBY_USER and LOBBY_TOKEN"),
         settings={"req_cpu": 512, "req_memory": 1024},
     )
@@ -115,6 +117,8 @@ def test_every_key_is_read() -> None:
         ("keep", "10"),
         ("pin", [1]),
         ("make_room", 1),
+        ("leave_out", "command"),
+        ("leave_out", ["ports"]),
         ("login", "lobby"),
         ("login", {"username_env": "LOBBY_USER"}),
         ("login", {"username_env": "LOBBY_USER", "token_env": "NOT_SET"}),

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
+from receiver.sandbox.edgegap_quirks import Quirks
+from receiver.sandbox.faults import FAULT_HEADER, Fault
 from receiver.sandbox.serving import serving
 from tests.contract.openapi import check_request, check_response, contract_checked
 
@@ -199,6 +200,47 @@ def test_a_hidden_value_is_kept_and_not_shown(
     hidden = {"key": "DB_PASSWORD", "is_hidden": True, **shown}
     assert made["envs"] == [hidden, {"key": "MODE", "value": "prod", "is_hidden": False}]
     assert sandbox.versions["my-game", "1.0"]["envs"][0]["value"] == "canary"
+
+
+def test_a_token_may_be_shown_in_clear_and_not_in_one_account(
+    sandbox: EdgegapSandbox, edgegap: httpx.Client
+) -> None:
+    sandbox.quirks = Quirks(tokens={"*": "placeholder", "1.1": "clear", "1.2": "absent"})
+    for name in ("1.0", "1.1", "1.2"):
+        edgegap.post(VERSION, json=body(name=name, private_token="canary"))
+
+    rows = edgegap.get(VERSIONS).json()["versions"]
+
+    shown = [row.get("private_token") for row in rows]
+    assert shown == ["This value is set and encrypted", "canary", None]
+    assert edgegap.get(f"{VERSION}/1.1").json()["private_token"] == "canary"
+
+
+def test_answers_that_the_document_does_not_describe_are_marked(
+    sandbox: EdgegapSandbox, edgegap: httpx.Client
+) -> None:
+    ports = [{"port": 7777, "protocol": "QUIC", "name": "game"}]
+    envs = [{"key": "GAME-MODE", "value": "a", "is_hidden": True}]
+    sandbox.quirks.also_accepted = frozenset({"QUIC"})
+    sandbox.quirks.protocols = {"QUIC": "Quic"}
+    sandbox.quirks.sanitizes_keys = sandbox.quirks.reveals_hidden = True
+    documented = edgegap.post(VERSION, json=body(ports=ports, envs=envs))
+
+    sandbox.quirks = sandbox.quirks.changed({"numbers": "text", "stores": {"req_cpu": 512}})
+    sandbox.versions["my-game", "old"] = {**sandbox.versions["my-game", "1.0"], "command": "/x"}
+    made = edgegap.post(VERSION, json=body(name="1.1", ports=ports))
+    sandbox.quirks = Quirks(numbers="float")
+    old = edgegap.get(f"{VERSION}/old")
+
+    version = documented.json()["version"]
+    assert version["ports"][0]["protocol"] == "Quic"
+    assert version["envs"] == [{"key": "GAME_MODE", "value": "a", "is_hidden": True}]
+    assert FAULT_HEADER not in documented.headers
+    assert made.json()["version"]["req_cpu"] == "512"
+    assert made.json()["version"]["ports"][0]["port"] == "7777"
+    assert made.headers[FAULT_HEADER] == old.headers[FAULT_HEADER] == "quirk"
+    assert old.json()["command"] == "/x"
+    assert isinstance(old.json()["req_cpu"], float)
 
 
 @pytest.mark.parametrize(
@@ -570,6 +612,7 @@ def test_the_controls_reach_it_from_another_process(edgegap: httpx.Client) -> No
         "delete_refusal_status": 400,
         "unpullable": ["studio/game-server:1.0"],
         "registry_login": None,
+        "quirks": {"numbers": "float"},
     }
 
     assert edgegap.post("/_sandbox/state", json=state).status_code == 200
@@ -598,6 +641,8 @@ def test_the_controls_reach_it_from_another_process(edgegap: httpx.Client) -> No
         ("misbehave", [{"kind": "reset", "hard": True}]),
         ("state", {"mood": "bad"}),
         ("state", {"token_state": "lost"}),
+        ("state", {"quirks": {"numbers": "roman"}}),
+        ("state", {"quirks": {"mood": "bad"}}),
         ("state", []),
     ],
 )

@@ -26,7 +26,7 @@ from receiver.ledger.registrations import Claimed
 from receiver.preflight import NotYet, Out, Preflight, Stopped, preflight_over
 from receiver.reasons import Reason
 from receiver.retry import Call, Waited
-from receiver.rules import Match, Mode, Rule, channels_of, rule_on
+from receiver.rules import Match, Mode, Rule, channels_of, moving_versions, rule_on
 from receiver.secret import Secret
 from receiver.settings import Settings
 from receiver.wanting import wanted_by
@@ -104,7 +104,8 @@ async def _rehearse_one(
             facts = {"app": match.app, "version": match.version, "detail": image_of(look.body)}
             return _parked(Reason.NAME_TAKEN, explain(Reason.NAME_TAKEN, **facts))
     elif look.says(HTTPStatus.NOT_FOUND):
-        source = await Catalogue(client).source(match.app, rule.copy_from)
+        catalogue, moving = Catalogue(client), moving_versions(settings.rules, match.app)
+        source = await catalogue.source(match.app, rule.copy_from, of=match.version, without=moving)
         if source.calls and not source.calls[-1].ok:
             facts = {"rule": rule.name, "app": match.app, "copy_from": rule.copy_from}
             last = source.calls[-1]
@@ -113,7 +114,7 @@ async def _rehearse_one(
                 return _parked(reason, explain(reason, **facts))
             return _parked(*await why_refused(client, Call.LIST, last, **facts))
         method, path = "POST", version_path(match.app)
-        plan = plan_creation(wanted, source.version)
+        plan = plan_creation(wanted, source.version, source.passed_over)
     else:
         facts = {"rule": rule.name, "app": match.app}
         return _parked(*await why_refused(client, Call.LOOK, look, **facts))

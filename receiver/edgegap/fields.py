@@ -6,7 +6,6 @@ the checks it leaves out are those its own tools make before sending.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 RESOURCES = frozenset({"req_cpu", "req_memory", "req_video"})
 MEMORY_PER_CPU = 2
@@ -14,7 +13,8 @@ MAX_PORT = 59_999
 MAX_ENV_VALUE = 4096
 PROTOCOLS = ("UDP", "TCP", "TCP/UDP", "HTTP", "HTTPS", "WS", "WSS")
 TLS_UPGRADABLE = frozenset({"WS", "HTTP"})
-READ_AS_WRITTEN = {"Websocket": "WS"}  # a GET answers Websocket where WS was sent
+PLACEHOLDER = "This value is set and encrypted"
+"""What Edgegap shows in place of a secret (the text of its own MCP server's tools)."""
 
 _PORT_KEYS = {"port": int, "protocol": str, "to_check": bool, "tls_upgrade": bool, "name": str}
 _ENV_KEYS = {"key": str, "value": str, "is_hidden": bool}
@@ -51,6 +51,11 @@ SETTINGS: Mapping[str, Field] = {
 NEVER_COPIED = frozenset({"is_active", "verify_image"})
 
 
+def is_placeholder(text: str) -> bool:
+    """Tell whether a text is, or holds, the one that Edgegap shows in place of a secret."""
+    return PLACEHOLDER.casefold() in " ".join(text.split()).casefold()
+
+
 def field_fault(name: str, value: object) -> str | None:
     """Tell what is wrong with one setting's value; None if Edgegap takes it."""
     field = SETTINGS[name]
@@ -61,6 +66,8 @@ def field_fault(name: str, value: object) -> str | None:
     if field.kind is str:
         if not value:
             return f"{name} is empty"
+        if is_placeholder(str(value)):
+            return f"{name} is {_NO_VALUE}"
         if field.choices and value not in field.choices:
             return f"{name} is none of {', '.join(field.choices)}"
     if name == "ports" and isinstance(value, list):
@@ -75,60 +82,18 @@ def settings_faults(settings: Mapping[str, object]) -> list[str]:
     faults = [
         fault for name, value in settings.items() if (fault := field_fault(name, value)) is not None
     ]
+    return faults + resource_faults(settings)
+
+
+def resource_faults(settings: Mapping[str, object]) -> list[str]:
+    """Return what is wrong with the resources of a set of settings against each other."""
     cpu, memory = settings.get("req_cpu"), settings.get("req_memory")
     if isinstance(cpu, int) and isinstance(memory, int) and memory > MEMORY_PER_CPU * cpu:
-        faults.append(f"req_memory {memory} is over twice req_cpu {cpu}, which Edgegap refuses")
-    return faults
+        return [f"req_memory {memory} is over twice req_cpu {cpu}, which Edgegap refuses"]
+    return []
 
 
-def as_written(name: str, value: Any) -> Any:
-    """Return a value as it must be sent, from the way Edgegap shows it."""
-    if name == "ports" and isinstance(value, list):
-        return [without_empty(_port(port)) for port in value if isinstance(port, dict)]
-    if name == "envs" and isinstance(value, list):
-        kept = ("key", "value", "is_hidden")
-        entries = [env for env in value if isinstance(env, dict) and not is_hidden(env)]
-        return [without_empty({key: env.get(key) for key in kept}) | _value(env) for env in entries]
-    return value
-
-
-def _port(port: dict[str, Any]) -> dict[str, Any]:
-    known = ("port", "protocol", "to_check", "tls_upgrade", "name")
-    protocol = port.get("protocol")
-    return {key: port.get(key) for key in known} | {
-        "protocol": READ_AS_WRITTEN.get(str(protocol), protocol)
-    }
-
-
-def _value(env: dict[str, Any]) -> dict[str, Any]:
-    return {"value": env["value"]} if isinstance(env.get("value"), str) else {}
-
-
-def without_empty(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table without its nulls and empty strings: Edgegap answers them with an error."""
-    return {key: value for key, value in item.items() if value is not None and value != ""}
-
-
-def is_hidden(env: Mapping[str, Any]) -> bool:
-    """Tell whether an environment variable's value cannot be read back (`is_secret` of old)."""
-    return env.get("is_hidden") is True or env.get("is_secret") is True
-
-
-def sound_entries(name: str, entries: list[Any]) -> tuple[list[Any], list[str]]:
-    """Return the ports or variables that Edgegap takes: a bad one takes no other with it."""
-    sound: list[Any] = []
-    faults = []
-    for entry in entries:
-        fault = field_fault(name, [*sound, entry])
-        if fault is None and isinstance(entry, Mapping) and entry.get("value") == "":
-            fault = f"the value of {entry.get('key')} in envs is empty"
-        if fault is None:
-            sound.append(entry)
-        else:
-            faults.append(fault)
-    return sound, faults
-
-
+_NO_VALUE = "the text that Edgegap shows in place of a secret"
 _KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -181,6 +146,8 @@ def _port_fault(port: object) -> str | None:
         return f"a port in ports is not between 0 and {MAX_PORT}"
     if protocol not in PROTOCOLS:
         return f"the protocol of port {number} is none of {', '.join(PROTOCOLS)}"
+    if is_placeholder(str(port.get("name"))):
+        return f"the name of port {number} is {_NO_VALUE}"
     if port.get("name") == "" or (number == 0 and "name" not in port):
         return f"port {number} needs a name"
     if port.get("tls_upgrade") and protocol not in TLS_UPGRADABLE:
@@ -198,6 +165,8 @@ def _envs_fault(envs: Sequence[object]) -> str | None:
         key, value = env.get("key"), env.get("value")
         if not key or not isinstance(value, str):
             return "an entry of envs lacks its key or value"
+        if is_placeholder(value):
+            return f"the value of {key} in envs is {_NO_VALUE}"
         if len(value.encode()) > MAX_ENV_VALUE:
             return f"the value of {key} in envs is over {MAX_ENV_VALUE} bytes"
         if key in keys:

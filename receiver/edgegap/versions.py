@@ -4,24 +4,25 @@ Pure functions over Edgegap's JSON. A plan holds secrets (the registry token, en
 sent or masked, never stored.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from receiver.edgegap.answers import Body
+from receiver.edgegap.comparing import same_setting
+from receiver.edgegap.copying import TOKEN, WHITELISTING, Copied, copied, listed, read_variables
 from receiver.edgegap.fields import (
-    NEVER_COPIED,
+    PLACEHOLDER,
     RESOURCES,
     SETTINGS,
-    as_written,
-    field_fault,
-    is_hidden,
+    is_placeholder,
+    resource_faults,
     settings_faults,
-    sound_entries,
-    without_empty,
 )
+from receiver.edgegap.shown import brief
 from receiver.explanations import explain
-from receiver.images import DOCKER_HUB, HUB_ALIASES, ImageReference
+from receiver.images import HUB_ALIASES, ImageReference
 from receiver.reasons import Reason
 from receiver.secret import MASK, Secret
 from receiver.times import read_iso
@@ -29,6 +30,7 @@ from receiver.times import read_iso
 Settings = dict[str, Any]
 IMAGE_FIELDS = ("docker_repository", "docker_image", "docker_tag")
 SECRET_FIELDS = frozenset({"private_token"})
+LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,11 @@ class Wanted:
     image: ImageReference
     copy_from: str = "newest"
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    leave_out: tuple[str, ...] = ()
     username: str | None = None
     token: Secret | None = None
+    login_variables: str = LOGIN_VARIABLES
     api_token: Secret | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The body to send, and what was left out of it and why."""
-
-    body: Settings = field(repr=False)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +56,57 @@ class Parking:
 
     reason: Reason
     sentence: str
+    notes: tuple[str, ...] = ()
 
 
-def plan_creation(wanted: Wanted, source: Body | None) -> Plan | Parking:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The body to send, and what was left out of it and why.
+
+    `unless_public`: the parking, unless the image can be pulled without a login.
+    """
+
+    body: Settings = field(repr=False)
+    notes: tuple[str, ...] = ()
+    unless_public: Parking | None = None
+
+
+def plan_creation(
+    wanted: Wanted, source: Body | None, passed_over: Sequence[str] = ()
+) -> Plan | Parking:
     """Plan the POST of a version: the source's settings, the rule's over them, checked.
 
-    `source` is the version to copy from, None where the app has none.
+    `source` is the version to copy from, None if there is none; `passed_over` names the versions
+    that were not taken for it because they are channels.
     """
-    hidden = _hidden_keys(source) - _env_keys(wanted.settings.get("envs"))
-    if hidden:
-        return _hidden_parking(wanted, hidden, str((source or {}).get("name")))
-    copied, notes = _copied(source)
-    settings = _merged(copied, wanted.settings)
-    if "req_cpu" not in settings or "req_memory" not in settings:
-        return Parking(Reason.NO_SETTINGS, explain(Reason.NO_SETTINGS, **_names(wanted)))
-    faults = settings_faults(settings)
+    found = copied(source or {}, wanted.settings, wanted.leave_out)
+    name = brief((source or {}).get("name"))
+    settings = _merged(found.settings, wanted.settings)
+    notes = _left_out(found, name)
+    problems = _uncopied(wanted, found, name)
+    if not {"req_cpu", "req_memory"} <= set(settings) and not problems:
+        problems = [_no_settings(wanted, passed_over)]
+    faults = [*settings_faults(wanted.settings), *resource_faults(settings)]
     if faults:
-        return _invalid(wanted, "; ".join(faults))
-    login = _login(wanted) or _copied_login(source)
-    if _is_api_token(wanted, login):
-        return Parking(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))
+        problems.append(_invalid(wanted, "; ".join(dict.fromkeys(faults))))
+    login = _login(wanted)
+    hides_login = found.login_hidden and not login
+    login = login or found.login
+    problems += _unfit_login(wanted, login)
+    if problems:
+        return _all_of(problems, notes)
     body = {"name": wanted.version, **_image(wanted.image), **login}
     body |= {"is_active": True, "verify_image": True} | settings
-    return Plan(body=body, notes=tuple(notes))
+    if not hides_login:
+        return Plan(body=body, notes=notes)
+    reason = Reason.REGISTRY_LOGIN_HIDDEN
+    facts = {"source": name, "repository": wanted.image.repository, **_names(wanted)}
+    without = (
+        f"Edgegap does not return the old registry login of {name}; set {wanted.login_variables}, "
+        "or the image is pulled without a login"
+    )
+    parking = Parking(reason, explain(reason, **facts), notes)
+    return Plan(body=body, notes=(*notes, without), unless_public=parking)
 
 
 def plan_update(wanted: Wanted, current: Body) -> Plan | Parking:
@@ -100,19 +124,21 @@ def plan_update(wanted: Wanted, current: Body) -> Plan | Parking:
     if faults:
         return _invalid(wanted, "; ".join(faults))
     login = _login(wanted)
-    if _is_api_token(wanted, login):
-        return Parking(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))
+    problems = _unfit_login(wanted, login)
+    variables = read_variables(current.get("envs"), _env_keys(settings.get("envs")))
     if "envs" in settings:
-        settings["envs"] = _merged_envs(as_written("envs", current.get("envs")), settings["envs"])
+        settings["envs"] = _merged_envs(variables.sent, settings["envs"])
     target = {**({} if same_image(current, wanted.image) else _image(wanted.image)), **login}
     patch = {
         name: value
         for name, value in {**target, **settings}.items()
         if not _same(name, current.get(name), value)
     }
-    hidden = _hidden_keys(current) - _env_keys(wanted.settings.get("envs"))
-    if "envs" in patch and hidden:
-        return _hidden_parking(wanted, hidden, wanted.version)
+    if "envs" in patch:
+        kept = Copied(hidden=variables.hidden, unfit=variables.unfit)
+        problems = [*_uncopied(wanted, kept, wanted.version), *problems]
+    if problems:
+        return _all_of(problems, tuple(notes))
     if patch and "verify_image" not in settings and current.get("verify_image") is not True:
         patch["verify_image"] = True
     return Plan(body=patch, notes=tuple(notes))
@@ -134,20 +160,9 @@ def image_of(version: Body) -> str:
     return f"{registry}/{repository}:{tag}"
 
 
-def differences(asked: Mapping[str, Any], got: Body) -> list[str]:
-    """Return what Edgegap holds otherwise than was asked, as sentences without secrets."""
-    return [
-        f"asked for {name} {asked[name]!r}, Edgegap holds {got.get(name)!r}"
-        if name not in {"envs", "ports"}
-        else f"Edgegap holds other {name} than asked"
-        for name in asked
-        if name in SETTINGS and not _same(name, got.get(name), asked[name])
-    ]
-
-
 def newest(versions: Iterable[Body]) -> Body | None:
     """Return the version made last, None where there is none."""
-    return max(versions, key=_made_at, default=None)
+    return max(versions, key=made_at, default=None)
 
 
 def masked(body: Mapping[str, Any]) -> Settings:
@@ -158,7 +173,8 @@ def masked(body: Mapping[str, Any]) -> Settings:
     return shown
 
 
-def _made_at(version: Body) -> int:
+def made_at(version: Body) -> int:
+    """Return when a version was made (epoch ms), 0 if that cannot be read."""
     return read_iso(version.get("create_time")) or 0
 
 
@@ -171,13 +187,15 @@ def _invalid(wanted: Wanted, detail: str) -> Parking:
     return Parking(Reason.SETTINGS_INVALID, sentence)
 
 
-def _hidden_parking(wanted: Wanted, hidden: Iterable[str], source: str) -> Parking:
-    keys = sorted(hidden)
-    lines = "\n".join(
-        f'  {{ key = "{key}", value_from = "{key}", is_hidden = true }},' for key in keys
-    )
-    facts = {"keys": ", ".join(keys), "lines": lines, "source": source, **_names(wanted)}
-    return Parking(Reason.HIDDEN_ENV, explain(Reason.HIDDEN_ENV, **facts))
+def _no_settings(wanted: Wanted, passed_over: Sequence[str]) -> Parking:
+    ways = "To give them, "
+    if passed_over:
+        ways = (
+            f"Its versions {listed(passed_over)} are channels, which are copied only if a rule "
+            f'says so: write copy_from = "{brief(passed_over[0])}" and reload. Or '
+        )
+    reason = Reason.NO_SETTINGS
+    return Parking(reason, explain(reason, ways=ways, **_names(wanted)))
 
 
 def _image(image: ImageReference) -> Settings:
@@ -194,80 +212,66 @@ def _login(wanted: Wanted) -> Settings:
     return {"private_username": wanted.username, "private_token": wanted.token.reveal()}
 
 
-def _copied_login(source: Body | None) -> Settings:
-    """Return the source's own registry login, only where it is one for Docker Hub."""
-    if source is None or source.get("docker_repository") not in HUB_ALIASES | {DOCKER_HUB}:
-        return {}
-    login = {name: source.get(name) for name in ("private_username", "private_token")}
-    whole = all(isinstance(value, str) and value for value in login.values())
-    return login if whole else {}
+def _unfit_login(wanted: Wanted, login: Settings) -> list[Parking]:
+    """Return why a registry login must not be sent; empty if it may be."""
+    token = login.get(TOKEN)
+    if token is not None and wanted.api_token == Secret(token):
+        return [Parking(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))]
+    if any(is_placeholder(value) for value in login.values()):
+        reason = Reason.REGISTRY_LOGIN_REFUSED
+        facts = {"login": wanted.login_variables, "repository": wanted.image.repository}
+        return [Parking(reason, explain(reason, detail=PLACEHOLDER, **facts))]
+    return []
 
 
-def _is_api_token(wanted: Wanted, login: Settings) -> bool:
-    token = login.get("private_token")
-    return token is not None and wanted.api_token == Secret(token)
+def _uncopied(wanted: Wanted, found: Copied, source: str) -> list[Parking]:
+    """Return each reason why `found` is not enough for a version that equals its source."""
+    facts = {"source": source, **_names(wanted)}
+    problems = []
+    if found.hidden:
+        lines = "\n".join(
+            f"  {{ key = {name}, value_from = {name}, is_hidden = true }},"
+            for name in map(json.dumps, sorted(found.hidden))
+        )
+        keys = listed(sorted(found.hidden))
+        problems.append((Reason.HIDDEN_ENV, {"keys": keys, "lines": lines}))
+    if found.whitelisting:
+        problems.append((Reason.WHITELIST_NOT_COPIED, {"field": WHITELISTING}))
+    if found.unfit:
+        problems.append((Reason.SETTINGS_NOT_COPIED, {"detail": "; ".join(found.unfit)}))
+    return [Parking(reason, explain(reason, **more, **facts)) for reason, more in problems]
 
 
-def _copied(source: Body | None) -> tuple[Settings, list[str]]:
-    settings: Settings = {}
-    notes: list[str] = []
-    for name in SETTINGS:
-        value = as_written(name, (source or {}).get(name))
-        if name in NEVER_COPIED or value in (None, "", []):
-            continue
-        faults: list[str] = []
-        if isinstance(value, list):
-            value, faults = sound_entries(name, value)
-        elif (fault := field_fault(name, value)) is not None:
-            value, faults = None, [fault]
-        if value not in (None, []):
-            settings[name] = value
-        notes += [f"not copied from {(source or {}).get('name')}: {fault}" for fault in faults]
-    return settings, notes
+def _all_of(problems: Sequence[Parking], notes: tuple[str, ...]) -> Parking:
+    """Return one parking that says everything that is to be done."""
+    sentence = "\n".join(one.sentence for one in problems)
+    return Parking(problems[0].reason, sentence, notes)
 
 
-def _hidden_keys(version: Body | None) -> set[str]:
-    envs = (version or {}).get("envs")
-    if not isinstance(envs, list):
-        return set()
-    return {str(env.get("key")) for env in envs if isinstance(env, dict) and is_hidden(env)}
+def _left_out(found: Copied, source: str) -> tuple[str, ...]:
+    notes = [f"not copied from {source}: {fault}" for fault in found.invalid]
+    if found.unknown:
+        fields = listed(found.unknown)
+        notes.append(f"not copied from {source}, as Edgegap's API does not accept it: {fields}")
+    return tuple(notes)
 
 
 def _env_keys(envs: Any) -> set[str]:
     return {str(env["key"]) for env in envs} if isinstance(envs, list) else set()
 
 
-def _merged(copied: Settings, own: Mapping[str, Any]) -> Settings:
+def _merged(taken: Settings, own: Mapping[str, Any]) -> Settings:
     """Lay the rule's settings over the copied ones; envs by key, so that none is lost by adding."""
-    merged = {**copied, **own}
+    merged = {**taken, **own}
     if "envs" in own:
-        merged["envs"] = _merged_envs(copied.get("envs"), own["envs"])
+        merged["envs"] = _merged_envs(taken.get("envs") or [], own["envs"])
     return {name: merged[name] for name in SETTINGS if merged.get(name) not in (None, "", [])}
 
 
-def _merged_envs(copied: Any, own: list[Settings]) -> list[Settings]:
-    keys = _env_keys(own)
-    kept = [env for env in copied or [] if env.get("key") not in keys]
-    return kept + [dict(env) for env in own]
+def _merged_envs(kept: Iterable[Settings], own: list[Settings]) -> list[Settings]:
+    """Return the variables of the rule after those that it does not give itself."""
+    return [*kept, *(dict(env) for env in own)]
 
 
-def _same(name: str, here: Any, wanted: Any) -> bool:
-    if name == "ports":
-        return _ports_by_number(as_written(name, here)) == _ports_by_number(wanted)
-    if name == "envs":
-        return _values_by_key(here) == _values_by_key(wanted)
-    return bool(here == wanted)
-
-
-def _ports_by_number(ports: Any) -> list[Settings]:
-    defaults = {"to_check": True, "tls_upgrade": False}
-    filled = [{**defaults, **without_empty(port)} for port in ports or []]
-    for port in filled:
-        port.setdefault("name", str(port.get("port")))
-    return sorted(filled, key=lambda port: (str(port.get("port")), str(port.get("name"))))
-
-
-def _values_by_key(envs: Any) -> dict[str, Any]:
-    """Return values by key; a hidden one cannot be read, so its being there is all there is."""
-    entries = [env for env in envs or [] if isinstance(env, dict)]
-    return {str(env.get("key")): MASK if is_hidden(env) else env.get("value") for env in entries}
+def _same(name: str, held: Any, wanted: Any) -> bool:
+    return same_setting(name, wanted, held) if name in SETTINGS else bool(held == wanted)

@@ -36,13 +36,17 @@ _STILL_OURS = """SELECT 1 FROM registrations
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What came of an attempt. `due_at` and `waited` matter only when it waits."""
+    """What came of an attempt. `due_at` and `waited` matter only when it waits.
+
+    `warnings` are those of the notes that a notification repeats.
+    """
 
     state: State
     outcome: Outcome | None = None
     reason: Reason | None = None
     sentence: str = ""
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     due_at: int | None = None
     waited: Waited = field(default_factory=Waited)
     digest: str | None = None

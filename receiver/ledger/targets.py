@@ -18,9 +18,25 @@ _COLUMNS = """app, version, mode, repository, tag, digest, push_time, held_befor
 _RETIREMENT = """INSERT INTO retirements (id, app, version, at, retired, why)
  VALUES (:id, :app, :version, :now, :retired, :why)"""
 
+_MOVING = "SELECT version FROM targets WHERE app = :app AND mode <> 'create'"
+_UNPROVEN = """SELECT r.version FROM registrations r WHERE r.app = :app AND r.state <> 'done'
+ AND EXISTS (SELECT 1 FROM attempts a WHERE a.registration_id = r.id AND a.method = 'POST'
+  AND (a.status IS NULL OR a.status NOT BETWEEN 300 AND 499 OR a.status = 408))"""
 _RETIREMENTS = """SELECT version, at, retired, why FROM retirements WHERE app = :app
  ORDER BY id DESC LIMIT :most"""
 MOST_RETIREMENTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class NotCopied:
+    """Versions of an app that settings are not copied from.
+
+    `channels` move from push to push. `unproven`: a request of ours may have made them, but they
+    have not been compared with it yet, or differ from it.
+    """
+
+    channels: frozenset[str] = frozenset()
+    unproven: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +75,16 @@ def targets_of(tx: Tx, app: str) -> list[Target]:
 def target(tx: Tx, app: str, version: str) -> Target | None:
     """Return one target, None when the ledger knows nothing of it."""
     return next((one for one in targets_of(tx, app) if one.version == version), None)
+
+
+def not_copied(tx: Tx, app: str) -> NotCopied:
+    """Return which of an app's versions no other version may be copied from."""
+    moving = tx.run(_MOVING, app=app)
+    unproven = tx.run(_UNPROVEN, app=app)
+    return NotCopied(
+        frozenset(str(row.version) for row in moving),
+        frozenset(str(row.version) for row in unproven),
+    )
 
 
 def rule_of(tx: Tx, registration: str) -> str | None:

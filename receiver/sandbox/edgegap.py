@@ -16,8 +16,9 @@ from receiver.sandbox.calls import Call, Recording
 from receiver.sandbox.controls import control_routes
 from receiver.sandbox.edgegap_account import EdgegapAccount, Version
 from receiver.sandbox.edgegap_listings import ListQuirks, deployment_rows, page_of
-from receiver.sandbox.edgegap_versions import shown
-from receiver.sandbox.faults import Fault, Faults, Misbehaving
+from receiver.sandbox.edgegap_quirks import Quirks
+from receiver.sandbox.edgegap_versions import is_documented
+from receiver.sandbox.faults import FAULT_HEADER, Fault, Faults, Misbehaving
 
 TokenState = Literal["good", "refused", "deleted"]
 
@@ -44,14 +45,16 @@ class EdgegapSandbox(EdgegapAccount):
         hidden_value: str | None = "",
     ) -> None:
         super().__init__(
-            apps=apps, version_limit=version_limit, pullable=pullable, registry_login=registry_login
+            apps=apps,
+            version_limit=version_limit,
+            pullable=pullable,
+            registry_login=registry_login,
+            quirks=Quirks(hidden_value=hidden_value),
         )
         self.token = token
         self.token_state: TokenState = "good"  # noqa: S105  # a state, no token
         self.latency = latency
         self.page_size = page_size
-        # What stands in for an env's hidden value is undocumented; None leaves the key out.
-        self.hidden_value = hidden_value
         self.lists = ListQuirks()
         self.calls: list[Call] = []
         self.faults = Faults()
@@ -69,8 +72,8 @@ class EdgegapSandbox(EdgegapAccount):
         """Set state from JSON; all of it is known before any of it is set.
 
         `apps` (names, or objects) and `versions` add to those there are, pairs are lists of two,
-        `lists` holds the quirks of all lists, and `unpullable` lists the images, as
-        `group/project:tag`, that cannot be pulled.
+        `lists` holds the quirks of all lists, `quirks` changes those named, and `unpullable` lists
+        the images, as `group/project:tag`, that cannot be pulled.
         """
         unknown = state.keys() - _SETTERS.keys()
         if unknown:
@@ -120,7 +123,9 @@ class EdgegapSandbox(EdgegapAccount):
                 body = json.loads(text) if text else None
             except ValueError as error:
                 raise HTTPException(400, "The body is not JSON") from error
-            return JSONResponse(answer(request, body))
+            answered = answer(request, body)
+            strange = {} if _is_documented(answered) else {FAULT_HEADER: "quirk"}
+            return JSONResponse(answered, headers=strange)
 
         return endpoint
 
@@ -169,10 +174,16 @@ class EdgegapSandbox(EdgegapAccount):
         return page_of(key, rows, asked, size=self.page_size, quirks=self.lists)
 
     def _shown(self, version: Version) -> dict[str, Any]:
-        return shown(version, self.hidden_value)
+        return self.quirks.shown(version)
 
     def _stored_versions(self) -> list[dict[str, Any]]:
         return [{"app": app, **version} for (app, _), version in self.versions.items()]
+
+
+def _is_documented(answer: dict[str, Any]) -> bool:
+    """Tell whether the versions in an answer are as the document describes them."""
+    versions = answer.get("versions", [answer.get("version", answer)])
+    return all(is_documented(one) for one in versions if "docker_tag" in one)
 
 
 def _place(request: Request) -> dict[str, str]:
@@ -199,6 +210,10 @@ def _set_plain(name: str, kind: Callable[[Any], Any]) -> Callable[[EdgegapSandbo
     return lambda sandbox, value: setattr(sandbox, name, kind(value))
 
 
+def _set_quirks(sandbox: EdgegapSandbox, value: Any) -> None:
+    sandbox.quirks = sandbox.quirks.changed(value)
+
+
 def _pairs(value: Any) -> list[tuple[str, str]]:
     return [(first, second) for first, second in value]
 
@@ -221,6 +236,7 @@ _SETTERS: dict[str, Callable[[EdgegapSandbox, Any], object]] = {
     "deployments": _set_plain("deployments", _pairs),
     "registry_login": _set_plain("registry_login", lambda value: value and _pairs([value])[0]),
     "unpullable": _set_unpullable,
+    "quirks": _set_quirks,
     "apps": lambda sandbox, value: [
         sandbox.add_app(**one) if isinstance(one, dict) else sandbox.add_app(one) for one in value
     ],

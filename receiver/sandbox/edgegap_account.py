@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from receiver.sandbox.edgegap_quirks import Quirks
 from receiver.sandbox.edgegap_versions import created, patched, timestamp
 
 Version = dict[str, Any]
@@ -19,7 +20,8 @@ class EdgegapAccount:
     """Apps by name and versions by (app, name), as stored: secrets and hidden values in clear.
 
     Everything may be read and set at any time. `pullable` says of image and tag whether
-    `verify_image` could pull them; `registry_login` is the user and token it must be given.
+    `verify_image` could pull them; `registry_login` is the user and token it must be given;
+    `quirks` is what it does beyond its document.
     """
 
     def __init__(
@@ -29,10 +31,12 @@ class EdgegapAccount:
         version_limit: int | None = None,
         pullable: Callable[[str, str], bool] | None = None,
         registry_login: tuple[str, str] | None = None,
+        quirks: Quirks | None = None,
     ) -> None:
         self.version_limit = version_limit
         self.pullable = pullable
         self.registry_login = registry_login
+        self.quirks = quirks or Quirks()
         self.apps: dict[str, dict[str, Any]] = {}
         self.versions: dict[tuple[str, str], Version] = {}
         self.deployments: list[tuple[str, str]] = []
@@ -113,7 +117,7 @@ class EdgegapAccount:
     def create_version(self, app: str, body: Any) -> Version:
         """Make a version as a POST asks."""
         self.find_app(app)
-        version = created(body)
+        version = self.quirks.stored(created(body, self.quirks.also_accepted))
         place = app, version["name"]
         if place in self.versions:
             raise HTTPException(
@@ -131,7 +135,8 @@ class EdgegapAccount:
 
     def patch_version(self, app: str, name: str, body: Any) -> Version:
         """Change a version as a PATCH asks, its name included."""
-        version = patched(self.find_version(app, name), body)
+        before, accepted = self.find_version(app, name), self.quirks.also_accepted
+        version = self.quirks.stored(patched(before, body, accepted))
         renamed = version["name"] != name
         if renamed and (app, version["name"]) in self.versions:
             # 409 is not among the answers documented for PATCH.

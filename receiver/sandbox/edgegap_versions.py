@@ -1,8 +1,8 @@
-"""What Edgegap takes for an app version, what it fills in, and how it shows one."""
+"""What Edgegap takes for an app version, and what it fills in."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ class _Field:
 
 _RESTART_POLICIES = frozenset({"always", "never", "on_failure"})
 _PROTOCOLS = frozenset({"UDP", "TCP", "TCP/UDP", "HTTP", "HTTPS", "WS", "WSS"})
+_READ_ONLY = {"create_time", "last_updated", "caching_percent"}
 _TLS_UPGRADABLE = {"WS", "HTTP"}
 _IMAGE = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
 
@@ -66,47 +67,51 @@ _ENV_FIELDS: Mapping[str, _Field] = {
 }
 
 
-def created(body: Any) -> dict[str, Any]:
-    """Make the version that a POST's body asks for, defaults filled in; 400 if it may not."""
+def created(body: Any, also_accepted: Collection[str] = ()) -> dict[str, Any]:
+    """Make the version that a POST's body asks for, defaults filled in; 400 if it may not.
+
+    `also_accepted` are protocols besides the documented ones.
+    """
     fields = _checked(body, VERSION_FIELDS)
     if fields["req_memory"] > 2 * fields["req_cpu"]:
         raise HTTPException(400, "req_memory: must be at most twice req_cpu")
     now = timestamp()
     return {
         **_defaults(VERSION_FIELDS),
-        **_checked_deeper(fields),
+        **_checked_deeper(fields, also_accepted),
         "create_time": now,
         "last_updated": now,
         "caching_percent": 0.0,
     }
 
 
-def patched(version: Mapping[str, Any], body: Any) -> dict[str, Any]:
+def patched(
+    version: Mapping[str, Any], body: Any, also_accepted: Collection[str] = ()
+) -> dict[str, Any]:
     """Make a version as a PATCH's body changes it; arrays are replaced, not merged."""
     patchable = {name: field for name, field in VERSION_FIELDS.items() if field.patchable}
-    fields = _checked_deeper(_checked(body, patchable, partial=True))
+    fields = _checked_deeper(_checked(body, patchable, partial=True), also_accepted)
     return {**version, **fields, "last_updated": timestamp()}
 
 
-def shown(version: Mapping[str, Any], hidden_value: str | None) -> dict[str, Any]:
-    """Show a version as Edgegap does: registry login in clear, hidden values not, WS renamed."""
+def is_documented(version: Mapping[str, Any]) -> bool:
+    """Tell whether a version, as it is shown, is as the API document describes one."""
+    whole = {name: version[name] for name in version.keys() - _READ_ONLY}
+    if not _is_sound(whole, VERSION_FIELDS):
+        return False
+    port_fields = {**_PORT_FIELDS, "protocol": _Field(str, required=True)}
+    parts = {"ports": port_fields, "envs": _ENV_FIELDS}
+    return all(
+        isinstance(one, dict) and _is_sound(one, fields)
+        for name, fields in parts.items()
+        for one in version.get(name, ())
+    )
 
-    def env(one: dict[str, Any]) -> dict[str, Any]:
-        if not one.get("is_hidden"):
-            return one
-        rest = {key: value for key, value in one.items() if key != "value"}
-        return rest if hidden_value is None else {**rest, "value": hidden_value}
 
-    def port(one: dict[str, Any]) -> dict[str, Any]:
-        return {**one, "protocol": "Websocket"} if one.get("protocol") == "WS" else one
-
-    answer = dict(version)
-    # A test may have stored null: then that is what is shown.
-    if isinstance(version.get("ports"), list | tuple):
-        answer["ports"] = [port(one) for one in version["ports"]]
-    if isinstance(version.get("envs"), list | tuple):
-        answer["envs"] = [env(one) for one in version["envs"]]
-    return answer
+def _is_sound(part: Mapping[str, Any], fields: Mapping[str, _Field]) -> bool:
+    required = {name for name, field in fields.items() if field.required}
+    known = required <= part.keys() <= fields.keys()
+    return known and not any(_wrong(part[name], fields[name]) for name in part)
 
 
 def timestamp() -> str:
@@ -154,7 +159,7 @@ def _wrong(value: Any, field: _Field) -> str | None:
     return None
 
 
-def _checked_deeper(fields: dict[str, Any]) -> dict[str, Any]:
+def _checked_deeper(fields: dict[str, Any], also_accepted: Collection[str]) -> dict[str, Any]:
     """Check the image and what stands in the arrays, and fill in the arrays' defaults."""
     image = fields.get("docker_image", "a")
     first, _, rest = image.partition("/")
@@ -162,8 +167,9 @@ def _checked_deeper(fields: dict[str, Any]) -> dict[str, Any]:
         raise HTTPException(
             400, "docker_image: must be group/project in lower case, without registry or tag"
         )
+    protocol = replace(_PORT_FIELDS["protocol"], one_of=_PROTOCOLS.union(also_accepted))
     each: Mapping[str, tuple[Mapping[str, _Field], Callable[[dict[str, Any]], None]]] = {
-        "ports": (_PORT_FIELDS, _check_port),
+        "ports": ({**_PORT_FIELDS, "protocol": protocol}, _check_port),
         "envs": (_ENV_FIELDS, lambda _: None),
     }
     checked = dict(fields)

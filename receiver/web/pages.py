@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.announcing import BEYOND_US
 from receiver.ledger import stories
 from receiver.ledger.stories import Filter
 from receiver.reasons import Reason, State, Verdict
@@ -96,7 +95,7 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
             room[one["id"]] = going[0].version if going else ""
     return answer_page(
         request, session, "delivery.html",
-        row=row, decided=_decided(row, own), room=room, beyond_us=BEYOND_US, standing=standing,
+        row=row, decided=_decided(row, own), room=room, standing=standing,
     )  # fmt: skip
 
 

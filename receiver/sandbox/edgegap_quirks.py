@@ -1,0 +1,90 @@
+"""What Edgegap may do with versions beyond its API document: how it stores and shows them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+PLACEHOLDER = "This value is set and encrypted"
+
+TokenShown = Literal["clear", "placeholder", "absent"]
+Numbers = Literal["integer", "text", "float"]
+
+
+@dataclass(slots=True)
+class Quirks:
+    """How one account's versions are stored and shown; may be changed at any time.
+
+    - `hidden_value`: stands in for the value of a hidden variable; None leaves the key out
+    - `reveals_hidden`: values of hidden variables are shown in clear
+    - `tokens`: how `private_token` is shown, by the version's name; `*` is for all others
+    - `protocols`: how a protocol is shown, by its documented spelling
+    - `also_accepted`: protocols that are accepted although they are not documented
+    - `numbers`: how whole numbers are shown
+    - `stores`: fields that are stored so, whatever a POST or PATCH asks
+    - `sanitizes_keys`: characters of a variable's key that a shell does not take become `_`
+    """
+
+    hidden_value: str | None = ""
+    reveals_hidden: bool = False
+    tokens: dict[str, TokenShown] = field(default_factory=dict)
+    protocols: dict[str, str] = field(default_factory=lambda: {"WS": "Websocket"})
+    also_accepted: frozenset[str] = frozenset()
+    numbers: Numbers = "integer"
+    stores: dict[str, Any] = field(default_factory=dict)
+    sanitizes_keys: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that do not exist: they also come as JSON."""
+        unknown = {*self.tokens.values()} - {*get_args(TokenShown)}
+        if unknown or self.numbers not in get_args(Numbers):
+            raise ValueError(f"no such quirk: {', '.join(unknown) or self.numbers}")
+        self.also_accepted = frozenset(self.also_accepted)
+
+    def changed(self, changes: Mapping[str, Any]) -> "Quirks":
+        """Return these quirks with some of them changed."""
+        return replace(self, **changes)
+
+    def stored(self, version: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a version as it is stored, from what was asked."""
+        kept = {**version, **self.stores}
+        if self.sanitizes_keys:
+            kept["envs"] = [{**env, "key": _sanitized(env["key"])} for env in kept["envs"]]
+        return kept
+
+    def shown(self, version: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a version as an answer shows it: other spellings, and secrets perhaps not."""
+        answer = dict(version)
+        token = self.tokens.get(str(version.get("name")), self.tokens.get("*", "clear"))
+        if token == "placeholder" and version.get("private_token"):  # noqa: S105 - a word
+            answer["private_token"] = PLACEHOLDER
+        elif token == "absent":  # noqa: S105 - a word
+            answer.pop("private_token", None)
+        # A test may have stored null: then that is what is shown.
+        if isinstance(version.get("ports"), list | tuple):
+            answer["ports"] = [self._port(one) for one in version["ports"]]
+        if isinstance(version.get("envs"), list | tuple):
+            answer["envs"] = [self._env(one) for one in version["envs"]]
+        return {name: self._value(value) for name, value in answer.items()}
+
+    def _port(self, port: Any) -> Any:
+        if not isinstance(port, dict):
+            return port
+        protocol = port.get("protocol")
+        shown = {**port, "protocol": self.protocols.get(str(protocol), protocol)}
+        return {name: self._value(value) for name, value in shown.items()}
+
+    def _env(self, env: Any) -> Any:
+        if self.reveals_hidden or not isinstance(env, dict) or not env.get("is_hidden"):
+            return env
+        rest = {key: value for key, value in env.items() if key != "value"}
+        return rest if self.hidden_value is None else {**rest, "value": self.hidden_value}
+
+    def _value(self, value: Any) -> Any:
+        if type(value) is not int or self.numbers == "integer":
+            return value
+        return str(value) if self.numbers == "text" else float(value)
+
+
+def _sanitized(key: str) -> str:
+    return re.sub(r"\W", "_", key, flags=re.ASCII)
