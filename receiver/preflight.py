@@ -116,7 +116,7 @@ class Preflight:
             parking = _unfit(platforms, image)
             if parking is not None:
                 return Stopped(parking, (call,), seen.digest)
-            note = f"built for {', '.join(platforms.names) or 'a platform it does not tell'}"
+            note = platforms.note
         return Cleared(seen.digest, (note,), (call,))
 
     async def _see(self, image: ImageReference, login: Login | None) -> Seen:
@@ -196,7 +196,10 @@ def preflight_over(http: httpx.AsyncClient, settings: Settings) -> Preflight:
 def _unfit(platforms: Platforms, image: ImageReference) -> Parking | None:
     facts = {"image": str(image), "platforms": ", ".join(platforms.names)}
     if not platforms.names and not platforms.untold:
-        sentence = f"{image} holds only attestations or another artifact. Push an image there."
+        sentence = (
+            f"{image} contains {platforms.contents}, not an image that can run. Push an image "
+            f'under this tag, or exclude the tag in `tags` of the rule: "!{image.tag}".'
+        )
         return Parking(Reason.NOT_AN_IMAGE, sentence)
     if not platforms.runnable:
         sentence = explain(Reason.NOT_AMD64, command=build_command(image), **facts)

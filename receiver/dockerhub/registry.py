@@ -94,7 +94,8 @@ class Registry:
         if found.deciding is None:
             return found
         own = await self._read(repository, found.deciding, login)
-        return Platforms(tuple(dict.fromkeys((*found.names, *own.names))), own.untold)
+        names = tuple(dict.fromkeys((*found.names, *own.names)))
+        return Platforms(names, own.untold, own.contents)
 
     async def _read(self, repository: str, digest: str, login: Login | None) -> Platforms:
         answer = await self._got(repository, f"manifests/{digest}", login, digest=digest)
