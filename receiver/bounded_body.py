@@ -1,0 +1,55 @@
+"""The body of an HTTP response, read up to a limit: also when it is compressed.
+
+httpx decompresses each part as a whole, however large it becomes: two layers of gzip turn 1,142
+bytes into 1.3 GB. So bodies are asked for unencoded and read raw.
+"""
+
+import zlib
+
+import httpx
+
+from receiver.errors import ReceiverError
+
+UNENCODED = {"Accept-Encoding": "identity"}
+_DECODED = frozenset({"gzip", "x-gzip", "deflate"})
+_GZIP_OR_ZLIB = 47  # the window bits with which zlib recognizes both by their headers
+
+
+class UnreadableBody(ReceiverError):
+    """The body is encoded in a way that is not decoded here, or its encoding is broken."""
+
+
+class BodyTooLarge(UnreadableBody):
+    """The body is over the limit; `beginning` is what was read up to it."""
+
+    def __init__(self, beginning: bytes, limit: int) -> None:
+        super().__init__(f"the answer is over {limit // 2**20} MiB")
+        self.beginning = beginning
+
+
+async def read_bounded(response: httpx.Response, limit: int) -> bytes:
+    """Read the body of a streamed response; it never holds more than `limit` bytes in memory.
+
+    One layer of gzip or deflate is decoded, for a proxy that compresses without being asked.
+    Raises BodyTooLarge as soon as the limit is passed, UnreadableBody for any other encoding, and
+    what httpx raises while reading.
+    """
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    decoder = zlib.decompressobj(_GZIP_OR_ZLIB) if encoding in _DECODED else None
+    content = bytearray()
+    async for part in response.aiter_raw():
+        if decoder is None and encoding not in {"", "identity"}:
+            raise UnreadableBody("the answer is encoded, although it was asked for unencoded")
+        content += part if decoder is None else _decoded(decoder, part, limit + 1 - len(content))
+        if len(content) > limit:
+            raise BodyTooLarge(bytes(content[:limit]), limit)
+    if decoder is not None and content and not decoder.eof:
+        raise UnreadableBody("the compressed answer is cut off")
+    return bytes(content)
+
+
+def _decoded(decoder: "zlib._Decompress", part: bytes, most: int) -> bytes:
+    try:
+        return decoder.decompress(part, most)
+    except zlib.error:
+        raise UnreadableBody("the compressed answer cannot be decoded") from None
