@@ -7,11 +7,12 @@ Replicas share the cursors: once in a period one of them lists a repository, and
 alone. What did not complete is for whoever comes next.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from receiver.background import Background
-from receiver.dockerhub.fetching import TOO_MANY, Unavailable
-from receiver.dockerhub.hub import Hub
+from receiver.dockerhub.fetching import Unavailable
+from receiver.dockerhub.hub import Hub, seconds_to_wait, waiting_as_asked
 from receiver.ledger.cursors import (
     Cursor,
     begin_cursors,
@@ -28,7 +29,8 @@ LONGEST_WAIT_SECONDS = 3600.0
 SHORTEST_WAIT_SECONDS = 5.0  # where Docker Hub asks to wait
 ONE_START_MS = 60_000  # replicas that begin or reload within it are one start: the first lists
 ANOTHERS_TURN_SECONDS = 60.0  # then it is seen whether the replica that was at it completed
-UNTOLD_WAIT_SECONDS = 60.0  # where it asks, but does not say how long: its limits are by the minute
+
+wait_for = asyncio.sleep
 
 log = get_logger()
 
@@ -113,17 +115,24 @@ class CatchUp:
         """
         repository = cursor.repository
         login = login_for(settings.rules, repository)
-        found = 0
+        found = pages = 0
+        waiting = waiting_as_asked(wait_for, longest=LONGEST_WAIT_SECONDS)
+
+        async def between_pages(error: Unavailable) -> bool:
+            # A list begun again from its first page might never fit into the limit.
+            return pages > 0 and await waiting(error)
+
         try:
-            # What is older the ledger has purged: it could not tell it from what was missed.
+            # What is older was purged from the ledger and would look like a missed push.
             since = max(cursor.looks_back_to, began - settings.keep)
-            async for missed, _ in pushed_since(self._hub, repository, login, since):
+            async for missed, _ in pushed_since(self._hub, repository, login, since, between_pages):
+                pages += 1
                 found += await self._take(settings, missed)
         except Unavailable as error:
             problem = str(error)
             await self._ledger.write(lambda tx: note_problem(tx, repository, problem))
             log.warning("catch_up_not_completed", repository=repository, why=problem)
-            return UNTOLD_WAIT_SECONDS if error.wait is None and _limited(error) else error.wait
+            return seconds_to_wait(error)
         await self._ledger.write(lambda tx: move_cursor(tx, repository, began))
         log.info("catch_up_completed", repository=repository, found=found)
         return None
@@ -143,7 +152,3 @@ class CatchUp:
         if recorded:
             self._wake()
         return len(recorded)
-
-
-def _limited(error: Unavailable) -> bool:
-    return error.status == TOO_MANY
