@@ -7,9 +7,10 @@ per push.
 from collections.abc import AsyncIterator, Sequence
 
 from receiver.dockerhub.fetching import Unavailable
-from receiver.dockerhub.hub import HubRefused, HubTag
+from receiver.dockerhub.hub import HubRefused
 from receiver.dockerhub.pull_limits import Pulls
 from receiver.dockerhub.push import Push, not_for_registering
+from receiver.dockerhub.tag_record import HubTag
 from receiver.findings import Finding, failed, passed, warned
 from receiver.images import ImageReference
 from receiver.preflight import Cleared, Out, Preflight, Stopped

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.dockerhub_records import timestamp
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
@@ -282,6 +283,47 @@ def test_a_tag_without_a_time_is_left_for_it_may_be_of_the_past(
     catch_up(here)
 
     assert came(here) == []
+
+
+@pytest.mark.parametrize("told", ["0001-01-01T00:00:00Z", None, "", "soon", 0, "missing"])
+def test_a_tag_without_a_push_time_is_as_new_as_its_last_update(
+    here: ReceiverHere, hub: DockerHubSandbox, told: Any
+) -> None:
+    """The zero time of Go was taken for a push in the year 1."""
+    hub.push_image(REPOSITORY, "1.0.0")
+    hub.alter_record(REPOSITORY, "1.0.0", tag_last_pushed=told)
+
+    catch_up(here)
+
+    assert came(here) == [("catch-up", "1.0.0")]
+
+
+def test_an_old_tag_whose_record_was_updated_is_not_taken_for_a_new_push(
+    here: ReceiverHere, hub: DockerHubSandbox
+) -> None:
+    later = "2099-01-01T00:00:00Z"
+    for tag, pushed in (("known-time", "2024-05-01T00:00:00Z"), ("no-time", None)):
+        hub.push_image(REPOSITORY, tag, pushed_at=ago(DAY))
+        hub.alter_record(REPOSITORY, tag, tag_last_pushed=pushed, last_updated=later)
+
+    catch_up(here)
+
+    assert came(here) == []
+
+
+def test_a_page_of_old_tags_with_new_updates_does_not_end_the_search(
+    here: ReceiverHere, hub: DockerHubSandbox
+) -> None:
+    now = time.time()
+    for number in range(100):
+        hub.push_image(REPOSITORY, f"old-{number}", build="old", pushed_at=now + 500 - number)
+        pushed, updated = timestamp(now - DAY - number), timestamp(now + 500 - number)
+        hub.alter_record(REPOSITORY, f"old-{number}", tag_last_pushed=pushed, last_updated=updated)
+    hub.push_image(REPOSITORY, "1.0.0", pushed_at=now + 5)
+
+    catch_up(here)
+
+    assert came(here) == [("catch-up", "1.0.0")]
 
 
 def test_pushes_are_taken_oldest_first(here: ReceiverHere, hub: DockerHubSandbox) -> None:

@@ -7,21 +7,18 @@ personal token, and with an organization's, which is taken under /v2/namespaces/
 import base64
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import msgspec
 
 from receiver.dockerhub.fetching import TOO_MANY, Fetched, Unavailable, fetch
-from receiver.dockerhub.manifest import Platforms, read_tag_record
-from receiver.images import is_tag
+from receiver.dockerhub.tag_record import HubTag, read_tag
 from receiver.retry_after import read_retry_after
 from receiver.rules import Login
 from receiver.secret import Secret
-from receiver.times import read_iso
 
 LARGEST_ANSWER = 8 * 1024 * 1024
 PER_PAGE = 100
@@ -47,17 +44,6 @@ class HubRefused(Unavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class HubTag:
-    """One tag as Docker Hub lists it. `pushed_at` in epoch milliseconds."""
-
-    tag: str
-    pushed_at: int | None
-    digest: str | None
-    media_type: str | None
-    platforms: Platforms | None
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """One page of a repository's tags, newest first, and how many there are in all."""
 
@@ -77,7 +63,7 @@ class Hub:
     async def tag(self, repository: str, tag: str, login: Login | None) -> HubTag | None:
         """Return one tag's record, None where there is none to be had. Raises Unavailable."""
         answer = await self._get(f"{_path(repository)}/tags/{quote(tag, safe='')}", login)
-        return _tag(answer.json()) if answer.status == httpx.codes.OK else None
+        return read_tag(answer.json()) if answer.status == httpx.codes.OK else None
 
     async def pages(
         self, repository: str, login: Login | None, waiting: Waiting | None = None
@@ -102,7 +88,8 @@ class Hub:
             rows = body.get("results")
             if not isinstance(rows, list):
                 raise Unavailable(f"Docker Hub's API gave no list of the tags of {repository}")
-            tags = [tag for row in rows if isinstance(row, dict) and (tag := _tag(row)) is not None]
+            records = [read_tag(row) for row in rows if isinstance(row, dict)]
+            tags = [tag for tag in records if tag is not None]
             total = body.get("count")
             yield Page(tuple(tags), total if isinstance(total, int) else len(tags))
             following = _page_number(body.get("next"))
@@ -223,21 +210,6 @@ def _path(repository: str) -> str:
     return f"/v2/namespaces/{quote(group)}/repositories/{quote(project)}"
 
 
-def _tag(row: Mapping[str, Any]) -> HubTag | None:
-    name = row.get("name")
-    if not isinstance(name, str) or not is_tag(name):
-        return None
-    digest, platforms = read_tag_record(row)
-    media_type = row.get("media_type")
-    return HubTag(
-        tag=name,
-        pushed_at=read_iso(row.get("tag_last_pushed")) or read_iso(row.get("last_updated")),
-        digest=digest,
-        media_type=media_type if isinstance(media_type, str) and media_type else None,
-        platforms=platforms,
-    )
-
-
 def _page_number(following: object) -> int | None:
     if not isinstance(following, str):
         return None
@@ -257,10 +229,13 @@ def _not_given(what: str, answer: Fetched, secrets: Iterable[Secret]) -> Unavail
 
 
 def _seconds_left(token: str) -> float:
-    """Return how long a token lives by its own word (a JWT's `exp`), else 300 s."""
+    """Return how long a token lives by its own claims (a JWT's `exp` and `iat`), else 300 s.
+
+    Both are by the clock of Docker Hub; without `iat` it is compared with ours.
+    """
     try:
         payload = token.split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return float(claims["exp"]) - time.time()
+        return float(claims["exp"]) - float(claims.get("iat", time.time()))
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         return UNKNOWN_TOKEN_LIFE

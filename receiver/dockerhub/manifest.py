@@ -134,14 +134,18 @@ def read_tag_record(body: Mapping[str, Any]) -> tuple[str | None, Platforms | No
     linux/amd64 decides nothing unless it is complete: the registry knows.
     """
     digest = body.get("digest")
-    images = body.get("images")
-    rows = [images] if isinstance(images, dict) else images
-    known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    found = [_platform(row) for row in known if not _is_attestation(row)]
+    found = [_platform(row) for row in images_of(body) if not _is_attestation(row)]
     names = tuple(dict.fromkeys(name for name in found if "/" in name))
     complete = NEEDED in names or len(names) == len(set(found))
     sound = digest if isinstance(digest, str) and is_digest(digest) else None
     return sound, Platforms(names) if names and complete else None
+
+
+def images_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the `images` of a tag record: a list, or a single object as in Docker's document."""
+    images = body.get("images")
+    rows = [images] if isinstance(images, dict) else images
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
