@@ -16,9 +16,9 @@ from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
 from tests.docker_hub import DAY, HOUR, ago, came, catch_up, cursor, hub_beside, listings
 from tests.receiver_here import ReceiverHere, receiver_here
-from tests.running import REPOSITORY, RULE, until, webhook_body
+from tests.running import NO_CATCH_UP, REPOSITORY, RULE, until, webhook_body
 
-BY_HAND = '\n[catch_up]\nevery = "off"\n'
+BY_HAND = NO_CATCH_UP
 LOOKING = RULE.replace("preflight = false\n", "")
 
 Begin = Callable[..., AbstractContextManager[ReceiverHere]]

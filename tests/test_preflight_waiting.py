@@ -1,6 +1,7 @@
 """How long preflight holds a registration back: told in a time that runs as fast as we like."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -254,3 +255,31 @@ def test_docker_hub_is_left_alone_as_long_as_it_asks(hub: DockerHubSandbox) -> N
     assert waits == [75]
     assert settlement.outcome is Outcome.CREATED
     assert settlement.digest is not None
+
+
+def test_an_outage_is_known_with_its_beginning_until_it_is_over_or_long_past(
+    hub: DockerHubSandbox,
+) -> None:
+    async def tell() -> None:
+        async with stories(hub) as begin:
+            story = begin()
+            preflight = story.attempt(CLAIMED)._preflight
+            assert preflight.outage is None
+            hub.misbehave(DOWN)
+            await story.attempt(CLAIMED).run()
+            story.time.now += 2 * MINUTE
+            await story.attempt(CLAIMED).run()
+            outage = preflight.outage
+            assert outage is not None
+            assert outage.detail == "HTTP 503"
+            began = time.time_ns() // 1_000_000 - 2 * MINUTE
+            assert abs(outage.since - began) < MINUTE
+            story.time.now += 11 * MINUTE  # nothing is held back any more
+            assert preflight.outage is None
+            await story.attempt(CLAIMED).run()
+            assert preflight.outage is not None
+            hub.behave()
+            await story.attempt(CLAIMED).run()
+            assert preflight.outage is None
+
+    asyncio.run(tell())

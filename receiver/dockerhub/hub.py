@@ -7,7 +7,7 @@ personal token, and with an organization's, which is taken under /v2/namespaces/
 import base64
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -31,6 +31,8 @@ LOCKED_SECONDS = 600.0  # a user name is locked after many refused logins (hub-f
 UNKNOWN_TOKEN_LIFE = 300.0
 REFUSALS = frozenset({401, 403, 404})  # 404: also a repository that the login may not see
 
+Answered = Callable[[Mapping[str, str]], None]
+"""Is called with the headers of each answer."""
 Waiting = Callable[[Unavailable], Awaitable[bool]]
 """Waits if Docker Hub asks for it, and returns whether to make the same call again."""
 
@@ -54,9 +56,12 @@ class Page:
 class Hub:
     """Docker Hub's API, with its short-lived tokens remembered until a minute before their end."""
 
-    def __init__(self, http: httpx.AsyncClient, base_url: str) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, base_url: str, *, answered: Answered | None = None
+    ) -> None:
         self._http = http
         self._base = base_url
+        self._answered = answered
         self._tokens: dict[Login, tuple[str, float]] = {}
         self._rest_until = 0.0  # by the monotonic clock
 
@@ -140,6 +145,8 @@ class Hub:
                 error.wait = min(error.wait, LONGEST_WAIT_SECONDS)
             raise
         self._note_limit(answer)
+        if self._answered is not None:
+            self._answered(answer.headers)
         return answer
 
     def _note_limit(self, answer: Fetched) -> None:
