@@ -7,28 +7,43 @@ Replicas share the cursors: once in a period one of them lists a repository, and
 alone. What did not complete is for whoever comes next.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from receiver.background import Background
-from receiver.dockerhub.fetching import TOO_MANY, Unavailable
-from receiver.dockerhub.hub import Hub
+from receiver.dockerhub.fetching import Unavailable
+from receiver.dockerhub.hub import Hub, seconds_to_wait, waiting_as_asked
 from receiver.ledger.cursors import (
     Cursor,
+    Failing,
     begin_cursors,
+    failing,
     move_cursor,
     note_problem,
     read_cursors,
 )
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.recording import Recorded
+from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
-from receiver.missed import Missed, login_for, not_known, pushed_since, take_all, tell_caught_up
+from receiver.missed import (
+    Missed,
+    login_for,
+    not_known,
+    pushed_since,
+    take_all,
+    tell_caught_up,
+    webhook_is_silent,
+)
 from receiver.settings import Current, Settings
 
+CATCH_UP = "catch_up"  # what is degraded if the last run failed
 LONGEST_WAIT_SECONDS = 3600.0
 SHORTEST_WAIT_SECONDS = 5.0  # where Docker Hub asks to wait
 ONE_START_MS = 60_000  # replicas that begin or reload within it are one start: the first lists
 ANOTHERS_TURN_SECONDS = 60.0  # then it is seen whether the replica that was at it completed
-UNTOLD_WAIT_SECONDS = 60.0  # where it asks, but does not say how long: its limits are by the minute
+
+wait_for = asyncio.sleep
 
 log = get_logger()
 
@@ -45,9 +60,11 @@ class CatchUp:
         self._wake = wake
         self._background = Background(self._once, every=self._every, fault="catch_up_fault")
         self._asked = False
+        self._up_since = 0
 
     async def start(self) -> None:
         """Begin the cursors of repositories seen for the first time, then run by itself."""
+        self._up_since = await self._ledger.read(lambda tx: tx.now)
         await self.begin()
         self._background.start()
 
@@ -61,6 +78,11 @@ class CatchUp:
     async def stop(self) -> None:
         """Stop; a run that has not completed leaves its cursor where it was."""
         await self._background.stop()
+
+    def failing(self, cursors: Sequence[Cursor]) -> Failing | None:
+        """Return that the last run failed, unless catch-up is off."""
+        wanted = {rule.repository for rule in self._current.settings.rules}
+        return failing(cursors, wanted) if self._every() is not None else None
 
     def _every(self) -> float | None:
         every = self._current.settings.catch_up_every
@@ -113,17 +135,24 @@ class CatchUp:
         """
         repository = cursor.repository
         login = login_for(settings.rules, repository)
-        found = 0
+        found = pages = 0
+        waiting = waiting_as_asked(wait_for, longest=LONGEST_WAIT_SECONDS)
+
+        async def between_pages(error: Unavailable) -> bool:
+            # A list begun again from its first page might never fit into the limit.
+            return pages > 0 and await waiting(error)
+
         try:
-            # What is older the ledger has purged: it could not tell it from what was missed.
+            # What is older was purged from the ledger and would look like a missed push.
             since = max(cursor.looks_back_to, began - settings.keep)
-            async for missed, _ in pushed_since(self._hub, repository, login, since):
+            async for missed, _ in pushed_since(self._hub, repository, login, since, between_pages):
+                pages += 1
                 found += await self._take(settings, missed)
         except Unavailable as error:
             problem = str(error)
             await self._ledger.write(lambda tx: note_problem(tx, repository, problem))
             log.warning("catch_up_not_completed", repository=repository, why=problem)
-            return UNTOLD_WAIT_SECONDS if error.wait is None and _limited(error) else error.wait
+            return seconds_to_wait(error)
         await self._ledger.write(lambda tx: move_cursor(tx, repository, began))
         log.info("catch_up_completed", repository=repository, found=found)
         return None
@@ -136,14 +165,19 @@ class CatchUp:
         fresh = await self._ledger.read(lambda tx: not_known(tx, missed))
         if not fresh:
             return 0
-        recorded = await self._ledger.write(
-            lambda tx: take_all(tx, settings.rules, fresh, settings.notices)
-        )
+        rules, notices, repository = settings.rules, settings.notices, fresh[0].push.repository
+        # What was pushed while no receiver ran is no fault of the webhook.
+        while_up = [one for one in fresh if (one.push.pushed_at or 0) >= self._up_since]
+
+        def write(tx: Tx) -> tuple[list[Recorded], str | None]:
+            recorded = take_all(tx, rules, fresh, notices)
+            counted = while_up if recorded else []
+            return recorded, webhook_is_silent(tx, rules, repository, counted, notices)
+
+        recorded, silent = await self._ledger.write(write)
         tell_caught_up(recorded)
+        if silent is not None:
+            log.warning("webhook_silent", repository=repository, sentence=silent)
         if recorded:
             self._wake()
         return len(recorded)
-
-
-def _limited(error: Unavailable) -> bool:
-    return error.status == TOO_MANY

@@ -7,7 +7,6 @@ import hmac
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from secrets import token_urlsafe
 
@@ -27,8 +26,8 @@ from receiver.preflight import Preflight
 from receiver.retry import detail_of
 from receiver.rules import Rule, moving_versions
 from receiver.settings import Settings
+from receiver.upkeep.clock import difference, seconds_ahead
 
-CLOCK_SECONDS = 60.0
 REACH_SECONDS = 10.0
 GREETING_WORD = "Docker Hub"
 PROOF = "Receiver-Proof"
@@ -177,21 +176,14 @@ async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
 async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
     """Compare with Docker Hub's clock; our own public URL would be this very clock."""
     answer = await _answer(http.head(f"{settings.hub_api_url}/", timeout=REACH_SECONDS))
-    there = _date(answer) if answer is not None else None
-    if there is None:
+    ahead = None if answer is None else seconds_ahead(answer.headers, time.time())
+    if ahead is None:
         return warned("clock", "nobody told the time", "Compare this machine's clock by hand")
-    off = abs(time.time() - there)
-    if off > CLOCK_SECONDS:
+    wrong = difference(ahead)
+    if wrong is not None:
         mend = "Set the clock by NTP: catch-up and the order of pushes go by it"
-        return warned("clock", f"this machine's is {off:.0f} s off", mend)
+        return warned("clock", wrong, mend)
     return passed("clock", "it agrees with the outside")
-
-
-def _date(answer: httpx.Response) -> float | None:
-    try:
-        return parsedate_to_datetime(answer.headers["date"]).timestamp()
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        return None
 
 
 async def _answer(asked: Awaitable[httpx.Response]) -> httpx.Response | None:

@@ -7,13 +7,14 @@ per push.
 from collections.abc import AsyncIterator, Sequence
 
 from receiver.dockerhub.fetching import Unavailable
-from receiver.dockerhub.hub import HubRefused, HubTag
+from receiver.dockerhub.hub import HubRefused
 from receiver.dockerhub.pull_limits import Pulls
 from receiver.dockerhub.push import Push, not_for_registering
+from receiver.dockerhub.tag_record import HubTag
 from receiver.findings import Finding, failed, passed, warned
 from receiver.images import ImageReference
 from receiver.preflight import Cleared, Out, Preflight, Stopped
-from receiver.rules import Login, Rule
+from receiver.rules import Login, Rule, takes
 
 PERSONAL_LIMIT, ANONYMOUS_LIMIT = 200, 100  # per 6 hours: docs.docker.com/docker-hub/usage/pulls
 NOT_FOUND = 404
@@ -107,7 +108,7 @@ async def _newest_tag(preflight: Preflight, rule: Rule) -> str | None:
 
 def _takes(rule: Rule, tag: HubTag) -> bool:
     push = Push(rule.repository, tag.tag, media_type=tag.media_type)
-    return not_for_registering(push) is None and rule.tags.takes(tag.tag)
+    return not_for_registering(push) is None and takes(rule, tag.tag)
 
 
 def _pushed_at(tag: HubTag) -> int:

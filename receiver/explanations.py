@@ -13,6 +13,8 @@ class Explained:
     by_config: bool = False
 
 
+_LISTED = "; nothing to do. If it is an image, list the tag in `tags` of a rule."
+
 REASONS: dict[Reason, Explained] = {
     Reason.NO_TAG: Explained(
         "Docker Hub tells of untagged parts of a multi-platform push as well; nothing to do."
@@ -21,11 +23,13 @@ REASONS: dict[Reason, Explained] = {
     Reason.NOT_AN_IMAGE: Explained(
         "What was pushed is not a container image (media type {media_type}); nothing to do."
     ),
-    Reason.SIGNATURE: Explained("The tag holds an image's signature; nothing to do."),
-    Reason.ATTESTATION: Explained("The tag holds an image's attestation; nothing to do."),
-    Reason.SBOM: Explained("The tag holds an image's bill of materials; nothing to do."),
-    Reason.REFERRERS: Explained("The tag lists what refers to an image; nothing to do."),
-    Reason.BUILD_CACHE: Explained("The tag holds a build cache; nothing to do."),
+    Reason.SIGNATURE: Explained("The tag has the name of an image's signature" + _LISTED),
+    Reason.ATTESTATION: Explained("The tag has the name of an image's attestation" + _LISTED),
+    Reason.SBOM: Explained("The tag has the name of an image's SBOM" + _LISTED),
+    Reason.REFERRERS: Explained(
+        "The tag has the name of a list of referrers of an image" + _LISTED
+    ),
+    Reason.BUILD_CACHE: Explained("The tag has the name of a build cache" + _LISTED),
     Reason.LATEST_NOT_NAMED: Explained(
         "`latest` is left alone unless a rule of {repository} writes it out in `tags`: Edgegap's "
         "edge caches by tag and would go on running the old image. Push a new tag for each build."

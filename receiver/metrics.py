@@ -1,4 +1,4 @@
-"""Metrics, in the design's words. Labels are bounded: no tag, no name, no free text."""
+"""Metrics, in the design's words. Labels are bounded: no tag, no free text, rules' repositories."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -75,6 +75,20 @@ ready = Gauge(
 )
 catch_up_found = Counter(
     "receiver_catch_up_found", "Pushes that catch-up found and no webhook told.", registry=registry
+)
+
+
+catch_up_success = Gauge(
+    "receiver_catch_up_last_success_timestamp_seconds",
+    "When catch-up last succeeded with the repository, in UTC epoch seconds; before the first "
+    "success, when the repository was first known. Absent if catch-up is off.",
+    ("repository",),
+    registry=registry,
+)
+catch_up_interval = Gauge(
+    "receiver_catch_up_interval_seconds",
+    "Seconds between two runs of catch-up; 0 if it is off.",
+    registry=registry,
 )
 
 

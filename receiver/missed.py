@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from receiver import metrics
-from receiver.dockerhub.hub import Hub, HubTag, Waiting
+from receiver.dockerhub.hub import Hub, Waiting
 from receiver.dockerhub.push import Push
+from receiver.dockerhub.tag_record import HubTag
 from receiver.intake import CATCH_UP, count_delivery, tell_parked_at_once
-from receiver.ledger.cursors import is_known
+from receiver.ledger.cursors import SILENT_AFTER, count_unheard, is_known
 from receiver.ledger.notices import tell
 from receiver.ledger.recording import NewDelivery, Recorded, record
 from receiver.ledger.transactions import Tx
@@ -44,19 +45,19 @@ async def pushed_since(
 ) -> AsyncIterator[tuple[list[Missed], int]]:
     """Yield the tags pushed since then, a page at a time with the whole number of tags.
 
-    Stops at a page that lies wholly before, if the pages do come newest first. A tag without a
-    time is left: it may be of the past. Raises Unavailable.
+    Stops at a page that was wholly updated before, if the pages do come newest first. A tag
+    without a time is left: it may be of the past. Raises Unavailable.
     """
     newest_first = True
     before: int | None = None
     async for page in hub.pages(repository, login, waiting):
-        times = [tag.pushed_at for tag in page.tags if tag.pushed_at is not None]
+        times = [tag.updated_at for tag in page.tags if tag.updated_at is not None]
         for moment in times:
             newest_first = newest_first and (before is None or moment <= before)
             before = moment
         fresh = [tag for tag in page.tags if tag.pushed_at is not None and tag.pushed_at >= since]
         yield [_missed(repository, tag) for tag in fresh], page.total
-        if times and not fresh and newest_first:
+        if newest_first and times and times[0] < since:
             return
 
 
@@ -94,6 +95,32 @@ def take_all(
         tell(tx, listening, Happening.CAUGHT_UP, text)
         recorded.append(record(tx, delivery, ruling))
     return recorded
+
+
+def webhook_is_silent(
+    tx: Tx,
+    rules: Sequence[Rule],
+    repository: str,
+    missed: Sequence[Missed],
+    notices: Sequence[Notice],
+) -> str | None:
+    """Return what to do if these are the pushes that show that no webhook arrives; else None.
+
+    It is also sent as a notification. All tags of one image are one push.
+    """
+    pushes = {one.digest or one.push.tag for one in missed}
+    if not pushes or not count_unheard(tx, repository, len(pushes)):
+        return None
+    sentence = (
+        f"{repository}: catch-up found the last {SILENT_AFTER} pushes or more; no webhook reported "
+        "them. Check the repository's Webhooks tab on Docker Hub: its history shows failures, and "
+        f"`receiver link {repository}` prints the URL that belongs there."
+    )
+    own = [rule.name for rule in rules if rule.repository == repository]
+    happening = Happening.WEBHOOK_SILENT
+    listening = [one for one in notices if any(one.wants(happening, rule) for rule in own)]
+    tell(tx, listening, happening, sentence)
+    return sentence
 
 
 def tell_caught_up(recorded: Sequence[Recorded]) -> None:

@@ -26,6 +26,7 @@ class Happening(StrEnum):
     OVERWRITTEN = "overwritten"
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - a word
     CAUGHT_UP = "caught_up"
+    WEBHOOK_SILENT = "webhook_silent"
 
 
 EVERYTHING = tuple(Happening)
@@ -36,6 +37,7 @@ TITLES: Mapping[Happening, str] = {
     Happening.OVERWRITTEN: "tag overwritten",
     Happening.TOKEN_REFUSED: "Edgegap refuses the token",
     Happening.CAUGHT_UP: "missed push found by catch-up",
+    Happening.WEBHOOK_SILENT: "no webhook arrives",
 }
 
 

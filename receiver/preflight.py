@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from receiver.dockerhub.fetching import Unavailable
-from receiver.dockerhub.hub import Hub
+from receiver.dockerhub.hub import Answered, Hub
 from receiver.dockerhub.manifest import NEEDED, Platforms
 from receiver.dockerhub.pull_limits import PullLimit
 from receiver.dockerhub.registry import Denied, Found, NotThere, Registry, Seen
@@ -27,6 +27,7 @@ from receiver.rules import Login, Rule
 from receiver.settings import Settings
 
 LONGEST_HOLD = 5 * 60 * 1000  # ms a registration is held back by an outage of Docker Hub
+OUT_REMEMBERED = 2 * LONGEST_HOLD  # ms after the last look that met it
 UNREACHED_HOLD = 0  # ms where it cannot be reached at all, twice: most likely our own network
 ONCE_MORE_SECONDS = 0.2
 LOW_SHARE = 0.1  # of the pull limit
@@ -77,6 +78,14 @@ class Out:
 Findings = Cleared | NotYet | Stopped | Out
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Docker Hub cannot be asked: since when (epoch ms), and what the last look met."""
+
+    since: int
+    detail: str
+
+
 class Preflight:
     """Looks at images, in the registry and in Docker Hub's API."""
 
@@ -88,6 +97,7 @@ class Preflight:
         self._clock = clock
         self._out_since: float | None = None
         self._out_last = 0.0
+        self._out_detail = ""
         self._told_low: float | None = None
 
     async def look(self, image: ImageReference, rule: Rule) -> Findings:
@@ -116,7 +126,7 @@ class Preflight:
             parking = _unfit(platforms, image)
             if parking is not None:
                 return Stopped(parking, (call,), seen.digest)
-            note = f"built for {', '.join(platforms.names) or 'a platform it does not tell'}"
+            note = platforms.note
         return Cleared(seen.digest, (note,), (call,))
 
     async def _see(self, image: ImageReference, login: Login | None) -> Seen:
@@ -145,9 +155,16 @@ class Preflight:
         return await self.registry.platforms(image.repository, found.digest, login), ""
 
     @property
-    def out(self) -> bool:
-        """Whether Docker Hub could not tell, when it was asked last."""
-        return self._out_since is not None
+    def outage(self) -> Outage | None:
+        """The outage of Docker Hub that the last look met, unless that was long ago.
+
+        A registration that it holds back is tried again every few minutes, and then ends it here.
+        """
+        now = self._clock()
+        if self._out_since is None or (now - self._out_last) * 1000 > OUT_REMEMBERED:
+            return None
+        ago = int((now - self._out_since) * 1000)
+        return Outage(since=time.time_ns() // 1_000_000 - ago, detail=self._out_detail)
 
     def _out(self, error: Unavailable, call: Answer) -> Out:
         """Take the outage's own age into account: what comes later need not wait as long again."""
@@ -155,7 +172,7 @@ class Preflight:
         if self._out_since is None or (now - self._out_last) * 1000 > LONGEST_HOLD:
             self._out_since = now  # one met so long after the last is another outage
             log.warning("docker_hub_unavailable", error=str(error))
-        self._out_last = now
+        self._out_last, self._out_detail = now, str(error)
         return Out(
             str(error),
             longest=LONGEST_HOLD if error.connected else UNREACHED_HOLD,
@@ -187,16 +204,21 @@ def build_command(image: ImageReference) -> str:
     return f"docker buildx build --platform {NEEDED} -t {image.repository}:{image.tag} --push ."
 
 
-def preflight_over(http: httpx.AsyncClient, settings: Settings) -> Preflight:
+def preflight_over(
+    http: httpx.AsyncClient, settings: Settings, *, answered: Answered | None = None
+) -> Preflight:
     """Return a preflight over the registry and API that the settings name."""
     registry = Registry(http, settings.registry_url, settings.registry_auth_url)
-    return Preflight(registry, Hub(http, settings.hub_api_url))
+    return Preflight(registry, Hub(http, settings.hub_api_url, answered=answered))
 
 
 def _unfit(platforms: Platforms, image: ImageReference) -> Parking | None:
     facts = {"image": str(image), "platforms": ", ".join(platforms.names)}
     if not platforms.names and not platforms.untold:
-        sentence = f"{image} holds only attestations or another artifact. Push an image there."
+        sentence = (
+            f"{image} contains {platforms.contents}, not an image that can run. Push an image "
+            f'under this tag, or exclude the tag in `tags` of the rule: "!{image.tag}".'
+        )
         return Parking(Reason.NOT_AN_IMAGE, sentence)
     if not platforms.runnable:
         sentence = explain(Reason.NOT_AMD64, command=build_command(image), **facts)

@@ -1,5 +1,6 @@
 """How long a response asks to wait: the header Retry-After, and Docker Hub's X-Retry-After."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -7,6 +8,9 @@ from email.utils import parsedate_to_datetime
 LONGEST_WAIT_MS = 24 * 60 * 60 * 1000
 _UNIX_TIME = 1_000_000_000  # seconds; a smaller number is a duration
 _IN_MS = 1000 * _UNIX_TIME  # a larger number is a UNIX time in milliseconds
+_NUMBER = re.compile(r"(-?\d{1,20})\d*(\.\d{1,20})?\d*", re.ASCII)
+_NAMES = ("retry-after", "x-retry-after")
+_RESET, _REMAINING = "x-ratelimit-reset", "x-ratelimit-remaining"
 
 
 def read_retry_after(headers: Mapping[str, str], now: int) -> int | None:
@@ -14,25 +18,35 @@ def read_retry_after(headers: Mapping[str, str], now: int) -> int | None:
 
     Each header may hold seconds, a UNIX time or an HTTP date (RFC 9110, section 10.2.3). A time is
     compared with the response's own `Date`, so that our clock need not agree with the sender's;
-    without one, with `now` (epoch ms). The names in `headers` are lower case.
+    without one, with `now` (epoch ms). X-RateLimit-Reset counts if no call is left and no other
+    header is readable. The names in `headers` are lower case.
+
+    Docker Hub's values are in whole seconds: 0 may mean that the limit still holds for a moment.
     """
-    here = _date(headers.get("date"))
-    for name in ("retry-after", "x-retry-after"):
-        wait = _read_wait(headers.get(name), now if here is None else here)
+    sent = read_date(headers)
+    names = (*_NAMES, _RESET) if headers.get(_REMAINING, "0").strip() == "0" else _NAMES
+    for name in names:
+        wait = _read_wait(headers.get(name), now if sent is None else sent)
         if wait is not None:
             return min(max(0, wait), LONGEST_WAIT_MS)
     return None
 
 
+def read_date(headers: Mapping[str, str]) -> int | None:
+    """Return the `Date` of a response in epoch ms: the clock of its sender."""
+    return _date(headers.get("date"))
+
+
 def _read_wait(value: str | None, now: int) -> int | None:
     text = (value or "").strip()
-    if not (text.isascii() and text.isdigit()):
+    read = _NUMBER.fullmatch(text)
+    if read is None:
         moment = _date(text)
         return None if moment is None else moment - now
-    number = int(text[:20])
+    number = float(read[1] + (read[2] or ""))
     if number < _UNIX_TIME:
-        return number * 1000
-    return (number if number >= _IN_MS else number * 1000) - now
+        return round(number * 1000)
+    return round(number if number >= _IN_MS else number * 1000) - now
 
 
 def _date(value: str | None) -> int | None:

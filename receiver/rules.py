@@ -13,7 +13,7 @@ from string import Formatter
 
 import msgspec
 
-from receiver.dockerhub.push import Push, not_for_registering
+from receiver.dockerhub.push import Push, named_as_artifact, not_for_registering
 from receiver.errors import BadVersionName
 from receiver.explanations import explain
 from receiver.reasons import Reason, Verdict
@@ -107,16 +107,29 @@ def rule_on(push: Push, rules: Iterable[Rule]) -> Ruling:
         return _ignored(reason or Reason.NO_TAG, push)
     own = [rule for rule in rules if rule.repository == push.repository]
     if not own:
-        return _ignored(Reason.NO_RULE, push)
+        return _ignored(named_as_artifact(push.tag) or Reason.NO_RULE, push)
     matches: dict[tuple[str, str], Match] = {}
     for rule in own:
-        if rule.tags.takes(push.tag):
+        if takes(rule, push.tag):
             match = match_of(rule, push.tag)
             matches.setdefault((match.app, match.version), match)
     if not matches:
-        latest = push.tag == LATEST
-        return _ignored(Reason.LATEST_NOT_NAMED if latest else Reason.NO_RULE_MATCHES, push)
+        otherwise = Reason.LATEST_NOT_NAMED if push.tag == LATEST else Reason.NO_RULE_MATCHES
+        return _ignored(named_as_artifact(push.tag) or otherwise, push)
     return Ruling(verdict=Verdict.ACCEPTED, matches=tuple(matches.values()))
+
+
+def takes(rule: Rule, tag: str) -> bool:
+    """Return whether the rule takes the tag.
+
+    A tag named as a build cache or a signature must be listed in `tags`; preflight then reads what
+    it contains.
+    """
+    if named_as_artifact(tag) is not None and not (
+        isinstance(rule.tags, Globs) and rule.tags.lists(tag)
+    ):
+        return False
+    return rule.tags.takes(tag)
 
 
 def match_of(rule: Rule, tag: str) -> Match:

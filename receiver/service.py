@@ -25,6 +25,7 @@ from receiver.replaying import read_rules_again
 from receiver.secret import Secret
 from receiver.settings import Current, Settings
 from receiver.telling_others import TellingOthers
+from receiver.upkeep.clock import ClockWatch
 from receiver.worker import Worker
 
 CONFIGURATION = "configuration"  # what is degraded where a reload was refused
@@ -142,7 +143,7 @@ async def running(
     pace = Pace(settings.requests_per_second, settings.concurrency)
     connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
     async with connect() as client, httpx.AsyncClient() as http:
-        preflight = preflight_over(http, settings)
+        preflight = preflight_over(http, settings, answered=ClockWatch().compare)
         service = Service(Current(settings), ledger, client, preflight, settled)
         await service.read_rules_again()
         try:

@@ -36,6 +36,10 @@ class Globs:
             return False
         return not self.positive or any(fnmatchcase(tag, glob) for glob in self.positive)
 
+    def lists(self, tag: str) -> bool:
+        """Return whether a glob with more than wildcards matches the tag: it is meant, then."""
+        return any(glob.strip("*?") and fnmatchcase(tag, glob) for glob in self.positive)
+
 
 @dataclass(frozen=True, slots=True)
 class SemverRange:

@@ -34,6 +34,7 @@ req_cpu = 1024
 req_memory = 2048
 ports = [{{ port = 7777, protocol = "UDP", name = "gameport" }}]
 """
+NO_CATCH_UP = '\n[catch_up]\nevery = "off"\n'
 
 
 def webhook_body(

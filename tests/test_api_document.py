@@ -15,6 +15,7 @@ from schemathesis import GenerationMode
 from starlette.routing import Route
 
 from receiver.app import create_app
+from receiver.catch_up import CATCH_UP
 from receiver.ledger.gates import BUSY, TOKEN
 from receiver.ledger.ledger import Ledger
 from receiver.reading_settings import load_settings
@@ -196,7 +197,7 @@ def test_each_word_it_knows_is_one_the_receiver_uses() -> None:
     }.items():
         assert schemas[name]["enum"] == [str(word) for word in words], name
     degraded = schemas["overview"]["properties"]["degraded"]["items"]
-    assert degraded["properties"]["name"]["enum"] == [BUSY, TOKEN, CONFIGURATION]
+    assert degraded["properties"]["name"]["enum"] == [BUSY, TOKEN, CONFIGURATION, CATCH_UP]
 
 
 def test_the_bounds_it_gives_are_the_receivers() -> None:

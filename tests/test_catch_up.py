@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.dockerhub_records import timestamp
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
 from tests.docker_hub import DAY, HOUR, ago, came, catch_up, cursor, hub_beside, listings
 from tests.receiver_here import ReceiverHere, receiver_here
-from tests.running import REPOSITORY, RULE, until, webhook_body
+from tests.running import NO_CATCH_UP, REPOSITORY, RULE, until, webhook_body
 
-BY_HAND = '\n[catch_up]\nevery = "off"\n'
+BY_HAND = NO_CATCH_UP
 LOOKING = RULE.replace("preflight = false\n", "")
 
 Begin = Callable[..., AbstractContextManager[ReceiverHere]]
@@ -158,17 +159,20 @@ def test_it_never_stops_at_what_it_knows(begin: Begin, hub: DockerHubSandbox) ->
 
 
 def test_the_cursor_moves_only_when_the_run_completed(
-    here: ReceiverHere, hub: DockerHubSandbox, sandbox: EdgegapSandbox
+    here: ReceiverHere,
+    hub: DockerHubSandbox,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("receiver.catch_up.LONGEST_WAIT_SECONDS", 10.0)
     here.inside(lambda: here.ledger.write(lambda tx: tx.run("UPDATE cursors SET since = 1")))
     for number in range(101):
         hub.push_image(REPOSITORY, f"buildcache-{number}-buildcache", build="x")
     hub.push_image(REPOSITORY, "first-pushed", pushed_at=ago(HOUR))
     hub.api_limit, hub.api_window = 1, 600
 
-    waits = catch_up(here)
+    assert catch_up(here) == 10.0
 
-    assert 500 < waits <= 600
     assert cursor(here).since == 1
     assert "used up" in cursor(here).problem
     assert ("catch-up", "first-pushed") not in came(here)
@@ -183,6 +187,30 @@ def test_the_cursor_moves_only_when_the_run_completed(
     until(lambda: ("my-game", "first-pushed") in sandbox.versions)
 
 
+def test_between_pages_it_waits_as_docker_hub_asks_and_goes_on_with_the_next(
+    here: ReceiverHere, hub: DockerHubSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began again at the first page, and so never completed a list over the limit."""
+    waited = []
+
+    async def rest(seconds: float) -> None:
+        waited.append(seconds)
+        hub.api_resets_at = here.service.preflight.hub._rest_until = 0.0
+
+    monkeypatch.setattr("receiver.catch_up.wait_for", rest)
+    for number in range(250):
+        hub.push_image(REPOSITORY, f"1.0.{number}", build="x", pushed_at=time.time() + number)
+    hub.api_limit, hub.api_window = 1, 50
+
+    assert catch_up(here) == 0
+
+    assert len(waited) == 2
+    assert all(1 <= one <= 51 for one in waited)
+    assert len(listings(hub)) == 3
+    assert cursor(here).problem == ""
+    assert len(came(here)) == 250
+
+
 @pytest.mark.parametrize("header", ["X-Retry-After", "Retry-After"])
 def test_where_docker_hub_asks_to_wait_nothing_more_is_asked_of_it(
     begin: Begin,
@@ -190,9 +218,10 @@ def test_where_docker_hub_asks_to_wait_nothing_more_is_asked_of_it(
     header: Any,
 ) -> None:
     hub.api_limit, hub.api_window, hub.api_retry_after = 0, 90, header
+    hub.api_retry_after_as = "unix" if header == "X-Retry-After" else "seconds"
     config = RULE + RULE.replace("game-server", "lobby") + BY_HAND
     with begin(config) as receiver:
-        assert 80 < catch_up(receiver) <= 90
+        assert 80 < catch_up(receiver) <= 91
 
     assert len(listings(hub)) == 1
 
@@ -254,6 +283,47 @@ def test_a_tag_without_a_time_is_left_for_it_may_be_of_the_past(
     catch_up(here)
 
     assert came(here) == []
+
+
+@pytest.mark.parametrize("told", ["0001-01-01T00:00:00Z", None, "", "soon", 0, "missing"])
+def test_a_tag_without_a_push_time_is_as_new_as_its_last_update(
+    here: ReceiverHere, hub: DockerHubSandbox, told: Any
+) -> None:
+    """The zero time of Go was taken for a push in the year 1."""
+    hub.push_image(REPOSITORY, "1.0.0")
+    hub.alter_record(REPOSITORY, "1.0.0", tag_last_pushed=told)
+
+    catch_up(here)
+
+    assert came(here) == [("catch-up", "1.0.0")]
+
+
+def test_an_old_tag_whose_record_was_updated_is_not_taken_for_a_new_push(
+    here: ReceiverHere, hub: DockerHubSandbox
+) -> None:
+    later = "2099-01-01T00:00:00Z"
+    for tag, pushed in (("known-time", "2024-05-01T00:00:00Z"), ("no-time", None)):
+        hub.push_image(REPOSITORY, tag, pushed_at=ago(DAY))
+        hub.alter_record(REPOSITORY, tag, tag_last_pushed=pushed, last_updated=later)
+
+    catch_up(here)
+
+    assert came(here) == []
+
+
+def test_a_page_of_old_tags_with_new_updates_does_not_end_the_search(
+    here: ReceiverHere, hub: DockerHubSandbox
+) -> None:
+    now = time.time()
+    for number in range(100):
+        hub.push_image(REPOSITORY, f"old-{number}", build="old", pushed_at=now + 500 - number)
+        pushed, updated = timestamp(now - DAY - number), timestamp(now + 500 - number)
+        hub.alter_record(REPOSITORY, f"old-{number}", tag_last_pushed=pushed, last_updated=updated)
+    hub.push_image(REPOSITORY, "1.0.0", pushed_at=now + 5)
+
+    catch_up(here)
+
+    assert came(here) == [("catch-up", "1.0.0")]
 
 
 def test_pushes_are_taken_oldest_first(here: ReceiverHere, hub: DockerHubSandbox) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
 from tests.commanding import Commands, commands_beside, commands_in
 from tests.docker_hub import DAY, ago, came, deliveries, hub_beside
 from tests.receiver_here import ReceiverHere, receiver_here
@@ -153,6 +154,7 @@ def test_it_waits_as_long_as_docker_hub_asks_and_goes_on(
     alone: Commands, hub: DockerHubSandbox, monkeypatch: pytest.MonkeyPatch, header: Any
 ) -> None:
     hub.api_limit, hub.api_window, hub.api_retry_after = 0, 90, header
+    hub.api_retry_after_as = "unix" if header == "X-Retry-After" else "seconds"
     waited = []
 
     async def rest(seconds: float) -> None:
@@ -165,8 +167,61 @@ def test_it_waits_as_long_as_docker_hub_asks_and_goes_on(
     assert done.exit_code == 0
     assert f"{REPOSITORY}:2.0" in done.stdout
     assert len(waited) == 1
-    assert 80 < waited[0] <= 90
+    assert 80 < waited[0] <= 91
     assert "Docker Hub asks to wait" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("headers", "shortest"),
+    [
+        ({"X-Retry-After": "0"}, 1),
+        ({"X-Retry-After": "1600000000"}, 1),
+        ({"Retry-After": "-3"}, 1),
+        ({"Retry-After": "0.4"}, 1),
+        ({"Retry-After": "Thu, 24 Sep 2020 00:00:00 GMT"}, 1),
+        ({"Retry-After": "2.5"}, 2.5),
+        ({"Retry-After": "soon"}, 60),
+        ({}, 60),
+        ({"Retry-After": "86400"}, 120),
+    ],
+)
+def test_however_long_docker_hub_asks_to_wait_it_waits_a_second_at_least_and_completes(
+    alone: Commands,
+    hub: DockerHubSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+    shortest: float,
+) -> None:
+    """It gave up after ten waits of 0."""
+    waited = []
+
+    async def rest(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("receiver.cli.catching_up.wait_for", rest)
+    hub.misbehave(Fault("status", path_contains="/tags", status=429, times=25, headers=headers))
+    done = alone.run("catch-up", "--since", "7d", "--dry-run")
+
+    assert done.exit_code == 0
+    assert f"{REPOSITORY}:2.0" in done.stdout
+    assert len(waited) == 25
+    assert all(shortest <= one <= shortest + 1 for one in waited)
+
+
+def test_it_ends_when_docker_hub_asks_to_wait_for_over_an_hour_in_all(
+    alone: Commands, hub: DockerHubSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+
+    async def rest(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("receiver.cli.catching_up.wait_for", rest)
+    hub.misbehave(Fault("status", path_contains="/tags", status=429, times=None))
+    done = alone.run("catch-up", "--since", "7d", "--dry-run")
+
+    assert done.exit_code == 1
+    assert 3500 < sum(waited) <= 3600
 
 
 def test_a_repository_docker_hub_does_not_show_is_told_by_name(

@@ -16,8 +16,9 @@ FLOORS: dict[int, str] = {
     1: """errors explanations version findings images reasons secret environment
           config_values times retry_after""",
     2: """api_tokens hook_tokens hosts retry keeping notices rule_config rules tag_patterns telling
-          dockerhub.manifest dockerhub.push edgegap.answers edgegap.comparing edgegap.copying
-          edgegap.fields edgegap.listing edgegap.messages edgegap.shown edgegap.versions""",
+          dockerhub.manifest dockerhub.push dockerhub.tag_record edgegap.answers edgegap.comparing
+          edgegap.copying edgegap.fields edgegap.listing edgegap.messages edgegap.shown
+          edgegap.versions""",
     3: """background bounded_body extras logs metrics notify reading_settings secret_files settings
           ledger
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits

@@ -3,12 +3,23 @@
 from functools import partial
 
 from receiver.ledger import gates
-from receiver.ledger.cursors import begin_cursors, is_known, move_cursor, note_problem, read_cursors
+from receiver.ledger.cursors import (
+    begin_cursors,
+    count_unheard,
+    failing,
+    is_known,
+    move_cursor,
+    note_problem,
+    read_cursors,
+)
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import forget, put_off, take_due, tell
 from receiver.ledger.pauses import ALL, pause, paused, resume
+from receiver.ledger.recording import NewDelivery, record
 from receiver.ledger.registrations import claim
 from receiver.notices import EVERYTHING, Happening, Notice
+from receiver.reasons import Reason, Verdict
+from receiver.rules import Ruling
 from receiver.secret import Secret
 from tests.at_work import (
     MINUTE,
@@ -84,6 +95,50 @@ def test_cursors_begin_once_and_never_go_back(ledger: Ledger) -> None:
     game, lobby = ledger.read_now(read_cursors)
     assert (lobby.since, lobby.problem) == (since + MINUTE, "")
     assert (game.since, game.problem) == (begun["studio/game-server"], "it is out")
+
+
+def test_a_cursor_remembers_its_last_success_whatever_fails_afterwards(ledger: Ledger) -> None:
+    write(ledger, at(DAY, lambda tx: begin_cursors(tx, ["studio/lobby"])))
+    (begun,) = ledger.read_now(read_cursors)
+    write(ledger, at(2 * DAY, lambda tx: move_cursor(tx, "studio/lobby", 2 * DAY)))
+    write(ledger, at(3 * DAY, lambda tx: note_problem(tx, "studio/lobby", "HTTP 401")))
+    (failed,) = ledger.read_now(read_cursors)
+
+    assert (begun.succeeded_at, begun.good_until) == (None, DAY)
+    assert (failed.succeeded_at, failed.good_until, failed.ran_at) == (2 * DAY, 2 * DAY, 3 * DAY)
+    found = failing([failed], {"studio/lobby"})
+    assert found is not None
+    assert found.since == 2 * DAY
+    assert "studio/lobby failed: HTTP 401" in found.sentence
+    assert failing([failed], {"studio/game-server"}) is None
+    assert failing([begun], {"studio/lobby"}) is None
+
+
+def test_two_pushes_in_a_row_without_a_webhook_are_news_until_one_arrives(ledger: Ledger) -> None:
+    repository, start = "studio/game-server", write(ledger, lambda tx: tx.now)
+
+    def counted(minutes: int, pushes: int = 1) -> bool:
+        moment = start + minutes * MINUTE
+        return write(ledger, at(moment, lambda tx: count_unheard(tx, repository, pushes)))
+
+    def webhook(minutes: int, verdict: Verdict = Verdict.IGNORED) -> None:
+        told = NewDelivery(source="webhook", repository=repository)
+        ruling = Ruling(verdict, Reason.NO_TAG)
+        write(ledger, at(start + minutes * MINUTE, lambda tx: record(tx, told, ruling)))
+
+    assert not counted(0)  # it was never served here
+    write(ledger, at(start, lambda tx: begin_cursors(tx, [repository])))
+    assert [counted(1), counted(2), counted(3)] == [False, True, False]
+    webhook(4, Verdict.REFUSED)  # a stranger's, perhaps
+    assert not counted(5)
+    webhook(6)
+    assert [counted(7), counted(8)] == [False, True]
+    webhook(9)
+    assert [counted(10, pushes=3), counted(11)] == [True, False]
+    webhook(12)
+    assert not counted(13)
+    webhook(14)
+    assert not counted(15)
 
 
 def test_a_cursor_from_a_clock_that_was_ahead_is_set_right(ledger: Ledger) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.dockerhub.fetching import Unavailable
-from receiver.dockerhub.hub import Hub, Page
+from receiver.dockerhub.hub import Hub, Page, seconds_to_wait
 from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
 from receiver.dockerhub.registry import Registry
 from receiver.edgegap.client import EdgegapClient
@@ -176,6 +176,7 @@ def test_whatever_a_registry_answers_an_image_is_looked_at_in_peace(
     assert isinstance(found, Cleared | NotYet | Stopped | Out)
     assert TOKEN not in repr(found)
     for request in stand_in.asked:  # the login goes to its own server, and nowhere else
+        assert request.headers["accept-encoding"] == "identity"
         basic = request.headers.get("authorization", "").startswith("Basic ")
         assert not basic or request.url.host == "auth.example"
         if request.url.host not in {"registry.example", "hub.example", "auth.example"}:
@@ -206,7 +207,8 @@ def test_whatever_a_429_says_the_wait_is_some_seconds_or_not_told(
         answered(Told([refused], refused), ask)
 
     assert told.value.status == 429
-    assert told.value.wait is None or 0 <= told.value.wait < 10**12
+    assert told.value.wait is None or 0 <= told.value.wait <= 120
+    assert 1 <= (seconds_to_wait(told.value) or 0) <= 121
 
 
 @given(answers(PAGES), LOGINS, st.sampled_from([None, None, LOGIN]))

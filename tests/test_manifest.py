@@ -17,6 +17,7 @@ from receiver.dockerhub.manifest import (
     DOCKER_MANIFEST,
     OCI_INDEX,
     OCI_MANIFEST,
+    OTHER_ARTIFACT,
     ConfigNeeded,
     Platforms,
     UnreadableError,
@@ -111,20 +112,96 @@ def test_a_single_image_tells_its_platform_in_its_config(kind: Kind, name: str) 
     assert read_config(image.blobs[needed.digest]) == Platforms((name,))
 
 
-@pytest.mark.parametrize("kind", ["helm", "artifact"])
-def test_what_has_no_image_config_is_for_no_platform(kind: Kind) -> None:
+@pytest.mark.parametrize(
+    ("kind", "contents"),
+    [
+        ("helm", "a Helm chart"),
+        ("artifact", OTHER_ARTIFACT),
+        ("signature", "a signature"),
+        ("attestation", "an attestation"),
+        ("sbom", "an SBOM"),
+        ("cache", "a build cache"),
+        ("cache-index", "a build cache"),
+    ],
+)
+def test_an_artifact_is_for_no_platform_and_named(kind: Kind, contents: str) -> None:
+    """Also with an image's config, as signatures have."""
     top = build_image(kind, []).top
 
-    assert read_manifest(top.media_type, top.body) == Platforms(())
+    assert read_manifest(top.media_type, top.body) == Platforms((), contents=contents)
 
 
-def test_a_signature_has_an_image_config_that_names_no_platform() -> None:
-    image = build_image("signature", [])
+@pytest.mark.parametrize("layers", [[], None, [{"digest": DIGEST}], [{"mediaType": 7}, 3]])
+def test_an_image_need_not_have_a_layer_that_says_its_type(layers: object) -> None:
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": DIGEST}
 
-    needed = read_manifest(image.top.media_type, image.top.body)
+    assert read({"config": config, "layers": layers}, OCI_MANIFEST) == ConfigNeeded(DIGEST)
 
-    assert isinstance(needed, ConfigNeeded)
-    assert read_config(image.blobs[needed.digest]) == Platforms(())
+
+@pytest.mark.parametrize(
+    "architecture",
+    ["amd64", "AMD64", "x86_64", "X86_64", "x86-64", "x64", "amd64v2", "amd64-v3", "x86_64_v3"],
+)
+@pytest.mark.parametrize("system", ["linux", "Linux", "LINUX"])
+def test_every_spelling_of_linux_amd64_is_linux_amd64(system: str, architecture: str) -> None:
+    row = {"os": system, "architecture": architecture, "variant": "v3"}
+    expected = Platforms(("linux/amd64",))
+
+    assert read_config(json.dumps(row).encode()) == expected
+    assert read_platforms({"manifests": [{"platform": row}]}) == expected
+    assert read_tag_record({"images": [row]}) == (None, expected)
+
+
+@pytest.mark.parametrize("architecture", ["aarch64", "ARM64", "arm64v8x", "amd64v9", "386", "x86"])
+def test_another_architecture_is_not_taken_for_amd64(architecture: str) -> None:
+    row = {"os": "linux", "architecture": architecture}
+
+    assert not read_config(json.dumps(row).encode()).runnable
+
+
+NOT_KNOWN: list[dict[str, Any]] = [
+    {},
+    {"os": "", "architecture": ""},
+    {"os": None, "architecture": None},
+    {"architecture": "amd64"},
+    {"architecture": "x86_64", "os": ""},
+    {"os": "linux", "architecture": ""},
+    {"os": "Linux", "architecture": "unknown"},
+    {"os": 3, "architecture": ["amd64"]},
+]
+
+
+@pytest.mark.parametrize("platform", NOT_KNOWN)
+def test_an_image_need_not_say_its_platform(platform: dict[str, Any]) -> None:
+    found = read_config(json.dumps({**platform, "rootfs": {}}).encode())
+
+    assert (found.names, found.runnable, found.deciding) == ((), True, None)
+    assert found.note.startswith("the image does not say for which platform it is built")
+    entry = {"mediaType": OCI_MANIFEST, "digest": DIGEST, "platform": platform}
+    assert read_platforms({"manifests": [entry]}).deciding == DIGEST
+    assert read_tag_record({"images": [platform]}) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("platform", "name"),
+    [
+        ({"os": "windows"}, "windows"),
+        ({"os": "", "architecture": "arm64"}, "arm64"),
+        ({"os": "unknown", "architecture": "aarch64"}, "arm64"),
+    ],
+)
+def test_half_a_platform_can_rule_edgegap_out(platform: dict[str, Any], name: str) -> None:
+    assert read_config(json.dumps(platform).encode()) == Platforms((name,))
+    assert read_platforms({"manifests": [{"platform": platform}]}) == Platforms((name,))
+    assert read_tag_record({"images": [platform]}) == (None, None)
+
+
+def test_a_record_with_an_image_that_says_too_little_is_believed_only_for_amd64() -> None:
+    half = {"os": "", "architecture": "amd64"}
+    with_amd64 = {"images": [split("linux/amd64"), half]}
+
+    assert read_tag_record({"images": [split("linux/arm64"), half]}) == (None, None)
+    assert read_tag_record(with_amd64) == (None, Platforms(("linux/amd64",)))
 
 
 def test_a_variant_does_not_matter() -> None:
@@ -238,8 +315,8 @@ def test_a_type_that_is_no_text_is_survived(odd: object) -> None:
 def test_a_name_that_could_forge_a_line_or_stop_the_ledger_is_no_platform(odd: str) -> None:
     row = {"os": odd, "architecture": "amd64"}
 
-    assert read_config(json.dumps(row).encode()) == Platforms(())
-    assert read_platforms({"manifests": [{"platform": row}]}) == Platforms(())
+    assert read_config(json.dumps(row).encode()).names == ()
+    assert read_platforms({"manifests": [{"platform": row}]}).names == ()
     assert read_tag_record({"images": [row]}) == (None, None)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from receiver.dockerhub.push import Push, not_for_registering, read_push
+from receiver.dockerhub.push import Push, named_as_artifact, not_for_registering, read_push
 from receiver.reasons import Reason
 
 
@@ -64,8 +64,9 @@ HEX = "97fc222cee7991b5b061d4d4afdb5f3428fcb0c9054e1690313786befa1e4e36"
         ("1.0.sig", None),
     ],
 )
-def test_tags_of_what_is_no_release_are_known(tag: str, reason: Reason | None) -> None:
-    assert not_for_registering(pushed(tag=tag)) is reason
+def test_the_usual_names_of_artifacts_are_known(tag: str, reason: Reason | None) -> None:
+    assert named_as_artifact(tag) is reason
+    assert not_for_registering(pushed(tag=tag)) is None
 
 
 def test_no_tag_comes_first_whatever_the_media_type() -> None:

@@ -204,7 +204,9 @@ def test_of_several_images_without_a_platform_none_is_asked(
     children = [hub.push_image(GAME, f"child-{n}", ["linux/arm64"], kind="manifest") for n in "12"]
     index = push_index(hub, *children)
 
-    assert cleared(there.look()).notes == ("built for a platform it does not tell",)
+    assert cleared(there.look()).notes == (
+        "the image does not say for which platform it is built; Edgegap runs linux/amd64 only",
+    )
     assert there.told[-1] == f"GET /v2/{GAME}/manifests/{index}"
 
 
@@ -213,7 +215,9 @@ def test_an_index_within_an_index_is_followed_once(hub: DockerHubSandbox, there:
     middle = push_index(hub, child)
     push_index(hub, middle, media_type=OCI_INDEX)
 
-    assert cleared(there.look()).notes == ("built for a platform it does not tell",)
+    assert cleared(there.look()).notes == (
+        "the image does not say for which platform it is built; Edgegap runs linux/amd64 only",
+    )
     assert there.told[-1] == f"GET /v2/{GAME}/manifests/{middle}"
 
 

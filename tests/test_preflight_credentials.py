@@ -17,6 +17,7 @@ from receiver.sandbox.dockerhub_images import Image, build_image
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.looking_at_images import GAME, LOGIN, TOKEN, Looking, out
+from tests.streaming import Parts
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_login_server_that_redirects_is_not_followed(
     headers = {"location": f"{elsewhere}/token"}
     hub.misbehave(Fault("status", path_contains="/token", status=307, headers=headers))
 
-    assert out(there) == "the login server answered HTTP 307"
+    assert out(there).startswith("the login server answered HTTP 307")
     assert other.calls == []
 
 
@@ -162,9 +163,9 @@ def behind_https(locations: dict[str, str], asked: list[httpx.Request], image: I
         asked.append(request)
         url = str(request.url)
         if url in locations:
-            return httpx.Response(307, headers={"location": locations[url]})
+            return httpx.Response(307, headers={"location": locations[url]}, stream=Parts([]))
         content = {**image.blobs, **{k: v.body for k, v in image.manifests.items()}}
-        return httpx.Response(200, content=content[url.rpartition("/")[2]])
+        return httpx.Response(200, stream=Parts([content[url.rpartition("/")[2]]]))
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     return Registry(http, "https://registry.example", "https://auth.example/token")

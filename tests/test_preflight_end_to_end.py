@@ -100,6 +100,21 @@ def test_a_version_is_made_with_the_digest_that_was_looked_at(
     assert sum(hub.pulls.values()) == 0
 
 
+def test_of_a_listed_tag_with_the_name_of_a_cache_the_contents_decide(
+    begin: Start, hub: DockerHubSandbox, sandbox: EdgegapSandbox
+) -> None:
+    hub.push_image(REPOSITORY, "cache-fix-42")
+    hub.push_image(REPOSITORY, "cache-main", kind="cache")
+    receiver = begin(LOOKING.replace("[rule.settings]", 'tags = ["cache-*"]\n\n[rule.settings]'))
+
+    assert receiver.ended(receiver.push("cache-fix-42"))["outcome"] == "created"
+    parked = receiver.ended(receiver.push("cache-main"))
+
+    assert (parked["state"], parked["reason"]) == ("parked", "not_an_image")
+    assert "contains a build cache, not an image" in parked["sentence"]
+    assert [version for _, version in sandbox.versions] == ["cache-fix-42"]
+
+
 def test_a_tag_pushed_over_is_told_of(begin: Start, hub: DockerHubSandbox) -> None:
     before = hub.push_image(REPOSITORY, "1.0")
     receiver = begin()

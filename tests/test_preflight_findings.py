@@ -46,13 +46,63 @@ def test_windows_on_amd64_is_not_linux(hub: DockerHubSandbox, there: Looking) ->
     assert stopped(there.look())[0] == "not_amd64"
 
 
-@pytest.mark.parametrize("kind", ["index", "helm", "artifact", "signature"])
+@pytest.mark.parametrize(
+    ("kind", "contents"),
+    [
+        ("index", "only attestations or another artifact"),
+        ("helm", "a Helm chart"),
+        ("artifact", "only attestations or another artifact"),
+        ("signature", "a signature"),
+        ("attestation", "an attestation"),
+        ("sbom", "an SBOM"),
+        ("cache", "a build cache"),
+        ("cache-index", "a build cache"),
+    ],
+)
 def test_attestations_alone_and_artifacts_are_no_image(
-    hub: DockerHubSandbox, there: Looking, kind: Kind
+    hub: DockerHubSandbox, there: Looking, kind: Kind, contents: str
 ) -> None:
     hub.push_image(GAME, "1.0", [], kind=kind, attestations=True)
 
-    assert stopped(there.look())[0] == "not_an_image"
+    reason, sentence = stopped(there.look())
+
+    assert reason == "not_an_image"
+    assert f"{GAME}:1.0 contains {contents}, not an image" in sentence
+    assert '"!1.0"' in sentence
+
+
+@pytest.mark.parametrize("kind", ["manifest", "docker-manifest", "index"])
+@pytest.mark.parametrize("platform", ["/", "/amd64", "linux/", "/x86_64", "unknown/amd64"])
+def test_an_image_that_does_not_say_its_platform_is_made_and_that_is_noted(
+    hub: DockerHubSandbox, there: Looking, kind: Kind, platform: str
+) -> None:
+    """It was said to hold only attestations or another artifact."""
+    hub.push_image(GAME, "1.0", [platform], kind=kind)
+
+    (note,) = cleared(there.look()).notes
+
+    assert note == (
+        "the image does not say for which platform it is built; Edgegap runs linux/amd64 only"
+    )
+
+
+@pytest.mark.parametrize("platform", ["/arm64", "windows/", "linux/aarch64"])
+def test_half_a_platform_stops_it_if_it_rules_edgegap_out(
+    hub: DockerHubSandbox, there: Looking, platform: str
+) -> None:
+    hub.push_image(GAME, "1.0", [platform], kind="manifest")
+
+    assert stopped(there.look())[0] == "not_amd64"
+
+
+@pytest.mark.parametrize("kind", ["manifest", "index"])
+def test_the_config_decides_if_the_record_knows_the_architecture_alone(
+    hub: DockerHubSandbox, there: Looking, kind: Kind
+) -> None:
+    hub.push_image(GAME, "1.0", ["Linux/X86_64"], kind=kind)
+    hub.alter_record(GAME, "1.0", images=[{"architecture": "amd64", "os": ""}])
+
+    assert cleared(there.look()).notes == ("built for linux/amd64",)
 
 
 def test_a_tag_that_is_not_there_yet_may_come(hub: DockerHubSandbox, there: Looking) -> None:

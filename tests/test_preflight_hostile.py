@@ -88,15 +88,17 @@ def test_a_manifest_that_cannot_be_read_is_named(
     assert out(there).startswith("the registry's manifest cannot be read: ")
 
 
-def test_a_platform_made_to_forge_a_line_is_none(hub: DockerHubSandbox, there: Looking) -> None:
+def test_a_platform_made_to_forge_a_line_is_not_shown(
+    hub: DockerHubSandbox, there: Looking
+) -> None:
     row = {"mediaType": DOCKER_MANIFEST, "platform": {"os": "\ud800\n", "architecture": "amd64"}}
     hub.push_manifest(GAME, "1.0", json.dumps({"manifests": [row]}).encode(), OCI_INDEX)
 
     found = there.look(login=LOGIN)
 
-    assert isinstance(found, Stopped)
-    assert found.parking.reason == "not_an_image"
-    assert found.parking.sentence.isprintable()
+    assert isinstance(found, Cleared)
+    assert "does not say for which platform" in found.notes[0]
+    assert found.notes[0].isprintable()
 
 
 @pytest.mark.parametrize("kind", ["reset", "hang_up", "truncated", "garbage"])

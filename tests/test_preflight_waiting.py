@@ -1,6 +1,7 @@
 """How long preflight holds a registration back: told in a time that runs as fast as we like."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.settlements import Settlement
 from receiver.ledger.targets import NotCopied
-from receiver.preflight import Preflight
+from receiver.preflight import Outage, Preflight
 from receiver.reading_settings import load_settings
 from receiver.reasons import Outcome, Reason, State
 from receiver.registering import Attempt
@@ -261,3 +262,35 @@ def test_docker_hub_is_left_alone_as_long_as_it_asks(hub: DockerHubSandbox) -> N
     assert waits == [75]
     assert settlement.outcome is Outcome.CREATED
     assert settlement.digest is not None
+
+
+def test_an_outage_is_known_with_its_beginning_until_it_is_over_or_long_past(
+    hub: DockerHubSandbox,
+) -> None:
+    async def tell() -> None:
+        async with stories(hub) as begin:
+            story = begin()
+            preflight = story.attempt(CLAIMED)._preflight
+
+            def outage() -> Outage | None:
+                return preflight.outage
+
+            assert outage() is None
+            hub.misbehave(DOWN)
+            await story.attempt(CLAIMED).run()
+            story.time.now += 2 * MINUTE
+            await story.attempt(CLAIMED).run()
+            met = outage()
+            assert met is not None
+            assert met.detail == "HTTP 503"
+            began = time.time_ns() // 1_000_000 - 2 * MINUTE
+            assert abs(met.since - began) < MINUTE
+            story.time.now += 11 * MINUTE  # nothing is held back any more
+            assert outage() is None
+            await story.attempt(CLAIMED).run()
+            assert outage() is not None
+            hub.behave()
+            await story.attempt(CLAIMED).run()
+            assert outage() is None
+
+    asyncio.run(tell())

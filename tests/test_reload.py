@@ -11,7 +11,15 @@ import httpx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
-from tests.running import APP, REPOSITORY, RULE, ReceiverProcess, until, webhook_body
+from tests.running import (
+    APP,
+    NO_CATCH_UP,
+    REPOSITORY,
+    RULE,
+    ReceiverProcess,
+    until,
+    webhook_body,
+)
 
 
 def _reload(receiver: ReceiverProcess, config: str, event: str = "config_reloaded") -> Any:
@@ -66,8 +74,9 @@ def test_faults_keep_the_configuration_before_and_all_are_told(receiver: Receive
     assert receiver.ended(receiver.push("1.0.0"))["outcome"] == "created"
 
 
-def test_a_refused_reload_is_told_until_one_is_taken(receiver: ReceiverProcess) -> None:
+def test_a_refused_reload_is_told_until_one_is_taken(start: StartReceiver) -> None:
     """One log line was all that told of it: the old configuration went on, unseen."""
+    receiver = start(config=RULE + NO_CATCH_UP)
     _reload(receiver, RULE.replace("preflight", "colour = 1\nprefight"), "config_refused")
 
     (told,) = _api(receiver, "/api/overview")["degraded"]
@@ -77,7 +86,7 @@ def test_a_refused_reload_is_told_until_one_is_taken(receiver: ReceiverProcess) 
     (degraded,) = until(lambda: _api(receiver, "/readyz")["degraded"])
     assert "receiver check" in degraded
 
-    _reload(receiver, RULE)
+    _reload(receiver, RULE + NO_CATCH_UP)
 
     assert _api(receiver, "/api/overview")["degraded"] == []
 

@@ -26,7 +26,15 @@ from receiver.sandbox.serving import serving
 from receiver.web import health
 from tests.postgres import Postgres, plain, rows
 from tests.receiver_here import ReceiverHere, receiver_here
-from tests.running import APP, REPOSITORY, RULE, created_once, until, webhook_body
+from tests.running import (
+    APP,
+    NO_CATCH_UP,
+    REPOSITORY,
+    RULE,
+    created_once,
+    until,
+    webhook_body,
+)
 
 PER_SECOND = 30
 AT_ONCE = 2
@@ -73,7 +81,7 @@ def _replica(
     number: int,
     url: str,
     ledger: URL,
-    config: str = RULE,
+    config: str = RULE + NO_CATCH_UP,
     *,
     per_second: int = PER_SECOND,
     at_once: int = AT_ONCE,

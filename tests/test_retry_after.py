@@ -45,6 +45,10 @@ def test_a_time_to_wait_for_goes_by_the_clock_of_the_response(
     ("written", "milliseconds"),
     [
         ("0", 0),
+        ("-5", 0),
+        ("1.5", 1500),
+        ("0.25", 250),
+        ("1790000030.5", 30_500),
         ("1789999970", 0),  # a UNIX time that is past
         ("1790000030", 30_000),
         ("1790000030000", 30_000),
@@ -67,7 +71,22 @@ def test_no_wait_is_longer_than_a_day(written: str) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    [None, "", "soon", "-5", "1.5", "5 s", "٣", "²", "0x10", "Mon, 99 Foo 2026", "1, 2", "\x00"],
+    [
+        None,
+        "",
+        "soon",
+        "--5",
+        "1.",
+        ".5",
+        "1e3",
+        "5 s",
+        "٣",
+        "²",
+        "0x10",
+        "Mon, 99 Foo 2026",
+        "1, 2",
+        "\x00",
+    ],
 )
 def test_what_names_no_time_is_none(written: str | None) -> None:
     assert wait(written) is None
@@ -79,7 +98,24 @@ def test_the_standard_header_comes_first_if_it_can_be_read() -> None:
     assert read_retry_after({"retry-after": "5", "date": "soon"}, NOW) == 5000
 
 
-@given(st.dictionaries(st.sampled_from([*NAMES, "date"]), st.text() | st.integers().map(str)))
+def test_the_reset_of_a_used_up_limit_counts_if_nothing_else_can_be_read() -> None:
+    reset = {"x-ratelimit-reset": "1790000030"}
+    left = {**reset, "x-ratelimit-remaining": "3"}
+
+    assert read_retry_after(reset, NOW) == 30_000
+    assert read_retry_after({**reset, "x-ratelimit-remaining": "0"}, NOW) == 30_000
+    assert read_retry_after({**reset, "retry-after": "soon"}, NOW) == 30_000
+    assert read_retry_after({**reset, "retry-after": "5"}, NOW) == 5000
+    assert read_retry_after(left, NOW) is None
+
+
+ANY_NAME = st.sampled_from([*NAMES, "date", "x-ratelimit-reset", "x-ratelimit-remaining"])
+ANY_VALUE = (
+    st.text() | st.integers().map(str) | st.floats().map(str) | st.from_regex(r"-?\d*\.?\d*")
+)
+
+
+@given(st.dictionaries(ANY_NAME, ANY_VALUE))
 def test_any_headers_are_a_wait_within_a_day_or_none(headers: dict[str, str]) -> None:
     milliseconds = read_retry_after(headers, NOW)
 

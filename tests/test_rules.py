@@ -94,6 +94,52 @@ def test_what_is_ignored_says_why(
     assert "?" not in ruling.sentence  # every fact was filled in
 
 
+SIGNATURE = f"sha256-{'0' * 64}.sig"
+
+
+@pytest.mark.parametrize(
+    ("tag", "tags"),
+    [
+        ("cache-fix-42", ["cache-fix-42"]),
+        ("cache-fix-42", ["v*", "cache-*"]),
+        ("cache-fix-42", ["*42"]),
+        ("buildcache", ["build*"]),
+        ("main-buildcache", ["main-?*"]),
+        (SIGNATURE, ["sha256-*"]),
+        (SIGNATURE, ["*.sig"]),
+    ],
+)
+def test_a_tag_that_a_rule_lists_is_not_ignored_for_its_name(tag: str, tags: list[str]) -> None:
+    """An image under the tag `cache-fix-42` was ignored, though the rule had `cache-*`."""
+    rules = [rule("all"), rule("listed", app="lobby", tags=tags)]
+
+    assert [match.rule for match in rule_on(push(tag), rules).matches] == ["listed"]
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [[], ["*"], ["?*"], ["!v*"], ["*", "!x"], {"semver": ">=1", "prerelease": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("tag", ["cache-fix-42", "1.0.0-buildcache", SIGNATURE])
+def test_a_tag_that_no_rule_lists_is_ignored_for_its_name(tag: str, tags: object) -> None:
+    ruling = rule_on(push(tag), [rule(tags=tags)])
+
+    assert ruling.verdict is Verdict.IGNORED
+    assert ruling.reason in {Reason.BUILD_CACHE, Reason.SIGNATURE}
+    assert "list the tag in `tags`" in ruling.sentence
+
+
+def test_a_listed_tag_of_another_media_type_is_ignored() -> None:
+    helm = push("cache-1", media_type="application/vnd.cncf.helm.config.v1+json")
+
+    assert rule_on(helm, [rule(tags=["cache-*"])]).reason is Reason.HELM_CHART
+
+
+def test_a_listed_tag_that_is_excluded_too_is_ignored() -> None:
+    assert rule_on(push("cache-1"), [rule(tags=["cache-*", "!cache-1"])]).matches == ()
+
+
 def test_latest_is_taken_where_a_rule_writes_it_out() -> None:
     matches = rule_on(push("latest"), [rule("a"), rule("b", app="lobby", tags=["latest"])]).matches
 

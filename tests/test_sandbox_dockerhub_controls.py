@@ -1,12 +1,16 @@
 """The Docker Hub stand-in's limits by the minute, its controls, and it alone in the foreground."""
 
+import gzip
 import subprocess
 import sys
+import time
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.faults import Fault
 from tests.asking_dockerhub import GAME, MANIFESTS, Clock, ask_token, log_in
 
 TAGS = "/v2/namespaces/studio/repositories/game-server/tags"
@@ -31,13 +35,43 @@ def test_calls_of_the_api_are_limited_by_the_minute(
     assert {answer.headers["x-ratelimit-reset"] for answer in answers} == {str(ends)}
     assert answers[2].headers["x-retry-after"] == str(ends)
     assert "retry-after" not in answers[2].headers
-    hub.api_retry_after = "Retry-After"
+    hub.api_retry_after, hub.api_retry_after_as = "Retry-After", "milliseconds"
+    assert asking.get(TAGS).headers["retry-after"] == f"{ends}000"
+    hub.api_retry_after_as, hub.clock_ahead = "date", 3600
+    until = parsedate_to_datetime(asking.get(TAGS).headers["retry-after"])
+    assert until.timestamp() == ends + 3600
+    hub.api_retry_after_as = "seconds"
     clock.now += 20
     assert asking.get(TAGS).headers["retry-after"] == "40"
+    clock.now += 39.5
+    assert asking.get(TAGS).headers["retry-after"] == "0"
+    clock.now -= 39.5
     clock.now += 40
     assert asking.get(TAGS).status_code == 200
     hub.api_limit = None
     assert "x-ratelimit-limit" not in asking.get(TAGS).headers
+
+
+def test_answers_are_dated_by_its_own_clock(hub: DockerHubSandbox, asking: httpx.Client) -> None:
+    assert "date" not in asking.get(TAGS).headers
+    hub.clock_ahead = 3600
+    hub.misbehave(Fault("status", path_contains="/tags", status=403, body="<html>"))
+
+    for answer in (asking.get(TAGS), asking.get(TAGS), asking.get("/v2/")):
+        dated = parsedate_to_datetime(answer.headers["date"]).timestamp()
+        assert dated == pytest.approx(time.time() + 3600, abs=60)
+
+
+def test_an_answer_may_be_compressed_again_and_again(
+    hub: DockerHubSandbox, asking: httpx.Client
+) -> None:
+    hub.misbehave(Fault("garbage", path_contains="/tags", body="{}", gzipped=2))
+
+    with asking.stream("GET", TAGS) as answer:
+        raw = b"".join(answer.iter_raw())
+
+    assert answer.headers["content-encoding"] == "gzip, gzip"
+    assert gzip.decompress(gzip.decompress(raw)) == b"{}"
 
 
 def test_the_controls_reach_it_from_another_process(asking: httpx.Client) -> None:

@@ -14,8 +14,8 @@ import httpx
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop, told_plainly
 from receiver.cli.moments import moment
 from receiver.cli.reaching import Server, reached
-from receiver.dockerhub.fetching import TOO_MANY, Unavailable
-from receiver.dockerhub.hub import Hub
+from receiver.dockerhub.fetching import Unavailable
+from receiver.dockerhub.hub import Hub, waiting_as_asked
 from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transactions import Tx
@@ -26,8 +26,7 @@ from receiver.rules import rule_on
 from receiver.settings import Settings
 from receiver.telling import iso
 
-LONGEST_WAIT_SECONDS = 3600.0
-UNTOLD_WAIT_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 3600.0  # in all, for one repository
 A_BITE = 100
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -89,10 +88,11 @@ def _tell(row: Row, verb: str, *, as_json: bool) -> None:
 async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[Missed]:
     """List a repository's tags with a progress bar, waiting where Docker Hub asks to."""
     login = login_for(settings.rules, repository)
+    waiting = waiting_as_asked(_rest, longest=LONGEST_WAIT_SECONDS)
     missed: list[Missed] = []
     try:
         with click.progressbar(length=1, label=repository, file=sys.stderr) as bar:
-            pages = pushed_since(hub, repository, login, since, _wait_as_asked)
+            pages = pushed_since(hub, repository, login, since, waiting)
             async for page, total in pages:
                 missed += page
                 bar.length = max(total, 1)
@@ -104,15 +104,9 @@ async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> 
     return sorted(missed, key=lambda one: one.push.pushed_at or 0)
 
 
-async def _wait_as_asked(error: Unavailable) -> bool:
-    """Wait where Docker Hub asks to, and say so; False where it did not ask."""
-    wait = UNTOLD_WAIT_SECONDS if error.status == TOO_MANY else None
-    wait = wait if error.wait is None else min(error.wait, LONGEST_WAIT_SECONDS)
-    if wait is None:
-        return False
-    click.echo(f"Docker Hub asks to wait {wait:.0f} s …", err=True)
-    await wait_for(wait)
-    return True
+async def _rest(seconds: float) -> None:
+    click.echo(f"Docker Hub asks to wait {seconds:.0f} s …", err=True)
+    await wait_for(seconds)
 
 
 def _cursor(settings: Settings, repository: str) -> int:

@@ -5,22 +5,26 @@ Every call ends in a Fetched or raises Unavailable; nothing here decides what it
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 import msgspec
 
 from receiver import metrics
+from receiver.bounded_body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
 from receiver.errors import ReceiverError
+from receiver.retry_after import read_retry_after
+from receiver.secret import Secret, mask
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 15.0
 WHOLE_SECONDS = 30.0
 SERVER_FAULTS = 500
 TOO_MANY = 429
+IN_BETWEEN = "a proxy or a firewall may have answered instead"
+MOST_SHOWN = 200
 
 
 class Unavailable(ReceiverError):
@@ -57,6 +61,35 @@ class Fetched:
         if not isinstance(body, dict):
             raise Unavailable("the answer is not a JSON object")
         return body
+
+    def error(self, secrets: Iterable[Secret] = ()) -> str | None:
+        """Return what Docker says is wrong, masked; None if this is no error body of Docker's.
+
+        The registry sends `errors`, its token server `details`, Docker Hub's API `message`,
+        `detail` and `errinfo`. A page of HTML or an empty body is from something in between.
+        """
+        try:
+            body = self.json()
+        except Unavailable:
+            return None
+        listed = body.get("errors")
+        first = listed[0] if isinstance(listed, list) and listed else None
+        names = ("details", "message", "detail", "errinfo")
+        texts = [*(body.get(name) for name in names), first]
+        if all(value is None for value in texts):
+            return None
+        if isinstance(first, dict):
+            texts[-1] = first.get("message") or first.get("code")
+        text = next((value for value in texts if isinstance(value, str)), "")
+        known = mask(text, secrets)[:MOST_SHOWN]
+        return "".join(letter for letter in known if letter.isprintable())
+
+    def described(self, secrets: Iterable[Secret] = ()) -> str:
+        """Return the status with what Docker says, or that this is not Docker's answer."""
+        error = self.error(secrets)
+        if error is None:
+            return f"HTTP {self.status}, not in Docker's form: {IN_BETWEEN}"
+        return f"HTTP {self.status} {error}".rstrip()
 
 
 async def fetch(
@@ -98,51 +131,33 @@ async def _fetch(
             http.stream(
                 method,
                 url,
-                headers=dict(headers or {}),
+                headers={**UNENCODED, **(headers or {})},
                 json=json,
                 follow_redirects=False,
                 timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             ) as response,
         ):
-            content = await _limited(response, largest)
+            _raise_for_status(response)
+            content = await read_bounded(response, largest)
+    except BodyTooLarge:
+        raise Unavailable(f"the answer is over {largest} bytes") from None
+    except UnreadableBody as error:
+        raise Unavailable(str(error)) from None
     except (httpx.ConnectError, httpx.ConnectTimeout):
         raise Unavailable("no connection", connected=False) from None
     except (TimeoutError, httpx.TimeoutException):
         raise Unavailable("no answer in time") from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError):
         raise Unavailable("the connection broke") from None
-    if response.status_code == TOO_MANY:
-        wait = _asked_to_wait(response.headers)
-        raise Unavailable("429: called too often", wait=wait, status=TOO_MANY)
-    if response.status_code >= SERVER_FAULTS:
-        raise Unavailable(f"HTTP {response.status_code}", status=response.status_code)
     return Fetched(response.status_code, response.headers, content)
 
 
-async def _limited(response: httpx.Response, largest: int) -> bytes:
-    parts, size = [], 0
-    async for part in response.aiter_bytes():
-        size += len(part)
-        if size > largest:
-            raise Unavailable(f"the answer is over {largest} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
-    """Return how many seconds a 429 asks to wait: Retry-After, or Hub's X-Retry-After (a time)."""
-    after, at = headers.get("retry-after", ""), headers.get("x-retry-after", "")
-    if after.isascii() and after.isdigit():
-        return float(after[:9])
-    now = _server_time(headers)
-    if at.isascii() and at.isdigit():
-        return max(0.0, float(at[:12]) - now)
-    return None
-
-
-def _server_time(headers: Mapping[str, str]) -> float:
-    """Return the sender's own clock, so that ours need not agree with it."""
-    try:
-        return parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        return time.time()
+def _raise_for_status(response: httpx.Response) -> None:
+    """Raise Unavailable on a 429 and a 5xx; what else they say is not needed."""
+    status = response.status_code
+    if status == TOO_MANY:
+        asked = read_retry_after(response.headers, time.time_ns() // 1_000_000)
+        wait = None if asked is None else asked / 1000
+        raise Unavailable("429: called too often", wait=wait, status=TOO_MANY)
+    if status >= SERVER_FAULTS:
+        raise Unavailable(f"HTTP {status}", status=status)

@@ -5,51 +5,44 @@ personal token, and with an organization's, which is taken under /v2/namespaces/
 """
 
 import base64
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import msgspec
 
-from receiver.dockerhub.fetching import Fetched, Unavailable, fetch
-from receiver.dockerhub.manifest import Platforms, read_tag_record
-from receiver.images import is_tag
+from receiver.dockerhub.fetching import TOO_MANY, Fetched, Unavailable, fetch
+from receiver.dockerhub.tag_record import HubTag, read_tag
+from receiver.retry_after import read_retry_after
 from receiver.rules import Login
-from receiver.secret import Secret, mask
-from receiver.times import read_iso
+from receiver.secret import Secret
 
 LARGEST_ANSWER = 8 * 1024 * 1024
 PER_PAGE = 100
 MOST_PAGES = 1000
-MOST_WAITS = 10
 TOKEN_MARGIN_SECONDS = 60.0
-LONGEST_REST_SECONDS = 900.0
+SHORTEST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 120.0  # the limits are per minute: a longer wait was misread
+UNTOLD_WAIT_SECONDS = 60.0
+LOCKED_SECONDS = 600.0  # a user name is locked after many refused logins (hub-feedback#2201)
 UNKNOWN_TOKEN_LIFE = 300.0
-REFUSALS = frozenset({401, 403, 404})  # 404: to who may not see it, it is not there
+REFUSALS = frozenset({401, 403, 404})  # 404: also a repository that the login may not see
 
-
+Answered = Callable[[Mapping[str, str]], None]
+"""Is called with the headers of each answer."""
 Waiting = Callable[[Unavailable], Awaitable[bool]]
+"""Waits if Docker Hub asks for it, and returns whether to make the same call again."""
 
 
 class HubRefused(Unavailable):
     """Docker Hub's API refuses the login, or the login may not see the repository.
 
-    `status` tells which: 401 and 403 refuse, to a 404 there is nothing of this name to be seen.
+    `status` tells which: 401 and 403 refuse, 404 is for a name that the login does not see. Each
+    comes with Docker's error body: the same status with a page of HTML is an outage.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class HubTag:
-    """One tag as Docker Hub lists it. `pushed_at` in epoch milliseconds."""
-
-    tag: str
-    pushed_at: int | None
-    digest: str | None
-    media_type: str | None
-    platforms: Platforms | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +56,19 @@ class Page:
 class Hub:
     """Docker Hub's API, with its short-lived tokens remembered until a minute before their end."""
 
-    def __init__(self, http: httpx.AsyncClient, base_url: str) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, base_url: str, *, answered: Answered | None = None
+    ) -> None:
         self._http = http
         self._base = base_url
+        self._answered = answered
         self._tokens: dict[Login, tuple[str, float]] = {}
-        self._rest_until = 0.0  # by Docker Hub's clock, epoch seconds
+        self._rest_until = 0.0  # by the monotonic clock
 
     async def tag(self, repository: str, tag: str, login: Login | None) -> HubTag | None:
         """Return one tag's record, None where there is none to be had. Raises Unavailable."""
         answer = await self._get(f"{_path(repository)}/tags/{quote(tag, safe='')}", login)
-        return _tag(answer.json()) if answer.status == httpx.codes.OK else None
+        return read_tag(answer.json()) if answer.status == httpx.codes.OK else None
 
     async def pages(
         self, repository: str, login: Login | None, waiting: Waiting | None = None
@@ -86,16 +82,19 @@ class Hub:
         for _ in range(MOST_PAGES):
             query = f"page={number}&page_size={PER_PAGE}&ordering=last_updated"
             answer = await self._patiently(f"{_path(repository)}/tags?{query}", login, waiting)
-            if number > 1 and answer.status == httpx.codes.NOT_FOUND:
-                return  # past the last page: tags were deleted meanwhile
             if answer.status != httpx.codes.OK:
                 what = f"Docker Hub's API does not list {repository}"
-                raise _not_given(what, answer, [login.token] if login else [])
+                refused = _not_given(what, answer, [login.token] if login else [])
+                past_the_last = number > 1 and answer.status == httpx.codes.NOT_FOUND
+                if past_the_last and isinstance(refused, HubRefused):
+                    return  # tags were deleted meanwhile
+                raise refused
             body = answer.json()
             rows = body.get("results")
             if not isinstance(rows, list):
                 raise Unavailable(f"Docker Hub's API gave no list of the tags of {repository}")
-            tags = [tag for row in rows if isinstance(row, dict) and (tag := _tag(row)) is not None]
+            records = [read_tag(row) for row in rows if isinstance(row, dict)]
+            tags = [tag for tag in records if tag is not None]
             total = body.get("count")
             yield Page(tuple(tags), total if isinstance(total, int) else len(tags))
             following = _page_number(body.get("next"))
@@ -104,19 +103,24 @@ class Hub:
             number = following
 
     async def _patiently(self, path: str, login: Login | None, waiting: Waiting | None) -> Fetched:
-        """Ask; where Docker Hub asks to wait and the caller will, wait and ask the same again."""
-        for _ in range(MOST_WAITS):
+        """Ask; as often as Docker Hub asks to wait and the caller does, ask the same again."""
+        while True:
             try:
                 return await self._get(path, login)
             except Unavailable as error:
                 if waiting is None or not await waiting(error):
                     raise
-        return await self._get(path, login)
 
     async def sees(self, repository: str, login: Login | None) -> bool:
-        """Tell whether the repository is there for this login. Raises Unavailable."""
+        """Return whether the repository is there for this login. Raises Unavailable."""
         answer = await self._get(_path(repository), login)
-        return answer.status == httpx.codes.OK
+        if answer.status == httpx.codes.OK:
+            return bool(answer.json())
+        what = f"Docker Hub's API does not show {repository}"
+        refused = _not_given(what, answer, [login.token] if login else [])
+        if isinstance(refused, HubRefused):
+            return False
+        raise refused
 
     async def _get(self, path: str, login: Login | None) -> Fetched:
         remembered = login in self._tokens
@@ -130,34 +134,45 @@ class Hub:
         headers = {}
         if login is not None:
             headers["Authorization"] = f"Bearer {await self._token(login)}"
-        rest = self._rest_until - time.time()
+        rest = self._rest_until - time.monotonic()
         if rest > 0:
             raise Unavailable("Docker Hub's limit on its API is used up", wait=rest)
         url = f"{self._base}{path}"
-        answer = await fetch(self._http, "GET", url, largest=LARGEST_ANSWER, headers=headers)
+        try:
+            answer = await fetch(self._http, "GET", url, largest=LARGEST_ANSWER, headers=headers)
+        except Unavailable as error:
+            if error.wait is not None:
+                error.wait = min(error.wait, LONGEST_WAIT_SECONDS)
+            raise
         self._note_limit(answer)
+        if self._answered is not None:
+            self._answered(answer.headers)
         return answer
 
     def _note_limit(self, answer: Fetched) -> None:
         """Rest once the last call of this minute is made, before Docker Hub must refuse us."""
-        left = answer.headers.get("x-ratelimit-remaining", "")
-        until = answer.headers.get("x-ratelimit-reset", "")
-        if left == "0" and until.isascii() and until.isdigit():
-            self._rest_until = min(float(until[:12]), time.time() + LONGEST_REST_SECONDS)
+        if answer.headers.get("x-ratelimit-remaining") == "0":
+            wait = read_retry_after(answer.headers, time.time_ns() // 1_000_000) or 0
+            self._rest_until = time.monotonic() + min(wait / 1000, LONGEST_WAIT_SECONDS)
 
     async def _token(self, login: Login) -> str:
         token, until = self._tokens.get(login, ("", 0.0))
         if time.monotonic() < until:
             return token
-        answer = await fetch(
-            self._http,
-            "POST",
-            f"{self._base}/v2/auth/token",
-            largest=LARGEST_ANSWER,
-            json={"identifier": login.username, "secret": login.token.reveal()},
-        )
+        try:
+            answer = await fetch(
+                self._http,
+                "POST",
+                f"{self._base}/v2/auth/token",
+                largest=LARGEST_ANSWER,
+                json={"identifier": login.username, "secret": login.token.reveal()},
+            )
+        except Unavailable as error:
+            if error.status == TOO_MANY and error.wait is None:
+                error.wait = LOCKED_SECONDS
+            raise
         if answer.status != httpx.codes.OK:
-            raise _not_given("Docker Hub's API refuses the login", answer, [login.token])
+            raise _not_given("Docker Hub's API takes no login", answer, [login.token])
         given = answer.json().get("access_token")
         if not isinstance(given, str) or not given.isascii() or not given.isprintable():
             raise Unavailable("Docker Hub's API gave no token")
@@ -168,24 +183,38 @@ class Hub:
         return token
 
 
+def seconds_to_wait(error: Unavailable) -> float | None:
+    """Return how long to wait before the same call; None if Docker Hub did not ask to wait.
+
+    Its whole seconds make a wait look like 0 while the limit still holds, hence a second at least,
+    and up to one more so that not all callers come back at once.
+    """
+    if error.wait is None and error.status != TOO_MANY:
+        return None
+    asked = UNTOLD_WAIT_SECONDS if error.wait is None else error.wait
+    jitter = random.random() * SHORTEST_WAIT_SECONDS  # noqa: S311 - spreads calls
+    return max(asked, SHORTEST_WAIT_SECONDS) + jitter
+
+
+def waiting_as_asked(rest: Callable[[float], Awaitable[None]], *, longest: float) -> Waiting:
+    """Return a Waiting that calls `rest` with the seconds, at most `longest` of them in all."""
+    waited = 0.0
+
+    async def wait(error: Unavailable) -> bool:
+        nonlocal waited
+        seconds = seconds_to_wait(error)
+        if seconds is None or waited + seconds > longest:
+            return False
+        waited += seconds
+        await rest(seconds)
+        return True
+
+    return wait
+
+
 def _path(repository: str) -> str:
     group, _, project = repository.partition("/")
     return f"/v2/namespaces/{quote(group)}/repositories/{quote(project)}"
-
-
-def _tag(row: Mapping[str, Any]) -> HubTag | None:
-    name = row.get("name")
-    if not isinstance(name, str) or not is_tag(name):
-        return None
-    digest, platforms = read_tag_record(row)
-    media_type = row.get("media_type")
-    return HubTag(
-        tag=name,
-        pushed_at=read_iso(row.get("tag_last_pushed")) or read_iso(row.get("last_updated")),
-        digest=digest,
-        media_type=media_type if isinstance(media_type, str) and media_type else None,
-        platforms=platforms,
-    )
 
 
 def _page_number(following: object) -> int | None:
@@ -201,25 +230,19 @@ def _page_number(following: object) -> int | None:
 
 
 def _not_given(what: str, answer: Fetched, secrets: Iterable[Secret]) -> Unavailable:
-    kind = HubRefused if answer.status in REFUSALS else Unavailable
-    return kind(f"{what}: {_told(answer, secrets)}", status=answer.status)
-
-
-def _told(answer: Fetched, secrets: Iterable[Secret]) -> str:
-    try:
-        text = answer.json().get("message") or answer.json().get("detail")
-    except Unavailable:
-        text = None
-    known = mask(str(text or ""), secrets)[:200]
-    printable = "".join(letter for letter in known if letter.isprintable())
-    return f"HTTP {answer.status}" + (f" {printable}" if printable else "")
+    refused = answer.status in REFUSALS and answer.error() is not None
+    kind = HubRefused if refused else Unavailable
+    return kind(f"{what}: {answer.described(secrets)}", status=answer.status)
 
 
 def _seconds_left(token: str) -> float:
-    """Return how long a token lives by its own word (a JWT's `exp`), else 300 s."""
+    """Return how long a token lives by its own claims (a JWT's `exp` and `iat`), else 300 s.
+
+    Both are by the clock of Docker Hub; without `iat` it is compared with ours.
+    """
     try:
         payload = token.split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return float(claims["exp"]) - time.time()
+        return float(claims["exp"]) - float(claims.get("iat", time.time()))
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         return UNKNOWN_TOKEN_LIFE

@@ -7,14 +7,12 @@ where a credential goes: the challenge's realm is compared with ours and never f
 import base64
 import re
 import time
-from collections.abc import Iterable
 from urllib.parse import quote, urlsplit
 
 import httpx
 
 from receiver.dockerhub.fetching import Fetched, Unavailable, fetch
 from receiver.rules import Login
-from receiver.secret import Secret, mask
 
 LARGEST_TOKEN = 256 * 1024
 SHORTEST_TOKEN_LIFE = 60  # seconds, where none is told
@@ -26,7 +24,11 @@ _REALM = re.compile(r'realm="([^"]*)"', re.IGNORECASE)
 
 
 class LoginRefused(Exception):
-    """The login server refuses the login itself; `detail` says how."""
+    """The login server refuses the login itself, or to give a token without one.
+
+    `detail` says how. Only a 401 with Docker's error body is a refusal: a 403, or a page of HTML,
+    comes from a firewall or a proxy (github.com/microsoft/vscode-remote-release/issues/6920).
+    """
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -69,10 +71,12 @@ class LoginServer:
             pair = f"{login.username}:{login.token.reveal()}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         answer = await fetch(self._http, "GET", url, largest=LARGEST_TOKEN, headers=headers)
-        if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            raise LoginRefused(_detail(answer, [login.token] if login else []))
+        secrets = [login.token] if login else []
+        refusal = answer.error(secrets)
+        if answer.status == httpx.codes.UNAUTHORIZED and refusal is not None:
+            raise LoginRefused(refusal or f"HTTP {answer.status}")
         if answer.status != httpx.codes.OK:
-            raise Unavailable(f"the login server answered HTTP {answer.status}")
+            raise Unavailable(f"the login server answered {answer.described(secrets)}")
         body = answer.json()
         token = body.get("token") or body.get("access_token")
         if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
@@ -97,13 +101,3 @@ def actions_of(token: str) -> list[str]:
         return [action for row in access for action in row.get("actions", [])]
     except (IndexError, ValueError, AttributeError, TypeError, Unavailable):
         return []
-
-
-def _detail(answer: Fetched, secrets: Iterable[Secret]) -> str:
-    try:
-        body = answer.json()
-    except Unavailable:
-        return f"HTTP {answer.status}"
-    detail = body.get("details") or body.get("message") or body.get("detail")
-    text = detail if isinstance(detail, str) else f"HTTP {answer.status}"
-    return "".join(letter for letter in mask(text, secrets)[:200] if letter.isprintable())

@@ -1,6 +1,6 @@
-"""What an image is made of, read from manifests, configs and tag records. Pure.
+"""What a tag contains, read from manifests, configs and tag records. Pure.
 
-Formats: github.com/opencontainers/image-spec, and Docker's own of before it. A multi-platform
+Formats: github.com/opencontainers/image-spec, and Docker's own from before it. A multi-platform
 index also lists attestations, marked by an annotation or by the platform unknown/unknown.
 """
 
@@ -24,38 +24,70 @@ CONFIGS = frozenset(
         "application/vnd.docker.container.image.v1+json",
     }
 )
+LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 ATTESTATION = "vnd.docker.reference.type"
-NEEDED = "linux/amd64"  # Edgegap runs nothing else
+OS, ARCHITECTURE = "linux", "amd64"
+NEEDED = f"{OS}/{ARCHITECTURE}"  # Edgegap runs nothing else
+OTHER_ARTIFACT = "only attestations or another artifact"
 
+# What is stored in registries as images are: by the media type of its config or of a layer.
+_ARTIFACTS: Mapping[str, str] = {
+    "application/vnd.buildkit.": "a build cache",
+    "application/vnd.cncf.helm.": "a Helm chart",
+    "application/vnd.dev.cosign.simplesigning.": "a signature",
+    "application/vnd.dev.sigstore.bundle": "a signature",
+    "application/vnd.cncf.notary.signature": "a signature",
+    "application/vnd.dsse.envelope.": "an attestation",
+    "application/vnd.in-toto": "an attestation",
+    "application/vnd.cyclonedx": "an SBOM",
+    "application/vnd.syft": "an SBOM",
+    "application/spdx": "an SBOM",
+    "text/spdx": "an SBOM",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
+# The names of one architecture, as containerd normalizes them (platforms/database.go), and with
+# the level of GOAMD64.
+_AMD64 = re.compile(r"(?:amd64|x86[-_]64|x64)(?:[-_]?v[1-4])?", re.ASCII)
+_ARCHITECTURES = {"aarch64": "arm64", "i386": "386", "i686": "386", "x86": "386"}
 
 
 @dataclass(frozen=True, slots=True)
 class Platforms:
-    """The platforms an image is built for, as `os/architecture`; none: it is no image to run.
+    """The platforms an image is built for, as `os/architecture`.
 
-    `untold`: the images of an index that does not say for which platform they are, which it need
-    not; each by its digest, or "" where that is not sound.
+    A name without a slash is the only half that the image gives. `untold`: the images that do not
+    say their platform, which they need not; each by its digest, or "" if there is none to read.
+    Without any of the two it is no image; `contents` is then what the tag contains instead.
     """
 
     names: tuple[str, ...]
     untold: tuple[str, ...] = ()
+    contents: str = OTHER_ARTIFACT
 
     @property
     def runnable(self) -> bool:
-        """Whether Edgegap can run it, for all that is told."""
+        """Whether Edgegap can run it, as far as is known."""
         return NEEDED in self.names or bool(self.untold)
 
     @property
     def deciding(self) -> str | None:
-        """The digest of the only image untold, where it decides whether Edgegap can run it."""
+        """The digest of the only image without a platform, if it decides whether to register."""
         only = len(self.untold) == 1 and NEEDED not in self.names
         return (self.untold[0] or None) if only else None
+
+    @property
+    def note(self) -> str:
+        """What a version made from it says about the platform."""
+        names = ", ".join(self.names)
+        if NEEDED in self.names:
+            return f"built for {names}"
+        unknown = "the image does not say for which platform it is built"
+        return f"{unknown}; Edgegap runs {NEEDED} only" + (f" (others: {names})" if names else "")
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigNeeded:
-    """A single image's manifest: its platform stands in the config blob of this digest."""
+    """A single image's manifest: its platform is in the config blob with this digest."""
 
     digest: str
 
@@ -65,7 +97,10 @@ class UnreadableError(ValueError):
 
 
 def read_manifest(media_type: str, content: bytes) -> Platforms | ConfigNeeded:
-    """Read a manifest or index; raises UnreadableError when it is neither."""
+    """Read a manifest or index; raises UnreadableError if it is neither.
+
+    Signatures, attestations and SBOMs may have an image's config: only their layers differ.
+    """
     body = _object(content)
     kind = body.get("mediaType", media_type)
     if (isinstance(kind, str) and kind in INDEXES) or isinstance(body.get("manifests"), list):
@@ -73,9 +108,13 @@ def read_manifest(media_type: str, content: bytes) -> Platforms | ConfigNeeded:
     config = body.get("config")
     if not isinstance(config, dict):
         raise UnreadableError("a manifest without a config")
-    config_type = config.get("mediaType")
-    if not isinstance(config_type, str) or config_type not in CONFIGS:
-        return Platforms(())  # a chart, a signature, another artifact
+    types = [config.get("mediaType"), *_media_types(body.get("layers"))]
+    config_type, layers = types[0], types[1:]
+    runnable = not layers or any(
+        not isinstance(one, str) or one.startswith(LAYERS) for one in layers
+    )
+    if not isinstance(config_type, str) or config_type not in CONFIGS or not runnable:
+        return Platforms((), contents=_artifact(types))
     digest = config.get("digest")
     if not isinstance(digest, str) or not is_digest(digest):
         raise UnreadableError("a manifest whose config has no digest")
@@ -85,21 +124,28 @@ def read_manifest(media_type: str, content: bytes) -> Platforms | ConfigNeeded:
 def read_config(content: bytes) -> Platforms:
     """Read a single image's platform from its config blob."""
     name = _platform(_object(content))
-    return Platforms((name,) if name is not None else ())
+    return Platforms((name,)) if name else Platforms((), untold=("",))
 
 
 def read_tag_record(body: Mapping[str, Any]) -> tuple[str | None, Platforms | None]:
-    """Read a tag record of Docker Hub's API: its digest, and the platforms where they are told.
+    """Read a tag record of Docker Hub's API: its digest, and the platforms if all are given.
 
-    Every field may be null, and `images` a list or a single object.
+    Every field may be null, `os` empty, and `images` a list or a single object. A record without
+    linux/amd64 decides nothing unless it is complete: the registry knows.
     """
     digest = body.get("digest")
+    found = [_platform(row) for row in images_of(body) if not _is_attestation(row)]
+    names = tuple(dict.fromkeys(name for name in found if "/" in name))
+    complete = NEEDED in names or len(names) == len(set(found))
+    sound = digest if isinstance(digest, str) and is_digest(digest) else None
+    return sound, Platforms(names) if names and complete else None
+
+
+def images_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the `images` of a tag record: a list, or a single object as in Docker's document."""
     images = body.get("images")
     rows = [images] if isinstance(images, dict) else images
-    known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    names = tuple(dict.fromkeys(name for row in known if (name := _platform(row)) is not None))
-    sound = digest if isinstance(digest, str) and is_digest(digest) else None
-    return sound, Platforms(names) if names else None
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
@@ -112,27 +158,59 @@ def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
         if not isinstance(row, dict):
             continue
         annotations = row.get("annotations")
-        attests = isinstance(annotations, dict) and ATTESTATION in annotations
         platform = row.get("platform")
-        name = _platform(platform) if isinstance(platform, dict) else None
-        if name is not None and not attests:
-            names[name] = None
+        given = platform if isinstance(platform, dict) else {}
+        attests = isinstance(annotations, dict) and ATTESTATION in annotations
+        if attests or _is_attestation(given):
+            continue
+        name = _platform(given)
         image = row.get("mediaType") in (*ACCEPTED, None) and "artifactType" not in row
-        if platform is None and image and not attests:
+        if name:
+            names[name] = None
+        elif image:
             digest = row.get("digest")
             untold.append(digest if isinstance(digest, str) and is_digest(digest) else "")
-    return Platforms(tuple(names), tuple(untold))
+    return Platforms(tuple(names), tuple(untold), contents=_artifact(_media_types(rows)))
 
 
-def _platform(record: Mapping[str, Any]) -> str | None:
-    system, architecture = record.get("os"), record.get("architecture")
-    if not isinstance(system, str) or not isinstance(architecture, str):
-        return None
-    if "unknown" in {system, architecture}:
-        return None
-    if not _NAME.fullmatch(system) or not _NAME.fullmatch(architecture):
-        return None
-    return f"{system}/{architecture}"
+def _media_types(rows: object) -> list[object]:
+    known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [row.get("mediaType") for row in known]
+
+
+def _artifact(media_types: list[object]) -> str:
+    """Return what a manifest with these media types contains, if it is no image."""
+    texts = [one for one in media_types if isinstance(one, str)]
+    found = (
+        what
+        for prefix, what in _ARTIFACTS.items()
+        if any(text.startswith(prefix) for text in texts)
+    )
+    return next(found, OTHER_ARTIFACT)
+
+
+def _platform(record: Mapping[str, Any]) -> str:
+    """Return `os/architecture`; only one of them if it alone rules Edgegap out; "" if not known."""
+    system = _word(record.get("os"))
+    architecture = _word(record.get("architecture"))
+    architecture = _ARCHITECTURES.get(architecture, architecture)
+    if _AMD64.fullmatch(architecture):
+        architecture = ARCHITECTURE
+    if system and architecture:
+        return f"{system}/{architecture}"
+    one = system or architecture
+    return "" if one in {OS, ARCHITECTURE} else one
+
+
+def _is_attestation(record: Mapping[str, Any]) -> bool:
+    return (record.get("os"), record.get("architecture")) == ("unknown", "unknown")
+
+
+def _word(value: object) -> str:
+    """Return a name in lower case, "" if it is none or not known."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value) or value.lower() == "unknown":
+        return ""
+    return value.lower()
 
 
 def _object(content: bytes) -> dict[str, Any]:

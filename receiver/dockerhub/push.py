@@ -115,18 +115,24 @@ def _number(digits: str) -> float:
 
 
 def not_for_registering(push: Push) -> Reason | None:
-    """Tell why the push is no image to register, whatever the rules say; None if it is one."""
+    """Return why the push is no image to register, whatever the rules say; None if it is one."""
     if push.tag is None:
         return Reason.NO_TAG
     if push.media_type is not None and push.media_type not in IMAGE_MEDIA_TYPES:
         helm = push.media_type.startswith(HELM_PREFIX)
         return Reason.HELM_CHART if helm else Reason.NOT_AN_IMAGE
-    artifact = _ARTIFACT_TAG.fullmatch(push.tag)
+    return None
+
+
+def named_as_artifact(tag: str) -> Reason | None:
+    """Return what a tag of this name usually contains instead of an image; None for others.
+
+    It is a guess: a branch may be called `cache-fix-42`.
+    """
+    artifact = _ARTIFACT_TAG.fullmatch(tag)
     if artifact is not None:
         return _ARTIFACTS.get(artifact["suffix"] or "", Reason.REFERRERS)
-    if _BUILD_CACHE_TAG.fullmatch(push.tag) is not None:
-        return Reason.BUILD_CACHE
-    return None
+    return Reason.BUILD_CACHE if _BUILD_CACHE_TAG.fullmatch(tag) is not None else None
 
 
 def _bad(reason: Reason, detail: str = "") -> BadBody:

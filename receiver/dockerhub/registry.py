@@ -9,7 +9,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 
-from receiver.dockerhub.fetching import Fetched, Unavailable, fetch
+from receiver.dockerhub.fetching import IN_BETWEEN, Fetched, Unavailable, fetch
 from receiver.dockerhub.login_server import LoginRefused, LoginServer, actions_of
 from receiver.dockerhub.manifest import (
     ACCEPTED,
@@ -32,6 +32,7 @@ MANIFESTS = frozenset(
         *(f"application/vnd.docker.distribution.manifest.v1+{k}" for k in ("json", "prettyjws")),
     }
 )
+HTML = "text/html"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -69,18 +70,24 @@ class Registry:
         self.limits = PullLimits()
 
     async def see(self, repository: str, tag: str, login: Login | None) -> Seen:
-        """HEAD the tag's manifest: free of pull quota. Raises Unavailable."""
+        """HEAD the tag's manifest: free of pull quota. Raises Unavailable.
+
+        A missing right is answered 401 by Docker Hub, never 403: that is an outage.
+        """
         answer = await self._get("HEAD", repository, f"manifests/{quote(tag)}", login)
         if isinstance(answer, Denied):
             return answer
-        if answer.status == httpx.codes.NOT_FOUND:
+        media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if answer.status == httpx.codes.NOT_FOUND and media_type != HTML:
             return NotThere()
-        if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        if answer.status == httpx.codes.METHOD_NOT_ALLOWED:
+            return Found(None, media_type)  # a mirror that has no HEAD
+        challenge = answer.headers.get("www-authenticate", "")
+        if answer.status == httpx.codes.UNAUTHORIZED and self.logins.is_named_in(challenge):
             return Denied(login_refused=False, detail=f"HTTP {answer.status}")
         if answer.status != httpx.codes.OK:
-            raise Unavailable(f"the registry answered HTTP {answer.status}")
+            raise Unavailable(f"the registry answered HTTP {answer.status}; {IN_BETWEEN}")
         digest = answer.headers.get("docker-content-digest", "")
-        media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type not in MANIFESTS:
             raise Unavailable("what the registry answers is no manifest")
         return Found(digest if is_digest(digest) else None, media_type)
@@ -94,7 +101,8 @@ class Registry:
         if found.deciding is None:
             return found
         own = await self._read(repository, found.deciding, login)
-        return Platforms(tuple(dict.fromkeys((*found.names, *own.names))), own.untold)
+        names = tuple(dict.fromkeys((*found.names, *own.names)))
+        return Platforms(names, own.untold, own.contents)
 
     async def _read(self, repository: str, digest: str, login: Login | None) -> Platforms:
         answer = await self._got(repository, f"manifests/{digest}", login, digest=digest)
@@ -137,14 +145,15 @@ class Registry:
         answer = await self._call(method, url, self.logins.kept(repository, login), login)
         if answer.status == httpx.codes.UNAUTHORIZED:
             self.logins.forget(repository, login)
-            if not self.logins.is_named_in(answer.headers.get("www-authenticate", "")):
-                raise Unavailable(
-                    "the registry names a login server that is not DOCKERHUB_AUTH_URL"
-                )
+            challenge = answer.headers.get("www-authenticate", "")
+            if not self.logins.is_named_in(challenge):
+                what = "the registry names a login server that is not DOCKERHUB_AUTH_URL"
+                unnamed = f"the registry names no login server: HTTP 401; {IN_BETWEEN}"
+                raise Unavailable(what if "realm" in challenge.lower() else unnamed)
             try:
                 token = await self.logins.token(repository, login)
             except LoginRefused as refused:
-                return Denied(login_refused=True, detail=refused.detail)
+                return Denied(login_refused=login is not None, detail=refused.detail)
             answer = await self._call(method, url, token, login)
         if path.startswith("manifests/"):  # of blobs none is told, whatever the plan
             self.limits.remember(answer, login)

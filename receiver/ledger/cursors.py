@@ -1,9 +1,10 @@
 """How far catch-up has come with each repository, and which of its pushes are known already."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from receiver.ledger.transactions import Tx
+from receiver.reasons import Verdict
 
 OVERLAP_MS = 60 * 60 * 1000
 MOST_AHEAD_MS = OVERLAP_MS + 60_000  # one begins an overlap ahead; farther, the clock was wrong
@@ -12,7 +13,7 @@ _BEGIN = """INSERT INTO cursors (repository, since) VALUES (:repository, :since)
  ON CONFLICT (repository) DO NOTHING"""
 _MOVE = """UPDATE cursors SET
   since = CASE WHEN since > :since AND since <= :farthest THEN since ELSE :since END,
-  ran_at = :now, problem = '' WHERE repository = :repository"""
+  ran_at = :now, succeeded_at = :now, problem = '' WHERE repository = :repository"""
 _KNOWN_DIGEST = """SELECT 1 FROM deliveries
   WHERE repository = :repository AND tag = :tag AND digest = :digest
  UNION ALL SELECT 1 FROM registrations
@@ -23,16 +24,25 @@ _KNOWN_BY_TIME = """SELECT 1 FROM deliveries d WHERE d.repository = :repository 
 _LEARNED_NO_DIGEST = """ AND d.digest IS NULL AND NOT EXISTS (SELECT 1 FROM led_to l
    JOIN registrations r ON r.id = l.registration_id
    WHERE l.delivery_id = d.id AND r.digest IS NOT NULL)"""
+# The newest deliveries only: if no webhook is among that many, none arrived lately.
+_LAST_WEBHOOK = """SELECT max(received_at) FROM (SELECT received_at, source, verdict
+   FROM deliveries WHERE repository = :repository ORDER BY id DESC LIMIT 500) d
+ WHERE source = 'webhook' AND verdict <> :refused"""
+SILENT_AFTER = 2  # pushes in a row that no webhook reported
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far catch-up has come with a repository. Times in epoch milliseconds."""
+    """How far catch-up has come with a repository. Times in epoch milliseconds.
+
+    `problem` says why the last run failed, at `ran_at`; it is empty if that run succeeded.
+    """
 
     repository: str
     since: int
     ran_at: int | None
     problem: str
+    succeeded_at: int | None = None
 
     def completed_within(self, milliseconds: int, now: int) -> bool:
         """Tell whether the last run, of whichever replica, is so young and did complete."""
@@ -44,6 +54,34 @@ class Cursor:
     def looks_back_to(self) -> int:
         """From when on pushes are looked for: an hour is looked at twice."""
         return self.since - OVERLAP_MS
+
+    @property
+    def good_until(self) -> int:
+        """When catch-up last succeeded; before the first success, when the cursor was begun."""
+        return self.looks_back_to if self.succeeded_at is None else self.succeeded_at
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """Catch-up fails: why and what to do, and since when, in epoch milliseconds."""
+
+    sentence: str
+    since: int
+
+
+def failing(cursors: Iterable[Cursor], repositories: Collection[str]) -> Failing | None:
+    """Return that the last run failed with one of these repositories; None if with none."""
+    failed = [one for one in cursors if one.problem and one.repository in repositories]
+    if not failed:
+        return None
+    first = min(failed, key=lambda one: (one.good_until, one.repository))
+    more = f" (and with {len(failed) - 1} more)" if len(failed) > 1 else ""
+    sentence = (
+        f"Catch-up with {first.repository} failed{more}: {first.problem}. Until it succeeds, a "
+        "push whose webhook does not arrive is not found. It is tried again; `receiver doctor` "
+        "checks the login and the repository."
+    )
+    return Failing(sentence, first.good_until)
 
 
 def begin_cursors(tx: Tx, repositories: Iterable[str]) -> None:
@@ -60,13 +98,16 @@ def read_cursors(tx: Tx) -> list[Cursor]:
     """
     farthest = tx.now + MOST_AHEAD_MS
     begun = tx.now + OVERLAP_MS
-    rows = tx.run("SELECT repository, since, ran_at, problem FROM cursors ORDER BY repository")
+    rows = tx.run(
+        "SELECT repository, since, ran_at, problem, succeeded_at FROM cursors ORDER BY repository"
+    )
     return [
         Cursor(
             row.repository,
             row.since if row.since <= farthest else (tx.now if row.ran_at else begun),
             row.ran_at,
             row.problem,
+            row.succeeded_at,
         )
         for row in rows
     ]
@@ -85,6 +126,30 @@ def note_problem(tx: Tx, repository: str, problem: str) -> None:
         problem=problem,
         now=tx.now,
     )
+
+
+def count_unheard(tx: Tx, repository: str, pushes: int) -> bool:
+    """Count pushes that no webhook reported; return whether webhooks are silent from now on.
+
+    The count begins again when a webhook of the repository arrives, and so does the answer.
+    """
+    counted = tx.run(
+        "SELECT unheard, unheard_at FROM cursors WHERE repository = :repository",
+        repository=repository,
+    ).first()
+    if counted is None:
+        return False
+    refused = Verdict.REFUSED.value
+    heard = tx.run(_LAST_WEBHOOK, repository=repository, refused=refused).scalar()
+    again = heard is not None and heard >= (counted.unheard_at or 0)
+    before = 0 if again else int(counted.unheard)
+    tx.run(
+        "UPDATE cursors SET unheard = :count, unheard_at = :now WHERE repository = :repository",
+        repository=repository,
+        count=before + pushes,
+        now=tx.now,
+    )
+    return before < SILENT_AFTER <= before + pushes
 
 
 def is_known(

@@ -47,7 +47,9 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
                 "repository": repository,
                 "last_use_at": _last_use(tx, repository),
                 "paused_at": pauses.get(repository),
-                "caught_up_at": cursors[repository].ran_at if repository in cursors else None,
+                "caught_up_at": (
+                    cursors[repository].succeeded_at if repository in cursors else None
+                ),
                 "catch_up_problem": cursors[repository].problem if repository in cursors else "",
             }
             for repository in repositories

@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0008"  # the newest migration
+SCHEMA = "0004"  # the newest migration
 
 metadata = MetaData()
 
@@ -187,7 +187,8 @@ gates = Table(
     Column("sentence", Text, nullable=False, server_default=""),
 )
 
-# How far catch-up has come with each repository.
+# How far catch-up has come with each repository; and how many pushes in a row it found that no
+# webhook reported (`unheard`), as of `unheard_at`.
 cursors = Table(
     "cursors",
     metadata,
@@ -195,6 +196,9 @@ cursors = Table(
     Column("since", BigInteger, nullable=False),
     Column("ran_at", BigInteger),
     Column("problem", Text, nullable=False, server_default=""),
+    Column("succeeded_at", BigInteger),
+    Column("unheard", Integer, nullable=False, server_default="0"),
+    Column("unheard_at", BigInteger),
 )
 
 # Repositories whose registrations are held back by a person; `*` is all of them.

@@ -1,14 +1,17 @@
 """A stand-in for Docker Hub: auth server, registry and Hub API, all on one base URL."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver.sandbox.calls import Call, Recording, is_call
 from receiver.sandbox.controls import control_routes
@@ -84,6 +87,7 @@ class DockerHubSandbox(DockerHubAccount):
             routes=[token, *HubApi(self).routes(), *Registry(self).routes(), *controls],
             middleware=[
                 Middleware(Recording, calls=self.calls),
+                Middleware(_Dated, hub=self),
                 Middleware(Misbehaving, faults=self.faults),
                 Middleware(_Tired, hub=self),
             ],
@@ -116,6 +120,25 @@ class _Tired:
                 # No JSON, no headers: it is refused long before the registry sees it.
                 app = PlainTextResponse("429 Too Many Requests\n", 429)
         await app(scope, receive, send)
+
+
+class _Dated:
+    """Middleware that adds the header Date, by Docker Hub's clock, to answers without one."""
+
+    def __init__(self, app: ASGIApp, hub: Switches) -> None:
+        self._app = app
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a call on."""
+
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._hub.clock_ahead is not None:
+                now = formatdate(time.time() + self._hub.clock_ahead, usegmt=True)
+                MutableHeaders(scope=message).setdefault("date", now)
+            await send(message)
+
+        await self._app(scope, receive, send_dated)
 
 
 def _set_pulls(sandbox: DockerHubSandbox, used: dict[str, int]) -> None:

@@ -1,6 +1,7 @@
 """Docker Hub's own API: logins, repositories and their tags, limited by the minute."""
 
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -48,23 +49,29 @@ class HubApi:
             if now >= hub.api_resets_at:
                 hub.api_calls, hub.api_resets_at = 0, now + hub.api_window
             if hub.api_limit is None:
-                return await answer(request)
+                return await _told(answer, request)
             over = hub.api_calls >= hub.api_limit
             hub.api_calls += not over
             response = self._refuse_for_now(now) if over else await _told(answer, request)
             response.headers["X-RateLimit-Limit"] = str(hub.api_limit)
             response.headers["X-RateLimit-Remaining"] = str(max(0, hub.api_limit - hub.api_calls))
-            response.headers["X-RateLimit-Reset"] = str(int(hub.api_resets_at))
+            resets_at = hub.api_resets_at + (hub.clock_ahead or 0)
+            response.headers["X-RateLimit-Reset"] = str(int(resets_at))
             return response
 
         return endpoint
 
     def _refuse_for_now(self, now: float) -> Response:
-        name, resets_at = self._hub.api_retry_after, self._hub.api_resets_at
-        when = int(resets_at) if name == "X-Retry-After" else max(1, int(resets_at - now))
-        return JSONResponse(
-            {"detail": "Rate limit exceeded", "error": False}, 429, {name: str(when)}
-        )
+        hub = self._hub
+        there = hub.api_resets_at + (hub.clock_ahead or 0)
+        value = {
+            "unix": str(int(there)),
+            "seconds": str(int(hub.api_resets_at - now)),
+            "milliseconds": str(int(there * 1000)),
+            "date": formatdate(there, usegmt=True),
+        }[hub.api_retry_after_as]
+        body = {"detail": "Rate limit exceeded", "error": False}
+        return JSONResponse(body, 429, {hub.api_retry_after: value})
 
     async def _log_in(self, request: Request) -> Response:
         try:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 Kind = Literal[
-    "index", "docker-list", "manifest", "docker-manifest", "helm", "artifact", "signature"
-]
+    "index", "docker-list", "manifest", "docker-manifest", "helm", "artifact", "signature",
+    "attestation", "sbom", "cache", "cache-index",
+]  # fmt: skip
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -19,12 +20,16 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 EMPTY_CONFIG = "application/vnd.oci.empty.v1+json"
+CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
 
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _IN_TOTO = "application/vnd.in-toto+json"
 _HELM_LAYER = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 _COSIGN_LAYER = "application/vnd.dev.cosign.simplesigning.v1+json"
+_COSIGN_ATTESTATION = "application/vnd.dsse.envelope.v1+json"
+_SBOM_LAYER = "text/spdx+json"
+_NO_PLATFORM = {"architecture": "", "os": ""}
 _UNKNOWN = {"architecture": "unknown", "os": "unknown"}
 
 _builds = itertools.count(1)
@@ -88,8 +93,9 @@ def build_image(
     """Make an image for platforms such as `linux/arm64/v8`.
 
     Each call makes another one, unless both name the same `build`. An index may be without
-    platforms, and with attestations alone; what is no index takes the first platform and no
-    attestations. `padding` makes the manifest so many bytes longer.
+    platforms, and with attestations alone; a single image takes the first platform and no
+    attestations. `/amd64` is a platform without OS, `/` one without anything. `padding` makes
+    the manifest that number of bytes longer.
     """
     if kind not in get_args(Kind):
         raise ValueError(f"no such kind of image: {kind}")
@@ -115,7 +121,7 @@ class _Builder:
             shown_as = DOCKER_CONFIG if docker else OCI_CONFIG
         else:
             top, shown_as = self._artifact(kind)
-            content_type = "helm" if kind == "helm" else "unrecognized"
+            content_type = {"helm": "helm", "cache-index": "image"}.get(kind, "unrecognized")
         return Image(top, shown_as, content_type, self._manifests, self._blobs, self._parts)
 
     def _index(self, docker: bool, platforms: Sequence[str], attestations: bool) -> Manifest:
@@ -167,14 +173,22 @@ class _Builder:
         return manifest
 
     def _artifact(self, kind: Kind) -> tuple[Manifest, str]:
-        """Make what looks like an OCI image from outside: its config or its layers tell."""
+        """Make what looks like an OCI image from outside: only its config or its layers differ."""
         config_type, layer_type, config = {
             "helm": (HELM_CONFIG, _HELM_LAYER, {"name": "game", "version": self._build}),
-            "signature": (OCI_CONFIG, _COSIGN_LAYER, {"architecture": "", "os": ""}),
+            "signature": (OCI_CONFIG, _COSIGN_LAYER, _NO_PLATFORM),
+            "attestation": (OCI_CONFIG, _COSIGN_ATTESTATION, _NO_PLATFORM),
+            "sbom": (OCI_CONFIG, _SBOM_LAYER, _NO_PLATFORM),
+            "cache": (CACHE_CONFIG, _LAYER, {"layers": [], "records": []}),
+            "cache-index": (CACHE_CONFIG, _LAYER, {"layers": [], "records": []}),
         }.get(kind, (EMPTY_CONFIG, "text/plain", {}))
         typed = {"artifactType": "application/vnd.example.notes"} if kind == "artifact" else {}
         layers = [self._blob(layer_type, f"{kind} of {self._build}")]
-        body = {**typed, "config": self._blob(config_type, config), "layers": layers}
+        stored = self._blob(config_type, config)
+        if kind == "cache-index":  # BuildKit's older form: the blobs themselves are listed
+            index = self._manifest(OCI_INDEX, {"manifests": [*layers, stored], **self._filler})
+            return index, OCI_INDEX
+        body = {**typed, "config": stored, "layers": layers}
         manifest = self._manifest(OCI_MANIFEST, {**body, **self._filler})
         self._note(manifest, _UNKNOWN)
         return manifest, HELM_CONFIG if kind == "helm" else OCI_MANIFEST

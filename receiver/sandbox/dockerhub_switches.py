@@ -34,13 +34,21 @@ class Switches:
     The Hub API:
 
     - `api_limit`, `api_window`: calls allowed in so many seconds; None is without limit
-    - `api_retry_after`: how a 429 says when to come back: X-Retry-After as a unix time, or
-      Retry-After in seconds; Docker's document has told both
+    - `api_retry_after`: the header in which a 429 says when to come back
+    - `api_retry_after_as`: its value: a UNIX time in whole seconds (in the past for the last
+      fraction), the seconds left (0 for the last fraction), a UNIX time in milliseconds, or an
+      HTTP date; Docker's documents and reports have all but the last
     - `api_expires_in`: seconds a bearer token holds
     - `next_base`: the scheme and host of `next` and `previous`
     - `last_updated_means`: which tags come first when `ordering=last_updated` is asked for; the
       Hub's own pages mean the newest, its document of another listing means the oldest
     - `endless_pages`: there is always a next page, and the last is given over and over
+
+    All of them:
+
+    - `latency`: seconds before each answer
+    - `clock_ahead`: seconds by which their clock, as in the header Date, is ahead of the real
+      one; None leaves the header out
     """
 
     realm: str | None = None
@@ -61,11 +69,13 @@ class Switches:
     api_limit: int | None = 180
     api_window: float = 60.0
     api_retry_after: Literal["X-Retry-After", "Retry-After"] = "X-Retry-After"
+    api_retry_after_as: Literal["unix", "seconds", "milliseconds", "date"] = "unix"
     api_expires_in: int = 600
     next_base: str | None = None
     last_updated_means: Literal["newest", "oldest"] = "newest"
     endless_pages: bool = False
     latency: float = 0.0
+    clock_ahead: float | None = None
 
     def turn(self, switches: dict[str, Any]) -> None:
         """Set switches from JSON; raises ValueError, and sets none, if one of them is wrong."""

@@ -44,7 +44,8 @@ class Fault:
     With `after`, the real thing is done first and its answer thrown away (`slow` keeps it).
     `method` and `path_contains` narrow the calls; `times=None` goes on until `behave`.
     `retry_after` is sent as it is: seconds, or an HTTP date. `headers` go with a made-up answer:
-    a `status` of 302 with a `location` sends the caller elsewhere.
+    a `status` of 302 with a `location` sends the caller elsewhere. `gzipped` compresses `body`
+    that number of times, and says so, whatever the caller accepts.
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class Fault:
     seconds: float = 60.0
     size: int = 20_000_000
     headers: Mapping[str, str] | None = None
+    gzipped: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a kind that does not exist: faults also come as JSON."""
@@ -156,13 +158,18 @@ def _made_up(fault: Fault) -> Response:
     if fault.kind == "bomb":
         bomb = gzip.compress(gzip.compress(b'{"message": "' + b"x" * fault.size + b'"}'))
         return Response(bomb, 200, headers | {"content-encoding": "gzip, gzip"}, "application/json")
+    content = b"" if fault.body is None else fault.body.encode()
+    for _ in range(fault.gzipped):
+        content = gzip.compress(content)
+    if fault.gzipped:
+        headers["content-encoding"] = ", ".join(["gzip"] * fault.gzipped)
     if fault.kind == "garbage":
-        body = _HTML if fault.body is None else fault.body
-        return Response(body, 200, headers, fault.content_type)
+        page = _HTML.encode() if fault.body is None else content
+        return Response(page, 200, headers, fault.content_type)
     if fault.retry_after is not None:
         headers["retry-after"] = str(fault.retry_after)
     if fault.body is not None:
-        return Response(fault.body, fault.status, headers, fault.content_type)
+        return Response(content, fault.status, headers, fault.content_type)
     return JSONResponse({"message": fault.message}, fault.status, headers)
 
 

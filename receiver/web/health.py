@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from receiver.catch_up import CATCH_UP
 from receiver.errors import LedgerError
+from receiver.ledger.cursors import read_cursors
 from receiver.ledger.gates import closed_gates
 from receiver.ledger.transactions import Tx
 from receiver.service import CONFIGURATION, Service
@@ -77,14 +79,19 @@ async def _try(service: Service) -> _Readiness:
     try:
         async with asyncio.timeout(SLOWEST_SECONDS):
             degraded = await service.ledger.write(_write)
+            cursors = await service.ledger.read(read_cursors)
     except LedgerError as error:
         return _Readiness(now, ready=False, error=str(error))
     except TimeoutError:
         return _Readiness(now, ready=False, error="the ledger did not answer in time")
     if service.refused is not None:
         degraded[CONFIGURATION] = service.refused.sentence
-    if service.preflight.out:
-        degraded["docker_hub"] = "it could not be asked when it was last"
+    catch_up = service.catch_up.failing(cursors)
+    if catch_up is not None:
+        degraded[CATCH_UP] = catch_up.sentence
+    outage = service.preflight.outage
+    if outage is not None:
+        degraded["docker_hub"] = f"Docker Hub could not be asked: {outage.detail}"
     if not service.worker.alive:
         degraded["worker"] = "it does not turn"
     return _Readiness(now, ready=True, degraded=degraded)

@@ -4,6 +4,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from receiver.catch_up import CATCH_UP
+from receiver.ledger.cursors import read_cursors
 from receiver.ledger.overviews import overview
 from receiver.ledger.stories import Row
 from receiver.service import CONFIGURATION, Service
@@ -35,9 +37,13 @@ async def _overview(service: Service, _: Request) -> Response:
 
 
 async def overview_of(service: Service) -> Row:
-    """Return how everything stands, a refused reload included."""
+    """Return the overview, with a failing catch-up and a refused reload."""
     rules, refused = service.settings.rules, service.refused
-    found = await service.ledger.read(lambda tx: overview(tx, rules))
+    found, cursors = await service.ledger.read(lambda tx: (overview(tx, rules), read_cursors(tx)))
+    catch_up = service.catch_up.failing(cursors)
+    if catch_up is not None:
+        told = {"sentence": catch_up.sentence, "since_at": catch_up.since}
+        found["degraded"].append({"name": CATCH_UP, **told})
     if refused is not None:
         told = {"sentence": refused.sentence, "since_at": refused.since}
         found["degraded"].append({"name": CONFIGURATION, **told})

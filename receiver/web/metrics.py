@@ -1,6 +1,7 @@
 """`GET /metrics`: what Prometheus asks for, behind a bearer token where one is set."""
 
 import hmac
+from collections.abc import Iterable
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
@@ -8,9 +9,11 @@ from starlette.responses import JSONResponse, Response
 
 from receiver import metrics
 from receiver.errors import LedgerError
+from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.standing import Standing, read_standing
 from receiver.reasons import State
 from receiver.service import Service
+from receiver.settings import Settings
 from receiver.web.health import Health
 
 STATES = (State.QUEUED, State.WAITING, State.WORKING, State.PARKED)
@@ -28,9 +31,13 @@ async def show_metrics(health: Health, request: Request) -> Response:
             challenge = {"WWW-Authenticate": 'Bearer realm="metrics"'}
             return JSONResponse({"error": "give RECEIVER_METRICS_TOKEN"}, 401, headers=challenge)
     try:
-        _set(await service.ledger.read(read_standing))
+        standing, cursors = await service.ledger.read(
+            lambda tx: (read_standing(tx), read_cursors(tx))
+        )
     except LedgerError as error:
         return JSONResponse({"error": str(error)}, 503)
+    _set(standing)
+    _set_catch_up(service.settings, cursors)
     metrics.ready.set(int(await health.is_ready(service)))
     limit = service.preflight.registry.limits.last
     if limit is None:
@@ -48,3 +55,14 @@ def _set(standing: Standing) -> None:
     metrics.oldest_unfinished.set(age)
     metrics.last_success.set((standing.last_success or 0) / 1000)
     metrics.token_refused.set(int(standing.token_refused))
+
+
+def _set_catch_up(settings: Settings, cursors: Iterable[Cursor]) -> None:
+    every = settings.catch_up_every
+    metrics.catch_up_interval.set((every or 0) / 1000)
+    metrics.catch_up_success.clear()  # a repository that no rule names any more
+    wanted = {rule.repository for rule in settings.rules} if every is not None else set()
+    for cursor in cursors:
+        if cursor.repository in wanted:
+            gauge = metrics.catch_up_success.labels(cursor.repository)
+            gauge.set(cursor.good_until / 1000)

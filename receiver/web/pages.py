@@ -11,7 +11,7 @@ from receiver.ledger import stories
 from receiver.ledger.stories import Filter
 from receiver.reasons import Reason, State, Verdict
 from receiver.retiring import would_go
-from receiver.rules import Rule
+from receiver.rules import Rule, takes
 from receiver.service import Service
 from receiver.web.assets import serve_asset
 from receiver.web.doorkeeping import Page, failure, for_a_person
@@ -130,7 +130,7 @@ def _decided(row: Mapping[str, Any], own: Sequence[Rule]) -> list[dict[str, Any]
         {
             "rule": rule.name,
             "app": rule.app,
-            "takes": bool(row["tag"] and rule.tags.takes(row["tag"])),
+            "takes": bool(row["tag"] and takes(rule, row["tag"])),
         }
         for rule in own
     ]
