@@ -1,13 +1,12 @@
 """`receiver api-token`: a bearer token for the API."""
 
-import os
 import time
 
 import click
 
 from receiver.api_tokens import ApiKeys
+from receiver.cli.configured import configured
 from receiver.cli.exits import told_plainly
-from receiver.reading_settings import load_settings
 from receiver.settings import Settings
 
 SECONDS_A_DAY = 86_400
@@ -28,7 +27,7 @@ def api_token(days: int) -> None:
 
     It is signed with RECEIVER_SECRET_KEY and kept nowhere; taking that key out revokes it.
     """
-    settings = load_settings(os.environ, need=frozenset({"RECEIVER_SECRET_KEY"}))
+    settings = configured(frozenset({"RECEIVER_SECRET_KEY"}))
     click.echo(token_for(settings, days * SECONDS_A_DAY))
 
 
