@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -24,6 +24,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger
 from receiver.service import Service, running
 from receiver.settings import Settings
+from receiver.variables import variables_of
 from receiver.web.actions import Actions
 from receiver.web.api import api_routes
 from receiver.web.document import document_routes
@@ -43,12 +44,23 @@ GARBAGE_THRESHOLDS = (20_000, 20, 50)  # the collector's pauses are what makes t
 log = get_logger()
 
 
-def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = None) -> Starlette:
-    """Return the application over an opened ledger; it closes the ledger when it ends."""
-    hooks, health, login, shelf = Hooks(), Health(), Login(), Shelf()
+def create_app(
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    environ: Mapping[str, str] | None = None,
+    settled: Settled | None = None,
+) -> Starlette:
+    """Return the application over an opened ledger; it closes the ledger when it ends.
+
+    `environ` is the environment that a reload begins with, before any `.env`.
+    """
+    hooks, health = Hooks(settings.forwarded_allow_ips), Health()
+    login, shelf = Login(), Shelf()
     hook = f"{PATH}{{token}}"
     app = _App(
         hooks,
+        settings.forwarded_allow_ips,
         routes=[
             Route(hook, hooks.take, methods=["POST"]),
             Route(f"{hook}/", hooks.take, methods=["POST"]),
@@ -66,7 +78,7 @@ def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = 
             *Actions(shelf).routes(),
         ],
         exception_handlers={HTTPException: _refusal},
-        lifespan=lambda app: _lifespan(app, settings, ledger, settled),
+        lifespan=lambda app: _lifespan(app, settings, ledger, environ, settled),
     )
     app.router.redirect_slashes = False
     return app
@@ -78,10 +90,10 @@ class _App(Starlette):
     The router and its guards are half the price of a plain request; this door needs none of them.
     """
 
-    def __init__(self, hooks: Hooks, **kwargs: Any) -> None:
+    def __init__(self, hooks: Hooks, trusted_proxies: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._hooks = hooks
-        self._usual = as_proxies_tell(super().__call__)
+        self._usual = as_proxies_tell(super().__call__, trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -98,12 +110,17 @@ class _App(Starlette):
 
 @asynccontextmanager
 async def _lifespan(
-    app: Starlette, settings: Settings, ledger: Ledger, settled: Settled | None
+    app: Starlette,
+    settings: Settings,
+    ledger: Ledger,
+    environ: Mapping[str, str] | None,
+    settled: Settled | None,
 ) -> AsyncIterator[None]:
+    begun_with = dict(os.environ) if environ is None else environ
     try:
         async with (
             running(settings, ledger, settled=settled) as service,
-            _reloading_on_hangup(service),
+            _reloading_on_hangup(service, begun_with),
         ):
             app.state.service = service
             if settings.admin_password is None:
@@ -116,7 +133,9 @@ async def _lifespan(
         ledger.close()
 
 
-def _reloading_on_hangup(service: Service) -> AbstractAsyncContextManager[None]:
+def _reloading_on_hangup(
+    service: Service, environ: Mapping[str, str]
+) -> AbstractAsyncContextManager[None]:
     @asynccontextmanager
     async def listening() -> AsyncIterator[None]:
         if threading.current_thread() is not threading.main_thread():
@@ -126,7 +145,7 @@ def _reloading_on_hangup(service: Service) -> AbstractAsyncContextManager[None]:
         reloads: set[asyncio.Task[bool]] = set()
 
         def reload() -> None:
-            task = loop.create_task(service.reload(os.environ))
+            task = loop.create_task(service.reload(variables_of(environ)))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 

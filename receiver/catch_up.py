@@ -70,10 +70,15 @@ class CatchUp:
 
     async def begin(self) -> None:
         """Begin the cursors, without network, and run soon."""
+        self._asked = True
+        try:
+            await self._begin_cursors()
+        finally:  # the period may be another, whether the ledger can be written or not
+            self._background.wake()
+
+    async def _begin_cursors(self) -> None:
         repositories = [rule.repository for rule in self._current.settings.rules]
         await self._ledger.write(lambda tx: begin_cursors(tx, repositories))
-        self._asked = True
-        self._background.wake()
 
     async def stop(self) -> None:
         """Stop; a run that has not completed leaves its cursor where it was."""
@@ -96,6 +101,7 @@ class CatchUp:
         async with self._ledger.alone("catch-up") as mine:
             if not mine:  # whoever is at it may end before it completes
                 return min(ANOTHERS_TURN_SECONDS, every / 1000)
+            await self._begin_cursors()  # a reload may have met a ledger that was away
             # Asked, it is after an outage; of all replicas, unless one has listed just now.
             lately = ONE_START_MS if self._ledger.shared else 0
             return await self.run(lately if asked else every) or await self._till_due(every)

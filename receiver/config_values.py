@@ -1,9 +1,43 @@
-"""Single values of the configuration, read: a URL, a duration, Edgegap's API token."""
+"""Single values of the configuration, read: URLs, addresses, durations, tokens, names.
 
+What is wrong is returned as text: a part of a sentence, or what it is and how to fix it. No value
+that may be secret is in it.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
+
+from receiver.environment import within_quotes
+from receiver.texts import odd_character, strip
 
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 MOST_DIGITS = 6
+LONGEST_HOST, LONGEST_LABEL = 253, 63
+TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+ANYWHERE = "*"
+
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_PORT_AFTER = re.compile(r"(.*?):(\d{1,5})", re.ASCII)
+# The machine's kind as compilers write it; conda sets HOST to its own.
+_MACHINE_KIND = re.compile(
+    r"(?:x86_64|i\d86|aarch64|arm\w*|p(?:owerpc|pc)\w*|s390x|riscv\w*)-(?:\w+-)?"
+    r"(?:linux-\w+|darwin[\w.]*|mingw\w*|msvc)",
+    re.ASCII,
+)
+_SCHEMES = re.compile(
+    r"(?:authorization\s*:\s*|(?:token|bearer|basic)(?:\s*:\s*|\s+))(?=\S)", re.IGNORECASE
+)
+_PLACEHOLDER = re.compile(
+    r"\.{2,}|…|<.*>|\[.*\]|\*{3,}|x{3,}|(change|replace|fill|edit)[-_ ]?(me|this|it|in)"
+    r"|your[-_ ]([a-z]+[-_ ]){0,4}(token|key|password|secret|username|name|pat)([-_ ]here)?"
+    r"|(insert|paste|enter)[-_ ](your|the|a|here).*|to-?do|tbd|fixme|placeholder|none|null",
+    re.IGNORECASE,
+)
+_REFERENCE = re.compile(r"\$\{.*\}|\$[A-Z_][A-Z0-9_]{2,}|\{\{.*\}\}|%[A-Z_]{3,}%", re.ASCII)
+_A_TOKEN = re.compile(r"[!#-&(-~]+", re.ASCII)  # printable, and neither white space nor quotes
 
 
 def url_fault(value: object) -> str | None:
@@ -12,13 +46,104 @@ def url_fault(value: object) -> str | None:
         return "it is not text"
     try:
         parts = urlsplit(value)
+    except ValueError:
+        return "it is not a URL"
+    try:
         port = parts.port
     except ValueError:
-        return "it is no URL"
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        port = 0
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
         return "it does not begin with https:// and a host"
-    plain = value.isascii() and value.isprintable() and not set(value) & set(" @?#\\")
-    return None if plain else "it holds more than scheme, host, port and path"
+    if port == 0:
+        return "its port is not a number from 1 to 65535"
+    labels = parts.hostname.removesuffix(".").split(".")
+    fits = all(0 < len(label) <= LONGEST_LABEL for label in labels)
+    if not fits or len(parts.hostname) > LONGEST_HOST:
+        return "its host is not a name that a host can have"
+    if "@" in parts.netloc:
+        return "it contains a user name or password"
+    if set(value) & set("?#"):
+        return "it contains a ? or #"
+    if not value.isascii() or not value.isprintable() or set(value) & set(" @\\"):
+        odd = odd_character(value)
+        return f"it contains {odd[0]}" if odd is not None else "it contains white space, @ or \\"
+    return None
+
+
+def public_url_fault(value: object) -> str | None:
+    """As `url_fault`; the public URL has no path either, since the page's own links have none."""
+    fault = url_fault(value)
+    if fault is None and urlsplit(str(value)).path.strip("/"):
+        return "it has a path, and the receiver is served at the root of a host only"
+    return fault
+
+
+def is_plain_http(url: str) -> bool:
+    """Tell whether a URL leads over plain http to another machine."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme != "http" or host == "localhost" or host.endswith(".localhost"):
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def host_fault(host: str) -> tuple[str, str] | None:
+    """Tell why HOST is neither an address nor a host name, and what to write; None if it is one."""
+    fix = "Write an address, for instance HOST=127.0.0.1, or 0.0.0.0 for all of this machine's"
+    try:
+        ip_address(host)
+    except ValueError:
+        pass
+    else:
+        return None
+    if "://" in host or "/" in host:
+        return f"{host!r} is a URL or a network, not an address", fix
+    with_port = _PORT_AFTER.fullmatch(host)
+    if with_port is not None and (host.startswith("[") or ":" not in with_port[1]):
+        return f"{host!r} has a port", f"Write HOST={with_port[1]} and PORT={with_port[2]}"
+    if _MACHINE_KIND.fullmatch(host):
+        what = f"{host!r} is a kind of machine, not an address: conda sets HOST by itself"
+        return what, "Run `unset HOST`, or write HOST=127.0.0.1"
+    labels = host.rstrip(".").split(".")
+    is_name = len(host) <= LONGEST_HOST and all(_LABEL.fullmatch(label) for label in labels)
+    if not is_name or labels[-1].isdigit():
+        return f"{host!r} is neither an address nor a host name", fix
+    return None
+
+
+def proxies_fault(text: str) -> tuple[str, str] | None:
+    """Tell what in a list of trusted proxies never matches one; None if nothing is.
+
+    Uvicorn compares addresses with addresses and networks (uvicorn.middleware.proxy_headers), and
+    takes what is neither as a name that no connection has.
+    """
+    if text == ANYWHERE:
+        return None
+    for item in (part.strip() for part in text.split(",")):
+        if item == ANYWHERE:
+            return "* does not go together with addresses", "Write * alone, or addresses alone"
+        try:
+            ip_network(item)
+        except ValueError:
+            pass
+        else:
+            continue
+        try:
+            network = ip_network(item, strict=False)
+        except ValueError:
+            what = f"{item!r} is neither an address nor a network"
+            return what, "Write addresses or networks, for instance 10.0.0.0/8, with commas between"
+        return f"{item!r} has bits set after its prefix", f"Write {network}"
+    return None
+
+
+def read_flag(text: str | None) -> bool | None:
+    """Return a variable that is on or off; unset is off, None if it is neither."""
+    word = (text or "no").lower()
+    return True if word in TRUE else False if word in FALSE else None
 
 
 def read_duration(text: object) -> int | None:
@@ -30,7 +155,54 @@ def read_duration(text: object) -> int | None:
     return int(number) * UNITS[unit] or None if unit in UNITS else None
 
 
-def without_scheme(token: str) -> str:
-    """Return an Edgegap token without the word `token` that its dashboard copies along."""
-    head, *rest = token.split(maxsplit=1)
-    return rest[0] if rest and head.lower() == "token" else token
+def bare_token(text: str) -> str:
+    """Return a token without quotes and the words that belong before it in a header.
+
+    Edgegap's dashboard copies the word `token` along; alone it may be a token itself.
+    """
+    before = None
+    while before != text:
+        before = text
+        scheme = _SCHEMES.match(text := strip(text))
+        text = text if scheme is None else text[scheme.end() :]
+        inner = within_quotes(text)
+        text = text if inner is None else inner
+    return text
+
+
+def token_fault(text: str) -> tuple[str, str] | None:
+    """Tell why a text is no token, and what to do; None if it may be one. Never shows it."""
+    fault = placeholder_fault(text)
+    if fault is not None or not text:
+        return fault or ("it is empty", "Copy it again")
+    odd = odd_character(text)
+    if odd is not None:
+        return f"it contains {odd[0]}", "Copy it again: letters, digits and dashes"
+    if not _A_TOKEN.fullmatch(text):
+        space = "white space" if any(one.isspace() for one in text) else "a quote"
+        what = f"it contains {space if text.isascii() else 'characters that are not ASCII'}"
+        return what, "Copy it again: one word of letters, digits and dashes"
+    return None
+
+
+def placeholder_fault(text: str) -> tuple[str, str] | None:
+    """Tell whether a secret is what an example has in its place; None if it is not."""
+    if _PLACEHOLDER.fullmatch(text):
+        return "it is a placeholder", "Put the value itself in its place"
+    if _REFERENCE.fullmatch(text):
+        what = "it is a reference to another variable, and references are not expanded"
+        return what, "Put the value itself in its place"
+    return None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is nearest to one, None if none is near."""
+    folded = {one.casefold(): one for one in known}
+    close = get_close_matches(name.casefold(), folded, n=1)
+    return folded[close[0]] if close else None
+
+
+def known_names(name: object, known: Collection[str], what: str = "There are") -> str:
+    """Return the sentence for a name that is not known: the nearest one, or all there are."""
+    near = did_you_mean(str(name), known)
+    return f"Did you mean {near}?" if near is not None else f"{what} {', '.join(known)}"

@@ -159,15 +159,16 @@ async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncItera
 
 
 async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
-    """Fetch the greeting under a nonce, which only a holder of our key can answer for."""
-    what, nonce = "public URL", token_urlsafe(9)
-    answer = await _answer(http.get(f"{url}{PATH}{nonce}", timeout=REACH_SECONDS))
+    """Fetch the greeting with a question that only a holder of our key can answer."""
+    what, challenge = "public URL", keys.challenge(token_urlsafe(9))
+    answer = await _answer(http.get(f"{url}{PATH}{challenge}", timeout=REACH_SECONDS))
     mend = "Start `receiver serve`, and check the name, the proxy and the port"
     if answer is None:
         return warned(what, "nothing answers there from this machine", mend)
     if answer.status_code != httpx.codes.OK or GREETING_WORD not in answer.text:
         return failed(what, f"what answers there is no receiver (HTTP {answer.status_code})", mend)
-    if not hmac.compare_digest(answer.headers.get(PROOF, ""), keys.proof(nonce)):
+    answered, wanted = answer.headers.get(PROOF, ""), keys.proof(challenge) or ""
+    if not hmac.compare_digest(answered.encode(), wanted.encode()):
         mend = "Set RECEIVER_SECRET_KEY as that receiver has it, or correct public_url"
         return failed(what, "another receiver answers there, with another key", mend)
     return passed(what, "this receiver answers there")

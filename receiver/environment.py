@@ -1,32 +1,97 @@
-"""Environment variables, given as a mapping: plain ones, and secrets from NAME or NAME_FILE."""
+"""Environment variables, given as a mapping: read, cleaned, and compared with the names we know.
+
+What is cleaned away is what a paste leaves around a value: quotes, a comment, its own name.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 
-from receiver.errors import Fault
+from receiver.dotenv import unquoted, without_comment
 from receiver.secret import Secret
+from receiver.texts import CURLY, strip
 
 FILE_SUFFIX = "_FILE"
-OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_", "DATABASE_URL")
-PATHS = ("RECEIVER_CONFIG", FILE_SUFFIX)  # a file's name may be any bytes
+OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_")
+MAY_HOLD_ANYTHING = frozenset({"RECEIVER_SECRET_KEY", "RECEIVER_ADMIN_PASSWORD"})
+CONFIG_TEXT = "RECEIVER_CONFIG_TOML"
+ALSO_OURS = frozenset({"DATABASE_URL", "FORWARDED_ALLOW_IPS", "HOST", "PORT"})
+WITHOUT_FILE = frozenset({"RECEIVER_CONFIG", "HOST", "PORT"})  # no secrets, and NAME_FILE is taken
+
+# Names that other programs use, or that people expect, for what the receiver calls otherwise.
+OFTEN_MEANT = {
+    "EDGEGAP_API_KEY": "EDGEGAP_TOKEN",
+    "EDGEGAP_KEY": "EDGEGAP_TOKEN",
+    "EDGEGAP_URL": "EDGEGAP_BASE_URL",
+    "EDGEGAP_API_URL": "EDGEGAP_BASE_URL",
+    "DOCKERHUB_PASSWORD": "DOCKERHUB_TOKEN",
+    "DOCKERHUB_PAT": "DOCKERHUB_TOKEN",
+    "DOCKERHUB_LOGIN": "DOCKERHUB_USERNAME",
+    "DOCKER_HUB_PASSWORD": "DOCKERHUB_TOKEN",
+    "RECEIVER_HOST": "HOST",
+    "RECEIVER_PORT": "PORT",
+    "RECEIVER_DATABASE_URL": "DATABASE_URL",
+    "RECEIVER_KEY": "RECEIVER_SECRET_KEY",
+    "RECEIVER_PASSWORD": "RECEIVER_ADMIN_PASSWORD",
+    "RECEIVER_CONFIG_FILE": "RECEIVER_CONFIG",
+}
+_SHORTEST_COMPARED = 8
+_ALIKE, _NEARLY_THE_SAME = 0.6, 0.9
+# What Kubernetes sets in each pod for a service named `receiver`.
+_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_.*)?)\Z|_PORT_\d+_(TCP|UDP|SCTP)(_.*)?\Z")
+_QUOTES = "\"'`" + CURLY
+_MOST_LAYERS = 3
 
 
-def texts_of(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
-    """Return the variables that are text, and a fault for each of ours that is not.
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A value as it counts. `removed` names what was around it; `fault` is what and how to fix."""
 
-    Bytes that are no UTF-8 come as halves of letters, which can be neither signed nor sent.
+    value: str
+    removed: tuple[str, ...] = ()
+    fault: tuple[str, str] | None = None
+
+
+def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
+    """Return a variable's value without the quotes or the comment that came with it.
+
+    `docker run --env-file` and most dashboards pass on what `.env` readers take off. `parsed`: it
+    comes from a `.env`, or is a file's whole content, where ` #` begins no comment.
     """
-    texts, faults = {}, []
-    for name, value in environ.items():
-        if name.endswith(PATHS) or _is_text(value):
-            texts[name] = value
-        elif name.startswith(OURS) or name in {"HOST", "PORT"}:
-            faults.append(Fault(name, "it is not UTF-8", "Set it again, as text in UTF-8"))
-    return texts, faults
+    text, removed, ours = strip(raw), [], is_ours(name)
+    repeated = re.match(rf"(?:export\s+)?{re.escape(name)}\s*=\s*", text)
+    if ours and repeated is not None:
+        text = text[repeated.end() :]
+        removed.append(f"{name}= before it")
+    for _ in range(_MOST_LAYERS):
+        inner = within_quotes(text)
+        if inner is None:
+            break
+        text = strip(inner)
+        removed.append("the quotes around it")
+    if not parsed and not removed and " #" in text and ours:
+        if name in MAY_HOLD_ANYTHING:
+            what = "it contains ` #`, which begins a comment in a .env file"
+            fix = "Remove the comment; if it is a part of the value, put the whole value in quotes"
+            return Cleaned(text, fault=(what, fix))
+        text = without_comment(text)
+        removed.append("the comment after it")
+    return Cleaned(text, tuple(dict.fromkeys(removed)))
 
 
-def _is_text(value: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+def is_ours(name: str) -> bool:
+    """Tell whether a variable is one of the receiver's, by its name."""
+    return name.startswith(OURS) or name in ALSO_OURS
+
+
+def within_quotes(text: str) -> str | None:
+    """Return what is in quotes of any kind, curly ones too; None if the text is not in quotes."""
+    inner = unquoted(text)
+    ends = text[:1] + text[-1:] if len(text) > 1 else ""
+    if inner is None and ends and set(ends) <= set(_QUOTES) and not set(ends) <= set("\"'"):
+        return text[1:-1]
+    return inner
 
 
 def shown(name: object) -> str:
@@ -41,6 +106,46 @@ def read_variable(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def read_secret(environ: Mapping[str, str], name: str) -> Secret | None:
-    """Return a secret, None when it is unset; files are read before, by `with_secret_files`."""
+    """Return a secret, None when it is unset."""
     value = read_variable(environ, name)
     return None if value is None else Secret(value)
+
+
+def misspelled(environ: Mapping[str, str], known: Collection[str]) -> dict[str, str | None]:
+    """Return the variables that are set and are none of the `known`, but look like one of ours.
+
+    The value is the name that is probably meant, None if none is near. Variables of other programs
+    are not among them, unless they differ from one of ours in a letter or two.
+    """
+    names = {*known, *(name + FILE_SUFFIX for name in set(known) - WITHOUT_FILE)}
+    ours = [name for name in known if is_ours(name)]
+    found: dict[str, str | None] = {}
+    for name, value in environ.items():
+        if name in names or not value.strip() or _is_of_kubernetes(name, value):
+            continue
+        meant = near_name(name, ours)
+        if name.upper().startswith(OURS) or meant is not None:
+            found[name] = meant
+    return found
+
+
+def near_name(name: str, known: Collection[str]) -> str | None:
+    """Return the known variable that a name probably means, None if none is near."""
+    upper = name.upper()
+    bare = upper.removesuffix(FILE_SUFFIX)
+    suffix = upper[len(bare) :]
+    meant = OFTEN_MEANT.get(upper) or OFTEN_MEANT.get(bare)
+    if meant not in known:
+        prefix = next((one for one in OURS if bare.startswith(one)), "")
+        least = _ALIKE if prefix else _NEARLY_THE_SAME
+        long = [one for one in known if len(one) >= _SHORTEST_COMPARED]
+        ends = [one[len(prefix) :] for one in long if one.startswith(prefix)]
+        near = get_close_matches(bare[len(prefix) :], ends, n=1, cutoff=least)
+        meant = prefix + near[0] if near else None
+    return meant if meant is None or meant in WITHOUT_FILE else meant + suffix
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    if "_SERVICE_" not in name and name.endswith("_PORT"):
+        return value.startswith(("tcp://", "udp://", "sctp://"))
+    return _OF_KUBERNETES.search(name) is not None

@@ -6,6 +6,7 @@
     ├── BadBody               a webhook body that cannot be read as a push
     ├── BadVersionName        a rule and tag that give no name Edgegap takes
     ├── BadTagPattern         a tag pattern that cannot be read
+    ├── BadText               a file that cannot be read as text
     ├── ConfigError           all faults of the configuration at once
     └── LedgerError           the ledger cannot be read or written now
         ├── LedgerInUse       another process holds it
@@ -49,6 +50,14 @@ class BadTagPattern(ReceiverError):
     """A tag pattern of a rule that cannot be read."""
 
 
+class BadText(ReceiverError):
+    """A file, or a part of one, that cannot be read as text; `fix` says what to do."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what)
+        self.fix = fix
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing wrong with the configuration: where, what, and how to mend it."""
@@ -62,13 +71,14 @@ class Fault:
 
 
 class ConfigError(ReceiverError):
-    """All faults of a configuration, told at once."""
+    """All faults of a configuration at once, with the warnings beside them."""
 
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
+    def __init__(self, faults: tuple[Fault, ...], warnings: tuple[str, ...] = ()) -> None:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         lines = "\n".join(f"  - {fault}" for fault in faults)
         super().__init__(f"The configuration has {count}:\n{lines}")
         self.faults = faults
+        self.warnings = warnings
 
 
 class LedgerError(ReceiverError):

@@ -39,8 +39,8 @@ REASONS: dict[Reason, Explained] = {
         "Edgegap app, reload, then replay this delivery."
     ),
     Reason.NO_RULE_MATCHES: Explained(
-        "No rule of {repository} matches the tag {tag}. If it should be registered, widen `tags` "
-        "in a rule, reload, then replay this delivery."
+        "No rule of {repository} matches the tag {tag}: {detail}. If it should be registered, "
+        "change `tags` in a rule, reload, then replay this delivery."
     ),
     Reason.BAD_JSON: Explained("The body is not JSON. Docker Hub sends JSON; check who sent this."),
     Reason.BAD_SHAPE: Explained(

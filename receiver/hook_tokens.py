@@ -17,8 +17,7 @@ LINK_SALT = b"receiver.link"
 MAX_URL = 255  # Docker Hub's limit: github.com/docker/docs/pull/24966
 PATH = "/hooks/dockerhub/"
 MAX_TOKEN = 512
-PROOF_SALT = b"receiver.proof"
-LONGEST_NONCE = 64
+CHALLENGE_SALT, PROOF_SALT = b"receiver.challenge", b"receiver.proof"
 REMEMBERED = 1024
 
 
@@ -32,6 +31,7 @@ class LinkKeys:
         self._serializer = URLSafeSerializer(
             list(keys), salt=LINK_SALT, signer_kwargs={"digest_method": hashlib.sha256}
         )
+        self._challenger = Signer(list(keys), salt=CHALLENGE_SALT, digest_method=hashlib.sha256)
         self._prover = Signer(list(keys), salt=PROOF_SALT, digest_method=hashlib.sha256)
         self._numbers = dict(numbers)
         self._known: dict[str, str] = {}
@@ -45,9 +45,19 @@ class LinkKeys:
         """Return the whole URL to paste into Docker Hub. It may be longer than MAX_URL."""
         return f"{public_url.rstrip('/')}{PATH}{self.token(repository)}"
 
-    def proof(self, nonce: str) -> str:
-        """Return what only a holder of the key can say of a nonce: this receiver is that one."""
-        return self._prover.get_signature(nonce[:LONGEST_NONCE]).decode()
+    def challenge(self, nonce: str) -> str:
+        """Return a question that only a holder of the key can ask, to be sent for a token."""
+        return self._challenger.sign(nonce).decode()
+
+    def proof(self, challenge: str) -> str | None:
+        """Return the answer that only a holder of the key can give; None to anyone else's question.
+
+        A stranger gets nothing that a guessed key could be compared with.
+        """
+        known = len(challenge) <= MAX_TOKEN and challenge.isascii()
+        if not known or not self._challenger.validate(challenge):
+            return None
+        return self._prover.get_signature(challenge).decode()
 
     def repository(self, token: str) -> str:
         """Return the repository that the token is good for; raises BadLink."""

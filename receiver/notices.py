@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from receiver.config_values import known_names
 from receiver.environment import read_secret, shown
 from receiver.errors import Fault
 from receiver.rules import Rule
@@ -98,9 +99,10 @@ def _read(
     faults: list[Fault],
 ) -> Notice | None:
     where = f"notice {number}"
-    mend = f"There are {', '.join(KEYS)}"
-    unknown = (key for key in table if key not in KEYS)
-    faults.extend(Fault(f"{where}, {key}", "there is no such key", mend) for key in unknown)
+    for key in table:
+        if key not in KEYS:
+            fix = known_names(key, KEYS)
+            faults.append(Fault(f"{where}, {key}", "there is no such key", fix))
     variable = table.get("url_env")
     url = read_secret(environ, variable) if isinstance(variable, str) else None
     if url is None:

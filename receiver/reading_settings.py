@@ -1,8 +1,9 @@
 """Reading the configuration: the environment, and the file it names, into one Settings.
 
-All faults are told at once, each with where and how to mend it.
+All faults are found at once, each with its place and how to fix it.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,45 +12,69 @@ from typing import Any
 
 from sqlalchemy.engine import URL
 
-from receiver.config_values import UNITS, read_duration, url_fault, without_scheme
-from receiver.environment import read_secret, read_variable, texts_of
-from receiver.errors import ConfigError, Fault
+from receiver.config_values import (
+    UNITS,
+    bare_token,
+    host_fault,
+    is_plain_http,
+    known_names,
+    placeholder_fault,
+    proxies_fault,
+    public_url_fault,
+    read_duration,
+    read_flag,
+    token_fault,
+    url_fault,
+)
+from receiver.environment import clean, read_secret, read_variable
+from receiver.errors import BadText, ConfigError, Fault
 from receiver.extras import how_to_install
 from receiver.images import is_repository
-from receiver.ledger.engines import read_database_url
+from receiver.ledger.engines import read_database_url, sqlite_path
 from receiver.notices import read_notices
 from receiver.notify import can_send
-from receiver.rule_config import read_rules
+from receiver.rule_config import login_faults, read_rules
 from receiver.rules import Login
 from receiver.secret import Secret
-from receiver.secret_files import with_secret_files
 from receiver.settings import (
     DEFAULT_CONFIG,
     DEFAULT_LEDGER,
     DEFAULT_PORT,
     EDGEGAP,
     HUB_API,
+    LOOPBACK,
     REGISTRY,
     REGISTRY_AUTH,
     Settings,
 )
+from receiver.texts import toml_fault, with_plain_line_ends
+from receiver.variables import Variables, read_text
 
 TOP_KEYS = ("public_url", "rule", "links", "catch_up", "ledger", "notice")
+SHORTEST_KEY = 16
+MAKE_A_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 HOW_TO_MAKE_A_KEY = (
-    "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'  and set it; "
-    "keep it, since another key means other links"
+    f"Make one with: {MAKE_A_KEY}  and set it; keep it, since another key means other links"
 )
+# Docker Hub takes 180 calls a minute; what is purged within a day nobody has seen.
+BOUNDS = {
+    "catch_up": (UNITS["m"], 7 * UNITS["d"]),
+    "ledger": (UNITS["d"], 3650 * UNITS["d"]),
+}
+CONNECTING = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+ALLOW_PLAIN_HTTP = "RECEIVER_ALLOW_PLAIN_HTTP"
 
 
 def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozenset()) -> Settings:
     """Read the environment and the file it names; raises ConfigError with all faults.
 
-    `need` names what must be there: any of RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, public_url, rule.
+    `.env` is not looked for: that is what `receiver.variables.variables_of` does. `need` names what
+    must be there: any of RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, public_url, rule.
     """
     reader = _Reader(environ)
     settings = reader.settings(need)
     if reader.faults:
-        raise ConfigError(tuple(reader.faults))
+        raise ConfigError(tuple(reader.faults), settings.warnings)
     return settings
 
 
@@ -63,141 +88,193 @@ def load_in_spite(
     reader = _Reader(environ)
     settings = reader.settings(need)
     if not all(reader.is_of_the_file(fault) for fault in reader.faults):
-        raise ConfigError(tuple(reader.faults))
+        raise ConfigError(tuple(reader.faults), settings.warnings)
     return settings, tuple(reader.faults)
 
 
 class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
-        texts, no_texts = texts_of(environ)
-        self._environ, faults = with_secret_files(texts)
-        self.faults = [*no_texts, *faults]
+        self._environ = environ if isinstance(environ, Variables) else Variables(environ)
+        self._faults: list[Fault] = []
         self._folder = Path()
         self._where = DEFAULT_CONFIG
-        self._is_text = False
+        self._is_there = True
+
+    @property
+    def faults(self) -> list[Fault]:
+        """All faults found so far, those of variables first."""
+        return [*self._environ.faults, *self._faults]
 
     def settings(self, need: frozenset[str]) -> Settings:
         table = self._table()
         for key in table:
             if key not in TOP_KEYS:
-                known = ", ".join(TOP_KEYS)
-                self._fault(f"{self._where}, {key}", "there is no such key", f"There are {known}")
+                self._fault(f"{self._where}, {key}", "there is no such key", _other_key(key))
         token = self._edgegap_token()
         login = self._login(token)
         rules, faults = read_rules(table.get("rule", []), self._environ, login)
-        self.faults += [replace(one, where=f"{self._where}, {one.where}") for one in faults]
+        self._faults += [replace(one, where=f"{self._where}, {one.where}") for one in faults]
         notices, more = read_notices(table.get("notice", []), self._environ, rules)
-        self.faults += [replace(one, where=f"{self._where}, {one.where}") for one in more]
+        self._faults += [replace(one, where=f"{self._where}, {one.where}") for one in more]
         if notices and not can_send():
-            mend = f"Install it, {how_to_install('notices')}; or take the [[notice]] out"
-            self._fault(f"{self._where}, notice", "Apprise, which sends it, is not installed", mend)
+            fix = f"Install it, {how_to_install('notices')}; or take the [[notice]] out"
+            self._fault(f"{self._where}, notice", "Apprise, which sends it, is not installed", fix)
         keys = self._secret_keys()
         public_url = self._public_url(table)
-        self._check_needs(need, table, keys, token)
-        return Settings(
+        database_url = self._database_url()
+        self._check_needs(need, table, database_url)
+        logins = login is not None or any(rule.login is not None for rule in rules)
+        plain = self._flag(ALLOW_PLAIN_HTTP)
+        edgegap = self._url("EDGEGAP_BASE_URL", EDGEGAP, plain=plain, without=("/v1", "/v2"))
+        registry, auth, hub_api = (
+            self._url(name, default, plain=plain or not logins, without=without)
+            for name, default, without in (
+                ("DOCKERHUB_REGISTRY_URL", REGISTRY, ("/v2", "/v1")),
+                ("DOCKERHUB_AUTH_URL", REGISTRY_AUTH, ()),
+                ("DOCKERHUB_API_URL", HUB_API, ("/v2",)),
+            )
+        )
+        every = self._duration(table, "catch_up", "every", "15m")
+        keep = self._duration(table, "ledger", "keep", "90d")
+        settings = Settings(
             rules=rules,
             notices=notices,
             public_url=public_url,
             links=self._links(table.get("links", {})),
             secret_keys=keys,
             edgegap_token=token,
-            edgegap_base_url=self._url("EDGEGAP_BASE_URL", EDGEGAP),
+            edgegap_base_url=edgegap,
             requests_per_second=self._number("EDGEGAP_REQUESTS_PER_SECOND", 8.0, 0.01, 1000),
             concurrency=int(self._number("EDGEGAP_CONCURRENCY", 4, 1, 64)),
             login=login,
-            registry_url=self._url("DOCKERHUB_REGISTRY_URL", REGISTRY),
-            registry_auth_url=self._url("DOCKERHUB_AUTH_URL", REGISTRY_AUTH),
-            hub_api_url=self._url("DOCKERHUB_API_URL", HUB_API),
-            database_url=self._database_url(),
-            host=read_variable(self._environ, "HOST") or "127.0.0.1",
+            registry_url=registry,
+            registry_auth_url=auth,
+            hub_api_url=hub_api,
+            database_url=database_url,
+            host=self._host(),
             port=int(self._number("PORT", DEFAULT_PORT, 0, 65_535)),
-            admin_password=read_secret(self._environ, "RECEIVER_ADMIN_PASSWORD"),
-            metrics_token=read_secret(self._environ, "RECEIVER_METRICS_TOKEN"),
-            catch_up_every=self._duration(table, "catch_up", "every", "15m"),
-            keep=self._duration(table, "ledger", "keep", "90d") or 90 * UNITS["d"],
+            forwarded_allow_ips=self._forwarded_allow_ips(),
+            admin_password=self._password(),
+            metrics_token=self._token("RECEIVER_METRICS_TOKEN"),
+            catch_up_every=every,
+            keep=keep or 90 * UNITS["d"],
+            connecting=self._connecting(),
         )
+        self._environ.warn_of_misspelled()
+        return replace(settings, warnings=tuple(self._environ.warnings))
 
     def is_of_the_file(self, fault: Fault) -> bool:
         """Tell whether it is a fault of receiver.toml, not of a variable."""
         return fault.where == self._where or fault.where.startswith(f"{self._where}, ")
 
-    def _fault(self, where: str, what: str, mend: str) -> None:
-        self.faults.append(Fault(where, what, mend))
+    def _fault(self, where: str, what: str, fix: str) -> None:
+        self._faults.append(Fault(where, what, fix))
 
     def _table(self) -> dict[str, Any]:
         text = self._environ.get("RECEIVER_CONFIG_TOML", "")
         named = read_variable(self._environ, "RECEIVER_CONFIG")
         if text.strip():
-            self._where, self._is_text = "RECEIVER_CONFIG_TOML", True
+            self._where = "RECEIVER_CONFIG_TOML"
         else:
             path = Path(named or DEFAULT_CONFIG)
             self._where, self._folder = str(path), path.parent
-            if named is None and not path.exists():
+            if named is None and not os.path.lexists(path):
+                self._is_there = False
                 return {}
             try:
-                text = path.read_text("utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                kind = type(error).__name__
-                self._fault(self._where, f"it cannot be read ({kind})", "Check RECEIVER_CONFIG")
+                text = read_text(path)
+            except BadText as error:
+                self._fault(self._where, str(error), error.fix)
                 return {}
+        text = with_plain_line_ends(text)
         try:
             return tomllib.loads(text)
         except (ValueError, RecursionError) as error:  # a number past all bounds is a ValueError
-            self._fault(self._where, f"it is not TOML: {error}", "Mend that line")
+            self._fault(self._where, *toml_fault(text, str(error)))
             return {}
 
-    def _check_needs(
-        self,
-        need: frozenset[str],
-        table: dict[str, Any],
-        keys: tuple[Secret, ...],
-        token: Secret | None,
-    ) -> None:
-        if "RECEIVER_SECRET_KEY" in need and not keys:
-            self._fault("RECEIVER_SECRET_KEY", "it is not set", HOW_TO_MAKE_A_KEY)
-        if "EDGEGAP_TOKEN" in need and token is None:
-            mend = "Make one under app.edgegap.com/user-settings?tab=tokens and set it"
-            self._fault("EDGEGAP_TOKEN", "it is not set", mend)
-        read = not any(fault.where == self._where for fault in self.faults)
+    def _check_needs(self, need: frozenset[str], table: dict[str, Any], database_url: URL) -> None:
+        for name in ("RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN"):
+            wrong = {name, f"{name}_FILE"} & {fault.where for fault in self.faults}
+            if name in need and not wrong and read_variable(self._environ, name) is None:
+                what, meant = self._environ.why_unset(name)
+                fix = (
+                    _how_to_get_the_key(database_url)
+                    if name == "RECEIVER_SECRET_KEY"
+                    else "Make one under app.edgegap.com/user-settings?tab=tokens and set it"
+                )
+                self._fault(name, what, meant + fix)
+        if any(fault.where == self._where for fault in self._faults):
+            return  # it could not be read: what is missing in it is not known
         given = "public_url" in table or read_variable(self._environ, "RECEIVER_PUBLIC_URL")
-        if "public_url" in need and read and not given:
-            mend = 'Write public_url = "https://…" above the first [[rule]]'
-            mend += ", or set RECEIVER_PUBLIC_URL"
-            self._fault(f"{self._where}, public_url", "it is missing", mend)
-        here = Path(self._where)
-        if "rule" in need and read and not self._is_text and not here.exists():
-            mend = "Run `receiver init`, go where it is, or name it with RECEIVER_CONFIG"
-            self._fault(self._where, f"there is no such file in {Path.cwd()}", mend)
-        elif "rule" in need and read and not table.get("rule"):
-            mend = 'Write: [[rule]]  repository = "group/project"  app = "my-game", a line each'
-            self._fault(f"{self._where}, rule", "there is none", mend)
+        wants_url, wants_rule = "public_url" in need and not given, "rule" in need
+        if not self._is_there and (wants_url or wants_rule):
+            fix = "Run `receiver init`, change to its folder, or name it with RECEIVER_CONFIG"
+            if wants_url and not wants_rule:
+                fix += "; or set RECEIVER_PUBLIC_URL"
+            self._fault(self._where, f"there is no such file in {Path.cwd()}", fix)
+            return
+        if wants_url:
+            fix = 'Write public_url = "https://…" above the first [[rule]]'
+            fix += ", or set RECEIVER_PUBLIC_URL"
+            self._fault(f"{self._where}, public_url", "it is missing", fix)
+        if wants_rule and not table.get("rule"):
+            fix = 'Write: [[rule]]  repository = "group/project"  app = "my-game", a line each'
+            self._fault(f"{self._where}, rule", "there is none", fix)
 
     def _secret_keys(self) -> tuple[Secret, ...]:
-        text = read_variable(self._environ, "RECEIVER_SECRET_KEY") or ""
-        newest_first = [Secret(key.strip()) for key in text.split(",") if key.strip()]
-        return tuple(reversed(newest_first))
+        name = "RECEIVER_SECRET_KEY"
+        text = read_variable(self._environ, name) or ""
+        newest_first = [clean("", part, parsed=True).value for part in text.split(",")]
+        keys = [key for key in newest_first if key]
+        for number, key in enumerate(keys, start=1):
+            which = "it" if len(keys) == 1 else f"key {number} of {len(keys)}"
+            fault = placeholder_fault(key)
+            if fault is None and len(key) < SHORTEST_KEY:
+                what = f"{which} is shorter than {SHORTEST_KEY} characters, which can be guessed"
+                fix = f"Make another with: {MAKE_A_KEY}  and set it; then print the links again"
+                fault = what, f"{fix} and replace those on Docker Hub"
+            if fault is not None:
+                self._fault(name, *fault)
+        return tuple(Secret(key) for key in reversed(keys))
 
     def _edgegap_token(self) -> Secret | None:
-        token = read_secret(self._environ, "EDGEGAP_TOKEN")
-        if token is None:
+        return self._token("EDGEGAP_TOKEN")
+
+    def _token(self, name: str) -> Secret | None:
+        value = read_variable(self._environ, name)
+        if value is None:
             return None
-        text = without_scheme(token.reveal())
-        if not text.isascii() or not text.isprintable():
-            mend = "Copy it again: letters, digits and dashes on one line"
-            self._fault("EDGEGAP_TOKEN", "it holds what no header can carry", mend)
-        return Secret(text)
+        token = bare_token(value)
+        fault = token_fault(token)
+        if fault is not None:
+            self._fault(name, *fault)
+        return Secret(token)
+
+    def _password(self) -> Secret | None:
+        password = read_secret(self._environ, "RECEIVER_ADMIN_PASSWORD")
+        fault = placeholder_fault(password.reveal()) if password is not None else None
+        if fault is not None:
+            self._fault("RECEIVER_ADMIN_PASSWORD", *fault)
+        return password
 
     def _login(self, api_token: Secret | None) -> Login | None:
         username = read_variable(self._environ, "DOCKERHUB_USERNAME")
-        token = read_secret(self._environ, "DOCKERHUB_TOKEN")
-        if (username is None) != (token is None):
+        given = read_variable(self._environ, "DOCKERHUB_TOKEN")
+        if (username is None) != (given is None):
             missing = "DOCKERHUB_USERNAME" if username is None else "DOCKERHUB_TOKEN"
-            mend = "Set both, or neither for public repositories"
-            self._fault(missing, "it is not set, but its fellow is", mend)
-        if token is not None and token == api_token:
-            mend = "Make a read-only access token on Docker Hub and set that"
-            self._fault("DOCKERHUB_TOKEN", "it is the Edgegap API token", mend)
-        return Login(username, token) if username is not None and token is not None else None
+            _, meant = self._environ.why_unset(missing)
+            fix = f"{meant}Set both, or neither for public repositories"
+            self._fault(missing, "it is not set, but the other half of the login is", fix)
+        if username is None or given is None:
+            return None
+        token = bare_token(given)
+        for name, what, fix in login_faults(username, token):
+            self._fault(f"DOCKERHUB_{name.upper()}", what, fix)
+        if api_token is not None and token == api_token.reveal():
+            fix = "Make a read-only access token on Docker Hub and set that"
+            self._fault("DOCKERHUB_TOKEN", "it is the Edgegap API token", fix)
+        return Login(username, Secret(token))
 
     def _public_url(self, table: dict[str, Any]) -> str | None:
         value = read_variable(self._environ, "RECEIVER_PUBLIC_URL")
@@ -205,18 +282,54 @@ class _Reader:
         found = value or table.get("public_url")
         if found is None:
             return None
-        fault = url_fault(found)
+        fault = public_url_fault(found)
         if fault is not None:
             self._fault(where, fault, 'Write it as "https://hooks.example.com"')
             return None
         return str(found).rstrip("/")
 
-    def _url(self, name: str, default: str) -> str:
-        value = read_variable(self._environ, name) or default
+    def _url(self, name: str, default: str, *, plain: bool, without: tuple[str, ...]) -> str:
+        """Read a base URL; `without` are the ends that the receiver adds itself."""
+        value = (read_variable(self._environ, name) or default).rstrip("/")
         fault = url_fault(value)
         if fault is not None:
             self._fault(name, fault, f"The default is {default}")
-        return value.rstrip("/")
+            return default
+        if is_plain_http(value) and not plain:
+            what = "it is plain http to another machine, which would send a token unencrypted"
+            self._fault(name, what, f"Write https://, or allow it with {ALLOW_PLAIN_HTTP}=true")
+        end = next((end for end in without if value.endswith(end)), "")
+        if end:
+            self._environ.warnings.append(f"{name} is read without {end}, which is added to it")
+        return value.removesuffix(end).rstrip("/")
+
+    def _flag(self, name: str) -> bool:
+        text = read_variable(self._environ, name)
+        value = read_flag(text)
+        if value is None:
+            self._fault(name, f"{text!r} is neither true nor false", f"Write {name}=true")
+        return bool(value)
+
+    def _host(self) -> str:
+        host = read_variable(self._environ, "HOST") or LOOPBACK
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        fault = host_fault(bare)
+        if fault is not None:
+            self._fault("HOST", *fault)
+            return LOOPBACK
+        return bare
+
+    def _forwarded_allow_ips(self) -> str:
+        text = read_variable(self._environ, "FORWARDED_ALLOW_IPS") or LOOPBACK
+        fault = proxies_fault(text)
+        if fault is not None:
+            self._fault("FORWARDED_ALLOW_IPS", *fault)
+        return text
+
+    def _connecting(self) -> dict[str, Secret]:
+        names = [one for name in CONNECTING for one in (name, name.lower())]
+        found = {name: read_secret(self._environ, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
 
     def _number(self, name: str, default: float, low: float, high: float) -> float:
         text = read_variable(self._environ, name)
@@ -227,7 +340,8 @@ class _Reader:
         except ValueError:
             value = float("nan")
         if not low <= value <= high or (isinstance(default, int) and value != int(value)):
-            self._fault(name, f"{text!r} is no number from {low:g} to {high:g}", "Correct it")
+            what = f"{text!r} is not a number from {low:g} to {high:g}"
+            self._fault(name, what, f"The default is {default:g}")
             return default
         return value
 
@@ -238,8 +352,8 @@ class _Reader:
         try:
             return read_database_url(text)
         except ValueError as error:
-            mend = "Write sqlite:///path/to/receiver.db or postgresql://user:password@host/database"
-            self._fault("DATABASE_URL", str(error), mend)
+            fix = "Write sqlite:///path/to/receiver.db or postgresql://user:password@host/database"
+            self._fault("DATABASE_URL", str(error), fix)
             return URL.create("sqlite", database=DEFAULT_LEDGER)
 
     def _links(self, table: object) -> dict[str, int]:
@@ -253,18 +367,48 @@ class _Reader:
         return dict(table)
 
     def _duration(self, table: dict[str, Any], part: str, key: str, default: str) -> int | None:
+        low, high = BOUNDS[part]
         inner = table.get(part, {})
         where = f"{self._where}, {part}"
         if not isinstance(inner, dict):
             self._fault(where, "it is not a table", f"Write it under a line [{part}]")
             return None
         for unknown in set(inner) - {key}:
-            self._fault(f"{where}.{unknown}", "there is no such key", f"There is {key}")
+            fix = _other_key(unknown) if unknown in TOP_KEYS else known_names(unknown, (key,))
+            self._fault(f"{where}.{unknown}", "there is no such key", fix)
         value = inner.get(key, default)
         if value == "off" and part == "catch_up":
             return None
         found = read_duration(value)
-        if found is None:
-            mend = f'Write for instance {key} = "{default}" (s, m, h or d)'
-            self._fault(f"{where}.{key}", f"{value!r} is no duration", mend)
+        if found is None or not low <= found <= high:
+            what = f"{value!r} is not a duration"
+            if found is not None:
+                what = f"{value!r} is not between {_spelled(low)} and {_spelled(high)}"
+            fix = f'Write for instance {key} = "{default}" (s, m, h or d)'
+            self._fault(f"{where}.{key}", what, fix)
         return found
+
+
+def _other_key(key: str) -> str:
+    """Return what to do about a key that is not known at the place it is."""
+    if key in TOP_KEYS:
+        return "Write it above the first line with [ ]: a key belongs to the table above it"
+    return known_names(key, TOP_KEYS)
+
+
+def _how_to_get_the_key(database_url: URL) -> str:
+    """Return how to set a missing secret key: a ledger that is there was used with one."""
+    ledger = sqlite_path(database_url)
+    if ledger is None:
+        return f"If this ledger was used before, set the key it was used with. {HOW_TO_MAKE_A_KEY}"
+    if os.path.lexists(ledger):
+        return (
+            f"The links of the ledger {ledger} were signed with a key: set that one again, "
+            "since another key ends all of them"
+        )
+    return HOW_TO_MAKE_A_KEY
+
+
+def _spelled(milliseconds: int) -> str:
+    unit = max((one for one in UNITS if milliseconds % UNITS[one] == 0), key=UNITS.__getitem__)
+    return f"{milliseconds // UNITS[unit]}{unit}"

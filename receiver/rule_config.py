@@ -4,17 +4,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
+from receiver.config_values import bare_token, known_names, placeholder_fault, token_fault
 from receiver.edgegap.fields import RESOURCES, SETTINGS, field_fault, settings_faults
 from receiver.edgegap.shown import protocol
 from receiver.environment import read_secret, read_variable, shown
 from receiver.errors import BadTagPattern, Fault
 from receiver.images import is_repository
-from receiver.rules import Login, Mode, OnOverwrite, Rule, template_fault
+from receiver.rules import Login, Mode, OnOverwrite, Rule, template_fault, version_name_fault
+from receiver.secret import Secret
 from receiver.tag_patterns import Globs, TagPattern, parse_tag_pattern
+from receiver.texts import strip
 
 KEYS = tuple(field.name for field in fields(Rule))
 NOT_A_RULES = Mode.CHANNEL.value  # the receiver's own
 STAND_IN = "?"  # for a name that could not be read; no real one holds it
+TOP_LEVEL = ("public_url", "links", "catch_up", "ledger", "notice")
 SHORTEST_APP, LONGEST_APP = 3, 64  # Edgegap's own bounds
 
 Choice = TypeVar("Choice", Mode, OnOverwrite)
@@ -62,7 +66,7 @@ class _RuleReader:
     def rule(self, login: Login | None) -> Rule:
         for key in self._table:
             if key not in KEYS:
-                self._fault(key, "there is no such key", f"The keys are {', '.join(KEYS)}")
+                self._fault(key, "there is no such key", _place_of(key, "rule"))
         repository, app = self._repository(), self._app()
         mode = self._choice("mode", Mode)
         settings = self._settings()
@@ -114,6 +118,10 @@ class _RuleReader:
 
     def _channels(self, mode: Mode) -> tuple[str, ...]:
         channels = self._texts("channels")
+        for name in channels:
+            what = version_name_fault(name)
+            if what is not None:
+                self._fault("channels", what, 'Write for instance channels = ["staging"]')
         if channels and mode is Mode.UPDATE:
             what = 'mode "update" moves one version by itself; channels follow mode "create"'
             self._fault("channels", what, "Take one of the two out")
@@ -148,8 +156,9 @@ class _RuleReader:
 
     def _app(self) -> str:
         value = self._table.get("app")
-        if isinstance(value, str) and SHORTEST_APP <= len(value) <= LONGEST_APP:
-            return value
+        name = strip(value) if isinstance(value, str) else ""
+        if name.isprintable() and SHORTEST_APP <= len(name) <= LONGEST_APP:
+            return name
         what = "it is missing" if value is None else f"{value!r} is no name of an app"
         mend = (
             f'Write app = "…", an Edgegap app\'s name of {SHORTEST_APP} to {LONGEST_APP} characters'
@@ -201,7 +210,11 @@ class _RuleReader:
             for missing in unset:
                 self._fault("login", f"{missing} is not set", f"Set {missing} or {missing}_FILE")
             return default
-        return Login(username, token, f"{user_variable} and {token_variable}")
+        bare = bare_token(token.reveal())
+        for name, what, fix in login_faults(username, bare):
+            variable = shown(user_variable if name == "username" else token_variable)
+            self._fault("login", f"{variable}: {what}", fix)
+        return Login(username, Secret(bare), f"{user_variable} and {token_variable}")
 
     def _settings(self) -> dict[str, Any]:
         table = self._table.get("settings", {})
@@ -211,8 +224,8 @@ class _RuleReader:
         known = {name: value for name, value in table.items() if name in SETTINGS}
         for name in table:
             if name not in SETTINGS:
-                mend = f"There are {', '.join(SETTINGS)}"
-                self._fault(f"settings.{name}", "there is no such setting", mend)
+                fix = _place_of(name, "settings")
+                self._fault(f"settings.{name}", "there is no such setting", fix)
         if "envs" in known:
             known["envs"] = self._envs(known["envs"])
         if isinstance(known.get("ports"), list):
@@ -253,6 +266,36 @@ def _spelt(port: object) -> object:
     if not isinstance(port, dict) or "protocol" not in port:
         return port
     return {**port, "protocol": protocol(port["protocol"])}
+
+
+def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
+    """Return what is wrong with a Docker Hub login: of `username` or `token`, what, and the fix."""
+    found = []
+    wrong = placeholder_fault(username)
+    if wrong is None and (":" in username or not username.isprintable() or " " in username):
+        wrong = "it contains white space or a colon", "Write the Docker ID alone"
+    if wrong is not None:
+        found.append(("username", *wrong))
+    wrong = token_fault(token)
+    if wrong is not None:
+        found.append(("token", *wrong))
+    return found
+
+
+def _place_of(key: str, table: str) -> str:
+    """Return what to do about a key that is not one of the table's: where it belongs, or is meant.
+
+    In TOML a key belongs to the last [table] above it, which is easily overlooked.
+    """
+    if key in TOP_LEVEL:
+        return "Write it above the first [[rule]]: a key belongs to the table above it"
+    if table == "rule":
+        if key in SETTINGS:
+            return "Write it under a line [rule.settings]"
+        return known_names(key, KEYS, "The keys are")
+    if key in KEYS:
+        return "Write it above the line [rule.settings]: a key belongs to the table above it"
+    return known_names(key, tuple(SETTINGS))
 
 
 def env_values(rules: Iterable[Rule]) -> list[str]:

@@ -18,12 +18,13 @@ from receiver.errors import BadVersionName
 from receiver.explanations import explain
 from receiver.reasons import Reason, Verdict
 from receiver.secret import Secret
-from receiver.tag_patterns import LATEST, Globs, TagPattern
+from receiver.tag_patterns import LATEST, Globs, TagPattern, may_take_the_same
 
 TEMPLATE_FIELDS = frozenset({"tag", "group", "project"})
 MAX_VERSION_NAME = 64
 KEPT_OF_LONG_NAME = 55
 DIGITS_OF_LONG_NAME = 8
+MOST_EXPLAINED = 5  # rules, in one sentence
 
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
@@ -114,8 +115,12 @@ def rule_on(push: Push, rules: Iterable[Rule]) -> Ruling:
             match = match_of(rule, push.tag)
             matches.setdefault((match.app, match.version), match)
     if not matches:
-        otherwise = Reason.LATEST_NOT_NAMED if push.tag == LATEST else Reason.NO_RULE_MATCHES
-        return _ignored(named_as_artifact(push.tag) or otherwise, push)
+        if push.tag == LATEST:
+            return _ignored(Reason.LATEST_NOT_NAMED, push)
+        artifact = named_as_artifact(push.tag)
+        if artifact is not None:
+            return _ignored(artifact, push)
+        return _ignored(Reason.NO_RULE_MATCHES, push, _why_none_matches(own, push.tag))
     return Ruling(verdict=Verdict.ACCEPTED, matches=tuple(matches.values()))
 
 
@@ -182,6 +187,15 @@ def version_name(rule: Rule, tag: str) -> str:
     return f"{name[:KEPT_OF_LONG_NAME]}-{digits}"
 
 
+def version_name_fault(name: str) -> str | None:
+    """Tell why Edgegap does not take a version name as it is written; None if it does."""
+    if _VERSION_NAME.fullmatch(name) is None:
+        return f"{name!r} is not a version name: letters, digits and . _ - only, not . _ - first"
+    if len(name) > MAX_VERSION_NAME:
+        return f"{name!r} is over {MAX_VERSION_NAME} characters long"
+    return None
+
+
 def template_fault(template: str) -> str | None:
     """Tell what is wrong with a version template; None if nothing is.
 
@@ -210,6 +224,51 @@ def shadowed(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
     return pairs
 
 
-def _ignored(reason: Reason, push: Push) -> Ruling:
-    sentence = explain(reason, repository=push.repository, tag=push.tag, media_type=push.media_type)
+def may_collide(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
+    """Return pairs of rules of two repositories that give equal tags one version name in one app.
+
+    Those that can take no tag in common are left out, as far as their tags say so.
+    """
+    return [
+        (first, later)
+        for place, later in enumerate(rules)
+        for first in rules[:place]
+        if first.repository != later.repository
+        and first.app == later.app
+        and _name_of_any_tag(first) == _name_of_any_tag(later)
+        and may_take_the_same(first.tags, later.tags)
+    ]
+
+
+def channels_of_two(rules: Sequence[Rule]) -> list[tuple[Rule, Rule, str]]:
+    """Return pairs of rules of two repositories that move one channel, with its name."""
+    return [
+        (first, later, channel)
+        for place, later in enumerate(rules)
+        for first in rules[:place]
+        if first.repository != later.repository and first.app == later.app
+        for channel in first.channels
+        if channel in later.channels
+    ]
+
+
+def _name_of_any_tag(rule: Rule) -> str:
+    group, _, project = rule.repository.partition("/")
+    return rule.version.format(tag="{tag}", group=group, project=project)
+
+
+def _why_none_matches(rules: Iterable[Rule], tag: str) -> str:
+    whys = [f"{rule.name}: {rule.tags.why_not(tag)}" for rule in rules]
+    more = f"; and {len(whys) - MOST_EXPLAINED} more" if len(whys) > MOST_EXPLAINED else ""
+    return "; ".join(whys[:MOST_EXPLAINED]) + more
+
+
+def _ignored(reason: Reason, push: Push, detail: str = "") -> Ruling:
+    sentence = explain(
+        reason,
+        repository=push.repository,
+        tag=push.tag,
+        media_type=push.media_type,
+        detail=detail,
+    )
     return Ruling(verdict=Verdict.IGNORED, reason=reason, sentence=sentence)

@@ -10,6 +10,7 @@ import httpx
 
 from receiver.api_tokens import ApiKeys
 from receiver.catch_up import CatchUp
+from receiver.config_warnings import config_warnings
 from receiver.edgegap.client import EdgegapClient, edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.errors import ConfigError, Fault, LedgerError
@@ -23,7 +24,7 @@ from receiver.purge import Purge
 from receiver.reading_settings import load_settings
 from receiver.replaying import read_rules_again
 from receiver.secret import Secret
-from receiver.settings import Current, Settings
+from receiver.settings import Current, Settings, after_reload
 from receiver.telling_others import TellingOthers
 from receiver.upkeep.clock import ClockWatch
 from receiver.worker import Worker
@@ -31,10 +32,6 @@ from receiver.worker import Worker
 CONFIGURATION = "configuration"  # what is degraded where a reload was refused
 NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 WORKER_GRACE_SECONDS = 5.0
-FIXED_AT_START = (
-    "database_url", "host", "port", "requests_per_second", "concurrency",
-    "registry_url", "registry_auth_url", "hub_api_url",
-)  # fmt: skip
 
 log = get_logger()
 
@@ -75,25 +72,33 @@ class Service:
         return self.current.settings
 
     async def reload(self, environ: Mapping[str, str]) -> bool:
-        """Read the configuration again, whole; keep the old one and say why if it has faults."""
+        """Read the configuration again, whole; keep the old one and say why if it has faults.
+
+        What the log names under `needs_a_restart` was changed and is not in force; the rest is.
+        """
         try:
-            settings = load_settings(environ, need=NEEDED)
+            read = load_settings(environ, need=NEEDED)
         except ConfigError as error:
             faults = [str(fault) for fault in error.faults]
             log.error("config_refused", faults=faults, kept="the configuration before")
             self.refused = Refused(_refusal_of(error.faults), time.time_ns() // 1_000_000)
             return False
         self.refused = None
-        old, self.current.settings = self.settings, settings
-        masking.know(settings.secrets())
+        masking.know(read.secrets())
+        settings, later = after_reload(self.settings, read)
+        self.current.settings = settings
         self._set_keys()
         token = settings.edgegap_token or Secret("")
-        self.client.adopt(settings.edgegap_base_url, token, settings.secrets())
-        later = [name for name in FIXED_AT_START if getattr(old, name) != getattr(settings, name)]
-        log.info("config_reloaded", rules=len(settings.rules), needs_a_restart=later)
+        pace = settings.requests_per_second, settings.concurrency
+        self.client.adopt(settings.edgegap_base_url, token, pace, settings.secrets())
+        log.info("config_reloaded", rules=len(settings.rules), needs_a_restart=list(later))
+        log_warnings(settings)
         await self.read_rules_again()
         try:
-            await self.ledger.write(probe_now)  # a file may hold a new token
+            await self.ledger.write(probe_now)  # the token may be a new one
+        except LedgerError as error:
+            log.error("ledger_unavailable", error=str(error))
+        try:
             await self.catch_up.begin()
         except LedgerError as error:
             log.error("ledger_unavailable", error=str(error))
@@ -118,11 +123,17 @@ class Service:
         self.api_keys = ApiKeys(keys)
 
 
+def log_warnings(settings: Settings) -> None:
+    """Log what `receiver check` warns of: it may not be run after a change."""
+    for warning in config_warnings(settings):
+        log.warning("config_warning", sentence=warning)
+
+
 def _refusal_of(faults: Sequence[Fault]) -> str:
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return masking(
         f"A reload was refused, and the configuration before it goes on. {faults[0]}{more}: see "
-        "`receiver check`, mend it, then reload."
+        "`receiver check`, fix it, then reload."
     )
 
 

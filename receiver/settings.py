@@ -1,7 +1,7 @@
 """The configuration as one object: secrets from the environment, the rest from `receiver.toml`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.engine import URL
 
@@ -18,6 +18,18 @@ EDGEGAP = "https://api.edgegap.com"
 REGISTRY = "https://registry-1.docker.io"
 REGISTRY_AUTH = "https://auth.docker.io/token"
 HUB_API = "https://hub.docker.com"
+LOOPBACK = "127.0.0.1"
+
+# What a running receiver cannot change, with the variable that sets it.
+FIXED_AT_START: Mapping[str, str] = {
+    "database_url": "DATABASE_URL",
+    "host": "HOST",
+    "port": "PORT",
+    "forwarded_allow_ips": "FORWARDED_ALLOW_IPS",
+    "registry_url": "DOCKERHUB_REGISTRY_URL",
+    "registry_auth_url": "DOCKERHUB_AUTH_URL",
+    "hub_api_url": "DOCKERHUB_API_URL",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +49,16 @@ class Settings:
     registry_auth_url: str = REGISTRY_AUTH
     hub_api_url: str = HUB_API
     database_url: URL = field(default_factory=lambda: URL.create("sqlite", database=DEFAULT_LEDGER))
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
     port: int = DEFAULT_PORT
+    forwarded_allow_ips: str = LOOPBACK
     admin_password: Secret | None = None
     metrics_token: Secret | None = None
     catch_up_every: int | None = 15 * UNITS["m"]
     keep: int = 90 * UNITS["d"]
     notices: tuple[Notice, ...] = ()
+    connecting: Mapping[str, Secret] = field(default_factory=dict)  # proxies and certificates
+    warnings: tuple[str, ...] = field(default=(), compare=False)  # of how it is written
 
     def secrets(self) -> tuple[Secret, ...]:
         """Return every secret it holds, to be masked wherever text goes out."""
@@ -62,6 +77,19 @@ class Settings:
     def rule_named(self, name: str) -> Rule | None:
         """Return the rule of that name, None when it is gone."""
         return next((rule for rule in self.rules if rule.name == name), None)
+
+
+def after_reload(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """Return the settings in force once `read` is applied, and what of it needs a restart.
+
+    What is fixed at the start stays as it is, so that no setting is applied by halves; the
+    variables of those that differ are returned, by name.
+    """
+    fixed = {name: getattr(running, name) for name in FIXED_AT_START}
+    differ = [FIXED_AT_START[name] for name in fixed if getattr(read, name) != fixed[name]]
+    old, new = running.connecting, read.connecting
+    differ += sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
+    return replace(read, **fixed, connecting=old), tuple(differ)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from receiver.errors import BadTagPattern
@@ -40,6 +40,17 @@ class Globs:
         """Return whether a glob with more than wildcards matches the tag: it is meant, then."""
         return any(glob.strip("*?") and fnmatchcase(tag, glob) for glob in self.positive)
 
+    def why_not(self, tag: str) -> str | None:
+        """Say which pattern keeps the tag out; None if it is taken."""
+        if self.takes(tag):
+            return None
+        excluding = next((glob for glob in self.negative if fnmatchcase(tag, glob)), None)
+        if excluding is not None:
+            return f"it is excluded by !{excluding}"
+        if tag == LATEST:
+            return "`latest` is taken only if it is written out"
+        return f"it matches none of {', '.join(self.positive)}"
+
 
 @dataclass(frozen=True, slots=True)
 class SemverRange:
@@ -47,6 +58,7 @@ class SemverRange:
 
     bounds: tuple[tuple[str, tuple[int, int, int]], ...]
     prerelease: bool = False
+    text: str = field(default="", compare=False)  # as it is written
 
     def takes(self, tag: str) -> bool:
         """Tell whether the tag is a version within the bounds; semver.org's order, section 11."""
@@ -59,8 +71,38 @@ class SemverRange:
         before = version["prerelease"] is not None  # 1.2.0-rc.1 stands before 1.2.0
         return all(_holds(operator, numbers, before, bound) for operator, bound in self.bounds)
 
+    def why_not(self, tag: str) -> str | None:
+        """Say why the tag is not one of the range's versions; None if it is taken."""
+        if self.takes(tag):
+            return None
+        version = _VERSION.fullmatch(tag)
+        if version is None:
+            return "it is not a version number such as 1.2.3, and the rule takes a range of those"
+        if version["prerelease"] is not None and not self.prerelease:
+            return "it is a pre-release, which prerelease = true would take"
+        return f"it is outside of the range {self.text}"
+
 
 TagPattern = Globs | SemverRange
+
+
+def may_take_the_same(one: TagPattern, other: TagPattern) -> bool:
+    """Tell whether a tag may be taken by both, as far as the letters before `*` and `?` say."""
+    if not isinstance(one, Globs) or not isinstance(other, Globs):
+        return True
+    if not one.positive or not other.positive:
+        return True
+    return any(
+        _may_match_the_same(first, second) for first in one.positive for second in other.positive
+    )
+
+
+def _may_match_the_same(one: str, other: str) -> bool:
+    for exact, glob in ((one, other), (other, one)):
+        if not set(exact) & set("*?"):
+            return fnmatchcase(exact, glob)
+    heads = [re.split(r"[*?]", glob, maxsplit=1)[0] for glob in (one, other)]
+    return heads[0].startswith(heads[1]) or heads[1].startswith(heads[0])
 
 
 def parse_tag_pattern(value: object) -> TagPattern:
@@ -101,7 +143,7 @@ def _parse_range(table: Mapping[str, object]) -> SemverRange:
         if bound is None:
             raise BadTagPattern(f'{part!r} is no bound: write semver = ">=1.2 <2"')
         bounds.append((bound["operator"], _numbers(bound["numbers"])))
-    return SemverRange(bounds=tuple(bounds), prerelease=prerelease)
+    return SemverRange(bounds=tuple(bounds), prerelease=prerelease, text=text.strip())
 
 
 def _numbers(text: str) -> tuple[int, int, int]:

@@ -55,8 +55,8 @@ class ReceiverHere(ReceiverProcess):
         self._server = LimitedServer(config_)
         self._thread = threading.Thread(target=self._run, name="receiver-here", daemon=True)
 
-    def start(self) -> "ReceiverHere":
-        """Start it and wait till it answers."""
+    def start(self, *_: str) -> "ReceiverHere":
+        """Start it and wait until it answers."""
         self._thread.start()
         until(lambda: self._server.started or not self._thread.is_alive())
         port = self._server.servers[0].sockets[0].getsockname()[1]

@@ -105,12 +105,12 @@ class ReceiverProcess:
             **(environment or {}),
         }
 
-    def start(self) -> "ReceiverProcess":
-        """Start it and wait till it answers."""
+    def start(self, *options: str) -> "ReceiverProcess":
+        """Start it and wait until it answers."""
         before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "receiver", "serve"],
+                [sys.executable, "-m", "receiver", "serve", *options],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,

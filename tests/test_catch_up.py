@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from receiver.reading_settings import BOUNDS
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_records import timestamp
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -381,7 +382,12 @@ def test_after_the_wait_docker_hub_asked_for_it_goes_on_long_before_the_next_run
         until(lambda: came(receiver) == [("catch-up", "1.0.0")])
 
 
-def test_it_goes_on_by_itself_period_after_period(begin: Begin, hub: DockerHubSandbox) -> None:
+def test_it_goes_on_by_itself_period_after_period(
+    begin: Begin, hub: DockerHubSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        BOUNDS, "catch_up", (1000, BOUNDS["catch_up"][1])
+    )  # nobody wants to wait a minute here
     with begin(RULE + '\n[catch_up]\nevery = "1s"\n') as receiver:
         until(lambda: len(listings(hub)) >= 2)
         hub.push_image(REPOSITORY, "1.0.0")
@@ -404,9 +410,9 @@ def test_it_looks_back_no_farther_than_the_ledger_remembers(
     begin: Begin, hub: DockerHubSandbox
 ) -> None:
     """What was purged was taken for missed, and its version made again."""
-    hub.push_image(REPOSITORY, "purged", pushed_at=ago(3 * HOUR))
-    hub.push_image(REPOSITORY, "missed", pushed_at=ago(HOUR / 2))
-    with begin(RULE + '[ledger]\nkeep = "1h"\n') as receiver:
+    hub.push_image(REPOSITORY, "purged", pushed_at=ago(26 * HOUR))
+    hub.push_image(REPOSITORY, "missed", pushed_at=ago(23 * HOUR))
+    with begin(RULE + '[ledger]\nkeep = "1d"\n') as receiver:
         until(lambda: cursor(receiver).ran_at)
         long_off = "UPDATE cursors SET since = 1"
         receiver.inside(lambda: receiver.ledger.write(lambda tx: tx.run(long_off).rowcount))

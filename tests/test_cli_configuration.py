@@ -49,7 +49,12 @@ def test_check_as_json_lists_rules_and_warnings(commands: Commands) -> None:
     ("environment", "word"),
     [
         ({"RECEIVER_PUBLIC_URL": None}, "public_url is not set"),
-        ({"RECEIVER_SECRET_KEY": "short"}, "shorter than 32"),
+        ({"RECEIVER_SECRET_KEY": "k" * 31}, "shorter than 32"),
+        ({"RECEIVER_SECRET_KEY": f'"{KEY}"'}, "RECEIVER_SECRET_KEY is read without the quotes"),
+        ({"EDGEGAP_TOKEN": "tok # mine"}, "EDGEGAP_TOKEN is read without the comment"),
+        ({"EDGEGAP_TOKN": "tok"}, "EDGEGAP_TOKN is not a variable of the receiver"),
+        ({"EDGEGAP_BASE_URL": "http://127.0.0.1:9/v1"}, "EDGEGAP_BASE_URL is read without /v1"),
+        ({"EDGEGAP_TOKEN_FILE": "/none"}, "EDGEGAP_TOKEN and EDGEGAP_TOKEN_FILE are both set"),
         ({"RECEIVER_ADMIN_PASSWORD": "short"}, "shorter than 12"),
         ({}, "no Docker Hub login"),
     ],
@@ -69,6 +74,94 @@ def test_check_warns_of_two_rules_for_one_target(commands: Commands) -> None:
     warnings = commands.told("check", "--json")["warnings"]
 
     assert any("'again'" in one and "the first wins" in one for one in warnings)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ('[links]\n"studio/game-servr" = 2\n', "did you mean studio/game-server?"),
+        ('[links]\n"other/thing" = 2\n', "[links] names other/thing, and no rule does"),
+        ('[[rule]]\nrepository = "studio/lobby"\napp = "my-game"\n', "make the same version"),
+        ('[catch_up]\nevery = "13h"\n[ledger]\nkeep = "1d"\n', "shorter than two periods"),
+    ],
+)
+def test_check_warns_of_rules_and_links_that_will_not_do_what_is_meant(
+    commands: Commands, config: str, words: str
+) -> None:
+    commands.configure(f"{RULE}\n{config}")
+
+    assert any(words in warning for warning in commands.told("check", "--json")["warnings"])
+
+
+def test_check_warns_where_catch_up_comes_near_docker_hubs_limit(commands: Commands) -> None:
+    rules = [RULE.replace(REPOSITORY, f"studio/game-{number}") for number in range(91)]
+    commands.configure("".join(rules) + '[catch_up]\nevery = "1m"\n')
+
+    warnings = commands.told("check", "--json")["warnings"]
+
+    assert any("180 calls a minute" in warning for warning in warnings)
+
+
+def test_check_warns_beside_the_faults_too(commands: Commands) -> None:
+    done = commands.run("check", PORT="x", EDGEGAP_TOKN="tok")
+    as_json = json.loads(commands.run("check", "--json", PORT="x", EDGEGAP_TOKN="tok").stdout)
+
+    assert done.exit_code == 3
+    assert "did you mean EDGEGAP_TOKEN?" in done.stderr
+    assert "did you mean EDGEGAP_TOKEN?" in str(as_json["warnings"])
+
+
+@pytest.mark.parametrize("host", ["localhosst", "no-such-machine.invalid"])
+def test_a_host_that_no_address_belongs_to_is_found_and_serve_says_so(
+    commands: Commands, host: str
+) -> None:
+    checked, served = commands.run("check", HOST=host), commands.run("serve", HOST=host)
+
+    assert checked.exit_code == 3
+    assert "HOST: " in checked.stderr
+    assert served.exit_code == 1
+    for done in (checked, served):
+        assert "not the name of an address of this machine" in done.stderr
+
+
+def test_brackets_round_an_address_are_taken(commands: Commands) -> None:
+    assert commands.run("check", HOST="[::1]").exit_code == 0
+
+
+def test_a_public_url_with_which_a_link_is_too_long_is_found(commands: Commands) -> None:
+    url = "https://hooks.example.com" + ".p" * 100
+
+    done = commands.run("check", RECEIVER_PUBLIC_URL=url)
+
+    assert done.exit_code == 3
+    assert "characters long, and Docker Hub takes 255" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["deliveries"], ["check"], ["serve"], ["show", "d1"]])
+def test_a_database_url_with_two_slashes_is_a_fault_of_each_command(
+    commands: Commands, command: list[str]
+) -> None:
+    done = commands.run(*command, DATABASE_URL="sqlite://data/receiver.db")
+
+    assert done.exit_code == 3
+    assert "sqlite:///data/receiver.db" in done.stderr
+    assert "sqlite:////data/receiver.db" in done.stderr
+
+
+def test_a_link_needs_no_file_where_everything_else_is_set(commands: Commands) -> None:
+    """It said to write a line into a file that was not there."""
+    (commands.folder / "receiver.toml").unlink()
+
+    assert commands.run("link", REPOSITORY).exit_code == 0
+    done = commands.run("link", REPOSITORY, RECEIVER_PUBLIC_URL=None)
+    assert done.exit_code == 3
+    assert f"there is no such file in {commands.folder}" in done.stderr
+
+
+def test_where_no_dotenv_was_found_is_said(commands: Commands) -> None:
+    done = commands.run("check", EDGEGAP_TOKEN=None)
+
+    assert f"it is not set, there is no .env in {commands.folder}" in done.stderr
 
 
 def test_all_faults_are_told_at_once_each_with_where_and_how_to_mend_it(
@@ -158,7 +251,8 @@ def test_link_over_255_characters_is_not_printed(
     commands: Commands, surplus: int, code: int
 ) -> None:
     length = len(commands.run("link", REPOSITORY).stdout.strip())
-    long = "https://hooks.example.com/" + "p" * (255 - length - 1 + surplus)
+    more = 255 - length + surplus
+    long = "https://hooks.example.com" + "p" * (more % 2) + ".p" * (more // 2)
 
     done = commands.run("link", REPOSITORY, RECEIVER_PUBLIC_URL=long)
 
@@ -204,7 +298,7 @@ def test_an_api_token_for_no_days_is_wrong_usage(commands: Commands, days: str) 
 def test_a_file_that_the_environment_names_wins_over_a_value_in_dotenv(commands: Commands) -> None:
     """It lost without a word: who moved from `.env` to files thought the key was rotated."""
     (commands.folder / ".env").write_text(f"RECEIVER_SECRET_KEY={KEY}\n", "utf-8")
-    (commands.folder / "key").write_text("another key, of which nobody has seen a link", "utf-8")
+    (commands.folder / "key").write_text("another key of which nobody has seen a link", "utf-8")
     of_dotenv = commands.run("link", REPOSITORY, RECEIVER_SECRET_KEY=None).stdout
 
     of_file = commands.run(

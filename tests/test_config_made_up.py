@@ -12,25 +12,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from receiver.cli.dotenv import read_dotenv
 from receiver.cli.exits import Stop
 from receiver.cli.moments import moment
-from receiver.config_values import UNITS
+from receiver.config_values import UNITS, token_fault
 from receiver.errors import ConfigError
 from receiver.notices import KEYS
-from receiver.reading_settings import load_settings
+from receiver.reading_settings import BOUNDS, load_settings
 from receiver.secret import Secret
 from receiver.settings import Settings
+from receiver.texts import strip
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
-NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)
-LINES = st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), max_size=20
-)  # what stands on one line
 NUMBERS = st.integers().map(str) | st.floats().map(str)
 URLS = st.text("htps:/?#@[].0123456789a%\\ é", max_size=24).map(lambda rest: f"https://{rest}")
 DATABASES = st.sampled_from(["sqlite", "postgresql", "postgres", "mysql"]).flatmap(
@@ -54,6 +49,7 @@ VARIABLES = (
     "RECEIVER_CONFIG_TOML",
     "RECEIVER_ADMIN_PASSWORD",
     "DATABASE_URL",
+    "FORWARDED_ALLOW_IPS",
     "HOST",
     "PORT",
 )
@@ -70,34 +66,6 @@ def read(environ: Mapping[str, str]) -> Settings | None:
     assert faults
     assert all(fault.where and fault.what and fault.mend for fault in faults)
     return None
-
-
-def in_file(content: bytes) -> dict[str, str]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / ".env"
-        path.write_bytes(content)
-        return read_dotenv(path)
-
-
-@given(st.binary(max_size=80) | st.text("=\n'\" #export A\0é\r\u2028", max_size=40).map(str.encode))
-def test_any_env_file_gives_variables_that_can_be_set(content: bytes) -> None:
-    for name, value in in_file(content).items():
-        assert name.isidentifier()
-        assert "\0" not in value
-        assert "\n" not in value
-
-
-@given(st.dictionaries(NAMES, LINES), st.sampled_from(["", "export ", "  "]))
-def test_an_env_file_reads_as_it_is_written(given: dict[str, str], before: str) -> None:
-    lines = [f"{before}{name}={quote}{value}{quote}" for (name, value), quote in _quoted(given)]
-
-    assert in_file("\n".join(lines).encode()) == given
-
-
-def _quoted(values: Mapping[str, str]) -> list[tuple[tuple[str, str], str]]:
-    return [
-        ((name, value), "'\""[number % 2]) for number, (name, value) in enumerate(values.items())
-    ]
 
 
 @given(
@@ -130,12 +98,10 @@ def test_any_file_of_a_secret_is_read_or_a_fault(content: bytes) -> None:
         path.write_bytes(content)
         settings = read({"RECEIVER_CONFIG_TOML": "#", "RECEIVER_ADMIN_PASSWORD_FILE": str(path)})
 
-    if settings is None:
-        with pytest.raises(UnicodeDecodeError):
-            content.decode()
-        return
-    text = content.decode().strip()
-    assert settings.admin_password == (Secret(text) if text else None)
+    if settings is not None and settings.admin_password is not None:
+        assert settings.admin_password.reveal() in content.decode("utf-8")
+    elif settings is not None:
+        assert strip(content.decode("utf-8-sig").strip("\"'")) == ""
 
 
 @given(TEXTS | st.text("[]=\"'.\n_ruleapnotc1", max_size=60))
@@ -168,8 +134,12 @@ def test_a_duration_reads_as_it_is_written(number: int, unit: str, around: str) 
 
     settings = read({"RECEIVER_CONFIG_TOML": f"[catch_up]\nevery = {written}"})
 
-    assert settings is not None
-    assert settings.catch_up_every == number * UNITS[unit]
+    shortest, longest = BOUNDS["catch_up"]
+    if shortest <= number * UNITS[unit] <= longest:
+        assert settings is not None
+        assert settings.catch_up_every == number * UNITS[unit]
+    else:
+        assert settings is None
 
 
 @given(
@@ -177,6 +147,7 @@ def test_a_duration_reads_as_it_is_written(number: int, unit: str, around: str) 
     st.sampled_from(["token ", "Token  ", ""]),
 )
 def test_an_edgegap_token_is_the_same_with_and_without_its_scheme(token: str, scheme: str) -> None:
+    assume(token_fault(token) is None)  # no placeholder
     settings = read({"RECEIVER_CONFIG_TOML": "#", "EDGEGAP_TOKEN": scheme + token})
 
     assert settings is not None

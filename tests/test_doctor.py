@@ -383,7 +383,7 @@ def test_a_pull_limit_that_is_used_up_is_warned_of(
         (None, "fail", "not set"),
         ("http://127.0.0.1:9", "warn", "not https"),
         ("https://127.0.0.1:9", "warn", "nothing answers there"),
-        ("https://127.0.0.1:9/" + "x" * 250, "fail", "characters long"),
+        ("https://" + "x." * 90 + "invalid", "fail", "characters long"),
     ],
 )
 def test_the_public_url_is_looked_at(

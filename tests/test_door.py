@@ -211,6 +211,7 @@ def test_a_person_who_opens_a_link_is_greeted_whether_it_is_good_or_not(
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
     assert "Docker Hub" in answers[0].text
+    assert not any("receiver-proof" in answer.headers for answer in answers)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])

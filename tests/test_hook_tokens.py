@@ -201,6 +201,21 @@ def test_api_tokens_follow_the_keys() -> None:
         assert ApiKeys([OLD]).read(hostile, now=0) is None
 
 
+def test_only_a_holder_of_the_key_is_given_a_proof_and_nobody_else_anything_to_guess_against() -> (
+    None
+):
+    """Anyone could fetch an HMAC by the key and test guessed keys against it, offline."""
+    ours, other = LinkKeys([OLD, NEW], {}), LinkKeys(["another-key-entirely-0123"], {})
+    challenge = ours.challenge("nonce")
+
+    assert ours.proof(challenge) == LinkKeys([OLD, NEW], {}).proof(challenge)
+    assert ours.proof(challenge) != ours.proof(ours.challenge("other nonce"))
+    for stranger in ("nonce", "", "x" * 600, "é", other.challenge("nonce"), ours.token(STUDIO)):
+        assert ours.proof(stranger) is None
+    with pytest.raises(BadLink):
+        ours.repository(challenge)
+
+
 def test_no_letter_of_a_token_may_change() -> None:
     """The last letter of base64 has bits that say nothing; they are not ours to overlook."""
     keys = LinkKeys(["a-key"], {})

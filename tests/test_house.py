@@ -13,14 +13,14 @@ MOST_LINES = 500
 
 # Every module stands on a floor; a folder's name stands for all that is in it.
 FLOORS: dict[int, str] = {
-    1: """errors explanations version findings images reasons secret environment
+    1: """errors explanations version findings images reasons secret texts dotenv environment
           config_values times retry_after""",
     2: """api_tokens hook_tokens hosts retry keeping notices rule_config rules tag_patterns telling
           dockerhub.manifest dockerhub.push dockerhub.tag_record edgegap.answers edgegap.comparing
           edgegap.copying edgegap.fields edgegap.listing edgegap.messages edgegap.shown
           edgegap.versions""",
-    3: """background bounded_body extras logs metrics notify reading_settings secret_files settings
-          ledger
+    3: """background bounded_body config_warnings extras logs metrics notify reading_settings
+          settings variables ledger
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits
           dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
@@ -37,18 +37,21 @@ PURE = frozenset(
         "collections",
         "dataclasses",
         "datetime",  # its values; its clock is forbidden below
+        "difflib",
         "email",  # for HTTP's dates
         "enum",
         "fnmatch",
         "functools",  # remembering what a pure function said
         "hashlib",
         "html",  # its escaping
+        "ipaddress",
         "itsdangerous",
         "json",
         "msgspec",
         "re",
         "string",
         "typing",
+        "unicodedata",
         "urllib",
     }
 )

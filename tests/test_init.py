@@ -4,7 +4,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import chdir
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from receiver.cli import main
-from receiver.cli.dotenv import read_dotenv
+from receiver.dotenv import parse_dotenv
 from receiver.hook_tokens import LinkKeys
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -62,6 +62,9 @@ class Beginner:
         others = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         return {**others, **self.environment}
 
+    def variables(self) -> Mapping[str, str]:
+        return parse_dotenv((self.folder / ".env").read_text("utf-8")).values
+
     def written(self) -> dict[str, str]:
         return {path.name: path.read_text("utf-8") for path in self.folder.iterdir()}
 
@@ -105,7 +108,7 @@ def test_for_public_images_no_login_is_needed(beginner: Beginner, hub: DockerHub
     done = beginner.init(*FLAGS, typed="\n", EDGEGAP_TOKEN="sandbox-token")
 
     assert done.exit_code == 0, done.output
-    assert not {"DOCKERHUB_USERNAME", "DOCKERHUB_TOKEN"} & {*read_dotenv(beginner.folder / ".env")}
+    assert not {"DOCKERHUB_USERNAME", "DOCKERHUB_TOKEN"} & {*beginner.variables()}
     assert hub.calls == []
 
 
@@ -148,7 +151,7 @@ def test_a_link_that_leads_nowhere_is_not_written_through(beginner: Beginner) ->
     ("environment", "words"),
     [
         ({"EDGEGAP_TOKEN": "wrong"}, "Edgegap does not accept the token"),
-        ({"EDGEGAP_TOKEN": "no\u2014ascii"}, "copy it again"),
+        ({"EDGEGAP_TOKEN": "no\u2014ascii"}, "Copy it again"),
         ({"EDGEGAP_BASE_URL": NOWHERE}, "Edgegap could not be asked: no connection"),
         ({"DOCKERHUB_TOKEN": "wrong"}, "Docker Hub does not accept the login"),
         ({"DOCKERHUB_API_URL": NOWHERE}, "Docker Hub could not be asked: no connection"),
@@ -228,7 +231,7 @@ def test_it_ends_with_the_link_that_the_command_link_prints_too(beginner: Beginn
 
 
 def test_a_link_too_long_for_docker_hub_is_told(beginner: Beginner) -> None:
-    done = beginner.init(*FLAGS, "--public-url", f"{URL}/{'x' * 200}", **TOKENS)
+    done = beginner.init(*FLAGS, "--public-url", f"{URL}{'.x' * 90}", **TOKENS)
 
     assert done.exit_code == 0
     assert "Docker Hub takes 255" in done.stderr
@@ -268,34 +271,6 @@ def test_what_is_set_already_goes_before_what_stands_in_the_file(beginner: Begin
     assert beginner.run("link", REPOSITORY).stdout != before
 
 
-@pytest.mark.parametrize(
-    ("line", "value"),
-    [
-        ("KEY=plain", "plain"),
-        ("  export KEY = spaced  ", "spaced"),
-        ("KEY='single'", "single"),
-        ('KEY="double"', "double"),
-        ("KEY=a=b#c", "a=b#c"),
-        ("KEY=it's", "it's"),
-        ("KEY=", ""),
-        ("# KEY=comment", None),
-        ("no line of ours", None),
-    ],
-)
-def test_the_file_is_read_as_people_write_it(tmp_path: Path, line: str, value: str | None) -> None:
-    path = tmp_path / ".env"
-    path.write_text(f"{line}\n", "utf-8")
-
-    assert read_dotenv(path).get("KEY") == value
-
-
-def test_a_file_that_cannot_be_read_holds_nothing(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"KEY=\xff\n")
-
-    assert read_dotenv(tmp_path / ".env") == {}
-    assert read_dotenv(tmp_path / "none") == {}
-
-
 def test_a_slip_of_the_finger_is_asked_for_again(beginner: Beginner) -> None:
     """Each ended the whole dialogue, and nothing of it was kept."""
     typed = [
@@ -314,7 +289,7 @@ def test_a_slip_of_the_finger_is_asked_for_again(beginner: Beginner) -> None:
 def test_the_page_is_on_and_what_was_asked_is_asked_later(beginner: Beginner) -> None:
     done = beginner.init(*FLAGS, **TOKENS)
 
-    variables = read_dotenv(beginner.folder / ".env")
+    variables = beginner.variables()
     assert len(variables["RECEIVER_ADMIN_PASSWORD"]) >= 16
     assert variables["RECEIVER_ADMIN_PASSWORD"] not in done.output
     assert f"The page: {URL}/" in done.output

@@ -1,18 +1,25 @@
 """SIGHUP: the configuration is read again, whole, or the one before is kept and it is said why."""
 
+import asyncio
 import json
 import os
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
+from receiver.dotenv import dotenv_line
+from receiver.edgegap.pace import Pace
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
+from receiver.settings import Settings, after_reload
 from tests.conftest import StartReceiver
 from tests.running import (
     APP,
+    KEY,
     NO_CATCH_UP,
     REPOSITORY,
     RULE,
@@ -20,6 +27,7 @@ from tests.running import (
     until,
     webhook_body,
 )
+from tests.visiting import PAGE, Visitor
 
 
 def _reload(receiver: ReceiverProcess, config: str, event: str = "config_reloaded") -> Any:
@@ -202,10 +210,177 @@ def test_a_secret_in_a_file_is_read_again(
     assert {call.authorization for call in sandbox.calls} == {"token another-token"}
 
 
-def test_what_needs_a_restart_is_said(start: StartReceiver, tmp_path: Path) -> None:
-    file = tmp_path / "concurrency"
-    file.write_text("4", "utf-8")
-    receiver = start(environment={"EDGEGAP_CONCURRENCY_FILE": str(file)})
-    file.write_text("2", "utf-8")
+FIXED = {
+    "PORT": "7",
+    "HOST": "127.0.0.2",
+    "DATABASE_URL": "sqlite:///other.db",
+    "FORWARDED_ALLOW_IPS": "10.0.0.0/8",
+    "DOCKERHUB_REGISTRY_URL": "http://127.0.0.1:7",
+    "DOCKERHUB_AUTH_URL": "http://127.0.0.1:7/token",
+    "DOCKERHUB_API_URL": "http://127.0.0.1:7",
+    "HTTPS_PROXY": "http://127.0.0.1:7",
+}
 
-    assert _reload(receiver, RULE)["needs_a_restart"] == ["concurrency"]
+
+class WithDotenv(ReceiverProcess):
+    """A receiver that has of its own environment only what no test changes."""
+
+    def __init__(self, folder: Path, edgegap_url: str, **values: str) -> None:
+        super().__init__(folder, edgegap_url)
+        self.values = {"EDGEGAP_TOKEN": "sandbox-token", **values}
+        for name in [*self.values, *FIXED, "RECEIVER_PUBLIC_URL"]:
+            self.environment.pop(name, None)
+        self.write()
+
+    def write(self) -> None:
+        lines = [dotenv_line(name, value) for name, value in self.values.items()]
+        (self.folder / ".env").write_text("".join(lines), "utf-8")
+
+    def change(self, event: str = "config_reloaded", /, **values: str | None) -> Any:
+        """Write another `.env`, send SIGHUP, and return what the log says of it."""
+        self.values = {k: v for k, v in {**self.values, **values}.items() if v is not None}
+        self.write()
+        return _reload(self, RULE, event)
+
+
+@pytest.fixture
+def changing(edgegap: str, tmp_path: Path) -> Iterator[Callable[..., WithDotenv]]:
+    begun: list[WithDotenv] = []
+
+    def begin(**values: str) -> WithDotenv:
+        begun.append(WithDotenv(tmp_path, edgegap, **{"PORT": "0", **values}))
+        begun[0].start()
+        return begun[0]
+
+    yield begin
+    for receiver in begun:
+        receiver.stop()
+
+
+def test_a_token_in_dotenv_is_read_again(
+    changing: Callable[..., WithDotenv], sandbox: EdgegapSandbox
+) -> None:
+    receiver = changing()
+    sandbox.token = "another-token"
+
+    told = receiver.change(EDGEGAP_TOKEN="token another-token")
+
+    assert told["needs_a_restart"] == []
+    assert receiver.ended(receiver.push("1.0.0"))["outcome"] == "created"
+
+
+def test_a_password_in_dotenv_is_read_again_and_the_sessions_of_the_old_one_end(
+    changing: Callable[..., WithDotenv],
+) -> None:
+    """It stayed valid for a person who had left."""
+    receiver = changing(**PAGE)
+    with Visitor(receiver) as person:
+        person.sign_in()
+        assert person.get("/").status_code == 200
+
+        receiver.change(RECEIVER_ADMIN_PASSWORD="another password of theirs")
+
+        assert person.get("/").status_code == 303
+        assert person.sign_in().status_code == 403
+        assert person.sign_in("another password of theirs").status_code == 303
+
+        receiver.change(RECEIVER_ADMIN_PASSWORD=None)
+
+        assert person.get("/").status_code == 404  # what is no longer in the file is not set
+
+
+def test_a_key_in_dotenv_is_read_again(changing: Callable[..., WithDotenv]) -> None:
+    receiver = changing()
+    del receiver.environment["RECEIVER_SECRET_KEY"]
+    receiver.stop()
+    receiver.values["RECEIVER_SECRET_KEY"] = KEY
+    receiver.write()
+    receiver.start()
+
+    receiver.change(RECEIVER_SECRET_KEY="another-key-entirely-0123456789-abc")
+
+    assert receiver.post(webhook_body("1.0.0")).status_code == 404
+
+
+def test_what_needs_a_restart_is_named_each_time_and_nothing_else(
+    changing: Callable[..., WithDotenv],
+) -> None:
+    """Concurrency was named and half of it was in force; a second reload named nothing at all."""
+    receiver = changing()
+    at_once = {"EDGEGAP_CONCURRENCY": "2", "EDGEGAP_REQUESTS_PER_SECOND": "400"}
+
+    first = receiver.change(**FIXED, **at_once, RECEIVER_PUBLIC_URL="https://new.example.com")
+    second = receiver.change(EDGEGAP_CONCURRENCY="3")
+
+    assert sorted(first["needs_a_restart"]) == sorted(FIXED)
+    assert sorted(second["needs_a_restart"]) == sorted(FIXED)
+    assert receiver.ended(receiver.push("1.0.0"))["outcome"] == "created"
+
+    as_before: dict[str, str | None] = {**dict.fromkeys(FIXED), "PORT": "0"}
+
+    assert receiver.change(**as_before)["needs_a_restart"] == []
+
+
+def test_what_the_command_line_says_needs_no_restart(
+    edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = WithDotenv(tmp_path, edgegap)
+    receiver.start("--port", "0", "--host", "127.0.0.1")
+    try:
+        assert receiver.change(PORT="7")["needs_a_restart"] == []
+    finally:
+        receiver.stop()
+
+
+def test_a_dotenv_that_cannot_be_read_keeps_the_configuration_before(
+    changing: Callable[..., WithDotenv],
+) -> None:
+    receiver = changing(**PAGE)
+    (receiver.folder / ".env").unlink()
+    (receiver.folder / ".env").mkdir()
+
+    told = _reload(receiver, RULE, "config_refused")
+
+    assert ".env: it is a directory, not a file" in told["faults"][0]
+    with Visitor(receiver) as person:
+        assert person.sign_in().status_code == 303
+
+
+def test_what_check_warns_of_is_logged_at_the_start_and_after_a_reload(
+    changing: Callable[..., WithDotenv],
+) -> None:
+    receiver = changing(EDGEGAP_TOKN="x")
+    sentence = "EDGEGAP_TOKN is not a variable of the receiver; did you mean EDGEGAP_TOKEN?"
+    assert sentence in _warnings(receiver)
+
+    receiver.change(EDGEGAP_TOKN=None, DOCKERHUB_PASSWORD="x")
+
+    until(lambda: any("DOCKERHUB_PASSWORD" in one for one in _warnings(receiver)))
+
+
+def _warnings(receiver: ReceiverProcess) -> list[str]:
+    lines = _lines(receiver)
+    return [line["sentence"] for line in lines if line["event"] == "config_warning"]
+
+
+def test_the_settings_in_force_after_a_reload_are_the_read_ones_but_for_what_is_fixed() -> None:
+    running = Settings(port=1, concurrency=1, keep=1)
+
+    in_force, differ = after_reload(running, Settings(port=2, concurrency=2, keep=2))
+
+    assert in_force == Settings(port=1, concurrency=2, keep=2)
+    assert differ == ("PORT",)
+
+
+def test_a_changed_pace_takes_over_with_what_was_called_so_far() -> None:
+    async def scenario() -> tuple[int, int]:
+        old = Pace(1000, 1)
+        async with old:  # a call under way holds its own place only
+            new = old.changed(1000, 2)
+            async with new, new:
+                third = asyncio.create_task(new.__aenter__())
+                done, waiting = await asyncio.wait([third], timeout=0.05)
+                third.cancel()
+                return len(done), len(waiting)
+
+    assert asyncio.run(scenario()) == (0, 1)

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from receiver.dockerhub.push import Push
 from receiver.errors import BadVersionName
 from receiver.reasons import Reason, Verdict
-from receiver.rules import Mode, Rule, match_of, rule_on, shadowed, template_fault, version_name
+from receiver.rules import (
+    Mode,
+    Rule,
+    channels_of_two,
+    match_of,
+    may_collide,
+    rule_on,
+    shadowed,
+    template_fault,
+    version_name,
+    version_name_fault,
+)
 from receiver.tag_patterns import parse_tag_pattern
 
 REPOSITORY = "studio/game-server"
@@ -138,6 +149,69 @@ def test_a_listed_tag_of_another_media_type_is_ignored() -> None:
 
 def test_a_listed_tag_that_is_excluded_too_is_ignored() -> None:
     assert rule_on(push("cache-1"), [rule(tags=["cache-*", "!cache-1"])]).matches == ()
+
+
+def test_an_ignored_tag_says_which_filter_of_which_rule_keeps_it_out() -> None:
+    rules = [
+        rule("releases", tags={"semver": ">=1.2"}),
+        rule("builds", tags=["build-*", "!*-rc*"]),
+        rule("another's", repository="studio/lobby"),
+    ]
+
+    sentence = rule_on(push("1.3.0-rc.1"), rules).sentence
+
+    assert "releases: it is a pre-release, which prerelease = true would take" in sentence
+    assert "builds: it is excluded by !*-rc*" in sentence
+    assert "another's" not in sentence
+
+
+def test_of_many_rules_the_first_five_say_why() -> None:
+    rules = [rule(f"rule {number}", tags=["v*"]) for number in range(1, 8)]
+
+    sentence = rule_on(push(), rules).sentence
+
+    assert "rule 5: " in sentence
+    assert "rule 6: " not in sentence
+    assert "and 2 more" in sentence
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "collide"),
+    [
+        ({}, {}, True),
+        ({}, {"app": "lobby"}, False),
+        ({}, {"version": "lobby-{tag}"}, False),
+        ({"version": "{project}-{tag}"}, {"version": "{project}-{tag}"}, False),
+        ({"version": "{group}-{tag}"}, {"version": "studio-{tag}"}, True),
+        ({"tags": ["v*"]}, {"tags": ["lobby-*"]}, False),
+        ({"tags": ["v*"]}, {"tags": ["v1.*"]}, True),
+    ],
+)
+def test_two_repositories_that_make_one_version_are_found(
+    one: dict[str, Any], other: dict[str, Any], collide: bool
+) -> None:
+    rules = [rule("one", **one), rule("other", repository="studio/lobby", **other)]
+    pairs = [(first.name, later.name) for first, later in may_collide(rules)]
+
+    assert pairs == ([("one", "other")] if collide else [])
+
+
+def test_two_repositories_that_move_one_channel_are_found() -> None:
+    rules = [
+        rule("one", channels=("staging", "dev")),
+        rule("same repository", channels=("staging",)),
+        rule("other", repository="studio/lobby", channels=("prod", "staging")),
+        rule("other app", app="lobby", repository="studio/lobby", channels=("staging",)),
+    ]
+
+    found = [(first.name, later.name, name) for first, later, name in channels_of_two(rules)]
+
+    assert found == [("one", "other", "staging"), ("same repository", "other", "staging")]
+
+
+@given(st.text(max_size=70))
+def test_a_version_name_is_one_that_edgegap_takes_or_has_a_fault(name: str) -> None:
+    assert (version_name_fault(name) is None) is (EDGEGAP_TAKES.fullmatch(name) is not None)
 
 
 def test_latest_is_taken_where_a_rule_writes_it_out() -> None:

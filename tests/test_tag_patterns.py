@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import BadTagPattern
-from receiver.tag_patterns import parse_tag_pattern
+from receiver.tag_patterns import may_take_the_same, parse_tag_pattern
 
 TAGS = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 
@@ -142,6 +142,56 @@ def test_what_is_no_pattern_is_refused_by_name(pattern: Any, named: str) -> None
         parse_tag_pattern(pattern)
 
     assert named in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "tag", "words"),
+    [
+        (["v*", "beta-?"], "1.0", "it matches none of v*, beta-?"),
+        (["v*", "!*-rc*"], "v1.0-rc1", "it is excluded by !*-rc*"),
+        (["!1.*", "!*-rc*"], "2.0-rc1", "it is excluded by !*-rc*"),
+        (["v*"], "latest", "written out"),
+        ({"semver": ">=1.2 <2"}, "nightly", "not a version number"),
+        ({"semver": ">=1.2 <2"}, "1.3.0-rc.1", "pre-release"),
+        ({"semver": ">=1.2 <2"}, "2.0.0", "outside of the range >=1.2 <2"),
+        ({"semver": ">=1.2 <2", "prerelease": True}, "2.0.0-rc.1", "outside of the range"),
+    ],
+)
+def test_a_tag_that_is_not_taken_has_a_reason(pattern: object, tag: str, words: str) -> None:
+    assert words in str(parse_tag_pattern(pattern).why_not(tag))
+
+
+@given(
+    st.sampled_from(["*", "v*", "latest", "!*-rc*", "1.?"]).map(lambda glob: [glob])
+    | st.sampled_from([">=1.2", "<2", "=1.2.3"]).map(lambda bound: {"semver": bound}),
+    TAGS | st.sampled_from(["latest", "1.2.3", "1.2.3-rc.1", "v2.0.0"]),
+)
+def test_there_is_a_reason_exactly_where_a_tag_is_not_taken(pattern: object, tag: str) -> None:
+    read = parse_tag_pattern(pattern)
+
+    assert (read.why_not(tag) is None) is read.takes(tag)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "may"),
+    [
+        ([], [], True),
+        ([], ["v*"], True),
+        ({"semver": ">=1"}, ["v*"], True),
+        (["v*"], ["v1*"], True),
+        (["v*"], ["lobby-*"], False),
+        (["1.0"], ["1.?"], True),
+        (["1.0"], ["2.?"], False),
+        (["1.0"], ["1.0"], True),
+        (["1.0"], ["1.00"], False),
+        (["a*", "b*"], ["c*", "b?"], True),
+    ],
+)
+def test_whether_two_patterns_may_take_one_tag(one: object, other: object, may: bool) -> None:
+    pair = parse_tag_pattern(one), parse_tag_pattern(other)
+
+    assert may_take_the_same(*pair) is may
+    assert may_take_the_same(*reversed(pair)) is may
 
 
 @given(st.text(max_size=30) | st.lists(st.text(max_size=10)), TAGS)

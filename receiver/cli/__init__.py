@@ -1,7 +1,6 @@
 """The command line. Each command is a file's worth; all of them hang on `main`."""
 
 import os
-from pathlib import Path
 
 import click
 
@@ -9,7 +8,6 @@ from receiver.cli.catching_up import catch_up
 from receiver.cli.check import check, link
 from receiver.cli.demo import demo
 from receiver.cli.doctor import doctor
-from receiver.cli.dotenv import read_dotenv
 from receiver.cli.exits import EPILOG
 from receiver.cli.init import init
 from receiver.cli.ledgers import ledger
@@ -20,7 +18,7 @@ from receiver.cli.replaying import replay
 from receiver.cli.serve import serve
 from receiver.cli.steering import pause, resume, retire, rollback
 from receiver.cli.tokens import api_token
-from receiver.environment import FILE_SUFFIX
+from receiver.variables import variables_of
 from receiver.version import VERSION
 
 
@@ -29,7 +27,8 @@ from receiver.version import VERSION
     epilog=EPILOG,
 )
 @click.version_option(VERSION, prog_name="receiver")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Register each tag pushed to Docker Hub as an Edgegap app version, hands-off.
 
     \b
@@ -41,12 +40,11 @@ def main() -> None:
       receiver link studio/game-server   the link to paste into Docker Hub
 
     Secrets come from the environment (RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, DOCKERHUB_USERNAME,
-    DOCKERHUB_TOKEN; each also as NAME_FILE) or a file .env here, the rest from receiver.toml.
+    DOCKERHUB_TOKEN; each also as NAME_FILE) or a file .env, here or beside receiver.toml; the rest
+    comes from receiver.toml.
     """
-    given = dict(os.environ)
-    for name, value in read_dotenv(Path(".env")).items():
-        if not given.get(name + FILE_SUFFIX, "").strip():  # else it comes from that file
-            os.environ.setdefault(name, value)
+    context.obj = dict(os.environ)  # what a reload begins with
+    os.environ.update(variables_of(os.environ).from_dotenv)  # proxies and certificates, for httpx
 
 
 COMMANDS = (

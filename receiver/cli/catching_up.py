@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import click
 import httpx
 
+from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop, told_plainly
 from receiver.cli.moments import moment
 from receiver.cli.reaching import Server, reached
@@ -21,7 +21,6 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.transactions import Tx
 from receiver.logs import configure_logs
 from receiver.missed import Missed, login_for, not_known, pushed_since, take_all
-from receiver.reading_settings import load_settings
 from receiver.rules import rule_on
 from receiver.settings import Settings
 from receiver.telling import iso
@@ -48,7 +47,7 @@ def catch_up(since: str | None, repository: str | None, dry_run: bool, as_json: 
     They go through the same rules as webhooks. `serve` does this by itself from the time it first
     knew a repository; --since brings in older tags on purpose.
     """
-    settings = load_settings(os.environ, need=frozenset({"RECEIVER_SECRET_KEY", "rule"}))
+    settings = configured(frozenset({"RECEIVER_SECRET_KEY", "rule"}))
     names = sorted({rule.repository for rule in settings.rules})
     if repository is not None and repository not in names:
         raise Stop(f"no rule names {repository}; rules name {', '.join(names)}", NOT_FOUND)

@@ -2,40 +2,39 @@
 
 import asyncio
 import json
-import os
 
 import click
 
+from receiver.cli.configured import configured
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, Stop, told_plainly
+from receiver.config_warnings import config_warnings, link_length_fault
 from receiver.errors import ConfigError, Fault
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import is_repository
 from receiver.notify import understands
-from receiver.reading_settings import HOW_TO_MAKE_A_KEY, load_settings
-from receiver.rules import shadowed
 from receiver.service import NEEDED
 from receiver.settings import Settings
-
-SHORT_KEY = 32
-SHORT_PASSWORD = 12
 
 
 @click.command(short_help="Check the configuration, all faults at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly
 def check(as_json: bool) -> None:
-    """Check the configuration: all faults at once, each with where and how to mend it.
+    """Check the configuration: all faults at once, each with its place and how to fix it.
 
-    Reads the environment and receiver.toml only: no network, no ledger. Warnings do not fail.
+    Reads the environment, .env and receiver.toml; looks HOST up if it is a name. It opens no
+    connection and no ledger. Warnings do not fail.
     """
     try:
-        settings = load_settings(os.environ, need=NEEDED)
-        asyncio.run(_check_places(settings))
+        settings = configured(NEEDED)
+        asyncio.run(_look_outside(settings))
     except ConfigError as error:
         if as_json:
-            faults = [_fault_row(fault) for fault in error.faults]
-            click.echo(json.dumps({"ok": False, "faults": faults, "warnings": []}))
+            rows = [_fault_row(fault) for fault in error.faults]
+            click.echo(json.dumps({"ok": False, "faults": rows, "warnings": error.warnings}))
             raise SystemExit(BAD_CONFIG) from None
+        for warning in error.warnings:
+            click.echo(f"warn  {warning}", err=True)
         raise
     warnings = config_warnings(settings)
     if as_json:
@@ -65,7 +64,7 @@ def link(repository: str) -> None:
     The link is the proof that a push is the studio's own: keep it as you keep a password. To
     revoke it, raise the repository's number under [links] in receiver.toml and reload.
     """
-    settings = load_settings(os.environ, need=frozenset({"RECEIVER_SECRET_KEY", "public_url"}))
+    settings = configured(frozenset({"RECEIVER_SECRET_KEY", "public_url"}))
     if not is_repository(repository):
         sentence = f"{repository!r} is no Docker Hub repository: write group/project, lower case"
         raise Stop(sentence, USAGE)
@@ -82,50 +81,35 @@ def link(repository: str) -> None:
         click.echo(f"receiver: no rule names {repository} yet; its pushes are ignored", err=True)
 
 
-async def _check_places(settings: Settings) -> None:
-    """Raise ConfigError where a notice goes to what is no place; nothing is sent."""
-    faults = await no_places(settings)
+async def _look_outside(settings: Settings) -> None:
+    faults = await more_faults(settings)
     if faults:
-        raise ConfigError(tuple(faults))
+        raise ConfigError(tuple(faults), tuple(config_warnings(settings)))
 
 
-async def no_places(settings: Settings) -> list[Fault]:
-    """Return a fault for each notice whose URL Apprise does not understand."""
+async def more_faults(settings: Settings) -> list[Fault]:
+    """Return the faults of valid settings that only a look outside of them finds.
+
+    A [[notice]] whose URL Apprise does not understand, a HOST that has no address, a public_url
+    with which a link is too long. Nothing is sent.
+    """
     known = await asyncio.gather(*(understands(notice.url) for notice in settings.notices))
-    mend = "See github.com/caronc/apprise for the URL of each kind of place"
+    fix = "See github.com/caronc/apprise for the URL of each kind of place"
     what = "its URL is not one that Apprise understands"
-    return [
-        Fault(notice.name, what, mend)
+    faults = [
+        Fault(notice.name, what, fix)
         for notice, good in zip(settings.notices, known, strict=True)
         if not good
     ]
-
-
-def config_warnings(settings: Settings) -> list[str]:
-    """Return what is no fault, but likely not meant."""
-    warnings = [
-        f"rule {later.name!r} names the same target as {first.name!r} for the same repository: "
-        "the first wins"
-        for first, later in shadowed(settings.rules)
-    ]
-    if settings.public_url is None:
-        warnings.append("public_url is not set: `receiver link` cannot print links")
-    elif not settings.public_url.startswith("https://"):
-        warnings.append("public_url is not https: the link, which is a secret, travels in clear")
-    if any(len(key.reveal()) < SHORT_KEY for key in settings.secret_keys):
-        warnings.append(
-            f"a key in RECEIVER_SECRET_KEY is shorter than {SHORT_KEY} characters: whoever has a "
-            "link may guess it. " + HOW_TO_MAKE_A_KEY
-        )
-    password = settings.admin_password
-    if password is not None and len(password.reveal()) < SHORT_PASSWORD:
-        warnings.append(
-            f"RECEIVER_ADMIN_PASSWORD is shorter than {SHORT_PASSWORD} characters: whoever finds "
-            "the page may guess it"
-        )
-    if any(rule.login is None for rule in settings.rules):
-        warnings.append("no Docker Hub login: Edgegap can pull public images only")
-    return warnings
+    try:
+        await asyncio.get_running_loop().getaddrinfo(settings.host, settings.port)
+    except (OSError, UnicodeError):
+        what = f"{settings.host!r} is not the name of an address of this machine"
+        faults.append(Fault("HOST", what, "Write an address, for instance HOST=127.0.0.1"))
+    too_long = link_length_fault(settings)
+    if too_long is not None:
+        faults.append(Fault("public_url", *too_long))
+    return faults
 
 
 def _fault_row(fault: Fault) -> dict[str, str]:

@@ -1,24 +1,33 @@
-"""The configuration for commands that go by no rule: a typo in one must not lock them out."""
+"""The configuration of a command: the environment, `.env` and receiver.toml."""
 
 import os
 
 import click
 
-from receiver.reading_settings import load_in_spite
+from receiver.reading_settings import load_in_spite, load_settings
 from receiver.settings import Settings
+from receiver.variables import variables_of
+
+NOTHING: frozenset[str] = frozenset()
 
 
-def settings_in_spite(need: frozenset[str] = frozenset()) -> Settings:
+def configured(need: frozenset[str] = NOTHING) -> Settings:
+    """Load the settings; raises ConfigError with all faults."""
+    return load_settings(variables_of(os.environ), need=need)
+
+
+def settings_in_spite(need: frozenset[str] = NOTHING) -> Settings:
     """Load the settings, and say so where receiver.toml has faults; raises ConfigError.
 
-    What stands in the environment must be sound: it says which ledger, and which server.
+    For commands that go by no rule: a typo in one must not lock them out. The environment must be
+    valid: it says which ledger, and which server.
     """
-    settings, faults = load_in_spite(os.environ, need=need)
+    settings, faults = load_in_spite(variables_of(os.environ), need=need)
     if faults:
         many = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         click.echo(
             f"receiver: the configuration has {many}, which this command goes on without; "
-            "`receiver check` tells them",
+            "see `receiver check`",
             err=True,
         )
     return settings

@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-import os
 
 import click
 import httpx
 import msgspec
 
-from receiver.cli.check import config_warnings, no_places
+from receiver.cli.check import more_faults
+from receiver.cli.configured import configured
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, told_plainly
+from receiver.config_warnings import config_warnings
 from receiver.doctor import examine
 from receiver.edgegap.client import edgegap_client
 from receiver.edgegap.pace import Pace
@@ -17,7 +18,6 @@ from receiver.errors import ConfigError
 from receiver.findings import Finding, Health
 from receiver.logs import configure_logs, masking
 from receiver.preflight import preflight_over
-from receiver.reading_settings import load_settings
 from receiver.secret import Secret
 from receiver.service import NEEDED
 from receiver.settings import Settings
@@ -35,8 +35,10 @@ def doctor(as_json: bool) -> None:
     fails, 3 if the configuration has faults.
     """
     try:
-        settings = load_settings(os.environ, need=NEEDED)
+        settings = configured(NEEDED)
     except ConfigError as error:
+        for warning in error.warnings:
+            _print(Finding(Health.WARN, "configuration", warning), as_json=as_json)
         for fault in error.faults:
             found = f"{fault.where}: {fault.what}"
             _print(Finding(Health.FAIL, "configuration", found, fault.mend), as_json=as_json)
@@ -61,8 +63,9 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
         if not warning.startswith(LOOKED_AT_BELOW)
     ]
     findings += [
-        Finding(Health.FAIL, "notices", f"{fault.where}: {fault.what}", fault.mend)
-        for fault in await no_places(settings)
+        Finding(Health.FAIL, "configuration", f"{fault.where}: {fault.what}", fault.mend)
+        for fault in await more_faults(settings)
+        if fault.where not in LOOKED_AT_BELOW
     ]
     for finding in findings:
         _print(finding, as_json=as_json)

@@ -12,20 +12,24 @@ import click
 import httpx
 
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
-from receiver.config_values import url_fault, without_scheme
+from receiver.config_values import bare_token, public_url_fault, token_fault
 from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.hub import Hub, HubRefused
 from receiver.doctor import CHECK_THE_WAY
+from receiver.dotenv import dotenv_line
 from receiver.edgegap.client import edgegap_client
 from receiver.edgegap.pace import Pace
+from receiver.environment import clean
 from receiver.hook_tokens import MAX_URL, LinkKeys
-from receiver.images import is_repository
-from receiver.reading_settings import load_settings
+from receiver.images import HUB_ALIASES, is_repository
+from receiver.reading_settings import ALLOW_PLAIN_HTTP, load_settings
 from receiver.retry import detail_of
+from receiver.rule_config import login_faults
 from receiver.rules import Login
 from receiver.secret import Secret
 from receiver.service import NEEDED
-from receiver.settings import DEFAULT_CONFIG, EDGEGAP, HUB_API
+from receiver.settings import DEFAULT_CONFIG, DEFAULT_LEDGER, Settings
+from receiver.variables import DOTENV
 
 T = TypeVar("T")
 
@@ -41,6 +45,7 @@ ELSEWHERE = (
     "DOCKERHUB_REGISTRY_URL",
     "DOCKERHUB_AUTH_URL",
     "DOCKERHUB_API_URL",
+    ALLOW_PLAIN_HTTP,
 )  # where it was asked, it is to be asked later
 REFUSED = frozenset({401, 403})
 
@@ -66,10 +71,11 @@ def init(folder: Path, **given: str | None) -> None:
 
     Asks for what is not given. Never overwrites a file. Ends with the link and where to paste it.
     """
-    config, secrets = folder / DEFAULT_CONFIG, folder / ".env"
+    config, secrets = folder / DEFAULT_CONFIG, folder / DOTENV
     for path in (config, secrets):
         if path.exists() or path.is_symlink():
             raise Stop(f"{path} is there already; move it away first", NOT_DONE)
+    key = _newest_key(folder / DEFAULT_LEDGER)
     repository = _asked("Docker Hub repository (group/project)", given["repository"], _repository)
     public_url = _asked("Public URL of this receiver", given["public_url"], _public_url)
     token, apps = _asked("Edgegap API token", given["edgegap_token"], _token, hidden=True)
@@ -77,7 +83,6 @@ def init(folder: Path, **given: str | None) -> None:
     if apps and app not in apps:
         raise Stop(f"Edgegap has no app {app}; it has {', '.join(apps)}", NOT_DONE)
     username, hub_token = _login(given["dockerhub_username"], given["dockerhub_token"], repository)
-    key = _newest_key() or token_urlsafe(32)
     lines = {"RECEIVER_SECRET_KEY": key, "EDGEGAP_TOKEN": token}
     lines["RECEIVER_ADMIN_PASSWORD"] = token_urlsafe(12)
     lines |= {name: os.environ[name] for name in ELSEWHERE if os.environ.get(name, "").strip()}
@@ -86,7 +91,7 @@ def init(folder: Path, **given: str | None) -> None:
     told = {"public_url": public_url, "repository": repository, "app": app}
     text = CONFIG.format(**{name: json.dumps(value) for name, value in told.items()})
     load_settings({**lines, "RECEIVER_CONFIG_TOML": text}, need=NEEDED)
-    _write(secrets, "".join(f"{name}={value}\n" for name, value in lines.items()))
+    _write(secrets, "".join(dotenv_line(name, value) for name, value in lines.items()))
     _write(config, text)
     link = LinkKeys([key], {}).link(public_url, repository)
     click.echo(f"Wrote {config} and {secrets} (only you may read them).\n")
@@ -118,33 +123,46 @@ def _asked(
 
 
 def _repository(text: str) -> str:
-    if not is_repository(text.strip()):
-        raise Stop(f"{text!r} is no repository: write group/project, lower case", USAGE)
-    return text.strip()
+    name = text.strip().removeprefix("https://").removeprefix("hub.docker.com/r/")
+    host, slash, rest = name.partition("/")
+    name = rest if slash and host in HUB_ALIASES else name
+    name = name.partition(":")[0].rstrip("/")  # a tag is no part of it
+    if not is_repository(name):
+        raise Stop(f"{text!r} is not a repository: write group/project, lower case", USAGE)
+    return name
 
 
 def _public_url(text: str) -> str:
-    fault = url_fault(text.strip())
+    fault = public_url_fault(text.strip())
     if fault is not None:
-        raise Stop(f"the public URL is none: {fault}; write https://hooks.example.com", USAGE)
+        raise Stop(f"invalid public URL: {fault}; write https://hooks.example.com", USAGE)
     return text.strip().rstrip("/")
 
 
 def _token(text: str) -> tuple[str, list[str]]:
-    """Return Edgegap's token as it is sent, and the apps it sees.
-
-    Its dashboard copies the word `token` along.
-    """
-    token = without_scheme(text.strip())
-    if not token or not token.isascii() or not token.isprintable():
-        raise Stop("the Edgegap token holds what no header can carry; copy it again", USAGE)
+    """Return Edgegap's token as it is sent, and the apps it sees."""
+    token = bare_token(text)
+    fault = token_fault(token)
+    if fault is not None:
+        raise Stop(f"the Edgegap token: {fault[0]}. {fault[1]}", USAGE)
     return token, asyncio.run(_apps(token))
 
 
-def _newest_key() -> str | None:
-    """Return the key that the environment sets: it counts before the file we write."""
-    keys = [key.strip() for key in os.environ.get("RECEIVER_SECRET_KEY", "").split(",")]
-    return next((key for key in keys if key), None)
+def _newest_key(ledger: Path) -> str:
+    """Return the key that the environment sets, since it counts before the file, or a new one.
+
+    A ledger that is there was used with a key: a new one would end all of its links.
+    """
+    parts = os.environ.get("RECEIVER_SECRET_KEY", "").split(",")
+    keys = [clean("RECEIVER_SECRET_KEY", part, parsed=True).value for part in parts]
+    found = next((key for key in keys if key), None)
+    if found is None and ledger.exists():
+        sentence = (
+            f"{ledger} is there already, and its links were signed with a key: set "
+            "RECEIVER_SECRET_KEY to that one, or move the ledger away"
+        )
+        raise Stop(sentence, NOT_DONE)
+    return found or token_urlsafe(32)
 
 
 def _login(username: str | None, token: str | None, repository: str) -> tuple[str, str]:
@@ -155,15 +173,24 @@ def _login(username: str | None, token: str | None, repository: str) -> tuple[st
     name = username.strip()
 
     def read(text: str) -> str:
-        asyncio.run(_check_login(Login(name, Secret(text.strip())), repository))
-        return text.strip()
+        bare = bare_token(text)
+        for half, what, fix in login_faults(name, bare):
+            raise Stop(f"the Docker Hub {half}: {what}. {fix}", USAGE)
+        asyncio.run(_check_login(Login(name, Secret(bare)), repository))
+        return bare
 
     return name, _asked("Docker Hub access token, read-only", token, read, hidden=True)
 
 
+def _settings(**secrets: str) -> Settings:
+    """Return the settings with which a secret is tried; raises ConfigError, before it is sent."""
+    addresses = {name: os.environ[name] for name in ELSEWHERE if name in os.environ}
+    return load_settings({**addresses, **secrets, "RECEIVER_CONFIG_TOML": "# none yet"})
+
+
 async def _apps(token: str) -> list[str]:
-    base = os.environ.get("EDGEGAP_BASE_URL", "").strip() or EDGEGAP
-    async with edgegap_client(base, Secret(token), Pace(8, 1)) as client:
+    here = _settings(EDGEGAP_TOKEN=token)
+    async with edgegap_client(here.edgegap_base_url, Secret(token), Pace(8, 1)) as client:
         listing = await client.apps()
     answer = listing.answer
     if answer.says(*REFUSED):
@@ -178,10 +205,10 @@ async def _apps(token: str) -> list[str]:
 
 
 async def _check_login(login: Login, repository: str) -> None:
-    base = os.environ.get("DOCKERHUB_API_URL", "").strip() or HUB_API
+    here = _settings(DOCKERHUB_USERNAME=login.username, DOCKERHUB_TOKEN=login.token.reveal())
     async with httpx.AsyncClient() as http:
         try:
-            seen = await Hub(http, base).sees(repository, login)
+            seen = await Hub(http, here.hub_api_url).sees(repository, login)
         except HubRefused as error:
             raise Stop(f"Docker Hub does not accept the login: {error}", NOT_DONE) from None
         except Unavailable as error:

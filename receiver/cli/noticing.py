@@ -1,15 +1,14 @@
 """`receiver notify-test`: send a test message to each place that notices go to."""
 
 import asyncio
-import os
 
 import click
 
+from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 from receiver.logs import configure_logs
 from receiver.notices import Message
 from receiver.notify import NoticeNotSent, send
-from receiver.reading_settings import load_settings
 
 TEST = Message("Receiver: a test", "This is how the receiver will tell you of what happens.")
 
@@ -18,7 +17,7 @@ TEST = Message("Receiver: a test", "This is how the receiver will tell you of wh
 @told_plainly
 def notify_test() -> None:
     """Send a test message to each [[notice]] of the configuration."""
-    settings = load_settings(os.environ)
+    settings = configured()
     configure_logs(secrets=settings.secrets(), level="CRITICAL")
     if not settings.notices:
         raise Stop("no [[notice]] is configured; see the README", NOT_DONE)

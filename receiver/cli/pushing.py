@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 import httpx
 
 from receiver.by_hand import push_by_hand
+from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, STILL_WAITING, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.cli.rehearsing import rehearse
@@ -19,7 +19,6 @@ from receiver.intake import take
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.recording import COMMAND
 from receiver.ledger.stories import story
-from receiver.reading_settings import load_settings
 from receiver.reasons import State
 from receiver.service import NEEDED, running
 from receiver.settings import Settings
@@ -56,7 +55,7 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
       6  it still waits after --timeout; `receiver show ID` says why
     """
     reference = parse_image_reference(image)
-    settings = load_settings(os.environ, need=NEEDED)
+    settings = configured(NEEDED)
     if dry_run:
         rehearsed = asyncio.run(rehearse(settings, reference))
         click.echo(json.dumps(rehearsed, ensure_ascii=False, indent=None if as_json else 2))

@@ -2,16 +2,15 @@
 
 import asyncio
 import json
-import os
 from typing import Any
 
 import click
 import msgspec
 
+from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_FOUND, USAGE, Stop, told_plainly
 from receiver.cli.moments import moment
 from receiver.cli.reaching import Server, reached
-from receiver.reading_settings import load_settings
 from receiver.replaying import replay_chosen
 from receiver.settings import Settings
 
@@ -32,7 +31,7 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
     """
     if not ids and not parked and since is None:
         raise Stop("name deliveries by id, or say --parked or --since", USAGE)
-    settings = load_settings(os.environ, need=frozenset({"RECEIVER_SECRET_KEY"}))
+    settings = configured(frozenset({"RECEIVER_SECRET_KEY"}))
     since_ms = None if since is None else moment(since)
     asked = {"ids": list(ids), "parked": parked, "since": since_ms}
     replayed, missing = asyncio.run(_replay(settings, asked))
@@ -57,7 +56,7 @@ async def _replay(settings: Settings, asked: dict[str, Any]) -> tuple[list[Row],
         if isinstance(there, Server):
             told = await there.ask("POST", "/api/replay", asked)
             return list(told["replayed"]), list(told["missing"])
-        load_settings(os.environ, need=frozenset({"rule"}))  # else all would become `no_rule`
+        configured(frozenset({"rule"}))  # else all would become `no_rule`
         replayed, missing = await there.write(lambda tx: replay_chosen(tx, settings.rules, **asked))
         if replayed:
             click.echo("receiver: no server is running; `receiver serve` works them", err=True)

@@ -3,8 +3,8 @@
 import os
 import resource
 import signal
+import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,6 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from receiver.app import create_app
+from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 from receiver.cli.reaching import SERVES_AT, address
 from receiver.errors import LedgerInUse
@@ -19,8 +20,7 @@ from receiver.hosts import forgotten_ledger
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.logs import configure_logs, get_logger
-from receiver.reading_settings import load_settings
-from receiver.service import NEEDED
+from receiver.service import NEEDED, log_warnings
 from receiver.settings import Settings
 from receiver.web.protocol import LimitedProtocol, LimitedServer
 
@@ -36,23 +36,23 @@ log = get_logger()
 @click.command(short_help="Run the receiver: door, worker, API.")
 @click.option("--host", help="Address to listen on; default HOST or 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default PORT or 8000.")
+@click.pass_obj
 @told_plainly
-def serve(host: str | None, port: int | None) -> None:
+def serve(environ: dict[str, str], host: str | None, port: int | None) -> None:
     """Run the receiver: the door for Docker Hub, the worker, the API.
 
     \b
-    SIGHUP    reads receiver.toml again, whole, or keeps the old one and says why
+    SIGHUP    reads .env and receiver.toml again, whole, or keeps what was and says why
     SIGTERM   stops accepting, finishes or hands back what is in hand within 10 s, exits 0
 
     Put a proxy with TLS in front that limits header time and body size; see the README.
     """
-    settings = load_settings(os.environ, need=NEEDED)
-    settings = replace(
-        settings,
-        host=settings.host if host is None else host,
-        port=settings.port if port is None else port,
-    )
+    for name, value in (("HOST", host), ("PORT", port)):
+        if value is not None:
+            environ[name] = os.environ[name] = str(value)
+    settings = configured(NEEDED)
     configure_logs(secrets=settings.secrets(), for_good=True)
+    log_warnings(settings)
     ledger = Ledger(settings.database_url)
     _warn_of_a_disk_that_forgets(ledger)
     try:
@@ -60,7 +60,7 @@ def serve(host: str | None, port: int | None) -> None:
     except LedgerInUse:
         log.warning("ledger_in_use", waiting_seconds=ROLLING_RESTART_SECONDS)
         ledger.open_to_write(wait_seconds=ROLLING_RESTART_SECONDS)
-    run_server(create_app(settings, ledger), settings, ledger)
+    run_server(create_app(settings, ledger, environ=environ), settings, ledger)
 
 
 def _warn_of_a_disk_that_forgets(ledger: Ledger) -> None:
@@ -159,6 +159,11 @@ class _Server(LimitedServer):
         settings = self._settings
         if not isinstance(cause, OSError):
             return "it cannot start: see the log above"
+        if isinstance(cause, socket.gaierror):
+            return (
+                f"HOST is {settings.host}, which is not the name of an address of this machine: "
+                "write an address, for instance HOST=127.0.0.1"
+            )
         why = os.strerror(cause.errno or 0)
         return (
             f"cannot listen on port {settings.port} of {settings.host} ({why}): "

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 import click
 import msgspec
 
-from receiver.cli.configured import settings_in_spite
+from receiver.cli.configured import configured, settings_in_spite
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.edgegap.client import edgegap_client
@@ -18,7 +17,6 @@ from receiver.images import is_repository
 from receiver.ledger import pauses
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transactions import Tx
-from receiver.reading_settings import load_settings
 from receiver.retiring import kept_by, would_go
 from receiver.retiring import retire as retire_versions
 from receiver.secret import Secret
@@ -110,7 +108,7 @@ def retire(app: str, keep: int | None, dry_run: bool, as_json: bool) -> None:
 
     Never the newest, a channel's, a pinned one, or one of which anything runs.
     """
-    settings = load_settings(os.environ, need=KEY | {"EDGEGAP_TOKEN", "rule"})
+    settings = configured(KEY | {"EDGEGAP_TOKEN", "rule"})
     known = sorted({rule.app for rule in settings.rules})
     if app not in known:
         raise Stop(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)

@@ -1,17 +1,16 @@
 """`receiver api-token`: a bearer token for the API."""
 
 import asyncio
-import os
 import time
 
 import click
 
 from receiver.api_tokens import LONGEST_SECONDS
+from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, api_keys, new_token, reached
 from receiver.images import is_repository
 from receiver.ledger.revocations import revoke as revoke_in_ledger
-from receiver.reading_settings import load_settings
 from receiver.settings import Settings
 
 SECONDS_A_DAY = 86_400
@@ -38,7 +37,7 @@ def api_token(days: int, repository: str | None, revoke: str | None) -> None:
     error: `receiver api-token --revoke ID` revokes this token alone. A token that is limited to a
     repository can list, show, push and replay the pushes of that repository, and nothing else.
     """
-    settings = load_settings(os.environ, need=KEY)
+    settings = configured(KEY)
     if revoke is not None:
         if not asyncio.run(_revoke(settings, revoke)):
             raise Stop(f"{revoke} was revoked before", NOT_DONE)

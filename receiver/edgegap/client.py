@@ -53,8 +53,18 @@ class EdgegapClient:
         """Call only so often that so many replicas together keep the pace."""
         self._pace.share(replicas)
 
-    def adopt(self, base_url: str, token: Secret, secrets: tuple[Secret, ...]) -> None:
-        """Go on with another address and token: the configuration was reloaded."""
+    def adopt(
+        self,
+        base_url: str,
+        token: Secret,
+        pace: tuple[float, int],
+        secrets: tuple[Secret, ...],
+    ) -> None:
+        """Go on with another address, token and pace: the configuration was reloaded.
+
+        `pace` is how many requests a second, and how many at once.
+        """
+        self._pace = self._pace.changed(*pace)
         self._http.base_url = httpx.URL(base_url)
         self._token = token
         self._secrets = (token, *secrets)

@@ -117,35 +117,40 @@ def _keys_fault(name: str, item: object, keys: Mapping[str, type]) -> str | None
         if key not in keys:
             return f"{name} has the unknown key {key!r}; there are {', '.join(keys)}"
         if type(value) is not keys[key]:
-            return f"{key} in {name} is not {_KINDS[keys[key]]}"
+            shown = f"{key} = {value!r}" if name == "ports" else key  # a variable may be secret
+            return f"{shown} in {name} is not {_KINDS[keys[key]]}"
     return None
 
 
 def _ports_fault(ports: Sequence[object]) -> str | None:
+    """Return what is wrong with all of the ports, in one sentence."""
     numbers: set[object] = set()
     names: set[object] = set()
+    faults: list[str] = []
     for port in ports:
         fault = _keys_fault("ports", port, _PORT_KEYS) or _port_fault(port)
-        if fault is not None:
-            return fault
-        assert isinstance(port, Mapping)  # noqa: S101 - _keys_fault said so
+        if fault is not None or not isinstance(port, Mapping):
+            faults.append(fault or "")
+            continue
         number, name = port["port"], port.get("name")
         if number != 0 and number in numbers:
-            return f"port {number} stands twice in ports"
+            faults.append(f"port {number} is twice in ports")
         if name is not None and name in names:
-            return f"the name {name!r} stands twice in ports"
+            faults.append(f"the name {name!r} is twice in ports")
         numbers.add(number)
         names.add(name)
-    return None
+    return "; ".join(faults) or None
 
 
 def _port_fault(port: object) -> str | None:
     assert isinstance(port, Mapping)  # noqa: S101 - _keys_fault said so
     number, protocol = port.get("port"), port.get("protocol")
-    if not isinstance(number, int) or not 0 <= number <= MAX_PORT:
-        return f"a port in ports is not between 0 and {MAX_PORT}"
+    if not isinstance(number, int):
+        return "an entry of ports has no port"
+    if not 0 <= number <= MAX_PORT:
+        return f"port {number} is not between 0 and {MAX_PORT}"
     if protocol not in PROTOCOLS:
-        return f"the protocol of port {number} is none of {', '.join(PROTOCOLS)}"
+        return f"the protocol {protocol!r} of port {number} is none of {', '.join(PROTOCOLS)}"
     if is_placeholder(str(port.get("name"))):
         return f"the name of port {number} is {_NO_VALUE}"
     if port.get("name") == "" or (number == 0 and "name" not in port):

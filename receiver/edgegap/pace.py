@@ -17,8 +17,16 @@ class Pace:
         self._slots = asyncio.Semaphore(at_once)
         self._earned = 0.0  # when the calls made so far are earned back
 
+    def changed(self, per_second: float, at_once: int) -> "Pace":
+        """Return another pace that takes over here; calls under way end with this one."""
+        other = Pace(per_second, at_once)
+        other.share(self._replicas)
+        other._earned = self._earned
+        return other
+
     def share(self, replicas: int) -> None:
-        """Take only our part of the requests a second, where so many replicas call."""
+        """Take only our part of the requests a second, if several replicas call."""
+        self._replicas = replicas
         self._interval = replicas / self._per_second
         self._burst = max(0.0, 1.0 - self._interval)
 

@@ -44,16 +44,36 @@ def read_database_url(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise ValueError("it is no database URL") from None
-    if url.drivername == "sqlite" and url.database and url.database != ":memory:":
-        if url.query:
-            raise ValueError("a SQLite file takes no `?…` after its path")
+        raise ValueError("it is not a database URL") from None
+    if url.drivername.partition("+")[0] == "sqlite":
+        fault = _sqlite_fault(url)
+        if fault is not None:
+            raise ValueError(fault)
         return url
     if url.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
         if "@" in (url.host or ""):  # a part of the password: it would be told as the host's name
             raise ValueError("an @ of the password must be written as %40, as : / ? # % by theirs")
         return url.set(drivername="postgresql+psycopg")
     raise ValueError("it names neither a SQLite file nor PostgreSQL")
+
+
+def _sqlite_fault(url: URL) -> str | None:
+    path = url.database or ""
+    if url.drivername != "sqlite":
+        return "it names a driver: write sqlite:/// alone"
+    if url.host is not None or url.username is not None:
+        place = "/".join(part for part in (url.host, path) if part)
+        return (
+            f"sqlite:// has two slashes: write three for a path from here (sqlite:///{place}), "
+            f"four for one from the root (sqlite:////{place})"
+        )
+    if not path or path.startswith((":memory:", "file:")):
+        return "it names no file, and a ledger in memory would be lost"
+    if path.endswith("/"):
+        return "it names a directory: add the name of a file"
+    if path.startswith("~"):
+        return "~ is not expanded in it: write the whole path"
+    return "a SQLite file takes no `?…` after its path" if url.query else None
 
 
 def sqlite_path(url: URL) -> Path | None:

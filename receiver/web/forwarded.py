@@ -3,19 +3,16 @@
 Uvicorn would read it from each request; of a push it is asked only where it is told of.
 """
 
-import os
-
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-TRUSTED = "FORWARDED_ALLOW_IPS"  # as uvicorn calls it
-LOOPBACK = "127.0.0.1"
 
+def as_proxies_tell(app: ASGIApp, trusted: str) -> ASGIApp:
+    """Return the application, given each request as from the sender that a trusted proxy names.
 
-def as_proxies_tell(app: ASGIApp) -> ASGIApp:
-    """Return the application, given requests as from whom trusted proxies name as the sender."""
-    trusted = os.environ.get(TRUSTED, LOOPBACK)
+    `trusted` is FORWARDED_ALLOW_IPS: addresses and networks with commas between, or `*`.
+    """
     wrapped: ASGIApp = ProxyHeadersMiddleware(app, trusted)  # type: ignore[arg-type, assignment]
     return wrapped
 
@@ -23,8 +20,8 @@ def as_proxies_tell(app: ASGIApp) -> ASGIApp:
 class Senders:
     """Tells of single requests who sent them."""
 
-    def __init__(self) -> None:
-        self._read = as_proxies_tell(_nothing)
+    def __init__(self, trusted: str) -> None:
+        self._read = as_proxies_tell(_nothing, trusted)
 
     async def address_of(self, request: Request) -> str:
         """Return the sender's address, as trusted proxies tell it."""

@@ -34,19 +34,20 @@ log = get_logger()
 class Hooks:
     """Takes what Docker Hub sends to a link."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusted_proxies: str) -> None:
         self._wrong_tokens = PerMinute(WRONG_TOKENS_A_MINUTE)
         self._bad_bodies = PerMinute(BAD_BODIES_A_MINUTE)
-        self._senders = Senders()
+        self._senders = Senders(trusted_proxies)
 
     async def greet(self, request: Request) -> Response:
-        """Tell a person who opened the link in a browser what it is; the same for any token.
+        """Say what a link is to a person who opens one in a browser; the same for any token.
 
-        The proof lets `doctor` tell this receiver from another at the same address.
+        The proof, for a question that `doctor` signs, says which receiver answers here.
         """
         service: Service = request.app.state.service
         proof = service.links.proof(request.path_params["token"])
-        return PlainTextResponse(GREETING, headers={PROOF_HEADER: proof})
+        headers = {} if proof is None else {PROOF_HEADER: proof}
+        return PlainTextResponse(GREETING, headers=headers)
 
     async def take(self, request: Request) -> Response:
         """Take one webhook: 202 or 200 means that it is on disk."""

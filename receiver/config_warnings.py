@@ -1,0 +1,106 @@
+"""What is no fault of the configuration, but probably not meant."""
+
+from receiver.config_values import UNITS, did_you_mean
+from receiver.hook_tokens import MAX_URL, LinkKeys
+from receiver.reading_settings import MAKE_A_KEY
+from receiver.rules import channels_of_two, may_collide, shadowed
+from receiver.settings import Settings
+
+GOOD_KEY = 32
+GOOD_PASSWORD = 12
+CALLS_A_MINUTE = 180  # that Docker Hub takes, for all that is asked of it
+
+
+def config_warnings(settings: Settings) -> list[str]:
+    """Return what is to be said of settings that are valid, those of how they are written first."""
+    return [
+        *settings.warnings,
+        *_of_rules(settings),
+        *_of_secrets(settings),
+        *_of_catch_up(settings),
+    ]
+
+
+def _of_rules(settings: Settings) -> list[str]:
+    rules = settings.rules
+    warnings = [
+        f"rule {later.name!r} names the same target as {first.name!r} for the same repository: "
+        "the first wins"
+        for first, later in shadowed(rules)
+    ]
+    warnings += [
+        f"rules {first.name!r} and {later.name!r} make the same version of {later.app} from two "
+        "repositories: the second push of a tag is parked. Write {project}-{tag} in `version`"
+        for first, later in may_collide(rules)
+    ]
+    warnings += [
+        f"rules {first.name!r} and {later.name!r} move the channel {channel} of {later.app} to the "
+        "images of two repositories in turn: give each a channel of its own"
+        for first, later, channel in channels_of_two(rules)
+    ]
+    repositories = {rule.repository for rule in rules}
+    for repository in settings.links:
+        if repository not in repositories:
+            near = did_you_mean(repository, repositories)
+            hint = "" if near is None else f"; did you mean {near}?"
+            warnings.append(f"[links] names {repository}, and no rule does{hint}")
+    if any(rule.login is None for rule in rules):
+        warnings.append("no Docker Hub login: Edgegap can pull public images only")
+    return warnings
+
+
+def _of_secrets(settings: Settings) -> list[str]:
+    warnings = []
+    if settings.public_url is None:
+        warnings.append("public_url is not set: `receiver link` cannot print links")
+    elif not settings.public_url.startswith("https://"):
+        warnings.append("public_url is not https: the link, which is a secret, is sent unencrypted")
+    if any(len(key.reveal()) < GOOD_KEY for key in settings.secret_keys):
+        warnings.append(
+            f"a key in RECEIVER_SECRET_KEY is shorter than {GOOD_KEY} characters: anyone who has a "
+            f"link can try to guess it. Make a longer one with: {MAKE_A_KEY}  and put it before "
+            "this one with a comma; take this one out when all links are replaced"
+        )
+    password = settings.admin_password
+    if password is not None and len(password.reveal()) < GOOD_PASSWORD:
+        warnings.append(
+            f"RECEIVER_ADMIN_PASSWORD is shorter than {GOOD_PASSWORD} characters: anyone who finds "
+            "the page can try to guess it"
+        )
+    return warnings
+
+
+def _of_catch_up(settings: Settings) -> list[str]:
+    every, repositories = settings.catch_up_every, {rule.repository for rule in settings.rules}
+    if every is None:
+        return []
+    warnings = []
+    if len(repositories) * UNITS["m"] / every > CALLS_A_MINUTE / 2:
+        warnings.append(
+            f"catch-up asks Docker Hub for {len(repositories)} repositories in so short a time "
+            f"that its limit of {CALLS_A_MINUTE} calls a minute is near: raise catch_up.every"
+        )
+    if settings.keep < 2 * every:
+        warnings.append(
+            "ledger.keep is shorter than two periods of catch_up.every: a push that is missed "
+            "meanwhile is not found any more"
+        )
+    return warnings
+
+
+def longest_link(settings: Settings) -> int:
+    """Return the length of the longest link that the rules need, 0 if none can be made."""
+    if settings.public_url is None or not settings.secret_keys:
+        return 0
+    keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
+    url = settings.public_url
+    return max((len(keys.link(url, rule.repository)) for rule in settings.rules), default=0)
+
+
+def link_length_fault(settings: Settings) -> tuple[str, str] | None:
+    """Tell whether public_url makes a link too long for Docker Hub, and what to do."""
+    length = longest_link(settings)
+    if length <= MAX_URL:
+        return None
+    what = f"a link would be {length} characters long, and Docker Hub takes {MAX_URL}"
+    return what, "Use a shorter host name"
