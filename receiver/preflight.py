@@ -145,9 +145,9 @@ class Preflight:
         return await self.registry.platforms(image.repository, found.digest, login), ""
 
     @property
-    def out(self) -> bool:
-        """Whether Docker Hub could not tell, when it was asked last."""
-        return self._out_since is not None
+    def out_seconds(self) -> float | None:
+        """For how long Docker Hub could not tell, None while it can."""
+        return None if self._out_since is None else self._clock() - self._out_since
 
     def _out(self, error: Unavailable, call: Answer) -> Out:
         """Take the outage's own age into account: what comes later need not wait as long again."""

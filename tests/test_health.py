@@ -9,15 +9,17 @@ import httpx
 import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.web import health
+from receiver.upkeep import health
 from tests.receiver_here import ReceiverHere, receiver_here
-from tests.running import until
+from tests.running import RULE, until
+
+CONFIG = RULE + '\n[catch_up]\nevery = "off"\n'  # no test may reach Docker Hub
 
 
 @pytest.fixture
 def here(edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReceiverHere]:
     monkeypatch.setattr(health, "REMEMBERED_SECONDS", 0.0)
-    with receiver_here(tmp_path, edgegap) as receiver:
+    with receiver_here(tmp_path, edgegap, config=CONFIG) as receiver:
         yield receiver
 
 
@@ -68,7 +70,7 @@ def test_a_restart_tries_a_refused_token_at_once(
     here.stop()
     sandbox.token_state = "good"
 
-    with receiver_here(here.folder, edgegap) as again:
+    with receiver_here(here.folder, edgegap, config=CONFIG) as again:
         assert again.ended(delivery)["outcome"] == "created"
         assert asked(again, "/readyz") == (200, {"ready": True, "degraded": []})
 

@@ -1,12 +1,16 @@
 """The API's routes for what a person looks at: the overview, and an app's versions."""
 
+from contextlib import suppress
+from dataclasses import asdict
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from receiver.errors import LedgerError
 from receiver.ledger.overviews import overview
 from receiver.ledger.stories import Row
-from receiver.service import CONFIGURATION, Service
+from receiver.service import Service
 from receiver.telling import as_json
 from receiver.web.guarding import guarded, refusal
 from receiver.web.versions import Shelf
@@ -35,10 +39,14 @@ async def _overview(service: Service, _: Request) -> Response:
 
 
 async def overview_of(service: Service) -> Row:
-    """Return how everything stands, a refused reload included."""
-    rules, refused = service.settings.rules, service.refused
+    """Return the state of everything: what is wrong, by rule, by repository, what is parked."""
+    rules = service.settings.rules
+    with suppress(LedgerError):  # then what is counted since is missing
+        await service.refused_links.flush()
     found = await service.ledger.read(lambda tx: overview(tx, rules))
-    if refused is not None:
-        told = {"sentence": refused.sentence, "since_at": refused.since}
-        found["degraded"].append({"name": CONFIGURATION, **told})
-    return found
+    health = await service.health.now()
+    return {
+        "ready": health.ready,
+        "degraded": [asdict(one) for one in health.conditions],
+        **found,
+    }

@@ -11,12 +11,11 @@ from receiver.errors import LedgerError
 from receiver.ledger.standing import Standing, read_standing
 from receiver.reasons import State
 from receiver.service import Service
-from receiver.web.health import Health
 
 STATES = (State.QUEUED, State.WAITING, State.WORKING, State.PARKED)
 
 
-async def show_metrics(health: Health, request: Request) -> Response:
+async def show_metrics(request: Request) -> Response:
     """Answer in Prometheus' text format; what the ledger knows is read at each scrape."""
     service: Service = request.app.state.service
     wanted = service.settings.metrics_token
@@ -31,7 +30,7 @@ async def show_metrics(health: Health, request: Request) -> Response:
         _set(await service.ledger.read(read_standing))
     except LedgerError as error:
         return JSONResponse({"error": str(error)}, 503)
-    metrics.ready.set(int(await health.is_ready(service)))
+    metrics.ready.set(int((await service.health.lately()).ready))
     limit = service.preflight.registry.limits.last
     if limit is None:
         metrics.pull_limit.forget()
