@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -30,7 +29,7 @@ from receiver.web.api import api_routes
 from receiver.web.document import document_routes
 from receiver.web.doorkeeping import failure, is_a_person
 from receiver.web.forwarded import as_proxies_tell
-from receiver.web.health import Health
+from receiver.web.health import live, ready
 from receiver.web.hooks import Hooks
 from receiver.web.login import Login
 from receiver.web.looking import looking_routes
@@ -55,8 +54,7 @@ def create_app(
 
     `environ` is the environment that a reload begins with, before any `.env`.
     """
-    hooks, health = Hooks(settings.forwarded_allow_ips), Health()
-    login, shelf = Login(), Shelf()
+    hooks, login, shelf = Hooks(settings.forwarded_allow_ips), Login(), Shelf()
     hook = f"{PATH}{{token}}"
     app = _App(
         hooks,
@@ -66,9 +64,9 @@ def create_app(
             Route(f"{hook}/", hooks.take, methods=["POST"]),
             Route(hook, hooks.greet, methods=["GET"]),
             Route(f"{hook}/", hooks.greet, methods=["GET"]),
-            Route("/livez", health.live, methods=["GET"]),
-            Route("/readyz", health.ready, methods=["GET"]),
-            Route("/metrics", partial(show_metrics, health), methods=["GET"]),
+            Route("/livez", live, methods=["GET"]),
+            Route("/readyz", ready, methods=["GET"]),
+            Route("/metrics", show_metrics, methods=["GET"]),
             *api_routes(),
             *steering_routes(),
             *looking_routes(shelf),
@@ -97,11 +95,11 @@ class _App(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(PATH):
-            token = scope["path"][len(PATH) :].removesuffix("/")
-            if token and "/" not in token:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path = scope["path"]
+            if path.startswith(PATH) or path == PATH.removesuffix("/"):  # a link, or cut off
                 scope["app"] = self
-                scope["path_params"] = {"token": token}
+                scope["path_params"] = {"token": path[len(PATH) :].removesuffix("/")}
                 answer = await self._hooks.take(Request(scope, receive, send))
                 await answer(scope, receive, send)
                 return

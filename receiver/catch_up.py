@@ -15,9 +15,7 @@ from receiver.dockerhub.fetching import Unavailable
 from receiver.dockerhub.hub import Hub, seconds_to_wait, waiting_as_asked
 from receiver.ledger.cursors import (
     Cursor,
-    Failing,
     begin_cursors,
-    failing,
     move_cursor,
     note_problem,
     read_cursors,
@@ -37,7 +35,6 @@ from receiver.missed import (
 )
 from receiver.settings import Current, Settings
 
-CATCH_UP = "catch_up"  # what is degraded if the last run failed
 LONGEST_WAIT_SECONDS = 3600.0
 SHORTEST_WAIT_SECONDS = 5.0  # where Docker Hub asks to wait
 ONE_START_MS = 60_000  # replicas that begin or reload within it are one start: the first lists
@@ -83,11 +80,6 @@ class CatchUp:
     async def stop(self) -> None:
         """Stop; a run that has not completed leaves its cursor where it was."""
         await self._background.stop()
-
-    def failing(self, cursors: Sequence[Cursor]) -> Failing | None:
-        """Return that the last run failed, unless catch-up is off."""
-        wanted = {rule.repository for rule in self._current.settings.rules}
-        return failing(cursors, wanted) if self._every() is not None else None
 
     def _every(self) -> float | None:
         every = self._current.settings.catch_up_every

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from receiver.aftermath import tell_voided
 from receiver.ledger import gates, pauses
 from receiver.ledger.leases import hand_back, void_leases
-from receiver.ledger.registrations import Claimed, claim, next_due, set_right
+from receiver.ledger.registrations import Claimed, claim, next_due
 from receiver.ledger.replicas import claims_alone, count_replicas, working_now
 from receiver.ledger.transactions import Tx
 from receiver.settings import Settings
@@ -39,8 +39,6 @@ def begin_anew(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, s
     In a ledger of one receiver alone every lease is a dead owner's; in a shared one, the expired.
     """
     gates.probe_now(tx)
-    gates.set_right(tx)
-    set_right(tx)
     voided = void_leases(tx, all_of_them=not shared)
     tell_voided(tx, settings, voided)
     return voided

@@ -27,6 +27,7 @@ from receiver.retry import detail_of
 from receiver.rules import Rule, moving_versions
 from receiver.settings import Settings
 from receiver.upkeep.clock import difference, seconds_ahead
+from receiver.upkeep.link_findings import examine_links
 
 REACH_SECONDS = 10.0
 GREETING_WORD = "Docker Hub"
@@ -40,6 +41,8 @@ async def examine(
 ) -> AsyncIterator[Finding]:
     """Look at everything, one finding after another, the cheap ones first."""
     yield _ledger(settings)
+    async for finding in examine_links(settings):
+        yield finding
     async for finding in _edgegap(settings, client):
         yield finding
     async for finding in examine_docker_hub(settings.rules, preflight):

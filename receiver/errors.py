@@ -27,7 +27,15 @@ class BadImageReference(ReceiverError):
 
 
 class BadLink(ReceiverError):
-    """A token that opens nothing. Its text says why, for the log; the sender never sees it."""
+    """A token that opens nothing. Its text says why, for the log; the sender never sees it.
+
+    `reason` is the word; `repository` the one that the link was made for, None if it is not known.
+    """
+
+    def __init__(self, reason: str, text: str, repository: str | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.repository = repository
 
 
 class BadBody(ReceiverError):

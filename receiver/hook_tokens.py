@@ -5,7 +5,8 @@ its links so far. Nothing in it is secret but the signature.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
 
 from itsdangerous import BadData, Signer, URLSafeSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
@@ -19,15 +20,67 @@ PATH = "/hooks/dockerhub/"
 MAX_TOKEN = 512
 CHALLENGE_SALT, PROOF_SALT = b"receiver.challenge", b"receiver.proof"
 REMEMBERED = 1024
+SIGNATURE_LETTERS = 43  # of a SHA-256, in base64 without its padding
+FEWEST_ALIKE = 12  # letters of a token that are enough to say which link it was
+NUMBER_LETTERS = 8  # before the signature: they differ with the number of the link
+
+
+class LinkFault(StrEnum):
+    """Why a link is refused."""
+
+    REVOKED = "revoked"
+    SIGNATURE = "signature"
+    TRUNCATED = "truncated"
+    OTHER_REPOSITORY = "other_repository"
+    UNKNOWN_REPOSITORY = "unknown_repository"
+    MALFORMED = "malformed"
+
+
+# The owner of a repository pasted or kept these: pushes are lost. Anybody may send the others.
+ACTIONABLE = frozenset(
+    {
+        LinkFault.REVOKED,
+        LinkFault.SIGNATURE,
+        LinkFault.TRUNCATED,
+        LinkFault.OTHER_REPOSITORY,
+    }
+)
+_WHAT_TO_DO: Mapping[LinkFault, str] = {
+    LinkFault.REVOKED: "The link was revoked. Paste the one that `receiver link {repository}` "
+    "prints into the repository's Webhooks tab on Docker Hub; catch-up finds what was missed.",
+    LinkFault.SIGNATURE: "The signature does not match: was RECEIVER_SECRET_KEY changed, or the "
+    "link altered? Set the key back, or paste the link that `receiver link {repository}` prints "
+    "into the repository's Webhooks tab on Docker Hub.",
+    LinkFault.TRUNCATED: "The link was cut off. Paste the whole line that `receiver link "
+    "{repository}` prints into the repository's Webhooks tab on Docker Hub.",
+    LinkFault.OTHER_REPOSITORY: "The link of {repository} was pasted into another repository's "
+    "Webhooks tab on Docker Hub. Each repository has its own: `receiver link` prints them.",
+    LinkFault.UNKNOWN_REPOSITORY: "The link names a repository of no rule, and this receiver did "
+    "not sign it. If you pasted it, add a [[rule]] for the repository; then `receiver link` "
+    "prints its link.",
+    LinkFault.MALFORMED: "It is not a link of this receiver, and harmless if nobody pasted one "
+    "lately; `receiver link` prints what to paste.",
+}
+
+
+def what_to_do(fault: LinkFault, repository: str | None) -> str:
+    """Return what is wrong with such a link, and what to do about it."""
+    return _WHAT_TO_DO[fault].format(repository=repository or "GROUP/PROJECT")
 
 
 class LinkKeys:
     """Makes and reads tokens with a list of keys, oldest first (itsdangerous signs with the last).
 
     Tokens that were good are remembered, since checking one costs as much as reading its body.
+    `repositories` are those of rules: of their links, damaged ones are recognized.
     """
 
-    def __init__(self, keys: Sequence[str], numbers: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        keys: Sequence[str],
+        numbers: Mapping[str, int],
+        repositories: Collection[str] = (),
+    ) -> None:
         self._serializer = URLSafeSerializer(
             list(keys), salt=LINK_SALT, signer_kwargs={"digest_method": hashlib.sha256}
         )
@@ -35,6 +88,10 @@ class LinkKeys:
         self._prover = Signer(list(keys), salt=PROOF_SALT, digest_method=hashlib.sha256)
         self._numbers = dict(numbers)
         self._known: dict[str, str] = {}
+        self._payloads = {
+            repository: self.token(repository).rpartition(".")[0]
+            for repository in sorted(set(repositories))
+        }
 
     def token(self, repository: str) -> str:
         """Return the token of the repository's present link."""
@@ -72,23 +129,59 @@ class LinkKeys:
 
     def _read(self, token: str) -> str:
         if len(token) > MAX_TOKEN or not token.isascii():
-            raise BadLink("not a token of ours")
+            raise BadLink(LinkFault.MALFORMED, "not a token of ours")
         try:
             if not all(_is_canonical(part) for part in token.split(".")):
-                raise BadLink("not a token of ours")  # the last letter has bits that say nothing
+                raise self._damaged(token)  # the last letter has bits that say nothing
             payload = self._serializer.loads(token)
         except (BadData, ValueError, RecursionError):
-            raise BadLink("the signature does not match") from None
+            raise self._damaged(token) from None
         match payload:
             case [str(repository), int(number)] if is_repository(repository):
                 present = self._numbers.get(repository, 1)
                 if number != present:
-                    raise BadLink(
-                        f"link {number} of {repository} is revoked, {present} is the present one"
-                    )
+                    text = f"link {number} of {repository} is revoked, {present} is the present one"
+                    raise BadLink(LinkFault.REVOKED, text, repository)
                 return repository
             case _:
-                raise BadLink("signed by us, but not a link")
+                raise BadLink(LinkFault.MALFORMED, "signed by us, but not a link")
+
+    def _damaged(self, token: str) -> BadLink:
+        """Return what is wrong with a token that we did not sign as it is.
+
+        Compared is what is no secret: the signature's letters are not looked at.
+        """
+        alike = {name: _alike(token, payload) for name, payload in self._payloads.items()}
+        longest = max(alike.values(), default=0)
+        nearest = [name for name, letters in alike.items() if letters == longest]
+        whole = min((len(self._payloads[name]) for name in nearest), default=0)
+        if longest < FEWEST_ALIKE or longest < min(len(token), whole - NUMBER_LETTERS):
+            if _names_a_repository(token):
+                text = "it names a repository of no rule, and the signature does not match"
+                return BadLink(LinkFault.UNKNOWN_REPOSITORY, text)
+            return BadLink(LinkFault.MALFORMED, "not a token of ours")
+        repository = nearest[0] if len(nearest) == 1 else None
+        if len(token) < whole + 1 + SIGNATURE_LETTERS:
+            return BadLink(LinkFault.TRUNCATED, "the link was cut off", repository)
+        return BadLink(LinkFault.SIGNATURE, "the signature does not match", repository)
+
+
+def _alike(token: str, payload: str) -> int:
+    """Return how many letters from the start are the same, whatever their case."""
+    pairs = zip(token.lower(), payload.lower(), strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other),
+                min(len(token), len(payload)))  # fmt: skip
+
+
+def _names_a_repository(token: str) -> bool:
+    try:
+        named = URLSafeSerializer("").load_payload(token.rpartition(".")[0].encode())
+    except (BadData, ValueError, RecursionError):
+        return False
+    match named:
+        case [str(repository), int()]:
+            return is_repository(repository)
+    return False
 
 
 def _is_canonical(part: str) -> bool:

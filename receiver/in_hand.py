@@ -15,6 +15,7 @@ from receiver.announcing import announce
 from receiver.edgegap.catalogue import Catalogue
 from receiver.edgegap.client import EdgegapClient
 from receiver.errors import LedgerError
+from receiver.ledger.clock import SMALLEST_STEP_MS
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.settlements import Settlement, sent, settle, was_settled
@@ -28,7 +29,7 @@ from receiver.registering import Attempt
 from receiver.retention import Retention
 from receiver.rules import moving_versions
 from receiver.settings import Current
-from receiver.settling import Tried, fault, leave_to_others
+from receiver.settling import Tried, fault, leave_to_others, moved_by
 
 LEDGER_AWAY_SECONDS = 0.5
 
@@ -68,24 +69,25 @@ class InHand:
 
     async def work(self, claimed: Claimed) -> None:
         """Attempt it, and write down what came of it."""
+        now = self._watch.clock()
         try:
-            tried = await self._attempt(claimed)
+            tried = await self._attempt(claimed, now)
         except _LeaseLost:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
             return
         except LedgerError as error:
             self._watch.is_away(error)
-            tried = fault(claimed, error, now=self._watch.now())
+            tried = fault(claimed, error, now=now())
         except Exception as error:
             log.exception("registration_fault", registration=claimed.id, app=claimed.app)
-            tried = fault(claimed, error, now=self._watch.now())
+            tried = fault(claimed, error, now=now())
         if self._watch.replicas > 1:
-            now, jitter = self._watch.now(), random.random()  # noqa: S311 - spreads retries
-            tried = leave_to_others(claimed, tried, now=now, jitter=jitter)
+            jitter = random.random()  # noqa: S311 - spreads retries
+            tried = leave_to_others(claimed, tried, now=now(), jitter=jitter)
         tried = await self._retention.make_room(claimed, tried)
-        await self._settle(claimed, tried)
+        await self._settle(claimed, tried, now)
 
-    async def _attempt(self, claimed: Claimed) -> Tried:
+    async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Tried:
         async def note_sent(step: int, method: str, path: str) -> None:
             note = partial(
                 sent, claimed=claimed, owner=self._owner, step=step, method=method, path=path
@@ -106,35 +108,44 @@ class InHand:
             preflight=self._preflight,
             sent=note_sent,
             not_copied=excluded,
-            now=self._watch.now,
+            now=now,
             jitter=random.random,
         )
         return await attempt.run()
 
-    async def _settle(self, claimed: Claimed, tried: Tried) -> None:
-        """Write what came of it, however long the ledger is away."""
+    async def _settle(self, claimed: Claimed, tried: Tried, now: Callable[[], int]) -> None:
+        """Write what came of it, however long the ledger is away.
+
+        Its times are those of `now`; the ledger's clock may have been set since.
+        """
         kept: bool | None = None
+        decided_at = now()
         while kept is None:
             try:
-                write = partial(self._write_down, claimed=claimed, tried=tried)
+                write = partial(
+                    self._write_down, claimed=claimed, tried=tried, decided_at=decided_at
+                )
                 kept = await self._ledger.write(write)
             except LedgerError as error:
                 self._watch.is_away(error)
                 await asyncio.sleep(LEDGER_AWAY_SECONDS)
             except Exception as error:
                 log.exception("registration_fault", registration=claimed.id, app=claimed.app)
-                tried = fault(claimed, error, now=self._watch.now())
+                tried, decided_at = fault(claimed, error, now=now()), now()
                 await asyncio.sleep(LEDGER_AWAY_SECONDS)
         if not kept:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
             return
-        announce(claimed, tried.settlement, now=self._watch.now())
+        announce(claimed, tried.settlement, now=now())
         if self._settled is not None:
             self._settled(claimed, tried.settlement)
         if tried.settlement.outcome is Outcome.CREATED:
             self._retention.begin(claimed.app)
 
-    def _write_down(self, tx: Tx, claimed: Claimed, tried: Tried) -> bool:
+    def _write_down(self, tx: Tx, claimed: Claimed, tried: Tried, decided_at: int) -> bool:
+        step = tx.now - decided_at
+        if abs(step) >= SMALLEST_STEP_MS:
+            tried = moved_by(tried, step)
         if not settle(tx, claimed, self._owner, tried.settlement):
             return was_settled(tx, claimed, tried.settlement)
         write_aftermath(tx, self._current.settings, claimed, tried)

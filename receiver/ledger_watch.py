@@ -1,39 +1,45 @@
-"""What the worker knows of its ledger: whether it can be written, who shares it, its clock."""
+"""What the worker knows of its ledger: whether it can be written, how many share it, its clock."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 from receiver.errors import LedgerError
+from receiver.ledger.clock import Reading
 from receiver.logs import get_logger
 
 log = get_logger()
 
 
 class LedgerWatch:
-    """One for all of a worker's loops and tasks, so that each trouble is told once.
+    """One for all of a worker's loops and tasks, so that each trouble is logged once.
 
-    `replicas` are at work on it, this one among them.
+    `replicas` are at work on it, this one among them. `reading` is the last of its clock.
     """
 
     def __init__(self) -> None:
         self.replicas = 1
+        self.reading: Reading | None = None
         self._away = False
-        self._ahead = 0
 
-    def set_by(self, ledgers: int, *, asked_at: int) -> None:
-        """Go by the ledger's clock, which replicas share: what it told to who asked then.
+    def was_read(self, reading: Reading, step: int) -> None:
+        """Go by this reading of the ledger's clock; say so if the clock was set before it."""
+        if not reading.slow:
+            self.reading = reading
+        if step:
+            log.warning(
+                "clock_was_set",
+                seconds=round(step / 1000),
+                sentence="What waits goes on as if the clock had not been set. Keep it right by "
+                "NTP: the order of pushes and catch-up go by it.",
+            )
 
-        A little late rather than early: a wait is never cut short. Both in epoch ms.
+    def clock(self) -> Callable[[], int]:
+        """Return a clock (epoch ms) that goes on evenly from the last reading, whatever is set.
+
+        What began before a step of the ledger's clock ends by the time it began with.
         """
-        self._ahead = ledgers - asked_at
-
-    def now(self) -> int:
-        """Return the time that gates and waits are told by (epoch ms)."""
-        return self.own_now() + self._ahead
-
-    @staticmethod
-    def own_now() -> int:
-        """Return this machine's own time (epoch ms)."""
-        return time.time_ns() // 1_000_000
+        return partial(_since, self.reading or _read_own())
 
     def is_away(self, error: LedgerError) -> None:
         """Say once that it cannot be written."""
@@ -46,3 +52,11 @@ class LedgerWatch:
         if self._away:
             self._away = False
             log.info("ledger_available")
+
+
+def _read_own() -> Reading:
+    return Reading(time.time_ns() // 1_000_000, time.monotonic())
+
+
+def _since(reading: Reading) -> int:
+    return reading.now + round((time.monotonic() - reading.monotonic) * 1000)

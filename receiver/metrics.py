@@ -20,7 +20,10 @@ deliveries = Counter(
     registry=registry,
 )
 links_refused = Counter(
-    "receiver_links_refused", "Requests with a token that opens nothing.", registry=registry
+    "receiver_links_refused",
+    "Requests with a link that opens nothing, by reason.",
+    ("reason",),
+    registry=registry,
 )
 requests_rejected = Counter(
     "receiver_requests_rejected",

@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import httpx
@@ -26,22 +25,16 @@ from receiver.replaying import read_rules_again
 from receiver.secret import Secret
 from receiver.settings import Current, Settings, after_reload
 from receiver.telling_others import TellingOthers
+from receiver.upkeep import secret_keys
 from receiver.upkeep.clock import ClockWatch
+from receiver.upkeep.health import Code, Condition, HealthCheck
+from receiver.upkeep.refused_links import RefusedLinks
 from receiver.worker import Worker
 
-CONFIGURATION = "configuration"  # what is degraded where a reload was refused
 NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 WORKER_GRACE_SECONDS = 5.0
 
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A reload that was refused: what of it, and since when (epoch ms)."""
-
-    sentence: str
-    since: int
 
 
 class Service:
@@ -63,7 +56,8 @@ class Service:
         self.catch_up = CatchUp(ledger, current, preflight.hub, self.worker.wake)
         self.purge = Purge(ledger, current)
         self.telling_others = TellingOthers(ledger, current)
-        self.refused: Refused | None = None
+        self.health = HealthCheck(ledger, current, self.worker, preflight)
+        self.refused_links = RefusedLinks(ledger)
         self._set_keys()
 
     @property
@@ -81,9 +75,10 @@ class Service:
         except ConfigError as error:
             faults = [str(fault) for fault in error.faults]
             log.error("config_refused", faults=faults, kept="the configuration before")
-            self.refused = Refused(_refusal_of(error.faults), time.time_ns() // 1_000_000)
+            now = time.time_ns() // 1_000_000
+            self.health.note(Condition(Code.CONFIGURATION, _refusal_of(error.faults), now))
             return False
-        self.refused = None
+        self.health.clear(Code.CONFIGURATION)
         masking.know(read.secrets())
         settings, later = after_reload(self.settings, read)
         self.current.settings = settings
@@ -95,6 +90,7 @@ class Service:
         log_warnings(settings)
         await self.read_rules_again()
         try:
+            await self.adopt_keys()
             await self.ledger.write(probe_now)  # the token may be a new one
         except LedgerError as error:
             log.error("ledger_unavailable", error=str(error))
@@ -117,9 +113,14 @@ class Service:
             log.info("rules_read_again", deliveries=[one.delivery for one in replayed])
         self.worker.config_changed()
 
+    async def adopt_keys(self) -> None:
+        """Store which secret keys are in use; warn if they are not the ones links exist by."""
+        await secret_keys.adopt(self.ledger, self.settings.secret_keys)
+
     def _set_keys(self) -> None:
         keys = [key.reveal() for key in self.settings.secret_keys]
-        self.links = LinkKeys(keys, self.settings.links)
+        repositories = {rule.repository for rule in self.settings.rules}
+        self.links = LinkKeys(keys, self.settings.links, repositories)
         self.api_keys = ApiKeys(keys)
 
 
@@ -156,8 +157,10 @@ async def running(
     async with connect() as client, httpx.AsyncClient() as http:
         preflight = preflight_over(http, settings, answered=ClockWatch().compare)
         service = Service(Current(settings), ledger, client, preflight, settled)
+        await service.adopt_keys()
         await service.read_rules_again()
         try:
+            service.refused_links.start()
             await service.worker.start()
             if catching_up:
                 await service.catch_up.start()
@@ -168,4 +171,5 @@ async def running(
             await service.catch_up.stop()
             await service.purge.background.stop()
             await service.telling_others.background.stop()
+            await service.refused_links.stop()
             await service.worker.stop(WORKER_GRACE_SECONDS)

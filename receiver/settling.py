@@ -89,6 +89,20 @@ def leave_to_others(claimed: Claimed, tried: Tried, *, now: int, jitter: float) 
     return tried if wait is None else Tried(waiting(wait))
 
 
+def moved_by(tried: Tried, step: int) -> Tried:
+    """Return what came of an attempt with its times moved by a step of the clock (ms)."""
+    settlement, gate = tried.settlement, tried.gate
+    if settlement.due_at:
+        settlement = replace(settlement, due_at=settlement.due_at + step)
+    waited = settlement.waited
+    if waited.since or waited.first:
+        since, first = (moment and moment + step for moment in (waited.since, waited.first))
+        settlement = replace(settlement, waited=replace(waited, since=since, first=first))
+    if gate is not None and gate.until is not None:
+        gate = replace(gate, until=gate.until + step)
+    return Tried(settlement, gate)
+
+
 def fault(claimed: Claimed, error: Exception, *, now: int) -> Tried:
     """Try again later after a fault of our own, as after any trouble that may pass."""
     found = wait_or_park(

@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime
 
+SECONDS_WITH_TENTHS = 10
+MOST_OF_A_UNIT = 100
+
 
 def read_iso(value: object) -> int | None:
     """Return an ISO 8601 text as epoch milliseconds, None when it is none."""
@@ -15,3 +18,16 @@ def read_iso(value: object) -> int | None:
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except OverflowError:
         return None
+
+
+def duration(milliseconds: int) -> str:
+    """Return a duration in words: 840 ms, 2.4 s, 3 min, 5 h, 2 d."""
+    seconds = milliseconds / 1000
+    if seconds < 1:
+        return f"{milliseconds} ms"
+    if seconds < SECONDS_WITH_TENTHS:
+        return f"{seconds:.1f} s"
+    for unit, size in (("s", 1), ("min", 60), ("h", 3600)):
+        if seconds < size * MOST_OF_A_UNIT:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"

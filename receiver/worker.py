@@ -14,6 +14,7 @@ from receiver.edgegap.client import EdgegapClient
 from receiver.errors import LedgerError
 from receiver.in_hand import LEDGER_AWAY_SECONDS, InHand, Settled
 from receiver.ledger import gates
+from receiver.ledger.clock import Reading, keep_time, read_clock
 from receiver.ledger.leases import hand_back, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
@@ -71,7 +72,14 @@ class Worker:
     async def start(self) -> None:
         """Free what a dead owner held, then begin to work."""
         shared, settings = self._ledger.shared, self._current.settings
-        voided = await self._ledger.write(lambda tx: begin_anew(tx, settings, shared=shared))
+
+        def begin(tx: Tx) -> tuple[Reading, int, list[tuple[str, str]]]:
+            reading = read_clock(tx)
+            step = keep_time(tx, None, reading, shared=shared)
+            return reading, step, begin_anew(tx, settings, shared=shared)
+
+        reading, step, voided = await self._ledger.write(begin)
+        self._watch.was_read(reading, step)
         for registration, state in voided:
             log.warning("lease_voided", registration=registration, state=state)
         self._loops = [asyncio.create_task(self._work()), asyncio.create_task(self._renew())]
@@ -143,10 +151,8 @@ class Worker:
         free = self._current.settings.concurrency - len(self._hands)
         if free <= 0 and not self._ledger.shared:  # else the others must see that this one is there
             return longest
-        asked_at = self._watch.own_now()
-        turn = await self._ledger.write(partial(self._take_turn, free=free))
-        if self._ledger.shared:
-            self._watch.set_by(turn.now, asked_at=asked_at)
+        reading, step, turn = await self._ledger.write(partial(self._take_turn, free=free))
+        self._watch.was_read(reading, step)
         if turn.replicas is not None:
             self._watch.replicas = turn.replicas
             self._client.share(turn.replicas)
@@ -158,11 +164,14 @@ class Worker:
             self._probing = asyncio.create_task(self._probe())
         return longest if turn.due_in is None else min(longest, max(turn.due_in, SOON_SECONDS))
 
-    def _take_turn(self, tx: Tx, free: int) -> Turn:
+    def _take_turn(self, tx: Tx, free: int) -> tuple[Reading, int, Turn]:
         settings, shared = self._current.settings, self._ledger.shared
-        return take_turn(
+        reading = read_clock(tx)
+        step = keep_time(tx, self._watch.reading, reading, shared=shared)
+        turn = take_turn(
             tx, settings, owner=self.owner, in_hand=self._hands, free=free, shared=shared
         )
+        return reading, step, turn
 
     def _let_go(self, identity: str, task: asyncio.Task[None]) -> None:
         if identity in self._hands and self._hands[identity][1] is task:  # not claimed anew since

@@ -86,6 +86,7 @@ class ReceiverProcess:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
+        self.program: tuple[str, ...] = (sys.executable, "-m", "receiver")
         self.config = folder / "receiver.toml"
         self.config.write_text(config, "utf-8")
         self.log = folder / "serve.log"
@@ -110,7 +111,7 @@ class ReceiverProcess:
         before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "receiver", "serve", *options],
+                [*self.program, "serve", *options],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,
@@ -160,7 +161,7 @@ class ReceiverProcess:
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the receiver's beside it."""
         return subprocess.run(
-            [sys.executable, "-m", "receiver", *arguments],
+            [*self.program, *arguments],
             cwd=self.folder,
             env={**self.environment, **environment},
             capture_output=True,

@@ -73,7 +73,7 @@ def test_each_asks_for_metrics_and_labels_that_the_receiver_has(rule: dict[str, 
 
     assert asked <= exposed()
     for label in re.findall(r"\b(\w+)=", rule["expr"]):
-        assert label in {"job", "state", "verdict"}
+        assert label in {"job", "state", "verdict", "reason"}
 
 
 def test_the_table_of_metrics_names_each_that_there_is() -> None:

@@ -15,15 +15,14 @@ from schemathesis import GenerationMode
 from starlette.routing import Route
 
 from receiver.app import create_app
-from receiver.catch_up import CATCH_UP
-from receiver.ledger.gates import BUSY, TOKEN
+from receiver.hook_tokens import LinkFault
 from receiver.ledger.ledger import Ledger
 from receiver.reading_settings import load_settings
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules import Mode
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.service import CONFIGURATION
+from receiver.upkeep.health import Code
 from receiver.web.document import DOCUMENT
 from receiver.web.pages import DEPTH
 from receiver.web.steering import MOST_KEPT, MOST_MISSED
@@ -197,7 +196,9 @@ def test_each_word_it_knows_is_one_the_receiver_uses() -> None:
     }.items():
         assert schemas[name]["enum"] == [str(word) for word in words], name
     degraded = schemas["overview"]["properties"]["degraded"]["items"]
-    assert degraded["properties"]["name"]["enum"] == [BUSY, TOKEN, CONFIGURATION, CATCH_UP]
+    assert degraded["properties"]["code"]["enum"] == list(Code)
+    refused = schemas["overview"]["properties"]["refused_links"]["items"]
+    assert refused["properties"]["reason"]["enum"] == list(LinkFault)
 
 
 def test_the_bounds_it_gives_are_the_receivers() -> None:

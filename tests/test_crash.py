@@ -15,7 +15,7 @@ from tests.crash.asking import asked, ledger_of
 from tests.crash.endings import brought_to_an_end
 from tests.crash.parkings import CRASHES_THAT_PARK, Parkings, parkings
 from tests.crash.reports import count_up
-from tests.crash.torments import DISK_FULL, NO_SMALL_DISK, torment
+from tests.crash.torments import CLOCK_SET, DISK_FULL, NO_SMALL_DISK, torment
 from tests.running import REPOSITORY, ReceiverProcess, until
 from tests.storm import Told
 
@@ -28,6 +28,7 @@ def test_nothing_is_lost_made_twice_or_stuck_whatever_is_done_to_it() -> None:
     counted = report.counts["202s"]
     assert isinstance(counted, int)
     assert counted > 20, str(report)
+    assert report.did(CLOCK_SET), str(report)
     if not report.did(DISK_FULL):
         pytest.skip(NO_SMALL_DISK)
 

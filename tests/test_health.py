@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.web import health
+from receiver.upkeep import health
 from tests.receiver_here import ReceiverHere, receiver_here
 from tests.running import NO_CATCH_UP, RULE, until
 

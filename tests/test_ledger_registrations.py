@@ -7,10 +7,8 @@ from functools import partial
 
 import pytest
 
-from receiver.claiming import begin_anew
 from receiver.edgegap.answers import Answer
 from receiver.errors import LedgerError
-from receiver.ledger import gates
 from receiver.ledger.leases import hand_back, renew, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.pauses import pause
@@ -23,7 +21,6 @@ from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, Verdict
 from receiver.replaying import read_rules_again
 from receiver.rules import Match, Mode, Ruling
-from receiver.settings import Settings
 from receiver.steering import roll_back
 from tests.at_work import (
     MINUTE,
@@ -284,18 +281,6 @@ def test_a_rollback_frees_a_target_of_a_push_from_the_future(ledger: Ledger) -> 
 
     rolled = one_claim(ledger)
     assert (rolled.image.tag, rolled.superseded) == ("0.9", False)
-
-
-def test_what_a_clock_that_was_ahead_put_off_goes_on_at_the_next_start(ledger: Ledger) -> None:
-    now = write(ledger, lambda tx: tx.now)
-    ahead = now + 30 * DAY
-    write(ledger, at(ahead, lambda tx: pushed(tx, "1.0")))
-    write(ledger, at(ahead, lambda tx: gates.slow_down(tx, tx.now + MINUTE, "busy")))
-
-    write(ledger, lambda tx: begin_anew(tx, Settings(), shared=tx.postgresql))
-
-    assert write(ledger, gates.closed_gates) == []
-    assert one_claim(ledger).image.tag == "1.0"
 
 
 def test_settings_are_copied_neither_from_channels_nor_from_what_is_not_proven(

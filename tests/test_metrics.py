@@ -11,7 +11,7 @@ from receiver.reasons import Outcome
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.web import health
+from receiver.upkeep import health
 from tests.conftest import StartReceiver
 from tests.docker_hub import hub_beside
 from tests.receiver_here import receiver_here
@@ -115,11 +115,12 @@ def test_what_was_not_accepted_is_counted_by_its_reason(
 
 
 def test_a_wrong_token_is_counted_as_a_link_refused(one: ReceiverProcess) -> None:
-    before = scrape(one).value("receiver_links_refused_total") or 0
+    before = scrape(one).value("receiver_links_refused_total", reason="malformed")
+    assert before is not None  # known from the start, so that its growth is seen
 
     httpx.post(f"{one.url}/hooks/dockerhub/wrong", json={}, trust_env=False)
 
-    assert scrape(one).value("receiver_links_refused_total") == before + 1
+    assert scrape(one).value("receiver_links_refused_total", reason="malformed") == before + 1
 
 
 def test_pushes_told_by_a_person_and_by_catch_up_count_as_deliveries_too(

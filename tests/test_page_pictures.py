@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.reasons import Outcome, State
-from receiver.web.pictures import PLACES, TALL, duration, last_registrations, push_to_version
+from receiver.times import duration
+from receiver.web.pictures import PLACES, TALL, last_registrations, push_to_version
 
 ROWS = st.lists(
     st.fixed_dictionaries(

@@ -142,7 +142,7 @@ def test_the_overview_tells_what_is_degraded(receiver: ReceiverHere, person: Vis
     )
 
     assert sentence in person.read("/").text
-    assert api(receiver, "/api/overview")["degraded"][0]["name"] == "token"
+    assert api(receiver, "/api/overview")["degraded"][0]["code"] == "token"
 
 
 def test_the_pictures_say_in_words_what_they_draw(receiver: ReceiverHere, person: Visitor) -> None:

@@ -18,7 +18,6 @@ from receiver import retry
 from receiver.catch_up import CatchUp
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.pauses import ALL, pause, resume
-from receiver.ledger_watch import LedgerWatch
 from receiver.purge import Purge
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
@@ -173,8 +172,8 @@ def test_a_replicas_own_clock_neither_shortens_nor_lengthens_the_wait_of_all(
     ahead: int,
 ) -> None:
     """By its own clock one that is behind hammered a busy Edgegap; one ahead stopped all."""
-    wrong = staticmethod(lambda: time.time_ns() // 1_000_000 + ahead)
-    monkeypatch.setattr(LedgerWatch, "own_now", wrong)
+    right = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: right() + ahead * 1_000_000)
     sandbox.misbehave(Fault("status", status=429, retry_after=2))
 
     replicas[0].push("1.0")

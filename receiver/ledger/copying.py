@@ -29,8 +29,10 @@ from receiver.ledger.schema import (
     led_to,
     notices,
     pauses,
+    refused_links,
     registrations,
     retirements,
+    secret_keys,
     targets,
 )
 from receiver.ledger.stamps import check_log_belongs
@@ -38,7 +40,7 @@ from receiver.ledger.transactions import Tx
 
 COPIED = (
     deliveries, registrations, led_to, attempts, targets, gates, cursors, pauses, retirements,
-    notices,
+    notices, refused_links, secret_keys,
 )  # fmt: skip
 BITE = 500
 LOCK_MS = 2000  # for what somebody has just begun on the target

@@ -6,11 +6,9 @@ from receiver.explanations import explain
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason
 from receiver.retry import FIRST_BACKOFF, SHORTEST_SLOWDOWN, probe_delay
-from receiver.retry_after import LONGEST_WAIT_MS
 
 BUSY = "busy"
 TOKEN = "token"  # noqa: S105 - a gate's name
-A_MINUTE_MS = 60_000
 REMEMBERED_MS = 10 * 60 * 1000  # a token refused again this soon goes on with the slow probes
 
 _BUSY = """INSERT INTO gates (name, closed, until, since, sentence)
@@ -55,12 +53,6 @@ def heed(tx: Tx, retry_after: int | None) -> None:
     """Hold all work back for as long as a 429 asked (ms), whoever got it."""
     delay = max(SHORTEST_SLOWDOWN, FIRST_BACKOFF if retry_after is None else retry_after)
     slow_down(tx, tx.now + delay, explain(Reason.EDGEGAP_BUSY))
-
-
-def set_right(tx: Tx) -> None:
-    """End a hold that is longer than any may be: the clock was ahead when it began."""
-    longest = tx.now + LONGEST_WAIT_MS + A_MINUTE_MS
-    tx.run("UPDATE gates SET until = :now WHERE until > :longest", now=tx.now, longest=longest)
 
 
 def close_token_gate(tx: Tx, sentence: str) -> bool:

@@ -6,9 +6,10 @@ So it answers as quickly over a million deliveries as over a hundred.
 from collections.abc import Iterable
 from typing import Any
 
+from receiver.hook_tokens import ACTIONABLE, what_to_do
 from receiver.ledger.cursors import read_cursors
-from receiver.ledger.gates import closed_gates
 from receiver.ledger.pauses import paused
+from receiver.ledger.refused_links import refused_links
 from receiver.ledger.stories import Row, registrations_of
 from receiver.ledger.transactions import Tx
 from receiver.reasons import State
@@ -35,7 +36,7 @@ _COUNT = "SELECT count(*) FROM registrations WHERE state = :state"
 
 
 def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
-    """Return how everything stands: by rule, by repository, what is parked, what is degraded."""
+    """Return the state of everything by rule and by repository, and what is parked."""
     known = list(rules)
     repositories = sorted({rule.repository for rule in known})
     cursors = {cursor.repository: cursor for cursor in read_cursors(tx)}
@@ -45,7 +46,7 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
         "repositories": [
             {
                 "repository": repository,
-                "last_use_at": _last_use(tx, repository),
+                "last_use_at": last_use(tx, repository),
                 "paused_at": pauses.get(repository),
                 "caught_up_at": (
                     cursors[repository].succeeded_at if repository in cursors else None
@@ -58,9 +59,17 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
         "parked_count": tx.run(_COUNT, state=State.PARKED.value).scalar_one(),
         "last": _rows(tx, _LAST, most=PICTURED),
         "pauses": [{"repository": name, "since_at": since} for name, since in pauses.items()],
-        "degraded": [
-            {"name": gate.name, "sentence": gate.sentence, "since_at": gate.since}
-            for gate in closed_gates(tx)
+        "refused_links": [
+            {
+                "reason": one.reason.value,
+                "repository": one.repository,
+                "requests": one.requests,
+                "first_at": one.first_at,
+                "last_at": one.last_at,
+                "message": what_to_do(one.reason, one.repository),
+                "actionable": one.reason in ACTIONABLE,
+            }
+            for one in refused_links(tx)
         ],
     }
 
@@ -90,7 +99,8 @@ def _rule(tx: Tx, rule: Rule) -> Row:
     return told
 
 
-def _last_use(tx: Tx, repository: str) -> int | None:
+def last_use(tx: Tx, repository: str) -> int | None:
+    """Return when a repository's link was used last, within its newest deliveries (epoch ms)."""
     used: int | None = tx.run(_LAST_USE, repository=repository, stretch=STRETCH).scalar()
     return used
 

@@ -18,6 +18,12 @@ REGISTRATION = "r"
 _OPEN = """SELECT id, state FROM registrations
  WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
   AND state <> 'done' {lock}"""
+_LATEST = """SELECT max(push_time) FROM (
+ SELECT push_time FROM targets WHERE app = :app AND version = :version
+ UNION ALL SELECT push_time FROM registrations
+  WHERE app = :app AND version = :version AND state <> 'done') pushes"""
+_LED = """SELECT d.id, d.pushed_at FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
+ WHERE l.registration_id = :id ORDER BY d.id"""
 _DELIVERY_COLUMNS = (
     *("id", "received_at", "source", "repository", "tag", "media_type", "pusher", "pushed_at"),
     *("digest", "body_bytes", "verdict", "reason", "sentence"),
@@ -87,7 +93,7 @@ def record_all(
             match,
             delivery.repository,
             delivery.tag or "",
-            _push_time(tx, delivery) if push_time is None else push_time,
+            push_time_of(tx, delivery.pushed_at, match) if push_time is None else push_time,
             identity,
         )
         for identity, (delivery, ruling) in zip(ids, told, strict=True)
@@ -138,16 +144,16 @@ def open_channels(
 ) -> tuple[str, ...]:
     """Open what moves channels, for the same deliveries as the registration they follow."""
     row = tx.run("SELECT push_time FROM registrations WHERE id = :id", id=registration).one()
-    led = tx.run(
-        "SELECT delivery_id FROM led_to WHERE registration_id = :id ORDER BY delivery_id",
-        id=registration,
-    )
-    opened: tuple[str, ...] = ()
-    for delivery in [str(one.delivery_id) for one in led]:
-        opened = open_registrations(
-            tx, delivery, matches, repository=repository, tag=tag, push_time=row.push_time
-        )
-    return opened
+    led = tx.run(_LED, id=registration).all()
+    told = max((one.pushed_at for one in led if one.pushed_at is not None), default=None)
+    opened: list[str] = []
+    for match in matches:
+        push_time, latest = row.push_time, latest_push_time(tx, match)
+        if told != push_time and latest is not None and latest > tx.now + MOST_AHEAD_MS:
+            push_time = push_time_by_own_clock(told, tx.now, latest)
+        wanted = [_Wanted(match, repository, tag, push_time, str(one.id)) for one in led]
+        opened += [_open_all(tx, [one])[0] for one in wanted][-1:]
+    return tuple(opened)
 
 
 class _Wanted(msgspec.Struct, frozen=True):
@@ -210,10 +216,35 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
     return str(found.id)
 
 
-def _push_time(tx: Tx, delivery: NewDelivery) -> int:
-    """Return when it was pushed; a time far ahead would keep every later push from its target."""
-    told = delivery.pushed_at or tx.now
-    return told if told <= tx.now + MOST_AHEAD_MS else tx.now
+def push_time_of(tx: Tx, told: int | None, match: Match) -> int:
+    """Return when an image counts as pushed for its target (epoch ms), as Docker Hub's time says.
+
+    Without one, and where it lies in the future, our own clock decides; then it is never before
+    what the target holds or waits for, for that clock may be behind.
+    """
+    if told is not None and told <= tx.now + MOST_AHEAD_MS:
+        return told
+    return push_time_by_own_clock(told, tx.now, latest_push_time(tx, match))
+
+
+def latest_push_time(tx: Tx, match: Match) -> int | None:
+    """Return the latest time of what the target holds or waits for (epoch ms), None for nothing."""
+    latest: int | None = tx.run(_LATEST, app=match.app, version=match.version).scalar()
+    return latest
+
+
+def push_time_by_own_clock(told: int | None, now: int, latest: int | None) -> int:
+    """Return the time of a push that happens now: after the latest one of its target.
+
+    If the latest is as far in the future as Docker Hub's time, our clock is behind, and an older
+    push is known by Docker Hub's times. Else Docker Hub's time is wrong: it would keep every later
+    push from the target. All in epoch milliseconds.
+    """
+    if latest is None:
+        return now
+    if told is not None and now + MOST_AHEAD_MS < latest:
+        return min(told, latest + 1)
+    return max(now, latest + 1)
 
 
 def _delivery_row(

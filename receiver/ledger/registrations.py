@@ -9,7 +9,6 @@ from receiver.ledger.holding import Held, digest_of_tag, held
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason
 from receiver.retry import Waited
-from receiver.retry_after import LONGEST_WAIT_MS
 from receiver.rules import Mode
 
 LEASE_MS = 30_000
@@ -95,18 +94,6 @@ def next_due(tx: Tx) -> int | None:
     """Return when the next registration is due (epoch ms), None when none is queued."""
     due: int | None = tx.run(_NEXT_DUE).scalar()
     return due
-
-
-def set_right(tx: Tx) -> None:
-    """Let what waits longer than anything may go on: the clock was ahead when it was told to."""
-    longest = tx.now + LONGEST_WAIT_MS + LEASE_MS
-    tx.run(
-        "UPDATE registrations SET due_at = :now, waiting_since = 0, waiting_first = 0, waits = 0,"
-        " waiting_reason = NULL WHERE state NOT IN ('done', 'parked', 'working')"
-        " AND due_at > :longest",
-        now=tx.now,
-        longest=longest,
-    )
 
 
 def _claimed(tx: Tx, row: object) -> Claimed:

@@ -236,6 +236,28 @@ notices = Table(
     Index("notices_due", "due_at", "id"),
 )
 
+# Requests with a link that opens nothing, by reason and, if it is known, by repository (else "").
+refused_links = Table(
+    "refused_links",
+    metadata,
+    Column("reason", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("reason", "repository"),
+)
+
+# The keys that links were signed with, as scrypt hashes: a backup must not help to guess one.
+secret_keys = Table(
+    "secret_keys",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("salt", Text, nullable=False),
+    Column("adopted_at", BigInteger, nullable=False),
+    Column("replaced_at", BigInteger),
+)
+
 # Which receivers work on this ledger, where several do (PostgreSQL).
 replicas = Table(
     "replicas",

@@ -28,11 +28,14 @@ class Tx:
     def now(self) -> int:
         """The time in UTC epoch milliseconds: the database's own where replicas share one."""
         if self._now is None:
-            if self.postgresql:
-                self._now = int(self.connection.exec_driver_sql(DATABASE_CLOCK).scalar_one())
-            else:
-                self._now = time.time_ns() // 1_000_000
+            self._now = self.clock()
         return self._now
+
+    def clock(self) -> int:
+        """Read that clock once more, however long this transaction lasts already."""
+        if self.postgresql:
+            return int(self.connection.exec_driver_sql(DATABASE_CLOCK).scalar_one())
+        return time.time_ns() // 1_000_000
 
     def run(self, sql: str, **params: object) -> CursorResult[Any]:
         """Run one statement; its `:name` parameters are given by name."""

@@ -7,10 +7,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from receiver import metrics
 from receiver.dockerhub.push import read_push
 from receiver.errors import BadBody, BadLink, LedgerError
 from receiver.explanations import explain
+from receiver.hook_tokens import LinkFault, what_to_do
 from receiver.intake import WEBHOOK, refuse, take
 from receiver.logs import get_logger
 from receiver.reasons import Reason, Verdict
@@ -55,7 +55,7 @@ class Hooks:
         try:
             repository = service.links.repository(request.path_params["token"])
         except BadLink as error:
-            return await self._stranger(request, str(error))
+            return await self._stranger(service, request, error)
         try:
             body = await read_body(request)
             push, size = read_push(body), len(body)
@@ -68,9 +68,9 @@ class Hooks:
             return await self._refuse(service, repository, error, request)
         if push.repository != repository:
             await self._note_other(service, repository, push.repository)
-            return await self._stranger(
-                request, f"a push to {push.repository} on {repository}'s link"
-            )
+            why = f"a push to {push.repository} on {repository}'s link"
+            other = BadLink(LinkFault.OTHER_REPOSITORY, why, repository)
+            return await self._stranger(service, request, other)
         try:
             recorded = await take(
                 service.ledger,
@@ -100,13 +100,20 @@ class Hooks:
         with suppress(LedgerError):
             await refuse(service.ledger, repository, BadBody(reason, sentence), None)
 
-    async def _stranger(self, request: Request, why: str) -> Response:
-        """Answer a token that opens nothing: the same 404 whatever was wrong with it."""
-        metrics.links_refused.inc()
+    async def _stranger(self, service: Service, request: Request, error: BadLink) -> Response:
+        """Answer a link that opens nothing: the same 404 whatever is wrong with it."""
+        service.refused_links.count(error)
         address = await self._senders.address_of(request)
         if not self._wrong_tokens.allows(client_of(address)):
             return JSONResponse({"error": "slow down"}, 429, headers={"Retry-After": "60"})
-        log.warning("link_refused", address=address, why=why)
+        log.warning(
+            "link_refused",
+            address=address,
+            reason=error.reason,
+            repository=error.repository,
+            why=str(error),
+            todo=what_to_do(LinkFault(error.reason), error.repository),
+        )
         return not_found()
 
     async def _refuse(

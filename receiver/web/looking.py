@@ -1,14 +1,16 @@
 """The API's routes for what a person looks at: the overview, and an app's versions."""
 
+from contextlib import suppress
+from dataclasses import asdict
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.catch_up import CATCH_UP
-from receiver.ledger.cursors import read_cursors
+from receiver.errors import LedgerError
 from receiver.ledger.overviews import overview
 from receiver.ledger.stories import Row
-from receiver.service import CONFIGURATION, Service
+from receiver.service import Service
 from receiver.telling import as_json
 from receiver.web.guarding import guarded, refusal
 from receiver.web.versions import Shelf
@@ -37,14 +39,14 @@ async def _overview(service: Service, _: Request) -> Response:
 
 
 async def overview_of(service: Service) -> Row:
-    """Return the overview, with a failing catch-up and a refused reload."""
-    rules, refused = service.settings.rules, service.refused
-    found, cursors = await service.ledger.read(lambda tx: (overview(tx, rules), read_cursors(tx)))
-    catch_up = service.catch_up.failing(cursors)
-    if catch_up is not None:
-        told = {"sentence": catch_up.sentence, "since_at": catch_up.since}
-        found["degraded"].append({"name": CATCH_UP, **told})
-    if refused is not None:
-        told = {"sentence": refused.sentence, "since_at": refused.since}
-        found["degraded"].append({"name": CONFIGURATION, **told})
-    return found
+    """Return the state of everything: what is wrong, by rule, by repository, what is parked."""
+    rules = service.settings.rules
+    with suppress(LedgerError):  # then what is counted since is missing
+        await service.refused_links.flush()
+    found = await service.ledger.read(lambda tx: overview(tx, rules))
+    health = await service.health.now()
+    return {
+        "ready": health.ready,
+        "degraded": [asdict(one) for one in health.conditions],
+        **found,
+    }

@@ -14,12 +14,11 @@ from receiver.ledger.standing import Standing, read_standing
 from receiver.reasons import State
 from receiver.service import Service
 from receiver.settings import Settings
-from receiver.web.health import Health
 
 STATES = (State.QUEUED, State.WAITING, State.WORKING, State.PARKED)
 
 
-async def show_metrics(health: Health, request: Request) -> Response:
+async def show_metrics(request: Request) -> Response:
     """Answer in Prometheus' text format; what the ledger knows is read at each scrape."""
     service: Service = request.app.state.service
     wanted = service.settings.metrics_token
@@ -38,7 +37,7 @@ async def show_metrics(health: Health, request: Request) -> Response:
         return JSONResponse({"error": str(error)}, 503)
     _set(standing)
     _set_catch_up(service.settings, cursors)
-    metrics.ready.set(int(await health.is_ready(service)))
+    metrics.ready.set(int((await service.health.lately()).ready))
     limit = service.preflight.registry.limits.last
     if limit is None:
         metrics.pull_limit.forget()

@@ -7,10 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from receiver.times import duration
+
 Row = Mapping[str, Any]
 PLACES = 50
 STEP, WIDE, TALL = 8, 6, 56
-SECONDS_WITH_TENTHS, MOST_OF_A_UNIT = 10, 100
 LEAST = 3  # the smallest bar that can still be seen
 MADE = frozenset({"created", "updated"})
 COLOURS = {"queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad"}
@@ -70,19 +71,6 @@ def durations(rows: Sequence[Row]) -> list[int]:
         for row in rows[:PLACES]
         if row["outcome"] in MADE and row["finished_at"] is not None
     ]
-
-
-def duration(milliseconds: int) -> str:
-    """Return a duration in words: 840 ms, 2.4 s, 3 min, 5 h, 2 d."""
-    seconds = milliseconds / 1000
-    if seconds < 1:
-        return f"{milliseconds} ms"
-    if seconds < SECONDS_WITH_TENTHS:
-        return f"{seconds:.1f} s"
-    for unit, size in (("s", 1), ("min", 60), ("h", 3600)):
-        if seconds < size * MOST_OF_A_UNIT:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} d"
 
 
 def colour_of(row: Row) -> str:

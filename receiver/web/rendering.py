@@ -10,8 +10,8 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from receiver.telling import iso
+from receiver.times import duration
 from receiver.web.assets import address_of
-from receiver.web.pictures import duration
 
 DASHBOARD = "https://app.edgegap.com/application-management/applications"
 HEADERS = {

@@ -17,7 +17,7 @@ from tests.crash.disks import Disk, small_disk
 from tests.crash.endings import brought_to_an_end
 from tests.crash.misery import Misery
 from tests.crash.reports import Report, count_up
-from tests.running import ReceiverProcess
+from tests.set_clock import HOUR, ReceiverWithClock
 from tests.storm import Senders
 
 SENDERS = 6
@@ -25,13 +25,15 @@ PAUSE_SECONDS = 0.15
 MEGABYTES = 16
 MEGABYTES_A_MINUTE = 24
 DISK_FULL = "disk full"
+CLOCK_SET = "clock set"
+STEPS = (-24 * HOUR, -HOUR, -8, 8, HOUR, 6 * HOUR)  # seconds that the clock is wrong by
 NO_SMALL_DISK = "no small disk could be mounted, as root may: a full one was not tried"
 
 
 class Torments:
     """Each is a few lines; they come in a shuffled order, every one before any comes again."""
 
-    def __init__(self, receiver: ReceiverProcess, disk: Disk, seed: int) -> None:
+    def __init__(self, receiver: ReceiverWithClock, disk: Disk, seed: int) -> None:
         self.done: Counter[str] = Counter()
         self.kills = 0
         self._receiver = receiver
@@ -41,6 +43,8 @@ class Torments:
             "killed": self._killed,
             "killed while starting": self._killed_while_starting,
             "stopped and resumed": self._stopped_and_resumed,
+            CLOCK_SET: self._clock_set,
+            "clock set while killed": self._clock_set_while_killed,
         }
         if disk.small:
             self._known[DISK_FULL] = self._disk_full
@@ -86,6 +90,22 @@ class Torments:
         self._wait(0.2, 1.5)
         self._receiver.process.send_signal(signal.SIGCONT)
 
+    def _clock_set(self) -> None:
+        """Set it wrong, and right again after a moment."""
+        self._receiver.set_clock(self._chance.choice(STEPS))
+        self._wait(0.2, 1.5)
+        self._receiver.set_clock(0)
+
+    def _clock_set_while_killed(self) -> None:
+        """As a machine that boots with a wrong clock, which is put right while nothing runs."""
+        self._kill()
+        self._receiver.set_clock(self._chance.choice(STEPS))
+        self._receiver.start()
+        self._wait(0.2, 1.0)
+        self._kill()
+        self._receiver.set_clock(0)
+        self._receiver.start()
+
     def _disk_full(self) -> None:
         self._disk.fill()
         self._wait(0.2, 1.0)
@@ -112,7 +132,7 @@ def torment(seconds: float, seed: int) -> Report:
         small_disk(Path(folder) / "disk", megabytes) as disk,
     ):
         ledger = f"sqlite:///{disk.folder / 'receiver.db'}"
-        receiver = ReceiverProcess(Path(folder), url, environment={"DATABASE_URL": ledger})
+        receiver = ReceiverWithClock(Path(folder), url, environment={"DATABASE_URL": ledger})
         try:
             return _tormented(receiver, sandbox, disk, seconds, seed)
         finally:
@@ -120,7 +140,7 @@ def torment(seconds: float, seed: int) -> Report:
 
 
 def _tormented(
-    receiver: ReceiverProcess, sandbox: EdgegapSandbox, disk: Disk, seconds: float, seed: int
+    receiver: ReceiverWithClock, sandbox: EdgegapSandbox, disk: Disk, seconds: float, seed: int
 ) -> Report:
     receiver.start()
     torments = Torments(receiver, disk, seed)

@@ -1,0 +1,141 @@
+"""The ledger's clock, and what happens when it is set: everything scheduled keeps its wait.
+
+The clock is the machine's, or PostgreSQL's own where replicas share a ledger. Nothing here trusts
+it to go on evenly: a virtual machine resumes with an old time, NTP corrects a wrong one. Without a
+correction, what was to wait for a second would wait for as long as the clock was ahead.
+"""
+
+import time
+from dataclasses import dataclass
+
+from receiver.ledger.recording import MOST_AHEAD_MS
+from receiver.ledger.transactions import Tx
+
+SMALLEST_STEP_MS = 5_000  # NTP slews what is less; slow reads look like it
+SEEN_EVERY_MS = 5_000
+SLOW_READ_SECONDS = 1.0
+SEEN = "clock_seen"  # the latest time that any process of this ledger saw
+SET = "clock_set"  # when replicas last corrected a step, by the clock as it is since then
+
+_READ = "SELECT value FROM meta WHERE key = :key"
+_WRITE = """INSERT INTO meta (key, value) VALUES (:key, :value)
+ ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('receiver clock'))"
+
+# What was written from `since` on is of the clock as it is now. How long something has waited is
+# never made longer: it would be given up too early if the clock had been ahead only lately.
+_REGISTRATIONS = """UPDATE registrations SET due_at = due_at + :step,
+  waiting_since = CASE WHEN waiting_since = 0 THEN 0
+   WHEN waiting_since + :forward > :now THEN :now ELSE waiting_since + :forward END,
+  waiting_first = CASE WHEN waiting_first = 0 THEN 0
+   WHEN waiting_first + :forward > :now THEN :now ELSE waiting_first + :forward END,
+  lease_until = lease_until + :step
+ WHERE state IN ('queued', 'waiting', 'working') AND NOT (updated_at BETWEEN :since AND :now)"""
+_GATES = """UPDATE gates SET until = until + :step, since = since + :step
+ WHERE NOT (since BETWEEN :since AND :now)"""
+_NOTICES = """UPDATE notices SET due_at = due_at + :step,
+  created_at = CASE WHEN created_at + :forward > :now THEN :now ELSE created_at + :forward END
+ WHERE NOT (created_at BETWEEN :since AND :now)"""
+# Forward, these mean what they say: a machine that slept has not listed Docker Hub meanwhile.
+_WHEN_BACK = (
+    "UPDATE cursors SET ran_at = ran_at + :step WHERE ran_at > :now",
+    "UPDATE replicas SET seen_at = :now WHERE seen_at > :now",
+    "UPDATE pauses SET since = :now WHERE since > :now",
+)
+# Docker Hub's own times stay: a repeated report of an older push must not pass for a newer one.
+_PUSH_TIMES = """UPDATE {table} SET push_time = push_time + :step
+ WHERE push_time > :ahead {open} AND NOT EXISTS (
+  SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
+   WHERE l.registration_id = {table}.{id} AND d.pushed_at = {table}.push_time)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The ledger's time (epoch ms) and this process's monotonic clock (s) at one moment.
+
+    `slow`: the read itself took too long for the two to be compared.
+    """
+
+    now: int
+    monotonic: float
+    slow: bool = False
+
+    def step_since(self, earlier: "Reading") -> int:
+        """Return by how many ms the clock was set between two readings; negative is back."""
+        return self.now - earlier.now - round((self.monotonic - earlier.monotonic) * 1000)
+
+
+def read_clock(tx: Tx) -> Reading:
+    """Read both clocks now."""
+    before = time.monotonic()
+    now = tx.clock()
+    return Reading(now, before, time.monotonic() - before > SLOW_READ_SECONDS)
+
+
+def keep_time(tx: Tx, last: Reading | None, reading: Reading, *, shared: bool) -> int:
+    """Correct what is scheduled if the clock was set since the last reading; return the step (ms).
+
+    A clock that is behind the latest time that was seen was set back, too: while no receiver ran.
+    Whether it was set forward then cannot be known. Of replicas that see one step, one corrects it.
+    """
+    if reading.slow:
+        return 0
+    seen = _noted(tx, SEEN)
+    step = _step(seen, last, reading)
+    if abs(step) < SMALLEST_STEP_MS:
+        if seen is None or reading.now - seen >= SEEN_EVERY_MS:
+            _note(tx, SEEN, reading.now)
+        return 0
+    elapsed = 0 if last is None else round((reading.monotonic - last.monotonic) * 1000)
+    if shared:
+        tx.run(_ONE_AT_A_TIME)
+        if _corrected_by_another(tx, reading.now, elapsed):
+            return 0
+    shift(tx, step, now=reading.now, since=reading.now - elapsed)
+    _note(tx, SEEN, reading.now)
+    _note(tx, SET, reading.now)
+    return step
+
+
+def shift(tx: Tx, step: int, *, now: int, since: int) -> None:
+    """Move what is scheduled by a step of the clock (ms); `now` is the time by it since then.
+
+    What was written from `since` on (epoch ms) is left: it is of the clock as it is now.
+    """
+    times = {"step": step, "forward": max(0, step), "now": now, "since": since}
+    for statement in (_REGISTRATIONS, _GATES, _NOTICES):
+        tx.run(statement, **times)
+    if step > 0:
+        return
+    for statement in _WHEN_BACK:
+        tx.run(statement, **times)
+    ahead = now + MOST_AHEAD_MS
+    open_ones = "AND state IN ('queued', 'waiting', 'working')"
+    for table, of, some in (
+        ("targets", "registration_id", ""),
+        ("registrations", "id", open_ones),
+    ):
+        tx.run(_PUSH_TIMES.format(table=table, id=of, open=some), step=step, ahead=ahead)
+
+
+def _step(seen: int | None, last: Reading | None, reading: Reading) -> int:
+    step = 0 if last is None else reading.step_since(last)
+    if abs(step) >= SMALLEST_STEP_MS or seen is None:
+        return step
+    return min(step, reading.now - seen)
+
+
+def _corrected_by_another(tx: Tx, now: int, elapsed: int) -> bool:
+    corrected = _noted(tx, SET)
+    if corrected is None:
+        return False
+    return now - elapsed - SMALLEST_STEP_MS <= corrected <= now + SMALLEST_STEP_MS
+
+
+def _noted(tx: Tx, key: str) -> int | None:
+    found = tx.run(_READ, key=key).scalar()
+    return None if found is None else int(found)
+
+
+def _note(tx: Tx, key: str, now: int) -> None:
+    tx.run(_WRITE, key=key, value=str(now))

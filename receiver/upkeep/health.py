@@ -1,0 +1,259 @@
+"""Health: what is wrong now, in one place for the page, the API, `/readyz` and the metrics.
+
+A condition says what is wrong, since when, how many registrations it holds back, and when they are
+tried next. None of them keeps a push from being recorded, except a ledger that cannot be written.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from receiver.errors import LedgerError
+from receiver.ledger.cursors import Cursor, failing, read_cursors
+from receiver.ledger.gates import BUSY, TOKEN, Gate, closed_gates
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.pauses import ALL, paused
+from receiver.ledger.secret_keys import dead_links
+from receiver.ledger.standing import Waiting, count_held, waiting_by_reason
+from receiver.ledger.transactions import Tx
+from receiver.preflight import Outage, Preflight
+from receiver.reasons import Reason
+from receiver.settings import Current, Settings
+from receiver.telling import iso
+from receiver.worker import Worker
+
+REMEMBERED_SECONDS = 5.0
+SLOWEST_SECONDS = 4.0
+MOST_NAMED = 5
+_TRY = """INSERT INTO meta (key, value) VALUES ('tried', :now)
+ ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+
+
+class Code(StrEnum):
+    """What may be wrong, in one word; the order is that of their weight."""
+
+    LEDGER = "ledger"
+    WORKER = "worker"
+    TOKEN = TOKEN
+    SECRET_KEY = "secret_key"  # noqa: S105 - a word
+    CONFIGURATION = "configuration"
+    BUSY = BUSY
+    EDGEGAP = "edgegap"
+    DOCKER_HUB = "docker_hub"
+    PAUSED = "paused"
+    CATCH_UP = "catch_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that is wrong now. Times in epoch milliseconds, None if they are not known.
+
+    `held`: how many registrations wait because of it. `repository`: the one that is paused, or `*`.
+    """
+
+    code: Code
+    message: str
+    since_at: int | None = None
+    held: int = 0
+    next_try_at: int | None = None
+    repository: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a push can be recorded now, and everything that is wrong, the gravest first."""
+
+    ready: bool
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the ledger knows of it at one moment. `paused` and `held_by_pause` are by repository."""
+
+    now: int
+    gates: Sequence[Gate] = ()
+    waiting: Sequence[Waiting] = ()
+    held: int = 0
+    paused: Mapping[str, int] = field(default_factory=dict)
+    held_by_pause: Mapping[str, int] = field(default_factory=dict)
+    cursors: Sequence[Cursor] = ()
+    keys_changed_at: int | None = None
+    dead_links: Sequence[str] = ()
+
+
+class HealthCheck:
+    """Looks at the parts of one receiver; the try to write is remembered for five seconds."""
+
+    def __init__(
+        self, ledger: Ledger, current: Current, worker: Worker, preflight: Preflight
+    ) -> None:
+        self._ledger = ledger
+        self._current = current
+        self._worker = worker
+        self._preflight = preflight
+        self._noted: dict[Code, Condition] = {}
+        self._tried_at: float | None = None
+        self._failed = ""
+        self._last: tuple[float, Health] | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    def note(self, condition: Condition) -> None:
+        """Note a condition that no look would find, such as a refused reload."""
+        self._noted[condition.code] = condition
+
+    def clear(self, code: Code) -> None:
+        """Take back what was noted."""
+        self._noted.pop(code, None)
+
+    async def now(self) -> Health:
+        """Look now."""
+        async with self._one_at_a_time:
+            return await self._look()
+
+    async def lately(self) -> Health:
+        """Return what was found within the last five seconds, or look: anybody may ask for it."""
+        async with self._one_at_a_time:
+            if self._last is None or time.monotonic() - self._last[0] >= REMEMBERED_SECONDS:
+                return await self._look()
+            return self._last[1]
+
+    async def _look(self) -> Health:
+        await self._try_to_write()
+        settings = self._current.settings
+        found = list(self._noted.values())
+        failed = self._failed
+        if not failed:
+            try:
+                async with asyncio.timeout(SLOWEST_SECONDS):
+                    seen = await self._ledger.read(lambda tx: take_snapshot(tx, settings))
+            except LedgerError as error:
+                failed = str(error)
+            except TimeoutError:
+                failed = "the ledger did not answer in time"
+            else:
+                found += conditions_of(
+                    seen,
+                    settings,
+                    worker_alive=self._worker.alive,
+                    outage=self._preflight.outage,
+                )
+        if failed:
+            found.append(Condition(Code.LEDGER, failed))
+        order = list(Code)
+        found.sort(key=lambda one: order.index(one.code))
+        health = Health(not self._failed, tuple(found))
+        self._last = time.monotonic(), health
+        return health
+
+    async def _try_to_write(self) -> None:
+        now = time.monotonic()
+        if self._tried_at is not None and now - self._tried_at < REMEMBERED_SECONDS:
+            return
+        self._tried_at = now
+        self._failed = ""
+        try:
+            async with asyncio.timeout(SLOWEST_SECONDS):
+                await self._ledger.write(lambda tx: tx.run(_TRY, now=str(tx.now)).rowcount)
+        except LedgerError as error:
+            self._failed = str(error)
+        except TimeoutError:
+            self._failed = "the ledger did not answer in time"
+
+
+def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:
+    """Read what the ledger knows; how many are held is counted only if something holds them."""
+    gates, pauses = closed_gates(tx), paused(tx)
+    repositories = sorted({rule.repository for rule in settings.rules})
+    changed, dead = dead_links(tx, repositories)
+    cursors = [one for one in read_cursors(tx) if one.repository in repositories]
+    return Snapshot(
+        now=tx.now,
+        gates=gates,
+        waiting=waiting_by_reason(tx),
+        held=count_held(tx),
+        paused=pauses,
+        held_by_pause={name: count_held(tx, None if name == ALL else name) for name in pauses},
+        cursors=cursors if settings.catch_up_every is not None else [],
+        keys_changed_at=changed,
+        dead_links=dead,
+    )
+
+
+def conditions_of(
+    seen: Snapshot, settings: Settings, *, worker_alive: bool, outage: Outage | None
+) -> Iterator[Condition]:
+    """Yield what is wrong."""
+    if not worker_alive:
+        message = "The worker does not run: pushes are recorded and wait. Restart the receiver."
+        yield Condition(Code.WORKER, message, held=seen.held)
+    for gate in seen.gates:
+        yield Condition(Code(gate.name), gate.sentence, gate.since, seen.held, gate.until)
+    if seen.dead_links:
+        yield Condition(Code.SECRET_KEY, _of_keys(seen), seen.keys_changed_at)
+    yield from _waiting(seen, outage)
+    for repository, since in seen.paused.items():
+        named = "--all" if repository == ALL else repository
+        what = "Everything is" if repository == ALL else f"{repository} is"
+        message = f"{what} paused: pushes are recorded and wait for `receiver resume {named}`."
+        held = seen.held_by_pause[repository]
+        yield Condition(Code.PAUSED, message, since, held, repository=repository)
+    yield from _catch_up(seen, settings)
+
+
+def _of_keys(seen: Snapshot) -> str:
+    named = _listed(seen.dead_links)
+    when = iso(seen.keys_changed_at or 0)
+    return (
+        f"RECEIVER_SECRET_KEY was replaced at {when}: the links made before, of {named}, do not "
+        "work. Set the key back (as `NEW,OLD` to change it in steps), or paste what `receiver "
+        f"link {seen.dead_links[0]}` prints into the repository's Webhooks tab on Docker Hub."
+    )
+
+
+def _waiting(seen: Snapshot, outage: Outage | None) -> Iterator[Condition]:
+    edgegap = [
+        one
+        for one in seen.waiting
+        if one.reason in {Reason.EDGEGAP_UNREACHABLE, Reason.EDGEGAP_ERROR}
+    ]
+    if edgegap:
+        message = (
+            "Edgegap cannot be reached, or answers with errors of its own. What waits is tried "
+            "again by itself; `receiver show ID` says what was answered."
+        )
+        yield _together(Code.EDGEGAP, message, edgegap, None)
+    hub = [one for one in seen.waiting if one.reason == Reason.DOCKER_HUB_UNAVAILABLE]
+    if hub or outage is not None:
+        detail = "" if outage is None else f" ({outage.detail})"
+        message = (
+            f"Docker Hub could not be queried{detail}. The image checks are retried for 5 minutes; "
+            "then versions are created without them."
+        )
+        yield _together(Code.DOCKER_HUB, message, hub, None if outage is None else outage.since)
+
+
+def _together(code: Code, message: str, waiting: Sequence[Waiting], since: int | None) -> Condition:
+    return Condition(
+        code,
+        message,
+        min((one.since for one in waiting), default=since) if since is None else since,
+        sum(one.held for one in waiting),
+        min((one.next_try for one in waiting), default=None),
+    )
+
+
+def _catch_up(seen: Snapshot, settings: Settings) -> Iterator[Condition]:
+    found = failing(seen.cursors, {one.repository for one in seen.cursors})
+    if found is None:
+        return
+    every = settings.catch_up_every or 0
+    next_try = min((one.ran_at or seen.now) + every for one in seen.cursors if one.problem)
+    yield Condition(Code.CATCH_UP, found.sentence, found.since, next_try_at=next_try)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

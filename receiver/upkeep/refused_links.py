@@ -1,0 +1,61 @@
+"""Requests with a refused link, counted in memory and written to the ledger once a second at most.
+
+So strangers cannot have the disk written for each request.
+"""
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+
+from receiver import metrics
+from receiver.background import Background
+from receiver.errors import BadLink, LedgerError
+from receiver.hook_tokens import LinkFault
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.refused_links import count_refused_links
+
+APART_SECONDS = 1.0
+
+for _reason in LinkFault:  # known from the start, so that its growth is seen
+    metrics.links_refused.labels(_reason.value)
+
+
+class RefusedLinks:
+    """Counts what the webhook endpoint refuses."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._counts: Counter[tuple[LinkFault, str | None]] = Counter()
+        self._background = Background(self._once, every=lambda: None, fault="refused_links_fault")
+
+    def count(self, error: BadLink) -> None:
+        """Count one request; the ledger has it soon."""
+        reason = LinkFault(error.reason)
+        metrics.links_refused.labels(reason.value).inc()
+        self._counts[reason, error.repository] += 1
+        self._background.wake()
+
+    async def flush(self) -> None:
+        """Write what is counted. Raises LedgerError; then it is kept."""
+        counts, self._counts = self._counts, Counter()
+        if not counts:
+            return
+        try:
+            await self._ledger.write(lambda tx: count_refused_links(tx, counts))
+        except LedgerError:
+            self._counts.update(counts)
+            raise
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._background.start()
+
+    async def stop(self) -> None:
+        """Write what is left, and end."""
+        await self._background.stop()
+        with suppress(LedgerError):
+            await self.flush()
+
+    async def _once(self) -> None:
+        await self.flush()
+        await asyncio.sleep(APART_SECONDS)
