@@ -112,13 +112,20 @@ def receiver_here(
 def hurried(folder: Path, sandbox: EdgegapSandbox, config: str) -> Iterator[ReceiverHere]:
     """Run one with a sandbox behind it; its waits are shortened, the table of answers is not."""
     checked = contract_checked(sandbox.app)
-    with pytest.MonkeyPatch.context() as patch, serving(checked) as url:
+    with serving(checked) as url, hurried_at(folder, url, config) as receiver:
+        yield receiver
+    assert checked.violations == []
+
+
+@contextmanager
+def hurried_at(folder: Path, edgegap_url: str, config: str) -> Iterator[ReceiverHere]:
+    """Run one that calls this address, its waits shortened."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retry, "FIRST_BACKOFF", 20)
         patch.setattr(retry, "LONGEST_BACKOFF", 60)
         patch.setattr(retry, "IMAGE_WAITS", (50,))
         patch.setattr(retry, "DECLINED_WAITS", (20, 30, 40))
         patch.setattr(retry, "PROBE_FIRST", 100)
         patch.setattr(retry, "PROBE_LONGEST", 100)
-        with receiver_here(folder, url, config=config) as receiver:
+        with receiver_here(folder, edgegap_url, config=config) as receiver:
             yield receiver
-    assert checked.violations == []
