@@ -1,4 +1,4 @@
-"""Metrics, in the design's words. Labels are bounded: no tag, no free text, rules' repositories."""
+"""Metrics, in the design's words. Labels are bounded: no tag, no free text."""
 
 from collections.abc import Iterator
 from functools import lru_cache
