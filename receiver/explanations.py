@@ -7,10 +7,15 @@ from receiver.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What a reason means and what to do; `by_config`: a change of the config may mend it."""
+    """What a reason means and what to do.
+
+    `by_config`: a change of the configuration may resolve it. `in_image`: it lies in this image or
+    its tag alone, so that a later success under the same rule makes it obsolete.
+    """
 
     sentence: str
     by_config: bool = False
+    in_image: bool = False
 
 
 REASONS: dict[Reason, Explained] = {
@@ -19,7 +24,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.HELM_CHART: Explained("A Helm chart was pushed, not a container image; nothing to do."),
     Reason.NOT_AN_IMAGE: Explained(
-        "What was pushed is not a container image (media type {media_type}); nothing to do."
+        "What was pushed is not a container image (media type {media_type}); nothing to do.",
+        in_image=True,
     ),
     Reason.SIGNATURE: Explained("The tag holds an image's signature; nothing to do."),
     Reason.ATTESTATION: Explained("The tag holds an image's attestation; nothing to do."),
@@ -85,7 +91,7 @@ REASONS: dict[Reason, Explained] = {
         "the version is made without looking at the image first."
     ),
     Reason.MAKING_ROOM: Explained(
-        "Edgegap's version limit was reached; {detail} was retired to make room, and this goes on."
+        "Edgegap's version limit was reached; {detail} was deleted to make room, and this goes on."
     ),
     Reason.FAULT: Explained(
         "The receiver met a fault of its own ({detail}); tried again by itself. Please report it "
@@ -96,6 +102,7 @@ REASONS: dict[Reason, Explained] = {
         "letters, digits, . _ - only, a letter or digit first. Change `version` in the rule and "
         "reload, or push another tag.",
         by_config=True,
+        in_image=True,
     ),
     Reason.NO_SETTINGS: Explained(
         "The app {app} has no version to copy settings from, and the rule {rule} does not give "
@@ -127,8 +134,7 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.RULE_GONE: Explained(
-        "The rule {rule} is no longer in the configuration. Put it back and reload, or leave this "
-        "parked.",
+        "The rule {rule} is no longer in the configuration. Put it back and reload, or dismiss it.",
         by_config=True,
     ),
     Reason.RULE_CHANGED: Explained(
@@ -137,7 +143,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.NAME_TAKEN: Explained(
         "The app {app} already has a version {version} with another image ({detail}); it is never "
-        "overwritten. Push under a new tag, or delete that version in Edgegap and replay."
+        "overwritten. Push under a new tag, or delete that version in Edgegap and replay.",
+        in_image=True,
     ),
     Reason.NAME_CONFLICT: Explained(
         "Edgegap says the version name {version} is taken (409) and then that there is no such "
@@ -150,7 +157,8 @@ REASONS: dict[Reason, Explained] = {
     Reason.IMAGE_NOT_PULLABLE: Explained(
         "{image} could not be pulled for 10 minutes ({detail}). Check that the tag exists, that "
         "{login} may pull it, that it is built for linux/amd64, and Docker Hub's pull limit; then "
-        "replay."
+        "replay.",
+        in_image=True,
     ),
     Reason.REGISTRY_LOGIN_REFUSED: Explained(
         "The registry login was refused ({detail}). Check {login}: a Docker Hub access token that "
@@ -171,18 +179,20 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.NOT_AMD64: Explained(
         "{image} is built for {platforms}, and Edgegap runs linux/amd64 only. Build it with\n"
-        "  {command}\nbest under a new tag; pushed under the same, it is tried again by itself."
+        "  {command}\nbest under a new tag; pushed under the same, it is tried again by itself.",
+        in_image=True,
     ),
     Reason.TAG_OVERWRITTEN: Explained(
         "The tag {tag} was pushed over with a new image ({detail}). Edgegap's edge caches by tag "
         "and may go on running the old one: push under a new tag. The rule {rule} has "
-        'on_overwrite = "park"; replay to let it pass.'
+        'on_overwrite = "park"; replay to let it pass.',
+        in_image=True,
     ),
     Reason.VERSION_LIMIT: Explained(
         "Edgegap's version limit is reached ({detail}). Three ways out: delete old versions of the "
         'app {app}; move to a larger Edgegap plan; or set mode = "update" in the rule, which '
         "keeps one version and moves it. Then replay. With make_room = true in "
-        "the rule, the oldest version that this receiver made is retired by itself.",
+        "the rule, the oldest version that this receiver created is deleted automatically.",
         by_config=True,
     ),
     Reason.APP_MISSING: Explained(
@@ -202,8 +212,8 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.CRASHES_THE_WORKER: Explained(
-        "The receiver stopped five times while working on this. Look at its log and the machine's "
-        "memory, then replay."
+        "The receiver stopped six times while working on this, the last time while it worked on "
+        "nothing else. Look at its log and the machine's memory, then replay or dismiss it."
     ),
     Reason.GAVE_UP: Explained(
         "Tried for 24 hours without success; last: {detail}. When the cause is mended, replay."

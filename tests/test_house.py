@@ -15,14 +15,15 @@ MOST_LINES = 500
 FLOORS: dict[int, str] = {
     1: """errors explanations version findings images reasons secret environment
           config_values times""",
-    2: """api_tokens hook_tokens hosts retry keeping notices rule_config rules tag_patterns telling
+    2: """api_tokens closing hook_tokens hosts retry keeping notices purge_clock rule_config rules
+          tag_patterns telling
           dockerhub.manifest dockerhub.push edgegap.answers edgegap.fields edgegap.versions""",
     3: """background extras logs metrics notify reading_settings secret_files settings ledger
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits
           dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
     4: """aftermath announcing asking by_hand catch_up claiming doctor doctor_hub in_hand intake
-          ledger_watch missed preflight purge registering replaying retention retiring
+          ledger_watch missed preflight purge registering replaying retention
           service settling steering telling_others wanting worker pipeline upkeep""",
     5: "__main__ app cli sandbox web",
 }

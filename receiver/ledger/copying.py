@@ -24,20 +24,20 @@ from receiver.ledger.schema import (
     SCHEMA,
     attempts,
     cursors,
+    deletions,
     deliveries,
     gates,
     led_to,
     notices,
     pauses,
     registrations,
-    retirements,
     targets,
 )
 from receiver.ledger.stamps import check_log_belongs
 from receiver.ledger.transactions import Tx
 
 COPIED = (
-    deliveries, registrations, led_to, attempts, targets, gates, cursors, pauses, retirements,
+    deliveries, registrations, led_to, attempts, targets, gates, cursors, pauses, deletions,
     notices,
 )  # fmt: skip
 BITE = 500
