@@ -1,11 +1,13 @@
-"""What an attempt brings with it, in its own transaction: gates, notices, channels to move."""
+"""What follows an attempt, in its own transaction: gates, notices, closed ones, channel moves."""
 
 from collections.abc import Iterable
 
 from receiver import metrics
 from receiver.announcing import happenings_of
+from receiver.closing import Success, is_closed_by
 from receiver.ledger import gates
 from receiver.ledger.notices import tell
+from receiver.ledger.parked import close_parked, parked_beside
 from receiver.ledger.recording import open_channels
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.transactions import Tx
@@ -17,6 +19,7 @@ from receiver.settings import Settings
 from receiver.settling import Gate, Tried
 
 THERE = frozenset({Outcome.CREATED, Outcome.UNCHANGED})
+SUCCESSES = THERE | {Outcome.UPDATED}
 
 log = get_logger()
 
@@ -27,6 +30,8 @@ def write_aftermath(tx: Tx, settings: Settings, claimed: Claimed, tried: Tried) 
         tell(tx, settings.notices, Happening.TOKEN_REFUSED, tried.gate.sentence)
     for happening, text in happenings_of(claimed, tried.settlement):
         tell(tx, settings.notices, happening, text, rule=claimed.rule)
+    if tried.settlement.outcome in SUCCESSES:
+        _close_parked(tx, claimed)
     if tried.settlement.outcome in THERE and claimed.mode is Mode.CREATE:
         _move_channels(tx, settings, claimed)
 
@@ -42,6 +47,18 @@ def tell_voided(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -
         text = f"{row.app}/{row.version} parked: {row.sentence}"
         tell(tx, settings.notices, Happening.PARKED, text, rule=row.rule)
         metrics.count_parked(Reason.CRASHES_THE_WORKER)
+
+
+def _close_parked(tx: Tx, claimed: Claimed) -> None:
+    """Close what was parked and is obsolete, now that a later push succeeded."""
+    target = {"rule": claimed.rule, "app": claimed.app, "version": claimed.version}
+    tag = claimed.image.tag
+    success = Success(claimed.id, **target, tag=tag, push_time=claimed.push_time)
+    parked = parked_beside(tx, **target)
+    closed = [one.id for one in parked if is_closed_by(one, success)]
+    if closed:
+        close_parked(tx, closed, f"Closed: followed by {tag}.")
+        log.info("parked_superseded", registrations=closed, followed_by=claimed.id, **target)
 
 
 def _move_channels(tx: Tx, settings: Settings, claimed: Claimed) -> None:

@@ -14,14 +14,14 @@ PATIENCE_SECONDS = 5.0
 
 
 async def push_by_hand(hub: Hub, rules: Sequence[Rule], image: ImageReference) -> Push:
-    """Return the push, with the time that Docker Hub tells where that decides on anything.
+    """Return the push, with Docker Hub's time of it if that decides on anything.
 
-    It counts as pushed now where nothing that moves is at stake, where its rules do not look at
-    images, and where Docker Hub cannot be asked.
+    It has no time if nothing that moves or is pruned is at stake, if its rules do not look at
+    images, and if Docker Hub cannot be asked.
     """
     push = Push(image.repository, image.tag)
     own = [rule for rule in rules if rule.repository == image.repository and rule.preflight]
-    if not any(rule.channels or rule.mode is Mode.UPDATE for rule in own):
+    if not any(_needs_time(rule) for rule in own):
         return push
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -31,3 +31,8 @@ async def push_by_hand(hub: Hub, rules: Sequence[Rule], image: ImageReference) -
     if tag is None:
         return push
     return Push(image.repository, image.tag, pushed_at=tag.pushed_at)
+
+
+def _needs_time(rule: Rule) -> bool:
+    moves = bool(rule.channels) or rule.mode is Mode.UPDATE
+    return moves or rule.keep is not None or rule.make_room

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from receiver.aftermath import tell_voided
 from receiver.ledger import gates, pauses
+from receiver.ledger.deletions import next_overdue
 from receiver.ledger.leases import hand_back, void_leases
-from receiver.ledger.registrations import Claimed, claim, next_due
+from receiver.ledger.registrations import Claimed, claim, next_due, waits_alone
 from receiver.ledger.replicas import claims_alone, count_replicas, working_now
 from receiver.ledger.transactions import Tx
 from receiver.settings import Settings
@@ -23,6 +24,7 @@ class Turn:
     `probe`: this replica is the one to ask Edgegap whether the token is accepted again.
     `replicas`: how many share the caps, None where the ledger is this receiver's alone.
     `now`: the ledger's time (epoch ms), which all times in it are told by.
+    `overdue`: the answer to a deletion is missing for so long that it is to be looked at.
     """
 
     now: int
@@ -31,6 +33,7 @@ class Turn:
     due_in: float | None = None
     probe: bool = False
     replicas: int | None = None
+    overdue: bool = False
 
 
 def begin_anew(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:
@@ -67,11 +70,25 @@ def take_turn(
         if not claims_alone(tx):  # or two would each take what is free for one
             return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)
         free = min(free, settings.concurrency - working_now(tx))
-    claimed = tuple(claim(tx, owner=owner, most=free)) if free > 0 else ()
-    due = next_due(tx)
-    if due is None:
+    claimed = _claim(tx, owner, free, busy=bool(in_hand)) if free > 0 else ()
+    overdue = next_overdue(tx)
+    times = [at for at in (next_due(tx), overdue) if at is not None]
+    if not times:
         return Turn(tx.now, claimed, replicas=replicas)
-    in_seconds = (due - tx.now) / 1000
+    in_seconds = (min(times) - tx.now) / 1000
     return Turn(
-        tx.now, claimed, in_seconds if in_seconds > 0 else BLOCKED_SECONDS, replicas=replicas
+        tx.now,
+        claimed,
+        in_seconds if in_seconds > 0 else BLOCKED_SECONDS,
+        replicas=replicas,
+        overdue=overdue is not None and overdue <= tx.now,
     )
+
+
+def _claim(tx: Tx, owner: str, free: int, *, busy: bool) -> tuple[Claimed, ...]:
+    """Claim up to `free`; what must be worked on alone waits until this worker is not busy."""
+    if waits_alone(tx):
+        one = () if busy else tuple(claim(tx, owner=owner, most=1, alone=True))
+        if one or busy:
+            return one
+    return tuple(claim(tx, owner=owner, most=free))

@@ -7,10 +7,15 @@ from receiver.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What a reason means and what to do; `by_config`: a change of the config may mend it."""
+    """What a reason means and what to do.
+
+    `by_config`: a change of the configuration may resolve it. `in_image`: it lies in this image or
+    its tag alone, so that a later success under the same rule makes it obsolete.
+    """
 
     sentence: str
     by_config: bool = False
+    in_image: bool = False
 
 
 _LISTED = "; nothing to do. If it is an image, list the tag in `tags` of a rule."
@@ -21,7 +26,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.HELM_CHART: Explained("A Helm chart was pushed, not a container image; nothing to do."),
     Reason.NOT_AN_IMAGE: Explained(
-        "What was pushed is not a container image (media type {media_type}); nothing to do."
+        "What was pushed is not a container image (media type {media_type}); nothing to do.",
+        in_image=True,
     ),
     Reason.SIGNATURE: Explained("The tag has the name of an image's signature" + _LISTED),
     Reason.ATTESTATION: Explained("The tag has the name of an image's attestation" + _LISTED),
@@ -98,7 +104,7 @@ REASONS: dict[Reason, Explained] = {
         "the version is made without looking at the image first."
     ),
     Reason.MAKING_ROOM: Explained(
-        "Edgegap's version limit was reached; {detail} was retired to make room, and this goes on."
+        "Edgegap's version limit was reached; {detail} was deleted to make room, and this goes on."
     ),
     Reason.FAULT: Explained(
         "The receiver met a fault of its own ({detail}); tried again by itself. Please report it "
@@ -109,6 +115,7 @@ REASONS: dict[Reason, Explained] = {
         "letters, digits, . _ - only, a letter or digit first. Change `version` in the rule and "
         "reload, or push another tag.",
         by_config=True,
+        in_image=True,
     ),
     Reason.NO_SETTINGS: Explained(
         "The app {app} has no version to copy settings from, and the rule {rule} does not give "
@@ -153,8 +160,7 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.RULE_GONE: Explained(
-        "The rule {rule} is no longer in the configuration. Put it back and reload, or leave this "
-        "parked.",
+        "The rule {rule} is no longer in the configuration. Put it back and reload, or dismiss it.",
         by_config=True,
     ),
     Reason.RULE_CHANGED: Explained(
@@ -163,7 +169,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.NAME_TAKEN: Explained(
         "The app {app} already has a version {version} with another image ({detail}); it is never "
-        "overwritten. Push under a new tag, or delete that version in Edgegap and replay."
+        "overwritten. Push under a new tag, or delete that version in Edgegap and replay.",
+        in_image=True,
     ),
     Reason.NAME_CONFLICT: Explained(
         "Edgegap says that the version name {version} is taken, and then that there is no such "
@@ -178,7 +185,8 @@ REASONS: dict[Reason, Explained] = {
     Reason.IMAGE_NOT_PULLABLE: Explained(
         "{image} could not be pulled for 10 minutes ({detail}). Check that the tag exists, that "
         "{login} may pull it, that it is built for linux/amd64, and Docker Hub's pull limit; then "
-        "replay."
+        "replay.",
+        in_image=True,
     ),
     Reason.REGISTRY_LOGIN_REFUSED: Explained(
         "The registry login was refused ({detail}). Check {login}: a Docker Hub access token that "
@@ -205,18 +213,20 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.NOT_AMD64: Explained(
         "{image} is built for {platforms}, and Edgegap runs linux/amd64 only. Build it with\n"
-        "  {command}\nbest under a new tag; pushed under the same, it is tried again by itself."
+        "  {command}\nbest under a new tag; pushed under the same, it is tried again by itself.",
+        in_image=True,
     ),
     Reason.TAG_OVERWRITTEN: Explained(
         "The tag {tag} was pushed over with a new image ({detail}). Edgegap's edge caches by tag "
         "and may go on running the old one: push under a new tag. The rule {rule} has "
-        'on_overwrite = "park"; replay to let it pass.'
+        'on_overwrite = "park"; replay to let it pass.',
+        in_image=True,
     ),
     Reason.VERSION_LIMIT: Explained(
         "Edgegap's version limit is reached ({detail}). Three ways out: delete old versions of the "
         'app {app}; move to a larger Edgegap plan; or set mode = "update" in the rule, which '
         "keeps one version and moves it. Then replay. With make_room = true in "
-        "the rule, the oldest version that this receiver made is retired by itself.",
+        "the rule, the oldest version that this receiver created is deleted automatically.",
         by_config=True,
     ),
     Reason.APP_MISSING: Explained(
@@ -241,8 +251,8 @@ REASONS: dict[Reason, Explained] = {
         "version {version} of the app {app} in Edgegap's dashboard, then replay."
     ),
     Reason.CRASHES_THE_WORKER: Explained(
-        "The receiver stopped five times while working on this. Look at its log and the machine's "
-        "memory, then replay."
+        "The receiver stopped six times while working on this, the last time while it worked on "
+        "nothing else. Look at its log and the machine's memory, then replay or dismiss it."
     ),
     Reason.GAVE_UP: Explained(
         "Tried for 24 hours without success; last: {detail}. When the cause is mended, replay."

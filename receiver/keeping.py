@@ -1,7 +1,8 @@
-"""Which versions retention lets go: a pure decision over what the ledger knows.
+"""Which versions retention deletes: a pure decision over what the ledger knows.
 
-Only versions that this receiver made; never the newest N, a channel's, one that a channel holds,
-one that is pinned. Whether anything of it runs is asked of Edgegap just before.
+Only versions that this receiver created; never the newest N, a channel's, one that a channel holds,
+one that is pinned, one that a person asked for. Whether a newer push or a deployment speaks
+against it is asked right before the DELETE.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,11 @@ from receiver.rules import Mode, Rule, names_target
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A version as retention sees it. Times in epoch ms; `made_at` None where it is not known."""
+    """A version as retention sees it. Times in epoch ms; `made_at` None where it is not known.
+
+    `by_hand`: a person asked for it though its push was not the newest. `registration` is the last
+    one that led to it; ids sort by time.
+    """
 
     version: str
     mode: str
@@ -22,41 +27,71 @@ class Made:
     made_here: bool
     made_at: int | None
     pushed_at: int
-    retired: bool = False
+    deleted: bool = False
+    by_hand: bool = False
+    registration: str = ""
 
 
-def to_retire(made: Iterable[Made], rules: Sequence[Rule], keep: int | None = None) -> list[Made]:
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """A version that may be deleted: it is beyond the newest `keep`."""
+
+    made: Made
+    keep: int
+
+    @property
+    def why(self) -> str:
+        """Why it is deleted, in words."""
+        return f"beyond keep = {self.keep}"
+
+
+def prunable(
+    made: Iterable[Made], rules: Sequence[Rule], keep: int | None = None
+) -> list[Prunable]:
     """Return the versions beyond the newest, the oldest push first.
 
     With `keep`, an app's versions count all together. Without, each rule's own `keep` counts the
-    versions that this rule makes; what no rule with a `keep` makes stays. At least one stays.
+    versions that this rule creates; what no rule with a `keep` creates stays. At least one stays.
     """
-    everything = [one for one in made if not one.retired]
-    channels = {channel for rule in rules for channel in rule.channels}
+    everything = [one for one in made if not one.deleted]
+    channels = channel_names(rules)
     pins = [pin for rule in rules for pin in rule.pin]
     held = {
         (one.repository, one.tag)
         for one in everything
         if one.mode != Mode.CREATE or one.version in channels
     }
-    own = sorted(
-        (one for one in everything if one.made_here and one.mode == Mode.CREATE and one.made_at),
-        key=_age,
-    )
+    own = sorted((one for one in everything if _counts(one)), key=_age)
     groups = [(own, keep)] if keep is not None else _by_rule(own, rules)
-    beyond = [one for group, kept in groups for one in group[: max(0, len(group) - max(1, kept))]]
+    beyond = [
+        Prunable(one, kept)
+        for group, kept in groups
+        for one in group[: max(0, len(group) - max(1, kept))]
+    ]
     return [
         one
-        for one in sorted(beyond, key=_age)
-        if one.version not in channels
-        and (one.repository, one.tag) not in held
-        and not any(fnmatchcase(one.version, pin) for pin in pins)
+        for one in sorted(beyond, key=lambda one: _age(one.made))
+        if one.made.version not in channels
+        and (one.made.repository, one.made.tag) not in held
+        and not any(fnmatchcase(one.made.version, pin) for pin in pins)
     ]
 
 
-def _age(one: Made) -> tuple[int, int, str]:
-    """By push, not by when it was made: catch-up may bring in older tags later."""
-    return one.pushed_at, one.made_at or 0, one.version
+def channel_names(rules: Iterable[Rule]) -> set[str]:
+    """Return the version names that are channels."""
+    return {channel for rule in rules for channel in rule.channels}
+
+
+def _counts(one: Made) -> bool:
+    return one.made_here and one.mode == Mode.CREATE and bool(one.made_at) and not one.by_hand
+
+
+def _age(one: Made) -> tuple[int, str, int, str]:
+    """By push, not by when it was created: catch-up may bring in older tags later.
+
+    Docker Hub gives whole seconds: of pushes in the same second the one recorded later is newer.
+    """
+    return one.pushed_at // 1000, one.registration, one.made_at or 0, one.version
 
 
 def _by_rule(own: Sequence[Made], rules: Sequence[Rule]) -> list[tuple[list[Made], int]]:

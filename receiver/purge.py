@@ -9,9 +9,10 @@ from receiver.ledger.purging import (
     BITE,
     give_back_space,
     purge_attempts,
+    purge_deletions,
     purge_deliveries,
     purge_registrations,
-    purge_retirements,
+    time_to_purge_by,
 )
 from receiver.ledger.revocations import purge_revocations
 from receiver.ledger.transactions import Tx
@@ -39,10 +40,10 @@ class Purge:
 
     async def run(self) -> int:
         """Purge all that is old enough now; return how many deliveries went."""
-        before = await self._ledger.read(lambda tx: tx.now) - self._current.settings.keep
+        before = await self._ledger.write(time_to_purge_by) - self._current.settings.keep
         gone = await self._in_bites(purge_deliveries, before)
         await self._in_bites(purge_attempts, before)
-        await self._in_bites(purge_retirements, before)
+        await self._in_bites(purge_deletions, before)
         await self._ledger.write(purge_revocations)
         if gone:
             await self._registrations(before)

@@ -28,6 +28,7 @@ class Outcome(StrEnum):
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     SUPERSEDED = "superseded"
+    DISMISSED = "dismissed"
 
 
 class Reason(StrEnum):

@@ -12,7 +12,13 @@ from receiver.dockerhub.push import Push
 from receiver.explanations import REASONS
 from receiver.ledger import stories
 from receiver.ledger.gates import probe_now
-from receiver.ledger.recording import MOST_AHEAD_MS, REQUEUE, open_registrations, rule_again
+from receiver.ledger.recording import (
+    COMMAND,
+    MOST_AHEAD_MS,
+    REQUEUE,
+    open_registrations,
+    rule_again,
+)
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules import Match, Mode, Rule, names_target, rule_on
@@ -29,10 +35,13 @@ class Replayed:
     registrations: tuple[str, ...]
 
 
-def replay(tx: Tx, rules: Sequence[Rule], delivery: str) -> Replayed | None:
+def replay(
+    tx: Tx, rules: Sequence[Rule], delivery: str, *, asked_for: bool = True
+) -> Replayed | None:
     """Read the rules again for a delivery and set its registrations going from now.
 
-    None when there is no such delivery; a refused one holds no push and stays refused.
+    `asked_for`: a person named this very delivery. None when there is no such delivery; a refused
+    one holds no push and stays refused.
     """
     row = stories.delivery_row(tx, delivery)
     if row is None:
@@ -42,7 +51,7 @@ def replay(tx: Tx, rules: Sequence[Rule], delivery: str) -> Replayed | None:
         return Replayed(delivery, row["verdict"], row["reason"], row["sentence"], ())
     ruling = rule_on(_push(row), rules)
     rule_again(tx, delivery, ruling)
-    opened = _open_again(tx, row, ruling.matches, by_person=True)
+    opened = _open_again(tx, row, ruling.matches, by_person=True, asked_for=asked_for)
     if opened:
         _supersede_others(tx, delivery, opened)
     reason = ruling.reason and ruling.reason.value
@@ -60,10 +69,11 @@ def replay_chosen(
 ) -> tuple[list[Replayed], list[str]]:
     """Replay these ids, all that are parked, all since then; with it the ids that do not exist."""
     probe_now(tx)  # a person set something right: the token, perhaps
-    chosen = list(ids)
+    chosen = dict.fromkeys(ids, True)
     if parked or since is not None:
-        chosen += stories.deliveries_to_replay(tx, parked=parked, since=since)
-    found = {identity: replay(tx, rules, identity) for identity in dict.fromkeys(chosen)}
+        for identity in stories.deliveries_to_replay(tx, parked=parked, since=since):
+            chosen.setdefault(identity, False)
+    found = {one: replay(tx, rules, one, asked_for=named) for one, named in chosen.items()}
     missing = [identity for identity, one in found.items() if one is None]
     return [one for one in found.values() if one is not None], missing
 
@@ -117,9 +127,15 @@ def _lead_anew(tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequence[st
 
 
 def _open_again(
-    tx: Tx, row: Mapping[str, Any], matches: tuple[Match, ...], *, by_person: bool
+    tx: Tx,
+    row: Mapping[str, Any],
+    matches: tuple[Match, ...],
+    *,
+    by_person: bool,
+    asked_for: bool = False,
 ) -> tuple[str, ...]:
     """Open or join what a delivery's matches lead to, and set it going from now."""
+    by_command = row["source"] == COMMAND
     opened = open_registrations(
         tx,
         row["id"],
@@ -128,6 +144,8 @@ def _open_again(
         tag=row["tag"] or "",
         push_time=min(row["pushed_at"] or row["received_at"], row["received_at"] + MOST_AHEAD_MS),
         by_person=by_person,
+        asked_for=asked_for or by_command,
+        pushed_at=row["pushed_at"] or (None if by_command else row["received_at"]),
     )
     for match, identity in zip(matches, opened, strict=True):
         if match.invalid is None:

@@ -64,10 +64,18 @@ def _registration_lines(one: Row) -> list[str]:
     for gate in one["held_back"]:
         until = f" (until {iso(gate['until_at'])})" if gate["until_at"] is not None else ""
         lines += _indented(gate["sentence"] + until, "  held      ")
+    if one["deleted_at"]:
+        lines.append(f"  deleted   {iso(one['deleted_at'])}, {one['deleted_why']}")
+    if one["dismissed_at"]:
+        lines.append(
+            f"  dismissed {iso(one['dismissed_at'])} by {one['dismissed_by']}"
+            f"; `receiver dismiss --undo {one['id']}` parks it again"
+        )
     if one["overwritten"]:
         lines.append("  warning   the tag was pushed over: Edgegap's edge may run the old image")
     if one["sentence"] and one["sentence"] not in held:
-        lines += ["  do        " + line.lstrip() for line in _indented(one["sentence"], "")[:1]]
+        label = "  was       " if one["dismissed_at"] else "  do        "
+        lines += [label + line.lstrip() for line in _indented(one["sentence"], "")[:1]]
         lines += _indented("\n".join(one["sentence"].split("\n")[1:]), "            ")
     lines += [f"  note      {note}" for note in one["notes"]]
     if len(one["deliveries"]) > 1:
@@ -86,7 +94,8 @@ def _registration_lines(one: Row) -> list[str]:
 
 def _standing(registration: Row) -> str:
     detail = registration["outcome"] or registration["reason"]
-    return f"{registration['state']}" + (f" {detail}" if detail else "")
+    told = f"{registration['state']}" + (f" {detail}" if detail else "")
+    return f"{told}, later deleted" if registration["deleted_at"] else told
 
 
 def _harmless(line: str) -> str:

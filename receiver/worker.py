@@ -57,7 +57,7 @@ class Worker:
         self._loops: list[asyncio.Task[None]] = []
         self._probing: asyncio.Task[None] | None = None
         self._watch = LedgerWatch()
-        self._retention = Retention(ledger, current, client)
+        self._retention = Retention(ledger, current, client, self.wake)
         self._in_hand = InHand(
             self.owner,
             ledger,
@@ -148,7 +148,8 @@ class Worker:
     async def _turn(self) -> float:
         """Claim what is due and start on it; return how many seconds to wait at most."""
         longest = POLL_SHARED_SECONDS if self._ledger.shared else POLL_ALONE_SECONDS
-        free = self._current.settings.concurrency - len(self._hands)
+        alone = any(claimed.alone for claimed, _ in self._hands.values())
+        free = 0 if alone else self._current.settings.concurrency - len(self._hands)
         if free <= 0 and not self._ledger.shared:  # else the others must see that this one is there
             return longest
         reading, step, turn = await self._ledger.write(partial(self._take_turn, free=free))
@@ -160,6 +161,8 @@ class Worker:
             task = asyncio.create_task(self._in_hand.work(one))
             self._hands[one.id] = (one, task)
             task.add_done_callback(partial(self._let_go, one.id))
+        if turn.overdue:
+            self._retention.settle_overdue()
         if turn.probe:
             self._probing = asyncio.create_task(self._probe())
         return longest if turn.due_in is None else min(longest, max(turn.due_in, SOON_SECONDS))

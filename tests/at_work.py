@@ -74,8 +74,8 @@ def done(outcome: Outcome = Outcome.CREATED, **more: Any) -> Settlement:
     return Settlement(State.DONE, outcome=outcome, **more)
 
 
-def parked(reason: Reason) -> Settlement:
-    return Settlement(State.PARKED, reason=reason, sentence="It is parked.")
+def parked(reason: Reason, **more: Any) -> Settlement:
+    return Settlement(State.PARKED, reason=reason, sentence="It is parked.", **more)
 
 
 def waits(due_at: int, **more: Any) -> Settlement:

@@ -28,12 +28,17 @@ class Commands:
         """Write receiver.toml."""
         (self.folder / "receiver.toml").write_text(text, "utf-8")
 
-    def run(self, *arguments: str, **environment: str | None) -> Result:
-        """Run one command; None takes a variable away. A traceback fails the test."""
+    def run(self, *arguments: str, given: str | None = None, **environment: str | None) -> Result:
+        """Run one command, `given` on its input; None takes a variable away.
+
+        A traceback fails the test.
+        """
         unset = dict.fromkeys(name for name in os.environ if name.startswith(OURS))
-        given = {**unset, **self.environment, **environment}
+        variables = {**unset, **self.environment, **environment}
         with chdir(self.folder), _own_logs():
-            return CliRunner().invoke(main, arguments, env=given, catch_exceptions=False)
+            return CliRunner().invoke(
+                main, arguments, input=given, env=variables, catch_exceptions=False
+            )
 
     def told(self, *arguments: str, **environment: str | None) -> Any:
         """Run one command that must succeed with one JSON document on standard output."""

@@ -25,14 +25,14 @@ from receiver.sandbox.serving import serving
 from receiver.upkeep.health import Code
 from receiver.web.document import DOCUMENT
 from receiver.web.pages import DEPTH
-from receiver.web.steering import MOST_KEPT, MOST_MISSED
+from receiver.web.steering import MOST_MISSED
 from tests.contract.openapi import contract_checked
 from tests.running import APP, REPOSITORY, RULE, ReceiverProcess, webhook_body
 
 TOLD: dict[str, Any] = json.loads(DOCUMENT)
 METRICS_TOKEN = "metrics-token-of-the-test"
 # A version for each tag, a channel that follows the newest, and another app's rule that parks.
-MOVING = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 5')
+MOVING = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 1')
 CONFIG = f"""
 {MOVING}
 [[rule]]
@@ -111,8 +111,11 @@ def test_every_answer_is_as_documented(operation: Any, receiver: ReceiverProcess
         ("POST", "/api/replay", {"parked": True, "ids": ["d0"]}, 202),
         ("POST", "/api/rollback", {"app": APP, "channel": "staging"}, 202),
         ("POST", "/api/rollback", {"app": APP, "channel": "nightly"}, 409),
-        ("POST", "/api/retire", {"app": APP, "keep": 1}, 200),
-        ("POST", "/api/retire", {"app": "no-such-app"}, 409),
+        ("POST", "/api/prune", {"app": APP}, 200),
+        ("POST", "/api/prune", {"app": "no-such-app"}, 409),
+        ("POST", "/api/dismiss", {"ids": ["r0"]}, 200),
+        ("POST", "/api/dismiss", {"all": True, "reason": "no_settings", "name": "anna"}, 200),
+        ("POST", "/api/dismiss/undo", {"ids": ["r0"]}, 200),
         ("GET", "/livez", None, 200),
         ("GET", "/readyz", None, 200),
     ],
@@ -207,7 +210,6 @@ def test_the_bounds_it_gives_are_the_receivers() -> None:
         return post["requestBody"]["content"]["application/json"]["schema"]["properties"]
 
     assert body("/api/catch-up")["missed"]["maxItems"] == MOST_MISSED
-    assert body("/api/retire")["keep"]["maximum"] == MOST_KEPT
     assert f" {DEPTH} deliveries are looked through" in DOCUMENT.decode()
 
 

@@ -15,7 +15,8 @@ MOST_LINES = 500
 FLOORS: dict[int, str] = {
     1: """errors explanations version findings images reasons secret texts dotenv environment
           config_values times retry_after""",
-    2: """api_tokens hook_tokens hosts retry keeping notices rule_config rules tag_patterns telling
+    2: """api_tokens closing hook_tokens hosts retry keeping notices purge_clock rule_config rules
+          tag_patterns telling
           dockerhub.manifest dockerhub.push dockerhub.tag_record edgegap.answers edgegap.comparing
           edgegap.copying edgegap.fields edgegap.listing edgegap.messages edgegap.shown
           edgegap.versions""",
@@ -25,7 +26,7 @@ FLOORS: dict[int, str] = {
           dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
     4: """aftermath announcing asking by_hand catch_up claiming doctor doctor_hub in_hand intake
-          ledger_watch missed preflight purge registering replaying retention retiring
+          ledger_watch missed preflight purge registering replaying retention
           service settling steering telling_others wanting worker pipeline upkeep""",
     5: "__main__ app cli sandbox web",
 }

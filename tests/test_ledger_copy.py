@@ -17,11 +17,11 @@ from receiver.edgegap.answers import Answer
 from receiver.errors import LedgerError
 from receiver.ledger.copying import BITE, COPIED, copy_ledger
 from receiver.ledger.cursors import begin_cursors
+from receiver.ledger.deletions import note_deletion
 from receiver.ledger.gates import close_token_gate
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import tell
 from receiver.ledger.pauses import ALL, pause
-from receiver.ledger.targets import note_retirement
 from receiver.ledger.transactions import Tx
 from receiver.notices import Happening, Notice
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -41,7 +41,7 @@ def _everything(tx: Tx) -> None:
     begin_cursors(tx, ["studio/game-server"])
     close_token_gate(tx, "refused")
     pause(tx, ALL)
-    note_retirement(tx, "my-game", "0.1", retired=True, why="old")
+    note_deletion(tx, "my-game", "0.1", deleted=True, why="old")
 
 
 def nothing(total: int, rows: int) -> None:

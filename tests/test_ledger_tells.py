@@ -10,6 +10,7 @@ from receiver.edgegap.answers import Answer
 from receiver.errors import BadBody
 from receiver.intake import refuse
 from receiver.ledger import ids
+from receiver.ledger.deletions import last_deletions, note_deletion
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.overviews import overview
 from receiver.ledger.recording import NewDelivery, record
@@ -17,7 +18,7 @@ from receiver.ledger.registrations import claim
 from receiver.ledger.settlements import settle
 from receiver.ledger.standing import read_standing
 from receiver.ledger.stories import Filter, list_deliveries, story
-from receiver.ledger.targets import last_retirements, note_retirement, target
+from receiver.ledger.targets import target
 from receiver.ledger.transactions import Tx
 from receiver.purge import Purge
 from receiver.reasons import Outcome, Reason, State, Verdict
@@ -98,14 +99,14 @@ def test_the_story_tells_each_call_and_the_target_holds_what_was_made(ledger: Le
     assert standing.last_success is not None
 
 
-def test_a_retired_version_is_noted(ledger: Ledger) -> None:
+def test_a_deleted_version_is_noted(ledger: Ledger) -> None:
     write(ledger, lambda tx: pushed(tx, "1.0"))
     finish(ledger)
-    write(ledger, lambda tx: note_retirement(tx, "my-game", "1.0", retired=True, why="old"))
+    write(ledger, lambda tx: note_deletion(tx, "my-game", "1.0", deleted=True, why="old"))
 
     found = ledger.read_now(lambda tx: target(tx, "my-game", "1.0"))
     assert found is not None
-    assert found.retired_at is not None
+    assert found.deleted_at is not None
 
 
 def test_a_refused_body_is_recorded_whatever_length_its_sender_told(ledger: Ledger) -> None:
@@ -118,18 +119,18 @@ def test_a_refused_body_is_recorded_whatever_length_its_sender_told(ledger: Ledg
     assert told["body_bytes"] >= 2**31 - 1
 
 
-def test_what_is_told_of_retired_versions_goes_with_its_age(
+def test_what_is_noted_of_deleted_versions_is_purged_by_age(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ids, "_last", 0)  # ids of this process never go back, these must
     days = {"0.1": 200, "0.2": 150, "0.3": 1}
     for version, ago in days.items():
-        note = partial(note_retirement, app="my-game", version=version, retired=True, why="old")
+        note = partial(note_deletion, app="my-game", version=version, deleted=True, why="old")
         write(ledger, at(time.time_ns() // 1_000_000 - ago * DAY, note))
 
     asyncio.run(Purge(ledger, Current(Settings())).run())
 
-    left = ledger.read_now(lambda tx: last_retirements(tx, "my-game"))
+    left = ledger.read_now(lambda tx: last_deletions(tx, "my-game"))
     assert [one["version"] for one in left] == ["0.3"]
 
 

@@ -38,7 +38,7 @@ def versions(sandbox: EdgegapSandbox) -> list[str]:
     return [name for _, name in sandbox.versions]
 
 
-def test_the_oldest_is_retired_and_the_registration_goes_on(
+def test_the_oldest_is_deleted_and_the_registration_goes_on(
     edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
 ) -> None:
     with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
@@ -145,7 +145,7 @@ def test_a_fault_while_making_room_parks_it_and_the_worker_goes_on(
 
     with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
         with monkeypatch.context() as patch:
-            patch.setattr("receiver.retiring.to_retire", broken)
+            patch.setattr("receiver.upkeep.pruning.prunable", broken)
             ended = pushed(receiver, "1.2", 20)
 
         assert (ended["state"], ended["reason"]) == ("parked", "version_limit")

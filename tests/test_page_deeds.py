@@ -1,4 +1,4 @@
-"""What a person does on the page: replay, rollback, retiring, pausing, each from its form."""
+"""What a person does on the page: replay, rollback, pruning, pausing, each from its form."""
 
 from collections.abc import Iterator
 
@@ -80,23 +80,28 @@ def test_a_rollback_that_cannot_be_done_says_why(person: Visitor) -> None:
     )
 
 
-def test_what_is_beyond_what_is_kept_is_retired(
+def test_what_is_beyond_what_is_kept_is_deleted(
     receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
 ) -> None:
+    receiver.service.worker._retention.begin = lambda app: None  # type: ignore[method-assign]
     for n in range(4):
         receiver.ended(receiver.push(f"1.{n}.0", pushed_at=1_790_000_000 + n))
-    answer = person.do("retire", app=APP)
+    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.3.0")
 
+    form = person.read("/versions").form("/do/prune")
+    answer = person.post("/do/prune", data=form)
+
+    assert form["versions"] == "1.0.0 1.1.0"
     assert answer.headers["location"] == "/versions"
-    until(lambda: (APP, "1.0.0") not in sandbox.versions)
-    until(lambda: (APP, "1.1.0") not in sandbox.versions)
-    assert {(APP, "1.2.0"), (APP, "1.3.0")} <= sandbox.versions.keys()
-    until(lambda: "1.0.0 went" in person.read("/versions").text)
-    assert "beyond what is kept" in person.read("/versions").text
+    assert {name for _, name in sandbox.versions} == {"1.2.0", "1.3.0", "staging"}
+    shown = told(person, "/versions")
+    assert "Deleted 1.0.0, 1.1.0." in shown
+    assert "1.0.0 deleted" in shown
+    assert "beyond keep = 2" in shown
 
 
-@pytest.mark.parametrize("deed", ["retire", "make-room"])
-def test_nothing_is_retired_of_an_app_that_no_rule_names(person: Visitor, deed: str) -> None:
+@pytest.mark.parametrize("deed", ["prune", "make-room"])
+def test_nothing_is_deleted_of_an_app_that_no_rule_names(person: Visitor, deed: str) -> None:
     assert person.do(deed, app="another", delivery="d0").status_code == 400
 
 
@@ -111,10 +116,10 @@ def test_room_is_made_for_a_push_that_met_the_limit(
     assert receiver.ended(identity)["reason"] == "version_limit"
 
     shown = person.read(f"/deliveries/{identity}")
-    assert "Retire 1.0.0 and replay" in shown.text
+    assert "Delete 1.0.0 and replay" in shown.text
     answer = person.post("/do/make-room", data=shown.form("/do/make-room", delivery=identity))
 
-    assert "Retired 1.0.0. The push was replayed." in told(person, answer.headers["location"])
+    assert "Deleted 1.0.0. The push was replayed." in told(person, answer.headers["location"])
     assert receiver.ended(identity)["outcome"] == "created"
     assert (APP, "1.0.0") not in sandbox.versions
 
@@ -127,9 +132,9 @@ def test_where_no_room_can_be_made_the_page_says_so(
     identity = receiver.push("1.0.0")
     assert receiver.ended(identity)["reason"] == "version_limit"
 
-    assert "No version of this app may be retired" in told(person, f"/deliveries/{identity}")
+    assert "may delete no version of this app" in told(person, f"/deliveries/{identity}")
     answer = person.do("make-room", app=APP, delivery=identity)
-    assert "Nothing may go" in told(person, answer.headers["location"])
+    assert "Nothing may be deleted" in told(person, answer.headers["location"])
     assert (APP, "by-hand") in sandbox.versions
 
 

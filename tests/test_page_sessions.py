@@ -22,7 +22,17 @@ from tests.running import KEY, REPOSITORY, until
 from tests.visiting import COOKIE, PAGE, PASSWORD, Visitor, cookie, visitor
 
 PAGES = ("/", "/deliveries", "/deliveries/d0", "/versions")
-DEEDS = ("replay", "rollback", "retire", "make-room", "pause", "resume")
+DEEDS = (
+    "replay",
+    "rollback",
+    "prune",
+    "make-room",
+    "dismiss",
+    "dismiss-reason",
+    "undo-dismissal",
+    "pause",
+    "resume",
+)
 
 
 @pytest.fixture(scope="module")

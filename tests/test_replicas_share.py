@@ -346,32 +346,36 @@ def test_a_replica_whose_hands_are_full_is_seen(
         assert rows(postgres_url, in_hand) == [(1,)] * AT_ONCE
 
 
-def test_retiring_by_hand_waits_for_its_turn_too(
+def test_pruning_waits_for_its_turn_too(
     tmp_path: Path, sandbox: EdgegapSandbox, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.retiring.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("receiver.upkeep.pruning.PATIENCE_SECONDS", 0.3)
     busy = Ledger(postgres_url)
-    with serving(sandbox.app) as url, _replica(tmp_path, 0, url, postgres_url) as receiver:
+    config = RULE.replace("preflight", "keep = 1\npreflight")
+    with (
+        serving(sandbox.app) as url,
+        _replica(tmp_path, 0, url, postgres_url, config) as receiver,
+    ):
+        receiver.service.worker._retention.begin = lambda app: None
         for tag in ("1.0", "2.0"):
             receiver.ended(receiver.push(tag))
 
-        def retire() -> httpx.Response:
+        def prune() -> httpx.Response:
             headers = {"Authorization": f"Bearer {receiver.api_token()}"}
-            asked = {"app": APP, "keep": 1}
             return httpx.post(
-                f"{receiver.url}/api/retire", json=asked, headers=headers, trust_env=False
+                f"{receiver.url}/api/prune", json={"app": APP}, headers=headers, trust_env=False
             )
 
         async def beside() -> httpx.Response:
             async with busy.alone("retention") as mine:
                 assert mine
-                return await asyncio.to_thread(retire)
+                return await asyncio.to_thread(prune)
 
         refused = asyncio.run(beside())
         assert (refused.status_code, "try again" in refused.json()["error"]) == (409, True)
         assert [name for _, name in sandbox.versions] == ["1.0", "2.0"]
 
-        assert retire().status_code == 200
+        assert prune().status_code == 200
         assert [name for _, name in sandbox.versions] == ["2.0"]
     busy.close()
 

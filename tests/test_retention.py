@@ -1,4 +1,4 @@
-"""Retention end to end: versions the receiver made are let go, and never one in use."""
+"""Retention end to end: old versions of the receiver's own are deleted, and never one in use."""
 
 import itertools
 import time
@@ -54,11 +54,11 @@ def whys(receiver: ReceiverHere) -> dict[str, str]:
         headers={"Authorization": f"Bearer {receiver.api_token()}"},
         trust_env=False,
     )
-    newest_first = answer.raise_for_status().json()["retirements"]
+    newest_first = answer.raise_for_status().json()["deletions"]
     return {one["version"]: one["why"] for one in reversed(newest_first)}
 
 
-def test_after_a_success_those_beyond_the_newest_go(
+def test_after_a_success_those_beyond_the_newest_are_deleted(
     here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
     make(here, "1.0", "1.1", "1.2", "1.3")
@@ -110,7 +110,7 @@ def test_if_it_is_not_certain_what_runs_nothing_is_deleted(
 
 @pytest.mark.parametrize("made", [3, 5])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_retention_heeds_a_429_as_all_else_does(
+def test_pruning_respects_a_429_as_all_else_does(
     here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands, method: str, made: int
 ) -> None:
     """It went on to the next version, and the next, while Edgegap asked to be left alone."""
@@ -122,7 +122,7 @@ def test_retention_heeds_a_429_as_all_else_does(
     sandbox.misbehave(busy)
     before = len(sandbox.calls)
 
-    done = beside.run("retire", APP, "--keep", "2")
+    done = beside.run("prune", APP)
 
     assert done.exit_code == 1
     assert "429" in done.output
@@ -139,7 +139,7 @@ def test_behind_a_refused_token_nothing_is_asked_of_edgegap(
     here.inside(lambda: here.ledger.write(lambda tx: close_token_gate(tx, "refused")))
     before = len(sandbox.calls)
 
-    done = beside.run("retire", APP, "--keep", "2")
+    done = beside.run("prune", APP)
 
     assert done.exit_code == 1
     assert "EDGEGAP_TOKEN" in done.output
@@ -194,73 +194,110 @@ def test_a_pinned_one_and_one_a_channel_holds_stay(
         receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
         commands_beside(receiver).run("pause", REPOSITORY)
 
-        told = commands_beside(receiver).told("retire", APP, "--dry-run", "--json")
+        told = commands_beside(receiver).told("prune", APP, "--dry-run", "--json")
 
-    assert told["would_go"] == []
+    assert told["prunable"] == []
     assert set(versions(sandbox)) == {"1.0-final", "1.1", "staging"}
 
 
-def test_a_dry_run_lists_what_would_go_and_asks_edgegap_nothing(
+def test_a_dry_run_lists_what_would_be_deleted_and_asks_edgegap_nothing(
     here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
 ) -> None:
-    make(here, "1.0", "1.1")
+    switch_off(here)
+    make(here, "1.0", "1.1", "1.2")
     sandbox.calls.clear()
 
-    done = beside.run("retire", APP, "--keep", "1", "--dry-run")
+    done = beside.run("prune", APP, "--dry-run")
 
-    assert done.stdout == f"would go  {APP}/1.0, unless it runs\n"
+    assert done.stdout == f"would delete  {APP}/1.0: beyond keep = 2, unless it runs\n"
     assert sandbox.calls == []
-    assert versions(sandbox) == ["1.0", "1.1"]
+    assert versions(sandbox) == ["1.0", "1.1", "1.2"]
 
 
-def test_by_hand_it_tells_of_each_what_came_of_it(
+def test_the_command_prints_the_result_for_each(
     here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
 ) -> None:
     sandbox.deployments = [(APP, "1.1"), (APP, "1.1")]
-    here.inside(lambda: _switch_off(here))
+    switch_off(here)
     make(here, "1.0", "1.1", "1.2", "1.3")
 
-    done = beside.run("retire", APP, "--keep", "2")
+    done = beside.run("prune", APP)
 
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        f"retired  {APP}/1.0: beyond what is kept",
-        f"left     {APP}/1.1: 2 deployments of it run",
+        f"deleted  {APP}/1.0: beyond keep = 2",
+        f"kept     {APP}/1.1: 2 deployments of it are running",
     ]
     assert versions(sandbox) == ["1.1", "1.2", "1.3"]
-    told = beside.told("retire", APP, "--keep", "2", "--json")
-    assert [(one["version"], one["retired"]) for one in told["retired"]] == [("1.1", False)]
-    assert beside.run("retire", APP, "--keep", "9").stdout == f"Nothing to retire of {APP}.\n"
+    told = beside.told("prune", APP, "--json")
+    assert [(one["version"], one["deleted"]) for one in told["results"]] == [("1.1", False)]
+    sandbox.deployments = []
+    beside.run("prune", APP)
+    assert beside.run("prune", APP).stdout == f"Nothing to delete of {APP}.\n"
 
 
-async def _switch_off(receiver: ReceiverHere) -> None:
-    """Let `retire` alone retire."""
+def switch_off(receiver: ReceiverHere) -> None:
+    """Let the command alone delete."""
     receiver.service.worker._retention.begin = lambda app: None  # type: ignore[method-assign]
 
 
-def test_without_a_server_the_command_retires_itself(
+@pytest.mark.parametrize("answer", ["y", "n", ""])
+def test_on_a_terminal_it_asks_before_it_deletes(
+    here: ReceiverHere, sandbox: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    beside = commands_beside(here)
+    switch_off(here)
+    make(here, "1.0", "1.1", "1.2")
+    monkeypatch.setattr("receiver.cli.pruning.is_terminal", lambda: True)
+
+    done = beside.run("prune", APP, given=f"{answer}\n")
+
+    assert f"Delete 1.0 of {APP} at Edgegap? [y/N]" in done.stderr
+    assert done.exit_code == (0 if answer == "y" else 1)
+    assert versions(sandbox) == (["1.1", "1.2"] if answer == "y" else ["1.0", "1.1", "1.2"])
+    assert beside.run("prune", APP, "--yes").exit_code == 0
+    assert versions(sandbox) == ["1.1", "1.2"]
+
+
+def test_only_what_was_confirmed_is_deleted(here: ReceiverHere, sandbox: EdgegapSandbox) -> None:
+    switch_off(here)
+    make(here, "1.0", "1.1", "1.2", "1.3")
+
+    answer = httpx.post(
+        f"{here.url}/api/prune",
+        json={"app": APP, "versions": ["1.0", "1.3"]},
+        headers={"Authorization": f"Bearer {here.api_token()}"},
+        trust_env=False,
+    )
+
+    assert [one["version"] for one in answer.json()["results"]] == ["1.0"]
+    assert versions(sandbox) == ["1.1", "1.2", "1.3"]
+
+
+def test_without_a_server_the_command_deletes_by_itself(
     edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
 ) -> None:
     with receiver_here(tmp_path, edgegap, config=RULE) as receiver:
-        make(receiver, "1.0", "1.1")
+        make(receiver, "1.0", "1.1", "1.2")
     commands = commands_in(tmp_path, edgegap)
+    commands.configure(KEEPING)
 
-    listed = commands.run("retire", APP, "--keep", "1", "--dry-run")
-    done = commands.run("retire", APP, "--keep", "1")
+    listed = commands.run("prune", APP, "--dry-run")
+    done = commands.run("prune", APP)
 
-    assert listed.stdout == f"would go  {APP}/1.0, unless it runs\n"
-    assert done.stdout == f"retired  {APP}/1.0: beyond what is kept\n"
-    assert versions(sandbox) == ["1.1"]
+    assert listed.stdout == f"would delete  {APP}/1.0: beyond keep = 2, unless it runs\n"
+    assert done.stdout == f"deleted  {APP}/1.0: beyond keep = 2\n"
+    assert versions(sandbox) == ["1.1", "1.2"]
 
 
-def test_where_no_rule_keeps_it_asks_for_a_number(commands: Commands) -> None:
-    done = commands.run("retire", APP)
+def test_if_no_rule_keeps_it_says_what_to_add(commands: Commands) -> None:
+    done = commands.run("prune", APP)
 
     assert done.exit_code == 2
-    assert f"no rule of the app {APP} has `keep`; say --keep N" in done.stderr
+    assert f"no rule of the app {APP} has `keep`; add it" in done.stderr
 
 
-def test_a_retired_version_pushed_again_is_made_again(
+def test_a_deleted_version_pushed_again_is_created_again(
     here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
     make(here, "1.0", "1.1", "1.2")
@@ -270,3 +307,79 @@ def test_a_retired_version_pushed_again_is_made_again(
 
     assert again["outcome"] == "created"
     until(lambda: versions(sandbox) == ["1.2", "1.0"])
+
+
+def test_the_story_and_the_list_say_that_a_version_was_deleted_later(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    """They said `created`, and nothing of the deletion."""
+    first = here.push("1.0", pushed_at=next(MOMENTS))
+    here.ended(first)
+    make(here, "1.1", "1.2")
+    until(lambda: "1.0" not in versions(sandbox))
+    until(lambda: here.story(first)["registrations"][0]["deleted_at"])
+
+    shown, listed = beside.run("show", first).stdout, beside.run("deliveries").stdout
+
+    assert "done created, later deleted" in shown
+    assert ", beyond keep = 2" in next(line for line in shown.splitlines() if "deleted  " in line)
+    assert listed.count("created, later deleted") == 1
+    again = here.push("1.0", pushed_at=next(MOMENTS))
+    assert here.ended(again)["deleted_at"] is None
+
+
+def test_an_older_tag_pushed_by_hand_is_kept_and_drives_out_none(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    """It was created, deleted 12 ms later, and reported as success; or it drove out a newer one."""
+    make(here, "1.0", "1.1", "1.2")
+    until(lambda: versions(sandbox) == ["1.1", "1.2"])
+
+    again = beside.told("push", f"{REPOSITORY}:1.0", "--wait", "--json")
+    unknown = beside.told("push", f"{REPOSITORY}:0.1", "--wait", "--json")
+    pruned = beside.run("prune", APP)
+
+    assert [one["outcome"] for one in again["registrations"]] == ["created"]
+    assert [one["outcome"] for one in unknown["registrations"]] == ["created"]
+    assert pruned.stdout == f"Nothing to delete of {APP}.\n"
+    make(here, "1.3")
+    until(lambda: sorted(versions(sandbox)) == ["0.1", "1.0", "1.2", "1.3"])
+
+
+def test_one_pushed_by_hand_counts_as_any_other_once_its_tag_is_pushed_again(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    make(here, "1.0", "1.1", "1.2")
+    until(lambda: versions(sandbox) == ["1.1", "1.2"])
+    beside.told("push", f"{REPOSITORY}:1.0", "--wait", "--json")
+
+    make(here, "1.0")
+    make(here, "1.3", "1.4")
+
+    until(lambda: versions(sandbox) == ["1.3", "1.4"])
+
+
+def test_the_newest_push_asked_for_by_hand_counts_as_any_other(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    """As a build does that waits for its version."""
+    for tag in ("1.0", "1.1", "1.2", "1.3"):
+        make(here, tag)
+        beside.told("push", f"{REPOSITORY}:{tag}", "--wait", "--json")
+
+    until(lambda: versions(sandbox) == ["1.2", "1.3"])
+
+
+def test_an_older_delivery_that_a_person_replays_is_kept(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    first = here.push("1.0", pushed_at=next(MOMENTS))
+    here.ended(first)
+    make(here, "1.1", "1.2")
+    until(lambda: "1.0" not in versions(sandbox))
+
+    beside.run("replay", first)
+    until(lambda: "1.0" in versions(sandbox))
+    make(here, "1.3")
+
+    until(lambda: sorted(versions(sandbox)) == ["1.0", "1.2", "1.3"])

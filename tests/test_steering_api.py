@@ -33,7 +33,9 @@ def ask(here: ReceiverHere, path: str, body: object, token: str | None = None) -
     return httpx.post(f"{here.url}/api/{path}", json=body, headers=headers, trust_env=False)
 
 
-@pytest.mark.parametrize("path", ["pause", "resume", "rollback", "retire", "catch-up"])
+@pytest.mark.parametrize(
+    "path", ["pause", "resume", "rollback", "prune", "dismiss", "dismiss/undo", "catch-up"]
+)
 def test_each_wants_a_token_and_a_body_that_fits(here: ReceiverHere, path: str) -> None:
     assert ask(here, path, {}, token="wrong").status_code == 401
     assert ask(here, path, {"no_such_field": 1}).status_code == 400
@@ -48,13 +50,20 @@ def test_each_wants_a_token_and_a_body_that_fits(here: ReceiverHere, path: str) 
         ("pause", {"repository": "a/b"}, 409, f"known are: {REPOSITORY}"),
         ("resume", {"repository": ""}, 400, "write group/project, or * for all"),
         ("rollback", {"app": APP, "channel": "prod"}, 409, "moves no version prod"),
-        ("retire", {"app": APP}, 409, f"no rule of the app {APP} says how many to keep"),
+        ("prune", {"app": APP}, 409, f"no rule of the app {APP} has `keep`"),
         ("rollback", {"app": "a\0", "channel": "prod"}, 400, "$.app"),
         ("rollback", {"app": APP, "channel": "a\0"}, 400, "$.channel"),
         ("rollback", {"app": APP, "channel": "prod", "to": "a\n"}, 400, "$.to"),
-        ("retire", {"app": "a\0", "keep": 1}, 400, "$.app"),
-        ("retire", {"app": APP, "keep": 0}, 400, ">= 1"),
-        ("retire", {"app": APP, "keep": 10**18}, 400, "<= 1000000"),
+        ("prune", {"app": "a\0"}, 400, "$.app"),
+        ("prune", {"app": APP, "versions": "1.0"}, 400, "$.versions"),
+        ("prune", {"app": APP, "source": "page"}, 400, "$.source"),
+        ("dismiss", {}, 400, "either `ids`, or `all`"),
+        ("dismiss", {"ids": ["r1"], "all": True}, 400, "either `ids`, or `all`"),
+        ("dismiss", {"ids": ["r1"], "reason": "gave_up"}, 400, "either `ids`, or `all`"),
+        ("dismiss", {"all": True, "reason": "whatever"}, 400, "$.reason"),
+        ("dismiss", {"all": True, "name": "a" * 101}, 400, "$.name"),
+        ("dismiss", {"ids": ["a\0"]}, 400, "$.ids"),
+        ("dismiss/undo", {"ids": ["a\n"]}, 400, "$.ids"),
         ("catch-up", {"missed": [MISSED | {"media_type": "a\0"}]}, 400, "media_type"),
         ("catch-up", {"missed": [MISSED | {"tag": "-"}]}, 400, "well-formed"),
         ("catch-up", {"missed": [MISSED | {"repository": "one"}]}, 400, "well-formed"),

@@ -7,16 +7,18 @@ import click
 from receiver.cli.catching_up import catch_up
 from receiver.cli.check import check, link
 from receiver.cli.demo import demo
+from receiver.cli.dismissing import dismiss
 from receiver.cli.doctor import doctor
 from receiver.cli.exits import EPILOG
 from receiver.cli.init import init
 from receiver.cli.ledgers import ledger
 from receiver.cli.looking import deliveries, show
 from receiver.cli.noticing import notify_test
+from receiver.cli.pruning import prune
 from receiver.cli.pushing import push
 from receiver.cli.replaying import replay
 from receiver.cli.serve import serve
-from receiver.cli.steering import pause, resume, retire, rollback
+from receiver.cli.steering import pause, resume, rollback
 from receiver.cli.tokens import api_token
 from receiver.variables import variables_of
 from receiver.version import VERSION
@@ -48,8 +50,8 @@ def main(context: click.Context) -> None:
 
 
 COMMANDS = (
-    serve, demo, init, check, doctor, link, api_token, deliveries, show, push, replay, catch_up,
-    pause, resume, rollback, retire, notify_test, ledger,
+    serve, demo, init, check, doctor, link, api_token, deliveries, show, push, replay, dismiss,
+    catch_up, pause, resume, rollback, prune, notify_test, ledger,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

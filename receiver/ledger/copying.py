@@ -24,6 +24,7 @@ from receiver.ledger.schema import (
     SCHEMA,
     attempts,
     cursors,
+    deletions,
     deliveries,
     gates,
     led_to,
@@ -31,7 +32,6 @@ from receiver.ledger.schema import (
     pauses,
     refused_links,
     registrations,
-    retirements,
     secret_keys,
     targets,
 )
@@ -39,7 +39,7 @@ from receiver.ledger.stamps import check_log_belongs
 from receiver.ledger.transactions import Tx
 
 COPIED = (
-    deliveries, registrations, led_to, attempts, targets, gates, cursors, pauses, retirements,
+    deliveries, registrations, led_to, attempts, targets, gates, cursors, pauses, deletions,
     notices, refused_links, secret_keys,
 )  # fmt: skip
 BITE = 500

@@ -7,21 +7,23 @@ from receiver.images import ImageReference
 from receiver.ledger.transactions import Tx
 
 _HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, push_time,
-  created_here, made_at, registration_id, updated_at)
+  created_here, made_at, by_hand, registration_id, updated_at)
  VALUES (:app, :version, :mode, :repository, :tag, :digest, :push_time, :created,
-  CASE WHEN :created THEN :now END, :id, :now)
+  CASE WHEN :created THEN :now END, :by_hand, :id, :now)
  ON CONFLICT (app, version) DO UPDATE SET repository = excluded.repository, tag = excluded.tag,
   digest = excluded.digest, push_time = excluded.push_time, updated_at = excluded.updated_at,
-  registration_id = excluded.registration_id, mode = excluded.mode,
+  registration_id = excluded.registration_id, mode = excluded.mode, by_hand = excluded.by_hand,
   created_here = CASE WHEN excluded.created_here THEN true ELSE targets.created_here END,
   made_at = CASE WHEN excluded.created_here THEN excluded.made_at ELSE targets.made_at END,
-  retired_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.retired_at END,
+  deleted_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.deleted_at END,
   held_before = :held_before"""
-_HELD = """SELECT repository, tag, digest, push_time, held_before, registration_id FROM targets
+_HELD = """SELECT repository, tag, digest, push_time, held_before, by_hand, registration_id
+ FROM targets
  WHERE app = :app AND version = :version"""
 _DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version
   AND repository = :repository AND tag = :tag
-  AND id <> :id AND state = 'done' AND digest IS NOT NULL ORDER BY id DESC LIMIT 1"""
+  AND id <> :id AND state = 'done' AND outcome IN ('created', 'updated', 'unchanged')
+  AND digest IS NOT NULL ORDER BY id DESC LIMIT 1"""
 _KEPT = ("repository", "tag", "digest", "push_time")
 
 
@@ -75,8 +77,13 @@ def digest_of_tag(
     return None if found is None else str(found)
 
 
-def hold(tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool) -> None:
-    """Write down what a target holds now; what it held before stays beside it."""
+def hold(
+    tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool, by_hand: bool = False
+) -> None:
+    """Write down what a target holds now; what it held before stays beside it.
+
+    `by_hand`: a person asked for it, and its push is not the newest.
+    """
     before = tx.run(_HELD, app=app, version=version).mappings().first()
     kept = before["held_before"] if before is not None else None
     digest, push_time = new.digest, new.push_time
@@ -84,7 +91,8 @@ def hold(tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool)
         kept = json.dumps({name: before[name] for name in _KEPT})
     elif before is not None:
         digest = digest or before["digest"]  # this attempt learned none
-        push_time = max(push_time, before["push_time"])  # told once more, with an earlier time
+        if by_hand or not before["by_hand"]:  # reported once more, with an earlier time
+            push_time = max(push_time, before["push_time"])
     tx.run(
         _HOLDS,
         id=new.registration,
@@ -96,6 +104,7 @@ def hold(tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool)
         digest=digest,
         push_time=push_time,
         created=created,
+        by_hand=by_hand,
         held_before=kept,
         now=tx.now,
     )

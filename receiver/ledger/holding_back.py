@@ -1,13 +1,16 @@
-"""What holds a registration back though it is due: a pause, a closed gate."""
+"""What holds a registration back though it is due: a pause, a closed gate, a deletion."""
 
 from typing import Any
 
+from receiver.ledger.deletions import deletion_under_way
 from receiver.ledger.gates import BUSY, closed_gates
 from receiver.ledger.pauses import ALL, paused
 from receiver.ledger.transactions import Tx
 from receiver.reasons import State
 
 PAUSE = "pause"
+DELETION = "deletion"
+BEING_DELETED = "The version is being deleted; then it is created again."
 
 Row = dict[str, Any]
 
@@ -34,6 +37,12 @@ def held_back_by(tx: Tx, registration: Row) -> list[Row]:
                 "since_at": gate.since,
                 "until_at": until,
             }
+        )
+    locked = deletion_under_way(tx, registration["app"], registration["version"])
+    if locked is not None:
+        since, until = locked
+        told.append(
+            {"by": DELETION, "sentence": BEING_DELETED, "since_at": since, "until_at": until}
         )
     return told
 

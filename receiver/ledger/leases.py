@@ -6,17 +6,17 @@ Who lost the lease renews nothing: that statement names the owner and the fence.
 from collections.abc import Collection, Iterable
 
 from receiver.explanations import explain
-from receiver.ledger.registrations import LEASE_MS, Claimed
+from receiver.ledger.registrations import CRASHES_TO_ALONE, LEASE_MS, Claimed
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason
 
-MOST_CRASHES = 5
+MOST_CRASHES = CRASHES_TO_ALONE + 1
 FOREVER = 2**62
 
 _RENEW = """UPDATE registrations SET lease_until = :until
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 # `due_at` stays as it was: what was in hand comes before what has queued up since. What crashes a
-# second time goes behind: it may be what ends its workers, and whatever stood beside it.
+# second time goes behind: it may be what ends its workers, and whatever is worked on beside it.
 _HAND_BACK = """UPDATE registrations SET state = 'queued', lease_owner = NULL,
   lease_until = NULL, updated_at = :now
  WHERE id = :id AND state = 'working' AND lease_owner = :owner"""
@@ -63,7 +63,10 @@ def hand_back(tx: Tx, owner: str, *, in_hand: Collection[str] = ()) -> int:
 def void_leases(
     tx: Tx, *, all_of_them: bool, in_hand: Collection[str] = ()
 ) -> list[tuple[str, str]]:
-    """Free what a dead worker held; the fifth crash in a row parks it. Returns (id, state).
+    """Free what a dead worker held; return (id, state).
+
+    After five crashes in a row it is worked on alone, and one more parks it: whatever crashed only
+    because of another in the same process succeeds then.
 
     `all_of_them`: at the start on SQLite, where the lock proves the former owner dead. What is
     `in_hand` here is not freed, however late its renewal is.

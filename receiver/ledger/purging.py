@@ -1,27 +1,34 @@
 """Purging by age, in small bites: the writer is never held for long, and no open work is touched.
 
-Targets stay, and so does the registration each was made or moved by last.
+Targets stay, and so does the registration each was made or moved by last. A registration that was
+closed counts from when it was closed.
 """
 
+import json
+
+from receiver.ledger.deletions import DELETION
 from receiver.ledger.ids import first_id
 from receiver.ledger.recording import DELIVERY, REGISTRATION
-from receiver.ledger.targets import RETIREMENT
 from receiver.ledger.transactions import Tx
+from receiver.purge_clock import PurgeClock
 
 BITE = 500
 FREED_PAGES = 200
+CLOCK = "purge_clock"  # in `meta`
 
 _DELIVERIES = """DELETE FROM deliveries WHERE id IN (
  SELECT d.id FROM deliveries d WHERE d.id < :bound AND NOT EXISTS (
    SELECT 1 FROM led_to l JOIN registrations r ON r.id = l.registration_id
-    WHERE l.delivery_id = d.id AND r.state <> 'done')
+    WHERE l.delivery_id = d.id
+     AND (r.state <> 'done' OR coalesce(r.dismissed_at, r.finished_at) >= :before))
   ORDER BY d.id LIMIT :most)"""
 _ATTEMPTS = """DELETE FROM attempts WHERE (registration_id, attempt, step) IN (
  SELECT a.registration_id, a.attempt, a.step FROM attempts a
   JOIN registrations r ON r.id = a.registration_id
-  WHERE a.at < :before AND r.state = 'done' ORDER BY a.at LIMIT :most)"""
-_RETIREMENTS = """DELETE FROM retirements WHERE id IN (
- SELECT id FROM retirements WHERE id < :bound ORDER BY id LIMIT :most)"""
+  WHERE a.at < :before AND r.state = 'done'
+   AND coalesce(r.dismissed_at, r.finished_at, 0) < :before ORDER BY a.at LIMIT :most)"""
+_DELETIONS = """DELETE FROM deletions WHERE id IN (
+ SELECT id FROM deletions WHERE id < :bound AND ended_at IS NOT NULL ORDER BY id LIMIT :most)"""
 _WINDOW = """SELECT id FROM registrations WHERE id > :after AND id < :bound
  ORDER BY id LIMIT :most"""
 _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last AND state = 'done'
@@ -29,10 +36,32 @@ _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last 
   AND NOT EXISTS (SELECT 1 FROM led_to l WHERE l.registration_id = registrations.id)"""
 
 
+_NEWEST = "SELECT received_at FROM deliveries ORDER BY id DESC LIMIT 1"
+_SET_CLOCK = """INSERT INTO meta (key, value) VALUES (:key, :value)
+ ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+
+
+def time_to_purge_by(tx: Tx) -> int:
+    """Read the clock and return the time that purging goes by (epoch ms).
+
+    The first reading is held against the newest delivery.
+    """
+    kept = tx.run("SELECT value FROM meta WHERE key = :key", key=CLOCK).scalar()
+    if kept is None:
+        newest = tx.run(_NEWEST).scalar()
+        last = PurgeClock(*((tx.now, tx.now) if newest is None else (newest, newest)))
+    else:
+        last = PurgeClock(**json.loads(kept))
+    clock = last.read(tx.now)
+    value = json.dumps({"read_at": clock.read_at, "trusted": clock.trusted})
+    tx.run(_SET_CLOCK, key=CLOCK, value=value)
+    return clock.trusted
+
+
 def purge_deliveries(tx: Tx, before: int) -> int:
     """Delete a bite of the deliveries that came before then (epoch ms); return how many."""
     bound = first_id(DELIVERY, before)
-    return tx.run(_DELIVERIES, bound=bound, most=BITE).rowcount
+    return tx.run(_DELIVERIES, bound=bound, before=before, most=BITE).rowcount
 
 
 def purge_attempts(tx: Tx, before: int) -> int:
@@ -40,9 +69,9 @@ def purge_attempts(tx: Tx, before: int) -> int:
     return tx.run(_ATTEMPTS, before=before, most=BITE).rowcount
 
 
-def purge_retirements(tx: Tx, before: int) -> int:
-    """Delete a bite of what is told of versions deleted before then (epoch ms); return how many."""
-    return tx.run(_RETIREMENTS, bound=first_id(RETIREMENT, before), most=BITE).rowcount
+def purge_deletions(tx: Tx, before: int) -> int:
+    """Delete a bite of the records of versions deleted before then (epoch ms); return how many."""
+    return tx.run(_DELETIONS, bound=first_id(DELETION, before), most=BITE).rowcount
 
 
 def purge_registrations(tx: Tx, before: int, after: str) -> str | None:

@@ -8,7 +8,7 @@ import msgspec
 from receiver.ledger.ids import new_ids
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason, State, Verdict
-from receiver.rules import Match, Ruling
+from receiver.rules import Match, Mode, Ruling
 
 COMMAND = "command"  # the source of what a person asks for
 MOST_AHEAD_MS = 10 * 60_000  # of a push's time: Docker Hub's clock may be a little ahead of ours
@@ -30,14 +30,22 @@ _DELIVERY_COLUMNS = (
 )
 _REGISTRATION_COLUMNS = (
     *("id", "rule", "app", "version", "mode", "repository", "tag", "push_time"),
-    *("state", "reason", "sentence", "due_at", "created_at", "updated_at"),
+    *("by_hand", "state", "reason", "sentence", "due_at", "created_at", "updated_at"),
 )
 _LED_TO_COLUMNS = ("delivery_id", "registration_id")
 _JOIN = """UPDATE registrations SET rule = :rule, mode = :mode, updated_at = :now,
-  replayed = :by_person,
+  replayed = :by_person, by_hand = :by_hand,
   push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
   look_again = CASE WHEN state = 'working' THEN true ELSE look_again END
  WHERE id = :id"""
+_PUSHED_AT = """SELECT max(coalesce(pushed_at, received_at)) FROM deliveries
+ WHERE repository = :repository AND tag = :tag AND source <> :command"""
+_NEWER = """SELECT 1 FROM targets t JOIN registrations r ON r.id = t.registration_id
+  WHERE t.app = :app AND t.version <> :version AND t.mode = 'create' AND NOT t.by_hand
+   AND r.rule = :rule AND t.push_time > :push_time
+ UNION ALL SELECT 1 FROM registrations
+  WHERE app = :app AND version <> :version AND mode = 'create' AND state <> 'done'
+   AND NOT by_hand AND rule = :rule AND push_time > :push_time LIMIT 1"""
 REQUEUE = """UPDATE registrations SET state = 'queued', reason = NULL, sentence = '',
   due_at = :now, updated_at = :now, crashes = 0, waiting_reason = NULL,
   waiting_since = 0, waiting_first = 0, waits = 0
@@ -82,6 +90,7 @@ def record_all(
     tx: Tx, told: Sequence[tuple[NewDelivery, Ruling]], *, push_time: int | None = None
 ) -> list[Recorded]:
     """Record many at once: three statements, however many they are."""
+    told = [(_dated(tx, delivery), ruling) for delivery, ruling in told]
     ids = new_ids(DELIVERY, tx.now, len(told))
     rows = [
         _delivery_row(identity, tx.now, delivery, ruling)
@@ -95,6 +104,7 @@ def record_all(
             delivery.tag or "",
             push_time_of(tx, delivery.pushed_at, match) if push_time is None else push_time,
             identity,
+            delivery.source == COMMAND and _is_by_hand(tx, match, delivery.pushed_at),
         )
         for identity, (delivery, ruling) in zip(ids, told, strict=True)
         for match in ruling.matches
@@ -128,14 +138,27 @@ def open_registrations(
     tag: str,
     push_time: int,
     by_person: bool = False,
+    asked_for: bool = False,
+    pushed_at: int | None = None,
 ) -> tuple[str, ...]:
     """Open a registration for each match, or join the one already open for target and image.
 
     A `working` one is looked at once more, a `parked` one is queued again, a waiting one keeps
     its time: what Edgegap asked us to wait is not shortened by a second telling. `by_person`:
-    a person looked at it and wants it tried again.
+    a person looked at it and wants it tried again. `asked_for`: a person wants this very
+    push, which was pushed at `pushed_at` (epoch ms, None if unknown).
     """
-    wanted = [_Wanted(match, repository, tag, push_time, delivery) for match in matches]
+    wanted = [
+        _Wanted(
+            match,
+            repository,
+            tag,
+            push_time,
+            delivery,
+            _is_by_hand(tx, match, pushed_at) if asked_for else _stays_by_hand(tx, match),
+        )
+        for match in matches
+    ]
     return tuple(_open_all(tx, wanted, by_person=by_person))
 
 
@@ -164,6 +187,7 @@ class _Wanted(msgspec.Struct, frozen=True):
     tag: str
     push_time: int
     delivery: str
+    by_hand: bool = False
 
     @property
     def where(self) -> dict[str, str]:
@@ -209,6 +233,7 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
         mode=match.mode.value,
         push_time=wanted.push_time,
         by_person=by_person,
+        by_hand=wanted.by_hand,
         now=tx.now,
     )
     if found.state == State.PARKED and match.invalid is None:
@@ -247,6 +272,33 @@ def push_time_by_own_clock(told: int | None, now: int, latest: int | None) -> in
     return max(now, latest + 1)
 
 
+def _dated(tx: Tx, delivery: NewDelivery) -> NewDelivery:
+    """Return what a person asks for with the time of its tag's last push, if any was received."""
+    if delivery.source != COMMAND or delivery.pushed_at is not None:
+        return delivery
+    named = {"repository": delivery.repository, "tag": delivery.tag}
+    pushed_at = tx.run(_PUSHED_AT, **named, command=COMMAND).scalar()
+    return msgspec.structs.replace(delivery, pushed_at=pushed_at)
+
+
+def _is_by_hand(tx: Tx, match: Match, pushed_at: int | None) -> bool:
+    """Tell whether what a person asks for is older than the rule's newest push, or may be.
+
+    Retention does not count such a version and does not delete it.
+    """
+    if match.mode is not Mode.CREATE:
+        return False
+    named = {"rule": match.rule, "app": match.app, "version": match.version}
+    return pushed_at is None or bool(tx.run(_NEWER, **named, push_time=pushed_at).first())
+
+
+def _stays_by_hand(tx: Tx, match: Match) -> bool:
+    """Tell whether its version is one that a person asked for; no new push came for it."""
+    named = {"app": match.app, "version": match.version}
+    found = tx.run("SELECT by_hand FROM targets WHERE app = :app AND version = :version", **named)
+    return match.mode is Mode.CREATE and bool(found.scalar())
+
+
 def _delivery_row(
     identity: str, now: int, delivery: NewDelivery, ruling: Ruling
 ) -> tuple[object, ...]:
@@ -281,6 +333,7 @@ def _registration_row(identity: str, wanted: _Wanted, now: int) -> tuple[Any, ..
         wanted.repository,
         wanted.tag,
         wanted.push_time,
+        wanted.by_hand,
         (State.PARKED if invalid else State.QUEUED).value,
         Reason.VERSION_NAME_INVALID.value if invalid else None,
         match.invalid or "",

@@ -12,6 +12,7 @@ from receiver.retry import Waited
 from receiver.rules import Mode
 
 LEASE_MS = 30_000
+CRASHES_TO_ALONE = 5  # after so many in a row it is worked on with nothing beside it
 
 # Not `IN ('queued', 'waiting')`: for that SQLite takes the index by state, and sorts the whole
 # queue; in these words it walks the index of what is due, and stops at the last one it needs.
@@ -20,10 +21,12 @@ LEASE_MS = 30_000
 _CLAIM = """WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
    WHERE r.state NOT IN ('done', 'parked', 'working') AND r.due_at <= :now
-    AND r.mode IN ('create', 'update', 'channel')
+    AND r.mode IN ('create', 'update', 'channel') {which}
     AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
     AND NOT EXISTS (SELECT 1 FROM registrations w
       WHERE w.app = r.app AND w.version = r.version AND w.state = 'working')
+    AND NOT EXISTS (SELECT 1 FROM deletions d
+      WHERE d.app = r.app AND d.version = r.version AND d.ended_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM registrations o
       WHERE o.app = r.app AND o.version = r.version AND o.state <> 'done'
        AND o.state NOT IN ('done', 'parked', 'working')
@@ -34,7 +37,15 @@ _CLAIM = """WITH due AS MATERIALIZED (
   attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
  WHERE state NOT IN ('done', 'parked', 'working') AND id IN (SELECT id FROM due)
  RETURNING id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
-  waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten, replayed"""
+  waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten, replayed,
+  by_hand"""
+_NOT_ALONE = f"AND r.crashes < {CRASHES_TO_ALONE}"
+# In the words of the index `registrations_alone`.
+_ALONE = f"AND r.crashes >= {CRASHES_TO_ALONE}"
+_WAITS_ALONE = f"""SELECT 1 FROM registrations r
+ WHERE r.crashes >= {CRASHES_TO_ALONE} AND r.state NOT IN ('done', 'parked', 'working')
+  AND r.due_at <= :now AND r.mode IN ('create', 'update', 'channel')
+  AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*')) LIMIT 1"""  # noqa: S608 - a number
 _WRITES = """SELECT method, status FROM attempts
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
 _LATER = """SELECT 1 FROM registrations WHERE app = :app AND version = :version AND id <> :id
@@ -52,7 +63,9 @@ class Claimed:
     """A registration in our hands, until the lease runs out or it is settled.
 
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
-    `retired`: room was made for it once. `held`: what the target holds by our own doing.
+    `made_room`: a version was deleted for it once. `held`: what the target has by our own doing.
+    `by_hand`: a person asked for it, and its push is not the newest. `alone`: its workers died so
+    often that it is worked on with nothing beside it.
     """
 
     id: str
@@ -68,11 +81,13 @@ class Claimed:
     created_at: int
     ours: bool = False
     moved: bool = False
-    retired: bool = False
+    made_room: bool = False
     superseded: bool = False
     held: Held | None = None
     overwritten: bool = False
     replayed: bool = False
+    by_hand: bool = False
+    alone: bool = False
     digest: str | None = None
     known_digest: str | None = None
 
@@ -81,13 +96,20 @@ class Claimed:
         return self.replayed and self.digest in {None, digest}
 
 
-def claim(tx: Tx, *, owner: str, most: int) -> list[Claimed]:
-    """Take up to `most` registrations that are due, one for each target; the oldest first."""
+def claim(tx: Tx, *, owner: str, most: int, alone: bool = False) -> list[Claimed]:
+    """Take up to `most` registrations that are due, one for each target; the oldest first.
+
+    `alone`: of those that must be worked on alone, else of the others.
+    """
     lock = "FOR UPDATE OF r SKIP LOCKED" if tx.postgresql else ""
-    rows = tx.run(
-        _CLAIM.format(lock=lock), owner=owner, now=tx.now, until=tx.now + LEASE_MS, most=most
-    )
+    sql = _CLAIM.format(lock=lock, which=_ALONE if alone else _NOT_ALONE)
+    rows = tx.run(sql, owner=owner, now=tx.now, until=tx.now + LEASE_MS, most=most)
     return [_claimed(tx, row) for row in sorted(rows.mappings().all(), key=itemgetter("id"))]
+
+
+def waits_alone(tx: Tx) -> bool:
+    """Tell whether one that must be worked on alone is due."""
+    return tx.run(_WAITS_ALONE, now=tx.now).first() is not None
 
 
 def next_due(tx: Tx) -> int | None:
@@ -118,6 +140,8 @@ def _claimed(tx: Tx, row: object) -> Claimed:
         created_at=values["created_at"],
         overwritten=bool(values["overwritten"]),
         replayed=bool(values["replayed"]),
+        by_hand=bool(values["by_hand"]),
+        alone=values["crashes"] >= CRASHES_TO_ALONE,
         digest=values["digest"],
     )
     if claimed.attempt > 1:
@@ -127,7 +151,7 @@ def _claimed(tx: Tx, row: object) -> Claimed:
             claimed,
             ours="POST" in made,
             moved="PATCH" in made,
-            retired=any(method == "DELETE" for method, _ in writes),
+            made_room=any(method == "DELETE" for method, _ in writes),
         )
     claimed = replace(claimed, held=held(tx, claimed.app, claimed.version))
     claimed = replace(

@@ -65,6 +65,7 @@ registrations = Table(
     Column("digest", Text),
     Column("overwritten", Boolean, nullable=False, server_default=text("false")),
     Column("replayed", Boolean, nullable=False, server_default=text("false")),
+    Column("by_hand", Boolean, nullable=False, server_default=text("false")),
     Column("state", Text, nullable=False),
     Column("outcome", Text),
     Column("reason", Text),
@@ -84,6 +85,8 @@ registrations = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
+    Column("dismissed_at", BigInteger),
+    Column("dismissed_by", Text),
     Index(
         "registrations_open",
         "app",
@@ -108,6 +111,13 @@ registrations = Table(
         "id",
         sqlite_where=text("state NOT IN ('done', 'parked', 'working')"),
         postgresql_where=text("state NOT IN ('done', 'parked', 'working')"),
+    ),
+    Index(
+        "registrations_alone",
+        "due_at",
+        "id",
+        sqlite_where=text("crashes >= 5 AND state NOT IN ('done', 'parked', 'working')"),
+        postgresql_where=text("crashes >= 5 AND state NOT IN ('done', 'parked', 'working')"),
     ),
     Index("registrations_by_state", "state", "id"),
     Index(
@@ -168,7 +178,8 @@ targets = Table(
     Column("mode", Text, nullable=False),
     Column("created_here", Boolean, nullable=False, server_default=text("false")),
     Column("made_at", BigInteger),
-    Column("retired_at", BigInteger),
+    Column("by_hand", Boolean, nullable=False, server_default=text("false")),
+    Column("deleted_at", BigInteger),
     Column("registration_id", Text),
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("app", "version"),
@@ -209,17 +220,28 @@ pauses = Table(
     Column("since", BigInteger, nullable=False),
 )
 
-# Each try of deleting a version that retention let go.
-retirements = Table(
-    "retirements",
+# Each try to delete an old version, written before Edgegap is asked. While `ended_at` is missing
+# nobody works on that target; from `until_at` on anybody may find out whether it was deleted.
+deletions = Table(
+    "deletions",
     metadata,
     Column("id", Text, primary_key=True),
     Column("app", Text, nullable=False),
     Column("version", Text, nullable=False),
-    Column("at", BigInteger, nullable=False),
-    Column("retired", Boolean, nullable=False),
     Column("why", Text, nullable=False),
-    Index("retirements_by_target", "app", "version", "id"),
+    Column("began_at", BigInteger, nullable=False),
+    Column("until_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("deleted", Boolean),
+    Index("deletions_by_target", "app", "version", "id"),
+    Index(
+        "deletions_under_way",
+        "app",
+        "version",
+        unique=True,
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
 )
 
 # What is still to be told to others.

@@ -114,6 +114,7 @@ def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool
             ),
             mode=claimed.mode.value,
             created=settlement.outcome is Outcome.CREATED,
+            by_hand=claimed.by_hand,
         )
     if finished and row.look_again:
         tx.run(_LOOK_AGAIN, id=claimed.id, now=tx.now)

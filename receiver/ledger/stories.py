@@ -8,12 +8,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
 
 from receiver.ledger.holding_back import held_back_by
-from receiver.ledger.schema import attempts, deliveries, led_to, registrations
+from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
 from receiver.ledger.transactions import Tx
-from receiver.reasons import State, Verdict
+from receiver.reasons import Outcome, State, Verdict
 
 Row = dict[str, Any]
 MOST_ROWS = 1000
+ENDED_WELL = (Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.UNCHANGED.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,10 @@ def registrations_of(tx: Tx, identities: Sequence[str]) -> list[Row]:
             c.created_at,
             c.updated_at,
             c.finished_at,
+            c.dismissed_at,
+            c.dismissed_by,
+            _later_deletion(deletions.c.ended_at).label("deleted_at"),
+            _later_deletion(deletions.c.why).label("deleted_why"),
         )
         .join(registrations, c.id == led_to.c.registration_id)
         .where(led_to.c.delivery_id.in_(identities))
@@ -114,6 +119,15 @@ def registrations_of(tx: Tx, identities: Sequence[str]) -> list[Row]:
         row["notes"] = json.loads(row["notes"])
         row["overwritten"] = bool(row["overwritten"])
     return rows
+
+
+def _later_deletion(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Choose this of the first deletion of a registration's version after it ended well."""
+    d, r = deletions.c, registrations.c
+    ended_well = and_(r.state == State.DONE.value, r.outcome.in_(ENDED_WELL))
+    later = and_(d.app == r.app, d.version == r.version, d.ended_at >= r.finished_at)
+    query = select(column).where(d.deleted, later, ended_well).order_by(d.id).limit(1)
+    return query.correlate(registrations).scalar_subquery()
 
 
 def open_registration_rows(tx: Tx) -> list[Row]:

@@ -7,24 +7,15 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from receiver.ledger.ids import new_id
 from receiver.ledger.schema import led_to
 from receiver.ledger.transactions import Tx
 
-RETIREMENT = "t"
-
 _COLUMNS = """app, version, mode, repository, tag, digest, push_time, held_before, created_here,
-  made_at, retired_at, registration_id"""
-_RETIREMENT = """INSERT INTO retirements (id, app, version, at, retired, why)
- VALUES (:id, :app, :version, :now, :retired, :why)"""
-
+  made_at, deleted_at, by_hand, registration_id"""
 _MOVING = "SELECT version FROM targets WHERE app = :app AND mode <> 'create'"
 _UNPROVEN = """SELECT r.version FROM registrations r WHERE r.app = :app AND r.state <> 'done'
  AND EXISTS (SELECT 1 FROM attempts a WHERE a.registration_id = r.id AND a.method = 'POST'
   AND (a.status IS NULL OR a.status NOT BETWEEN 300 AND 499 OR a.status = 408))"""
-_RETIREMENTS = """SELECT version, at, retired, why FROM retirements WHERE app = :app
- ORDER BY id DESC LIMIT :most"""
-MOST_RETIREMENTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +41,10 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One target as the ledger knows it. Times in epoch milliseconds."""
+    """One target as the ledger knows it. Times in epoch milliseconds.
+
+    `by_hand`: a person asked for it, and retention leaves it alone.
+    """
 
     app: str
     version: str
@@ -62,8 +56,9 @@ class Target:
     before: Before | None
     created_here: bool
     made_at: int | None
-    retired_at: int | None
+    deleted_at: int | None
     registration: str | None
+    by_hand: bool = False
 
 
 def targets_of(tx: Tx, app: str) -> list[Target]:
@@ -105,25 +100,6 @@ def last_deliveries(tx: Tx, registrations: Iterable[str | None]) -> dict[str, st
     return {str(row.registration_id): str(row.delivery) for row in rows}
 
 
-def note_retirement(tx: Tx, app: str, version: str, *, retired: bool, why: str) -> None:
-    """Record that a version was deleted, or why it was left."""
-    identity = new_id(RETIREMENT, tx.now)
-    tx.run(_RETIREMENT, id=identity, app=app, version=version, retired=retired, why=why, now=tx.now)
-    if retired:
-        tx.run(
-            "UPDATE targets SET retired_at = :now WHERE app = :app AND version = :version",
-            app=app,
-            version=version,
-            now=tx.now,
-        )
-
-
-def last_retirements(tx: Tx, app: str) -> list[dict[str, Any]]:
-    """Return the last versions of an app that were tried to be deleted, the newest first."""
-    rows = tx.run(_RETIREMENTS, app=app, most=MOST_RETIREMENTS).mappings()
-    return [{**row, "retired": bool(row["retired"])} for row in rows]
-
-
 def _target(row: dict[str, Any]) -> Target:
     before = json.loads(row["held_before"]) if row["held_before"] else None
     return Target(
@@ -137,6 +113,7 @@ def _target(row: dict[str, Any]) -> Target:
         before=before and Before(before["repository"], before["tag"], before["digest"]),
         created_here=bool(row["created_here"]),
         made_at=row["made_at"],
-        retired_at=row["retired_at"],
+        deleted_at=row["deleted_at"],
         registration=row["registration_id"],
+        by_hand=bool(row["by_hand"]),
     )

@@ -6,7 +6,6 @@ from receiver.images import is_repository
 from receiver.ledger import pauses
 from receiver.logs import get_logger
 from receiver.replaying import replay, replay_chosen
-from receiver.retiring import Retired, kept_by, retire
 from receiver.service import Service
 from receiver.steering import (
     CannotPause,
@@ -15,17 +14,21 @@ from receiver.steering import (
     roll_back,
     tell_rolled_back,
 )
+from receiver.upkeep.dismissing import Asker, dismiss, dismiss_parked, undo_dismissal
+from receiver.upkeep.pruning import MOST_AT_ONCE, Pruned, Scope, kept_by, log_pruned, prune
 from receiver.web.doorkeeping import Form, for_a_deed
 from receiver.web.login import safe_path
 from receiver.web.versions import Shelf
 
-MOST_RETIRED = 20
+PAGE = "page"
+
+NOT_REOPENED = "It is not dismissed, or a newer registration of the same image is open."
 
 log = get_logger()
 
 
 class Actions:
-    """Replay, rollback, retiring, pausing; afterwards the page is shown again."""
+    """Replay, dismissal, rollback, pruning, pausing; afterwards the page is shown again."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
@@ -34,7 +37,9 @@ class Actions:
         """Return the routes of the actions: POST only, each with the form's token."""
         actions = {
             "replay": self._replay, "replay-parked": self._replay_parked,
-            "rollback": self._roll_back, "retire": self._retire, "make-room": self._make_room,
+            "dismiss": self._dismiss, "dismiss-reason": self._dismiss_reason,
+            "undo-dismissal": self._undo_dismissal,
+            "rollback": self._roll_back, "prune": self._prune, "make-room": self._make_room,
             "pause": self._pause, "resume": self._resume,
         }  # fmt: skip
         return [
@@ -73,28 +78,55 @@ class Actions:
         tell_rolled_back(app, channel, recorded)
         return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
 
-    async def _retire(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _dismiss(self, service: Service, form: Form) -> tuple[str, str]:
+        identity = _text(form, "registration")
+        changed = await dismiss(service.ledger, Asker(PAGE), [identity])
+        if changed.missing:
+            raise ValueError(f"there is no registration {identity}")
+        told = "It was dismissed." if changed.registrations else "It is not parked any more."
+        return _back(form, "/"), told
+
+    async def _dismiss_reason(self, service: Service, form: Form) -> tuple[str, str]:
+        reason = _text(form, "reason")
+        changed = await dismiss_parked(service.ledger, Asker(PAGE), reason)
+        count = len(changed.registrations)
+        return _back(
+            form, "/"
+        ), f"{count} parked for {reason} {'was' if count == 1 else 'were'} dismissed."
+
+    async def _undo_dismissal(self, service: Service, form: Form) -> tuple[str, str]:
+        identity = _text(form, "registration")
+        changed = await undo_dismissal(service.ledger, Asker(PAGE), [identity])
+        if changed.missing:
+            raise ValueError(f"there is no registration {identity}")
+        told = "It is parked again." if changed.registrations else NOT_REOPENED
+        return _back(form, "/"), told
+
+    async def _prune(self, service: Service, form: Form) -> tuple[str, str]:
         app = _text(form, "app")
         if kept_by(service.settings, app) is None:
             raise ValueError(f"no rule of the app {app} says how many to keep")
-        went = await retire(
-            service.ledger, service.client, service.settings, app, keep=None, most=MOST_RETIRED
-        )
-        self._shelf.forget()
-        return _back(form, "/versions"), _told(went)
+        only = _text(form, "versions").split() or None
+        results = await self._pruned(service, Scope(app, most=MOST_AT_ONCE, only=only))
+        return _back(form, "/versions"), _told(results)
 
     async def _make_room(self, service: Service, form: Form) -> tuple[str, str]:
-        """Retire the oldest version that may go, then replay what met the limit."""
+        """Delete the oldest version that may be deleted, then replay what met the limit."""
         app, identity = _text(form, "app"), _text(form, "delivery")
         if not any(rule.app == app for rule in service.settings.rules):
             raise ValueError(f"no rule names the app {app}")
-        went = await retire(service.ledger, service.client, service.settings, app, keep=1, most=1)
-        self._shelf.forget()
-        told = _told(went)
-        if any(one.retired for one in went):
+        why = "room at Edgegap's version limit"
+        results = await self._pruned(service, Scope(app, most=1, keep=1, why=why))
+        if any(one.deleted for one in results):
             path, _ = await self._replay(service, {**form, "delivery": identity})
-            return path, f"{told} The push was replayed."
-        return _back(form, "/versions"), told
+            return path, f"{_told(results)} The push was replayed."
+        return _back(form, "/versions"), _told(results)
+
+    async def _pruned(self, service: Service, scope: Scope) -> list[Pruned]:
+        results = await prune(service.ledger, service.client, service.current, scope)
+        self._shelf.forget()
+        log_pruned(scope.app, results, source=PAGE)
+        return results
 
     async def _pause(self, service: Service, form: Form) -> tuple[str, str]:
         repository, rules = _repository(form), service.settings.rules
@@ -113,13 +145,13 @@ class Actions:
         return _back(form, "/"), f"{_named(repository)} resumed: what waited goes on."
 
 
-def _told(went: list[Retired]) -> str:
-    gone = [one.version for one in went if one.retired]
-    left = [f"{one.version} was left: {one.why}" for one in went if not one.retired]
-    if not went:
-        return "Nothing may go: only versions that this receiver made, that no channel holds."
-    first = [f"Retired {', '.join(gone)}."] if gone else ["Nothing was retired."]
-    return " ".join([*first, *(f"{one}." for one in left)])
+def _told(results: list[Pruned]) -> str:
+    deleted = [one.version for one in results if one.deleted]
+    kept = [f"{one.version} was kept: {one.why}." for one in results if not one.deleted]
+    if not results:
+        return "Nothing may be deleted: only versions that this receiver created, and no channel's."
+    first = f"Deleted {', '.join(deleted)}." if deleted else "Nothing was deleted."
+    return " ".join([first, *kept])
 
 
 def _named(repository: str) -> str:

@@ -9,8 +9,8 @@ from starlette.responses import RedirectResponse, Response
 
 from receiver.errors import BadBody, LedgerError
 from receiver.ledger.revocations import is_revoked
-from receiver.retiring import NotItsTurn
 from receiver.service import Service
+from receiver.upkeep.pruning import NotItsTurn
 from receiver.web.bodies import SenderLeft, read_body
 from receiver.web.hooks import not_found
 from receiver.web.rendering import render

@@ -10,9 +10,9 @@ from starlette.routing import Route
 from receiver.ledger import stories
 from receiver.ledger.stories import Filter
 from receiver.reasons import Reason, State, Verdict
-from receiver.retiring import would_go
 from receiver.rules import Rule, takes
 from receiver.service import Service
+from receiver.upkeep.pruning import Scope, plan
 from receiver.web.assets import serve_asset
 from receiver.web.doorkeeping import Page, failure, for_a_person
 from receiver.web.fragments import answer_page
@@ -91,8 +91,9 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
     room: dict[str, str] = {}
     for one in row["registrations"]:
         if one["reason"] == Reason.VERSION_LIMIT:
-            going = await would_go(service.ledger, service.settings, one["app"], 1)
-            room[one["id"]] = going[0].version if going else ""
+            scope = Scope(one["app"], most=1, keep=1)
+            planned = await plan(service.ledger, service.settings, scope)
+            room[one["id"]] = planned[0].made.version if planned else ""
     return answer_page(
         request, session, "delivery.html",
         row=row, decided=_decided(row, own), room=room, standing=standing,

@@ -14,6 +14,7 @@ PLACES = 50
 STEP, WIDE, TALL = 8, 6, 56
 LEAST = 3  # the smallest bar that can still be seen
 MADE = frozenset({"created", "updated"})
+CALM = frozenset({"superseded", "dismissed"})
 COLOURS = {"queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad"}
 SHAPES = {"good": 1.0, "calm": 0.35, "busy": 0.5, "wait": 0.65, "bad": 0.85}
 
@@ -76,7 +77,7 @@ def durations(rows: Sequence[Row]) -> list[int]:
 def colour_of(row: Row) -> str:
     """Return the kind of colour of a registration."""
     if row["state"] == "done":
-        return "calm" if row["outcome"] == "superseded" else "good"
+        return "calm" if row["outcome"] in CALM else "good"
     return COLOURS.get(row["state"], "calm")
 
 

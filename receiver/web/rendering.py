@@ -31,6 +31,7 @@ HEADERS = {
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BY_WORD = {
     "created": "good", "updated": "good", "unchanged": "good", "superseded": "calm",
+    "dismissed": "calm",
     "queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad",
     "accepted": "good", "ignored": "calm", "refused": "bad",
 }  # fmt: skip

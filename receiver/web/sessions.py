@@ -15,6 +15,7 @@ from itsdangerous import BadData, URLSafeSerializer
 SESSION_SALT = b"receiver.session"
 SESSION_SECONDS = 12 * 60 * 60
 LOGIN_FORM_SECONDS = 60 * 60
+CLOCK_SECONDS = 60 * 60  # the clock may have been put back by so much since a session began
 LONGEST = 1024
 
 
@@ -72,7 +73,9 @@ class Sessions:
         except (BadData, ValueError, RecursionError):
             return None
         match payload:
-            case [str(kind), str(csrf), int(expires_at)] if kind == wanted and now < expires_at:
-                return Session(csrf, expires_at)
+            case [str(kind), str(csrf), int(expires_at)] if kind == wanted:
+                # One that ends later than any can began while the clock was wrong.
+                good = now < expires_at <= now + SESSION_SECONDS + CLOCK_SECONDS
+                return Session(csrf, expires_at) if good else None
             case _:
                 return None

@@ -1,6 +1,6 @@
-"""The API's routes for what a person steers: pauses, rollback, retention, missed pushes."""
+"""The API's routes for what a person steers: pauses, rollback, pruning, missed pushes."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -11,7 +11,7 @@ from receiver.dockerhub.push import Push
 from receiver.images import is_digest, is_repository, is_tag
 from receiver.ledger import pauses
 from receiver.missed import Missed, take_all, tell_caught_up
-from receiver.retiring import NotItsTurn, kept_by, retire, would_go
+from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.steering import (
     CannotPause,
@@ -21,13 +21,24 @@ from receiver.steering import (
     tell_rolled_back,
 )
 from receiver.telling import iso
+from receiver.upkeep.dismissing import Asker, dismiss, dismiss_parked, undo_dismissal
+from receiver.upkeep.pruning import (
+    MOST_AT_ONCE,
+    NotItsTurn,
+    Scope,
+    kept_by,
+    log_pruned,
+    plan,
+    prune,
+)
 from receiver.web.bodies import read_body
 from receiver.web.guarding import Plain, guarded, refusal
 
 MOST_MISSED = 500
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
-MOST_RETIRED = 100
-MOST_KEPT = 1_000_000
+
+
+Name = Annotated[Plain, msgspec.Meta(max_length=100)]
 
 
 class _Pause(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,10 +51,25 @@ class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
     to: Plain | None = None
 
 
-class _Retire(msgspec.Struct, forbid_unknown_fields=True):
+class _Prune(msgspec.Struct, forbid_unknown_fields=True):
     app: Plain
     dry_run: bool = False
-    keep: Annotated[int, msgspec.Meta(ge=1, le=MOST_KEPT)] | None = None
+    versions: list[Plain] | None = None
+    source: Literal["api", "command"] = "api"
+
+
+class _Dismiss(msgspec.Struct, forbid_unknown_fields=True):
+    ids: list[Plain] = []
+    all: bool = False
+    reason: Reason | None = None
+    source: Literal["api", "command"] = "api"
+    name: Name = ""
+
+
+class _UndoDismissal(msgspec.Struct, forbid_unknown_fields=True):
+    ids: list[Plain]
+    source: Literal["api", "command"] = "api"
+    name: Name = ""
 
 
 class _MissedPush(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,7 +91,9 @@ def steering_routes() -> list[Route]:
         Route("/api/pause", guarded(_pause), methods=["POST"]),
         Route("/api/resume", guarded(_resume), methods=["POST"]),
         Route("/api/rollback", guarded(_roll_back), methods=["POST"]),
-        Route("/api/retire", guarded(_retire), methods=["POST"]),
+        Route("/api/prune", guarded(_prune), methods=["POST"]),
+        Route("/api/dismiss", guarded(_dismiss), methods=["POST"]),
+        Route("/api/dismiss/undo", guarded(_undo_dismissal), methods=["POST"]),
         Route("/api/catch-up", guarded(_catch_up), methods=["POST"]),
     ]
 
@@ -109,23 +137,41 @@ async def _roll_back(service: Service, request: Request) -> Response:
     return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
 
 
-async def _retire(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_Retire)
-    if asked.keep is None and kept_by(service.settings, asked.app) is None:
-        return refusal(409, f"no rule of the app {asked.app} says how many to keep")
-    going = await would_go(service.ledger, service.settings, asked.app, asked.keep)
-    found: dict[str, Any] = {"app": asked.app, "keep": asked.keep, "retired": []}
-    found["would_go"] = [one.version for one in going]
+async def _prune(service: Service, request: Request) -> Response:
+    asked = msgspec.json.decode(await read_body(request), type=_Prune)
+    if kept_by(service.settings, asked.app) is None:
+        return refusal(409, f"no rule of the app {asked.app} has `keep`, so nothing is pruned")
+    scope = Scope(asked.app, most=MOST_AT_ONCE, only=asked.versions)
+    planned = await plan(service.ledger, service.settings, scope)
+    found: dict[str, Any] = {"app": asked.app, "results": []}
+    found["prunable"] = [{"version": one.made.version, "why": one.why} for one in planned]
     if not asked.dry_run:
         try:
-            results = await retire(
-                service.ledger, service.client, service.settings, asked.app,
-                keep=asked.keep, most=MOST_RETIRED,
-            )  # fmt: skip
+            results = await prune(service.ledger, service.client, service.current, scope)
         except NotItsTurn as error:
             return refusal(409, str(error))
-        found["retired"] = msgspec.to_builtins(results)
+        log_pruned(asked.app, results, source=asked.source)
+        found["results"] = msgspec.to_builtins(results)
     return JSONResponse(found)
+
+
+async def _dismiss(service: Service, request: Request) -> Response:
+    asked = msgspec.json.decode(await read_body(request), type=_Dismiss)
+    asker = Asker(asked.source, asked.name)
+    if asked.all == bool(asked.ids) or (asked.reason is not None and not asked.all):
+        raise ValueError("give either `ids`, or `all` with or without a `reason`")
+    if asked.all:
+        changed = await dismiss_parked(service.ledger, asker, asked.reason)
+    else:
+        changed = await dismiss(service.ledger, asker, asked.ids)
+    return JSONResponse(msgspec.to_builtins(changed))
+
+
+async def _undo_dismissal(service: Service, request: Request) -> Response:
+    asked = msgspec.json.decode(await read_body(request), type=_UndoDismissal)
+    asker = Asker(asked.source, asked.name)
+    changed = await undo_dismissal(service.ledger, asker, asked.ids)
+    return JSONResponse(msgspec.to_builtins(changed))
 
 
 async def _catch_up(service: Service, request: Request) -> Response:

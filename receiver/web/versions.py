@@ -1,4 +1,4 @@
-"""An app's versions: what Edgegap has, which push each came from, what may be rolled back or go.
+"""An app's versions: what Edgegap has, which push each came from, what is rolled back or pruned.
 
 Edgegap is asked at most so often, whoever looks; where it cannot be, the ledger's part is shown.
 """
@@ -11,12 +11,13 @@ from typing import Any
 from receiver.asking import why_refused
 from receiver.edgegap.answers import Body
 from receiver.edgegap.listing import partly_listed
-from receiver.ledger.targets import Target, last_deliveries, last_retirements, targets_of
-from receiver.retiring import kept_by, rules_of, would_go
+from receiver.ledger.deletions import last_deletions
+from receiver.ledger.targets import Target, last_deliveries, targets_of
 from receiver.retry import Call
 from receiver.rules import Mode
 from receiver.service import Service
 from receiver.times import read_iso
+from receiver.upkeep.pruning import MOST_AT_ONCE, Scope, kept_by, plan, rules_of
 
 FRESH_SECONDS = 15.0
 MOST_REMEMBERED = 100
@@ -50,8 +51,8 @@ class Shelf:
         told_by = await service.ledger.read(
             lambda tx: last_deliveries(tx, [one.registration for one in shown])
         )
-        retirements = await service.ledger.read(lambda tx: last_retirements(tx, app))
-        going = await would_go(service.ledger, service.settings, app)
+        deletions = await service.ledger.read(lambda tx: last_deletions(tx, app))
+        planned = await plan(service.ledger, service.settings, Scope(app, most=MOST_AT_ONCE))
         known = {one.version: one for one in shown}
         there = [_there(body, known.get(_text(body, "name")), told_by) for body in listed.versions]
         images = {row["version"]: row["image"] for row in there}
@@ -65,8 +66,8 @@ class Shelf:
                 if one.mode != Mode.CREATE
             ],
             "keep": kept_by(service.settings, app),
-            "would_go": [one.version for one in going],
-            "retirements": retirements,
+            "prunable": [one.made.version for one in planned],
+            "deletions": deletions,
         }
 
     async def _ask(self, service: Service, app: str) -> _Listed:
@@ -103,6 +104,7 @@ def _there(body: Body, target: Target | None, told_by: dict[str, str]) -> dict[s
         "created_at": read_iso(body.get("create_time")),
         "mode": target.mode if target is not None else None,
         "created_here": target is not None and target.created_here,
+        "by_hand": target is not None and target.by_hand,
         "delivery": told_by.get(registration or ""),
     }
 

@@ -1,0 +1,103 @@
+"""`receiver dismiss`: close parked registrations that nobody will fix."""
+
+import asyncio
+import getpass
+import json
+from typing import Any
+
+import click
+import msgspec
+
+from receiver.cli.configured import settings_in_spite
+from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, Stop, told_plainly
+from receiver.cli.reaching import Server, reached
+from receiver.reasons import Reason
+from receiver.settings import Settings
+from receiver.upkeep.dismissing import Asker, dismiss_parked, undo_dismissal
+from receiver.upkeep.dismissing import dismiss as dismiss_these
+
+KEY = frozenset({"RECEIVER_SECRET_KEY"})
+COMMAND = "command"
+LONGEST_NAME = 100
+Row = dict[str, Any]
+
+
+@click.command(short_help="Close parked registrations.")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All that are parked.")
+@click.option(
+    "--reason",
+    type=click.Choice([reason.value for reason in Reason]),
+    metavar="REASON",
+    help="With --all: only those parked for this reason.",
+)
+@click.option("--undo", is_flag=True, help="Park dismissed registrations again.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def dismiss(
+    ids: tuple[str, ...], everything: bool, reason: str | None, undo: bool, as_json: bool
+) -> None:
+    """Close parked registrations that nobody will fix: they end as `dismissed`.
+
+    ID is a registration's or a delivery's. Who dismissed it and when is recorded. A dismissed push
+    can be replayed as any other.
+    """
+    if everything == bool(ids):
+        raise Stop("name registrations by id, or say --all", USAGE)
+    if reason is not None and not everything:
+        raise Stop("--reason goes with --all", USAGE)
+    if undo and everything:
+        raise Stop("--undo takes ids", USAGE)
+    settings = settings_in_spite(KEY)
+    if undo:
+        changed = asyncio.run(_undo(settings, list(ids)))
+    else:
+        changed = asyncio.run(_dismiss(settings, list(ids), reason if everything else None))
+    if as_json:
+        click.echo(json.dumps(changed))
+    else:
+        _print(changed, "parked" if undo else "dismissed")
+    if changed["missing"]:
+        named = ", ".join(changed["missing"])
+        raise Stop(f"there is no registration {named}; see `receiver deliveries`", NOT_FOUND)
+    if changed["unchanged"]:
+        named = ", ".join(changed["unchanged"])
+        what = "is not dismissed, or a newer one is open" if undo else "is not parked"
+        raise Stop(f"{named} {what}", NOT_DONE)
+
+
+def _print(changed: Row, word: str) -> None:
+    for one in changed["registrations"]:
+        click.echo(f"{word}  {one['id']}  {one['app']}/{one['version']}  {one['reason'] or ''}")
+    if not changed["registrations"] and not changed["missing"] and not changed["unchanged"]:
+        click.echo("Nothing is parked.", err=True)
+
+
+async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Row:
+    asker = Asker(COMMAND, _name())
+    async with reached(settings) as there:
+        if isinstance(there, Server):
+            chosen: Row = {"ids": ids} if ids else {"all": True, "reason": reason}
+            asked = {**chosen, "source": COMMAND, "name": asker.name}
+            return await there.ask("POST", "/api/dismiss", asked)
+        if ids:
+            return dict(msgspec.to_builtins(await dismiss_these(there, asker, ids)))
+        return dict(msgspec.to_builtins(await dismiss_parked(there, asker, reason)))
+
+
+async def _undo(settings: Settings, ids: list[str]) -> Row:
+    asker = Asker(COMMAND, _name())
+    async with reached(settings) as there:
+        if isinstance(there, Server):
+            asked = {"ids": ids, "source": COMMAND, "name": asker.name}
+            return await there.ask("POST", "/api/dismiss/undo", asked)
+        return dict(msgspec.to_builtins(await undo_dismissal(there, asker, ids)))
+
+
+def _name() -> str:
+    """Return the user's name on this machine, empty if the system knows none."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+    return "".join(letter for letter in name if letter.isprintable())[:LONGEST_NAME]

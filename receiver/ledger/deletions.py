@@ -1,0 +1,162 @@
+"""Deletions of old versions: each is recorded before Edgegap is asked, and locks its target.
+
+While one is under way no registration of that target is claimed. Where Edgegap's answer is missing
+it stays so until the call can no longer take effect; then whoever is there looks what happened.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from receiver.ledger.ids import new_id
+from receiver.ledger.transactions import Tx
+
+DELETION = "t"
+MOST_LISTED = 20
+CALL_MS = 15_000  # as long is the answer to a DELETE waited for
+EFFECT_MS = 30_000  # as long may a DELETE take effect after nobody waits for its answer any more
+
+# Claims are made under this lock, too: neither sees the target free while the other takes it.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('receiver claim'))"
+_IN_USE = """SELECT 1 FROM registrations WHERE app = :app AND state <> 'done'
+  AND (version = :version OR (repository = :repository AND tag = :tag))
+ UNION ALL SELECT 1 FROM deletions WHERE app = :app AND version = :version AND ended_at IS NULL
+ LIMIT 1"""
+_INSERT = """INSERT INTO deletions (id, app, version, why, began_at, until_at, ended_at, deleted)
+ VALUES (:id, :app, :version, :why, :now, :until, :ended, :deleted)"""
+_END = """UPDATE deletions SET ended_at = :now, deleted = :deleted, why = :why
+ WHERE id = :id AND (ended_at IS NULL OR (:deleted AND NOT deleted))
+ RETURNING app, version, began_at"""
+_DELETED = """UPDATE targets SET deleted_at = :now WHERE app = :app AND version = :version"""
+_REQUEUE = """UPDATE registrations SET state = 'queued', outcome = NULL, reason = NULL,
+  sentence = '', due_at = :now, updated_at = :now, finished_at = NULL
+ WHERE id = (SELECT max(id) FROM registrations WHERE app = :app AND version = :version
+   AND state = 'done' AND outcome IN ('created', 'updated', 'unchanged')
+   AND finished_at >= :since)
+  AND NOT EXISTS (SELECT 1 FROM registrations o
+   WHERE o.app = registrations.app AND o.version = registrations.version
+    AND o.repository = registrations.repository AND o.tag = registrations.tag
+    AND o.state <> 'done')
+ RETURNING id"""
+_LOOK_AGAIN = """UPDATE registrations SET look_again = true
+ WHERE app = :app AND version = :version AND state = 'working'"""
+# One whose time is too far ahead began while the clock was wrong.
+_TAKE_OVERDUE = """UPDATE deletions SET until_at = :until
+ WHERE ended_at IS NULL AND (until_at <= :now OR until_at > :farthest)
+ RETURNING id, app, version, why"""
+_NEXT_OVERDUE = """SELECT min(CASE WHEN until_at > :farthest THEN 0 ELSE until_at END)
+ FROM deletions WHERE ended_at IS NULL"""
+_UNDER_WAY = """SELECT began_at, until_at FROM deletions
+ WHERE app = :app AND version = :version AND ended_at IS NULL"""
+_LAST = """SELECT version, ended_at AS at, deleted, why FROM deletions
+ WHERE app = :app AND ended_at IS NOT NULL ORDER BY id DESC LIMIT :most"""
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A deletion that is under way."""
+
+    id: str
+    app: str
+    version: str
+    why: str
+
+
+def is_in_use(tx: Tx, app: str, version: str, *, repository: str, tag: str) -> bool:
+    """Tell whether work of ours needs a version, and let nobody claim any until the commit.
+
+    That is a registration of this target or image that is not done (a parked one, too), or
+    another deletion.
+    """
+    if tx.postgresql:
+        tx.run(_LOCK)
+    found = tx.run(_IN_USE, app=app, version=version, repository=repository, tag=tag)
+    return found.first() is not None
+
+
+def begin_deletion(tx: Tx, app: str, version: str, *, why: str) -> Deletion:
+    """Record that a version is about to be deleted; from the commit on the target is locked."""
+    deletion = Deletion(new_id(DELETION, tx.now), app, version, why)
+    _insert(tx, deletion, until=tx.now + CALL_MS + EFFECT_MS)
+    return deletion
+
+
+def end_deletion(tx: Tx, deletion: Deletion, *, deleted: bool, why: str) -> list[str]:
+    """Record how it ended; a confirmed deletion counts however late it is known.
+
+    Returns the registrations that ended well while it was under way: they are queued again, as
+    is one that is worked on, once it ends. There are none unless this process stood still so long
+    that its lock on the target was given to another.
+    """
+    row = tx.run(_END, id=deletion.id, deleted=deleted, why=why, now=tx.now).first()
+    if row is None or not deleted:
+        return []
+    target = {"app": row.app, "version": row.version}
+    tx.run(_DELETED, **target, now=tx.now)
+    tx.run(_LOOK_AGAIN, **target)
+    return [str(one.id) for one in tx.run(_REQUEUE, **target, since=row.began_at, now=tx.now)]
+
+
+def leave_open(tx: Tx, deletion: Deletion) -> None:
+    """Keep the target locked until an unanswered DELETE can no longer take effect."""
+    tx.run(
+        "UPDATE deletions SET until_at = :until WHERE id = :id AND ended_at IS NULL",
+        id=deletion.id,
+        until=tx.now + EFFECT_MS,
+    )
+
+
+def note_deletion(tx: Tx, app: str, version: str, *, deleted: bool, why: str) -> None:
+    """Record one that ended before a DELETE was sent: why the version stays, or is gone already."""
+    deletion = Deletion(new_id(DELETION, tx.now), app, version, why)
+    _insert(tx, deletion, until=tx.now, ended=tx.now, deleted=deleted)
+    if deleted:
+        tx.run(_DELETED, app=app, version=version, now=tx.now)
+
+
+def take_overdue(tx: Tx) -> list[Deletion]:
+    """Take those whose answer is missing for so long that a look at Edgegap tells what happened.
+
+    Nobody else takes them meanwhile.
+    """
+    until, farthest = tx.now + EFFECT_MS, tx.now + CALL_MS + EFFECT_MS
+    rows = tx.run(_TAKE_OVERDUE, now=tx.now, until=until, farthest=farthest)
+    return [Deletion(row.id, row.app, row.version, row.why) for row in rows]
+
+
+def next_overdue(tx: Tx) -> int | None:
+    """Return when the next one is to be looked at (epoch ms), None where none is under way."""
+    due: int | None = tx.run(_NEXT_OVERDUE, farthest=tx.now + CALL_MS + EFFECT_MS).scalar()
+    return due
+
+
+def deletion_under_way(tx: Tx, app: str, version: str) -> tuple[int, int] | None:
+    """Return since when and until when (epoch ms) a deletion locks this target, None if none."""
+    row = tx.run(_UNDER_WAY, app=app, version=version).first()
+    return None if row is None else (row.began_at, row.until_at)
+
+
+def last_deletions(tx: Tx, app: str) -> list[dict[str, Any]]:
+    """Return the last tries to delete versions of an app, the newest first."""
+    rows = tx.run(_LAST, app=app, most=MOST_LISTED).mappings()
+    return [{**row, "deleted": bool(row["deleted"])} for row in rows]
+
+
+def _insert(
+    tx: Tx,
+    deletion: Deletion,
+    *,
+    until: int,
+    ended: int | None = None,
+    deleted: bool | None = None,
+) -> None:
+    tx.run(
+        _INSERT,
+        id=deletion.id,
+        app=deletion.app,
+        version=deletion.version,
+        why=deletion.why,
+        now=tx.now,
+        until=until,
+        ended=ended,
+        deleted=deleted,
+    )

@@ -1,0 +1,86 @@
+"""Parked registrations and how they are closed: dismissed by a person, or by a later success."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from receiver.closing import Parked
+from receiver.ledger.transactions import Tx
+
+_COLUMNS = "id, rule, app, version, tag, reason, push_time"
+_BESIDE = f"""SELECT {_COLUMNS} FROM registrations
+ WHERE state = 'parked' AND ((app = :app AND version = :version) OR rule = :rule) ORDER BY id"""  # noqa: S608 - our words
+_CLOSE = """UPDATE registrations SET state = 'done', outcome = 'superseded', sentence = :sentence,
+  finished_at = :now, updated_at = :now WHERE id = :id AND state = 'parked'"""
+_NAMED = """SELECT id FROM registrations WHERE id = :id
+ UNION SELECT registration_id FROM led_to WHERE delivery_id = :id"""
+_PARKED = "SELECT id FROM registrations WHERE state = 'parked'"
+_DISMISS = """UPDATE registrations SET state = 'done', outcome = 'dismissed', dismissed_at = :now,
+  dismissed_by = :by, updated_at = :now WHERE id = :id AND state = 'parked'
+ RETURNING id, app, version, reason"""
+_REOPEN = """UPDATE registrations SET state = 'parked', outcome = NULL, dismissed_at = NULL,
+  dismissed_by = NULL, updated_at = :now
+ WHERE id = :id AND state = 'done' AND outcome = 'dismissed' AND NOT EXISTS (
+  SELECT 1 FROM registrations o WHERE o.app = registrations.app
+   AND o.version = registrations.version AND o.repository = registrations.repository
+   AND o.tag = registrations.tag AND o.state <> 'done')
+ RETURNING id, app, version, reason"""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What was dismissed or reopened: rows of `id`, `app`, `version`, `reason`.
+
+    `missing`: ids of neither a delivery nor a registration. `unchanged`: those of which nothing
+    was parked, or dismissed and not opened again since.
+    """
+
+    registrations: list[dict[str, str | None]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+
+
+def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Parked]:
+    """Return what is parked of this target or under this rule."""
+    rows = tx.run(_BESIDE, rule=rule, app=app, version=version).mappings()
+    return [Parked(**{**row, "reason": row["reason"] or ""}) for row in rows]
+
+
+def close_parked(tx: Tx, identities: Iterable[str], sentence: str) -> None:
+    """End parked registrations: a later push took their place."""
+    for identity in identities:
+        tx.run(_CLOSE, id=identity, sentence=sentence, now=tx.now)
+
+
+def dismiss_named(tx: Tx, identities: Iterable[str], by: str) -> Changed:
+    """Close what is parked of these registrations and deliveries; `by` says who asked for it."""
+    return _change(tx, identities, _DISMISS, by=by)
+
+
+def dismiss_all(tx: Tx, reason: str | None, by: str) -> Changed:
+    """Close all that is parked, or all that is parked for this reason."""
+    sql = _PARKED if reason is None else f"{_PARKED} AND reason = :reason"
+    named = {} if reason is None else {"reason": reason}
+    return dismiss_named(tx, [str(row.id) for row in tx.run(f"{sql} ORDER BY id", **named)], by)
+
+
+def reopen(tx: Tx, identities: Iterable[str]) -> Changed:
+    """Park again what was dismissed of these, unless a newer one is open for target and image."""
+    return _change(tx, identities, _REOPEN)
+
+
+def _change(tx: Tx, identities: Iterable[str], sql: str, **given: str) -> Changed:
+    changed = Changed()
+    for identity in dict.fromkeys(identities):
+        named = [str(row.id) for row in tx.run(_NAMED, id=identity)]
+        found = [tx.run(sql, id=one, now=tx.now, **given).mappings().first() for one in named]
+        rows = [dict(row) for row in found if row is not None]
+        changed.registrations.extend(rows)
+        if not named and not _is_delivery(tx, identity):
+            changed.missing.append(identity)
+        elif not rows:
+            changed.unchanged.append(identity)
+    return changed
+
+
+def _is_delivery(tx: Tx, identity: str) -> bool:
+    return tx.run("SELECT 1 FROM deliveries WHERE id = :id", id=identity).first() is not None

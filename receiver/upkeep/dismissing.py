@@ -1,0 +1,47 @@
+"""Dismissing: a person closes parked registrations, or parks them again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.parked import Changed, dismiss_all, dismiss_named, reopen
+from receiver.upkeep.operations import log_operation
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks: by the `page`, the `api` or a `command`, and under which name if it is known."""
+
+    source: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Return it as it is recorded: `command (anna)`."""
+        return f"{self.source} ({self.name})" if self.name else self.source
+
+
+async def dismiss(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Changed:
+    """Close what is parked of these registrations and deliveries."""
+    changed = await ledger.write(lambda tx: dismiss_named(tx, ids, str(asker)))
+    _log("dismissed", asker, changed)
+    return changed
+
+
+async def dismiss_parked(ledger: Ledger, asker: Asker, reason: str | None) -> Changed:
+    """Close all that is parked, or all that is parked for this reason."""
+    changed = await ledger.write(lambda tx: dismiss_all(tx, reason, str(asker)))
+    _log("dismissed", asker, changed)
+    return changed
+
+
+async def undo_dismissal(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Changed:
+    """Park again what was dismissed of these registrations and deliveries."""
+    changed = await ledger.write(lambda tx: reopen(tx, ids))
+    _log("dismissal_undone", asker, changed)
+    return changed
+
+
+def _log(operation: str, asker: Asker, changed: Changed) -> None:
+    if changed.registrations:
+        ids = [row["id"] for row in changed.registrations]
+        log_operation(operation, source=asker.source, by=asker.name or None, registrations=ids)
