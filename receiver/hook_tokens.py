@@ -128,6 +128,8 @@ class LinkKeys:
         return repository
 
     def _read(self, token: str) -> str:
+        if not token:
+            raise BadLink(LinkFault.TRUNCATED, "nothing is left of the token")
         if len(token) > MAX_TOKEN or not token.isascii():
             raise BadLink(LinkFault.MALFORMED, "not a token of ours")
         try:

@@ -21,7 +21,7 @@ _COUNT = """INSERT INTO refused_links (reason, repository, requests, first_at, l
 _SHOWN = """SELECT reason, repository, requests, first_at, last_at FROM refused_links
  WHERE last_at >= :after ORDER BY last_at DESC, reason, repository"""
 _CAME_SINCE = """SELECT 1 FROM deliveries WHERE repository = :repository AND id >= :first
-  AND source = 'webhook' AND verdict <> 'refused' LIMIT 1"""
+  AND received_at >= :after AND source = 'webhook' AND verdict <> 'refused' LIMIT 1"""
 # To send these is to have the link: a repository's next good push says nothing of them.
 _OF_OTHERS = frozenset({LinkFault.OTHER_REPOSITORY})
 
@@ -68,5 +68,8 @@ def refused_links(tx: Tx) -> list[RefusedLink]:
 def _is_resolved(tx: Tx, one: RefusedLink) -> bool:
     if one.repository is None or one.reason in _OF_OTHERS:
         return False
-    first = first_id(DELIVERY, one.last_at - TOGETHER_MS)
-    return tx.run(_CAME_SINCE, repository=one.repository, first=first).first() is not None
+    after = one.last_at - TOGETHER_MS
+    came = tx.run(
+        _CAME_SINCE, repository=one.repository, first=first_id(DELIVERY, after), after=after
+    )
+    return came.first() is not None
