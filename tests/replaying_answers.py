@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -49,6 +50,7 @@ class Replay:
         """Give these answers from now on."""
         self.tag = tag
         self.calls: list[tuple[str, str]] = []
+        self.headers: list[Headers] = []
         self._answers = [replace(one, given=0) for one in answers]
 
     def count(self, method: str, path: str = "") -> int:
@@ -61,6 +63,7 @@ class Replay:
         await request.body()
         path = request.url.path.replace(self.tag, TAG)
         self.calls.append((request.method, path))
+        self.headers.append(request.headers)
         missing = Said("", "", 404, {"message": "Not found"})
         fitting = (one for one in self._answers if self._fits(one, request.method, path))
         said = next(fitting, missing)

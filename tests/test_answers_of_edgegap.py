@@ -252,6 +252,20 @@ def test_a_probe_that_is_asked_to_wait_slows_all_down(
     assert made.timestamp() * 1000 >= busy_until(here)
 
 
+def test_a_probe_with_too_large_a_logo_in_its_answer_finds_the_token_good(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    edgegap.token_state = "refused"
+    edgegap.apps["my-game"]["image"] = "x" * 22_000_000
+    delivery = here.push("large-logo")
+    until(lambda: waiting(here, delivery)["reason"] == "edgegap_token_refused")
+
+    edgegap.token_state = "good"
+
+    assert here.ended(delivery)["outcome"] == "created"
+    edgegap.apps["my-game"]["image"] = ""
+
+
 @pytest.mark.parametrize("state", ["refused", "deleted"])
 def test_a_refused_token_holds_everything_back_until_a_probe_finds_it_good(
     here: ReceiverHere, edgegap: EdgegapSandbox, state: TokenState

@@ -155,6 +155,13 @@ def test_a_page_in_place_of_the_look_after_the_post_is_no_success(pushed: Pushed
     assert replay.count("POST") == 1
 
 
+def test_every_call_asks_for_an_unencoded_answer(pushed: Pushed) -> None:
+    _, replay = pushed(*made())
+
+    assert {one["accept-encoding"] for one in replay.headers} == {"identity"}
+    assert {one["authorization"] for one in replay.headers} == {"token sandbox-token"}
+
+
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br"])
 def test_an_encoded_answer_is_not_read(pushed: Pushed, encoding: str) -> None:
     bomb = Said("GET", ONE, 200, BOMB, times=1, headers={"content-encoding": encoding})

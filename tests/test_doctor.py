@@ -9,7 +9,9 @@ import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.edgegap_listings import ListQuirks
 from receiver.sandbox.faults import Fault
+from receiver.sandbox.serving import serving
 from tests.commanding import Commands, commands_in
 from tests.docker_hub import ago, hub_beside
 from tests.receiver_here import receiver_here
@@ -141,6 +143,100 @@ def test_an_edgegap_that_cannot_be_reached_fails(commands: Commands) -> None:
 
     assert found["Edgegap"]["health"] == "fail"
     assert code == 1
+
+
+def test_an_app_that_is_disabled_is_warned_of(commands: Commands, sandbox: EdgegapSandbox) -> None:
+    sandbox.apps[APP]["is_active"] = False
+
+    found, code = told(commands)
+
+    assert found[f"app {APP}"]["health"] == "warn"
+    assert "no version of it can be deployed" in found[f"app {APP}"]["found"]
+    assert code == 0
+
+
+@pytest.mark.parametrize("is_active", [True, None])
+def test_an_app_that_is_not_said_to_be_disabled_passes(
+    commands: Commands, sandbox: EdgegapSandbox, is_active: Any
+) -> None:
+    sandbox.apps[APP]["is_active"] = is_active
+    sandbox.apps[APP]["image"] = "x" * 3_000_000  # a large logo, as base64
+
+    with serving(sandbox.app) as url:  # null is not in the document
+        found, _ = told(commands, EDGEGAP_BASE_URL=url)
+
+    assert found[f"app {APP}"]["health"] == "pass"
+    assert APP in found["Edgegap token"]["found"]
+
+
+def test_logos_too_large_to_be_read_do_not_fail_it(
+    commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.apps["lobby"]["image"] = "x" * 22_000_000
+    sandbox.apps[APP]["image"] = "x" * 22_000_000
+
+    found, code = told(commands)
+
+    assert found["Edgegap token"]["health"] == "pass"
+    assert "over 20 MiB" in found["Edgegap token"]["found"]
+    assert found[f"app {APP}"]["health"] == "warn"
+    assert "it exists" in found[f"app {APP}"]["found"]
+    assert code == 0
+
+
+def test_all_apps_are_listed(commands: Commands, sandbox: EdgegapSandbox) -> None:
+    for number in range(12):
+        sandbox.add_app(f"game-{number}")
+
+    found, _ = told(commands)
+
+    assert found["Edgegap token"]["found"].endswith(" and 4 more")
+    assert [call.path for call in sandbox.calls].count("/v1/apps") == 3
+
+
+def test_lists_that_ignore_the_page_cost_two_calls_each(
+    commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.lists = ListQuirks(ignores_page=True, always_next=True, total_count=900)
+    sandbox.add_version(APP, "0.9")
+    commands.configure(TWO_LINES + TWO_LINES.replace("game-server", "lobby"))
+
+    found, _ = told(commands)
+
+    settings = found[f"settings of {REPOSITORY} → {APP}"]
+    assert settings["health"] == "pass"
+    assert "only 1 of the app's versions could be listed" in settings["found"]
+    paths = [call.path for call in sandbox.calls]
+    assert paths.count("/v1/apps") == 2
+    assert paths.count(f"/v1/app/{APP}/versions") == 2
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 403, 404])
+def test_what_is_not_edgegap_is_neither_a_refused_token_nor_a_missing_app(
+    commands: Commands, sandbox: EdgegapSandbox, status: int
+) -> None:
+    page = "<html><title>Blocked</title></html>"
+    sandbox.misbehave(Fault("status", status=status, body=page, times=None))
+
+    found, code = told(commands)
+
+    assert "Edgegap token" not in found
+    assert f"HTTP {status}: " in found["Edgegap"]["found"]
+    for word in ("EDGEGAP_BASE_URL", "proxy", "firewall"):
+        assert word in found["Edgegap"]["mend"]
+    assert code == 1
+
+
+def test_a_page_in_place_of_an_app_names_the_proxy(
+    commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    page = Fault("status", path_contains=f"/app/{APP}", status=404, body="<html>", times=None)
+    sandbox.misbehave(page)
+
+    found, _ = told(commands)
+
+    assert "no such app" not in found[f"app {APP}"]["found"]
+    assert "proxy" in found[f"app {APP}"]["mend"]
 
 
 def test_an_app_that_does_not_exist_fails(commands: Commands) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,49 @@ def test_one_a_matchmaker_holds_is_recorded_and_left(
     until(lambda: f"refused ({status})" in whys(here).get("1.0", ""))
     assert versions(sandbox) == ["1.0", "1.1", "1.2"]
     assert sandbox.posts_that_created(APP, "1.2") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (Fault("declined", method="DELETE", message="It is in use"), "(200): It is in use"),
+        (Fault("declined", method="DELETE", body='{"success": false}'), "refused (200)"),
+        (Fault("garbage", method="DELETE"), "refused (200): 502 Bad Gateway"),
+        (Fault("garbage", method="DELETE", body=""), "still has it"),
+        (Fault("status", method="DELETE", status=204, body=""), "still has it"),
+        (Fault("status", method="DELETE", status=404, body="<html>"), "refused (404)"),
+        (Fault("status", method="DELETE", status=302, body=""), "refused (302): a redirect"),
+        (
+            Fault("status", method="GET", path_contains="/version/1.0", status=404, body="<html>"),
+            "",
+        ),
+    ],
+    ids=["declined", "declined in silence", "a page", "empty", "204", "404", "302", "no look"],
+)
+def test_only_a_deletion_that_edgegap_confirms_counts(
+    here: ReceiverHere, sandbox: EdgegapSandbox, fault: Fault, why: str
+) -> None:
+    make(here, "1.0", "1.1")
+    sandbox.misbehave(replace(fault, times=None))
+    make(here, "1.2")
+
+    until(lambda: why in whys(here).get("1.0", "nothing yet") and "1.0" in whys(here))
+    sandbox.behave()
+    assert "1.0" in versions(sandbox)
+    make(here, "1.3")
+
+    until(lambda: versions(sandbox) == ["1.2", "1.3"])
+
+
+def test_a_deletion_without_a_body_counts_once_the_version_is_gone(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.misbehave(Fault("garbage", method="DELETE", after=True, body="", times=None))
+
+    make(here, "1.0", "1.1", "1.2")
+
+    until(lambda: whys(here).get("1.0") == "beyond what is kept")
+    assert versions(sandbox) == ["1.1", "1.2"]
 
 
 def test_one_that_a_person_gave_another_image_is_left(

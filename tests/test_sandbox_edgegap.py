@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.edgegap_listings import ListQuirks
 from receiver.sandbox.edgegap_quirks import Quirks
 from receiver.sandbox.faults import FAULT_HEADER, Fault
 from receiver.sandbox.serving import serving
@@ -369,6 +370,79 @@ def test_versions_come_ten_at_a_time_oldest_first(
 @pytest.mark.parametrize("query", ["page=0", "limit=0", "page=x"])
 def test_pages_begin_at_one(edgegap: httpx.Client, query: str) -> None:
     refused(edgegap.get(f"{VERSIONS}?{query}"), 400)
+
+
+@pytest.mark.parametrize(
+    ("quirks", "page", "changes"),
+    [
+        (ListQuirks(ignores_page=True), 2, {"number": 1, "has_next": True}),
+        (ListQuirks(always_next=True), 2, {"has_next": True, "next_page_number": 3}),
+        (ListQuirks(first_number=0), 1, {"number": 0, "next_page_number": 1}),
+    ],
+)
+def test_lists_may_be_odd_within_the_document(
+    sandbox: EdgegapSandbox,
+    edgegap: httpx.Client,
+    quirks: ListQuirks,
+    page: int,
+    changes: dict[str, Any],
+) -> None:
+    for number in range(13):
+        sandbox.add_version("my-game", f"0.{number}")
+    sandbox.lists = quirks
+
+    listed = edgegap.get(VERSIONS, params={"page": page}).json()
+
+    assert listed["pagination"].items() >= changes.items()
+    first = "0.0" if quirks.ignores_page or page == 1 else "0.10"
+    assert listed["versions"][0]["name"] == first
+
+
+def test_lists_may_be_odd_beyond_the_document(sandbox: EdgegapSandbox) -> None:
+    lists = {"total_count": 7, "left_out": ["versions"], "nulls": ["pagination"]}
+    with serving(sandbox.app) as url, client(url) as edgegap:
+        edgegap.post("/_sandbox/state", json={"lists": lists}).raise_for_status()
+        listed = edgegap.get(VERSIONS).json()
+
+    assert listed == {"total_count": 7, "pagination": None}
+
+
+def test_refusals_may_come_with_another_status(
+    sandbox: EdgegapSandbox, edgegap: httpx.Client
+) -> None:
+    sandbox.change({"taken_status": 400, "login_refusal_status": 424, "pull_refusal_status": 400})
+    sandbox.add_version("my-game", "1.0")
+
+    assert "already exists" in refused(edgegap.post(VERSION, json=body()), 400)
+    sandbox.registry_login = ("studio", "canary")
+    assert "login" in refused(edgegap.post(VERSION, json=body(name="2", verify_image=True)), 424)
+    sandbox.registry_login, sandbox.pullable = None, lambda _, __: False
+    assert "pull" in refused(edgegap.post(VERSION, json=body(name="2", verify_image=True)), 400)
+
+
+def test_it_may_decline_with_a_200_and_send_a_bomb(
+    sandbox: EdgegapSandbox, edgegap: httpx.Client
+) -> None:
+    sandbox.misbehave(
+        Fault("declined", method="POST", message="Not now"),
+        Fault("bomb", path_contains="/v1/apps", size=30_000_000),
+    )
+
+    declined = edgegap.post(VERSION, json=body())
+    with edgegap.stream("GET", "/v1/apps") as bomb:
+        length = len(b"".join(bomb.iter_raw()))
+
+    assert declined.json() == {"success": False, "message": "Not now"}
+    assert sandbox.versions == {}
+    assert bomb.headers["content-encoding"] == "gzip, gzip"
+    assert length < 1000
+
+
+def test_an_app_may_be_stored_whole(sandbox: EdgegapSandbox, edgegap: httpx.Client) -> None:
+    sandbox.change({"apps": ["lobby", {"name": "arena", "is_active": False, "image": "eA=="}]})
+
+    assert edgegap.get("/v1/app/lobby").json()["is_active"] is True
+    assert edgegap.get("/v1/app/arena").json()["is_active"] is False
 
 
 # Changing and deleting versions

@@ -83,8 +83,8 @@ def running_in(answer: Answer) -> int | None:
 def partly_listed(listing: Listing) -> str:
     """Return a sentence about a list that is not complete."""
     return (
-        f"only {len(listing.rows)} versions could be listed: Edgegap says that there are more, and "
-        "does not give them out"
+        f"only {len(listing.rows)} of the app's versions could be listed: Edgegap says that there "
+        "are more, and does not give them out"
     )
 
 
