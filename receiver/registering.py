@@ -109,6 +109,7 @@ class Attempt:
         if stopped is not None:
             return stopped
         if plan.unless_public is not None and not self._pullable:
+            self._warnings = ()  # the parking has its own
             return parked_as(plan.unless_public)
         answer = await self._asking.create(plan.body)
         row = row_for(Call.CREATE, answer)
