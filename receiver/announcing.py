@@ -1,4 +1,4 @@
-"""What came of each registration, as one log line in the design's words."""
+"""How each attempt ended: one log line, and what is worth a notification."""
 
 from receiver import metrics
 from receiver.ledger.registrations import Claimed
@@ -18,7 +18,7 @@ log = get_logger()
 
 
 def announce(claimed: Claimed, settlement: Settlement, *, now: int) -> None:
-    """Log what came of an attempt. `now` is the ledger's time (epoch ms)."""
+    """Log how an attempt ended. `now` is the ledger's time (epoch ms)."""
     _count(claimed, settlement, now)
     facts = {
         "registration": claimed.id,
@@ -27,21 +27,21 @@ def announce(claimed: Claimed, settlement: Settlement, *, now: int) -> None:
         "image": str(claimed.image),
         "attempt": claimed.attempt,
     }
-    told = log.bind(**facts)
+    bound = log.bind(**facts)
     match settlement.state:
         case State.DONE:
-            log_done = told.warning if settlement.warnings else told.info
+            log_done = bound.warning if settlement.warnings else bound.info
             notes = list(settlement.notes)
             log_done("registration_done", outcome=settlement.outcome, notes=notes)
         case State.PARKED:
             sentence, notes = settlement.sentence, list(settlement.notes)
-            told.error(
+            bound.error(
                 "registration_parked", reason=settlement.reason, sentence=sentence, notes=notes
             )
         case _:
             # Who waits for another replica's rule does so every few seconds: once says it all.
             quiet = settlement.waited.times > 1 and settlement.reason in OF_OTHER_RULES
-            (told.debug if quiet else told.warning)(
+            (bound.debug if quiet else bound.warning)(
                 "registration_waiting",
                 reason=settlement.reason,
                 sentence=settlement.sentence,
@@ -60,22 +60,22 @@ def _count(claimed: Claimed, settlement: Settlement, now: int) -> None:
 
 
 def happenings_of(claimed: Claimed, settlement: Settlement) -> list[tuple[Happening, str]]:
-    """Return what of this attempt is worth a notification, as sentences."""
+    """Return what is worth a notification, as sentences."""
     target = f"{claimed.app}/{claimed.version}"
-    told: list[tuple[Happening, str]] = []
+    found: list[tuple[Happening, str]] = []
     if settlement.outcome is Outcome.CREATED:
         text = f"{target} created from {claimed.image}.{_followed_by_itself(claimed)}"
-        told.append((Happening.CREATED, _with_warnings(text, settlement)))
+        found.append((Happening.CREATED, _with_warnings(text, settlement)))
     if settlement.outcome is Outcome.UPDATED:
         text = f"{target} moved to {claimed.image}.{_followed_by_itself(claimed)}"
-        told.append((Happening.UPDATED, _with_warnings(text, settlement)))
+        found.append((Happening.UPDATED, _with_warnings(text, settlement)))
     if settlement.state is State.PARKED:
         text = f"{target} parked: {settlement.sentence}"
-        told.append((Happening.PARKED, _with_warnings(text, settlement)))
+        found.append((Happening.PARKED, _with_warnings(text, settlement)))
     if settlement.overwritten:
         text = f"{claimed.image} was pushed over; {target} may go on running the old image."
-        told.append((Happening.OVERWRITTEN, text))
-    return told
+        found.append((Happening.OVERWRITTEN, text))
+    return found
 
 
 def _followed_by_itself(claimed: Claimed) -> str:

@@ -178,8 +178,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.STORED_OTHERWISE: Explained(
         "Edgegap accepted the request, but the version {version} of the app {app} differs from it: "
-        "{detail}. Correct the version in Edgegap's dashboard, or delete it there, and replay; or "
-        "set [rule.settings] of the rule {rule} to what Edgegap holds and reload.",
+        "{detail}. Correct it in Edgegap's dashboard (or delete it there, if nothing uses it) and "
+        "replay; or set [rule.settings] of the rule {rule} to what Edgegap holds and reload.",
         by_config=True,
     ),
     Reason.IMAGE_NOT_PULLABLE: Explained(

@@ -110,6 +110,7 @@ class Attempt:
             return stopped
         self._notes += (source.note,) if source.note else ()
         if plan.unless_public is not None and not self._pullable:
+            self._warnings = ()  # the parking has its own
             return parked_as(plan.unless_public)
         answer = await self._asking.create(plan.body)
         row = row_for(Call.CREATE, answer)

@@ -336,6 +336,23 @@ def test_dry_run_looks_at_the_image_and_names_the_channels(
     assert (arm["requests"], lost["requests"], _writes(sandbox)) == ([], [], [])
 
 
+def test_dry_run_without_the_old_login_depends_on_whether_the_image_is_public(
+    with_hub: tuple[Commands, DockerHubSandbox], sandbox: EdgegapSandbox
+) -> None:
+    commands, hub = with_hub
+    hub.push_image(REPOSITORY, "1.0.0")
+    sandbox.quirks.tokens = {"*": "placeholder"}
+    sandbox.add_version(APP, "0.9", private_username="studio-ci", private_token="canary")
+
+    public = commands.told("push", IMAGE, "--dry-run")
+    hub.add_repository(REPOSITORY, private=True)
+    private = json.loads(commands.run("push", IMAGE, "--dry-run").stdout)
+
+    assert "private_token" not in public["requests"][0]["body"]
+    assert "set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in public["requests"][0]["notes"][0]
+    assert [one["reason"] for one in private["parked"]] == ["registry_login_hidden"]
+
+
 def test_the_tag_that_a_channel_was_last_led_to_puts_it_right_by_hand(
     with_hub: tuple[Commands, DockerHubSandbox], sandbox: EdgegapSandbox
 ) -> None:

@@ -47,7 +47,7 @@ def held(**changes: Any) -> dict[str, Any]:
         {"req_cpu": "1024", "req_memory": 2048.0, "max_duration": "60.0"},
         {"is_active": "true", "restart_policy": "Never", "force_cache": 1},
         {"ports": [{**PORT, "port": "7777", "protocol": "udp"}, {**WEB, "protocol": "WebSocket"}]},
-        {"ports": [{"port": 7777, "protocol": "UDP", "name": None}, {**WEB, "name": None}]},
+        {"ports": [{"port": 7777, "protocol": "UDP", "name": "gameport"}, {**WEB, "name": None}]},
         {"private_username": None, "private_token": PLACEHOLDER},
         {"envs": [MODE, {"key": "DB", "is_hidden": True}]},
         {"envs": [MODE, {"key": "DB", "value": "", "is_hidden": True}]},
@@ -62,7 +62,7 @@ def test_what_is_only_shown_otherwise_is_no_difference(changes: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "said"),
     [
         ({"req_cpu": 512}, "asked for req_cpu 1024, Edgegap holds 512"),
         ({"req_memory": "1024"}, "asked for req_memory 2048, Edgegap holds 1024"),
@@ -82,20 +82,20 @@ def test_what_is_only_shown_otherwise_is_no_difference(changes: dict[str, Any]) 
         ({"envs": [MODE, {"key": "DB", "value": "", "is_hidden": False}]}, "DB has another value"),
     ],
 )
-def test_what_players_would_notice_is_told_with_both_values(
-    changes: dict[str, Any], told: str
+def test_what_players_would_notice_is_named_with_both_values(
+    changes: dict[str, Any], said: str
 ) -> None:
     found = compare(ASKED, held(**changes))
 
     (sentence,) = found.noticed
-    assert told in sentence
+    assert said in sentence
     assert "canary" not in sentence
     if "ports" in changes:
         assert 'asked for the ports 7777/UDP "gameport", 9000/WS' in sentence
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "said"),
     [
         ({"max_duration": 1440}, "asked for max_duration 60, Edgegap holds 1440"),
         ({"force_cache": False}, "asked for force_cache True, Edgegap holds False"),
@@ -103,6 +103,7 @@ def test_what_players_would_notice_is_told_with_both_values(
         ({"req_cpu": None}, "asked for req_cpu 1024, Edgegap holds nothing"),
         ({"time_to_deploy": 60}, "asked for time_to_deploy 30, Edgegap holds 60"),
         ({"ports": [WEB, {**PORT, "to_check": False}]}, "is not checked"),
+        ({"ports": [WEB, {**PORT, "name": None}]}, '7777/UDP "gameport" without a name'),
         (
             {"ports": [WEB, PORT, {**PORT, "port": 1, "name": "b"}]},
             "also holds the ports 1/UDP",
@@ -111,12 +112,12 @@ def test_what_players_would_notice_is_told_with_both_values(
         ({"envs": [{**MODE, "value": "****"}, HIDDEN]}, "not return the values of MODE"),
     ],
 )
-def test_other_differences_are_notes(changes: dict[str, Any], told: str) -> None:
+def test_other_differences_are_notes(changes: dict[str, Any], said: str) -> None:
     found = compare(ASKED, held(**changes))
 
     assert found.noticed == ()
     (note,) = found.notes
-    assert told in note
+    assert said in note
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ ANY = st.none() | st.booleans() | st.integers() | st.text() | st.floats() | st.l
     st.dictionaries(st.sampled_from([*ASKED]), ANY),
     st.lists(st.dictionaries(st.sampled_from([*PORT, "key", "value", "is_hidden"]), ANY)),
 )
-def test_whatever_is_shown_it_is_compared_and_no_value_of_a_variable_is_told(
+def test_whatever_is_shown_it_is_compared_and_no_value_of_a_variable_is_shown(
     changes: dict[str, Any], entries: list[Any]
 ) -> None:
     for stored in (held(**changes), held(ports=entries), held(envs=[*entries, "x", MODE])):

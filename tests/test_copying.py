@@ -94,9 +94,9 @@ def test_a_login_that_is_not_returned_is_not_copied(login: dict[str, Any]) -> No
     assert not plan.body.keys() & {"private_username", "private_token"}
     assert plan.unless_public is not None
     assert plan.unless_public.reason is Reason.REGISTRY_LOGIN_HIDDEN
-    told = "Edgegap does not return the old registry login of 1.0"
+    said = "Edgegap does not return the old registry login of 1.0"
     for text in (plan.unless_public.sentence, *plan.notes):
-        assert told in text
+        assert said in text
         assert "set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in text
     accepted = planned(plan_creation(wanted(leave_out=("private_token",)), source))
     assert (accepted.unless_public, accepted.notes) == (None, ())
@@ -180,7 +180,7 @@ def test_a_port_is_read_however_its_values_are_written(entry: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "said"),
     [
         ({"port": None}, '?/UDP "gameport": its number is missing'),
         ({"port": True}, "True/UDP"),
@@ -198,7 +198,7 @@ def test_a_port_is_read_however_its_values_are_written(entry: dict[str, Any]) ->
     ],
 )
 def test_a_port_that_cannot_be_copied_parks_with_its_values(
-    entry: dict[str, Any], told: str
+    entry: dict[str, Any], said: str
 ) -> None:
     other = {"port": 9000, "protocol": "TCP"}
     source = shown(ports=[other, {**PORT, **entry}])
@@ -206,7 +206,7 @@ def test_a_port_that_cannot_be_copied_parks_with_its_values(
     parking = parked(plan_creation(wanted(), source))
 
     assert parking.reason is Reason.SETTINGS_NOT_COPIED
-    assert told in parking.sentence
+    assert said in parking.sentence
     assert "[rule.settings]" in parking.sentence
     assert created(source, settings={"ports": [other]})["ports"] == [other]
 
@@ -218,7 +218,7 @@ def test_ports_that_are_no_list_of_ports_with_names_of_their_own_park(ports: Any
     assert parking.reason is Reason.SETTINGS_NOT_COPIED
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_every_fault_is_named_at_once() -> None:
     source = shown(
         ports=[{**PORT, "port": None}, {**PORT, "protocol": None}],
         envs=[{"key": "A", "value": PLACEHOLDER}, {"key": "B", "value": ["canary"]}],
@@ -259,7 +259,7 @@ def test_settings_are_read_however_they_are_written(field: str, value: Any, sent
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "said"),
     [
         ("time_to_deploy", 9, "time_to_deploy 9 is under 15"),
         ("max_duration", 1441, "max_duration 1441 is over 1440"),
@@ -271,14 +271,14 @@ def test_settings_are_read_however_they_are_written(field: str, value: Any, sent
     ],
 )
 def test_a_setting_that_edgegap_would_refuse_is_left_out_and_named(
-    field: str, value: object, told: str
+    field: str, value: object, said: str
 ) -> None:
     plan = planned(plan_creation(wanted(), shown(**{field: value})))
 
     assert field not in plan.body
     assert len(plan.notes) == 1
     assert plan.notes[0].startswith("not copied from 1.0: ")
-    assert told in plan.notes[0]
+    assert said in plan.notes[0]
     own = SETTINGS[field].choices[0] if SETTINGS[field].choices else None
     if own:
         assert planned(plan_creation(wanted(settings={field: own}), shown())).notes == ()
@@ -456,7 +456,7 @@ def test_a_masked_value_is_never_sent(strange: dict[str, Any], text: str, where:
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), JUNK | ENTRIES))
-def test_no_secret_is_in_what_is_told(strange: dict[str, Any]) -> None:
+def test_no_secret_is_in_any_message(strange: dict[str, Any]) -> None:
     secret = {
         "private_token": "canary-token",
         "envs": [{"key": "A", "value": "canary-a"}, {"key": "B", "value": ["canary-b"]}],
@@ -464,8 +464,8 @@ def test_no_secret_is_in_what_is_told(strange: dict[str, Any]) -> None:
     }
     for name, value in secret.items():
         plan = plan_creation(wanted(), shown(**{**strange, name: value}))
-        told = [*plan.notes, plan.sentence if isinstance(plan, Parking) else ""]
-        assert "canary" not in "".join(told)
+        said = [*plan.notes, plan.sentence if isinstance(plan, Parking) else ""]
+        assert "canary" not in "".join(said)
 
 
 def _texts(value: Any) -> list[str]:

@@ -156,6 +156,14 @@ def test_a_fault_of_a_setting_names_it(settings: dict[str, Any], where: str) -> 
     assert f"rule 1, {where}" in places(settings=settings)
 
 
+def test_a_protocol_may_be_spelt_as_people_do() -> None:
+    ports = [{"port": 1, "protocol": "udp"}, {"port": 2, "protocol": "Websocket"}]
+
+    found = rule(settings={"ports": ports}).settings["ports"]
+
+    assert found == [{"port": 1, "protocol": "UDP"}, {"port": 2, "protocol": "WS"}]
+
+
 def test_an_unknown_key_of_a_variable_is_called_unknown() -> None:
     env = {"key": "A", "value_from": "GAME_DB", "hidden": True}
 

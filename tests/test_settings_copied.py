@@ -101,6 +101,7 @@ def test_a_login_that_edgegap_does_not_return_is_not_sent(
 
     assert ended["reason"] == "registry_login_hidden"
     assert "set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in ended["sentence"]
+    assert ended["notes"] == []
     assert bodies(edgegap) == []
 
 
@@ -232,7 +233,7 @@ def test_the_newest_version_is_never_a_channel(here: ReceiverHere, edgegap: Edge
     assert (stored["req_memory"], stored["ports"][0]["port"]) == (2048, 7777)
 
 
-def test_where_only_a_channel_is_there_the_line_that_copies_it_is_told(
+def test_where_only_a_channel_is_there_the_line_that_copies_it_is_given(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
     source(edgegap, "only", "prod", ports=PORTS)
@@ -277,10 +278,10 @@ def test_without_the_old_login_only_a_public_image_is_registered(
         serving(checked) as url,
         receiver_here(tmp_path, url, config=config, environment=environment) as here,
     ):
-        told = pushed(here, app)
+        ended_as = pushed(here, app)
 
-    assert ended in {told["outcome"], told["reason"]}
-    assert any("set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in note for note in told["notes"])
+    assert ended in {ended_as["outcome"], ended_as["reason"]}
+    assert any("set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in note for note in ended_as["notes"])
     if not private:
         assert "private_token" not in edgegap.versions[f"{app}-app", "1.0"]
     assert checked.violations == []

@@ -23,7 +23,7 @@ from receiver.edgegap.versions import (
 from receiver.explanations import explain
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
-from receiver.preflight import NotYet, Out, Preflight, Stopped, preflight_over
+from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped, preflight_over
 from receiver.reasons import Reason
 from receiver.retry import Call, Waited
 from receiver.rules import Match, Mode, Rule, channels_of, moving_versions, rule_on
@@ -56,6 +56,9 @@ async def rehearse(settings: Settings, image: ImageReference) -> Found:
                 continue
             for one in (match, *channels_of(rule)):
                 where, told = await _rehearse_one(settings, client, rule, one, image)
+                unless = told.pop("unless_public", None)
+                if unless is not None and not await _is_public(preflight, rule, image):
+                    where, told = _parked(unless.reason, unless.sentence)
                 if where == "requests" and one is match:
                     where, told = await _looked_at(preflight, rule, image, told)
                 found[where].append({"app": one.app, "version": one.version, **told})
@@ -81,6 +84,11 @@ async def _looked_at(
     else:
         notes = list(findings.notes)
     return "requests", {**told, "notes": [*told["notes"], *notes]}
+
+
+async def _is_public(preflight: Preflight, rule: Rule, image: ImageReference) -> bool:
+    """Return whether the image can be pulled without a login; False if that is not known."""
+    return rule.preflight and isinstance(await preflight.look(image, rule), Cleared)
 
 
 async def _rehearse_one(
@@ -135,6 +143,7 @@ def _request(settings: Settings, method: str, path: str, plan: Plan) -> Found:
         "headers": {"Authorization": "token ***", "Content-Type": "application/json"},
         "body": masked(plan.body),
         "notes": list(plan.notes),
+        "unless_public": plan.unless_public,
     }
 
 

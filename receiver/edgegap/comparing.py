@@ -61,7 +61,7 @@ def differences(asked: Mapping[str, Any], held: Body) -> list[str]:
 
 
 def same_setting(name: str, asked: Any, held: Any) -> bool:
-    """Tell whether a setting is held as requested, as far as it can be read."""
+    """Return whether a setting is held as requested, as far as it can be read."""
     if name == "ports":
         found = _compare_ports(asked, held)
         return not found.noticed and not found.noted
@@ -100,6 +100,8 @@ def _compare_ports(asked: Sequence[Table], held: Any) -> Comparison:
             others_notice = True
         if "name" in port and found.get("name", port["name"]) != port["name"]:
             others_notice = True
+        if "name" in port and "name" not in found:
+            noted.append(f"Edgegap holds the port {describe_port(port)} without a name")
         if port.get("to_check", True) != found.get("to_check", True):
             checked = "not checked" if port.get("to_check", True) else "checked"
             noted.append(f"the port {describe_port(port)} is {checked} by Edgegap, unlike asked")
@@ -161,7 +163,7 @@ def _compare_variables(asked: Sequence[Table], held: Any) -> Comparison:
 
 
 def _is_readable(found: Table, env: Table) -> bool:
-    """Tell whether the value of a variable that was sent as hidden is in the answer."""
+    """Return whether the value of a variable that was sent as hidden is in the answer."""
     value = _value(found)
     flagged = any(flag(found.get(name)) is True for name in ("is_hidden", "is_secret"))
     return value == env["value"] or not (flagged or value == "" or is_masked(value))

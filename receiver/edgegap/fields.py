@@ -15,6 +15,7 @@ PROTOCOLS = ("UDP", "TCP", "TCP/UDP", "HTTP", "HTTPS", "WS", "WSS")
 TLS_UPGRADABLE = frozenset({"WS", "HTTP"})
 PLACEHOLDER = "This value is set and encrypted"
 """What Edgegap shows in place of a secret (the text of its own MCP server's tools)."""
+NO_VALUE = "the text that Edgegap shows in place of a secret"
 
 _PORT_KEYS = {"port": int, "protocol": str, "to_check": bool, "tls_upgrade": bool, "name": str}
 _ENV_KEYS = {"key": str, "value": str, "is_hidden": bool}
@@ -52,7 +53,7 @@ NEVER_COPIED = frozenset({"is_active", "verify_image"})
 
 
 def is_placeholder(text: str) -> bool:
-    """Tell whether a text is, or holds, the one that Edgegap shows in place of a secret."""
+    """Return whether a text is, or holds, the one that Edgegap shows in place of a secret."""
     return PLACEHOLDER.casefold() in " ".join(text.split()).casefold()
 
 
@@ -67,7 +68,7 @@ def field_fault(name: str, value: object) -> str | None:
         if not value:
             return f"{name} is empty"
         if is_placeholder(str(value)):
-            return f"{name} is {_NO_VALUE}"
+            return f"{name} is {NO_VALUE}"
         if field.choices and value not in field.choices:
             return f"{name} is none of {', '.join(field.choices)}"
     if name == "ports" and isinstance(value, list):
@@ -93,7 +94,6 @@ def resource_faults(settings: Mapping[str, object]) -> list[str]:
     return []
 
 
-_NO_VALUE = "the text that Edgegap shows in place of a secret"
 _KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -152,7 +152,7 @@ def _port_fault(port: object) -> str | None:
     if protocol not in PROTOCOLS:
         return f"the protocol {protocol!r} of port {number} is none of {', '.join(PROTOCOLS)}"
     if is_placeholder(str(port.get("name"))):
-        return f"the name of port {number} is {_NO_VALUE}"
+        return f"the name of port {number} is {NO_VALUE}"
     if port.get("name") == "" or (number == 0 and "name" not in port):
         return f"port {number} needs a name"
     if port.get("tls_upgrade") and protocol not in TLS_UPGRADABLE:
@@ -171,7 +171,7 @@ def _envs_fault(envs: Sequence[object]) -> str | None:
         if not key or not isinstance(value, str):
             return "an entry of envs lacks its key or value"
         if is_placeholder(value):
-            return f"the value of {key} in envs is {_NO_VALUE}"
+            return f"the value of {key} in envs is {NO_VALUE}"
         if len(value.encode()) > MAX_ENV_VALUE:
             return f"the value of {key} in envs is over {MAX_ENV_VALUE} bytes"
         if key in keys:

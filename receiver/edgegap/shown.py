@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 
 from receiver.edgegap.fields import PROTOCOLS, SETTINGS, is_placeholder
 
-# What a masked value looks like besides Edgegap's own text: nothing but stars or dots, stars with a
-# few characters before or after them, or one word in brackets.
+# What a masked value looks like, apart from Edgegap's own text: only stars or dots, stars with
+# a few characters before or after them, or one word in brackets.
 _MASKED = re.compile(
     r"[*•●]{3,}|[\w-]{0,12}[*•●]{4,}[\w-]{0,4}"
     r"|(?:this |the )?value is (?:set|hidden|masked|encrypted|secret)"
@@ -66,7 +66,7 @@ def as_sent(name: str, value: Any) -> Any:
 
 
 def is_text(value: Any) -> TypeGuard[str]:
-    """Tell whether a value is text that can be sent: JSON may hold halves of characters."""
+    """Return whether a value is text that can be sent: JSON may hold halves of characters."""
     try:
         return isinstance(value, str) and value.encode() is not None
     except UnicodeEncodeError:
@@ -74,14 +74,14 @@ def is_text(value: Any) -> TypeGuard[str]:
 
 
 def is_masked(value: Any) -> bool:
-    """Tell whether a text obviously replaces a value that Edgegap does not return."""
+    """Return whether a text obviously replaces a value that Edgegap does not return."""
     if not isinstance(value, str):
         return False
     return is_placeholder(value) or _MASKED.fullmatch(value.strip()) is not None
 
 
 def is_hidden(env: Mapping[str, Any]) -> bool:
-    """Tell whether the value of a variable cannot be read: it is hidden, masked, or left out.
+    """Return whether the value of a variable cannot be read: it is hidden, masked, or left out.
 
     `is_secret` is the name that `is_hidden` had before 2026.
     """
@@ -91,7 +91,7 @@ def is_hidden(env: Mapping[str, Any]) -> bool:
 
 
 def holds_something(value: Any) -> bool:
-    """Tell whether a value is set: not null, off, zero, empty, or made of nothing else."""
+    """Return whether a value is set: not null, off, zero, empty, or made of nothing else."""
     if isinstance(value, Mapping):
         return any(holds_something(held) for held in value.values())
     if isinstance(value, list):

@@ -13,7 +13,7 @@ from receiver.edgegap.answers import Body
 from receiver.edgegap.comparing import same_setting
 from receiver.edgegap.copying import TOKEN, WHITELISTING, Copied, copied, listed, read_variables
 from receiver.edgegap.fields import (
-    PLACEHOLDER,
+    NO_VALUE,
     RESOURCES,
     SETTINGS,
     is_placeholder,
@@ -117,7 +117,7 @@ def plan_update(wanted: Wanted, current: Body) -> Plan | Parking:
     notes = [
         f"{name} stays {current.get(name)}: Edgegap sets resources only when a version is made"
         for name in sorted(RESOURCES & set(wanted.settings))
-        if wanted.settings[name] != current.get(name)
+        if not same_setting(name, wanted.settings[name], current.get(name))
     ]
     settings = {name: value for name, value in wanted.settings.items() if name not in RESOURCES}
     faults = settings_faults(settings)
@@ -220,7 +220,7 @@ def _unfit_login(wanted: Wanted, login: Settings) -> list[Parking]:
     if any(is_placeholder(value) for value in login.values()):
         reason = Reason.REGISTRY_LOGIN_REFUSED
         facts = {"login": wanted.login_variables, "repository": wanted.image.repository}
-        return [Parking(reason, explain(reason, detail=PLACEHOLDER, **facts))]
+        return [Parking(reason, explain(reason, detail=f"it is {NO_VALUE}", **facts))]
     return []
 
 

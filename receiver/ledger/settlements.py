@@ -36,7 +36,7 @@ _STILL_OURS = """SELECT 1 FROM registrations
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What came of an attempt. `due_at` and `waited` matter only when it waits.
+    """How an attempt ended. `due_at` and `waited` matter only when it waits.
 
     `warnings` are those of the notes that a notification repeats.
     """

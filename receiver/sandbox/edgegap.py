@@ -181,7 +181,7 @@ class EdgegapSandbox(EdgegapAccount):
 
 
 def _is_documented(answer: dict[str, Any]) -> bool:
-    """Tell whether the versions in an answer are as the document describes them."""
+    """Return whether the versions in an answer are as the document describes them."""
     versions = answer.get("versions", [answer.get("version", answer)])
     return all(is_documented(one) for one in versions if "docker_tag" in one)
 

@@ -70,7 +70,7 @@ _ENV_FIELDS: Mapping[str, _Field] = {
 def created(body: Any, also_accepted: Collection[str] = ()) -> dict[str, Any]:
     """Make the version that a POST's body asks for, defaults filled in; 400 if it may not.
 
-    `also_accepted` are protocols besides the documented ones.
+    `also_accepted` are protocols in addition to the documented ones.
     """
     fields = _checked(body, VERSION_FIELDS)
     if fields["req_memory"] > 2 * fields["req_cpu"]:
@@ -95,7 +95,7 @@ def patched(
 
 
 def is_documented(version: Mapping[str, Any]) -> bool:
-    """Tell whether a version, as it is shown, is as the API document describes one."""
+    """Return whether a version, as it is shown, is as the API document describes one."""
     whole = {name: version[name] for name in version.keys() - _READ_ONLY}
     if not _is_sound(whole, VERSION_FIELDS):
         return False
