@@ -5,7 +5,7 @@ from receiver.ledger.registrations import Claimed
 from receiver.ledger.settlements import Settlement
 from receiver.logs import get_logger
 from receiver.notices import Happening
-from receiver.reasons import Outcome, State
+from receiver.reasons import Outcome, Reason, State
 from receiver.rules import Mode
 from receiver.settling import OF_OTHER_RULES
 
@@ -13,6 +13,8 @@ SUCCESSES = frozenset({Outcome.CREATED, Outcome.UPDATED})
 
 for _outcome in Outcome:  # known from the start, so that its growth is seen
     metrics.registrations.labels(State.DONE.value, _outcome.value, metrics.NONE)
+for _reason in Reason:  # the first one that is parked must show as growth, too
+    metrics.registrations.labels(State.PARKED.value, metrics.NONE, _reason.value)
 
 log = get_logger()
 

@@ -145,6 +145,11 @@ def count_parked(reason: object) -> None:
     registrations.labels("parked", NONE, label(reason)).inc()
 
 
+def count_closed(outcome: object, many: int) -> None:
+    """Count parked registrations that were closed without an attempt."""
+    registrations.labels("done", label(outcome), NONE).inc(many)
+
+
 def exposition() -> bytes:
     """Return all metrics in Prometheus' text format."""
     return generate_latest(registry)

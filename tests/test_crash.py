@@ -26,9 +26,12 @@ def test_nothing_is_lost_made_twice_or_stuck_whatever_is_done_to_it() -> None:
     print(report, file=sys.stderr)
     assert report.sound, str(report)
     counted = report.counts["202s"]
+    deleted = report.counts["old versions deleted"]
     assert isinstance(counted, int)
+    assert isinstance(deleted, int)
     assert counted > 20, str(report)
     assert report.did(CLOCK_SET), str(report)
+    assert deleted > 3, str(report)
     if not report.did(DISK_FULL):
         pytest.skip(NO_SMALL_DISK)
 
@@ -58,9 +61,7 @@ def test_what_nothing_done_to_it_explains_stays_parked_and_is_named(
     assert report.wrong["registrations that are stuck"]
 
 
-def test_what_was_in_hand_at_five_kills_is_replayed(
-    tmp_path: Path, sandbox: EdgegapSandbox
-) -> None:
+def test_what_was_in_hand_at_six_kills_is_replayed(tmp_path: Path, sandbox: EdgegapSandbox) -> None:
     sandbox.latency = 2.0
     with serving(sandbox.app) as url:
         receiver = ReceiverProcess(tmp_path, url).start()

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from receiver import metrics
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import Changed, dismiss_all, dismiss_named, reopen
+from receiver.reasons import Outcome
 from receiver.upkeep.operations import log_operation
 
 
@@ -23,14 +25,14 @@ class Asker:
 async def dismiss(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Changed:
     """Close what is parked of these registrations and deliveries."""
     changed = await ledger.write(lambda tx: dismiss_named(tx, ids, str(asker)))
-    _log("dismissed", asker, changed)
+    _announce(asker, changed)
     return changed
 
 
 async def dismiss_parked(ledger: Ledger, asker: Asker, reason: str | None) -> Changed:
     """Close all that is parked, or all that is parked for this reason."""
     changed = await ledger.write(lambda tx: dismiss_all(tx, reason, str(asker)))
-    _log("dismissed", asker, changed)
+    _announce(asker, changed)
     return changed
 
 
@@ -39,6 +41,11 @@ async def undo_dismissal(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Ch
     changed = await ledger.write(lambda tx: reopen(tx, ids))
     _log("dismissal_undone", asker, changed)
     return changed
+
+
+def _announce(asker: Asker, changed: Changed) -> None:
+    metrics.count_closed(Outcome.DISMISSED, len(changed.registrations))
+    _log("dismissed", asker, changed)
 
 
 def _log(operation: str, asker: Asker, changed: Changed) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.crash.asking import asked
 from tests.crash.parkings import Parkings, explained_reasons, parkings
+from tests.crash.prunings import OPEN_DELETIONS
 from tests.running import ReceiverProcess, until
 
 LONGEST_END_SECONDS = 90.0
@@ -49,6 +50,7 @@ def brought_to_an_end(receiver: ReceiverProcess, ledger: Path, *, kills: int) ->
     exit_code = receiver.run("replay", *replaying).returncode if replaying else 0
     with suppress(AssertionError):  # the report says what is stuck
         until(_none(ledger, UNDER_WAY), LONGEST_END_SECONDS)
+        until(_none(ledger, OPEN_DELETIONS), LONGEST_END_SECONDS)
     return End(parked, len(waiting), too_long, len(to_go_on), exit_code)
 
 

@@ -8,8 +8,8 @@ from receiver.images import ImageReference
 from receiver.reasons import Reason
 from tests.crash.asking import asked, logged
 
-# The design's number, and not the program's own word for it: five crashes under one park it.
-CRASHES_THAT_PARK = 5
+# The design's number, and not the program's own: five crashes, and one more while it is alone.
+CRASHES_THAT_PARK = 6
 NOW = "SELECT repository, tag, reason, crashes FROM registrations WHERE state = 'parked'"
 
 
@@ -24,7 +24,7 @@ class Parkings:
 def explained_reasons(kills: int) -> frozenset[str]:
     """The reasons that may park here: Edgegap's own misbehaviour is waited out, never parked for.
 
-    What was in hand at five kills in a row is parked: it may be what ended the receiver.
+    What was in hand at six kills in a row, at the last alone, is parked: it may be the cause.
     """
     return frozenset({Reason.CRASHES_THE_WORKER.value} if kills >= CRASHES_THAT_PARK else ())
 

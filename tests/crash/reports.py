@@ -9,9 +9,11 @@ from typing import cast
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.crash.asking import asked, logged
 from tests.crash.endings import OPEN, End
+from tests.crash.prunings import prunings
 from tests.running import APP
 from tests.storm import Told
 
+OUTCOMES = f"SELECT outcome, count(*) FROM registrations WHERE app = '{APP}' GROUP BY outcome"
 EXPECTED = frozenset({"202", "503"})
 
 
@@ -49,9 +51,15 @@ def count_up(
 ) -> Report:
     """Compare what was answered with what is there."""
     recorded = {row[0] for row in asked(ledger, "SELECT id FROM deliveries")}
-    outcomes = asked(ledger, "SELECT outcome, count(*) FROM registrations GROUP BY outcome")
+    outcomes = asked(ledger, OUTCOMES)
     made = {tag: sandbox.posts_that_created(APP, tag) for tag in told.tags}
-    twice = {str(version): count for version, count in sandbox.created.items() if count > 1}
+    twice = {
+        version: count
+        for (app, version), count in sandbox.created.items()
+        if app == APP and count > 1
+    }
+    versions = [version for app, version in sandbox.versions if app == APP]
+    pruned = prunings(ledger, sandbox)
     events = Counter(str(line["event"]) for line in logged(log))
     return Report(
         counts={
@@ -61,7 +69,8 @@ def count_up(
             "202s": len(told.accepted),
             "deliveries in the ledger": len(recorded),
             "tags accepted": len(made),
-            "versions": len(sandbox.versions),
+            "versions": len(versions),
+            "old versions deleted": pruned.deleted,
             "registrations by outcome": dict(outcomes),
             "parked at any time, by reason": end.parked.by_reason,
             "waiting in the end, and replayed": end.waiting,
@@ -72,8 +81,10 @@ def count_up(
             "accepted tags without a version": sorted(t for t, count in made.items() if not count),
             "versions made more than once": twice,
             "versions said to be made that are not": max(
-                0, dict(outcomes).get("created", 0) - len(sandbox.versions)
+                0, dict(outcomes).get("created", 0) - len(versions)
             ),
+            "newest push's version that was deleted": pruned.newest_absent,
+            "versions absent without a recorded deletion": pruned.absent,
             "answers that are neither 202 nor 503": {
                 answer: count
                 for answer, count in told.answers.items()

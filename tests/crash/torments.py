@@ -16,12 +16,15 @@ from tests.crash.asking import ledger_of
 from tests.crash.disks import Disk, small_disk
 from tests.crash.endings import brought_to_an_end
 from tests.crash.misery import Misery
+from tests.crash.prunings import PRUNED, PRUNING
 from tests.crash.reports import Report, count_up
+from tests.running import APP
 from tests.set_clock import HOUR, ReceiverWithClock
 from tests.storm import Senders
 
 SENDERS = 6
 PAUSE_SECONDS = 0.15
+LATENCY_SECONDS = 0.03  # so that pushes come while versions are being deleted
 MEGABYTES = 16
 MEGABYTES_A_MINUTE = 24
 DISK_FULL = "disk full"
@@ -125,14 +128,15 @@ class Torments:
 def torment(seconds: float, seed: int) -> Report:
     """Torment a receiver for so long, let it come to its end, and count."""
     megabytes = int(MEGABYTES + MEGABYTES_A_MINUTE * seconds / 60)
-    sandbox = EdgegapSandbox()
+    sandbox = EdgegapSandbox(apps=(APP, PRUNED), latency=LATENCY_SECONDS)
     with (
         tempfile.TemporaryDirectory(prefix="receiver-crash-") as folder,
         serving(sandbox.app) as url,
         small_disk(Path(folder) / "disk", megabytes) as disk,
     ):
         ledger = f"sqlite:///{disk.folder / 'receiver.db'}"
-        receiver = ReceiverWithClock(Path(folder), url, environment={"DATABASE_URL": ledger})
+        environment = {"DATABASE_URL": ledger}
+        receiver = ReceiverWithClock(Path(folder), url, config=PRUNING, environment=environment)
         try:
             return _tormented(receiver, sandbox, disk, seconds, seed)
         finally:
