@@ -71,7 +71,8 @@ class Catalogue:
             for name, one in known[1].items()
             if name != of and (not limit or made_at(one) <= limit)
         }
-        passed_over = sorted(others.keys() & set(without), key=lambda name: -made_at(others[name]))
+        names = others.keys() & set(without)
+        passed_over = sorted(names, key=lambda name: (-made_at(others[name]), name))
         found = newest(one for name, one in others.items() if name not in without)
         return Source(found, calls, tuple(passed_over), note)
 
