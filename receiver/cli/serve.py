@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import click
 import uvicorn
@@ -14,18 +13,18 @@ from receiver.app import create_app
 from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 from receiver.cli.reaching import SERVES_AT, address
 from receiver.errors import LedgerInUse
-from receiver.hosts import forgotten_ledger
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
+from receiver.ledger.migrate import newer_schema
 from receiver.logs import configure_logs, get_logger
 from receiver.reading_settings import load_settings
 from receiver.service import NEEDED
 from receiver.settings import Settings
+from receiver.upkeep.surroundings import dangers
 from receiver.web.one_write import OneWriteProtocol
 
 MOST_CONNECTIONS = 1000  # more are answered 503 by uvicorn: a proxy should stand in front
 KEEP_ALIVE_SECONDS = 30
-MOUNTS = Path("/proc/self/mountinfo")
 DRAIN_SECONDS = 3  # for requests under way at a SIGTERM; the worker has 5 more
 
 Stopper = Callable[[], None]
@@ -54,21 +53,25 @@ def serve(host: str | None, port: int | None) -> None:
     )
     configure_logs(secrets=settings.secrets(), for_good=True)
     ledger = Ledger(settings.database_url)
-    _warn_of_a_disk_that_forgets(ledger)
+    _warn(settings, ledger)
     try:
         ledger.open_to_write(wait_seconds=0)
     except LedgerInUse:
         log.warning("ledger_in_use", waiting_seconds=ROLLING_RESTART_SECONDS)
         ledger.open_to_write(wait_seconds=ROLLING_RESTART_SECONDS)
+    newer = newer_schema(ledger.schema)
+    if newer is not None:
+        log.warning("ledger_schema_newer", sentence=f"{newer}: upgrade the program")
     run_server(create_app(settings, ledger), settings, ledger)
 
 
-def _warn_of_a_disk_that_forgets(ledger: Ledger) -> None:
-    mounts = MOUNTS.read_text("utf-8", "replace") if MOUNTS.exists() else ""
-    file = None if ledger.path is None else str(ledger.path.resolve())
-    warning = forgotten_ledger(os.environ, file, mounts)
-    if warning is not None:
-        log.warning("ledger_may_be_forgotten", ledger=file, sentence=warning)
+def _warn(settings: Settings, ledger: Ledger) -> None:
+    for danger in dangers(settings.database_url, os.environ):
+        log.warning(danger.event, ledger=_file_of(ledger), sentence=danger.sentence)
+
+
+def _file_of(ledger: Ledger) -> str | None:
+    return None if ledger.path is None else str(ledger.path.resolve())
 
 
 def run_server(

@@ -15,10 +15,11 @@ from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.committing import Committer
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
-from receiver.ledger.files import make_private
+from receiver.ledger.files import access_fault, make_private
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import check_schema, migrate
 from receiver.ledger.own_file import LedgerReplaced, OwnFile
+from receiver.ledger.schema import SCHEMA
 from receiver.ledger.transactions import Tx
 from receiver.ledger.turns import turn_among_replicas
 from receiver.ledger.writer import Writer
@@ -35,6 +36,7 @@ class Ledger:
     def __init__(self, url: URL) -> None:
         self._url = url
         self.path = sqlite_path(url)
+        self.schema = SCHEMA  # of the ledger, once it is open; a newer one may serve us, too
         self._file = OwnFile(self.path) if self.path is not None else None
         self._write_engine = open_engine(url)
         self._read_engine = open_engine(url, read_only=True)
@@ -54,18 +56,17 @@ class Ledger:
 
         Raises LedgerInUse when another process holds the file, LedgerError when it cannot be used.
         """
-        if self._file is not None:
-            self._file.check_kind()
-            self._file.lock.acquire(wait_seconds)
         try:
             if self._file is not None:
+                self._file.check_place()
+                self._file.lock.acquire(wait_seconds)
                 self._file.check()
                 make_private(self._file.path)
             try:
                 self._prepare()
             except SQLAlchemyError:
                 self._prepare()  # a full disk: closing emptied the log, so there may be room now
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             self._release()
             raise LedgerError(f"the ledger cannot be opened: {self._told(error)}") from None
         except LedgerError:
@@ -79,23 +80,30 @@ class Ledger:
     def _prepare(self) -> None:
         with self._write_engine.connect() as connection:
             check_durability(connection)
-        migrate(self._write_engine)
+        self.schema = migrate(self._write_engine)
 
     def open_to_read(self) -> None:
         """Check that there is a ledger of this program's schema; raises LedgerError."""
         if self._file is not None:
-            if not self._file.exists():
-                raise LedgerError(
-                    f"there is no ledger at {self.path} yet; `receiver serve` makes it"
-                )
-            self._file.check_kind()
-            self._file.check()
+            self._check_file(self._file)
         try:
-            check_schema(self._read_engine)
+            self.schema = check_schema(self._read_engine)
         except SQLAlchemyError as error:
             raise LedgerError(f"the ledger cannot be read: {self._told(error)}") from None
 
-    def _told(self, error: SQLAlchemyError) -> str:
+    def _check_file(self, file: OwnFile) -> None:
+        try:
+            file.check_place()
+        except (SQLAlchemyError, OSError) as error:
+            raise LedgerError(f"the ledger cannot be read: {self._told(error)}") from None
+        if not file.exists():
+            raise LedgerError(f"there is no ledger at {self.path} yet; `receiver serve` makes it")
+        file.check()
+
+    def _told(self, error: SQLAlchemyError | OSError) -> str:
+        fault = access_fault(self.path) if self.path is not None else None
+        if fault is not None:
+            return fault
         return f"{cause_of(error)} ({self.path or 'PostgreSQL'}; see DATABASE_URL)"
 
     async def write(self, write: Callable[[Tx], T]) -> T:

@@ -9,8 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError
 from receiver.ledger.engines import empty_log
-from receiver.ledger.files import Identity, check_is_ledger, drop_log, identity_of, log_of
+from receiver.ledger.files import Identity, access_fault, check_place, drop_log, identity_of, log_of
 from receiver.ledger.locks import FileLock
+from receiver.ledger.ownership import check_file_ours
 from receiver.ledger.stamps import check_log_belongs, stamp_anew
 
 LOOK_EVERY_SECONDS = 0.5
@@ -34,12 +35,17 @@ class OwnFile:
         try:
             return self.path.exists()
         except OSError as error:
-            raise LedgerError(f"{self.path}: {error.strerror}; see DATABASE_URL") from None
+            fault = access_fault(self.path) or f"{self.path}: {error.strerror}; see DATABASE_URL"
+            raise LedgerError(fault) from None
 
-    def check_kind(self) -> None:
-        """Raise LedgerError where what has its name is no ledger at all."""
+    def check_place(self) -> None:
+        """Raise LedgerError if it cannot be there, or what is there is not ours.
+
+        Raises SQLAlchemyError or OSError for a file that cannot be read.
+        """
         if not self._checked:
-            check_is_ledger(self.path)
+            check_place(self.path)
+            check_file_ours(self.path)
 
     def check(self) -> None:
         """Raise LedgerError where another ledger's log lies beside it.

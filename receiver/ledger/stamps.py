@@ -14,6 +14,7 @@ from secrets import randbelow
 
 from receiver.errors import LedgerError
 from receiver.ledger.files import lock_of, log_of
+from receiver.ledger.ownership import APPLICATION_ID
 
 # The "user version" of https://sqlite.org/fileformat.html: four bytes for the application's use.
 STAMP = slice(60, 64)
@@ -63,6 +64,7 @@ def stamp_anew(database: sqlite3.Connection, write_note: Callable[[tuple[int, ..
         stamp = new_stamp()
         write_note((old, stamp))
         database.execute(f"PRAGMA user_version = {stamp}")
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         busy = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if not busy:
             write_note((stamp,))
