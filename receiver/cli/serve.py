@@ -4,18 +4,21 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import click
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import State
 
 from receiver.app import create_app
 from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 from receiver.cli.reaching import SERVES_AT, address
-from receiver.errors import LedgerInUse
+from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import newer_schema
+from receiver.ledger.transactions import Tx
 from receiver.logs import configure_logs, get_logger
 from receiver.reading_settings import load_settings
 from receiver.service import NEEDED
@@ -101,14 +104,25 @@ def run_server(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    server = _Server(config, settings, ledger, listening)
+    server = _Server(config, app.state, settings, ledger, listening)
     # uvicorn raises the signal again when it is done; a clean stop is to exit 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run()
+    if app.state.failure is not None:
+        raise app.state.failure
     if not server.started:
         raise SystemExit(NOT_DONE)
     log.info("stopped")
+
+
+def _note_address(tx: Tx, here: str) -> None:
+    tx.run(
+        "INSERT INTO meta (key, value) VALUES (:key, :value)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        key=SERVES_AT,
+        value=here,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -117,11 +131,13 @@ class _Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
+        state: State,
         settings: Settings,
         ledger: Ledger,
         listening: Callable[[str, Stopper], None] | None,
     ) -> None:
         super().__init__(config)
+        self._state = state  # of the application: why it failed, if it did
         self._settings = settings
         self._ledger = ledger
         self._listening = listening
@@ -130,21 +146,18 @@ class _Server(uvicorn.Server):
         try:
             await super().startup(sockets)  # type: ignore[arg-type]
         except SystemExit as error:
+            if self._state.failure is not None:
+                raise self._state.failure from None
             raise Stop(self._cannot_start(error.__context__), NOT_DONE) from None
         if self.should_exit:
             return
         port = self.servers[0].sockets[0].getsockname()[1]
         here = address(self._settings.host, port)
-        await self._ledger.write(
-            lambda tx: (
-                tx.run(
-                    "INSERT INTO meta (key, value) VALUES (:key, :value)"
-                    " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                    key=SERVES_AT,
-                    value=here,
-                ).rowcount
-            )
-        )
+        try:
+            await self._ledger.write(partial(_note_address, here=here))
+        except LedgerError as error:
+            self._state.failure = error
+            raise
         told = self._settings.host
         at = f"http://[{told}]:{port}" if ":" in told else f"http://{told}:{port}"
         log.info("listening", at=at, rules=len(self._settings.rules), pid=os.getpid())

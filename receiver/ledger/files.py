@@ -3,23 +3,46 @@
 import os
 import pwd
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from receiver.errors import LedgerError
 from receiver.hosts import mounted_alone
 
 Identity = tuple[int, int]
+BLOCK = 512  # what st_blocks counts in, on any file system
 MOUNTS = Path("/proc/self/mountinfo")
+LOG_MAGIC = b"\x37\x7f\x06\x82"  # or 83 at its end: https://sqlite.org/walformat.html
 MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html#magic_header_string
 
 
-def identity_of(path: Path) -> Identity | None:
-    """Return what tells a file from another of its name, None where there is none."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file as it was at one look: which file it is, its bytes, and its last write in ns.
+
+    `allocated`: the bytes that it has on the disk; fewer than its size if it has holes.
+    """
+
+    identity: Identity
+    size: int
+    modified: int
+    allocated: int = field(default=0, compare=False)
+
+
+def look_at(path: Path) -> Seen | None:
+    """Return what is there, None if there is no such file."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - before each group; half of Path.stat's price
+        status = os.stat(path)  # noqa: PTH116 - around each group; half of Path.stat's price
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    identity, allocated = (status.st_dev, status.st_ino), status.st_blocks * BLOCK
+    return Seen(identity, status.st_size, status.st_mtime_ns, allocated)
+
+
+def identity_of(path: Path) -> Identity | None:
+    """Return what distinguishes a file from another of its name, None if there is none."""
+    seen = look_at(path)
+    return None if seen is None else seen.identity
 
 
 def check_place(path: Path) -> None:
@@ -94,15 +117,35 @@ def read_mounts() -> str:
         return ""
 
 
-def make_private(path: Path) -> None:
-    """Make the empty file where there is none, for nobody else to read: SQLite makes it for all."""
+def make_private(path: Path) -> bool:
+    """Make the empty file if there is none, for nobody else to read: SQLite makes it for all."""
     with suppress(OSError):  # it is there, or what makes it next says why not
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        return True
+    return False
 
 
 def log_of(path: Path) -> Path:
     """Return where SQLite keeps what is not in the file yet."""
     return beside(path, "-wal")
+
+
+def log_fault(path: Path) -> str | None:
+    """Return what is wrong with a log that SQLite would ignore without a word, else None."""
+    log = log_of(path)
+    try:
+        with log.open("rb") as file:
+            begins = file.read(len(LOG_MAGIC))
+            size = file.seek(0, os.SEEK_END)
+            whole = not size or file.seek(0, os.SEEK_HOLE) == size  # it is written without gaps
+    except OSError:
+        return None
+    if whole and (not begins or (begins[:3] == LOG_MAGIC[:3] and begins[3:] in {b"\x82", b"\x83"})):
+        return None
+    return (
+        f"{log} cannot be read: it was cut off or overwritten. What was accepted since SQLite last "
+        f"wrote it into {path.name} is missing: `receiver catch-up --since` finds those pushes"
+    )
 
 
 def lock_of(path: Path) -> Path:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -15,19 +16,23 @@ from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.committing import Committer
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
-from receiver.ledger.files import access_fault, make_private
+from receiver.ledger.files import access_fault, log_fault
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import check_schema, migrate
 from receiver.ledger.own_file import LedgerReplaced, OwnFile
+from receiver.ledger.ownership import check_file_ours
 from receiver.ledger.schema import SCHEMA
 from receiver.ledger.transactions import Tx
 from receiver.ledger.turns import turn_among_replicas
 from receiver.ledger.writer import Writer
+from receiver.logs import get_logger
 
 Item = TypeVar("Item")
 T = TypeVar("T")
 
 TURN_SECONDS = 0.25  # how often one who waits for a turn asks
+
+log = get_logger()
 
 
 class Ledger:
@@ -61,7 +66,8 @@ class Ledger:
                 self._file.check_place()
                 self._file.lock.acquire(wait_seconds)
                 self._file.check()
-                make_private(self._file.path)
+                self._file.make()
+                self._check_log(self._file.path)
             try:
                 self._prepare()
             except SQLAlchemyError:
@@ -74,8 +80,20 @@ class Ledger:
             raise
         if self._file is not None:
             self._file.adopt(self._write_engine)
-        ready = None if self._file is None else self._file.is_unchanged
-        self._writer = Writer(Committer(self._write_engine, self._usable, ready))
+        self._writer = Writer(Committer(self._write_engine, self._usable, self._look, self._file))
+
+    def _check_log(self, path: Path) -> None:
+        """Say so if SQLite will ignore the log; raises LedgerError if the file is not sound then.
+
+        A power cut leaves such a log, too, in which nothing was committed yet.
+        """
+        fault = log_fault(path)
+        if fault is not None:
+            log.error("ledger_log_unreadable", ledger=str(path), sentence=fault)
+            with self._read_engine.connect() as connection:
+                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            if found != "ok":
+                raise LedgerError(f"{fault}. And {path} is damaged ({found}): restore a backup")
 
     def _prepare(self) -> None:
         with self._write_engine.connect() as connection:
@@ -145,6 +163,8 @@ class Ledger:
     def _read_once(self, read: Callable[[Tx], T]) -> T:
         if self._file is not None and self._file.replaced():
             raise LedgerError(f"{self.path} was replaced; it is read anew in a moment")
+        if self._file is not None and self._file.trouble is not None:
+            raise LedgerError(self._file.trouble)
         if self._reading is None:
             if self._file is not None:
                 self._file.check_there()
@@ -194,19 +214,34 @@ class Ledger:
         self._lock_engine.dispose()
         self._release()
 
-    def _usable(self) -> None:
-        """Refuse to write into a file that has been moved or deleted under us."""
+    def _usable(self, connection: Connection | None) -> bool:
+        """Return whether to go on with the connection that writes; if not, it is to be closed.
+
+        Refuses to write into a file that was moved, deleted or overwritten under us.
+        """
         if self._file is None:
-            return
+            return True
         try:
-            if self._file.is_ours():
-                return
+            reopened = connection is not None and self._file.reopen
+            ours = reopened or self._file.check_ours()
+            kept = not reopened and (not ours or self._file.is_kept(connection))
         except LedgerReplaced:
             # The old file's log goes with its last connection, and must not pass into the new.
             self._reader.submit(self._forget_reader).result()
             raise
-        check_schema(self._write_engine)  # is it a ledger?
-        self._file.adopt(self._write_engine)
+        if not ours:
+            check_file_ours(self._file.path)
+            check_schema(self._write_engine)
+            self._file.adopt(self._write_engine)
+        if not kept:
+            self._reader.submit(self._forget_reader).result()
+        return kept
+
+    def _look(self, connection: Connection) -> bool:
+        """Do as `_usable` while nothing is written; what was replaced waits for the next write."""
+        if self._file is None or self._file.replaced() or not self._file.exists():
+            return True
+        return self._usable(connection)
 
     def _forget_reader(self) -> None:
         if self._reading is not None:
@@ -216,4 +251,5 @@ class Ledger:
 
     def _release(self) -> None:
         if self._file is not None:
+            self._file.close()
             self._file.lock.release()
