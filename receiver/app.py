@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -15,8 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from receiver.errors import ReceiverError
 from receiver.hook_tokens import PATH
 from receiver.in_hand import Settled
 from receiver.ledger.ledger import Ledger
@@ -79,6 +81,7 @@ def create_app(
         lifespan=lambda app: _lifespan(app, settings, ledger, environ, settled),
     )
     app.router.redirect_slashes = False
+    app.state.failure = None
     return app
 
 
@@ -95,6 +98,8 @@ class _App(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] == "lifespan":
+            send = partial(self._send_lifespan, send)
         if scope["type"] == "http" and scope["method"] == "POST":
             path = scope["path"]
             if path.startswith(PATH) or path == PATH.removesuffix("/"):  # a link, or cut off
@@ -104,6 +109,15 @@ class _App(Starlette):
                 await answer(scope, receive, send)
                 return
         await self._usual(scope, receive, send)
+
+    async def _send_lifespan(self, send: Send, message: Message) -> None:
+        """Pass on that the start or the end failed; Starlette's traceback only if nobody knows why.
+
+        uvicorn logs it.
+        """
+        if "message" in message and self.state.failure is not None:
+            message = {**message, "message": ""}
+        await send(message)
 
 
 @asynccontextmanager
@@ -127,6 +141,10 @@ async def _lifespan(
             gc.freeze()
             gc.set_threshold(*GARBAGE_THRESHOLDS)
             yield
+    except ReceiverError as error:
+        app.state.failure = error
+        log.error("failed", sentence=str(error))
+        raise
     finally:
         ledger.close()
 

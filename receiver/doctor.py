@@ -6,7 +6,7 @@ Everything is asked with reads only.
 import hmac
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from http import HTTPStatus
 from secrets import token_urlsafe
 
@@ -22,12 +22,14 @@ from receiver.errors import LedgerError
 from receiver.findings import Finding, failed, passed, warned
 from receiver.hook_tokens import MAX_URL, PATH, LinkKeys
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.migrate import newer_schema
 from receiver.preflight import Preflight
 from receiver.retry import detail_of
 from receiver.rules import Rule, moving_versions
 from receiver.settings import Settings
 from receiver.upkeep.clock import difference, seconds_ahead
 from receiver.upkeep.link_findings import examine_links
+from receiver.upkeep.surroundings import dangers
 
 REACH_SECONDS = 10.0
 GREETING_WORD = "Docker Hub"
@@ -40,7 +42,8 @@ async def examine(
     settings: Settings, client: EdgegapClient, preflight: Preflight, http: httpx.AsyncClient
 ) -> AsyncIterator[Finding]:
     """Look at everything, one finding after another, the cheap ones first."""
-    yield _ledger(settings)
+    for finding in _ledger(settings):
+        yield finding
     async for finding in examine_links(settings):
         yield finding
     async for finding in _edgegap(settings, client):
@@ -52,19 +55,27 @@ async def examine(
     yield await _clock(settings, http)
 
 
-def _ledger(settings: Settings) -> Finding:
+def _ledger(settings: Settings) -> Iterator[Finding]:
     ledger = Ledger(settings.database_url)
     try:
         ledger.open_to_read()
     except LedgerError as error:
-        missing = ledger.path is not None and not ledger.path.exists()
+        missing = ledger.path is not None and not os.path.lexists(ledger.path)
         if missing and ledger.path is not None and os.access(ledger.path.parent, os.W_OK):
-            return passed("ledger", f"{ledger.path} will be made by `receiver serve`")
-        mend = "Do what it says, or check DATABASE_URL and who may write there"
-        return failed("ledger", str(error), mend)
+            yield passed("ledger", f"{ledger.path} will be made by `receiver serve`")
+        else:
+            mend = "Do what it says, or check DATABASE_URL and who may write there"
+            yield failed("ledger", str(error), mend)
+    else:
+        newer = newer_schema(ledger.schema)
+        if newer is None:
+            yield passed("ledger", f"{ledger.path or 'PostgreSQL'} is of this version's schema")
+        else:
+            yield warned("ledger", newer, "Upgrade this program to the version that wrote it")
     finally:
         ledger.close()
-    return passed("ledger", f"{ledger.path or 'PostgreSQL'} is of this version's schema")
+    for danger in dangers(settings.database_url, os.environ):
+        yield warned(danger.what, danger.sentence, "deploy/README.md says which disks are safe")
 
 
 async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[Finding]:

@@ -62,8 +62,11 @@ def test_a_ledger_on_postgresql_is_not_warned_of(variable: str) -> None:
 
 
 @pytest.mark.parametrize("environ", [{}, {"DYNO": " "}, {"HOME": "/root", "RENDERER": "x"}])
-def test_elsewhere_nothing_is_said(environ: dict[str, str]) -> None:
-    assert forgotten_ledger(environ, LEDGER, BARE) is None
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", ""])
+def test_elsewhere_nothing_is_said(environ: dict[str, str], kind: str) -> None:
+    mounts = mounted("/", kind, "/@") + mounted("/proc", "proc") if kind else ""
+
+    assert forgotten_ledger(environ, LEDGER, mounts) is None
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_a_server_that_takes_connections_and_says_nothing_is_waited_for_once_a_g
         engine = open_engine(
             read_database_url(f"postgresql://r:r@127.0.0.1:{port}/r?connect_timeout=2")
         )
-        writer = Writer(Committer(engine, lambda: None))
+        writer = Writer(Committer(engine, lambda _: True, lambda _: True))
 
         async def all_at_once() -> list[Any]:
             writes = [writer.write(lambda _: None) for _ in range(4)]

@@ -5,27 +5,29 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import click
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import State
 
 from receiver.app import create_app
 from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 from receiver.cli.reaching import SERVES_AT, address
-from receiver.errors import LedgerInUse
-from receiver.hosts import forgotten_ledger
+from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
+from receiver.ledger.migrate import newer_schema
+from receiver.ledger.transactions import Tx
 from receiver.logs import configure_logs, get_logger
 from receiver.service import NEEDED, log_warnings
 from receiver.settings import Settings
+from receiver.upkeep.surroundings import dangers
 from receiver.web.protocol import LimitedProtocol, LimitedServer
 
 OPEN_FILES = 8192  # a burst of connections is accepted before the oldest are closed
-MOUNTS = Path("/proc/self/mountinfo")
 DRAIN_SECONDS = 3  # for requests under way at a SIGTERM; the worker has 5 more
 
 Stopper = Callable[[], None]
@@ -54,21 +56,25 @@ def serve(environ: dict[str, str], host: str | None, port: int | None) -> None:
     configure_logs(secrets=settings.secrets(), for_good=True)
     log_warnings(settings)
     ledger = Ledger(settings.database_url)
-    _warn_of_a_disk_that_forgets(ledger)
+    _warn(settings, ledger)
     try:
         ledger.open_to_write(wait_seconds=0)
     except LedgerInUse:
         log.warning("ledger_in_use", waiting_seconds=ROLLING_RESTART_SECONDS)
         ledger.open_to_write(wait_seconds=ROLLING_RESTART_SECONDS)
+    newer = newer_schema(ledger.schema)
+    if newer is not None:
+        log.warning("ledger_schema_newer", sentence=f"{newer}: upgrade the program")
     run_server(create_app(settings, ledger, environ=environ), settings, ledger)
 
 
-def _warn_of_a_disk_that_forgets(ledger: Ledger) -> None:
-    mounts = MOUNTS.read_text("utf-8", "replace") if MOUNTS.exists() else ""
-    file = None if ledger.path is None else str(ledger.path.resolve())
-    warning = forgotten_ledger(os.environ, file, mounts)
-    if warning is not None:
-        log.warning("ledger_may_be_forgotten", ledger=file, sentence=warning)
+def _warn(settings: Settings, ledger: Ledger) -> None:
+    for danger in dangers(settings.database_url, os.environ):
+        log.warning(danger.event, ledger=_file_of(ledger), sentence=danger.sentence)
+
+
+def _file_of(ledger: Ledger) -> str | None:
+    return None if ledger.path is None else str(ledger.path.resolve())
 
 
 def run_server(
@@ -97,11 +103,13 @@ def run_server(
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     _allow_open_files(OPEN_FILES)
-    server = _Server(config, settings, ledger, listening)
+    server = _Server(config, app.state, settings, ledger, listening)
     # uvicorn raises the signal again when it is done; a clean stop is to exit 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run()
+    if app.state.failure is not None:
+        raise app.state.failure
     if not server.started:
         raise SystemExit(NOT_DONE)
     log.info("stopped")
@@ -115,17 +123,28 @@ def _allow_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
+def _note_address(tx: Tx, here: str) -> None:
+    tx.run(
+        "INSERT INTO meta (key, value) VALUES (:key, :value)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        key=SERVES_AT,
+        value=here,
+    )
+
+
 class _Server(LimitedServer):
     """Uvicorn's server; once it listens, it says where, in the log and in the ledger."""
 
     def __init__(
         self,
         config: uvicorn.Config,
+        state: State,
         settings: Settings,
         ledger: Ledger,
         listening: Callable[[str, Stopper], None] | None,
     ) -> None:
         super().__init__(config)
+        self._state = state  # of the application: why it failed, if it did
         self._settings = settings
         self._ledger = ledger
         self._listening = listening
@@ -134,21 +153,18 @@ class _Server(LimitedServer):
         try:
             await super().startup(sockets)  # type: ignore[arg-type]
         except SystemExit as error:
+            if self._state.failure is not None:
+                raise self._state.failure from None
             raise Stop(self._cannot_start(error.__context__), NOT_DONE) from None
         if self.should_exit:
             return
         port = self.servers[0].sockets[0].getsockname()[1]
         here = address(self._settings.host, port)
-        await self._ledger.write(
-            lambda tx: (
-                tx.run(
-                    "INSERT INTO meta (key, value) VALUES (:key, :value)"
-                    " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                    key=SERVES_AT,
-                    value=here,
-                ).rowcount
-            )
-        )
+        try:
+            await self._ledger.write(partial(_note_address, here=here))
+        except LedgerError as error:
+            self._state.failure = error
+            raise
         told = self._settings.host
         at = f"http://[{told}]:{port}" if ":" in told else f"http://{told}:{port}"
         log.info("listening", at=at, rules=len(self._settings.rules), pid=os.getpid())

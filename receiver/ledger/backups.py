@@ -4,7 +4,7 @@ import os
 import re
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -24,23 +24,13 @@ def back_up(ledger: Path, copy: Path) -> int:
     try:
         _check_name(ledger, copy)
         check_log_belongs(ledger)
-        part = _own_part(copy)
+        part = own_part(copy)
     except OSError as error:
         raise LedgerError(f"{copy} cannot be made: {error.strerror}; name another file") from None
     try:
-        with (
-            closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(part)) as target,
-        ):
-            # In one step, of one snapshot: between steps any commit would have it begin anew.
-            source.backup(target)
-            sound = target.execute("PRAGMA quick_check").fetchone()[0]
-            # A file of its own: restored, it is told from the one whose log may still lie there.
-            target.execute(f"PRAGMA user_version = {new_stamp()}")
-            # Nothing beside it is a part of it: it may be copied, or read where none may write.
-            target.execute("PRAGMA journal_mode = DELETE")
-        if sound != "ok":
-            raise LedgerError(f"the backup is not sound: {sound}; look after {ledger}")
+        uri = f"{ledger.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as source:
+            write_copy(source, part)
         _give_name(part, copy)
     except (sqlite3.Error, OSError) as error:
         raise LedgerError(
@@ -50,6 +40,34 @@ def back_up(ledger: Path, copy: Path) -> int:
     finally:
         part.unlink(missing_ok=True)
     return copy.stat().st_size
+
+
+def write_copy(source: sqlite3.Connection, part: Path) -> None:
+    """Write all that the connection sees into a file, with a stamp of its own.
+
+    Raises sqlite3.Error, and LedgerError for a copy that is not sound.
+    """
+    with closing(sqlite3.connect(part)) as target:
+        # In one step, of one snapshot: between steps any commit would have it begin again.
+        source.backup(target)
+        sound = target.execute("PRAGMA quick_check").fetchone()[0]
+        # A file of its own: restored, it is not taken for the one whose log may still be there.
+        target.execute(f"PRAGMA user_version = {new_stamp()}")
+        # Nothing beside it is a part of it: it may be copied, or read where none may write.
+        target.execute("PRAGMA journal_mode = DELETE")
+    if sound != "ok":
+        raise LedgerError(f"the copy is not sound: {sound}")
+
+
+def own_part(copy: Path) -> Path:
+    """Make the file to write to, of a name that no other backup has; remove those cut off."""
+    ours = re.compile(re.escape(copy.name + PART) + r"\w{8}(-journal)?")
+    for left in copy.parent.iterdir():
+        if ours.fullmatch(left.name) and time.time() - left.stat().st_mtime > CUT_OFF_SECONDS:
+            left.unlink(missing_ok=True)
+    descriptor, part = mkstemp(prefix=copy.name + PART, dir=copy.parent)
+    os.close(descriptor)
+    return Path(part)
 
 
 def _check_name(ledger: Path, copy: Path) -> None:
@@ -64,17 +82,6 @@ def _check_name(ledger: Path, copy: Path) -> None:
         raise LedgerError(f"{copy} is there already; name a new file")
 
 
-def _own_part(copy: Path) -> Path:
-    """Make the file to write to, of a name that no other backup has; remove those cut off."""
-    ours = re.compile(re.escape(copy.name + PART) + r"\w{8}(-journal)?")
-    for left in copy.parent.iterdir():
-        if ours.fullmatch(left.name) and time.time() - left.stat().st_mtime > CUT_OFF_SECONDS:
-            left.unlink(missing_ok=True)
-    descriptor, part = mkstemp(prefix=copy.name + PART, dir=copy.parent)
-    os.close(descriptor)
-    return Path(part)
-
-
 def _give_name(part: Path, copy: Path) -> None:
     """Name it in the end; nothing that came by that name meanwhile is written over."""
     try:
@@ -85,3 +92,18 @@ def _give_name(part: Path, copy: Path) -> None:
         if copy.exists():
             raise
         part.rename(copy)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Put a whole file in the place of another, with that one's owner and mode; raises OSError."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        with suppress(PermissionError):
+            os.chown(part, found.st_uid, found.st_gid)
+        part.chmod(found.st_mode & 0o7777)
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # or a power cut would undo it
+    finally:
+        os.close(folder)

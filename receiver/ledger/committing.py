@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.engines import empty_log, waiting_for_no_lock
+from receiver.ledger.own_file import LogNotSaved, OwnFile
 from receiver.ledger.transactions import Tx
 
 MOST_TRIES = 5
@@ -39,19 +40,22 @@ class Work:
 class Committer:
     """The one connection that writes, for one thread at a time.
 
-    `usable` is asked before each transaction whether the ledger still may be written; `ready`, for
-    a ledger in a file, whether it may be without waiting for anybody.
+    `usable` is asked before each transaction whether to go on with the connection, and raises if
+    the ledger may not be written; `look` is the same for a time in which nothing is. `file` is the
+    ledger's, if it is one.
     """
 
     def __init__(
         self,
         engine: Engine,
-        usable: Callable[[], None],
-        ready: Callable[[], bool] | None = None,
+        usable: Callable[[Connection | None], bool],
+        look: Callable[[Connection], bool],
+        file: OwnFile | None = None,
     ) -> None:
         self._engine = engine
         self._usable = usable
-        self._ready = ready
+        self._look = look
+        self._file = file
         self._connection: Connection | None = None
         self._mine = Lock()
         self.abandoned = False  # the engine's pool is gone, though a thread is still committing
@@ -75,18 +79,35 @@ class Committer:
 
         What is the matter, and with which of them, `commit` finds out.
         """
-        if self._ready is None or not self._mine.acquire(blocking=False):
+        if self._file is None or not self._mine.acquire(blocking=False):
             return False
         try:
-            if self._connection is None or not self._ready():
+            if self._connection is None or not self._file.is_unchanged():
                 return False
             with waiting_for_no_lock(self._connection):
                 self._write(self._connection, group)
+            try:
+                self._file.committed(self._connection)
+            except LedgerError as error:
+                self._fail(group, error)
         except Exception:  # noqa: BLE001 - whatever it is, it is met again, and told
             return False
         finally:
             self._mine.release()
         return True
+
+    def look_around(self) -> None:
+        """Look after the files while nothing is written: what is amiss is saved in time."""
+        with self._mine:
+            if self._connection is not None:
+                try:
+                    good = self._look(self._connection)
+                except LogNotSaved:
+                    good = True
+                except (LedgerError, OSError, SQLAlchemyError):
+                    good = False  # the next write says why
+                if not good:
+                    self._disconnect()
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -136,11 +157,16 @@ class Committer:
         return None
 
     def _transaction(self, group: list[Work]) -> None:
-        self._usable()
+        while not self._usable(self._connection):
+            self._disconnect()
         if self._connection is None:
             self._connection = self._engine.connect()
             empty_log(self._connection)
+            if self._file is not None:
+                self._file.connected()
         self._write(self._connection, group)
+        if self._file is not None:
+            self._file.committed(self._connection)
 
     @staticmethod
     def _write(connection: Connection, group: list[Work]) -> None:
@@ -159,7 +185,8 @@ class Committer:
         told = error if isinstance(error, LedgerError) else LedgerError(cause_of(error))
         for work in group:
             work.error = told
-        self._disconnect()
+        if not isinstance(error, LogNotSaved):
+            self._disconnect()
         return told
 
     def _disconnect(self) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
-from receiver.ledger.files import check_is_ledger, identity_of, make_private
+from receiver.ledger.files import check_place, identity_of, make_private
 from receiver.ledger.locks import FileLock
 from receiver.ledger.migrate import MARK, bring_up_to_date, check_schema, schema_of
 from receiver.ledger.replicas import at_work
@@ -134,7 +134,7 @@ def _held(url: URL, what: str) -> Iterator[FileLock | None]:
     if path is None:
         yield None
         return
-    check_is_ledger(path)
+    check_place(path)
     lock = FileLock(path)
     try:
         lock.acquire(0)

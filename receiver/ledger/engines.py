@@ -25,6 +25,7 @@ CACHED_STATEMENTS = 512  # inserts have a text for each number of rows, up to 64
 SYNCHRONOUS_FULL = 2
 WAL_PAGES = 512  # 2 MiB: a small disk must not fill up with the log alone
 WAL_BYTES = 4 * 1024 * 1024
+CACHED_KIB = 8 * 1024  # more than the log: what that holds can be saved if it is cut off under us
 # A replica that is stopped or cut off in the midst of a transaction must not hold the others up.
 IDLE_IN_TRANSACTION_MS = 5000
 CONNECTING = {
@@ -192,6 +193,7 @@ def _pragmas(*, read_only: bool) -> tuple[str, ...]:
         "journal_mode = WAL",
         "synchronous = FULL",
         "temp_store = MEMORY",  # else each group of accepts makes and deletes a temporary file
+        f"cache_size = -{CACHED_KIB}",
         f"wal_autocheckpoint = {WAL_PAGES}",
         f"journal_size_limit = {WAL_BYTES}",
     )

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -15,18 +16,23 @@ from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.committing import Committer
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
-from receiver.ledger.files import make_private
+from receiver.ledger.files import access_fault, log_fault
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import check_schema, migrate
 from receiver.ledger.own_file import LedgerReplaced, OwnFile
+from receiver.ledger.ownership import check_file_ours
+from receiver.ledger.schema import SCHEMA
 from receiver.ledger.transactions import Tx
 from receiver.ledger.turns import turn_among_replicas
 from receiver.ledger.writer import Writer
+from receiver.logs import get_logger
 
 Item = TypeVar("Item")
 T = TypeVar("T")
 
 TURN_SECONDS = 0.25  # how often one who waits for a turn asks
+
+log = get_logger()
 
 
 class Ledger:
@@ -35,6 +41,7 @@ class Ledger:
     def __init__(self, url: URL) -> None:
         self._url = url
         self.path = sqlite_path(url)
+        self.schema = SCHEMA  # of the ledger, once it is open; a newer one may serve us, too
         self._file = OwnFile(self.path) if self.path is not None else None
         self._write_engine = open_engine(url)
         self._read_engine = open_engine(url, read_only=True)
@@ -54,18 +61,18 @@ class Ledger:
 
         Raises LedgerInUse when another process holds the file, LedgerError when it cannot be used.
         """
-        if self._file is not None:
-            self._file.check_kind()
-            self._file.lock.acquire(wait_seconds)
         try:
             if self._file is not None:
+                self._file.check_place()
+                self._file.lock.acquire(wait_seconds)
                 self._file.check()
-                make_private(self._file.path)
+                self._file.make()
+                self._check_log(self._file.path)
             try:
                 self._prepare()
             except SQLAlchemyError:
                 self._prepare()  # a full disk: closing emptied the log, so there may be room now
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             self._release()
             raise LedgerError(f"the ledger cannot be opened: {self._told(error)}") from None
         except LedgerError:
@@ -73,29 +80,48 @@ class Ledger:
             raise
         if self._file is not None:
             self._file.adopt(self._write_engine)
-        ready = None if self._file is None else self._file.is_unchanged
-        self._writer = Writer(Committer(self._write_engine, self._usable, ready))
+        self._writer = Writer(Committer(self._write_engine, self._usable, self._look, self._file))
+
+    def _check_log(self, path: Path) -> None:
+        """Say so if SQLite will ignore the log; raises LedgerError if the file is not sound then.
+
+        A power cut leaves such a log, too, in which nothing was committed yet.
+        """
+        fault = log_fault(path)
+        if fault is not None:
+            log.error("ledger_log_unreadable", ledger=str(path), sentence=fault)
+            with self._read_engine.connect() as connection:
+                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            if found != "ok":
+                raise LedgerError(f"{fault}. And {path} is damaged ({found}): restore a backup")
 
     def _prepare(self) -> None:
         with self._write_engine.connect() as connection:
             check_durability(connection)
-        migrate(self._write_engine)
+        self.schema = migrate(self._write_engine)
 
     def open_to_read(self) -> None:
         """Check that there is a ledger of this program's schema; raises LedgerError."""
         if self._file is not None:
-            if not self._file.exists():
-                raise LedgerError(
-                    f"there is no ledger at {self.path} yet; `receiver serve` makes it"
-                )
-            self._file.check_kind()
-            self._file.check()
+            self._check_file(self._file)
         try:
-            check_schema(self._read_engine)
+            self.schema = check_schema(self._read_engine)
         except SQLAlchemyError as error:
             raise LedgerError(f"the ledger cannot be read: {self._told(error)}") from None
 
-    def _told(self, error: SQLAlchemyError) -> str:
+    def _check_file(self, file: OwnFile) -> None:
+        try:
+            file.check_place()
+        except (SQLAlchemyError, OSError) as error:
+            raise LedgerError(f"the ledger cannot be read: {self._told(error)}") from None
+        if not file.exists():
+            raise LedgerError(f"there is no ledger at {self.path} yet; `receiver serve` makes it")
+        file.check()
+
+    def _told(self, error: SQLAlchemyError | OSError) -> str:
+        fault = access_fault(self.path) if self.path is not None else None
+        if fault is not None:
+            return fault
         return f"{cause_of(error)} ({self.path or 'PostgreSQL'}; see DATABASE_URL)"
 
     async def write(self, write: Callable[[Tx], T]) -> T:
@@ -137,6 +163,8 @@ class Ledger:
     def _read_once(self, read: Callable[[Tx], T]) -> T:
         if self._file is not None and self._file.replaced():
             raise LedgerError(f"{self.path} was replaced; it is read anew in a moment")
+        if self._file is not None and self._file.trouble is not None:
+            raise LedgerError(self._file.trouble)
         if self._reading is None:
             if self._file is not None:
                 self._file.check_there()
@@ -186,19 +214,34 @@ class Ledger:
         self._lock_engine.dispose()
         self._release()
 
-    def _usable(self) -> None:
-        """Refuse to write into a file that has been moved or deleted under us."""
+    def _usable(self, connection: Connection | None) -> bool:
+        """Return whether to go on with the connection that writes; if not, it is to be closed.
+
+        Refuses to write into a file that was moved, deleted or overwritten under us.
+        """
         if self._file is None:
-            return
+            return True
         try:
-            if self._file.is_ours():
-                return
+            reopened = connection is not None and self._file.reopen
+            ours = reopened or self._file.check_ours()
+            kept = not reopened and (not ours or self._file.is_kept(connection))
         except LedgerReplaced:
             # The old file's log goes with its last connection, and must not pass into the new.
             self._reader.submit(self._forget_reader).result()
             raise
-        check_schema(self._write_engine)  # is it a ledger?
-        self._file.adopt(self._write_engine)
+        if not ours:
+            check_file_ours(self._file.path)
+            check_schema(self._write_engine)
+            self._file.adopt(self._write_engine)
+        if not kept:
+            self._reader.submit(self._forget_reader).result()
+        return kept
+
+    def _look(self, connection: Connection) -> bool:
+        """Do as `_usable` while nothing is written; what was replaced waits for the next write."""
+        if self._file is None or self._file.replaced() or not self._file.exists():
+            return True
+        return self._usable(connection)
 
     def _forget_reader(self) -> None:
         if self._reading is not None:
@@ -208,4 +251,5 @@ class Ledger:
 
     def _release(self) -> None:
         if self._file is not None:
+            self._file.close()
             self._file.lock.release()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from receiver.errors import LedgerError, LedgerInUse
-from receiver.ledger.files import lock_of
+from receiver.ledger.files import access_fault, lock_of
 from receiver.ledger.stamps import LONGEST_NOTE, Note, read_note
 
 ROLLING_RESTART_SECONDS = 15.0
@@ -77,8 +77,9 @@ class FileLock:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise LedgerError(
-                f"{self.path} cannot be opened ({os.strerror(error.errno or 0)}): the ledger needs "
-                "a folder it may write to; see DATABASE_URL"
+                access_fault(self.ledger)
+                or f"{self.path} cannot be opened ({os.strerror(error.errno or 0)}): the ledger "
+                "needs a folder it may write to; see DATABASE_URL"
             ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import OperationalError
 
 from receiver.errors import LedgerError, LedgerSchemaError
+from receiver.ledger.ownership import check_ours
 from receiver.ledger.schema import SCHEMA
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -41,21 +42,38 @@ def serves_us(connection: Connection, found: str | None) -> bool:
     return serves is not None and str(serves) <= SCHEMA
 
 
-def check_schema(engine: Engine) -> None:
-    """Raise LedgerSchemaError unless this program may work on the schema.
+def check_schema(engine: Engine) -> str:
+    """Return the schema's number; raises LedgerSchemaError unless this program may work on it.
 
-    Raises LedgerError where a copy into the ledger has not ended.
+    Raises LedgerError if the database is another program's, or a copy into it has not ended.
     """
     with engine.connect() as connection:
+        check_ours(connection)
         found = schema_of(connection)
         good = serves_us(connection, found)
         if good:
             _check_whole(connection)
+    if found is None:
+        raise LedgerSchemaError("there is no ledger in it yet; `receiver serve` creates it")
+    newer = newer_schema(found)
+    if not good and newer is not None:
+        raise LedgerSchemaError(f"{newer}: upgrade the program")
     if not good:
         raise LedgerSchemaError(
-            f"the ledger's schema is {found or 'missing'}, this program's is {SCHEMA}: "
-            "start `receiver serve` of this version once, or use the version that made the ledger"
+            f"the ledger's schema {found} is older than this program's {SCHEMA}: start `receiver "
+            "serve` of this version once, or use the version that wrote the ledger"
         )
+    return found
+
+
+def newer_schema(found: str) -> str | None:
+    """Return what is to be said of a schema that a newer program wrote, None for any other."""
+    if found <= SCHEMA:
+        return None
+    return (
+        f"the ledger was written by a newer version of the receiver (schema {found}; this "
+        f"program's is {SCHEMA})"
+    )
 
 
 def _check_whole(connection: Connection) -> None:
@@ -66,14 +84,14 @@ def _check_whole(connection: Connection) -> None:
         )
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the schema up to date, and make sure that the ledger is whole.
+def migrate(engine: Engine) -> str:
+    """Bring the schema up to date, make sure that the ledger is whole, return its number.
 
-    Raises LedgerSchemaError when a newer program made it, LedgerError where a copy into it has not
-    ended.
+    Raises LedgerSchemaError if a newer program made it, LedgerError if it is another program's or
+    a copy into it has not ended.
     """
     bring_up_to_date(engine)
-    check_schema(engine)
+    return check_schema(engine)
 
 
 def bring_up_to_date(engine: Engine) -> None:
@@ -83,6 +101,7 @@ def bring_up_to_date(engine: Engine) -> None:
     hour), and all who write queue up behind it: so it waits only a moment at a time.
     """
     with engine.connect() as connection:
+        check_ours(connection)
         if serves_us(connection, schema_of(connection)):
             return  # Alembic is not even imported: a start should be quick
     until = time.monotonic() + PATIENCE_SECONDS
@@ -117,7 +136,5 @@ def _upgrade(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError:
-        raise LedgerSchemaError(
-            f"the ledger's schema {schema_of(connection)} is newer than this program's "
-            f"({SCHEMA}): run the newer version"
-        ) from None
+        newer = newer_schema(schema_of(connection) or "unknown")
+        raise LedgerSchemaError(f"{newer}: upgrade the program") from None

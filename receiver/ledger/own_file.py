@@ -1,19 +1,58 @@
-"""The SQLite file that we work on, under its lock; another may be put in its place meanwhile."""
+"""The SQLite file that we work on, under its lock; others may delete, cut or replace it meanwhile.
 
+Each group of writes is checked before and after: what is answered as accepted must be in a file
+that the next start will read. What can be saved is saved from the open connection.
+"""
+
+import fcntl
+import os
+import sqlite3
+import struct
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError
+from receiver.ledger.backups import own_part, put_in_place, write_copy
 from receiver.ledger.engines import empty_log
-from receiver.ledger.files import Identity, check_is_ledger, drop_log, identity_of, log_of
+from receiver.ledger.files import (
+    Identity,
+    Seen,
+    access_fault,
+    check_place,
+    drop_log,
+    identity_of,
+    log_fault,
+    log_of,
+    look_at,
+    make_private,
+)
 from receiver.ledger.locks import FileLock
-from receiver.ledger.stamps import check_log_belongs, stamp_anew
+from receiver.ledger.log_index import LogIndex, LogIndexFile
+from receiver.ledger.ownership import check_file_ours
+from receiver.ledger.stamps import NO_STAMP, STAMP, check_log_belongs, stamp_anew, stamp_in
+from receiver.logs import get_logger
 
 LOOK_EVERY_SECONDS = 0.5
+CHECK_EVERY_SECONDS = 10.0
+CHANGES = slice(24, 28)  # https://sqlite.org/fileformat.html#file_change_counter
+# The bytes that SQLite locks to empty the log into the file when the last connection closes:
+# https://sqlite.org/src/file/src/os.h, SHARED_FIRST and SHARED_SIZE.
+SHARED_BYTES = (0x40000002, 510)
+
+log = get_logger()
+
+
+class LedgerReplaced(LedgerError):
+    """Another file was put in the place of the ledger: all connections to the old must close."""
+
+
+class LogNotSaved(LedgerError):
+    """The newest pushes are only in what the open connection holds: it must not be closed."""
 
 
 class OwnFile:
@@ -22,27 +61,41 @@ class OwnFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock = FileLock(path)
+        self.trouble: str | None = None  # why it is neither read nor written
         self._log_path = log_of(path)
         self._checked = False
         self._ours: Identity | None = None
-        self._log: Identity | None = None
-        self._look_at = 0.0
+        self._stamps: tuple[int, ...] = ()
+        self._descriptor: int | None = None  # to close it drops SQLite's locks: so it stays open
+        self._file: Seen | None = None  # both as our last write left them
+        self._log: Seen | None = None
+        self._index = LogIndexFile(path)
+        self._at: LogIndex | None = None
+        self._changes = 0
+        self.reopen = False  # all connections are to be closed
+        self._lost = False
+        self._look_at = self._check_at = 0.0
         self._replaced_by: Identity | None = None
 
     def exists(self) -> bool:
-        """Tell whether it is there; raises LedgerError where that cannot be told."""
+        """Return whether it is there; raises LedgerError if that cannot be found out."""
         try:
             return self.path.exists()
         except OSError as error:
-            raise LedgerError(f"{self.path}: {error.strerror}; see DATABASE_URL") from None
+            fault = access_fault(self.path) or f"{self.path}: {error.strerror}; see DATABASE_URL"
+            raise LedgerError(fault) from None
 
-    def check_kind(self) -> None:
-        """Raise LedgerError where what has its name is no ledger at all."""
+    def check_place(self) -> None:
+        """Raise LedgerError if it cannot be there, or what is there is not ours.
+
+        Raises SQLAlchemyError or OSError for a file that cannot be read.
+        """
         if not self._checked:
-            check_is_ledger(self.path)
+            check_place(self.path)
+            check_file_ours(self.path)
 
     def check(self) -> None:
-        """Raise LedgerError where another ledger's log lies beside it.
+        """Raise LedgerError if another ledger's log is beside it.
 
         Asked more often it looks once: afterwards SQLite has the file open.
         """
@@ -50,68 +103,255 @@ class OwnFile:
             check_log_belongs(self.path)
             self._checked = True
 
+    def make(self) -> None:
+        """Make the empty file if there is none, and note that it is no former ledger's."""
+        if make_private(self.path):
+            with suppress(OSError):
+                self.lock.write_note(self.path.stat().st_ino)
+
     def adopt(self, engine: Engine) -> None:
-        """Know it as ours from now on, and stamp it as the one that its log is written for."""
-        self._ours, self._replaced_by, self._log = identity_of(self.path), None, None
+        """Know it as ours from now on, and stamp it as the one that its log is written for.
+
+        No connection to the file that was ours before may be open.
+        """
+        self.close()
+        self._replaced_by, self.trouble, self._lost = None, None, False
+        self._ours = identity_of(self.path)
         if self._ours is None:
             return
+        with suppress(OSError):
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         inode = self._ours[1]
         with suppress(SQLAlchemyError, OSError), engine.connect() as connection:
             if not empty_log(connection):  # somebody reads: it goes on under the stamp it has
                 note = self.lock.note()
                 known = note is not None and note.ledger_inode == inode
                 self.lock.write_note(inode, note.stamps if note is not None and known else ())
-                return
-            driver = connection.connection.driver_connection
-            if driver is not None:
+            else:
+                driver = _driver(connection)
                 stamp_anew(driver, lambda stamps: self.lock.write_note(inode, stamps))
+        note = self.lock.note()
+        noted = note.stamps if note is not None and note.ledger_inode == inode else ()
+        self._stamps = (*noted, *self._own_stamp())
+
+    def close(self) -> None:
+        """Give back what keeps the file known; only after SQLite's connections are closed."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._index.close()
+        self._descriptor = None
+        self._ours, self._file, self._log, self.reopen = None, None, None, False
+
+    def connected(self) -> None:
+        """Know the files as they are now that the connection that writes has opened them.
+
+        Raises LedgerError if the file is another's.
+        """
+        with suppress(OSError):
+            self._index.open()
+        self._file, self._log, self._at = self._look()
+        self._changes = self._check_stamp()
+        self.reopen = False
+
+    def committed(self, connection: Connection) -> None:
+        """Make sure that what was just committed will be read again.
+
+        Raises LogNotSaved if it will not, and LedgerError if the file was overwritten.
+        """
+        file, seen, index = self._look()
+        if file != self._file:
+            self._check_written_by_sqlite(connection, file, index)
+        if self._is_gone(seen):
+            self._save(connection)
+        elif seen is not None and self._is_cut(seen, index):
+            self._rescue(connection)
+        self._file, self._log, self._at = file, seen, index
 
     def replaced(self) -> bool:
-        """Tell whether another file has taken the place of the one that we work on."""
+        """Return whether another file has taken the place of the one that we work on."""
         return self._ours is not None and identity_of(self.path) not in {self._ours, None}
 
-    def check_there(self) -> Identity:
-        """Return which file is there now; raises LedgerError for none: SQLite would make one."""
-        identity = identity_of(self.path)
-        if identity is None:
+    def check_there(self) -> Seen:
+        """Return what is there now; raises LedgerError for none: SQLite would make one."""
+        seen = look_at(self.path)
+        if seen is None:
             raise LedgerError(f"{self.path} is gone; put it back, or restart to begin a new ledger")
-        return identity
+        return seen
 
     def is_unchanged(self) -> bool:
-        """Tell whether it still is the one that we work on; waits for nobody.
+        """Return whether both files are as our last write left them; waits for nobody.
 
-        Raises LedgerError when another receiver took its lock.
+        Raises LedgerInUse if another receiver took its lock.
         """
-        return self._is_still(identity_of(self.path))
+        if self.reopen or self._log is None or look_at(self.path) != self._file:
+            return False
+        seen = look_at(self._log_path)
+        if seen is None or seen.identity != self._log.identity or seen.size < self._log.size:
+            return False
+        self._keep_lock()
+        return self.trouble is None
 
-    def is_ours(self) -> bool:
-        """Tell whether to go on writing; False when another file is to be adopted now.
+    def check_ours(self) -> bool:
+        """Return whether it is the file that we work on; False if another is to be adopted now.
 
-        Raises LedgerError when it is gone or another receiver took its lock; and, for whoever
-        holds the former one to let go of it, when it was just replaced.
+        Raises LedgerError if it is gone, or another receiver took its lock; and LedgerReplaced,
+        for the connections to the former one to be closed, if it was just replaced.
         """
-        identity = self.check_there()
-        if self._is_still(identity):
+        seen = self.check_there()
+        if seen.identity == self._ours:
+            self._keep_lock()
             return True
-        if identity != self._replaced_by:
-            self._replaced_by = identity
+        if seen.identity != self._replaced_by:
+            self._replaced_by = seen.identity
             raise LedgerReplaced(f"{self.path} was replaced; it is read anew in a moment")
-        drop_log(self.path, self._log)
+        drop_log(self.path, None if self._log is None else self._log.identity)
         return False
 
-    def _is_still(self, identity: Identity | None) -> bool:
-        if identity is None or identity != self._ours:
-            return False
-        self._look_around()
-        return True
+    def is_kept(self, connection: Connection | None) -> bool:
+        """Return whether to go on with the connections; False if all are to be opened again.
 
-    def _look_around(self) -> None:
-        """Look after the files beside it, now and then: each look has the threads take turns."""
-        if self._log is None or time.monotonic() >= self._look_at:
+        Raises LogNotSaved if the newest pushes cannot be saved now, and LedgerError if the file was
+        overwritten.
+        """
+        if self.trouble is not None:
+            raise LogNotSaved(self.trouble) if self._lost else LedgerError(self.trouble)
+        if connection is None:  # one that reads may still have the deleted log
+            self._check_stamp()
+            known, self._log = self._log, None
+            return known is None or identity_of(self._log_path) == known.identity
+        file, seen, index = self._look()
+        if file != self._file:
+            self._check_written_by_sqlite(connection, file, index)
+        if self._is_gone(seen):
+            self._save(connection)
+        elif seen is not None and self._is_cut(seen, index):
+            self._rescue(connection)
+        else:
+            self._file, self._log, self._at = file, seen, index
+        return not self.reopen
+
+    def _look(self) -> tuple[Seen | None, Seen | None, LogIndex | None]:
+        return look_at(self.path), look_at(self._log_path), self._index.read()
+
+    def _is_gone(self, seen: Seen | None) -> bool:
+        return self._log is None or seen is None or seen.identity != self._log.identity
+
+    def _is_cut(self, seen: Seen, index: LogIndex | None) -> bool:
+        """Return whether frames are missing: it is too short, or has holes.
+
+        It has those if it was cut off while we wrote. A file system that compresses looks alike.
+        """
+        if index is not None and seen.size < index.size:
+            return True
+        return seen.allocated < seen.size and log_fault(self.path) is not None
+
+    def _save(self, connection: Connection) -> None:
+        """Write the log, which others no longer find, into the file; then open all again."""
+        name = self._log_path.name
+        if not empty_log(connection):
+            raise LogNotSaved(
+                f"{name} was deleted or replaced while in use, and its content cannot be written "
+                f"into {self.path.name} now (a long read, or a full disk): it is tried again"
+            )
+        self._log_path.unlink(missing_ok=True)  # another's: a start would play it into the file
+        self.reopen = True
+        saved = f"{name} was deleted or replaced while in use; its content is in {self.path.name}"
+        log.warning("ledger_log_saved", ledger=str(self.path), sentence=saved)
+
+    def _rescue(self, connection: Connection) -> None:
+        """Write what the connection has in memory of a log that was cut off into a new file."""
+        part = None
+        try:
+            part = own_part(self.path)
+            write_copy(_driver(connection), part)
+            put_in_place(part, self.path)
+        except (sqlite3.Error, OSError, LedgerError) as error:
+            if part is not None:
+                part.unlink(missing_ok=True)
+            self._protect()
+            self._lost = True
+            self.trouble = (
+                f"{self._log_path.name} was cut off while in use, and its content could not be "
+                f"saved ({error}). Restart the receiver: it goes on with what is in "
+                f"{self.path.name}; `receiver catch-up --since` finds the pushes that are missing"
+            )
+            log.error("ledger_log_lost", ledger=str(self.path), sentence=self.trouble)
+            raise LogNotSaved(self.trouble) from None
+        self._replaced_by, self.reopen = identity_of(self.path), True
+        drop_log(self.path, None if self._log is None else self._log.identity)
+        saved = f"{self._log_path.name} was cut off while in use; all of the ledger was saved"
+        log.warning("ledger_log_saved", ledger=str(self.path), sentence=saved)
+
+    def _check_written_by_sqlite(
+        self, connection: Connection, file: Seen | None, index: LogIndex | None
+    ) -> None:
+        """Raise LedgerError if something else wrote into the file, which only SQLite may.
+
+        A copy made by `cp` since our start has our stamp, but is smaller or older.
+        """
+        changes = self._check_stamp()
+        if index is None or self._at is None or index.wrote_since(self._at):
+            self._changes = changes
+            return
+        shrunk = file is not None and self._file is not None and file.size < self._file.size
+        if shrunk or changes < self._changes:
+            self._refuse()
+        if time.monotonic() >= self._check_at:  # a full disk, or the clock of a file server
+            with connection.engine.connect() as fresh:  # the other has pages in memory
+                found = fresh.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+            if found != "ok":
+                self._refuse()
+            self._check_at = time.monotonic() + CHECK_EVERY_SECONDS
+
+    def _check_stamp(self) -> int:
+        """Return SQLite's count of changes in the file; raises LedgerError if it is not ours."""
+        if self._descriptor is None or not self._stamps:
+            return 0
+        header = os.pread(self._descriptor, STAMP.stop, 0)
+        if stamp_in(header) not in self._stamps:
+            self._refuse()
+        return int.from_bytes(header[CHANGES], "big")
+
+    def _refuse(self) -> NoReturn:
+        """Neither read nor write it any more, until another file is in its place."""
+        self._protect()
+        self.trouble = (
+            f"{self.path} was emptied or overwritten while in use. Stop the receiver, move "
+            f"{self._log_path.name} and {self.path.name}-shm away, put a backup in its place, and "
+            "start again"
+        )
+        log.error("ledger_overwritten", ledger=str(self.path), sentence=self.trouble)
+        raise LedgerError(self.trouble)
+
+    def _protect(self) -> None:
+        """Keep SQLite from writing the log into what is there now, and the next start, too.
+
+        A lock of this descriptor, unlike SQLite's own, excludes this process as well.
+        """
+        number = getattr(fcntl, "F_OFD_SETLK", None)
+        with suppress(OSError):
+            if number is not None and self._descriptor is not None:
+                # C's `struct flock`, as Linux has it on 64 bits
+                shared = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, *SHARED_BYTES, 0)
+                fcntl.fcntl(self._descriptor, number, shared)
+            if self._ours is not None:
+                self.lock.write_note(self._ours[1], (NO_STAMP,))
+
+    def _own_stamp(self) -> tuple[int, ...]:
+        if self._descriptor is None:
+            return ()
+        stamp = stamp_in(os.pread(self._descriptor, STAMP.stop, 0))
+        return () if stamp is None else (stamp,)
+
+    def _keep_lock(self) -> None:
+        """Look after the lock, now and then: each look has the threads take turns."""
+        if time.monotonic() >= self._look_at:
             self.lock.keep()
-            self._log = identity_of(self._log_path)  # it comes anew with a new connection
             self._look_at = time.monotonic() + LOOK_EVERY_SECONDS
 
 
-class LedgerReplaced(LedgerError):
-    """Another file was put in the place of the ledger: all must let go of the former one."""
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise LedgerError("the connection is closed")
+    return driver

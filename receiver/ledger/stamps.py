@@ -13,11 +13,13 @@ from pathlib import Path
 from secrets import randbelow
 
 from receiver.errors import LedgerError
-from receiver.ledger.files import lock_of, log_of
+from receiver.ledger.files import MAGIC, lock_of, log_of
+from receiver.ledger.ownership import APPLICATION_ID
 
 # The "user version" of https://sqlite.org/fileformat.html: four bytes for the application's use.
 STAMP = slice(60, 64)
 LARGEST_STAMP = 2**31 - 1
+NO_STAMP = 2**31  # that no file bears: with it a note refuses whatever is there
 LONGEST_NOTE = 96
 
 
@@ -47,6 +49,13 @@ def read_note(text: str) -> Note | None:
     return Note(lock, ledger, tuple(stamps))
 
 
+def stamp_in(header: bytes) -> int | None:
+    """Return the stamp in a file's first bytes, None if they are not SQLite's."""
+    if len(header) < STAMP.stop or not header.startswith(MAGIC):
+        return None
+    return int.from_bytes(header[STAMP], "big")
+
+
 def new_stamp() -> int:
     """Return a stamp that hardly any other file bears."""
     return randbelow(LARGEST_STAMP) + 1
@@ -63,6 +72,7 @@ def stamp_anew(database: sqlite3.Connection, write_note: Callable[[tuple[int, ..
         stamp = new_stamp()
         write_note((old, stamp))
         database.execute(f"PRAGMA user_version = {stamp}")
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         busy = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if not busy:
             write_note((stamp,))
@@ -75,6 +85,13 @@ def check_log_belongs(path: Path) -> None:
     it takes away SQLite's locks (https://sqlite.org/howtocorrupt.html, 2.2).
     """
     log, lock = log_of(path), lock_of(path)
+    with suppress(OSError):
+        if not path.stat().st_size and _was_ours(path, log, lock):
+            raise LedgerError(
+                f"{path} is empty, though a ledger was in it: put a backup in its place; or, to "
+                f"begin a new ledger, delete it and what is beside it ({path.name}-wal, "
+                f"{path.name}-shm, {lock.name})"
+            )
     try:
         if not log.stat().st_size or not path.stat().st_size or _belongs(path, lock):
             return
@@ -86,6 +103,17 @@ def check_log_belongs(path: Path) -> None:
         f"{lock.name} alone; is {path.name} a backup, move {log.name} and "
         f"{log.name.removesuffix('-wal')}-shm away (they hold the former ledger's newest pushes)"
     )
+
+
+def _was_ours(path: Path, log: Path, lock: Path) -> bool:
+    """Return whether pushes were in a file that is empty now."""
+    if log.exists() and log.stat().st_size:
+        return True
+    note = read_note(lock.read_text("ascii", "replace"))
+    if note is None or not note.stamps:
+        return False
+    noted = (note.lock_inode, note.ledger_inode)
+    return noted == (lock.stat().st_ino, path.stat().st_ino)
 
 
 def _belongs(path: Path, lock: Path) -> bool:
@@ -102,7 +130,7 @@ def _belongs(path: Path, lock: Path) -> bool:
 
 def _is_meant(note: Note, path: Path, lock: Path) -> bool:
     with path.open("rb") as file:
-        stamp = int.from_bytes(file.read(STAMP.stop)[STAMP], "big")
+        stamp = stamp_in(file.read(STAMP.stop))
     if note.stamps and stamp not in note.stamps:
         return False
     moved_together = lock.stat().st_ino != note.lock_inode  # a restored folder, a copied volume

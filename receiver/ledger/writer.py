@@ -28,6 +28,7 @@ CROWD = 16
 # A disk that takes longer must not hold up the loop, and with it all doors, a second time.
 LONGEST_ON_LOOP_SECONDS = 0.05
 SLOW_FOR_SECONDS = 10.0
+LOOK_EVERY_SECONDS = 0.5  # after the ledger's files, while nothing is written
 
 
 class Writer:
@@ -131,7 +132,7 @@ class Writer:
 
     def _next_group(self) -> tuple[list[Work], bool]:
         group: list[Work] = []
-        turn = self._queue.get()
+        turn = self._first_turn()
         while turn is not None:
             group += turn
             if len(group) >= LARGEST_GROUP:
@@ -141,6 +142,13 @@ class Writer:
             except Empty:
                 return group, True
         return group, False
+
+    def _first_turn(self) -> list[Work] | None:
+        while True:
+            try:
+                return self._queue.get(timeout=LOOK_EVERY_SECONDS)
+            except Empty:
+                self._committer.look_around()
 
     def _answer(self, group: list[Work]) -> None:
         loops: dict[asyncio.AbstractEventLoop, list[Work]] = {}

@@ -1,0 +1,82 @@
+"""Whose database it is: ours, an empty one to make ours, or another program's, which is refused."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy.pool import NullPool
+
+from receiver.errors import LedgerError
+from receiver.ledger.schema import metadata
+
+# https://sqlite.org/fileformat.html#application_id: four bytes that say whose file it is.
+APPLICATION_ID = int.from_bytes(b"rcvr", "big")
+REVISIONS = "alembic_version"
+ALWAYS_THERE = frozenset({REVISIONS, "deliveries", "registrations", "meta"})  # in each schema
+MOST_NAMED = 5
+_REVISION = re.compile(r"\d{4}")
+
+
+def check_ours(connection: Connection) -> None:
+    """Raise LedgerError if another program's tables are there; an empty database is ours to fill.
+
+    On PostgreSQL tables of other names may be beside ours.
+    """
+    inspector = inspect(connection)
+    names = {*inspector.get_table_names(), *inspector.get_view_names()}
+    on_file = connection.dialect.name == "sqlite"
+    if on_file and (stamp := _application_id(connection)) not in {0, APPLICATION_ID}:
+        raise _foreign(f"application id 0x{stamp:08x}", names, on_file=on_file)
+    if names >= ALWAYS_THERE and _is_numbered(connection):
+        return
+    others = names if on_file else names & {REVISIONS, *metadata.tables}
+    if others:
+        raise _foreign("", others, on_file=on_file)
+
+
+def check_file_ours(path: Path) -> None:
+    """Do as `check_ours` with a SQLite file, before anything of ours can change it.
+
+    Raises sqlite3.Error or SQLAlchemyError for one that cannot be read.
+    """
+    if path.exists() and path.stat().st_size:
+        with reading_file(path) as connection:
+            check_ours(connection)
+
+
+@contextmanager
+def reading_file(path: Path) -> Iterator[Connection]:
+    """Yield a connection that can change nothing in the file, not even its journal mode."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    engine = create_engine(
+        "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool
+    )
+    with closing(engine.connect()) as connection:
+        yield connection
+
+
+def _application_id(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("PRAGMA application_id").scalar_one()) & 0xFFFFFFFF
+
+
+def _is_numbered(connection: Connection) -> bool:
+    """Return whether the schema has a number, as only our own migrations have."""
+    found = connection.exec_driver_sql(f"SELECT version_num FROM {REVISIONS}").scalar()  # noqa: S608
+    return found is not None and _REVISION.fullmatch(str(found)) is not None
+
+
+def _foreign(stamp: str, names: set[str], *, on_file: bool) -> LedgerError:
+    some = sorted(names)[:MOST_NAMED]
+    more = ", …" if len(names) > len(some) else ""
+    tables = f"table{'' if len(names) == 1 else 's'} {', '.join(some)}{more}" if some else ""
+    held = " and ".join(part for part in (stamp, tables) if part)
+    what = "file" if on_file else "PostgreSQL database or schema"
+    fix = (
+        "name a file of its own for the ledger in DATABASE_URL"
+        if on_file
+        else "create a database or schema for the ledger alone, and name it in DATABASE_URL"
+    )
+    return LedgerError(f"this {what} belongs to another program ({held}): {fix}")

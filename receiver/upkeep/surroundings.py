@@ -1,0 +1,41 @@
+"""What on this machine will harm the receiver: `serve` logs it at start, `doctor` shows it."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from receiver.hosts import forgotten_ledger, unsafe_disk
+from receiver.ledger.engines import sqlite_path
+from receiver.ledger.files import read_mounts
+
+
+@dataclass(frozen=True, slots=True)
+class Danger:
+    """One thing to warn of: the log's event, what was looked at, and a sentence with the fix."""
+
+    event: str
+    what: str
+    sentence: str
+
+
+def dangers(database: URL, environ: Mapping[str, str]) -> Iterator[Danger]:
+    """Yield what is wrong with the place of the ledger."""
+    path = sqlite_path(database)
+    file = None if path is None else os.path.realpath(path)
+    mounts = _mounts_of(file)
+    forgotten = forgotten_ledger(environ, file, mounts)
+    if forgotten is not None:
+        yield Danger("ledger_may_be_forgotten", "ledger's disk", forgotten)
+    unsafe = unsafe_disk(file, mounts)
+    if unsafe is not None:
+        yield Danger("ledger_on_unsafe_disk", "ledger's disk", unsafe)
+
+
+def _mounts_of(file: str | None) -> str:
+    """Return the mounts, once the file's own is there: some are mounted at the first look."""
+    if file is not None:
+        Path(file).parent.exists()
+    return read_mounts()
