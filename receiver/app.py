@@ -48,6 +48,7 @@ def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = 
     hook = f"{PATH}{{token}}"
     app = _App(
         hooks,
+        shelf,
         routes=[
             Route(hook, hooks.take, methods=["POST"]),
             Route(f"{hook}/", hooks.take, methods=["POST"]),
@@ -77,9 +78,10 @@ class _App(Starlette):
     The router and its guards are half the price of a plain request; this door needs none of them.
     """
 
-    def __init__(self, hooks: Hooks, **kwargs: Any) -> None:
+    def __init__(self, hooks: Hooks, shelf: Shelf, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._hooks = hooks
+        self._shelf = shelf
         self._usual = as_proxies_tell(super().__call__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,6 +95,8 @@ class _App(Starlette):
                 await answer(scope, receive, send)
                 return
         await self._usual(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] == "POST":
+            self._shelf.forget()  # the page shows at once what the API and commands changed
 
 
 @asynccontextmanager

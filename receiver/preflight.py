@@ -74,6 +74,14 @@ class Out:
     calls: tuple[Answer, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Docker Hub cannot be asked: since when (epoch ms), and what the last look met."""
+
+    since: int
+    detail: str
+
+
 Findings = Cleared | NotYet | Stopped | Out
 
 
@@ -88,6 +96,7 @@ class Preflight:
         self._clock = clock
         self._out_since: float | None = None
         self._out_last = 0.0
+        self._out_detail = ""
         self._told_low: float | None = None
 
     async def look(self, image: ImageReference, rule: Rule) -> Findings:
@@ -145,9 +154,12 @@ class Preflight:
         return await self.registry.platforms(image.repository, found.digest, login), ""
 
     @property
-    def out_seconds(self) -> float | None:
-        """For how long Docker Hub could not tell, None while it can."""
-        return None if self._out_since is None else self._clock() - self._out_since
+    def outage(self) -> Outage | None:
+        """The outage of Docker Hub that the last look met, None if it met none."""
+        if self._out_since is None:
+            return None
+        ago = int((self._clock() - self._out_since) * 1000)
+        return Outage(since=time.time_ns() // 1_000_000 - ago, detail=self._out_detail)
 
     def _out(self, error: Unavailable, call: Answer) -> Out:
         """Take the outage's own age into account: what comes later need not wait as long again."""
@@ -155,7 +167,7 @@ class Preflight:
         if self._out_since is None or (now - self._out_last) * 1000 > LONGEST_HOLD:
             self._out_since = now  # one met so long after the last is another outage
             log.warning("docker_hub_unavailable", error=str(error))
-        self._out_last = now
+        self._out_last, self._out_detail = now, str(error)
         return Out(
             str(error),
             longest=LONGEST_HOLD if error.connected else UNREACHED_HOLD,

@@ -18,7 +18,7 @@ from receiver.cli.noticing import notify_test
 from receiver.cli.pushing import push
 from receiver.cli.replaying import replay
 from receiver.cli.serve import serve
-from receiver.cli.steering import pause, resume, retire, rollback
+from receiver.cli.steering import open_gate, pause, resume, retire, rollback
 from receiver.cli.tokens import api_token
 from receiver.environment import FILE_SUFFIX
 from receiver.version import VERSION
@@ -51,7 +51,7 @@ def main() -> None:
 
 COMMANDS = (
     serve, demo, init, check, doctor, link, api_token, deliveries, show, push, replay, catch_up,
-    pause, resume, rollback, retire, notify_test, ledger,
+    pause, resume, open_gate, rollback, retire, notify_test, ledger,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

@@ -18,7 +18,7 @@ from receiver.ledger.pauses import ALL, paused
 from receiver.ledger.secret_keys import dead_links
 from receiver.ledger.standing import Waiting, count_held, waiting_by_reason
 from receiver.ledger.transactions import Tx
-from receiver.preflight import Preflight
+from receiver.preflight import Outage, Preflight
 from receiver.reasons import Reason
 from receiver.settings import Current, Settings
 from receiver.telling import iso
@@ -138,7 +138,7 @@ class HealthCheck:
                     seen,
                     settings,
                     worker_alive=self._worker.alive,
-                    hub_out_seconds=self._preflight.out_seconds,
+                    outage=self._preflight.outage,
                 )
         if failed:
             found.append(Condition(Code.LEDGER, failed))
@@ -183,7 +183,7 @@ def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:
 
 
 def conditions_of(
-    seen: Snapshot, settings: Settings, *, worker_alive: bool, hub_out_seconds: float | None
+    seen: Snapshot, settings: Settings, *, worker_alive: bool, outage: Outage | None
 ) -> Iterator[Condition]:
     """Yield what is wrong."""
     if not worker_alive:
@@ -193,7 +193,7 @@ def conditions_of(
         yield Condition(Code(gate.name), gate.sentence, gate.since, seen.held, gate.until)
     if seen.dead_links:
         yield Condition(Code.SECRET_KEY, _of_keys(seen), seen.keys_changed_at)
-    yield from _waiting(seen, hub_out_seconds)
+    yield from _waiting(seen, outage)
     for repository, since in seen.paused.items():
         named = "--all" if repository == ALL else repository
         what = "Everything is" if repository == ALL else f"{repository} is"
@@ -213,7 +213,7 @@ def _of_keys(seen: Snapshot) -> str:
     )
 
 
-def _waiting(seen: Snapshot, hub_out_seconds: float | None) -> Iterator[Condition]:
+def _waiting(seen: Snapshot, outage: Outage | None) -> Iterator[Condition]:
     edgegap = [
         one
         for one in seen.waiting
@@ -226,12 +226,13 @@ def _waiting(seen: Snapshot, hub_out_seconds: float | None) -> Iterator[Conditio
         )
         yield _together(Code.EDGEGAP, message, edgegap, None)
     hub = [one for one in seen.waiting if one.reason == Reason.DOCKER_HUB_UNAVAILABLE]
-    if hub or hub_out_seconds is not None:
+    if hub or outage is not None:
+        detail = "" if outage is None else f" ({outage.detail})"
         message = (
-            "Docker Hub could not be asked when it was asked last. Images are looked at again by "
-            "themselves, for 5 minutes; then versions are made without a look."
+            f"Docker Hub could not be asked{detail}. Images are looked at again by themselves, for "
+            "5 minutes; then versions are made without a look."
         )
-        since = None if hub_out_seconds is None else seen.now - round(hub_out_seconds * 1000)
+        since = None if outage is None else outage.since
         yield _together(Code.DOCKER_HUB, message, hub, since)
 
 

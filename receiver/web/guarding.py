@@ -12,8 +12,11 @@ from starlette.responses import JSONResponse, Response
 from receiver.errors import BadBody, BadImageReference, LedgerError
 from receiver.reasons import Reason
 from receiver.service import Service
+from receiver.upkeep.operations import Source
 from receiver.web.bodies import SenderLeft
 from receiver.web.hooks import STATUS
+
+SOURCE_HEADER = "Receiver-Source"
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
@@ -52,6 +55,12 @@ def has_token(service: Service, request: Request) -> bool:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     good = service.api_keys.is_good(token.strip(), int(time.time()))
     return scheme.lower() == "bearer" and good
+
+
+def source_of(request: Request) -> Source:
+    """Return how a person asks: by a command, which says so, or by the API itself."""
+    by_command = request.headers.get(SOURCE_HEADER) == Source.COMMAND
+    return Source.COMMAND if by_command else Source.API
 
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}
