@@ -61,6 +61,7 @@ def create_app(
     app = _App(
         hooks,
         settings.forwarded_allow_ips,
+        shelf,
         routes=[
             Route(hook, hooks.take, methods=["POST"]),
             Route(f"{hook}/", hooks.take, methods=["POST"]),
@@ -91,9 +92,10 @@ class _App(Starlette):
     The router and its guards are half the price of a plain request; this door needs none of them.
     """
 
-    def __init__(self, hooks: Hooks, trusted_proxies: str, **kwargs: Any) -> None:
+    def __init__(self, hooks: Hooks, trusted_proxies: str, shelf: Shelf, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._hooks = hooks
+        self._shelf = shelf
         self._usual = as_proxies_tell(super().__call__, trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,6 +111,8 @@ class _App(Starlette):
                 await answer(scope, receive, send)
                 return
         await self._usual(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] == "POST":
+            self._shelf.forget()  # the page shows at once what the API and commands changed
 
     async def _send_lifespan(self, send: Send, message: Message) -> None:
         """Pass on that the start or the end failed; Starlette's traceback only if nobody knows why.

@@ -87,9 +87,13 @@ class _Lines:
                     self._out.flush()
 
 
-def get_logger() -> FilteringBoundLogger:
-    """Return a logger; it follows whatever `configure_logs` sets up, now and later."""
-    logger: FilteringBoundLogger = structlog.get_logger()
+def get_logger(*, always: bool = False) -> FilteringBoundLogger:
+    """Return a logger; it follows whatever `configure_logs` sets up, now and later.
+
+    With `always`, its lines are written whatever the level.
+    """
+    wrapper = structlog.make_filtering_bound_logger("INFO") if always else None
+    logger: FilteringBoundLogger = structlog.wrap_logger(None, wrapper_class=wrapper)
     return logger
 
 

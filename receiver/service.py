@@ -28,6 +28,7 @@ from receiver.telling_others import TellingOthers
 from receiver.upkeep import secret_keys
 from receiver.upkeep.clock import ClockWatch
 from receiver.upkeep.health import Code, Condition, HealthCheck
+from receiver.upkeep.manual import Manual
 from receiver.upkeep.refused_links import RefusedLinks
 from receiver.worker import Worker
 
@@ -56,6 +57,7 @@ class Service:
         self.catch_up = CatchUp(ledger, current, preflight.hub, self.worker.wake)
         self.purge = Purge(ledger, current)
         self.telling_others = TellingOthers(ledger, current)
+        self.manual = Manual(ledger, current, self.worker.wake, self.worker.config_changed)
         self.health = HealthCheck(ledger, current, self.worker, preflight)
         self.refused_links = RefusedLinks(ledger)
         self._set_keys()

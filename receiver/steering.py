@@ -9,13 +9,11 @@ from receiver.ledger import pauses
 from receiver.ledger.recording import COMMAND, NewDelivery, Recorded, record
 from receiver.ledger.targets import Target, rule_of, target, targets_of
 from receiver.ledger.transactions import Tx
-from receiver.logs import get_logger
 from receiver.reasons import Verdict
 from receiver.rules import Match, Mode, Rule, Ruling
+from receiver.upkeep.operations import log_operation
 
 MOST_NAMED = 10
-
-log = get_logger()
 
 
 class CannotRollBack(ReceiverError):
@@ -67,10 +65,11 @@ def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
     return record(tx, delivery, ruling, push_time=later)
 
 
-def tell_rolled_back(app: str, channel: str, recorded: Recorded) -> None:
-    """Log and count a rollback that is in the ledger."""
+def tell_rolled_back(app: str, channel: str, recorded: Recorded, source: str) -> None:
+    """Log and count a rollback that is in the ledger; `source` is `page`, `api` or `command`."""
     metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
-    log.info("rolled_back", app=app, channel=channel, delivery=recorded.delivery)
+    facts = {"app": app, "channel": channel, "delivery": recorded.delivery}
+    log_operation("rolled_back", source=source, **facts)
 
 
 def _image_before(tx: Tx, moving: Target, to: str | None) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from receiver.cli.pruning import prune
 from receiver.cli.pushing import push
 from receiver.cli.replaying import replay
 from receiver.cli.serve import serve
-from receiver.cli.steering import pause, resume, rollback
+from receiver.cli.steering import open_gate, pause, resume, rollback
 from receiver.cli.tokens import api_token
 from receiver.variables import variables_of
 from receiver.version import VERSION
@@ -51,7 +51,7 @@ def main(context: click.Context) -> None:
 
 COMMANDS = (
     serve, demo, init, check, doctor, link, api_token, deliveries, show, push, replay, dismiss,
-    catch_up, pause, resume, rollback, prune, notify_test, ledger,
+    catch_up, pause, resume, open_gate, rollback, prune, notify_test, ledger,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

@@ -8,22 +8,21 @@ from typing import Any
 import click
 import httpx
 
-from receiver.by_hand import push_by_hand
 from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, STILL_WAITING, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.cli.rehearsing import rehearse
 from receiver.dockerhub.hub import Hub
 from receiver.images import ImageReference, parse_image_reference
-from receiver.intake import take
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.recording import COMMAND
 from receiver.ledger.stories import story
 from receiver.reasons import State
 from receiver.service import NEEDED, running
-from receiver.settings import Settings
+from receiver.settings import Current, Settings
 from receiver.telling import as_json as plain
 from receiver.telling import whole_story
+from receiver.upkeep.manual import Manual
+from receiver.upkeep.operations import Source
 
 LOOK_EVERY_SECONDS = 0.1
 Row = dict[str, Any]
@@ -81,26 +80,24 @@ async def _push(settings: Settings, image: ImageReference, *, wait_seconds: floa
                 row = await there.ask("GET", f"/api/deliveries/{row['id']}")
             return row
         if not wait_seconds:
-            row = await _record(there, settings, image)
+            async with httpx.AsyncClient() as http:
+                manual, hub = Manual(there, Current(settings)), Hub(http, settings.hub_api_url)
+                recorded = await manual.push(hub, image, Source.COMMAND)
+            row = await _look(there, recorded.delivery)
             if row["registrations"]:
                 hint = "receiver: no server is running; `receiver serve` works it, or say --wait"
                 click.echo(hint, err=True)
             return row
         async with running(settings, there, catching_up=False) as service:
-            row = await _record(there, settings, image)
-            service.worker.wake()
+            recorded = await service.manual.push(service.preflight.hub, image, Source.COMMAND)
+            row = await _look(there, recorded.delivery)
             until = time.monotonic() + wait_seconds
             while not _finished(row) and time.monotonic() < until:
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
                 row = await _look(there, row["id"])
+            if settings.notices:
+                await service.telling_others.send_due()
             return row
-
-
-async def _record(ledger: Ledger, settings: Settings, image: ImageReference) -> Row:
-    async with httpx.AsyncClient() as http:
-        push = await push_by_hand(Hub(http, settings.hub_api_url), settings.rules, image)
-    recorded = await take(ledger, settings.rules, push, source=COMMAND)
-    return await _look(ledger, recorded.delivery)
 
 
 async def _look(ledger: Ledger, identity: str) -> Row:

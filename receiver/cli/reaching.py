@@ -6,19 +6,24 @@ take its lock and write themselves.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from secrets import token_hex
 from typing import Any
 
+import click
 import httpx
 
 from receiver.api_tokens import ApiKeys, ApiToken
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.replicas import is_there
 from receiver.logs import configure_logs
-from receiver.settings import Settings
+from receiver.settings import Current, Settings
+from receiver.upkeep.manual import Manual
+from receiver.upkeep.operations import Source
+from receiver.web.guarding import SOURCE_HEADER
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where not to call
 ANSWER_SECONDS = 15.0
@@ -29,6 +34,9 @@ FAULTS = 400
 SERVES_AT = "serves_at"
 A_MOMENT_SECONDS = 2.0  # another command may hold the ledger, or a server that just begins or ends
 LOOK_EVERY_SECONDS = 0.05
+
+
+Answer = dict[str, Any]
 
 
 def new_token(seconds: int, repository: str | None = None) -> ApiToken:
@@ -53,7 +61,7 @@ class Server:
     ) -> dict[str, Any]:
         """Return its JSON answer; raises Stop with what it said when it refuses."""
         token = api_keys(self._settings).sign(new_token(ONE_MINUTE))
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", SOURCE_HEADER: Source.COMMAND.value}
         try:
             answer = await self._http.request(
                 method, path, json=body, headers=headers, timeout=seconds
@@ -77,6 +85,26 @@ class Server:
             code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
             raise Stop(str(told.get("error", "the server refused")), code)
         return told
+
+
+async def perform(
+    settings: Settings,
+    path: str,
+    asked: Answer,
+    here: Callable[[Manual], Awaitable[Answer]],
+    *,
+    without_server: str,
+) -> Answer:
+    """Have the running server do it, or do it here on the ledger when there is none.
+
+    `without_server` is said then: when it takes effect.
+    """
+    async with reached(settings, begin=True) as there:
+        if isinstance(there, Server):
+            return await there.ask("POST", path, asked)
+        done = await here(Manual(there, Current(settings)))
+        click.echo(f"receiver: no server is running; {without_server}", err=True)
+        return done
 
 
 @asynccontextmanager
@@ -105,6 +133,10 @@ async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[S
 
 async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None:
     """Return where the server answers, or None once the ledger is open for writing."""
+    if ledger.shared:
+        here = address(settings.host, settings.port)
+        if await _works_on(ledger, here, settings):
+            return here
     until = time.monotonic() + A_MOMENT_SECONDS
     while True:
         try:
@@ -116,6 +148,18 @@ async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None
             await asyncio.sleep(LOOK_EVERY_SECONDS)
         else:
             return None
+
+
+async def _works_on(ledger: Ledger, here: str, settings: Settings) -> bool:
+    """Tell whether the server at this machine's address is a replica on this very ledger."""
+    headers = {"Authorization": f"Bearer {api_keys(settings).sign(new_token(ONE_MINUTE))}"}
+    async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS) as http:
+        try:
+            answer = (await http.get(f"{here}/readyz", headers=headers)).json()
+        except (httpx.HTTPError, ValueError):
+            return False
+    owner = answer.get("replica") if isinstance(answer, dict) else None
+    return isinstance(owner, str) and await ledger.read(lambda tx: is_there(tx, owner))
 
 
 async def _answers(here: str) -> bool:

@@ -11,8 +11,9 @@ from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_FOUND, USAGE, Stop, told_plainly
 from receiver.cli.moments import moment
 from receiver.cli.reaching import Server, reached
-from receiver.replaying import replay_chosen
-from receiver.settings import Settings
+from receiver.settings import Current, Settings
+from receiver.upkeep.manual import Manual
+from receiver.upkeep.operations import Source
 
 Row = dict[str, Any]
 
@@ -57,7 +58,10 @@ async def _replay(settings: Settings, asked: dict[str, Any]) -> tuple[list[Row],
             told = await there.ask("POST", "/api/replay", asked)
             return list(told["replayed"]), list(told["missing"])
         configured(frozenset({"rule"}))  # else all would become `no_rule`
-        replayed, missing = await there.write(lambda tx: replay_chosen(tx, settings.rules, **asked))
+        manual = Manual(there, Current(settings))
+        replayed, missing = await manual.replay(
+            asked["ids"], Source.COMMAND, parked=asked["parked"], since=asked["since"]
+        )
         if replayed:
             click.echo("receiver: no server is running; `receiver serve` works them", err=True)
         return list(msgspec.to_builtins(replayed)), missing

@@ -1,20 +1,23 @@
-"""`receiver pause`, `resume`, `rollback`: what a person steers by hand."""
+"""`receiver pause`, `resume`, `open-gate`, `rollback`: what a person does by hand."""
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
 
 from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
-from receiver.cli.reaching import Server, reached
+from receiver.cli.reaching import Server, perform, reached
 from receiver.images import is_repository
 from receiver.ledger import pauses
+from receiver.ledger.gates import BUSY, TOKEN
 from receiver.ledger.transactions import Tx
 from receiver.settings import Settings
-from receiver.steering import pause_known, roll_back
+from receiver.steering import roll_back, tell_rolled_back
+from receiver.upkeep.manual import Manual
+from receiver.upkeep.operations import Source
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 Told = dict[str, Any]
@@ -27,13 +30,11 @@ Told = dict[str, Any]
 def pause(repository: str | None, everything: bool) -> None:
     """Hold back the registrations of REPOSITORY, or of all: pushes are recorded and queue."""
     name = _named(repository, everything=everything)
-    settings = settings_in_spite(KEY)
 
-    def write(tx: Tx) -> Told:
-        pause_known(tx, name, settings.rules)
-        return {"paused": pauses.paused(tx)}
+    async def here(manual: Manual) -> Told:
+        return {"paused": await manual.pause(name, Source.COMMAND)}
 
-    told = _ask(settings, "/api/pause", {"repository": name}, write)
+    told = _perform("/api/pause", {"repository": name}, here)
     names = ["all repositories" if one == pauses.ALL else one for one in told["paused"]]
     click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queue until `resume`.")
 
@@ -46,10 +47,11 @@ def resume(repository: str | None, everything: bool) -> None:
     """Let the registrations of REPOSITORY, or of all, go on."""
     name = _named(repository, everything=everything)
 
-    def write(tx: Tx) -> Told:
-        return {"resumed": pauses.resume(tx, name), "paused": pauses.paused(tx)}
+    async def here(manual: Manual) -> Told:
+        resumed, paused = await manual.resume(name, Source.COMMAND)
+        return {"resumed": resumed, "paused": paused}
 
-    told = _ask(settings_in_spite(KEY), "/api/resume", {"repository": name}, write)
+    told = _perform("/api/resume", {"repository": name}, here)
     if not told["resumed"]:
         everything_is = (
             " (all are: `receiver resume --all`)" if pauses.ALL in told["paused"] else ""
@@ -59,6 +61,28 @@ def resume(repository: str | None, everything: bool) -> None:
     click.echo("Resumed.")
     if pauses.ALL in told["paused"]:
         click.echo("receiver: all repositories are paused still", err=True)
+
+
+@click.command("open-gate", short_help="Try now what waits for Edgegap.")
+@click.argument("gate", type=click.Choice([BUSY, TOKEN]))
+@told_plainly
+def open_gate(gate: str) -> None:
+    """Let all work go on that a gate holds back.
+
+    \b
+    busy    Edgegap asked to be called less often (429), and named how long
+    token   Edgegap refused the API token
+
+    If Edgegap answers as before, the gate closes again.
+    """
+
+    async def here(manual: Manual) -> Told:
+        if not await manual.open_gate(gate, Source.COMMAND):
+            raise Stop(f"the gate {gate} is open: it holds nothing back", NOT_DONE)
+        return {"opened": gate}
+
+    _perform("/api/open-gate", {"gate": gate}, here)
+    click.echo("Opened.")
 
 
 @click.command(short_help="Put a channel back to what it held before.")
@@ -76,6 +100,7 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
 
     def write(tx: Tx) -> Told:
         recorded = roll_back(tx, app, channel, to)
+        tell_rolled_back(app, channel, recorded, Source.COMMAND)
         return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
 
     told = _ask(settings_in_spite(KEY), "/api/rollback", asked, write)
@@ -83,6 +108,13 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
         json.dumps(told)
         if as_json
         else f"{told['sentence']}\nWhat came of it: receiver show {told['delivery']}"
+    )
+
+
+def _perform(path: str, asked: Told, here: Callable[[Manual], Awaitable[Told]]) -> Told:
+    settings = settings_in_spite(KEY)
+    return asyncio.run(
+        perform(settings, path, asked, here, without_server="`receiver serve` goes by it")
     )
 
 

@@ -21,6 +21,11 @@ _CLOSE = """INSERT INTO gates (name, closed, until, probes, since, sentence)
  ON CONFLICT (name) DO UPDATE SET closed = true, since = excluded.since,
   sentence = excluded.sentence, probes = excluded.probes, until = excluded.until
  WHERE NOT gates.closed"""
+_OPEN = """UPDATE gates SET closed = false, until = :now
+ WHERE name = :name AND closed AND (name = 'token' OR until > :now)"""
+_DUE_NOW = """UPDATE registrations SET due_at = :now
+ WHERE state = 'waiting' AND waiting_reason = :reason"""
+_REASONS = {BUSY: Reason.EDGEGAP_BUSY, TOKEN: Reason.EDGEGAP_TOKEN_REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,17 @@ def take_probe(tx: Tx) -> bool:
 def open_token_gate(tx: Tx) -> None:
     """Let work go on: the token is accepted."""
     tx.run("UPDATE gates SET closed = false, until = :now WHERE name = 'token'", now=tx.now)
+
+
+def open_gate(tx: Tx, name: str) -> bool:
+    """Let work go on that this gate holds back, what waits for it included; False if it is open.
+
+    Edgegap may answer as before: then it closes again.
+    """
+    opened = tx.run(_OPEN, name=name, now=tx.now)
+    if opened.rowcount:
+        tx.run(_DUE_NOW, reason=_REASONS[name].value, now=tx.now)
+    return bool(opened.rowcount)
 
 
 def probe_now(tx: Tx) -> None:

@@ -23,6 +23,16 @@ def count_replicas(tx: Tx, owner: str) -> int:
     return max(1, int(alive.scalar_one()))
 
 
+def is_there(tx: Tx, owner: str) -> bool:
+    """Tell whether this replica is alive."""
+    row = tx.run(
+        "SELECT 1 FROM replicas WHERE owner = :owner AND seen_at >= :since",
+        owner=owner,
+        since=tx.now - ALIVE_MS,
+    )
+    return row.first() is not None
+
+
 def at_work(tx: Tx) -> bool:
     """Tell whether any replica is there, or has left work in hand whose lease still runs."""
     found = tx.run(_AT_WORK, since=tx.now - ALIVE_MS, now=tx.now)

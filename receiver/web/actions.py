@@ -4,17 +4,16 @@ from starlette.routing import Route
 
 from receiver.images import is_repository
 from receiver.ledger import pauses
-from receiver.logs import get_logger
-from receiver.replaying import replay, replay_chosen
+from receiver.ledger.gates import BUSY, TOKEN
 from receiver.service import Service
 from receiver.steering import (
     CannotPause,
     CannotRollBack,
-    pause_known,
     roll_back,
     tell_rolled_back,
 )
 from receiver.upkeep.dismissing import Asker, dismiss, dismiss_parked, undo_dismissal
+from receiver.upkeep.operations import Source
 from receiver.upkeep.pruning import MOST_AT_ONCE, Pruned, Scope, kept_by, log_pruned, prune
 from receiver.web.doorkeeping import Form, for_a_deed
 from receiver.web.login import safe_path
@@ -23,8 +22,6 @@ from receiver.web.versions import Shelf
 PAGE = "page"
 
 NOT_REOPENED = "It is not dismissed, or a newer registration of the same image is open."
-
-log = get_logger()
 
 
 class Actions:
@@ -40,7 +37,7 @@ class Actions:
             "dismiss": self._dismiss, "dismiss-reason": self._dismiss_reason,
             "undo-dismissal": self._undo_dismissal,
             "rollback": self._roll_back, "prune": self._prune, "make-room": self._make_room,
-            "pause": self._pause, "resume": self._resume,
+            "pause": self._pause, "resume": self._resume, "open-gate": self._open_gate,
         }  # fmt: skip
         return [
             Route(f"/do/{name}", for_a_deed(action), methods=["POST"])
@@ -48,22 +45,15 @@ class Actions:
         ]
 
     async def _replay(self, service: Service, form: Form) -> tuple[str, str]:
-        identity, rules = _text(form, "delivery"), service.settings.rules
-        replayed = await service.ledger.write(lambda tx: replay(tx, rules, identity))
-        if replayed is None:
+        identity = _text(form, "delivery")
+        replayed, _ = await service.manual.replay([identity], Source.PAGE)
+        if not replayed:
             raise ValueError(f"there is no delivery {identity}")
-        service.worker.config_changed()
-        log.info("delivery_replayed", delivery=identity, verdict=replayed.verdict)
         went = "It was replayed; what becomes of it shows below."
-        return _back(form, f"/deliveries/{replayed.delivery}"), replayed.sentence or went
+        return _back(form, f"/deliveries/{replayed[0].delivery}"), replayed[0].sentence or went
 
     async def _replay_parked(self, service: Service, form: Form) -> tuple[str, str]:
-        rules = service.settings.rules
-        replayed, _ = await service.ledger.write(
-            lambda tx: replay_chosen(tx, rules, (), parked=True, since=None)
-        )
-        service.worker.config_changed()
-        log.info("parked_replayed", count=len(replayed))
+        replayed, _ = await service.manual.replay((), Source.PAGE, parked=True)
         many = "1 push was" if len(replayed) == 1 else f"{len(replayed)} pushes were"
         return _back(form, "/"), f"{many} replayed; what cannot be made is parked again."
 
@@ -75,7 +65,7 @@ class Actions:
             return _back(form, "/versions"), f"Nothing was rolled back: {error}."
         self._shelf.forget()
         service.worker.wake()
-        tell_rolled_back(app, channel, recorded)
+        tell_rolled_back(app, channel, recorded, Source.PAGE)
         return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
 
     async def _dismiss(self, service: Service, form: Form) -> tuple[str, str]:
@@ -129,20 +119,25 @@ class Actions:
         return results
 
     async def _pause(self, service: Service, form: Form) -> tuple[str, str]:
-        repository, rules = _repository(form), service.settings.rules
+        repository = _repository(form)
         try:
-            await service.ledger.write(lambda tx: pause_known(tx, repository, rules))
+            await service.manual.pause(repository, Source.PAGE)
         except CannotPause as error:
             return _back(form, "/"), f"Nothing was paused: {error}"
-        log.info("paused", repository=repository)
         return _back(form, "/"), f"{_named(repository)} paused: pushes are recorded and wait."
 
     async def _resume(self, service: Service, form: Form) -> tuple[str, str]:
         repository = _repository(form)
-        await service.ledger.write(lambda tx: pauses.resume(tx, repository))
-        service.worker.wake()
-        log.info("resumed", repository=repository)
+        await service.manual.resume(repository, Source.PAGE)
         return _back(form, "/"), f"{_named(repository)} resumed: what waited goes on."
+
+    async def _open_gate(self, service: Service, form: Form) -> tuple[str, str]:
+        gate = _text(form, "gate")
+        if gate not in {BUSY, TOKEN}:
+            raise ValueError(f"there is no gate {gate}")
+        opened = await service.manual.open_gate(gate, Source.PAGE)
+        done = "What waited is tried now." if opened else "Nothing is held back any more."
+        return _back(form, "/"), done
 
 
 def _told(results: list[Pruned]) -> str:

@@ -8,21 +8,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from receiver.api_tokens import LONGEST_SECONDS
-from receiver.by_hand import push_by_hand
 from receiver.images import parse_image_reference
-from receiver.intake import take
 from receiver.ledger import stories
-from receiver.ledger.recording import COMMAND
 from receiver.ledger.revocations import revoke
 from receiver.ledger.stories import Filter
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.reasons import State, Verdict
-from receiver.replaying import Replayed, replay, replay_chosen
 from receiver.service import Service
 from receiver.telling import as_json
 from receiver.web.bodies import read_body
-from receiver.web.guarding import Plain, guarded, limit_of, plain, refusal
+from receiver.web.guarding import Plain, guarded, limit_of, plain, refusal, source_of
 from receiver.web.pages import DEPTH
 
 TEXT_FILTERS = ("repository", "tag", "verdict", "state", "text", "before")
@@ -102,40 +98,27 @@ async def _push(service: Service, request: Request) -> Response:
     only = limit_of(request)
     if only not in {None, image.repository}:
         return _other_repository(str(only))
-    settings = service.settings
-    push = await push_by_hand(service.preflight.hub, settings.rules, image)
-    recorded = await take(
-        service.ledger, settings.rules, push, source=COMMAND, notices=settings.notices
-    )
-    service.worker.wake()
+    recorded = await service.manual.push(service.preflight.hub, image, source_of(request))
     row = await service.ledger.read(lambda tx: stories.story(tx, recorded.delivery))
     return JSONResponse(as_json(row or {}), 202 if recorded.registrations else 200)
 
 
 async def _replay_one(service: Service, request: Request) -> Response:
-    identity, rules = plain(request.path_params["id"]), service.settings.rules
-    only = limit_of(request)
-
-    def write(tx: Tx) -> Replayed | None:
-        row = stories.delivery_row(tx, identity)
-        if row is None or only not in {None, row["repository"]}:
-            return None
-        return replay(tx, rules, identity)
-
-    replayed = await service.ledger.write(write)
-    if replayed is None:
+    identity, only = plain(request.path_params["id"]), limit_of(request)
+    row = await service.ledger.read(lambda tx: stories.delivery_row(tx, identity))
+    if row is None or only not in {None, row["repository"]}:
         return refusal(404, f"there is no delivery {identity}")
-    service.worker.config_changed()
-    return JSONResponse(msgspec.to_builtins(replayed), 202)
+    replayed, _ = await service.manual.replay([identity], source_of(request))
+    if not replayed:
+        return refusal(404, f"there is no delivery {identity}")
+    return JSONResponse(msgspec.to_builtins(replayed[0]), 202)
 
 
 async def _replay(service: Service, request: Request) -> Response:
     asked = msgspec.json.decode(await read_body(request), type=_ReplayRequest)
-    rules = service.settings.rules
-    replayed, missing = await service.ledger.write(
-        lambda tx: replay_chosen(tx, rules, asked.ids, parked=asked.parked, since=asked.since)
+    replayed, missing = await service.manual.replay(
+        asked.ids, source_of(request), parked=asked.parked, since=asked.since
     )
-    service.worker.config_changed()
     told = {"replayed": msgspec.to_builtins(replayed), "missing": missing}
     return JSONResponse(told, 202)
 

@@ -14,8 +14,11 @@ from receiver.errors import BadBody, BadImageReference, LedgerError
 from receiver.ledger.revocations import is_revoked
 from receiver.reasons import Reason
 from receiver.service import Service
+from receiver.upkeep.operations import Source
 from receiver.web.bodies import SenderLeft
 from receiver.web.hooks import STATUS
+
+SOURCE_HEADER = "Receiver-Source"
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
@@ -81,6 +84,12 @@ def _signed_token(service: Service, request: Request) -> ApiToken | None:
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     token = service.api_keys.read(text.strip(), int(time.time()))
     return token if scheme.lower() == "bearer" else None
+
+
+def source_of(request: Request) -> Source:
+    """Return how a person asks: by a command, which says so, or by the API itself."""
+    by_command = request.headers.get(SOURCE_HEADER) == Source.COMMAND
+    return Source.COMMAND if by_command else Source.API
 
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}

@@ -24,7 +24,10 @@ async def ready(request: Request) -> Response:
     """
     service: Service = request.app.state.service
     found = await service.health.lately()
-    body = _body(found, in_full=has_token(service, request))
+    in_full = has_token(service, request)
+    body = _body(found, in_full=in_full)
+    if in_full:
+        body["replica"] = service.worker.owner  # as the ledger knows this process
     return JSONResponse(body, 200 if found.ready else 503)
 
 

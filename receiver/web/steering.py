@@ -1,5 +1,6 @@
-"""The API's routes for what a person steers: pauses, rollback, pruning, missed pushes."""
+"""The API's routes for what a person does: pauses, gates, rollback, pruning, missed pushes."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -16,7 +17,6 @@ from receiver.service import Service
 from receiver.steering import (
     CannotPause,
     CannotRollBack,
-    pause_known,
     roll_back,
     tell_rolled_back,
 )
@@ -32,7 +32,7 @@ from receiver.upkeep.pruning import (
     prune,
 )
 from receiver.web.bodies import read_body
-from receiver.web.guarding import Plain, guarded, refusal
+from receiver.web.guarding import Plain, guarded, refusal, source_of
 
 MOST_MISSED = 500
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
@@ -43,6 +43,10 @@ Name = Annotated[Plain, msgspec.Meta(max_length=100)]
 
 class _Pause(msgspec.Struct, forbid_unknown_fields=True):
     repository: str
+
+
+class _OpenGate(msgspec.Struct, forbid_unknown_fields=True):
+    gate: Literal["busy", "token"]
 
 
 class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
@@ -90,6 +94,7 @@ def steering_routes() -> list[Route]:
         Route("/api/pauses", guarded(_paused), methods=["GET"]),
         Route("/api/pause", guarded(_pause), methods=["POST"]),
         Route("/api/resume", guarded(_resume), methods=["POST"]),
+        Route("/api/open-gate", guarded(_open_gate), methods=["POST"]),
         Route("/api/rollback", guarded(_roll_back), methods=["POST"]),
         Route("/api/prune", guarded(_prune), methods=["POST"]),
         Route("/api/dismiss", guarded(_dismiss), methods=["POST"]),
@@ -99,28 +104,33 @@ def steering_routes() -> list[Route]:
 
 
 async def _paused(service: Service, _: Request) -> Response:
-    return JSONResponse({"paused": await _paused_now(service)})
+    return JSONResponse({"paused": _times(await service.ledger.read(pauses.paused))})
 
 
 async def _pause(service: Service, request: Request) -> Response:
-    repository, rules = await _repository(request), service.settings.rules
+    repository = await _repository(request)
     try:
-        await service.ledger.write(lambda tx: pause_known(tx, repository, rules))
+        paused = await service.manual.pause(repository, source_of(request))
     except CannotPause as error:
         return refusal(409, str(error))
-    return JSONResponse({"paused": await _paused_now(service)})
+    return JSONResponse({"paused": _times(paused)})
 
 
 async def _resume(service: Service, request: Request) -> Response:
     repository = await _repository(request)
-    resumed = await service.ledger.write(lambda tx: pauses.resume(tx, repository))
-    service.worker.wake()
-    return JSONResponse({"resumed": resumed, "paused": await _paused_now(service)})
+    resumed, paused = await service.manual.resume(repository, source_of(request))
+    return JSONResponse({"resumed": resumed, "paused": _times(paused)})
 
 
-async def _paused_now(service: Service) -> dict[str, str]:
-    """Return what is paused, and since when, told as all times of the API are."""
-    paused = await service.ledger.read(pauses.paused)
+async def _open_gate(service: Service, request: Request) -> Response:
+    asked = msgspec.json.decode(await read_body(request), type=_OpenGate)
+    if not await service.manual.open_gate(asked.gate, source_of(request)):
+        return refusal(409, f"the gate {asked.gate} is open: it holds nothing back")
+    return JSONResponse({"opened": asked.gate})
+
+
+def _times(paused: Mapping[str, int]) -> dict[str, str]:
+    """Return what is paused, and since when, written as all times of the API are."""
     return {repository: iso(since) for repository, since in paused.items()}
 
 
@@ -132,7 +142,7 @@ async def _roll_back(service: Service, request: Request) -> Response:
         )
     except CannotRollBack as error:
         return refusal(409, str(error))
-    tell_rolled_back(asked.app, asked.channel, recorded)
+    tell_rolled_back(asked.app, asked.channel, recorded, source_of(request))
     service.worker.wake()
     return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
 

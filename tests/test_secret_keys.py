@@ -1,0 +1,196 @@
+"""A start with a secret key that the ledger does not know says that existing links are dead."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.hook_tokens import LinkKeys
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.secret_keys import adopt_keys, changed_at, dead_links, known_keys
+from receiver.secret import Secret
+from receiver.upkeep.secret_keys import fingerprints_of
+from tests.at_work import at, pushed, write
+from tests.conftest import StartReceiver
+from tests.crash.asking import logged
+from tests.running import KEY, REPOSITORY, RULE, ReceiverProcess, webhook_body
+from tests.visiting import PAGE, Visitor, visitor
+
+NEW = "new-key-0123456789-0123456789-0123456789"
+OTHER = "other-key-0123456789-0123456789-01234567"
+QUIET = RULE + '\n[catch_up]\nevery = "off"\n'
+NOW = 1_790_000_000_000
+SALT = "a-salt"
+
+
+def key(name: str) -> dict[str, str]:
+    """A key as the ledger is given it: its hash by salt."""
+    return {SALT: f"hash of {name}"}
+
+
+def adopted(ledger: Ledger, now: int, *names: str) -> bool:
+    return write(ledger, at(now, lambda tx: adopt_keys(tx, [key(name) for name in names])))
+
+
+def test_the_first_keys_are_stored_without_a_word(ledger: Ledger) -> None:
+    assert adopted(ledger, NOW, "one")
+
+    assert [one.fingerprint for one in ledger.read_now(known_keys)] == ["hash of one"]
+    assert changed_at(ledger.read_now(known_keys)) is None
+
+
+@pytest.mark.parametrize(
+    "starts",
+    [
+        [("one",), ("one",)],
+        [("one",), ("two", "one"), ("two",)],
+        [("one",), ("two", "one"), ("two",), ("three", "two")],
+        [("one", "two"), ("two",), ("two", "three")],
+    ],
+)
+def test_a_change_in_steps_is_no_surprise(ledger: Ledger, starts: list[tuple[str, ...]]) -> None:
+    for number, names in enumerate(starts):
+        assert adopted(ledger, NOW + number, *names)
+        assert changed_at(ledger.read_now(known_keys)) is None
+
+
+def test_keys_of_which_none_is_known_are_said_and_adopted(ledger: Ledger) -> None:
+    adopted(ledger, NOW, "one")
+
+    assert not adopted(ledger, NOW + 5, "two")
+    assert changed_at(ledger.read_now(known_keys)) == NOW + 5
+    assert adopted(ledger, NOW + 9, "two")  # the next start
+    assert changed_at(ledger.read_now(known_keys)) == NOW + 5
+
+
+def test_the_old_key_set_back_ends_it(ledger: Ledger) -> None:
+    for number, name in enumerate(("one", "two", "one")):
+        adopted(ledger, NOW + number, name)
+
+    assert changed_at(ledger.read_now(known_keys)) is None
+
+
+def test_a_link_is_dead_from_the_change_until_it_is_used_again(ledger: Ledger) -> None:
+    adopted(ledger, NOW, "one")
+    write(ledger, at(NOW + 1, lambda tx: pushed(tx, "1.0")))
+    adopted(ledger, NOW + 2, "two")
+    names = ["studio/never-used", REPOSITORY]
+
+    assert ledger.read_now(lambda tx: dead_links(tx, names)) == (NOW + 2, [REPOSITORY])
+
+    write(ledger, at(NOW + 3, lambda tx: pushed(tx, "1.1")))
+    assert ledger.read_now(lambda tx: dead_links(tx, names)) == (NOW + 2, [])
+
+
+def test_a_fingerprint_is_slow_to_make_and_another_in_another_ledger() -> None:
+    """Whoever has a backup may try guesses: each must cost them time and memory."""
+    (made,) = fingerprints_of([Secret(KEY)], ["one", "two"])
+
+    assert made["one"] != made["two"]
+    assert all(KEY not in one and len(one) == 32 for one in made.values())
+    assert fingerprints_of([Secret(KEY)], ["one"]) == [{"one": made["one"]}]
+    # Of https://www.rfc-editor.org/rfc/rfc7914, section 2, for logins: N = 2^14 and r = 8 at least.
+    from receiver.upkeep.secret_keys import BLOCK, COST  # noqa: PLC0415
+
+    assert (COST >= 2**14, BLOCK) == (True, 8)
+
+
+# With real processes.
+
+
+@pytest.fixture
+def receiver(start: StartReceiver) -> ReceiverProcess:
+    return start(config=QUIET, environment=PAGE)
+
+
+@pytest.fixture
+def person(receiver: ReceiverProcess) -> Iterator[Visitor]:
+    with visitor(receiver) as one:
+        yield one
+
+
+def restarted(receiver: ReceiverProcess, keys: str) -> list[dict[str, Any]]:
+    """Restart it with these keys; return what its log warns of the keys since."""
+    receiver.stop()
+    before = len(list(logged(receiver.log)))
+    receiver.environment["RECEIVER_SECRET_KEY"] = keys
+    receiver.start()
+    lines = list(logged(receiver.log))[before:]
+    return [line for line in lines if line["event"] == "secret_key_unknown"]
+
+
+def degraded(receiver: ReceiverProcess, secret: str) -> list[Any]:
+    from receiver.api_tokens import ApiKeys, ApiToken  # noqa: PLC0415
+
+    token = ApiToken("0" * 16, 2**40)
+    headers = {"Authorization": f"Bearer {ApiKeys([secret]).sign(token)}"}
+    answer = httpx.get(f"{receiver.url}/api/overview", headers=headers, trust_env=False)
+    found: list[Any] = answer.json()["degraded"]
+    return found
+
+
+def doctor(receiver: ReceiverProcess, **environment: str) -> Any:
+    told = receiver.run("doctor", "--json", **environment).stdout.splitlines()
+    (found,) = [one for one in map(json.loads, told) if one["what"] == "secret key"]
+    return found
+
+
+def test_another_key_is_warned_of_in_the_log_the_overview_and_doctor(
+    receiver: ReceiverProcess,
+) -> None:
+    """Every push was lost from that start on, and nothing said why."""
+    receiver.ended(receiver.push("1.0.0"))
+    assert doctor(receiver)["health"] == "pass"
+    assert doctor(receiver, RECEIVER_SECRET_KEY=OTHER)["health"] == "warn"
+
+    (warned,) = restarted(receiver, NEW)
+
+    assert warned["level"] == "warning"
+    assert "NEW,OLD" in warned["message"]
+    (one,) = degraded(receiver, NEW)
+    assert one["code"] == "secret_key"
+    assert REPOSITORY in one["message"]
+    ready = httpx.get(f"{receiver.url}/readyz", trust_env=False).json()
+    assert ready == {"ready": True, "degraded": ["secret_key"]}
+    with Visitor(receiver) as person:
+        person.sign_in()
+        assert "The secret key was replaced" in person.read("/").text
+    found = doctor(receiver)
+    assert (found["health"], REPOSITORY in found["found"]) == ("warn", True)
+
+    link = LinkKeys([NEW], {}).link(receiver.url, REPOSITORY)
+    assert httpx.post(link, json=webhook_body("1.1.0"), trust_env=False).status_code == 202
+
+    assert degraded(receiver, NEW) == []
+    assert doctor(receiver)["health"] == "pass"
+
+
+def test_a_change_in_steps_warns_of_nothing(receiver: ReceiverProcess) -> None:
+    receiver.ended(receiver.push("1.0.0"))
+
+    for keys in (f"{NEW},{KEY}", NEW, f"{OTHER},{NEW}"):
+        assert restarted(receiver, keys) == []
+    assert degraded(receiver, OTHER) == []
+
+
+def test_the_key_set_back_ends_the_warning(receiver: ReceiverProcess) -> None:
+    receiver.ended(receiver.push("1.0.0"))
+    assert len(restarted(receiver, NEW)) == 1
+
+    assert restarted(receiver, KEY) == []
+
+    assert degraded(receiver, KEY) == []
+    receiver.ended(receiver.push("1.1.0"))
+
+
+def test_neither_key_is_in_the_ledger(receiver: ReceiverProcess, tmp_path: Path) -> None:
+    restarted(receiver, f"{NEW},{KEY}")
+    receiver.stop()
+
+    written = receiver.everything_written()
+
+    assert KEY not in written
+    assert NEW not in written
