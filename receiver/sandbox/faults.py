@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import json
 import threading
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from receiver.sandbox.calls import is_call, read_body, replay
 from receiver.sandbox.serving import HANG_UP, HangUp
 
-Kind = Literal["status", "slow", "timeout", "reset", "hang_up", "truncated", "garbage", "huge"]
+Kind = Literal[
+    "status", "slow", "timeout", "reset", "hang_up", "truncated", "garbage", "huge", "declined",
+    "bomb",
+]  # fmt: skip
 
 FAULT_HEADER = "x-sandbox-fault"
 """Marks an answer that a fault made up, so that nobody holds it against a contract."""
@@ -34,12 +38,13 @@ class Fault:
     - `truncated`: a 200 that ends before its content-length of `size` does
     - `garbage`: a 200 that is not JSON: `body`, or a page of HTML
     - `huge`: a 200 of valid JSON, chunked, of more than `size` bytes
+    - `declined`: a 200 with `success: false` and `message`, or with `body` as it is
+    - `bomb`: a 200 of valid JSON of `size` bytes, compressed twice to a few
 
     With `after`, the real thing is done first and its answer thrown away (`slow` keeps it).
     `method` and `path_contains` narrow the calls; `times=None` goes on until `behave`.
     `retry_after` is sent as it is: seconds, or an HTTP date. `headers` go with a made-up answer:
-    a `status` of 302 with a `location` sends the caller elsewhere. `gzipped` compresses `body`
-    that number of times, and says so, whatever the caller accepts.
+    a `status` of 302 with a `location` sends the caller elsewhere.
     """
 
     kind: Kind
@@ -55,7 +60,6 @@ class Fault:
     seconds: float = 60.0
     size: int = 20_000_000
     headers: Mapping[str, str] | None = None
-    gzipped: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a kind that does not exist: faults also come as JSON."""
@@ -135,7 +139,7 @@ class Misbehaving:
             case "truncated":
                 await _send_half(fault.size, send)
                 await _hang_up(scope, receive)
-            case "status" | "garbage" | "huge":
+            case "status" | "garbage" | "huge" | "declined" | "bomb":
                 await _made_up(fault)(scope, receive, send)
 
 
@@ -145,18 +149,20 @@ def _made_up(fault: Fault) -> Response:
         return StreamingResponse(
             _endless_message(fault.size), headers=headers, media_type="application/json"
         )
-    content = b"" if fault.body is None else fault.body.encode()
-    for _ in range(fault.gzipped):
-        content = gzip.compress(content)
-    if fault.gzipped:
-        headers["content-encoding"] = ", ".join(["gzip"] * fault.gzipped)
+    if fault.kind == "declined":
+        declined = json.dumps({"success": False, "message": fault.message})
+        body = declined if fault.body is None else fault.body
+        return Response(body, 200, headers, "application/json")
+    if fault.kind == "bomb":
+        bomb = gzip.compress(gzip.compress(b'{"message": "' + b"x" * fault.size + b'"}'))
+        return Response(bomb, 200, headers | {"content-encoding": "gzip, gzip"}, "application/json")
     if fault.kind == "garbage":
-        body = _HTML.encode() if fault.body is None else content
+        body = _HTML if fault.body is None else fault.body
         return Response(body, 200, headers, fault.content_type)
     if fault.retry_after is not None:
         headers["retry-after"] = str(fault.retry_after)
     if fault.body is not None:
-        return Response(content, fault.status, headers, fault.content_type)
+        return Response(fault.body, fault.status, headers, fault.content_type)
     return JSONResponse({"message": fault.message}, fault.status, headers)
 
 
