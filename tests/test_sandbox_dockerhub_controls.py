@@ -1,6 +1,5 @@
 """The Docker Hub stand-in's limits by the minute, its controls, and it alone in the foreground."""
 
-import gzip
 import subprocess
 import sys
 import time
@@ -60,18 +59,6 @@ def test_answers_are_dated_by_its_own_clock(hub: DockerHubSandbox, asking: httpx
     for answer in (asking.get(TAGS), asking.get(TAGS), asking.get("/v2/")):
         dated = parsedate_to_datetime(answer.headers["date"]).timestamp()
         assert dated == pytest.approx(time.time() + 3600, abs=60)
-
-
-def test_an_answer_may_be_compressed_again_and_again(
-    hub: DockerHubSandbox, asking: httpx.Client
-) -> None:
-    hub.misbehave(Fault("garbage", path_contains="/tags", body="{}", gzipped=2))
-
-    with asking.stream("GET", TAGS) as answer:
-        raw = b"".join(answer.iter_raw())
-
-    assert answer.headers["content-encoding"] == "gzip, gzip"
-    assert gzip.decompress(gzip.decompress(raw)) == b"{}"
 
 
 def test_the_controls_reach_it_from_another_process(asking: httpx.Client) -> None:

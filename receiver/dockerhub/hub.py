@@ -21,6 +21,7 @@ from receiver.rules import Login
 from receiver.secret import Secret
 
 LARGEST_ANSWER = 8 * 1024 * 1024
+LARGEST_TOKEN = 1024 * 1024
 PER_PAGE = 100
 MOST_PAGES = 1000
 TOKEN_MARGIN_SECONDS = 60.0
@@ -164,7 +165,7 @@ class Hub:
                 self._http,
                 "POST",
                 f"{self._base}/v2/auth/token",
-                largest=LARGEST_ANSWER,
+                largest=LARGEST_TOKEN,
                 json={"identifier": login.username, "secret": login.token.reveal()},
             )
         except Unavailable as error:

@@ -44,8 +44,7 @@ class Fault:
     With `after`, the real thing is done first and its answer thrown away (`slow` keeps it).
     `method` and `path_contains` narrow the calls; `times=None` goes on until `behave`.
     `retry_after` is sent as it is: seconds, or an HTTP date. `headers` go with a made-up answer:
-    a `status` of 302 with a `location` sends the caller elsewhere. `gzipped` compresses `body`
-    that number of times, and says so, whatever the caller accepts.
+    a `status` of 302 with a `location` sends the caller elsewhere.
     """
 
     kind: Kind
@@ -61,7 +60,6 @@ class Fault:
     seconds: float = 60.0
     size: int = 20_000_000
     headers: Mapping[str, str] | None = None
-    gzipped: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a kind that does not exist: faults also come as JSON."""
@@ -169,7 +167,7 @@ def _made_up(fault: Fault) -> Response:
     if fault.retry_after is not None:
         headers["retry-after"] = str(fault.retry_after)
     if fault.body is not None:
-        return Response(content, fault.status, headers, fault.content_type)
+        return Response(fault.body, fault.status, headers, fault.content_type)
     return JSONResponse({"message": fault.message}, fault.status, headers)
 
 
