@@ -1,7 +1,6 @@
-"""`receiver pause`, `resume`, `rollback`: what a person steers by hand."""
+"""`receiver pause` and `resume`: hold back and let go on the pushes of a repository."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from receiver.images import is_repository
 from receiver.ledger import pauses
 from receiver.ledger.transactions import Tx
 from receiver.settings import Settings
-from receiver.steering import pause_known, roll_back
+from receiver.steering import pause_known
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 Told = dict[str, Any]
@@ -33,7 +32,7 @@ def pause(repository: str | None, everything: bool) -> None:
         pause_known(tx, name, settings.rules)
         return {"paused": pauses.paused(tx)}
 
-    told = _ask(settings, "/api/pause", {"repository": name}, write)
+    told = ask(settings, "/api/pause", {"repository": name}, write)
     names = ["all repositories" if one == pauses.ALL else one for one in told["paused"]]
     click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queue until `resume`.")
 
@@ -49,7 +48,7 @@ def resume(repository: str | None, everything: bool) -> None:
     def write(tx: Tx) -> Told:
         return {"resumed": pauses.resume(tx, name), "paused": pauses.paused(tx)}
 
-    told = _ask(settings_in_spite(KEY), "/api/resume", {"repository": name}, write)
+    told = ask(settings_in_spite(KEY), "/api/resume", {"repository": name}, write)
     if not told["resumed"]:
         everything_is = (
             " (all are: `receiver resume --all`)" if pauses.ALL in told["paused"] else ""
@@ -59,31 +58,6 @@ def resume(repository: str | None, everything: bool) -> None:
     click.echo("Resumed.")
     if pauses.ALL in told["paused"]:
         click.echo("receiver: all repositories are paused still", err=True)
-
-
-@click.command(short_help="Put a channel back to what it held before.")
-@click.argument("app")
-@click.argument("channel")
-@click.option("--to", metavar="VERSION", help="The version whose image to put there instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
-def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
-    """Put CHANNEL of APP back to the image it held before, or to that of another version.
-
-    From then on only later pushes move it.
-    """
-    asked = {"app": app, "channel": channel, "to": to}
-
-    def write(tx: Tx) -> Told:
-        recorded = roll_back(tx, app, channel, to)
-        return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
-
-    told = _ask(settings_in_spite(KEY), "/api/rollback", asked, write)
-    click.echo(
-        json.dumps(told)
-        if as_json
-        else f"{told['sentence']}\nWhat came of it: receiver show {told['delivery']}"
-    )
 
 
 def _named(repository: str | None, *, everything: bool) -> str:
@@ -96,10 +70,10 @@ def _named(repository: str | None, *, everything: bool) -> str:
     return repository
 
 
-def _ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]) -> Told:
+def ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]) -> Told:
     """Ask the running server, or write the ledger when there is none."""
 
-    async def ask() -> Told:
+    async def asking() -> Told:
         async with reached(settings, begin=True) as there:
             if isinstance(there, Server):
                 return await there.ask("POST", path, asked)
@@ -107,4 +81,4 @@ def _ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]
             click.echo("receiver: no server is running; `receiver serve` goes by it", err=True)
             return told
 
-    return asyncio.run(ask())
+    return asyncio.run(asking())
