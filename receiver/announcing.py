@@ -75,7 +75,9 @@ def happenings_of(claimed: Claimed, settlement: Settlement) -> list[tuple[Happen
         text = f"{target} parked: {settlement.sentence}"
         found.append((Happening.PARKED, _with_warnings(text, settlement)))
     if settlement.overwritten:
-        text = f"{claimed.image} was pushed over; {target} may go on running the old image."
+        left = settlement.outcome is Outcome.SUPERSEDED
+        happened = "was not moved to it" if left else "may go on running the old image"
+        text = f"The tag of {claimed.image} was overwritten; {target} {happened}."
         found.append((Happening.OVERWRITTEN, text))
     return found
 

@@ -28,6 +28,7 @@ from receiver.settings import Settings
 from receiver.variables import variables_of
 from receiver.web.actions import Actions
 from receiver.web.api import api_routes
+from receiver.web.channels import channel_routes
 from receiver.web.document import document_routes
 from receiver.web.doorkeeping import failure, is_a_person
 from receiver.web.forwarded import as_proxies_tell
@@ -71,6 +72,7 @@ def create_app(
             Route("/readyz", ready, methods=["GET"]),
             Route("/metrics", show_metrics, methods=["GET"]),
             *api_routes(),
+            *channel_routes(),
             *steering_routes(),
             *looking_routes(shelf),
             *document_routes(),

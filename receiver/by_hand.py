@@ -8,7 +8,7 @@ from receiver.dockerhub.hub import Hub
 from receiver.dockerhub.push import Push
 from receiver.images import ImageReference
 from receiver.missed import login_for
-from receiver.rules import Mode, Rule
+from receiver.rules import Rule
 
 PATIENCE_SECONDS = 5.0
 
@@ -34,5 +34,4 @@ async def push_by_hand(hub: Hub, rules: Sequence[Rule], image: ImageReference) -
 
 
 def _needs_time(rule: Rule) -> bool:
-    moves = bool(rule.channels) or rule.mode is Mode.UPDATE
-    return moves or rule.keep is not None or rule.make_room
+    return bool(rule.channels) or rule.keep is not None or rule.make_room

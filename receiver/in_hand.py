@@ -18,16 +18,23 @@ from receiver.errors import LedgerError
 from receiver.ledger.clock import SMALLEST_STEP_MS
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
-from receiver.ledger.settlements import Settlement, sent, settle, was_settled
+from receiver.ledger.settlements import (
+    Settlement,
+    compare_again,
+    sent,
+    settle,
+    was_settled,
+)
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transactions import Tx
 from receiver.ledger_watch import LedgerWatch
 from receiver.logs import get_logger
+from receiver.pipeline.channels import ChannelAttempt
 from receiver.preflight import Preflight
 from receiver.reasons import Outcome
 from receiver.registering import Attempt
 from receiver.retention import Retention
-from receiver.rules import moving_versions
+from receiver.rules import Mode, moving_versions
 from receiver.settings import Current
 from receiver.settling import Tried, fault, leave_to_others, moved_by
 
@@ -87,6 +94,13 @@ class InHand:
         tried = await self._retention.make_room(claimed, tried)
         await self._settle(claimed, tried, now)
 
+    async def compare_later(self, claimed: Claimed) -> None:
+        """Have a channel compared with Edgegap: a PATCH of a lost lease may be carried out late."""
+        try:
+            await self._ledger.write(partial(compare_again, claimed=claimed))
+        except LedgerError as error:
+            self._watch.is_away(error)  # what was noted before the PATCH was sent stays
+
     async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Tried:
         async def note_sent(step: int, method: str, path: str) -> None:
             note = partial(
@@ -100,7 +114,8 @@ class InHand:
             moving = moving_versions(self._current.settings.rules, app)
             return replace(found, channels=found.channels | moving)
 
-        attempt = Attempt(
+        kind = ChannelAttempt if claimed.mode is Mode.CHANNEL else Attempt
+        attempt = kind(
             claimed,
             self._current.settings,
             self._client,
@@ -135,6 +150,7 @@ class InHand:
                 await asyncio.sleep(LEDGER_AWAY_SECONDS)
         if not kept:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
+            await self.compare_later(claimed)
             return
         announce(claimed, tried.settlement, now=now())
         if self._settled is not None:

@@ -28,6 +28,7 @@ class Happening(StrEnum):
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - a word
     CAUGHT_UP = "caught_up"
     WEBHOOK_SILENT = "webhook_silent"
+    DRIFTED = "drifted"
 
 
 EVERYTHING = tuple(Happening)
@@ -39,6 +40,7 @@ TITLES: Mapping[Happening, str] = {
     Happening.TOKEN_REFUSED: "Edgegap refuses the token",
     Happening.CAUGHT_UP: "missed push found by catch-up",
     Happening.WEBHOOK_SILENT: "no webhook arrives",
+    Happening.DRIFTED: "channel moved by another hand",
 }
 
 

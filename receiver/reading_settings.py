@@ -50,7 +50,7 @@ from receiver.settings import (
 from receiver.texts import toml_fault, with_plain_line_ends
 from receiver.variables import Variables, read_text
 
-TOP_KEYS = ("public_url", "rule", "links", "catch_up", "ledger", "notice")
+TOP_KEYS = ("public_url", "rule", "channel", "links", "catch_up", "ledger", "notice")
 SHORTEST_KEY = 16
 MAKE_A_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 HOW_TO_MAKE_A_KEY = (
@@ -112,7 +112,8 @@ class _Reader:
                 self._fault(f"{self._where}, {key}", "there is no such key", _other_key(key))
         token = self._edgegap_token()
         login = self._login(token)
-        rules, faults = read_rules(table.get("rule", []), self._environ, login)
+        tables, channels = table.get("rule", []), table.get("channel", [])
+        rules, faults = read_rules(tables, self._environ, login, channels)
         self._faults += [replace(one, where=f"{self._where}, {one.where}") for one in faults]
         notices, more = read_notices(table.get("notice", []), self._environ, rules)
         self._faults += [replace(one, where=f"{self._where}, {one.where}") for one in more]

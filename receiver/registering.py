@@ -1,4 +1,4 @@
-"""One attempt at one registration: look, plan, make or move the version, look again, decide.
+"""One attempt at one registration: look, plan, create the version, look again, decide.
 
 Every attempt begins with a look, so that nothing is made twice whatever happened before.
 """
@@ -18,7 +18,6 @@ from receiver.edgegap.versions import (
     Plan,
     image_of,
     plan_creation,
-    plan_update,
     same_image,
 )
 from receiver.explanations import explain
@@ -61,9 +60,24 @@ class Attempt:
         self._warnings: tuple[str, ...] = ()
         self._pullable = False
         self._ours = claimed.ours
-        self._moved = claimed.moved
         self._digest: str | None = None
         self._overwritten = False
+        self._values: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth a note so far."""
+        return (*self._warnings, *self._notes)
+
+    @property
+    def digest(self) -> str | None:
+        """The image's digest, as far as it was learned."""
+        return self._digest
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether the tag was found to be overwritten."""
+        return self._overwritten
 
     async def run(self) -> Tried:
         """Do what can be done now, and say what came of it."""
@@ -76,6 +90,7 @@ class Attempt:
             notes=(*warnings, *self._notes),
             digest=self._digest,
             overwritten=self._overwritten,
+            sent=self._values,
         )
         return replace(tried, settlement=settlement)
 
@@ -86,8 +101,9 @@ class Attempt:
             return self._asking.parked(Reason.RULE_GONE, rule)
         if not names_target(rule, claimed.mode, claimed.image.tag, claimed.app, claimed.version):
             return self._asking.parked(Reason.RULE_CHANGED, rule)
-        if claimed.superseded:
-            return done(Outcome.SUPERSEDED, "A later push already moves this version.")
+        stopped = await self._before_the_look(rule)
+        if stopped is not None:
+            return stopped
         look = await self._asking.look()
         row = row_for(Call.LOOK, look)
         if row.then is Then.ABSENT:
@@ -95,6 +111,10 @@ class Attempt:
         if row.then is Then.GO_ON and look.body is not None:
             return await self._present(rule, look.body)
         return await self._asking.not_now(rule, row, look)
+
+    async def _before_the_look(self, rule: Rule) -> Tried | None:  # noqa: ARG002 - for a channel
+        """Return what it comes to without asking Edgegap, None if that is to be asked."""
+        return None
 
     async def _create(self, rule: Rule) -> Tried:
         claimed = self._claimed
@@ -161,33 +181,13 @@ class Attempt:
         return await self._asking.not_now(rule, again, refusal)
 
     async def _present(self, rule: Rule, body: Body) -> Tried:
-        """Tell of a version that is there whether it is ours, to be moved, or another's."""
-        claimed = self._claimed
-        same = same_image(body, claimed.image)
-        if claimed.mode is Mode.CREATE:
-            if not same:
-                return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
-            if self._ours:
-                return await self._made_before(rule, body)
-            self._notes += tuple(differences(rule.settings, body))
-            return await self._already_there(rule, body, Outcome.UNCHANGED)
-        plan = plan_update(wanted_by(rule, claimed, self._settings), body)
-        if isinstance(plan, Parking):
-            return parked_as(plan)
-        self._warnings += plan.notes
-        if not plan.body:
-            if self._ours:
-                return await self._made_before(rule, body)
-            outcome = Outcome.UPDATED if self._moved else Outcome.UNCHANGED
-            return await self._already_there(rule, body, outcome)
-        stopped = None if same else await self._look_at_image(rule)
-        if stopped is not None:
-            return stopped
-        answer = await self._asking.update(plan.body)
-        row = row_for(Call.UPDATE, answer)
-        if row.then is Then.GO_ON:
-            return await self._check(rule, plan, Outcome.UPDATED)
-        return await self._asking.not_now(rule, row, answer)
+        """Decide on a version that is there already: it is ours, or another's."""
+        if not same_image(body, self._claimed.image):
+            return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
+        if self._ours:
+            return await self._made_before(rule, body)
+        self._notes += tuple(differences(rule.settings, body))
+        return await self._already_there(rule, body, Outcome.UNCHANGED)
 
     async def _made_before(self, rule: Rule, body: Body) -> Tried:
         """Compare a version that a request of ours made, but that did not count as created yet.

@@ -27,6 +27,7 @@ from receiver.settings import Current, Settings, after_reload
 from receiver.telling_others import TellingOthers
 from receiver.upkeep import secret_keys
 from receiver.upkeep.clock import ClockWatch
+from receiver.upkeep.drift import Drift
 from receiver.upkeep.health import Code, Condition, HealthCheck
 from receiver.upkeep.manual import Manual
 from receiver.upkeep.refused_links import RefusedLinks
@@ -54,7 +55,9 @@ class Service:
         self.preflight = preflight
         self.client = client
         self.worker = Worker(ledger, current, client, preflight, settled=settled)
-        self.catch_up = CatchUp(ledger, current, preflight.hub, self.worker.wake)
+        wake = self.worker.wake
+        self.drift = Drift(ledger, current, client, wake)
+        self.catch_up = CatchUp(ledger, current, preflight.hub, wake, compare=self.drift.compare)
         self.purge = Purge(ledger, current)
         self.telling_others = TellingOthers(ledger, current)
         self.manual = Manual(ledger, current, self.worker.wake, self.worker.config_changed)
@@ -166,11 +169,13 @@ async def running(
             await service.worker.start()
             if catching_up:
                 await service.catch_up.start()
+                service.drift.background.start()
                 service.purge.background.start()
                 service.telling_others.background.start()
             yield service
         finally:
             await service.catch_up.stop()
+            await service.drift.background.stop()
             await service.purge.background.stop()
             await service.telling_others.background.stop()
             await service.refused_links.stop()

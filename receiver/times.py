@@ -1,4 +1,4 @@
-"""Times as texts: read leniently, as UTC where no zone is named."""
+"""Times as texts: read leniently, as UTC if no zone is named, and written for people."""
 
 from datetime import UTC, datetime
 
@@ -31,3 +31,9 @@ def duration(milliseconds: int) -> str:
         if seconds < size * MOST_OF_A_UNIT:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86_400:.0f} d"
+
+
+def to_the_minute(milliseconds: int) -> str:
+    """Return epoch milliseconds for people: `2026-10-09 15:31 UTC`."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -9,7 +9,7 @@ import pytest
 from receiver.edgegap.catalogue import NEWEST, Catalogue, Source
 from receiver.edgegap.client import edgegap_client
 from receiver.edgegap.pace import Pace
-from receiver.rules import Mode, Rule, moving_versions
+from receiver.rules import Rule, moving_versions
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
@@ -87,11 +87,11 @@ def test_a_version_just_made_is_copied_from_and_a_named_one_whatever_it_is(
     assert named == ("staging", ())
 
 
-def test_what_moves_are_channels_and_what_a_rule_updates() -> None:
+def test_what_moves_are_the_channels_of_the_app() -> None:
     rules = [
         Rule("studio/game", APP, "a", channels=("staging", "prod")),
-        Rule("studio/game", APP, "b", version="{project}-dev", mode=Mode.UPDATE),
+        Rule("studio/game", APP, "b", versions=False, channels=("dev",)),
         Rule("studio/game", "other-app", "c", channels=("other",)),
     ]
 
-    assert moving_versions(rules, APP) == {"staging", "prod", "game-dev"}
+    assert moving_versions(rules, APP) == {"staging", "prod", "dev"}

@@ -15,8 +15,8 @@ MOST_LINES = 500
 FLOORS: dict[int, str] = {
     1: """errors explanations version findings images reasons secret texts dotenv environment
           config_values times retry_after""",
-    2: """api_tokens closing hook_tokens hosts retry keeping notices purge_clock rule_config rules
-          tag_patterns telling
+    2: """api_tokens channel_config channel_order closing hook_tokens hosts retry keeping notices
+          purge_clock rule_config rules sent_values tag_order tag_patterns telling
           dockerhub.manifest dockerhub.push dockerhub.tag_record edgegap.answers edgegap.comparing
           edgegap.copying edgegap.fields edgegap.listing edgegap.messages edgegap.shown
           edgegap.versions""",

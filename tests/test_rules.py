@@ -12,7 +12,6 @@ from receiver.dockerhub.push import Push
 from receiver.errors import BadVersionName
 from receiver.reasons import Reason, Verdict
 from receiver.rules import (
-    Mode,
     Rule,
     channels_of_two,
     match_of,
@@ -57,7 +56,7 @@ def test_a_push_makes_one_registration_for_each_rule_that_takes_it() -> None:
 
 
 def test_for_one_target_the_first_rule_in_the_file_wins() -> None:
-    first, second = rule("first", mode=Mode.CREATE), rule("second", mode=Mode.UPDATE)
+    first, second = rule("first"), rule("second", copy_from="1.0")
 
     for rules, winner in (([first, second], "first"), ([second, first], "second")):
         assert [match.rule for match in rule_on(push(), rules).matches] == [winner]

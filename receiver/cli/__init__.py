@@ -5,6 +5,7 @@ import os
 import click
 
 from receiver.cli.catching_up import catch_up
+from receiver.cli.channels import channels, promote, release, rollback
 from receiver.cli.check import check, link
 from receiver.cli.demo import demo
 from receiver.cli.dismissing import dismiss
@@ -18,7 +19,7 @@ from receiver.cli.pruning import prune
 from receiver.cli.pushing import push
 from receiver.cli.replaying import replay
 from receiver.cli.serve import serve
-from receiver.cli.steering import open_gate, pause, resume, rollback
+from receiver.cli.steering import open_gate, pause, resume
 from receiver.cli.tokens import api_token
 from receiver.variables import variables_of
 from receiver.version import VERSION
@@ -51,7 +52,8 @@ def main(context: click.Context) -> None:
 
 COMMANDS = (
     serve, demo, init, check, doctor, link, api_token, deliveries, show, push, replay, dismiss,
-    catch_up, pause, resume, open_gate, rollback, prune, notify_test, ledger,
+    catch_up, channels, rollback, promote, release, pause, resume, open_gate, prune, notify_test,
+    ledger,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

@@ -1,7 +1,6 @@
-"""`receiver pause`, `resume`, `open-gate`, `rollback`: what a person does by hand."""
+"""`receiver pause`, `resume`, `open-gate`: hold back work, and let it continue."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +14,6 @@ from receiver.ledger import pauses
 from receiver.ledger.gates import BUSY, TOKEN
 from receiver.ledger.transactions import Tx
 from receiver.settings import Settings
-from receiver.steering import roll_back, tell_rolled_back
 from receiver.upkeep.manual import Manual
 from receiver.upkeep.operations import Source
 
@@ -85,32 +83,6 @@ def open_gate(gate: str) -> None:
     click.echo("Opened.")
 
 
-@click.command(short_help="Put a channel back to what it held before.")
-@click.argument("app")
-@click.argument("channel")
-@click.option("--to", metavar="VERSION", help="The version whose image to put there instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
-def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
-    """Put CHANNEL of APP back to the image it held before, or to that of another version.
-
-    From then on only later pushes move it.
-    """
-    asked = {"app": app, "channel": channel, "to": to}
-
-    def write(tx: Tx) -> Told:
-        recorded = roll_back(tx, app, channel, to)
-        tell_rolled_back(app, channel, recorded, Source.COMMAND)
-        return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
-
-    told = _ask(settings_in_spite(KEY), "/api/rollback", asked, write)
-    click.echo(
-        json.dumps(told)
-        if as_json
-        else f"{told['sentence']}\nWhat came of it: receiver show {told['delivery']}"
-    )
-
-
 def _perform(path: str, asked: Told, here: Callable[[Manual], Awaitable[Told]]) -> Told:
     settings = settings_in_spite(KEY)
     return asyncio.run(
@@ -128,10 +100,10 @@ def _named(repository: str | None, *, everything: bool) -> str:
     return repository
 
 
-def _ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]) -> Told:
+def ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]) -> Told:
     """Ask the running server, or write the ledger when there is none."""
 
-    async def ask() -> Told:
+    async def asking() -> Told:
         async with reached(settings, begin=True) as there:
             if isinstance(there, Server):
                 return await there.ask("POST", path, asked)
@@ -139,4 +111,4 @@ def _ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]
             click.echo("receiver: no server is running; `receiver serve` goes by it", err=True)
             return told
 
-    return asyncio.run(ask())
+    return asyncio.run(asking())

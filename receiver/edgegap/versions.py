@@ -20,7 +20,7 @@ from receiver.edgegap.fields import (
     resource_faults,
     settings_faults,
 )
-from receiver.edgegap.shown import brief
+from receiver.edgegap.shown import brief, is_hidden, is_masked
 from receiver.explanations import explain
 from receiver.images import HUB_ALIASES, ImageReference
 from receiver.reasons import Reason
@@ -109,10 +109,11 @@ def plan_creation(
     return Plan(body=body, notes=(*notes, without), unless_public=parking)
 
 
-def plan_update(wanted: Wanted, current: Body) -> Plan | Parking:
-    """Plan the PATCH that makes a version what is wanted: only what changed, never resources.
+def plan_update(wanted: Wanted, current: Body, *, resend: bool = False) -> Plan | Parking:
+    """Plan the PATCH that moves a version to the image, with all settings of the rule.
 
-    An empty body means that nothing is to be done.
+    Never resources, and of the variables all or none. An empty body means that nothing is to be
+    done: Edgegap has it all, as far as it can be read, and the caller does not ask to `resend`.
     """
     notes = [
         f"{name} stays {current.get(name)}: Edgegap sets resources only when a version is made"
@@ -128,20 +129,29 @@ def plan_update(wanted: Wanted, current: Body) -> Plan | Parking:
     variables = read_variables(current.get("envs"), _env_keys(settings.get("envs")))
     if "envs" in settings:
         settings["envs"] = _merged_envs(variables.sent, settings["envs"])
-    target = {**({} if same_image(current, wanted.image) else _image(wanted.image)), **login}
-    patch = {
-        name: value
-        for name, value in {**target, **settings}.items()
-        if not _same(name, current.get(name), value)
-    }
-    if "envs" in patch:
         kept = Copied(hidden=variables.hidden, unfit=variables.unfit)
         problems = [*_uncopied(wanted, kept, wanted.version), *problems]
     if problems:
         return _all_of(problems, tuple(notes))
-    if patch and "verify_image" not in settings and current.get("verify_image") is not True:
-        patch["verify_image"] = True
+    differs = any(
+        not (_same(name, current.get(name), value) or is_masked(current.get(name)))
+        for name, value in {**login, **settings}.items()
+        if name != "verify_image"  # a wish of one call; no version keeps it
+    )
+    if same_image(current, wanted.image) and not differs and not resend:
+        return Plan(body={}, notes=tuple(notes))
+    patch = {**_image(wanted.image), **login, "verify_image": True, **settings}
     return Plan(body=patch, notes=tuple(notes))
+
+
+def hidden_values(wanted: Wanted) -> str:
+    """Return all values that Edgegap does not give out again, as one text to be hashed by a key.
+
+    Empty if there are none: the registry token and the rule's hidden variables.
+    """
+    envs = wanted.settings.get("envs") or ()
+    values = {str(env["key"]): env["value"] for env in envs if is_hidden(env)}
+    return json.dumps([_login(wanted), values], sort_keys=True) if values or wanted.token else ""
 
 
 def same_image(version: Body, image: ImageReference) -> bool:

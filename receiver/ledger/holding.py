@@ -1,6 +1,5 @@
 """What a target holds by our own doing, and which digest a tag had when it was led there."""
 
-import json
 from dataclasses import dataclass
 
 from receiver.images import ImageReference
@@ -15,16 +14,13 @@ _HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, pu
   registration_id = excluded.registration_id, mode = excluded.mode, by_hand = excluded.by_hand,
   created_here = CASE WHEN excluded.created_here THEN true ELSE targets.created_here END,
   made_at = CASE WHEN excluded.created_here THEN excluded.made_at ELSE targets.made_at END,
-  deleted_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.deleted_at END,
-  held_before = :held_before"""
-_HELD = """SELECT repository, tag, digest, push_time, held_before, by_hand, registration_id
- FROM targets
+  deleted_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.deleted_at END"""
+_HELD = """SELECT repository, tag, digest, push_time, by_hand, registration_id FROM targets
  WHERE app = :app AND version = :version"""
 _DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version
   AND repository = :repository AND tag = :tag
   AND id <> :id AND state = 'done' AND outcome IN ('created', 'updated', 'unchanged')
   AND digest IS NOT NULL ORDER BY id DESC LIMIT 1"""
-_KEPT = ("repository", "tag", "digest", "push_time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +76,16 @@ def digest_of_tag(
 def hold(
     tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool, by_hand: bool = False
 ) -> None:
-    """Write down what a target holds now; what it held before stays beside it.
+    """Write down what a target has now.
 
     `by_hand`: a person asked for it, and its push is not the newest.
     """
-    before = tx.run(_HELD, app=app, version=version).mappings().first()
-    kept = before["held_before"] if before is not None else None
+    before = tx.run(_HELD, app=app, version=version).first()
     digest, push_time = new.digest, new.push_time
-    if before is not None and (before["repository"], before["tag"]) != (new.repository, new.tag):
-        kept = json.dumps({name: before[name] for name in _KEPT})
-    elif before is not None:
-        digest = digest or before["digest"]  # this attempt learned none
-        if by_hand or not before["by_hand"]:  # reported once more, with an earlier time
-            push_time = max(push_time, before["push_time"])
+    if before is not None and (before.repository, before.tag) == (new.repository, new.tag):
+        digest = digest or before.digest  # this attempt learned none
+        if by_hand or not before.by_hand:  # reported again, with an earlier time
+            push_time = max(push_time, before.push_time)
     tx.run(
         _HOLDS,
         id=new.registration,
@@ -105,6 +98,5 @@ def hold(
         push_time=push_time,
         created=created,
         by_hand=by_hand,
-        held_before=kept,
         now=tx.now,
     )

@@ -80,7 +80,7 @@ def _rule(tx: Tx, rule: Rule) -> Row:
         "rule": rule.name,
         "repository": rule.repository,
         "app": rule.app,
-        "mode": rule.mode.value,
+        "versions": rule.versions,
         "channels": list(rule.channels),
         "newest": None,
     }

@@ -11,6 +11,7 @@ from receiver.reasons import Reason, State, Verdict
 from receiver.rules import Match, Mode, Ruling
 
 COMMAND = "command"  # the source of what a person asks for
+RESTORE = "restore"  # of what puts a channel back that has another image at Edgegap
 MOST_AHEAD_MS = 10 * 60_000  # of a push's time: Docker Hub's clock may be a little ahead of ours
 DELIVERY = "d"
 REGISTRATION = "r"
@@ -33,6 +34,10 @@ _REGISTRATION_COLUMNS = (
     *("by_hand", "state", "reason", "sentence", "due_at", "created_at", "updated_at"),
 )
 _LED_TO_COLUMNS = ("delivery_id", "registration_id")
+_LED_BY = """SELECT d.id, d.pushed_at, d.received_at FROM led_to l
+  JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = :id ORDER BY d.id"""
+_LEARNED = """UPDATE registrations SET digest = COALESCE(CAST(:digest AS TEXT), digest),
+  overwritten = (:overwritten OR overwritten) WHERE id = :id"""
 _JOIN = """UPDATE registrations SET rule = :rule, mode = :mode, updated_at = :now,
   replayed = :by_person, by_hand = :by_hand,
   push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
@@ -102,7 +107,7 @@ def record_all(
             match,
             delivery.repository,
             delivery.tag or "",
-            push_time_of(tx, delivery.pushed_at, match) if push_time is None else push_time,
+            push_time_of(tx, match, delivery.pushed_at, tx.now) if push_time is None else push_time,
             identity,
             delivery.source == COMMAND and _is_by_hand(tx, match, delivery.pushed_at),
         )
@@ -136,24 +141,24 @@ def open_registrations(
     *,
     repository: str,
     tag: str,
-    push_time: int,
+    pushed_at: int | None,
+    received_at: int,
     by_person: bool = False,
     asked_for: bool = False,
-    pushed_at: int | None = None,
 ) -> tuple[str, ...]:
     """Open a registration for each match, or join the one already open for target and image.
 
-    A `working` one is looked at once more, a `parked` one is queued again, a waiting one keeps
-    its time: what Edgegap asked us to wait is not shortened by a second telling. `by_person`:
-    a person looked at it and wants it tried again. `asked_for`: a person wants this very
-    push, which was pushed at `pushed_at` (epoch ms, None if unknown).
+    `pushed_at` is what the delivery says of the push (epoch ms). A `working` one is looked at once
+    more, a `parked` one is queued again, a waiting one keeps its time: what Edgegap asked us to
+    wait is not shortened by a second report. `by_person`: a person wants it tried again.
+    `asked_for`: a person wants this very push.
     """
     wanted = [
         _Wanted(
             match,
             repository,
             tag,
-            push_time,
+            push_time_of(tx, match, pushed_at, received_at),
             delivery,
             _is_by_hand(tx, match, pushed_at) if asked_for else _stays_by_hand(tx, match),
         )
@@ -163,20 +168,33 @@ def open_registrations(
 
 
 def open_channels(
-    tx: Tx, registration: str, matches: tuple[Match, ...], *, repository: str, tag: str
+    tx: Tx,
+    registration: str,
+    matches: tuple[Match, ...],
+    *,
+    repository: str,
+    tag: str,
+    digest: str | None,
+    overwritten: bool,
 ) -> tuple[str, ...]:
-    """Open what moves channels, for the same deliveries as the registration they follow."""
-    row = tx.run("SELECT push_time FROM registrations WHERE id = :id", id=registration).one()
-    led = tx.run(_LED, id=registration).all()
-    told = max((one.pushed_at for one in led if one.pushed_at is not None), default=None)
-    opened: list[str] = []
-    for match in matches:
-        push_time, latest = row.push_time, latest_push_time(tx, match)
-        if told != push_time and latest is not None and latest > tx.now + MOST_AHEAD_MS:
-            push_time = push_time_by_own_clock(told, tx.now, latest)
-        wanted = [_Wanted(match, repository, tag, push_time, str(one.id)) for one in led]
-        opened += [_open_all(tx, [one])[0] for one in wanted][-1:]
-    return tuple(opened)
+    """Open what moves channels, for the same deliveries as the registration they follow.
+
+    `digest` and `overwritten` are what was learned of the tag when its own version was created.
+    """
+    opened: tuple[str, ...] = ()
+    for delivery in tx.run(_LED_BY, id=registration).all():
+        opened = open_registrations(
+            tx,
+            str(delivery.id),
+            matches,
+            repository=repository,
+            tag=tag,
+            pushed_at=delivery.pushed_at,
+            received_at=delivery.received_at,
+        )
+    for identity in opened:
+        tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
+    return opened
 
 
 class _Wanted(msgspec.Struct, frozen=True):
@@ -241,15 +259,15 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
     return str(found.id)
 
 
-def push_time_of(tx: Tx, told: int | None, match: Match) -> int:
+def push_time_of(tx: Tx, match: Match, pushed_at: int | None, received_at: int) -> int:
     """Return when an image counts as pushed for its target (epoch ms), as Docker Hub's time says.
 
-    Without one, and where it lies in the future, our own clock decides; then it is never before
-    what the target holds or waits for, for that clock may be behind.
+    Without one, and if it is in the future, our own clock decides; then it is never before what
+    the target has or waits for, for that clock may be behind.
     """
-    if told is not None and told <= tx.now + MOST_AHEAD_MS:
-        return told
-    return push_time_by_own_clock(told, tx.now, latest_push_time(tx, match))
+    if pushed_at is not None and pushed_at <= received_at + MOST_AHEAD_MS:
+        return pushed_at
+    return push_time_by_own_clock(pushed_at, received_at, latest_push_time(tx, match))
 
 
 def latest_push_time(tx: Tx, match: Match) -> int | None:

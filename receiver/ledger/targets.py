@@ -1,16 +1,18 @@
 """What targets hold and held before: for rollback, for retention, for the page."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 
+from receiver.images import ImageReference
+from receiver.ledger.channels import before
 from receiver.ledger.schema import led_to
 from receiver.ledger.transactions import Tx
+from receiver.rules import Mode
 
-_COLUMNS = """app, version, mode, repository, tag, digest, push_time, held_before, created_here,
+_COLUMNS = """app, version, mode, repository, tag, digest, push_time, created_here,
   made_at, deleted_at, by_hand, registration_id"""
 _MOVING = "SELECT version FROM targets WHERE app = :app AND mode <> 'create'"
 _UNPROVEN = """SELECT r.version FROM registrations r WHERE r.app = :app AND r.state <> 'done'
@@ -31,19 +33,11 @@ class NotCopied:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """What a moving target held before it was moved last."""
-
-    repository: str
-    tag: str
-    digest: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
     """One target as the ledger knows it. Times in epoch milliseconds.
 
-    `by_hand`: a person asked for it, and retention leaves it alone.
+    `before` is what a rollback of a channel puts back. `by_hand`: a person asked for it, and
+    retention leaves it alone.
     """
 
     app: str
@@ -53,7 +47,7 @@ class Target:
     tag: str
     digest: str | None
     push_time: int
-    before: Before | None
+    before: ImageReference | None
     created_here: bool
     made_at: int | None
     deleted_at: int | None
@@ -64,7 +58,7 @@ class Target:
 def targets_of(tx: Tx, app: str) -> list[Target]:
     """Return all that the ledger knows of an app's targets."""
     rows = tx.run(f"SELECT {_COLUMNS} FROM targets WHERE app = :app ORDER BY version", app=app)  # noqa: S608 - no outside text
-    return [_target(dict(row)) for row in rows.mappings()]
+    return [_target(tx, dict(row)) for row in rows.mappings().all()]
 
 
 def target(tx: Tx, app: str, version: str) -> Target | None:
@@ -100,8 +94,9 @@ def last_deliveries(tx: Tx, registrations: Iterable[str | None]) -> dict[str, st
     return {str(row.registration_id): str(row.delivery) for row in rows}
 
 
-def _target(row: dict[str, Any]) -> Target:
-    before = json.loads(row["held_before"]) if row["held_before"] else None
+def _target(tx: Tx, row: dict[str, Any]) -> Target:
+    image = ImageReference(repository=row["repository"], tag=row["tag"])
+    channel = row["mode"] == Mode.CHANNEL
     return Target(
         app=row["app"],
         version=row["version"],
@@ -110,7 +105,7 @@ def _target(row: dict[str, Any]) -> Target:
         tag=row["tag"],
         digest=row["digest"],
         push_time=row["push_time"],
-        before=before and Before(before["repository"], before["tag"], before["digest"]),
+        before=before(tx, row["app"], row["version"], image) if channel else None,
         created_here=bool(row["created_here"]),
         made_at=row["made_at"],
         deleted_at=row["deleted_at"],

@@ -156,14 +156,9 @@ def _made_up(fault: Fault) -> Response:
     if fault.kind == "bomb":
         bomb = gzip.compress(gzip.compress(b'{"message": "' + b"x" * fault.size + b'"}'))
         return Response(bomb, 200, headers | {"content-encoding": "gzip, gzip"}, "application/json")
-    content = b"" if fault.body is None else fault.body.encode()
-    for _ in range(fault.gzipped):
-        content = gzip.compress(content)
-    if fault.gzipped:
-        headers["content-encoding"] = ", ".join(["gzip"] * fault.gzipped)
     if fault.kind == "garbage":
-        page = _HTML.encode() if fault.body is None else content
-        return Response(page, 200, headers, fault.content_type)
+        body = _HTML if fault.body is None else fault.body
+        return Response(body, 200, headers, fault.content_type)
     if fault.retry_after is not None:
         headers["retry-after"] = str(fault.retry_after)
     if fault.body is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from receiver.errors import LedgerError
+from receiver.ledger.channel_checks import drifted
 from receiver.ledger.cursors import Cursor, failing, read_cursors
 from receiver.ledger.gates import BUSY, TOKEN, Gate, closed_gates
 from receiver.ledger.ledger import Ledger
@@ -42,6 +43,7 @@ class Code(StrEnum):
     BUSY = BUSY
     EDGEGAP = "edgegap"
     DOCKER_HUB = "docker_hub"
+    CHANNELS = "channels"
     PAUSED = "paused"
     CATCH_UP = "catch_up"
 
@@ -82,6 +84,7 @@ class Snapshot:
     cursors: Sequence[Cursor] = ()
     keys_changed_at: int | None = None
     dead_links: Sequence[str] = ()
+    drifted: Sequence[tuple[str, int]] = ()
 
 
 class HealthCheck:
@@ -179,6 +182,7 @@ def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:
         cursors=cursors if settings.catch_up_every is not None else [],
         keys_changed_at=changed,
         dead_links=dead,
+        drifted=drifted(tx, settings.channels()),
     )
 
 
@@ -194,6 +198,8 @@ def conditions_of(
     if seen.dead_links:
         yield Condition(Code.SECRET_KEY, _of_keys(seen), seen.keys_changed_at)
     yield from _waiting(seen, outage)
+    for sentence, since in seen.drifted:
+        yield Condition(Code.CHANNELS, sentence, since)
     for repository, since in seen.paused.items():
         named = "--all" if repository == ALL else repository
         what = "Everything is" if repository == ALL else f"{repository} is"

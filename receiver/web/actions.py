@@ -1,19 +1,26 @@
 """What a person does on the page. Each action is one the commands and the API have too."""
 
+from collections.abc import Callable
+
 from starlette.routing import Route
 
+from receiver.channel_order import ByHand
 from receiver.images import is_repository
 from receiver.ledger import pauses
 from receiver.ledger.gates import BUSY, TOKEN
+from receiver.ledger.recording import Recorded
+from receiver.ledger.transactions import Tx
 from receiver.service import Service
 from receiver.steering import (
+    CannotMove,
     CannotPause,
-    CannotRollBack,
+    promote,
+    release,
     roll_back,
-    tell_rolled_back,
+    tell_moved,
 )
 from receiver.upkeep.dismissing import Asker, dismiss, dismiss_parked, undo_dismissal
-from receiver.upkeep.operations import Source
+from receiver.upkeep.operations import Source, log_operation
 from receiver.upkeep.pruning import MOST_AT_ONCE, Pruned, Scope, kept_by, log_pruned, prune
 from receiver.web.doorkeeping import Form, for_a_deed
 from receiver.web.login import safe_path
@@ -25,7 +32,7 @@ NOT_REOPENED = "It is not dismissed, or a newer registration of the same image i
 
 
 class Actions:
-    """Replay, dismissal, rollback, pruning, pausing; afterwards the page is shown again."""
+    """Replay, dismissal, moving channels, pruning, pausing; then the page is shown again."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
@@ -35,8 +42,9 @@ class Actions:
         actions = {
             "replay": self._replay, "replay-parked": self._replay_parked,
             "dismiss": self._dismiss, "dismiss-reason": self._dismiss_reason,
-            "undo-dismissal": self._undo_dismissal,
-            "rollback": self._roll_back, "prune": self._prune, "make-room": self._make_room,
+            "undo-dismissal": self._undo_dismissal, "rollback": self._roll_back,
+            "promote": self._promote, "release": self._release,
+            "prune": self._prune, "make-room": self._make_room,
             "pause": self._pause, "resume": self._resume, "open-gate": self._open_gate,
         }  # fmt: skip
         return [
@@ -58,15 +66,44 @@ class Actions:
         return _back(form, "/"), f"{many} replayed; what cannot be made is parked again."
 
     async def _roll_back(self, service: Service, form: Form) -> tuple[str, str]:
-        app, channel, to = _text(form, "app"), _text(form, "channel"), _text(form, "to") or None
+        rules, place, to = service.settings.rules, _place(form), _text(form, "to") or None
+        return await self._moved(
+            service,
+            form,
+            lambda tx: roll_back(tx, rules, *place, to, source=PAGE),
+            ByHand.ROLLBACK,
+        )
+
+    async def _promote(self, service: Service, form: Form) -> tuple[str, str]:
+        rules, place = service.settings.rules, _place(form)
+        to, other = _text(form, "to") or None, _text(form, "from") or None
+        return await self._moved(
+            service,
+            form,
+            lambda tx: promote(tx, rules, *place, to=to, from_channel=other, source=PAGE),
+            ByHand.PROMOTE,
+        )
+
+    async def _moved(
+        self, service: Service, form: Form, move: Callable[[Tx], Recorded], action: ByHand
+    ) -> tuple[str, str]:
         try:
-            recorded = await service.ledger.write(lambda tx: roll_back(tx, app, channel, to))
-        except CannotRollBack as error:
-            return _back(form, "/versions"), f"Nothing was rolled back: {error}."
+            recorded = await service.ledger.write(move)
+        except CannotMove as error:
+            return _back(form, "/versions"), f"Nothing was moved: {error}."
         self._shelf.forget()
         service.worker.wake()
-        tell_rolled_back(app, channel, recorded, Source.PAGE)
+        tell_moved(action, *_place(form), recorded, Source.PAGE)
         return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
+
+    async def _release(self, service: Service, form: Form) -> tuple[str, str]:
+        rules, (app, channel) = service.settings.rules, _place(form)
+        try:
+            sentence = await service.ledger.write(lambda tx: release(tx, rules, app, channel))
+        except CannotMove as error:
+            return _back(form, "/versions"), f"Nothing was released: {error}."
+        log_operation("released", source=PAGE, app=app, channel=channel)
+        return _back(form, "/versions"), sentence
 
     async def _dismiss(self, service: Service, form: Form) -> tuple[str, str]:
         identity = _text(form, "registration")
@@ -155,6 +192,10 @@ def _named(repository: str) -> str:
 
 def _back(form: Form, default: str) -> str:
     return safe_path(form["back"]) if "back" in form else default
+
+
+def _place(form: Form) -> tuple[str, str]:
+    return _text(form, "app"), _text(form, "channel")
 
 
 def _text(form: Form, name: str) -> str:

@@ -14,12 +14,7 @@ from receiver.ledger import pauses
 from receiver.missed import Missed, take_all, tell_caught_up
 from receiver.reasons import Reason
 from receiver.service import Service
-from receiver.steering import (
-    CannotPause,
-    CannotRollBack,
-    roll_back,
-    tell_rolled_back,
-)
+from receiver.steering import CannotPause
 from receiver.telling import iso
 from receiver.upkeep.dismissing import Asker, dismiss, dismiss_parked, undo_dismissal
 from receiver.upkeep.pruning import (
@@ -47,12 +42,6 @@ class _Pause(msgspec.Struct, forbid_unknown_fields=True):
 
 class _OpenGate(msgspec.Struct, forbid_unknown_fields=True):
     gate: Literal["busy", "token"]
-
-
-class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
-    app: Plain
-    channel: Plain
-    to: Plain | None = None
 
 
 class _Prune(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,7 +84,6 @@ def steering_routes() -> list[Route]:
         Route("/api/pause", guarded(_pause), methods=["POST"]),
         Route("/api/resume", guarded(_resume), methods=["POST"]),
         Route("/api/open-gate", guarded(_open_gate), methods=["POST"]),
-        Route("/api/rollback", guarded(_roll_back), methods=["POST"]),
         Route("/api/prune", guarded(_prune), methods=["POST"]),
         Route("/api/dismiss", guarded(_dismiss), methods=["POST"]),
         Route("/api/dismiss/undo", guarded(_undo_dismissal), methods=["POST"]),
@@ -132,19 +120,6 @@ async def _open_gate(service: Service, request: Request) -> Response:
 def _times(paused: Mapping[str, int]) -> dict[str, str]:
     """Return what is paused, and since when, written as all times of the API are."""
     return {repository: iso(since) for repository, since in paused.items()}
-
-
-async def _roll_back(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_Rollback)
-    try:
-        recorded = await service.ledger.write(
-            lambda tx: roll_back(tx, asked.app, asked.channel, asked.to)
-        )
-    except CannotRollBack as error:
-        return refusal(409, str(error))
-    tell_rolled_back(asked.app, asked.channel, recorded, source_of(request))
-    service.worker.wake()
-    return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
 
 
 async def _prune(service: Service, request: Request) -> Response:
