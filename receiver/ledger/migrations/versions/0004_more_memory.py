@@ -12,6 +12,8 @@ def upgrade() -> None:
     _add_catch_up()
     _add_revocations()
     _add_links_and_keys()
+    _add_deletions_and_dismissals()
+    _add_channels()
 
 
 def _add_catch_up() -> None:
