@@ -23,7 +23,8 @@ class BodyTooLarge(UnreadableBody):
     """The body is over the limit; `beginning` is what was read up to it."""
 
     def __init__(self, beginning: bytes, limit: int) -> None:
-        super().__init__(f"the answer is over {limit // 2**20} MiB")
+        size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
+        super().__init__(f"the answer is over {size}")
         self.beginning = beginning
 
 

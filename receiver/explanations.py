@@ -91,8 +91,8 @@ REASONS: dict[Reason, Explained] = {
         "by itself."
     ),
     Reason.NOT_EDGEGAP: Explained(
-        "The answer did not come from Edgegap's API ({detail}); the call is repeated until it "
-        "does. If it lasts, check that EDGEGAP_BASE_URL is https://api.edgegap.com, and that no "
+        "The answer did not come from Edgegap's API ({detail}); tried again by itself. If it "
+        "lasts, check EDGEGAP_BASE_URL (https://api.edgegap.com if it is not set), and whether a "
         "proxy or firewall between this machine and Edgegap redirects or blocks the call."
     ),
     Reason.IMAGE_NOT_READY: Explained(
@@ -248,7 +248,8 @@ REASONS: dict[Reason, Explained] = {
     Reason.DECLINED_BY_EDGEGAP: Explained(
         "Edgegap answered that it did not do what was asked ({detail}). A push is tried three more "
         "times within a minute, and is then parked. Correct what the message names, or look at the "
-        "version {version} of the app {app} in Edgegap's dashboard, then replay."
+        "version {version} of the app {app} in Edgegap's dashboard, then replay.",
+        by_config=True,
     ),
     Reason.CRASHES_THE_WORKER: Explained(
         "The receiver stopped six times while working on this, the last time while it worked on "

@@ -25,7 +25,7 @@ def answer(
     *,
     headers: Any = None,
     secrets: Sequence[Secret] = (),
-    unread: str = "",
+    unreadable: str = "",
 ) -> Answer:
     return read_answer(
         method=method,
@@ -36,7 +36,7 @@ def answer(
         milliseconds=12,
         now=NOW,
         secrets=secrets,
-        unread=unread,
+        unreadable=unreadable,
     )
 
 
@@ -133,7 +133,7 @@ def test_no_other_status_is_a_success(status: int) -> None:
 def test_a_body_too_large_to_be_read_is_known_by_its_beginning(
     status: int, beginning: bytes, foreign: bool
 ) -> None:
-    read = answer(status, beginning, unread="the answer is over 20 MiB")
+    read = answer(status, beginning, unreadable="the answer is over 20 MiB")
 
     assert not read.ok
     assert read.foreign is foreign

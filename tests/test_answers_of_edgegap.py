@@ -256,7 +256,7 @@ def test_a_probe_with_too_large_a_logo_in_its_answer_finds_the_token_good(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
     edgegap.token_state = "refused"
-    edgegap.apps["my-game"]["image"] = "x" * 22_000_000
+    edgegap.apps["my-game"]["image"] = "x" * 3_000_000
     delivery = here.push("large-logo")
     until(lambda: waiting(here, delivery)["reason"] == "edgegap_token_refused")
 

@@ -74,18 +74,18 @@ def read_answer(
     milliseconds: int,
     now: int,
     secrets: Iterable[Secret] = (),
-    unread: str = "",
+    unreadable: str = "",
 ) -> Answer:
     """Read an answer; `now` in epoch milliseconds, for a Retry-After given as a date.
 
-    `secrets` are masked in its message, whole: before it is cut. `unread` says why the body could
-    not be read to its end; `content` is then its beginning.
+    `secrets` are masked in its message, whole: before it is cut. `unreadable` says why the body was
+    not read to its end; `content` is then its beginning.
     """
-    said = None if unread else _decoded(content)
+    said = None if unreadable else _decoded(content)
     body = said if isinstance(said, dict) else None
-    foreign = _is_foreign(method, status, content, said, unread=bool(unread))
-    if unread:
-        message = unread
+    foreign = _is_foreign(method, status, content, said, whole=not unreadable)
+    if unreadable:
+        message = unreadable
     elif status in REDIRECTS:
         message = f"a redirect{_destination(headers.get('location', ''))}"
     elif said is not None:
@@ -94,7 +94,7 @@ def read_answer(
     else:
         message = words_of_page(content, secrets)
         if not message and foreign:
-            message = f"HTTP {status} without a body"
+            message = "an empty answer"
     if not message and status not in OK:
         message = f"HTTP {status}"
     return Answer(
@@ -106,7 +106,7 @@ def read_answer(
         retry_after=read_retry_after(headers, now),
         milliseconds=milliseconds,
         foreign=foreign,
-        unread=bool(unread) and status in OK,
+        unread=bool(unreadable) and status in OK,
     )
 
 
@@ -133,10 +133,10 @@ def _decoded(content: bytes) -> Any:
         return None
 
 
-def _is_foreign(method: str, status: int, content: bytes, said: Any, *, unread: bool) -> bool:
+def _is_foreign(method: str, status: int, content: bytes, said: Any, *, whole: bool) -> bool:
     if status in REDIRECTS or status in OF_PROXIES:
         return True
-    if unread:
+    if not whole:
         return status not in OK or not content.lstrip().startswith(b"{")
     if not content:
         return status not in MAY_BE_EMPTY and not (method == "DELETE" and status in OK)

@@ -34,6 +34,7 @@ CREATE_SECONDS = 60.0  # verify_image makes Edgegap pull before it answers
 DRIP_SECONDS = 30.0  # an answer that comes byte by byte ends too
 LARGEST_ANSWER = 20 * 1024 * 1024
 LARGEST_ERROR = 1024 * 1024
+LARGEST_PROBE = 64 * 1024
 VERSIONS_PER_PAGE = 100
 APPS_PER_PAGE = 5  # each row holds the app's logo, of any size
 
@@ -104,8 +105,9 @@ class EdgegapClient:
         return await self._call("GET", app_path(app))
 
     async def probe(self) -> Answer:
-        """Ask for one app, to learn whether the token is accepted."""
-        return await self._call("GET", "/v1/apps", params={"page": 1, "limit": 1})
+        """Ask for one app, to learn whether the token is accepted; its logo is not read."""
+        params = {"page": 1, "limit": 1}
+        return await self._call("GET", "/v1/apps", params=params, largest=LARGEST_PROBE)
 
     async def versions(self, app: str) -> Listing:
         """List an app's versions."""
@@ -126,8 +128,11 @@ class EdgegapClient:
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, int | str] | None = None,
         seconds: float = READ_SECONDS,
+        largest: int = LARGEST_ANSWER,
     ) -> Answer:
-        answer = await self._exchange(method, path, body=body, params=params, seconds=seconds)
+        answer = await self._exchange(
+            method, path, body=body, params=params, seconds=seconds, largest=largest
+        )
         sent_at = time.time_ns() // 1_000_000 - answer.milliseconds
         answer = replace(answer, at=sent_at)
         timed = metrics.edgegap_calls.labels(method, metrics.label(answer.status))
@@ -142,6 +147,7 @@ class EdgegapClient:
         body: Mapping[str, Any] | None,
         params: Mapping[str, int | str] | None,
         seconds: float,
+        largest: int,
     ) -> Answer:
         started = time.monotonic()
 
@@ -162,8 +168,8 @@ class EdgegapClient:
                         timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
                     ) as response,
                 ):
-                    limit = LARGEST_ANSWER if response.status_code in OK else LARGEST_ERROR
-                    content, unread = await _read(response, limit)
+                    limit = largest if response.status_code in OK else LARGEST_ERROR
+                    content, unreadable = await _read(response, limit)
             except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
                 return Answer(method, path, None, message=_told(error), milliseconds=spent())
         return read_answer(
@@ -175,7 +181,7 @@ class EdgegapClient:
             milliseconds=spent(),
             now=time.time_ns() // 1_000_000,
             secrets=(*self._secrets, *_secrets_in(body)),
-            unread=unread,
+            unreadable=unreadable,
         )
 
 
