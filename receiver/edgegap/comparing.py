@@ -129,7 +129,7 @@ def _end(port: Table) -> tuple[Any, str]:
 def _listed(ports: Sequence[Table]) -> str:
     if not ports:
         return "no port"
-    return f"the ports {listed([describe_port(port) for port in ports])}"
+    return f"the ports {', '.join(describe_port(port) for port in ports)}"
 
 
 def _compare_variables(asked: Sequence[Table], held: Any) -> Comparison:
