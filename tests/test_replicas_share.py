@@ -72,7 +72,11 @@ def replicas(
     monkeypatch.setattr(retry, "PROBE_LONGEST", 200)
     monkeypatch.setattr(health, "REMEMBERED_SECONDS", 0.0)
     with serving(edge) as url, ExitStack() as running:
-        yield [running.enter_context(_replica(tmp_path, n, url, postgres_url)) for n in range(3)]
+        config = RULE + NO_CATCH_UP
+        yield [
+            running.enter_context(_replica(tmp_path, n, url, postgres_url, config))
+            for n in range(3)
+        ]
 
 
 def _replica(
@@ -80,7 +84,7 @@ def _replica(
     number: int,
     url: str,
     ledger: URL,
-    config: str = RULE + NO_CATCH_UP,
+    config: str = RULE,
     *,
     per_second: int = PER_SECOND,
     at_once: int = AT_ONCE,
