@@ -18,6 +18,7 @@ MOST_DIGITS = 6
 LONGEST_HOST, LONGEST_LABEL = 253, 63
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 ANYWHERE = "*"
+COPY_IT_AGAIN = "Copy it again: one word of letters, digits and dashes"
 
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _PORT_AFTER = re.compile(r"(.*?):(\d{1,5})", re.ASCII)
@@ -114,28 +115,27 @@ def host_fault(host: str) -> tuple[str, str] | None:
     return None
 
 
-def proxies_fault(text: str) -> tuple[str, str] | None:
-    """Tell what in a list of trusted proxies never matches one; None if nothing is.
+def proxies_faults(text: str) -> list[tuple[str, str]]:
+    """Return what in a list of trusted proxies never matches one, and what to write.
 
     Uvicorn compares addresses with addresses and networks (uvicorn.middleware.proxy_headers), and
     takes what is neither as a name that no connection has.
     """
-    if text == ANYWHERE:
-        return None
-    for item in (part.strip() for part in text.split(",")):
-        if item == ANYWHERE:
-            return "* does not go together with addresses", "Write * alone, or addresses alone"
-        try:
-            ip_network(item)
-        except ValueError:
-            pass
-        else:
-            continue
-        try:
-            network = ip_network(item, strict=False)
-        except ValueError:
-            what = f"{item!r} is neither an address nor a network"
-            return what, "Write addresses or networks, for instance 10.0.0.0/8, with commas between"
+    items = [item.strip() for item in text.split(",")]
+    return [] if items == [ANYWHERE] else [one for item in items if (one := _proxy_fault(item))]
+
+
+def _proxy_fault(item: str) -> tuple[str, str] | None:
+    if item == ANYWHERE:
+        return "* does not go together with addresses", "Write * alone, or addresses alone"
+    try:
+        network = ip_network(item, strict=False)
+    except ValueError:
+        what = f"{item!r} is neither an address nor a network"
+        return what, "Write addresses or networks, for instance 10.0.0.0/8, with commas between"
+    try:
+        ip_network(item)
+    except ValueError:
         return f"{item!r} has bits set after its prefix", f"Write {network}"
     return None
 
@@ -172,17 +172,22 @@ def bare_token(text: str) -> str:
 
 def token_fault(text: str) -> tuple[str, str] | None:
     """Tell why a text is no token, and what to do; None if it may be one. Never shows it."""
+    fault = password_fault(text)
+    if fault is None and not _A_TOKEN.fullmatch(text):
+        what = f"it contains {'a quote' if text.isascii() else 'characters that are not ASCII'}"
+        return what, COPY_IT_AGAIN
+    return fault
+
+
+def password_fault(text: str) -> tuple[str, str] | None:
+    """As `token_fault`, for what may also be a password, which has more characters."""
     fault = placeholder_fault(text)
-    if fault is not None or not text:
-        return fault or ("it is empty", "Copy it again")
     odd = odd_character(text)
-    if odd is not None:
-        return f"it contains {odd[0]}", "Copy it again: letters, digits and dashes"
-    if not _A_TOKEN.fullmatch(text):
-        space = "white space" if any(one.isspace() for one in text) else "a quote"
-        what = f"it contains {space if text.isascii() else 'characters that are not ASCII'}"
-        return what, "Copy it again: one word of letters, digits and dashes"
-    return None
+    if fault is None and odd is not None:
+        return f"it contains {odd[0]}", COPY_IT_AGAIN
+    if fault is None and any(one.isspace() for one in text):
+        return "it contains white space", COPY_IT_AGAIN
+    return fault or (None if text else ("it is empty", COPY_IT_AGAIN))
 
 
 def placeholder_fault(text: str) -> tuple[str, str] | None:

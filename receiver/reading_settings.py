@@ -19,7 +19,7 @@ from receiver.config_values import (
     is_plain_http,
     known_names,
     placeholder_fault,
-    proxies_fault,
+    proxies_faults,
     public_url_fault,
     read_duration,
     read_flag,
@@ -184,7 +184,8 @@ class _Reader:
             try:
                 text = read_text(path)
             except BadText as error:
-                self._fault(self._where, str(error), error.fix)
+                names = f"; RECEIVER_CONFIG names {path.absolute()}" if named else ""
+                self._fault(self._where, str(error), error.fix + names)
                 return {}
         text = with_plain_line_ends(text)
         try:
@@ -196,7 +197,8 @@ class _Reader:
     def _check_needs(self, need: frozenset[str], table: dict[str, Any], database_url: URL) -> None:
         for name in ("RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN"):
             wrong = {name, f"{name}_FILE"} & {fault.where for fault in self.faults}
-            if name in need and not wrong and read_variable(self._environ, name) is None:
+            known = self._environ.is_whole and not wrong
+            if name in need and known and read_variable(self._environ, name) is None:
                 what, meant = self._environ.why_unset(name)
                 fix = (
                     _how_to_get_the_key(database_url)
@@ -321,8 +323,7 @@ class _Reader:
 
     def _forwarded_allow_ips(self) -> str:
         text = read_variable(self._environ, "FORWARDED_ALLOW_IPS") or LOOPBACK
-        fault = proxies_fault(text)
-        if fault is not None:
+        for fault in proxies_faults(text):
             self._fault("FORWARDED_ALLOW_IPS", *fault)
         return text
 
@@ -340,7 +341,8 @@ class _Reader:
         except ValueError:
             value = float("nan")
         if not low <= value <= high or (isinstance(default, int) and value != int(value)):
-            what = f"{text!r} is not a number from {low:g} to {high:g}"
+            kind = "whole number" if isinstance(default, int) else "number"
+            what = f"{text!r} is not a {kind} from {low:g} to {high:g}"
             self._fault(name, what, f"The default is {default:g}")
             return default
         return value

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from receiver.config_values import bare_token, known_names, placeholder_fault, token_fault
+from receiver.config_values import bare_token, known_names, password_fault, placeholder_fault
 from receiver.edgegap.fields import RESOURCES, SETTINGS, field_fault, settings_faults
 from receiver.environment import read_secret, read_variable, shown
 from receiver.errors import BadTagPattern, Fault
@@ -257,7 +257,7 @@ def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
         wrong = "it contains white space or a colon", "Write the Docker ID alone"
     if wrong is not None:
         found.append(("username", *wrong))
-    wrong = token_fault(token)
+    wrong = password_fault(token)
     if wrong is not None:
         found.append(("token", *wrong))
     return found

@@ -158,6 +158,22 @@ def test_a_link_needs_no_file_where_everything_else_is_set(commands: Commands) -
     assert f"there is no such file in {commands.folder}" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["A=x".encode("utf-16"), b"RECEIVER_SECRET_KEY=x EDGEGAP_TOKEN=y", b"\xff"],
+)
+def test_where_a_dotenv_cannot_be_read_nobody_is_advised_to_make_a_new_key(
+    commands: Commands, content: bytes
+) -> None:
+    (commands.folder / ".env").write_bytes(content)
+
+    done = commands.run("check", RECEIVER_SECRET_KEY=None, EDGEGAP_TOKEN=None)
+
+    assert done.exit_code == 3
+    assert "1 fault:\n  - .env" in done.stderr
+    assert "token_urlsafe" not in done.stderr
+
+
 def test_where_no_dotenv_was_found_is_said(commands: Commands) -> None:
     done = commands.run("check", EDGEGAP_TOKEN=None)
 
