@@ -18,7 +18,7 @@ MOST_DIGITS = 6
 LONGEST_HOST, LONGEST_LABEL = 253, 63
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 ANYWHERE = "*"
-COPY_IT_AGAIN = "Copy it again: one word of letters, digits and dashes"
+COPY_IT_AGAIN = "Copy or type it again, as plain text"
 
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _PORT_AFTER = re.compile(r"(.*?):(\d{1,5})", re.ASCII)
@@ -42,7 +42,7 @@ _A_TOKEN = re.compile(r"[!#-&(-~]+", re.ASCII)  # printable, and neither white s
 
 
 def url_fault(value: object) -> str | None:
-    """Tell what is wrong with a base URL; None if nothing is. Never shows it: it may be secret."""
+    """Return what is wrong with a base URL, None if nothing is; without the URL, a secret."""
     if not isinstance(value, str):
         return "it is not text"
     try:
@@ -80,7 +80,7 @@ def public_url_fault(value: object) -> str | None:
 
 
 def is_plain_http(url: str) -> bool:
-    """Tell whether a URL leads over plain http to another machine."""
+    """Return whether a URL leads over plain http to another machine."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     if parts.scheme != "http" or host == "localhost" or host.endswith(".localhost"):
@@ -92,7 +92,7 @@ def is_plain_http(url: str) -> bool:
 
 
 def host_fault(host: str) -> tuple[str, str] | None:
-    """Tell why HOST is neither an address nor a host name, and what to write; None if it is one."""
+    """Return why HOST is neither an address nor a host name, and what to write instead."""
     fix = "Write an address, for instance HOST=127.0.0.1, or 0.0.0.0 for all of this machine's"
     try:
         ip_address(host)
@@ -171,7 +171,7 @@ def bare_token(text: str) -> str:
 
 
 def token_fault(text: str) -> tuple[str, str] | None:
-    """Tell why a text is no token, and what to do; None if it may be one. Never shows it."""
+    """Return why a text is not a token, and what to do; None if it may be one."""
     fault = password_fault(text)
     if fault is None and not _A_TOKEN.fullmatch(text):
         what = f"it contains {'a quote' if text.isascii() else 'characters that are not ASCII'}"
@@ -181,17 +181,23 @@ def token_fault(text: str) -> tuple[str, str] | None:
 
 def password_fault(text: str) -> tuple[str, str] | None:
     """As `token_fault`, for what may also be a password, which has more characters."""
-    fault = placeholder_fault(text)
-    odd = odd_character(text)
-    if fault is None and odd is not None:
-        return f"it contains {odd[0]}", COPY_IT_AGAIN
+    fault = free_text_fault(text)
     if fault is None and any(one.isspace() for one in text):
         return "it contains white space", COPY_IT_AGAIN
     return fault or (None if text else ("it is empty", COPY_IT_AGAIN))
 
 
+def free_text_fault(text: str) -> tuple[str, str] | None:
+    """Return what is wrong with a secret that may contain anything a keyboard gives."""
+    fault = placeholder_fault(text)
+    odd = odd_character(text)
+    if fault is None and odd is not None:
+        return f"it contains {odd[0]}", COPY_IT_AGAIN
+    return fault
+
+
 def placeholder_fault(text: str) -> tuple[str, str] | None:
-    """Tell whether a secret is what an example has in its place; None if it is not."""
+    """Return what is wrong with a secret that is an example's; None if it is not one."""
     if _PLACEHOLDER.fullmatch(text):
         return "it is a placeholder", "Put the value itself in its place"
     if _REFERENCE.fullmatch(text):

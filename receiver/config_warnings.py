@@ -104,7 +104,7 @@ def longest_link(settings: Settings) -> int:
 
 
 def link_length_fault(settings: Settings) -> tuple[str, str] | None:
-    """Tell whether public_url makes a link too long for Docker Hub, and what to do."""
+    """Return what is wrong with a public_url that makes a link too long, and what to do."""
     length = longest_link(settings)
     if length <= MAX_URL:
         return None

@@ -15,10 +15,10 @@ from sqlalchemy.engine import URL
 from receiver.config_values import (
     UNITS,
     bare_token,
+    free_text_fault,
     host_fault,
     is_plain_http,
     known_names,
-    placeholder_fault,
     proxies_faults,
     public_url_fault,
     read_duration,
@@ -231,7 +231,7 @@ class _Reader:
         keys = [key for key in newest_first if key]
         for number, key in enumerate(keys, start=1):
             which = "it" if len(keys) == 1 else f"key {number} of {len(keys)}"
-            fault = placeholder_fault(key)
+            fault = free_text_fault(key)
             if fault is None and len(key) < SHORTEST_KEY:
                 what = f"{which} is shorter than {SHORTEST_KEY} characters, which can be guessed"
                 fix = f"Make another with: {MAKE_A_KEY}  and set it; then print the links again"
@@ -255,7 +255,7 @@ class _Reader:
 
     def _password(self) -> Secret | None:
         password = read_secret(self._environ, "RECEIVER_ADMIN_PASSWORD")
-        fault = placeholder_fault(password.reveal()) if password is not None else None
+        fault = free_text_fault(password.reveal()) if password is not None else None
         if fault is not None:
             self._fault("RECEIVER_ADMIN_PASSWORD", *fault)
         return password

@@ -264,7 +264,7 @@ def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
 
 
 def _place_of(key: str, table: str) -> str:
-    """Return what to do about a key that is not one of the table's: where it belongs, or is meant.
+    """Return what to do about a key that is not one of the table's: the right place or name.
 
     In TOML a key belongs to the last [table] above it, which is easily overlooked.
     """

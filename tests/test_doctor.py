@@ -408,7 +408,7 @@ def test_a_public_url_where_something_else_answers_fails(
     assert code == 1
 
 
-def test_a_receiver_with_another_key_is_told_from_this_one(
+def test_a_receiver_with_another_key_is_not_taken_for_this_one(
     commands: Commands, edgegap: str
 ) -> None:
     serving_folder = commands.folder / "serving"
