@@ -18,6 +18,7 @@ MOST_DIGITS = 6
 LONGEST_HOST, LONGEST_LABEL = 253, 63
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 ANYWHERE = "*"
+COPY_IT_AGAIN = "Copy or type it again, as plain text"
 
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _PORT_AFTER = re.compile(r"(.*?):(\d{1,5})", re.ASCII)
@@ -41,7 +42,7 @@ _A_TOKEN = re.compile(r"[!#-&(-~]+", re.ASCII)  # printable, and neither white s
 
 
 def url_fault(value: object) -> str | None:
-    """Tell what is wrong with a base URL; None if nothing is. Never shows it: it may be secret."""
+    """Return what is wrong with a base URL, None if nothing is; without the URL, a secret."""
     if not isinstance(value, str):
         return "it is not text"
     try:
@@ -79,7 +80,7 @@ def public_url_fault(value: object) -> str | None:
 
 
 def is_plain_http(url: str) -> bool:
-    """Tell whether a URL leads over plain http to another machine."""
+    """Return whether a URL leads over plain http to another machine."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     if parts.scheme != "http" or host == "localhost" or host.endswith(".localhost"):
@@ -91,7 +92,7 @@ def is_plain_http(url: str) -> bool:
 
 
 def host_fault(host: str) -> tuple[str, str] | None:
-    """Tell why HOST is neither an address nor a host name, and what to write; None if it is one."""
+    """Return why HOST is neither an address nor a host name, and what to write instead."""
     fix = "Write an address, for instance HOST=127.0.0.1, or 0.0.0.0 for all of this machine's"
     try:
         ip_address(host)
@@ -114,28 +115,27 @@ def host_fault(host: str) -> tuple[str, str] | None:
     return None
 
 
-def proxies_fault(text: str) -> tuple[str, str] | None:
-    """Tell what in a list of trusted proxies never matches one; None if nothing is.
+def proxies_faults(text: str) -> list[tuple[str, str]]:
+    """Return what in a list of trusted proxies never matches one, and what to write.
 
     Uvicorn compares addresses with addresses and networks (uvicorn.middleware.proxy_headers), and
     takes what is neither as a name that no connection has.
     """
-    if text == ANYWHERE:
-        return None
-    for item in (part.strip() for part in text.split(",")):
-        if item == ANYWHERE:
-            return "* does not go together with addresses", "Write * alone, or addresses alone"
-        try:
-            ip_network(item)
-        except ValueError:
-            pass
-        else:
-            continue
-        try:
-            network = ip_network(item, strict=False)
-        except ValueError:
-            what = f"{item!r} is neither an address nor a network"
-            return what, "Write addresses or networks, for instance 10.0.0.0/8, with commas between"
+    items = [item.strip() for item in text.split(",")]
+    return [] if items == [ANYWHERE] else [one for item in items if (one := _proxy_fault(item))]
+
+
+def _proxy_fault(item: str) -> tuple[str, str] | None:
+    if item == ANYWHERE:
+        return "* does not go together with addresses", "Write * alone, or addresses alone"
+    try:
+        network = ip_network(item, strict=False)
+    except ValueError:
+        what = f"{item!r} is neither an address nor a network"
+        return what, "Write addresses or networks, for instance 10.0.0.0/8, with commas between"
+    try:
+        ip_network(item)
+    except ValueError:
         return f"{item!r} has bits set after its prefix", f"Write {network}"
     return None
 
@@ -171,22 +171,33 @@ def bare_token(text: str) -> str:
 
 
 def token_fault(text: str) -> tuple[str, str] | None:
-    """Tell why a text is no token, and what to do; None if it may be one. Never shows it."""
+    """Return why a text is not a token, and what to do; None if it may be one."""
+    fault = password_fault(text)
+    if fault is None and not _A_TOKEN.fullmatch(text):
+        what = f"it contains {'a quote' if text.isascii() else 'characters that are not ASCII'}"
+        return what, COPY_IT_AGAIN
+    return fault
+
+
+def password_fault(text: str) -> tuple[str, str] | None:
+    """As `token_fault`, for what may also be a password, which has more characters."""
+    fault = free_text_fault(text)
+    if fault is None and any(one.isspace() for one in text):
+        return "it contains white space", COPY_IT_AGAIN
+    return fault or (None if text else ("it is empty", COPY_IT_AGAIN))
+
+
+def free_text_fault(text: str) -> tuple[str, str] | None:
+    """Return what is wrong with a secret that may contain anything a keyboard gives."""
     fault = placeholder_fault(text)
-    if fault is not None or not text:
-        return fault or ("it is empty", "Copy it again")
     odd = odd_character(text)
-    if odd is not None:
-        return f"it contains {odd[0]}", "Copy it again: letters, digits and dashes"
-    if not _A_TOKEN.fullmatch(text):
-        space = "white space" if any(one.isspace() for one in text) else "a quote"
-        what = f"it contains {space if text.isascii() else 'characters that are not ASCII'}"
-        return what, "Copy it again: one word of letters, digits and dashes"
-    return None
+    if fault is None and odd is not None:
+        return f"it contains {odd[0]}", COPY_IT_AGAIN
+    return fault
 
 
 def placeholder_fault(text: str) -> tuple[str, str] | None:
-    """Tell whether a secret is what an example has in its place; None if it is not."""
+    """Return what is wrong with a secret that is an example's; None if it is not one."""
     if _PLACEHOLDER.fullmatch(text):
         return "it is a placeholder", "Put the value itself in its place"
     if _REFERENCE.fullmatch(text):

@@ -12,7 +12,17 @@ CALLS_A_MINUTE = 180  # that Docker Hub takes, for all that is asked of it
 
 
 def config_warnings(settings: Settings) -> list[str]:
-    """Return what is to be said of settings that are valid, those of how they are written first."""
+    """Return all that `check` warns of: what is probably not meant, and what is not set."""
+    warnings = probably_not_meant(settings)
+    if settings.public_url is None:
+        warnings.append("public_url is not set: `receiver link` cannot print links")
+    if any(rule.login is None for rule in settings.rules):
+        warnings.append("no Docker Hub login: Edgegap can pull public images only")
+    return warnings
+
+
+def probably_not_meant(settings: Settings) -> list[str]:
+    """Return what is probably a mistake, that of how the configuration is written first."""
     return [
         *settings.warnings,
         *_of_rules(settings),
@@ -44,16 +54,12 @@ def _of_rules(settings: Settings) -> list[str]:
             near = did_you_mean(repository, repositories)
             hint = "" if near is None else f"; did you mean {near}?"
             warnings.append(f"[links] names {repository}, and no rule does{hint}")
-    if any(rule.login is None for rule in rules):
-        warnings.append("no Docker Hub login: Edgegap can pull public images only")
     return warnings
 
 
 def _of_secrets(settings: Settings) -> list[str]:
     warnings = []
-    if settings.public_url is None:
-        warnings.append("public_url is not set: `receiver link` cannot print links")
-    elif not settings.public_url.startswith("https://"):
+    if not (settings.public_url or "https://").startswith("https://"):
         warnings.append("public_url is not https: the link, which is a secret, is sent unencrypted")
     if any(len(key.reveal()) < GOOD_KEY for key in settings.secret_keys):
         warnings.append(
@@ -98,7 +104,7 @@ def longest_link(settings: Settings) -> int:
 
 
 def link_length_fault(settings: Settings) -> tuple[str, str] | None:
-    """Tell whether public_url makes a link too long for Docker Hub, and what to do."""
+    """Return what is wrong with a public_url that makes a link too long, and what to do."""
     length = longest_link(settings)
     if length <= MAX_URL:
         return None

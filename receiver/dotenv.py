@@ -1,7 +1,7 @@
 r"""The file `.env`: NAME=value lines, read as Docker Compose and python-dotenv read them.
 
-A value may be in single quotation marks, where nothing else has a meaning, or in double ones, where
-`\"`, `\\`, `\$`, `\n`, `\r` and `\t` do; a comment begins at ` #`. Nothing is expanded. Pure.
+A value may be in single quotes, which keep all of it as it is, or in double ones, in which `\"`,
+`\\`, `\$`, `\n`, `\r` and `\t` have a meaning; a comment begins at ` #`. Nothing is expanded. Pure.
 """
 
 import re

@@ -57,7 +57,7 @@ def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
     """Return a variable's value without the quotes or the comment that came with it.
 
     `docker run --env-file` and most dashboards pass on what `.env` readers take off. `parsed`: it
-    comes from a `.env`, or is a file's whole content, where ` #` begins no comment.
+    comes from a `.env`, or is a file's whole content: ` #` begins no comment in it.
     """
     text, removed, ours = strip(raw), [], is_ours(name)
     repeated = re.match(rf"(?:export\s+)?{re.escape(name)}\s*=\s*", text)
@@ -81,7 +81,7 @@ def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
 
 
 def is_ours(name: str) -> bool:
-    """Tell whether a variable is one of the receiver's, by its name."""
+    """Return whether a variable is one of the receiver's, by its name."""
     return name.startswith(OURS) or name in ALSO_OURS
 
 

@@ -15,11 +15,11 @@ from sqlalchemy.engine import URL
 from receiver.config_values import (
     UNITS,
     bare_token,
+    free_text_fault,
     host_fault,
     is_plain_http,
     known_names,
-    placeholder_fault,
-    proxies_fault,
+    proxies_faults,
     public_url_fault,
     read_duration,
     read_flag,
@@ -185,7 +185,8 @@ class _Reader:
             try:
                 text = read_text(path)
             except BadText as error:
-                self._fault(self._where, str(error), error.fix)
+                names = f"; RECEIVER_CONFIG names {path.absolute()}" if named else ""
+                self._fault(self._where, str(error), error.fix + names)
                 return {}
         text = with_plain_line_ends(text)
         try:
@@ -197,7 +198,8 @@ class _Reader:
     def _check_needs(self, need: frozenset[str], table: dict[str, Any], database_url: URL) -> None:
         for name in ("RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN"):
             wrong = {name, f"{name}_FILE"} & {fault.where for fault in self.faults}
-            if name in need and not wrong and read_variable(self._environ, name) is None:
+            known = self._environ.is_whole and not wrong
+            if name in need and known and read_variable(self._environ, name) is None:
                 what, meant = self._environ.why_unset(name)
                 fix = (
                     _how_to_get_the_key(database_url)
@@ -230,7 +232,7 @@ class _Reader:
         keys = [key for key in newest_first if key]
         for number, key in enumerate(keys, start=1):
             which = "it" if len(keys) == 1 else f"key {number} of {len(keys)}"
-            fault = placeholder_fault(key)
+            fault = free_text_fault(key)
             if fault is None and len(key) < SHORTEST_KEY:
                 what = f"{which} is shorter than {SHORTEST_KEY} characters, which can be guessed"
                 fix = f"Make another with: {MAKE_A_KEY}  and set it; then print the links again"
@@ -254,7 +256,7 @@ class _Reader:
 
     def _password(self) -> Secret | None:
         password = read_secret(self._environ, "RECEIVER_ADMIN_PASSWORD")
-        fault = placeholder_fault(password.reveal()) if password is not None else None
+        fault = free_text_fault(password.reveal()) if password is not None else None
         if fault is not None:
             self._fault("RECEIVER_ADMIN_PASSWORD", *fault)
         return password
@@ -322,8 +324,7 @@ class _Reader:
 
     def _forwarded_allow_ips(self) -> str:
         text = read_variable(self._environ, "FORWARDED_ALLOW_IPS") or LOOPBACK
-        fault = proxies_fault(text)
-        if fault is not None:
+        for fault in proxies_faults(text):
             self._fault("FORWARDED_ALLOW_IPS", *fault)
         return text
 
@@ -341,7 +342,8 @@ class _Reader:
         except ValueError:
             value = float("nan")
         if not low <= value <= high or (isinstance(default, int) and value != int(value)):
-            what = f"{text!r} is not a number from {low:g} to {high:g}"
+            kind = "whole number" if isinstance(default, int) else "number"
+            what = f"{text!r} is not a {kind} from {low:g} to {high:g}"
             self._fault(name, what, f"The default is {default:g}")
             return default
         return value

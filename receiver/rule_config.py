@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from receiver.channel_config import read_channels
-from receiver.config_values import bare_token, known_names, placeholder_fault, token_fault
+from receiver.config_values import bare_token, known_names, password_fault, placeholder_fault
 from receiver.edgegap.fields import SETTINGS, field_fault, settings_faults
 from receiver.edgegap.shown import protocol
 from receiver.environment import read_secret, read_variable, shown
@@ -293,14 +293,14 @@ def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
         wrong = "it contains white space or a colon", "Write the Docker ID alone"
     if wrong is not None:
         found.append(("username", *wrong))
-    wrong = token_fault(token)
+    wrong = password_fault(token)
     if wrong is not None:
         found.append(("token", *wrong))
     return found
 
 
 def _place_of(key: str, table: str) -> str:
-    """Return what to do about a key that is not one of the table's: where it belongs, or is meant.
+    """Return what to do about a key that is not one of the table's: the right place or name.
 
     In TOML a key belongs to the last [table] above it, which is easily overlooked.
     """

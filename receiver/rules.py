@@ -204,7 +204,7 @@ def version_name(rule: Rule, tag: str) -> str:
 
 
 def version_name_fault(name: str) -> str | None:
-    """Tell why Edgegap does not take a version name as it is written; None if it does."""
+    """Return why Edgegap does not take a version name as it is written; None if it does."""
     if _VERSION_NAME.fullmatch(name) is None:
         return f"{name!r} is not a version name: letters, digits and . _ - only, not . _ - first"
     if len(name) > MAX_VERSION_NAME:

@@ -9,7 +9,7 @@ import httpx
 
 from receiver.api_tokens import ApiKeys
 from receiver.catch_up import CatchUp
-from receiver.config_warnings import config_warnings
+from receiver.config_warnings import probably_not_meant
 from receiver.edgegap.client import EdgegapClient, edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.errors import ConfigError, Fault, LedgerError
@@ -130,8 +130,8 @@ class Service:
 
 
 def log_warnings(settings: Settings) -> None:
-    """Log what `receiver check` warns of: it may not be run after a change."""
-    for warning in config_warnings(settings):
+    """Log what is probably a mistake: `receiver check` may not be run after a change."""
+    for warning in probably_not_meant(settings):
         log.warning("config_warning", sentence=warning)
 
 

@@ -1,7 +1,8 @@
 """The configuration as one object: secrets from the environment, the rest from `receiver.toml`."""
 
+import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 from sqlalchemy.engine import URL
 
@@ -19,6 +20,7 @@ REGISTRY = "https://registry-1.docker.io"
 REGISTRY_AUTH = "https://auth.docker.io/token"
 HUB_API = "https://hub.docker.com"
 LOOPBACK = "127.0.0.1"
+MARK_DIGITS = 16
 
 # What a running receiver cannot change, with the variable that sets it.
 FIXED_AT_START: Mapping[str, str] = {
@@ -29,6 +31,25 @@ FIXED_AT_START: Mapping[str, str] = {
     "registry_url": "DOCKERHUB_REGISTRY_URL",
     "registry_auth_url": "DOCKERHUB_AUTH_URL",
     "hub_api_url": "DOCKERHUB_API_URL",
+}
+# How each of the others is written.
+NAMES: Mapping[str, str] = {
+    **FIXED_AT_START,
+    "rules": "[[rule]]",
+    "public_url": "public_url",
+    "links": "[links]",
+    "secret_keys": "RECEIVER_SECRET_KEY",
+    "edgegap_token": "EDGEGAP_TOKEN",
+    "edgegap_base_url": "EDGEGAP_BASE_URL",
+    "requests_per_second": "EDGEGAP_REQUESTS_PER_SECOND",
+    "concurrency": "EDGEGAP_CONCURRENCY",
+    "login": "DOCKERHUB_USERNAME or DOCKERHUB_TOKEN",
+    "admin_password": "RECEIVER_ADMIN_PASSWORD",
+    "metrics_token": "RECEIVER_METRICS_TOKEN",
+    "catch_up_every": "catch_up.every",
+    "keep": "ledger.keep",
+    "notices": "[[notice]]",
+    "connecting": "the proxies or certificates",
 }
 
 
@@ -95,6 +116,35 @@ def after_reload(running: Settings, read: Settings) -> tuple[Settings, tuple[str
     old, new = running.connecting, read.connecting
     differ += sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
     return replace(read, **fixed, connecting=old), tuple(differ)
+
+
+def marks_of(settings: Settings) -> dict[str, str]:
+    """Return a mark for each setting, by its name: equal for equal values, and telling nothing.
+
+    It is keyed with the newest secret key, so that values cannot be guessed from it.
+    """
+    key = settings.secret_keys[-1].reveal().encode() if settings.secret_keys else b""
+    return {
+        name: hmac.new(
+            key, f"{name}={_plain(getattr(settings, field))}".encode(), "sha256"
+        ).hexdigest()[:MARK_DIGITS]
+        for field, name in NAMES.items()
+    }
+
+
+def _plain(value: object) -> object:
+    """Return a value of a setting with its secrets revealed, in one order."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, URL):
+        return value.render_as_string(hide_password=False)
+    if is_dataclass(value):
+        return [_plain(getattr(value, one.name)) for one in fields(value)]
+    if isinstance(value, Mapping):
+        return sorted((str(key), str(_plain(one))) for key, one in value.items())
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value
 
 
 @dataclass(slots=True)

@@ -127,7 +127,7 @@ TagPattern = Globs | SemverRange
 
 
 def may_take_the_same(one: TagPattern, other: TagPattern) -> bool:
-    """Tell whether a tag may be taken by both, as far as the letters before `*` and `?` say."""
+    """Return whether a tag may be taken by both, as far as the letters before `*` and `?` say."""
     if not isinstance(one, Globs) or not isinstance(other, Globs):
         return True
     if not one.positive or not other.positive:

@@ -18,7 +18,7 @@ LOOKS_LIKE = {
 }
 _UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_MOST_OF_HALF = 0.4  # of the bytes are NUL where Latin text is UTF-16 without a byte order mark
+_MOST_OF_HALF = 0.4  # of the bytes are NUL if Latin text is UTF-16 without a byte order mark
 
 # Characters that print nothing: soft hyphen, zero-width and directional marks, byte order mark.
 INVISIBLE = (
@@ -27,6 +27,7 @@ INVISIBLE = (
 _EDGES = re.compile(rf"^[\s{INVISIBLE}]+|[\s{INVISIBLE}]+\Z")
 _PRINTS_NOTHING = re.compile(rf"[{INVISIBLE}]")
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)")
+_KEY = re.compile(rf"[a-z_.\s\"'{CURLY}{INVISIBLE}]{{1,40}}")  # what has digits may be a secret
 _VALUE = re.compile(rf"""[^\s"'{CURLY}\[\]{{}}(),=#]+""")
 
 
@@ -48,7 +49,7 @@ def decode_text(content: bytes) -> str:
 
 
 def with_plain_line_ends(text: str) -> str:
-    r"""Return the text with `\n` for each line end, also where the file has `\r` alone."""
+    r"""Return the text with `\n` for each line end, `\r` alone included."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -110,6 +111,10 @@ _FIXES = {
 def _outline(line: str) -> str:
     """Return a line of TOML with `…` for each value: what it looks like, but not what it says."""
     name, equals, value = line.strip().partition("=")
-    is_table = name.startswith("[") and not equals
-    shown = name if is_table else name * bool(equals) + equals + _VALUE.sub("…", value or name)
+    if name.startswith("[") and not equals:
+        shown = name
+    elif equals and _KEY.fullmatch(name):
+        shown = name + equals + _VALUE.sub("…", value)
+    else:
+        shown = _VALUE.sub("…", line.strip())
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in shown[:80])

@@ -41,7 +41,7 @@ def read_text(path: Path) -> str:
         raise BadText("there is no such file", "Check the path") from None
     except IsADirectoryError:
         what = "it is a directory, not a file"
-        fix = "Remove it and write the file (Docker makes a directory for a missing file it mounts)"
+        fix = "Name a file; for a missing file that is mounted Docker makes a directory"
         raise BadText(what, fix) from None
     except (OSError, ValueError) as error:  # a NUL in its name is a ValueError
         cause = getattr(error, "strerror", None) or "its name is not one that a file can have"
@@ -102,6 +102,11 @@ class Variables(Mapping[str, str]):
         """The variables that come from a `.env`, as they are written there."""
         return {name: self._environ[name] for name in sorted(self._parsed)}
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether each `.env` could be read: else it may hold what seems not to be set."""
+        return not any(dotenv.faults for dotenv in self._dotenvs)
+
     def why_unset(self, name: str) -> tuple[str, str]:
         """Return what is to be said of a variable that is not set, and of one like it that is."""
         looked = [
@@ -109,7 +114,6 @@ class Variables(Mapping[str, str]):
             if dotenv.is_there
             else f"there is no {DOTENV} in {dotenv.path.absolute().parent}"
             for dotenv in self._dotenvs
-            if not dotenv.faults
         ]
         known = {*self._read, name}
         near = [one for one in self._environ if one not in known and near_name(one, known) == name]

@@ -93,7 +93,7 @@ def test_check_warns_of_rules_and_links_that_will_not_do_what_is_meant(
     assert any(words in warning for warning in commands.told("check", "--json")["warnings"])
 
 
-def test_check_warns_where_catch_up_comes_near_docker_hubs_limit(commands: Commands) -> None:
+def test_check_warns_if_catch_up_comes_near_docker_hubs_limit(commands: Commands) -> None:
     rules = [RULE.replace(REPOSITORY, f"studio/game-{number}") for number in range(91)]
     commands.configure("".join(rules) + '[catch_up]\nevery = "1m"\n')
 
@@ -148,7 +148,7 @@ def test_a_database_url_with_two_slashes_is_a_fault_of_each_command(
     assert "sqlite:////data/receiver.db" in done.stderr
 
 
-def test_a_link_needs_no_file_where_everything_else_is_set(commands: Commands) -> None:
+def test_a_link_needs_no_file_if_everything_else_is_set(commands: Commands) -> None:
     """It said to write a line into a file that was not there."""
     (commands.folder / "receiver.toml").unlink()
 
@@ -158,7 +158,23 @@ def test_a_link_needs_no_file_where_everything_else_is_set(commands: Commands) -
     assert f"there is no such file in {commands.folder}" in done.stderr
 
 
-def test_where_no_dotenv_was_found_is_said(commands: Commands) -> None:
+@pytest.mark.parametrize(
+    "content",
+    ["A=x".encode("utf-16"), b"RECEIVER_SECRET_KEY=x EDGEGAP_TOKEN=y", b"\xff"],
+)
+def test_if_a_dotenv_cannot_be_read_nobody_is_advised_to_make_a_new_key(
+    commands: Commands, content: bytes
+) -> None:
+    (commands.folder / ".env").write_bytes(content)
+
+    done = commands.run("check", RECEIVER_SECRET_KEY=None, EDGEGAP_TOKEN=None)
+
+    assert done.exit_code == 3
+    assert "1 fault:\n  - .env" in done.stderr
+    assert "token_urlsafe" not in done.stderr
+
+
+def test_in_which_folders_a_dotenv_is_missing_is_said(commands: Commands) -> None:
     done = commands.run("check", EDGEGAP_TOKEN=None)
 
     assert f"it is not set, there is no .env in {commands.folder}" in done.stderr

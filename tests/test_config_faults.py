@@ -111,6 +111,8 @@ def test_each_fault_of_the_file_says_where(toml: str, where: str) -> None:
         ("RECEIVER_SECRET_KEY", "a-key-that-is-long-enough-0123,canary"),
         ("RECEIVER_SECRET_KEY", "..."),
         ("RECEIVER_ADMIN_PASSWORD", "<your password>"),
+        ("RECEIVER_ADMIN_PASSWORD", "“canary"),
+        ("RECEIVER_SECRET_KEY", "canary-0123456789-\u200b-0123456789"),
         ("RECEIVER_METRICS_TOKEN", "two canaries"),
         ("EDGEGAP_TOKEN", "..."),
         ("EDGEGAP_TOKEN", "<your-token>"),
@@ -263,7 +265,7 @@ def test_a_missing_variable_comes_with_the_one_that_was_probably_meant(missing: 
     assert fault.mend.startswith(f"{wrong} is set: did you mean {missing}?")
 
 
-def test_where_there_is_a_ledger_nobody_is_advised_to_make_a_new_key(tmp_path: Path) -> None:
+def test_if_there_is_a_ledger_nobody_is_advised_to_make_a_new_key(tmp_path: Path) -> None:
     """A new key ends every link that was pasted into Docker Hub."""
     url = f"sqlite:///{tmp_path}/receiver.db"
     need = frozenset({"RECEIVER_SECRET_KEY"})

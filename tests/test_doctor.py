@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -12,10 +13,10 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_listings import ListQuirks
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
-from tests.commanding import Commands, commands_in
+from tests.commanding import Commands, commands_beside, commands_in
 from tests.docker_hub import ago, hub_beside
 from tests.receiver_here import receiver_here
-from tests.running import APP, REPOSITORY, RULE
+from tests.running import APP, KEY, REPOSITORY, RULE, ReceiverProcess
 
 TWO_LINES = f'[[rule]]\nrepository = "{REPOSITORY}"\napp = "{APP}"\n'
 LOGIN = {"DOCKERHUB_USERNAME": "builder", "DOCKERHUB_TOKEN": "dckr_pat_1"}
@@ -499,6 +500,41 @@ def test_a_public_url_where_something_else_answers_fails(
 
     assert "no receiver" in found["public URL"]["found"]
     assert code == 1
+
+
+def test_a_receiver_with_another_key_is_not_taken_for_this_one(
+    commands: Commands, edgegap: str
+) -> None:
+    serving_folder = commands.folder / "serving"
+    serving_folder.mkdir()
+    key = {"RECEIVER_SECRET_KEY": "another-key-entirely-0123456789-abc"}
+    with receiver_here(serving_folder, edgegap, environment=key) as receiver:
+        found, code = told(commands, RECEIVER_PUBLIC_URL=receiver.url)
+
+    assert "another receiver answers there" in found["public URL"]["found"]
+    assert code == 1
+
+
+def test_settings_that_the_running_server_does_not_have_are_named(
+    receiver: ReceiverProcess,
+) -> None:
+    """`check` and `doctor` were content with what was not in force."""
+    beside = commands_beside(receiver)
+
+    same, _ = told(beside)
+    other, _ = told(beside, EDGEGAP_CONCURRENCY="9", RECEIVER_ADMIN_PASSWORD="canary-password-1")
+
+    assert same["running server"]["health"] == "pass"
+    assert other["running server"]["found"] == (
+        "it has other values of EDGEGAP_CONCURRENCY, RECEIVER_ADMIN_PASSWORD"
+    )
+    marks = httpx.get(
+        f"{receiver.url}/api/settings",
+        headers={"Authorization": f"Bearer {receiver.api_token()}"},
+        trust_env=False,
+    )
+    assert KEY not in marks.text
+    assert httpx.get(f"{receiver.url}/api/settings", trust_env=False).status_code == 401
 
 
 def test_a_clock_that_agrees_passes(commands: Commands, hub: DockerHubSandbox) -> None:

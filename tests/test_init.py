@@ -151,7 +151,7 @@ def test_a_link_that_leads_nowhere_is_not_written_through(beginner: Beginner) ->
     ("environment", "words"),
     [
         ({"EDGEGAP_TOKEN": "wrong"}, "Edgegap does not accept the token"),
-        ({"EDGEGAP_TOKEN": "no\u2014ascii"}, "Copy it again"),
+        ({"EDGEGAP_TOKEN": "no\u2014ascii"}, "(U+2014)"),
         ({"EDGEGAP_BASE_URL": NOWHERE}, "Edgegap could not be asked: no connection"),
         ({"DOCKERHUB_TOKEN": "wrong"}, "Docker Hub does not accept the login"),
         ({"DOCKERHUB_API_URL": NOWHERE}, "Docker Hub could not be asked: no connection"),
@@ -269,6 +269,56 @@ def test_what_is_set_already_goes_before_what_stands_in_the_file(beginner: Begin
     beginner.environment["RECEIVER_SECRET_KEY"] = "another-key-0123456789-0123456789"
 
     assert beginner.run("link", REPOSITORY).stdout != before
+
+
+def test_beside_a_ledger_it_makes_no_new_key(beginner: Beginner) -> None:
+    """Each link that was pasted into Docker Hub would end."""
+    (beginner.folder / "receiver.db").touch()
+
+    refused = beginner.init(*FLAGS, **TOKENS)
+    done = beginner.init(*FLAGS, **TOKENS, RECEIVER_SECRET_KEY="the-key-of-before-0123456789")
+
+    assert refused.exit_code == 1
+    assert "set RECEIVER_SECRET_KEY to that one" in refused.stderr
+    assert done.exit_code == 0, done.output
+    assert beginner.variables()["RECEIVER_SECRET_KEY"] == "the-key-of-before-0123456789"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"docker.io/{REPOSITORY}",
+        f"{REPOSITORY}:1.5.0",
+        f"https://hub.docker.com/r/{REPOSITORY}/",
+        f" registry-1.docker.io/{REPOSITORY} ",
+    ],
+)
+def test_a_repository_may_be_pasted_as_docker_shows_it(beginner: Beginner, written: str) -> None:
+    done = beginner.init("--repository", written, *FLAGS[2:], **TOKENS)
+
+    assert done.exit_code == 0, done.output
+    assert f'repository = "{REPOSITORY}" ' in beginner.written()["receiver.toml"]
+
+
+def test_a_secret_with_any_characters_reads_back(beginner: Beginner, hub: DockerHubSandbox) -> None:
+    password = 'it\'s #1 \\ "$x"'.replace(" ", "_")
+    hub.add_login("builder", password, namespaces=["studio"])
+
+    done = beginner.init(*FLAGS, **{**TOKENS, "DOCKERHUB_TOKEN": password})
+
+    assert done.exit_code == 0, done.output
+    assert beginner.variables()["DOCKERHUB_TOKEN"] == password
+
+
+@pytest.mark.parametrize("name", ["EDGEGAP_BASE_URL", "DOCKERHUB_API_URL"])
+def test_no_token_is_tried_over_plain_http_to_another_machine(
+    beginner: Beginner, name: str
+) -> None:
+    done = beginner.init(*FLAGS, **TOKENS, **{name: "http://192.0.2.1"})
+
+    assert done.exit_code == 3
+    assert f"{name}: it is plain http" in done.stderr
+    assert beginner.written() == {}
 
 
 def test_a_slip_of_the_finger_is_asked_for_again(beginner: Beginner) -> None:

@@ -264,16 +264,16 @@ def test_a_token_in_dotenv_is_read_again(
     receiver = changing()
     sandbox.token = "another-token"
 
-    told = receiver.change(EDGEGAP_TOKEN="token another-token")
+    logged = receiver.change(EDGEGAP_TOKEN="token another-token")
 
-    assert told["needs_a_restart"] == []
+    assert logged["needs_a_restart"] == []
     assert receiver.ended(receiver.push("1.0.0"))["outcome"] == "created"
 
 
 def test_a_password_in_dotenv_is_read_again_and_the_sessions_of_the_old_one_end(
     changing: Callable[..., WithDotenv],
 ) -> None:
-    """It stayed valid for a person who had left."""
+    """The old one stayed valid."""
     receiver = changing(**PAGE)
     with Visitor(receiver) as person:
         person.sign_in()
@@ -340,9 +340,9 @@ def test_a_dotenv_that_cannot_be_read_keeps_the_configuration_before(
     (receiver.folder / ".env").unlink()
     (receiver.folder / ".env").mkdir()
 
-    told = _reload(receiver, RULE, "config_refused")
+    logged = _reload(receiver, RULE, "config_refused")
 
-    assert ".env: it is a directory, not a file" in told["faults"][0]
+    assert ".env: it is a directory, not a file" in logged["faults"][0]
     with Visitor(receiver) as person:
         assert person.sign_in().status_code == 303
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.errors import ConfigError
 from receiver.reading_settings import load_settings
 from receiver.settings import Settings
 
@@ -42,7 +43,15 @@ def test_nothing_set_gives_the_defaults(tmp_path: Path, monkeypatch: pytest.Monk
         ("DOCKERHUB_AUTH_URL", "https://a.example/t", "registry_auth_url", "https://a.example/t"),
         ("DOCKERHUB_API_URL", "https://h.example", "hub_api_url", "https://h.example"),
         ("RECEIVER_PUBLIC_URL", "https://me.example/", "public_url", "https://me.example"),
-        ("HOST", "0.0.0.0", "host", "0.0.0.0"),  # noqa: S104 - as a container is told
+        ("HOST", "0.0.0.0", "host", "0.0.0.0"),  # noqa: S104 - as in a container
+        ("HOST", "[::1]", "host", "::1"),
+        ("HOST", "localhost", "host", "localhost"),
+        ("FORWARDED_ALLOW_IPS", "10.0.0.0/8,::1", "forwarded_allow_ips", "10.0.0.0/8,::1"),
+        ("FORWARDED_ALLOW_IPS", "*", "forwarded_allow_ips", "*"),
+        ("FORWARDED_ALLOW_IPS", "", "forwarded_allow_ips", "127.0.0.1"),
+        ("EDGEGAP_BASE_URL", "https://e.example/v1/", "edgegap_base_url", "https://e.example"),
+        ("DOCKERHUB_REGISTRY_URL", "https://r.example/v2", "registry_url", "https://r.example"),
+        ("DOCKERHUB_API_URL", "https://h.example/v2/", "hub_api_url", "https://h.example"),
         ("PORT", "0", "port", 0),
         ("PORT", "65535", "port", 65_535),
     ],
@@ -73,9 +82,43 @@ def test_each_secret_comes_from_its_variable_or_its_file(
 
 
 @pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xef\xbb\xbffrom-a-file\r\n", None),
+        (b'"from-a-file"\n', None),
+        ("from-a-file".encode("utf-16"), "UTF-16"),
+        (b"from-\xff", "not UTF-8"),
+        (b"from-a-file\0", "NUL"),
+    ],
+)
+def test_a_file_of_a_secret_is_a_text_file_as_any_other(
+    tmp_path: Path, content: bytes, words: str | None
+) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    environ = {"EDGEGAP_TOKEN_FILE": str(file)}
+
+    if words is None:
+        token = load(**environ).edgegap_token
+        assert token is not None
+        assert token.reveal() == "from-a-file"
+        return
+    with pytest.raises(ConfigError, match=words) as refused:
+        load(**environ)
+    assert refused.value.faults[0].where == "EDGEGAP_TOKEN_FILE"
+
+
+@pytest.mark.parametrize(
     ("written", "token"),
     [
         ("abc-1", "abc-1"),
+        ("token token abc-1", "abc-1"),
+        ('"token abc-1"', "abc-1"),
+        ('token "abc-1"', "abc-1"),
+        ("Bearer abc-1", "abc-1"),
+        ("Authorization: token abc-1", "abc-1"),
+        ("\u00a0abc-1\u200b", "abc-1"),
+        ("token-abc", "token-abc"),
         ("token abc-1", "abc-1"),
         ("Token \t abc-1\n", "abc-1"),
         ("token", "token"),

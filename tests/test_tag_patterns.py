@@ -211,7 +211,7 @@ def test_a_tag_that_is_not_taken_has_a_reason(pattern: object, tag: str, words: 
     | st.sampled_from([">=1.2", "<2", "=1.2.3"]).map(lambda bound: {"semver": bound}),
     TAGS | st.sampled_from(["latest", "1.2.3", "1.2.3-rc.1", "v2.0.0"]),
 )
-def test_there_is_a_reason_exactly_where_a_tag_is_not_taken(pattern: object, tag: str) -> None:
+def test_there_is_a_reason_exactly_if_a_tag_is_not_taken(pattern: object, tag: str) -> None:
     read = parse_tag_pattern(pattern)
 
     assert (read.why_not(tag) is None) is read.takes(tag)

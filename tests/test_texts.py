@@ -76,6 +76,9 @@ def test_the_line_is_shown_without_its_value() -> None:
 
     assert "line 2, `url_env = “…”`" in what
     assert "canary" not in what
+    assert (
+        "Y2FuYXJ5" not in toml_fault("Y2FuYXJ5LTAxMjM==", "Invalid value (at line 1, column 18)")[0]
+    )
 
 
 @given(st.text("[]=\"'.\n_rulé “canary0\\", max_size=60))

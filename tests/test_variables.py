@@ -1,4 +1,4 @@
-"""Where variables come from, what is cleaned off them, and which names are taken for misspelled."""
+"""From which files variables come, what is cleaned off them, and which are misspelled."""
 
 import os
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_the_file_here_may_name_the_configuration(here: Path, beside: Path) -> N
     assert found["RECEIVER_CONFIG"] == str(beside / "receiver.toml")
 
 
-def test_where_the_configuration_is_a_text_only_the_file_here_is_read(
+def test_if_the_configuration_is_a_text_only_the_file_here_is_read(
     here: Path, beside: Path
 ) -> None:
     (beside / ".env").write_text("A=beside\n")
@@ -204,9 +204,7 @@ def test_what_is_not_set_says_where_it_was_looked_for(here: Path, beside: Path) 
     ],
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_quotes_are_no_part_of_a_value_whoever_left_them_there(
-    name: str, raw: str, value: str
-) -> None:
+def test_quotes_are_no_part_of_a_value(name: str, raw: str, value: str) -> None:
     found = Variables({name: raw})
 
     assert found[name] == value
@@ -216,7 +214,7 @@ def test_quotes_are_no_part_of_a_value_whoever_left_them_there(
     assert "abc-1" not in str(found.warnings)
 
 
-def test_a_comment_is_no_part_of_a_value_and_where_it_may_be_one_is_a_fault() -> None:
+def test_a_comment_is_no_part_of_a_value_and_a_fault_if_it_may_be_one() -> None:
     found = Variables(dict.fromkeys(NAMES, "abc-1 # from the dashboard"))
 
     assert found["EDGEGAP_TOKEN"] == "abc-1"

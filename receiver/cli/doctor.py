@@ -9,19 +9,23 @@ import msgspec
 
 from receiver.cli.check import more_faults
 from receiver.cli.configured import configured
-from receiver.cli.exits import BAD_CONFIG, NOT_DONE, told_plainly
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, Stop, told_plainly
+from receiver.cli.reaching import Server, address, serving_address
 from receiver.config_warnings import config_warnings
 from receiver.doctor import examine
 from receiver.edgegap.client import edgegap_client
 from receiver.edgegap.pace import Pace
 from receiver.errors import ConfigError
-from receiver.findings import Finding, Health
+from receiver.findings import Finding, Health, passed, warned
+from receiver.ledger.ledger import Ledger
 from receiver.logs import configure_logs, masking
 from receiver.preflight import preflight_over
 from receiver.secret import Secret
 from receiver.service import NEEDED
-from receiver.settings import Settings
+from receiver.settings import Settings, marks_of
 
+ASK_SECONDS = 5.0
+CHANGE_IT = "Change it, then: receiver check"
 LOOKED_AT_BELOW = ("public_url", "no Docker Hub login")
 
 
@@ -38,7 +42,7 @@ def doctor(as_json: bool) -> None:
         settings = configured(NEEDED)
     except ConfigError as error:
         for warning in error.warnings:
-            _print(Finding(Health.WARN, "configuration", warning), as_json=as_json)
+            _print(warned("configuration", warning, CHANGE_IT), as_json=as_json)
         for fault in error.faults:
             found = f"{fault.where}: {fault.what}"
             _print(Finding(Health.FAIL, "configuration", found, fault.mend), as_json=as_json)
@@ -46,9 +50,11 @@ def doctor(as_json: bool) -> None:
     configure_logs(secrets=settings.secrets(), level="ERROR")
     findings = asyncio.run(_examine(settings, as_json=as_json))
     failed = sum(finding.health is Health.FAIL for finding in findings)
-    warned = sum(finding.health is Health.WARN for finding in findings)
+    warnings = sum(finding.health is Health.WARN for finding in findings)
     if not as_json:
-        click.echo(f"\nLooked at {len(findings)} things: {failed} failed, {warned} with a warning.")
+        click.echo(
+            f"\nLooked at {len(findings)} things: {failed} failed, {warnings} with a warning."
+        )
     if failed:
         raise SystemExit(NOT_DONE)
 
@@ -58,7 +64,7 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
     sound = f"sound, {count} rule{'s' if count > 1 else ''}"
     findings = [Finding(Health.PASS, "configuration", sound)]
     findings += [
-        Finding(Health.WARN, "configuration", warning, "Change it, then: receiver check")
+        warned("configuration", warning, CHANGE_IT)
         for warning in config_warnings(settings)
         if not warning.startswith(LOOKED_AT_BELOW)
     ]
@@ -76,7 +82,34 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
         async for finding in examine(settings, client, preflight_over(http, settings), http):
             findings.append(finding)
             _print(finding, as_json=as_json)
+    running = await _running(settings)
+    if running is not None:
+        findings.append(running)
+        _print(running, as_json=as_json)
     return findings
+
+
+async def _running(settings: Settings) -> Finding | None:
+    """Compare these settings with those of the server that runs here; None if none answers."""
+    ledger = Ledger(settings.database_url)
+    try:
+        here = serving_address(ledger) or address(settings.host, settings.port)
+    finally:
+        ledger.close()
+    client = httpx.AsyncClient(base_url=here, trust_env=False)
+    async with client as http:
+        try:
+            answer = await Server(http, settings).ask("GET", "/api/settings", seconds=ASK_SECONDS)
+        except Stop:
+            return None
+    marks, own = answer.get("marks"), marks_of(settings)
+    if not isinstance(marks, dict):
+        return None
+    differ = sorted(name for name, mark in own.items() if marks.get(name) != mark)
+    if not differ:
+        return passed("running server", "it has these very settings")
+    fix = "Reload it with SIGHUP, or restart it; or run this with the environment that it has"
+    return warned("running server", f"it has other values of {', '.join(differ)}", fix)
 
 
 def _print(finding: Finding, *, as_json: bool) -> None:

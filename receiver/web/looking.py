@@ -1,4 +1,4 @@
-"""The API's routes for what a person looks at: the overview, and an app's versions."""
+"""The API's routes for what a person looks at: the overview, the settings, an app's versions."""
 
 from contextlib import suppress
 from dataclasses import asdict
@@ -11,6 +11,7 @@ from receiver.errors import LedgerError
 from receiver.ledger.overviews import overview
 from receiver.ledger.stories import Row
 from receiver.service import Service
+from receiver.settings import marks_of
 from receiver.telling import as_json
 from receiver.web.guarding import guarded, refusal
 from receiver.web.versions import Shelf
@@ -30,12 +31,18 @@ def looking_routes(shelf: Shelf) -> list[Route]:
 
     return [
         Route("/api/overview", guarded(_overview), methods=["GET"]),
+        Route("/api/settings", guarded(_settings), methods=["GET"]),
         Route("/api/versions", guarded(versions), methods=["GET"]),
     ]
 
 
 async def _overview(service: Service, _: Request) -> Response:
     return JSONResponse(as_json(await overview_of(service)))
+
+
+async def _settings(service: Service, _: Request) -> Response:
+    """Return the marks of the settings in force, for `doctor` to compare its own with."""
+    return JSONResponse({"marks": marks_of(service.settings)})
 
 
 async def overview_of(service: Service) -> Row:
