@@ -63,7 +63,7 @@ class NotItsTurn(ReceiverError):
 class HeldBack(NotItsTurn):
     """Edgegap may not be called now, or gave no answer: the row of the table says what to do.
 
-    `wait` is how long it asked not to be called (ms), None where it named nothing.
+    `wait` is how long it asked not to be called (ms), None if it named nothing.
     """
 
     def __init__(self, row: Row, wait: int | None = None, detail: str = "") -> None:
@@ -272,7 +272,7 @@ class _Deleting:
 
 
 def _counts(one: Pruned) -> bool:
-    """Tell whether it makes room; one whose deletion is not confirmed yet may."""
+    """Return whether it makes room; one whose deletion is not confirmed yet may."""
     return one.why == NO_ANSWER or (one.deleted and one.why != ALREADY_GONE)
 
 
@@ -308,12 +308,12 @@ async def _check_gates(ledger: Ledger) -> None:
 
 
 def _is_gone(look: Answer) -> bool:
-    """Tell whether Edgegap itself says that there is no such version, and not a page in between."""
+    """Return whether Edgegap itself, and no page in between, says that there is no such version."""
     return look.status == NOT_FOUND and look.body is not None
 
 
 def _refusal(answer: Answer) -> str | None:
-    """Return why Edgegap did not delete it; None where it did, or did not say."""
+    """Return why Edgegap did not delete it; None if it did, or did not say."""
     said = answer.body or {}
     if answer.ok and said.get("success") is not False:
         return None
@@ -324,7 +324,7 @@ def _refusal(answer: Answer) -> str | None:
 
 
 def _running(answer: Answer) -> str | None:
-    """Return what runs of a version, or that it is not certain; None where nothing does."""
+    """Return what runs of a version, or that it is not certain; None if nothing does."""
     body = answer.body if answer.ok else None
     rows, total = (body or {}).get("data"), (body or {}).get("total_count")
     if not isinstance(rows, list) or type(total) is not int or total < 0:
