@@ -32,7 +32,7 @@ class Success:
 
 
 def is_closed_by(parked: Parked, success: Success) -> bool:
-    """Tell whether nobody needs the parked one any more, because a later push succeeded.
+    """Return whether nobody needs the parked one any more, because a later push succeeded.
 
     That is so for the same target; and under the same rule if the reason lies in the image or its
     tag. What lies in the configuration, at Edgegap or in the receiver stays open.

@@ -14,7 +14,7 @@ from receiver.rules import Mode, Rule, names_target
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A version as retention sees it. Times in epoch ms; `made_at` None where it is not known.
+    """A version as retention sees it. Times in epoch ms; `made_at` None if unknown.
 
     `by_hand`: a person asked for it though its push was not the newest. `registration` is the last
     one that led to it; ids sort by time.

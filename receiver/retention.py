@@ -97,7 +97,7 @@ class Retention:
         return pruned
 
     async def _one_is_enough(self, claimed: Claimed, sentence: str) -> bool:
-        """Tell whether deleting one version gets below the limit that Edgegap named.
+        """Return whether deleting one version gets below the limit that Edgegap named.
 
         After room was made once, only if another push took it: then the app is full again.
         Raises HeldBack if Edgegap gives no answer now.

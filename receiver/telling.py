@@ -96,8 +96,8 @@ def _registration_lines(one: Row) -> list[str]:
 
 def _standing(registration: Row) -> str:
     detail = registration["outcome"] or registration["reason"]
-    told = f"{registration['state']}" + (f" {detail}" if detail else "")
-    return f"{told}, later deleted" if registration["deleted_at"] else told
+    deleted = ", later deleted" if registration["deleted_at"] else ""
+    return f"{registration['state']}" + (f" {detail}" if detail else "") + deleted
 
 
 def _harmless(line: str) -> str:

@@ -26,12 +26,11 @@ def test_nothing_is_lost_made_twice_or_stuck_whatever_is_done_to_it() -> None:
     print(report, file=sys.stderr)
     assert report.sound, str(report)
     counted = report.counts["202s"]
-    deleted = report.counts["old versions deleted"]
+    races = report.counts["pushed again while they were to be deleted"]
     assert isinstance(counted, int)
-    assert isinstance(deleted, int)
     assert counted > 20, str(report)
     assert report.did(CLOCK_SET), str(report)
-    assert deleted > 3, str(report)
+    assert races, str(report)
     if not report.did(DISK_FULL):
         pytest.skip(NO_SMALL_DISK)
 

@@ -46,7 +46,7 @@ class HeldUp:
         assert self._arrived.wait(PATIENCE_SECONDS)
 
     def release(self) -> None:
-        """Let it go on."""
+        """Answer it."""
         self._here._loop.call_soon_threadsafe(self._released.set)
 
 

@@ -58,7 +58,7 @@ def test_after_five_crashes_each_is_worked_on_with_nothing_beside_it(ledger: Led
     assert not third.claimed[0].alone
 
 
-def test_it_waits_until_the_worker_has_nothing_else_in_hand(ledger: Ledger) -> None:
+def test_it_waits_until_the_worker_works_on_nothing_else(ledger: Ledger) -> None:
     write(ledger, lambda tx: pushed(tx, "0.9"))
     busy = one_claim(ledger)
     crashed(ledger, "1.0", times=0)

@@ -39,8 +39,8 @@ def dismiss(
 ) -> None:
     """Close parked registrations that nobody will fix: they end as `dismissed`.
 
-    ID is a registration's or a delivery's. Who dismissed it and when is recorded. A dismissed push
-    can be replayed as any other.
+    ID is a registration's or a delivery's. The person and the time are recorded. A dismissed push
+    can be replayed like any other.
     """
     if everything == bool(ids):
         raise Stop("name registrations by id, or say --all", USAGE)

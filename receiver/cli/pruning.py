@@ -65,7 +65,7 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
 
 
 def is_terminal() -> bool:
-    """Tell whether a person can be asked."""
+    """Return whether a person can be asked."""
     return sys.stdin.isatty()
 
 
@@ -84,8 +84,8 @@ async def _pruned(settings: Settings, app: str, names: list[str]) -> list[Row]:
     async with reached(settings) as there:
         if isinstance(there, Server):
             asked = {"app": app, "versions": names, "source": COMMAND}
-            told = await there.ask("POST", "/api/prune", asked, seconds=PRUNING_SECONDS)
-            return list(told["results"])
+            answer = await there.ask("POST", "/api/prune", asked, seconds=PRUNING_SECONDS)
+            return list(answer["results"])
         return await _prune_here(there, settings, app, names)
 
 

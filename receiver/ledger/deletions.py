@@ -1,7 +1,7 @@
 """Deletions of old versions: each is recorded before Edgegap is asked, and locks its target.
 
-While one is under way no registration of that target is claimed. Where Edgegap's answer is missing
-it stays so until the call can no longer take effect; then whoever is there looks what happened.
+While one is under way no registration of that target is claimed. If Edgegap's answer is missing it
+stays so until the call can no longer take effect; then any replica checks what happened.
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Deletion:
 
 
 def is_in_use(tx: Tx, app: str, version: str, *, repository: str, tag: str) -> bool:
-    """Tell whether work of ours needs a version, and let nobody claim any until the commit.
+    """Return whether work of ours needs a version, and keep all claims out until the commit.
 
     That is a registration of this target or image that is not done (a parked one, too), or
     another deletion.
@@ -114,7 +114,7 @@ def note_deletion(tx: Tx, app: str, version: str, *, deleted: bool, why: str) ->
 
 
 def take_overdue(tx: Tx) -> list[Deletion]:
-    """Take those whose answer is missing for so long that a look at Edgegap tells what happened.
+    """Take those whose answer is missing for so long that Edgegap can be asked what happened.
 
     Nobody else takes them meanwhile.
     """
@@ -124,7 +124,7 @@ def take_overdue(tx: Tx) -> list[Deletion]:
 
 
 def next_overdue(tx: Tx) -> int | None:
-    """Return when the next one is to be looked at (epoch ms), None where none is under way."""
+    """Return when the next one is to be looked at (epoch ms), None if none is under way."""
     due: int | None = tx.run(_NEXT_OVERDUE, farthest=tx.now + CALL_MS + EFFECT_MS).scalar()
     return due
 

@@ -300,7 +300,7 @@ def _dated(tx: Tx, delivery: NewDelivery) -> NewDelivery:
 
 
 def _is_by_hand(tx: Tx, match: Match, pushed_at: int | None) -> bool:
-    """Tell whether what a person asks for is older than the rule's newest push, or may be.
+    """Return whether what a person asks for is older than the rule's newest push, or may be.
 
     Retention does not count such a version and does not delete it.
     """
@@ -311,7 +311,7 @@ def _is_by_hand(tx: Tx, match: Match, pushed_at: int | None) -> bool:
 
 
 def _stays_by_hand(tx: Tx, match: Match) -> bool:
-    """Tell whether its version is one that a person asked for; no new push came for it."""
+    """Return whether its version is one that a person asked for; no new push came for it."""
     named = {"app": match.app, "version": match.version}
     found = tx.run("SELECT by_hand FROM targets WHERE app = :app AND version = :version", **named)
     return match.mode is Mode.CREATE and bool(found.scalar())

@@ -122,7 +122,7 @@ def claim(tx: Tx, *, owner: str, most: int, alone: bool = False) -> list[Claimed
 
 
 def waits_alone(tx: Tx) -> bool:
-    """Tell whether one that must be worked on alone is due."""
+    """Return whether one that must be worked on alone is due."""
     return tx.run(_WAITS_ALONE, now=tx.now).first() is not None
 
 

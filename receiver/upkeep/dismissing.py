@@ -12,7 +12,7 @@ from receiver.upkeep.operations import log_operation
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks: by the `page`, the `api` or a `command`, and under which name if it is known."""
+    """The `page`, the `api` or a `command` through which a person asks, and their name if known."""
 
     source: str
     name: str = ""

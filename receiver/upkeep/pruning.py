@@ -63,7 +63,7 @@ class NotItsTurn(ReceiverError):
 class HeldBack(NotItsTurn):
     """Edgegap may not be called now, or gave no answer: the row of the table says what to do.
 
-    `wait` is how long it asked not to be called (ms), None where it named nothing.
+    `wait` is how long it asked not to be called (ms), None if it named nothing.
     """
 
     def __init__(self, row: Row, wait: int | None = None, detail: str = "") -> None:
@@ -272,7 +272,7 @@ class _Deleting:
 
 
 def _counts(one: Pruned) -> bool:
-    """Tell whether it makes room; one whose deletion is not confirmed yet may."""
+    """Return whether it makes room; one whose deletion is not confirmed yet may."""
     return one.why == NO_ANSWER or (one.deleted and one.why != ALREADY_GONE)
 
 
@@ -308,7 +308,7 @@ async def _check_gates(ledger: Ledger) -> None:
 
 
 def _is_gone(look: Answer) -> bool:
-    """Tell whether Edgegap itself says that there is no such version, and not a page in between."""
+    """Return whether Edgegap itself, and no page in between, says that there is no such version."""
     return look.says(HTTPStatus.NOT_FOUND)
 
 

@@ -110,24 +110,23 @@ class Actions:
         changed = await dismiss(service.ledger, Asker(PAGE), [identity])
         if changed.missing:
             raise ValueError(f"there is no registration {identity}")
-        told = "It was dismissed." if changed.registrations else "It is not parked any more."
-        return _back(form, "/"), told
+        done = "It was dismissed." if changed.registrations else "It is not parked any more."
+        return _back(form, "/"), done
 
     async def _dismiss_reason(self, service: Service, form: Form) -> tuple[str, str]:
         reason = _text(form, "reason")
         changed = await dismiss_parked(service.ledger, Asker(PAGE), reason)
-        count = len(changed.registrations)
-        return _back(
-            form, "/"
-        ), f"{count} parked for {reason} {'was' if count == 1 else 'were'} dismissed."
+        many = len(changed.registrations)
+        done = f"{many} parked for {reason} {'was' if many == 1 else 'were'} dismissed."
+        return _back(form, "/"), done
 
     async def _undo_dismissal(self, service: Service, form: Form) -> tuple[str, str]:
         identity = _text(form, "registration")
         changed = await undo_dismissal(service.ledger, Asker(PAGE), [identity])
         if changed.missing:
             raise ValueError(f"there is no registration {identity}")
-        told = "It is parked again." if changed.registrations else NOT_REOPENED
-        return _back(form, "/"), told
+        done = "It is parked again." if changed.registrations else NOT_REOPENED
+        return _back(form, "/"), done
 
     async def _prune(self, service: Service, form: Form) -> tuple[str, str]:
         app = _text(form, "app")
@@ -135,7 +134,7 @@ class Actions:
             raise ValueError(f"no rule of the app {app} says how many to keep")
         only = _text(form, "versions").split() or None
         results = await self._pruned(service, Scope(app, most=MOST_AT_ONCE, only=only))
-        return _back(form, "/versions"), _told(results)
+        return _back(form, "/versions"), _summary(results)
 
     async def _make_room(self, service: Service, form: Form) -> tuple[str, str]:
         """Delete the oldest version that may be deleted, then replay what met the limit."""
@@ -146,8 +145,8 @@ class Actions:
         results = await self._pruned(service, Scope(app, most=1, keep=1, why=why))
         if any(one.deleted for one in results):
             path, _ = await self._replay(service, {**form, "delivery": identity})
-            return path, f"{_told(results)} The push was replayed."
-        return _back(form, "/versions"), _told(results)
+            return path, f"{_summary(results)} The push was replayed."
+        return _back(form, "/versions"), _summary(results)
 
     async def _pruned(self, service: Service, scope: Scope) -> list[Pruned]:
         results = await prune(service.ledger, service.client, service.current, scope)
@@ -177,7 +176,7 @@ class Actions:
         return _back(form, "/"), done
 
 
-def _told(results: list[Pruned]) -> str:
+def _summary(results: list[Pruned]) -> str:
     deleted = [one.version for one in results if one.deleted]
     kept = [f"{one.version} was kept: {one.why}." for one in results if not one.deleted]
     if not results:

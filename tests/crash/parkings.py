@@ -24,7 +24,7 @@ class Parkings:
 def explained_reasons(kills: int) -> frozenset[str]:
     """The reasons that may park here: Edgegap's own misbehaviour is waited out, never parked for.
 
-    What was in hand at six kills in a row, at the last alone, is parked: it may be the cause.
+    What was worked on at six kills in a row, at the last alone, is parked: it may be the cause.
     """
     return frozenset({Reason.CRASHES_THE_WORKER.value} if kills >= CRASHES_THAT_PARK else ())
 

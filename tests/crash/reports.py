@@ -46,6 +46,7 @@ def count_up(
     torments: Counter[str],
     *,
     faults: int,
+    races: int = 0,
     log: Path,
     end: End,
 ) -> Report:
@@ -71,6 +72,7 @@ def count_up(
             "tags accepted": len(made),
             "versions": len(versions),
             "old versions deleted": pruned.deleted,
+            "pushed again while they were to be deleted": races,
             "registrations by outcome": dict(outcomes),
             "parked at any time, by reason": end.parked.by_reason,
             "waiting in the end, and replayed": end.waiting,
@@ -83,7 +85,8 @@ def count_up(
             "versions said to be made that are not": max(
                 0, dict(outcomes).get("created", 0) - len(versions)
             ),
-            "newest push's version that was deleted": pruned.newest_absent,
+            "versions deleted that a newer push protected": pruned.protected,
+            "newest push's version that is absent": pruned.newest_absent,
             "versions absent without a recorded deletion": pruned.absent,
             "answers that are neither 202 nor 503": {
                 answer: count

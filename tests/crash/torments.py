@@ -16,7 +16,7 @@ from tests.crash.asking import ledger_of
 from tests.crash.disks import Disk, small_disk
 from tests.crash.endings import brought_to_an_end
 from tests.crash.misery import Misery
-from tests.crash.prunings import PRUNED, PRUNING
+from tests.crash.prunings import PRUNED, PRUNING, pushed_again_while_pruning
 from tests.crash.reports import Report, count_up
 from tests.running import APP
 from tests.set_clock import HOUR, ReceiverWithClock
@@ -24,7 +24,6 @@ from tests.storm import Senders
 
 SENDERS = 6
 PAUSE_SECONDS = 0.15
-LATENCY_SECONDS = 0.03  # so that pushes come while versions are being deleted
 MEGABYTES = 16
 MEGABYTES_A_MINUTE = 24
 DISK_FULL = "disk full"
@@ -128,7 +127,7 @@ class Torments:
 def torment(seconds: float, seed: int) -> Report:
     """Torment a receiver for so long, let it come to its end, and count."""
     megabytes = int(MEGABYTES + MEGABYTES_A_MINUTE * seconds / 60)
-    sandbox = EdgegapSandbox(apps=(APP, PRUNED), latency=LATENCY_SECONDS)
+    sandbox = EdgegapSandbox(apps=(APP, PRUNED))
     with (
         tempfile.TemporaryDirectory(prefix="receiver-crash-") as folder,
         serving(sandbox.app) as url,
@@ -158,6 +157,7 @@ def _tormented(
         misery.end()
     path = ledger_of(disk.folder)
     end = brought_to_an_end(receiver, path, kills=torments.kills)
+    races = pushed_again_while_pruning(receiver, sandbox, path)
     receiver.stop()
     return count_up(
         path,
@@ -165,6 +165,7 @@ def _tormented(
         sandbox,
         torments.done,
         faults=misery.faults,
+        races=races,
         log=receiver.log,
         end=end,
     )
