@@ -1,23 +1,23 @@
-"""A start with a secret key that the ledger does not know: existing links are dead, and it says so."""
+"""A start with a secret key that the ledger does not know: it says that links are dead."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from receiver.api_tokens import ApiKeys
 from receiver.hook_tokens import LinkKeys
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.secret_keys import adopt_keys, changed_at, dead_links, known_keys
 from receiver.secret import Secret
-from receiver.upkeep.secret_keys import fingerprints_of
+from receiver.upkeep.secret_keys import BLOCK, COST, fingerprints_of
 from tests.at_work import at, pushed, write
 from tests.conftest import StartReceiver
 from tests.crash.asking import logged
 from tests.running import KEY, REPOSITORY, RULE, ReceiverProcess, webhook_body
-from tests.visiting import PAGE, Visitor, visitor
+from tests.visiting import PAGE, Visitor
 
 NEW = "new-key-0123456789-0123456789-0123456789"
 OTHER = "other-key-0123456789-0123456789-01234567"
@@ -92,10 +92,7 @@ def test_a_fingerprint_is_slow_to_make_and_another_in_another_ledger() -> None:
     assert made["one"] != made["two"]
     assert all(KEY not in one and len(one) == 32 for one in made.values())
     assert fingerprints_of([Secret(KEY)], ["one"]) == [{"one": made["one"]}]
-    # Of https://www.rfc-editor.org/rfc/rfc7914, section 2, for logins: N = 2^14 and r = 8 at least.
-    from receiver.upkeep.secret_keys import BLOCK, COST  # noqa: PLC0415
-
-    assert (COST >= 2**14, BLOCK) == (True, 8)
+    assert (COST >= 2**14, BLOCK) == (True, 8)  # what RFC 7914's author names for logins
 
 
 # With real processes.
@@ -104,12 +101,6 @@ def test_a_fingerprint_is_slow_to_make_and_another_in_another_ledger() -> None:
 @pytest.fixture
 def receiver(start: StartReceiver) -> ReceiverProcess:
     return start(config=QUIET, environment=PAGE)
-
-
-@pytest.fixture
-def person(receiver: ReceiverProcess) -> Iterator[Visitor]:
-    with visitor(receiver) as one:
-        yield one
 
 
 def restarted(receiver: ReceiverProcess, keys: str) -> list[dict[str, Any]]:
@@ -123,8 +114,6 @@ def restarted(receiver: ReceiverProcess, keys: str) -> list[dict[str, Any]]:
 
 
 def degraded(receiver: ReceiverProcess, secret: str) -> list[Any]:
-    from receiver.api_tokens import ApiKeys  # noqa: PLC0415
-
     headers = {"Authorization": f"Bearer {ApiKeys([secret]).token(2**40)}"}
     answer = httpx.get(f"{receiver.url}/api/overview", headers=headers, trust_env=False)
     found: list[Any] = answer.json()["degraded"]
