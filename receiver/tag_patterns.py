@@ -1,4 +1,8 @@
-"""Which tags a rule takes: globs, or a range of semantic versions. No regular expressions."""
+"""Which tags a rule or a channel takes: globs, or a range of semantic versions.
+
+Ranges are read as npm reads them (github.com/npm/node-semver#ranges), with `,` beside the space
+between bounds, and `!=`. No regular expressions.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,19 +10,33 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from receiver.errors import BadTagPattern
+from receiver.tag_order import Identifier, identifiers
 
 LATEST = "latest"
 MAX_PATTERN = 128
+MAX_RANGE = 256
+FULL = 3  # numbers of a semantic version
+BEYOND_ALL = 10**9
 
 _GLOB = re.compile(r"!?[A-Za-z0-9_.*?-]+", re.ASCII)
+_PART = r"(?:0|[1-9]\d{0,8})"
+_PRERELEASE = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
 _VERSION = re.compile(
-    r"v?(?P<numbers>(?:0|[1-9]\d{0,8})(?:\.(?:0|[1-9]\d{0,8})){2})"
-    r"(?:-(?P<prerelease>[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?",
-    re.ASCII,
+    rf"v?(?P<numbers>{_PART}(?:\.{_PART}){{2}})(?:-(?P<prerelease>{_PRERELEASE}))?", re.ASCII
 )
 _BOUND = re.compile(
-    r"(?P<operator>>=|<=|!=|==|=|>|<)v?(?P<numbers>\d{1,9}(?:\.\d{1,9}){0,2})", re.ASCII
+    r"(?P<operator>>=|<=|!=|==|=|>|<|~>|~|\^)?v?"
+    r"(?P<numbers>(?:\d{1,9}|[xX*])(?:\.(?:\d{1,9}|[xX*])){0,2})"
+    rf"(?:-(?P<prerelease>{_PRERELEASE}))?",
+    re.ASCII,
 )
+_OPERATOR_AND_SPACE = re.compile(r"([<>=!~^])\s+")
+_BETWEEN = re.compile(r"(\S+)\s+-\s+(\S+)")
+WRITE = 'write for instance semver = ">=1.2 <2", "1.x", "^1.2" or "~1.2"'
+
+# A version as it is compared: its numbers, whether it is no prerelease, its identifiers.
+Place = tuple[tuple[int, ...], bool, tuple[Identifier, ...]]
+_FIRST_AFTER: Identifier = (-1, 0, "")  # lower than any identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +56,51 @@ class Globs:
 
 
 @dataclass(frozen=True, slots=True)
-class SemverRange:
-    """Tags that are semantic versions (`1.2.3`, `v1.2.3-rc.1`) within all bounds."""
+class Interval:
+    """Versions from `low` on and below `high`; None is without end. `outside`: all others.
 
-    bounds: tuple[tuple[str, tuple[int, int, int]], ...]
+    `named` are the numbers of a bound with a prerelease: prereleases of these numbers are taken
+    though prereleases are not asked for.
+    """
+
+    low: Place | None = None
+    high: Place | None = None
+    named: tuple[int, ...] | None = None
+    outside: bool = False
+
+    def holds(self, place: Place) -> bool:
+        """Tell whether a version is one of these."""
+        above = self.low is None or place >= self.low
+        below = self.high is None or place < self.high
+        return (above and below) is not self.outside
+
+
+@dataclass(frozen=True, slots=True)
+class SemverRange:
+    """Tags that are semantic versions (`1.2.3`, `v1.2.3-rc.1`) within all intervals of one set."""
+
+    any_of: tuple[tuple[Interval, ...], ...]
     prerelease: bool = False
 
     def takes(self, tag: str) -> bool:
-        """Tell whether the tag is a version within the bounds; semver.org's order, section 11."""
+        """Tell whether the tag is a version within the range."""
         version = _VERSION.fullmatch(tag)
         if version is None:
             return False
-        if version["prerelease"] is not None and not self.prerelease:
-            return False
-        numbers = _numbers(version["numbers"])
-        before = version["prerelease"] is not None  # 1.2.0-rc.1 stands before 1.2.0
-        return all(_holds(operator, numbers, before, bound) for operator, bound in self.bounds)
+        place = _place(_numbers(version["numbers"]), version["prerelease"])
+        return any(self._takes(intervals, place) for intervals in self.any_of)
+
+    def _takes(self, intervals: Sequence[Interval], place: Place) -> bool:
+        numbers, released, _ = place
+        asked_for = released or self.prerelease or any(one.named == numbers for one in intervals)
+        return asked_for and all(one.holds(place) for one in intervals)
 
 
 TagPattern = Globs | SemverRange
 
 
 def parse_tag_pattern(value: object) -> TagPattern:
-    """Read a rule's `tags`: a list of globs, or { semver = ">=1.2", prerelease = false }.
+    """Read `tags`: a list of globs, or { semver = ">=1.2", prerelease = false }.
 
     Raises BadTagPattern, saying what is wrong with it.
     """
@@ -90,36 +130,73 @@ def _parse_range(table: Mapping[str, object]) -> SemverRange:
         raise BadTagPattern(f"has the unknown key {unknown[0]!r}; there are semver and prerelease")
     text, prerelease = table.get("semver"), table.get("prerelease", False)
     if not isinstance(text, str) or not isinstance(prerelease, bool):
-        raise BadTagPattern("wants semver as text and prerelease as true or false")
-    bounds = []
-    for part in re.split(r"[,\s]+", re.sub(r"([<>=!])\s+", r"\1", text.strip())):
-        bound = _BOUND.fullmatch(part)
-        if bound is None:
-            raise BadTagPattern(f'{part!r} is no bound: write semver = ">=1.2 <2"')
-        bounds.append((bound["operator"], _numbers(bound["numbers"])))
-    return SemverRange(bounds=tuple(bounds), prerelease=prerelease)
+        raise BadTagPattern("needs semver as text and prerelease as true or false")
+    if len(text) > MAX_RANGE:
+        raise BadTagPattern(f"is no bound: it is longer than {MAX_RANGE} characters; {WRITE}")
+    return SemverRange(tuple(_parse_set(part) for part in text.split("||")), prerelease)
 
 
-def _numbers(text: str) -> tuple[int, int, int]:
-    major, minor, patch = (*(int(part) for part in text.split(".")), 0, 0)[:3]
-    return major, minor, patch
+def _parse_set(text: str) -> tuple[Interval, ...]:
+    between = _BETWEEN.fullmatch(text.strip())
+    if between is not None:  # 1.2 - 2.3
+        return _interval(f">={between[1]}"), _interval(f"<={between[2]}")
+    parts = re.split(r",\s*|\s+", _OPERATOR_AND_SPACE.sub(r"\1", text.strip()))
+    return tuple(_interval(part) for part in parts)
 
 
-def _holds(
-    operator: str, numbers: tuple[int, int, int], before: bool, bound: tuple[int, int, int]
-) -> bool:
-    place = (numbers, 0 if before else 1)
-    edge = (bound, 1)
-    match operator:
-        case ">=":
-            return place >= edge
-        case "<=":
-            return place <= edge
-        case ">":
-            return place > edge
+def _interval(text: str) -> Interval:
+    """Read one bound: what it stands for is the interval of its version, or one side of it."""
+    found = _BOUND.fullmatch(text)
+    if found is None:
+        raise BadTagPattern(f"{text!r} is no bound: {WRITE}")
+    given = _numbers(found["numbers"])
+    whole, prerelease = len(given) == FULL, found["prerelease"]
+    if prerelease is not None and not whole:
+        raise BadTagPattern(f"{text!r} is no bound: a prerelease needs three numbers before it")
+    named = given if prerelease is not None else None
+    low: Place | None = _place(given, prerelease) if whole else _first_of(given)
+    after = _first_of(_next(given))
+    if prerelease is not None:
+        after = given, False, (*identifiers(prerelease), _FIRST_AFTER)
+    match found["operator"]:
         case "<":
-            return place < edge and numbers != bound
-        case "!=":
-            return place != edge
-        case _:
-            return place == edge
+            return Interval(high=low, named=named)
+        case "<=":
+            return Interval(high=after if given else None, named=named)
+        case ">":
+            return Interval(low=after, named=named)
+        case ">=":
+            return Interval(low=low, named=named)
+        case "^":
+            after = _first_of(_next(given[: _first_that_counts(given)]))
+        case "~" | "~>":
+            after = _first_of(_next(given[:2]))
+    outside = found["operator"] == "!="
+    return Interval(low, after if given else None, named, outside=outside)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers before the first `x` or `*`: 1.x.3 is 1.x."""
+    parts = text.split(".")
+    known = next((place for place, part in enumerate(parts) if not part.isdigit()), len(parts))
+    return tuple(int(part) for part in parts[:known])
+
+
+def _place(numbers: tuple[int, ...], prerelease: str | None) -> Place:
+    return numbers, prerelease is None, () if prerelease is None else identifiers(prerelease)
+
+
+def _first_of(numbers: tuple[int, ...]) -> Place:
+    """Return the place before all versions that begin so, prereleases included."""
+    return (*numbers, *[0] * (FULL - len(numbers))), False, ()
+
+
+def _next(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the numbers after these: 1.3 after 1.2. Nothing comes after all versions."""
+    return (*numbers[:-1], numbers[-1] + 1) if numbers else (BEYOND_ALL,)
+
+
+def _first_that_counts(numbers: tuple[int, ...]) -> int:
+    """Return how many numbers `^` keeps but for the last: up to the first that is not 0."""
+    places = (place for place, number in enumerate(numbers, start=1) if number)
+    return next(places, len(numbers))
