@@ -8,6 +8,7 @@ from receiver.ledger import gates
 from receiver.ledger.notices import tell
 from receiver.ledger.recording import open_channels
 from receiver.ledger.registrations import Claimed
+from receiver.ledger.settlements import Settlement
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.notices import Happening
@@ -28,7 +29,7 @@ def write_aftermath(tx: Tx, settings: Settings, claimed: Claimed, tried: Tried) 
     for happening, text in happenings_of(claimed, tried.settlement):
         tell(tx, settings.notices, happening, text, rule=claimed.rule)
     if tried.settlement.outcome in THERE and claimed.mode is Mode.CREATE:
-        _move_channels(tx, settings, claimed)
+        _move_channels(tx, settings, claimed, tried.settlement)
 
 
 def tell_voided(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -> None:
@@ -44,13 +45,20 @@ def tell_voided(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -
         metrics.count_parked(Reason.CRASHES_THE_WORKER)
 
 
-def _move_channels(tx: Tx, settings: Settings, claimed: Claimed) -> None:
+def _move_channels(tx: Tx, settings: Settings, claimed: Claimed, settlement: Settlement) -> None:
     """Let a push move its channels, now that its own version is there."""
-    rule = settings.rule_named(claimed.rule)
-    if rule is not None and rule.channels:
-        image = claimed.image
-        matches = channels_of(rule)
-        open_channels(tx, claimed.id, matches, repository=image.repository, tag=image.tag)
+    rule, image = settings.rule_named(claimed.rule), claimed.image
+    matches = channels_of(rule, image.tag) if rule is not None else ()
+    if matches:
+        open_channels(
+            tx,
+            claimed.id,
+            matches,
+            repository=image.repository,
+            tag=image.tag,
+            digest=settlement.digest,
+            overwritten=settlement.overwritten,
+        )
 
 
 def _close(tx: Tx, gate: Gate) -> bool:

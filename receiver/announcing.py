@@ -75,6 +75,8 @@ def happenings_of(claimed: Claimed, settlement: Settlement) -> list[tuple[Happen
     if settlement.state is State.PARKED:
         told.append((Happening.PARKED, f"{target} parked: {settlement.sentence}"))
     if settlement.overwritten:
-        text = f"{claimed.image} was pushed over; {target} may go on running the old image."
+        left = settlement.outcome is Outcome.SUPERSEDED
+        happened = "was not moved to it" if left else "may go on running the old image"
+        text = f"{claimed.image} was pushed over; {target} {happened}."
         told.append((Happening.OVERWRITTEN, text))
     return told

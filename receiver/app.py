@@ -26,6 +26,7 @@ from receiver.service import Service, running
 from receiver.settings import Settings
 from receiver.web.actions import Actions
 from receiver.web.api import api_routes
+from receiver.web.channels import channel_routes
 from receiver.web.document import document_routes
 from receiver.web.doorkeeping import failure, is_a_person
 from receiver.web.forwarded import as_proxies_tell
@@ -58,6 +59,7 @@ def create_app(settings: Settings, ledger: Ledger, *, settled: Settled | None = 
             Route("/readyz", health.ready, methods=["GET"]),
             Route("/metrics", partial(show_metrics, health), methods=["GET"]),
             *api_routes(),
+            *channel_routes(),
             *steering_routes(),
             *looking_routes(shelf),
             *document_routes(),

@@ -8,7 +8,7 @@ from receiver.dockerhub.hub import Hub
 from receiver.dockerhub.push import Push
 from receiver.images import ImageReference
 from receiver.missed import login_for
-from receiver.rules import Mode, Rule
+from receiver.rules import Rule
 
 PATIENCE_SECONDS = 5.0
 
@@ -21,7 +21,7 @@ async def push_by_hand(hub: Hub, rules: Sequence[Rule], image: ImageReference) -
     """
     push = Push(image.repository, image.tag)
     own = [rule for rule in rules if rule.repository == image.repository and rule.preflight]
-    if not any(rule.channels or rule.mode is Mode.UPDATE for rule in own):
+    if not any(rule.channels for rule in own):
         return push
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):

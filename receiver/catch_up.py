@@ -1,5 +1,7 @@
 """Catch-up: what Docker Hub has and no webhook told of goes through the same rules.
 
+Before that, channels are compared with Edgegap.
+
 Each repository has a cursor. A run lists the tags pushed since the cursor less an hour and takes
 those the ledger does not know; the cursor moves to the run's start only when the run completed.
 
@@ -7,9 +9,9 @@ Replicas share the cursors: once in a period one of them lists a repository, and
 alone. What did not complete is for whoever comes next.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from receiver.background import Background
+from receiver.background import Background, surviving
 from receiver.dockerhub.fetching import TOO_MANY, Unavailable
 from receiver.dockerhub.hub import Hub
 from receiver.ledger.cursors import (
@@ -37,12 +39,19 @@ class CatchUp:
     """Runs at the start, after each reload, and every so often; one repository after another."""
 
     def __init__(
-        self, ledger: Ledger, current: Current, hub: Hub, wake: Callable[[], None]
+        self,
+        ledger: Ledger,
+        current: Current,
+        hub: Hub,
+        wake: Callable[[], None],
+        *,
+        compare: Callable[[int], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
         self._current = current
         self._hub = hub
         self._wake = wake
+        self._compare = compare
         self._background = Background(self._once, every=self._every, fault="catch_up_fault")
         self._asked = False
 
@@ -76,7 +85,10 @@ class CatchUp:
                 return min(ANOTHERS_TURN_SECONDS, every / 1000)
             # Asked, it is after an outage; of all replicas, unless one has listed just now.
             lately = ONE_START_MS if self._ledger.shared else 0
-            return await self.run(lately if asked else every) or await self._till_due(every)
+            within = lately if asked else every
+            with surviving("compare_fault"):
+                await self._compare(within)
+            return await self.run(within) or await self._till_due(every)
 
     async def run(self, within: int = 0) -> float:
         """Catch up once with every repository that no run has completed for within so long (ms).

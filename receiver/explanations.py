@@ -180,8 +180,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.VERSION_LIMIT: Explained(
         "Edgegap's version limit is reached ({detail}). Three ways out: delete old versions of the "
-        'app {app}; move to a larger Edgegap plan; or set mode = "update" in the rule, which '
-        "keeps one version and moves it. Then replay. With make_room = true in "
+        'app {app}; move to a larger Edgegap plan; or set versions = false and channels = ["dev"] '
+        "in the rule, which keeps one version and moves it. Then replay. With make_room = true in "
         "the rule, the oldest version that this receiver made is retired by itself.",
         by_config=True,
     ),

@@ -16,14 +16,22 @@ from receiver.edgegap.client import EdgegapClient
 from receiver.errors import LedgerError
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
-from receiver.ledger.settlements import Settlement, sent, settle, was_settled
+from receiver.ledger.settlements import (
+    Settlement,
+    compare_again,
+    sent,
+    settle,
+    was_settled,
+)
 from receiver.ledger.transactions import Tx
 from receiver.ledger_watch import LedgerWatch
 from receiver.logs import get_logger
+from receiver.pipeline.channels import ChannelAttempt
 from receiver.preflight import Preflight
 from receiver.reasons import Outcome
 from receiver.registering import Attempt
 from receiver.retention import Retention
+from receiver.rules import Mode
 from receiver.settings import Current
 from receiver.settling import Tried, fault, leave_to_others
 
@@ -82,6 +90,13 @@ class InHand:
         tried = await self._retention.make_room(claimed, tried)
         await self._settle(claimed, tried)
 
+    async def compare_later(self, claimed: Claimed) -> None:
+        """Have a channel compared with Edgegap: a PATCH of a lost lease may be carried out late."""
+        try:
+            await self._ledger.write(partial(compare_again, claimed=claimed))
+        except LedgerError as error:
+            self._watch.is_away(error)  # what was noted before the PATCH was sent stays
+
     async def _attempt(self, claimed: Claimed) -> Tried:
         async def note_sent(step: int, method: str, path: str) -> None:
             note = partial(
@@ -90,7 +105,8 @@ class InHand:
             if not await self._ledger.write(note):
                 raise _LeaseLost
 
-        attempt = Attempt(
+        kind = ChannelAttempt if claimed.mode is Mode.CHANNEL else Attempt
+        attempt = kind(
             claimed,
             self._current.settings,
             self._client,
@@ -118,6 +134,7 @@ class InHand:
                 await asyncio.sleep(LEDGER_AWAY_SECONDS)
         if not kept:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
+            await self.compare_later(claimed)
             return
         announce(claimed, tried.settlement, now=self._watch.now())
         if self._settled is not None:

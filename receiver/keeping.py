@@ -71,8 +71,8 @@ def _by_rule(own: Sequence[Made], rules: Sequence[Rule]) -> list[tuple[list[Made
 def _makes(rule: Rule, one: Made) -> bool:
     """Tell whether this version is what the rule, as it is now, makes of its tag."""
     return (
-        rule.mode is Mode.CREATE
+        rule.versions
         and rule.repository == one.repository
         and rule.tags.takes(one.tag)
-        and names_target(rule, rule.mode, one.tag, rule.app, one.version)
+        and names_target(rule, Mode.CREATE, one.tag, rule.app, one.version)
     )

@@ -26,6 +26,7 @@ class Happening(StrEnum):
     OVERWRITTEN = "overwritten"
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - a word
     CAUGHT_UP = "caught_up"
+    DRIFTED = "drifted"
 
 
 EVERYTHING = tuple(Happening)
@@ -36,6 +37,7 @@ TITLES: Mapping[Happening, str] = {
     Happening.OVERWRITTEN: "tag overwritten",
     Happening.TOKEN_REFUSED: "Edgegap refuses the token",
     Happening.CAUGHT_UP: "missed push found by catch-up",
+    Happening.DRIFTED: "channel moved by another hand",
 }
 
 

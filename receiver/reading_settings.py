@@ -34,7 +34,7 @@ from receiver.settings import (
     Settings,
 )
 
-TOP_KEYS = ("public_url", "rule", "links", "catch_up", "ledger", "notice")
+TOP_KEYS = ("public_url", "rule", "channel", "links", "catch_up", "ledger", "notice")
 HOW_TO_MAKE_A_KEY = (
     "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'  and set it; "
     "keep it, since another key means other links"
@@ -84,7 +84,8 @@ class _Reader:
                 self._fault(f"{self._where}, {key}", "there is no such key", f"There are {known}")
         token = self._edgegap_token()
         login = self._login(token)
-        rules, faults = read_rules(table.get("rule", []), self._environ, login)
+        tables, channels = table.get("rule", []), table.get("channel", [])
+        rules, faults = read_rules(tables, self._environ, login, channels)
         self.faults += [replace(one, where=f"{self._where}, {one.where}") for one in faults]
         notices, more = read_notices(table.get("notice", []), self._environ, rules)
         self.faults += [replace(one, where=f"{self._where}, {one.where}") for one in more]

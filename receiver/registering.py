@@ -1,4 +1,4 @@
-"""One attempt at one registration: look, plan, make or move the version, look again, decide.
+"""One attempt at one registration: look, plan, create the version, look again, decide.
 
 Every attempt begins with a look, so that nothing is made twice whatever happened before.
 """
@@ -17,7 +17,6 @@ from receiver.edgegap.versions import (
     differences,
     image_of,
     plan_creation,
-    plan_update,
     same_image,
 )
 from receiver.explanations import explain
@@ -25,7 +24,7 @@ from receiver.ledger.registrations import Claimed, may_have_made
 from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
 from receiver.reasons import Outcome, Reason
 from receiver.retry import Call, Row, Then, hold_back, row_for
-from receiver.rules import Mode, OnOverwrite, Rule, names_target
+from receiver.rules import OnOverwrite, Rule, names_target
 from receiver.settings import Settings
 from receiver.settling import Tried, done, parked_as, waiting
 from receiver.wanting import wanted_by
@@ -55,9 +54,24 @@ class Attempt:
         self._asking = Asking(claimed, client, sent=sent, now=now, jitter=jitter)
         self._notes: tuple[str, ...] = ()
         self._ours = claimed.ours
-        self._moved = claimed.moved
         self._digest: str | None = None
         self._overwritten = False
+        self._values: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth a note so far."""
+        return self._notes
+
+    @property
+    def digest(self) -> str | None:
+        """The image's digest, as far as it was learned."""
+        return self._digest
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether the tag was found to be overwritten."""
+        return self._overwritten
 
     async def run(self) -> Tried:
         """Do what can be done now, and say what came of it."""
@@ -68,6 +82,7 @@ class Attempt:
             notes=self._notes,
             digest=self._digest,
             overwritten=self._overwritten,
+            sent=self._values,
         )
         return replace(tried, settlement=settlement)
 
@@ -78,8 +93,9 @@ class Attempt:
             return self._asking.parked(Reason.RULE_GONE, rule)
         if not names_target(rule, claimed.mode, claimed.image.tag, claimed.app, claimed.version):
             return self._asking.parked(Reason.RULE_CHANGED, rule)
-        if claimed.superseded:
-            return done(Outcome.SUPERSEDED, "A later push already moves this version.")
+        stopped = await self._before_the_look(rule)
+        if stopped is not None:
+            return stopped
         look = await self._asking.look()
         row = row_for(Call.LOOK, look)
         if row.then is Then.ABSENT:
@@ -87,6 +103,10 @@ class Attempt:
         if row.then is Then.GO_ON and look.body is not None:
             return await self._present(rule, look.body)
         return await self._asking.not_now(rule, row, look)
+
+    async def _before_the_look(self, rule: Rule) -> Tried | None:  # noqa: ARG002 - for a channel
+        """Return what it comes to without asking Edgegap, None if that is to be asked."""
+        return None
 
     async def _create(self, rule: Rule) -> Tried:
         claimed = self._claimed
@@ -131,30 +151,11 @@ class Attempt:
         return await self._asking.not_now(rule, again, replace(look, message="409 and then 404"))
 
     async def _present(self, rule: Rule, body: Body) -> Tried:
-        """Tell of a version that is there whether it is ours, to be moved, or another's."""
-        claimed = self._claimed
-        same = same_image(body, claimed.image)
-        if claimed.mode is Mode.CREATE:
-            if not same:
-                return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
-            outcome = Outcome.CREATED if self._ours else Outcome.UNCHANGED
-            return await self._already_there(rule, body, outcome)
-        plan = plan_update(wanted_by(rule, claimed, self._settings), body)
-        if isinstance(plan, Parking):
-            return parked_as(plan)
-        self._notes += plan.notes
-        if not plan.body:
-            moved = Outcome.UPDATED if self._moved else Outcome.UNCHANGED
-            outcome = Outcome.CREATED if self._ours else moved
-            return await self._already_there(rule, body, outcome)
-        stopped = None if same else await self._look_at_image(rule)
-        if stopped is not None:
-            return stopped
-        answer = await self._asking.update(plan.body)
-        row = row_for(Call.UPDATE, answer)
-        if row.then is Then.GO_ON:
-            return await self._check(rule, plan, Outcome.UPDATED)
-        return await self._asking.not_now(rule, row, answer)
+        """Tell of a version that is there whether it is ours or another's."""
+        if not same_image(body, self._claimed.image):
+            return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
+        outcome = Outcome.CREATED if self._ours else Outcome.UNCHANGED
+        return await self._already_there(rule, body, outcome)
 
     async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Tried:
         """Tell of a tag that Edgegap has whether it is still the image it was."""

@@ -12,7 +12,7 @@ from receiver.dockerhub.push import Push
 from receiver.explanations import REASONS
 from receiver.ledger import stories
 from receiver.ledger.gates import probe_now
-from receiver.ledger.recording import MOST_AHEAD_MS, REQUEUE, open_registrations, rule_again
+from receiver.ledger.recording import REQUEUE, open_registrations, rule_again
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules import Match, Mode, Rule, names_target, rule_on
@@ -126,7 +126,8 @@ def _open_again(
         matches,
         repository=row["repository"],
         tag=row["tag"] or "",
-        push_time=min(row["pushed_at"] or row["received_at"], row["received_at"] + MOST_AHEAD_MS),
+        pushed_at=row["pushed_at"],
+        received_at=row["received_at"],
         by_person=by_person,
     )
     for match, identity in zip(matches, opened, strict=True):

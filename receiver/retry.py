@@ -16,6 +16,7 @@ from receiver.reasons import Reason
 
 SECOND = 1000
 MINUTE = 60 * SECOND
+LONGEST_CALL = 90 * SECOND  # of Edgegap: as long as the client waits for an answer at most
 GIVE_UP_AFTER = 24 * 60 * MINUTE
 FIRST_BACKOFF = 2 * SECOND
 LONGEST_BACKOFF = 10 * MINUTE

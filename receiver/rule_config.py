@@ -2,27 +2,30 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any
 
-from receiver.edgegap.fields import RESOURCES, SETTINGS, field_fault, settings_faults
+from receiver.channel_config import read_channels
+from receiver.edgegap.fields import SETTINGS, field_fault, settings_faults
 from receiver.environment import read_secret, read_variable, shown
 from receiver.errors import BadTagPattern, Fault
 from receiver.images import is_repository
-from receiver.rules import Login, Mode, OnOverwrite, Rule, template_fault
+from receiver.rules import Login, OnOverwrite, Rule, is_version_name, template_fault
 from receiver.tag_patterns import Globs, TagPattern, parse_tag_pattern
 
-KEYS = tuple(field.name for field in fields(Rule))
-NOT_A_RULES = Mode.CHANNEL.value  # the receiver's own
+OPTIONS = "options"  # read from the [[channel]] tables
+KEYS = tuple(field.name for field in fields(Rule) if field.name != OPTIONS)
 STAND_IN = "?"  # for a name that could not be read; no real one holds it
+NOTHING_TO_DO = "it is false and the rule has no channels, so that a push would come to nothing"
 SHORTEST_APP, LONGEST_APP = 3, 64  # Edgegap's own bounds
-
-Choice = TypeVar("Choice", Mode, OnOverwrite)
 
 
 def read_rules(
-    tables: object, environ: Mapping[str, str], login: Login | None
+    tables: object, environ: Mapping[str, str], login: Login | None, channels: object = ()
 ) -> tuple[tuple[Rule, ...], list[Fault]]:
-    """Read the list of `[[rule]]` tables; `login` is the one for rules that name none."""
+    """Read the lists of `[[rule]]` and `[[channel]]` tables.
+
+    `login` is the one for rules that name none.
+    """
     if not isinstance(tables, Sequence) or isinstance(tables, str):
         mend = "Write each rule under a line [[rule]]"
         return (), [Fault("rule", "it is not a list of tables", mend)]
@@ -38,7 +41,14 @@ def read_rules(
         if first != number:
             what = f"it has the same name as rule {first}, {rule.name!r}"
             faults.append(Fault(f"rule {number}", what, 'Give one of them another: name = "…"'))
-    return tuple(rules), faults
+    with_channels, more = read_channels(channels, rules)
+    faults += more
+    faults += [
+        Fault(f"rule {number}, versions", NOTHING_TO_DO, 'Write channels = ["dev"] beside it')
+        for number, rule in enumerate(with_channels, start=1)
+        if not (rule.versions or rule.channels)
+    ]
+    return with_channels, faults
 
 
 def default_name(repository: str, app: str) -> str:
@@ -60,29 +70,32 @@ class _RuleReader:
 
     def rule(self, login: Login | None) -> Rule:
         for key in self._table:
-            if key not in KEYS:
+            if key == "mode":
+                self._mode_is_gone()
+            elif key not in KEYS:
                 self._fault(key, "there is no such key", f"The keys are {', '.join(KEYS)}")
         repository, app = self._repository(), self._app()
-        mode = self._choice("mode", Mode)
-        settings = self._settings()
-        if mode is Mode.UPDATE and RESOURCES & set(settings) == {"req_cpu"}:
-            self._fault("settings", "req_cpu stands without req_memory", "Add req_memory")
+        version, channels = self._version(), self._channels()
+        versions = self._flag("versions", default=True)
+        if versions and version in channels:
+            what = f"{version!r} is also the version that the rule creates"
+            self._fault("channels", what, 'Write versions = false, or version = "{tag}"')
         return Rule(
             repository=repository,
             app=app,
             name=self._text("name", default_name(repository, app)),
             tags=self._tags(),
-            version=self._version(mode),
+            version=version,
+            versions=versions,
             copy_from=self._text("copy_from", "newest"),
-            mode=mode,
-            on_overwrite=self._choice("on_overwrite", OnOverwrite),
+            on_overwrite=self._on_overwrite(),
             preflight=self._flag("preflight", default=True),
-            channels=self._channels(mode),
+            channels=channels,
             keep=self._keep(),
             pin=self._texts("pin"),
             make_room=self._flag("make_room", default=False),
             login=self._login(login),
-            settings=settings,
+            settings=self._settings(),
         )
 
     def _fault(self, key: str, what: str, mend: str) -> None:
@@ -102,12 +115,26 @@ class _RuleReader:
             return ()
         return tuple(values)
 
-    def _channels(self, mode: Mode) -> tuple[str, ...]:
-        channels = self._texts("channels")
-        if channels and mode is Mode.UPDATE:
-            what = 'mode "update" moves one version by itself; channels follow mode "create"'
-            self._fault("channels", what, "Take one of the two out")
-        return channels
+    def _mode_is_gone(self) -> None:
+        if self._table["mode"] == "update":
+            named = self._table.get("version")
+            name = named if isinstance(named, str) and is_version_name(named) else "dev"
+            what = 'there is no mode any more; a channel does what mode "update" did'
+            mend = f'Write versions = false and channels = ["{name}"], a line each'
+            more = ", in place of mode and version" if "version" in self._table else " in its place"
+            self._fault("mode", what, mend + more)
+        else:
+            what = "there is no mode any more; a rule creates a version for each tag by itself"
+            self._fault("mode", what, "Take the line out")
+
+    def _channels(self) -> tuple[str, ...]:
+        channels = tuple(dict.fromkeys(self._texts("channels")))
+        for name in channels:
+            if not is_version_name(name):
+                what = f"Edgegap takes no version named {name!r}"
+                mend = "Name it with 1 to 64 letters, digits, . _ or -, a letter or digit first"
+                self._fault("channels", what, mend)
+        return tuple(name for name in channels if is_version_name(name))
 
     def _flag(self, key: str, *, default: bool) -> bool:
         value = self._table.get(key, default)
@@ -116,16 +143,14 @@ class _RuleReader:
             return default
         return value
 
-    def _choice(self, key: str, choices: type[Choice]) -> Choice:
-        default = next(iter(choices))
-        value = self._table.get(key, default.value)
-        written = {choice.value: choice for choice in choices if choice.value != NOT_A_RULES}
-        found = written.get(value) if isinstance(value, str) else None
-        if found is None:
-            known = " or ".join(f'"{one}"' for one in written)
-            self._fault(key, f"{value!r} is not one of its values", f"Write {key} = {known}")
-            return default
-        return found
+    def _on_overwrite(self) -> OnOverwrite:
+        value = self._table.get("on_overwrite", OnOverwrite.WARN.value)
+        if isinstance(value, str) and value in set(OnOverwrite):
+            return OnOverwrite(value)
+        known = " or ".join(f'"{one}"' for one in OnOverwrite)
+        what = f"{value!r} is not one of its values"
+        self._fault("on_overwrite", what, f"Write on_overwrite = {known}")
+        return OnOverwrite.WARN
 
     def _repository(self) -> str:
         value = self._table.get("repository")
@@ -154,15 +179,12 @@ class _RuleReader:
             self._fault("tags", str(error), 'Write tags = ["v*", "!*-rc*"]')
             return Globs()
 
-    def _version(self, mode: Mode) -> str:
+    def _version(self) -> str:
         template = self._text("version", "{tag}")
         what = template_fault(template)
         if what is not None:
             self._fault("version", what, 'Write for instance version = "{project}-{tag}"')
             return "{tag}"
-        if mode is Mode.UPDATE and "{tag}" in template:
-            what = 'mode "update" moves one version, so its name cannot hold {tag}'
-            self._fault("version", what, 'Write for instance version = "dev"')
         return template
 
     def _keep(self) -> int | None:

@@ -13,6 +13,7 @@ from string import Formatter
 
 import msgspec
 
+from receiver.channel_order import Channel
 from receiver.dockerhub.push import Push, not_for_registering
 from receiver.errors import BadVersionName
 from receiver.explanations import explain
@@ -29,18 +30,18 @@ _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
 class Mode(StrEnum):
-    """Whether each tag gets a version of its own, or one version moves."""
+    """What a registration does: it creates the version of a tag, or moves a channel to it."""
 
     CREATE = "create"
-    UPDATE = "update"
-    CHANNEL = "channel"  # not a rule's: what moves a rule's channels
+    CHANNEL = "channel"
 
 
 class OnOverwrite(StrEnum):
-    """What to do when a tag was pushed over with a new image."""
+    """What to do when a tag was overwritten with a new image; only MOVE lets it move channels."""
 
     WARN = "warn"
     PARK = "park"
+    MOVE = "move"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Rule:
     """One rule: which pushes of a repository become which version of which app.
 
     `settings` holds Edgegap's own field names, read and checked; each overrides what is copied.
+    `versions` is False if no version is created and only `channels` are moved; these are names,
+    and `options` holds the channels that a `[[channel]]` table sets up otherwise than by default.
     """
 
     repository: str
@@ -64,8 +67,8 @@ class Rule:
     name: str
     tags: TagPattern = field(default_factory=Globs)
     version: str = "{tag}"
+    versions: bool = True
     copy_from: str = "newest"
-    mode: Mode = Mode.CREATE
     on_overwrite: OnOverwrite = OnOverwrite.WARN
     preflight: bool = True
     channels: tuple[str, ...] = ()
@@ -74,6 +77,12 @@ class Rule:
     make_room: bool = False
     login: Login | None = None
     settings: Mapping[str, object] = field(default_factory=dict, repr=False)
+    options: tuple[Channel, ...] = ()
+
+    def channel(self, name: str) -> Channel:
+        """Return one of its channels with its options."""
+        found = (channel for channel in self.options if channel.name == name)
+        return next(found, Channel(self.app, name))
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -109,8 +118,9 @@ def rule_on(push: Push, rules: Iterable[Rule]) -> Ruling:
     matches: dict[tuple[str, str], Match] = {}
     for rule in own:
         if rule.tags.takes(push.tag):
-            match = match_of(rule, push.tag)
-            matches.setdefault((match.app, match.version), match)
+            of_rule = (match_of(rule, push.tag),) if rule.versions else channels_of(rule, push.tag)
+            for match in of_rule:
+                matches.setdefault((match.app, match.version), match)
     if not matches:
         latest = push.tag == LATEST
         return _ignored(Reason.LATEST_NOT_NAMED if latest else Reason.NO_RULE_MATCHES, push)
@@ -118,17 +128,21 @@ def rule_on(push: Push, rules: Iterable[Rule]) -> Ruling:
 
 
 def match_of(rule: Rule, tag: str) -> Match:
-    """Return the target that the rule names for a tag it takes."""
+    """Return the version that the rule creates for a tag it takes."""
     try:
         name, invalid = version_name(rule, tag), None
     except BadVersionName as error:
         name, invalid = error.name, str(error)
-    return Match(rule=rule.name, app=rule.app, version=name, mode=rule.mode, invalid=invalid)
+    return Match(rule=rule.name, app=rule.app, version=name, invalid=invalid)
 
 
-def channels_of(rule: Rule) -> tuple[Match, ...]:
-    """Return the channels that a push moves once its own version is made."""
-    return tuple(Match(rule.name, rule.app, name, Mode.CHANNEL) for name in rule.channels)
+def channels_of(rule: Rule, tag: str) -> tuple[Match, ...]:
+    """Return the rule's channels that a push of the tag may move."""
+    return tuple(
+        Match(rule.name, rule.app, name, Mode.CHANNEL)
+        for name in rule.channels
+        if rule.channel(name).takes(tag)
+    )
 
 
 def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bool:
@@ -136,7 +150,12 @@ def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bo
     if mode is Mode.CHANNEL:
         return rule.app == app and version in rule.channels
     match = match_of(rule, tag)
-    return (match.app, match.version) == (app, version)
+    return rule.versions and (match.app, match.version) == (app, version)
+
+
+def is_version_name(name: str) -> bool:
+    """Tell whether Edgegap takes it as the name of a version, a channel's included."""
+    return len(name) <= MAX_VERSION_NAME and _VERSION_NAME.fullmatch(name) is not None
 
 
 def version_name(rule: Rule, tag: str) -> str:
@@ -179,7 +198,8 @@ def shadowed(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
     for place, later in enumerate(rules):
         for first in rules[:place]:
             same = (first.repository, first.app, first.version)
-            if same == (later.repository, later.app, later.version):
+            both = first.versions and later.versions
+            if both and same == (later.repository, later.app, later.version):
                 pairs.append((first, later))
     return pairs
 

@@ -25,6 +25,7 @@ from receiver.replaying import read_rules_again
 from receiver.secret import Secret
 from receiver.settings import Current, Settings
 from receiver.telling_others import TellingOthers
+from receiver.upkeep.drift import Drift
 from receiver.worker import Worker
 
 CONFIGURATION = "configuration"  # what is degraded where a reload was refused
@@ -62,7 +63,9 @@ class Service:
         self.preflight = preflight
         self.client = client
         self.worker = Worker(ledger, current, client, preflight, settled=settled)
-        self.catch_up = CatchUp(ledger, current, preflight.hub, self.worker.wake)
+        wake = self.worker.wake
+        self.drift = Drift(ledger, current, client, wake)
+        self.catch_up = CatchUp(ledger, current, preflight.hub, wake, compare=self.drift.compare)
         self.purge = Purge(ledger, current)
         self.telling_others = TellingOthers(ledger, current)
         self.refused: Refused | None = None
@@ -149,11 +152,13 @@ async def running(
             await service.worker.start()
             if catching_up:
                 await service.catch_up.start()
+                service.drift.background.start()
                 service.purge.background.start()
                 service.telling_others.background.start()
             yield service
         finally:
             await service.catch_up.stop()
+            await service.drift.background.stop()
             await service.purge.background.stop()
             await service.telling_others.background.stop()
             await service.worker.stop(WORKER_GRACE_SECONDS)

@@ -59,6 +59,11 @@ class Settings:
             *(notice.url for notice in self.notices),
         )
 
+    def channels(self, app: str | None = None) -> list[tuple[str, str]]:
+        """Return app and name of each channel that a rule moves, of one app or of all."""
+        places = {(rule.app, name) for rule in self.rules for name in rule.channels}
+        return sorted(place for place in places if app is None or place[0] == app)
+
     def rule_named(self, name: str) -> Rule | None:
         """Return the rule of that name, None when it is gone."""
         return next((rule for rule in self.rules if rule.name == name), None)

@@ -1,25 +1,36 @@
-"""What a person steers by hand: rolling a channel back, and holding a repository back."""
+"""What a person steers by hand: moving, holding and releasing a channel, pausing a repository."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from receiver import metrics
+from receiver.channel_order import ByHand, Hold, Holds, lifted_above
 from receiver.errors import ReceiverError
+from receiver.images import ImageReference
 from receiver.ledger import pauses
+from receiver.ledger.channels import (
+    before,
+    hold_channel,
+    holds_of,
+    newest_known,
+    order,
+    release_channel,
+    reported,
+)
 from receiver.ledger.recording import COMMAND, NewDelivery, Recorded, record
-from receiver.ledger.targets import Target, rule_of, target, targets_of
+from receiver.ledger.targets import rule_of, target, targets_of
 from receiver.ledger.transactions import Tx
-from receiver.logs import get_logger
 from receiver.reasons import Verdict
 from receiver.rules import Match, Mode, Rule, Ruling
+from receiver.upkeep.operations import log_operation
 
 MOST_NAMED = 10
+DONE = {ByHand.ROLLBACK: "rolled_back", ByHand.PROMOTE: "promoted"}
 
-log = get_logger()
 
-
-class CannotRollBack(ReceiverError):
-    """There is nothing to roll back to, or no rule that moves the channel."""
+class CannotMove(ReceiverError):
+    """There is no such channel or nothing to move it to, or it is not held."""
 
 
 class CannotPause(ReceiverError):
@@ -38,54 +49,149 @@ def pause_known(tx: Tx, repository: str, rules: Iterable[Rule]) -> None:
     pauses.pause(tx, repository)
 
 
-def roll_back(tx: Tx, app: str, channel: str, to: str | None) -> Recorded:
-    """Put a moving target back to what it held before, or to the image of another version.
+def roll_back(
+    tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str | None, *, source: str
+) -> Recorded:
+    """Put a channel back to what it had before, or to the image of another version, and hold it.
 
-    From now on only pushes after this moment move it. What it holds already may be named too: so
-    what is queued is undone, and what another hand put there is put right; whether there is
-    anything to do only Edgegap knows, and where not, it ends `unchanged`. Raises CannotRollBack.
+    What it has already may be named too: so what is queued is undone, and what another hand put
+    there is put right. `source` is `page`, `api` or `command`. Raises CannotMove.
     """
-    moving = target(tx, app, channel)
-    if moving is None or moving.mode == Mode.CREATE:
-        known = [one.version for one in targets_of(tx, app) if one.mode != Mode.CREATE]
-        raise CannotRollBack(
-            f"this receiver moves no version {channel} of the app {app}; it moves: "
-            f"{', '.join(known) or 'none'}"
-        )
-    repository, tag = _image_before(tx, moving, to)
-    rule = rule_of(tx, moving.registration or "")
-    if rule is None:
-        raise CannotRollBack(f"the ledger no longer knows the rule that moved {app}/{channel}")
-    match = Match(rule, app, channel, Mode(moving.mode))
-    sentence = f"Rolled {app}/{channel} back from {moving.tag} to {tag}, by hand."
-    if (repository, tag) == (moving.repository, moving.tag):
-        sentence = f"Held {app}/{channel} at {tag}, by hand: only later pushes move it."
-    # Later than what it holds, whatever that push's time was: else it could not be freed of it.
-    later = max(tx.now, moving.push_time + 1)
-    delivery = NewDelivery(source=COMMAND, repository=repository, tag=tag, pushed_at=later)
-    ruling = Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
-    return record(tx, delivery, ruling, push_time=later)
-
-
-def tell_rolled_back(app: str, channel: str, recorded: Recorded) -> None:
-    """Log and count a rollback that is in the ledger."""
-    metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
-    log.info("rolled_back", app=app, channel=channel, delivery=recorded.delivery)
-
-
-def _image_before(tx: Tx, moving: Target, to: str | None) -> tuple[str, str]:
+    holds = _known_channel(tx, rules, app, channel)
     if to is not None:
-        source = target(tx, moving.app, to)
-        if source is None:
-            known = [one.version for one in targets_of(tx, moving.app) if one.mode == Mode.CREATE]
-            raise CannotRollBack(
-                f"the ledger knows no version {to} of the app {moving.app}; the last it knows: "
-                f"{', '.join(known[-MOST_NAMED:]) or 'none'}"
+        image = _version(tx, app, channel, to)
+    else:
+        has = ImageReference(repository=holds.repository, tag=holds.tag)
+        found = before(tx, app, channel, has) if holds.tag else None
+        if found is None:
+            raise CannotMove(
+                f"{app}/{channel} held nothing before {holds.tag or 'now'}; name a version with "
+                "--to"
             )
-        return source.repository, source.tag
-    if moving.before is None:
-        raise CannotRollBack(
-            f"{moving.app}/{moving.version} held nothing before {moving.tag}; name a version "
-            "with --to"
+        image = found
+    done = f"Rolled {app}/{channel} back from {holds.tag or 'nothing'} to {image.tag}."
+    asked = _Asked(app, channel, image, ByHand.ROLLBACK, source)
+    return _move(tx, rules, asked, done)
+
+
+def promote(
+    tx: Tx,
+    rules: Sequence[Rule],
+    app: str,
+    channel: str,
+    *,
+    to: str | None,
+    from_channel: str | None,
+    source: str,
+) -> Recorded:
+    """Move a channel to what another channel has, or to a version's image, and hold it.
+
+    `source` is `page`, `api` or `command`. Raises CannotMove.
+    """
+    _known_channel(tx, rules, app, channel)
+    if (to is None) == (from_channel is None):
+        raise CannotMove("name either the version or the other channel to take the image of")
+    if from_channel is None:
+        image = _version(tx, app, channel, to or "")
+    else:
+        other = _known_channel(tx, rules, app, from_channel)
+        if not other.tag:
+            raise CannotMove(f"{app}/{from_channel} was never moved, so it has no image to take")
+        image = ImageReference(repository=other.repository, tag=other.tag)
+    done = f"Promoted {app}/{channel} to {image.tag}."
+    asked = _Asked(app, channel, image, ByHand.PROMOTE, source)
+    return _move(tx, rules, asked, done)
+
+
+def release(tx: Tx, rules: Sequence[Rule], app: str, channel: str) -> str:
+    """Let pushes move a channel again; returns the sentence that says so. Raises CannotMove."""
+    holds = _known_channel(tx, rules, app, channel)
+    if not release_channel(tx, app, channel):
+        raise CannotMove(f"{app}/{channel} is not held")
+    return f"Released {app}/{channel}: the next push above {holds.tag or 'what it has'} moves it."
+
+
+def tell_moved(action: ByHand, app: str, channel: str, recorded: Recorded, source: str) -> None:
+    """Log and count a rollback or promotion that is in the ledger."""
+    metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
+    facts = {"app": app, "channel": channel, "delivery": recorded.delivery}
+    log_operation(DONE[action], source=source, **facts)
+
+
+def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Holds:
+    """Return what the channel has; raises CannotMove if no rule and no move ever named it."""
+    own = [one.version for one in targets_of(tx, app) if one.mode == Mode.CHANNEL]
+    known = {*own, *(name for rule in rules if rule.app == app for name in rule.channels)}
+    if channel not in known:
+        raise CannotMove(
+            f"this receiver moves no version {channel} of the app {app}; it moves: "
+            f"{', '.join(sorted(known)) or 'none'}"
         )
-    return moving.before.repository, moving.before.tag
+    return holds_of(tx, app, channel)
+
+
+def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
+    """Return the image of a version, or of a tag that was reported to the channel."""
+    found = target(tx, app, version)
+    if found is not None:
+        return ImageReference(repository=found.repository, tag=found.tag)
+    tags = reported(tx, app, channel, version)
+    if len(tags) == 1:
+        return tags[0]
+    known = [one.version for one in targets_of(tx, app) if one.mode == Mode.CREATE]
+    raise CannotMove(
+        f"the ledger knows no version {version} of the app {app}; the last it knows: "
+        f"{', '.join(known[-MOST_NAMED:]) or 'none'}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A move that a person asks for, and from where."""
+
+    app: str
+    channel: str
+    image: ImageReference
+    action: ByHand
+    source: str
+
+
+def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> Recorded:
+    """Record the move as a delivery, hold the channel from now on, and let the worker do it."""
+    app, channel, image = asked.app, asked.channel, asked.image
+    holds = holds_of(tx, app, channel)
+    if (holds.repository, holds.tag) == (image.repository, image.tag):
+        done = f"Held {app}/{channel} at {image.tag}."
+    above = lifted_above(holds, image.tag)
+    lifts = "" if above is None else f", or a push above {above}"
+    sentence = f"{done} Nothing moves it until `receiver release {app} {channel}`{lifts}."
+    match = Match(_rule(tx, rules, asked, holds), app, channel, Mode.CHANNEL)
+    later = newest_known(tx, app, channel)  # what is pushed by now is not later than this
+    delivery = NewDelivery(
+        source=COMMAND, repository=image.repository, tag=image.tag, pushed_at=later
+    )
+    ruling = Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
+    recorded = record(tx, delivery, ruling, push_time=tx.now if later is None else later)
+    hold_channel(tx, app, channel, Hold(tx.now, image.tag, asked.action.value, above))
+    (registration,) = recorded.registrations
+    order(tx, app, channel, registration=registration, action=asked.action, source=asked.source)
+    return recorded
+
+
+def _rule(tx: Tx, rules: Sequence[Rule], asked: _Asked, holds: Holds) -> str:
+    """Return the rule to move the channel by: the one that did so last if it still may."""
+    app, channel, image = asked.app, asked.channel, asked.image
+    last = rule_of(tx, holds.registration)
+    able = [
+        rule.name
+        for rule in rules
+        if rule.app == app and channel in rule.channels and rule.repository == image.repository
+    ]
+    if last is not None and (last in able or (not able and holds.repository == image.repository)):
+        return last
+    if not able:
+        raise CannotMove(
+            f"no rule moves {app}/{channel} to images of {image.repository}: write "
+            f'channels = ["{channel}"] in a rule of that repository'
+        )
+    return able[0]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 Row = Mapping[str, Any]
+DOES = {"create": "creates the version of this tag", "channel": "moves a channel to this tag"}
 TIMES = frozenset({"at", "pushed_at"})
 
 
@@ -56,7 +57,8 @@ def _registration_lines(one: Row) -> list[str]:
     held = [gate["sentence"] for gate in one["held_back"]]
     lines = [
         f"Registration {one['id']}: {one['app']}/{one['version']}",
-        f"  rule      {one['rule']} (mode {one['mode']})",
+        f"  rule      {one['rule']}",
+        f"  does      {DOES.get(one['mode'], one['mode'])}",
         f"  image     {image}" + (f"@{one['digest']}" if one["digest"] else ""),
         f"  state     {_standing(one)}"
         + (f", due {iso(one['due_at'])}" if one["state"] == "waiting" and not held else ""),

@@ -198,5 +198,7 @@ class Worker:
                 self._watch.is_away(error)
                 continue
             for identity in lost:
-                if in_hand[identity][1].cancel():
+                claimed, task = in_hand[identity]
+                if task.cancel():
                     log.warning("lease_lost", registration=identity)
+                    await self._in_hand.compare_later(claimed)

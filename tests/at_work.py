@@ -10,7 +10,7 @@ from receiver.ledger.registrations import Claimed, claim
 from receiver.ledger.settlements import Settlement, settle
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State, Verdict
-from receiver.rules import Match, Ruling
+from receiver.rules import Match, Mode, Ruling
 from tests.running import APP, REPOSITORY
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ MINUTE = 60_000
 OWNER = "worker"
 
 
-OF_OLDER_PROGRAMS = frozenset({"body_sha256"})  # columns that the schema leaves out
+OF_OLDER_PROGRAMS = frozenset({"body_sha256", "held_before"})  # columns that the schema leaves out
 
 
 def write(ledger: Ledger, work: Callable[[Tx], T]) -> T:
@@ -43,12 +43,13 @@ def pushed(
     version: str | None = None,
     pushed_at: int | None = None,
     rising: int = 0,
+    mode: Mode = Mode.CREATE,
 ) -> str:
     """Record a push that one rule takes; return the delivery's id."""
     if rising:
         tx._now = tx.now + 1
     told = NewDelivery(source="webhook", repository=REPOSITORY, tag=tag, pushed_at=pushed_at)
-    match = Match(rule=f"{REPOSITORY} → {APP}", app=APP, version=version or tag)
+    match = Match(rule=f"{REPOSITORY} → {APP}", app=APP, version=version or tag, mode=mode)
     return record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,))).delivery
 
 

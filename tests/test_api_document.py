@@ -15,6 +15,7 @@ from schemathesis import GenerationMode
 from starlette.routing import Route
 
 from receiver.app import create_app
+from receiver.ledger.channel_checks import CHANNELS
 from receiver.ledger.gates import BUSY, TOKEN
 from receiver.ledger.ledger import Ledger
 from receiver.reading_settings import load_settings
@@ -111,6 +112,13 @@ def test_every_answer_is_as_documented(operation: Any, receiver: ReceiverProcess
         ("POST", "/api/replay", {"parked": True, "ids": ["d0"]}, 202),
         ("POST", "/api/rollback", {"app": APP, "channel": "staging"}, 202),
         ("POST", "/api/rollback", {"app": APP, "channel": "nightly"}, 409),
+        ("GET", "/api/channels", None, 200),
+        ("GET", f"/api/channels?app={APP}", None, 200),
+        ("GET", "/api/channels?app=no-such-app", None, 404),
+        ("POST", "/api/release", {"app": APP, "channel": "staging"}, 200),
+        ("POST", "/api/release", {"app": APP, "channel": "staging"}, 409),
+        ("POST", "/api/promote", {"app": APP, "channel": "staging", "to": "1.0.0"}, 202),
+        ("POST", "/api/promote", {"app": APP, "channel": "staging"}, 409),
         ("POST", "/api/retire", {"app": APP, "keep": 1}, 200),
         ("POST", "/api/retire", {"app": "no-such-app"}, 409),
         ("GET", "/livez", None, 200),
@@ -196,7 +204,7 @@ def test_each_word_it_knows_is_one_the_receiver_uses() -> None:
     }.items():
         assert schemas[name]["enum"] == [str(word) for word in words], name
     degraded = schemas["overview"]["properties"]["degraded"]["items"]
-    assert degraded["properties"]["name"]["enum"] == [BUSY, TOKEN, CONFIGURATION]
+    assert degraded["properties"]["name"]["enum"] == [BUSY, TOKEN, CONFIGURATION, CHANNELS]
 
 
 def test_the_bounds_it_gives_are_the_receivers() -> None:

@@ -1,7 +1,6 @@
 """Channels: versions that follow the newest push of a rule, and can be rolled back by a person."""
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,15 +16,37 @@ from tests.running import RULE, until, webhook_body
 APPS = (
     "first-app", "order-app", "taken-app", "burst-app", "told-app",
     "back-app", "to-app", "after-app", "held-app", "none-app",
-    "moved-app", "still-app",
+    "moved-app", "free-app", "two-app", "again-app", "tags-app", "time-app", "fresh-app",
 )  # fmt: skip
-CONFIG = "".join(
-    RULE.replace("studio/game-server", f"studio/{app}").replace(
-        'app = "my-game"', f'app = "{app}"\nchannels = ["staging"]'
+CONFIG = (
+    "".join(
+        RULE.replace("studio/game-server", f"studio/{app}").replace(
+            'app = "my-game"', f'app = "{app}"\nchannels = ["staging"]'
+        )
+        for app in APPS
     )
-    for app in APPS
+    + """
+[[channel]]
+app = "tags-app"
+name = "staging"
+tags = { semver = "1.x" }
+
+[[channel]]
+app = "time-app"
+name = "staging"
+follow = "newest"
+
+[[channel]]
+app = "two-app"
+name = "stable"
+tags = ["stable-*"]
+
+[catch_up]
+every = "off"
+"""
 )
 LONG_AGO = 1_780_000_000
+MOVED = ["docker_image", "docker_repository", "docker_tag", "ports", "verify_image"]
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +97,12 @@ def outcomes(receiver: ReceiverHere, delivery: str) -> dict[str, str]:
     return {row["version"]: row["outcome"] for row in rows}
 
 
+def sentences(receiver: ReceiverHere, delivery: str) -> dict[str, str]:
+    """What is said of each of a delivery's registrations, by version."""
+    rows = receiver.story(delivery)["registrations"]
+    return {row["version"]: row["sentence"] for row in rows}
+
+
 def staging(edgegap: EdgegapSandbox, app: str) -> Any:
     return edgegap.versions[app, "staging"]["docker_tag"]
 
@@ -89,7 +116,7 @@ def writes(edgegap: EdgegapSandbox, app: str) -> list[tuple[str, Any]]:
     ]
 
 
-def test_it_is_made_once_and_moved_by_its_tag_alone_after_the_pushs_own_version(
+def test_it_is_created_once_and_then_moved_after_the_pushs_own_version(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
     assert pushed(here, "first-app", "1.0", LONG_AGO) == {"1.0": "created", "staging": "created"}
@@ -103,19 +130,23 @@ def test_it_is_made_once_and_moved_by_its_tag_alone_after_the_pushs_own_version(
         ("POST", "1.0"),
         ("POST", "staging"),
         ("POST", "1.1"),
-        ("PATCH", ["docker_tag"]),
+        ("PATCH", MOVED),
     ]
 
 
-def test_an_older_push_makes_its_version_but_does_not_move_the_channel(
+def test_a_hotfix_of_an_older_version_creates_its_version_and_does_not_move_the_channel(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
-    pushed(here, "order-app", "2.0", LONG_AGO + 50)
+    """Pushed later, it moved the channel back."""
+    pushed(here, "order-app", "2.0.0", LONG_AGO)
 
-    came = pushed(here, "order-app", "1.9", LONG_AGO + 49)
+    delivery = here.push_to("studio/order-app", "1.0.1", pushed_at=LONG_AGO + 50)
+    until(lambda: outcomes(here, delivery) == {"1.0.1": "created", "staging": "superseded"})
 
-    assert came == {"1.9": "created", "staging": "superseded"}
-    assert staging(edgegap, "order-app") == "2.0"
+    assert sentences(here, delivery)["staging"] == (
+        "1.0.1 is lower than 2.0.0, which the channel followed."
+    )
+    assert staging(edgegap, "order-app") == "2.0.0"
 
 
 def test_it_is_not_moved_where_the_pushs_own_version_is_not_made(
@@ -170,20 +201,123 @@ def test_a_rollback_may_name_the_version_whose_image_it_takes(
     assert staging(edgegap, "to-app") == "1.1"
 
 
-def test_after_a_rollback_only_later_pushes_move_it(
+def test_after_a_rollback_it_is_held_until_a_push_above_what_it_was_rolled_back_from(
     here: ReceiverHere, edgegap: EdgegapSandbox, commands: Commands
 ) -> None:
+    """A repeated report of the bad tag undid the rollback, and so did the next hotfix."""
     pushed(here, "after-app", "1.0", LONG_AGO)
     pushed(here, "after-app", "1.1", LONG_AGO + 1)
     told = commands.told("rollback", "after-app", "staging", "--json")
     here.ended(told["delivery"])
-    now = int(time.time())
 
-    assert pushed(here, "after-app", "1.2", now - 60)["staging"] == "superseded"
+    assert pushed(here, "after-app", "1.0.1", LONG_AGO + 2)["staging"] == "superseded"
+    assert pushed(here, "after-app", "1.1", LONG_AGO + 3)["staging"] == "superseded"
+    assert pushed(here, "after-app", "nightly", LONG_AGO + 4)["staging"] == "superseded"
     assert staging(edgegap, "after-app") == "1.0"
-    assert pushed(here, "after-app", "1.1", LONG_AGO + 1)["staging"] == "superseded"
-    assert pushed(here, "after-app", "1.3", now + 60)["staging"] == "updated"
-    assert staging(edgegap, "after-app") == "1.3"
+    (row,) = commands.told("channels", "after-app", "--json")["channels"]
+    assert (row["tag"], row["held"]["lifted_above"]) == ("1.0", "1.1")
+
+    assert pushed(here, "after-app", "1.2", LONG_AGO + 5)["staging"] == "updated"
+    assert staging(edgegap, "after-app") == "1.2"
+    (row,) = commands.told("channels", "after-app", "--json")["channels"]
+    assert row["held"] is None
+    assert [(one["action"], one["tag"]) for one in row["moves"]] == [
+        ("push", "1.2"),
+        ("rollback", "1.0"),
+        ("push", "1.1"),
+        ("push", "1.0"),
+    ]
+
+
+def test_released_the_next_push_above_what_it_has_moves_it(
+    here: ReceiverHere, edgegap: EdgegapSandbox, commands: Commands
+) -> None:
+    pushed(here, "free-app", "1.0", LONG_AGO)
+    pushed(here, "free-app", "2.0", LONG_AGO + 1)
+    here.ended(commands.told("rollback", "free-app", "staging", "--json")["delivery"])
+    held = here.push_to("studio/free-app", "1.1", pushed_at=LONG_AGO + 2)
+    until(lambda: outcomes(here, held) == {"1.1": "created", "staging": "superseded"})
+    assert "held at 1.0 since" in sentences(here, held)["staging"]
+
+    done = commands.run("release", "free-app", "staging")
+
+    assert done.exit_code == 0, done.output
+    assert "the next push above 1.0 moves it" in done.stdout
+    assert pushed(here, "free-app", "1.1", LONG_AGO + 2)["staging"] == "superseded"
+    assert pushed(here, "free-app", "1.2", LONG_AGO + 3)["staging"] == "updated"
+    assert staging(edgegap, "free-app") == "1.2"
+    assert commands.run("release", "free-app", "staging").exit_code == 1
+
+
+def test_a_person_promotes_a_channel_to_what_another_has_or_to_a_version(
+    here: ReceiverHere, edgegap: EdgegapSandbox, commands: Commands
+) -> None:
+    for number in range(3):
+        pushed(here, "two-app", f"1.{number}", LONG_AGO + number)
+
+    told = commands.told("promote", "two-app", "stable", "--to", "1.0", "--json")
+    here.ended(told["delivery"])
+    assert edgegap.versions["two-app", "stable"]["docker_tag"] == "1.0"
+    told = commands.told("promote", "two-app", "stable", "--from", "staging", "--json")
+    here.ended(told["delivery"])
+
+    assert edgegap.versions["two-app", "stable"]["docker_tag"] == "1.2"
+    shown = commands.run("channels", "two-app").stdout
+    assert "two-app/stable  1.2\n  held at 1.2 since" in shown
+    assert "1.0 → 1.2  promote by api" in shown
+    assert commands.run("promote", "two-app", "stable").exit_code == 2
+    assert commands.run("channels", "no-such-app").exit_code == 2
+
+
+def test_a_repeated_report_moves_nothing_and_a_higher_tag_with_the_same_image_does(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    """Without preflight no digest is known, and the tag alone says that it was reported."""
+    pushed(here, "again-app", "nightly-1", LONG_AGO)
+    pushed(here, "again-app", "nightly-2", LONG_AGO + 1)
+    edgegap.calls.clear()
+
+    assert pushed(here, "again-app", "nightly-2", LONG_AGO + 2)["staging"] == "unchanged"
+    again = here.push_to("studio/again-app", "nightly-1", pushed_at=LONG_AGO + 3)
+    until(lambda: outcomes(here, again) == {"nightly-1": "unchanged", "staging": "superseded"})
+
+    assert "already reported" in sentences(here, again)["staging"]
+    assert writes(edgegap, "again-app") == []
+    assert pushed(here, "again-app", "nightly-3", LONG_AGO + 4)["staging"] == "updated"
+
+
+def test_a_channel_with_tags_of_its_own_is_moved_by_these_alone(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    first = pushed(here, "tags-app", "1.0.0", LONG_AGO)
+    delivery = here.push_to("studio/tags-app", "2.0.0", pushed_at=LONG_AGO + 1)
+
+    until(lambda: outcomes(here, delivery) == {"2.0.0": "created"})
+    assert first["staging"] == "created"
+    assert staging(edgegap, "tags-app") == "1.0.0"
+    assert pushed(here, "tags-app", "1.1.0", LONG_AGO + 2)["staging"] == "updated"
+
+
+def test_a_channel_that_follows_the_newest_goes_by_time_alone(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    pushed(here, "time-app", "2.0.0", LONG_AGO)
+
+    assert pushed(here, "time-app", "1.0.1", LONG_AGO + 1)["staging"] == "updated"
+    assert pushed(here, "time-app", "3.0.0", LONG_AGO - 1)["staging"] == "superseded"
+    assert staging(edgegap, "time-app") == "1.0.1"
+
+
+def test_a_channel_that_the_ledger_does_not_know_is_not_moved_below_what_edgegap_has(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    """A fresh install, or a ledger lost: a hotfix would move it back all the same."""
+    image = {"docker_repository": "docker.io", "docker_image": "studio/fresh-app"}
+    edgegap.add_version("fresh-app", "staging", docker_tag="2.0.0", **image)
+
+    assert pushed(here, "fresh-app", "1.0.1", LONG_AGO)["staging"] == "superseded"
+    assert staging(edgegap, "fresh-app") == "2.0.0"
+    assert pushed(here, "fresh-app", "2.0.1", LONG_AGO + 1)["staging"] == "updated"
 
 
 def test_a_rollback_to_what_it_holds_undoes_what_is_queued(
@@ -198,7 +332,10 @@ def test_a_rollback_to_what_it_holds_undoes_what_is_queued(
     done = commands.run("rollback", "held-app", "staging", "--to", "1.1")
 
     assert done.exit_code == 0, done.output
-    assert "Held held-app/staging at 1.1, by hand: only later pushes move it" in done.stdout
+    assert (
+        "Held held-app/staging at 1.1. Nothing moves it until `receiver release held-app staging`"
+        in done.stdout
+    )
     commands.run("resume", "studio/held-app")
     assert here.ended(done.stdout.split()[-1])["outcome"] == "unchanged"
     assert here.ended(regretted["delivery"])["outcome"] == "superseded"
@@ -216,18 +353,6 @@ def test_a_rollback_to_what_it_holds_puts_right_what_another_hand_moved(
 
     assert here.ended(told["delivery"])["outcome"] == "updated"
     assert staging(edgegap, "moved-app") == "1.0"
-
-
-def test_a_rollback_to_what_it_holds_lets_only_later_pushes_move_it(
-    here: ReceiverHere, edgegap: EdgegapSandbox, commands: Commands
-) -> None:
-    pushed(here, "still-app", "1.0", LONG_AGO)
-
-    told = commands.told("rollback", "still-app", "staging", "--to", "1.0", "--json")
-
-    assert here.ended(told["delivery"])["outcome"] == "unchanged"
-    assert pushed(here, "still-app", "1.1", int(time.time()) - 60)["staging"] == "superseded"
-    assert staging(edgegap, "still-app") == "1.0"
 
 
 @pytest.mark.parametrize(

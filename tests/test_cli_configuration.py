@@ -10,8 +10,8 @@ from receiver.hook_tokens import LinkKeys
 from tests.commanding import Commands
 from tests.running import KEY, REPOSITORY, RULE
 
-UPDATING = (
-    '[[rule]]\nrepository = "studio/lobby"\napp = "lobby"\nmode = "update"\nversion = "dev"\n'
+MOVING = (
+    '[[rule]]\nrepository = "studio/lobby"\napp = "lobby"\nversions = false\nchannels = ["dev"]\n'
 )
 
 
@@ -32,15 +32,15 @@ def test_check_touches_neither_network_nor_ledger(commands: Commands) -> None:
 
 
 def test_check_as_json_lists_rules_and_warnings(commands: Commands) -> None:
-    commands.configure(RULE + UPDATING)
+    commands.configure(RULE + MOVING)
 
     told = commands.told("check", "--json", RECEIVER_PUBLIC_URL="http://hooks.example.com")
 
     assert told["ok"] is True
     assert told["faults"] == []
-    assert [(rule["app"], rule["mode"]) for rule in told["rules"]] == [
-        ("my-game", "create"),
-        ("lobby", "update"),
+    assert [(rule["app"], rule["versions"], rule["channels"]) for rule in told["rules"]] == [
+        ("my-game", True, []),
+        ("lobby", False, ["dev"]),
     ]
     assert any("https" in warning for warning in told["warnings"])
 

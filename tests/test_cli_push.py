@@ -203,11 +203,11 @@ def test_dry_run_masks_every_secret(
     assert _writes(sandbox) == []
 
 
-def test_dry_run_in_mode_update_prints_the_patch(
+def test_dry_run_of_a_rule_without_versions_prints_the_patch(
     commands_with_edgegap: Commands, sandbox: EdgegapSandbox
 ) -> None:
     sandbox.add_version(APP, "dev", docker_image=REPOSITORY, docker_tag="0.9.0")
-    moving = 'mode = "update"\nversion = "dev"\npreflight = false'
+    moving = 'versions = false\nchannels = ["dev"]\npreflight = false'
     commands_with_edgegap.configure(RULE.replace("preflight = false", moving))
 
     (request,) = commands_with_edgegap.told("push", IMAGE, "--dry-run")["requests"]
@@ -330,31 +330,90 @@ def test_dry_run_looks_at_the_image_and_names_the_channels(
 
     assert [one["version"] for one in sound["requests"]] == ["1.0.0", "staging"]
     assert any("linux/amd64" in note for note in sound["requests"][0]["notes"])
-    assert "only if no later push has moved it" not in sound["requests"][0]["notes"]
     assert [one["reason"] for one in arm["parked"]] == ["not_amd64"]
     assert [one["reason"] for one in lost["parked"]] == ["image_not_ready"]
     assert (arm["requests"], lost["requests"], _writes(sandbox)) == ([], [], [])
 
 
-def test_the_tag_that_a_channel_was_last_led_to_puts_it_right_by_hand(
+def test_a_repeated_report_leaves_what_another_hand_put_in_the_channel_and_says_so(
     with_hub: tuple[Commands, DockerHubSandbox], sandbox: EdgegapSandbox
 ) -> None:
-    """Docker Hub's time of a tag may be a moment before its webhook's: it ended superseded."""
+    """It undid a rollback that was made in Edgegap's dashboard."""
     commands, hub = with_hub
-    pushed_at = ago(100)
-    hub.push_image(REPOSITORY, "1.0.0", pushed_at=pushed_at)
+    hub.push_image(REPOSITORY, "1.0.0", pushed_at=ago(100))
     assert commands.run("push", IMAGE, "--wait").exit_code == 0
-    hub.push_image(REPOSITORY, "1.0.0", pushed_at=pushed_at - 1)
-    sandbox.versions[APP, "staging"]["docker_tag"] = "0.0.9"  # by another hand
+    sandbox.versions[APP, "staging"]["docker_tag"] = "0.0.9"
 
     told = json.loads(commands.run("push", IMAGE, "--wait", "--json").stdout)
 
-    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0"
-    assert [one["outcome"] for one in told["registrations"]] == ["unchanged", "updated"]
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "0.0.9"
+    assert [one["outcome"] for one in told["registrations"]] == ["unchanged", "superseded"]
+    sentence = told["registrations"][1]["sentence"]
+    assert "receiver promote my-game staging --to 1.0.0" in sentence
+    assert f"docker.io/{REPOSITORY}:0.0.9" in sentence
 
-    hub.push_image(REPOSITORY, "0.9.0", pushed_at=pushed_at - 0.5)
-    assert commands.run("push", f"{REPOSITORY}:0.9.0", "--wait").exit_code == 0
-    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0"
+
+@pytest.mark.parametrize(
+    ("tag", "words"),
+    [
+        ("1.0.0", "A later push moved the channel already"),
+        ("0.9.0", "0.9.0 is lower than 1.0.0"),
+        ("nightly-1", "A later push moved the channel already"),
+        ("nightly-2", None),
+        ("1.0.1", None),
+    ],
+)
+def test_dry_run_says_of_a_channel_what_the_push_then_does(
+    with_hub: tuple[Commands, DockerHubSandbox],
+    sandbox: EdgegapSandbox,
+    tag: str,
+    words: str | None,
+) -> None:
+    """It promised a move that did not happen."""
+    commands, hub = with_hub
+    pushes = {"1.0.0": 100, "0.9.0": 50, "nightly-1": 150, "nightly-2": 20, "1.0.1": 10}
+    for name, seconds in pushes.items():
+        hub.push_image(REPOSITORY, name, pushed_at=ago(seconds))
+    other = "1.0.0" if tag != "1.0.0" else "nightly-2"
+    if tag == "1.0.0":
+        assert commands.run("push", IMAGE, "--wait").exit_code == 0
+    assert commands.run("push", f"{REPOSITORY}:{other}", "--wait").exit_code == 0
+    before = len(_writes(sandbox))
+
+    rehearsed = commands.told("push", f"{REPOSITORY}:{tag}", "--dry-run")
+    assert len(_writes(sandbox)) == before
+    told = json.loads(commands.run("push", f"{REPOSITORY}:{tag}", "--wait", "--json").stdout)
+
+    staging = rehearsed["requests"][-1]
+    done = next(one for one in told["registrations"] if one["version"] == "staging")
+    assert staging["version"] == "staging"
+    if words is None:
+        assert (staging["method"], done["outcome"]) == ("PATCH", "updated")
+        sent = [call.body for call in sandbox.calls if call.method == "PATCH"][-1]
+        assert staging["body"] == sent
+    else:
+        assert words in staging["sentence"]
+        assert (staging["outcome"], staging["sentence"]) == (done["outcome"], done["sentence"])
+
+
+def test_dry_run_of_a_held_channel_says_that_it_is_held(
+    with_hub: tuple[Commands, DockerHubSandbox],
+) -> None:
+    commands, hub = with_hub
+    for number in range(4):
+        hub.push_image(REPOSITORY, f"1.0.{number}", pushed_at=ago(100 - number))
+    for number in (0, 2):
+        assert commands.run("push", f"{REPOSITORY}:1.0.{number}", "--wait").exit_code == 0
+    commands.run("rollback", APP, "staging")
+
+    held, above = (
+        commands.told("push", f"{REPOSITORY}:1.0.{number}", "--dry-run")["requests"][-1]
+        for number in (1, 3)
+    )
+
+    assert held["outcome"] == "superseded"
+    assert "held at 1.0.0 since" in held["sentence"]
+    assert above["method"] == "PATCH"
 
 
 def test_a_push_time_in_the_future_keeps_no_later_push_from_the_channel(

@@ -100,7 +100,8 @@ def test_show_tells_the_whole_story_for_people(
         "by command",
         "studio/game-server:1.0",
         "verdict   accepted",
-        "rule      studio/game-server → my-game (mode create)",
+        "rule      studio/game-server → my-game",
+        "does      creates the version of this tag",
         "image     docker.io/studio/game-server:1.0",
         "state     queued",
     ):

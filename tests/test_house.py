@@ -15,7 +15,8 @@ MOST_LINES = 500
 FLOORS: dict[int, str] = {
     1: """errors explanations version findings images reasons secret environment
           config_values times""",
-    2: """api_tokens hook_tokens hosts retry keeping notices rule_config rules tag_patterns telling
+    2: """api_tokens channel_config channel_order hook_tokens hosts retry keeping notices
+          rule_config rules sent_values tag_order tag_patterns telling
           dockerhub.manifest dockerhub.push edgegap.answers edgegap.fields edgegap.versions""",
     3: """background extras logs metrics notify reading_settings secret_files settings ledger
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits

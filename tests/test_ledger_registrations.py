@@ -1,7 +1,6 @@
 """Registrations keep the same promises on both engines: claimed, settled, told again."""
 
 import asyncio
-import json
 from functools import partial
 
 import pytest
@@ -12,17 +11,13 @@ from receiver.ledger import gates
 from receiver.ledger.leases import hand_back, renew, void_leases
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.pauses import pause
-from receiver.ledger.recording import NewDelivery, record
 from receiver.ledger.registrations import claim, next_due
 from receiver.ledger.settlements import sent
 from receiver.ledger.stories import Filter, list_deliveries, story
-from receiver.ledger.targets import target
 from receiver.ledger.transactions import Tx
-from receiver.reasons import Outcome, Reason, Verdict
+from receiver.reasons import Reason
 from receiver.replaying import read_rules_again
-from receiver.rules import Match, Mode, Ruling
 from receiver.settings import Settings
-from receiver.steering import roll_back
 from tests.at_work import (
     MINUTE,
     OWNER,
@@ -36,7 +31,6 @@ from tests.at_work import (
     waits,
     write,
 )
-from tests.running import APP, REPOSITORY
 
 DAY = 24 * 60 * MINUTE
 
@@ -164,46 +158,6 @@ def test_told_again_a_parked_one_is_queued_and_a_waiting_one_keeps_its_time(
     assert [one.image.tag for one in claimed] == ["parked"]
 
 
-def test_a_moved_target_remembers_what_it_held_before(ledger: Ledger) -> None:
-    for tag in ("1.0", "2.0"):
-        write(ledger, lambda tx, tag=tag: pushed(tx, tag, version="stable"))  # type: ignore[misc]
-        settled(ledger, one_claim(ledger), done(Outcome.UPDATED))
-
-    held = ledger.read_now(lambda tx: target(tx, "my-game", "stable"))
-
-    assert held is not None
-    assert held.before is not None
-    assert (held.tag, held.before.tag) == ("2.0", "1.0")
-    assert (held.created_here, held.made_at) == (False, None)
-
-
-def test_a_target_moved_from_one_repository_to_another_remembers_the_first(ledger: Ledger) -> None:
-    """Of the same tag: a rollback passed over it, and its digest was taken for the other's."""
-
-    def moved(tx: Tx, repository: str, tag: str) -> None:
-        told = NewDelivery(source="webhook", repository=repository, tag=tag)
-        match = Match("rule", APP, "staging", Mode.CHANNEL)
-        record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,)))
-
-    known = []
-    for repository, tag in (("group/a", "0.9"), ("group/a", "1.0"), ("group/b", "1.0")):
-        write(ledger, partial(moved, repository=repository, tag=tag))
-        claimed = one_claim(ledger)
-        known.append(claimed.known_digest)
-        settled(ledger, claimed, done(Outcome.UPDATED, digest=f"sha256:{repository}"))
-
-    held = ledger.read_now(lambda tx: target(tx, APP, "staging"))
-
-    assert held is not None
-    assert held.before is not None
-    assert (held.repository, held.before.repository, held.before.tag) == (
-        "group/b",
-        "group/a",
-        "1.0",
-    )
-    assert known == [None, None, None]
-
-
 def test_a_claim_that_its_own_worker_took_up_anew_writes_nothing_more(ledger: Ledger) -> None:
     """The owner is the same, and the lease runs: the fence alone tells the old claim by now."""
     write(ledger, lambda tx: pushed(tx, "1.0"))
@@ -268,20 +222,6 @@ def test_a_push_from_the_future_does_not_keep_later_ones_from_its_target(ledger:
     write(ledger, lambda tx: pushed(tx, "future", pushed_at=now + 1000 * DAY))
 
     assert one_claim(ledger).push_time < now + 11 * MINUTE
-
-
-def test_a_rollback_frees_a_target_of_a_push_from_the_future(ledger: Ledger) -> None:
-    write(ledger, lambda tx: pushed(tx, "1.0", version="stable"))
-    finish(ledger)
-    far = write(ledger, lambda tx: tx.now) + 1000 * DAY
-    of_old = "UPDATE targets SET push_time = :far, mode = 'update', held_before = :before"
-    before = json.dumps({"repository": REPOSITORY, "tag": "0.9", "digest": None, "push_time": 1})
-    write(ledger, lambda tx: tx.run(of_old, far=far, before=before))
-
-    write(ledger, lambda tx: roll_back(tx, "my-game", "stable", None))
-
-    rolled = one_claim(ledger)
-    assert (rolled.image.tag, rolled.superseded) == ("0.9", False)
 
 
 def test_what_a_clock_that_was_ahead_put_off_goes_on_at_the_next_start(ledger: Ledger) -> None:

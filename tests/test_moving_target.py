@@ -1,4 +1,4 @@
-"""Mode `update`: one version is moved to the newest push, by what changed and nothing more."""
+"""A rule without versions of its own: a push only moves its channel, by one whole PATCH."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from tests.running import RULE, until
 APPS = ("absent", "present", "order", "queue", "broken", "own-settings", "by-name")
 CONFIG = "".join(
     RULE.replace("studio/game-server", f"studio/{app}").replace(
-        'app = "my-game"', f'app = "{app}"\nmode = "update"\nversion = "dev"'
+        'app = "my-game"', f'app = "{app}"\nversions = false\nchannels = ["dev"]'
     )
     for app in APPS
 )
@@ -50,14 +50,22 @@ def patches(sandbox: EdgegapSandbox) -> list[Any]:
     return [call.body for call in sandbox.calls if call.method == "PATCH"]
 
 
-def test_what_is_absent_is_created_once_and_then_moved_by_its_tag_alone(
+MOVED = {
+    "docker_repository": "docker.io",
+    "verify_image": True,
+    "ports": [{"port": 7777, "protocol": "UDP", "name": "gameport"}],
+}
+
+
+def test_what_is_absent_is_created_once_and_then_moved(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
     assert outcome(here, "absent", "1.0", 1) == "created"
     assert outcome(here, "absent", "1.1", 2) == "updated"
     assert outcome(here, "absent", "1.1", 2) == "unchanged"
 
-    assert patches(edgegap) == [{"docker_tag": "1.1"}]
+    image = {"docker_image": "studio/absent", "docker_tag": "1.1"}
+    assert patches(edgegap) == [{**MOVED, **image}]
     assert edgegap.versions["absent", "dev"]["docker_tag"] == "1.1"
     assert [name for app, name in edgegap.versions if app == "absent"] == ["dev"]
 
@@ -78,8 +86,8 @@ def test_resources_are_never_patched_and_the_difference_is_told(
 
     ended = here.ended(push(here, "present", "1.0", 1))
 
-    port = {"port": 7777, "protocol": "UDP", "name": "gameport"}
-    assert patches(edgegap) == [{"docker_tag": "1.0", "ports": [port]}]
+    image = {"docker_image": "studio/present", "docker_tag": "1.0"}
+    assert patches(edgegap) == [{**MOVED, **image}]
     assert ended["outcome"] == "updated"
     assert any("req_cpu stays 512" in note for note in ended["notes"])
     assert edgegap.versions["present", "dev"]["max_duration"] == 33
@@ -102,6 +110,7 @@ def test_a_push_older_than_what_it_holds_is_superseded_without_a_call(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
     assert outcome(here, "order", "new", 50) == "created"
+    here.all_told()
     edgegap.calls.clear()
 
     assert outcome(here, "order", "old", 49) == "superseded"

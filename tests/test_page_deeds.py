@@ -71,11 +71,32 @@ def test_a_channel_is_rolled_back_to_what_it_held(
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0")
 
 
+def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    for tag in ("2.0.0", "2.1.0"):
+        receiver.ended(receiver.push(tag))
+        until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
+    person.do("rollback", app=APP, channel="staging", to="2.0.0")
+    until(lambda: "Held at 2.0.0 since" in told(person, "/versions"))
+    released = person.do("release", app=APP, channel="staging")
+    assert "Released my-game/staging" in told(person, released.headers["location"])
+    assert "Held at" not in told(person, "/versions")
+
+    answer = person.do("promote", app=APP, channel="staging", to="2.1.0")
+
+    assert "Promoted my-game/staging to 2.1.0" in told(person, answer.headers["location"])
+    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "2.1.0")
+    until(lambda: "2.0.0 → 2.1.0 promote by page" in told(person, "/versions"))
+    again = person.do("promote", app=APP, channel="staging")
+    assert "Nothing was moved: name either" in told(person, again.headers["location"])
+
+
 def test_a_rollback_that_cannot_be_done_says_why(person: Visitor) -> None:
     answer = person.do("rollback", app=APP, channel="<i>nothing</i>")
 
     assert answer.headers["location"] == "/versions"
-    assert "Nothing was rolled back: this receiver moves no version <i>nothing</i>" in told(
+    assert "Nothing was moved: this receiver moves no version <i>nothing</i>" in told(
         person, "/versions"
     )
 

@@ -233,7 +233,7 @@ def test_catch_up_and_purge_run_on_one_at_a_time(
         assert sorted(began) == ["CatchUp", "Purge"]
         over.append(True)
 
-    assert {name: sorted(let) for name, let in asked.let.items()} == {
+    assert {name: sorted(asked.let[name]) for name in ("catch-up", "purge")} == {
         "catch-up": [False, False, True],
         "purge": [False, False, True],
     }

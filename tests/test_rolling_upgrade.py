@@ -26,7 +26,7 @@ from tests.receiver_here import receiver_here
 from tests.running import APP, PATIENCE_SECONDS, ReceiverProcess, until
 from tests.storm import Senders, Told
 
-NEWER = "0004"
+NEWER = "9000"
 MIGRATION = f"""
 import sqlalchemy as sa
 from alembic import op

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from receiver.errors import Fault
 from receiver.rule_config import KEYS, env_values, read_rules
-from receiver.rules import Login, Mode, OnOverwrite, Rule
+from receiver.rules import Login, OnOverwrite, Rule
 from receiver.secret import Secret
 from receiver.tag_patterns import Globs, parse_tag_pattern
 
@@ -44,7 +44,6 @@ def test_two_lines_are_enough() -> None:
         tags=Globs(),
         version="{tag}",
         copy_from="newest",
-        mode=Mode.CREATE,
         on_overwrite=OnOverwrite.WARN,
         preflight=True,
         login=DEFAULT,
@@ -56,8 +55,8 @@ def test_every_key_is_read() -> None:
         "name": "lobby builds",
         "tags": ["v*", "!*-rc*"],
         "version": "{project}",
+        "versions": True,
         "copy_from": "1.0",
-        "mode": "create",
         "on_overwrite": "park",
         "preflight": False,
         "channels": ["staging"],
@@ -76,7 +75,6 @@ def test_every_key_is_read() -> None:
         tags=parse_tag_pattern(["v*", "!*-rc*"]),
         version="{project}",
         copy_from="1.0",
-        mode=Mode.CREATE,
         on_overwrite=OnOverwrite.PARK,
         preflight=False,
         channels=("staging",),
@@ -101,15 +99,17 @@ def test_every_key_is_read() -> None:
         ("name", ""),
         ("name", "two\nlines"),
         ("tags", ["v["]),
-        ("tags", {"semver": "1"}),
+        ("tags", {"semver": "one"}),
         ("version", "{tag.x}"),
         ("version", "a b"),
         ("copy_from", 1),
-        ("mode", "upsert"),
+        ("versions", "no"),
         ("on_overwrite", True),
         ("preflight", "no"),
         ("channels", "staging"),
         ("channels", [""]),
+        ("channels", ["two words"]),
+        ("channels", ["x" * 65]),
         ("keep", 0),
         ("keep", True),
         ("keep", "10"),
@@ -175,17 +175,42 @@ def test_a_variable_takes_its_value_from_the_environment() -> None:
     assert "canary" not in repr(found)
 
 
-def test_a_moving_version_cannot_be_named_after_the_tag() -> None:
-    assert places(mode="update") == ["rule 1, version"]
-    assert places(mode="update", version="x-{tag}") == ["rule 1, version"]
-    assert places(mode="update", version="dev") == []
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mode": "update"}, ["versions = false", 'channels = ["dev"]', "in its place"]),
+        (
+            {"mode": "update", "version": "live"},
+            ["versions = false", 'channels = ["live"]', "in place of mode and version"],
+        ),
+        ({"mode": "create"}, ["a version for each tag by itself", "Take the line out"]),
+        ({"mode": 7}, ["Take the line out"]),
+    ],
+)
+def test_a_mode_says_what_to_write_now(given: dict[str, Any], words: list[str]) -> None:
+    _, (fault,) = read(table(**given))
+
+    assert fault.where == "rule 1, mode"
+    assert [word for word in words if word not in str(fault)] == []
+
+
+def test_a_rule_may_create_no_version_and_move_channels_only() -> None:
+    found = rule(versions=False, channels=["dev", "dev"])
+
+    assert (found.versions, found.channels) == (False, ("dev",))
+    assert places(versions=False) == ["rule 1, versions"]
+
+
+def test_a_rules_own_version_and_its_channel_cannot_have_one_name() -> None:
+    assert places(version="dev", channels=["dev"]) == ["rule 1, channels"]
+    assert places(version="dev", versions=False, channels=["dev"]) == []
 
 
 def test_faults_of_all_rules_are_told_at_once_by_number() -> None:
-    _, faults = read(table(mode="x"), 7, table(name="third", keep=-1, tags=7))
+    _, faults = read(table(versions="x"), 7, table(name="third", keep=-1, tags=7))
 
     assert [fault.where for fault in faults] == [
-        "rule 1, mode",
+        "rule 1, versions",
         "rule 2, repository",
         "rule 2, app",
         "rule 3 (third), tags",

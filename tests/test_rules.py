@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from receiver.dockerhub.push import Push
 from receiver.errors import BadVersionName
 from receiver.reasons import Reason, Verdict
-from receiver.rules import Mode, Rule, match_of, rule_on, shadowed, template_fault, version_name
+from receiver.rules import Rule, match_of, rule_on, shadowed, template_fault, version_name
 from receiver.tag_patterns import parse_tag_pattern
 
 REPOSITORY = "studio/game-server"
@@ -46,7 +46,7 @@ def test_a_push_makes_one_registration_for_each_rule_that_takes_it() -> None:
 
 
 def test_for_one_target_the_first_rule_in_the_file_wins() -> None:
-    first, second = rule("first", mode=Mode.CREATE), rule("second", mode=Mode.UPDATE)
+    first, second = rule("first"), rule("second", copy_from="1.0")
 
     for rules, winner in (([first, second], "first"), ([second, first], "second")):
         assert [match.rule for match in rule_on(push(), rules).matches] == [winner]

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from receiver.cli.catching_up import catch_up
+from receiver.cli.channels import channels, promote, release, rollback
 from receiver.cli.check import check, link
 from receiver.cli.demo import demo
 from receiver.cli.doctor import doctor
@@ -18,7 +19,7 @@ from receiver.cli.noticing import notify_test
 from receiver.cli.pushing import push
 from receiver.cli.replaying import replay
 from receiver.cli.serve import serve
-from receiver.cli.steering import pause, resume, retire, rollback
+from receiver.cli.steering import pause, resume, retire
 from receiver.cli.tokens import api_token
 from receiver.environment import FILE_SUFFIX
 from receiver.version import VERSION
@@ -51,7 +52,7 @@ def main() -> None:
 
 COMMANDS = (
     serve, demo, init, check, doctor, link, api_token, deliveries, show, push, replay, catch_up,
-    pause, resume, rollback, retire, notify_test, ledger,
+    channels, rollback, promote, release, pause, resume, retire, notify_test, ledger,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

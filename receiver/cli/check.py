@@ -40,14 +40,22 @@ def check(as_json: bool) -> None:
     warnings = config_warnings(settings)
     if as_json:
         rules = [
-            {"name": r.name, "repository": r.repository, "app": r.app, "mode": r.mode.value}
+            {
+                "name": r.name,
+                "repository": r.repository,
+                "app": r.app,
+                "versions": r.versions,
+                "channels": list(r.channels),
+            }
             for r in settings.rules
         ]
         found = {"ok": True, "faults": [], "warnings": warnings, "rules": rules}
         click.echo(json.dumps(found, ensure_ascii=False))
         return
     for rule in settings.rules:
-        click.echo(f"rule  {rule.name}: {rule.repository} → {rule.app}/{rule.version}")
+        targets = [rule.version] if rule.versions else []
+        named = ", ".join(f"{rule.app}/{one}" for one in [*targets, *rule.channels])
+        click.echo(f"rule  {rule.name}: {rule.repository} → {named}")
     for warning in warnings:
         click.echo(f"warn  {warning}")
     click.echo("The configuration is sound.")

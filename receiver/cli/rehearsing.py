@@ -1,141 +1,189 @@
-"""`receiver push --dry-run`: what would be sent, with secrets masked. Reads, never writes."""
+"""`receiver push --dry-run`: what the push would do, by the very code that does it. Sends no write.
 
-from http import HTTPStatus
+An attempt runs over a client that stops before its first write. What the ledger knows is read, so
+that a channel's order, its hold and a repeated report count as they would.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
-from receiver.asking import why_refused
+from receiver.by_hand import push_by_hand
 from receiver.dockerhub.push import Push
-from receiver.edgegap.answers import version_path
-from receiver.edgegap.catalogue import NEWEST, Catalogue
+from receiver.edgegap.answers import Answer, Body, version_path
+from receiver.edgegap.catalogue import Catalogue
 from receiver.edgegap.client import EdgegapClient, edgegap_client
 from receiver.edgegap.pace import Pace
-from receiver.edgegap.versions import (
-    Parking,
-    Plan,
-    image_of,
-    masked,
-    plan_creation,
-    plan_update,
-    same_image,
-)
-from receiver.explanations import explain
+from receiver.edgegap.versions import masked
 from receiver.images import ImageReference
-from receiver.ledger.registrations import Claimed
-from receiver.preflight import NotYet, Out, Preflight, Stopped, preflight_over
-from receiver.reasons import Reason
-from receiver.retry import Call, Waited
-from receiver.rules import Match, Mode, Rule, channels_of, rule_on
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.recording import push_time_of
+from receiver.ledger.registrations import Claimed, with_what_is_known
+from receiver.ledger.transactions import Tx
+from receiver.pipeline.channels import ChannelAttempt
+from receiver.preflight import Preflight, preflight_over
+from receiver.reasons import State
+from receiver.registering import Attempt
+from receiver.retry import Waited
+from receiver.rules import Match, Mode, channels_of, rule_on
 from receiver.secret import Secret
 from receiver.settings import Settings
-from receiver.wanting import wanted_by
+
+AFTER_ALL = "r~"  # an id after all that there are
 
 Found = dict[str, Any]
 
 
+class _WouldSend(Exception):
+    def __init__(self, method: str, path: str, body: Body) -> None:
+        super().__init__(method, path)
+        self.method = method
+        self.path = path
+        self.body = body
+
+
+class _Reading(EdgegapClient):
+    """Asks Edgegap, and stops before it would write."""
+
+    async def create(self, app: str, body: Mapping[str, Any]) -> Answer:
+        raise _WouldSend("POST", version_path(app), body)
+
+    async def update(self, app: str, version: str, body: Mapping[str, Any]) -> Answer:
+        raise _WouldSend("PATCH", version_path(app, version), body)
+
+
 async def rehearse(settings: Settings, image: ImageReference) -> Found:
     """Return what a push of the image would lead to: its verdict and each request."""
-    ruling = rule_on(Push(repository=image.repository, tag=image.tag), settings.rules)
-    found: Found = {
-        "image": str(image),
-        "verdict": ruling.verdict.value,
-        "reason": ruling.reason,
-        "sentence": ruling.sentence,
-        "requests": [],
-        "parked": [],
-    }
     pace = Pace(settings.requests_per_second, settings.concurrency)
     token = settings.edgegap_token or Secret("")
-    connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect as client, httpx.AsyncClient() as http:
-        preflight = preflight_over(http, settings)
+    base, secrets = settings.edgegap_base_url, settings.secrets()
+    connect = edgegap_client(base, token, pace, secrets, kind=_Reading)
+    with closing(Ledger(settings.database_url)) as ledger:
+        known = ledger if _is_there(ledger) else None
+        async with connect as client, httpx.AsyncClient() as http:
+            preflight = preflight_over(http, settings)
+            push = await push_by_hand(preflight.hub, settings.rules, image)
+            return await _Rehearsal(settings, client, preflight, known, push).run(image)
+
+
+def _is_there(ledger: Ledger) -> bool:
+    """Open the ledger to be read; False if there is none yet. Raises LedgerError."""
+    if ledger.path is not None and not ledger.path.exists():
+        return False
+    ledger.open_to_read()
+    return True
+
+
+class _Rehearsal:
+    def __init__(
+        self,
+        settings: Settings,
+        client: EdgegapClient,
+        preflight: Preflight,
+        ledger: Ledger | None,
+        push: Push,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._catalogue = Catalogue(client)
+        self._preflight = preflight
+        self._ledger = ledger
+        self._push = push
+
+    async def run(self, image: ImageReference) -> Found:
+        ruling = rule_on(self._push, self._settings.rules)
+        found: Found = {
+            "image": str(image),
+            "verdict": ruling.verdict.value,
+            "reason": ruling.reason,
+            "sentence": ruling.sentence,
+            "requests": [],
+            "parked": [],
+        }
         for match in ruling.matches:
-            rule = settings.rule_named(match.rule)
-            if rule is None:
+            if match.invalid is not None:
+                reason = {"reason": "version_name_invalid", "sentence": match.invalid}
+                found["parked"].append({"app": match.app, "version": match.version, **reason})
                 continue
-            for one in (match, *channels_of(rule)):
-                where, told = await _rehearse_one(settings, client, rule, one, image)
-                if where == "requests" and one is match:
-                    where, told = await _looked_at(preflight, rule, image, told)
-                found[where].append({"app": one.app, "version": one.version, **told})
-                if where == "parked":
-                    break  # a channel follows its push's own version
-    return found
+            attempt = await self._attempt(match, image)
+            if await self._add(found, match, attempt) and match.mode is Mode.CREATE:
+                await self._follow(found, match, attempt, image)
+        return found
+
+    async def _follow(
+        self, found: Found, match: Match, version: Attempt, image: ImageReference
+    ) -> None:
+        """Rehearse the channels that follow once the push's own version is there."""
+        rule = self._settings.rule_named(match.rule)
+        for one in channels_of(rule, image.tag) if rule is not None else ():
+            channel = await self._attempt(one, image, of=version)
+            await self._add(found, one, channel)
+
+    async def _attempt(
+        self, match: Match, image: ImageReference, of: Attempt | None = None
+    ) -> Attempt:
+        claimed = await self._claimed(match, image)
+        if of is not None:
+            claimed = replace(claimed, digest=of.digest, overwritten=of.overwritten)
+        kind = ChannelAttempt if match.mode is Mode.CHANNEL else Attempt
+        return kind(
+            claimed, self._settings, self._client, self._catalogue,
+            preflight=self._preflight, sent=_not_noted, now=_now, jitter=lambda: 0.5,
+        )  # fmt: skip
+
+    async def _claimed(self, match: Match, image: ImageReference) -> Claimed:
+        claimed = Claimed(
+            id=AFTER_ALL, rule=match.rule, app=match.app, version=match.version, mode=match.mode,
+            image=image, push_time=self._push.pushed_at or _now(), attempt=1, fence=0,
+            waited=Waited(), created_at=_now(),
+        )  # fmt: skip
+
+        def known(tx: Tx) -> Claimed:
+            push_time = push_time_of(tx, match, self._push.pushed_at, tx.now)
+            return with_what_is_known(tx, replace(claimed, push_time=push_time))
+
+        return claimed if self._ledger is None else await self._ledger.read(known)
+
+    async def _add(self, found: Found, match: Match, attempt: Attempt) -> bool:
+        """Add what the attempt comes to; False if it would not succeed."""
+        target = {"app": match.app, "version": match.version}
+        try:
+            settlement = (await attempt.run()).settlement
+        except _WouldSend as would:
+            if would.method == "POST":
+                self._catalogue.made(match.app, would.body)
+            found["requests"].append(
+                {
+                    **target,
+                    "method": would.method,
+                    "url": f"{self._settings.edgegap_base_url}{would.path}",
+                    "headers": {
+                        "Authorization": "token ***",
+                        "Content-Type": "application/json",
+                    },
+                    "body": masked(would.body),
+                    "notes": list(attempt.notes),
+                }
+            )
+            return True
+        if settlement.state is State.DONE and settlement.outcome is not None:
+            outcome = settlement.outcome.value
+            sentence = settlement.sentence or f"Edgegap has it already: {outcome}."
+            row = {"method": None, "outcome": outcome, "sentence": sentence}
+            found["requests"].append({**target, **row, "notes": list(attempt.notes)})
+            return True
+        row = {"reason": settlement.reason, "sentence": settlement.sentence}
+        found["parked"].append({**target, **row})
+        return False
 
 
-async def _looked_at(
-    preflight: Preflight, rule: Rule, image: ImageReference, told: Found
-) -> tuple[str, Found]:
-    """Return what is to be sent, or why it would not be, once the image has been looked at."""
-    if not rule.preflight or told["method"] is None:
-        return "requests", told
-    findings = await preflight.look(image, rule)
-    if isinstance(findings, Stopped):
-        return _parked(findings.parking.reason, findings.parking.sentence)
-    if isinstance(findings, NotYet):
-        facts = {"image": image, "detail": findings.calls[-1].message}
-        return _parked(Reason.IMAGE_NOT_READY, explain(Reason.IMAGE_NOT_READY, **facts))
-    if isinstance(findings, Out):
-        notes = [f"the image could not be looked at now: {findings.detail}"]
-    else:
-        notes = list(findings.notes)
-    return "requests", {**told, "notes": [*told["notes"], *notes]}
+async def _not_noted(step: int, method: str, path: str) -> None:
+    """Note nothing: nothing is sent."""
 
 
-async def _rehearse_one(
-    settings: Settings, client: EdgegapClient, rule: Rule, match: Match, image: ImageReference
-) -> tuple[str, Found]:
-    if match.invalid is not None:
-        return _parked(Reason.VERSION_NAME_INVALID, match.invalid)
-    claimed = Claimed(
-        id="", rule=rule.name, app=match.app, version=match.version, mode=match.mode, image=image,
-        push_time=0, attempt=1, fence=0, waited=Waited(), created_at=0,
-    )  # fmt: skip
-    wanted = wanted_by(rule, claimed, settings)
-    look = await client.look(match.app, match.version)
-    if look.ok and look.body is not None:
-        if match.mode is not Mode.CREATE:
-            method, path = "PATCH", version_path(match.app, match.version)
-            plan = plan_update(wanted, look.body)
-        elif same_image(look.body, image):
-            return "requests", {"method": None, "sentence": "Edgegap has it already: unchanged."}
-        else:
-            facts = {"app": match.app, "version": match.version, "detail": image_of(look.body)}
-            return _parked(Reason.NAME_TAKEN, explain(Reason.NAME_TAKEN, **facts))
-    elif look.status == HTTPStatus.NOT_FOUND:
-        source = await Catalogue(client).source(match.app, rule.copy_from)
-        if source.calls and not source.calls[-1].ok:
-            facts = {"rule": rule.name, "app": match.app, "copy_from": rule.copy_from}
-            last = source.calls[-1]
-            if rule.copy_from != NEWEST and last.status == HTTPStatus.NOT_FOUND:
-                reason = Reason.COPY_FROM_MISSING
-                return _parked(reason, explain(reason, **facts))
-            return _parked(*await why_refused(client, Call.LIST, last, **facts))
-        method, path = "POST", version_path(match.app)
-        plan = plan_creation(wanted, source.version)
-    else:
-        facts = {"rule": rule.name, "app": match.app}
-        return _parked(*await why_refused(client, Call.LOOK, look, **facts))
-    if isinstance(plan, Parking):
-        return _parked(plan.reason, plan.sentence)
-    told = _request(settings, method, path, plan)
-    if match.mode is not Mode.CREATE and told["method"] is not None:
-        told["notes"].append("only if no later push has moved it")
-    return "requests", told
-
-
-def _request(settings: Settings, method: str, path: str, plan: Plan) -> Found:
-    if not plan.body:
-        return {"method": None, "sentence": "Nothing would change: unchanged."}
-    return {
-        "method": method,
-        "url": f"{settings.edgegap_base_url}{path}",
-        "headers": {"Authorization": "token ***", "Content-Type": "application/json"},
-        "body": masked(plan.body),
-        "notes": list(plan.notes),
-    }
-
-
-def _parked(reason: Reason, sentence: str) -> tuple[str, Found]:
-    return "parked", {"reason": reason.value, "sentence": sentence}
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""`receiver pause`, `resume`, `rollback`, `retire`: what a person steers by hand."""
+"""`receiver pause`, `resume`, `retire`: what a person steers by hand."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from receiver.retiring import kept_by, would_go
 from receiver.retiring import retire as retire_versions
 from receiver.secret import Secret
 from receiver.settings import Settings
-from receiver.steering import pause_known, roll_back
+from receiver.steering import pause_known
 
 MOST_RETIRED = 100
 RETIRING_SECONDS = 300.0  # three calls to Edgegap for each version, at its pace
@@ -44,7 +44,7 @@ def pause(repository: str | None, everything: bool) -> None:
         pause_known(tx, name, settings.rules)
         return {"paused": pauses.paused(tx)}
 
-    told = _ask(settings, "/api/pause", {"repository": name}, write)
+    told = ask(settings, "/api/pause", {"repository": name}, write)
     names = ["all repositories" if one == pauses.ALL else one for one in told["paused"]]
     click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queue until `resume`.")
 
@@ -60,7 +60,7 @@ def resume(repository: str | None, everything: bool) -> None:
     def write(tx: Tx) -> Told:
         return {"resumed": pauses.resume(tx, name), "paused": pauses.paused(tx)}
 
-    told = _ask(settings_in_spite(KEY), "/api/resume", {"repository": name}, write)
+    told = ask(settings_in_spite(KEY), "/api/resume", {"repository": name}, write)
     if not told["resumed"]:
         everything_is = (
             " (all are: `receiver resume --all`)" if pauses.ALL in told["paused"] else ""
@@ -70,31 +70,6 @@ def resume(repository: str | None, everything: bool) -> None:
     click.echo("Resumed.")
     if pauses.ALL in told["paused"]:
         click.echo("receiver: all repositories are paused still", err=True)
-
-
-@click.command(short_help="Put a channel back to what it held before.")
-@click.argument("app")
-@click.argument("channel")
-@click.option("--to", metavar="VERSION", help="The version whose image to put there instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
-def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
-    """Put CHANNEL of APP back to the image it held before, or to that of another version.
-
-    From then on only later pushes move it.
-    """
-    asked = {"app": app, "channel": channel, "to": to}
-
-    def write(tx: Tx) -> Told:
-        recorded = roll_back(tx, app, channel, to)
-        return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
-
-    told = _ask(settings_in_spite(KEY), "/api/rollback", asked, write)
-    click.echo(
-        json.dumps(told)
-        if as_json
-        else f"{told['sentence']}\nWhat came of it: receiver show {told['delivery']}"
-    )
 
 
 @click.command(short_help="Let old versions of an app go.")
@@ -162,10 +137,10 @@ def _named(repository: str | None, *, everything: bool) -> str:
     return repository
 
 
-def _ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]) -> Told:
+def ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]) -> Told:
     """Ask the running server, or write the ledger when there is none."""
 
-    async def ask() -> Told:
+    async def asking() -> Told:
         async with reached(settings, begin=True) as there:
             if isinstance(there, Server):
                 return await there.ask("POST", path, asked)
@@ -173,4 +148,4 @@ def _ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]
             click.echo("receiver: no server is running; `receiver serve` goes by it", err=True)
             return told
 
-    return asyncio.run(ask())
+    return asyncio.run(asking())

@@ -174,7 +174,12 @@ class EdgegapClient:
 
 @asynccontextmanager
 async def edgegap_client(
-    base_url: str, token: Secret, pace: Pace, secrets: tuple[Secret, ...] = ()
+    base_url: str,
+    token: Secret,
+    pace: Pace,
+    secrets: tuple[Secret, ...] = (),
+    *,
+    kind: type[EdgegapClient] = EdgegapClient,
 ) -> AsyncIterator[EdgegapClient]:
     """Open the one client of this process, and close its connections at the end."""
     headers = {
@@ -184,7 +189,7 @@ async def edgegap_client(
     async with httpx.AsyncClient(
         base_url=base_url, headers=headers, follow_redirects=False
     ) as http:
-        yield EdgegapClient(http, token, pace, secrets)
+        yield kind(http, token, pace, secrets)
 
 
 def _has_more(body: Body, so_far: int) -> bool:

@@ -4,6 +4,7 @@ Pure functions over Edgegap's JSON. A plan holds secrets (the registry token, en
 sent or masked, never stored.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ from receiver.times import read_iso
 Settings = dict[str, Any]
 IMAGE_FIELDS = ("docker_repository", "docker_image", "docker_tag")
 SECRET_FIELDS = frozenset({"private_token"})
+NOT_READABLE = "This value is set and encrypted"  # what a GET may answer in a secret's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,11 @@ def plan_creation(wanted: Wanted, source: Body | None) -> Plan | Parking:
     return Plan(body=body, notes=tuple(notes))
 
 
-def plan_update(wanted: Wanted, current: Body) -> Plan | Parking:
-    """Plan the PATCH that makes a version what is wanted: only what changed, never resources.
+def plan_update(wanted: Wanted, current: Body, *, resend: bool = False) -> Plan | Parking:
+    """Plan the PATCH that moves a version to the image, with all settings of the rule.
 
-    An empty body means that nothing is to be done.
+    Never resources, and of the variables all or none. An empty body means that nothing is to be
+    done: Edgegap has it all, as far as it can be read, and the caller does not ask to `resend`.
     """
     notes = [
         f"{name} stays {current.get(name)}: Edgegap sets resources only when a version is made"
@@ -104,18 +107,28 @@ def plan_update(wanted: Wanted, current: Body) -> Plan | Parking:
         return Parking(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))
     if "envs" in settings:
         settings["envs"] = _merged_envs(as_written("envs", current.get("envs")), settings["envs"])
-    target = {**({} if same_image(current, wanted.image) else _image(wanted.image)), **login}
-    patch = {
-        name: value
-        for name, value in {**target, **settings}.items()
-        if not _same(name, current.get(name), value)
-    }
     hidden = _hidden_keys(current) - _env_keys(wanted.settings.get("envs"))
-    if "envs" in patch and hidden:
+    if "envs" in settings and hidden:
         return _hidden_parking(wanted, hidden, wanted.version)
-    if patch and "verify_image" not in settings and current.get("verify_image") is not True:
-        patch["verify_image"] = True
+    differs = any(
+        not (_same(name, current.get(name), value) or current.get(name) == NOT_READABLE)
+        for name, value in {**login, **settings}.items()
+        if name != "verify_image"  # a wish of one call; no version keeps it
+    )
+    if same_image(current, wanted.image) and not differs and not resend:
+        return Plan(body={}, notes=tuple(notes))
+    patch = {**_image(wanted.image), **login, "verify_image": True, **settings}
     return Plan(body=patch, notes=tuple(notes))
+
+
+def hidden_values(wanted: Wanted) -> str:
+    """Return all values that Edgegap does not give out again, as one text to be hashed by a key.
+
+    Empty if there are none: the registry token and the rule's hidden variables.
+    """
+    envs = wanted.settings.get("envs") or ()
+    values = {str(env["key"]): env["value"] for env in envs if is_hidden(env)}
+    return json.dumps([_login(wanted), values], sort_keys=True) if values or wanted.token else ""
 
 
 def same_image(version: Body, image: ImageReference) -> bool:

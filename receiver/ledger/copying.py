@@ -23,6 +23,9 @@ from receiver.ledger.replicas import at_work
 from receiver.ledger.schema import (
     SCHEMA,
     attempts,
+    channel_moves,
+    channel_reports,
+    channels,
     cursors,
     deliveries,
     gates,
@@ -38,7 +41,7 @@ from receiver.ledger.transactions import Tx
 
 COPIED = (
     deliveries, registrations, led_to, attempts, targets, gates, cursors, pauses, retirements,
-    notices,
+    notices, channels, channel_moves, channel_reports,
 )  # fmt: skip
 BITE = 500
 LOCK_MS = 2000  # for what somebody has just begun on the target

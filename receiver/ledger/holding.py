@@ -1,6 +1,5 @@
 """What a target holds by our own doing, and which digest a tag had when it was led there."""
 
-import json
 from dataclasses import dataclass
 
 from receiver.images import ImageReference
@@ -15,14 +14,12 @@ _HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, pu
   registration_id = excluded.registration_id, mode = excluded.mode,
   created_here = CASE WHEN excluded.created_here THEN true ELSE targets.created_here END,
   made_at = CASE WHEN excluded.created_here THEN excluded.made_at ELSE targets.made_at END,
-  retired_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.retired_at END,
-  held_before = :held_before"""
-_HELD = """SELECT repository, tag, digest, push_time, held_before, registration_id FROM targets
+  retired_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.retired_at END"""
+_HELD = """SELECT repository, tag, digest, push_time, registration_id FROM targets
  WHERE app = :app AND version = :version"""
 _DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version
   AND repository = :repository AND tag = :tag
   AND id <> :id AND state = 'done' AND digest IS NOT NULL ORDER BY id DESC LIMIT 1"""
-_KEPT = ("repository", "tag", "digest", "push_time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +73,12 @@ def digest_of_tag(
 
 
 def hold(tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool) -> None:
-    """Write down what a target holds now; what it held before stays beside it."""
-    before = tx.run(_HELD, app=app, version=version).mappings().first()
-    kept = before["held_before"] if before is not None else None
+    """Write down what a target holds now."""
+    before = held(tx, app, version)
     digest, push_time = new.digest, new.push_time
-    if before is not None and (before["repository"], before["tag"]) != (new.repository, new.tag):
-        kept = json.dumps({name: before[name] for name in _KEPT})
-    elif before is not None:
-        digest = digest or before["digest"]  # this attempt learned none
-        push_time = max(push_time, before["push_time"])  # told once more, with an earlier time
+    if before is not None and before.image == new.image:
+        digest = digest or before.digest  # this attempt learned none
+        push_time = max(push_time, before.push_time)  # reported again, with an earlier time
     tx.run(
         _HOLDS,
         id=new.registration,
@@ -96,6 +90,5 @@ def hold(tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool)
         digest=digest,
         push_time=push_time,
         created=created,
-        held_before=kept,
         now=tx.now,
     )

@@ -6,6 +6,7 @@ So it answers as quickly over a million deliveries as over a hundred.
 from collections.abc import Iterable
 from typing import Any
 
+from receiver.ledger.channel_checks import CHANNELS, drifted
 from receiver.ledger.cursors import read_cursors
 from receiver.ledger.gates import closed_gates
 from receiver.ledger.pauses import paused
@@ -40,6 +41,7 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
     repositories = sorted({rule.repository for rule in known})
     cursors = {cursor.repository: cursor for cursor in read_cursors(tx)}
     pauses = paused(tx)
+    channels = [(rule.app, name) for rule in known for name in rule.channels]
     return {
         "rules": [_rule(tx, rule) for rule in known],
         "repositories": [
@@ -59,6 +61,10 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
         "degraded": [
             {"name": gate.name, "sentence": gate.sentence, "since_at": gate.since}
             for gate in closed_gates(tx)
+        ]
+        + [
+            {"name": CHANNELS, "sentence": sentence, "since_at": since}
+            for sentence, since in drifted(tx, channels)
         ],
     }
 
@@ -69,7 +75,7 @@ def _rule(tx: Tx, rule: Rule) -> Row:
         "rule": rule.name,
         "repository": rule.repository,
         "app": rule.app,
-        "mode": rule.mode.value,
+        "versions": rule.versions,
         "channels": list(rule.channels),
         "newest": None,
     }

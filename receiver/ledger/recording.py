@@ -5,12 +5,14 @@ from typing import Any
 
 import msgspec
 
+from receiver.ledger.channels import newest_known
 from receiver.ledger.ids import new_ids
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason, State, Verdict
-from receiver.rules import Match, Ruling
+from receiver.rules import Match, Mode, Ruling
 
 COMMAND = "command"  # the source of what a person asks for
+RESTORE = "restore"  # of what puts a channel back that has another image at Edgegap
 MOST_AHEAD_MS = 10 * 60_000  # of a push's time: Docker Hub's clock may be a little ahead of ours
 DELIVERY = "d"
 REGISTRATION = "r"
@@ -27,6 +29,10 @@ _REGISTRATION_COLUMNS = (
     *("state", "reason", "sentence", "due_at", "created_at", "updated_at"),
 )
 _LED_TO_COLUMNS = ("delivery_id", "registration_id")
+_LED_BY = """SELECT d.id, d.pushed_at, d.received_at FROM led_to l
+  JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = :id ORDER BY d.id"""
+_LEARNED = """UPDATE registrations SET digest = COALESCE(CAST(:digest AS TEXT), digest),
+  overwritten = (:overwritten OR overwritten) WHERE id = :id"""
 _JOIN = """UPDATE registrations SET rule = :rule, mode = :mode, updated_at = :now,
   replayed = :by_person,
   push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
@@ -87,7 +93,7 @@ def record_all(
             match,
             delivery.repository,
             delivery.tag or "",
-            _push_time(tx, delivery) if push_time is None else push_time,
+            push_time_of(tx, match, delivery.pushed_at, tx.now) if push_time is None else push_time,
             identity,
         )
         for identity, (delivery, ruling) in zip(ids, told, strict=True)
@@ -120,33 +126,50 @@ def open_registrations(
     *,
     repository: str,
     tag: str,
-    push_time: int,
+    pushed_at: int | None,
+    received_at: int,
     by_person: bool = False,
 ) -> tuple[str, ...]:
     """Open a registration for each match, or join the one already open for target and image.
 
-    A `working` one is looked at once more, a `parked` one is queued again, a waiting one keeps
-    its time: what Edgegap asked us to wait is not shortened by a second telling. `by_person`:
-    a person looked at it and wants it tried again.
+    `pushed_at` is what the delivery says of the push (epoch ms). A `working` one is looked at once
+    more, a `parked` one is queued again, a waiting one keeps its time: what Edgegap asked us to
+    wait is not shortened by a second report. `by_person`: a person wants it tried again.
     """
-    wanted = [_Wanted(match, repository, tag, push_time, delivery) for match in matches]
+    wanted = [
+        _Wanted(match, repository, tag, push_time_of(tx, match, pushed_at, received_at), delivery)
+        for match in matches
+    ]
     return tuple(_open_all(tx, wanted, by_person=by_person))
 
 
 def open_channels(
-    tx: Tx, registration: str, matches: tuple[Match, ...], *, repository: str, tag: str
+    tx: Tx,
+    registration: str,
+    matches: tuple[Match, ...],
+    *,
+    repository: str,
+    tag: str,
+    digest: str | None,
+    overwritten: bool,
 ) -> tuple[str, ...]:
-    """Open what moves channels, for the same deliveries as the registration they follow."""
-    row = tx.run("SELECT push_time FROM registrations WHERE id = :id", id=registration).one()
-    led = tx.run(
-        "SELECT delivery_id FROM led_to WHERE registration_id = :id ORDER BY delivery_id",
-        id=registration,
-    )
+    """Open what moves channels, for the same deliveries as the registration they follow.
+
+    `digest` and `overwritten` are what was learned of the tag when its own version was created.
+    """
     opened: tuple[str, ...] = ()
-    for delivery in [str(one.delivery_id) for one in led]:
+    for delivery in tx.run(_LED_BY, id=registration).all():
         opened = open_registrations(
-            tx, delivery, matches, repository=repository, tag=tag, push_time=row.push_time
+            tx,
+            str(delivery.id),
+            matches,
+            repository=repository,
+            tag=tag,
+            pushed_at=delivery.pushed_at,
+            received_at=delivery.received_at,
         )
+    for identity in opened:
+        tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
     return opened
 
 
@@ -210,10 +233,21 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
     return str(found.id)
 
 
-def _push_time(tx: Tx, delivery: NewDelivery) -> int:
-    """Return when it was pushed; a time far ahead would keep every later push from its target."""
-    told = delivery.pushed_at or tx.now
-    return told if told <= tx.now + MOST_AHEAD_MS else tx.now
+def push_time_of(tx: Tx, match: Match, pushed_at: int | None, received_at: int) -> int:
+    """Return when it was pushed (epoch ms); a time far ahead would supersede every later push.
+
+    To a channel it is never less than what is known of the channel already, if the time is unknown
+    or ahead: not the push's time may be wrong but our own clock, which is behind or was ahead.
+    """
+    latest = received_at + MOST_AHEAD_MS
+    if pushed_at is not None and pushed_at <= latest:
+        return pushed_at
+    known = newest_known(tx, match.app, match.version) if match.mode is Mode.CHANNEL else None
+    if known is None:
+        return received_at
+    if pushed_at is None:
+        return min(received_at, known + 1)
+    return pushed_at if pushed_at <= known else known + 1
 
 
 def _delivery_row(

@@ -1,12 +1,14 @@
 """Registrations taken up: claimed with a lease and a fence, with all that is known of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from operator import itemgetter
 
+from receiver.channel_order import Holds, Pushed, Report
 from receiver.edgegap.answers import MAX_RETRY_AFTER_MS
 from receiver.images import ImageReference
-from receiver.ledger.holding import Held, digest_of_tag, held
+from receiver.ledger.channels import holds_of, known_report
+from receiver.ledger.holding import digest_of_tag, held
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason
 from receiver.retry import Waited
@@ -17,18 +19,21 @@ LEASE_MS = 30_000
 # Not `IN ('queued', 'waiting')`: for that SQLite takes the index by state, and sorts the whole
 # queue; in these words it walks the index of what is due, and stops at the last one it needs.
 # A mode that this program does not know is a newer replica's, which an upgrade begins with.
+# Of a channel's the newest push comes first: those before it then move nothing.
 # The choice stands apart, so that PostgreSQL makes it once, whatever plan it takes.
 _CLAIM = """WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
    WHERE r.state NOT IN ('done', 'parked', 'working') AND r.due_at <= :now
-    AND r.mode IN ('create', 'update', 'channel')
+    AND r.mode IN ('create', 'channel')
     AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
     AND NOT EXISTS (SELECT 1 FROM registrations w
       WHERE w.app = r.app AND w.version = r.version AND w.state = 'working')
     AND NOT EXISTS (SELECT 1 FROM registrations o
       WHERE o.app = r.app AND o.version = r.version AND o.state <> 'done'
        AND o.state NOT IN ('done', 'parked', 'working')
-       AND o.due_at <= :now AND (o.due_at, o.id) < (r.due_at, r.id)
+       AND o.due_at <= :now
+       AND CASE WHEN r.mode = 'channel' THEN (o.push_time, o.id) > (r.push_time, r.id)
+        ELSE (o.due_at, o.id) < (r.due_at, r.id) END
        AND NOT EXISTS (SELECT 1 FROM pauses q WHERE q.repository IN (o.repository, '*')))
    ORDER BY r.due_at, r.id LIMIT :most {lock})
  UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
@@ -38,12 +43,11 @@ _CLAIM = """WITH due AS MATERIALIZED (
   waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten, replayed"""
 _WRITES = """SELECT method, status FROM attempts
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
-_LATER = """SELECT 1 FROM registrations WHERE app = :app AND version = :version AND id <> :id
-  AND state <> 'done' AND state <> 'parked'
-  AND (push_time > :push_time OR (push_time = :push_time AND id > :id))"""
+_FIRST_REPORT = """SELECT min(d.received_at) FROM led_to l
+  JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = :id"""
 _NEXT_DUE = """SELECT r.due_at FROM registrations r
  WHERE r.state NOT IN ('done', 'parked', 'working')
-  AND r.mode IN ('create', 'update', 'channel')
+  AND r.mode IN ('create', 'channel')
   AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
  ORDER BY r.due_at, r.id LIMIT 1"""
 
@@ -53,7 +57,9 @@ class Claimed:
     """A registration in our hands, until the lease runs out or it is settled.
 
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
-    `retired`: room was made for it once. `held`: what the target holds by our own doing.
+    `retired`: room was made for it once. Of a channel: `reported_at` is when the push was first
+    reported (epoch ms), `holds` what the channel has by our own doing, `known` what was last
+    reported to it of this tag.
     """
 
     id: str
@@ -70,12 +76,21 @@ class Claimed:
     ours: bool = False
     moved: bool = False
     retired: bool = False
-    superseded: bool = False
-    held: Held | None = None
+    reported_at: int = 0
+    holds: Holds = field(default_factory=Holds)
+    known: Report | None = None
     overwritten: bool = False
     replayed: bool = False
     digest: str | None = None
     known_digest: str | None = None
+
+    @property
+    def pushed(self) -> Pushed:
+        """The push, as the order of a channel sees it."""
+        image = self.image
+        return Pushed(
+            image.repository, image.tag, self.push_time, self.id, self.reported_at, self.known
+        )
 
     def forgives(self, digest: str | None) -> bool:
         """Tell whether a person replayed it after it was parked for this very image."""
@@ -142,21 +157,24 @@ def _claimed(tx: Tx, row: object) -> Claimed:
             moved="PATCH" in made,
             retired=any(method == "DELETE" for method, _ in writes),
         )
-    claimed = replace(claimed, held=held(tx, claimed.app, claimed.version))
-    claimed = replace(
-        claimed,
-        known_digest=digest_of_tag(
-            tx,
-            claimed.held,
-            registration=claimed.id,
-            app=claimed.app,
-            version=claimed.version,
-            image=claimed.image,
-        ),
+    return with_what_is_known(tx, claimed)
+
+
+def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
+    """Return it with what the ledger knows of its target and of its tag there."""
+    app, version, image = claimed.app, claimed.version, claimed.image
+    if claimed.mode is Mode.CHANNEL:
+        known = known_report(tx, app, version, image, registration=claimed.id)
+        digest = None if known is None else known.digest
+        holds = holds_of(tx, app, version)
+        first: int | None = tx.run(_FIRST_REPORT, id=claimed.id).scalar()
+        at = claimed.created_at if first is None else first
+        return replace(claimed, reported_at=at, holds=holds, known=known, known_digest=digest)
+    holding = held(tx, app, version)
+    digest = digest_of_tag(
+        tx, holding, registration=claimed.id, app=app, version=version, image=image
     )
-    if claimed.mode is not Mode.CREATE:
-        claimed = replace(claimed, superseded=_is_superseded(tx, claimed))
-    return claimed
+    return replace(claimed, known_digest=digest)
 
 
 def _known(reason: str) -> Reason:
@@ -168,14 +186,3 @@ def may_have_made(status: int | None) -> bool:
     """Tell whether a POST that met this status (None: no answer) may have made a version."""
     definite = range(HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.INTERNAL_SERVER_ERROR)
     return status is None or status not in definite or status == HTTPStatus.REQUEST_TIMEOUT
-
-
-def _is_superseded(tx: Tx, claimed: Claimed) -> bool:
-    target = {"app": claimed.app, "version": claimed.version}
-    later = tx.run(_LATER, **target, id=claimed.id, push_time=claimed.push_time).first()
-    if later is not None or claimed.held is None:
-        return later is not None
-    holding = claimed.held
-    if holding.image == claimed.image:
-        return False  # no later tag is there, and this one has no older self at Docker Hub
-    return (holding.push_time, holding.registration) > (claimed.push_time, claimed.id)

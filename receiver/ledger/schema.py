@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0003"  # the newest migration
+SCHEMA = "0004"  # the newest migration
 
 metadata = MetaData()
 
@@ -154,7 +154,7 @@ attempts = Table(
     Index("attempts_by_time", "at"),
 )
 
-# What each target holds, and held before.
+# What each target holds.
 targets = Table(
     "targets",
     metadata,
@@ -164,7 +164,6 @@ targets = Table(
     Column("tag", Text, nullable=False),
     Column("digest", Text),
     Column("push_time", BigInteger, nullable=False),
-    Column("held_before", Text),
     Column("mode", Text, nullable=False),
     Column("created_here", Boolean, nullable=False, server_default=text("false")),
     Column("made_at", BigInteger),
@@ -173,6 +172,64 @@ targets = Table(
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("app", "version"),
     Index("targets_by_registration", "registration_id"),
+)
+
+# What a channel follows, beside what it holds in `targets`. A hold lasts while `held_at` is set.
+channels = Table(
+    "channels",
+    metadata,
+    Column("app", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("highest", Text),
+    Column("held_at", BigInteger),
+    Column("held_tag", Text, nullable=False, server_default=""),
+    Column("held_action", Text, nullable=False, server_default=""),
+    Column("lifted_above", Text),
+    Column("ordered", Text),
+    Column("action", Text, nullable=False, server_default=""),
+    Column("source", Text, nullable=False, server_default=""),
+    Column("sent", Text, nullable=False, server_default=""),
+    Column("check_at", BigInteger),
+    Column("check_for", Text, nullable=False, server_default=""),
+    Column("compared_at", BigInteger),
+    Column("drift", Text, nullable=False, server_default=""),
+    Column("drift_at", BigInteger),
+    PrimaryKeyConstraint("app", "name"),
+)
+
+# Each move of a channel: kept as long as the target, unlike the deliveries that led to it.
+channel_moves = Table(
+    "channel_moves",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("app", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("from_repository", Text),
+    Column("from_tag", Text),
+    Column("repository", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("digest", Text),
+    Column("push_time", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("registration_id", Text, nullable=False),
+    Index("channel_moves_by_channel", "app", "channel", "id"),
+)
+
+# What was reported to a channel of each tag, moved or not: a repeated report moves nothing.
+channel_reports = Table(
+    "channel_reports",
+    metadata,
+    Column("app", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("digest", Text),
+    Column("push_time", BigInteger, nullable=False),
+    Column("registration_id", Text, nullable=False),
+    PrimaryKeyConstraint("app", "channel", "repository", "tag"),
 )
 
 # What holds all work back: "busy" until a time, "token" until a probe succeeds.

@@ -6,12 +6,18 @@ Who lost the lease writes nothing: each of these statements names the owner and 
 import json
 from dataclasses import dataclass, field
 
+from receiver.channel_order import Report, is_ordered
 from receiver.edgegap.answers import Answer
-from receiver.ledger.holding import Held, hold
-from receiver.ledger.registrations import Claimed
+from receiver.ledger.channel_checks import expect_answer, was_answered
+from receiver.ledger.channels import PUSH, note_followed, note_move, note_report
+from receiver.ledger.holding import Held, held, hold
+from receiver.ledger.registrations import Claimed, may_have_made
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State
 from receiver.retry import Waited
+from receiver.rules import Mode
+
+PATCH = "PATCH"
 
 _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
   sentence = :sentence, notes = :notes, overwritten = (:overwritten OR overwritten),
@@ -30,13 +36,18 @@ _CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, pat
   milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at"""
 _SETTLED = """SELECT 1 FROM registrations WHERE id = :id AND fence = :fence AND state = :state
   AND lease_owner IS NULL"""
+_WAS_SENT = """SELECT 1 FROM attempts
+ WHERE registration_id = :id AND attempt = :attempt AND method = :method"""
 _STILL_OURS = """SELECT 1 FROM registrations
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What came of an attempt. `due_at` and `waited` matter only when it waits."""
+    """What came of an attempt. `due_at` and `waited` matter only when it waits.
+
+    `sent` is the keyed hash of the hidden values that a channel was sent, None if none were.
+    """
 
     state: State
     outcome: Outcome | None = None
@@ -47,6 +58,7 @@ class Settlement:
     waited: Waited = field(default_factory=Waited)
     digest: str | None = None
     overwritten: bool = False
+    sent: str | None = None
     calls: tuple[Answer, ...] = ()
 
 
@@ -66,6 +78,8 @@ def sent(tx: Tx, claimed: Claimed, owner: str, *, step: int, method: str, path: 
         return False
     call = Answer(method=method, path=path, status=None, message="sent")
     _record_call(tx, claimed, step, call, at=tx.now)
+    if claimed.mode is Mode.CHANNEL and method == PATCH:
+        expect_answer(tx, claimed.app, claimed.version, call_of(claimed))
     return True
 
 
@@ -96,7 +110,9 @@ def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool
         return False
     for step, call in enumerate(settlement.calls):
         _record_call(tx, claimed, step, call, at=call.at or tx.now)
-    if settlement.state is State.DONE and settlement.outcome is not Outcome.SUPERSEDED:
+    if claimed.mode is Mode.CHANNEL:
+        _settle_channel(tx, claimed, settlement)
+    elif settlement.state is State.DONE and settlement.outcome is not Outcome.SUPERSEDED:
         hold(
             tx,
             claimed.app,
@@ -114,6 +130,56 @@ def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool
     if finished and row.look_again:
         tx.run(_LOOK_AGAIN, id=claimed.id, now=tx.now)
     return True
+
+
+def compare_again(tx: Tx, claimed: Claimed) -> None:
+    """Have the channel of a lost lease compared with Edgegap, if this attempt sent a PATCH."""
+    if claimed.mode is not Mode.CHANNEL:
+        return
+    call = {"id": claimed.id, "attempt": claimed.attempt, "method": PATCH}
+    if tx.run(_WAS_SENT, **call).first():
+        expect_answer(tx, claimed.app, claimed.version, call_of(claimed))
+
+
+def call_of(claimed: Claimed) -> str:
+    """Return what tells the PATCH of this attempt from all others of its channel."""
+    return f"{claimed.id}.{claimed.attempt}"
+
+
+def _settle_channel(tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
+    """Write what came of an attempt at a channel: the report, the move, what it follows now."""
+    app, name, image = claimed.app, claimed.version, claimed.image
+    for call in settlement.calls:
+        if call.method == PATCH:
+            answered = call.ok or not may_have_made(call.status)
+            (was_answered if answered else expect_answer)(tx, app, name, call_of(claimed))
+    if settlement.state is not State.DONE:
+        return
+    digest = settlement.digest or claimed.digest
+    report = Report(digest, claimed.push_time)
+    note_report(tx, app, name, image, report, registration=claimed.id)
+    if settlement.outcome is Outcome.SUPERSEDED:
+        return
+    before, ordered = held(tx, app, name), is_ordered(claimed.pushed, claimed.holds)
+    was_there = None if before is None else before.image
+    if settlement.outcome is not Outcome.UNCHANGED or was_there != image:
+        note_move(
+            tx,
+            app,
+            name,
+            image,
+            report,
+            before=was_there,
+            action=claimed.holds.action if ordered else PUSH,
+            rule=claimed.rule,
+            registration=claimed.id,
+        )
+    new = Held(image.repository, image.tag, settlement.digest, claimed.push_time, claimed.id)
+    created = settlement.outcome is Outcome.CREATED
+    hold(tx, app, name, new, mode=claimed.mode.value, created=created)
+    note_followed(
+        tx, app, name, image.tag, seen=claimed.holds, ordered=ordered, sent=settlement.sent
+    )
 
 
 def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer, *, at: int) -> None:

@@ -1,19 +1,21 @@
 """What targets hold and held before: for rollback, for retention, for the page."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 
+from receiver.images import ImageReference
+from receiver.ledger.channels import before
 from receiver.ledger.ids import new_id
 from receiver.ledger.schema import led_to
 from receiver.ledger.transactions import Tx
+from receiver.rules import Mode
 
 RETIREMENT = "t"
 
-_COLUMNS = """app, version, mode, repository, tag, digest, push_time, held_before, created_here,
+_COLUMNS = """app, version, mode, repository, tag, digest, push_time, created_here,
   made_at, retired_at, registration_id"""
 _RETIREMENT = """INSERT INTO retirements (id, app, version, at, retired, why)
  VALUES (:id, :app, :version, :now, :retired, :why)"""
@@ -24,17 +26,11 @@ MOST_RETIREMENTS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """What a moving target held before it was moved last."""
-
-    repository: str
-    tag: str
-    digest: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
-    """One target as the ledger knows it. Times in epoch milliseconds."""
+    """One target as the ledger knows it. Times in epoch milliseconds.
+
+    `before` is what a rollback of a channel puts back.
+    """
 
     app: str
     version: str
@@ -43,7 +39,7 @@ class Target:
     tag: str
     digest: str | None
     push_time: int
-    before: Before | None
+    before: ImageReference | None
     created_here: bool
     made_at: int | None
     retired_at: int | None
@@ -53,7 +49,7 @@ class Target:
 def targets_of(tx: Tx, app: str) -> list[Target]:
     """Return all that the ledger knows of an app's targets."""
     rows = tx.run(f"SELECT {_COLUMNS} FROM targets WHERE app = :app ORDER BY version", app=app)  # noqa: S608 - no outside text
-    return [_target(dict(row)) for row in rows.mappings()]
+    return [_target(tx, dict(row)) for row in rows.mappings().all()]
 
 
 def target(tx: Tx, app: str, version: str) -> Target | None:
@@ -98,8 +94,9 @@ def last_retirements(tx: Tx, app: str) -> list[dict[str, Any]]:
     return [{**row, "retired": bool(row["retired"])} for row in rows]
 
 
-def _target(row: dict[str, Any]) -> Target:
-    before = json.loads(row["held_before"]) if row["held_before"] else None
+def _target(tx: Tx, row: dict[str, Any]) -> Target:
+    image = ImageReference(repository=row["repository"], tag=row["tag"])
+    channel = row["mode"] == Mode.CHANNEL
     return Target(
         app=row["app"],
         version=row["version"],
@@ -108,7 +105,7 @@ def _target(row: dict[str, Any]) -> Target:
         tag=row["tag"],
         digest=row["digest"],
         push_time=row["push_time"],
-        before=before and Before(before["repository"], before["tag"], before["digest"]),
+        before=before(tx, row["app"], row["version"], image) if channel else None,
         created_here=bool(row["created_here"]),
         made_at=row["made_at"],
         retired_at=row["retired_at"],

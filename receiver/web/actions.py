@@ -1,31 +1,40 @@
 """What a person does on the page. Each action is one the commands and the API have too."""
 
+from collections.abc import Callable
+
 from starlette.routing import Route
 
+from receiver.channel_order import ByHand
 from receiver.images import is_repository
 from receiver.ledger import pauses
+from receiver.ledger.recording import Recorded
+from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.replaying import replay, replay_chosen
 from receiver.retiring import Retired, kept_by, retire
 from receiver.service import Service
 from receiver.steering import (
+    CannotMove,
     CannotPause,
-    CannotRollBack,
     pause_known,
+    promote,
+    release,
     roll_back,
-    tell_rolled_back,
+    tell_moved,
 )
+from receiver.upkeep.operations import log_operation
 from receiver.web.doorkeeping import Form, for_a_deed
 from receiver.web.login import safe_path
 from receiver.web.versions import Shelf
 
 MOST_RETIRED = 20
+PAGE = "page"
 
 log = get_logger()
 
 
 class Actions:
-    """Replay, rollback, retiring, pausing; afterwards the page is shown again."""
+    """Replay, moving channels, retiring, pausing; afterwards the page is shown again."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
@@ -34,7 +43,8 @@ class Actions:
         """Return the routes of the actions: POST only, each with the form's token."""
         actions = {
             "replay": self._replay, "replay-parked": self._replay_parked,
-            "rollback": self._roll_back, "retire": self._retire, "make-room": self._make_room,
+            "rollback": self._roll_back, "promote": self._promote, "release": self._release,
+            "retire": self._retire, "make-room": self._make_room,
             "pause": self._pause, "resume": self._resume,
         }  # fmt: skip
         return [
@@ -63,15 +73,44 @@ class Actions:
         return _back(form, "/"), f"{many} replayed; what cannot be made is parked again."
 
     async def _roll_back(self, service: Service, form: Form) -> tuple[str, str]:
-        app, channel, to = _text(form, "app"), _text(form, "channel"), _text(form, "to") or None
+        rules, place, to = service.settings.rules, _place(form), _text(form, "to") or None
+        return await self._moved(
+            service,
+            form,
+            lambda tx: roll_back(tx, rules, *place, to, source=PAGE),
+            ByHand.ROLLBACK,
+        )
+
+    async def _promote(self, service: Service, form: Form) -> tuple[str, str]:
+        rules, place = service.settings.rules, _place(form)
+        to, other = _text(form, "to") or None, _text(form, "from") or None
+        return await self._moved(
+            service,
+            form,
+            lambda tx: promote(tx, rules, *place, to=to, from_channel=other, source=PAGE),
+            ByHand.PROMOTE,
+        )
+
+    async def _moved(
+        self, service: Service, form: Form, move: Callable[[Tx], Recorded], action: ByHand
+    ) -> tuple[str, str]:
         try:
-            recorded = await service.ledger.write(lambda tx: roll_back(tx, app, channel, to))
-        except CannotRollBack as error:
-            return _back(form, "/versions"), f"Nothing was rolled back: {error}."
+            recorded = await service.ledger.write(move)
+        except CannotMove as error:
+            return _back(form, "/versions"), f"Nothing was moved: {error}."
         self._shelf.forget()
         service.worker.wake()
-        tell_rolled_back(app, channel, recorded)
+        tell_moved(action, *_place(form), recorded, PAGE)
         return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
+
+    async def _release(self, service: Service, form: Form) -> tuple[str, str]:
+        rules, (app, channel) = service.settings.rules, _place(form)
+        try:
+            sentence = await service.ledger.write(lambda tx: release(tx, rules, app, channel))
+        except CannotMove as error:
+            return _back(form, "/versions"), f"Nothing was released: {error}."
+        log_operation("released", source=PAGE, app=app, channel=channel)
+        return _back(form, "/versions"), sentence
 
     async def _retire(self, service: Service, form: Form) -> tuple[str, str]:
         app = _text(form, "app")
@@ -128,6 +167,10 @@ def _named(repository: str) -> str:
 
 def _back(form: Form, default: str) -> str:
     return safe_path(form["back"]) if "back" in form else default
+
+
+def _place(form: Form) -> tuple[str, str]:
+    return _text(form, "app"), _text(form, "channel")
 
 
 def _text(form: Form, name: str) -> str:

@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from receiver.errors import LedgerError
+from receiver.ledger.channel_checks import CHANNELS, drifted
 from receiver.ledger.gates import closed_gates
 from receiver.ledger.transactions import Tx
 from receiver.service import CONFIGURATION, Service
@@ -76,7 +78,8 @@ async def _try(service: Service) -> _Readiness:
     now = time.monotonic()
     try:
         async with asyncio.timeout(SLOWEST_SECONDS):
-            degraded = await service.ledger.write(_write)
+            write = partial(_write, channels=service.settings.channels())
+            degraded = await service.ledger.write(write)
     except LedgerError as error:
         return _Readiness(now, ready=False, error=str(error))
     except TimeoutError:
@@ -90,6 +93,8 @@ async def _try(service: Service) -> _Readiness:
     return _Readiness(now, ready=True, degraded=degraded)
 
 
-def _write(tx: Tx) -> dict[str, str]:
+def _write(tx: Tx, channels: Iterable[tuple[str, str]]) -> dict[str, str]:
     tx.run(_TRY, now=str(tx.now))
-    return {gate.name: gate.sentence for gate in closed_gates(tx)}
+    degraded = {gate.name: gate.sentence for gate in closed_gates(tx)}
+    moved = [sentence for sentence, _ in drifted(tx, channels)]
+    return {**degraded, CHANNELS: " ".join(moved)} if moved else degraded

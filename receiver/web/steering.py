@@ -1,4 +1,4 @@
-"""The API's routes for what a person steers: pauses, rollback, retention, missed pushes."""
+"""The API's routes for what a person steers: pauses, retention, missed pushes."""
 
 from typing import Annotated, Any
 
@@ -13,13 +13,7 @@ from receiver.ledger import pauses
 from receiver.missed import Missed, take_all, tell_caught_up
 from receiver.retiring import NotItsTurn, kept_by, retire, would_go
 from receiver.service import Service
-from receiver.steering import (
-    CannotPause,
-    CannotRollBack,
-    pause_known,
-    roll_back,
-    tell_rolled_back,
-)
+from receiver.steering import CannotPause, pause_known
 from receiver.telling import iso
 from receiver.web.bodies import read_body
 from receiver.web.guarding import Plain, guarded, refusal
@@ -32,12 +26,6 @@ MOST_KEPT = 1_000_000
 
 class _Pause(msgspec.Struct, forbid_unknown_fields=True):
     repository: str
-
-
-class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
-    app: Plain
-    channel: Plain
-    to: Plain | None = None
 
 
 class _Retire(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,7 +52,6 @@ def steering_routes() -> list[Route]:
         Route("/api/pauses", guarded(_paused), methods=["GET"]),
         Route("/api/pause", guarded(_pause), methods=["POST"]),
         Route("/api/resume", guarded(_resume), methods=["POST"]),
-        Route("/api/rollback", guarded(_roll_back), methods=["POST"]),
         Route("/api/retire", guarded(_retire), methods=["POST"]),
         Route("/api/catch-up", guarded(_catch_up), methods=["POST"]),
     ]
@@ -94,19 +81,6 @@ async def _paused_now(service: Service) -> dict[str, str]:
     """Return what is paused, and since when, told as all times of the API are."""
     paused = await service.ledger.read(pauses.paused)
     return {repository: iso(since) for repository, since in paused.items()}
-
-
-async def _roll_back(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_Rollback)
-    try:
-        recorded = await service.ledger.write(
-            lambda tx: roll_back(tx, asked.app, asked.channel, asked.to)
-        )
-    except CannotRollBack as error:
-        return refusal(409, str(error))
-    tell_rolled_back(asked.app, asked.channel, recorded)
-    service.worker.wake()
-    return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
 
 
 async def _retire(service: Service, request: Request) -> Response:

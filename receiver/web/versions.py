@@ -5,11 +5,12 @@ Edgegap is asked at most so often, whoever looks; where it cannot be, the ledger
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from receiver.asking import why_refused
 from receiver.edgegap.answers import Body
+from receiver.ledger.channels import channel_rows
 from receiver.ledger.targets import Target, last_deliveries, last_retirements, targets_of
 from receiver.retiring import kept_by, rules_of, would_go
 from receiver.retry import Call
@@ -45,10 +46,13 @@ class Shelf:
         listed = await self._ask(service, app)
         targets = await service.ledger.read(lambda tx: targets_of(tx, app))
         names = {_text(body, "name") for body in listed.versions}
-        shown = [one for one in targets if one.version in names or one.mode != Mode.CREATE]
+        shown = [one for one in targets if one.version in names or one.mode == Mode.CHANNEL]
         told_by = await service.ledger.read(
             lambda tx: last_deliveries(tx, [one.registration for one in shown])
         )
+        moving = [(app, one.version) for one in shown if one.mode == Mode.CHANNEL]
+        rows = await service.ledger.read(lambda tx: channel_rows(tx, moving))
+        follows = {row["channel"]: {"held": row["held"], "moves": row["moves"]} for row in rows}
         retirements = await service.ledger.read(lambda tx: last_retirements(tx, app))
         going = await would_go(service.ledger, service.settings, app)
         known = {one.version: one for one in shown}
@@ -59,9 +63,9 @@ class Shelf:
             "problem": listed.problem,
             "versions": sorted(there, key=lambda row: row["created_at"] or 0, reverse=True),
             "channels": [
-                _channel(one, told_by, _at_edgegap(one, listed, images))
+                _channel(one, told_by, _at_edgegap(one, listed, images)) | follows[one.version]
                 for one in shown
-                if one.mode != Mode.CREATE
+                if one.mode == Mode.CHANNEL
             ],
             "keep": kept_by(service.settings, app),
             "would_go": [one.version for one in going],
@@ -115,13 +119,13 @@ def _at_edgegap(target: Target, listed: _Listed, images: dict[str, str]) -> str 
 
 def _channel(target: Target, told_by: dict[str, str], found: str | None) -> dict[str, Any]:
     """Return what a channel was put to, and what Edgegap has there, None where it is not known."""
+    before = target.before
     return {
         "channel": target.version,
-        "mode": target.mode,
         "repository": target.repository,
         "tag": target.tag,
         "at_edgegap": found,
-        "before": asdict(target.before) if target.before is not None else None,
+        "before": before and {"repository": before.repository, "tag": before.tag},
         "delivery": told_by.get(target.registration or ""),
     }
 

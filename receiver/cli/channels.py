@@ -1,0 +1,152 @@
+"""`receiver channels`, `rollback`, `promote`, `release`: look at channels, move them by hand."""
+
+import asyncio
+import json
+import os
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from receiver.channel_order import ByHand
+from receiver.cli.configured import settings_in_spite
+from receiver.cli.exits import USAGE, Stop, told_plainly
+from receiver.cli.reaching import Server, reached
+from receiver.cli.steering import KEY, ask
+from receiver.ledger.channels import channel_rows
+from receiver.ledger.recording import Recorded
+from receiver.ledger.transactions import Tx
+from receiver.reading_settings import load_settings
+from receiver.settings import Settings
+from receiver.steering import promote as promote_channel
+from receiver.steering import release as release_channel
+from receiver.steering import roll_back, tell_moved
+from receiver.telling import as_json as plain
+from receiver.telling import iso
+from receiver.upkeep.operations import log_operation
+
+COMMAND = "command"
+Row = dict[str, Any]
+
+
+@click.command(short_help="List channels, their holds and their last moves.")
+@click.argument("app", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def channels(app: str | None, as_json: bool) -> None:
+    """List the channels of APP, or of all apps: what each has, whether it is held, its moves."""
+    settings = load_settings(os.environ, need=KEY | {"rule"})
+    known = sorted({rule.app for rule in settings.rules})
+    if app is not None and app not in known:
+        raise Stop(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
+    found = asyncio.run(_channels(settings, app))
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for row in found["channels"]:
+        click.echo("\n".join(_lines(row)))
+    if not found["channels"]:
+        click.echo("No rule moves a channel: see `channels` in the README.")
+
+
+@click.command(short_help="Put a channel back to what it had before, and hold it.")
+@click.argument("app")
+@click.argument("channel")
+@click.option("--to", metavar="VERSION", help="The version whose image to put there instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
+    """Put CHANNEL of APP back to the image it had before, or to that of another version.
+
+    It is held there: nothing moves it until `receiver release`, or a push above the version that
+    it was rolled back from.
+    """
+    settings = settings_in_spite(KEY)
+
+    def write(tx: Tx) -> Row:
+        recorded = roll_back(tx, settings.rules, app, channel, to, source=COMMAND)
+        return _recorded(ByHand.ROLLBACK, app, channel, recorded)
+
+    _tell(
+        ask(settings, "/api/rollback", {"app": app, "channel": channel, "to": to}, write), as_json
+    )
+
+
+@click.command(short_help="Move a channel by hand, and hold it.")
+@click.argument("app")
+@click.argument("channel")
+@click.option("--from", "other", metavar="CHANNEL", help="Take the image that this channel has.")
+@click.option("--to", metavar="VERSION", help="Take the image of this version.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def promote(app: str, channel: str, other: str | None, to: str | None, as_json: bool) -> None:
+    """Move CHANNEL of APP to what another channel has, or to the image of a version.
+
+    It is held there: nothing moves it until `receiver release`, or a push above that version.
+    """
+    if (other is None) == (to is None):
+        raise Stop("say either --from CHANNEL or --to VERSION", USAGE)
+    settings = settings_in_spite(KEY)
+
+    def write(tx: Tx) -> Row:
+        recorded = promote_channel(
+            tx, settings.rules, app, channel, to=to, from_channel=other, source=COMMAND
+        )
+        return _recorded(ByHand.PROMOTE, app, channel, recorded)
+
+    asked = {"app": app, "channel": channel, "to": to, "from": other}
+    _tell(ask(settings, "/api/promote", asked, write), as_json)
+
+
+@click.command(short_help="Let pushes move a held channel again.")
+@click.argument("app")
+@click.argument("channel")
+@told_plainly
+def release(app: str, channel: str) -> None:
+    """Let pushes move CHANNEL of APP again after a rollback or promotion: the next one does."""
+    settings = settings_in_spite(KEY)
+
+    def write(tx: Tx) -> Row:
+        sentence = release_channel(tx, settings.rules, app, channel)
+        log_operation("released", source=COMMAND, app=app, channel=channel)
+        return {"sentence": sentence}
+
+    told = ask(settings, "/api/release", {"app": app, "channel": channel}, write)
+    click.echo(told["sentence"])
+
+
+async def _channels(settings: Settings, app: str | None) -> Row:
+    places = settings.channels(app)
+    async with reached(settings) as there:
+        if isinstance(there, Server):
+            query = "" if app is None else f"?app={quote(app)}"
+            return await there.ask("GET", f"/api/channels{query}")
+        rows = await there.read(lambda tx: channel_rows(tx, places))
+    return plain({"channels": rows})
+
+
+def _recorded(action: ByHand, app: str, channel: str, recorded: Recorded) -> Row:
+    tell_moved(action, app, channel, recorded, COMMAND)
+    return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
+
+
+def _tell(told: Row, as_json: bool) -> None:
+    done = f"{told['sentence']}\nWhat happens: receiver show {told['delivery']}"
+    click.echo(json.dumps(told) if as_json else done)
+
+
+def _lines(row: Row) -> list[str]:
+    lines = [f"{row['app']}/{row['channel']}  {row['tag'] or 'not moved yet'}"]
+    held, drift = row["held"], row["drift"]
+    if held is not None:
+        above = f" or a push above {held['lifted_above']}" if held["lifted_above"] else ""
+        since = f"since {iso(held['since_at'])} ({held['action']})"
+        lines.append(f"  held at {held['tag']} {since}, until `receiver release`{above}")
+    if drift is not None:
+        lines.append(f"  Edgegap has {drift} there, found {iso(row['drift_at'])}")
+    lines += [
+        f"  {iso(move['at'])}  {move['from_tag'] or '(new)'} → {move['tag']}  {move['action']} by "
+        f"{move['source']}, rule {move['rule']}"
+        for move in row["moves"]
+    ]
+    return lines

@@ -1,0 +1,277 @@
+"""Channels in the ledger: what each follows, its hold, what was reported to it, how it moved."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from receiver.channel_order import ByHand, Hold, Holds, Report, higher
+from receiver.images import ImageReference
+from receiver.ledger.ids import new_id
+from receiver.ledger.transactions import Tx
+
+MOVE = "m"
+PUSH = "push"  # the action of a move that no person ordered
+MOST_MOVES = 20
+
+_HOLDS = """SELECT t.repository, t.tag, t.push_time, t.registration_id FROM targets t
+ WHERE t.app = :app AND t.version = :name AND t.mode = 'channel'"""
+_FOLLOWS = """SELECT highest, held_at, held_tag, held_action, lifted_above, ordered, action, sent
+ FROM channels WHERE app = :app AND name = :name"""
+_MAKE = "INSERT INTO channels (app, name) VALUES (:app, :name) ON CONFLICT DO NOTHING"
+_ORDER = """UPDATE channels SET ordered = :ordered, action = :action, source = :source
+ WHERE app = :app AND name = :name"""
+_HOLD = """UPDATE channels SET held_at = :since, held_tag = :tag, held_action = :action,
+  lifted_above = :above WHERE app = :app AND name = :name"""
+_RELEASE = """UPDATE channels SET held_at = NULL, held_tag = '', held_action = '',
+  lifted_above = NULL WHERE app = :app AND name = :name AND held_at IS NOT NULL"""
+_FOLLOWED = """UPDATE channels SET highest = :highest, ordered = :ordered, drift = '',
+  drift_at = NULL, compared_at = :now,
+  sent = COALESCE(CAST(:sent AS TEXT), sent) WHERE app = :app AND name = :name"""
+_KNOWN = """SELECT digest, push_time, registration_id FROM channel_reports
+ WHERE app = :app AND channel = :name AND repository = :repository AND tag = :tag"""
+_REPORT = """INSERT INTO channel_reports (app, channel, repository, tag, digest, push_time,
+  registration_id)
+ VALUES (:app, :name, :repository, :tag, :digest, :push_time, :registration)
+ ON CONFLICT (app, channel, repository, tag) DO UPDATE SET
+  digest = COALESCE(excluded.digest, channel_reports.digest),
+  registration_id = excluded.registration_id,
+  push_time = CASE WHEN excluded.push_time > channel_reports.push_time
+   THEN excluded.push_time ELSE channel_reports.push_time END"""
+_MOVED = """INSERT INTO channel_moves (id, app, channel, at, from_repository, from_tag, repository,
+  tag, digest, push_time, action, source, rule, registration_id)
+ VALUES (:id, :app, :name, :now, :from_repository, :from_tag, :repository, :tag, :digest,
+  :push_time, :action, :source, :rule, :registration)"""
+_LAST_MOVE = """SELECT registration_id, repository, tag FROM channel_moves
+ WHERE app = :app AND channel = :name ORDER BY id DESC LIMIT 1"""
+_BEFORE = """SELECT from_repository, from_tag FROM channel_moves
+ WHERE app = :app AND channel = :name AND repository = :repository AND tag = :tag
+  AND action NOT IN ('rollback', 'restore')
+  AND (from_repository <> repository OR from_tag <> tag) ORDER BY id DESC LIMIT 1"""
+_SOURCE = """SELECT d.source FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
+ WHERE l.registration_id = :registration ORDER BY d.id LIMIT 1"""
+_MOVES = """SELECT at, from_repository, from_tag, repository, tag, digest, push_time AS pushed_at,
+  action, source, rule, registration_id FROM channel_moves
+ WHERE app = :app AND channel = :name ORDER BY id DESC LIMIT :most"""
+_NEWEST_KNOWN = """SELECT max(push_time) FROM (
+ SELECT push_time FROM targets WHERE app = :app AND version = :name AND mode = 'channel'
+ UNION ALL SELECT push_time FROM registrations
+  WHERE app = :app AND version = :name AND mode = 'channel' AND state <> 'done') known"""
+
+
+def holds_of(tx: Tx, app: str, name: str) -> Holds:
+    """Return what a channel has by our doing and how it follows; an empty one for a new channel."""
+    has = tx.run(_HOLDS, app=app, name=name).first()
+    follows = tx.run(_FOLLOWS, app=app, name=name).first()
+    hold = None
+    if follows is not None and follows.held_at is not None:
+        action, above = follows.held_action, follows.lifted_above
+        hold = Hold(follows.held_at, follows.held_tag, action, above)
+    return Holds(
+        repository="" if has is None else has.repository,
+        tag="" if has is None else has.tag,
+        push_time=0 if has is None else has.push_time,
+        registration="" if has is None else has.registration_id or "",
+        highest=None if follows is None else follows.highest,
+        hold=hold,
+        ordered=None if follows is None else follows.ordered,
+        action="" if follows is None else follows.action,
+        sent="" if follows is None else follows.sent,
+    )
+
+
+def known_report(
+    tx: Tx, app: str, name: str, image: ImageReference, *, registration: str
+) -> Report | None:
+    """Return what was last reported to the channel of this tag, by another registration."""
+    tag = {"repository": image.repository, "tag": image.tag}
+    row = tx.run(_KNOWN, app=app, name=name, **tag).first()
+    if row is None or row.registration_id == registration:
+        return None
+    return Report(row.digest, row.push_time)
+
+
+def reported(tx: Tx, app: str, name: str, tag: str) -> list[ImageReference]:
+    """Return the images of this tag that were reported to the channel: one for each repository."""
+    rows = tx.run(
+        "SELECT repository, tag FROM channel_reports"
+        " WHERE app = :app AND channel = :name AND tag = :tag ORDER BY repository",
+        app=app,
+        name=name,
+        tag=tag,
+    )
+    return [ImageReference(repository=row.repository, tag=row.tag) for row in rows]
+
+
+def newest_known(tx: Tx, app: str, name: str) -> int | None:
+    """Return the newest push time (epoch ms) that the channel has or that is on its way to it."""
+    found: int | None = tx.run(_NEWEST_KNOWN, app=app, name=name).scalar()
+    return found
+
+
+def make_channel(tx: Tx, app: str, name: str) -> None:
+    """Make the channel's row if there is none."""
+    tx.run(_MAKE, app=app, name=name)
+
+
+def order(tx: Tx, app: str, name: str, *, registration: str, action: ByHand, source: str) -> None:
+    """Note that a person, or the receiver to restore it, ordered this registration's move."""
+    make_channel(tx, app, name)
+    tx.run(_ORDER, app=app, name=name, ordered=registration, action=action.value, source=source)
+
+
+def hold_channel(tx: Tx, app: str, name: str, hold: Hold) -> None:
+    """Let pushes move the channel no more, but for one above the version that lifts the hold."""
+    make_channel(tx, app, name)
+    above, action = hold.lifted_above, hold.action
+    tx.run(_HOLD, app=app, name=name, since=hold.since, tag=hold.tag, action=action, above=above)
+
+
+def release_channel(tx: Tx, app: str, name: str) -> bool:
+    """Lift the hold; False if there was none."""
+    return bool(tx.run(_RELEASE, app=app, name=name).rowcount)
+
+
+def note_report(
+    tx: Tx,
+    app: str,
+    name: str,
+    image: ImageReference,
+    report: Report,
+    *,
+    registration: str,
+) -> None:
+    """Note that a tag was reported to the channel and decided on, moved or not."""
+    tx.run(
+        _REPORT,
+        app=app,
+        name=name,
+        repository=image.repository,
+        tag=image.tag,
+        digest=report.digest,
+        push_time=report.push_time,
+        registration=registration,
+    )
+
+
+def note_followed(
+    tx: Tx,
+    app: str,
+    name: str,
+    tag: str,
+    *,
+    seen: Holds,
+    ordered: bool,
+    sent: str | None,
+) -> None:
+    """Note that the channel has the tag now, by an order or by a push that may move it.
+
+    `seen` is what the decision went by. A push ends the hold that it was above; one that a person
+    ordered meanwhile stays, and is lifted by nothing below the push.
+    """
+    make_channel(tx, app, name)
+    now = holds_of(tx, app, name)
+    by_hand = ordered and seen.action != ByHand.RESTORE
+    highest = now.highest if ordered else higher(now.highest, tag)
+    tx.run(
+        _FOLLOWED,
+        app=app,
+        name=name,
+        highest=higher(None, tag) if by_hand else highest,
+        ordered=now.ordered if ordered or now.ordered != seen.ordered else None,
+        sent=sent,
+        now=tx.now,
+    )
+    if ordered or now.hold is None:
+        return
+    if now.hold == seen.hold:
+        release_channel(tx, app, name)
+    elif now.hold.lifted_above is not None:
+        above = higher(now.hold.lifted_above, tag)
+        hold_channel(tx, app, name, Hold(now.hold.since, now.hold.tag, now.hold.action, above))
+
+
+def note_move(
+    tx: Tx,
+    app: str,
+    name: str,
+    image: ImageReference,
+    report: Report,
+    *,
+    before: ImageReference | None,
+    action: str,
+    rule: str,
+    registration: str,
+) -> None:
+    """Add a move to the channel's history, once however often its registration is tried.
+
+    What is restored was moved from what Edgegap was found to have.
+    """
+    last = tx.run(_LAST_MOVE, app=app, name=name).first()
+    if last is not None and last.registration_id == registration and last.tag == image.tag:
+        return
+    row = tx.run("SELECT source, drift FROM channels WHERE app = :a AND name = :n", a=app, n=name)
+    channel, source = row.first(), tx.run(_SOURCE, registration=registration).scalar()
+    if channel is not None and action != PUSH:
+        source = channel.source
+    if channel is not None and action == ByHand.RESTORE:
+        repository, colon, tag = channel.drift.partition(":")
+        before = ImageReference(repository=repository, tag=tag) if colon else None
+    tx.run(
+        _MOVED,
+        id=new_id(MOVE, tx.now),
+        app=app,
+        name=name,
+        now=tx.now,
+        from_repository=None if before is None else before.repository,
+        from_tag=None if before is None else before.tag,
+        repository=image.repository,
+        tag=image.tag,
+        digest=report.digest,
+        push_time=report.push_time,
+        action=action,
+        source=source or "",
+        rule=rule,
+        registration=registration,
+    )
+
+
+def before(tx: Tx, app: str, name: str, image: ImageReference) -> ImageReference | None:
+    """Return what the channel had before it was last moved to the image, rollbacks left out."""
+    tag = {"repository": image.repository, "tag": image.tag}
+    row = tx.run(_BEFORE, app=app, name=name, **tag).first()
+    if row is None:
+        return None
+    return ImageReference(repository=row.from_repository, tag=row.from_tag)
+
+
+def moves_of(tx: Tx, app: str, name: str, most: int = MOST_MOVES) -> list[dict[str, Any]]:
+    """Return the last moves of a channel, the newest first."""
+    return [dict(row) for row in tx.run(_MOVES, app=app, name=name, most=most).mappings()]
+
+
+def channel_rows(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return each of these channels as it stands, with its hold, its drift and its last moves."""
+    rows = []
+    for app, name in channels:
+        holds = holds_of(tx, app, name)
+        row = tx.run(
+            "SELECT drift, drift_at FROM channels WHERE app = :app AND name = :name",
+            app=app,
+            name=name,
+        ).first()
+        hold = holds.hold
+        rows.append(
+            {
+                "app": app,
+                "channel": name,
+                "repository": holds.repository or None,
+                "tag": holds.tag or None,
+                "highest": holds.highest,
+                "held": hold
+                and {"since_at": hold.since, "tag": hold.tag, "action": hold.action,
+                     "lifted_above": hold.lifted_above},
+                "drift": row.drift if row is not None and row.drift else None,
+                "drift_at": row.drift_at if row is not None else None,
+                "moves": moves_of(tx, app, name),
+            }
+        )  # fmt: skip
+    return rows

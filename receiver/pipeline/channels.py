@@ -1,0 +1,148 @@
+"""One attempt at moving a channel: may this push move it, what is there, PATCH, look again."""
+
+from receiver.channel_order import below_what_is_there, held_sentence, is_ordered, why_not
+from receiver.edgegap.answers import Body
+from receiver.edgegap.versions import (
+    Parking,
+    Plan,
+    hidden_values,
+    image_of,
+    plan_update,
+    same_image,
+)
+from receiver.images import HUB_ALIASES
+from receiver.preflight import Cleared
+from receiver.reasons import Outcome
+from receiver.registering import Attempt
+from receiver.retry import Call, Then, row_for
+from receiver.rules import OnOverwrite, Rule
+from receiver.sent_values import hash_of, is_hash_of
+from receiver.settling import Tried, done, parked_as
+from receiver.wanting import wanted_by
+
+
+class ChannelAttempt(Attempt):
+    """One try of a claimed registration that moves a channel.
+
+    The decision goes by what the ledger knew when it was claimed, and once more by what Edgegap
+    has. A channel that Edgegap does not have is created.
+    """
+
+    _repeated = False
+    _pushed_again = False
+
+    async def _before_the_look(self, rule: Rule) -> Tried | None:
+        claimed = self._claimed
+        why = why_not(rule.channel(claimed.version), claimed.pushed, claimed.holds)
+        if why is not None:
+            return done(Outcome.SUPERSEDED, why)
+        if claimed.known is None or self._is_ordered:
+            return None
+        return await self._look_at_repeat(rule)
+
+    @property
+    def _is_ordered(self) -> bool:
+        return is_ordered(self._claimed.pushed, self._claimed.holds)
+
+    async def _look_at_repeat(self, rule: Rule) -> Tried | None:
+        """Decide on a tag that was reported before: it moves nothing, unless it was overwritten."""
+        claimed = self._claimed
+        self._digest = claimed.digest or await self._digest_now(rule)
+        stopped = self._overwritten_tag(rule)
+        if stopped is not None:
+            return stopped
+        self._pushed_again = rule.on_overwrite is OnOverwrite.MOVE and self._may_be_another_image
+        if self._pushed_again:
+            hold = claimed.holds.hold
+            if hold is None:
+                return None
+            return done(Outcome.SUPERSEDED, held_sentence(rule.channel(claimed.version), hold))
+        if not claimed.holds.has(claimed.pushed):
+            return done(Outcome.SUPERSEDED, REPORTED)
+        self._repeated = True
+        return None
+
+    async def _digest_now(self, rule: Rule) -> str | None:
+        """Return the tag's digest, None if it is not to be had: the tag may be gone by now."""
+        if not rule.preflight:
+            return None
+        findings = await self._preflight.look(self._claimed.image, rule)
+        self._asking.note(findings.calls)
+        return findings.digest if isinstance(findings, Cleared) else None
+
+    @property
+    def _may_be_another_image(self) -> bool:
+        """Whether the tag has another image than was reported, as far as digests or times show."""
+        known = self._claimed.known
+        if known is None or None not in {known.digest, self._digest}:
+            return self._overwritten
+        return self._overwritten or self._claimed.push_time > known.push_time
+
+    async def _present(self, rule: Rule, body: Body) -> Tried:
+        claimed, channel = self._claimed, rule.channel(self._claimed.version)
+        same = same_image(body, claimed.image)
+        if self._repeated:
+            if same:
+                return self._held(body, self._outcome)
+            return done(Outcome.SUPERSEDED, self._moved_by_another(body))
+        if not (same or self._is_ordered or channel.restore):
+            there = body.get("docker_tag")
+            known = body.get("docker_repository") in HUB_ALIASES and isinstance(there, str)
+            why = below_what_is_there(channel, claimed.image.tag, str(there)) if known else None
+            if why is not None:
+                return done(Outcome.SUPERSEDED, why)
+        wanted = wanted_by(rule, claimed, self._settings)
+        values, keys = hidden_values(wanted), self._settings.secret_keys
+        sent = claimed.holds.sent
+        changed = bool(sent and values) and not is_hash_of(sent, values, keys)
+        plan = plan_update(wanted, body, resend=changed or self._pushed_again)
+        if isinstance(plan, Parking):
+            return parked_as(plan)
+        self._notes += plan.notes
+        if not plan.body:
+            return await self._already_there(rule, body, self._outcome)
+        stopped = None if same or self._digest is not None else await self._look_at_image(rule)
+        if stopped is not None:
+            return stopped
+        answer = await self._asking.update(plan.body)
+        row = row_for(Call.UPDATE, answer)
+        if row.then is Then.GO_ON:
+            return await self._check(rule, plan, Outcome.UPDATED)
+        return await self._asking.not_now(rule, row, answer)
+
+    async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Tried:
+        wanted = wanted_by(rule, self._claimed, self._settings)
+        self._values = hash_of(hidden_values(wanted), self._settings.secret_keys)
+        return await super()._check(rule, plan, outcome)
+
+    def _overwritten_tag(self, rule: Rule) -> Tried | None:
+        """Move no channel to a tag that was overwritten: Edgegap's edge may run the old image."""
+        stopped = super()._overwritten_tag(rule)
+        if stopped is not None or not self._overwritten or self._is_ordered:
+            return stopped
+        if rule.on_overwrite is OnOverwrite.MOVE:
+            return None
+        return done(
+            Outcome.SUPERSEDED,
+            f"The tag {self._claimed.image.tag} was overwritten, and on_overwrite is not "
+            f'"move" in the rule {rule.name}: Edgegap\'s edge may run the old image. Push under a '
+            "new tag.",
+        )
+
+    @property
+    def _outcome(self) -> Outcome:
+        """What it is to say that the channel has the image already."""
+        if self._ours:
+            return Outcome.CREATED
+        return Outcome.UPDATED if self._claimed.moved else Outcome.UNCHANGED
+
+    def _moved_by_another(self, body: Body) -> str:
+        claimed = self._claimed
+        back = f"receiver promote {claimed.app} {claimed.version} --to {claimed.image.tag}"
+        return (
+            f"{REPORTED} But Edgegap has {image_of(body)} in the channel, which another hand put "
+            f"there; `{back}` puts it back."
+        )
+
+
+REPORTED = "This push was already reported, and moves nothing again."

@@ -1,0 +1,153 @@
+"""Compares channels with Edgegap: at each catch-up, and after a PATCH that was not answered.
+
+What a late PATCH moved is put back. What another hand moved is logged, notified and shown; it is
+put back only if the channel has `restore = true`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+
+from receiver.background import Background
+from receiver.channel_order import ByHand, Holds
+from receiver.edgegap.answers import Answer, Body
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.versions import IMAGE_FIELDS, image_of, same_image
+from receiver.images import HUB_ALIASES, ImageReference
+from receiver.ledger import gates
+from receiver.ledger.channel_checks import (
+    came_late,
+    is_parked,
+    may_judge,
+    next_check,
+    note_compared,
+    to_compare,
+)
+from receiver.ledger.channels import order
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.notices import tell
+from receiver.ledger.recording import RESTORE, NewDelivery, record
+from receiver.ledger.targets import rule_of
+from receiver.ledger.transactions import Tx
+from receiver.logs import get_logger
+from receiver.notices import Happening
+from receiver.reasons import Verdict
+from receiver.rules import Match, Mode, Rule, Ruling
+from receiver.settings import Current, Settings
+
+LOOK_EVERY_SECONDS = 10.0
+NO_VERSION = "no version of this name"
+
+log = get_logger()
+
+
+class Drift:
+    """Finds channels that have another image at Edgegap than the receiver put there."""
+
+    def __init__(
+        self, ledger: Ledger, current: Current, client: EdgegapClient, wake: Callable[[], None]
+    ) -> None:
+        self._ledger = ledger
+        self._current = current
+        self._client = client
+        self._wake = wake
+        self.background = Background(
+            self._once, every=lambda: LOOK_EVERY_SECONDS, fault="compare_fault"
+        )
+
+    async def _once(self) -> float | None:
+        """Compare the channels whose PATCH should have been answered by now."""
+        due, now = await self._ledger.read(lambda tx: (next_check(tx), tx.now))
+        if due is not None and due <= now:
+            await self.compare(None)
+        return None
+
+    async def compare(self, within: int | None) -> None:
+        """Compare what is due; with `within` (ms), all that were not compared for so long."""
+        async with self._ledger.alone("channels") as mine:
+            if not mine:
+                return
+            settings = self._current.settings
+            places = settings.channels()
+            due, closed = await self._ledger.read(
+                lambda tx: (to_compare(tx, places, within), gates.closed_gates(tx))
+            )
+            for place, holds in {} if closed else due.items():
+                look = await self._client.look(*place)
+                if look.status == HTTPStatus.TOO_MANY_REQUESTS:
+                    await self._ledger.write(partial(gates.heed, retry_after=look.retry_after))
+                    return
+                if _what_is_there(look) is None:
+                    continue
+                judge = partial(_judge, settings=settings, place=place, holds=holds, look=look)
+                if await self._ledger.write(judge):
+                    self._wake()
+
+
+def _judge(
+    tx: Tx, settings: Settings, *, place: tuple[str, str], holds: Holds, look: Answer
+) -> bool:
+    """Note what was found, and have it put back if that is to be; True if it is."""
+    app, name = place
+    if not may_judge(tx, app, name, holds):
+        return False
+    image = ImageReference(repository=holds.repository, tag=holds.tag)
+    there = _what_is_there(look) or ""
+    if look.body is not None and same_image(look.body, image):
+        note_compared(tx, app, name, "")
+        return False
+    late = look.body is not None and any(
+        same_image(look.body, one) for one in came_late(tx, app, name)
+    )
+    fresh = note_compared(tx, app, name, there)
+    rule = _rule(tx, settings, app, name, holds)
+    facts = {"app": app, "channel": name, "put": str(image), "found": there, "late": late}
+    restored = rule is not None and (late or rule.channel(name).restore)
+    if fresh:
+        log.warning("channel_drifted", **facts)
+    if fresh and not late:
+        back = f"`receiver promote {app} {name} --to {holds.tag}` puts it back."
+        text = f"{app}/{name} has {there} at Edgegap, not {image}: another hand moved it. "
+        text += "It is put back." if restored else back
+        of_rule = None if rule is None else rule.name
+        tell(tx, settings.notices, Happening.DRIFTED, text, rule=of_rule)
+    if rule is None or not restored or is_parked(tx, app, name, holds):
+        return False
+    why = "a PATCH was carried out late" if late else "another hand moved it"
+    sentence = f"Edgegap has {there} in {app}/{name}: {why}. It is put back to {image}."
+    _restore(tx, Match(rule.name, app, name, Mode.CHANNEL), holds, sentence)
+    return True
+
+
+def _restore(tx: Tx, match: Match, holds: Holds, sentence: str) -> None:
+    delivery = NewDelivery(
+        source=RESTORE, repository=holds.repository, tag=holds.tag, pushed_at=holds.push_time
+    )
+    ruling = Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
+    recorded = record(tx, delivery, ruling, push_time=holds.push_time)
+    (registration,) = recorded.registrations
+    place = match.app, match.version
+    order(tx, *place, registration=registration, action=ByHand.RESTORE, source=RESTORE)
+
+
+def _rule(tx: Tx, settings: Settings, app: str, name: str, holds: Holds) -> Rule | None:
+    """Return the rule to put the channel back by: the one that moved it last if it still may."""
+    able = [
+        rule
+        for rule in settings.rules
+        if rule.app == app and name in rule.channels and rule.repository == holds.repository
+    ]
+    last = rule_of(tx, holds.registration)
+    return next((rule for rule in able if rule.name == last), able[0] if able else None)
+
+
+def _what_is_there(look: Answer) -> str | None:
+    """Return what Edgegap has in the channel, for people; None if that cannot be said."""
+    if look.status == HTTPStatus.NOT_FOUND:
+        return NO_VERSION
+    return _image(look.body) if look.ok and look.body is not None else None
+
+
+def _image(body: Body) -> str:
+    registry, repository, tag = (body.get(field) for field in IMAGE_FIELDS)
+    return f"{repository}:{tag}" if registry in HUB_ALIASES else image_of(body)
