@@ -464,3 +464,15 @@ def test_where_apprise_is_missing_a_notice_is_a_fault(
     assert "pip install '.[notices]'" in done.stderr
     commands.configure(RULE)
     assert commands.run("check").exit_code == 0
+
+
+def test_a_push_by_command_that_waits_sends_its_messages_itself(
+    commands_with_edgegap: Commands, place: Place, url: str
+) -> None:
+    """They lay in the ledger until a server ran, which may be never."""
+    commands_with_edgegap.configure(RULE + NOTICE)
+
+    done = commands_with_edgegap.run("push", f"{REPOSITORY}:1.0.0", "--wait", TEAM_NOTICE_URL=url)
+
+    assert done.exit_code == 0, done.output
+    assert [message["title"] for message in place.messages] == ["Receiver: version created"]
