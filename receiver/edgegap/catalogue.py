@@ -15,7 +15,7 @@ NEWEST = "newest"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The version to copy settings from, None where there is none; and the calls it took.
+    """The version to copy settings from, None if there is none; and the calls it took.
 
     `note` says what is uncertain about it.
     """
