@@ -147,8 +147,8 @@ async def _source(
     if source is not None:
         return passed(what, f"copied from {source.get('name')}{found}")
     if rule.copy_from != NEWEST and answer.says(HTTPStatus.NOT_FOUND):
-        mend = "Name another version in `copy_from`, or create it"
-        return failed(what, f"the app {rule.app} has no version {rule.copy_from}", mend)
+        found = f"the app {rule.app} has no version {rule.copy_from}"
+        return failed(what, found, "Name another version in `copy_from`, or create it")
     if not answer.ok:
         return failed(what, *_unusable(answer))
     mend = "Add req_cpu and req_memory under [rule.settings], or make a first version by hand"

@@ -63,7 +63,7 @@ def begin(receiver: ReceiverHere, replay: Replay) -> Callable[..., str]:
 
 @pytest.fixture
 def pushed(receiver: ReceiverHere, replay: Replay, begin: Callable[..., str]) -> Pushed:
-    """Tell what a push ended in."""
+    """Push, and return what it ended in."""
 
     def ended(*answers: Said) -> tuple[dict[str, Any], Replay]:
         return receiver.ended(begin(*answers)), replay
@@ -73,7 +73,7 @@ def pushed(receiver: ReceiverHere, replay: Replay, begin: Callable[..., str]) ->
 
 @pytest.fixture
 def held(receiver: ReceiverHere, replay: Replay, begin: Callable[..., str]) -> Held:
-    """Tell what a push waits for; afterwards it is created."""
+    """Push, and return what it waits for; afterwards it is created."""
 
     def waits(*answers: Said) -> dict[str, Any]:
         delivery = begin(*answers)

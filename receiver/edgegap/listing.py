@@ -1,4 +1,4 @@
-"""Lists that Edgegap gives page by page, and where they end.
+"""Lists that Edgegap gives page by page, and their end.
 
 `GET …/versions` documents no `page`, though its answer is paged: a server that ignores it answers
 the first page again and again, with `has_next` true for ever.

@@ -1,6 +1,6 @@
 """What an answer says in words: one printable line from any body, without secrets.
 
-Edgegap documents `{"message": text}`. Seen or likely besides are lists and objects in its place,
+Edgegap documents `{"message": text}`. Also seen or likely are lists and objects in its place,
 `error`, `errors` by field (Flask-RESTX), `details` (its v2 API), and pages of HTML.
 """
 
