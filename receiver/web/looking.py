@@ -42,8 +42,9 @@ async def overview_of(service: Service) -> Row:
     found, cursors = await service.ledger.read(lambda tx: (overview(tx, rules), read_cursors(tx)))
     catch_up = service.catch_up.failing(cursors)
     if catch_up is not None:
-        told = {"sentence": catch_up.sentence, "since_at": catch_up.since}
-        found["degraded"].append({"name": CATCH_UP, **told})
+        since = catch_up.since
+        row = {"name": CATCH_UP, "sentence": catch_up.sentence, "since_at": since}
+        found["degraded"].append(row)
     if refused is not None:
         told = {"sentence": refused.sentence, "since_at": refused.since}
         found["degraded"].append({"name": CONFIGURATION, **told})
