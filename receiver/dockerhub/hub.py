@@ -41,7 +41,7 @@ Waiting = Callable[[Unavailable], Awaitable[bool]]
 class HubRefused(Unavailable):
     """Docker Hub's API refuses the login, or the login may not see the repository.
 
-    `status` tells which: 401 and 403 refuse, 404 is for a name that the login does not see. Each
+    `status` says which: 401 and 403 refuse, 404 is for a name that the login does not see. Each
     comes with Docker's error body: the same status with a page of HTML is an outage.
     """
 
