@@ -26,7 +26,7 @@ PULL = {"message": "Unable to pull image from registry"}
 EXISTS = {"message": "This application version already exists"}
 DECLINED = {"success": False, "message": "The version could not be created"}
 SOURCE = Said("GET", "/versions", 200, listed(version("0.9.0")))
-BOMB = gzip.compress(gzip.compress(b'{"name": "' + bytes(2**26) + b'"}'))
+BOMB = gzip.compress(gzip.compress(b'{"name": "' + bytes(2**24) + b'"}'))
 ALL_STATUSES = (200, 204, 400, 401, 403, 404, 409, 424, 429, 503)
 
 
