@@ -11,7 +11,7 @@ import pytest
 
 from receiver.ledger import ids
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.parked import dismiss_all, dismiss_named, reopen
+from receiver.ledger.parked import dismiss_parked, parked_ids, reopen
 from receiver.ledger.settlements import settle
 from receiver.ledger.stories import Filter, list_deliveries, story
 from receiver.purge import Purge
@@ -294,7 +294,7 @@ def test_a_dismissed_digest_is_not_taken_for_the_one_the_tag_had(ledger: Ledger)
     """Else the next push of that tag would be called overwritten."""
     write(ledger, lambda tx: pushed(tx, "1.0"))
     settled(ledger, one_claim(ledger), parked(Reason.NOT_AMD64, digest="sha256:" + "a" * 64))
-    write(ledger, lambda tx: dismiss_all(tx, None, "command"))
+    write(ledger, lambda tx: dismiss_parked(tx, parked_ids(tx, None), "command"))
     write(ledger, lambda tx: pushed(tx, "1.0"))
 
     assert one_claim(ledger).known_digest is None
@@ -306,10 +306,10 @@ def test_on_both_engines_it_is_closed_and_opened_again(ledger: Ledger) -> None:
     write(ledger, lambda tx: pushed(tx, "1.1"))
     finish(ledger)
 
-    some = write(ledger, lambda tx: dismiss_all(tx, "not_amd64", "page"))
-    changed = write(ledger, lambda tx: dismiss_named(tx, [delivery, "d0", delivery], "page"))
+    for reason, many in (("not_amd64", 0), ("app_missing", 1), (None, 1)):
+        assert len(ledger.read_now(partial(parked_ids, reason=reason))) == many
+    changed = write(ledger, lambda tx: dismiss_parked(tx, [delivery, "d0", delivery], "page"))
 
-    assert some.registrations == []
     assert [one["version"] for one in changed.registrations] == ["1.0"]
     assert (changed.missing, changed.unchanged) == (["d0"], [])
     found = ledger.read_now(lambda tx: story(tx, delivery))
@@ -336,8 +336,8 @@ def test_a_closed_one_is_purged_when_it_was_closed_long_enough_ago(
         write(ledger, at(old, settling))
     deliveries = ledger.read_now(lambda tx: list_deliveries(tx, Filter()))
     named = {one["tag"]: one["id"] for one in deliveries}
-    write(ledger, at(old, lambda tx: dismiss_named(tx, [named["closed-long-ago"]], "page")))
-    write(ledger, lambda tx: dismiss_named(tx, [named["closed-today"]], "page"))
+    write(ledger, at(old, lambda tx: dismiss_parked(tx, [named["closed-long-ago"]], "page")))
+    write(ledger, lambda tx: dismiss_parked(tx, [named["closed-today"]], "page"))
     write(ledger, lambda tx: pushed(tx, "young"))
 
     asyncio.run(Purge(ledger, Current(Settings())).run())

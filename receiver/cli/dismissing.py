@@ -13,7 +13,7 @@ from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.reasons import Reason
 from receiver.settings import Settings
-from receiver.upkeep.dismissing import Asker, dismiss_parked, undo_dismissal
+from receiver.upkeep.dismissing import Asker, undo_dismissal
 from receiver.upkeep.dismissing import dismiss as dismiss_these
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
@@ -52,7 +52,7 @@ def dismiss(
     if undo:
         changed = asyncio.run(_undo(settings, list(ids)))
     else:
-        changed = asyncio.run(_dismiss(settings, list(ids), reason if everything else None))
+        changed = asyncio.run(_dismiss(settings, list(ids), reason))
     if as_json:
         click.echo(json.dumps(changed))
     else:
@@ -74,15 +74,15 @@ def _print(changed: Row, word: str) -> None:
 
 
 async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Row:
+    """Dismiss these, or all that is parked if there are none."""
     asker = Asker(COMMAND, _name())
     async with reached(settings) as there:
         if isinstance(there, Server):
-            chosen: Row = {"ids": ids} if ids else {"all": True, "reason": reason}
+            chosen: Row = {"ids": ids, "all": not ids, "reason": reason}
             asked = {**chosen, "source": COMMAND, "name": asker.name}
             return await there.ask("POST", "/api/dismiss", asked)
-        if ids:
-            return dict(msgspec.to_builtins(await dismiss_these(there, asker, ids)))
-        return dict(msgspec.to_builtins(await dismiss_parked(there, asker, reason)))
+        changed = await dismiss_these(there, asker, ids, everything=not ids, reason=reason)
+        return dict(msgspec.to_builtins(changed))
 
 
 async def _undo(settings: Settings, ids: list[str]) -> Row:

@@ -51,16 +51,15 @@ def close_parked(tx: Tx, identities: Iterable[str], sentence: str) -> None:
         tx.run(_CLOSE, id=identity, sentence=sentence, now=tx.now)
 
 
-def dismiss_named(tx: Tx, identities: Iterable[str], by: str) -> Changed:
+def parked_ids(tx: Tx, reason: str | None) -> list[str]:
+    """Return the ids of all that is parked, or of all that is parked for this reason."""
+    wanted, named = ("", {}) if reason is None else (" AND reason = :reason", {"reason": reason})
+    return [str(row.id) for row in tx.run(f"{_PARKED}{wanted} ORDER BY id", **named)]
+
+
+def dismiss_parked(tx: Tx, identities: Iterable[str], by: str) -> Changed:
     """Close what is parked of these registrations and deliveries; `by` says who asked for it."""
     return _change(tx, identities, _DISMISS, by=by)
-
-
-def dismiss_all(tx: Tx, reason: str | None, by: str) -> Changed:
-    """Close all that is parked, or all that is parked for this reason."""
-    sql = _PARKED if reason is None else f"{_PARKED} AND reason = :reason"
-    named = {} if reason is None else {"reason": reason}
-    return dismiss_named(tx, [str(row.id) for row in tx.run(f"{sql} ORDER BY id", **named)], by)
 
 
 def reopen(tx: Tx, identities: Iterable[str]) -> Changed:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from receiver import metrics
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.parked import Changed, dismiss_all, dismiss_named, reopen
+from receiver.ledger.parked import Changed, dismiss_parked, parked_ids, reopen
+from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome
 from receiver.upkeep.operations import log_operation
 
@@ -22,17 +23,26 @@ class Asker:
         return f"{self.source} ({self.name})" if self.name else self.source
 
 
-async def dismiss(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Changed:
-    """Close what is parked of these registrations and deliveries."""
-    changed = await ledger.write(lambda tx: dismiss_named(tx, ids, str(asker)))
-    _announce(asker, changed)
-    return changed
+async def dismiss(
+    ledger: Ledger,
+    asker: Asker,
+    ids: Sequence[str] = (),
+    *,
+    everything: bool = False,
+    reason: str | None = None,
+) -> Changed:
+    """Close what is parked of these registrations and deliveries.
 
+    `everything`: and all that is parked, for this reason if one is given.
+    """
 
-async def dismiss_parked(ledger: Ledger, asker: Asker, reason: str | None) -> Changed:
-    """Close all that is parked, or all that is parked for this reason."""
-    changed = await ledger.write(lambda tx: dismiss_all(tx, reason, str(asker)))
-    _announce(asker, changed)
+    def write(tx: Tx) -> Changed:
+        chosen = [*ids, *(parked_ids(tx, reason) if everything else ())]
+        return dismiss_parked(tx, chosen, str(asker))
+
+    changed = await ledger.write(write)
+    metrics.count_closed(Outcome.DISMISSED, len(changed.registrations))
+    _log("dismissed", asker, changed)
     return changed
 
 
@@ -41,11 +51,6 @@ async def undo_dismissal(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Ch
     changed = await ledger.write(lambda tx: reopen(tx, ids))
     _log("dismissal_undone", asker, changed)
     return changed
-
-
-def _announce(asker: Asker, changed: Changed) -> None:
-    metrics.count_closed(Outcome.DISMISSED, len(changed.registrations))
-    _log("dismissed", asker, changed)
 
 
 def _log(operation: str, asker: Asker, changed: Changed) -> None:

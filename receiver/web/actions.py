@@ -19,7 +19,7 @@ from receiver.steering import (
     roll_back,
     tell_moved,
 )
-from receiver.upkeep.dismissing import Asker, dismiss, dismiss_parked, undo_dismissal
+from receiver.upkeep.dismissing import Asker, dismiss, undo_dismissal
 from receiver.upkeep.operations import Source, log_operation
 from receiver.upkeep.pruning import MOST_AT_ONCE, Pruned, Scope, kept_by, log_pruned, prune
 from receiver.web.doorkeeping import Form, for_a_deed
@@ -115,7 +115,7 @@ class Actions:
 
     async def _dismiss_reason(self, service: Service, form: Form) -> tuple[str, str]:
         reason = _text(form, "reason")
-        changed = await dismiss_parked(service.ledger, Asker(PAGE), reason)
+        changed = await dismiss(service.ledger, Asker(PAGE), everything=True, reason=reason)
         many = len(changed.registrations)
         done = f"{many} parked for {reason} {'was' if many == 1 else 'were'} dismissed."
         return _back(form, "/"), done

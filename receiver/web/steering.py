@@ -16,7 +16,7 @@ from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.steering import CannotPause
 from receiver.telling import iso
-from receiver.upkeep.dismissing import Asker, dismiss, dismiss_parked, undo_dismissal
+from receiver.upkeep.dismissing import Asker, dismiss, undo_dismissal
 from receiver.upkeep.pruning import (
     MOST_AT_ONCE,
     NotItsTurn,
@@ -143,12 +143,10 @@ async def _prune(service: Service, request: Request) -> Response:
 async def _dismiss(service: Service, request: Request) -> Response:
     asked = msgspec.json.decode(await read_body(request), type=_Dismiss)
     asker = Asker(asked.source, asked.name)
-    if asked.all == bool(asked.ids) or (asked.reason is not None and not asked.all):
-        raise ValueError("give either `ids`, or `all` with or without a `reason`")
-    if asked.all:
-        changed = await dismiss_parked(service.ledger, asker, asked.reason)
-    else:
-        changed = await dismiss(service.ledger, asker, asked.ids)
+    everything = asked.all or asked.reason is not None
+    changed = await dismiss(
+        service.ledger, asker, asked.ids, everything=everything, reason=asked.reason
+    )
     return JSONResponse(msgspec.to_builtins(changed))
 
 
