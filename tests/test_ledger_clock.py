@@ -16,7 +16,7 @@ from receiver.ledger.recording import (
     MOST_AHEAD_MS,
     NewDelivery,
     open_channels,
-    push_time_by_own_clock,
+    push_time_without_clock,
     record,
 )
 from receiver.ledger.registrations import Claimed, claim
@@ -295,14 +295,14 @@ def test_a_push_later_than_the_latest_by_docker_hub_is_later(
 ) -> None:
     told = latest + after
     if told > now + MOST_AHEAD_MS:
-        assert push_time_by_own_clock(told, now, latest) > latest
+        assert push_time_without_clock(told, now, latest) > latest
 
 
 @given(now=TIMES, latest=TIMES | st.none())
 def test_a_push_without_a_time_is_the_latest(now: int, latest: int | None) -> None:
-    assert push_time_by_own_clock(None, now, latest) > (latest or -1)
+    assert push_time_without_clock(None, now, latest) > (latest or -1)
 
 
 @given(now=TIMES, latest=TIMES, far=st.integers(10**13, 2**62))
 def test_a_time_far_ahead_keeps_no_later_push_away(now: int, latest: int, far: int) -> None:
-    assert push_time_by_own_clock(far, now, latest) <= max(now, latest + 1)
+    assert push_time_without_clock(far, now, latest) <= max(now, latest + 1)

@@ -262,12 +262,12 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
 def push_time_of(tx: Tx, match: Match, pushed_at: int | None, received_at: int) -> int:
     """Return when an image counts as pushed for its target (epoch ms), as Docker Hub's time says.
 
-    Without one, and if it is in the future, our own clock decides; then it is never before what
-    the target has or waits for, for that clock may be behind.
+    Without one, and if it is in the future, it counts as pushed right after the latest push that
+    the target has or waits for: our own clock may be behind that push, or ahead of the next one.
     """
     if pushed_at is not None and pushed_at <= received_at + MOST_AHEAD_MS:
         return pushed_at
-    return push_time_by_own_clock(pushed_at, received_at, latest_push_time(tx, match))
+    return push_time_without_clock(pushed_at, received_at, latest_push_time(tx, match))
 
 
 def latest_push_time(tx: Tx, match: Match) -> int | None:
@@ -276,18 +276,15 @@ def latest_push_time(tx: Tx, match: Match) -> int | None:
     return latest
 
 
-def push_time_by_own_clock(told: int | None, now: int, latest: int | None) -> int:
-    """Return the time of a push that happens now: after the latest one of its target.
+def push_time_without_clock(told: int | None, now: int, latest: int | None) -> int:
+    """Return the time (epoch ms) of a push whose own time is unknown, or ahead of our clock.
 
-    If the latest is as far in the future as Docker Hub's time, our clock is behind, and an older
-    push is known by Docker Hub's times. Else Docker Hub's time is wrong: it would keep every later
-    push from the target. All in epoch milliseconds.
+    A time before the latest one is right, and our clock is behind. A time after it may be wrong,
+    and would keep every later push from the target.
     """
     if latest is None:
         return now
-    if told is not None and now + MOST_AHEAD_MS < latest:
-        return min(told, latest + 1)
-    return max(now, latest + 1)
+    return latest + 1 if told is None else min(told, latest + 1)
 
 
 def _dated(tx: Tx, delivery: NewDelivery) -> NewDelivery:
