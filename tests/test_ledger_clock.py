@@ -3,32 +3,20 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from receiver.ledger import gates
 from receiver.ledger.clock import SEEN_EVERY_MS, SMALLEST_STEP_MS, Reading, keep_time
 from receiver.ledger.cursors import begin_cursors, move_cursor, read_cursors
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import take_due, tell
-from receiver.ledger.recording import (
-    MOST_AHEAD_MS,
-    NewDelivery,
-    open_channels,
-    push_time_by_own_clock,
-    record,
-)
 from receiver.ledger.registrations import claim
 from receiver.ledger.replicas import count_replicas
 from receiver.ledger.settlements import Settlement, settle
-from receiver.ledger.transactions import Tx
 from receiver.notices import Happening, Notice
-from receiver.reasons import Outcome, Reason, State, Verdict
+from receiver.reasons import Reason, State
 from receiver.retry import Waited
-from receiver.rules import Match, Mode, Ruling
 from receiver.secret import Secret
-from tests.at_work import MINUTE, OWNER, at, done, finish, pushed, write
-from tests.running import APP, REPOSITORY
+from tests.at_work import MINUTE, OWNER, at, finish, pushed, write
 
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -191,18 +179,18 @@ def test_catch_up_is_due_again_and_looks_back_no_farther(ledger: Ledger) -> None
     assert (cursor.ran_at, cursor.since) == (NOW - 6 * HOUR, reading.now)
 
 
-def held(ledger: Ledger, *, push_time: int, told: int | None) -> None:
-    """Have a channel hold what was pushed then, of which Docker Hub told that time."""
-    write(ledger, at(NOW, lambda tx: pushed(tx, "1.0", version="stable", pushed_at=told)))
+def held(ledger: Ledger, *, push_time: int, reported: int | None) -> None:
+    """Have a channel hold what was pushed then, of which Docker Hub reported that time."""
+    write(ledger, at(NOW, lambda tx: pushed(tx, "1.0", version="stable", pushed_at=reported)))
     finish(ledger)
     write(ledger, lambda tx: tx.run("UPDATE targets SET push_time = :t", t=push_time).rowcount)
 
 
-@pytest.mark.parametrize("told", [None, NOW + HOUR - 1000])
+@pytest.mark.parametrize("reported", [None, NOW + HOUR - 1000])
 def test_a_push_time_of_the_clock_that_was_ahead_goes_back_with_it(
-    ledger: Ledger, told: int | None
+    ledger: Ledger, reported: int | None
 ) -> None:
-    held(ledger, push_time=NOW + HOUR, told=told)
+    held(ledger, push_time=NOW + HOUR, reported=reported)
 
     kept(ledger, Reading(NOW + HOUR, 1.0), Reading(NOW + 1000, 2.0))
 
@@ -211,85 +199,8 @@ def test_a_push_time_of_the_clock_that_was_ahead_goes_back_with_it(
 
 def test_a_push_time_of_docker_hub_stays_though_the_clock_fell_behind(ledger: Ledger) -> None:
     """Else a repeated report of an older push would pass for a newer one."""
-    held(ledger, push_time=NOW, told=NOW)
+    held(ledger, push_time=NOW, reported=NOW)
 
     kept(ledger, Reading(NOW, 1.0), Reading(NOW - DAY, 2.0))
 
     assert columns(ledger, "targets", "push_time") == (NOW,)
-
-
-def moved(ledger: Ledger, tag: str, now: int) -> None:
-    """Have the channel moved to what was pushed then."""
-    write(ledger, at(now, lambda tx: channel_push(tx, tag, now)))
-    (claimed,) = write(ledger, at(now, lambda tx: claim(tx, owner=OWNER, most=1)))
-    assert write(ledger, at(now, lambda tx: settle(tx, claimed, OWNER, done(Outcome.UPDATED))))
-
-
-def channel_push(tx: Tx, tag: str, pushed_at: int | None) -> str:
-    told = NewDelivery("webhook", REPOSITORY, tag, pushed_at=pushed_at)
-    match = Match("rule", APP, "stable", Mode.CHANNEL)
-    return record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,))).registrations[0]
-
-
-@pytest.mark.parametrize("told", [True, False], ids=["Docker Hub's time", "no time"])
-def test_a_later_push_is_not_superseded_while_the_clock_is_behind(
-    ledger: Ledger, *, told: bool
-) -> None:
-    moved(ledger, "one", NOW)
-    behind, pushed_at = NOW + MINUTE - DAY, NOW + MINUTE if told else None
-
-    write(ledger, at(behind, lambda tx: channel_push(tx, "two", pushed_at)))
-
-    (two,) = write(ledger, at(behind + 1, lambda tx: claim(tx, owner=OWNER, most=1)))
-    assert (two.image.tag, two.superseded) == ("two", False)
-
-
-def test_an_older_push_reported_again_while_the_clock_is_behind_is_superseded(
-    ledger: Ledger,
-) -> None:
-    moved(ledger, "one", NOW)
-
-    write(ledger, at(NOW - DAY, lambda tx: channel_push(tx, "older", NOW - HOUR)))
-
-    (older,) = write(ledger, at(NOW - DAY + 1, lambda tx: claim(tx, owner=OWNER, most=1)))
-    assert older.superseded
-
-
-def test_a_channel_opened_for_a_version_follows_the_same_times(ledger: Ledger) -> None:
-    moved(ledger, "one", NOW)
-    behind = NOW + MINUTE - DAY
-    write(ledger, at(behind, lambda tx: pushed(tx, "two", pushed_at=NOW + MINUTE)))
-    (made,) = write(ledger, at(behind + 1, lambda tx: claim(tx, owner=OWNER, most=1)))
-    assert made.push_time == behind  # what holds nothing yet goes by our clock
-
-    match = Match("rule", APP, "stable", Mode.CHANNEL)
-    opening = at(
-        behind + 2,
-        lambda tx: open_channels(tx, made.id, (match,), repository=REPOSITORY, tag="two"),
-    )
-    (opened,) = write(ledger, opening)
-
-    (two,) = write(ledger, at(behind + 3, lambda tx: claim(tx, owner=OWNER, most=1)))
-    assert (two.id, two.superseded) == (opened, False)
-
-
-TIMES = st.integers(0, 3 * DAY)
-
-
-@given(now=TIMES, latest=TIMES, after=st.integers(1, DAY))
-def test_a_push_later_than_the_latest_by_docker_hub_is_later(
-    now: int, latest: int, after: int
-) -> None:
-    told = latest + after
-    if told > now + MOST_AHEAD_MS:
-        assert push_time_by_own_clock(told, now, latest) > latest
-
-
-@given(now=TIMES, latest=TIMES | st.none())
-def test_a_push_without_a_time_is_the_latest(now: int, latest: int | None) -> None:
-    assert push_time_by_own_clock(None, now, latest) > (latest or -1)
-
-
-@given(now=TIMES, latest=TIMES, far=st.integers(10**13, 2**62))
-def test_a_time_far_ahead_keeps_no_later_push_away(now: int, latest: int, far: int) -> None:
-    assert push_time_by_own_clock(far, now, latest) <= max(now, latest + 1)

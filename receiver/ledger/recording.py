@@ -145,12 +145,12 @@ def open_channels(
     """Open what moves channels, for the same deliveries as the registration they follow."""
     row = tx.run("SELECT push_time FROM registrations WHERE id = :id", id=registration).one()
     led = tx.run(_LED, id=registration).all()
-    told = max((one.pushed_at for one in led if one.pushed_at is not None), default=None)
+    reported = max((one.pushed_at for one in led if one.pushed_at is not None), default=None)
     opened: list[str] = []
     for match in matches:
         push_time, latest = row.push_time, latest_push_time(tx, match)
-        if told != push_time and latest is not None and latest > tx.now + MOST_AHEAD_MS:
-            push_time = push_time_by_own_clock(told, tx.now, latest)
+        if reported != push_time and latest is not None and latest > tx.now + MOST_AHEAD_MS:
+            push_time = push_time_by_own_clock(reported, tx.now, latest)
         wanted = [_Wanted(match, repository, tag, push_time, str(one.id)) for one in led]
         opened += [_open_all(tx, [one])[0] for one in wanted][-1:]
     return tuple(opened)
@@ -216,15 +216,15 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
     return str(found.id)
 
 
-def push_time_of(tx: Tx, told: int | None, match: Match) -> int:
+def push_time_of(tx: Tx, reported: int | None, match: Match) -> int:
     """Return when an image counts as pushed for its target (epoch ms), as Docker Hub's time says.
 
     Without one, and where it lies in the future, our own clock decides; then it is never before
     what the target holds or waits for, for that clock may be behind.
     """
-    if told is not None and told <= tx.now + MOST_AHEAD_MS:
-        return told
-    return push_time_by_own_clock(told, tx.now, latest_push_time(tx, match))
+    if reported is not None and reported <= tx.now + MOST_AHEAD_MS:
+        return reported
+    return push_time_by_own_clock(reported, tx.now, latest_push_time(tx, match))
 
 
 def latest_push_time(tx: Tx, match: Match) -> int | None:
@@ -233,7 +233,7 @@ def latest_push_time(tx: Tx, match: Match) -> int | None:
     return latest
 
 
-def push_time_by_own_clock(told: int | None, now: int, latest: int | None) -> int:
+def push_time_by_own_clock(reported: int | None, now: int, latest: int | None) -> int:
     """Return the time of a push that happens now: after the latest one of its target.
 
     If the latest is as far in the future as Docker Hub's time, our clock is behind, and an older
@@ -242,8 +242,8 @@ def push_time_by_own_clock(told: int | None, now: int, latest: int | None) -> in
     """
     if latest is None:
         return now
-    if told is not None and now + MOST_AHEAD_MS < latest:
-        return min(told, latest + 1)
+    if reported is not None and now + MOST_AHEAD_MS < latest:
+        return min(reported, latest + 1)
     return max(now, latest + 1)
 
 
