@@ -129,7 +129,7 @@ class InHand:
         return await attempt.run()
 
     async def _settle(self, claimed: Claimed, tried: Tried, now: Callable[[], int]) -> None:
-        """Write what came of it, however long the ledger is away.
+        """Write the result, however long the ledger is away.
 
         Its times are those of `now`; the ledger's clock may have been set since.
         """

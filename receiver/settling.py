@@ -90,7 +90,7 @@ def leave_to_others(claimed: Claimed, tried: Tried, *, now: int, jitter: float) 
 
 
 def moved_by(tried: Tried, step: int) -> Tried:
-    """Return what came of an attempt with its times moved by a step of the clock (ms)."""
+    """Return the result of an attempt with its times moved by a step of the clock (ms)."""
     settlement, gate = tried.settlement, tried.gate
     if settlement.due_at:
         settlement = replace(settlement, due_at=settlement.due_at + step)

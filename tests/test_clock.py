@@ -154,7 +154,7 @@ def test_the_clock_of_a_shared_ledger_is_the_databases(
 
 
 def _let_set(url: URL) -> None:
-    """Have the database read a clock that is off, by a function that stands before its own."""
+    """Have the database read a clock that is off, by a function that it finds before its own."""
     with psycopg.connect(plain(url)) as connection:
         connection.execute(OFF.format(database=url.database).encode())
 

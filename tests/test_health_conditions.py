@@ -155,10 +155,10 @@ def test_a_ledger_that_cannot_be_written_is_said_first(here: ReceiverHere) -> No
         raise LedgerError("the disk is full")
 
     here.service.ledger.write = refuse  # type: ignore[method-assign, assignment]
-    told = get(here, "/api/overview")
+    answer = get(here, "/api/overview")
 
-    assert (told["ready"], told["degraded"][0]["code"]) == (False, "ledger")
-    assert told["degraded"][0]["message"] == "the disk is full"
+    assert (answer["ready"], answer["degraded"][0]["code"]) == (False, "ledger")
+    assert answer["degraded"][0]["message"] == "the disk is full"
     assert first_line(here).startswith("1 problem.")
     assert get(here, "/readyz") == {
         "ready": False, "error": "the disk is full", "replica": here.service.worker.owner,

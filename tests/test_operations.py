@@ -124,11 +124,11 @@ def test_each_writes_the_same_line_wherever_it_is_asked_for(
     alone = receiver.run(*by_command)
     assert alone.returncode == 0, alone.stderr
 
-    told = lines(receiver, operation)
-    told += [json.loads(one) for one in alone.stderr.splitlines() if one.startswith("{")]
-    assert [one["source"] for one in told] == ["page", "api", "command", "command"]
-    assert {one["event"] for one in told} == {operation}
-    facts = [{name: one[name] for name in FACTS if name in one} for one in told]
+    seen = lines(receiver, operation)
+    seen += [json.loads(one) for one in alone.stderr.splitlines() if one.startswith("{")]
+    assert [one["source"] for one in seen] == ["page", "api", "command", "command"]
+    assert {one["event"] for one in seen} == {operation}
+    facts = [{name: one[name] for name in FACTS if name in one} for one in seen]
     assert facts == [facts[0]] * 4
     assert facts[0]
 
@@ -148,15 +148,15 @@ def test_a_push_by_command_is_the_same_as_one_by_the_api(
     assert len(notices) == 3, (by_command.stderr, alone.stderr)
     assert {happening for happening, _ in notices} == {"parked"}
     assert len({re.sub("_[123]", "TAG", text) for _, text in notices}) == 1
-    told = [line["source"] for line in lines(receiver, "pushed")]
-    assert told == ["api", "command"]
+    seen = [line["source"] for line in lines(receiver, "pushed")]
+    assert seen == ["api", "command"]
     assert '"event":"pushed"' in alone.stderr
 
 
 def test_what_a_command_did_is_on_the_page_at_once(
     receiver: ReceiverProcess, sandbox: EdgegapSandbox
 ) -> None:
-    """The page showed what Edgegap had told before, for a quarter of a minute."""
+    """The page showed what Edgegap had listed before, for a quarter of a minute."""
 
     def listings() -> int:
         return len([one for one in sandbox.calls if one.path.endswith(f"/app/{APP}/versions")])

@@ -86,7 +86,7 @@ def test_a_link_is_dead_from_the_change_until_it_is_used_again(ledger: Ledger) -
 
 
 def test_a_fingerprint_is_slow_to_make_and_another_in_another_ledger() -> None:
-    """Whoever has a backup may try guesses: each must cost them time and memory."""
+    """A backup lets anybody try guesses: each must cost them time and memory."""
     (made,) = fingerprints_of([Secret(KEY)], ["one", "two"])
 
     assert made["one"] != made["two"]
@@ -133,8 +133,8 @@ def degraded(receiver: ReceiverProcess, secret: str) -> list[Any]:
 
 
 def doctor(receiver: ReceiverProcess, **environment: str) -> Any:
-    told = receiver.run("doctor", "--json", **environment).stdout.splitlines()
-    (found,) = [one for one in map(json.loads, told) if one["what"] == "secret key"]
+    answer = receiver.run("doctor", "--json", **environment).stdout.splitlines()
+    (found,) = [one for one in map(json.loads, answer) if one["what"] == "secret key"]
     return found
 
 

@@ -151,7 +151,7 @@ async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None
 
 
 async def _works_on(ledger: Ledger, here: str, settings: Settings) -> bool:
-    """Tell whether the server at this machine's address is a replica on this very ledger."""
+    """Return whether the server at this machine's address works on this very ledger."""
     headers = {"Authorization": f"Bearer {api_keys(settings).sign(new_token(ONE_MINUTE))}"}
     async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS) as http:
         try:

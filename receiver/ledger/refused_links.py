@@ -1,4 +1,4 @@
-"""Requests with a link that opens nothing, one row by reason and repository: few, whoever sends."""
+"""Requests with a link that opens nothing, one row by reason and repository: never many."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

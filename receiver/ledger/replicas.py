@@ -24,7 +24,7 @@ def count_replicas(tx: Tx, owner: str) -> int:
 
 
 def is_there(tx: Tx, owner: str) -> bool:
-    """Tell whether this replica is alive."""
+    """Return whether this replica is alive."""
     row = tx.run(
         "SELECT 1 FROM replicas WHERE owner = :owner AND seen_at >= :since",
         owner=owner,

@@ -28,7 +28,7 @@ class KnownKey:
     replaced_at: int | None
 
     def is_one_of(self, keys: Iterable[Fingerprints]) -> bool:
-        """Tell whether it is one of these."""
+        """Return whether it is one of these."""
         return any(key.get(self.salt) == self.fingerprint for key in keys)
 
 

@@ -31,7 +31,7 @@ async def adopt(ledger: Ledger, keys: Sequence[Secret]) -> None:
 
 
 async def are_known(known: Sequence[KnownKey], keys: Sequence[Secret]) -> bool:
-    """Tell whether any of the keys is in use, as the ledger knows them."""
+    """Return whether any of the keys is one that the ledger knows to be in use."""
     in_use = [one for one in known if one.replaced_at is None]
     salts = {one.salt for one in in_use}
     fingerprints = await asyncio.to_thread(fingerprints_of, keys, salts)
