@@ -94,18 +94,13 @@ def _of_catch_up(settings: Settings) -> list[str]:
     return warnings
 
 
-def longest_link(settings: Settings) -> int:
-    """Return the length of the longest link that the rules need, 0 if none can be made."""
-    if settings.public_url is None or not settings.secret_keys:
-        return 0
-    keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
-    url = settings.public_url
-    return max((len(keys.link(url, rule.repository)) for rule in settings.rules), default=0)
-
-
 def link_length_fault(settings: Settings) -> tuple[str, str] | None:
     """Return what is wrong with a public_url that makes a link too long, and what to do."""
-    length = longest_link(settings)
+    if settings.public_url is None or not settings.secret_keys:
+        return None
+    keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
+    url = settings.public_url
+    length = max((len(keys.link(url, rule.repository)) for rule in settings.rules), default=0)
     if length <= MAX_URL:
         return None
     what = f"a link would be {length} characters long, and Docker Hub takes {MAX_URL}"

@@ -12,6 +12,7 @@ from secrets import token_urlsafe
 
 import httpx
 
+from receiver.config_warnings import link_length_fault
 from receiver.doctor_hub import examine_docker_hub
 from receiver.edgegap.answers import Answer
 from receiver.edgegap.catalogue import NEWEST
@@ -20,7 +21,7 @@ from receiver.edgegap.listing import Listing, partly_listed
 from receiver.edgegap.versions import newest
 from receiver.errors import LedgerError
 from receiver.findings import Finding, failed, passed, warned
-from receiver.hook_tokens import MAX_URL, PATH, LinkKeys
+from receiver.hook_tokens import PATH, LinkKeys
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.migrate import newer_schema
 from receiver.preflight import Preflight
@@ -164,11 +165,10 @@ async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncItera
     if not url.startswith("https://"):
         mend = "Put a proxy with TLS in front: the link is a secret"
         yield warned("public URL", "it is not https", mend)
+    too_long = link_length_fault(settings)
+    if too_long is not None:
+        yield failed("public URL", *too_long)
     keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
-    longest = max((len(keys.link(url, rule.repository)) for rule in settings.rules), default=0)
-    if longest > MAX_URL:
-        mend = f"Shorten public_url: Docker Hub takes {MAX_URL} characters"
-        yield failed("public URL", f"a link would be {longest} characters long", mend)
     yield await _reach(url, keys, http)
 
 

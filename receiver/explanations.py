@@ -86,9 +86,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.EDGEGAP_TOKEN_REFUSED: Explained(
         "Edgegap refuses the API token ({detail}). Make one under "
-        "app.edgegap.com/user-settings?tab=tokens, set EDGEGAP_TOKEN and "
-        "restart (or reload, where EDGEGAP_TOKEN_FILE holds it); everything waiting then goes on "
-        "by itself."
+        "app.edgegap.com/user-settings?tab=tokens, set EDGEGAP_TOKEN and restart (or reload, if it "
+        "is in .env or in a file of its own); everything waiting then goes on by itself."
     ),
     Reason.NOT_EDGEGAP: Explained(
         "The answer did not come from Edgegap's API ({detail}); tried again by itself. If it "

@@ -187,10 +187,13 @@ class _RuleReader:
         return STAND_IN
 
     def _tags(self) -> TagPattern:
+        value = self._table.get("tags", [])
         try:
-            return parse_tag_pattern(self._table.get("tags", []))
+            return parse_tag_pattern(value)
         except BadTagPattern as error:
-            self._fault("tags", str(error), 'Write tags = ["v*", "!*-rc*"]')
+            globs, versions = 'tags = ["v*", "!*-rc*"]', 'tags = { semver = ">=1.2 <2" }'
+            fix = f"Write for instance {versions if isinstance(value, Mapping) else globs}"
+            self._fault("tags", str(error), fix)
             return Globs()
 
     def _version(self) -> str:

@@ -180,11 +180,18 @@ def variables_of(environ: Mapping[str, str]) -> Variables:
     named = environ.get(CONFIG, here.values.get(CONFIG, ""))
     text = environ.get(CONFIG_TEXT, here.values.get(CONFIG_TEXT, ""))
     folder = Path(clean(CONFIG, named, parsed=True).value).parent
-    if text.strip() or os.path.realpath(folder) == os.path.realpath(here.path.parent):
+    if text.strip() or _is_the_working_directory(folder):
         return Variables(environ, [here])
     beside = _read_dotenv(folder / DOTENV)
     values = {name: value for name, value in beside.values.items() if name != CONFIG}
     return Variables(environ, [replace(beside, values=values), here])
+
+
+def _is_the_working_directory(folder: Path) -> bool:
+    try:
+        return folder.samefile(".")
+    except OSError:  # one of the two does not exist
+        return False
 
 
 def _read_dotenv(path: Path) -> DotenvFile:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from receiver.dotenv import dotenv_line
 from receiver.edgegap.pace import Pace
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
-from receiver.settings import Settings, after_reload
+from receiver.secret import Secret
+from receiver.settings import NAMES, Settings, after_reload, marks_of
 from tests.conftest import StartReceiver
 from tests.running import (
     APP,
@@ -371,6 +373,23 @@ def test_the_settings_in_force_after_a_reload_are_the_read_ones_but_for_what_is_
 
     assert in_force == Settings(port=1, concurrency=2, keep=2)
     assert differ == ("PORT",)
+
+
+def test_each_setting_has_the_name_by_which_it_is_written() -> None:
+    """`doctor` and the log name by it what is not in force."""
+    assert {field.name for field in fields(Settings)} - set(NAMES) == {"warnings"}
+    assert set(marks_of(Settings())) == set(NAMES.values())
+
+
+def test_a_mark_changes_with_its_setting_alone_and_says_nothing_without_the_key() -> None:
+    key = (Secret("a-secret-key-of-the-test"),)
+    one, other = Settings(secret_keys=key), Settings(secret_keys=key, port=1)
+    another_key = Settings(secret_keys=(Secret("another-secret-key"),))
+
+    differ = {name for name, mark in marks_of(one).items() if marks_of(other)[name] != mark}
+
+    assert differ == {"PORT"}
+    assert not set(marks_of(one).values()) & set(marks_of(another_key).values())
 
 
 def test_a_changed_pace_takes_over_with_what_was_called_so_far() -> None:
