@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from receiver.sandbox.calls import is_call, read_body, replay
 from receiver.sandbox.serving import HANG_UP, HangUp
 
-Kind = Literal["status", "slow", "timeout", "reset", "hang_up", "truncated", "garbage", "huge"]
+Kind = Literal[
+    "status", "slow", "timeout", "reset", "hang_up", "truncated", "garbage", "huge", "late"
+]  # fmt: skip
 
 FAULT_HEADER = "x-sandbox-fault"
 """Marks an answer that a fault made up, so that nobody holds it against a contract."""
@@ -33,6 +35,7 @@ class Fault:
     - `truncated`: a 200 that ends before its content-length of `size` does
     - `garbage`: a 200 that is not JSON: `body`, or a page of HTML
     - `huge`: a 200 of valid JSON, chunked, of more than `size` bytes
+    - `late`: answers `status` at once, as a gateway does, and carries the call out `seconds` later
 
     With `after`, the real thing is done first and its answer thrown away (`slow` keeps it).
     `method` and `path_contains` narrow the calls; `times=None` goes on until `behave`.
@@ -134,6 +137,10 @@ class Misbehaving:
                 await _hang_up(scope, receive)
             case "status" | "garbage" | "huge":
                 await _made_up(fault)(scope, receive, send)
+            case "late":
+                await _made_up(fault)(scope, receive, send)
+                await asyncio.sleep(fault.seconds)
+                await self._app(scope, replay(body, receive), keep)
 
 
 def _made_up(fault: Fault) -> Response:
