@@ -349,7 +349,7 @@ def test_dry_run_without_the_old_login_depends_on_whether_the_image_is_public(
 
     assert "private_token" not in public["requests"][0]["body"]
     assert "set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in public["requests"][0]["notes"][0]
-    assert [one["reason"] for one in private["parked"]] == ["registry_login_hidden"]
+    assert [one["reason"] for one in private["parked"]] == ["registry_login_missing"]
 
 
 def test_a_repeated_report_leaves_what_another_hand_put_in_the_channel_and_says_so(

@@ -17,7 +17,7 @@ from receiver.sandbox.serving import HANG_UP, HangUp
 
 Kind = Literal[
     "status", "slow", "timeout", "reset", "hang_up", "truncated", "garbage", "huge", "declined",
-    "bomb",
+    "bomb", "late",
 ]  # fmt: skip
 
 FAULT_HEADER = "x-sandbox-fault"
@@ -40,6 +40,7 @@ class Fault:
     - `huge`: a 200 of valid JSON, chunked, of more than `size` bytes
     - `declined`: a 200 with `success: false` and `message`, or with `body` as it is
     - `bomb`: a 200 of valid JSON of `size` bytes, compressed twice to a few
+    - `late`: answers `status` at once, as a gateway does, and carries the call out `seconds` later
 
     With `after`, the real thing is done first and its answer thrown away (`slow` keeps it).
     `method` and `path_contains` narrow the calls; `times=None` goes on until `behave`.
@@ -141,6 +142,10 @@ class Misbehaving:
                 await _hang_up(scope, receive)
             case "status" | "garbage" | "huge" | "declined" | "bomb":
                 await _made_up(fault)(scope, receive, send)
+            case "late":
+                await _made_up(fault)(scope, receive, send)
+                await asyncio.sleep(fault.seconds)
+                await self._app(scope, replay(body, receive), keep)
 
 
 def _made_up(fault: Fault) -> Response:

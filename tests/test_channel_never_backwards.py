@@ -1,0 +1,297 @@
+"""Whatever is reported, in whatever order: a channel never moves backwards but by hand.
+
+The ledger, the worker's own code and Edgegap's sandbox are real; nothing goes over a network.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.engine import URL
+
+from receiver import retry
+from receiver.channel_order import Follow
+from receiver.claiming import begin_anew
+from receiver.dockerhub.push import Push
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.pace import Pace
+from receiver.images import ImageReference
+from receiver.in_hand import InHand
+from receiver.intake import take
+from receiver.ledger.channels import holds_of, moves_of
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import claim
+from receiver.ledger_watch import LedgerWatch
+from receiver.missed import Missed, take_all
+from receiver.preflight import Cleared, Preflight
+from receiver.retention import Retention
+from receiver.rule_config import read_rules
+from receiver.rules import Rule
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
+from receiver.secret import Secret
+from receiver.settings import Current, Settings
+from receiver.steering import CannotMove, release, roll_back
+from receiver.tag_order import VersionNumber, version_number
+from receiver.upkeep.drift import Drift
+
+NAME = "staging"
+OWNER = "worker"
+TAGS = ("1.0.0", "v1.1", "2.0.0-rc.1", "2.0.0", "nightly-1", "nightly-2")
+LONG_AGO = 1_780_000_000_000
+
+TAG = st.sampled_from(TAGS)
+ACTIONS = st.one_of(
+    st.tuples(st.just("push"), TAG, st.integers(0, 20)),
+    st.tuples(st.just("push"), TAG, st.integers(0, 20)),
+    st.tuples(st.just("repeat"), TAG, st.integers(0, 40)),
+    st.tuples(st.just("overwrite"), TAG, st.integers(0, 40)),
+    st.tuples(st.just("catch_up"), TAG, st.integers(0, 20)),
+    st.tuples(st.just("rollback"), st.sampled_from(["", *TAGS])),
+    st.tuples(st.just("release")),
+    st.tuples(st.just("restart")),
+    st.tuples(st.just("compare")),
+    st.tuples(st.just("fail"), st.booleans()),
+)
+TWO_NIGHTS = [(("push", "nightly-1", 1), 2), (("push", "nightly-2", 2), 2)]
+# Each with how many registrations the worker ends before the next.
+SCRIPT = st.lists(st.tuples(ACTIONS, st.sampled_from([0, 2, 2, 6])), min_size=3, max_size=14)
+
+
+class Images(Preflight):
+    """Docker Hub, as far as it is asked: the digest of each tag."""
+
+    def __init__(self) -> None:
+        self.digests: dict[str, int] = {}
+
+    async def look(self, image: ImageReference, rule: Rule) -> Cleared:
+        return Cleared(digest_of(self.digests.get(image.tag, 0)))
+
+
+def digest_of(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+@dataclass
+class Model:
+    """What is expected of the channel: in a person's words, not in the program's."""
+
+    follow: Follow
+    highest: VersionNumber | None = None
+    held: bool = False
+    floor: VersionNumber | None = None
+    decided: set[str] = field(default_factory=set)
+
+    def rolled_back(self, away_from: str) -> None:
+        number = version_number(away_from)
+        if self.held:
+            self.floor = None if self.floor is None or number is None else max(self.floor, number)
+        else:
+            self.floor = number
+        self.held = True
+
+    def moved(self, move: dict[str, Any]) -> None:
+        number = version_number(move["tag"])
+        if move["action"] == "rollback":
+            self.highest = number
+            return
+        assert move["action"] == "push"
+        assert move["tag"] not in self.decided, "a repeated or overwritten tag moved it"
+        if self.held:
+            assert number is not None, "it was held"
+            assert self.floor is not None, "it was held"
+            assert number > self.floor, "it was held"
+            self.held = False
+        if number is not None and self.follow is not Follow.NEWEST:
+            assert self.highest is None or number >= self.highest, "it went backwards"
+            self.highest = number
+
+
+class World:
+    """A receiver with one rule and one channel, and Edgegap behind it."""
+
+    def __init__(self, ledger: Ledger, http: httpx.AsyncClient, app: str, follow: Follow) -> None:
+        self.app = app
+        self.repository = f"studio/{app}"
+        self.model = Model(follow)
+        self.images = Images()
+        self.pushed: dict[str, int] = {}
+        self.ledger = ledger
+        table = {"repository": self.repository, "app": app, "channels": [NAME]}
+        settings_ = {"settings": {"req_cpu": 1024, "req_memory": 2048}}
+        channel = {"app": app, "name": NAME, "follow": follow.value}
+        rules, faults = read_rules([{**table, **settings_}], {}, None, [channel])
+        assert faults == []
+        self.current = Current(Settings(rules=rules, secret_keys=(Secret("k" * 40),)))
+        client = EdgegapClient(http, Secret("sandbox-token"), Pace(1e6, 8))
+        self.drift = Drift(ledger, self.current, client, lambda: None)
+        self.worker = InHand(
+            OWNER,
+            ledger,
+            self.current,
+            client,
+            watch=LedgerWatch(),
+            preflight=self.images,
+            retention=Retention(ledger, self.current, client, lambda: None),
+        )
+
+    async def do(self, action: str, *given: Any) -> None:
+        await getattr(self, f"_{action}")(*given)
+
+    async def _push(self, tag: str, at: int) -> None:
+        self.images.digests.setdefault(tag, len(self.images.digests) + 1)
+        self.pushed.setdefault(tag, at)
+        push = Push(self.repository, tag, pushed_at=LONG_AGO + 1000 * at)
+        await take(self.ledger, self.current.settings.rules, push, source="webhook")
+
+    async def _repeat(self, tag: str, at: int) -> None:
+        if tag in self.pushed:
+            await self._push(tag, at)
+
+    async def _overwrite(self, tag: str, at: int) -> None:
+        if tag in self.pushed:
+            self.images.digests[tag] += 100
+            await self._push(tag, at)
+
+    async def _catch_up(self, tag: str, at: int) -> None:
+        number = self.images.digests.setdefault(tag, len(self.images.digests) + 1)
+        self.pushed.setdefault(tag, at)
+        push = Push(self.repository, tag, pushed_at=LONG_AGO + 1000 * at)
+        missed = [Missed(push, digest_of(number))]
+        rules = self.current.settings.rules
+        await self.ledger.write(lambda tx: take_all(tx, rules, missed, ()))
+
+    async def _rollback(self, to: str) -> None:
+        rules, version = self.current.settings.rules, to or None
+        before = await self.ledger.read(lambda tx: holds_of(tx, self.app, NAME))
+        try:
+            await self.ledger.write(
+                lambda tx: roll_back(tx, rules, self.app, NAME, version, source="api")
+            )
+        except CannotMove:
+            return
+        self.model.rolled_back(before.tag)
+
+    async def _release(self) -> None:
+        rules = self.current.settings.rules
+        try:
+            await self.ledger.write(lambda tx: release(tx, rules, self.app, NAME))
+        except CannotMove:
+            return
+        self.model.held = False
+
+    async def _restart(self) -> None:
+        """End in the midst of a registration, without a word, and start again."""
+        await self.ledger.write(lambda tx: claim(tx, owner="killed", most=1))
+        self.ledger.close()
+        self.ledger.__init__(self.ledger._url)  # type: ignore[misc]
+        self.ledger.open_to_write(wait_seconds=0)
+        settings_ = self.current.settings
+        await self.ledger.write(lambda tx: begin_anew(tx, settings_, shared=False))
+
+    async def _compare(self) -> None:
+        await self.drift.compare(0)
+
+    async def _fail(self, after: bool) -> None:
+        sandbox.misbehave(Fault("status", method="PATCH", status=500, after=after))
+
+    async def work(self, most: int) -> None:
+        for _ in range(most):
+            claimed = await self.ledger.write(lambda tx: claim(tx, owner=OWNER, most=1))
+            if not claimed:
+                return
+            before = await self._moves()
+            await self.worker.work(claimed[0])
+            for move in (await self._moves())[len(before) :]:
+                self.model.moved(move)
+            if claimed[0].version == NAME:
+                rows = await self.ledger.read(
+                    lambda tx: tx.run(
+                        "SELECT tag FROM channel_reports WHERE app = :app", app=self.app
+                    ).all()
+                )
+                self.model.decided = {row.tag for row in rows}
+
+    async def _moves(self) -> list[dict[str, Any]]:
+        return (await self.ledger.read(lambda tx: moves_of(tx, self.app, NAME, 1000)))[::-1]
+
+    async def finish(self) -> None:
+        sandbox.behave()
+        await self.work(1000)
+        left = await self.ledger.read(
+            lambda tx: tx.run(
+                "SELECT version, tag, state, reason FROM registrations"
+                " WHERE app = :app AND state <> 'done'",
+                app=self.app,
+            ).all()
+        )
+        assert left == []
+        await self._compare()
+        holds = await self.ledger.read(lambda tx: holds_of(tx, self.app, NAME))
+        version = sandbox.versions.get((self.app, NAME))
+        assert (version["docker_tag"] if version else "") == holds.tag
+        drift = await self.ledger.read(
+            lambda tx: tx.run("SELECT drift FROM channels WHERE app = :app", app=self.app).scalar()
+        )
+        assert not drift
+
+
+sandbox = EdgegapSandbox(apps=())
+numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    path: Path = tmp_path_factory.mktemp("backwards") / "receiver.db"
+    one = Ledger(URL.create("sqlite", database=str(path)))
+    one.open_to_write(wait_seconds=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retry, "FIRST_BACKOFF", 0)
+        yield one
+    one.close()
+
+
+@pytest.mark.parametrize("follow", list(Follow))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(script=SCRIPT)
+@example(script=[(("push", "2.0.0", 1), 2), (("push", "v1.1", 2), 2)])
+@example(script=[*TWO_NIGHTS, (("repeat", "nightly-1", 9), 2)])
+@example(script=[*TWO_NIGHTS, (("overwrite", "nightly-1", 9), 2)])
+@example(script=[*TWO_NIGHTS, (("rollback", ""), 2), (("repeat", "nightly-2", 9), 2)])
+@example(script=[*TWO_NIGHTS, (("rollback", ""), 2), (("push", "1.0.0", 9), 2)])
+@example(script=[*TWO_NIGHTS, (("fail", True), 0), (("push", "2.0.0", 9), 6), (("restart",), 6)])
+def test_a_channel_never_moves_backwards_but_by_hand(
+    ledger: Ledger, follow: Follow, script: list[tuple[tuple[Any, ...], int]]
+) -> None:
+    app = f"app-{next(numbers)}"
+    sandbox.behave()
+    sandbox.add_app(app)
+
+    async def live() -> World:
+        transport = httpx.ASGITransport(sandbox.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://edgegap") as http:
+            world = World(ledger, http, app, follow)
+            for action, most in script:
+                await world.do(*action)
+                await world.work(most)
+            await world.finish()
+            return world
+
+    world = asyncio.run(live())
+
+    done = {action[0] for action, _ in script}
+    released = [number for tag in world.pushed if (number := version_number(tag)) is not None]
+    others = len(released) < len(world.pushed) and follow is not Follow.HIGHEST
+    if (
+        follow is not Follow.NEWEST
+        and released
+        and not (others or done & {"rollback", "overwrite"})
+    ):
+        assert world.model.highest == max(released)

@@ -1,0 +1,200 @@
+"""Channels compared with Edgegap: a PATCH that is carried out late, and what another hand moved."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver import retry
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
+from receiver.sandbox.serving import serving
+from receiver.upkeep import drift
+from tests.receiver_here import ReceiverHere, receiver_here
+from tests.running import RULE, until
+
+APPS = ("late-app", "kept-app", "seen-app", "back-app", "gone-app", "busy-app")
+CONFIG = (
+    "".join(
+        RULE.replace("studio/game-server", f"studio/{app}").replace(
+            'app = "my-game"', f'app = "{app}"\nversions = false\nchannels = ["dev"]'
+        )
+        for app in APPS
+    )
+    + "".join(
+        f'[[channel]]\napp = "{app}"\nname = "dev"\nrestore = true\n'
+        for app in ("back-app", "gone-app")
+    )
+    + '[[notice]]\nurl_env = "TEAM_URL"\non = ["drifted"]\n[catch_up]\nevery = "off"\n'
+)
+LONGEST_CALL = 1500
+
+
+@pytest.fixture
+def edgegap() -> EdgegapSandbox:
+    return EdgegapSandbox(apps=APPS)
+
+
+@pytest.fixture
+def edgegap_url(edgegap: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 20)
+    monkeypatch.setattr(retry, "LONGEST_BACKOFF", 60)
+    monkeypatch.setattr(retry, "LONGEST_CALL", LONGEST_CALL)
+    monkeypatch.setattr(drift, "LOOK_EVERY_SECONDS", 0.05)
+    with serving(edgegap.app) as url:
+        yield url
+
+
+@pytest.fixture
+def here(tmp_path: Path, edgegap_url: str) -> Iterator[ReceiverHere]:
+    with running(tmp_path, edgegap_url) as receiver:
+        yield receiver
+
+
+def running(folder: Path, url: str) -> Any:
+    environment = {"TEAM_URL": "json://127.0.0.1:9"}
+    return receiver_here(folder, url, config=CONFIG, environment=environment)
+
+
+def push(receiver: ReceiverHere, app: str, tag: str) -> str:
+    return receiver.push_to(f"studio/{app}", tag)
+
+
+def dev(edgegap: EdgegapSandbox, app: str) -> Any:
+    return edgegap.versions[app, "dev"]["docker_tag"]
+
+
+def compare(receiver: ReceiverHere) -> None:
+    receiver.inside(lambda: receiver.service.drift.compare(0))
+
+
+def get(receiver: ReceiverHere, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {receiver.api_token()}"}
+    return httpx.get(f"{receiver.url}{path}", headers=headers, trust_env=False).json()
+
+
+def channel(receiver: ReceiverHere, app: str) -> Any:
+    (row,) = get(receiver, f"/api/channels?app={app}")["channels"]
+    return row
+
+
+def moved_late(receiver: ReceiverHere, edgegap: EdgegapSandbox, app: str) -> None:
+    """Let a PATCH be answered 504 and be carried out after a newer push has moved the channel."""
+    receiver.ended(push(receiver, app, "1.0"))
+    edgegap.misbehave(Fault("late", method="PATCH", status=504, seconds=0.7))
+    first = push(receiver, app, "1.1")
+    until(lambda: any(call.status == 504 for call in edgegap.calls))
+    assert receiver.ended(push(receiver, app, "1.2"))["outcome"] == "updated"
+    receiver.ended(first)
+
+
+def test_a_patch_that_lands_late_is_put_right_by_itself(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    """Edgegap had the older image from then on, and the ledger said otherwise."""
+    moved_late(here, edgegap, "late-app")
+    until(lambda: dev(edgegap, "late-app") == "1.1")
+
+    until(lambda: dev(edgegap, "late-app") == "1.2")
+
+    until(lambda: channel(here, "late-app")["moves"][0]["action"] == "restore")
+    last = channel(here, "late-app")
+    assert (last["moves"][0]["from_tag"], last["moves"][0]["tag"]) == ("1.1", "1.2")
+    assert (last["tag"], last["drift"]) == ("1.2", None)
+    assert get(here, "/readyz")["degraded"] == []
+
+
+def test_it_is_put_right_after_a_restart(
+    tmp_path: Path, edgegap_url: str, edgegap: EdgegapSandbox
+) -> None:
+    with running(tmp_path, edgegap_url) as receiver:
+        moved_late(receiver, edgegap, "kept-app")
+    until(lambda: dev(edgegap, "kept-app") == "1.1")
+
+    with running(tmp_path, edgegap_url):
+        until(lambda: dev(edgegap, "kept-app") == "1.2")
+
+
+def test_a_patch_that_was_answered_leaves_nothing_to_compare(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    for tag in ("1.0", "1.1"):
+        here.ended(push(here, "busy-app", tag))
+
+    due = here.ledger.read_now(
+        lambda tx: tx.run("SELECT check_at FROM channels WHERE check_at IS NOT NULL").all()
+    )
+    assert due == []
+
+
+def test_what_another_hand_moved_is_shown_and_notified_and_left(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    here.ended(push(here, "seen-app", "1.0"))
+    edgegap.versions["seen-app", "dev"]["docker_tag"] = "0.9"
+
+    compare(here)
+    compare(here)
+
+    assert dev(edgegap, "seen-app") == "0.9"
+    assert channel(here, "seen-app")["drift"] == "studio/seen-app:0.9"
+    (degraded,) = get(here, "/api/overview")["degraded"]
+    assert degraded["name"] == "channels"
+    assert "seen-app/dev was moved by another hand" in degraded["sentence"]
+    notices = here.ledger.read_now(lambda tx: tx.run("SELECT text FROM notices").all())
+    (notice,) = [row.text for row in notices]  # once, however often it is found
+    assert "`receiver promote seen-app dev --to 1.0` puts it back" in notice
+
+    edgegap.versions["seen-app", "dev"]["docker_tag"] = "1.0"
+    compare(here)
+    assert channel(here, "seen-app")["drift"] is None
+
+
+def test_readiness_names_what_another_hand_moved(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    here.ended(push(here, "seen-app", "1.0"))
+    edgegap.versions["seen-app", "dev"]["docker_tag"] = "0.9"
+    compare(here)
+
+    (degraded,) = get(here, "/readyz")["degraded"]
+
+    assert degraded.startswith("channels: The channel seen-app/dev was moved by another hand")
+
+
+def test_a_channel_with_restore_is_put_back(here: ReceiverHere, edgegap: EdgegapSandbox) -> None:
+    here.ended(push(here, "back-app", "1.0"))
+    edgegap.versions["back-app", "dev"]["docker_tag"] = "0.9"
+
+    compare(here)
+
+    until(lambda: dev(edgegap, "back-app") == "1.0")
+    until(lambda: channel(here, "back-app")["drift"] is None)
+    move = channel(here, "back-app")["moves"][0]
+    assert (move["action"], move["from_tag"], move["tag"]) == ("restore", "0.9", "1.0")
+
+
+def test_a_channel_with_restore_is_created_again(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    here.ended(push(here, "gone-app", "1.0"))
+    del edgegap.versions["gone-app", "dev"]
+
+    compare(here)
+
+    until(lambda: ("gone-app", "dev") in edgegap.versions)
+    assert dev(edgegap, "gone-app") == "1.0"
+
+
+@pytest.mark.parametrize("status", [401, 429, 500])
+def test_what_cannot_be_told_is_no_drift(
+    here: ReceiverHere, edgegap: EdgegapSandbox, status: int
+) -> None:
+    here.ended(push(here, "seen-app", "1.0"))
+    edgegap.misbehave(Fault("status", method="GET", status=status, times=1))
+
+    compare(here)
+
+    assert channel(here, "seen-app")["drift"] is None
