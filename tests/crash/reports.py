@@ -12,6 +12,7 @@ from tests.crash.endings import OPEN, End
 from tests.running import APP
 from tests.storm import Told
 
+HIGHEST, NEWEST = FOLLOWED = ((APP, "staging"), ("lobby", "newest"))
 EXPECTED = frozenset({"202", "503"})
 
 
@@ -51,6 +52,11 @@ def count_up(
     recorded = {row[0] for row in asked(ledger, "SELECT id FROM deliveries")}
     outcomes = asked(ledger, "SELECT outcome, count(*) FROM registrations GROUP BY outcome")
     made = {tag: sandbox.posts_that_created(APP, tag) for tag in told.tags}
+    channels = {one: sandbox.versions.get(one, {}).get("docker_tag") for one in FOLLOWED}
+    rows = asked(ledger, "SELECT app, version, tag FROM targets WHERE mode = 'channel'")
+    put = {(app, name): tag for app, name, tag in rows}
+    moves = asked(ledger, "SELECT action, count(*) FROM channel_moves GROUP BY action")
+    highest = max(made, key=_as_number, default=None)
     twice = {str(version): count for version, count in sandbox.created.items() if count > 1}
     events = Counter(str(line["event"]) for line in logged(log))
     return Report(
@@ -63,6 +69,7 @@ def count_up(
             "tags accepted": len(made),
             "versions": len(sandbox.versions),
             "registrations by outcome": dict(outcomes),
+            "moves of channels": dict(moves),
             "parked at any time, by reason": end.parked.by_reason,
             "waiting in the end, and replayed": end.waiting,
             "parked in the end, and replayed": end.parked_and_replayed,
@@ -83,9 +90,21 @@ def count_up(
             "damage to the ledger": [
                 row for row in asked(ledger, "PRAGMA integrity_check") if row != ("ok",)
             ],
+            "channels that Edgegap has otherwise than the ledger": {
+                one: (tag, put.get(one)) for one, tag in channels.items() if tag != put.get(one)
+            },
+            "a channel that is not at the highest accepted tag": (
+                [] if channels[HIGHEST] in {None, highest} else [channels[HIGHEST], highest]
+            ),
             "faults of our own": {name: n for name, n in events.items() if name.endswith("_fault")},
             "waiting longer than any may": end.waiting_too_long,
             "parked for what was not done to it": end.parked.unexplained,
             "the replay's exit code": end.exit_code,
         },
     )
+
+
+def _as_number(tag: str) -> tuple[int, ...]:
+    """The senders' tags are of two numbers; any other, as a test makes it, is the lowest."""
+    parts = tag.split(".")
+    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()

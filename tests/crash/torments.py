@@ -14,10 +14,11 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.crash.asking import ledger_of
 from tests.crash.disks import Disk, small_disk
-from tests.crash.endings import brought_to_an_end
-from tests.crash.misery import Misery
-from tests.crash.reports import Report, count_up
-from tests.running import ReceiverProcess
+from tests.crash.endings import brought_to_an_end, channels_compared
+from tests.crash.lateness import patches_land_late
+from tests.crash.misery import LATEST_SECONDS, Misery
+from tests.crash.reports import HIGHEST, NEWEST, Report, count_up
+from tests.running import APP, RULE, ReceiverProcess
 from tests.storm import Senders
 
 SENDERS = 6
@@ -25,6 +26,14 @@ PAUSE_SECONDS = 0.15
 MEGABYTES = 16
 MEGABYTES_A_MINUTE = 24
 DISK_FULL = "disk full"
+# A channel that follows the versions of one app, and one of another app that each push moves.
+CONFIG = (
+    RULE.replace("preflight = false", f'preflight = false\nchannels = ["{HIGHEST[1]}"]')
+    + RULE.replace(APP, NEWEST[0]).replace(
+        "preflight = false", "preflight = false\nversions = false"
+    )
+    + f'[[channel]]\napp = "{NEWEST[0]}"\nname = "{NEWEST[1]}"\nfollow = "newest"\n'
+)
 NO_SMALL_DISK = "no small disk could be mounted, as root may: a full one was not tried"
 
 
@@ -105,14 +114,16 @@ class Torments:
 def torment(seconds: float, seed: int) -> Report:
     """Torment a receiver for so long, let it come to its end, and count."""
     megabytes = int(MEGABYTES + MEGABYTES_A_MINUTE * seconds / 60)
-    sandbox = EdgegapSandbox()
+    sandbox = EdgegapSandbox(apps=(APP, NEWEST[0]))
     with (
         tempfile.TemporaryDirectory(prefix="receiver-crash-") as folder,
         serving(sandbox.app) as url,
         small_disk(Path(folder) / "disk", megabytes) as disk,
     ):
         ledger = f"sqlite:///{disk.folder / 'receiver.db'}"
-        receiver = ReceiverProcess(Path(folder), url, environment={"DATABASE_URL": ledger})
+        receiver = ReceiverProcess(
+            Path(folder), url, config=CONFIG, environment={"DATABASE_URL": ledger}
+        )
         try:
             return _tormented(receiver, sandbox, disk, seconds, seed)
         finally:
@@ -134,6 +145,9 @@ def _tormented(
         misery.end()
     path = ledger_of(disk.folder)
     end = brought_to_an_end(receiver, path, kills=torments.kills)
+    patches_land_late(receiver, sandbox, told, seed)
+    time.sleep(LATEST_SECONDS)  # nothing says when the last PATCH is carried out
+    channels_compared(receiver, path)
     receiver.stop()
     return count_up(
         path,
