@@ -151,7 +151,7 @@ class Attempt:
         return await self._asking.not_now(rule, again, replace(look, message="409 and then 404"))
 
     async def _present(self, rule: Rule, body: Body) -> Tried:
-        """Tell of a version that is there whether it is ours or another's."""
+        """Decide on a version that is there: it is ours, or another has the name."""
         if not same_image(body, self._claimed.image):
             return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
         outcome = Outcome.CREATED if self._ours else Outcome.UNCHANGED

@@ -120,9 +120,9 @@ class _RuleReader:
             named = self._table.get("version")
             name = named if isinstance(named, str) and is_version_name(named) else "dev"
             what = 'there is no mode any more; a channel does what mode "update" did'
-            mend = f'Write versions = false and channels = ["{name}"], a line each'
+            write = f'Write versions = false and channels = ["{name}"], a line each'
             more = ", in place of mode and version" if "version" in self._table else " in its place"
-            self._fault("mode", what, mend + more)
+            self._fault("mode", what, write + more)
         else:
             what = "there is no mode any more; a rule creates a version for each tag by itself"
             self._fault("mode", what, "Take the line out")
@@ -132,8 +132,8 @@ class _RuleReader:
         for name in channels:
             if not is_version_name(name):
                 what = f"Edgegap takes no version named {name!r}"
-                mend = "Name it with 1 to 64 letters, digits, . _ or -, a letter or digit first"
-                self._fault("channels", what, mend)
+                name_it = "Name it with 1 to 64 letters, digits, . _ or -, a letter or digit first"
+                self._fault("channels", what, name_it)
         return tuple(name for name in channels if is_version_name(name))
 
     def _flag(self, key: str, *, default: bool) -> bool:

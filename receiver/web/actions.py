@@ -16,11 +16,11 @@ from receiver.service import Service
 from receiver.steering import (
     CannotMove,
     CannotPause,
+    log_moved,
     pause_known,
     promote,
     release,
     roll_back,
-    tell_moved,
 )
 from receiver.upkeep.operations import log_operation
 from receiver.web.doorkeeping import Form, for_a_deed
@@ -100,7 +100,7 @@ class Actions:
             return _back(form, "/versions"), f"Nothing was moved: {error}."
         self._shelf.forget()
         service.worker.wake()
-        tell_moved(action, *_place(form), recorded, PAGE)
+        log_moved(action, *_place(form), recorded, PAGE)
         return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
 
     async def _release(self, service: Service, form: Form) -> tuple[str, str]:

@@ -14,7 +14,7 @@ GATEWAY_TIMEOUT = 504
 
 
 def patches_land_late(
-    receiver: ReceiverProcess, sandbox: EdgegapSandbox, told: Told, seed: int
+    receiver: ReceiverProcess, sandbox: EdgegapSandbox, sent: Told, seed: int
 ) -> None:
     """Push twice, again and again: the first PATCH lands after the second moved the channel."""
     chance = random.Random(seed)
@@ -24,11 +24,11 @@ def patches_land_late(
         sandbox.misbehave(
             Fault("late", method="PATCH", status=GATEWAY_TIMEOUT, times=2, seconds=seconds)
         )
-        told.accepted[receiver.push(f"{number}.0")] = f"{number}.0"
+        sent.accepted[receiver.push(f"{number}.0")] = f"{number}.0"
         until(lambda: any(call.status == GATEWAY_TIMEOUT for call in sandbox.calls))
         if chance.random() < 0.5:
             receiver.kill()
             receiver.start()
         delivery = receiver.push(f"{number}.1")
-        told.accepted[delivery] = f"{number}.1"
+        sent.accepted[delivery] = f"{number}.1"
         receiver.ended(delivery, 90)
