@@ -65,8 +65,8 @@ class _Reader:
             return None
         return Channel(app, name, follow, tags, restore)
 
-    def _fault(self, key: str, what: str, mend: str) -> None:
-        self._faults.append(Fault(f"{self._where}, {key}", what, mend))
+    def _fault(self, key: str, what: str, fix: str) -> None:
+        self._faults.append(Fault(f"{self._where}, {key}", what, fix))
 
     def _app(self, rules: Sequence[Rule]) -> str | None:
         app, known = self._table.get("app"), sorted({rule.app for rule in rules})

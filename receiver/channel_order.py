@@ -43,7 +43,7 @@ class Channel:
     restore: bool = False
 
     def takes(self, tag: str) -> bool:
-        """Tell whether a push of this tag may move the channel at all."""
+        """Return whether a push of this tag may move the channel at all."""
         return self.tags is None or self.tags.takes(tag)
 
 
@@ -81,7 +81,7 @@ class Holds:
     sent: str = ""
 
     def has(self, pushed: "Pushed") -> bool:
-        """Tell whether the channel has this very tag."""
+        """Return whether the channel has this very tag."""
         return (self.repository, self.tag) == (pushed.repository, pushed.tag)
 
 
@@ -109,7 +109,7 @@ class Pushed:
 
 
 def is_ordered(pushed: Pushed, holds: Holds) -> bool:
-    """Tell whether a person, or the receiver to restore it, ordered this very move.
+    """Return whether a person, or the receiver to restore it, ordered this very move.
 
     What was ordered to restore a tag counts only while the channel has that tag by our doing.
     """
@@ -180,7 +180,7 @@ def lifted_above(holds: Holds, to: str) -> str | None:
 
 
 def _lifts(pushed: Pushed, hold: Hold, ordered: str) -> bool:
-    """Tell whether a push ends the hold: it is above its version, and came after it."""
+    """Return whether a push ends the hold: it is above its version, and came after it."""
     mine = version_number(pushed.tag)
     above = None if hold.lifted_above is None else version_number(hold.lifted_above)
     later = (pushed.reported_at, pushed.registration) > (hold.since, ordered)

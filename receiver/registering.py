@@ -181,7 +181,7 @@ class Attempt:
         return await self._asking.not_now(rule, again, refusal)
 
     async def _present(self, rule: Rule, body: Body) -> Tried:
-        """Decide on a version that is there already: it is ours, or another's."""
+        """Decide on a version that is there: it is ours, or another has the name."""
         if not same_image(body, self._claimed.image):
             return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
         if self._ours:

@@ -134,9 +134,9 @@ class _RuleReader:
             named = self._table.get("version")
             name = named if isinstance(named, str) and version_name_fault(named) is None else "dev"
             what = 'there is no mode any more; a channel does what mode "update" did'
-            mend = f'Write versions = false and channels = ["{name}"], a line each'
+            write = f'Write versions = false and channels = ["{name}"], a line each'
             more = ", in place of mode and version" if "version" in self._table else " in its place"
-            self._fault("mode", what, mend + more)
+            self._fault("mode", what, write + more)
         else:
             what = "there is no mode any more; a rule creates a version for each tag by itself"
             self._fault("mode", what, "Take the line out")

@@ -174,7 +174,7 @@ def moving_versions(rules: Iterable[Rule], app: str) -> frozenset[str]:
 
 
 def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bool:
-    """Tell whether the rule, as it is now, leads this tag to this target."""
+    """Return whether the rule, as it is now, leads this tag to this target."""
     if mode is Mode.CHANNEL:
         return rule.app == app and version in rule.channels
     match = match_of(rule, tag)
@@ -182,7 +182,7 @@ def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bo
 
 
 def is_version_name(name: str) -> bool:
-    """Tell whether Edgegap takes it as the name of a version, a channel's included."""
+    """Return whether Edgegap takes it as the name of a version, a channel's included."""
     return len(name) <= MAX_VERSION_NAME and _VERSION_NAME.fullmatch(name) is not None
 
 

@@ -16,7 +16,7 @@ def hash_of(values: str, keys: Sequence[Secret]) -> str:
 
 
 def is_hash_of(known: str, values: str, keys: Sequence[Secret]) -> bool:
-    """Tell whether the hash is one of these values, by any of the keys."""
+    """Return whether the hash is one of these values, by any of the keys."""
     return bool(values and keys) and _signer(keys).verify_signature(values, known)
 
 

@@ -111,7 +111,7 @@ def release(tx: Tx, rules: Sequence[Rule], app: str, channel: str) -> str:
     return f"Released {app}/{channel}: the next push above {holds.tag or 'what it has'} moves it."
 
 
-def tell_moved(action: ByHand, app: str, channel: str, recorded: Recorded, source: str) -> None:
+def log_moved(action: ByHand, app: str, channel: str, recorded: Recorded, source: str) -> None:
     """Log and count a rollback or promotion that is in the ledger."""
     metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
     facts = {"app": app, "channel": channel, "delivery": recorded.delivery}

@@ -20,7 +20,7 @@ _NUMBER = re.compile(
 )
 _OF_THE_DAY = re.compile(rf"(?P<number>\d{{1,6}})(?:-(?P<rest>{_IDENTIFIERS}))?", re.ASCII)
 
-# A numeric identifier is lower than a text; the first item tells them apart.
+# A numeric identifier is lower than a text: the first item says which it is.
 Identifier = tuple[int, int, str]
 
 
@@ -62,7 +62,7 @@ def identifiers(prerelease: str) -> tuple[Identifier, ...]:
 
 
 def _is_date(parts: list[int]) -> bool:
-    """Tell whether the parts begin with a year and a month, and a day if there is a third."""
+    """Return whether the parts begin with a year and a month, and a day if there is a third."""
     year, month, *more = parts
     return (
         FIRST_YEAR <= year <= LAST_YEAR

@@ -47,7 +47,7 @@ class Globs:
     negative: tuple[str, ...] = ()
 
     def takes(self, tag: str) -> bool:
-        """Tell whether the tag is one of these; `latest` only where it is written out."""
+        """Return whether the tag is one of these; `latest` only where it is written out."""
         if tag == LATEST and LATEST not in self.positive:
             return False
         if any(fnmatchcase(tag, glob) for glob in self.negative):
@@ -84,7 +84,7 @@ class Interval:
     outside: bool = False
 
     def holds(self, place: Place) -> bool:
-        """Tell whether a version is one of these."""
+        """Return whether a version is one of these."""
         above = self.low is None or place >= self.low
         below = self.high is None or place < self.high
         return (above and below) is not self.outside
@@ -99,7 +99,7 @@ class SemverRange:
     text: str = field(default="", compare=False)  # as it is written
 
     def takes(self, tag: str) -> bool:
-        """Tell whether the tag is a version within the range."""
+        """Return whether the tag is a version within the range."""
         version = _VERSION.fullmatch(tag)
         if version is None:
             return False
@@ -192,7 +192,7 @@ def _parse_set(text: str) -> tuple[Interval, ...]:
 
 
 def _interval(text: str) -> Interval:
-    """Read one bound: what it stands for is the interval of its version, or one side of it."""
+    """Read one bound: the interval of its version, or all on one side of it."""
     found = _BOUND.fullmatch(text)
     if found is None:
         raise BadTagPattern(f"{text!r} is no bound: {WRITE}")

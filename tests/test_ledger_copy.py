@@ -6,6 +6,7 @@ import pty
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -24,6 +25,7 @@ from receiver.ledger.notices import tell
 from receiver.ledger.pauses import ALL, pause
 from receiver.ledger.transactions import Tx
 from receiver.notices import Happening, Notice
+from receiver.rules import Mode
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.secret import Secret
 from tests.at_work import done, one_claim, pushed, settled
@@ -59,6 +61,9 @@ def fill(url: URL) -> URL:
     asyncio.run(ledger.write(lambda tx: tx.run("UPDATE registrations SET overwritten = true")))
     calls = (Answer("POST", "/v1/x", 200, message="made"), Answer("GET", "/v1/x", None))
     assert settled(ledger, one_claim(ledger), done(digest="sha256:" + "a" * 64, calls=calls))
+    moving = partial(pushed, tag="0.9", version="staging", mode=Mode.CHANNEL)
+    asyncio.run(ledger.write(moving))
+    assert settled(ledger, one_claim(ledger), done())
     asyncio.run(ledger.write(_everything))
     ledger.close()
     return url

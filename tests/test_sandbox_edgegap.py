@@ -620,6 +620,19 @@ def test_who_does_not_wait_for_a_slow_answer_finds_it_done(
     assert edgegap.get(f"{VERSION}/1.0").status_code == 200
 
 
+def test_a_call_that_is_carried_out_after_its_answer(
+    sandbox: EdgegapSandbox, edgegap: httpx.Client
+) -> None:
+    sandbox.misbehave(Fault("late", status=504, seconds=0.05))
+
+    answer = edgegap.post(VERSION, json=body())
+
+    assert answer.status_code == 504
+    wait_until_made(sandbox, 1)
+    assert edgegap.get(f"{VERSION}/1.0").status_code == 200
+    assert [call.status for call in sandbox.calls] == [504, 200]
+
+
 def test_garbage_and_a_flood(sandbox: EdgegapSandbox, edgegap: httpx.Client) -> None:
     sandbox.misbehave(Fault("garbage"), Fault("garbage", body="{", content_type="application/json"))
     sandbox.misbehave(Fault("huge", size=1_000_000))

@@ -16,9 +16,9 @@ from receiver.ledger.channels import channel_rows
 from receiver.ledger.recording import Recorded
 from receiver.ledger.transactions import Tx
 from receiver.settings import Settings
+from receiver.steering import log_moved, roll_back
 from receiver.steering import promote as promote_channel
 from receiver.steering import release as release_channel
-from receiver.steering import roll_back, tell_moved
 from receiver.telling import as_json as plain
 from receiver.telling import iso
 from receiver.upkeep.operations import log_operation
@@ -65,7 +65,7 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
         recorded = roll_back(tx, settings.rules, app, channel, to, source=COMMAND)
         return _recorded(ByHand.ROLLBACK, app, channel, recorded)
 
-    _tell(
+    _show(
         ask(settings, "/api/rollback", {"app": app, "channel": channel, "to": to}, write), as_json
     )
 
@@ -93,7 +93,7 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
         return _recorded(ByHand.PROMOTE, app, channel, recorded)
 
     asked = {"app": app, "channel": channel, "to": to, "from": other}
-    _tell(ask(settings, "/api/promote", asked, write), as_json)
+    _show(ask(settings, "/api/promote", asked, write), as_json)
 
 
 @click.command(short_help="Let pushes move a held channel again.")
@@ -109,8 +109,8 @@ def release(app: str, channel: str) -> None:
         log_operation("released", source=COMMAND, app=app, channel=channel)
         return {"sentence": sentence}
 
-    told = ask(settings, "/api/release", {"app": app, "channel": channel}, write)
-    click.echo(told["sentence"])
+    done = ask(settings, "/api/release", {"app": app, "channel": channel}, write)
+    click.echo(done["sentence"])
 
 
 async def _channels(settings: Settings, app: str | None) -> Row:
@@ -124,13 +124,13 @@ async def _channels(settings: Settings, app: str | None) -> Row:
 
 
 def _recorded(action: ByHand, app: str, channel: str, recorded: Recorded) -> Row:
-    tell_moved(action, app, channel, recorded, COMMAND)
+    log_moved(action, app, channel, recorded, COMMAND)
     return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
 
 
-def _tell(told: Row, as_json: bool) -> None:
-    done = f"{told['sentence']}\nWhat happens: receiver show {told['delivery']}"
-    click.echo(json.dumps(told) if as_json else done)
+def _show(done: Row, as_json: bool) -> None:
+    text = f"{done['sentence']}\nWhat happens: receiver show {done['delivery']}"
+    click.echo(json.dumps(done) if as_json else text)
 
 
 def _lines(row: Row) -> list[str]:

@@ -77,14 +77,14 @@ def to_compare(
 
 
 def may_judge(tx: Tx, app: str, name: str, holds: Holds) -> bool:
-    """Tell whether the channel is as it was when Edgegap was asked, and nothing is on its way."""
+    """Return whether the channel is as it was when Edgegap was asked, and nothing is on its way."""
     if holds_of(tx, app, name) != holds:
         return False
     return tx.run(_OPEN, app=app, name=name).first() is None
 
 
 def is_parked(tx: Tx, app: str, name: str, holds: Holds) -> bool:
-    """Tell whether putting the channel to what it has by our doing is parked: a person decides."""
+    """Return whether a move to what the channel has by our doing is parked: a person decides."""
     tag = {"repository": holds.repository, "tag": holds.tag}
     return tx.run(_PARKED, app=app, name=name, **tag).first() is not None
 

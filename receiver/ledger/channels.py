@@ -249,7 +249,7 @@ def moves_of(tx: Tx, app: str, name: str, most: int = MOST_MOVES) -> list[dict[s
 
 
 def channel_rows(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return each of these channels as it stands, with its hold, its drift and its last moves."""
+    """Return what each of these channels has, with its hold, its drift and its last moves."""
     rows = []
     for app, name in channels:
         holds = holds_of(tx, app, name)

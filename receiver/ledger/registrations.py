@@ -106,7 +106,7 @@ class Claimed:
         )
 
     def forgives(self, digest: str | None) -> bool:
-        """Tell whether a person replayed it after it was parked for this very image."""
+        """Return whether a person replayed it after it was parked for this very image."""
         return self.replayed and self.digest in {None, digest}
 
 
@@ -193,6 +193,6 @@ def _known(reason: str) -> Reason:
 
 
 def may_have_made(status: int | None) -> bool:
-    """Tell whether a POST that met this status (None: no answer) may have made a version."""
+    """Return whether a POST that met this status (None: no answer) may have made a version."""
     definite = range(HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.INTERNAL_SERVER_ERROR)
     return status is None or status not in definite or status == HTTPStatus.REQUEST_TIMEOUT

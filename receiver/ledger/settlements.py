@@ -44,7 +44,7 @@ _STILL_OURS = """SELECT 1 FROM registrations
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How an attempt ended. `due_at` and `waited` matter only when it waits.
+    """The result of an attempt. `due_at` and `waited` matter only when it waits.
 
     `warnings` are those of the notes that a notification repeats. `sent` is the keyed hash of the
     hidden values that a channel was sent, None if none were.
@@ -65,7 +65,7 @@ class Settlement:
 
 
 def was_settled(tx: Tx, claimed: Claimed, settlement: Settlement) -> bool:
-    """Tell whether this very settlement is in the ledger: its transaction's answer was lost."""
+    """Return whether this very settlement is in the ledger: its transaction's answer was lost."""
     return bool(
         tx.run(_SETTLED, id=claimed.id, fence=claimed.fence, state=settlement.state.value).first()
     )
@@ -145,12 +145,12 @@ def compare_again(tx: Tx, claimed: Claimed) -> None:
 
 
 def call_of(claimed: Claimed) -> str:
-    """Return what tells the PATCH of this attempt from all others of its channel."""
+    """Return the name by which the PATCH of this attempt is known in its channel's row."""
     return f"{claimed.id}.{claimed.attempt}"
 
 
 def _settle_channel(tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
-    """Write what came of an attempt at a channel: the report, the move, what it follows now."""
+    """Write the result of an attempt at a channel: the report, the move, what it follows now."""
     app, name, image = claimed.app, claimed.version, claimed.image
     for call in settlement.calls:
         if call.method == PATCH:

@@ -14,10 +14,10 @@ from receiver.service import Service
 from receiver.steering import (
     CannotMove,
     CannotPause,
+    log_moved,
     promote,
     release,
     roll_back,
-    tell_moved,
 )
 from receiver.upkeep.dismissing import Asker, dismiss, undo_dismissal
 from receiver.upkeep.operations import Source, log_operation
@@ -93,7 +93,7 @@ class Actions:
             return _back(form, "/versions"), f"Nothing was moved: {error}."
         self._shelf.forget()
         service.worker.wake()
-        tell_moved(action, *_place(form), recorded, Source.PAGE)
+        log_moved(action, *_place(form), recorded, Source.PAGE)
         return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
 
     async def _release(self, service: Service, form: Form) -> tuple[str, str]:

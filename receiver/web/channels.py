@@ -12,7 +12,7 @@ from receiver.ledger.channels import channel_rows
 from receiver.ledger.recording import Recorded
 from receiver.ledger.transactions import Tx
 from receiver.service import Service
-from receiver.steering import CannotMove, promote, release, roll_back, tell_moved
+from receiver.steering import CannotMove, log_moved, promote, release, roll_back
 from receiver.telling import as_json
 from receiver.upkeep.operations import log_operation
 from receiver.web.bodies import read_body
@@ -90,7 +90,7 @@ async def _moved(
         recorded = await service.ledger.write(move)
     except CannotMove as error:
         return refusal(409, str(error))
-    tell_moved(action, *place, recorded, API)
+    log_moved(action, *place, recorded, API)
     service.worker.wake()
     return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
 
