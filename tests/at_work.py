@@ -54,8 +54,12 @@ def pushed(
 
 
 def one_claim(ledger: Ledger, owner: str = OWNER) -> Claimed:
-    """Claim what is due next."""
-    (claimed,) = asyncio.run(ledger.write(lambda tx: claim(tx, owner=owner, most=1)))
+    """Claim what is due next, or else what must be worked on alone."""
+
+    def next_claim(tx: Tx) -> list[Claimed]:
+        return claim(tx, owner=owner, most=1) or claim(tx, owner=owner, most=1, alone=True)
+
+    (claimed,) = asyncio.run(ledger.write(next_claim))
     return claimed
 
 

@@ -13,7 +13,7 @@ from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.notices import take_due
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.faults import Fault
-from receiver.web import health
+from receiver.upkeep import health
 from tests.docker_hub import came, catch_up, cursor, hub_beside
 from tests.receiver_here import ReceiverHere, receiver_here
 from tests.running import NO_CATCH_UP, REPOSITORY, RULE, until, webhook_body

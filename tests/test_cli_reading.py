@@ -174,7 +174,7 @@ def test_a_ledger_of_another_schema_is_refused_and_left_alone(
     done = commands.run(*command)
 
     assert done.exit_code == 4
-    assert "schema is 0000" in done.stderr
+    assert "schema 0000" in done.stderr
     with sqlite3.connect(ledger) as connection:
         (count,) = connection.execute("SELECT count(*) FROM deliveries").fetchone()
     connection.close()

@@ -93,7 +93,7 @@ def test_a_catch_up_that_fails_names_its_repository() -> None:
 
     one = found(Snapshot(NOW, cursors=cursors))[Code.CATCH_UP]
 
-    assert f"{REPOSITORY}: it does not answer" in one.message
+    assert f"{REPOSITORY} failed: it does not answer" in one.message
     assert one.next_try_at == NOW + 14 * MINUTE
 
 

@@ -232,4 +232,4 @@ def test_a_url_that_is_none_is_named(receiver: ReceiverProcess, tmp_path: Path) 
     ended = receiver.run("ledger", "copy", f"sqlite:///{tmp_path / 'from.db'}", "to.db")
 
     assert ended.returncode == 2
-    assert "TARGET: it is no database URL: write sqlite:///path or" in ended.stderr
+    assert "TARGET: it is not a database URL: write sqlite:///path or" in ended.stderr

@@ -15,7 +15,7 @@ import pytest
 from receiver.ledger import engines
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
-from receiver.web import health
+from receiver.upkeep import health
 from tests.conftest import StartReceiver
 from tests.receiver_here import ReceiverHere, receiver_here
 from tests.running import ReceiverProcess, created_once, until, webhook_body

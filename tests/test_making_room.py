@@ -132,7 +132,7 @@ def test_otherwise_it_parks_with_the_three_ways_out(
         ended = pushed(receiver, "1.2", 20)
 
     assert (ended["state"], ended["reason"]) == ("parked", "version_limit")
-    for way in ("delete old versions", "larger Edgegap plan", 'mode = "update"'):
+    for way in ("delete old versions", "larger Edgegap plan", "versions = false"):
         assert way in ended["sentence"]
     assert versions(sandbox) == ["1.0", "1.1"]
 

@@ -16,7 +16,7 @@ from receiver.ledger.committing import Committer
 from receiver.ledger.engines import open_engine, read_database_url
 from receiver.ledger.writer import Writer
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.web import health
+from receiver.upkeep import health
 from tests.postgres import Postgres, plain
 from tests.receiver_here import ReceiverHere, receiver_here
 from tests.running import created_once, until, webhook_body

@@ -22,7 +22,7 @@ from receiver.purge import Purge
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
-from receiver.web import health
+from receiver.upkeep import health
 from tests.postgres import Postgres, plain, rows
 from tests.receiver_here import ReceiverHere, receiver_here
 from tests.running import (

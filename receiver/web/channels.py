@@ -14,11 +14,9 @@ from receiver.ledger.transactions import Tx
 from receiver.service import Service
 from receiver.steering import CannotMove, log_moved, promote, release, roll_back
 from receiver.telling import as_json
-from receiver.upkeep.operations import log_operation
+from receiver.upkeep.operations import Source, log_operation
 from receiver.web.bodies import read_body
-from receiver.web.guarding import Plain, guarded, refusal
-
-API = "api"
+from receiver.web.guarding import Plain, guarded, refusal, source_of
 
 
 class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,9 +62,10 @@ async def _roll_back(service: Service, request: Request) -> Response:
     rules, place = service.settings.rules, (asked.app, asked.channel)
     return await _moved(
         service,
-        lambda tx: roll_back(tx, rules, *place, asked.to, source=API),
+        lambda tx: roll_back(tx, rules, *place, asked.to, source=source_of(request)),
         ByHand.ROLLBACK,
         place,
+        source_of(request),
     )
 
 
@@ -76,21 +75,31 @@ async def _promote(service: Service, request: Request) -> Response:
     return await _moved(
         service,
         lambda tx: promote(
-            tx, rules, *place, to=asked.to, from_channel=asked.from_channel, source=API
+            tx,
+            rules,
+            *place,
+            to=asked.to,
+            from_channel=asked.from_channel,
+            source=source_of(request),
         ),
         ByHand.PROMOTE,
         place,
+        source_of(request),
     )
 
 
 async def _moved(
-    service: Service, move: Callable[[Tx], Recorded], action: ByHand, place: tuple[str, str]
+    service: Service,
+    move: Callable[[Tx], Recorded],
+    action: ByHand,
+    place: tuple[str, str],
+    source: Source,
 ) -> Response:
     try:
         recorded = await service.ledger.write(move)
     except CannotMove as error:
         return refusal(409, str(error))
-    log_moved(action, *place, recorded, API)
+    log_moved(action, *place, recorded, source)
     service.worker.wake()
     return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
 
@@ -102,5 +111,5 @@ async def _release(service: Service, request: Request) -> Response:
         sentence = await service.ledger.write(lambda tx: release(tx, rules, *place))
     except CannotMove as error:
         return refusal(409, str(error))
-    log_operation("released", source=API, app=asked.app, channel=asked.channel)
+    log_operation("released", source=source_of(request), app=asked.app, channel=asked.channel)
     return JSONResponse({"sentence": sentence})
