@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 
 from receiver.edgegap.answers import Answer
 from receiver.errors import LedgerError
+from receiver.hook_tokens import LinkFault
 from receiver.ledger.copying import BITE, COPIED, copy_ledger
 from receiver.ledger.cursors import begin_cursors
 from receiver.ledger.deletions import note_deletion
@@ -23,6 +24,8 @@ from receiver.ledger.gates import close_token_gate
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import tell
 from receiver.ledger.pauses import ALL, pause
+from receiver.ledger.refused_links import count_refused_links
+from receiver.ledger.secret_keys import adopt_keys
 from receiver.ledger.transactions import Tx
 from receiver.notices import Happening, Notice
 from receiver.rules import Mode
@@ -44,6 +47,8 @@ def _everything(tx: Tx) -> None:
     close_token_gate(tx, "refused")
     pause(tx, ALL)
     note_deletion(tx, "my-game", "0.1", deleted=True, why="old")
+    count_refused_links(tx, {(LinkFault.SIGNATURE, "studio/game-server"): 2})
+    adopt_keys(tx, [{"salt": "fingerprint"}])
 
 
 def nothing(total: int, rows: int) -> None:

@@ -12,10 +12,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, help="repeats the choices of an earlier run")
+    clock = "set the clock too; nothing is pruned then, for what may go is judged by times"
+    parser.add_argument("--set-clock", action="store_true", help=clock)
     asked = parser.parse_args()
     seed = random.randrange(1_000_000) if asked.seed is None else asked.seed
     print(f"seed {seed}; {asked.minutes:g} minutes of torment, then the count", flush=True)
-    report = torment(asked.minutes * 60, seed)
+    report = torment(asked.minutes * 60, seed, set_clock=asked.set_clock)
     print(report)
     if not report.did(DISK_FULL):
         print(f"But {NO_SMALL_DISK}.")
