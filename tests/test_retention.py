@@ -182,7 +182,7 @@ def test_only_a_deletion_that_edgegap_confirms_counts(
     sandbox.misbehave(replace(fault, times=None))
     make(here, "1.2")
 
-    until(lambda: why in whys(here).get("1.0", "nothing yet") and "1.0" in whys(here))
+    until(lambda: why in whys(here).get("1.0", "nothing yet") and "1.0" in whys(here), 90)
     sandbox.behave()
     assert "1.0" in versions(sandbox)
     make(here, "1.3")
@@ -218,7 +218,7 @@ def test_a_deletion_without_a_body_counts_once_the_version_is_gone(
 
     make(here, "1.0", "1.1", "1.2")
 
-    until(lambda: whys(here).get("1.0") == "beyond what is kept")
+    until(lambda: whys(here).get("1.0") == "beyond what is kept", 90)
     assert versions(sandbox) == ["1.1", "1.2"]
 
 
