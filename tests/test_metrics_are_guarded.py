@@ -6,9 +6,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from receiver.hook_tokens import LinkFault
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
+from receiver.web.protocol import REJECTIONS
 from tests.running import REPOSITORY, RULE, ReceiverProcess, webhook_body
 from tests.scraping import Scrape, ask
 
@@ -17,7 +19,11 @@ GOOD = f"Bearer {TOKEN}".encode()
 WORDS = {
     "source": {"webhook", "catch-up", "command"},
     "verdict": {word.value for word in Verdict},
-    "reason": {"none", *(word.value for word in Reason)},
+    "reason": {
+        "none",
+        *(word.value for word in (*Reason, *LinkFault)),
+        *(one.reason for one in REJECTIONS),
+    },
     "state": {word.value for word in State},
     "outcome": {"none", *(word.value for word in Outcome)},
     "method": {"GET", "HEAD", "POST", "PATCH", "DELETE"},
