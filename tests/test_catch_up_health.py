@@ -75,7 +75,7 @@ def test_a_failing_catch_up_is_degraded_until_it_succeeds(
         assert told.startswith(f"catch_up: Catch-up with {REPOSITORY} failed: ")
         assert "receiver doctor" in told
         (degraded,) = asked(receiver, "/api/overview")["degraded"]
-        assert degraded["name"] == "catch_up"
+        assert degraded["code"] == "catch_up"
         assert "HTTP 401" in degraded["sentence"]
         assert repository_of(receiver)["caught_up_at"] is None
         page = person.read("/").text
