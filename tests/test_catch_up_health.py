@@ -76,7 +76,7 @@ def test_a_failing_catch_up_is_degraded_until_it_succeeds(
         assert "receiver doctor" in told
         (degraded,) = asked(receiver, "/api/overview")["degraded"]
         assert degraded["code"] == "catch_up"
-        assert "HTTP 401" in degraded["sentence"]
+        assert "HTTP 401" in degraded["message"]
         assert repository_of(receiver)["caught_up_at"] is None
         page = person.read("/").text
         assert "Catch-up fails" in page
