@@ -93,30 +93,22 @@ class Service:
         self.client.adopt(settings.edgegap_base_url, token, pace, settings.secrets())
         log.info("config_reloaded", rules=len(settings.rules), needs_a_restart=list(later))
         log_warnings(settings)
-        await self.read_rules_again()
         try:
+            await self.read_rules_again()
             await self.adopt_keys()
             await self.ledger.write(probe_now)  # the token may be a new one
-        except LedgerError as error:
-            log.error("ledger_unavailable", error=str(error))
-        try:
             await self.catch_up.begin()
         except LedgerError as error:
             log.error("ledger_unavailable", error=str(error))
-        self.worker.wake()
+        self.worker.config_changed()
         return True
 
     async def read_rules_again(self) -> None:
-        """Queue once more what the configuration, as it is now, may have mended."""
+        """Queue once more what the configuration, as it is now, may have fixed."""
         rules = self.settings.rules
-        try:
-            replayed = await self.ledger.write(lambda tx: read_rules_again(tx, rules))
-        except LedgerError as error:
-            log.error("ledger_unavailable", error=str(error))
-            return
+        replayed = await self.ledger.write(lambda tx: read_rules_again(tx, rules))
         if replayed:
             log.info("rules_read_again", deliveries=[one.delivery for one in replayed])
-        self.worker.config_changed()
 
     async def adopt_keys(self) -> None:
         """Store which secret keys are in use; warn if they are not the ones links exist by."""
