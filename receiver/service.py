@@ -28,7 +28,7 @@ from receiver.telling_others import TellingOthers
 from receiver.upkeep import secret_keys
 from receiver.upkeep.clock import ClockWatch
 from receiver.upkeep.drift import Drift
-from receiver.upkeep.health import Code, Condition, HealthCheck
+from receiver.upkeep.health import Code, Condition, HealthCheck, take_snapshot
 from receiver.upkeep.manual import Manual
 from receiver.upkeep.refused_links import RefusedLinks
 from receiver.worker import Worker
@@ -154,6 +154,8 @@ async def running(
     async with connect() as client, httpx.AsyncClient() as http:
         preflight = preflight_over(http, settings, answered=ClockWatch().compare)
         service = Service(Current(settings), ledger, client, preflight, settled)
+        # What the health is judged by is read once: a ledger damaged there ends the start.
+        await ledger.read(lambda tx: take_snapshot(tx, settings))
         await service.adopt_keys()
         await service.read_rules_again()
         try:
