@@ -192,18 +192,18 @@ def test_catch_up_is_due_again_and_looks_back_no_farther(ledger: Ledger) -> None
     assert (cursor.ran_at, cursor.since) == (NOW - 6 * HOUR, reading.now)
 
 
-def held(ledger: Ledger, *, push_time: int, told: int | None) -> None:
-    """Have a channel hold what was pushed then, of which Docker Hub told that time."""
-    write(ledger, at(NOW, lambda tx: pushed(tx, "1.0", version="stable", pushed_at=told)))
+def held(ledger: Ledger, *, push_time: int, reported: int | None) -> None:
+    """Have a channel hold what was pushed then, of which Docker Hub reported that time."""
+    write(ledger, at(NOW, lambda tx: pushed(tx, "1.0", version="stable", pushed_at=reported)))
     finish(ledger)
     write(ledger, lambda tx: tx.run("UPDATE targets SET push_time = :t", t=push_time).rowcount)
 
 
-@pytest.mark.parametrize("told", [None, NOW + HOUR - 1000])
+@pytest.mark.parametrize("reported", [None, NOW + HOUR - 1000])
 def test_a_push_time_of_the_clock_that_was_ahead_goes_back_with_it(
-    ledger: Ledger, told: int | None
+    ledger: Ledger, reported: int | None
 ) -> None:
-    held(ledger, push_time=NOW + HOUR, told=told)
+    held(ledger, push_time=NOW + HOUR, reported=reported)
 
     kept(ledger, Reading(NOW + HOUR, 1.0), Reading(NOW + 1000, 2.0))
 
@@ -212,7 +212,7 @@ def test_a_push_time_of_the_clock_that_was_ahead_goes_back_with_it(
 
 def test_a_push_time_of_docker_hub_stays_though_the_clock_fell_behind(ledger: Ledger) -> None:
     """Else a repeated report of an older push would pass for a newer one."""
-    held(ledger, push_time=NOW, told=NOW)
+    held(ledger, push_time=NOW, reported=NOW)
 
     kept(ledger, Reading(NOW, 1.0), Reading(NOW - DAY, 2.0))
 
@@ -231,17 +231,17 @@ def superseded(claimed: Claimed) -> bool:
 
 
 def channel_push(tx: Tx, tag: str, pushed_at: int | None) -> str:
-    told = NewDelivery("webhook", REPOSITORY, tag, pushed_at=pushed_at)
+    reported = NewDelivery("webhook", REPOSITORY, tag, pushed_at=pushed_at)
     match = Match("rule", APP, "stable", Mode.CHANNEL)
-    return record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,))).registrations[0]
+    return record(tx, reported, Ruling(Verdict.ACCEPTED, matches=(match,))).registrations[0]
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["Docker Hub's time", "no time"])
+@pytest.mark.parametrize("reported", [True, False], ids=["Docker Hub's time", "no time"])
 def test_a_later_push_is_not_superseded_while_the_clock_is_behind(
-    ledger: Ledger, *, told: bool
+    ledger: Ledger, *, reported: bool
 ) -> None:
     moved(ledger, "one", NOW)
-    behind, pushed_at = NOW + MINUTE - DAY, NOW + MINUTE if told else None
+    behind, pushed_at = NOW + MINUTE - DAY, NOW + MINUTE if reported else None
 
     write(ledger, at(behind, lambda tx: channel_push(tx, "two", pushed_at)))
 
@@ -293,9 +293,9 @@ TIMES = st.integers(0, 3 * DAY)
 def test_a_push_later_than_the_latest_by_docker_hub_is_later(
     now: int, latest: int, after: int
 ) -> None:
-    told = latest + after
-    if told > now + MOST_AHEAD_MS:
-        assert push_time_without_clock(told, now, latest) > latest
+    reported = latest + after
+    if reported > now + MOST_AHEAD_MS:
+        assert push_time_without_clock(reported, now, latest) > latest
 
 
 @given(now=TIMES, latest=TIMES | st.none())

@@ -40,7 +40,7 @@ Answer = dict[str, Any]
 
 
 def new_token(seconds: int, repository: str | None = None) -> ApiToken:
-    """Return a new API token that is valid for so many seconds."""
+    """Return a new API token that is valid for this many seconds."""
     return ApiToken(token_hex(8), int(time.time()) + seconds, repository)
 
 

@@ -18,7 +18,7 @@ from receiver.upkeep.manual import Manual
 from receiver.upkeep.operations import Source
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
-Told = dict[str, Any]
+Reply = dict[str, Any]
 
 
 @click.command(short_help="Hold back a repository's registrations.")
@@ -29,11 +29,11 @@ def pause(repository: str | None, everything: bool) -> None:
     """Hold back the registrations of REPOSITORY, or of all: pushes are recorded and queue."""
     name = _named(repository, everything=everything)
 
-    async def here(manual: Manual) -> Told:
+    async def here(manual: Manual) -> Reply:
         return {"paused": await manual.pause(name, Source.COMMAND)}
 
-    told = _perform("/api/pause", {"repository": name}, here)
-    names = ["all repositories" if one == pauses.ALL else one for one in told["paused"]]
+    reply = _perform("/api/pause", {"repository": name}, here)
+    names = ["all repositories" if one == pauses.ALL else one for one in reply["paused"]]
     click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queue until `resume`.")
 
 
@@ -45,19 +45,19 @@ def resume(repository: str | None, everything: bool) -> None:
     """Let the registrations of REPOSITORY, or of all, go on."""
     name = _named(repository, everything=everything)
 
-    async def here(manual: Manual) -> Told:
+    async def here(manual: Manual) -> Reply:
         resumed, paused = await manual.resume(name, Source.COMMAND)
         return {"resumed": resumed, "paused": paused}
 
-    told = _perform("/api/resume", {"repository": name}, here)
-    if not told["resumed"]:
+    reply = _perform("/api/resume", {"repository": name}, here)
+    if not reply["resumed"]:
         everything_is = (
-            " (all are: `receiver resume --all`)" if pauses.ALL in told["paused"] else ""
+            " (all are: `receiver resume --all`)" if pauses.ALL in reply["paused"] else ""
         )
         what = "nothing is" if everything else f"{name} is not"
         raise Stop(f"{what} paused{everything_is}", NOT_DONE)
     click.echo("Resumed.")
-    if pauses.ALL in told["paused"]:
+    if pauses.ALL in reply["paused"]:
         click.echo("receiver: all repositories are paused still", err=True)
 
 
@@ -74,7 +74,7 @@ def open_gate(gate: str) -> None:
     If Edgegap answers as before, the gate closes again.
     """
 
-    async def here(manual: Manual) -> Told:
+    async def here(manual: Manual) -> Reply:
         if not await manual.open_gate(gate, Source.COMMAND):
             raise Stop(f"the gate {gate} is open: it holds nothing back", NOT_DONE)
         return {"opened": gate}
@@ -83,7 +83,7 @@ def open_gate(gate: str) -> None:
     click.echo("Opened.")
 
 
-def _perform(path: str, asked: Told, here: Callable[[Manual], Awaitable[Told]]) -> Told:
+def _perform(path: str, asked: Reply, here: Callable[[Manual], Awaitable[Reply]]) -> Reply:
     settings = settings_in_spite(KEY)
     return asyncio.run(
         perform(settings, path, asked, here, without_server="`receiver serve` goes by it")
@@ -100,15 +100,15 @@ def _named(repository: str | None, *, everything: bool) -> str:
     return repository
 
 
-def ask(settings: Settings, path: str, asked: Told, write: Callable[[Tx], Told]) -> Told:
+def ask(settings: Settings, path: str, asked: Reply, write: Callable[[Tx], Reply]) -> Reply:
     """Ask the running server, or write the ledger when there is none."""
 
-    async def asking() -> Told:
+    async def asking() -> Reply:
         async with reached(settings, begin=True) as there:
             if isinstance(there, Server):
                 return await there.ask("POST", path, asked)
-            told = await there.write(write)
+            reply = await there.write(write)
             click.echo("receiver: no server is running; `receiver serve` goes by it", err=True)
-            return told
+            return reply
 
     return asyncio.run(asking())

@@ -58,7 +58,7 @@ REQUEUE = """UPDATE registrations SET state = 'queued', reason = NULL, sentence 
 
 
 class NewDelivery(msgspec.Struct, frozen=True):
-    """One telling of a push, before it is in the ledger. Times in epoch milliseconds.
+    """One report of a push, before it is in the ledger. Times in epoch milliseconds.
 
     `repository` is the link's own when the body could not be read.
     """
@@ -92,14 +92,14 @@ def record(
 
 
 def record_all(
-    tx: Tx, told: Sequence[tuple[NewDelivery, Ruling]], *, push_time: int | None = None
+    tx: Tx, ruled: Sequence[tuple[NewDelivery, Ruling]], *, push_time: int | None = None
 ) -> list[Recorded]:
     """Record many at once: three statements, however many they are."""
-    told = [(_dated(tx, delivery), ruling) for delivery, ruling in told]
-    ids = new_ids(DELIVERY, tx.now, len(told))
+    ruled = [(_dated(tx, delivery), ruling) for delivery, ruling in ruled]
+    ids = new_ids(DELIVERY, tx.now, len(ruled))
     rows = [
         _delivery_row(identity, tx.now, delivery, ruling)
-        for identity, (delivery, ruling) in zip(ids, told, strict=True)
+        for identity, (delivery, ruling) in zip(ids, ruled, strict=True)
     ]
     tx.insert("deliveries", _DELIVERY_COLUMNS, rows)
     wanted = [
@@ -111,13 +111,13 @@ def record_all(
             identity,
             delivery.source == COMMAND and _is_by_hand(tx, match, delivery.pushed_at),
         )
-        for identity, (delivery, ruling) in zip(ids, told, strict=True)
+        for identity, (delivery, ruling) in zip(ids, ruled, strict=True)
         for match in ruling.matches
     ]
     opened = iter(_open_all(tx, wanted))
     return [
         Recorded(identity, ruling, tuple(next(opened) for _ in ruling.matches))
-        for identity, (_, ruling) in zip(ids, told, strict=True)
+        for identity, (_, ruling) in zip(ids, ruled, strict=True)
     ]
 
 
@@ -276,7 +276,7 @@ def latest_push_time(tx: Tx, match: Match) -> int | None:
     return latest
 
 
-def push_time_without_clock(told: int | None, now: int, latest: int | None) -> int:
+def push_time_without_clock(reported: int | None, now: int, latest: int | None) -> int:
     """Return the time (epoch ms) of a push whose own time is unknown, or ahead of our clock.
 
     A time before the latest one is right, and our clock is behind. A time after it may be wrong,
@@ -284,7 +284,7 @@ def push_time_without_clock(told: int | None, now: int, latest: int | None) -> i
     """
     if latest is None:
         return now
-    return latest + 1 if told is None else min(told, latest + 1)
+    return latest + 1 if reported is None else min(reported, latest + 1)
 
 
 def _dated(tx: Tx, delivery: NewDelivery) -> NewDelivery:

@@ -14,7 +14,7 @@ from receiver.retry import Waited
 from receiver.rules import Mode
 
 LEASE_MS = 30_000
-CRASHES_TO_ALONE = 5  # after so many in a row it is worked on with nothing beside it
+CRASHES_TO_ALONE = 5  # after this many in a row it is worked on with nothing beside it
 
 # Not `IN ('queued', 'waiting')`: for that SQLite takes the index by state, and sorts the whole
 # queue; in these words it walks the index of what is due, and stops at the last one it needs.

@@ -30,7 +30,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Manual:
-    """Operations on a ledger. `wake` has the worker look for work; `forget` also read anew."""
+    """Operations on a ledger. `wake` has the worker look for work, `forget` read all again too."""
 
     ledger: Ledger
     current: Current

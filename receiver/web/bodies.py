@@ -31,7 +31,7 @@ class _Memory:
         self.used = 0
 
     def take(self, size: int) -> None:
-        """Take so many bytes; raises BadBody if that is more than there may be."""
+        """Take this many bytes; raises BadBody if that is more than there may be."""
         if self.used + size > MOST_IN_MEMORY:
             raise BadBody(Reason.TOO_MANY_BODIES, explain(Reason.TOO_MANY_BODIES))
         self.used += size
