@@ -264,7 +264,7 @@ def test_a_person_promotes_a_channel_to_what_another_has_or_to_a_version(
     assert edgegap.versions["two-app", "stable"]["docker_tag"] == "1.2"
     shown = commands.run("channels", "two-app").stdout
     assert "two-app/stable  1.2\n  held at 1.2 since" in shown
-    assert "1.0 → 1.2  promote by api" in shown
+    assert "1.0 → 1.2  promote by command" in shown
     assert commands.run("promote", "two-app", "stable").exit_code == 2
     assert commands.run("channels", "no-such-app").exit_code == 2
 

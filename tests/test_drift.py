@@ -141,8 +141,8 @@ def test_what_another_hand_moved_is_shown_and_notified_and_left(
     assert dev(edgegap, "seen-app") == "0.9"
     assert channel(here, "seen-app")["drift"] == "studio/seen-app:0.9"
     (degraded,) = get(here, "/api/overview")["degraded"]
-    assert degraded["name"] == "channels"
-    assert "seen-app/dev was moved by another hand" in degraded["sentence"]
+    assert degraded["code"] == "channels"
+    assert "seen-app/dev was moved by another hand" in degraded["message"]
     notices = here.ledger.read_now(lambda tx: tx.run("SELECT text FROM notices").all())
     (notice,) = [row.text for row in notices]  # once, however often it is found
     assert "`receiver promote seen-app dev --to 1.0` puts it back" in notice

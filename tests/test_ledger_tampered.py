@@ -262,6 +262,26 @@ def test_another_file_in_the_place_of_an_overwritten_one_is_read(
     assert keys(ledger, range(6, 8)) <= kept(path)
 
 
+def test_a_file_that_is_exchanged_while_we_write_is_not_judged_as_ours(
+    ledger: Ledger, path: Path
+) -> None:
+    """A smaller file in its place was taken for ours overwritten, until a restart."""
+    elsewhere = path.with_name("elsewhere")
+
+    def exchanged(tx: Tx) -> str:
+        key = put(tx, "key lost")
+        path.rename(elsewhere)
+        path.write_bytes(b"")
+        return key
+
+    written = keys(ledger, range(5))
+    with pytest.raises(LedgerError, match="moved away while in use"):
+        write(ledger, exchanged)
+    elsewhere.replace(path)
+
+    assert written | keys(ledger, range(5, 8)) <= kept(path)
+
+
 def test_an_emptied_ledger_is_not_taken_for_a_new_one(ledger: Ledger, path: Path) -> None:
     keys(ledger, range(5))
     os.truncate(path, 0)

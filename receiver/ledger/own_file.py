@@ -287,8 +287,11 @@ class OwnFile:
     ) -> None:
         """Raise LedgerError if something else wrote into the file, which only SQLite may.
 
-        A copy made by `cp` since our start has our stamp, but is smaller or older.
+        A copy made by `cp` since our start has our stamp, but is smaller or older. Raises
+        LedgerReplaced if `file` is not ours: it was moved away since we last looked.
         """
+        if file is None or file.identity != self._ours:
+            raise LedgerReplaced(f"{self.path} was moved away while in use")
         changes = self._check_stamp()
         if index is None or self._at is None or index.wrote_since(self._at):
             self._changes = changes
