@@ -30,7 +30,7 @@ from receiver.rules import Rule, moving_versions
 from receiver.settings import Settings
 from receiver.upkeep.clock import difference, seconds_ahead
 from receiver.upkeep.link_findings import examine_links
-from receiver.upkeep.surroundings import dangers
+from receiver.upkeep.surroundings import dangers, proxies_in_use
 
 REACH_SECONDS = 10.0
 GREETING_WORD = "Docker Hub"
@@ -47,6 +47,10 @@ async def examine(
         yield finding
     async for finding in examine_links(settings):
         yield finding
+    used = proxies_in_use(settings, os.environ)
+    if used:
+        ways = (f"{', '.join(dict.fromkeys(names))} {way}" for way, names in used.items())
+        yield passed("proxy", "; ".join(ways))
     async for finding in _edgegap(settings, client):
         yield finding
     async for finding in examine_docker_hub(settings.rules, preflight):

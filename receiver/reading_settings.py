@@ -33,6 +33,7 @@ from receiver.images import is_repository
 from receiver.ledger.engines import read_database_url, sqlite_path
 from receiver.notices import read_notices
 from receiver.notify import can_send
+from receiver.outgoing import outgoing_faults
 from receiver.rule_config import login_faults, read_rules
 from receiver.rules import Login
 from receiver.secret import Secret
@@ -124,6 +125,8 @@ class _Reader:
         public_url = self._public_url(table)
         database_url = self._database_url()
         self._check_needs(need, table, database_url)
+        if "rule" in need:  # what goes by rules calls Edgegap or Docker Hub
+            self._faults += outgoing_faults(self._environ)
         logins = login is not None or any(rule.login is not None for rule in rules)
         plain = self._flag(ALLOW_PLAIN_HTTP)
         edgegap = self._url("EDGEGAP_BASE_URL", EDGEGAP, plain=plain, without=("/v1", "/v2"))

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-import httpx
-
 from receiver.api_tokens import ApiKeys
 from receiver.catch_up import CatchUp
 from receiver.config_warnings import probably_not_meant
@@ -18,6 +16,7 @@ from receiver.in_hand import Settled
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, masking
+from receiver.outgoing import http_client
 from receiver.preflight import Preflight, preflight_over
 from receiver.purge import Purge
 from receiver.reading_settings import load_settings
@@ -151,7 +150,7 @@ async def running(
     token = settings.edgegap_token or Secret("")
     pace = Pace(settings.requests_per_second, settings.concurrency)
     connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect() as client, httpx.AsyncClient() as http:
+    async with connect() as client, http_client() as http:
         preflight = preflight_over(http, settings, answered=ClockWatch().compare)
         service = Service(Current(settings), ledger, client, preflight, settled)
         # What the health is judged by is read once: a ledger damaged there ends the start.

@@ -16,12 +16,12 @@ FLOORS: dict[int, str] = {
     1: """errors explanations version findings images reasons secret texts dotenv environment
           config_values times retry_after""",
     2: """api_tokens channel_config channel_order closing hook_tokens hosts retry keeping notices
-          purge_clock rule_config rules sent_values tag_order tag_patterns telling
+          proxies purge_clock rule_config rules sent_values tag_order tag_patterns telling
           dockerhub.manifest dockerhub.push dockerhub.tag_record edgegap.answers edgegap.comparing
           edgegap.copying edgegap.fields edgegap.listing edgegap.messages edgegap.shown
           edgegap.versions""",
-    3: """background bounded_body config_warnings extras logs metrics notify reading_settings
-          settings variables ledger
+    3: """background bounded_body config_warnings extras logs metrics notify outgoing
+          reading_settings settings variables ledger
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits
           dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
@@ -155,6 +155,17 @@ def test_the_sandbox_knows_nothing_of_the_house_it_stands_in_for() -> None:
     """It would else repeat the house's own mistakes."""
     for name in (name for name in MODULES if name.startswith("sandbox.")):
         assert {other.split(".")[0] for other in own_imports(name)} <= {"sandbox"}, name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_http_clients_are_made_in_one_place(name: str) -> None:
+    """Elsewhere one would read the proxy variables otherwise, or send a loopback call to one."""
+    makes = {"AsyncClient", "Client", "get", "post", "request", "stream", "urlopen"}
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of = node.func.value
+            made = isinstance(of, ast.Name) and of.id == "httpx" and node.func.attr in makes
+            assert not made or name == "outgoing", f"{name}, line {node.lineno}"
 
 
 @pytest.mark.parametrize("name", MODULES)

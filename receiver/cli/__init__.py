@@ -47,7 +47,7 @@ def main(context: click.Context) -> None:
     comes from receiver.toml.
     """
     context.obj = dict(os.environ)  # what a reload begins with
-    os.environ.update(variables_of(os.environ).from_dotenv)  # proxies and certificates, for httpx
+    os.environ.update(variables_of(os.environ).from_dotenv)  # proxies and certificates
 
 
 COMMANDS = (

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import click
-import httpx
 
 from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop, told_plainly
@@ -21,6 +20,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.transactions import Tx
 from receiver.logs import configure_logs
 from receiver.missed import Missed, login_for, not_known, pushed_since, take_all
+from receiver.outgoing import http_client
 from receiver.rules import rule_on
 from receiver.settings import Settings
 from receiver.telling import iso
@@ -64,7 +64,7 @@ async def _catch_up(
 ) -> int:
     """Catch up with one repository after another, each told before the next; return how many."""
     found = 0
-    async with httpx.AsyncClient() as http:
+    async with http_client() as http:
         hub = Hub(http, settings.hub_api_url)
         for repository in repositories:
             bound = since if since is not None else _cursor(settings, repository)

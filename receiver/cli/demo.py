@@ -1,5 +1,6 @@
 """`receiver demo`: the newcomer's first minute, with no account and no configuration."""
 
+import asyncio
 import json
 import shlex
 import sys
@@ -22,6 +23,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.settlements import Settlement
 from receiver.logs import configure_logs
+from receiver.outgoing import http_client
 from receiver.reasons import Outcome, State
 from receiver.rules import Mode, Rule
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -135,7 +137,7 @@ class _Tour:
         click.echo(f"The link, as you would paste it into Docker Hub:\n  {link}\n")
         click.echo(f"A push of {REPOSITORY}:{TAG} comes in …")
         began = time.monotonic()
-        answer = httpx.post(link, json=_body(TAG), trust_env=False)
+        answer = asyncio.run(_post(link, _body(TAG)))
         click.echo(f"  answered {answer.status_code} {answer.text}")
         if self._first is not None and self._first.wait(PATIENCE_SECONDS):
             self._show_version(time.monotonic() - began)
@@ -167,6 +169,11 @@ class _Tour:
         told = "  ".join(f"{name}={version[name]}" for name in names)
         click.echo(f"Edgegap has {APP}/{TAG} after {seconds:.2f} s:\n  {told}")
         click.echo(f"  (resources and ports were copied from the newest version, {FIRST})")
+
+
+async def _post(link: str, body: dict[str, object]) -> httpx.Response:
+    async with http_client(direct=True) as http:
+        return await http.post(link, json=body)
 
 
 def _as_called() -> str:

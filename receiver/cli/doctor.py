@@ -4,7 +4,6 @@ import asyncio
 import json
 
 import click
-import httpx
 import msgspec
 
 from receiver.cli.check import more_faults
@@ -19,6 +18,7 @@ from receiver.errors import ConfigError
 from receiver.findings import Finding, Health, passed, warned
 from receiver.ledger.ledger import Ledger
 from receiver.logs import configure_logs, masking
+from receiver.outgoing import http_client
 from receiver.preflight import preflight_over
 from receiver.secret import Secret
 from receiver.service import NEEDED
@@ -78,7 +78,7 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
     token = settings.edgegap_token or Secret("")
     pace = Pace(settings.requests_per_second, settings.concurrency)
     connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect as client, httpx.AsyncClient() as http:
+    async with connect as client, http_client() as http:
         async for finding in examine(settings, client, preflight_over(http, settings), http):
             findings.append(finding)
             _print(finding, as_json=as_json)
@@ -96,8 +96,7 @@ async def _running(settings: Settings) -> Finding | None:
         here = serving_address(ledger) or address(settings.host, settings.port)
     finally:
         ledger.close()
-    client = httpx.AsyncClient(base_url=here, trust_env=False)
-    async with client as http:
+    async with http_client(direct=True, base_url=here) as http:
         try:
             answer = await Server(http, settings).ask("GET", "/api/settings", seconds=ASK_SECONDS)
         except Stop:

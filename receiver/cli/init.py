@@ -9,7 +9,6 @@ from secrets import token_urlsafe
 from typing import TypeVar
 
 import click
-import httpx
 
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.config_values import bare_token, public_url_fault, token_fault
@@ -22,6 +21,7 @@ from receiver.edgegap.pace import Pace
 from receiver.environment import clean
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import HUB_ALIASES, is_repository
+from receiver.outgoing import http_client
 from receiver.reading_settings import ALLOW_PLAIN_HTTP, load_settings
 from receiver.retry import detail_of
 from receiver.rule_config import login_faults
@@ -206,7 +206,7 @@ async def _apps(token: str) -> list[str]:
 
 async def _check_login(login: Login, repository: str) -> None:
     here = _settings(DOCKERHUB_USERNAME=login.username, DOCKERHUB_TOKEN=login.token.reveal())
-    async with httpx.AsyncClient() as http:
+    async with http_client() as http:
         try:
             seen = await Hub(http, here.hub_api_url).sees(repository, login)
         except HubRefused as error:

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import click
-import httpx
 
 from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, STILL_WAITING, Stop, told_plainly
@@ -16,6 +15,7 @@ from receiver.dockerhub.hub import Hub
 from receiver.images import ImageReference, parse_image_reference
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.stories import story
+from receiver.outgoing import http_client
 from receiver.reasons import State
 from receiver.service import NEEDED, running
 from receiver.settings import Current, Settings
@@ -80,7 +80,7 @@ async def _push(settings: Settings, image: ImageReference, *, wait_seconds: floa
                 row = await there.ask("GET", f"/api/deliveries/{row['id']}")
             return row
         if not wait_seconds:
-            async with httpx.AsyncClient() as http:
+            async with http_client() as http:
                 manual, hub = Manual(there, Current(settings)), Hub(http, settings.hub_api_url)
                 recorded = await manual.push(hub, image, Source.COMMAND)
             row = await _look(there, recorded.delivery)

@@ -20,6 +20,7 @@ from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.replicas import is_there
 from receiver.logs import configure_logs
+from receiver.outgoing import http_client
 from receiver.settings import Current, Settings
 from receiver.upkeep.manual import Manual
 from receiver.upkeep.operations import Source
@@ -124,8 +125,7 @@ async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[S
         if here is None:
             yield ledger
             return
-        client = httpx.AsyncClient(base_url=here, timeout=ANSWER_SECONDS, trust_env=False)
-        async with client as http:
+        async with http_client(direct=True, base_url=here, timeout=ANSWER_SECONDS) as http:
             yield Server(http, settings)
     finally:
         ledger.close()
@@ -153,7 +153,7 @@ async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None
 async def _works_on(ledger: Ledger, here: str, settings: Settings) -> bool:
     """Return whether the server at this machine's address works on this very ledger."""
     headers = {"Authorization": f"Bearer {api_keys(settings).sign(new_token(ONE_MINUTE))}"}
-    async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS) as http:
+    async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:
             answer = (await http.get(f"{here}/readyz", headers=headers)).json()
         except (httpx.HTTPError, ValueError):
@@ -163,7 +163,7 @@ async def _works_on(ledger: Ledger, here: str, settings: Settings) -> bool:
 
 
 async def _answers(here: str) -> bool:
-    async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS) as http:
+    async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:
             await http.get(f"{here}/livez")
         except httpx.HTTPError:

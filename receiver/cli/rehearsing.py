@@ -10,8 +10,6 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-import httpx
-
 from receiver.by_hand import push_by_hand
 from receiver.dockerhub.push import Push
 from receiver.edgegap.answers import Answer, Body, version_path
@@ -25,6 +23,7 @@ from receiver.ledger.recording import push_time_of
 from receiver.ledger.registrations import Claimed, with_what_is_known
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transactions import Tx
+from receiver.outgoing import http_client
 from receiver.pipeline.channels import ChannelAttempt
 from receiver.preflight import Preflight, preflight_over
 from receiver.reasons import State
@@ -65,7 +64,7 @@ async def rehearse(settings: Settings, image: ImageReference) -> Found:
     connect = edgegap_client(base, token, pace, secrets, kind=_Reading)
     with closing(Ledger(settings.database_url)) as ledger:
         known = ledger if _is_there(ledger) else None
-        async with connect as client, httpx.AsyncClient() as http:
+        async with connect as client, http_client() as http:
             preflight = preflight_over(http, settings)
             push = await push_by_hand(preflight.hub, settings.rules, image)
             return await _Rehearsal(settings, client, preflight, known, push).run(image)

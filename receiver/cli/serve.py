@@ -24,7 +24,7 @@ from receiver.ledger.transactions import Tx
 from receiver.logs import configure_logs, get_logger
 from receiver.service import NEEDED, log_warnings
 from receiver.settings import Settings
-from receiver.upkeep.surroundings import dangers
+from receiver.upkeep.surroundings import dangers, proxies_in_use
 from receiver.web.protocol import LimitedProtocol, LimitedServer
 
 OPEN_FILES = 8192  # a burst of connections is accepted before the oldest are closed
@@ -71,6 +71,9 @@ def serve(environ: dict[str, str], host: str | None, port: int | None) -> None:
 def _warn(settings: Settings, ledger: Ledger) -> None:
     for danger in dangers(settings.database_url, os.environ):
         log.warning(danger.event, ledger=_file_of(ledger), sentence=danger.sentence)
+    used = proxies_in_use(settings, os.environ)
+    if used:
+        log.info("proxy_in_use", calls=[f"{name} {way}" for way in used for name in used[way]])
 
 
 def _file_of(ledger: Ledger) -> str | None:

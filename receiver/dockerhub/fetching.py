@@ -15,6 +15,7 @@ import msgspec
 from receiver import metrics
 from receiver.bounded_body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
 from receiver.errors import ReceiverError
+from receiver.outgoing import no_connection
 from receiver.retry_after import read_retry_after
 from receiver.secret import Secret, mask
 
@@ -143,8 +144,8 @@ async def _fetch(
         raise Unavailable(f"the answer is over {largest} bytes") from None
     except UnreadableBody as error:
         raise Unavailable(str(error)) from None
-    except (httpx.ConnectError, httpx.ConnectTimeout):
-        raise Unavailable("no connection", connected=False) from None
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+        raise Unavailable(no_connection(error), connected=False) from None
     except (TimeoutError, httpx.TimeoutException):
         raise Unavailable("no answer in time") from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError):

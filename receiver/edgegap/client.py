@@ -25,6 +25,7 @@ from receiver.edgegap.answers import (
 )
 from receiver.edgegap.listing import Listing, Pages
 from receiver.edgegap.pace import Pace
+from receiver.outgoing import http_client, no_connection
 from receiver.secret import Secret
 from receiver.version import VERSION
 
@@ -200,9 +201,7 @@ async def edgegap_client(
         "User-Agent": f"docker-hub-receiver/{VERSION}",
         **UNENCODED,
     }
-    async with httpx.AsyncClient(
-        base_url=base_url, headers=headers, follow_redirects=False
-    ) as http:
+    async with http_client(base_url=base_url, headers=headers, follow_redirects=False) as http:
         yield kind(http, token, pace, secrets)
 
 
@@ -222,8 +221,8 @@ def _told(error: Exception) -> str:
         return f"no connection within {CONNECT_SECONDS:g} s"
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return "no answer in time"
-    if isinstance(error, httpx.ConnectError):
-        return "no connection"
+    if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+        return no_connection(error)
     if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
         return "the connection broke"
     return type(error).__name__

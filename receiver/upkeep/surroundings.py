@@ -4,12 +4,17 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sqlalchemy.engine import URL
 
 from receiver.hosts import forgotten_ledger, unsafe_disk
 from receiver.ledger.engines import sqlite_path
 from receiver.ledger.files import read_mounts
+from receiver.outgoing import outgoing_proxies
+from receiver.settings import Settings
+
+DIRECTLY = "directly"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,22 @@ def dangers(database: URL, environ: Mapping[str, str]) -> Iterator[Danger]:
     unsafe = unsafe_disk(file, mounts)
     if unsafe is not None:
         yield Danger("ledger_on_unsafe_disk", "ledger's disk", unsafe)
+
+
+def proxies_in_use(settings: Settings, environ: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the addresses that are called, by what they are called through; empty for no proxy."""
+    proxies, _ = outgoing_proxies(environ)
+    if proxies.http is None and proxies.https is None:
+        return {}
+    found: dict[str, list[str]] = {}
+    for url in (settings.edgegap_base_url, settings.registry_url, settings.registry_auth_url,
+                settings.hub_api_url, settings.public_url):  # fmt: skip
+        parts = urlsplit(url or "")
+        if parts.hostname:
+            proxy = proxies.proxy_for(parts.scheme, parts.hostname, parts.port)
+            through = DIRECTLY if proxy is None else f"through {proxy.variable} ({proxy})"
+            found.setdefault(through, []).append(parts.hostname)
+    return found
 
 
 def _mounts_of(file: str | None) -> str:

@@ -1,0 +1,203 @@
+"""Which proxy an outgoing call uses, by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
+
+The names are taken in lower and in upper case; as in curl and Python the lower-case one wins, also
+if it is empty. Calls to this machine itself never use a proxy.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from urllib.parse import unquote, urlsplit
+
+from receiver.errors import Fault
+from receiver.secret import Secret
+
+KINDS = frozenset({"http", "https", "socks5", "socks5h"})
+LOOPBACK = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+ANY_PORT = 0
+IPV4_PARTS = 4
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """One proxy, and the variable that names it. Its URL may contain a password."""
+
+    variable: str
+    url: Secret
+
+    @property
+    def socks(self) -> bool:
+        """Whether it speaks SOCKS, for which httpx needs another package."""
+        return self.url.reveal().startswith("socks")
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url.reveal())
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Exempt:
+    """One entry of NO_PROXY: a network, or a host's name with its subdomains, maybe with a `*`."""
+
+    network: Network | None = None
+    name: str = ""
+    port: int = ANY_PORT
+
+    def covers(self, host: str, port: int) -> bool:
+        """Return whether a call to the host, in lower case, is to be made directly."""
+        if self.port not in {ANY_PORT, port}:
+            return False
+        if self.network is not None:
+            address = _address(host)
+            return address is not None and address in self.network
+        if "*" in self.name:
+            return fnmatchcase(host, self.name)
+        return host == self.name or host.endswith(f".{self.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """The proxies by the scheme of the URL that is called, and what is called directly."""
+
+    http: Proxy | None = None
+    https: Proxy | None = None
+    exempt: tuple[Exempt, ...] = ()
+
+    def proxy_for(self, scheme: str, host: str, port: int | None) -> Proxy | None:
+        """Return the proxy for a call, None if it is to be made directly."""
+        proxy = self.https if scheme == "https" else self.http
+        host = host.lower().strip("[]").rstrip(".")
+        if proxy is None or is_loopback(host):
+            return None
+        default = 443 if scheme == "https" else 80
+        exempt = any(entry.covers(host, port or default) for entry in self.exempt)
+        return None if exempt else proxy
+
+    def passwords(self) -> Iterable[Secret]:
+        """Return what must not be shown."""
+        for proxy in (self.http, self.https):
+            password = urlsplit(proxy.url.reveal()).password if proxy is not None else None
+            if password:
+                yield from {Secret(password), Secret(unquote(password))}
+
+
+def read_proxies(environ: Mapping[str, str], *, socks: bool) -> tuple[Proxies, list[Fault]]:
+    """Read the variables; return a fault for each that cannot be used, naming it and the entry.
+
+    `socks`: whether the package that speaks SOCKS is installed.
+    """
+    faults: list[Fault] = []
+
+    def proxy(*names: str) -> Proxy | None:
+        for name in names:
+            variable, text = _given(environ, name)
+            if text:
+                found = _read_proxy(variable, text)
+                if isinstance(found, Fault):
+                    faults.append(found)
+                    return None
+                if found.socks and not socks:
+                    faults.append(Fault(variable, f"{found} is a SOCKS proxy", _NO_SOCKS))
+                return found
+            if variable:
+                return None  # it is empty on purpose
+        return None
+
+    http, https = proxy("http_proxy", "all_proxy"), proxy("https_proxy", "all_proxy")
+    variable, text = _given(environ, "no_proxy")
+    exempt = [_read_entry(variable, entry) for entry in re.split(r"[\s,;]+", text) if entry]
+    faults += [entry for entry in exempt if isinstance(entry, Fault)]
+    entries = tuple(entry for entry in exempt if isinstance(entry, Exempt))
+    return Proxies(http, https, entries), list(dict.fromkeys(faults))
+
+
+_NO_SOCKS = (
+    "Name an HTTP proxy; or install what speaks SOCKS, with this Python: pip install 'httpx[socks]'"
+)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address is this machine's own."""
+    address = _address(host)
+    if address is None:
+        return host in LOOPBACK or host.endswith(".localhost")
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)
+
+
+def _given(environ: Mapping[str, str], name: str) -> tuple[str, str]:
+    """Return the variable that is set, as it is spelled, and its text; twice "" for none."""
+    for spelling in (name, name.upper()):
+        if spelling in environ:
+            return spelling, environ[spelling].strip()
+    return "", ""
+
+
+def _read_proxy(variable: str, text: str) -> Proxy | Fault:
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in KINDS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or re.search(r"[\s'\"<>]", url):
+        return Fault(variable, "it is not the URL of a proxy", "Write http://host:port")
+    return Proxy(variable, Secret(url))
+
+
+def _read_entry(variable: str, entry: str) -> Exempt | Fault:
+    """Read one entry of NO_PROXY: `.example.com`, `10.0.0.0/8`, `[::1]:8080`, `*` and the like."""
+    text = entry.partition("://")[2] or entry
+    text = text.lower().strip("\"'")
+    host, port = text, ""
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        if not closed or (rest and rest[0] not in ":/"):
+            return _bad_entry(variable, entry)
+        host, port = (host + rest, "") if rest.startswith("/") else (host, rest[1:])
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    if port and not port.isdecimal():
+        return _bad_entry(variable, entry)
+    network = _network(host)
+    if network is not None:
+        return Exempt(network=network, port=int(port or ANY_PORT))
+    name, _, path = host.partition("/")
+    name = name.removeprefix("*." if name.count("*") == 1 else "").strip(".")
+    is_name = re.fullmatch(r"[\w.*-]+", name) is not None
+    if not is_name or (path and re.fullmatch(r"[\d.:]+", name)) or text.startswith("["):
+        return _bad_entry(variable, entry)
+    return Exempt(name=name, port=int(port or ANY_PORT))
+
+
+def _bad_entry(variable: str, entry: str) -> Fault:
+    what = f"its entry {entry!r} is neither a host, nor an address, nor a network"
+    return Fault(variable, what, "Write for instance localhost,.example.com,10.0.0.0/8,[::1]")
+
+
+def _network(text: str) -> Network | None:
+    address, slash, bits = text.partition("/")
+    if slash and re.fullmatch(r"\d+(\.\d+){0,2}", address):  # as curl reads it: 10/8
+        address += ".0" * (IPV4_PARTS - 1 - address.count("."))
+    try:
+        return ip_network(f"{address.partition('%')[0]}{slash}{bits}", strict=False)
+    except ValueError:
+        return None
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
