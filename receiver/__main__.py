@@ -1,5 +1,5 @@
 """`python -m receiver`: the same as the command `receiver`."""
 
-from receiver.cli import main
+from receiver.start import main
 
-main(prog_name="receiver")
+main()

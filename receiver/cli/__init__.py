@@ -15,6 +15,7 @@ from receiver.cli.init import init
 from receiver.cli.ledgers import ledger
 from receiver.cli.looking import deliveries, show
 from receiver.cli.noticing import notify_test
+from receiver.cli.program import Program
 from receiver.cli.pruning import prune
 from receiver.cli.pushing import push
 from receiver.cli.replaying import replay
@@ -26,6 +27,7 @@ from receiver.version import VERSION
 
 
 @click.group(
+    cls=Program,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )

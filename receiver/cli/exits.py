@@ -1,5 +1,6 @@
 """Exit codes, and how errors become them."""
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -17,12 +18,14 @@ BAD_CONFIG = 3
 NO_LEDGER = 4
 NOT_FOUND = 5
 STILL_WAITING = 6
+INTERRUPTED = 130  # as shells have it for SIGINT
 
-BROKEN_OFF = "broken off; without a terminal give each answer as an option, see --help"
+NO_TERMINAL = "stopped: without a terminal give each answer as an option, see --help"
 
 EPILOG = (
     "Exit codes: 0 done; 1 not done (parked, ignored, not reached); 2 wrong usage; 3 faults in "
-    "the configuration; 4 the ledger cannot be used; 5 no such delivery; 6 still waiting."
+    "the configuration; 4 the ledger cannot be used; 5 no such delivery; 6 still waiting; "
+    "130 stopped by Ctrl-C."
 )
 
 
@@ -50,8 +53,13 @@ def told_plainly(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except click.Abort:  # Ctrl-C at a question, or nobody there to answer it
-            raise Stop(BROKEN_OFF, NOT_DONE) from None
+        except click.Abort:  # Ctrl-C at a question, or no terminal to answer it at
+            if sys.stdin is not None and sys.stdin.isatty():
+                click.echo(err=True)  # the question's line ends here
+                raise Stop("stopped", INTERRUPTED) from None
+            raise Stop(NO_TERMINAL, NOT_DONE) from None
+        except KeyboardInterrupt:
+            raise Stop("stopped", INTERRUPTED) from None
         except ConfigError as error:
             raise Stop(str(error), BAD_CONFIG) from None
         except LedgerError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from receiver.cli.configured import configured
-from receiver.cli.exits import NOT_DONE, STILL_WAITING, Stop, told_plainly
+from receiver.cli.exits import INTERRUPTED, NOT_DONE, STILL_WAITING, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.cli.rehearsing import rehearse
 from receiver.dockerhub.hub import Hub
@@ -25,6 +25,7 @@ from receiver.upkeep.manual import Manual
 from receiver.upkeep.operations import Source
 
 LOOK_EVERY_SECONDS = 0.1
+NOT_ANSWERED = "stopped; the server may still record the push, see `receiver deliveries`"
 Row = dict[str, Any]
 
 
@@ -61,7 +62,12 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
         if not rehearsed["requests"]:
             raise SystemExit(NOT_DONE)
         return
-    row = asyncio.run(_push(settings, reference, wait_seconds=timeout if wait else 0))
+    recorded: list[str] = []
+    pushing = _push(settings, reference, recorded, wait_seconds=timeout if wait else 0)
+    try:
+        row = asyncio.run(pushing)
+    except KeyboardInterrupt:
+        raise Stop(_stopped(recorded), INTERRUPTED) from None
     click.echo(json.dumps(row, ensure_ascii=False) if as_json else whole_story(row))
     if row["verdict"] != "accepted":
         raise SystemExit(NOT_DONE)
@@ -69,11 +75,24 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
         _judge(row)
 
 
-async def _push(settings: Settings, image: ImageReference, *, wait_seconds: float) -> Row:
+def _stopped(recorded: list[str]) -> str:
+    if not recorded:
+        return "stopped"
+    return f"stopped; the push is recorded, see `receiver show {recorded[0]}`"
+
+
+async def _push(
+    settings: Settings, image: ImageReference, recorded: list[str], *, wait_seconds: float
+) -> Row:
+    """Record the push, add its delivery's id to `recorded`, and wait for its end as asked."""
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
             text = f"{image.repository}:{image.tag}"
-            row = await there.ask("POST", "/api/deliveries", {"image": text})
+            try:
+                row = await there.ask("POST", "/api/deliveries", {"image": text})
+            except asyncio.CancelledError:
+                raise Stop(NOT_ANSWERED, INTERRUPTED) from None
+            recorded.append(row["id"])
             until = time.monotonic() + wait_seconds
             while not _finished(row) and time.monotonic() < until:
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
@@ -82,15 +101,18 @@ async def _push(settings: Settings, image: ImageReference, *, wait_seconds: floa
         if not wait_seconds:
             async with http_client() as http:
                 manual, hub = Manual(there, Current(settings)), Hub(http, settings.hub_api_url)
-                recorded = await manual.push(hub, image, Source.COMMAND)
-            row = await _look(there, recorded.delivery)
+                delivery = (await manual.push(hub, image, Source.COMMAND)).delivery
+            recorded.append(delivery)
+            row = await _look(there, delivery)
             if row["registrations"]:
                 hint = "receiver: no server is running; `receiver serve` works it, or say --wait"
                 click.echo(hint, err=True)
             return row
         async with running(settings, there, catching_up=False) as service:
-            recorded = await service.manual.push(service.preflight.hub, image, Source.COMMAND)
-            row = await _look(there, recorded.delivery)
+            push = service.manual.push(service.preflight.hub, image, Source.COMMAND)
+            delivery = (await push).delivery
+            recorded.append(delivery)
+            row = await _look(there, delivery)
             until = time.monotonic() + wait_seconds
             while not _finished(row) and time.monotonic() < until:
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
