@@ -79,8 +79,8 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
             yield warned("ledger", newer, "Upgrade this program to the version that wrote it")
     finally:
         ledger.close()
-    for danger in dangers(settings.database_url, os.environ):
-        yield warned(danger.what, danger.sentence, "deploy/README.md says which disks are safe")
+    for danger in dangers(settings, os.environ):
+        yield warned(danger.what, danger.sentence, "deploy/README.md says what each place needs")
 
 
 async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[Finding]:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from receiver.proxies import is_loopback
+
 # A variable that the host sets by itself → what the host is called, and what to do there.
 FORGETFUL = {
     "DYNO": ("Heroku", "its disk is emptied at each restart, at least once a day"),
@@ -144,6 +146,20 @@ def in_container(environ: Mapping[str, str], marks: Collection[str], mounts: str
         or environ.get("container", "").strip() in CONTAINER_NAMES
         or any(environ.get(name, "").strip() for name in CONTAINER_VARIABLES)
         or mount_of("/", mounts).layer
+    )
+
+
+def unreachable(host: str, environ: Mapping[str, str], *, contained: bool) -> str | None:
+    """Return a warning if the address to listen on is the default in a container, else None.
+
+    An address that was chosen is left alone: a proxy may be in the same pod.
+    """
+    if environ.get("HOST", "").strip() or not contained or not is_loopback(host):
+        return None
+    where = "a pod" if environ.get("KUBERNETES_SERVICE_HOST", "").strip() else "a container"
+    return (
+        f"the receiver listens on {host} inside {where}, where nothing outside reaches it: set "
+        f"HOST=0.0.0.0; or HOST={host} if it is called from inside only"
     )
 
 

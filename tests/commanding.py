@@ -64,6 +64,7 @@ def commands_in(folder: Path, edgegap_url: str = NOWHERE) -> Commands:
     commands = Commands(
         folder,
         {
+            "HOST": "127.0.0.1",  # chosen: in a container the default is warned of
             "RECEIVER_SECRET_KEY": KEY,
             "RECEIVER_PUBLIC_URL": "https://hooks.example.com",
             "EDGEGAP_TOKEN": "sandbox-token",

@@ -99,6 +99,7 @@ class ReceiverProcess:
             "EDGEGAP_TOKEN": "sandbox-token",
             "EDGEGAP_BASE_URL": edgegap_url,
             "EDGEGAP_REQUESTS_PER_SECOND": "500",
+            "HOST": "127.0.0.1",  # chosen: in a container the default is warned of
             "PORT": "0",
             "DOCKERHUB_REGISTRY_URL": NOWHERE,  # no test may reach the real one
             "DOCKERHUB_AUTH_URL": NOWHERE,

@@ -10,9 +10,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from receiver.hosts import FORGETFUL, NO_VOLUMES, forgotten_ledger, mount_of
+from receiver.hosts import (
+    FORGETFUL,
+    NO_VOLUMES,
+    forgotten_ledger,
+    in_container,
+    mount_of,
+    unreachable,
+)
+from tests.commanding import commands_beside
 from tests.conftest import StartReceiver
-from tests.deploying import ran, tool
+from tests.deploying import DEPLOY, ran, tool
 
 LEDGER = "/var/lib/receiver/receiver.db"
 
@@ -140,6 +148,62 @@ def test_a_ledger_in_memory_is_warned_of_anywhere(kind: str, place: str) -> None
     assert forgotten_ledger({}, None, BARE + mounted(place, kind)) is None
 
 
+@pytest.mark.parametrize(
+    ("environ", "marks", "mounts", "contained"),
+    [
+        ({}, (), mounted("/", "ext4"), False),
+        ({}, (), "", False),
+        ({}, ("/.dockerenv",), mounted("/", "ext4"), True),
+        ({}, ("/run/.containerenv",), mounted("/", "ext4"), True),
+        ({"container": "podman"}, (), mounted("/", "ext4"), True),
+        ({"container": "lxc"}, (), mounted("/", "ext4"), False),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, (), mounted("/", "ext4"), True),
+        ({"ECS_CONTAINER_METADATA_URI_V4": "http://x"}, (), mounted("/", "ext4"), True),
+        ({}, (), mounted("/", "overlay"), True),
+    ],
+)
+def test_a_container_is_known_by_its_marks(
+    environ: dict[str, str], marks: tuple[str, ...], mounts: str, contained: bool
+) -> None:
+    assert in_container(environ, marks, mounts) is contained
+
+
+def test_in_a_container_the_default_address_is_warned_of() -> None:
+    warning = unreachable("127.0.0.1", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, contained=True)
+
+    assert warning is not None
+    assert "inside a pod" in warning
+    assert "HOST=0.0.0.0" in warning
+    assert "inside a container" in str(unreachable("::1", {}, contained=True))
+    assert unreachable("127.0.0.1", {}, contained=False) is None
+    assert unreachable("127.0.0.1", {"HOST": "127.0.0.1"}, contained=True) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [("::", "::"), ("0.0.0.0", "0.0.0.0"), ("::1", '"[::1]"')],  # noqa: S104
+)
+def test_the_images_health_check_asks_where_it_listens_and_no_proxy(
+    start: StartReceiver, host: str, asked: str
+) -> None:
+    """It asked 127.0.0.1 by way of HTTP_PROXY, which Docker hands to each container."""
+    words = (DEPLOY / "Dockerfile").read_text("utf-8").partition("HEALTHCHECK")[2]
+    program, *check = json.loads(words.partition("CMD ")[2].partition("\n")[0])
+    assert program == "python3"
+    nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    receiver = start(environment={**nowhere, "HOST": host})
+    port = receiver.url.rpartition(":")[2]
+
+    def healthy(port: str) -> bool:
+        variables = {**nowhere, "HOST": asked, "PORT": port}
+        return ran(sys.executable, *check, environment=variables).returncode == 0
+
+    assert healthy(port)
+    receiver.kill()
+    assert not healthy(port)
+    assert not healthy("none")
+
+
 @given(st.text(), st.text(st.characters(codec="utf-8", exclude_characters="\0")))
 @example("/", "a / b\n1 2 3 //// /// - ext4\n1 2 3 \\777 \\777 - \\777")
 def test_no_text_of_mounts_breaks_it_and_the_root_is_never_a_volume(mounts: str, name: str) -> None:
@@ -147,15 +211,20 @@ def test_no_text_of_mounts_breaks_it_and_the_root_is_never_a_volume(mounts: str,
     assert mount_of("/" + name, mounted("/", "ext4")).lasts is False
 
 
-def test_the_server_says_it_once_in_its_log(start: StartReceiver) -> None:
-    receiver = start(environment={"DYNO": "web.1"})
+def test_the_server_warns_once_of_its_disk_and_its_address_and_doctor_does(
+    start: StartReceiver,
+) -> None:
+    receiver = start(environment={"DYNO": "web.1", "HOST": ""})
 
     lines = [json.loads(line) for line in receiver.log.read_text("utf-8").splitlines()]
-    said = [line for line in lines if line["event"] == "ledger_may_be_forgotten"]
-    assert len(said) == 1
-    assert said[0]["level"] == "warning"
-    assert said[0]["ledger"] == str((receiver.folder / "receiver.db").resolve())
-    assert "Heroku" in said[0]["sentence"]
+    (disk,) = [line for line in lines if line["event"] == "ledger_may_be_forgotten"]
+    assert disk["level"] == "warning"
+    assert disk["ledger"] == str((receiver.folder / "receiver.db").resolve())
+    assert "Heroku" in disk["sentence"]
+    (address,) = [line for line in lines if line["event"] == "address_not_reachable"]
+    assert (address["level"], "HOST=0.0.0.0" in address["sentence"]) == ("warning", True)
+    done = commands_beside(receiver).run("doctor")
+    assert "warn  address: the receiver listens on 127.0.0.1" in done.stdout
 
 
 def test_the_server_says_nothing_of_it_at_home(start: StartReceiver, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ FLOORS: dict[int, str] = {
     4: """aftermath announcing asking by_hand catch_up claiming doctor doctor_hub in_hand intake
           ledger_watch missed preflight purge registering replaying retention
           service settling steering telling_others wanting worker pipeline upkeep""",
-    5: "__main__ app cli sandbox start web",
+    5: "__main__ app cli healthcheck sandbox start web",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 

@@ -69,7 +69,7 @@ def serve(environ: dict[str, str], host: str | None, port: int | None) -> None:
 
 
 def _warn(settings: Settings, ledger: Ledger) -> None:
-    for danger in dangers(settings.database_url, os.environ):
+    for danger in dangers(settings, os.environ):
         log.warning(danger.event, ledger=_file_of(ledger), sentence=danger.sentence)
     used = proxies_in_use(settings, os.environ)
     if used:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sqlalchemy.engine import URL
-
-from receiver.hosts import forgotten_ledger, unsafe_disk
+from receiver.hosts import (
+    CONTAINER_MARKS,
+    forgotten_ledger,
+    in_container,
+    unreachable,
+    unsafe_disk,
+)
 from receiver.ledger.engines import sqlite_path
 from receiver.ledger.files import read_mounts
 from receiver.outgoing import outgoing_proxies
@@ -26,9 +30,9 @@ class Danger:
     sentence: str
 
 
-def dangers(database: URL, environ: Mapping[str, str]) -> Iterator[Danger]:
-    """Yield what is wrong with the place of the ledger."""
-    path = sqlite_path(database)
+def dangers(settings: Settings, environ: Mapping[str, str]) -> Iterator[Danger]:
+    """Yield what is wrong with the place of the ledger, and with the address to listen on."""
+    path = sqlite_path(settings.database_url)
     file = None if path is None else os.path.realpath(path)
     mounts = _mounts_of(file)
     forgotten = forgotten_ledger(environ, file, mounts)
@@ -37,6 +41,11 @@ def dangers(database: URL, environ: Mapping[str, str]) -> Iterator[Danger]:
     unsafe = unsafe_disk(file, mounts)
     if unsafe is not None:
         yield Danger("ledger_on_unsafe_disk", "ledger's disk", unsafe)
+    marks = [mark for mark in CONTAINER_MARKS if Path(mark).exists()]
+    contained = in_container(environ, marks, mounts)
+    alone = unreachable(settings.host, environ, contained=contained)
+    if alone is not None:
+        yield Danger("address_not_reachable", "address", alone)
 
 
 def proxies_in_use(settings: Settings, environ: Mapping[str, str]) -> dict[str, list[str]]:
