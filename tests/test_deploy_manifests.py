@@ -80,6 +80,11 @@ def test_what_compose_names_is_there(tmp_path: Path) -> None:
     secrets_are_found(services["receiver"]["environment"], "/run/secrets", tmp_path)
 
 
+def test_compose_rotates_its_logs() -> None:
+    for name, service in read(DEPLOY / "compose.yaml")["services"].items():
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
+
+
 def test_kubernetes_knows_every_field() -> None:
     checker = tool("kubernetes-validate", "pip install kubernetes-validate")
     listed = read(KUSTOMIZE / "kustomization.yaml")["resources"]
@@ -197,6 +202,31 @@ def test_systemd_finds_no_fault_and_little_exposed(tmp_path: Path) -> None:
     rated = ran(analyze, "security", "--offline=yes", "--threshold=11", "--no-pager", unit)
     assert rated.returncode == 0, rated.stdout
     assert "Overall exposure level for receiver.service: 1.1" in rated.stdout
+
+
+def test_systemd_finds_no_fault_with_the_nightly_backup(tmp_path: Path) -> None:
+    analyze = tool("systemd-analyze", "apt-get install systemd")
+    for name in ("receiver-backup.service", "receiver-backup.timer"):
+        text = (DEPLOY / "systemd" / name).read_text("utf-8")
+        (tmp_path / name).write_text(
+            text.replace("/opt/receiver/bin/receiver", tool("receiver", "")), "utf-8"
+        )
+
+    units = (tmp_path / "receiver-backup.service", tmp_path / "receiver-backup.timer")
+    verified = ran(analyze, "verify", "--man=no", *units)
+    assert (verified.returncode, verified.stdout) == (0, "")
+
+
+def test_a_backups_pod_gets_no_traffic_and_finds_its_volume() -> None:
+    found = manifests()
+    pod = found["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]
+    selected = found["Service"]["spec"]["selector"]
+    claims = [one["persistentVolumeClaim"]["claimName"] for one in pod["spec"]["volumes"]
+              if "persistentVolumeClaim" in one]  # fmt: skip
+
+    component = "app.kubernetes.io/component"
+    assert pod["metadata"]["labels"][component] != selected[component]
+    assert claims == [found["PersistentVolumeClaim"]["metadata"]["name"]]
 
 
 def test_systemd_hands_over_every_secret_that_is_named() -> None:

@@ -68,6 +68,7 @@ def test_a_sound_installation_passes_and_the_public_url_is_really_asked(
     assert set(found) == {
         "configuration",
         "ledger",
+        "page",
         "Edgegap token",
         f"app {APP}",
         f"settings of {REPOSITORY} → {APP}",

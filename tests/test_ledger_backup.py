@@ -15,7 +15,7 @@ from receiver.ledger import backups
 from receiver.ledger.backups import PART, back_up
 from receiver.ledger.ledger import Ledger
 from receiver.sandbox.edgegap import EdgegapSandbox
-from tests.commanding import Commands
+from tests.commanding import Commands, commands_in
 from tests.conftest import StartReceiver
 from tests.postgres import plain
 from tests.running import ReceiverProcess, created_once, until
@@ -64,15 +64,24 @@ def test_a_backup_taken_under_writes_is_whole_and_a_receiver_goes_on_from_it(
         assert created_once(sandbox, told.accepted[delivery])
 
 
-def test_a_backup_writes_over_nothing(receiver: ReceiverProcess, tmp_path: Path) -> None:
+def test_a_backup_replaces_an_earlier_one_only_if_asked_to_and_never_the_ledger(
+    tmp_path: Path,
+) -> None:
+    commands = commands_in(tmp_path)
+    delivery = commands.push()["id"]
     there = tmp_path / "there"
-    there.write_text("mine", "utf-8")
+    there.write_text("an earlier one", "utf-8")
 
-    ended = receiver.run("ledger", "backup", str(there))
+    refused = commands.run("ledger", "backup", str(there))
 
-    assert (ended.returncode, ended.stdout) == (4, "")
-    assert "there already" in ended.stderr
-    assert there.read_text("utf-8") == "mine"
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "there already: name a new file, or use --overwrite" in refused.stderr
+    assert there.read_text("utf-8") == "an earlier one"
+    assert commands.run("ledger", "backup", "--overwrite", str(there)).exit_code == 0
+    assert ids_in(there) == {delivery}
+    for own in ("receiver.db", "receiver.db-wal", "receiver.db.lock"):
+        assert commands.run("ledger", "backup", "--overwrite", own).exit_code == 4, own
+    assert len(commands.rows("deliveries", "--json")) == 1
 
 
 def test_a_backup_that_cannot_be_written_leaves_nothing(

@@ -48,16 +48,20 @@ def with_cookie(receiver: ReceiverHere, value: str) -> int:
         return person.get("/").status_code
 
 
-def test_without_a_password_there_is_no_page_and_the_door_stands_open(start: StartReceiver) -> None:
+def test_without_a_password_there_is_no_page_and_it_says_how_to_turn_it_on(
+    start: StartReceiver,
+) -> None:
     receiver = start()
 
     with Visitor(receiver) as person:
-        unknown = person.get("/no-such-thing")
-        for path in (*PAGES, "/login", "/static/page.css"):
-            answer = person.get(path)
-            assert (answer.status_code, answer.content) == (404, unknown.content), path
         for path in ("/login", "/logout", *(f"/do/{deed}" for deed in DEEDS)):
             assert person.post(path, data={"password": ""}).status_code == 404, path
+        for path in (*PAGES, "/login"):
+            for accept, kind in (("text/html,*/*;q=0.8", "text/html"), ("*/*", "application/json")):
+                answer = person.get(path, headers={"Accept": accept})
+                assert answer.status_code == 404
+                assert answer.headers["content-type"].startswith(kind)
+                assert "RECEIVER_ADMIN_PASSWORD" in answer.text, path
     assert receiver.push("1.0.0")
     assert receiver.log.read_text("utf-8").count('"page_off"') == 1
 

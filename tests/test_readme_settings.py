@@ -49,6 +49,14 @@ def test_every_variable_in_the_readme_is_known_to_the_configuration() -> None:
     assert set(OFTEN_MEANT.values()) <= variables.asked
 
 
+def test_the_first_command_needs_no_more_than_a_line_on_an_old_python() -> None:
+    text = (PROJECT / "README.md").read_text("utf-8")
+    first = text.partition("```shell\n")[2].partition("\n")[0]
+
+    check = "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "
+    assert first.startswith(check)
+
+
 def test_what_runs_in_ci_is_the_readmes_test_command_to_the_letter() -> None:
     root = Path(__file__).parent.parent
     told = (root / "README.md").read_text("utf-8").partition("<!-- tests -->")[2]

@@ -1,6 +1,7 @@
 """`receiver ledger backup` and `receiver ledger copy`."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -21,15 +22,19 @@ def ledger() -> None:
 
 @ledger.command(short_help="Make a consistent copy of a live SQLite ledger.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists, in one step.")
 @told_plainly
-def backup(file: Path) -> None:
+def backup(file: Path, overwrite: bool) -> None:
     """Make a consistent copy of the SQLite ledger in FILE, while the server runs or not."""
+    with suppress(OSError):  # a folder that may not be looked into: the copy itself says so
+        if file.exists() and not overwrite:
+            raise Stop(f"{file} is there already: name a new file, or use --overwrite", USAGE)
     found = Ledger(settings_in_spite().database_url)
     found.open_to_read()
     found.close()
     if found.path is None:
         raise Stop("the ledger is on PostgreSQL: use pg_dump", USAGE)
-    size = back_up(found.path, file)
+    size = back_up(found.path, file, overwrite=overwrite)
     click.echo(f"{file}: {size} bytes, checked.")
 
 

@@ -16,13 +16,14 @@ PART = ".being-made-"
 CUT_OFF_SECONDS = 3600.0  # who still writes a backup has touched it since
 
 
-def back_up(ledger: Path, copy: Path) -> int:
+def back_up(ledger: Path, copy: Path, *, overwrite: bool = False) -> int:
     """Make a consistent copy of a live SQLite ledger; return its bytes. Raises LedgerError.
 
-    It has another name until it is whole: one that was cut off is not taken for a backup.
+    It has another name until it is whole: one that was cut off is not taken for a backup, and an
+    earlier one of its name is there until it is replaced.
     """
     try:
-        _check_name(ledger, copy)
+        _check_name(ledger, copy, overwrite=overwrite)
         check_log_belongs(ledger)
         part = own_part(copy)
     except OSError as error:
@@ -31,7 +32,10 @@ def back_up(ledger: Path, copy: Path) -> int:
         uri = f"{ledger.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as source:
             write_copy(source, part)
-        _give_name(part, copy)
+        if overwrite:
+            put_in_place(part, copy)
+        else:
+            _give_name(part, copy)
     except (sqlite3.Error, OSError) as error:
         raise LedgerError(
             f"the backup of {ledger} failed: {error}; look whether it may be read, and whether "
@@ -70,15 +74,17 @@ def own_part(copy: Path) -> Path:
     return Path(part)
 
 
-def _check_name(ledger: Path, copy: Path) -> None:
-    """Raise LedgerError where the name is not free, or would be taken for the ledger's own."""
+def _check_name(ledger: Path, copy: Path, *, overwrite: bool) -> None:
+    """Raise LedgerError if the name is not free, or would be taken for the ledger's own."""
     whole = ledger.resolve()
     own = {whole.with_name(whole.name + ending) for ending in ("-journal", "-wal", "-shm")}
+    if overwrite and copy.exists() and (copy.is_dir() or copy.samefile(ledger)):
+        raise LedgerError(f"{copy} is the ledger itself or a folder; name another file")
     if copy.parent.resolve() / copy.name in {*own, lock_of(ledger)}:
         raise LedgerError(f"{copy} is a name that SQLite or the receiver uses; name another")
     if not copy.parent.is_dir():
         raise LedgerError(f"{copy.parent} is no folder; make it, or name a file elsewhere")
-    if copy.exists():
+    if copy.exists() and not overwrite:
         raise LedgerError(f"{copy} is there already; name a new file")
 
 

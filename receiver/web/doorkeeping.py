@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl, quote
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from receiver.errors import BadBody, LedgerError
 from receiver.ledger.revocations import is_revoked
@@ -13,7 +13,7 @@ from receiver.service import Service
 from receiver.upkeep.pruning import NotItsTurn
 from receiver.web.bodies import SenderLeft, read_body
 from receiver.web.hooks import not_found
-from receiver.web.rendering import render
+from receiver.web.rendering import HEADERS, render
 from receiver.web.sessions import SESSION_SECONDS, Session, Sessions
 
 LARGEST_FORM = 16 * 1024
@@ -36,7 +36,7 @@ def for_anyone(door: Door) -> Callable[[Request], Awaitable[Response]]:
     async def asked(request: Request) -> Response:
         service: Service = request.app.state.service
         if service.settings.admin_password is None:
-            return not_found()
+            return _page_off(request)
         try:
             return await door(service, request)
         except SenderLeft:
@@ -47,6 +47,28 @@ def for_anyone(door: Door) -> Callable[[Request], Awaitable[Response]]:
             return failure(request, 400, "That cannot be done.", f"{error}.")
 
     return asked
+
+
+def _page_off(request: Request) -> Response:
+    """Say how the page is turned on; an action is not found."""
+    if request.method != "GET":
+        return not_found()
+    if "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"error": _HOW_TO_TURN_IT_ON}, 404)
+    return HTMLResponse(_OFF, 404, headers=HEADERS)
+
+
+_HOW_TO_TURN_IT_ON = "the page is off: set RECEIVER_ADMIN_PASSWORD and restart the receiver"
+_OFF = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>The page is off · Receiver</title></head>
+<body>
+<h1>The page is off</h1>
+<p>The receiver runs, but no password is set for its page. Set the variable
+<code>RECEIVER_ADMIN_PASSWORD</code> where the receiver runs, and restart it.</p>
+</body>
+</html>
+"""
 
 
 def for_a_person(page: Page) -> Callable[[Request], Awaitable[Response]]:
