@@ -6,12 +6,15 @@ neither keep the receiver from ending nor stay in its memory. The URL goes in by
 
 import asyncio
 import json
+import os
 import sys
 from importlib.util import find_spec
 
 from receiver.errors import ReceiverError
 from receiver.notices import Message
+from receiver.proxies import as_requests_reads
 from receiver.secret import Secret
+from receiver.variables import Variables
 
 SECONDS = 30.0  # well within the lease of a notice: see ledger/notices
 NOT_TAKEN, NO_PLACE = 1, 2
@@ -47,7 +50,13 @@ async def send(url: Secret, message: Message, *, seconds: float = SECONDS) -> No
 async def _run(told: dict[str, str], seconds: float) -> int | None:
     """Return how the process ended; None when it had to be ended."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "receiver.notify", stdin=PIPE, stdout=NOWHERE, stderr=NOWHERE
+        sys.executable,
+        "-m",
+        "receiver.notify",
+        stdin=PIPE,
+        stdout=NOWHERE,
+        stderr=NOWHERE,
+        env={**os.environ, **as_requests_reads(Variables(os.environ))},
     )
     try:
         async with asyncio.timeout(seconds):

@@ -23,6 +23,7 @@ from receiver.secret import Secret
 
 KINDS = frozenset({"http", "https", "socks5", "socks5h"})
 LOOPBACK = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+OWN_ADDRESSES = "localhost,127.0.0.0/8,::1"
 ANY_PORT = 0
 IPV4_PARTS = 4
 
@@ -120,6 +121,22 @@ def read_proxies(environ: Mapping[str, str], *, socks: bool) -> tuple[Proxies, l
     faults += [entry for entry in exempt if isinstance(entry, Fault)]
     entries = tuple(entry for entry in exempt if isinstance(entry, Exempt))
     return Proxies(http, https, entries), list(dict.fromkeys(faults))
+
+
+def as_requests_reads(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which the library `requests`, and so Apprise, calls as we do.
+
+    It knows no address of this machine by itself, takes `*` only alone, and reads another variable
+    for certificates (requests.readthedocs.io/en/latest/user/advanced).
+    """
+    given = (_given(environ, name) for name in ("http_proxy", "https_proxy", "all_proxy"))
+    found = {variable: text for variable, text in given if variable}
+    _, exempt = _given(environ, "no_proxy")
+    found["no_proxy"] = exempt if exempt == "*" else ",".join(filter(None, (exempt, OWN_ADDRESSES)))
+    bundle = environ.get("SSL_CERT_FILE") or environ.get("SSL_CERT_DIR")
+    if bundle and not environ.get("REQUESTS_CA_BUNDLE"):
+        found["REQUESTS_CA_BUNDLE"] = bundle
+    return found
 
 
 _NO_SOCKS = (

@@ -38,7 +38,7 @@ from receiver.sandbox.serving import serving
 from receiver.secret import Secret
 from receiver.settings import Current, Settings
 from receiver.telling_others import TellingOthers
-from tests.commanding import Commands
+from tests.commanding import NOWHERE, Commands
 from tests.conftest import StartReceiver
 from tests.docker_hub import hub_beside
 from tests.running import REPOSITORY, RULE, ReceiverProcess, until
@@ -169,7 +169,11 @@ def test_fifty_parked_pushes_are_one_message(ledger: Ledger, url: str, place: Pl
     assert "and 40 more" in place.messages[0]["message"]
 
 
-def test_what_is_not_taken_is_kept_and_sent_again(ledger: Ledger, url: str, place: Place) -> None:
+def test_what_is_not_taken_is_kept_and_sent_again_and_not_through_a_proxy_on_this_machine(
+    ledger: Ledger, url: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", NOWHERE)
+
     async def scenario() -> tuple[int, int]:
         telling = _telling(ledger, url)
         notices = telling._current.settings.notices

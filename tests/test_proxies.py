@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from receiver.proxies import Proxies, is_loopback, read_proxies
+from receiver.proxies import Proxies, as_requests_reads, is_loopback, read_proxies
 
 CORPORATE = {"HTTPS_PROXY": "http://proxy.corp:3128", "HTTP_PROXY": "http://plain.corp:3128"}
 
@@ -147,6 +147,18 @@ def test_its_password_is_known_as_a_secret_in_each_spelling() -> None:
     proxies = read(HTTPS_PROXY="http://me:p%40ss@proxy:1")
 
     assert {secret.reveal() for secret in proxies.passwords()} == {"p%40ss", "p@ss"}
+
+
+def test_what_apprise_is_given_exempts_this_machine_and_names_the_certificates() -> None:
+    given = as_requests_reads({**CORPORATE, "NO_PROXY": "a.example", "SSL_CERT_FILE": "/ca.pem"})
+
+    assert given == {
+        **CORPORATE,
+        "no_proxy": "a.example,localhost,127.0.0.0/8,::1",
+        "REQUESTS_CA_BUNDLE": "/ca.pem",
+    }
+    own = {"SSL_CERT_DIR": "/ca", "REQUESTS_CA_BUNDLE": "/own.pem", "no_proxy": "*"}
+    assert as_requests_reads(own) == {"no_proxy": "*"}
 
 
 @given(st.dictionaries(st.sampled_from(["HTTPS_PROXY", "no_proxy", "ALL_PROXY"]), st.text()))
