@@ -1,5 +1,6 @@
 """Any terminal, a pipe that closes, no output at all, and Ctrl-C: one line, the right exit code."""
 
+import json
 import os
 import pty
 import select
@@ -180,10 +181,10 @@ def test_ctrl_c_while_a_push_is_waited_for_names_its_delivery(commands: Commands
 AT_AN_IMPORT = """
 import builtins, os, signal, sys
 usual, wanted = builtins.__import__, sys.argv.pop()
-def importing(name, *rest):
+def importing(name, *rest, **named):
     if name == wanted:
         os.kill(os.getpid(), signal.SIGINT)
-    return usual(name, *rest)
+    return usual(name, *rest, **named)
 builtins.__import__ = importing
 from receiver.start import main
 main()
@@ -204,6 +205,20 @@ def test_ctrl_c_while_modules_are_imported_ends_in_a_line(commands: Commands, mo
     assert (done.returncode, done.stdout, done.stderr) == (
         INTERRUPTED, b"", b"receiver: stopped\n",
     )  # fmt: skip
+
+
+def test_ctrl_c_just_before_the_server_runs_is_not_lost(commands: Commands) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_AN_IMPORT, "serve", "uvloop"],
+        cwd=commands.folder,
+        env=environment(commands, PORT="0"),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stderr.splitlines()[-1])["event"] == "stopped"
 
 
 @pytest.mark.parametrize("command", [("doctor",), ("catch-up", "--since", "3d")])

@@ -15,7 +15,7 @@ import click
 import httpx
 
 from receiver.app import create_app
-from receiver.cli.exits import NOT_DONE, told_plainly
+from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 from receiver.cli.serve import Stopper, run_server
 from receiver.hook_tokens import LinkKeys
 from receiver.ledger.engines import read_database_url
@@ -92,7 +92,7 @@ def demo(once: bool, port: int) -> None:
         app = create_app(settings, ledger, settled=tour.settled)
         run_server(app, settings, ledger, listening=tour.begin)
     if not tour.came:
-        raise SystemExit(NOT_DONE)
+        raise Stop("the demo was stopped before its version was created", NOT_DONE)
 
 
 @dataclass(slots=True)

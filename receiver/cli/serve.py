@@ -107,9 +107,10 @@ def run_server(
     )
     _allow_open_files(OPEN_FILES)
     server = _Server(config, app.state, settings, ledger, listening)
-    # uvicorn raises the signal again when it is done; a clean stop is to exit 0.
+    # From here on, not only once uvicorn runs: a signal in between would be lost. uvicorn raises it
+    # again when it is done; a clean stop is to exit 0.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, server.handle_exit)
     server.run()
     if app.state.failure is not None:
         raise app.state.failure
