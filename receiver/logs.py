@@ -87,6 +87,11 @@ class _Lines:
                     self._out.flush()
 
 
+def _is_not_of_ctrl_c(record: logging.LogRecord) -> bool:
+    """Return whether to write a line: libraries log the interrupt that ends them, and raise it."""
+    return not record.exc_info or not isinstance(record.exc_info[1], KeyboardInterrupt)
+
+
 def get_logger(*, always: bool = False) -> FilteringBoundLogger:
     """Return a logger; it follows whatever `configure_logs` sets up, now and later.
 
@@ -123,6 +128,7 @@ def configure_logs(
     )
     handler = logging.StreamHandler(lines)
     handler.setFormatter(formatter)
+    handler.addFilter(_is_not_of_ctrl_c)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)

@@ -150,6 +150,16 @@ def test_a_secret_is_masked_however_json_writes_it(stream: io.StringIO, secret: 
     assert (told["tag"], told["items"], told["inner"]) == ("a *** b", ["***"], {"***": 1})
 
 
+def test_a_library_that_logs_the_interrupt_which_ends_it_writes_no_traceback(
+    stream: io.StringIO,
+) -> None:
+    for error in (KeyboardInterrupt(), ValueError("another")):
+        logging.getLogger("sqlalchemy.pool").error("closing failed", exc_info=error)
+
+    (line,) = stream.getvalue().splitlines()
+    assert "another" in line
+
+
 def test_the_lines_of_a_turn_are_written_in_order_and_none_waits_for_the_next(
     stream: io.StringIO,
 ) -> None:
