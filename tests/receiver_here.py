@@ -18,6 +18,7 @@ from receiver.reading_settings import load_settings
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.service import NEEDED, Service
+from receiver.upkeep import secret_keys
 from receiver.web.protocol import LimitedProtocol, LimitedServer
 from tests.contract.openapi import contract_checked
 from tests.running import PATIENCE_SECONDS, RULE, ReceiverProcess, until, webhook_body
@@ -100,12 +101,14 @@ def receiver_here(
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[ReceiverHere]:
     """Run a receiver in this process until the block is left."""
-    receiver = ReceiverHere(folder, edgegap_url, config=config, environment=environment)
-    receiver.start()
-    try:
-        yield receiver
-    finally:
-        receiver.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secret_keys, "COST", 2)  # a fifth of a second for each start
+        receiver = ReceiverHere(folder, edgegap_url, config=config, environment=environment)
+        receiver.start()
+        try:
+            yield receiver
+        finally:
+            receiver.stop()
 
 
 @contextmanager

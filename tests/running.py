@@ -65,13 +65,14 @@ def webhook_body(
 
 def until(look: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     """Return the first true answer; fails when none comes in time."""
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.01
     while True:
         found = look()
         if found:
             return found
         assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
 
 
 class ReceiverProcess:

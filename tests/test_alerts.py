@@ -1,7 +1,6 @@
 """The alerts for Prometheus, judged by promtool; and that they ask for what the receiver tells."""
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +40,37 @@ def test_they_fire_when_they_should_and_only_then(promtool: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    "expression", ["vector(1) > 2", 'label_replace(vector(1), "a", "b", "", "")']
-)
-def test_an_alert_that_never_or_always_fires_would_be_noticed(
-    promtool: str, tmp_path: Path, name: str, expression: str
+def test_an_alert_that_never_fires_would_be_noticed(
+    promtool: str, tmp_path: Path, name: str
 ) -> None:
-    broken = [{**rule, "expr": expression} if rule["alert"] == name else rule for rule in RULES]
-    told = {"groups": [{"name": "receiver", "rules": broken}]}
-    (tmp_path / "alerts.yml").write_text(yaml.safe_dump(told), "utf-8")
-    shutil.copy(HERE / "alerts_test.yml", tmp_path)
+    assert "FAILED" in tried(promtool, tmp_path, name, "vector(1) > 2", mentioned=name)
 
-    done = ran(promtool, "test", "rules", tmp_path / "alerts_test.yml")
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_alert_that_always_fires_would_be_noticed(
+    promtool: str, tmp_path: Path, name: str
+) -> None:
+    always = 'label_replace(vector(1), "a", "b", "", "")'
+
+    assert "FAILED" in tried(promtool, tmp_path, name, always, mentioned="count(ALERTS)")
+
+
+def tried(promtool: str, folder: Path, name: str, expression: str, mentioned: str) -> str:
+    """What promtool says of the alerts with another expression in one of them.
+
+    Only of the tests in which that is mentioned: all of them take it 5 s.
+    """
+    broken = [{**rule, "expr": expression} if rule["alert"] == name else rule for rule in RULES]
+    rules = {"groups": [{"name": "receiver", "rules": broken}]}
+    (folder / "alerts.yml").write_text(yaml.safe_dump(rules), "utf-8")
+    suite = yaml.safe_load((HERE / "alerts_test.yml").read_text("utf-8"))
+    suite["tests"] = [one for one in suite["tests"] if mentioned in str(one)]
+    (folder / "alerts_test.yml").write_text(yaml.safe_dump(suite), "utf-8")
+
+    done = ran(promtool, "test", "rules", folder / "alerts_test.yml")
 
     assert done.returncode != 0
-    assert "FAILED" in done.stdout
+    return done.stdout
 
 
 @pytest.mark.parametrize("rule", RULES, ids=NAMES)

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.ledger import deletions
 from receiver.ledger.gates import close_token_gate
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
@@ -176,13 +177,18 @@ def test_one_a_matchmaker_holds_is_recorded_and_left(
     ids=["declined", "declined in silence", "empty", "204", "no look"],
 )
 def test_only_a_deletion_that_edgegap_confirms_counts(
-    here: ReceiverHere, sandbox: EdgegapSandbox, fault: Fault, why: str
+    here: ReceiverHere,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    why: str,
 ) -> None:
+    monkeypatch.setattr(deletions, "EFFECT_MS", 1_000)
     make(here, "1.0", "1.1")
     sandbox.misbehave(replace(fault, times=None))
     make(here, "1.2")
 
-    until(lambda: why in whys(here).get("1.0", "nothing yet") and "1.0" in whys(here), 90)
+    until(lambda: why in whys(here).get("1.0", "nothing yet") and "1.0" in whys(here))
     sandbox.behave()
     assert "1.0" in versions(sandbox)
     make(here, "1.3")
