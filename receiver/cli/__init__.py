@@ -1,33 +1,46 @@
-"""The command line. Each command is a file's worth; all of them hang on `main`."""
+"""The command line: `main`, and where each of its commands is defined."""
 
 import os
 
 import click
 
-from receiver.cli.catching_up import catch_up
-from receiver.cli.channels import channels, promote, release, rollback
-from receiver.cli.check import check, link
-from receiver.cli.demo import demo
-from receiver.cli.dismissing import dismiss
-from receiver.cli.doctor import doctor
 from receiver.cli.exits import EPILOG
-from receiver.cli.init import init
-from receiver.cli.ledgers import ledger
-from receiver.cli.looking import deliveries, show
-from receiver.cli.noticing import notify_test
-from receiver.cli.program import Program
-from receiver.cli.pruning import prune
-from receiver.cli.pushing import push
-from receiver.cli.replaying import replay
-from receiver.cli.serve import serve
-from receiver.cli.steering import open_gate, pause, resume
-from receiver.cli.tokens import api_token
+from receiver.cli.program import Entry, Program
 from receiver.variables import variables_of
 from receiver.version import VERSION
+
+COMMANDS = {
+    "serve": Entry("serve", "serve", "Run the receiver: webhook, worker, API, page."),
+    "demo": Entry("demo", "demo", "See it work: no account, no configuration."),
+    "init": Entry("init", "init", "Write the configuration, step by step."),
+    "check": Entry("check", "check", "Check the configuration, all faults at once."),
+    "doctor": Entry("doctor", "doctor", "Find what will go wrong before it does."),
+    "link": Entry("check", "link", "Print the link to paste into Docker Hub."),
+    "api-token": Entry("tokens", "api_token", "Print or revoke an API token."),
+    "deliveries": Entry("looking", "deliveries", "List deliveries, newest first."),
+    "show": Entry("looking", "show", "Show everything about one delivery."),
+    "push": Entry("pushing", "push", "Register one image reference by hand."),
+    "replay": Entry("replaying", "replay", "Apply the rules again to recorded deliveries."),
+    "dismiss": Entry("dismissing", "dismiss", "Close parked registrations."),
+    "catch-up": Entry("catching_up", "catch_up", "Find pushes whose webhook never arrived."),
+    "channels": Entry("channels", "channels", "List channels, their holds and their last moves."),
+    "rollback": Entry(
+        "channels", "rollback", "Move a channel back to an earlier tag, and hold it."
+    ),
+    "promote": Entry("channels", "promote", "Move a channel by hand, and hold it."),
+    "release": Entry("channels", "release", "Lift the hold of a channel: pushes move it again."),
+    "pause": Entry("steering", "pause", "Pause the registrations of a repository."),
+    "resume": Entry("steering", "resume", "Resume paused registrations."),
+    "open-gate": Entry("steering", "open_gate", "Try now what waits for Edgegap."),
+    "prune": Entry("pruning", "prune", "Delete old versions of an app."),
+    "notify-test": Entry("noticing", "notify_test", "Send a test message to each destination."),
+    "ledger": Entry("ledgers", "ledger", "Back up the ledger, or copy it to another database."),
+}
 
 
 @click.group(
     cls=Program,
+    entries=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )
@@ -50,12 +63,3 @@ def main(context: click.Context) -> None:
     """
     context.obj = dict(os.environ)  # what a reload begins with
     os.environ.update(variables_of(os.environ).from_dotenv)  # proxies and certificates
-
-
-COMMANDS = (
-    serve, demo, init, check, doctor, link, api_token, deliveries, show, push, replay, dismiss,
-    catch_up, channels, rollback, promote, release, pause, resume, open_gate, prune, notify_test,
-    ledger,
-)  # fmt: skip
-for command in COMMANDS:
-    main.add_command(command)

@@ -33,7 +33,7 @@ T = TypeVar("T")
 wait_for = asyncio.sleep
 
 
-@click.command("catch-up", short_help="Take in what no webhook told of.")
+@click.command("catch-up")
 @click.option(
     "--since", help="From then on: 2026-01-01, or 3d for three days ago; default where it left off."
 )

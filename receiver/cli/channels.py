@@ -27,7 +27,7 @@ COMMAND = "command"
 Row = dict[str, Any]
 
 
-@click.command(short_help="List channels, their holds and their last moves.")
+@click.command()
 @click.argument("app", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly
@@ -47,7 +47,7 @@ def channels(app: str | None, as_json: bool) -> None:
         click.echo("No rule moves a channel: see `channels` in the README.")
 
 
-@click.command(short_help="Put a channel back to what it had before, and hold it.")
+@click.command()
 @click.argument("app")
 @click.argument("channel")
 @click.option("--to", metavar="VERSION", help="The version whose image to put there instead.")
@@ -70,7 +70,7 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
     )
 
 
-@click.command(short_help="Move a channel by hand, and hold it.")
+@click.command()
 @click.argument("app")
 @click.argument("channel")
 @click.option("--from", "other", metavar="CHANNEL", help="Take the image that this channel has.")
@@ -96,7 +96,7 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
     _show(ask(settings, "/api/promote", asked, write), as_json)
 
 
-@click.command(short_help="Let pushes move a held channel again.")
+@click.command()
 @click.argument("app")
 @click.argument("channel")
 @told_plainly

@@ -16,7 +16,7 @@ from receiver.service import NEEDED
 from receiver.settings import Settings
 
 
-@click.command(short_help="Check the configuration, all faults at once.")
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly
 def check(as_json: bool) -> None:
@@ -60,7 +60,7 @@ def check(as_json: bool) -> None:
     click.echo("The configuration is sound.")
 
 
-@click.command(short_help="Print the link to paste into Docker Hub.")
+@click.command()
 @click.argument("repository")
 @told_plainly
 def link(repository: str) -> None:

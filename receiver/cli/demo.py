@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 20.0
 TWO_DAYS = 2 * 86_400
 
 
-@click.command(short_help="See it work: no account, no configuration.")
+@click.command()
 @click.option("--once", is_flag=True, help="End after the first version; exit code 0 if it came.")
 @click.option(
     "--port",

@@ -22,7 +22,7 @@ LONGEST_NAME = 100
 Row = dict[str, Any]
 
 
-@click.command(short_help="Close parked registrations.")
+@click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that are parked.")
 @click.option(

@@ -29,7 +29,7 @@ CHANGE_IT = "Change it, then: receiver check"
 LOOKED_AT_BELOW = ("public_url", "no Docker Hub login")
 
 
-@click.command(short_help="Find what will go wrong before it does.")
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding.")
 @told_plainly
 def doctor(as_json: bool) -> None:

@@ -50,7 +50,7 @@ ELSEWHERE = (
 REFUSED = frozenset({401, 403})
 
 
-@click.command(short_help="Write the configuration, step by step.")
+@click.command()
 @click.option("--public-url", help="Where Docker Hub reaches this receiver: https://….")
 @click.option("--repository", help="On Docker Hub: group/project.")
 @click.option("--app", help="On Edgegap; chosen from a list if not given.")

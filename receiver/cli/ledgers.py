@@ -15,7 +15,7 @@ from receiver.ledger.engines import read_database_url
 from receiver.ledger.ledger import Ledger
 
 
-@click.group(short_help="Back the ledger up, or move it to another database.")
+@click.group()
 def ledger() -> None:
     """Back the ledger up, or move it to another database."""
 

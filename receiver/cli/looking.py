@@ -13,7 +13,7 @@ from receiver.telling import as_json as plain
 from receiver.telling import one_line, whole_story
 
 
-@click.command(short_help="List deliveries, newest first.")
+@click.command()
 @click.option(
     "--limit",
     default=100,
@@ -57,7 +57,7 @@ def deliveries(as_json: bool, **wanted: object) -> None:
         click.echo("No delivery fits: filter for less." if some else none, err=True)
 
 
-@click.command(short_help="Show the whole story of one delivery.")
+@click.command()
 @click.argument("identity", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly

@@ -13,7 +13,7 @@ from receiver.notify import NoticeNotSent, send
 TEST = Message("Receiver: a test", "This is how the receiver will tell you of what happens.")
 
 
-@click.command("notify-test", short_help="Send a test message to each notice's place.")
+@click.command("notify-test")
 @told_plainly
 def notify_test() -> None:
     """Send a test message to each [[notice]] of the configuration."""

@@ -1,7 +1,12 @@
-"""The group of all commands as a program: its streams, and one line for Ctrl-C."""
+"""The group of all commands as a program: its streams, and one line for Ctrl-C.
+
+A command's module is imported when it runs: `receiver --help` needs neither server nor database.
+"""
 
 import sys
-from typing import Any
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import click
 
@@ -9,8 +14,40 @@ from receiver.cli.exits import INTERRUPTED, NOT_DONE, Stop
 from receiver.cli.streams import output_failure, prepare_streams
 
 
+class Entry(NamedTuple):
+    """Where a command is defined, in `receiver.cli`, and what the list of commands says of it."""
+
+    module: str
+    name: str
+    summary: str
+
+
 class Program(click.Group):
     """Ends in a line and a documented exit code, whatever is pressed or closed."""
+
+    def __init__(self, *args: Any, entries: Mapping[str, Entry], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of all commands, sorted."""
+        return sorted(self._entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and return a command; None if there is none of this name."""
+        entry = self._entries.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(import_module(f"receiver.cli.{entry.module}"), entry.name)
+        assert isinstance(command, click.Command)  # noqa: S101 - for the type
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self._entries[name].summary) for name in self.list_commands(ctx)]
+            )
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command, and say so if what it printed could not be written."""

@@ -26,7 +26,7 @@ COMMAND = "command"
 Row = dict[str, Any]
 
 
-@click.command(short_help="Delete old versions of an app.")
+@click.command()
 @click.argument("app")
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")

@@ -29,7 +29,7 @@ NOT_ANSWERED = "stopped; the server may still record the push, see `receiver del
 Row = dict[str, Any]
 
 
-@click.command(short_help="Register one image reference by hand.")
+@click.command()
 @click.argument("image", metavar="REPOSITORY:TAG")
 @click.option("--wait", is_flag=True, help="Wait for what becomes of it; 0 only when all is done.")
 @click.option(

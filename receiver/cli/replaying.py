@@ -18,7 +18,7 @@ from receiver.upkeep.operations import Source
 Row = dict[str, Any]
 
 
-@click.command(short_help="Read the rules again for deliveries, and try them now.")
+@click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--parked", is_flag=True, help="All whose registrations are parked.")
 @click.option("--since", help="All since then: 2026-11-23, 2026-11-23T17:00, or 2h, 3d ago.")

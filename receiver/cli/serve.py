@@ -35,7 +35,7 @@ Stopper = Callable[[], None]
 log = get_logger()
 
 
-@click.command(short_help="Run the receiver: door, worker, API.")
+@click.command()
 @click.option("--host", help="Address to listen on; default HOST or 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default PORT or 8000.")
 @click.pass_obj

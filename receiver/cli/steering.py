@@ -21,7 +21,7 @@ KEY = frozenset({"RECEIVER_SECRET_KEY"})
 Reply = dict[str, Any]
 
 
-@click.command(short_help="Hold back a repository's registrations.")
+@click.command()
 @click.argument("repository", required=False)
 @click.option("--all", "everything", is_flag=True, help="All repositories.")
 @told_plainly
@@ -37,7 +37,7 @@ def pause(repository: str | None, everything: bool) -> None:
     click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queue until `resume`.")
 
 
-@click.command(short_help="Let paused registrations go on.")
+@click.command()
 @click.argument("repository", required=False)
 @click.option("--all", "everything", is_flag=True, help="All repositories.")
 @told_plainly
@@ -61,7 +61,7 @@ def resume(repository: str | None, everything: bool) -> None:
         click.echo("receiver: all repositories are paused still", err=True)
 
 
-@click.command("open-gate", short_help="Try now what waits for Edgegap.")
+@click.command("open-gate")
 @click.argument("gate", type=click.Choice([BUSY, TOKEN]))
 @told_plainly
 def open_gate(gate: str) -> None:

@@ -17,7 +17,7 @@ SECONDS_A_DAY = 86_400
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 
 
-@click.command("api-token", short_help="Print or revoke an API token.")
+@click.command("api-token")
 @click.option(
     "--days",
     default=30,
