@@ -287,6 +287,7 @@ def test_fly_keeps_the_ledger_on_the_volume_and_never_sleeps() -> None:
     assert Path(path).parent == Path(told["mounts"]["destination"])
     assert told["http_service"]["auto_stop_machines"] == "off"
     assert told["http_service"]["internal_port"] == 8000
+    assert [one["path"] for one in told["http_service"]["checks"]] == ["/readyz"]
 
 
 def test_render_keeps_the_ledger_in_its_postgresql() -> None:
@@ -298,6 +299,7 @@ def test_render_keeps_the_ledger_in_its_postgresql() -> None:
     assert variables["DATABASE_URL"]["fromDatabase"]["name"] == told["databases"][0]["name"]
     assert set(WHOLE) <= set(variables)
     assert variables["PORT"]["value"] == "8000"
+    assert service["healthCheckPath"] == "/readyz"
 
 
 def test_every_way_has_a_page_and_every_page_is_in_the_index() -> None:
