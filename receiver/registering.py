@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from receiver.asking import Asking, Sent
-from receiver.edgegap.answers import Answer, Body
+from receiver.edgegap.answers import Answer, Body, Effect
 from receiver.edgegap.catalogue import NEWEST, Catalogue, Source
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparing import compare, differences
@@ -21,7 +21,7 @@ from receiver.edgegap.versions import (
     same_image,
 )
 from receiver.explanations import explain
-from receiver.ledger.registrations import Claimed, may_have_made
+from receiver.ledger.registrations import Claimed
 from receiver.ledger.targets import NotCopied
 from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
 from receiver.reasons import Outcome, Reason, State
@@ -134,7 +134,7 @@ class Attempt:
             return parked_as(plan.unless_public)
         answer = await self._asking.create(plan.body)
         row = row_for(Call.CREATE, answer)
-        self._ours = self._ours or may_have_made(answer.status)
+        self._ours = self._ours or answer.effect is not Effect.NONE
         if row.then is Then.GO_ON:
             return await self._check(rule, plan, Outcome.CREATED)
         if row.then is Then.TAKEN:

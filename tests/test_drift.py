@@ -1,6 +1,7 @@
 """Channels compared with Edgegap: a PATCH that is carried out late, and what another hand moved."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,21 +81,38 @@ def channel(receiver: ReceiverHere, app: str) -> Any:
     return row
 
 
-def moved_late(receiver: ReceiverHere, edgegap: EdgegapSandbox, app: str) -> None:
-    """Let a PATCH be answered 504 and be carried out after a newer push has moved the channel."""
+LATE = Fault("late", method="PATCH", status=504, seconds=0.7)
+NOT_DEFINITE = [
+    LATE,
+    replace(LATE, status=200, body="<html>busy</html>"),
+    replace(LATE, status=202, body='{"success": true}', content_type="application/json"),
+    replace(LATE, status=302, headers={"location": "https://example.com/"}),
+    replace(LATE, status=403, body="<html>blocked</html>"),
+]
+
+
+def moved_late(
+    receiver: ReceiverHere, edgegap: EdgegapSandbox, app: str, fault: Fault = LATE
+) -> None:
+    """Let a PATCH be carried out after a newer push has moved the channel."""
     receiver.ended(push(receiver, app, "1.0"))
-    edgegap.misbehave(Fault("late", method="PATCH", status=504, seconds=0.7))
+    edgegap.misbehave(fault)
     first = push(receiver, app, "1.1")
-    until(lambda: any(call.status == 504 for call in edgegap.calls))
+    until(
+        lambda: any(
+            (call.method, call.status) == ("PATCH", fault.status) for call in edgegap.calls[2:]
+        )
+    )
     assert receiver.ended(push(receiver, app, "1.2"))["outcome"] == "updated"
     receiver.ended(first)
 
 
+@pytest.mark.parametrize("fault", NOT_DEFINITE, ids=lambda fault: str(fault.status))
 def test_a_patch_that_lands_late_is_put_right_by_itself(
-    here: ReceiverHere, edgegap: EdgegapSandbox
+    here: ReceiverHere, edgegap: EdgegapSandbox, fault: Fault
 ) -> None:
     """Edgegap had the older image from then on, and the ledger said otherwise."""
-    moved_late(here, edgegap, "late-app")
+    moved_late(here, edgegap, "late-app", fault)
     until(lambda: dev(edgegap, "late-app") == "1.1")
 
     until(lambda: dev(edgegap, "late-app") == "1.2")
@@ -104,6 +122,17 @@ def test_a_patch_that_lands_late_is_put_right_by_itself(
     assert (last["moves"][0]["from_tag"], last["moves"][0]["tag"]) == ("1.1", "1.2")
     assert (last["tag"], last["drift"]) == ("1.2", None)
     assert get(here, "/readyz")["degraded"] == []
+
+
+@pytest.mark.parametrize("fault", NOT_DEFINITE, ids=lambda fault: str(fault.status))
+def test_a_patch_that_was_carried_out_counts_whatever_was_answered(
+    here: ReceiverHere, edgegap: EdgegapSandbox, fault: Fault
+) -> None:
+    here.ended(push(here, "late-app", "1.0"))
+    edgegap.misbehave(replace(fault, kind="status", after=True))
+
+    assert here.ended(push(here, "late-app", "1.1"))["outcome"] == "updated"
+    assert dev(edgegap, "late-app") == "1.1"
 
 
 def test_it_is_put_right_after_a_restart(

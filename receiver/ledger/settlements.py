@@ -7,11 +7,11 @@ import json
 from dataclasses import dataclass, field
 
 from receiver.channel_order import Report, is_ordered
-from receiver.edgegap.answers import Answer
+from receiver.edgegap.answers import Answer, Effect
 from receiver.ledger.channel_checks import expect_answer, was_answered
 from receiver.ledger.channels import PUSH, note_followed, note_move, note_report
 from receiver.ledger.holding import Held, held, hold
-from receiver.ledger.registrations import Claimed, may_have_made
+from receiver.ledger.registrations import Claimed
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State
 from receiver.retry import Waited
@@ -30,10 +30,11 @@ _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason
 _LOOK_AGAIN = """UPDATE registrations SET state = 'queued', outcome = NULL, reason = NULL,
   sentence = '', due_at = :now, finished_at = NULL, look_again = false WHERE id = :id"""
 _CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, path, status,
-  milliseconds, message)
- VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message)
+  milliseconds, message, effect)
+ VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message, :effect)
  ON CONFLICT (registration_id, attempt, step) DO UPDATE SET status = excluded.status,
-  milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at"""
+  milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at,
+  effect = excluded.effect"""
 _SETTLED = """SELECT 1 FROM registrations WHERE id = :id AND fence = :fence AND state = :state
   AND lease_owner IS NULL"""
 _WAS_SENT = """SELECT 1 FROM attempts
@@ -154,8 +155,8 @@ def _settle_channel(tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
     app, name, image = claimed.app, claimed.version, claimed.image
     for call in settlement.calls:
         if call.method == PATCH:
-            answered = call.ok or not may_have_made(call.status)
-            (was_answered if answered else expect_answer)(tx, app, name, call_of(claimed))
+            unknown = call.effect is Effect.UNKNOWN
+            (expect_answer if unknown else was_answered)(tx, app, name, call_of(claimed))
     if settlement.state is not State.DONE:
         return
     digest = settlement.digest or claimed.digest
@@ -197,4 +198,5 @@ def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer, *, at: int) 
         status=call.status,
         milliseconds=call.milliseconds,
         message=call.message,
+        effect=call.effect.value,
     )
