@@ -62,6 +62,7 @@ class Attempt:
         self._ours = claimed.ours
         self._digest: str | None = None
         self._overwritten = False
+        self._moved = False
         self._values: str | None = None
 
     @property
@@ -91,6 +92,7 @@ class Attempt:
             digest=self._digest,
             overwritten=self._overwritten,
             sent=self._values,
+            moved=self._moved,
         )
         return replace(tried, settlement=settlement)
 

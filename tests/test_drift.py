@@ -31,6 +31,7 @@ CONFIG = (
     + '[[notice]]\nurl_env = "TEAM_URL"\non = ["drifted"]\n[catch_up]\nevery = "off"\n'
 )
 LONGEST_CALL = 1500
+LONG_AGO = 1_780_000_000
 
 
 @pytest.fixture
@@ -59,8 +60,9 @@ def running(folder: Path, url: str) -> Any:
     return receiver_here(folder, url, config=CONFIG, environment=environment)
 
 
-def push(receiver: ReceiverHere, app: str, tag: str) -> str:
-    return receiver.push_to(f"studio/{app}", tag)
+def push(receiver: ReceiverHere, app: str, tag: str, at: int | None = None) -> str:
+    times = {} if at is None else {"pushed_at": LONG_AGO + at}
+    return receiver.push_to(f"studio/{app}", tag, **times)
 
 
 def dev(edgegap: EdgegapSandbox, app: str) -> Any:
@@ -171,7 +173,7 @@ def test_what_another_hand_moved_is_shown_and_notified_and_left(
     assert channel(here, "seen-app")["drift"] == "studio/seen-app:0.9"
     (degraded,) = get(here, "/api/overview")["degraded"]
     assert degraded["code"] == "channels"
-    assert "seen-app/dev was moved by another hand" in degraded["message"]
+    assert "seen-app/dev has studio/seen-app:0.9 at Edgegap" in degraded["message"]
     notices = here.ledger.read_now(lambda tx: tx.run("SELECT text FROM notices").all())
     (notice,) = [row.text for row in notices]  # once, however often it is found
     assert "`receiver promote seen-app dev --to 1.0` puts it back" in notice
@@ -190,7 +192,7 @@ def test_readiness_names_what_another_hand_moved(
 
     (degraded,) = get(here, "/readyz")["degraded"]
 
-    assert degraded.startswith("channels: The channel seen-app/dev was moved by another hand")
+    assert degraded.startswith("channels: The channel seen-app/dev has studio/seen-app:0.9")
 
 
 def test_a_channel_with_restore_is_put_back(here: ReceiverHere, edgegap: EdgegapSandbox) -> None:
@@ -215,6 +217,86 @@ def test_a_channel_with_restore_is_created_again(
 
     until(lambda: ("gone-app", "dev") in edgegap.versions)
     assert dev(edgegap, "gone-app") == "1.0"
+
+
+PARKING = {
+    "it differs": [],
+    "the look is refused": [
+        Fault("slow", method="GET", path_contains="/version/dev", seconds=0),
+        Fault("status", method="GET", path_contains="/version/dev", status=400, message="no"),
+    ],
+}
+
+
+@pytest.mark.parametrize("app", ["back-app", "seen-app"], ids=["restore", "no restore"])
+@pytest.mark.parametrize("why", PARKING)
+def test_a_move_that_is_parked_after_its_patch_is_a_move(
+    here: ReceiverHere, edgegap: EdgegapSandbox, app: str, why: str
+) -> None:
+    """The compare moved the channel back, as if another hand had moved it."""
+    here.ended(push(here, app, "1.0"))
+    if not PARKING[why]:
+        edgegap.quirks = edgegap.quirks.changed({"stores": {"ports": []}})
+    edgegap.misbehave(*PARKING[why])
+    ended = here.ended(push(here, app, "1.1"))
+
+    compare(here)
+
+    assert ended["state"] == "parked"
+    last = channel(here, app)
+    assert (dev(edgegap, app), last["tag"], last["drift"]) == ("1.1", "1.1", None)
+    assert (last["moves"][0]["from_tag"], last["moves"][0]["tag"]) == ("1.0", "1.1")
+    assert get(here, "/readyz")["degraded"] == []
+
+
+@pytest.mark.parametrize("app", ["back-app", "seen-app"], ids=["restore", "no restore"])
+def test_what_a_parked_move_asked_for_is_ours_when_it_comes_late(
+    here: ReceiverHere, edgegap: EdgegapSandbox, app: str
+) -> None:
+    here.ended(push(here, app, "1.0"))
+    edgegap.misbehave(
+        Fault("slow", method="GET", path_contains="/version/dev", seconds=0),
+        Fault("late", method="PATCH", status=504, seconds=0.3),
+        Fault("status", method="GET", path_contains="/version/dev", status=400, message="no"),
+    )
+    assert here.ended(push(here, app, "1.1"))["state"] == "parked"
+    until(lambda: dev(edgegap, app) == "1.1")
+
+    compare(here)
+
+    last = channel(here, app)
+    assert (dev(edgegap, app), last["tag"], last["drift"]) == ("1.1", "1.1", None)
+    assert last["moves"][0]["action"] == "push"
+    assert get(here, "/readyz")["degraded"] == []
+
+
+@pytest.mark.parametrize("app", ["back-app", "seen-app"], ids=["restore", "no restore"])
+def test_no_push_moves_it_below_what_a_parked_move_asked_for(
+    here: ReceiverHere, edgegap: EdgegapSandbox, app: str
+) -> None:
+    here.ended(push(here, app, "nightly-1", 100))
+    edgegap.misbehave(
+        Fault("slow", method="GET", path_contains="/version/dev", seconds=0),
+        Fault("status", method="PATCH", status=504, after=True),
+        Fault("status", method="GET", path_contains="/version/dev", status=400, message="no"),
+    )
+    assert here.ended(push(here, app, "nightly-3", 300))["state"] == "parked"
+
+    assert here.ended(push(here, app, "nightly-2", 200))["outcome"] == "superseded"
+    assert dev(edgegap, app) == "nightly-3"
+
+
+def test_a_version_without_an_image_is_no_drift(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    here.ended(push(here, "back-app", "1.0"))
+    edgegap.misbehave(Fault("declined", method="GET", path_contains="/version/dev", body="{}"))
+    edgegap.calls.clear()
+
+    compare(here)
+
+    assert channel(here, "back-app")["drift"] is None
+    assert [call.method for call in edgegap.calls] == ["GET"]
 
 
 @pytest.mark.parametrize("status", [401, 429, 500])

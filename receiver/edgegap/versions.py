@@ -164,6 +164,14 @@ def same_image(version: Body, image: ImageReference) -> bool:
     )
 
 
+def image_in(version: Body) -> ImageReference | None:
+    """Return the image of Docker Hub that a version of Edgegap's has, None if it has none."""
+    registry, repository, tag = (version.get(name) for name in IMAGE_FIELDS)
+    if registry not in HUB_ALIASES or not (isinstance(repository, str) and isinstance(tag, str)):
+        return None
+    return ImageReference(repository=repository, tag=tag)
+
+
 def image_of(version: Body) -> str:
     """Return the image that a version of Edgegap's holds, as people write it."""
     registry, repository, tag = (version.get(name) for name in IMAGE_FIELDS)
