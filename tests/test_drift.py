@@ -309,3 +309,19 @@ def test_what_cannot_be_told_is_no_drift(
     compare(here)
 
     assert channel(here, "seen-app")["drift"] is None
+
+
+def test_a_late_patch_is_put_right_although_what_the_channel_has_is_parked(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    """It stayed, as putting it back would have begun the parked move again."""
+    here.ended(push(here, "late-app", "1.0"))
+    edgegap.misbehave(LATE)
+    first = push(here, "late-app", "1.1")
+    until(lambda: any(call.status == LATE.status for call in edgegap.calls))
+    edgegap.quirks = edgegap.quirks.changed({"stores": {"ports": []}})
+    assert here.ended(push(here, "late-app", "1.2"))["state"] == "parked"
+    here.ended(first)
+
+    until(lambda: dev(edgegap, "late-app") == "1.1")
+    until(lambda: dev(edgegap, "late-app") == "1.2")

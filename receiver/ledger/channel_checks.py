@@ -28,7 +28,8 @@ _COMPARED = """UPDATE channels SET compared_at = :now, drift = :drift,
 _OPEN = """SELECT 1 FROM registrations WHERE app = :app AND version = :name
   AND state <> 'done' AND state <> 'parked'"""
 _PARKED = """SELECT 1 FROM registrations WHERE app = :app AND version = :name
-  AND state <> 'done' AND state = 'parked' AND repository = :repository AND tag = :tag"""
+  AND state <> 'done' AND state = 'parked' AND repository = :repository AND tag = :tag
+  AND finished_at >= (SELECT drift_at FROM channels c WHERE c.app = :app AND c.name = :name)"""
 _LATE = """SELECT DISTINCT r.repository, r.tag FROM attempts a
   JOIN registrations r ON r.id = a.registration_id
  WHERE a.at > :since AND a.method = 'PATCH' AND r.app = :app AND r.version = :name
@@ -85,7 +86,7 @@ def may_judge(tx: Tx, app: str, name: str, holds: Holds) -> bool:
 
 
 def is_parked(tx: Tx, app: str, name: str, holds: Holds) -> bool:
-    """Return whether a move to what the channel has by our doing is parked: a person decides."""
+    """Return whether putting the channel back was tried since, and is parked: a person decides."""
     tag = {"repository": holds.repository, "tag": holds.tag}
     return tx.run(_PARKED, app=app, name=name, **tag).first() is not None
 
