@@ -17,6 +17,7 @@ from receiver.edgegap.versions import (
     Parking,
     Plan,
     image_of,
+    is_disabled,
     plan_creation,
     same_image,
 )
@@ -30,6 +31,8 @@ from receiver.rules import Mode, OnOverwrite, Rule, names_target
 from receiver.settings import Settings
 from receiver.settling import Tried, done, parked_as, waiting
 from receiver.wanting import wanted_by
+
+DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Edgegap's dashboard"
 
 
 class Attempt:
@@ -144,7 +147,7 @@ class Attempt:
         if row.then is Then.RETRY:
             look = await self._asking.look()
             if look.ok and look.body is not None and same_image(look.body, claimed.image):
-                return self._compared(rule, plan.body, look.body, Outcome.CREATED)
+                return self._compared(rule, plan, look.body, Outcome.CREATED)
         return await self._asking.not_now(rule, row, answer)
 
     async def _source(self, rule: Rule, before: Body | None = None) -> Source | Tried:
@@ -217,7 +220,7 @@ class Attempt:
             else:
                 self._notes += ("the image could not be looked at; Edgegap has the tag already",)
         stopped = self._overwritten_tag(rule)
-        return stopped if stopped is not None else self._held(body, outcome)
+        return stopped if stopped is not None else self._held(rule, body, outcome)
 
     def _overwritten_tag(self, rule: Rule) -> Tried | None:
         """Note that the tag was pushed over since; park it where the rule says so.
@@ -280,17 +283,17 @@ class Attempt:
             row = row_for(Call.LOOK, look)
             gone = Row(Then.RETRY, Reason.EDGEGAP_ERROR) if row.then is Then.ABSENT else row
             return await self._asking.not_now(rule, gone, look)
-        return self._compared(rule, plan.body, look.body, outcome)
+        return self._compared(rule, plan, look.body, outcome)
 
-    def _compared(
-        self, rule: Rule, asked: Mapping[str, Any], held: Body, outcome: Outcome
-    ) -> Tried:
-        differs = self._differs(rule, asked, held)
-        return differs if differs is not None else self._held(held, outcome)
+    def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Tried:
+        differs = self._differs(rule, plan.body, held, plan.before)
+        return differs if differs is not None else self._held(rule, held, outcome)
 
-    def _differs(self, rule: Rule, asked: Mapping[str, Any], held: Body) -> Tried | None:
+    def _differs(
+        self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
+    ) -> Tried | None:
         """Park a version that differs from the request in what players would notice."""
-        found = compare(asked, held)
+        found = compare(asked, held, before)
         self._warnings += found.notes
         noticed = found.noticed
         if not same_image(held, self._claimed.image):
@@ -300,7 +303,9 @@ class Attempt:
             return None
         return self._asking.parked(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
 
-    def _held(self, body: Body, outcome: Outcome) -> Tried:
+    def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Tried:
+        if is_disabled(body) and rule.settings.get("is_active") is not False:
+            self._warnings += (f"{self._claimed.version} {DISABLED}",)
         if outcome is Outcome.CREATED and self._claimed.mode is Mode.CREATE:
             self._catalogue.made(self._claimed.app, body)
         return done(outcome)

@@ -94,7 +94,7 @@ class ChannelAttempt(Attempt):
         same = same_image(body, claimed.image)
         if self._repeated:
             if same:
-                return self._held(body, self._outcome)
+                return self._held(rule, body, self._outcome)
             return done(Outcome.SUPERSEDED, self._moved_by_another(body))
         self._moved = same and (claimed.moved or self._ours)
         why = None if same or self._is_ordered else self._why_not(channel, body)
@@ -141,9 +141,11 @@ class ChannelAttempt(Attempt):
         self._moved = True  # Edgegap said so; what it shows counts more
         return await super()._check(rule, plan, outcome)
 
-    def _differs(self, rule: Rule, asked: Mapping[str, Any], held: Body) -> Tried | None:
+    def _differs(
+        self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
+    ) -> Tried | None:
         self._moved = self._moved and same_image(held, self._claimed.image)
-        return super()._differs(rule, asked, held)
+        return super()._differs(rule, asked, held, before)
 
     def _overwritten_tag(self, rule: Rule) -> Tried | None:
         """Move no channel to a tag that was overwritten: Edgegap's edge may run the old image."""
