@@ -172,8 +172,8 @@ class ChannelAttempt(Attempt):
         claimed = self._claimed
         back = f"receiver promote {claimed.app} {claimed.version} --to {claimed.image.tag}"
         return (
-            f"{REPORTED} But Edgegap has {image_of(body)} in the channel, which another hand put "
-            f"there; `{back}` puts it back."
+            f"{REPORTED} But Edgegap has {image_of(body)} in the channel, which is not what was "
+            f"put there last; `{back}` puts it back."
         )
 
 
