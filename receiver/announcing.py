@@ -72,7 +72,8 @@ def happenings_of(claimed: Claimed, settlement: Settlement) -> list[tuple[Happen
         text = f"{target} moved to {claimed.image}.{_followed_by_itself(claimed)}"
         found.append((Happening.UPDATED, _with_warnings(text, settlement)))
     if settlement.state is State.PARKED:
-        text = f"{target} parked: {settlement.sentence}"
+        moved = f", although it was moved to {claimed.image}" if settlement.moved else ""
+        text = f"{target} parked{moved}: {settlement.sentence}"
         found.append((Happening.PARKED, _with_warnings(text, settlement)))
     if settlement.overwritten:
         left = settlement.outcome is Outcome.SUPERSEDED

@@ -4,7 +4,7 @@ A channel never moves backwards by accident. Version numbers are ordered as vers
 the time of their push; a repeated report moves nothing; a channel that a person moved is held.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from receiver.tag_order import version_number
@@ -67,7 +67,8 @@ class Holds:
 
     `repository` and `tag` are empty before its first move. `highest` is the highest version number
     that it followed since it was last moved by hand. `ordered` is the registration that a person,
-    or the receiver to restore it, ordered last, and `action` what it does.
+    or the receiver to restore it, ordered last, and `action` what it does. `asked` are pushes that
+    a request of ours may have moved it to without the ledger's knowing: they wait or are parked.
     """
 
     repository: str = ""
@@ -79,6 +80,7 @@ class Holds:
     ordered: str | None = None
     action: str = ""
     sent: str = ""
+    asked: tuple["Pushed", ...] = ()
 
     def has(self, pushed: "Pushed") -> bool:
         """Return whether the channel has this very tag."""
@@ -136,6 +138,29 @@ def why_not(channel: Channel, pushed: Pushed, holds: Holds) -> str | None:
     if holds.hold is not None and not _lifts(pushed, holds.hold, holds.ordered or ""):
         return held_sentence(channel, holds.hold)
     return _out_of_order(channel, pushed, holds)
+
+
+def as_shown(channel: Channel, holds: Holds, repository: str, tag: str) -> Holds:
+    """Return what the channel has by our doing, now that Edgegap shows this image in it.
+
+    What a request of ours asked for counts, however it was answered, if its push may move the
+    channel from what the ledger has. If not, another one has overtaken it, and it came late.
+    """
+    for one in holds.asked:
+        if (one.repository, one.tag) != (repository, tag) or holds.has(one):
+            continue
+        if why_not(channel, one, holds) is None:
+            ordered = is_ordered(one, holds)
+            return replace(
+                holds,
+                repository=repository,
+                tag=tag,
+                push_time=one.push_time,
+                registration=one.registration,
+                highest=higher(None, tag) if ordered else higher(holds.highest, tag),
+                hold=holds.hold if ordered else None,
+            )
+    return holds
 
 
 def held_sentence(channel: Channel, hold: Hold) -> str:

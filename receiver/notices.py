@@ -40,7 +40,7 @@ TITLES: Mapping[Happening, str] = {
     Happening.TOKEN_REFUSED: "Edgegap refuses the token",
     Happening.CAUGHT_UP: "missed push found by catch-up",
     Happening.WEBHOOK_SILENT: "no webhook arrives",
-    Happening.DRIFTED: "channel moved by another hand",
+    Happening.DRIFTED: "channel has another image at Edgegap",
 }
 
 

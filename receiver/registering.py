@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from receiver.asking import Asking, Sent
-from receiver.edgegap.answers import Answer, Body
+from receiver.edgegap.answers import Answer, Body, Effect
 from receiver.edgegap.catalogue import NEWEST, Catalogue, Source
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparing import compare, differences
@@ -17,11 +17,12 @@ from receiver.edgegap.versions import (
     Parking,
     Plan,
     image_of,
+    is_disabled,
     plan_creation,
     same_image,
 )
 from receiver.explanations import explain
-from receiver.ledger.registrations import Claimed, may_have_made
+from receiver.ledger.registrations import Claimed
 from receiver.ledger.targets import NotCopied
 from receiver.preflight import Cleared, NotYet, Out, Preflight, Stopped
 from receiver.reasons import Outcome, Reason, State
@@ -30,6 +31,8 @@ from receiver.rules import Mode, OnOverwrite, Rule, names_target
 from receiver.settings import Settings
 from receiver.settling import Tried, done, parked_as, waiting
 from receiver.wanting import wanted_by
+
+DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Edgegap's dashboard"
 
 
 class Attempt:
@@ -62,6 +65,7 @@ class Attempt:
         self._ours = claimed.ours
         self._digest: str | None = None
         self._overwritten = False
+        self._moved = False
         self._values: str | None = None
 
     @property
@@ -91,6 +95,7 @@ class Attempt:
             digest=self._digest,
             overwritten=self._overwritten,
             sent=self._values,
+            moved=self._moved,
         )
         return replace(tried, settlement=settlement)
 
@@ -134,7 +139,7 @@ class Attempt:
             return parked_as(plan.unless_public)
         answer = await self._asking.create(plan.body)
         row = row_for(Call.CREATE, answer)
-        self._ours = self._ours or may_have_made(answer.status)
+        self._ours = self._ours or answer.effect is not Effect.NONE
         if row.then is Then.GO_ON:
             return await self._check(rule, plan, Outcome.CREATED)
         if row.then is Then.TAKEN:
@@ -142,7 +147,7 @@ class Attempt:
         if row.then is Then.RETRY:
             look = await self._asking.look()
             if look.ok and look.body is not None and same_image(look.body, claimed.image):
-                return self._compared(rule, plan.body, look.body, Outcome.CREATED)
+                return self._compared(rule, plan, look.body, Outcome.CREATED)
         return await self._asking.not_now(rule, row, answer)
 
     async def _source(self, rule: Rule, before: Body | None = None) -> Source | Tried:
@@ -215,7 +220,7 @@ class Attempt:
             else:
                 self._notes += ("the image could not be looked at; Edgegap has the tag already",)
         stopped = self._overwritten_tag(rule)
-        return stopped if stopped is not None else self._held(body, outcome)
+        return stopped if stopped is not None else self._held(rule, body, outcome)
 
     def _overwritten_tag(self, rule: Rule) -> Tried | None:
         """Note that the tag was pushed over since; park it where the rule says so.
@@ -278,17 +283,17 @@ class Attempt:
             row = row_for(Call.LOOK, look)
             gone = Row(Then.RETRY, Reason.EDGEGAP_ERROR) if row.then is Then.ABSENT else row
             return await self._asking.not_now(rule, gone, look)
-        return self._compared(rule, plan.body, look.body, outcome)
+        return self._compared(rule, plan, look.body, outcome)
 
-    def _compared(
-        self, rule: Rule, asked: Mapping[str, Any], held: Body, outcome: Outcome
-    ) -> Tried:
-        differs = self._differs(rule, asked, held)
-        return differs if differs is not None else self._held(held, outcome)
+    def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Tried:
+        differs = self._differs(rule, plan.body, held, plan.before)
+        return differs if differs is not None else self._held(rule, held, outcome)
 
-    def _differs(self, rule: Rule, asked: Mapping[str, Any], held: Body) -> Tried | None:
+    def _differs(
+        self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
+    ) -> Tried | None:
         """Park a version that differs from the request in what players would notice."""
-        found = compare(asked, held)
+        found = compare(asked, held, before)
         self._warnings += found.notes
         noticed = found.noticed
         if not same_image(held, self._claimed.image):
@@ -298,7 +303,9 @@ class Attempt:
             return None
         return self._asking.parked(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
 
-    def _held(self, body: Body, outcome: Outcome) -> Tried:
+    def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Tried:
+        if is_disabled(body) and rule.settings.get("is_active") is not False:
+            self._warnings += (f"{self._claimed.version} {DISABLED}",)
         if outcome is Outcome.CREATED and self._claimed.mode is Mode.CREATE:
             self._catalogue.made(self._claimed.app, body)
         return done(outcome)

@@ -11,7 +11,14 @@ from receiver.edgegap.shown import protocol
 from receiver.environment import read_secret, read_variable, shown
 from receiver.errors import BadTagPattern, Fault
 from receiver.images import is_repository
-from receiver.rules import Login, OnOverwrite, Rule, template_fault, version_name_fault
+from receiver.rules import (
+    Login,
+    OnOverwrite,
+    Rule,
+    colliding_names,
+    template_fault,
+    version_name_fault,
+)
 from receiver.secret import Secret
 from receiver.tag_patterns import Globs, TagPattern, parse_tag_pattern
 from receiver.texts import strip
@@ -21,6 +28,8 @@ KEYS = tuple(field.name for field in fields(Rule) if field.name != OPTIONS)
 STAND_IN = "?"  # for a name that could not be read; no real one holds it
 TOP_LEVEL = ("public_url", "channel", "links", "catch_up", "ledger", "notice")
 NOTHING_TO_DO = "it is false and the rule has no channels, so that a push would come to nothing"
+ALIKE = "differ in their case only, and Edgegap may take them for one version"
+BOTH = "is a channel and also the version that another rule creates"
 SHORTEST_APP, LONGEST_APP = 3, 64  # Edgegap's own bounds
 
 
@@ -48,6 +57,12 @@ def read_rules(
             faults.append(Fault(f"rule {number}", what, 'Give one of them another: name = "…"'))
     with_channels, more = read_channels(channels, rules)
     faults += more
+    faults += [
+        Fault(f"app {app}", f"{one!r} and {other!r} {ALIKE}", f'Write "{one}" in both')
+        if one != other
+        else Fault(f"app {app}", f"{one!r} {BOTH}", "Give the channel or the version another name")
+        for app, one, other in colliding_names(with_channels)
+    ]
     faults += [
         Fault(f"rule {number}, versions", NOTHING_TO_DO, 'Write channels = ["dev"] beside it')
         for number, rule in enumerate(with_channels, start=1)

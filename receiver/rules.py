@@ -269,6 +269,27 @@ def channels_of_two(rules: Sequence[Rule]) -> list[tuple[Rule, Rule, str]]:
     ]
 
 
+def colliding_names(rules: Sequence[Rule]) -> list[tuple[str, str, str]]:
+    """Return (app, one name, another) of versions that Edgegap may take for one and the same.
+
+    Whether it tells `Staging` from `staging` is not documented. Only names that the rules give
+    literally are compared: channels, and version names without the tag. A version with the very
+    name of another rule's channel is returned as (app, name, name).
+    """
+    known: dict[tuple[str, str], tuple[str, bool]] = {}
+    found: list[tuple[str, str, str]] = []
+    for rule in rules:
+        literal = _name_of_any_tag(rule)
+        names: list[tuple[str, bool]] = [(name, True) for name in rule.channels]
+        if rule.versions and "{tag}" not in literal and literal not in rule.channels:
+            names.append((literal, False))
+        for name in names:
+            first = known.setdefault((rule.app, name[0].casefold()), name)
+            if first != name:
+                found.append((rule.app, first[0], name[0]))
+    return found
+
+
 def _name_of_any_tag(rule: Rule) -> str:
     group, _, project = rule.repository.partition("/")
     return rule.version.format(tag="{tag}", group=group, project=project)

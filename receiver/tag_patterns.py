@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from receiver.errors import BadTagPattern
-from receiver.tag_order import Identifier, identifiers
 
 LATEST = "latest"
 MAX_PATTERN = 128
@@ -33,6 +32,9 @@ _BOUND = re.compile(
 _OPERATOR_AND_SPACE = re.compile(r"([<>=!~^])\s+")
 _BETWEEN = re.compile(r"(\S+)\s+-\s+(\S+)")
 WRITE = 'write for instance semver = ">=1.2 <2", "1.x", "^1.2" or "~1.2"'
+
+# A numeric identifier is lower than a text: the first item says which it is.
+Identifier = tuple[int, int, str]
 
 # A version as it is compared: its numbers, whether it is no prerelease, its identifiers.
 Place = tuple[tuple[int, ...], bool, tuple[Identifier, ...]]
@@ -231,6 +233,15 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _place(numbers: tuple[int, ...], prerelease: str | None) -> Place:
     return numbers, prerelease is None, () if prerelease is None else identifiers(prerelease)
+
+
+def identifiers(prerelease: str) -> tuple[Identifier, ...]:
+    """Return the identifiers of a prerelease such as `rc.1`, as semver.org orders them."""
+    return tuple(map(_identifier, prerelease.split(".")))
+
+
+def _identifier(text: str) -> Identifier:
+    return (0, int(text), "") if text.isdigit() else (1, 0, text)
 
 
 def _first_of(numbers: tuple[int, ...]) -> Place:

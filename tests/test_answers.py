@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.edgegap.answers import OK, Answer, read_answer, version_path, versions_path
+from receiver.edgegap.answers import (
+    OK,
+    Answer,
+    Effect,
+    read_answer,
+    version_path,
+    versions_path,
+)
 from receiver.edgegap.messages import MAX_MESSAGE
 from receiver.secret import Secret
 from receiver.times import read_iso
@@ -285,3 +292,39 @@ def test_names_from_outside_cannot_leave_their_place_in_a_path(name: str) -> Non
         assert url.raw_path.count(b"/") == path.count("/") + 1
         assert not url.query
         assert not url.fragment
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "effect"),
+    [
+        (200, b'{"success": true}', Effect.DONE),
+        (201, b"{}", Effect.DONE),
+        (200, b'{"success": false}', Effect.UNKNOWN),
+        (200, b"<html>", Effect.UNKNOWN),
+        (200, b"", Effect.UNKNOWN),
+        (202, b'{"success": true}', Effect.UNKNOWN),
+        (302, b"", Effect.UNKNOWN),
+        (304, b"{}", Effect.UNKNOWN),
+        (400, b'{"message": "no"}', Effect.NONE),
+        (403, b'{"message": "no"}', Effect.NONE),
+        (403, b"<html>", Effect.UNKNOWN),
+        (404, b"", Effect.UNKNOWN),
+        (407, b"{}", Effect.UNKNOWN),
+        (408, b'{"message": "late"}', Effect.UNKNOWN),
+        (409, b'{"message": "taken"}', Effect.NONE),
+        (424, b'"cannot pull"', Effect.NONE),
+        (429, b"", Effect.NONE),
+        (500, b'{"message": "broken"}', Effect.UNKNOWN),
+        (504, b"<html>", Effect.UNKNOWN),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_only_a_definite_answer_of_edgegaps_own_says_whether_a_write_took_effect(
+    method: str, status: int, content: bytes, effect: Effect
+) -> None:
+    assert answer(status, content, method).effect is effect
+
+
+def test_a_write_without_an_answer_or_with_one_too_large_may_have_taken_effect() -> None:
+    assert Answer("PATCH", "/", None).effect is Effect.UNKNOWN
+    assert answer(200, b'{"a', "PATCH", unreadable="too large").effect is Effect.UNKNOWN

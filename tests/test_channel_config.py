@@ -99,3 +99,43 @@ def test_channels_that_are_no_list_of_tables_are_a_fault(tables: object) -> None
     _, faults = read_rules([rule()], {}, None, tables)
 
     assert [fault.where for fault in faults] == ["channel"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "channels", "names"),
+    [
+        ([rule(channels=["staging"])], [table(name="Staging")], ("staging", "Staging")),
+        ([rule(channels=["dev", "Dev"])], [], ("dev", "Dev")),
+        ([rule()], [table(), table(name="STAGING")], ("staging", "STAGING")),
+        (
+            [rule(name="a", channels=["dev"]), rule(name="b", version="Dev", channels=[])],
+            [],
+            ("dev", "Dev"),
+        ),
+        ([rule(name="a", channels=["dev"]), rule(name="b", version="dev")], [], ("dev", "dev")),
+        (
+            [rule(name="a", version="{project}"), rule(name="b", version="GAME")],
+            [],
+            ("game", "GAME"),
+        ),
+    ],
+)
+def test_names_of_one_app_that_differ_in_case_only_are_a_fault(
+    rules: Any, channels: Any, names: tuple[str, str]
+) -> None:
+    _, (fault,) = read(rules, *channels)
+
+    assert fault.where == "app my-game"
+    assert all(repr(name) in fault.what for name in names)
+
+
+def test_equal_names_and_those_of_other_apps_collide_with_none() -> None:
+    rules = [
+        rule(name="a", channels=["dev"]),
+        rule(name="b", repository="studio/other", channels=["dev"]),
+        rule(name="c", app="lobby", channels=["Dev"]),
+        rule(name="d", version="DEV", versions=False, channels=["dev"]),
+        rule(name="e", version="DEV-{tag}"),
+    ]
+
+    assert read(rules)[1] == []

@@ -12,6 +12,7 @@ from receiver.channel_order import (
     Hold,
     Holds,
     Pushed,
+    as_shown,
     below_what_is_there,
     higher,
     is_ordered,
@@ -183,3 +184,29 @@ def test_the_higher_of_two() -> None:
     assert higher("1.9", "1.10") == higher("1.10", "1.9") == "1.10"
     assert higher(None, "1.0") == higher("1.0", "nightly") == "1.0"
     assert higher(None, "nightly") is None
+
+
+ASKED = Pushed(REPOSITORY, "2.0.0", 20, "r6", 20)
+
+
+@pytest.mark.parametrize(
+    ("tag", "more", "has"),
+    [
+        ("1.0.0", {}, "2.0.0"),
+        ("3.0.0", {}, "3.0.0"),
+        ("1.0.0", {"hold": Hold(15, "1.0.0", "rollback", "2.0.0")}, "1.0.0"),
+        ("1.0.0", {"hold": Hold(15, "1.0.0", "rollback", "1.1.0")}, "2.0.0"),
+        ("1.0.0", {"hold": Hold(25, "1.0.0", "rollback", "1.1.0")}, "1.0.0"),
+        ("3.0.0", {"ordered": "r6", "action": "rollback"}, "2.0.0"),
+    ],
+)
+def test_what_a_request_asked_for_is_what_it_has_unless_another_overtook_it(
+    tag: str, more: dict[str, Any], has: str
+) -> None:
+    has_now = holds(tag, 10, highest=tag, asked=(ASKED,), **more)
+
+    shown = as_shown(channel(), has_now, REPOSITORY, "2.0.0")
+
+    assert shown.tag == has
+    assert shown.highest == has
+    assert as_shown(channel(), has_now, REPOSITORY, "1.5.0") is has_now

@@ -67,6 +67,8 @@ def test_what_is_only_shown_otherwise_is_no_difference(changes: dict[str, Any]) 
         ({"req_cpu": 512}, "asked for req_cpu 1024, Edgegap holds 512"),
         ({"req_memory": "1024"}, "asked for req_memory 2048, Edgegap holds 1024"),
         ({"is_active": False}, "asked for is_active True, Edgegap holds False"),
+        ({"max_duration": 5}, "asked for max_duration 60, Edgegap holds 5"),
+        ({"restart_policy": "always"}, "asked for restart_policy never, Edgegap holds always"),
         ({"ports": []}, "9000/WS, Edgegap holds no port"),
         ({"ports": None}, "Edgegap holds no port"),
         ({"ports": [PORT]}, 'Edgegap holds the ports 7777/UDP "gameport"'),
@@ -97,7 +99,6 @@ def test_what_players_would_notice_is_named_with_both_values(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"max_duration": 1440}, "asked for max_duration 60, Edgegap holds 1440"),
         ({"force_cache": False}, "asked for force_cache True, Edgegap holds False"),
         ({"restart_policy": None}, "asked for restart_policy never, Edgegap holds nothing"),
         ({"req_cpu": None}, "asked for req_cpu 1024, Edgegap holds nothing"),
@@ -139,6 +140,45 @@ def test_a_hidden_variable_in_clear_is_named_and_its_value_is_not(entry: dict[st
 
 def test_only_what_was_asked_is_compared() -> None:
     assert differences({"max_duration": 60}, held(ports=[], envs=[], req_cpu=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "other"),
+    [
+        ("termination_grace_period_seconds", 60, 5),
+        ("will_deploy_in_mainland_china", True, False),
+        ("dns_config", "10.0.0.1", "10.0.0.2"),
+    ],
+)
+def test_a_setting_by_which_players_play_is_noticed(name: str, asked: Any, other: Any) -> None:
+    assert len(compare({name: asked}, {name: other}).noticed) == 1
+    assert compare({name: asked}, {}).noticed == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"envs": [HIDDEN]}, "no longer holds the variables MODE"),
+        ({"envs": [MODE]}, "no longer holds the variables DB"),
+        ({"envs": None}, "no longer holds the variables DB, MODE"),
+        ({"envs": [HIDDEN, {**MODE, "value": "canary-2"}]}, "MODE have other values than before"),
+        ({"ports": [PORT]}, "before it had the ports"),
+        ({"max_duration": 5}, "before it had max_duration 60, Edgegap holds 5"),
+        ({"is_active": False}, "before it had is_active True, Edgegap holds False"),
+    ],
+)
+def test_what_a_patch_does_not_name_is_to_stay(changes: dict[str, Any], said: str) -> None:
+    (sentence,) = compare({"docker_tag": "1.1"}, held(**changes), held()).noticed
+
+    assert said in sentence
+    assert "canary" not in sentence
+
+
+def test_what_stays_or_is_shown_otherwise_after_a_patch_is_no_difference() -> None:
+    now = held(envs=[MODE, {**HIDDEN, "value": None}, {"key": "NEW", "value": "1"}])
+
+    assert compare({"docker_tag": "1.1"}, now, held()) == Comparison()
+    assert compare({"envs": []}, held(envs=[]), held()) == Comparison()
 
 
 ANY = st.none() | st.booleans() | st.integers() | st.text() | st.floats() | st.lists(st.text())

@@ -10,17 +10,18 @@ from receiver.edgegap.answers import Answer
 from receiver.ledger.channel_checks import next_check, to_compare
 from receiver.ledger.channels import channel_rows, holds_of, moves_of
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.parked import dismiss_parked
 from receiver.ledger.purging import purge_deliveries, purge_registrations
 from receiver.ledger.recording import NewDelivery, record
 from receiver.ledger.registrations import Claimed, claim
 from receiver.ledger.settlements import compare_again, sent
 from receiver.ledger.targets import target
 from receiver.ledger.transactions import Tx
-from receiver.reasons import Outcome, Verdict
+from receiver.reasons import Outcome, Reason, Verdict
 from receiver.retry import LONGEST_CALL
 from receiver.rules import Match, Mode, Rule, Ruling
 from receiver.steering import CannotMove, promote, release, roll_back
-from tests.at_work import MINUTE, OWNER, at, done, one_claim, pushed, settled, waits, write
+from tests.at_work import MINUTE, OWNER, at, done, one_claim, parked, pushed, settled, waits, write
 from tests.running import APP, REPOSITORY
 
 DAY = 24 * 60 * MINUTE
@@ -371,7 +372,7 @@ def test_an_answer_leaves_nothing_to_compare_unless_another_is_outstanding(
     push(ledger, "1.1")
     first = one_claim(ledger)
     patch(ledger, first)
-    settled(ledger, first, waits(0, calls=answer(status)))
+    settled(ledger, first, waits(0, calls=answer(status), moved=status == 200))
     assert check(ledger) is None
 
     second = one_claim(ledger)
@@ -382,6 +383,54 @@ def test_an_answer_leaves_nothing_to_compare_unless_another_is_outstanding(
     settled(ledger, third, done(Outcome.UPDATED, calls=answer(200)))
 
     assert check(ledger) is not None
+
+
+def test_a_move_that_edgegap_confirmed_and_does_not_show_is_compared(ledger: Ledger) -> None:
+    moved(ledger, "1.0")
+    push(ledger, "1.1")
+    claimed = one_claim(ledger)
+    patch(ledger, claimed)
+
+    settled(ledger, claimed, parked(Reason.STORED_OTHERWISE, calls=answer(200)))
+
+    assert check(ledger) is not None
+    assert tag_of(ledger) == "1.0"
+
+
+def test_what_a_parked_move_was_confirmed_to_have_moved_is_what_the_channel_has(
+    ledger: Ledger,
+) -> None:
+    moved(ledger, "1.0")
+    push(ledger, "1.1")
+    claimed = one_claim(ledger)
+    patch(ledger, claimed)
+
+    settled(ledger, claimed, parked(Reason.STORED_OTHERWISE, calls=answer(200), moved=True))
+
+    assert check(ledger) is None
+    assert tag_of(ledger) == "1.1"
+
+
+def test_what_a_request_asked_for_is_known_until_its_registration_ends(ledger: Ledger) -> None:
+    def asked() -> list[str]:
+        return [one.tag for one in ledger.read_now(lambda tx: holds_of(tx, *PLACE)).asked]
+
+    moved(ledger, "1.0")
+    push(ledger, "1.1")
+    first = one_claim(ledger)
+    settled(ledger, first, parked(Reason.GAVE_UP))
+    assert asked() == []  # nothing was sent
+
+    push(ledger, "1.2")
+    second = one_claim(ledger)
+    patch(ledger, second)
+    settled(ledger, second, parked(Reason.REFUSED_BY_EDGEGAP, calls=answer(400)))
+    assert asked() == ["1.2"]
+    write(ledger, lambda tx: len(dismiss_parked(tx, [second.id], "page").registrations))
+    assert asked() == ["1.2"]
+
+    moved(ledger, "1.3")
+    assert asked() == []
 
 
 def test_a_lost_lease_has_its_channel_compared_only_if_it_sent_a_patch(ledger: Ledger) -> None:

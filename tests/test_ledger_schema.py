@@ -32,6 +32,7 @@ FROZEN = {
     "0002_targets_by_registration.py": "b0aaa587c9609b58",
     "0003_smaller_indexes.py": "3c70499479132d97",
     "0004_more_memory.py": "693d729b39865698",
+    "0005_effects.py": "100c2217efacf766",
 }
 AS_OF_0001 = """INSERT INTO deliveries
  (id, received_at, source, repository, tag, body_sha256, verdict) VALUES

@@ -93,8 +93,8 @@ def test_what_a_person_should_know_of_a_version_is_a_warning(
     receiver: ReceiverProcess, sandbox: EdgegapSandbox
 ) -> None:
     receiver.ended(receiver.push("1.0.0"))
-    sandbox.quirks.stores = {"max_duration": 5}
-    receiver.config.write_text(f"{RULE}max_duration = 60\n", "utf-8")
+    sandbox.quirks.stores = {"force_cache": False}
+    receiver.config.write_text(f"{RULE}force_cache = true\n", "utf-8")
     receiver.stop()
     receiver.start()
     receiver.ended(receiver.push("1.1.0"))
@@ -103,7 +103,7 @@ def test_what_a_person_should_know_of_a_version_is_a_warning(
     plain, warned = (line for line in lines if line["event"] == "registration_done")
     assert (plain["level"], plain["notes"]) == ("info", [])
     assert warned["level"] == "warning"
-    assert warned["notes"] == ["asked for max_duration 60, Edgegap holds 5"]
+    assert warned["notes"] == ["asked for force_cache True, Edgegap holds False"]
 
 
 def test_text_from_outside_forges_no_line(

@@ -10,7 +10,7 @@ from receiver.sandbox.faults import Fault
 from tests.receiver_here import ReceiverHere, hurried
 from tests.running import RULE, until
 
-APPS = ("absent", "present", "order", "queue", "broken", "own-settings", "by-name")
+APPS = ("absent", "present", "order", "queue", "broken", "own-settings", "by-name", "off", "loses")
 CONFIG = "".join(
     RULE.replace("studio/game-server", f"studio/{app}").replace(
         'app = "my-game"', f'app = "{app}"\nversions = false\nchannels = ["dev"]'
@@ -91,6 +91,36 @@ def test_resources_are_never_patched_and_the_difference_is_told(
     assert ended["outcome"] == "updated"
     assert any("req_cpu stays 512" in note for note in ended["notes"])
     assert edgegap.versions["present", "dev"]["max_duration"] == 33
+
+
+@pytest.mark.parametrize(("active", "tag"), [(False, "1.0"), ("false", "1.1"), (0, "1.2")])
+def test_a_disabled_version_is_moved_with_a_warning(
+    here: ReceiverHere, edgegap: EdgegapSandbox, active: object, tag: str
+) -> None:
+    edgegap.add_version("off", "dev", docker_image="studio/off", is_active=active)
+
+    moved = here.ended(push(here, "off", tag, 1))
+    again = here.ended(push(here, "off", tag, 1))
+
+    assert (moved["outcome"], again["outcome"]) == ("updated", "unchanged")
+    for ended in (moved, again):
+        (note,) = ended["notes"]
+        assert note.startswith("dev is disabled at Edgegap: no player can be sent there")
+
+
+def test_what_a_move_loses_parks_it_although_the_rule_does_not_name_it(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    kept = [{"key": "K", "value": "canary"}, {"key": "MODE", "value": "a"}]
+    edgegap.add_version("loses", "dev", docker_image="studio/loses", envs=kept)
+    edgegap.quirks = edgegap.quirks.changed({"stores": {"envs": kept[1:]}})
+
+    ended = here.ended(push(here, "loses", "1.0", 1))
+
+    edgegap.quirks = edgegap.quirks.changed({"stores": {}})
+    assert (ended["state"], ended["reason"]) == ("parked", "stored_otherwise")
+    assert "Edgegap no longer holds the variables K" in ended["sentence"]
+    assert "canary" not in ended["sentence"]
 
 
 def test_it_is_moved_whatever_image_it_held(here: ReceiverHere, edgegap: EdgegapSandbox) -> None:

@@ -178,7 +178,7 @@ def test_a_version_without_its_ports_is_not_green_until_it_has_them(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
     source(edgegap, "ports", ports=PORTS)
-    edgegap.quirks.stores = {"ports": [], "max_duration": 1440}
+    edgegap.quirks.stores = {"ports": [], "force_cache": True}
 
     ended = pushed(here, "ports")
     again = replayed(here, ended)

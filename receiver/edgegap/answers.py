@@ -7,6 +7,7 @@ a proxy or firewall in between, or from another server, whatever its status says
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -16,10 +17,20 @@ from receiver.secret import Secret
 
 OK = frozenset({200, 201, 204})
 REDIRECTS = range(300, 400)
+CLIENT_ERRORS = range(400, 500)
+TIMED_OUT = 408  # of a gateway: what is behind it may go on
 OF_PROXIES = frozenset({407, 511})  # Proxy and Network Authentication Required
 MAY_BE_EMPTY = frozenset({408, 429, *range(500, 600)})
 
 Body = Mapping[str, Any]
+
+
+class Effect(StrEnum):
+    """Whether a write took effect, as far as its answer shows."""
+
+    DONE = "done"
+    NONE = "none"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,18 @@ class Answer:
     def accepted(self) -> bool:
         """Whether Edgegap accepted the token: also if the answer is too large to be read."""
         return self.ok or (self.unread and not self.foreign)
+
+    @property
+    def effect(self) -> Effect:
+        """Whether this write took effect: only Edgegap's own, definite answer is certain.
+
+        After anything else it may have, or may still: no answer, a page of something in between, a
+        redirect, a 202, a 5xx, or a success that says of itself that it is none.
+        """
+        if self.ok:
+            return Effect.DONE
+        definite = self.status in CLIENT_ERRORS and self.status != TIMED_OUT
+        return Effect.NONE if definite and not self.foreign else Effect.UNKNOWN
 
     def says(self, *statuses: int) -> bool:
         """Return whether Edgegap itself answered with one of these statuses."""

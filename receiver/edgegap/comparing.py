@@ -14,8 +14,19 @@ from receiver.edgegap.shown import as_sent, brief, flag, is_hidden, is_masked, n
 
 Table = Mapping[str, Any]
 
-NOTICED = RESOURCES | {"is_active"}
-"""Settings, ports and variables aside, of which players would notice a difference."""
+NOTICED = RESOURCES | {
+    "is_active",
+    "max_duration",  # a match ends early
+    "restart_policy",  # a crash ends the match, or a server that ended comes back
+    "termination_grace_period_seconds",  # too short to end a match
+    "will_deploy_in_mainland_china",
+    "dns_config",
+}
+"""Settings, ports and variables aside, of which players would notice a difference.
+
+Not those of caching and deploying: Edgegap shows some of them otherwise than they were sent.
+"""
+_ASKED, _HAD = "asked for", "before it had"
 _NOT_STORED = frozenset({"verify_image"})  # a wish for one call: a GET may show false
 _ANSWERED_ANYWAY = {"time_to_deploy": 10}  # the documented default, in every sample
 
@@ -44,9 +55,15 @@ class Comparison:
         return (*self.noted, warning)
 
 
-def compare(asked: Mapping[str, Any], held: Body) -> Comparison:
-    """Compare the settings in a request with the version that Edgegap shows."""
+def compare(asked: Mapping[str, Any], held: Body, before: Body | None = None) -> Comparison:
+    """Compare the settings in a request with the version that Edgegap shows.
+
+    After a PATCH, `before` is the version as it was: what the request does not name is to stay.
+    """
     parts = [_compare_one(name, asked[name], held.get(name)) for name in asked if name in SETTINGS]
+    for name, value in (before or {}).items():
+        if name in SETTINGS and name not in asked and value is not None:
+            parts.append(_compare_kept(name, value, held.get(name)))
     return Comparison(
         tuple(one for part in parts for one in part.noticed),
         tuple(one for part in parts for one in part.noted),
@@ -70,7 +87,16 @@ def same_setting(name: str, asked: Any, held: Any) -> bool:
     return bool(as_sent(name, held) == asked)
 
 
-def _compare_one(name: str, asked: Any, held: Any) -> Comparison:
+def _compare_kept(name: str, before: Any, held: Any) -> Comparison:
+    """Compare a setting with what it was before a PATCH that does not name it."""
+    if name == "ports":
+        return _compare_ports(read_ports(before).ports, held, _HAD)
+    if name == "envs":
+        return _compare_kept_variables(before, held)
+    return _compare_one(name, as_sent(name, before), held, _HAD)
+
+
+def _compare_one(name: str, asked: Any, held: Any, verb: str = _ASKED) -> Comparison:
     if name == "ports":
         return _compare_ports(asked, held)
     if name == "envs":
@@ -80,13 +106,13 @@ def _compare_one(name: str, asked: Any, held: Any) -> Comparison:
     if tolerated or shown == asked or (held in (None, "") and not asked):
         return Comparison()
     holds = "nothing" if held is None else brief(held)
-    difference = f"asked for {name} {asked}, Edgegap holds {holds}"
+    difference = f"{verb} {name} {brief(asked)}, Edgegap holds {holds}"
     if name in NOTICED and held is not None:
         return Comparison(noticed=(difference,))
     return Comparison(noted=(difference,))
 
 
-def _compare_ports(asked: Sequence[Table], held: Any) -> Comparison:
+def _compare_ports(asked: Sequence[Table], held: Any, verb: str = _ASKED) -> Comparison:
     there = read_ports(held).ports
     left: list[Table] = [*there]
     others_notice, noted = False, []
@@ -107,7 +133,7 @@ def _compare_ports(asked: Sequence[Table], held: Any) -> Comparison:
             noted.append(f"the port {describe_port(port)} is {checked} by Edgegap, unlike asked")
     if others_notice:
         return Comparison(
-            noticed=(f"asked for {_listed(asked)}, Edgegap holds {_listed(there)}",),
+            noticed=(f"{verb} {_listed(asked)}, Edgegap holds {_listed(there)}",),
             noted=tuple(noted),
         )
     if left:
@@ -133,8 +159,7 @@ def _listed(ports: Sequence[Table]) -> str:
 
 
 def _compare_variables(asked: Sequence[Table], held: Any) -> Comparison:
-    entries = [one for one in held if isinstance(one, Mapping)] if isinstance(held, list) else []
-    there = {str(one.get("key")): one for one in entries}
+    there = _by_key(held)
     noticed: list[str] = []
     unread, readable = [], []
     for env in asked:
@@ -160,6 +185,30 @@ def _compare_variables(asked: Sequence[Table], held: Any) -> Comparison:
         noticed.append(f"Edgegap does not hold the variables {listed(missing)}{instead}")
     noted = (f"Edgegap does not return the values of {listed(unread)}",) if unread else ()
     return Comparison(tuple(noticed), noted, tuple(readable))
+
+
+def _compare_kept_variables(before: Any, held: Any) -> Comparison:
+    """Compare all variables with those before a PATCH that names none; values as far as shown."""
+    had, there = _by_key(before), _by_key(held)
+    noticed = []
+    lost = [key for key in had if key not in there]
+    if lost:
+        noticed.append(f"Edgegap no longer holds the variables {listed(lost)}")
+    changed = [
+        key
+        for key, env in had.items()
+        if key in there
+        and not (is_hidden(env) or is_hidden(there[key]))
+        and _value(env) != _value(there[key])
+    ]
+    if changed:
+        noticed.append(f"the variables {listed(changed)} have other values than before")
+    return Comparison(tuple(noticed))
+
+
+def _by_key(envs: Any) -> dict[str, Table]:
+    entries = [one for one in envs if isinstance(one, Mapping)] if isinstance(envs, list) else []
+    return {str(one.get("key")): one for one in entries}
 
 
 def _is_readable(found: Table, env: Table) -> bool:

@@ -20,7 +20,7 @@ from receiver.edgegap.fields import (
     resource_faults,
     settings_faults,
 )
-from receiver.edgegap.shown import brief, is_hidden, is_masked
+from receiver.edgegap.shown import brief, flag, is_hidden, is_masked
 from receiver.explanations import explain
 from receiver.images import HUB_ALIASES, ImageReference
 from receiver.reasons import Reason
@@ -63,12 +63,14 @@ class Parking:
 class Plan:
     """The body to send, and what was left out of it and why.
 
-    `unless_public`: the parking, unless the image can be pulled without a login.
+    `unless_public`: the parking, unless the image can be pulled without a login. `before` is the
+    version that a PATCH changes, None for a POST.
     """
 
     body: Settings = field(repr=False)
     notes: tuple[str, ...] = ()
     unless_public: Parking | None = None
+    before: Body | None = field(default=None, repr=False)
 
 
 def plan_creation(
@@ -141,7 +143,7 @@ def plan_update(wanted: Wanted, current: Body, *, resend: bool = False) -> Plan 
     if same_image(current, wanted.image) and not differs and not resend:
         return Plan(body={}, notes=tuple(notes))
     patch = {**_image(wanted.image), **login, "verify_image": True, **settings}
-    return Plan(body=patch, notes=tuple(notes))
+    return Plan(body=patch, notes=tuple(notes), before=current)
 
 
 def hidden_values(wanted: Wanted) -> str:
@@ -164,10 +166,23 @@ def same_image(version: Body, image: ImageReference) -> bool:
     )
 
 
+def image_in(version: Body) -> ImageReference | None:
+    """Return the image of Docker Hub that a version of Edgegap's has, None if it has none."""
+    registry, repository, tag = (version.get(name) for name in IMAGE_FIELDS)
+    if registry not in HUB_ALIASES or not (isinstance(repository, str) and isinstance(tag, str)):
+        return None
+    return ImageReference(repository=repository, tag=tag)
+
+
 def image_of(version: Body) -> str:
     """Return the image that a version of Edgegap's holds, as people write it."""
     registry, repository, tag = (version.get(name) for name in IMAGE_FIELDS)
     return f"{registry}/{repository}:{tag}"
+
+
+def is_disabled(version: Body) -> bool:
+    """Return whether Edgegap says that a version is disabled: nothing can be deployed of it."""
+    return flag(version.get("is_active")) is False
 
 
 def newest(versions: Iterable[Body]) -> Body | None:

@@ -28,11 +28,13 @@ _COMPARED = """UPDATE channels SET compared_at = :now, drift = :drift,
 _OPEN = """SELECT 1 FROM registrations WHERE app = :app AND version = :name
   AND state <> 'done' AND state <> 'parked'"""
 _PARKED = """SELECT 1 FROM registrations WHERE app = :app AND version = :name
-  AND state <> 'done' AND state = 'parked' AND repository = :repository AND tag = :tag"""
+  AND state <> 'done' AND state = 'parked' AND repository = :repository AND tag = :tag
+  AND finished_at >= (SELECT drift_at FROM channels c WHERE c.app = :app AND c.name = :name)"""
 _LATE = """SELECT DISTINCT r.repository, r.tag FROM attempts a
   JOIN registrations r ON r.id = a.registration_id
  WHERE a.at > :since AND a.method = 'PATCH' AND r.app = :app AND r.version = :name
-  AND (a.status IS NULL OR a.status = 408 OR a.status >= 500)"""
+  AND (a.effect = 'unknown' OR (a.effect = 'done' AND NOT EXISTS (
+   SELECT 1 FROM channel_moves m WHERE m.registration_id = r.id)))"""
 
 
 def expect_answer(tx: Tx, app: str, name: str, call: str) -> None:
@@ -84,13 +86,16 @@ def may_judge(tx: Tx, app: str, name: str, holds: Holds) -> bool:
 
 
 def is_parked(tx: Tx, app: str, name: str, holds: Holds) -> bool:
-    """Return whether a move to what the channel has by our doing is parked: a person decides."""
+    """Return whether putting the channel back was tried since, and is parked: a person decides."""
     tag = {"repository": holds.repository, "tag": holds.tag}
     return tx.run(_PARKED, app=app, name=name, **tag).first() is not None
 
 
 def came_late(tx: Tx, app: str, name: str) -> list[ImageReference]:
-    """Return the images of the channel's PATCHes that were not answered lately."""
+    """Return the images of the channel's latest PATCHes that may still be carried out.
+
+    Those without a definite answer, and those after which Edgegap did not show the image.
+    """
     rows = tx.run(_LATE, app=app, name=name, since=tx.now - LATE_MS)
     return [ImageReference(repository=row.repository, tag=row.tag) for row in rows]
 
@@ -107,7 +112,8 @@ def note_compared(tx: Tx, app: str, name: str, drift: str) -> bool:
 def _sentence(app: str, name: str, drift: str) -> str:
     """Return what is wrong with the channel, and what to do."""
     return (
-        f"The channel {app}/{name} was moved by another hand: Edgegap has {drift} there. "
+        f"The channel {app}/{name} has {drift} at Edgegap, not what was put there last: "
+        "another hand moved it, or a request of the receiver was carried out late. "
         f"`receiver channels {app}` shows what was put there; `receiver promote` or `rollback` "
         "puts it back, and so does restore = true in its [[channel]]."
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from receiver.channel_order import ByHand, Hold, Holds, Report, higher
+from receiver.channel_order import ByHand, Hold, Holds, Pushed, Report, higher
 from receiver.images import ImageReference
 from receiver.ledger.ids import new_id
 from receiver.ledger.transactions import Tx
@@ -16,6 +16,16 @@ _HOLDS = """SELECT t.repository, t.tag, t.push_time, t.registration_id FROM targ
  WHERE t.app = :app AND t.version = :name AND t.mode = 'channel'"""
 _FOLLOWS = """SELECT highest, held_at, held_tag, held_action, lifted_above, ordered, action, sent
  FROM channels WHERE app = :app AND name = :name"""
+_REQUESTS = """SELECT r.id, r.repository, r.tag, r.push_time,
+  coalesce((SELECT min(d.received_at) FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
+   WHERE l.registration_id = r.id), r.created_at) AS reported_at
+ FROM registrations r
+ WHERE r.app = :app AND r.version = :name AND r.mode = 'channel' AND {which}
+  AND EXISTS (SELECT 1 FROM attempts a
+   WHERE a.registration_id = r.id AND a.method IN ('POST', 'PATCH')) ORDER BY r.id DESC"""
+_ASKED = _REQUESTS.format(which="r.state <> 'done'")
+# What a person closed: in the words of the index `registrations_done`.
+_CLOSED = _REQUESTS.format(which="r.state = 'done' AND r.id > :last AND r.outcome = 'dismissed'")
 _MAKE = "INSERT INTO channels (app, name) VALUES (:app, :name) ON CONFLICT DO NOTHING"
 _ORDER = """UPDATE channels SET ordered = :ordered, action = :action, source = :source
  WHERE app = :app AND name = :name"""
@@ -65,16 +75,24 @@ def holds_of(tx: Tx, app: str, name: str) -> Holds:
     if follows is not None and follows.held_at is not None:
         action, above = follows.held_action, follows.lifted_above
         hold = Hold(follows.held_at, follows.held_tag, action, above)
+    last = "" if has is None else has.registration_id or ""
+    rows = [
+        *tx.run(_ASKED, app=app, name=name),
+        *tx.run(_CLOSED, app=app, name=name, last=last),
+    ]
     return Holds(
         repository="" if has is None else has.repository,
         tag="" if has is None else has.tag,
         push_time=0 if has is None else has.push_time,
-        registration="" if has is None else has.registration_id or "",
+        registration=last,
         highest=None if follows is None else follows.highest,
         hold=hold,
         ordered=None if follows is None else follows.ordered,
         action="" if follows is None else follows.action,
         sent="" if follows is None else follows.sent,
+        asked=tuple(
+            Pushed(row.repository, row.tag, row.push_time, row.id, row.reported_at) for row in rows
+        ),
     )
 
 

@@ -1,10 +1,10 @@
 """Registrations taken up: claimed with a lease and a fence, with all that is known of them."""
 
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from operator import itemgetter
 
 from receiver.channel_order import Holds, Pushed, Report
+from receiver.edgegap.answers import Effect
 from receiver.images import ImageReference
 from receiver.ledger.channels import holds_of, known_report
 from receiver.ledger.holding import digest_of_tag, held
@@ -51,7 +51,7 @@ _WAITS_ALONE = f"""SELECT 1 FROM registrations r
  WHERE r.crashes >= {CRASHES_TO_ALONE} AND r.state NOT IN ('done', 'parked', 'working')
   AND r.due_at <= :now AND r.mode IN ('create', 'update', 'channel')
   AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*')) LIMIT 1"""  # noqa: S608 - a number
-_WRITES = """SELECT method, status FROM attempts
+_WRITES = """SELECT method, effect FROM attempts
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
 _FIRST_REPORT = """SELECT min(d.received_at) FROM led_to l
   JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = :id"""
@@ -159,8 +159,8 @@ def _claimed(tx: Tx, row: object) -> Claimed:
         digest=values["digest"],
     )
     if claimed.attempt > 1:
-        writes = [(row.method, row.status) for row in tx.run(_WRITES, id=claimed.id)]
-        made = {method for method, status in writes if may_have_made(status)}
+        writes = [(row.method, row.effect) for row in tx.run(_WRITES, id=claimed.id)]
+        made = {method for method, effect in writes if effect != Effect.NONE}
         claimed = replace(
             claimed,
             ours="POST" in made,
@@ -190,9 +190,3 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
 def _known(reason: str) -> Reason:
     """Return the reason; one of a newer program, which an upgrade begins with, is as a fault."""
     return Reason(reason) if reason in set(Reason) else Reason.FAULT
-
-
-def may_have_made(status: int | None) -> bool:
-    """Return whether a POST that met this status (None: no answer) may have made a version."""
-    definite = range(HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.INTERNAL_SERVER_ERROR)
-    return status is None or status not in definite or status == HTTPStatus.REQUEST_TIMEOUT

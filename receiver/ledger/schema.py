@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0004"  # the newest migration
+SCHEMA = "0005"  # the newest migration
 
 metadata = MetaData()
 
@@ -147,7 +147,8 @@ led_to = Table(
     Index("led_to_by_registration", "registration_id", "delivery_id"),
 )
 
-# Each call of each attempt. A row without a status was sent and never answered.
+# Each call of each attempt. A row without a status was sent and never answered. `effect` says
+# whether a write took effect: `done`, `none`, or `unknown` if its answer does not show that.
 attempts = Table(
     "attempts",
     metadata,
@@ -160,6 +161,7 @@ attempts = Table(
     Column("status", Integer),
     Column("milliseconds", Integer),
     Column("message", Text, nullable=False, server_default=""),
+    Column("effect", Text, nullable=False, server_default="unknown"),
     PrimaryKeyConstraint("registration_id", "attempt", "step"),
     Index("attempts_by_time", "at"),
 )

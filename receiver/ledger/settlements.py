@@ -6,12 +6,13 @@ Who lost the lease writes nothing: each of these statements names the owner and 
 import json
 from dataclasses import dataclass, field
 
-from receiver.channel_order import Report, is_ordered
-from receiver.edgegap.answers import Answer
+from receiver.channel_order import Holds, Report, is_ordered
+from receiver.edgegap.answers import Answer, Effect
+from receiver.images import ImageReference
 from receiver.ledger.channel_checks import expect_answer, was_answered
 from receiver.ledger.channels import PUSH, note_followed, note_move, note_report
 from receiver.ledger.holding import Held, held, hold
-from receiver.ledger.registrations import Claimed, may_have_made
+from receiver.ledger.registrations import Claimed
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State
 from receiver.retry import Waited
@@ -30,12 +31,14 @@ _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason
 _LOOK_AGAIN = """UPDATE registrations SET state = 'queued', outcome = NULL, reason = NULL,
   sentence = '', due_at = :now, finished_at = NULL, look_again = false WHERE id = :id"""
 _CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, path, status,
-  milliseconds, message)
- VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message)
+  milliseconds, message, effect)
+ VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message, :effect)
  ON CONFLICT (registration_id, attempt, step) DO UPDATE SET status = excluded.status,
-  milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at"""
+  milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at,
+  effect = excluded.effect"""
 _SETTLED = """SELECT 1 FROM registrations WHERE id = :id AND fence = :fence AND state = :state
   AND lease_owner IS NULL"""
+_OF = "SELECT rule, digest FROM registrations WHERE id = :id"
 _WAS_SENT = """SELECT 1 FROM attempts
  WHERE registration_id = :id AND attempt = :attempt AND method = :method"""
 _STILL_OURS = """SELECT 1 FROM registrations
@@ -47,7 +50,8 @@ class Settlement:
     """The result of an attempt. `due_at` and `waited` matter only when it waits.
 
     `warnings` are those of the notes that a notification repeats. `sent` is the keyed hash of the
-    hidden values that a channel was sent, None if none were.
+    hidden values that a channel was sent, None if none were. `moved`: a channel has the image, by a
+    request of ours, also if that is not all that was asked for.
     """
 
     state: State
@@ -61,6 +65,7 @@ class Settlement:
     digest: str | None = None
     overwritten: bool = False
     sent: str | None = None
+    moved: bool = False
     calls: tuple[Answer, ...] = ()
 
 
@@ -144,6 +149,19 @@ def compare_again(tx: Tx, claimed: Claimed) -> None:
         expect_answer(tx, claimed.app, claimed.version, call_of(claimed))
 
 
+def adopt(tx: Tx, app: str, name: str, shown: Holds, *, seen: Holds) -> None:
+    """Record that a channel has what a request asked for whose registration did not end so.
+
+    `shown` is what it has, `seen` what the ledger had of it.
+    """
+    (asked,) = [one for one in seen.asked if one.registration == shown.registration]
+    row = tx.run(_OF, id=asked.registration).one()
+    image = ImageReference(repository=asked.repository, tag=asked.tag)
+    report = Report(row.digest, asked.push_time)
+    move = _Move(asked.registration, row.rule, is_ordered(asked, seen), seen)
+    _follow(tx, (app, name), image, report, move)
+
+
 def call_of(claimed: Claimed) -> str:
     """Return the name by which the PATCH of this attempt is known in its channel's row."""
     return f"{claimed.id}.{claimed.attempt}"
@@ -152,37 +170,57 @@ def call_of(claimed: Claimed) -> str:
 def _settle_channel(tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
     """Write the result of an attempt at a channel: the report, the move, what it follows now."""
     app, name, image = claimed.app, claimed.version, claimed.image
+    over = settlement.state is State.DONE
+    has = settlement.moved or (over and settlement.outcome is not Outcome.SUPERSEDED)
     for call in settlement.calls:
         if call.method == PATCH:
-            answered = call.ok or not may_have_made(call.status)
-            (was_answered if answered else expect_answer)(tx, app, name, call_of(claimed))
-    if settlement.state is not State.DONE:
+            certain = call.effect is Effect.NONE or (call.effect is Effect.DONE and has)
+            (was_answered if certain else expect_answer)(tx, app, name, call_of(claimed))
+    if not (over or settlement.moved):
         return
-    digest = settlement.digest or claimed.digest
-    report = Report(digest, claimed.push_time)
-    note_report(tx, app, name, image, report, registration=claimed.id)
-    if settlement.outcome is Outcome.SUPERSEDED:
+    report = Report(settlement.digest or claimed.digest, claimed.push_time)
+    if not has:
+        note_report(tx, app, name, image, report, registration=claimed.id)
         return
-    before, ordered = held(tx, app, name), is_ordered(claimed.pushed, claimed.holds)
+    ordered = is_ordered(claimed.pushed, claimed.holds)
+    sent, outcome = settlement.sent, settlement.outcome
+    move = _Move(claimed.id, claimed.rule, ordered, claimed.holds, sent, outcome)
+    _follow(tx, (app, name), image, report, move)
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A channel's move by a registration: `seen` is what the decision went by."""
+
+    registration: str
+    rule: str
+    ordered: bool
+    seen: Holds
+    sent: str | None = None
+    outcome: Outcome | None = None
+
+
+def _follow(
+    tx: Tx, place: tuple[str, str], image: ImageReference, report: Report, move: _Move
+) -> None:
+    """Write that a channel has the image now: the report, the move, what it follows."""
+    note_report(tx, *place, image, report, registration=move.registration)
+    before = held(tx, *place)
     was_there = None if before is None else before.image
-    if settlement.outcome is not Outcome.UNCHANGED or was_there != image:
+    if move.outcome is not Outcome.UNCHANGED or was_there != image:
         note_move(
             tx,
-            app,
-            name,
+            *place,
             image,
             report,
             before=was_there,
-            action=claimed.holds.action if ordered else PUSH,
-            rule=claimed.rule,
-            registration=claimed.id,
+            action=move.seen.action if move.ordered else PUSH,
+            rule=move.rule,
+            registration=move.registration,
         )
-    new = Held(image.repository, image.tag, settlement.digest, claimed.push_time, claimed.id)
-    created = settlement.outcome is Outcome.CREATED
-    hold(tx, app, name, new, mode=claimed.mode.value, created=created)
-    note_followed(
-        tx, app, name, image.tag, seen=claimed.holds, ordered=ordered, sent=settlement.sent
-    )
+    new = Held(image.repository, image.tag, report.digest, report.push_time, move.registration)
+    hold(tx, *place, new, mode=Mode.CHANNEL.value, created=move.outcome is Outcome.CREATED)
+    note_followed(tx, *place, image.tag, seen=move.seen, ordered=move.ordered, sent=move.sent)
 
 
 def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer, *, at: int) -> None:
@@ -197,4 +235,5 @@ def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer, *, at: int) 
         status=call.status,
         milliseconds=call.milliseconds,
         message=call.message,
+        effect=call.effect.value,
     )

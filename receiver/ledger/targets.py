@@ -17,7 +17,7 @@ _COLUMNS = """app, version, mode, repository, tag, digest, push_time, created_he
 _MOVING = "SELECT version FROM targets WHERE app = :app AND mode <> 'create'"
 _UNPROVEN = """SELECT r.version FROM registrations r WHERE r.app = :app AND r.state <> 'done'
  AND EXISTS (SELECT 1 FROM attempts a WHERE a.registration_id = r.id AND a.method = 'POST'
-  AND (a.status IS NULL OR a.status NOT BETWEEN 300 AND 499 OR a.status = 408))"""
+  AND a.effect <> 'none')"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,27 @@
 """One attempt at moving a channel: may this push move it, what is there, PATCH, look again."""
 
-from receiver.channel_order import below_what_is_there, held_sentence, is_ordered, why_not
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from receiver.channel_order import (
+    Channel,
+    as_shown,
+    below_what_is_there,
+    held_sentence,
+    is_ordered,
+    why_not,
+)
 from receiver.edgegap.answers import Body
 from receiver.edgegap.versions import (
     Parking,
     Plan,
     hidden_values,
+    image_in,
     image_of,
     plan_update,
     same_image,
 )
-from receiver.images import HUB_ALIASES
 from receiver.preflight import Cleared
 from receiver.reasons import Outcome
 from receiver.registering import Attempt
@@ -83,14 +94,12 @@ class ChannelAttempt(Attempt):
         same = same_image(body, claimed.image)
         if self._repeated:
             if same:
-                return self._held(body, self._outcome)
+                return self._held(rule, body, self._outcome)
             return done(Outcome.SUPERSEDED, self._moved_by_another(body))
-        if not (same or self._is_ordered or channel.restore):
-            there = body.get("docker_tag")
-            known = body.get("docker_repository") in HUB_ALIASES and isinstance(there, str)
-            why = below_what_is_there(channel, claimed.image.tag, str(there)) if known else None
-            if why is not None:
-                return done(Outcome.SUPERSEDED, why)
+        self._moved = same and (claimed.moved or self._ours)
+        why = None if same or self._is_ordered else self._why_not(channel, body)
+        if why is not None:
+            return done(Outcome.SUPERSEDED, why)
         wanted = wanted_by(rule, claimed, self._settings)
         values, keys = hidden_values(wanted), self._settings.secret_keys
         sent = claimed.holds.sent
@@ -112,10 +121,31 @@ class ChannelAttempt(Attempt):
             return await self._check(rule, plan, Outcome.UPDATED)
         return await self._asking.not_now(rule, row, answer)
 
+    def _why_not(self, channel: Channel, body: Body) -> str | None:
+        """Return why the push does not replace the image that Edgegap has; None if it may."""
+        holds, there = self._claimed.holds, image_in(body)
+        if there is None:
+            return None
+        others = tuple(one for one in holds.asked if one.registration != self._claimed.id)
+        holds = replace(holds, asked=others)
+        shown = as_shown(channel, holds, there.repository, there.tag)
+        if shown is not holds:
+            return why_not(channel, self._claimed.pushed, shown)
+        if channel.restore:
+            return None
+        return below_what_is_there(channel, self._claimed.image.tag, there.tag)
+
     async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Tried:
         wanted = wanted_by(rule, self._claimed, self._settings)
         self._values = hash_of(hidden_values(wanted), self._settings.secret_keys)
+        self._moved = True  # Edgegap said so; what it shows counts more
         return await super()._check(rule, plan, outcome)
+
+    def _differs(
+        self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
+    ) -> Tried | None:
+        self._moved = self._moved and same_image(held, self._claimed.image)
+        return super()._differs(rule, asked, held, before)
 
     def _overwritten_tag(self, rule: Rule) -> Tried | None:
         """Move no channel to a tag that was overwritten: Edgegap's edge may run the old image."""
@@ -142,8 +172,8 @@ class ChannelAttempt(Attempt):
         claimed = self._claimed
         back = f"receiver promote {claimed.app} {claimed.version} --to {claimed.image.tag}"
         return (
-            f"{REPORTED} But Edgegap has {image_of(body)} in the channel, which another hand put "
-            f"there; `{back}` puts it back."
+            f"{REPORTED} But Edgegap has {image_of(body)} in the channel, which is not what was "
+            f"put there last; `{back}` puts it back."
         )
 
 

@@ -1,7 +1,8 @@
 """Compares channels with Edgegap: at each catch-up, and after a PATCH that was not answered.
 
-What a late PATCH moved is put back. What another hand moved is logged, notified and shown; it is
-put back only if the channel has `restore = true`.
+What a PATCH moved that was carried out late is put back. What a request of ours asked for, and no
+newer one has overtaken, is what the channel has, whatever was answered. What another hand moved is
+logged, notified and shown; it is put back only if the channel has `restore = true`.
 """
 
 from collections.abc import Callable
@@ -9,11 +10,11 @@ from functools import partial
 from http import HTTPStatus
 
 from receiver.background import Background
-from receiver.channel_order import ByHand, Holds
-from receiver.edgegap.answers import Answer, Body
+from receiver.channel_order import ByHand, Channel, Holds, as_shown
+from receiver.edgegap.answers import Answer
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.versions import IMAGE_FIELDS, image_of, same_image
-from receiver.images import HUB_ALIASES, ImageReference
+from receiver.edgegap.versions import image_in, image_of, same_image
+from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.channel_checks import (
     came_late,
@@ -27,6 +28,7 @@ from receiver.ledger.channels import order
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import tell
 from receiver.ledger.recording import RESTORE, NewDelivery, record
+from receiver.ledger.settlements import adopt
 from receiver.ledger.targets import rule_of
 from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
@@ -96,26 +98,44 @@ def _judge(
     if look.body is not None and same_image(look.body, image):
         note_compared(tx, app, name, "")
         return False
+    rule = _rule(tx, settings, app, name, holds)
+    channel = Channel(app, name) if rule is None else rule.channel(name)
+    if _adopted(tx, channel, holds, look):
+        return False
     late = look.body is not None and any(
         same_image(look.body, one) for one in came_late(tx, app, name)
     )
     fresh = note_compared(tx, app, name, there)
-    rule = _rule(tx, settings, app, name, holds)
     facts = {"app": app, "channel": name, "put": str(image), "found": there, "late": late}
-    restored = rule is not None and (late or rule.channel(name).restore)
+    wanted = rule is not None and (late or channel.restore)
+    restored = wanted and not is_parked(tx, app, name, holds)
+    why = "a request of the receiver was carried out late" if late else "another hand moved it"
     if fresh:
         log.warning("channel_drifted", **facts)
-    if fresh and not late:
+    if fresh and not (late and restored):
         back = f"`receiver promote {app} {name} --to {holds.tag}` puts it back."
-        text = f"{app}/{name} has {there} at Edgegap, not {image}: another hand moved it. "
+        text = f"{app}/{name} has {there} at Edgegap, not {image}: {why}. "
         text += "It is put back." if restored else back
         of_rule = None if rule is None else rule.name
         tell(tx, settings.notices, Happening.DRIFTED, text, rule=of_rule)
-    if rule is None or not restored or is_parked(tx, app, name, holds):
+    if rule is None or not restored:
         return False
-    why = "a PATCH was carried out late" if late else "another hand moved it"
     sentence = f"Edgegap has {there} in {app}/{name}: {why}. It is put back to {image}."
     _restore(tx, Match(rule.name, app, name, Mode.CHANNEL), holds, sentence)
+    return True
+
+
+def _adopted(tx: Tx, channel: Channel, holds: Holds, look: Answer) -> bool:
+    """Record that the channel has what a request of ours asked for; False if none did."""
+    there = None if look.body is None else image_in(look.body)
+    if there is None:
+        return False
+    app, name = channel.app, channel.name
+    shown = as_shown(channel, holds, there.repository, there.tag)
+    if shown is holds:
+        return False
+    adopt(tx, app, name, shown, seen=holds)
+    log.warning("channel_moved_by_request", app=app, channel=name, had=holds.tag, has=shown.tag)
     return True
 
 
@@ -145,9 +165,7 @@ def _what_is_there(look: Answer) -> str | None:
     """Return what Edgegap has in the channel, for people; None if that cannot be said."""
     if look.status == HTTPStatus.NOT_FOUND:
         return NO_VERSION
-    return _image(look.body) if look.ok and look.body is not None else None
-
-
-def _image(body: Body) -> str:
-    registry, repository, tag = (body.get(field) for field in IMAGE_FIELDS)
-    return f"{repository}:{tag}" if registry in HUB_ALIASES else image_of(body)
+    if not look.ok or look.body is None or look.body.get("docker_image") is None:
+        return None
+    image = image_in(look.body)
+    return image_of(look.body) if image is None else f"{image.repository}:{image.tag}"
