@@ -193,8 +193,9 @@ def detail_of(answer: Answer) -> str:
     if answer.status is None:
         return answer.message
     status = f"HTTP {answer.status}"
-    if answer.declined:
-        status += ", success: false"
+    if answer.declined and answer.body is not None:
+        success = answer.body.get("success", "missing")
+        status += f", success: {str(success).lower()[:20]}"
     return status if answer.message in {"", status} else f"{status}: {answer.message}"
 
 

@@ -337,6 +337,18 @@ def test_variables_that_are_no_list_of_variables_park(envs: Any) -> None:
     assert parking.reason is Reason.SETTINGS_NOT_COPIED
 
 
+@pytest.mark.parametrize("field", ["ports", "envs"])
+def test_ports_or_variables_that_an_answer_leaves_out_are_not_taken_for_none(field: str) -> None:
+    source = {name: value for name, value in shown().items() if name != field}
+
+    parking = parked(plan_creation(wanted(), source))
+
+    assert parking.reason is Reason.SETTINGS_NOT_COPIED
+    assert f"leaves out its {field}" in parking.sentence
+    own = wanted(settings={"ports": [PORT], "envs": [{"key": "NEW", "value": "1"}]})
+    assert isinstance(plan_creation(own, source), Parking) is (field == "envs")
+
+
 # What the API does not accept
 
 

@@ -198,3 +198,25 @@ def test_what_cannot_be_told_is_no_drift(
     compare(here)
 
     assert channel(here, "seen-app")["drift"] is None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("declined", method="GET", path_contains="/dev", body="{}"),
+        Fault("status", status=404, method="GET", path_contains="/dev", body="{}"),
+        Fault("status", status=404, method="GET", path_contains="/dev", body="<html>"),
+    ],
+    ids=["200 {}", "404 {}", "404 HTML"],
+)
+def test_an_answer_that_is_not_edgegaps_is_no_drift(
+    here: ReceiverHere, edgegap: EdgegapSandbox, fault: Fault
+) -> None:
+    here.ended(push(here, "back-app", "1.0"))
+    edgegap.calls.clear()
+    edgegap.misbehave(fault)
+
+    compare(here)
+
+    assert [call.method for call in edgegap.calls] == ["GET"]
+    assert channel(here, "back-app")["drift"] is None

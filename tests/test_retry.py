@@ -61,7 +61,25 @@ ALL, READS, WRITES = tuple(Call), (Call.LOOK, Call.LIST), (Call.CREATE, Call.UPD
 
 # design.md, "What happens on each answer": calls, status, body, then, reason
 ANSWERS: list[tuple[tuple[Call, ...], int | None, str, Then, Reason | None]] = [
-    (ALL, 200, '{"name": "1.0"}', Then.GO_ON, None),
+    (READS, 200, '{"name": "1.0"}', Then.GO_ON, None),
+    (ALL, 200, '{"success": true}', Then.GO_ON, None),
+    (ALL, 200, '{"success": "True"}', Then.GO_ON, None),
+    *(
+        (ALL, 200, f'{{"success": {written}}}', Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP)
+        for written in ('"false"', '"False"', "0", "0.0", "null", '"no"', '""', "[]", "{}")
+    ),
+    (WRITES, 200, '{"message": "Not now"}', Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP),
+    (WRITES, 200, '{"name": "1.0"}', Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP),
+    *(
+        (ALL, 404, body, Then.RETRY, Reason.NOT_EDGEGAP)
+        for body in (
+            '{"message": ""}',
+            '{"error": "x"}',
+            '{"message": null}',
+            '[{"message": "x"}]',
+            " {}",
+        )
+    ),
     *((ALL, status, "<html>", Then.RETRY, Reason.NOT_EDGEGAP) for status in EVERY_STATUS),
     *((ALL, status, "", Then.RETRY, Reason.NOT_EDGEGAP) for status in NEVER_EMPTY),
     *((ALL, status, "{}", Then.RETRY, Reason.NOT_EDGEGAP) for status in (301, 302, 307, 407)),
@@ -115,7 +133,7 @@ def answered(call: Call, status: int | None, content: str) -> Answer:
         return Answer(METHODS[call], "/", None, message="no answer in time")
     if content == "{}":
         content = '{"message": "something"}' if status != 200 else content
-    elif content and content[0] not in "<{":
+    elif content and content[0] not in "<{[ ":
         content = json.dumps({"message": content})
     return read_answer(
         method=METHODS[call],

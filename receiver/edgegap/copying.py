@@ -98,8 +98,12 @@ def copied(source: Body, own: Mapping[str, Any], leave_out: Collection[str] = ()
     unknown: set[str] = set()
     variables = read_variables(source.get("envs"), _keys(own.get("envs")))
     unfit += variables.unfit
+    if source and "envs" not in source:
+        unfit.append(left_out("envs"))
     unknown |= variables.unknown
     if "ports" not in own:
+        if source and "ports" not in source:
+            unfit.append(left_out("ports"))
         ports = read_ports(source.get("ports"))
         settings["ports"] = list(ports.ports)
         unfit += ports.unfit
@@ -197,6 +201,14 @@ def read_variables(shown: Any, given: Collection[str] = ()) -> Variables:
             unfit.append(f"the variable {brief(key)} {fault}")
         sent[key] = env
     return Variables(tuple(sent.values()), frozenset(hidden), tuple(unfit), frozenset(unknown))
+
+
+def left_out(name: str) -> str:
+    """Return what is wrong with a version that an answer shows without its ports or variables.
+
+    They are optional in the API document: their absence does not mean that there are none.
+    """
+    return f"Edgegap's answer leaves out its {name}, so they may be lost"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -41,9 +41,9 @@ def number(value: Any) -> Any:
 
 def flag(value: Any) -> Any:
     """Return a bool that is shown as text or as 0 or 1 as a bool; anything else unchanged."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
-    return _FLAGS.get(str(value).strip().casefold(), value)
+    return _FLAGS.get(str(number(value)).strip().casefold(), value)
 
 
 def protocol(value: Any) -> Any:

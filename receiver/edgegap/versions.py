@@ -11,7 +11,15 @@ from typing import Any
 
 from receiver.edgegap.answers import Body
 from receiver.edgegap.comparing import same_setting
-from receiver.edgegap.copying import TOKEN, WHITELISTING, Copied, copied, listed, read_variables
+from receiver.edgegap.copying import (
+    TOKEN,
+    WHITELISTING,
+    Copied,
+    copied,
+    left_out,
+    listed,
+    read_variables,
+)
 from receiver.edgegap.fields import (
     NO_VALUE,
     RESOURCES,
@@ -20,6 +28,7 @@ from receiver.edgegap.fields import (
     resource_faults,
     settings_faults,
 )
+from receiver.edgegap.shapes import IMAGE_FIELDS
 from receiver.edgegap.shown import brief, is_hidden, is_masked
 from receiver.explanations import explain
 from receiver.images import HUB_ALIASES, ImageReference
@@ -28,7 +37,6 @@ from receiver.secret import MASK, Secret
 from receiver.times import read_iso
 
 Settings = dict[str, Any]
-IMAGE_FIELDS = ("docker_repository", "docker_image", "docker_tag")
 SECRET_FIELDS = frozenset({"private_token"})
 LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
 
@@ -129,7 +137,8 @@ def plan_update(wanted: Wanted, current: Body, *, resend: bool = False) -> Plan 
     variables = read_variables(current.get("envs"), _env_keys(settings.get("envs")))
     if "envs" in settings:
         settings["envs"] = _merged_envs(variables.sent, settings["envs"])
-        kept = Copied(hidden=variables.hidden, unfit=variables.unfit)
+        missing = () if current.get("envs") is not None else (left_out("envs"),)
+        kept = Copied(hidden=variables.hidden, unfit=(*variables.unfit, *missing))
         problems = [*_uncopied(wanted, kept, wanted.version), *problems]
     if problems:
         return _all_of(problems, tuple(notes))

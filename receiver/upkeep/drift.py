@@ -12,7 +12,8 @@ from receiver.background import Background
 from receiver.channel_order import ByHand, Holds
 from receiver.edgegap.answers import Answer, Body
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.versions import IMAGE_FIELDS, image_of, same_image
+from receiver.edgegap.shapes import IMAGE_FIELDS
+from receiver.edgegap.versions import image_of, same_image
 from receiver.images import HUB_ALIASES, ImageReference
 from receiver.ledger import gates
 from receiver.ledger.channel_checks import (
@@ -74,7 +75,7 @@ class Drift:
             )
             for place, holds in {} if closed else due.items():
                 look = await self._client.look(*place)
-                if look.status == HTTPStatus.TOO_MANY_REQUESTS:
+                if look.says(HTTPStatus.TOO_MANY_REQUESTS):
                     await self._ledger.write(partial(gates.heed, retry_after=look.retry_after))
                     return
                 if _what_is_there(look) is None:
@@ -143,7 +144,7 @@ def _rule(tx: Tx, settings: Settings, app: str, name: str, holds: Holds) -> Rule
 
 def _what_is_there(look: Answer) -> str | None:
     """Return what Edgegap has in the channel, for people; None if that cannot be said."""
-    if look.status == HTTPStatus.NOT_FOUND:
+    if look.says(HTTPStatus.NOT_FOUND):
         return NO_VERSION
     return _image(look.body) if look.ok and look.body is not None else None
 
