@@ -6,12 +6,13 @@ Everything is asked with reads only.
 import hmac
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from secrets import token_urlsafe
 
 import httpx
 
+from receiver.bounded_body import UnreadableBody, ask
 from receiver.config_warnings import link_length_fault
 from receiver.doctor_hub import examine_docker_hub
 from receiver.edgegap.answers import Answer
@@ -33,6 +34,7 @@ from receiver.upkeep.link_findings import examine_links
 from receiver.upkeep.surroundings import dangers
 
 REACH_SECONDS = 10.0
+LARGEST_GREETING = 64 * 1024
 GREETING_WORD = "Docker Hub"
 PROOF = "Receiver-Proof"
 MOST_NAMED = 10
@@ -175,11 +177,12 @@ async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncItera
 async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
     """Fetch the greeting with a question that only a holder of our key can answer."""
     what, challenge = "public URL", keys.challenge(token_urlsafe(9))
-    answer = await _answer(http.get(f"{url}{PATH}{challenge}", timeout=REACH_SECONDS))
+    found = await _ask(http, "GET", f"{url}{PATH}{challenge}")
     mend = "Start `receiver serve`, and check the name, the proxy and the port"
-    if answer is None:
+    if found is None:
         return warned(what, "nothing answers there from this machine", mend)
-    if answer.status_code != httpx.codes.OK or GREETING_WORD not in answer.text:
+    answer, body = found
+    if answer.status_code != httpx.codes.OK or GREETING_WORD not in body.decode("utf-8", "replace"):
         return failed(what, f"what answers there is no receiver (HTTP {answer.status_code})", mend)
     answered, wanted = answer.headers.get(PROOF, ""), keys.proof(challenge) or ""
     if not hmac.compare_digest(answered.encode(), wanted.encode()):
@@ -190,8 +193,8 @@ async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
 
 async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
     """Compare with Docker Hub's clock; our own public URL would be this very clock."""
-    answer = await _answer(http.head(f"{settings.hub_api_url}/", timeout=REACH_SECONDS))
-    ahead = None if answer is None else seconds_ahead(answer.headers, time.time())
+    found = await _ask(http, "HEAD", f"{settings.hub_api_url}/")
+    ahead = None if found is None else seconds_ahead(found[0].headers, time.time())
     if ahead is None:
         return warned("clock", "nobody told the time", "Compare this machine's clock by hand")
     wrong = difference(ahead)
@@ -201,8 +204,13 @@ async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
     return passed("clock", "it agrees with the outside")
 
 
-async def _answer(asked: Awaitable[httpx.Response]) -> httpx.Response | None:
+async def _ask(
+    http: httpx.AsyncClient, method: str, url: str
+) -> tuple[httpx.Response, bytes] | None:
+    """Return what answers there, with its body (empty if that cannot be read); None if nothing."""
     try:
-        return await asked
-    except (httpx.HTTPError, httpx.InvalidURL):
+        return await ask(http, method, url, largest=LARGEST_GREETING, seconds=REACH_SECONDS)
+    except UnreadableBody:
+        return httpx.Response(httpx.codes.BAD_GATEWAY), b""
+    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
         return None

@@ -1,5 +1,6 @@
 """`receiver doctor`: it finds what will go wrong before it does, and writes nothing anywhere."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -500,6 +504,21 @@ def test_a_public_url_where_something_else_answers_fails(
 
     assert "no receiver" in found["public URL"]["found"]
     assert code == 1
+
+
+def test_a_public_url_that_answers_with_a_compressed_bomb_is_not_read(commands: Commands) -> None:
+    asked: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(Request(scope).headers["accept-encoding"])
+        bomb = gzip.compress(gzip.compress(bytes(2**24)))
+        await Response(bomb, headers={"Content-Encoding": "gzip, gzip"})(scope, receive, send)
+
+    with serving(app) as url:
+        found, _ = told(commands, RECEIVER_PUBLIC_URL=url)
+
+    assert "no receiver" in found["public URL"]["found"]
+    assert asked == ["identity"]
 
 
 def test_a_receiver_with_another_key_is_not_taken_for_this_one(

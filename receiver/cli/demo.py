@@ -14,6 +14,7 @@ import click
 import httpx
 
 from receiver.app import create_app
+from receiver.bounded_body import UNENCODED
 from receiver.cli.exits import NOT_DONE, told_plainly
 from receiver.cli.serve import Stopper, run_server
 from receiver.hook_tokens import LinkKeys
@@ -135,7 +136,7 @@ class _Tour:
         click.echo(f"The link, as you would paste it into Docker Hub:\n  {link}\n")
         click.echo(f"A push of {REPOSITORY}:{TAG} comes in …")
         began = time.monotonic()
-        answer = httpx.post(link, json=_body(TAG), trust_env=False)
+        answer = httpx.post(link, json=_body(TAG), headers=UNENCODED, trust_env=False)
         click.echo(f"  answered {answer.status_code} {answer.text}")
         if self._first is not None and self._first.wait(PATIENCE_SECONDS):
             self._show_version(time.monotonic() - began)
