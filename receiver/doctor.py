@@ -7,6 +7,7 @@ import hmac
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from http import HTTPStatus
 from secrets import token_urlsafe
 
@@ -19,12 +20,14 @@ from receiver.edgegap.answers import Answer
 from receiver.edgegap.catalogue import NEWEST
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import Listing, partly_listed
+from receiver.edgegap.shown import flag
 from receiver.edgegap.versions import newest
 from receiver.errors import LedgerError
 from receiver.findings import Finding, failed, passed, warned
 from receiver.hook_tokens import PATH, LinkKeys
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.migrate import newer_schema
+from receiver.ledger.targets import not_copied
 from receiver.preflight import Preflight
 from receiver.retry import detail_of
 from receiver.rules import Rule, moving_versions
@@ -91,20 +94,21 @@ async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[F
     if not answer.accepted:
         yield failed("Edgegap", detail_of(answer), CHECK_THE_WAY)
         return
-    names = [str(row["name"]) for row in listing.rows]
-    seen = f"it sees {_listed(names)}" if answer.ok else f"but the list of apps: {answer.message}"
+    seen = f"it sees {_listed(listing)}" if answer.ok else f"but the list of apps: {answer.message}"
     yield passed("Edgegap token", f"accepted; {seen}")
     for app in dict.fromkeys(rule.app for rule in settings.rules):
         yield await _app(client, app)
     listings: dict[str, Listing] = {}
     for rule in settings.rules:
-        moving = moving_versions(settings.rules, rule.app)
-        yield await _source(client, rule, moving, listings)
+        excluded = await _not_copied(settings, rule.app)
+        yield await _source(client, rule, excluded, listings)
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return (", ".join(names[:MOST_NAMED]) or "no app") + more
+def _listed(listing: Listing) -> str:
+    names = [str(row["name"]) for row in listing.rows[:MOST_NAMED]]
+    left = listing.total - len(names)
+    more = f" and {left} more" if left else "" if listing.complete else " and more"
+    return (", ".join(names) or "no app") + more
 
 
 async def _app(client: EdgegapClient, app: str) -> Finding:
@@ -114,9 +118,13 @@ async def _app(client: EdgegapClient, app: str) -> Finding:
         return failed(what, *_unusable(answer))
     if answer.body is None:
         return warned(what, f"it exists, but {answer.message}", "Give the app a smaller image")
-    if answer.body.get("is_active") is False:
+    active = flag(answer.body.get("is_active"))
+    if active is False:
         found = "it is disabled: no version of it can be deployed"
         return warned(what, found, "Enable the app in Edgegap's dashboard")
+    if not isinstance(active, bool | None):
+        found = "it exists, but whether it is enabled cannot be read"
+        return warned(what, found, "Look at the app in Edgegap's dashboard")
     return passed(what, "it exists")
 
 
@@ -130,8 +138,22 @@ def _unusable(answer: Answer) -> tuple[str, str]:
     return detail_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later"
 
 
+async def _not_copied(settings: Settings, app: str) -> frozenset[str]:
+    """Return the versions that a push does not copy from: channels, also of earlier rules."""
+    moving = moving_versions(settings.rules, app)
+    ledger = Ledger(settings.database_url)
+    try:
+        ledger.open_to_read()
+        known = await ledger.read(partial(not_copied, app=app))
+    except LedgerError:  # there is none yet, or the finding of the ledger itself says more
+        return moving
+    finally:
+        ledger.close()
+    return moving | known.channels | known.unproven
+
+
 async def _source(
-    client: EdgegapClient, rule: Rule, moving: frozenset[str], listings: dict[str, Listing]
+    client: EdgegapClient, rule: Rule, excluded: frozenset[str], listings: dict[str, Listing]
 ) -> Finding:
     """Find the version whose settings the rule copies; each app is listed once."""
     what = f"settings of {rule.name}"
@@ -145,7 +167,7 @@ async def _source(
             listings[rule.app] = await client.versions(rule.app)
         listing = listings[rule.app]
         answer = listing.answer
-        source = newest(row for row in listing.rows if row.get("name") not in moving)
+        source = newest(row for row in listing.rows if row.get("name") not in excluded)
         found = "" if listing.complete else f"; {partly_listed(listing)}"
     if source is not None:
         return passed(what, f"copied from {source.get('name')}{found}")

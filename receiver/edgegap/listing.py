@@ -26,6 +26,13 @@ class Listing:
     answer: Answer
     complete: bool
 
+    @property
+    def total(self) -> int:
+        """How many rows there are, by the list's own count if it was not read to its end."""
+        if self.complete or self.answer.body is None:
+            return len(self.rows)
+        return max(len(self.rows), count_of(self.answer.body.get("total_count")) or 0)
+
 
 class Pages:
     """Takes the pages of one list, the rows of which are under `key`."""
