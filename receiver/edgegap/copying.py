@@ -28,7 +28,7 @@ from receiver.edgegap.shown import (
     number,
     protocol,
 )
-from receiver.images import HUB_ALIASES
+from receiver.images import is_docker_hub
 
 Settings = dict[str, Any]
 
@@ -276,7 +276,7 @@ def _unknown_keys(name: str, entry: Mapping[str, Any], known: Sequence[str]) -> 
 
 def _login(source: Body) -> tuple[Settings, bool]:
     """Return the login of an image on Docker Hub; and whether Edgegap has one but hides it."""
-    if source.get("docker_repository") not in HUB_ALIASES:
+    if not is_docker_hub(source.get("docker_repository")):
         return {}, False
     login = {name: source.get(name) for name in LOGIN}
     if not any(holds_something(value) for value in login.values()):

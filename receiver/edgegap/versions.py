@@ -31,7 +31,7 @@ from receiver.edgegap.fields import (
 from receiver.edgegap.shapes import IMAGE_FIELDS
 from receiver.edgegap.shown import brief, is_hidden, is_masked
 from receiver.explanations import explain
-from receiver.images import HUB_ALIASES, ImageReference
+from receiver.images import ImageReference, is_docker_hub
 from receiver.reasons import Reason
 from receiver.secret import MASK, Secret
 from receiver.times import read_iso
@@ -167,7 +167,7 @@ def same_image(version: Body, image: ImageReference) -> bool:
     """Tell whether a version of Edgegap's holds this registry, repository and tag."""
     registry = version.get("docker_repository")
     return (
-        registry in HUB_ALIASES
+        is_docker_hub(registry)
         and version.get("docker_image") == image.repository
         and version.get("docker_tag") == image.tag
     )

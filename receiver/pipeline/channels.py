@@ -10,7 +10,7 @@ from receiver.edgegap.versions import (
     plan_update,
     same_image,
 )
-from receiver.images import HUB_ALIASES
+from receiver.images import is_docker_hub
 from receiver.preflight import Cleared
 from receiver.reasons import Outcome
 from receiver.registering import Attempt
@@ -87,7 +87,7 @@ class ChannelAttempt(Attempt):
             return done(Outcome.SUPERSEDED, self._moved_by_another(body))
         if not (same or self._is_ordered or channel.restore):
             there = body.get("docker_tag")
-            known = body.get("docker_repository") in HUB_ALIASES and isinstance(there, str)
+            known = is_docker_hub(body.get("docker_repository")) and isinstance(there, str)
             why = below_what_is_there(channel, claimed.image.tag, str(there)) if known else None
             if why is not None:
                 return done(Outcome.SUPERSEDED, why)

@@ -14,7 +14,7 @@ from receiver.edgegap.answers import Answer, Body
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.shapes import IMAGE_FIELDS
 from receiver.edgegap.versions import image_of, same_image
-from receiver.images import HUB_ALIASES, ImageReference
+from receiver.images import ImageReference, is_docker_hub
 from receiver.ledger import gates
 from receiver.ledger.channel_checks import (
     came_late,
@@ -151,4 +151,4 @@ def _what_is_there(look: Answer) -> str | None:
 
 def _image(body: Body) -> str:
     registry, repository, tag = (body.get(field) for field in IMAGE_FIELDS)
-    return f"{repository}:{tag}" if registry in HUB_ALIASES else image_of(body)
+    return f"{repository}:{tag}" if is_docker_hub(registry) else image_of(body)
