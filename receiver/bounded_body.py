@@ -4,7 +4,9 @@ httpx decompresses each part as a whole, however large it becomes: two layers of
 bytes into 1.3 GB. So bodies are asked for unencoded and read raw.
 """
 
+import asyncio
 import zlib
+from collections.abc import Mapping
 
 import httpx
 
@@ -26,6 +28,28 @@ class BodyTooLarge(UnreadableBody):
         size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
         super().__init__(f"the answer is over {size}")
         self.beginning = beginning
+
+
+async def ask(
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    largest: int,
+    seconds: float,
+    headers: Mapping[str, str] | None = None,
+    body: object = None,
+) -> tuple[httpx.Response, bytes]:
+    """Make one call and return its response with its body, both within this many seconds.
+
+    Raises TimeoutError, and what `read_bounded` raises.
+    """
+    asked = {**UNENCODED, **(headers or {})}
+    async with (
+        asyncio.timeout(seconds),
+        http.stream(method, url, headers=asked, json=body, timeout=seconds) as response,
+    ):
+        return response, await read_bounded(response, largest)
 
 
 async def read_bounded(response: httpx.Response, limit: int) -> bytes:

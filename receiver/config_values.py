@@ -29,7 +29,11 @@ _MACHINE_KIND = re.compile(
     re.ASCII,
 )
 _SCHEMES = re.compile(
-    r"(?:authorization\s*:\s*|(?:token|bearer|basic)(?:\s*:\s*|\s+))(?=\S)", re.IGNORECASE
+    r"(?:authorization\s*[:=]\s*|(?:(?:api[-_ ]?)?token|bearer|basic)(?:\s*[:=]\s*|\s+))(?=\S)",
+    re.IGNORECASE,
+)
+_CALL = (
+    r"(?:apps?|deploy|deployments?|status|stop|storage|namespaces|repositories|users|auth)(?:/.*)?"
 )
 _PLACEHOLDER = re.compile(
     r"\.{2,}|…|<.*>|\[.*\]|\*{3,}|x{3,}|(change|replace|fill|edit)[-_ ]?(me|this|it|in)"
@@ -69,6 +73,17 @@ def url_fault(value: object) -> str | None:
         odd = odd_character(value)
         return f"it contains {odd[0]}" if odd is not None else "it contains white space, @ or \\"
     return None
+
+
+def without_end(url: str, ends: Iterable[str]) -> str:
+    """Return a base URL without the path that the receiver adds: `/v1`, or a call copied whole.
+
+    `ends` are the versions of the API, as `/v1`; after one may come a call of Edgegap's or of
+    Docker Hub's API.
+    """
+    versions = "|".join(map(re.escape, ends))
+    found = re.search(rf"/*(?:{versions})(?:/+{_CALL})?/*$", url, re.IGNORECASE)
+    return url if found is None or not versions else url[: found.start()].rstrip("/")
 
 
 def public_url_fault(value: object) -> str | None:

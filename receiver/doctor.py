@@ -6,24 +6,28 @@ Everything is asked with reads only.
 import hmac
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from http import HTTPStatus
 from secrets import token_urlsafe
 
 import httpx
 
+from receiver.bounded_body import UnreadableBody, ask
 from receiver.config_warnings import link_length_fault
 from receiver.doctor_hub import examine_docker_hub
 from receiver.edgegap.answers import Answer
 from receiver.edgegap.catalogue import NEWEST
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import Listing, partly_listed
+from receiver.edgegap.shown import flag
 from receiver.edgegap.versions import newest
 from receiver.errors import LedgerError
 from receiver.findings import Finding, failed, passed, warned
 from receiver.hook_tokens import PATH, LinkKeys
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.migrate import newer_schema
+from receiver.ledger.targets import not_copied
 from receiver.preflight import Preflight
 from receiver.retry import detail_of
 from receiver.rules import Rule, moving_versions
@@ -33,6 +37,7 @@ from receiver.upkeep.link_findings import examine_links
 from receiver.upkeep.surroundings import dangers, proxies_in_use
 
 REACH_SECONDS = 10.0
+LARGEST_GREETING = 64 * 1024
 GREETING_WORD = "Docker Hub"
 PROOF = "Receiver-Proof"
 MOST_NAMED = 10
@@ -95,20 +100,21 @@ async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[F
     if not answer.accepted:
         yield failed("Edgegap", detail_of(answer), CHECK_THE_WAY)
         return
-    names = [str(row["name"]) for row in listing.rows]
-    seen = f"it sees {_listed(names)}" if answer.ok else f"but the list of apps: {answer.message}"
+    seen = f"it sees {_listed(listing)}" if answer.ok else f"but the list of apps: {answer.message}"
     yield passed("Edgegap token", f"accepted; {seen}")
     for app in dict.fromkeys(rule.app for rule in settings.rules):
         yield await _app(client, app)
     listings: dict[str, Listing] = {}
     for rule in settings.rules:
-        moving = moving_versions(settings.rules, rule.app)
-        yield await _source(client, rule, moving, listings)
+        excluded = await _not_copied(settings, rule.app)
+        yield await _source(client, rule, excluded, listings)
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return (", ".join(names[:MOST_NAMED]) or "no app") + more
+def _listed(listing: Listing) -> str:
+    names = [str(row["name"]) for row in listing.rows[:MOST_NAMED]]
+    left = listing.total - len(names)
+    more = f" and {left} more" if left else "" if listing.complete else " and more"
+    return (", ".join(names) or "no app") + more
 
 
 async def _app(client: EdgegapClient, app: str) -> Finding:
@@ -118,9 +124,13 @@ async def _app(client: EdgegapClient, app: str) -> Finding:
         return failed(what, *_unusable(answer))
     if answer.body is None:
         return warned(what, f"it exists, but {answer.message}", "Give the app a smaller image")
-    if answer.body.get("is_active") is False:
+    active = flag(answer.body.get("is_active"))
+    if active is False:
         found = "it is disabled: no version of it can be deployed"
         return warned(what, found, "Enable the app in Edgegap's dashboard")
+    if not isinstance(active, bool | None):
+        found = "it exists, but whether it is enabled cannot be read"
+        return warned(what, found, "Look at the app in Edgegap's dashboard")
     return passed(what, "it exists")
 
 
@@ -134,8 +144,22 @@ def _unusable(answer: Answer) -> tuple[str, str]:
     return detail_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later"
 
 
+async def _not_copied(settings: Settings, app: str) -> frozenset[str]:
+    """Return the versions that a push does not copy from: channels, also of earlier rules."""
+    moving = moving_versions(settings.rules, app)
+    ledger = Ledger(settings.database_url)
+    try:
+        ledger.open_to_read()
+        known = await ledger.read(partial(not_copied, app=app))
+    except LedgerError:  # there is none yet, or the finding of the ledger itself says more
+        return moving
+    finally:
+        ledger.close()
+    return moving | known.channels | known.unproven
+
+
 async def _source(
-    client: EdgegapClient, rule: Rule, moving: frozenset[str], listings: dict[str, Listing]
+    client: EdgegapClient, rule: Rule, excluded: frozenset[str], listings: dict[str, Listing]
 ) -> Finding:
     """Find the version whose settings the rule copies; each app is listed once."""
     what = f"settings of {rule.name}"
@@ -149,7 +173,7 @@ async def _source(
             listings[rule.app] = await client.versions(rule.app)
         listing = listings[rule.app]
         answer = listing.answer
-        source = newest(row for row in listing.rows if row.get("name") not in moving)
+        source = newest(row for row in listing.rows if row.get("name") not in excluded)
         found = "" if listing.complete else f"; {partly_listed(listing)}"
     if source is not None:
         return passed(what, f"copied from {source.get('name')}{found}")
@@ -181,11 +205,12 @@ async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncItera
 async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
     """Fetch the greeting with a question that only a holder of our key can answer."""
     what, challenge = "public URL", keys.challenge(token_urlsafe(9))
-    answer = await _answer(http.get(f"{url}{PATH}{challenge}", timeout=REACH_SECONDS))
+    found = await _ask(http, "GET", f"{url}{PATH}{challenge}")
     mend = "Start `receiver serve`, and check the name, the proxy and the port"
-    if answer is None:
+    if found is None:
         return warned(what, "nothing answers there from this machine", mend)
-    if answer.status_code != httpx.codes.OK or GREETING_WORD not in answer.text:
+    answer, body = found
+    if answer.status_code != httpx.codes.OK or GREETING_WORD not in body.decode("utf-8", "replace"):
         return failed(what, f"what answers there is no receiver (HTTP {answer.status_code})", mend)
     answered, wanted = answer.headers.get(PROOF, ""), keys.proof(challenge) or ""
     if not hmac.compare_digest(answered.encode(), wanted.encode()):
@@ -196,8 +221,8 @@ async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
 
 async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
     """Compare with Docker Hub's clock; our own public URL would be this very clock."""
-    answer = await _answer(http.head(f"{settings.hub_api_url}/", timeout=REACH_SECONDS))
-    ahead = None if answer is None else seconds_ahead(answer.headers, time.time())
+    found = await _ask(http, "HEAD", f"{settings.hub_api_url}/")
+    ahead = None if found is None else seconds_ahead(found[0].headers, time.time())
     if ahead is None:
         return warned("clock", "nobody told the time", "Compare this machine's clock by hand")
     wrong = difference(ahead)
@@ -207,8 +232,13 @@ async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
     return passed("clock", "it agrees with the outside")
 
 
-async def _answer(asked: Awaitable[httpx.Response]) -> httpx.Response | None:
+async def _ask(
+    http: httpx.AsyncClient, method: str, url: str
+) -> tuple[httpx.Response, bytes] | None:
+    """Return what answers there, with its body (empty if that cannot be read); None if nothing."""
     try:
-        return await asked
-    except (httpx.HTTPError, httpx.InvalidURL):
+        return await ask(http, method, url, largest=LARGEST_GREETING, seconds=REACH_SECONDS)
+    except UnreadableBody:
+        return httpx.Response(httpx.codes.BAD_GATEWAY), b""
+    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
         return None

@@ -14,6 +14,7 @@ DOCKER_HUB = "docker.io"
 HUB_ALIASES = frozenset(
     {DOCKER_HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
 )
+_AS_URL = re.compile(r"(?:https?://)?([a-z0-9.-]+?)\.?(?::443)?/*(?:v[12]/*)?", re.ASCII)
 OFFICIAL = "library"
 MAX_REPOSITORY = 255
 
@@ -34,6 +35,17 @@ class ImageReference:
 
     def __str__(self) -> str:
         return f"{self.registry}/{self.repository}:{self.tag}"
+
+
+def is_docker_hub(registry: object) -> bool:
+    """Return whether a version's registry is Docker Hub, by its name or one of its URLs.
+
+    Docker's own logins are stored under `https://index.docker.io/v1/`, and copied from there.
+    """
+    if not isinstance(registry, str):
+        return False
+    found = _AS_URL.fullmatch(registry.strip().lower())
+    return found is not None and found[1] in {*HUB_ALIASES, "hub.docker.com"}
 
 
 @lru_cache(maxsize=1024)

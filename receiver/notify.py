@@ -18,6 +18,7 @@ from receiver.variables import Variables
 
 SECONDS = 30.0  # well within the lease of a notice: see ledger/notices
 NOT_TAKEN, NO_PLACE = 1, 2
+LARGEST_MEMORY = 512 * 1024 * 1024
 PIPE, NOWHERE = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
 
 
@@ -70,7 +71,17 @@ async def _run(told: dict[str, str], seconds: float) -> int | None:
     return process.returncode
 
 
+def _bound_memory() -> None:
+    """End at a compressed answer that would fill this machine's memory: Apprise reads it whole."""
+    if find_spec("resource") is not None:  # not on Windows
+        import resource  # noqa: PLC0415
+
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (LARGEST_MEMORY, most))
+
+
 def _send_what_is_told() -> int:
+    _bound_memory()
     import apprise  # noqa: PLC0415 - an extra, and slow to import
 
     told = json.load(sys.stdin)

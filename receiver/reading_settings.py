@@ -25,6 +25,7 @@ from receiver.config_values import (
     read_flag,
     token_fault,
     url_fault,
+    without_end,
 )
 from receiver.environment import clean, read_secret, read_variable
 from receiver.errors import BadText, ConfigError, Fault
@@ -304,10 +305,11 @@ class _Reader:
         if is_plain_http(value) and not plain:
             what = "it is plain http to another machine, which would send a token unencrypted"
             self._fault(name, what, f"Write https://, or allow it with {ALLOW_PLAIN_HTTP}=true")
-        end = next((end for end in without if value.endswith(end)), "")
-        if end:
+        base = without_end(value, without)
+        if base != value:
+            end = value[len(base) :]
             self._environ.warnings.append(f"{name} is read without {end}, which is added to it")
-        return value.removesuffix(end).rstrip("/")
+        return base
 
     def _flag(self, name: str) -> bool:
         text = read_variable(self._environ, name)

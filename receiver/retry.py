@@ -69,6 +69,7 @@ class Row:
     most: int | None = None
 
 
+READS = frozenset({Call.LOOK, Call.LIST})
 WRITES = frozenset({Call.CREATE, Call.UPDATE})
 CREATION = frozenset({Call.CREATE})
 _TOUCHED = frozenset({Call.LIST, Call.CREATE})
@@ -88,11 +89,18 @@ def _row(
 
 ANY = frozenset(Call)
 _REFUSALS = frozenset({400, 402, 422})
-_NO_IMAGE = frozenset({400, 424})  # which of the two comes for what is not documented
+_SAID = frozenset({400, 422, 424})  # which of these comes for what is not documented
 LIMIT = r"version limit|\breached\b.{0,60}\blimit of \d+"
-TAKEN = r"already (exists?|in use|used|taken)|exists already"
-LOGIN = r"\blog[ -]?in\b|credential|incorrect username or password"
-PULL = r"\bpull(ed|ing)?\b"
+TAKEN = (
+    r"already[ _-]?(been[ _])?(exist(s|ing)?|in use|used|taken)|exists already|name is taken"
+    r"|duplicated? ([a-z]+ )?(name|version|key|entry)|with (this|that|the same|such a) name exists"
+    r"|version name (is not|must be) unique|unique constraint"
+)
+LOGIN = (
+    r"\blog[ _-]?(ged )?in\b|credential|incorrect username or password"
+    r"|authentication|authenticated|unauthori[sz]ed"
+)
+PULL = r"\bpull(ed|ing)?\b|manifest unknown|image (was )?not found"
 TABLE: tuple[Row, ...] = (
     _row(ANY, 429, Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
     _row(ANY, 401, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
@@ -104,10 +112,11 @@ TABLE: tuple[Row, ...] = (
     _row(frozenset({Call.UPDATE}), 404, Then.RETRY, Reason.EDGEGAP_ERROR),
     _row(CREATION, 409, Then.TAKEN),
     _row(WRITES, _REFUSALS, Then.PARK, Reason.VERSION_LIMIT, says=LIMIT),
-    _row(CREATION, 400, Then.TAKEN, says=TAKEN),
-    _row(WRITES, _NO_IMAGE, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=LOGIN),
+    _row(CREATION, _SAID, Then.TAKEN, says=TAKEN),
+    _row(WRITES, _SAID, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=LOGIN),
     _row(WRITES, 424, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
-    _row(WRITES, 400, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=PULL),
+    _row(WRITES, _SAID, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=PULL),
+    _row(READS, 400, Then.RETRY, Reason.EDGEGAP_ERROR),  # nothing in a GET could be corrected
     _row(ANY, range(200, 300), Then.RETRY, Reason.EDGEGAP_ERROR),
     Row(Then.PARK, Reason.REFUSED_BY_EDGEGAP),
 )
@@ -193,8 +202,9 @@ def detail_of(answer: Answer) -> str:
     if answer.status is None:
         return answer.message
     status = f"HTTP {answer.status}"
-    if answer.declined:
-        status += ", success: false"
+    if answer.declined and answer.body is not None:
+        success = answer.body.get("success", "missing")
+        status += f", success: {str(success).lower()[:20]}"
     return status if answer.message in {"", status} else f"{status}: {answer.message}"
 
 

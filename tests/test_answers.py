@@ -19,6 +19,7 @@ from receiver.edgegap.answers import (
     versions_path,
 )
 from receiver.edgegap.messages import MAX_MESSAGE
+from receiver.edgegap.shapes import Shape, any_object, app_named, list_of, version_named
 from receiver.secret import Secret
 from receiver.times import read_iso
 
@@ -33,6 +34,7 @@ def answer(
     headers: Any = None,
     secrets: Sequence[Secret] = (),
     unreadable: str = "",
+    shape: Shape = any_object,
 ) -> Answer:
     return read_answer(
         method=method,
@@ -44,6 +46,7 @@ def answer(
         now=NOW,
         secrets=secrets,
         unreadable=unreadable,
+        shape=shape,
     )
 
 
@@ -123,9 +126,108 @@ def test_success_false_is_no_success(method: str) -> None:
     assert read.message == "It is in use"
 
 
-@pytest.mark.parametrize("content", [b'{"success": true}', b'{"success": null}', b"{}"])
-def test_only_false_is_no_success(content: bytes) -> None:
-    assert answer(200, content, method="DELETE").ok
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"success": "false", "message": "In use"}',
+        b'{"success": 0, "message": "In use"}',
+        b'{"success": null, "message": "In use"}',
+        b'{"message": "In use"}',
+        b'{"error": "In use"}',
+    ],
+)
+def test_a_write_is_done_only_if_its_answer_says_so(method: str, content: bytes) -> None:
+    read = answer(200, content, method=method)
+
+    assert read.declined
+    assert not read.ok
+    assert read.message == "In use"
+
+
+@pytest.mark.parametrize("written", ["true", '"true"', '"True"', "1", "1.0"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
+def test_success_may_be_spelled_in_other_ways(method: str, written: str) -> None:
+    assert answer(200, f'{{"success": {written}}}'.encode(), method=method).ok
+
+
+VERSION = {"name": "1.0", "docker_repository": "docker.io", "docker_image": "a/b"}
+PAGE = {"total_count": 0, "pagination": {"number": 1, "has_next": False}}
+
+
+def shaped(shape: Shape, body: Any) -> Answer:
+    return answer(200, json.dumps(body).encode(), shape=shape)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"message": "please sign in"},
+        {**VERSION, "docker_tag": None},
+        VERSION,
+        {**VERSION, "docker_tag": "1.0", "name": "2.0"},
+        {"version": {**VERSION, "docker_tag": "1.0"}},
+    ],
+)
+def test_an_object_that_is_not_the_version_asked_for_is_foreign(body: Any) -> None:
+    read = shaped(version_named("1.0"), body)
+
+    assert read.foreign
+    assert not read.ok
+    assert read.body is None
+    assert not read.says(200)
+
+
+def test_the_words_of_another_kind_of_answer_are_shown_and_nothing_else_of_it() -> None:
+    body = {"message": "please sign in", "private_token": "canary"}
+
+    read = shaped(version_named("1.0"), body)
+
+    assert read.message == "the answer is not the version 1.0: please sign in"
+
+
+def test_a_version_needs_its_name_and_image_only() -> None:
+    assert shaped(version_named("1.0"), {**VERSION, "docker_tag": "1.0"}).ok
+    assert shaped(version_named("A1"), {**VERSION, "docker_tag": "1.0", "name": "a1"}).ok
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"), [({}, False), ({"name": "b"}, False), ({"name": "a"}, True)]
+)
+def test_an_app_needs_its_name(body: Any, *, fits: bool) -> None:
+    assert shaped(app_named("a"), body).foreign is not fits
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
+        ({}, False),
+        ({"message": "please sign in"}, False),
+        ({**PAGE, "total_count": None}, False),
+        ({**PAGE, "total_count": 3}, False),
+        ({**PAGE, "total_count": "3", "versions": None}, False),
+        ({**PAGE, "versions": "none"}, False),
+        ({**PAGE, "total_count": 3, "versions": []}, False),
+        ({"versions": [None, {}]}, False),
+        (PAGE, True),
+        ({**PAGE, "total_count": "0", "versions": None}, True),
+        ({"versions": []}, True),
+        ({"versions": [{"name": "1.0"}, {}]}, True),
+    ],
+)
+def test_a_list_has_its_rows_unless_it_has_none(body: Any, *, fits: bool) -> None:
+    assert shaped(list_of("versions", first=True), body).foreign is not fits
+
+
+def test_a_page_after_the_last_may_be_empty() -> None:
+    assert shaped(list_of("versions", first=False), {**PAGE, "total_count": 3, "versions": []}).ok
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"error": "x"}', b'{"message": ""}', b"[]", b'"x"'])
+def test_a_404_is_edgegaps_only_with_the_documented_message(content: bytes) -> None:
+    assert answer(404, content).foreign
+    assert answer(404, b'{"message": "Not found"}').says(404)
 
 
 @pytest.mark.parametrize("status", [100, 202, 301, 400, 404, 500])

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.receiver_here import ReceiverHere, hurried_at
 from tests.replaying_answers import PAGE, TAG, Replay, Said, listed, made, version
@@ -382,10 +385,92 @@ def test_a_list_that_is_not_as_it_says_costs_two_calls(
     assert any("could be listed" in one for one in ended["notes"]) is note
 
 
-def test_a_list_without_its_rows_has_none(pushed: Pushed) -> None:
-    empty = {"total_count": 7, "pagination": FOR_EVER}
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"total_count": 7, "pagination": FOR_EVER},
+        {"total_count": 3, "pagination": None, "versions": None},
+        {"total_count": 3, "versions": []},
+        {"message": "please sign in"},
+        {},
+    ],
+)
+def test_a_list_without_its_rows_is_not_taken_for_an_empty_one(held: Held, body: Any) -> None:
+    found = held(Said("GET", "/versions", 200, body))
 
-    ended, replay = pushed(Said("GET", "/versions", 200, empty))
+    assert found["reason"] == "not_edgegap"
+    assert body.get("message", "") in found["sentence"]
 
-    assert ended["reason"] == "no_settings"
-    assert replay.count("GET", "/versions") == 1
+
+# JSON of another kind
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"message": "please sign in"}, version("another"), {"name": TAG}]
+)
+def test_an_object_that_is_no_version_is_not_judged_as_one(pushed: Pushed, body: Any) -> None:
+    source, post, there = made()
+    before = Said("GET", ONE, 200, body, times=2)
+    read_back = Said("GET", ONE, 200, body, times=2, after=post)
+
+    ended, replay = pushed(before, source, post, read_back, there)
+
+    assert ended["outcome"] == "created", ended["sentence"]
+    assert replay.count("POST") == 1
+
+
+def channel_with_a_variable() -> tuple[EdgegapSandbox, str]:
+    """An account with a channel that has a variable, and a rule that gives another."""
+    config = COPIED.replace("preflight", 'versions = false\nchannels = ["dev"]\npreflight')
+    config += '[rule.settings]\nenvs = [{ key = "NEW", value = "1" }]\n'
+    sandbox = EdgegapSandbox(apps=("my-game",))
+    sandbox.add_version(
+        app="my-game",
+        name="dev",
+        docker_image="studio/game-server",
+        docker_tag="0.9.0",
+        envs=[{"key": "KEEP", "value": "me"}],
+    )
+    return sandbox, config
+
+
+def keys_of(sandbox: EdgegapSandbox) -> list[str]:
+    return [env["key"] for env in sandbox.versions["my-game", "dev"]["envs"]]
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"success": "false", "message": "Not now"}, {"message": "Not now"}]
+)
+def test_an_answer_that_is_no_version_erases_no_variable(
+    tmp_path: Path, body: dict[str, Any]
+) -> None:
+    sandbox, config = channel_with_a_variable()
+    sandbox.misbehave(
+        Fault("declined", method="GET", path_contains="/dev", body=json.dumps(body), times=2)
+    )
+    with serving(sandbox.app) as url, hurried_at(tmp_path, url, config) as receiver:
+        ended = receiver.ended(receiver.push("1.0.0"))
+
+    assert ended["outcome"] == "updated"
+    assert keys_of(sandbox) == ["KEEP", "NEW"]
+
+
+def test_variables_that_no_answer_shows_are_not_erased(tmp_path: Path) -> None:
+    sandbox, config = channel_with_a_variable()
+    sandbox.quirks = sandbox.quirks.changed({"leaves_out": ["envs"]})
+    with serving(sandbox.app) as url, hurried_at(tmp_path, url, config) as receiver:
+        ended = receiver.ended(receiver.push("1.0.0"))
+
+    assert ended["reason"] == "settings_not_copied"
+    assert keys_of(sandbox) == ["KEEP"]
+
+
+@pytest.mark.parametrize("body", [{"success": "false"}, {"success": 0}, {}])
+def test_a_write_whose_success_is_not_true_is_parked_with_its_message(
+    pushed: Pushed, body: dict[str, Any]
+) -> None:
+    ended, replay = pushed(SOURCE, Said("POST", "", 200, {**body, "message": "quota used up"}))
+
+    assert (ended["state"], ended["reason"]) == ("parked", "declined_by_edgegap")
+    assert "quota used up" in ended["sentence"]
+    assert replay.count("POST") == 4

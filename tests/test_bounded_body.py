@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.bounded_body import BodyTooLarge, UnreadableBody, read_bounded
+from receiver.bounded_body import BodyTooLarge, UnreadableBody, ask, read_bounded
 from tests.streaming import Parts
 
 LIMIT = 1000
@@ -78,3 +78,22 @@ def test_a_bomb_takes_little_memory(bomb: bytes, encoding: str) -> None:
         tracemalloc.stop()
 
     assert peak < 2**20
+
+
+def test_a_call_asks_for_an_unencoded_answer_and_reads_no_bomb() -> None:
+    asked: list[httpx.Headers] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers)
+        headers = {"Content-Encoding": "gzip"}
+        return httpx.Response(200, headers=headers, stream=Parts((BOMB,)))
+
+    async def call() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            await ask(http, "GET", "http://test/", largest=LIMIT, seconds=9, headers={"X-A": "1"})
+
+    with pytest.raises(BodyTooLarge):
+        asyncio.run(call())
+
+    (headers,) = asked
+    assert (headers["accept-encoding"], headers["x-a"]) == ("identity", "1")

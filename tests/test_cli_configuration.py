@@ -54,6 +54,8 @@ def test_check_as_json_lists_rules_and_warnings(commands: Commands) -> None:
         ({"EDGEGAP_TOKEN": "tok # mine"}, "EDGEGAP_TOKEN is read without the comment"),
         ({"EDGEGAP_TOKN": "tok"}, "EDGEGAP_TOKN is not a variable of the receiver"),
         ({"EDGEGAP_BASE_URL": "http://127.0.0.1:9/v1"}, "EDGEGAP_BASE_URL is read without /v1"),
+        ({"EDGEGAP_BASE_URL": "http://127.0.0.1:9/V1"}, "EDGEGAP_BASE_URL is read without /V1"),
+        ({"EDGEGAP_BASE_URL": "http://127.0.0.1:9/v1/app/"}, "is read without /v1/app,"),
         ({"EDGEGAP_TOKEN_FILE": "/none"}, "EDGEGAP_TOKEN and EDGEGAP_TOKEN_FILE are both set"),
         ({"RECEIVER_ADMIN_PASSWORD": "short"}, "shorter than 12"),
         ({}, "no Docker Hub login"),

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from receiver.edgegap.comparing import compare
 from receiver.edgegap.fields import PLACEHOLDER, SETTINGS, field_fault
-from receiver.edgegap.versions import Parking, Plan, plan_creation, plan_update
+from receiver.edgegap.versions import Parking, Plan, plan_creation, plan_update, same_image
+from receiver.images import ImageReference
 from receiver.reasons import Reason
 from receiver.secret import Secret
 from tests.planning import PORT, parked, planned, shown, wanted
@@ -33,6 +34,13 @@ MASKED = [
     "************1a2b",
     "<hidden>",
     "[REDACTED]",
+    "REDACTED",
+    "***REDACTED***",
+    "encrypted",
+    "Masked",
+    "Value is set and encrypted",
+    "This value is set & encrypted.",
+    "set and encrypted",
 ]
 NOT_MASKED = ["*", "**/*.pak", "a**b", "* * * * *", "hidden", "set", "value", "-", "[eu]", "x" * 9]
 
@@ -103,6 +111,35 @@ def test_a_login_that_is_not_returned_is_not_copied(login: dict[str, Any]) -> No
     given_login = planned(plan_creation(wanted(username="ci", token=Secret("own")), source))
     assert given_login.body["private_token"] == "own"
     assert (given_login.unless_public, given_login.notes) == (None, ())
+
+
+@pytest.mark.parametrize(
+    "registry",
+    [
+        *("docker.io", "index.docker.io", "registry-1.docker.io", "Docker.io ", "docker.io/"),
+        *("https://index.docker.io/v1/", "https://index.docker.io/v1", "https://docker.io"),
+        *("http://registry-1.docker.io/v2/", "https://hub.docker.com/", "index.docker.io:443/v1/"),
+    ],
+)
+def test_the_login_of_docker_hub_is_copied_however_the_registry_is_written(registry: str) -> None:
+    source = shown(docker_repository=registry)
+
+    assert created(source)["private_token"] == "canary-token"
+    assert same_image(source, ImageReference("studio/game", "1.0"))
+
+
+@pytest.mark.parametrize(
+    "registry",
+    [
+        *("ghcr.io", "docker.io.example", "https://example/index.docker.io", "xdocker.io", ""),
+        *(None, 7, ["docker.io"], "https://index.docker.io/v1/x", "docker.io@example"),
+    ],
+)
+def test_another_registry_is_not_taken_for_docker_hub(registry: Any) -> None:
+    source = shown(docker_repository=registry)
+
+    assert "private_token" not in created(source)
+    assert not same_image(source, ImageReference("studio/game", "1.0"))
 
 
 def test_the_login_of_another_registry_is_none_that_is_missing() -> None:
@@ -246,6 +283,9 @@ def test_every_fault_is_named_at_once() -> None:
         ("time_to_deploy", "30.0", 30),
         ("force_cache", "TRUE", True),
         ("restart_policy", "On-Failure", "on_failure"),
+        ("restart_policy", "On Failure", "on_failure"),
+        ("restart_policy", " OnFailure", "on_failure"),
+        ("restart_policy", "ALWAYS", "always"),
         ("req_video", None, None),
         ("ports", None, None),
         ("envs", None, None),
@@ -335,6 +375,18 @@ def test_variables_that_are_no_list_of_variables_park(envs: Any) -> None:
     parking = parked(plan_creation(wanted(), shown(envs=envs)))
 
     assert parking.reason is Reason.SETTINGS_NOT_COPIED
+
+
+@pytest.mark.parametrize("field", ["ports", "envs"])
+def test_ports_or_variables_that_an_answer_leaves_out_are_not_taken_for_none(field: str) -> None:
+    source = {name: value for name, value in shown().items() if name != field}
+
+    parking = parked(plan_creation(wanted(), source))
+
+    assert parking.reason is Reason.SETTINGS_NOT_COPIED
+    assert f"leaves out its {field}" in parking.sentence
+    own = wanted(settings={"ports": [PORT], "envs": [{"key": "NEW", "value": "1"}]})
+    assert isinstance(plan_creation(own, source), Parking) is (field == "envs")
 
 
 # What the API does not accept

@@ -1,5 +1,6 @@
 """`receiver doctor`: it finds what will go wrong before it does, and writes nothing anywhere."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -147,10 +151,14 @@ def test_an_edgegap_that_cannot_be_reached_fails(commands: Commands) -> None:
     assert code == 1
 
 
-def test_an_app_that_is_disabled_is_warned_of(commands: Commands, sandbox: EdgegapSandbox) -> None:
-    sandbox.apps[APP]["is_active"] = False
+@pytest.mark.parametrize("is_active", [False, "false", "False", 0, 0.0])
+def test_an_app_that_is_disabled_is_warned_of(
+    commands: Commands, sandbox: EdgegapSandbox, is_active: Any
+) -> None:
+    sandbox.apps[APP]["is_active"] = is_active
 
-    found, code = told(commands)
+    with serving(sandbox.app) as url:  # only false is in the document
+        found, code = told(commands, EDGEGAP_BASE_URL=url)
 
     assert found[f"app {APP}"]["health"] == "warn"
     assert "no version of it can be deployed" in found[f"app {APP}"]["found"]
@@ -194,6 +202,48 @@ def test_all_apps_are_listed(commands: Commands, sandbox: EdgegapSandbox) -> Non
 
     assert found["Edgegap token"]["found"].endswith(" and 4 more")
     assert [call.path for call in sandbox.calls].count("/v1/apps") == 3
+
+
+def test_apps_beyond_those_that_are_listed_are_counted(
+    commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    for number in range(200):
+        sandbox.add_app(f"game-{number}")
+
+    found, _ = told(commands)
+
+    assert found["Edgegap token"]["found"].endswith(f" and {len(sandbox.apps) - 10} more")
+
+
+@pytest.mark.parametrize("body", ["{}", '{"message": "please sign in"}', '{"total_count": 3}'])
+def test_a_list_that_is_not_edgegaps_is_not_taken_for_an_empty_one(
+    commands: Commands, sandbox: EdgegapSandbox, body: str
+) -> None:
+    commands.configure(TWO_LINES)
+    sandbox.misbehave(Fault("declined", path_contains=f"{APP}/versions", body=body))
+
+    found, code = told(commands)
+
+    settings = found[f"settings of {REPOSITORY} → {APP}"]
+    assert (settings["health"], code) == ("fail", 1)
+    assert "HTTP 200: the answer is no list of versions" in settings["found"]
+    assert "EDGEGAP_BASE_URL" in settings["mend"]
+
+
+def test_a_channel_of_an_earlier_configuration_is_not_copied_from(
+    commands: Commands, sandbox: EdgegapSandbox, edgegap: str
+) -> None:
+    sandbox.add_version(APP, "0.9", create_time="2026-01-01 00:00:00.000001")
+    folder = commands.folder / "serving"
+    folder.mkdir()
+    earlier = RULE.replace("preflight", 'versions = false\nchannels = ["dev"]\npreflight')
+    with receiver_here(folder, edgegap, config=earlier) as receiver:
+        assert receiver.ended(receiver.push("1.0.0"))["outcome"] == "created"
+    commands.configure(TWO_LINES)
+
+    found, _ = told(commands, DATABASE_URL=f"sqlite:///{folder / 'receiver.db'}")
+
+    assert found[f"settings of {REPOSITORY} → {APP}"]["found"] == "copied from 0.9"
 
 
 def test_lists_that_ignore_the_page_cost_two_calls_each(
@@ -501,6 +551,21 @@ def test_a_public_url_where_something_else_answers_fails(
 
     assert "no receiver" in found["public URL"]["found"]
     assert code == 1
+
+
+def test_a_public_url_that_answers_with_a_compressed_bomb_is_not_read(commands: Commands) -> None:
+    asked: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(Request(scope).headers["accept-encoding"])
+        bomb = gzip.compress(gzip.compress(bytes(2**24)))
+        await Response(bomb, headers={"Content-Encoding": "gzip, gzip"})(scope, receive, send)
+
+    with serving(app) as url:
+        found, _ = told(commands, RECEIVER_PUBLIC_URL=url)
+
+    assert "no receiver" in found["public URL"]["found"]
+    assert asked == ["identity"]
 
 
 def test_a_receiver_with_another_key_is_not_taken_for_this_one(

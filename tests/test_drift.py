@@ -325,3 +325,25 @@ def test_a_late_patch_is_put_right_although_what_the_channel_has_is_parked(
 
     until(lambda: dev(edgegap, "late-app") == "1.1")
     until(lambda: dev(edgegap, "late-app") == "1.2")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("declined", method="GET", path_contains="/dev", body="{}"),
+        Fault("status", status=404, method="GET", path_contains="/dev", body="{}"),
+        Fault("status", status=404, method="GET", path_contains="/dev", body="<html>"),
+    ],
+    ids=["200 {}", "404 {}", "404 HTML"],
+)
+def test_an_answer_that_is_not_edgegaps_is_no_drift(
+    here: ReceiverHere, edgegap: EdgegapSandbox, fault: Fault
+) -> None:
+    here.ended(push(here, "back-app", "1.0"))
+    edgegap.calls.clear()
+    edgegap.misbehave(fault)
+
+    compare(here)
+
+    assert [call.method for call in edgegap.calls] == ["GET"]
+    assert channel(here, "back-app")["drift"] is None

@@ -18,8 +18,8 @@ FLOORS: dict[int, str] = {
     2: """api_tokens channel_config channel_order closing hook_tokens hosts retry keeping notices
           proxies purge_clock rule_config rules sent_values tag_order tag_patterns telling
           dockerhub.manifest dockerhub.push dockerhub.tag_record edgegap.answers edgegap.comparing
-          edgegap.copying edgegap.fields edgegap.listing edgegap.messages edgegap.shown
-          edgegap.versions""",
+          edgegap.copying edgegap.fields edgegap.listing edgegap.messages edgegap.shapes
+          edgegap.shown edgegap.versions""",
     3: """background bounded_body config_warnings extras logs metrics notify outgoing
           reading_settings settings variables ledger
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits

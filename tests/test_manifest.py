@@ -140,7 +140,10 @@ def test_an_image_need_not_have_a_layer_that_says_its_type(layers: object) -> No
 
 @pytest.mark.parametrize(
     "architecture",
-    ["amd64", "AMD64", "x86_64", "X86_64", "x86-64", "x64", "amd64v2", "amd64-v3", "x86_64_v3"],
+    [
+        *("amd64", "amd64/v2", "amd64 ", "AMD64\n", "AMD64", "x86_64", "X86_64", "x86-64", "x64"),
+        *("amd64v2", "amd64-v3", "x86_64_v3", "x86_64 / v3", "EM64T", "Intel64"),
+    ],
 )
 @pytest.mark.parametrize("system", ["linux", "Linux", "LINUX"])
 def test_every_spelling_of_linux_amd64_is_linux_amd64(system: str, architecture: str) -> None:

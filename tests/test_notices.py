@@ -1,6 +1,7 @@
 """Notices: what is told to whom, through a real Apprise to a real listener."""
 
 import asyncio
+import gzip
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from receiver import notify
 from receiver.aftermath import tell_voided
@@ -28,7 +30,7 @@ from receiver.ledger.recording import NewDelivery, record
 from receiver.ledger.registrations import Claimed, claim
 from receiver.ledger.settlements import Settlement
 from receiver.missed import Missed, take_all
-from receiver.notices import EVERYTHING, Happening, Notice, message_of, read_notices
+from receiver.notices import EVERYTHING, Happening, Message, Notice, message_of, read_notices
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.retry import Waited
 from receiver.rules import Match, Mode, Rule, Ruling
@@ -482,3 +484,15 @@ def test_a_push_by_command_that_waits_sends_its_messages_itself(
 
     assert done.exit_code == 0, done.output
     assert [message["title"] for message in place.messages] == ["Receiver: version created"]
+
+
+def test_a_place_that_answers_with_a_compressed_bomb_fills_no_memory() -> None:
+    bomb = gzip.compress(bytes(2**26)) * 16  # 1 GiB
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(bomb, headers={"Content-Encoding": "gzip"})(scope, receive, send)
+
+    with serving(app) as base:
+        url = Secret(base.replace("http://", "json://"))
+        with pytest.raises(notify.NoticeNotSent):
+            asyncio.run(notify.send(url, Message("title", "body")))

@@ -118,7 +118,10 @@ def test_hidden_variables_that_the_rule_gives_are_sent() -> None:
     assert created(source, settings={"envs": own})["envs"] == own
 
 
-@pytest.mark.parametrize("source", [None, {"name": "1.0"}, {"name": "1.0", "req_cpu": 512}])
+BARE = {"name": "1.0", "ports": [], "envs": []}
+
+
+@pytest.mark.parametrize("source", [None, BARE, {**BARE, "req_cpu": 512}])
 def test_without_resources_it_parks_with_the_lines_to_add(source: dict[str, Any] | None) -> None:
     parking = parked(plan_creation(wanted(), source))
 

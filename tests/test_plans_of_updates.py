@@ -121,6 +121,17 @@ def test_an_update_of_variables_keeps_the_others_or_parks() -> None:
 # What is there
 
 
+@pytest.mark.parametrize("change", [{"envs": None}, None])
+def test_variables_that_an_answer_leaves_out_are_not_erased(change: Any) -> None:
+    current = shown(**change) if change else {k: v for k, v in shown().items() if k != "envs"}
+    own = wanted(settings={"envs": [{"key": "NEW", "value": "1"}]})
+
+    parking = parked(plan_update(own, current))
+
+    assert parking.reason is Reason.SETTINGS_NOT_COPIED
+    assert "envs" not in planned(plan_update(wanted(), current)).body
+
+
 @pytest.mark.parametrize(
     ("field", "value", "same"),
     [

@@ -61,7 +61,25 @@ ALL, READS, WRITES = tuple(Call), (Call.LOOK, Call.LIST), (Call.CREATE, Call.UPD
 
 # design.md, "What happens on each answer": calls, status, body, then, reason
 ANSWERS: list[tuple[tuple[Call, ...], int | None, str, Then, Reason | None]] = [
-    (ALL, 200, '{"name": "1.0"}', Then.GO_ON, None),
+    (READS, 200, '{"name": "1.0"}', Then.GO_ON, None),
+    (ALL, 200, '{"success": true}', Then.GO_ON, None),
+    (ALL, 200, '{"success": "True"}', Then.GO_ON, None),
+    *(
+        (ALL, 200, f'{{"success": {written}}}', Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP)
+        for written in ('"false"', '"False"', "0", "0.0", "null", '"no"', '""', "[]", "{}")
+    ),
+    (WRITES, 200, '{"message": "Not now"}', Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP),
+    (WRITES, 200, '{"name": "1.0"}', Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP),
+    *(
+        (ALL, 404, body, Then.RETRY, Reason.NOT_EDGEGAP)
+        for body in (
+            '{"message": ""}',
+            '{"error": "x"}',
+            '{"message": null}',
+            '[{"message": "x"}]',
+            " {}",
+        )
+    ),
     *((ALL, status, "<html>", Then.RETRY, Reason.NOT_EDGEGAP) for status in EVERY_STATUS),
     *((ALL, status, "", Then.RETRY, Reason.NOT_EDGEGAP) for status in NEVER_EMPTY),
     *((ALL, status, "{}", Then.RETRY, Reason.NOT_EDGEGAP) for status in (301, 302, 307, 407)),
@@ -87,23 +105,36 @@ ANSWERS: list[tuple[tuple[Call, ...], int | None, str, Then, Reason | None]] = [
     (WRITES, 424, "{}", Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
     *(
         (WRITES, status, says, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED)
-        for status in (400, 424)
-        for says in (LOGIN, LOGIN.upper(), "cannot log in", "bad CREDENTIALS")
+        for status in (400, 422, 424)
+        for says in (
+            *(LOGIN, LOGIN.upper(), "cannot log in", "bad CREDENTIALS", "Not logged in"),
+            *("authentication required", "UNAUTHORIZED", "pull: not authenticated"),
+        )
     ),
     *(
         (WRITES, status, says, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
-        for status in (400, 424)
-        for says in (PULL, PULL.upper(), "the image could not be pulled")
+        for status in (400, 422, 424)
+        for says in (PULL, PULL.upper(), "the image could not be pulled", "manifest unknown")
     ),
     (WRITES, 400, LIMIT, Then.PARK, Reason.VERSION_LIMIT),
     (WRITES, 402, LIMIT, Then.PARK, Reason.VERSION_LIMIT),
     (WRITES, 400, "You have reached the LIMIT OF 10", Then.PARK, Reason.VERSION_LIMIT),
     (WRITES, 400, "name: over the limit of 64", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
-    ((Call.CREATE,), 400, EXISTS, Then.TAKEN, None),
-    ((Call.CREATE,), 400, EXISTS.upper(), Then.TAKEN, None),
+    *(
+        ((Call.CREATE,), status, says, Then.TAKEN, None)
+        for status in (400, 422, 424)
+        for says in (
+            *(EXISTS, EXISTS.upper(), "name has already been taken", "name is already in use"),
+            *("Duplicate version name", "duplicate key value", "A version with this name exists"),
+            *("The version name must be unique", '{"error": {"code": "already_exists"}}'),
+        )
+    ),
+    (WRITES, 400, "ports: duplicate port number", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (WRITES, 400, "this port exists twice", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     ((Call.UPDATE,), 400, EXISTS, Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     (WRITES, 400, "Unknown Args", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
-    (READS, 400, LOGIN, Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (READS, 400, LOGIN, Then.RETRY, Reason.EDGEGAP_ERROR),
+    (READS, 400, "Bad Request ID provided", Then.RETRY, Reason.EDGEGAP_ERROR),
     (ALL, 402, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     (ALL, 405, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     (ALL, 422, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
@@ -115,7 +146,7 @@ def answered(call: Call, status: int | None, content: str) -> Answer:
         return Answer(METHODS[call], "/", None, message="no answer in time")
     if content == "{}":
         content = '{"message": "something"}' if status != 200 else content
-    elif content and content[0] not in "<{":
+    elif content and content[0] not in "<{[ ":
         content = json.dumps({"message": content})
     return read_answer(
         method=METHODS[call],

@@ -5,6 +5,7 @@ take its lock and write themselves.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import click
 import httpx
 
 from receiver.api_tokens import ApiKeys, ApiToken
+from receiver.bounded_body import UnreadableBody, ask
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
@@ -28,6 +30,8 @@ from receiver.web.guarding import SOURCE_HEADER
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where not to call
 ANSWER_SECONDS = 15.0
+LARGEST_ANSWER = 64 * 1024 * 1024
+NO_ANSWER = (TimeoutError, httpx.HTTPError, httpx.StreamError, UnreadableBody, ValueError)
 ONE_MINUTE = 60
 NOT_FOUND_STATUS = 404
 UNAUTHORIZED = 401
@@ -64,11 +68,17 @@ class Server:
         token = api_keys(self._settings).sign(new_token(ONE_MINUTE))
         headers = {"Authorization": f"Bearer {token}", SOURCE_HEADER: Source.COMMAND.value}
         try:
-            answer = await self._http.request(
-                method, path, json=body, headers=headers, timeout=seconds
+            answer, content = await ask(
+                self._http,
+                method,
+                path,
+                largest=LARGEST_ANSWER,
+                seconds=seconds,
+                headers=headers,
+                body=body,
             )
-            told = answer.json()
-        except (httpx.HTTPError, ValueError):
+            told = json.loads(content)
+        except NO_ANSWER:
             told, answer = {}, None
         if answer is None or not isinstance(told, dict):
             sentence = (
@@ -155,8 +165,16 @@ async def _works_on(ledger: Ledger, here: str, settings: Settings) -> bool:
     headers = {"Authorization": f"Bearer {api_keys(settings).sign(new_token(ONE_MINUTE))}"}
     async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:
-            answer = (await http.get(f"{here}/readyz", headers=headers)).json()
-        except (httpx.HTTPError, ValueError):
+            _, content = await ask(
+                http,
+                "GET",
+                f"{here}/readyz",
+                largest=LARGEST_ANSWER,
+                seconds=ANSWER_SECONDS,
+                headers=headers,
+            )
+            answer = json.loads(content)
+        except NO_ANSWER:
             return False
     owner = answer.get("replica") if isinstance(answer, dict) else None
     return isinstance(owner, str) and await ledger.read(lambda tx: is_there(tx, owner))
@@ -165,8 +183,9 @@ async def _works_on(ledger: Ledger, here: str, settings: Settings) -> bool:
 async def _answers(here: str) -> bool:
     async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:
-            await http.get(f"{here}/livez")
-        except httpx.HTTPError:
+            url = f"{here}/livez"
+            await ask(http, "GET", url, largest=LARGEST_ANSWER, seconds=ANSWER_SECONDS)
+        except NO_ANSWER:
             return False
     return True
 

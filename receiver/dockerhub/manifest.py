@@ -47,7 +47,8 @@ _ARTIFACTS: Mapping[str, str] = {
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
 # The names of one architecture, as containerd normalizes them (platforms/database.go), and with
 # the level of GOAMD64.
-_AMD64 = re.compile(r"(?:amd64|x86[-_]64|x64)(?:[-_]?v[1-4])?", re.ASCII)
+_AMD64 = re.compile(r"(?:amd64|x86[-_]64|x64|intel64|em64t)(?:[-_]?v[1-4])?", re.ASCII)
+_VARIANT = re.compile(r"\s*/\s*v[0-9]+$", re.ASCII)
 _ARCHITECTURES = {"aarch64": "arm64", "i386": "386", "i686": "386", "x86": "386"}
 
 
@@ -192,7 +193,8 @@ def _artifact(media_types: list[object]) -> str:
 def _platform(record: Mapping[str, Any]) -> str:
     """Return `os/architecture`; only one of them if it alone rules Edgegap out; "" if not known."""
     system = _word(record.get("os"))
-    architecture = _word(record.get("architecture"))
+    given = record.get("architecture")
+    architecture = _word(_VARIANT.sub("", given.strip()) if isinstance(given, str) else given)
     architecture = _ARCHITECTURES.get(architecture, architecture)
     if _AMD64.fullmatch(architecture):
         architecture = ARCHITECTURE
@@ -208,9 +210,8 @@ def _is_attestation(record: Mapping[str, Any]) -> bool:
 
 def _word(value: object) -> str:
     """Return a name in lower case, "" if it is none or not known."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value) or value.lower() == "unknown":
-        return ""
-    return value.lower()
+    name = value.strip().lower() if isinstance(value, str) else ""
+    return name if _NAME.fullmatch(name) and name != "unknown" else ""
 
 
 def _object(content: bytes) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """An answer of Edgegap, read from the bytes: the only place that knows its HTTP details.
 
-Edgegap's own answers are JSON. What is not, a redirect, a page of HTML or nothing at all, came from
-a proxy or firewall in between, or from another server, whatever its status says.
+Edgegap's own answers are JSON with the documented fields. What is not, a redirect, a page of HTML,
+nothing at all or JSON of another kind, came from a proxy or firewall in between, or from another
+server, whatever its status says.
 """
 
 import json
@@ -12,6 +13,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from receiver.edgegap.messages import one_line, words_of_json, words_of_page
+from receiver.edgegap.shapes import Shape, any_object
+from receiver.edgegap.shown import flag
 from receiver.retry_after import read_retry_after
 from receiver.secret import Secret
 
@@ -21,6 +24,8 @@ CLIENT_ERRORS = range(400, 500)
 TIMED_OUT = 408  # of a gateway: what is behind it may go on
 OF_PROXIES = frozenset({407, 511})  # Proxy and Network Authentication Required
 MAY_BE_EMPTY = frozenset({408, 429, *range(500, 600)})
+WRITES = frozenset({"POST", "PATCH", "DELETE"})
+MISSING = 404
 
 Body = Mapping[str, Any]
 
@@ -62,8 +67,8 @@ class Answer:
 
     @property
     def declined(self) -> bool:
-        """Whether Edgegap says with a successful status that it did not do it."""
-        return self.status in OK and self.body is not None and self.body.get("success") is False
+        """Whether Edgegap does not confirm with `success`, despite the status, that it did it."""
+        return self.status in OK and not self.foreign and _declines(self.method, self.body)
 
     @property
     def accepted(self) -> bool:
@@ -98,21 +103,29 @@ def read_answer(
     now: int,
     secrets: Iterable[Secret] = (),
     unreadable: str = "",
+    shape: Shape = any_object,
 ) -> Answer:
     """Read an answer; `now` in epoch milliseconds, for a Retry-After given as a date.
 
-    `secrets` are masked in its message, whole: before it is cut. `unreadable` says why the body was
-    not read to its end; `content` is then its beginning.
+    `shape` says what a successful answer to this call lacks. `secrets` are masked in its message,
+    whole: before it is cut. `unreadable` says why the body was not read to its end; `content` is
+    then its beginning.
     """
     said = None if unreadable else _decoded(content)
     body = said if isinstance(said, dict) else None
     foreign = _is_foreign(method, status, content, said, whole=not unreadable)
+    misfit = ""
+    if status in OK and body is not None and not (foreign or _declines(method, body)):
+        misfit = shape(body)
     if unreadable:
         message = unreadable
     elif status in REDIRECTS:
         message = f"a redirect{_destination(headers.get('location', ''))}"
+    elif misfit and body is not None:
+        message = one_line(misfit, secrets) + _words_beside(body, secrets)
+        body, foreign = None, True
     elif said is not None:
-        succeeded = status in OK and (body is not None and body.get("success") is not False)
+        succeeded = status in OK and body is not None and not _declines(method, body)
         message = "" if succeeded else words_of_json(said, secrets)
     else:
         message = words_of_page(content, secrets)
@@ -156,6 +169,22 @@ def _decoded(content: bytes) -> Any:
         return None
 
 
+def _declines(method: str, body: Body | None) -> bool:
+    """Return whether the body of a successful status does not say that it was done.
+
+    `success` is documented as required in the answer to each write of a version.
+    """
+    if body is None or not ("success" in body or method in WRITES):
+        return False
+    return flag(body.get("success")) is not True
+
+
+def _words_beside(body: Body, secrets: Iterable[Secret]) -> str:
+    """Return what an answer of another kind says in words: a login page's name, for instance."""
+    words = words_of_json({name: body.get(name) for name in ("message", "error")}, secrets)
+    return f": {words}" if words else ""
+
+
 def _is_foreign(method: str, status: int, content: bytes, said: Any, *, whole: bool) -> bool:
     if status in REDIRECTS or status in OF_PROXIES:
         return True
@@ -163,6 +192,8 @@ def _is_foreign(method: str, status: int, content: bytes, said: Any, *, whole: b
         return status not in OK or not content.lstrip().startswith(b"{")
     if not content:
         return status not in MAY_BE_EMPTY and not (method == "DELETE" and status in OK)
+    if status == MISSING:  # what follows from it is not to follow from any proxy's own 404
+        return not (isinstance(said, dict) and words_of_json({"message": said.get("message")}, ()))
     return not isinstance(said, dict if status in OK else dict | list | str)
 
 

@@ -25,6 +25,7 @@ from receiver.edgegap.answers import (
 )
 from receiver.edgegap.listing import Listing, Pages
 from receiver.edgegap.pace import Pace
+from receiver.edgegap.shapes import Shape, any_object, app_named, list_of, version_named
 from receiver.outgoing import http_client, no_connection
 from receiver.secret import Secret
 from receiver.version import VERSION
@@ -73,7 +74,8 @@ class EdgegapClient:
 
     async def look(self, app: str, version: str) -> Answer:
         """GET one version."""
-        return await self._call("GET", version_path(app, version))
+        path = version_path(app, version)
+        return await self._call("GET", path, shape=version_named(version))
 
     async def create(self, app: str, body: Mapping[str, Any]) -> Answer:
         """POST a version."""
@@ -103,12 +105,15 @@ class EdgegapClient:
 
     async def app(self, app: str) -> Answer:
         """GET one app."""
-        return await self._call("GET", app_path(app))
+        return await self._call("GET", app_path(app), shape=app_named(app))
 
     async def probe(self) -> Answer:
         """Ask for one app, to learn whether the token is accepted; its logo is not read."""
         params = {"page": 1, "limit": 1}
-        return await self._call("GET", "/v1/apps", params=params, largest=LARGEST_PROBE)
+        shape = list_of("applications", first=True)
+        return await self._call(
+            "GET", "/v1/apps", params=params, largest=LARGEST_PROBE, shape=shape
+        )
 
     async def versions(self, app: str) -> Listing:
         """List an app's versions."""
@@ -117,9 +122,12 @@ class EdgegapClient:
     async def _list(self, path: str, key: str, limit: int) -> Listing:
         pages = Pages(key)
         page = 1
-        while pages.take(await self._call("GET", path, params={"page": page, "limit": limit})):
+        while True:
+            params = {"page": page, "limit": limit}
+            shape = list_of(key, first=page == 1)
+            if not pages.take(await self._call("GET", path, params=params, shape=shape)):
+                return pages.listing()
             page += 1
-        return pages.listing()
 
     async def _call(
         self,
@@ -130,9 +138,10 @@ class EdgegapClient:
         params: Mapping[str, int | str] | None = None,
         seconds: float = READ_SECONDS,
         largest: int = LARGEST_ANSWER,
+        shape: Shape = any_object,
     ) -> Answer:
         answer = await self._exchange(
-            method, path, body=body, params=params, seconds=seconds, largest=largest
+            method, path, body=body, params=params, seconds=seconds, largest=largest, shape=shape
         )
         sent_at = time.time_ns() // 1_000_000 - answer.milliseconds
         answer = replace(answer, at=sent_at)
@@ -149,6 +158,7 @@ class EdgegapClient:
         params: Mapping[str, int | str] | None,
         seconds: float,
         largest: int,
+        shape: Shape,
     ) -> Answer:
         started = time.monotonic()
 
@@ -183,6 +193,7 @@ class EdgegapClient:
             now=time.time_ns() // 1_000_000,
             secrets=(*self._secrets, *_secrets_in(body)),
             unreadable=unreadable,
+            shape=shape,
         )
 
 

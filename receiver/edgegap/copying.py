@@ -28,7 +28,7 @@ from receiver.edgegap.shown import (
     number,
     protocol,
 )
-from receiver.images import HUB_ALIASES
+from receiver.images import is_docker_hub
 
 Settings = dict[str, Any]
 
@@ -98,8 +98,12 @@ def copied(source: Body, own: Mapping[str, Any], leave_out: Collection[str] = ()
     unknown: set[str] = set()
     variables = read_variables(source.get("envs"), _keys(own.get("envs")))
     unfit += variables.unfit
+    if source and "envs" not in source:
+        unfit.append(left_out("envs"))
     unknown |= variables.unknown
     if "ports" not in own:
+        if source and "ports" not in source:
+            unfit.append(left_out("ports"))
         ports = read_ports(source.get("ports"))
         settings["ports"] = list(ports.ports)
         unfit += ports.unfit
@@ -199,6 +203,14 @@ def read_variables(shown: Any, given: Collection[str] = ()) -> Variables:
     return Variables(tuple(sent.values()), frozenset(hidden), tuple(unfit), frozenset(unknown))
 
 
+def left_out(name: str) -> str:
+    """Return what is wrong with a version that an answer shows without its ports or variables.
+
+    They are optional in the API document: their absence does not mean that there are none.
+    """
+    return f"Edgegap's answer leaves out its {name}, so they may be lost"
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names that come from outside for a message: short, and not too many."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
@@ -264,7 +276,7 @@ def _unknown_keys(name: str, entry: Mapping[str, Any], known: Sequence[str]) -> 
 
 def _login(source: Body) -> tuple[Settings, bool]:
     """Return the login of an image on Docker Hub; and whether Edgegap has one but hides it."""
-    if source.get("docker_repository") not in HUB_ALIASES:
+    if not is_docker_hub(source.get("docker_repository")):
         return {}, False
     login = {name: source.get(name) for name in LOGIN}
     if not any(holds_something(value) for value in login.values()):

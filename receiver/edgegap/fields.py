@@ -4,6 +4,7 @@ Source: the OpenAPI document of github.com/edgegap/openapi-specification (versio
 the checks it leaves out are those its own tools make before sending.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ PROTOCOLS = ("UDP", "TCP", "TCP/UDP", "HTTP", "HTTPS", "WS", "WSS")
 TLS_UPGRADABLE = frozenset({"WS", "HTTP"})
 PLACEHOLDER = "This value is set and encrypted"
 """What Edgegap shows in place of a secret (the text of its own MCP server's tools)."""
+_PLACEHOLDER = re.compile(r"\bvalue is set (?:and|&) encrypted\b", re.IGNORECASE)
 NO_VALUE = "the text that Edgegap shows in place of a secret"
 
 _PORT_KEYS = {"port": int, "protocol": str, "to_check": bool, "tls_upgrade": bool, "name": str}
@@ -54,7 +56,7 @@ NEVER_COPIED = frozenset({"is_active", "verify_image"})
 
 def is_placeholder(text: str) -> bool:
     """Return whether a text is, or holds, the one that Edgegap shows in place of a secret."""
-    return PLACEHOLDER.casefold() in " ".join(text.split()).casefold()
+    return _PLACEHOLDER.search(" ".join(text.split())) is not None
 
 
 def field_fault(name: str, value: object) -> str | None:

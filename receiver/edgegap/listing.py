@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from receiver.edgegap.answers import Answer, Body
+from receiver.edgegap.shapes import count_of, is_row
+from receiver.edgegap.shown import flag
 
 MOST_PAGES = 30
 
@@ -23,6 +25,13 @@ class Listing:
     rows: tuple[Body, ...]
     answer: Answer
     complete: bool
+
+    @property
+    def total(self) -> int:
+        """How many rows there are, by the list's own count if it was not read to its end."""
+        if self.complete or self.answer.body is None:
+            return len(self.rows)
+        return max(len(self.rows), count_of(self.answer.body.get("total_count")) or 0)
 
 
 class Pages:
@@ -41,7 +50,7 @@ class Pages:
         self._answers.append(answer)
         if not answer.ok or answer.body is None:
             return False
-        number = _number(_pagination(answer.body).get("number"))
+        number = count_of(_pagination(answer.body).get("number"))
         if asked == 0 and number == 0:
             self._first = 0
         before = len(self._rows)
@@ -59,7 +68,7 @@ class Pages:
         answer = replace(last, at=first.at, milliseconds=sum(a.milliseconds for a in self._answers))
         if last.ok and len(self._answers) > 1:
             answer = replace(answer, message=f"{len(self._answers)} pages")
-        total = _number((last.body or {}).get("total_count"))
+        total = count_of((last.body or {}).get("total_count"))
         has_all = not self._claims_more or (total is not None and len(self._rows) >= total)
         return Listing(tuple(self._rows.values()), answer, last.ok and has_all)
 
@@ -72,11 +81,11 @@ def running_in(answer: Answer) -> int | None:
     """
     if not answer.ok or answer.body is None or answer.body.get("message"):
         return None
-    rows, total = answer.body.get("data"), _number(answer.body.get("total_count"))
+    rows, total = answer.body.get("data"), count_of(answer.body.get("total_count"))
     if not isinstance(rows, list | None) or total is None or total < 0:
         return None
     count = max(len(rows or ()), total)
-    ends_here = _pagination(answer.body).get("has_next") is False
+    ends_here = flag(_pagination(answer.body).get("has_next")) is False
     return count if rows is not None or ends_here else None
 
 
@@ -91,28 +100,19 @@ def partly_listed(listing: Listing) -> str:
 def _named(body: Body, key: str) -> Iterator[Body]:
     rows = body.get(key)
     for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, dict) and isinstance(row.get("name"), str):
+        if is_row(row):
             yield row
 
 
 def _has_more(body: Body, so_far: int) -> bool | None:
     """Return whether more rows follow, None if the page does not say it."""
-    has_next = _pagination(body).get("has_next")
+    has_next = flag(_pagination(body).get("has_next"))
     if isinstance(has_next, bool):
         return has_next
-    total = _number(body.get("total_count"))
+    total = count_of(body.get("total_count"))
     return None if total is None else so_far < total
 
 
 def _pagination(body: Body) -> Mapping[str, Any]:
     found = body.get("pagination")
     return found if isinstance(found, dict) else {}
-
-
-def _number(value: Any) -> int | None:
-    """Return a count, however it is written: numbers may come as text or as 2.0."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value[:18])
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if type(value) is int else None

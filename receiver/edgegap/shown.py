@@ -11,11 +11,12 @@ from typing import Any, TypeGuard
 from receiver.edgegap.fields import PROTOCOLS, SETTINGS, is_placeholder
 
 # What a masked value looks like, apart from Edgegap's own text: only stars or dots, stars with
-# a few characters before or after them, or one word in brackets.
+# a few characters before or after them, one word in brackets or stars, or a word that says so.
 _MASKED = re.compile(
     r"[*•●]{3,}|[\w-]{0,12}[*•●]{4,}[\w-]{0,4}"
-    r"|(?:this |the )?value is (?:set|hidden|masked|encrypted|secret)"
-    r"|[<(\[{]+(?:hidden|masked|redacted|encrypted|secret|set)[>)\]}]+",
+    r"|(?:(?:this |the )?value is )?(?:set (?:and|&) )?(?:masked|redacted|encrypted)\.?"
+    r"|(?:this |the )?value is (?:set|hidden|secret)\.?"
+    r"|[<(\[{*•●]+(?:hidden|masked|redacted|encrypted|secret|set)[>)\]}*•●]+",
     re.IGNORECASE,
 )
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,18})?", re.ASCII)
@@ -41,9 +42,9 @@ def number(value: Any) -> Any:
 
 def flag(value: Any) -> Any:
     """Return a bool that is shown as text or as 0 or 1 as a bool; anything else unchanged."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
-    return _FLAGS.get(str(value).strip().casefold(), value)
+    return _FLAGS.get(str(number(value)).strip().casefold(), value)
 
 
 def protocol(value: Any) -> Any:
@@ -61,7 +62,9 @@ def as_sent(name: str, value: Any) -> Any:
     if kind is bool:
         return flag(value)
     if SETTINGS[name].choices and isinstance(value, str):
-        return value.strip().casefold().replace("-", "_")
+        plain = _BETWEEN.sub("", value).casefold()
+        spelled = {_BETWEEN.sub("", choice): choice for choice in SETTINGS[name].choices}
+        return spelled.get(plain, value)
     return value
 
 

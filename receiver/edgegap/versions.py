@@ -11,7 +11,15 @@ from typing import Any
 
 from receiver.edgegap.answers import Body
 from receiver.edgegap.comparing import same_setting
-from receiver.edgegap.copying import TOKEN, WHITELISTING, Copied, copied, listed, read_variables
+from receiver.edgegap.copying import (
+    TOKEN,
+    WHITELISTING,
+    Copied,
+    copied,
+    left_out,
+    listed,
+    read_variables,
+)
 from receiver.edgegap.fields import (
     NO_VALUE,
     RESOURCES,
@@ -20,15 +28,15 @@ from receiver.edgegap.fields import (
     resource_faults,
     settings_faults,
 )
+from receiver.edgegap.shapes import IMAGE_FIELDS
 from receiver.edgegap.shown import brief, flag, is_hidden, is_masked
 from receiver.explanations import explain
-from receiver.images import HUB_ALIASES, ImageReference
+from receiver.images import ImageReference, is_docker_hub
 from receiver.reasons import Reason
 from receiver.secret import MASK, Secret
 from receiver.times import read_iso
 
 Settings = dict[str, Any]
-IMAGE_FIELDS = ("docker_repository", "docker_image", "docker_tag")
 SECRET_FIELDS = frozenset({"private_token"})
 LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
 
@@ -131,7 +139,8 @@ def plan_update(wanted: Wanted, current: Body, *, resend: bool = False) -> Plan 
     variables = read_variables(current.get("envs"), _env_keys(settings.get("envs")))
     if "envs" in settings:
         settings["envs"] = _merged_envs(variables.sent, settings["envs"])
-        kept = Copied(hidden=variables.hidden, unfit=variables.unfit)
+        missing = () if current.get("envs") is not None else (left_out("envs"),)
+        kept = Copied(hidden=variables.hidden, unfit=(*variables.unfit, *missing))
         problems = [*_uncopied(wanted, kept, wanted.version), *problems]
     if problems:
         return _all_of(problems, tuple(notes))
@@ -160,7 +169,7 @@ def same_image(version: Body, image: ImageReference) -> bool:
     """Tell whether a version of Edgegap's holds this registry, repository and tag."""
     registry = version.get("docker_repository")
     return (
-        registry in HUB_ALIASES
+        is_docker_hub(registry)
         and version.get("docker_image") == image.repository
         and version.get("docker_tag") == image.tag
     )
@@ -169,7 +178,7 @@ def same_image(version: Body, image: ImageReference) -> bool:
 def image_in(version: Body) -> ImageReference | None:
     """Return the image of Docker Hub that a version of Edgegap's has, None if it has none."""
     registry, repository, tag = (version.get(name) for name in IMAGE_FIELDS)
-    if registry not in HUB_ALIASES or not (isinstance(repository, str) and isinstance(tag, str)):
+    if not (is_docker_hub(registry) and isinstance(repository, str) and isinstance(tag, str)):
         return None
     return ImageReference(repository=repository, tag=tag)
 

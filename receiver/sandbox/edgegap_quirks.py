@@ -22,6 +22,7 @@ class Quirks:
     - `also_accepted`: protocols that are accepted although they are not documented
     - `numbers`: how whole numbers are shown
     - `stores`: fields that are stored so, whatever a POST or PATCH asks
+    - `leaves_out`: optional fields that no answer shows
     - `sanitizes_keys`: characters of a variable's key that a shell does not take become `_`
     """
 
@@ -32,6 +33,7 @@ class Quirks:
     also_accepted: frozenset[str] = frozenset()
     numbers: Numbers = "integer"
     stores: dict[str, Any] = field(default_factory=dict)
+    leaves_out: frozenset[str] = frozenset()
     sanitizes_keys: bool = False
 
     def __post_init__(self) -> None:
@@ -40,6 +42,7 @@ class Quirks:
         if unknown or self.numbers not in get_args(Numbers):
             raise ValueError(f"no such quirk: {', '.join(unknown) or self.numbers}")
         self.also_accepted = frozenset(self.also_accepted)
+        self.leaves_out = frozenset(self.leaves_out)
 
     def changed(self, changes: Mapping[str, Any]) -> "Quirks":
         """Return these quirks with some of them changed."""
@@ -65,7 +68,8 @@ class Quirks:
             answer["ports"] = [self._port(one) for one in version["ports"]]
         if isinstance(version.get("envs"), list | tuple):
             answer["envs"] = [self._env(one) for one in version["envs"]]
-        return {name: self._value(value) for name, value in answer.items()}
+        shown = {name: self._value(value) for name, value in answer.items()}
+        return {name: value for name, value in shown.items() if name not in self.leaves_out}
 
     def _port(self, port: Any) -> Any:
         if not isinstance(port, dict):

@@ -76,7 +76,7 @@ class Drift:
             )
             for place, holds in {} if closed else due.items():
                 look = await self._client.look(*place)
-                if look.status == HTTPStatus.TOO_MANY_REQUESTS:
+                if look.says(HTTPStatus.TOO_MANY_REQUESTS):
                     await self._ledger.write(partial(gates.heed, retry_after=look.retry_after))
                     return
                 if _what_is_there(look) is None:
@@ -163,9 +163,9 @@ def _rule(tx: Tx, settings: Settings, app: str, name: str, holds: Holds) -> Rule
 
 def _what_is_there(look: Answer) -> str | None:
     """Return what Edgegap has in the channel, for people; None if that cannot be said."""
-    if look.status == HTTPStatus.NOT_FOUND:
+    if look.says(HTTPStatus.NOT_FOUND):
         return NO_VERSION
-    if not look.ok or look.body is None or look.body.get("docker_image") is None:
+    if not look.ok or look.body is None:
         return None
     image = image_in(look.body)
     return image_of(look.body) if image is None else f"{image.repository}:{image.tag}"

@@ -11,6 +11,7 @@ from typing import Any
 from receiver.asking import why_refused
 from receiver.edgegap.answers import Body
 from receiver.edgegap.listing import partly_listed
+from receiver.edgegap.shown import flag
 from receiver.ledger.channels import channel_rows
 from receiver.ledger.deletions import last_deletions
 from receiver.ledger.targets import Target, last_deliveries, targets_of
@@ -104,7 +105,7 @@ def _there(body: Body, target: Target | None, told_by: dict[str, str]) -> dict[s
         "version": _text(body, "name"),
         "image": f"{_text(body, 'docker_image')}:{_text(body, 'docker_tag')}",
         "registry": _text(body, "docker_repository"),
-        "active": body.get("is_active") is True,
+        "active": flag(body.get("is_active")) is True,
         "created_at": read_iso(body.get("create_time")),
         "mode": target.mode if target is not None else None,
         "created_here": target is not None and target.created_here,
