@@ -296,7 +296,7 @@ class OwnFile:
         if index is None or self._at is None or index.wrote_since(self._at):
             self._changes = changes
             return
-        shrunk = file is not None and self._file is not None and file.size < self._file.size
+        shrunk = self._file is not None and file.size < self._file.size
         if shrunk or changes < self._changes:
             self._refuse()
         if time.monotonic() >= self._check_at:  # a full disk, or the clock of a file server
