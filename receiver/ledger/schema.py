@@ -42,6 +42,13 @@ deliveries = Table(
     Index("deliveries_by_repository", "repository", "id"),
     Index("deliveries_by_tag", "repository", "tag"),
     Index(
+        "deliveries_ahead",
+        "repository",
+        "tag",
+        sqlite_where=text("pushed_at > received_at + 600000"),
+        postgresql_where=text("pushed_at > received_at + 600000"),
+    ),
+    Index(
         "deliveries_not_accepted",
         "verdict",
         "id",

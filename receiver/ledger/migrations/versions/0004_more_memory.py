@@ -21,6 +21,8 @@ def _add_catch_up() -> None:
     op.add_column("cursors", sa.Column("unheard", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("cursors", sa.Column("unheard_at", sa.BigInteger()))
     op.execute("UPDATE cursors SET succeeded_at = ran_at WHERE problem = ''")
+    ahead = "pushed_at > received_at + 600000"
+    _partial_index("deliveries_ahead", "deliveries", ["repository", "tag"], ahead)
 
 
 def _add_revocations() -> None:
