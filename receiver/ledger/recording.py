@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from receiver.ledger.ids import new_ids
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules import Match, Mode, Ruling
@@ -112,7 +111,7 @@ def record_all(
 ) -> list[Recorded]:
     """Record many at once: three statements, however many they are."""
     ruled = [(_dated(tx, delivery), ruling) for delivery, ruling in ruled]
-    ids = new_ids(DELIVERY, tx.now, len(ruled))
+    ids = tx.new_ids(DELIVERY, len(ruled))
     rows = [
         _delivery_row(identity, tx.now, delivery, ruling)
         for identity, (delivery, ruling) in zip(ids, ruled, strict=True)
@@ -232,7 +231,7 @@ class _Wanted(msgspec.Struct, frozen=True):
 
 def _open_all(tx: Tx, wanted: Sequence[_Wanted], *, by_person: bool = False) -> list[str]:
     """Return the id of each one's registration: opened here, or open before and joined."""
-    ids = new_ids(REGISTRATION, tx.now, len(wanted))
+    ids = tx.new_ids(REGISTRATION, len(wanted))
     rows = [_registration_row(*one, tx.now) for one in zip(ids, wanted, strict=True)]
     # In one order for all, so that replicas with the same pushes wait for, not on, each other.
     rows.sort(key=lambda row: row[2:7])
