@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from receiver.ledger.holding import is_new_push
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules import Match, Mode, Ruling
@@ -15,7 +16,7 @@ MOST_AHEAD_MS = 10 * 60_000  # of a push's time: Docker Hub's clock may be a lit
 DELIVERY = "d"
 REGISTRATION = "r"
 
-_OPEN = """SELECT id, state FROM registrations
+_OPEN = """SELECT id, state, by_hand FROM registrations
  WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
   AND state <> 'done' {lock}"""
 _LATEST = """SELECT max(push_time) FROM (
@@ -263,7 +264,7 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
         mode=match.mode.value,
         push_time=wanted.push_time,
         by_person=by_person,
-        by_hand=wanted.by_hand,
+        by_hand=wanted.by_hand or (found.by_hand and not is_new_push(tx, wanted.delivery)),
         now=tx.now,
     )
     if found.state == State.PARKED and match.invalid is None:
