@@ -1,8 +1,8 @@
 """Which versions retention deletes: a pure decision over what the ledger knows.
 
-Only versions that this receiver created; never the newest N, a channel's, one that a channel holds,
-one that is pinned, one that a person asked for. Whether a newer push or a deployment speaks
-against it is asked right before the DELETE.
+Only versions that this receiver created; never the newest N, the one reported last, a channel's,
+one that a channel has, one that the configuration names, one that a person asked for. Whether a
+newer push or a deployment speaks against it is asked right before the DELETE.
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,11 +51,11 @@ def prunable(
     """Return the versions beyond the newest, the oldest push first.
 
     With `keep`, an app's versions count all together. Without, each rule's own `keep` counts the
-    versions that this rule creates; what no rule with a `keep` creates stays. At least one stays.
+    versions that this rule creates; what no rule with a `keep` creates stays. At least one stays,
+    and the one that was reported last, however old it is: no push deletes its own version.
     """
     everything = [one for one in made if not one.deleted]
     channels = channel_names(rules)
-    pins = [pin for rule in rules for pin in rule.pin]
     held = {
         (one.repository, one.tag)
         for one in everything
@@ -63,18 +63,22 @@ def prunable(
     }
     own = sorted((one for one in everything if _counts(one)), key=_age)
     groups = [(own, keep)] if keep is not None else _by_rule(own, rules)
-    beyond = [
-        Prunable(one, kept)
-        for group, kept in groups
-        for one in group[: max(0, len(group) - max(1, kept))]
-    ]
+    beyond = [one for group, kept in groups for one in _beyond(group, kept)]
     return [
         one
         for one in sorted(beyond, key=lambda one: _age(one.made))
-        if one.made.version not in channels
-        and (one.made.repository, one.made.tag) not in held
-        and not any(fnmatchcase(one.made.version, pin) for pin in pins)
+        if not is_named(one.made.version, rules) and (one.made.repository, one.made.tag) not in held
     ]
+
+
+def is_named(version: str, rules: Iterable[Rule]) -> bool:
+    """Return whether a rule of the app names this version: to pin it, copy it or move it."""
+    return any(
+        version == rule.copy_from
+        or version in rule.channels
+        or any(fnmatchcase(version, pin) for pin in rule.pin)
+        for rule in rules
+    )
 
 
 def channel_names(rules: Iterable[Rule]) -> set[str]:
@@ -92,6 +96,16 @@ def _age(one: Made) -> tuple[int, str, int, str]:
     Docker Hub gives whole seconds: of pushes in the same second the one recorded later is newer.
     """
     return one.pushed_at // 1000, one.registration, one.made_at or 0, one.version
+
+
+def _beyond(group: Sequence[Made], keep: int) -> list[Prunable]:
+    """Return what is beyond the newest of a group, which is sorted by age."""
+    reported_last = max((one.registration for one in group), default="")
+    return [
+        Prunable(one, keep)
+        for one in group[: max(0, len(group) - max(1, keep))]
+        if not one.registration or one.registration != reported_last
+    ]
 
 
 def _by_rule(own: Sequence[Made], rules: Sequence[Rule]) -> list[tuple[list[Made], int]]:

@@ -171,7 +171,7 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> Recorded:
         source=COMMAND, repository=image.repository, tag=image.tag, pushed_at=later
     )
     ruling = Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
-    recorded = record(tx, delivery, ruling, push_time=tx.now if later is None else later)
+    recorded = record(tx, delivery, ruling, push_time=later)
     hold_channel(tx, app, channel, Hold(tx.now, image.tag, asked.action.value, above))
     (registration,) = recorded.registrations
     order(tx, app, channel, registration=registration, action=asked.action, source=asked.source)

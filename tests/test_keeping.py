@@ -169,3 +169,23 @@ def test_it_says_which_keep_it_is_beyond() -> None:
         ("v1", "beyond keep = 2"),
         ("dev-1", "beyond keep = 1"),
     ]
+
+
+def test_the_one_reported_last_stays_however_old_its_push_is() -> None:
+    """A push deleted its own version as soon as it was created: its time was too early."""
+    ledger = [
+        replace(made(tag, at), registration=f"r{place}")
+        for place, (tag, at) in enumerate((("1", 20), ("2", 30), ("3", 10)))
+    ]
+
+    assert going(ledger, [], 2) == []
+    ledger.append(replace(made("4", 40), registration="r3"))
+    assert [one.tag for one in going(ledger, [], 2)] == ["3", "1"]
+
+
+def test_what_any_rule_copies_from_by_name_stays() -> None:
+    """Later pushes parked: the version that their settings are copied from was deleted."""
+    other = replace(rule("other", "v*", keep=None), copy_from="1")
+    ledger = [made(str(at), at) for at in range(1, 5)]
+
+    assert [one.tag for one in going(ledger, [other], 2)] == ["2"]

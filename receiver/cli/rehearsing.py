@@ -19,7 +19,7 @@ from receiver.edgegap.pace import Pace
 from receiver.edgegap.versions import masked
 from receiver.images import ImageReference
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.recording import push_time_of
+from receiver.ledger.recording import Reported, push_time_of
 from receiver.ledger.registrations import Claimed, with_what_is_known
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transactions import Tx
@@ -151,7 +151,8 @@ class _Rehearsal:
         )  # fmt: skip
 
         def known(tx: Tx) -> Claimed:
-            push_time = push_time_of(tx, match, self._push.pushed_at, tx.now)
+            reported = Reported(image.repository, image.tag, self._push.pushed_at, tx.now)
+            push_time = push_time_of(tx, match, reported)
             return with_what_is_known(tx, replace(claimed, push_time=push_time))
 
         return claimed if self._ledger is None else await self._ledger.read(known)

@@ -5,7 +5,6 @@ from typing import Any
 
 from receiver.channel_order import ByHand, Hold, Holds, Pushed, Report, higher
 from receiver.images import ImageReference
-from receiver.ledger.ids import new_id
 from receiver.ledger.transactions import Tx
 
 MOVE = "m"
@@ -235,7 +234,7 @@ def note_move(
         before = ImageReference(repository=repository, tag=tag) if colon else None
     tx.run(
         _MOVED,
-        id=new_id(MOVE, tx.now),
+        id=tx.new_id(MOVE),
         app=app,
         name=name,
         now=tx.now,

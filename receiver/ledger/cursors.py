@@ -24,10 +24,14 @@ _KNOWN_BY_TIME = """SELECT 1 FROM deliveries d WHERE d.repository = :repository 
 _LEARNED_NO_DIGEST = """ AND d.digest IS NULL AND NOT EXISTS (SELECT 1 FROM led_to l
    JOIN registrations r ON r.id = l.registration_id
    WHERE l.delivery_id = d.id AND r.digest IS NOT NULL)"""
-# The newest deliveries only: if no webhook is among that many, none arrived lately.
-_LAST_WEBHOOK = """SELECT max(received_at) FROM (SELECT received_at, source, verdict
+# The newest deliveries only: if no webhook is among that many, none arrived lately. By id: a time
+# may be of a clock that was wrong.
+_LAST_WEBHOOK = """SELECT max(id) FROM (SELECT id, source, verdict
    FROM deliveries WHERE repository = :repository ORDER BY id DESC LIMIT 500) d
  WHERE source = 'webhook' AND verdict <> :refused"""
+_COUNT_UNHEARD = """UPDATE cursors SET unheard = :count, unheard_after = coalesce(
+  (SELECT max(id) FROM deliveries WHERE repository = :repository), '')
+ WHERE repository = :repository"""
 SILENT_AFTER = 2  # pushes in a row that no webhook reported
 
 
@@ -134,21 +138,16 @@ def count_unheard(tx: Tx, repository: str, pushes: int) -> bool:
     The count begins again when a webhook of the repository arrives, and so does the answer.
     """
     counted = tx.run(
-        "SELECT unheard, unheard_at FROM cursors WHERE repository = :repository",
+        "SELECT unheard, unheard_after FROM cursors WHERE repository = :repository",
         repository=repository,
     ).first()
     if counted is None:
         return False
     refused = Verdict.REFUSED.value
     heard = tx.run(_LAST_WEBHOOK, repository=repository, refused=refused).scalar()
-    again = heard is not None and heard >= (counted.unheard_at or 0)
+    again = heard is not None and heard > counted.unheard_after
     before = 0 if again else int(counted.unheard)
-    tx.run(
-        "UPDATE cursors SET unheard = :count, unheard_at = :now WHERE repository = :repository",
-        repository=repository,
-        count=before + pushes,
-        now=tx.now,
-    )
+    tx.run(_COUNT_UNHEARD, repository=repository, count=before + pushes)
     return before < SILENT_AFTER <= before + pushes
 
 

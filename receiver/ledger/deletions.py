@@ -7,7 +7,6 @@ stays so until the call can no longer take effect; then any replica checks what 
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.ledger.ids import new_id
 from receiver.ledger.transactions import Tx
 
 DELETION = "t"
@@ -75,7 +74,7 @@ def is_in_use(tx: Tx, app: str, version: str, *, repository: str, tag: str) -> b
 
 def begin_deletion(tx: Tx, app: str, version: str, *, why: str) -> Deletion:
     """Record that a version is about to be deleted; from the commit on the target is locked."""
-    deletion = Deletion(new_id(DELETION, tx.now), app, version, why)
+    deletion = Deletion(tx.new_id(DELETION), app, version, why)
     _insert(tx, deletion, until=tx.now + CALL_MS + EFFECT_MS)
     return deletion
 
@@ -107,7 +106,7 @@ def leave_open(tx: Tx, deletion: Deletion) -> None:
 
 def note_deletion(tx: Tx, app: str, version: str, *, deleted: bool, why: str) -> None:
     """Record one that ended before a DELETE was sent: why the version stays, or is gone already."""
-    deletion = Deletion(new_id(DELETION, tx.now), app, version, why)
+    deletion = Deletion(tx.new_id(DELETION), app, version, why)
     _insert(tx, deletion, until=tx.now, ended=tx.now, deleted=deleted)
     if deleted:
         tx.run(_DELETED, app=app, version=version, now=tx.now)

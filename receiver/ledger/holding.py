@@ -15,6 +15,14 @@ _HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, pu
   created_here = CASE WHEN excluded.created_here THEN true ELSE targets.created_here END,
   made_at = CASE WHEN excluded.created_here THEN excluded.made_at ELSE targets.made_at END,
   deleted_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.deleted_at END"""
+# A report with a time that was not reported of the tag before; Docker Hub gives whole seconds.
+_LATER = """SELECT 1 FROM deliveries d WHERE d.id IN ({which}) AND d.source <> 'command'
+  AND d.pushed_at / 1000 > (SELECT coalesce(max(coalesce(e.pushed_at, e.received_at)) / 1000, -1)
+   FROM deliveries e WHERE e.repository = d.repository AND e.tag = d.tag AND e.id < d.id) LIMIT 1"""
+_ONE, _OF_REGISTRATION = (
+    _LATER.format(which=":id"),
+    _LATER.format(which="SELECT delivery_id FROM led_to WHERE registration_id = :id"),
+)
 _HELD = """SELECT repository, tag, digest, push_time, by_hand, registration_id FROM targets
  WHERE app = :app AND version = :version"""
 _DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version
@@ -73,17 +81,30 @@ def digest_of_tag(
     return None if found is None else str(found)
 
 
+def is_new_push(tx: Tx, delivery: str) -> bool:
+    """Return whether it reports a push of its tag that is later than all that were reported."""
+    return tx.run(_ONE, id=delivery).first() is not None
+
+
+def led_by_new_push(tx: Tx, registration: str) -> bool:
+    """Return whether one of the deliveries that led to it does; a repeated report is no push."""
+    return tx.run(_OF_REGISTRATION, id=registration).first() is not None
+
+
 def hold(
     tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool, by_hand: bool = False
 ) -> None:
     """Write down what a target has now.
 
-    `by_hand`: a person asked for it, and its push is not the newest.
+    `by_hand`: a person asked for it, and its push is not the newest. So it stays until the tag is
+    pushed again.
     """
     before = tx.run(_HELD, app=app, version=version).first()
     digest, push_time = new.digest, new.push_time
     if before is not None and (before.repository, before.tag) == (new.repository, new.tag):
         digest = digest or before.digest  # this attempt learned none
+        repeated = bool(before.by_hand) and not led_by_new_push(tx, new.registration)
+        by_hand = by_hand or repeated
         if by_hand or not before.by_hand:  # reported again, with an earlier time
             push_time = max(push_time, before.push_time)
     tx.run(

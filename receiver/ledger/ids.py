@@ -1,12 +1,18 @@
-"""Ids that sort by time: 48 bits of epoch milliseconds, then 40 random bits, in base 32."""
+"""Ids that sort by time: 48 bits of epoch milliseconds, then 40 random bits, in base 32.
+
+They rise whatever the clock does: each comes after all that are in the ledger, so that what was
+recorded later sorts later. Ids of a clock that was ahead are passed by its next ones in any case.
+"""
 
 import random
+from collections.abc import Iterable
 from functools import lru_cache
 from threading import Lock
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
 TIME_LETTERS = 10
 RANDOM_LETTERS = 8
+LATEST = 1 << 48  # epoch milliseconds; what is later was not made here
 _RANDOM_BITS = 5 * RANDOM_LETTERS
 _PAIRS = tuple(first + second for first in ALPHABET for second in ALPHABET)
 
@@ -42,9 +48,32 @@ def new_ids(prefix: str, now: int, many: int) -> list[str]:
     return ids
 
 
+def go_on_after(identities: Iterable[str | None]) -> None:
+    """Have every id from now on come after these; what is no id is left out."""
+    global _last  # noqa: PLW0603 - as above
+    numbers = (_number(identity) for identity in identities if identity is not None)
+    with _lock:
+        _last = max(_last, *numbers, 0)
+
+
 def first_id(prefix: str, now: int) -> str:
     """Return the id before all ids made at that time (epoch ms) and later."""
     return prefix + _letters(max(0, now) << _RANDOM_BITS)
+
+
+def last_id(prefix: str) -> str:
+    """Return the id after all ids that can be made."""
+    return prefix + ALPHABET[-1] * (TIME_LETTERS + RANDOM_LETTERS)
+
+
+def _number(identity: str) -> int:
+    letters = identity[1:]
+    if len(letters) != TIME_LETTERS + RANDOM_LETTERS or not set(letters) <= set(ALPHABET):
+        return 0
+    number = 0
+    for letter in letters:
+        number = number * len(ALPHABET) + ALPHABET.index(letter)
+    return number if number >> _RANDOM_BITS < LATEST else 0
 
 
 def _letters(number: int) -> str:

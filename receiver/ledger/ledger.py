@@ -99,6 +99,8 @@ class Ledger:
         with self._write_engine.connect() as connection:
             check_durability(connection)
         self.schema = migrate(self._write_engine)
+        with self._write_engine.connect() as connection:
+            Tx(connection).go_on_after_newest()
 
     def open_to_read(self) -> None:
         """Check that there is a ledger of this program's schema; raises LedgerError."""

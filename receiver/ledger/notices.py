@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from receiver.ledger.ids import new_id
 from receiver.ledger.transactions import Tx
 from receiver.notices import Happening, Notice
 
@@ -39,7 +38,7 @@ def tell(
         if notice.wants(happening, rule):
             tx.run(
                 _INSERT,
-                id=new_id(NOTICE, tx.now),
+                id=tx.new_id(NOTICE),
                 notice=notice.name,
                 happening=happening.value,
                 text=text,

@@ -24,8 +24,9 @@ _NEWEST_OF_RULE = """SELECT d.id, d.received_at, d.repository, d.tag, r.id AS re
         ORDER BY id DESC LIMIT :stretch) d
   JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
  WHERE r.rule = :rule ORDER BY d.id DESC LIMIT 1"""
-_LAST_USE = """SELECT max(received_at) FROM (SELECT received_at, source FROM deliveries
-  WHERE repository = :repository ORDER BY id DESC LIMIT :stretch) d WHERE source = 'webhook'"""
+_LAST_USE = """SELECT id, received_at FROM (SELECT id, received_at, source FROM deliveries
+  WHERE repository = :repository ORDER BY id DESC LIMIT :stretch) d WHERE source = 'webhook'
+ ORDER BY id DESC LIMIT 1"""
 _LAST = """SELECT id, app, version, tag, state, outcome, reason, created_at, finished_at
  FROM registrations ORDER BY id DESC LIMIT :most"""
 _PARKED = """SELECT r.id, r.app, r.version, r.repository, r.tag, r.rule, r.reason, r.sentence,
@@ -41,19 +42,20 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
     repositories = sorted({rule.repository for rule in known})
     cursors = {cursor.repository: cursor for cursor in read_cursors(tx)}
     pauses = paused(tx)
+    uses = {repository: last_use(tx, repository) for repository in repositories}
     return {
         "rules": [_rule(tx, rule) for rule in known],
         "repositories": [
             {
                 "repository": repository,
-                "last_use_at": last_use(tx, repository),
+                "last_use_at": used and used[1],
                 "paused_at": pauses.get(repository),
                 "caught_up_at": (
                     cursors[repository].succeeded_at if repository in cursors else None
                 ),
                 "catch_up_problem": cursors[repository].problem if repository in cursors else "",
             }
-            for repository in repositories
+            for repository, used in uses.items()
         ],
         "parked": _rows(tx, _PARKED, state=State.PARKED.value, most=MOST_PARKED),
         "parked_count": tx.run(_COUNT, state=State.PARKED.value).scalar_one(),
@@ -99,10 +101,10 @@ def _rule(tx: Tx, rule: Rule) -> Row:
     return told
 
 
-def last_use(tx: Tx, repository: str) -> int | None:
-    """Return when a repository's link was used last, within its newest deliveries (epoch ms)."""
-    used: int | None = tx.run(_LAST_USE, repository=repository, stretch=STRETCH).scalar()
-    return used
+def last_use(tx: Tx, repository: str) -> tuple[str, int] | None:
+    """Return the last delivery by a repository's link, among its newest, and when (epoch ms)."""
+    used = tx.run(_LAST_USE, repository=repository, stretch=STRETCH).first()
+    return None if used is None else (used.id, used.received_at)
 
 
 def _rows(tx: Tx, sql: str, **params: Any) -> list[Row]:

@@ -7,8 +7,8 @@ closed counts from when it was closed.
 import json
 
 from receiver.ledger.deletions import DELETION
-from receiver.ledger.ids import first_id
-from receiver.ledger.recording import DELIVERY, REGISTRATION
+from receiver.ledger.ids import first_id, last_id
+from receiver.ledger.recording import DELIVERY, MOST_AHEAD_MS, REGISTRATION
 from receiver.ledger.transactions import Tx
 from receiver.purge_clock import PurgeClock
 
@@ -17,7 +17,7 @@ FREED_PAGES = 200
 CLOCK = "purge_clock"  # in `meta`
 
 _DELIVERIES = """DELETE FROM deliveries WHERE id IN (
- SELECT d.id FROM deliveries d WHERE d.id < :bound AND NOT EXISTS (
+ SELECT d.id FROM deliveries d WHERE d.id < :bound AND d.received_at < :before AND NOT EXISTS (
    SELECT 1 FROM led_to l JOIN registrations r ON r.id = l.registration_id
     WHERE l.delivery_id = d.id
      AND (r.state <> 'done' OR coalesce(r.dismissed_at, r.finished_at) >= :before))
@@ -28,7 +28,7 @@ _ATTEMPTS = """DELETE FROM attempts WHERE (registration_id, attempt, step) IN (
   WHERE a.at < :before AND r.state = 'done'
    AND coalesce(r.dismissed_at, r.finished_at, 0) < :before ORDER BY a.at LIMIT :most)"""
 _DELETIONS = """DELETE FROM deletions WHERE id IN (
- SELECT id FROM deletions WHERE id < :bound AND ended_at IS NOT NULL ORDER BY id LIMIT :most)"""
+ SELECT id FROM deletions WHERE id < :bound AND ended_at < :before ORDER BY id LIMIT :most)"""
 _WINDOW = """SELECT id FROM registrations WHERE id > :after AND id < :bound
  ORDER BY id LIMIT :most"""
 _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last AND state = 'done'
@@ -60,7 +60,7 @@ def time_to_purge_by(tx: Tx) -> int:
 
 def purge_deliveries(tx: Tx, before: int) -> int:
     """Delete a bite of the deliveries that came before then (epoch ms); return how many."""
-    bound = first_id(DELIVERY, before)
+    bound = _bound(tx, DELIVERY, "deliveries", before)
     return tx.run(_DELIVERIES, bound=bound, before=before, most=BITE).rowcount
 
 
@@ -71,7 +71,8 @@ def purge_attempts(tx: Tx, before: int) -> int:
 
 def purge_deletions(tx: Tx, before: int) -> int:
     """Delete a bite of the records of versions deleted before then (epoch ms); return how many."""
-    return tx.run(_DELETIONS, bound=first_id(DELETION, before), most=BITE).rowcount
+    bound = _bound(tx, DELETION, "deletions", before)
+    return tx.run(_DELETIONS, bound=bound, before=before, most=BITE).rowcount
 
 
 def purge_registrations(tx: Tx, before: int, after: str) -> str | None:
@@ -79,12 +80,23 @@ def purge_registrations(tx: Tx, before: int, after: str) -> str | None:
 
     Returns the id to go on from, None when all that are old enough have been looked at.
     """
-    bound = first_id(REGISTRATION, before)
+    bound = _bound(tx, REGISTRATION, "registrations", before)
     window = [row.id for row in tx.run(_WINDOW, after=after, bound=bound, most=BITE)]
     if not window:
         return None
     tx.run(_REGISTRATIONS, after=after, last=window[-1])
     return str(window[-1])
+
+
+def _bound(tx: Tx, prefix: str, table: str, before: int) -> str:
+    """Return the id that ends the rows to look at: those recorded later are too young.
+
+    After a clock that was ahead, ids do not say when their rows were recorded: then all are looked
+    at. Each row's own time decides.
+    """
+    newest = tx.run(f"SELECT max(id) FROM {table}").scalar()  # noqa: S608 - our words
+    ahead = newest is not None and newest >= first_id(prefix, tx.now + MOST_AHEAD_MS)
+    return last_id(prefix) if ahead else first_id(prefix, before)
 
 
 def give_back_space(tx: Tx) -> None:

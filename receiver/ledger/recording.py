@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from receiver.ledger.ids import new_ids
+from receiver.ledger.holding import is_new_push
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules import Match, Mode, Ruling
@@ -16,13 +16,19 @@ MOST_AHEAD_MS = 10 * 60_000  # of a push's time: Docker Hub's clock may be a lit
 DELIVERY = "d"
 REGISTRATION = "r"
 
-_OPEN = """SELECT id, state FROM registrations
+_OPEN = """SELECT id, state, by_hand FROM registrations
  WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
   AND state <> 'done' {lock}"""
 _LATEST = """SELECT max(push_time) FROM (
- SELECT push_time FROM targets WHERE app = :app AND version = :version
- UNION ALL SELECT push_time FROM registrations
-  WHERE app = :app AND version = :version AND state <> 'done') pushes"""
+ SELECT push_time FROM targets WHERE app = :app
+ UNION ALL SELECT push_time FROM registrations WHERE app = :app AND state <> 'done') pushes"""
+# In the words of the index `deliveries_ahead`, which is empty unless a clock was wrong.
+_AHEAD = f"d.pushed_at > d.received_at + {MOST_AHEAD_MS}"
+_ANY_AHEAD = f"SELECT 1 FROM deliveries d WHERE {_AHEAD} LIMIT 1"  # noqa: S608 - our words
+_COUNTED = f"""SELECT max(r.push_time) FROM deliveries d
+  JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
+ WHERE d.repository = :repository AND d.tag = :tag AND d.pushed_at = :pushed_at AND {_AHEAD}
+  AND r.app = :app AND r.version = :version"""  # noqa: S608 - our words
 _LED = """SELECT d.id, d.pushed_at FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
  WHERE l.registration_id = :id ORDER BY d.id"""
 _DELIVERY_COLUMNS = (
@@ -34,8 +40,9 @@ _REGISTRATION_COLUMNS = (
     *("by_hand", "state", "reason", "sentence", "due_at", "created_at", "updated_at"),
 )
 _LED_TO_COLUMNS = ("delivery_id", "registration_id")
-_LED_BY = """SELECT d.id, d.pushed_at, d.received_at FROM led_to l
-  JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = :id ORDER BY d.id"""
+_LED_BY = """SELECT d.id, d.pushed_at, d.received_at, r.push_time FROM led_to l
+  JOIN deliveries d ON d.id = l.delivery_id JOIN registrations r ON r.id = l.registration_id
+ WHERE l.registration_id = :id ORDER BY d.id"""
 _LEARNED = """UPDATE registrations SET digest = COALESCE(CAST(:digest AS TEXT), digest),
   overwritten = (:overwritten OR overwritten) WHERE id = :id"""
 _JOIN = """UPDATE registrations SET rule = :rule, mode = :mode, updated_at = :now,
@@ -55,6 +62,15 @@ REQUEUE = """UPDATE registrations SET state = 'queued', reason = NULL, sentence 
   due_at = :now, updated_at = :now, crashes = 0, waiting_reason = NULL,
   waiting_since = 0, waiting_first = 0, waits = 0
  WHERE id = :id AND state IN ('parked', 'waiting', 'queued')"""
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """A push as it was reported: Docker Hub's time, None if unknown, and ours (epoch ms)."""
+
+    repository: str
+    tag: str
+    pushed_at: int | None
+    received_at: int
 
 
 class NewDelivery(msgspec.Struct, frozen=True):
@@ -96,24 +112,22 @@ def record_all(
 ) -> list[Recorded]:
     """Record many at once: three statements, however many they are."""
     ruled = [(_dated(tx, delivery), ruling) for delivery, ruling in ruled]
-    ids = new_ids(DELIVERY, tx.now, len(ruled))
+    ids = tx.new_ids(DELIVERY, len(ruled))
     rows = [
         _delivery_row(identity, tx.now, delivery, ruling)
         for identity, (delivery, ruling) in zip(ids, ruled, strict=True)
     ]
     tx.insert("deliveries", _DELIVERY_COLUMNS, rows)
-    wanted = [
-        _Wanted(
-            match,
-            delivery.repository,
-            delivery.tag or "",
-            push_time_of(tx, match, delivery.pushed_at, tx.now) if push_time is None else push_time,
-            identity,
-            delivery.source == COMMAND and _is_by_hand(tx, match, delivery.pushed_at),
-        )
-        for identity, (delivery, ruling) in zip(ids, ruled, strict=True)
-        for match in ruling.matches
-    ]
+    doubtful = push_time is None and _is_time_in_doubt(tx)
+    wanted = []
+    for identity, (delivery, ruling) in zip(ids, ruled, strict=True):
+        push = Reported(delivery.repository, delivery.tag or "", delivery.pushed_at, tx.now)
+        for match in ruling.matches:
+            counted = push_time
+            if counted is None:
+                counted = push_time_of(tx, match, push, doubtful=doubtful)
+            by_hand = delivery.source == COMMAND and _is_by_hand(tx, match, push, counted)
+            wanted.append(_Wanted(match, push.repository, push.tag, counted, identity, by_hand))
     opened = iter(_open_all(tx, wanted))
     return [
         Recorded(identity, ruling, tuple(next(opened) for _ in ruling.matches))
@@ -143,6 +157,7 @@ def open_registrations(
     tag: str,
     pushed_at: int | None,
     received_at: int,
+    push_time: int | None = None,
     by_person: bool = False,
     asked_for: bool = False,
 ) -> tuple[str, ...]:
@@ -150,20 +165,17 @@ def open_registrations(
 
     `pushed_at` is what the delivery says of the push (epoch ms). A `working` one is looked at once
     more, a `parked` one is queued again, a waiting one keeps its time: what Edgegap asked us to
-    wait is not shortened by a second report. `by_person`: a person wants it tried again.
-    `asked_for`: a person wants this very push.
+    wait is not shortened by a second report. `push_time` is what it counts as pushed at, if that
+    is known. `by_person`: a person wants it tried again. `asked_for`: a person wants this very
+    push.
     """
-    wanted = [
-        _Wanted(
-            match,
-            repository,
-            tag,
-            push_time_of(tx, match, pushed_at, received_at),
-            delivery,
-            _is_by_hand(tx, match, pushed_at) if asked_for else _stays_by_hand(tx, match),
-        )
-        for match in matches
-    ]
+    push = Reported(repository, tag, pushed_at, received_at)
+    wanted = []
+    for match in matches:
+        counted = push_time_of(tx, match, push) if push_time is None else push_time
+        stays = not asked_for and _stays_by_hand(tx, match)
+        by_hand = stays or (asked_for and _is_by_hand(tx, match, push, counted))
+        wanted.append(_Wanted(match, repository, tag, counted, delivery, by_hand))
     return tuple(_open_all(tx, wanted, by_person=by_person))
 
 
@@ -191,6 +203,7 @@ def open_channels(
             tag=tag,
             pushed_at=delivery.pushed_at,
             received_at=delivery.received_at,
+            push_time=delivery.push_time,
         )
     for identity in opened:
         tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
@@ -219,7 +232,7 @@ class _Wanted(msgspec.Struct, frozen=True):
 
 def _open_all(tx: Tx, wanted: Sequence[_Wanted], *, by_person: bool = False) -> list[str]:
     """Return the id of each one's registration: opened here, or open before and joined."""
-    ids = new_ids(REGISTRATION, tx.now, len(wanted))
+    ids = tx.new_ids(REGISTRATION, len(wanted))
     rows = [_registration_row(*one, tx.now) for one in zip(ids, wanted, strict=True)]
     # In one order for all, so that replicas with the same pushes wait for, not on, each other.
     rows.sort(key=lambda row: row[2:7])
@@ -251,7 +264,7 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
         mode=match.mode.value,
         push_time=wanted.push_time,
         by_person=by_person,
-        by_hand=wanted.by_hand,
+        by_hand=wanted.by_hand or (found.by_hand and not is_new_push(tx, wanted.delivery)),
         now=tx.now,
     )
     if found.state == State.PARKED and match.invalid is None:
@@ -259,32 +272,40 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
     return str(found.id)
 
 
-def push_time_of(tx: Tx, match: Match, pushed_at: int | None, received_at: int) -> int:
+def push_time_of(tx: Tx, match: Match, push: Reported, *, doubtful: bool = True) -> int:
     """Return when an image counts as pushed for its target (epoch ms), as Docker Hub's time says.
 
     Without one, and if it is in the future, it counts as pushed right after the latest push that
-    the target has or waits for: our own clock may be behind that push, or ahead of the next one.
+    the app has or waits for: our own clock may be behind that push, or ahead of the next one, and
+    versions of one app are compared with each other. Reported again, it keeps that time.
+    `doubtful`: it may be such a push that is reported again.
     """
-    if pushed_at is not None and pushed_at <= received_at + MOST_AHEAD_MS:
+    pushed_at, now = push.pushed_at, push.received_at
+    credible = pushed_at is not None and pushed_at <= now + MOST_AHEAD_MS
+    if pushed_at is not None and (doubtful or not credible):
+        named = {"repository": push.repository, "tag": push.tag, "pushed_at": pushed_at}
+        counted = tx.run(_COUNTED, **named, app=match.app, version=match.version).scalar()
+        if counted is not None:
+            return int(counted)
+    if pushed_at is not None and credible:
         return pushed_at
-    return push_time_without_clock(pushed_at, received_at, latest_push_time(tx, match))
-
-
-def latest_push_time(tx: Tx, match: Match) -> int | None:
-    """Return the latest time of what the target holds or waits for (epoch ms), None for nothing."""
-    latest: int | None = tx.run(_LATEST, app=match.app, version=match.version).scalar()
-    return latest
+    return push_time_without_clock(pushed_at, now, tx.run(_LATEST, app=match.app).scalar())
 
 
 def push_time_without_clock(reported: int | None, now: int, latest: int | None) -> int:
     """Return the time (epoch ms) of a push whose own time is unknown, or ahead of our clock.
 
     A time before the latest one is right, and our clock is behind. A time after it may be wrong,
-    and would keep every later push from the target.
+    and would make every later push an older one: it counts as the next second.
     """
     if latest is None:
         return now
-    return latest + 1 if reported is None else min(reported, latest + 1)
+    return latest + 1 if reported is None else min(reported, (latest // 1000 + 1) * 1000)
+
+
+def _is_time_in_doubt(tx: Tx) -> bool:
+    """Return whether a push was ever reported whose time was ahead of the clock."""
+    return tx.run(_ANY_AHEAD).first() is not None
 
 
 def _dated(tx: Tx, delivery: NewDelivery) -> NewDelivery:
@@ -296,7 +317,7 @@ def _dated(tx: Tx, delivery: NewDelivery) -> NewDelivery:
     return msgspec.structs.replace(delivery, pushed_at=pushed_at)
 
 
-def _is_by_hand(tx: Tx, match: Match, pushed_at: int | None) -> bool:
+def _is_by_hand(tx: Tx, match: Match, push: Reported, push_time: int) -> bool:
     """Return whether what a person asks for is older than the rule's newest push, or may be.
 
     Retention does not count such a version and does not delete it.
@@ -304,7 +325,7 @@ def _is_by_hand(tx: Tx, match: Match, pushed_at: int | None) -> bool:
     if match.mode is not Mode.CREATE:
         return False
     named = {"rule": match.rule, "app": match.app, "version": match.version}
-    return pushed_at is None or bool(tx.run(_NEWER, **named, push_time=pushed_at).first())
+    return push.pushed_at is None or bool(tx.run(_NEWER, **named, push_time=push_time).first())
 
 
 def _stays_by_hand(tx: Tx, match: Match) -> bool:

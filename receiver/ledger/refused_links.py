@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from receiver.hook_tokens import LinkFault
-from receiver.ledger.ids import first_id
-from receiver.ledger.recording import DELIVERY
 from receiver.ledger.transactions import Tx
 
 SHOWN_MS = 7 * 24 * 60 * 60 * 1000
@@ -14,14 +12,18 @@ TOGETHER_MS = 60_000  # a push comes by all of a repository's links within it
 Counts = Mapping[tuple[LinkFault, str | None], int]
 
 _FORGET = "DELETE FROM refused_links WHERE last_at < :before"
-_COUNT = """INSERT INTO refused_links (reason, repository, requests, first_at, last_at)
- VALUES (:reason, :repository, :requests, :now, :now)
+# By id, and not by a time that may be of a clock that was wrong.
+_BEFORE = """SELECT id FROM deliveries WHERE repository = :repository
+  AND NOT (received_at BETWEEN :since AND :now) ORDER BY id DESC LIMIT 1"""
+_COUNT = """INSERT INTO refused_links (reason, repository, requests, first_at, last_at, after_id)
+ VALUES (:reason, :repository, :requests, :now, :now, :after)
  ON CONFLICT (reason, repository) DO UPDATE SET last_at = excluded.last_at,
+  after_id = excluded.after_id,
   requests = refused_links.requests + excluded.requests"""
-_SHOWN = """SELECT reason, repository, requests, first_at, last_at FROM refused_links
+_SHOWN = """SELECT reason, repository, requests, first_at, last_at, after_id FROM refused_links
  WHERE last_at >= :after ORDER BY last_at DESC, reason, repository"""
-_CAME_SINCE = """SELECT 1 FROM deliveries WHERE repository = :repository AND id >= :first
-  AND received_at >= :after AND source = 'webhook' AND verdict <> 'refused' LIMIT 1"""
+_CAME_SINCE = """SELECT 1 FROM deliveries WHERE repository = :repository AND id > :after
+  AND source = 'webhook' AND verdict <> 'refused' LIMIT 1"""
 # To send these is to have the link: a repository's next good push says nothing of them.
 _OF_OTHERS = frozenset({LinkFault.OTHER_REPOSITORY})
 
@@ -44,8 +46,9 @@ def count_refused_links(tx: Tx, counts: Counts) -> None:
     """Add to what is counted; what nobody sent for a week is forgotten."""
     tx.run(_FORGET, before=tx.now - SHOWN_MS)
     for (reason, repository), requests in counts.items():
-        named = {"reason": reason.value, "repository": repository or ""}
-        tx.run(_COUNT, **named, requests=requests, now=tx.now)
+        named = {"repository": repository or "", "now": tx.now}
+        after = tx.run(_BEFORE, **named, since=tx.now - TOGETHER_MS).scalar() or ""
+        tx.run(_COUNT, **named, reason=reason.value, requests=requests, after=after)
 
 
 def refused_links(tx: Tx) -> list[RefusedLink]:
@@ -55,21 +58,17 @@ def refused_links(tx: Tx) -> list[RefusedLink]:
     """
     rows = tx.run(_SHOWN, after=tx.now - SHOWN_MS).all()
     known = set(LinkFault)
-    found = [
+    return [
         RefusedLink(
             LinkFault(row.reason), row.repository or None, row.requests, row.first_at, row.last_at
         )
         for row in rows
         if row.reason in known  # others are a newer replica's
+        and not _is_resolved(tx, row.reason, row.repository, row.after_id)
     ]
-    return [one for one in found if not _is_resolved(tx, one)]
 
 
-def _is_resolved(tx: Tx, one: RefusedLink) -> bool:
-    if one.repository is None or one.reason in _OF_OTHERS:
+def _is_resolved(tx: Tx, reason: str, repository: str, after: str) -> bool:
+    if not repository or reason in _OF_OTHERS:
         return False
-    after = one.last_at - TOGETHER_MS
-    came = tx.run(
-        _CAME_SINCE, repository=one.repository, first=first_id(DELIVERY, after), after=after
-    )
-    return came.first() is not None
+    return tx.run(_CAME_SINCE, repository=repository, after=after).first() is not None

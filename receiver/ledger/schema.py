@@ -42,6 +42,13 @@ deliveries = Table(
     Index("deliveries_by_repository", "repository", "id"),
     Index("deliveries_by_tag", "repository", "tag"),
     Index(
+        "deliveries_ahead",
+        "repository",
+        "tag",
+        sqlite_where=text("pushed_at > received_at + 600000"),
+        postgresql_where=text("pushed_at > received_at + 600000"),
+    ),
+    Index(
         "deliveries_not_accepted",
         "verdict",
         "id",
@@ -258,7 +265,7 @@ gates = Table(
 )
 
 # How far catch-up has come with each repository; and how many pushes in a row it found that no
-# webhook reported (`unheard`), as of `unheard_at`.
+# webhook reported (`unheard`) after the delivery `unheard_after`.
 cursors = Table(
     "cursors",
     metadata,
@@ -268,7 +275,7 @@ cursors = Table(
     Column("problem", Text, nullable=False, server_default=""),
     Column("succeeded_at", BigInteger),
     Column("unheard", Integer, nullable=False, server_default="0"),
-    Column("unheard_at", BigInteger),
+    Column("unheard_after", Text, nullable=False, server_default=""),
 )
 
 # Repositories whose registrations are held back by a person; `*` is all of them.
@@ -318,6 +325,7 @@ notices = Table(
 )
 
 # Requests with a link that opens nothing, by reason and, if it is known, by repository (else "").
+# A delivery of the repository after `after_id` came at the same time as the last one, or later.
 refused_links = Table(
     "refused_links",
     metadata,
@@ -326,10 +334,12 @@ refused_links = Table(
     Column("requests", BigInteger, nullable=False),
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
+    Column("after_id", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("reason", "repository"),
 )
 
 # The keys that links were signed with, as scrypt hashes: a backup must not help to guess one.
+# `after_id` is the newest delivery when the key was adopted.
 secret_keys = Table(
     "secret_keys",
     metadata,
@@ -337,6 +347,7 @@ secret_keys = Table(
     Column("salt", Text, nullable=False),
     Column("adopted_at", BigInteger, nullable=False),
     Column("replaced_at", BigInteger),
+    Column("after_id", Text, nullable=False, server_default=""),
 )
 
 # Which receivers work on this ledger, where several do (PostgreSQL).

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from receiver.ledger.overviews import last_use
 from receiver.ledger.transactions import Tx
 
-_ROWS = "SELECT fingerprint, salt, adopted_at, replaced_at FROM secret_keys ORDER BY adopted_at"
-_INSERT = """INSERT INTO secret_keys (fingerprint, salt, adopted_at)
- VALUES (:fingerprint, :salt, :now) ON CONFLICT (fingerprint) DO NOTHING"""
+_ROWS = """SELECT fingerprint, salt, adopted_at, replaced_at, after_id FROM secret_keys
+ ORDER BY adopted_at"""
+_INSERT = """INSERT INTO secret_keys (fingerprint, salt, adopted_at, after_id)
+ VALUES (:fingerprint, :salt, :now, coalesce((SELECT max(id) FROM deliveries), ''))
+ ON CONFLICT (fingerprint) DO NOTHING"""
 _REPLACED = "UPDATE secret_keys SET replaced_at = :now WHERE fingerprint = :fingerprint"
 _BACK = "UPDATE secret_keys SET replaced_at = NULL WHERE fingerprint = :fingerprint"
 
@@ -20,12 +22,16 @@ Fingerprints = Mapping[str, str]  # of one key, by salt
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """One key as it is known; in use unless it was replaced. Times in epoch milliseconds."""
+    """One key as it is known; in use unless it was replaced. Times in epoch milliseconds.
+
+    `after_id` is the newest delivery when it was adopted: links of this key were used after it.
+    """
 
     fingerprint: str
     salt: str
     adopted_at: int
     replaced_at: int | None
+    after_id: str = ""
 
     def is_one_of(self, keys: Iterable[Fingerprints]) -> bool:
         """Return whether it is one of these."""
@@ -64,8 +70,10 @@ def dead_links(tx: Tx, repositories: Iterable[str]) -> tuple[int | None, list[st
 
     Only those whose link was used before: what was never pasted is not dead.
     """
-    changed = changed_at(known_keys(tx))
+    known = known_keys(tx)
+    changed = changed_at(known)
     if changed is None:
         return None, []
+    after = max(key.after_id for key in known if key.adopted_at == changed)
     used = {repository: last_use(tx, repository) for repository in sorted(set(repositories))}
-    return changed, [name for name, last in used.items() if last is not None and last < changed]
+    return changed, [name for name, last in used.items() if last is not None and last[0] <= after]

@@ -10,9 +10,15 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, CursorResult
 
+from receiver.ledger import ids
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no text of a database: it would refuse it all
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")
 MOST_ROWS = 64
+NEWEST_IDS = " UNION ALL ".join(
+    f"SELECT max(id) FROM {table}"  # noqa: S608 - our words
+    for table in ("deliveries", "registrations", "deletions", "channel_moves", "notices")
+)
 DATABASE_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
@@ -23,6 +29,7 @@ class Tx:
         self.connection = connection
         self.postgresql = connection.dialect.name == "postgresql"
         self._now: int | None = None
+        self._numbered = not self.postgresql  # one receiver alone knows the newest id itself
 
     @property
     def now(self) -> int:
@@ -36,6 +43,21 @@ class Tx:
         if self.postgresql:
             return int(self.connection.exec_driver_sql(DATABASE_CLOCK).scalar_one())
         return time.time_ns() // 1_000_000
+
+    def new_ids(self, prefix: str, many: int) -> list[str]:
+        """Return as many new ids, one after the other and after all that are in the ledger."""
+        if not self._numbered:
+            self.go_on_after_newest()
+        return ids.new_ids(prefix, self.now, many)
+
+    def new_id(self, prefix: str) -> str:
+        """Return one new id, after all that are in the ledger."""
+        return self.new_ids(prefix, 1)[0]
+
+    def go_on_after_newest(self) -> None:
+        """Have new ids come after the newest of the ledger, whose clock may have been ahead."""
+        ids.go_on_after(self.run(NEWEST_IDS).scalars())
+        self._numbered = True
 
     def run(self, sql: str, **params: object) -> CursorResult[Any]:
         """Run one statement; its `:name` parameters are given by name."""

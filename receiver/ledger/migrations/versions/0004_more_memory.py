@@ -19,8 +19,10 @@ def upgrade() -> None:
 def _add_catch_up() -> None:
     op.add_column("cursors", sa.Column("succeeded_at", sa.BigInteger()))
     op.add_column("cursors", sa.Column("unheard", sa.Integer(), nullable=False, server_default="0"))
-    op.add_column("cursors", sa.Column("unheard_at", sa.BigInteger()))
+    op.add_column("cursors", _text("unheard_after"))
     op.execute("UPDATE cursors SET succeeded_at = ran_at WHERE problem = ''")
+    ahead = "pushed_at > received_at + 600000"
+    _partial_index("deliveries_ahead", "deliveries", ["repository", "tag"], ahead)
 
 
 def _add_revocations() -> None:
@@ -40,6 +42,7 @@ def _add_links_and_keys() -> None:
         sa.Column("requests", sa.BigInteger(), nullable=False),
         sa.Column("first_at", sa.BigInteger(), nullable=False),
         sa.Column("last_at", sa.BigInteger(), nullable=False),
+        _text("after_id"),
         sa.PrimaryKeyConstraint("reason", "repository"),
     )
     op.create_table(
@@ -48,6 +51,7 @@ def _add_links_and_keys() -> None:
         sa.Column("salt", sa.Text(), nullable=False),
         sa.Column("adopted_at", sa.BigInteger(), nullable=False),
         sa.Column("replaced_at", sa.BigInteger()),
+        _text("after_id"),
     )
 
 
