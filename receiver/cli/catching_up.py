@@ -1,11 +1,13 @@
 """`receiver catch-up`: take in what Docker Hub has and no webhook told of."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,17 +15,14 @@ from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop, told_plainly
 from receiver.cli.moments import moment
 from receiver.cli.reaching import Server, reached
-from receiver.dockerhub.fetching import Unavailable
-from receiver.dockerhub.hub import Hub, waiting_as_asked
-from receiver.ledger.cursors import Cursor, read_cursors
-from receiver.ledger.ledger import Ledger
-from receiver.ledger.transactions import Tx
-from receiver.logs import configure_logs
-from receiver.missed import Missed, login_for, not_known, pushed_since, take_all
-from receiver.outgoing import http_client
-from receiver.rules import rule_on
-from receiver.settings import Settings
 from receiver.telling import iso
+
+if TYPE_CHECKING:
+    from receiver.dockerhub.hub import Hub
+    from receiver.ledger.cursors import Cursor
+    from receiver.ledger.transactions import Tx
+    from receiver.missed import Missed
+    from receiver.settings import Settings
 
 LONGEST_WAIT_SECONDS = 3600.0  # in all, for one repository
 A_BITE = 100
@@ -47,6 +46,8 @@ def catch_up(since: str | None, repository: str | None, dry_run: bool, as_json: 
     They go through the same rules as webhooks. `serve` does this by itself from the time it first
     knew a repository; --since brings in older tags on purpose.
     """
+    from receiver.logs import configure_logs
+
     settings = configured(frozenset({"RECEIVER_SECRET_KEY", "rule"}))
     names = sorted({rule.repository for rule in settings.rules})
     if repository is not None and repository not in names:
@@ -63,6 +64,10 @@ async def _catch_up(
     settings: Settings, repositories: list[str], since: int | None, *, dry_run: bool, as_json: bool
 ) -> int:
     """Catch up with one repository after another, each told before the next; return how many."""
+    from receiver.dockerhub.hub import Hub
+    from receiver.missed import not_known
+    from receiver.outgoing import http_client
+
     found = 0
     async with http_client() as http:
         hub = Hub(http, settings.hub_api_url)
@@ -86,6 +91,10 @@ def _tell(row: Row, verb: str, *, as_json: bool) -> None:
 
 async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[Missed]:
     """List a repository's tags with a progress bar, waiting where Docker Hub asks to."""
+    from receiver.dockerhub.fetching import Unavailable
+    from receiver.dockerhub.hub import waiting_as_asked
+    from receiver.missed import login_for, pushed_since
+
     login = login_for(settings.rules, repository)
     waiting = waiting_as_asked(_rest, longest=LONGEST_WAIT_SECONDS)
     missed: list[Missed] = []
@@ -109,6 +118,8 @@ async def _rest(seconds: float) -> None:
 
 
 def _cursor(settings: Settings, repository: str) -> int:
+    from receiver.ledger.cursors import read_cursors
+
     none: list[Cursor] = []
     cursors = _read(settings, read_cursors, none)
     own = [cursor.looks_back_to for cursor in cursors if cursor.repository == repository]
@@ -119,6 +130,8 @@ def _cursor(settings: Settings, repository: str) -> int:
 
 def _read(settings: Settings, read: Callable[[Tx], T], without: T) -> T:
     """Read the ledger; `without` where there is none yet."""
+    from receiver.ledger.ledger import Ledger
+
     ledger = Ledger(settings.database_url)
     try:
         if ledger.path is not None and not ledger.path.exists():
@@ -130,6 +143,8 @@ def _read(settings: Settings, read: Callable[[Tx], T], without: T) -> T:
 
 
 async def _take(settings: Settings, missed: list[Missed]) -> None:
+    from receiver.missed import take_all
+
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
             for first in range(0, len(missed), A_BITE):
@@ -152,6 +167,8 @@ def _told(one: Missed) -> Row:
 
 
 def _row(settings: Settings, one: Missed) -> Row:
+    from receiver.rules import rule_on
+
     ruling = rule_on(one.push, settings.rules)
     pushed = one.push.pushed_at
     return {

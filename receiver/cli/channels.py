@@ -1,27 +1,26 @@
 """`receiver channels`, `rollback`, `promote`, `release`: look at channels, move them by hand."""
 
+from __future__ import annotations
+
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
-from receiver.channel_order import ByHand
 from receiver.cli.configured import configured, settings_in_spite
 from receiver.cli.exits import USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.cli.steering import KEY, ask
-from receiver.ledger.channels import channel_rows
-from receiver.ledger.recording import Recorded
-from receiver.ledger.transactions import Tx
-from receiver.settings import Settings
-from receiver.steering import log_moved, roll_back
-from receiver.steering import promote as promote_channel
-from receiver.steering import release as release_channel
 from receiver.telling import as_json as plain
 from receiver.telling import iso
-from receiver.upkeep.operations import log_operation
+
+if TYPE_CHECKING:
+    from receiver.channel_order import ByHand
+    from receiver.ledger.recording import Recorded
+    from receiver.ledger.transactions import Tx
+    from receiver.settings import Settings
 
 COMMAND = "command"
 Row = dict[str, Any]
@@ -59,6 +58,9 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
     It is held there: nothing moves it until `receiver release`, or a push above the version that
     it was rolled back from.
     """
+    from receiver.channel_order import ByHand
+    from receiver.steering import roll_back
+
     settings = settings_in_spite(KEY)
 
     def write(tx: Tx) -> Row:
@@ -82,6 +84,9 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
 
     It is held there: nothing moves it until `receiver release`, or a push above that version.
     """
+    from receiver.channel_order import ByHand
+    from receiver.steering import promote as promote_channel
+
     if (other is None) == (to is None):
         raise Stop("say either --from CHANNEL or --to VERSION", USAGE)
     settings = settings_in_spite(KEY)
@@ -102,6 +107,9 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
 @told_plainly
 def release(app: str, channel: str) -> None:
     """Let pushes move CHANNEL of APP again after a rollback or promotion: the next one does."""
+    from receiver.steering import release as release_channel
+    from receiver.upkeep.operations import log_operation
+
     settings = settings_in_spite(KEY)
 
     def write(tx: Tx) -> Row:
@@ -114,6 +122,8 @@ def release(app: str, channel: str) -> None:
 
 
 async def _channels(settings: Settings, app: str | None) -> Row:
+    from receiver.ledger.channels import channel_rows
+
     places = settings.channels(app)
     async with reached(settings) as there:
         if isinstance(there, Server):
@@ -124,6 +134,8 @@ async def _channels(settings: Settings, app: str | None) -> Row:
 
 
 def _recorded(action: ByHand, app: str, channel: str, recorded: Recorded) -> Row:
+    from receiver.steering import log_moved
+
     log_moved(action, app, channel, recorded, COMMAND)
     return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
 

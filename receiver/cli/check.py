@@ -1,19 +1,22 @@
 """`receiver check` and `receiver link`: the configuration alone, no network, no ledger."""
 
+from __future__ import annotations
+
 import asyncio
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from receiver.cli.configured import configured
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, Stop, told_plainly
-from receiver.config_warnings import config_warnings, link_length_fault
 from receiver.errors import ConfigError, Fault
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import is_repository
-from receiver.notify import understands
-from receiver.service import NEEDED
-from receiver.settings import Settings
+from receiver.variables import NEEDED
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
 
 
 @click.command()
@@ -25,6 +28,8 @@ def check(as_json: bool) -> None:
     Reads the environment, .env and receiver.toml; looks HOST up if it is a name. It opens no
     connection and no ledger. Warnings do not fail.
     """
+    from receiver.config_warnings import config_warnings
+
     try:
         settings = configured(NEEDED)
         asyncio.run(_look_outside(settings))
@@ -90,6 +95,8 @@ def link(repository: str) -> None:
 
 
 async def _look_outside(settings: Settings) -> None:
+    from receiver.config_warnings import config_warnings
+
     faults = await more_faults(settings)
     if faults:
         raise ConfigError(tuple(faults), tuple(config_warnings(settings)))
@@ -101,6 +108,9 @@ async def more_faults(settings: Settings) -> list[Fault]:
     A [[notice]] whose URL Apprise does not understand, a HOST that has no address, a public_url
     with which a link is too long. Nothing is sent.
     """
+    from receiver.config_warnings import link_length_fault
+    from receiver.notify import understands
+
     known = await asyncio.gather(*(understands(notice.url) for notice in settings.notices))
     fix = "See github.com/caronc/apprise for the URL of each kind of place"
     what = "its URL is not one that Apprise understands"

@@ -1,9 +1,11 @@
 """`receiver dismiss`: close parked registrations that nobody will fix."""
 
+from __future__ import annotations
+
 import asyncio
 import getpass
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -12,9 +14,9 @@ from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.reasons import Reason
-from receiver.settings import Settings
-from receiver.upkeep.dismissing import Asker, undo_dismissal
-from receiver.upkeep.dismissing import dismiss as dismiss_these
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 COMMAND = "command"
@@ -75,6 +77,9 @@ def _print(changed: Row, word: str) -> None:
 
 async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Row:
     """Dismiss these, or all that is parked if there are none."""
+    from receiver.upkeep.dismissing import Asker
+    from receiver.upkeep.dismissing import dismiss as dismiss_these
+
     asker = Asker(COMMAND, _name())
     async with reached(settings) as there:
         if isinstance(there, Server):
@@ -86,6 +91,8 @@ async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Ro
 
 
 async def _undo(settings: Settings, ids: list[str]) -> Row:
+    from receiver.upkeep.dismissing import Asker, undo_dismissal
+
     asker = Asker(COMMAND, _name())
     async with reached(settings) as there:
         if isinstance(there, Server):

@@ -1,7 +1,10 @@
 """`receiver doctor`: find what will go wrong before it does."""
 
+from __future__ import annotations
+
 import asyncio
 import json
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -10,19 +13,14 @@ from receiver.cli.check import more_faults
 from receiver.cli.configured import configured
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, Stop, told_plainly
 from receiver.cli.reaching import Server, address, serving_address
-from receiver.config_warnings import config_warnings
-from receiver.doctor import examine
-from receiver.edgegap.client import edgegap_client
-from receiver.edgegap.pace import Pace
 from receiver.errors import ConfigError
 from receiver.findings import Finding, Health, passed, warned
-from receiver.ledger.ledger import Ledger
-from receiver.logs import configure_logs, masking
-from receiver.outgoing import http_client
-from receiver.preflight import preflight_over
-from receiver.secret import Secret
-from receiver.service import NEEDED
-from receiver.settings import Settings, marks_of
+from receiver.variables import NEEDED
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from receiver.settings import Settings
 
 ASK_SECONDS = 5.0
 CHANGE_IT = "Change it, then: receiver check"
@@ -38,6 +36,8 @@ def doctor(as_json: bool) -> None:
     Each line passes, warns or fails, and says how to mend it. Reads only. Exit code 1 if anything
     fails, 3 if the configuration has faults.
     """
+    from receiver.logs import configure_logs
+
     try:
         settings = configured(NEEDED)
     except ConfigError as error:
@@ -60,6 +60,8 @@ def doctor(as_json: bool) -> None:
 
 
 async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
+    from receiver.config_warnings import config_warnings
+
     count = len(settings.rules)
     sound = f"sound, {count} rule{'s' if count > 1 else ''}"
     findings = [Finding(Health.PASS, "configuration", sound)]
@@ -75,13 +77,9 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
     ]
     for finding in findings:
         _print(finding, as_json=as_json)
-    token = settings.edgegap_token or Secret("")
-    pace = Pace(settings.requests_per_second, settings.concurrency)
-    connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect as client, http_client() as http:
-        async for finding in examine(settings, client, preflight_over(http, settings), http):
-            findings.append(finding)
-            _print(finding, as_json=as_json)
+    async for finding in _looked_at(settings):
+        findings.append(finding)
+        _print(finding, as_json=as_json)
     running = await _running(settings)
     if running is not None:
         findings.append(running)
@@ -89,8 +87,28 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
     return findings
 
 
+async def _looked_at(settings: Settings) -> AsyncIterator[Finding]:
+    from receiver.doctor import examine
+    from receiver.edgegap.client import edgegap_client
+    from receiver.edgegap.pace import Pace
+    from receiver.outgoing import http_client
+    from receiver.preflight import preflight_over
+    from receiver.secret import Secret
+
+    token = settings.edgegap_token or Secret("")
+    pace = Pace(settings.requests_per_second, settings.concurrency)
+    connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
+    async with connect as client, http_client() as http:
+        async for finding in examine(settings, client, preflight_over(http, settings), http):
+            yield finding
+
+
 async def _running(settings: Settings) -> Finding | None:
     """Compare these settings with those of the server that runs here; None if none answers."""
+    from receiver.ledger.ledger import Ledger
+    from receiver.outgoing import http_client
+    from receiver.settings import marks_of
+
     ledger = Ledger(settings.database_url)
     try:
         here = serving_address(ledger) or address(settings.host, settings.port)
@@ -112,6 +130,8 @@ async def _running(settings: Settings) -> Finding | None:
 
 
 def _print(finding: Finding, *, as_json: bool) -> None:
+    from receiver.logs import masking
+
     if as_json:
         click.echo(masking(json.dumps(msgspec.to_builtins(finding), ensure_ascii=False)))
         return

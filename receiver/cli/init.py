@@ -1,35 +1,30 @@
 """`receiver init`: ask the few things needed, and write the configuration."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.config_values import bare_token, public_url_fault, token_fault
-from receiver.dockerhub.fetching import Unavailable
-from receiver.dockerhub.hub import Hub, HubRefused
-from receiver.doctor import CHECK_THE_WAY
 from receiver.dotenv import dotenv_line
-from receiver.edgegap.client import edgegap_client
-from receiver.edgegap.pace import Pace
 from receiver.environment import clean
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import HUB_ALIASES, is_repository
-from receiver.outgoing import http_client
-from receiver.reading_settings import ALLOW_PLAIN_HTTP, load_settings
-from receiver.retry import detail_of
 from receiver.rule_config import login_faults
 from receiver.rules import Login
 from receiver.secret import Secret
-from receiver.service import NEEDED
-from receiver.settings import DEFAULT_CONFIG, DEFAULT_LEDGER, Settings
-from receiver.variables import DOTENV
+from receiver.variables import DOTENV, NEEDED
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
 
 T = TypeVar("T")
 
@@ -45,7 +40,7 @@ ELSEWHERE = (
     "DOCKERHUB_REGISTRY_URL",
     "DOCKERHUB_AUTH_URL",
     "DOCKERHUB_API_URL",
-    ALLOW_PLAIN_HTTP,
+    "RECEIVER_ALLOW_PLAIN_HTTP",
 )  # where it was asked, it is to be asked later
 REFUSED = frozenset({401, 403})
 
@@ -71,6 +66,9 @@ def init(folder: Path, **given: str | None) -> None:
 
     Asks for what is not given. Never overwrites a file. Ends with the link and where to paste it.
     """
+    from receiver.reading_settings import load_settings
+    from receiver.settings import DEFAULT_CONFIG, DEFAULT_LEDGER
+
     config, secrets = folder / DEFAULT_CONFIG, folder / DOTENV
     for path in (config, secrets):
         if path.exists() or path.is_symlink():
@@ -184,11 +182,18 @@ def _login(username: str | None, token: str | None, repository: str) -> tuple[st
 
 def _settings(**secrets: str) -> Settings:
     """Return the settings with which a secret is tried; raises ConfigError, before it is sent."""
+    from receiver.reading_settings import load_settings
+
     addresses = {name: os.environ[name] for name in ELSEWHERE if name in os.environ}
     return load_settings({**addresses, **secrets, "RECEIVER_CONFIG_TOML": "# none yet"})
 
 
 async def _apps(token: str) -> list[str]:
+    from receiver.doctor import CHECK_THE_WAY
+    from receiver.edgegap.client import edgegap_client
+    from receiver.edgegap.pace import Pace
+    from receiver.retry import detail_of
+
     here = _settings(EDGEGAP_TOKEN=token)
     async with edgegap_client(here.edgegap_base_url, Secret(token), Pace(8, 1)) as client:
         listing = await client.apps()
@@ -205,6 +210,10 @@ async def _apps(token: str) -> list[str]:
 
 
 async def _check_login(login: Login, repository: str) -> None:
+    from receiver.dockerhub.fetching import Unavailable
+    from receiver.dockerhub.hub import Hub, HubRefused
+    from receiver.outgoing import http_client
+
     here = _settings(DOCKERHUB_USERNAME=login.username, DOCKERHUB_TOKEN=login.token.reveal())
     async with http_client() as http:
         try:

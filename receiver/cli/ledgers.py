@@ -1,18 +1,19 @@
 """`receiver ledger backup` and `receiver ledger copy`."""
 
+from __future__ import annotations
+
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from sqlalchemy.engine import URL
 
 from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import USAGE, Stop, told_plainly
-from receiver.ledger.backups import back_up
-from receiver.ledger.copying import copy_ledger
-from receiver.ledger.engines import read_database_url
-from receiver.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 
 @click.group()
@@ -26,6 +27,9 @@ def ledger() -> None:
 @told_plainly
 def backup(file: Path, overwrite: bool) -> None:
     """Make a consistent copy of the SQLite ledger in FILE, while the server runs or not."""
+    from receiver.ledger.backups import back_up
+    from receiver.ledger.ledger import Ledger
+
     with suppress(OSError):  # a folder that may not be looked into: the copy itself says so
         if file.exists() and not overwrite:
             raise Stop(f"{file} is there already: name a new file, or use --overwrite", USAGE)
@@ -48,6 +52,8 @@ def copy_command(source: str, target: str) -> None:
     Stop all receivers first, copy, then set DATABASE_URL to TARGET and start them again. A copy
     that was cut off leaves nothing, and no receiver starts on TARGET until it was run again.
     """
+    from receiver.ledger.copying import copy_ledger
+
     urls = _url("SOURCE", source), _url("TARGET", target)
     hidden = not sys.stderr.isatty()
     with click.progressbar(length=1, label="rows", file=sys.stderr, hidden=hidden) as bar:
@@ -61,6 +67,8 @@ def copy_command(source: str, target: str) -> None:
 
 
 def _url(argument: str, text: str) -> URL:
+    from receiver.ledger.engines import read_database_url
+
     try:
         return read_database_url(text)
     except ValueError as error:

@@ -1,16 +1,22 @@
 """`receiver deliveries` and `receiver show`: reading the ledger, beside a running server or not."""
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import NOT_FOUND, Stop, told_plainly
-from receiver.ledger.ledger import Ledger
-from receiver.ledger.stories import MOST_ROWS, Filter, delivery_row, list_deliveries, story
 from receiver.reasons import State, Verdict
 from receiver.telling import as_json as plain
 from receiver.telling import one_line, whole_story
+
+if TYPE_CHECKING:
+    from receiver.ledger.ledger import Ledger
+
+MOST_ROWS = 1000  # as many as the API returns at once
 
 
 @click.command()
@@ -42,6 +48,8 @@ def deliveries(as_json: bool, **wanted: object) -> None:
     Reads the ledger, beside a running server or not. The column after the repository and tag is
     the verdict; a reason stands behind it, and `receiver show ID` says what to do about it.
     """
+    from receiver.ledger.stories import Filter, delivery_row, list_deliveries
+
     ledger = _opened()
     before = wanted["before"]
     known = before is None or ledger.read_now(lambda tx: delivery_row(tx, str(before))) is not None
@@ -66,6 +74,8 @@ def show(identity: str, as_json: bool) -> None:
 
     ID is a delivery's, or a registration's.
     """
+    from receiver.ledger.stories import story
+
     ledger = _opened()
     row = ledger.read_now(lambda tx: story(tx, identity))
     ledger.close()
@@ -75,6 +85,8 @@ def show(identity: str, as_json: bool) -> None:
 
 
 def _opened() -> Ledger:
+    from receiver.ledger.ledger import Ledger
+
     ledger = Ledger(settings_in_spite().database_url)
     ledger.open_to_read()
     return ledger

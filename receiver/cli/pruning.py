@@ -1,27 +1,25 @@
 """`receiver prune`: delete old versions of an app."""
 
+from __future__ import annotations
+
 import asyncio
 import json
-import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
-from receiver.edgegap.client import edgegap_client
-from receiver.edgegap.pace import Pace
-from receiver.ledger.ledger import Ledger
-from receiver.reading_settings import load_settings
-from receiver.secret import Secret
-from receiver.settings import Current, Settings
-from receiver.upkeep.pruning import MOST_AT_ONCE, Scope, kept_by, log_pruned, plan
-from receiver.upkeep.pruning import prune as prune_versions
+from receiver.variables import NEEDED
+
+if TYPE_CHECKING:
+    from receiver.ledger.ledger import Ledger
+    from receiver.settings import Settings
 
 PRUNING_SECONDS = 300.0  # for many calls to Edgegap, at its pace
-NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 COMMAND = "command"
 Row = dict[str, Any]
 
@@ -38,7 +36,9 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     Never the newest, a channel's, a pinned one, one that was pushed by hand as an older tag, or
     one with running deployments.
     """
-    settings = load_settings(os.environ, need=NEEDED)
+    from receiver.upkeep.pruning import kept_by
+
+    settings = configured(NEEDED)
     known = sorted({rule.app for rule in settings.rules})
     if app not in known:
         raise Stop(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
@@ -71,6 +71,8 @@ def is_terminal() -> bool:
 
 async def _planned(settings: Settings, app: str) -> Row:
     """Return what would be deleted, as the API answers to a dry run."""
+    from receiver.upkeep.pruning import MOST_AT_ONCE, Scope, plan
+
     async with reached(settings) as there:
         if isinstance(there, Server):
             return await there.ask("POST", "/api/prune", {"app": app, "dry_run": True})
@@ -90,6 +92,13 @@ async def _pruned(settings: Settings, app: str, names: list[str]) -> list[Row]:
 
 
 async def _prune_here(ledger: Ledger, settings: Settings, app: str, names: list[str]) -> list[Row]:
+    from receiver.edgegap.client import edgegap_client
+    from receiver.edgegap.pace import Pace
+    from receiver.secret import Secret
+    from receiver.settings import Current
+    from receiver.upkeep.pruning import MOST_AT_ONCE, Scope, log_pruned
+    from receiver.upkeep.pruning import prune as prune_versions
+
     token = settings.edgegap_token or Secret("")
     pace = Pace(settings.requests_per_second, settings.concurrency)
     connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())

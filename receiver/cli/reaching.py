@@ -4,27 +4,27 @@ Commands that change something ask the server that holds the ledger; only when n
 take its lock and write themselves.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import httpx
 
 from receiver.api_tokens import ApiKeys, ApiToken
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop
 from receiver.errors import LedgerError, LedgerInUse
-from receiver.ledger.ledger import Ledger
-from receiver.ledger.replicas import is_there
-from receiver.logs import configure_logs
-from receiver.outgoing import http_client
-from receiver.settings import Current, Settings
-from receiver.upkeep.manual import Manual
-from receiver.upkeep.operations import Source
-from receiver.web.guarding import SOURCE_HEADER
+
+if TYPE_CHECKING:
+    import httpx
+
+    from receiver.ledger.ledger import Ledger
+    from receiver.settings import Settings
+    from receiver.upkeep.manual import Manual
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where not to call
 ANSWER_SECONDS = 15.0
@@ -61,6 +61,10 @@ class Server:
         self, method: str, path: str, body: object = None, *, seconds: float = ANSWER_SECONDS
     ) -> dict[str, Any]:
         """Return its JSON answer; raises Stop with what it said when it refuses."""
+        from httpx import HTTPError
+
+        from receiver.upkeep.operations import SOURCE_HEADER, Source
+
         token = api_keys(self._settings).sign(new_token(ONE_MINUTE))
         headers = {"Authorization": f"Bearer {token}", SOURCE_HEADER: Source.COMMAND.value}
         try:
@@ -68,7 +72,7 @@ class Server:
                 method, path, json=body, headers=headers, timeout=seconds
             )
             told = answer.json()
-        except (httpx.HTTPError, ValueError):
+        except (HTTPError, ValueError):
             told, answer = {}, None
         if answer is None or not isinstance(told, dict):
             sentence = (
@@ -103,6 +107,9 @@ async def perform(
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
             return await there.ask("POST", path, asked)
+        from receiver.settings import Current
+        from receiver.upkeep.manual import Manual
+
         done = await here(Manual(there, Current(settings)))
         click.echo(f"receiver: no server is running; {without_server}", err=True)
         return done
@@ -115,6 +122,10 @@ async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[S
     `begin` makes the ledger where there is none yet; another schema is refused, never migrated.
     What is logged meanwhile goes to standard error: standard output is the command's own.
     """
+    from receiver.ledger.ledger import Ledger
+    from receiver.logs import configure_logs
+    from receiver.outgoing import http_client
+
     configure_logs(secrets=settings.secrets(), level="WARNING")
     ledger = Ledger(settings.database_url)
     try:
@@ -152,21 +163,30 @@ async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None
 
 async def _works_on(ledger: Ledger, here: str, settings: Settings) -> bool:
     """Return whether the server at this machine's address works on this very ledger."""
+    from httpx import HTTPError
+
+    from receiver.ledger.replicas import is_there
+    from receiver.outgoing import http_client
+
     headers = {"Authorization": f"Bearer {api_keys(settings).sign(new_token(ONE_MINUTE))}"}
     async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:
             answer = (await http.get(f"{here}/readyz", headers=headers)).json()
-        except (httpx.HTTPError, ValueError):
+        except (HTTPError, ValueError):
             return False
     owner = answer.get("replica") if isinstance(answer, dict) else None
     return isinstance(owner, str) and await ledger.read(lambda tx: is_there(tx, owner))
 
 
 async def _answers(here: str) -> bool:
+    from httpx import HTTPError
+
+    from receiver.outgoing import http_client
+
     async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:
             await http.get(f"{here}/livez")
-        except httpx.HTTPError:
+        except HTTPError:
             return False
     return True
 

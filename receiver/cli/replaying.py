@@ -1,8 +1,10 @@
 """`receiver replay`: read the rules again for deliveries, and set them going from now."""
 
+from __future__ import annotations
+
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -11,9 +13,9 @@ from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_FOUND, USAGE, Stop, told_plainly
 from receiver.cli.moments import moment
 from receiver.cli.reaching import Server, reached
-from receiver.settings import Current, Settings
-from receiver.upkeep.manual import Manual
-from receiver.upkeep.operations import Source
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
 
 Row = dict[str, Any]
 
@@ -57,6 +59,10 @@ async def _replay(settings: Settings, asked: dict[str, Any]) -> tuple[list[Row],
         if isinstance(there, Server):
             told = await there.ask("POST", "/api/replay", asked)
             return list(told["replayed"]), list(told["missing"])
+        from receiver.settings import Current
+        from receiver.upkeep.manual import Manual
+        from receiver.upkeep.operations import Source
+
         configured(frozenset({"rule"}))  # else all would become `no_rule`
         manual = Manual(there, Current(settings))
         replayed, missing = await manual.replay(

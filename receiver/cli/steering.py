@@ -1,8 +1,10 @@
 """`receiver pause`, `resume`, `open-gate`: hold back work, and let it continue."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,12 +12,11 @@ from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, perform, reached
 from receiver.images import is_repository
-from receiver.ledger import pauses
-from receiver.ledger.gates import BUSY, TOKEN
-from receiver.ledger.transactions import Tx
-from receiver.settings import Settings
-from receiver.upkeep.manual import Manual
-from receiver.upkeep.operations import Source
+
+if TYPE_CHECKING:
+    from receiver.ledger.transactions import Tx
+    from receiver.settings import Settings
+    from receiver.upkeep.manual import Manual
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 Reply = dict[str, Any]
@@ -27,6 +28,9 @@ Reply = dict[str, Any]
 @told_plainly
 def pause(repository: str | None, everything: bool) -> None:
     """Hold back the registrations of REPOSITORY, or of all: pushes are recorded and queue."""
+    from receiver.ledger import pauses
+    from receiver.upkeep.operations import Source
+
     name = _named(repository, everything=everything)
 
     async def here(manual: Manual) -> Reply:
@@ -43,6 +47,9 @@ def pause(repository: str | None, everything: bool) -> None:
 @told_plainly
 def resume(repository: str | None, everything: bool) -> None:
     """Let the registrations of REPOSITORY, or of all, go on."""
+    from receiver.ledger import pauses
+    from receiver.upkeep.operations import Source
+
     name = _named(repository, everything=everything)
 
     async def here(manual: Manual) -> Reply:
@@ -62,7 +69,7 @@ def resume(repository: str | None, everything: bool) -> None:
 
 
 @click.command("open-gate")
-@click.argument("gate", type=click.Choice([BUSY, TOKEN]))
+@click.argument("gate", type=click.Choice(["busy", "token"]))
 @told_plainly
 def open_gate(gate: str) -> None:
     """Let all work go on that a gate holds back.
@@ -73,6 +80,7 @@ def open_gate(gate: str) -> None:
 
     If Edgegap answers as before, the gate closes again.
     """
+    from receiver.upkeep.operations import Source
 
     async def here(manual: Manual) -> Reply:
         if not await manual.open_gate(gate, Source.COMMAND):
@@ -91,6 +99,8 @@ def _perform(path: str, asked: Reply, here: Callable[[Manual], Awaitable[Reply]]
 
 
 def _named(repository: str | None, *, everything: bool) -> str:
+    from receiver.ledger import pauses
+
     if everything == (repository is not None):
         raise Stop("name one repository, or say --all", USAGE)
     if repository is None:
