@@ -1,4 +1,4 @@
-"""`receiver demo`: the newcomer's first minute, with no account and no configuration."""
+"""`receiver demo`: a receiver with sandboxes; no account and no configuration needed."""
 
 import click
 
@@ -6,18 +6,20 @@ from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="End after the first version; exit code 0 if it came.")
+@click.option(
+    "--once", is_flag=True, help="Stop after the first version; exit code 0 if it was created."
+)
 @click.option(
     "--port",
     default=0,
     type=click.IntRange(0, 65535),
-    help="Listen here; any free port if not given.",
+    help="Port to listen on; default: any free port.",
 )
 @told_plainly
 def demo(once: bool, port: int) -> None:
-    """See it work: a receiver with stand-ins of Edgegap and Docker Hub, and a real push.
+    """Run a receiver with sandboxes of Edgegap and Docker Hub, and push a tag to it.
 
-    Needs no account, no configuration and no network; leaves nothing behind.
+    Needs no account, no configuration and no network. All files are deleted at the end.
     """
     from receiver.cli.tour import run_demo
 

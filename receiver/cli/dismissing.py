@@ -26,12 +26,12 @@ Row = dict[str, Any]
 
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All that are parked.")
+@click.option("--all", "everything", is_flag=True, help="All parked registrations.")
 @click.option(
     "--reason",
     type=click.Choice([reason.value for reason in Reason]),
     metavar="REASON",
-    help="With --all: only those parked for this reason.",
+    help="With --all: only registrations parked for this reason.",
 )
 @click.option("--undo", is_flag=True, help="Park dismissed registrations again.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -41,15 +41,15 @@ def dismiss(
 ) -> None:
     """Close parked registrations that nobody will fix: they end as `dismissed`.
 
-    ID is a registration's or a delivery's. The person and the time are recorded. A dismissed push
-    can be replayed like any other.
+    ID is the ID of a registration or of a delivery. The user name and the time are recorded. A
+    dismissed push can be replayed like any other push.
     """
     if everything == bool(ids):
-        raise Stop("name registrations by id, or say --all", USAGE)
+        raise Stop("name registrations by ID, or use --all", USAGE)
     if reason is not None and not everything:
-        raise Stop("--reason goes with --all", USAGE)
+        raise Stop("--reason requires --all", USAGE)
     if undo and everything:
-        raise Stop("--undo takes ids", USAGE)
+        raise Stop("--undo requires IDs", USAGE)
     settings = settings_in_spite(KEY)
     if undo:
         changed = asyncio.run(_undo(settings, list(ids)))
@@ -64,19 +64,19 @@ def dismiss(
         raise Stop(f"there is no registration {named}; see `receiver deliveries`", NOT_FOUND)
     if changed["unchanged"]:
         named = ", ".join(changed["unchanged"])
-        what = "is not dismissed, or a newer one is open" if undo else "is not parked"
-        raise Stop(f"{named} {what}", NOT_DONE)
+        problem = "is not dismissed, or a newer registration is open" if undo else "is not parked"
+        raise Stop(f"{named} {problem}", NOT_DONE)
 
 
 def _print(changed: Row, word: str) -> None:
-    for one in changed["registrations"]:
-        click.echo(f"{word}  {one['id']}  {one['app']}/{one['version']}  {one['reason'] or ''}")
+    for row in changed["registrations"]:
+        click.echo(f"{word}  {row['id']}  {row['app']}/{row['version']}  {row['reason'] or ''}")
     if not changed["registrations"] and not changed["missing"] and not changed["unchanged"]:
         click.echo("Nothing is parked.", err=True)
 
 
 async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Row:
-    """Dismiss these, or all that is parked if there are none."""
+    """Dismiss the registrations with these IDs, or all parked registrations if there are no IDs."""
     from receiver.upkeep.dismissing import Asker
     from receiver.upkeep.dismissing import dismiss as dismiss_these
 
@@ -102,7 +102,7 @@ async def _undo(settings: Settings, ids: list[str]) -> Row:
 
 
 def _name() -> str:
-    """Return the user's name on this machine, empty if the system knows none."""
+    """Return the user's name on this machine; empty if the system has no name for it."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):

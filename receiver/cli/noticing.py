@@ -1,4 +1,4 @@
-"""`receiver notify-test`: send a test message to each place that notices go to."""
+"""`receiver notify-test`: send a test message to each destination."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, Stop, told_plainly
 
 TITLE = "Receiver: a test"
-BODY = "This is how the receiver will tell you of what happens."
+BODY = "This is a test. The receiver sends its notifications to this destination."
 
 
 @click.command("notify-test")

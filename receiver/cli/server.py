@@ -1,4 +1,4 @@
-"""The server of `receiver serve`, which the demo runs too."""
+"""The HTTP server of `receiver serve` and `receiver demo`."""
 
 import os
 import resource
@@ -25,8 +25,8 @@ from receiver.settings import Settings
 from receiver.upkeep.surroundings import dangers, proxies_in_use
 from receiver.web.protocol import LimitedProtocol, LimitedServer
 
-OPEN_FILES = 8192  # a burst of connections is accepted before the oldest are closed
-DRAIN_SECONDS = 3  # for requests under way at a SIGTERM; the worker has 5 more
+OPEN_FILES = 8192  # for bursts of connections, before the oldest are closed
+DRAIN_SECONDS = 3  # for open requests after a SIGTERM; the worker has 5 more
 
 Stopper = Callable[[], None]
 
@@ -34,7 +34,7 @@ log = get_logger()
 
 
 def start(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Open the ledger and serve; a reload begins with `environ`."""
+    """Open the ledger and serve; a reload starts from `environ`."""
     configure_logs(secrets=settings.secrets(), for_good=True)
     log_warnings(settings)
     ledger = Ledger(settings.database_url)
@@ -82,15 +82,15 @@ def run_server(
         ws="none",
         lifespan="on",
         log_config=None,
-        access_log=False,  # it would print the links
+        access_log=False,  # it would log the links, which are secrets
         server_header=False,
-        proxy_headers=False,  # read where it matters: see receiver.web.forwarded
+        proxy_headers=False,  # read by receiver.web.forwarded
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     _allow_open_files(OPEN_FILES)
     server = _Server(config, app.state, settings, ledger, listening)
-    # From here on, not only once uvicorn runs: a signal in between would be lost. uvicorn raises it
-    # again when it is done; a clean stop is to exit 0.
+    # Set before uvicorn runs: otherwise an earlier signal would be lost. uvicorn raises the signal
+    # again after its shutdown; a clean stop must exit 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
     server.run()
@@ -101,25 +101,25 @@ def run_server(
     log.info("stopped")
 
 
-def _allow_open_files(wanted: int) -> None:
-    """Raise the process's own limit: many systems begin with 1,024, and connections are files."""
-    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-    if allowed != resource.RLIM_INFINITY and allowed < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+def _allow_open_files(count: int) -> None:
+    """Raise the limit of open files of this process: many systems start with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
-def _note_address(tx: Tx, here: str) -> None:
+def _record_url(tx: Tx, url: str) -> None:
     tx.run(
         "INSERT INTO meta (key, value) VALUES (:key, :value)"
         " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         key=SERVES_AT,
-        value=here,
+        value=url,
     )
 
 
 class _Server(LimitedServer):
-    """Uvicorn's server; once it listens, it says where, in the log and in the ledger."""
+    """Uvicorn's server; once it listens, it writes its URL to the log and the ledger."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class _Server(LimitedServer):
         listening: Callable[[str, Stopper], None] | None,
     ) -> None:
         super().__init__(config)
-        self._state = state  # of the application: why it failed, if it did
+        self._state = state  # of the application; holds the failure, if any
         self._settings = settings
         self._ledger = ledger
         self._listening = listening
@@ -145,31 +145,31 @@ class _Server(LimitedServer):
         if self.should_exit:
             return
         port = self.servers[0].sockets[0].getsockname()[1]
-        here = address(self._settings.host, port)
+        url = address(self._settings.host, port)
         try:
-            await self._ledger.write(partial(_note_address, here=here))
+            await self._ledger.write(partial(_record_url, url=url))
         except LedgerError as error:
             self._state.failure = error
             raise
-        told = self._settings.host
-        at = f"http://[{told}]:{port}" if ":" in told else f"http://{told}:{port}"
+        host = self._settings.host
+        at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("listening", at=at, rules=len(self._settings.rules), pid=os.getpid())
         if self._listening is not None:
-            self._listening(here, self._stop)
+            self._listening(url, self._stop)
 
     def _cannot_start(self, cause: BaseException | None) -> str:
         settings = self._settings
         if not isinstance(cause, OSError):
-            return "it cannot start: see the log above"
+            return "the server cannot start: see the log above"
         if isinstance(cause, socket.gaierror):
             return (
-                f"HOST is {settings.host}, which is not the name of an address of this machine: "
+                f"HOST is {settings.host}, which does not resolve to an address of this machine: "
                 "write an address, for instance HOST=127.0.0.1"
             )
-        why = os.strerror(cause.errno or 0)
+        reason = os.strerror(cause.errno or 0)
         return (
-            f"cannot listen on port {settings.port} of {settings.host} ({why}): "
-            "choose another with PORT and HOST, or --port and --host"
+            f"cannot listen on port {settings.port} of {settings.host} ({reason}): "
+            "choose another with PORT and HOST, or with --port and --host"
         )
 
     def _stop(self) -> None:

@@ -44,7 +44,7 @@ def api_token(days: int, repository: str | None, revoke: str | None) -> None:
     settings = configured(KEY)
     if revoke is not None:
         if not asyncio.run(_revoke(settings, revoke)):
-            raise Stop(f"{revoke} was revoked before", NOT_DONE)
+            raise Stop(f"{revoke} was already revoked", NOT_DONE)
         click.echo(f"Revoked {revoke}.")
         return
     if repository is not None and not is_repository(repository):

@@ -1,4 +1,4 @@
-"""What `receiver demo` runs and shows: a receiver, its sandboxes, and a push."""
+"""The server, sandboxes and output of `receiver demo`."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ def run_demo(*, once: bool, port: int) -> bool:
     )  # fmt: skip
     hub = DockerHubSandbox()
     hub.add_repository(REPOSITORY)
-    before = time.time() - TWO_DAYS  # catch-up takes in nothing from before it began
+    before = time.time() - TWO_DAYS  # catch-up records no pushes from before its start
     for tag in (FIRST, TAG, NEXT):
         hub.push_image(REPOSITORY, tag, attestations=True, pushed_at=before)
     hub.push_image(REPOSITORY, FOR_ARM, ("linux/arm64",), pushed_at=before)
@@ -78,82 +78,84 @@ def run_demo(*, once: bool, port: int) -> bool:
         ledger.open_to_write()
         app = create_app(settings, ledger, settled=tour.settled)
         run_server(app, settings, ledger, listening=tour.begin)
-    return tour.came
+    return tour.created
 
 
 @dataclass(slots=True)
 class _Tour:
-    """Shows what happens, from beside the server, as a sender would see it."""
+    """Sends a push to the server, and prints each step as a sender sees it."""
 
     settings: Settings
     sandbox: EdgegapSandbox
     database: str
     password: Secret
     once: bool
-    came: bool = False
-    _first: Event | None = None
-    _channel: Event | None = None
+    created: bool = False
+    _version_done: Event | None = None
+    _channel_done: Event | None = None
 
-    def begin(self, here: str, stop: Stopper) -> None:
+    def begin(self, url: str, stop: Stopper) -> None:
         """Start the tour once the server listens."""
-        self._first, self._channel = Event(), Event()
-        Thread(target=self._show, args=(here, stop), name="tour", daemon=True).start()
+        self._version_done, self._channel_done = Event(), Event()
+        Thread(target=self._show, args=(url, stop), name="tour", daemon=True).start()
 
     def settled(self, claimed: Claimed, settlement: Settlement) -> None:
-        """Tell of each registration as it ends."""
-        became = settlement.outcome or settlement.reason
-        click.echo(f"  → {claimed.app}/{claimed.version}: {settlement.state} {became}")
+        """Print the result of each registration."""
+        detail = settlement.outcome or settlement.reason
+        click.echo(f"  → {claimed.app}/{claimed.version}: {settlement.state} {detail}")
         if settlement.sentence:
             click.echo(f"    {settlement.sentence}")
         if settlement.state is State.DONE and settlement.outcome is Outcome.CREATED:
-            self.came = True
-        if self._first is not None:
-            self._first.set()
-        if self._channel is not None and claimed.mode is Mode.CHANNEL:
-            self._channel.set()
+            self.created = True
+        if self._version_done is not None:
+            self._version_done.set()
+        if self._channel_done is not None and claimed.mode is Mode.CHANNEL:
+            self._channel_done.set()
 
-    def _show(self, here: str, stop: Stopper) -> None:
+    def _show(self, url: str, stop: Stopper) -> None:
         keys = [key.reveal() for key in self.settings.secret_keys]
-        link = LinkKeys(keys, {}).link(here, REPOSITORY)
-        click.echo(
-            f"The receiver runs at {here}, with sandboxes of Edgegap and Docker Hub inside.\n"
-        )
-        click.echo(f"Its page, with a password for this time only:\n  {here}/")
+        link = LinkKeys(keys, {}).link(url, REPOSITORY)
+        click.echo(f"The receiver runs at {url}, with sandboxes of Edgegap and Docker Hub.\n")
+        click.echo(f"Admin page (the password changes in each run):\n  {url}/")
         click.echo(f"  password {self.password.reveal()}\n")
-        click.echo(f"The link, as you would paste it into Docker Hub:\n  {link}\n")
-        click.echo(f"A push of {REPOSITORY}:{TAG} comes in …")
-        began = time.monotonic()
+        click.echo(f"The link to paste into Docker Hub:\n  {link}\n")
+        click.echo(f"Docker Hub reports a push of {REPOSITORY}:{TAG} …")
+        started = time.monotonic()
         answer = asyncio.run(_post(link, _body(TAG)))
-        click.echo(f"  answered {answer.status_code} {answer.text}")
-        if self._first is not None and self._first.wait(PATIENCE_SECONDS):
-            self._show_version(time.monotonic() - began)
-            if self.came and self._channel is not None:
-                self._channel.wait(PATIENCE_SECONDS)  # else it is told of after the last line
+        click.echo(f"  response: {answer.status_code} {answer.text}")
+        if self._version_done is not None and self._version_done.wait(PATIENCE_SECONDS):
+            self._show_version(time.monotonic() - started)
+            if self.created and self._channel_done is not None:
+                self._channel_done.wait(
+                    PATIENCE_SECONDS
+                )  # otherwise its result is printed after the last line
         else:
-            click.echo("  no version came of it; see the log above")
+            click.echo("  no version was created; see the log above")
         if self.once:
             stop()
             return
         body = shlex.quote(json.dumps(_body(NEXT)))
         click.echo(f"\nPush one yourself, from another terminal:\n  curl -d {body} \\\n    {link}")
-        click.echo(f"or {FOR_ARM} in place of {NEXT}, which Edgegap could not run (Docker Hub's")
-        click.echo("sandbox holds no other tag; what it does not hold is waited for, then parked);")
-        click.echo("then look at what the receiver remembers:")
-        receiver = _as_called()
+        click.echo(
+            f"or {FOR_ARM} instead of {NEXT}, an image that Edgegap cannot run. Other tags do not"
+        )
+        click.echo("exist in the sandbox of Docker Hub: they are retried, then parked.")
+        click.echo("\nList the deliveries:")
+        receiver = _program_name()
         click.echo(f"  DATABASE_URL={self.database} {receiver} deliveries")
-        click.echo("and, with an id from that list in place of ID, at the whole story of one:")
+        click.echo("and show one delivery, with an ID from that list:")
         click.echo(f"  DATABASE_URL={self.database} {receiver} show ID")
-        click.echo(f"The sandbox of Edgegap is at {self.settings.edgegap_base_url}")
+        click.echo(f"\nThe sandbox of Edgegap is at {self.settings.edgegap_base_url}")
         click.echo(f"and that of Docker Hub at {self.settings.hub_api_url}")
-        click.echo("\nCtrl-C ends the demo.")
+        click.echo("\nPress Ctrl-C to stop the demo.")
 
     def _show_version(self, seconds: float) -> None:
         version = self.sandbox.versions.get((APP, TAG))
         if version is None:
             return
         names = ("docker_repository", "docker_image", "docker_tag", "req_cpu", "req_memory")
-        told = "  ".join(f"{name}={version[name]}" for name in names)
-        click.echo(f"Edgegap has {APP}/{TAG} after {seconds:.2f} s:\n  {told}")
+        fields = "  ".join(f"{name}={version[name]}" for name in names)
+        click.echo(f"Edgegap has {APP}/{TAG} after {seconds:.2f} s:\n  {fields}")
         click.echo(f"  (resources and ports were copied from the newest version, {FIRST})")
 
 
@@ -162,8 +164,8 @@ async def _post(link: str, body: dict[str, object]) -> httpx.Response:
         return await http.post(link, json=body)
 
 
-def _as_called() -> str:
-    """Return how this very program is called from where the person stands."""
+def _program_name() -> str:
+    """Return the command that runs this program in the current shell."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m receiver"
@@ -171,7 +173,7 @@ def _as_called() -> str:
 
 
 def _body(tag: str) -> dict[str, object]:
-    """Return a webhook body as Docker Hub sends it, the fields that matter."""
+    """Return a webhook body like Docker Hub's, with the fields that are read."""
     return {
         "push_data": {"tag": tag, "pusher": "studio", "pushed_at": int(time.time())},
         "repository": {"repo_name": REPOSITORY, "namespace": "studio", "name": "game-server"},
