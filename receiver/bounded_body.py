@@ -30,6 +30,10 @@ class BodyTooLarge(UnreadableBody):
         self.beginning = beginning
 
 
+NO_ANSWER = (TimeoutError, httpx.HTTPError, httpx.StreamError, UnreadableBody, ValueError)
+"""What `ask` raises, and reading its body as JSON."""
+
+
 async def ask(
     http: httpx.AsyncClient,
     method: str,

@@ -1,11 +1,11 @@
-"""What doctor finds: each finding passes, warns or fails, and comes with its mend."""
+"""Findings of doctor: each passes, warns or fails, and has a fix unless it passes."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Health(StrEnum):
-    """How a finding stands."""
+    """The status of a finding."""
 
     PASS = "pass"  # noqa: S105 - a word
     WARN = "warn"
@@ -14,7 +14,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at, what was found, and the mend where something is wrong."""
+    """The subject of a check, its result, and the fix if something is wrong."""
 
     health: Health
     what: str
@@ -23,15 +23,15 @@ class Finding:
 
 
 def passed(what: str, found: str) -> Finding:
-    """Return a finding that all is well."""
+    """Return a finding that passes."""
     return Finding(Health.PASS, what, found)
 
 
 def warned(what: str, found: str, mend: str) -> Finding:
-    """Return a finding that may go wrong, with its mend."""
+    """Return a warning with its fix."""
     return Finding(Health.WARN, what, found, mend)
 
 
 def failed(what: str, found: str, mend: str) -> Finding:
-    """Return a finding that will go wrong, with its mend."""
+    """Return a failure with its fix."""
     return Finding(Health.FAIL, what, found, mend)

@@ -1,6 +1,6 @@
 """`python3 -m receiver.healthcheck`: the image's HEALTHCHECK; exit code 0 if the receiver is alive.
 
-It imports little, since an engine runs it every few seconds, and uses no proxy.
+It has few imports, because the container engine runs it every few seconds. It uses no proxy.
 """
 
 import http.client
@@ -8,14 +8,14 @@ import os
 import sys
 
 SECONDS = 2.0
-# An address to listen on that is none to call, and the one to call for it.
+# Addresses to listen on that cannot be called, and the address to call instead.
 ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not listened on here
 ALIVE = 200
-AROUND = " \t\r\n\"'[]"  # brackets, and what `docker run --env-file` leaves around a value
+AROUND = " \t\r\n\"'[]"  # brackets, and the quotes that `docker run --env-file` keeps
 
 
 def main() -> int:
-    """Ask where HOST and PORT say that it listens."""
+    """Request /livez at HOST and PORT."""
     host = os.environ.get("HOST", "").strip(AROUND)
     port = os.environ.get("PORT", "").strip(AROUND) or "8000"
     try:

@@ -4,25 +4,26 @@ httpx's own reading of the environment knows no network in NO_PROXY, ends in a t
 and sends calls to this machine to the proxy.
 """
 
-import importlib.util
 import os
-import re
 import ssl
-from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from receiver.errors import ConfigError, Fault
+from receiver.errors import ConfigError
 from receiver.logs import masking
-from receiver.proxies import Proxies, Proxy, read_proxies
+from receiver.outgoing_variables import (
+    CERT_FILE,
+    certificate_paths,
+    outgoing_faults,
+    outgoing_proxies,
+    trust_in,
+)
+from receiver.proxies import Proxies, Proxy
 from receiver.variables import Variables
 
-CERT_FILE, CERT_DIR = "SSL_CERT_FILE", "SSL_CERT_DIR"
 LONGEST = 100
-HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # how OpenSSL looks a certificate up in a folder
 
 
 def http_client(*, direct: bool = False, **options: Any) -> httpx.AsyncClient:
@@ -37,41 +38,10 @@ def http_client(*, direct: bool = False, **options: Any) -> httpx.AsyncClient:
         faults = [*outgoing_faults(variables), *variables.faults]
         if faults:
             raise ConfigError(tuple(faults))
-        proxies, trust = outgoing_proxies(variables)[0], _trust(*_named(variables))
+        proxies = outgoing_proxies(variables)[0]
+        trust = trust_in(*certificate_paths(variables)) or _usual_trust()
     masking.know(proxies.passwords())
     return httpx.AsyncClient(transport=_Routed(proxies, trust), trust_env=False, **options)
-
-
-def outgoing_proxies(environ: Mapping[str, str]) -> tuple[Proxies, list[Fault]]:
-    """Return the proxies that the environment names, and what is wrong with them."""
-    cleaned = environ if isinstance(environ, Variables) else Variables(environ)
-    return read_proxies(cleaned, socks=importlib.util.find_spec("socksio") is not None)
-
-
-def outgoing_faults(environ: Mapping[str, str]) -> list[Fault]:
-    """Return what is wrong with the variables for proxies and certificates."""
-    return [*outgoing_proxies(environ)[1], *certificate_faults(environ)]
-
-
-def certificate_faults(environ: Mapping[str, str]) -> list[Fault]:
-    """Return what is wrong with the certificates that the environment names."""
-    faults = []
-    file, folders = _named(environ)
-    try:
-        _trust(file, folders)
-    except OSError as error:  # ssl.SSLError is one
-        why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
-        what = f"{file} cannot be read ({why})"
-        faults.append(Fault(CERT_FILE, what, "Name a file of certificates in PEM, or unset it"))
-    for folder in filter(None, folders.split(os.pathsep)):
-        try:
-            hashed = any(HASHED.fullmatch(path.name) for path in Path(folder).iterdir())
-            what = "" if hashed or file else f"{folder} has no certificate under its hash"
-        except OSError as error:
-            what = f"{folder} cannot be read ({error.strerror})"
-        if what:
-            faults.append(Fault(CERT_DIR, what, f"Run: openssl rehash {folder}; or unset it"))
-    return faults
 
 
 def no_connection(error: httpx.TransportError) -> str:
@@ -87,14 +57,8 @@ def no_connection(error: httpx.TransportError) -> str:
     return why if proxy is None else f"{why} ({proxy.variable} is {proxy})"
 
 
-def _named(environ: Mapping[str, str]) -> tuple[str, str]:
-    return environ.get(CERT_FILE, "").strip(), environ.get(CERT_DIR, "").strip()
-
-
-@lru_cache(maxsize=8)
-def _trust(file: str, folders: str) -> ssl.SSLContext:
-    if file or folders:
-        return ssl.create_default_context(cafile=file or None, capath=folders or None)
+@lru_cache(maxsize=1)
+def _usual_trust() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 

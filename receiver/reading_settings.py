@@ -34,7 +34,7 @@ from receiver.images import is_repository
 from receiver.ledger.engines import read_database_url, sqlite_path
 from receiver.notices import read_notices
 from receiver.notify import can_send
-from receiver.outgoing import outgoing_faults
+from receiver.outgoing_variables import outgoing_faults
 from receiver.rule_config import login_faults, read_rules
 from receiver.rules import Login
 from receiver.secret import Secret

@@ -30,9 +30,9 @@ from receiver.upkeep.drift import Drift
 from receiver.upkeep.health import Code, Condition, HealthCheck, take_snapshot
 from receiver.upkeep.manual import Manual
 from receiver.upkeep.refused_links import RefusedLinks
+from receiver.variables import NEEDED
 from receiver.worker import Worker
 
-NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 WORKER_GRACE_SECONDS = 5.0
 
 log = get_logger()

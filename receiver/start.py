@@ -1,27 +1,27 @@
-"""Where the command `receiver` begins: nothing heavy is imported before Ctrl-C is taken care of."""
+"""The entry point of the command `receiver`: it handles Ctrl-C before it imports the commands."""
 
 import os
 import signal
 import sys
 from types import FrameType
 
-BY_SIGNAL = 128  # shells add the signal's number: 130 after Ctrl-C
+BY_SIGNAL = 128  # plus the signal's number: 130 after Ctrl-C
 
 
 def main() -> None:
-    """Import the commands, which takes a second on a slow machine, and run the one asked for."""
-    usual = signal.getsignal(signal.SIGINT)
-    if usual is signal.default_int_handler:  # else the shell wants it ignored
+    """Import the command line and run it."""
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is signal.default_int_handler:  # otherwise the shell set it to be ignored
         signal.signal(signal.SIGINT, _stop)
     from receiver.cli import main as program  # noqa: PLC0415
 
-    signal.signal(signal.SIGINT, usual)
+    signal.signal(signal.SIGINT, previous)
     try:
         program(prog_name="receiver")
     finally:
         sys.stdout.flush()
-        if usual is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _stop)  # while the interpreter ends
+        if previous is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _stop)  # while the interpreter shuts down
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Rows of the ledger told to people and machines: JSON with times as ISO 8601, or plain text."""
+"""Rows of the ledger as JSON with ISO 8601 times, or as plain text."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,12 +10,12 @@ TIMES = frozenset({"at", "pushed_at"})
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    """Return the row for JSON: epoch milliseconds become UTC times people can read."""
+    """Return the row for JSON: epoch milliseconds become ISO 8601 times in UTC."""
     return {key: _plain(key, value) for key, value in row.items()}
 
 
 def iso(milliseconds: int | str) -> str:
-    """Return epoch milliseconds as ISO 8601, UTC, to the millisecond; told already, it stays."""
+    """Return epoch milliseconds as ISO 8601 in UTC; a text is returned unchanged."""
     if isinstance(milliseconds, str):
         return milliseconds
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
@@ -25,21 +25,21 @@ def iso(milliseconds: int | str) -> str:
 def one_line(delivery: Row) -> str:
     """Return a delivery as one line of a list."""
     tag = delivery["tag"] or "(no tag)"
-    what = f"{delivery['repository']}:{tag}"
-    became = ", ".join(
-        f"{one['app']}/{one['version']} {_standing(one)}" for one in delivery["registrations"]
+    image = f"{delivery['repository']}:{tag}"
+    registrations = ", ".join(
+        f"{row['app']}/{row['version']} {_state(row)}" for row in delivery["registrations"]
     )
     verdict = delivery["verdict"] + (f" {delivery['reason']}" if delivery["reason"] else "")
-    parts = [iso(delivery["received_at"]), delivery["id"], what, verdict]
-    return _harmless("  ".join([*parts, became] if became else parts))
+    parts = [iso(delivery["received_at"]), delivery["id"], image, verdict]
+    return _printable("  ".join([*parts, registrations] if registrations else parts))
 
 
 def whole_story(delivery: Row) -> str:
-    """Return everything there is about one delivery: what came, who decided, what to do now."""
+    """Return one delivery in full: its push, its registrations, each attempt and the next step."""
     lines = [
         f"Delivery {delivery['id']}",
-        f"  came      {iso(delivery['received_at'])} by {delivery['source']}",
-        f"  tells of  {delivery['repository']}:{delivery['tag'] or '(no tag)'}"
+        f"  received  {iso(delivery['received_at'])} by {delivery['source']}",
+        f"  image     {delivery['repository']}:{delivery['tag'] or '(no tag)'}"
         + (f", pushed by {delivery['pusher']}" if delivery["pusher"] else "")
         + (f" at {iso(delivery['pushed_at'])}" if delivery["pushed_at"] else ""),
         f"  verdict   {delivery['verdict']}"
@@ -49,44 +49,50 @@ def whole_story(delivery: Row) -> str:
         lines += _indented(delivery["sentence"], "            ")
     for registration in delivery["registrations"]:
         lines += ["", *_registration_lines(registration)]
-    return "\n".join(_harmless(line) for line in lines)
+    return "\n".join(_printable(line) for line in lines)
 
 
-def _registration_lines(one: Row) -> list[str]:
-    image = f"docker.io/{one['repository']}:{one['tag']}"
-    held = [gate["sentence"] for gate in one["held_back"]]
+def _registration_lines(registration: Row) -> list[str]:
+    image = f"docker.io/{registration['repository']}:{registration['tag']}"
+    held = [gate["sentence"] for gate in registration["held_back"]]
     lines = [
-        f"Registration {one['id']}: {one['app']}/{one['version']}",
-        f"  rule      {one['rule']}",
-        f"  does      {DOES.get(one['mode'], one['mode'])}",
-        f"  image     {image}" + (f"@{one['digest']}" if one["digest"] else ""),
-        f"  state     {_standing(one)}"
-        + (f", due {iso(one['due_at'])}" if one["state"] == "waiting" and not held else ""),
+        f"Registration {registration['id']}: {registration['app']}/{registration['version']}",
+        f"  rule      {registration['rule']}",
+        f"  does      {DOES.get(registration['mode'], registration['mode'])}",
+        f"  image     {image}" + (f"@{registration['digest']}" if registration["digest"] else ""),
+        f"  state     {_state(registration)}"
+        + (
+            f", due {iso(registration['due_at'])}"
+            if registration["state"] == "waiting" and not held
+            else ""
+        ),
     ]
-    for gate in one["held_back"]:
+    for gate in registration["held_back"]:
         until = f" (until {iso(gate['until_at'])})" if gate["until_at"] is not None else ""
-        lines += _indented(gate["sentence"] + until, "  held      ")
-    if one["deleted_at"]:
-        lines.append(f"  deleted   {iso(one['deleted_at'])}, {one['deleted_why']}")
-    if one["dismissed_at"]:
+        lines += _indented(gate["sentence"] + until, "  blocked   ")
+    if registration["deleted_at"]:
         lines.append(
-            f"  dismissed {iso(one['dismissed_at'])} by {one['dismissed_by']}"
-            f"; `receiver dismiss --undo {one['id']}` parks it again"
+            f"  deleted   {iso(registration['deleted_at'])}, {registration['deleted_why']}"
         )
-    if one["overwritten"]:
-        lines.append("  warning   the tag was pushed over: Edgegap's edge may run the old image")
-    if one["sentence"] and one["sentence"] not in held:
-        label = "  was       " if one["dismissed_at"] else "  do        "
-        lines += [label + line.lstrip() for line in _indented(one["sentence"], "")[:1]]
-        lines += _indented("\n".join(one["sentence"].split("\n")[1:]), "            ")
-    lines += [f"  note      {note}" for note in one["notes"]]
-    if len(one["deliveries"]) > 1:
-        lines.append(f"  told by   {len(one['deliveries'])} deliveries")
-    for call in one["attempts"]:
+    if registration["dismissed_at"]:
+        lines.append(
+            f"  dismissed {iso(registration['dismissed_at'])} by {registration['dismissed_by']}"
+            f"; `receiver dismiss --undo {registration['id']}` parks it again"
+        )
+    if registration["overwritten"]:
+        lines.append("  warning   the tag was overwritten: Edgegap's edge may run the old image")
+    if registration["sentence"] and registration["sentence"] not in held:
+        label = "  was       " if registration["dismissed_at"] else "  next step "
+        lines += [label + line.lstrip() for line in _indented(registration["sentence"], "")[:1]]
+        lines += _indented("\n".join(registration["sentence"].split("\n")[1:]), "            ")
+    lines += [f"  note      {note}" for note in registration["notes"]]
+    if len(registration["deliveries"]) > 1:
+        lines.append(f"  from      {len(registration['deliveries'])} deliveries")
+    for call in registration["attempts"]:
         status = call["status"] if call["status"] is not None else "no answer"
         took = f" in {call['milliseconds']} ms" if call["milliseconds"] is not None else ""
         message = f": {call['message']}" if call["message"] else ""
-        message += "  (is the token good at all?)" if call["path"] == "/v1/apps" else ""
+        message += "  (checks the API token)" if call["path"] == "/v1/apps" else ""
         lines.append(
             f"  attempt {call['attempt']}  {iso(call['at'])}  {call['method']} {call['path']}"
             f"  {status}{took}{message}"
@@ -94,14 +100,14 @@ def _registration_lines(one: Row) -> list[str]:
     return lines
 
 
-def _standing(registration: Row) -> str:
+def _state(registration: Row) -> str:
     detail = registration["outcome"] or registration["reason"]
     deleted = ", later deleted" if registration["deleted_at"] else ""
     return f"{registration['state']}" + (f" {detail}" if detail else "") + deleted
 
 
-def _harmless(line: str) -> str:
-    """Return the line without what would end it, or draw on a terminal: outsiders write parts."""
+def _printable(line: str) -> str:
+    """Return the line with control characters replaced: parts of it come from outside."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
 
 

@@ -24,6 +24,8 @@ from receiver.errors import BadText, Fault
 from receiver.texts import decode_text
 
 DOTENV = ".env"
+# What a server does not run without: variables, and a table of receiver.toml.
+NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 CONFIG = "RECEIVER_CONFIG"
 LARGEST_FILE = 1024 * 1024
 IN_A_VIRTUAL_ENVIRONMENT = "pyvenv.cfg"  # which some people call .env, too

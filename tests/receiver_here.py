@@ -17,8 +17,9 @@ from receiver.ledger.ledger import Ledger
 from receiver.reading_settings import load_settings
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.service import NEEDED, Service
+from receiver.service import Service
 from receiver.upkeep import secret_keys
+from receiver.variables import NEEDED
 from receiver.web.protocol import LimitedProtocol, LimitedServer
 from tests.contract.openapi import contract_checked
 from tests.running import PATIENCE_SECONDS, RULE, ReceiverProcess, until, webhook_body

@@ -8,7 +8,8 @@ import pytest
 from receiver.errors import LedgerError
 from receiver.ledger.ledger import Ledger
 from receiver.reading_settings import load_settings
-from receiver.service import NEEDED, running
+from receiver.service import running
+from receiver.variables import NEEDED
 from tests.running import ReceiverProcess
 
 

@@ -1,5 +1,7 @@
 """Every command teaches: what it does, what its options mean, what its exit codes say."""
 
+import subprocess
+import sys
 from importlib.metadata import version
 
 import click
@@ -8,9 +10,14 @@ from click.testing import CliRunner
 
 from receiver.cli import COMMANDS, main
 from receiver.cli.exits import EPILOG
+from receiver.cli.looking import MOST_ROWS
+from receiver.ledger import stories
 
 NAMES = sorted(COMMANDS)
 PROMISED = {"serve", "link", "check", "push", "deliveries", "show", "replay", "api-token", "demo"}
+
+# Of each: `--help` takes a second on a slow machine if it is imported.
+HEAVY = {"httpx", "receiver.service", "sqlalchemy", "starlette", "structlog", "uvicorn"}
 
 
 def _help(*arguments: str) -> str:
@@ -76,3 +83,18 @@ def test_wrong_usage_ends_with_2_and_points_to_the_help(arguments: list[str]) ->
 
     assert done.exit_code == 2
     assert "--help" in done.stderr
+
+
+def test_a_commands_module_imports_nothing_heavy() -> None:
+    modules = sorted({f"receiver.cli.{entry.module}" for entry in COMMANDS.values()})
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert set(modules) <= set(done.stdout.split())
+    assert HEAVY & set(done.stdout.split()) == set()
+
+
+def test_as_many_deliveries_are_listed_as_the_ledger_returns() -> None:
+    assert MOST_ROWS == stories.MOST_ROWS

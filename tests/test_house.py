@@ -21,7 +21,7 @@ FLOORS: dict[int, str] = {
           edgegap.copying edgegap.fields edgegap.listing edgegap.messages edgegap.shapes
           edgegap.shown edgegap.versions""",
     3: """background bounded_body config_warnings extras logs metrics notify outgoing
-          reading_settings settings variables ledger
+          outgoing_variables reading_settings settings variables ledger
           dockerhub.fetching dockerhub.hub dockerhub.login_server dockerhub.pull_limits
           dockerhub.registry
           edgegap.catalogue edgegap.client edgegap.pace""",
@@ -59,7 +59,7 @@ PURE = frozenset(
 CLOCKS_AND_HANDS = frozenset({"now", "utcnow", "today", "urlopen"})
 HANDS = frozenset({"open", "print", "input", "exec", "eval", "compile", "__import__"})
 NO_ROOMS = ("utils", "util", "helpers", "common", "models", "services", "managers", "manager")
-MAY_USE_THE_SANDBOX = frozenset({"cli.demo"})
+MAY_USE_THE_SANDBOX = frozenset({"cli.tour"})
 
 
 def name_of(path: Path) -> str:

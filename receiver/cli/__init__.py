@@ -1,4 +1,4 @@
-"""The command line: `main`, and where each of its commands is defined."""
+"""The command line: `main`, and the module of each command."""
 
 import os
 
@@ -11,27 +11,27 @@ from receiver.version import VERSION
 
 COMMANDS = {
     "serve": Entry("serve", "serve", "Run the receiver: webhook, worker, API, page."),
-    "demo": Entry("demo", "demo", "See it work: no account, no configuration."),
+    "demo": Entry("demo", "demo", "Run a demo: no account, no configuration."),
     "init": Entry("init", "init", "Write the configuration, step by step."),
-    "check": Entry("check", "check", "Check the configuration, all faults at once."),
-    "doctor": Entry("doctor", "doctor", "Find what will go wrong before it does."),
+    "check": Entry("check", "check", "Check the configuration and report all faults."),
+    "doctor": Entry("doctor", "doctor", "Check everything that a push needs."),
     "link": Entry("check", "link", "Print the link to paste into Docker Hub."),
     "api-token": Entry("tokens", "api_token", "Print or revoke an API token."),
     "deliveries": Entry("looking", "deliveries", "List deliveries, newest first."),
     "show": Entry("looking", "show", "Show everything about one delivery."),
-    "push": Entry("pushing", "push", "Register one image reference by hand."),
-    "replay": Entry("replaying", "replay", "Apply the rules again to recorded deliveries."),
+    "push": Entry("pushing", "push", "Register one image manually."),
+    "replay": Entry("replaying", "replay", "Apply the rules to recorded deliveries again."),
     "dismiss": Entry("dismissing", "dismiss", "Close parked registrations."),
     "catch-up": Entry("catching_up", "catch_up", "Find pushes whose webhook never arrived."),
     "channels": Entry("channels", "channels", "List channels, their holds and their last moves."),
     "rollback": Entry(
         "channels", "rollback", "Move a channel back to an earlier tag, and hold it."
     ),
-    "promote": Entry("channels", "promote", "Move a channel by hand, and hold it."),
-    "release": Entry("channels", "release", "Lift the hold of a channel: pushes move it again."),
+    "promote": Entry("channels", "promote", "Move a channel manually, and hold it."),
+    "release": Entry("channels", "release", "Release the hold of a channel."),
     "pause": Entry("steering", "pause", "Pause the registrations of a repository."),
     "resume": Entry("steering", "resume", "Resume paused registrations."),
-    "open-gate": Entry("steering", "open_gate", "Try now what waits for Edgegap."),
+    "open-gate": Entry("steering", "open_gate", "Open a closed gate and retry now."),
     "prune": Entry("pruning", "prune", "Delete old versions of an app."),
     "notify-test": Entry("noticing", "notify_test", "Send a test message to each destination."),
     "ledger": Entry("ledgers", "ledger", "Back up the ledger, or copy it to another database."),
@@ -51,15 +51,15 @@ def main(context: click.Context) -> None:
 
     \b
     Begin with:
-      receiver demo                      see it work, no account needed
+      receiver demo                      run a demo, no account needed
       receiver init                      write the configuration, step by step
-      receiver doctor                    find what will go wrong before it does
-      receiver serve                     run it
+      receiver doctor                    check everything that a push needs
+      receiver serve                     run the receiver
       receiver link studio/game-server   the link to paste into Docker Hub
 
-    Secrets come from the environment (RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, DOCKERHUB_USERNAME,
-    DOCKERHUB_TOKEN; each also as NAME_FILE) or a file .env, here or beside receiver.toml; the rest
-    comes from receiver.toml.
+    Secrets are read from the environment (RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, DOCKERHUB_USERNAME,
+    DOCKERHUB_TOKEN; each also as NAME_FILE) or from a file .env in the working directory or next to
+    receiver.toml. All other settings are read from receiver.toml.
     """
-    context.obj = dict(os.environ)  # what a reload begins with
-    os.environ.update(variables_of(os.environ).from_dotenv)  # proxies and certificates
+    context.obj = dict(os.environ)  # a reload starts from this environment
+    os.environ.update(variables_of(os.environ).from_dotenv)  # for proxies and certificates

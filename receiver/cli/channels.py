@@ -1,27 +1,26 @@
-"""`receiver channels`, `rollback`, `promote`, `release`: look at channels, move them by hand."""
+"""`receiver channels`, `rollback`, `promote`, `release`: list channels and move them manually."""
+
+from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
-from receiver.channel_order import ByHand
 from receiver.cli.configured import configured, settings_in_spite
 from receiver.cli.exits import USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.cli.steering import KEY, ask
-from receiver.ledger.channels import channel_rows
-from receiver.ledger.recording import Recorded
-from receiver.ledger.transactions import Tx
-from receiver.settings import Settings
-from receiver.steering import log_moved, roll_back
-from receiver.steering import promote as promote_channel
-from receiver.steering import release as release_channel
 from receiver.telling import as_json as plain
 from receiver.telling import iso
-from receiver.upkeep.operations import log_operation
+
+if TYPE_CHECKING:
+    from receiver.channel_order import ByHand
+    from receiver.ledger.recording import Recorded
+    from receiver.ledger.transactions import Tx
+    from receiver.settings import Settings
 
 COMMAND = "command"
 Row = dict[str, Any]
@@ -32,7 +31,7 @@ Row = dict[str, Any]
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly
 def channels(app: str | None, as_json: bool) -> None:
-    """List the channels of APP, or of all apps: what each has, whether it is held, its moves."""
+    """List the channels of APP, or of all apps, with their images, holds and last moves."""
     settings = configured(KEY | {"rule"})
     known = sorted({rule.app for rule in settings.rules})
     if app is not None and app not in known:
@@ -44,21 +43,24 @@ def channels(app: str | None, as_json: bool) -> None:
     for row in found["channels"]:
         click.echo("\n".join(_lines(row)))
     if not found["channels"]:
-        click.echo("No rule moves a channel: see `channels` in the README.")
+        click.echo("No rule moves a channel; see `channels` in the README.")
 
 
 @click.command()
 @click.argument("app")
 @click.argument("channel")
-@click.option("--to", metavar="VERSION", help="The version whose image to put there instead.")
+@click.option("--to", metavar="VERSION", help="Use the image of this version instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly
 def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
-    """Put CHANNEL of APP back to the image it had before, or to that of another version.
+    """Move CHANNEL of APP back to its previous image, or to the image of another version.
 
-    It is held there: nothing moves it until `receiver release`, or a push above the version that
-    it was rolled back from.
+    The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
+    version than the one it was rolled back from.
     """
+    from receiver.channel_order import ByHand
+    from receiver.steering import roll_back
+
     settings = settings_in_spite(KEY)
 
     def write(tx: Tx) -> Row:
@@ -73,17 +75,21 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("app")
 @click.argument("channel")
-@click.option("--from", "other", metavar="CHANNEL", help="Take the image that this channel has.")
-@click.option("--to", metavar="VERSION", help="Take the image of this version.")
+@click.option("--from", "other", metavar="CHANNEL", help="Use the image of this channel.")
+@click.option("--to", metavar="VERSION", help="Use the image of this version.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly
 def promote(app: str, channel: str, other: str | None, to: str | None, as_json: bool) -> None:
-    """Move CHANNEL of APP to what another channel has, or to the image of a version.
+    """Move CHANNEL of APP to the image of another channel or of a version.
 
-    It is held there: nothing moves it until `receiver release`, or a push above that version.
+    The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
+    version.
     """
+    from receiver.channel_order import ByHand
+    from receiver.steering import promote as promote_channel
+
     if (other is None) == (to is None):
-        raise Stop("say either --from CHANNEL or --to VERSION", USAGE)
+        raise Stop("use either --from CHANNEL or --to VERSION", USAGE)
     settings = settings_in_spite(KEY)
 
     def write(tx: Tx) -> Row:
@@ -92,8 +98,8 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
         )
         return _recorded(ByHand.PROMOTE, app, channel, recorded)
 
-    asked = {"app": app, "channel": channel, "to": to, "from": other}
-    _show(ask(settings, "/api/promote", asked, write), as_json)
+    body = {"app": app, "channel": channel, "to": to, "from": other}
+    _show(ask(settings, "/api/promote", body, write), as_json)
 
 
 @click.command()
@@ -101,7 +107,10 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
 @click.argument("channel")
 @told_plainly
 def release(app: str, channel: str) -> None:
-    """Let pushes move CHANNEL of APP again after a rollback or promotion: the next one does."""
+    """Release the hold of CHANNEL of APP: the next push moves the channel again."""
+    from receiver.steering import release as release_channel
+    from receiver.upkeep.operations import log_operation
+
     settings = settings_in_spite(KEY)
 
     def write(tx: Tx) -> Row:
@@ -114,22 +123,26 @@ def release(app: str, channel: str) -> None:
 
 
 async def _channels(settings: Settings, app: str | None) -> Row:
-    places = settings.channels(app)
+    from receiver.ledger.channels import channel_rows
+
+    names = settings.channels(app)
     async with reached(settings) as there:
         if isinstance(there, Server):
             query = "" if app is None else f"?app={quote(app)}"
             return await there.ask("GET", f"/api/channels{query}")
-        rows = await there.read(lambda tx: channel_rows(tx, places))
+        rows = await there.read(lambda tx: channel_rows(tx, names))
     return plain({"channels": rows})
 
 
 def _recorded(action: ByHand, app: str, channel: str, recorded: Recorded) -> Row:
+    from receiver.steering import log_moved
+
     log_moved(action, app, channel, recorded, COMMAND)
     return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}
 
 
 def _show(done: Row, as_json: bool) -> None:
-    text = f"{done['sentence']}\nWhat happens: receiver show {done['delivery']}"
+    text = f"{done['sentence']}\nFor the result: receiver show {done['delivery']}"
     click.echo(json.dumps(done) if as_json else text)
 
 
@@ -137,11 +150,13 @@ def _lines(row: Row) -> list[str]:
     lines = [f"{row['app']}/{row['channel']}  {row['tag'] or 'not moved yet'}"]
     held, drift = row["held"], row["drift"]
     if held is not None:
-        above = f" or a push above {held['lifted_above']}" if held["lifted_above"] else ""
+        above = (
+            f" or a push of a version above {held['lifted_above']}" if held["lifted_above"] else ""
+        )
         since = f"since {iso(held['since_at'])} ({held['action']})"
         lines.append(f"  held at {held['tag']} {since}, until `receiver release`{above}")
     if drift is not None:
-        lines.append(f"  Edgegap has {drift} there, found {iso(row['drift_at'])}")
+        lines.append(f"  Edgegap has {drift} instead, found {iso(row['drift_at'])}")
     lines += [
         f"  {iso(move['at'])}  {move['from_tag'] or '(new)'} → {move['tag']}  {move['action']} by "
         f"{move['source']}, rule {move['rule']}"

@@ -1,33 +1,38 @@
-"""`receiver check` and `receiver link`: the configuration alone, no network, no ledger."""
+"""`receiver check` and `receiver link`: only the configuration; no network, no ledger."""
+
+from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from receiver.cli.configured import configured
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, Stop, told_plainly
-from receiver.config_warnings import config_warnings, link_length_fault
 from receiver.errors import ConfigError, Fault
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import is_repository
-from receiver.notify import understands
-from receiver.service import NEEDED
-from receiver.settings import Settings
+from receiver.variables import NEEDED
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly
 def check(as_json: bool) -> None:
-    """Check the configuration: all faults at once, each with its place and how to fix it.
+    """Check the configuration and report all faults, each with its location and a fix.
 
-    Reads the environment, .env and receiver.toml; looks HOST up if it is a name. It opens no
-    connection and no ledger. Warnings do not fail.
+    Reads the environment, .env and receiver.toml; resolves HOST if it is a name. Opens no other
+    connection and no ledger. Warnings do not change the exit code.
     """
+    from receiver.config_warnings import config_warnings
+
     try:
         settings = configured(NEEDED)
-        asyncio.run(_look_outside(settings))
+        asyncio.run(_check_outside(settings))
     except ConfigError as error:
         if as_json:
             rows = [_fault_row(fault) for fault in error.faults]
@@ -53,11 +58,11 @@ def check(as_json: bool) -> None:
         return
     for rule in settings.rules:
         targets = [rule.version] if rule.versions else []
-        named = ", ".join(f"{rule.app}/{one}" for one in [*targets, *rule.channels])
+        named = ", ".join(f"{rule.app}/{name}" for name in [*targets, *rule.channels])
         click.echo(f"rule  {rule.name}: {rule.repository} → {named}")
     for warning in warnings:
         click.echo(f"warn  {warning}")
-    click.echo("The configuration is sound.")
+    click.echo("The configuration is valid.")
 
 
 @click.command()
@@ -69,41 +74,48 @@ def link(repository: str) -> None:
     \b
     On Docker Hub: the repository → Webhooks → a name → paste the link → Create.
 
-    The link is the proof that a push is the studio's own: keep it as you keep a password. To
-    revoke it, raise the repository's number under [links] in receiver.toml and reload.
+    The link is a secret: anyone who has it can send pushes for this repository. To revoke it,
+    increase the repository's number under [links] in receiver.toml and reload.
     """
     settings = configured(frozenset({"RECEIVER_SECRET_KEY", "public_url"}))
     if not is_repository(repository):
-        sentence = f"{repository!r} is no Docker Hub repository: write group/project, lower case"
+        sentence = f"{repository!r} is not a repository name: write group/project in lower case"
         raise Stop(sentence, USAGE)
     keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
     url = keys.link(settings.public_url or "", repository)
     if len(url) > MAX_URL:
         raise Stop(
-            f"the link is {len(url)} characters long and Docker Hub takes {MAX_URL}: "
+            f"the link is {len(url)} characters long and Docker Hub accepts {MAX_URL}: "
             "shorten public_url",
             NOT_DONE,
         )
     click.echo(url)
     if not any(rule.repository == repository for rule in settings.rules):
-        click.echo(f"receiver: no rule names {repository} yet; its pushes are ignored", err=True)
+        click.echo(
+            f"receiver: no rule names {repository} yet; its pushes will be ignored", err=True
+        )
 
 
-async def _look_outside(settings: Settings) -> None:
+async def _check_outside(settings: Settings) -> None:
+    from receiver.config_warnings import config_warnings
+
     faults = await more_faults(settings)
     if faults:
         raise ConfigError(tuple(faults), tuple(config_warnings(settings)))
 
 
 async def more_faults(settings: Settings) -> list[Fault]:
-    """Return the faults of valid settings that only a look outside of them finds.
+    """Return the faults of settings that are valid by themselves but cannot be used.
 
-    A [[notice]] whose URL Apprise does not understand, a HOST that has no address, a public_url
-    with which a link is too long. Nothing is sent.
+    These are a [[notice]] whose URL Apprise does not support, a HOST that has no address, and a
+    public_url that makes a link too long. Nothing is sent.
     """
+    from receiver.config_warnings import link_length_fault
+    from receiver.notify import understands
+
     known = await asyncio.gather(*(understands(notice.url) for notice in settings.notices))
-    fix = "See github.com/caronc/apprise for the URL of each kind of place"
-    what = "its URL is not one that Apprise understands"
+    fix = "See github.com/caronc/apprise for the URL format of each service"
+    what = "Apprise does not support its URL"
     faults = [
         Fault(notice.name, what, fix)
         for notice, good in zip(settings.notices, known, strict=True)
@@ -112,7 +124,7 @@ async def more_faults(settings: Settings) -> list[Fault]:
     try:
         await asyncio.get_running_loop().getaddrinfo(settings.host, settings.port)
     except (OSError, UnicodeError):
-        what = f"{settings.host!r} is not the name of an address of this machine"
+        what = f"{settings.host!r} does not resolve to an address of this machine"
         faults.append(Fault("HOST", what, "Write an address, for instance HOST=127.0.0.1"))
     too_long = link_length_fault(settings)
     if too_long is not None:

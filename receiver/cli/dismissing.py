@@ -1,9 +1,11 @@
 """`receiver dismiss`: close parked registrations that nobody will fix."""
 
+from __future__ import annotations
+
 import asyncio
 import getpass
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -12,9 +14,9 @@ from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, reached
 from receiver.reasons import Reason
-from receiver.settings import Settings
-from receiver.upkeep.dismissing import Asker, undo_dismissal
-from receiver.upkeep.dismissing import dismiss as dismiss_these
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 COMMAND = "command"
@@ -24,12 +26,12 @@ Row = dict[str, Any]
 
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All that are parked.")
+@click.option("--all", "everything", is_flag=True, help="All parked registrations.")
 @click.option(
     "--reason",
     type=click.Choice([reason.value for reason in Reason]),
     metavar="REASON",
-    help="With --all: only those parked for this reason.",
+    help="With --all: only registrations parked for this reason.",
 )
 @click.option("--undo", is_flag=True, help="Park dismissed registrations again.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -39,15 +41,15 @@ def dismiss(
 ) -> None:
     """Close parked registrations that nobody will fix: they end as `dismissed`.
 
-    ID is a registration's or a delivery's. The person and the time are recorded. A dismissed push
-    can be replayed like any other.
+    ID is the ID of a registration or of a delivery. The user name and the time are recorded. A
+    dismissed push can be replayed like any other push.
     """
     if everything == bool(ids):
-        raise Stop("name registrations by id, or say --all", USAGE)
+        raise Stop("name registrations by ID, or use --all", USAGE)
     if reason is not None and not everything:
-        raise Stop("--reason goes with --all", USAGE)
+        raise Stop("--reason requires --all", USAGE)
     if undo and everything:
-        raise Stop("--undo takes ids", USAGE)
+        raise Stop("--undo requires IDs", USAGE)
     settings = settings_in_spite(KEY)
     if undo:
         changed = asyncio.run(_undo(settings, list(ids)))
@@ -62,19 +64,22 @@ def dismiss(
         raise Stop(f"there is no registration {named}; see `receiver deliveries`", NOT_FOUND)
     if changed["unchanged"]:
         named = ", ".join(changed["unchanged"])
-        what = "is not dismissed, or a newer one is open" if undo else "is not parked"
-        raise Stop(f"{named} {what}", NOT_DONE)
+        problem = "is not dismissed, or a newer registration is open" if undo else "is not parked"
+        raise Stop(f"{named} {problem}", NOT_DONE)
 
 
 def _print(changed: Row, word: str) -> None:
-    for one in changed["registrations"]:
-        click.echo(f"{word}  {one['id']}  {one['app']}/{one['version']}  {one['reason'] or ''}")
+    for row in changed["registrations"]:
+        click.echo(f"{word}  {row['id']}  {row['app']}/{row['version']}  {row['reason'] or ''}")
     if not changed["registrations"] and not changed["missing"] and not changed["unchanged"]:
         click.echo("Nothing is parked.", err=True)
 
 
 async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Row:
-    """Dismiss these, or all that is parked if there are none."""
+    """Dismiss the registrations with these IDs, or all parked registrations if there are no IDs."""
+    from receiver.upkeep.dismissing import Asker
+    from receiver.upkeep.dismissing import dismiss as dismiss_these
+
     asker = Asker(COMMAND, _name())
     async with reached(settings) as there:
         if isinstance(there, Server):
@@ -86,6 +91,8 @@ async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Ro
 
 
 async def _undo(settings: Settings, ids: list[str]) -> Row:
+    from receiver.upkeep.dismissing import Asker, undo_dismissal
+
     asker = Asker(COMMAND, _name())
     async with reached(settings) as there:
         if isinstance(there, Server):
@@ -95,7 +102,7 @@ async def _undo(settings: Settings, ids: list[str]) -> Row:
 
 
 def _name() -> str:
-    """Return the user's name on this machine, empty if the system knows none."""
+    """Return the user's name on this machine; empty if the system has no name for it."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):

@@ -1,7 +1,10 @@
-"""`receiver doctor`: find what will go wrong before it does."""
+"""`receiver doctor`: check everything that a push needs."""
+
+from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -10,34 +13,31 @@ from receiver.cli.check import more_faults
 from receiver.cli.configured import configured
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, Stop, told_plainly
 from receiver.cli.reaching import Server, address, serving_address
-from receiver.config_warnings import config_warnings
-from receiver.doctor import examine
-from receiver.edgegap.client import edgegap_client
-from receiver.edgegap.pace import Pace
 from receiver.errors import ConfigError
 from receiver.findings import Finding, Health, passed, warned
-from receiver.ledger.ledger import Ledger
-from receiver.logs import configure_logs, masking
-from receiver.outgoing import http_client
-from receiver.preflight import preflight_over
-from receiver.secret import Secret
-from receiver.service import NEEDED
-from receiver.settings import Settings, marks_of
+from receiver.variables import NEEDED
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from receiver.settings import Settings
 
 ASK_SECONDS = 5.0
 CHANGE_IT = "Change it, then: receiver check"
-LOOKED_AT_BELOW = ("public_url", "no Docker Hub login")
+CHECKED_BY_DOCTOR = ("public_url", "no Docker Hub login")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding.")
 @told_plainly
 def doctor(as_json: bool) -> None:
-    """Look at everything a push needs: configuration, ledger, Edgegap, Docker Hub, public URL.
+    """Check everything that a push needs: configuration, ledger, Edgegap, Docker Hub, public URL.
 
-    Each line passes, warns or fails, and says how to mend it. Reads only. Exit code 1 if anything
-    fails, 3 if the configuration has faults.
+    Each check passes, warns or fails; a warning or failure comes with a fix. Doctor only reads. The
+    exit code is 1 if a check fails, and 3 if the configuration has faults.
     """
+    from receiver.logs import configure_logs
+
     try:
         settings = configured(NEEDED)
     except ConfigError as error:
@@ -52,36 +52,32 @@ def doctor(as_json: bool) -> None:
     failed = sum(finding.health is Health.FAIL for finding in findings)
     warnings = sum(finding.health is Health.WARN for finding in findings)
     if not as_json:
-        click.echo(
-            f"\nLooked at {len(findings)} things: {failed} failed, {warnings} with a warning."
-        )
+        click.echo(f"\n{len(findings)} checks: {failed} failed, {warnings} with a warning.")
     if failed:
         raise SystemExit(NOT_DONE)
 
 
 async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
+    from receiver.config_warnings import config_warnings
+
     count = len(settings.rules)
-    sound = f"sound, {count} rule{'s' if count > 1 else ''}"
-    findings = [Finding(Health.PASS, "configuration", sound)]
+    valid = f"valid, {count} rule{'s' if count > 1 else ''}"
+    findings = [Finding(Health.PASS, "configuration", valid)]
     findings += [
         warned("configuration", warning, CHANGE_IT)
         for warning in config_warnings(settings)
-        if not warning.startswith(LOOKED_AT_BELOW)
+        if not warning.startswith(CHECKED_BY_DOCTOR)
     ]
     findings += [
         Finding(Health.FAIL, "configuration", f"{fault.where}: {fault.what}", fault.mend)
         for fault in await more_faults(settings)
-        if fault.where not in LOOKED_AT_BELOW
+        if fault.where not in CHECKED_BY_DOCTOR
     ]
     for finding in findings:
         _print(finding, as_json=as_json)
-    token = settings.edgegap_token or Secret("")
-    pace = Pace(settings.requests_per_second, settings.concurrency)
-    connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect as client, http_client() as http:
-        async for finding in examine(settings, client, preflight_over(http, settings), http):
-            findings.append(finding)
-            _print(finding, as_json=as_json)
+    async for finding in _checks(settings):
+        findings.append(finding)
+        _print(finding, as_json=as_json)
     running = await _running(settings)
     if running is not None:
         findings.append(running)
@@ -89,8 +85,28 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
     return findings
 
 
+async def _checks(settings: Settings) -> AsyncIterator[Finding]:
+    from receiver.doctor import examine
+    from receiver.edgegap.client import edgegap_client
+    from receiver.edgegap.pace import Pace
+    from receiver.outgoing import http_client
+    from receiver.preflight import preflight_over
+    from receiver.secret import Secret
+
+    token = settings.edgegap_token or Secret("")
+    pace = Pace(settings.requests_per_second, settings.concurrency)
+    connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
+    async with connect as client, http_client() as http:
+        async for finding in examine(settings, client, preflight_over(http, settings), http):
+            yield finding
+
+
 async def _running(settings: Settings) -> Finding | None:
-    """Compare these settings with those of the server that runs here; None if none answers."""
+    """Compare these settings with those of the running server; None if no server answers."""
+    from receiver.ledger.ledger import Ledger
+    from receiver.outgoing import http_client
+    from receiver.settings import marks_of
+
     ledger = Ledger(settings.database_url)
     try:
         here = serving_address(ledger) or address(settings.host, settings.port)
@@ -106,12 +122,14 @@ async def _running(settings: Settings) -> Finding | None:
         return None
     differ = sorted(name for name, mark in own.items() if marks.get(name) != mark)
     if not differ:
-        return passed("running server", "it has these very settings")
-    fix = "Reload it with SIGHUP, or restart it; or run this with the environment that it has"
-    return warned("running server", f"it has other values of {', '.join(differ)}", fix)
+        return passed("running server", "it has the same settings")
+    fix = "Reload it with SIGHUP or restart it; or run doctor with the server's environment"
+    return warned("running server", f"it has different values for {', '.join(differ)}", fix)
 
 
 def _print(finding: Finding, *, as_json: bool) -> None:
+    from receiver.logs import masking
+
     if as_json:
         click.echo(masking(json.dumps(msgspec.to_builtins(finding), ensure_ascii=False)))
         return

@@ -1,4 +1,4 @@
-"""Exit codes, and how errors become them."""
+"""Exit codes, and the mapping from errors to exit codes."""
 
 import sys
 from collections.abc import Callable
@@ -12,50 +12,50 @@ from receiver.errors import BadImageReference, ConfigError, LedgerError, Receive
 P = ParamSpec("P")
 R = TypeVar("R")
 
-NOT_DONE = 1  # what was asked came to something else: parked, ignored, refused, not reached
-USAGE = 2  # click's own
+NOT_DONE = 1  # parked, ignored, refused or not reached
+USAGE = 2  # the code that click uses
 BAD_CONFIG = 3
 NO_LEDGER = 4
 NOT_FOUND = 5
 STILL_WAITING = 6
-INTERRUPTED = 130  # as shells have it for SIGINT
+INTERRUPTED = 130  # as shells report SIGINT
 
-NO_TERMINAL = "stopped: without a terminal give each answer as an option, see --help"
+NO_TERMINAL = "stopped: without a terminal, pass every answer as an option; see --help"
 
 EPILOG = (
     "Exit codes: 0 done; 1 not done (parked, ignored, not reached); 2 wrong usage; 3 faults in "
-    "the configuration; 4 the ledger cannot be used; 5 no such delivery; 6 still waiting; "
+    "the configuration; 4 the ledger cannot be used; 5 not found; 6 still waiting; "
     "130 stopped by Ctrl-C."
 )
 
 
 class Stop(click.ClickException):
-    """Ends a command with a sentence and a code."""
+    """Ends a command with an error message and an exit code."""
 
     def __init__(self, sentence: str, code: int) -> None:
         super().__init__(sentence)
         self._code = code
 
     @property
-    def exit_code(self) -> int:  # type: ignore[override]  # click reads it, and sets it nowhere
-        """The code the process ends with."""
+    def exit_code(self) -> int:  # type: ignore[override]  # click only reads it
+        """The exit code of the process."""
         return self._code
 
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature
-        """Print the sentence on standard error."""
+        """Print the error message on standard error."""
         click.echo(f"receiver: {self.message}", err=True)
 
 
 def told_plainly(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn this program's errors into a sentence and an exit code, without a traceback."""
+    """Turn this program's errors into one message and an exit code, without a traceback."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except click.Abort:  # Ctrl-C at a question, or no terminal to answer it at
+        except click.Abort:  # Ctrl-C at a prompt, or no terminal for the prompt
             if sys.stdin is not None and sys.stdin.isatty():
-                click.echo(err=True)  # the question's line ends here
+                click.echo(err=True)  # ends the line of the prompt
                 raise Stop("stopped", INTERRUPTED) from None
             raise Stop(NO_TERMINAL, NOT_DONE) from None
         except KeyboardInterrupt:

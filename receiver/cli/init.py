@@ -1,4 +1,6 @@
-"""`receiver init`: ask the few things needed, and write the configuration."""
+"""`receiver init`: ask for the required values, and write the configuration."""
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -6,30 +8,23 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.config_values import bare_token, public_url_fault, token_fault
-from receiver.dockerhub.fetching import Unavailable
-from receiver.dockerhub.hub import Hub, HubRefused
-from receiver.doctor import CHECK_THE_WAY
 from receiver.dotenv import dotenv_line
-from receiver.edgegap.client import edgegap_client
-from receiver.edgegap.pace import Pace
 from receiver.environment import clean
 from receiver.hook_tokens import MAX_URL, LinkKeys
 from receiver.images import HUB_ALIASES, is_repository
-from receiver.outgoing import http_client
-from receiver.reading_settings import ALLOW_PLAIN_HTTP, load_settings
-from receiver.retry import detail_of
 from receiver.rule_config import login_faults
 from receiver.rules import Login
 from receiver.secret import Secret
-from receiver.service import NEEDED
-from receiver.settings import DEFAULT_CONFIG, DEFAULT_LEDGER, Settings
-from receiver.variables import DOTENV
+from receiver.variables import DOTENV, NEEDED
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
 
 T = TypeVar("T")
 
@@ -40,42 +35,54 @@ repository = {repository}   # on Docker Hub
 app = {app}   # on Edgegap
 """
 OWNER_ONLY = 0o600
-ELSEWHERE = (
+OTHER_APIS = (
     "EDGEGAP_BASE_URL",
     "DOCKERHUB_REGISTRY_URL",
     "DOCKERHUB_AUTH_URL",
     "DOCKERHUB_API_URL",
-    ALLOW_PLAIN_HTTP,
-)  # where it was asked, it is to be asked later
+    "RECEIVER_ALLOW_PLAIN_HTTP",
+)  # copied into .env, because the tokens were checked at these URLs
 REFUSED = frozenset({401, 403})
 
 
 @click.command()
-@click.option("--public-url", help="Where Docker Hub reaches this receiver: https://….")
-@click.option("--repository", help="On Docker Hub: group/project.")
-@click.option("--app", help="On Edgegap; chosen from a list if not given.")
+@click.option("--public-url", help="The URL at which Docker Hub reaches this receiver: https://….")
+@click.option("--repository", help="The Docker Hub repository: group/project.")
+@click.option("--app", help="The Edgegap app; default: choose from a list.")
 @click.option(
-    "--edgegap-token", envvar="EDGEGAP_TOKEN", help="Better asked for, or from EDGEGAP_TOKEN."
+    "--edgegap-token",
+    envvar="EDGEGAP_TOKEN",
+    help="The Edgegap API token; safer at the prompt or in EDGEGAP_TOKEN.",
 )
-@click.option("--dockerhub-username", envvar="DOCKERHUB_USERNAME", help="Empty for public images.")
-@click.option("--dockerhub-token", envvar="DOCKERHUB_TOKEN", help="A read-only access token.")
+@click.option(
+    "--dockerhub-username",
+    envvar="DOCKERHUB_USERNAME",
+    help="Docker Hub username; empty for public images.",
+)
+@click.option(
+    "--dockerhub-token", envvar="DOCKERHUB_TOKEN", help="A read-only Docker Hub access token."
+)
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
-    help="Where the files are written; here if not given.",
+    help="Folder for the files; default: the working directory.",
 )
 @told_plainly
 def init(folder: Path, **given: str | None) -> None:
-    """Make a secret key, check both tokens with a read, and write receiver.toml and .env.
+    """Generate a secret key, check both tokens, and write receiver.toml and .env.
 
-    Asks for what is not given. Never overwrites a file. Ends with the link and where to paste it.
+    Asks for each value that is not given as an option. Never overwrites a file. Prints the link and
+    where to paste it.
     """
+    from receiver.reading_settings import load_settings
+    from receiver.settings import DEFAULT_CONFIG, DEFAULT_LEDGER
+
     config, secrets = folder / DEFAULT_CONFIG, folder / DOTENV
     for path in (config, secrets):
         if path.exists() or path.is_symlink():
-            raise Stop(f"{path} is there already; move it away first", NOT_DONE)
-    key = _newest_key(folder / DEFAULT_LEDGER)
+            raise Stop(f"{path} already exists; move it away first", NOT_DONE)
+    key = _secret_key(folder / DEFAULT_LEDGER)
     repository = _asked("Docker Hub repository (group/project)", given["repository"], _repository)
     public_url = _asked("Public URL of this receiver", given["public_url"], _public_url)
     token, apps = _asked("Edgegap API token", given["edgegap_token"], _token, hidden=True)
@@ -85,11 +92,11 @@ def init(folder: Path, **given: str | None) -> None:
     username, hub_token = _login(given["dockerhub_username"], given["dockerhub_token"], repository)
     lines = {"RECEIVER_SECRET_KEY": key, "EDGEGAP_TOKEN": token}
     lines["RECEIVER_ADMIN_PASSWORD"] = token_urlsafe(12)
-    lines |= {name: os.environ[name] for name in ELSEWHERE if os.environ.get(name, "").strip()}
+    lines |= {name: os.environ[name] for name in OTHER_APIS if os.environ.get(name, "").strip()}
     if username:
         lines |= {"DOCKERHUB_USERNAME": username, "DOCKERHUB_TOKEN": hub_token}
-    told = {"public_url": public_url, "repository": repository, "app": app}
-    text = CONFIG.format(**{name: json.dumps(value) for name, value in told.items()})
+    values = {"public_url": public_url, "repository": repository, "app": app}
+    text = CONFIG.format(**{name: json.dumps(value) for name, value in values.items()})
     load_settings({**lines, "RECEIVER_CONFIG_TOML": text}, need=NEEDED)
     _write(secrets, "".join(dotenv_line(name, value) for name, value in lines.items()))
     _write(config, text)
@@ -98,37 +105,40 @@ def init(folder: Path, **given: str | None) -> None:
     click.echo(f"Paste this link into Docker Hub: {repository} → Webhooks → New webhook:\n  {link}")
     if len(link) > MAX_URL:
         click.echo(
-            f"receiver: it is {len(link)} characters long and Docker Hub takes {MAX_URL}: "
+            f"receiver: the link is {len(link)} characters long and Docker Hub accepts {MAX_URL}: "
             f"shorten public_url in {config}, then: receiver link {repository}",
             err=True,
         )
     if not public_url.startswith("https://"):
-        click.echo("receiver: the public URL is not https, and the link is a secret", err=True)
-    click.echo(f"\nThe page: {public_url}/, its password is RECEIVER_ADMIN_PASSWORD in {secrets}.")
-    there = "" if folder == Path() else f"cd {folder}, "
-    click.echo(f"\nThen: {there}receiver doctor, receiver serve, and push a tag.")
+        click.echo(
+            "receiver: the public URL is not https: the secret link would be sent unencrypted",
+            err=True,
+        )
+    click.echo(f"\nThe admin page: {public_url}/ (password: RECEIVER_ADMIN_PASSWORD in {secrets}).")
+    first = "" if folder == Path() else f"cd {folder}, "
+    click.echo(f"\nNext: {first}receiver doctor, receiver serve, and push a tag.")
 
 
 def _asked(
     question: str, given: str | None, read: Callable[[str], T], *, hidden: bool = False
 ) -> T:
-    """Return what was given or is typed, as it is read; a slip of the finger is asked for again."""
+    """Return the given or entered value as `read` returns it; ask again if the input is invalid."""
     if given:
         return read(given)
     while True:
         try:
             return read(click.prompt(question, hide_input=hidden))
-        except Stop as slip:
-            slip.show()
+        except Stop as invalid:
+            invalid.show()
 
 
 def _repository(text: str) -> str:
     name = text.strip().removeprefix("https://").removeprefix("hub.docker.com/r/")
     host, slash, rest = name.partition("/")
     name = rest if slash and host in HUB_ALIASES else name
-    name = name.partition(":")[0].rstrip("/")  # a tag is no part of it
+    name = name.partition(":")[0].rstrip("/")  # without the tag
     if not is_repository(name):
-        raise Stop(f"{text!r} is not a repository: write group/project, lower case", USAGE)
+        raise Stop(f"{text!r} is not a repository name: write group/project in lower case", USAGE)
     return name
 
 
@@ -140,7 +150,7 @@ def _public_url(text: str) -> str:
 
 
 def _token(text: str) -> tuple[str, list[str]]:
-    """Return Edgegap's token as it is sent, and the apps it sees."""
+    """Return the Edgegap token without prefix, and the names of its apps."""
     token = bare_token(text)
     fault = token_fault(token)
     if fault is not None:
@@ -148,18 +158,18 @@ def _token(text: str) -> tuple[str, list[str]]:
     return token, asyncio.run(_apps(token))
 
 
-def _newest_key(ledger: Path) -> str:
-    """Return the key that the environment sets, since it counts before the file, or a new one.
+def _secret_key(ledger: Path) -> str:
+    """Return the key set in the environment, which overrides the file, or a new key.
 
-    A ledger that is there was used with a key: a new one would end all of its links.
+    An existing ledger was used with a key: a new key would invalidate all of its links.
     """
     parts = os.environ.get("RECEIVER_SECRET_KEY", "").split(",")
     keys = [clean("RECEIVER_SECRET_KEY", part, parsed=True).value for part in parts]
     found = next((key for key in keys if key), None)
     if found is None and ledger.exists():
         sentence = (
-            f"{ledger} is there already, and its links were signed with a key: set "
-            "RECEIVER_SECRET_KEY to that one, or move the ledger away"
+            f"{ledger} already exists, and its links were signed with a key: set "
+            "RECEIVER_SECRET_KEY to that key, or move the ledger away"
         )
         raise Stop(sentence, NOT_DONE)
     return found or token_urlsafe(32)
@@ -174,8 +184,8 @@ def _login(username: str | None, token: str | None, repository: str) -> tuple[st
 
     def read(text: str) -> str:
         bare = bare_token(text)
-        for half, what, fix in login_faults(name, bare):
-            raise Stop(f"the Docker Hub {half}: {what}. {fix}", USAGE)
+        for part, fault, fix in login_faults(name, bare):
+            raise Stop(f"the Docker Hub {part}: {fault}. {fix}", USAGE)
         asyncio.run(_check_login(Login(name, Secret(bare)), repository))
         return bare
 
@@ -183,14 +193,21 @@ def _login(username: str | None, token: str | None, repository: str) -> tuple[st
 
 
 def _settings(**secrets: str) -> Settings:
-    """Return the settings with which a secret is tried; raises ConfigError, before it is sent."""
-    addresses = {name: os.environ[name] for name in ELSEWHERE if name in os.environ}
-    return load_settings({**addresses, **secrets, "RECEIVER_CONFIG_TOML": "# none yet"})
+    """Return settings to check a secret with; raises ConfigError before the secret is sent."""
+    from receiver.reading_settings import load_settings
+
+    addresses = {name: os.environ[name] for name in OTHER_APIS if name in os.environ}
+    return load_settings({**addresses, **secrets, "RECEIVER_CONFIG_TOML": "# not written yet"})
 
 
 async def _apps(token: str) -> list[str]:
-    here = _settings(EDGEGAP_TOKEN=token)
-    async with edgegap_client(here.edgegap_base_url, Secret(token), Pace(8, 1)) as client:
+    from receiver.doctor import CHECK_THE_WAY
+    from receiver.edgegap.client import edgegap_client
+    from receiver.edgegap.pace import Pace
+    from receiver.retry import detail_of
+
+    settings = _settings(EDGEGAP_TOKEN=token)
+    async with edgegap_client(settings.edgegap_base_url, Secret(token), Pace(8, 1)) as client:
         listing = await client.apps()
     answer = listing.answer
     if answer.says(*REFUSED):
@@ -200,29 +217,33 @@ async def _apps(token: str) -> list[str]:
             NOT_DONE,
         )
     if not answer.accepted:
-        raise Stop(f"Edgegap could not be asked: {detail_of(answer)}. {CHECK_THE_WAY}", NOT_DONE)
+        raise Stop(f"Edgegap could not be reached: {detail_of(answer)}. {CHECK_THE_WAY}", NOT_DONE)
     return [str(row["name"]) for row in listing.rows]
 
 
 async def _check_login(login: Login, repository: str) -> None:
-    here = _settings(DOCKERHUB_USERNAME=login.username, DOCKERHUB_TOKEN=login.token.reveal())
+    from receiver.dockerhub.fetching import Unavailable
+    from receiver.dockerhub.hub import Hub, HubRefused
+    from receiver.outgoing import http_client
+
+    settings = _settings(DOCKERHUB_USERNAME=login.username, DOCKERHUB_TOKEN=login.token.reveal())
     async with http_client() as http:
         try:
-            seen = await Hub(http, here.hub_api_url).sees(repository, login)
+            visible = await Hub(http, settings.hub_api_url).sees(repository, login)
         except HubRefused as error:
             raise Stop(f"Docker Hub does not accept the login: {error}", NOT_DONE) from None
         except Unavailable as error:
-            raise Stop(f"Docker Hub could not be asked: {error}", NOT_DONE) from None
-    if not seen:
+            raise Stop(f"Docker Hub could not be reached: {error}", NOT_DONE) from None
+    if not visible:
         raise Stop(
-            f"Docker Hub shows no {repository} to {login.username}: check its name, and that the "
-            "token may read private repositories if it is one",
+            f"{login.username} cannot see {repository} on Docker Hub: check its name, and that the "
+            "token may read private repositories if it is private",
             NOT_DONE,
         )
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a new file that only its owner may read; fails if it is there by now."""
+    """Write a new file that only its owner may read; fails if the file exists by now."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)

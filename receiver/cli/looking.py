@@ -1,16 +1,22 @@
-"""`receiver deliveries` and `receiver show`: reading the ledger, beside a running server or not."""
+"""`receiver deliveries` and `receiver show`: read the ledger, even while a server is running."""
+
+from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import NOT_FOUND, Stop, told_plainly
-from receiver.ledger.ledger import Ledger
-from receiver.ledger.stories import MOST_ROWS, Filter, delivery_row, list_deliveries, story
 from receiver.reasons import State, Verdict
 from receiver.telling import as_json as plain
 from receiver.telling import one_line, whole_story
+
+if TYPE_CHECKING:
+    from receiver.ledger.ledger import Ledger
+
+MOST_ROWS = 1000  # the maximum of the API, too
 
 
 @click.command()
@@ -19,42 +25,44 @@ from receiver.telling import one_line, whole_story
     default=100,
     show_default=True,
     type=click.IntRange(1, MOST_ROWS),
-    help="At most so many.",
+    help="Maximum number of deliveries to list.",
 )
-@click.option("--repository", help="Only of this group/project.")
-@click.option("--tag", help="Only of this tag.")
+@click.option("--repository", help="Only deliveries of this repository (group/project).")
+@click.option("--tag", help="Only deliveries of this tag.")
 @click.option(
     "--verdict",
     type=click.Choice([verdict.value for verdict in Verdict]),
-    help="Only what was so judged at the door.",
+    help="Only deliveries with this verdict.",
 )
 @click.option(
     "--state",
     type=click.Choice([state.value for state in State]),
-    help="Only those with a registration in this state.",
+    help="Only deliveries with a registration in this state.",
 )
-@click.option("--before", help="Only those before this delivery id: the next page.")
+@click.option("--before", help="Only deliveries before this delivery ID: the next page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @told_plainly
-def deliveries(as_json: bool, **wanted: object) -> None:
-    """List deliveries, newest first, and what became of each.
+def deliveries(as_json: bool, **filters: object) -> None:
+    """List deliveries, newest first, with the state of their registrations.
 
-    Reads the ledger, beside a running server or not. The column after the repository and tag is
-    the verdict; a reason stands behind it, and `receiver show ID` says what to do about it.
+    Works with and without a running server. The column after the repository and tag is the verdict,
+    followed by the reason, if any. `receiver show ID` explains the reason and what to do.
     """
+    from receiver.ledger.stories import Filter, delivery_row, list_deliveries
+
     ledger = _opened()
-    before = wanted["before"]
+    before = filters["before"]
     known = before is None or ledger.read_now(lambda tx: delivery_row(tx, str(before))) is not None
-    rows = ledger.read_now(lambda tx: list_deliveries(tx, Filter(**wanted)))  # type: ignore[arg-type]  # click checked them
-    some = rows or ledger.read_now(lambda tx: list_deliveries(tx, Filter(limit=1)))
+    rows = ledger.read_now(lambda tx: list_deliveries(tx, Filter(**filters)))  # type: ignore[arg-type]  # click checked the values
+    any_rows = rows or ledger.read_now(lambda tx: list_deliveries(tx, Filter(limit=1)))
     ledger.close()
     if not known:
-        raise Stop(f"there is no delivery {before}; say --before an id that is listed", NOT_FOUND)
+        raise Stop(f"there is no delivery {before}; pass a listed ID to --before", NOT_FOUND)
     for row in rows:
         click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else one_line(row))
     if not rows and not as_json:
         none = "No deliveries yet. `receiver link` prints the link for Docker Hub."
-        click.echo("No delivery fits: filter for less." if some else none, err=True)
+        click.echo("No deliveries match. Try fewer filters." if any_rows else none, err=True)
 
 
 @click.command()
@@ -62,10 +70,12 @@ def deliveries(as_json: bool, **wanted: object) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @told_plainly
 def show(identity: str, as_json: bool) -> None:
-    """Show the whole story of one delivery: what came, which rules, each attempt, what to do.
+    """Show one delivery in full: its push, its registrations, each attempt and the next step.
 
-    ID is a delivery's, or a registration's.
+    ID is the ID of a delivery or of a registration.
     """
+    from receiver.ledger.stories import story
+
     ledger = _opened()
     row = ledger.read_now(lambda tx: story(tx, identity))
     ledger.close()
@@ -75,6 +85,8 @@ def show(identity: str, as_json: bool) -> None:
 
 
 def _opened() -> Ledger:
+    from receiver.ledger.ledger import Ledger
+
     ledger = Ledger(settings_in_spite().database_url)
     ledger.open_to_read()
     return ledger

@@ -1,4 +1,4 @@
-"""Moments as people write them on the command line."""
+"""Times as people write them on the command line."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def moment(text: str) -> int:
-    """Return what the person meant, in epoch milliseconds: a date, a time, or so long ago."""
+    """Return a date, a time or an age (`2h`, `3d ago`) as epoch milliseconds."""
     ago = text.strip().removesuffix("ago").rstrip()
     number, unit = ago[:-1], ago[-1:]
     try:
@@ -18,4 +18,4 @@ def moment(text: str) -> int:
             moment = datetime.fromisoformat(text.strip()).astimezone()
         return max(0, int(moment.timestamp() * 1000))
     except (ValueError, OverflowError):
-        raise Stop(f"{text!r} is no time: write 2026-11-23T17:00, 2h or 3d (ago)", USAGE) from None
+        raise Stop(f"{text!r} is not a time: write 2026-11-23T17:00, 2h or 3d", USAGE) from None

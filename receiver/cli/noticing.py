@@ -1,4 +1,4 @@
-"""`receiver notify-test`: send a test message to each place that notices go to."""
+"""`receiver notify-test`: send a test message to each destination."""
 
 import asyncio
 
@@ -6,17 +6,19 @@ import click
 
 from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, Stop, told_plainly
-from receiver.logs import configure_logs
-from receiver.notices import Message
-from receiver.notify import NoticeNotSent, send
 
-TEST = Message("Receiver: a test", "This is how the receiver will tell you of what happens.")
+TITLE = "Receiver: a test"
+BODY = "This is a test. The receiver sends its notifications to this destination."
 
 
 @click.command("notify-test")
 @told_plainly
 def notify_test() -> None:
     """Send a test message to each [[notice]] of the configuration."""
+    from receiver.logs import configure_logs
+    from receiver.notices import Message
+    from receiver.notify import NoticeNotSent, send
+
     settings = configured()
     configure_logs(secrets=settings.secrets(), level="CRITICAL")
     if not settings.notices:
@@ -24,7 +26,7 @@ def notify_test() -> None:
     failed = 0
     for notice in settings.notices:
         try:
-            asyncio.run(send(notice.url, TEST))
+            asyncio.run(send(notice.url, Message(TITLE, BODY)))
         except NoticeNotSent as error:
             failed += 1
             click.echo(f"{notice.name}: not sent, {error}")

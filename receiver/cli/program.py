@@ -1,6 +1,6 @@
-"""The group of all commands as a program: its streams, and one line for Ctrl-C.
+"""The group of all commands: it prepares the output streams and handles Ctrl-C.
 
-A command's module is imported when it runs: `receiver --help` needs neither server nor database.
+A command's module is imported only when the command runs, so that `receiver --help` is fast.
 """
 
 import sys
@@ -15,7 +15,7 @@ from receiver.cli.streams import output_failure, prepare_streams
 
 
 class Entry(NamedTuple):
-    """Where a command is defined, in `receiver.cli`, and what the list of commands says of it."""
+    """The module in `receiver.cli` that defines a command, its name there, and its summary."""
 
     module: str
     name: str
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
 
 class Program(click.Group):
-    """Ends in a line and a documented exit code, whatever is pressed or closed."""
+    """A command group that ends with one line and a documented exit code, even on Ctrl-C."""
 
     def __init__(self, *args: Any, entries: Mapping[str, Entry], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -34,7 +34,7 @@ class Program(click.Group):
         return sorted(self._entries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import and return a command; None if there is none of this name."""
+        """Import and return the command; None if no command has this name."""
         entry = self._entries.get(cmd_name)
         if entry is None:
             return None
@@ -50,7 +50,7 @@ class Program(click.Group):
             )
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command, and say so if what it printed could not be written."""
+        """Run a command; report an error if its output could not be written."""
         prepare_streams()
         try:
             return super().main(*args, **kwargs)
@@ -62,7 +62,7 @@ class Program(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what it was stopped in says more than click's "Aborted!"."""
+        """Run a command; Ctrl-C ends it with exit code 130 instead of click's "Aborted!"."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -1,8 +1,10 @@
-"""Reaching the receiver: the running server if there is one, else the ledger itself.
+"""Access to the receiver: the running server if there is one, otherwise the ledger.
 
-Commands that change something ask the server that holds the ledger; only when none does, they
-take its lock and write themselves.
+A command that changes something asks the server that holds the ledger. If no server holds the
+ledger, the command takes the ledger's lock and writes to the ledger.
 """
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -10,34 +12,30 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import httpx
 
 from receiver.api_tokens import ApiKeys, ApiToken
-from receiver.bounded_body import UnreadableBody, ask
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop
 from receiver.errors import LedgerError, LedgerInUse
-from receiver.ledger.ledger import Ledger
-from receiver.ledger.replicas import is_there
-from receiver.logs import configure_logs
-from receiver.outgoing import http_client
-from receiver.settings import Current, Settings
-from receiver.upkeep.manual import Manual
-from receiver.upkeep.operations import Source
-from receiver.web.guarding import SOURCE_HEADER
 
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where not to call
+if TYPE_CHECKING:
+    import httpx
+
+    from receiver.ledger.ledger import Ledger
+    from receiver.settings import Settings
+    from receiver.upkeep.manual import Manual
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - replaced, not listened on
 ANSWER_SECONDS = 15.0
 LARGEST_ANSWER = 64 * 1024 * 1024
-NO_ANSWER = (TimeoutError, httpx.HTTPError, httpx.StreamError, UnreadableBody, ValueError)
 ONE_MINUTE = 60
 NOT_FOUND_STATUS = 404
 UNAUTHORIZED = 401
 FAULTS = 400
 SERVES_AT = "serves_at"
-A_MOMENT_SECONDS = 2.0  # another command may hold the ledger, or a server that just begins or ends
+RETRY_SECONDS = 2.0  # another command, or a starting or stopping server, may hold the ledger
 LOOK_EVERY_SECONDS = 0.05
 
 
@@ -50,12 +48,12 @@ def new_token(seconds: int, repository: str | None = None) -> ApiToken:
 
 
 def api_keys(settings: Settings) -> ApiKeys:
-    """Return what signs API tokens with the keys in force."""
+    """Return the signer of API tokens with the current keys."""
     return ApiKeys([key.reveal() for key in settings.secret_keys])
 
 
 class Server:
-    """The running server, asked through its API with a one-minute token."""
+    """The running server; requests to its API carry a token that is valid for one minute."""
 
     def __init__(self, http: httpx.AsyncClient, settings: Settings) -> None:
         self._http = http
@@ -64,7 +62,10 @@ class Server:
     async def ask(
         self, method: str, path: str, body: object = None, *, seconds: float = ANSWER_SECONDS
     ) -> dict[str, Any]:
-        """Return its JSON answer; raises Stop with what it said when it refuses."""
+        """Return the JSON response; raises Stop with the server's error message."""
+        from receiver.bounded_body import NO_ANSWER, ask
+        from receiver.upkeep.operations import SOURCE_HEADER, Source
+
         token = api_keys(self._settings).sign(new_token(ONE_MINUTE))
         headers = {"Authorization": f"Bearer {token}", SOURCE_HEADER: Source.COMMAND.value}
         try:
@@ -77,25 +78,25 @@ class Server:
                 headers=headers,
                 body=body,
             )
-            told = json.loads(content)
+            payload = json.loads(content)
         except NO_ANSWER:
-            told, answer = {}, None
-        if answer is None or not isinstance(told, dict):
+            payload, answer = {}, None
+        if answer is None or not isinstance(payload, dict):
             sentence = (
-                f"what listens at {self._http.base_url} does not answer as this receiver; "
-                "set HOST and PORT as the server has them"
+                f"the server at {self._http.base_url} does not answer like this receiver; "
+                "set HOST and PORT to the server's values"
             )
             raise Stop(sentence, NOT_DONE)
         if answer.status_code == UNAUTHORIZED:
             sentence = (
                 f"the receiver at {self._http.base_url} refuses this command's token: "
-                "set RECEIVER_SECRET_KEY as the server has it"
+                "set RECEIVER_SECRET_KEY to the server's value"
             )
             raise Stop(sentence, NOT_DONE)
         if answer.status_code >= FAULTS:
             code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
-            raise Stop(str(told.get("error", "the server refused")), code)
-        return told
+            raise Stop(str(payload.get("error", "the server refused")), code)
+        return payload
 
 
 async def perform(
@@ -106,13 +107,16 @@ async def perform(
     *,
     without_server: str,
 ) -> Answer:
-    """Have the running server do it, or do it here on the ledger when there is none.
+    """Send the request to the running server, or call `here` if no server is running.
 
-    `without_server` is said then: when it takes effect.
+    `without_server` is printed in the second case: it says when the change takes effect.
     """
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
             return await there.ask("POST", path, asked)
+        from receiver.settings import Current
+        from receiver.upkeep.manual import Manual
+
         done = await here(Manual(there, Current(settings)))
         click.echo(f"receiver: no server is running; {without_server}", err=True)
         return done
@@ -120,11 +124,15 @@ async def perform(
 
 @asynccontextmanager
 async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[Server | Ledger]:
-    """Yield the running server, or the ledger opened for writing when no server holds it.
+    """Yield the running server, or the ledger opened for writing if no server holds it.
 
-    `begin` makes the ledger where there is none yet; another schema is refused, never migrated.
-    What is logged meanwhile goes to standard error: standard output is the command's own.
+    `begin` creates the ledger if it does not exist; a ledger with another schema is refused, never
+    migrated. Log messages go to standard error, because standard output is the command's.
     """
+    from receiver.ledger.ledger import Ledger
+    from receiver.logs import configure_logs
+    from receiver.outgoing import http_client
+
     configure_logs(secrets=settings.secrets(), level="WARNING")
     ledger = Ledger(settings.database_url)
     try:
@@ -142,12 +150,12 @@ async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[S
 
 
 async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None:
-    """Return where the server answers, or None once the ledger is open for writing."""
+    """Return the server's URL, or None once the ledger is open for writing."""
     if ledger.shared:
         here = address(settings.host, settings.port)
-        if await _works_on(ledger, here, settings):
+        if await _uses_ledger(ledger, here, settings):
             return here
-    until = time.monotonic() + A_MOMENT_SECONDS
+    until = time.monotonic() + RETRY_SECONDS
     while True:
         try:
             await asyncio.to_thread(ledger.open_to_write, wait_seconds=0)
@@ -160,8 +168,12 @@ async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None
             return None
 
 
-async def _works_on(ledger: Ledger, here: str, settings: Settings) -> bool:
-    """Return whether the server at this machine's address works on this very ledger."""
+async def _uses_ledger(ledger: Ledger, here: str, settings: Settings) -> bool:
+    """Return whether the server at this URL uses this ledger."""
+    from receiver.bounded_body import NO_ANSWER, ask
+    from receiver.ledger.replicas import is_there
+    from receiver.outgoing import http_client
+
     headers = {"Authorization": f"Bearer {api_keys(settings).sign(new_token(ONE_MINUTE))}"}
     async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:
@@ -181,6 +193,9 @@ async def _works_on(ledger: Ledger, here: str, settings: Settings) -> bool:
 
 
 async def _answers(here: str) -> bool:
+    from receiver.bounded_body import NO_ANSWER, ask
+    from receiver.outgoing import http_client
+
     async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:
             url = f"{here}/livez"
@@ -191,18 +206,18 @@ async def _answers(here: str) -> bool:
 
 
 def address(host: str, port: int) -> str:
-    """Return the URL to call a server on this machine at."""
+    """Return the URL of a server on this machine."""
     host = ANY_ADDRESS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serving_address(ledger: Ledger) -> str | None:
-    """Return where the server that holds the ledger listens, as it wrote down at its start."""
+    """Return the URL that the server holding the ledger recorded at its start."""
     try:
         ledger.open_to_read()
         found = ledger.read_now(
             lambda tx: tx.run("SELECT value FROM meta WHERE key = :key", key=SERVES_AT).scalar()
         )
-    except LedgerError:  # it is being made this very moment
+    except LedgerError:  # the ledger is being created
         return None
     return str(found) if found else None

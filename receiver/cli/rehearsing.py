@@ -1,7 +1,7 @@
-"""`receiver push --dry-run`: what the push would do, by the very code that does it. Sends no write.
+"""`receiver push --dry-run`: run the real attempt with a client that sends no write.
 
-An attempt runs over a client that stops before its first write. What the ledger knows is read, so
-that a channel's order, its hold and a repeated report count as they would.
+The client stops the attempt before its first write. The ledger is read, so that the order and the
+hold of a channel and repeated pushes have the same effect as in a real push.
 """
 
 import time
@@ -33,7 +33,7 @@ from receiver.rules import Match, Mode, channels_of, moving_versions, rule_on
 from receiver.secret import Secret
 from receiver.settings import Settings
 
-AFTER_ALL = "r~"  # an id after all that there are
+LAST_ID = "r~"  # sorts after every other id
 
 Found = dict[str, Any]
 
@@ -46,8 +46,8 @@ class _WouldSend(Exception):
         self.body = body
 
 
-class _Reading(EdgegapClient):
-    """Asks Edgegap, and stops before it would write."""
+class _ReadOnlyClient(EdgegapClient):
+    """Sends reads to Edgegap, and raises instead of sending a write."""
 
     async def create(self, app: str, body: Mapping[str, Any]) -> Answer:
         raise _WouldSend("POST", version_path(app), body)
@@ -57,28 +57,28 @@ class _Reading(EdgegapClient):
 
 
 async def rehearse(settings: Settings, image: ImageReference) -> Found:
-    """Return what a push of the image would lead to: its verdict and each request."""
+    """Return the result of a push of the image: its verdict and each request."""
     pace = Pace(settings.requests_per_second, settings.concurrency)
     token = settings.edgegap_token or Secret("")
     base, secrets = settings.edgegap_base_url, settings.secrets()
-    connect = edgegap_client(base, token, pace, secrets, kind=_Reading)
+    connect = edgegap_client(base, token, pace, secrets, kind=_ReadOnlyClient)
     with closing(Ledger(settings.database_url)) as ledger:
-        known = ledger if _is_there(ledger) else None
+        existing = ledger if _is_there(ledger) else None
         async with connect as client, http_client() as http:
             preflight = preflight_over(http, settings)
             push = await push_by_hand(preflight.hub, settings.rules, image)
-            return await _Rehearsal(settings, client, preflight, known, push).run(image)
+            return await _DryRun(settings, client, preflight, existing, push).run(image)
 
 
 def _is_there(ledger: Ledger) -> bool:
-    """Open the ledger to be read; False if there is none yet. Raises LedgerError."""
+    """Open the ledger for reading; return False if it does not exist. Raises LedgerError."""
     if ledger.path is not None and not ledger.path.exists():
         return False
     ledger.open_to_read()
     return True
 
 
-class _Rehearsal:
+class _DryRun:
     def __init__(
         self,
         settings: Settings,
@@ -117,11 +117,11 @@ class _Rehearsal:
     async def _follow(
         self, found: Found, match: Match, version: Attempt, image: ImageReference
     ) -> None:
-        """Rehearse the channels that follow once the push's own version is there."""
+        """Plan the channels that move once the push's own version exists."""
         rule = self._settings.rule_named(match.rule)
-        for one in channels_of(rule, image.tag) if rule is not None else ():
-            channel = await self._attempt(one, image, of=version)
-            await self._add(found, one, channel)
+        for channel in channels_of(rule, image.tag) if rule is not None else ():
+            attempt = await self._attempt(channel, image, of=version)
+            await self._add(found, channel, attempt)
 
     async def _attempt(
         self, match: Match, image: ImageReference, of: Attempt | None = None
@@ -132,7 +132,7 @@ class _Rehearsal:
         kind = ChannelAttempt if match.mode is Mode.CHANNEL else Attempt
         return kind(
             claimed, self._settings, self._client, self._catalogue,
-            preflight=self._preflight, sent=_not_noted, not_copied=self._not_copied, now=_now,
+            preflight=self._preflight, sent=_record_nothing, not_copied=self._not_copied, now=_now,
             jitter=lambda: 0.5,
         )  # fmt: skip
 
@@ -145,7 +145,7 @@ class _Rehearsal:
 
     async def _claimed(self, match: Match, image: ImageReference) -> Claimed:
         claimed = Claimed(
-            id=AFTER_ALL, rule=match.rule, app=match.app, version=match.version, mode=match.mode,
+            id=LAST_ID, rule=match.rule, app=match.app, version=match.version, mode=match.mode,
             image=image, push_time=self._push.pushed_at or _now(), attempt=1, fence=0,
             waited=Waited(), created_at=_now(),
         )  # fmt: skip
@@ -158,7 +158,7 @@ class _Rehearsal:
         return claimed if self._ledger is None else await self._ledger.read(known)
 
     async def _add(self, found: Found, match: Match, attempt: Attempt) -> bool:
-        """Add what the attempt comes to; False if it would not succeed."""
+        """Add the result of the attempt; return False if the attempt would not succeed."""
         target = {"app": match.app, "version": match.version}
         try:
             settlement = (await attempt.run()).settlement
@@ -181,7 +181,7 @@ class _Rehearsal:
             return True
         if settlement.state is State.DONE and settlement.outcome is not None:
             outcome = settlement.outcome.value
-            sentence = settlement.sentence or f"Edgegap has it already: {outcome}."
+            sentence = settlement.sentence or f"Edgegap already has this version: {outcome}."
             row = {"method": None, "outcome": outcome, "sentence": sentence}
             found["requests"].append({**target, **row, "notes": list(attempt.notes)})
             return True
@@ -190,8 +190,8 @@ class _Rehearsal:
         return False
 
 
-async def _not_noted(step: int, method: str, path: str) -> None:
-    """Note nothing: nothing is sent."""
+async def _record_nothing(step: int, method: str, path: str) -> None:
+    """Record no request, because none is sent."""
 
 
 def _now() -> int:

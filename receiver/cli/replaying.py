@@ -1,8 +1,10 @@
-"""`receiver replay`: read the rules again for deliveries, and set them going from now."""
+"""`receiver replay`: apply the rules to recorded deliveries again."""
+
+from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -11,40 +13,42 @@ from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_FOUND, USAGE, Stop, told_plainly
 from receiver.cli.moments import moment
 from receiver.cli.reaching import Server, reached
-from receiver.settings import Current, Settings
-from receiver.upkeep.manual import Manual
-from receiver.upkeep.operations import Source
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
 
 Row = dict[str, Any]
 
 
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--parked", is_flag=True, help="All whose registrations are parked.")
-@click.option("--since", help="All since then: 2026-11-23, 2026-11-23T17:00, or 2h, 3d ago.")
+@click.option("--parked", is_flag=True, help="All deliveries with a parked registration.")
+@click.option(
+    "--since", help="All deliveries since a time: 2026-11-23, 2026-11-23T17:00, 2h or 3d ago."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @told_plainly
 def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool) -> None:
-    """Replay deliveries: read the rules again for each, and try its registrations now.
+    """Replay deliveries: apply the current rules to each, and try its registrations now.
 
-    Nothing is made twice: what Edgegap already has ends as `unchanged`. Works as often as you
-    like, for what was ignored, parked or done.
+    No version is created twice: a registration ends as `unchanged` if Edgegap has its version.
+    Ignored, parked and done deliveries can be replayed any number of times.
     """
     if not ids and not parked and since is None:
-        raise Stop("name deliveries by id, or say --parked or --since", USAGE)
+        raise Stop("name deliveries by ID, or use --parked or --since", USAGE)
     settings = configured(frozenset({"RECEIVER_SECRET_KEY"}))
     since_ms = None if since is None else moment(since)
     asked = {"ids": list(ids), "parked": parked, "since": since_ms}
     replayed, missing = asyncio.run(_replay(settings, asked))
-    for one in replayed:
+    for row in replayed:
         if as_json:
-            click.echo(json.dumps(one, ensure_ascii=False))
+            click.echo(json.dumps(row, ensure_ascii=False))
         else:
-            detail = f" {one['reason']}: {one['sentence']}" if one["reason"] else ""
-            click.echo(f"{one['delivery']}  {one['verdict']}{detail}")
+            detail = f" {row['reason']}: {row['sentence']}" if row["reason"] else ""
+            click.echo(f"{row['delivery']}  {row['verdict']}{detail}")
     if replayed and not as_json:
         which = replayed[0]["delivery"] if len(replayed) == 1 else "ID"
-        click.echo(f"What comes of it: receiver show {which}", err=True)
+        click.echo(f"For the result: receiver show {which}", err=True)
     if missing:
         named = ", ".join(missing)
         raise Stop(f"there is no delivery {named}; see `receiver deliveries`", NOT_FOUND)
@@ -55,13 +59,19 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
 async def _replay(settings: Settings, asked: dict[str, Any]) -> tuple[list[Row], list[str]]:
     async with reached(settings) as there:
         if isinstance(there, Server):
-            told = await there.ask("POST", "/api/replay", asked)
-            return list(told["replayed"]), list(told["missing"])
-        configured(frozenset({"rule"}))  # else all would become `no_rule`
+            reply = await there.ask("POST", "/api/replay", asked)
+            return list(reply["replayed"]), list(reply["missing"])
+        from receiver.settings import Current
+        from receiver.upkeep.manual import Manual
+        from receiver.upkeep.operations import Source
+
+        configured(frozenset({"rule"}))  # otherwise every verdict would be `no_rule`
         manual = Manual(there, Current(settings))
         replayed, missing = await manual.replay(
             asked["ids"], Source.COMMAND, parked=asked["parked"], since=asked["since"]
         )
         if replayed:
-            click.echo("receiver: no server is running; `receiver serve` works them", err=True)
+            click.echo(
+                "receiver: no server is running; start `receiver serve` to process them", err=True
+            )
         return list(msgspec.to_builtins(replayed)), missing

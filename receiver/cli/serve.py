@@ -1,194 +1,34 @@
 """`receiver serve`: run the receiver."""
 
 import os
-import resource
-import signal
-import socket
-from collections.abc import Callable
-from functools import partial
 
 import click
-import uvicorn
-from starlette.applications import Starlette
-from starlette.datastructures import State
 
-from receiver.app import create_app
 from receiver.cli.configured import configured
-from receiver.cli.exits import NOT_DONE, Stop, told_plainly
-from receiver.cli.reaching import SERVES_AT, address
-from receiver.errors import LedgerError, LedgerInUse
-from receiver.ledger.ledger import Ledger
-from receiver.ledger.locks import ROLLING_RESTART_SECONDS
-from receiver.ledger.migrate import newer_schema
-from receiver.ledger.transactions import Tx
-from receiver.logs import configure_logs, get_logger
-from receiver.service import NEEDED, log_warnings
-from receiver.settings import Settings
-from receiver.upkeep.surroundings import dangers, proxies_in_use
-from receiver.web.protocol import LimitedProtocol, LimitedServer
-
-OPEN_FILES = 8192  # a burst of connections is accepted before the oldest are closed
-DRAIN_SECONDS = 3  # for requests under way at a SIGTERM; the worker has 5 more
-
-Stopper = Callable[[], None]
-
-log = get_logger()
+from receiver.cli.exits import told_plainly
+from receiver.variables import NEEDED
 
 
 @click.command()
-@click.option("--host", help="Address to listen on; default HOST or 127.0.0.1.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Default PORT or 8000.")
+@click.option("--host", help="Address to listen on; default: HOST or 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; default: PORT or 8000."
+)
 @click.pass_obj
 @told_plainly
 def serve(environ: dict[str, str], host: str | None, port: int | None) -> None:
-    """Run the receiver: the door for Docker Hub, the worker, the API.
+    """Run the receiver: the webhook endpoint, the worker, the API and the admin page.
 
     \b
-    SIGHUP    reads .env and receiver.toml again, whole, or keeps what was and says why
-    SIGTERM   stops accepting, finishes or hands back what is in hand within 10 s, exits 0
+    SIGHUP    reloads .env and receiver.toml; on a fault the old configuration stays
+              active and the log says why
+    SIGTERM   stops accepting, finishes or releases current work within 10 s, exits 0
 
-    Put a proxy with TLS in front that limits header time and body size; see the README.
+    Run it behind a proxy with TLS that limits header time and body size; see the README.
     """
+    from receiver.cli.server import start
+
     for name, value in (("HOST", host), ("PORT", port)):
         if value is not None:
             environ[name] = os.environ[name] = str(value)
-    settings = configured(NEEDED)
-    configure_logs(secrets=settings.secrets(), for_good=True)
-    log_warnings(settings)
-    ledger = Ledger(settings.database_url)
-    _warn(settings, ledger)
-    try:
-        ledger.open_to_write(wait_seconds=0)
-    except LedgerInUse:
-        log.warning("ledger_in_use", waiting_seconds=ROLLING_RESTART_SECONDS)
-        ledger.open_to_write(wait_seconds=ROLLING_RESTART_SECONDS)
-    newer = newer_schema(ledger.schema)
-    if newer is not None:
-        log.warning("ledger_schema_newer", sentence=f"{newer}: upgrade the program")
-    run_server(create_app(settings, ledger, environ=environ), settings, ledger)
-
-
-def _warn(settings: Settings, ledger: Ledger) -> None:
-    for danger in dangers(settings, os.environ):
-        log.warning(danger.event, ledger=_file_of(ledger), sentence=danger.sentence)
-    used = proxies_in_use(settings, os.environ)
-    if used:
-        log.info("proxy_in_use", calls=[f"{name} {way}" for way in used for name in used[way]])
-
-
-def _file_of(ledger: Ledger) -> str | None:
-    return None if ledger.path is None else str(ledger.path.resolve())
-
-
-def run_server(
-    app: Starlette,
-    settings: Settings,
-    ledger: Ledger,
-    *,
-    listening: Callable[[str, Stopper], None] | None = None,
-) -> None:
-    """Serve the application until SIGTERM or SIGINT.
-
-    `listening` is called once with the server's URL and a way to stop it.
-    """
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http=LimitedProtocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,  # it would print the links
-        server_header=False,
-        proxy_headers=False,  # read where it matters: see receiver.web.forwarded
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-    )
-    _allow_open_files(OPEN_FILES)
-    server = _Server(config, app.state, settings, ledger, listening)
-    # From here on, not only once uvicorn runs: a signal in between would be lost. uvicorn raises it
-    # again when it is done; a clean stop is to exit 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, server.handle_exit)
-    server.run()
-    if app.state.failure is not None:
-        raise app.state.failure
-    if not server.started:
-        raise SystemExit(NOT_DONE)
-    log.info("stopped")
-
-
-def _allow_open_files(wanted: int) -> None:
-    """Raise the process's own limit: many systems begin with 1,024, and connections are files."""
-    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-    if allowed != resource.RLIM_INFINITY and allowed < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
-def _note_address(tx: Tx, here: str) -> None:
-    tx.run(
-        "INSERT INTO meta (key, value) VALUES (:key, :value)"
-        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        key=SERVES_AT,
-        value=here,
-    )
-
-
-class _Server(LimitedServer):
-    """Uvicorn's server; once it listens, it says where, in the log and in the ledger."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        state: State,
-        settings: Settings,
-        ledger: Ledger,
-        listening: Callable[[str, Stopper], None] | None,
-    ) -> None:
-        super().__init__(config)
-        self._state = state  # of the application: why it failed, if it did
-        self._settings = settings
-        self._ledger = ledger
-        self._listening = listening
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        try:
-            await super().startup(sockets)  # type: ignore[arg-type]
-        except SystemExit as error:
-            if self._state.failure is not None:
-                raise self._state.failure from None
-            raise Stop(self._cannot_start(error.__context__), NOT_DONE) from None
-        if self.should_exit:
-            return
-        port = self.servers[0].sockets[0].getsockname()[1]
-        here = address(self._settings.host, port)
-        try:
-            await self._ledger.write(partial(_note_address, here=here))
-        except LedgerError as error:
-            self._state.failure = error
-            raise
-        told = self._settings.host
-        at = f"http://[{told}]:{port}" if ":" in told else f"http://{told}:{port}"
-        log.info("listening", at=at, rules=len(self._settings.rules), pid=os.getpid())
-        if self._listening is not None:
-            self._listening(here, self._stop)
-
-    def _cannot_start(self, cause: BaseException | None) -> str:
-        settings = self._settings
-        if not isinstance(cause, OSError):
-            return "it cannot start: see the log above"
-        if isinstance(cause, socket.gaierror):
-            return (
-                f"HOST is {settings.host}, which is not the name of an address of this machine: "
-                "write an address, for instance HOST=127.0.0.1"
-            )
-        why = os.strerror(cause.errno or 0)
-        return (
-            f"cannot listen on port {settings.port} of {settings.host} ({why}): "
-            "choose another with PORT and HOST, or --port and --host"
-        )
-
-    def _stop(self) -> None:
-        self.should_exit = True
+    start(configured(NEEDED), environ)

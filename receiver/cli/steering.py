@@ -1,8 +1,10 @@
-"""`receiver pause`, `resume`, `open-gate`: hold back work, and let it continue."""
+"""`receiver pause`, `resume`, `open-gate`: hold work and release it."""
+
+from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,12 +12,11 @@ from receiver.cli.configured import settings_in_spite
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, perform, reached
 from receiver.images import is_repository
-from receiver.ledger import pauses
-from receiver.ledger.gates import BUSY, TOKEN
-from receiver.ledger.transactions import Tx
-from receiver.settings import Settings
-from receiver.upkeep.manual import Manual
-from receiver.upkeep.operations import Source
+
+if TYPE_CHECKING:
+    from receiver.ledger.transactions import Tx
+    from receiver.settings import Settings
+    from receiver.upkeep.manual import Manual
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 Reply = dict[str, Any]
@@ -26,15 +27,18 @@ Reply = dict[str, Any]
 @click.option("--all", "everything", is_flag=True, help="All repositories.")
 @told_plainly
 def pause(repository: str | None, everything: bool) -> None:
-    """Hold back the registrations of REPOSITORY, or of all: pushes are recorded and queue."""
+    """Pause the registrations of REPOSITORY, or of all: pushes are recorded and queued."""
+    from receiver.ledger import pauses
+    from receiver.upkeep.operations import Source
+
     name = _named(repository, everything=everything)
 
     async def here(manual: Manual) -> Reply:
         return {"paused": await manual.pause(name, Source.COMMAND)}
 
     reply = _perform("/api/pause", {"repository": name}, here)
-    names = ["all repositories" if one == pauses.ALL else one for one in reply["paused"]]
-    click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queue until `resume`.")
+    names = ["all repositories" if name == pauses.ALL else name for name in reply["paused"]]
+    click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queued until `resume`.")
 
 
 @click.command()
@@ -42,7 +46,10 @@ def pause(repository: str | None, everything: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All repositories.")
 @told_plainly
 def resume(repository: str | None, everything: bool) -> None:
-    """Let the registrations of REPOSITORY, or of all, go on."""
+    """Resume the paused registrations of REPOSITORY, or of all."""
+    from receiver.ledger import pauses
+    from receiver.upkeep.operations import Source
+
     name = _named(repository, everything=everything)
 
     async def here(manual: Manual) -> Reply:
@@ -52,63 +59,77 @@ def resume(repository: str | None, everything: bool) -> None:
     reply = _perform("/api/resume", {"repository": name}, here)
     if not reply["resumed"]:
         everything_is = (
-            " (all are: `receiver resume --all`)" if pauses.ALL in reply["paused"] else ""
+            " (all repositories are: use `receiver resume --all`)"
+            if pauses.ALL in reply["paused"]
+            else ""
         )
-        what = "nothing is" if everything else f"{name} is not"
-        raise Stop(f"{what} paused{everything_is}", NOT_DONE)
+        subject = "nothing is" if everything else f"{name} is not"
+        raise Stop(f"{subject} paused{everything_is}", NOT_DONE)
     click.echo("Resumed.")
     if pauses.ALL in reply["paused"]:
-        click.echo("receiver: all repositories are paused still", err=True)
+        click.echo("receiver: all repositories are still paused", err=True)
 
 
 @click.command("open-gate")
-@click.argument("gate", type=click.Choice([BUSY, TOKEN]))
+@click.argument("gate", type=click.Choice(["busy", "token"]))
 @told_plainly
 def open_gate(gate: str) -> None:
-    """Let all work go on that a gate holds back.
+    """Open a closed gate: the work that it blocks continues.
 
     \b
-    busy    Edgegap asked to be called less often (429), and named how long
-    token   Edgegap refused the API token
+    busy    closed because Edgegap answered 429, for the time that it named
+    token   closed because Edgegap refused the API token
 
-    If Edgegap answers as before, the gate closes again.
+    If Edgegap gives the same answer, the gate closes again.
     """
+    from receiver.upkeep.operations import Source
 
     async def here(manual: Manual) -> Reply:
         if not await manual.open_gate(gate, Source.COMMAND):
-            raise Stop(f"the gate {gate} is open: it holds nothing back", NOT_DONE)
+            raise Stop(f"the gate {gate} is already open", NOT_DONE)
         return {"opened": gate}
 
     _perform("/api/open-gate", {"gate": gate}, here)
     click.echo("Opened.")
 
 
-def _perform(path: str, asked: Reply, here: Callable[[Manual], Awaitable[Reply]]) -> Reply:
+def _perform(path: str, body: Reply, here: Callable[[Manual], Awaitable[Reply]]) -> Reply:
     settings = settings_in_spite(KEY)
     return asyncio.run(
-        perform(settings, path, asked, here, without_server="`receiver serve` goes by it")
+        perform(
+            settings,
+            path,
+            body,
+            here,
+            without_server="it takes effect at the next `receiver serve`",
+        )
     )
 
 
 def _named(repository: str | None, *, everything: bool) -> str:
+    from receiver.ledger import pauses
+
     if everything == (repository is not None):
-        raise Stop("name one repository, or say --all", USAGE)
+        raise Stop("name one repository, or use --all", USAGE)
     if repository is None:
         return pauses.ALL
     if not is_repository(repository):
-        raise Stop(f"{repository!r} is no repository: write group/project", USAGE)
+        raise Stop(f"{repository!r} is not a repository name: write group/project", USAGE)
     return repository
 
 
-def ask(settings: Settings, path: str, asked: Reply, write: Callable[[Tx], Reply]) -> Reply:
-    """Ask the running server, or write the ledger when there is none."""
+def ask(settings: Settings, path: str, body: Reply, write: Callable[[Tx], Reply]) -> Reply:
+    """Ask the running server, or write to the ledger if no server is running."""
 
-    async def asking() -> Reply:
+    async def ask_or_write() -> Reply:
         async with reached(settings, begin=True) as there:
             if isinstance(there, Server):
-                return await there.ask("POST", path, asked)
+                return await there.ask("POST", path, body)
             reply = await there.write(write)
-            click.echo("receiver: no server is running; `receiver serve` goes by it", err=True)
+            click.echo(
+                "receiver: no server is running; it takes effect at the next `receiver serve`",
+                err=True,
+            )
             return reply
 
-    return asyncio.run(asking())
+    return asyncio.run(ask_or_write())

@@ -1,4 +1,4 @@
-"""Output to whatever is there: a terminal of any encoding, a pipe that closes, or nothing."""
+"""Output to a terminal of any encoding, to a pipe that may close, or to closed descriptors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-# Arrow, dots, dashes and quotes; none becomes a double quote, which would end a string in JSON.
+# Arrow, dots, dashes and quotes. No double quotes: a double quote would end a string in JSON.
 PLAIN = {"\u2192": "->", "\u2026": "...", "\u2013": "-", "\u2014": "-",
          **dict.fromkeys("\u2018\u2019\u201c\u201d", "'")}  # fmt: skip
-LOWEST_OF_OTHERS = 3  # below are standard input, output and error
+LOWEST_OF_OTHERS = 3  # the numbers below are standard input, output and error
 
 
 def prepare_streams() -> None:
-    """Make standard output and error raise no error; streams that were replaced are left alone."""
-    codecs.register_error("plain", _plainly)
-    _occupy()
+    """Make standard output and error raise no error; replaced streams are not changed."""
+    codecs.register_error("plain", _replace_missing)
+    _open_closed_descriptors()
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is not getattr(sys, f"__{name}__"):
@@ -37,7 +37,7 @@ def prepare_streams() -> None:
 
 
 def output_failure() -> str | None:
-    """Return why standard output could not be written, None if it could or nobody reads it."""
+    """Return why standard output could not be written; None if it was written or has no reader."""
     with suppress(ValueError):
         sys.stdout.flush()
     output = getattr(sys.stdout, "output", None)
@@ -45,11 +45,11 @@ def output_failure() -> str | None:
 
 
 class _Output(io.RawIOBase):
-    """A file descriptor; once it cannot be written, everything goes nowhere."""
+    """A file descriptor; after a failed write, all further output is discarded."""
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._gone = False
+        self._failed = False
         self.failure: str | None = None
 
     def writable(self) -> bool:
@@ -62,18 +62,18 @@ class _Output(io.RawIOBase):
         return self._number
 
     def write(self, data: Buffer, /) -> int:
-        if not self._gone:
+        if not self._failed:
             try:
                 return os.write(self._number, data)
             except OSError as error:
-                self._gone = True
+                self._failed = True
                 if error.errno != errno.EPIPE:
                     self.failure = error.strerror
         return memoryview(data).nbytes
 
 
 class _Text(io.TextIOWrapper):
-    """Without a `buffer`: click would write UTF-8 into that if the terminal is ASCII."""
+    """A text stream without `buffer`: click would write UTF-8 into it if the terminal is ASCII."""
 
     buffer = None  # type: ignore[assignment]
 
@@ -82,18 +82,18 @@ class _Text(io.TextIOWrapper):
         self.output = buffer.raw
 
 
-def _plainly(error: UnicodeError) -> tuple[str, int]:
-    """Replace what an encoding lacks, as codecs.register_error wants it."""
+def _replace_missing(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that an encoding lacks: a handler for codecs.register_error."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end]
-    return "".join(PLAIN.get(letter, "?") for letter in lacking), error.end
+    missing = error.object[error.start : error.end]
+    return "".join(PLAIN.get(letter, "?") for letter in missing), error.end
 
 
-def _occupy() -> None:
-    """Open the standard descriptors that are closed: else a ledger would be one, and printed to."""
+def _open_closed_descriptors() -> None:
+    """Open closed standard descriptors: otherwise the ledger's file could become one of them."""
     for number in range(LOWEST_OF_OTHERS):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+            os.open(os.devnull, os.O_RDWR)  # uses the lowest free number

@@ -1,7 +1,10 @@
 """`receiver api-token`: a bearer token for the API."""
 
+from __future__ import annotations
+
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,8 +13,9 @@ from receiver.cli.configured import configured
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
 from receiver.cli.reaching import Server, api_keys, new_token, reached
 from receiver.images import is_repository
-from receiver.ledger.revocations import revoke as revoke_in_ledger
-from receiver.settings import Settings
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
 
 SECONDS_A_DAY = 86_400
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
@@ -40,7 +44,7 @@ def api_token(days: int, repository: str | None, revoke: str | None) -> None:
     settings = configured(KEY)
     if revoke is not None:
         if not asyncio.run(_revoke(settings, revoke)):
-            raise Stop(f"{revoke} was revoked before", NOT_DONE)
+            raise Stop(f"{revoke} was already revoked", NOT_DONE)
         click.echo(f"Revoked {revoke}.")
         return
     if repository is not None and not is_repository(repository):
@@ -54,6 +58,8 @@ def api_token(days: int, repository: str | None, revoke: str | None) -> None:
 
 
 async def _revoke(settings: Settings, identity: str) -> bool:
+    from receiver.ledger.revocations import revoke as revoke_in_ledger
+
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
             found = await there.ask("POST", "/api/tokens/revoke", {"id": identity})

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from receiver.logs import get_logger
 
+SOURCE_HEADER = "Receiver-Source"  # a command names itself in it
+
 log = get_logger(always=True)
 
 

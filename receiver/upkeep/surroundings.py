@@ -15,7 +15,7 @@ from receiver.hosts import (
 )
 from receiver.ledger.engines import sqlite_path
 from receiver.ledger.files import read_mounts
-from receiver.outgoing import outgoing_proxies
+from receiver.outgoing_variables import outgoing_proxies
 from receiver.settings import Settings
 
 DIRECTLY = "directly"

@@ -14,11 +14,9 @@ from receiver.errors import BadBody, BadImageReference, LedgerError
 from receiver.ledger.revocations import is_revoked
 from receiver.reasons import Reason
 from receiver.service import Service
-from receiver.upkeep.operations import Source
+from receiver.upkeep.operations import SOURCE_HEADER, Source
 from receiver.web.bodies import SenderLeft
 from receiver.web.hooks import STATUS
-
-SOURCE_HEADER = "Receiver-Source"
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 

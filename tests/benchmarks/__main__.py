@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks.accepting import accepting
+from tests.benchmarks.commands import commands
 from tests.benchmarks.growing import growing
 from tests.benchmarks.registering import registering
 from tests.benchmarks.replicas import replicas
@@ -18,6 +19,7 @@ PARTS: dict[str, Callable[..., list[Part]]] = {
     "register": registering,
     "grow": growing,
     "replicas": replicas,
+    "commands": commands,
 }
 
 

@@ -1,0 +1,176 @@
+"""The HTTP server of `receiver serve` and `receiver demo`."""
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import State
+
+from receiver.app import create_app
+from receiver.cli.exits import NOT_DONE, Stop
+from receiver.cli.reaching import SERVES_AT, address
+from receiver.errors import LedgerError, LedgerInUse
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.locks import ROLLING_RESTART_SECONDS
+from receiver.ledger.migrate import newer_schema
+from receiver.ledger.transactions import Tx
+from receiver.logs import configure_logs, get_logger
+from receiver.service import log_warnings
+from receiver.settings import Settings
+from receiver.upkeep.surroundings import dangers, proxies_in_use
+from receiver.web.protocol import LimitedProtocol, LimitedServer
+
+OPEN_FILES = 8192  # for bursts of connections, before the oldest are closed
+DRAIN_SECONDS = 3  # for open requests after a SIGTERM; the worker has 5 more
+
+Stopper = Callable[[], None]
+
+log = get_logger()
+
+
+def start(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Open the ledger and serve; a reload starts from `environ`."""
+    configure_logs(secrets=settings.secrets(), for_good=True)
+    log_warnings(settings)
+    ledger = Ledger(settings.database_url)
+    _warn(settings, ledger)
+    try:
+        ledger.open_to_write(wait_seconds=0)
+    except LedgerInUse:
+        log.warning("ledger_in_use", waiting_seconds=ROLLING_RESTART_SECONDS)
+        ledger.open_to_write(wait_seconds=ROLLING_RESTART_SECONDS)
+    newer = newer_schema(ledger.schema)
+    if newer is not None:
+        log.warning("ledger_schema_newer", sentence=f"{newer}: upgrade the program")
+    run_server(create_app(settings, ledger, environ=environ), settings, ledger)
+
+
+def _warn(settings: Settings, ledger: Ledger) -> None:
+    for danger in dangers(settings, os.environ):
+        log.warning(danger.event, ledger=_file_of(ledger), sentence=danger.sentence)
+    used = proxies_in_use(settings, os.environ)
+    if used:
+        log.info("proxy_in_use", calls=[f"{name} {way}" for way in used for name in used[way]])
+
+
+def _file_of(ledger: Ledger) -> str | None:
+    return None if ledger.path is None else str(ledger.path.resolve())
+
+
+def run_server(
+    app: Starlette,
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    listening: Callable[[str, Stopper], None] | None = None,
+) -> None:
+    """Serve the application until SIGTERM or SIGINT.
+
+    `listening` is called once with the server's URL and a way to stop it.
+    """
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # it would log the links, which are secrets
+        server_header=False,
+        proxy_headers=False,  # read by receiver.web.forwarded
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    _allow_open_files(OPEN_FILES)
+    server = _Server(config, app.state, settings, ledger, listening)
+    # Set before uvicorn runs: otherwise an earlier signal would be lost. uvicorn raises the signal
+    # again after its shutdown; a clean stop must exit 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    server.run()
+    if app.state.failure is not None:
+        raise app.state.failure
+    if not server.started:
+        raise SystemExit(NOT_DONE)
+    log.info("stopped")
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise the limit of open files of this process: many systems start with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def _record_url(tx: Tx, url: str) -> None:
+    tx.run(
+        "INSERT INTO meta (key, value) VALUES (:key, :value)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        key=SERVES_AT,
+        value=url,
+    )
+
+
+class _Server(LimitedServer):
+    """Uvicorn's server; once it listens, it writes its URL to the log and the ledger."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: State,
+        settings: Settings,
+        ledger: Ledger,
+        listening: Callable[[str, Stopper], None] | None,
+    ) -> None:
+        super().__init__(config)
+        self._state = state  # of the application; holds the failure, if any
+        self._settings = settings
+        self._ledger = ledger
+        self._listening = listening
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        try:
+            await super().startup(sockets)  # type: ignore[arg-type]
+        except SystemExit as error:
+            if self._state.failure is not None:
+                raise self._state.failure from None
+            raise Stop(self._cannot_start(error.__context__), NOT_DONE) from None
+        if self.should_exit:
+            return
+        port = self.servers[0].sockets[0].getsockname()[1]
+        url = address(self._settings.host, port)
+        try:
+            await self._ledger.write(partial(_record_url, url=url))
+        except LedgerError as error:
+            self._state.failure = error
+            raise
+        host = self._settings.host
+        at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        log.info("listening", at=at, rules=len(self._settings.rules), pid=os.getpid())
+        if self._listening is not None:
+            self._listening(url, self._stop)
+
+    def _cannot_start(self, cause: BaseException | None) -> str:
+        settings = self._settings
+        if not isinstance(cause, OSError):
+            return "the server cannot start: see the log above"
+        if isinstance(cause, socket.gaierror):
+            return (
+                f"HOST is {settings.host}, which does not resolve to an address of this machine: "
+                "write an address, for instance HOST=127.0.0.1"
+            )
+        reason = os.strerror(cause.errno or 0)
+        return (
+            f"cannot listen on port {settings.port} of {settings.host} ({reason}): "
+            "choose another with PORT and HOST, or with --port and --host"
+        )
+
+    def _stop(self) -> None:
+        self.should_exit = True
