@@ -42,7 +42,7 @@ REASONS: dict[Reason, Explained] = {
         "images by tag and would keep running the old image. Push a new tag for each build."
     ),
     Reason.NO_RULE: Explained(
-        'No rule is for {repository}. Add a [[rule]] with repository = "{repository}" and the '
+        'No rule names {repository}. Add a [[rule]] with repository = "{repository}" and the '
         "Edgegap app, reload, then replay this delivery."
     ),
     Reason.NO_RULE_MATCHES: Explained(
