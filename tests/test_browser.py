@@ -138,7 +138,7 @@ def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
     done = re.compile("staging (updated|unchanged)")
     expect(page.get_by_role("heading", name=done)).to_be_visible()
     page.get_by_role("link", name="Versions").click()
-    expect(page.get_by_text("holds studio/game-server:1.4.2")).to_be_visible()
+    expect(page.get_by_text("has studio/game-server:1.4.2")).to_be_visible()
 
 
 def test_the_link_is_masked_till_shown_and_copied_with_one_click(page: Page, demo: Demo) -> None:
