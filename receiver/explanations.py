@@ -49,20 +49,20 @@ REASONS: dict[Reason, Explained] = {
         "No rule of {repository} matches the tag {tag}: {detail}. If it should be registered, "
         "change `tags` in a rule, reload, then replay this delivery."
     ),
-    Reason.BAD_JSON: Explained("The body is not JSON. Docker Hub sends JSON; check who sent this."),
+    Reason.BAD_JSON: Explained("The body is not JSON. Docker Hub sends JSON; check the sender."),
     Reason.BAD_SHAPE: Explained(
-        "The body is JSON but not Docker Hub's push webhook: {detail}. Check who sent this."
+        "The body is JSON but not Docker Hub's push webhook: {detail}. Check the sender."
     ),
     Reason.BAD_REPOSITORY: Explained(
-        "The body has no valid repository: {detail}. Check who sent this."
+        "The body has no valid repository: {detail}. Check the sender."
     ),
-    Reason.BAD_TAG: Explained("The body's tag is not a valid tag: {detail}. Check who sent this."),
+    Reason.BAD_TAG: Explained("The body's tag is not a valid tag: {detail}. Check the sender."),
     Reason.OTHER_REPOSITORY: Explained(
         "A push to {detail} arrived through the link of {repository}. If that link was pasted into "
         "{detail}'s Webhooks tab, replace it with the output of `receiver link {detail}`."
     ),
     Reason.BODY_TOO_LARGE: Explained(
-        "The body is larger than {limit}; Docker Hub's are far smaller. Check who sent this."
+        "The body is larger than {limit}; Docker Hub's are far smaller. Check the sender."
     ),
     Reason.TOO_MANY_BODIES: Explained(
         "Too many large bodies arrive at once. Send it again later; if Docker Hub sent it, "
