@@ -1,4 +1,4 @@
-"""How each attempt ended: one log line, and what is worth a notification."""
+"""Reports how an attempt ended: one log line, metrics, and the texts of notifications."""
 
 from receiver import metrics
 from receiver.ledger.registrations import Claimed
@@ -11,16 +11,16 @@ from receiver.settling import OF_OTHER_RULES
 
 SUCCESSES = frozenset({Outcome.CREATED, Outcome.UPDATED})
 
-for _outcome in Outcome:  # known from the start, so that its growth is seen
+for _outcome in Outcome:  # present from the start, so that an increase is visible
     metrics.registrations.labels(State.DONE.value, _outcome.value, metrics.NONE)
-for _reason in Reason:  # the first one that is parked must show as growth, too
+for _reason in Reason:  # so is the first parked registration of a reason
     metrics.registrations.labels(State.PARKED.value, metrics.NONE, _reason.value)
 
 log = get_logger()
 
 
 def announce(claimed: Claimed, settlement: Settlement, *, now: int) -> None:
-    """Log how an attempt ended. `now` is the ledger's time (epoch ms)."""
+    """Log and count how an attempt ended. `now` is the ledger's time (epoch ms)."""
     _count(claimed, settlement, now)
     facts = {
         "registration": claimed.id,
@@ -41,7 +41,7 @@ def announce(claimed: Claimed, settlement: Settlement, *, now: int) -> None:
                 "registration_parked", reason=settlement.reason, sentence=sentence, notes=notes
             )
         case _:
-            # Who waits for another replica's rule does so every few seconds: once says it all.
+            # A wait for another replica's rule is repeated every few seconds: log it once.
             quiet = settlement.waited.times > 1 and settlement.reason in OF_OTHER_RULES
             (bound.debug if quiet else bound.warning)(
                 "registration_waiting",
@@ -62,7 +62,7 @@ def _count(claimed: Claimed, settlement: Settlement, now: int) -> None:
 
 
 def happenings_of(claimed: Claimed, settlement: Settlement) -> list[tuple[Happening, str]]:
-    """Return what is worth a notification, as sentences."""
+    """Return the events of this result that are worth a notification, with their texts."""
     target = f"{claimed.app}/{claimed.version}"
     found: list[tuple[Happening, str]] = []
     if settlement.outcome is Outcome.CREATED:

@@ -1,4 +1,4 @@
-"""The application: its routes read aloud, its parts born and buried in the lifespan."""
+"""The Starlette application: its routes, and a lifespan that starts and stops the service."""
 
 import asyncio
 import gc
@@ -41,7 +41,7 @@ from receiver.web.pages import page_routes
 from receiver.web.steering import steering_routes
 from receiver.web.versions import Shelf
 
-GARBAGE_THRESHOLDS = (20_000, 20, 50)  # the collector's pauses are what makes the slowest answers
+GARBAGE_THRESHOLDS = (20_000, 20, 50)  # fewer collections: their pauses cause the slowest responses
 
 log = get_logger()
 
@@ -53,7 +53,7 @@ def create_app(
     environ: Mapping[str, str] | None = None,
     settled: Settled | None = None,
 ) -> Starlette:
-    """Return the application over an opened ledger; it closes the ledger when it ends.
+    """Return the application for an opened ledger; its lifespan closes the ledger at the end.
 
     `environ` is the environment that a reload begins with, before any `.env`.
     """
@@ -89,9 +89,9 @@ def create_app(
 
 
 class _App(Starlette):
-    """Starlette, with a short way in for Docker Hub; all else goes the usual way.
+    """Starlette with a fast path for webhooks; every other request is routed as usual.
 
-    The router and its guards are half the price of a plain request; this door needs none of them.
+    Routing and middleware are half the cost of a plain request, and a webhook needs neither.
     """
 
     def __init__(self, hooks: Hooks, trusted_proxies: str, shelf: Shelf, **kwargs: Any) -> None:
@@ -106,20 +106,20 @@ class _App(Starlette):
             send = partial(self._send_lifespan, send)
         if scope["type"] == "http" and scope["method"] == "POST":
             path = scope["path"]
-            if path.startswith(PATH) or path == PATH.removesuffix("/"):  # a link, or cut off
+            if path.startswith(PATH) or path == PATH.removesuffix("/"):  # perhaps cut off
                 scope["app"] = self
                 scope["path_params"] = {"token": path[len(PATH) :].removesuffix("/")}
-                answer = await self._hooks.take(Request(scope, receive, send))
-                await answer(scope, receive, send)
+                response = await self._hooks.take(Request(scope, receive, send))
+                await response(scope, receive, send)
                 return
         await self._usual(scope, receive, send)
         if scope["type"] == "http" and scope["method"] == "POST":
-            self._shelf.forget()  # the page shows at once what the API and commands changed
+            self._shelf.forget()  # the page then shows changes by the API and commands at once
 
     async def _send_lifespan(self, send: Send, message: Message) -> None:
-        """Pass on that the start or the end failed; Starlette's traceback only if nobody knows why.
+        """Pass on a failed startup or shutdown, without its traceback if the cause was logged.
 
-        uvicorn logs it.
+        uvicorn logs the message, which is Starlette's traceback.
         """
         if "message" in message and self.state.failure is not None:
             message = {**message, "message": ""}
@@ -181,19 +181,19 @@ def _reloading_on_hangup(
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
-    """Answer what no route takes, in JSON as everything else."""
+    """Answer a request that no route accepts, in JSON like all other errors."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
-    words = {404: "not found", 405: "method not allowed"}
+    messages = {404: "not found", 405: "method not allowed"}
     if status == HTTPStatus.NOT_FOUND and is_a_person(request):
         return failure(request, 404, "There is no such page.", "Check the address.")
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {"Allow": ", ".join(sorted(_methods_here(request)))}
-    return JSONResponse({"error": words.get(status, "refused")}, status, headers=headers)
+    return JSONResponse({"error": messages.get(status, "refused")}, status, headers=headers)
 
 
 def _methods_here(request: Request) -> set[str]:
-    """Return the methods of all routes at this path; Starlette names those of the first alone."""
+    """Return the methods of all routes at this path; Starlette lists only the first route's."""
     here = [route for route in request.app.routes if isinstance(route, Route)]
     here = [route for route in here if route.matches(request.scope)[0] is Match.PARTIAL]
     return {method for route in here for method in route.methods or ()}

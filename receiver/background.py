@@ -1,4 +1,4 @@
-"""What is done again and again beside the doors, however often it goes wrong."""
+"""Periodic tasks, which continue after errors."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,21 +11,21 @@ log = get_logger()
 
 
 @contextmanager
-def surviving(fault: str, **told: object) -> Iterator[None]:
-    """Go on after the block whatever goes wrong in it: log a ledger that is away, or the fault."""
+def surviving(fault: str, **facts: object) -> Iterator[None]:
+    """Log an exception of the block and continue: an unavailable ledger, or the event `fault`."""
     try:
         yield
     except LedgerError as error:
         log.error("ledger_unavailable", error=str(error))
     except Exception:
-        log.exception(fault, **told)
+        log.exception(fault, **facts)
 
 
 class Background:
-    """Does one thing at once, then every so often, until it is stopped.
+    """Calls `once` immediately, then periodically, until it is stopped.
 
-    `once` returns the seconds to wait this time, None for the usual; `every` tells the usual ones,
-    None for waiting till woken. `fault` is the event an error is logged as.
+    `once` returns the seconds to wait this time, None for the usual time. `every` returns the
+    usual time, None for waiting until `wake` is called. `fault` is the log event for an error.
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class Background:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, at once."""
+        """Start the task; the first run is immediate."""
         self._task = asyncio.create_task(self._run())
 
     def wake(self) -> None:
-        """Do it now; once more where it is just being done."""
+        """Run it now; if it is running, run it once more afterwards."""
         self._woken.set()
 
     async def stop(self) -> None:
-        """End, in the midst of it too; harmless when it never began."""
+        """Stop the task, also during a run; harmless if it was never started."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What one turn of the worker takes on, decided in one transaction of the ledger."""
+"""Claims due registrations, in one transaction of the ledger."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from receiver.ledger.replicas import claims_alone, count_replicas, working_now
 from receiver.ledger.transactions import Tx
 from receiver.settings import Settings
 
-BLOCKED_SECONDS = 0.5  # where what is due waits for another of its target
+BLOCKED_SECONDS = 0.5  # if due registrations wait for another of their target
 SOON_SECONDS = BLOCKED_SECONDS / 10
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What to work on now, and when to look again.
+    """The result of one claim: what to work on now, and when to claim again.
 
-    `due_in`: seconds until something may be claimed, None where nothing is known to come.
-    `probe`: this replica is the one to ask Edgegap whether the token is accepted again.
-    `replicas`: how many share the caps, None where the ledger is this receiver's alone.
-    `now`: the ledger's time (epoch ms), which all times in it are told by.
-    `overdue`: the answer to a deletion is missing for so long that it is to be looked at.
+    `due_in`: seconds until something may be claimed, None if nothing is scheduled.
+    `probe`: this replica should test whether Edgegap accepts the API token again.
+    `replicas`: number of replicas that share the limits, None if the ledger is not shared.
+    `now`: the ledger's time (epoch ms).
+    `overdue`: a deletion was sent some time ago and its result is still unknown.
     """
 
     now: int
@@ -37,9 +37,9 @@ class Turn:
 
 
 def begin_anew(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:
-    """Free what a dead owner held; return each freed registration with its new state.
+    """Release the leases of a dead owner; return each released registration and its new state.
 
-    In a ledger of one receiver alone every lease is a dead owner's; in a shared one, the expired.
+    In an unshared ledger every lease is a dead owner's; in a shared ledger, every expired lease.
     """
     gates.probe_now(tx)
     voided = void_leases(tx, all_of_them=not shared)
@@ -50,16 +50,16 @@ def begin_anew(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, s
 def take_turn(
     tx: Tx, settings: Settings, *, owner: str, in_hand: Collection[str], free: int, shared: bool
 ) -> Turn:
-    """Claim up to `free` registrations that are due, unless a gate or a pause holds all back."""
+    """Claim up to `free` due registrations, unless a gate or a pause holds all back."""
     tell_voided(tx, settings, void_leases(tx, all_of_them=False, in_hand=in_hand))
     replicas = None
     if shared:
-        replicas = count_replicas(tx, owner)  # also behind a gate it is there
+        replicas = count_replicas(tx, owner)  # the heartbeat continues behind a closed gate
         hand_back(tx, owner, in_hand=in_hand)
     closed = gates.closed_gates(tx)
     if closed:
         busy = [gate for gate in closed if gate.name == gates.BUSY]
-        probe = not busy and gates.take_probe(tx)  # a probe is a call, too
+        probe = not busy and gates.take_probe(tx)  # a probe is also a request
         soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
         return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
     if pauses.all_paused(tx):
@@ -67,7 +67,7 @@ def take_turn(
     if free <= 0:
         return Turn(tx.now, replicas=replicas)
     if shared:
-        if not claims_alone(tx):  # or two would each take what is free for one
+        if not claims_alone(tx):  # otherwise two replicas would each claim the last free slot
             return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)
         free = min(free, settings.concurrency - working_now(tx))
     claimed = _claim(tx, owner, free, busy=bool(in_hand)) if free > 0 else ()
@@ -86,9 +86,9 @@ def take_turn(
 
 
 def _claim(tx: Tx, owner: str, free: int, *, busy: bool) -> tuple[Claimed, ...]:
-    """Claim up to `free`; what must be worked on alone waits until this worker is not busy."""
+    """Claim up to `free`; a registration that must run alone waits until the worker is idle."""
     if waits_alone(tx):
-        one = () if busy else tuple(claim(tx, owner=owner, most=1, alone=True))
-        if one or busy:
-            return one
+        claimed = () if busy else tuple(claim(tx, owner=owner, most=1, alone=True))
+        if claimed or busy:
+            return claimed
     return tuple(claim(tx, owner=owner, most=free))

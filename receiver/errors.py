@@ -1,25 +1,25 @@
-"""The family of errors.
+"""The exception classes.
 
     ReceiverError
-    ├── BadImageReference     a name that Docker Hub could not have
-    ├── BadLink               a token that is not ours, revoked, or malformed
+    ├── BadImageReference     a name that Docker Hub would not accept
+    ├── BadLink               a token that is foreign, revoked, or malformed
     ├── BadBody               a webhook body that cannot be read as a push
-    ├── BadVersionName        a rule and tag that give no name Edgegap takes
+    ├── BadVersionName        a version name that Edgegap does not accept
     ├── BadTagPattern         a tag pattern that cannot be read
     ├── BadText               a file that cannot be read as text
-    ├── ConfigError           all faults of the configuration at once
+    ├── ConfigError           all errors in the configuration at once
     └── LedgerError           the ledger cannot be read or written now
-        ├── LedgerInUse       another process holds it
-        └── LedgerSchemaError its schema is not this program's
+        ├── LedgerInUse       another process has it locked
+        └── LedgerSchemaError its schema does not match this program
 
-Each carries a sentence that says what happened and what to do; none carries a secret.
+Each has a message that says what happened and what to do; none contains a secret.
 """
 
 from dataclasses import dataclass
 
 
 class ReceiverError(Exception):
-    """Anything this program raises on purpose; its text is meant for people."""
+    """Base class of the errors that this program raises on purpose; their text is for users."""
 
 
 class BadImageReference(ReceiverError):
@@ -27,9 +27,9 @@ class BadImageReference(ReceiverError):
 
 
 class BadLink(ReceiverError):
-    """A token that opens nothing. Its text says why, for the log; the sender never sees it.
+    """An invalid link. The message is for the log; the sender never sees it.
 
-    `reason` is the word; `repository` the one that the link was made for, None if it is not known.
+    `repository` is the repository that the link was made for, None if it is not known.
     """
 
     def __init__(self, reason: str, text: str, repository: str | None = None) -> None:
@@ -39,7 +39,7 @@ class BadLink(ReceiverError):
 
 
 class BadBody(ReceiverError):
-    """A webhook body that is no push; `reason` is the word, the text the sentence."""
+    """A webhook body that is not a push; `reason` is the machine-readable reason."""
 
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -47,7 +47,7 @@ class BadBody(ReceiverError):
 
 
 class BadVersionName(ReceiverError):
-    """The version name that a rule gives a tag is not one that Edgegap takes."""
+    """A rule gives a tag a version name that Edgegap does not accept."""
 
     def __init__(self, name: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -55,7 +55,7 @@ class BadVersionName(ReceiverError):
 
 
 class BadTagPattern(ReceiverError):
-    """A tag pattern of a rule that cannot be read."""
+    """An invalid tag pattern in a rule."""
 
 
 class BadText(ReceiverError):
@@ -68,7 +68,7 @@ class BadText(ReceiverError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with the configuration: where, what, and how to mend it."""
+    """One error in the configuration: its location, what is wrong, and how to fix it."""
 
     where: str
     what: str
@@ -79,7 +79,7 @@ class Fault:
 
 
 class ConfigError(ReceiverError):
-    """All faults of a configuration at once, with the warnings beside them."""
+    """All errors in a configuration at once, together with its warnings."""
 
     def __init__(self, faults: tuple[Fault, ...], warnings: tuple[str, ...] = ()) -> None:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
@@ -90,11 +90,11 @@ class ConfigError(ReceiverError):
 
 
 class LedgerError(ReceiverError):
-    """The ledger cannot be read or written now; what was asked did not happen."""
+    """The ledger cannot be read or written now; the operation did not happen."""
 
 
 class LedgerInUse(LedgerError):
-    """Another process holds the ledger's lock."""
+    """Another process has the ledger locked."""
 
 
 class LedgerSchemaError(LedgerError):

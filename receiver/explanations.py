@@ -1,4 +1,4 @@
-"""All reasons in one table: for each what it means and what to do, for people."""
+"""For each reason a message: what it means and what to do."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from receiver.reasons import Reason
 class Explained:
     """What a reason means and what to do.
 
-    `by_config`: a change of the configuration may resolve it. `in_image`: it lies in this image or
-    its tag alone, so that a later success under the same rule makes it obsolete.
+    `by_config`: a change of the configuration may resolve it. `in_image`: the cause is this image
+    or its tag alone, so a later success under the same rule makes it obsolete.
     """
 
     sentence: str
@@ -22,11 +22,12 @@ _LISTED = "; nothing to do. If it is an image, list the tag in `tags` of a rule.
 
 REASONS: dict[Reason, Explained] = {
     Reason.NO_TAG: Explained(
-        "Docker Hub tells of untagged parts of a multi-platform push as well; nothing to do."
+        "Docker Hub also sends webhooks for the untagged parts of a multi-platform image; nothing "
+        "to do."
     ),
     Reason.HELM_CHART: Explained("A Helm chart was pushed, not a container image; nothing to do."),
     Reason.NOT_AN_IMAGE: Explained(
-        "What was pushed is not a container image (media type {media_type}); nothing to do.",
+        "The push is not a container image (media type {media_type}); nothing to do.",
         in_image=True,
     ),
     Reason.SIGNATURE: Explained("The tag has the name of an image's signature" + _LISTED),
@@ -37,8 +38,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.BUILD_CACHE: Explained("The tag has the name of a build cache" + _LISTED),
     Reason.LATEST_NOT_NAMED: Explained(
-        "`latest` is left alone unless a rule of {repository} writes it out in `tags`: Edgegap's "
-        "edge caches by tag and would go on running the old image. Push a new tag for each build."
+        "`latest` is ignored unless a rule for {repository} lists it in `tags`: Edgegap caches "
+        "images by tag and would keep running the old image. Push a new tag for each build."
     ),
     Reason.NO_RULE: Explained(
         'No rule names {repository}. Add a [[rule]] with repository = "{repository}" and the '
@@ -48,85 +49,84 @@ REASONS: dict[Reason, Explained] = {
         "No rule of {repository} matches the tag {tag}: {detail}. If it should be registered, "
         "change `tags` in a rule, reload, then replay this delivery."
     ),
-    Reason.BAD_JSON: Explained("The body is not JSON. Docker Hub sends JSON; check who sent this."),
+    Reason.BAD_JSON: Explained("The body is not JSON. Docker Hub sends JSON; check the sender."),
     Reason.BAD_SHAPE: Explained(
-        "The body is JSON but not Docker Hub's push webhook: {detail}. Check who sent this."
+        "The body is JSON but not Docker Hub's push webhook: {detail}. Check the sender."
     ),
     Reason.BAD_REPOSITORY: Explained(
-        "The body names no usable repository: {detail}. Check who sent this."
+        "The body has no valid repository: {detail}. Check the sender."
     ),
-    Reason.BAD_TAG: Explained(
-        "The body's tag is not one a registry could hold: {detail}. Check who sent this."
-    ),
+    Reason.BAD_TAG: Explained("The body's tag is not a valid tag: {detail}. Check the sender."),
     Reason.OTHER_REPOSITORY: Explained(
-        "A push to {detail} came by the link of {repository}. Where that link was pasted into the "
-        "wrong repository's Webhooks tab, put there the one that `receiver link {detail}` prints."
+        "A push to {detail} arrived through the link of {repository}. If that link was pasted into "
+        "{detail}'s Webhooks tab, replace it with the output of `receiver link {detail}`."
     ),
     Reason.BODY_TOO_LARGE: Explained(
-        "The body is over {limit}; Docker Hub's are far smaller. Check who sent this."
+        "The body is larger than {limit}; Docker Hub's are far smaller. Check the sender."
     ),
     Reason.TOO_MANY_BODIES: Explained(
-        "Too many large bodies arrive at once. Send it again later; if it was Docker Hub's, "
+        "Too many large bodies arrive at once. Send it again later; if Docker Hub sent it, "
         "catch-up finds the push."
     ),
     Reason.BODY_TOO_SLOW: Explained(
-        "The body took over 10 seconds to arrive. If it was Docker Hub's, see to the proxy; "
+        "The body took over 10 seconds to arrive. If Docker Hub sent it, check the proxy; "
         "catch-up finds the push."
     ),
     Reason.EDGEGAP_UNREACHABLE: Explained(
-        "Edgegap could not be reached ({detail}); tried again by itself. If it lasts, check this "
-        "machine's network and EDGEGAP_BASE_URL."
+        "Edgegap could not be reached ({detail}); it is retried automatically. If it persists, "
+        "check this machine's network and EDGEGAP_BASE_URL."
     ),
     Reason.EDGEGAP_ERROR: Explained(
-        "Edgegap answered with an error of its own ({detail}); tried again by itself. If it lasts, "
-        "look at Edgegap's status page."
+        "Edgegap returned a server error ({detail}); it is retried automatically. If it persists, "
+        "check Edgegap's status page."
     ),
     Reason.EDGEGAP_BUSY: Explained(
-        "Edgegap asked to be called less often (429); all work waits as long as it said."
+        "Edgegap's rate limit is reached (429); all work waits as long as Edgegap asked for."
     ),
     Reason.EDGEGAP_TOKEN_REFUSED: Explained(
-        "Edgegap refuses the API token ({detail}). Make one under "
+        "Edgegap refuses the API token ({detail}). Create a new one at "
         "app.edgegap.com/user-settings?tab=tokens, set EDGEGAP_TOKEN and restart (or reload, if it "
-        "is in .env or in a file of its own); everything waiting then goes on by itself."
+        "is in .env or in a file of its own); everything that waits then continues automatically."
     ),
     Reason.NOT_EDGEGAP: Explained(
-        "The answer did not come from Edgegap's API ({detail}); tried again by itself. If it "
-        "lasts, check EDGEGAP_BASE_URL (https://api.edgegap.com if it is not set), and whether a "
-        "proxy or firewall between this machine and Edgegap redirects or blocks the call."
+        "The response did not come from Edgegap's API ({detail}); it is retried automatically. If "
+        "it persists, check EDGEGAP_BASE_URL (https://api.edgegap.com if it is not set), and "
+        "whether a proxy or firewall between this machine and Edgegap redirects or blocks the call."
     ),
     Reason.IMAGE_NOT_READY: Explained(
-        "{image} cannot be pulled yet ({detail}); the push may still be settling, tried again "
-        "for 10 minutes."
+        "{image} cannot be pulled yet ({detail}), perhaps because the push has just happened; it "
+        "is retried for 10 minutes."
     ),
     Reason.DOCKER_HUB_UNAVAILABLE: Explained(
-        "Docker Hub could not tell of {image} ({detail}); tried again for at most 5 minutes, then "
-        "the version is made without looking at the image first."
+        "Docker Hub could not be queried about {image} ({detail}); it is retried for at most 5 "
+        "minutes, then the version is created without checking the image."
     ),
     Reason.MAKING_ROOM: Explained(
-        "Edgegap's version limit was reached; {detail} was deleted to make room, and this goes on."
+        "Edgegap's version limit was reached; {detail} was deleted to make room, and the "
+        "registration continues."
     ),
     Reason.FAULT: Explained(
-        "The receiver met a fault of its own ({detail}); tried again by itself. Please report it "
+        "Internal error of the receiver ({detail}); it is retried automatically. Please report it "
         "with the log line `registration_fault`."
     ),
     Reason.VERSION_NAME_INVALID: Explained(
-        "The rule {rule} gives this tag the version name {version!r}, which Edgegap does not take: "
-        "letters, digits, . _ - only, a letter or digit first. Change `version` in the rule and "
-        "reload, or push another tag.",
+        "The rule {rule} gives this tag the version name {version!r}, which Edgegap does not "
+        "accept: use letters, digits, . _ - only, a letter or digit first. Change `version` in "
+        "the rule and reload, or push another tag.",
         by_config=True,
         in_image=True,
     ),
     Reason.NO_SETTINGS: Explained(
-        "The app {app} has no version to copy settings from, and the rule {rule} does not give "
+        "The app {app} has no version to copy settings from, and the rule {rule} does not set "
         "them. {ways}add to the rule:\n[rule.settings]\nreq_cpu = 1024      # 1024 = 1 vCPU\n"
         "req_memory = 2048   # MB, at most twice req_cpu\n"
         'ports = [{{ port = 7777, protocol = "UDP", name = "gameport" }}]\n'
-        "then reload; or make a first version by hand and replay.",
+        "then reload; or create a first version by hand and replay.",
         by_config=True,
     ),
     Reason.COPY_FROM_MISSING: Explained(
         "The rule {rule} copies settings from the version {copy_from!r}, which the app {app} does "
-        "not have. Name another in `copy_from`, or make it, then replay.",
+        "not have. Set `copy_from` to another version, or create this one, then replay.",
         by_config=True,
     ),
     Reason.HIDDEN_ENV: Explained(
@@ -143,7 +143,7 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.SETTINGS_NOT_COPIED: Explained(
-        "Settings of the version {source} cannot be copied: {detail}. Give them under "
+        "Settings of the version {source} cannot be copied: {detail}. Set them under "
         "[rule.settings] in the rule {rule} and reload, or correct {source} in Edgegap's dashboard "
         "and replay.",
         by_config=True,
@@ -154,8 +154,8 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.API_TOKEN_AS_LOGIN: Explained(
-        "The registry token is the Edgegap API token; Edgegap pulls with a Docker Hub access "
-        "token. Set DOCKERHUB_TOKEN (or the rule's login) to a read-only one and restart.",
+        "The registry token is the Edgegap API token, but Edgegap pulls with a Docker Hub access "
+        "token. Set DOCKERHUB_TOKEN (or the rule's login) to a read-only access token and restart.",
         by_config=True,
     ),
     Reason.RULE_GONE: Explained(
@@ -163,7 +163,7 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.RULE_CHANGED: Explained(
-        "The rule {rule} now names another app or version for this tag. Replay to follow it.",
+        "The rule {rule} now gives another app or version for this tag. Replay to use it.",
         by_config=True,
     ),
     Reason.NAME_TAKEN: Explained(
@@ -172,13 +172,13 @@ REASONS: dict[Reason, Explained] = {
         in_image=True,
     ),
     Reason.NAME_CONFLICT: Explained(
-        "Edgegap says that the version name {version} is taken, and then that there is no such "
-        "version ({detail}). Look at the app {app} in Edgegap's dashboard, then replay."
+        "Edgegap reports that the version name {version} is taken, and then that no such version "
+        "exists ({detail}). Check the app {app} in Edgegap's dashboard, then replay."
     ),
     Reason.STORED_OTHERWISE: Explained(
         "Edgegap accepted the request, but the version {version} of the app {app} differs from it: "
         "{detail}. Correct it in Edgegap's dashboard (or delete it there, if nothing uses it) and "
-        "replay; or set [rule.settings] of the rule {rule} to what Edgegap holds and reload.",
+        "replay; or set [rule.settings] of the rule {rule} to the values at Edgegap and reload.",
         by_config=True,
     ),
     Reason.IMAGE_NOT_PULLABLE: Explained(
@@ -206,19 +206,20 @@ REASONS: dict[Reason, Explained] = {
     Reason.REGISTRY_RIGHT_MISSING: Explained(
         "The Docker Hub login is accepted but may not pull {repository} ({detail}). If the "
         'repository is private, the token may be "Public Repo Read-only", which cannot pull it: '
-        'make one with "Read-only" access for {login}, by an account that may read the '
+        'create one with "Read-only" access for {login}, by an account that may read the '
         "repository, and restart.",
         by_config=True,
     ),
     Reason.NOT_AMD64: Explained(
         "{image} is built for {platforms}, and Edgegap runs linux/amd64 only. Build it with\n"
-        "  {command}\nbest under a new tag; pushed under the same, it is tried again by itself.",
+        "  {command}\nUse a new tag if you can. If you push the same tag again, it is retried "
+        "automatically.",
         in_image=True,
     ),
     Reason.TAG_OVERWRITTEN: Explained(
-        "The tag {tag} was pushed over with a new image ({detail}). Edgegap's edge caches by tag "
-        "and may go on running the old one: push under a new tag. The rule {rule} has "
-        'on_overwrite = "park"; replay to let it pass.',
+        "The tag {tag} was overwritten with a new image ({detail}). Edgegap caches images by tag "
+        "and may keep running the old one: push under a new tag. The rule {rule} has "
+        'on_overwrite = "park"; replay it to accept the new image.',
         in_image=True,
     ),
     Reason.VERSION_LIMIT: Explained(
@@ -229,33 +230,33 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.APP_MISSING: Explained(
-        "Edgegap has no app {app}. Make it under app.edgegap.com, or correct `app` in the rule "
+        "Edgegap has no app {app}. Create it at app.edgegap.com, or correct `app` in the rule "
         "{rule} and reload; then replay.",
         by_config=True,
     ),
     Reason.REFUSED_BY_EDGEGAP: Explained(
-        "Edgegap refused the request: {detail}. Correct what it names: most often a value in "
-        "[rule.settings] of the rule {rule}, with HTTP 402 the plan. Then reload and replay.",
+        "Edgegap refused the request: {detail}. Fix what the message names: usually a value in "
+        "[rule.settings] of the rule {rule}; for HTTP 402, the plan. Then reload and replay.",
         by_config=True,
     ),
     Reason.FORBIDDEN_BY_EDGEGAP: Explained(
-        "Edgegap takes the API token, but forbids it this: {detail}. Let the token's owner manage "
-        "the app {app}, or set EDGEGAP_TOKEN to a token that may; then restart or replay. A push "
-        "is tried again for about a minute, in case it passes, and is then parked.",
+        "Edgegap accepts the API token but denies this request: {detail}. Let the token's owner "
+        "manage the app {app}, or set EDGEGAP_TOKEN to a token that may; then restart or replay. "
+        "A push is retried for about a minute, in case this is temporary, and is then parked.",
         by_config=True,
     ),
     Reason.DECLINED_BY_EDGEGAP: Explained(
-        "Edgegap answered that it did not do what was asked ({detail}). A push is tried three more "
-        "times within a minute, and is then parked. Correct what the message names, or look at the "
+        "Edgegap reported that the request failed ({detail}). A push is tried three more times "
+        "within a minute, and is then parked. Fix what the message names, or check the "
         "version {version} of the app {app} in Edgegap's dashboard, then replay.",
         by_config=True,
     ),
     Reason.CRASHES_THE_WORKER: Explained(
         "The receiver stopped six times while working on this, the last time while it worked on "
-        "nothing else. Look at its log and the machine's memory, then replay or dismiss it."
+        "nothing else. Check its log and the machine's memory, then replay or dismiss it."
     ),
     Reason.GAVE_UP: Explained(
-        "Tried for 24 hours without success; last: {detail}. When the cause is mended, replay."
+        "Tried for 24 hours without success; last: {detail}. Fix the cause, then replay."
     ),
 }
 
@@ -266,5 +267,5 @@ class _Unknown(dict[str, object]):
 
 
 def explain(reason: Reason, **facts: object) -> str:
-    """Return the reason's sentence with the facts filled in; a fact not given shows as `?`."""
+    """Return the reason's message with the facts filled in; a missing fact shows as `?`."""
     return REASONS[reason].sentence.format_map(_Unknown(facts))

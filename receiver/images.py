@@ -1,7 +1,7 @@
-"""Names of images: repository, tag, image reference.
+"""Image names: repository, tag, image reference.
 
 The grammar is that of the distribution project (github.com/distribution/reference, regexp.go),
-narrowed to what Docker Hub has: exactly `group/project`. ASCII only, whole strings only.
+narrowed to Docker Hub's form: exactly `group/project`. ASCII only, whole strings only.
 """
 
 import re
@@ -26,7 +26,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ImageReference:
-    """One image: the registry's host, `group/project`, the tag, and its digest where known."""
+    """One image: the registry's host, `group/project`, the tag, and its digest if known."""
 
     repository: str
     tag: str
@@ -50,36 +50,36 @@ def is_docker_hub(registry: object) -> bool:
 
 @lru_cache(maxsize=1024)
 def is_repository(text: str) -> bool:
-    """Tell whether the text is a well-formed `group/project`."""
+    """Return whether the text is a well-formed `group/project`."""
     return len(text) <= MAX_REPOSITORY and _REPOSITORY.fullmatch(text) is not None
 
 
 def is_tag(text: str) -> bool:
-    """Tell whether the text is a well-formed tag (at most 128 characters)."""
+    """Return whether the text is a well-formed tag (at most 128 characters)."""
     return _TAG.fullmatch(text) is not None
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether the text is a well-formed sha256 digest."""
+    """Return whether the text is a well-formed sha256 digest."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def parse_image_reference(text: str) -> ImageReference:
     """Read `[docker.io/]group/project:tag` as a person types it.
 
-    Raises BadImageReference, saying which part is wrong: another registry, no tag, a digest,
+    Raises BadImageReference, which names the wrong part: another registry, no tag, a digest,
     more or fewer than two path parts, or letters the registry does not allow.
     """
     name, at, _ = text.partition("@")
     if at:
         raise BadImageReference(
-            f"{text!r} names a digest: Edgegap takes a tag only, as group/project:tag"
+            f"{text!r} contains a digest: Edgegap accepts only a tag, as group/project:tag"
         )
     head, slash, rest = name.partition("/")
     if slash and (head == "localhost" or any(c in head for c in ".:") or head != head.lower()):
         if head not in HUB_ALIASES:
             raise BadImageReference(
-                f"{text!r} is on the registry {head!r}: only Docker Hub is served"
+                f"{text!r} is on the registry {head!r}: only Docker Hub is supported"
             )
         name = rest
     path, colon, tag = name.partition(":")
@@ -89,10 +89,11 @@ def parse_image_reference(text: str) -> ImageReference:
         path = f"{OFFICIAL}/{path}"
     if not is_repository(path):
         raise BadImageReference(
-            f"{path!r} is no Docker Hub repository: two parts, lower-case letters, digits and . _ -"
+            f"{path!r} is not a Docker Hub repository: use two parts of lower-case letters, digits "
+            "and . _ -"
         )
     if not is_tag(tag):
         raise BadImageReference(
-            f"{tag!r} is no tag: at most 128 letters, digits and _ . -, not . or - first"
+            f"{tag!r} is not a tag: use at most 128 letters, digits and _ . -, not . or - first"
         )
     return ImageReference(repository=path, tag=tag)

@@ -1,7 +1,7 @@
-"""One registration in hand: attempt → settle, whatever happens meanwhile.
+"""Runs one claimed registration: attempt, then settle.
 
-A fault in one never stops the worker; a ledger that cannot be written is waited for, with what was
-found out kept in hand.
+An error in a registration never stops the worker. If the ledger cannot be written, the result is
+kept and written later.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ log = get_logger()
 
 
 class InHand:
-    """Works on what was claimed, for the owner whose lease it is."""
+    """Runs claimed registrations for the owner of their leases."""
 
     def __init__(
         self,
@@ -71,11 +71,11 @@ class InHand:
         self._settled = settled
 
     def forget(self) -> None:
-        """Take nothing for granted that was read from Edgegap before."""
+        """Drop the cached versions of Edgegap."""
         self._catalogue.forget()
 
     async def work(self, claimed: Claimed) -> None:
-        """Attempt it, and write down what came of it."""
+        """Attempt the registration and store the result."""
         now = self._watch.clock()
         try:
             tried = await self._attempt(claimed, now)
@@ -95,24 +95,24 @@ class InHand:
         await self._settle(claimed, tried, now)
 
     async def compare_later(self, claimed: Claimed) -> None:
-        """Have a channel compared with Edgegap: a PATCH of a lost lease may be carried out late."""
+        """Schedule a comparison with Edgegap: a PATCH of a lost lease may be applied late."""
         try:
             await self._ledger.write(partial(compare_again, claimed=claimed))
         except LedgerError as error:
-            self._watch.is_away(error)  # what was noted before the PATCH was sent stays
+            self._watch.is_away(error)  # the record made before the PATCH remains
 
     async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Tried:
-        async def note_sent(step: int, method: str, path: str) -> None:
-            note = partial(
+        async def record_request(step: int, method: str, path: str) -> None:
+            write = partial(
                 sent, claimed=claimed, owner=self._owner, step=step, method=method, path=path
             )
-            if not await self._ledger.write(note):
+            if not await self._ledger.write(write):
                 raise _LeaseLost
 
-        async def excluded(app: str) -> NotCopied:
-            found = await self._ledger.read(partial(not_copied, app=app))
+        async def find_excluded(app: str) -> NotCopied:
+            excluded = await self._ledger.read(partial(not_copied, app=app))
             moving = moving_versions(self._current.settings.rules, app)
-            return replace(found, channels=found.channels | moving)
+            return replace(excluded, channels=excluded.channels | moving)
 
         kind = ChannelAttempt if claimed.mode is Mode.CHANNEL else Attempt
         attempt = kind(
@@ -121,26 +121,24 @@ class InHand:
             self._client,
             self._catalogue,
             preflight=self._preflight,
-            sent=note_sent,
-            not_copied=excluded,
+            sent=record_request,
+            not_copied=find_excluded,
             now=now,
             jitter=random.random,
         )
         return await attempt.run()
 
     async def _settle(self, claimed: Claimed, tried: Tried, now: Callable[[], int]) -> None:
-        """Write the result, however long the ledger is away.
+        """Store the result; if the ledger is unavailable, retry until it is stored.
 
-        Its times are those of `now`; the ledger's clock may have been set since.
+        The result's times come from `now`; the ledger's clock may have been set since.
         """
-        kept: bool | None = None
+        stored: bool | None = None
         decided_at = now()
-        while kept is None:
+        while stored is None:
             try:
-                write = partial(
-                    self._write_down, claimed=claimed, tried=tried, decided_at=decided_at
-                )
-                kept = await self._ledger.write(write)
+                write = partial(self._store, claimed=claimed, tried=tried, decided_at=decided_at)
+                stored = await self._ledger.write(write)
             except LedgerError as error:
                 self._watch.is_away(error)
                 await asyncio.sleep(LEDGER_AWAY_SECONDS)
@@ -148,7 +146,7 @@ class InHand:
                 log.exception("registration_fault", registration=claimed.id, app=claimed.app)
                 tried, decided_at = fault(claimed, error, now=now()), now()
                 await asyncio.sleep(LEDGER_AWAY_SECONDS)
-        if not kept:
+        if not stored:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
             await self.compare_later(claimed)
             return
@@ -158,7 +156,7 @@ class InHand:
         if tried.settlement.outcome is Outcome.CREATED:
             self._retention.begin(claimed.app)
 
-    def _write_down(self, tx: Tx, claimed: Claimed, tried: Tried, decided_at: int) -> bool:
+    def _store(self, tx: Tx, claimed: Claimed, tried: Tried, decided_at: int) -> bool:
         step = tx.now - decided_at
         if abs(step) >= SMALLEST_STEP_MS:
             tried = moved_by(tried, step)
@@ -169,4 +167,4 @@ class InHand:
 
 
 class _LeaseLost(Exception):
-    """Another worker has it now: nothing more may be sent for it from here."""
+    """Another worker owns the registration now: this one must send nothing more for it."""

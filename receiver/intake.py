@@ -1,6 +1,6 @@
-"""The first half of the story: a delivery is ruled on and recorded; then it is safe to answer.
+"""Accepts pushes: applies the rules to a delivery and records it, before the response is sent.
 
-Deliveries come from a webhook, a command, or a catch-up; all go this one way.
+Deliveries from webhooks, commands and catch-up are all recorded here.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ from receiver.rules import Rule, Ruling, rule_on
 
 WEBHOOK = "webhook"
 CATCH_UP = "catch-up"
-MOST_BYTES_TOLD = 2**31 - 1  # a sender may tell any length; PostgreSQL takes no larger integer
+MOST_BYTES_TOLD = 2**31 - 1  # senders can claim any length; PostgreSQL's integers end here
 
-for _source in (WEBHOOK, COMMAND, CATCH_UP):  # known from the start, so that its growth is seen
+for _source in (WEBHOOK, COMMAND, CATCH_UP):  # so that the first increase is visible
     metrics.deliveries.labels(_source, Verdict.ACCEPTED.value, metrics.NONE)
 
-_Told = tuple[NewDelivery, Ruling, Sequence[Notice]]
+_Arrival = tuple[NewDelivery, Ruling, Sequence[Notice]]
 
 log = get_logger()
 
@@ -44,7 +44,7 @@ async def take(
     body_bytes: int | None = None,
     notices: Sequence[Notice] = (),
 ) -> Recorded:
-    """Rule on a push and record it; when this returns, it is on disk. Raises LedgerError."""
+    """Apply the rules to a push and record it; on return it is on disk. Raises LedgerError."""
     ruling = rule_on(push, rules)
     delivery = NewDelivery(
         source=source,
@@ -69,15 +69,15 @@ async def take(
     return recorded
 
 
-def _record_all(tx: Tx, told: Sequence[_Told]) -> list[Recorded]:
-    """Record a group of deliveries; what is parked at once, for its version's name, is told."""
-    for _, ruling, notices in told:
+def _record_all(tx: Tx, arrivals: Sequence[_Arrival]) -> list[Recorded]:
+    """Record a group of deliveries; notify of invalid version names, which park at once."""
+    for _, ruling, notices in arrivals:
         tell_parked_at_once(tx, notices, ruling)
-    return record_all(tx, [(delivery, ruling) for delivery, ruling, _ in told])
+    return record_all(tx, [(delivery, ruling) for delivery, ruling, _ in arrivals])
 
 
 def tell_parked_at_once(tx: Tx, notices: Sequence[Notice], ruling: Ruling) -> None:
-    """Tell of what is parked before any attempt, for its version's name."""
+    """Notify of registrations that are parked before any attempt: invalid version names."""
     for match in ruling.matches:
         if match.invalid is not None:
             text = f"{match.app}/{match.version} parked: {match.invalid}"
@@ -85,7 +85,7 @@ def tell_parked_at_once(tx: Tx, notices: Sequence[Notice], ruling: Ruling) -> No
 
 
 def count_delivery(source: str, ruling: Ruling) -> None:
-    """Count a delivery that is in the ledger, and what of it was parked at once."""
+    """Count a recorded delivery, and its registrations that were parked at once."""
     metrics.count_delivery(source, ruling.verdict, ruling.reason)
     for match in ruling.matches:
         if match.invalid is not None:
@@ -95,7 +95,7 @@ def count_delivery(source: str, ruling: Ruling) -> None:
 async def refuse(
     ledger: Ledger, repository: str, error: BadBody, body_bytes: int | None
 ) -> Recorded:
-    """Record that a good link got a body that is no push."""
+    """Record a webhook with a valid link whose body is not a push."""
     size = None if body_bytes is None else min(body_bytes, MOST_BYTES_TOLD)
     delivery = NewDelivery(source=WEBHOOK, repository=repository, body_bytes=size)
     ruling = Ruling(Verdict.REFUSED, Reason(error.reason), str(error))

@@ -1,4 +1,4 @@
-"""What the worker knows of its ledger: whether it can be written, how many share it, its clock."""
+"""The worker's view of its ledger: availability, number of replicas, and clock."""
 
 import time
 from collections.abc import Callable
@@ -12,9 +12,10 @@ log = get_logger()
 
 
 class LedgerWatch:
-    """One for all of a worker's loops and tasks, so that each trouble is logged once.
+    """Shared by a worker's loops and tasks, so that each problem is logged once.
 
-    `replicas` are at work on it, this one among them. `reading` is the last of its clock.
+    `replicas` is the number of running replicas, including this one. `reading` is the last reading
+    of the ledger's clock.
     """
 
     def __init__(self) -> None:
@@ -23,32 +24,32 @@ class LedgerWatch:
         self._away = False
 
     def was_read(self, reading: Reading, step: int) -> None:
-        """Go by this reading of the ledger's clock; say so if the clock was set before it."""
+        """Use this reading of the ledger's clock; log a warning if the clock was set."""
         if not reading.slow:
             self.reading = reading
         if step:
             log.warning(
                 "clock_was_set",
                 seconds=round(step / 1000),
-                sentence="What waits goes on as if the clock had not been set. Keep it right by "
-                "NTP: the order of pushes and catch-up go by it.",
+                sentence="Waiting work continues as if the clock had not been set. Synchronize the "
+                "clock by NTP: the order of pushes and catch-up depend on it.",
             )
 
     def clock(self) -> Callable[[], int]:
-        """Return a clock (epoch ms) that goes on evenly from the last reading, whatever is set.
+        """Return a clock (epoch ms) that runs steadily from the last reading.
 
-        What began before a step of the ledger's clock ends by the time it began with.
+        Work that began before the ledger's clock was set keeps the time base it began with.
         """
         return partial(_since, self.reading or _read_own())
 
     def is_away(self, error: LedgerError) -> None:
-        """Say once that it cannot be written."""
+        """Log once that the ledger cannot be written."""
         if not self._away:
             self._away = True
             log.error("ledger_unavailable", error=str(error))
 
     def is_back(self) -> None:
-        """Say that it can be again, where it was away."""
+        """Log that the ledger can be written again, if it was unavailable."""
         if self._away:
             self._away = False
             log.info("ledger_available")

@@ -1,7 +1,7 @@
-"""Logs: one line per thing that happened, named in the design's words.
+"""Logging: one line per event, in the words of the glossary.
 
-On a terminal for people, else JSON. Text from outside can forge no line, and every known secret
-and every link is masked in whatever goes out, uvicorn's own lines and tracebacks included.
+Readable on a terminal, otherwise JSON. Outside text cannot forge a line. All known secrets and
+links are masked in everything that is written, including uvicorn's own lines and tracebacks.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ QUIET = ("httpx", "httpcore", "alembic", "asyncio")
 
 
 class Masking:
-    """Masks known secrets and links in text; the secrets may be replaced at a reload."""
+    """Masks known secrets and links in text; a reload may add secrets."""
 
     def __init__(self) -> None:
         self._secrets: frozenset[Secret] = frozenset()
         self._spellings: tuple[str, ...] = ()
 
     def know(self, secrets: Iterable[Secret]) -> None:
-        """Mask these too from now on; what was known before stays masked."""
+        """Mask these secrets from now on, in addition to those already known."""
         self._secrets = self._secrets.union(secrets)
         self._spellings = spellings_of(self._secrets)
 
@@ -50,16 +50,16 @@ masking = Masking()
 
 
 class _Lines:
-    """Writes together what is logged in one turn of the event loop; outside of one, at once.
+    """Buffers the lines of one tick of the event loop; outside a loop, each is written at once.
 
-    Under load many pushes are answered in a turn, and a write for each would be a sixth of what
-    an accepted push costs. A kill may lose one turn's lines; the ledger has it all.
+    Under load many pushes are answered in one tick, and a write for each line would be a sixth
+    of the cost of an accepted push. A kill may lose one tick's lines; the ledger loses nothing.
     """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._waiting: list[str] = []
-        # The ledger's threads log, too; and whatever is collected as garbage in the midst of it.
+        # The ledger's threads also log, and so may objects that are garbage-collected meanwhile.
         self._lock = threading.RLock()
         atexit.register(self.send)
 
@@ -75,27 +75,27 @@ class _Lines:
         return len(text)
 
     def flush(self) -> None:
-        """For whoever calls it after each line: what is written is sent anyway."""
+        """Do nothing: callers flush after each line, and the buffer is sent anyway."""
 
     def send(self) -> None:
         with self._lock:
             text, self._waiting = masking("".join(self._waiting)), []
             if text:
-                # Nobody reads it any more, or its disk is full: to say so would be one more line.
+                # The reader is gone or the disk is full: an error about it could not be logged.
                 with suppress(ValueError, OSError):
                     self._out.write(text)
                     self._out.flush()
 
 
 def _is_not_of_ctrl_c(record: logging.LogRecord) -> bool:
-    """Return whether to write a line: libraries log the interrupt that ends them, and raise it."""
+    """Return whether to write a line: libraries log the interrupt that ends them and raise it."""
     return not record.exc_info or not isinstance(record.exc_info[1], KeyboardInterrupt)
 
 
 def get_logger(*, always: bool = False) -> FilteringBoundLogger:
-    """Return a logger; it follows whatever `configure_logs` sets up, now and later.
+    """Return a logger that follows `configure_logs`, even if that is called later.
 
-    With `always`, its lines are written whatever the level.
+    With `always`, its lines are written at any log level.
     """
     wrapper = structlog.make_filtering_bound_logger("INFO") if always else None
     logger: FilteringBoundLogger = structlog.wrap_logger(None, wrapper_class=wrapper)
@@ -109,12 +109,12 @@ def configure_logs(
     level: str = "INFO",
     for_good: bool = False,
 ) -> None:
-    """Set up all logging of the process. Console when the stream is a terminal, else JSON.
+    """Set up logging for the process: text if the stream is a terminal, otherwise JSON.
 
-    `for_good`: it will not be set up otherwise later, so that each logger may remember it.
+    `for_good`: the setup will not change later, so each logger may cache it.
 
-    Our own lines go straight to the stream: by way of `logging` each would cost three times as
-    much, and one is written for every accepted push. What others log comes by way of it.
+    Our own lines go straight to the stream: through `logging` each would cost three times as
+    much, and every accepted push writes one. Libraries log through `logging`.
     """
     masking.know(secrets)
     out = stream or sys.stderr
@@ -137,7 +137,7 @@ def configure_logs(
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
-        logging.getLogger(name).setLevel(logging.WARNING)  # that it listens and stops, we say
+        logging.getLogger(name).setLevel(logging.WARNING)  # we log its start and stop ourselves
     structlog.configure(
         processors=[_described, *renderers],
         logger_factory=structlog.WriteLoggerFactory(lines),
@@ -147,10 +147,10 @@ def configure_logs(
 
 
 def _described(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Say how grave it is and when it was; one step for what structlog does in three."""
+    """Add level, timestamp and traceback; one processor instead of structlog's three."""
     event["level"] = "error" if method == "exception" else method
-    second, left = divmod(time.time_ns(), 1_000_000_000)
-    event["timestamp"] = f"{_to_the_second(second)}.{left // 1000:06d}Z"
+    second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    event["timestamp"] = f"{_to_the_second(second)}.{nanoseconds // 1000:06d}Z"
     if "exc_info" in event:
         return structlog.processors.format_exc_info(logger, method, event)
     return event
@@ -162,8 +162,8 @@ def _to_the_second(epoch: int) -> str:
 
 
 def _json(logger: WrappedLogger, method: str, event: EventDict) -> str:
-    """Render first: most lines hold nothing that must be escaped. They are masked when sent."""
-    with suppress(TypeError, ValueError):  # a value is not JSON: see _clean
+    """Render first: most lines need no escaping. They are masked when they are sent."""
+    with suppress(TypeError, ValueError):  # not a JSON value: see _clean
         line = msgspec.json.encode(event).decode()
         if "\\" not in line and line.isprintable():
             return line
@@ -184,10 +184,10 @@ def _clean(value: Any, *, multiline: bool = False) -> Any:
     if not isinstance(value, str) and not multiline:
         return value if isinstance(value, logging.LogRecord) else _clean(str(value))
     text = masking(str(value))
-    if text.isprintable():  # nothing of what is looked for below is
+    if text.isprintable():  # contains none of the characters replaced below
         return text
     text = text.encode("utf-8", "replace").decode()
-    if multiline:  # its lines are set in, so that none of them passes for one of the log's
+    if multiline:  # indented, so that no line can pass for a log line
         return "\n    ".join(_UNPRINTABLE.sub(_visible, line) for line in text.split("\n"))
     return _UNPRINTABLE.sub(_visible, text)
 

@@ -1,4 +1,4 @@
-"""Metrics, in the design's words. Labels are bounded: no tag, no free text."""
+"""Prometheus metrics. Label values are bounded: no tags, no free text."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -21,7 +21,7 @@ deliveries = Counter(
 )
 links_refused = Counter(
     "receiver_links_refused",
-    "Requests with a link that opens nothing, by reason.",
+    "Requests with an invalid or revoked link, by reason.",
     ("reason",),
     registry=registry,
 )
@@ -33,19 +33,19 @@ requests_rejected = Counter(
 )
 registrations = Counter(
     "receiver_registrations",
-    "Registrations that were done or parked, by outcome and reason.",
+    "Registrations that ended done or parked, by outcome and reason.",
     ("state", "outcome", "reason"),
     registry=registry,
 )
 push_to_version = Histogram(
     "receiver_push_to_version_seconds",
-    "From the delivery on disk to its version made or moved.",
+    "Time from storing the delivery to creating or updating the version.",
     buckets=PUSH_BUCKETS,
     registry=registry,
 )
 edgegap_calls = Histogram(
     "receiver_edgegap_call_seconds",
-    "Calls to Edgegap by method and status; `none` is no answer.",
+    "Calls to Edgegap by method and status; `none` means no response.",
     ("method", "status"),
     buckets=CALL_BUCKETS,
     registry=registry,
@@ -62,29 +62,29 @@ open_registrations = Gauge(
 )
 oldest_unfinished = Gauge(
     "receiver_oldest_unfinished_seconds",
-    "Age of the oldest registration that is queued, waiting or working; 0 when there is none.",
+    "Age of the oldest registration that is queued, waiting or working; 0 if there is none.",
     registry=registry,
 )
 last_success = Gauge(
     "receiver_last_success_timestamp_seconds",
-    "When a version was last made or moved, in UTC epoch seconds; 0 when never.",
+    "When a version was last created or updated, in UTC epoch seconds; 0 if never.",
     registry=registry,
 )
 token_refused = Gauge(
     "receiver_edgegap_token_refused", "1 while Edgegap refuses the API token.", registry=registry
 )
 ready = Gauge(
-    "receiver_ready", "1 while a delivery can be recorded, as `/readyz` tells.", registry=registry
+    "receiver_ready", "1 while a delivery can be recorded, as `/readyz` reports.", registry=registry
 )
 catch_up_found = Counter(
-    "receiver_catch_up_found", "Pushes that catch-up found and no webhook told.", registry=registry
+    "receiver_catch_up_found", "Pushes that catch-up found without a webhook.", registry=registry
 )
 
 
 catch_up_success = Gauge(
     "receiver_catch_up_last_success_timestamp_seconds",
-    "When catch-up last succeeded with the repository, in UTC epoch seconds; before the first "
-    "success, when the repository was first known. Absent if catch-up is off.",
+    "When catch-up last succeeded for the repository, in UTC epoch seconds; before the first "
+    "success, when the repository was first seen. Absent if catch-up is off.",
     ("repository",),
     registry=registry,
 )
@@ -96,25 +96,25 @@ catch_up_interval = Gauge(
 
 
 class PullLimit(Collector):
-    """Docker Hub's pull limit as last told; absent where none was told, for 0 left means much."""
+    """Docker Hub's last reported pull limit; absent if none was reported, as 0 would mislead."""
 
     def __init__(self) -> None:
-        self._told: tuple[int, int] | None = None
+        self._limit: tuple[int, int] | None = None
 
     def tell(self, left: int, limit: int) -> None:
-        """Take note of what was told last."""
-        self._told = left, limit
+        """Set the last reported limit."""
+        self._limit = left, limit
 
     def forget(self) -> None:
-        """Take note that there is none."""
-        self._told = None
+        """Clear the limit: none is reported."""
+        self._limit = None
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what is known."""
-        if self._told is not None:
-            left, limit = self._told
+        """Yield the limit, if it is known."""
+        if self._limit is not None:
+            left, limit = self._limit
             yield GaugeMetricFamily(
-                "receiver_docker_hub_pulls_left", "What is left of Docker Hub's pull limit.", left
+                "receiver_docker_hub_pulls_left", "Pulls left in Docker Hub's limit.", left
             )
             yield GaugeMetricFamily(
                 "receiver_docker_hub_pull_limit", "Docker Hub's pull limit.", limit
@@ -136,7 +136,7 @@ def _deliveries_of(source: str, verdict: object, reason: object) -> Counter:
 
 
 def label(value: object) -> str:
-    """Return a word for a label; `none` where there is none."""
+    """Return the value as a label; `none` for None."""
     return NONE if value is None else str(getattr(value, "value", value))
 
 

@@ -1,10 +1,10 @@
-"""The words for what becomes of deliveries and registrations, and why; for machines."""
+"""Verdicts, states, outcomes and reasons of deliveries and registrations, for machines."""
 
 from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What became of a delivery at the door."""
+    """The decision on a delivery when it arrived."""
 
     ACCEPTED = "accepted"
     IGNORED = "ignored"
@@ -12,7 +12,7 @@ class Verdict(StrEnum):
 
 
 class State(StrEnum):
-    """Where a registration stands."""
+    """The state of a registration."""
 
     QUEUED = "queued"
     WORKING = "working"
@@ -22,7 +22,7 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a done registration came to."""
+    """The outcome of a done registration."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -32,9 +32,9 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """One word on every verdict that is not accepted, every wait and every parking."""
+    """The reason for each ignored or refused delivery, and each wait or parking."""
 
-    # ignored: Docker Hub's normal noise, or not ours to register
+    # ignored: not an image, or no rule wants it
     NO_TAG = "no_tag"
     HELM_CHART = "helm_chart"
     NOT_AN_IMAGE = "not_an_image"
@@ -46,7 +46,7 @@ class Reason(StrEnum):
     LATEST_NOT_NAMED = "latest_not_named"
     NO_RULE = "no_rule"
     NO_RULE_MATCHES = "no_rule_matches"
-    # refused: a body on a good link that is no push
+    # refused: a valid link, but the body is not a push
     BAD_JSON = "bad_json"
     BAD_SHAPE = "bad_shape"
     BAD_REPOSITORY = "bad_repository"

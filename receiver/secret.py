@@ -15,7 +15,7 @@ _URL_SAFE = str.maketrans("+/", "-_")
 
 
 class Secret:
-    """A value that prints as stars; only `reveal` gives it away."""
+    """A value that prints as stars; only `reveal` returns it."""
 
     __slots__ = ("_value",)
 
@@ -23,7 +23,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value itself, for the one call that needs it."""
+        """Return the value itself, for the call that needs it."""
         return self._value
 
     def __repr__(self) -> str:
@@ -44,13 +44,13 @@ class Secret:
 def mask(text: str, secrets: Iterable[Secret]) -> str:
     """Return the text with each secret in it replaced by stars, the longest first.
 
-    Also in the spellings in which others may quote it: JSON, URL, HTML, base64, hex, any case.
+    This includes other encodings of a secret: JSON, URL, HTML, base64, hex, in any case.
     """
     return mask_spelt(text, spellings_of(secrets))
 
 
 def mask_spelt(text: str, spellings: Iterable[str]) -> str:
-    """Do as `mask`, with spellings that were made once."""
+    """Do the same as `mask`, with spellings computed beforehand."""
     lowered = text.lower()
     for spelling in spellings:
         if spelling in lowered:
@@ -60,8 +60,8 @@ def mask_spelt(text: str, spellings: Iterable[str]) -> str:
 
 
 def spellings_of(secrets: Iterable[Secret]) -> tuple[str, ...]:
-    """Return all that gives one of the secrets away, in lower case, the longest first."""
-    spellings = {one for secret in secrets for one in _spellings(secret.reveal())}
+    """Return all encodings of the secrets, in lower case, the longest first."""
+    spellings = {text for secret in secrets for text in _spellings(secret.reveal())}
     return tuple(sorted(spellings, key=len, reverse=True))
 
 
@@ -79,10 +79,10 @@ def _spellings(value: str) -> frozenset[str]:
 
 
 def _in_base64(raw: bytes) -> set[str]:
-    """Return what base64 makes of the value, whatever comes before and after it.
+    """Return the value's base64 encodings within any surrounding text.
 
-    Basic authentication encodes `user:token` in one piece. Three bytes become four letters, so
-    there are three ways to begin; letters that also hold bits of a neighbor are left out.
+    Basic authentication encodes `user:token` as a whole. Three bytes become four letters, so
+    there are three alignments; letters that also hold bits of a neighbor are left out.
     """
     found = set()
     for before in range(3):

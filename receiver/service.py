@@ -1,4 +1,4 @@
-"""The parts of one running receiver, put together, reloaded, and taken apart again."""
+"""Builds, runs, reloads and stops the parts of one receiver."""
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -39,7 +39,7 @@ log = get_logger()
 
 
 class Service:
-    """What the doors work with: settings in force, keys, ledger, worker."""
+    """The parts that the HTTP endpoints use: active settings, keys, ledger, worker."""
 
     def __init__(
         self,
@@ -66,16 +66,16 @@ class Service:
 
     @property
     def settings(self) -> Settings:
-        """The settings in force."""
+        """The active settings."""
         return self.current.settings
 
     async def reload(self, environ: Mapping[str, str]) -> bool:
-        """Read the configuration again, whole; keep the old one and say why if it has faults.
+        """Reload the whole configuration; if it has errors, log them and keep the old one.
 
-        What the log names under `needs_a_restart` was changed and is not in force; the rest is.
+        Changed settings that the log lists under `needs_a_restart` are not active yet.
         """
         try:
-            read = load_settings(environ, need=NEEDED)
+            loaded = load_settings(environ, need=NEEDED)
         except ConfigError as error:
             faults = [str(fault) for fault in error.faults]
             log.error("config_refused", faults=faults, kept="the configuration before")
@@ -83,8 +83,8 @@ class Service:
             self.health.note(Condition(Code.CONFIGURATION, _refusal_of(error.faults), now))
             return False
         self.health.clear(Code.CONFIGURATION)
-        masking.know(read.secrets())
-        settings, later = after_reload(self.settings, read)
+        masking.know(loaded.secrets())
+        settings, later = after_reload(self.settings, loaded)
         self.current.settings = settings
         self._set_keys()
         token = settings.edgegap_token or Secret("")
@@ -103,14 +103,14 @@ class Service:
         return True
 
     async def read_rules_again(self) -> None:
-        """Queue once more what the configuration, as it is now, may have fixed."""
+        """Queue again the registrations that the current configuration may have fixed."""
         rules = self.settings.rules
         replayed = await self.ledger.write(lambda tx: read_rules_again(tx, rules))
         if replayed:
-            log.info("rules_read_again", deliveries=[one.delivery for one in replayed])
+            log.info("rules_read_again", deliveries=[replay.delivery for replay in replayed])
 
     async def adopt_keys(self) -> None:
-        """Store which secret keys are in use; warn if they are not the ones links exist by."""
+        """Store which secret keys are in use; warn if existing links were made with other keys."""
         await secret_keys.adopt(self.ledger, self.settings.secret_keys)
 
     def _set_keys(self) -> None:
@@ -121,7 +121,7 @@ class Service:
 
 
 def log_warnings(settings: Settings) -> None:
-    """Log what is probably a mistake: `receiver check` may not be run after a change."""
+    """Log probable mistakes, in case `receiver check` was not run after a change."""
     for warning in probably_not_meant(settings):
         log.warning("config_warning", sentence=warning)
 
@@ -129,7 +129,7 @@ def log_warnings(settings: Settings) -> None:
 def _refusal_of(faults: Sequence[Fault]) -> str:
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return masking(
-        f"A reload was refused, and the configuration before it goes on. {faults[0]}{more}: see "
+        f"Reload failed; the previous configuration stays active. {faults[0]}{more}: run "
         "`receiver check`, fix it, then reload."
     )
 
@@ -142,10 +142,10 @@ async def running(
     settled: Settled | None = None,
     catching_up: bool = True,
 ) -> AsyncIterator[Service]:
-    """Run the worker over an opened ledger; stop it within its grace at the end.
+    """Run the service on an opened ledger; at the end, stop it within the grace period.
 
-    `settled` is called with each registration and what came of it, once that is on disk.
-    `catching_up`: ask Docker Hub by itself what was missed; a command that works one push does not.
+    `settled` is called with each finished registration and its result, once that is on disk.
+    `catching_up`: run the periodic tasks; a command that processes a single push does not.
     """
     token = settings.edgegap_token or Secret("")
     pace = Pace(settings.requests_per_second, settings.concurrency)
@@ -153,7 +153,7 @@ async def running(
     async with connect() as client, http_client() as http:
         preflight = preflight_over(http, settings, answered=ClockWatch().compare)
         service = Service(Current(settings), ledger, client, preflight, settled)
-        # What the health is judged by is read once: a ledger damaged there ends the start.
+        # Read once what the health checks use: if the ledger is damaged there, the start fails.
         await ledger.read(lambda tx: take_snapshot(tx, settings))
         await service.adopt_keys()
         await service.read_rules_again()

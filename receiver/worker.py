@@ -1,6 +1,6 @@
-"""The second half of the story: claim with a lease → attempt → settle, several at once.
+"""The worker: claims registrations with a lease and runs several at once.
 
-One way for every registration; what is done with one in hand stands in `in_hand.py`.
+Every registration is claimed here; `in_hand.py` then attempts and settles it.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ log = get_logger()
 
 
 class Worker:
-    """Works registrations off, `concurrency` at once, one for each target."""
+    """Works on registrations, at most `concurrency` at once and one per target."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Worker:
         self._ledger = ledger
         self._current = current
         self._client = client
-        self._hands: dict[str, tuple[Claimed, asyncio.Task[None]]] = {}
+        self._running: dict[str, tuple[Claimed, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
         self._stopping = False
         self._turned = time.monotonic()
@@ -58,7 +58,7 @@ class Worker:
         self._probing: asyncio.Task[None] | None = None
         self._watch = LedgerWatch()
         self._retention = Retention(ledger, current, client, self.wake)
-        self._in_hand = InHand(
+        self._runner = InHand(
             self.owner,
             ledger,
             current,
@@ -70,7 +70,7 @@ class Worker:
         )
 
     async def start(self) -> None:
-        """Free what a dead owner held, then begin to work."""
+        """Release the claims of a dead owner, then start working."""
         shared, settings = self._ledger.shared, self._current.settings
 
         def begin(tx: Tx) -> tuple[Reading, int, list[tuple[str, str]]]:
@@ -86,27 +86,27 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the loops turn."""
-        turning = time.monotonic() - self._turned < STALE_SECONDS
-        return turning and bool(self._loops) and not any(loop.done() for loop in self._loops)
+        """Whether the worker's loops are running."""
+        recent = time.monotonic() - self._turned < STALE_SECONDS
+        return recent and bool(self._loops) and not any(loop.done() for loop in self._loops)
 
     def wake(self) -> None:
         """Look for work now: something was recorded, replayed or settled."""
         self._wake.set()
 
     def config_changed(self) -> None:
-        """Take nothing for granted that was read from Edgegap before."""
-        self._in_hand.forget()
+        """Drop the cached versions of Edgegap and look for work."""
+        self._runner.forget()
         self.wake()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Claim no more; finish what is in hand within the grace, and hand back the rest."""
+        """Stop claiming; finish running work within the grace period and release the rest."""
         self._stopping = True
         self.wake()
         until = time.monotonic() + grace_seconds
         if self._loops:  # a start that failed has none
             await asyncio.wait(self._loops[:1], timeout=grace_seconds)  # it may be claiming
-        tasks = [task for _, task in self._hands.values()]
+        tasks = [task for _, task in self._running.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=max(0.0, until - time.monotonic()))
         probing = [self._probing] if self._probing is not None else []
@@ -117,7 +117,7 @@ class Worker:
         try:
             left = await self._ledger.write(self._end)
         except LedgerError as error:
-            self._watch.is_away(error)  # the next start, or another replica, frees them
+            self._watch.is_away(error)  # the next start, or another replica, releases them
             return
         if left:
             log.info("registrations_handed_back", count=left)
@@ -146,21 +146,21 @@ class Worker:
                 pass
 
     async def _turn(self) -> float:
-        """Claim what is due and start on it; return how many seconds to wait at most."""
+        """Claim due registrations and start them; return the longest time to wait, in seconds."""
         longest = POLL_SHARED_SECONDS if self._ledger.shared else POLL_ALONE_SECONDS
-        alone = any(claimed.alone for claimed, _ in self._hands.values())
-        free = 0 if alone else self._current.settings.concurrency - len(self._hands)
-        if free <= 0 and not self._ledger.shared:  # else the others must see that this one is there
+        alone = any(claimed.alone for claimed, _ in self._running.values())
+        free = 0 if alone else self._current.settings.concurrency - len(self._running)
+        if free <= 0 and not self._ledger.shared:  # a shared ledger needs the heartbeat
             return longest
         reading, step, turn = await self._ledger.write(partial(self._take_turn, free=free))
         self._watch.was_read(reading, step)
         if turn.replicas is not None:
             self._watch.replicas = turn.replicas
             self._client.share(turn.replicas)
-        for one in turn.claimed:
-            task = asyncio.create_task(self._in_hand.work(one))
-            self._hands[one.id] = (one, task)
-            task.add_done_callback(partial(self._let_go, one.id))
+        for claimed in turn.claimed:
+            task = asyncio.create_task(self._runner.work(claimed))
+            self._running[claimed.id] = (claimed, task)
+            task.add_done_callback(partial(self._remove, claimed.id))
         if turn.overdue:
             self._retention.settle_overdue()
         if turn.probe:
@@ -172,27 +172,27 @@ class Worker:
         reading = read_clock(tx)
         step = keep_time(tx, self._watch.reading, reading, shared=shared)
         turn = take_turn(
-            tx, settings, owner=self.owner, in_hand=self._hands, free=free, shared=shared
+            tx, settings, owner=self.owner, in_hand=self._running, free=free, shared=shared
         )
         return reading, step, turn
 
-    def _let_go(self, identity: str, task: asyncio.Task[None]) -> None:
-        if identity in self._hands and self._hands[identity][1] is task:  # not claimed anew since
-            del self._hands[identity]
+    def _remove(self, identity: str, task: asyncio.Task[None]) -> None:
+        if identity in self._running and self._running[identity][1] is task:  # else claimed again
+            del self._running[identity]
         self.wake()
 
     async def _probe(self) -> None:
-        answer = await self._client.probe()
-        if not answer.accepted:
-            refused = answer.says(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        response = await self._client.probe()
+        if not response.accepted:
+            refused = response.says(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
             event = "edgegap_token_still_refused" if refused else "edgegap_probe_not_answered"
-            log.warning(event, status=answer.status, message=answer.message)
+            log.warning(event, status=response.status, message=response.message)
         try:
-            if answer.accepted:
+            if response.accepted:
                 await self._ledger.write(gates.open_token_gate)
                 log.info("edgegap_token_accepted")
-            elif answer.says(HTTPStatus.TOO_MANY_REQUESTS):
-                await self._ledger.write(partial(gates.heed, retry_after=answer.retry_after))
+            elif response.says(HTTPStatus.TOO_MANY_REQUESTS):
+                await self._ledger.write(partial(gates.heed, retry_after=response.retry_after))
         except LedgerError as error:
             self._watch.is_away(error)
         self.wake()
@@ -200,17 +200,17 @@ class Worker:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            in_hand = dict(self._hands)
-            if not in_hand:
+            running = dict(self._running)
+            if not running:
                 continue
-            claims = [claimed for claimed, _ in in_hand.values()]
+            claims = [claimed for claimed, _ in running.values()]
             try:
                 lost = await self._ledger.write(partial(renew, claims=claims, owner=self.owner))
             except LedgerError as error:
                 self._watch.is_away(error)
                 continue
             for identity in lost:
-                claimed, task = in_hand[identity]
+                claimed, task = running[identity]
                 if task.cancel():
                     log.warning("lease_lost", registration=identity)
-                    await self._in_hand.compare_later(claimed)
+                    await self._runner.compare_later(claimed)

@@ -217,7 +217,7 @@ def test_the_bounds_it_gives_are_the_receivers() -> None:
         return post["requestBody"]["content"]["application/json"]["schema"]["properties"]
 
     assert body("/api/catch-up")["missed"]["maxItems"] == MOST_MISSED
-    assert f" {DEPTH} deliveries are looked through" in DOCUMENT.decode()
+    assert f" {DEPTH} deliveries are searched" in DOCUMENT.decode()
 
 
 def test_every_operation_behind_the_token_tells_of_401_and_503() -> None:

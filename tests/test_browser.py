@@ -65,7 +65,7 @@ def test_signing_in_leads_to_the_overview_and_signing_out_ends_it(page: Page, de
     page.goto("/")
     page.get_by_label("Password").fill("not the password")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("not the password")
+    expect(page.get_by_role("alert")).to_contain_text("The password is wrong")
     page.get_by_label("Password").fill(demo.password)
     page.keyboard.press("Enter")
 
@@ -115,9 +115,9 @@ def test_a_parked_push_is_explained_mended_and_replayed(page: Page, demo: Demo) 
     demo.push_image(ARM)
     page.get_by_role("button", name="Replay").click()
 
-    expect(page.get_by_role("status").first).to_contain_text("It was replayed")
+    expect(page.get_by_role("status").first).to_contain_text("The delivery was replayed")
     expect(page.get_by_role("heading", name=f"my-game/{ARM} created")).to_be_visible()
-    dashboard = page.get_by_role("link", name="See it in Edgegap's dashboard").first
+    dashboard = page.get_by_role("link", name="Open in Edgegap's dashboard").first
     path = f"my-game/versions/{ARM}"
     expect(dashboard).to_have_attribute("href", re.compile(re.escape(path)))
     expect(page.get_by_role("button", name="Replay")).to_have_count(0)
@@ -138,7 +138,7 @@ def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
     done = re.compile("staging (updated|unchanged)")
     expect(page.get_by_role("heading", name=done)).to_be_visible()
     page.get_by_role("link", name="Versions").click()
-    expect(page.get_by_text("holds studio/game-server:1.4.2")).to_be_visible()
+    expect(page.get_by_text("has studio/game-server:1.4.2")).to_be_visible()
 
 
 def test_the_link_is_masked_till_shown_and_copied_with_one_click(page: Page, demo: Demo) -> None:

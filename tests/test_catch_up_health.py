@@ -79,7 +79,7 @@ def test_a_failing_catch_up_is_degraded_until_it_succeeds(
         assert "HTTP 401" in degraded["message"]
         assert repository_of(receiver)["caught_up_at"] is None
         page = person.read("/").text
-        assert "Catch-up does not complete" in page
+        assert "Catch-up is failing" in page
         assert "Catch-up never last run failed" in page
 
         hub.behave()

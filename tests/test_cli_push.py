@@ -136,12 +136,12 @@ def test_what_the_rules_ignore_ends_with_1_and_says_why(commands: Commands, imag
     ("image", "why"),
     [
         ("studio/game-server", "has no tag"),
-        ("ghcr.io/studio/game-server:1.0", "only Docker Hub is served"),
-        (f"{REPOSITORY}@sha256:{'0' * 64}", "names a digest"),
-        (f"{REPOSITORY}:", "is no tag"),
-        (f"{REPOSITORY}:-x", "is no tag"),
-        ("Studio/Game:1.0", "only Docker Hub is served"),
-        ("a/b/c:1.0", "is no Docker Hub repository"),
+        ("ghcr.io/studio/game-server:1.0", "only Docker Hub is supported"),
+        (f"{REPOSITORY}@sha256:{'0' * 64}", "contains a digest"),
+        (f"{REPOSITORY}:", "is not a tag"),
+        (f"{REPOSITORY}:-x", "is not a tag"),
+        ("Studio/Game:1.0", "only Docker Hub is supported"),
+        ("a/b/c:1.0", "is not a Docker Hub repository"),
         ("", "has no tag"),
     ],
 )

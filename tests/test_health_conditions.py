@@ -176,7 +176,7 @@ def test_a_worker_that_stopped_is_said(here: ReceiverHere) -> None:
 
     (one,) = get(here, "/api/overview")["degraded"]
     assert (one["code"], one["held"]) == ("worker", 1)
-    assert "The worker does not run" in first_line(here)
+    assert "The worker is not running" in first_line(here)
 
 
 def test_a_catch_up_that_did_not_complete_is_said(
@@ -223,4 +223,4 @@ def test_an_outage_of_docker_hub_is_on_the_page(
             assert one["code"] == "docker_hub"
             assert one["since_at"] is not None
             assert get(receiver, "/readyz", in_full=False)["degraded"] == ["docker_hub"]
-            assert "Docker Hub cannot be asked" in first_line(receiver)
+            assert "Docker Hub is unavailable" in first_line(receiver)

@@ -153,15 +153,15 @@ def test_a_person_may_write_it_short_or_long(text: str, repository: str, tag: st
     ("text", "named"),
     [
         ("studio/game", "no tag"),
-        ("studio/game:", "is no tag"),
-        ("studio/game:a b", "is no tag"),
+        ("studio/game:", "is not a tag"),
+        ("studio/game:a b", "is not a tag"),
         ("studio/game:1@sha256:" + "a" * 64, "digest"),
         ("ghcr.io/studio/game:1", "ghcr.io"),
         ("localhost:5000/studio/game:1", "localhost:5000"),
         ("localhost/game:1", "localhost"),
         ("docker.io/a/b/c:1", "a/b/c"),
         ("studio/Game:1", "lower-case"),
-        (":1", "no Docker Hub repository"),
+        (":1", "not a Docker Hub repository"),
     ],
 )
 def test_a_refusal_says_which_part_is_wrong(text: str, named: str) -> None:

@@ -44,8 +44,8 @@ def test_a_parked_push_is_replayed_from_its_own_page(
     answer = person.post("/do/replay", data=form)
 
     assert (answer.status_code, answer.headers["location"]) == (303, f"/deliveries/{identity}")
-    assert "It was replayed" in told(person, answer.headers["location"])
-    assert "It was replayed" not in told(person, answer.headers["location"])
+    assert "The delivery was replayed" in told(person, answer.headers["location"])
+    assert "The delivery was replayed" not in told(person, answer.headers["location"])
     assert receiver.ended(identity)["outcome"] == "created"
 
 
@@ -153,9 +153,9 @@ def test_where_no_room_can_be_made_the_page_says_so(
     identity = receiver.push("1.0.0")
     assert receiver.ended(identity)["reason"] == "version_limit"
 
-    assert "may delete no version of this app" in told(person, f"/deliveries/{identity}")
+    assert "cannot delete any version of this app" in told(person, f"/deliveries/{identity}")
     answer = person.do("make-room", app=APP, delivery=identity)
-    assert "Nothing may be deleted" in told(person, answer.headers["location"])
+    assert "Nothing can be deleted" in told(person, answer.headers["location"])
     assert (APP, "by-hand") in sandbox.versions
 
 

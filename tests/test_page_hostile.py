@@ -110,7 +110,7 @@ def test_headers_are_text(person: Visitor, header: str) -> None:
     cookies = "; ".join(f"{name}={value}" for name, value in person.cookies.items())
     value = "<script>alert(1)</script>"
     if header == "cookie":
-        value = f"{cookies}; receiver-told={value}"
+        value = f"{cookies}; receiver-flash={value}"
     answer = httpx.get(
         f"{person.base_url}", headers={"Cookie": cookies, header: value}, trust_env=False
     )

@@ -107,7 +107,7 @@ def test_the_overview_shows_each_repository_s_link_masked_and_its_last_use(
 
     assert link.startswith("http://hooks.example.com/hooks/dockerhub/")
     assert link not in shown.text
-    assert "Last use never" in shown.text
+    assert "Last push received never" in shown.text
     assert "Catch-up off" in shown.text
     answer = httpx.post(
         link.replace("http://hooks.example.com", receiver.url),
@@ -115,7 +115,7 @@ def test_the_overview_shows_each_repository_s_link_masked_and_its_last_use(
         trust_env=False,
     )
     assert answer.status_code == 202
-    assert "Last use never" not in person.read("/").text
+    assert "Last push received never" not in person.read("/").text
     assert link not in str(api(receiver, "/api/overview"))
 
 
@@ -146,7 +146,7 @@ def test_the_overview_tells_what_is_degraded(receiver: ReceiverHere, person: Vis
 
 
 def test_the_pictures_say_in_words_what_they_draw(receiver: ReceiverHere, person: Visitor) -> None:
-    assert "No version made yet." in person.read("/").text
+    assert "No version created yet." in person.read("/").text
     receiver.ended(receiver.push("1.0.0"))
 
     shown = person.read("/")
@@ -227,7 +227,7 @@ def test_a_rare_text_is_looked_for_a_stretch_at_a_time(
 @pytest.mark.parametrize("query", ["state=gone", "verdict=x", "tag=%00", "text=" + "x" * 201])
 def test_a_filter_that_means_nothing_is_told(many: ReceiverHere, query: str) -> None:
     with visitor(many) as person:
-        assert "That cannot be done." in person.read(f"/deliveries?{query}", 400).text
+        assert "The request failed." in person.read(f"/deliveries?{query}", 400).text
 
 
 def test_what_moves_is_sent_again_only_when_it_moved(
@@ -254,8 +254,8 @@ def test_a_delivery_s_story_is_told_whole(receiver: ReceiverHere, person: Visito
 
     for words in (
         "Pushed by ann",
-        f"Taken by the rule {REPOSITORY} → {APP}",
-        "takes this tag",
+        f"Matched by the rule {REPOSITORY} → {APP}",
+        "matches this tag",
         "GET /v1/app/my-game/version/1.0.0 404",
         "POST /v1/app/my-game/version 200",
     ):
@@ -272,7 +272,7 @@ def test_an_ignored_push_tells_which_rules_did_not_take_it(
     shown = person.read(f"/deliveries/{identity}")
 
     assert "ignored latest_not_named" in shown.text
-    assert "does not take this tag" in shown.text
+    assert "does not match this tag" in shown.text
     assert shown.form("/do/replay", delivery=identity)
 
 
@@ -295,11 +295,11 @@ def test_the_versions_page_tells_what_edgegap_has_and_where_it_came_from(
     by_name = {one["version"]: one for one in told["versions"]}
     assert by_name["1.3.0"]["delivery"] == pushes[3]
     assert by_name["0.9.0"]["delivery"] is None
-    assert "0.9.0 in Edgegap's dashboard, a new tab studio/game-server:0.9.0 not made here" in (
+    assert "0.9.0 in Edgegap's dashboard, a new tab studio/game-server:0.9.0 not created here" in (
         shown.text
     )
     assert [one["channel"] for one in told["channels"]] == ["staging"]
-    assert "Channel staging holds studio/game-server:1." in shown.text
+    assert "Channel staging has studio/game-server:1." in shown.text
     assert "canary-private-token" not in shown.html + str(told)
 
 
@@ -313,11 +313,11 @@ def test_a_channel_that_another_hand_moved_is_told_with_what_edgegap_has(
     monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     until(lambda: (APP, "staging") in sandbox.versions)
-    assert "is not where it was put" not in person.read("/versions").text
+    assert "was changed outside this receiver" not in person.read("/versions").text
 
     sandbox.versions[APP, "staging"]["docker_tag"] = "by-hand"
 
-    assert f"Edgegap has {REPOSITORY}:by-hand there" in person.read("/versions").text
+    assert f"Edgegap has {REPOSITORY}:by-hand in this channel" in person.read("/versions").text
     told = api(receiver, f"/api/versions?app={APP}")["channels"][0]
     assert (told["tag"], told["at_edgegap"]) == ("1.0.0", f"{REPOSITORY}:by-hand")
 
@@ -331,9 +331,9 @@ def test_a_channel_that_a_push_moved_since_edgegap_was_asked_is_no_ones_doing(
     person.read("/versions")
     receiver.ended(receiver.push("1.1.0"))
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.1.0")
-    until(lambda: "holds studio/game-server:1.1.0" in person.read("/versions").text)
+    until(lambda: "has studio/game-server:1.1.0" in person.read("/versions").text)
 
-    assert "is not where it was put" not in person.read("/versions").text
+    assert "was changed outside this receiver" not in person.read("/versions").text
 
 
 def test_edgegap_away_leaves_the_versions_page_standing(
@@ -348,7 +348,7 @@ def test_edgegap_away_leaves_the_versions_page_standing(
 
     shown = person.read("/versions")
 
-    assert "Edgegap does not tell its versions now" in shown.text
+    assert "list of versions is unavailable" in shown.text
     assert "versions at Edgegap" not in shown.text
     assert "HTTP 503: <b>gone fishing</b>" in shown.text
     assert "Channel staging" in shown.text

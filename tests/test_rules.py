@@ -87,7 +87,7 @@ def test_rules_that_name_the_same_target_are_told() -> None:
         (push(), [rule(repository="studio/game")], Reason.NO_RULE, REPOSITORY),
         (push(), [rule(tags=["v*"])], Reason.NO_RULE_MATCHES, "1.4.2"),
         (push("latest"), [rule()], Reason.LATEST_NOT_NAMED, "latest"),
-        (push("latest"), [rule(tags=["*"])], Reason.LATEST_NOT_NAMED, "caches by tag"),
+        (push("latest"), [rule(tags=["*"])], Reason.LATEST_NOT_NAMED, "caches images by tag"),
         (push("latest"), [rule(tags={"semver": ">=1"})], Reason.LATEST_NOT_NAMED, ""),
         (push("latest"), [], Reason.NO_RULE, ""),
         (push("main-buildcache"), [rule()], Reason.BUILD_CACHE, ""),

@@ -117,7 +117,7 @@ def test_the_innocent_of_a_process_that_was_killed_five_times_are_done_by_themse
     really = here.service.client.create
 
     async def counted(app: str, body: object) -> object:
-        at_once.append(len(here.service.worker._hands))
+        at_once.append(len(here.service.worker._running))
         return await really(app, body)  # type: ignore[arg-type]
 
     here.service.client.create = counted  # type: ignore[method-assign, assignment]

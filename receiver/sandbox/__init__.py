@@ -1,1 +1,1 @@
-"""Stand-ins for the outside parties, over real HTTP: for the demo and for the tests."""
+"""Fakes of Docker Hub and Edgegap, over real HTTP, for the demo and the tests."""

@@ -1,4 +1,4 @@
-"""What was asked of a stand-in, in the order in which it came."""
+"""The requests that a fake received, in order."""
 
 import json
 from collections.abc import MutableSequence
@@ -9,12 +9,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CONTROLS = "/_sandbox/"
-"""The paths by which a stand-in is steered; they are neither recorded nor made to fail."""
+"""The paths that control a fake; they are neither recorded nor affected by faults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. `status` is None until it is answered, and stays so if it never is."""
+    """One request. `status` is None until the response, and stays None if there is none."""
 
     method: str
     path: str
@@ -26,7 +26,7 @@ class Call:
 
 
 class Recording:
-    """Middleware that appends each call when it arrives and fills in the status it was told."""
+    """Middleware that records each call when it arrives, and its status when it is answered."""
 
     def __init__(self, app: ASGIApp, calls: MutableSequence[Call]) -> None:
         self._app = app
@@ -48,26 +48,26 @@ class Recording:
             query=scope["query_string"].decode("latin-1"),
             host=headers.get("host", ""),
         )
-        place = len(self._calls)
+        index = len(self._calls)
         self._calls.append(call)
 
         async def send_noting_status(message: Message) -> None:
-            # Before the answer leaves: whoever has it finds the status already here. A test may
-            # have emptied the list meanwhile.
-            if message["type"] == "http.response.start" and self._calls[place:][:1] == [call]:
-                self._calls[place] = replace(call, status=message["status"])
+            # Before the response is sent, so that its receiver finds the status recorded. A test
+            # may have cleared the list meanwhile.
+            if message["type"] == "http.response.start" and self._calls[index:][:1] == [call]:
+                self._calls[index] = replace(call, status=message["status"])
             await send(message)
 
         await self._app(scope, replay(body, receive), send_noting_status)
 
 
 def is_call(scope: Scope) -> bool:
-    """Tell a call to the outside party from one to the stand-in's own controls."""
+    """Return whether a request is a call to the fake, not to its controls."""
     return scope["type"] == "http" and not scope["path"].startswith(CONTROLS)
 
 
 async def read_body(receive: Receive) -> bytes:
-    """Read all of a request's body; what came before a disconnect, if it is cut short."""
+    """Return a request's body, or the part before a disconnect."""
     body = b""
     while True:
         message = await receive()
@@ -79,7 +79,7 @@ async def read_body(receive: Receive) -> bytes:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """Give back a body that was read, then whatever comes after it."""
+    """Return a `receive` that returns the body again, then the messages after it."""
     unread = True
 
     async def receive_again() -> Message:

@@ -1,4 +1,4 @@
-"""The controls of a stand-in over HTTP, for tests that run in another process than it does."""
+"""The controls of a fake over HTTP, for tests that run in another process."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,11 +19,11 @@ def control_routes(
     change: Callable[[dict[str, Any]], None],
     shows: Mapping[str, Callable[[], Any]],
 ) -> list[Route]:
-    """Make the routes under `/_sandbox/`.
+    """Return the routes under `/_sandbox/`.
 
-    - `POST misbehave` takes a JSON list of faults, `POST behave` forgets those to come
-    - `POST state` hands a JSON object to `change`; what it finds wrong (`ValueError`) is a 400
-    - `GET calls`, and `GET` of each name in `shows`, answer with what there is
+    - `POST misbehave` adds a JSON list of faults, `POST behave` clears the faults
+    - `POST state` passes a JSON object to `change`; its `ValueError` becomes a 400
+    - `GET calls`, and `GET` of each name in `shows`, return the current data
     """
 
     async def misbehave(request: Request) -> Response:
@@ -41,30 +41,30 @@ def control_routes(
     async def show_calls(_: Request) -> Response:
         return JSONResponse([asdict(call) for call in calls])
 
-    def showing(what: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
+    def showing(read: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def show(_: Request) -> Response:
-            return JSONResponse(what())
+            return JSONResponse(read())
 
         return show
 
     return [
-        Route(f"{CONTROLS}misbehave", _telling(misbehave), methods=["POST"]),
+        Route(f"{CONTROLS}misbehave", _reporting(misbehave), methods=["POST"]),
         Route(f"{CONTROLS}behave", behave, methods=["POST"]),
-        Route(f"{CONTROLS}state", _telling(state), methods=["POST"]),
+        Route(f"{CONTROLS}state", _reporting(state), methods=["POST"]),
         Route(f"{CONTROLS}calls", show_calls),
-        *(Route(CONTROLS + name, showing(what)) for name, what in shows.items()),
+        *(Route(CONTROLS + name, showing(read)) for name, read in shows.items()),
     ]
 
 
-def _telling(
+def _reporting(
     endpoint: Callable[[Request], Awaitable[Response]],
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Answer 400 with the reason where a control was given nonsense."""
+    """Wrap a control so that invalid input returns 400 with the reason."""
 
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         try:
             return await endpoint(request)
         except (AttributeError, TypeError, ValueError) as wrong:
             return JSONResponse({"message": str(wrong)}, 400)
 
-    return answer
+    return respond

@@ -1,4 +1,4 @@
-"""A stand-in for Docker Hub: auth server, registry and Hub API, all on one base URL."""
+"""A fake of Docker Hub: auth server, registry and Hub API, all on one base URL."""
 
 import asyncio
 import time
@@ -29,8 +29,8 @@ class DockerHubSandbox(DockerHubAccount):
     """Docker Hub with the repositories of `DockerHubAccount`; serve its `app`.
 
     The auth server is at `/token`, the registry at `/v2/GROUP/PROJECT/…`, the Hub API at
-    `/v2/namespaces/…`. `Switches` lists what may be turned, here by keyword or later; a test's
-    thread may read and set what it likes while it is served.
+    `/v2/namespaces/…`. `Switches` lists the settings, given as keywords here or changed later. A
+    test's thread may read and set attributes while the app is served.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -38,42 +38,42 @@ class DockerHubSandbox(DockerHubAccount):
     app: Starlette = field(init=False)
 
     def __post_init__(self) -> None:
-        """Put the three parts on one base URL."""
+        """Build the app with the three parts on one base URL."""
         super().__post_init__()
         self.app = self._build()
 
     def misbehave(self, *faults: Fault) -> None:
-        """Visit faults on the calls to come."""
+        """Queue faults for the next calls."""
         self.faults.add(*faults)
 
     def behave(self) -> None:
-        """Forget the faults still to come."""
+        """Clear the queued faults."""
         self.faults.clear()
 
     def expire_tokens(self) -> None:
-        """Let all tokens given out so far, of the registry and of the Hub API, be too old."""
+        """Expire all issued tokens of the registry and the Hub API."""
         self.bearers.expire_all()
 
     def record(self, repository: str, tag: str) -> dict[str, Any]:
-        """Give a tag's record as the Hub API shows it."""
+        """Return a tag's record as the Hub API shows it."""
         held = self.repositories[repository]
         return tag_record(held, held.listed(self.clock())[tag])
 
     def change(self, state: dict[str, Any]) -> None:
-        """Do, in this order, what JSON asks for; the rest of its keys are `Switches`.
+        """Apply a JSON object, in this order; its other keys are `Switches`.
 
         `repositories`, `logins`, `organization_tokens`, `push` and `alter` are lists of the
         arguments of `add_repository`, `add_login`, `add_organization_token`, `push_image` and
-        `alter_record`, as objects; `delete` is one of pairs; `pulls` an object of how many by
+        `alter_record`, as objects; `delete` is a list of pairs; `pulls` an object of counts by
         user name; `settle` and `expire_tokens` are true.
         """
         if not isinstance(state, dict):
-            raise ValueError("the state must be an object")  # noqa: TRY004  # told as a 400
-        switches = {name: state[name] for name in state if name not in _DEEDS}
+            raise ValueError("the state must be an object")  # noqa: TRY004  # becomes a 400
+        switches = {name: state[name] for name in state if name not in _ACTIONS}
         Switches.turn(self, switches)
-        for name, deed in _DEEDS.items():
+        for name, action in _ACTIONS.items():
             if name in state:
-                deed(self, state[name])
+                action(self, state[name])
 
     def _build(self) -> Starlette:
         controls = control_routes(
@@ -104,26 +104,26 @@ class DockerHubSandbox(DockerHubAccount):
 
 
 class _Tired:
-    """Middleware by which every call takes its time, or meets the limit against abuse."""
+    """Middleware that delays calls, or applies Docker Hub's abuse limit."""
 
     def __init__(self, app: ASGIApp, hub: Switches) -> None:
         self._app = app
         self._hub = hub
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a call on, late if need be, or refuse it."""
+        """Pass a call on, with a delay, or refuse it."""
         app = self._app
         if is_call(scope):
             if self._hub.latency:
                 await asyncio.sleep(self._hub.latency)
             if self._hub.abuse_limited:
-                # No JSON, no headers: it is refused long before the registry sees it.
+                # No JSON, no headers: it is refused before it reaches the registry.
                 app = PlainTextResponse("429 Too Many Requests\n", 429)
         await app(scope, receive, send)
 
 
 class _Dated:
-    """Middleware that adds the header Date, by Docker Hub's clock, to answers without one."""
+    """Middleware that adds a Date header, by Docker Hub's clock, to responses without one."""
 
     def __init__(self, app: ASGIApp, hub: Switches) -> None:
         self._app = app
@@ -155,17 +155,17 @@ def _expire_tokens(sandbox: DockerHubSandbox, _: Any) -> None:
 
 
 def _each(method: str) -> Any:
-    def do(sandbox: DockerHubSandbox, asked: list[Any]) -> None:
-        for one in asked:
-            if isinstance(one, dict):
-                getattr(sandbox, method)(**one)
+    def do(sandbox: DockerHubSandbox, items: list[Any]) -> None:
+        for item in items:
+            if isinstance(item, dict):
+                getattr(sandbox, method)(**item)
             else:
-                getattr(sandbox, method)(*one)
+                getattr(sandbox, method)(*item)
 
     return do
 
 
-_DEEDS: dict[str, Any] = {
+_ACTIONS: dict[str, Any] = {
     "repositories": _each("add_repository"),
     "logins": _each("add_login"),
     "organization_tokens": _each("add_organization_token"),

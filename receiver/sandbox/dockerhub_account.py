@@ -1,4 +1,4 @@
-"""What Docker Hub holds, in memory: repositories and what was pushed to them, and the logins."""
+"""The state of the Docker Hub fake: repositories, their pushes, and logins."""
 
 import time
 from collections import Counter
@@ -11,12 +11,12 @@ from receiver.sandbox.dockerhub_logins import Bearers, Level, Login
 from receiver.sandbox.dockerhub_switches import Switches
 
 Lag = float | None
-"""Seconds after the push, or None: not before `settle`."""
+"""Seconds after the push; None for not before `settle`."""
 
 
 @dataclass(slots=True)
 class TagPush:
-    """One push of one tag. The registry has it from `pullable_at` on, the Hub API `listed_at`."""
+    """One push of one tag; the registry has it from `pullable_at`, the Hub API from `listed_at`."""
 
     tag: str
     image: Image
@@ -27,7 +27,7 @@ class TagPush:
 
 @dataclass(slots=True)
 class Repository:
-    """A repository with all its pushes, oldest first. `altered` changes the records of tags."""
+    """A repository with all its pushes, oldest first. `altered` overrides fields of tag records."""
 
     name: str
     number: int
@@ -36,12 +36,12 @@ class Repository:
     altered: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def pullable(self, now: float) -> Iterator[TagPush]:
-        """List what the registry has by now, newest first."""
-        return (one for one in reversed(self.pushes) if _is_past(one.pullable_at, now))
+        """Iterate over the pushes that the registry has, newest first."""
+        return (push for push in reversed(self.pushes) if _is_past(push.pullable_at, now))
 
     def listed(self, now: float) -> dict[str, TagPush]:
-        """Give what the Hub API shows by now: each tag's newest push."""
-        return {one.tag: one for one in list(self.pushes) if _is_past(one.listed_at, now)}
+        """Return each tag's newest push that the Hub API shows."""
+        return {push.tag: push for push in list(self.pushes) if _is_past(push.listed_at, now)}
 
     def manifest(self, reference: str, now: float) -> Manifest | None:
         """Find a manifest by its tag or its digest."""
@@ -54,15 +54,15 @@ class Repository:
 
     def blob(self, digest: str, now: float) -> bytes | None:
         """Find a blob by its digest."""
-        found = (one.image.blobs.get(digest) for one in self.pullable(now))
+        found = (push.image.blobs.get(digest) for push in self.pullable(now))
         return next((blob for blob in found if blob is not None), None)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DockerHubAccount(Switches):
-    """Repositories by name, logins, and pulls by user name ("" for all the anonymous).
+    """Repositories by name, logins, and pulls by user name ("" for anonymous pulls).
 
-    Everything may be read and set at any time.
+    All attributes may be read and set at any time.
     """
 
     clock: Callable[[], float] = time.time
@@ -74,7 +74,7 @@ class DockerHubAccount(Switches):
     bearers: Bearers = field(init=False)
 
     def __post_init__(self) -> None:
-        """Let the tokens live by the same clock."""
+        """Create the tokens with the same clock."""
         self.bearers = Bearers(lambda: self.clock())  # noqa: PLW0108  # the clock may be set later
 
     def add_login(
@@ -86,9 +86,10 @@ class DockerHubAccount(Switches):
         namespaces: Iterable[str] = (),
         pull_limit: int | None = 200,
     ) -> Login:
-        """Let a user in, by password (`write`) or personal access token; None is a paid plan.
+        """Add a login by password (`write`) or personal access token.
 
-        Besides the public repositories it is good for those of the user and of `namespaces`.
+        It is valid for public repositories and those of the user and `namespaces`. `pull_limit`
+        None is a paid plan.
         """
         return self._add(
             Login(
@@ -109,7 +110,7 @@ class DockerHubAccount(Switches):
         reads_public: bool = False,
         pull_limit: int | None = None,
     ) -> Login:
-        """Let an organization in by a token, for `pull` or `push` on each repository listed."""
+        """Add an organization access token, with `pull` or `push` for each listed repository."""
         return self._add(
             Login(
                 organization,
@@ -125,19 +126,21 @@ class DockerHubAccount(Switches):
         return login
 
     def find_login(self, username: str, secret: str) -> Login | None:
-        """Give the login, if there is one of this name and secret."""
-        fits = (one for one in self.logins if (one.username, one.secret) == (username, secret))
-        return next(fits, None)
+        """Return the login with this name and secret, if there is one."""
+        matches = (
+            login for login in self.logins if (login.username, login.secret) == (username, secret)
+        )
+        return next(matches, None)
 
     def add_repository(self, name: str, *, private: bool = False) -> Repository:
-        """Make a repository, or make it private or public."""
-        fresh = Repository(name, number=len(self.repositories) + 1)
-        repository = self.repositories.setdefault(name, fresh)
+        """Create a repository, or change whether it is private."""
+        new = Repository(name, number=len(self.repositories) + 1)
+        repository = self.repositories.setdefault(name, new)
         repository.private = private
         return repository
 
     def allowed(self, login: Login | None, name: str) -> frozenset[str]:
-        """Tell what a login, or nobody, may do on a repository."""
+        """Return the actions that a login, or an anonymous client, may do on a repository."""
         repository = self.repositories.get(name)
         private = None if repository is None else repository.private
         return (login or Login("", "", "public-read")).actions(name, private=private)
@@ -156,11 +159,11 @@ class DockerHubAccount(Switches):
         build: str | None = None,
         padding: int = 0,
     ) -> str:
-        """Push an image, to a public repository if there is none yet; returns its digest.
+        """Push an image and return its digest; create a public repository if there is none.
 
-        It is another one each time unless `build` says that it is the same. `pushed_at` is in
-        epoch seconds. `listed_after` lets the Hub API learn of it later, or sooner, than the
-        registry. More on what is pushed: `build_image`.
+        Each push is a new image unless `build` is the same. `pushed_at` is in epoch seconds.
+        With `listed_after` the Hub API shows the push later, or sooner, than the registry. For
+        the other parameters see `build_image`.
         """
         image = build_image(
             kind, platforms, attestations=attestations, build=build, padding=padding
@@ -171,7 +174,7 @@ class DockerHubAccount(Switches):
         )
 
     def push_manifest(self, repository: str, tag: str, body: bytes, media_type: str) -> str:
-        """Push any bytes at all as a manifest; returns their digest."""
+        """Push any bytes as a manifest; return their digest."""
         return self._push(repository, tag, raw_image(body, media_type))
 
     def _push(
@@ -199,18 +202,18 @@ class DockerHubAccount(Switches):
         return image.top.digest
 
     def settle(self) -> None:
-        """Let all that was pushed so far be seen by everybody, now."""
+        """Make all pushes so far visible now."""
         for repository in self.repositories.values():
             for push in repository.pushes:
                 push.pullable_at = push.listed_at = 0.0
 
     def delete_tag(self, repository: str, tag: str) -> None:
-        """Drop all pushes of a tag."""
+        """Delete a tag with all its pushes."""
         held = self._held(repository)
         held.pushes = [push for push in held.pushes if push.tag != tag]
 
     def alter_record(self, repository: str, tag: str, **fields: Any) -> None:
-        """Let the Hub API tell these fields of a tag, whatever is true; none puts it right."""
+        """Let the Hub API return these fields for a tag; without fields, the true values."""
         self._held(repository).altered[tag] = fields
 
     def _held(self, repository: str) -> Repository:

@@ -1,4 +1,4 @@
-"""Docker Hub's own API: logins, repositories and their tags, limited by the minute."""
+"""Docker Hub's API: logins, repositories and tags, with a rate limit per minute."""
 
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -20,28 +20,28 @@ _Answer = Callable[[Request], Awaitable[Response]]
 
 
 class HubApi:
-    """Shows what was pushed; to nobody in particular as far as it is public."""
+    """Shows repositories and tags; the public ones without a login."""
 
     def __init__(self, hub: DockerHubAccount) -> None:
         self._hub = hub
 
     def routes(self) -> list[Route]:
-        """List the documented doors, and the old ones, which take no organization token."""
-        routes = [Route("/v2/auth/token", self._door(self._log_in), methods=["POST"])]
-        for place, slash in [
+        """Return the documented endpoints, and old ones, which accept no organization token."""
+        routes = [Route("/v2/auth/token", self._endpoint(self._log_in), methods=["POST"])]
+        for path, slash in [
             ("/v2/namespaces/{namespace}/repositories/{repository}", ""),
             ("/v2/repositories/{namespace}/{repository}", ""),
             ("/v2/repositories/{namespace}/{repository}", "/"),
         ]:
             routes += [
-                Route(f"{place}{slash}", self._door(self._show_repository)),
-                Route(f"{place}/tags{slash}", self._door(self._list_tags)),
-                Route(f"{place}/tags/{{tag}}{slash}", self._door(self._show_tag)),
+                Route(f"{path}{slash}", self._endpoint(self._show_repository)),
+                Route(f"{path}/tags{slash}", self._endpoint(self._list_tags)),
+                Route(f"{path}/tags/{{tag}}{slash}", self._endpoint(self._show_tag)),
             ]
         return routes
 
-    def _door(self, answer: _Answer) -> _Answer:
-        """Count the call, answer it or 429, and say how many are left."""
+    def _endpoint(self, answer: _Answer) -> _Answer:
+        """Wrap an endpoint with the rate limit and its headers."""
 
         async def endpoint(request: Request) -> Response:
             hub = self._hub
@@ -49,10 +49,10 @@ class HubApi:
             if now >= hub.api_resets_at:
                 hub.api_calls, hub.api_resets_at = 0, now + hub.api_window
             if hub.api_limit is None:
-                return await _told(answer, request)
+                return await _respond(answer, request)
             over = hub.api_calls >= hub.api_limit
             hub.api_calls += not over
-            response = self._refuse_for_now(now) if over else await _told(answer, request)
+            response = self._refuse_for_now(now) if over else await _respond(answer, request)
             response.headers["X-RateLimit-Limit"] = str(hub.api_limit)
             response.headers["X-RateLimit-Remaining"] = str(max(0, hub.api_limit - hub.api_calls))
             resets_at = hub.api_resets_at + (hub.clock_ahead or 0)
@@ -63,25 +63,25 @@ class HubApi:
 
     def _refuse_for_now(self, now: float) -> Response:
         hub = self._hub
-        there = hub.api_resets_at + (hub.clock_ahead or 0)
+        resets_at = hub.api_resets_at + (hub.clock_ahead or 0)
         value = {
-            "unix": str(int(there)),
+            "unix": str(int(resets_at)),
             "seconds": str(int(hub.api_resets_at - now)),
-            "milliseconds": str(int(there * 1000)),
-            "date": formatdate(there, usegmt=True),
+            "milliseconds": str(int(resets_at * 1000)),
+            "date": formatdate(resets_at, usegmt=True),
         }[hub.api_retry_after_as]
         body = {"detail": "Rate limit exceeded", "error": False}
         return JSONResponse(body, 429, {hub.api_retry_after: value})
 
     async def _log_in(self, request: Request) -> Response:
         try:
-            asked: Any = await request.json()
+            body: Any = await request.json()
         except ValueError:
-            asked = None
+            body = None
         names = ("identifier", "secret")
-        if not isinstance(asked, dict) or not all(isinstance(asked.get(n), str) for n in names):
+        if not isinstance(body, dict) or not all(isinstance(body.get(n), str) for n in names):
             raise HTTPException(400, "identifier and secret are required")
-        login = self._hub.find_login(asked["identifier"], asked["secret"])
+        login = self._hub.find_login(body["identifier"], body["secret"])
         if login is None:
             raise HTTPException(401, "Incorrect authentication credentials")
         kind = "oat" if login.is_organization_token else "pat"
@@ -127,7 +127,7 @@ class HubApi:
         return JSONResponse(tag_record(repository, push))
 
     def _open(self, request: Request) -> tuple[Repository, frozenset[str]]:
-        """Give the repository that is asked for, and what the caller may do with it."""
+        """Return the requested repository, and what the caller may do with it."""
         login = self._caller(request)
         of_organization = login is not None and login.is_organization_token
         if of_organization and request.url.path.startswith("/v2/repositories/"):
@@ -142,7 +142,7 @@ class HubApi:
         return repository, allowed
 
     def _caller(self, request: Request) -> Login | None:
-        """Tell who asks. A bad token is refused even where none is needed."""
+        """Return the caller's login. A bad token is refused even if none is needed."""
         authorization = request.headers.get("authorization")
         if authorization is None:
             return None
@@ -152,12 +152,12 @@ class HubApi:
         return bearer.login
 
 
-async def _told(answer: _Answer, request: Request) -> Response:
-    """Make an answer of a refusal here already: the limits are told on it too."""
+async def _respond(answer: _Answer, request: Request) -> Response:
+    """Turn a refusal into a response here, so that it also gets the rate limit's headers."""
     try:
         return await answer(request)
     except HTTPException as refusal:
-        said = {"message": refusal.detail, "detail": refusal.detail}
+        body = {"message": refusal.detail, "detail": refusal.detail}
         if refusal.status_code == 404:  # noqa: PLR2004
-            said = {"message": refusal.detail, "errinfo": request.path_params}  # type: ignore[dict-item]
-        return JSONResponse(said, refusal.status_code)
+            body = {"message": refusal.detail, "errinfo": request.path_params}  # type: ignore[dict-item]
+        return JSONResponse(body, refusal.status_code)

@@ -1,4 +1,4 @@
-"""Docker Hub's auth server, `GET /token`: who asks for what, and the bearer token for it."""
+"""Docker Hub's auth server, `GET /token`: issues bearer tokens for the requested scopes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,17 +12,17 @@ from receiver.sandbox.dockerhub_records import timestamp
 
 PULL_WINDOW = 21_600  # seconds: 6 hours
 
-_MEANT_WHEN_UNSAID = 60  # seconds, by the registry's token specification
+_DEFAULT_EXPIRY = 60  # seconds, by the registry's token specification
 
 
 class AuthServer:
-    """Gives tokens for what is allowed of what is asked, which may be nothing."""
+    """Issues tokens for the allowed part of the requested scopes, which may be empty."""
 
     def __init__(self, hub: DockerHubAccount) -> None:
         self._hub = hub
 
     async def token(self, request: Request) -> Response:
-        """Answer `GET /token?service=&scope=`, for a login or for nobody."""
+        """Answer `GET /token?service=&scope=`, with a login or anonymously."""
         hub = self._hub
         login = None
         authorization = request.headers.get("authorization")
@@ -39,7 +39,7 @@ class AuthServer:
             actions = [action for action in asked if action in hub.allowed(login, name)]
             if actions:
                 access.append(_access(name, actions, self._pull_limit(login)))
-        seconds = _MEANT_WHEN_UNSAID if hub.expires_in is None else hub.expires_in
+        seconds = _DEFAULT_EXPIRY if hub.expires_in is None else hub.expires_in
         claims = {
             "iss": "auth.docker.io",
             "sub": "" if login is None else user_id(login.username),
@@ -48,13 +48,13 @@ class AuthServer:
         }
         hub.bearers.opaque = hub.opaque_tokens
         token = hub.bearers.give(login, claims, seconds=seconds)
-        told: dict[str, Any] = dict.fromkeys(hub.token_names, token)
+        body: dict[str, Any] = dict.fromkeys(hub.token_names, token)
         if hub.expires_in is not None:
-            told["expires_in"] = hub.expires_in
-        return JSONResponse({**told, "issued_at": timestamp(hub.clock())})
+            body["expires_in"] = hub.expires_in
+        return JSONResponse({**body, "issued_at": timestamp(hub.clock())})
 
     def _refuses(self, login: Login, name: str, asked: Sequence[str]) -> bool:
-        """Tell whether a push is asked for with a token that was never made for one.
+        """Return whether a push is requested with a token that was not made for pushing.
 
         The specification would have the token reduced; see docker/cli#4511.
         """
@@ -70,9 +70,13 @@ class AuthServer:
 
 
 def _repositories(scopes: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Read `repository:group/project:pull,push`, and pass over what is not of that form."""
-    read = [scope.split(":") for scope in scopes]
-    return [(one[1], one[2].split(",")) for one in read if len(one) == 3 and one[0] == "repository"]  # noqa: PLR2004
+    """Parse `repository:group/project:pull,push`; skip scopes of another form."""
+    parts = [scope.split(":") for scope in scopes]
+    return [
+        (part[1], part[2].split(","))
+        for part in parts
+        if len(part) == 3 and part[0] == "repository"  # noqa: PLR2004
+    ]
 
 
 def _access(name: str, actions: list[str], pull_limit: int | None) -> dict[str, Any]:

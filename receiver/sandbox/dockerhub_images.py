@@ -1,4 +1,4 @@
-"""Images as a registry stores them: real manifests over real blobs, found by their real digests."""
+"""Images as a registry stores them: real manifests and blobs with real digests."""
 
 import hashlib
 import itertools
@@ -37,20 +37,20 @@ _builds = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The bytes of a manifest or index, and the type they were pushed as."""
+    """The bytes of a manifest or index, and its media type."""
 
     media_type: str
     body: bytes
 
     @property
     def digest(self) -> str:
-        """The sha256 of what is served."""
+        """The sha256 digest of the bytes."""
         return digest_of(self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One image, or attestation, of what was pushed: what Docker Hub shows in a tag's `images`."""
+    """One image or attestation of a push, as Docker Hub shows it in a tag's `images`."""
 
     digest: str
     size: int
@@ -61,7 +61,7 @@ class Part:
 
 @dataclass(slots=True)
 class Image:
-    """All that one push brought. `shown_as` is the media type that Docker Hub tells of it."""
+    """All objects of one push. `shown_as` is the media type that Docker Hub shows."""
 
     top: Manifest
     shown_as: str
@@ -72,12 +72,12 @@ class Image:
 
 
 def digest_of(content: bytes) -> str:
-    """Name content as a registry does."""
+    """Return the digest of content."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def raw_image(body: bytes, media_type: str) -> Image:
-    """Take any bytes at all for a manifest."""
+    """Return an image whose manifest is any bytes."""
     top = Manifest(media_type, body)
     return Image(top, media_type, manifests={top.digest: top})
 
@@ -90,12 +90,12 @@ def build_image(
     build: str | None = None,
     padding: int = 0,
 ) -> Image:
-    """Make an image for platforms such as `linux/arm64/v8`.
+    """Build an image for platforms such as `linux/arm64/v8`.
 
-    Each call makes another one, unless both name the same `build`. An index may be without
-    platforms, and with attestations alone; a single image takes the first platform and no
-    attestations. `/amd64` is a platform without OS, `/` one without anything. `padding` makes
-    the manifest that number of bytes longer.
+    Each call builds a new image, unless `build` is the same. An index may have no platforms, or
+    only attestations; a single image has the first platform and no attestations. `/amd64` is a
+    platform without OS, `/` a platform without either. `padding` makes the manifest longer by
+    that number of bytes.
     """
     if kind not in get_args(Kind):
         raise ValueError(f"no such kind of image: {kind}")
@@ -126,20 +126,20 @@ class _Builder:
 
     def _index(self, docker: bool, platforms: Sequence[str], attestations: bool) -> Manifest:
         entries: list[dict[str, Any]] = []
-        of = [_platform(text) for text in platforms]
-        images = [self._platform_image(platform, docker, {}) for platform in of]
-        for platform, image in zip(of, images, strict=True):
+        parsed = [_platform(text) for text in platforms]
+        images = [self._platform_image(platform, docker, {}) for platform in parsed]
+        for platform, image in zip(parsed, images, strict=True):
             entries.append({**_descriptor(image.media_type, image.body), "platform": platform})
         if attestations:
-            # Without a platform it speaks of an image that is not there, as after a bad prune.
-            told_of = [image.digest for image in images] or [digest_of(b"")]
-            entries += [self._attestation(digest) for digest in told_of]
+            # Without a platform it refers to a missing image, as after a bad prune.
+            subjects = [image.digest for image in images] or [digest_of(b"")]
+            entries += [self._attestation(digest) for digest in subjects]
         media_type = DOCKER_LIST if docker else OCI_INDEX
         return self._manifest(media_type, {"manifests": entries, **self._filler})
 
-    def _attestation(self, told_of: str) -> dict[str, Any]:
-        statement = {"_type": "https://in-toto.io/Statement/v0.1", "subject": told_of}
-        config = {**_UNKNOWN, "config": {}, "rootfs": {"type": "layers", "diff_ids": [told_of]}}
+    def _attestation(self, subject: str) -> dict[str, Any]:
+        statement = {"_type": "https://in-toto.io/Statement/v0.1", "subject": subject}
+        config = {**_UNKNOWN, "config": {}, "rootfs": {"type": "layers", "diff_ids": [subject]}}
         manifest = self._manifest(
             OCI_MANIFEST,
             {"config": self._blob(OCI_CONFIG, config), "layers": [self._blob(_IN_TOTO, statement)]},
@@ -148,7 +148,7 @@ class _Builder:
         return {
             **_descriptor(manifest.media_type, manifest.body),
             "annotations": {
-                "vnd.docker.reference.digest": told_of,
+                "vnd.docker.reference.digest": subject,
                 "vnd.docker.reference.type": "attestation-manifest",
             },
             "platform": _UNKNOWN,
@@ -173,7 +173,7 @@ class _Builder:
         return manifest
 
     def _artifact(self, kind: Kind) -> tuple[Manifest, str]:
-        """Make what looks like an OCI image from outside: only its config or its layers differ."""
+        """Build an artifact that looks like an OCI image except for its config or layers."""
         config_type, layer_type, config = {
             "helm": (HELM_CONFIG, _HELM_LAYER, {"name": "game", "version": self._build}),
             "signature": (OCI_CONFIG, _COSIGN_LAYER, _NO_PLATFORM),

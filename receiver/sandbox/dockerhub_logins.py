@@ -1,4 +1,4 @@
-"""Who may do what on the Docker Hub stand-in, and the short-lived tokens that say so."""
+"""The logins of the Docker Hub fake, their rights, and short-lived bearer tokens."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 Level = Literal["public-read", "read", "write"]
-"""What a personal access token may do to private and own repositories; a password may `write`."""
+"""The rights of a personal access token on private and own repositories; a password: `write`."""
 
 ALL = frozenset({"pull", "push"})
 PULL = frozenset({"pull"})
@@ -19,8 +19,8 @@ PULL = frozenset({"pull"})
 class Login:
     """A user name and one secret of it: a password, a personal or an organization access token.
 
-    `namespaces` are those in which the user may do what the level allows; an organization token
-    has `repositories` instead, with the actions it may do on each. `pull_limit` None is unlimited.
+    In `namespaces` the user has the rights of `level`; an organization token has `repositories`
+    instead, with the allowed actions for each. `pull_limit` None is unlimited.
     """
 
     username: str
@@ -38,11 +38,11 @@ class Login:
 
     @property
     def is_organization_token(self) -> bool:
-        """Tell an organization access token from what belongs to a person."""
+        """Whether this is an organization access token."""
         return self.repositories is not None
 
     def actions(self, repository: str, *, private: bool | None) -> frozenset[str]:
-        """Tell what is allowed on a repository; `private` None is one that does not exist."""
+        """Return the actions allowed on a repository; `private` None if it does not exist."""
         public = PULL if private is False else frozenset[str]()
         if self.repositories is not None:
             listed = self.repositories.get(repository, frozenset())
@@ -53,13 +53,13 @@ class Login:
 
 
 def user_id(username: str) -> str:
-    """Make up the id that Docker Hub has for a user."""
+    """Return an id for a user, in Docker Hub's form."""
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, username))
 
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """A token that was given out: for whom, what it claims, until when it holds."""
+    """An issued token: its login, claims and expiry."""
 
     login: Login | None
     claims: Mapping[str, Any]
@@ -68,14 +68,14 @@ class Bearer:
 
 @dataclass(slots=True)
 class Bearers:
-    """The tokens given out. They look like JWTs, or like nothing at all if `opaque`."""
+    """The issued tokens. They look like JWTs, or are random text if `opaque`."""
 
     clock: Callable[[], float]
     opaque: bool = False
     _given: dict[str, Bearer] = field(default_factory=dict)
 
     def give(self, login: Login | None, claims: Mapping[str, Any], *, seconds: float) -> str:
-        """Make a token that holds for so long; `iat`, `nbf`, `exp` and `jti` are added."""
+        """Issue a token, valid for `seconds`; `iat`, `nbf`, `exp` and `jti` are added."""
         now = self.clock()
         times = {"iat": int(now), "nbf": int(now) - 300, "exp": int(now + seconds)}
         claims = {**claims, **times, "jti": f"dckr_jti_{secrets.token_urlsafe(20)}"}
@@ -87,7 +87,7 @@ class Bearers:
         return token
 
     def read(self, authorization: str, *, audience: str) -> Bearer | None:
-        """Give what a bearer token stands for: None if it is not ours, is old, or for another."""
+        """Return the token in a header: None if it is unknown, expired or for another audience."""
         scheme, _, token = authorization.partition(" ")
         bearer = self._given.get(token) if scheme.lower() == "bearer" else None
         if bearer is None or bearer.claims["aud"] != audience or self.clock() >= bearer.expires_at:
@@ -95,12 +95,12 @@ class Bearers:
         return bearer
 
     def expire_all(self) -> None:
-        """Let all tokens given out so far be too old."""
+        """Expire all issued tokens."""
         self._given.clear()
 
 
 def basic(authorization: str) -> tuple[str, str] | None:
-    """Read user name and secret from a Basic authorization."""
+    """Return user name and secret from a Basic authorization."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None

@@ -1,4 +1,4 @@
-"""How Docker Hub's API shows tags and repositories: the shapes of captured answers."""
+"""Tags and repositories as Docker Hub's API returns them, modelled on captured responses."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ _PUSHER = 7654321
 
 
 def tag_record(repository: Repository, push: TagPush) -> dict[str, Any]:
-    """Show one tag."""
+    """Return the record of a tag."""
     pushed = timestamp(push.pushed_at)
     size = sum(part.size for part in push.image.parts)
     return {
@@ -59,7 +59,7 @@ def _image_record(part: Part, pushed: str) -> dict[str, Any]:
 def repository_record(
     repository: Repository, tags: Mapping[str, TagPush], allowed: frozenset[str]
 ) -> dict[str, Any]:
-    """Show a repository to somebody who is allowed so much."""
+    """Return the record of a repository, for a caller with these permissions."""
     namespace, _, name = repository.name.partition("/")
     pushed = [push.pushed_at for push in tags.values()]
     return {
@@ -101,9 +101,9 @@ def tags_page(
     flipped: bool = False,
     endless: bool = False,
 ) -> dict[str, Any] | None:
-    """Answer one page of tags, newest first; None past the last, unless they are `endless`.
+    """Return one page of tags, newest first; None after the last page, unless `endless`.
 
-    `flipped` has `last_updated` mean the oldest first, where it is asked for.
+    With `flipped`, `ordering=last_updated` means the oldest first.
     """
     number = max(1, int(query.get("page", "1")))
     size = min(MAX_PAGE_SIZE, max(1, int(query.get("page_size", str(DEFAULT_PAGE_SIZE)))))
@@ -133,5 +133,5 @@ def tags_page(
 
 
 def timestamp(seconds: float) -> str:
-    """Show epoch seconds as Docker Hub shows times."""
+    """Format epoch seconds as Docker Hub does."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,4 +1,4 @@
-"""Docker Hub's registry, as far as a reader of images goes: manifests and blobs."""
+"""Docker Hub's registry for reading images: manifests and blobs."""
 
 from typing import Any
 
@@ -29,13 +29,13 @@ _OCI = {OCI_INDEX: "OCI index", OCI_MANIFEST: "OCI manifest"}
 
 
 class Registry:
-    """Gives whoever has a fitting token what was pushed."""
+    """Returns manifests and blobs to callers with a valid token."""
 
     def __init__(self, hub: DockerHubAccount) -> None:
         self._hub = hub
 
     def routes(self) -> list[Route]:
-        """List the registry's doors, and that of the CDN to which it may send for blobs."""
+        """Return the registry's routes, and the CDN route to which blobs may redirect."""
         return [
             Route("/v2/", self._greet),
             Route("/v2/{name:path}/manifests/{reference}", self._manifest),
@@ -66,8 +66,8 @@ class Registry:
             return _errors(404, "MANIFEST_UNKNOWN", "manifest unknown", detail, headers=limits)
         accepted = _accepted(request.headers)
         if manifest.media_type in _OCI and manifest.media_type not in accepted:
-            what = _OCI[manifest.media_type]
-            message = f"{what} found, but Accept header does not support {what}s"
+            kind = _OCI[manifest.media_type]
+            message = f"{kind} found, but Accept header does not support {kind}s"
             return _errors(404, "MANIFEST_UNKNOWN", message, headers=limits)
         if ":" not in reference:
             manifest = self._downgraded(manifest, accepted, name)
@@ -80,11 +80,11 @@ class Registry:
         return Response(body, 200, {**_VERSION, **headers, **limits}, manifest.media_type)
 
     def _downgraded(self, manifest: Manifest, accepted: set[str], name: str) -> Manifest:
-        """Give who does not know lists or schema 2, and asks by tag, what old clients know."""
+        """Return an older format to clients that ask by tag and accept no lists or schema 2."""
         repository = self._hub.repositories[name]
         if manifest.media_type == DOCKER_LIST and DOCKER_LIST not in accepted:
             for push in repository.pushes:
-                children = [one for one in push.image.parts if one.architecture == "amd64"]
+                children = [part for part in push.image.parts if part.architecture == "amd64"]
                 if push.image.top is manifest and children:
                     manifest = push.image.manifests[children[0].digest]
         if manifest.media_type == DOCKER_MANIFEST and DOCKER_MANIFEST not in accepted:
@@ -108,7 +108,7 @@ class Registry:
 
     async def _cdn(self, request: Request) -> Response:
         hub, digest = self._hub, request.path_params["digest"]
-        # The signature in the URL is the login here; storage refuses two kinds of it at once.
+        # The URL is signed; storage refuses a second authorization.
         if "authorization" in request.headers:
             return Response("Only one auth mechanism allowed", 400)
         hop = int(request.query_params.get("hop", "0"))
@@ -129,27 +129,27 @@ class Registry:
         return self._hub.bearers.read(authorization, audience=self._hub.service)
 
     def _challenge(self, request: Request, name: str | None = None) -> Response:
-        """Answer 401 and say where to get which token, and what was wrong with the one given."""
+        """Return a 401 with the challenge, and the error of the given token."""
         hub = self._hub
         realm = f"{request.base_url}token" if hub.realm is None else hub.realm
-        said = f'Bearer realm="{realm}",service="{hub.service}"'
+        challenge = f'Bearer realm="{realm}",service="{hub.service}"'
         if name is not None:
-            said += f',scope="repository:{name}:pull"'
+            challenge += f',scope="repository:{name}:pull"'
         if "authorization" in request.headers:
             known = self._bearer(request) is not None
-            said += f',error="{"insufficient_scope" if known else "invalid_token"}"'
-        said = said if hub.challenge is None else hub.challenge
+            challenge += f',error="{"insufficient_scope" if known else "invalid_token"}"'
+        challenge = challenge if hub.challenge is None else hub.challenge
         detail = [{"Type": "repository", "Class": "", "Name": name, "Action": "pull"}]
         return _errors(
             401,
             "UNAUTHORIZED",
             "authentication required",
             detail if name is not None else None,
-            headers={"www-authenticate": said} if said else {},
+            headers={"www-authenticate": challenge} if challenge else {},
         )
 
     def _count(self, request: Request, bearer: Bearer) -> tuple[bool, dict[str, str]]:
-        """Tell whether a manifest may not be had any more, and the headers that say how many."""
+        """Return whether the pull limit refuses a manifest, and the rate limit headers."""
         hub, login = self._hub, bearer.login
         limit = hub.anonymous_pull_limit if login is None else login.pull_limit
         if limit is None:
@@ -169,12 +169,14 @@ def _puller(bearer: Bearer) -> str:
 
 
 def _may_pull(bearer: Bearer, name: str) -> bool:
-    return any(one["name"] == name and "pull" in one["actions"] for one in bearer.claims["access"])
+    return any(
+        access["name"] == name and "pull" in access["actions"] for access in bearer.claims["access"]
+    )
 
 
 def _accepted(headers: Headers) -> set[str]:
     listed = ",".join(headers.getlist("accept")).split(",")
-    return {one.partition(";")[0].strip() for one in listed}
+    return {media_type.partition(";")[0].strip() for media_type in listed}
 
 
 def _errors(

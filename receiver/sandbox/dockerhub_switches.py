@@ -1,4 +1,4 @@
-"""Everything about the Docker Hub stand-in that may be turned, at any time, with its default."""
+"""The settings of the Docker Hub fake; each may be changed at any time."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_type_hints
@@ -8,47 +8,47 @@ import msgspec
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Switches:
-    """How Docker Hub behaves today. The defaults are its good days.
+    """How Docker Hub behaves. By default there are no problems.
 
     The auth server:
 
-    - `realm`: the challenge's realm, where it is not this server's `/token`
-    - `challenge`: the whole Www-Authenticate header instead; "" leaves it out
-    - `service`: the name by which the registry knows itself
-    - `expires_in`: seconds a registry token holds; None says nothing of it, and 60 are meant
-    - `token_names`: under which of these the token is given
-    - `opaque_tokens`: tokens are no JWTs
-    - `organization_push`: how an organization token is denied a push that it may not do
+    - `realm`: the challenge's realm, if it is not this server's `/token`
+    - `challenge`: the whole Www-Authenticate header instead; "" omits it
+    - `service`: the registry's service name
+    - `expires_in`: lifetime of a registry token in seconds; None omits it, which means 60
+    - `token_names`: the keys under which the token is returned
+    - `opaque_tokens`: tokens are not JWTs
+    - `organization_push`: how an organization token without push rights is denied
 
     The registry:
 
-    - `anonymous_pull_limit`: in 6 hours; None is without limit, and without headers
-    - `heads_are_limited`: a used-up limit refuses HEADs too
-    - `abuse_limited`: every call to anything is refused, shortly
-    - `content_digest`: what Docker-Content-Digest says instead; "" leaves it out
-    - `tampered`: manifests and blobs are not what their digests say
-    - `redirect_blobs_to`: a base URL at which this app is served too; "" is this very one
-    - `cdn_hops`: so many more redirects before a blob is there; None never ends
-    - `blob_location`: the Location of a blob's redirect, whatever it be
+    - `anonymous_pull_limit`: pulls in 6 hours; None is no limit and no headers
+    - `heads_are_limited`: an exhausted limit also refuses HEAD requests
+    - `abuse_limited`: every call is refused with a short 429
+    - `content_digest`: the value of Docker-Content-Digest; "" omits it
+    - `tampered`: manifests and blobs do not match their digests
+    - `redirect_blobs_to`: another base URL of this app; "" is this base URL
+    - `cdn_hops`: number of further redirects before the blob; None never ends
+    - `blob_location`: the Location of a blob's redirect
 
     The Hub API:
 
-    - `api_limit`, `api_window`: calls allowed in so many seconds; None is without limit
-    - `api_retry_after`: the header in which a 429 says when to come back
+    - `api_limit`, `api_window`: calls allowed per window in seconds; None is no limit
+    - `api_retry_after`: the header of a 429 with the time to retry
     - `api_retry_after_as`: its value: a UNIX time in whole seconds (in the past for the last
       fraction), the seconds left (0 for the last fraction), a UNIX time in milliseconds, or an
       HTTP date; Docker's documents and reports have all but the last
-    - `api_expires_in`: seconds a bearer token holds
+    - `api_expires_in`: lifetime of a bearer token in seconds
     - `next_base`: the scheme and host of `next` and `previous`
-    - `last_updated_means`: which tags come first when `ordering=last_updated` is asked for; the
-      Hub's own pages mean the newest, its document of another listing means the oldest
-    - `endless_pages`: there is always a next page, and the last is given over and over
+    - `last_updated_means`: which tags come first with `ordering=last_updated`: the newest on the
+      Hub's own pages, the oldest in its document of another listing
+    - `endless_pages`: there is always a next page, and the last is repeated
 
     All of them:
 
-    - `latency`: seconds before each answer
-    - `clock_ahead`: seconds by which their clock, as in the header Date, is ahead of the real
-      one; None leaves the header out
+    - `latency`: seconds before each response
+    - `clock_ahead`: seconds by which the clock of the Date header is ahead of the real clock;
+      None omits the header
     """
 
     realm: str | None = None
@@ -78,9 +78,9 @@ class Switches:
     clock_ahead: float | None = None
 
     def turn(self, switches: dict[str, Any]) -> None:
-        """Set switches from JSON; raises ValueError, and sets none, if one of them is wrong."""
+        """Set switches from JSON; raises ValueError, and sets none, if any is invalid."""
         kinds = get_type_hints(Switches)
-        known = {one.name for one in fields(Switches)}
+        known = {setting.name for setting in fields(Switches)}
         if unknown := switches.keys() - known:
             raise ValueError(f"no such state: {', '.join(sorted(unknown))}")
         try:

@@ -1,4 +1,4 @@
-"""A stand-in for Edgegap's v1 API: its answers, its quirks, and its bad days to order."""
+"""A fake of Edgegap's v1 API, with its quirks and with faults on request."""
 
 import asyncio
 import json
@@ -28,14 +28,14 @@ _TOKEN_REFUSALS = {"refused": 401, "deleted": 403}
 class EdgegapSandbox(EdgegapAccount):
     """One Edgegap organisation behind its API; serve its `app`.
 
-    A test's thread may read and set what it likes while it is served: no answer is computed
-    across an `await`, so none is computed twice over.
+    A test's thread may read and set attributes while the app is served: no response is computed
+    across an `await`.
     """
 
     def __init__(
         self,
         *,
-        token: str = "sandbox-token",  # noqa: S107  # worth nothing elsewhere
+        token: str = "sandbox-token",  # noqa: S107  # valid only here
         apps: Iterable[str] = ("my-game",),
         version_limit: int | None = None,
         latency: float = 0.0,
@@ -52,7 +52,7 @@ class EdgegapSandbox(EdgegapAccount):
             quirks=Quirks(hidden_value=hidden_value),
         )
         self.token = token
-        self.token_state: TokenState = "good"  # noqa: S105  # a state, no token
+        self.token_state: TokenState = "good"  # noqa: S105  # a state, not a token
         self.latency = latency
         self.page_size = page_size
         self.lists = ListQuirks()
@@ -61,18 +61,18 @@ class EdgegapSandbox(EdgegapAccount):
         self.app = self._build()
 
     def misbehave(self, *faults: Fault) -> None:
-        """Visit faults on the calls to come."""
+        """Queue faults for the next calls."""
         self.faults.add(*faults)
 
     def behave(self) -> None:
-        """Forget the faults still to come."""
+        """Clear the queued faults."""
         self.faults.clear()
 
     def change(self, state: dict[str, Any]) -> None:
-        """Set state from JSON; all of it is known before any of it is set.
+        """Set state from JSON; an unknown key is refused before anything is set.
 
-        `apps` (names, or objects) and `versions` add to those there are, pairs are lists of two,
-        `lists` holds the quirks of all lists, `quirks` changes those named, and `unpullable` lists
+        `apps` (names, or objects) and `versions` are added, pairs are lists of two, `lists` has
+        the quirks of all lists, `quirks` changes the named quirks, and `unpullable` lists
         the images, as `group/project:tag`, that cannot be pulled.
         """
         unknown = state.keys() - _SETTERS.keys()
@@ -84,15 +84,15 @@ class EdgegapSandbox(EdgegapAccount):
     def _build(self) -> Starlette:
         version = "/v1/app/{app}/version/{version}"
         routes = [
-            Route("/v1/apps", self._door(self._list_apps)),
-            Route("/v1/app", self._door(self._post_app), methods=["POST"]),
-            Route("/v1/app/{app}", self._door(self._get_app)),
-            Route("/v1/app/{app}/versions", self._door(self._list_versions)),
-            Route("/v1/app/{app}/version", self._door(self._post_version), methods=["POST"]),
-            Route(version, self._door(self._get_version)),
-            Route(version, self._door(self._patch_version), methods=["PATCH"]),
-            Route(version, self._door(self._delete_version), methods=["DELETE"]),
-            Route("/v1/deployments", self._door(self._list_deployments)),
+            Route("/v1/apps", self._endpoint(self._list_apps)),
+            Route("/v1/app", self._endpoint(self._post_app), methods=["POST"]),
+            Route("/v1/app/{app}", self._endpoint(self._get_app)),
+            Route("/v1/app/{app}/versions", self._endpoint(self._list_versions)),
+            Route("/v1/app/{app}/version", self._endpoint(self._post_version), methods=["POST"]),
+            Route(version, self._endpoint(self._get_version)),
+            Route(version, self._endpoint(self._patch_version), methods=["PATCH"]),
+            Route(version, self._endpoint(self._delete_version), methods=["DELETE"]),
+            Route("/v1/deployments", self._endpoint(self._list_deployments)),
         ]
         controls = control_routes(
             calls=self.calls,
@@ -109,10 +109,10 @@ class EdgegapSandbox(EdgegapAccount):
             exception_handlers={HTTPException: _refuse},
         )
 
-    def _door(
-        self, answer: Callable[[Request, Any], dict[str, Any]]
+    def _endpoint(
+        self, handle: Callable[[Request, Any], dict[str, Any]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Check the token, read the body, and answer 200 with what `answer` makes of it."""
+        """Check the token, read the body, and return 200 with the result of `handle`."""
 
         async def endpoint(request: Request) -> Response:
             if self.latency:
@@ -123,9 +123,9 @@ class EdgegapSandbox(EdgegapAccount):
                 body = json.loads(text) if text else None
             except ValueError as error:
                 raise HTTPException(400, "The body is not JSON") from error
-            answered = answer(request, body)
-            strange = {} if _is_documented(answered) else {FAULT_HEADER: "quirk"}
-            return JSONResponse(answered, headers=strange)
+            result = handle(request, body)
+            strange = {} if _is_documented(result) else {FAULT_HEADER: "quirk"}
+            return JSONResponse(result, headers=strange)
 
         return endpoint
 
@@ -147,7 +147,7 @@ class EdgegapSandbox(EdgegapAccount):
         return self.find_app(request.path_params["app"])
 
     def _list_versions(self, request: Request, _: Any) -> dict[str, Any]:
-        rows = [self._shown(one) for one in self.versions_of(request.path_params["app"])]
+        rows = [self._shown(version) for version in self.versions_of(request.path_params["app"])]
         return self._page("versions", rows, request)
 
     def _post_version(self, request: Request, body: Any) -> dict[str, Any]:
@@ -155,14 +155,14 @@ class EdgegapSandbox(EdgegapAccount):
         return {"success": True, "version": self._shown(version)}
 
     def _get_version(self, request: Request, _: Any) -> dict[str, Any]:
-        return self._shown(self.find_version(**_place(request)))
+        return self._shown(self.find_version(**_target(request)))
 
     def _patch_version(self, request: Request, body: Any) -> dict[str, Any]:
-        version = self.patch_version(**_place(request), body=body)
+        version = self.patch_version(**_target(request), body=body)
         return {"success": True, "version": self._shown(version)}
 
     def _delete_version(self, request: Request, _: Any) -> dict[str, Any]:
-        self.delete_version(**_place(request))
+        self.delete_version(**_target(request))
         return {"success": True, "message": "Application version deleted"}
 
     def _list_deployments(self, request: Request, _: Any) -> dict[str, Any]:
@@ -170,8 +170,8 @@ class EdgegapSandbox(EdgegapAccount):
         return self._page("data", rows, request)
 
     def _page(self, key: str, rows: list[dict[str, Any]], request: Request) -> dict[str, Any]:
-        asked = request.query_params
-        return page_of(key, rows, asked, size=self.page_size, quirks=self.lists)
+        query = request.query_params
+        return page_of(key, rows, query, size=self.page_size, quirks=self.lists)
 
     def _shown(self, version: Version) -> dict[str, Any]:
         return self.quirks.shown(version)
@@ -180,18 +180,18 @@ class EdgegapSandbox(EdgegapAccount):
         return [{"app": app, **version} for (app, _), version in self.versions.items()]
 
 
-def _is_documented(answer: dict[str, Any]) -> bool:
-    """Return whether the versions in an answer are as the document describes them."""
-    versions = answer.get("versions", [answer.get("version", answer)])
-    return all(is_documented(one) for one in versions if "docker_tag" in one)
+def _is_documented(response: dict[str, Any]) -> bool:
+    """Return whether the versions in a response match the API document."""
+    versions = response.get("versions", [response.get("version", response)])
+    return all(is_documented(version) for version in versions if "docker_tag" in version)
 
 
-def _place(request: Request) -> dict[str, str]:
+def _target(request: Request) -> dict[str, str]:
     return {"app": request.path_params["app"], "name": request.path_params["version"]}
 
 
 async def _refuse(_: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, HTTPException)  # noqa: S101  # Starlette calls it with no other
+    assert isinstance(refusal, HTTPException)  # noqa: S101  # Starlette passes no other type
     return JSONResponse({"message": refusal.detail}, refusal.status_code)
 
 
@@ -238,7 +238,7 @@ _SETTERS: dict[str, Callable[[EdgegapSandbox, Any], object]] = {
     "unpullable": _set_unpullable,
     "quirks": _set_quirks,
     "apps": lambda sandbox, value: [
-        sandbox.add_app(**one) if isinstance(one, dict) else sandbox.add_app(one) for one in value
+        sandbox.add_app(**app) if isinstance(app, dict) else sandbox.add_app(app) for app in value
     ],
     "versions": lambda sandbox, value: [sandbox.add_version(**version) for version in value],
 }

@@ -1,4 +1,4 @@
-"""An Edgegap organisation in memory: its apps and versions, and what it refuses to do to them."""
+"""The state of the Edgegap fake: apps and versions, and the requests that it refuses."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -19,9 +19,9 @@ _IMAGE_FIELDS = frozenset(
 class EdgegapAccount:
     """Apps by name and versions by (app, name), as stored: secrets and hidden values in clear.
 
-    Everything may be read and set at any time. `pullable` says of image and tag whether
-    `verify_image` could pull them; `registry_login` is the user and token it must be given;
-    `quirks` is what it does beyond its document.
+    All attributes may be read and set at any time. `pullable` returns whether `verify_image` can
+    pull an image and tag; `registry_login` is the required user and token; `quirks` is behavior
+    beyond the API document.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class EdgegapAccount:
         self.versions: dict[tuple[str, str], Version] = {}
         self.deployments: list[tuple[str, str]] = []
         self.held_by_matchmaker: set[tuple[str, str]] = set()
-        # That a matchmaker's version cannot be deleted is known, the answer is not. A 4xx is
-        # likelier than the documented 500, and 409 is their word for "something is in the way".
+        # A matchmaker's version cannot be deleted, but the response is not known. A 4xx is
+        # likelier than the documented 500, and Edgegap uses 409 for conflicts.
         self.delete_refusal_status = 409
         # Documented are 409 for a name that is taken and 424 for a pull that fails; 400 is likely
-        # for both. A refused login was met as 400, and may come as 424.
+        # for both. A refused login was seen as 400, and may be 424.
         self.taken_status = 409
         self.login_refusal_status = 400
         self.pull_refusal_status = 424
@@ -66,8 +66,8 @@ class EdgegapAccount:
         return app
 
     def add_version(self, app: str, name: str, **fields: Any) -> Version:
-        """Store a version, its `fields` unchecked; they default to an image of that tag."""
-        likely = {
+        """Store a version, its `fields` unchecked; the defaults are an image with that tag."""
+        defaults = {
             "name": name,
             "docker_repository": "docker.io",
             "docker_image": "studio/game-server",
@@ -77,15 +77,15 @@ class EdgegapAccount:
         }
         if app not in self.apps:
             self.add_app(app)
-        version = self.versions[app, name] = {**created(likely), **fields}
+        version = self.versions[app, name] = {**created(defaults), **fields}
         return version
 
     def posts_that_created(self, app: str, version: str) -> int:
-        """Count the POSTs that made this version; more than one only after a deletion."""
+        """Return the number of POSTs that created this version; over 1 only after a deletion."""
         return self.created[app, version]
 
     def create_app(self, body: Any) -> dict[str, Any]:
-        """Make an app as a POST asks."""
+        """Create an app from a POST body."""
         if not isinstance(body, dict) or body.keys() != {"name", "is_active", "image"}:
             raise HTTPException(400, "An application needs name, is_active and image, no more")
         if not isinstance(body["name"], str) or not 3 <= len(body["name"]) <= 64:  # noqa: PLR2004
@@ -97,49 +97,49 @@ class EdgegapAccount:
         return self.add_app(**body)
 
     def find_app(self, app: str) -> dict[str, Any]:
-        """Give an app, or 404."""
+        """Return an app, or raise 404."""
         if app not in self.apps:
             raise HTTPException(404, "Application not found")
         return self.apps[app]
 
     def versions_of(self, app: str) -> list[Version]:
-        """List an app's versions, oldest first: who reads one page alone misses the newest."""
+        """Return an app's versions, oldest first, so the newest are on the last page."""
         self.find_app(app)
         return [version for (of, _), version in self.versions.items() if of == app]
 
     def find_version(self, app: str, name: str) -> Version:
-        """Give a version, or 404."""
+        """Return a version, or raise 404."""
         self.find_app(app)
         if (app, name) not in self.versions:
             raise HTTPException(404, "Application version not found")
         return self.versions[app, name]
 
     def create_version(self, app: str, body: Any) -> Version:
-        """Make a version as a POST asks."""
+        """Create a version from a POST body."""
         self.find_app(app)
         version = self.quirks.stored(created(body, self.quirks.also_accepted))
-        place = app, version["name"]
-        if place in self.versions:
+        target = app, version["name"]
+        if target in self.versions:
             raise HTTPException(
                 self.taken_status, f"Application version {version['name']} already exists"
             )
         limit = self.version_limit
         if limit is not None and len(self.versions_of(app)) >= limit:
-            # "you" is theirs.
+            # The typo is Edgegap's.
             raise HTTPException(400, f"You have reached you Application Version limit of {limit}")
         if version["verify_image"]:
             self._try_pull(version)
-        self.versions[place] = version
-        self.created[place] += 1
+        self.versions[target] = version
+        self.created[target] += 1
         return version
 
     def patch_version(self, app: str, name: str, body: Any) -> Version:
-        """Change a version as a PATCH asks, its name included."""
+        """Change a version, including its name, from a PATCH body."""
         before, accepted = self.find_version(app, name), self.quirks.also_accepted
         version = self.quirks.stored(patched(before, body, accepted))
         renamed = version["name"] != name
         if renamed and (app, version["name"]) in self.versions:
-            # 409 is not among the answers documented for PATCH.
+            # 409 is not documented for PATCH.
             raise HTTPException(400, "An application version of this name exists already")
         if (app, name) in self.held_by_matchmaker and (renamed or body.get("is_active") is False):
             raise HTTPException(400, "The application version is used by a matchmaker")
@@ -151,7 +151,7 @@ class EdgegapAccount:
         return version
 
     def delete_version(self, app: str, name: str) -> None:
-        """Drop a version, unless a matchmaker holds it."""
+        """Delete a version, unless a matchmaker uses it."""
         self.find_version(app, name)
         if (app, name) in self.held_by_matchmaker:
             raise HTTPException(

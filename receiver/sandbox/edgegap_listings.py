@@ -1,4 +1,4 @@
-"""How Edgegap pages its lists and filters its deployments."""
+"""Edgegap's paging of lists and its filters for deployments."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,22 +8,22 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda held, asked: held == asked,
-    "neq": lambda held, asked: held != asked,
-    "in": lambda held, asked: held in asked,
-    "nin": lambda held, asked: held not in asked,
+    "eq": lambda value, operand: value == operand,
+    "neq": lambda value, operand: value != operand,
+    "in": lambda value, operand: value in operand,
+    "nin": lambda value, operand: value not in operand,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ListQuirks:
-    """Ways in which a list may be other than one expects.
+    """Ways in which a list may be unexpected.
 
-    - `ignores_page`: the first page comes whatever `page` and `limit` ask for
+    - `ignores_page`: the first page is returned regardless of `page` and `limit`
     - `always_next`: `has_next` is true on every page
     - `first_number`: the number of the first page; the document allows 0
-    - `total_count`: what it says, whatever is true
-    - `left_out`: the keys that are missing, among them the rows' own
+    - `total_count`: the value of that field, if it is wrong
+    - `left_out`: the missing keys, which may include that of the rows
     - `nulls`: the keys that are null
     """
 
@@ -43,7 +43,7 @@ def page_of(
     size: int,
     quirks: ListQuirks,
 ) -> dict[str, Any]:
-    """Answer one page of a list. `total_count` counts the rows of all pages."""
+    """Return one page of a list. `total_count` counts the rows of all pages."""
     if quirks.ignores_page:
         query = {}
     number = _at_least_one("page", query.get("page", "1"))
@@ -67,22 +67,22 @@ def page_of(
 
 
 def deployment_rows(running: Sequence[tuple[str, str]], query: str | None) -> list[dict[str, Any]]:
-    """List the running deployments (app, version) that the `query` filters leave.
+    """Return the running deployments (app, version) that match the `query` filters.
 
-    As at Edgegap, a row does not tell its app and version: only the filter does.
+    As at Edgegap, a row does not contain its app and version, so clients must filter.
     """
     filters = _filters(query)
     return [
         {
-            "request_id": f"{place:012x}",
-            "fqdn": f"{place:012x}.pr.edgegap.net",
+            "request_id": f"{number:012x}",
+            "fqdn": f"{number:012x}.pr.edgegap.net",
             "ready": True,
             "start_time": "2026-04-22 12:00:46.444265",
             "public_ip": "192.0.2.1",
             "ports": {},
             "tags": [],
         }
-        for place, (app, version) in enumerate(running, start=1)
+        for number, (app, version) in enumerate(running, start=1)
         if all(
             _OPERATORS[operator]({"application": app, "version": version}[field], value)
             for field, operator, value in filters
@@ -94,15 +94,15 @@ def _filters(query: str | None) -> list[tuple[str, str, Any]]:
     if query is None:
         return []
     try:
-        asked = json.loads(query)
-        filters = [(one["field"], one["operator"], one["value"]) for one in asked["filters"]]
+        body = json.loads(query)
+        filters = [(item["field"], item["operator"], item["value"]) for item in body["filters"]]
     except (ValueError, TypeError, KeyError) as error:
         raise HTTPException(400, "query: must be JSON text with a list of filters") from error
     fields = [field for field, _, _ in filters]
     if len(fields) != len(set(fields)):
-        raise HTTPException(400, "query: at most one filter a field")
+        raise HTTPException(400, "query: at most one filter per field")
     for field, operator, value in filters:
-        # Edgegap knows more fields; a stand-in that took them and did nothing would mislead.
+        # Edgegap has more fields; accepting them without effect would mislead.
         if field not in {"application", "version"}:
             raise HTTPException(400, f"query: no filter for the field {field} in the sandbox")
         if operator not in _OPERATORS or (operator in {"in", "nin"}) != isinstance(value, list):
@@ -112,5 +112,5 @@ def _filters(query: str | None) -> list[tuple[str, str, Any]]:
 
 def _at_least_one(name: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise HTTPException(400, f"{name}: must be a number from 1 on")
+        raise HTTPException(400, f"{name}: must be a number of at least 1")
     return int(text)

@@ -1,4 +1,4 @@
-"""What Edgegap may do with versions beyond its API document: how it stores and shows them."""
+"""Undocumented behavior of Edgegap: how it stores and returns versions."""
 
 import re
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ Numbers = Literal["integer", "text", "float"]
 
 @dataclass(slots=True)
 class Quirks:
-    """How one account's versions are stored and shown; may be changed at any time.
+    """How an account's versions are stored and returned; may be changed at any time.
 
-    - `hidden_value`: stands in for the value of a hidden variable; None leaves the key out
+    - `hidden_value`: replaces the value of a hidden variable; None omits the key
     - `reveals_hidden`: values of hidden variables are shown in clear
     - `tokens`: how `private_token` is shown, by the version's name; `*` is for all others
     - `protocols`: how a protocol is shown, by its documented spelling
     - `also_accepted`: protocols that are accepted although they are not documented
     - `numbers`: how whole numbers are shown
-    - `stores`: fields that are stored so, whatever a POST or PATCH asks
-    - `leaves_out`: optional fields that no answer shows
-    - `sanitizes_keys`: characters of a variable's key that a shell does not take become `_`
+    - `stores`: fields that are stored with these values, regardless of the request
+    - `leaves_out`: optional fields that no response shows
+    - `sanitizes_keys`: characters of a variable's key that a shell does not allow become `_`
     """
 
     hidden_value: str | None = ""
@@ -37,7 +37,7 @@ class Quirks:
     sanitizes_keys: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that do not exist: they also come as JSON."""
+        """Refuse unknown values: quirks also arrive as JSON."""
         unknown = {*self.tokens.values()} - {*get_args(TokenShown)}
         if unknown or self.numbers not in get_args(Numbers):
             raise ValueError(f"no such quirk: {', '.join(unknown) or self.numbers}")
@@ -49,26 +49,26 @@ class Quirks:
         return replace(self, **changes)
 
     def stored(self, version: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a version as it is stored, from what was asked."""
+        """Return a requested version as it is stored."""
         kept = {**version, **self.stores}
         if self.sanitizes_keys:
             kept["envs"] = [{**env, "key": _sanitized(env["key"])} for env in kept["envs"]]
         return kept
 
     def shown(self, version: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a version as an answer shows it: other spellings, and secrets perhaps not."""
-        answer = dict(version)
+        """Return a version as a response shows it: other spellings, secrets perhaps hidden."""
+        response = dict(version)
         token = self.tokens.get(str(version.get("name")), self.tokens.get("*", "clear"))
         if token == "placeholder" and version.get("private_token"):  # noqa: S105 - a word
-            answer["private_token"] = PLACEHOLDER
+            response["private_token"] = PLACEHOLDER
         elif token == "absent":  # noqa: S105 - a word
-            answer.pop("private_token", None)
-        # A test may have stored null: then that is what is shown.
+            response.pop("private_token", None)
+        # A test may have stored null, which is returned as it is.
         if isinstance(version.get("ports"), list | tuple):
-            answer["ports"] = [self._port(one) for one in version["ports"]]
+            response["ports"] = [self._port(port) for port in version["ports"]]
         if isinstance(version.get("envs"), list | tuple):
-            answer["envs"] = [self._env(one) for one in version["envs"]]
-        shown = {name: self._value(value) for name, value in answer.items()}
+            response["envs"] = [self._env(env) for env in version["envs"]]
+        shown = {name: self._value(value) for name, value in response.items()}
         return {name: value for name, value in shown.items() if name not in self.leaves_out}
 
     def _port(self, port: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What Edgegap takes for an app version, and what it fills in."""
+"""The fields that Edgegap accepts for an app version, and their defaults."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field's type and bounds: of a number its value, of a text its length."""
+    """A field's type and bounds: of a number's value, or a text's length."""
 
     kind: type
     low: int | None = None
@@ -42,7 +42,7 @@ VERSION_FIELDS: Mapping[str, _Field] = {
     "docker_tag": _Field(str, 1, 128, required=True),
     "verify_image": _Field(bool, default=False),
     "force_cache": _Field(bool, default=False),
-    # Their document gives 10 for the default and 15 for the least; their samples show 30.
+    # Edgegap's document has a default of 10 and a minimum of 15; its samples show 30.
     "time_to_deploy": _Field(int, 15, default=30),
     "max_duration": _Field(int, -1, 1440, default=1440),
     "restart_policy": _Field(str, one_of=_RESTART_POLICIES, default="always"),
@@ -68,7 +68,7 @@ _ENV_FIELDS: Mapping[str, _Field] = {
 
 
 def created(body: Any, also_accepted: Collection[str] = ()) -> dict[str, Any]:
-    """Make the version that a POST's body asks for, defaults filled in; 400 if it may not.
+    """Return the version for a POST body, with defaults; raise 400 if it is invalid.
 
     `also_accepted` are protocols in addition to the documented ones.
     """
@@ -88,34 +88,34 @@ def created(body: Any, also_accepted: Collection[str] = ()) -> dict[str, Any]:
 def patched(
     version: Mapping[str, Any], body: Any, also_accepted: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Make a version as a PATCH's body changes it; arrays are replaced, not merged."""
+    """Return a version changed by a PATCH body; arrays are replaced, not merged."""
     patchable = {name: field for name, field in VERSION_FIELDS.items() if field.patchable}
     fields = _checked_deeper(_checked(body, patchable, partial=True), also_accepted)
     return {**version, **fields, "last_updated": timestamp()}
 
 
 def is_documented(version: Mapping[str, Any]) -> bool:
-    """Return whether a version, as it is shown, is as the API document describes one."""
-    whole = {name: version[name] for name in version.keys() - _READ_ONLY}
-    if not _is_sound(whole, VERSION_FIELDS):
+    """Return whether a returned version matches the API document."""
+    writable = {name: version[name] for name in version.keys() - _READ_ONLY}
+    if not _is_valid(writable, VERSION_FIELDS):
         return False
     port_fields = {**_PORT_FIELDS, "protocol": _Field(str, required=True)}
     parts = {"ports": port_fields, "envs": _ENV_FIELDS}
     return all(
-        isinstance(one, dict) and _is_sound(one, fields)
+        isinstance(part, dict) and _is_valid(part, fields)
         for name, fields in parts.items()
-        for one in version.get(name, ())
+        for part in version.get(name, ())
     )
 
 
-def _is_sound(part: Mapping[str, Any], fields: Mapping[str, _Field]) -> bool:
+def _is_valid(part: Mapping[str, Any], fields: Mapping[str, _Field]) -> bool:
     required = {name for name, field in fields.items() if field.required}
     known = required <= part.keys() <= fields.keys()
     return known and not any(_wrong(part[name], fields[name]) for name in part)
 
 
 def timestamp() -> str:
-    """Tell the time as Edgegap writes it: no zone, a space, microseconds."""
+    """Return the time in Edgegap's format: no zone, a space, microseconds."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
@@ -125,28 +125,28 @@ def _defaults(fields: Mapping[str, _Field]) -> dict[str, Any]:
 
 
 def _checked(
-    body: Any, fields: Mapping[str, _Field], where: str = "", *, partial: bool = False
+    body: Any, fields: Mapping[str, _Field], prefix: str = "", *, partial: bool = False
 ) -> dict[str, Any]:
-    """Hold an object against its fields; 400 tells the first fault met."""
+    """Check an object against its fields; raise 400 with the first error."""
     if not isinstance(body, dict):
-        raise HTTPException(400, f"{where or 'body'}: must be an object")
+        raise HTTPException(400, f"{prefix or 'body'}: must be an object")
     if body.keys() - fields.keys():
         raise HTTPException(400, "Unknown Args")
     if body.get("endpoint_storage") == "":
-        # Not a refusal: their server falls over it.
+        # Edgegap's server fails on this value.
         raise HTTPException(500, "Internal Server Error")
     for name, field in fields.items():
         if name in body:
             wrong = _wrong(body[name], field)
             if wrong:
-                raise HTTPException(400, f"{where}{name}: {wrong}")
+                raise HTTPException(400, f"{prefix}{name}: {wrong}")
         elif field.required and not partial:
-            raise HTTPException(400, f"{where}{name}: is required")
+            raise HTTPException(400, f"{prefix}{name}: is required")
     return body
 
 
 def _wrong(value: Any, field: _Field) -> str | None:
-    """Say what is wrong with a value. A bool is no integer here, and null is nothing at all."""
+    """Return the error of a value, if any. A bool is not an integer, and null is not allowed."""
     if type(value) is not field.kind:
         return f"must be of type {field.kind.__name__}"
     size: Any = len(value) if isinstance(value, str) else value
@@ -160,7 +160,7 @@ def _wrong(value: Any, field: _Field) -> str | None:
 
 
 def _checked_deeper(fields: dict[str, Any], also_accepted: Collection[str]) -> dict[str, Any]:
-    """Check the image and what stands in the arrays, and fill in the arrays' defaults."""
+    """Check the image and the arrays, and fill in the defaults of the arrays' elements."""
     image = fields.get("docker_image", "a")
     first, _, rest = image.partition("/")
     if not _IMAGE.fullmatch(image) or (rest and "." in first):

@@ -1,4 +1,4 @@
-"""Misbehaviour to order: refusals, silence, resets and nonsense, for the calls one names."""
+"""Fault injection: refusals, timeouts, resets and invalid responses, for chosen calls."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ Kind = Literal[
 ]  # fmt: skip
 
 FAULT_HEADER = "x-sandbox-fault"
-"""Marks an answer that a fault made up, so that nobody holds it against a contract."""
+"""Marks a response that a fault created, so that it is not checked against a contract."""
 
 _HTML = "<html><body><h1>502 Bad Gateway</h1></body></html>"
 _CHUNK = 65_536
@@ -29,23 +29,23 @@ _CHUNK = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One kind of misbehaviour and the calls it befalls.
+    """One kind of fault and the calls that it applies to.
 
-    - `status`: answers `status` with `{"message": message}`, or with `body` as it is
-    - `slow`: the real answer, `seconds` late; who hangs up meanwhile finds it done all the same
-    - `timeout`: no answer; the connection is closed after `seconds`
-    - `reset`, `hang_up`: no answer; a TCP reset, or a plain close
-    - `truncated`: a 200 that ends before its content-length of `size` does
+    - `status`: returns `status` with `{"message": message}`, or with `body` as it is
+    - `slow`: the real response, `seconds` late; the call is done even if the client hangs up
+    - `timeout`: no response; the connection is closed after `seconds`
+    - `reset`, `hang_up`: no response; a TCP reset, or a plain close
+    - `truncated`: a 200 that ends before its content-length of `size`
     - `garbage`: a 200 that is not JSON: `body`, or a page of HTML
     - `huge`: a 200 of valid JSON, chunked, of more than `size` bytes
     - `declined`: a 200 with `success: false` and `message`, or with `body` as it is
-    - `bomb`: a 200 of valid JSON of `size` bytes, compressed twice to a few
-    - `late`: answers `status` at once, as a gateway does, and carries the call out `seconds` later
+    - `bomb`: a 200 of valid JSON of `size` bytes, compressed twice to a few bytes
+    - `late`: returns `status` at once, as a gateway does, and does the call `seconds` later
 
-    With `after`, the real thing is done first and its answer thrown away (`slow` keeps it).
-    `method` and `path_contains` narrow the calls; `times=None` goes on until `behave`.
-    `retry_after` is sent as it is: seconds, or an HTTP date. `headers` go with a made-up answer:
-    a `status` of 302 with a `location` sends the caller elsewhere.
+    With `after`, the real call is done first and its response discarded (`slow` keeps it).
+    `method` and `path_contains` select the calls; `times=None` continues until `behave`.
+    `retry_after` is sent as it is: seconds, or an HTTP date. `headers` are added to the created
+    response: a `status` of 302 with a `location` redirects the caller.
     """
 
     kind: Kind
@@ -63,65 +63,65 @@ class Fault:
     headers: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a kind that does not exist: faults also come as JSON."""
+        """Refuse an unknown kind: faults also arrive as JSON."""
         if self.kind not in get_args(Kind):
             raise ValueError(f"no such kind of fault: {self.kind}")
 
     def befalls(self, method: str, path: str) -> bool:
-        """Tell whether a call is one of those meant."""
+        """Return whether the fault applies to a call."""
         if self.method is not None and self.method.upper() != method:
             return False
         return self.path_contains is None or self.path_contains in path
 
 
 class Faults:
-    """The faults still to come; the first that fits an arriving call is spent on it."""
+    """The queued faults; the first that applies to a call is used for it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # tests add while the server's thread takes
+        self._lock = threading.Lock()  # tests add faults while the server's thread takes them
         self._waiting: list[tuple[Fault, int | None]] = []
 
     def add(self, *faults: Fault) -> None:
-        """Queue faults behind those there are."""
+        """Append faults to the queue."""
         with self._lock:
             self._waiting += [(fault, fault.times) for fault in faults]
 
     def clear(self) -> None:
-        """Forget the faults still to come."""
+        """Clear the queue."""
         with self._lock:
             self._waiting.clear()
 
     def take(self, method: str, path: str) -> Fault | None:
-        """Spend one fault on a call, or none."""
+        """Return the fault for a call, if any, and count its use."""
         with self._lock:
-            for place, (fault, left) in enumerate(self._waiting):
+            for index, (fault, left) in enumerate(self._waiting):
                 if fault.befalls(method, path):
                     if left is not None and left <= 1:
-                        del self._waiting[place]
+                        del self._waiting[index]
                     elif left is not None:
-                        self._waiting[place] = (fault, left - 1)
+                        self._waiting[index] = (fault, left - 1)
                     return fault
         return None
 
 
 class Misbehaving:
-    """Middleware that visits the faults on the calls."""
+    """Middleware that applies the faults to the calls."""
 
     def __init__(self, app: ASGIApp, faults: Faults) -> None:
         self._app = app
         self._faults = faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a call on, unless a fault was waiting for it."""
+        """Pass a call on, unless a fault is queued for it."""
         fault = self._faults.take(scope["method"], scope["path"]) if is_call(scope) else None
         if fault is None:
             await self._app(scope, receive, send)
             return
         body = await read_body(receive)
-        answer: list[Message] = []
+        response: list[Message] = []
 
         async def keep(message: Message) -> None:
-            answer.append(message)
+            response.append(message)
 
         if fault.after:
             await self._app(scope, replay(body, receive), keep)
@@ -130,7 +130,7 @@ class Misbehaving:
                 await _idle(receive, fault.seconds)
                 if not fault.after:
                     await self._app(scope, replay(body, receive), keep)
-                for message in answer:
+                for message in response:
                     await send(message)
             case "timeout":
                 await _idle(receive, fault.seconds)
@@ -190,7 +190,7 @@ async def _send_half(size: int, send: Send) -> None:
 
 
 async def _idle(receive: Receive, seconds: float) -> None:
-    """Do nothing for so long, or until the client has gone."""
+    """Do nothing for `seconds`, or until the client disconnects."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while (await receive())["type"] != "http.disconnect":
@@ -198,7 +198,7 @@ async def _idle(receive: Receive, seconds: float) -> None:
 
 
 async def _hang_up(scope: Scope, receive: Receive, *, reset: bool = False) -> None:
-    """Close the connection; returns when the server has noticed, so that it adds no answer."""
+    """Close the connection; return when the server has noticed, so that it adds no response."""
     hang_up = scope.get("extensions", {}).get(HANG_UP)
     if hang_up is None:
         raise RuntimeError("only an app run by receiver.sandbox.serving can hang up")

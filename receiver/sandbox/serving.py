@@ -1,4 +1,4 @@
-"""Any ASGI app, served over real HTTP from a thread of its own."""
+"""Serves any ASGI app over real HTTP, in its own thread."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HANG_UP = "sandbox.hang_up"
-"""The ASGI extension by which an app closes its connection: by a TCP reset if told so."""
+"""The ASGI extension that closes a connection; with True, by a TCP reset."""
 
 HangUp = Callable[[bool], None]
 
@@ -22,9 +22,9 @@ HangUp = Callable[[bool], None]
 def serving(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve `app` until the block is left; yields its base URL, without a trailing slash.
 
-    Port 0 takes a free one. The app has a thread and an event loop of its own, so the block may
-    be synchronous or not. Whoever still waits for an answer at the end is cut off. The app's
-    lifespan is not run. A taken port raises `OSError` here, not in the thread.
+    Port 0 is any free port. The app has its own thread and event loop, so the block may be
+    synchronous or not. At the end, open connections are aborted. The app's lifespan is not run.
+    A port in use raises `OSError` here, not in the thread.
     """
     listener = socket.create_server((host, port))
     thread = _ServerThread(app, listener)
@@ -38,7 +38,7 @@ def serving(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator
 
 
 class _ServerThread(threading.Thread):
-    """uvicorn without its main loop: that one ticks every 100 ms, is as slow to stop, and talks."""
+    """uvicorn without its main loop, which ticks every 100 ms, stops as slowly, and logs."""
 
     def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         super().__init__(name="sandbox", daemon=True)
@@ -59,7 +59,7 @@ class _ServerThread(threading.Thread):
         )
 
     def run(self) -> None:
-        """Serve until stopped; the loop is closed with everything in it."""
+        """Serve until stopped, then close the loop."""
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             try:
                 runner.run(self._serve())
@@ -67,7 +67,7 @@ class _ServerThread(threading.Thread):
                 self.ready.set()
 
     def stop(self) -> None:
-        """Ask for the end, from any other thread."""
+        """Stop the server, from any thread."""
         self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _serve(self) -> None:
@@ -83,22 +83,22 @@ class _ServerThread(threading.Thread):
         while server.server_state.connections:
             for connection in list(server.server_state.connections):
                 connection.transport.abort()
-            await asyncio.sleep(0)  # a transport is closed on the loop's next turn
+            await asyncio.sleep(0)  # a transport is closed in the loop's next iteration
         if tasks:
             await asyncio.wait(tasks, timeout=5)
 
 
 class _Connection(H11Protocol):
-    """uvicorn's HTTP connection, which lets the app hang up and leaves the access log alone."""
+    """uvicorn's HTTP connection, which lets the app hang up and writes no access log."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Hand the app the means to hang up: ASGI itself has none."""
+        """Add the extension to hang up, which ASGI itself does not have."""
         super().connection_made(transport)
         self.access_log = False
         app = self.app
         peer = transport.get_extra_info("socket")
-        # asyncio does this only for sockets that say they are TCP, and the listener leaves that
-        # to the system; without it every answer waits 40 ms for a delayed ACK.
+        # asyncio does this only for sockets whose protocol is TCP, and the listener's is 0;
+        # without it every response waits 40 ms for a delayed ACK.
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def hang_up(reset: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a person does on the page. Each action is one the commands and the API have too."""
+"""The actions of the admin page. Commands and API offer the same actions."""
 
 from collections.abc import Callable
 
@@ -28,17 +28,17 @@ from receiver.web.versions import Shelf
 
 PAGE = "page"
 
-NOT_REOPENED = "It is not dismissed, or a newer registration of the same image is open."
+NOT_REOPENED = "It is not dismissed, or a newer registration for the same image is open."
 
 
 class Actions:
-    """Replay, dismissal, moving channels, pruning, pausing; then the page is shown again."""
+    """Replay, dismissal, channel moves, pruning, pauses; each redirects back to the page."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
     def routes(self) -> list[Route]:
-        """Return the routes of the actions: POST only, each with the form's token."""
+        """Return the routes of the actions: POST only, with the form's CSRF token."""
         actions = {
             "replay": self._replay, "replay-parked": self._replay_parked,
             "dismiss": self._dismiss, "dismiss-reason": self._dismiss_reason,
@@ -57,30 +57,32 @@ class Actions:
         replayed, _ = await service.manual.replay([identity], Source.PAGE)
         if not replayed:
             raise ValueError(f"there is no delivery {identity}")
-        went = "It was replayed; what becomes of it shows below."
-        return _back(form, f"/deliveries/{replayed[0].delivery}"), replayed[0].sentence or went
+        done = "The delivery was replayed; the result appears below."
+        return _back(form, f"/deliveries/{replayed[0].delivery}"), replayed[0].sentence or done
 
     async def _replay_parked(self, service: Service, form: Form) -> tuple[str, str]:
         replayed, _ = await service.manual.replay((), Source.PAGE, parked=True)
-        many = "1 push was" if len(replayed) == 1 else f"{len(replayed)} pushes were"
-        return _back(form, "/"), f"{many} replayed; what cannot be made is parked again."
+        pushes = "1 push was" if len(replayed) == 1 else f"{len(replayed)} pushes were"
+        return _back(
+            form, "/"
+        ), f"{pushes} replayed; a version that cannot be created is parked again."
 
     async def _roll_back(self, service: Service, form: Form) -> tuple[str, str]:
-        rules, place, to = service.settings.rules, _place(form), _text(form, "to") or None
+        rules, channel, to = service.settings.rules, _channel(form), _text(form, "to") or None
         return await self._moved(
             service,
             form,
-            lambda tx: roll_back(tx, rules, *place, to, source=PAGE),
+            lambda tx: roll_back(tx, rules, *channel, to, source=PAGE),
             ByHand.ROLLBACK,
         )
 
     async def _promote(self, service: Service, form: Form) -> tuple[str, str]:
-        rules, place = service.settings.rules, _place(form)
+        rules, channel = service.settings.rules, _channel(form)
         to, other = _text(form, "to") or None, _text(form, "from") or None
         return await self._moved(
             service,
             form,
-            lambda tx: promote(tx, rules, *place, to=to, from_channel=other, source=PAGE),
+            lambda tx: promote(tx, rules, *channel, to=to, from_channel=other, source=PAGE),
             ByHand.PROMOTE,
         )
 
@@ -93,11 +95,11 @@ class Actions:
             return _back(form, "/versions"), f"Nothing was moved: {error}."
         self._shelf.forget()
         service.worker.wake()
-        log_moved(action, *_place(form), recorded, Source.PAGE)
+        log_moved(action, *_channel(form), recorded, Source.PAGE)
         return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
 
     async def _release(self, service: Service, form: Form) -> tuple[str, str]:
-        rules, (app, channel) = service.settings.rules, _place(form)
+        rules, (app, channel) = service.settings.rules, _channel(form)
         try:
             sentence = await service.ledger.write(lambda tx: release(tx, rules, app, channel))
         except CannotMove as error:
@@ -110,14 +112,14 @@ class Actions:
         changed = await dismiss(service.ledger, Asker(PAGE), [identity])
         if changed.missing:
             raise ValueError(f"there is no registration {identity}")
-        done = "It was dismissed." if changed.registrations else "It is not parked any more."
+        done = "It was dismissed." if changed.registrations else "It is no longer parked."
         return _back(form, "/"), done
 
     async def _dismiss_reason(self, service: Service, form: Form) -> tuple[str, str]:
         reason = _text(form, "reason")
         changed = await dismiss(service.ledger, Asker(PAGE), everything=True, reason=reason)
-        many = len(changed.registrations)
-        done = f"{many} parked for {reason} {'was' if many == 1 else 'were'} dismissed."
+        count = len(changed.registrations)
+        done = f"{count} parked for {reason} {'was' if count == 1 else 'were'} dismissed."
         return _back(form, "/"), done
 
     async def _undo_dismissal(self, service: Service, form: Form) -> tuple[str, str]:
@@ -131,19 +133,19 @@ class Actions:
     async def _prune(self, service: Service, form: Form) -> tuple[str, str]:
         app = _text(form, "app")
         if kept_by(service.settings, app) is None:
-            raise ValueError(f"no rule of the app {app} says how many to keep")
+            raise ValueError(f"no rule of the app {app} has `keep`")
         only = _text(form, "versions").split() or None
         results = await self._pruned(service, Scope(app, most=MOST_AT_ONCE, only=only))
         return _back(form, "/versions"), _summary(results)
 
     async def _make_room(self, service: Service, form: Form) -> tuple[str, str]:
-        """Delete the oldest version that may be deleted, then replay what met the limit."""
+        """Delete the oldest version that may be deleted, then replay the push."""
         app, identity = _text(form, "app"), _text(form, "delivery")
         if not any(rule.app == app for rule in service.settings.rules):
             raise ValueError(f"no rule names the app {app}")
         why = "room at Edgegap's version limit"
         results = await self._pruned(service, Scope(app, most=1, keep=1, why=why))
-        if any(one.deleted for one in results):
+        if any(result.deleted for result in results):
             path, _ = await self._replay(service, {**form, "delivery": identity})
             return path, f"{_summary(results)} The push was replayed."
         return _back(form, "/versions"), _summary(results)
@@ -160,27 +162,32 @@ class Actions:
             await service.manual.pause(repository, Source.PAGE)
         except CannotPause as error:
             return _back(form, "/"), f"Nothing was paused: {error}"
-        return _back(form, "/"), f"{_named(repository)} paused: pushes are recorded and wait."
+        return _back(
+            form, "/"
+        ), f"{_named(repository)} paused: pushes are recorded and wait in the queue."
 
     async def _resume(self, service: Service, form: Form) -> tuple[str, str]:
         repository = _repository(form)
         await service.manual.resume(repository, Source.PAGE)
-        return _back(form, "/"), f"{_named(repository)} resumed: what waited goes on."
+        return _back(form, "/"), f"{_named(repository)} resumed: its work continues."
 
     async def _open_gate(self, service: Service, form: Form) -> tuple[str, str]:
         gate = _text(form, "gate")
         if gate not in {BUSY, TOKEN}:
             raise ValueError(f"there is no gate {gate}")
         opened = await service.manual.open_gate(gate, Source.PAGE)
-        done = "What waited is tried now." if opened else "Nothing is held back any more."
+        done = "Waiting work is tried now." if opened else "Nothing is held back any more."
         return _back(form, "/"), done
 
 
 def _summary(results: list[Pruned]) -> str:
-    deleted = [one.version for one in results if one.deleted]
-    kept = [f"{one.version} was kept: {one.why}." for one in results if not one.deleted]
+    deleted = [result.version for result in results if result.deleted]
+    kept = [f"{result.version} was kept: {result.why}." for result in results if not result.deleted]
     if not results:
-        return "Nothing may be deleted: only versions that this receiver created, and no channel's."
+        return (
+            "Nothing can be deleted: only versions that this receiver created and that no channel "
+            "uses."
+        )
     first = f"Deleted {', '.join(deleted)}." if deleted else "Nothing was deleted."
     return " ".join([first, *kept])
 
@@ -193,19 +200,19 @@ def _back(form: Form, default: str) -> str:
     return safe_path(form["back"]) if "back" in form else default
 
 
-def _place(form: Form) -> tuple[str, str]:
+def _channel(form: Form) -> tuple[str, str]:
     return _text(form, "app"), _text(form, "channel")
 
 
 def _text(form: Form, name: str) -> str:
     value = form.get(name, "")
     if not value.isprintable():
-        raise ValueError(f"{name} is printable text")
+        raise ValueError(f"{name} must be printable text")
     return value
 
 
 def _repository(form: Form) -> str:
     repository = _text(form, "repository")
     if repository != pauses.ALL and not is_repository(repository):
-        raise ValueError("a pause names a repository as group/project, or * for all")
+        raise ValueError("write the repository as group/project, or * for all")
     return repository

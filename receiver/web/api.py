@@ -1,4 +1,4 @@
-"""The API: what the commands and the page show and do, as JSON, behind a bearer token."""
+"""The JSON API for deliveries, replays and tokens; it requires a bearer token."""
 
 from typing import Annotated, Any
 
@@ -63,25 +63,25 @@ async def _list(service: Service, request: Request) -> Response:
     query = request.query_params
     if unknown := set(query) - {*TEXT_FILTERS, "limit"}:
         raise ValueError(f"there is no filter {', '.join(sorted(unknown))}")
-    texts: dict[str, Any] = {name: plain(query[name]) for name in TEXT_FILTERS if query.get(name)}
-    for name, words in CHOICES.items():
-        if name in query and query[name] not in words:
-            raise ValueError(f"{name} is one of {', '.join(words)}")
-    if (only := limit_of(request)) is not None and texts.setdefault("repository", only) != only:
+    filters: dict[str, Any] = {name: plain(query[name]) for name in TEXT_FILTERS if query.get(name)}
+    for name, choices in CHOICES.items():
+        if name in query and query[name] not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}")
+    if (only := limit_of(request)) is not None and filters.setdefault("repository", only) != only:
         return _other_repository(only)
-    tag_alone = "tag" in texts and "repository" not in texts
-    no_index = tag_alone or "text" in texts or texts.get("state") == State.DONE
+    tag_alone = "tag" in filters and "repository" not in filters
+    no_index = tag_alone or "text" in filters or filters.get("state") == State.DONE
     limit, depth = _limit(query.get("limit", "100")), DEPTH if no_index else None
-    wanted = Filter(**texts, limit=limit, depth=depth)
-    rows, further = await service.ledger.read(lambda tx: _look(tx, wanted))
+    search = Filter(**filters, limit=limit, depth=depth)
+    rows, further = await service.ledger.read(lambda tx: _look(tx, search))
     return JSONResponse({"deliveries": [as_json(row) for row in rows], "further": further})
 
 
-def _look(tx: Tx, wanted: Filter) -> tuple[list[stories.Row], str | None]:
-    """List deliveries; where that ended before all were looked through, the id to look on from."""
-    rows = stories.list_deliveries(tx, wanted)
-    ended = wanted.depth is None or len(rows) >= wanted.limit
-    return rows, None if ended else stories.end_of_depth(tx, wanted)
+def _look(tx: Tx, search: Filter) -> tuple[list[stories.Row], str | None]:
+    """List deliveries; if the search stopped early, also return the id to continue from."""
+    rows = stories.list_deliveries(tx, search)
+    ended = search.depth is None or len(rows) >= search.limit
+    return rows, None if ended else stories.end_of_depth(tx, search)
 
 
 async def _show(service: Service, request: Request) -> Response:
@@ -93,8 +93,8 @@ async def _show(service: Service, request: Request) -> Response:
 
 
 async def _push(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_PushRequest)
-    image = parse_image_reference(asked.image)
+    body = msgspec.json.decode(await read_body(request), type=_PushRequest)
+    image = parse_image_reference(body.image)
     only = limit_of(request)
     if only not in {None, image.repository}:
         return _other_repository(str(only))
@@ -115,22 +115,22 @@ async def _replay_one(service: Service, request: Request) -> Response:
 
 
 async def _replay(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_ReplayRequest)
+    body = msgspec.json.decode(await read_body(request), type=_ReplayRequest)
     replayed, missing = await service.manual.replay(
-        asked.ids, source_of(request), parked=asked.parked, since=asked.since
+        body.ids, source_of(request), parked=body.parked, since=body.since
     )
-    told = {"replayed": msgspec.to_builtins(replayed), "missing": missing}
-    return JSONResponse(told, 202)
+    result = {"replayed": msgspec.to_builtins(replayed), "missing": missing}
+    return JSONResponse(result, 202)
 
 
 async def _revoke(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_RevokeRequest)
+    body = msgspec.json.decode(await read_body(request), type=_RevokeRequest)
     revoked = await service.ledger.write(
-        lambda tx: revoke(tx, asked.id, tx.now + LONGEST_SECONDS * 1000)
+        lambda tx: revoke(tx, body.id, tx.now + LONGEST_SECONDS * 1000)
     )
     if revoked:
-        log.info("api_token_revoked", id=asked.id)
-    return JSONResponse({"id": asked.id, "revoked": revoked})
+        log.info("api_token_revoked", id=body.id)
+    return JSONResponse({"id": body.id, "revoked": revoked})
 
 
 def _other_repository(only: str) -> Response:
@@ -138,7 +138,7 @@ def _other_repository(only: str) -> Response:
 
 
 def _limit(value: str) -> int:
-    sound = value.isascii() and value.isdigit() and len(value) <= len(str(stories.MOST_ROWS))
-    if not sound or not 1 <= int(value) <= stories.MOST_ROWS:
-        raise ValueError(f"limit is a whole number from 1 to {stories.MOST_ROWS}")
+    valid = value.isascii() and value.isdigit() and len(value) <= len(str(stories.MOST_ROWS))
+    if not valid or not 1 <= int(value) <= stories.MOST_ROWS:
+        raise ValueError(f"limit must be a whole number from 1 to {stories.MOST_ROWS}")
     return int(value)

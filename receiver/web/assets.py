@@ -1,4 +1,4 @@
-"""The page's own stylesheet, script and picture: read once, served from memory."""
+"""The page's stylesheet, script and icon, served from memory."""
 
 import hashlib
 from pathlib import Path
@@ -20,12 +20,12 @@ FOREVER = "public, max-age=31536000, immutable"
 
 
 def address_of(name: str) -> str:
-    """Return the asset's address; another content has another, so that it may be kept forever."""
+    """Return the asset's URL; it changes with the content, so browsers may cache it forever."""
     return f"/static/{name}?v={hashlib.sha256(CONTENTS[name]).hexdigest()[:12]}"
 
 
 async def serve_asset(request: Request) -> Response:
-    """Answer with one of the page's own files."""
+    """Return one of the page's own files."""
     service: Service = request.app.state.service
     name = request.path_params["name"]
     if service.settings.admin_password is None or name not in CONTENTS:

@@ -1,4 +1,4 @@
-"""Reading a request's body with a limit on its size and on its time."""
+"""Reads request bodies, with limits on size and time."""
 
 import asyncio
 from contextlib import suppress
@@ -11,9 +11,9 @@ from receiver.explanations import explain
 from receiver.reasons import Reason
 
 LARGEST_BODY = 1024 * 1024
-SMALL_BODY = 64 * 1024  # Docker Hub's are under 5 KiB
+SMALL_BODY = 64 * 1024  # Docker Hub's bodies are under 5 KiB
 MOST_IN_MEMORY = 16 * 1024 * 1024  # bytes of all bodies over SMALL_BODY that are being read
-# What is too large is read on a little and thrown away, so that its sender can read our answer.
+# A body that is too large is drained up to a limit, so that its sender can read the response.
 LARGEST_DRAIN = 8 * 1024 * 1024
 SLOWEST_DRAIN_SECONDS = 0.5
 SLOWEST_BODY_SECONDS = 10.0
@@ -21,17 +21,17 @@ LOOKS_IN_A_BODYS_TIME = 20
 
 
 class SenderLeft(Exception):
-    """The sender closed the connection before its body was whole."""
+    """The sender closed the connection before its body was complete."""
 
 
 class _Memory:
-    """The memory that large bodies take while they are read, over all requests."""
+    """The memory used by large bodies while they are read, for all requests together."""
 
     def __init__(self) -> None:
         self.used = 0
 
     def take(self, size: int) -> None:
-        """Take this many bytes; raises BadBody if that is more than there may be."""
+        """Reserve memory of this size, in bytes; raise BadBody if that exceeds the limit."""
         if self.used + size > MOST_IN_MEMORY:
             raise BadBody(Reason.TOO_MANY_BODIES, explain(Reason.TOO_MANY_BODIES))
         self.used += size
@@ -43,8 +43,9 @@ _memory = _Memory()
 async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
     """Return the whole body, chunked or not.
 
-    Raises BadBody when it is over `largest` bytes or slower than SLOWEST_BODY_SECONDS (or than the
-    server's end), or when other large bodies take all the memory there is for them; SenderLeft.
+    Raises BadBody if the body is larger than `largest` bytes, takes longer than
+    SLOWEST_BODY_SECONDS or than the server runs, or finds no memory left for large bodies; raises
+    SenderLeft if the sender disconnects.
     """
     receive = request.receive
     parts: list[bytes] = []
@@ -65,7 +66,7 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
             await _drain(receive, size, more=more)
             limit = f"{largest // 1024} KiB"
             raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE, limit=limit))
-    except asyncio.CancelledError:  # by the watch, or the server is ending and has waited enough
+    except asyncio.CancelledError:  # by the watch, or at the end of the server's shutdown timeout
         if task is not None:
             task.uncancel()
         raise BadBody(Reason.BODY_TOO_SLOW, explain(Reason.BODY_TOO_SLOW)) from None
@@ -76,7 +77,7 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
 
 
 async def _part(receive: Receive) -> tuple[bytes, bool]:
-    """Return the body's next part, and whether more is to come; raises SenderLeft."""
+    """Return the body's next part, and whether more follows; raises SenderLeft."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise SenderLeft
@@ -92,11 +93,11 @@ async def _drain(receive: Receive, size: int, *, more: bool) -> None:
 
 
 class _Watch:
-    """Cancels who reads a body for too long. One timer for all: one each costs a twentieth more."""
+    """Cancels slow body reads. The timer is shared: a timer per request costs 5 % more."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._reading: dict[asyncio.Task[object] | None, float] = {}  # in the order of their ends
+        self._reading: dict[asyncio.Task[object] | None, float] = {}  # sorted by deadline
         self._looking = False
 
     def begin(self, task: asyncio.Task[object] | None) -> None:

@@ -1,4 +1,4 @@
-"""The API's routes for channels: as they are, and what a person does with them."""
+"""The API's routes for channels: list, rollback, promote, release."""
 
 from collections.abc import Callable
 
@@ -52,38 +52,38 @@ async def _list(service: Service, request: Request) -> Response:
     known = sorted({rule.app for rule in service.settings.rules})
     if app is not None and app not in known:
         return refusal(404, f"no rule names this app; rules name: {', '.join(known)}")
-    places = service.settings.channels(app)
-    rows = await service.ledger.read(lambda tx: channel_rows(tx, places))
+    channels = service.settings.channels(app)
+    rows = await service.ledger.read(lambda tx: channel_rows(tx, channels))
     return JSONResponse(as_json({"channels": rows}))
 
 
 async def _roll_back(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_Rollback)
-    rules, place = service.settings.rules, (asked.app, asked.channel)
+    body = msgspec.json.decode(await read_body(request), type=_Rollback)
+    rules, channel = service.settings.rules, (body.app, body.channel)
     return await _moved(
         service,
-        lambda tx: roll_back(tx, rules, *place, asked.to, source=source_of(request)),
+        lambda tx: roll_back(tx, rules, *channel, body.to, source=source_of(request)),
         ByHand.ROLLBACK,
-        place,
+        channel,
         source_of(request),
     )
 
 
 async def _promote(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_Promote)
-    rules, place = service.settings.rules, (asked.app, asked.channel)
+    body = msgspec.json.decode(await read_body(request), type=_Promote)
+    rules, channel = service.settings.rules, (body.app, body.channel)
     return await _moved(
         service,
         lambda tx: promote(
             tx,
             rules,
-            *place,
-            to=asked.to,
-            from_channel=asked.from_channel,
+            *channel,
+            to=body.to,
+            from_channel=body.from_channel,
             source=source_of(request),
         ),
         ByHand.PROMOTE,
-        place,
+        channel,
         source_of(request),
     )
 
@@ -92,24 +92,24 @@ async def _moved(
     service: Service,
     move: Callable[[Tx], Recorded],
     action: ByHand,
-    place: tuple[str, str],
+    channel: tuple[str, str],
     source: Source,
 ) -> Response:
     try:
         recorded = await service.ledger.write(move)
     except CannotMove as error:
         return refusal(409, str(error))
-    log_moved(action, *place, recorded, source)
+    log_moved(action, *channel, recorded, source)
     service.worker.wake()
     return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
 
 
 async def _release(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_Release)
-    rules, place = service.settings.rules, (asked.app, asked.channel)
+    body = msgspec.json.decode(await read_body(request), type=_Release)
+    rules, channel = service.settings.rules, (body.app, body.channel)
     try:
-        sentence = await service.ledger.write(lambda tx: release(tx, rules, *place))
+        sentence = await service.ledger.write(lambda tx: release(tx, rules, *channel))
     except CannotMove as error:
         return refusal(409, str(error))
-    log_operation("released", source=source_of(request), app=asked.app, channel=asked.channel)
+    log_operation("released", source=source_of(request), app=body.app, channel=body.channel)
     return JSONResponse({"sentence": sentence})

@@ -1,6 +1,6 @@
-"""`GET /api/openapi.json`: the API described for machines; it holds no secret, so anyone may read.
+"""`GET /api/openapi.json`: the OpenAPI document, public because it contains no secret.
 
-The document is kept by hand beside this file; tests hold the routes and their answers against it.
+The document is written by hand; tests check the routes and their responses against it.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Who really sent a request, where proxies stand between.
+"""The client address of a request, behind trusted proxies.
 
-Uvicorn would read it from each request; of a push it is asked only where it is told of.
+Uvicorn would compute it for each request; for webhooks only the log needs it.
 """
 
 from starlette.requests import Request
@@ -9,28 +9,28 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 
 def as_proxies_tell(app: ASGIApp, trusted: str) -> ASGIApp:
-    """Return the application, given each request as from the sender that a trusted proxy names.
+    """Wrap the application: `request.client` is the client address that a trusted proxy reports.
 
-    `trusted` is FORWARDED_ALLOW_IPS: addresses and networks with commas between, or `*`.
+    `trusted` is FORWARDED_ALLOW_IPS: comma-separated addresses and networks, or `*`.
     """
     wrapped: ASGIApp = ProxyHeadersMiddleware(app, trusted)  # type: ignore[arg-type, assignment]
     return wrapped
 
 
 class Senders:
-    """Tells of single requests who sent them."""
+    """Returns the client addresses of single requests."""
 
     def __init__(self, trusted: str) -> None:
         self._read = as_proxies_tell(_nothing, trusted)
 
     async def address_of(self, request: Request) -> str:
-        """Return the sender's address, as trusted proxies tell it."""
+        """Return the client address, as reported by trusted proxies."""
         await self._read(request.scope, request.receive, _unsent)
         return request.client.host if request.client else "unknown"
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """Take a request whose sender was read, and leave it."""
+    """Do nothing: an application for a request of which only the address is needed."""
 
 
 async def _unsent(message: Message) -> None:

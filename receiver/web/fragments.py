@@ -1,6 +1,6 @@
-"""One page, two ways: whole for a person, and only what moves for our script, which asks again.
+"""Renders a page completely for a browser, or only its live parts for our polling script.
 
-What did not change since is answered 304, so that an open page costs next to nothing.
+Unchanged parts are answered with 304, so an open page costs almost nothing.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.web.doorkeeping import FRAGMENT, LONGEST_TOLD, TOLD, forget_cookie, read_cookie
+from receiver.web.doorkeeping import FLASH, FRAGMENT, LONGEST_FLASH, forget_cookie, read_cookie
 from receiver.web.rendering import HEADERS, render
 from receiver.web.sessions import Session
 
@@ -18,22 +18,24 @@ UNCHANGED = 304
 
 
 def answer_page(request: Request, session: Session, template: str, **facts: Any) -> Response:
-    """Return the page, or the part of it that moves where the script asks for that."""
+    """Return the page, or only its live parts if the script requests them."""
     here = request.url.path + _query_of(request)
     if FRAGMENT in request.query_params:
-        answer: Response = render(
-            template, layout="fragment.html", csrf=session.csrf, here=here, told="", **facts
+        response: Response = render(
+            template, layout="fragment.html", csrf=session.csrf, here=here, flash="", **facts
         )
-        tag = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()[:32]}"'
+        tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
         if request.headers.get("if-none-match") == tag:
-            answer = Response(status_code=UNCHANGED, headers=HEADERS)
-        answer.headers["ETag"] = tag
-        return answer
-    told = unquote(read_cookie(request, TOLD))[:LONGEST_TOLD]
-    answer = render(template, layout="base.html", csrf=session.csrf, here=here, told=told, **facts)
-    if told:
-        forget_cookie(request, answer, TOLD)
-    return answer
+            response = Response(status_code=UNCHANGED, headers=HEADERS)
+        response.headers["ETag"] = tag
+        return response
+    flash = unquote(read_cookie(request, FLASH))[:LONGEST_FLASH]
+    response = render(
+        template, layout="base.html", csrf=session.csrf, here=here, flash=flash, **facts
+    )
+    if flash:
+        forget_cookie(request, response, FLASH)
+    return response
 
 
 def _query_of(request: Request) -> str:

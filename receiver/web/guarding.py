@@ -1,4 +1,4 @@
-"""Behind the bearer token: who may ask, and how errors are told."""
+"""API authentication by bearer token, and the JSON form of errors."""
 
 import re
 import time
@@ -20,7 +20,7 @@ from receiver.web.hooks import STATUS
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
-# PostgreSQL takes no NUL, and no name of ours or Docker Hub's holds a control character.
+# PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
 _PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
 Plain = Annotated[str, msgspec.Meta(pattern=_PLAIN)]
 
@@ -28,20 +28,21 @@ Plain = Annotated[str, msgspec.Meta(pattern=_PLAIN)]
 def guarded(
     endpoint: Endpoint, *, for_one_repository: bool = False
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint behind the bearer token, with its errors as JSON.
+    """Wrap an endpoint so that it requires a bearer token and returns its errors as JSON.
 
-    `for_one_repository`: it also takes tokens that are limited to one, and respects the limit,
-    which it reads by `limit_of`.
+    `for_one_repository`: the endpoint also accepts tokens that are limited to one repository, and
+    applies the limit that `limit_of` returns.
     """
 
-    async def asked(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         service: Service = request.app.state.service
         token = _signed_token(service, request)
         if token is None:
-            return refusal(401, "give a token made by `receiver api-token`", _CHALLENGE)
+            text = "missing or invalid API token; create one with `receiver api-token`"
+            return refusal(401, text, _CHALLENGE)
         try:
             if await service.ledger.read(lambda tx: is_revoked(tx, token.id)):
-                text = "this token was revoked; make another with `receiver api-token`"
+                text = "this token was revoked; create another with `receiver api-token`"
                 return refusal(401, text, _CHALLENGE)
             if token.repository is not None and not for_one_repository:
                 return refusal(403, f"this token is limited to the pushes of {token.repository}")
@@ -56,24 +57,26 @@ def guarded(
         except msgspec.ValidationError as error:
             return refusal(400, str(error))
         except msgspec.DecodeError:
-            return refusal(400, "the body is not JSON: see /api/openapi.json for what is asked")
+            return refusal(
+                400, "the body is not JSON: see /api/openapi.json for the request format"
+            )
         except (BadImageReference, msgspec.MsgspecError, ValueError) as error:
             return refusal(400, str(error))
 
-    return asked
+    return respond
 
 
 def has_token(service: Service, request: Request) -> bool:
-    """Return whether the request has a token for all of the API.
+    """Return whether the request has an API token without a repository limit.
 
-    The ledger, which may be unavailable, is not asked whether the token was revoked.
+    Revocation is not checked, because the ledger may be unavailable.
     """
     token = _signed_token(service, request)
     return token is not None and token.repository is None
 
 
 def limit_of(request: Request) -> str | None:
-    """Return the repository that the request's token is limited to, if it is."""
+    """Return the repository that the request's token is limited to, if any."""
     repository: str | None = request.state.repository
     return repository
 
@@ -85,7 +88,7 @@ def _signed_token(service: Service, request: Request) -> ApiToken | None:
 
 
 def source_of(request: Request) -> Source:
-    """Return how a person asks: by a command, which says so, or by the API itself."""
+    """Return the source of a request: a command, if its header says so, otherwise the API."""
     by_command = request.headers.get(SOURCE_HEADER) == Source.COMMAND
     return Source.COMMAND if by_command else Source.API
 
@@ -94,12 +97,12 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}
 
 
 def plain(value: str) -> str:
-    """Return text that may be looked up; raises ValueError."""
+    """Return the text if it has no control characters; otherwise raise ValueError."""
     if re.match(_PLAIN, value) is None:
-        raise ValueError("ids and filters are text without control characters")
+        raise ValueError("ids and filters must not contain control characters")
     return value
 
 
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an error as the API tells it."""
+    """Return an error response of the API."""
     return JSONResponse({"error": text}, status, headers=headers)

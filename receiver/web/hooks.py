@@ -1,4 +1,4 @@
-"""The door for Docker Hub: HTTP in, JSON out; what a push means is decided behind it."""
+"""The webhook endpoint for Docker Hub: HTTP in, JSON out; `intake.py` applies the rules."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,14 +25,14 @@ STATUS = {Reason.BODY_TOO_LARGE: 413, Reason.BODY_TOO_SLOW: 408, Reason.TOO_MANY
 PROOF_HEADER = "Receiver-Proof"
 GREETING = (
     "This is a link for Docker Hub. Paste it into your repository's Webhooks tab there; "
-    "it takes POST requests only, and there is nothing to see here.\n"
+    "it accepts POST requests only.\n"
 )
 
 log = get_logger()
 
 
 class Hooks:
-    """Takes what Docker Hub sends to a link."""
+    """Accepts the webhooks that Docker Hub sends to a link."""
 
     def __init__(self, trusted_proxies: str) -> None:
         self._wrong_tokens = PerMinute(WRONG_TOKENS_A_MINUTE)
@@ -40,9 +40,9 @@ class Hooks:
         self._senders = Senders(trusted_proxies)
 
     async def greet(self, request: Request) -> Response:
-        """Say what a link is to a person who opens one in a browser; the same for any token.
+        """Explain what a link is when it is opened in a browser; the same text for any token.
 
-        The proof, for a question that `doctor` signs, says which receiver answers here.
+        For a challenge that `doctor` signed, the proof header identifies this receiver.
         """
         service: Service = request.app.state.service
         proof = service.links.proof(request.path_params["token"])
@@ -50,7 +50,7 @@ class Hooks:
         return PlainTextResponse(GREETING, headers=headers)
 
     async def take(self, request: Request) -> Response:
-        """Take one webhook: 202 or 200 means that it is on disk."""
+        """Accept one webhook: 202 or 200 means that the delivery is on disk."""
         service: Service = request.app.state.service
         try:
             repository = service.links.repository(request.path_params["token"])
@@ -59,7 +59,7 @@ class Hooks:
         try:
             body = await read_body(request)
             push, size = read_push(body), len(body)
-            del body  # of many at once only what was read from them stays in memory
+            del body  # of concurrent bodies only the parsed pushes stay in memory
         except SenderLeft:
             address = await self._senders.address_of(request)
             log.warning("sender_left", repository=repository, address=address)
@@ -82,16 +82,16 @@ class Hooks:
             )
         except LedgerError as error:
             return _unavailable(error, repository)
-        told = {"delivery": recorded.delivery, "verdict": recorded.ruling.verdict.value}
+        payload = {"delivery": recorded.delivery, "verdict": recorded.ruling.verdict.value}
         if recorded.ruling.verdict is Verdict.ACCEPTED:
             service.worker.wake()
-            return _Told(told, 202)
-        return _Told({**told, "reason": recorded.ruling.reason}, 200)
+            return _JsonResponse(payload, 202)
+        return _JsonResponse({**payload, "reason": recorded.ruling.reason}, 200)
 
     async def _note_other(self, service: Service, repository: str, other: str) -> None:
-        """Record a link that is used for another repository: its owner would look for the push.
+        """Record that a link is used for another repository, so that its owner finds the push.
 
-        The sender is told no more than any stranger.
+        The sender gets the same response as for any invalid link.
         """
         if not self._bad_bodies.allows(repository):
             return
@@ -101,11 +101,13 @@ class Hooks:
             await refuse(service.ledger, repository, BadBody(reason, sentence), None)
 
     async def _stranger(self, service: Service, request: Request, error: BadLink) -> Response:
-        """Answer a link that opens nothing: the same 404 whatever is wrong with it."""
+        """Answer an invalid link: always the same 404, whatever the cause."""
         service.refused_links.count(error)
         address = await self._senders.address_of(request)
         if not self._wrong_tokens.allows(client_of(address)):
-            return JSONResponse({"error": "slow down"}, 429, headers={"Retry-After": "60"})
+            return JSONResponse(
+                {"error": "rate limit exceeded"}, 429, headers={"Retry-After": "60"}
+            )
         log.warning(
             "link_refused",
             address=address,
@@ -120,7 +122,7 @@ class Hooks:
         self, service: Service, repository: str, error: BadBody, request: Request
     ) -> Response:
         status = STATUS.get(Reason(error.reason), 400)
-        told = {"verdict": Verdict.REFUSED.value, "reason": error.reason, "error": str(error)}
+        payload = {"verdict": Verdict.REFUSED.value, "reason": error.reason, "error": str(error)}
         headers = {"Connection": "close"} if status != 400 else {}  # noqa: PLR2004
         if self._bad_bodies.allows(repository):
             length = request.headers.get("content-length", "")
@@ -130,17 +132,17 @@ class Hooks:
             except LedgerError as away:
                 log.error("ledger_unavailable", error=str(away), repository=repository)
             else:
-                told["delivery"] = recorded.delivery
-        return JSONResponse(told, status, headers=headers)
+                payload["delivery"] = recorded.delivery
+        return JSONResponse(payload, status, headers=headers)
 
 
-class _Told(Response):
-    """What is told of nearly every push; Starlette's own work on the headers costs as much."""
+class _JsonResponse(Response):
+    """The response to nearly every push; Starlette's header handling would double its cost."""
 
-    def __init__(self, told: Mapping[str, str | None], status: int) -> None:
+    def __init__(self, payload: Mapping[str, str | None], status: int) -> None:
         self.status_code = status
         self.background = None
-        self.body = msgspec.json.encode(told)
+        self.body = msgspec.json.encode(payload)
         self.raw_headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(self.body)),
@@ -148,7 +150,7 @@ class _Told(Response):
 
 
 def not_found() -> Response:
-    """Return the one answer to whatever is not there."""
+    """Return the 404 response, which is the same in all cases."""
     return JSONResponse({"error": "not found"}, 404)
 
 

@@ -1,4 +1,4 @@
-"""The API's routes for what a person looks at: the overview, the settings, an app's versions."""
+"""The API's read routes: overview, settings, versions of an app."""
 
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,13 +18,13 @@ from receiver.web.versions import Shelf
 
 
 def looking_routes(shelf: Shelf) -> list[Route]:
-    """Return the routes, over what Edgegap was asked last."""
+    """Return the routes; `shelf` caches the versions at Edgegap."""
 
     async def versions(service: Service, request: Request) -> Response:
         app = request.query_params.get("app", "")
         known = sorted({rule.app for rule in service.settings.rules})
         if not app:
-            return refusal(400, f"say which app: ?app=…; rules name: {', '.join(known)}")
+            return refusal(400, f"pass an app: ?app=…; rules name: {', '.join(known)}")
         if app not in known:
             return refusal(404, f"no rule names this app; rules name: {', '.join(known)}")
         return JSONResponse(as_json(await shelf.of(service, app)))
@@ -41,19 +41,19 @@ async def _overview(service: Service, _: Request) -> Response:
 
 
 async def _settings(service: Service, _: Request) -> Response:
-    """Return the marks of the settings in force, for `doctor` to compare its own with."""
+    """Return hashes of the active settings, which `doctor` compares with its own."""
     return JSONResponse({"marks": marks_of(service.settings)})
 
 
 async def overview_of(service: Service) -> Row:
-    """Return the state of everything: what is wrong, by rule, by repository, what is parked."""
+    """Return the overview: problems, rules, repositories, parked registrations."""
     rules = service.settings.rules
-    with suppress(LedgerError):  # then what is counted since is missing
+    with suppress(LedgerError):  # then the newest counts are missing
         await service.refused_links.flush()
     found = await service.ledger.read(lambda tx: overview(tx, rules))
     health = await service.health.now()
     return {
         "ready": health.ready,
-        "degraded": [asdict(one) for one in health.conditions],
+        "degraded": [asdict(condition) for condition in health.conditions],
         **found,
     }

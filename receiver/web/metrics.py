@@ -1,4 +1,4 @@
-"""`GET /metrics`: what Prometheus asks for, behind a bearer token where one is set."""
+"""`GET /metrics` for Prometheus; it requires a bearer token if one is configured."""
 
 import hmac
 from collections.abc import Iterable
@@ -15,20 +15,21 @@ from receiver.reasons import State
 from receiver.service import Service
 from receiver.settings import Settings
 
+_NO_TOKEN = "missing or wrong metrics token (RECEIVER_METRICS_TOKEN)"  # noqa: S105 - a message
 STATES = (State.QUEUED, State.WAITING, State.WORKING, State.PARKED)
 
 
 async def show_metrics(request: Request) -> Response:
-    """Answer in Prometheus' text format; what the ledger knows is read at each scrape."""
+    """Return the metrics in Prometheus' text format; the ledger is read at each scrape."""
     service: Service = request.app.state.service
-    wanted = service.settings.metrics_token
-    if wanted is not None:
+    required = service.settings.metrics_token
+    if required is not None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        expected = wanted.reveal().encode("utf-8", "surrogateescape")
-        good = hmac.compare_digest(given.strip().encode("latin-1"), expected)
-        if scheme.lower() != "bearer" or not good:
+        expected = required.reveal().encode("utf-8", "surrogateescape")
+        valid = hmac.compare_digest(given.strip().encode("latin-1"), expected)
+        if scheme.lower() != "bearer" or not valid:
             challenge = {"WWW-Authenticate": 'Bearer realm="metrics"'}
-            return JSONResponse({"error": "give RECEIVER_METRICS_TOKEN"}, 401, headers=challenge)
+            return JSONResponse({"error": _NO_TOKEN}, 401, headers=challenge)
     try:
         standing, cursors = await service.ledger.read(
             lambda tx: (read_standing(tx), read_cursors(tx))
@@ -59,9 +60,9 @@ def _set(standing: Standing) -> None:
 def _set_catch_up(settings: Settings, cursors: Iterable[Cursor]) -> None:
     every = settings.catch_up_every
     metrics.catch_up_interval.set((every or 0) / 1000)
-    metrics.catch_up_success.clear()  # a repository that no rule names any more
-    wanted = {rule.repository for rule in settings.rules} if every is not None else set()
+    metrics.catch_up_success.clear()  # removes repositories that no rule names any more
+    repositories = {rule.repository for rule in settings.rules} if every is not None else set()
     for cursor in cursors:
-        if cursor.repository in wanted:
+        if cursor.repository in repositories:
             gauge = metrics.catch_up_success.labels(cursor.repository)
             gauge.set(cursor.good_until / 1000)

@@ -1,4 +1,4 @@
-"""The pages that a person reads. They show what the API tells, from the same functions."""
+"""The pages of the admin page. They show the same data as the API."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,50 +29,50 @@ from receiver.web.sessions import Session
 from receiver.web.versions import Shelf
 
 ROWS = 50
-DEPTH = 20_000  # deliveries looked through for one page where no index leads to what is wanted
+DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
 LONGEST_FILTER = 200
 FILTERS = ("repository", "tag", "verdict", "state", "text")
 CHOICES: Mapping[str, Sequence[str]] = {"verdict": tuple(Verdict), "state": tuple(State)}
 
 
 async def show_overview(service: Service, request: Request, session: Session) -> Response:
-    """Show in one look whether the last pushes became versions."""
+    """Show the overview: whether the last pushes became versions."""
     settings = service.settings
-    found = await overview_of(service)
+    overview = await overview_of(service)
     base = settings.public_url or str(request.base_url)
     links = {row["repository"]: service.links.link(base, row["repository"])
-             for row in found["repositories"]}  # fmt: skip
+             for row in overview["repositories"]}  # fmt: skip
     return answer_page(
         request, session, "overview.html",
-        **found, links=links, catching_up=settings.catch_up_every is not None,
-        registrations_picture=last_registrations(found["last"]),
-        registrations_said=said_of(found["last"]),
-        times_picture=push_to_version(found["last"]),
-        times_said=said_of_times(durations(found["last"])),
+        **overview, links=links, catching_up=settings.catch_up_every is not None,
+        registrations_picture=last_registrations(overview["last"]),
+        registrations_said=said_of(overview["last"]),
+        times_picture=push_to_version(overview["last"]),
+        times_said=said_of_times(durations(overview["last"])),
         standing=standing,
     )  # fmt: skip
 
 
 async def show_deliveries(service: Service, request: Request, session: Session) -> Response:
-    """Show deliveries, newest first, a page at a time."""
+    """Show a page of deliveries, newest first."""
     query = request.query_params
     chosen = {name: _text(query.get(name, "")) for name in FILTERS}
-    for name, words in CHOICES.items():
-        if chosen[name] and chosen[name] not in words:
-            raise ValueError(f"{name} is one of {', '.join(words)}")
+    for name, choices in CHOICES.items():
+        if chosen[name] and chosen[name] not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}")
     before = _text(query.get("before", "")) or None
     slow = bool(chosen["tag"] or chosen["text"] or chosen["state"] == State.DONE)
-    texts: dict[str, Any] = {name: value for name, value in chosen.items() if value}
-    wanted = Filter(
-        **texts,
+    filters: dict[str, Any] = {name: value for name, value in chosen.items() if value}
+    search = Filter(
+        **filters,
         before=before, limit=ROWS + 1, depth=DEPTH if slow else None,
     )  # fmt: skip
-    rows = await service.ledger.read(lambda tx: stories.list_deliveries(tx, wanted))
+    rows = await service.ledger.read(lambda tx: stories.list_deliveries(tx, search))
     more = len(rows) > ROWS
     older = rows[ROWS - 1]["id"] if more else None
     further = None
     if not more and slow:
-        further = await service.ledger.read(lambda tx: stories.end_of_depth(tx, wanted))
+        further = await service.ledger.read(lambda tx: stories.end_of_depth(tx, search))
     return answer_page(
         request, session, "deliveries.html",
         rows=rows[:ROWS], chosen=chosen, before=before, older=older, further=further, depth=DEPTH,
@@ -82,18 +82,18 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
 
 
 async def show_delivery(service: Service, request: Request, session: Session) -> Response:
-    """Show one delivery's story, and what to do now."""
+    """Show the history of one delivery, and what to do now."""
     identity = _text(request.path_params["id"])
     row = await service.ledger.read(lambda tx: stories.story(tx, identity))
     if row is None:
         return failure(request, 404, "There is no such delivery.", _NOT_THERE)
     own = [rule for rule in service.settings.rules if rule.repository == row["repository"]]
     room: dict[str, str] = {}
-    for one in row["registrations"]:
-        if one["reason"] == Reason.VERSION_LIMIT:
-            scope = Scope(one["app"], most=1, keep=1)
+    for registration in row["registrations"]:
+        if registration["reason"] == Reason.VERSION_LIMIT:
+            scope = Scope(registration["app"], most=1, keep=1)
             planned = await plan(service.ledger, service.settings, scope)
-            room[one["id"]] = planned[0].made.version if planned else ""
+            room[registration["id"]] = planned[0].made.version if planned else ""
     return answer_page(
         request, session, "delivery.html",
         row=row, decided=_decided(row, own), room=room, standing=standing,
@@ -115,7 +115,7 @@ def page_routes(shelf: Shelf) -> list[Route]:
 
 
 def versions_page(shelf: Shelf) -> Page:
-    """Return the page of versions over what Edgegap was asked last."""
+    """Return the page of versions; `shelf` caches the versions at Edgegap."""
 
     async def show_versions(service: Service, request: Request, session: Session) -> Response:
         apps = sorted({rule.app for rule in service.settings.rules})
@@ -126,7 +126,7 @@ def versions_page(shelf: Shelf) -> Page:
 
 
 def _decided(row: Mapping[str, Any], own: Sequence[Rule]) -> list[dict[str, Any]]:
-    """Return the repository's rules as they are now, and whether each takes the tag."""
+    """Return the repository's current rules, and whether each matches the tag."""
     return [
         {
             "rule": rule.name,
@@ -139,5 +139,5 @@ def _decided(row: Mapping[str, Any], own: Sequence[Rule]) -> list[dict[str, Any]
 
 def _text(value: str) -> str:
     if len(value) > LONGEST_FILTER or not value.isprintable():
-        raise ValueError("ids and filters are short printable text")
+        raise ValueError("ids and filters must be short printable text")
     return value.strip()

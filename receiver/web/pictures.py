@@ -1,4 +1,4 @@
-"""Two small pictures, drawn here as SVG from plain numbers; their text says the same."""
+"""Two small SVG charts, with the same information as text."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,18 +29,18 @@ _GROUND = Markup('<rect class="ground" x="{}" y="{}" width="{}" height="2" rx="1
 
 
 def last_registrations(newest_first: Sequence[Row]) -> Markup:
-    """Draw what became of the last registrations, oldest on the left; height and colour by kind."""
+    """Draw the last registrations, oldest on the left; height and colour show the result."""
     rows = list(reversed(newest_first[:PLACES]))
     bars = []
-    for place, row in enumerate(rows, PLACES - len(rows)):
+    for position, row in enumerate(rows, PLACES - len(rows)):
         colour = colour_of(row)
-        told = f"{row['app']}/{row['version']}: {standing(row)}"
-        bars.append(_bar(colour, place, SHAPES[colour], told))
+        title = f"{row['app']}/{row['version']}: {standing(row)}"
+        bars.append(_bar(colour, position, SHAPES[colour], title))
     return _drawn(bars, len(rows), said_of(rows))
 
 
 def said_of(rows: Sequence[Row]) -> str:
-    """Say in words what the picture of registrations shows."""
+    """Return the chart of registrations as text."""
     if not rows:
         return "No registrations yet."
     counted = Counter(row["outcome"] or row["state"] for row in rows)
@@ -48,25 +48,25 @@ def said_of(rows: Sequence[Row]) -> str:
 
 
 def push_to_version(newest_first: Sequence[Row]) -> Markup:
-    """Draw how long each of the last pushes took to become a version, oldest on the left."""
+    """Draw the time from push to version of the last pushes, oldest on the left."""
     took = list(reversed(durations(newest_first)))
     longest = max(took, default=0) or 1
     bars = [
-        _bar("time", place, milliseconds / longest, duration(milliseconds))
-        for place, milliseconds in enumerate(took, PLACES - len(took))
+        _bar("time", position, milliseconds / longest, duration(milliseconds))
+        for position, milliseconds in enumerate(took, PLACES - len(took))
     ]
     return _drawn(bars, len(took), said_of_times(took))
 
 
 def said_of_times(took: Sequence[int]) -> str:
-    """Say in words what the picture of times shows."""
+    """Return the chart of times as text."""
     if not took:
-        return "No version made yet."
+        return "No version created yet."
     return f"median {duration(int(median(took)))}, at most {duration(max(took))}"
 
 
 def durations(rows: Sequence[Row]) -> list[int]:
-    """Return milliseconds from push to version, of each registration that made or moved one."""
+    """Return the milliseconds from push to version, for created and updated versions."""
     return [
         max(0, row["finished_at"] - row["created_at"])
         for row in rows[:PLACES]
@@ -75,23 +75,25 @@ def durations(rows: Sequence[Row]) -> list[int]:
 
 
 def colour_of(row: Row) -> str:
-    """Return the kind of colour of a registration."""
+    """Return the colour class of a registration."""
     if row["state"] == "done":
         return "calm" if row["outcome"] in CALM else "good"
     return COLOURS.get(row["state"], "calm")
 
 
 def standing(row: Row) -> str:
-    """Return state and what came of it, in the ledger's words."""
+    """Return the state, and the outcome or reason."""
     detail = row["outcome"] or row["reason"]
     return f"{row['state']} {detail}" if detail else str(row["state"])
 
 
-def _bar(colour: str, place: int, share: float, told: str) -> Markup:
+def _bar(colour: str, position: int, share: float, title: str) -> Markup:
     height = max(LEAST, round(share * TALL))
-    return _BAR.format(colour, place * STEP, TALL - height, WIDE, height, told)
+    return _BAR.format(colour, position * STEP, TALL - height, WIDE, height, title)
 
 
 def _drawn(bars: Sequence[Markup], filled: int, said: str) -> Markup:
-    ground = [_GROUND.format(place * STEP, TALL - 2, WIDE) for place in range(PLACES - filled)]
+    ground = [
+        _GROUND.format(position * STEP, TALL - 2, WIDE) for position in range(PLACES - filled)
+    ]
     return _SVG.format(PLACES * STEP - (STEP - WIDE), TALL, said, Markup("").join([*ground, *bars]))

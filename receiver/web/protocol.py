@@ -1,4 +1,4 @@
-"""HTTP/1.1 as the server speaks it: uvicorn's protocol, with limits on what a stranger may send.
+"""The server's HTTP/1.1 protocol: uvicorn's, with limits on size, time and connections.
 
 Uvicorn limits neither the size of a request's head nor the time it takes, counts tasks as
 connections, and drops the body of a request that asks for an upgrade.
@@ -79,7 +79,7 @@ class Connections(ServerState):
         self._reports: dict[str, _Report] = {}
 
     def admit(self, new: "LimitedProtocol", now: float) -> bool:
-        """Add a connection; at the limit the one that has waited longest is closed for it.
+        """Add a connection; at the limit the connection that has waited longest is closed for it.
 
         False if all others have a request in progress.
         """
@@ -100,7 +100,7 @@ class Connections(ServerState):
         self.waiting.pop(connection, None)
 
     def sweep(self, now: float) -> None:
-        """Close what has waited too long; to be called every second with the event loop's time."""
+        """Close connections that waited too long; to be called every second, `now` in loop time."""
         for connection, since in list(self.waiting.items()):
             connection.close_if_overdue(since, now)
         for reason, report in self._reports.items():
@@ -155,19 +155,19 @@ class LimitedProtocol(HttpToolsProtocol):
         self._rejection: Rejection | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin with a connection, unless there are too many."""
+        """Accept a connection, unless there are too many."""
         self._joining = _Joining(transport)
         super().connection_made(cast("asyncio.Transport", self._joining))
         if not self.server_state.admit(self, self.loop.time()):
             self._reject(NO_ROOM)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End with a connection."""
+        """Forget a closed connection."""
         self.server_state.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read what arrived; reject a head that is too large or malformed."""
+        """Parse received bytes; reject a head that is too large or malformed."""
         if self._rejection is not None:
             return  # until the sender has read the response
         if self._head_began is None and not self._in_body:
@@ -188,7 +188,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._reject(MALFORMED)
 
     def _read_without_upgrade(self, rest: bytes) -> None:
-        """Read the request again without its wish to change the protocol, which drops the body.
+        """Parse the request again without its `Upgrade`, for which uvicorn drops the body.
 
         Java's HTTP client sends `Upgrade: h2c` with every first request.
         """
@@ -201,7 +201,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if name == b"connection":
                 tokens = [token.strip() for token in value.split(b",")]
                 kept = [token for token in tokens if token.lower() not in _UPGRADE_HEADERS]
-                value = b", ".join(kept)  # noqa: PLW2901 - the header without the wish
+                value = b", ".join(kept)  # noqa: PLW2901 - the header without the upgrade
             if name not in _UPGRADE_HEADERS and (value or name != b"connection"):
                 lines.append(name + b": " + value)
         self.parser = httptools.HttpRequestParser(self)
@@ -209,13 +209,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._feed(b"\r\n".join([*lines, b"", b""]) + rest)
 
     def on_message_begin(self) -> None:
-        """Begin with a request."""
+        """Start a request."""
         if self._head_began is None:
             self._head_began = self.loop.time()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header. Trailers are not part of the headers: only their size counts."""
+        """Add a header. Trailers are not part of the headers: only their size counts."""
         if self._in_body:
             self._trailers += len(name) + len(value)
             if self._trailers > LARGEST_HEAD and self._rejection is None:
@@ -224,7 +224,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, unless the head is too large."""
+        """Start the application, unless the head is too large."""
         if self._rejection is not None:
             return
         if self._unaccounted > LARGEST_HEAD and self._head_size() > LARGEST_HEAD:
@@ -242,20 +242,20 @@ class LimitedProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Add a part of the body."""
         if self._rejection is None:
             self._unaccounted = 0
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End with a request."""
+        """Finish a request."""
         if self._rejection is None and not self._upgrading:
             self._in_body, self._head_began = False, None
             self._unaccounted = self._trailers = 0
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or wait for it."""
+        """Continue with the next request, or wait for one."""
         self._joining.flush()
         self.server_state.total_requests += 1
         self._answered = True
@@ -333,9 +333,9 @@ class LimitedServer(Server):
 
 
 class _Joining:
-    """A transport that keeps the head of a response until its body comes.
+    """A transport that delays the head of a response until its body is written.
 
-    Both are one write and one packet then: two cost a tenth of a small response.
+    Both are then one write and one packet; a second packet costs a tenth of a small response.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:

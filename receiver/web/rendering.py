@@ -1,4 +1,4 @@
-"""Templates, and the headers that every page goes out with."""
+"""Renders templates, with the response headers of every page."""
 
 import unicodedata
 from pathlib import Path
@@ -27,7 +27,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
-# They turn the text around them about, or end a line: outsiders write parts of what is shown.
+# Bidirectional controls reorder the text around them, and parts of the text are from outsiders.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BY_WORD = {
     "created": "good", "updated": "good", "unchanged": "good", "superseded": "calm",
@@ -38,18 +38,18 @@ _BY_WORD = {
 
 
 def render(template: str, status: int = 200, **facts: Any) -> HTMLResponse:
-    """Return a page."""
+    """Render a template as an HTML response."""
     text = _environment.get_template(template).render(**facts)
     return HTMLResponse(text, status, headers=HEADERS)
 
 
 def version_address(app: str, version: str) -> str:
-    """Return where Edgegap's dashboard shows a version."""
+    """Return the URL of a version in Edgegap's dashboard."""
     return f"{DASHBOARD}/{quote(app, safe='')}/versions/{quote(version, safe='')}"
 
 
 def _harmless(value: object) -> object:
-    """Return what a template prints, without characters that would disturb what is around them."""
+    """Return a value without characters that would affect the text around it."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return "".join("\ufffd" if _disturbs(letter) else letter for letter in value)
@@ -60,7 +60,7 @@ def _disturbs(letter: str) -> bool:
 
 
 def _moment(milliseconds: int | None) -> Markup:
-    """Return a time as people read it; our script says how long ago that is."""
+    """Return a time as HTML; our script turns it into a relative time."""
     if milliseconds is None:
         return Markup("never")
     text = iso(milliseconds)

@@ -1,4 +1,4 @@
-"""The API's routes for what a person does: pauses, gates, rollback, pruning, missed pushes."""
+"""The API's routes for operations: pauses, gates, pruning, dismissal, missed pushes."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -111,76 +111,78 @@ async def _resume(service: Service, request: Request) -> Response:
 
 
 async def _open_gate(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_OpenGate)
-    if not await service.manual.open_gate(asked.gate, source_of(request)):
-        return refusal(409, f"the gate {asked.gate} is open: it holds nothing back")
-    return JSONResponse({"opened": asked.gate})
+    body = msgspec.json.decode(await read_body(request), type=_OpenGate)
+    if not await service.manual.open_gate(body.gate, source_of(request)):
+        return refusal(409, f"the gate {body.gate} is open: it holds nothing back")
+    return JSONResponse({"opened": body.gate})
 
 
 def _times(paused: Mapping[str, int]) -> dict[str, str]:
-    """Return what is paused, and since when, written as all times of the API are."""
+    """Return the paused repositories and the times since when, in the API's time format."""
     return {repository: iso(since) for repository, since in paused.items()}
 
 
 async def _prune(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_Prune)
-    if kept_by(service.settings, asked.app) is None:
-        return refusal(409, f"no rule of the app {asked.app} has `keep`, so nothing is pruned")
-    scope = Scope(asked.app, most=MOST_AT_ONCE, only=asked.versions)
+    body = msgspec.json.decode(await read_body(request), type=_Prune)
+    if kept_by(service.settings, body.app) is None:
+        return refusal(409, f"no rule of the app {body.app} has `keep`, so nothing is pruned")
+    scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions)
     planned = await plan(service.ledger, service.settings, scope)
-    found: dict[str, Any] = {"app": asked.app, "results": []}
-    found["prunable"] = [{"version": one.made.version, "why": one.why} for one in planned]
-    if not asked.dry_run:
+    result: dict[str, Any] = {"app": body.app, "results": []}
+    result["prunable"] = [
+        {"version": candidate.made.version, "why": candidate.why} for candidate in planned
+    ]
+    if not body.dry_run:
         try:
             results = await prune(service.ledger, service.client, service.current, scope)
         except NotItsTurn as error:
             return refusal(409, str(error))
-        log_pruned(asked.app, results, source=asked.source)
-        found["results"] = msgspec.to_builtins(results)
-    return JSONResponse(found)
+        log_pruned(body.app, results, source=body.source)
+        result["results"] = msgspec.to_builtins(results)
+    return JSONResponse(result)
 
 
 async def _dismiss(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_Dismiss)
-    asker = Asker(asked.source, asked.name)
-    everything = asked.all or asked.reason is not None
+    body = msgspec.json.decode(await read_body(request), type=_Dismiss)
+    asker = Asker(body.source, body.name)
+    everything = body.all or body.reason is not None
     changed = await dismiss(
-        service.ledger, asker, asked.ids, everything=everything, reason=asked.reason
+        service.ledger, asker, body.ids, everything=everything, reason=body.reason
     )
     return JSONResponse(msgspec.to_builtins(changed))
 
 
 async def _undo_dismissal(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_UndoDismissal)
-    asker = Asker(asked.source, asked.name)
-    changed = await undo_dismissal(service.ledger, asker, asked.ids)
+    body = msgspec.json.decode(await read_body(request), type=_UndoDismissal)
+    asker = Asker(body.source, body.name)
+    changed = await undo_dismissal(service.ledger, asker, body.ids)
     return JSONResponse(msgspec.to_builtins(changed))
 
 
 async def _catch_up(service: Service, request: Request) -> Response:
-    asked = msgspec.json.decode(await read_body(request), type=_CatchUp)
-    if len(asked.missed) > MOST_MISSED:
-        return refusal(400, f"at most {MOST_MISSED} at once")
-    missed = [_missed(one) for one in asked.missed]
+    body = msgspec.json.decode(await read_body(request), type=_CatchUp)
+    if len(body.missed) > MOST_MISSED:
+        return refusal(400, f"at most {MOST_MISSED} pushes per request")
+    missed = [_missed(push) for push in body.missed]
     rules, notices = service.settings.rules, service.settings.notices
     recorded = await service.ledger.write(lambda tx: take_all(tx, rules, missed, notices))
     tell_caught_up(recorded)
     service.worker.wake()
-    return JSONResponse({"deliveries": [one.delivery for one in recorded]}, 202)
+    return JSONResponse({"deliveries": [delivery.delivery for delivery in recorded]}, 202)
 
 
 async def _repository(request: Request) -> str:
-    asked = msgspec.json.decode(await read_body(request), type=_Pause)
-    if asked.repository != pauses.ALL and not is_repository(asked.repository):
+    body = msgspec.json.decode(await read_body(request), type=_Pause)
+    if body.repository != pauses.ALL and not is_repository(body.repository):
         raise ValueError(
-            f"{asked.repository!r} is no repository; write group/project, or * for all"
+            f"{body.repository!r} is not a repository; write group/project, or * for all"
         )
-    return asked.repository
+    return body.repository
 
 
-def _missed(one: _MissedPush) -> Missed:
-    sound = is_repository(one.repository) and is_tag(one.tag)
-    if not sound or (one.digest is not None and not is_digest(one.digest)):
+def _missed(found: _MissedPush) -> Missed:
+    valid = is_repository(found.repository) and is_tag(found.tag)
+    if not valid or (found.digest is not None and not is_digest(found.digest)):
         raise ValueError("a push needs a well-formed repository, tag and digest")
-    push = Push(one.repository, one.tag, media_type=one.media_type, pushed_at=one.pushed_at)
-    return Missed(push, one.digest)
+    push = Push(found.repository, found.tag, media_type=found.media_type, pushed_at=found.pushed_at)
+    return Missed(push, found.digest)

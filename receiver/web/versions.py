@@ -1,6 +1,7 @@
-"""An app's versions: what Edgegap has, which push each came from, what is rolled back or pruned.
+"""An app's versions: those at Edgegap, the push of each, its channels, and what can be pruned.
 
-Edgegap is asked at most so often, whoever looks; where it cannot be, the ledger's part is shown.
+The list of Edgegap is cached for a few seconds; if Edgegap is unavailable, only the ledger's part
+is shown.
 """
 
 import asyncio
@@ -30,48 +31,53 @@ class _Listed:
     at: float
     versions: list[Body]
     problem: str
-    held: dict[str, str]  # what the ledger had in each target before Edgegap was asked
+    held: dict[str, str]  # each target's image in the ledger before the request to Edgegap
 
 
 class Shelf:
-    """What Edgegap had when it was asked last, by app."""
+    """A cache of the versions at Edgegap, by app."""
 
     def __init__(self) -> None:
         self._listed: dict[str, _Listed] = {}
         self._one_at_a_time = asyncio.Lock()
 
     def forget(self) -> None:
-        """Ask Edgegap anew next time: something was changed by us."""
+        """Clear the cache: we changed something at Edgegap."""
         self._listed.clear()
 
     async def of(self, service: Service, app: str) -> dict[str, Any]:
-        """Return all there is to know of an app's versions, as plain rows for JSON."""
+        """Return an app's versions and channels, as plain rows for JSON."""
         listed = await self._ask(service, app)
         targets = await service.ledger.read(lambda tx: targets_of(tx, app))
         names = {_text(body, "name") for body in listed.versions}
-        shown = [one for one in targets if one.version in names or one.mode == Mode.CHANNEL]
-        told_by = await service.ledger.read(
-            lambda tx: last_deliveries(tx, [one.registration for one in shown])
+        shown = [
+            target for target in targets if target.version in names or target.mode == Mode.CHANNEL
+        ]
+        deliveries = await service.ledger.read(
+            lambda tx: last_deliveries(tx, [target.registration for target in shown])
         )
-        moving = [(app, one.version) for one in shown if one.mode == Mode.CHANNEL]
+        moving = [(app, target.version) for target in shown if target.mode == Mode.CHANNEL]
         rows = await service.ledger.read(lambda tx: channel_rows(tx, moving))
         follows = {row["channel"]: {"held": row["held"], "moves": row["moves"]} for row in rows}
         deletions = await service.ledger.read(lambda tx: last_deletions(tx, app))
         planned = await plan(service.ledger, service.settings, Scope(app, most=MOST_AT_ONCE))
-        known = {one.version: one for one in shown}
-        there = [_there(body, known.get(_text(body, "name")), told_by) for body in listed.versions]
-        images = {row["version"]: row["image"] for row in there}
+        known = {target.version: target for target in shown}
+        versions = [
+            _version(body, known.get(_text(body, "name")), deliveries) for body in listed.versions
+        ]
+        images = {row["version"]: row["image"] for row in versions}
         return {
             "app": app,
             "problem": listed.problem,
-            "versions": sorted(there, key=lambda row: row["created_at"] or 0, reverse=True),
+            "versions": sorted(versions, key=lambda row: row["created_at"] or 0, reverse=True),
             "channels": [
-                _channel(one, told_by, _at_edgegap(one, listed, images)) | follows[one.version]
-                for one in shown
-                if one.mode == Mode.CHANNEL
+                _channel(target, deliveries, _at_edgegap(target, listed, images))
+                | follows[target.version]
+                for target in shown
+                if target.mode == Mode.CHANNEL
             ],
             "keep": kept_by(service.settings, app),
-            "prunable": [one.made.version for one in planned],
+            "prunable": [candidate.made.version for candidate in planned],
             "deletions": deletions,
         }
 
@@ -81,15 +87,15 @@ class Shelf:
             if last is not None and time.monotonic() - last.at < FRESH_SECONDS:
                 return last
             targets = await service.ledger.read(lambda tx: targets_of(tx, app))
-            held = {one.version: _image(one) for one in targets}
+            held = {target.version: _image(target) for target in targets}
             listing = await service.client.versions(app)
-            answer, problem = listing.answer, ""
-            if answer.ok and not listing.complete:
+            response, problem = listing.answer, ""
+            if response.ok and not listing.complete:
                 problem = partly_listed(listing).capitalize() + "."
-            elif not answer.ok:
+            elif not response.ok:
                 rules = ", ".join(rule.name for rule in rules_of(service.settings, app))
                 facts = {"app": app, "rule": rules}
-                _, problem = await why_refused(service.client, Call.LIST, answer, **facts)
+                _, problem = await why_refused(service.client, Call.LIST, response, **facts)
             if len(self._listed) >= MOST_REMEMBERED:
                 self._listed.clear()
             listed = self._listed[app] = _Listed(
@@ -98,8 +104,8 @@ class Shelf:
             return listed
 
 
-def _there(body: Body, target: Target | None, told_by: dict[str, str]) -> dict[str, Any]:
-    """Return one version as Edgegap has it; only these fields, for others hold secrets."""
+def _version(body: Body, target: Target | None, deliveries: dict[str, str]) -> dict[str, Any]:
+    """Return a version as Edgegap returned it; only these fields, as others contain secrets."""
     registration = target.registration if target is not None else None
     return {
         "version": _text(body, "name"),
@@ -110,7 +116,7 @@ def _there(body: Body, target: Target | None, told_by: dict[str, str]) -> dict[s
         "mode": target.mode if target is not None else None,
         "created_here": target is not None and target.created_here,
         "by_hand": target is not None and target.by_hand,
-        "delivery": told_by.get(registration or ""),
+        "delivery": deliveries.get(registration or ""),
     }
 
 
@@ -119,21 +125,21 @@ def _image(target: Target) -> str:
 
 
 def _at_edgegap(target: Target, listed: _Listed, images: dict[str, str]) -> str | None:
-    """Return what Edgegap has in a moving target; None where it was moved since that was asked."""
+    """Return the image of a channel at Edgegap; None if the channel was moved since the request."""
     moved = listed.held.get(target.version) != _image(target)
     return None if moved else images.get(target.version)
 
 
-def _channel(target: Target, told_by: dict[str, str], found: str | None) -> dict[str, Any]:
-    """Return what a channel was put to, and what Edgegap has there, None where it is not known."""
+def _channel(target: Target, deliveries: dict[str, str], at_edgegap: str | None) -> dict[str, Any]:
+    """Return a channel's image, and its image at Edgegap, None if that is not known."""
     before = target.before
     return {
         "channel": target.version,
         "repository": target.repository,
         "tag": target.tag,
-        "at_edgegap": found,
+        "at_edgegap": at_edgegap,
         "before": before and {"repository": before.repository, "tag": before.tag},
-        "delivery": told_by.get(target.registration or ""),
+        "delivery": deliveries.get(target.registration or ""),
     }
 
 

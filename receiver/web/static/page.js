@@ -1,4 +1,4 @@
-// The page works without this script; with it, what moves is seen to move.
+// The page works without this script, which updates its live parts.
 "use strict";
 
 const EVERY = 2000; // milliseconds
@@ -18,7 +18,7 @@ function fromNow(moment) {
   return text && (past < 0 ? `in ${text}` : `${text} ago`);
 }
 
-function tellTimes() {
+function showTimes() {
   for (const time of document.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
     const text = fromNow(moment) ?? moment.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
@@ -50,34 +50,34 @@ function say(text) {
   document.getElementById("said").textContent = text;
 }
 
-// Puts a region's new content in place, keeping what is open and where the focus is.
+// Replaces a region's content; open details, selections and focus are kept.
 function replace(region, fresh) {
-  const open = [...region.querySelectorAll("details[id][open]")].map((one) => one.id);
+  const open = [...region.querySelectorAll("details[id][open]")].map((details) => details.id);
   const focused = region.contains(document.activeElement) ? document.activeElement : null;
-  const chosen = [...region.querySelectorAll("select[id]")].map((one) => [one.id, one.value]);
-  const known = new Set([...region.querySelectorAll("[data-row]")].map((one) => one.dataset.row));
+  const chosen = [...region.querySelectorAll("select[id]")].map((select) => [select.id, select.value]);
+  const known = new Set([...region.querySelectorAll("[data-row]")].map((row) => row.dataset.row));
   region.replaceChildren(...fresh.childNodes);
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   for (const [id, value] of chosen) {
     const select = document.getElementById(id);
-    if (select && [...select.options].some((one) => one.value === value)) select.value = value;
+    if (select && [...select.options].some((option) => option.value === value)) select.value = value;
   }
-  if (focused) likeIt(region, focused)?.focus();
+  if (focused) counterpart(region, focused)?.focus();
   let arrived = 0;
   for (const row of region.querySelectorAll("[data-row]")) {
     if (!known.has(row.dataset.row)) { row.classList.add("arrived"); arrived += 1; }
   }
-  if (arrived && known.size) say(arrived === 1 ? "A new push came in." : `${arrived} new pushes came in.`);
+  if (arrived && known.size) say(arrived === 1 ? "1 new push received." : `${arrived} new pushes received.`);
   readyCopying(region);
 }
 
-function likeIt(region, old) {
+function counterpart(region, old) {
   if (old.id) return document.getElementById(old.id);
-  const same = [...region.querySelectorAll(old.tagName)].filter((one) => one.href === old.href);
-  return same.find((one) => one.textContent === old.textContent) ?? (old.href ? same[0] : null);
+  const same = [...region.querySelectorAll(old.tagName)].filter((element) => element.href === old.href);
+  return same.find((element) => element.textContent === old.textContent) ?? (old.href ? same[0] : null);
 }
 
-const seen = new Map(); // what each region held when it was last fetched
+const seen = new Map(); // each region's content when it was last fetched
 
 function adopt(text) {
   const fetched = new DOMParser().parseFromString(text, "text/html");
@@ -91,12 +91,12 @@ function adopt(text) {
     seen.set(fresh.dataset.live, content);
     replace(region, fresh);
   }
-  tellTimes();
+  showTimes();
 }
 
 let tag = "";
 
-// The session ended: sign in, and come back to where one was. The receiver judges `next`.
+// The session ended: sign in, then return to this page. The receiver validates `next`.
 function signIn() {
   const here = window.location.pathname + window.location.search;
   window.location.assign(here === "/" ? "/login" : `/login?next=${encodeURIComponent(here)}`);
@@ -107,14 +107,14 @@ async function look() {
   const address = new URL(window.location.href);
   address.searchParams.set("live", "1");
   try {
-    const answer = await fetch(address, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
-    if (answer.status === 401) { signIn(); return; }
-    if (answer.status === 200) { tag = answer.headers.get("ETag") ?? ""; adopt(await answer.text()); }
-    document.body.classList.toggle("away", answer.status >= 500);
+    const response = await fetch(address, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+    if (response.status === 401) { signIn(); return; }
+    if (response.status === 200) { tag = response.headers.get("ETag") ?? ""; adopt(await response.text()); }
+    document.body.classList.toggle("away", response.status >= 500);
   } catch {
     document.body.classList.add("away"); // the receiver restarts, or the network is gone
   }
-  tellTimes();
+  showTimes();
 }
 
 document.addEventListener("click", (event) => {
@@ -126,7 +126,7 @@ document.addEventListener("submit", (event) => {
   const question = event.target.dataset.asks;
   if (question && !window.confirm(question)) { event.preventDefault(); return; }
   for (const button of event.target.querySelectorAll("button[type=submit]")) {
-    setTimeout(() => { button.disabled = true; }, 0); // once is enough
+    setTimeout(() => { button.disabled = true; }, 0); // prevents a second submit
   }
 });
 
@@ -135,9 +135,9 @@ window.addEventListener("pageshow", () => {
 });
 
 for (const region of document.querySelectorAll("[data-live]")) {
-  seen.set(region.dataset.live, region.innerHTML); // before anything of it is changed here
+  seen.set(region.dataset.live, region.innerHTML); // before this script changes it
 }
-tellTimes();
+showTimes();
 readyCopying(document);
 if (document.querySelector("[data-live]")) {
   let looking = false;
