@@ -1,7 +1,7 @@
-"""The one place that makes HTTP clients: each call by the right proxy, with the right certificates.
+"""HTTP clients for all outgoing calls, with the proxy and the certificates of the environment.
 
-httpx's own reading of the environment knows no network in NO_PROXY, ends in a traceback at `[::1]`,
-and sends calls to this machine to the proxy.
+httpx itself does not know networks in NO_PROXY, raises at `[::1]`, and sends calls to this machine
+through the proxy.
 """
 
 import importlib.util
@@ -22,11 +22,11 @@ from receiver.variables import Variables
 
 CERT_FILE, CERT_DIR = "SSL_CERT_FILE", "SSL_CERT_DIR"
 LONGEST = 100
-HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # how OpenSSL looks a certificate up in a folder
+HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # the file names by which OpenSSL finds certificates
 
 
 def http_client(*, direct: bool = False, **options: Any) -> httpx.AsyncClient:
-    """Return a client; the options are httpx's. `direct`: for this receiver itself, no proxy.
+    """Return a client; the options are httpx's. `direct`: without proxy, for this receiver itself.
 
     Raises ConfigError if a variable for proxies or certificates cannot be used.
     """
@@ -43,23 +43,23 @@ def http_client(*, direct: bool = False, **options: Any) -> httpx.AsyncClient:
 
 
 def outgoing_proxies(environ: Mapping[str, str]) -> tuple[Proxies, list[Fault]]:
-    """Return the proxies that the environment names, and what is wrong with them."""
+    """Return the proxies that the environment names, and their errors."""
     cleaned = environ if isinstance(environ, Variables) else Variables(environ)
     return read_proxies(cleaned, socks=importlib.util.find_spec("socksio") is not None)
 
 
 def outgoing_faults(environ: Mapping[str, str]) -> list[Fault]:
-    """Return what is wrong with the variables for proxies and certificates."""
+    """Return the errors of the variables for proxies and certificates."""
     return [*outgoing_proxies(environ)[1], *certificate_faults(environ)]
 
 
 def certificate_faults(environ: Mapping[str, str]) -> list[Fault]:
-    """Return what is wrong with the certificates that the environment names."""
+    """Return the errors of the certificates that the environment names."""
     faults = []
     file, folders = _named(environ)
     try:
         _trust(file, folders)
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # ssl.SSLError is an OSError
         why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
         what = f"{file} cannot be read ({why})"
         faults.append(Fault(CERT_FILE, what, "Name a file of certificates in PEM, or unset it"))
@@ -75,11 +75,11 @@ def certificate_faults(environ: Mapping[str, str]) -> list[Fault]:
 
 
 def no_connection(error: httpx.TransportError) -> str:
-    """Return why there is no connection, in a few words, and the proxy that was asked for it."""
+    """Return why there is no connection, in a few words, and the proxy that was used."""
     url = error.request.url
     proxy = outgoing_proxies(os.environ)[0].proxy_for(url.scheme, url.host, url.port)
     if isinstance(error, httpx.ProxyError):
-        why = f"the proxy refused it: {masking(str(error))[:LONGEST]}"
+        why = f"the proxy refused the connection: {masking(str(error))[:LONGEST]}"
     elif "CERTIFICATE_VERIFY_FAILED" in str(error):
         why = f"no connection: the certificate is not trusted, see {CERT_FILE}"
     else:
@@ -99,7 +99,7 @@ def _trust(file: str, folders: str) -> ssl.SSLContext:
 
 
 class _Routed(httpx.AsyncBaseTransport):
-    """Sends each call by its proxy, or directly."""
+    """Sends each call through its proxy, or directly."""
 
     def __init__(self, proxies: Proxies, trust: ssl.SSLContext) -> None:
         self._proxies = proxies

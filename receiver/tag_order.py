@@ -1,8 +1,8 @@
-"""The order of tags that are version numbers; any other tag has none.
+"""The order of tags that are version numbers; other tags have no order.
 
-Two to four numeric parts, a `v` in front or not, and a prerelease as semver.org orders it (section
-11). A calendar version may end in a time or a count of the day: `2026.01.09-0930` comes after
-`2026.01.09`. Build metadata counts for nothing; a tag cannot hold its `+`, so `_` is read for it.
+Two to four numeric parts, an optional leading `v`, and a prerelease as semver.org orders it
+(section 11). A calendar version may end in a time or a count of the day: `2026.01.09-0930` comes
+after `2026.01.09`. Build metadata is ignored; a tag cannot contain its `+`, so `_` begins it.
 """
 
 import re
@@ -20,13 +20,13 @@ _NUMBER = re.compile(
 )
 _OF_THE_DAY = re.compile(rf"(?P<number>\d{{1,6}})(?:-(?P<rest>{_IDENTIFIERS}))?", re.ASCII)
 
-# A numeric identifier is lower than a text: the first item says which it is.
+# A numeric identifier is lower than a text: the first item is 0 for a number, 1 for a text.
 Identifier = tuple[int, int, str]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class VersionNumber:
-    """A version number as it is compared: by its fields, in their order.
+    """A version number; it is compared by its fields, in their order.
 
     `of_the_day` is a calendar version's time or count, -1 without one; `released` is False for a
     prerelease.
@@ -40,7 +40,7 @@ class VersionNumber:
 
 @lru_cache(maxsize=4096)
 def version_number(tag: str) -> VersionNumber | None:
-    """Return the version number that a tag is; None for `nightly`, `v2` or `3f9c2e1`."""
+    """Return the version number of a tag; None for `nightly`, `v2` or `3f9c2e1`."""
     found = _NUMBER.fullmatch(tag)
     if found is None:
         return None

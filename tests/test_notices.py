@@ -164,7 +164,7 @@ def test_fifty_parked_pushes_are_one_message(ledger: Ledger, url: str, place: Pl
 
     assert asyncio.run(scenario()) == 1
     assert [message["title"] for message in place.messages] == [
-        "Receiver: 50 times registration parked"
+        "Receiver: registration parked (50 times)"
     ]
     assert "and 40 more" in place.messages[0]["message"]
 
