@@ -326,7 +326,7 @@ def test_all_kinds_for_one_place_are_under_way_at_once_so_that_none_outlasts_its
 
 
 def test_a_url_that_is_none_is_told_without_showing_it(ledger: Ledger) -> None:
-    with pytest.raises(notify.NoticeNotSent, match="Apprise understands") as told:
+    with pytest.raises(notify.NoticeNotSent, match="Apprise does not support") as told:
         asyncio.run(notify.send(Secret("nonsense"), message_of(Happening.CREATED, ["made"])))
 
     assert "nonsense" not in str(told.value)
@@ -337,7 +337,7 @@ def test_two_notices_need_two_names() -> None:
 
     _, faults = read_notices(tables, {"URL": "json://x"}, [])
 
-    assert [fault.what for fault in faults] == ["two have the name 'team'"]
+    assert [fault.what for fault in faults] == ["two notices have the name 'team'"]
 
 
 def test_a_missed_push_found_by_catch_up_is_told(
@@ -349,7 +349,7 @@ def test_a_missed_push_found_by_catch_up_is_told(
 
     until(lambda: len(place.messages) >= 3)
     texts = {message["title"]: message["message"] for message in place.messages}
-    both = "Receiver: 2 times missed push found by catch-up"
+    both = "Receiver: missed push found by catch-up (2 times)"
     assert set(texts) == {
         both, "Receiver: version created", "Receiver: registration parked"
     }  # fmt: skip
