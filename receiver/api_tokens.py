@@ -1,6 +1,6 @@
-"""API tokens: signed with the secret key, valid until a time, perhaps for one repository only.
+"""API tokens: signed with the secret key, with an expiry, optionally for one repository only.
 
-Nothing of them is stored; the ledger has the ids of those that were revoked.
+They are not stored; the ledger has the ids of revoked tokens.
 """
 
 import hashlib
@@ -11,12 +11,12 @@ from itsdangerous import BadData, URLSafeSerializer
 
 API_SALT = b"receiver.api"
 LONGEST = 512
-LONGEST_SECONDS = 3650 * 86_400  # that a token may be valid for
+LONGEST_SECONDS = 3650 * 86_400  # the longest life of a token
 
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """What a token holds. `expires_at` in epoch seconds; `repository` None for all of the API."""
+    """A token's content. `expires_at` in epoch seconds; `repository` None for the whole API."""
 
     id: str
     expires_at: int
@@ -36,9 +36,9 @@ class ApiKeys:
         return str(self._serializer.dumps(["api", token.id, token.expires_at, token.repository]))
 
     def read(self, text: str, now: int) -> ApiToken | None:
-        """Return what a token holds; None if it is not ours or has expired.
+        """Return the content of a token; None if it is not ours or has expired.
 
-        `now` in epoch seconds. Whether it was revoked is in the ledger.
+        `now` in epoch seconds. Revocations are in the ledger.
         """
         if len(text) > LONGEST or not text.isascii():
             return None

@@ -1,7 +1,7 @@
-"""The body of an HTTP response, read up to a limit: also when it is compressed.
+"""Read the body of an HTTP response up to a limit, also if it is compressed.
 
 httpx decompresses each part as a whole, however large it becomes: two layers of gzip turn 1,142
-bytes into 1.3 GB. So bodies are asked for unencoded and read raw.
+bytes into 1.3 GB. Bodies are therefore requested unencoded and read raw.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ _GZIP_OR_ZLIB = 47  # the window bits with which zlib recognizes both by their h
 
 
 class UnreadableBody(ReceiverError):
-    """The body is encoded in a way that is not decoded here, or its encoding is broken."""
+    """The body has an unsupported encoding, or its encoding is broken."""
 
 
 class BodyTooLarge(UnreadableBody):
-    """The body is over the limit; `beginning` is what was read up to it."""
+    """The body is over the limit; `beginning` is the part up to the limit."""
 
     def __init__(self, beginning: bytes, limit: int) -> None:
         size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
-        super().__init__(f"the answer is over {size}")
+        super().__init__(f"the response is over {size}")
         self.beginning = beginning
 
 
@@ -57,7 +57,7 @@ async def ask(
 
 
 async def read_bounded(response: httpx.Response, limit: int) -> bytes:
-    """Read the body of a streamed response; it never holds more than `limit` bytes in memory.
+    """Read the body of a streamed response; at most `limit` bytes are held in memory.
 
     One layer of gzip or deflate is decoded, for a proxy that compresses without being asked.
     Raises BodyTooLarge as soon as the limit is passed, UnreadableBody for any other encoding, and
@@ -68,12 +68,12 @@ async def read_bounded(response: httpx.Response, limit: int) -> bytes:
     content = bytearray()
     async for part in response.aiter_raw():
         if decoder is None and encoding not in {"", "identity"}:
-            raise UnreadableBody("the answer is encoded, although it was asked for unencoded")
+            raise UnreadableBody("the response is encoded, although it was requested unencoded")
         content += part if decoder is None else _decoded(decoder, part, limit + 1 - len(content))
         if len(content) > limit:
             raise BodyTooLarge(bytes(content[:limit]), limit)
     if decoder is not None and content and not decoder.eof:
-        raise UnreadableBody("the compressed answer is cut off")
+        raise UnreadableBody("the compressed response is cut off")
     return bytes(content)
 
 
@@ -81,4 +81,4 @@ def _decoded(decoder: "zlib._Decompress", part: bytes, most: int) -> bytes:
     try:
         return decoder.decompress(part, most)
     except zlib.error:
-        raise UnreadableBody("the compressed answer cannot be decoded") from None
+        raise UnreadableBody("the compressed response cannot be decoded") from None

@@ -1,7 +1,7 @@
-"""The `[[channel]]` tables of the configuration, read into the rules that move the channels.
+"""Read the `[[channel]]` tables of the configuration into the rules that move the channels.
 
-A channel is moved by the rules that list it in `channels`; one that no rule lists, by every rule of
-its app.
+A channel is moved by the rules that list it in `channels`; a channel that no rule lists is moved by
+every rule of its app.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,14 +39,14 @@ def read_channels(tables: object, rules: Sequence[Rule]) -> tuple[tuple[Rule, ..
 
 def _with_channels(rule: Rule, rules: Sequence[Rule], channels: Sequence[Channel]) -> Rule:
     own = [channel for channel in channels if channel.app == rule.app]
-    listed = {name for one in rules if one.app == rule.app for name in one.channels}
+    listed = {name for other in rules if other.app == rule.app for name in other.channels}
     names = (*rule.channels, *(channel.name for channel in own if channel.name not in listed))
     options = tuple(channel for channel in own if channel.name in names)
     return replace(rule, channels=names, options=options)
 
 
 class _Reader:
-    """Reads one table; what is wrong with it goes to `faults`."""
+    """Reads one table; its errors go to `faults`."""
 
     def __init__(self, table: Mapping[str, Any], where: str, faults: list[Fault]) -> None:
         self._table = table
@@ -73,15 +73,15 @@ class _Reader:
         if isinstance(app, str) and app in known:
             return app
         what = "it is missing" if app is None else f"no rule has app = {app!r}"
-        apps = " or ".join(f'"{one}"' for one in known) or '"…"'
-        self._fault("app", what, f"Write app = {apps}, as the rule has it that moves the channel")
+        apps = " or ".join(f'"{name}"' for name in known) or '"…"'
+        self._fault("app", what, f"Write app = {apps}, as in the rule that moves the channel")
         return None
 
     def _name(self) -> str | None:
         name = self._table.get("name")
         if isinstance(name, str) and is_version_name(name):
             return name
-        what = "it is missing" if name is None else f"Edgegap takes no version named {name!r}"
+        what = "it is missing" if name is None else f"Edgegap accepts no version named {name!r}"
         self._fault("name", what, NAME)
         return None
 
@@ -89,7 +89,7 @@ class _Reader:
         value = self._table.get("follow", Follow.AUTO.value)
         if isinstance(value, str) and value in set(Follow):
             return Follow(value)
-        known = " or ".join(f'"{one}"' for one in Follow)
+        known = " or ".join(f'"{member}"' for member in Follow)
         self._fault("follow", f"{value!r} is not one of its values", f"Write follow = {known}")
         return Follow.AUTO
 

@@ -1,7 +1,7 @@
-"""Single values of the configuration, read: URLs, addresses, durations, tokens, names.
+"""Parse single values of the configuration: URLs, addresses, durations, tokens, names.
 
-What is wrong is returned as text: a part of a sentence, or what it is and how to fix it. No value
-that may be secret is in it.
+An error is returned as text: a part of a sentence, or the error and its fix. The text contains no
+value that may be secret.
 """
 
 import re
@@ -22,7 +22,7 @@ COPY_IT_AGAIN = "Copy or type it again, as plain text"
 
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _PORT_AFTER = re.compile(r"(.*?):(\d{1,5})", re.ASCII)
-# The machine's kind as compilers write it; conda sets HOST to its own.
+# A target triple, as compilers write the kind of a machine; conda sets HOST to one.
 _MACHINE_KIND = re.compile(
     r"(?:x86_64|i\d86|aarch64|arm\w*|p(?:owerpc|pc)\w*|s390x|riscv\w*)-(?:\w+-)?"
     r"(?:linux-\w+|darwin[\w.]*|mingw\w*|msvc)",
@@ -46,7 +46,7 @@ _A_TOKEN = re.compile(r"[!#-&(-~]+", re.ASCII)  # printable, and neither white s
 
 
 def url_fault(value: object) -> str | None:
-    """Return what is wrong with a base URL, None if nothing is; without the URL, a secret."""
+    """Return the error of a base URL, None if it is valid; the text does not contain the URL."""
     if not isinstance(value, str):
         return "it is not text"
     try:
@@ -87,15 +87,15 @@ def without_end(url: str, ends: Iterable[str]) -> str:
 
 
 def public_url_fault(value: object) -> str | None:
-    """As `url_fault`; the public URL has no path either, since the page's own links have none."""
+    """As `url_fault`; the public URL may have no path, because the page's own links have none."""
     fault = url_fault(value)
     if fault is None and urlsplit(str(value)).path.strip("/"):
-        return "it has a path, and the receiver is served at the root of a host only"
+        return "it has a path, but the receiver runs only at the root of a host"
     return fault
 
 
 def is_plain_http(url: str) -> bool:
-    """Return whether a URL leads over plain http to another machine."""
+    """Return whether a URL uses plain http to another machine."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     if parts.scheme != "http" or host == "localhost" or host.endswith(".localhost"):
@@ -108,7 +108,7 @@ def is_plain_http(url: str) -> bool:
 
 def host_fault(host: str) -> tuple[str, str] | None:
     """Return why HOST is neither an address nor a host name, and what to write instead."""
-    fix = "Write an address, for instance HOST=127.0.0.1, or 0.0.0.0 for all of this machine's"
+    fix = "Write an address, for instance HOST=127.0.0.1, or 0.0.0.0 for all addresses"
     try:
         ip_address(host)
     except ValueError:
@@ -121,7 +121,7 @@ def host_fault(host: str) -> tuple[str, str] | None:
     if with_port is not None and (host.startswith("[") or ":" not in with_port[1]):
         return f"{host!r} has a port", f"Write HOST={with_port[1]} and PORT={with_port[2]}"
     if _MACHINE_KIND.fullmatch(host):
-        what = f"{host!r} is a kind of machine, not an address: conda sets HOST by itself"
+        what = f"{host!r} is a kind of machine, not an address: conda sets HOST"
         return what, "Run `unset HOST`, or write HOST=127.0.0.1"
     labels = host.rstrip(".").split(".")
     is_name = len(host) <= LONGEST_HOST and all(_LABEL.fullmatch(label) for label in labels)
@@ -131,18 +131,20 @@ def host_fault(host: str) -> tuple[str, str] | None:
 
 
 def proxies_faults(text: str) -> list[tuple[str, str]]:
-    """Return what in a list of trusted proxies never matches one, and what to write.
+    """Return the entries in a list of trusted proxies that never match, and what to write.
 
     Uvicorn compares addresses with addresses and networks (uvicorn.middleware.proxy_headers), and
-    takes what is neither as a name that no connection has.
+    reads any other entry as a name, which no connection has.
     """
     items = [item.strip() for item in text.split(",")]
-    return [] if items == [ANYWHERE] else [one for item in items if (one := _proxy_fault(item))]
+    if items == [ANYWHERE]:
+        return []
+    return [fault for item in items if (fault := _proxy_fault(item)) is not None]
 
 
 def _proxy_fault(item: str) -> tuple[str, str] | None:
     if item == ANYWHERE:
-        return "* does not go together with addresses", "Write * alone, or addresses alone"
+        return "* cannot be combined with addresses", "Write * alone, or addresses alone"
     try:
         network = ip_network(item, strict=False)
     except ValueError:
@@ -156,13 +158,13 @@ def _proxy_fault(item: str) -> tuple[str, str] | None:
 
 
 def read_flag(text: str | None) -> bool | None:
-    """Return a variable that is on or off; unset is off, None if it is neither."""
+    """Return the value of a variable that is on or off; unset is off, None for any other text."""
     word = (text or "no").lower()
     return True if word in TRUE else False if word in FALSE else None
 
 
 def read_duration(text: object) -> int | None:
-    """Return a duration (`90s`, `15m`, `12h`, `30d`) in milliseconds; None if it is not."""
+    """Return a duration (`90s`, `15m`, `12h`, `30d`) in milliseconds; None for any other text."""
     text = text.strip() if isinstance(text, str) else ""
     number, unit = text[:-1], text[-1:]
     if not (number.isascii() and number.isdigit()) or len(number) > MOST_DIGITS:
@@ -171,9 +173,9 @@ def read_duration(text: object) -> int | None:
 
 
 def bare_token(text: str) -> str:
-    """Return a token without quotes and the words that belong before it in a header.
+    """Return a token without quotes and the scheme that precedes it in a header.
 
-    Edgegap's dashboard copies the word `token` along; alone it may be a token itself.
+    Edgegap's dashboard also copies the word `token`; alone it may be a token itself.
     """
     before = None
     while before != text:
@@ -186,7 +188,7 @@ def bare_token(text: str) -> str:
 
 
 def token_fault(text: str) -> tuple[str, str] | None:
-    """Return why a text is not a token, and what to do; None if it may be one."""
+    """Return why a text is not a token, and the fix; None if it may be a token."""
     fault = password_fault(text)
     if fault is None and not _A_TOKEN.fullmatch(text):
         what = f"it contains {'a quote' if text.isascii() else 'characters that are not ASCII'}"
@@ -195,15 +197,15 @@ def token_fault(text: str) -> tuple[str, str] | None:
 
 
 def password_fault(text: str) -> tuple[str, str] | None:
-    """As `token_fault`, for what may also be a password, which has more characters."""
+    """As `token_fault`, for a text that may also be a password, which allows more characters."""
     fault = free_text_fault(text)
-    if fault is None and any(one.isspace() for one in text):
+    if fault is None and any(character.isspace() for character in text):
         return "it contains white space", COPY_IT_AGAIN
     return fault or (None if text else ("it is empty", COPY_IT_AGAIN))
 
 
 def free_text_fault(text: str) -> tuple[str, str] | None:
-    """Return what is wrong with a secret that may contain anything a keyboard gives."""
+    """Return the error of a secret that may contain any character of a keyboard."""
     fault = placeholder_fault(text)
     odd = odd_character(text)
     if fault is None and odd is not None:
@@ -212,23 +214,23 @@ def free_text_fault(text: str) -> tuple[str, str] | None:
 
 
 def placeholder_fault(text: str) -> tuple[str, str] | None:
-    """Return what is wrong with a secret that is an example's; None if it is not one."""
+    """Return the error of a secret that is an example's placeholder; None if it is not."""
     if _PLACEHOLDER.fullmatch(text):
-        return "it is a placeholder", "Put the value itself in its place"
+        return "it is a placeholder", "Replace it with the value itself"
     if _REFERENCE.fullmatch(text):
         what = "it is a reference to another variable, and references are not expanded"
-        return what, "Put the value itself in its place"
+        return what, "Replace it with the value itself"
     return None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is nearest to one, None if none is near."""
-    folded = {one.casefold(): one for one in known}
+    """Return the known name that is nearest to a name, None if none is near."""
+    folded = {candidate.casefold(): candidate for candidate in known}
     close = get_close_matches(name.casefold(), folded, n=1)
     return folded[close[0]] if close else None
 
 
 def known_names(name: object, known: Collection[str], what: str = "There are") -> str:
-    """Return the sentence for a name that is not known: the nearest one, or all there are."""
+    """Return the sentence for an unknown name: the nearest known name, or all of them."""
     near = did_you_mean(str(name), known)
     return f"Did you mean {near}?" if near is not None else f"{what} {', '.join(known)}"

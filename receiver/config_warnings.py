@@ -1,4 +1,4 @@
-"""What is no fault of the configuration, but probably not meant."""
+"""Warnings about a valid configuration that is probably not intended."""
 
 from receiver.config_values import UNITS, did_you_mean
 from receiver.hook_tokens import MAX_URL, LinkKeys
@@ -8,11 +8,11 @@ from receiver.settings import Settings
 
 GOOD_KEY = 32
 GOOD_PASSWORD = 12
-CALLS_A_MINUTE = 180  # that Docker Hub takes, for all that is asked of it
+CALLS_A_MINUTE = 180  # Docker Hub's limit for all calls
 
 
 def config_warnings(settings: Settings) -> list[str]:
-    """Return all that `check` warns of: what is probably not meant, and what is not set."""
+    """Return all warnings of `check`: probable mistakes, and values that are not set."""
     warnings = probably_not_meant(settings)
     if settings.public_url is None:
         warnings.append("public_url is not set: `receiver link` cannot print links")
@@ -22,7 +22,7 @@ def config_warnings(settings: Settings) -> list[str]:
 
 
 def probably_not_meant(settings: Settings) -> list[str]:
-    """Return what is probably a mistake, that of how the configuration is written first."""
+    """Return warnings about probable mistakes, those about spelling first."""
     return [
         *settings.warnings,
         *_of_rules(settings),
@@ -39,7 +39,7 @@ def _of_rules(settings: Settings) -> list[str]:
         for first, later in shadowed(rules)
     ]
     warnings += [
-        f"rules {first.name!r} and {later.name!r} make the same version of {later.app} from two "
+        f"rules {first.name!r} and {later.name!r} create the same version of {later.app} from two "
         "repositories: the second push of a tag is parked. Write {project}-{tag} in `version`"
         for first, later in may_collide(rules)
     ]
@@ -53,7 +53,7 @@ def _of_rules(settings: Settings) -> list[str]:
         if repository not in repositories:
             near = did_you_mean(repository, repositories)
             hint = "" if near is None else f"; did you mean {near}?"
-            warnings.append(f"[links] names {repository}, and no rule does{hint}")
+            warnings.append(f"[links] names {repository}, but no rule does{hint}")
     return warnings
 
 
@@ -64,8 +64,8 @@ def _of_secrets(settings: Settings) -> list[str]:
     if any(len(key.reveal()) < GOOD_KEY for key in settings.secret_keys):
         warnings.append(
             f"a key in RECEIVER_SECRET_KEY is shorter than {GOOD_KEY} characters: anyone who has a "
-            f"link can try to guess it. Make a longer one with: {MAKE_A_KEY}  and put it before "
-            "this one with a comma; take this one out when all links are replaced"
+            f"link can try to guess it. Make a longer one with: {MAKE_A_KEY}  and put it "
+            "before this key with a comma; remove this key when all links are replaced"
         )
     password = settings.admin_password
     if password is not None and len(password.reveal()) < GOOD_PASSWORD:
@@ -83,19 +83,20 @@ def _of_catch_up(settings: Settings) -> list[str]:
     warnings = []
     if len(repositories) * UNITS["m"] / every > CALLS_A_MINUTE / 2:
         warnings.append(
-            f"catch-up asks Docker Hub for {len(repositories)} repositories in so short a time "
-            f"that its limit of {CALLS_A_MINUTE} calls a minute is near: raise catch_up.every"
+            f"catch-up queries Docker Hub for {len(repositories)} repositories every "
+            f"{every // 1000} s, close to its limit of {CALLS_A_MINUTE} calls a minute: raise "
+            "catch_up.every"
         )
     if settings.keep < 2 * every:
         warnings.append(
-            "ledger.keep is shorter than two periods of catch_up.every: a push that is missed "
-            "meanwhile is not found any more"
+            "ledger.keep is shorter than two periods of catch_up.every: a missed push "
+            "may be purged before catch-up can find it"
         )
     return warnings
 
 
 def link_length_fault(settings: Settings) -> tuple[str, str] | None:
-    """Return what is wrong with a public_url that makes a link too long, and what to do."""
+    """Return the error of a public_url that makes a link too long, and the fix."""
     if settings.public_url is None or not settings.secret_keys:
         return None
     keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
@@ -103,5 +104,5 @@ def link_length_fault(settings: Settings) -> tuple[str, str] | None:
     length = max((len(keys.link(url, rule.repository)) for rule in settings.rules), default=0)
     if length <= MAX_URL:
         return None
-    what = f"a link would be {length} characters long, and Docker Hub takes {MAX_URL}"
+    what = f"a link would be {length} characters long, but Docker Hub accepts {MAX_URL}"
     return what, "Use a shorter host name"

@@ -1,6 +1,6 @@
 r"""The file `.env`: NAME=value lines, read as Docker Compose and python-dotenv read them.
 
-A value may be in single quotes, which keep all of it as it is, or in double ones, in which `\"`,
+A value may be in single quotes, which keep it unchanged, or in double quotes, in which `\"`,
 `\\`, `\$`, `\n`, `\r` and `\t` have a meaning; a comment begins at ` #`. Nothing is expanded. Pure.
 """
 
@@ -31,7 +31,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~-]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A line that gives no variable; `name` is the one that it seems to mean."""
+    """A line that sets no variable; `name` is the variable that it seems to mean."""
 
     line: int
     name: str
@@ -41,7 +41,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Dotenv:
-    """What a `.env` holds: its variables, the lines that give none, those that are set twice."""
+    """The content of a `.env`: variables, lines that set none, names that are set twice."""
 
     values: Mapping[str, str]
     problems: tuple[Problem, ...] = ()
@@ -49,7 +49,7 @@ class Dotenv:
 
 
 def parse_dotenv(text: str) -> Dotenv:
-    """Read a whole file; never raises. Of a variable that is set twice the last one counts."""
+    """Read a whole file; never raises. If a variable is set twice, the last value is used."""
     lines = with_plain_line_ends(text).split("\n")
     values: dict[str, str] = {}
     problems: list[Problem] = []
@@ -82,7 +82,7 @@ def parse_dotenv(text: str) -> Dotenv:
 def unquoted(text: str) -> str | None:
     """Return the value of a text in quotation marks, with or without a comment after it.
 
-    None if it is in no quotation marks, or has more after the closing one than a comment.
+    None if it is not in quotation marks, or if anything but a comment follows the closing mark.
     """
     text = strip(text)
     found = _quoted(text)
@@ -92,12 +92,12 @@ def unquoted(text: str) -> str | None:
 
 
 def without_comment(text: str) -> str:
-    """Return a text in no quotation marks without the comment that begins at ` #`."""
+    """Return an unquoted text without the comment that begins at ` #`."""
     return strip(_COMMENT.sub("", text))
 
 
 def dotenv_line(name: str, value: str) -> str:
-    """Return the line, with its end, that reads back as this value."""
+    """Return the line, with its line end, that is read as this value."""
     if _PLAIN.fullmatch(value):
         return f"{name}={value}\n"
     if "'" not in value and "\n" not in value and "\r" not in value:
@@ -109,7 +109,7 @@ def dotenv_line(name: str, value: str) -> str:
 
 
 def _value_of(rest: str) -> str | None:
-    """Return the value that is on this line alone, None if its quotation mark is open at the end.
+    """Return the value on this line, None if its quotation mark is still open at the end.
 
     Raises BadText.
     """
@@ -120,7 +120,7 @@ def _value_of(rest: str) -> str | None:
         value = unquoted(text)
         if value is None:
             raise BadText(
-                "there is more after its closing quotation mark",
+                "there is text after its closing quotation mark",
                 r"Put the whole value in quotation marks; write \" for one inside it",
             )
         return value
@@ -133,7 +133,7 @@ def _value_of(rest: str) -> str | None:
 
 
 def _value_of_lines(lines: list[str]) -> tuple[str, int]:
-    """Return the value that begins on the first line, and how many more it takes in.
+    """Return the value that begins on the first line, and the number of lines after it.
 
     Raises BadText.
     """

@@ -1,6 +1,6 @@
-"""Environment variables, given as a mapping: read, cleaned, and compared with the names we know.
+"""Read, clean and check environment variables, given as a mapping.
 
-What is cleaned away is what a paste leaves around a value: quotes, a comment, its own name.
+Cleaning removes what is often pasted around a value: quotes, a comment, its own name.
 """
 
 import re
@@ -17,9 +17,9 @@ OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_")
 MAY_HOLD_ANYTHING = frozenset({"RECEIVER_SECRET_KEY", "RECEIVER_ADMIN_PASSWORD"})
 CONFIG_TEXT = "RECEIVER_CONFIG_TOML"
 ALSO_OURS = frozenset({"DATABASE_URL", "FORWARDED_ALLOW_IPS", "HOST", "PORT"})
-WITHOUT_FILE = frozenset({"RECEIVER_CONFIG", "HOST", "PORT"})  # no secrets, and NAME_FILE is taken
+WITHOUT_FILE = frozenset({"RECEIVER_CONFIG", "HOST", "PORT"})  # have no NAME_FILE
 
-# Names that other programs use, or that people expect, for what the receiver calls otherwise.
+# Names that other programs use or that people expect, with the receiver's own names.
 OFTEN_MEANT = {
     "EDGEGAP_API_KEY": "EDGEGAP_TOKEN",
     "EDGEGAP_KEY": "EDGEGAP_TOKEN",
@@ -46,7 +46,7 @@ _MOST_LAYERS = 3
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A value as it counts. `removed` names what was around it; `fault` is what and how to fix."""
+    """A cleaned value. `removed` lists what was around it; `fault` is an error and its fix."""
 
     value: str
     removed: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Cleaned:
 def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
     """Return a variable's value without the quotes or the comment that came with it.
 
-    `docker run --env-file` and most dashboards pass on what `.env` readers take off. `parsed`: it
+    `docker run --env-file` and most dashboards keep what `.env` readers remove. `parsed`: the value
     comes from a `.env`, or is a file's whole content: ` #` begins no comment in it.
     """
     text, removed, ours = strip(raw), [], is_ours(name)
@@ -73,7 +73,7 @@ def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
     if not parsed and not removed and " #" in text and ours:
         if name in MAY_HOLD_ANYTHING:
             what = "it contains ` #`, which begins a comment in a .env file"
-            fix = "Remove the comment; if it is a part of the value, put the whole value in quotes"
+            fix = "Remove the comment; if it is part of the value, put the whole value in quotes"
             return Cleaned(text, fault=(what, fix))
         text = without_comment(text)
         removed.append("the comment after it")
@@ -86,7 +86,7 @@ def is_ours(name: str) -> bool:
 
 
 def within_quotes(text: str) -> str | None:
-    """Return what is in quotes of any kind, curly ones too; None if the text is not in quotes."""
+    """Return the text inside quotes of any kind, also curly; None if it is not in quotes."""
     inner = unquoted(text)
     ends = text[:1] + text[-1:] if len(text) > 1 else ""
     if inner is None and ends and set(ends) <= set(_QUOTES) and not set(ends) <= set("\"'"):
@@ -95,27 +95,27 @@ def within_quotes(text: str) -> str | None:
 
 
 def shown(name: object) -> str:
-    """Return a variable's name as it may be shown: a secret may stand where a name belongs."""
+    """Return a variable's name if it is safe to show: a secret may be written as a name."""
     text = str(name)
-    return text if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", text) else "what it names"
+    return text if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", text) else "its variable"
 
 
 def read_variable(environ: Mapping[str, str], name: str) -> str | None:
-    """Return a variable stripped of white space, None when it is unset or empty."""
+    """Return a variable stripped of white space, None if it is unset or empty."""
     return environ.get(name, "").strip() or None
 
 
 def read_secret(environ: Mapping[str, str], name: str) -> Secret | None:
-    """Return a secret, None when it is unset."""
+    """Return a secret, None if it is unset."""
     value = read_variable(environ, name)
     return None if value is None else Secret(value)
 
 
 def misspelled(environ: Mapping[str, str], known: Collection[str]) -> dict[str, str | None]:
-    """Return the variables that are set and are none of the `known`, but look like one of ours.
+    """Return the variables that are set and not `known`, but look like one of ours.
 
     The value is the name that is probably meant, None if none is near. Variables of other programs
-    are not among them, unless they differ from one of ours in a letter or two.
+    are not included, unless they differ from one of ours in a letter or two.
     """
     names = {*known, *(name + FILE_SUFFIX for name in set(known) - WITHOUT_FILE)}
     ours = [name for name in known if is_ours(name)]
@@ -136,10 +136,10 @@ def near_name(name: str, known: Collection[str]) -> str | None:
     suffix = upper[len(bare) :]
     meant = OFTEN_MEANT.get(upper) or OFTEN_MEANT.get(bare)
     if meant not in known:
-        prefix = next((one for one in OURS if bare.startswith(one)), "")
+        prefix = next((prefix for prefix in OURS if bare.startswith(prefix)), "")
         least = _ALIKE if prefix else _NEARLY_THE_SAME
-        long = [one for one in known if len(one) >= _SHORTEST_COMPARED]
-        ends = [one[len(prefix) :] for one in long if one.startswith(prefix)]
+        long = [candidate for candidate in known if len(candidate) >= _SHORTEST_COMPARED]
+        ends = [candidate[len(prefix) :] for candidate in long if candidate.startswith(prefix)]
         near = get_close_matches(bare[len(prefix) :], ends, n=1, cutoff=least)
         meant = prefix + near[0] if near else None
     return meant if meant is None or meant in WITHOUT_FILE else meant + suffix

@@ -1,7 +1,7 @@
-"""Links: their tokens are made and read here, side by side.
+"""Links: sign and verify their tokens.
 
-A token is `itsdangerous` over [repository, link number]; raising a repository's number revokes
-its links so far. Nothing in it is secret but the signature.
+A token is [repository, link number], signed by `itsdangerous`; raising a repository's number
+revokes its earlier links. Only the signature is secret.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ MAX_TOKEN = 512
 CHALLENGE_SALT, PROOF_SALT = b"receiver.challenge", b"receiver.proof"
 REMEMBERED = 1024
 SIGNATURE_LETTERS = 43  # of a SHA-256, in base64 without its padding
-FEWEST_ALIKE = 12  # letters of a token that are enough to say which link it was
-NUMBER_LETTERS = 8  # before the signature: they differ with the number of the link
+FEWEST_ALIKE = 12  # letters of a token that identify its link
+NUMBER_LETTERS = 8  # before the signature: they depend on the link's number
 
 
 class LinkFault(StrEnum):
@@ -36,7 +36,7 @@ class LinkFault(StrEnum):
     MALFORMED = "malformed"
 
 
-# The owner of a repository pasted or kept these: pushes are lost. Anybody may send the others.
+# The owner of a repository uses such a link: pushes are lost. Anyone may send the others.
 ACTIONABLE = frozenset(
     {
         LinkFault.REVOKED,
@@ -58,21 +58,21 @@ _WHAT_TO_DO: Mapping[LinkFault, str] = {
     LinkFault.UNKNOWN_REPOSITORY: "The link names a repository of no rule, and this receiver did "
     "not sign it. If you pasted it, add a [[rule]] for the repository; then `receiver link` "
     "prints its link.",
-    LinkFault.MALFORMED: "It is not a link of this receiver, and harmless if nobody pasted one "
-    "lately; `receiver link` prints what to paste.",
+    LinkFault.MALFORMED: "It is not a link of this receiver, and harmless if nobody pasted a link "
+    "recently; `receiver link` prints what to paste.",
 }
 
 
 def what_to_do(fault: LinkFault, repository: str | None) -> str:
-    """Return what is wrong with such a link, and what to do about it."""
+    """Return the error of such a link, and what to do about it."""
     return _WHAT_TO_DO[fault].format(repository=repository or "GROUP/PROJECT")
 
 
 class LinkKeys:
-    """Makes and reads tokens with a list of keys, oldest first (itsdangerous signs with the last).
+    """Signs and verifies tokens with keys, oldest first (itsdangerous signs with the last).
 
-    Tokens that were good are remembered, since checking one costs as much as reading its body.
-    `repositories` are those of rules: of their links, damaged ones are recognized.
+    Valid tokens are cached, because verifying a token costs as much as reading a body.
+    `repositories` are those of rules: damaged links of theirs are recognized.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class LinkKeys:
         return f"{public_url.rstrip('/')}{PATH}{self.token(repository)}"
 
     def challenge(self, nonce: str) -> str:
-        """Return a question that only a holder of the key can ask, to be sent for a token."""
+        """Return a challenge that only a holder of the key can sign; it is sent as a token."""
         return self._challenger.sign(nonce).decode()
 
     def proof(self, challenge: str) -> str | None:
-        """Return the answer that only a holder of the key can give; None to anyone else's question.
+        """Return the response that only a holder of the key can give; None for a foreign challenge.
 
-        A stranger gets nothing that a guessed key could be compared with.
+        A stranger receives nothing to compare a guessed key with.
         """
         known = len(challenge) <= MAX_TOKEN and challenge.isascii()
         if not known or not self._challenger.validate(challenge):
@@ -117,7 +117,7 @@ class LinkKeys:
         return self._prover.get_signature(challenge).decode()
 
     def repository(self, token: str) -> str:
-        """Return the repository that the token is good for; raises BadLink."""
+        """Return the repository that the token is valid for; raises BadLink."""
         known = self._known.get(token)
         if known is not None:
             return known
@@ -129,12 +129,12 @@ class LinkKeys:
 
     def _read(self, token: str) -> str:
         if not token:
-            raise BadLink(LinkFault.TRUNCATED, "nothing is left of the token")
+            raise BadLink(LinkFault.TRUNCATED, "the token is empty")
         if len(token) > MAX_TOKEN or not token.isascii():
             raise BadLink(LinkFault.MALFORMED, "not a token of ours")
         try:
             if not all(_is_canonical(part) for part in token.split(".")):
-                raise self._damaged(token)  # the last letter has bits that say nothing
+                raise self._damaged(token)  # the last letter has unused bits
             payload = self._serializer.loads(token)
         except (BadData, ValueError, RecursionError):
             raise self._damaged(token) from None
@@ -142,16 +142,16 @@ class LinkKeys:
             case [str(repository), int(number)] if is_repository(repository):
                 present = self._numbers.get(repository, 1)
                 if number != present:
-                    text = f"link {number} of {repository} is revoked, {present} is the present one"
+                    text = f"link {number} of {repository} is revoked, {present} is current"
                     raise BadLink(LinkFault.REVOKED, text, repository)
                 return repository
             case _:
                 raise BadLink(LinkFault.MALFORMED, "signed by us, but not a link")
 
     def _damaged(self, token: str) -> BadLink:
-        """Return what is wrong with a token that we did not sign as it is.
+        """Return the error of a token that is not signed by us.
 
-        Compared is what is no secret: the signature's letters are not looked at.
+        Only the parts that are not secret are compared, not the signature.
         """
         alike = {name: _alike(token, payload) for name, payload in self._payloads.items()}
         longest = max(alike.values(), default=0)
@@ -159,7 +159,7 @@ class LinkKeys:
         whole = min((len(self._payloads[name]) for name in nearest), default=0)
         if longest < FEWEST_ALIKE or longest < min(len(token), whole - NUMBER_LETTERS):
             if _names_a_repository(token):
-                text = "it names a repository of no rule, and the signature does not match"
+                text = "it names a repository without a rule, and the signature does not match"
                 return BadLink(LinkFault.UNKNOWN_REPOSITORY, text)
             return BadLink(LinkFault.MALFORMED, "not a token of ours")
         repository = nearest[0] if len(nearest) == 1 else None
@@ -169,9 +169,9 @@ class LinkKeys:
 
 
 def _alike(token: str, payload: str) -> int:
-    """Return how many letters from the start are the same, whatever their case."""
+    """Return the number of equal letters at the start, ignoring case."""
     pairs = zip(token.lower(), payload.lower(), strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other),
+    return next((index for index, (left, right) in enumerate(pairs) if left != right),
                 min(len(token), len(payload)))  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a machine does to a receiver: disks that are emptied, disks unsafe for SQLite, addresses."""
+"""Hosts on which a receiver loses data: ephemeral disks, disks unsafe for SQLite; addresses."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from receiver.proxies import is_loopback
 
-# A variable that the host sets by itself → what the host is called, and what to do there.
+# A variable that the host sets → the host's name, and why its disk is ephemeral.
 FORGETFUL = {
     "DYNO": ("Heroku", "its disk is emptied at each restart, at least once a day"),
     "RENDER": ("Render", "without a disk of its own, each deploy empties it"),
@@ -19,15 +19,15 @@ FORGETFUL = {
         "without a lasting volume, and an emptyDir is none, it is gone with the pod",
     ),
 }
-NO_VOLUMES = frozenset({"DYNO", "K_SERVICE"})  # none there on which a SQLite ledger is safe
+NO_VOLUMES = frozenset({"DYNO", "K_SERVICE"})  # hosts without a volume that is safe for SQLite
 MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 LAYERS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
-# At "/", these show a storage driver that makes a container's layer on an ordinary file system:
+# At "/", these indicate a storage driver that puts a container's layer on an ordinary file system:
 # Docker's and Podman's vfs, btrfs and zfs, Docker's devicemapper, containerd's snapshotters.
 _DRIVER = re.compile(
     r"/docker/|/containers/storage/|containerd|/dev/mapper/docker-|-snap-\d+$|[0-9a-f]{64}"
 )
-EMPTY_DIR = "/kubernetes.io~empty-dir/"  # in the path that the kubelet mounts one from
+EMPTY_DIR = "/kubernetes.io~empty-dir/"  # in the path that the kubelet mounts it from
 NETWORK = frozenset({
     "nfs", "nfs3", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda", "ceph",
     "glusterfs", "lustre", "gpfs", "beegfs", "orangefs", "pvfs2", "wekafs", "panfs", "davfs",
@@ -42,13 +42,13 @@ CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 CONTAINER_NAMES = frozenset({"docker", "podman", "oci", "crio", "containerd"})  # in $container
 CONTAINER_VARIABLES = (*FORGETFUL, "ECS_CONTAINER_METADATA_URI_V4", "CONTAINER_APP_NAME",
                        "NOMAD_ALLOC_ID")  # fmt: skip
-BESIDE = ("", "-wal", "-shm", "-journal", ".lock")  # what belongs to the ledger's file
+BESIDE = ("", "-wal", "-shm", "-journal", ".lock")  # suffixes of the ledger's files
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """What a file lies on: `source` is the folder of its file system that shows at `place`."""
+    """The mount of a file: `source` is the folder of its file system that is mounted at `place`."""
 
     place: str
     source: str
@@ -69,9 +69,9 @@ class Mount:
 
 
 def forgotten_ledger(environ: Mapping[str, str], ledger: str | None, mounts: str) -> str | None:
-    """Return a warning when the ledger's file is on a disk that will be emptied, else None.
+    """Return a warning if the ledger's file is on an ephemeral disk, else None.
 
-    `ledger` is the file's absolute path, None when it is on PostgreSQL; `mounts` is the text of
+    `ledger` is the file's absolute path, None if it is on PostgreSQL; `mounts` is the text of
     /proc/self/mountinfo, empty if there is none.
     """
     if ledger is None:
@@ -95,7 +95,7 @@ def forgotten_ledger(environ: Mapping[str, str], ledger: str | None, mounts: str
 
 
 def unsafe_disk(ledger: str | None, mounts: str) -> str | None:
-    """Return a warning when SQLite's write-ahead log is not sound on the ledger's file system.
+    """Return a warning if SQLite's write-ahead log is not safe on the ledger's file system.
 
     It needs memory and locks that all openers of the file share: https://sqlite.org/wal.html.
     """
@@ -120,8 +120,8 @@ def unsafe_disk(ledger: str | None, mounts: str) -> str | None:
 def mounted_alone(ledger: str, mounts: str) -> str | None:
     """Return why the ledger is refused if one of its files is itself a mount point, else None.
 
-    Then they are on different disks: in a container, new pushes would be in a log that is deleted
-    with the container, and a second receiver would take another lock.
+    Its files would be on different disks: in a container, new pushes would be in a log that is
+    deleted with the container, and a second receiver would take another lock.
     """
     places = {mount.place for mount in _read(mounts)}
     alone = next((ledger + end for end in BESIDE if ledger + end in places), None)
@@ -152,7 +152,7 @@ def in_container(environ: Mapping[str, str], marks: Collection[str], mounts: str
 def unreachable(host: str, environ: Mapping[str, str], *, contained: bool) -> str | None:
     """Return a warning if the address to listen on is the default in a container, else None.
 
-    An address that was chosen is left alone: a proxy may be in the same pod.
+    An address that was set explicitly is accepted: a proxy may be in the same pod.
     """
     if environ.get("HOST", "").strip() or not contained or not is_loopback(host):
         return None
@@ -164,11 +164,11 @@ def unreachable(host: str, environ: Mapping[str, str], *, contained: bool) -> st
 
 
 def mount_of(path: str, mounts: str) -> Mount:
-    """Return the mount that an absolute path lies on; one of no known kind if none is named."""
+    """Return the mount of an absolute path; a mount of unknown kind if none is listed."""
     deepest = Mount("/", "/", "")
     for mount in _read(mounts):
         inside = path == mount.place or path.startswith(mount.place.rstrip("/") + "/")
-        if inside and len(mount.place) >= len(deepest.place):  # of two on one, the later is on top
+        if inside and len(mount.place) >= len(deepest.place):  # the later covers the earlier
             deepest = mount
     return deepest
 

@@ -1,6 +1,6 @@
-"""Notices: which happenings are told to whom, and how many become one message. Pure.
+"""Notification destinations and events, and the text of a message. Pure.
 
-Each `[[notice]]` names a place by the variable that holds its Apprise URL, and what it wants.
+Each `[[notice]]` names a destination by the variable that holds its Apprise URL, and its events.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,11 +15,11 @@ from receiver.secret import Secret
 
 KEYS = ("name", "url_env", "on", "rules")
 MOST_LINES = 10
-MEND = 'Write url_env = "DISCORD_NOTICE_URL" and set it to an Apprise URL'
+HOW_TO_SET = 'Write url_env = "DISCORD_NOTICE_URL" and set it to an Apprise URL'
 
 
 class Happening(StrEnum):
-    """What a notice may tell of."""
+    """The events that a notification can report."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -46,7 +46,7 @@ TITLES: Mapping[Happening, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One place to tell: its Apprise URL, what it wants to hear, of which rules (none: all)."""
+    """A destination: its Apprise URL, its events, and its rules (empty: all)."""
 
     name: str
     url: Secret
@@ -54,22 +54,22 @@ class Notice:
     rules: tuple[str, ...] = ()
 
     def wants(self, happening: Happening, rule: str | None) -> bool:
-        """Tell whether it wants to hear of this; `rule` is None where it concerns all."""
+        """Return whether the destination accepts an event; `rule` is None if it concerns all."""
         return happening in self.on and (rule is None or not self.rules or rule in self.rules)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: many happenings of a kind are one."""
+    """One message, for one or more events of a kind."""
 
     title: str
     body: str
 
 
 def message_of(happening: Happening, texts: Sequence[str]) -> Message:
-    """Return one message for all of these: the first ten, and how many more there are."""
+    """Return one message for all texts: the first ten, and the number of the others."""
     head = TITLES[happening]
-    title = f"Receiver: {head}" if len(texts) == 1 else f"Receiver: {len(texts)} times {head}"
+    title = f"Receiver: {head}" if len(texts) == 1 else f"Receiver: {head} ({len(texts)} times)"
     lines = list(texts[:MOST_LINES])
     if len(texts) > MOST_LINES:
         lines.append(f"… and {len(texts) - MOST_LINES} more; see `receiver deliveries`.")
@@ -81,14 +81,14 @@ def read_notices(
 ) -> tuple[tuple[Notice, ...], list[Fault]]:
     """Read the list of `[[notice]]` tables."""
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        mend = "Write each notice under a line [[notice]]"
-        return (), [Fault("notice", "it is not a list of tables", mend)]
+        fix = "Write each notice under a line [[notice]]"
+        return (), [Fault("notice", "it is not a list of tables", fix)]
     known = {rule.name for rule in rules}
     faults: list[Fault] = []
     found = [_read(table, number, environ, known, faults) for number, table in enumerate(tables, 1)]
     names = [notice.name for notice in found if notice is not None]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        what = f"two have the name {name!r}"
+        what = f"two notices have the name {name!r}"
         faults.append(Fault("notice", what, 'Give one of them another: name = "…"'))
     return tuple(notice for notice in found if notice is not None), faults
 
@@ -109,23 +109,23 @@ def _read(
     url = read_secret(environ, variable) if isinstance(variable, str) else None
     if url is None:
         what = f"{shown(variable)} is not set" if isinstance(variable, str) else "it is missing"
-        faults.append(Fault(f"{where}, url_env", what, MEND))
-    wanted = _texts(table.get("on", [*EVERYTHING]))
-    if wanted is None or not set(wanted) <= set(EVERYTHING):
-        mend = f"There are {', '.join(EVERYTHING)}"
-        faults.append(Fault(f"{where}, on", "it names what no notice tells of", mend))
-        wanted = []
+        faults.append(Fault(f"{where}, url_env", what, HOW_TO_SET))
+    events = _texts(table.get("on", [*EVERYTHING]))
+    if events is None or not set(events) <= set(EVERYTHING):
+        fix = f"There are {', '.join(EVERYTHING)}"
+        faults.append(Fault(f"{where}, on", "unknown event", fix))
+        events = []
     rules = _texts(table.get("rules", []))
     if rules is None or not set(rules) <= known:
-        mend = f"There are {', '.join(sorted(known))}"
-        faults.append(Fault(f"{where}, rules", "it names a rule that is not there", mend))
+        fix = f"There are {', '.join(sorted(known))}"
+        faults.append(Fault(f"{where}, rules", "it names a rule that does not exist", fix))
         rules = []
     name = table.get("name", f"notice {number}")
-    on = tuple(Happening(one) for one in wanted)
+    on = tuple(Happening(event) for event in events)
     return None if url is None else Notice(str(name), url, on, tuple(rules))
 
 
 def _texts(value: object) -> list[str] | None:
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         return None
-    return [str(one) for one in value]
+    return [str(item) for item in value]

@@ -1,7 +1,7 @@
-"""Sending one message to one place, through Apprise (the extra `notices`).
+"""Send one message to one destination, through Apprise (the extra `notices`).
 
-Apprise runs in a process of its own for each message: it may hang on a place for ever, and must
-neither keep the receiver from ending nor stay in its memory. The URL goes in by standard input.
+Apprise runs in its own process for each message: it may hang on a destination forever, and must
+neither delay the receiver's exit nor stay in its memory. The URL is passed by standard input.
 """
 
 import asyncio
@@ -16,40 +16,40 @@ from receiver.proxies import as_requests_reads
 from receiver.secret import Secret
 from receiver.variables import Variables
 
-SECONDS = 30.0  # well within the lease of a notice: see ledger/notices
-NOT_TAKEN, NO_PLACE = 1, 2
+SECONDS = 30.0  # well within the lease of a notification: see the outbox
+REJECTED, UNSUPPORTED = 1, 2
 LARGEST_MEMORY = 512 * 1024 * 1024
 PIPE, NOWHERE = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
 
 
 class NoticeNotSent(ReceiverError):
-    """The place did not take the message; its text never holds the URL."""
+    """The destination did not accept the message; the error text never contains the URL."""
 
 
 def can_send() -> bool:
-    """Tell whether Apprise is installed."""
+    """Return whether Apprise is installed."""
     return find_spec("apprise") is not None
 
 
 async def understands(url: Secret) -> bool:
-    """Tell whether Apprise knows what kind of place this is. Nothing is sent."""
-    return await _run({"url": url.reveal()}, SECONDS) != NO_PLACE
+    """Return whether Apprise supports the URL. Nothing is sent."""
+    return await _run({"url": url.reveal()}, SECONDS) != UNSUPPORTED
 
 
 async def send(url: Secret, message: Message, *, seconds: float = SECONDS) -> None:
-    """Send a message within so many seconds; raises NoticeNotSent."""
-    told = {"url": url.reveal(), "title": message.title, "body": message.body}
-    became = await _run(told, seconds)
-    if became is None:
+    """Send a message within `seconds`; raises NoticeNotSent."""
+    request = {"url": url.reveal(), "title": message.title, "body": message.body}
+    code = await _run(request, seconds)
+    if code is None:
         raise NoticeNotSent("it did not answer in time")
-    if became == NO_PLACE:
-        raise NoticeNotSent("its URL is not one that Apprise understands")
-    if became != 0:
-        raise NoticeNotSent("it did not take the message")
+    if code == UNSUPPORTED:
+        raise NoticeNotSent("Apprise does not support its URL")
+    if code != 0:
+        raise NoticeNotSent("it did not accept the message")
 
 
-async def _run(told: dict[str, str], seconds: float) -> int | None:
-    """Return how the process ended; None when it had to be ended."""
+async def _run(request: dict[str, str], seconds: float) -> int | None:
+    """Return the exit code of the process; None if it was killed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -61,7 +61,7 @@ async def _run(told: dict[str, str], seconds: float) -> int | None:
     )
     try:
         async with asyncio.timeout(seconds):
-            await process.communicate(json.dumps(told).encode())
+            await process.communicate(json.dumps(request).encode())
     except TimeoutError:
         return None
     finally:
@@ -72,7 +72,7 @@ async def _run(told: dict[str, str], seconds: float) -> int | None:
 
 
 def _bound_memory() -> None:
-    """End at a compressed answer that would fill this machine's memory: Apprise reads it whole."""
+    """Fail on a compressed answer that would fill the memory: Apprise reads it completely."""
     if find_spec("resource") is not None:  # not on Windows
         import resource  # noqa: PLC0415
 
@@ -80,18 +80,18 @@ def _bound_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (LARGEST_MEMORY, most))
 
 
-def _send_what_is_told() -> int:
+def _send_request() -> int:
     _bound_memory()
     import apprise  # noqa: PLC0415 - an extra, and slow to import
 
-    told = json.load(sys.stdin)
-    place = apprise.Apprise()
-    if not place.add(told["url"]):
-        return NO_PLACE
-    if "title" not in told:
-        return 0  # it was only asked whether there is such a place
-    return 0 if place.notify(title=told["title"], body=told["body"]) else NOT_TAKEN
+    request = json.load(sys.stdin)
+    destination = apprise.Apprise()
+    if not destination.add(request["url"]):
+        return UNSUPPORTED
+    if "title" not in request:
+        return 0  # only the URL was to be checked
+    return 0 if destination.notify(title=request["title"], body=request["body"]) else REJECTED
 
 
 if __name__ == "__main__":
-    sys.exit(_send_what_is_told())
+    sys.exit(_send_request())

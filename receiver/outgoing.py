@@ -1,7 +1,7 @@
-"""The one place that makes HTTP clients: each call by the right proxy, with the right certificates.
+"""HTTP clients for all outgoing calls, with the proxy and the certificates of the environment.
 
-httpx's own reading of the environment knows no network in NO_PROXY, ends in a traceback at `[::1]`,
-and sends calls to this machine to the proxy.
+httpx itself does not know networks in NO_PROXY, raises at `[::1]`, and sends calls to this machine
+through the proxy.
 """
 
 import os
@@ -27,7 +27,7 @@ LONGEST = 100
 
 
 def http_client(*, direct: bool = False, **options: Any) -> httpx.AsyncClient:
-    """Return a client; the options are httpx's. `direct`: for this receiver itself, no proxy.
+    """Return a client; the options are httpx's. `direct`: without proxy, for this receiver itself.
 
     Raises ConfigError if a variable for proxies or certificates cannot be used.
     """
@@ -45,11 +45,11 @@ def http_client(*, direct: bool = False, **options: Any) -> httpx.AsyncClient:
 
 
 def no_connection(error: httpx.TransportError) -> str:
-    """Return why there is no connection, in a few words, and the proxy that was asked for it."""
+    """Return why there is no connection, in a few words, and the proxy that was used."""
     url = error.request.url
     proxy = outgoing_proxies(os.environ)[0].proxy_for(url.scheme, url.host, url.port)
     if isinstance(error, httpx.ProxyError):
-        why = f"the proxy refused it: {masking(str(error))[:LONGEST]}"
+        why = f"the proxy refused the connection: {masking(str(error))[:LONGEST]}"
     elif "CERTIFICATE_VERIFY_FAILED" in str(error):
         why = f"no connection: the certificate is not trusted, see {CERT_FILE}"
     else:
@@ -63,7 +63,7 @@ def _usual_trust() -> ssl.SSLContext:
 
 
 class _Routed(httpx.AsyncBaseTransport):
-    """Sends each call by its proxy, or directly."""
+    """Sends each call through its proxy, or directly."""
 
     def __init__(self, proxies: Proxies, trust: ssl.SSLContext) -> None:
         self._proxies = proxies

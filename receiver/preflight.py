@@ -1,8 +1,8 @@
-"""Preflight: before a version is made, look at the image itself, with the login Edgegap will use.
+"""Preflight: check the image before a version is created, with the login that Edgegap will use.
 
-Docker Hub tells neither digest nor platform and fires before the image can always be pulled;
-Edgegap runs linux/amd64 only. An outage of Docker Hub holds a registration back for a while only:
-Edgegap verifies the image once more when it makes the version.
+Docker Hub's webhook contains neither digest nor platform, and may arrive before the image can be
+pulled; Edgegap runs linux/amd64 only. An outage of Docker Hub delays a registration only for a
+limited time: Edgegap verifies the image again when it creates the version.
 """
 
 import asyncio
@@ -26,19 +26,19 @@ from receiver.reasons import Reason
 from receiver.rules import Login, Rule
 from receiver.settings import Settings
 
-LONGEST_HOLD = 5 * 60 * 1000  # ms a registration is held back by an outage of Docker Hub
-OUT_REMEMBERED = 2 * LONGEST_HOLD  # ms after the last look that met it
-UNREACHED_HOLD = 0  # ms where it cannot be reached at all, twice: most likely our own network
-ONCE_MORE_SECONDS = 0.2
+LONGEST_HOLD = 5 * 60 * 1000  # ms that an outage of Docker Hub may delay a registration
+OUT_REMEMBERED = 2 * LONGEST_HOLD  # ms after the last check that failed
+UNREACHED_HOLD = 0  # ms if it is unreachable twice: most likely our own network
+RETRY_SECONDS = 0.2
 LOW_SHARE = 0.1  # of the pull limit
-TELL_AGAIN_SECONDS = 3600.0
+WARN_AGAIN_SECONDS = 3600.0
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """Nothing stands against making the version. `digest` is None where it is not known."""
+    """The version may be created. `digest` is None if it is not known."""
 
     digest: str | None = None
     notes: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class NotYet:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Something stands against it until a person changes it."""
+    """The image cannot be registered until a person changes something."""
 
     parking: Parking
     calls: tuple[Answer, ...] = ()
@@ -63,9 +63,9 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """Docker Hub could not tell; try again, but hold back no longer than `longest` ms in all.
+    """Docker Hub gave no usable response; retry, but delay at most `longest` ms in total.
 
-    Of these the outage itself has `lasted` some; `asked`: ms that Docker Hub asks to wait.
+    `lasted`: ms since the outage began; `asked`: ms that Docker Hub asks to wait.
     """
 
     detail: str
@@ -80,14 +80,14 @@ Findings = Cleared | NotYet | Stopped | Out
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Docker Hub cannot be asked: since when (epoch ms), and what the last look met."""
+    """An outage of Docker Hub: its start (epoch ms), and the error of the last check."""
 
     since: int
     detail: str
 
 
 class Preflight:
-    """Looks at images, in the registry and in Docker Hub's API."""
+    """Checks images, in the registry and in Docker Hub's API."""
 
     def __init__(
         self, registry: Registry, hub: Hub, *, clock: Callable[[], float] = time.monotonic
@@ -98,18 +98,18 @@ class Preflight:
         self._out_since: float | None = None
         self._out_last = 0.0
         self._out_detail = ""
-        self._told_low: float | None = None
+        self._warned_low: float | None = None
 
     async def look(self, image: ImageReference, rule: Rule) -> Findings:
-        """Look at the image: is it there, may we pull it, can Edgegap run it."""
+        """Check the image: does it exist, may we pull it, can Edgegap run it."""
         began = time.monotonic()
         try:
             seen = await self._see(image, rule.login)
         except Unavailable as error:
-            self._tell_low_limit()
+            self._warn_of_low_limit()
             return self._out(error, _call(image, None, str(error), began))
-        call = _call(image, *_told(seen), began)
-        self._tell_low_limit()
+        call = _call(image, *_status_of(seen), began)
+        self._warn_of_low_limit()
         if isinstance(seen, NotThere):
             self._out_since = None
             return NotYet((call,))
@@ -119,7 +119,7 @@ class Preflight:
         try:
             platforms, note = await self._platforms(image, seen, rule.login)
         except Unavailable as error:
-            self._tell_low_limit()
+            self._warn_of_low_limit()
             return self._out(error, call)
         self._out_since = None
         if platforms is not None:
@@ -130,35 +130,35 @@ class Preflight:
         return Cleared(seen.digest, (note,), (call,))
 
     async def _see(self, image: ImageReference, login: Login | None) -> Seen:
-        """See the tag; where nothing could be reached, once more: it may be a hiccup."""
+        """Look the tag up; if Docker Hub is unreachable, try a second time."""
         try:
             return await self.registry.see(image.repository, image.tag, login)
         except Unavailable as error:
             if error.connected:
                 raise
-            await asyncio.sleep(ONCE_MORE_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
         return await self.registry.see(image.repository, image.tag, login)
 
     async def _platforms(
         self, image: ImageReference, found: Found, login: Login | None
     ) -> tuple[Platforms | None, str]:
-        """Return the platforms, from the Hub API where it agrees on the digest: costs no pull."""
+        """Return the platforms, from the Hub API if its digest is the same: that costs no pull."""
         try:
             record = await self.hub.tag(image.repository, image.tag, login)
         except Unavailable:
             record = None
         if found.digest is None:
-            told = record.platforms if record is not None else None
-            return told, "the registry told no digest, so the platforms are not known"
+            recorded = record.platforms if record is not None else None
+            return recorded, "the registry returned no digest, so the platforms are not known"
         if record is not None and record.digest == found.digest and record.platforms is not None:
             return record.platforms, ""
         return await self.registry.platforms(image.repository, found.digest, login), ""
 
     @property
     def outage(self) -> Outage | None:
-        """The outage of Docker Hub that the last look met, unless that was long ago.
+        """The outage of Docker Hub at the last check, unless that was long ago.
 
-        A registration that it holds back is tried again every few minutes, and then ends it here.
+        A delayed registration is tried again every few minutes, which ends the outage here.
         """
         now = self._clock()
         if self._out_since is None or (now - self._out_last) * 1000 > OUT_REMEMBERED:
@@ -167,10 +167,10 @@ class Preflight:
         return Outage(since=time.time_ns() // 1_000_000 - ago, detail=self._out_detail)
 
     def _out(self, error: Unavailable, call: Answer) -> Out:
-        """Take the outage's own age into account: what comes later need not wait as long again."""
+        """Count the age of the outage: later registrations wait only for the rest of the limit."""
         now = self._clock()
         if self._out_since is None or (now - self._out_last) * 1000 > LONGEST_HOLD:
-            self._out_since = now  # one met so long after the last is another outage
+            self._out_since = now  # after this time it is a new outage
             log.warning("docker_hub_unavailable", error=str(error))
         self._out_last, self._out_detail = now, str(error)
         return Out(
@@ -181,21 +181,21 @@ class Preflight:
             calls=(call,),
         )
 
-    def _tell_low_limit(self) -> None:
+    def _warn_of_low_limit(self) -> None:
         limit, now = self.registry.limits.last, self._clock()
         if self.registry.limits.met:
             limit = PullLimit(limit.limit if limit else 0, 0, limit.window_seconds if limit else 0)
         if limit is None or limit.remaining > limit.limit * LOW_SHARE:
             return
-        if self._told_low is None or now - self._told_low >= TELL_AGAIN_SECONDS:
-            self._told_low = now
+        if self._warned_low is None or now - self._warned_low >= WARN_AGAIN_SECONDS:
+            self._warned_low = now
             log.warning(
                 "pull_limit_low",
                 remaining=limit.remaining,
                 limit=limit.limit,
                 window_seconds=limit.window_seconds,
-                remember="Edgegap's own pulls meet the same kind of limit; a paid Docker Hub plan "
-                "lifts it.",
+                remember="Edgegap's own pulls have the same kind of limit; a paid Docker Hub plan "
+                "removes it.",
             )
 
 
@@ -207,7 +207,7 @@ def build_command(image: ImageReference) -> str:
 def preflight_over(
     http: httpx.AsyncClient, settings: Settings, *, answered: Answered | None = None
 ) -> Preflight:
-    """Return a preflight over the registry and API that the settings name."""
+    """Return a preflight for the registry and API that the settings name."""
     registry = Registry(http, settings.registry_url, settings.registry_auth_url)
     return Preflight(registry, Hub(http, settings.hub_api_url, answered=answered))
 
@@ -238,7 +238,7 @@ def _denied(seen: Denied, image: ImageReference, rule: Rule) -> Parking:
     return Parking(reason, explain(reason, **facts))
 
 
-def _told(seen: Seen) -> tuple[int | None, str]:
+def _status_of(seen: Seen) -> tuple[int | None, str]:
     match seen:
         case Found(digest=digest):
             return 200, digest or ""

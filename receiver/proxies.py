@@ -1,6 +1,6 @@
-"""Which proxy an outgoing call uses, by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
+"""The proxy of an outgoing call, by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
 
-The names are taken in lower and in upper case; as in curl and Python the lower-case one wins, also
+The names are read in lower and in upper case; as in curl and Python the lower-case name wins, even
 if it is empty. Calls to this machine itself never use a proxy.
 """
 
@@ -49,14 +49,14 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Exempt:
-    """One entry of NO_PROXY: a network, or a host's name with its subdomains, maybe with a `*`."""
+    """One entry of NO_PROXY: a network, or a host name with its subdomains, optionally with `*`."""
 
     network: Network | None = None
     name: str = ""
     port: int = ANY_PORT
 
     def covers(self, host: str, port: int) -> bool:
-        """Return whether a call to the host, in lower case, is to be made directly."""
+        """Return whether a call to the host, in lower case, uses no proxy."""
         if self.port not in {ANY_PORT, port}:
             return False
         if self.network is not None:
@@ -69,14 +69,14 @@ class Exempt:
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The proxies by the scheme of the URL that is called, and what is called directly."""
+    """The proxies by the scheme of the called URL, and the hosts that are called directly."""
 
     http: Proxy | None = None
     https: Proxy | None = None
     exempt: tuple[Exempt, ...] = ()
 
     def proxy_for(self, scheme: str, host: str, port: int | None) -> Proxy | None:
-        """Return the proxy for a call, None if it is to be made directly."""
+        """Return the proxy for a call, None for a direct call."""
         proxy = self.https if scheme == "https" else self.http
         host = host.lower().strip("[]").rstrip(".")
         if proxy is None or is_loopback(host):
@@ -86,7 +86,7 @@ class Proxies:
         return None if exempt else proxy
 
     def passwords(self) -> Iterable[Secret]:
-        """Return what must not be shown."""
+        """Return the passwords, which must not be shown."""
         for proxy in (self.http, self.https):
             password = urlsplit(proxy.url.reveal()).password if proxy is not None else None
             if password:
@@ -94,9 +94,9 @@ class Proxies:
 
 
 def read_proxies(environ: Mapping[str, str], *, socks: bool) -> tuple[Proxies, list[Fault]]:
-    """Read the variables; return a fault for each that cannot be used, naming it and the entry.
+    """Read the variables; return an error for each that cannot be used, with its name and entry.
 
-    `socks`: whether the package that speaks SOCKS is installed.
+    `socks`: whether the package for SOCKS is installed.
     """
     faults: list[Fault] = []
 
@@ -112,7 +112,7 @@ def read_proxies(environ: Mapping[str, str], *, socks: bool) -> tuple[Proxies, l
                     faults.append(Fault(variable, f"{found} is a SOCKS proxy", _NO_SOCKS))
                 return found
             if variable:
-                return None  # it is empty on purpose
+                return None  # the variable is empty on purpose
         return None
 
     http, https = proxy("http_proxy", "all_proxy"), proxy("https_proxy", "all_proxy")
@@ -124,10 +124,10 @@ def read_proxies(environ: Mapping[str, str], *, socks: bool) -> tuple[Proxies, l
 
 
 def as_requests_reads(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with which the library `requests`, and so Apprise, calls as we do.
+    """Return the variables with which `requests`, and so Apprise, uses the same proxies.
 
-    It knows no address of this machine by itself, takes `*` only alone, and reads another variable
-    for certificates (requests.readthedocs.io/en/latest/user/advanced).
+    It does not exempt this machine's addresses, reads `*` only alone, and has another variable for
+    certificates (requests.readthedocs.io/en/latest/user/advanced).
     """
     given = (_given(environ, name) for name in ("http_proxy", "https_proxy", "all_proxy"))
     found = {variable: text for variable, text in given if variable}
@@ -140,7 +140,7 @@ def as_requests_reads(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 _NO_SOCKS = (
-    "Name an HTTP proxy; or install what speaks SOCKS, with this Python: pip install 'httpx[socks]'"
+    "Name an HTTP proxy; or install SOCKS support, with this Python: pip install 'httpx[socks]'"
 )
 
 
@@ -154,7 +154,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _given(environ: Mapping[str, str], name: str) -> tuple[str, str]:
-    """Return the variable that is set, as it is spelled, and its text; twice "" for none."""
+    """Return the variable that is set, in its spelling, and its text; "" and "" if none is set."""
     for spelling in (name, name.upper()):
         if spelling in environ:
             return spelling, environ[spelling].strip()

@@ -1,6 +1,6 @@
-"""Reading the configuration: the environment, and the file it names, into one Settings.
+"""Read the configuration, the environment and the file that it names, into one Settings.
 
-All faults are found at once, each with its place and how to fix it.
+All errors are found at once, each with its place and a fix.
 """
 
 import os
@@ -56,9 +56,9 @@ TOP_KEYS = ("public_url", "rule", "channel", "links", "catch_up", "ledger", "not
 SHORTEST_KEY = 16
 MAKE_A_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 HOW_TO_MAKE_A_KEY = (
-    f"Make one with: {MAKE_A_KEY}  and set it; keep it, since another key means other links"
+    f"Make one with: {MAKE_A_KEY}  and set it; keep it, since another key invalidates all links"
 )
-# Docker Hub takes 180 calls a minute; what is purged within a day nobody has seen.
+# Docker Hub allows 180 calls a minute. Deliveries are kept for a day, so that people can see them.
 BOUNDS = {
     "catch_up": (UNITS["m"], 7 * UNITS["d"]),
     "ledger": (UNITS["d"], 3650 * UNITS["d"]),
@@ -68,10 +68,10 @@ ALLOW_PLAIN_HTTP = "RECEIVER_ALLOW_PLAIN_HTTP"
 
 
 def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozenset()) -> Settings:
-    """Read the environment and the file it names; raises ConfigError with all faults.
+    """Read the environment and the file it names; raises ConfigError with all errors.
 
-    `.env` is not looked for: that is what `receiver.variables.variables_of` does. `need` names what
-    must be there: any of RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, public_url, rule.
+    It does not read `.env`: `receiver.variables.variables_of` does. `need` lists what is
+    required: any of RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, public_url, rule.
     """
     reader = _Reader(environ)
     settings = reader.settings(need)
@@ -83,9 +83,9 @@ def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozense
 def load_in_spite(
     environ: Mapping[str, str], *, need: frozenset[str] = frozenset()
 ) -> tuple[Settings, tuple[Fault, ...]]:
-    """As `load_settings`, for what goes by no rule: faults of the file are returned beside.
+    """As `load_settings`, for commands that need no rule: errors in the file are returned.
 
-    Raises ConfigError where the environment has faults.
+    Raises ConfigError if the environment has errors.
     """
     reader = _Reader(environ)
     settings = reader.settings(need)
@@ -104,7 +104,7 @@ class _Reader:
 
     @property
     def faults(self) -> list[Fault]:
-        """All faults found so far, those of variables first."""
+        """All errors found so far, those of variables first."""
         return [*self._environ.faults, *self._faults]
 
     def settings(self, need: frozenset[str]) -> Settings:
@@ -116,9 +116,9 @@ class _Reader:
         login = self._login(token)
         tables, channels = table.get("rule", []), table.get("channel", [])
         rules, faults = read_rules(tables, self._environ, login, channels)
-        self._faults += [replace(one, where=f"{self._where}, {one.where}") for one in faults]
+        self._faults += [replace(fault, where=f"{self._where}, {fault.where}") for fault in faults]
         notices, more = read_notices(table.get("notice", []), self._environ, rules)
-        self._faults += [replace(one, where=f"{self._where}, {one.where}") for one in more]
+        self._faults += [replace(fault, where=f"{self._where}, {fault.where}") for fault in more]
         if notices and not can_send():
             fix = f"Install it, {how_to_install('notices')}; or take the [[notice]] out"
             self._fault(f"{self._where}, notice", "Apprise, which sends it, is not installed", fix)
@@ -126,7 +126,7 @@ class _Reader:
         public_url = self._public_url(table)
         database_url = self._database_url()
         self._check_needs(need, table, database_url)
-        if "rule" in need:  # what goes by rules calls Edgegap or Docker Hub
+        if "rule" in need:  # commands that need rules call Edgegap or Docker Hub
             self._faults += outgoing_faults(self._environ)
         logins = login is not None or any(rule.login is not None for rule in rules)
         plain = self._flag(ALLOW_PLAIN_HTTP)
@@ -169,7 +169,7 @@ class _Reader:
         return replace(settings, warnings=tuple(self._environ.warnings))
 
     def is_of_the_file(self, fault: Fault) -> bool:
-        """Tell whether it is a fault of receiver.toml, not of a variable."""
+        """Return whether the error is in receiver.toml, not in a variable."""
         return fault.where == self._where or fault.where.startswith(f"{self._where}, ")
 
     def _fault(self, where: str, what: str, fix: str) -> None:
@@ -195,7 +195,7 @@ class _Reader:
         text = with_plain_line_ends(text)
         try:
             return tomllib.loads(text)
-        except (ValueError, RecursionError) as error:  # a number past all bounds is a ValueError
+        except (ValueError, RecursionError) as error:  # a number that is too large is a ValueError
             self._fault(self._where, *toml_fault(text, str(error)))
             return {}
 
@@ -212,7 +212,7 @@ class _Reader:
                 )
                 self._fault(name, what, meant + fix)
         if any(fault.where == self._where for fault in self._faults):
-            return  # it could not be read: what is missing in it is not known
+            return  # the file could not be read, so its missing keys are not known
         given = "public_url" in table or read_variable(self._environ, "RECEIVER_PUBLIC_URL")
         wants_url, wants_rule = "public_url" in need and not given, "rule" in need
         if not self._is_there and (wants_url or wants_rule):
@@ -296,7 +296,7 @@ class _Reader:
         return str(found).rstrip("/")
 
     def _url(self, name: str, default: str, *, plain: bool, without: tuple[str, ...]) -> str:
-        """Read a base URL; `without` are the ends that the receiver adds itself."""
+        """Read a base URL; `without` are the suffixes that the receiver adds itself."""
         value = (read_variable(self._environ, name) or default).rstrip("/")
         fault = url_fault(value)
         if fault is not None:
@@ -308,7 +308,7 @@ class _Reader:
         base = without_end(value, without)
         if base != value:
             end = value[len(base) :]
-            self._environ.warnings.append(f"{name} is read without {end}, which is added to it")
+            self._environ.warnings.append(f"{name} is read without {end}, which the receiver adds")
         return base
 
     def _flag(self, name: str) -> bool:
@@ -334,7 +334,7 @@ class _Reader:
         return text
 
     def _connecting(self) -> dict[str, Secret]:
-        names = [one for name in CONNECTING for one in (name, name.lower())]
+        names = [spelling for name in CONNECTING for spelling in (name, name.lower())]
         found = {name: read_secret(self._environ, name) for name in names}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -398,25 +398,25 @@ class _Reader:
 
 
 def _other_key(key: str) -> str:
-    """Return what to do about a key that is not known at the place it is."""
+    """Return the fix for a key that is unknown in the table it belongs to."""
     if key in TOP_KEYS:
         return "Write it above the first line with [ ]: a key belongs to the table above it"
     return known_names(key, TOP_KEYS)
 
 
 def _how_to_get_the_key(database_url: URL) -> str:
-    """Return how to set a missing secret key: a ledger that is there was used with one."""
+    """Return how to set a missing secret key: an existing ledger was used with one."""
     ledger = sqlite_path(database_url)
     if ledger is None:
         return f"If this ledger was used before, set the key it was used with. {HOW_TO_MAKE_A_KEY}"
     if os.path.lexists(ledger):
         return (
-            f"The links of the ledger {ledger} were signed with a key: set that one again, "
-            "since another key ends all of them"
+            f"The links of the ledger {ledger} were signed with a key: set that key again, "
+            "since another key invalidates all of them"
         )
     return HOW_TO_MAKE_A_KEY
 
 
 def _spelled(milliseconds: int) -> str:
-    unit = max((one for one in UNITS if milliseconds % UNITS[one] == 0), key=UNITS.__getitem__)
+    unit = max((unit for unit in UNITS if milliseconds % UNITS[unit] == 0), key=UNITS.__getitem__)
     return f"{milliseconds // UNITS[unit]}{unit}"

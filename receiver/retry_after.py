@@ -1,4 +1,4 @@
-"""How long a response asks to wait: the header Retry-After, and Docker Hub's X-Retry-After."""
+"""The wait that a response asks for: Retry-After, and Docker Hub's X-Retry-After."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _RESET, _REMAINING = "x-ratelimit-reset", "x-ratelimit-remaining"
 def read_retry_after(headers: Mapping[str, str], now: int) -> int | None:
     """Return the wait that the headers ask for in ms, at most a day; None if they name none.
 
-    Each header may hold seconds, a UNIX time or an HTTP date (RFC 9110, section 10.2.3). A time is
+    Each header is in seconds, a UNIX time or an HTTP date (RFC 9110, section 10.2.3). A time is
     compared with the response's own `Date`, so that our clock need not agree with the sender's;
     without one, with `now` (epoch ms). X-RateLimit-Reset counts if no call is left and no other
     header is readable. The names in `headers` are lower case.
@@ -50,7 +50,7 @@ def _read_wait(value: str | None, now: int) -> int | None:
 
 
 def _date(value: str | None) -> int | None:
-    """Return an HTTP date in epoch ms, in any of its three forms."""
+    """Return an HTTP date in epoch ms, in any of the three formats."""
     if not value:
         return None
     try:

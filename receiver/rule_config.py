@@ -1,4 +1,4 @@
-"""The `[[rule]]` tables of the configuration, read into rules with all their faults at once."""
+"""Read the `[[rule]]` tables of the configuration into rules; return all errors at once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -25,9 +25,9 @@ from receiver.texts import strip
 
 OPTIONS = "options"  # read from the [[channel]] tables
 KEYS = tuple(field.name for field in fields(Rule) if field.name != OPTIONS)
-STAND_IN = "?"  # for a name that could not be read; no real one holds it
+STAND_IN = "?"  # for a name that could not be read; no real name contains it
 TOP_LEVEL = ("public_url", "channel", "links", "catch_up", "ledger", "notice")
-NOTHING_TO_DO = "it is false and the rule has no channels, so that a push would come to nothing"
+NOTHING_TO_DO = "it is false and the rule has no channels, so that a push would do nothing"
 ALIKE = "differ in their case only, and Edgegap may take them for one version"
 BOTH = "is a channel and also the version that another rule creates"
 SHORTEST_APP, LONGEST_APP = 3, 64  # Edgegap's own bounds
@@ -38,11 +38,11 @@ def read_rules(
 ) -> tuple[tuple[Rule, ...], list[Fault]]:
     """Read the lists of `[[rule]]` and `[[channel]]` tables.
 
-    `login` is the one for rules that name none.
+    `login` is used for rules without a login of their own.
     """
     if not isinstance(tables, Sequence) or isinstance(tables, str):
-        mend = "Write each rule under a line [[rule]]"
-        return (), [Fault("rule", "it is not a list of tables", mend)]
+        fix = "Write each rule under a line [[rule]]"
+        return (), [Fault("rule", "it is not a list of tables", fix)]
     faults: list[Fault] = []
     rules = []
     for number, table in enumerate(tables, start=1):
@@ -58,13 +58,13 @@ def read_rules(
     with_channels, more = read_channels(channels, rules)
     faults += more
     faults += [
-        Fault(f"app {app}", f"{one!r} and {other!r} {ALIKE}", f'Write "{one}" in both')
-        if one != other
-        else Fault(f"app {app}", f"{one!r} {BOTH}", "Give the channel or the version another name")
-        for app, one, other in colliding_names(with_channels)
+        Fault(f"app {app}", f"{name!r} and {other!r} {ALIKE}", f'Write "{name}" in both')
+        if name != other
+        else Fault(f"app {app}", f"{name!r} {BOTH}", "Give the channel or the version another name")
+        for app, name, other in colliding_names(with_channels)
     ]
     faults += [
-        Fault(f"rule {number}, versions", NOTHING_TO_DO, 'Write channels = ["dev"] beside it')
+        Fault(f"rule {number}, versions", NOTHING_TO_DO, 'Also write channels = ["dev"]')
         for number, rule in enumerate(with_channels, start=1)
         if not (rule.versions or rule.channels)
     ]
@@ -72,12 +72,12 @@ def read_rules(
 
 
 def default_name(repository: str, app: str) -> str:
-    """Return the name of a rule that is given none."""
+    """Return the name of a rule that has no `name`."""
     return f"{repository} → {app}"
 
 
 class _RuleReader:
-    """Reads one table; what is wrong goes to `faults`, and a harmless value stands in."""
+    """Reads one table; errors go to `faults`, and a harmless value replaces a wrong one."""
 
     def __init__(
         self, table: dict[str, Any], number: int, environ: Mapping[str, str], faults: list[Fault]
@@ -119,8 +119,8 @@ class _RuleReader:
             settings=self._settings(),
         )
 
-    def _fault(self, key: str, what: str, mend: str) -> None:
-        self._faults.append(Fault(f"{self._where}, {key}", what, mend))
+    def _fault(self, key: str, what: str, fix: str) -> None:
+        self._faults.append(Fault(f"{self._where}, {key}", what, fix))
 
     def _text(self, key: str, default: str) -> str:
         value = self._table.get(key, default)
@@ -148,13 +148,13 @@ class _RuleReader:
         if self._table["mode"] == "update":
             named = self._table.get("version")
             name = named if isinstance(named, str) and version_name_fault(named) is None else "dev"
-            what = 'there is no mode any more; a channel does what mode "update" did'
+            what = 'mode was removed; a channel does what mode "update" did'
             write = f'Write versions = false and channels = ["{name}"], a line each'
-            more = ", in place of mode and version" if "version" in self._table else " in its place"
+            more = ", instead of mode and version" if "version" in self._table else " instead"
             self._fault("mode", what, write + more)
         else:
-            what = "there is no mode any more; a rule creates a version for each tag by itself"
-            self._fault("mode", what, "Take the line out")
+            what = "mode was removed; a rule creates a version for each tag by default"
+            self._fault("mode", what, "Remove the line")
 
     def _channels(self) -> tuple[str, ...]:
         channels = tuple(dict.fromkeys(self._texts("channels")))
@@ -175,7 +175,7 @@ class _RuleReader:
         value = self._table.get("on_overwrite", OnOverwrite.WARN.value)
         if isinstance(value, str) and value in set(OnOverwrite):
             return OnOverwrite(value)
-        known = " or ".join(f'"{one}"' for one in OnOverwrite)
+        known = " or ".join(f'"{member}"' for member in OnOverwrite)
         what = f"{value!r} is not one of its values"
         self._fault("on_overwrite", what, f"Write on_overwrite = {known}")
         return OnOverwrite.WARN
@@ -184,9 +184,9 @@ class _RuleReader:
         value = self._table.get("repository")
         if isinstance(value, str) and is_repository(value):
             return value
-        what = "it is missing" if value is None else f"{value!r} is no Docker Hub repository"
-        mend = 'Write repository = "group/project", lower case, without host and tag'
-        self._fault("repository", what, mend)
+        what = "it is missing" if value is None else f"{value!r} is not a Docker Hub repository"
+        fix = 'Write repository = "group/project", lower case, without host and tag'
+        self._fault("repository", what, fix)
         return f"{STAND_IN}/{STAND_IN}"
 
     def _app(self) -> str:
@@ -194,11 +194,11 @@ class _RuleReader:
         name = strip(value) if isinstance(value, str) else ""
         if name.isprintable() and SHORTEST_APP <= len(name) <= LONGEST_APP:
             return name
-        what = "it is missing" if value is None else f"{value!r} is no name of an app"
-        mend = (
+        what = "it is missing" if value is None else f"{value!r} is not the name of an app"
+        fix = (
             f'Write app = "…", an Edgegap app\'s name of {SHORTEST_APP} to {LONGEST_APP} characters'
         )
-        self._fault("app", what, mend)
+        self._fault("app", what, fix)
         return STAND_IN
 
     def _tags(self) -> TagPattern:
@@ -223,18 +223,16 @@ class _RuleReader:
         value = self._table.get("keep")
         if value is None or (type(value) is int and value >= 1):
             return value
-        self._fault(
-            "keep", f"{value!r} is no number of versions", "Write keep = 10, or leave it out"
-        )
+        self._fault("keep", f"{value!r} is not a number of versions", "Write keep = 10, or omit it")
         return None
 
     def _login(self, default: Login | None) -> Login | None:
         table = self._table.get("login")
         if table is None:
             return default
-        mend = 'Write login = { username_env = "LOBBY_HUB_USER", token_env = "LOBBY_HUB_TOKEN" }'
+        fix = 'Write login = { username_env = "LOBBY_HUB_USER", token_env = "LOBBY_HUB_TOKEN" }'
         if not isinstance(table, dict) or set(table) != {"username_env", "token_env"}:
-            self._fault("login", "it does not name its two variables", mend)
+            self._fault("login", "it does not name its two variables", fix)
             return default
         user_variable, token_variable = str(table["username_env"]), str(table["token_env"])
         username = read_variable(self._environ, user_variable)
@@ -264,17 +262,17 @@ class _RuleReader:
         if "envs" in known:
             known["envs"] = self._envs(known["envs"])
         if isinstance(known.get("ports"), list):
-            known["ports"] = [_spelt(port) for port in known["ports"]]
-        sound: dict[str, Any] = {}
+            known["ports"] = [_with_protocol(port) for port in known["ports"]]
+        valid: dict[str, Any] = {}
         for name, value in known.items():
             fault = field_fault(name, value)
             if fault is None:
-                sound[name] = value
+                valid[name] = value
             else:
                 self._fault(f"settings.{name}", fault, "See Edgegap's documentation of the field")
-        for fault in settings_faults(sound):
+        for fault in settings_faults(valid):
             self._fault("settings", fault, "Change one of the two")
-        return sound
+        return valid
 
     def _envs(self, entries: object) -> list[Any]:
         if not isinstance(entries, list):
@@ -296,7 +294,7 @@ class _RuleReader:
         return {**kept, "value": "?" if value is None else value.reveal()}
 
 
-def _spelt(port: object) -> object:
+def _with_protocol(port: object) -> object:
     """Return a port with its protocol as Edgegap's documentation spells it."""
     if not isinstance(port, dict) or "protocol" not in port:
         return port
@@ -304,7 +302,7 @@ def _spelt(port: object) -> object:
 
 
 def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
-    """Return what is wrong with a Docker Hub login: of `username` or `token`, what, and the fix."""
+    """Return the errors of a Docker Hub login: `username` or `token`, the error, and the fix."""
     found = []
     wrong = placeholder_fault(username)
     if wrong is None and (":" in username or not username.isprintable() or " " in username):
@@ -318,7 +316,7 @@ def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
 
 
 def _place_of(key: str, table: str) -> str:
-    """Return what to do about a key that is not one of the table's: the right place or name.
+    """Return the fix for an unknown key of a table: the right table or name.
 
     In TOML a key belongs to the last [table] above it, which is easily overlooked.
     """
@@ -334,7 +332,7 @@ def _place_of(key: str, table: str) -> str:
 
 
 def env_values(rules: Iterable[Rule]) -> list[str]:
-    """Return all environment values that the rules send: each is to be kept out of every output."""
+    """Return all environment values that the rules send: each is masked in all output."""
     values = []
     for rule in rules:
         envs = rule.settings.get("envs")

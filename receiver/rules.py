@@ -1,7 +1,7 @@
-"""Rules, and what they make of a push: rule + push → the targets we want.
+"""Rules, and their evaluation: rule + push → the desired targets.
 
-A push is held against every rule of its repository; each that matches makes its own registration.
-For one target the first rule in the file wins.
+Every rule of the repository is evaluated; each match creates its own registration. For one target
+the first rule in the file wins.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class OnOverwrite(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A Docker Hub login, with the variables' names for sentences."""
+    """A Docker Hub login, with the names of its variables for messages."""
 
     username: str
     token: Secret
@@ -59,9 +59,9 @@ class Rule:
     """One rule: which pushes of a repository become which version of which app.
 
     `settings` holds Edgegap's own field names, read and checked; each overrides what is copied.
-    `leave_out` names fields of the version copied from that may be lost. `versions` is False if no
+    `leave_out` lists fields that need not be copied. `versions` is False if no
     version is created and only `channels` are moved; these are names, and `options` holds the
-    channels that a `[[channel]]` table sets up otherwise than by default.
+    channels that have a `[[channel]]` table.
     """
 
     repository: str
@@ -83,15 +83,15 @@ class Rule:
     options: tuple[Channel, ...] = ()
 
     def channel(self, name: str) -> Channel:
-        """Return one of its channels with its options."""
+        """Return one of the rule's channels with its options."""
         found = (channel for channel in self.options if channel.name == name)
         return next(found, Channel(self.app, name))
 
 
 class Match(msgspec.Struct, frozen=True):
-    """One rule that takes a push, and the target it names.
+    """One rule that matches a push, and its target.
 
-    `invalid` holds the sentence when Edgegap would not take the version name.
+    `invalid` is the error if Edgegap would not accept the version name.
     """
 
     rule: str
@@ -102,7 +102,7 @@ class Match(msgspec.Struct, frozen=True):
 
 
 class Ruling(msgspec.Struct, frozen=True):
-    """What the rules make of a push: the verdict, why, and the matches if accepted."""
+    """The decision of the rules on a push: the verdict, the reason, and the matches if accepted."""
 
     verdict: Verdict
     reason: Reason | None = None
@@ -111,7 +111,7 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 def rule_on(push: Push, rules: Iterable[Rule]) -> Ruling:
-    """Hold a push against the rules: accepted with its matches, or ignored with the reason."""
+    """Evaluate the rules for a push: accepted with its matches, or ignored with the reason."""
     reason = not_for_registering(push)
     if reason is not None or push.tag is None:
         return _ignored(reason or Reason.NO_TAG, push)
@@ -135,10 +135,10 @@ def rule_on(push: Push, rules: Iterable[Rule]) -> Ruling:
 
 
 def takes(rule: Rule, tag: str) -> bool:
-    """Return whether the rule takes the tag.
+    """Return whether the rule matches the tag.
 
-    A tag named as a build cache or a signature must be listed in `tags`; preflight then reads what
-    it contains.
+    A tag named as a build cache or a signature must be listed in `tags`; preflight then reads its
+    content.
     """
     if named_as_artifact(tag) is not None and not (
         isinstance(rule.tags, Globs) and rule.tags.lists(tag)
@@ -148,7 +148,7 @@ def takes(rule: Rule, tag: str) -> bool:
 
 
 def match_of(rule: Rule, tag: str) -> Match:
-    """Return the version that the rule creates for a tag it takes."""
+    """Return the version that the rule creates for a tag that it matches."""
     try:
         name, invalid = version_name(rule, tag), None
     except BadVersionName as error:
@@ -166,15 +166,15 @@ def channels_of(rule: Rule, tag: str) -> tuple[Match, ...]:
 
 
 def moving_versions(rules: Iterable[Rule], app: str) -> frozenset[str]:
-    """Return the names of an app's versions that move by a rule: no settings are copied from them.
+    """Return the names of an app's channels: no settings are copied from them by default.
 
-    A channel's settings may be those of any of its pushes, so they are copied only by name.
+    A channel may have the settings of any of its pushes, so they are copied only by name.
     """
     return frozenset(name for rule in rules if rule.app == app for name in rule.channels)
 
 
 def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bool:
-    """Return whether the rule, as it is now, leads this tag to this target."""
+    """Return whether the present rule maps this tag to this target."""
     if mode is Mode.CHANNEL:
         return rule.app == app and version in rule.channels
     match = match_of(rule, tag)
@@ -182,15 +182,15 @@ def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bo
 
 
 def is_version_name(name: str) -> bool:
-    """Return whether Edgegap takes it as the name of a version, a channel's included."""
+    """Return whether Edgegap accepts the name for a version or a channel."""
     return len(name) <= MAX_VERSION_NAME and _VERSION_NAME.fullmatch(name) is not None
 
 
 def version_name(rule: Rule, tag: str) -> str:
-    """Return the version name the rule gives the tag: a pure function of the two.
+    """Return the version name for a tag under a rule.
 
-    Edgegap takes 1 to 64 characters; a longer name keeps its first 55, a dash and 8 hex digits of
-    its SHA-256. Raises BadVersionName where it holds other characters than Edgegap takes.
+    Edgegap accepts 1 to 64 characters; a longer name keeps its first 55, a dash and 8 hex digits of
+    its SHA-256. Raises BadVersionName if the name contains characters that Edgegap does not accept.
     """
     group, _, project = rule.repository.partition("/")
     name = rule.version.format(tag=tag, group=group, project=project)
@@ -204,7 +204,7 @@ def version_name(rule: Rule, tag: str) -> str:
 
 
 def version_name_fault(name: str) -> str | None:
-    """Return why Edgegap does not take a version name as it is written; None if it does."""
+    """Return why Edgegap does not accept a version name; None if it does."""
     if _VERSION_NAME.fullmatch(name) is None:
         return f"{name!r} is not a version name: letters, digits and . _ - only, not . _ - first"
     if len(name) > MAX_VERSION_NAME:
@@ -213,7 +213,7 @@ def version_name_fault(name: str) -> str | None:
 
 
 def template_fault(template: str) -> str | None:
-    """Tell what is wrong with a version template; None if nothing is.
+    """Return the error of a version template; None if it is valid.
 
     Only plain `{tag}`, `{group}` and `{project}`: no attributes, indexes, widths or conversions.
     """
@@ -225,12 +225,12 @@ def template_fault(template: str) -> str | None:
         if name is not None and (name not in TEMPLATE_FIELDS or spec or conversion):
             return f"{{{name}}} is not one of {{tag}}, {{group}} and {{project}}, written plainly"
         if literal and re.fullmatch(r"[A-Za-z0-9._-]+", literal, re.ASCII) is None:
-            return f"{literal!r} holds characters that Edgegap does not take in a version name"
+            return f"{literal!r} contains characters that Edgegap does not accept in a version name"
     return None if template else "it is empty"
 
 
 def shadowed(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
-    """Return pairs (first, later) of rules that give each of their tags the same target."""
+    """Return pairs (first, later) of rules that map every tag to the same target."""
     pairs = []
     for place, later in enumerate(rules):
         for first in rules[:place]:
@@ -244,7 +244,7 @@ def shadowed(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
 def may_collide(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
     """Return pairs of rules of two repositories that give equal tags one version name in one app.
 
-    Those that can take no tag in common are left out, as far as their tags say so.
+    Pairs whose tag patterns cannot match the same tag are left out.
     """
     return [
         (first, later)

@@ -22,7 +22,7 @@ HUB_API = "https://hub.docker.com"
 LOOPBACK = "127.0.0.1"
 MARK_DIGITS = 16
 
-# What a running receiver cannot change, with the variable that sets it.
+# Settings that a running receiver cannot change, with the variables that set them.
 FIXED_AT_START: Mapping[str, str] = {
     "database_url": "DATABASE_URL",
     "host": "HOST",
@@ -32,7 +32,7 @@ FIXED_AT_START: Mapping[str, str] = {
     "registry_auth_url": "DOCKERHUB_AUTH_URL",
     "hub_api_url": "DOCKERHUB_API_URL",
 }
-# How each of the others is written.
+# How each setting is written by a user.
 NAMES: Mapping[str, str] = {
     **FIXED_AT_START,
     "rules": "[[rule]]",
@@ -55,7 +55,7 @@ NAMES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All there is to configure. Durations are in milliseconds; None turns a thing off."""
+    """The whole configuration. Durations are in milliseconds; None turns a feature off."""
 
     rules: tuple[Rule, ...] = ()
     public_url: str | None = None
@@ -79,10 +79,10 @@ class Settings:
     keep: int = 90 * UNITS["d"]
     notices: tuple[Notice, ...] = ()
     connecting: Mapping[str, Secret] = field(default_factory=dict)  # proxies and certificates
-    warnings: tuple[str, ...] = field(default=(), compare=False)  # of how it is written
+    warnings: tuple[str, ...] = field(default=(), compare=False)  # about its spelling
 
     def secrets(self) -> tuple[Secret, ...]:
-        """Return every secret it holds, to be masked wherever text goes out."""
+        """Return every secret in the settings, to be masked in all output."""
         single = (self.edgegap_token, self.admin_password, self.metrics_token)
         logins = [rule.login for rule in self.rules] + [self.login]
         password = self.database_url.password
@@ -97,19 +97,19 @@ class Settings:
 
     def channels(self, app: str | None = None) -> list[tuple[str, str]]:
         """Return app and name of each channel that a rule moves, of one app or of all."""
-        places = {(rule.app, name) for rule in self.rules for name in rule.channels}
-        return sorted(place for place in places if app is None or place[0] == app)
+        channels = {(rule.app, name) for rule in self.rules for name in rule.channels}
+        return sorted(channel for channel in channels if app is None or channel[0] == app)
 
     def rule_named(self, name: str) -> Rule | None:
-        """Return the rule of that name, None when it is gone."""
+        """Return the rule with this name, None if it was removed."""
         return next((rule for rule in self.rules if rule.name == name), None)
 
 
 def after_reload(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]:
-    """Return the settings in force once `read` is applied, and what of it needs a restart.
+    """Return the settings in force once `read` is applied, and the names that need a restart.
 
-    What is fixed at the start stays as it is, so that no setting is applied by halves; the
-    variables of those that differ are returned, by name.
+    Settings that are fixed at the start keep their values, so that none is applied partially; the
+    variables of those that differ are returned.
     """
     fixed = {name: getattr(running, name) for name in FIXED_AT_START}
     differ = [FIXED_AT_START[name] for name in fixed if getattr(read, name) != fixed[name]]
@@ -119,9 +119,9 @@ def after_reload(running: Settings, read: Settings) -> tuple[Settings, tuple[str
 
 
 def marks_of(settings: Settings) -> dict[str, str]:
-    """Return a mark for each setting, by its name: equal for equal values, and telling nothing.
+    """Return a keyed hash of each setting, by its name, to compare two configurations.
 
-    It is keyed with the newest secret key, so that values cannot be guessed from it.
+    The key is the newest secret key, so that values cannot be guessed from the hash.
     """
     key = settings.secret_keys[-1].reveal().encode() if settings.secret_keys else b""
     return {
@@ -133,22 +133,22 @@ def marks_of(settings: Settings) -> dict[str, str]:
 
 
 def _plain(value: object) -> object:
-    """Return a value of a setting with its secrets revealed, in one order."""
+    """Return a setting's value with its secrets revealed, in a fixed order."""
     if isinstance(value, Secret):
         return value.reveal()
     if isinstance(value, URL):
         return value.render_as_string(hide_password=False)
     if is_dataclass(value):
-        return [_plain(getattr(value, one.name)) for one in fields(value)]
+        return [_plain(getattr(value, attribute.name)) for attribute in fields(value)]
     if isinstance(value, Mapping):
-        return sorted((str(key), str(_plain(one))) for key, one in value.items())
+        return sorted((str(key), str(_plain(item))) for key, item in value.items())
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value
 
 
 @dataclass(slots=True)
 class Current:
-    """The settings in force; a reload puts others in their place."""
+    """The settings in force; a reload replaces them."""
 
     settings: Settings

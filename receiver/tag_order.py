@@ -1,10 +1,10 @@
-"""The order of tags that are version numbers; any other tag has none.
+"""The order of tags that are version numbers; other tags have no order.
 
-Two to four numeric parts, a `v` in front or not, and a prerelease as semver.org orders it (section
-11), but for numbers within an identifier: `rc10` comes after `rc9`. The hash of a commit in it has
-no order and counts for nothing. A date is a calendar version however it is written: `2026.01.09`,
+Two to four numeric parts, an optional leading `v`, and a prerelease as semver.org orders it
+(section 11), except for numbers within an identifier: `rc10` comes after `rc9`. The hash of a
+commit in it is ignored. A date is a calendar version in each of its spellings: `2026.01.09`,
 `2026-01-09`, `20260109`. It may end in a time or a count of the day: `2026.01.09-0930` comes after
-`2026.01.09`. Build metadata counts for nothing; a tag cannot hold its `+`, so `_` is read for it.
+`2026.01.09`. Build metadata is ignored; a tag cannot contain its `+`, so `_` begins it.
 """
 
 import re
@@ -30,13 +30,13 @@ _COMMIT = re.compile(
 )
 _PIECES = re.compile(r"\d+|\D+", re.ASCII)
 
-# A number within an identifier is lower than a text: the first item says which it is.
+# A number is lower than a text: the first item is 0 for a number, 1 for a text.
 Piece = tuple[int, int, str]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class VersionNumber:
-    """A version number as it is compared: by its fields, in their order.
+    """A version number; it is compared by its fields, in their order.
 
     `of_the_day` is a calendar version's time or count, -1 without one; `released` is False for a
     prerelease. `prerelease` holds the numbers and texts of each identifier.
@@ -50,7 +50,7 @@ class VersionNumber:
 
 @lru_cache(maxsize=4096)
 def version_number(tag: str) -> VersionNumber | None:
-    """Return the version number that a tag is; None for `nightly`, `v2` or `3f9c2e1`."""
+    """Return the version number of a tag; None for `nightly`, `v2` or `3f9c2e1`."""
     return _date(tag) or _number(tag)
 
 

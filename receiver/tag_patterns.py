@@ -1,7 +1,7 @@
-"""Which tags a rule or a channel takes: globs, or a range of semantic versions.
+"""Tag filters of rules and channels: globs, or a range of semantic versions.
 
-Ranges are read as npm reads them (github.com/npm/node-semver#ranges), with `,` beside the space
-between bounds, and `!=`. No regular expressions.
+Ranges are read as npm reads them (github.com/npm/node-semver#ranges); in addition `,` may separate
+bounds, and there is `!=`. No regular expressions.
 """
 
 import re
@@ -33,23 +33,23 @@ _OPERATOR_AND_SPACE = re.compile(r"([<>=!~^])\s+")
 _BETWEEN = re.compile(r"(\S+)\s+-\s+(\S+)")
 WRITE = 'write for instance semver = ">=1.2 <2", "1.x", "^1.2" or "~1.2"'
 
-# A numeric identifier is lower than a text: the first item says which it is.
+# A numeric identifier is lower than a text: the first item is 0 for a number, 1 for a text.
 Identifier = tuple[int, int, str]
 
-# A version as it is compared: its numbers, whether it is no prerelease, its identifiers.
+# The sort key of a version: its numbers, whether it is a release, its prerelease identifiers.
 Place = tuple[tuple[int, ...], bool, tuple[Identifier, ...]]
 _FIRST_AFTER: Identifier = (-1, 0, "")  # lower than any identifier
 
 
 @dataclass(frozen=True, slots=True)
 class Globs:
-    """Globs over the whole tag; `*` and `?` only. No positive one means every tag but `latest`."""
+    """Globs over the whole tag; `*` and `?` only. No positive glob: all tags but `latest`."""
 
     positive: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
 
     def takes(self, tag: str) -> bool:
-        """Return whether the tag is one of these; `latest` only where it is written out."""
+        """Return whether the tag matches; `latest` matches only if it is listed."""
         if tag == LATEST and LATEST not in self.positive:
             return False
         if any(fnmatchcase(tag, glob) for glob in self.negative):
@@ -57,27 +57,27 @@ class Globs:
         return not self.positive or any(fnmatchcase(tag, glob) for glob in self.positive)
 
     def lists(self, tag: str) -> bool:
-        """Return whether a glob with more than wildcards matches the tag: it is meant, then."""
+        """Return whether a glob with more than wildcards matches the tag: it is listed."""
         return any(glob.strip("*?") and fnmatchcase(tag, glob) for glob in self.positive)
 
     def why_not(self, tag: str) -> str | None:
-        """Say which pattern keeps the tag out; None if it is taken."""
+        """Return which pattern excludes the tag; None if the tag matches."""
         if self.takes(tag):
             return None
         excluding = next((glob for glob in self.negative if fnmatchcase(tag, glob)), None)
         if excluding is not None:
             return f"it is excluded by !{excluding}"
         if tag == LATEST:
-            return "`latest` is taken only if it is written out"
+            return "`latest` matches only if it is listed"
         return f"it matches none of {', '.join(self.positive)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Versions from `low` on and below `high`; None is without end. `outside`: all others.
+    """Versions from `low` up to, not including, `high`; None is unbounded. `outside`: all others.
 
-    `named` are the numbers of a bound with a prerelease: prereleases of these numbers are taken
-    though prereleases are not asked for.
+    `named` are the numbers of a bound with a prerelease: prereleases of these numbers match even
+    without `prerelease = true`.
     """
 
     low: Place | None = None
@@ -86,7 +86,7 @@ class Interval:
     outside: bool = False
 
     def holds(self, place: Place) -> bool:
-        """Return whether a version is one of these."""
+        """Return whether the interval contains a version."""
         above = self.low is None or place >= self.low
         below = self.high is None or place < self.high
         return (above and below) is not self.outside
@@ -94,7 +94,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class SemverRange:
-    """Tags that are semantic versions (`1.2.3`, `v1.2.3-rc.1`) within all intervals of one set."""
+    """Tags that are semantic versions (`1.2.3`, `v1.2.3-rc.1`) within all intervals of a set."""
 
     any_of: tuple[tuple[Interval, ...], ...]
     prerelease: bool = False
@@ -110,47 +110,49 @@ class SemverRange:
 
     def _takes(self, intervals: Sequence[Interval], place: Place) -> bool:
         numbers, released, _ = place
-        asked_for = released or self.prerelease or any(one.named == numbers for one in intervals)
-        return asked_for and all(one.holds(place) for one in intervals)
+        asked_for = (
+            released or self.prerelease or any(interval.named == numbers for interval in intervals)
+        )
+        return asked_for and all(interval.holds(place) for interval in intervals)
 
     def why_not(self, tag: str) -> str | None:
-        """Say why the tag is not one of the range's versions; None if it is taken."""
+        """Return why the tag is not in the range; None if it is."""
         if self.takes(tag):
             return None
         version = _VERSION.fullmatch(tag)
         if version is None:
-            return "it is not a version number such as 1.2.3, and the rule takes a range of those"
+            return "it is not a version number such as 1.2.3, and the rule has a version range"
         if version["prerelease"] is not None and not self.prerelease:
-            return "it is a pre-release, which prerelease = true would take"
-        return f"it is outside of the range {self.text}"
+            return "it is a pre-release, which only prerelease = true includes"
+        return f"it is outside the range {self.text}"
 
 
 TagPattern = Globs | SemverRange
 
 
-def may_take_the_same(one: TagPattern, other: TagPattern) -> bool:
-    """Return whether a tag may be taken by both, as far as the letters before `*` and `?` say."""
-    if not isinstance(one, Globs) or not isinstance(other, Globs):
+def may_take_the_same(first: TagPattern, second: TagPattern) -> bool:
+    """Return whether a tag may match both, judged by the characters before `*` and `?`."""
+    if not isinstance(first, Globs) or not isinstance(second, Globs):
         return True
-    if not one.positive or not other.positive:
+    if not first.positive or not second.positive:
         return True
     return any(
-        _may_match_the_same(first, second) for first in one.positive for second in other.positive
+        _may_match_the_same(glob, other) for glob in first.positive for other in second.positive
     )
 
 
-def _may_match_the_same(one: str, other: str) -> bool:
-    for exact, glob in ((one, other), (other, one)):
+def _may_match_the_same(first: str, second: str) -> bool:
+    for exact, glob in ((first, second), (second, first)):
         if not set(exact) & set("*?"):
             return fnmatchcase(exact, glob)
-    heads = [re.split(r"[*?]", glob, maxsplit=1)[0] for glob in (one, other)]
+    heads = [re.split(r"[*?]", glob, maxsplit=1)[0] for glob in (first, second)]
     return heads[0].startswith(heads[1]) or heads[1].startswith(heads[0])
 
 
 def parse_tag_pattern(value: object) -> TagPattern:
     """Read `tags`: a list of globs, or { semver = ">=1.2", prerelease = false }.
 
-    Raises BadTagPattern, saying what is wrong with it.
+    Raises BadTagPattern with the error.
     """
     if isinstance(value, str):
         value = [value]
@@ -164,7 +166,7 @@ def parse_tag_pattern(value: object) -> TagPattern:
 def _parse_globs(globs: Sequence[object]) -> Globs:
     for glob in globs:
         if not isinstance(glob, str) or len(glob) > MAX_PATTERN or not _GLOB.fullmatch(glob):
-            raise BadTagPattern(f"{glob!r} is no glob: letters, digits and _ . - with * and ?")
+            raise BadTagPattern(f"{glob!r} is not a glob: letters, digits and _ . - with * and ?")
     texts = [glob for glob in globs if isinstance(glob, str)]
     return Globs(
         positive=tuple(glob for glob in texts if not glob.startswith("!")),
@@ -180,7 +182,7 @@ def _parse_range(table: Mapping[str, object]) -> SemverRange:
     if not isinstance(text, str) or not isinstance(prerelease, bool):
         raise BadTagPattern("needs semver as text and prerelease as true or false")
     if len(text) > MAX_RANGE:
-        raise BadTagPattern(f"is no bound: it is longer than {MAX_RANGE} characters; {WRITE}")
+        raise BadTagPattern(f"is not a range: it is longer than {MAX_RANGE} characters; {WRITE}")
     any_of = tuple(_parse_set(part) for part in text.split("||"))
     return SemverRange(any_of, prerelease, text.strip())
 
@@ -194,14 +196,14 @@ def _parse_set(text: str) -> tuple[Interval, ...]:
 
 
 def _interval(text: str) -> Interval:
-    """Read one bound: the interval of its version, or all on one side of it."""
+    """Read one bound: the interval of its version, or everything on one side of it."""
     found = _BOUND.fullmatch(text)
     if found is None:
-        raise BadTagPattern(f"{text!r} is no bound: {WRITE}")
+        raise BadTagPattern(f"{text!r} is not a bound: {WRITE}")
     given = _numbers(found["numbers"])
     whole, prerelease = len(given) == FULL, found["prerelease"]
     if prerelease is not None and not whole:
-        raise BadTagPattern(f"{text!r} is no bound: a prerelease needs three numbers before it")
+        raise BadTagPattern(f"{text!r} is not a bound: a prerelease needs three numbers before it")
     named = given if prerelease is not None else None
     low: Place | None = _place(given, prerelease) if whole else _first_of(given)
     after = _first_of(_next(given))
@@ -227,7 +229,7 @@ def _interval(text: str) -> Interval:
 def _numbers(text: str) -> tuple[int, ...]:
     """Return the numbers before the first `x` or `*`: 1.x.3 is 1.x."""
     parts = text.split(".")
-    known = next((place for place, part in enumerate(parts) if not part.isdigit()), len(parts))
+    known = next((index for index, part in enumerate(parts) if not part.isdigit()), len(parts))
     return tuple(int(part) for part in parts[:known])
 
 
@@ -245,16 +247,16 @@ def _identifier(text: str) -> Identifier:
 
 
 def _first_of(numbers: tuple[int, ...]) -> Place:
-    """Return the place before all versions that begin so, prereleases included."""
+    """Return the key before all versions that begin with these numbers, prereleases included."""
     return (*numbers, *[0] * (FULL - len(numbers))), False, ()
 
 
 def _next(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the numbers after these: 1.3 after 1.2. Nothing comes after all versions."""
+    """Return the next numbers: 1.3 after 1.2; without numbers, a number above all versions."""
     return (*numbers[:-1], numbers[-1] + 1) if numbers else (BEYOND_ALL,)
 
 
 def _first_that_counts(numbers: tuple[int, ...]) -> int:
-    """Return how many numbers `^` keeps but for the last: up to the first that is not 0."""
-    places = (place for place, number in enumerate(numbers, start=1) if number)
-    return next(places, len(numbers))
+    """Return the number of leading numbers that `^` fixes: up to the first that is not 0."""
+    counts = (count for count, number in enumerate(numbers, start=1) if number)
+    return next(counts, len(numbers))

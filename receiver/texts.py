@@ -1,6 +1,6 @@
-"""Text as editors, shells and web pages leave it: encodings, odd characters, TOML that is none.
+"""Text as editors, shells and web pages write it: encodings, odd characters, invalid TOML.
 
-Pure: what is wrong is returned or raised as two sentences, what it is and how to fix it.
+Pure: an error is returned or raised as two sentences, the error and its fix.
 """
 
 import re
@@ -27,7 +27,7 @@ INVISIBLE = (
 _EDGES = re.compile(rf"^[\s{INVISIBLE}]+|[\s{INVISIBLE}]+\Z")
 _PRINTS_NOTHING = re.compile(rf"[{INVISIBLE}]")
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)")
-_KEY = re.compile(rf"[a-z_.\s\"'{CURLY}{INVISIBLE}]{{1,40}}")  # what has digits may be a secret
+_KEY = re.compile(rf"[a-z_.\s\"'{CURLY}{INVISIBLE}]{{1,40}}")  # a text with digits may be a secret
 _VALUE = re.compile(rf"""[^\s"'{CURLY}\[\]{{}}(),=#]+""")
 
 
@@ -54,15 +54,15 @@ def with_plain_line_ends(text: str) -> str:
 
 
 def strip(text: str) -> str:
-    """Return the text without white space and invisible characters at its ends."""
+    """Return the text without white space and invisible characters at both ends."""
     return _EDGES.sub("", text)
 
 
 def odd_character(text: str) -> tuple[str, str] | None:
-    """Name the first character that a keyboard does not give by itself, and what to write instead.
+    """Return the first character that a keyboard does not produce, and what to write instead.
 
-    Those are curly quotation marks, spaces that are no space, and what prints nothing: in ordinary
-    text all of them come from a word processor or a web page. None if there is none.
+    These are curly quotation marks, unusual spaces and invisible characters: in ordinary text they
+    come from a word processor or a web page. None if there is none.
     """
     for character in text:
         code = f"U+{ord(character):04X}"
@@ -77,7 +77,7 @@ def odd_character(text: str) -> tuple[str, str] | None:
 
 
 def toml_fault(text: str, message: str) -> tuple[str, str]:
-    """Return what is wrong with a text that is not TOML, and the fix.
+    """Return the error of a text that is not TOML, and the fix.
 
     `message` is tomllib's; the line is shown without its values, which may be secret.
     """
@@ -91,7 +91,7 @@ def toml_fault(text: str, message: str) -> tuple[str, str]:
     if odd is not None:
         return f"{what}; it contains {odd[0]}", odd[1]
     if reason.startswith("Expected newline") and "\n" not in text.strip() and "\\n" in text:
-        what = r"it is not TOML: it has the two characters \n in the places of its line breaks"
+        what = r"it is not TOML: it has the two characters \n instead of line breaks"
     fixes = (fix for start, fix in _FIXES.items() if reason.startswith(start))
     return what, next(fixes, "Correct that line")
 
@@ -103,13 +103,13 @@ _FIXES = {
     "Illegal character": "Close the quotation marks on that line",
     "Unterminated string": "Close the quotation marks",
     "Unescaped": r"Write \\ for \ in a text, or put the text in single quotation marks",
-    "Cannot overwrite": "It is there twice: remove one of the two",
-    "Cannot declare": "It is there twice: remove one of the two, or write [[rule]] for each rule",
+    "Cannot overwrite": "It is defined twice: remove one of the two",
+    "Cannot declare": "It is defined twice: remove one of the two, or write [[rule]] for each rule",
 }
 
 
 def _outline(line: str) -> str:
-    """Return a line of TOML with `…` for each value: what it looks like, but not what it says."""
+    """Return a line of TOML with `…` instead of each value."""
     name, equals, value = line.strip().partition("=")
     if name.startswith("[") and not equals:
         shown = name
@@ -117,4 +117,7 @@ def _outline(line: str) -> str:
         shown = name + equals + _VALUE.sub("…", value)
     else:
         shown = _VALUE.sub("…", line.strip())
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in shown[:80])
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for character in shown[:80]
+    )

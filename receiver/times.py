@@ -1,4 +1,4 @@
-"""Times as texts: read leniently, as UTC if no zone is named, and written for people."""
+"""Parse and format times: lenient parsing, UTC if no zone is given."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ MOST_OF_A_UNIT = 100
 
 
 def read_iso(value: object) -> int | None:
-    """Return an ISO 8601 text as epoch milliseconds, None when it is none."""
+    """Return an ISO 8601 text as epoch milliseconds, None if it is not valid."""
     if not isinstance(value, str):
         return None
     try:

@@ -1,7 +1,7 @@
 """The environment as the configuration reads it: the process's own variables, then `.env`.
 
 A `.env` beside receiver.toml wins over one in the working directory, and the process's own
-environment over both. Each variable may come as NAME_FILE, the name of a file with its value.
+environment over both. Each variable may be given as NAME_FILE, the name of a file with its value.
 """
 
 import os
@@ -28,7 +28,7 @@ DOTENV = ".env"
 NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 CONFIG = "RECEIVER_CONFIG"
 LARGEST_FILE = 1024 * 1024
-IN_A_VIRTUAL_ENVIRONMENT = "pyvenv.cfg"  # which some people call .env, too
+IN_A_VIRTUAL_ENVIRONMENT = "pyvenv.cfg"  # a directory that is also called .env sometimes
 
 
 def read_text(path: Path) -> str:
@@ -43,10 +43,10 @@ def read_text(path: Path) -> str:
         raise BadText("there is no such file", "Check the path") from None
     except IsADirectoryError:
         what = "it is a directory, not a file"
-        fix = "Name a file; for a missing file that is mounted Docker makes a directory"
+        fix = "Name a file; Docker creates a directory if a mounted file is missing"
         raise BadText(what, fix) from None
     except (OSError, ValueError) as error:  # a NUL in its name is a ValueError
-        cause = getattr(error, "strerror", None) or "its name is not one that a file can have"
+        cause = getattr(error, "strerror", None) or "its name is not a valid file name"
         raise BadText(f"it cannot be read ({cause})", "Check its owner and permissions") from None
     if len(content) > LARGEST_FILE:
         raise BadText(f"it is over {LARGEST_FILE} bytes", "Check that it is the right file")
@@ -55,7 +55,7 @@ def read_text(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DotenvFile:
-    """A `.env` that was looked for: whether it is there, and what it holds."""
+    """A `.env` that was looked up: whether it exists, and its content."""
 
     path: Path
     is_there: bool = False
@@ -65,9 +65,9 @@ class DotenvFile:
 
 
 class Variables(Mapping[str, str]):
-    """The variables, each cleaned when it is read; `dotenvs` come after the environment, in order.
+    """The variables, each cleaned when it is read; the environment wins over `dotenvs`, in order.
 
-    Collects the `faults` and `warnings` of all that was read, and remembers which names were.
+    Collects the `faults` and `warnings` of everything that was read, and which names were read.
     """
 
     def __init__(self, environ: Mapping[str, str], dotenvs: Sequence[DotenvFile] = ()) -> None:
@@ -96,7 +96,7 @@ class Variables(Mapping[str, str]):
 
     @property
     def asked(self) -> frozenset[str]:
-        """The names that were read, whether they are set or not: those that the receiver knows."""
+        """The names that were read, set or not: those that the receiver knows."""
         return frozenset(self._read)
 
     @property
@@ -106,11 +106,11 @@ class Variables(Mapping[str, str]):
 
     @property
     def is_whole(self) -> bool:
-        """Whether each `.env` could be read: else it may hold what seems not to be set."""
+        """Whether each `.env` could be read: otherwise it may set what seems not to be set."""
         return not any(dotenv.faults for dotenv in self._dotenvs)
 
     def why_unset(self, name: str) -> tuple[str, str]:
-        """Return what is to be said of a variable that is not set, and of one like it that is."""
+        """Return the error for a variable that is not set, and a hint if a similar one is set."""
         looked = [
             f"{dotenv.path} does not set it"
             if dotenv.is_there
@@ -118,12 +118,16 @@ class Variables(Mapping[str, str]):
             for dotenv in self._dotenvs
         ]
         known = {*self._read, name}
-        near = [one for one in self._environ if one not in known and near_name(one, known) == name]
-        meant = "".join(f"{one} is set: did you mean {name}? " for one in near[:1])
+        near = [
+            other
+            for other in self._environ
+            if other not in known and near_name(other, known) == name
+        ]
+        meant = "".join(f"{other} is set: did you mean {name}? " for other in near[:1])
         return ", ".join(["it is not set", *looked]), meant
 
     def warn_of_misspelled(self) -> None:
-        """Add a warning for each variable that looks like one of ours and is none that was read."""
+        """Add a warning for each variable that looks like one of ours but was not read."""
         for name, meant in sorted(misspelled(self._environ, self.asked).items()):
             hint = "" if meant is None else f"; did you mean {meant}?"
             self.warnings.append(f"{shown(name)} is not a variable of the receiver{hint}")
@@ -133,7 +137,7 @@ class Variables(Mapping[str, str]):
         for name, value in values.items():
             bare = name.removesuffix(FILE_SUFFIX)
             other = bare if bare != name else name + FILE_SUFFIX
-            if name in before:  # perhaps because `main` has put it there, for the libraries
+            if name in before:  # perhaps because `main` set it for the libraries
                 self._parsed |= {name} if before[name] == value else set()
             elif not before.get(other, "").strip():
                 self._environ[name] = value
@@ -149,7 +153,7 @@ class Variables(Mapping[str, str]):
             both = f"{name} and {name}{FILE_SUFFIX} are both set: {name} is used"
             self.warnings.append(both)
         if name == CONFIG:
-            return clean(name, raw, parsed=True).value  # a file's name may be any bytes
+            return clean(name, raw, parsed=True).value  # a file name may contain any bytes
         if any("\ud800" <= character <= "\udfff" for character in raw):
             self.faults.append(Fault(name, "it is not UTF-8", "Set it again, as text in UTF-8"))
             return None
@@ -177,7 +181,7 @@ class Variables(Mapping[str, str]):
 
 
 def variables_of(environ: Mapping[str, str]) -> Variables:
-    """Return the variables of an environment, with the `.env` files laid under it."""
+    """Return the variables of an environment, with the `.env` files as defaults."""
     here = _read_dotenv(Path(DOTENV))
     named = environ.get(CONFIG, here.values.get(CONFIG, ""))
     text = environ.get(CONFIG_TEXT, here.values.get(CONFIG_TEXT, ""))
@@ -204,14 +208,14 @@ def _read_dotenv(path: Path) -> DotenvFile:
     except BadText as error:
         return DotenvFile(path, faults=(Fault(str(path), str(error), error.fix),))
     faults = [
-        Fault(f"{path}, line {one.line} ({shown(one.name)})", one.what, one.fix)
-        for one in dotenv.problems
-        if is_ours(one.name)
+        Fault(f"{path}, line {problem.line} ({shown(problem.name)})", problem.what, problem.fix)
+        for problem in dotenv.problems
+        if is_ours(problem.name)
     ]
     warnings = [
-        f"{path}, line {one.line} sets nothing: {one.what}"
-        for one in dotenv.problems
-        if not is_ours(one.name)
+        f"{path}, line {problem.line} sets nothing: {problem.what}"
+        for problem in dotenv.problems
+        if not is_ours(problem.name)
     ]
-    warnings += [f"{path} sets {name} twice: the last one counts" for name in dotenv.twice]
+    warnings += [f"{path} sets {name} twice: the last value is used" for name in dotenv.twice]
     return DotenvFile(path, True, dotenv.values, tuple(faults), tuple(warnings))

@@ -242,12 +242,12 @@ def test_no_other_status_is_a_success(status: int) -> None:
 def test_a_body_too_large_to_be_read_is_known_by_its_beginning(
     status: int, beginning: bytes, foreign: bool
 ) -> None:
-    read = answer(status, beginning, unreadable="the answer is over 20 MiB")
+    read = answer(status, beginning, unreadable="the response is over 20 MiB")
 
     assert not read.ok
     assert read.foreign is foreign
     assert read.accepted is not foreign
-    assert read.message == "the answer is over 20 MiB"
+    assert read.message == "the response is over 20 MiB"
 
 
 SENT = Secret('canary "quoted" & <b>bold</b> 4711')

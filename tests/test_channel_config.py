@@ -73,7 +73,7 @@ def test_a_rule_without_versions_may_be_given_its_channel_by_a_table() -> None:
         ({"name": "x" * 65}, f"channel 1 ({'x' * 65}), name", "1 to 64"),
         ({"name": 7}, "channel 1, name", "7"),
         ({"follow": "latest"}, "channel 1 (staging), follow", '"auto" or "highest" or "newest"'),
-        ({"tags": {"semver": "one"}}, "channel 1 (staging), tags", "'one' is no bound"),
+        ({"tags": {"semver": "one"}}, "channel 1 (staging), tags", "'one' is not a bound"),
         ({"restore": "yes"}, "channel 1 (staging), restore", "restore = true"),
         ({"from": "dev"}, "channel 1 (staging), from", "app, name, follow, tags, restore"),
         ({"needs": []}, "channel 1 (staging), needs", "no such key"),

@@ -82,8 +82,8 @@ def test_check_warns_of_two_rules_for_one_target(commands: Commands) -> None:
     ("config", "words"),
     [
         ('[links]\n"studio/game-servr" = 2\n', "did you mean studio/game-server?"),
-        ('[links]\n"other/thing" = 2\n', "[links] names other/thing, and no rule does"),
-        ('[[rule]]\nrepository = "studio/lobby"\napp = "my-game"\n', "make the same version"),
+        ('[links]\n"other/thing" = 2\n', "[links] names other/thing, but no rule does"),
+        ('[[rule]]\nrepository = "studio/lobby"\napp = "my-game"\n', "create the same version"),
         ('[catch_up]\nevery = "13h"\n[ledger]\nkeep = "1d"\n', "shorter than two periods"),
     ],
 )
@@ -136,7 +136,7 @@ def test_a_public_url_with_which_a_link_is_too_long_is_found(commands: Commands)
     done = commands.run("check", RECEIVER_PUBLIC_URL=url)
 
     assert done.exit_code == 3
-    assert "characters long, and Docker Hub takes 255" in done.stderr
+    assert "characters long, but Docker Hub accepts 255" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["deliveries"], ["check"], ["serve"], ["show", "d1"]])

@@ -275,7 +275,7 @@ def test_if_there_is_a_ledger_nobody_is_advised_to_make_a_new_key(tmp_path: Path
 
     (fault,) = faults(NOTHING, need, DATABASE_URL=url)
     assert "token_urlsafe" not in fault.mend
-    assert "set that one again" in fault.mend
+    assert "set that key again" in fault.mend
     (shared,) = faults(NOTHING, need, DATABASE_URL="postgresql://a/b")
     assert shared.mend.startswith("If this ledger was used before, set the key it was used with.")
 

@@ -86,7 +86,7 @@ def test_what_the_registry_does_not_answer_to_a_head_is_an_outage(
 
     assert isinstance(found, Out)
     assert found.detail == (
-        f"the registry answered HTTP {status}; a proxy or a firewall may have answered instead"
+        f"the registry responded HTTP {status}; a proxy or a firewall may have responded instead"
     )
 
 
@@ -108,7 +108,7 @@ def test_a_page_of_html_is_no_missing_tag(hub: DockerHubSandbox, there: Looking)
     fault = Fault("status", path_contains=REGISTRY, status=404, body=HTML)
     hub.misbehave(fault)
 
-    assert out(there).startswith("the registry answered HTTP 404; ")
+    assert out(there).startswith("the registry responded HTTP 404; ")
     assert isinstance(there.look("2.0", login=LOGIN), NotYet)
 
 
@@ -188,7 +188,7 @@ def test_a_compressed_bomb_is_not_unpacked(
     hub.alter_record(GAME, "1.0", images=None)
     hub.misbehave(Fault("bomb", path_contains=where))
 
-    assert out(there) == "the answer is encoded, although it was asked for unencoded"
+    assert out(there) == "the response is encoded, although it was requested unencoded"
 
 
 @pytest.mark.parametrize("where", ["/v2/auth/token", "/tags"])
@@ -197,7 +197,7 @@ def test_a_compressed_bomb_of_the_api_is_not_unpacked(
 ) -> None:
     hub.misbehave(Fault("bomb", path_contains=where))
 
-    with pytest.raises(Unavailable, match="the answer is encoded"):
+    with pytest.raises(Unavailable, match="the response is encoded"):
         there.run(listed(there.preflight.hub.pages(GAME, LOGIN)))
 
 
@@ -214,5 +214,5 @@ def test_no_answer_is_read_past_its_limit(
             return await there.preflight.registry.logins.token(GAME, LOGIN)
         return await listed(there.preflight.hub.pages(GAME, LOGIN))
 
-    with pytest.raises(Unavailable, match=f"the answer is over {most} bytes"):
+    with pytest.raises(Unavailable, match=f"the response is over {most} bytes"):
         there.run(ask())

@@ -166,7 +166,7 @@ def test_fifty_parked_pushes_are_one_message(ledger: Ledger, url: str, place: Pl
 
     assert asyncio.run(scenario()) == 1
     assert [message["title"] for message in place.messages] == [
-        "Receiver: 50 times registration parked"
+        "Receiver: registration parked (50 times)"
     ]
     assert "and 40 more" in place.messages[0]["message"]
 
@@ -328,7 +328,7 @@ def test_all_kinds_for_one_place_are_under_way_at_once_so_that_none_outlasts_its
 
 
 def test_a_url_that_is_none_is_told_without_showing_it(ledger: Ledger) -> None:
-    with pytest.raises(notify.NoticeNotSent, match="Apprise understands") as told:
+    with pytest.raises(notify.NoticeNotSent, match="Apprise does not support") as told:
         asyncio.run(notify.send(Secret("nonsense"), message_of(Happening.CREATED, ["made"])))
 
     assert "nonsense" not in str(told.value)
@@ -339,7 +339,7 @@ def test_two_notices_need_two_names() -> None:
 
     _, faults = read_notices(tables, {"URL": "json://x"}, [])
 
-    assert [fault.what for fault in faults] == ["two have the name 'team'"]
+    assert [fault.what for fault in faults] == ["two notices have the name 'team'"]
 
 
 def test_a_missed_push_found_by_catch_up_is_told(
@@ -351,7 +351,7 @@ def test_a_missed_push_found_by_catch_up_is_told(
 
     until(lambda: len(place.messages) >= 3)
     texts = {message["title"]: message["message"] for message in place.messages}
-    both = "Receiver: 2 times missed push found by catch-up"
+    both = "Receiver: missed push found by catch-up (2 times)"
     assert set(texts) == {
         both, "Receiver: version created", "Receiver: registration parked"
     }  # fmt: skip

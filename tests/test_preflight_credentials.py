@@ -98,7 +98,7 @@ def test_a_login_server_that_redirects_is_not_followed(
     headers = {"location": f"{elsewhere}/token"}
     hub.misbehave(Fault("status", path_contains="/token", status=307, headers=headers))
 
-    assert out(there).startswith("the login server answered HTTP 307")
+    assert out(there).startswith("the login server responded HTTP 307")
     assert other.calls == []
 
 
@@ -189,6 +189,6 @@ def test_from_https_a_blob_may_not_be_fetched_in_clear(to: str, *, followed: boo
         assert asyncio.run(look()) == Platforms(("linux/amd64",))
         assert str(asked[-1].url) == f"https://cdn.example/{config}"
     else:
-        with pytest.raises(Unavailable, match="redirects to what is not https"):
+        with pytest.raises(Unavailable, match="redirects to a URL that is not https"):
             asyncio.run(look())
         assert {one.url.host for one in asked} == {"registry.example"}

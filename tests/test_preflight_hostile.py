@@ -26,7 +26,7 @@ def hub() -> DockerHubSandbox:
 def test_a_config_over_a_mebibyte_is_not_read(hub: DockerHubSandbox, there: Looking) -> None:
     hub.misbehave(Fault("huge", path_contains="/blobs/", size=2**20))
 
-    assert out(there) == "the answer is over 1048576 bytes"
+    assert out(there) == "the response is over 1048576 bytes"
 
 
 def test_a_mebibyte_is_the_limit_behind_a_redirect_too(
@@ -35,13 +35,13 @@ def test_a_mebibyte_is_the_limit_behind_a_redirect_too(
     hub.redirect_blobs_to = there.url
     hub.misbehave(Fault("huge", path_contains="/cdn/", size=2**20))
 
-    assert out(there) == "the answer is over 1048576 bytes"
+    assert out(there) == "the response is over 1048576 bytes"
 
 
 def test_a_huge_manifest_is_not_read(hub: DockerHubSandbox, there: Looking) -> None:
     hub.push_image(GAME, "1.0", padding=4 * 2**20)
 
-    assert out(there) == "the answer is over 4194304 bytes"
+    assert out(there) == "the response is over 4194304 bytes"
 
 
 def test_what_does_not_match_its_digest_is_not_believed(
@@ -49,13 +49,13 @@ def test_what_does_not_match_its_digest_is_not_believed(
 ) -> None:
     hub.tampered = True
 
-    assert out(there) == "what the registry gave does not match its digest"
+    assert out(there) == "the registry's content does not match its digest"
 
 
 def test_a_digest_of_nothing_there_is_survived(hub: DockerHubSandbox, there: Looking) -> None:
     hub.content_digest = f"sha256:{'0' * 64}"
 
-    assert out(there).startswith("the registry did not give manifests/sha256:")
+    assert out(there).startswith("the registry did not return manifests/sha256:")
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:short", f"md5:{'0' * 32}"])

@@ -137,8 +137,8 @@ def test_a_socks_proxy_that_cannot_be_spoken_to_is_named_once() -> None:
     _, (fault,) = read_proxies(environ, socks=False)
 
     assert str(fault) == (
-        "ALL_PROXY: socks5://proxy:1080 is a SOCKS proxy. Name an HTTP proxy; or install what "
-        "speaks SOCKS, with this Python: pip install 'httpx[socks]'"
+        "ALL_PROXY: socks5://proxy:1080 is a SOCKS proxy. Name an HTTP proxy; or install "
+        "SOCKS support, with this Python: pip install 'httpx[socks]'"
     )
     assert read_proxies({**environ, **CORPORATE}, socks=False)[1] == []
 

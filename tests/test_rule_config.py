@@ -190,13 +190,13 @@ def test_a_variable_takes_its_value_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"mode": "update"}, ["versions = false", 'channels = ["dev"]', "in its place"]),
+        ({"mode": "update"}, ["versions = false", 'channels = ["dev"]', "instead"]),
         (
             {"mode": "update", "version": "live"},
-            ["versions = false", 'channels = ["live"]', "in place of mode and version"],
+            ["versions = false", 'channels = ["live"]', "instead of mode and version"],
         ),
-        ({"mode": "create"}, ["a version for each tag by itself", "Take the line out"]),
-        ({"mode": 7}, ["Take the line out"]),
+        ({"mode": "create"}, ["a version for each tag by default", "Remove the line"]),
+        ({"mode": 7}, ["Remove the line"]),
     ],
 )
 def test_a_mode_says_what_to_write_now(given: dict[str, Any], words: list[str]) -> None:

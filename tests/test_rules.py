@@ -159,7 +159,7 @@ def test_an_ignored_tag_says_which_filter_of_which_rule_keeps_it_out() -> None:
 
     sentence = rule_on(push("1.3.0-rc.1"), rules).sentence
 
-    assert "releases: it is a pre-release, which prerelease = true would take" in sentence
+    assert "releases: it is a pre-release, which only prerelease = true includes" in sentence
     assert "builds: it is excluded by !*-rc*" in sentence
     assert "another's" not in sentence
 

@@ -1,6 +1,6 @@
-"""Calls to Docker Hub: bounded in time and size, never following where an answer points.
+"""HTTP requests to Docker Hub, bounded in time and size; redirects are not followed.
 
-Every call ends in a Fetched or raises Unavailable; nothing here decides what it means.
+Every request returns a Fetched or raises Unavailable; nothing here interprets the response.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ READ_SECONDS = 15.0
 WHOLE_SECONDS = 30.0
 SERVER_FAULTS = 500
 TOO_MANY = 429
-IN_BETWEEN = "a proxy or a firewall may have answered instead"
+IN_BETWEEN = "a proxy or a firewall may have responded instead"
 MOST_SHOWN = 200
 
 
 class Unavailable(ReceiverError):
-    """Docker Hub gave no usable answer. `connected`: whether it was reached at all."""
+    """Docker Hub gave no usable response. `connected`: whether it was reached at all."""
 
     def __init__(
         self,
@@ -42,32 +42,32 @@ class Unavailable(ReceiverError):
         super().__init__(sentence)
         self.status = status
         self.connected = connected
-        self.wait = wait  # seconds it asked us to wait
+        self.wait = wait  # seconds that Docker Hub asks to wait
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """One answer: status, headers, and the body within its limit."""
+    """One response: status, headers, and the body within its limit."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes = field(repr=False)
 
     def json(self) -> dict[str, Any]:
-        """Return the body as a JSON object; raises Unavailable when it is none."""
+        """Return the body as a JSON object; raises Unavailable if it is not."""
         try:
             body = msgspec.json.decode(self.content)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             body = None
         if not isinstance(body, dict):
-            raise Unavailable("the answer is not a JSON object")
+            raise Unavailable("the response is not a JSON object")
         return body
 
     def error(self, secrets: Iterable[Secret] = ()) -> str | None:
-        """Return what Docker says is wrong, masked; None if this is no error body of Docker's.
+        """Return Docker's error message, masked; None if this is not an error body of Docker's.
 
         The registry sends `errors`, its token server `details`, Docker Hub's API `message`,
-        `detail` and `errinfo`. A page of HTML or an empty body is from something in between.
+        `detail` and `errinfo`. A page of HTML or an empty body comes from a proxy or firewall.
         """
         try:
             body = self.json()
@@ -86,7 +86,7 @@ class Fetched:
         return "".join(letter for letter in known if letter.isprintable())
 
     def described(self, secrets: Iterable[Secret] = ()) -> str:
-        """Return the status with what Docker says, or that this is not Docker's answer."""
+        """Return the status with Docker's message, or that this is not Docker's response."""
         error = self.error(secrets)
         if error is None:
             return f"HTTP {self.status}, not in Docker's form: {IN_BETWEEN}"
@@ -102,7 +102,7 @@ async def fetch(
     headers: Mapping[str, str] | None = None,
     json: object = None,
 ) -> Fetched:
-    """Make one call. Raises Unavailable on no answer, 429, 5xx, or a body over `largest` bytes."""
+    """Make a request. Raises Unavailable on no response, 429, 5xx, a body over `largest` bytes."""
     began = time.monotonic()
     status: int | None = None
     try:
@@ -141,24 +141,24 @@ async def _fetch(
             _raise_for_status(response)
             content = await read_bounded(response, largest)
     except BodyTooLarge:
-        raise Unavailable(f"the answer is over {largest} bytes") from None
+        raise Unavailable(f"the response is over {largest} bytes") from None
     except UnreadableBody as error:
         raise Unavailable(str(error)) from None
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
         raise Unavailable(no_connection(error), connected=False) from None
     except (TimeoutError, httpx.TimeoutException):
-        raise Unavailable("no answer in time") from None
+        raise Unavailable("no response in time") from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError):
         raise Unavailable("the connection broke") from None
     return Fetched(response.status_code, response.headers, content)
 
 
 def _raise_for_status(response: httpx.Response) -> None:
-    """Raise Unavailable on a 429 and a 5xx; what else they say is not needed."""
+    """Raise Unavailable on a 429 and a 5xx; their bodies are not read."""
     status = response.status_code
     if status == TOO_MANY:
         asked = read_retry_after(response.headers, time.time_ns() // 1_000_000)
         wait = None if asked is None else asked / 1000
-        raise Unavailable("429: called too often", wait=wait, status=TOO_MANY)
+        raise Unavailable("429: too many requests", wait=wait, status=TOO_MANY)
     if status >= SERVER_FAULTS:
         raise Unavailable(f"HTTP {status}", status=status)

@@ -1,7 +1,7 @@
 """Docker Hub's API: tag records, which cost no pull, and the list of a repository's tags.
 
 Source: docs.docker.com/reference/api/hub. Works without login for public repositories, with a
-personal token, and with an organization's, which is taken under /v2/namespaces/ only.
+personal token, and with an organization's, which is accepted under /v2/namespaces/ only.
 """
 
 import base64
@@ -27,35 +27,35 @@ MOST_PAGES = 1000
 TOKEN_MARGIN_SECONDS = 60.0
 SHORTEST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 120.0  # the limits are per minute: a longer wait was misread
-UNTOLD_WAIT_SECONDS = 60.0
+DEFAULT_WAIT_SECONDS = 60.0
 LOCKED_SECONDS = 600.0  # a user name is locked after many refused logins (hub-feedback#2201)
 UNKNOWN_TOKEN_LIFE = 300.0
 REFUSALS = frozenset({401, 403, 404})  # 404: also a repository that the login may not see
 
 Answered = Callable[[Mapping[str, str]], None]
-"""Is called with the headers of each answer."""
+"""Called with the headers of each response."""
 Waiting = Callable[[Unavailable], Awaitable[bool]]
-"""Waits if Docker Hub asks for it, and returns whether to make the same call again."""
+"""Waits if Docker Hub asks for it, and returns whether to repeat the call."""
 
 
 class HubRefused(Unavailable):
     """Docker Hub's API refuses the login, or the login may not see the repository.
 
-    `status` says which: 401 and 403 refuse, 404 is for a name that the login does not see. Each
-    comes with Docker's error body: the same status with a page of HTML is an outage.
+    By `status`: 401 and 403 refuse, 404 is for a name that the login does not see. Each
+    has Docker's error body: the same status with a page of HTML is an outage.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a repository's tags, newest first, and how many there are in all."""
+    """One page of a repository's tags, newest first, and the number of all tags."""
 
     tags: tuple[HubTag, ...]
     total: int
 
 
 class Hub:
-    """Docker Hub's API, with its short-lived tokens remembered until a minute before their end."""
+    """Docker Hub's API; its short-lived tokens are cached until a minute before they expire."""
 
     def __init__(
         self, http: httpx.AsyncClient, base_url: str, *, answered: Answered | None = None
@@ -67,7 +67,7 @@ class Hub:
         self._rest_until = 0.0  # by the monotonic clock
 
     async def tag(self, repository: str, tag: str, login: Login | None) -> HubTag | None:
-        """Return one tag's record, None where there is none to be had. Raises Unavailable."""
+        """Return the record of a tag, None if there is none. Raises Unavailable."""
         answer = await self._get(f"{_path(repository)}/tags/{quote(tag, safe='')}", login)
         return read_tag(answer.json()) if answer.status == httpx.codes.OK else None
 
@@ -76,16 +76,16 @@ class Hub:
     ) -> AsyncIterator[Page]:
         """Yield a repository's tags page by page. Raises Unavailable.
 
-        Newest first is asked for; which way Docker Hub understands `ordering` has changed before,
-        so the reader must look. Of the `next` that Docker Hub gives only the page number is used.
+        The newest are requested first, but Docker Hub has changed the meaning of `ordering` before:
+        the caller must check. Only the page number of Docker Hub's `next` is used.
         """
         number = 1
         for _ in range(MOST_PAGES):
             query = f"page={number}&page_size={PER_PAGE}&ordering=last_updated"
-            answer = await self._patiently(f"{_path(repository)}/tags?{query}", login, waiting)
+            answer = await self._get_later(f"{_path(repository)}/tags?{query}", login, waiting)
             if answer.status != httpx.codes.OK:
                 what = f"Docker Hub's API does not list {repository}"
-                refused = _not_given(what, answer, [login.token] if login else [])
+                refused = _refusal(what, answer, [login.token] if login else [])
                 past_the_last = number > 1 and answer.status == httpx.codes.NOT_FOUND
                 if past_the_last and isinstance(refused, HubRefused):
                     return  # tags were deleted meanwhile
@@ -93,7 +93,7 @@ class Hub:
             body = answer.json()
             rows = body.get("results")
             if not isinstance(rows, list):
-                raise Unavailable(f"Docker Hub's API gave no list of the tags of {repository}")
+                raise Unavailable(f"Docker Hub's API returned no list of the tags of {repository}")
             records = [read_tag(row) for row in rows if isinstance(row, dict)]
             tags = [tag for tag in records if tag is not None]
             total = body.get("count")
@@ -103,8 +103,8 @@ class Hub:
                 return
             number = following
 
-    async def _patiently(self, path: str, login: Login | None, waiting: Waiting | None) -> Fetched:
-        """Ask; as often as Docker Hub asks to wait and the caller does, ask the same again."""
+    async def _get_later(self, path: str, login: Login | None, waiting: Waiting | None) -> Fetched:
+        """Make a request; repeat it as long as the caller waits when Docker Hub asks to."""
         while True:
             try:
                 return await self._get(path, login)
@@ -113,12 +113,12 @@ class Hub:
                     raise
 
     async def sees(self, repository: str, login: Login | None) -> bool:
-        """Return whether the repository is there for this login. Raises Unavailable."""
+        """Return whether the login can see the repository. Raises Unavailable."""
         answer = await self._get(_path(repository), login)
         if answer.status == httpx.codes.OK:
             return bool(answer.json())
         what = f"Docker Hub's API does not show {repository}"
-        refused = _not_given(what, answer, [login.token] if login else [])
+        refused = _refusal(what, answer, [login.token] if login else [])
         if isinstance(refused, HubRefused):
             return False
         raise refused
@@ -151,7 +151,7 @@ class Hub:
         return answer
 
     def _note_limit(self, answer: Fetched) -> None:
-        """Rest once the last call of this minute is made, before Docker Hub must refuse us."""
+        """Pause after the last call that this minute allows, before Docker Hub refuses one."""
         if answer.headers.get("x-ratelimit-remaining") == "0":
             wait = read_retry_after(answer.headers, time.time_ns() // 1_000_000) or 0
             self._rest_until = time.monotonic() + min(wait / 1000, LONGEST_WAIT_SECONDS)
@@ -173,10 +173,10 @@ class Hub:
                 error.wait = LOCKED_SECONDS
             raise
         if answer.status != httpx.codes.OK:
-            raise _not_given("Docker Hub's API takes no login", answer, [login.token])
+            raise _refusal("Docker Hub's API refuses the login", answer, [login.token])
         given = answer.json().get("access_token")
         if not isinstance(given, str) or not given.isascii() or not given.isprintable():
-            raise Unavailable("Docker Hub's API gave no token")
+            raise Unavailable("Docker Hub's API returned no token")
         token = given
         life = _seconds_left(token)
         margin = min(TOKEN_MARGIN_SECONDS, life / 2)
@@ -185,20 +185,20 @@ class Hub:
 
 
 def seconds_to_wait(error: Unavailable) -> float | None:
-    """Return how long to wait before the same call; None if Docker Hub did not ask to wait.
+    """Return the seconds to wait before the same call; None if Docker Hub did not ask to wait.
 
-    Its whole seconds make a wait look like 0 while the limit still holds, hence a second at least,
-    and up to one more so that not all callers come back at once.
+    It rounds to whole seconds, so a wait may be 0 while the limit still holds: wait at least a
+    second, and up to one more so that not all callers return at once.
     """
     if error.wait is None and error.status != TOO_MANY:
         return None
-    asked = UNTOLD_WAIT_SECONDS if error.wait is None else error.wait
+    asked = DEFAULT_WAIT_SECONDS if error.wait is None else error.wait
     jitter = random.random() * SHORTEST_WAIT_SECONDS  # noqa: S311 - spreads calls
     return max(asked, SHORTEST_WAIT_SECONDS) + jitter
 
 
 def waiting_as_asked(rest: Callable[[float], Awaitable[None]], *, longest: float) -> Waiting:
-    """Return a Waiting that calls `rest` with the seconds, at most `longest` of them in all."""
+    """Return a Waiting that calls `rest` with the seconds, at most `longest` of them in total."""
     waited = 0.0
 
     async def wait(error: Unavailable) -> bool:
@@ -226,20 +226,20 @@ def _page_number(following: object) -> int | None:
     except ValueError:
         return None
     text = numbers[0] if numbers else ""
-    sound = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_PAGES))
-    return int(text) if sound else None
+    valid = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_PAGES))
+    return int(text) if valid else None
 
 
-def _not_given(what: str, answer: Fetched, secrets: Iterable[Secret]) -> Unavailable:
+def _refusal(what: str, answer: Fetched, secrets: Iterable[Secret]) -> Unavailable:
     refused = answer.status in REFUSALS and answer.error() is not None
     kind = HubRefused if refused else Unavailable
     return kind(f"{what}: {answer.described(secrets)}", status=answer.status)
 
 
 def _seconds_left(token: str) -> float:
-    """Return how long a token lives by its own claims (a JWT's `exp` and `iat`), else 300 s.
+    """Return the life of a token by its own claims (a JWT's `exp` and `iat`), else 300 s.
 
-    Both are by the clock of Docker Hub; without `iat` it is compared with ours.
+    Both are times of Docker Hub's clock; without `iat`, `exp` is compared with ours.
     """
     try:
         payload = token.split(".")[1]

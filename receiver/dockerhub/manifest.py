@@ -1,6 +1,6 @@
-"""What a tag contains, read from manifests, configs and tag records. Pure.
+"""Parse manifests, configs and tag records: what a tag contains. Pure.
 
-Formats: github.com/opencontainers/image-spec, and Docker's own from before it. A multi-platform
+Formats: github.com/opencontainers/image-spec, and Docker's older formats. A multi-platform
 index also lists attestations, marked by an annotation or by the platform unknown/unknown.
 """
 
@@ -30,7 +30,7 @@ OS, ARCHITECTURE = "linux", "amd64"
 NEEDED = f"{OS}/{ARCHITECTURE}"  # Edgegap runs nothing else
 OTHER_ARTIFACT = "only attestations or another artifact"
 
-# What is stored in registries as images are: by the media type of its config or of a layer.
+# Artifacts that are stored in registries like images, by the media type of a config or layer.
 _ARTIFACTS: Mapping[str, str] = {
     "application/vnd.buildkit.": "a build cache",
     "application/vnd.cncf.helm.": "a Helm chart",
@@ -45,7 +45,7 @@ _ARTIFACTS: Mapping[str, str] = {
     "text/spdx": "an SBOM",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
-# The names of one architecture, as containerd normalizes them (platforms/database.go), and with
+# Spellings of one architecture, as containerd normalizes them (platforms/database.go), and with
 # the level of GOAMD64.
 _AMD64 = re.compile(r"(?:amd64|x86[-_]64|x64|intel64|em64t)(?:[-_]?v[1-4])?", re.ASCII)
 _VARIANT = re.compile(r"\s*/\s*v[0-9]+$", re.ASCII)
@@ -56,9 +56,9 @@ _ARCHITECTURES = {"aarch64": "arm64", "i386": "386", "i686": "386", "x86": "386"
 class Platforms:
     """The platforms an image is built for, as `os/architecture`.
 
-    A name without a slash is the only half that the image gives. `untold`: the images that do not
-    say their platform, which they need not; each by its digest, or "" if there is none to read.
-    Without any of the two it is no image; `contents` is then what the tag contains instead.
+    A name without a slash is the only half that the image has. `untold`: the images without a
+    platform, which is optional; each by its digest, or "" if it has none. If both are empty, the
+    tag is not an image; `contents` is then what it contains instead.
     """
 
     names: tuple[str, ...]
@@ -67,7 +67,7 @@ class Platforms:
 
     @property
     def runnable(self) -> bool:
-        """Whether Edgegap can run it, as far as is known."""
+        """Whether Edgegap can run the image, as far as is known."""
         return NEEDED in self.names or bool(self.untold)
 
     @property
@@ -78,7 +78,7 @@ class Platforms:
 
     @property
     def note(self) -> str:
-        """What a version made from it says about the platform."""
+        """The note about the platform for a version with this image."""
         names = ", ".join(self.names)
         if NEEDED in self.names:
             return f"built for {names}"
@@ -94,7 +94,7 @@ class ConfigNeeded:
 
 
 class UnreadableError(ValueError):
-    """An answer that is not what its type says."""
+    """A response that does not match its type."""
 
 
 def read_manifest(media_type: str, content: bytes) -> Platforms | ConfigNeeded:
@@ -112,7 +112,7 @@ def read_manifest(media_type: str, content: bytes) -> Platforms | ConfigNeeded:
     types = [config.get("mediaType"), *_media_types(body.get("layers"))]
     config_type, layers = types[0], types[1:]
     runnable = not layers or any(
-        not isinstance(one, str) or one.startswith(LAYERS) for one in layers
+        not isinstance(layer, str) or layer.startswith(LAYERS) for layer in layers
     )
     if not isinstance(config_type, str) or config_type not in CONFIGS or not runnable:
         return Platforms((), contents=_artifact(types))
@@ -132,14 +132,14 @@ def read_tag_record(body: Mapping[str, Any]) -> tuple[str | None, Platforms | No
     """Read a tag record of Docker Hub's API: its digest, and the platforms if all are given.
 
     Every field may be null, `os` empty, and `images` a list or a single object. A record without
-    linux/amd64 decides nothing unless it is complete: the registry knows.
+    linux/amd64 decides nothing unless it is complete: the registry is asked.
     """
     digest = body.get("digest")
     found = [_platform(row) for row in images_of(body) if not _is_attestation(row)]
     names = tuple(dict.fromkeys(name for name in found if "/" in name))
     complete = NEEDED in names or len(names) == len(set(found))
-    sound = digest if isinstance(digest, str) and is_digest(digest) else None
-    return sound, Platforms(names) if names and complete else None
+    valid = digest if isinstance(digest, str) and is_digest(digest) else None
+    return valid, Platforms(names) if names and complete else None
 
 
 def images_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -180,8 +180,8 @@ def _media_types(rows: object) -> list[object]:
 
 
 def _artifact(media_types: list[object]) -> str:
-    """Return what a manifest with these media types contains, if it is no image."""
-    texts = [one for one in media_types if isinstance(one, str)]
+    """Return what a manifest with these media types contains if it is not an image."""
+    texts = [media_type for media_type in media_types if isinstance(media_type, str)]
     found = (
         what
         for prefix, what in _ARTIFACTS.items()
@@ -191,7 +191,7 @@ def _artifact(media_types: list[object]) -> str:
 
 
 def _platform(record: Mapping[str, Any]) -> str:
-    """Return `os/architecture`; only one of them if it alone rules Edgegap out; "" if not known."""
+    """Return `os/architecture`; one of them if it alone excludes Edgegap; "" if not known."""
     system = _word(record.get("os"))
     given = record.get("architecture")
     architecture = _word(_VARIANT.sub("", given.strip()) if isinstance(given, str) else given)
@@ -200,8 +200,8 @@ def _platform(record: Mapping[str, Any]) -> str:
         architecture = ARCHITECTURE
     if system and architecture:
         return f"{system}/{architecture}"
-    one = system or architecture
-    return "" if one in {OS, ARCHITECTURE} else one
+    half = system or architecture
+    return "" if half in {OS, ARCHITECTURE} else half
 
 
 def _is_attestation(record: Mapping[str, Any]) -> bool:
@@ -209,7 +209,7 @@ def _is_attestation(record: Mapping[str, Any]) -> bool:
 
 
 def _word(value: object) -> str:
-    """Return a name in lower case, "" if it is none or not known."""
+    """Return a name in lower case, "" if it is not valid or not known."""
     name = value.strip().lower() if isinstance(value, str) else ""
     return name if _NAME.fullmatch(name) and name != "unknown" else ""
 

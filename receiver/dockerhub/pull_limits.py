@@ -1,4 +1,4 @@
-"""Docker Hub's pull limits, as the registry's answers tell them."""
+"""Docker Hub's pull limits, as the registry reports them in its headers."""
 
 import re
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ _COUNT = re.compile(r"(\d{1,9})(?:;w=(\d{1,9}))?")
 
 @dataclass(frozen=True, slots=True)
 class PullLimit:
-    """Docker Hub's pull limit for one account or address, as its headers told it."""
+    """Docker Hub's pull limit for one account or address."""
 
     limit: int
     remaining: int
@@ -22,16 +22,16 @@ class PullLimit:
 
 @dataclass(frozen=True, slots=True)
 class Pulls:
-    """What the registry told one login of its pulls. `met`: its last answer was a 429."""
+    """The pull limit of one login. `met`: its last response was a 429."""
 
     limit: PullLimit | None = None
     met: bool = False
 
 
 class PullLimits:
-    """What was told last: to each login that asked, and whatever the login.
+    """The last reported limits: of each login, and of the last response.
 
-    `met`: the last answer of all was a 429.
+    `met`: the last response was a 429.
     """
 
     def __init__(self) -> None:
@@ -40,18 +40,18 @@ class PullLimits:
         self.met = False
 
     def note_met(self, login: Login | None, *, met: bool) -> None:
-        """Remember whether the login was just refused for its limit."""
+        """Record whether the login has just reached its limit."""
         self.met = met
         self.by_login[login] = replace(self.by_login.get(login, Pulls()), met=met)
 
     def remember(self, answer: Fetched, login: Login | None) -> None:
-        """Read the limit from an answer's headers; docs.docker.com/docker-hub/usage/pulls."""
+        """Read the limit from a response's headers; docs.docker.com/docker-hub/usage/pulls."""
         limit = _COUNT.match(answer.headers.get("ratelimit-limit", ""))
         remaining = _COUNT.match(answer.headers.get("ratelimit-remaining", ""))
         if limit and remaining:
             self.last = PullLimit(int(limit[1]), int(remaining[1]), int(limit[2] or 0))
         elif answer.status == httpx.codes.OK:
-            self.last = None  # a plan without one
+            self.last = None  # a plan without a limit
         else:
             return
         self.by_login[login] = Pulls(self.last)

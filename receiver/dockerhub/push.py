@@ -1,8 +1,8 @@
 """Docker Hub's webhook body, read as a push.
 
-Docker documents only an example (docs.docker.com/docker-hub/repos/manage/webhooks); what real
-bodies hold was gathered from captures of 2014 to 2026. `callback_url` is never read: Docker calls
-it a legacy field, and anybody who has the link could choose it.
+Docker documents only an example (docs.docker.com/docker-hub/repos/manage/webhooks); the fields
+of real bodies are from captures of 2014 to 2026. `callback_url` is never read: Docker calls it a
+legacy field, and anyone with the link could choose it.
 """
 
 import json
@@ -37,15 +37,15 @@ _ARTIFACT_TAG = re.compile(
     r"sha(?:256|512)-[0-9a-fA-F]{32,128}(?P<suffix>[._-][A-Za-z0-9._-]*)?", re.ASCII
 )
 _ARTIFACTS = {".sig": Reason.SIGNATURE, ".att": Reason.ATTESTATION, ".sbom": Reason.SBOM}
-_UNSTORABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # no database or log line takes these
+_UNSTORABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # not allowed in a database or log line
 _BUILD_CACHE_TAG = re.compile(r"buildcache|.*-buildcache|cache-.*", re.ASCII)
 
 
 class Push(msgspec.Struct, frozen=True):
-    """What a delivery tells: a tag was pushed to a repository.
+    """A report that a tag was pushed to a repository.
 
     `tag` is None for the untagged parts of a multi-platform push. `pushed_at` is Docker Hub's
-    word for the time, in epoch milliseconds, None where it gave no usable one.
+    time in epoch milliseconds, None if it gave no usable time.
     """
 
     repository: str
@@ -56,7 +56,7 @@ class Push(msgspec.Struct, frozen=True):
 
 
 class _PushData(msgspec.Struct):
-    """Only what is needed is decoded; descriptions and dockerfiles are skipped unread."""
+    """Only the needed fields are decoded; descriptions and dockerfiles are skipped."""
 
     tag: object = None
     pushed_at: object = None
@@ -94,9 +94,9 @@ def read_push(body: bytes) -> Push:
 
 
 def _read(body: bytes) -> _Body:
-    """Decode quickly; read again with the lenient standard library what that refuses.
+    """Decode with msgspec; if it refuses the body, decode with the lenient standard library.
 
-    So a NaN or a number past all bounds in `pushed_at` loses no push.
+    A NaN or a number that is too large in `pushed_at` then loses no push.
     """
     try:
         return _decode(body)
@@ -115,7 +115,7 @@ def _number(digits: str) -> float:
 
 
 def not_for_registering(push: Push) -> Reason | None:
-    """Return why the push is no image to register, whatever the rules say; None if it is one."""
+    """Return why the push is not an image, regardless of the rules; None if it is."""
     if push.tag is None:
         return Reason.NO_TAG
     if push.media_type is not None and push.media_type not in IMAGE_MEDIA_TYPES:
@@ -125,7 +125,7 @@ def not_for_registering(push: Push) -> Reason | None:
 
 
 def named_as_artifact(tag: str) -> Reason | None:
-    """Return what a tag of this name usually contains instead of an image; None for others.
+    """Return the artifact that a tag of this name usually contains; None for other names.
 
     It is a guess: a branch may be called `cache-fix-42`.
     """
@@ -182,7 +182,7 @@ def _media_type(value: object) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str) or len(value) > MAX_NAME or _UNSTORABLE.search(value):
-        raise _bad(Reason.BAD_SHAPE, "media_type is no media type")
+        raise _bad(Reason.BAD_SHAPE, "media_type is not a media type")
     return value.partition(";")[0].strip().lower() or None
 
 

@@ -1,6 +1,6 @@
-"""Looking at an image in the registry, with the login Edgegap will pull with. Reads only.
+"""Read an image from the registry, with the login that Edgegap will use. Read-only.
 
-What is read is held against its digest; a redirect is followed without the token, to https only.
+Content is verified with its digest; a redirect is followed without the token, to https only.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The tag is there and we may pull it. `digest` is None where the registry told none."""
+    """The tag exists and we may pull it. `digest` is None if the registry returned none."""
 
     digest: str | None
     media_type: str
@@ -51,7 +51,7 @@ class NotThere:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """We may not pull. `login_refused`: the login itself is wrong, not just without the right."""
+    """We may not pull. `login_refused`: the login itself is wrong, not only its rights."""
 
     login_refused: bool
     detail: str
@@ -70,9 +70,9 @@ class Registry:
         self.limits = PullLimits()
 
     async def see(self, repository: str, tag: str, login: Login | None) -> Seen:
-        """HEAD the tag's manifest: free of pull quota. Raises Unavailable.
+        """HEAD the tag's manifest, which does not count as a pull. Raises Unavailable.
 
-        A missing right is answered 401 by Docker Hub, never 403: that is an outage.
+        Docker Hub responds to a missing right with 401, never 403: a 403 is an outage.
         """
         answer = await self._get("HEAD", repository, f"manifests/{quote(tag)}", login)
         if isinstance(answer, Denied):
@@ -81,21 +81,21 @@ class Registry:
         if answer.status == httpx.codes.NOT_FOUND and media_type != HTML:
             return NotThere()
         if answer.status == httpx.codes.METHOD_NOT_ALLOWED:
-            return Found(None, media_type)  # a mirror that has no HEAD
+            return Found(None, media_type)  # a mirror without HEAD
         challenge = answer.headers.get("www-authenticate", "")
         if answer.status == httpx.codes.UNAUTHORIZED and self.logins.is_named_in(challenge):
             return Denied(login_refused=False, detail=f"HTTP {answer.status}")
         if answer.status != httpx.codes.OK:
-            raise Unavailable(f"the registry answered HTTP {answer.status}; {IN_BETWEEN}")
+            raise Unavailable(f"the registry responded HTTP {answer.status}; {IN_BETWEEN}")
         digest = answer.headers.get("docker-content-digest", "")
         if media_type not in MANIFESTS:
-            raise Unavailable("what the registry answers is no manifest")
+            raise Unavailable("the registry's response is not a manifest")
         return Found(digest if is_digest(digest) else None, media_type)
 
     async def platforms(self, repository: str, digest: str, login: Login | None) -> Platforms:
         """Return an image's platforms by its digest: counts as one pull. Raises Unavailable.
 
-        Where an index leaves it to its one image to tell, that is read too: one pull more.
+        If an index has a single image without a platform, that is read too: a second pull.
         """
         found = await self._read(repository, digest, login)
         if found.deciding is None:
@@ -105,21 +105,21 @@ class Registry:
         return Platforms(names, own.untold, own.contents)
 
     async def _read(self, repository: str, digest: str, login: Login | None) -> Platforms:
-        answer = await self._got(repository, f"manifests/{digest}", login, digest=digest)
+        answer = await self._get_ok(repository, f"manifests/{digest}", login, digest=digest)
         try:
             found = read_manifest(answer.headers.get("content-type", ""), answer.content)
             if isinstance(found, ConfigNeeded):
                 path = f"blobs/{found.digest}"
-                blob = await self._got(repository, path, login, digest=found.digest)
+                blob = await self._get_ok(repository, path, login, digest=found.digest)
                 return read_config(blob.content)
         except UnreadableError as error:
             raise Unavailable(f"the registry's manifest cannot be read: {error}") from None
         return found
 
     async def may_push(self, repository: str, login: Login) -> bool | None:
-        """Tell whether the login may push, by asking for the right; None when it is refused.
+        """Return whether the login may push, by requesting the right; None if the login is refused.
 
-        A read-only token asked for `pull,push` is answered 401 (github.com/docker/cli/issues/4511).
+        A read-only token gets a 401 for `pull,push` (github.com/docker/cli/issues/4511).
         """
         try:
             token = await self.logins.token(repository, login, actions="pull,push")
@@ -127,15 +127,15 @@ class Registry:
             return False if "insufficient scopes" in refused.detail else None
         return "push" in actions_of(token)
 
-    async def _got(
+    async def _get_ok(
         self, repository: str, path: str, login: Login | None, *, digest: str
     ) -> Fetched:
         answer = await self._get("GET", repository, path, login)
         if isinstance(answer, Denied) or answer.status != httpx.codes.OK:
             status = answer.detail if isinstance(answer, Denied) else f"HTTP {answer.status}"
-            raise Unavailable(f"the registry did not give {path[:20]}…: {status}")
+            raise Unavailable(f"the registry did not return {path[:20]}…: {status}")
         if f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != digest:
-            raise Unavailable("what the registry gave does not match its digest")
+            raise Unavailable("the registry's content does not match its digest")
         return answer
 
     async def _get(
@@ -155,7 +155,7 @@ class Registry:
             except LoginRefused as refused:
                 return Denied(login_refused=login is not None, detail=refused.detail)
             answer = await self._call(method, url, token, login)
-        if path.startswith("manifests/"):  # of blobs none is told, whatever the plan
+        if path.startswith("manifests/"):  # responses for blobs contain no limit
             self.limits.remember(answer, login)
         return answer
 
@@ -183,10 +183,10 @@ class Registry:
         try:
             url = urljoin(url, location)
             parts = urlsplit(url)
-            sound = bool(parts.hostname) and parts.port != 0  # a port over 65535 raises
+            valid = bool(parts.hostname) and parts.port != 0  # a port over 65535 raises
         except ValueError:
-            raise Unavailable("the registry redirects to no URL") from None
+            raise Unavailable("the registry redirects to an invalid URL") from None
         plain = parts.scheme == "http" and self._registry.startswith("http://")
-        if not sound or parts.username or (parts.scheme != "https" and not plain):
-            raise Unavailable("the registry redirects to what is not https")
+        if not valid or parts.username or (parts.scheme != "https" and not plain):
+            raise Unavailable("the registry redirects to a URL that is not https")
         return url

@@ -1,6 +1,6 @@
 """A tag as Docker Hub's API describes it. Pure.
 
-Every field may be missing, null or of another type: seen in records and in public clients.
+Every field may be missing, null or of another type, as in real records and public clients.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class HubTag:
 
 
 def read_tag(row: Mapping[str, Any]) -> HubTag | None:
-    """Read a tag record; None if it has no name that a registry could have."""
+    """Read a tag record; None if it has no valid tag name."""
     name = row.get("name")
     if not isinstance(name, str) or not is_tag(name):
         return None
@@ -65,7 +65,7 @@ def _pushed_at(row: Mapping[str, Any]) -> int | None:
 
 
 def _time(value: object) -> int | None:
-    """Return a time in epoch ms; None for those that Docker Hub cannot have had yet."""
+    """Return a time in epoch ms; None for times outside Docker Hub's existence."""
     moment = read_iso(value)
     if moment is None or not FIRST_SECOND * 1000 <= moment < LAST_SECOND * 1000:
         return None
