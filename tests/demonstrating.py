@@ -21,7 +21,7 @@ class Demo:
     """A running demo and what it printed."""
 
     def __init__(self, said: str) -> None:
-        self.url = _found(r"Its page.*\n  (http\S+)/\n", said)
+        self.url = _found(r"Admin page.*\n  (http\S+)/\n", said)
         self.password = _found(r"  password (\S+)\n", said)
         self.link = _found(r"The link.*\n  (http\S+)\n", said)
         self.dockerhub = _found(r"that of Docker Hub at (http\S+)\n", said)
@@ -52,7 +52,7 @@ def demonstrating(folder: Path) -> Iterator[Demo]:
             stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: "Ctrl-C ends" in out.read_text("utf-8") or process.poll() is not None)
+        until(lambda: "Ctrl-C to stop" in out.read_text("utf-8") or process.poll() is not None)
         until(lambda: "my-game/staging: done created" in out.read_text("utf-8"))
         yield Demo(out.read_text("utf-8"))
     finally:

@@ -51,8 +51,8 @@ def test_a_dry_run_lists_what_would_be_taken_and_writes_nothing(alone: Commands)
 
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        f"would take  {REPOSITORY}:2.0  accepted",
-        f"would take  {REPOSITORY}:latest  ignored (latest_not_named)",
+        f"would record  {REPOSITORY}:2.0  accepted",
+        f"would record  {REPOSITORY}:latest  ignored (latest_not_named)",
     ]
     assert [path.name for path in alone.folder.iterdir()] == ["receiver.toml"]
 
@@ -75,7 +75,7 @@ def test_without_a_server_it_is_recorded_for_the_next_serve(alone: Commands) -> 
     done = alone.run("catch-up", "--since", "7d")
 
     assert done.exit_code == 0
-    assert f"took  {REPOSITORY}:2.0  accepted" in done.stdout
+    assert f"recorded  {REPOSITORY}:2.0  accepted" in done.stdout
     assert "no server is running" in done.stderr
     rows = alone.rows("deliveries", "--json")
     assert {(row["source"], row["tag"], row["verdict"]) for row in rows} == {
@@ -93,7 +93,7 @@ def test_with_a_server_the_server_takes_and_works_it(
     done = commands.run("catch-up", "--since", "7d ago")
 
     assert done.exit_code == 0, done.output
-    assert f"took  {REPOSITORY}:2.0  accepted" in done.stdout
+    assert f"recorded  {REPOSITORY}:2.0  accepted" in done.stdout
     until(lambda: sandbox.versions)
     assert list(sandbox.versions) == [("my-game", "2.0")]
     assert came(here) == [("catch-up", "2.0"), ("catch-up", "latest")]
@@ -119,20 +119,20 @@ def test_without_since_it_goes_on_from_where_the_server_left_off(
     assert commands.run("catch-up").stdout == "Nothing was missed.\n"
     hub.push_image(REPOSITORY, "3.0")
 
-    assert commands.run("catch-up").stdout == f"took  {REPOSITORY}:3.0  accepted\n"
+    assert commands.run("catch-up").stdout == f"recorded  {REPOSITORY}:3.0  accepted\n"
 
 
 def test_without_since_and_never_served_it_says_what_to_do(alone: Commands) -> None:
     done = alone.run("catch-up")
 
     assert done.exit_code == 1
-    assert done.stderr == f"receiver: {REPOSITORY} was never served here; say --since\n"
+    assert done.stderr == f"receiver: no starting point is known for {REPOSITORY}; use --since\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
-        (["--since", "yesterday"], 2, "is no time"),
+        (["--since", "yesterday"], 2, "is not a time"),
         (
             ["--repository", "studio/other"],
             5,
@@ -168,7 +168,7 @@ def test_it_waits_as_long_as_docker_hub_asks_and_goes_on(
     assert f"{REPOSITORY}:2.0" in done.stdout
     assert len(waited) == 1
     assert 80 < waited[0] <= 91
-    assert "Docker Hub asks to wait" in done.stderr
+    assert "Docker Hub rate limit: waiting" in done.stderr
 
 
 @pytest.mark.parametrize(

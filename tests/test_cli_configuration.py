@@ -22,7 +22,7 @@ def test_check_of_a_sound_configuration_names_each_rule_and_where_it_leads(
 
     assert done.exit_code == 0
     assert "studio/game-server → my-game/{tag}" in done.stdout
-    assert done.stdout.endswith("The configuration is sound.\n")
+    assert done.stdout.endswith("The configuration is valid.\n")
 
 
 def test_check_touches_neither_network_nor_ledger(commands: Commands) -> None:
@@ -123,7 +123,7 @@ def test_a_host_that_no_address_belongs_to_is_found_and_serve_says_so(
     assert "HOST: " in checked.stderr
     assert served.exit_code == 1
     for done in (checked, served):
-        assert "not the name of an address of this machine" in done.stderr
+        assert "does not resolve to an address of this machine" in done.stderr
 
 
 def test_brackets_round_an_address_are_taken(commands: Commands) -> None:

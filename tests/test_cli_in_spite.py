@@ -6,7 +6,7 @@ from tests.commanding import Commands
 from tests.running import RULE
 
 FAULTY = RULE.replace("preflight", "colour = 1\npreflight")
-WARNING = "receiver: the configuration has a fault, which this command goes on without"
+WARNING = "receiver: the configuration has a fault, ignored by this command"
 
 
 @pytest.mark.parametrize(

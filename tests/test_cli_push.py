@@ -54,7 +54,7 @@ def test_a_push_with_another_key_than_the_servers_is_told_so(receiver: ReceiverP
     done = receiver.run("push", IMAGE, RECEIVER_SECRET_KEY="another-key-0123456789-0123456789")
 
     assert done.returncode == 1
-    assert "set RECEIVER_SECRET_KEY as the server has it" in done.stderr
+    assert "set RECEIVER_SECRET_KEY to the server's value" in done.stderr
 
 
 def test_a_push_without_a_server_is_recorded_for_the_next(

@@ -137,7 +137,7 @@ def test_show_takes_a_registrations_id_too(commands: Commands, remembered: dict[
 
     assert told["id"] == again["id"]
     assert told["registrations"][0]["deliveries"] == [first["id"], again["id"]]
-    assert "told by   2 deliveries" in commands.run("show", again["id"]).stdout
+    assert "from      2 deliveries" in commands.run("show", again["id"]).stdout
 
 
 @pytest.mark.parametrize("identity", ["d0", "nonsense", "", "%", "x" * 5000])
@@ -195,7 +195,7 @@ def test_a_filter_that_fits_nothing_says_so(commands: Commands, remembered: dict
 
     assert done.exit_code == 0
     assert done.stdout == ""
-    assert done.stderr == "No delivery fits: filter for less.\n"
+    assert done.stderr == "No deliveries match. Try fewer filters.\n"
     assert commands.run("deliveries", "--repository", "studio/none", "--json").output == ""
 
 

@@ -100,7 +100,7 @@ def test_a_time_that_is_none_is_wrong_usage(commands: Commands, since: str) -> N
     done = commands.run("replay", "--since", since)
 
     assert done.exit_code == 2
-    assert "is no time: write" in done.stderr
+    assert "is not a time: write" in done.stderr
 
 
 def test_without_a_server_it_is_queued_for_the_next_one(commands: Commands) -> None:

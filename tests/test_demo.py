@@ -47,8 +47,8 @@ def test_once_shows_a_version_come_of_a_push_and_leaves_nothing(tmp_path: Path) 
     assert code == 0, told
     for words in (
         "/hooks/dockerhub/",
-        "A push of studio/game-server:1.4.2 comes in",
-        'answered 202 {"delivery":',
+        "Docker Hub reports a push of studio/game-server:1.4.2",
+        'response: 202 {"delivery":',
         "my-game/1.4.2: done created",
         "Edgegap has my-game/1.4.2",
         "docker_image=studio/game-server",
@@ -60,7 +60,7 @@ def test_once_shows_a_version_come_of_a_push_and_leaves_nothing(tmp_path: Path) 
 def test_kept_serving_the_printed_lines_work_as_they_stand(tmp_path: Path) -> None:
     process = _begin(tmp_path)
     try:
-        until(lambda: "Ctrl-C ends the demo" in _said(tmp_path) or process.poll() is not None)
+        until(lambda: "Ctrl-C to stop the demo" in _said(tmp_path) or process.poll() is not None)
         told = _said(tmp_path)
         # As the README shows it: what came of the push stands before what to do next.
         assert told.index("my-game/staging: done created") < told.index("Push one yourself")

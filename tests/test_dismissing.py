@@ -135,10 +135,10 @@ def test_all_of_one_reason_are_dismissed_and_no_other(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([], 2, "name registrations by id, or say --all"),
-        (["r1", "--all"], 2, "name registrations by id, or say --all"),
-        (["r1", "--reason", "gave_up"], 2, "--reason goes with --all"),
-        (["--all", "--undo"], 2, "--undo takes ids"),
+        ([], 2, "name registrations by ID, or use --all"),
+        (["r1", "--all"], 2, "name registrations by ID, or use --all"),
+        (["r1", "--reason", "gave_up"], 2, "--reason requires --all"),
+        (["--all", "--undo"], 2, "--undo requires IDs"),
         (["--all", "--reason", "whatever"], 2, "whatever"),
         (["r1"], 5, "there is no registration r1"),
     ],
@@ -254,7 +254,7 @@ def test_undoing_is_refused_while_a_newer_registration_of_the_image_is_open(
     done = beside.run("dismiss", "--undo", registration)
 
     assert done.exit_code == 1
-    assert "a newer one is open" in done.stderr
+    assert "a newer registration is open" in done.stderr
 
 
 def test_a_later_success_under_the_rule_closes_what_lay_in_the_tag(

@@ -43,7 +43,7 @@ def test_a_pause_is_named_with_the_command_that_ends_it(
     assert held["by"] == "pause"
     assert f"`receiver resume {REPOSITORY}`" in held["sentence"]
     assert held["until_at"] is None
-    assert f"  held      {held['sentence']}\n" in beside.run("show", delivery).stdout
+    assert f"  blocked   {held['sentence']}\n" in beside.run("show", delivery).stdout
     beside.run("resume", REPOSITORY)
     here.ended(delivery)
     assert held_back(here, delivery) == []

@@ -42,7 +42,7 @@ def test_the_first_help_names_every_command_with_a_whole_sentence() -> None:
 def test_the_first_help_shows_where_to_begin_and_what_the_exit_codes_mean() -> None:
     told = " ".join(_help().split())
 
-    assert "receiver demo see it work" in told
+    assert "receiver demo run a demo" in told
     assert " ".join(EPILOG.split()) in told
     for code in range(7):
         assert f"{code} " in EPILOG
@@ -66,8 +66,8 @@ def test_a_commands_help_says_what_it_does_and_what_each_option_means(name: str)
 def test_the_help_of_push_documents_its_exit_codes() -> None:
     told = " ".join(_help("push").split())
 
-    assert "0 every registration is done 1 one is parked" in told
-    assert "6 it still waits after --timeout" in told
+    assert "0 every registration is done 1 a registration is parked" in told
+    assert "6 a registration is not done after --timeout" in told
 
 
 def test_the_version_is_the_packages() -> None:

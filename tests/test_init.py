@@ -134,7 +134,7 @@ def test_it_never_overwrites(beginner: Beginner, name: str) -> None:
     done = beginner.init(*FLAGS, **TOKENS)
 
     assert done.exit_code == 1
-    assert f"{name} is there already" in done.stderr
+    assert f"{name} already exists" in done.stderr
     assert beginner.written() == {name: "mine"}
 
 
@@ -152,9 +152,9 @@ def test_a_link_that_leads_nowhere_is_not_written_through(beginner: Beginner) ->
     [
         ({"EDGEGAP_TOKEN": "wrong"}, "Edgegap does not accept the token"),
         ({"EDGEGAP_TOKEN": "no\u2014ascii"}, "(U+2014)"),
-        ({"EDGEGAP_BASE_URL": NOWHERE}, "Edgegap could not be asked: no connection"),
+        ({"EDGEGAP_BASE_URL": NOWHERE}, "Edgegap could not be reached: no connection"),
         ({"DOCKERHUB_TOKEN": "wrong"}, "Docker Hub does not accept the login"),
-        ({"DOCKERHUB_API_URL": NOWHERE}, "Docker Hub could not be asked: no connection"),
+        ({"DOCKERHUB_API_URL": NOWHERE}, "Docker Hub could not be reached: no connection"),
     ],
 )
 def test_a_token_that_is_not_accepted_ends_it_before_anything_is_written(
@@ -173,7 +173,7 @@ def test_a_token_that_is_not_accepted_ends_it_before_anything_is_written(
         (("--repository", "NoRepository"), 2, "write group/project"),
         (("--app", "no-such-app"), 1, "it has my-game, lobby"),
         (("--public-url", "hooks.example.com"), 2, "https://hooks.example.com"),
-        (("--repository", "studio/other"), 1, "shows no studio/other to builder"),
+        (("--repository", "studio/other"), 1, "builder cannot see studio/other on Docker Hub"),
     ],
 )
 def test_what_cannot_be_meant_is_told(
@@ -279,7 +279,7 @@ def test_beside_a_ledger_it_makes_no_new_key(beginner: Beginner) -> None:
     done = beginner.init(*FLAGS, **TOKENS, RECEIVER_SECRET_KEY="the-key-of-before-0123456789")
 
     assert refused.exit_code == 1
-    assert "set RECEIVER_SECRET_KEY to that one" in refused.stderr
+    assert "set RECEIVER_SECRET_KEY to that key" in refused.stderr
     assert done.exit_code == 0, done.output
     assert beginner.variables()["RECEIVER_SECRET_KEY"] == "the-key-of-before-0123456789"
 
@@ -342,7 +342,7 @@ def test_the_page_is_on_and_what_was_asked_is_asked_later(beginner: Beginner) ->
     variables = beginner.variables()
     assert len(variables["RECEIVER_ADMIN_PASSWORD"]) >= 16
     assert variables["RECEIVER_ADMIN_PASSWORD"] not in done.output
-    assert f"The page: {URL}/" in done.output
+    assert f"The admin page: {URL}/" in done.output
     assert variables["EDGEGAP_BASE_URL"] == beginner.environment["EDGEGAP_BASE_URL"]
 
 
@@ -351,5 +351,5 @@ def test_where_nobody_answers_it_says_how_else_to_answer(beginner: Beginner) -> 
     done = beginner.init(typed="")
 
     assert done.exit_code == 1
-    assert "give each answer as an option" in done.output
+    assert "pass every answer as an option" in done.output
     assert beginner.written() == {}

@@ -75,7 +75,7 @@ def test_a_backup_replaces_an_earlier_one_only_if_asked_to_and_never_the_ledger(
     refused = commands.run("ledger", "backup", str(there))
 
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "there already: name a new file, or use --overwrite" in refused.stderr
+    assert "already exists: name a new file, or use --overwrite" in refused.stderr
     assert there.read_text("utf-8") == "an earlier one"
     assert commands.run("ledger", "backup", "--overwrite", str(there)).exit_code == 0
     assert ids_in(there) == {delivery}

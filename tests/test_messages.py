@@ -40,7 +40,7 @@ def test_a_short_key_comes_with_the_way_to_a_good_one(commands: Commands) -> Non
 @pytest.mark.parametrize(
     ("asked", "code", "told"),
     [
-        (["deliveries", "--tag", "zz"], 0, "No delivery fits"),
+        (["deliveries", "--tag", "zz"], 0, "No deliveries match"),
         (["deliveries", "--before", "nonsense"], 5, "there is no delivery nonsense"),
         (["prune", "nogame"], 2, "no rule names the app nogame; rules name: my-game"),
         (["rollback", "my-game", "1.0.0", "--to", "7"], 1, "it moves: none"),

@@ -453,7 +453,7 @@ def test_check_and_doctor_tell_of_a_place_that_is_none(commands: Commands) -> No
 
     assert checked.exit_code == 3
     for done in (checked, examined):
-        assert "notice 1: its URL is not one that Apprise understands" in done.output
+        assert "notice 1: Apprise does not support its URL" in done.output
         assert "canary-nonsense" not in done.output
     assert commands.run("check", TEAM_NOTICE_URL="json://127.0.0.1:9/x").exit_code == 0
 

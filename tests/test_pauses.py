@@ -41,7 +41,7 @@ def test_a_paused_repositorys_pushes_queue_while_others_go_on(
 ) -> None:
     done = beside.run("pause", REPOSITORY)
     assert done.exit_code == 0
-    assert done.stdout == f"Paused: {REPOSITORY}. Pushes are recorded and queue until `resume`.\n"
+    assert done.stdout == f"Paused: {REPOSITORY}. Pushes are recorded and queued until `resume`.\n"
 
     held = here.push("1.0")
     here.ended(here.push_to("studio/lobby", "2.0"))
@@ -70,9 +70,9 @@ def test_all_are_paused_and_resumed_at_once(here: ReceiverHere, beside: Commands
 
     refused = beside.run("resume", REPOSITORY)
     assert refused.exit_code == 1
-    assert "all are: `receiver resume --all`" in refused.stderr
+    assert "all repositories are: use `receiver resume --all`" in refused.stderr
     partly = beside.run("resume", "studio/lobby")
-    assert "all repositories are paused still" in partly.stderr
+    assert "all repositories are still paused" in partly.stderr
     assert [state(here, one) for one in held] == ["queued", "queued"]
 
     beside.run("resume", "--all")
@@ -126,8 +126,8 @@ def test_a_pause_survives_a_restart_and_may_be_ended_without_a_server(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "name one repository, or say --all"),
-        ([REPOSITORY, "--all"], "name one repository, or say --all"),
+        ([], "name one repository, or use --all"),
+        ([REPOSITORY, "--all"], "name one repository, or use --all"),
         (["NoRepository"], "write group/project"),
     ],
 )

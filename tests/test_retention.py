@@ -277,7 +277,7 @@ def test_a_dry_run_lists_what_would_be_deleted_and_asks_edgegap_nothing(
 
     done = beside.run("prune", APP, "--dry-run")
 
-    assert done.stdout == f"would delete  {APP}/1.0: beyond keep = 2, unless it runs\n"
+    assert done.stdout == f"would delete  {APP}/1.0: beyond keep = 2, unless it is deployed\n"
     assert sandbox.calls == []
     assert versions(sandbox) == ["1.0", "1.1", "1.2"]
 
@@ -301,7 +301,7 @@ def test_the_command_prints_the_result_for_each(
     assert [(one["version"], one["deleted"]) for one in told["results"]] == [("1.1", False)]
     sandbox.deployments = []
     beside.run("prune", APP)
-    assert beside.run("prune", APP).stdout == f"Nothing to delete of {APP}.\n"
+    assert beside.run("prune", APP).stdout == f"{APP} has no versions to delete.\n"
 
 
 def switch_off(receiver: ReceiverHere) -> None:
@@ -353,7 +353,7 @@ def test_without_a_server_the_command_deletes_by_itself(
     listed = commands.run("prune", APP, "--dry-run")
     done = commands.run("prune", APP)
 
-    assert listed.stdout == f"would delete  {APP}/1.0: beyond keep = 2, unless it runs\n"
+    assert listed.stdout == f"would delete  {APP}/1.0: beyond keep = 2, unless it is deployed\n"
     assert done.stdout == f"deleted  {APP}/1.0: beyond keep = 2\n"
     assert versions(sandbox) == ["1.1", "1.2"]
 
@@ -409,7 +409,7 @@ def test_an_older_tag_pushed_by_hand_is_kept_and_drives_out_none(
 
     assert [one["outcome"] for one in again["registrations"]] == ["created"]
     assert [one["outcome"] for one in unknown["registrations"]] == ["created"]
-    assert pruned.stdout == f"Nothing to delete of {APP}.\n"
+    assert pruned.stdout == f"{APP} has no versions to delete.\n"
     make(here, "1.3")
     until(lambda: sorted(versions(sandbox)) == ["0.1", "1.0", "1.2", "1.3"])
 

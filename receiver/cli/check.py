@@ -85,7 +85,7 @@ def link(repository: str) -> None:
     url = keys.link(settings.public_url or "", repository)
     if len(url) > MAX_URL:
         raise Stop(
-            f"the link is {len(url)} characters long and Docker Hub accepts {MAX_URL}: "
+            f"the link is {len(url)} characters long and Docker Hub takes {MAX_URL}: "
             "shorten public_url",
             NOT_DONE,
         )

@@ -105,7 +105,7 @@ def init(folder: Path, **given: str | None) -> None:
     click.echo(f"Paste this link into Docker Hub: {repository} → Webhooks → New webhook:\n  {link}")
     if len(link) > MAX_URL:
         click.echo(
-            f"receiver: the link is {len(link)} characters long and Docker Hub accepts {MAX_URL}: "
+            f"receiver: the link is {len(link)} characters long and Docker Hub takes {MAX_URL}: "
             f"shorten public_url in {config}, then: receiver link {repository}",
             err=True,
         )
