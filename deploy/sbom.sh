@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# What the receiver is made of, from an environment made for it with the lock file alone:
+# The receiver's bill of materials, from an environment with the packages of the lock file only:
 #   deploy/artefacts/sbom.cdx.json   the bill of materials, CycloneDX 1.6
 #   deploy/artefacts/licences.json   name, version and licence of each dependency
-# Needs the development environment, as the README makes it.  deploy/sbom.sh [FOLDER]
+# Needs the environment of the README's test command.  deploy/sbom.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-deploy/artefacts}
 tools=.venv/bin
 if [ ! -x $tools/cyclonedx-py ]; then
-  echo "run the README's test command first: it makes .venv" >&2
+  echo "run the README's test command first: it creates .venv" >&2
   exit 1
 fi
 

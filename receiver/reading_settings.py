@@ -120,7 +120,7 @@ class _Reader:
         notices, more = read_notices(table.get("notice", []), self._environ, rules)
         self._faults += [replace(fault, where=f"{self._where}, {fault.where}") for fault in more]
         if notices and not can_send():
-            fix = f"Install it, {how_to_install('notices')}; or take the [[notice]] out"
+            fix = f"Install it, {how_to_install('notices')}; or remove the [[notice]]"
             self._fault(f"{self._where}, notice", "Apprise, which sends it, is not installed", fix)
         keys = self._secret_keys()
         public_url = self._public_url(table)

@@ -403,7 +403,7 @@ def test_an_answer_without_a_list_is_no_completed_run(begin: Begin, hub: DockerH
 
         catch_up(receiver)
 
-        assert "gave no list of the tags" in cursor(receiver).problem
+        assert "returned no list of the tags" in cursor(receiver).problem
 
 
 def test_it_looks_back_no_farther_than_the_ledger_remembers(
