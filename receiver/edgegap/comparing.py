@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.edgegap.answers import Body
-from receiver.edgegap.copying import describe_port, listed, read_ports
+from receiver.edgegap.copying import describe_port, left_out, listed, read_ports
 from receiver.edgegap.fields import RESOURCES, SETTINGS
 from receiver.edgegap.shown import as_sent, brief, flag, is_hidden, is_masked, number
 
@@ -46,7 +46,13 @@ class Comparison:
 
 def compare(asked: Mapping[str, Any], held: Body) -> Comparison:
     """Compare the settings in a request with the version that Edgegap shows."""
-    parts = [_compare_one(name, asked[name], held.get(name)) for name in asked if name in SETTINGS]
+    parts = [
+        Comparison(noticed=(left_out(name),))
+        if name in {"ports", "envs"} and asked[name] and name not in held
+        else _compare_one(name, asked[name], held.get(name))
+        for name in asked
+        if name in SETTINGS
+    ]
     return Comparison(
         tuple(one for part in parts for one in part.noticed),
         tuple(one for part in parts for one in part.noted),
