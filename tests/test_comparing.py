@@ -193,3 +193,12 @@ def test_whatever_is_shown_it_is_compared_and_no_value_of_a_variable_is_shown(
 ) -> None:
     for stored in (held(**changes), held(ports=entries), held(envs=[*entries, "x", MODE])):
         assert "canary" not in "".join(differences(ASKED, stored))
+
+
+@pytest.mark.parametrize("name", ["ports", "envs"])
+def test_what_an_answer_leaves_out_is_not_said_to_be_missing(name: str) -> None:
+    asked = {"ports": [{"port": 7777, "protocol": "UDP"}], "envs": [MODE]}
+
+    (noticed,) = compare({name: asked[name]}, {"name": "1.0"}).noticed
+
+    assert f"leaves out its {name}" in noticed

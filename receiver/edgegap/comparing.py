@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.edgegap.answers import Body
-from receiver.edgegap.copying import describe_port, listed, read_ports
+from receiver.edgegap.copying import describe_port, left_out, listed, read_ports
 from receiver.edgegap.fields import RESOURCES, SETTINGS
 from receiver.edgegap.shown import as_sent, brief, flag, is_hidden, is_masked, number
 
@@ -60,7 +60,13 @@ def compare(asked: Mapping[str, Any], held: Body, before: Body | None = None) ->
 
     After a PATCH, `before` is the version as it was: what the request does not name is to stay.
     """
-    parts = [_compare_one(name, asked[name], held.get(name)) for name in asked if name in SETTINGS]
+    parts = [
+        Comparison(noticed=(left_out(name),))
+        if name in {"ports", "envs"} and asked[name] and name not in held
+        else _compare_one(name, asked[name], held.get(name))
+        for name in asked
+        if name in SETTINGS
+    ]
     for name, value in (before or {}).items():
         if name in SETTINGS and name not in asked and value is not None:
             parts.append(_compare_kept(name, value, held.get(name)))
