@@ -1,7 +1,8 @@
 """Coming to an end: what is due is waited for, what waits by its schedule is replayed."""
 
+import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ DUE = """SELECT 1 FROM registrations WHERE state IN ('queued', 'working')
 TOO_LONG = """SELECT tag, coalesce(reason, '') FROM registrations
   WHERE state = 'waiting' AND due_at > unixepoch() * 1000 + 600000 ORDER BY tag"""
 UNDER_WAY = "SELECT 1 FROM registrations WHERE state NOT IN ('done', 'parked') LIMIT 1"
+TO_COMPARE = "SELECT 1 FROM channels WHERE check_at IS NOT NULL"
 LEFT = """SELECT r.state, coalesce(r.reason, ''), max(l.delivery_id) FROM registrations r
   JOIN led_to l ON l.registration_id = r.id WHERE r.state IN ('waiting', 'parked') GROUP BY r.id"""
 
@@ -52,6 +54,19 @@ def brought_to_an_end(receiver: ReceiverProcess, ledger: Path, *, kills: int) ->
         until(_none(ledger, UNDER_WAY), LONGEST_END_SECONDS)
         until(_none(ledger, OPEN_DELETIONS), LONGEST_END_SECONDS)
     return End(parked, len(waiting), too_long, len(to_go_on), exit_code)
+
+
+def channels_compared(receiver: ReceiverProcess, ledger: Path) -> None:
+    """Let the time of every PATCH without an answer come, and what was carried out late be found.
+
+    The receiver is stopped meanwhile: by its own clock it would take the longest time of a call.
+    """
+    receiver.kill()
+    with closing(sqlite3.connect(ledger)) as writing, writing:
+        writing.execute("UPDATE channels SET check_at = 1 WHERE check_at IS NOT NULL")
+    receiver.start()
+    until(_none(ledger, TO_COMPARE), LONGEST_END_SECONDS)
+    until(_none(ledger, UNDER_WAY), LONGEST_END_SECONDS)
 
 
 def _none(ledger: Path, sql: str) -> Callable[[], bool]:

@@ -7,6 +7,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 
 EVERY_SECONDS = 0.15
+LATEST_SECONDS = 3.0  # that a PATCH is carried out after its answer
 
 
 def some_fault(chance: random.Random) -> Fault:
@@ -23,6 +24,7 @@ def some_fault(chance: random.Random) -> Fault:
         Fault("status", method=method, after=after, status=chance.choice([500, 502, 503, 504])),
         Fault("status", method="POST", after=True, status=500),
         Fault("status", method=method, status=429, retry_after=1),
+        Fault("late", method="PATCH", status=504, seconds=chance.uniform(0.1, LATEST_SECONDS)),
     )
     return chance.choice(kinds)
 

@@ -9,6 +9,7 @@ from typing import cast
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.crash.asking import asked, logged
 from tests.crash.endings import OPEN, End
+from tests.crash.lateness import FOLLOWED, HIGHEST
 from tests.crash.prunings import prunings
 from tests.running import APP
 from tests.storm import Told
@@ -60,6 +61,11 @@ def count_up(
         if app == APP and count > 1
     }
     versions = [version for app, version in sandbox.versions if app == APP]
+    channels = {one: sandbox.versions.get(one, {}).get("docker_tag") for one in FOLLOWED}
+    rows = asked(ledger, "SELECT app, version, tag FROM targets WHERE mode = 'channel'")
+    put = {(app, name): tag for app, name, tag in rows}
+    moves = asked(ledger, "SELECT action, count(*) FROM channel_moves GROUP BY action")
+    highest = max(made, key=_as_number, default=None)
     pruned = prunings(ledger, sandbox)
     events = Counter(str(line["event"]) for line in logged(log))
     return Report(
@@ -74,6 +80,7 @@ def count_up(
             "old versions deleted": pruned.deleted,
             "pushed again while they were to be deleted": races,
             "registrations by outcome": dict(outcomes),
+            "moves of channels": dict(moves),
             "parked at any time, by reason": end.parked.by_reason,
             "waiting in the end, and replayed": end.waiting,
             "parked in the end, and replayed": end.parked_and_replayed,
@@ -97,9 +104,21 @@ def count_up(
             "damage to the ledger": [
                 row for row in asked(ledger, "PRAGMA integrity_check") if row != ("ok",)
             ],
+            "channels that Edgegap has otherwise than the ledger": {
+                one: (tag, put.get(one)) for one, tag in channels.items() if tag != put.get(one)
+            },
+            "a channel that is not at the highest accepted tag": (
+                [] if channels[HIGHEST] in {None, highest} else [channels[HIGHEST], highest]
+            ),
             "faults of our own": {name: n for name, n in events.items() if name.endswith("_fault")},
             "waiting longer than any may": end.waiting_too_long,
             "parked for what was not done to it": end.parked.unexplained,
             "the replay's exit code": end.exit_code,
         },
     )
+
+
+def _as_number(tag: str) -> tuple[int, ...]:
+    """The senders' tags are of two numbers; any other, as a test makes it, is the lowest."""
+    parts = tag.split(".")
+    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()

@@ -14,8 +14,9 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.crash.asking import ledger_of
 from tests.crash.disks import Disk, small_disk
-from tests.crash.endings import brought_to_an_end
-from tests.crash.misery import Misery
+from tests.crash.endings import brought_to_an_end, channels_compared
+from tests.crash.lateness import EACH_PUSH, FOLLOWING, NEWEST, patches_land_late
+from tests.crash.misery import LATEST_SECONDS, Misery
 from tests.crash.prunings import PRUNED, PRUNING, pushed_again_while_pruning
 from tests.crash.reports import Report, count_up
 from tests.running import APP, RULE
@@ -130,7 +131,7 @@ class Torments:
 def torment(seconds: float, seed: int, *, set_clock: bool) -> Report:
     """Torment a receiver for so long, let it come to its end, and count."""
     megabytes = int(MEGABYTES + MEGABYTES_A_MINUTE * seconds / 60)
-    sandbox = EdgegapSandbox(apps=(APP, PRUNED))
+    sandbox = EdgegapSandbox(apps=(APP, PRUNED, NEWEST[0]))
     with (
         tempfile.TemporaryDirectory(prefix="receiver-crash-") as folder,
         serving(sandbox.app) as url,
@@ -138,8 +139,9 @@ def torment(seconds: float, seed: int, *, set_clock: bool) -> Report:
     ):
         ledger = f"sqlite:///{disk.folder / 'receiver.db'}"
         environment = {"DATABASE_URL": ledger}
+        rules = (RULE if set_clock else PRUNING).replace(RULE, FOLLOWING)
         receiver = ReceiverWithClock(
-            Path(folder), url, config=RULE if set_clock else PRUNING, environment=environment
+            Path(folder), url, config=rules + EACH_PUSH, environment=environment
         )
         try:
             return _tormented(receiver, sandbox, disk, seconds, seed, set_clock=set_clock)
@@ -169,6 +171,9 @@ def _tormented(
     path = ledger_of(disk.folder)
     end = brought_to_an_end(receiver, path, kills=torments.kills)
     races = 0 if set_clock else pushed_again_while_pruning(receiver, sandbox, path)
+    patches_land_late(receiver, sandbox, told, minutes=seconds / 60, seed=seed)
+    time.sleep(LATEST_SECONDS)  # nothing says when the last PATCH is carried out
+    channels_compared(receiver, path)
     receiver.stop()
     return count_up(
         path,
