@@ -69,7 +69,11 @@ def dismiss(
 def _print(changed: Row, word: str) -> None:
     for one in changed["registrations"]:
         click.echo(f"{word}  {one['id']}  {one['app']}/{one['version']}  {one['reason'] or ''}")
-    if not changed["registrations"] and not changed["missing"] and not changed["unchanged"]:
+    for one in changed["superseded"]:
+        click.echo(
+            f"superseded  {one['id']}  {one['app']}/{one['version']}: a later push succeeded"
+        )
+    if not any(changed.values()):
         click.echo("Nothing is parked.", err=True)
 
 

@@ -142,10 +142,13 @@ async def _prune(service: Service, request: Request) -> Response:
 
 async def _dismiss(service: Service, request: Request) -> Response:
     asked = msgspec.json.decode(await read_body(request), type=_Dismiss)
+    if asked.all == bool(asked.ids):
+        raise ValueError("give `ids`, or `all`: true")
+    if asked.reason is not None and not asked.all:
+        raise ValueError("`reason` goes with `all`: true")
     asker = Asker(asked.source, asked.name)
-    everything = asked.all or asked.reason is not None
     changed = await dismiss(
-        service.ledger, asker, asked.ids, everything=everything, reason=asked.reason
+        service.ledger, asker, asked.ids, everything=asked.all, reason=asked.reason
     )
     return JSONResponse(msgspec.to_builtins(changed))
 
