@@ -136,7 +136,8 @@ async def _take(settings: Settings, missed: list[Missed]) -> None:
                 told = [_told(one) for one in missed[first : first + A_BITE]]
                 await there.ask("POST", "/api/catch-up", {"missed": told})
             return
-        await there.write(lambda tx: take_all(tx, settings.rules, missed, settings.notices))
+        rules, notices = settings.rules, settings.notices
+        await there.write(lambda tx: take_all(tx, rules, missed, notices, up_since=None))
         click.echo("receiver: no server is running; `receiver serve` works them", err=True)
 
 

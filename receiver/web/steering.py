@@ -11,7 +11,7 @@ from starlette.routing import Route
 from receiver.dockerhub.push import Push
 from receiver.images import is_digest, is_repository, is_tag
 from receiver.ledger import pauses
-from receiver.missed import Missed, take_all, tell_caught_up
+from receiver.missed import Missed
 from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.steering import CannotPause
@@ -165,11 +165,8 @@ async def _catch_up(service: Service, request: Request) -> Response:
     if len(asked.missed) > MOST_MISSED:
         return refusal(400, f"at most {MOST_MISSED} at once")
     missed = [_missed(one) for one in asked.missed]
-    rules, notices = service.settings.rules, service.settings.notices
-    recorded = await service.ledger.write(lambda tx: take_all(tx, rules, missed, notices))
-    tell_caught_up(recorded)
-    service.worker.wake()
-    return JSONResponse({"deliveries": [one.delivery for one in recorded]}, 202)
+    found = await service.catch_up.take(service.settings, missed)
+    return JSONResponse({"deliveries": [one.delivery for one in found.recorded]}, 202)
 
 
 async def _repository(request: Request) -> str:
