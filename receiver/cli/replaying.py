@@ -40,8 +40,8 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
         if as_json:
             click.echo(json.dumps(one, ensure_ascii=False))
         else:
-            detail = f" {one['reason']}: {one['sentence']}" if one["reason"] else ""
-            click.echo(f"{one['delivery']}  {one['verdict']}{detail}")
+            reason = f" {one['reason']}:" if one["reason"] else ""
+            click.echo(f"{one['delivery']}  {one['verdict']}{reason} {one['sentence']}".rstrip())
     if replayed and not as_json:
         which = replayed[0]["delivery"] if len(replayed) == 1 else "ID"
         click.echo(f"What comes of it: receiver show {which}", err=True)
