@@ -58,7 +58,7 @@ def _close_parked(tx: Tx, claimed: Claimed) -> None:
     parked = parked_beside(tx, **target)
     closed = [one.id for one in parked if is_closed_by(one, success)]
     if closed:
-        close_parked(tx, closed, f"Closed: followed by {tag}.")
+        close_parked(tx, closed, tag)
         metrics.count_closed(Outcome.SUPERSEDED, len(closed))
         log.info("parked_superseded", registrations=closed, followed_by=claimed.id, **target)
 

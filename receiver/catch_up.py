@@ -23,17 +23,15 @@ from receiver.ledger.cursors import (
     read_cursors,
 )
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.recording import Recorded
-from receiver.ledger.transactions import Tx
 from receiver.logs import get_logger
 from receiver.missed import (
+    Found,
     Missed,
     login_for,
     not_known,
     pushed_since,
     take_all,
     tell_caught_up,
-    webhook_is_silent,
 )
 from receiver.settings import Current, Settings
 
@@ -66,7 +64,7 @@ class CatchUp:
         self._compare = compare
         self._background = Background(self._once, every=self._every, fault="catch_up_fault")
         self._asked = False
-        self._up_since = 0
+        self._up_since: int | None = None
 
     async def start(self) -> None:
         """Begin the cursors of repositories seen for the first time, then run by itself."""
@@ -175,19 +173,15 @@ class CatchUp:
         fresh = await self._ledger.read(lambda tx: not_known(tx, missed))
         if not fresh:
             return 0
-        rules, notices, repository = settings.rules, settings.notices, fresh[0].push.repository
-        # What was pushed while no receiver ran is no fault of the webhook.
-        while_up = [one for one in fresh if (one.push.pushed_at or 0) >= self._up_since]
+        return len((await self.take(settings, fresh)).recorded)
 
-        def write(tx: Tx) -> tuple[list[Recorded], str | None]:
-            recorded = take_all(tx, rules, fresh, notices)
-            counted = while_up if recorded else []
-            return recorded, webhook_is_silent(tx, rules, repository, counted, notices)
-
-        recorded, silent = await self._ledger.write(write)
-        tell_caught_up(recorded)
-        if silent is not None:
-            log.warning("webhook_silent", repository=repository, sentence=silent)
-        if recorded:
+    async def take(self, settings: Settings, missed: Sequence[Missed]) -> Found:
+        """Record missed pushes, whoever found them, and let the worker work on them."""
+        rules, notices, up_since = settings.rules, settings.notices, self._up_since
+        found = await self._ledger.write(
+            lambda tx: take_all(tx, rules, missed, notices, up_since=up_since)
+        )
+        tell_caught_up(found)
+        if found.recorded:
             self._wake()
-        return len(recorded)
+        return found

@@ -3,8 +3,8 @@
 A tag that is known never ends the search: the lost push may lie behind it.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from receiver import metrics
 from receiver.dockerhub.hub import Hub, Waiting
@@ -66,11 +66,29 @@ def not_known(tx: Tx, missed: Sequence[Missed]) -> list[Missed]:
     return [one for one in _by_age(missed) if not _is_known(tx, one)]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was recorded of missed pushes. `silent`: what to do, by repository without webhooks."""
+
+    recorded: tuple[Recorded, ...] = ()
+    silent: Mapping[str, str] = field(default_factory=dict)
+
+
 def take_all(
-    tx: Tx, rules: Sequence[Rule], missed: Sequence[Missed], notices: Sequence[Notice]
-) -> list[Recorded]:
-    """Record the pushes that no webhook told of; those that the ledger knows are left out."""
-    recorded = []
+    tx: Tx,
+    rules: Sequence[Rule],
+    missed: Sequence[Missed],
+    notices: Sequence[Notice],
+    *,
+    up_since: int | None,
+) -> Found:
+    """Record the pushes that no webhook reported; those that the ledger knows are left out.
+
+    `up_since` is since when a receiver runs (epoch ms), None if none does: what was pushed while
+    none ran is no fault of the webhook.
+    """
+    recorded: list[Recorded] = []
+    unheard: dict[str, list[Missed]] = {}
     for one in _by_age(missed):
         if _is_known(tx, one):  # asked after each: a tag may stand on two pages
             continue
@@ -94,10 +112,17 @@ def take_all(
         text = f"{push.repository}:{push.tag} was pushed, and no webhook told of it."
         tell(tx, listening, Happening.CAUGHT_UP, text)
         recorded.append(record(tx, delivery, ruling))
-    return recorded
+        if up_since is not None and (push.pushed_at or 0) >= up_since:
+            unheard.setdefault(push.repository, []).append(one)
+    silent = {
+        repository: sentence
+        for repository, ones in unheard.items()
+        if (sentence := _webhook_is_silent(tx, rules, repository, ones, notices)) is not None
+    }
+    return Found(tuple(recorded), silent)
 
 
-def webhook_is_silent(
+def _webhook_is_silent(
     tx: Tx,
     rules: Sequence[Rule],
     repository: str,
@@ -109,7 +134,7 @@ def webhook_is_silent(
     It is also sent as a notification. All tags of one image are one push.
     """
     pushes = {one.digest or one.push.tag for one in missed}
-    if not pushes or not count_unheard(tx, repository, len(pushes)):
+    if not count_unheard(tx, repository, len(pushes)):
         return None
     sentence = (
         f"{repository}: catch-up found the last {SILENT_AFTER} pushes or more; no webhook reported "
@@ -123,9 +148,9 @@ def webhook_is_silent(
     return sentence
 
 
-def tell_caught_up(recorded: Sequence[Recorded]) -> None:
-    """Log and count each delivery that was caught up."""
-    for one in recorded:
+def tell_caught_up(found: Found) -> None:
+    """Log and count each delivery that was caught up, and log that no webhook arrives."""
+    for one in found.recorded:
         count_delivery(CATCH_UP, one.ruling)
         log.info(
             "delivery_caught_up",
@@ -134,7 +159,9 @@ def tell_caught_up(recorded: Sequence[Recorded]) -> None:
             reason=one.ruling.reason,
             registrations=list(one.registrations),
         )
-    metrics.catch_up_found.inc(len(recorded))
+    metrics.catch_up_found.inc(len(found.recorded))
+    for repository, sentence in found.silent.items():
+        log.warning("webhook_silent", repository=repository, sentence=sentence)
 
 
 def _missed(repository: str, tag: HubTag) -> Missed:

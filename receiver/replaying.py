@@ -11,11 +11,17 @@ from typing import Any
 from receiver.dockerhub.push import Push
 from receiver.explanations import REASONS
 from receiver.ledger import stories
+from receiver.ledger.deletions import deleted_since
 from receiver.ledger.gates import probe_now
 from receiver.ledger.recording import COMMAND, REQUEUE, open_registrations, rule_again
 from receiver.ledger.transactions import Tx
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules import Match, Mode, Rule, names_target, rule_on
+
+NOT_AGAIN = (
+    "{match.app}/{match.version} was deleted since ({why}) and is not created again; to create it, "
+    "replay this delivery by its id."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +40,9 @@ def replay(
 ) -> Replayed | None:
     """Read the rules again for a delivery and set its registrations going from now.
 
-    `asked_for`: a person named this very delivery. None when there is no such delivery; a refused
-    one holds no push and stays refused.
+    `asked_for`: a person named this very delivery. Otherwise a version that was deleted since is
+    not created again. None when there is no such delivery; a refused one holds no push and stays
+    refused.
     """
     row = stories.delivery_row(tx, delivery)
     if row is None:
@@ -45,11 +52,19 @@ def replay(
         return Replayed(delivery, row["verdict"], row["reason"], row["sentence"], ())
     ruling = rule_on(_push(row), rules)
     rule_again(tx, delivery, ruling)
-    opened = _open_again(tx, row, ruling.matches, by_person=True, asked_for=asked_for)
+    matches, sentence = ruling.matches, ruling.sentence
+    if not asked_for:
+        deleted = {
+            match: deleted_since(tx, delivery, match.app, match.version) for match in matches
+        }
+        matches = tuple(match for match, why in deleted.items() if why is None)
+        whys = (NOT_AGAIN.format(match=m, why=why) for m, why in deleted.items() if why is not None)
+        sentence = " ".join(filter(None, (sentence, *whys)))
+    opened = _open_again(tx, row, matches, by_person=True, asked_for=asked_for)
     if opened:
         _supersede_others(tx, delivery, opened)
     reason = ruling.reason and ruling.reason.value
-    return Replayed(delivery, ruling.verdict.value, reason, ruling.sentence, opened)
+    return Replayed(delivery, ruling.verdict.value, reason, sentence, opened)
 
 
 def replay_many(tx: Tx, rules: Sequence[Rule], deliveries: Iterable[str]) -> list[Replayed]:

@@ -206,16 +206,19 @@ def test_pushes_while_no_receiver_ran_say_nothing_of_the_webhook(
         assert len(came(receiver)) == 3
 
 
-def test_pushes_caught_up_by_command_say_nothing_of_the_webhook(
-    begin: Begin, hub: DockerHubSandbox
+@pytest.mark.parametrize(("after", "announced"), [(1000, 1), (-3_600_000, 0), (None, 0)])
+def test_pushes_caught_up_by_command_count_as_any_that_no_webhook_reported(
+    begin: Begin, after: int | None, announced: int
 ) -> None:
+    """Not those of before the start, and not those whose time is not known."""
     with begin(RULE + NOTICE + NO_CATCH_UP) as receiver:
-        missed = [{"repository": REPOSITORY, "tag": f"1.{n}.0"} for n in range(3)]
+        at = None if after is None else int(time.time() * 1000) + after
+        missed = [{"repository": REPOSITORY, "tag": f"1.{n}.0", "pushed_at": at} for n in range(3)]
         headers = {"Authorization": f"Bearer {receiver.api_token()}"}
         url = f"{receiver.url}/api/catch-up"
         httpx.post(url, json={"missed": missed}, headers=headers, trust_env=False)
 
-        assert silent(receiver) == []
+        assert len(silent(receiver)) == announced
         assert len(came(receiver)) == 3
 
 

@@ -185,7 +185,7 @@ class World:
         push = Push(self.repository, tag, pushed_at=LONG_AGO + 1000 * at)
         missed = [Missed(push, digest_of(number))]
         rules = self.current.settings.rules
-        await self.ledger.write(lambda tx: take_all(tx, rules, missed, ()))
+        await self.ledger.write(lambda tx: take_all(tx, rules, missed, (), up_since=None))
 
     async def _rollback(self, to: str) -> None:
         rules, version = self.current.settings.rules, to or None

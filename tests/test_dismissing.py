@@ -319,6 +319,62 @@ def test_on_both_engines_it_is_closed_and_opened_again(ledger: Ledger) -> None:
     assert [one["reason"] for one in again.registrations] == ["app_missing"]
 
 
+@pytest.mark.parametrize(
+    ("tag", "reason", "open_again"),
+    [
+        ("1.0", Reason.APP_MISSING, False),
+        ("1.1", Reason.NOT_AMD64, False),
+        ("1.1", Reason.APP_MISSING, True),
+    ],
+    ids=["same target", "reason in the image", "reason elsewhere"],
+)
+def test_what_a_later_push_made_needless_is_not_parked_again(
+    ledger: Ledger, tag: str, reason: Reason, *, open_again: bool
+) -> None:
+    """It was parked beside the version that the later push had created, for good."""
+    delivery = write(ledger, lambda tx: pushed(tx, "1.0"))
+    settled(ledger, one_claim(ledger), parked(reason))
+    write(ledger, lambda tx: dismiss_parked(tx, [delivery], "page"))
+    write(ledger, lambda tx: pushed(tx, tag))
+    finish(ledger)
+
+    changed = write(ledger, lambda tx: reopen(tx, [delivery]))
+
+    assert (len(changed.registrations), len(changed.superseded)) == (open_again, not open_again)
+    found = ledger.read_now(lambda tx: story(tx, delivery))
+    assert found is not None
+    one = found["registrations"][0]
+    assert one["outcome"] == (None if open_again else "superseded")
+    assert one["dismissed_by"] is None
+    assert open_again or one["sentence"] == f"Closed: followed by {tag}."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"ids": ["r0"], "reason": "not_amd64"},
+        {"reason": "not_amd64"},
+        {"ids": ["r0"], "all": True},
+        {},
+    ],
+)
+def test_the_api_takes_ids_or_all_and_a_reason_only_with_all(
+    here: ReceiverHere, sandbox: EdgegapSandbox, body: Any
+) -> None:
+    """Ids with a reason dismissed everything that was parked for that reason."""
+    delivery = taken(here, sandbox, "1.0")
+
+    answer = httpx.post(
+        f"{here.url}/api/dismiss",
+        json=body,
+        headers={"Authorization": f"Bearer {here.api_token()}"},
+        trust_env=False,
+    )
+
+    assert answer.status_code == 400
+    assert outcome(here, delivery) == ("parked", None)
+
+
 def test_a_closed_one_is_purged_when_it_was_closed_long_enough_ago(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -368,7 +368,9 @@ def test_a_missed_push_is_told_to_who_listens_to_its_rule_alone(ledger: Ledger) 
 
     async def scenario() -> list[tuple[str, Happening]]:
         for _ in range(2):  # the second time the ledger knows it
-            await ledger.write(lambda tx: take_all(tx, [rule], missed, (hears, deaf)))
+            await ledger.write(
+                lambda tx: take_all(tx, [rule], missed, (hears, deaf), up_since=None)
+            )
         return [(one.notice, one.happening) for one in await ledger.write(take_due)]
 
     assert asyncio.run(scenario()) == [("game", Happening.CAUGHT_UP)]

@@ -90,6 +90,26 @@ def test_a_version_pushed_again_while_it_is_looked_at_is_kept_and_the_next_one_g
     assert "came in between" in whys(here)["1.4.1"]
 
 
+def test_what_began_to_run_after_the_first_look_keeps_its_version(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    """What runs was asked before the target was locked, and not right before the DELETE."""
+    make(here, "1.4.1", "1.4.2")
+    looking = HeldUp(here, "deployments")
+    push(here, "1.5.0")
+    looking.arrived()
+    asking = HeldUp(here, "deployments")
+    looking.release()
+    asking.arrived()
+
+    sandbox.deployments = [(APP, "1.4.1")]
+    asking.release()
+
+    until(lambda: "1 deployments of it are running" in whys(here).get("1.4.1", ""))
+    assert not deleted(sandbox, "/1.4.1")
+    assert here.ended(push(here, "1.4.1"))["outcome"] == "unchanged"  # its target is free again
+
+
 def test_a_push_of_the_version_that_is_being_deleted_waits_and_creates_it_again(
     here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:

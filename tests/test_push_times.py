@@ -2,6 +2,7 @@
 
 import pytest
 
+from receiver.closing import Parked, Success, is_closed_by
 from receiver.ledger.clock import Reading, keep_time
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.recording import NewDelivery, record
@@ -77,3 +78,34 @@ def test_times_after_docker_hubs_stay_though_the_clock_fell_behind(ledger: Ledge
     )
 
     assert by_age(ledger) == ["1.0", "1.1"]
+
+
+def test_a_success_while_the_clock_is_behind_closes_what_was_parked_before(ledger: Ledger) -> None:
+    """It counted as the earlier push, and what it should have closed stayed parked."""
+    first = NewDelivery("webhook", REPOSITORY, "1.0", pushed_at=NOW)
+    later = NewDelivery("webhook", REPOSITORY, "1.1", pushed_at=NOW + MINUTE)
+
+    def closed(tx: Tx) -> bool:
+        parked, success = (
+            tx.run("SELECT id, push_time FROM registrations WHERE tag = :tag", tag=tag).one()
+            for tag in ("1.0", "1.1")
+        )
+        named = {"rule": "rule", "app": APP}
+        return is_closed_by(
+            Parked(
+                parked.id,
+                version="1.0",
+                tag="1.0",
+                reason="not_amd64",
+                push_time=parked.push_time,
+                **named,
+            ),
+            Success(success.id, version="1.1", tag="1.1", push_time=success.push_time, **named),
+        )
+
+    for then, delivery in ((NOW, first), (NOW + MINUTE - DAY, later)):
+        ruling = Ruling(Verdict.ACCEPTED, matches=(Match("rule", APP, delivery.tag or ""),))
+        recording = at(then, lambda tx, d=delivery, r=ruling: record(tx, d, r))  # type: ignore[misc]
+        write(ledger, recording)
+
+    assert ledger.read_now(closed)

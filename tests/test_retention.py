@@ -128,7 +128,7 @@ def test_pruning_respects_a_429_as_all_else_does(
 
     assert done.exit_code == 1
     assert "429" in done.output
-    assert len(sandbox.calls) - before == (2 if method == "GET" else 3)
+    assert len(sandbox.calls) - before == (2 if method == "GET" else 4)
     assert versions(sandbox) == tags
     until(lambda: any("busy" in one for one in ready(here)["degraded"]))
 

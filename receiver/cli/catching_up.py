@@ -153,7 +153,8 @@ async def _record(settings: Settings, missed: list[Missed]) -> None:
                 rows = [_pushed(item) for item in missed[first : first + BATCH]]
                 await there.ask("POST", "/api/catch-up", {"missed": rows})
             return
-        await there.write(lambda tx: take_all(tx, settings.rules, missed, settings.notices))
+        rules, notices = settings.rules, settings.notices
+        await there.write(lambda tx: take_all(tx, rules, missed, notices, up_since=None))
         click.echo(
             "receiver: no server is running; start `receiver serve` to process them", err=True
         )

@@ -71,7 +71,11 @@ def dismiss(
 def _print(changed: Row, word: str) -> None:
     for row in changed["registrations"]:
         click.echo(f"{word}  {row['id']}  {row['app']}/{row['version']}  {row['reason'] or ''}")
-    if not changed["registrations"] and not changed["missing"] and not changed["unchanged"]:
+    for row in changed["superseded"]:
+        click.echo(
+            f"superseded  {row['id']}  {row['app']}/{row['version']}: a later push succeeded"
+        )
+    if not any(changed.values()):
         click.echo("Nothing is parked.", err=True)
 
 

@@ -44,8 +44,8 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
         if as_json:
             click.echo(json.dumps(row, ensure_ascii=False))
         else:
-            detail = f" {row['reason']}: {row['sentence']}" if row["reason"] else ""
-            click.echo(f"{row['delivery']}  {row['verdict']}{detail}")
+            reason = f" {row['reason']}:" if row["reason"] else ""
+            click.echo(f"{row['delivery']}  {row['verdict']}{reason} {row['sentence']}".rstrip())
     if replayed and not as_json:
         which = replayed[0]["delivery"] if len(replayed) == 1 else "ID"
         click.echo(f"For the result: receiver show {which}", err=True)

@@ -36,6 +36,14 @@ _REQUEUE = """UPDATE registrations SET state = 'queued', outcome = NULL, reason 
     AND o.repository = registrations.repository AND o.tag = registrations.tag
     AND o.state <> 'done')
  RETURNING id"""
+_NOT_THERE = """SELECT (SELECT d.why FROM deletions d WHERE d.app = t.app AND d.version = t.version
+   AND d.deleted ORDER BY d.id DESC LIMIT 1) AS why
+ FROM targets t WHERE t.app = :app AND t.version = :version AND t.deleted_at IS NOT NULL
+  AND EXISTS (SELECT 1 FROM led_to l JOIN registrations r ON r.id = l.registration_id
+   WHERE l.delivery_id = :delivery AND r.app = t.app AND r.version = t.version
+    AND r.state = 'done' AND r.outcome IN ('created', 'updated', 'unchanged'))
+  AND NOT EXISTS (SELECT 1 FROM registrations o
+   WHERE o.app = t.app AND o.version = t.version AND o.state <> 'done')"""
 _LOOK_AGAIN = """UPDATE registrations SET look_again = true
  WHERE app = :app AND version = :version AND state = 'working'"""
 # One whose time is too far ahead began while the clock was wrong.
@@ -110,6 +118,12 @@ def note_deletion(tx: Tx, app: str, version: str, *, deleted: bool, why: str) ->
     _insert(tx, deletion, until=tx.now, ended=tx.now, deleted=deleted)
     if deleted:
         tx.run(_DELETED, app=app, version=version, now=tx.now)
+
+
+def deleted_since(tx: Tx, delivery: str, app: str, version: str) -> str | None:
+    """Return why the version that a delivery led to was deleted, None if it was not."""
+    row = tx.run(_NOT_THERE, delivery=delivery, app=app, version=version).first()
+    return None if row is None else str(row.why or "")
 
 
 def take_overdue(tx: Tx) -> list[Deletion]:

@@ -3,12 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from receiver.closing import Parked
+from receiver.closing import Parked, Success, is_closed_by
 from receiver.ledger.transactions import Tx
 
 _COLUMNS = "id, rule, app, version, tag, reason, push_time"
 _BESIDE = f"""SELECT {_COLUMNS} FROM registrations
  WHERE state = 'parked' AND ((app = :app AND version = :version) OR rule = :rule) ORDER BY id"""  # noqa: S608 - our words
+_SUCCESS = """SELECT id, rule, app, version, tag, push_time FROM registrations
+ WHERE state = 'done' AND outcome IN ('created', 'updated', 'unchanged') AND {which}
+ ORDER BY push_time / 1000 DESC, id DESC LIMIT 1"""
+_SUCCESSES = (
+    _SUCCESS.format(which="app = :app AND version = :version"),
+    _SUCCESS.format(which="rule = :rule"),
+)
 _CLOSE = """UPDATE registrations SET state = 'done', outcome = 'superseded', sentence = :sentence,
   finished_at = :now, updated_at = :now WHERE id = :id AND state = 'parked'"""
 _NAMED = """SELECT id FROM registrations WHERE id = :id
@@ -24,6 +31,7 @@ _REOPEN = """UPDATE registrations SET state = 'parked', outcome = NULL, dismisse
    AND o.version = registrations.version AND o.repository = registrations.repository
    AND o.tag = registrations.tag AND o.state <> 'done')
  RETURNING id, app, version, reason"""
+_ONE = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +39,14 @@ class Changed:
     """What was dismissed or reopened: rows of `id`, `app`, `version`, `reason`.
 
     `missing`: ids of neither a delivery nor a registration. `unchanged`: those of which nothing
-    was parked, or dismissed and not opened again since.
+    was parked, or dismissed and not opened again since. `superseded`: rows of what was to be parked
+    again, but a later push has succeeded since.
     """
 
     registrations: list[dict[str, str | None]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
+    superseded: list[dict[str, str | None]] = field(default_factory=list)
 
 
 def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Parked]:
@@ -45,10 +55,10 @@ def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Parked]:
     return [Parked(**{**row, "reason": row["reason"] or ""}) for row in rows]
 
 
-def close_parked(tx: Tx, identities: Iterable[str], sentence: str) -> None:
-    """End parked registrations: a later push took their place."""
+def close_parked(tx: Tx, identities: Iterable[str], tag: str) -> None:
+    """End parked registrations: a later push, of this tag, took their place."""
     for identity in identities:
-        tx.run(_CLOSE, id=identity, sentence=sentence, now=tx.now)
+        tx.run(_CLOSE, id=identity, sentence=f"Closed: followed by {tag}.", now=tx.now)
 
 
 def parked_ids(tx: Tx, reason: str | None) -> list[str]:
@@ -63,8 +73,28 @@ def dismiss_parked(tx: Tx, identities: Iterable[str], by: str) -> Changed:
 
 
 def reopen(tx: Tx, identities: Iterable[str]) -> Changed:
-    """Park again what was dismissed of these, unless a newer one is open for target and image."""
-    return _change(tx, identities, _REOPEN)
+    """Park again what was dismissed of these, unless a newer one is open for target and image.
+
+    What a later push has made needless since is closed at once.
+    """
+    changed = _change(tx, identities, _REOPEN)
+    for row in list(changed.registrations):
+        success = _later_success(tx, str(row["id"]))
+        if success is not None:
+            close_parked(tx, [str(row["id"])], success.tag)
+            changed.registrations.remove(row)
+            changed.superseded.append(row)
+    return changed
+
+
+def _later_success(tx: Tx, identity: str) -> Success | None:
+    """Return the success that closes this parked registration, None if it stays open."""
+    row = tx.run(_ONE, id=identity).mappings().one()
+    parked = Parked(**{**row, "reason": row["reason"] or ""})
+    named = {"rule": parked.rule, "app": parked.app, "version": parked.version}
+    found = [tx.run(sql, **named).mappings().first() for sql in _SUCCESSES]
+    successes = (Success(**one) for one in found if one is not None)
+    return next((one for one in successes if is_closed_by(parked, one)), None)
 
 
 def _change(tx: Tx, identities: Iterable[str], sql: str, **given: str) -> Changed:

@@ -47,13 +47,18 @@ async def dismiss(
 
 
 async def undo_dismissal(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Changed:
-    """Park again what was dismissed of these registrations and deliveries."""
+    """Park again what was dismissed of these registrations and deliveries.
+
+    What a later push has made needless since ends as `superseded`.
+    """
     changed = await ledger.write(lambda tx: reopen(tx, ids))
+    metrics.count_closed(Outcome.SUPERSEDED, len(changed.superseded))
     _log("dismissal_undone", asker, changed)
     return changed
 
 
 def _log(operation: str, asker: Asker, changed: Changed) -> None:
-    if changed.registrations:
-        ids = [row["id"] for row in changed.registrations]
+    rows = changed.registrations + changed.superseded
+    if rows:
+        ids = [row["id"] for row in rows]
         log_operation(operation, source=asker.source, by=asker.name or None, registrations=ids)

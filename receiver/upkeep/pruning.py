@@ -51,7 +51,7 @@ FROM_A_GATEWAY = frozenset({408, 502, 503, 504})  # after these it may still be 
 BUSY = Row(Then.SLOW_DOWN, Reason.EDGEGAP_BUSY)
 TOKEN_REFUSED = Row(Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
 
-MOST_AT_ONCE = 50  # four calls for each, at Edgegap's pace
+MOST_AT_ONCE = 50  # five calls for each, at Edgegap's pace
 
 log = get_logger()
 
@@ -238,7 +238,13 @@ class _Deleting:
         return made in [one.made for one in _plan(tx, self._current.settings, self._scope)]
 
     async def _delete(self, deletion: Deletion) -> Pruned:
-        """Send the DELETE; it counts once Edgegap no longer has the version."""
+        """Send the DELETE if still nothing runs; it counts once the version is gone."""
+        running = await self._client.deployments(deletion.app, deletion.version)
+        kept = _running(running)
+        if kept is not None:
+            ended = await self._ended(deletion, deleted=False, why=kept)
+            await respected(self._ledger, running)
+            return ended
         answer = await self._send(deletion)
         refused = _refusal(answer)
         if refused is not None and answer.status in REFUSALS:

@@ -128,6 +128,8 @@ class Actions:
         if changed.missing:
             raise ValueError(f"there is no registration {identity}")
         done = "It is parked again." if changed.registrations else NOT_REOPENED
+        if changed.superseded:
+            done = "It is superseded: a later push succeeded."
         return _back(form, "/"), done
 
     async def _prune(self, service: Service, form: Form) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from receiver.dockerhub.push import Push
 from receiver.images import is_digest, is_repository, is_tag
 from receiver.ledger import pauses
-from receiver.missed import Missed, take_all, tell_caught_up
+from receiver.missed import Missed
 from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.steering import CannotPause
@@ -144,10 +144,13 @@ async def _prune(service: Service, request: Request) -> Response:
 
 async def _dismiss(service: Service, request: Request) -> Response:
     body = msgspec.json.decode(await read_body(request), type=_Dismiss)
+    if body.all == bool(body.ids):
+        raise ValueError("give `ids`, or `all`: true")
+    if body.reason is not None and not body.all:
+        raise ValueError("`reason` goes with `all`: true")
     asker = Asker(body.source, body.name)
-    everything = body.all or body.reason is not None
     changed = await dismiss(
-        service.ledger, asker, body.ids, everything=everything, reason=body.reason
+        service.ledger, asker, body.ids, everything=body.all, reason=body.reason
     )
     return JSONResponse(msgspec.to_builtins(changed))
 
@@ -164,11 +167,8 @@ async def _catch_up(service: Service, request: Request) -> Response:
     if len(body.missed) > MOST_MISSED:
         return refusal(400, f"at most {MOST_MISSED} pushes per request")
     missed = [_missed(push) for push in body.missed]
-    rules, notices = service.settings.rules, service.settings.notices
-    recorded = await service.ledger.write(lambda tx: take_all(tx, rules, missed, notices))
-    tell_caught_up(recorded)
-    service.worker.wake()
-    return JSONResponse({"deliveries": [delivery.delivery for delivery in recorded]}, 202)
+    found = await service.catch_up.take(service.settings, missed)
+    return JSONResponse({"deliveries": [delivery.delivery for delivery in found.recorded]}, 202)
 
 
 async def _repository(request: Request) -> str:
