@@ -143,13 +143,17 @@ def test_a_lock_that_is_deleted_is_taken_again(path: Path, monkeypatch: pytest.M
     """A second receiver took a new one, and both wrote."""
     monkeypatch.setattr(own_file, "LOOK_EVERY_SECONDS", 0.0)
     ledger = opened(path)
-    note = lock_of(path).read_text("ascii").split()
+    note = read_note(lock_of(path).read_text("ascii"))
     lock_of(path).unlink()
 
     for tag in ("1.0", "1.1"):
         write(ledger, lambda tx, tag=tag: pushed(tx, tag))  # type: ignore[misc]
 
-    assert lock_of(path).read_text("ascii").split()[1:] == note[1:]
+    again = read_note(lock_of(path).read_text("ascii"))
+    assert note is not None
+    assert again is not None
+    assert (again.ledger_inode, again.stamps) == (note.ledger_inode, note.stamps)
+    assert again.log is not None  # of what was written since
     with pytest.raises(LedgerInUse):
         opened(path)
     lock_of(path).unlink()

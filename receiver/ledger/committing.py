@@ -168,8 +168,7 @@ class Committer:
         if self._file is not None:
             self._file.committed(self._connection)
 
-    @staticmethod
-    def _write(connection: Connection, group: list[Work]) -> None:
+    def _write(self, connection: Connection, group: list[Work]) -> None:
         with connection.begin():
             tx = Tx(connection)
             for write, works in _alike(group):
@@ -180,6 +179,8 @@ class Committer:
                 else:
                     for work in works:
                         work.result = work.write(tx)
+            if self._file is not None:
+                self._file.log.committing()
 
     def _fail(self, group: list[Work], error: Exception) -> LedgerError:
         told = error if isinstance(error, LedgerError) else LedgerError(cause_of(error))

@@ -18,14 +18,16 @@ MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html#magic_hea
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A file as it was at one look: which file it is, its bytes, and its last write in ns.
+    """A file as it was at one look: which file it is, its bytes, and its last change.
 
-    `allocated`: the bytes that it has on the disk; fewer than its size if it has holes.
+    `modified` and `changed` are its mtime and ctime in ns: a copy may set the first back, nothing
+    the second. `allocated`: the bytes that it has on the disk; fewer than its size if it has holes.
     """
 
     identity: Identity
     size: int
     modified: int
+    changed: int = 0
     allocated: int = field(default=0, compare=False)
 
 
@@ -36,7 +38,7 @@ def look_at(path: Path) -> Seen | None:
     except OSError:
         return None
     identity, allocated = (status.st_dev, status.st_ino), status.st_blocks * BLOCK
-    return Seen(identity, status.st_size, status.st_mtime_ns, allocated)
+    return Seen(identity, status.st_size, status.st_mtime_ns, status.st_ctime_ns, allocated)
 
 
 def identity_of(path: Path) -> Identity | None:
@@ -142,9 +144,14 @@ def log_fault(path: Path) -> str | None:
         return None
     if whole and (not begins or (begins[:3] == LOG_MAGIC[:3] and begins[3:] in {b"\x82", b"\x83"})):
         return None
+    return f"{log} cannot be read: it was cut off or overwritten. {missing_from(path)}"
+
+
+def missing_from(path: Path) -> str:
+    """Return what is missing from a ledger without its log, and what to do."""
     return (
-        f"{log} cannot be read: it was cut off or overwritten. What was accepted since SQLite last "
-        f"wrote it into {path.name} is missing: `receiver catch-up --since` finds those pushes"
+        f"What was accepted since SQLite last wrote it into {path.name} is missing: `receiver "
+        "catch-up --since` finds those pushes"
     )
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -16,7 +15,7 @@ from receiver.errors import LedgerError
 from receiver.ledger.causes import cause_of
 from receiver.ledger.committing import Committer
 from receiver.ledger.engines import check_durability, open_engine, sqlite_path
-from receiver.ledger.files import access_fault, log_fault
+from receiver.ledger.files import access_fault
 from receiver.ledger.locks import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import check_schema, migrate
 from receiver.ledger.own_file import LedgerReplaced, OwnFile
@@ -67,7 +66,7 @@ class Ledger:
                 self._file.lock.acquire(wait_seconds)
                 self._file.check()
                 self._file.make()
-                self._check_log(self._file.path)
+                self._check_log(self._file)
             try:
                 self._prepare()
             except SQLAlchemyError:
@@ -82,18 +81,18 @@ class Ledger:
             self._file.adopt(self._write_engine)
         self._writer = Writer(Committer(self._write_engine, self._usable, self._look, self._file))
 
-    def _check_log(self, path: Path) -> None:
-        """Say so if SQLite will ignore the log; raises LedgerError if the file is not sound then.
+    def _check_log(self, file: OwnFile) -> None:
+        """Log what was done to the write-ahead log; raises LedgerError if the file is not sound.
 
         A power cut leaves such a log, too, in which nothing was committed yet.
         """
-        fault = log_fault(path)
-        if fault is not None:
-            log.error("ledger_log_unreadable", ledger=str(path), sentence=fault)
+        harm = file.log_harm()
+        if harm is not None:
+            log.error("ledger_log_unreadable", ledger=str(file.path), sentence=harm)
             with self._read_engine.connect() as connection:
                 found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
             if found != "ok":
-                raise LedgerError(f"{fault}. And {path} is damaged ({found}): restore a backup")
+                raise LedgerError(f"{harm}. And {file.path} is damaged ({found}): restore a backup")
 
     def _prepare(self) -> None:
         with self._write_engine.connect() as connection:

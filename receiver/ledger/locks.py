@@ -4,10 +4,12 @@ import errno
 import fcntl
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.files import access_fault, lock_of
+from receiver.ledger.log_notes import LogNote
 from receiver.ledger.stamps import LONGEST_NOTE, Note, read_note
 
 ROLLING_RESTART_SECONDS = 15.0
@@ -21,6 +23,7 @@ class FileLock:
         self.ledger = ledger
         self.path = lock_of(ledger)
         self._descriptor: int | None = None
+        self._noted: Note | None = None  # as we wrote it
 
     def acquire(self, wait_seconds: float = ROLLING_RESTART_SECONDS) -> None:
         """Take the lock, waiting for a process that is just leaving; raises LedgerInUse."""
@@ -48,6 +51,7 @@ class FileLock:
         self._descriptor = descriptor
         if note is not None:
             self.write_note(note.ledger_inode, note.stamps)
+            self.note_log(note.log)
 
     def note(self) -> Note | None:
         """Return what is written down of the ledger that it stands for."""
@@ -61,9 +65,18 @@ class FileLock:
         Raises OSError.
         """
         if self._descriptor is not None:
-            note = Note(os.fstat(self._descriptor).st_ino, ledger_inode, stamps)
-            os.pwrite(self._descriptor, note.text().encode(), 0)
+            self._noted = Note(os.fstat(self._descriptor).st_ino, ledger_inode, stamps)
+            os.pwrite(self._descriptor, self._noted.text().encode(), 0)
             os.fsync(self._descriptor)  # a stamp must not outlive a power cut without its note
+
+    def note_log(self, seen: LogNote | None) -> None:
+        """Add to the note what its ledger's log holds now; may raise OSError.
+
+        It is not synced: a note that is older than the log does no harm.
+        """
+        if self._descriptor is not None and self._noted is not None:
+            text = replace(self._noted, log=seen).text()
+            os.pwrite(self._descriptor, text.encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; harmless when it is not held."""

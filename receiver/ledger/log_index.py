@@ -10,25 +10,43 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from receiver.ledger.files import beside
+from receiver.ledger.log_frames import LARGEST_PAGE, Frames, Sums, begun_later
 
 HEADER = 48  # bytes, and there are two: they differ while one is written
-LOG_HEADER, FRAME_HEADER = 32, 24
-LARGEST_PAGE = 65_536  # written as 1
+VERSION = 3_007_000
 
 
 @dataclass(frozen=True, slots=True)
 class LogIndex:
-    """How many frames the log holds, how many are in the file too, and which log it is."""
+    """How many frames the log holds, how many are in the file too, and which log it is.
+
+    `sums` is the checksum of the last frame.
+    """
 
     frames: int
     written: int
     salt: int
     page: int
+    sums: Sums = (0, 0)
 
     @property
     def size(self) -> int:
         """The bytes that the log must have."""
-        return LOG_HEADER + self.frames * (FRAME_HEADER + self.page) if self.frames else 0
+        return Frames(count=self.frames, page=self.page).size
+
+    def is_of(self, found: Frames) -> bool:
+        """Return whether these are all of its frames."""
+        return (found.count, found.salt, found.sums) == (self.frames, self.salt, self.sums)
+
+    def continues(self, before: Frames) -> bool:
+        """Return whether the log is the same as at that look, or has grown since."""
+        return before.count <= self.frames and (before.salt, before.page) == (self.salt, self.page)
+
+    def is_before(self, later: "LogIndex") -> bool:
+        """Return whether frames that SQLite had noted are gone from it without a new beginning."""
+        if self.salt == later.salt:
+            return self.frames < later.frames
+        return later.frames > 0 and not begun_later(self.salt, later.salt)
 
     def wrote_since(self, before: "LogIndex") -> bool:
         """Return whether SQLite may have written into the file since that look."""
@@ -54,13 +72,15 @@ class LogIndexFile:
             os.close(self._descriptors.pop())
 
     def read(self) -> LogIndex | None:
-        """Return what it says; None if it is not open, or being written this moment."""
+        """Return what it says; None if it is not open, overwritten, or being written just now."""
         if not self._descriptors:
             return None
         data = os.pread(self._descriptors[-1], 2 * HEADER + 4, 0)
         if len(data) < 2 * HEADER + 4 or data[:HEADER] != data[HEADER : 2 * HEADER]:
             return None
-        page, frames = struct.unpack_from("=HI", data, 14)
-        (salt,) = struct.unpack_from("=Q", data, 32)
+        version, begun, page, frames, one, two = struct.unpack_from("=I8xBxHIxxxxII", data)
+        if version != VERSION or not begun:
+            return None
         (written,) = struct.unpack_from("=I", data, 2 * HEADER)
-        return LogIndex(frames, written, salt, LARGEST_PAGE if page == 1 else page)
+        salt = int.from_bytes(data[32:40], "big")  # as in the log, byte for byte
+        return LogIndex(frames, written, salt, LARGEST_PAGE if page == 1 else page, (one, two))

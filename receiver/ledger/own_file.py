@@ -27,18 +27,22 @@ from receiver.ledger.files import (
     drop_log,
     identity_of,
     log_fault,
-    log_of,
     look_at,
     make_private,
+    missing_from,
 )
 from receiver.ledger.locks import FileLock
-from receiver.ledger.log_index import LogIndex, LogIndexFile
+from receiver.ledger.log_frames import Frames, read_frames
+from receiver.ledger.log_index import LogIndex
+from receiver.ledger.log_notes import has_page, judge
+from receiver.ledger.own_log import OwnLog
 from receiver.ledger.ownership import check_file_ours
 from receiver.ledger.stamps import NO_STAMP, STAMP, check_log_belongs, stamp_anew, stamp_in
 from receiver.logs import get_logger
 
 LOOK_EVERY_SECONDS = 0.5
 CHECK_EVERY_SECONDS = 10.0
+ASIDE = ".unusable"  # after the name of a log that must not be read
 CHANGES = slice(24, 28)  # https://sqlite.org/fileformat.html#file_change_counter
 # The bytes that SQLite locks to empty the log into the file when the last connection closes:
 # https://sqlite.org/src/file/src/os.h, SHARED_FIRST and SHARED_SIZE.
@@ -62,15 +66,12 @@ class OwnFile:
         self.path = path
         self.lock = FileLock(path)
         self.trouble: str | None = None  # why it is neither read nor written
-        self._log_path = log_of(path)
+        self.log = OwnLog(path, self.lock)
         self._checked = False
         self._ours: Identity | None = None
         self._stamps: tuple[int, ...] = ()
         self._descriptor: int | None = None  # to close it drops SQLite's locks: so it stays open
-        self._file: Seen | None = None  # both as our last write left them
-        self._log: Seen | None = None
-        self._index = LogIndexFile(path)
-        self._at: LogIndex | None = None
+        self._file: Seen | None = None  # as our last write left it
         self._changes = 0
         self.reopen = False  # all connections are to be closed
         self._lost = False
@@ -103,6 +104,30 @@ class OwnFile:
             check_log_belongs(self.path)
             self._checked = True
 
+    def log_harm(self) -> str | None:
+        """Return what was done to the log since the last commit, None if it is whole.
+
+        To be asked with the lock and before SQLite opens the file. A log that would damage the
+        file is put aside. May raise OSError.
+        """
+        fault, note = log_fault(self.path), self.lock.note()
+        if fault is not None or note is None or note.log is None or not self.path.exists():
+            return fault
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        if stamp_in(os.pread(self._descriptor, STAMP.stop, 0)) not in note.stamps:
+            return None
+        in_file = has_page(self._descriptor, note.log)
+        harm = judge(note.log, _frames_in(self.log.path), in_file=in_file)
+        if not harm.lost and not harm.stale:
+            return None
+        said = f"{self.log.path} was deleted, emptied, cut off or replaced since the last commit"
+        if harm.stale:
+            aside = self.log.path.with_name(self.log.path.name + ASIDE)
+            self.log.path.replace(aside)
+            said += f" (what was there is now {aside.name}: it would damage {self.path.name})"
+        return f"{said}. {missing_from(self.path) if harm.lost else 'Nothing is missing'}"
+
     def make(self) -> None:
         """Make the empty file if there is none, and note that it is no former ledger's."""
         if make_private(self.path):
@@ -114,13 +139,15 @@ class OwnFile:
 
         No connection to the file that was ours before may be open.
         """
-        self.close()
+        if not self._is_open():
+            self.close()
         self._replaced_by, self.trouble, self._lost = None, None, False
         self._ours = identity_of(self.path)
         if self._ours is None:
             return
         with suppress(OSError):
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            if self._descriptor is None:
+                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         inode = self._ours[1]
         with suppress(SQLAlchemyError, OSError), engine.connect() as connection:
             if not empty_log(connection):  # somebody reads: it goes on under the stamp it has
@@ -138,18 +165,23 @@ class OwnFile:
         """Give back what keeps the file known; only after SQLite's connections are closed."""
         if self._descriptor is not None:
             os.close(self._descriptor)
-        self._index.close()
+        self.log.close()
         self._descriptor = None
-        self._ours, self._file, self._log, self.reopen = None, None, None, False
+        self._ours, self._file, self.reopen = None, None, False
+
+    def _is_open(self) -> bool:
+        if self._descriptor is None:
+            return False
+        status = os.fstat(self._descriptor)
+        return identity_of(self.path) == (status.st_dev, status.st_ino)
 
     def connected(self) -> None:
         """Know the files as they are now that the connection that writes has opened them.
 
         Raises LedgerError if the file is another's.
         """
-        with suppress(OSError):
-            self._index.open()
-        self._file, self._log, self._at = self._look()
+        self.log.open()
+        self._file = look_at(self.path)
         self._changes = self._check_stamp()
         self.reopen = False
 
@@ -158,14 +190,17 @@ class OwnFile:
 
         Raises LogNotSaved if it will not, and LedgerError if the file was overwritten.
         """
-        file, seen, index = self._look()
+        file, (seen, index) = look_at(self.path), self.log.look()
         if file != self._file:
             self._check_written_by_sqlite(connection, file, index)
-        if self._is_gone(seen):
+        if seen is None or self.log.is_gone(seen):
             self._save(connection)
-        elif seen is not None and self._is_cut(seen, index):
+        elif self.log.is_harmed(seen, index):
             self._rescue(connection)
-        self._file, self._log, self._at = file, seen, index
+        else:
+            self.log.note()
+        self._file = file
+        self.log.keep(seen, index)
 
     def replaced(self) -> bool:
         """Return whether another file has taken the place of the one that we work on."""
@@ -183,10 +218,7 @@ class OwnFile:
 
         Raises LedgerInUse if another receiver took its lock.
         """
-        if self.reopen or self._log is None or look_at(self.path) != self._file:
-            return False
-        seen = look_at(self._log_path)
-        if seen is None or seen.identity != self._log.identity or seen.size < self._log.size:
+        if self.reopen or look_at(self.path) != self._file or not self.log.is_unchanged():
             return False
         self._keep_lock()
         return self.trouble is None
@@ -204,7 +236,7 @@ class OwnFile:
         if seen.identity != self._replaced_by:
             self._replaced_by = seen.identity
             raise LedgerReplaced(f"{self.path} was replaced; it is read anew in a moment")
-        drop_log(self.path, None if self._log is None else self._log.identity)
+        drop_log(self.path, None if self.log.seen is None else self.log.seen.identity)
         return False
 
     def is_kept(self, connection: Connection | None) -> bool:
@@ -217,43 +249,31 @@ class OwnFile:
             raise LogNotSaved(self.trouble) if self._lost else LedgerError(self.trouble)
         if connection is None:  # one that reads may still have the deleted log
             self._check_stamp()
-            known, self._log = self._log, None
-            return known is None or identity_of(self._log_path) == known.identity
-        file, seen, index = self._look()
+            known, self.log.seen = self.log.seen, None
+            return known is None or identity_of(self.log.path) == known.identity
+        file, (seen, index) = look_at(self.path), self.log.look()
         if file != self._file:
             self._check_written_by_sqlite(connection, file, index)
-        if self._is_gone(seen):
+        if seen is None or self.log.is_gone(seen):
             self._save(connection)
-        elif seen is not None and self._is_cut(seen, index):
+            return not self.reopen
+        self.log.suspect_change(seen)
+        if self.log.is_harmed(seen, index):
             self._rescue(connection)
         else:
-            self._file, self._log, self._at = file, seen, index
+            self._file = file
+            self.log.keep(seen, index)
         return not self.reopen
-
-    def _look(self) -> tuple[Seen | None, Seen | None, LogIndex | None]:
-        return look_at(self.path), look_at(self._log_path), self._index.read()
-
-    def _is_gone(self, seen: Seen | None) -> bool:
-        return self._log is None or seen is None or seen.identity != self._log.identity
-
-    def _is_cut(self, seen: Seen, index: LogIndex | None) -> bool:
-        """Return whether frames are missing: it is too short, or has holes.
-
-        It has those if it was cut off while we wrote. A file system that compresses looks alike.
-        """
-        if index is not None and seen.size < index.size:
-            return True
-        return seen.allocated < seen.size and log_fault(self.path) is not None
 
     def _save(self, connection: Connection) -> None:
         """Write the log, which others no longer find, into the file; then open all again."""
-        name = self._log_path.name
+        name = self.log.path.name
         if not empty_log(connection):
             raise LogNotSaved(
                 f"{name} was deleted or replaced while in use, and its content cannot be written "
                 f"into {self.path.name} now (a long read, or a full disk): it is tried again"
             )
-        self._log_path.unlink(missing_ok=True)  # another's: a start would play it into the file
+        self.log.path.unlink(missing_ok=True)  # another's: a start would play it into the file
         self.reopen = True
         saved = f"{name} was deleted or replaced while in use; its content is in {self.path.name}"
         log.warning("ledger_log_saved", ledger=str(self.path), sentence=saved)
@@ -264,22 +284,24 @@ class OwnFile:
         try:
             part = own_part(self.path)
             write_copy(_driver(connection), part)
+            self.log.check_not_lost()
             put_in_place(part, self.path)
         except (sqlite3.Error, OSError, LedgerError) as error:
             if part is not None:
                 part.unlink(missing_ok=True)
-            self._protect()
+            self._exclude()
             self._lost = True
             self.trouble = (
-                f"{self._log_path.name} was cut off while in use, and its content could not be "
-                f"saved ({error}). Restart the receiver: it goes on with what is in "
+                f"{self.log.path.name} was cut off or overwritten while in use, and its content "
+                f"could not be saved ({error}). Restart the receiver: it goes on with what is in "
                 f"{self.path.name}; `receiver catch-up --since` finds the pushes that are missing"
             )
             log.error("ledger_log_lost", ledger=str(self.path), sentence=self.trouble)
             raise LogNotSaved(self.trouble) from None
         self._replaced_by, self.reopen = identity_of(self.path), True
-        drop_log(self.path, None if self._log is None else self._log.identity)
-        saved = f"{self._log_path.name} was cut off while in use; all of the ledger was saved"
+        drop_log(self.path, None if self.log.seen is None else self.log.seen.identity)
+        name = self.log.path.name
+        saved = f"{name} was cut off or overwritten while in use; all of the ledger was saved"
         log.warning("ledger_log_saved", ledger=str(self.path), sentence=saved)
 
     def _check_written_by_sqlite(
@@ -293,7 +315,7 @@ class OwnFile:
         if file is None or file.identity != self._ours:
             raise LedgerReplaced(f"{self.path} was moved away while in use")
         changes = self._check_stamp()
-        if index is None or self._at is None or index.wrote_since(self._at):
+        if index is None or self.log.at is None or index.wrote_since(self.log.at):
             self._changes = changes
             return
         shrunk = self._file is not None and file.size < self._file.size
@@ -320,14 +342,21 @@ class OwnFile:
         self._protect()
         self.trouble = (
             f"{self.path} was emptied or overwritten while in use. Stop the receiver, move "
-            f"{self._log_path.name} and {self.path.name}-shm away, put a backup in its place, and "
+            f"{self.log.path.name} and {self.path.name}-shm away, put a backup in its place, and "
             "start again"
         )
         log.error("ledger_overwritten", ledger=str(self.path), sentence=self.trouble)
         raise LedgerError(self.trouble)
 
     def _protect(self) -> None:
-        """Keep SQLite from writing the log into what is there now, and the next start, too.
+        """Keep SQLite from writing the log into what is there now, and the next start, too."""
+        self._exclude()
+        with suppress(OSError):
+            if self._ours is not None:
+                self.lock.write_note(self._ours[1], (NO_STAMP,))
+
+    def _exclude(self) -> None:
+        """Keep SQLite from writing the log into the file.
 
         A lock of this descriptor, unlike SQLite's own, excludes this process as well.
         """
@@ -337,8 +366,6 @@ class OwnFile:
                 # C's `struct flock`, as Linux has it on 64 bits
                 shared = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, *SHARED_BYTES, 0)
                 fcntl.fcntl(self._descriptor, number, shared)
-            if self._ours is not None:
-                self.lock.write_note(self._ours[1], (NO_STAMP,))
 
     def _own_stamp(self) -> tuple[int, ...]:
         if self._descriptor is None:
@@ -351,6 +378,17 @@ class OwnFile:
         if time.monotonic() >= self._look_at:
             self.lock.keep()
             self._look_at = time.monotonic() + LOOK_EVERY_SECONDS
+
+
+def _frames_in(log: Path) -> Frames:
+    try:
+        descriptor = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Frames()
+    try:
+        return read_frames(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

@@ -8,45 +8,53 @@ beside it holds a note: which stamp the log was written for.
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from secrets import randbelow
 
 from receiver.errors import LedgerError
 from receiver.ledger.files import MAGIC, lock_of, log_of
+from receiver.ledger.log_notes import LogNote
 from receiver.ledger.ownership import APPLICATION_ID
 
 # The "user version" of https://sqlite.org/fileformat.html: four bytes for the application's use.
 STAMP = slice(60, 64)
 LARGEST_STAMP = 2**31 - 1
 NO_STAMP = 2**31  # that no file bears: with it a note refuses whatever is there
-LONGEST_NOTE = 96
+LONGEST_NOTE = 160
+LOG = "log"  # in a note: what follows is of the log
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a lock tells of the ledger: the inodes of both, and the stamps that it may bear.
+    """What a lock says of the ledger: the inodes of both, and the stamps that it may bear.
 
     No stamps: any will do. There are two from before a new one is written until it surely is.
+    `log` is its log as the last commit left it, if one was made under this stamp.
     """
 
     lock_inode: int
     ledger_inode: int
     stamps: tuple[int, ...] = ()
+    log: LogNote | None = None
 
     def text(self) -> str:
         """Return it as it is written: of one length, so that a full disk takes it as well."""
-        words = (self.lock_inode, self.ledger_inode, *self.stamps)
+        words: tuple[object, ...] = (self.lock_inode, self.ledger_inode, *self.stamps)
+        if self.log is not None:
+            words = (*words, LOG, *self.log.words)
         return " ".join(map(str, words)).ljust(LONGEST_NOTE)
 
 
 def read_note(text: str) -> Note | None:
     """Read what `Note.text` wrote, None where it is anything else."""
-    words = text.split()
-    if len(words) < 2 or not all(word.isdigit() for word in words):  # noqa: PLR2004
+    front, _, back = text.partition(f" {LOG} ")
+    words, of_log = front.split(), back.split()
+    if len(words) < 2 or not all(word.isdigit() for word in (*words, *of_log)):  # noqa: PLR2004
         return None
     lock, ledger, *stamps = map(int, words)
-    return Note(lock, ledger, tuple(stamps))
+    whole = len(of_log) == len(fields(LogNote))
+    return Note(lock, ledger, tuple(stamps), LogNote(*map(int, of_log)) if whole else None)
 
 
 def stamp_in(header: bytes) -> int | None:

@@ -1,0 +1,173 @@
+"""The log of the ledger that we have open: whether all that SQLite wrote to it is still there.
+
+After each commit its new bytes are added to a sum, and the last frame is compared with SQLite's
+index of the log. All of it is compared with the sum when something else wrote to it, and else some
+times a second: a write of another program during a commit changes no time that the commit does not.
+"""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from zlib import crc32
+
+from receiver.errors import LedgerError
+from receiver.ledger.files import Seen, log_fault, log_of, look_at
+from receiver.ledger.locks import FileLock
+from receiver.ledger.log_frames import FRAME_HEADER, Frames, read_frame, read_frames
+from receiver.ledger.log_index import LogIndex, LogIndexFile
+from receiver.ledger.log_notes import LogNote
+
+BETWEEN_SUMS_SECONDS = 0.25
+SUMS_SHARE = 20  # one takes no more than a twentieth of the time: a long read lets a log grow
+INDEX_TRIES = 20
+BETWEEN_TRIES_SECONDS = 0.001
+
+
+class OwnLog:
+    """`seen` and `at` are the log and its index as our last look left them."""
+
+    def __init__(self, ledger: Path, lock: FileLock) -> None:
+        self.path = log_of(ledger)
+        self.seen: Seen | None = None
+        self.at: LogIndex | None = None
+        self._ledger = ledger
+        self._lock = lock
+        self._index = LogIndexFile(ledger)
+        self._descriptor: int | None = None
+        self._suspect = False  # something else wrote to it, or may have
+        self._summed = Frames()  # how much of it is in the sum
+        self._sum = 0
+        self._compared = 0  # how much was, when it was last compared
+        self._compare_at = 0.0
+        self._note: LogNote | None = None
+
+    def open(self) -> None:
+        """Know the log that SQLite has just opened and emptied."""
+        self._close_log()
+        with suppress(OSError):
+            self._index.open()
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        self.seen, self.at = self.look()
+        self._suspect, self._summed = False, Frames()
+
+    def close(self) -> None:
+        """Close what is open; only once no connection of this process has the ledger open."""
+        self._index.close()
+        self._close_log()
+        self.seen = None
+
+    def look(self) -> tuple[Seen | None, LogIndex | None]:
+        """Return the log and its index as they are now."""
+        return look_at(self.path), self._index.read()
+
+    def is_gone(self, seen: Seen | None) -> bool:
+        """Return whether it was deleted, or another is in its place."""
+        return self.seen is None or seen is None or seen.identity != self.seen.identity
+
+    def is_unchanged(self) -> bool:
+        """Return whether nothing wrote to it since our last commit."""
+        return self.seen is not None and not self._suspect and look_at(self.path) == self.seen
+
+    def committing(self) -> None:
+        """Look once more before a commit: afterwards SQLite itself has written to it."""
+        if look_at(self.path) != self.seen:
+            self._suspect = True
+
+    def is_harmed(self, seen: Seen, index: LogIndex | None) -> bool:
+        """Return whether frames are missing or not as SQLite wrote them.
+
+        The log is cut off before the first of these: then SQLite fails where it would read them,
+        and what the connection has in memory of them can be saved.
+        """
+        if index is not None and seen.size < index.size:
+            return True
+        # Holes: it was cut off while we wrote. A file system that compresses looks alike.
+        if seen.allocated < seen.size and log_fault(self._ledger) is not None:
+            return True
+        if self._descriptor is None or (self._add(index) and not self._must_compare()):
+            return False
+        index = self._index_again()
+        if index is not None and not self._is_lost(index) and self._add(index) and self._is_sum():
+            self._suspect = False
+            return False
+        known = index if index is not None and not self._is_lost(index) else self.at
+        if known is None or not known.frames:
+            return False
+        found = read_frames(self._descriptor, known.frames)
+        if index is not None and self._index.read() != index:
+            self._suspect = True  # another program writes: it is read again at the next look
+            return False
+        whole = known.is_of(found)
+        self._suspect, self._summed = False, Frames()
+        if not whole:
+            os.ftruncate(self._descriptor, found.size)
+        return not whole
+
+    def suspect_change(self, seen: Seen | None) -> None:
+        """Have all of it compared if anything wrote to it since our last commit."""
+        if seen != self.seen:
+            self._suspect = True
+
+    def check_not_lost(self) -> None:
+        """Raise LedgerError if SQLite, too, has forgotten frames."""
+        if self._is_lost(self._index.read()):
+            raise LedgerError("SQLite's index of it was overwritten, too")
+
+    def _is_lost(self, index: LogIndex | None) -> bool:
+        return self.at is not None and (index is None or index.is_before(self.at))
+
+    def keep(self, seen: Seen | None, index: LogIndex | None) -> None:
+        """Know it as it is now."""
+        self.seen, self.at = seen, index
+
+    def note(self) -> None:
+        """Write down what it holds after a commit, for the next start."""
+        with suppress(OSError):
+            self._lock.note_log(self._note)
+
+    def _add(self, index: LogIndex | None) -> bool:
+        """Add to the sum what was written since; False if it does not end as the index says."""
+        if index is None or self._descriptor is None:
+            return False
+        if not index.frames or not index.continues(self._summed):
+            self._summed, self._sum, self._note = Frames(), 0, None
+        if index.frames == self._summed.count:
+            return not index.frames or index.sums == self._summed.sums
+        new = os.pread(self._descriptor, index.size - self._summed.size, self._summed.size)
+        last = read_frame(new[-FRAME_HEADER - index.page :])
+        if last is None or (last.salt, last.sums) != (index.salt, index.sums):
+            return False
+        self._sum = crc32(new, self._sum)
+        self._summed = Frames(index.salt, index.page, index.frames, index.sums)
+        self._note = LogNote(index.salt, index.frames, index.written, last.number, last.content)
+        return True
+
+    def _must_compare(self) -> bool:
+        written = self._compared != self._sum
+        return self._suspect or (written and time.monotonic() >= self._compare_at)
+
+    def _is_sum(self) -> bool:
+        """Return whether all of it is still as it was added to the sum."""
+        if self._descriptor is None:
+            return False
+        began = time.monotonic()
+        whole = crc32(os.pread(self._descriptor, self._summed.size, 0)) == self._sum
+        took = time.monotonic() - began
+        self._compared = self._sum
+        self._compare_at = began + max(BETWEEN_SUMS_SECONDS, SUMS_SHARE * took)
+        return whole
+
+    def _index_again(self) -> LogIndex | None:
+        """Return what the index says, None if it says nothing for longer than a write takes."""
+        for _ in range(INDEX_TRIES):
+            index = self._index.read()
+            if index is not None:
+                return index
+            time.sleep(BETWEEN_TRIES_SECONDS)
+        return None
+
+    def _close_log(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
