@@ -63,7 +63,7 @@ def test_kept_serving_the_printed_lines_work_as_they_stand(tmp_path: Path) -> No
         until(lambda: "Ctrl-C to stop the demo" in _said(tmp_path) or process.poll() is not None)
         told = _said(tmp_path)
         # As the README shows it: what came of the push stands before what to do next.
-        assert told.index("my-game/staging: done created") < told.index("Push one yourself")
+        assert told.index("my-game/staging: done created") < told.index("Push a tag yourself")
         found = re.search(r"  (curl -d .*) \\\n    (http\S+)", told)
         assert found is not None, told
         _, _, body, link = shlex.split(f"{found[1]} {found[2]}")

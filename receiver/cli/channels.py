@@ -56,7 +56,7 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
     """Move CHANNEL of APP back to its previous image, or to the image of another version.
 
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
-    version than the one it was rolled back from.
+    version than the version it was rolled back from.
     """
     from receiver.channel_order import ByHand
     from receiver.steering import roll_back

@@ -47,7 +47,7 @@ def backup(file: Path, overwrite: bool) -> None:
 @click.argument("target")
 @told_plainly
 def copy_command(source: str, target: str) -> None:
-    """Copy the ledger at SOURCE into the empty one at TARGET; both are database URLs.
+    """Copy the ledger at SOURCE into the empty database at TARGET; both are URLs.
 
     Stop all receivers, copy, then set DATABASE_URL to TARGET and start them again. An interrupted
     copy leaves TARGET empty, and no receiver starts on TARGET until the copy is repeated.

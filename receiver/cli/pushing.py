@@ -47,8 +47,8 @@ Row = dict[str, Any]
 def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -> None:
     """Register REPOSITORY:TAG as if a webhook had arrived.
 
-    The same rules, ledger and worker are used as for a webhook. The time of the push is the one
-    that Docker Hub reports for the tag, so an old tag never moves a channel back; `receiver
+    The same rules, ledger and worker are used as for a webhook. The push time is the time that
+    Docker Hub reports for the tag, so an old tag never moves a channel back; `receiver
     rollback` does. Without a running server, the push is queued for the next `receiver serve`; with
     --wait, it is processed immediately.
 

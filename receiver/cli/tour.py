@@ -126,16 +126,17 @@ class _Tour:
         if self._version_done is not None and self._version_done.wait(PATIENCE_SECONDS):
             self._show_version(time.monotonic() - started)
             if self.created and self._channel_done is not None:
-                self._channel_done.wait(
-                    PATIENCE_SECONDS
-                )  # otherwise its result is printed after the last line
+                # Otherwise the channel's result would be printed after the last line.
+                self._channel_done.wait(PATIENCE_SECONDS)
         else:
             click.echo("  no version was created; see the log above")
         if self.once:
             stop()
             return
         body = shlex.quote(json.dumps(_body(NEXT)))
-        click.echo(f"\nPush one yourself, from another terminal:\n  curl -d {body} \\\n    {link}")
+        click.echo(
+            f"\nPush a tag yourself, from another terminal:\n  curl -d {body} \\\n    {link}"
+        )
         click.echo(
             f"or {FOR_ARM} instead of {NEXT}, an image that Edgegap cannot run. Other tags do not"
         )
