@@ -164,7 +164,8 @@ class _DryRun:
             settlement = (await attempt.run()).settlement
         except _WouldSend as would:
             if would.method == "POST":
-                self._catalogue.made(match.app, would.body)
+                as_shown = {"ports": [], "envs": [], **would.body}
+                self._catalogue.made(match.app, as_shown)
             found["requests"].append(
                 {
                     **target,
