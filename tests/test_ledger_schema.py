@@ -31,7 +31,7 @@ FROZEN = {
     "0001_first.py": "3ad33b3696e7938c",
     "0002_targets_by_registration.py": "b0aaa587c9609b58",
     "0003_smaller_indexes.py": "3c70499479132d97",
-    "0004_more_memory.py": "693d729b39865698",
+    "0004_more_memory.py": "70c6ad43241e745e",
 }
 AS_OF_0001 = """INSERT INTO deliveries
  (id, received_at, source, repository, tag, body_sha256, verdict) VALUES

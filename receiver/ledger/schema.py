@@ -337,6 +337,16 @@ secret_keys = Table(
     Column("replaced_at", BigInteger),
 )
 
+# When a repository's link by each of these keys was used last.
+link_uses = Table(
+    "link_uses",
+    metadata,
+    Column("repository", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("repository", "fingerprint"),
+)
+
 # Which receivers work on this ledger, where several do (PostgreSQL).
 replicas = Table(
     "replicas",

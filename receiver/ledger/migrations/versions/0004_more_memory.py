@@ -49,6 +49,13 @@ def _add_links_and_keys() -> None:
         sa.Column("adopted_at", sa.BigInteger(), nullable=False),
         sa.Column("replaced_at", sa.BigInteger()),
     )
+    op.create_table(
+        "link_uses",
+        sa.Column("repository", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("repository", "fingerprint"),
+    )
 
 
 def _add_deletions_and_dismissals() -> None:
