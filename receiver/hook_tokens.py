@@ -87,7 +87,11 @@ class LinkKeys:
         self._challenger = Signer(list(keys), salt=CHALLENGE_SALT, digest_method=hashlib.sha256)
         self._prover = Signer(list(keys), salt=PROOF_SALT, digest_method=hashlib.sha256)
         self._numbers = dict(numbers)
-        self._known: dict[str, str] = {}
+        self._by_key = [
+            URLSafeSerializer(key, salt=LINK_SALT, signer_kwargs={"digest_method": hashlib.sha256})
+            for key in keys
+        ]
+        self._known: dict[str, tuple[str, int]] = {}
         self._payloads = {
             repository: self.token(repository).rpartition(".")[0]
             for repository in sorted(set(repositories))
@@ -118,14 +122,21 @@ class LinkKeys:
 
     def repository(self, token: str) -> str:
         """Return the repository that the token is valid for; raises BadLink."""
+        return self.read(token)[0]
+
+    def read(self, token: str) -> tuple[str, int]:
+        """Return its repository, and the index of the key that signed it; raises BadLink."""
         known = self._known.get(token)
-        if known is not None:
-            return known
-        repository = self._read(token)
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
-        self._known[token] = repository
-        return repository
+        if known is None:
+            known = self._read(token), self._key_of(token)
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[token] = known
+        return known
+
+    def _key_of(self, token: str) -> int:
+        signed = (place for place, key in enumerate(self._by_key) if key.loads_unsafe(token)[0])
+        return next(signed)
 
     def _read(self, token: str) -> str:
         if not token:

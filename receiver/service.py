@@ -28,6 +28,7 @@ from receiver.upkeep import secret_keys
 from receiver.upkeep.clock import ClockWatch
 from receiver.upkeep.drift import Drift
 from receiver.upkeep.health import Code, Condition, HealthCheck, take_snapshot
+from receiver.upkeep.link_uses import LinkUses
 from receiver.upkeep.manual import Manual
 from receiver.upkeep.refused_links import RefusedLinks
 from receiver.variables import NEEDED
@@ -62,6 +63,7 @@ class Service:
         self.manual = Manual(ledger, current, self.worker.wake, self.worker.config_changed)
         self.health = HealthCheck(ledger, current, self.worker, preflight)
         self.refused_links = RefusedLinks(ledger)
+        self.link_uses = LinkUses(ledger)
         self._set_keys()
 
     @property
@@ -111,12 +113,17 @@ class Service:
 
     async def adopt_keys(self) -> None:
         """Store which secret keys are in use; warn if existing links were made with other keys."""
-        await secret_keys.adopt(self.ledger, self.settings.secret_keys)
+        settings = self.settings
+        repositories = {rule.repository for rule in settings.rules}
+        prints = await secret_keys.adopt(self.ledger, settings.secret_keys, repositories)
+        if settings is self.settings:
+            self.link_uses.keys = prints
 
     def _set_keys(self) -> None:
         keys = [key.reveal() for key in self.settings.secret_keys]
         repositories = {rule.repository for rule in self.settings.rules}
         self.links = LinkKeys(keys, self.settings.links, repositories)
+        self.link_uses.keys = ()
         self.api_keys = ApiKeys(keys)
 
 
@@ -159,6 +166,7 @@ async def running(
         await service.read_rules_again()
         try:
             service.refused_links.start()
+            service.link_uses.background.start()
             await service.worker.start()
             if catching_up:
                 await service.catch_up.start()
@@ -172,4 +180,5 @@ async def running(
             await service.purge.background.stop()
             await service.telling_others.background.stop()
             await service.refused_links.stop()
+            await service.link_uses.stop()
             await service.worker.stop(WORKER_GRACE_SECONDS)

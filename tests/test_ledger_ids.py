@@ -12,7 +12,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.overviews import overview
 from receiver.ledger.purging import purge_deliveries
 from receiver.ledger.refused_links import Counts, count_refused_links, refused_links
-from receiver.ledger.secret_keys import adopt_keys, dead_links
+from receiver.ledger.secret_keys import adopt_keys, dead_links, use_links
 from receiver.ledger.stories import Filter, list_deliveries
 from receiver.ledger.transactions import Tx
 from receiver.rules import Rule
@@ -69,14 +69,15 @@ def test_a_replica_goes_on_after_the_ids_of_another(
 
 
 def test_a_use_in_the_future_does_not_hide_that_a_link_is_dead(corrected: Ledger) -> None:
-    write(corrected, at(NOW - 1, lambda tx: adopt_keys(tx, [{"salt": "one"}])))
+    write(corrected, at(AHEAD, lambda tx: adopt_keys(tx, [{"salt": "one"}])))
+    write(corrected, at(AHEAD, lambda tx: use_links(tx, [(REPOSITORY, "one")])))
     write(corrected, at(NOW, lambda tx: adopt_keys(tx, [{"salt": "two"}])))
 
     def dead(tx: Tx) -> list[str]:
-        return dead_links(tx, [REPOSITORY])[1]
+        return [link.repository for link in dead_links(tx, [REPOSITORY])]
 
     assert corrected.read_now(dead) == [REPOSITORY]
-    write(corrected, at(NOW + 1, lambda tx: pushed(tx, "1.1")))
+    write(corrected, at(NOW + 1, lambda tx: use_links(tx, [(REPOSITORY, "two")])))
     assert corrected.read_now(dead) == []
 
 

@@ -31,7 +31,7 @@ FROZEN = {
     "0001_first.py": "3ad33b3696e7938c",
     "0002_targets_by_registration.py": "b0aaa587c9609b58",
     "0003_smaller_indexes.py": "3c70499479132d97",
-    "0004_more_memory.py": "f865d2424235a927",
+    "0004_more_memory.py": "ce0af2ef820ff8c3",
     "0005_effects.py": "100c2217efacf766",
 }
 AS_OF_0001 = """INSERT INTO deliveries

@@ -10,13 +10,13 @@ import pytest
 
 from receiver.hook_tokens import LinkKeys
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.secret_keys import adopt_keys, changed_at, dead_links, known_keys
+from receiver.ledger.secret_keys import adopt_keys, dead_links, known_keys, use_links
 from receiver.secret import Secret
 from receiver.upkeep.secret_keys import fingerprints_of
-from tests.at_work import at, pushed, write
+from tests.at_work import MINUTE, at, write
 from tests.conftest import StartReceiver
 from tests.crash.asking import logged
-from tests.running import KEY, REPOSITORY, RULE, ReceiverProcess, webhook_body
+from tests.running import KEY, REPOSITORY, RULE, ReceiverProcess, until, webhook_body
 from tests.visiting import PAGE, Visitor, visitor
 
 NEW = "new-key-0123456789-0123456789-0123456789"
@@ -24,6 +24,7 @@ OTHER = "other-key-0123456789-0123456789-01234567"
 QUIET = RULE + '\n[catch_up]\nevery = "off"\n'
 NOW = 1_790_000_000_000
 SALT = "a-salt"
+LOBBY = "studio/lobby"
 
 
 def key(name: str) -> dict[str, str]:
@@ -39,7 +40,6 @@ def test_the_first_keys_are_stored_without_a_word(ledger: Ledger) -> None:
     assert adopted(ledger, NOW, "one")
 
     assert [one.fingerprint for one in ledger.read_now(known_keys)] == ["hash of one"]
-    assert changed_at(ledger.read_now(known_keys)) is None
 
 
 @pytest.mark.parametrize(
@@ -54,35 +54,60 @@ def test_the_first_keys_are_stored_without_a_word(ledger: Ledger) -> None:
 def test_a_change_in_steps_is_no_surprise(ledger: Ledger, starts: list[tuple[str, ...]]) -> None:
     for number, names in enumerate(starts):
         assert adopted(ledger, NOW + number, *names)
-        assert changed_at(ledger.read_now(known_keys)) is None
+
+
+def used(ledger: Ledger, now: int, repository: str, name: str) -> None:
+    write(ledger, at(now, lambda tx: use_links(tx, [(repository, f"hash of {name}")])))
+
+
+def dead(ledger: Ledger, *names: str) -> list[tuple[str, int | None]]:
+    """The dead links of two repositories, to a receiver with these keys or those in use."""
+    keys = [key(name) for name in names] or None
+    found = ledger.read_now(lambda tx: dead_links(tx, [LOBBY, REPOSITORY], keys))
+    return [(one.repository, one.since) for one in found]
 
 
 def test_keys_of_which_none_is_known_are_said_and_adopted(ledger: Ledger) -> None:
     adopted(ledger, NOW, "one")
+    used(ledger, NOW + 1, REPOSITORY, "one")
 
     assert not adopted(ledger, NOW + 5, "two")
-    assert changed_at(ledger.read_now(known_keys)) == NOW + 5
+    assert dead(ledger) == [(REPOSITORY, NOW + 5)]
     assert adopted(ledger, NOW + 9, "two")  # the next start
-    assert changed_at(ledger.read_now(known_keys)) == NOW + 5
+    assert dead(ledger) == [(REPOSITORY, NOW + 5)]
+    adopted(ledger, NOW + 10, "one")
+    assert dead(ledger) == []
 
 
-def test_the_old_key_set_back_ends_it(ledger: Ledger) -> None:
-    for number, name in enumerate(("one", "two", "one")):
-        adopted(ledger, NOW + number, name)
-
-    assert changed_at(ledger.read_now(known_keys)) is None
-
-
-def test_a_link_is_dead_from_the_change_until_it_is_used_again(ledger: Ledger) -> None:
+def test_a_change_in_steps_leaves_the_links_dead_that_were_not_pasted_again(
+    ledger: Ledger,
+) -> None:
+    """The only link in use was of the key that went in the last step, and nothing said so."""
     adopted(ledger, NOW, "one")
-    write(ledger, at(NOW + 1, lambda tx: pushed(tx, "1.0")))
-    adopted(ledger, NOW + 2, "two")
-    names = ["studio/never-used", REPOSITORY]
+    used(ledger, NOW + 1, REPOSITORY, "one")
+    used(ledger, NOW + 1, LOBBY, "one")
+    adopted(ledger, NOW + 2, "one", "two")
+    assert dead(ledger) == []
+    assert dead(ledger, "two") == [(REPOSITORY, None), (LOBBY, None)]  # what doctor asks before
 
-    assert ledger.read_now(lambda tx: dead_links(tx, names)) == (NOW + 2, [REPOSITORY])
+    used(ledger, NOW + 10 * MINUTE, REPOSITORY, "two")
+    adopted(ledger, NOW + 11 * MINUTE, "two")
 
-    write(ledger, at(NOW + 3, lambda tx: pushed(tx, "1.1")))
-    assert ledger.read_now(lambda tx: dead_links(tx, names)) == (NOW + 2, [])
+    assert dead(ledger) == [(LOBBY, NOW + 11 * MINUTE)]
+
+
+@pytest.mark.parametrize(("later", "is_dead"), [(MINUTE, False), (5 * MINUTE, True)])
+def test_of_two_links_the_one_that_was_used_last_counts(
+    ledger: Ledger, later: int, is_dead: bool
+) -> None:
+    """If both are on Docker Hub, each push comes by both."""
+    adopted(ledger, NOW, "one", "two")
+    used(ledger, NOW, REPOSITORY, "two")
+    used(ledger, NOW + later, REPOSITORY, "one")
+
+    adopted(ledger, NOW + 10 * MINUTE, "two")
+
+    assert (dead(ledger) != []) == is_dead
 
 
 def test_a_fingerprint_is_slow_to_make_and_another_in_another_ledger() -> None:
@@ -119,7 +144,7 @@ def restarted(receiver: ReceiverProcess, keys: str) -> list[dict[str, Any]]:
     receiver.environment["RECEIVER_SECRET_KEY"] = keys
     receiver.start()
     lines = list(logged(receiver.log))[before:]
-    return [line for line in lines if line["event"] == "secret_key_unknown"]
+    return [line for line in lines if line["event"] in {"secret_key_unknown", "links_dead"}]
 
 
 def degraded(receiver: ReceiverProcess, secret: str) -> list[Any]:
@@ -146,8 +171,9 @@ def test_another_key_is_warned_of_in_the_log_the_overview_and_doctor(
     assert doctor(receiver)["health"] == "pass"
     assert doctor(receiver, RECEIVER_SECRET_KEY=OTHER)["health"] == "warn"
 
-    (warned,) = restarted(receiver, NEW)
+    warned, named = restarted(receiver, NEW)
 
+    assert (named["event"], named["repositories"]) == ("links_dead", [REPOSITORY])
     assert warned["level"] == "warning"
     assert "NEW,OLD" in warned["message"]
     (one,) = degraded(receiver, NEW)
@@ -164,21 +190,31 @@ def test_another_key_is_warned_of_in_the_log_the_overview_and_doctor(
     link = LinkKeys([NEW], {}).link(receiver.url, REPOSITORY)
     assert httpx.post(link, json=webhook_body("1.1.0"), trust_env=False).status_code == 202
 
-    assert degraded(receiver, NEW) == []
+    until(lambda: degraded(receiver, NEW) == [])
     assert doctor(receiver)["health"] == "pass"
 
 
-def test_a_change_in_steps_warns_of_nothing(receiver: ReceiverProcess) -> None:
+def test_a_change_in_steps_warns_of_what_was_not_pasted_again(receiver: ReceiverProcess) -> None:
     receiver.ended(receiver.push("1.0.0"))
+    assert restarted(receiver, f"{NEW},{KEY}") == []
+    assert degraded(receiver, NEW) == []
+    assert doctor(receiver, RECEIVER_SECRET_KEY=NEW)["health"] == "warn"
 
-    for keys in (f"{NEW},{KEY}", NEW, f"{OTHER},{NEW}"):
-        assert restarted(receiver, keys) == []
-    assert degraded(receiver, OTHER) == []
+    (warned,) = restarted(receiver, NEW)
+
+    assert (warned["event"], warned["repositories"]) == ("links_dead", [REPOSITORY])
+    (one,) = degraded(receiver, NEW)
+    assert (one["code"], REPOSITORY in one["message"]) == ("secret_key", True)
+    assert doctor(receiver)["health"] == "warn"
+    link = LinkKeys([NEW], {}).link(receiver.url, REPOSITORY)
+    assert httpx.post(link, json=webhook_body("1.1.0"), trust_env=False).status_code == 202
+    until(lambda: degraded(receiver, NEW) == [])
+    assert restarted(receiver, f"{OTHER},{NEW}") == []
 
 
 def test_the_key_set_back_ends_the_warning(receiver: ReceiverProcess) -> None:
     receiver.ended(receiver.push("1.0.0"))
-    assert len(restarted(receiver, NEW)) == 1
+    assert len(restarted(receiver, NEW)) == 2
 
     assert restarted(receiver, KEY) == []
 

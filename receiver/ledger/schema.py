@@ -339,7 +339,6 @@ refused_links = Table(
 )
 
 # The keys that links were signed with, as scrypt hashes: a backup must not help to guess one.
-# `after_id` is the newest delivery when the key was adopted.
 secret_keys = Table(
     "secret_keys",
     metadata,
@@ -347,7 +346,16 @@ secret_keys = Table(
     Column("salt", Text, nullable=False),
     Column("adopted_at", BigInteger, nullable=False),
     Column("replaced_at", BigInteger),
-    Column("after_id", Text, nullable=False, server_default=""),
+)
+
+# When a repository's link by each of these keys was used last.
+link_uses = Table(
+    "link_uses",
+    metadata,
+    Column("repository", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("repository", "fingerprint"),
 )
 
 # Which receivers work on this ledger, where several do (PostgreSQL).

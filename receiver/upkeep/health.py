@@ -16,7 +16,7 @@ from receiver.ledger.cursors import Cursor, failing, read_cursors
 from receiver.ledger.gates import BUSY, TOKEN, Gate, closed_gates
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.pauses import ALL, paused
-from receiver.ledger.secret_keys import dead_links
+from receiver.ledger.secret_keys import DeadLink, dead_links
 from receiver.ledger.standing import Waiting, count_held, waiting_by_reason
 from receiver.ledger.transactions import Tx
 from receiver.preflight import Outage, Preflight
@@ -82,8 +82,7 @@ class Snapshot:
     paused: Mapping[str, int] = field(default_factory=dict)
     held_by_pause: Mapping[str, int] = field(default_factory=dict)
     cursors: Sequence[Cursor] = ()
-    keys_changed_at: int | None = None
-    dead_links: Sequence[str] = ()
+    dead_links: Sequence[DeadLink] = ()
     drifted: Sequence[tuple[str, int]] = ()
 
 
@@ -170,7 +169,6 @@ def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:
     """Read what the ledger knows; how many are held is counted only if something holds them."""
     gates, pauses = closed_gates(tx), paused(tx)
     repositories = sorted({rule.repository for rule in settings.rules})
-    changed, dead = dead_links(tx, repositories)
     cursors = [one for one in read_cursors(tx) if one.repository in repositories]
     return Snapshot(
         now=tx.now,
@@ -180,8 +178,7 @@ def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:
         paused=pauses,
         held_by_pause={name: count_held(tx, None if name == ALL else name) for name in pauses},
         cursors=cursors if settings.catch_up_every is not None else [],
-        keys_changed_at=changed,
-        dead_links=dead,
+        dead_links=dead_links(tx, repositories),
         drifted=drifted(tx, settings.channels()),
     )
 
@@ -196,7 +193,8 @@ def conditions_of(
     for gate in seen.gates:
         yield Condition(Code(gate.name), gate.sentence, gate.since, seen.held, gate.until)
     if seen.dead_links:
-        yield Condition(Code.SECRET_KEY, _of_keys(seen), seen.keys_changed_at)
+        since = max((one.since for one in seen.dead_links if one.since), default=None)
+        yield Condition(Code.SECRET_KEY, _of_keys(seen, since), since)
     yield from _waiting(seen, outage)
     for sentence, since in seen.drifted:
         yield Condition(Code.CHANNELS, sentence, since)
@@ -209,13 +207,13 @@ def conditions_of(
     yield from _catch_up(seen, settings)
 
 
-def _of_keys(seen: Snapshot) -> str:
-    named = _listed(seen.dead_links)
-    when = iso(seen.keys_changed_at or 0)
+def _of_keys(seen: Snapshot, since: int | None) -> str:
+    names = [one.repository for one in seen.dead_links]
     return (
-        f"RECEIVER_SECRET_KEY was replaced at {when}: the links made before, of {named}, do not "
-        "work. Set the key back (as `NEW,OLD` to change it in steps), or paste what `receiver "
-        f"link {seen.dead_links[0]}` prints into the repository's Webhooks tab on Docker Hub."
+        f"RECEIVER_SECRET_KEY was replaced at {iso(since or 0)}: the links that were used before, "
+        f"of {_listed(names)}, do not work. Set the key back (as `NEW,OLD` to change it in "
+        f"steps), or paste what `receiver link {names[0]}` prints into the repository's Webhooks "
+        "tab on Docker Hub."
     )
 
 

@@ -1,5 +1,6 @@
 """What `doctor` finds about links in the ledger: refused requests, and a replaced secret key."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from receiver.errors import LedgerError
@@ -7,12 +8,17 @@ from receiver.findings import Finding, passed, warned
 from receiver.hook_tokens import ACTIONABLE, what_to_do
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.refused_links import RefusedLink, refused_links
-from receiver.ledger.secret_keys import KnownKey, dead_links, known_keys
+from receiver.ledger.secret_keys import (
+    DeadLink,
+    Fingerprints,
+    KnownKey,
+    dead_links,
+    known_keys,
+)
 from receiver.ledger.transactions import Tx
-from receiver.secret import Secret
 from receiver.settings import Settings
 from receiver.times import duration
-from receiver.upkeep.secret_keys import are_known
+from receiver.upkeep.secret_keys import fingerprints_of
 
 KEY, LINKS = "secret key", "links"
 SET_BACK = (
@@ -25,29 +31,35 @@ async def examine_links(settings: Settings) -> AsyncIterator[Finding]:
     """Look at the key, and at requests with a refused link of the last week."""
     repositories = sorted({rule.repository for rule in settings.rules})
 
-    def read(tx: Tx) -> tuple[int, list[KnownKey], list[str], list[RefusedLink]]:
-        return tx.now, known_keys(tx), dead_links(tx, repositories)[1], refused_links(tx)
+    def read(tx: Tx) -> tuple[int, list[DeadLink], list[RefusedLink]]:
+        return tx.now, dead_links(tx, repositories, keys), refused_links(tx)
 
     ledger = Ledger(settings.database_url)
     try:
         ledger.open_to_read()
-        now, known, dead, refused = await ledger.read(read)
+        known = await ledger.read(known_keys)
+        salts = {one.salt for one in known}
+        keys = await asyncio.to_thread(fingerprints_of, settings.secret_keys, salts)
+        now, dead, refused = await ledger.read(read)
     except LedgerError:
         return  # there is none yet, or the finding of the ledger itself says more
     finally:
         ledger.close()
-    yield await _key(known, settings.secret_keys, dead)
+    yield _key(known, keys, dead)
     for finding in _refused(refused, now):
         yield finding
 
 
-async def _key(known: Sequence[KnownKey], keys: Sequence[Secret], dead: Sequence[str]) -> Finding:
-    if known and not await are_known(known, keys):
+def _key(
+    known: Sequence[KnownKey], keys: Sequence[Fingerprints], dead: Sequence[DeadLink]
+) -> Finding:
+    in_use = [one for one in known if one.replaced_at is None]
+    if in_use and not any(one.is_one_of(keys) for one in in_use):
         found = "none of its keys is one that the receiver last ran with: existing links are dead"
         return warned(KEY, found, SET_BACK)
     if dead:
-        found = f"it was replaced, and the links made before are dead: {', '.join(dead)}"
-        return warned(KEY, found, SET_BACK)
+        named = ", ".join(one.repository for one in dead)
+        return warned(KEY, f"the key that these links were used with is gone: {named}", SET_BACK)
     return passed(KEY, "the ledger knows it" if known else "no receiver has run with it yet")
 
 

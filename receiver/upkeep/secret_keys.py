@@ -1,4 +1,4 @@
-"""Whether any of the secret keys is one that links were signed with, at a start and a reload."""
+"""Whether the secret keys are those that links were signed with, at a start and a reload."""
 
 import asyncio
 import hashlib
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from secrets import token_hex
 
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.secret_keys import Fingerprints, KnownKey, adopt_keys, known_keys
+from receiver.ledger.secret_keys import Fingerprints, adopt_keys, dead_links, known_keys
 from receiver.logs import get_logger
 from receiver.secret import Secret
 
@@ -17,8 +17,13 @@ LENGTH = 16
 log = get_logger()
 
 
-async def adopt(ledger: Ledger, keys: Sequence[Secret]) -> None:
-    """Store which keys are in use; warn if links exist that none of them signed."""
+async def adopt(
+    ledger: Ledger, keys: Sequence[Secret], repositories: Iterable[str]
+) -> Sequence[str]:
+    """Store which keys are in use; warn if links exist that none of them signed.
+
+    Returns the keys' fingerprints, in their order.
+    """
     salts = {known.salt for known in await ledger.read(known_keys)} or {token_hex(LENGTH)}
     fingerprints = await asyncio.to_thread(fingerprints_of, keys, salts)
     if not await ledger.write(lambda tx: adopt_keys(tx, fingerprints)):
@@ -28,14 +33,17 @@ async def adopt(ledger: Ledger, keys: Sequence[Secret]) -> None:
             "links and API tokens made before do not work. Set the key back (as `NEW,OLD` to "
             "change it in steps), or paste new links into Docker Hub: `receiver link`",
         )
-
-
-async def are_known(known: Sequence[KnownKey], keys: Sequence[Secret]) -> bool:
-    """Return whether any of the keys is one that the ledger knows to be in use."""
-    in_use = [one for one in known if one.replaced_at is None]
-    salts = {one.salt for one in in_use}
-    fingerprints = await asyncio.to_thread(fingerprints_of, keys, salts)
-    return any(one.is_one_of(fingerprints) for one in in_use)
+    known = await ledger.read(known_keys)
+    dead = await ledger.read(lambda tx: dead_links(tx, repositories))
+    if dead:
+        log.warning(
+            "links_dead",
+            repositories=[one.repository for one in dead],
+            message="The links of these repositories were last used with a key that "
+            "RECEIVER_SECRET_KEY does not hold any more: their pushes are refused. Set the key "
+            "back (as `NEW,OLD`), or paste new links into Docker Hub: `receiver link`",
+        )
+    return [next(one.fingerprint for one in known if one.is_one_of([key])) for key in fingerprints]
 
 
 def fingerprints_of(keys: Iterable[Secret], salts: Iterable[str]) -> list[Fingerprints]:

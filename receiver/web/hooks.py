@@ -53,7 +53,7 @@ class Hooks:
         """Accept one webhook: 202 or 200 means that the delivery is on disk."""
         service: Service = request.app.state.service
         try:
-            repository = service.links.repository(request.path_params["token"])
+            repository, key = service.links.read(request.path_params["token"])
         except BadLink as error:
             return await self._stranger(service, request, error)
         try:
@@ -82,6 +82,7 @@ class Hooks:
             )
         except LedgerError as error:
             return _unavailable(error, repository)
+        service.link_uses.note(repository, key)
         payload = {"delivery": recorded.delivery, "verdict": recorded.ruling.verdict.value}
         if recorded.ruling.verdict is Verdict.ACCEPTED:
             service.worker.wake()

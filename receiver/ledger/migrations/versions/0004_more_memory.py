@@ -51,7 +51,13 @@ def _add_links_and_keys() -> None:
         sa.Column("salt", sa.Text(), nullable=False),
         sa.Column("adopted_at", sa.BigInteger(), nullable=False),
         sa.Column("replaced_at", sa.BigInteger()),
-        _text("after_id"),
+    )
+    op.create_table(
+        "link_uses",
+        sa.Column("repository", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("repository", "fingerprint"),
     )
 
 

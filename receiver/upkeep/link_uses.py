@@ -1,0 +1,55 @@
+"""Which links are in use, by the keys that signed them: noted once a minute for each."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from receiver.background import Background
+from receiver.errors import LedgerError
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.secret_keys import use_links
+
+EVERY_SECONDS = 60.0
+APART_SECONDS = 1.0
+
+
+class LinkUses:
+    """Notes each use of a link; `keys` are the fingerprints of the secret keys, in their order."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.keys: Sequence[str] = ()
+        self.background = Background(self._once, every=lambda: None, fault="link_uses_fault")
+        self._ledger = ledger
+        self._noted: dict[tuple[str, str], float] = {}
+        self._used: set[tuple[str, str]] = set()
+
+    def note(self, repository: str, key: int) -> None:
+        """Note a use of the repository's link by the key in this place; the ledger has it soon."""
+        if key >= len(self.keys):
+            return  # a reload is being made
+        use, now = (repository, self.keys[key]), time.monotonic()
+        if now - self._noted.get(use, float("-inf")) >= EVERY_SECONDS:
+            self._noted[use] = now
+            self._used.add(use)
+            self.background.wake()
+
+    async def stop(self) -> None:
+        """Write what is left, and end."""
+        await self.background.stop()
+        with suppress(LedgerError):
+            await self._flush()
+
+    async def _flush(self) -> None:
+        used, self._used = self._used, set()
+        if not used:
+            return
+        try:
+            await self._ledger.write(lambda tx: use_links(tx, sorted(used)))
+        except LedgerError:
+            self._used |= used
+            raise
+
+    async def _once(self) -> None:
+        await self._flush()
+        await asyncio.sleep(APART_SECONDS)
