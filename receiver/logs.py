@@ -20,8 +20,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from receiver.hook_tokens import PATH
 from receiver.secret import MASK, Secret, mask_spelt, spellings_of
+from receiver.signing import PATH
 
 _LINK = re.compile(re.escape(PATH) + r"[^\s\"'<>]+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")

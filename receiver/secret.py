@@ -1,12 +1,15 @@
 """A secret value: easy to pass on, hard to print."""
 
+import hashlib
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from html import escape
 from urllib.parse import quote, quote_plus
+
+from itsdangerous import Signer
 
 MASK = "***"
 SHORTEST_MASKED = 4  # shorter values would hide ordinary words
@@ -91,3 +94,21 @@ def _in_base64(raw: bytes) -> set[str]:
         end = (before + len(raw)) * 8 // 6
         found |= {encoded[begin:end], encoded[begin:end].translate(_URL_SAFE)}
     return {text.lower() for text in found if len(text) >= SHORTEST_BASE64}
+
+
+SALT = b"receiver.sent"
+
+
+def hash_of(values: str, keys: Sequence[Secret]) -> str:
+    """Return the hash by the newest key (the last); empty if there are no values, or no key."""
+    return _signer(keys).get_signature(values).decode() if values and keys else ""
+
+
+def is_hash_of(known: str, values: str, keys: Sequence[Secret]) -> bool:
+    """Return whether the hash is one of these values, by any of the keys."""
+    return bool(values and keys) and _signer(keys).verify_signature(values, known)
+
+
+def _signer(keys: Sequence[Secret]) -> Signer:
+    texts = [key.reveal() for key in keys]
+    return Signer(texts, salt=SALT, digest_method=hashlib.sha256)

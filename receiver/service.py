@@ -5,34 +5,31 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from receiver.api_tokens import ApiKeys
-from receiver.catch_up import CatchUp
-from receiver.config_warnings import probably_not_meant
-from receiver.edgegap.client import EdgegapClient, edgegap_client
-from receiver.edgegap.pace import Pace
+from receiver.config.load import load_settings
+from receiver.config.settings import Current, Settings, after_reload
+from receiver.config.variables import NEEDED
+from receiver.config.warnings import probably_not_meant
+from receiver.edgegap.client import EdgegapClient, Pace, edgegap_client
 from receiver.errors import ConfigError, Fault, LedgerError
-from receiver.hook_tokens import LinkKeys
-from receiver.in_hand import Settled
+from receiver.http.client import http_client
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, masking
-from receiver.outgoing import http_client
-from receiver.preflight import Preflight, preflight_over
-from receiver.purge import Purge
-from receiver.reading_settings import load_settings
-from receiver.replaying import read_rules_again
+from receiver.pipeline.preflight import Preflight, preflight_over
+from receiver.pipeline.worker import Settled, Worker
 from receiver.secret import Secret
-from receiver.settings import Current, Settings, after_reload
-from receiver.telling_others import TellingOthers
+from receiver.signing import ApiKeys, LinkKeys
 from receiver.upkeep import secret_keys
+from receiver.upkeep.catch_up import CatchUp
 from receiver.upkeep.clock import ClockWatch
 from receiver.upkeep.drift import Drift
 from receiver.upkeep.health import Code, Condition, HealthCheck, take_snapshot
 from receiver.upkeep.link_uses import LinkUses
-from receiver.upkeep.manual import Manual
+from receiver.upkeep.notify import TellingOthers
+from receiver.upkeep.operations import Manual
+from receiver.upkeep.purge import Purge
 from receiver.upkeep.refused_links import RefusedLinks
-from receiver.variables import NEEDED
-from receiver.worker import Worker
+from receiver.upkeep.replay import read_rules_again
 
 WORKER_GRACE_SECONDS = 5.0
 

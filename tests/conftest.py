@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, settings
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from tests.asking_dockerhub import asking, clock  # noqa: F401 - fixtures
-from tests.commanding import Commands, commands_in
 from tests.contract.openapi import contract_checked
-from tests.looking_at_images import there  # noqa: F401 - a fixture
-from tests.postgres import either, ledger, postgres, postgres_url, replicas  # noqa: F401 - fixtures
-from tests.running import OURS, ReceiverProcess
+from tests.support.commands import Commands, commands_in
+from tests.support.dockerhub_client import asking, clock  # noqa: F401 - fixtures
+from tests.support.images import there  # noqa: F401 - a fixture
+from tests.support.postgres import either, ledger, postgres, postgres_url, replicas  # noqa: F401 - fixtures
+from tests.support.receiver_process import OURS, ReceiverProcess
 
 
 def _one_authority() -> str:

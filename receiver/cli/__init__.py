@@ -6,35 +6,35 @@ import click
 
 from receiver.cli.exits import EPILOG
 from receiver.cli.program import Entry, Program
-from receiver.variables import variables_of
+from receiver.config.variables import variables_of
 from receiver.version import VERSION
 
 COMMANDS = {
     "serve": Entry("serve", "serve", "Run the receiver: webhook, worker, API, page."),
     "demo": Entry("demo", "demo", "Run a demo: no account, no configuration."),
     "init": Entry("init", "init", "Write the configuration, step by step."),
-    "check": Entry("check", "check", "Check the configuration and report all faults."),
+    "check": Entry("config", "check", "Check the configuration and report all faults."),
     "doctor": Entry("doctor", "doctor", "Check everything that a push needs."),
-    "link": Entry("check", "link", "Print the link to paste into Docker Hub."),
-    "api-token": Entry("tokens", "api_token", "Print or revoke an API token."),
-    "deliveries": Entry("looking", "deliveries", "List deliveries, newest first."),
-    "show": Entry("looking", "show", "Show everything about one delivery."),
-    "push": Entry("pushing", "push", "Register one image manually."),
-    "replay": Entry("replaying", "replay", "Apply the rules to recorded deliveries again."),
-    "dismiss": Entry("dismissing", "dismiss", "Close parked registrations."),
-    "catch-up": Entry("catching_up", "catch_up", "Find pushes whose webhook never arrived."),
+    "link": Entry("config", "link", "Print the link to paste into Docker Hub."),
+    "api-token": Entry("config", "api_token", "Print or revoke an API token."),
+    "deliveries": Entry("deliveries", "deliveries", "List deliveries, newest first."),
+    "show": Entry("deliveries", "show", "Show everything about one delivery."),
+    "push": Entry("deliveries", "push", "Register one image manually."),
+    "replay": Entry("deliveries", "replay", "Apply the rules to recorded deliveries again."),
+    "dismiss": Entry("dismiss", "dismiss", "Close parked registrations."),
+    "catch-up": Entry("operations", "catch_up", "Find pushes whose webhook never arrived."),
     "channels": Entry("channels", "channels", "List channels, their holds and their last moves."),
     "rollback": Entry(
         "channels", "rollback", "Move a channel back to an earlier tag, and hold it."
     ),
     "promote": Entry("channels", "promote", "Move a channel manually, and hold it."),
     "release": Entry("channels", "release", "Release the hold of a channel."),
-    "pause": Entry("steering", "pause", "Pause the registrations of a repository."),
-    "resume": Entry("steering", "resume", "Resume paused registrations."),
-    "open-gate": Entry("steering", "open_gate", "Open a closed gate and retry now."),
-    "prune": Entry("pruning", "prune", "Delete old versions of an app."),
-    "notify-test": Entry("noticing", "notify_test", "Send a test message to each destination."),
-    "ledger": Entry("ledgers", "ledger", "Back up the ledger, or copy it to another database."),
+    "pause": Entry("operations", "pause", "Pause the registrations of a repository."),
+    "resume": Entry("operations", "resume", "Resume paused registrations."),
+    "open-gate": Entry("operations", "open_gate", "Open a closed gate and retry now."),
+    "prune": Entry("prune", "prune", "Delete old versions of an app."),
+    "notify-test": Entry("operations", "notify_test", "Send a test message to each destination."),
+    "ledger": Entry("ledger", "ledger", "Back up the ledger, or copy it to another database."),
 }
 
 

@@ -9,18 +9,17 @@ from urllib.parse import quote
 
 import click
 
-from receiver.cli.configured import configured, settings_in_spite
+from receiver.cli.client import Server, configured, reached, settings_in_spite
 from receiver.cli.exits import USAGE, Stop, told_plainly
-from receiver.cli.reaching import Server, reached
-from receiver.cli.steering import KEY, ask
-from receiver.telling import as_json as plain
-from receiver.telling import iso
+from receiver.cli.operations import KEY, ask
+from receiver.timestamps import iso
+from receiver.web.serialization import as_json as plain
 
 if TYPE_CHECKING:
-    from receiver.channel_order import ByHand
-    from receiver.ledger.recording import Recorded
-    from receiver.ledger.transactions import Tx
-    from receiver.settings import Settings
+    from receiver.config.settings import Settings
+    from receiver.ledger.deliveries import Recorded
+    from receiver.ledger.transaction import Tx
+    from receiver.rules.channel_order import ByHand
 
 COMMAND = "command"
 Row = dict[str, Any]
@@ -58,8 +57,8 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version than the version it was rolled back from.
     """
-    from receiver.channel_order import ByHand
-    from receiver.steering import roll_back
+    from receiver.rules.channel_order import ByHand
+    from receiver.upkeep.channels import roll_back
 
     settings = settings_in_spite(KEY)
 
@@ -85,8 +84,8 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version.
     """
-    from receiver.channel_order import ByHand
-    from receiver.steering import promote as promote_channel
+    from receiver.rules.channel_order import ByHand
+    from receiver.upkeep.channels import promote as promote_channel
 
     if (other is None) == (to is None):
         raise Stop("use either --from CHANNEL or --to VERSION", USAGE)
@@ -108,8 +107,8 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
 @told_plainly
 def release(app: str, channel: str) -> None:
     """Release the hold of CHANNEL of APP: the next push moves the channel again."""
-    from receiver.steering import release as release_channel
-    from receiver.upkeep.operations import log_operation
+    from receiver.audit import log_operation
+    from receiver.upkeep.channels import release as release_channel
 
     settings = settings_in_spite(KEY)
 
@@ -135,7 +134,7 @@ async def _channels(settings: Settings, app: str | None) -> Row:
 
 
 def _recorded(action: ByHand, app: str, channel: str, recorded: Recorded) -> Row:
-    from receiver.steering import log_moved
+    from receiver.upkeep.channels import log_moved
 
     log_moved(action, app, channel, recorded, COMMAND)
     return {"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from receiver.cli.check import more_faults
-from receiver.cli.configured import configured
+from receiver.cli.client import Server, address, configured, serving_address
+from receiver.cli.config import more_faults
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, Stop, told_plainly
-from receiver.cli.reaching import Server, address, serving_address
+from receiver.config.variables import NEEDED
+from receiver.doctor.finding import Finding, Health, passed, warned
 from receiver.errors import ConfigError
-from receiver.findings import Finding, Health, passed, warned
-from receiver.variables import NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from receiver.settings import Settings
+    from receiver.config.settings import Settings
 
 ASK_SECONDS = 5.0
 CHANGE_IT = "Change it, then: receiver check"
@@ -58,7 +57,7 @@ def doctor(as_json: bool) -> None:
 
 
 async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
-    from receiver.config_warnings import config_warnings
+    from receiver.config.warnings import config_warnings
 
     count = len(settings.rules)
     valid = f"valid, {count} rule{'s' if count > 1 else ''}"
@@ -86,11 +85,10 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
 
 
 async def _checks(settings: Settings) -> AsyncIterator[Finding]:
-    from receiver.doctor import examine
-    from receiver.edgegap.client import edgegap_client
-    from receiver.edgegap.pace import Pace
-    from receiver.outgoing import http_client
-    from receiver.preflight import preflight_over
+    from receiver.doctor.checks import examine
+    from receiver.edgegap.client import Pace, edgegap_client
+    from receiver.http.client import http_client
+    from receiver.pipeline.preflight import preflight_over
     from receiver.secret import Secret
 
     token = settings.edgegap_token or Secret("")
@@ -103,9 +101,9 @@ async def _checks(settings: Settings) -> AsyncIterator[Finding]:
 
 async def _running(settings: Settings) -> Finding | None:
     """Compare these settings with those of the running server; None if no server answers."""
+    from receiver.config.settings import marks_of
+    from receiver.http.client import http_client
     from receiver.ledger.ledger import Ledger
-    from receiver.outgoing import http_client
-    from receiver.settings import marks_of
 
     ledger = Ledger(settings.database_url)
     try:

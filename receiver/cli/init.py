@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
-from receiver.config_values import bare_token, public_url_fault, token_fault
-from receiver.dotenv import dotenv_line
-from receiver.environment import clean
-from receiver.hook_tokens import MAX_URL, LinkKeys
+from receiver.config.dotenv import dotenv_line
+from receiver.config.environment import clean
+from receiver.config.rule_tables import login_faults
+from receiver.config.values import bare_token, public_url_fault, token_fault
+from receiver.config.variables import DOTENV, NEEDED
+from receiver.dockerhub.login import Login
 from receiver.images import HUB_ALIASES, is_repository
-from receiver.rule_config import login_faults
-from receiver.rules import Login
 from receiver.secret import Secret
-from receiver.variables import DOTENV, NEEDED
+from receiver.signing import MAX_URL, LinkKeys
 
 if TYPE_CHECKING:
-    from receiver.settings import Settings
+    from receiver.config.settings import Settings
 
 T = TypeVar("T")
 
@@ -75,8 +75,8 @@ def init(folder: Path, **given: str | None) -> None:
     Asks for each value that is not given as an option. Never overwrites a file. Prints the link and
     where to paste it.
     """
-    from receiver.reading_settings import load_settings
-    from receiver.settings import DEFAULT_CONFIG, DEFAULT_LEDGER
+    from receiver.config.load import load_settings
+    from receiver.config.settings import DEFAULT_CONFIG, DEFAULT_LEDGER
 
     config, secrets = folder / DEFAULT_CONFIG, folder / DOTENV
     for path in (config, secrets):
@@ -194,17 +194,16 @@ def _login(username: str | None, token: str | None, repository: str) -> tuple[st
 
 def _settings(**secrets: str) -> Settings:
     """Return settings to check a secret with; raises ConfigError before the secret is sent."""
-    from receiver.reading_settings import load_settings
+    from receiver.config.load import load_settings
 
     addresses = {name: os.environ[name] for name in OTHER_APIS if name in os.environ}
     return load_settings({**addresses, **secrets, "RECEIVER_CONFIG_TOML": "# not written yet"})
 
 
 async def _apps(token: str) -> list[str]:
-    from receiver.doctor import CHECK_THE_WAY
-    from receiver.edgegap.client import edgegap_client
-    from receiver.edgegap.pace import Pace
-    from receiver.retry import detail_of
+    from receiver.doctor.checks import CHECK_THE_WAY
+    from receiver.edgegap.client import Pace, edgegap_client
+    from receiver.pipeline.retry import detail_of
 
     settings = _settings(EDGEGAP_TOKEN=token)
     async with edgegap_client(settings.edgegap_base_url, Secret(token), Pace(8, 1)) as client:
@@ -222,9 +221,9 @@ async def _apps(token: str) -> list[str]:
 
 
 async def _check_login(login: Login, repository: str) -> None:
-    from receiver.dockerhub.fetching import Unavailable
-    from receiver.dockerhub.hub import Hub, HubRefused
-    from receiver.outgoing import http_client
+    from receiver.dockerhub.api import Hub, HubRefused
+    from receiver.dockerhub.http import Unavailable
+    from receiver.http.client import http_client
 
     settings = _settings(DOCKERHUB_USERNAME=login.username, DOCKERHUB_TOKEN=login.token.reveal())
     async with http_client() as http:

@@ -4,9 +4,9 @@ import os
 
 import click
 
-from receiver.cli.configured import configured
+from receiver.cli.client import configured
 from receiver.cli.exits import told_plainly
-from receiver.variables import NEEDED
+from receiver.config.variables import NEEDED
 
 
 @click.command()

@@ -11,18 +11,18 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import State
 
-from receiver.app import create_app
+from receiver.cli.client import SERVES_AT, address
 from receiver.cli.exits import NOT_DONE, Stop
-from receiver.cli.reaching import SERVES_AT, address
+from receiver.config.settings import Settings
+from receiver.doctor.surroundings import dangers, proxies_in_use
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.locks import ROLLING_RESTART_SECONDS
+from receiver.ledger.lock_file import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import newer_schema
-from receiver.ledger.transactions import Tx
+from receiver.ledger.transaction import Tx
 from receiver.logs import configure_logs, get_logger
 from receiver.service import log_warnings
-from receiver.settings import Settings
-from receiver.upkeep.surroundings import dangers, proxies_in_use
+from receiver.web.app import create_app
 from receiver.web.protocol import LimitedProtocol, LimitedServer
 
 OPEN_FILES = 8192  # for bursts of connections, before the oldest are closed

@@ -14,22 +14,21 @@ from threading import Event, Thread
 import click
 import httpx
 
-from receiver.app import create_app
 from receiver.cli.server import Stopper, run_server
-from receiver.hook_tokens import LinkKeys
-from receiver.ledger.engines import read_database_url
+from receiver.config.settings import Settings
+from receiver.http.client import http_client
+from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.settlements import Settlement
+from receiver.ledger.registrations import Claimed, Settlement
 from receiver.logs import configure_logs
-from receiver.outgoing import http_client
 from receiver.reasons import Outcome, State
-from receiver.rules import Mode, Rule
+from receiver.rules.rule import Mode, Rule
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
-from receiver.settings import Settings
+from receiver.signing import LinkKeys
+from receiver.web.app import create_app
 
 REPOSITORY = "studio/game-server"
 APP = "my-game"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.dockerhub.manifest import Platforms, images_of, read_tag_record
-from receiver.dockerhub.push import FIRST_SECOND, LAST_SECOND
+from receiver.dockerhub.webhook import FIRST_SECOND, LAST_SECOND
 from receiver.images import is_tag
-from receiver.times import read_iso
+from receiver.timestamps import read_iso
 
 
 @dataclass(frozen=True, slots=True)

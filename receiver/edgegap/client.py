@@ -9,13 +9,14 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
 import httpx
 
 from receiver import metrics
-from receiver.bounded_body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
-from receiver.edgegap.answers import (
+from receiver.edgegap.listing import Listing, Pages
+from receiver.edgegap.responses import (
     OK,
     Answer,
     app_path,
@@ -23,12 +24,58 @@ from receiver.edgegap.answers import (
     version_path,
     versions_path,
 )
-from receiver.edgegap.listing import Listing, Pages
-from receiver.edgegap.pace import Pace
 from receiver.edgegap.shapes import Shape, any_object, app_named, list_of, version_named
-from receiver.outgoing import http_client, no_connection
+from receiver.http.body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
+from receiver.http.client import http_client, no_connection
 from receiver.secret import Secret
 from receiver.version import VERSION
+
+
+class Pace:
+    """`async with pace:` around each call; waits its turn, first come first served.
+
+    A second's worth may go at once after a rest, so that one push alone never waits.
+    """
+
+    def __init__(self, per_second: float, at_once: int) -> None:
+        self._per_second = per_second
+        self.share(1)
+        self._slots = asyncio.Semaphore(at_once)
+        self._earned = 0.0  # when the calls made so far are earned back
+
+    def changed(self, per_second: float, at_once: int) -> "Pace":
+        """Return another pace that takes over here; calls under way end with this one."""
+        other = Pace(per_second, at_once)
+        other.share(self._replicas)
+        other._earned = self._earned
+        return other
+
+    def share(self, replicas: int) -> None:
+        """Take only our part of the requests a second, if several replicas call."""
+        self._replicas = replicas
+        self._interval = replicas / self._per_second
+        self._burst = max(0.0, 1.0 - self._interval)
+
+    async def __aenter__(self) -> None:
+        await self._slots.acquire()
+        now = time.monotonic()
+        self._earned = max(now, self._earned) + self._interval
+        wait = self._earned - self._interval - self._burst - now
+        if wait > 0:
+            try:
+                await asyncio.sleep(wait)
+            except BaseException:
+                self._slots.release()
+                raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._slots.release()
+
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0

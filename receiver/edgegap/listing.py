@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from receiver.edgegap.answers import Answer, Body
+from receiver.edgegap.responses import Answer, Body
 from receiver.edgegap.shapes import count_of, is_row
 from receiver.edgegap.shown import flag
 

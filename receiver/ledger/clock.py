@@ -8,8 +8,8 @@ correction, what was to wait for a second would wait for as long as the clock wa
 import time
 from dataclasses import dataclass
 
-from receiver.ledger.recording import MOST_AHEAD_MS
-from receiver.ledger.transactions import Tx
+from receiver.ledger.deliveries import MOST_AHEAD_MS
+from receiver.ledger.transaction import Tx
 
 SMALLEST_STEP_MS = 5_000  # NTP slews what is less; slow reads look like it
 SEEN_EVERY_MS = 5_000

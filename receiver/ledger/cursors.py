@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from receiver.ledger.transactions import Tx
+from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
 
 OVERLAP_MS = 60 * 60 * 1000

@@ -7,7 +7,7 @@ stays so until the call can no longer take effect; then any replica checks what 
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.ledger.transactions import Tx
+from receiver.ledger.transaction import Tx
 
 DELETION = "t"
 MOST_LISTED = 20

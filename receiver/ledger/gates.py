@@ -1,11 +1,12 @@
 """Gates hold all work back: `busy` until a time, `token` until a probe finds it accepted."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from receiver.explanations import explain
-from receiver.ledger.transactions import Tx
-from receiver.reasons import Reason
-from receiver.retry import FIRST_BACKOFF, SHORTEST_SLOWDOWN, probe_delay
+from receiver.backoff import FIRST_BACKOFF, SHORTEST_SLOWDOWN, probe_delay
+from receiver.ledger.deletions import deletion_under_way
+from receiver.ledger.transaction import Tx
+from receiver.reasons import Reason, State, explain
 
 BUSY = "busy"
 TOKEN = "token"  # noqa: S105 - a gate's name
@@ -106,3 +107,93 @@ def open_gate(tx: Tx, name: str) -> bool:
 def probe_now(tx: Tx) -> None:
     """Try a refused token at once: a restart may have brought a new one."""
     tx.run("UPDATE gates SET until = :now WHERE name = 'token' AND closed", now=tx.now)
+
+
+ALL = "*"
+
+_PAUSE = """INSERT INTO pauses (repository, since) VALUES (:repository, :now)
+ ON CONFLICT (repository) DO NOTHING"""
+
+_KNOWN = """SELECT 1 WHERE EXISTS (SELECT 1 FROM deliveries WHERE repository = :repository)
+ OR EXISTS (SELECT 1 FROM targets WHERE repository = :repository)
+ OR EXISTS (SELECT 1 FROM pauses WHERE repository = :repository)"""
+
+
+def is_known(tx: Tx, repository: str) -> bool:
+    """Tell whether the ledger knows the repository: a delivery, a target or a pause names it."""
+    return tx.run(_KNOWN, repository=repository).first() is not None
+
+
+def repositories_held(tx: Tx) -> list[str]:
+    """Return the repositories whose images stand in versions by our doing."""
+    rows = tx.run("SELECT DISTINCT repository FROM targets ORDER BY repository")
+    return [str(row.repository) for row in rows]
+
+
+def pause(tx: Tx, repository: str) -> None:
+    """Hold back a repository's registrations, or ALL."""
+    tx.run(_PAUSE, repository=repository, now=tx.now)
+
+
+def resume(tx: Tx, repository: str) -> bool:
+    """Let them go on; False when they were not paused. ALL ends every pause."""
+    if repository == ALL:
+        return bool(tx.run("DELETE FROM pauses").rowcount)
+    ended = tx.run("DELETE FROM pauses WHERE repository = :repository", repository=repository)
+    return bool(ended.rowcount)
+
+
+def paused(tx: Tx) -> dict[str, int]:
+    """Return what is paused, and since when (epoch ms)."""
+    rows = tx.run("SELECT repository, since FROM pauses ORDER BY repository")
+    return {row.repository: row.since for row in rows}
+
+
+def all_paused(tx: Tx) -> bool:
+    """Tell whether everything is paused: then nobody need look through the queue."""
+    return tx.run("SELECT 1 FROM pauses WHERE repository = '*'").first() is not None
+
+
+PAUSE = "pause"
+DELETION = "deletion"
+BEING_DELETED = "The version is being deleted; then it is created again."
+
+Row = dict[str, Any]
+
+
+def held_back_by(tx: Tx, registration: Row) -> list[Row]:
+    """Return each thing that holds it back now, with a sentence; none once it is claimed.
+
+    `until_at` is None for what does not end by itself at a known time.
+    """
+    if registration["state"] not in {State.QUEUED, State.WAITING}:
+        return []
+    repository = registration["repository"]
+    told = [
+        {"by": PAUSE, "sentence": _of_pause(name), "since_at": since, "until_at": None}
+        for name, since in paused(tx).items()
+        if name in {ALL, repository}
+    ]
+    for gate in closed_gates(tx):
+        until = gate.until if gate.name == BUSY else None
+        told.append(
+            {
+                "by": gate.name,
+                "sentence": gate.sentence,
+                "since_at": gate.since,
+                "until_at": until,
+            }
+        )
+    locked = deletion_under_way(tx, registration["app"], registration["version"])
+    if locked is not None:
+        since, until = locked
+        told.append(
+            {"by": DELETION, "sentence": BEING_DELETED, "since_at": since, "until_at": until}
+        )
+    return told
+
+
+def _of_pause(name: str) -> str:
+    if name == ALL:
+        return "Everything is paused; `receiver resume --all` lets it go on."
+    return f"{name} is paused; `receiver resume {name}` lets it go on."

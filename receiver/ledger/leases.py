@@ -5,10 +5,9 @@ Who lost the lease renews nothing: that statement names the owner and the fence.
 
 from collections.abc import Collection, Iterable
 
-from receiver.explanations import explain
 from receiver.ledger.registrations import CRASHES_TO_ALONE, LEASE_MS, Claimed
-from receiver.ledger.transactions import Tx
-from receiver.reasons import Reason
+from receiver.ledger.transaction import Tx
+from receiver.reasons import Reason, explain
 
 MOST_CRASHES = CRASHES_TO_ALONE + 1
 FOREVER = 2**62

@@ -12,18 +12,16 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver.errors import LedgerError
-from receiver.ledger.causes import cause_of
-from receiver.ledger.committing import Committer
-from receiver.ledger.engines import check_durability, open_engine, sqlite_path
+from receiver.ledger.engine import cause_of, check_durability, open_engine, sqlite_path
 from receiver.ledger.files import access_fault
-from receiver.ledger.locks import ROLLING_RESTART_SECONDS
+from receiver.ledger.lock_file import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import check_schema, migrate
-from receiver.ledger.own_file import LedgerReplaced, OwnFile
 from receiver.ledger.ownership import check_file_ours
+from receiver.ledger.replicas import turn_among_replicas
 from receiver.ledger.schema import SCHEMA
-from receiver.ledger.transactions import Tx
-from receiver.ledger.turns import turn_among_replicas
-from receiver.ledger.writer import Writer
+from receiver.ledger.sqlite_file import LedgerReplaced, OwnFile
+from receiver.ledger.transaction import Tx
+from receiver.ledger.writer import Committer, Writer
 from receiver.logs import get_logger
 
 Item = TypeVar("Item")

@@ -13,10 +13,10 @@ from zlib import crc32
 
 from receiver.errors import LedgerError
 from receiver.ledger.files import Seen, log_fault, log_of, look_at
-from receiver.ledger.locks import FileLock
+from receiver.ledger.lock_file import FileLock
 from receiver.ledger.log_frames import FRAME_HEADER, Frames, read_frame, read_frames
-from receiver.ledger.log_index import LogIndex, LogIndexFile
 from receiver.ledger.log_notes import LogNote
+from receiver.ledger.wal_index import LogIndex, LogIndexFile
 
 BETWEEN_SUMS_SECONDS = 0.25
 SUMS_SHARE = 20  # one takes no more than a twentieth of the time: a long read lets a log grow

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from receiver.closing import Parked, Success, is_closed_by
-from receiver.ledger.transactions import Tx
+from receiver.ledger.transaction import Tx
+from receiver.rules.closing import Parked, Success, is_closed_by
 
 _COLUMNS = "id, rule, app, version, tag, reason, push_time"
 _BESIDE = f"""SELECT {_COLUMNS} FROM registrations

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from receiver.hook_tokens import LinkFault
-from receiver.ledger.transactions import Tx
+from receiver.ledger.transaction import Tx
+from receiver.signing import LinkFault
 
 SHOWN_MS = 7 * 24 * 60 * 60 * 1000
 TOGETHER_MS = 60_000  # a push comes by all of a repository's links within it

@@ -1,6 +1,16 @@
 """Replicas on one ledger: who is there, so that they share what Edgegap allows."""
 
-from receiver.ledger.transactions import Tx
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.errors import LedgerError
+from receiver.ledger.engine import cause_of
+from receiver.ledger.transaction import Tx
 
 ALIVE_MS = 10_000
 FORGOTTEN_MS = 3_600_000
@@ -56,3 +66,133 @@ def working_now(tx: Tx) -> int:
     """
     found = tx.run(_IN_HAND, since=tx.now - ALIVE_MS)
     return int(found.scalar_one())
+
+
+IDLE_MS = 30_000
+SHOWN_SECONDS = 10.0
+
+# Versions before 14 have no such setting: there a turn is kept until the session ends.
+_ENDED_WHEN_IDLE = """SELECT set_config(name, %(idle)s, false) FROM pg_settings
+ WHERE name = 'idle_session_timeout'"""
+_TAKE = "SELECT pg_try_advisory_lock(hashtext(%(name)s))"
+
+
+@asynccontextmanager
+async def turn_among_replicas(engine: Engine, name: str) -> AsyncIterator[bool]:
+    """Yield whether the turn is ours; of replicas the first to ask has it, until done or dead.
+
+    Raises LedgerError where it was lost in the midst: then another may have it.
+    """
+    connection = await _taken(engine, name)
+    if connection is None:
+        yield False
+        return
+    turn = _Turn(connection, asyncio.current_task())
+    try:
+        try:
+            yield True
+        finally:
+            await turn.end()
+    except asyncio.CancelledError:
+        if turn.lost_alone():
+            raise LedgerError(f"the turn to do the {name} was lost: another may have it") from None
+        raise
+
+
+async def _taken(engine: Engine, name: str) -> Connection | None:
+    """Take the turn in a thread; one who is cancelled meanwhile gives it back."""
+    taking = asyncio.ensure_future(asyncio.to_thread(_take, engine, name))
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        with suppress(LedgerError):
+            connection = await taking
+            if connection is not None:
+                await asyncio.to_thread(_give_back, connection)
+        raise
+
+
+class _Turn:
+    """A turn that we have: it is shown to be alive until it ends; lost, the task is cancelled."""
+
+    def __init__(self, connection: Connection, task: asyncio.Task[object] | None) -> None:
+        self._connection = connection
+        self._using = threading.Lock()  # who is cancelled leaves a thread behind
+        self._over = asyncio.Event()
+        self._task = task
+        self._cancelled_before = task.cancelling() if task is not None else 0
+        self._lost = False
+        self._showing = asyncio.create_task(self._show())
+
+    async def end(self) -> None:
+        """Let others have it."""
+        self._over.set()
+        try:
+            await self._showing
+        finally:
+            await asyncio.to_thread(self._give_back)
+
+    def _give_back(self) -> None:
+        with self._using:
+            _give_back(self._connection)
+
+    def _is_held(self) -> bool:
+        with self._using:
+            return _is_held(self._connection)
+
+    def lost_alone(self) -> bool:
+        """Tell whether the task was cancelled for the lost turn, and for nothing else."""
+        if not self._lost or self._task is None:
+            return False
+        return self._task.uncancel() <= self._cancelled_before
+
+    async def _show(self) -> None:
+        while not self._over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SHOWN_SECONDS):
+                    await self._over.wait()
+                return
+            if not await asyncio.to_thread(self._is_held) and not self._over.is_set():
+                self._lost = True
+                if self._task is not None:
+                    self._task.cancel()
+                return
+
+
+def _take(engine: Engine, name: str) -> Connection | None:
+    connection: Connection | None = None
+    taken = False
+    try:
+        connection = engine.connect()
+        connection.exec_driver_sql(_ENDED_WHEN_IDLE, {"idle": str(IDLE_MS)})
+        found = connection.exec_driver_sql(_TAKE, {"name": f"receiver {name}"})
+        taken = bool(found.scalar())
+        connection.commit()
+    except SQLAlchemyError as error:
+        taken = False
+        raise LedgerError(f"the ledger cannot be read: {cause_of(error)}") from None
+    finally:
+        if connection is not None and not taken:
+            _close(connection)
+    return connection if taken else None
+
+
+def _is_held(connection: Connection) -> bool:
+    try:
+        connection.exec_driver_sql("SELECT 1")
+        connection.commit()
+    except SQLAlchemyError:
+        return False
+    return True
+
+
+def _give_back(connection: Connection) -> None:
+    """Let go before the connection closes: the server notices an end only after a while."""
+    with suppress(SQLAlchemyError):
+        connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+    _close(connection)
+
+
+def _close(connection: Connection) -> None:
+    with suppress(SQLAlchemyError):  # it may be broken: then the lock is gone with it
+        connection.close()

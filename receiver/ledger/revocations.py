@@ -1,6 +1,6 @@
 """API tokens and sessions that were ended before their time. Both are signed and not stored."""
 
-from receiver.ledger.transactions import Tx
+from receiver.ledger.transaction import Tx
 
 _REVOKE = """INSERT INTO revocations (id, expires_at, revoked_at)
  VALUES (:id, :expires_at, :now) ON CONFLICT (id) DO NOTHING"""

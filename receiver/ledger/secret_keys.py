@@ -6,7 +6,7 @@ A key is stored as a salted scrypt hash: a backup must not allow quick guesses.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from receiver.ledger.transactions import Tx
+from receiver.ledger.transaction import Tx
 
 _ROWS = """SELECT fingerprint, salt, adopted_at, replaced_at FROM secret_keys
  ORDER BY adopted_at"""

@@ -4,16 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from receiver.channel_order import (
-    Channel,
-    as_shown,
-    below_what_is_there,
-    held_sentence,
-    is_ordered,
-    why_not,
-)
-from receiver.edgegap.answers import Body
-from receiver.edgegap.versions import (
+from receiver.edgegap.plans import (
     Parking,
     Plan,
     hidden_values,
@@ -22,14 +13,22 @@ from receiver.edgegap.versions import (
     plan_update,
     same_image,
 )
-from receiver.preflight import Cleared
+from receiver.edgegap.responses import Body
+from receiver.pipeline.attempt import Attempt, wanted_by
+from receiver.pipeline.preflight import Cleared
+from receiver.pipeline.result import Tried, done, parked_as
+from receiver.pipeline.retry import Call, Then, row_for
 from receiver.reasons import Outcome
-from receiver.registering import Attempt
-from receiver.retry import Call, Then, row_for
-from receiver.rules import OnOverwrite, Rule
-from receiver.sent_values import hash_of, is_hash_of
-from receiver.settling import Tried, done, parked_as
-from receiver.wanting import wanted_by
+from receiver.rules.channel_order import (
+    Channel,
+    as_shown,
+    below_what_is_there,
+    held_sentence,
+    is_ordered,
+    why_not,
+)
+from receiver.rules.rule import OnOverwrite, Rule
+from receiver.secret import hash_of, is_hash_of
 
 
 class ChannelAttempt(Attempt):

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Mapping
 
+from receiver.http.retry_after import read_date
 from receiver.logs import get_logger
-from receiver.retry_after import read_date
 
 CLOCK_SECONDS = 60.0  # a smaller difference does no harm
 WARN_AGAIN_SECONDS = 3600.0

@@ -9,33 +9,33 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 
-from receiver.background import Background
-from receiver.channel_order import ByHand, Channel, Holds, as_shown
-from receiver.edgegap.answers import Answer
+from receiver.config.settings import Current, Settings
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.versions import image_in, image_of, same_image
+from receiver.edgegap.plans import image_in, image_of, same_image
+from receiver.edgegap.responses import Answer
 from receiver.images import ImageReference
 from receiver.ledger import gates
-from receiver.ledger.channel_checks import (
+from receiver.ledger.channels import (
     came_late,
     is_parked,
     may_judge,
     next_check,
     note_compared,
+    order,
     to_compare,
 )
-from receiver.ledger.channels import order
+from receiver.ledger.deliveries import RESTORE, NewDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.notices import tell
-from receiver.ledger.recording import RESTORE, NewDelivery, record
-from receiver.ledger.settlements import adopt
+from receiver.ledger.outbox import tell
+from receiver.ledger.registrations import adopt
 from receiver.ledger.targets import rule_of
-from receiver.ledger.transactions import Tx
+from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
-from receiver.notices import Happening
+from receiver.notifications.destinations import Happening
+from receiver.periodic import Background
 from receiver.reasons import Verdict
-from receiver.rules import Match, Mode, Rule, Ruling
-from receiver.settings import Current, Settings
+from receiver.rules.channel_order import ByHand, Channel, Holds, as_shown
+from receiver.rules.rule import Match, Mode, Rule, Ruling
 
 LOOK_EVERY_SECONDS = 10.0
 NO_VERSION = "no version of this name"

@@ -10,20 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from receiver.config.settings import Current, Settings
 from receiver.errors import LedgerError
-from receiver.ledger.channel_checks import drifted
+from receiver.ledger.channels import drifted
 from receiver.ledger.cursors import Cursor, failing, read_cursors
-from receiver.ledger.gates import BUSY, TOKEN, Gate, closed_gates
+from receiver.ledger.gates import ALL, BUSY, TOKEN, Gate, closed_gates, paused
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.pauses import ALL, paused
 from receiver.ledger.secret_keys import DeadLink, dead_links
-from receiver.ledger.standing import Waiting, count_held, waiting_by_reason
-from receiver.ledger.transactions import Tx
-from receiver.preflight import Outage, Preflight
+from receiver.ledger.stats import Waiting, count_held, waiting_by_reason
+from receiver.ledger.transaction import Tx
+from receiver.pipeline.preflight import Outage, Preflight
+from receiver.pipeline.worker import Worker
 from receiver.reasons import Reason
-from receiver.settings import Current, Settings
-from receiver.telling import iso
-from receiver.worker import Worker
+from receiver.timestamps import iso
 
 REMEMBERED_SECONDS = 5.0
 SLOWEST_SECONDS = 4.0

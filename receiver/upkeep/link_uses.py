@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from receiver.background import Background
 from receiver.errors import LedgerError
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.secret_keys import use_links
+from receiver.periodic import Background
 
 EVERY_SECONDS = 60.0
 APART_SECONDS = 1.0

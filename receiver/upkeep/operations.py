@@ -1,26 +1,189 @@
-"""Operations that a person starts from the page, the API or a command: one log line for each."""
+"""What a person asks for by hand: push, replay, pause, resume, open a gate. Each exists once, here.
 
-from enum import StrEnum
+The page, the API and the commands call these; a command without a running server, too.
+"""
 
-from receiver.logs import get_logger
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-SOURCE_HEADER = "Receiver-Source"  # a command names itself in it
+from receiver import metrics
+from receiver.audit import Source, log_operation
+from receiver.config.settings import Current
+from receiver.dockerhub.api import Hub
+from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.webhook import Push
+from receiver.images import ImageReference
+from receiver.ledger import gates as pauses
+from receiver.ledger.deliveries import COMMAND, Recorded
+from receiver.ledger.gates import open_gate
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.parked import Changed, dismiss_parked, parked_ids, reopen
+from receiver.ledger.transaction import Tx
+from receiver.pipeline.intake import take
+from receiver.reasons import Outcome
+from receiver.rules.rule import Rule
+from receiver.upkeep.catch_up import login_for
+from receiver.upkeep.channels import pause_known
+from receiver.upkeep.replay import Replayed, replay_chosen
 
-log = get_logger(always=True)
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The `page`, the `api` or a `command` through which a person asks, and their name if known."""
+
+    source: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Return it as it is recorded: `command (anna)`."""
+        return f"{self.source} ({self.name})" if self.name else self.source
 
 
-class Source(StrEnum):
-    """How a person asked for it. A command asks the running server through the API."""
+async def dismiss(
+    ledger: Ledger,
+    asker: Asker,
+    ids: Sequence[str] = (),
+    *,
+    everything: bool = False,
+    reason: str | None = None,
+) -> Changed:
+    """Close what is parked of these registrations and deliveries.
 
-    PAGE = "page"
-    API = "api"
-    COMMAND = "command"
-
-
-def log_operation(operation: str, *, source: str, **facts: object) -> None:
-    """Log an operation that is in the ledger; `source` is `page`, `api` or `command`.
-
-    The event is the operation's name in the past tense, such as `paused` or `rolled_back`. It is
-    logged whatever the level: a command without a running server logs nothing else.
+    `everything`: and all that is parked, for this reason if one is given.
     """
-    log.info(operation, source=source, **facts)
+
+    def write(tx: Tx) -> Changed:
+        chosen = [*ids, *(parked_ids(tx, reason) if everything else ())]
+        return dismiss_parked(tx, chosen, str(asker))
+
+    changed = await ledger.write(write)
+    metrics.count_closed(Outcome.DISMISSED, len(changed.registrations))
+    _log("dismissed", asker, changed)
+    return changed
+
+
+async def undo_dismissal(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Changed:
+    """Park again what was dismissed of these registrations and deliveries.
+
+    What a later push has made needless since ends as `superseded`.
+    """
+    changed = await ledger.write(lambda tx: reopen(tx, ids))
+    metrics.count_closed(Outcome.SUPERSEDED, len(changed.superseded))
+    _log("dismissal_undone", asker, changed)
+    return changed
+
+
+def _log(operation: str, asker: Asker, changed: Changed) -> None:
+    rows = changed.registrations + changed.superseded
+    if rows:
+        ids = [row["id"] for row in rows]
+        log_operation(operation, source=asker.source, by=asker.name or None, registrations=ids)
+
+
+PATIENCE_SECONDS = 5.0
+
+
+async def push_by_hand(hub: Hub, rules: Sequence[Rule], image: ImageReference) -> Push:
+    """Return the push, with Docker Hub's time of it if that decides on anything.
+
+    It has no time if nothing that moves or is pruned is at stake, if its rules do not look at
+    images, and if Docker Hub cannot be asked.
+    """
+    push = Push(image.repository, image.tag)
+    own = [rule for rule in rules if rule.repository == image.repository and rule.preflight]
+    if not any(_needs_time(rule) for rule in own):
+        return push
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            tag = await hub.tag(image.repository, image.tag, login_for(rules, image.repository))
+    except (TimeoutError, Unavailable):
+        return push
+    if tag is None:
+        return push
+    return Push(image.repository, image.tag, pushed_at=tag.pushed_at)
+
+
+def _needs_time(rule: Rule) -> bool:
+    return bool(rule.channels) or rule.keep is not None or rule.make_room
+
+
+MOST_NAMED = 20
+
+
+def _nothing() -> None:
+    """Wake nobody: no server runs here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manual:
+    """Operations on a ledger. `wake` has the worker look for work, `forget` read all again too."""
+
+    ledger: Ledger
+    current: Current
+    wake: Callable[[], None] = _nothing
+    forget: Callable[[], None] = _nothing
+
+    async def push(self, hub: Hub, image: ImageReference, source: Source) -> Recorded:
+        """Record a push as if Docker Hub had reported it, with the same notifications."""
+        settings = self.current.settings
+        push = await push_by_hand(hub, settings.rules, image)
+        recorded = await take(
+            self.ledger, settings.rules, push, source=COMMAND, notices=settings.notices
+        )
+        self.wake()
+        log_operation("pushed", source=source, image=str(image), delivery=recorded.delivery)
+        return recorded
+
+    async def replay(
+        self, ids: Sequence[str], source: Source, *, parked: bool = False, since: int | None = None
+    ) -> tuple[list[Replayed], list[str]]:
+        """Replay these deliveries, all that are parked, all since then (epoch ms).
+
+        Returns with it the ids that do not exist.
+        """
+        rules = self.current.settings.rules
+        replayed, missing = await self.ledger.write(
+            lambda tx: replay_chosen(tx, rules, ids, parked=parked, since=since)
+        )
+        self.forget()
+        if replayed:
+            named = [one.delivery for one in replayed[:MOST_NAMED]]
+            log_operation("replayed", source=source, count=len(replayed), deliveries=named)
+        return replayed, missing
+
+    async def pause(self, repository: str, source: Source) -> dict[str, int]:
+        """Hold back the registrations of a repository, or of `*`; return what is paused now.
+
+        Times are epoch milliseconds. Raises CannotPause.
+        """
+        rules = self.current.settings.rules
+
+        def write(tx: Tx) -> dict[str, int]:
+            pause_known(tx, repository, rules)
+            return pauses.paused(tx)
+
+        paused = await self.ledger.write(write)
+        log_operation("paused", source=source, repository=repository)
+        return paused
+
+    async def resume(self, repository: str, source: Source) -> tuple[bool, dict[str, int]]:
+        """Let them go on; return whether they were paused, and what is paused now."""
+
+        def write(tx: Tx) -> tuple[bool, dict[str, int]]:
+            return pauses.resume(tx, repository), pauses.paused(tx)
+
+        resumed, paused = await self.ledger.write(write)
+        self.wake()
+        if resumed:
+            log_operation("resumed", source=source, repository=repository)
+        return resumed, paused
+
+    async def open_gate(self, name: str, source: Source) -> bool:
+        """Let work go on that a gate holds back; False if it is open."""
+        opened = await self.ledger.write(partial(open_gate, name=name))
+        self.wake()
+        if opened:
+            log_operation("gate_opened", source=source, gate=name)
+        return opened

@@ -8,11 +8,11 @@ from collections import Counter
 from contextlib import suppress
 
 from receiver import metrics
-from receiver.background import Background
 from receiver.errors import BadLink, LedgerError
-from receiver.hook_tokens import LinkFault
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.refused_links import count_refused_links
+from receiver.periodic import Background
+from receiver.signing import LinkFault
 
 APART_SECONDS = 1.0
 

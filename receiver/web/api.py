@@ -1,25 +1,46 @@
 """The JSON API for deliveries, replays and tokens; it requires a bearer token."""
 
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.api_tokens import LONGEST_SECONDS
-from receiver.images import parse_image_reference
-from receiver.ledger import stories
+from receiver.audit import Source, log_operation
+from receiver.dockerhub.webhook import Push
+from receiver.images import is_digest, is_repository, is_tag, parse_image_reference
+from receiver.ledger import gates as pauses
+from receiver.ledger import queries as stories
+from receiver.ledger.channels import channel_rows
+from receiver.ledger.deliveries import Recorded
+from receiver.ledger.queries import Filter
 from receiver.ledger.revocations import revoke
-from receiver.ledger.stories import Filter
-from receiver.ledger.transactions import Tx
+from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
-from receiver.reasons import State, Verdict
+from receiver.pipeline.prune import (
+    MOST_AT_ONCE,
+    NotItsTurn,
+    Scope,
+    kept_by,
+    log_pruned,
+    plan,
+    prune,
+)
+from receiver.reasons import Reason, State, Verdict
+from receiver.rules.channel_order import ByHand
 from receiver.service import Service
-from receiver.telling import as_json
-from receiver.web.bodies import read_body
-from receiver.web.guarding import Plain, guarded, limit_of, plain, refusal, source_of
-from receiver.web.pages import DEPTH
+from receiver.signing import LONGEST_SECONDS
+from receiver.timestamps import iso
+from receiver.upkeep.catch_up import Missed
+from receiver.upkeep.channels import CannotMove, CannotPause, log_moved, promote, release, roll_back
+from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
+from receiver.web.api_auth import Plain, guarded, limit_of, plain, refusal, source_of
+from receiver.web.body import read_body
+from receiver.web.page.views import DEPTH
+from receiver.web.serialization import as_json
 
 TEXT_FILTERS = ("repository", "tag", "verdict", "state", "text", "before")
 CHOICES = {"verdict": tuple(Verdict), "state": tuple(State)}
@@ -142,3 +163,269 @@ def _limit(value: str) -> int:
     if not valid or not 1 <= int(value) <= stories.MOST_ROWS:
         raise ValueError(f"limit must be a whole number from 1 to {stories.MOST_ROWS}")
     return int(value)
+
+
+class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
+    app: Plain
+    channel: Plain
+    to: Plain | None = None
+
+
+class _Promote(msgspec.Struct, forbid_unknown_fields=True, rename={"from_channel": "from"}):
+    app: Plain
+    channel: Plain
+    to: Plain | None = None
+    from_channel: Plain | None = None
+
+
+class _Release(msgspec.Struct, forbid_unknown_fields=True):
+    app: Plain
+    channel: Plain
+
+
+def channel_routes() -> list[Route]:
+    """Return the routes."""
+    return [
+        Route("/api/channels", guarded(_list_channels), methods=["GET"]),
+        Route("/api/rollback", guarded(_roll_back), methods=["POST"]),
+        Route("/api/promote", guarded(_promote), methods=["POST"]),
+        Route("/api/release", guarded(_release), methods=["POST"]),
+    ]
+
+
+async def _list_channels(service: Service, request: Request) -> Response:
+    app = request.query_params.get("app") or None
+    known = sorted({rule.app for rule in service.settings.rules})
+    if app is not None and app not in known:
+        return refusal(404, f"no rule names this app; rules name: {', '.join(known)}")
+    channels = service.settings.channels(app)
+    rows = await service.ledger.read(lambda tx: channel_rows(tx, channels))
+    return JSONResponse(as_json({"channels": rows}))
+
+
+async def _roll_back(service: Service, request: Request) -> Response:
+    body = msgspec.json.decode(await read_body(request), type=_Rollback)
+    rules, channel = service.settings.rules, (body.app, body.channel)
+    return await _moved(
+        service,
+        lambda tx: roll_back(tx, rules, *channel, body.to, source=source_of(request)),
+        ByHand.ROLLBACK,
+        channel,
+        source_of(request),
+    )
+
+
+async def _promote(service: Service, request: Request) -> Response:
+    body = msgspec.json.decode(await read_body(request), type=_Promote)
+    rules, channel = service.settings.rules, (body.app, body.channel)
+    return await _moved(
+        service,
+        lambda tx: promote(
+            tx,
+            rules,
+            *channel,
+            to=body.to,
+            from_channel=body.from_channel,
+            source=source_of(request),
+        ),
+        ByHand.PROMOTE,
+        channel,
+        source_of(request),
+    )
+
+
+async def _moved(
+    service: Service,
+    move: Callable[[Tx], Recorded],
+    action: ByHand,
+    channel: tuple[str, str],
+    source: Source,
+) -> Response:
+    try:
+        recorded = await service.ledger.write(move)
+    except CannotMove as error:
+        return refusal(409, str(error))
+    log_moved(action, *channel, recorded, source)
+    service.worker.wake()
+    return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
+
+
+async def _release(service: Service, request: Request) -> Response:
+    body = msgspec.json.decode(await read_body(request), type=_Release)
+    rules, channel = service.settings.rules, (body.app, body.channel)
+    try:
+        sentence = await service.ledger.write(lambda tx: release(tx, rules, *channel))
+    except CannotMove as error:
+        return refusal(409, str(error))
+    log_operation("released", source=source_of(request), app=body.app, channel=body.channel)
+    return JSONResponse({"sentence": sentence})
+
+
+MOST_MISSED = 500
+
+
+Name = Annotated[Plain, msgspec.Meta(max_length=100)]
+
+
+class _Pause(msgspec.Struct, forbid_unknown_fields=True):
+    repository: str
+
+
+class _OpenGate(msgspec.Struct, forbid_unknown_fields=True):
+    gate: Literal["busy", "token"]
+
+
+class _Prune(msgspec.Struct, forbid_unknown_fields=True):
+    app: Plain
+    dry_run: bool = False
+    versions: list[Plain] | None = None
+    source: Literal["api", "command"] = "api"
+
+
+class _Dismiss(msgspec.Struct, forbid_unknown_fields=True):
+    ids: list[Plain] = []
+    all: bool = False
+    reason: Reason | None = None
+    source: Literal["api", "command"] = "api"
+    name: Name = ""
+
+
+class _UndoDismissal(msgspec.Struct, forbid_unknown_fields=True):
+    ids: list[Plain]
+    source: Literal["api", "command"] = "api"
+    name: Name = ""
+
+
+class _MissedPush(msgspec.Struct, forbid_unknown_fields=True):
+    repository: str
+    tag: str
+    pushed_at: Annotated[int, msgspec.Meta(ge=0, le=LATEST)] | None = None
+    digest: str | None = None
+    media_type: Plain | None = None
+
+
+class _CatchUp(msgspec.Struct, forbid_unknown_fields=True):
+    missed: list[_MissedPush]
+
+
+def steering_routes() -> list[Route]:
+    """Return the routes."""
+    return [
+        Route("/api/pauses", guarded(_paused), methods=["GET"]),
+        Route("/api/pause", guarded(_pause), methods=["POST"]),
+        Route("/api/resume", guarded(_resume), methods=["POST"]),
+        Route("/api/open-gate", guarded(_open_gate), methods=["POST"]),
+        Route("/api/prune", guarded(_prune), methods=["POST"]),
+        Route("/api/dismiss", guarded(_dismiss), methods=["POST"]),
+        Route("/api/dismiss/undo", guarded(_undo_dismissal), methods=["POST"]),
+        Route("/api/catch-up", guarded(_catch_up), methods=["POST"]),
+    ]
+
+
+async def _paused(service: Service, _: Request) -> Response:
+    return JSONResponse({"paused": _times(await service.ledger.read(pauses.paused))})
+
+
+async def _pause(service: Service, request: Request) -> Response:
+    repository = await _repository(request)
+    try:
+        paused = await service.manual.pause(repository, source_of(request))
+    except CannotPause as error:
+        return refusal(409, str(error))
+    return JSONResponse({"paused": _times(paused)})
+
+
+async def _resume(service: Service, request: Request) -> Response:
+    repository = await _repository(request)
+    resumed, paused = await service.manual.resume(repository, source_of(request))
+    return JSONResponse({"resumed": resumed, "paused": _times(paused)})
+
+
+async def _open_gate(service: Service, request: Request) -> Response:
+    body = msgspec.json.decode(await read_body(request), type=_OpenGate)
+    if not await service.manual.open_gate(body.gate, source_of(request)):
+        return refusal(409, f"the gate {body.gate} is open: it holds nothing back")
+    return JSONResponse({"opened": body.gate})
+
+
+def _times(paused: Mapping[str, int]) -> dict[str, str]:
+    """Return the paused repositories and the times since when, in the API's time format."""
+    return {repository: iso(since) for repository, since in paused.items()}
+
+
+async def _prune(service: Service, request: Request) -> Response:
+    body = msgspec.json.decode(await read_body(request), type=_Prune)
+    if kept_by(service.settings, body.app) is None:
+        return refusal(409, f"no rule of the app {body.app} has `keep`, so nothing is pruned")
+    scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions)
+    planned = await plan(service.ledger, service.settings, scope)
+    result: dict[str, Any] = {"app": body.app, "results": []}
+    result["prunable"] = [
+        {"version": candidate.made.version, "why": candidate.why} for candidate in planned
+    ]
+    if not body.dry_run:
+        try:
+            results = await prune(service.ledger, service.client, service.current, scope)
+        except NotItsTurn as error:
+            return refusal(409, str(error))
+        log_pruned(body.app, results, source=body.source)
+        result["results"] = msgspec.to_builtins(results)
+    return JSONResponse(result)
+
+
+async def _dismiss(service: Service, request: Request) -> Response:
+    body = msgspec.json.decode(await read_body(request), type=_Dismiss)
+    if body.all == bool(body.ids):
+        raise ValueError("give `ids`, or `all`: true")
+    if body.reason is not None and not body.all:
+        raise ValueError("`reason` goes with `all`: true")
+    asker = Asker(body.source, body.name)
+    changed = await dismiss(
+        service.ledger, asker, body.ids, everything=body.all, reason=body.reason
+    )
+    return JSONResponse(msgspec.to_builtins(changed))
+
+
+async def _undo_dismissal(service: Service, request: Request) -> Response:
+    body = msgspec.json.decode(await read_body(request), type=_UndoDismissal)
+    asker = Asker(body.source, body.name)
+    changed = await undo_dismissal(service.ledger, asker, body.ids)
+    return JSONResponse(msgspec.to_builtins(changed))
+
+
+async def _catch_up(service: Service, request: Request) -> Response:
+    body = msgspec.json.decode(await read_body(request), type=_CatchUp)
+    if len(body.missed) > MOST_MISSED:
+        return refusal(400, f"at most {MOST_MISSED} pushes per request")
+    missed = [_missed(push) for push in body.missed]
+    found = await service.catch_up.take(service.settings, missed)
+    return JSONResponse({"deliveries": [delivery.delivery for delivery in found.recorded]}, 202)
+
+
+async def _repository(request: Request) -> str:
+    body = msgspec.json.decode(await read_body(request), type=_Pause)
+    if body.repository != pauses.ALL and not is_repository(body.repository):
+        raise ValueError(
+            f"{body.repository!r} is not a repository; write group/project, or * for all"
+        )
+    return body.repository
+
+
+def _missed(found: _MissedPush) -> Missed:
+    valid = is_repository(found.repository) and is_tag(found.tag)
+    if not valid or (found.digest is not None and not is_digest(found.digest)):
+        raise ValueError("a push needs a well-formed repository, tag and digest")
+    push = Push(found.repository, found.tag, media_type=found.media_type, pushed_at=found.pushed_at)
+    return Missed(push, found.digest)
+
+
+DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
+
+
+def document_routes() -> list[Route]:
+    """Return the route."""
+    return [Route("/api/openapi.json", _show_document, methods=["GET"])]
+
+
+async def _show_document(_: Request) -> Response:
+    return Response(DOCUMENT, media_type="application/json")

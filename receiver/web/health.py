@@ -1,11 +1,21 @@
 """The health endpoints: whether the worker runs, and whether a push could be recorded now."""
 
+import hmac
+from collections.abc import Iterable
+
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from receiver import metrics
+from receiver.config.settings import Settings
+from receiver.errors import LedgerError
+from receiver.ledger.cursors import Cursor, read_cursors
+from receiver.ledger.stats import Standing, read_standing
+from receiver.reasons import State
 from receiver.service import Service
 from receiver.upkeep.health import Code, Health
-from receiver.web.guarding import has_token
+from receiver.web.api_auth import has_token
 
 NOT_READY = "the ledger cannot be written now: see the log, or send an API token for details"
 
@@ -44,3 +54,56 @@ def _body(health: Health, *, in_full: bool) -> dict[str, object]:
         "ready": True,
         "degraded": list(dict.fromkeys(found.code for found in health.conditions)),
     }
+
+
+_NO_TOKEN = "missing or wrong metrics token (RECEIVER_METRICS_TOKEN)"  # noqa: S105 - a message
+STATES = (State.QUEUED, State.WAITING, State.WORKING, State.PARKED)
+
+
+async def show_metrics(request: Request) -> Response:
+    """Return the metrics in Prometheus' text format; the ledger is read at each scrape."""
+    service: Service = request.app.state.service
+    required = service.settings.metrics_token
+    if required is not None:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        expected = required.reveal().encode("utf-8", "surrogateescape")
+        valid = hmac.compare_digest(given.strip().encode("latin-1"), expected)
+        if scheme.lower() != "bearer" or not valid:
+            challenge = {"WWW-Authenticate": 'Bearer realm="metrics"'}
+            return JSONResponse({"error": _NO_TOKEN}, 401, headers=challenge)
+    try:
+        standing, cursors = await service.ledger.read(
+            lambda tx: (read_standing(tx), read_cursors(tx))
+        )
+    except LedgerError as error:
+        return JSONResponse({"error": str(error)}, 503)
+    _set(standing)
+    _set_catch_up(service.settings, cursors)
+    metrics.ready.set(int((await service.health.lately()).ready))
+    limit = service.preflight.registry.limits.last
+    if limit is None:
+        metrics.pull_limit.forget()
+    else:
+        metrics.pull_limit.tell(limit.remaining, limit.limit)
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _set(standing: Standing) -> None:
+    for state in STATES:
+        metrics.open_registrations.labels(state.value).set(standing.open.get(state.value, 0))
+    oldest = standing.oldest_unfinished
+    age = 0 if oldest is None else max(0, standing.now - oldest) / 1000
+    metrics.oldest_unfinished.set(age)
+    metrics.last_success.set((standing.last_success or 0) / 1000)
+    metrics.token_refused.set(int(standing.token_refused))
+
+
+def _set_catch_up(settings: Settings, cursors: Iterable[Cursor]) -> None:
+    every = settings.catch_up_every
+    metrics.catch_up_interval.set((every or 0) / 1000)
+    metrics.catch_up_success.clear()  # removes repositories that no rule names any more
+    repositories = {rule.repository for rule in settings.rules} if every is not None else set()
+    for cursor in cursors:
+        if cursor.repository in repositories:
+            gauge = metrics.catch_up_success.labels(cursor.repository)
+            gauge.set(cursor.good_until / 1000)

@@ -12,8 +12,8 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.attack.attacks import ATTACKS, FULL, SHORT, memory, run
 from tests.attack.connections import allow_open_files
-from tests.running import ReceiverProcess
-from tests.visiting import PAGE
+from tests.support.receiver_process import ReceiverProcess
+from tests.support.visitor import PAGE
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import httpx
 import uvloop
 
 from tests.attack.connections import Client, Sent, connect, nothing, post
-from tests.running import ReceiverProcess, webhook_body
+from tests.support.receiver_process import ReceiverProcess, webhook_body
 
 MEBIBYTE = 1024 * 1024
 MOST_GROWTH = 40  # MiB

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.running import webhook_body
+from tests.support.receiver_process import webhook_body
 
 SMALL_BYTES = 2_000
 LARGE_BYTES = 30_000

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from receiver.cli import COMMANDS
 from tests.benchmarks.table import Line, Part, median, ratio_in_rounds, turned
-from tests.running import REPOSITORY, ReceiverProcess
+from tests.support.receiver_process import REPOSITORY, ReceiverProcess
 
 IMPORTS = "import click, httpx"
 HELP_SECONDS, HELP_MEGABYTES = 0.25, 35.0

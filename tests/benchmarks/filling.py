@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import make_url
 
+from receiver.ledger.deliveries import DELIVERY, REGISTRATION
 from receiver.ledger.ids import first_id
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.recording import DELIVERY, REGISTRATION
-from tests.running import APP, REPOSITORY
+from tests.support.receiver_process import APP, REPOSITORY
 
 # The first is the one that the benchmarks push to: its own place in each index is as full.
 REPOSITORIES = (REPOSITORY, *(f"studio/game-{number}" for number in range(1, 5)))

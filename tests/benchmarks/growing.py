@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 from sqlalchemy import make_url
 
-from receiver.api_tokens import ApiKeys, ApiToken
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.purging import purge_deliveries
-from receiver.ledger.transactions import Tx
+from receiver.ledger.purge import purge_deliveries
+from receiver.ledger.transaction import Tx
+from receiver.signing import ApiKeys, ApiToken
 from tests.benchmarks.bodies import SMALL_BYTES
 from tests.benchmarks.filling import fill
 from tests.benchmarks.growth import RULES, claiming, milliseconds
@@ -21,7 +21,7 @@ from tests.benchmarks.machine import cpu_seconds
 from tests.benchmarks.table import Line, Part, at_most, median, ratio_in_rounds, turned
 from tests.benchmarks.targets import Target, ours, sandbox
 from tests.benchmarks.wrk import load
-from tests.running import KEY, RULE
+from tests.support.receiver_process import KEY, RULE
 
 SIZES = tuple(
     int(size) for size in os.environ.get("BENCHMARK_SIZES", "1000 100000 1000000").split()

@@ -19,8 +19,8 @@ from sqlalchemy import make_url
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim
 from tests.benchmarks.filling import REPOSITORIES, app_of, fill
-from tests.running import NOWHERE, RULE, ReceiverProcess
-from tests.visiting import PAGE, visitor
+from tests.support.receiver_process import NOWHERE, RULE, ReceiverProcess
+from tests.support.visitor import PAGE, visitor
 
 TIMES = 15
 PUT_BACK = """UPDATE registrations SET state = 'queued', lease_owner = NULL

@@ -11,7 +11,7 @@ from tests.benchmarks.bodies import SMALL_BYTES, body_of
 from tests.benchmarks.paced import paced
 from tests.benchmarks.table import Line, Part, at_most, median
 from tests.benchmarks.targets import Target, ours, sandbox
-from tests.running import until
+from tests.support.receiver_process import until
 
 CALL_SECONDS = 0.05
 PUSHES = 15

@@ -12,7 +12,7 @@ from tests.benchmarks.machine import wait_till_idle
 from tests.benchmarks.table import Line, Part, at_least, median, ratio_in_rounds, turned
 from tests.benchmarks.targets import Target, ours, sandbox
 from tests.benchmarks.wrk import CONNECTIONS, Load, Wrk
-from tests.postgres import NOT_INSTALLED, Postgres, plain, programs
+from tests.support.postgres import NOT_INSTALLED, Postgres, plain, programs
 
 MANY = (1, 2, 4)
 

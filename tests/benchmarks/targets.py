@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 
 from tests.benchmarks.bodies import SMALL_BYTES, body_of
-from tests.postgres import free_port
-from tests.running import RULE, ReceiverProcess, until
+from tests.support.postgres import free_port
+from tests.support.receiver_process import RULE, ReceiverProcess, until
 
 OURS = "receiver"
 STARLETTE = "bare Starlette"

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.crash.asking import asked
 from tests.crash.parkings import Parkings, explained_reasons, parkings
 from tests.crash.prunings import OPEN_DELETIONS
-from tests.running import ReceiverProcess, until
+from tests.support.receiver_process import ReceiverProcess, until
 
 LONGEST_END_SECONDS = 90.0
 OPEN = "SELECT tag, state, reason FROM registrations WHERE state <> 'done'"

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
-from tests.running import APP, RULE, ReceiverProcess, until
-from tests.storm import Told
+from tests.support.receiver_process import APP, RULE, ReceiverProcess, until
+from tests.support.storm import Told
 
 HIGHEST, NEWEST = FOLLOWED = ((APP, "staging"), ("arena", "newest"))
 # A channel that follows the versions of one app, and one of another app that each push moves.

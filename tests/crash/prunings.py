@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from receiver.sandbox.calls import Call
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.crash.asking import asked
-from tests.running import REPOSITORY, RULE, ReceiverProcess, until
+from tests.support.receiver_process import REPOSITORY, RULE, ReceiverProcess, until
 
 PRUNED = "lobby"
 KEEP = 3

@@ -11,8 +11,8 @@ from tests.crash.asking import asked, logged
 from tests.crash.endings import OPEN, End
 from tests.crash.lateness import FOLLOWED, HIGHEST
 from tests.crash.prunings import prunings
-from tests.running import APP
-from tests.storm import Told
+from tests.support.receiver_process import APP
+from tests.support.storm import Told
 
 OUTCOMES = f"SELECT outcome, count(*) FROM registrations WHERE app = '{APP}' GROUP BY outcome"
 EXPECTED = frozenset({"202", "503"})

@@ -19,9 +19,9 @@ from tests.crash.lateness import EACH_PUSH, FOLLOWING, NEWEST, patches_land_late
 from tests.crash.misery import LATEST_SECONDS, Misery
 from tests.crash.prunings import PRUNED, PRUNING, pushed_again_while_pruning
 from tests.crash.reports import Report, count_up
-from tests.running import APP, RULE
-from tests.set_clock import HOUR, ReceiverWithClock
-from tests.storm import Senders
+from tests.support.receiver_process import APP, RULE
+from tests.support.set_clock import HOUR, ReceiverWithClock
+from tests.support.storm import Senders
 
 SENDERS = 6
 PAUSE_SECONDS = 0.15

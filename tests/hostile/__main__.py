@@ -11,7 +11,7 @@ from pathlib import Path
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.hostile.sending import send_many
-from tests.running import ReceiverProcess
+from tests.support.receiver_process import ReceiverProcess
 
 
 def main() -> None:

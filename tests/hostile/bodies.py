@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.running import REPOSITORY, webhook_body
+from tests.support.receiver_process import REPOSITORY, webhook_body
 
 PAYLOADS = Path(__file__).parent.parent / "payloads"
 REAL = tuple(path.read_bytes() for path in sorted(PAYLOADS.glob("*.json")))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from tests.hostile.bodies import made_up
-from tests.running import ReceiverProcess
+from tests.support.receiver_process import ReceiverProcess
 
 AT_ONCE = 4
 CHUNKED_EVERY = 10

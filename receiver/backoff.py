@@ -1,0 +1,63 @@
+"""How long to wait before the next try, and how long was waited so far."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from receiver.reasons import Reason
+
+SECOND = 1000
+MINUTE = 60 * SECOND
+LONGEST_CALL = 90 * SECOND  # of Edgegap: as long as the client waits for an answer at most
+FIRST_BACKOFF = 2 * SECOND
+LONGEST_BACKOFF = 10 * MINUTE
+SHORTEST_SLOWDOWN = SECOND
+PROBE_FIRST = 10 * SECOND
+PROBE_LONGEST = 5 * MINUTE
+TOKEN_FAMILY = "token"  # noqa: S105 - a word
+
+
+# Waits of one family are counted together: what stays the same trouble under another name.
+_FAMILY: Mapping[Reason, str] = {
+    Reason.IMAGE_NOT_READY: "image",
+    Reason.DOCKER_HUB_UNAVAILABLE: "docker hub",
+    Reason.EDGEGAP_TOKEN_REFUSED: TOKEN_FAMILY,
+    Reason.FORBIDDEN_BY_EDGEGAP: "forbidden",
+    Reason.DECLINED_BY_EDGEGAP: "declined",
+    Reason.RULE_GONE: "rule",
+    Reason.RULE_CHANGED: "rule",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """How long a registration has waited so far: why, since when (epoch ms), how many times.
+
+    `first` is when it began to wait for whatever reason, without success between.
+    """
+
+    reason: Reason | None = None
+    since: int = 0
+    times: int = 0
+    first: int = 0
+
+    def so_far(self, reason: Reason, now: int) -> "Waited":
+        """Return the wait for this reason, begun now unless it goes on."""
+        if self.reason is not None and _FAMILY.get(self.reason) == _FAMILY.get(reason):
+            return Waited(reason, self.since, self.times, self.first or self.since)
+        fresh = self.reason is None or _FAMILY.get(self.reason) == TOKEN_FAMILY
+        return Waited(reason, now, 0, now if fresh else self.first or self.since)
+
+    def once_more(self) -> "Waited":
+        """Return it with one more time counted."""
+        return replace(self, times=self.times + 1)
+
+
+def backoff(times: int, jitter: float) -> int:
+    """Return a delay in ms: 2 s doubling to 10 min, full jitter."""
+    longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(times, 20))
+    return int(longest * jitter)
+
+
+def probe_delay(probes: int) -> int:
+    """Return the ms until a refused token is tried again: 10 s, slowing to 5 min."""
+    return int(min(PROBE_LONGEST, PROBE_FIRST * 2 ** min(probes, 20)))

@@ -1,0 +1,257 @@
+"""Access to the receiver: the running server if there is one, otherwise the ledger.
+
+A command that changes something asks the server that holds the ledger. If no server holds the
+ledger, the command takes the ledger's lock and writes to the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop
+from receiver.config.variables import variables_of
+from receiver.errors import LedgerError, LedgerInUse
+from receiver.signing import ApiKeys, ApiToken
+
+if TYPE_CHECKING:
+    from receiver.config.settings import Settings
+
+NOTHING: frozenset[str] = frozenset()
+
+
+def configured(need: frozenset[str] = NOTHING) -> Settings:
+    """Load the settings; raises ConfigError with all faults."""
+    from receiver.config.load import load_settings
+
+    return load_settings(variables_of(os.environ), need=need)
+
+
+def settings_in_spite(need: frozenset[str] = NOTHING) -> Settings:
+    """Load the settings, and print a warning if receiver.toml has faults; raises ConfigError.
+
+    For commands that use no rule: a typo in a rule must not block them. The environment must be
+    valid, because it names the ledger and the server.
+    """
+    from receiver.config.load import load_in_spite
+
+    settings, faults = load_in_spite(variables_of(os.environ), need=need)
+    if faults:
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        click.echo(
+            f"receiver: the configuration has {count}, ignored by this command; "
+            "see `receiver check`",
+            err=True,
+        )
+    return settings
+
+
+if TYPE_CHECKING:
+    import httpx
+
+    from receiver.config.settings import Settings
+    from receiver.ledger.ledger import Ledger
+    from receiver.upkeep.operations import Manual
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - replaced, not listened on
+ANSWER_SECONDS = 15.0
+LARGEST_ANSWER = 64 * 1024 * 1024
+ONE_MINUTE = 60
+NOT_FOUND_STATUS = 404
+UNAUTHORIZED = 401
+FAULTS = 400
+SERVES_AT = "serves_at"
+RETRY_SECONDS = 2.0  # another command, or a starting or stopping server, may hold the ledger
+LOOK_EVERY_SECONDS = 0.05
+
+
+Answer = dict[str, Any]
+
+
+def new_token(seconds: int, repository: str | None = None) -> ApiToken:
+    """Return a new API token that is valid for this many seconds."""
+    return ApiToken(token_hex(8), int(time.time()) + seconds, repository)
+
+
+def api_keys(settings: Settings) -> ApiKeys:
+    """Return the signer of API tokens with the current keys."""
+    return ApiKeys([key.reveal() for key in settings.secret_keys])
+
+
+class Server:
+    """The running server; requests to its API carry a token that is valid for one minute."""
+
+    def __init__(self, http: httpx.AsyncClient, settings: Settings) -> None:
+        self._http = http
+        self._settings = settings
+
+    async def ask(
+        self, method: str, path: str, body: object = None, *, seconds: float = ANSWER_SECONDS
+    ) -> dict[str, Any]:
+        """Return the JSON response; raises Stop with the server's error message."""
+        from receiver.audit import SOURCE_HEADER, Source
+        from receiver.http.body import NO_ANSWER, ask
+
+        token = api_keys(self._settings).sign(new_token(ONE_MINUTE))
+        headers = {"Authorization": f"Bearer {token}", SOURCE_HEADER: Source.COMMAND.value}
+        try:
+            answer, content = await ask(
+                self._http,
+                method,
+                path,
+                largest=LARGEST_ANSWER,
+                seconds=seconds,
+                headers=headers,
+                body=body,
+            )
+            payload = json.loads(content)
+        except NO_ANSWER:
+            payload, answer = {}, None
+        if answer is None or not isinstance(payload, dict):
+            sentence = (
+                f"the server at {self._http.base_url} does not answer like this receiver; "
+                "set HOST and PORT to the server's values"
+            )
+            raise Stop(sentence, NOT_DONE)
+        if answer.status_code == UNAUTHORIZED:
+            sentence = (
+                f"the receiver at {self._http.base_url} refuses this command's token: "
+                "set RECEIVER_SECRET_KEY to the server's value"
+            )
+            raise Stop(sentence, NOT_DONE)
+        if answer.status_code >= FAULTS:
+            code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
+            raise Stop(str(payload.get("error", "the server refused")), code)
+        return payload
+
+
+async def perform(
+    settings: Settings,
+    path: str,
+    asked: Answer,
+    here: Callable[[Manual], Awaitable[Answer]],
+    *,
+    without_server: str,
+) -> Answer:
+    """Send the request to the running server, or call `here` if no server is running.
+
+    `without_server` is printed in the second case: it says when the change takes effect.
+    """
+    async with reached(settings, begin=True) as there:
+        if isinstance(there, Server):
+            return await there.ask("POST", path, asked)
+        from receiver.config.settings import Current
+        from receiver.upkeep.operations import Manual
+
+        done = await here(Manual(there, Current(settings)))
+        click.echo(f"receiver: no server is running; {without_server}", err=True)
+        return done
+
+
+@asynccontextmanager
+async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[Server | Ledger]:
+    """Yield the running server, or the ledger opened for writing if no server holds it.
+
+    `begin` creates the ledger if it does not exist; a ledger with another schema is refused, never
+    migrated. Log messages go to standard error, because standard output is the command's.
+    """
+    from receiver.http.client import http_client
+    from receiver.ledger.ledger import Ledger
+    from receiver.logs import configure_logs
+
+    configure_logs(secrets=settings.secrets(), level="WARNING")
+    ledger = Ledger(settings.database_url)
+    try:
+        new = begin and ledger.path is not None and not ledger.path.exists()
+        if not new:
+            ledger.open_to_read()
+        here = await _open_or_find_server(ledger, settings)
+        if here is None:
+            yield ledger
+            return
+        async with http_client(direct=True, base_url=here, timeout=ANSWER_SECONDS) as http:
+            yield Server(http, settings)
+    finally:
+        ledger.close()
+
+
+async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None:
+    """Return the server's URL, or None once the ledger is open for writing."""
+    if ledger.shared:
+        here = address(settings.host, settings.port)
+        if await _uses_ledger(ledger, here, settings):
+            return here
+    until = time.monotonic() + RETRY_SECONDS
+    while True:
+        try:
+            await asyncio.to_thread(ledger.open_to_write, wait_seconds=0)
+        except LedgerInUse:
+            here = serving_address(ledger) or address(settings.host, settings.port)
+            if await _answers(here) or time.monotonic() >= until:
+                return here
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        else:
+            return None
+
+
+async def _uses_ledger(ledger: Ledger, here: str, settings: Settings) -> bool:
+    """Return whether the server at this URL uses this ledger."""
+    from receiver.http.body import NO_ANSWER, ask
+    from receiver.http.client import http_client
+    from receiver.ledger.replicas import is_there
+
+    headers = {"Authorization": f"Bearer {api_keys(settings).sign(new_token(ONE_MINUTE))}"}
+    async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
+        try:
+            _, content = await ask(
+                http,
+                "GET",
+                f"{here}/readyz",
+                largest=LARGEST_ANSWER,
+                seconds=ANSWER_SECONDS,
+                headers=headers,
+            )
+            answer = json.loads(content)
+        except NO_ANSWER:
+            return False
+    owner = answer.get("replica") if isinstance(answer, dict) else None
+    return isinstance(owner, str) and await ledger.read(lambda tx: is_there(tx, owner))
+
+
+async def _answers(here: str) -> bool:
+    from receiver.http.body import NO_ANSWER, ask
+    from receiver.http.client import http_client
+
+    async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
+        try:
+            url = f"{here}/livez"
+            await ask(http, "GET", url, largest=LARGEST_ANSWER, seconds=ANSWER_SECONDS)
+        except NO_ANSWER:
+            return False
+    return True
+
+
+def address(host: str, port: int) -> str:
+    """Return the URL of a server on this machine."""
+    host = ANY_ADDRESS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serving_address(ledger: Ledger) -> str | None:
+    """Return the URL that the server holding the ledger recorded at its start."""
+    try:
+        ledger.open_to_read()
+        found = ledger.read_now(
+            lambda tx: tx.run("SELECT value FROM meta WHERE key = :key", key=SERVES_AT).scalar()
+        )
+    except LedgerError:  # the ledger is being created
+        return None
+    return str(found) if found else None

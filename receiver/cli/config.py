@@ -1,0 +1,192 @@
+"""`receiver check` and `receiver link`: only the configuration; no network, no ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from receiver.cli.client import Server, api_keys, configured, new_token, reached
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, Stop, told_plainly
+from receiver.config.variables import NEEDED
+from receiver.errors import ConfigError, Fault
+from receiver.images import is_repository
+from receiver.signing import LONGEST_SECONDS, MAX_URL, LinkKeys
+
+if TYPE_CHECKING:
+    from receiver.config.settings import Settings
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def check(as_json: bool) -> None:
+    """Check the configuration and report all faults, each with its location and a fix.
+
+    Reads the environment, .env and receiver.toml; resolves HOST if it is a name. Opens no other
+    connection and no ledger. Warnings do not change the exit code.
+    """
+    from receiver.config.warnings import config_warnings
+
+    try:
+        settings = configured(NEEDED)
+        asyncio.run(_check_outside(settings))
+    except ConfigError as error:
+        if as_json:
+            rows = [_fault_row(fault) for fault in error.faults]
+            click.echo(json.dumps({"ok": False, "faults": rows, "warnings": error.warnings}))
+            raise SystemExit(BAD_CONFIG) from None
+        for warning in error.warnings:
+            click.echo(f"warn  {warning}", err=True)
+        raise
+    warnings = config_warnings(settings)
+    if as_json:
+        rules = [
+            {
+                "name": r.name,
+                "repository": r.repository,
+                "app": r.app,
+                "versions": r.versions,
+                "channels": list(r.channels),
+            }
+            for r in settings.rules
+        ]
+        found = {"ok": True, "faults": [], "warnings": warnings, "rules": rules}
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for rule in settings.rules:
+        targets = [rule.version] if rule.versions else []
+        named = ", ".join(f"{rule.app}/{name}" for name in [*targets, *rule.channels])
+        click.echo(f"rule  {rule.name}: {rule.repository} → {named}")
+    for warning in warnings:
+        click.echo(f"warn  {warning}")
+    click.echo("The configuration is valid.")
+
+
+@click.command()
+@click.argument("repository")
+@told_plainly
+def link(repository: str) -> None:
+    """Print the link to paste into Docker Hub, for REPOSITORY (group/project).
+
+    \b
+    On Docker Hub: the repository → Webhooks → a name → paste the link → Create.
+
+    The link is a secret: anyone who has it can send pushes for this repository. To revoke it,
+    increase the repository's number under [links] in receiver.toml and reload.
+    """
+    settings = configured(frozenset({"RECEIVER_SECRET_KEY", "public_url"}))
+    if not is_repository(repository):
+        sentence = f"{repository!r} is not a repository name: write group/project in lower case"
+        raise Stop(sentence, USAGE)
+    keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
+    url = keys.link(settings.public_url or "", repository)
+    if len(url) > MAX_URL:
+        raise Stop(
+            f"the link is {len(url)} characters long and Docker Hub takes {MAX_URL}: "
+            "shorten public_url",
+            NOT_DONE,
+        )
+    click.echo(url)
+    if not any(rule.repository == repository for rule in settings.rules):
+        click.echo(
+            f"receiver: no rule names {repository} yet; its pushes will be ignored", err=True
+        )
+
+
+async def _check_outside(settings: Settings) -> None:
+    from receiver.config.warnings import config_warnings
+
+    faults = await more_faults(settings)
+    if faults:
+        raise ConfigError(tuple(faults), tuple(config_warnings(settings)))
+
+
+async def more_faults(settings: Settings) -> list[Fault]:
+    """Return the faults of settings that are valid by themselves but cannot be used.
+
+    These are a [[notice]] whose URL Apprise does not support, a HOST that has no address, and a
+    public_url that makes a link too long. Nothing is sent.
+    """
+    from receiver.config.warnings import link_length_fault
+    from receiver.notifications.apprise import understands
+
+    known = await asyncio.gather(*(understands(notice.url) for notice in settings.notices))
+    fix = "See github.com/caronc/apprise for the URL format of each service"
+    what = "Apprise does not support its URL"
+    faults = [
+        Fault(notice.name, what, fix)
+        for notice, good in zip(settings.notices, known, strict=True)
+        if not good
+    ]
+    try:
+        await asyncio.get_running_loop().getaddrinfo(settings.host, settings.port)
+    except (OSError, UnicodeError):
+        what = f"{settings.host!r} does not resolve to an address of this machine"
+        faults.append(Fault("HOST", what, "Write an address, for instance HOST=127.0.0.1"))
+    too_long = link_length_fault(settings)
+    if too_long is not None:
+        faults.append(Fault("public_url", *too_long))
+    return faults
+
+
+def _fault_row(fault: Fault) -> dict[str, str]:
+    return {"where": fault.where, "what": fault.what, "mend": fault.mend}
+
+
+if TYPE_CHECKING:
+    from receiver.config.settings import Settings
+
+SECONDS_A_DAY = 86_400
+KEY = frozenset({"RECEIVER_SECRET_KEY"})
+
+
+@click.command("api-token")
+@click.option(
+    "--days",
+    default=30,
+    show_default=True,
+    type=click.IntRange(1, 3650),
+    help="Days until the token expires.",
+)
+@click.option(
+    "--repository", metavar="NAME", help="Limit the token to the pushes of one repository."
+)
+@click.option("--revoke", metavar="ID", help="Revoke the token with this ID instead.")
+@told_plainly
+def api_token(days: int, repository: str | None, revoke: str | None) -> None:
+    """Print an API token that is valid for the given number of days.
+
+    The token is signed with RECEIVER_SECRET_KEY and not stored. Its ID is printed to standard
+    error: `receiver api-token --revoke ID` revokes this token alone. A token that is limited to a
+    repository can list, show, push and replay the pushes of that repository, and nothing else.
+    """
+    settings = configured(KEY)
+    if revoke is not None:
+        if not asyncio.run(_revoke(settings, revoke)):
+            raise Stop(f"{revoke} was already revoked", NOT_DONE)
+        click.echo(f"Revoked {revoke}.")
+        return
+    if repository is not None and not is_repository(repository):
+        raise Stop(
+            f"{repository!r} is not a repository name: use namespace/name in lower case", USAGE
+        )
+    token = new_token(days * SECONDS_A_DAY, repository)
+    click.echo(api_keys(settings).sign(token))
+    until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(token.expires_at))
+    click.echo(f"ID {token.id}, valid until {until}", err=True)
+
+
+async def _revoke(settings: Settings, identity: str) -> bool:
+    from receiver.ledger.revocations import revoke as revoke_in_ledger
+
+    async with reached(settings, begin=True) as there:
+        if isinstance(there, Server):
+            found = await there.ask("POST", "/api/tokens/revoke", {"id": identity})
+            return bool(found["revoked"])
+        return await there.write(
+            lambda tx: revoke_in_ledger(tx, identity, tx.now + LONGEST_SECONDS * 1000)
+        )

@@ -1,0 +1,333 @@
+"""`receiver deliveries` and `receiver show`: read the ledger, even while a server is running."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from receiver.cli.client import Server, configured, reached, settings_in_spite
+from receiver.cli.exits import (
+    INTERRUPTED,
+    NOT_DONE,
+    NOT_FOUND,
+    STILL_WAITING,
+    USAGE,
+    Stop,
+    told_plainly,
+)
+from receiver.cli.timestamps import moment
+from receiver.config.variables import NEEDED
+from receiver.images import ImageReference, parse_image_reference
+from receiver.reasons import State, Verdict
+from receiver.web.serialization import as_json as plain
+from receiver.web.serialization import one_line, whole_story
+
+if TYPE_CHECKING:
+    from receiver.ledger.ledger import Ledger
+
+MOST_ROWS = 1000  # the maximum of the API, too
+
+
+@click.command()
+@click.option(
+    "--limit",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1, MOST_ROWS),
+    help="Maximum number of deliveries to list.",
+)
+@click.option("--repository", help="Only deliveries of this repository (group/project).")
+@click.option("--tag", help="Only deliveries of this tag.")
+@click.option(
+    "--verdict",
+    type=click.Choice([verdict.value for verdict in Verdict]),
+    help="Only deliveries with this verdict.",
+)
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in State]),
+    help="Only deliveries with a registration in this state.",
+)
+@click.option("--before", help="Only deliveries before this delivery ID: the next page.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@told_plainly
+def deliveries(as_json: bool, **filters: object) -> None:
+    """List deliveries, newest first, with the state of their registrations.
+
+    Works with and without a running server. The column after the repository and tag is the verdict,
+    followed by the reason, if any. `receiver show ID` explains the reason and what to do.
+    """
+    from receiver.ledger.queries import Filter, delivery_row, list_deliveries
+
+    ledger = _opened()
+    before = filters["before"]
+    known = before is None or ledger.read_now(lambda tx: delivery_row(tx, str(before))) is not None
+    rows = ledger.read_now(lambda tx: list_deliveries(tx, Filter(**filters)))  # type: ignore[arg-type]  # click checked the values
+    any_rows = rows or ledger.read_now(lambda tx: list_deliveries(tx, Filter(limit=1)))
+    ledger.close()
+    if not known:
+        raise Stop(f"there is no delivery {before}; pass a listed ID to --before", NOT_FOUND)
+    for row in rows:
+        click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else one_line(row))
+    if not rows and not as_json:
+        none = "No deliveries yet. `receiver link` prints the link for Docker Hub."
+        click.echo("No deliveries match. Try fewer filters." if any_rows else none, err=True)
+
+
+@click.command()
+@click.argument("identity", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def show(identity: str, as_json: bool) -> None:
+    """Show one delivery in full: its push, its registrations, each attempt and the next step.
+
+    ID is the ID of a delivery or of a registration.
+    """
+    from receiver.ledger.queries import story
+
+    ledger = _opened()
+    row = ledger.read_now(lambda tx: story(tx, identity))
+    ledger.close()
+    if row is None:
+        raise Stop(f"there is no delivery {identity}; see `receiver deliveries`", NOT_FOUND)
+    click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else whole_story(row))
+
+
+def _opened() -> Ledger:
+    from receiver.ledger.ledger import Ledger
+
+    ledger = Ledger(settings_in_spite().database_url)
+    ledger.open_to_read()
+    return ledger
+
+
+if TYPE_CHECKING:
+    from receiver.config.settings import Settings
+    from receiver.ledger.ledger import Ledger
+
+LOOK_EVERY_SECONDS = 0.1
+NOT_ANSWERED = "stopped; the server may still record the push, see `receiver deliveries`"
+Row = dict[str, Any]
+
+
+@click.command()
+@click.argument("image", metavar="REPOSITORY:TAG")
+@click.option(
+    "--wait", is_flag=True, help="Wait for the result; exit 0 only if every registration is done."
+)
+@click.option(
+    "--timeout",
+    default=120.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds that --wait waits.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the requests that would be sent; change nothing."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -> None:
+    """Register REPOSITORY:TAG as if a webhook had arrived.
+
+    The same rules, ledger and worker are used as for a webhook. The push time is the time that
+    Docker Hub reports for the tag, so an old tag never moves a channel back; `receiver
+    rollback` does. Without a running server, the push is queued for the next `receiver serve`; with
+    --wait, it is processed immediately.
+
+    \b
+    With --wait the exit code is:
+      0  every registration is done
+      1  a registration is parked, or the push was ignored
+      6  a registration is not done after --timeout; `receiver show ID` gives the reason
+    """
+    reference = parse_image_reference(image)
+    settings = configured(NEEDED)
+    if dry_run:
+        from receiver.cli.dry_run import rehearse
+
+        planned = asyncio.run(rehearse(settings, reference))
+        click.echo(json.dumps(planned, ensure_ascii=False, indent=None if as_json else 2))
+        if not planned["requests"]:
+            raise SystemExit(NOT_DONE)
+        return
+    recorded: list[str] = []
+    pushing = _push(settings, reference, recorded, wait_seconds=timeout if wait else 0)
+    try:
+        row = asyncio.run(pushing)
+    except KeyboardInterrupt:
+        raise Stop(_stopped(recorded), INTERRUPTED) from None
+    click.echo(json.dumps(row, ensure_ascii=False) if as_json else whole_story(row))
+    if row["verdict"] != "accepted":
+        raise SystemExit(NOT_DONE)
+    if wait:
+        _exit_by_state(row)
+
+
+def _stopped(recorded: list[str]) -> str:
+    if not recorded:
+        return "stopped"
+    return f"stopped; the push is recorded, see `receiver show {recorded[0]}`"
+
+
+async def _push(
+    settings: Settings, image: ImageReference, recorded: list[str], *, wait_seconds: float
+) -> Row:
+    """Record the push, append its delivery ID to `recorded`, and wait up to `wait_seconds`."""
+    async with reached(settings, begin=True) as there:
+        if isinstance(there, Server):
+            return await _push_to_server(there, image, recorded, wait_seconds)
+        if wait_seconds:
+            return await _push_and_process(there, settings, image, recorded, wait_seconds)
+        return await _push_to_ledger(there, settings, image, recorded)
+
+
+async def _push_to_server(
+    server: Server, image: ImageReference, recorded: list[str], wait_seconds: float
+) -> Row:
+    """Have the running server record the push."""
+    text = f"{image.repository}:{image.tag}"
+    try:
+        row = await server.ask("POST", "/api/deliveries", {"image": text})
+    except asyncio.CancelledError:
+        raise Stop(NOT_ANSWERED, INTERRUPTED) from None
+    recorded.append(row["id"])
+    until = time.monotonic() + wait_seconds
+    while not _finished(row) and time.monotonic() < until:
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
+        row = await server.ask("GET", f"/api/deliveries/{row['id']}")
+    return row
+
+
+async def _push_to_ledger(
+    ledger: Ledger, settings: Settings, image: ImageReference, recorded: list[str]
+) -> Row:
+    """Record the push; the next server processes it."""
+    from receiver.audit import Source
+    from receiver.config.settings import Current
+    from receiver.dockerhub.api import Hub
+    from receiver.http.client import http_client
+    from receiver.upkeep.operations import Manual
+
+    async with http_client() as http:
+        manual, hub = Manual(ledger, Current(settings)), Hub(http, settings.hub_api_url)
+        delivery = (await manual.push(hub, image, Source.COMMAND)).delivery
+    recorded.append(delivery)
+    row = await _read_row(ledger, delivery)
+    if row["registrations"]:
+        hint = "receiver: no server is running; start `receiver serve`, or use --wait"
+        click.echo(hint, err=True)
+    return row
+
+
+async def _push_and_process(
+    ledger: Ledger,
+    settings: Settings,
+    image: ImageReference,
+    recorded: list[str],
+    wait_seconds: float,
+) -> Row:
+    """Record the push and process it in this process."""
+    from receiver.audit import Source
+    from receiver.service import running
+
+    async with running(settings, ledger, catching_up=False) as service:
+        push = service.manual.push(service.preflight.hub, image, Source.COMMAND)
+        delivery = (await push).delivery
+        recorded.append(delivery)
+        row = await _read_row(ledger, delivery)
+        until = time.monotonic() + wait_seconds
+        while not _finished(row) and time.monotonic() < until:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            row = await _read_row(ledger, row["id"])
+        if settings.notices:
+            await service.telling_others.send_due()
+        return row
+
+
+async def _read_row(ledger: Ledger, identity: str) -> Row:
+    from receiver.ledger.queries import story
+
+    row = await ledger.read(lambda tx: story(tx, identity))
+    return plain(row or {})
+
+
+def _finished(row: Row) -> bool:
+    return all(
+        registration["state"] in {State.DONE, State.PARKED} for registration in row["registrations"]
+    )
+
+
+def _exit_by_state(row: Row) -> None:
+    if not _finished(row):
+        raise Stop(
+            f"a registration is not done yet; see `receiver show {row['id']}`", STILL_WAITING
+        )
+    if any(registration["state"] == State.PARKED for registration in row["registrations"]):
+        raise SystemExit(NOT_DONE)
+
+
+if TYPE_CHECKING:
+    from receiver.config.settings import Settings
+
+
+@click.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--parked", is_flag=True, help="All deliveries with a parked registration.")
+@click.option(
+    "--since", help="All deliveries since a time: 2026-11-23, 2026-11-23T17:00, 2h or 3d ago."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@told_plainly
+def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool) -> None:
+    """Replay deliveries: apply the current rules to each, and try its registrations now.
+
+    No version is created twice: a registration ends as `unchanged` if Edgegap has its version.
+    Ignored, parked and done deliveries can be replayed any number of times.
+    """
+    if not ids and not parked and since is None:
+        raise Stop("name deliveries by ID, or use --parked or --since", USAGE)
+    settings = configured(frozenset({"RECEIVER_SECRET_KEY"}))
+    since_ms = None if since is None else moment(since)
+    asked = {"ids": list(ids), "parked": parked, "since": since_ms}
+    replayed, missing = asyncio.run(_replay(settings, asked))
+    for row in replayed:
+        if as_json:
+            click.echo(json.dumps(row, ensure_ascii=False))
+        else:
+            reason = f" {row['reason']}:" if row["reason"] else ""
+            click.echo(f"{row['delivery']}  {row['verdict']}{reason} {row['sentence']}".rstrip())
+    if replayed and not as_json:
+        which = replayed[0]["delivery"] if len(replayed) == 1 else "ID"
+        click.echo(f"For the result: receiver show {which}", err=True)
+    if missing:
+        named = ", ".join(missing)
+        raise Stop(f"there is no delivery {named}; see `receiver deliveries`", NOT_FOUND)
+    if not replayed and not as_json:
+        click.echo("Nothing to replay.", err=True)
+
+
+async def _replay(settings: Settings, asked: dict[str, Any]) -> tuple[list[Row], list[str]]:
+    async with reached(settings) as there:
+        if isinstance(there, Server):
+            reply = await there.ask("POST", "/api/replay", asked)
+            return list(reply["replayed"]), list(reply["missing"])
+        from receiver.audit import Source
+        from receiver.config.settings import Current
+        from receiver.upkeep.operations import Manual
+
+        configured(frozenset({"rule"}))  # otherwise every verdict would be `no_rule`
+        manual = Manual(there, Current(settings))
+        replayed, missing = await manual.replay(
+            asked["ids"], Source.COMMAND, parked=asked["parked"], since=asked["since"]
+        )
+        if replayed:
+            click.echo(
+                "receiver: no server is running; start `receiver serve` to process them", err=True
+            )
+        return list(msgspec.to_builtins(replayed)), missing

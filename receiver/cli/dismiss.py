@@ -1,0 +1,113 @@
+"""`receiver dismiss`: close parked registrations that nobody will fix."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from receiver.cli.client import Server, reached, settings_in_spite
+from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, Stop, told_plainly
+from receiver.reasons import Reason
+
+if TYPE_CHECKING:
+    from receiver.config.settings import Settings
+
+KEY = frozenset({"RECEIVER_SECRET_KEY"})
+COMMAND = "command"
+LONGEST_NAME = 100
+Row = dict[str, Any]
+
+
+@click.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All parked registrations.")
+@click.option(
+    "--reason",
+    type=click.Choice([reason.value for reason in Reason]),
+    metavar="REASON",
+    help="With --all: only registrations parked for this reason.",
+)
+@click.option("--undo", is_flag=True, help="Park dismissed registrations again.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@told_plainly
+def dismiss(
+    ids: tuple[str, ...], everything: bool, reason: str | None, undo: bool, as_json: bool
+) -> None:
+    """Close parked registrations that nobody will fix: they end as `dismissed`.
+
+    ID is the ID of a registration or of a delivery. The user name and the time are recorded. A
+    dismissed push can be replayed like any other push.
+    """
+    if everything == bool(ids):
+        raise Stop("name registrations by ID, or use --all", USAGE)
+    if reason is not None and not everything:
+        raise Stop("--reason requires --all", USAGE)
+    if undo and everything:
+        raise Stop("--undo requires IDs", USAGE)
+    settings = settings_in_spite(KEY)
+    if undo:
+        changed = asyncio.run(_undo(settings, list(ids)))
+    else:
+        changed = asyncio.run(_dismiss(settings, list(ids), reason))
+    if as_json:
+        click.echo(json.dumps(changed))
+    else:
+        _print(changed, "parked" if undo else "dismissed")
+    if changed["missing"]:
+        named = ", ".join(changed["missing"])
+        raise Stop(f"there is no registration {named}; see `receiver deliveries`", NOT_FOUND)
+    if changed["unchanged"]:
+        named = ", ".join(changed["unchanged"])
+        problem = "is not dismissed, or a newer registration is open" if undo else "is not parked"
+        raise Stop(f"{named} {problem}", NOT_DONE)
+
+
+def _print(changed: Row, word: str) -> None:
+    for row in changed["registrations"]:
+        click.echo(f"{word}  {row['id']}  {row['app']}/{row['version']}  {row['reason'] or ''}")
+    for row in changed["superseded"]:
+        click.echo(
+            f"superseded  {row['id']}  {row['app']}/{row['version']}: a later push succeeded"
+        )
+    if not any(changed.values()):
+        click.echo("Nothing is parked.", err=True)
+
+
+async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Row:
+    """Dismiss the registrations with these IDs, or all parked registrations if there are no IDs."""
+    from receiver.upkeep.operations import Asker
+    from receiver.upkeep.operations import dismiss as dismiss_these
+
+    asker = Asker(COMMAND, _name())
+    async with reached(settings) as there:
+        if isinstance(there, Server):
+            chosen: Row = {"ids": ids, "all": not ids, "reason": reason}
+            asked = {**chosen, "source": COMMAND, "name": asker.name}
+            return await there.ask("POST", "/api/dismiss", asked)
+        changed = await dismiss_these(there, asker, ids, everything=not ids, reason=reason)
+        return dict(msgspec.to_builtins(changed))
+
+
+async def _undo(settings: Settings, ids: list[str]) -> Row:
+    from receiver.upkeep.operations import Asker, undo_dismissal
+
+    asker = Asker(COMMAND, _name())
+    async with reached(settings) as there:
+        if isinstance(there, Server):
+            asked = {"ids": ids, "source": COMMAND, "name": asker.name}
+            return await there.ask("POST", "/api/dismiss/undo", asked)
+        return dict(msgspec.to_builtins(await undo_dismissal(there, asker, ids)))
+
+
+def _name() -> str:
+    """Return the user's name on this machine; empty if the system has no name for it."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+    return "".join(letter for letter in name if letter.isprintable())[:LONGEST_NAME]

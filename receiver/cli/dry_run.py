@@ -1,0 +1,198 @@
+"""`receiver push --dry-run`: run the real attempt with a client that sends no write.
+
+The client stops the attempt before its first write. The ledger is read, so that the order and the
+hold of a channel and repeated pushes have the same effect as in a real push.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from receiver.backoff import Waited
+from receiver.config.settings import Settings
+from receiver.dockerhub.webhook import Push
+from receiver.edgegap.client import EdgegapClient, Pace, edgegap_client
+from receiver.edgegap.plans import masked
+from receiver.edgegap.responses import Answer, Body, version_path
+from receiver.edgegap.version_cache import Catalogue
+from receiver.http.client import http_client
+from receiver.images import ImageReference
+from receiver.ledger.deliveries import Reported, push_time_of
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import Claimed, with_what_is_known
+from receiver.ledger.targets import NotCopied, not_copied
+from receiver.ledger.transaction import Tx
+from receiver.pipeline.attempt import Attempt
+from receiver.pipeline.channels import ChannelAttempt
+from receiver.pipeline.preflight import Preflight, preflight_over
+from receiver.reasons import State
+from receiver.rules.rule import Match, Mode, channels_of, moving_versions, rule_on
+from receiver.secret import Secret
+from receiver.upkeep.operations import push_by_hand
+
+LAST_ID = "r~"  # sorts after every other id
+
+Found = dict[str, Any]
+
+
+class _WouldSend(Exception):
+    def __init__(self, method: str, path: str, body: Body) -> None:
+        super().__init__(method, path)
+        self.method = method
+        self.path = path
+        self.body = body
+
+
+class _ReadOnlyClient(EdgegapClient):
+    """Sends reads to Edgegap, and raises instead of sending a write."""
+
+    async def create(self, app: str, body: Mapping[str, Any]) -> Answer:
+        raise _WouldSend("POST", version_path(app), body)
+
+    async def update(self, app: str, version: str, body: Mapping[str, Any]) -> Answer:
+        raise _WouldSend("PATCH", version_path(app, version), body)
+
+
+async def rehearse(settings: Settings, image: ImageReference) -> Found:
+    """Return the result of a push of the image: its verdict and each request."""
+    pace = Pace(settings.requests_per_second, settings.concurrency)
+    token = settings.edgegap_token or Secret("")
+    base, secrets = settings.edgegap_base_url, settings.secrets()
+    connect = edgegap_client(base, token, pace, secrets, kind=_ReadOnlyClient)
+    with closing(Ledger(settings.database_url)) as ledger:
+        existing = ledger if _is_there(ledger) else None
+        async with connect as client, http_client() as http:
+            preflight = preflight_over(http, settings)
+            push = await push_by_hand(preflight.hub, settings.rules, image)
+            return await _DryRun(settings, client, preflight, existing, push).run(image)
+
+
+def _is_there(ledger: Ledger) -> bool:
+    """Open the ledger for reading; return False if it does not exist. Raises LedgerError."""
+    if ledger.path is not None and not ledger.path.exists():
+        return False
+    ledger.open_to_read()
+    return True
+
+
+class _DryRun:
+    def __init__(
+        self,
+        settings: Settings,
+        client: EdgegapClient,
+        preflight: Preflight,
+        ledger: Ledger | None,
+        push: Push,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._catalogue = Catalogue(client)
+        self._preflight = preflight
+        self._ledger = ledger
+        self._push = push
+
+    async def run(self, image: ImageReference) -> Found:
+        ruling = rule_on(self._push, self._settings.rules)
+        found: Found = {
+            "image": str(image),
+            "verdict": ruling.verdict.value,
+            "reason": ruling.reason,
+            "sentence": ruling.sentence,
+            "requests": [],
+            "parked": [],
+        }
+        for match in ruling.matches:
+            if match.invalid is not None:
+                reason = {"reason": "version_name_invalid", "sentence": match.invalid}
+                found["parked"].append({"app": match.app, "version": match.version, **reason})
+                continue
+            attempt = await self._attempt(match, image)
+            if await self._add(found, match, attempt) and match.mode is Mode.CREATE:
+                await self._follow(found, match, attempt, image)
+        return found
+
+    async def _follow(
+        self, found: Found, match: Match, version: Attempt, image: ImageReference
+    ) -> None:
+        """Plan the channels that move once the push's own version exists."""
+        rule = self._settings.rule_named(match.rule)
+        for channel in channels_of(rule, image.tag) if rule is not None else ():
+            attempt = await self._attempt(channel, image, of=version)
+            await self._add(found, channel, attempt)
+
+    async def _attempt(
+        self, match: Match, image: ImageReference, of: Attempt | None = None
+    ) -> Attempt:
+        claimed = await self._claimed(match, image)
+        if of is not None:
+            claimed = replace(claimed, digest=of.digest, overwritten=of.overwritten)
+        kind = ChannelAttempt if match.mode is Mode.CHANNEL else Attempt
+        return kind(
+            claimed, self._settings, self._client, self._catalogue,
+            preflight=self._preflight, sent=_record_nothing, not_copied=self._not_copied, now=_now,
+            jitter=lambda: 0.5,
+        )  # fmt: skip
+
+    async def _not_copied(self, app: str) -> NotCopied:
+        moving = moving_versions(self._settings.rules, app)
+        if self._ledger is None:
+            return NotCopied(channels=moving)
+        found = await self._ledger.read(lambda tx: not_copied(tx, app))
+        return replace(found, channels=found.channels | moving)
+
+    async def _claimed(self, match: Match, image: ImageReference) -> Claimed:
+        claimed = Claimed(
+            id=LAST_ID, rule=match.rule, app=match.app, version=match.version, mode=match.mode,
+            image=image, push_time=self._push.pushed_at or _now(), attempt=1, fence=0,
+            waited=Waited(), created_at=_now(),
+        )  # fmt: skip
+
+        def known(tx: Tx) -> Claimed:
+            reported = Reported(image.repository, image.tag, self._push.pushed_at, tx.now)
+            push_time = push_time_of(tx, match, reported)
+            return with_what_is_known(tx, replace(claimed, push_time=push_time))
+
+        return claimed if self._ledger is None else await self._ledger.read(known)
+
+    async def _add(self, found: Found, match: Match, attempt: Attempt) -> bool:
+        """Add the result of the attempt; return False if the attempt would not succeed."""
+        target = {"app": match.app, "version": match.version}
+        try:
+            settlement = (await attempt.run()).settlement
+        except _WouldSend as would:
+            if would.method == "POST":
+                as_shown = {"ports": [], "envs": [], **would.body}
+                self._catalogue.made(match.app, as_shown)
+            found["requests"].append(
+                {
+                    **target,
+                    "method": would.method,
+                    "url": f"{self._settings.edgegap_base_url}{would.path}",
+                    "headers": {
+                        "Authorization": "token ***",
+                        "Content-Type": "application/json",
+                    },
+                    "body": masked(would.body),
+                    "notes": list(attempt.notes),
+                }
+            )
+            return True
+        if settlement.state is State.DONE and settlement.outcome is not None:
+            outcome = settlement.outcome.value
+            sentence = settlement.sentence or f"Edgegap already has this version: {outcome}."
+            row = {"method": None, "outcome": outcome, "sentence": sentence}
+            found["requests"].append({**target, **row, "notes": list(attempt.notes)})
+            return True
+        row = {"reason": settlement.reason, "sentence": settlement.sentence}
+        found["parked"].append({**target, **row})
+        return False
+
+
+async def _record_nothing(step: int, method: str, path: str) -> None:
+    """Record no request, because none is sent."""
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,76 @@
+"""`receiver ledger backup` and `receiver ledger copy`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from receiver.cli.client import settings_in_spite
+from receiver.cli.exits import USAGE, Stop, told_plainly
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+
+@click.group()
+def ledger() -> None:
+    """Back up the ledger, or copy it to another database."""
+
+
+@ledger.command(short_help="Make a consistent copy of a live SQLite ledger.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists, in one step.")
+@told_plainly
+def backup(file: Path, overwrite: bool) -> None:
+    """Make a consistent copy of the SQLite ledger in FILE. A server may be running."""
+    from receiver.ledger.backup import back_up
+    from receiver.ledger.ledger import Ledger
+
+    with suppress(OSError):  # an unreadable folder: the copy reports the error
+        if file.exists() and not overwrite:
+            raise Stop(f"{file} already exists: name a new file, or use --overwrite", USAGE)
+    source = Ledger(settings_in_spite().database_url)
+    source.open_to_read()
+    source.close()
+    if source.path is None:
+        raise Stop("the ledger is on PostgreSQL: use pg_dump", USAGE)
+    size = back_up(source.path, file, overwrite=overwrite)
+    click.echo(f"{file}: {size} bytes, checked.")
+
+
+@ledger.command("copy", short_help="Copy a ledger to another database.")
+@click.argument("source")
+@click.argument("target")
+@told_plainly
+def copy_command(source: str, target: str) -> None:
+    """Copy the ledger at SOURCE into the empty database at TARGET; both are URLs.
+
+    Stop all receivers, copy, then set DATABASE_URL to TARGET and start them again. An interrupted
+    copy leaves TARGET empty, and no receiver starts on TARGET until the copy is repeated.
+    """
+    from receiver.ledger.copy import copy_ledger
+
+    urls = _url("SOURCE", source), _url("TARGET", target)
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=1, label="rows", file=sys.stderr, hidden=hidden) as bar:
+
+        def show_progress(total: int, rows: int) -> None:
+            bar.length = total
+            bar.update(rows)
+
+        copied = copy_ledger(*urls, show_progress)
+    click.echo(f"{copied} rows copied, counts agree.")
+
+
+def _url(argument: str, text: str) -> URL:
+    from receiver.ledger.engine import read_database_url
+
+    try:
+        return read_database_url(text)
+    except ValueError as error:
+        write = "write sqlite:///path or postgresql://user:password@host/database"
+        raise Stop(f"{argument}: {error}: {write}", USAGE) from None

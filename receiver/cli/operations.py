@@ -1,0 +1,335 @@
+"""`receiver pause`, `resume`, `open-gate`: hold work and release it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from receiver.cli.client import Server, configured, perform, reached, settings_in_spite
+from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, Stop, told_plainly
+from receiver.cli.timestamps import moment
+from receiver.images import is_repository
+from receiver.timestamps import iso
+
+if TYPE_CHECKING:
+    from receiver.config.settings import Settings
+    from receiver.ledger.transaction import Tx
+    from receiver.upkeep.operations import Manual
+
+KEY = frozenset({"RECEIVER_SECRET_KEY"})
+Reply = dict[str, Any]
+
+
+@click.command()
+@click.argument("repository", required=False)
+@click.option("--all", "everything", is_flag=True, help="All repositories.")
+@told_plainly
+def pause(repository: str | None, everything: bool) -> None:
+    """Pause the registrations of REPOSITORY, or of all: pushes are recorded and queued."""
+    from receiver.audit import Source
+    from receiver.ledger import gates as pauses
+
+    name = _named(repository, everything=everything)
+
+    async def here(manual: Manual) -> Reply:
+        return {"paused": await manual.pause(name, Source.COMMAND)}
+
+    reply = _perform("/api/pause", {"repository": name}, here)
+    names = ["all repositories" if name == pauses.ALL else name for name in reply["paused"]]
+    click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queued until `resume`.")
+
+
+@click.command()
+@click.argument("repository", required=False)
+@click.option("--all", "everything", is_flag=True, help="All repositories.")
+@told_plainly
+def resume(repository: str | None, everything: bool) -> None:
+    """Resume the paused registrations of REPOSITORY, or of all."""
+    from receiver.audit import Source
+    from receiver.ledger import gates as pauses
+
+    name = _named(repository, everything=everything)
+
+    async def here(manual: Manual) -> Reply:
+        resumed, paused = await manual.resume(name, Source.COMMAND)
+        return {"resumed": resumed, "paused": paused}
+
+    reply = _perform("/api/resume", {"repository": name}, here)
+    if not reply["resumed"]:
+        everything_is = (
+            " (all repositories are: use `receiver resume --all`)"
+            if pauses.ALL in reply["paused"]
+            else ""
+        )
+        subject = "nothing is" if everything else f"{name} is not"
+        raise Stop(f"{subject} paused{everything_is}", NOT_DONE)
+    click.echo("Resumed.")
+    if pauses.ALL in reply["paused"]:
+        click.echo("receiver: all repositories are still paused", err=True)
+
+
+@click.command("open-gate")
+@click.argument("gate", type=click.Choice(["busy", "token"]))
+@told_plainly
+def open_gate(gate: str) -> None:
+    """Open a closed gate: the work that it blocks continues.
+
+    \b
+    busy    closed because Edgegap answered 429, for the time that it named
+    token   closed because Edgegap refused the API token
+
+    If Edgegap gives the same answer, the gate closes again.
+    """
+    from receiver.audit import Source
+
+    async def here(manual: Manual) -> Reply:
+        if not await manual.open_gate(gate, Source.COMMAND):
+            raise Stop(f"the gate {gate} is already open", NOT_DONE)
+        return {"opened": gate}
+
+    _perform("/api/open-gate", {"gate": gate}, here)
+    click.echo("Opened.")
+
+
+def _perform(path: str, body: Reply, here: Callable[[Manual], Awaitable[Reply]]) -> Reply:
+    settings = settings_in_spite(KEY)
+    return asyncio.run(
+        perform(
+            settings,
+            path,
+            body,
+            here,
+            without_server="it takes effect at the next `receiver serve`",
+        )
+    )
+
+
+def _named(repository: str | None, *, everything: bool) -> str:
+    from receiver.ledger import gates as pauses
+
+    if everything == (repository is not None):
+        raise Stop("name one repository, or use --all", USAGE)
+    if repository is None:
+        return pauses.ALL
+    if not is_repository(repository):
+        raise Stop(f"{repository!r} is not a repository name: write group/project", USAGE)
+    return repository
+
+
+def ask(settings: Settings, path: str, body: Reply, write: Callable[[Tx], Reply]) -> Reply:
+    """Ask the running server, or write to the ledger if no server is running."""
+
+    async def ask_or_write() -> Reply:
+        async with reached(settings, begin=True) as there:
+            if isinstance(there, Server):
+                return await there.ask("POST", path, body)
+            reply = await there.write(write)
+            click.echo(
+                "receiver: no server is running; it takes effect at the next `receiver serve`",
+                err=True,
+            )
+            return reply
+
+    return asyncio.run(ask_or_write())
+
+
+if TYPE_CHECKING:
+    from receiver.config.settings import Settings
+    from receiver.dockerhub.api import Hub
+    from receiver.ledger.cursors import Cursor
+    from receiver.ledger.transaction import Tx
+    from receiver.upkeep.catch_up import Missed
+
+LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
+BATCH = 100  # pushes in a request to the server
+Row = dict[str, Any]
+T = TypeVar("T")
+
+wait_for = asyncio.sleep
+
+
+@click.command("catch-up")
+@click.option(
+    "--since",
+    help="Start time: 2026-01-01, or 3d for three days ago; default: where the last run stopped.",
+)
+@click.option("--repository", help="Only this group/project; default: every repository of a rule.")
+@click.option("--dry-run", is_flag=True, help="Only list the pushes; record nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@told_plainly
+def catch_up(since: str | None, repository: str | None, dry_run: bool, as_json: bool) -> None:
+    """List the tags on Docker Hub and record each push that is not in the ledger.
+
+    The same rules apply as for webhooks. `serve` does this automatically, starting from the time
+    when a rule first named a repository; --since also records older tags.
+    """
+    from receiver.logs import configure_logs
+
+    settings = configured(frozenset({"RECEIVER_SECRET_KEY", "rule"}))
+    names = sorted({rule.repository for rule in settings.rules})
+    if repository is not None and repository not in names:
+        raise Stop(f"no rule names {repository}; rules name {', '.join(names)}", NOT_FOUND)
+    chosen = [repository] if repository is not None else names
+    bound = None if since is None else moment(since)
+    configure_logs(secrets=settings.secrets(), level="WARNING")
+    found = asyncio.run(_catch_up(settings, chosen, bound, dry_run=dry_run, as_json=as_json))
+    if not found and not as_json:
+        click.echo("Nothing was missed.")
+
+
+async def _catch_up(
+    settings: Settings, repositories: list[str], since: int | None, *, dry_run: bool, as_json: bool
+) -> int:
+    """Catch up with each repository in turn and print its pushes; return their number."""
+    from receiver.dockerhub.api import Hub
+    from receiver.http.client import http_client
+    from receiver.upkeep.catch_up import not_known
+
+    found = 0
+    async with http_client() as http:
+        hub = Hub(http, settings.hub_api_url)
+        for repository in repositories:
+            bound = since if since is not None else _cursor(settings, repository)
+            missed = await _listed(hub, settings, repository, bound)
+            new = _read(settings, partial(not_known, missed=missed), missed)
+            if not dry_run and new:
+                await _record(settings, new)
+            found += len(new)
+            for item in new:
+                verb = "would record" if dry_run else "recorded"
+                _print(_row(settings, item), verb, as_json=as_json)
+    return found
+
+
+def _print(row: Row, verb: str, *, as_json: bool) -> None:
+    reason = f" ({row['reason']})" if row["reason"] else ""
+    line = f"{verb}  {row['repository']}:{row['tag']}  {row['verdict']}{reason}"
+    click.echo(json.dumps(row) if as_json else line)
+
+
+async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[Missed]:
+    """List a repository's tags with a progress bar; wait when Docker Hub asks to."""
+    from receiver.dockerhub.api import waiting_as_asked
+    from receiver.dockerhub.http import Unavailable
+    from receiver.upkeep.catch_up import login_for, pushed_since
+
+    login = login_for(settings.rules, repository)
+    waiting = waiting_as_asked(_wait, longest=LONGEST_WAIT_SECONDS)
+    missed: list[Missed] = []
+    try:
+        with click.progressbar(length=1, label=repository, file=sys.stderr) as bar:
+            pages = pushed_since(hub, repository, login, since, waiting)
+            async for page, total in pages:
+                missed += page
+                bar.length = max(total, 1)
+                bar.update(len(page))
+            bar.update((bar.length or 1) - bar.pos)  # older pages are not read
+    except Unavailable as error:
+        sentence = f"Docker Hub could not list the tags of {repository}: {error}"
+        raise Stop(sentence, NOT_DONE) from None
+    return sorted(missed, key=lambda item: item.push.pushed_at or 0)
+
+
+async def _wait(seconds: float) -> None:
+    click.echo(f"Docker Hub rate limit: waiting {seconds:.0f} s …", err=True)
+    await wait_for(seconds)
+
+
+def _cursor(settings: Settings, repository: str) -> int:
+    from receiver.ledger.cursors import read_cursors
+
+    none: list[Cursor] = []
+    cursors = _read(settings, read_cursors, none)
+    own = [cursor.looks_back_to for cursor in cursors if cursor.repository == repository]
+    if not own:
+        raise Stop(f"no starting point is known for {repository}; use --since", NOT_DONE)
+    return own[0]
+
+
+def _read(settings: Settings, read: Callable[[Tx], T], without: T) -> T:
+    """Read the ledger; return `without` if it does not exist yet."""
+    from receiver.ledger.ledger import Ledger
+
+    ledger = Ledger(settings.database_url)
+    try:
+        if ledger.path is not None and not ledger.path.exists():
+            return without
+        ledger.open_to_read()
+        return ledger.read_now(read)
+    finally:
+        ledger.close()
+
+
+async def _record(settings: Settings, missed: list[Missed]) -> None:
+    from receiver.upkeep.catch_up import take_all
+
+    async with reached(settings, begin=True) as there:
+        if isinstance(there, Server):
+            for first in range(0, len(missed), BATCH):
+                rows = [_pushed(item) for item in missed[first : first + BATCH]]
+                await there.ask("POST", "/api/catch-up", {"missed": rows})
+            return
+        rules, notices = settings.rules, settings.notices
+        await there.write(lambda tx: take_all(tx, rules, missed, notices, up_since=None))
+        click.echo(
+            "receiver: no server is running; start `receiver serve` to process them", err=True
+        )
+
+
+def _pushed(missed: Missed) -> Row:
+    push = missed.push
+    return {
+        "repository": push.repository,
+        "tag": push.tag,
+        "pushed_at": push.pushed_at,
+        "digest": missed.digest,
+        "media_type": push.media_type,
+    }
+
+
+def _row(settings: Settings, missed: Missed) -> Row:
+    from receiver.rules.rule import rule_on
+
+    ruling = rule_on(missed.push, settings.rules)
+    pushed_at = missed.push.pushed_at
+    return {
+        **_pushed(missed),
+        "pushed_at": None if pushed_at is None else iso(pushed_at),
+        "verdict": ruling.verdict.value,
+        "reason": ruling.reason,
+    }
+
+
+TITLE = "Receiver: a test"
+BODY = "This is a test. The receiver sends its notifications to this destination."
+
+
+@click.command("notify-test")
+@told_plainly
+def notify_test() -> None:
+    """Send a test message to each [[notice]] of the configuration."""
+    from receiver.logs import configure_logs
+    from receiver.notifications.apprise import NoticeNotSent, send
+    from receiver.notifications.destinations import Message
+
+    settings = configured()
+    configure_logs(secrets=settings.secrets(), level="CRITICAL")
+    if not settings.notices:
+        raise Stop("no [[notice]] is configured; see the README", NOT_DONE)
+    failed = 0
+    for notice in settings.notices:
+        try:
+            asyncio.run(send(notice.url, Message(TITLE, BODY)))
+        except NoticeNotSent as error:
+            failed += 1
+            click.echo(f"{notice.name}: not sent, {error}")
+        else:
+            click.echo(f"{notice.name}: sent")
+    if failed:
+        raise SystemExit(NOT_DONE)

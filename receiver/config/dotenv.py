@@ -1,0 +1,167 @@
+r"""The file `.env`: NAME=value lines, read as Docker Compose and python-dotenv read them.
+
+A value may be in single quotes, which keep it unchanged, or in double quotes, in which `\"`,
+`\\`, `\$`, `\n`, `\r` and `\t` have a meaning; a comment begins at ` #`. Nothing is expanded. Pure.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from receiver.config.text import INVISIBLE, strip, with_plain_line_ends
+from receiver.errors import BadText
+
+MOST_LINES = 300  # of one value
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_ASSIGNMENT = re.compile(rf"[\s{INVISIBLE}]*(?:export\s+)?({_NAME})[\s{INVISIBLE}]*=")
+_NAME_ALONE = re.compile(rf"(?:export\s+)?{_NAME}", re.ASCII)
+_ANY_NAME = re.compile(
+    rf"(?:export\s+|set\s+|setenv\s+|\$env:)?({_NAME})", re.ASCII | re.IGNORECASE
+)
+_OURS = r"(?:RECEIVER|EDGEGAP|DOCKERHUB)_[A-Z0-9_]+|DATABASE_URL"
+_LOST_BREAK = re.compile(rf"(?:\s|\\n)(?:export\s+)?({_OURS})\s*=", re.ASCII)
+_ASSIGNS_OURS = re.compile(rf"^\s*(?:export\s+)?(?:{_OURS})\s*=", re.ASCII | re.MULTILINE)
+_SINGLE = re.compile(r"'([^']*)'", re.DOTALL)
+_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
+_COMMENT = re.compile(r"\s#.*")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A line that sets no variable; `name` is the variable that it seems to mean."""
+
+    line: int
+    name: str
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dotenv:
+    """The content of a `.env`: variables, lines that set none, names that are set twice."""
+
+    values: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
+    twice: tuple[str, ...] = ()
+
+
+def parse_dotenv(text: str) -> Dotenv:
+    """Read a whole file; never raises. If a variable is set twice, the last value is used."""
+    lines = with_plain_line_ends(text).split("\n")
+    values: dict[str, str] = {}
+    problems: list[Problem] = []
+    twice: list[str] = []
+    following = 0  # lines that belong to the value before them
+    for number, line in enumerate(lines, start=1):
+        if following:
+            following -= 1
+            continue
+        bare = strip(line)
+        if not bare or bare.startswith("#") or _NAME_ALONE.fullmatch(bare):
+            continue
+        found = _ASSIGNMENT.match(line)
+        if found is None:
+            problems.append(_not_an_assignment(bare, number))
+            continue
+        name, rest = found[1], line[found.end() :]
+        try:
+            value = _value_of(rest)
+            if value is None:
+                value, following = _value_of_lines([rest, *lines[number : number + MOST_LINES]])
+        except BadText as error:
+            problems.append(Problem(number, name, str(error), error.fix))
+            continue
+        twice += [name] if values.get(name, value) != value else []
+        values[name] = value
+    return Dotenv(values, tuple(problems), tuple(dict.fromkeys(twice)))
+
+
+def unquoted(text: str) -> str | None:
+    """Return the value of a text in quotation marks, with or without a comment after it.
+
+    None if it is not in quotation marks, or if anything but a comment follows the closing mark.
+    """
+    text = strip(text)
+    found = _quoted(text)
+    if found is None or not _is_comment(text[found.end() :]):
+        return None
+    return found[1] if text[0] == "'" else _ESCAPED.sub(_unescaped, found[1])
+
+
+def without_comment(text: str) -> str:
+    """Return an unquoted text without the comment that begins at ` #`."""
+    return strip(_COMMENT.sub("", text))
+
+
+def dotenv_line(name: str, value: str) -> str:
+    """Return the line, with its line end, that is read as this value."""
+    if _PLAIN.fullmatch(value):
+        return f"{name}={value}\n"
+    if "'" not in value and "\n" not in value and "\r" not in value:
+        return f"{name}='{value}'\n"
+    for character, escape in (("\\", "\\\\"), ('"', '\\"'), ("$", "\\$")):
+        value = value.replace(character, escape)
+    value = value.replace("\n", "\\n").replace("\r", "\\r")
+    return f'{name}="{value}"\n'
+
+
+def _value_of(rest: str) -> str | None:
+    """Return the value on this line, None if its quotation mark is still open at the end.
+
+    Raises BadText.
+    """
+    text = strip(rest)
+    if text.startswith(("'", '"')):
+        if _quoted(text) is None:
+            return None
+        value = unquoted(text)
+        if value is None:
+            raise BadText(
+                "there is text after its closing quotation mark",
+                r"Put the whole value in quotation marks; write \" for one inside it",
+            )
+        return value
+    value = without_comment(rest)
+    lost = _LOST_BREAK.search(value)
+    if lost is not None:
+        what = f"the line break before {lost[1]}= is missing"
+        raise BadText(what, "Write each variable on a line of its own")
+    return value
+
+
+def _value_of_lines(lines: list[str]) -> tuple[str, int]:
+    """Return the value that begins on the first line, and the number of lines after it.
+
+    Raises BadText.
+    """
+    text = "\n".join(lines).lstrip()
+    found = _quoted(text)
+    if found is not None and not _ASSIGNS_OURS.search(found[1]):
+        value = unquoted(text[: found.end()] + text[found.end() :].split("\n")[0])
+        if value is not None:
+            return value, found[0].count("\n")
+    raise BadText(
+        f"its quotation mark {strip(lines[0])[0]} is never closed",
+        "Close it, or put the value in the other kind of quotation marks",
+    )
+
+
+def _quoted(text: str) -> re.Match[str] | None:
+    return (_DOUBLE if text.startswith('"') else _SINGLE).match(text)
+
+
+def _is_comment(rest: str) -> bool:
+    rest = strip(rest)
+    return not rest or rest.startswith("#")
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return _ESCAPES.get(found[1], found[0])
+
+
+def _not_an_assignment(line: str, number: int) -> Problem:
+    meant = _ANY_NAME.match(line)
+    return Problem(number, meant[1] if meant else "", "it is not NAME=value", "Write NAME=value")

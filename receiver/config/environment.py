@@ -1,0 +1,151 @@
+"""Read, clean and check environment variables, given as a mapping.
+
+Cleaning removes what is often pasted around a value: quotes, a comment, its own name.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from receiver.config.dotenv import unquoted, without_comment
+from receiver.config.text import CURLY, strip
+from receiver.secret import Secret
+
+FILE_SUFFIX = "_FILE"
+OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_")
+MAY_HOLD_ANYTHING = frozenset({"RECEIVER_SECRET_KEY", "RECEIVER_ADMIN_PASSWORD"})
+CONFIG_TEXT = "RECEIVER_CONFIG_TOML"
+ALSO_OURS = frozenset({"DATABASE_URL", "FORWARDED_ALLOW_IPS", "HOST", "PORT"})
+WITHOUT_FILE = frozenset({"RECEIVER_CONFIG", "HOST", "PORT"})  # have no NAME_FILE
+
+# Names that other programs use or that people expect, with the receiver's own names.
+OFTEN_MEANT = {
+    "EDGEGAP_API_KEY": "EDGEGAP_TOKEN",
+    "EDGEGAP_KEY": "EDGEGAP_TOKEN",
+    "EDGEGAP_URL": "EDGEGAP_BASE_URL",
+    "EDGEGAP_API_URL": "EDGEGAP_BASE_URL",
+    "DOCKERHUB_PASSWORD": "DOCKERHUB_TOKEN",
+    "DOCKERHUB_PAT": "DOCKERHUB_TOKEN",
+    "DOCKERHUB_LOGIN": "DOCKERHUB_USERNAME",
+    "DOCKER_HUB_PASSWORD": "DOCKERHUB_TOKEN",
+    "RECEIVER_HOST": "HOST",
+    "RECEIVER_PORT": "PORT",
+    "RECEIVER_DATABASE_URL": "DATABASE_URL",
+    "RECEIVER_KEY": "RECEIVER_SECRET_KEY",
+    "RECEIVER_PASSWORD": "RECEIVER_ADMIN_PASSWORD",
+    "RECEIVER_CONFIG_FILE": "RECEIVER_CONFIG",
+}
+_SHORTEST_COMPARED = 8
+_ALIKE, _NEARLY_THE_SAME = 0.6, 0.9
+# What Kubernetes sets in each pod for a service named `receiver`.
+_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_.*)?)\Z|_PORT_\d+_(TCP|UDP|SCTP)(_.*)?\Z")
+_QUOTES = "\"'`" + CURLY
+_MOST_LAYERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A cleaned value. `removed` lists what was around it; `fault` is an error and its fix."""
+
+    value: str
+    removed: tuple[str, ...] = ()
+    fault: tuple[str, str] | None = None
+
+
+def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
+    """Return a variable's value without the quotes or the comment that came with it.
+
+    `docker run --env-file` and most dashboards keep what `.env` readers remove. `parsed`: the value
+    comes from a `.env`, or is a file's whole content: ` #` begins no comment in it.
+    """
+    text, removed, ours = strip(raw), [], is_ours(name)
+    repeated = re.match(rf"(?:export\s+)?{re.escape(name)}\s*=\s*", text)
+    if ours and repeated is not None:
+        text = text[repeated.end() :]
+        removed.append(f"{name}= before it")
+    for _ in range(_MOST_LAYERS):
+        inner = within_quotes(text)
+        if inner is None:
+            break
+        text = strip(inner)
+        removed.append("the quotes around it")
+    if not parsed and not removed and " #" in text and ours:
+        if name in MAY_HOLD_ANYTHING:
+            what = "it contains ` #`, which begins a comment in a .env file"
+            fix = "Remove the comment; if it is part of the value, put the whole value in quotes"
+            return Cleaned(text, fault=(what, fix))
+        text = without_comment(text)
+        removed.append("the comment after it")
+    return Cleaned(text, tuple(dict.fromkeys(removed)))
+
+
+def is_ours(name: str) -> bool:
+    """Return whether a variable is one of the receiver's, by its name."""
+    return name.startswith(OURS) or name in ALSO_OURS
+
+
+def within_quotes(text: str) -> str | None:
+    """Return the text inside quotes of any kind, also curly; None if it is not in quotes."""
+    inner = unquoted(text)
+    ends = text[:1] + text[-1:] if len(text) > 1 else ""
+    if inner is None and ends and set(ends) <= set(_QUOTES) and not set(ends) <= set("\"'"):
+        return text[1:-1]
+    return inner
+
+
+def shown(name: object) -> str:
+    """Return a variable's name if it is safe to show: a secret may be written as a name."""
+    text = str(name)
+    return text if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", text) else "its variable"
+
+
+def read_variable(environ: Mapping[str, str], name: str) -> str | None:
+    """Return a variable stripped of white space, None if it is unset or empty."""
+    return environ.get(name, "").strip() or None
+
+
+def read_secret(environ: Mapping[str, str], name: str) -> Secret | None:
+    """Return a secret, None if it is unset."""
+    value = read_variable(environ, name)
+    return None if value is None else Secret(value)
+
+
+def misspelled(environ: Mapping[str, str], known: Collection[str]) -> dict[str, str | None]:
+    """Return the variables that are set and not `known`, but look like one of ours.
+
+    The value is the name that is probably meant, None if none is near. Variables of other programs
+    are not included, unless they differ from one of ours in a letter or two.
+    """
+    names = {*known, *(name + FILE_SUFFIX for name in set(known) - WITHOUT_FILE)}
+    ours = [name for name in known if is_ours(name)]
+    found: dict[str, str | None] = {}
+    for name, value in environ.items():
+        if name in names or not value.strip() or _is_of_kubernetes(name, value):
+            continue
+        meant = near_name(name, ours)
+        if name.upper().startswith(OURS) or meant is not None:
+            found[name] = meant
+    return found
+
+
+def near_name(name: str, known: Collection[str]) -> str | None:
+    """Return the known variable that a name probably means, None if none is near."""
+    upper = name.upper()
+    bare = upper.removesuffix(FILE_SUFFIX)
+    suffix = upper[len(bare) :]
+    meant = OFTEN_MEANT.get(upper) or OFTEN_MEANT.get(bare)
+    if meant not in known:
+        prefix = next((prefix for prefix in OURS if bare.startswith(prefix)), "")
+        least = _ALIKE if prefix else _NEARLY_THE_SAME
+        long = [candidate for candidate in known if len(candidate) >= _SHORTEST_COMPARED]
+        ends = [candidate[len(prefix) :] for candidate in long if candidate.startswith(prefix)]
+        near = get_close_matches(bare[len(prefix) :], ends, n=1, cutoff=least)
+        meant = prefix + near[0] if near else None
+    return meant if meant is None or meant in WITHOUT_FILE else meant + suffix
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    if "_SERVICE_" not in name and name.endswith("_PORT"):
+        return value.startswith(("tcp://", "udp://", "sctp://"))
+    return _OF_KUBERNETES.search(name) is not None

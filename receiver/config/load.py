@@ -1,0 +1,422 @@
+"""Read the configuration, the environment and the file that it names, into one Settings.
+
+All errors are found at once, each with its place and a fix.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import URL
+
+from receiver.config.environment import clean, read_secret, read_variable
+from receiver.config.rule_tables import login_faults, read_rules
+from receiver.config.settings import (
+    DEFAULT_CONFIG,
+    DEFAULT_LEDGER,
+    DEFAULT_PORT,
+    EDGEGAP,
+    HUB_API,
+    LOOPBACK,
+    REGISTRY,
+    REGISTRY_AUTH,
+    Settings,
+)
+from receiver.config.text import toml_fault, with_plain_line_ends
+from receiver.config.values import (
+    UNITS,
+    bare_token,
+    free_text_fault,
+    host_fault,
+    is_plain_http,
+    known_names,
+    proxies_faults,
+    public_url_fault,
+    read_duration,
+    read_flag,
+    token_fault,
+    url_fault,
+    without_end,
+)
+from receiver.config.variables import Variables, read_text
+from receiver.dockerhub.login import Login
+from receiver.errors import BadText, ConfigError, Fault
+from receiver.extras import how_to_install
+from receiver.http.variables import outgoing_faults
+from receiver.images import is_repository
+from receiver.ledger.engine import read_database_url, sqlite_path
+from receiver.notifications.apprise import can_send
+from receiver.notifications.destinations import read_notices
+from receiver.secret import Secret
+
+TOP_KEYS = ("public_url", "rule", "channel", "links", "catch_up", "ledger", "notice")
+SHORTEST_KEY = 16
+MAKE_A_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+HOW_TO_MAKE_A_KEY = (
+    f"Make one with: {MAKE_A_KEY}  and set it; keep it, since another key invalidates all links"
+)
+# Docker Hub allows 180 calls a minute. Deliveries are kept for a day, so that people can see them.
+BOUNDS = {
+    "catch_up": (UNITS["m"], 7 * UNITS["d"]),
+    "ledger": (UNITS["d"], 3650 * UNITS["d"]),
+}
+CONNECTING = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+ALLOW_PLAIN_HTTP = "RECEIVER_ALLOW_PLAIN_HTTP"
+
+
+def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozenset()) -> Settings:
+    """Read the environment and the file it names; raises ConfigError with all errors.
+
+    It does not read `.env`: `receiver.variables.variables_of` does. `need` lists what is
+    required: any of RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, public_url, rule.
+    """
+    reader = _Reader(environ)
+    settings = reader.settings(need)
+    if reader.faults:
+        raise ConfigError(tuple(reader.faults), settings.warnings)
+    return settings
+
+
+def load_in_spite(
+    environ: Mapping[str, str], *, need: frozenset[str] = frozenset()
+) -> tuple[Settings, tuple[Fault, ...]]:
+    """As `load_settings`, for commands that need no rule: errors in the file are returned.
+
+    Raises ConfigError if the environment has errors.
+    """
+    reader = _Reader(environ)
+    settings = reader.settings(need)
+    if not all(reader.is_of_the_file(fault) for fault in reader.faults):
+        raise ConfigError(tuple(reader.faults), settings.warnings)
+    return settings, tuple(reader.faults)
+
+
+class _Reader:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ if isinstance(environ, Variables) else Variables(environ)
+        self._faults: list[Fault] = []
+        self._folder = Path()
+        self._where = DEFAULT_CONFIG
+        self._is_there = True
+
+    @property
+    def faults(self) -> list[Fault]:
+        """All errors found so far, those of variables first."""
+        return [*self._environ.faults, *self._faults]
+
+    def settings(self, need: frozenset[str]) -> Settings:
+        table = self._table()
+        for key in table:
+            if key not in TOP_KEYS:
+                self._fault(f"{self._where}, {key}", "there is no such key", _other_key(key))
+        token = self._edgegap_token()
+        login = self._login(token)
+        tables, channels = table.get("rule", []), table.get("channel", [])
+        rules, faults = read_rules(tables, self._environ, login, channels)
+        self._faults += [replace(fault, where=f"{self._where}, {fault.where}") for fault in faults]
+        notices, more = read_notices(table.get("notice", []), self._environ, rules)
+        self._faults += [replace(fault, where=f"{self._where}, {fault.where}") for fault in more]
+        if notices and not can_send():
+            fix = f"Install it, {how_to_install('notices')}; or remove the [[notice]]"
+            self._fault(f"{self._where}, notice", "Apprise, which sends it, is not installed", fix)
+        keys = self._secret_keys()
+        public_url = self._public_url(table)
+        database_url = self._database_url()
+        self._check_needs(need, table, database_url)
+        if "rule" in need:  # commands that need rules call Edgegap or Docker Hub
+            self._faults += outgoing_faults(self._environ)
+        logins = login is not None or any(rule.login is not None for rule in rules)
+        plain = self._flag(ALLOW_PLAIN_HTTP)
+        edgegap = self._url("EDGEGAP_BASE_URL", EDGEGAP, plain=plain, without=("/v1", "/v2"))
+        registry, auth, hub_api = (
+            self._url(name, default, plain=plain or not logins, without=without)
+            for name, default, without in (
+                ("DOCKERHUB_REGISTRY_URL", REGISTRY, ("/v2", "/v1")),
+                ("DOCKERHUB_AUTH_URL", REGISTRY_AUTH, ()),
+                ("DOCKERHUB_API_URL", HUB_API, ("/v2",)),
+            )
+        )
+        every = self._duration(table, "catch_up", "every", "15m")
+        keep = self._duration(table, "ledger", "keep", "90d")
+        settings = Settings(
+            rules=rules,
+            notices=notices,
+            public_url=public_url,
+            links=self._links(table.get("links", {})),
+            secret_keys=keys,
+            edgegap_token=token,
+            edgegap_base_url=edgegap,
+            requests_per_second=self._number("EDGEGAP_REQUESTS_PER_SECOND", 8.0, 0.01, 1000),
+            concurrency=int(self._number("EDGEGAP_CONCURRENCY", 4, 1, 64)),
+            login=login,
+            registry_url=registry,
+            registry_auth_url=auth,
+            hub_api_url=hub_api,
+            database_url=database_url,
+            host=self._host(),
+            port=int(self._number("PORT", DEFAULT_PORT, 0, 65_535)),
+            forwarded_allow_ips=self._forwarded_allow_ips(),
+            admin_password=self._password(),
+            metrics_token=self._token("RECEIVER_METRICS_TOKEN"),
+            catch_up_every=every,
+            keep=keep or 90 * UNITS["d"],
+            connecting=self._connecting(),
+        )
+        self._environ.warn_of_misspelled()
+        return replace(settings, warnings=tuple(self._environ.warnings))
+
+    def is_of_the_file(self, fault: Fault) -> bool:
+        """Return whether the error is in receiver.toml, not in a variable."""
+        return fault.where == self._where or fault.where.startswith(f"{self._where}, ")
+
+    def _fault(self, where: str, what: str, fix: str) -> None:
+        self._faults.append(Fault(where, what, fix))
+
+    def _table(self) -> dict[str, Any]:
+        text = self._environ.get("RECEIVER_CONFIG_TOML", "")
+        named = read_variable(self._environ, "RECEIVER_CONFIG")
+        if text.strip():
+            self._where = "RECEIVER_CONFIG_TOML"
+        else:
+            path = Path(named or DEFAULT_CONFIG)
+            self._where, self._folder = str(path), path.parent
+            if named is None and not os.path.lexists(path):
+                self._is_there = False
+                return {}
+            try:
+                text = read_text(path)
+            except BadText as error:
+                names = f"; RECEIVER_CONFIG names {path.absolute()}" if named else ""
+                self._fault(self._where, str(error), error.fix + names)
+                return {}
+        text = with_plain_line_ends(text)
+        try:
+            return tomllib.loads(text)
+        except (ValueError, RecursionError) as error:  # a number that is too large is a ValueError
+            self._fault(self._where, *toml_fault(text, str(error)))
+            return {}
+
+    def _check_needs(self, need: frozenset[str], table: dict[str, Any], database_url: URL) -> None:
+        for name in ("RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN"):
+            wrong = {name, f"{name}_FILE"} & {fault.where for fault in self.faults}
+            known = self._environ.is_whole and not wrong
+            if name in need and known and read_variable(self._environ, name) is None:
+                what, meant = self._environ.why_unset(name)
+                fix = (
+                    _how_to_get_the_key(database_url)
+                    if name == "RECEIVER_SECRET_KEY"
+                    else "Make one under app.edgegap.com/user-settings?tab=tokens and set it"
+                )
+                self._fault(name, what, meant + fix)
+        if any(fault.where == self._where for fault in self._faults):
+            return  # the file could not be read, so its missing keys are not known
+        given = "public_url" in table or read_variable(self._environ, "RECEIVER_PUBLIC_URL")
+        wants_url, wants_rule = "public_url" in need and not given, "rule" in need
+        if not self._is_there and (wants_url or wants_rule):
+            fix = "Run `receiver init`, change to its folder, or name it with RECEIVER_CONFIG"
+            if wants_url and not wants_rule:
+                fix += "; or set RECEIVER_PUBLIC_URL"
+            self._fault(self._where, f"there is no such file in {Path.cwd()}", fix)
+            return
+        if wants_url:
+            fix = 'Write public_url = "https://…" above the first [[rule]]'
+            fix += ", or set RECEIVER_PUBLIC_URL"
+            self._fault(f"{self._where}, public_url", "it is missing", fix)
+        if wants_rule and not table.get("rule"):
+            fix = 'Write: [[rule]]  repository = "group/project"  app = "my-game", a line each'
+            self._fault(f"{self._where}, rule", "there is none", fix)
+
+    def _secret_keys(self) -> tuple[Secret, ...]:
+        name = "RECEIVER_SECRET_KEY"
+        text = read_variable(self._environ, name) or ""
+        newest_first = [clean("", part, parsed=True).value for part in text.split(",")]
+        keys = [key for key in newest_first if key]
+        for number, key in enumerate(keys, start=1):
+            which = "it" if len(keys) == 1 else f"key {number} of {len(keys)}"
+            fault = free_text_fault(key)
+            if fault is None and len(key) < SHORTEST_KEY:
+                what = f"{which} is shorter than {SHORTEST_KEY} characters, which can be guessed"
+                fix = f"Make another with: {MAKE_A_KEY}  and set it; then print the links again"
+                fault = what, f"{fix} and replace those on Docker Hub"
+            if fault is not None:
+                self._fault(name, *fault)
+        return tuple(Secret(key) for key in reversed(keys))
+
+    def _edgegap_token(self) -> Secret | None:
+        return self._token("EDGEGAP_TOKEN")
+
+    def _token(self, name: str) -> Secret | None:
+        value = read_variable(self._environ, name)
+        if value is None:
+            return None
+        token = bare_token(value)
+        fault = token_fault(token)
+        if fault is not None:
+            self._fault(name, *fault)
+        return Secret(token)
+
+    def _password(self) -> Secret | None:
+        password = read_secret(self._environ, "RECEIVER_ADMIN_PASSWORD")
+        fault = free_text_fault(password.reveal()) if password is not None else None
+        if fault is not None:
+            self._fault("RECEIVER_ADMIN_PASSWORD", *fault)
+        return password
+
+    def _login(self, api_token: Secret | None) -> Login | None:
+        username = read_variable(self._environ, "DOCKERHUB_USERNAME")
+        given = read_variable(self._environ, "DOCKERHUB_TOKEN")
+        if (username is None) != (given is None):
+            missing = "DOCKERHUB_USERNAME" if username is None else "DOCKERHUB_TOKEN"
+            _, meant = self._environ.why_unset(missing)
+            fix = f"{meant}Set both, or neither for public repositories"
+            self._fault(missing, "it is not set, but the other half of the login is", fix)
+        if username is None or given is None:
+            return None
+        token = bare_token(given)
+        for name, what, fix in login_faults(username, token):
+            self._fault(f"DOCKERHUB_{name.upper()}", what, fix)
+        if api_token is not None and token == api_token.reveal():
+            fix = "Make a read-only access token on Docker Hub and set that"
+            self._fault("DOCKERHUB_TOKEN", "it is the Edgegap API token", fix)
+        return Login(username, Secret(token))
+
+    def _public_url(self, table: dict[str, Any]) -> str | None:
+        value = read_variable(self._environ, "RECEIVER_PUBLIC_URL")
+        where = "RECEIVER_PUBLIC_URL" if value else f"{self._where}, public_url"
+        found = value or table.get("public_url")
+        if found is None:
+            return None
+        fault = public_url_fault(found)
+        if fault is not None:
+            self._fault(where, fault, 'Write it as "https://hooks.example.com"')
+            return None
+        return str(found).rstrip("/")
+
+    def _url(self, name: str, default: str, *, plain: bool, without: tuple[str, ...]) -> str:
+        """Read a base URL; `without` are the suffixes that the receiver adds itself."""
+        value = (read_variable(self._environ, name) or default).rstrip("/")
+        fault = url_fault(value)
+        if fault is not None:
+            self._fault(name, fault, f"The default is {default}")
+            return default
+        if is_plain_http(value) and not plain:
+            what = "it is plain http to another machine, which would send a token unencrypted"
+            self._fault(name, what, f"Write https://, or allow it with {ALLOW_PLAIN_HTTP}=true")
+        base = without_end(value, without)
+        if base != value:
+            end = value[len(base) :]
+            self._environ.warnings.append(f"{name} is read without {end}, which the receiver adds")
+        return base
+
+    def _flag(self, name: str) -> bool:
+        text = read_variable(self._environ, name)
+        value = read_flag(text)
+        if value is None:
+            self._fault(name, f"{text!r} is neither true nor false", f"Write {name}=true")
+        return bool(value)
+
+    def _host(self) -> str:
+        host = read_variable(self._environ, "HOST") or LOOPBACK
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        fault = host_fault(bare)
+        if fault is not None:
+            self._fault("HOST", *fault)
+            return LOOPBACK
+        return bare
+
+    def _forwarded_allow_ips(self) -> str:
+        text = read_variable(self._environ, "FORWARDED_ALLOW_IPS") or LOOPBACK
+        for fault in proxies_faults(text):
+            self._fault("FORWARDED_ALLOW_IPS", *fault)
+        return text
+
+    def _connecting(self) -> dict[str, Secret]:
+        names = [spelling for name in CONNECTING for spelling in (name, name.lower())]
+        found = {name: read_secret(self._environ, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _number(self, name: str, default: float, low: float, high: float) -> float:
+        text = read_variable(self._environ, name)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high or (isinstance(default, int) and value != int(value)):
+            kind = "whole number" if isinstance(default, int) else "number"
+            what = f"{text!r} is not a {kind} from {low:g} to {high:g}"
+            self._fault(name, what, f"The default is {default:g}")
+            return default
+        return value
+
+    def _database_url(self) -> URL:
+        text = read_variable(self._environ, "DATABASE_URL")
+        if text is None:
+            return URL.create("sqlite", database=str(self._folder / DEFAULT_LEDGER))
+        try:
+            return read_database_url(text)
+        except ValueError as error:
+            fix = "Write sqlite:///path/to/receiver.db or postgresql://user:password@host/database"
+            self._fault("DATABASE_URL", str(error), fix)
+            return URL.create("sqlite", database=DEFAULT_LEDGER)
+
+    def _links(self, table: object) -> dict[str, int]:
+        if not isinstance(table, dict):
+            self._fault(f"{self._where}, links", "it is not a table", 'Write "group/project" = 2')
+            return {}
+        for repository, number in table.items():
+            if not is_repository(repository) or type(number) is not int or number < 1:
+                what = f"{repository} = {number!r} is not a repository and its link number"
+                self._fault(f"{self._where}, links", what, 'Write "group/project" = 2')
+        return dict(table)
+
+    def _duration(self, table: dict[str, Any], part: str, key: str, default: str) -> int | None:
+        low, high = BOUNDS[part]
+        inner = table.get(part, {})
+        where = f"{self._where}, {part}"
+        if not isinstance(inner, dict):
+            self._fault(where, "it is not a table", f"Write it under a line [{part}]")
+            return None
+        for unknown in set(inner) - {key}:
+            fix = _other_key(unknown) if unknown in TOP_KEYS else known_names(unknown, (key,))
+            self._fault(f"{where}.{unknown}", "there is no such key", fix)
+        value = inner.get(key, default)
+        if value == "off" and part == "catch_up":
+            return None
+        found = read_duration(value)
+        if found is None or not low <= found <= high:
+            what = f"{value!r} is not a duration"
+            if found is not None:
+                what = f"{value!r} is not between {_spelled(low)} and {_spelled(high)}"
+            fix = f'Write for instance {key} = "{default}" (s, m, h or d)'
+            self._fault(f"{where}.{key}", what, fix)
+        return found
+
+
+def _other_key(key: str) -> str:
+    """Return the fix for a key that is unknown in the table it belongs to."""
+    if key in TOP_KEYS:
+        return "Write it above the first line with [ ]: a key belongs to the table above it"
+    return known_names(key, TOP_KEYS)
+
+
+def _how_to_get_the_key(database_url: URL) -> str:
+    """Return how to set a missing secret key: an existing ledger was used with one."""
+    ledger = sqlite_path(database_url)
+    if ledger is None:
+        return f"If this ledger was used before, set the key it was used with. {HOW_TO_MAKE_A_KEY}"
+    if os.path.lexists(ledger):
+        return (
+            f"The links of the ledger {ledger} were signed with a key: set that key again, "
+            "since another key invalidates all of them"
+        )
+    return HOW_TO_MAKE_A_KEY
+
+
+def _spelled(milliseconds: int) -> str:
+    unit = max((unit for unit in UNITS if milliseconds % UNITS[unit] == 0), key=UNITS.__getitem__)
+    return f"{milliseconds // UNITS[unit]}{unit}"

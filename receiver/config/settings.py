@@ -1,0 +1,155 @@
+"""The configuration as one object: secrets from the environment, the rest from `receiver.toml`."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+
+from sqlalchemy.engine import URL
+
+from receiver.config.rule_tables import env_values
+from receiver.config.values import UNITS
+from receiver.dockerhub.login import Login
+from receiver.notifications.destinations import Notice
+from receiver.rules.rule import Rule
+from receiver.secret import Secret
+
+DEFAULT_CONFIG = "receiver.toml"
+DEFAULT_LEDGER = "receiver.db"
+DEFAULT_PORT = 8000
+EDGEGAP = "https://api.edgegap.com"
+REGISTRY = "https://registry-1.docker.io"
+REGISTRY_AUTH = "https://auth.docker.io/token"
+HUB_API = "https://hub.docker.com"
+LOOPBACK = "127.0.0.1"
+MARK_DIGITS = 16
+
+# Settings that a running receiver cannot change, with the variables that set them.
+FIXED_AT_START: Mapping[str, str] = {
+    "database_url": "DATABASE_URL",
+    "host": "HOST",
+    "port": "PORT",
+    "forwarded_allow_ips": "FORWARDED_ALLOW_IPS",
+    "registry_url": "DOCKERHUB_REGISTRY_URL",
+    "registry_auth_url": "DOCKERHUB_AUTH_URL",
+    "hub_api_url": "DOCKERHUB_API_URL",
+}
+# How each setting is written by a user.
+NAMES: Mapping[str, str] = {
+    **FIXED_AT_START,
+    "rules": "[[rule]]",
+    "public_url": "public_url",
+    "links": "[links]",
+    "secret_keys": "RECEIVER_SECRET_KEY",
+    "edgegap_token": "EDGEGAP_TOKEN",
+    "edgegap_base_url": "EDGEGAP_BASE_URL",
+    "requests_per_second": "EDGEGAP_REQUESTS_PER_SECOND",
+    "concurrency": "EDGEGAP_CONCURRENCY",
+    "login": "DOCKERHUB_USERNAME or DOCKERHUB_TOKEN",
+    "admin_password": "RECEIVER_ADMIN_PASSWORD",
+    "metrics_token": "RECEIVER_METRICS_TOKEN",
+    "catch_up_every": "catch_up.every",
+    "keep": "ledger.keep",
+    "notices": "[[notice]]",
+    "connecting": "the proxies or certificates",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration. Durations are in milliseconds; None turns a feature off."""
+
+    rules: tuple[Rule, ...] = ()
+    public_url: str | None = None
+    links: Mapping[str, int] = field(default_factory=dict)
+    secret_keys: tuple[Secret, ...] = ()  # oldest first: itsdangerous signs with the last
+    edgegap_token: Secret | None = None
+    edgegap_base_url: str = EDGEGAP
+    requests_per_second: float = 8.0
+    concurrency: int = 4
+    login: Login | None = None
+    registry_url: str = REGISTRY
+    registry_auth_url: str = REGISTRY_AUTH
+    hub_api_url: str = HUB_API
+    database_url: URL = field(default_factory=lambda: URL.create("sqlite", database=DEFAULT_LEDGER))
+    host: str = LOOPBACK
+    port: int = DEFAULT_PORT
+    forwarded_allow_ips: str = LOOPBACK
+    admin_password: Secret | None = None
+    metrics_token: Secret | None = None
+    catch_up_every: int | None = 15 * UNITS["m"]
+    keep: int = 90 * UNITS["d"]
+    notices: tuple[Notice, ...] = ()
+    connecting: Mapping[str, Secret] = field(default_factory=dict)  # proxies and certificates
+    warnings: tuple[str, ...] = field(default=(), compare=False)  # about its spelling
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return every secret in the settings, to be masked in all output."""
+        single = (self.edgegap_token, self.admin_password, self.metrics_token)
+        logins = [rule.login for rule in self.rules] + [self.login]
+        password = self.database_url.password
+        return (
+            *self.secret_keys,
+            *(secret for secret in single if secret is not None),
+            *(login.token for login in logins if login is not None),
+            *(Secret(value) for value in env_values(self.rules)),
+            *([Secret(str(password))] if password else []),
+            *(notice.url for notice in self.notices),
+        )
+
+    def channels(self, app: str | None = None) -> list[tuple[str, str]]:
+        """Return app and name of each channel that a rule moves, of one app or of all."""
+        channels = {(rule.app, name) for rule in self.rules for name in rule.channels}
+        return sorted(channel for channel in channels if app is None or channel[0] == app)
+
+    def rule_named(self, name: str) -> Rule | None:
+        """Return the rule with this name, None if it was removed."""
+        return next((rule for rule in self.rules if rule.name == name), None)
+
+
+def after_reload(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """Return the settings in force once `read` is applied, and the names that need a restart.
+
+    Settings that are fixed at the start keep their values, so that none is applied partially; the
+    variables of those that differ are returned.
+    """
+    fixed = {name: getattr(running, name) for name in FIXED_AT_START}
+    differ = [FIXED_AT_START[name] for name in fixed if getattr(read, name) != fixed[name]]
+    old, new = running.connecting, read.connecting
+    differ += sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
+    return replace(read, **fixed, connecting=old), tuple(differ)
+
+
+def marks_of(settings: Settings) -> dict[str, str]:
+    """Return a keyed hash of each setting, by its name, to compare two configurations.
+
+    The key is the newest secret key, so that values cannot be guessed from the hash.
+    """
+    key = settings.secret_keys[-1].reveal().encode() if settings.secret_keys else b""
+    return {
+        name: hmac.new(
+            key, f"{name}={_plain(getattr(settings, field))}".encode(), "sha256"
+        ).hexdigest()[:MARK_DIGITS]
+        for field, name in NAMES.items()
+    }
+
+
+def _plain(value: object) -> object:
+    """Return a setting's value with its secrets revealed, in a fixed order."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, URL):
+        return value.render_as_string(hide_password=False)
+    if is_dataclass(value):
+        return [_plain(getattr(value, attribute.name)) for attribute in fields(value)]
+    if isinstance(value, Mapping):
+        return sorted((str(key), str(_plain(item))) for key, item in value.items())
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+@dataclass(slots=True)
+class Current:
+    """The settings in force; a reload replaces them."""
+
+    settings: Settings

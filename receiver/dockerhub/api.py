@@ -1,0 +1,249 @@
+"""Docker Hub's API: tag records, which cost no pull, and the list of a repository's tags.
+
+Source: docs.docker.com/reference/api/hub. Works without login for public repositories, with a
+personal token, and with an organization's, which is accepted under /v2/namespaces/ only.
+"""
+
+import base64
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qs, quote, urlsplit
+
+import httpx
+import msgspec
+
+from receiver.dockerhub.http import TOO_MANY, Fetched, Unavailable, fetch
+from receiver.dockerhub.login import Login
+from receiver.dockerhub.tag_record import HubTag, read_tag
+from receiver.http.retry_after import read_retry_after
+from receiver.secret import Secret
+
+LARGEST_ANSWER = 8 * 1024 * 1024
+LARGEST_TOKEN = 1024 * 1024
+PER_PAGE = 100
+MOST_PAGES = 1000
+TOKEN_MARGIN_SECONDS = 60.0
+SHORTEST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 120.0  # the limits are per minute: a longer wait was misread
+DEFAULT_WAIT_SECONDS = 60.0
+LOCKED_SECONDS = 600.0  # a user name is locked after many refused logins (hub-feedback#2201)
+UNKNOWN_TOKEN_LIFE = 300.0
+REFUSALS = frozenset({401, 403, 404})  # 404: also a repository that the login may not see
+
+Answered = Callable[[Mapping[str, str]], None]
+"""Called with the headers of each response."""
+Waiting = Callable[[Unavailable], Awaitable[bool]]
+"""Waits if Docker Hub asks for it, and returns whether to repeat the call."""
+
+
+class HubRefused(Unavailable):
+    """Docker Hub's API refuses the login, or the login may not see the repository.
+
+    By `status`: 401 and 403 refuse, 404 is for a name that the login does not see. Each
+    has Docker's error body: the same status with a page of HTML is an outage.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a repository's tags, newest first, and the number of all tags."""
+
+    tags: tuple[HubTag, ...]
+    total: int
+
+
+class Hub:
+    """Docker Hub's API; its short-lived tokens are cached until a minute before they expire."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, base_url: str, *, answered: Answered | None = None
+    ) -> None:
+        self._http = http
+        self._base = base_url
+        self._answered = answered
+        self._tokens: dict[Login, tuple[str, float]] = {}
+        self._rest_until = 0.0  # by the monotonic clock
+
+    async def tag(self, repository: str, tag: str, login: Login | None) -> HubTag | None:
+        """Return the record of a tag, None if there is none. Raises Unavailable."""
+        answer = await self._get(f"{_path(repository)}/tags/{quote(tag, safe='')}", login)
+        return read_tag(answer.json()) if answer.status == httpx.codes.OK else None
+
+    async def pages(
+        self, repository: str, login: Login | None, waiting: Waiting | None = None
+    ) -> AsyncIterator[Page]:
+        """Yield a repository's tags page by page. Raises Unavailable.
+
+        The newest are requested first, but Docker Hub has changed the meaning of `ordering` before:
+        the caller must check. Only the page number of Docker Hub's `next` is used.
+        """
+        number = 1
+        for _ in range(MOST_PAGES):
+            query = f"page={number}&page_size={PER_PAGE}&ordering=last_updated"
+            answer = await self._get_later(f"{_path(repository)}/tags?{query}", login, waiting)
+            if answer.status != httpx.codes.OK:
+                what = f"Docker Hub's API does not list {repository}"
+                refused = _refusal(what, answer, [login.token] if login else [])
+                past_the_last = number > 1 and answer.status == httpx.codes.NOT_FOUND
+                if past_the_last and isinstance(refused, HubRefused):
+                    return  # tags were deleted meanwhile
+                raise refused
+            body = answer.json()
+            rows = body.get("results")
+            if not isinstance(rows, list):
+                raise Unavailable(f"Docker Hub's API returned no list of the tags of {repository}")
+            records = [read_tag(row) for row in rows if isinstance(row, dict)]
+            tags = [tag for tag in records if tag is not None]
+            total = body.get("count")
+            yield Page(tuple(tags), total if isinstance(total, int) else len(tags))
+            following = _page_number(body.get("next"))
+            if following is None or following <= number or not rows:
+                return
+            number = following
+
+    async def _get_later(self, path: str, login: Login | None, waiting: Waiting | None) -> Fetched:
+        """Make a request; repeat it as long as the caller waits when Docker Hub asks to."""
+        while True:
+            try:
+                return await self._get(path, login)
+            except Unavailable as error:
+                if waiting is None or not await waiting(error):
+                    raise
+
+    async def sees(self, repository: str, login: Login | None) -> bool:
+        """Return whether the login can see the repository. Raises Unavailable."""
+        answer = await self._get(_path(repository), login)
+        if answer.status == httpx.codes.OK:
+            return bool(answer.json())
+        what = f"Docker Hub's API does not show {repository}"
+        refused = _refusal(what, answer, [login.token] if login else [])
+        if isinstance(refused, HubRefused):
+            return False
+        raise refused
+
+    async def _get(self, path: str, login: Login | None) -> Fetched:
+        remembered = login in self._tokens
+        answer = await self._ask(path, login)
+        if answer.status == httpx.codes.UNAUTHORIZED and login is not None and remembered:
+            del self._tokens[login]
+            answer = await self._ask(path, login)
+        return answer
+
+    async def _ask(self, path: str, login: Login | None) -> Fetched:
+        headers = {}
+        if login is not None:
+            headers["Authorization"] = f"Bearer {await self._token(login)}"
+        rest = self._rest_until - time.monotonic()
+        if rest > 0:
+            raise Unavailable("Docker Hub's limit on its API is used up", wait=rest)
+        url = f"{self._base}{path}"
+        try:
+            answer = await fetch(self._http, "GET", url, largest=LARGEST_ANSWER, headers=headers)
+        except Unavailable as error:
+            if error.wait is not None:
+                error.wait = min(error.wait, LONGEST_WAIT_SECONDS)
+            raise
+        self._note_limit(answer)
+        if self._answered is not None:
+            self._answered(answer.headers)
+        return answer
+
+    def _note_limit(self, answer: Fetched) -> None:
+        """Pause after the last call that this minute allows, before Docker Hub refuses one."""
+        if answer.headers.get("x-ratelimit-remaining") == "0":
+            wait = read_retry_after(answer.headers, time.time_ns() // 1_000_000) or 0
+            self._rest_until = time.monotonic() + min(wait / 1000, LONGEST_WAIT_SECONDS)
+
+    async def _token(self, login: Login) -> str:
+        token, until = self._tokens.get(login, ("", 0.0))
+        if time.monotonic() < until:
+            return token
+        try:
+            answer = await fetch(
+                self._http,
+                "POST",
+                f"{self._base}/v2/auth/token",
+                largest=LARGEST_TOKEN,
+                json={"identifier": login.username, "secret": login.token.reveal()},
+            )
+        except Unavailable as error:
+            if error.status == TOO_MANY and error.wait is None:
+                error.wait = LOCKED_SECONDS
+            raise
+        if answer.status != httpx.codes.OK:
+            raise _refusal("Docker Hub's API refuses the login", answer, [login.token])
+        given = answer.json().get("access_token")
+        if not isinstance(given, str) or not given.isascii() or not given.isprintable():
+            raise Unavailable("Docker Hub's API returned no token")
+        token = given
+        life = _seconds_left(token)
+        margin = min(TOKEN_MARGIN_SECONDS, life / 2)
+        self._tokens[login] = (token, time.monotonic() + life - margin)
+        return token
+
+
+def seconds_to_wait(error: Unavailable) -> float | None:
+    """Return the seconds to wait before the same call; None if Docker Hub did not ask to wait.
+
+    It rounds to whole seconds, so a wait may be 0 while the limit still holds: wait at least a
+    second, and up to one more so that not all callers return at once.
+    """
+    if error.wait is None and error.status != TOO_MANY:
+        return None
+    asked = DEFAULT_WAIT_SECONDS if error.wait is None else error.wait
+    jitter = random.random() * SHORTEST_WAIT_SECONDS  # noqa: S311 - spreads calls
+    return max(asked, SHORTEST_WAIT_SECONDS) + jitter
+
+
+def waiting_as_asked(rest: Callable[[float], Awaitable[None]], *, longest: float) -> Waiting:
+    """Return a Waiting that calls `rest` with the seconds, at most `longest` of them in total."""
+    waited = 0.0
+
+    async def wait(error: Unavailable) -> bool:
+        nonlocal waited
+        seconds = seconds_to_wait(error)
+        if seconds is None or waited + seconds > longest:
+            return False
+        waited += seconds
+        await rest(seconds)
+        return True
+
+    return wait
+
+
+def _path(repository: str) -> str:
+    group, _, project = repository.partition("/")
+    return f"/v2/namespaces/{quote(group)}/repositories/{quote(project)}"
+
+
+def _page_number(following: object) -> int | None:
+    if not isinstance(following, str):
+        return None
+    try:
+        numbers = parse_qs(urlsplit(following).query).get("page", [])
+    except ValueError:
+        return None
+    text = numbers[0] if numbers else ""
+    valid = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_PAGES))
+    return int(text) if valid else None
+
+
+def _refusal(what: str, answer: Fetched, secrets: Iterable[Secret]) -> Unavailable:
+    refused = answer.status in REFUSALS and answer.error() is not None
+    kind = HubRefused if refused else Unavailable
+    return kind(f"{what}: {answer.described(secrets)}", status=answer.status)
+
+
+def _seconds_left(token: str) -> float:
+    """Return the life of a token by its own claims (a JWT's `exp` and `iat`), else 300 s.
+
+    Both are times of Docker Hub's clock; without `iat`, `exp` is compared with ours.
+    """
+    try:
+        payload = token.split(".")[1]
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return float(claims["exp"]) - float(claims.get("iat", time.time()))
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+        return UNKNOWN_TOKEN_LIFE

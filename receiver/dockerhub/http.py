@@ -1,0 +1,164 @@
+"""HTTP requests to Docker Hub, bounded in time and size; redirects are not followed.
+
+Every request returns a Fetched or raises Unavailable; nothing here interprets the response.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import msgspec
+
+from receiver import metrics
+from receiver.errors import ReceiverError
+from receiver.http.body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
+from receiver.http.client import no_connection
+from receiver.http.retry_after import read_retry_after
+from receiver.secret import Secret, mask
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 15.0
+WHOLE_SECONDS = 30.0
+SERVER_FAULTS = 500
+TOO_MANY = 429
+IN_BETWEEN = "a proxy or a firewall may have responded instead"
+MOST_SHOWN = 200
+
+
+class Unavailable(ReceiverError):
+    """Docker Hub gave no usable response. `connected`: whether it was reached at all."""
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        connected: bool = True,
+        wait: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.connected = connected
+        self.wait = wait  # seconds that Docker Hub asks to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One response: status, headers, and the body within its limit."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes = field(repr=False)
+
+    def json(self) -> dict[str, Any]:
+        """Return the body as a JSON object; raises Unavailable if it is not."""
+        try:
+            body = msgspec.json.decode(self.content)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            body = None
+        if not isinstance(body, dict):
+            raise Unavailable("the response is not a JSON object")
+        return body
+
+    def error(self, secrets: Iterable[Secret] = ()) -> str | None:
+        """Return Docker's error message, masked; None if this is not an error body of Docker's.
+
+        The registry sends `errors`, its token server `details`, Docker Hub's API `message`,
+        `detail` and `errinfo`. A page of HTML or an empty body comes from a proxy or firewall.
+        """
+        try:
+            body = self.json()
+        except Unavailable:
+            return None
+        listed = body.get("errors")
+        first = listed[0] if isinstance(listed, list) and listed else None
+        names = ("details", "message", "detail", "errinfo")
+        texts = [*(body.get(name) for name in names), first]
+        if all(value is None for value in texts):
+            return None
+        if isinstance(first, dict):
+            texts[-1] = first.get("message") or first.get("code")
+        text = next((value for value in texts if isinstance(value, str)), "")
+        known = mask(text, secrets)[:MOST_SHOWN]
+        return "".join(letter for letter in known if letter.isprintable())
+
+    def described(self, secrets: Iterable[Secret] = ()) -> str:
+        """Return the status with Docker's message, or that this is not Docker's response."""
+        error = self.error(secrets)
+        if error is None:
+            return f"HTTP {self.status}, not in Docker's form: {IN_BETWEEN}"
+        return f"HTTP {self.status} {error}".rstrip()
+
+
+async def fetch(
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    largest: int,
+    headers: Mapping[str, str] | None = None,
+    json: object = None,
+) -> Fetched:
+    """Make a request. Raises Unavailable on no response, 429, 5xx, a body over `largest` bytes."""
+    began = time.monotonic()
+    status: int | None = None
+    try:
+        fetched = await _fetch(http, method, url, largest=largest, headers=headers, json=json)
+        status = fetched.status
+    except Unavailable as error:
+        status = error.status
+        raise
+    finally:
+        timed = metrics.docker_hub_calls.labels(method, metrics.label(status))
+        timed.observe(time.monotonic() - began)
+    return fetched
+
+
+async def _fetch(
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    largest: int,
+    headers: Mapping[str, str] | None,
+    json: object,
+) -> Fetched:
+    try:
+        async with (
+            asyncio.timeout(WHOLE_SECONDS),
+            http.stream(
+                method,
+                url,
+                headers={**UNENCODED, **(headers or {})},
+                json=json,
+                follow_redirects=False,
+                timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            ) as response,
+        ):
+            _raise_for_status(response)
+            content = await read_bounded(response, largest)
+    except BodyTooLarge:
+        raise Unavailable(f"the response is over {largest} bytes") from None
+    except UnreadableBody as error:
+        raise Unavailable(str(error)) from None
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+        raise Unavailable(no_connection(error), connected=False) from None
+    except (TimeoutError, httpx.TimeoutException):
+        raise Unavailable("no response in time") from None
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError):
+        raise Unavailable("the connection broke") from None
+    return Fetched(response.status_code, response.headers, content)
+
+
+def _raise_for_status(response: httpx.Response) -> None:
+    """Raise Unavailable on a 429 and a 5xx; their bodies are not read."""
+    status = response.status_code
+    if status == TOO_MANY:
+        asked = read_retry_after(response.headers, time.time_ns() // 1_000_000)
+        wait = None if asked is None else asked / 1000
+        raise Unavailable("429: too many requests", wait=wait, status=TOO_MANY)
+    if status >= SERVER_FAULTS:
+        raise Unavailable(f"HTTP {status}", status=status)

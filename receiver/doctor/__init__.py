@@ -1,0 +1,1 @@
+"""Checks a setup and reports what will fail."""

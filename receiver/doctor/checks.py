@@ -1,0 +1,244 @@
+"""Doctor: finds what will go wrong before it does; each finding comes with its mend.
+
+Everything is asked with reads only.
+"""
+
+import hmac
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from http import HTTPStatus
+from secrets import token_urlsafe
+
+import httpx
+
+from receiver.config.settings import Settings
+from receiver.config.warnings import link_length_fault
+from receiver.doctor.dockerhub import examine_docker_hub
+from receiver.doctor.finding import Finding, failed, passed, warned
+from receiver.doctor.links import examine_links
+from receiver.doctor.surroundings import dangers, proxies_in_use
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.listing import Listing, partly_listed
+from receiver.edgegap.plans import newest
+from receiver.edgegap.responses import Answer
+from receiver.edgegap.shown import flag
+from receiver.edgegap.version_cache import NEWEST
+from receiver.errors import LedgerError
+from receiver.http.body import UnreadableBody, ask
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.migrate import newer_schema
+from receiver.ledger.targets import not_copied
+from receiver.pipeline.preflight import Preflight
+from receiver.pipeline.retry import detail_of
+from receiver.rules.rule import Rule, moving_versions
+from receiver.signing import PATH, LinkKeys
+from receiver.upkeep.clock import difference, seconds_ahead
+
+REACH_SECONDS = 10.0
+LARGEST_GREETING = 64 * 1024
+GREETING_WORD = "Docker Hub"
+PROOF = "Receiver-Proof"
+MOST_NAMED = 10
+CHECK_THE_WAY = "Check the network, EDGEGAP_BASE_URL, and any proxy or firewall in between"
+
+
+async def examine(
+    settings: Settings, client: EdgegapClient, preflight: Preflight, http: httpx.AsyncClient
+) -> AsyncIterator[Finding]:
+    """Look at everything, one finding after another, the cheap ones first."""
+    for finding in _ledger(settings):
+        yield finding
+    async for finding in examine_links(settings):
+        yield finding
+    if settings.admin_password is None:
+        yield passed("page", "it is off: set RECEIVER_ADMIN_PASSWORD and restart to turn it on")
+    used = proxies_in_use(settings, os.environ)
+    if used:
+        ways = (f"{', '.join(dict.fromkeys(names))} {way}" for way, names in used.items())
+        yield passed("proxy", "; ".join(ways))
+    async for finding in _edgegap(settings, client):
+        yield finding
+    async for finding in examine_docker_hub(settings.rules, preflight):
+        yield finding
+    async for finding in _public_url(settings, http):
+        yield finding
+    yield await _clock(settings, http)
+
+
+def _ledger(settings: Settings) -> Iterator[Finding]:
+    ledger = Ledger(settings.database_url)
+    try:
+        ledger.open_to_read()
+    except LedgerError as error:
+        missing = ledger.path is not None and not os.path.lexists(ledger.path)
+        if missing and ledger.path is not None and os.access(ledger.path.parent, os.W_OK):
+            yield passed("ledger", f"{ledger.path} will be made by `receiver serve`")
+        else:
+            mend = "Do what it says, or check DATABASE_URL and who may write there"
+            yield failed("ledger", str(error), mend)
+    else:
+        newer = newer_schema(ledger.schema)
+        if newer is None:
+            yield passed("ledger", f"{ledger.path or 'PostgreSQL'} is of this version's schema")
+        else:
+            yield warned("ledger", newer, "Upgrade this program to the version that wrote it")
+    finally:
+        ledger.close()
+    for danger in dangers(settings, os.environ):
+        yield warned(danger.what, danger.sentence, "deploy/README.md says what each place needs")
+
+
+async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[Finding]:
+    listing = await client.apps()
+    answer = listing.answer
+    if answer.says(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        mend = "Make a token under app.edgegap.com/user-settings?tab=tokens and set EDGEGAP_TOKEN"
+        yield failed("Edgegap token", f"refused: {answer.message}", mend)
+        return
+    if not answer.accepted:
+        yield failed("Edgegap", detail_of(answer), CHECK_THE_WAY)
+        return
+    seen = f"it sees {_listed(listing)}" if answer.ok else f"but the list of apps: {answer.message}"
+    yield passed("Edgegap token", f"accepted; {seen}")
+    for app in dict.fromkeys(rule.app for rule in settings.rules):
+        yield await _app(client, app)
+    listings: dict[str, Listing] = {}
+    for rule in settings.rules:
+        excluded = await _not_copied(settings, rule.app)
+        yield await _source(client, rule, excluded, listings)
+
+
+def _listed(listing: Listing) -> str:
+    names = [str(row["name"]) for row in listing.rows[:MOST_NAMED]]
+    left = listing.total - len(names)
+    more = f" and {left} more" if left else "" if listing.complete else " and more"
+    return (", ".join(names) or "no app") + more
+
+
+async def _app(client: EdgegapClient, app: str) -> Finding:
+    answer = await client.app(app)
+    what = f"app {app}"
+    if not answer.accepted:
+        return failed(what, *_unusable(answer))
+    if answer.body is None:
+        return warned(what, f"it exists, but {answer.message}", "Give the app a smaller image")
+    active = flag(answer.body.get("is_active"))
+    if active is False:
+        found = "it is disabled: no version of it can be deployed"
+        return warned(what, found, "Enable the app in Edgegap's dashboard")
+    if not isinstance(active, bool | None):
+        found = "it exists, but whether it is enabled cannot be read"
+        return warned(what, found, "Look at the app in Edgegap's dashboard")
+    return passed(what, "it exists")
+
+
+def _unusable(answer: Answer) -> tuple[str, str]:
+    """Return what was answered if an app or its versions cannot be read, and what to do."""
+    if answer.says(HTTPStatus.NOT_FOUND):
+        return "Edgegap has no such app", "Make it on Edgegap, or correct `app` in the rule"
+    if answer.says(HTTPStatus.FORBIDDEN):
+        mend = "Let the token's owner manage the app, or set EDGEGAP_TOKEN to a token that may"
+        return f"the token may not touch it: {answer.message}", mend
+    return detail_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later"
+
+
+async def _not_copied(settings: Settings, app: str) -> frozenset[str]:
+    """Return the versions that a push does not copy from: channels, also of earlier rules."""
+    moving = moving_versions(settings.rules, app)
+    ledger = Ledger(settings.database_url)
+    try:
+        ledger.open_to_read()
+        known = await ledger.read(partial(not_copied, app=app))
+    except LedgerError:  # there is none yet, or the finding of the ledger itself says more
+        return moving
+    finally:
+        ledger.close()
+    return moving | known.channels | known.unproven
+
+
+async def _source(
+    client: EdgegapClient, rule: Rule, excluded: frozenset[str], listings: dict[str, Listing]
+) -> Finding:
+    """Find the version whose settings the rule copies; each app is listed once."""
+    what = f"settings of {rule.name}"
+    if {"req_cpu", "req_memory"} <= set(rule.settings):
+        return passed(what, "req_cpu and req_memory stand in the rule")
+    if rule.copy_from != NEWEST:
+        answer = await client.look(rule.app, rule.copy_from)
+        source, found = answer.body if answer.ok else None, ""
+    else:
+        if rule.app not in listings:
+            listings[rule.app] = await client.versions(rule.app)
+        listing = listings[rule.app]
+        answer = listing.answer
+        source = newest(row for row in listing.rows if row.get("name") not in excluded)
+        found = "" if listing.complete else f"; {partly_listed(listing)}"
+    if source is not None:
+        return passed(what, f"copied from {source.get('name')}{found}")
+    if rule.copy_from != NEWEST and answer.says(HTTPStatus.NOT_FOUND):
+        found = f"the app {rule.app} has no version {rule.copy_from}"
+        return failed(what, found, "Name another version in `copy_from`, or create it")
+    if not answer.ok:
+        return failed(what, *_unusable(answer))
+    mend = "Add req_cpu and req_memory under [rule.settings], or make a first version by hand"
+    return failed(what, "there is no version to copy", mend)
+
+
+async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncIterator[Finding]:
+    url = settings.public_url
+    if url is None:
+        mend = 'Write public_url = "https://hooks.example.com", where Docker Hub reaches us'
+        yield failed("public URL", "it is not set", mend)
+        return
+    if not url.startswith("https://"):
+        mend = "Put a proxy with TLS in front: the link is a secret"
+        yield warned("public URL", "it is not https", mend)
+    too_long = link_length_fault(settings)
+    if too_long is not None:
+        yield failed("public URL", *too_long)
+    keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
+    yield await _reach(url, keys, http)
+
+
+async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
+    """Fetch the greeting with a question that only a holder of our key can answer."""
+    what, challenge = "public URL", keys.challenge(token_urlsafe(9))
+    found = await _ask(http, "GET", f"{url}{PATH}{challenge}")
+    mend = "Start `receiver serve`, and check the name, the proxy and the port"
+    if found is None:
+        return warned(what, "nothing answers there from this machine", mend)
+    answer, body = found
+    if answer.status_code != httpx.codes.OK or GREETING_WORD not in body.decode("utf-8", "replace"):
+        return failed(what, f"what answers there is no receiver (HTTP {answer.status_code})", mend)
+    answered, wanted = answer.headers.get(PROOF, ""), keys.proof(challenge) or ""
+    if not hmac.compare_digest(answered.encode(), wanted.encode()):
+        mend = "Set RECEIVER_SECRET_KEY as that receiver has it, or correct public_url"
+        return failed(what, "another receiver answers there, with another key", mend)
+    return passed(what, "this receiver answers there")
+
+
+async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
+    """Compare with Docker Hub's clock; our own public URL would be this very clock."""
+    found = await _ask(http, "HEAD", f"{settings.hub_api_url}/")
+    ahead = None if found is None else seconds_ahead(found[0].headers, time.time())
+    if ahead is None:
+        return warned("clock", "nobody told the time", "Compare this machine's clock by hand")
+    wrong = difference(ahead)
+    if wrong is not None:
+        mend = "Set the clock by NTP: catch-up and the order of pushes go by it"
+        return warned("clock", wrong, mend)
+    return passed("clock", "it agrees with the outside")
+
+
+async def _ask(
+    http: httpx.AsyncClient, method: str, url: str
+) -> tuple[httpx.Response, bytes] | None:
+    """Return what answers there, with its body (empty if that cannot be read); None if nothing."""
+    try:
+        return await ask(http, method, url, largest=LARGEST_GREETING, seconds=REACH_SECONDS)
+    except UnreadableBody:
+        return httpx.Response(httpx.codes.BAD_GATEWAY), b""
+    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
+        return None

@@ -1,0 +1,130 @@
+"""What the doctor asks of Docker Hub: logins, repositories, the newest images, pull limits.
+
+The one question that asks for more than reading (may the login push?) is asked here once, never
+per push.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+
+from receiver.dockerhub.api import HubRefused
+from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.login import Login
+from receiver.dockerhub.registry import Pulls
+from receiver.dockerhub.tag_record import HubTag
+from receiver.dockerhub.webhook import Push, not_for_registering
+from receiver.doctor.finding import Finding, failed, passed, warned
+from receiver.images import ImageReference
+from receiver.pipeline.preflight import Cleared, Out, Preflight, Stopped
+from receiver.rules.rule import Rule, takes
+
+PERSONAL_LIMIT, ANONYMOUS_LIMIT = 200, 100  # per 6 hours: docs.docker.com/docker-hub/usage/pulls
+NOT_FOUND = 404
+MOST_PAGES = 10  # of a repository's tags
+
+
+async def examine_docker_hub(rules: Sequence[Rule], preflight: Preflight) -> AsyncIterator[Finding]:
+    """Look at each login, each repository with its newest tag, and each login's pull limit."""
+    logins: dict[Login, str] = {}
+    for rule in rules:
+        if rule.login is not None:
+            logins.setdefault(rule.login, rule.repository)
+    if not logins:
+        mend = "For private repositories set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
+        yield warned("Docker Hub login", "none: public repositories only", mend)
+    for login, repository in logins.items():
+        yield await _login(preflight, login, repository)
+    asked = {(rule.repository, rule.tags, rule.login): rule for rule in rules}
+    for rule in asked.values():
+        async for finding in _repository(preflight, rule):
+            yield finding
+    for asking, pulls in preflight.registry.limits.by_login.items():
+        yield _pull_limit(asking, pulls)
+
+
+async def _login(preflight: Preflight, login: Login, repository: str) -> Finding:
+    what = f"Docker Hub login {login.username}"
+    try:
+        may_push = await preflight.registry.may_push(repository, login)
+    except Unavailable as error:
+        return warned(what, f"Docker Hub could not be asked: {error}", "Try again later")
+    if may_push is None:
+        mend = f"Check {login.variables}: make a read-only access token on Docker Hub and set it"
+        return failed(what, "refused", mend)
+    if may_push:
+        mend = "Make a read-only access token: Edgegap keeps it, and needs no more"
+        return warned(what, "accepted, but it may push", mend)
+    return passed(what, "accepted, and read-only")
+
+
+async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding]:
+    what = f"repository {rule.repository}"
+    try:
+        tag = await _newest_tag(preflight, rule)
+    except HubRefused as refused:
+        yield failed(what, str(refused), _mend_of(refused, rule))
+        return
+    except Unavailable as error:
+        mend = "Run `receiver doctor` again in some minutes"
+        yield warned(what, f"Docker Hub could not be asked now: {error}", mend)
+        return
+    if tag is None:
+        yield warned(what, "reached; it has no tag that the rule takes yet", "Push one")
+        return
+    yield passed(what, f"reached; the newest tag that the rule takes is {tag}")
+    findings = await preflight.look(ImageReference(rule.repository, tag), rule)
+    image = f"image {rule.repository}:{tag}"
+    match findings:
+        case Cleared():
+            yield passed(image, "; ".join(findings.notes))
+        case Stopped():
+            yield failed(image, findings.parking.reason.value, findings.parking.sentence)
+        case Out():
+            yield warned(image, findings.detail, "Try again later")
+        case _:
+            yield failed(image, "the registry has no such tag", "Push it again")
+
+
+def _mend_of(refused: HubRefused, rule: Rule) -> str:
+    if refused.status == NOT_FOUND:
+        may = "that its login may read it" if rule.login else "give it a login if it is private"
+        return f"Check the name in the rule, and {may}"
+    if rule.login is None:
+        return "Give the rule a login that may read it: DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
+    return f"Check {rule.login.variables}: the token must be valid, and may read the repository"
+
+
+async def _newest_tag(preflight: Preflight, rule: Rule) -> str | None:
+    """Return the newest tag that the rule takes; which way Docker Hub sorts is not relied upon."""
+    newest: HubTag | None = None
+    pages = 0
+    async for page in preflight.hub.pages(rule.repository, rule.login):
+        taken = [tag for tag in page.tags if _takes(rule, tag)]
+        newest = max([*([newest] if newest else []), *taken], key=_pushed_at, default=None)
+        times = [_pushed_at(tag) for tag in page.tags]
+        pages += 1
+        if pages == MOST_PAGES or (newest is not None and times == sorted(times, reverse=True)):
+            break
+    return None if newest is None else newest.tag
+
+
+def _takes(rule: Rule, tag: HubTag) -> bool:
+    push = Push(rule.repository, tag.tag, media_type=tag.media_type)
+    return not_for_registering(push) is None and takes(rule, tag.tag)
+
+
+def _pushed_at(tag: HubTag) -> int:
+    return tag.pushed_at or 0
+
+
+def _pull_limit(login: Login | None, pulls: Pulls) -> Finding:
+    limit, whose = pulls.limit, "without a login" if login is None else f"of {login.username}"
+    what = f"Docker Hub pull limit {whose}"
+    mend = "Edgegap's own pulls meet the same kind of limit: a paid Docker Hub plan lifts it"
+    if pulls.met:
+        return warned(what, "used up: Docker Hub answers 429", mend)
+    if limit is None:
+        return passed(what, "none told: a paid plan, or no image was seen")
+    plan = {ANONYMOUS_LIMIT: "no login", PERSONAL_LIMIT: "a Personal account"}
+    hours = limit.window_seconds / 3600
+    found = f"{limit.remaining} of {limit.limit} left in {hours:g} h"
+    return warned(what, f"{found} ({plan.get(limit.limit, 'a limited plan')})", mend)

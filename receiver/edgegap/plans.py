@@ -1,0 +1,310 @@
+"""Versions: what we want, what is there, and the request that leads from one to the other.
+
+Pure functions over Edgegap's JSON. A plan holds secrets (the registry token, env values): it is
+sent or masked, never stored.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from receiver.edgegap.comparison import same_setting
+from receiver.edgegap.copied_settings import (
+    TOKEN,
+    WHITELISTING,
+    Copied,
+    copied,
+    left_out,
+    listed,
+    read_variables,
+)
+from receiver.edgegap.fields import (
+    NO_VALUE,
+    RESOURCES,
+    SETTINGS,
+    is_placeholder,
+    resource_faults,
+    settings_faults,
+)
+from receiver.edgegap.responses import Body
+from receiver.edgegap.shapes import IMAGE_FIELDS
+from receiver.edgegap.shown import brief, flag, is_hidden, is_masked
+from receiver.images import ImageReference, is_docker_hub
+from receiver.reasons import Reason, explain
+from receiver.secret import MASK, Secret
+from receiver.timestamps import read_iso
+
+Settings = dict[str, Any]
+SECRET_FIELDS = frozenset({"private_token"})
+LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The version a registration should lead to, before anything of Edgegap's is known."""
+
+    app: str
+    version: str
+    rule: str
+    image: ImageReference
+    copy_from: str = "newest"
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    leave_out: tuple[str, ...] = ()
+    username: str | None = None
+    token: Secret | None = None
+    login_variables: str = LOGIN_VARIABLES
+    api_token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """Why a registration must stop until something changes, and what that is."""
+
+    reason: Reason
+    sentence: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The body to send, and what was left out of it and why.
+
+    `unless_public`: the parking, unless the image can be pulled without a login. `before` is the
+    version that a PATCH changes, None for a POST.
+    """
+
+    body: Settings = field(repr=False)
+    notes: tuple[str, ...] = ()
+    unless_public: Parking | None = None
+    before: Body | None = field(default=None, repr=False)
+
+
+def plan_creation(
+    wanted: Wanted, source: Body | None, passed_over: Sequence[str] = ()
+) -> Plan | Parking:
+    """Plan the POST of a version: the source's settings, the rule's over them, checked.
+
+    `source` is the version to copy from, None if there is none; `passed_over` names the versions
+    that were not taken for it because they are channels.
+    """
+    found = copied(source or {}, wanted.settings, wanted.leave_out)
+    name = brief((source or {}).get("name"))
+    settings = _merged(found.settings, wanted.settings)
+    notes = _left_out(found, name)
+    problems = _uncopied(wanted, found, name)
+    if not {"req_cpu", "req_memory"} <= set(settings) and not problems:
+        problems = [_no_settings(wanted, passed_over)]
+    faults = [*settings_faults(wanted.settings), *resource_faults(settings)]
+    if faults:
+        problems.append(_invalid(wanted, "; ".join(dict.fromkeys(faults))))
+    login = _login(wanted)
+    hides_login = found.login_hidden and not login
+    login = login or found.login
+    problems += _unfit_login(wanted, login)
+    if problems:
+        return _all_of(problems, notes)
+    body = {"name": wanted.version, **_image(wanted.image), **login}
+    body |= {"is_active": True, "verify_image": True} | settings
+    if not hides_login:
+        return Plan(body=body, notes=notes)
+    reason = Reason.REGISTRY_LOGIN_HIDDEN
+    facts = {"source": name, "repository": wanted.image.repository, **_names(wanted)}
+    without = (
+        f"Edgegap does not return the old registry login of {name}; set {wanted.login_variables}, "
+        "or the image is pulled without a login"
+    )
+    parking = Parking(reason, explain(reason, **facts), notes)
+    return Plan(body=body, notes=(*notes, without), unless_public=parking)
+
+
+def plan_update(wanted: Wanted, current: Body, *, resend: bool = False) -> Plan | Parking:
+    """Plan the PATCH that moves a version to the image, with all settings of the rule.
+
+    Never resources, and of the variables all or none. An empty body means that nothing is to be
+    done: Edgegap has it all, as far as it can be read, and the caller does not ask to `resend`.
+    """
+    notes = [
+        f"{name} stays {current.get(name)}: Edgegap sets resources only when a version is made"
+        for name in sorted(RESOURCES & set(wanted.settings))
+        if not same_setting(name, wanted.settings[name], current.get(name))
+    ]
+    settings = {name: value for name, value in wanted.settings.items() if name not in RESOURCES}
+    faults = settings_faults(settings)
+    if faults:
+        return _invalid(wanted, "; ".join(faults))
+    login = _login(wanted)
+    problems = _unfit_login(wanted, login)
+    variables = read_variables(current.get("envs"), _env_keys(settings.get("envs")))
+    if "envs" in settings:
+        settings["envs"] = _merged_envs(variables.sent, settings["envs"])
+        missing = () if current.get("envs") is not None else (left_out("envs"),)
+        kept = Copied(hidden=variables.hidden, unfit=(*variables.unfit, *missing))
+        problems = [*_uncopied(wanted, kept, wanted.version), *problems]
+    if problems:
+        return _all_of(problems, tuple(notes))
+    differs = any(
+        not (_same(name, current.get(name), value) or is_masked(current.get(name)))
+        for name, value in {**login, **settings}.items()
+        if name != "verify_image"  # a wish of one call; no version keeps it
+    )
+    if same_image(current, wanted.image) and not differs and not resend:
+        return Plan(body={}, notes=tuple(notes))
+    patch = {**_image(wanted.image), **login, "verify_image": True, **settings}
+    return Plan(body=patch, notes=tuple(notes), before=current)
+
+
+def hidden_values(wanted: Wanted) -> str:
+    """Return all values that Edgegap does not give out again, as one text to be hashed by a key.
+
+    Empty if there are none: the registry token and the rule's hidden variables.
+    """
+    envs = wanted.settings.get("envs") or ()
+    values = {str(env["key"]): env["value"] for env in envs if is_hidden(env)}
+    return json.dumps([_login(wanted), values], sort_keys=True) if values or wanted.token else ""
+
+
+def same_image(version: Body, image: ImageReference) -> bool:
+    """Tell whether a version of Edgegap's holds this registry, repository and tag."""
+    registry = version.get("docker_repository")
+    return (
+        is_docker_hub(registry)
+        and version.get("docker_image") == image.repository
+        and version.get("docker_tag") == image.tag
+    )
+
+
+def image_in(version: Body) -> ImageReference | None:
+    """Return the image of Docker Hub that a version of Edgegap's has, None if it has none."""
+    registry, repository, tag = (version.get(name) for name in IMAGE_FIELDS)
+    if not (is_docker_hub(registry) and isinstance(repository, str) and isinstance(tag, str)):
+        return None
+    return ImageReference(repository=repository, tag=tag)
+
+
+def image_of(version: Body) -> str:
+    """Return the image that a version of Edgegap's holds, as people write it."""
+    registry, repository, tag = (version.get(name) for name in IMAGE_FIELDS)
+    return f"{registry}/{repository}:{tag}"
+
+
+def is_disabled(version: Body) -> bool:
+    """Return whether Edgegap says that a version is disabled: nothing can be deployed of it."""
+    return flag(version.get("is_active")) is False
+
+
+def newest(versions: Iterable[Body]) -> Body | None:
+    """Return the version made last, None where there is none."""
+    return max(versions, key=made_at, default=None)
+
+
+def masked(body: Mapping[str, Any]) -> Settings:
+    """Return the body with its registry token and env values replaced by stars, for showing."""
+    shown = {name: MASK if name in SECRET_FIELDS else value for name, value in body.items()}
+    if isinstance(body.get("envs"), list):
+        shown["envs"] = [{**env, "value": MASK} for env in body["envs"] if isinstance(env, dict)]
+    return shown
+
+
+def made_at(version: Body) -> int:
+    """Return when a version was made (epoch ms), 0 if that cannot be read."""
+    return read_iso(version.get("create_time")) or 0
+
+
+def _names(wanted: Wanted) -> dict[str, str]:
+    return {"app": wanted.app, "version": wanted.version, "rule": wanted.rule}
+
+
+def _invalid(wanted: Wanted, detail: str) -> Parking:
+    sentence = explain(Reason.SETTINGS_INVALID, detail=detail, **_names(wanted))
+    return Parking(Reason.SETTINGS_INVALID, sentence)
+
+
+def _no_settings(wanted: Wanted, passed_over: Sequence[str]) -> Parking:
+    ways = "To give them, "
+    if passed_over:
+        ways = (
+            f"Its versions {listed(passed_over)} are channels, which are copied only if a rule "
+            f'says so: write copy_from = "{brief(passed_over[0])}" and reload. Or '
+        )
+    reason = Reason.NO_SETTINGS
+    return Parking(reason, explain(reason, ways=ways, **_names(wanted)))
+
+
+def _image(image: ImageReference) -> Settings:
+    return {
+        "docker_repository": image.registry,
+        "docker_image": image.repository,
+        "docker_tag": image.tag,
+    }
+
+
+def _login(wanted: Wanted) -> Settings:
+    if not wanted.username or wanted.token is None:
+        return {}
+    return {"private_username": wanted.username, "private_token": wanted.token.reveal()}
+
+
+def _unfit_login(wanted: Wanted, login: Settings) -> list[Parking]:
+    """Return why a registry login must not be sent; empty if it may be."""
+    token = login.get(TOKEN)
+    if token is not None and wanted.api_token == Secret(token):
+        return [Parking(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))]
+    if any(is_placeholder(value) for value in login.values()):
+        reason = Reason.REGISTRY_LOGIN_REFUSED
+        facts = {"login": wanted.login_variables, "repository": wanted.image.repository}
+        return [Parking(reason, explain(reason, detail=f"it is {NO_VALUE}", **facts))]
+    return []
+
+
+def _uncopied(wanted: Wanted, found: Copied, source: str) -> list[Parking]:
+    """Return each reason why `found` is not enough for a version that equals its source."""
+    facts = {"source": source, **_names(wanted)}
+    problems = []
+    if found.hidden:
+        lines = "\n".join(
+            f"  {{ key = {name}, value_from = {name}, is_hidden = true }},"
+            for name in map(json.dumps, sorted(found.hidden))
+        )
+        keys = listed(sorted(found.hidden))
+        problems.append((Reason.HIDDEN_ENV, {"keys": keys, "lines": lines}))
+    if found.whitelisting:
+        problems.append((Reason.WHITELIST_NOT_COPIED, {"field": WHITELISTING}))
+    if found.unfit:
+        problems.append((Reason.SETTINGS_NOT_COPIED, {"detail": "; ".join(found.unfit)}))
+    return [Parking(reason, explain(reason, **more, **facts)) for reason, more in problems]
+
+
+def _all_of(problems: Sequence[Parking], notes: tuple[str, ...]) -> Parking:
+    """Return one parking that says everything that is to be done."""
+    sentence = "\n".join(one.sentence for one in problems)
+    return Parking(problems[0].reason, sentence, notes)
+
+
+def _left_out(found: Copied, source: str) -> tuple[str, ...]:
+    notes = [f"not copied from {source}: {fault}" for fault in found.invalid]
+    if found.unknown:
+        fields = listed(found.unknown)
+        notes.append(f"not copied from {source}, as Edgegap's API does not accept it: {fields}")
+    return tuple(notes)
+
+
+def _env_keys(envs: Any) -> set[str]:
+    return {str(env["key"]) for env in envs} if isinstance(envs, list) else set()
+
+
+def _merged(taken: Settings, own: Mapping[str, Any]) -> Settings:
+    """Lay the rule's settings over the copied ones; envs by key, so that none is lost by adding."""
+    merged = {**taken, **own}
+    if "envs" in own:
+        merged["envs"] = _merged_envs(taken.get("envs") or [], own["envs"])
+    return {name: merged[name] for name in SETTINGS if merged.get(name) not in (None, "", [])}
+
+
+def _merged_envs(kept: Iterable[Settings], own: list[Settings]) -> list[Settings]:
+    """Return the variables of the rule after those that it does not give itself."""
+    return [*kept, *(dict(env) for env in own)]
+
+
+def _same(name: str, held: Any, wanted: Any) -> bool:
+    return same_setting(name, wanted, held) if name in SETTINGS else bool(held == wanted)

@@ -1,0 +1,281 @@
+"""An answer of Edgegap, read from the bytes: the only place that knows its HTTP details.
+
+Edgegap's own answers are JSON with the documented fields. What is not, a redirect, a page of HTML,
+nothing at all or JSON of another kind, came from a proxy or firewall in between, or from another
+server, whatever its status says.
+"""
+
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from receiver.edgegap.shapes import Shape, any_object
+from receiver.edgegap.shown import flag
+from receiver.http.retry_after import read_retry_after
+from receiver.secret import MASK, Secret, mask
+
+MAX_MESSAGE = 500
+LONGEST_READ = 65_536  # characters; of more, only the beginning is looked at
+DEEPEST = 6
+_SENTENCES = ("message", "error", "errors")
+_DETAILS = ("details", "detail")
+_NO_WORDS = frozenset({"success", "version"})
+_SECRET_NAME = re.compile(
+    r"token|secret|passw|credential|authorization|private_|key\b", re.IGNORECASE
+)
+_TITLE = re.compile(r"<title[^<>]*>([^<>]*)", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
+
+
+def words_of_json(said: Any, secrets: Iterable[Secret]) -> str:
+    """Return what a JSON value says: its documented words, otherwise all of it."""
+    if not isinstance(said, Mapping):
+        return one_line(_text(_safe(said)), secrets)
+    parts = [_text(_safe(said.get(name), sentences=True)) for name in _SENTENCES]
+    parts += [_text(_safe(said.get(name))) for name in _DETAILS]
+    if not any(parts):
+        parts = [_text(_safe({name: said[name] for name in said if name not in _NO_WORDS}))]
+    return one_line("; ".join(filter(None, parts)), secrets)
+
+
+def words_of_page(content: bytes, secrets: Iterable[Secret]) -> str:
+    """Return the title of a page of HTML, otherwise the text between its tags."""
+    secrets = tuple(secrets)
+    text = content.decode("utf-8", "replace")
+    text = mask(html.unescape(mask(text, secrets)), secrets)[:LONGEST_READ]
+    title = _TITLE.search(text)
+    return one_line(title[1]) if title and title[1].strip() else one_line(_TAG.sub(" ", text))
+
+
+def one_line(text: str, secrets: Iterable[Secret] = ()) -> str:
+    """Return the text masked, printable, with single spaces, and then cut to its limit."""
+    text = mask(text, secrets)[:LONGEST_READ]
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    line = " ".join(printable.split())
+    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        entries = ((name, _text(inner)) for name, inner in value.items())
+        return ", ".join(f"{name}: {text}" for name, text in entries if text)
+    if isinstance(value, list):
+        return "; ".join(text for inner in value if (text := _text(inner)))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _safe(value: Any, *, sentences: bool = False, depth: int = 0) -> Any:
+    """Return the value down to a depth, without values that may be secrets, ours or another's.
+
+    `sentences`: what it holds by the names of fields are sentences about them.
+    """
+    if depth == DEEPEST:
+        return "…"
+    if isinstance(value, list):
+        return [_safe(inner, sentences=sentences, depth=depth + 1) for inner in value]
+    if not isinstance(value, Mapping):
+        return value
+    is_variable = {"key", "value"} <= value.keys()
+    safe = {}
+    for name, inner in value.items():
+        hidden = name == "value" if is_variable else _SECRET_NAME.search(name) is not None
+        if hidden and inner and not (sentences and " " in str(inner)):
+            safe[name] = MASK
+        else:
+            safe[name] = _safe(inner, sentences=sentences, depth=depth + 1)
+    return safe
+
+
+OK = frozenset({200, 201, 204})
+REDIRECTS = range(300, 400)
+CLIENT_ERRORS = range(400, 500)
+TIMED_OUT = 408  # of a gateway: what is behind it may go on
+OF_PROXIES = frozenset({407, 511})  # Proxy and Network Authentication Required
+MAY_BE_EMPTY = frozenset({408, 429, *range(500, 600)})
+WRITES = frozenset({"POST", "PATCH", "DELETE"})
+MISSING = 404
+
+Body = Mapping[str, Any]
+
+
+class Effect(StrEnum):
+    """Whether a write took effect, as far as its answer shows."""
+
+    DONE = "done"
+    NONE = "none"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one call asked and what came back.
+
+    `status` is None when no answer came (timeout, reset, refused connection). `body` is the JSON
+    object, None if there was none. `retry_after` and `milliseconds` are in milliseconds, `at`
+    is when it was sent, in epoch milliseconds. `foreign`: it is not Edgegap's own. `unread`: it
+    succeeded, and its body is too large to be read.
+    """
+
+    method: str
+    path: str
+    status: int | None
+    body: Body | None = field(default=None, repr=False)
+    message: str = ""
+    retry_after: int | None = None
+    milliseconds: int = 0
+    at: int = 0
+    foreign: bool = False
+    unread: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether the call did what it asked, with an answer that can be read."""
+        done = self.status in OK and not (self.foreign or self.unread or self.declined)
+        return done and (self.body is not None or self.method == "DELETE")
+
+    @property
+    def declined(self) -> bool:
+        """Whether Edgegap does not confirm with `success`, despite the status, that it did it."""
+        return self.status in OK and not self.foreign and _declines(self.method, self.body)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether Edgegap accepted the token: also if the answer is too large to be read."""
+        return self.ok or (self.unread and not self.foreign)
+
+    @property
+    def effect(self) -> Effect:
+        """Whether this write took effect: only Edgegap's own, definite answer is certain.
+
+        After anything else it may have, or may still: no answer, a page of something in between, a
+        redirect, a 202, a 5xx, or a success that says of itself that it is none.
+        """
+        if self.ok:
+            return Effect.DONE
+        definite = self.status in CLIENT_ERRORS and self.status != TIMED_OUT
+        return Effect.NONE if definite and not self.foreign else Effect.UNKNOWN
+
+    def says(self, *statuses: int) -> bool:
+        """Return whether Edgegap itself answered with one of these statuses."""
+        return self.status in statuses and not self.foreign
+
+
+def read_answer(
+    *,
+    method: str,
+    path: str,
+    status: int,
+    headers: Mapping[str, str],
+    content: bytes,
+    milliseconds: int,
+    now: int,
+    secrets: Iterable[Secret] = (),
+    unreadable: str = "",
+    shape: Shape = any_object,
+) -> Answer:
+    """Read an answer; `now` in epoch milliseconds, for a Retry-After given as a date.
+
+    `shape` says what a successful answer to this call lacks. `secrets` are masked in its message,
+    whole: before it is cut. `unreadable` says why the body was not read to its end; `content` is
+    then its beginning.
+    """
+    said = None if unreadable else _decoded(content)
+    body = said if isinstance(said, dict) else None
+    foreign = _is_foreign(method, status, content, said, whole=not unreadable)
+    misfit = ""
+    if status in OK and body is not None and not (foreign or _declines(method, body)):
+        misfit = shape(body)
+    if unreadable:
+        message = unreadable
+    elif status in REDIRECTS:
+        message = f"a redirect{_destination(headers.get('location', ''))}"
+    elif misfit and body is not None:
+        message = one_line(misfit, secrets) + _words_beside(body, secrets)
+        body, foreign = None, True
+    elif said is not None:
+        succeeded = status in OK and body is not None and not _declines(method, body)
+        message = "" if succeeded else words_of_json(said, secrets)
+    else:
+        message = words_of_page(content, secrets)
+        if not message and foreign:
+            message = "an empty answer"
+    if not message and status not in OK:
+        message = f"HTTP {status}"
+    return Answer(
+        method=method,
+        path=path,
+        status=status,
+        body=body,
+        message=message,
+        retry_after=read_retry_after(headers, now),
+        milliseconds=milliseconds,
+        foreign=foreign,
+        unread=bool(unreadable) and status in OK,
+    )
+
+
+def app_path(app: str) -> str:
+    """Return the path of an app."""
+    return f"/v1/app/{quote(app, safe='')}"
+
+
+def version_path(app: str, version: str | None = None) -> str:
+    """Return the path of a version, or of the app's versions to POST to."""
+    path = f"{app_path(app)}/version"
+    return path if version is None else f"{path}/{quote(version, safe='')}"
+
+
+def versions_path(app: str) -> str:
+    """Return the path that lists an app's versions."""
+    return f"{app_path(app)}/versions"
+
+
+def _decoded(content: bytes) -> Any:
+    try:
+        return json.loads(content) if content else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _declines(method: str, body: Body | None) -> bool:
+    """Return whether the body of a successful status does not say that it was done.
+
+    `success` is documented as required in the answer to each write of a version.
+    """
+    if body is None or not ("success" in body or method in WRITES):
+        return False
+    return flag(body.get("success")) is not True
+
+
+def _words_beside(body: Body, secrets: Iterable[Secret]) -> str:
+    """Return what an answer of another kind says in words: a login page's name, for instance."""
+    words = words_of_json({name: body.get(name) for name in ("message", "error")}, secrets)
+    return f": {words}" if words else ""
+
+
+def _is_foreign(method: str, status: int, content: bytes, said: Any, *, whole: bool) -> bool:
+    if status in REDIRECTS or status in OF_PROXIES:
+        return True
+    if not whole:
+        return status not in OK or not content.lstrip().startswith(b"{")
+    if not content:
+        return status not in MAY_BE_EMPTY and not (method == "DELETE" and status in OK)
+    if status == MISSING:  # what follows from it is not to follow from any proxy's own 404
+        return not (isinstance(said, dict) and words_of_json({"message": said.get("message")}, ()))
+    return not isinstance(said, dict if status in OK else dict | list | str)
+
+
+def _destination(location: str) -> str:
+    """Return the host that a redirect leads to; the rest of its URL may hold anything."""
+    try:
+        host = urlsplit(location).hostname
+    except ValueError:
+        host = None
+    return f" to {one_line(host)}" if host else ""

@@ -1,0 +1,87 @@
+"""An app's versions, listed at most once a minute: from which one to copy settings."""
+
+import asyncio
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.listing import partly_listed
+from receiver.edgegap.plans import made_at, newest
+from receiver.edgegap.responses import Answer, Body
+
+FRESH_SECONDS = 60.0
+NEWEST = "newest"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The version to copy settings from, None if there is none; and the calls it took.
+
+    `passed_over` names the versions that were left out on request, newest first; `note` says what
+    is uncertain about it.
+    """
+
+    version: Body | None = field(repr=False)
+    calls: tuple[Answer, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Catalogue:
+    """Finds the version that a rule copies its settings from."""
+
+    def __init__(self, client: EdgegapClient) -> None:
+        self._client = client
+        self._versions: dict[str, tuple[float, dict[str, Body]]] = {}
+        self._asking: dict[str, asyncio.Lock] = {}
+
+    async def source(
+        self,
+        app: str,
+        copy_from: str,
+        *,
+        of: str,
+        without: Collection[str] = (),
+        before: Body | None = None,
+    ) -> Source:
+        """Return the named version, or the app's newest. A failed call is the last of `calls`.
+
+        `of` is the version that copies: the newest is never itself, nor one of `without`. With
+        `before` it is no newer than that version.
+        """
+        if copy_from != NEWEST:
+            answer = await self._client.look(app, copy_from)
+            return Source(answer.body if answer.ok else None, (answer,))
+        async with self._asking.setdefault(app, asyncio.Lock()):
+            calls: tuple[Answer, ...] = ()
+            note = ""
+            known = self._versions.get(app)
+            if known is None or time.monotonic() - known[0] >= FRESH_SECONDS:
+                listing = await self._client.versions(app)
+                calls = (listing.answer,)
+                if not listing.answer.ok:
+                    return Source(None, calls)
+                known = time.monotonic(), {str(row.get("name")): row for row in listing.rows}
+                self._versions[app] = known
+                note = "" if listing.complete else partly_listed(listing)
+        limit = made_at(before) if before is not None else 0
+        others = {
+            name: one
+            for name, one in known[1].items()
+            if name != of and (not limit or made_at(one) <= limit)
+        }
+        names = others.keys() & set(without)
+        passed_over = sorted(names, key=lambda name: (-made_at(others[name]), name))
+        found = newest(one for name, one in others.items() if name not in without)
+        return Source(found, calls, tuple(passed_over), note)
+
+    def made(self, app: str, version: Body) -> None:
+        """Take note of a version just made: it may be copied from at once."""
+        known = self._versions.get(app)
+        if known is not None:
+            known[1][str(version.get("name"))] = version
+
+    def forget(self) -> None:
+        """List the versions again next time: a person may have corrected something."""
+        self._versions.clear()

@@ -1,0 +1,114 @@
+"""A backup of a live SQLite ledger: whole and sound, or not there at all."""
+
+import os
+import re
+import sqlite3
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from tempfile import mkstemp
+
+from receiver.errors import LedgerError
+from receiver.ledger.files import check_log_belongs, lock_of, new_stamp
+
+PART = ".being-made-"
+CUT_OFF_SECONDS = 3600.0  # who still writes a backup has touched it since
+
+
+def back_up(ledger: Path, copy: Path, *, overwrite: bool = False) -> int:
+    """Make a consistent copy of a live SQLite ledger; return its bytes. Raises LedgerError.
+
+    It has another name until it is whole: one that was cut off is not taken for a backup, and an
+    earlier one of its name is there until it is replaced.
+    """
+    try:
+        _check_name(ledger, copy, overwrite=overwrite)
+        check_log_belongs(ledger)
+        part = own_part(copy)
+    except OSError as error:
+        raise LedgerError(f"{copy} cannot be made: {error.strerror}; name another file") from None
+    try:
+        uri = f"{ledger.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as source:
+            write_copy(source, part)
+        if overwrite:
+            put_in_place(part, copy)
+        else:
+            _give_name(part, copy)
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(
+            f"the backup of {ledger} failed: {error}; look whether it may be read, and whether "
+            f"{copy.parent} may be written to and has room"
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
+    return copy.stat().st_size
+
+
+def write_copy(source: sqlite3.Connection, part: Path) -> None:
+    """Write all that the connection sees into a file, with a stamp of its own.
+
+    Raises sqlite3.Error, and LedgerError for a copy that is not sound.
+    """
+    with closing(sqlite3.connect(part)) as target:
+        # In one step, of one snapshot: between steps any commit would have it begin again.
+        source.backup(target)
+        sound = target.execute("PRAGMA quick_check").fetchone()[0]
+        # A file of its own: restored, it is not taken for the one whose log may still be there.
+        target.execute(f"PRAGMA user_version = {new_stamp()}")
+        # Nothing beside it is a part of it: it may be copied, or read where none may write.
+        target.execute("PRAGMA journal_mode = DELETE")
+    if sound != "ok":
+        raise LedgerError(f"the copy is not sound: {sound}")
+
+
+def own_part(copy: Path) -> Path:
+    """Make the file to write to, of a name that no other backup has; remove those cut off."""
+    ours = re.compile(re.escape(copy.name + PART) + r"\w{8}(-journal)?")
+    for left in copy.parent.iterdir():
+        if ours.fullmatch(left.name) and time.time() - left.stat().st_mtime > CUT_OFF_SECONDS:
+            left.unlink(missing_ok=True)
+    descriptor, part = mkstemp(prefix=copy.name + PART, dir=copy.parent)
+    os.close(descriptor)
+    return Path(part)
+
+
+def _check_name(ledger: Path, copy: Path, *, overwrite: bool) -> None:
+    """Raise LedgerError if the name is not free, or would be taken for the ledger's own."""
+    whole = ledger.resolve()
+    own = {whole.with_name(whole.name + ending) for ending in ("-journal", "-wal", "-shm")}
+    if overwrite and copy.exists() and (copy.is_dir() or copy.samefile(ledger)):
+        raise LedgerError(f"{copy} is the ledger itself or a folder; name another file")
+    if copy.parent.resolve() / copy.name in {*own, lock_of(ledger)}:
+        raise LedgerError(f"{copy} is a name that SQLite or the receiver uses; name another")
+    if not copy.parent.is_dir():
+        raise LedgerError(f"{copy.parent} is no folder; make it, or name a file elsewhere")
+    if copy.exists() and not overwrite:
+        raise LedgerError(f"{copy} is there already; name a new file")
+
+
+def _give_name(part: Path, copy: Path) -> None:
+    """Name it in the end; nothing that came by that name meanwhile is written over."""
+    try:
+        os.link(part, copy)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, as FAT: there a moment is left open
+        if copy.exists():
+            raise
+        part.rename(copy)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Put a whole file in the place of another, with that one's owner and mode; raises OSError."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        with suppress(PermissionError):
+            os.chown(part, found.st_uid, found.st_gid)
+        part.chmod(found.st_mode & 0o7777)
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # or a power cut would undo it
+    finally:
+        os.close(folder)

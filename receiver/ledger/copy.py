@@ -1,0 +1,267 @@
+"""Moving the ledger to another database: all of it in one transaction, or nothing.
+
+The source is read in one snapshot while no receiver works on it. The target is marked before and
+the mark goes with the commit: nobody works on a target whose copy has not ended.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, func, insert, select, tuple_
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
+from receiver.ledger.engine import cause_of, check_durability, open_engine, sqlite_path
+from receiver.ledger.files import check_log_belongs, check_place, identity_of, make_private
+from receiver.ledger.lock_file import FileLock
+from receiver.ledger.migrate import MARK, bring_up_to_date, check_schema, schema_of
+from receiver.ledger.replicas import at_work
+from receiver.ledger.schema import (
+    SCHEMA,
+    attempts,
+    channel_moves,
+    channel_reports,
+    channels,
+    cursors,
+    deletions,
+    deliveries,
+    gates,
+    led_to,
+    notices,
+    pauses,
+    refused_links,
+    registrations,
+    secret_keys,
+    targets,
+)
+from receiver.ledger.transaction import Tx
+
+COPIED = (
+    deliveries, registrations, led_to, attempts, targets, gates, cursors, pauses, deletions,
+    notices, refused_links, secret_keys, channels, channel_moves, channel_reports,
+)  # fmt: skip
+BITE = 500
+LOCK_MS = 2000  # for what somebody has just begun on the target
+
+AGAIN = (
+    "Nothing of it is in the target, which is marked so that no receiver takes it for whole: "
+    "mend the cause, then run `receiver ledger copy` again"
+)
+_MARK = """INSERT INTO meta (key, value) VALUES (:key, :now)
+ ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+_CHANGED = "SELECT max(updated_at) FROM registrations"
+
+Moved = Callable[[int, int], None]
+Standing = tuple[dict[str, int], int | None]
+
+
+def copy_ledger(source: URL, target: URL, moved: Moved) -> int:
+    """Copy everything into an empty ledger, checked by counts; return the number of rows.
+
+    `moved` is told of each bite: how many rows there are in all, and its own. Raises LedgerInUse
+    when a receiver works on either, LedgerError when the target holds something already, the
+    source was written meanwhile, the counts differ, or a database is away.
+    """
+    if _are_one(source, target):
+        raise LedgerError("the source and the target are one ledger: name another target")
+    with ExitStack() as held:
+        reading = held.enter_context(_source(source))
+        before = _standing(reading)
+        engine = held.enter_context(_target(target))
+        try:
+            with engine.begin() as writing:
+                _take(writing)
+                copied = _copy(reading, writing, partial(moved, sum(before[0].values())))
+                _check_unchanged(source, before)
+                writing.exec_driver_sql(f"DELETE FROM meta WHERE key = '{MARK}'")  # noqa: S608
+        except SQLAlchemyError as error:
+            raise LedgerError(f"the copy failed: {cause_of(error)}. {AGAIN}") from None
+        except LedgerError as error:
+            raise LedgerError(f"{error}. {AGAIN}") from None
+        except KeyboardInterrupt:
+            raise LedgerError(f"the copy was stopped. {AGAIN}") from None
+    return copied
+
+
+def _are_one(source: URL, target: URL) -> bool:
+    here, there = sqlite_path(source), sqlite_path(target)
+    if here is None or there is None:
+        return source == target
+    return here.resolve() == there.resolve()
+
+
+@contextmanager
+def _source(url: URL) -> Iterator[Connection]:
+    """Yield one snapshot of a ledger that nobody works on."""
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        raise LedgerError(f"there is no ledger at {path}")
+    with _held(url, "source"), _engine(url, "source", read_only=True) as engine:
+        with _told("source"):
+            check_schema(engine)
+            reading = engine.connect()
+        with reading, reading.begin():
+            with _told("source"):
+                _check_standing(reading, "source")
+            yield reading
+
+
+@contextmanager
+def _target(url: URL) -> Iterator[Engine]:
+    """Yield a new ledger, marked as one that is not whole yet."""
+    with _held(url, "target") as lock, _engine(url, "target") as engine:
+        with _told("target"):
+            with engine.connect() as connection:
+                check_durability(connection)
+                found = schema_of(connection)
+            if lock is not None:
+                _take_note(lock)
+            if found is None:
+                bring_up_to_date(engine)
+            with engine.begin() as writing:
+                _take(writing)
+                tx = Tx(writing)
+                tx.run(_MARK, key=MARK, now=str(tx.now))
+        yield engine
+
+
+@contextmanager
+def _held(url: URL, what: str) -> Iterator[FileLock | None]:
+    """Keep receivers off a SQLite ledger; where they share one, `_check_standing` asks."""
+    path = sqlite_path(url)
+    if path is None:
+        yield None
+        return
+    check_place(path)
+    lock = FileLock(path)
+    try:
+        lock.acquire(0)
+    except LedgerInUse:
+        raise LedgerInUse(
+            f"another receiver holds the {what} {path}: stop it first, then copy"
+        ) from None
+    try:
+        check_log_belongs(path)
+        if what == "target":
+            make_private(path)
+        yield lock
+    finally:
+        lock.release()
+
+
+def _take_note(lock: FileLock) -> None:
+    """Tell the new ledger from a former one, whose lock may lie there still."""
+    there = identity_of(lock.ledger)
+    if there is not None:
+        with suppress(OSError):
+            lock.write_note(there[1])
+
+
+@contextmanager
+def _engine(url: URL, what: str, *, read_only: bool = False) -> Iterator[Engine]:
+    with _told(what):
+        engine = open_engine(url, read_only=read_only, pooled=False)
+    if read_only and engine.dialect.name == "postgresql":
+        engine = engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise LedgerError(f"the {what} cannot be used: {cause_of(error)}") from None
+
+
+def _check_standing(connection: Connection, what: str) -> None:
+    """Raise LedgerError unless it is of this very schema and nobody works on it."""
+    found = schema_of(connection)
+    if found != SCHEMA:  # a newer one may hold what this program knows nothing of
+        raise LedgerSchemaError(
+            f"the {what}'s schema is {found}, this program's is {SCHEMA}: copy with the version "
+            "that made it"
+        )
+    if connection.dialect.name != "postgresql":
+        return
+    # One side waits for the other, maybe for long; the other must not be cut off meanwhile.
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+    if at_work(Tx(connection)):
+        raise LedgerInUse(
+            f"receivers work on the {what}: stop them all first, then copy (one that was killed "
+            "counts for half a minute)"
+        )
+
+
+def _take(writing: Connection) -> None:
+    """Let nobody else write into the target until the end; raises LedgerError unless it is empty.
+
+    A receiver that was let in a moment before the mark waits, and finds the whole ledger.
+    """
+    if writing.dialect.name == "postgresql":
+        names = ", ".join(table.name for table in COPIED)
+        writing.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MS}")
+        writing.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
+        writing.exec_driver_sql("SET LOCAL lock_timeout = 0")
+    _check_standing(writing, "target")
+    for table in COPIED:
+        if rows_of(writing, table):
+            raise LedgerError(
+                f"the target is not empty: its {table.name} hold rows. Name a fresh "
+                "database or file, on which no receiver was started"
+            )
+
+
+def rows_of(connection: Connection, table: Table) -> int:
+    """Return how many rows a table has."""
+    return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+def _standing(connection: Connection) -> Standing:
+    counts = {table.name: rows_of(connection, table) for table in COPIED}
+    return counts, connection.exec_driver_sql(_CHANGED).scalar()
+
+
+def _check_unchanged(source: URL, before: Standing) -> None:
+    with _source_again(source) as connection:
+        now = _standing(connection)
+        if now != before or (connection.dialect.name == "postgresql" and at_work(Tx(connection))):
+            raise LedgerError("the source was written during the copy: stop all receivers first")
+
+
+@contextmanager
+def _source_again(url: URL) -> Iterator[Connection]:
+    """Yield it as it is by now, beside the snapshot; its lock is still held."""
+    with _engine(url, "source", read_only=True) as engine, engine.connect() as connection:
+        yield connection
+
+
+def _copy(reading: Connection, writing: Connection, moved: Callable[[int], None]) -> int:
+    total = 0
+    for table in COPIED:
+        copied = 0
+        for rows in _bites(reading, table):
+            writing.execute(insert(table), rows)
+            copied += len(rows)
+            moved(len(rows))
+        there = rows_of(writing, table)
+        if there != copied:
+            raise LedgerError(f"{table.name}: {copied} rows copied, {there} are there")
+        total += copied
+    return total
+
+
+def _bites(reading: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
+    keys = list(table.primary_key.columns)
+    pages = page = select(table).order_by(*keys).limit(BITE)
+    while rows := [dict(row) for row in reading.execute(page).mappings()]:
+        yield rows
+        page = pages.where(tuple_(*keys) > tuple_(*[rows[-1][key.name] for key in keys]))

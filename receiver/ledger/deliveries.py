@@ -1,0 +1,379 @@
+"""Recording a delivery and the registrations it leads to, in the caller's transaction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from receiver.ledger.targets import is_new_push
+from receiver.ledger.transaction import Tx
+from receiver.reasons import Reason, State, Verdict
+from receiver.rules.rule import Match, Mode, Ruling
+
+COMMAND = "command"  # the source of what a person asks for
+RESTORE = "restore"  # of what puts a channel back that has another image at Edgegap
+MOST_AHEAD_MS = 10 * 60_000  # of a push's time: Docker Hub's clock may be a little ahead of ours
+DELIVERY = "d"
+REGISTRATION = "r"
+
+_OPEN = """SELECT id, state, by_hand FROM registrations
+ WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
+  AND state <> 'done' {lock}"""
+_LATEST = """SELECT max(push_time) FROM (
+ SELECT push_time FROM targets WHERE app = :app
+ UNION ALL SELECT push_time FROM registrations WHERE app = :app AND state <> 'done') pushes"""
+# In the words of the index `deliveries_ahead`, which is empty unless a clock was wrong.
+_AHEAD = f"d.pushed_at > d.received_at + {MOST_AHEAD_MS}"
+_ANY_AHEAD = f"SELECT 1 FROM deliveries d WHERE {_AHEAD} LIMIT 1"  # noqa: S608 - our words
+_COUNTED = f"""SELECT max(r.push_time) FROM deliveries d
+  JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
+ WHERE d.repository = :repository AND d.tag = :tag AND d.pushed_at = :pushed_at AND {_AHEAD}
+  AND r.app = :app AND r.version = :version"""  # noqa: S608 - our words
+_LED = """SELECT d.id, d.pushed_at FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
+ WHERE l.registration_id = :id ORDER BY d.id"""
+_DELIVERY_COLUMNS = (
+    *("id", "received_at", "source", "repository", "tag", "media_type", "pusher", "pushed_at"),
+    *("digest", "body_bytes", "verdict", "reason", "sentence"),
+)
+_REGISTRATION_COLUMNS = (
+    *("id", "rule", "app", "version", "mode", "repository", "tag", "push_time"),
+    *("by_hand", "state", "reason", "sentence", "due_at", "created_at", "updated_at"),
+)
+_LED_TO_COLUMNS = ("delivery_id", "registration_id")
+_LED_BY = """SELECT d.id, d.pushed_at, d.received_at, r.push_time FROM led_to l
+  JOIN deliveries d ON d.id = l.delivery_id JOIN registrations r ON r.id = l.registration_id
+ WHERE l.registration_id = :id ORDER BY d.id"""
+_LEARNED = """UPDATE registrations SET digest = COALESCE(CAST(:digest AS TEXT), digest),
+  overwritten = (:overwritten OR overwritten) WHERE id = :id"""
+_JOIN = """UPDATE registrations SET rule = :rule, mode = :mode, updated_at = :now,
+  replayed = :by_person, by_hand = :by_hand,
+  push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
+  look_again = CASE WHEN state = 'working' THEN true ELSE look_again END
+ WHERE id = :id"""
+_PUSHED_AT = """SELECT max(coalesce(pushed_at, received_at)) FROM deliveries
+ WHERE repository = :repository AND tag = :tag AND source <> :command"""
+_NEWER = """SELECT 1 FROM targets t JOIN registrations r ON r.id = t.registration_id
+  WHERE t.app = :app AND t.version <> :version AND t.mode = 'create' AND NOT t.by_hand
+   AND r.rule = :rule AND t.push_time > :push_time
+ UNION ALL SELECT 1 FROM registrations
+  WHERE app = :app AND version <> :version AND mode = 'create' AND state <> 'done'
+   AND NOT by_hand AND rule = :rule AND push_time > :push_time LIMIT 1"""
+REQUEUE = """UPDATE registrations SET state = 'queued', reason = NULL, sentence = '',
+  due_at = :now, updated_at = :now, crashes = 0, waiting_reason = NULL,
+  waiting_since = 0, waiting_first = 0, waits = 0
+ WHERE id = :id AND state IN ('parked', 'waiting', 'queued')"""
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """A push as it was reported: Docker Hub's time, None if unknown, and ours (epoch ms)."""
+
+    repository: str
+    tag: str
+    pushed_at: int | None
+    received_at: int
+
+
+class NewDelivery(msgspec.Struct, frozen=True):
+    """One report of a push, before it is in the ledger. Times in epoch milliseconds.
+
+    `repository` is the link's own when the body could not be read.
+    """
+
+    source: str
+    repository: str
+    tag: str | None = None
+    media_type: str | None = None
+    pusher: str | None = None
+    pushed_at: int | None = None
+    digest: str | None = None
+    body_bytes: int | None = None
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """What stands in the ledger now: the delivery's id and its registrations'."""
+
+    delivery: str
+    ruling: Ruling
+    registrations: tuple[str, ...] = ()
+
+
+def record(
+    tx: Tx, delivery: NewDelivery, ruling: Ruling, *, push_time: int | None = None
+) -> Recorded:
+    """Record a delivery with its verdict, and open or join the registrations it leads to.
+
+    `push_time` (epoch ms) is what they count as pushed at, whatever the delivery tells.
+    """
+    return record_all(tx, [(delivery, ruling)], push_time=push_time)[0]
+
+
+def record_all(
+    tx: Tx, ruled: Sequence[tuple[NewDelivery, Ruling]], *, push_time: int | None = None
+) -> list[Recorded]:
+    """Record many at once: three statements, however many they are."""
+    ruled = [(_dated(tx, delivery), ruling) for delivery, ruling in ruled]
+    ids = tx.new_ids(DELIVERY, len(ruled))
+    rows = [
+        _delivery_row(identity, tx.now, delivery, ruling)
+        for identity, (delivery, ruling) in zip(ids, ruled, strict=True)
+    ]
+    tx.insert("deliveries", _DELIVERY_COLUMNS, rows)
+    doubtful = push_time is None and _is_time_in_doubt(tx)
+    wanted = []
+    for identity, (delivery, ruling) in zip(ids, ruled, strict=True):
+        push = Reported(delivery.repository, delivery.tag or "", delivery.pushed_at, tx.now)
+        for match in ruling.matches:
+            counted = push_time
+            if counted is None:
+                counted = push_time_of(tx, match, push, doubtful=doubtful)
+            by_hand = delivery.source == COMMAND and _is_by_hand(tx, match, push, counted)
+            wanted.append(_Wanted(match, push.repository, push.tag, counted, identity, by_hand))
+    opened = iter(_open_all(tx, wanted))
+    return [
+        Recorded(identity, ruling, tuple(next(opened) for _ in ruling.matches))
+        for identity, (_, ruling) in zip(ids, ruled, strict=True)
+    ]
+
+
+def rule_again(tx: Tx, delivery: str, ruling: Ruling) -> None:
+    """Write what the rules make of a delivery now; a replay reads them again."""
+    tx.run(
+        "UPDATE deliveries SET verdict = :verdict, reason = :reason, sentence = :sentence"
+        " WHERE id = :id AND verdict <> :refused",
+        id=delivery,
+        verdict=ruling.verdict.value,
+        reason=ruling.reason and ruling.reason.value,
+        sentence=ruling.sentence,
+        refused=Verdict.REFUSED.value,
+    )
+
+
+def open_registrations(
+    tx: Tx,
+    delivery: str,
+    matches: tuple[Match, ...],
+    *,
+    repository: str,
+    tag: str,
+    pushed_at: int | None,
+    received_at: int,
+    push_time: int | None = None,
+    by_person: bool = False,
+    asked_for: bool = False,
+) -> tuple[str, ...]:
+    """Open a registration for each match, or join the one already open for target and image.
+
+    `pushed_at` is what the delivery says of the push (epoch ms). A `working` one is looked at once
+    more, a `parked` one is queued again, a waiting one keeps its time: what Edgegap asked us to
+    wait is not shortened by a second report. `push_time` is what it counts as pushed at, if that
+    is known. `by_person`: a person wants it tried again. `asked_for`: a person wants this very
+    push.
+    """
+    push = Reported(repository, tag, pushed_at, received_at)
+    wanted = []
+    for match in matches:
+        counted = push_time_of(tx, match, push) if push_time is None else push_time
+        stays = not asked_for and _stays_by_hand(tx, match)
+        by_hand = stays or (asked_for and _is_by_hand(tx, match, push, counted))
+        wanted.append(_Wanted(match, repository, tag, counted, delivery, by_hand))
+    return tuple(_open_all(tx, wanted, by_person=by_person))
+
+
+def open_channels(
+    tx: Tx,
+    registration: str,
+    matches: tuple[Match, ...],
+    *,
+    repository: str,
+    tag: str,
+    digest: str | None,
+    overwritten: bool,
+) -> tuple[str, ...]:
+    """Open what moves channels, for the same deliveries as the registration they follow.
+
+    `digest` and `overwritten` are what was learned of the tag when its own version was created.
+    """
+    opened: tuple[str, ...] = ()
+    for delivery in tx.run(_LED_BY, id=registration).all():
+        opened = open_registrations(
+            tx,
+            str(delivery.id),
+            matches,
+            repository=repository,
+            tag=tag,
+            pushed_at=delivery.pushed_at,
+            received_at=delivery.received_at,
+            push_time=delivery.push_time,
+        )
+    for identity in opened:
+        tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
+    return opened
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """A registration that a delivery leads to, before it is known whether one is open already."""
+
+    match: Match
+    repository: str
+    tag: str
+    push_time: int
+    delivery: str
+    by_hand: bool = False
+
+    @property
+    def where(self) -> dict[str, str]:
+        return {
+            "app": self.match.app,
+            "version": self.match.version,
+            "repository": self.repository,
+            "tag": self.tag,
+        }
+
+
+def _open_all(tx: Tx, wanted: Sequence[_Wanted], *, by_person: bool = False) -> list[str]:
+    """Return the id of each one's registration: opened here, or open before and joined."""
+    ids = tx.new_ids(REGISTRATION, len(wanted))
+    rows = [_registration_row(*one, tx.now) for one in zip(ids, wanted, strict=True)]
+    # In one order for all, so that replicas with the same pushes wait for, not on, each other.
+    rows.sort(key=lambda row: row[2:7])
+    if tx.insert("registrations", _REGISTRATION_COLUMNS, rows, unless_there=True) < len(wanted):
+        of = dict(zip(ids, wanted, strict=True))
+        found = {row[0]: _opened_or_joined(tx, row[0], of[row[0]], by_person) for row in rows}
+        ids = [found[identity] for identity in ids]
+    led_to = [(one.delivery, identity) for one, identity in zip(wanted, ids, strict=True)]
+    tx.insert("led_to", _LED_TO_COLUMNS, led_to, unless_there=True)
+    return ids
+
+
+def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -> str:
+    """Return the id if it was inserted; else join the one that stands in its place."""
+    # Locked, so that nobody else ends it between our look and our joining.
+    look = _OPEN.format(lock="FOR NO KEY UPDATE" if tx.postgresql else "")
+    found = tx.run(look, **wanted.where).first()
+    while found is None:  # another replica ended it since
+        row = _registration_row(identity, wanted, tx.now)
+        tx.insert("registrations", _REGISTRATION_COLUMNS, [row], unless_there=True)
+        found = tx.run(look, **wanted.where).first()
+    if found.id == identity:
+        return identity
+    match = wanted.match
+    tx.run(
+        _JOIN,
+        id=found.id,
+        rule=match.rule,
+        mode=match.mode.value,
+        push_time=wanted.push_time,
+        by_person=by_person,
+        by_hand=wanted.by_hand or (found.by_hand and not is_new_push(tx, wanted.delivery)),
+        now=tx.now,
+    )
+    if found.state == State.PARKED and match.invalid is None:
+        tx.run(REQUEUE, id=found.id, now=tx.now)
+    return str(found.id)
+
+
+def push_time_of(tx: Tx, match: Match, push: Reported, *, doubtful: bool = True) -> int:
+    """Return when an image counts as pushed for its target (epoch ms), as Docker Hub's time says.
+
+    Without one, and if it is in the future, it counts as pushed right after the latest push that
+    the app has or waits for: our own clock may be behind that push, or ahead of the next one, and
+    versions of one app are compared with each other. Reported again, it keeps that time.
+    `doubtful`: it may be such a push that is reported again.
+    """
+    pushed_at, now = push.pushed_at, push.received_at
+    credible = pushed_at is not None and pushed_at <= now + MOST_AHEAD_MS
+    if pushed_at is not None and (doubtful or not credible):
+        named = {"repository": push.repository, "tag": push.tag, "pushed_at": pushed_at}
+        counted = tx.run(_COUNTED, **named, app=match.app, version=match.version).scalar()
+        if counted is not None:
+            return int(counted)
+    if pushed_at is not None and credible:
+        return pushed_at
+    return push_time_without_clock(pushed_at, now, tx.run(_LATEST, app=match.app).scalar())
+
+
+def push_time_without_clock(reported: int | None, now: int, latest: int | None) -> int:
+    """Return the time (epoch ms) of a push whose own time is unknown, or ahead of our clock.
+
+    A time before the latest one is right, and our clock is behind. A time after it may be wrong,
+    and would make every later push an older one: it counts as the next second.
+    """
+    if latest is None:
+        return now
+    return latest + 1 if reported is None else min(reported, (latest // 1000 + 1) * 1000)
+
+
+def _is_time_in_doubt(tx: Tx) -> bool:
+    """Return whether a push was ever reported whose time was ahead of the clock."""
+    return tx.run(_ANY_AHEAD).first() is not None
+
+
+def _dated(tx: Tx, delivery: NewDelivery) -> NewDelivery:
+    """Return what a person asks for with the time of its tag's last push, if any was received."""
+    if delivery.source != COMMAND or delivery.pushed_at is not None:
+        return delivery
+    named = {"repository": delivery.repository, "tag": delivery.tag}
+    pushed_at = tx.run(_PUSHED_AT, **named, command=COMMAND).scalar()
+    return msgspec.structs.replace(delivery, pushed_at=pushed_at)
+
+
+def _is_by_hand(tx: Tx, match: Match, push: Reported, push_time: int) -> bool:
+    """Return whether what a person asks for is older than the rule's newest push, or may be.
+
+    Retention does not count such a version and does not delete it.
+    """
+    if match.mode is not Mode.CREATE:
+        return False
+    named = {"rule": match.rule, "app": match.app, "version": match.version}
+    return push.pushed_at is None or bool(tx.run(_NEWER, **named, push_time=push_time).first())
+
+
+def _stays_by_hand(tx: Tx, match: Match) -> bool:
+    """Return whether its version is one that a person asked for; no new push came for it."""
+    named = {"app": match.app, "version": match.version}
+    found = tx.run("SELECT by_hand FROM targets WHERE app = :app AND version = :version", **named)
+    return match.mode is Mode.CREATE and bool(found.scalar())
+
+
+def _delivery_row(
+    identity: str, now: int, delivery: NewDelivery, ruling: Ruling
+) -> tuple[object, ...]:
+    """In the order of _DELIVERY_COLUMNS."""
+    return (
+        identity,
+        now,
+        delivery.source,
+        delivery.repository,
+        delivery.tag,
+        delivery.media_type,
+        delivery.pusher,
+        delivery.pushed_at,
+        delivery.digest,
+        delivery.body_bytes,
+        ruling.verdict.value,
+        ruling.reason and ruling.reason.value,
+        ruling.sentence,
+    )
+
+
+def _registration_row(identity: str, wanted: _Wanted, now: int) -> tuple[Any, ...]:
+    """In the order of _REGISTRATION_COLUMNS."""
+    match = wanted.match
+    invalid = match.invalid is not None
+    return (
+        identity,
+        match.rule,
+        match.app,
+        match.version,
+        match.mode.value,
+        wanted.repository,
+        wanted.tag,
+        wanted.push_time,
+        wanted.by_hand,
+        (State.PARKED if invalid else State.QUEUED).value,
+        Reason.VERSION_NAME_INVALID.value if invalid else None,
+        match.invalid or "",
+        now,
+        now,
+        now,
+    )

@@ -1,0 +1,87 @@
+"""Notices to send: written with what they tell of, sent later, forgotten when told."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from receiver.ledger.transaction import Tx
+from receiver.notifications.destinations import Happening, Notice
+
+NOTICE = "n"
+MOST_AT_ONCE = 500
+MOST_QUIETS = 12  # what happens all the time is told after so many times the wait for quiet
+LEASE_MS = 120_000  # who takes some to send has so long before another replica may
+
+_INSERT = """INSERT INTO notices (id, notice, happening, text, created_at, due_at)
+ VALUES (:id, :notice, :happening, :text, :now, :due)"""
+_DUE = """SELECT id, notice, happening, text, tries, created_at FROM notices
+ WHERE due_at <= :now AND happening IN ({known}) ORDER BY id LIMIT :most {lock}"""
+_KNOWN = ", ".join(f"'{one}'" for one in Happening)  # others are a newer replica's
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One notice to send. `created_at` in epoch ms."""
+
+    id: str
+    notice: str
+    happening: Happening
+    text: str
+    tries: int
+    created_at: int
+
+
+def tell(
+    tx: Tx, notices: Iterable[Notice], happening: Happening, text: str, *, rule: str | None = None
+) -> None:
+    """Write a notice for each place that wants to hear of this."""
+    for notice in notices:
+        if notice.wants(happening, rule):
+            tx.run(
+                _INSERT,
+                id=tx.new_id(NOTICE),
+                notice=notice.name,
+                happening=happening.value,
+                text=text,
+                now=tx.now,
+                due=tx.now,
+            )
+
+
+def take_due(tx: Tx, quiet_ms: int = 0) -> list[Pending]:
+    """Take what is due, so that nobody else sends it meanwhile.
+
+    What goes on happening is left until it has not happened for so long, but not for ever.
+    """
+    lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""
+    rows = tx.run(_DUE.format(lock=lock, known=_KNOWN), now=tx.now, most=MOST_AT_ONCE).all()
+    kinds: dict[tuple[str, Happening], list[Pending]] = {}
+    for row in rows:
+        kind = row.notice, Happening(row.happening)
+        one = Pending(row.id, *kind, row.text, row.tries, row.created_at)
+        kinds.setdefault(kind, []).append(one)
+    taken: list[Pending] = []
+    for group in kinds.values():
+        moments = [one.created_at for one in group]
+        goes_on = max(moments) > tx.now - quiet_ms
+        if not goes_on or min(moments) <= tx.now - quiet_ms * MOST_QUIETS:
+            taken += group
+    for one in taken:
+        put_off(tx, [one.id], tx.now + LEASE_MS, tries=one.tries)
+    return taken
+
+
+def put_off(tx: Tx, identities: Sequence[str], due_at: int, *, tries: int) -> None:
+    """Try these again at that time (epoch ms)."""
+    for identity in identities:
+        tx.run(
+            "UPDATE notices SET due_at = :due, tries = :tries WHERE id = :id",
+            id=identity,
+            due=due_at,
+            tries=tries,
+        )
+
+
+def forget(tx: Tx, identities: Sequence[str]) -> None:
+    """Forget these: they are told, or will never be."""
+    for identity in identities:
+        tx.run("DELETE FROM notices WHERE id = :id", id=identity)

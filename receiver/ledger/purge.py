@@ -1,0 +1,125 @@
+"""Purging by age, in small bites: the writer is never held for long, and no open work is touched.
+
+Targets stay, and so does the registration each was made or moved by last. A registration that was
+closed counts from when it was closed.
+"""
+
+import json
+from dataclasses import dataclass
+
+from receiver.ledger.deletions import DELETION
+from receiver.ledger.deliveries import DELIVERY, MOST_AHEAD_MS, REGISTRATION
+from receiver.ledger.ids import first_id, last_id
+from receiver.ledger.transaction import Tx
+
+LONGEST_STEP = 24 * 60 * 60 * 1000  # ms between two readings; purging reads it once an hour
+CATCHES_UP = 4  # times as fast as time passes
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeClock:
+    """The last reading of the system clock, and the time that purging goes by (epoch ms)."""
+
+    read_at: int
+    trusted: int
+
+    def read(self, now: int) -> "PurgeClock":
+        """Return the clock after a reading of the system clock."""
+        step = now - self.read_at
+        ahead = CATCHES_UP * step if 0 <= step <= LONGEST_STEP else 0
+        return PurgeClock(now, min(now, self.trusted + ahead))
+
+
+BITE = 500
+FREED_PAGES = 200
+CLOCK = "purge_clock"  # in `meta`
+
+_DELIVERIES = """DELETE FROM deliveries WHERE id IN (
+ SELECT d.id FROM deliveries d WHERE d.id < :bound AND d.received_at < :before AND NOT EXISTS (
+   SELECT 1 FROM led_to l JOIN registrations r ON r.id = l.registration_id
+    WHERE l.delivery_id = d.id
+     AND (r.state <> 'done' OR coalesce(r.dismissed_at, r.finished_at) >= :before))
+  ORDER BY d.id LIMIT :most)"""
+_ATTEMPTS = """DELETE FROM attempts WHERE (registration_id, attempt, step) IN (
+ SELECT a.registration_id, a.attempt, a.step FROM attempts a
+  JOIN registrations r ON r.id = a.registration_id
+  WHERE a.at < :before AND r.state = 'done'
+   AND coalesce(r.dismissed_at, r.finished_at, 0) < :before ORDER BY a.at LIMIT :most)"""
+_DELETIONS = """DELETE FROM deletions WHERE id IN (
+ SELECT id FROM deletions WHERE id < :bound AND ended_at < :before ORDER BY id LIMIT :most)"""
+_WINDOW = """SELECT id FROM registrations WHERE id > :after AND id < :bound
+ ORDER BY id LIMIT :most"""
+_REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last AND state = 'done'
+  AND NOT EXISTS (SELECT 1 FROM targets t WHERE t.registration_id = registrations.id)
+  AND NOT EXISTS (SELECT 1 FROM led_to l WHERE l.registration_id = registrations.id)"""
+
+
+_NEWEST = "SELECT received_at FROM deliveries ORDER BY id DESC LIMIT 1"
+_SET_CLOCK = """INSERT INTO meta (key, value) VALUES (:key, :value)
+ ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+
+
+def time_to_purge_by(tx: Tx) -> int:
+    """Read the clock and return the time that purging goes by (epoch ms).
+
+    The first reading is held against the newest delivery.
+    """
+    kept = tx.run("SELECT value FROM meta WHERE key = :key", key=CLOCK).scalar()
+    if kept is None:
+        newest = tx.run(_NEWEST).scalar()
+        last = PurgeClock(*((tx.now, tx.now) if newest is None else (newest, newest)))
+    else:
+        last = PurgeClock(**json.loads(kept))
+    clock = last.read(tx.now)
+    value = json.dumps({"read_at": clock.read_at, "trusted": clock.trusted})
+    tx.run(_SET_CLOCK, key=CLOCK, value=value)
+    return clock.trusted
+
+
+def purge_deliveries(tx: Tx, before: int) -> int:
+    """Delete a bite of the deliveries that came before then (epoch ms); return how many."""
+    bound = _bound(tx, DELIVERY, "deliveries", before)
+    return tx.run(_DELIVERIES, bound=bound, before=before, most=BITE).rowcount
+
+
+def purge_attempts(tx: Tx, before: int) -> int:
+    """Delete a bite of the attempts made before then (epoch ms); return how many."""
+    return tx.run(_ATTEMPTS, before=before, most=BITE).rowcount
+
+
+def purge_deletions(tx: Tx, before: int) -> int:
+    """Delete a bite of the records of versions deleted before then (epoch ms); return how many."""
+    bound = _bound(tx, DELETION, "deletions", before)
+    return tx.run(_DELETIONS, bound=bound, before=before, most=BITE).rowcount
+
+
+def purge_registrations(tx: Tx, before: int, after: str) -> str | None:
+    """Delete what may go among the next registrations after that id.
+
+    Returns the id to go on from, None when all that are old enough have been looked at.
+    """
+    bound = _bound(tx, REGISTRATION, "registrations", before)
+    window = [row.id for row in tx.run(_WINDOW, after=after, bound=bound, most=BITE)]
+    if not window:
+        return None
+    tx.run(_REGISTRATIONS, after=after, last=window[-1])
+    return str(window[-1])
+
+
+def _bound(tx: Tx, prefix: str, table: str, before: int) -> str:
+    """Return the id that ends the rows to look at: those recorded later are too young.
+
+    After a clock that was ahead, ids do not say when their rows were recorded: then all are looked
+    at. Each row's own time decides.
+    """
+    newest = tx.run(f"SELECT max(id) FROM {table}").scalar()  # noqa: S608 - our words
+    ahead = newest is not None and newest >= first_id(prefix, tx.now + MOST_AHEAD_MS)
+    return last_id(prefix) if ahead else first_id(prefix, before)
+
+
+def give_back_space(tx: Tx) -> None:
+    """Give freed pages back to the file system, a few at a time (SQLite)."""
+    if not tx.postgresql:
+        free = int(tx.run("PRAGMA freelist_count").scalar_one())
+        for _ in range(min(free, FREED_PAGES)):  # one at a time: of more the driver frees one
+            tx.run("PRAGMA incremental_vacuum(1)")

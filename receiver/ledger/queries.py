@@ -1,0 +1,335 @@
+"""Reading the ledger: lists of deliveries, and the whole story of one, as plain rows for JSON."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
+
+from receiver.ledger.cursors import read_cursors
+from receiver.ledger.gates import held_back_by, paused
+from receiver.ledger.refused_links import refused_links
+from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
+from receiver.ledger.transaction import Tx
+from receiver.reasons import Outcome, State, Verdict
+from receiver.rules.rule import Rule
+from receiver.signing import ACTIONABLE, what_to_do
+
+Row = dict[str, Any]
+MOST_ROWS = 1000
+ENDED_WELL = (Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.UNCHANGED.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries to list. `before` is an id: the page after it, newest first.
+
+    `depth`: look through so many deliveries and no more, however few of them are wanted.
+    """
+
+    repository: str | None = None
+    tag: str | None = None
+    verdict: str | None = None
+    state: str | None = None
+    text: str | None = None
+    since: int | None = None
+    before: str | None = None
+    depth: int | None = None
+    limit: int = 100
+
+
+def list_deliveries(tx: Tx, wanted: Filter) -> list[Row]:
+    """Return deliveries, newest first, each with its registrations in short."""
+    rows = _rows(tx, _chosen(wanted))
+    by_delivery: dict[str, list[Row]] = {}
+    for registration in registrations_of(tx, [row["id"] for row in rows]):
+        by_delivery.setdefault(registration.pop("delivery_id"), []).append(registration)
+    return [{**row, "registrations": by_delivery.get(row["id"], [])} for row in rows]
+
+
+def end_of_depth(tx: Tx, wanted: Filter) -> str | None:
+    """Return the id to look on from, below what `depth` let be looked through; None at the end."""
+    c = deliveries.c
+    query = select(c.id).order_by(c.id.desc()).offset((wanted.depth or 1) - 1).limit(2)
+    if wanted.before is not None:
+        query = query.where(c.id < wanted.before)
+    rows = _rows(tx, query)
+    return str(rows[0]["id"]) if len(rows) > 1 else None
+
+
+def delivery_row(tx: Tx, identity: str) -> Row | None:
+    """Return a delivery by its id, or a registration's newest delivery; None when there is none."""
+    rows = _rows(tx, select(deliveries).where(deliveries.c.id == identity))
+    if rows:
+        return rows[0]
+    newest = _deliveries_of(tx, identity)[-1:]
+    rows = _rows(tx, select(deliveries).where(deliveries.c.id.in_(newest))) if newest else []
+    return rows[0] if rows else None
+
+
+def story(tx: Tx, identity: str) -> Row | None:
+    """Return the whole story of a delivery, or of a registration's newest delivery, by its id."""
+    row = delivery_row(tx, identity)
+    if row is None:
+        return None
+    registered = registrations_of(tx, [row["id"]])
+    for registration in registered:
+        del registration["delivery_id"]
+        registration["held_back"] = held_back_by(tx, registration)
+        registration["deliveries"] = _deliveries_of(tx, registration["id"])
+        registration["attempts"] = _calls_of(tx, registration["id"])
+    return {**row, "registrations": registered}
+
+
+def registrations_of(tx: Tx, identities: Sequence[str]) -> list[Row]:
+    """Return the registrations that these deliveries led to, each with its `delivery_id`."""
+    if not identities:
+        return []
+    c = registrations.c
+    query = (
+        select(
+            led_to.c.delivery_id,
+            c.id,
+            c.rule,
+            c.app,
+            c.version,
+            c.mode,
+            c.repository,
+            c.tag,
+            c.digest,
+            c.state,
+            c.outcome,
+            c.reason,
+            c.sentence,
+            c.notes,
+            c.overwritten,
+            c.due_at,
+            c.attempts.label("tries"),
+            c.created_at,
+            c.updated_at,
+            c.finished_at,
+            c.dismissed_at,
+            c.dismissed_by,
+            _later_deletion(deletions.c.ended_at).label("deleted_at"),
+            _later_deletion(deletions.c.why).label("deleted_why"),
+        )
+        .join(registrations, c.id == led_to.c.registration_id)
+        .where(led_to.c.delivery_id.in_(identities))
+        .order_by(led_to.c.delivery_id, c.id)
+    )
+    rows = _rows(tx, query)
+    for row in rows:
+        row["notes"] = json.loads(row["notes"])
+        row["overwritten"] = bool(row["overwritten"])
+    return rows
+
+
+def _later_deletion(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Choose this of the first deletion of a registration's version after it ended well."""
+    d, r = deletions.c, registrations.c
+    ended_well = and_(r.state == State.DONE.value, r.outcome.in_(ENDED_WELL))
+    later = and_(d.app == r.app, d.version == r.version, d.ended_at >= r.finished_at)
+    query = select(column).where(d.deleted, later, ended_well).order_by(d.id).limit(1)
+    return query.correlate(registrations).scalar_subquery()
+
+
+def open_registration_rows(tx: Tx) -> list[Row]:
+    """Return what is queued, waiting or parked, oldest first, each with its newest delivery."""
+    rows = tx.run(
+        "SELECT r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason,"
+        " max(l.delivery_id) AS delivery_id"
+        " FROM registrations r JOIN led_to l ON l.registration_id = r.id"
+        " WHERE r.state IN ('queued', 'waiting', 'parked')"
+        " AND r.mode IN ('create', 'channel')"
+        " GROUP BY r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason"
+        " ORDER BY r.id"
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def deliveries_to_replay(tx: Tx, *, parked: bool, since: int | None) -> list[str]:
+    """Return the deliveries whose registrations are parked, or that came since then, by age."""
+    c = deliveries.c
+    query = select(c.id).order_by(c.id)
+    if since is not None:
+        query = query.where(c.received_at >= since, c.verdict != Verdict.REFUSED.value)
+    if parked:
+        joined = led_to.join(registrations, registrations.c.id == led_to.c.registration_id)
+        newest = (
+            select(func.max(led_to.c.delivery_id))
+            .select_from(joined)
+            .where(registrations.c.state == State.PARKED.value)
+            .group_by(registrations.c.id)
+        )
+        query = query.where(c.id.in_(newest))
+    return [str(row["id"]) for row in _rows(tx, query)]
+
+
+def _chosen(wanted: Filter) -> Select[Any]:
+    c = deliveries.c
+    query = select(deliveries).order_by(c.id.desc()).limit(min(wanted.limit, MOST_ROWS))
+    if wanted.repository is not None:
+        query = query.where(c.repository == wanted.repository)
+    if wanted.tag is not None:
+        query = query.where(c.tag == wanted.tag)
+    if wanted.verdict is not None:
+        query = query.where(c.verdict == wanted.verdict)
+        if wanted.verdict != Verdict.ACCEPTED:  # the index by verdict holds none of those
+            query = query.where(text("verdict <> 'accepted'"))
+    if wanted.since is not None:
+        query = query.where(c.received_at >= wanted.since)
+    if wanted.before is not None:
+        query = query.where(c.id < wanted.before)
+    if wanted.depth is not None:
+        newest = select(c.id).order_by(c.id.desc()).limit(wanted.depth)
+        if wanted.before is not None:
+            newest = newest.where(c.id < wanted.before)
+        oldest = select(func.min(newest.subquery().c.id)).scalar_subquery()
+        query = query.where(c.id >= oldest)
+    if wanted.state is not None:
+        query = query.where(_in_state(wanted.state))
+    if wanted.text is not None:
+        r, words = registrations.c, wanted.text
+        own = (c.repository, c.tag, c.pusher, c.reason, c.sentence)
+        theirs = (r.rule, r.app, r.version, r.outcome, r.reason, r.sentence)
+        said = or_(*(column.icontains(words, autoescape=True) for column in own))
+        worked = or_(*(column.icontains(words, autoescape=True) for column in theirs))
+        query = query.where(or_(said, _led_to_one(worked)))
+    return query
+
+
+def _in_state(state: str) -> ColumnElement[bool]:
+    """Begin with the few that are open; of the done, which are nearly all, ask row by row."""
+    joined = led_to.join(registrations, registrations.c.id == led_to.c.registration_id)
+    if state == State.DONE:
+        return _led_to_one(registrations.c.state.concat("") == state)  # not by the state's index
+    few = select(led_to.c.delivery_id).select_from(joined)
+    return deliveries.c.id.in_(few.where(registrations.c.state == state))
+
+
+def _led_to_one(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    joined = led_to.join(registrations, registrations.c.id == led_to.c.registration_id)
+    here = and_(led_to.c.delivery_id == deliveries.c.id, condition)
+    return exists(select(1).select_from(joined).where(here))
+
+
+def _deliveries_of(tx: Tx, registration: str) -> list[str]:
+    query = (
+        select(led_to.c.delivery_id)
+        .where(led_to.c.registration_id == registration)
+        .order_by(led_to.c.delivery_id)
+    )
+    return [str(row["delivery_id"]) for row in _rows(tx, query)]
+
+
+def _calls_of(tx: Tx, registration: str) -> list[Row]:
+    query = (
+        select(attempts)
+        .where(attempts.c.registration_id == registration)
+        .order_by(attempts.c.attempt, attempts.c.step)
+    )
+    rows = _rows(tx, query)
+    for row in rows:
+        del row["registration_id"]
+    return rows
+
+
+def _rows(tx: Tx, query: Select[Any]) -> list[Row]:
+    return [dict(row) for row in tx.connection.execute(query).mappings()]
+
+
+PICTURED = 50
+MOST_PARKED = 20
+STRETCH = 500  # so many of a repository's newest deliveries are looked through, no more
+
+_NEWEST_OF_RULE = """SELECT d.id, d.received_at, d.repository, d.tag, r.id AS registration
+ FROM (SELECT id, received_at, repository, tag FROM deliveries WHERE repository = :repository
+        ORDER BY id DESC LIMIT :stretch) d
+  JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
+ WHERE r.rule = :rule ORDER BY d.id DESC LIMIT 1"""
+_LAST_USE = """SELECT id, received_at FROM (SELECT id, received_at, source FROM deliveries
+  WHERE repository = :repository ORDER BY id DESC LIMIT :stretch) d WHERE source = 'webhook'
+ ORDER BY id DESC LIMIT 1"""
+_LAST = """SELECT id, app, version, tag, state, outcome, reason, created_at, finished_at
+ FROM registrations ORDER BY id DESC LIMIT :most"""
+_PARKED = """SELECT r.id, r.app, r.version, r.repository, r.tag, r.rule, r.reason, r.sentence,
+  r.updated_at, (SELECT max(l.delivery_id) FROM led_to l WHERE l.registration_id = r.id)
+   AS delivery
+ FROM registrations r WHERE r.state = :state ORDER BY r.id DESC LIMIT :most"""
+_COUNT = "SELECT count(*) FROM registrations WHERE state = :state"
+
+
+def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
+    """Return the state of everything by rule and by repository, and what is parked."""
+    known = list(rules)
+    repositories = sorted({rule.repository for rule in known})
+    cursors = {cursor.repository: cursor for cursor in read_cursors(tx)}
+    pauses = paused(tx)
+    uses = {repository: last_use(tx, repository) for repository in repositories}
+    return {
+        "rules": [_rule(tx, rule) for rule in known],
+        "repositories": [
+            {
+                "repository": repository,
+                "last_use_at": used and used[1],
+                "paused_at": pauses.get(repository),
+                "caught_up_at": (
+                    cursors[repository].succeeded_at if repository in cursors else None
+                ),
+                "catch_up_problem": cursors[repository].problem if repository in cursors else "",
+            }
+            for repository, used in uses.items()
+        ],
+        "parked": _rows_of(tx, _PARKED, state=State.PARKED.value, most=MOST_PARKED),
+        "parked_count": tx.run(_COUNT, state=State.PARKED.value).scalar_one(),
+        "last": _rows_of(tx, _LAST, most=PICTURED),
+        "pauses": [{"repository": name, "since_at": since} for name, since in pauses.items()],
+        "refused_links": [
+            {
+                "reason": one.reason.value,
+                "repository": one.repository,
+                "requests": one.requests,
+                "first_at": one.first_at,
+                "last_at": one.last_at,
+                "message": what_to_do(one.reason, one.repository),
+                "actionable": one.reason in ACTIONABLE,
+            }
+            for one in refused_links(tx)
+        ],
+    }
+
+
+def _rule(tx: Tx, rule: Rule) -> Row:
+    """Return a rule with its newest push, and what became of it under this rule."""
+    told: Row = {
+        "rule": rule.name,
+        "repository": rule.repository,
+        "app": rule.app,
+        "versions": rule.versions,
+        "channels": list(rule.channels),
+        "newest": None,
+    }
+    found = tx.run(
+        _NEWEST_OF_RULE, repository=rule.repository, rule=rule.name, stretch=STRETCH
+    ).mappings()
+    newest = found.first()
+    if newest is not None:
+        became = [one for one in registrations_of(tx, [newest["id"]]) if one["rule"] == rule.name]
+        told["newest"] = {
+            "delivery": newest["id"],
+            "received_at": newest["received_at"],
+            "tag": newest["tag"],
+            "registrations": became,
+        }
+    return told
+
+
+def last_use(tx: Tx, repository: str) -> tuple[str, int] | None:
+    """Return the last delivery by a repository's link, among its newest, and when (epoch ms)."""
+    used = tx.run(_LAST_USE, repository=repository, stretch=STRETCH).first()
+    return None if used is None else (used.id, used.received_at)
+
+
+def _rows_of(tx: Tx, sql: str, **params: Any) -> list[Row]:
+    return [dict(row) for row in tx.run(sql, **params).mappings()]

@@ -1,0 +1,62 @@
+"""How the whole stands, in few numbers: for metrics and the overview. All from small indexes."""
+
+from dataclasses import dataclass
+
+from receiver.ledger.gates import TOKEN, closed_gates
+from receiver.ledger.transaction import Tx
+
+_OPEN = """SELECT state, count(*) AS many FROM registrations
+ WHERE state IN ('queued', 'waiting', 'working', 'parked') GROUP BY state"""
+_OLDEST = """SELECT min(created_at) FROM registrations
+ WHERE state IN ('queued', 'waiting', 'working')"""
+_LAST = """SELECT max(finished_at) FROM (SELECT finished_at FROM registrations
+  WHERE state = 'done' AND outcome IN ('created', 'updated') ORDER BY id DESC LIMIT 100) newest"""
+_WAITING = """SELECT waiting_reason, count(*) AS held, min(waiting_since) AS since,
+  min(due_at) AS next_try FROM registrations WHERE state = 'waiting' GROUP BY waiting_reason"""
+_HELD = "SELECT count(*) FROM registrations WHERE state IN ('queued', 'waiting')"
+_HELD_OF = f"{_HELD} AND repository = :repository"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Registrations that wait for one reason: how many, since when, and when the first is due."""
+
+    reason: str | None
+    held: int
+    since: int
+    next_try: int
+
+
+def waiting_by_reason(tx: Tx) -> list[Waiting]:
+    """Return what waits, by reason. Times in epoch milliseconds."""
+    return [
+        Waiting(row.waiting_reason, row.held, row.since, row.next_try) for row in tx.run(_WAITING)
+    ]
+
+
+def count_held(tx: Tx, repository: str | None = None) -> int:
+    """Return how many registrations are queued or waiting, of one repository or of all."""
+    held = tx.run(_HELD) if repository is None else tx.run(_HELD_OF, repository=repository)
+    return int(held.scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Open registrations by state, and times in epoch milliseconds."""
+
+    open: dict[str, int]
+    oldest_unfinished: int | None
+    last_success: int | None
+    token_refused: bool
+    now: int
+
+
+def read_standing(tx: Tx) -> Standing:
+    """Read how the whole stands."""
+    return Standing(
+        open={row.state: row.many for row in tx.run(_OPEN)},
+        oldest_unfinished=tx.run(_OLDEST).scalar(),
+        last_success=tx.run(_LAST).scalar(),
+        token_refused=any(gate.name == TOKEN for gate in closed_gates(tx)),
+        now=tx.now,
+    )

@@ -1,0 +1,1 @@
+"""Notification destinations and how they are sent."""

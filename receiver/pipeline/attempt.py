@@ -1,0 +1,445 @@
+"""One attempt at one registration: look, plan, create the version, look again, decide.
+
+Every attempt begins with a look, so that nothing is made twice whatever happened before.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from receiver.config.settings import Settings
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.comparison import compare, differences
+from receiver.edgegap.plans import (
+    LOGIN_VARIABLES,
+    Parking,
+    Plan,
+    Wanted,
+    image_of,
+    is_disabled,
+    plan_creation,
+    same_image,
+)
+from receiver.edgegap.responses import Answer, Body, Effect, version_path
+from receiver.edgegap.version_cache import NEWEST, Catalogue, Source
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.targets import NotCopied
+from receiver.pipeline.preflight import Cleared, NotYet, Out, Preflight, Stopped
+from receiver.pipeline.result import Tried, done, gate_of, parked_as, waiting
+from receiver.pipeline.retry import (
+    Call,
+    Row,
+    Then,
+    after_probe,
+    detail_of,
+    hold_back,
+    row_for,
+    wait_or_park,
+)
+from receiver.reasons import Outcome, Reason, State, explain
+from receiver.rules.rule import Mode, OnOverwrite, Rule, names_target
+
+Sent = Callable[[int, str, str], Awaitable[None]]
+
+
+class Asking:
+    """The calls of one attempt; each write is noted on disk before it goes out, by `sent`."""
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        client: EdgegapClient,
+        *,
+        sent: Sent,
+        now: Callable[[], int],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._claimed = claimed
+        self._client = client
+        self._sent = sent
+        self._now = now
+        self._jitter = jitter
+        self._calls: list[Answer] = []
+
+    @property
+    def calls(self) -> tuple[Answer, ...]:
+        """What was asked and answered so far, in order."""
+        return tuple(self._calls)
+
+    def note(self, calls: Iterable[Answer]) -> None:
+        """Note what others asked for this attempt."""
+        self._calls += calls
+
+    async def look(self) -> Answer:
+        """GET the version that the registration names."""
+        return self._noted(await self._client.look(self._claimed.app, self._claimed.version))
+
+    async def create(self, body: Body) -> Answer:
+        """POST it."""
+        app = self._claimed.app
+        return await self._write("POST", version_path(app), partial(self._client.create, app, body))
+
+    async def update(self, body: Body) -> Answer:
+        """PATCH it."""
+        app, version = self._claimed.app, self._claimed.version
+        call = partial(self._client.update, app, version, body)
+        return await self._write("PATCH", version_path(app, version), call)
+
+    async def _write(self, method: str, path: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        await self._sent(len(self._calls), method, path)
+        return self._noted(await call())
+
+    async def not_now(self, rule: Rule, row: Row, answer: Answer) -> Tried:
+        """Wait or park, as the table's row says of this answer.
+
+        Before a 403 closes the gate for all, the token is tried: an app that it may not touch must
+        not stop the others.
+        """
+        if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
+            row, answer = after_probe(answer, self._noted(await self._client.probe()))
+        found = wait_or_park(
+            row,
+            waited=self._claimed.waited,
+            detail=detail_of(answer),
+            retry_after=answer.retry_after,
+            facts=self.facts(rule),
+            now=self._now(),
+            jitter=self._jitter(),
+        )
+        if isinstance(found, Parking):
+            return parked_as(found)
+        return Tried(waiting(found), gate_of(row, found))
+
+    def parked(self, reason: Reason, rule: Rule | None, detail: str = "") -> Tried:
+        """Park for the reason, with its sentence."""
+        return parked_as(Parking(reason, explain(reason, detail=detail, **self.facts(rule))))
+
+    def facts(self, rule: Rule | None) -> dict[str, Any]:
+        """Return what the sentences of this registration may name."""
+        claimed = self._claimed
+        return {
+            "app": claimed.app,
+            "version": claimed.version,
+            "rule": claimed.rule,
+            "image": str(claimed.image),
+            "repository": claimed.image.repository,
+            "copy_from": rule.copy_from if rule else "",
+            "tag": claimed.image.tag,
+            "login": rule.login.variables if rule and rule.login else LOGIN_VARIABLES,
+        }
+
+    def _noted(self, answer: Answer) -> Answer:
+        self._calls.append(answer)
+        return answer
+
+
+async def why_refused(
+    client: EdgegapClient, call: Call, answer: Answer, **facts: object
+) -> tuple[Reason, str]:
+    """Return what an answer that is not good means, as an attempt would tell it: for who looks on.
+
+    After a 403 the token is tried.
+    """
+    row = row_for(call, answer)
+    if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
+        row, answer = after_probe(answer, await client.probe())
+    reason = row.reason or Reason.REFUSED_BY_EDGEGAP
+    return reason, explain(reason, detail=detail_of(answer), **facts)
+
+
+def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> Wanted:
+    """Return the version that the rule, as it is now, wants of a claimed registration."""
+    return Wanted(
+        app=claimed.app,
+        version=claimed.version,
+        rule=rule.name,
+        image=claimed.image,
+        copy_from=rule.copy_from,
+        settings=rule.settings,
+        leave_out=rule.leave_out,
+        username=rule.login.username if rule.login else None,
+        token=rule.login.token if rule.login else None,
+        login_variables=rule.login.variables if rule.login else LOGIN_VARIABLES,
+        api_token=settings.edgegap_token,
+    )
+
+
+DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Edgegap's dashboard"
+
+
+class Attempt:
+    """One try of a claimed registration. `sent` makes a note on disk before each write call."""
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        settings: Settings,
+        client: EdgegapClient,
+        catalogue: Catalogue,
+        *,
+        preflight: Preflight,
+        sent: Sent,
+        not_copied: Callable[[str], Awaitable[NotCopied]],
+        now: Callable[[], int],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._claimed = claimed
+        self._settings = settings
+        self._catalogue = catalogue
+        self._preflight = preflight
+        self._not_copied = not_copied
+        self._now = now
+        self._jitter = jitter
+        self._asking = Asking(claimed, client, sent=sent, now=now, jitter=jitter)
+        self._notes: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()
+        self._pullable = False
+        self._ours = claimed.ours
+        self._digest: str | None = None
+        self._overwritten = False
+        self._moved = False
+        self._values: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth a note so far."""
+        return (*self._warnings, *self._notes)
+
+    @property
+    def digest(self) -> str | None:
+        """The image's digest, as far as it was learned."""
+        return self._digest
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether the tag was found to be overwritten."""
+        return self._overwritten
+
+    async def run(self) -> Tried:
+        """Do what can be done now, and say what came of it."""
+        tried = await self._run()
+        warnings = tuple(dict.fromkeys((*self._warnings, *tried.settlement.warnings)))
+        settlement = replace(
+            tried.settlement,
+            calls=self._asking.calls,
+            warnings=warnings,
+            notes=(*warnings, *self._notes),
+            digest=self._digest,
+            overwritten=self._overwritten,
+            sent=self._values,
+            moved=self._moved,
+        )
+        return replace(tried, settlement=settlement)
+
+    async def _run(self) -> Tried:
+        claimed = self._claimed
+        rule = self._settings.rule_named(claimed.rule)
+        if rule is None or rule.repository != claimed.image.repository:
+            return self._asking.parked(Reason.RULE_GONE, rule)
+        if not names_target(rule, claimed.mode, claimed.image.tag, claimed.app, claimed.version):
+            return self._asking.parked(Reason.RULE_CHANGED, rule)
+        stopped = await self._before_the_look(rule)
+        if stopped is not None:
+            return stopped
+        look = await self._asking.look()
+        row = row_for(Call.LOOK, look)
+        if row.then is Then.ABSENT:
+            return await self._create(rule)
+        if row.then is Then.GO_ON and look.body is not None:
+            return await self._present(rule, look.body)
+        return await self._asking.not_now(rule, row, look)
+
+    async def _before_the_look(self, rule: Rule) -> Tried | None:  # noqa: ARG002 - for a channel
+        """Return what it comes to without asking Edgegap, None if that is to be asked."""
+        return None
+
+    async def _create(self, rule: Rule) -> Tried:
+        claimed = self._claimed
+        source = await self._source(rule)
+        if isinstance(source, Tried):
+            return source
+        plan = self._plan(rule, source)
+        if isinstance(plan, Parking):
+            return parked_as(plan)
+        self._warnings += plan.notes
+        stopped = await self._look_at_image(rule)
+        if stopped is not None:
+            return stopped
+        self._notes += (source.note,) if source.note else ()
+        if plan.unless_public is not None and not self._pullable:
+            self._warnings = ()  # the parking has its own
+            return parked_as(plan.unless_public)
+        answer = await self._asking.create(plan.body)
+        row = row_for(Call.CREATE, answer)
+        self._ours = self._ours or answer.effect is not Effect.NONE
+        if row.then is Then.GO_ON:
+            return await self._check(rule, plan, Outcome.CREATED)
+        if row.then is Then.TAKEN:
+            return await self._taken(rule, answer)
+        if row.then is Then.RETRY:
+            look = await self._asking.look()
+            if look.ok and look.body is not None and same_image(look.body, claimed.image):
+                return self._compared(rule, plan, look.body, Outcome.CREATED)
+        return await self._asking.not_now(rule, row, answer)
+
+    async def _source(self, rule: Rule, before: Body | None = None) -> Source | Tried:
+        """Find the version to copy settings from; with `before`, from among those older than it."""
+        app, version = self._claimed.app, self._claimed.version
+        excluded = await self._not_copied(app) if rule.copy_from == NEWEST else NotCopied()
+        without = excluded.channels | excluded.unproven
+        source = await self._catalogue.source(
+            app, rule.copy_from, of=version, without=without, before=before
+        )
+        self._asking.note(source.calls)
+        if source.calls and not source.calls[-1].ok:
+            last = source.calls[-1]
+            if rule.copy_from != NEWEST and last.says(HTTPStatus.NOT_FOUND):
+                return self._asking.parked(Reason.COPY_FROM_MISSING, rule)
+            return await self._asking.not_now(rule, row_for(Call.LIST, last), last)
+        channels = [name for name in source.passed_over if name in excluded.channels]
+        return replace(source, passed_over=tuple(channels))
+
+    def _plan(self, rule: Rule, source: Source) -> Plan | Parking:
+        wanted = wanted_by(rule, self._claimed, self._settings)
+        return plan_creation(wanted, source.version, source.passed_over)
+
+    async def _taken(self, rule: Rule, refusal: Answer) -> Tried:
+        """Look at the version that has the name already."""
+        look = await self._asking.look()
+        row = row_for(Call.LOOK, look)
+        if row.then is Then.GO_ON and look.body is not None:
+            return await self._present(rule, look.body)
+        if row.then is not Then.ABSENT:
+            return await self._asking.not_now(rule, row, look)
+        if self._claimed.waited.reason is Reason.NAME_CONFLICT:
+            detail = detail_of(refusal)
+            return self._asking.parked(Reason.NAME_CONFLICT, rule, detail=detail)
+        again = Row(Then.RETRY, Reason.NAME_CONFLICT)
+        return await self._asking.not_now(rule, again, refusal)
+
+    async def _present(self, rule: Rule, body: Body) -> Tried:
+        """Decide on a version that is there: it is ours, or another has the name."""
+        if not same_image(body, self._claimed.image):
+            return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
+        if self._ours:
+            return await self._made_before(rule, body)
+        self._notes += tuple(differences(rule.settings, body))
+        return await self._already_there(rule, body, Outcome.UNCHANGED)
+
+    async def _made_before(self, rule: Rule, body: Body) -> Tried:
+        """Compare a version that a request of ours made, but that did not count as created yet.
+
+        The request is not stored, as it holds secrets: it is planned again from what there was.
+        """
+        source = await self._source(rule, before=body)
+        if isinstance(source, Tried) and source.settlement.state is not State.PARKED:
+            return source
+        plan = source if isinstance(source, Tried) else self._plan(rule, source)
+        asked = plan.body if isinstance(plan, Plan) else rule.settings
+        if not isinstance(plan, Plan):
+            self._warnings += ("compared with the rule's own settings only: nothing to copy from",)
+        differs = self._differs(rule, asked, body)
+        return differs or await self._already_there(rule, body, Outcome.CREATED)
+
+    async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Tried:
+        """Tell of a tag that Edgegap has whether it is still the image it was."""
+        if rule.preflight and self._digest is None:
+            findings = await self._preflight.look(self._claimed.image, rule)
+            self._asking.note(findings.calls)
+            if isinstance(findings, Cleared):
+                self._digest = findings.digest
+                self._notes += findings.notes
+            else:
+                self._notes += ("the image could not be looked at; Edgegap has the tag already",)
+        stopped = self._overwritten_tag(rule)
+        return stopped if stopped is not None else self._held(rule, body, outcome)
+
+    def _overwritten_tag(self, rule: Rule) -> Tried | None:
+        """Note that the tag was pushed over since; park it where the rule says so.
+
+        Edgegap's edge caches by tag, so it matters however the version stands now.
+        """
+        claimed, known = self._claimed, self._claimed.known_digest
+        fresh = None not in {known, self._digest} and known != self._digest
+        if not fresh and not claimed.overwritten:
+            return None
+        self._overwritten = True
+        detail = f"{known} before, {self._digest} now" if fresh else "as found before"
+        if rule.on_overwrite is OnOverwrite.PARK and not claimed.forgives(self._digest):
+            return self._asking.parked(Reason.TAG_OVERWRITTEN, rule, detail=detail)
+        self._notes += (f"the tag was pushed over: {detail}; the edge may run the old image",)
+        return None
+
+    async def _look_at_image(self, rule: Rule) -> Tried | None:
+        """Look at the image before it is registered; None when nothing stands against it."""
+        if not rule.preflight:
+            return None
+        findings = await self._preflight.look(self._claimed.image, rule)
+        self._asking.note(findings.calls)
+        match findings:
+            case Cleared():
+                self._digest = findings.digest
+                self._pullable = True
+                self._notes += findings.notes
+                return self._overwritten_tag(rule)
+            case Stopped():
+                self._digest = findings.digest
+                return parked_as(findings.parking)
+            case NotYet():
+                row = Row(Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
+                return await self._asking.not_now(rule, row, findings.calls[-1])
+            case Out():
+                return self._held_back(rule, findings)
+
+    def _held_back(self, rule: Rule, out: Out) -> Tried | None:
+        facts = {**self._asking.facts(rule), "detail": out.detail}
+        wait = hold_back(
+            Reason.DOCKER_HUB_UNAVAILABLE,
+            waited=self._claimed.waited,
+            longest=out.longest,
+            lasted=out.lasted,
+            asked=out.asked,
+            sentence=explain(Reason.DOCKER_HUB_UNAVAILABLE, **facts),
+            now=self._now(),
+            jitter=self._jitter(),
+        )
+        if wait is not None:
+            return Tried(waiting(wait))
+        self._notes += (f"made without preflight: Docker Hub could not tell ({out.detail})",)
+        return None
+
+    async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Tried:
+        """Look at what Edgegap made of our request."""
+        look = await self._asking.look()
+        if not look.ok or look.body is None:
+            row = row_for(Call.LOOK, look)
+            gone = Row(Then.RETRY, Reason.EDGEGAP_ERROR) if row.then is Then.ABSENT else row
+            return await self._asking.not_now(rule, gone, look)
+        return self._compared(rule, plan, look.body, outcome)
+
+    def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Tried:
+        differs = self._differs(rule, plan.body, held, plan.before)
+        return differs if differs is not None else self._held(rule, held, outcome)
+
+    def _differs(
+        self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
+    ) -> Tried | None:
+        """Park a version that differs from the request in what players would notice."""
+        found = compare(asked, held, before)
+        self._warnings += found.notes
+        noticed = found.noticed
+        if not same_image(held, self._claimed.image):
+            image = f"asked for {self._claimed.image}, Edgegap holds {image_of(held)}"
+            noticed = (image, *noticed)
+        if not noticed:
+            return None
+        return self._asking.parked(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
+
+    def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Tried:
+        if is_disabled(body) and rule.settings.get("is_active") is not False:
+            self._warnings += (f"{self._claimed.version} {DISABLED}",)
+        if outcome is Outcome.CREATED and self._claimed.mode is Mode.CREATE:
+            self._catalogue.made(self._claimed.app, body)
+        return done(outcome)

@@ -1,0 +1,105 @@
+"""Accepts pushes: applies the rules to a delivery and records it, before the response is sent.
+
+Deliveries from webhooks, commands and catch-up are all recorded here.
+"""
+
+from collections.abc import Sequence
+
+from receiver import metrics
+from receiver.dockerhub.webhook import Push
+from receiver.errors import BadBody
+from receiver.ledger.deliveries import COMMAND, NewDelivery, Recorded, record, record_all
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.outbox import tell
+from receiver.ledger.transaction import Tx
+from receiver.logs import get_logger
+from receiver.notifications.destinations import Happening, Notice
+from receiver.reasons import Reason, Verdict
+from receiver.rules.rule import Rule, Ruling, rule_on
+
+WEBHOOK = "webhook"
+CATCH_UP = "catch-up"
+MOST_BYTES_TOLD = 2**31 - 1  # senders can claim any length; PostgreSQL's integers end here
+
+for _source in (WEBHOOK, COMMAND, CATCH_UP):  # so that the first increase is visible
+    metrics.deliveries.labels(_source, Verdict.ACCEPTED.value, metrics.NONE)
+
+_Arrival = tuple[NewDelivery, Ruling, Sequence[Notice]]
+
+log = get_logger()
+
+
+async def take(
+    ledger: Ledger,
+    rules: Sequence[Rule],
+    push: Push,
+    *,
+    source: str,
+    body_bytes: int | None = None,
+    notices: Sequence[Notice] = (),
+) -> Recorded:
+    """Apply the rules to a push and record it; on return it is on disk. Raises LedgerError."""
+    ruling = rule_on(push, rules)
+    delivery = NewDelivery(
+        source=source,
+        repository=push.repository,
+        tag=push.tag,
+        media_type=push.media_type,
+        pusher=push.pusher,
+        pushed_at=push.pushed_at,
+        body_bytes=body_bytes,
+    )
+    recorded = await ledger.write_alike(_record_all, (delivery, ruling, notices))
+    count_delivery(source, ruling)
+    log.info(
+        "delivery_accepted" if ruling.matches else "delivery_ignored",
+        delivery=recorded.delivery,
+        source=source,
+        repository=push.repository,
+        tag=push.tag,
+        reason=ruling.reason,
+        registrations=list(recorded.registrations),
+    )
+    return recorded
+
+
+def _record_all(tx: Tx, arrivals: Sequence[_Arrival]) -> list[Recorded]:
+    """Record a group of deliveries; notify of invalid version names, which park at once."""
+    for _, ruling, notices in arrivals:
+        tell_parked_at_once(tx, notices, ruling)
+    return record_all(tx, [(delivery, ruling) for delivery, ruling, _ in arrivals])
+
+
+def tell_parked_at_once(tx: Tx, notices: Sequence[Notice], ruling: Ruling) -> None:
+    """Notify of registrations that are parked before any attempt: invalid version names."""
+    for match in ruling.matches:
+        if match.invalid is not None:
+            text = f"{match.app}/{match.version} parked: {match.invalid}"
+            tell(tx, notices, Happening.PARKED, text, rule=match.rule)
+
+
+def count_delivery(source: str, ruling: Ruling) -> None:
+    """Count a recorded delivery, and its registrations that were parked at once."""
+    metrics.count_delivery(source, ruling.verdict, ruling.reason)
+    for match in ruling.matches:
+        if match.invalid is not None:
+            metrics.count_parked(Reason.VERSION_NAME_INVALID)
+
+
+async def refuse(
+    ledger: Ledger, repository: str, error: BadBody, body_bytes: int | None
+) -> Recorded:
+    """Record a webhook with a valid link whose body is not a push."""
+    size = None if body_bytes is None else min(body_bytes, MOST_BYTES_TOLD)
+    delivery = NewDelivery(source=WEBHOOK, repository=repository, body_bytes=size)
+    ruling = Ruling(Verdict.REFUSED, Reason(error.reason), str(error))
+    recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
+    metrics.count_delivery(WEBHOOK, ruling.verdict, ruling.reason)
+    log.warning(
+        "delivery_refused",
+        delivery=recorded.delivery,
+        repository=repository,
+        reason=error.reason,
+        sentence=str(error),
+    )
+    return recorded

@@ -1,0 +1,348 @@
+"""Pruning: old versions that this receiver created are deleted, the oldest first.
+
+Each is decided on twice: from a plan, and once more in the transaction that locks the target right
+before the DELETE. A version is kept if it is not certain that nothing of it runs, and if Edgegap
+refuses to delete it (a matchmaker may use it).
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+
+from receiver.audit import log_operation
+from receiver.config.settings import Current, Settings
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.listing import running_in
+from receiver.edgegap.plans import same_image
+from receiver.edgegap.responses import Answer, version_path
+from receiver.errors import ReceiverError
+from receiver.images import ImageReference
+from receiver.ledger import gates
+from receiver.ledger.deletions import (
+    CALL_MS,
+    Deletion,
+    begin_deletion,
+    end_deletion,
+    is_in_use,
+    leave_open,
+    note_deletion,
+    take_overdue,
+)
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.targets import Target, targets_of
+from receiver.ledger.transaction import Tx
+from receiver.logs import get_logger
+from receiver.pipeline.retry import Row, Then
+from receiver.reasons import Reason, explain
+from receiver.rules.retention import Made, Prunable, prunable
+from receiver.rules.rule import Rule
+
+ALREADY_GONE = "it was no longer at Edgegap"
+NO_ANSWER = "Edgegap did not confirm that it was deleted; this is checked within a minute"
+STILL_THERE = "Edgegap did not confirm that it was deleted, and still has it"
+IN_USE = "a newer push, a registration or another deletion of it came in between"
+PATIENCE_SECONDS = 60.0  # while another replica prunes
+REFUSALS = frozenset({400, 401, 403, 409, 422, 424, 429})  # after these nothing was deleted
+FROM_A_GATEWAY = frozenset({408, 502, 503, 504})  # after these it may still be deleted
+
+BUSY = Row(Then.SLOW_DOWN, Reason.EDGEGAP_BUSY)
+TOKEN_REFUSED = Row(Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
+
+MOST_AT_ONCE = 50  # five calls for each, at Edgegap's pace
+
+log = get_logger()
+
+
+class NotItsTurn(ReceiverError):
+    """Another run deletes versions, and has not ended in time."""
+
+
+class HeldBack(NotItsTurn):
+    """Edgegap may not be called now, or gave no answer: the row of the table says what to do.
+
+    `wait` is how long it asked not to be called (ms), None if it named nothing.
+    """
+
+    def __init__(self, row: Row, wait: int | None = None, detail: str = "") -> None:
+        self.row = row
+        self.wait = wait
+        self.detail = detail
+        self.why = explain(row.reason or Reason.EDGEGAP_ERROR, detail=detail)
+        super().__init__(f"nothing was deleted: {self.why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """One version that was to be deleted: whether it was, and why or why not."""
+
+    app: str
+    version: str
+    deleted: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to delete: up to `most` versions of the app beyond the newest `keep`.
+
+    Without `keep`, each rule's own counts. `pushed_by`: none that was pushed later (epoch ms).
+    `only`: none but these. `why`: in place of the usual reason.
+    """
+
+    app: str
+    most: int
+    keep: int | None = None
+    pushed_by: int | None = None
+    only: Collection[str] | None = None
+    why: str = ""
+
+
+def rules_of(settings: Settings, app: str) -> list[Rule]:
+    """Return the rules that create versions of the app."""
+    return [rule for rule in settings.rules if rule.app == app]
+
+
+def kept_by(settings: Settings, app: str) -> int | None:
+    """Return how many versions of the app are kept: the largest `keep` of its rules, or None."""
+    return max((rule.keep for rule in rules_of(settings, app) if rule.keep), default=None)
+
+
+async def plan(ledger: Ledger, settings: Settings, scope: Scope) -> list[Prunable]:
+    """Return what would be deleted, before Edgegap is asked what runs."""
+    return await ledger.read(lambda tx: _plan(tx, settings, scope))
+
+
+async def prune(
+    ledger: Ledger, client: EdgegapClient, current: Current, scope: Scope
+) -> list[Pruned]:
+    """Delete what is in scope; return each that was tried. What is gone already does not count.
+
+    One run at a time: two would count on the room of one version. Raises NotItsTurn; HeldBack if
+    Edgegap may not be called and nothing was deleted before: afterwards the last one says so.
+    """
+    results: list[Pruned] = []
+    async with ledger.in_turn("retention", PATIENCE_SECONDS) as mine:
+        if not mine:
+            raise NotItsTurn("versions are being deleted just now; try again in a minute")
+        while sum(map(_counts, results)) < scope.most:
+            tried = {one.version for one in results}
+            planned = await plan(ledger, current.settings, scope)
+            next_one = next((one for one in planned if one.made.version not in tried), None)
+            if next_one is None:
+                break
+            try:
+                await _check_gates(ledger)
+                result = await _Deleting(ledger, client, current, scope, next_one).run()
+            except HeldBack as held:
+                if not any(one.deleted for one in results):
+                    raise
+                results.append(
+                    Pruned(scope.app, next_one.made.version, deleted=False, why=held.why)
+                )
+                break
+            results.append(result)
+            event = "version_deleted" if result.deleted else "version_kept"
+            log.info(event, app=scope.app, version=result.version, why=result.why)
+    return results
+
+
+def log_pruned(app: str, results: Sequence[Pruned], *, source: str) -> None:
+    """Log that a person had old versions deleted."""
+    deleted = [one.version for one in results if one.deleted]
+    kept = [one.version for one in results if not one.deleted]
+    log_operation("pruned", source=source, app=app, deleted=deleted, kept=kept)
+
+
+async def settle_overdue(ledger: Ledger, client: EdgegapClient) -> None:
+    """Find out what happened with deletions whose answer is missing: their process may be dead.
+
+    Raises HeldBack if Edgegap may not be called now.
+    """
+    await _check_gates(ledger)
+    for deletion in await ledger.write(take_overdue):
+        look = await respected(ledger, await client.look(deletion.app, deletion.version))
+        if _is_gone(look):
+            await _end(ledger, deletion, deleted=True, why=deletion.why)
+        elif look.ok:
+            await _end(ledger, deletion, deleted=False, why=STILL_THERE)
+
+
+async def respected(ledger: Ledger, answer: Answer) -> Answer:
+    """Return the answer; a 429 makes all wait as long as it says, and raises HeldBack."""
+    if answer.says(HTTPStatus.TOO_MANY_REQUESTS):
+        await ledger.write(partial(gates.heed, retry_after=answer.retry_after))
+        raise HeldBack(BUSY, answer.retry_after)
+    return answer
+
+
+class _Deleting:
+    """One version: looked at, locked, deleted, and looked at again."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        client: EdgegapClient,
+        current: Current,
+        scope: Scope,
+        planned: Prunable,
+    ) -> None:
+        self._ledger = ledger
+        self._client = client
+        self._current = current
+        self._scope = scope
+        self._made = planned.made
+        self._why = scope.why or planned.why
+
+    async def run(self) -> Pruned:
+        app, version = self._scope.app, self._made.version
+        look = await respected(self._ledger, await self._client.look(app, version))
+        if _is_gone(look):
+            return await self._ledger.write(self._note_gone)
+        kept = self._against(look)
+        if kept is None:
+            running = await self._client.deployments(app, version)
+            kept = _running(await respected(self._ledger, running))
+        if kept is not None:
+            return await self._ledger.write(partial(self._note, deleted=False, why=kept))
+        begun = await self._ledger.write(self._begin)
+        return begun if isinstance(begun, Pruned) else await self._delete(begun)
+
+    def _against(self, look: Answer) -> str | None:
+        """Return what the version itself says against its deletion."""
+        if not look.ok or look.body is None:
+            return f"Edgegap could not be asked: {look.message}"
+        image = ImageReference(repository=self._made.repository, tag=self._made.tag)
+        if not same_image(look.body, image):
+            return "it has another image than this receiver gave it"
+        return None
+
+    def _begin(self, tx: Tx) -> Deletion | Pruned:
+        """Decide once more, and lock the target."""
+        if not self._may_go(tx):
+            return self._note(tx, deleted=False, why=IN_USE)
+        return begin_deletion(tx, self._scope.app, self._made.version, why=self._why)
+
+    def _note_gone(self, tx: Tx) -> Pruned:
+        """Record that somebody else deleted it, unless it has been created again since."""
+        gone = self._may_go(tx)
+        return self._note(tx, deleted=gone, why=ALREADY_GONE if gone else IN_USE)
+
+    def _may_go(self, tx: Tx) -> bool:
+        """Decide once more, with claims kept out until the commit."""
+        app, made = self._scope.app, self._made
+        if is_in_use(tx, app, made.version, repository=made.repository, tag=made.tag):
+            return False
+        return made in [one.made for one in _plan(tx, self._current.settings, self._scope)]
+
+    async def _delete(self, deletion: Deletion) -> Pruned:
+        """Send the DELETE if still nothing runs; it counts once the version is gone."""
+        running = await self._client.deployments(deletion.app, deletion.version)
+        kept = _running(running)
+        if kept is not None:
+            ended = await self._ended(deletion, deleted=False, why=kept)
+            await respected(self._ledger, running)
+            return ended
+        answer = await self._send(deletion)
+        refused = _refusal(answer)
+        if refused is not None and answer.status in REFUSALS:
+            ended = await self._ended(deletion, deleted=False, why=refused)
+            await respected(self._ledger, answer)
+            return ended
+        look = await self._client.look(deletion.app, deletion.version)
+        if _is_gone(look):
+            return await self._ended(deletion, deleted=True, why=self._why)
+        if refused is not None and look.ok:
+            return await self._ended(deletion, deleted=False, why=refused)
+        await self._ledger.write(partial(leave_open, deletion=deletion))
+        return Pruned(deletion.app, deletion.version, deleted=False, why=NO_ANSWER)
+
+    async def _send(self, deletion: Deletion) -> Answer:
+        try:
+            async with asyncio.timeout(CALL_MS / 1000):
+                return await self._client.delete(deletion.app, deletion.version)
+        except TimeoutError:
+            path = version_path(deletion.app, deletion.version)
+            return Answer("DELETE", path, None, message="no answer in time")
+
+    async def _ended(self, deletion: Deletion, *, deleted: bool, why: str) -> Pruned:
+        await _end(self._ledger, deletion, deleted=deleted, why=why)
+        return Pruned(deletion.app, deletion.version, deleted=deleted, why=why)
+
+    def _note(self, tx: Tx, *, deleted: bool, why: str) -> Pruned:
+        app, version = self._scope.app, self._made.version
+        note_deletion(tx, app, version, deleted=deleted, why=why)
+        return Pruned(app, version, deleted=deleted, why=why)
+
+
+def _counts(one: Pruned) -> bool:
+    """Return whether it makes room; one whose deletion is not confirmed yet may."""
+    return one.why == NO_ANSWER or (one.deleted and one.why != ALREADY_GONE)
+
+
+def _plan(tx: Tx, settings: Settings, scope: Scope) -> list[Prunable]:
+    targets = targets_of(tx, scope.app)
+    found = prunable(map(_made, targets), rules_of(settings, scope.app), scope.keep)
+    if scope.pushed_by is not None:
+        found = [one for one in found if one.made.pushed_at <= scope.pushed_by]
+    if scope.only is not None:
+        found = [one for one in found if one.made.version in scope.only]
+    return found
+
+
+async def _end(ledger: Ledger, deletion: Deletion, *, deleted: bool, why: str) -> None:
+    again = await ledger.write(lambda tx: end_deletion(tx, deletion, deleted=deleted, why=why))
+    for registration in again:
+        log.warning(
+            "registration_queued_again",
+            registration=registration,
+            app=deletion.app,
+            version=deletion.version,
+            why="the version was deleted meanwhile",
+        )
+
+
+async def _check_gates(ledger: Ledger) -> None:
+    """Raise HeldBack while a gate holds all work back."""
+    now, closed = await ledger.read(lambda tx: (tx.now, gates.closed_gates(tx)))
+    if any(gate.name == gates.TOKEN for gate in closed):
+        raise HeldBack(TOKEN_REFUSED, detail="as for another push")
+    if closed:
+        raise HeldBack(BUSY, max(0, closed[0].until - now))
+
+
+def _is_gone(look: Answer) -> bool:
+    """Return whether Edgegap itself, and no page in between, says that there is no such version."""
+    return look.says(HTTPStatus.NOT_FOUND)
+
+
+def _refusal(answer: Answer) -> str | None:
+    """Return why Edgegap did not delete it; None if it did, or did not say."""
+    if answer.ok or answer.foreign or answer.status is None or answer.status in FROM_A_GATEWAY:
+        return None
+    message = answer.message or "it gave no reason"
+    return f"Edgegap refused ({answer.status}): {message}; a matchmaker may use it"
+
+
+def _running(answer: Answer) -> str | None:
+    """Return what runs of a version, or that it is not certain; None if nothing does."""
+    count = running_in(answer)
+    if count is None:
+        return f"it is not certain whether anything of it runs: {answer.message}"
+    return f"{count} deployments of it are running" if count else None
+
+
+def _made(target: Target) -> Made:
+    return Made(
+        version=target.version,
+        mode=target.mode,
+        repository=target.repository,
+        tag=target.tag,
+        made_here=target.created_here,
+        made_at=target.made_at,
+        pushed_at=target.push_time,
+        deleted=target.deleted_at is not None,
+        by_hand=target.by_hand,
+        registration=target.registration or "",
+    )

@@ -1,0 +1,171 @@
+"""Retention: old versions are deleted after a success, and when Edgegap's limit is reached."""
+
+import asyncio
+import random
+import re
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+
+from receiver.config.settings import Current
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.responses import Answer, version_path
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import Claimed
+from receiver.periodic import surviving
+from receiver.pipeline.prune import (
+    MOST_AT_ONCE,
+    NO_ANSWER,
+    HeldBack,
+    NotItsTurn,
+    Pruned,
+    Scope,
+    kept_by,
+    prune,
+    respected,
+    settle_overdue,
+)
+from receiver.pipeline.result import Tried
+from receiver.pipeline.retry import Call, Row, Then, Wait, detail_of, row_for, wait_or_park
+from receiver.reasons import Reason, State, explain
+
+_LIMIT = re.compile(r"limit of (\d{1,6})", re.IGNORECASE)
+UNCERTAIN = Row(Then.RETRY, Reason.EDGEGAP_ERROR)
+
+
+class Retention:
+    """Deletes old versions after a success, and makes room when Edgegap's limit is reached.
+
+    `wake` is called when a version's target is free again.
+    """
+
+    def __init__(
+        self, ledger: Ledger, current: Current, client: EdgegapClient, wake: Callable[[], None]
+    ) -> None:
+        self._ledger = ledger
+        self._current = current
+        self._client = client
+        self._wake = wake
+        self._one_at_a_time = asyncio.Lock()
+        self._waiting: set[str] = set()
+        self._settling = False
+        self.under_way: set[asyncio.Task[None]] = set()
+
+    def begin(self, app: str) -> None:
+        """Delete old versions of the app in the background: the work does not wait for this."""
+        if kept_by(self._current.settings, app) is None or app in self._waiting:
+            return
+        self._waiting.add(app)
+        self._start(self._prune(app))
+
+    def settle_overdue(self) -> None:
+        """Find out in the background what happened with deletions whose answer is missing."""
+        if not self._settling:
+            self._settling = True
+            self._start(self._settle_overdue())
+
+    async def make_room(self, claimed: Claimed, tried: Tried) -> Tried:
+        """Delete the oldest version if Edgegap's limit is reached and the rule allows it.
+
+        Returns the attempt as going on when room was made, as waiting if Edgegap may not be
+        called now, else as it was. An older push that a person asked for makes no room.
+        """
+        settings = self._current.settings
+        rule = settings.rule_named(claimed.rule)
+        limited = tried.settlement.reason is Reason.VERSION_LIMIT
+        if rule is None or not rule.make_room or not limited or claimed.by_hand:
+            return tried
+        pruned: list[Pruned] = []
+        with surviving("retention_fault", app=claimed.app), suppress(NotItsTurn):
+            try:
+                pruned = await self._make_room(claimed, tried.settlement.sentence)
+            except HeldBack as held:
+                return _later(claimed, tried, held, await self._ledger.read(lambda tx: tx.now))
+        gone = next((one for one in reversed(pruned) if one.deleted), None)
+        return tried if gone is None else _going_on(tried, gone)
+
+    async def _make_room(self, claimed: Claimed, sentence: str) -> list[Pruned]:
+        """Delete one version if that is enough. Raises HeldBack if it is to be tried later."""
+        if not await self._one_is_enough(claimed, sentence):
+            return []
+        why = f"room for {claimed.version} at Edgegap's version limit"
+        scope = Scope(claimed.app, most=1, keep=1, pushed_by=claimed.push_time, why=why)
+        pruned = await prune(self._ledger, self._client, self._current, scope)
+        if any(one.why == NO_ANSWER for one in pruned):
+            raise HeldBack(UNCERTAIN, detail=NO_ANSWER)
+        return pruned
+
+    async def _one_is_enough(self, claimed: Claimed, sentence: str) -> bool:
+        """Return whether deleting one version gets below the limit that Edgegap named.
+
+        After room was made once, only if another push took it: then the app is full again.
+        Raises HeldBack if Edgegap gives no answer now.
+        """
+        limit = _LIMIT.search(sentence)
+        if limit is None:
+            return not claimed.made_room
+        listing = await self._client.versions(claimed.app)
+        answer = await respected(self._ledger, listing.answer)
+        row = row_for(Call.LIST, answer)
+        if row.then is Then.RETRY:
+            raise HeldBack(row, answer.retry_after, detail_of(answer))
+        over = len(listing.rows) - int(limit[1])
+        return listing.complete and (over == 0 if claimed.made_room else over <= 0)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self.under_way.add(task)
+        task.add_done_callback(self.under_way.discard)
+
+    async def _prune(self, app: str) -> None:
+        async with self._one_at_a_time:
+            self._waiting.discard(app)  # what is created from now on is for the next run
+            with surviving("retention_fault", app=app), suppress(NotItsTurn):
+                scope = Scope(app, most=MOST_AT_ONCE)
+                await prune(self._ledger, self._client, self._current, scope)
+        self._wake()
+
+    async def _settle_overdue(self) -> None:
+        try:
+            with surviving("retention_fault"), suppress(NotItsTurn):
+                await settle_overdue(self._ledger, self._client)
+        finally:
+            self._settling = False
+        self._wake()
+
+
+def _going_on(tried: Tried, gone: Pruned) -> Tried:
+    path = version_path(gone.app, gone.version)
+    settlement = replace(
+        tried.settlement,
+        state=State.WAITING,
+        reason=Reason.MAKING_ROOM,
+        sentence=explain(Reason.MAKING_ROOM, detail=gone.version),
+        due_at=0,
+        calls=(*tried.settlement.calls, Answer("DELETE", path, 200, message=gone.why)),
+    )
+    return Tried(settlement)
+
+
+def _later(claimed: Claimed, tried: Tried, held: HeldBack, now: int) -> Tried:
+    """Try the whole again when Edgegap may be called: that does not count as having made room."""
+    found = wait_or_park(
+        held.row,
+        waited=claimed.waited,
+        detail=held.detail,
+        retry_after=held.wait,
+        facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
+        now=now,
+        jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing
+    )
+    if not isinstance(found, Wait):
+        return tried
+    settlement = replace(
+        tried.settlement,
+        state=State.WAITING,
+        reason=found.reason,
+        sentence=found.sentence,
+        due_at=found.due_at,
+        waited=found.waited,
+    )
+    return Tried(settlement)

@@ -1,0 +1,245 @@
+"""What to do on each answer of Edgegap: the table, as data, and the schedules.
+
+The first row that fits decides. Every attempt begins with a look (GET), so a POST that may or may
+not have worked is looked at before it is sent again.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from receiver.backoff import LONGEST_BACKOFF, MINUTE, SECOND, SHORTEST_SLOWDOWN, Waited, backoff
+from receiver.edgegap.plans import Parking
+from receiver.edgegap.responses import Answer
+from receiver.reasons import Reason, explain
+
+GIVE_UP_AFTER = 24 * 60 * MINUTE
+IMAGE_WAITS = tuple(seconds * SECOND for seconds in (2, 5, 15, 30, 60, 120))
+IMAGE_WAITED_LONG = 10 * MINUTE
+DECLINED_WAITS = tuple(seconds * SECOND for seconds in (5, 15, 30))
+MOST_REFUSALS = 5
+OTHER_RULES_FOR = 5 * MINUTE
+OTHER_RULES_EVERY = 5 * SECOND  # at the most: who is asked is chance, and asking is no call
+
+
+class Call(StrEnum):
+    """What was asked of Edgegap."""
+
+    LOOK = "look"
+    LIST = "list"
+    CREATE = "create"
+    UPDATE = "update"
+
+
+class Then(Enum):
+    """What to do next."""
+
+    GO_ON = "go on"
+    ABSENT = "there is no such version"
+    TAKEN = "look who holds the name"
+    RETRY = "try again, backing off, for 24 hours"
+    WAIT_FOR_IMAGE = "try again for 10 minutes"
+    TRY_THRICE = "try again three times within a minute"
+    SLOW_DOWN = "all wait as long as it says"
+    CLOSE_GATE = "all wait until the token is good"
+    PARK = "park"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: for these calls, on these statuses (None: any) and this message, then.
+
+    `most`: after so many times it parks.
+    """
+
+    then: Then
+    reason: Reason | None = None
+    calls: frozenset[Call] = frozenset(Call)
+    statuses: frozenset[int] | range | None = None
+    says: re.Pattern[str] | None = None
+    most: int | None = None
+
+
+READS = frozenset({Call.LOOK, Call.LIST})
+WRITES = frozenset({Call.CREATE, Call.UPDATE})
+CREATION = frozenset({Call.CREATE})
+_TOUCHED = frozenset({Call.LIST, Call.CREATE})
+
+
+def _row(
+    calls: frozenset[Call],
+    statuses: int | range | frozenset[int],
+    then: Then,
+    reason: Reason | None = None,
+    says: str | None = None,
+) -> Row:
+    some = frozenset({statuses}) if isinstance(statuses, int) else statuses
+    pattern = re.compile(says, re.IGNORECASE) if says else None
+    return Row(then, reason, calls, some, pattern)
+
+
+ANY = frozenset(Call)
+_REFUSALS = frozenset({400, 402, 422})
+_SAID = frozenset({400, 422, 424})  # which of these comes for what is not documented
+LIMIT = r"version limit|\breached\b.{0,60}\blimit of \d+"
+TAKEN = (
+    r"already[ _-]?(been[ _])?(exist(s|ing)?|in use|used|taken)|exists already|name is taken"
+    r"|duplicated? ([a-z]+ )?(name|version|key|entry)|with (this|that|the same|such a) name exists"
+    r"|version name (is not|must be) unique|unique constraint"
+)
+LOGIN = (
+    r"\blog[ _-]?(ged )?in\b|credential|incorrect username or password"
+    r"|authentication|authenticated|unauthori[sz]ed"
+)
+PULL = r"\bpull(ed|ing)?\b|manifest unknown|image (was )?not found"
+TABLE: tuple[Row, ...] = (
+    _row(ANY, 429, Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
+    _row(ANY, 401, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    _row(ANY, 403, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    _row(ANY, 408, Then.RETRY, Reason.EDGEGAP_ERROR),
+    _row(ANY, range(500, 600), Then.RETRY, Reason.EDGEGAP_ERROR),
+    _row(frozenset({Call.LOOK}), 404, Then.ABSENT),
+    _row(_TOUCHED, 404, Then.PARK, Reason.APP_MISSING),
+    _row(frozenset({Call.UPDATE}), 404, Then.RETRY, Reason.EDGEGAP_ERROR),
+    _row(CREATION, 409, Then.TAKEN),
+    _row(WRITES, _REFUSALS, Then.PARK, Reason.VERSION_LIMIT, says=LIMIT),
+    _row(CREATION, _SAID, Then.TAKEN, says=TAKEN),
+    _row(WRITES, _SAID, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=LOGIN),
+    _row(WRITES, 424, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
+    _row(WRITES, _SAID, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=PULL),
+    _row(READS, 400, Then.RETRY, Reason.EDGEGAP_ERROR),  # nothing in a GET could be corrected
+    _row(ANY, range(200, 300), Then.RETRY, Reason.EDGEGAP_ERROR),
+    Row(Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+)
+FORBIDDEN = Row(Then.RETRY, Reason.FORBIDDEN_BY_EDGEGAP, most=MOST_REFUSALS)
+"""A 403 while the token is accepted: it is this call that Edgegap refuses."""
+_NO_ANSWER = Row(Then.RETRY, Reason.EDGEGAP_UNREACHABLE)
+_FOREIGN = Row(Then.RETRY, Reason.NOT_EDGEGAP)
+_DECLINED = Row(Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP)
+_GO_ON = Row(Then.GO_ON)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Try again at `due_at` (epoch ms); `waited` is what stands in the ledger till then."""
+
+    reason: Reason
+    sentence: str
+    due_at: int
+    waited: Waited
+
+
+def row_for(call: Call, answer: Answer) -> Row:
+    """Return the row of the table that decides on this answer to this call."""
+    if answer.ok:
+        return _GO_ON
+    if answer.status is None:
+        return _NO_ANSWER
+    if answer.foreign:
+        return _FOREIGN
+    if answer.declined:
+        return _DECLINED
+    return next(row for row in TABLE if _fits(row, call, answer))
+
+
+def after_probe(forbidden: Answer, probe: Answer) -> tuple[Row, Answer]:
+    """Return what decides on a 403, now that the token itself was tried: a row, and the answer."""
+    if probe.accepted:
+        return FORBIDDEN, forbidden
+    row = row_for(Call.LIST, probe)
+    known = row.then in {Then.CLOSE_GATE, Then.SLOW_DOWN, Then.RETRY}
+    return row if known else Row(Then.RETRY, Reason.EDGEGAP_ERROR), probe
+
+
+def detail_of(answer: Answer) -> str:
+    """Return what was answered in a few words: the status and its message."""
+    if answer.status is None:
+        return answer.message
+    status = f"HTTP {answer.status}"
+    if answer.declined and answer.body is not None:
+        success = answer.body.get("success", "missing")
+        status += f", success: {str(success).lower()[:20]}"
+    return status if answer.message in {"", status} else f"{status}: {answer.message}"
+
+
+def wait_or_park(
+    row: Row,
+    *,
+    waited: Waited,
+    detail: str,
+    retry_after: int | None,
+    facts: Mapping[str, object],
+    now: int,
+    jitter: float,
+) -> Wait | Parking:
+    """Return the next wait of a row that retries, or the parking when it has lasted too long.
+
+    `jitter` is a random number from 0 to 1; `facts` fill the sentences.
+    """
+    reason = row.reason or Reason.REFUSED_BY_EDGEGAP
+    told = {**facts, "detail": detail}
+    if row.then is Then.PARK:
+        return Parking(reason, explain(reason, **told))
+    so_far = waited.so_far(reason, now)
+    lasted = now - so_far.since
+    given_up = now - so_far.first >= GIVE_UP_AFTER
+    if row.then is Then.WAIT_FOR_IMAGE:
+        if given_up or lasted >= IMAGE_WAITED_LONG:
+            return _parked(Reason.IMAGE_NOT_PULLABLE, told)
+        delay = IMAGE_WAITS[min(so_far.times, len(IMAGE_WAITS) - 1)]
+        delay = min(delay, so_far.since + IMAGE_WAITED_LONG - now)
+    elif row.then is Then.TRY_THRICE:
+        if so_far.times >= len(DECLINED_WAITS):
+            return _parked(reason, told)
+        delay = DECLINED_WAITS[so_far.times]
+    elif row.most is not None and so_far.times >= row.most:
+        return _parked(reason, told)
+    elif row.then is Then.CLOSE_GATE:
+        delay = 0  # the gate holds it, not the clock
+    elif given_up:
+        return _parked(Reason.GAVE_UP, told)
+    elif row.then is Then.SLOW_DOWN:
+        delay = backoff(so_far.times, jitter) if retry_after is None else retry_after
+        delay = max(SHORTEST_SLOWDOWN, delay)
+    else:
+        delay = max(backoff(so_far.times, jitter), retry_after or 0)
+    return Wait(reason, explain(reason, **told), now + delay, so_far.once_more())
+
+
+def hold_back(
+    reason: Reason,
+    *,
+    waited: Waited,
+    longest: int,
+    sentence: str,
+    now: int,
+    jitter: float,
+    lasted: int = 0,
+    asked: int = 0,
+    slowest: int = LONGEST_BACKOFF,
+) -> Wait | None:
+    """Return the next wait of what holds back for `longest` ms in all; None when it has.
+
+    The trouble itself has `lasted` some of them, and asks to be left alone for `asked` ms. Waits
+    grow to `slowest` ms; those that do not grow any more differ by half.
+    """
+    so_far = waited.so_far(reason, now)
+    left = longest - max(lasted, now - so_far.since)
+    if left <= 0:
+        return None
+    grown = min(int(slowest * (1 + jitter) / 2), backoff(so_far.times, jitter))
+    delay = min(left, max(SECOND, asked, grown))
+    return Wait(reason, sentence, now + delay, so_far.once_more())
+
+
+def _fits(row: Row, call: Call, answer: Answer) -> bool:
+    return (
+        call in row.calls
+        and (row.statuses is None or answer.status in row.statuses)
+        and (row.says is None or row.says.search(answer.message) is not None)
+    )
+
+
+def _parked(reason: Reason, told: Mapping[str, object]) -> Parking:
+    return Parking(reason, explain(reason, **told))

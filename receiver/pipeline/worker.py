@@ -1,0 +1,456 @@
+"""The worker: claims registrations with a lease and runs several at once.
+
+Every registration is claimed here; `in_hand.py` then attempts and settles it.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import partial
+from http import HTTPStatus
+from secrets import token_hex
+
+from receiver.config.settings import Current, Settings
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.version_cache import Catalogue
+from receiver.errors import LedgerError
+from receiver.ledger import gates
+from receiver.ledger import gates as pauses
+from receiver.ledger.clock import SMALLEST_STEP_MS, Reading, keep_time, read_clock
+from receiver.ledger.deletions import next_overdue
+from receiver.ledger.leases import hand_back, renew, void_leases
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import (
+    Claimed,
+    Settlement,
+    claim,
+    compare_again,
+    next_due,
+    sent,
+    settle,
+    waits_alone,
+    was_settled,
+)
+from receiver.ledger.replicas import claims_alone, count_replicas, leave, working_now
+from receiver.ledger.targets import NotCopied, not_copied
+from receiver.ledger.transaction import Tx
+from receiver.logs import get_logger
+from receiver.pipeline.attempt import Attempt
+from receiver.pipeline.channels import ChannelAttempt
+from receiver.pipeline.ledger_status import LedgerWatch
+from receiver.pipeline.preflight import Preflight
+from receiver.pipeline.result import (
+    Tried,
+    announce,
+    fault,
+    leave_to_others,
+    moved_by,
+    tell_voided,
+    write_aftermath,
+)
+from receiver.pipeline.retention import Retention
+from receiver.reasons import Outcome
+from receiver.rules.rule import Mode, moving_versions
+
+BLOCKED_SECONDS = 0.5  # if due registrations wait for another of their target
+SOON_SECONDS = BLOCKED_SECONDS / 10
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The result of one claim: what to work on now, and when to claim again.
+
+    `due_in`: seconds until something may be claimed, None if nothing is scheduled.
+    `probe`: this replica should test whether Edgegap accepts the API token again.
+    `replicas`: number of replicas that share the limits, None if the ledger is not shared.
+    `now`: the ledger's time (epoch ms).
+    `overdue`: a deletion was sent some time ago and its result is still unknown.
+    """
+
+    now: int
+
+    claimed: tuple[Claimed, ...] = ()
+    due_in: float | None = None
+    probe: bool = False
+    replicas: int | None = None
+    overdue: bool = False
+
+
+def begin_anew(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:
+    """Release the leases of a dead owner; return each released registration and its new state.
+
+    In an unshared ledger every lease is a dead owner's; in a shared ledger, every expired lease.
+    """
+    gates.probe_now(tx)
+    voided = void_leases(tx, all_of_them=not shared)
+    tell_voided(tx, settings, voided)
+    return voided
+
+
+def take_turn(
+    tx: Tx, settings: Settings, *, owner: str, in_hand: Collection[str], free: int, shared: bool
+) -> Turn:
+    """Claim up to `free` due registrations, unless a gate or a pause holds all back."""
+    tell_voided(tx, settings, void_leases(tx, all_of_them=False, in_hand=in_hand))
+    replicas = None
+    if shared:
+        replicas = count_replicas(tx, owner)  # the heartbeat continues behind a closed gate
+        hand_back(tx, owner, in_hand=in_hand)
+    closed = gates.closed_gates(tx)
+    if closed:
+        busy = [gate for gate in closed if gate.name == gates.BUSY]
+        probe = not busy and gates.take_probe(tx)  # a probe is also a request
+        soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
+        return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
+    if pauses.all_paused(tx):
+        return Turn(tx.now, replicas=replicas)
+    if free <= 0:
+        return Turn(tx.now, replicas=replicas)
+    if shared:
+        if not claims_alone(tx):  # otherwise two replicas would each claim the last free slot
+            return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)
+        free = min(free, settings.concurrency - working_now(tx))
+    claimed = _claim(tx, owner, free, busy=bool(in_hand)) if free > 0 else ()
+    overdue = next_overdue(tx)
+    times = [at for at in (next_due(tx), overdue) if at is not None]
+    if not times:
+        return Turn(tx.now, claimed, replicas=replicas)
+    in_seconds = (min(times) - tx.now) / 1000
+    return Turn(
+        tx.now,
+        claimed,
+        in_seconds if in_seconds > 0 else BLOCKED_SECONDS,
+        replicas=replicas,
+        overdue=overdue is not None and overdue <= tx.now,
+    )
+
+
+def _claim(tx: Tx, owner: str, free: int, *, busy: bool) -> tuple[Claimed, ...]:
+    """Claim up to `free`; a registration that must run alone waits until the worker is idle."""
+    if waits_alone(tx):
+        claimed = () if busy else tuple(claim(tx, owner=owner, most=1, alone=True))
+        if claimed or busy:
+            return claimed
+    return tuple(claim(tx, owner=owner, most=free))
+
+
+LEDGER_AWAY_SECONDS = 0.5
+
+Settled = Callable[[Claimed, Settlement], None]
+
+log = get_logger()
+
+
+class InHand:
+    """Runs claimed registrations for the owner of their leases."""
+
+    def __init__(
+        self,
+        owner: str,
+        ledger: Ledger,
+        current: Current,
+        client: EdgegapClient,
+        *,
+        watch: LedgerWatch,
+        preflight: Preflight,
+        retention: Retention,
+        settled: Settled | None = None,
+    ) -> None:
+        self._owner = owner
+        self._ledger = ledger
+        self._current = current
+        self._client = client
+        self._watch = watch
+        self._preflight = preflight
+        self._catalogue = Catalogue(client)
+        self._retention = retention
+        self._settled = settled
+
+    def forget(self) -> None:
+        """Drop the cached versions of Edgegap."""
+        self._catalogue.forget()
+
+    async def work(self, claimed: Claimed) -> None:
+        """Attempt the registration and store the result."""
+        now = self._watch.clock()
+        try:
+            tried = await self._attempt(claimed, now)
+        except _LeaseLost:
+            log.warning("lease_lost", registration=claimed.id, app=claimed.app)
+            return
+        except LedgerError as error:
+            self._watch.is_away(error)
+            tried = fault(claimed, error, now=now())
+        except Exception as error:
+            log.exception("registration_fault", registration=claimed.id, app=claimed.app)
+            tried = fault(claimed, error, now=now())
+        if self._watch.replicas > 1:
+            jitter = random.random()  # noqa: S311 - spreads retries
+            tried = leave_to_others(claimed, tried, now=now(), jitter=jitter)
+        tried = await self._retention.make_room(claimed, tried)
+        await self._settle(claimed, tried, now)
+
+    async def compare_later(self, claimed: Claimed) -> None:
+        """Schedule a comparison with Edgegap: a PATCH of a lost lease may be applied late."""
+        try:
+            await self._ledger.write(partial(compare_again, claimed=claimed))
+        except LedgerError as error:
+            self._watch.is_away(error)  # the record made before the PATCH remains
+
+    async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Tried:
+        async def record_request(step: int, method: str, path: str) -> None:
+            write = partial(
+                sent, claimed=claimed, owner=self._owner, step=step, method=method, path=path
+            )
+            if not await self._ledger.write(write):
+                raise _LeaseLost
+
+        async def find_excluded(app: str) -> NotCopied:
+            excluded = await self._ledger.read(partial(not_copied, app=app))
+            moving = moving_versions(self._current.settings.rules, app)
+            return replace(excluded, channels=excluded.channels | moving)
+
+        kind = ChannelAttempt if claimed.mode is Mode.CHANNEL else Attempt
+        attempt = kind(
+            claimed,
+            self._current.settings,
+            self._client,
+            self._catalogue,
+            preflight=self._preflight,
+            sent=record_request,
+            not_copied=find_excluded,
+            now=now,
+            jitter=random.random,
+        )
+        return await attempt.run()
+
+    async def _settle(self, claimed: Claimed, tried: Tried, now: Callable[[], int]) -> None:
+        """Store the result; if the ledger is unavailable, retry until it is stored.
+
+        The result's times come from `now`; the ledger's clock may have been set since.
+        """
+        stored: bool | None = None
+        decided_at = now()
+        while stored is None:
+            try:
+                write = partial(self._store, claimed=claimed, tried=tried, decided_at=decided_at)
+                stored = await self._ledger.write(write)
+            except LedgerError as error:
+                self._watch.is_away(error)
+                await asyncio.sleep(LEDGER_AWAY_SECONDS)
+            except Exception as error:
+                log.exception("registration_fault", registration=claimed.id, app=claimed.app)
+                tried, decided_at = fault(claimed, error, now=now()), now()
+                await asyncio.sleep(LEDGER_AWAY_SECONDS)
+        if not stored:
+            log.warning("lease_lost", registration=claimed.id, app=claimed.app)
+            await self.compare_later(claimed)
+            return
+        announce(claimed, tried.settlement, now=now())
+        if self._settled is not None:
+            self._settled(claimed, tried.settlement)
+        if tried.settlement.outcome is Outcome.CREATED:
+            self._retention.begin(claimed.app)
+
+    def _store(self, tx: Tx, claimed: Claimed, tried: Tried, decided_at: int) -> bool:
+        step = tx.now - decided_at
+        if abs(step) >= SMALLEST_STEP_MS:
+            tried = moved_by(tried, step)
+        if not settle(tx, claimed, self._owner, tried.settlement):
+            return was_settled(tx, claimed, tried.settlement)
+        write_aftermath(tx, self._current.settings, claimed, tried)
+        return True
+
+
+class _LeaseLost(Exception):
+    """Another worker owns the registration now: this one must send nothing more for it."""
+
+
+RENEW_SECONDS = 10.0
+POLL_SHARED_SECONDS = 1.0
+POLL_ALONE_SECONDS = 30.0
+STALE_SECONDS = 90.0
+
+
+class Worker:
+    """Works on registrations, at most `concurrency` at once and one per target."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        current: Current,
+        client: EdgegapClient,
+        preflight: Preflight,
+        *,
+        settled: Settled | None = None,
+    ) -> None:
+        self.owner = token_hex(6)
+        self._ledger = ledger
+        self._current = current
+        self._client = client
+        self._running: dict[str, tuple[Claimed, asyncio.Task[None]]] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._turned = time.monotonic()
+        self._loops: list[asyncio.Task[None]] = []
+        self._probing: asyncio.Task[None] | None = None
+        self._watch = LedgerWatch()
+        self._retention = Retention(ledger, current, client, self.wake)
+        self._runner = InHand(
+            self.owner,
+            ledger,
+            current,
+            client,
+            watch=self._watch,
+            preflight=preflight,
+            retention=self._retention,
+            settled=settled,
+        )
+
+    async def start(self) -> None:
+        """Release the claims of a dead owner, then start working."""
+        shared, settings = self._ledger.shared, self._current.settings
+
+        def begin(tx: Tx) -> tuple[Reading, int, list[tuple[str, str]]]:
+            reading = read_clock(tx)
+            step = keep_time(tx, None, reading, shared=shared)
+            return reading, step, begin_anew(tx, settings, shared=shared)
+
+        reading, step, voided = await self._ledger.write(begin)
+        self._watch.was_read(reading, step)
+        for registration, state in voided:
+            log.warning("lease_voided", registration=registration, state=state)
+        self._loops = [asyncio.create_task(self._work()), asyncio.create_task(self._renew())]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker's loops are running."""
+        recent = time.monotonic() - self._turned < STALE_SECONDS
+        return recent and bool(self._loops) and not any(loop.done() for loop in self._loops)
+
+    def wake(self) -> None:
+        """Look for work now: something was recorded, replayed or settled."""
+        self._wake.set()
+
+    def config_changed(self) -> None:
+        """Drop the cached versions of Edgegap and look for work."""
+        self._runner.forget()
+        self.wake()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop claiming; finish running work within the grace period and release the rest."""
+        self._stopping = True
+        self.wake()
+        until = time.monotonic() + grace_seconds
+        if self._loops:  # a start that failed has none
+            await asyncio.wait(self._loops[:1], timeout=grace_seconds)  # it may be claiming
+        tasks = [task for _, task in self._running.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(0.0, until - time.monotonic()))
+        probing = [self._probing] if self._probing is not None else []
+        ending = [*tasks, *self._loops, *self._retention.under_way, *probing]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        try:
+            left = await self._ledger.write(self._end)
+        except LedgerError as error:
+            self._watch.is_away(error)  # the next start, or another replica, releases them
+            return
+        if left:
+            log.info("registrations_handed_back", count=left)
+
+    def _end(self, tx: Tx) -> int:
+        leave(tx, self.owner)
+        return hand_back(tx, self.owner)
+
+    async def _work(self) -> None:
+        while not self._stopping:
+            self._turned = time.monotonic()
+            self._wake.clear()
+            try:
+                pause = await self._turn()
+                self._watch.is_back()
+            except LedgerError as error:
+                self._watch.is_away(error)
+                pause = LEDGER_AWAY_SECONDS
+            except Exception:
+                log.exception("worker_fault")
+                pause = POLL_SHARED_SECONDS
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _turn(self) -> float:
+        """Claim due registrations and start them; return the longest time to wait, in seconds."""
+        longest = POLL_SHARED_SECONDS if self._ledger.shared else POLL_ALONE_SECONDS
+        alone = any(claimed.alone for claimed, _ in self._running.values())
+        free = 0 if alone else self._current.settings.concurrency - len(self._running)
+        if free <= 0 and not self._ledger.shared:  # a shared ledger needs the heartbeat
+            return longest
+        reading, step, turn = await self._ledger.write(partial(self._take_turn, free=free))
+        self._watch.was_read(reading, step)
+        if turn.replicas is not None:
+            self._watch.replicas = turn.replicas
+            self._client.share(turn.replicas)
+        for claimed in turn.claimed:
+            task = asyncio.create_task(self._runner.work(claimed))
+            self._running[claimed.id] = (claimed, task)
+            task.add_done_callback(partial(self._remove, claimed.id))
+        if turn.overdue:
+            self._retention.settle_overdue()
+        if turn.probe:
+            self._probing = asyncio.create_task(self._probe())
+        return longest if turn.due_in is None else min(longest, max(turn.due_in, SOON_SECONDS))
+
+    def _take_turn(self, tx: Tx, free: int) -> tuple[Reading, int, Turn]:
+        settings, shared = self._current.settings, self._ledger.shared
+        reading = read_clock(tx)
+        step = keep_time(tx, self._watch.reading, reading, shared=shared)
+        turn = take_turn(
+            tx, settings, owner=self.owner, in_hand=self._running, free=free, shared=shared
+        )
+        return reading, step, turn
+
+    def _remove(self, identity: str, task: asyncio.Task[None]) -> None:
+        if identity in self._running and self._running[identity][1] is task:  # else claimed again
+            del self._running[identity]
+        self.wake()
+
+    async def _probe(self) -> None:
+        response = await self._client.probe()
+        if not response.accepted:
+            refused = response.says(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+            event = "edgegap_token_still_refused" if refused else "edgegap_probe_not_answered"
+            log.warning(event, status=response.status, message=response.message)
+        try:
+            if response.accepted:
+                await self._ledger.write(gates.open_token_gate)
+                log.info("edgegap_token_accepted")
+            elif response.says(HTTPStatus.TOO_MANY_REQUESTS):
+                await self._ledger.write(partial(gates.heed, retry_after=response.retry_after))
+        except LedgerError as error:
+            self._watch.is_away(error)
+        self.wake()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            running = dict(self._running)
+            if not running:
+                continue
+            claims = [claimed for claimed, _ in running.values()]
+            try:
+                lost = await self._ledger.write(partial(renew, claims=claims, owner=self.owner))
+            except LedgerError as error:
+                self._watch.is_away(error)
+                continue
+            for identity in lost:
+                claimed, task = running[identity]
+                if task.cancel():
+                    log.warning("lease_lost", registration=identity)
+                    await self._runner.compare_later(claimed)

@@ -1,0 +1,53 @@
+"""Which parked registrations a later success closes: a pure decision."""
+
+from dataclasses import dataclass
+
+from receiver.reasons import REASONS, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A parked registration. `push_time` in epoch ms; ids sort by time."""
+
+    id: str
+    rule: str
+    app: str
+    version: str
+    tag: str
+    reason: str
+    push_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A registration that ended well: its version is at Edgegap."""
+
+    id: str
+    rule: str
+    app: str
+    version: str
+    tag: str
+    push_time: int
+
+
+def is_closed_by(parked: Parked, success: Success) -> bool:
+    """Return whether nobody needs the parked one any more, because a later push succeeded.
+
+    That is so for the same target; and under the same rule if the reason lies in the image or its
+    tag. What lies in the configuration, at Edgegap or in the receiver stays open.
+    """
+    if _age(parked) >= _age(success):
+        return False
+    if (parked.app, parked.version) == (success.app, success.version):
+        return True
+    return parked.rule == success.rule and _lies_in_image(parked.reason)
+
+
+def _lies_in_image(reason: str) -> bool:
+    known = reason in set(Reason)  # another may be a newer program's
+    return known and REASONS[Reason(reason)].in_image
+
+
+def _age(one: Parked | Success) -> tuple[int, str]:
+    """By push; Docker Hub gives whole seconds, so in the same second by when it was recorded."""
+    return one.push_time // 1000, one.id

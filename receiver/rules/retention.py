@@ -1,0 +1,127 @@
+"""Which versions retention deletes: a pure decision over what the ledger knows.
+
+Only versions that this receiver created; never the newest N, the one reported last, a channel's,
+one that a channel has, one that the configuration names, one that a person asked for. Whether a
+newer push or a deployment speaks against it is asked right before the DELETE.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from receiver.rules.rule import Mode, Rule, names_target
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A version as retention sees it. Times in epoch ms; `made_at` None if unknown.
+
+    `by_hand`: a person asked for it though its push was not the newest. `registration` is the last
+    one that led to it; ids sort by time.
+    """
+
+    version: str
+    mode: str
+    repository: str
+    tag: str
+    made_here: bool
+    made_at: int | None
+    pushed_at: int
+    deleted: bool = False
+    by_hand: bool = False
+    registration: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """A version that may be deleted: it is beyond the newest `keep`."""
+
+    made: Made
+    keep: int
+
+    @property
+    def why(self) -> str:
+        """Why it is deleted, in words."""
+        return f"beyond keep = {self.keep}"
+
+
+def prunable(
+    made: Iterable[Made], rules: Sequence[Rule], keep: int | None = None
+) -> list[Prunable]:
+    """Return the versions beyond the newest, the oldest push first.
+
+    With `keep`, an app's versions count all together. Without, each rule's own `keep` counts the
+    versions that this rule creates; what no rule with a `keep` creates stays. At least one stays,
+    and the one that was reported last, however old it is: no push deletes its own version.
+    """
+    everything = [one for one in made if not one.deleted]
+    channels = channel_names(rules)
+    held = {
+        (one.repository, one.tag)
+        for one in everything
+        if one.mode != Mode.CREATE or one.version in channels
+    }
+    own = sorted((one for one in everything if _counts(one)), key=_age)
+    groups = [(own, keep)] if keep is not None else _by_rule(own, rules)
+    beyond = [one for group, kept in groups for one in _beyond(group, kept)]
+    return [
+        one
+        for one in sorted(beyond, key=lambda one: _age(one.made))
+        if not is_named(one.made.version, rules) and (one.made.repository, one.made.tag) not in held
+    ]
+
+
+def is_named(version: str, rules: Iterable[Rule]) -> bool:
+    """Return whether a rule of the app names this version: to pin it, copy it or move it."""
+    return any(
+        version == rule.copy_from
+        or version in rule.channels
+        or any(fnmatchcase(version, pin) for pin in rule.pin)
+        for rule in rules
+    )
+
+
+def channel_names(rules: Iterable[Rule]) -> set[str]:
+    """Return the version names that are channels."""
+    return {channel for rule in rules for channel in rule.channels}
+
+
+def _counts(one: Made) -> bool:
+    return one.made_here and one.mode == Mode.CREATE and bool(one.made_at) and not one.by_hand
+
+
+def _age(one: Made) -> tuple[int, str, int, str]:
+    """By push, not by when it was created: catch-up may bring in older tags later.
+
+    Docker Hub gives whole seconds: of pushes in the same second the one recorded later is newer.
+    """
+    return one.pushed_at // 1000, one.registration, one.made_at or 0, one.version
+
+
+def _beyond(group: Sequence[Made], keep: int) -> list[Prunable]:
+    """Return what is beyond the newest of a group, which is sorted by age."""
+    reported_last = max((one.registration for one in group), default="")
+    return [
+        Prunable(one, keep)
+        for one in group[: max(0, len(group) - max(1, keep))]
+        if not one.registration or one.registration != reported_last
+    ]
+
+
+def _by_rule(own: Sequence[Made], rules: Sequence[Rule]) -> list[tuple[list[Made], int]]:
+    groups: dict[str, list[Made]] = {}
+    for one in own:
+        rule = next((rule for rule in rules if _makes(rule, one)), None)
+        if rule is not None:
+            groups.setdefault(rule.name, []).append(one)
+    return [(groups.get(rule.name, []), rule.keep) for rule in rules if rule.keep]
+
+
+def _makes(rule: Rule, one: Made) -> bool:
+    """Tell whether this version is what the rule, as it is now, makes of its tag."""
+    return (
+        rule.versions
+        and rule.repository == one.repository
+        and rule.tags.takes(one.tag)
+        and names_target(rule, Mode.CREATE, one.tag, rule.app, one.version)
+    )

@@ -1,0 +1,248 @@
+"""Links: sign and verify their tokens.
+
+A token is [repository, link number], signed by `itsdangerous`; raising a repository's number
+revokes its earlier links. Only the signature is secret.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from itsdangerous import BadData, Signer, URLSafeSerializer
+from itsdangerous.encoding import base64_decode, base64_encode
+
+from receiver.errors import BadLink
+from receiver.images import is_repository
+
+LINK_SALT = b"receiver.link"
+MAX_URL = 255  # Docker Hub's limit: github.com/docker/docs/pull/24966
+PATH = "/hooks/dockerhub/"
+MAX_TOKEN = 512
+CHALLENGE_SALT, PROOF_SALT = b"receiver.challenge", b"receiver.proof"
+REMEMBERED = 1024
+SIGNATURE_LETTERS = 43  # of a SHA-256, in base64 without its padding
+FEWEST_ALIKE = 12  # letters of a token that identify its link
+NUMBER_LETTERS = 8  # before the signature: they depend on the link's number
+
+
+class LinkFault(StrEnum):
+    """Why a link is refused."""
+
+    REVOKED = "revoked"
+    SIGNATURE = "signature"
+    TRUNCATED = "truncated"
+    OTHER_REPOSITORY = "other_repository"
+    UNKNOWN_REPOSITORY = "unknown_repository"
+    MALFORMED = "malformed"
+
+
+# The owner of a repository uses such a link: pushes are lost. Anyone may send the others.
+ACTIONABLE = frozenset(
+    {
+        LinkFault.REVOKED,
+        LinkFault.SIGNATURE,
+        LinkFault.TRUNCATED,
+        LinkFault.OTHER_REPOSITORY,
+    }
+)
+_WHAT_TO_DO: Mapping[LinkFault, str] = {
+    LinkFault.REVOKED: "The link was revoked. Paste the one that `receiver link {repository}` "
+    "prints into the repository's Webhooks tab on Docker Hub; catch-up finds what was missed.",
+    LinkFault.SIGNATURE: "The signature does not match: was RECEIVER_SECRET_KEY changed, or the "
+    "link altered? Set the key back, or paste the link that `receiver link {repository}` prints "
+    "into the repository's Webhooks tab on Docker Hub.",
+    LinkFault.TRUNCATED: "The link was cut off. Paste the whole line that `receiver link "
+    "{repository}` prints into the repository's Webhooks tab on Docker Hub.",
+    LinkFault.OTHER_REPOSITORY: "The link of {repository} was pasted into another repository's "
+    "Webhooks tab on Docker Hub. Each repository has its own: `receiver link` prints them.",
+    LinkFault.UNKNOWN_REPOSITORY: "The link names a repository of no rule, and this receiver did "
+    "not sign it. If you pasted it, add a [[rule]] for the repository; then `receiver link` "
+    "prints its link.",
+    LinkFault.MALFORMED: "It is not a link of this receiver, and harmless if nobody pasted a link "
+    "recently; `receiver link` prints what to paste.",
+}
+
+
+def what_to_do(fault: LinkFault, repository: str | None) -> str:
+    """Return the error of such a link, and what to do about it."""
+    return _WHAT_TO_DO[fault].format(repository=repository or "GROUP/PROJECT")
+
+
+class LinkKeys:
+    """Signs and verifies tokens with keys, oldest first (itsdangerous signs with the last).
+
+    Valid tokens are cached, because verifying a token costs as much as reading a body.
+    `repositories` are those of rules: damaged links of theirs are recognized.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        numbers: Mapping[str, int],
+        repositories: Collection[str] = (),
+    ) -> None:
+        self._serializer = URLSafeSerializer(
+            list(keys), salt=LINK_SALT, signer_kwargs={"digest_method": hashlib.sha256}
+        )
+        self._challenger = Signer(list(keys), salt=CHALLENGE_SALT, digest_method=hashlib.sha256)
+        self._prover = Signer(list(keys), salt=PROOF_SALT, digest_method=hashlib.sha256)
+        self._numbers = dict(numbers)
+        self._by_key = [
+            URLSafeSerializer(key, salt=LINK_SALT, signer_kwargs={"digest_method": hashlib.sha256})
+            for key in keys
+        ]
+        self._known: dict[str, tuple[str, int]] = {}
+        self._payloads = {
+            repository: self.token(repository).rpartition(".")[0]
+            for repository in sorted(set(repositories))
+        }
+
+    def token(self, repository: str) -> str:
+        """Return the token of the repository's present link."""
+        payload = [repository, self._numbers.get(repository, 1)]
+        return str(self._serializer.dumps(payload))
+
+    def link(self, public_url: str, repository: str) -> str:
+        """Return the whole URL to paste into Docker Hub. It may be longer than MAX_URL."""
+        return f"{public_url.rstrip('/')}{PATH}{self.token(repository)}"
+
+    def challenge(self, nonce: str) -> str:
+        """Return a challenge that only a holder of the key can sign; it is sent as a token."""
+        return self._challenger.sign(nonce).decode()
+
+    def proof(self, challenge: str) -> str | None:
+        """Return the response that only a holder of the key can give; None for a foreign challenge.
+
+        A stranger receives nothing to compare a guessed key with.
+        """
+        known = len(challenge) <= MAX_TOKEN and challenge.isascii()
+        if not known or not self._challenger.validate(challenge):
+            return None
+        return self._prover.get_signature(challenge).decode()
+
+    def repository(self, token: str) -> str:
+        """Return the repository that the token is valid for; raises BadLink."""
+        return self.read(token)[0]
+
+    def read(self, token: str) -> tuple[str, int]:
+        """Return its repository, and the index of the key that signed it; raises BadLink."""
+        known = self._known.get(token)
+        if known is None:
+            known = self._read(token), self._key_of(token)
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[token] = known
+        return known
+
+    def _key_of(self, token: str) -> int:
+        signed = (place for place, key in enumerate(self._by_key) if key.loads_unsafe(token)[0])
+        return next(signed)
+
+    def _read(self, token: str) -> str:
+        if not token:
+            raise BadLink(LinkFault.TRUNCATED, "the token is empty")
+        if len(token) > MAX_TOKEN or not token.isascii():
+            raise BadLink(LinkFault.MALFORMED, "not a token of ours")
+        try:
+            if not all(_is_canonical(part) for part in token.split(".")):
+                raise self._damaged(token)  # the last letter has unused bits
+            payload = self._serializer.loads(token)
+        except (BadData, ValueError, RecursionError):
+            raise self._damaged(token) from None
+        match payload:
+            case [str(repository), int(number)] if is_repository(repository):
+                present = self._numbers.get(repository, 1)
+                if number != present:
+                    text = f"link {number} of {repository} is revoked, {present} is current"
+                    raise BadLink(LinkFault.REVOKED, text, repository)
+                return repository
+            case _:
+                raise BadLink(LinkFault.MALFORMED, "signed by us, but not a link")
+
+    def _damaged(self, token: str) -> BadLink:
+        """Return the error of a token that is not signed by us.
+
+        Only the parts that are not secret are compared, not the signature.
+        """
+        alike = {name: _alike(token, payload) for name, payload in self._payloads.items()}
+        longest = max(alike.values(), default=0)
+        nearest = [name for name, letters in alike.items() if letters == longest]
+        whole = min((len(self._payloads[name]) for name in nearest), default=0)
+        if longest < FEWEST_ALIKE or longest < min(len(token), whole - NUMBER_LETTERS):
+            if _names_a_repository(token):
+                text = "it names a repository without a rule, and the signature does not match"
+                return BadLink(LinkFault.UNKNOWN_REPOSITORY, text)
+            return BadLink(LinkFault.MALFORMED, "not a token of ours")
+        repository = nearest[0] if len(nearest) == 1 else None
+        if len(token) < whole + 1 + SIGNATURE_LETTERS:
+            return BadLink(LinkFault.TRUNCATED, "the link was cut off", repository)
+        return BadLink(LinkFault.SIGNATURE, "the signature does not match", repository)
+
+
+def _alike(token: str, payload: str) -> int:
+    """Return the number of equal letters at the start, ignoring case."""
+    pairs = zip(token.lower(), payload.lower(), strict=False)
+    return next((index for index, (left, right) in enumerate(pairs) if left != right),
+                min(len(token), len(payload)))  # fmt: skip
+
+
+def _names_a_repository(token: str) -> bool:
+    try:
+        named = URLSafeSerializer("").load_payload(token.rpartition(".")[0].encode())
+    except (BadData, ValueError, RecursionError):
+        return False
+    match named:
+        case [str(repository), int()]:
+            return is_repository(repository)
+    return False
+
+
+def _is_canonical(part: str) -> bool:
+    return base64_encode(base64_decode(part)).decode() == part
+
+
+API_SALT = b"receiver.api"
+LONGEST = 512
+LONGEST_SECONDS = 3650 * 86_400  # the longest life of a token
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A token's content. `expires_at` in epoch seconds; `repository` None for the whole API."""
+
+    id: str
+    expires_at: int
+    repository: str | None = None
+
+
+class ApiKeys:
+    """Signs and reads API tokens; keys oldest first, as for links."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._serializer = URLSafeSerializer(
+            list(keys), salt=API_SALT, signer_kwargs={"digest_method": hashlib.sha256}
+        )
+
+    def sign(self, token: ApiToken) -> str:
+        """Return the token as text for the Authorization header."""
+        return str(self._serializer.dumps(["api", token.id, token.expires_at, token.repository]))
+
+    def read(self, text: str, now: int) -> ApiToken | None:
+        """Return the content of a token; None if it is not ours or has expired.
+
+        `now` in epoch seconds. Revocations are in the ledger.
+        """
+        if len(text) > LONGEST or not text.isascii():
+            return None
+        try:
+            payload = self._serializer.loads(text)
+        except (BadData, ValueError, RecursionError):
+            return None
+        match payload:
+            case ["api", str(identity), int(expires_at), str() | None as repository] if (
+                now < expires_at
+            ):
+                return ApiToken(identity, expires_at, repository)
+            case _:
+                return None

@@ -1,0 +1,355 @@
+"""Catch-up: what Docker Hub has and no webhook told of goes through the same rules.
+
+Before that, channels are compared with Edgegap.
+
+Each repository has a cursor. A run lists the tags pushed since the cursor less an hour and takes
+those the ledger does not know; the cursor moves to the run's start only when the run completed.
+
+Replicas share the cursors: once in a period one of them lists a repository, and the others leave it
+alone. What did not complete is for whoever comes next.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from receiver import metrics
+from receiver.config.settings import Current, Settings
+from receiver.dockerhub.api import Hub, Waiting, seconds_to_wait, waiting_as_asked
+from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.login import Login
+from receiver.dockerhub.tag_record import HubTag
+from receiver.dockerhub.webhook import Push
+from receiver.ledger.cursors import (
+    SILENT_AFTER,
+    Cursor,
+    begin_cursors,
+    count_unheard,
+    is_known,
+    move_cursor,
+    note_problem,
+    read_cursors,
+)
+from receiver.ledger.deliveries import NewDelivery, Recorded, record
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.outbox import tell
+from receiver.ledger.transaction import Tx
+from receiver.logs import get_logger
+from receiver.notifications.destinations import Happening, Notice
+from receiver.periodic import Background, surviving
+from receiver.pipeline.intake import CATCH_UP, count_delivery, tell_parked_at_once
+from receiver.rules.rule import Rule, rule_on
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """One tag that Docker Hub has, as a push that may have been missed."""
+
+    push: Push
+    digest: str | None
+
+
+def login_for(rules: Sequence[Rule], repository: str) -> Login | None:
+    """Return the login to list a repository with: its first rule's that has one."""
+    own = (rule.login for rule in rules if rule.repository == repository)
+    return next((login for login in own if login is not None), None)
+
+
+async def pushed_since(
+    hub: Hub,
+    repository: str,
+    login: Login | None,
+    since: int,
+    waiting: Waiting | None = None,
+) -> AsyncIterator[tuple[list[Missed], int]]:
+    """Yield the tags pushed since then, a page at a time with the whole number of tags.
+
+    Stops at a page that was wholly updated before, if the pages do come newest first. A tag
+    without a time is left: it may be of the past. Raises Unavailable.
+    """
+    newest_first = True
+    before: int | None = None
+    async for page in hub.pages(repository, login, waiting):
+        times = [tag.updated_at for tag in page.tags if tag.updated_at is not None]
+        for moment in times:
+            newest_first = newest_first and (before is None or moment <= before)
+            before = moment
+        fresh = [tag for tag in page.tags if tag.pushed_at is not None and tag.pushed_at >= since]
+        yield [_missed(repository, tag) for tag in fresh], page.total
+        if newest_first and times and times[0] < since:
+            return
+
+
+def not_known(tx: Tx, missed: Sequence[Missed]) -> list[Missed]:
+    """Return those that the ledger does not know, the oldest push first."""
+    return [one for one in _by_age(missed) if not _is_known(tx, one)]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was recorded of missed pushes. `silent`: what to do, by repository without webhooks."""
+
+    recorded: tuple[Recorded, ...] = ()
+    silent: Mapping[str, str] = field(default_factory=dict)
+
+
+def take_all(
+    tx: Tx,
+    rules: Sequence[Rule],
+    missed: Sequence[Missed],
+    notices: Sequence[Notice],
+    *,
+    up_since: int | None,
+) -> Found:
+    """Record the pushes that no webhook reported; those that the ledger knows are left out.
+
+    `up_since` is since when a receiver runs (epoch ms), None if none does: what was pushed while
+    none ran is no fault of the webhook.
+    """
+    recorded: list[Recorded] = []
+    unheard: dict[str, list[Missed]] = {}
+    for one in _by_age(missed):
+        if _is_known(tx, one):  # asked after each: a tag may stand on two pages
+            continue
+        push = one.push
+        delivery = NewDelivery(
+            source=CATCH_UP,
+            repository=push.repository,
+            tag=push.tag,
+            media_type=push.media_type,
+            pushed_at=push.pushed_at,
+            digest=one.digest,
+        )
+        ruling = rule_on(push, rules)
+        tell_parked_at_once(tx, notices, ruling)
+        taken_by = {match.rule for match in ruling.matches}
+        listening = [
+            notice
+            for notice in notices
+            if any(notice.wants(Happening.CAUGHT_UP, rule) for rule in taken_by)
+        ]
+        text = f"{push.repository}:{push.tag} was pushed, and no webhook told of it."
+        tell(tx, listening, Happening.CAUGHT_UP, text)
+        recorded.append(record(tx, delivery, ruling))
+        if up_since is not None and (push.pushed_at or 0) >= up_since:
+            unheard.setdefault(push.repository, []).append(one)
+    silent = {
+        repository: sentence
+        for repository, ones in unheard.items()
+        if (sentence := _webhook_is_silent(tx, rules, repository, ones, notices)) is not None
+    }
+    return Found(tuple(recorded), silent)
+
+
+def _webhook_is_silent(
+    tx: Tx,
+    rules: Sequence[Rule],
+    repository: str,
+    missed: Sequence[Missed],
+    notices: Sequence[Notice],
+) -> str | None:
+    """Return what to do if these are the pushes that show that no webhook arrives; else None.
+
+    It is also sent as a notification. All tags of one image are one push.
+    """
+    pushes = {one.digest or one.push.tag for one in missed}
+    if not count_unheard(tx, repository, len(pushes)):
+        return None
+    sentence = (
+        f"{repository}: catch-up found the last {SILENT_AFTER} pushes or more; no webhook reported "
+        "them. Check the repository's Webhooks tab on Docker Hub: its history shows failures, and "
+        f"`receiver link {repository}` prints the URL that belongs there."
+    )
+    own = [rule.name for rule in rules if rule.repository == repository]
+    happening = Happening.WEBHOOK_SILENT
+    listening = [one for one in notices if any(one.wants(happening, rule) for rule in own)]
+    tell(tx, listening, happening, sentence)
+    return sentence
+
+
+def tell_caught_up(found: Found) -> None:
+    """Log and count each delivery that was caught up, and log that no webhook arrives."""
+    for one in found.recorded:
+        count_delivery(CATCH_UP, one.ruling)
+        log.info(
+            "delivery_caught_up",
+            delivery=one.delivery,
+            verdict=one.ruling.verdict,
+            reason=one.ruling.reason,
+            registrations=list(one.registrations),
+        )
+    metrics.catch_up_found.inc(len(found.recorded))
+    for repository, sentence in found.silent.items():
+        log.warning("webhook_silent", repository=repository, sentence=sentence)
+
+
+def _missed(repository: str, tag: HubTag) -> Missed:
+    push = Push(repository, tag.tag, media_type=tag.media_type, pushed_at=tag.pushed_at)
+    return Missed(push, tag.digest)
+
+
+def _by_age(missed: Sequence[Missed]) -> list[Missed]:
+    return sorted(missed, key=lambda one: one.push.pushed_at or 0)
+
+
+def _is_known(tx: Tx, one: Missed) -> bool:
+    push = one.push
+    return is_known(
+        tx,
+        repository=push.repository,
+        tag=push.tag or "",
+        digest=one.digest,
+        pushed_at=push.pushed_at,
+    )
+
+
+LONGEST_WAIT_SECONDS = 3600.0
+SHORTEST_WAIT_SECONDS = 5.0  # where Docker Hub asks to wait
+ONE_START_MS = 60_000  # replicas that begin or reload within it are one start: the first lists
+ANOTHERS_TURN_SECONDS = 60.0  # then it is seen whether the replica that was at it completed
+
+wait_for = asyncio.sleep
+
+
+class CatchUp:
+    """Runs at the start, after each reload, and every so often; one repository after another."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        current: Current,
+        hub: Hub,
+        wake: Callable[[], None],
+        *,
+        compare: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._current = current
+        self._hub = hub
+        self._wake = wake
+        self._compare = compare
+        self._background = Background(self._once, every=self._every, fault="catch_up_fault")
+        self._asked = False
+        self._up_since: int | None = None
+
+    async def start(self) -> None:
+        """Begin the cursors of repositories seen for the first time, then run by itself."""
+        self._up_since = await self._ledger.read(lambda tx: tx.now)
+        await self.begin()
+        self._background.start()
+
+    async def begin(self) -> None:
+        """Begin the cursors, without network, and run soon."""
+        self._asked = True
+        try:
+            await self._begin_cursors()
+        finally:  # the period may be another, whether the ledger can be written or not
+            self._background.wake()
+
+    async def _begin_cursors(self) -> None:
+        repositories = [rule.repository for rule in self._current.settings.rules]
+        await self._ledger.write(lambda tx: begin_cursors(tx, repositories))
+
+    async def stop(self) -> None:
+        """Stop; a run that has not completed leaves its cursor where it was."""
+        await self._background.stop()
+
+    def _every(self) -> float | None:
+        every = self._current.settings.catch_up_every
+        return None if every is None else every / 1000
+
+    async def _once(self) -> float | None:
+        every, asked = self._current.settings.catch_up_every, self._asked
+        self._asked = False
+        if every is None:
+            return None
+        async with self._ledger.alone("catch-up") as mine:
+            if not mine:  # whoever is at it may end before it completes
+                return min(ANOTHERS_TURN_SECONDS, every / 1000)
+            await self._begin_cursors()  # a reload may have met a ledger that was away
+            # Asked, it is after an outage; of all replicas, unless one has listed just now.
+            lately = ONE_START_MS if self._ledger.shared else 0
+            within = lately if asked else every
+            with surviving("compare_fault"):
+                await self._compare(within)
+            return await self.run(within) or await self._till_due(every)
+
+    async def run(self, within: int = 0) -> float:
+        """Catch up once with every repository that no run has completed for within so long (ms).
+
+        Returns 0, or the seconds to wait where Docker Hub asked for it: then nothing more was
+        asked of it.
+        """
+        settings = self._current.settings
+        for cursor, now in await self._cursors():
+            if cursor.completed_within(within, now):
+                continue
+            wait = await self._one(settings, cursor, now)
+            if wait is not None:
+                return min(max(wait, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
+        return 0.0
+
+    async def _till_due(self, every: int) -> float:
+        """Return the seconds until the first repository has not been run for `every` (ms)."""
+        left = [(cursor.ran_at or 0) + every - now for cursor, now in await self._cursors()]
+        seconds = max(min(left, default=every) / 1000, SHORTEST_WAIT_SECONDS)
+        return min(seconds, every / 1000)
+
+    async def _cursors(self) -> list[tuple[Cursor, int]]:
+        """Return the cursors of the repositories wanted, and the time: longest not run first."""
+        wanted = {rule.repository for rule in self._current.settings.rules}
+        cursors, now = await self._ledger.read(lambda tx: (read_cursors(tx), tx.now))
+        mine = [cursor for cursor in cursors if cursor.repository in wanted]
+        return [(cursor, now) for cursor in sorted(mine, key=lambda cursor: cursor.ran_at or 0)]
+
+    async def _one(self, settings: Settings, cursor: Cursor, began: int) -> float | None:
+        """Catch up with one repository; return the seconds Docker Hub asked to wait, if it did.
+
+        `began` is the ledger's time: of replicas, each one's own clock may be wrong.
+        """
+        repository = cursor.repository
+        login = login_for(settings.rules, repository)
+        found = pages = 0
+        waiting = waiting_as_asked(wait_for, longest=LONGEST_WAIT_SECONDS)
+
+        async def between_pages(error: Unavailable) -> bool:
+            # A list begun again from its first page might never fit into the limit.
+            return pages > 0 and await waiting(error)
+
+        try:
+            # What is older was purged from the ledger and would look like a missed push.
+            since = max(cursor.looks_back_to, began - settings.keep)
+            async for missed, _ in pushed_since(self._hub, repository, login, since, between_pages):
+                pages += 1
+                found += await self._take(settings, missed)
+        except Unavailable as error:
+            problem = str(error)
+            await self._ledger.write(lambda tx: note_problem(tx, repository, problem))
+            log.warning("catch_up_not_completed", repository=repository, why=problem)
+            return seconds_to_wait(error)
+        await self._ledger.write(lambda tx: move_cursor(tx, repository, began))
+        log.info("catch_up_completed", repository=repository, found=found)
+        return None
+
+    async def _take(self, settings: Settings, missed: Sequence[Missed]) -> int:
+        """Record a page's missed pushes; return how many there were.
+
+        They are looked for beside the writer, which is for the door, and once more by it.
+        """
+        fresh = await self._ledger.read(lambda tx: not_known(tx, missed))
+        if not fresh:
+            return 0
+        return len((await self.take(settings, fresh)).recorded)
+
+    async def take(self, settings: Settings, missed: Sequence[Missed]) -> Found:
+        """Record missed pushes, whoever found them, and let the worker work on them."""
+        rules, notices, up_since = settings.rules, settings.notices, self._up_since
+        found = await self._ledger.write(
+            lambda tx: take_all(tx, rules, missed, notices, up_since=up_since)
+        )
+        tell_caught_up(found)
+        if found.recorded:
+            self._wake()
+        return found

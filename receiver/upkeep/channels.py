@@ -1,0 +1,197 @@
+"""What a person steers by hand: moving, holding and releasing a channel, pausing a repository."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from receiver import metrics
+from receiver.audit import log_operation
+from receiver.errors import ReceiverError
+from receiver.images import ImageReference
+from receiver.ledger import gates as pauses
+from receiver.ledger.channels import (
+    before,
+    hold_channel,
+    holds_of,
+    newest_known,
+    order,
+    release_channel,
+    reported,
+)
+from receiver.ledger.deliveries import COMMAND, NewDelivery, Recorded, record
+from receiver.ledger.targets import rule_of, target, targets_of
+from receiver.ledger.transaction import Tx
+from receiver.reasons import Verdict
+from receiver.rules.channel_order import ByHand, Hold, Holds, lifted_above
+from receiver.rules.rule import Match, Mode, Rule, Ruling
+
+MOST_NAMED = 10
+DONE = {ByHand.ROLLBACK: "rolled_back", ByHand.PROMOTE: "promoted"}
+
+
+class CannotMove(ReceiverError):
+    """There is no such channel or nothing to move it to, or it is not held."""
+
+
+class CannotPause(ReceiverError):
+    """Nobody knows the repository: neither a rule nor the ledger names it."""
+
+
+def pause_known(tx: Tx, repository: str, rules: Iterable[Rule]) -> None:
+    """Hold back the registrations of a repository that is known, or of ALL. Raises CannotPause."""
+    named = {rule.repository for rule in rules}
+    if repository not in {pauses.ALL, *named} and not pauses.is_known(tx, repository):
+        known = sorted(named.union(pauses.repositories_held(tx)))
+        close = get_close_matches(repository, known, n=1)
+        names = f"{', '.join(known[:MOST_NAMED]) or 'none'}{', …' if known[MOST_NAMED:] else ''}"
+        hint = f"did you mean {close[0]}?" if close else f"known are: {names}"
+        raise CannotPause(f"no rule names {repository}, and no push to it ever came; {hint}")
+    pauses.pause(tx, repository)
+
+
+def roll_back(
+    tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str | None, *, source: str
+) -> Recorded:
+    """Put a channel back to what it had before, or to the image of another version, and hold it.
+
+    What it has already may be named too: so what is queued is undone, and what another hand put
+    there is put right. `source` is `page`, `api` or `command`. Raises CannotMove.
+    """
+    holds = _known_channel(tx, rules, app, channel)
+    if to is not None:
+        image = _version(tx, app, channel, to)
+    else:
+        has = ImageReference(repository=holds.repository, tag=holds.tag)
+        found = before(tx, app, channel, has) if holds.tag else None
+        if found is None:
+            raise CannotMove(
+                f"{app}/{channel} held nothing before {holds.tag or 'now'}; name a version with "
+                "--to"
+            )
+        image = found
+    done = f"Rolled {app}/{channel} back from {holds.tag or 'nothing'} to {image.tag}."
+    asked = _Asked(app, channel, image, ByHand.ROLLBACK, source)
+    return _move(tx, rules, asked, done)
+
+
+def promote(
+    tx: Tx,
+    rules: Sequence[Rule],
+    app: str,
+    channel: str,
+    *,
+    to: str | None,
+    from_channel: str | None,
+    source: str,
+) -> Recorded:
+    """Move a channel to what another channel has, or to a version's image, and hold it.
+
+    `source` is `page`, `api` or `command`. Raises CannotMove.
+    """
+    _known_channel(tx, rules, app, channel)
+    if (to is None) == (from_channel is None):
+        raise CannotMove("name either the version or the other channel to take the image of")
+    if from_channel is None:
+        image = _version(tx, app, channel, to or "")
+    else:
+        other = _known_channel(tx, rules, app, from_channel)
+        if not other.tag:
+            raise CannotMove(f"{app}/{from_channel} was never moved, so it has no image to take")
+        image = ImageReference(repository=other.repository, tag=other.tag)
+    done = f"Promoted {app}/{channel} to {image.tag}."
+    asked = _Asked(app, channel, image, ByHand.PROMOTE, source)
+    return _move(tx, rules, asked, done)
+
+
+def release(tx: Tx, rules: Sequence[Rule], app: str, channel: str) -> str:
+    """Let pushes move a channel again; returns the sentence that says so. Raises CannotMove."""
+    holds = _known_channel(tx, rules, app, channel)
+    if not release_channel(tx, app, channel):
+        raise CannotMove(f"{app}/{channel} is not held")
+    return f"Released {app}/{channel}: the next push above {holds.tag or 'what it has'} moves it."
+
+
+def log_moved(action: ByHand, app: str, channel: str, recorded: Recorded, source: str) -> None:
+    """Log and count a rollback or promotion that is in the ledger."""
+    metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
+    facts = {"app": app, "channel": channel, "delivery": recorded.delivery}
+    log_operation(DONE[action], source=source, **facts)
+
+
+def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Holds:
+    """Return what the channel has; raises CannotMove if no rule and no move ever named it."""
+    own = [one.version for one in targets_of(tx, app) if one.mode == Mode.CHANNEL]
+    known = {*own, *(name for rule in rules if rule.app == app for name in rule.channels)}
+    if channel not in known:
+        raise CannotMove(
+            f"this receiver moves no version {channel} of the app {app}; it moves: "
+            f"{', '.join(sorted(known)) or 'none'}"
+        )
+    return holds_of(tx, app, channel)
+
+
+def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
+    """Return the image of a version, or of a tag that was reported to the channel."""
+    found = target(tx, app, version)
+    if found is not None:
+        return ImageReference(repository=found.repository, tag=found.tag)
+    tags = reported(tx, app, channel, version)
+    if len(tags) == 1:
+        return tags[0]
+    known = [one.version for one in targets_of(tx, app) if one.mode == Mode.CREATE]
+    raise CannotMove(
+        f"the ledger knows no version {version} of the app {app}; the last it knows: "
+        f"{', '.join(known[-MOST_NAMED:]) or 'none'}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A move that a person asks for, and from where."""
+
+    app: str
+    channel: str
+    image: ImageReference
+    action: ByHand
+    source: str
+
+
+def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> Recorded:
+    """Record the move as a delivery, hold the channel from now on, and let the worker do it."""
+    app, channel, image = asked.app, asked.channel, asked.image
+    holds = holds_of(tx, app, channel)
+    if (holds.repository, holds.tag) == (image.repository, image.tag):
+        done = f"Held {app}/{channel} at {image.tag}."
+    above = lifted_above(holds, image.tag)
+    lifts = "" if above is None else f", or a push above {above}"
+    sentence = f"{done} Nothing moves it until `receiver release {app} {channel}`{lifts}."
+    match = Match(_rule(tx, rules, asked, holds), app, channel, Mode.CHANNEL)
+    later = newest_known(tx, app, channel)  # what is pushed by now is not later than this
+    delivery = NewDelivery(
+        source=COMMAND, repository=image.repository, tag=image.tag, pushed_at=later
+    )
+    ruling = Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
+    recorded = record(tx, delivery, ruling, push_time=later)
+    hold_channel(tx, app, channel, Hold(tx.now, image.tag, asked.action.value, above))
+    (registration,) = recorded.registrations
+    order(tx, app, channel, registration=registration, action=asked.action, source=asked.source)
+    return recorded
+
+
+def _rule(tx: Tx, rules: Sequence[Rule], asked: _Asked, holds: Holds) -> str:
+    """Return the rule to move the channel by: the one that did so last if it still may."""
+    app, channel, image = asked.app, asked.channel, asked.image
+    last = rule_of(tx, holds.registration)
+    able = [
+        rule.name
+        for rule in rules
+        if rule.app == app and channel in rule.channels and rule.repository == image.repository
+    ]
+    if last is not None and (last in able or (not able and holds.repository == image.repository)):
+        return last
+    if not able:
+        raise CannotMove(
+            f"no rule moves {app}/{channel} to images of {image.repository}: write "
+            f'channels = ["{channel}"] in a rule of that repository'
+        )
+    return able[0]

@@ -1,0 +1,69 @@
+"""Purge: what is older than the ledger is to keep goes, a bite at a time, once an hour."""
+
+import asyncio
+from collections.abc import Callable
+
+from receiver.config.settings import Current
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.purge import (
+    BITE,
+    give_back_space,
+    purge_attempts,
+    purge_deletions,
+    purge_deliveries,
+    purge_registrations,
+    time_to_purge_by,
+)
+from receiver.ledger.revocations import purge_revocations
+from receiver.ledger.transaction import Tx
+from receiver.logs import get_logger
+from receiver.periodic import Background
+
+EVERY_SECONDS = 3600.0
+BETWEEN_BITES_SECONDS = 0.05  # others write meanwhile
+
+log = get_logger()
+
+
+class Purge:
+    """Purges by itself while the receiver runs."""
+
+    def __init__(self, ledger: Ledger, current: Current) -> None:
+        self._ledger = ledger
+        self._current = current
+        self.background = Background(self._once, every=lambda: EVERY_SECONDS, fault="purge_fault")
+
+    async def _once(self) -> None:
+        async with self._ledger.alone("purge") as mine:
+            if mine:
+                await self.run()
+
+    async def run(self) -> int:
+        """Purge all that is old enough now; return how many deliveries went."""
+        before = await self._ledger.write(time_to_purge_by) - self._current.settings.keep
+        gone = await self._in_bites(purge_deliveries, before)
+        await self._in_bites(purge_attempts, before)
+        await self._in_bites(purge_deletions, before)
+        await self._ledger.write(purge_revocations)
+        if gone:
+            await self._registrations(before)
+            await self._ledger.write(give_back_space)
+            log.info("deliveries_purged", count=gone)
+        return gone
+
+    async def _in_bites(self, purge: Callable[[Tx, int], int], before: int) -> int:
+        gone = bite = await self._ledger.write(lambda tx: purge(tx, before))
+        while bite == BITE:
+            await asyncio.sleep(BETWEEN_BITES_SECONDS)
+            bite = await self._ledger.write(lambda tx: purge(tx, before))
+            gone += bite
+        return gone
+
+    async def _registrations(self, before: int) -> None:
+        after: str | None = ""
+        while after is not None:
+            after = await self._one_window(before, after)
+            await asyncio.sleep(BETWEEN_BITES_SECONDS)
+
+    async def _one_window(self, before: int, after: str) -> str | None:
+        return await self._ledger.write(lambda tx: purge_registrations(tx, before, after))

@@ -1,0 +1,193 @@
+"""Replay: the rules are read again for a delivery, and its registrations are set going from now.
+
+A person asks for it; at a start and after a reload what the configuration may have mended is taken
+up, and nothing else.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from receiver.dockerhub.webhook import Push
+from receiver.ledger import queries as stories
+from receiver.ledger.deletions import deleted_since
+from receiver.ledger.deliveries import COMMAND, REQUEUE, open_registrations, rule_again
+from receiver.ledger.gates import probe_now
+from receiver.ledger.transaction import Tx
+from receiver.reasons import REASONS, Outcome, Reason, State, Verdict
+from receiver.rules.rule import Match, Mode, Rule, names_target, rule_on
+
+NOT_AGAIN = (
+    "{match.app}/{match.version} was deleted since ({why}) and is not created again; to create it, "
+    "replay this delivery by its id."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay made of one delivery."""
+
+    delivery: str
+    verdict: str
+    reason: str | None
+    sentence: str
+    registrations: tuple[str, ...]
+
+
+def replay(
+    tx: Tx, rules: Sequence[Rule], delivery: str, *, asked_for: bool = True
+) -> Replayed | None:
+    """Read the rules again for a delivery and set its registrations going from now.
+
+    `asked_for`: a person named this very delivery. Otherwise a version that was deleted since is
+    not created again. None when there is no such delivery; a refused one holds no push and stays
+    refused.
+    """
+    row = stories.delivery_row(tx, delivery)
+    if row is None:
+        return None
+    delivery = str(row["id"])
+    if row["verdict"] == Verdict.REFUSED:
+        return Replayed(delivery, row["verdict"], row["reason"], row["sentence"], ())
+    ruling = rule_on(_push(row), rules)
+    rule_again(tx, delivery, ruling)
+    matches, sentence = ruling.matches, ruling.sentence
+    if not asked_for:
+        deleted = {
+            match: deleted_since(tx, delivery, match.app, match.version) for match in matches
+        }
+        matches = tuple(match for match, why in deleted.items() if why is None)
+        whys = (NOT_AGAIN.format(match=m, why=why) for m, why in deleted.items() if why is not None)
+        sentence = " ".join(filter(None, (sentence, *whys)))
+    opened = _open_again(tx, row, matches, by_person=True, asked_for=asked_for)
+    if opened:
+        _supersede_others(tx, delivery, opened)
+    reason = ruling.reason and ruling.reason.value
+    return Replayed(delivery, ruling.verdict.value, reason, sentence, opened)
+
+
+def replay_many(tx: Tx, rules: Sequence[Rule], deliveries: Iterable[str]) -> list[Replayed]:
+    """Replay each of these deliveries; those that do not exist are left out."""
+    replayed = (replay(tx, rules, delivery) for delivery in deliveries)
+    return [one for one in replayed if one is not None]
+
+
+def replay_chosen(
+    tx: Tx, rules: Sequence[Rule], ids: Iterable[str], *, parked: bool, since: int | None
+) -> tuple[list[Replayed], list[str]]:
+    """Replay these ids, all that are parked, all since then; with it the ids that do not exist."""
+    probe_now(tx)  # a person set something right: the token, perhaps
+    chosen = dict.fromkeys(ids, True)
+    if parked or since is not None:
+        for identity in stories.deliveries_to_replay(tx, parked=parked, since=since):
+            chosen.setdefault(identity, False)
+    found = {one: replay(tx, rules, one, asked_for=named) for one, named in chosen.items()}
+    missing = [identity for identity, one in found.items() if one is None]
+    return [one for one in found.values() if one is not None], missing
+
+
+def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
+    """At start and after a reload: queue once more what a change of the config may have mended.
+
+    Taken up are the parked whose reason the config can mend, and the waiting whose rule now says
+    otherwise: these registrations alone, whatever else came of their deliveries.
+    """
+    named = {rule.name: rule for rule in rules}
+    mendable = {reason.value for reason, explained in REASONS.items() if explained.by_config}
+    astray: dict[str, list[str]] = {}
+    again: list[Replayed] = []
+    for row in stories.open_registration_rows(tx):
+        otherwise = _says_otherwise(row, named)
+        parked = row["state"] == State.PARKED
+        if not (row["reason"] in mendable if parked else otherwise):
+            continue
+        if otherwise or row["reason"] == Reason.VERSION_NAME_INVALID:
+            astray.setdefault(row["delivery_id"], []).append(row["id"])
+            continue
+        tx.run(REQUEUE, id=row["id"], now=tx.now)
+        accepted = Verdict.ACCEPTED.value
+        again.append(Replayed(row["delivery_id"], accepted, None, "", (row["id"],)))
+    return again + [_lead_anew(tx, rules, *one) for one in astray.items()]
+
+
+def _lead_anew(tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequence[str]) -> Replayed:
+    """Let the rules lead a push where these registrations of it no longer may go.
+
+    What else it led to stays as it is: what is done may have been deleted since on purpose.
+    """
+    row = stories.delivery_row(tx, delivery) or {}
+    ruling = rule_on(_push(row), rules)
+    rule_again(tx, delivery, ruling)
+    others = {
+        (one["app"], one["version"])
+        for one in stories.registrations_of(tx, [delivery])
+        if one["id"] not in astray
+    }
+    matches = tuple(one for one in ruling.matches if (one.app, one.version) not in others)
+    opened = _open_again(tx, row, matches, by_person=False)
+    if opened:
+        _supersede(tx, astray, opened)
+    else:  # no rule takes it any more: the worker parks it, now
+        for identity in astray:
+            tx.run(REQUEUE, id=identity, now=tx.now)
+    reason = ruling.reason and ruling.reason.value
+    return Replayed(delivery, ruling.verdict.value, reason, ruling.sentence, opened)
+
+
+def _open_again(
+    tx: Tx,
+    row: Mapping[str, Any],
+    matches: tuple[Match, ...],
+    *,
+    by_person: bool,
+    asked_for: bool = False,
+) -> tuple[str, ...]:
+    """Open or join what a delivery's matches lead to, and set it going from now."""
+    by_command = row["source"] == COMMAND
+    opened = open_registrations(
+        tx,
+        row["id"],
+        matches,
+        repository=row["repository"],
+        tag=row["tag"] or "",
+        pushed_at=row["pushed_at"] or (None if by_command else row["received_at"]),
+        received_at=row["received_at"],
+        by_person=by_person,
+        asked_for=asked_for or by_command,
+    )
+    for match, identity in zip(matches, opened, strict=True):
+        if match.invalid is None:
+            tx.run(REQUEUE, id=identity, now=tx.now)
+    return opened
+
+
+def _says_otherwise(row: Mapping[str, Any], named: Mapping[str, Rule]) -> bool:
+    rule = named.get(row["rule"])
+    if rule is None or rule.repository != row["repository"]:
+        return True
+    return not names_target(rule, Mode(row["mode"]), row["tag"], row["app"], row["version"])
+
+
+def _supersede_others(tx: Tx, delivery: str, kept: Sequence[str]) -> None:
+    """End the delivery's open registrations that the rules no longer lead to."""
+    others = (one["id"] for one in stories.registrations_of(tx, [delivery]))
+    _supersede(tx, [identity for identity in others if identity not in kept], kept)
+
+
+def _supersede(tx: Tx, identities: Iterable[str], kept: Sequence[str]) -> None:
+    for identity in identities:
+        if identity in kept:
+            continue
+        tx.run(
+            "UPDATE registrations SET state = 'done', outcome = :outcome, reason = NULL,"
+            " sentence = :sentence, finished_at = :now, updated_at = :now"
+            " WHERE id = :id AND state NOT IN ('done', 'working')",
+            id=identity,
+            outcome=Outcome.SUPERSEDED.value,
+            sentence=f"The rules now lead this push elsewhere: see {', '.join(kept)}.",
+            now=tx.now,
+        )
+
+
+def _push(row: Mapping[str, Any]) -> Push:
+    return Push(row["repository"], row["tag"], row["media_type"], row["pusher"], row["pushed_at"])

@@ -1,0 +1,136 @@
+"""Reads request bodies, with limits on size and time."""
+
+import asyncio
+from contextlib import suppress
+
+from starlette.requests import Request
+from starlette.types import Receive
+
+from receiver.errors import BadBody
+from receiver.reasons import Reason, explain
+
+LARGEST_BODY = 1024 * 1024
+SMALL_BODY = 64 * 1024  # Docker Hub's bodies are under 5 KiB
+MOST_IN_MEMORY = 16 * 1024 * 1024  # bytes of all bodies over SMALL_BODY that are being read
+# A body that is too large is drained up to a limit, so that its sender can read the response.
+LARGEST_DRAIN = 8 * 1024 * 1024
+SLOWEST_DRAIN_SECONDS = 0.5
+SLOWEST_BODY_SECONDS = 10.0
+LOOKS_IN_A_BODYS_TIME = 20
+
+
+class SenderLeft(Exception):
+    """The sender closed the connection before its body was complete."""
+
+
+class _Memory:
+    """The memory used by large bodies while they are read, for all requests together."""
+
+    def __init__(self) -> None:
+        self.used = 0
+
+    def take(self, size: int) -> None:
+        """Reserve memory of this size, in bytes; raise BadBody if that exceeds the limit."""
+        if self.used + size > MOST_IN_MEMORY:
+            raise BadBody(Reason.TOO_MANY_BODIES, explain(Reason.TOO_MANY_BODIES))
+        self.used += size
+
+
+_memory = _Memory()
+
+
+async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
+    """Return the whole body, chunked or not.
+
+    Raises BadBody if the body is larger than `largest` bytes, takes longer than
+    SLOWEST_BODY_SECONDS or than the server runs, or finds no memory left for large bodies; raises
+    SenderLeft if the sender disconnects.
+    """
+    receive = request.receive
+    parts: list[bytes] = []
+    size, charged, more = 0, 0, True
+    task = asyncio.current_task()
+    watch = _watch_of(asyncio.get_running_loop())
+    watch.begin(task)
+    try:
+        while more and size <= largest:
+            part, more = await _part(receive)
+            size += len(part)
+            if size > SMALL_BODY:
+                _memory.take(size - charged)
+                charged = size
+            parts.append(part)
+        if size > largest:
+            parts.clear()
+            await _drain(receive, size, more=more)
+            limit = f"{largest // 1024} KiB"
+            raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE, limit=limit))
+    except asyncio.CancelledError:  # by the watch, or at the end of the server's shutdown timeout
+        if task is not None:
+            task.uncancel()
+        raise BadBody(Reason.BODY_TOO_SLOW, explain(Reason.BODY_TOO_SLOW)) from None
+    finally:
+        watch.end(task)
+        _memory.used -= charged
+    return b"".join(parts)
+
+
+async def _part(receive: Receive) -> tuple[bytes, bool]:
+    """Return the body's next part, and whether more follows; raises SenderLeft."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise SenderLeft
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _drain(receive: Receive, size: int, *, more: bool) -> None:
+    with suppress(TimeoutError, SenderLeft):
+        async with asyncio.timeout(SLOWEST_DRAIN_SECONDS):
+            while more and size <= LARGEST_DRAIN:
+                part, more = await _part(receive)
+                size += len(part)
+
+
+class _Watch:
+    """Cancels slow body reads. The timer is shared: a timer per request costs 5 % more."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._reading: dict[asyncio.Task[object] | None, float] = {}  # sorted by deadline
+        self._looking = False
+
+    def begin(self, task: asyncio.Task[object] | None) -> None:
+        self._reading[task] = self._loop.time() + SLOWEST_BODY_SECONDS
+        if not self._looking:
+            self._looking = True
+            self._later()
+
+    def end(self, task: asyncio.Task[object] | None) -> None:
+        self._reading.pop(task, None)
+
+    def _later(self) -> None:
+        self._loop.call_later(SLOWEST_BODY_SECONDS / LOOKS_IN_A_BODYS_TIME, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for task, end in list(self._reading.items()):
+            if end > now:
+                break
+            self.end(task)
+            if task is not None:
+                task.cancel()
+        if self._reading:
+            self._later()
+        else:
+            self._looking = False
+            _watches.pop(self._loop, None)
+
+
+_watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
+
+
+def _watch_of(loop: asyncio.AbstractEventLoop) -> _Watch:
+    watch = _watches.get(loop)
+    if watch is None:
+        watch = _watches[loop] = _Watch(loop)
+    return watch

@@ -1,0 +1,58 @@
+"""The API's read routes: overview, settings, versions of an app."""
+
+from contextlib import suppress
+from dataclasses import asdict
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from receiver.config.settings import marks_of
+from receiver.errors import LedgerError
+from receiver.ledger.queries import Row, overview
+from receiver.service import Service
+from receiver.web.api_auth import guarded, refusal
+from receiver.web.page.versions import Shelf
+from receiver.web.serialization import as_json
+
+
+def looking_routes(shelf: Shelf) -> list[Route]:
+    """Return the routes; `shelf` caches the versions at Edgegap."""
+
+    async def versions(service: Service, request: Request) -> Response:
+        app = request.query_params.get("app", "")
+        known = sorted({rule.app for rule in service.settings.rules})
+        if not app:
+            return refusal(400, f"pass an app: ?app=…; rules name: {', '.join(known)}")
+        if app not in known:
+            return refusal(404, f"no rule names this app; rules name: {', '.join(known)}")
+        return JSONResponse(as_json(await shelf.of(service, app)))
+
+    return [
+        Route("/api/overview", guarded(_overview), methods=["GET"]),
+        Route("/api/settings", guarded(_settings), methods=["GET"]),
+        Route("/api/versions", guarded(versions), methods=["GET"]),
+    ]
+
+
+async def _overview(service: Service, _: Request) -> Response:
+    return JSONResponse(as_json(await overview_of(service)))
+
+
+async def _settings(service: Service, _: Request) -> Response:
+    """Return hashes of the active settings, which `doctor` compares with its own."""
+    return JSONResponse({"marks": marks_of(service.settings)})
+
+
+async def overview_of(service: Service) -> Row:
+    """Return the overview: problems, rules, repositories, parked registrations."""
+    rules = service.settings.rules
+    with suppress(LedgerError):  # then the newest counts are missing
+        await service.refused_links.flush()
+    found = await service.ledger.read(lambda tx: overview(tx, rules))
+    health = await service.health.now()
+    return {
+        "ready": health.ready,
+        "degraded": [asdict(condition) for condition in health.conditions],
+        **found,
+    }

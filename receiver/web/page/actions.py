@@ -1,0 +1,212 @@
+"""The actions of the admin page. Commands and API offer the same actions."""
+
+from collections.abc import Callable
+
+from starlette.routing import Route
+
+from receiver.audit import Source, log_operation
+from receiver.images import is_repository
+from receiver.ledger import gates as pauses
+from receiver.ledger.deliveries import Recorded
+from receiver.ledger.gates import BUSY, TOKEN
+from receiver.ledger.transaction import Tx
+from receiver.pipeline.prune import MOST_AT_ONCE, Pruned, Scope, kept_by, log_pruned, prune
+from receiver.rules.channel_order import ByHand
+from receiver.service import Service
+from receiver.upkeep.channels import CannotMove, CannotPause, log_moved, promote, release, roll_back
+from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
+from receiver.web.page.auth import Form, for_a_deed, safe_path
+from receiver.web.page.versions import Shelf
+
+PAGE = "page"
+
+NOT_REOPENED = "It is not dismissed, or a newer registration for the same image is open."
+
+
+class Actions:
+    """Replay, dismissal, channel moves, pruning, pauses; each redirects back to the page."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def routes(self) -> list[Route]:
+        """Return the routes of the actions: POST only, with the form's CSRF token."""
+        actions = {
+            "replay": self._replay, "replay-parked": self._replay_parked,
+            "dismiss": self._dismiss, "dismiss-reason": self._dismiss_reason,
+            "undo-dismissal": self._undo_dismissal, "rollback": self._roll_back,
+            "promote": self._promote, "release": self._release,
+            "prune": self._prune, "make-room": self._make_room,
+            "pause": self._pause, "resume": self._resume, "open-gate": self._open_gate,
+        }  # fmt: skip
+        return [
+            Route(f"/do/{name}", for_a_deed(action), methods=["POST"])
+            for name, action in actions.items()
+        ]
+
+    async def _replay(self, service: Service, form: Form) -> tuple[str, str]:
+        identity = _text(form, "delivery")
+        replayed, _ = await service.manual.replay([identity], Source.PAGE)
+        if not replayed:
+            raise ValueError(f"there is no delivery {identity}")
+        done = "The delivery was replayed; the result appears below."
+        return _back(form, f"/deliveries/{replayed[0].delivery}"), replayed[0].sentence or done
+
+    async def _replay_parked(self, service: Service, form: Form) -> tuple[str, str]:
+        replayed, _ = await service.manual.replay((), Source.PAGE, parked=True)
+        pushes = "1 push was" if len(replayed) == 1 else f"{len(replayed)} pushes were"
+        return _back(
+            form, "/"
+        ), f"{pushes} replayed; a version that cannot be created is parked again."
+
+    async def _roll_back(self, service: Service, form: Form) -> tuple[str, str]:
+        rules, channel, to = service.settings.rules, _channel(form), _text(form, "to") or None
+        return await self._moved(
+            service,
+            form,
+            lambda tx: roll_back(tx, rules, *channel, to, source=PAGE),
+            ByHand.ROLLBACK,
+        )
+
+    async def _promote(self, service: Service, form: Form) -> tuple[str, str]:
+        rules, channel = service.settings.rules, _channel(form)
+        to, other = _text(form, "to") or None, _text(form, "from") or None
+        return await self._moved(
+            service,
+            form,
+            lambda tx: promote(tx, rules, *channel, to=to, from_channel=other, source=PAGE),
+            ByHand.PROMOTE,
+        )
+
+    async def _moved(
+        self, service: Service, form: Form, move: Callable[[Tx], Recorded], action: ByHand
+    ) -> tuple[str, str]:
+        try:
+            recorded = await service.ledger.write(move)
+        except CannotMove as error:
+            return _back(form, "/versions"), f"Nothing was moved: {error}."
+        self._shelf.forget()
+        service.worker.wake()
+        log_moved(action, *_channel(form), recorded, Source.PAGE)
+        return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
+
+    async def _release(self, service: Service, form: Form) -> tuple[str, str]:
+        rules, (app, channel) = service.settings.rules, _channel(form)
+        try:
+            sentence = await service.ledger.write(lambda tx: release(tx, rules, app, channel))
+        except CannotMove as error:
+            return _back(form, "/versions"), f"Nothing was released: {error}."
+        log_operation("released", source=PAGE, app=app, channel=channel)
+        return _back(form, "/versions"), sentence
+
+    async def _dismiss(self, service: Service, form: Form) -> tuple[str, str]:
+        identity = _text(form, "registration")
+        changed = await dismiss(service.ledger, Asker(PAGE), [identity])
+        if changed.missing:
+            raise ValueError(f"there is no registration {identity}")
+        done = "It was dismissed." if changed.registrations else "It is no longer parked."
+        return _back(form, "/"), done
+
+    async def _dismiss_reason(self, service: Service, form: Form) -> tuple[str, str]:
+        reason = _text(form, "reason")
+        changed = await dismiss(service.ledger, Asker(PAGE), everything=True, reason=reason)
+        count = len(changed.registrations)
+        done = f"{count} parked for {reason} {'was' if count == 1 else 'were'} dismissed."
+        return _back(form, "/"), done
+
+    async def _undo_dismissal(self, service: Service, form: Form) -> tuple[str, str]:
+        identity = _text(form, "registration")
+        changed = await undo_dismissal(service.ledger, Asker(PAGE), [identity])
+        if changed.missing:
+            raise ValueError(f"there is no registration {identity}")
+        done = "It is parked again." if changed.registrations else NOT_REOPENED
+        if changed.superseded:
+            done = "It is superseded: a later push succeeded."
+        return _back(form, "/"), done
+
+    async def _prune(self, service: Service, form: Form) -> tuple[str, str]:
+        app = _text(form, "app")
+        if kept_by(service.settings, app) is None:
+            raise ValueError(f"no rule of the app {app} has `keep`")
+        only = _text(form, "versions").split() or None
+        results = await self._pruned(service, Scope(app, most=MOST_AT_ONCE, only=only))
+        return _back(form, "/versions"), _summary(results)
+
+    async def _make_room(self, service: Service, form: Form) -> tuple[str, str]:
+        """Delete the oldest version that may be deleted, then replay the push."""
+        app, identity = _text(form, "app"), _text(form, "delivery")
+        if not any(rule.app == app for rule in service.settings.rules):
+            raise ValueError(f"no rule names the app {app}")
+        why = "room at Edgegap's version limit"
+        results = await self._pruned(service, Scope(app, most=1, keep=1, why=why))
+        if any(result.deleted for result in results):
+            path, _ = await self._replay(service, {**form, "delivery": identity})
+            return path, f"{_summary(results)} The push was replayed."
+        return _back(form, "/versions"), _summary(results)
+
+    async def _pruned(self, service: Service, scope: Scope) -> list[Pruned]:
+        results = await prune(service.ledger, service.client, service.current, scope)
+        self._shelf.forget()
+        log_pruned(scope.app, results, source=PAGE)
+        return results
+
+    async def _pause(self, service: Service, form: Form) -> tuple[str, str]:
+        repository = _repository(form)
+        try:
+            await service.manual.pause(repository, Source.PAGE)
+        except CannotPause as error:
+            return _back(form, "/"), f"Nothing was paused: {error}"
+        return _back(
+            form, "/"
+        ), f"{_named(repository)} paused: pushes are recorded and wait in the queue."
+
+    async def _resume(self, service: Service, form: Form) -> tuple[str, str]:
+        repository = _repository(form)
+        await service.manual.resume(repository, Source.PAGE)
+        return _back(form, "/"), f"{_named(repository)} resumed: its work continues."
+
+    async def _open_gate(self, service: Service, form: Form) -> tuple[str, str]:
+        gate = _text(form, "gate")
+        if gate not in {BUSY, TOKEN}:
+            raise ValueError(f"there is no gate {gate}")
+        opened = await service.manual.open_gate(gate, Source.PAGE)
+        done = "Waiting work is tried now." if opened else "Nothing is held back any more."
+        return _back(form, "/"), done
+
+
+def _summary(results: list[Pruned]) -> str:
+    deleted = [result.version for result in results if result.deleted]
+    kept = [f"{result.version} was kept: {result.why}." for result in results if not result.deleted]
+    if not results:
+        return (
+            "Nothing can be deleted: only versions that this receiver created and that no channel "
+            "uses."
+        )
+    first = f"Deleted {', '.join(deleted)}." if deleted else "Nothing was deleted."
+    return " ".join([first, *kept])
+
+
+def _named(repository: str) -> str:
+    return "Everything is" if repository == pauses.ALL else f"{repository} is"
+
+
+def _back(form: Form, default: str) -> str:
+    return safe_path(form["back"]) if "back" in form else default
+
+
+def _channel(form: Form) -> tuple[str, str]:
+    return _text(form, "app"), _text(form, "channel")
+
+
+def _text(form: Form, name: str) -> str:
+    value = form.get(name, "")
+    if not value.isprintable():
+        raise ValueError(f"{name} must be printable text")
+    return value
+
+
+def _repository(form: Form) -> str:
+    repository = _text(form, "repository")
+    if repository != pauses.ALL and not is_repository(repository):
+        raise ValueError("write the repository as group/project, or * for all")
+    return repository

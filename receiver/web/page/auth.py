@@ -1,0 +1,368 @@
+"""Checks before a page or an action: the page is on, the visitor is signed in, CSRF token."""
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from secrets import token_urlsafe
+from urllib.parse import parse_qsl, quote
+
+from itsdangerous import BadData, URLSafeSerializer
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from receiver.errors import BadBody, LedgerError
+from receiver.ledger.revocations import is_revoked, revoke
+from receiver.logs import get_logger
+from receiver.pipeline.prune import NotItsTurn
+from receiver.secret import Secret
+from receiver.service import Service
+from receiver.web.body import SenderLeft, read_body
+from receiver.web.page.rendering import HEADERS, render
+from receiver.web.rate_limit import PerMinute, client_of
+from receiver.web.webhook import not_found
+
+SESSION_SALT = b"receiver.session"
+SESSION_SECONDS = 12 * 60 * 60
+LOGIN_FORM_SECONDS = 60 * 60
+CLOCK_SECONDS = 60 * 60  # the clock may have been set back by this much since the session began
+LONGEST = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The content of a valid cookie. Each form repeats `csrf`; `expires_at` in epoch seconds."""
+
+    csrf: str
+    expires_at: int
+
+    @property
+    def id(self) -> str:
+        """The session's id in the ledger, a hash that does not reveal the token."""
+        return hashlib.sha256(self.csrf.encode()).hexdigest()[:32]
+
+    def is_own(self, given: str) -> bool:
+        """Return whether a form has this session's CSRF token."""
+        return hmac.compare_digest(self.csrf.encode(), given.encode("utf-8", "replace"))
+
+
+class Sessions:
+    """Signs and reads the cookies; keys oldest first, as for links. `now` in epoch seconds."""
+
+    def __init__(self, keys: Sequence[str], password: str) -> None:
+        salt = SESSION_SALT + b":" + hashlib.sha256(password.encode()).digest()
+        self._serializer = URLSafeSerializer(
+            list(keys), salt=salt, signer_kwargs={"digest_method": hashlib.sha256}
+        )
+
+    def begin(self, now: int) -> tuple[str, Session]:
+        """Return the cookie of a new session, and the session."""
+        return self._make("session", now + SESSION_SECONDS)
+
+    def read(self, cookie: str, now: int) -> Session | None:
+        """Return the session of a cookie; None if it is invalid or expired."""
+        return self._read("session", cookie, now)
+
+    def begin_login(self, now: int) -> tuple[str, Session]:
+        """Return the cookie of a login form, which prevents login forms from other sites."""
+        return self._make("login", now + LOGIN_FORM_SECONDS)
+
+    def read_login(self, cookie: str, now: int) -> Session | None:
+        """Return the content of a login form's cookie; None if it is invalid or expired."""
+        return self._read("login", cookie, now)
+
+    def _make(self, kind: str, expires_at: int) -> tuple[str, Session]:
+        session = Session(token_urlsafe(24), expires_at)
+        return str(self._serializer.dumps([kind, session.csrf, expires_at])), session
+
+    def _read(self, expected: str, cookie: str, now: int) -> Session | None:
+        if len(cookie) > LONGEST or not cookie.isascii():
+            return None
+        try:
+            payload = self._serializer.loads(cookie)
+        except (BadData, ValueError, RecursionError):
+            return None
+        match payload:
+            case [str(kind), str(csrf), int(expires_at)] if kind == expected:
+                # A session that ends too late began while the clock was wrong.
+                valid = now < expires_at <= now + SESSION_SECONDS + CLOCK_SECONDS
+                return Session(csrf, expires_at) if valid else None
+            case _:
+                return None
+
+
+LARGEST_FORM = 16 * 1024
+MOST_FIELDS = 50
+SESSION = "session"
+FLASH = "flash"  # the cookie with the message of the last action
+LONGEST_FLASH = 600
+FLASH_SECONDS = 60
+FRAGMENT = "live"  # the query parameter with which our script requests the live parts
+
+Form = dict[str, str]
+Endpoint = Callable[[Service, Request], Awaitable[Response]]
+Page = Callable[[Service, Request, Session], Awaitable[Response]]
+Action = Callable[[Service, Form], Awaitable[tuple[str, str]]]
+
+
+def for_anyone(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap an endpoint of the page: it needs no login, and its errors become HTML pages."""
+
+    async def respond(request: Request) -> Response:
+        service: Service = request.app.state.service
+        if service.settings.admin_password is None:
+            return _page_off(request)
+        try:
+            return await endpoint(service, request)
+        except SenderLeft:
+            return Response(status_code=400)
+        except LedgerError as error:
+            return failure(request, 503, "The ledger is unavailable.", f"{error}.")
+        except (BadBody, NotItsTurn, ValueError) as error:
+            return failure(request, 400, "The request failed.", f"{error}.")
+
+    return respond
+
+
+def _page_off(request: Request) -> Response:
+    """Return how to turn the page on; for an action, return 404."""
+    if request.method != "GET":
+        return not_found()
+    if "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"error": _HOW_TO_TURN_IT_ON}, 404)
+    return HTMLResponse(_OFF, 404, headers=HEADERS)
+
+
+_HOW_TO_TURN_IT_ON = "the page is off: set RECEIVER_ADMIN_PASSWORD and restart the receiver"
+_OFF = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>The page is off · Receiver</title></head>
+<body>
+<h1>The page is off</h1>
+<p>The receiver is running, but no password is set for its page. Set the environment variable
+<code>RECEIVER_ADMIN_PASSWORD</code> for the receiver and restart it.</p>
+</body>
+</html>
+"""
+
+
+def for_a_person(page: Page) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap a page so that it requires a login."""
+
+    async def respond(service: Service, request: Request) -> Response:
+        session = await _current_session(service, request)
+        return _to_login(request) if session is None else await page(service, request, session)
+
+    return for_anyone(respond)
+
+
+def for_a_deed(action: Action) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap an action so that it requires a login and the form's CSRF token.
+
+    The action returns the path to redirect to and the message to show there.
+    """
+
+    async def respond(service: Service, request: Request) -> Response:
+        session = await _current_session(service, request)
+        if session is None:
+            return RedirectResponse("/login", 303)
+        form = await form_of(request)
+        if not session.is_own(form.get("csrf", "")):
+            return failure(request, 403, "Nothing was done.", _NOT_OWN)
+        path, message = await action(service, form)
+        response = RedirectResponse(path, 303)
+        if message:
+            text = quote(message[:LONGEST_FLASH])
+            give_cookie(request, response, FLASH, text, FLASH_SECONDS)
+        return response
+
+    return for_anyone(respond)
+
+
+def is_a_person(request: Request) -> bool:
+    """Return whether a browser requests a page, and the page is on."""
+    service: Service = request.app.state.service
+    machines = request.url.path.startswith(("/api/", "/hooks/", "/do/"))
+    wants_a_page = "text/html" in request.headers.get("accept", "")
+    return service.settings.admin_password is not None and wants_a_page and not machines
+
+
+_NOT_OWN = "The form is not from this page, or it expired. Go back, reload the page, try again."
+
+
+def failure(request: Request, status: int, heading: str, sentence: str) -> Response:
+    """Return a page that says what went wrong."""
+    session = session_of(request)
+    return render(
+        "failure.html", status, layout="base.html", heading=heading, sentence=sentence,
+        csrf=session.csrf if session is not None else "", flash="", here="",
+    )  # fmt: skip
+
+
+async def _current_session(service: Service, request: Request) -> Session | None:
+    """Return the visitor's session, None if there is none or it was signed out."""
+    session = session_of(request)
+    if session is None:
+        return None
+    ended = await service.ledger.read(lambda tx: is_revoked(tx, session.id))
+    return None if ended else session
+
+
+def session_of(request: Request) -> Session | None:
+    """Return the session in the visitor's cookie, None if they are not signed in."""
+    cookie = read_cookie(request, SESSION)
+    return sessions_of(request.app.state.service).read(cookie, int(time.time()))
+
+
+def sessions_of(service: Service) -> Sessions:
+    """Return the session signer for the current password."""
+    password = service.settings.admin_password
+    if password is None:
+        raise ValueError("the page is off")
+    return Sessions([key.reveal() for key in service.settings.secret_keys], password.reveal())
+
+
+async def form_of(request: Request) -> Form:
+    """Return the fields of a form; if a field occurs twice, the last value."""
+    text = (await read_body(request, LARGEST_FORM)).decode("utf-8", "replace")
+    return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+
+
+def give_cookie(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
+    """Set one of our cookies; scripts cannot read it and other sites' forms do not send it."""
+    secure = _is_secure(request)
+    response.set_cookie(
+        _name(name, secure), value, max_age=min(seconds, SESSION_SECONDS), path="/",
+        secure=secure, httponly=True, samesite="lax",
+    )  # fmt: skip
+
+
+def forget_cookie(request: Request, response: Response, name: str) -> None:
+    """Delete one of our cookies."""
+    secure = _is_secure(request)
+    response.delete_cookie(
+        _name(name, secure), path="/", secure=secure, httponly=True, samesite="lax"
+    )
+
+
+def read_cookie(request: Request, name: str) -> str:
+    """Return one of our cookies, empty if it was not sent."""
+    return request.cookies.get(_name(name, _is_secure(request)), "")
+
+
+def _to_login(request: Request) -> Response:
+    if FRAGMENT in request.query_params:
+        return Response(status_code=401)
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse("/login" if path == "/" else f"/login?next={quote(path)}", 303)
+
+
+def _is_secure(request: Request) -> bool:
+    service: Service = request.app.state.service
+    return (service.settings.public_url or "").startswith("https://")
+
+
+def _name(name: str, secure: bool) -> str:
+    """Return the cookie's name; with `__Host-`, no other host of the domain can set it."""
+    return f"__Host-receiver-{name}" if secure else f"receiver-{name}"
+
+
+LOGIN = "login"
+SEE_OTHER = 303
+TRIES_A_MINUTE = 10
+_OURS = re.compile(r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions)?(?:\?[!-~]{0,500})?", re.ASCII)
+
+log = get_logger()
+
+
+class Login:
+    """The login of the page."""
+
+    def __init__(self) -> None:
+        self._tries = PerMinute(TRIES_A_MINUTE)
+
+    def routes(self) -> list[Route]:
+        """Return the routes for signing in and out."""
+        return [
+            Route("/login", for_anyone(_show), methods=["GET"]),
+            Route("/login", for_anyone(self._enter), methods=["POST"]),
+            Route("/logout", _leave, methods=["POST"]),
+        ]
+
+    async def _enter(self, service: Service, request: Request) -> Response:
+        """Start a session if the password is right; without a login cookie the form is not read."""
+        now, sessions = int(time.time()), sessions_of(service)
+        address = client_of(request.client.host if request.client else "unknown")
+        pending = sessions.read_login(read_cookie(request, LOGIN), now)
+        if pending is None:
+            return _form(request, "/", 403, _FORM_TOO_OLD)
+        if not self._tries.allows(address):
+            log.warning("login_limited", address=address)
+            limited = _form(request, "/", 429, "Too many attempts. Wait a minute, then try again.")
+            limited.headers["Retry-After"] = "60"
+            return limited
+        form = await form_of(request)
+        after = safe_path(form.get("next", "/"))
+        if not pending.is_own(form.get("csrf", "")):
+            return _form(request, after, 403, _FORM_TOO_OLD)
+        password = service.settings.admin_password
+        if password is None or not is_same(form.get("password", ""), password):
+            log.warning("login_refused", address=address)
+            return _form(request, after, 403, "The password is wrong.")
+        log.info("login", address=address)
+        response = RedirectResponse(after, 303)
+        give_cookie(request, response, SESSION, sessions.begin(now)[0], SESSION_SECONDS)
+        forget_cookie(request, response, LOGIN)
+        return response
+
+
+async def _show(_: Service, request: Request) -> Response:
+    """Show the form, with a CSRF token that is bound to this browser."""
+    return _form(request, after=safe_path(request.query_params.get("next", "/")))
+
+
+async def _leave(request: Request) -> Response:
+    """End this browser's session on the server as well, so that a copied cookie is invalid."""
+
+    async def end(service: Service, _: Form) -> tuple[str, str]:
+        session = session_of(request)
+        if session is not None:
+            expires_at = session.expires_at * 1000
+            await service.ledger.write(lambda tx: revoke(tx, session.id, expires_at))
+        return "/login", ""
+
+    response = await for_a_deed(end)(request)
+    if response.status_code == SEE_OTHER:
+        forget_cookie(request, response, SESSION)
+    return response
+
+
+_FORM_TOO_OLD = (
+    "The form expired, or your browser did not send its cookie. Please try again, over https if "
+    "the receiver's public_url is https."
+)
+
+
+def safe_path(path: str) -> str:
+    """Return the path if it is a path of the page, otherwise `/`: never another site."""
+    return path if _OURS.fullmatch(path) else "/"
+
+
+def is_same(given: str, password: Secret) -> bool:
+    """Compare in constant time, independent of the lengths."""
+    pair = [hashlib.sha256(text.encode("utf-8", "replace")).digest()
+            for text in (given, password.reveal())]  # fmt: skip
+    return hmac.compare_digest(*pair)
+
+
+def _form(request: Request, after: str, status: int = 200, fault: str = "") -> Response:
+    cookie, session = sessions_of(request.app.state.service).begin_login(int(time.time()))
+    response = render(
+        "login.html", status, layout="base.html", csrf=session.csrf, after=after, fault=fault,
+        flash="", here=None,
+    )  # fmt: skip
+    give_cookie(request, response, LOGIN, cookie, LOGIN_FORM_SECONDS)
+    return response

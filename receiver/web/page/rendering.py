@@ -1,0 +1,115 @@
+"""Renders templates, with the response headers of every page."""
+
+import hashlib
+import unicodedata
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from receiver.service import Service
+from receiver.timestamps import duration, iso
+from receiver.web.webhook import not_found
+
+FOLDER = Path(__file__).parent / "static"
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+CONTENTS = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir())}
+FOREVER = "public, max-age=31536000, immutable"
+
+
+def address_of(name: str) -> str:
+    """Return the asset's URL; it changes with the content, so browsers may cache it forever."""
+    return f"/static/{name}?v={hashlib.sha256(CONTENTS[name]).hexdigest()[:12]}"
+
+
+async def serve_asset(request: Request) -> Response:
+    """Return one of the page's own files."""
+    service: Service = request.app.state.service
+    name = request.path_params["name"]
+    if service.settings.admin_password is None or name not in CONTENTS:
+        return not_found()
+    headers = {"Cache-Control": FOREVER, "X-Content-Type-Options": "nosniff"}
+    return Response(CONTENTS[name], headers=headers, media_type=TYPES[Path(name).suffix])
+
+
+DASHBOARD = "https://app.edgegap.com/application-management/applications"
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+# Bidirectional controls reorder the text around them, and parts of the text are from outsiders.
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BY_WORD = {
+    "created": "good", "updated": "good", "unchanged": "good", "superseded": "calm",
+    "dismissed": "calm",
+    "queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad",
+    "accepted": "good", "ignored": "calm", "refused": "bad",
+}  # fmt: skip
+
+
+def render(template: str, status: int = 200, **facts: Any) -> HTMLResponse:
+    """Render a template as an HTML response."""
+    text = _environment.get_template(template).render(**facts)
+    return HTMLResponse(text, status, headers=HEADERS)
+
+
+def version_address(app: str, version: str) -> str:
+    """Return the URL of a version in Edgegap's dashboard."""
+    return f"{DASHBOARD}/{quote(app, safe='')}/versions/{quote(version, safe='')}"
+
+
+def _harmless(value: object) -> object:
+    """Return a value without characters that would affect the text around it."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join("\ufffd" if _disturbs(letter) else letter for letter in value)
+
+
+def _disturbs(letter: str) -> bool:
+    return letter in _TURNING or (unicodedata.category(letter) in {"Cc", "Cs"} and letter != "\n")
+
+
+def _moment(milliseconds: int | None) -> Markup:
+    """Return a time as HTML; our script turns it into a relative time."""
+    if milliseconds is None:
+        return Markup("never")
+    text = iso(milliseconds)
+    return Markup('<time datetime="{}">{} UTC</time>').format(text, text[:19].replace("T", " "))
+
+
+def _colour(word: str) -> str:
+    return _BY_WORD.get(word, "calm")
+
+
+def _query(**given: str | None) -> str:
+    return urlencode({name: value for name, value in given.items() if value})
+
+
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+    finalize=_harmless,
+)
+_environment.filters.update(moment=_moment, colour=_colour, duration=duration)
+_environment.globals.update(asset=address_of, version_address=version_address, query=_query)

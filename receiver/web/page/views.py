@@ -1,0 +1,182 @@
+"""The pages of the admin page. They show the same data as the API."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from receiver.ledger import queries as stories
+from receiver.ledger.queries import Filter
+from receiver.pipeline.prune import Scope, plan
+from receiver.reasons import Reason, State, Verdict
+from receiver.rules.rule import Rule, takes
+from receiver.service import Service
+from receiver.web.overview import overview_of
+from receiver.web.page.auth import (
+    FLASH,
+    FRAGMENT,
+    LONGEST_FLASH,
+    Page,
+    Session,
+    failure,
+    for_a_person,
+    forget_cookie,
+    read_cookie,
+)
+from receiver.web.page.charts import (
+    durations,
+    last_registrations,
+    push_to_version,
+    said_of,
+    said_of_times,
+    standing,
+)
+from receiver.web.page.rendering import HEADERS, render, serve_asset
+from receiver.web.page.versions import Shelf
+
+UNCHANGED = 304
+
+
+def answer_page(request: Request, session: Session, template: str, **facts: Any) -> Response:
+    """Return the page, or only its live parts if the script requests them."""
+    here = request.url.path + _query_of(request)
+    if FRAGMENT in request.query_params:
+        response: Response = render(
+            template, layout="fragment.html", csrf=session.csrf, here=here, flash="", **facts
+        )
+        tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+        if request.headers.get("if-none-match") == tag:
+            response = Response(status_code=UNCHANGED, headers=HEADERS)
+        response.headers["ETag"] = tag
+        return response
+    flash = unquote(read_cookie(request, FLASH))[:LONGEST_FLASH]
+    response = render(
+        template, layout="base.html", csrf=session.csrf, here=here, flash=flash, **facts
+    )
+    if flash:
+        forget_cookie(request, response, FLASH)
+    return response
+
+
+def _query_of(request: Request) -> str:
+    kept = [part for part in request.url.query.split("&") if part and part != f"{FRAGMENT}=1"]
+    return f"?{'&'.join(kept)}" if kept else ""
+
+
+ROWS = 50
+DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
+LONGEST_FILTER = 200
+FILTERS = ("repository", "tag", "verdict", "state", "text")
+CHOICES: Mapping[str, Sequence[str]] = {"verdict": tuple(Verdict), "state": tuple(State)}
+
+
+async def show_overview(service: Service, request: Request, session: Session) -> Response:
+    """Show the overview: whether the last pushes became versions."""
+    settings = service.settings
+    overview = await overview_of(service)
+    base = settings.public_url or str(request.base_url)
+    links = {row["repository"]: service.links.link(base, row["repository"])
+             for row in overview["repositories"]}  # fmt: skip
+    return answer_page(
+        request, session, "overview.html",
+        **overview, links=links, catching_up=settings.catch_up_every is not None,
+        registrations_picture=last_registrations(overview["last"]),
+        registrations_said=said_of(overview["last"]),
+        times_picture=push_to_version(overview["last"]),
+        times_said=said_of_times(durations(overview["last"])),
+        standing=standing,
+    )  # fmt: skip
+
+
+async def show_deliveries(service: Service, request: Request, session: Session) -> Response:
+    """Show a page of deliveries, newest first."""
+    query = request.query_params
+    chosen = {name: _text(query.get(name, "")) for name in FILTERS}
+    for name, choices in CHOICES.items():
+        if chosen[name] and chosen[name] not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}")
+    before = _text(query.get("before", "")) or None
+    slow = bool(chosen["tag"] or chosen["text"] or chosen["state"] == State.DONE)
+    filters: dict[str, Any] = {name: value for name, value in chosen.items() if value}
+    search = Filter(
+        **filters,
+        before=before, limit=ROWS + 1, depth=DEPTH if slow else None,
+    )  # fmt: skip
+    rows = await service.ledger.read(lambda tx: stories.list_deliveries(tx, search))
+    more = len(rows) > ROWS
+    older = rows[ROWS - 1]["id"] if more else None
+    further = None
+    if not more and slow:
+        further = await service.ledger.read(lambda tx: stories.end_of_depth(tx, search))
+    return answer_page(
+        request, session, "deliveries.html",
+        rows=rows[:ROWS], chosen=chosen, before=before, older=older, further=further, depth=DEPTH,
+        repositories=sorted({rule.repository for rule in service.settings.rules}),
+        choices=CHOICES, standing=standing,
+    )  # fmt: skip
+
+
+async def show_delivery(service: Service, request: Request, session: Session) -> Response:
+    """Show the history of one delivery, and what to do now."""
+    identity = _text(request.path_params["id"])
+    row = await service.ledger.read(lambda tx: stories.story(tx, identity))
+    if row is None:
+        return failure(request, 404, "There is no such delivery.", _NOT_THERE)
+    own = [rule for rule in service.settings.rules if rule.repository == row["repository"]]
+    room: dict[str, str] = {}
+    for registration in row["registrations"]:
+        if registration["reason"] == Reason.VERSION_LIMIT:
+            scope = Scope(registration["app"], most=1, keep=1)
+            planned = await plan(service.ledger, service.settings, scope)
+            room[registration["id"]] = planned[0].made.version if planned else ""
+    return answer_page(
+        request, session, "delivery.html",
+        row=row, decided=_decided(row, own), room=room, standing=standing,
+    )  # fmt: skip
+
+
+_NOT_THERE = "It may have been purged by age, or the address is wrong."
+
+
+def page_routes(shelf: Shelf) -> list[Route]:
+    """Return the routes of the pages."""
+    return [
+        Route("/", for_a_person(show_overview), methods=["GET"]),
+        Route("/deliveries", for_a_person(show_deliveries), methods=["GET"]),
+        Route("/deliveries/{id}", for_a_person(show_delivery), methods=["GET"]),
+        Route("/versions", for_a_person(versions_page(shelf)), methods=["GET"]),
+        Route("/static/{name}", serve_asset, methods=["GET"]),
+    ]
+
+
+def versions_page(shelf: Shelf) -> Page:
+    """Return the page of versions; `shelf` caches the versions at Edgegap."""
+
+    async def show_versions(service: Service, request: Request, session: Session) -> Response:
+        apps = sorted({rule.app for rule in service.settings.rules})
+        shown = [await shelf.of(service, app) for app in apps]
+        return answer_page(request, session, "versions.html", apps=shown)
+
+    return show_versions
+
+
+def _decided(row: Mapping[str, Any], own: Sequence[Rule]) -> list[dict[str, Any]]:
+    """Return the repository's current rules, and whether each matches the tag."""
+    return [
+        {
+            "rule": rule.name,
+            "app": rule.app,
+            "takes": bool(row["tag"] and takes(rule, row["tag"])),
+        }
+        for rule in own
+    ]
+
+
+def _text(value: str) -> str:
+    if len(value) > LONGEST_FILTER or not value.isprintable():
+        raise ValueError("ids and filters must be short printable text")
+    return value.strip()

@@ -1,0 +1,166 @@
+"""The webhook endpoint for Docker Hub: HTTP in, JSON out; `intake.py` applies the rules."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from receiver.dockerhub.webhook import read_push
+from receiver.errors import BadBody, BadLink, LedgerError
+from receiver.logs import get_logger
+from receiver.pipeline.intake import WEBHOOK, refuse, take
+from receiver.reasons import Reason, Verdict, explain
+from receiver.service import Service
+from receiver.signing import LinkFault, what_to_do
+from receiver.web.body import SenderLeft, read_body
+from receiver.web.client_address import Senders
+from receiver.web.rate_limit import PerMinute, client_of
+
+WRONG_TOKENS_A_MINUTE = 60
+BAD_BODIES_A_MINUTE = 30
+STATUS = {Reason.BODY_TOO_LARGE: 413, Reason.BODY_TOO_SLOW: 408, Reason.TOO_MANY_BODIES: 503}
+PROOF_HEADER = "Receiver-Proof"
+GREETING = (
+    "This is a link for Docker Hub. Paste it into your repository's Webhooks tab there; "
+    "it accepts POST requests only.\n"
+)
+
+log = get_logger()
+
+
+class Hooks:
+    """Accepts the webhooks that Docker Hub sends to a link."""
+
+    def __init__(self, trusted_proxies: str) -> None:
+        self._wrong_tokens = PerMinute(WRONG_TOKENS_A_MINUTE)
+        self._bad_bodies = PerMinute(BAD_BODIES_A_MINUTE)
+        self._senders = Senders(trusted_proxies)
+
+    async def greet(self, request: Request) -> Response:
+        """Explain what a link is when it is opened in a browser; the same text for any token.
+
+        For a challenge that `doctor` signed, the proof header identifies this receiver.
+        """
+        service: Service = request.app.state.service
+        proof = service.links.proof(request.path_params["token"])
+        headers = {} if proof is None else {PROOF_HEADER: proof}
+        return PlainTextResponse(GREETING, headers=headers)
+
+    async def take(self, request: Request) -> Response:
+        """Accept one webhook: 202 or 200 means that the delivery is on disk."""
+        service: Service = request.app.state.service
+        try:
+            repository, key = service.links.read(request.path_params["token"])
+        except BadLink as error:
+            return await self._stranger(service, request, error)
+        try:
+            body = await read_body(request)
+            push, size = read_push(body), len(body)
+            del body  # of concurrent bodies only the parsed pushes stay in memory
+        except SenderLeft:
+            address = await self._senders.address_of(request)
+            log.warning("sender_left", repository=repository, address=address)
+            return Response(status_code=400)
+        except BadBody as error:
+            return await self._refuse(service, repository, error, request)
+        if push.repository != repository:
+            await self._note_other(service, repository, push.repository)
+            why = f"a push to {push.repository} on {repository}'s link"
+            other = BadLink(LinkFault.OTHER_REPOSITORY, why, repository)
+            return await self._stranger(service, request, other)
+        try:
+            recorded = await take(
+                service.ledger,
+                service.settings.rules,
+                push,
+                source=WEBHOOK,
+                notices=service.settings.notices,
+                body_bytes=size,
+            )
+        except LedgerError as error:
+            return _unavailable(error, repository)
+        service.link_uses.note(repository, key)
+        payload = {"delivery": recorded.delivery, "verdict": recorded.ruling.verdict.value}
+        if recorded.ruling.verdict is Verdict.ACCEPTED:
+            service.worker.wake()
+            return _JsonResponse(payload, 202)
+        return _JsonResponse({**payload, "reason": recorded.ruling.reason}, 200)
+
+    async def _note_other(self, service: Service, repository: str, other: str) -> None:
+        """Record that a link is used for another repository, so that its owner finds the push.
+
+        The sender gets the same response as for any invalid link.
+        """
+        if not self._bad_bodies.allows(repository):
+            return
+        reason = Reason.OTHER_REPOSITORY
+        sentence = explain(reason, repository=repository, detail=other)
+        with suppress(LedgerError):
+            await refuse(service.ledger, repository, BadBody(reason, sentence), None)
+
+    async def _stranger(self, service: Service, request: Request, error: BadLink) -> Response:
+        """Answer an invalid link: always the same 404, whatever the cause."""
+        service.refused_links.count(error)
+        address = await self._senders.address_of(request)
+        if not self._wrong_tokens.allows(client_of(address)):
+            return JSONResponse(
+                {"error": "rate limit exceeded"}, 429, headers={"Retry-After": "60"}
+            )
+        log.warning(
+            "link_refused",
+            address=address,
+            reason=error.reason,
+            repository=error.repository,
+            why=str(error),
+            todo=what_to_do(LinkFault(error.reason), error.repository),
+        )
+        return not_found()
+
+    async def _refuse(
+        self, service: Service, repository: str, error: BadBody, request: Request
+    ) -> Response:
+        status = STATUS.get(Reason(error.reason), 400)
+        payload = {"verdict": Verdict.REFUSED.value, "reason": error.reason, "error": str(error)}
+        headers = {"Connection": "close"} if status != 400 else {}  # noqa: PLR2004
+        if self._bad_bodies.allows(repository):
+            length = request.headers.get("content-length", "")
+            size = int(length[:12]) if length.isascii() and length.isdigit() else None
+            try:
+                recorded = await refuse(service.ledger, repository, error, size)
+            except LedgerError as away:
+                log.error("ledger_unavailable", error=str(away), repository=repository)
+            else:
+                payload["delivery"] = recorded.delivery
+        return JSONResponse(payload, status, headers=headers)
+
+
+class _JsonResponse(Response):
+    """The response to nearly every push; Starlette's header handling would double its cost."""
+
+    def __init__(self, payload: Mapping[str, str | None], status: int) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = msgspec.json.encode(payload)
+        self.raw_headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(self.body)),
+        ]
+
+
+def not_found() -> Response:
+    """Return the 404 response, which is the same in all cases."""
+    return JSONResponse({"error": "not found"}, 404)
+
+
+def _unavailable(error: LedgerError, repository: str) -> Response:
+    log.error("ledger_unavailable", error=str(error), repository=repository)
+    return JSONResponse(
+        {
+            "error": "the ledger cannot be written now: this push was not accepted; send it again",
+            "reason": "ledger_unavailable",
+        },
+        503,
+        headers={"Retry-After": "10"},
+    )

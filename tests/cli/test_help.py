@@ -1,0 +1,100 @@
+"""Every command teaches: what it does, what its options mean, what its exit codes say."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from receiver.cli import COMMANDS, main
+from receiver.cli.deliveries import MOST_ROWS
+from receiver.cli.exits import EPILOG
+from receiver.ledger import queries as stories
+
+NAMES = sorted(COMMANDS)
+PROMISED = {"serve", "link", "check", "push", "deliveries", "show", "replay", "api-token", "demo"}
+
+# Of each: `--help` takes a second on a slow machine if it is imported.
+HEAVY = {"httpx", "receiver.service", "sqlalchemy", "starlette", "structlog", "uvicorn"}
+
+
+def _help(*arguments: str) -> str:
+    done = CliRunner().invoke(main, [*arguments, "--help"], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def test_the_promised_commands_are_there() -> None:
+    assert set(NAMES) >= PROMISED
+
+
+def test_the_first_help_names_every_command_with_a_whole_sentence() -> None:
+    told = _help()
+
+    for name in NAMES:
+        line = next(line for line in told.splitlines() if line.startswith(f"  {name} "))
+        assert line.endswith("."), line
+        assert not line.endswith("..."), line
+
+
+def test_the_first_help_shows_where_to_begin_and_what_the_exit_codes_mean() -> None:
+    told = " ".join(_help().split())
+
+    assert "receiver demo run a demo" in told
+    assert " ".join(EPILOG.split()) in told
+    for code in range(7):
+        assert f"{code} " in EPILOG
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_commands_help_says_what_it_does_and_what_each_option_means(name: str) -> None:
+    told = _help(name)
+    command = main.get_command(click.Context(main), name)
+
+    assert command is not None
+    assert len(command.help or "") > 40
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.name}"
+            assert parameter.opts[0] in told
+        else:
+            assert parameter.make_metavar(click.Context(command)) in told
+
+
+def test_the_help_of_push_documents_its_exit_codes() -> None:
+    told = " ".join(_help("push").split())
+
+    assert "0 every registration is done 1 a registration is parked" in told
+    assert "6 a registration is not done after --timeout" in told
+
+
+def test_the_version_is_the_packages() -> None:
+    done = CliRunner().invoke(main, ["--version"])
+
+    assert done.exit_code == 0
+    assert done.stdout == f"receiver, version {version('docker-hub-receiver')}\n"
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["show"], ["deliveries", "--limit", "0"]])
+def test_wrong_usage_ends_with_2_and_points_to_the_help(arguments: list[str]) -> None:
+    done = CliRunner().invoke(main, arguments)
+
+    assert done.exit_code == 2
+    assert "--help" in done.stderr
+
+
+def test_a_commands_module_imports_nothing_heavy() -> None:
+    modules = sorted({f"receiver.cli.{entry.module}" for entry in COMMANDS.values()})
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert set(modules) <= set(done.stdout.split())
+    assert HEAVY & set(done.stdout.split()) == set()
+
+
+def test_as_many_deliveries_are_listed_as_the_ledger_returns() -> None:
+    assert MOST_ROWS == stories.MOST_ROWS

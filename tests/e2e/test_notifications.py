@@ -1,0 +1,505 @@
+"""Notices: what is told to whom, through a real Apprise to a real listener."""
+
+import asyncio
+import gzip
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from receiver.backoff import Waited
+from receiver.config.settings import Current, Settings
+from receiver.dockerhub.webhook import Push
+from receiver.images import ImageReference
+from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.engine import read_database_url
+from receiver.ledger.leases import MOST_CRASHES, void_leases
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.outbox import MOST_QUIETS, Pending, take_due, tell
+from receiver.ledger.registrations import Claimed, Settlement, claim
+from receiver.notifications import apprise as notify
+from receiver.notifications.destinations import (
+    EVERYTHING,
+    Happening,
+    Message,
+    Notice,
+    message_of,
+    read_notices,
+)
+from receiver.pipeline.result import happenings_of, tell_voided
+from receiver.reasons import Outcome, Reason, State, Verdict
+from receiver.rules.rule import Match, Mode, Rule, Ruling
+from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from receiver.secret import Secret
+from receiver.upkeep.catch_up import Missed, take_all
+from receiver.upkeep.notify import TellingOthers
+from tests.conftest import StartReceiver
+from tests.support.commands import NOWHERE, Commands
+from tests.support.dockerhub import hub_beside
+from tests.support.receiver_process import REPOSITORY, RULE, ReceiverProcess, until
+
+NOTICE = """
+[[notice]]
+url_env = "TEAM_NOTICE_URL"
+on = ["created", "parked"]
+"""
+EVERYTHING_TOLD = '\n[[notice]]\nurl_env = "TEAM_NOTICE_URL"\n\n[catch_up]\nevery = "off"\n'
+
+
+class Place:
+    """Somewhere that takes Apprise's JSON messages, or refuses them."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.status = 200
+        self.app = Starlette(routes=[Route("/told", self._take, methods=["POST"])])
+
+    async def _take(self, request: Request) -> Response:
+        self.messages.append(await request.json())
+        return Response(status_code=self.status)
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+@pytest.fixture
+def url(place: Place) -> Iterator[str]:
+    with serving(place.app) as base:
+        yield base.replace("http://", "json://") + "/told"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(read_database_url(f"sqlite:///{tmp_path / 'ledger.db'}"))
+    opened.open_to_write()
+    yield opened
+    opened.close()
+
+
+def _telling(ledger: Ledger, url: str, **kwargs: Any) -> TellingOthers:
+    notice = Notice("team", Secret(url), **kwargs)
+    return TellingOthers(ledger, Current(Settings(notices=(notice,))))
+
+
+def test_a_version_and_a_parking_are_told(start: StartReceiver, url: str, place: Place) -> None:
+    sandbox_rule = RULE.replace("studio/game-server", "studio/lost").replace("my-game", "no-app")
+    receiver = start(config=RULE + sandbox_rule + NOTICE, environment={"TEAM_NOTICE_URL": url})
+
+    receiver.push("1.0.0")
+    answer = receiver.post(_body("studio/lost"), repository="studio/lost")
+
+    assert answer.status_code == 202
+    until(lambda: len(place.messages) >= 2)
+    told = place.messages
+    texts = {message["title"]: message["message"] for message in told}
+    assert (
+        "my-game/1.0.0 created from docker.io/studio/game-server:1.0.0"
+        in (texts["Receiver: version created"])
+    )
+    assert "Edgegap has no app no-app" in texts["Receiver: registration parked"]
+    assert "json://" not in receiver.everything_written()
+
+
+def claimed_as(mode: Mode) -> Claimed:
+    return Claimed(
+        id="r0", rule="r", app="my-game", version="staging", mode=mode,
+        image=ImageReference(REPOSITORY, "1.0"), push_time=0, attempt=1, fence=1, waited=Waited(),
+        created_at=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CREATED, Outcome.UPDATED])
+def test_a_notification_holds_what_a_person_should_know(outcome: Outcome) -> None:
+    settlement = Settlement(
+        State.DONE, outcome, notes=("a note", "a warning"), warnings=("a warning",)
+    )
+
+    ((_, of_version),) = happenings_of(claimed_as(Mode.CREATE), settlement)
+    ((_, of_channel),) = happenings_of(claimed_as(Mode.CHANNEL), settlement)
+
+    for text in (of_version, of_channel):
+        assert text.splitlines()[1:] == ["- a warning"]
+    assert "matchmaker" not in of_version
+    assert "A matchmaker profile that names staging uses it from the next match on." in of_channel
+
+
+def test_a_parking_tells_of_the_other_losses_too() -> None:
+    settlement = Settlement(State.PARKED, reason=Reason.HIDDEN_ENV, sentence="Do this.")
+    warned = replace(settlement, warnings=("not copied from 1.0: command",))
+
+    ((happening, text),) = happenings_of(claimed_as(Mode.CREATE), warned)
+
+    assert happening is Happening.PARKED
+    assert text == "my-game/staging parked: Do this.\n- not copied from 1.0: command"
+
+
+def test_a_dead_place_delays_no_version(start: StartReceiver, sandbox: EdgegapSandbox) -> None:
+    dead = {"TEAM_NOTICE_URL": "json://127.0.0.1:9/told"}
+    receiver = start(config=RULE + NOTICE, environment=dead)
+
+    registration = receiver.ended(receiver.push("1.0.0"))
+
+    assert registration["outcome"] == "created"
+    assert sandbox.posts_that_created("my-game", "1.0.0") == 1
+
+
+def test_fifty_parked_pushes_are_one_message(ledger: Ledger, url: str, place: Place) -> None:
+    async def scenario() -> int:
+        telling = _telling(ledger, url)
+        notices = telling._current.settings.notices
+        for number in range(50):
+            text = f"my-game/1.{number} parked"
+            await ledger.write(
+                partial(tell, notices=notices, happening=Happening.PARKED, text=text)
+            )
+        first = await telling.send_due()
+        return first + await telling.send_due()
+
+    assert asyncio.run(scenario()) == 1
+    assert [message["title"] for message in place.messages] == [
+        "Receiver: registration parked (50 times)"
+    ]
+    assert "and 40 more" in place.messages[0]["message"]
+
+
+def test_what_is_not_taken_is_kept_and_sent_again_and_not_through_a_proxy_on_this_machine(
+    ledger: Ledger, url: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", NOWHERE)
+
+    async def scenario() -> tuple[int, int]:
+        telling = _telling(ledger, url)
+        notices = telling._current.settings.notices
+        await ledger.write(lambda tx: tell(tx, notices, Happening.CREATED, "made"))
+        place.status = 500
+        refused = await telling.send_due()
+        place.status = 200
+        await ledger.write(lambda tx: tx.run("UPDATE notices SET due_at = 0").rowcount)
+        return refused, await telling.send_due()
+
+    assert asyncio.run(scenario()) == (0, 1)
+    assert len(place.messages) == 2
+
+
+def test_a_notice_hears_only_what_it_wants() -> None:
+    notice = Notice("team", Secret("json://x"), (Happening.PARKED,), ("lobby",))
+
+    assert notice.wants(Happening.PARKED, "lobby")
+    assert notice.wants(Happening.PARKED, None)
+    assert not notice.wants(Happening.PARKED, "another")
+    assert not notice.wants(Happening.CREATED, "lobby")
+
+
+def test_one_message_tells_of_one() -> None:
+    message = message_of(Happening.CREATED, ["my-game/1.0 created"])
+
+    assert message.title == "Receiver: version created"
+    assert message.body == "my-game/1.0 created"
+
+
+def test_all_faults_of_a_notice_are_told() -> None:
+    tables = [{"url_env": "UNSET", "on": ["nonsense"], "rules": ["gone"], "colour": "red"}]
+
+    notices, faults = read_notices(tables, {}, [Rule("a/b", "app", "rule")])
+
+    assert notices == ()
+    assert [fault.where for fault in faults] == [
+        "notice 1, colour",
+        "notice 1, url_env",
+        "notice 1, on",
+        "notice 1, rules",
+    ]
+
+
+def test_by_default_it_hears_everything() -> None:
+    notices, faults = read_notices([{"url_env": "URL"}], {"URL": "json://x"}, [])
+
+    assert faults == []
+    assert notices[0].on == EVERYTHING
+    assert "json" not in repr(notices)
+
+
+def _body(repository: str) -> dict[str, Any]:
+    return {"push_data": {"tag": "1.0.0"}, "repository": {"repo_name": repository}}
+
+
+def test_what_is_parked_at_the_door_is_told_too(
+    start: StartReceiver, url: str, place: Place
+) -> None:
+    receiver = start(config=RULE + NOTICE, environment={"TEAM_NOTICE_URL": url})
+
+    receiver.push("_no-name-for-a-version")
+
+    until(lambda: place.messages)
+    assert "my-game/_no-name-for-a-version parked" in place.messages[0]["message"]
+
+
+def test_what_is_parked_by_crashes_is_told_too(ledger: Ledger) -> None:
+    notices = (Notice("team", Secret("json://x")),)
+    match = Match(rule="r", app="my-game", version="1.0.0")
+    delivery = NewDelivery("webhook", "studio/game-server", "1.0.0")
+
+    async def scenario() -> list[str]:
+        ruling = Ruling(Verdict.ACCEPTED, matches=(match,))
+        await ledger.write(lambda tx: record(tx, delivery, ruling))
+        for _ in range(MOST_CRASHES):
+            await ledger.write(
+                lambda tx: claim(tx, owner="w", most=1) or claim(tx, owner="w", most=1, alone=True)
+            )
+            await ledger.write(
+                lambda tx: tell_voided(
+                    tx, Settings(notices=notices), void_leases(tx, all_of_them=True)
+                )
+            )
+        return [one.text for one in await ledger.write(take_due)]
+
+    told = asyncio.run(scenario())
+
+    assert len(told) == 1
+    assert told[0].startswith("my-game/1.0.0 parked: The receiver stopped six times")
+
+
+def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
+    ledger: Ledger, url: str, place: Place
+) -> None:
+    async def scenario() -> int:
+        over = asyncio.Event()
+        dawdling: list[asyncio.Task[None] | None] = []
+
+        async def dawdle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            dawdling.append(asyncio.current_task())
+            writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while not over.is_set():
+                writer.write(b"x")
+                await asyncio.sleep(0.1)
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+        server = await asyncio.start_server(dawdle, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        slow = Notice("slow", Secret(f"json://127.0.0.1:{port}/x"))
+        team = Notice("team", Secret(url))
+        telling = TellingOthers(ledger, Current(Settings(notices=(slow, team))), seconds=4.0)
+        await ledger.write(lambda tx: tell(tx, (slow, team), Happening.CREATED, "made"))
+        sent = await telling.send_due()
+        over.set()
+        await asyncio.gather(*(task for task in dawdling if task is not None))
+        server.close()
+        await server.wait_closed()
+        return sent
+
+    assert asyncio.run(scenario()) == 1
+    assert len(place.messages) == 1
+
+
+def test_all_kinds_for_one_place_are_under_way_at_once_so_that_none_outlasts_its_lease(
+    ledger: Ledger,
+) -> None:
+    together = asyncio.Barrier(len(EVERYTHING))  # it answers nobody before all have come
+
+    async def take(_: Request) -> Response:
+        await together.wait()
+        return Response()
+
+    slow = Starlette(routes=[Route("/told", take, methods=["POST"])])
+
+    async def scenario(url: str) -> tuple[int, list[Pending]]:
+        telling = _telling(ledger, url)
+        notices = telling._current.settings.notices
+        for happening in EVERYTHING:
+            await ledger.write(partial(tell, notices=notices, happening=happening, text="it was"))
+        sent = await telling.send_due()
+        await ledger.write(lambda tx: tx.run("UPDATE notices SET due_at = 0").rowcount)
+        return sent, await ledger.write(take_due)
+
+    with serving(slow) as base:
+        url = base.replace("http://", "json://") + "/told?rto=20"
+        assert asyncio.run(scenario(url)) == (len(EVERYTHING), [])
+
+
+def test_a_url_that_is_none_is_told_without_showing_it(ledger: Ledger) -> None:
+    with pytest.raises(notify.NoticeNotSent, match="Apprise does not support") as told:
+        asyncio.run(notify.send(Secret("nonsense"), message_of(Happening.CREATED, ["made"])))
+
+    assert "nonsense" not in str(told.value)
+
+
+def test_two_notices_need_two_names() -> None:
+    tables = [{"url_env": "URL", "name": "team"}, {"url_env": "URL", "name": "team"}]
+
+    _, faults = read_notices(tables, {"URL": "json://x"}, [])
+
+    assert [fault.what for fault in faults] == ["two notices have the name 'team'"]
+
+
+def test_a_missed_push_found_by_catch_up_is_told(
+    start: StartReceiver, url: str, place: Place
+) -> None:
+    receiver = start(config=RULE + EVERYTHING_TOLD, environment={"TEAM_NOTICE_URL": url})
+
+    _found(receiver, "1.0.0", "_no-name-for-a-version", "latest")
+
+    until(lambda: len(place.messages) >= 3)
+    texts = {message["title"]: message["message"] for message in place.messages}
+    both = "Receiver: missed push found by catch-up (2 times)"
+    assert set(texts) == {
+        both, "Receiver: version created", "Receiver: registration parked"
+    }  # fmt: skip
+    assert f"{REPOSITORY}:1.0.0 was pushed, and no webhook told of it." in texts[both]
+    assert "latest" not in texts[both]
+    assert "my-game/_no-name-for-a-version parked" in texts["Receiver: registration parked"]
+
+
+def test_a_missed_push_is_told_to_who_listens_to_its_rule_alone(ledger: Ledger) -> None:
+    rule = Rule(REPOSITORY, "my-game", "game")
+    hears = Notice("game", Secret("json://x"), rules=("game",))
+    deaf = Notice("lobby", Secret("json://x"), rules=("lobby",))
+    missed = [Missed(Push(REPOSITORY, "1.0.0"), None)]
+
+    async def scenario() -> list[tuple[str, Happening]]:
+        for _ in range(2):  # the second time the ledger knows it
+            await ledger.write(
+                lambda tx: take_all(tx, [rule], missed, (hears, deaf), up_since=None)
+            )
+        return [(one.notice, one.happening) for one in await ledger.write(take_due)]
+
+    assert asyncio.run(scenario()) == [("game", Happening.CAUGHT_UP)]
+
+
+def test_a_refused_token_is_told_once(start: StartReceiver, url: str, place: Place) -> None:
+    environment = {"TEAM_NOTICE_URL": url, "EDGEGAP_TOKEN": "wrong"}
+    receiver = start(config=RULE + EVERYTHING_TOLD, environment=environment)
+
+    for tag in ("1.0", "1.1", "1.2"):
+        receiver.push(tag)
+
+    until(lambda: place.messages)
+    assert [one["title"] for one in place.messages] == ["Receiver: Edgegap refuses the token"]
+    assert "set EDGEGAP_TOKEN" in place.messages[0]["message"]
+
+
+def test_a_tag_that_is_pushed_over_is_told(start: StartReceiver, url: str, place: Place) -> None:
+    hub = DockerHubSandbox()
+    hub.add_repository(REPOSITORY)
+    config = RULE.replace("preflight = false\n", "") + EVERYTHING_TOLD
+    with hub_beside(hub) as variables:
+        receiver = start(config=config, environment={"TEAM_NOTICE_URL": url, **variables})
+        for _ in range(2):
+            hub.push_image(REPOSITORY, "1.0")
+            receiver.ended(receiver.push("1.0"))
+
+        until(lambda: len(place.messages) >= 2)
+
+    texts = {message["title"]: message["message"] for message in place.messages}
+    assert f"{REPOSITORY}:1.0 was overwritten" in texts["Receiver: tag overwritten"]
+
+
+def test_what_goes_on_happening_is_left_till_it_is_quiet_but_not_for_ever(ledger: Ledger) -> None:
+    notices = (Notice("team", Secret("json://x")),)
+    quiet = 5000
+
+    async def due(after: int) -> int:
+        """How many would be taken if all of it had happened so many milliseconds before."""
+        await ledger.write(
+            lambda tx: (
+                tx.run(
+                    "UPDATE notices SET due_at = 0, created_at = created_at - :after", after=after
+                ).rowcount
+            )
+        )
+        return len(await ledger.write(lambda tx: take_due(tx, quiet)))
+
+    async def scenario() -> list[int]:
+        counts = []
+        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "one"))
+        counts.append(await due(0))
+        await due(quiet - 1000)
+        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "two"))
+        counts.append(await due(0))
+        counts.append(await due(quiet))
+        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "three"))
+        await due(quiet * MOST_QUIETS)
+        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "four"))
+        counts.append(await due(0))
+        return counts
+
+    assert asyncio.run(scenario()) == [0, 0, 2, 4]
+
+
+def _found(receiver: ReceiverProcess, *tags: str) -> None:
+    """Hand it tags as catch-up finds them."""
+    answer = httpx.post(
+        f"{receiver.url}/api/catch-up",
+        json={"missed": [{"repository": REPOSITORY, "tag": tag} for tag in tags]},
+        headers={"Authorization": f"Bearer {receiver.api_token()}"},
+        trust_env=False,
+    )
+    assert answer.status_code == 202
+
+
+def test_check_and_doctor_tell_of_a_place_that_is_none(commands: Commands) -> None:
+    commands.configure(RULE + NOTICE)
+
+    checked = commands.run("check", TEAM_NOTICE_URL="canary-nonsense")
+    examined = commands.run("doctor", TEAM_NOTICE_URL="canary-nonsense")
+
+    assert checked.exit_code == 3
+    for done in (checked, examined):
+        assert "notice 1: Apprise does not support its URL" in done.output
+        assert "canary-nonsense" not in done.output
+    assert commands.run("check", TEAM_NOTICE_URL="json://127.0.0.1:9/x").exit_code == 0
+
+
+def test_where_apprise_is_missing_a_notice_is_a_fault(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was dropped without a word, and the push that was parked was told to nobody."""
+    commands.configure(RULE + NOTICE)
+    monkeypatch.setattr("receiver.notifications.apprise.find_spec", lambda _: None)
+
+    done = commands.run("check", TEAM_NOTICE_URL="json://127.0.0.1:9/x")
+
+    assert done.exit_code == 3
+    assert "Apprise, which sends it, is not installed" in done.stderr
+    assert "pip install '.[notices]'" in done.stderr
+    commands.configure(RULE)
+    assert commands.run("check").exit_code == 0
+
+
+def test_a_push_by_command_that_waits_sends_its_messages_itself(
+    commands_with_edgegap: Commands, place: Place, url: str
+) -> None:
+    """They lay in the ledger until a server ran, which may be never."""
+    commands_with_edgegap.configure(RULE + NOTICE)
+
+    done = commands_with_edgegap.run("push", f"{REPOSITORY}:1.0.0", "--wait", TEAM_NOTICE_URL=url)
+
+    assert done.exit_code == 0, done.output
+    assert [message["title"] for message in place.messages] == ["Receiver: version created"]
+
+
+def test_a_place_that_answers_with_a_compressed_bomb_fills_no_memory() -> None:
+    bomb = gzip.compress(bytes(2**26)) * 16  # 1 GiB
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(bomb, headers={"Content-Encoding": "gzip"})(scope, receive, send)
+
+    with serving(app) as base:
+        url = Secret(base.replace("http://", "json://"))
+        with pytest.raises(notify.NoticeNotSent):
+            asyncio.run(notify.send(url, Message("title", "body")))

@@ -1,0 +1,83 @@
+"""At a start and a reload what the configuration mended goes on, and nothing else of a push."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from receiver.dockerhub.webhook import Push
+from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.queries import registrations_of
+from receiver.ledger.registrations import Settlement, claim, settle
+from receiver.ledger.transaction import Tx
+from receiver.reasons import Outcome, Reason, State
+from receiver.rules.rule import OnOverwrite, Rule, rule_on
+from receiver.upkeep.replay import read_rules_again
+from tests.support.ledger_work import write
+
+REPOSITORY = "studio/game"
+ONE = Rule(REPOSITORY, "one", "first", on_overwrite=OnOverwrite.PARK)
+OTHER = Rule(REPOSITORY, "other", "second")
+DIGEST = "sha256:" + "b" * 64
+
+
+def came_to(ledger: Ledger, **by_app: Settlement) -> str:
+    """A push that both rules took, and what came of it for each app."""
+    ruling = rule_on(Push(REPOSITORY, "1.0"), [ONE, OTHER])
+    told = NewDelivery(source="webhook", repository=REPOSITORY, tag="1.0")
+    delivery = write(ledger, lambda tx: record(tx, told, ruling)).delivery
+
+    def end(tx: Tx) -> None:
+        for claimed in claim(tx, owner="w", most=9):
+            assert settle(tx, claimed, "w", by_app[claimed.app])
+
+    write(ledger, end)
+    return delivery
+
+
+def stand(ledger: Ledger, delivery: str) -> list[tuple[str, str, str | None]]:
+    rows = ledger.read_now(lambda tx: registrations_of(tx, [delivery]))
+    return sorted((row["app"], row["state"], row["reason"]) for row in rows)
+
+
+def read_again(ledger: Ledger, rules: Sequence[Rule]) -> None:
+    asyncio.run(ledger.write(lambda tx: read_rules_again(tx, rules)))
+
+
+CREATED = Settlement(State.DONE, outcome=Outcome.CREATED)
+MENDABLE = Settlement(State.PARKED, reason=Reason.APP_MISSING)
+
+
+def test_what_is_done_stays_done_whatever_became_of_its_sibling(ledger: Ledger) -> None:
+    """Each start made it again: a version that a person had deleted came back."""
+    delivery = came_to(ledger, one=CREATED, other=MENDABLE)
+
+    for _ in range(2):
+        read_again(ledger, [ONE, OTHER])
+
+    assert stand(ledger, delivery) == [("one", "done", None), ("other", "queued", None)]
+
+
+def test_what_a_person_must_look_at_stays_parked_beside_what_is_mended(ledger: Ledger) -> None:
+    """A start counted as a person's look: the tag that was pushed over passed."""
+    over = Settlement(State.PARKED, reason=Reason.TAG_OVERWRITTEN, digest=DIGEST, overwritten=True)
+    delivery = came_to(ledger, one=over, other=MENDABLE)
+
+    read_again(ledger, [ONE, OTHER])
+
+    assert stand(ledger, delivery) == [
+        ("one", "parked", "tag_overwritten"), ("other", "queued", None)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", [Reason.APP_MISSING, Reason.VERSION_NAME_INVALID])
+def test_what_the_rule_leads_elsewhere_goes_there_alone(ledger: Ledger, reason: Reason) -> None:
+    delivery = came_to(ledger, one=CREATED, other=Settlement(State.PARKED, reason=reason))
+    elsewhere = Rule(REPOSITORY, "third", "second")
+
+    read_again(ledger, [ONE, elsewhere])
+
+    assert stand(ledger, delivery) == [
+        ("one", "done", None), ("other", "done", None), ("third", "queued", None)
+    ]  # fmt: skip

@@ -1,0 +1,72 @@
+"""What is older than the ledger keeps goes; what is open or held stays."""
+
+import asyncio
+import time
+from functools import partial
+
+import pytest
+from sqlalchemy.engine import URL
+
+from receiver.config.settings import Current, Settings
+from receiver.ledger import ids
+from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import Settlement, claim, settle
+from receiver.ledger.transaction import Tx
+from receiver.reasons import Outcome, State, Verdict
+from receiver.rules.rule import Match, Ruling
+from receiver.upkeep.purge import Purge
+
+DAY = 86_400_000
+
+
+def _delivered(tx: Tx, tag: str, *, days_ago: int) -> str:
+    tx._now = time.time_ns() // 1_000_000 - days_ago * DAY
+    delivery = NewDelivery(source="webhook", repository="studio/game", tag=tag)
+    match = Match(rule="r", app="my-game", version=tag)
+    return record(tx, delivery, Ruling(Verdict.ACCEPTED, matches=(match,))).delivery
+
+
+def _done(tx: Tx, days_ago: int) -> None:
+    tx._now = time.time_ns() // 1_000_000 - days_ago * DAY
+    for claimed in claim(tx, owner="w", most=1000):
+        assert settle(tx, claimed, "w", Settlement(State.DONE, outcome=Outcome.CREATED))
+
+
+def _count(tx: Tx, table: str) -> int:
+    return int(tx.run(f"SELECT count(*) FROM {table}").scalar_one())
+
+
+def test_old_deliveries_go_and_targets_with_their_last_registration_stay(
+    either: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "_last", 0)  # ids of this process never go back, these must
+
+    async def scenario() -> None:
+        ledger = Ledger(either)
+        ledger.open_to_write()
+        for number in range(700):
+            await ledger.write(partial(_delivered, tag=f"1.{number}", days_ago=100))
+        await ledger.write(lambda tx: _done(tx, 100))
+        again = await ledger.write(lambda tx: _delivered(tx, "1.0", days_ago=99))
+        await ledger.write(lambda tx: _done(tx, 99))
+        waiting = await ledger.write(lambda tx: _delivered(tx, "old-but-open", days_ago=100))
+        young = await ledger.write(lambda tx: _delivered(tx, "2.0", days_ago=1))
+
+        gone = await Purge(ledger, Current(Settings())).run()
+
+        assert gone == 701
+        left = await ledger.read(lambda tx: {row.id for row in tx.run("SELECT id FROM deliveries")})
+        assert left == {waiting, young}
+        assert again not in left
+        assert await ledger.read(lambda tx: _count(tx, "targets")) == 700
+        held = await ledger.read(
+            lambda tx: tx.run(
+                "SELECT count(*) FROM targets t JOIN registrations r ON r.id = t.registration_id"
+            ).scalar_one()
+        )
+        assert held == 700
+        assert await ledger.read(lambda tx: _count(tx, "registrations")) == 702
+        ledger.close()
+
+    asyncio.run(scenario())

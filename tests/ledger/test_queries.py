@@ -1,0 +1,224 @@
+"""What the ledger tells of deliveries, and what it lets go, on both engines."""
+
+import asyncio
+import time
+from functools import partial
+
+import pytest
+
+from receiver.config.settings import Current, Settings
+from receiver.edgegap.responses import Answer
+from receiver.errors import BadBody
+from receiver.ledger import ids
+from receiver.ledger.deletions import last_deletions, note_deletion
+from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.queries import Filter, list_deliveries, overview, story
+from receiver.ledger.registrations import claim, settle
+from receiver.ledger.stats import read_standing
+from receiver.ledger.targets import target
+from receiver.ledger.transaction import Tx
+from receiver.pipeline.intake import refuse
+from receiver.reasons import Outcome, Reason, State, Verdict
+from receiver.rules.rule import Match, Rule, Ruling
+from receiver.upkeep.purge import Purge
+from tests.support.ledger_work import (
+    MINUTE,
+    at,
+    done,
+    finish,
+    one_claim,
+    parked,
+    pushed,
+    settled,
+    waits,
+    write,
+)
+
+DAY = 24 * 60 * MINUTE
+
+
+def test_many_threads_may_look_at_once(ledger: Ledger) -> None:
+    """They shared the one connection: whoever came second was told that it was in use."""
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+
+    def slowly(tx: Tx) -> int:
+        time.sleep(0.01)
+        return len(list_deliveries(tx, Filter()))
+
+    async def beside_each_other() -> list[int]:
+        threads = [asyncio.to_thread(ledger.read_now, slowly) for _ in range(8)]
+        return await asyncio.gather(*threads, *(ledger.read(slowly) for _ in range(8)))
+
+    assert asyncio.run(beside_each_other()) == [1] * 16
+
+
+def test_a_delivery_is_told_as_it_was_recorded(ledger: Ledger) -> None:
+    told = NewDelivery(
+        source="webhook",
+        repository="studio/game-server",
+        tag="1.0",
+        media_type="application/vnd.oci.image.index.v1+json",
+        pusher="ünïcode \u202e 100% :name",
+        pushed_at=1_700_000_000_123,
+        body_bytes=2048,
+    )
+    ruling = Ruling(Verdict.IGNORED, Reason.NO_RULE, "No rule; 100% :sure")
+
+    recorded = write(ledger, lambda tx: record(tx, told, ruling))
+
+    found = ledger.read_now(lambda tx: story(tx, recorded.delivery))
+    assert found is not None
+    assert (found["pusher"], found["pushed_at"]) == (told.pusher, told.pushed_at)
+    assert (found["verdict"], found["reason"]) == ("ignored", "no_rule")
+    assert (found["sentence"], found["registrations"]) == ("No rule; 100% :sure", [])
+
+
+def test_the_story_tells_each_call_and_the_target_holds_what_was_made(ledger: Ledger) -> None:
+    delivery = write(ledger, lambda tx: pushed(tx, "1.0"))
+    claimed = one_claim(ledger)
+    calls = (Answer("GET", "/v1/x", 404, message="gone"), Answer("POST", "/v1/x", 200))
+
+    settled(ledger, claimed, done(Outcome.CREATED, digest="sha256:" + "a" * 64, calls=calls))
+
+    found = ledger.read_now(lambda tx: story(tx, delivery))
+    assert found is not None
+    (one,) = found["registrations"]
+    assert (one["state"], one["outcome"], one["tries"]) == ("done", "created", 1)
+    assert [(call["method"], call["status"]) for call in one["attempts"]] == [
+        ("GET", 404),
+        ("POST", 200),
+    ]
+    held = ledger.read_now(lambda tx: target(tx, "my-game", "1.0"))
+    assert held is not None
+    assert (held.tag, held.created_here, held.digest) == ("1.0", True, "sha256:" + "a" * 64)
+    standing = ledger.read_now(read_standing)
+    assert (standing.open, standing.oldest_unfinished) == ({}, None)
+    assert standing.last_success is not None
+
+
+def test_a_deleted_version_is_noted(ledger: Ledger) -> None:
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+    finish(ledger)
+    write(ledger, lambda tx: note_deletion(tx, "my-game", "1.0", deleted=True, why="old"))
+
+    found = ledger.read_now(lambda tx: target(tx, "my-game", "1.0"))
+    assert found is not None
+    assert found.deleted_at is not None
+
+
+def test_a_refused_body_is_recorded_whatever_length_its_sender_told(ledger: Ledger) -> None:
+    error = BadBody(Reason.BODY_TOO_LARGE, "too large")
+
+    recorded = asyncio.run(refuse(ledger, "studio/game", error, 10**12 - 1))
+
+    told = ledger.read_now(lambda tx: story(tx, recorded.delivery))
+    assert told is not None
+    assert told["body_bytes"] >= 2**31 - 1
+
+
+def test_what_is_noted_of_deleted_versions_is_purged_by_age(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "_last", 0)  # ids of this process never go back, these must
+    days = {"0.1": 200, "0.2": 150, "0.3": 1}
+    for version, ago in days.items():
+        note = partial(note_deletion, app="my-game", version=version, deleted=True, why="old")
+        write(ledger, at(time.time_ns() // 1_000_000 - ago * DAY, note))
+
+    asyncio.run(Purge(ledger, Current(Settings())).run())
+
+    left = ledger.read_now(lambda tx: last_deletions(tx, "my-game"))
+    assert [one["version"] for one in left] == ["0.3"]
+
+
+def test_deliveries_are_listed_newest_first_and_narrowed(ledger: Ledger) -> None:
+    made = [write(ledger, partial(pushed, tag=f"1.{number}")) for number in range(5)]
+    finish(ledger)
+
+    def listed(**wanted: object) -> list[str]:
+        found = Filter(**wanted)  # type: ignore[arg-type]
+        return [one["id"] for one in ledger.read_now(lambda tx: list_deliveries(tx, found))]
+
+    assert listed() == made[::-1]
+    assert listed(limit=2, before=made[3]) == [made[2], made[1]]
+    assert listed(tag="1.2") == [made[2]]
+    assert listed(state="done") == [made[0]]
+    assert listed(text="1.4") == [made[4]]
+    assert listed(text="100%") == []
+    assert listed(text="WEBHOOK") == listed(verdict="refused") == []
+    assert listed(depth=2, state="queued") == [made[4], made[3]]
+
+
+def test_the_overview_tells_of_each_rule_and_what_is_parked(ledger: Ledger) -> None:
+    delivery = write(ledger, lambda tx: pushed(tx, "1.0"))
+    settled(ledger, one_claim(ledger), parked(Reason.APP_MISSING))
+    known = Rule(
+        name="studio/game-server → my-game", repository="studio/game-server", app="my-game"
+    )
+
+    told = ledger.read_now(lambda tx: overview(tx, [known]))
+
+    assert [(one["delivery"], one["reason"]) for one in told["parked"]] == [
+        (delivery, "app_missing")
+    ]
+    assert told["parked_count"] == 1
+    assert told["rules"][0]["newest"]["delivery"] == delivery
+
+
+def test_what_is_old_is_purged_and_what_is_open_or_held_stays(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "_last", 0)  # or these would come after the ids of other tests
+    now = write(ledger, lambda tx: tx.now)
+
+    def old(tx: Tx) -> None:
+        for number in range(600):
+            pushed(tx, f"1.{number}", version=f"v{number % 500}", rising=number)
+        for _ in range(2):
+            for claimed in claim(tx, owner="w", most=600):
+                assert settle(tx, claimed, "w", done(calls=(Answer("GET", "/v1/x", 200),)))
+
+    write(ledger, at(now - 100 * DAY, old))
+    kept = write(ledger, at(now - 100 * DAY + 1, lambda tx: pushed(tx, "still-open")))
+    young = write(ledger, lambda tx: pushed(tx, "young"))
+
+    gone = asyncio.run(Purge(ledger, Current(Settings())).run())
+
+    assert gone == 600
+    listed = ledger.read_now(lambda tx: list_deliveries(tx, Filter()))
+    assert [one["id"] for one in listed] == [young, kept]
+    counts = ledger.read_now(_counts)
+    assert counts == {"attempts": 0, "targets": 500, "registrations": 502, "led_to": 2}
+
+
+def _counts(tx: Tx) -> dict[str, int]:
+    tables = ("attempts", "targets", "registrations", "led_to")
+    return {name: tx.run(f"SELECT count(*) FROM {name}").scalar_one() for name in tables}
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b"])
+def test_text_that_no_database_takes_is_kept_without_it(ledger: Ledger, text: str) -> None:
+    delivery = write(ledger, lambda tx: pushed(tx, "1.0"))
+    calls = (Answer("GET", "/v1/x", 500, message=text),)
+
+    assert settled(ledger, one_claim(ledger), waits(0, sentence=text, calls=calls))
+
+    found = ledger.read_now(lambda tx: story(tx, delivery))
+    assert found is not None
+    (one,) = found["registrations"]
+    assert one["state"] == State.WAITING
+    assert one["sentence"].startswith("a")
+    assert one["attempts"][0]["message"].endswith("b")
+
+
+def test_matches_that_cannot_be_named_are_parked_at_once(ledger: Ledger) -> None:
+    told = NewDelivery(source="webhook", repository="studio/game-server", tag="_1")
+    match = Match(rule="r", app="my-game", version="_1", invalid="_1 is no version's name")
+    recorded = write(
+        ledger, lambda tx: record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,)))
+    )
+
+    found = ledger.read_now(lambda tx: story(tx, recorded.delivery))
+    assert found is not None
+    assert found["registrations"][0]["reason"] == "version_name_invalid"

@@ -1,0 +1,222 @@
+"""What a person does on the page: replay, rollback, pruning, pausing, each from its form."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.web.page import versions
+from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_process import APP, REPOSITORY, RULE, until
+from tests.support.visitor import PAGE, Visitor, visitor
+
+CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
+
+
+@pytest.fixture
+def receiver(edgegap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
+    folder = tmp_path_factory.mktemp("deeds")
+    config = CONFIG + '\n[catch_up]\nevery = "off"\n'
+    with receiver_here(folder, edgegap, config=config, environment=PAGE) as one:
+        yield one
+
+
+@pytest.fixture
+def person(receiver: ReceiverHere, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    with visitor(receiver) as one:
+        yield one
+
+
+def told(person: Visitor, path: str) -> str:
+    return person.read(path).text
+
+
+def test_a_parked_push_is_replayed_from_its_own_page(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.add_version(APP, "2.0.0", docker_image="studio/another")
+    identity = receiver.push("2.0.0")
+    assert receiver.ended(identity)["state"] == "parked"
+    sandbox.delete_version(APP, "2.0.0")
+
+    form = person.read(f"/deliveries/{identity}").form("/do/replay", delivery=identity)
+    answer = person.post("/do/replay", data=form)
+
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/deliveries/{identity}")
+    assert "The delivery was replayed" in told(person, answer.headers["location"])
+    assert "The delivery was replayed" not in told(person, answer.headers["location"])
+    assert receiver.ended(identity)["outcome"] == "created"
+
+
+def test_a_replay_of_what_is_not_there_is_told(person: Visitor) -> None:
+    answer = person.do("replay", delivery="d0<script>")
+
+    assert answer.status_code == 400
+    assert "there is no delivery d0&lt;script&gt;" in answer.text
+
+
+def test_a_channel_is_rolled_back_to_what_it_held(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    for tag in ("1.0.0", "1.1.0"):
+        receiver.ended(receiver.push(tag))
+        until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
+    until(lambda: "1.1.0, before that studio/game-server:1.0.0" in told(person, "/versions"))
+
+    form = person.read("/versions").form("/do/rollback", channel="staging")
+    answer = person.post("/do/rollback", data=form)
+
+    assert "my-game/staging back from 1.1.0 to 1.0.0" in told(person, answer.headers["location"])
+    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0")
+
+
+def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    for tag in ("2.0.0", "2.1.0"):
+        receiver.ended(receiver.push(tag))
+        until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
+    person.do("rollback", app=APP, channel="staging", to="2.0.0")
+    until(lambda: "Held at 2.0.0 since" in told(person, "/versions"))
+    released = person.do("release", app=APP, channel="staging")
+    assert "Released my-game/staging" in told(person, released.headers["location"])
+    assert "Held at" not in told(person, "/versions")
+
+    answer = person.do("promote", app=APP, channel="staging", to="2.1.0")
+
+    assert "Promoted my-game/staging to 2.1.0" in told(person, answer.headers["location"])
+    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "2.1.0")
+    until(lambda: "2.0.0 → 2.1.0 promote by page" in told(person, "/versions"))
+    again = person.do("promote", app=APP, channel="staging")
+    assert "Nothing was moved: name either" in told(person, again.headers["location"])
+
+
+def test_a_rollback_that_cannot_be_done_says_why(person: Visitor) -> None:
+    answer = person.do("rollback", app=APP, channel="<i>nothing</i>")
+
+    assert answer.headers["location"] == "/versions"
+    assert "Nothing was moved: this receiver moves no version <i>nothing</i>" in told(
+        person, "/versions"
+    )
+
+
+def test_what_is_beyond_what_is_kept_is_deleted(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    receiver.service.worker._retention.begin = lambda app: None  # type: ignore[method-assign]
+    for n in range(4):
+        receiver.ended(receiver.push(f"1.{n}.0", pushed_at=1_790_000_000 + n))
+    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.3.0")
+
+    form = person.read("/versions").form("/do/prune")
+    answer = person.post("/do/prune", data=form)
+
+    assert form["versions"] == "1.0.0 1.1.0"
+    assert answer.headers["location"] == "/versions"
+    assert {name for _, name in sandbox.versions} == {"1.2.0", "1.3.0", "staging"}
+    shown = told(person, "/versions")
+    assert "Deleted 1.0.0, 1.1.0." in shown
+    assert "1.0.0 deleted" in shown
+    assert "beyond keep = 2" in shown
+
+
+@pytest.mark.parametrize("deed", ["prune", "make-room"])
+def test_nothing_is_deleted_of_an_app_that_no_rule_names(person: Visitor, deed: str) -> None:
+    assert person.do(deed, app="another", delivery="d0").status_code == 400
+
+
+def test_room_is_made_for_a_push_that_met_the_limit(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    receiver.ended(receiver.push("1.0.0", pushed_at=1_790_000_000))
+    receiver.ended(receiver.push("1.1.0", pushed_at=1_790_000_100))
+    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.1.0")
+    sandbox.version_limit = 3
+    identity = receiver.push("1.2.0", pushed_at=1_790_000_200)
+    assert receiver.ended(identity)["reason"] == "version_limit"
+
+    shown = person.read(f"/deliveries/{identity}")
+    assert "Delete 1.0.0 and replay" in shown.text
+    answer = person.post("/do/make-room", data=shown.form("/do/make-room", delivery=identity))
+
+    assert "Deleted 1.0.0. The push was replayed." in told(person, answer.headers["location"])
+    assert receiver.ended(identity)["outcome"] == "created"
+    assert (APP, "1.0.0") not in sandbox.versions
+
+
+def test_where_no_room_can_be_made_the_page_says_so(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.add_version(APP, "by-hand")
+    sandbox.version_limit = 1
+    identity = receiver.push("1.0.0")
+    assert receiver.ended(identity)["reason"] == "version_limit"
+
+    assert "cannot delete any version of this app" in told(person, f"/deliveries/{identity}")
+    answer = person.do("make-room", app=APP, delivery=identity)
+    assert "Nothing can be deleted" in told(person, answer.headers["location"])
+    assert (APP, "by-hand") in sandbox.versions
+
+
+@pytest.mark.parametrize(("repository", "named"), [(REPOSITORY, REPOSITORY), ("*", "Everything")])
+def test_a_pause_holds_back_until_it_is_ended(
+    receiver: ReceiverHere, person: Visitor, repository: str, named: str
+) -> None:
+    shown = person.read("/")
+    person.post("/do/pause", data=shown.form("/do/pause", repository=repository))
+    identity = receiver.push("1.0.0")
+
+    paused = person.read("/")
+    assert f"{named} is paused" in paused.text
+    assert receiver.story(identity)["registrations"][0]["state"] == "queued"
+    answer = person.post("/do/resume", data=paused.form("/do/resume", repository=repository))
+
+    assert answer.headers["location"] == "/"
+    assert receiver.ended(identity)["outcome"] == "created"
+    assert f"{named} is paused" not in told(person, "/")
+
+
+@pytest.mark.parametrize("repository", ["", "no-slash", "a/b/c", "studio/\u202egame", "<b>/x"])
+def test_only_repositories_are_paused(person: Visitor, repository: str) -> None:
+    assert person.do("pause", repository=repository).status_code == 400
+
+
+def test_a_repository_that_nobody_knows_is_not_paused(person: Visitor) -> None:
+    answer = person.do("pause", repository="studio/gameserver")
+
+    assert "Nothing was paused: no rule names studio/gameserver" in told(
+        person, answer.headers["location"]
+    )
+    assert "studio/gameserver is paused" not in told(person, "/")
+
+
+def test_a_deed_leads_back_to_no_other_site(person: Visitor) -> None:
+    answer = person.do("pause", repository=REPOSITORY, back="https://evil.example/")
+
+    assert answer.headers["location"] == "/"
+
+
+def test_what_is_parked_alike_is_folded_and_all_of_it_replayed_at_once(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    """Thirty alike were a wall under which nothing else of the page was found."""
+    tags = [f"3.{number}.0" for number in range(3)]
+    for tag in tags:
+        sandbox.add_version(APP, tag, docker_image="studio/another")
+    pushes = [receiver.push(tag) for tag in tags]
+    for identity in pushes:
+        assert receiver.ended(identity)["reason"] == "name_taken"
+    for tag in tags:
+        sandbox.delete_version(APP, tag)
+
+    shown = person.read("/")
+    answer = person.post("/do/replay-parked", data=shown.form("/do/replay-parked"))
+
+    assert "2 more for name_taken" in shown.text
+    assert ("details", {"id": "parked-name_taken"}) in shown.elements
+    assert answer.headers["location"] == "/"
+    assert "3 pushes were replayed" in told(person, "/")
+    for identity in pushes:
+        until(lambda identity=identity: receiver.ended(identity)["outcome"] == "created")  # type: ignore[misc]
+    assert "replay-parked" not in person.read("/").html

@@ -1,0 +1,243 @@
+"""The page in a real browser, against the demo: what a person does, and what they see."""
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from tests.support.browser import an_address, chromium, needs_chromium, sign_in
+from tests.support.demo import Demo, demonstrating
+
+ARTEFACTS = Path(__file__).parent.parent / "artefacts"
+AXE = files("axe_playwright_python") / "axe.min.js"
+WIDTHS: dict[str, ViewportSize] = {
+    "desktop": {"width": 1280, "height": 860},
+    "phone": {"width": 390, "height": 844},
+}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+ARM = "1.5.0-arm64"
+# What Chromium itself notes of a wrong password's answer, and of a session's end.
+_NOTED = "Failed to load resource: the server responded with a status of"
+REFUSED = {f"{_NOTED} 403 (Forbidden)", f"{_NOTED} 401 (Unauthorized)"}
+# Colours differ by scheme, the layout by width: these two have all of both.
+FOR_AXE = {("light", "phone"), ("dark", "desktop")}
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with demonstrating(tmp_path_factory.mktemp("demo")) as demo:
+        yield demo
+
+
+@pytest.fixture
+def page(browser: Browser, demo: Demo) -> Iterator[Page]:
+    """A fresh window; nothing in its console, no request but to the receiver, no CSP report."""
+    context = browser.new_context(
+        base_url=demo.url, viewport=WIDTHS["desktop"], extra_http_headers=an_address()
+    )
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("console", lambda said: wrong.append(said.text) if said.text not in REFUSED else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "request",
+        lambda sent: wrong.append(sent.url) if not sent.url.startswith(demo.url) else None,
+    )
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def test_signing_in_leads_to_the_overview_and_signing_out_ends_it(page: Page, demo: Demo) -> None:
+    page.goto("/")
+    page.get_by_label("Password").fill("not the password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("The password is wrong")
+    page.get_by_label("Password").fill(demo.password)
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    page.goto("/deliveries")
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_a_session_that_ends_leads_back_to_where_one_was(page: Page, demo: Demo) -> None:
+    path = "/deliveries?verdict=accepted&text=my-game"
+    sign_in(page, demo.password, path)
+    page.context.clear_cookies()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+    page.get_by_label("Password").fill(demo.password)
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", name="Deliveries")).to_be_visible()
+    assert page.url == f"{demo.url}{path}"
+
+
+def test_a_push_appears_and_its_state_moves_without_reload(page: Page, demo: Demo) -> None:
+    sign_in(page, demo.password, "/deliveries")
+    page.evaluate("window.here = true")
+
+    demo.push("1.5.0", pusher="ann")
+
+    row = page.get_by_role("row").filter(has_text="pushed by ann")
+    expect(row).to_contain_text("accepted")
+    expect(row).to_contain_text("created my-game/1.5.0")
+    expect(row).to_contain_text("staging")
+    assert page.evaluate("window.here") is True
+    expect(page.locator("#said")).to_contain_text("new push")
+
+
+def test_a_parked_push_is_explained_mended_and_replayed(page: Page, demo: Demo) -> None:
+    sign_in(page, demo.password)
+    demo.push(ARM)
+    parked = page.get_by_role("region", name="Parked")
+    expect(parked).to_contain_text("not_amd64")
+    page.get_by_role("link", name=f"my-game/{ARM}").first.click()
+    expect(page.get_by_text("docker buildx build --platform linux/amd64")).to_be_visible()
+    expect(page.get_by_text("parked not_amd64").first).to_be_visible()
+
+    demo.push_image(ARM)
+    page.get_by_role("button", name="Replay").click()
+
+    expect(page.get_by_role("status").first).to_contain_text("The delivery was replayed")
+    expect(page.get_by_role("heading", name=f"my-game/{ARM} created")).to_be_visible()
+    dashboard = page.get_by_role("link", name="Open in Edgegap's dashboard").first
+    path = f"my-game/versions/{ARM}"
+    expect(dashboard).to_have_attribute("href", re.compile(re.escape(path)))
+    expect(page.get_by_role("button", name="Replay")).to_have_count(0)
+
+
+def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
+    sign_in(page, demo.password, "/versions")
+    page.get_by_label("Roll staging back to").select_option("1.4.2")
+    with page.expect_event("dialog") as asked:  # what is played there changes
+        page.once("dialog", lambda one: one.dismiss())
+        page.get_by_role("button", name="Roll back").click()
+    assert "staging" in asked.value.message
+    expect(page.get_by_role("heading", name="Versions")).to_be_visible()  # nothing was done yet
+    page.once("dialog", lambda one: one.accept())
+    page.get_by_role("button", name="Roll back").click()
+
+    expect(page.get_by_role("status").first).to_contain_text("staging")
+    done = re.compile("staging (updated|unchanged)")
+    expect(page.get_by_role("heading", name=done)).to_be_visible()
+    page.get_by_role("link", name="Versions").click()
+    expect(page.get_by_text("has studio/game-server:1.4.2")).to_be_visible()
+
+
+def test_the_link_is_masked_till_shown_and_copied_with_one_click(page: Page, demo: Demo) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    sign_in(page, demo.password)
+    field = page.get_by_label("The link of studio/game-server")
+    expect(field).to_be_hidden()
+
+    page.get_by_role("button", name="Copy the link").click()
+
+    assert page.evaluate("navigator.clipboard.readText()") == demo.link
+    expect(field).to_be_hidden()
+    page.get_by_text("Show the link").click()
+    expect(field).to_have_value(demo.link)
+
+
+def test_what_is_open_and_focused_stays_so_while_the_page_moves(page: Page, demo: Demo) -> None:
+    identity = demo.push("latest")
+    sign_in(page, demo.password, f"/deliveries/{identity}")
+    button = page.get_by_role("button", name="Replay")
+    button.focus()
+    with page.expect_response(re.compile("live=1")):
+        pass
+    page.evaluate("""() => {
+        const region = document.querySelector("[data-live]");
+        seen.set(region.dataset.live, "as if something had changed"); tag = "";
+    }""")
+    with page.expect_response(lambda answer: "live=1" in answer.url and answer.status == 200):
+        pass
+
+    expect(button).to_be_focused()
+
+
+def test_a_receiver_that_is_away_is_told_of(page: Page, demo: Demo) -> None:
+    sign_in(page, demo.password)
+    page.route(re.compile("live=1"), lambda route: route.fulfill(status=200, body="<p></p>"))
+    expect(page.get_by_text("The receiver cannot be reached")).to_be_hidden()
+    page.evaluate("() => { window.fetch = () => Promise.reject(new Error('away')); }")
+
+    expect(page.get_by_text("The receiver cannot be reached")).to_be_visible()
+
+
+def test_the_keyboard_alone_is_enough(page: Page, demo: Demo) -> None:
+    page.goto("/")
+    page.keyboard.type(demo.password)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_each_page_can_be_used_by_everyone_and_looks_as_kept_here(
+    browser: Browser, demo: Demo, scheme: Literal["light", "dark"], width: str
+) -> None:
+    """axe-core finds nothing, nothing sticks out, and a picture of each page is kept to look at."""
+    ARTEFACTS.mkdir(exist_ok=True)
+    hostile = demo.push(
+        "v" + "0123456789abcdef" * 7 + "0123456789abcde", pusher="<b>&\u202eevil 👩‍🚀"
+    )
+    good = demo.push("1.4.2")
+    demo.push_image(f"2.0-{scheme}-{width}", "linux/arm64")
+    parked = demo.push(f"2.0-{scheme}-{width}")
+    context = browser.new_context(
+        base_url=demo.url, viewport=WIDTHS[width], color_scheme=scheme, bypass_csp=True,
+        extra_http_headers=an_address(),
+    )  # fmt: skip
+    page = context.new_page()
+    page.goto("/login")
+    asks_axe = (scheme, width) in FOR_AXE
+    _looked_at(page, f"login-{scheme}-{width}", asks_axe=asks_axe)
+    sign_in(page, demo.password)
+    page.goto(f"/deliveries/{parked}")
+    expect(page.get_by_text("parked not_amd64").first).to_be_visible()
+    paths = {
+        "overview": "/", "deliveries": "/deliveries", "delivery": f"/deliveries/{good}",
+        "parked": f"/deliveries/{parked}", "hostile": f"/deliveries/{hostile}",
+        "versions": "/versions", "failure": "/deliveries/d0",
+    }  # fmt: skip
+    for name, path in paths.items():
+        page.goto(path)
+        expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+        _looked_at(page, f"{name}-{scheme}-{width}", asks_axe=asks_axe)
+    context.close()
+
+
+def _looked_at(page: Page, name: str, *, asks_axe: bool) -> None:
+    page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+    sticking_out = page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    assert sticking_out == 0, name
+    if not asks_axe:
+        return
+    page.evaluate(AXE.read_text("utf-8"))
+    found: dict[str, Any] = page.evaluate("axe.run()")
+    told = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
+    assert told == [], json.dumps(told, indent=1)

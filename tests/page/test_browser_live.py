@@ -1,0 +1,88 @@
+"""The page in a real browser while a push comes, the receiver restarts, the session ends."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from receiver.web.page.auth import SESSION_SECONDS
+from tests.support.browser import an_address, chromium, needs_chromium, sign_in
+from tests.support.receiver_process import RULE, ReceiverProcess
+from tests.support.visitor import COOKIE, PAGE, PASSWORD, cookie
+
+CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[ReceiverProcess]:
+    with serving(EdgegapSandbox().app) as edgegap:
+        one = ReceiverProcess(tmp_path, edgegap, config=CONFIG, environment=PAGE).start()
+        yield one
+        one.stop()
+
+
+@pytest.fixture
+def page(browser: Browser, receiver: ReceiverProcess) -> Iterator[Page]:
+    context = browser.new_context(base_url=receiver.url, extra_http_headers=an_address())
+    yield context.new_page()
+    context.close()
+
+
+def test_what_a_person_has_chosen_stays_while_what_is_around_it_moves(
+    page: Page, receiver: ReceiverProcess
+) -> None:
+    for tag in ("1.0", "2.0"):
+        receiver.push(tag)
+    sign_in(page, PASSWORD, "/versions")
+    expect(page.get_by_text("has studio/game-server:2.0")).to_be_visible()
+    choice = page.get_by_label("Roll staging back to")
+    choice.select_option(label="1.0")
+    choice.blur()
+
+    receiver.push("3.0")
+
+    expect(page.get_by_text("has studio/game-server:3.0")).to_be_visible()
+    expect(choice).to_have_value("1.0")
+
+
+def test_a_receiver_that_stops_is_told_of_and_the_page_goes_on_when_it_is_back(
+    page: Page, receiver: ReceiverProcess
+) -> None:
+    sign_in(page, PASSWORD, "/deliveries")
+    away = page.get_by_text("The receiver cannot be reached")
+    page.evaluate("window.here = true")
+    expect(away).to_be_hidden()
+
+    receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
+    receiver.stop()
+    expect(away).to_be_visible()
+
+    receiver.start()
+    expect(away).to_be_hidden()
+    receiver.push("1.0.0", pusher="ann")
+    row = page.get_by_role("row").filter(has_text="pushed by ann")
+    expect(row).to_contain_text("created my-game/1.0.0")
+    assert page.evaluate("window.here") is True
+
+
+def test_when_the_session_has_ended_the_page_goes_to_the_login(
+    page: Page, receiver: ReceiverProcess
+) -> None:
+    sign_in(page, PASSWORD)
+    too_old = cookie(age=SESSION_SECONDS + 60)
+
+    page.context.add_cookies([{"name": COOKIE, "value": too_old, "url": receiver.url}])
+
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    expect(page).to_have_url(f"{receiver.url}/login")

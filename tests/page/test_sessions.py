@@ -1,0 +1,427 @@
+"""Who gets in: the login, its limits, its cookies, and what no other site can make a browser do."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from receiver.signing import ApiKeys, ApiToken
+from receiver.web.page.auth import (
+    LOGIN_FORM_SECONDS,
+    SESSION_SECONDS,
+    TRIES_A_MINUTE,
+    Sessions,
+    safe_path,
+)
+from receiver.web.rate_limit import client_of
+from tests.conftest import StartReceiver
+from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_process import KEY, REPOSITORY, until
+from tests.support.visitor import COOKIE, PAGE, PASSWORD, Visitor, cookie, visitor
+
+PAGES = ("/", "/deliveries", "/deliveries/d0", "/versions")
+DEEDS = (
+    "replay",
+    "rollback",
+    "prune",
+    "make-room",
+    "dismiss",
+    "dismiss-reason",
+    "undo-dismissal",
+    "pause",
+    "resume",
+)
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
+    """One for all the tests here that leave no address limited."""
+    folder = tmp_path_factory.mktemp("page")
+    with serving(EdgegapSandbox().app) as url, receiver_here(folder, url, environment=PAGE) as one:
+        yield one
+
+
+def with_cookie(receiver: ReceiverHere, value: str) -> int:
+    with Visitor(receiver, cookies={COOKIE: value}) as person:
+        return person.get("/").status_code
+
+
+def test_without_a_password_there_is_no_page_and_it_says_how_to_turn_it_on(
+    start: StartReceiver,
+) -> None:
+    receiver = start()
+
+    with Visitor(receiver) as person:
+        for path in ("/login", "/logout", *(f"/do/{deed}" for deed in DEEDS)):
+            assert person.post(path, data={"password": ""}).status_code == 404, path
+        for path in (*PAGES, "/login"):
+            for accept, kind in (("text/html,*/*;q=0.8", "text/html"), ("*/*", "application/json")):
+                answer = person.get(path, headers={"Accept": accept})
+                assert answer.status_code == 404
+                assert answer.headers["content-type"].startswith(kind)
+                assert "RECEIVER_ADMIN_PASSWORD" in answer.text, path
+    assert receiver.push("1.0.0")
+    assert receiver.log.read_text("utf-8").count('"page_off"') == 1
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_stranger_is_led_to_the_login_and_sees_nothing(receiver: ReceiverHere, path: str) -> None:
+    with Visitor(receiver) as person:
+        answer = person.get(path)
+
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/login")
+    assert answer.text == ""
+
+
+def test_our_script_is_told_that_the_session_ended(receiver: ReceiverHere) -> None:
+    with Visitor(receiver) as person:
+        assert person.get("/deliveries?live=1").status_code == 401
+
+
+def test_signing_in_leads_to_where_one_wanted_to_go(receiver: ReceiverHere) -> None:
+    with Visitor(receiver) as person:
+        there = person.get("/deliveries?state=parked").headers["location"]
+        form = person.read(there).form("/login")
+        answer = person.post("/login", data={**form, "password": PASSWORD})
+
+        assert answer.headers["location"] == "/deliveries?state=parked"
+        assert person.get("/").status_code == 200
+
+
+def test_the_session_s_cookie_is_out_of_reach_of_scripts_and_other_sites(
+    receiver: ReceiverHere,
+) -> None:
+    with Visitor(receiver) as person:
+        made = person.sign_in().headers.get_list("set-cookie")
+
+    (ours,) = [one for one in made if one.startswith(f"{COOKIE}=")]
+    assert {"HttpOnly", "SameSite=lax", "Path=/", f"Max-Age={12 * 3600}"} <= set(ours.split("; "))
+
+
+def test_behind_https_cookies_go_over_https_alone(start: StartReceiver) -> None:
+    receiver = start(environment={**PAGE, "RECEIVER_PUBLIC_URL": "https://hooks.example.com"})
+    with Visitor(receiver) as person:
+        shown = person.read("/login")
+        answer = person.get("/login")
+        form = shown.form("/login")
+        held = answer.headers["set-cookie"].partition(";")[0]
+        form["csrf"] = ""
+        assert held.startswith("__Host-receiver-login=")
+        assert "Secure" in answer.headers["set-cookie"]
+        refused = person.post("/login", data={**form, "password": PASSWORD})
+    assert refused.status_code == 403
+
+
+def forgeries() -> dict[str, str]:
+    good = cookie()
+    payload, _, signature = good.rpartition(".")
+    login = Sessions([KEY], PASSWORD).begin_login(2**33)[0]
+    return {
+        "empty": "",
+        "nonsense": "nonsense",
+        "another key": cookie(key="another-key-0123456789-0123456789"),
+        "another password": cookie(password="another"),
+        "a login form's cookie": login,
+        "an API token": ApiKeys([KEY]).sign(ApiToken("0" * 16, 2**33)),
+        "a cut signature": good[:-1],
+        "another payload": f"{payload[:-2]}AA.{signature}",
+        "no signature": payload,
+        "much too long": good + "A" * 5000,
+        "too old": cookie(age=SESSION_SECONDS),
+    }
+
+
+@pytest.mark.parametrize("name", forgeries())
+def test_a_forged_or_old_cookie_opens_nothing(receiver: ReceiverHere, name: str) -> None:
+    assert with_cookie(receiver, forgeries()[name]) == 303
+
+
+def test_a_session_lasts_twelve_hours(receiver: ReceiverHere) -> None:
+    assert with_cookie(receiver, cookie(age=SESSION_SECONDS - 60)) == 200
+
+
+def test_another_password_ends_every_session(start: StartReceiver, tmp_path: Path) -> None:
+    held = tmp_path / "password"
+    held.write_text(PASSWORD, "utf-8")
+    environment = {"RECEIVER_PUBLIC_URL": "http://here", "RECEIVER_ADMIN_PASSWORD_FILE": str(held)}
+    receiver = start(environment=environment)
+    with visitor(receiver) as person:
+        assert person.get("/").status_code == 200
+
+        held.write_text("another password", "utf-8")
+        assert receiver.process is not None
+        receiver.process.send_signal(signal.SIGHUP)
+
+        until(lambda: person.get("/").status_code == 303)
+        assert person.sign_in().status_code == 403
+        assert person.sign_in("another password").status_code == 303
+
+
+def test_a_restart_keeps_sessions_but_not_under_another_password(start: StartReceiver) -> None:
+    receiver = start(environment=PAGE)
+    with visitor(receiver) as person:
+        for password, status in ((PASSWORD, 200), ("another password", 303)):
+            receiver.stop()
+            receiver.environment["RECEIVER_ADMIN_PASSWORD"] = password
+            person.base_url = httpx.URL(receiver.start().url)
+
+            assert person.get("/").status_code == status
+
+
+def test_signing_out_takes_the_cookie_back(receiver: ReceiverHere) -> None:
+    with visitor(receiver) as person:
+        form = person.read("/").form("/logout")
+        answer = person.post("/logout", data=form)
+
+        assert answer.headers["location"] == "/login"
+        assert COOKIE not in person.cookies
+        assert person.get("/").status_code == 303
+
+
+def test_signing_out_ends_the_session_on_the_server_too(receiver: ReceiverHere) -> None:
+    with visitor(receiver) as person, Visitor(receiver) as thief, visitor(receiver) as other:
+        thief.cookies.update(person.cookies)
+        form = person.read("/").form("/logout")
+        assert thief.get("/").status_code == 200
+
+        person.post("/logout", data=form)
+
+        assert thief.get("/").status_code == 303
+        assert thief.post("/do/pause", data={**form, "repository": "*"}).status_code == 303
+        assert "is paused" not in other.read("/").text
+
+
+@pytest.mark.parametrize("csrf", [None, "", "wrong", "é"])
+@pytest.mark.parametrize("deed", DEEDS)
+def test_no_deed_is_done_without_the_form_s_own_token(
+    receiver: ReceiverHere, deed: str, csrf: str | None
+) -> None:
+    with visitor(receiver) as person:
+        fields = {"repository": "*", "app": "my-game", "delivery": "d0", "channel": "staging"}
+        answer = person.post(
+            f"/do/{deed}", data=fields if csrf is None else {**fields, "csrf": csrf}
+        )
+
+        assert answer.status_code == 403
+        assert "Nothing was done" in answer.text
+        assert "is paused" not in person.read("/").text
+
+
+def test_another_session_s_token_is_not_this_one_s(receiver: ReceiverHere) -> None:
+    with visitor(receiver) as one, visitor(receiver) as other:
+        theirs = other.read("/").form("/logout")["csrf"]
+
+        assert one.post("/logout", data={"csrf": theirs}).status_code == 403
+        assert one.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("csrf", [None, "", "wrong"])
+def test_no_other_site_can_sign_a_browser_in(receiver: ReceiverHere, csrf: str | None) -> None:
+    with Visitor(receiver) as person:
+        person.get("/login")
+        fields = {"password": PASSWORD, **({} if csrf is None else {"csrf": csrf})}
+        assert person.post("/login", data=fields).status_code == 403
+        assert COOKIE not in person.cookies
+
+
+def test_a_login_form_without_its_cookie_or_too_old_is_refused(receiver: ReceiverHere) -> None:
+    with Visitor(receiver) as person, Visitor(receiver) as other:
+        theirs = other.read("/login").form("/login")
+        assert person.post("/login", data={**theirs, "password": PASSWORD}).status_code == 403
+    old, session = Sessions([KEY], PASSWORD).begin_login(1_700_000_000 - LOGIN_FORM_SECONDS)
+    with Visitor(receiver, cookies={"receiver-login": old}) as person:
+        fields = {"csrf": session.csrf, "password": PASSWORD}
+        assert person.post("/login", data=fields).status_code == 403
+
+
+def test_guessing_is_limited_by_address_and_locks_nobody_else_out(start: StartReceiver) -> None:
+    receiver = start(environment=PAGE)
+    with visitor(receiver) as person, Visitor(receiver) as guesser, Visitor(receiver) as other:
+        guesser.headers["X-Forwarded-For"] = "203.0.113.7"  # 127.0.0.1 is a trusted proxy
+        statuses = [guesser.sign_in(f"guess {n}").status_code for n in range(TRIES_A_MINUTE + 1)]
+        limited = guesser.sign_in(PASSWORD)
+        other.headers["X-Forwarded-For"] = "203.0.113.8"
+
+        assert statuses == [403] * TRIES_A_MINUTE + [429]
+        assert (limited.status_code, limited.headers["retry-after"]) == (429, "60")
+        assert other.sign_in().status_code == 303
+        assert person.get("/").status_code == 200
+        assert receiver.push("1.0.0")
+
+
+def test_an_address_told_by_whoever_is_no_trusted_proxy_does_not_count(
+    start: StartReceiver,
+) -> None:
+    receiver = start(environment={**PAGE, "FORWARDED_ALLOW_IPS": "192.0.2.1"})
+    with Visitor(receiver) as guesser:
+        for n in range(TRIES_A_MINUTE):
+            guesser.headers["X-Forwarded-For"] = f"203.0.113.{n}"
+            guesser.sign_in("guess")
+        guesser.headers["X-Forwarded-For"] = "203.0.113.99"
+
+        assert guesser.sign_in().status_code == 429
+
+
+def test_one_household_s_ipv6_addresses_count_as_one(start: StartReceiver) -> None:
+    receiver = start(environment=PAGE)
+    with Visitor(receiver) as guesser:
+        for n in range(TRIES_A_MINUTE):
+            guesser.headers["X-Forwarded-For"] = f"2001:db8:0:1::{n + 1:x}"
+            guesser.sign_in("guess")
+        guesser.headers["X-Forwarded-For"] = "2001:db8:0:1:ffff::1"
+        assert guesser.sign_in().status_code == 429
+        guesser.headers["X-Forwarded-For"] = "2001:db8:0:2::1"
+        assert guesser.sign_in().status_code == 303
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["https://evil.example", "//evil.example", "/\\evil.example", "/login", "/do/pause", "x", "",
+     "/deliveries\r\nX: y", "/deliveries/../logout", "javascript:alert(1)", "/?\u202e"],
+)  # fmt: skip
+def test_a_login_leads_to_no_other_site(receiver: ReceiverHere, path: str) -> None:
+    with Visitor(receiver) as person:
+        form = {**person.read("/login").form("/login"), "next": path, "password": PASSWORD}
+        assert person.post("/login", data=form).headers["location"] == "/"
+
+
+@pytest.mark.parametrize("path", ["/", "/deliveries", "/versions", "/deliveries/d0?x=1"])
+def test_the_page_s_own_paths_are_kept(path: str) -> None:
+    assert safe_path(path) == path
+
+
+def test_every_page_goes_out_with_headers_that_allow_no_framing_and_no_inline_code(
+    receiver: ReceiverHere,
+) -> None:
+    with Visitor(receiver) as stranger, visitor(receiver) as person:
+        pages = [person.get(path) for path in PAGES]
+        pages += [stranger.get("/login"), person.post("/do/pause"), stranger.post("/login")]
+        pages.append(person.get("/deliveries?live=1"))
+
+    for answer in pages:
+        policy = dict(
+            one.strip().split(" ", 1)
+            for one in answer.headers["content-security-policy"].split(";")
+        )
+        assert policy["default-src"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["form-action"] == "'self'"
+        assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cache-control"] == "no-store"
+        for inline in ("style=", "<style", "onclick", "<script>", "javascript:"):
+            assert inline not in answer.text
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(body=st.binary(max_size=200), path=st.sampled_from(["/login", "/logout", "/do/replay"]))
+def test_whatever_is_sent_as_a_form_is_refused_in_peace(
+    receiver: ReceiverHere, body: bytes, path: str
+) -> None:
+    with Visitor(receiver, cookies={COOKIE: cookie()}) as person:
+        assert person.post(path, content=body).status_code in {400, 403, 429}
+
+
+def test_a_form_that_is_too_large_or_has_too_many_fields_is_refused(receiver: ReceiverHere) -> None:
+    with visitor(receiver) as person:
+        assert person.post("/do/pause", content=b"a" * 2_000_000).status_code == 400
+        assert person.post("/do/pause", content=b"a=b&" * 100).status_code == 400
+
+
+def test_neither_password_nor_link_is_logged(start: StartReceiver) -> None:
+    receiver = start(environment=PAGE)
+    with visitor(receiver) as person:
+        person.sign_in("a wrong guess at it")
+        link = person.read("/").html.partition("/hooks/dockerhub/")[2].partition('"')[0]
+        person.do("pause", repository=REPOSITORY)
+
+    written = receiver.everything_written()
+    assert link
+    for secret in (PASSWORD, "a wrong guess at it", link, person.cookies[COOKIE]):
+        assert secret not in written
+
+
+def test_the_page_s_own_files_are_kept_by_browsers_and_others_are_not_there(
+    receiver: ReceiverHere,
+) -> None:
+    with Visitor(receiver) as person:
+        shown = person.read("/login")
+        assets = [one["href"] or "" for tag, one in shown.elements if tag == "link"]
+        assets += [one["src"] or "" for tag, one in shown.elements if tag == "script"]
+        for address in assets:
+            answer = person.get(address)
+            assert answer.status_code == 200
+            assert "immutable" in answer.headers["cache-control"]
+        for path in ("/static/", "/static/nothing.js", "/static/..%2flogin.py", "/static/%00"):
+            assert person.get(path).status_code == 404
+
+
+def test_a_browser_gets_a_page_where_nothing_is_and_a_machine_json(receiver: ReceiverHere) -> None:
+    asked = [("/nothing", "*/*"), ("/api/nothing", "text/html"), ("/hooks/a/b", "text/html")]
+    with Visitor(receiver) as person:
+        told = person.get("/nothing", headers={"Accept": "text/html,*/*"})
+        answers = [person.get(path, headers={"Accept": accept}) for path, accept in asked]
+
+    assert (told.status_code, "There is no such page." in told.text) == (404, True)
+    for answer in answers:
+        assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
+
+
+@pytest.mark.parametrize(
+    ("with_cookie", "tries", "status"), [(False, 0, 403), (True, TRIES_A_MINUTE, 429)]
+)
+def test_the_form_of_a_stranger_is_not_read(
+    receiver: ReceiverHere, with_cookie: bool, tries: int, status: int
+) -> None:
+    """The response comes while the body is still missing."""
+    with Visitor(receiver) as person:
+        form = person.read("/login").form("/login")
+        for _ in range(tries):
+            person.post("/login", data={**form, "password": "wrong"})
+        url = httpx.URL(receiver.url)
+        with socket.create_connection((url.host, url.port or 80), timeout=10) as connection:
+            cookies = "; ".join(f"{one.name}={one.value}" for one in person.cookies.jar)
+            head = [
+                "POST /login HTTP/1.1",
+                "Host: x",
+                f"X-Forwarded-For: {person.headers['X-Forwarded-For']}",
+                "Content-Type: application/x-www-form-urlencoded",
+                "Content-Length: 1000000",
+                *([f"Cookie: {cookies}"] if with_cookie else []),
+            ]
+            connection.sendall("\r\n".join([*head, "", ""]).encode())
+            assert connection.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_form_over_16_kib_is_refused(receiver: ReceiverHere) -> None:
+    with Visitor(receiver) as person:
+        form = person.read("/login").form("/login")
+        answer = person.post("/login", data={**form, "password": "x" * 17_000})
+
+    assert answer.status_code == 400
+    assert "16 KiB" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("addresses", "clients"),
+    [
+        (["192.0.2.1", "::ffff:192.0.2.1", "::FFFF:c000:201"], 1),
+        (["::ffff:192.0.2.1", "::ffff:192.0.2.2"], 2),
+        (["2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:1::2%eth0"], 1),
+        (["2001:db8:0:1::1", "2001:db8:0:2::1"], 2),
+        (["unknown", "a name"], 2),
+    ],
+)
+def test_what_counts_as_one_client(addresses: list[str], clients: int) -> None:
+    assert len({client_of(address) for address in addresses}) == clients

@@ -1,0 +1,377 @@
+"""What the pages show, and that the API tells the same."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.gates import close_token_gate
+from receiver.ledger.transaction import Tx
+from receiver.reasons import Reason, Verdict
+from receiver.rules.rule import Ruling
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
+from receiver.sandbox.serving import serving
+from receiver.web.page import versions
+from receiver.web.page import views as pages
+from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_process import APP, REPOSITORY, RULE, until, webhook_body
+from tests.support.visitor import PAGE, Visitor, visitor
+
+CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
+CONFIG += '\n[catch_up]\nevery = "off"\n'
+
+
+@pytest.fixture
+def receiver(edgegap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
+    folder = tmp_path_factory.mktemp("shows")
+    with receiver_here(folder, edgegap, config=CONFIG, environment=PAGE) as one:
+        yield one
+
+
+@pytest.fixture
+def person(receiver: ReceiverHere) -> Iterator[Visitor]:
+    with visitor(receiver) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
+    """A receiver that was told of 120 pushes, of which every tenth was ignored."""
+    folder = tmp_path_factory.mktemp("many")
+    with serving(EdgegapSandbox().app) as url, receiver_here(folder, url, environment=PAGE) as one:
+        one.inside(lambda: one.service.ledger.write(_fill))
+        yield one
+
+
+def _fill(tx: Tx) -> int:
+    for n in range(120):
+        ignored = n % 10 == 0
+        record(
+            tx,
+            NewDelivery(
+                "webhook", f"studio/p{n % 2}", f"1.0.{n}", pusher="Ann%" if n == 7 else "bo"
+            ),
+            Ruling(
+                Verdict.IGNORED if ignored else Verdict.REFUSED,
+                Reason.NO_RULE if ignored else Reason.BAD_JSON,
+                f"sentence {n}",
+            ),
+        )
+    return 120
+
+
+def api(receiver: ReceiverHere, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {receiver.api_token()}"}
+    answer = httpx.get(receiver.url + path, headers=headers, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def tags(person: Visitor, query: str) -> list[str]:
+    """The tags that a page of deliveries lists, in order."""
+    shown = person.read(f"/deliveries?{query}")
+    rows = shown.html.split("<tbody>")[-1].split("data-row=")[1:] if "<tbody>" in shown.html else []
+    return [row.split('class="tag">')[1].split("<")[0] for row in rows]
+
+
+def test_the_overview_tells_of_each_rule_s_newest_push(
+    receiver: ReceiverHere, person: Visitor
+) -> None:
+    assert "none yet" in person.read("/").text
+    first = receiver.push("1.0.0")
+    receiver.ended(first)
+    identity = receiver.push("1.1.0")
+    receiver.ended(identity)
+    receiver.post(webhook_body("latest"))
+
+    shown = person.read("/")
+
+    assert f"/deliveries/{identity}" in shown.links()
+    assert "created my-game/1.1.0" in shown.text
+    assert f"/deliveries/{first}" not in shown.links()
+    told = api(receiver, "/api/overview")
+    (rule,) = told["rules"]
+    assert rule["newest"]["delivery"] == identity
+    assert rule["newest"]["received_at"].endswith("Z")
+    assert [one["outcome"] for one in rule["newest"]["registrations"]] == ["created", "updated"]
+    assert len(told["last"]) == 4
+
+
+def test_the_overview_shows_each_repository_s_link_masked_and_its_last_use(
+    receiver: ReceiverHere, person: Visitor
+) -> None:
+    shown = person.read("/")
+    link = next(one["value"] or "" for tag, one in shown.elements if one.get("id") == "link-1")
+
+    assert link.startswith("http://hooks.example.com/hooks/dockerhub/")
+    assert link not in shown.text
+    assert "Last push received never" in shown.text
+    assert "Catch-up off" in shown.text
+    answer = httpx.post(
+        link.replace("http://hooks.example.com", receiver.url),
+        json=webhook_body("1.0.0"),
+        trust_env=False,
+    )
+    assert answer.status_code == 202
+    assert "Last push received never" not in person.read("/").text
+    assert link not in str(api(receiver, "/api/overview"))
+
+
+def test_the_overview_shows_what_is_parked_with_what_to_do(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.add_version(APP, "2.0.0", docker_image="studio/another")
+    identity = receiver.push("2.0.0")
+    receiver.ended(identity)
+
+    shown = person.read("/")
+
+    assert "Parked 1" in shown.text
+    assert "parked name_taken" in shown.text
+    assert "Push under a new tag, or delete that version in Edgegap and replay." in shown.text
+    assert shown.form("/do/replay", delivery=identity)
+    assert api(receiver, "/api/overview")["parked"][0]["reason"] == "name_taken"
+
+
+def test_the_overview_tells_what_is_degraded(receiver: ReceiverHere, person: Visitor) -> None:
+    sentence = "Edgegap refuses the API token (because)."
+    receiver.inside(
+        lambda: receiver.service.ledger.write(lambda tx: close_token_gate(tx, sentence))
+    )
+
+    assert sentence in person.read("/").text
+    assert api(receiver, "/api/overview")["degraded"][0]["code"] == "token"
+
+
+def test_the_pictures_say_in_words_what_they_draw(receiver: ReceiverHere, person: Visitor) -> None:
+    assert "No version created yet." in person.read("/").text
+    receiver.ended(receiver.push("1.0.0"))
+
+    shown = person.read("/")
+
+    drawn = [one for tag, one in shown.elements if tag == "svg"]
+    assert [one["role"] for one in drawn] == ["img", "img"]
+    assert drawn[0]["aria-label"] == "2 created"
+    assert str(drawn[1]["aria-label"]).startswith("median ")
+
+
+def test_the_list_pages_through_all_deliveries_and_shows_each_once(many: ReceiverHere) -> None:
+    with visitor(many) as person:
+        seen, query = [], ""
+        while True:
+            shown = person.read(f"/deliveries?{query}")
+            seen += tags(person, query)
+            older = [link for link in shown.links() if "before=" in link]
+            if not older:
+                break
+            query = older[0].partition("?")[2]
+
+    assert seen == [f"1.0.{n}" for n in range(119, -1, -1)]
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("repository=studio/p1&verdict=refused", 50),
+        ("verdict=ignored", 12),
+        ("tag=1.0.77", 1),
+        ("text=sentence+119", 1),
+        ("text=ann%25", 1),
+        ("text=%25%25", 0),
+        ("text=NO_RULE&repository=studio/p0", 12),
+        ("state=parked", 0),
+    ],
+)
+def test_the_list_is_filtered(many: ReceiverHere, query: str, wanted: int) -> None:
+    with visitor(many) as person:
+        assert len(tags(person, query)) == min(wanted, pages.ROWS)
+    assert len(api(many, f"/api/deliveries?{query}")["deliveries"]) >= wanted
+
+
+def test_the_list_is_filtered_by_what_became_of_pushes(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.add_version(APP, "2.0.0", docker_image="studio/another")
+    for tag in ("1.0.0", "2.0.0"):
+        receiver.ended(receiver.push(tag))
+
+    assert tags(person, "state=parked") == ["2.0.0"]
+    assert tags(person, "state=done") == ["1.0.0"]
+    assert tags(person, "state=working") == []
+    assert tags(person, "text=NAME_taken") == ["2.0.0"]
+
+
+def test_a_rare_text_is_looked_for_a_stretch_at_a_time(
+    many: ReceiverHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "DEPTH", 25)
+    with visitor(many) as person:
+        query, looks = "text=sentence+3", 0
+        found: list[str] = []
+        while True:
+            looks += 1
+            found += tags(person, query)
+            further = [
+                link for link in person.read(f"/deliveries?{query}").links() if "before=" in link
+            ]
+            if not further:
+                break
+            query = further[0].partition("?")[2]
+
+    assert looks == 5
+    assert found == [f"1.0.{n}" for n in (*range(39, 29, -1), 3)]
+
+
+@pytest.mark.parametrize("query", ["state=gone", "verdict=x", "tag=%00", "text=" + "x" * 201])
+def test_a_filter_that_means_nothing_is_told(many: ReceiverHere, query: str) -> None:
+    with visitor(many) as person:
+        assert "The request failed." in person.read(f"/deliveries?{query}", 400).text
+
+
+def test_what_moves_is_sent_again_only_when_it_moved(
+    receiver: ReceiverHere, person: Visitor
+) -> None:
+    receiver.ended(receiver.push("1.0.0"))
+    for path in ("/?live=1", "/deliveries?live=1", "/versions?live=1"):
+        first = person.get(path)
+        tag = {"If-None-Match": first.headers["etag"]}
+        assert "data-live" in first.text
+        assert "<header" not in first.text
+        assert person.get(path, headers=tag).status_code == 304
+
+    tag = {"If-None-Match": person.get("/deliveries?live=1").headers["etag"]}
+    receiver.push("1.1.0")
+    assert person.get("/deliveries?live=1", headers=tag).status_code == 200
+
+
+def test_a_delivery_s_story_is_told_whole(receiver: ReceiverHere, person: Visitor) -> None:
+    identity = receiver.push("1.0.0", pusher="ann")
+    receiver.ended(identity)
+
+    shown = person.read(f"/deliveries/{identity}")
+
+    for words in (
+        "Pushed by ann",
+        f"Matched by the rule {REPOSITORY} → {APP}",
+        "matches this tag",
+        "GET /v1/app/my-game/version/1.0.0 404",
+        "POST /v1/app/my-game/version 200",
+    ):
+        assert words in shown.text
+    dashboard = "https://app.edgegap.com/application-management/applications/my-game/versions/1.0.0"
+    assert dashboard in shown.links()
+
+
+def test_an_ignored_push_tells_which_rules_did_not_take_it(
+    receiver: ReceiverHere, person: Visitor
+) -> None:
+    identity = receiver.post(webhook_body("latest")).json()["delivery"]
+
+    shown = person.read(f"/deliveries/{identity}")
+
+    assert "ignored latest_not_named" in shown.text
+    assert "does not match this tag" in shown.text
+    assert shown.form("/do/replay", delivery=identity)
+
+
+@pytest.mark.parametrize("identity", ["d0", "%00", "d" * 300, "%E2%80%AE", "..%2f"])
+def test_a_delivery_that_is_not_there_is_told(person: Visitor, identity: str) -> None:
+    assert person.get(f"/deliveries/{identity}").status_code in {400, 404}
+
+
+def test_the_versions_page_tells_what_edgegap_has_and_where_it_came_from(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.add_version(APP, "0.9.0", private_username="u", private_token="canary-private-token")
+    pushes = [receiver.push(f"1.{n}.0") for n in range(4)]
+    for identity in pushes:
+        receiver.ended(identity)
+
+    shown = person.read("/versions")
+    told = api(receiver, f"/api/versions?app={APP}")
+
+    by_name = {one["version"]: one for one in told["versions"]}
+    assert by_name["1.3.0"]["delivery"] == pushes[3]
+    assert by_name["0.9.0"]["delivery"] is None
+    assert "0.9.0 in Edgegap's dashboard, a new tab studio/game-server:0.9.0 not created here" in (
+        shown.text
+    )
+    assert [one["channel"] for one in told["channels"]] == ["staging"]
+    assert "Channel staging has studio/game-server:1." in shown.text
+    assert "canary-private-token" not in shown.html + str(told)
+
+
+def test_a_channel_that_another_hand_moved_is_told_with_what_edgegap_has(
+    receiver: ReceiverHere,
+    person: Visitor,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or a ledger that was restored from before: the page told its belief as fact."""
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    receiver.ended(receiver.push("1.0.0"))
+    until(lambda: (APP, "staging") in sandbox.versions)
+    assert "was changed outside this receiver" not in person.read("/versions").text
+
+    sandbox.versions[APP, "staging"]["docker_tag"] = "by-hand"
+
+    assert f"Edgegap has {REPOSITORY}:by-hand in this channel" in person.read("/versions").text
+    told = api(receiver, f"/api/versions?app={APP}")["channels"][0]
+    assert (told["tag"], told["at_edgegap"]) == ("1.0.0", f"{REPOSITORY}:by-hand")
+
+
+def test_a_channel_that_a_push_moved_since_edgegap_was_asked_is_no_ones_doing(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    """What Edgegap had is remembered for a while: the page said that another hand was at work."""
+    receiver.ended(receiver.push("1.0.0"))
+    until(lambda: (APP, "staging") in sandbox.versions)
+    person.read("/versions")
+    receiver.ended(receiver.push("1.1.0"))
+    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.1.0")
+    until(lambda: "has studio/game-server:1.1.0" in person.read("/versions").text)
+
+    assert "was changed outside this receiver" not in person.read("/versions").text
+
+
+def test_edgegap_away_leaves_the_versions_page_standing(
+    receiver: ReceiverHere,
+    person: Visitor,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    receiver.ended(receiver.push("1.0.0"))
+    sandbox.misbehave(Fault("status", method="GET", status=503, message="<b>gone fishing</b>"))
+
+    shown = person.read("/versions")
+
+    assert "list of versions is unavailable" in shown.text
+    assert "versions at Edgegap" not in shown.text
+    assert "HTTP 503: <b>gone fishing</b>" in shown.text
+    assert "Channel staging" in shown.text
+
+
+def test_edgegap_is_asked_once_however_many_look(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    before = len(sandbox.calls)
+    for _ in range(5):
+        person.read("/versions")
+    api(receiver, f"/api/versions?app={APP}")
+
+    assert len(sandbox.calls) == before + 1
+
+
+@pytest.mark.parametrize("path", ["/api/overview", f"/api/versions?app={APP}"])
+def test_the_api_tells_a_stranger_nothing(receiver: ReceiverHere, path: str) -> None:
+    assert httpx.get(receiver.url + path, trust_env=False).status_code == 401
+
+
+def test_the_api_tells_of_no_app_that_no_rule_names(receiver: ReceiverHere) -> None:
+    headers = {"Authorization": f"Bearer {receiver.api_token()}"}
+    url = f"{receiver.url}/api/versions?app=another"
+    assert httpx.get(url, headers=headers, trust_env=False).status_code == 404

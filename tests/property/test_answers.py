@@ -1,0 +1,246 @@
+"""Whatever Docker Hub, its login server and Edgegap answer: it is read, or told as no answer."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.dockerhub.api import Hub, Page, seconds_to_wait
+from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.login import Login
+from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
+from receiver.dockerhub.registry import Registry
+from receiver.edgegap.client import EdgegapClient, Pace
+from receiver.edgegap.listing import MOST_PAGES, Listing
+from receiver.images import ImageReference, is_digest, is_tag
+from receiver.pipeline.preflight import Cleared, NotYet, Out, Preflight, Stopped
+from receiver.rules.rule import Rule
+from receiver.secret import Secret
+from tests.support.images import GAME, LOGIN, TOKEN
+from tests.support.streams import Parts
+
+T = TypeVar("T")
+
+REGISTRY = "https://registry.example"
+AUTH = "https://auth.example/token"
+API = "https://hub.example"
+
+WORDS = st.text(st.characters(max_codepoint=255, exclude_characters="\0\r\n"), max_size=30)
+NUMBERS = st.integers(-1, 2**70).map(str) | st.floats().map(str)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)  # JSON has no others
+SCALARS = st.none() | st.booleans() | st.integers() | FLOATS | st.text(max_size=10)
+ANY_JSON: st.SearchStrategy[Any] = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner)
+)
+
+
+def objects(*names: str) -> st.SearchStrategy[Any]:
+    """Objects that have some of these names, of whatever value."""
+    return st.dictionaries(st.sampled_from(names), ANY_JSON)
+
+
+def bodies(told: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+    """What may come as an answer's body: mostly JSON of that kind."""
+    as_json = told.map(lambda value: json.dumps(value).encode())
+    return as_json | as_json | as_json | st.binary(max_size=40)
+
+
+# A token that can be read, as far as it can be: its claims decide how long it is used.
+JWTS = (objects("exp", "access") | ANY_JSON).map(
+    lambda claims: f"a.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()}.c"
+)
+TOKENS = bodies(
+    objects("token", "access_token", "expires_in", "details", "message")
+    | st.fixed_dictionaries(
+        {"token": JWTS | JWTS | WORDS, "access_token": JWTS | JWTS | WORDS},
+        optional={"expires_in": ANY_JSON},
+    )
+)
+DATES = st.datetimes().map(lambda when: when.strftime("%a, %d %b %Y %H:%M:%S GMT"))
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        [
+            *("retry-after", "x-retry-after", "date", "ratelimit-limit", "ratelimit-remaining"),
+            *("x-ratelimit-remaining", "x-ratelimit-reset", "location", "www-authenticate"),
+            *("content-type", "docker-content-digest"),
+        ]
+    ),
+    st.sampled_from(
+        [
+            f'Bearer realm="{AUTH}",service="registry"',
+            f'Bearer realm="{AUTH}',
+            OCI_MANIFEST,
+            OCI_INDEX,
+            f"sha256:{'0' * 64}",
+            "0",
+            "100;w=60",
+            "https://[",
+            "//elsewhere.example:0/x",
+            "http://a:99999/",
+        ]
+    )
+    | NUMBERS
+    | DATES
+    | WORDS,
+)
+# Most often as it should be, so that what comes behind is reached as well.
+GOOD = {"content-type": OCI_MANIFEST, "docker-content-digest": f"sha256:{'0' * 64}"}
+STATUSES = st.sampled_from([*[200] * 12, 204, 301, 307, 401, 401, 403, 404, 429, 500, 599])
+ROWS = objects("name", "digest", "images", "media_type", "last_updated", "tag_last_pushed")
+FOLLOWING = st.sampled_from([f"?page={number}" for number in range(1, 9)])
+PAGES = st.fixed_dictionaries(
+    {
+        "results": st.lists(ROWS | ANY_JSON, min_size=1, max_size=3) | ANY_JSON,
+        "next": SCALARS | FOLLOWING | st.text("?&page=0123456789²[/:h", max_size=12),
+    },
+    optional={"count": ANY_JSON},
+)
+VERSIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "versions": st.lists(objects("name") | ANY_JSON, max_size=3) | ANY_JSON,
+        "pagination": objects("has_next") | ANY_JSON,
+        "total_count": ANY_JSON,
+    },
+)
+Answers = list[tuple[int, dict[str, str], bytes]]
+
+
+def answers(told: st.SearchStrategy[Any]) -> st.SearchStrategy[Answers]:
+    """Some answers, told in turn, the last for all that follow."""
+    return st.lists(
+        st.tuples(STATUSES, st.just(GOOD) | HEADERS, bodies(told)), min_size=1, max_size=4
+    )
+
+
+LOGINS = st.tuples(STATUSES, HEADERS, TOKENS)
+
+
+class Told:
+    """A stand-in for all of them: the login server's answer, and the others' in turn."""
+
+    def __init__(self, told: Answers, login: tuple[int, dict[str, str], bytes]) -> None:
+        self._told = list(told)
+        self._login = login
+        self.asked: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        login = request.url.host == "auth.example" or request.url.path.endswith("/auth/token")
+        told = self._told.pop(0) if len(self._told) > 1 else self._told[0]
+        return _response(*(self._login if login else told))
+
+
+def _response(status: int, headers: Mapping[str, str], content: bytes) -> httpx.Response:
+    raw = [(name.encode(), value.strip().encode("latin-1")) for name, value in headers.items()]
+    return httpx.Response(status, headers=raw, stream=Parts([content]))
+
+
+def answered(told: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
+    """What comes of asking."""
+
+    async def run() -> T:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(told)) as http:
+            return await ask(http)
+
+    return asyncio.run(run())
+
+
+def asked(told: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T | None:
+    """The same; nothing but `Unavailable` may be raised."""
+    with suppress(Unavailable):
+        return answered(told, ask)
+    return None
+
+
+@given(answers(objects("mediaType", "manifests", "config", "layers")), LOGINS)
+def test_whatever_a_registry_answers_an_image_is_looked_at_in_peace(
+    told: Answers, login: tuple[int, dict[str, str], bytes]
+) -> None:
+    stand_in = Told(told, login)
+
+    async def look(http: httpx.AsyncClient) -> object:
+        preflight = Preflight(Registry(http, REGISTRY, AUTH), Hub(http, API))
+        rule = Rule(repository=GAME, app="my-game", name="a rule", login=LOGIN)
+        return await preflight.look(ImageReference(GAME, "1.0"), rule)
+
+    found = asked(stand_in, look)
+
+    assert isinstance(found, Cleared | NotYet | Stopped | Out)
+    assert TOKEN not in repr(found)
+    for request in stand_in.asked:  # the login goes to its own server, and nowhere else
+        assert request.headers["accept-encoding"] == "identity"
+        basic = request.headers.get("authorization", "").startswith("Basic ")
+        assert not basic or request.url.host == "auth.example"
+        if request.url.host not in {"registry.example", "hub.example", "auth.example"}:
+            assert "authorization" not in request.headers
+
+
+@given(LOGINS)
+def test_whatever_a_login_server_answers_the_right_to_push_is_known_or_not(
+    login: tuple[int, dict[str, str], bytes],
+) -> None:
+    found = asked(
+        Told([login], login), lambda http: Registry(http, REGISTRY, AUTH).may_push(GAME, LOGIN)
+    )
+
+    assert found in {True, False, None}
+
+
+@given(HEADERS, DATES | NUMBERS | WORDS)
+def test_whatever_a_429_says_the_wait_is_some_seconds_or_not_told(
+    headers: dict[str, str], until: str
+) -> None:
+    refused = (429, {"x-retry-after": until, **headers}, b"")
+
+    async def ask(http: httpx.AsyncClient) -> object:
+        return await Hub(http, API).tag(GAME, "1.0", None)
+
+    with pytest.raises(Unavailable) as told:
+        answered(Told([refused], refused), ask)
+
+    assert told.value.status == 429
+    assert told.value.wait is None or 0 <= told.value.wait <= 120
+    assert 1 <= (seconds_to_wait(told.value) or 0) <= 121
+
+
+@given(answers(PAGES), LOGINS, st.sampled_from([None, None, LOGIN]))
+def test_whatever_docker_hub_lists_only_sound_tags_are_read(
+    told: Answers, login: tuple[int, dict[str, str], bytes], as_whom: Login | None
+) -> None:
+    stand_in = Told(told, login)
+
+    async def listed(http: httpx.AsyncClient) -> list[Page]:
+        return [page async for page in Hub(http, API).pages(GAME, as_whom)]
+
+    for page in asked(stand_in, listed) or []:
+        assert isinstance(page.total, int)
+        assert all(is_tag(tag.tag) for tag in page.tags)
+        assert all(tag.digest is None or is_digest(tag.digest) for tag in page.tags)
+    assert {request.url.host for request in stand_in.asked} == {"hub.example"}
+
+
+@given(answers(VERSIONS))
+def test_whatever_edgegap_lists_the_versions_are_objects_and_there_is_an_end(told: Answers) -> None:
+    stand_in = Told(told, (500, {}, b""))
+
+    async def listed(http: httpx.AsyncClient) -> Listing:
+        http.base_url = httpx.URL("https://edgegap.example")
+        client = EdgegapClient(http, Secret("a-token"), Pace(100_000, 4))
+        return await client.versions("my-game")
+
+    found = asked(stand_in, listed)
+
+    assert found is not None
+    names = [row["name"] for row in found.rows]
+    assert len(set(names)) == len(names)
+    assert 0 < len(stand_in.asked) <= MOST_PAGES
+    # An answer that is given again and again brings nothing new the second time.
+    assert len(stand_in.asked) <= len(told) + 1

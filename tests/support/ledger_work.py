@@ -1,0 +1,94 @@
+"""A worker's deeds on a ledger, without the worker: for tests that look at the ledger alone."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import Claimed, Settlement, claim, settle
+from receiver.ledger.transaction import Tx
+from receiver.reasons import Outcome, Reason, State, Verdict
+from receiver.rules.rule import Match, Mode, Ruling
+from tests.support.receiver_process import APP, REPOSITORY
+
+T = TypeVar("T")
+
+MINUTE = 60_000
+OWNER = "worker"
+
+
+OF_OLDER_PROGRAMS = frozenset({"body_sha256", "held_before"})  # columns that the schema leaves out
+
+
+def write(ledger: Ledger, work: Callable[[Tx], T]) -> T:
+    return asyncio.run(ledger.write(work))
+
+
+def at(now: int, work: Callable[[Tx], T]) -> Callable[[Tx], T]:
+    """The same work, done at another time."""
+
+    def then(tx: Tx) -> T:
+        tx._now = now
+        return work(tx)
+
+    return then
+
+
+def pushed(
+    tx: Tx,
+    tag: str,
+    *,
+    version: str | None = None,
+    pushed_at: int | None = None,
+    rising: int = 0,
+    mode: Mode = Mode.CREATE,
+) -> str:
+    """Record a push that one rule takes; return the delivery's id."""
+    if rising:
+        tx._now = tx.now + 1
+    told = NewDelivery(source="webhook", repository=REPOSITORY, tag=tag, pushed_at=pushed_at)
+    match = Match(rule=f"{REPOSITORY} → {APP}", app=APP, version=version or tag, mode=mode)
+    return record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,))).delivery
+
+
+def one_claim(ledger: Ledger, owner: str = OWNER) -> Claimed:
+    """Claim what is due next, or else what must be worked on alone."""
+
+    def next_claim(tx: Tx) -> list[Claimed]:
+        return claim(tx, owner=owner, most=1) or claim(tx, owner=owner, most=1, alone=True)
+
+    (claimed,) = asyncio.run(ledger.write(next_claim))
+    return claimed
+
+
+def settled(ledger: Ledger, claimed: Claimed, settlement: Settlement, owner: str = OWNER) -> bool:
+    """Settle it; False when the lease was lost."""
+    return asyncio.run(ledger.write(lambda tx: settle(tx, claimed, owner, settlement)))
+
+
+def finish(ledger: Ledger) -> Claimed:
+    """Claim what is due next and let it be created."""
+    claimed = one_claim(ledger)
+    assert settled(ledger, claimed, done())
+    return claimed
+
+
+def done(outcome: Outcome = Outcome.CREATED, **more: Any) -> Settlement:
+    return Settlement(State.DONE, outcome=outcome, **more)
+
+
+def parked(reason: Reason, **more: Any) -> Settlement:
+    return Settlement(State.PARKED, reason=reason, sentence="It is parked.", **more)
+
+
+def waits(due_at: int, **more: Any) -> Settlement:
+    """Wait until then; a small number is long past."""
+    due = due_at if due_at == 0 else 2**50 + due_at
+    return Settlement(State.WAITING, reason=Reason.EDGEGAP_ERROR, due_at=due, **more)
+
+
+async def alone(ledger: Ledger) -> bool:
+    """Whether it has its turn at the purge now."""
+    async with ledger.alone("purge") as mine:
+        return mine

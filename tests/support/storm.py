@@ -1,0 +1,91 @@
+"""Senders that tell of pushes without rest, and what must be true of them in the end."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+
+from receiver.signing import LinkKeys
+from tests.support.receiver_process import KEY, REPOSITORY, webhook_body
+
+ACCEPTED = 202
+PAUSE_SECONDS = 0.02  # after a refusal, as a balancer takes a while to try the next
+
+
+@dataclass
+class Told:
+    """What the senders sent, and what they were answered."""
+
+    accepted: dict[str, str] = field(default_factory=dict)  # the delivery's id: its tag
+    answers: dict[str, int] = field(default_factory=dict)
+
+    def count(self, answer: str) -> None:
+        self.answers[answer] = self.answers.get(answer, 0) + 1
+
+    @property
+    def tags(self) -> set[str]:
+        """The tags that were accepted at least once."""
+        return set(self.accepted.values())
+
+
+class Senders:
+    """So many threads; each sends new tags, and tells of some again, round robin to all doors."""
+
+    def __init__(
+        self, doors: Callable[[], Sequence[str]], *, at_once: int, pause: float, seed: int = 0
+    ) -> None:
+        self.told = Told()
+        self._doors = doors
+        self._pause = pause
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._sent: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._send, args=(number, random.Random(seed * 997 + number)))
+            for number in range(at_once)
+        ]
+
+    def start(self) -> "Senders":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def stop(self) -> Told:
+        """Let each finish what it is sending."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+        return self.told
+
+    def _send(self, number: int, chance: random.Random) -> None:
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            for turn in range(1_000_000):
+                if self._stop.wait(self._pause * chance.random() * 2):
+                    return
+                self._one(client, self._tag(number, turn, chance), (number + turn), chance)
+
+    def _tag(self, number: int, turn: int, chance: random.Random) -> str:
+        with self._lock:
+            if self._sent and chance.random() < 0.5:  # as Docker Hub tells some twice
+                return chance.choice(self._sent[-20:])
+            tag = f"{number}.{turn}"
+            self._sent.append(tag)
+            return tag
+
+    def _one(self, client: httpx.Client, tag: str, turn: int, chance: random.Random) -> None:
+        doors = self._doors()
+        door = LinkKeys([KEY], {}).link(doors[turn % len(doors)], REPOSITORY) if doors else ""
+        try:
+            answer = client.post(door, json=webhook_body(tag))
+        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+            with self._lock:
+                self.told.count(type(error).__name__)
+            time.sleep(PAUSE_SECONDS)
+            return
+        with self._lock:
+            self.told.count(str(answer.status_code))
+            if answer.status_code == ACCEPTED:
+                self.told.accepted[answer.json()["delivery"]] = tag

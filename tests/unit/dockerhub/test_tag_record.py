@@ -1,0 +1,83 @@
+"""A tag record of Docker Hub's API: whatever it holds, what is read of it can be true."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.dockerhub.tag_record import HubTag, read_tag
+from receiver.dockerhub.webhook import FIRST_SECOND, LAST_SECOND
+
+ZERO = "0001-01-01T00:00:00Z"
+PUSHED, UPDATED = "2026-09-21T14:13:20.123456789Z", "2026-09-23T00:00:00Z"
+PUSHED_MS, UPDATED_MS = 1_790_000_000_123, 1_790_121_600_000
+NO_TIMES: list[object] = [
+    None, "", ZERO, "0001-01-01T00:00:00", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z",
+    "2026-13-01T00:00:00Z", "yesterday", 0, 1_790_000_000, True, [], {},
+]  # fmt: skip
+
+times = (
+    st.sampled_from([*NO_TIMES, PUSHED, UPDATED])
+    | st.datetimes().map(lambda moment: f"{moment.isoformat()}Z")
+    | st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
+    | st.text()
+)
+images = st.lists(st.fixed_dictionaries({}, optional={"last_pushed": times}) | st.none())
+FIELDS = {
+    "tag_last_pushed": times,
+    "last_updated": times,
+    "tag_last_pulled": times,
+    "images": images | st.fixed_dictionaries({"last_pushed": times}) | times,
+}
+records: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"name": st.just("1.0")}, optional=FIELDS
+)
+
+
+def read(**fields: object) -> HubTag:
+    found = read_tag({"name": "1.0", **fields})
+    assert found is not None
+    return found
+
+
+@given(records)
+def test_a_push_time_is_one_docker_hub_can_have_had_or_none(record: dict[str, Any]) -> None:
+    found = read(**record)
+
+    for moment in (found.pushed_at, found.updated_at):
+        assert moment is None or FIRST_SECOND <= moment / 1000 < LAST_SECOND
+    assert (found.pushed_at is None) or (found.updated_at is not None)
+
+
+@given(records, st.sampled_from(NO_TIMES))
+def test_a_pull_is_no_push(record: dict[str, Any], pulled: object) -> None:
+    assert read(**{**record, "tag_last_pulled": pulled}) == read(**record)
+
+
+@pytest.mark.parametrize("unusable", NO_TIMES, ids=repr)
+def test_what_cannot_be_the_push_time_is_passed_over(unusable: object) -> None:
+    both = {"tag_last_pushed": PUSHED, "last_updated": UPDATED}
+
+    assert read(**both).pushed_at == PUSHED_MS
+    assert read(**{**both, "tag_last_pushed": unusable}).pushed_at == UPDATED_MS
+    assert read(**{**both, "last_updated": unusable}).pushed_at == PUSHED_MS
+    assert read(last_updated=UPDATED).pushed_at == UPDATED_MS
+    assert read(tag_last_pushed=unusable, last_updated=unusable).pushed_at is None
+    assert read(tag_last_pushed=unusable, images=[{"last_pushed": PUSHED}]).pushed_at == PUSHED_MS
+
+
+def test_an_update_is_no_later_push_than_that_of_the_images() -> None:
+    older = {"last_pushed": "2019-01-01T00:00:00Z"}
+    rows: list[object] = [older, {"last_pushed": PUSHED}, {"last_pushed": ZERO}, None, "x"]
+
+    assert read(last_updated=UPDATED, images=rows).pushed_at == PUSHED_MS
+    assert read(last_updated=UPDATED, images={"last_pushed": PUSHED}).pushed_at == PUSHED_MS
+    assert read(last_updated=UPDATED, images=[{"last_pushed": None}]).pushed_at == UPDATED_MS
+    assert read(last_updated=UPDATED, images=[older]).updated_at == UPDATED_MS
+
+
+@pytest.mark.parametrize("name", [None, "", 7, "a b", "\n", "x" * 129])
+def test_a_record_without_the_name_of_a_tag_is_none(name: object) -> None:
+    assert read_tag({"name": name, "tag_last_pushed": PUSHED}) is None

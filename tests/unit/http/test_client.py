@@ -1,0 +1,197 @@
+"""Calls over real sockets: by the proxy that the environment names, or directly."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from receiver.errors import ConfigError
+from receiver.http.client import http_client, no_connection
+from receiver.sandbox.serving import serving
+from tests.support.commands import Commands
+from tests.support.deploy import tool
+from tests.support.receiver_process import NOWHERE
+
+VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+class Asked:
+    """An HTTP server that answers with the host that it was asked for."""
+
+    def __init__(self) -> None:
+        self.hosts: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            host = Request(scope).headers["host"]
+            self.hosts.append(host)
+            await PlainTextResponse(host)(scope, receive, send)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*VARIABLES, *map(str.upper, VARIABLES), "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def asked() -> Asked:
+    return Asked()
+
+
+@pytest.fixture
+def proxy(asked: Asked) -> Iterator[str]:
+    with serving(asked) as url:
+        yield url
+
+
+def get(url: str, *, direct: bool = False) -> str:
+    async def call() -> str:
+        async with http_client(direct=direct, timeout=10) as http:
+            return (await http.get(url)).text
+
+    return asyncio.run(call())
+
+
+def test_a_call_goes_by_way_of_the_proxy_unless_it_is_exempt(
+    proxy: str, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "[::1],10.0.0.0/8,exempt.invalid")
+
+    assert get("http://called.invalid/x") == "called.invalid"
+    with pytest.raises(httpx.ConnectError):
+        get("http://exempt.invalid/x")
+    with pytest.raises(httpx.ConnectError):
+        get("http://called.invalid/x", direct=True)
+    assert asked.hosts == ["called.invalid"]
+
+
+def test_this_machine_is_called_directly(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", NOWHERE)
+    monkeypatch.setenv("ALL_PROXY", NOWHERE)
+
+    assert get(proxy) == proxy.removeprefix("http://")
+    assert get(proxy.replace("127.0.0.1", "localhost")).startswith("localhost")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("NO_PROXY", "[::1"), ("HTTPS_PROXY", "nonsense://"), ("SSL_CERT_FILE", "/no/such.pem")],
+)
+def test_a_variable_that_cannot_be_used_ends_each_command_in_a_sentence(
+    commands: Commands, name: str, value: str
+) -> None:
+    push = ("push", "studio/game-server:1.0")
+    for arguments in (("serve",), ("doctor",), ("check",), push, ("catch-up",)):
+        done = commands.run(*arguments, **{name: value})
+        assert done.exit_code == 3, done.output
+        assert f"{name}: " in done.output
+    assert commands.run("deliveries", **{name: value}).exit_code == 4  # it calls nobody
+
+
+@pytest.fixture
+def trusted(tmp_path: Path) -> Path:
+    """A certificate for localhost, and its key."""
+    made = [tool("openssl", "apt-get install openssl"), "req", "-x509", "-newkey", "rsa:2048",
+            "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj",
+            "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]  # fmt: skip
+    subprocess.run(made, cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path / "cert.pem"
+
+
+@pytest.fixture
+def secure(trusted: Path) -> Iterator[str]:
+    """An HTTPS server whose certificate nobody but us trusts."""
+    import threading  # noqa: PLC0415
+    from http.server import BaseHTTPRequestHandler, HTTPServer  # noqa: PLC0415
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(trusted, trusted.with_name("key.pem"))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"https://localhost:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_certificate_is_trusted_by_file_or_folder(
+    secure: str, trusted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(httpx.ConnectError) as refused:
+        get(secure)
+    assert no_connection(refused.value) == (
+        "no connection: the certificate is not trusted, see SSL_CERT_FILE"
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    assert get(secure) == "ok"
+    monkeypatch.delenv("SSL_CERT_FILE")
+    folder = trusted.with_name("folder")
+    folder.mkdir()
+    monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+    with pytest.raises(ConfigError, match=r"SSL_CERT_DIR: .* has no certificate under its hash"):
+        get(secure)
+    (folder / "cert.pem").write_bytes(trusted.read_bytes())
+    subprocess.run(["openssl", "rehash", folder], check=True)  # noqa: S607
+    assert get(secure) == "ok"
+
+
+@pytest.mark.parametrize("content", [None, "this is no certificate"])
+def test_a_file_that_holds_no_certificate_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    file = tmp_path / "bundle.pem"
+    if content is not None:
+        file.write_text(content, "utf-8")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+
+    with pytest.raises(ConfigError, match=rf"SSL_CERT_FILE: {file} cannot be read"):
+        get("http://called.invalid")
+
+
+def test_a_proxy_that_refuses_or_is_away_is_named(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
+    with pytest.raises(httpx.ConnectError) as away:
+        get("https://called.invalid")
+    assert no_connection(away.value) == "no connection (HTTPS_PROXY is http://127.0.0.1:9)"
+
+
+def test_doctor_names_the_proxy_in_use_read_without_its_quotes(commands: Commands) -> None:
+    done = commands.run(
+        "doctor",
+        EDGEGAP_BASE_URL="https://api.edgegap.invalid",
+        HTTPS_PROXY='"http://me:secret@127.0.0.1:9"',  # as `docker run --env-file` passes it on
+        DOCKERHUB_API_URL=NOWHERE,
+        DOCKERHUB_REGISTRY_URL=NOWHERE,
+        DOCKERHUB_AUTH_URL=NOWHERE,
+        RECEIVER_PUBLIC_URL=None,
+    )
+
+    assert (
+        "pass  proxy: api.edgegap.invalid through HTTPS_PROXY (http://127.0.0.1:9); "
+        "127.0.0.1 directly\n" in done.stdout
+    )
+    assert "fail  Edgegap: no connection (HTTPS_PROXY is http://127.0.0.1:9)\n" in done.stdout
+    assert "secret" not in done.output

@@ -1,0 +1,415 @@
+"""What happens on each answer of Edgegap, and when the next try is due."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.backoff import Waited, backoff, probe_delay
+from receiver.edgegap.plans import Parking
+from receiver.edgegap.responses import Answer, read_answer
+from receiver.images import ImageReference
+from receiver.ledger.registrations import Claimed
+from receiver.pipeline.result import leave_to_others, parked_as
+from receiver.pipeline.retry import (
+    FORBIDDEN,
+    TABLE,
+    Call,
+    Row,
+    Then,
+    Wait,
+    detail_of,
+    row_for,
+    wait_or_park,
+)
+from receiver.reasons import REASONS, Outcome, Reason, State, explain
+from receiver.rules.rule import Mode
+
+NOW = 1_790_000_000_000
+SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
+GET, POST, PATCH = "GET", "POST", "PATCH"
+NOTHING = None  # timeout, reset, refused connection
+LIMIT = "You have reached you Application Version limit of 2"
+LOGIN = "Unable to login with the given credentials"
+PULL = "Unable to pull image from registry"
+EXISTS = "Application version 1.0 already exists"
+DECLINED = '{"success": false, "message": "Not now"}'
+EVERY_STATUS = (200, 204, 302, 400, 401, 403, 404, 408, 409, 424, 429, 500, 502, 504)
+NEVER_EMPTY = (200, 302, 400, 401, 403, 404, 409, 424)
+CLAIMED = Claimed(
+    id="r1",
+    rule="a rule",
+    app="my-game",
+    version="1.0",
+    mode=Mode.CREATE,
+    image=ImageReference("studio/game-server", "1.0"),
+    push_time=NOW,
+    attempt=1,
+    fence=1,
+    waited=Waited(),
+    created_at=NOW,
+)
+FACTS = {"app": "my-game", "version": "1.0", "rule": "a rule", "image": "docker.io/a/b:1.0"}
+
+METHODS = {Call.LOOK: GET, Call.LIST: GET, Call.CREATE: POST, Call.UPDATE: PATCH}
+ALL, READS, WRITES = tuple(Call), (Call.LOOK, Call.LIST), (Call.CREATE, Call.UPDATE)
+
+# design.md, "What happens on each answer": calls, status, body, then, reason
+ANSWERS: list[tuple[tuple[Call, ...], int | None, str, Then, Reason | None]] = [
+    (READS, 200, '{"name": "1.0"}', Then.GO_ON, None),
+    (ALL, 200, '{"success": true}', Then.GO_ON, None),
+    (ALL, 200, '{"success": "True"}', Then.GO_ON, None),
+    *(
+        (ALL, 200, f'{{"success": {written}}}', Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP)
+        for written in ('"false"', '"False"', "0", "0.0", "null", '"no"', '""', "[]", "{}")
+    ),
+    (WRITES, 200, '{"message": "Not now"}', Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP),
+    (WRITES, 200, '{"name": "1.0"}', Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP),
+    *(
+        (ALL, 404, body, Then.RETRY, Reason.NOT_EDGEGAP)
+        for body in (
+            '{"message": ""}',
+            '{"error": "x"}',
+            '{"message": null}',
+            '[{"message": "x"}]',
+            " {}",
+        )
+    ),
+    *((ALL, status, "<html>", Then.RETRY, Reason.NOT_EDGEGAP) for status in EVERY_STATUS),
+    *((ALL, status, "", Then.RETRY, Reason.NOT_EDGEGAP) for status in NEVER_EMPTY),
+    *((ALL, status, "{}", Then.RETRY, Reason.NOT_EDGEGAP) for status in (301, 302, 307, 407)),
+    (ALL, 200, DECLINED, Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP),
+    (ALL, 201, DECLINED, Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP),
+    (ALL, 202, "{}", Then.RETRY, Reason.EDGEGAP_ERROR),
+    (ALL, NOTHING, "", Then.RETRY, Reason.EDGEGAP_UNREACHABLE),
+    (ALL, 500, "{}", Then.RETRY, Reason.EDGEGAP_ERROR),
+    (ALL, 503, "", Then.RETRY, Reason.EDGEGAP_ERROR),
+    (ALL, 504, "", Then.RETRY, Reason.EDGEGAP_ERROR),
+    (ALL, 599, "", Then.RETRY, Reason.EDGEGAP_ERROR),
+    (ALL, 408, "", Then.RETRY, Reason.EDGEGAP_ERROR),
+    (ALL, 408, "{}", Then.RETRY, Reason.EDGEGAP_ERROR),
+    (ALL, 429, "", Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
+    (ALL, 429, "{}", Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
+    (ALL, 401, "{}", Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    (ALL, 403, "{}", Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    ((Call.LOOK,), 404, "{}", Then.ABSENT, None),
+    ((Call.LIST, Call.CREATE), 404, "{}", Then.PARK, Reason.APP_MISSING),
+    ((Call.UPDATE,), 404, "{}", Then.RETRY, Reason.EDGEGAP_ERROR),
+    ((Call.CREATE,), 409, "{}", Then.TAKEN, None),
+    ((Call.UPDATE,), 409, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (WRITES, 424, "{}", Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
+    *(
+        (WRITES, status, says, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED)
+        for status in (400, 422, 424)
+        for says in (
+            *(LOGIN, LOGIN.upper(), "cannot log in", "bad CREDENTIALS", "Not logged in"),
+            *("authentication required", "UNAUTHORIZED", "pull: not authenticated"),
+        )
+    ),
+    *(
+        (WRITES, status, says, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
+        for status in (400, 422, 424)
+        for says in (PULL, PULL.upper(), "the image could not be pulled", "manifest unknown")
+    ),
+    (WRITES, 400, LIMIT, Then.PARK, Reason.VERSION_LIMIT),
+    (WRITES, 402, LIMIT, Then.PARK, Reason.VERSION_LIMIT),
+    (WRITES, 400, "You have reached the LIMIT OF 10", Then.PARK, Reason.VERSION_LIMIT),
+    (WRITES, 400, "name: over the limit of 64", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    *(
+        ((Call.CREATE,), status, says, Then.TAKEN, None)
+        for status in (400, 422, 424)
+        for says in (
+            *(EXISTS, EXISTS.upper(), "name has already been taken", "name is already in use"),
+            *("Duplicate version name", "duplicate key value", "A version with this name exists"),
+            *("The version name must be unique", '{"error": {"code": "already_exists"}}'),
+        )
+    ),
+    (WRITES, 400, "ports: duplicate port number", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (WRITES, 400, "this port exists twice", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    ((Call.UPDATE,), 400, EXISTS, Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (WRITES, 400, "Unknown Args", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (READS, 400, LOGIN, Then.RETRY, Reason.EDGEGAP_ERROR),
+    (READS, 400, "Bad Request ID provided", Then.RETRY, Reason.EDGEGAP_ERROR),
+    (ALL, 402, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (ALL, 405, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (ALL, 422, "{}", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+]
+
+
+def answered(call: Call, status: int | None, content: str) -> Answer:
+    if status is None:
+        return Answer(METHODS[call], "/", None, message="no answer in time")
+    if content == "{}":
+        content = '{"message": "something"}' if status != 200 else content
+    elif content and content[0] not in "<{[ ":
+        content = json.dumps({"message": content})
+    return read_answer(
+        method=METHODS[call],
+        path="/",
+        status=status,
+        headers={},
+        content=content.encode(),
+        milliseconds=1,
+        now=NOW,
+    )
+
+
+def test_the_whole_table() -> None:
+    walked = set()
+    for calls, status, content, then, reason in ANSWERS:
+        for call in calls:
+            row = row_for(call, answered(call, status, content))
+            walked.add(row)
+            assert (row.then, row.reason) == (then, reason), (call, status, content)
+
+    assert walked >= set(TABLE), "a row that no answer leads to"
+
+
+@given(st.sampled_from(Call), st.integers(100, 599), st.text(max_size=30))
+def test_every_answer_has_its_row(call: Call, status: int, content: str) -> None:
+    row = row_for(call, answered(call, status, content))
+
+    assert row.reason is not None or row.then in {Then.GO_ON, Then.ABSENT, Then.TAKEN}
+
+
+RETRY = Row(Then.RETRY, Reason.EDGEGAP_ERROR)
+IMAGE = Row(Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
+DECLINED_ROW = Row(Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP)
+BUSY = Row(Then.SLOW_DOWN, Reason.EDGEGAP_BUSY)
+TOKEN = Row(Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
+
+
+def next_of(
+    row: Row,
+    waited: Waited = Waited(),  # noqa: B008 - frozen
+    *,
+    now: int = NOW,
+    jitter: float = 1.0,
+    retry_after: int | None = None,
+) -> Wait | Parking:
+    return wait_or_park(
+        row,
+        waited=waited,
+        detail="HTTP 500",
+        retry_after=retry_after,
+        facts=FACTS,
+        now=now,
+        jitter=jitter,
+    )
+
+
+def schedule(row: Row, jitter: float = 1.0) -> tuple[list[int], Parking]:
+    """Return the delays (ms) till it parks, when each try takes no time, and the parking."""
+    delays, now, waited = [], NOW, Waited()
+    while isinstance(found := next_of(row, waited, now=now, jitter=jitter), Wait):
+        delays.append(found.due_at - now)
+        now, waited = found.due_at, found.waited
+        assert len(delays) < 10_000
+    return delays, found
+
+
+def test_trouble_is_met_with_2_s_doubling_to_10_min_for_24_hours() -> None:
+    delays, parking = schedule(RETRY)
+
+    seconds = [delay // SECOND for delay in delays]
+    assert seconds[:10] == [2, 4, 8, 16, 32, 64, 128, 256, 512, 600]
+    assert set(seconds[10:]) == {600}
+    assert 24 * HOUR <= sum(delays) < 24 * HOUR + 10 * MINUTE
+    assert parking.reason is Reason.GAVE_UP
+    assert "24 hours" in parking.sentence
+    assert "HTTP 500" in parking.sentence
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1))
+def test_jitter_is_full(times: int, jitter: float) -> None:
+    assert backoff(times, 0.0) == 0
+    assert 0 <= backoff(times, jitter) <= backoff(times, 1.0) <= 10 * MINUTE
+    assert backoff(times, jitter) == int(backoff(times, 1.0) * jitter)
+
+
+def test_an_image_that_cannot_be_pulled_yet_is_tried_for_10_minutes() -> None:
+    delays, parking = schedule(IMAGE, jitter=0.0)
+
+    assert [delay // SECOND for delay in delays] == [2, 5, 15, 30, 60, 120, 120, 120, 120, 8]
+    assert sum(delays) == 10 * MINUTE
+    assert parking.reason is Reason.IMAGE_NOT_PULLABLE
+    assert "linux/amd64" in parking.sentence
+
+
+def test_what_edgegap_declined_is_tried_three_more_times_within_a_minute() -> None:
+    delays, parking = schedule(DECLINED_ROW)
+
+    assert len(delays) == 3
+    assert all(delay >= 5 * SECOND for delay in delays)
+    assert sum(delays) < MINUTE
+    assert parking.reason is Reason.DECLINED_BY_EDGEGAP
+    assert "HTTP 500" in parking.sentence
+
+
+def test_what_edgegap_declined_is_not_counted_with_other_trouble() -> None:
+    found = next_of(DECLINED_ROW, Waited(Reason.EDGEGAP_ERROR, NOW - HOUR, 9))
+
+    assert isinstance(found, Wait)
+    assert found.waited.times == 1
+
+
+def test_what_declined_says_so_beside_its_status() -> None:
+    answer = answered(Call.CREATE, 200, DECLINED)
+
+    assert detail_of(answer) == "HTTP 200, success: false: Not now"
+
+
+def test_a_slow_try_shortens_no_wait_but_the_10_minutes_hold() -> None:
+    late = Waited(Reason.IMAGE_NOT_READY, since=NOW - 10 * MINUTE + 500, times=2)
+
+    found = next_of(IMAGE, late)
+
+    assert isinstance(found, Wait)
+    assert found.due_at == NOW + 500
+
+
+@given(st.integers(1000, 24 * HOUR), st.integers(0, 40), st.floats(0, 1))
+def test_who_is_told_how_long_to_wait_never_waits_less(
+    retry_after: int, times: int, jitter: float
+) -> None:
+    waited = Waited(Reason.EDGEGAP_BUSY, NOW - HOUR, times)
+
+    busy = next_of(BUSY, waited, retry_after=retry_after, jitter=jitter)
+    trouble = next_of(RETRY, waited, retry_after=retry_after, jitter=jitter)
+
+    assert isinstance(busy, Wait)
+    assert busy.due_at == NOW + retry_after
+    assert isinstance(trouble, Wait)
+    assert trouble.due_at >= NOW + retry_after
+
+
+def test_429_without_a_time_backs_off_by_itself() -> None:
+    delays, parking = schedule(BUSY)
+
+    assert [delay // SECOND for delay in delays[:4]] == [2, 4, 8, 16]
+    assert parking.reason is Reason.GAVE_UP
+
+
+@pytest.mark.parametrize("retry_after", [None, 0, 1])
+def test_429_is_never_answered_at_once(retry_after: int | None) -> None:
+    found = next_of(BUSY, retry_after=retry_after, jitter=0.0)
+
+    assert isinstance(found, Wait)
+    assert found.due_at == NOW + SECOND
+
+
+def test_a_refused_token_parks_nothing_however_long_it_lasts() -> None:
+    waited = Waited(Reason.EDGEGAP_TOKEN_REFUSED, NOW - 400 * 24 * HOUR, 9000)
+
+    found = next_of(TOKEN, waited)
+
+    assert isinstance(found, Wait)
+    assert found.due_at == NOW  # the gate holds it, not the clock
+    assert "EDGEGAP_TOKEN" in found.sentence
+
+
+def test_what_is_forbidden_again_and_again_with_a_good_token_is_parked() -> None:
+    for times in range(5):
+        found = next_of(FORBIDDEN, Waited(Reason.FORBIDDEN_BY_EDGEGAP, NOW, times))
+        assert isinstance(found, Wait)
+    parked = next_of(FORBIDDEN, Waited(Reason.FORBIDDEN_BY_EDGEGAP, NOW, 5))
+    assert isinstance(parked, Parking)
+    assert parked.reason is Reason.FORBIDDEN_BY_EDGEGAP
+
+
+def test_what_is_forbidden_is_not_counted_with_other_trouble() -> None:
+    found = next_of(FORBIDDEN, Waited(Reason.EDGEGAP_ERROR, NOW - HOUR, 9))
+
+    assert isinstance(found, Wait)
+    assert found.waited.times == 1
+
+
+def test_the_gate_is_probed_each_10_s_slowing_to_5_min() -> None:
+    assert [probe_delay(probes) // SECOND for probes in range(8)] == [
+        *[10, 20, 40, 80, 160],
+        *[300, 300, 300],
+    ]
+    assert probe_delay(100_000) == 5 * MINUTE
+
+
+def test_the_same_trouble_under_another_name_goes_on_counting() -> None:
+    waited = Waited(Reason.EDGEGAP_UNREACHABLE, NOW - 24 * HOUR, 200)
+
+    for row in (RETRY, BUSY, Row(Then.RETRY, Reason.FAULT)):
+        found = next_of(row, waited)
+        assert isinstance(found, Parking)
+        assert found.reason is Reason.GAVE_UP
+
+
+def test_other_trouble_begins_a_count_of_its_own() -> None:
+    waited = Waited(Reason.IMAGE_NOT_READY, NOW - HOUR, 200)
+
+    found = next_of(RETRY, waited)
+
+    assert isinstance(found, Wait)
+    assert found.waited == Waited(Reason.EDGEGAP_ERROR, NOW, 1, waited.since)
+
+
+def test_a_row_that_parks_parks_at_once_with_its_sentence() -> None:
+    found = next_of(Row(Then.PARK, Reason.APP_MISSING))
+
+    assert found == Parking(Reason.APP_MISSING, explain(Reason.APP_MISSING, **FACTS))
+    assert "my-game" in explain(Reason.APP_MISSING, **FACTS)
+
+
+def test_a_wait_carries_what_the_ledger_needs_to_go_on_after_a_restart() -> None:
+    first = next_of(RETRY)
+    assert isinstance(first, Wait)
+    kept = replace(first.waited)
+
+    again = next_of(RETRY, kept, now=first.due_at + HOUR)
+
+    assert isinstance(again, Wait)
+    assert again.waited == Waited(Reason.EDGEGAP_ERROR, NOW, 2, NOW)
+
+
+def test_trouble_that_changes_its_kind_all_the_time_is_given_up_after_a_day_too() -> None:
+    waited = Waited(Reason.IMAGE_NOT_READY, NOW - HOUR, 3, NOW - 25 * HOUR)
+
+    found = next_of(RETRY, waited)
+
+    assert isinstance(found, Parking)
+    assert found.reason is Reason.GAVE_UP
+
+
+def test_a_refused_token_takes_nothing_from_the_day() -> None:
+    waited = Waited(Reason.EDGEGAP_TOKEN_REFUSED, NOW - 48 * HOUR, 9, NOW - 48 * HOUR)
+
+    assert isinstance(next_of(RETRY, waited), Wait)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_stands_in_the_one_table_with_a_sentence(reason: Reason) -> None:
+    sentence = explain(reason, detail="{not a field}")
+
+    assert sentence.endswith(".")
+    assert reason in REASONS
+    assert "{{" not in sentence
+
+
+def test_no_word_means_two_things() -> None:
+    words = [*Reason, *Outcome, *State]
+
+    assert len({word.value for word in words}) == len(words)
+
+
+@given(jitter=st.floats(0, 1))
+def test_other_replicas_are_asked_for_a_rule_to_the_end_and_often(jitter: float) -> None:
+    """Each time it is one of them by chance: with ever longer waits, none that had it came by."""
+    parked = parked_as(Parking(Reason.RULE_GONE, "The rule is gone."))
+    claimed, now, asked = CLAIMED, NOW, 0
+    while (tried := leave_to_others(claimed, parked, now=now, jitter=jitter)) is not parked:
+        due_at, waited = tried.settlement.due_at, tried.settlement.waited
+        assert due_at is not None
+        assert waited is not None
+        assert SECOND <= due_at - now <= 5 * SECOND or due_at == NOW + 5 * MINUTE
+        claimed, now, asked = replace(claimed, waited=waited), due_at, asked + 1
+    assert now == NOW + 5 * MINUTE
+    assert asked >= 60

@@ -1,0 +1,100 @@
+"""What runs beside the doors goes on whatever goes wrong, tells of it once, and ends when told."""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import count
+
+from structlog.testing import capture_logs
+
+from receiver.errors import LedgerError
+from receiver.periodic import Background
+
+AT_ONCE = 0.001
+PATIENCE_SECONDS = 10.0
+
+
+def test_an_error_is_logged_once_and_ends_nothing() -> None:
+    async def scenario() -> None:
+        over = asyncio.Event()
+        errors: Iterator[Exception] = iter([LedgerError("it is away"), ZeroDivisionError()])
+
+        async def once() -> None:
+            for error in errors:
+                raise error
+            over.set()
+
+        background = Background(once, every=lambda: AT_ONCE, fault="purge_fault")
+        background.start()
+        await asyncio.wait_for(over.wait(), PATIENCE_SECONDS)
+        await background.stop()
+
+    with capture_logs() as logged:
+        asyncio.run(scenario())
+
+    assert [one["event"] for one in logged] == ["ledger_unavailable", "purge_fault"]
+    assert logged[0]["error"] == "it is away"
+
+
+def test_what_waits_to_be_woken_is_done_again_when_woken_even_in_its_midst() -> None:
+    async def scenario() -> None:
+        turns: asyncio.Queue[int] = asyncio.Queue()
+        numbers = count()
+
+        async def once() -> None:
+            number = next(numbers)
+            if number == 0:
+                background.wake()
+            await turns.put(number)
+
+        background = Background(once, every=lambda: None, fault="fault")
+        background.start()
+        assert [await turns.get(), await turns.get()] == [0, 1]
+        background.wake()
+        assert await turns.get() == 2
+        await background.stop()
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
+
+
+def test_one_turn_may_ask_for_another_wait_than_the_usual() -> None:
+    async def scenario() -> int:
+        turns = 0
+        third = asyncio.Event()
+
+        async def once() -> float:
+            nonlocal turns
+            turns += 1
+            if turns == 3:
+                third.set()
+            return AT_ONCE
+
+        background = Background(once, every=lambda: 3600.0, fault="fault")
+        background.start()
+        await asyncio.wait_for(third.wait(), PATIENCE_SECONDS)
+        await background.stop()
+        return turns
+
+    assert asyncio.run(scenario()) == 3
+
+
+def test_it_is_stopped_in_the_midst_of_a_turn() -> None:
+    async def scenario() -> list[str]:
+        seen = []
+        begun = asyncio.Event()
+
+        async def once() -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                seen.append("left")
+
+        background = Background(once, every=lambda: None, fault="fault")
+        background.start()
+        await begun.wait()
+        await background.stop()
+        return seen
+
+    with capture_logs() as logged:
+        assert asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS)) == ["left"]
+    assert logged == []

@@ -1,0 +1,65 @@
+"""The pictures: drawn from plain numbers, whatever they are."""
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.reasons import Outcome, State
+from receiver.timestamps import duration
+from receiver.web.page.charts import PLACES, TALL, last_registrations, push_to_version
+
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "app": st.text(max_size=5),
+            "version": st.sampled_from(["1.0.0", "<script>", '"&\u202e', "👩‍🚀"]),
+            "state": st.sampled_from([one.value for one in State]),
+            "outcome": st.none() | st.sampled_from([one.value for one in Outcome]),
+            "reason": st.none() | st.just("name_taken"),
+            "created_at": st.integers(0, 2**42),
+            "finished_at": st.none() | st.integers(0, 2**42),
+        }
+    ),
+    max_size=60,
+)
+
+
+def bars(drawn: str) -> list[dict[str, str]]:
+    """The bars of a picture, which must be sound XML; what is no bar is the empty ground."""
+    root = ET.fromstring("".join(letter for letter in drawn if letter.isprintable()))  # noqa: S314
+    assert root.attrib["aria-label"]
+    return [bar.attrib for bar in root if bar.attrib["class"] != "ground"]
+
+
+@given(rows=ROWS)
+def test_a_picture_is_sound_and_within_its_frame(rows: list[dict[str, Any]]) -> None:
+    for drawn in (last_registrations(rows), push_to_version(rows)):
+        found = bars(drawn)
+        assert len(found) <= PLACES
+        for bar in found:
+            assert 0 <= int(bar["x"]) < PLACES * 8
+            assert 0 < int(bar["height"]) <= TALL
+            assert int(bar["y"]) + int(bar["height"]) == TALL
+        assert "<script>" not in drawn
+
+
+def test_the_newest_stands_on_the_right() -> None:
+    row = {"app": "a", "version": "1", "reason": None, "created_at": 0, "finished_at": 10}
+    newest = {**row, "state": "parked", "outcome": None}
+    oldest = {**row, "state": "done", "outcome": "created"}
+
+    assert [bar["class"] for bar in bars(last_registrations([newest, oldest]))] == ["good", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "told"),
+    [
+        (0, "0 ms"), (999, "999 ms"), (1000, "1.0 s"), (9_949, "9.9 s"), (42_000, "42 s"),
+        (600_000, "10 min"), (36_000_000, "10 h"), (864_000_000, "10 d"),
+    ],
+)  # fmt: skip
+def test_durations_are_told_in_words(milliseconds: int, told: str) -> None:
+    assert duration(milliseconds) == told

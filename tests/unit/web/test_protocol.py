@@ -1,0 +1,366 @@
+"""The server at the level of HTTP: one write a response, and limits on what a stranger may send."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+import pytest
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from receiver import metrics
+from receiver.web import protocol
+from receiver.web.protocol import LARGEST_HEAD, LimitedProtocol, LimitedServer
+from tests.support.receiver_process import until
+
+written: list[bytes] = []
+
+
+class Watched:
+    """A transport that notes what is written to it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        written.append(data)
+        self._transport.write(data)
+
+
+class WatchedProtocol(LimitedProtocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(cast("asyncio.Transport", Watched(transport)))
+
+
+async def plain(request: Request) -> Response:
+    return PlainTextResponse(f"got {len(await request.body())}")
+
+
+async def parts(_: Request) -> Response:
+    async def some() -> Any:
+        yield b"one"
+        yield b"two"
+
+    return StreamingResponse(some())
+
+
+async def breaks(_: Request) -> Response:
+    async def some() -> Any:
+        for part in cast("list[bytes]", []):
+            yield part
+        raise RuntimeError("after the head")
+
+    return StreamingResponse(some())
+
+
+async def slow(request: Request) -> Response:
+    """Answer only after the whole body, so that a body that never ends is a request in progress."""
+    try:
+        return PlainTextResponse(f"got {len(await request.body())}")
+    except ClientDisconnect:
+        disconnected.append(request.url.path)
+        raise
+
+
+disconnected: list[str] = []
+APP = Starlette(
+    routes=[
+        Route("/plain", plain, methods=["GET", "HEAD", "POST"]),
+        Route("/slow", slow, methods=["POST"]),
+        Route("/parts", parts),
+        Route("/breaks", breaks),
+    ]
+)
+
+
+@contextmanager
+def server(most_connections: int = 100) -> Iterator[int]:
+    """A server in a thread; yields its port."""
+    config = uvicorn.Config(APP, port=0, http=WatchedProtocol, ws="none", log_config=None)
+    limited = LimitedServer(config, most_connections)
+    thread = threading.Thread(target=limited.run, daemon=True)
+    thread.start()
+    until(lambda: limited.started)
+    yield limited.servers[0].sockets[0].getsockname()[1]
+    limited.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with server() as at:
+        yield at
+
+
+def told(port: int, *sent: bytes, until_end: bool = True) -> bytes:
+    """Send the pieces, the later ones after an answer to the former; return all that came."""
+    written.clear()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        came = b""
+        for piece in sent:
+            connection.sendall(piece)
+            came += connection.recv(65536)
+        while until_end and (more := connection.recv(65536)):
+            came += more
+    return came
+
+
+def request(line: bytes, *headers: bytes) -> bytes:
+    return b"\r\n".join([line + b" HTTP/1.1", b"Host: x", *headers, b"", b""])
+
+
+def test_an_answer_is_written_in_one(port: int) -> None:
+    came = told(port, request(b"GET /plain", b"Connection: close"))
+
+    assert came.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert came.endswith(b"\r\n\r\ngot 0")
+    assert written == [came]
+
+
+def test_answers_on_one_connection_are_one_write_each(port: int) -> None:
+    again = request(b"GET /plain")
+    came = told(port, again + again, request(b"GET /plain", b"Connection: close"))
+
+    assert came.count(b"got 0") == 3
+    assert len(written) == 3
+
+
+def test_a_head_without_a_body_is_sent_at_once(port: int) -> None:
+    came = told(port, request(b"HEAD /plain"), until_end=False)
+
+    assert came.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"content-length: 5\r\n" in came
+    assert written == [came]
+
+
+def test_parts_are_sent_as_they_come(port: int) -> None:
+    came = told(port, request(b"GET /parts", b"Connection: close"))
+
+    assert came.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+    assert len(written) == 3
+    assert written[0].endswith(b"3\r\none\r\n")
+
+
+def test_a_sender_who_asks_whether_to_go_on_is_told_before_the_answer(port: int) -> None:
+    asks = request(
+        b"POST /plain", b"Expect: 100-continue", b"Content-Length: 2", b"Connection: close"
+    )
+
+    came = told(port, asks, b"{}")
+
+    assert came.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert came.endswith(b"got 2")
+
+
+def test_what_is_no_http_is_told_so(port: int) -> None:
+    came = told(port, b"nonsense\r\n\r\n")
+
+    assert came.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert written == [came]
+
+
+def test_an_answer_that_breaks_off_ends_with_its_head(port: int) -> None:
+    came = told(port, request(b"GET /breaks"))
+
+    assert came.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert came.endswith(b"\r\n\r\n")
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def response(connection: socket.socket) -> bytes:
+    """Everything the server sends until it closes the connection, or resets it."""
+    received = b""
+    try:
+        while more := connection.recv(65536):
+            received += more
+    except ConnectionError:
+        pass
+    return received
+
+
+def rejected(reason: str) -> float:
+    return metrics.requests_rejected.labels(reason)._value.get()  # type: ignore[no-any-return]
+
+
+LARGE = b"x" * (LARGEST_HEAD + 1)
+CHUNKED = request(b"POST /slow", b"Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request(b"GET /plain?" + LARGE),
+        request(b"GET /plain", b"Large: " + LARGE),
+        request(b"GET /plain", *(b"N%d: " % n + b"x" * 1000 for n in range(70))),
+        b"GET /plain HTTP/1.1\r\nLarge: " + LARGE,
+        b"\r\n" * LARGEST_HEAD,
+        CHUNKED + b"0\r\nTrailer: " + LARGE,
+        CHUNKED + b"0\r\n" + b"".join(b"N%d: " % n + b"x" * 1000 + b"\r\n" for n in range(70)),
+        CHUNKED + b"1\r\na\r\n5;" + LARGE * 4,
+    ],
+    ids=["target", "header", "headers", "unfinished", "blank", "trailer", "trailers", "extension"],
+)
+def test_a_head_over_64_kib_is_431_and_the_connection_ends(port: int, sent: bytes) -> None:
+    before = rejected("head_too_large")
+    with connect(port) as connection:
+        for at in range(0, len(sent), 16384):
+            try:
+                connection.sendall(sent[at : at + 16384])
+            except ConnectionError:
+                break
+
+        assert response(connection).startswith(b"HTTP/1.1 431 ")
+    assert rejected("head_too_large") == before + 1
+
+
+def test_a_head_of_nearly_64_kib_is_read_in_pieces(port: int) -> None:
+    sent = request(b"GET /plain", b"Connection: close", b"L: " + b"x" * (LARGEST_HEAD - 100))
+    with connect(port) as connection:
+        for at in range(0, len(sent), 5000):
+            connection.sendall(sent[at : at + 5000])
+
+        assert response(connection).endswith(b"got 0")
+
+
+def test_many_large_bodies_are_no_large_head(port: int) -> None:
+    sent = request(b"POST /plain", b"Content-Length: 200000") + b"x" * 200_000
+    with connect(port) as connection:
+        for _ in range(3):
+            connection.sendall(sent)
+            assert b"got 200000" in connection.recv(65536)
+
+
+def test_a_small_chunked_body_with_a_trailer_is_read_and_the_trailer_is_no_header(
+    port: int,
+) -> None:
+    sent = request(b"POST /plain", b"Transfer-Encoding: chunked", b"Connection: close")
+
+    came = told(port, sent + b"5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n")
+
+    assert came.endswith(b"got 5")
+
+
+def test_a_head_that_takes_too_long_is_408(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "SLOWEST_HEAD_SECONDS", 0.5)
+    with connect(port) as connection:
+        connection.sendall(b"GET /plain HTTP/1.1\r\nHo")
+
+        assert response(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_connection_that_sends_nothing_is_closed(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "FIRST_BYTE_SECONDS", 0.5)
+    with connect(port) as connection:
+        assert response(connection) == b""
+
+
+def test_a_connection_that_was_used_is_closed_later(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "FIRST_BYTE_SECONDS", 0.0)
+    monkeypatch.setattr(protocol, "KEEP_ALIVE_SECONDS", 0.5)
+    with connect(port) as connection:
+        connection.sendall(request(b"GET /plain"))
+
+        assert response(connection).endswith(b"got 0")
+
+
+def test_at_the_limit_the_connection_that_waited_longest_is_closed() -> None:
+    with server(most_connections=3) as port, ExitStack() as stack:
+        idle = [stack.enter_context(connect(port)) for _ in range(3)]
+        for connection in idle:  # all three are known to the server, in this order
+            connection.sendall(request(b"GET /plain"))
+            assert connection.recv(65536)
+        fourth = stack.enter_context(connect(port))
+        fourth.sendall(request(b"GET /plain"))
+
+        assert fourth.recv(65536).endswith(b"got 0")
+        assert response(idle[0]) == b""
+        idle[1].sendall(request(b"GET /plain"))
+        assert idle[1].recv(65536).endswith(b"got 0")
+
+
+def test_no_request_in_progress_is_ended_for_a_new_connection() -> None:
+    with server(most_connections=2) as port, ExitStack() as stack:
+        busy = [stack.enter_context(connect(port)) for _ in range(2)]
+        for connection in busy:
+            connection.sendall(
+                request(b"POST /slow", b"Content-Length: 2", b"Expect: 100-continue")
+            )
+            assert b"100 Continue" in connection.recv(65536)
+        assert response(stack.enter_context(connect(port))).startswith(b"HTTP/1.1 503 ")
+        for connection in busy:
+            connection.sendall(b"{}")
+            assert connection.recv(65536).endswith(b"got 2")
+
+
+@pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"TLS/1.0"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 5\r\n\r\nhello",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 40])
+def test_a_wish_to_upgrade_is_ignored_and_the_body_read(
+    port: int, upgrade: bytes, body: bytes, pieces: int
+) -> None:
+    head = b"POST /plain HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: "
+    sent = head + upgrade + b"\r\nHTTP2-Settings: AAMAAABk\r\n" + body
+    last = request(b"GET /plain", b"Connection: close")
+    with connect(port) as connection:
+        for at in range(0, len(sent), -(-len(sent) // pieces)):
+            connection.sendall(sent[at : at + -(-len(sent) // pieces)])
+        connection.sendall(last)
+        received = response(connection)
+
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert b"got 5" in received
+    assert received.endswith(b"got 0")
+
+
+def test_requests_before_a_malformed_one_are_answered_first(port: int) -> None:
+    good = request(b"POST /plain", b"Content-Length: 2") + b"{}"
+    with connect(port) as connection:
+        connection.sendall(good + good + b"nonsense\r\n\r\n")
+        received = response(connection)
+
+    assert received.count(b"got 2") == 2
+    assert received.rindex(b"got 2") < received.index(b"HTTP/1.1 400 ")
+
+
+def test_a_malformed_body_ends_its_own_request(port: int) -> None:
+    disconnected.clear()
+    with connect(port) as connection:
+        connection.sendall(CHUNKED + b"nonsense\r\n")
+
+        assert response(connection).startswith(b"HTTP/1.1 400 ")
+    until(lambda: disconnected == ["/slow"])
+
+
+def test_200_malformed_requests_are_one_line_in_the_log(port: int) -> None:
+    before = rejected("malformed")
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(200):
+            with connect(port) as connection:
+                connection.sendall(b"nonsense\r\n\r\n")
+                response(connection)
+
+    assert rejected("malformed") == before + 200
+    assert len([line for line in lines if line["event"] == "requests_rejected"]) <= 1
