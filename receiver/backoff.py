@@ -29,7 +29,7 @@ _FAMILY: Mapping[Reason, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Waited:
+class WaitState:
     """How long a registration has waited so far: why, since when (epoch ms), how many times.
 
     `first` is when it began to wait for whatever reason, without success between.
@@ -40,14 +40,14 @@ class Waited:
     times: int = 0
     first: int = 0
 
-    def so_far(self, reason: Reason, now: int) -> "Waited":
+    def so_far(self, reason: Reason, now: int) -> "WaitState":
         """Return the wait for this reason, begun now unless it goes on."""
         if self.reason is not None and _FAMILY.get(self.reason) == _FAMILY.get(reason):
-            return Waited(reason, self.since, self.times, self.first or self.since)
+            return WaitState(reason, self.since, self.times, self.first or self.since)
         fresh = self.reason is None or _FAMILY.get(self.reason) == TOKEN_FAMILY
-        return Waited(reason, now, 0, now if fresh else self.first or self.since)
+        return WaitState(reason, now, 0, now if fresh else self.first or self.since)
 
-    def once_more(self) -> "Waited":
+    def incremented(self) -> "WaitState":
         """Return it with one more time counted."""
         return replace(self, times=self.times + 1)
 

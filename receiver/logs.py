@@ -28,7 +28,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-
 QUIET = ("httpx", "httpcore", "alembic", "asyncio")
 
 
-class Masking:
+class Redactor:
     """Masks known secrets and links in text; a reload may add secrets."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Masking:
         return _LINK.sub(PATH + MASK, masked) if PATH in masked else masked
 
 
-masking = Masking()
+masking = Redactor()
 
 
 class _Lines:

@@ -11,7 +11,7 @@ log = get_logger()
 
 
 @contextmanager
-def surviving(fault: str, **facts: object) -> Iterator[None]:
+def log_errors(fault: str, **facts: object) -> Iterator[None]:
     """Log an exception of the block and continue: an unavailable ledger, or the event `fault`."""
     try:
         yield
@@ -21,7 +21,7 @@ def surviving(fault: str, **facts: object) -> Iterator[None]:
         log.exception(fault, **facts)
 
 
-class Background:
+class PeriodicTask:
     """Calls `once` immediately, then periodically, until it is stopped.
 
     `once` returns the seconds to wait this time, None for the usual time. `every` returns the
@@ -59,7 +59,7 @@ class Background:
         while True:
             self._woken.clear()
             wait = self._every()
-            with surviving(self._fault):
+            with log_errors(self._fault):
                 wait = await self._once() or wait
             try:
                 async with asyncio.timeout(wait):

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from receiver.config.load import load_settings
-from receiver.config.settings import Current, Settings, after_reload
+from receiver.config.settings import LiveSettings, Settings, after_reload
 from receiver.config.variables import NEEDED
 from receiver.config.warnings import probably_not_meant
-from receiver.edgegap.client import EdgegapClient, Pace, edgegap_client
+from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
 from receiver.errors import ConfigError, Fault, LedgerError
 from receiver.http.client import http_client
 from receiver.ledger.gates import probe_now
@@ -18,14 +18,14 @@ from receiver.logs import get_logger, masking
 from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.pipeline.worker import Settled, Worker
 from receiver.secret import Secret
-from receiver.signing import ApiKeys, LinkKeys
+from receiver.signing import ApiTokenSigner, LinkSigner
 from receiver.upkeep import secret_keys
 from receiver.upkeep.catch_up import CatchUp
 from receiver.upkeep.clock import ClockWatch
 from receiver.upkeep.drift import Drift
 from receiver.upkeep.health import Code, Condition, HealthCheck, take_snapshot
 from receiver.upkeep.link_uses import LinkUses
-from receiver.upkeep.notify import TellingOthers
+from receiver.upkeep.notify import NotificationSender
 from receiver.upkeep.operations import Manual
 from receiver.upkeep.purge import Purge
 from receiver.upkeep.refused_links import RefusedLinks
@@ -41,7 +41,7 @@ class Service:
 
     def __init__(
         self,
-        current: Current,
+        current: LiveSettings,
         ledger: Ledger,
         client: EdgegapClient,
         preflight: Preflight,
@@ -56,8 +56,8 @@ class Service:
         self.drift = Drift(ledger, current, client, wake)
         self.catch_up = CatchUp(ledger, current, preflight.hub, wake, compare=self.drift.compare)
         self.purge = Purge(ledger, current)
-        self.telling_others = TellingOthers(ledger, current)
-        self.manual = Manual(ledger, current, self.worker.wake, self.worker.config_changed)
+        self.telling_others = NotificationSender(ledger, current)
+        self.manual = Manual(ledger, current, self.worker.wake, self.worker.invalidate_caches)
         self.health = HealthCheck(ledger, current, self.worker, preflight)
         self.refused_links = RefusedLinks(ledger)
         self.link_uses = LinkUses(ledger)
@@ -98,7 +98,7 @@ class Service:
             await self.catch_up.begin()
         except LedgerError as error:
             log.error("ledger_unavailable", error=str(error))
-        self.worker.config_changed()
+        self.worker.invalidate_caches()
         return True
 
     async def read_rules_again(self) -> None:
@@ -119,9 +119,9 @@ class Service:
     def _set_keys(self) -> None:
         keys = [key.reveal() for key in self.settings.secret_keys]
         repositories = {rule.repository for rule in self.settings.rules}
-        self.links = LinkKeys(keys, self.settings.links, repositories)
+        self.links = LinkSigner(keys, self.settings.links, repositories)
         self.link_uses.keys = ()
-        self.api_keys = ApiKeys(keys)
+        self.api_keys = ApiTokenSigner(keys)
 
 
 def log_warnings(settings: Settings) -> None:
@@ -152,11 +152,11 @@ async def running(
     `catching_up`: run the periodic tasks; a command that processes a single push does not.
     """
     token = settings.edgegap_token or Secret("")
-    pace = Pace(settings.requests_per_second, settings.concurrency)
+    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
     connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
     async with connect() as client, http_client() as http:
         preflight = preflight_over(http, settings, answered=ClockWatch().compare)
-        service = Service(Current(settings), ledger, client, preflight, settled)
+        service = Service(LiveSettings(settings), ledger, client, preflight, settled)
         # Read once what the health checks use: if the ledger is damaged there, the start fails.
         await ledger.read(lambda tx: take_snapshot(tx, settings))
         await service.adopt_keys()

@@ -69,7 +69,7 @@ def what_to_do(fault: LinkFault, repository: str | None) -> str:
     return _WHAT_TO_DO[fault].format(repository=repository or "GROUP/PROJECT")
 
 
-class LinkKeys:
+class LinkSigner:
     """Signs and verifies tokens with keys, oldest first (itsdangerous signs with the last).
 
     Valid tokens are cached, because verifying a token costs as much as reading a body.
@@ -216,7 +216,7 @@ class ApiToken:
     repository: str | None = None
 
 
-class ApiKeys:
+class ApiTokenSigner:
     """Signs and reads API tokens; keys oldest first, as for links."""
 
     def __init__(self, keys: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ def to_the_minute(milliseconds: int) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def iso(milliseconds: int | str) -> str:
+def format_time(milliseconds: int | str) -> str:
     """Return epoch milliseconds as ISO 8601 in UTC; a text is returned unchanged."""
     if isinstance(milliseconds, str):
         return milliseconds

@@ -9,15 +9,15 @@ from urllib.parse import quote
 
 import click
 
-from receiver.cli.client import Server, configured, reached, settings_in_spite
-from receiver.cli.exits import USAGE, Stop, told_plainly
+from receiver.cli.client import Server, configured, lenient_settings, reached
+from receiver.cli.exits import USAGE, CommandError, handle_errors
 from receiver.cli.operations import KEY, ask
-from receiver.timestamps import iso
+from receiver.timestamps import format_time
 from receiver.web.serialization import as_json as plain
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
-    from receiver.ledger.deliveries import Recorded
+    from receiver.ledger.deliveries import RecordedDelivery
     from receiver.ledger.transaction import Tx
     from receiver.rules.channel_order import ByHand
 
@@ -28,13 +28,13 @@ Row = dict[str, Any]
 @click.command()
 @click.argument("app", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
+@handle_errors
 def channels(app: str | None, as_json: bool) -> None:
     """List the channels of APP, or of all apps, with their images, holds and last moves."""
     settings = configured(KEY | {"rule"})
     known = sorted({rule.app for rule in settings.rules})
     if app is not None and app not in known:
-        raise Stop(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
+        raise CommandError(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
     found = asyncio.run(_channels(settings, app))
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
@@ -50,7 +50,7 @@ def channels(app: str | None, as_json: bool) -> None:
 @click.argument("channel")
 @click.option("--to", metavar="VERSION", help="Use the image of this version instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
+@handle_errors
 def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
     """Move CHANNEL of APP back to its previous image, or to the image of another version.
 
@@ -58,12 +58,12 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
     version than the version it was rolled back from.
     """
     from receiver.rules.channel_order import ByHand
-    from receiver.upkeep.channels import roll_back
+    from receiver.upkeep.channels import rollback_channel
 
-    settings = settings_in_spite(KEY)
+    settings = lenient_settings(KEY)
 
     def write(tx: Tx) -> Row:
-        recorded = roll_back(tx, settings.rules, app, channel, to, source=COMMAND)
+        recorded = rollback_channel(tx, settings.rules, app, channel, to, source=COMMAND)
         return _recorded(ByHand.ROLLBACK, app, channel, recorded)
 
     _show(
@@ -77,7 +77,7 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
 @click.option("--from", "other", metavar="CHANNEL", help="Use the image of this channel.")
 @click.option("--to", metavar="VERSION", help="Use the image of this version.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
+@handle_errors
 def promote(app: str, channel: str, other: str | None, to: str | None, as_json: bool) -> None:
     """Move CHANNEL of APP to the image of another channel or of a version.
 
@@ -88,8 +88,8 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
     from receiver.upkeep.channels import promote as promote_channel
 
     if (other is None) == (to is None):
-        raise Stop("use either --from CHANNEL or --to VERSION", USAGE)
-    settings = settings_in_spite(KEY)
+        raise CommandError("use either --from CHANNEL or --to VERSION", USAGE)
+    settings = lenient_settings(KEY)
 
     def write(tx: Tx) -> Row:
         recorded = promote_channel(
@@ -104,13 +104,13 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
 @click.command()
 @click.argument("app")
 @click.argument("channel")
-@told_plainly
+@handle_errors
 def release(app: str, channel: str) -> None:
     """Release the hold of CHANNEL of APP: the next push moves the channel again."""
     from receiver.audit import log_operation
     from receiver.upkeep.channels import release as release_channel
 
-    settings = settings_in_spite(KEY)
+    settings = lenient_settings(KEY)
 
     def write(tx: Tx) -> Row:
         sentence = release_channel(tx, settings.rules, app, channel)
@@ -133,7 +133,7 @@ async def _channels(settings: Settings, app: str | None) -> Row:
     return plain({"channels": rows})
 
 
-def _recorded(action: ByHand, app: str, channel: str, recorded: Recorded) -> Row:
+def _recorded(action: ByHand, app: str, channel: str, recorded: RecordedDelivery) -> Row:
     from receiver.upkeep.channels import log_moved
 
     log_moved(action, app, channel, recorded, COMMAND)
@@ -152,12 +152,13 @@ def _lines(row: Row) -> list[str]:
         above = (
             f" or a push of a version above {held['lifted_above']}" if held["lifted_above"] else ""
         )
-        since = f"since {iso(held['since_at'])} ({held['action']})"
+        since = f"since {format_time(held['since_at'])} ({held['action']})"
         lines.append(f"  held at {held['tag']} {since}, until `receiver release`{above}")
     if drift is not None:
-        lines.append(f"  Edgegap has {drift} instead, found {iso(row['drift_at'])}")
+        lines.append(f"  Edgegap has {drift} instead, found {format_time(row['drift_at'])}")
     lines += [
-        f"  {iso(move['at'])}  {move['from_tag'] or '(new)'} → {move['tag']}  {move['action']} by "
+        f"  {format_time(move['at'])}  {move['from_tag'] or '(new)'} → {move['tag']}  "
+        f"{move['action']} by "
         f"{move['source']}, rule {move['rule']}"
         for move in row["moves"]
     ]

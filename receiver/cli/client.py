@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receiver.cli.exits import NOT_DONE, NOT_FOUND, Stop
+from receiver.cli.exits import NOT_DONE, NOT_FOUND, CommandError
 from receiver.config.variables import variables_of
 from receiver.errors import LedgerError, LedgerInUse
-from receiver.signing import ApiKeys, ApiToken
+from receiver.signing import ApiToken, ApiTokenSigner
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
@@ -35,15 +35,15 @@ def configured(need: frozenset[str] = NOTHING) -> Settings:
     return load_settings(variables_of(os.environ), need=need)
 
 
-def settings_in_spite(need: frozenset[str] = NOTHING) -> Settings:
+def lenient_settings(need: frozenset[str] = NOTHING) -> Settings:
     """Load the settings, and print a warning if receiver.toml has faults; raises ConfigError.
 
     For commands that use no rule: a typo in a rule must not block them. The environment must be
     valid, because it names the ledger and the server.
     """
-    from receiver.config.load import load_in_spite
+    from receiver.config.load import load_settings_lenient
 
-    settings, faults = load_in_spite(variables_of(os.environ), need=need)
+    settings, faults = load_settings_lenient(variables_of(os.environ), need=need)
     if faults:
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         click.echo(
@@ -81,9 +81,9 @@ def new_token(seconds: int, repository: str | None = None) -> ApiToken:
     return ApiToken(token_hex(8), int(time.time()) + seconds, repository)
 
 
-def api_keys(settings: Settings) -> ApiKeys:
+def api_keys(settings: Settings) -> ApiTokenSigner:
     """Return the signer of API tokens with the current keys."""
-    return ApiKeys([key.reveal() for key in settings.secret_keys])
+    return ApiTokenSigner([key.reveal() for key in settings.secret_keys])
 
 
 class Server:
@@ -96,7 +96,7 @@ class Server:
     async def ask(
         self, method: str, path: str, body: object = None, *, seconds: float = ANSWER_SECONDS
     ) -> dict[str, Any]:
-        """Return the JSON response; raises Stop with the server's error message."""
+        """Return the JSON response; raises CommandError with the server's error message."""
         from receiver.audit import SOURCE_HEADER, Source
         from receiver.http.body import NO_ANSWER, ask
 
@@ -120,16 +120,16 @@ class Server:
                 f"the server at {self._http.base_url} does not answer like this receiver; "
                 "set HOST and PORT to the server's values"
             )
-            raise Stop(sentence, NOT_DONE)
+            raise CommandError(sentence, NOT_DONE)
         if answer.status_code == UNAUTHORIZED:
             sentence = (
                 f"the receiver at {self._http.base_url} refuses this command's token: "
                 "set RECEIVER_SECRET_KEY to the server's value"
             )
-            raise Stop(sentence, NOT_DONE)
+            raise CommandError(sentence, NOT_DONE)
         if answer.status_code >= FAULTS:
             code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
-            raise Stop(str(payload.get("error", "the server refused")), code)
+            raise CommandError(str(payload.get("error", "the server refused")), code)
         return payload
 
 
@@ -148,10 +148,10 @@ async def perform(
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
             return await there.ask("POST", path, asked)
-        from receiver.config.settings import Current
+        from receiver.config.settings import LiveSettings
         from receiver.upkeep.operations import Manual
 
-        done = await here(Manual(there, Current(settings)))
+        done = await here(Manual(there, LiveSettings(settings)))
         click.echo(f"receiver: no server is running; {without_server}", err=True)
         return done
 
@@ -172,7 +172,7 @@ async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[S
     try:
         new = begin and ledger.path is not None and not ledger.path.exists()
         if not new:
-            ledger.open_to_read()
+            ledger.open_readonly()
         here = await _open_or_find_server(ledger, settings)
         if here is None:
             yield ledger
@@ -248,8 +248,8 @@ def address(host: str, port: int) -> str:
 def serving_address(ledger: Ledger) -> str | None:
     """Return the URL that the server holding the ledger recorded at its start."""
     try:
-        ledger.open_to_read()
-        found = ledger.read_now(
+        ledger.open_readonly()
+        found = ledger.read_sync(
             lambda tx: tx.run("SELECT value FROM meta WHERE key = :key", key=SERVES_AT).scalar()
         )
     except LedgerError:  # the ledger is being created

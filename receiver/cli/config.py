@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver.cli.client import Server, api_keys, configured, new_token, reached
-from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, Stop, told_plainly
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
 from receiver.errors import ConfigError, Fault
 from receiver.images import is_repository
-from receiver.signing import LONGEST_SECONDS, MAX_URL, LinkKeys
+from receiver.signing import LONGEST_SECONDS, MAX_URL, LinkSigner
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
+@handle_errors
 def check(as_json: bool) -> None:
     """Check the configuration and report all faults, each with its location and a fix.
 
@@ -68,7 +68,7 @@ def check(as_json: bool) -> None:
 
 @click.command()
 @click.argument("repository")
-@told_plainly
+@handle_errors
 def link(repository: str) -> None:
     """Print the link to paste into Docker Hub, for REPOSITORY (group/project).
 
@@ -81,11 +81,11 @@ def link(repository: str) -> None:
     settings = configured(frozenset({"RECEIVER_SECRET_KEY", "public_url"}))
     if not is_repository(repository):
         sentence = f"{repository!r} is not a repository name: write group/project in lower case"
-        raise Stop(sentence, USAGE)
-    keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
+        raise CommandError(sentence, USAGE)
+    keys = LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
     url = keys.link(settings.public_url or "", repository)
     if len(url) > MAX_URL:
-        raise Stop(
+        raise CommandError(
             f"the link is {len(url)} characters long and Docker Hub takes {MAX_URL}: "
             "shorten public_url",
             NOT_DONE,
@@ -112,9 +112,9 @@ async def more_faults(settings: Settings) -> list[Fault]:
     public_url that makes a link too long. Nothing is sent.
     """
     from receiver.config.warnings import link_length_fault
-    from receiver.notifications.apprise import understands
+    from receiver.notifications.apprise import is_supported_url
 
-    known = await asyncio.gather(*(understands(notice.url) for notice in settings.notices))
+    known = await asyncio.gather(*(is_supported_url(notice.url) for notice in settings.notices))
     fix = "See github.com/caronc/apprise for the URL format of each service"
     what = "Apprise does not support its URL"
     faults = [
@@ -156,7 +156,7 @@ KEY = frozenset({"RECEIVER_SECRET_KEY"})
     "--repository", metavar="NAME", help="Limit the token to the pushes of one repository."
 )
 @click.option("--revoke", metavar="ID", help="Revoke the token with this ID instead.")
-@told_plainly
+@handle_errors
 def api_token(days: int, repository: str | None, revoke: str | None) -> None:
     """Print an API token that is valid for the given number of days.
 
@@ -167,11 +167,11 @@ def api_token(days: int, repository: str | None, revoke: str | None) -> None:
     settings = configured(KEY)
     if revoke is not None:
         if not asyncio.run(_revoke(settings, revoke)):
-            raise Stop(f"{revoke} was already revoked", NOT_DONE)
+            raise CommandError(f"{revoke} was already revoked", NOT_DONE)
         click.echo(f"Revoked {revoke}.")
         return
     if repository is not None and not is_repository(repository):
-        raise Stop(
+        raise CommandError(
             f"{repository!r} is not a repository name: use namespace/name in lower case", USAGE
         )
     token = new_token(days * SECONDS_A_DAY, repository)

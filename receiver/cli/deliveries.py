@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from receiver.cli.client import Server, configured, reached, settings_in_spite
+from receiver.cli.client import Server, configured, lenient_settings, reached
 from receiver.cli.exits import (
     INTERRUPTED,
     NOT_DONE,
     NOT_FOUND,
     STILL_WAITING,
     USAGE,
-    Stop,
-    told_plainly,
+    CommandError,
+    handle_errors,
 )
 from receiver.cli.timestamps import moment
 from receiver.config.variables import NEEDED
 from receiver.images import ImageReference, parse_image_reference
 from receiver.reasons import State, Verdict
 from receiver.web.serialization import as_json as plain
-from receiver.web.serialization import one_line, whole_story
+from receiver.web.serialization import format_detail, one_line
 
 if TYPE_CHECKING:
     from receiver.ledger.ledger import Ledger
@@ -55,7 +55,7 @@ MOST_ROWS = 1000  # the maximum of the API, too
 )
 @click.option("--before", help="Only deliveries before this delivery ID: the next page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-@told_plainly
+@handle_errors
 def deliveries(as_json: bool, **filters: object) -> None:
     """List deliveries, newest first, with the state of their registrations.
 
@@ -66,12 +66,14 @@ def deliveries(as_json: bool, **filters: object) -> None:
 
     ledger = _opened()
     before = filters["before"]
-    known = before is None or ledger.read_now(lambda tx: delivery_row(tx, str(before))) is not None
-    rows = ledger.read_now(lambda tx: list_deliveries(tx, Filter(**filters)))  # type: ignore[arg-type]  # click checked the values
-    any_rows = rows or ledger.read_now(lambda tx: list_deliveries(tx, Filter(limit=1)))
+    known = before is None or ledger.read_sync(lambda tx: delivery_row(tx, str(before))) is not None
+    rows = ledger.read_sync(lambda tx: list_deliveries(tx, Filter(**filters)))  # type: ignore[arg-type]  # click checked the values
+    any_rows = rows or ledger.read_sync(lambda tx: list_deliveries(tx, Filter(limit=1)))
     ledger.close()
     if not known:
-        raise Stop(f"there is no delivery {before}; pass a listed ID to --before", NOT_FOUND)
+        raise CommandError(
+            f"there is no delivery {before}; pass a listed ID to --before", NOT_FOUND
+        )
     for row in rows:
         click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else one_line(row))
     if not rows and not as_json:
@@ -82,7 +84,7 @@ def deliveries(as_json: bool, **filters: object) -> None:
 @click.command()
 @click.argument("identity", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
+@handle_errors
 def show(identity: str, as_json: bool) -> None:
     """Show one delivery in full: its push, its registrations, each attempt and the next step.
 
@@ -91,18 +93,18 @@ def show(identity: str, as_json: bool) -> None:
     from receiver.ledger.queries import story
 
     ledger = _opened()
-    row = ledger.read_now(lambda tx: story(tx, identity))
+    row = ledger.read_sync(lambda tx: story(tx, identity))
     ledger.close()
     if row is None:
-        raise Stop(f"there is no delivery {identity}; see `receiver deliveries`", NOT_FOUND)
-    click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else whole_story(row))
+        raise CommandError(f"there is no delivery {identity}; see `receiver deliveries`", NOT_FOUND)
+    click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else format_detail(row))
 
 
 def _opened() -> Ledger:
     from receiver.ledger.ledger import Ledger
 
-    ledger = Ledger(settings_in_spite().database_url)
-    ledger.open_to_read()
+    ledger = Ledger(lenient_settings().database_url)
+    ledger.open_readonly()
     return ledger
 
 
@@ -131,7 +133,7 @@ Row = dict[str, Any]
     "--dry-run", is_flag=True, help="Print the requests that would be sent; change nothing."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
+@handle_errors
 def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -> None:
     """Register REPOSITORY:TAG as if a webhook had arrived.
 
@@ -149,9 +151,9 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
     reference = parse_image_reference(image)
     settings = configured(NEEDED)
     if dry_run:
-        from receiver.cli.dry_run import rehearse
+        from receiver.cli.dry_run import preview_push
 
-        planned = asyncio.run(rehearse(settings, reference))
+        planned = asyncio.run(preview_push(settings, reference))
         click.echo(json.dumps(planned, ensure_ascii=False, indent=None if as_json else 2))
         if not planned["requests"]:
             raise SystemExit(NOT_DONE)
@@ -161,8 +163,8 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
     try:
         row = asyncio.run(pushing)
     except KeyboardInterrupt:
-        raise Stop(_stopped(recorded), INTERRUPTED) from None
-    click.echo(json.dumps(row, ensure_ascii=False) if as_json else whole_story(row))
+        raise CommandError(_stopped(recorded), INTERRUPTED) from None
+    click.echo(json.dumps(row, ensure_ascii=False) if as_json else format_detail(row))
     if row["verdict"] != "accepted":
         raise SystemExit(NOT_DONE)
     if wait:
@@ -195,7 +197,7 @@ async def _push_to_server(
     try:
         row = await server.ask("POST", "/api/deliveries", {"image": text})
     except asyncio.CancelledError:
-        raise Stop(NOT_ANSWERED, INTERRUPTED) from None
+        raise CommandError(NOT_ANSWERED, INTERRUPTED) from None
     recorded.append(row["id"])
     until = time.monotonic() + wait_seconds
     while not _finished(row) and time.monotonic() < until:
@@ -209,13 +211,13 @@ async def _push_to_ledger(
 ) -> Row:
     """Record the push; the next server processes it."""
     from receiver.audit import Source
-    from receiver.config.settings import Current
+    from receiver.config.settings import LiveSettings
     from receiver.dockerhub.api import Hub
     from receiver.http.client import http_client
     from receiver.upkeep.operations import Manual
 
     async with http_client() as http:
-        manual, hub = Manual(ledger, Current(settings)), Hub(http, settings.hub_api_url)
+        manual, hub = Manual(ledger, LiveSettings(settings)), Hub(http, settings.hub_api_url)
         delivery = (await manual.push(hub, image, Source.COMMAND)).delivery
     recorded.append(delivery)
     row = await _read_row(ledger, delivery)
@@ -265,7 +267,7 @@ def _finished(row: Row) -> bool:
 
 def _exit_by_state(row: Row) -> None:
     if not _finished(row):
-        raise Stop(
+        raise CommandError(
             f"a registration is not done yet; see `receiver show {row['id']}`", STILL_WAITING
         )
     if any(registration["state"] == State.PARKED for registration in row["registrations"]):
@@ -283,7 +285,7 @@ if TYPE_CHECKING:
     "--since", help="All deliveries since a time: 2026-11-23, 2026-11-23T17:00, 2h or 3d ago."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-@told_plainly
+@handle_errors
 def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool) -> None:
     """Replay deliveries: apply the current rules to each, and try its registrations now.
 
@@ -291,7 +293,7 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
     Ignored, parked and done deliveries can be replayed any number of times.
     """
     if not ids and not parked and since is None:
-        raise Stop("name deliveries by ID, or use --parked or --since", USAGE)
+        raise CommandError("name deliveries by ID, or use --parked or --since", USAGE)
     settings = configured(frozenset({"RECEIVER_SECRET_KEY"}))
     since_ms = None if since is None else moment(since)
     asked = {"ids": list(ids), "parked": parked, "since": since_ms}
@@ -307,7 +309,7 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
         click.echo(f"For the result: receiver show {which}", err=True)
     if missing:
         named = ", ".join(missing)
-        raise Stop(f"there is no delivery {named}; see `receiver deliveries`", NOT_FOUND)
+        raise CommandError(f"there is no delivery {named}; see `receiver deliveries`", NOT_FOUND)
     if not replayed and not as_json:
         click.echo("Nothing to replay.", err=True)
 
@@ -318,11 +320,11 @@ async def _replay(settings: Settings, asked: dict[str, Any]) -> tuple[list[Row],
             reply = await there.ask("POST", "/api/replay", asked)
             return list(reply["replayed"]), list(reply["missing"])
         from receiver.audit import Source
-        from receiver.config.settings import Current
+        from receiver.config.settings import LiveSettings
         from receiver.upkeep.operations import Manual
 
         configured(frozenset({"rule"}))  # otherwise every verdict would be `no_rule`
-        manual = Manual(there, Current(settings))
+        manual = Manual(there, LiveSettings(settings))
         replayed, missing = await manual.replay(
             asked["ids"], Source.COMMAND, parked=asked["parked"], since=asked["since"]
         )

@@ -2,7 +2,7 @@
 
 import click
 
-from receiver.cli.exits import NOT_DONE, Stop, told_plainly
+from receiver.cli.exits import NOT_DONE, CommandError, handle_errors
 
 
 @click.command()
@@ -15,7 +15,7 @@ from receiver.cli.exits import NOT_DONE, Stop, told_plainly
     type=click.IntRange(0, 65535),
     help="Port to listen on; default: any free port.",
 )
-@told_plainly
+@handle_errors
 def demo(once: bool, port: int) -> None:
     """Run a receiver with sandboxes of Edgegap and Docker Hub, and push a tag to it.
 
@@ -24,4 +24,4 @@ def demo(once: bool, port: int) -> None:
     from receiver.cli.tour import run_demo
 
     if not run_demo(once=once, port=port):
-        raise Stop("the demo was stopped before its version was created", NOT_DONE)
+        raise CommandError("the demo was stopped before its version was created", NOT_DONE)

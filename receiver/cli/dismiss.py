@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from receiver.cli.client import Server, reached, settings_in_spite
-from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, Stop, told_plainly
+from receiver.cli.client import Server, lenient_settings, reached
+from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
 from receiver.reasons import Reason
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 )
 @click.option("--undo", is_flag=True, help="Park dismissed registrations again.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
+@handle_errors
 def dismiss(
     ids: tuple[str, ...], everything: bool, reason: str | None, undo: bool, as_json: bool
 ) -> None:
@@ -44,12 +44,12 @@ def dismiss(
     dismissed push can be replayed like any other push.
     """
     if everything == bool(ids):
-        raise Stop("name registrations by ID, or use --all", USAGE)
+        raise CommandError("name registrations by ID, or use --all", USAGE)
     if reason is not None and not everything:
-        raise Stop("--reason requires --all", USAGE)
+        raise CommandError("--reason requires --all", USAGE)
     if undo and everything:
-        raise Stop("--undo requires IDs", USAGE)
-    settings = settings_in_spite(KEY)
+        raise CommandError("--undo requires IDs", USAGE)
+    settings = lenient_settings(KEY)
     if undo:
         changed = asyncio.run(_undo(settings, list(ids)))
     else:
@@ -60,11 +60,13 @@ def dismiss(
         _print(changed, "parked" if undo else "dismissed")
     if changed["missing"]:
         named = ", ".join(changed["missing"])
-        raise Stop(f"there is no registration {named}; see `receiver deliveries`", NOT_FOUND)
+        raise CommandError(
+            f"there is no registration {named}; see `receiver deliveries`", NOT_FOUND
+        )
     if changed["unchanged"]:
         named = ", ".join(changed["unchanged"])
         problem = "is not dismissed, or a newer registration is open" if undo else "is not parked"
-        raise Stop(f"{named} {problem}", NOT_DONE)
+        raise CommandError(f"{named} {problem}", NOT_DONE)
 
 
 def _print(changed: Row, word: str) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from receiver.cli.client import Server, address, configured, serving_address
 from receiver.cli.config import more_faults
-from receiver.cli.exits import BAD_CONFIG, NOT_DONE, Stop, told_plainly
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
 from receiver.doctor.finding import Finding, Health, passed, warned
 from receiver.errors import ConfigError
@@ -28,7 +28,7 @@ CHECKED_BY_DOCTOR = ("public_url", "no Docker Hub login")
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding.")
-@told_plainly
+@handle_errors
 def doctor(as_json: bool) -> None:
     """Check everything that a push needs: configuration, ledger, Edgegap, Docker Hub, public URL.
 
@@ -86,13 +86,13 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
 
 async def _checks(settings: Settings) -> AsyncIterator[Finding]:
     from receiver.doctor.checks import examine
-    from receiver.edgegap.client import Pace, edgegap_client
+    from receiver.edgegap.client import RateLimiter, edgegap_client
     from receiver.http.client import http_client
     from receiver.pipeline.preflight import preflight_over
     from receiver.secret import Secret
 
     token = settings.edgegap_token or Secret("")
-    pace = Pace(settings.requests_per_second, settings.concurrency)
+    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
     connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
     async with connect as client, http_client() as http:
         async for finding in examine(settings, client, preflight_over(http, settings), http):
@@ -113,7 +113,7 @@ async def _running(settings: Settings) -> Finding | None:
     async with http_client(direct=True, base_url=here) as http:
         try:
             answer = await Server(http, settings).ask("GET", "/api/settings", seconds=ASK_SECONDS)
-        except Stop:
+        except CommandError:
             return None
     marks, own = answer.get("marks"), marks_of(settings)
     if not isinstance(marks, dict):

@@ -10,13 +10,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from receiver.backoff import Waited
+from receiver.backoff import WaitState
 from receiver.config.settings import Settings
 from receiver.dockerhub.webhook import Push
-from receiver.edgegap.client import EdgegapClient, Pace, edgegap_client
+from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
 from receiver.edgegap.plans import masked
 from receiver.edgegap.responses import Answer, Body, version_path
-from receiver.edgegap.version_cache import Catalogue
+from receiver.edgegap.version_cache import VersionCache
 from receiver.http.client import http_client
 from receiver.images import ImageReference
 from receiver.ledger.deliveries import Reported, push_time_of
@@ -30,7 +30,7 @@ from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.reasons import State
 from receiver.rules.rule import Match, Mode, channels_of, moving_versions, rule_on
 from receiver.secret import Secret
-from receiver.upkeep.operations import push_by_hand
+from receiver.upkeep.operations import manual_push
 
 LAST_ID = "r~"  # sorts after every other id
 
@@ -55,9 +55,9 @@ class _ReadOnlyClient(EdgegapClient):
         raise _WouldSend("PATCH", version_path(app, version), body)
 
 
-async def rehearse(settings: Settings, image: ImageReference) -> Found:
+async def preview_push(settings: Settings, image: ImageReference) -> Found:
     """Return the result of a push of the image: its verdict and each request."""
-    pace = Pace(settings.requests_per_second, settings.concurrency)
+    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
     token = settings.edgegap_token or Secret("")
     base, secrets = settings.edgegap_base_url, settings.secrets()
     connect = edgegap_client(base, token, pace, secrets, kind=_ReadOnlyClient)
@@ -65,7 +65,7 @@ async def rehearse(settings: Settings, image: ImageReference) -> Found:
         existing = ledger if _is_there(ledger) else None
         async with connect as client, http_client() as http:
             preflight = preflight_over(http, settings)
-            push = await push_by_hand(preflight.hub, settings.rules, image)
+            push = await manual_push(preflight.hub, settings.rules, image)
             return await _DryRun(settings, client, preflight, existing, push).run(image)
 
 
@@ -73,7 +73,7 @@ def _is_there(ledger: Ledger) -> bool:
     """Open the ledger for reading; return False if it does not exist. Raises LedgerError."""
     if ledger.path is not None and not ledger.path.exists():
         return False
-    ledger.open_to_read()
+    ledger.open_readonly()
     return True
 
 
@@ -88,7 +88,7 @@ class _DryRun:
     ) -> None:
         self._settings = settings
         self._client = client
-        self._catalogue = Catalogue(client)
+        self._catalogue = VersionCache(client)
         self._preflight = preflight
         self._ledger = ledger
         self._push = push
@@ -146,7 +146,7 @@ class _DryRun:
         claimed = Claimed(
             id=LAST_ID, rule=match.rule, app=match.app, version=match.version, mode=match.mode,
             image=image, push_time=self._push.pushed_at or _now(), attempt=1, fence=0,
-            waited=Waited(), created_at=_now(),
+            waited=WaitState(), created_at=_now(),
         )  # fmt: skip
 
         def known(tx: Tx) -> Claimed:

@@ -29,7 +29,7 @@ EPILOG = (
 )
 
 
-class Stop(click.ClickException):
+class CommandError(click.ClickException):
     """Ends a command with an error message and an exit code."""
 
     def __init__(self, sentence: str, code: int) -> None:
@@ -46,7 +46,7 @@ class Stop(click.ClickException):
         click.echo(f"receiver: {self.message}", err=True)
 
 
-def told_plainly(command: Callable[P, R]) -> Callable[P, R]:
+def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn this program's errors into one message and an exit code, without a traceback."""
 
     @wraps(command)
@@ -56,17 +56,17 @@ def told_plainly(command: Callable[P, R]) -> Callable[P, R]:
         except click.Abort:  # Ctrl-C at a prompt, or no terminal for the prompt
             if sys.stdin is not None and sys.stdin.isatty():
                 click.echo(err=True)  # ends the line of the prompt
-                raise Stop("stopped", INTERRUPTED) from None
-            raise Stop(NO_TERMINAL, NOT_DONE) from None
+                raise CommandError("stopped", INTERRUPTED) from None
+            raise CommandError(NO_TERMINAL, NOT_DONE) from None
         except KeyboardInterrupt:
-            raise Stop("stopped", INTERRUPTED) from None
+            raise CommandError("stopped", INTERRUPTED) from None
         except ConfigError as error:
-            raise Stop(str(error), BAD_CONFIG) from None
+            raise CommandError(str(error), BAD_CONFIG) from None
         except LedgerError as error:
-            raise Stop(str(error), NO_LEDGER) from None
+            raise CommandError(str(error), NO_LEDGER) from None
         except BadImageReference as error:
-            raise Stop(str(error), USAGE) from None
+            raise CommandError(str(error), USAGE) from None
         except ReceiverError as error:
-            raise Stop(str(error), NOT_DONE) from None
+            raise CommandError(str(error), NOT_DONE) from None
 
     return wrapped

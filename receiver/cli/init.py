@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
+from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.dotenv import dotenv_line
 from receiver.config.environment import clean
 from receiver.config.rule_tables import login_faults
@@ -21,7 +21,7 @@ from receiver.config.variables import DOTENV, NEEDED
 from receiver.dockerhub.login import Login
 from receiver.images import HUB_ALIASES, is_repository
 from receiver.secret import Secret
-from receiver.signing import MAX_URL, LinkKeys
+from receiver.signing import MAX_URL, LinkSigner
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
@@ -68,7 +68,7 @@ REFUSED = frozenset({401, 403})
     default=Path(),
     help="Folder for the files; default: the working directory.",
 )
-@told_plainly
+@handle_errors
 def init(folder: Path, **given: str | None) -> None:
     """Generate a secret key, check both tokens, and write receiver.toml and .env.
 
@@ -81,14 +81,14 @@ def init(folder: Path, **given: str | None) -> None:
     config, secrets = folder / DEFAULT_CONFIG, folder / DOTENV
     for path in (config, secrets):
         if path.exists() or path.is_symlink():
-            raise Stop(f"{path} already exists; move it away first", NOT_DONE)
+            raise CommandError(f"{path} already exists; move it away first", NOT_DONE)
     key = _secret_key(folder / DEFAULT_LEDGER)
     repository = _asked("Docker Hub repository (group/project)", given["repository"], _repository)
     public_url = _asked("Public URL of this receiver", given["public_url"], _public_url)
     token, apps = _asked("Edgegap API token", given["edgegap_token"], _token, hidden=True)
     app = given["app"] or click.prompt("Edgegap app", type=click.Choice(apps) if apps else str)
     if apps and app not in apps:
-        raise Stop(f"Edgegap has no app {app}; it has {', '.join(apps)}", NOT_DONE)
+        raise CommandError(f"Edgegap has no app {app}; it has {', '.join(apps)}", NOT_DONE)
     username, hub_token = _login(given["dockerhub_username"], given["dockerhub_token"], repository)
     lines = {"RECEIVER_SECRET_KEY": key, "EDGEGAP_TOKEN": token}
     lines["RECEIVER_ADMIN_PASSWORD"] = token_urlsafe(12)
@@ -100,7 +100,7 @@ def init(folder: Path, **given: str | None) -> None:
     load_settings({**lines, "RECEIVER_CONFIG_TOML": text}, need=NEEDED)
     _write(secrets, "".join(dotenv_line(name, value) for name, value in lines.items()))
     _write(config, text)
-    link = LinkKeys([key], {}).link(public_url, repository)
+    link = LinkSigner([key], {}).link(public_url, repository)
     click.echo(f"Wrote {config} and {secrets} (only you may read them).\n")
     click.echo(f"Paste this link into Docker Hub: {repository} → Webhooks → New webhook:\n  {link}")
     if len(link) > MAX_URL:
@@ -128,7 +128,7 @@ def _asked(
     while True:
         try:
             return read(click.prompt(question, hide_input=hidden))
-        except Stop as invalid:
+        except CommandError as invalid:
             invalid.show()
 
 
@@ -138,14 +138,16 @@ def _repository(text: str) -> str:
     name = rest if slash and host in HUB_ALIASES else name
     name = name.partition(":")[0].rstrip("/")  # without the tag
     if not is_repository(name):
-        raise Stop(f"{text!r} is not a repository name: write group/project in lower case", USAGE)
+        raise CommandError(
+            f"{text!r} is not a repository name: write group/project in lower case", USAGE
+        )
     return name
 
 
 def _public_url(text: str) -> str:
     fault = public_url_fault(text.strip())
     if fault is not None:
-        raise Stop(f"invalid public URL: {fault}; write https://hooks.example.com", USAGE)
+        raise CommandError(f"invalid public URL: {fault}; write https://hooks.example.com", USAGE)
     return text.strip().rstrip("/")
 
 
@@ -154,7 +156,7 @@ def _token(text: str) -> tuple[str, list[str]]:
     token = bare_token(text)
     fault = token_fault(token)
     if fault is not None:
-        raise Stop(f"the Edgegap token: {fault[0]}. {fault[1]}", USAGE)
+        raise CommandError(f"the Edgegap token: {fault[0]}. {fault[1]}", USAGE)
     return token, asyncio.run(_apps(token))
 
 
@@ -171,7 +173,7 @@ def _secret_key(ledger: Path) -> str:
             f"{ledger} already exists, and its links were signed with a key: set "
             "RECEIVER_SECRET_KEY to that key, or move the ledger away"
         )
-        raise Stop(sentence, NOT_DONE)
+        raise CommandError(sentence, NOT_DONE)
     return found or token_urlsafe(32)
 
 
@@ -185,7 +187,7 @@ def _login(username: str | None, token: str | None, repository: str) -> tuple[st
     def read(text: str) -> str:
         bare = bare_token(text)
         for part, fault, fix in login_faults(name, bare):
-            raise Stop(f"the Docker Hub {part}: {fault}. {fix}", USAGE)
+            raise CommandError(f"the Docker Hub {part}: {fault}. {fix}", USAGE)
         asyncio.run(_check_login(Login(name, Secret(bare)), repository))
         return bare
 
@@ -202,39 +204,43 @@ def _settings(**secrets: str) -> Settings:
 
 async def _apps(token: str) -> list[str]:
     from receiver.doctor.checks import CHECK_THE_WAY
-    from receiver.edgegap.client import Pace, edgegap_client
-    from receiver.pipeline.retry import detail_of
+    from receiver.edgegap.client import RateLimiter, edgegap_client
+    from receiver.pipeline.retry import summary_of
 
     settings = _settings(EDGEGAP_TOKEN=token)
-    async with edgegap_client(settings.edgegap_base_url, Secret(token), Pace(8, 1)) as client:
+    async with edgegap_client(
+        settings.edgegap_base_url, Secret(token), RateLimiter(8, 1)
+    ) as client:
         listing = await client.apps()
     answer = listing.answer
     if answer.says(*REFUSED):
-        raise Stop(
+        raise CommandError(
             f"Edgegap does not accept the token ({answer.message}): make one under "
             "app.edgegap.com/user-settings?tab=tokens",
             NOT_DONE,
         )
     if not answer.accepted:
-        raise Stop(f"Edgegap could not be reached: {detail_of(answer)}. {CHECK_THE_WAY}", NOT_DONE)
+        raise CommandError(
+            f"Edgegap could not be reached: {summary_of(answer)}. {CHECK_THE_WAY}", NOT_DONE
+        )
     return [str(row["name"]) for row in listing.rows]
 
 
 async def _check_login(login: Login, repository: str) -> None:
-    from receiver.dockerhub.api import Hub, HubRefused
-    from receiver.dockerhub.http import Unavailable
+    from receiver.dockerhub.api import Hub, HubForbidden
+    from receiver.dockerhub.http import DockerHubUnavailable
     from receiver.http.client import http_client
 
     settings = _settings(DOCKERHUB_USERNAME=login.username, DOCKERHUB_TOKEN=login.token.reveal())
     async with http_client() as http:
         try:
             visible = await Hub(http, settings.hub_api_url).sees(repository, login)
-        except HubRefused as error:
-            raise Stop(f"Docker Hub does not accept the login: {error}", NOT_DONE) from None
-        except Unavailable as error:
-            raise Stop(f"Docker Hub could not be reached: {error}", NOT_DONE) from None
+        except HubForbidden as error:
+            raise CommandError(f"Docker Hub does not accept the login: {error}", NOT_DONE) from None
+        except DockerHubUnavailable as error:
+            raise CommandError(f"Docker Hub could not be reached: {error}", NOT_DONE) from None
     if not visible:
-        raise Stop(
+        raise CommandError(
             f"{login.username} cannot see {repository} on Docker Hub: check its name, and that the "
             "token may read private repositories if it is private",
             NOT_DONE,
@@ -249,4 +255,4 @@ def _write(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise Stop(f"{path} cannot be written: {error.strerror}", NOT_DONE) from None
+        raise CommandError(f"{path} cannot be written: {error.strerror}", NOT_DONE) from None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.client import settings_in_spite
-from receiver.cli.exits import USAGE, Stop, told_plainly
+from receiver.cli.client import lenient_settings
+from receiver.cli.exits import USAGE, CommandError, handle_errors
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -24,28 +24,28 @@ def ledger() -> None:
 @ledger.command(short_help="Make a consistent copy of a live SQLite ledger.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists, in one step.")
-@told_plainly
+@handle_errors
 def backup(file: Path, overwrite: bool) -> None:
     """Make a consistent copy of the SQLite ledger in FILE. A server may be running."""
-    from receiver.ledger.backup import back_up
+    from receiver.ledger.backup import backup_ledger
     from receiver.ledger.ledger import Ledger
 
     with suppress(OSError):  # an unreadable folder: the copy reports the error
         if file.exists() and not overwrite:
-            raise Stop(f"{file} already exists: name a new file, or use --overwrite", USAGE)
-    source = Ledger(settings_in_spite().database_url)
-    source.open_to_read()
+            raise CommandError(f"{file} already exists: name a new file, or use --overwrite", USAGE)
+    source = Ledger(lenient_settings().database_url)
+    source.open_readonly()
     source.close()
     if source.path is None:
-        raise Stop("the ledger is on PostgreSQL: use pg_dump", USAGE)
-    size = back_up(source.path, file, overwrite=overwrite)
+        raise CommandError("the ledger is on PostgreSQL: use pg_dump", USAGE)
+    size = backup_ledger(source.path, file, overwrite=overwrite)
     click.echo(f"{file}: {size} bytes, checked.")
 
 
 @ledger.command("copy", short_help="Copy a ledger to another database.")
 @click.argument("source")
 @click.argument("target")
-@told_plainly
+@handle_errors
 def copy_command(source: str, target: str) -> None:
     """Copy the ledger at SOURCE into the empty database at TARGET; both are URLs.
 
@@ -73,4 +73,4 @@ def _url(argument: str, text: str) -> URL:
         return read_database_url(text)
     except ValueError as error:
         write = "write sqlite:///path or postgresql://user:password@host/database"
-        raise Stop(f"{argument}: {error}: {write}", USAGE) from None
+        raise CommandError(f"{argument}: {error}: {write}", USAGE) from None

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from receiver.cli.client import Server, configured, perform, reached, settings_in_spite
-from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, Stop, told_plainly
+from receiver.cli.client import Server, configured, lenient_settings, perform, reached
+from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
 from receiver.cli.timestamps import moment
 from receiver.images import is_repository
-from receiver.timestamps import iso
+from receiver.timestamps import format_time
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
@@ -29,7 +29,7 @@ Reply = dict[str, Any]
 @click.command()
 @click.argument("repository", required=False)
 @click.option("--all", "everything", is_flag=True, help="All repositories.")
-@told_plainly
+@handle_errors
 def pause(repository: str | None, everything: bool) -> None:
     """Pause the registrations of REPOSITORY, or of all: pushes are recorded and queued."""
     from receiver.audit import Source
@@ -48,7 +48,7 @@ def pause(repository: str | None, everything: bool) -> None:
 @click.command()
 @click.argument("repository", required=False)
 @click.option("--all", "everything", is_flag=True, help="All repositories.")
-@told_plainly
+@handle_errors
 def resume(repository: str | None, everything: bool) -> None:
     """Resume the paused registrations of REPOSITORY, or of all."""
     from receiver.audit import Source
@@ -68,7 +68,7 @@ def resume(repository: str | None, everything: bool) -> None:
             else ""
         )
         subject = "nothing is" if everything else f"{name} is not"
-        raise Stop(f"{subject} paused{everything_is}", NOT_DONE)
+        raise CommandError(f"{subject} paused{everything_is}", NOT_DONE)
     click.echo("Resumed.")
     if pauses.ALL in reply["paused"]:
         click.echo("receiver: all repositories are still paused", err=True)
@@ -76,7 +76,7 @@ def resume(repository: str | None, everything: bool) -> None:
 
 @click.command("open-gate")
 @click.argument("gate", type=click.Choice(["busy", "token"]))
-@told_plainly
+@handle_errors
 def open_gate(gate: str) -> None:
     """Open a closed gate: the work that it blocks continues.
 
@@ -90,7 +90,7 @@ def open_gate(gate: str) -> None:
 
     async def here(manual: Manual) -> Reply:
         if not await manual.open_gate(gate, Source.COMMAND):
-            raise Stop(f"the gate {gate} is already open", NOT_DONE)
+            raise CommandError(f"the gate {gate} is already open", NOT_DONE)
         return {"opened": gate}
 
     _perform("/api/open-gate", {"gate": gate}, here)
@@ -98,7 +98,7 @@ def open_gate(gate: str) -> None:
 
 
 def _perform(path: str, body: Reply, here: Callable[[Manual], Awaitable[Reply]]) -> Reply:
-    settings = settings_in_spite(KEY)
+    settings = lenient_settings(KEY)
     return asyncio.run(
         perform(
             settings,
@@ -114,11 +114,11 @@ def _named(repository: str | None, *, everything: bool) -> str:
     from receiver.ledger import gates as pauses
 
     if everything == (repository is not None):
-        raise Stop("name one repository, or use --all", USAGE)
+        raise CommandError("name one repository, or use --all", USAGE)
     if repository is None:
         return pauses.ALL
     if not is_repository(repository):
-        raise Stop(f"{repository!r} is not a repository name: write group/project", USAGE)
+        raise CommandError(f"{repository!r} is not a repository name: write group/project", USAGE)
     return repository
 
 
@@ -144,7 +144,7 @@ if TYPE_CHECKING:
     from receiver.dockerhub.api import Hub
     from receiver.ledger.cursors import Cursor
     from receiver.ledger.transaction import Tx
-    from receiver.upkeep.catch_up import Missed
+    from receiver.upkeep.catch_up import MissedPush
 
 LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
 BATCH = 100  # pushes in a request to the server
@@ -162,7 +162,7 @@ wait_for = asyncio.sleep
 @click.option("--repository", help="Only this group/project; default: every repository of a rule.")
 @click.option("--dry-run", is_flag=True, help="Only list the pushes; record nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-@told_plainly
+@handle_errors
 def catch_up(since: str | None, repository: str | None, dry_run: bool, as_json: bool) -> None:
     """List the tags on Docker Hub and record each push that is not in the ledger.
 
@@ -174,7 +174,7 @@ def catch_up(since: str | None, repository: str | None, dry_run: bool, as_json: 
     settings = configured(frozenset({"RECEIVER_SECRET_KEY", "rule"}))
     names = sorted({rule.repository for rule in settings.rules})
     if repository is not None and repository not in names:
-        raise Stop(f"no rule names {repository}; rules name {', '.join(names)}", NOT_FOUND)
+        raise CommandError(f"no rule names {repository}; rules name {', '.join(names)}", NOT_FOUND)
     chosen = [repository] if repository is not None else names
     bound = None if since is None else moment(since)
     configure_logs(secrets=settings.secrets(), level="WARNING")
@@ -213,26 +213,26 @@ def _print(row: Row, verb: str, *, as_json: bool) -> None:
     click.echo(json.dumps(row) if as_json else line)
 
 
-async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[Missed]:
+async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[MissedPush]:
     """List a repository's tags with a progress bar; wait when Docker Hub asks to."""
     from receiver.dockerhub.api import waiting_as_asked
-    from receiver.dockerhub.http import Unavailable
-    from receiver.upkeep.catch_up import login_for, pushed_since
+    from receiver.dockerhub.http import DockerHubUnavailable
+    from receiver.upkeep.catch_up import credentials_for, iter_pushes_since
 
-    login = login_for(settings.rules, repository)
+    login = credentials_for(settings.rules, repository)
     waiting = waiting_as_asked(_wait, longest=LONGEST_WAIT_SECONDS)
-    missed: list[Missed] = []
+    missed: list[MissedPush] = []
     try:
         with click.progressbar(length=1, label=repository, file=sys.stderr) as bar:
-            pages = pushed_since(hub, repository, login, since, waiting)
+            pages = iter_pushes_since(hub, repository, login, since, waiting)
             async for page, total in pages:
                 missed += page
                 bar.length = max(total, 1)
                 bar.update(len(page))
             bar.update((bar.length or 1) - bar.pos)  # older pages are not read
-    except Unavailable as error:
+    except DockerHubUnavailable as error:
         sentence = f"Docker Hub could not list the tags of {repository}: {error}"
-        raise Stop(sentence, NOT_DONE) from None
+        raise CommandError(sentence, NOT_DONE) from None
     return sorted(missed, key=lambda item: item.push.pushed_at or 0)
 
 
@@ -248,7 +248,7 @@ def _cursor(settings: Settings, repository: str) -> int:
     cursors = _read(settings, read_cursors, none)
     own = [cursor.looks_back_to for cursor in cursors if cursor.repository == repository]
     if not own:
-        raise Stop(f"no starting point is known for {repository}; use --since", NOT_DONE)
+        raise CommandError(f"no starting point is known for {repository}; use --since", NOT_DONE)
     return own[0]
 
 
@@ -260,14 +260,14 @@ def _read(settings: Settings, read: Callable[[Tx], T], without: T) -> T:
     try:
         if ledger.path is not None and not ledger.path.exists():
             return without
-        ledger.open_to_read()
-        return ledger.read_now(read)
+        ledger.open_readonly()
+        return ledger.read_sync(read)
     finally:
         ledger.close()
 
 
-async def _record(settings: Settings, missed: list[Missed]) -> None:
-    from receiver.upkeep.catch_up import take_all
+async def _record(settings: Settings, missed: list[MissedPush]) -> None:
+    from receiver.upkeep.catch_up import record_missed
 
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
@@ -276,13 +276,13 @@ async def _record(settings: Settings, missed: list[Missed]) -> None:
                 await there.ask("POST", "/api/catch-up", {"missed": rows})
             return
         rules, notices = settings.rules, settings.notices
-        await there.write(lambda tx: take_all(tx, rules, missed, notices, up_since=None))
+        await there.write(lambda tx: record_missed(tx, rules, missed, notices, up_since=None))
         click.echo(
             "receiver: no server is running; start `receiver serve` to process them", err=True
         )
 
 
-def _pushed(missed: Missed) -> Row:
+def _pushed(missed: MissedPush) -> Row:
     push = missed.push
     return {
         "repository": push.repository,
@@ -293,14 +293,14 @@ def _pushed(missed: Missed) -> Row:
     }
 
 
-def _row(settings: Settings, missed: Missed) -> Row:
+def _row(settings: Settings, missed: MissedPush) -> Row:
     from receiver.rules.rule import rule_on
 
     ruling = rule_on(missed.push, settings.rules)
     pushed_at = missed.push.pushed_at
     return {
         **_pushed(missed),
-        "pushed_at": None if pushed_at is None else iso(pushed_at),
+        "pushed_at": None if pushed_at is None else format_time(pushed_at),
         "verdict": ruling.verdict.value,
         "reason": ruling.reason,
     }
@@ -311,22 +311,22 @@ BODY = "This is a test. The receiver sends its notifications to this destination
 
 
 @click.command("notify-test")
-@told_plainly
+@handle_errors
 def notify_test() -> None:
     """Send a test message to each [[notice]] of the configuration."""
     from receiver.logs import configure_logs
-    from receiver.notifications.apprise import NoticeNotSent, send
+    from receiver.notifications.apprise import DeliveryFailed, send
     from receiver.notifications.destinations import Message
 
     settings = configured()
     configure_logs(secrets=settings.secrets(), level="CRITICAL")
     if not settings.notices:
-        raise Stop("no [[notice]] is configured; see the README", NOT_DONE)
+        raise CommandError("no [[notice]] is configured; see the README", NOT_DONE)
     failed = 0
     for notice in settings.notices:
         try:
             asyncio.run(send(notice.url, Message(TITLE, BODY)))
-        except NoticeNotSent as error:
+        except DeliveryFailed as error:
             failed += 1
             click.echo(f"{notice.name}: not sent, {error}")
         else:

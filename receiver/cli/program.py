@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from receiver.cli.exits import INTERRUPTED, NOT_DONE, Stop
+from receiver.cli.exits import INTERRUPTED, NOT_DONE, CommandError
 from receiver.cli.streams import output_failure, prepare_streams
 
 
@@ -66,4 +66,4 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Stop("stopped", INTERRUPTED) from None
+            raise CommandError("stopped", INTERRUPTED) from None

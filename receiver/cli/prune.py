@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from receiver.cli.client import Server, configured, reached
-from receiver.cli.exits import NOT_DONE, USAGE, Stop, told_plainly
+from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
 
 if TYPE_CHECKING:
@@ -28,28 +28,30 @@ Row = dict[str, Any]
 @click.option("--dry-run", is_flag=True, help="Only list the versions; delete nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@told_plainly
+@handle_errors
 def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Delete versions of APP that this receiver created, except the newest `keep` of their rule.
 
     Never deletes the newest version, a version of a channel, a pinned version, an older tag that
     was pushed manually, or a version with running deployments.
     """
-    from receiver.pipeline.prune import kept_by
+    from receiver.pipeline.prune import keep_count
 
     settings = configured(NEEDED)
     known = sorted({rule.app for rule in settings.rules})
     if app not in known:
-        raise Stop(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
-    if kept_by(settings, app) is None:
-        raise Stop(f"no rule of the app {app} has `keep`; add it, for instance keep = 10", USAGE)
+        raise CommandError(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
+    if keep_count(settings, app) is None:
+        raise CommandError(
+            f"no rule of the app {app} has `keep`; add it, for instance keep = 10", USAGE
+        )
     found = asyncio.run(_planned(settings, app))
     names = [row["version"] for row in found["prunable"]]
     if names and not dry_run:
         if not yes and is_terminal():
             question = f"Delete {', '.join(names)} of {app} at Edgegap?"
             if not click.confirm(question, err=True):
-                raise Stop("nothing was deleted", NOT_DONE)
+                raise CommandError("nothing was deleted", NOT_DONE)
         found["results"] = asyncio.run(_pruned(settings, app, names))
     if as_json:
         click.echo(json.dumps(found))
@@ -91,17 +93,17 @@ async def _pruned(settings: Settings, app: str, names: list[str]) -> list[Row]:
 
 
 async def _prune_here(ledger: Ledger, settings: Settings, app: str, names: list[str]) -> list[Row]:
-    from receiver.config.settings import Current
-    from receiver.edgegap.client import Pace, edgegap_client
+    from receiver.config.settings import LiveSettings
+    from receiver.edgegap.client import RateLimiter, edgegap_client
     from receiver.pipeline.prune import MOST_AT_ONCE, Scope, log_pruned
     from receiver.pipeline.prune import prune as prune_versions
     from receiver.secret import Secret
 
     token = settings.edgegap_token or Secret("")
-    pace = Pace(settings.requests_per_second, settings.concurrency)
+    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
     connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
     async with connect as client:
         scope = Scope(app, most=MOST_AT_ONCE, only=names)
-        results = await prune_versions(ledger, client, Current(settings), scope)
+        results = await prune_versions(ledger, client, LiveSettings(settings), scope)
     log_pruned(app, results, source=COMMAND)
     return [dict(msgspec.to_builtins(result)) for result in results]

@@ -5,7 +5,7 @@ import os
 import click
 
 from receiver.cli.client import configured
-from receiver.cli.exits import told_plainly
+from receiver.cli.exits import handle_errors
 from receiver.config.variables import NEEDED
 
 
@@ -15,7 +15,7 @@ from receiver.config.variables import NEEDED
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; default: PORT or 8000."
 )
 @click.pass_obj
-@told_plainly
+@handle_errors
 def serve(environ: dict[str, str], host: str | None, port: int | None) -> None:
     """Run the receiver: the webhook endpoint, the worker, the API and the admin page.
 

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import State
 
 from receiver.cli.client import SERVES_AT, address
-from receiver.cli.exits import NOT_DONE, Stop
+from receiver.cli.exits import NOT_DONE, CommandError
 from receiver.config.settings import Settings
 from receiver.doctor.surroundings import dangers, proxies_in_use
 from receiver.errors import LedgerError, LedgerInUse
@@ -141,7 +141,7 @@ class _Server(LimitedServer):
         except SystemExit as error:
             if self._state.failure is not None:
                 raise self._state.failure from None
-            raise Stop(self._cannot_start(error.__context__), NOT_DONE) from None
+            raise CommandError(self._cannot_start(error.__context__), NOT_DONE) from None
         if self.should_exit:
             return
         port = self.servers[0].sockets[0].getsockname()[1]

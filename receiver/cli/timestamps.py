@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from receiver.cli.exits import USAGE, Stop
+from receiver.cli.exits import USAGE, CommandError
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -18,4 +18,6 @@ def moment(text: str) -> int:
             moment = datetime.fromisoformat(text.strip()).astimezone()
         return max(0, int(moment.timestamp() * 1000))
     except (ValueError, OverflowError):
-        raise Stop(f"{text!r} is not a time: write 2026-11-23T17:00, 2h or 3d", USAGE) from None
+        raise CommandError(
+            f"{text!r} is not a time: write 2026-11-23T17:00, 2h or 3d", USAGE
+        ) from None

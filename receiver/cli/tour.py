@@ -27,7 +27,7 @@ from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
-from receiver.signing import LinkKeys
+from receiver.signing import LinkSigner
 from receiver.web.app import create_app
 
 REPOSITORY = "studio/game-server"
@@ -113,7 +113,7 @@ class _Tour:
 
     def _show(self, url: str, stop: Stopper) -> None:
         keys = [key.reveal() for key in self.settings.secret_keys]
-        link = LinkKeys(keys, {}).link(url, REPOSITORY)
+        link = LinkSigner(keys, {}).link(url, REPOSITORY)
         click.echo(f"The receiver runs at {url}, with sandboxes of Edgegap and Docker Hub.\n")
         click.echo(f"Admin page (the password changes in each run):\n  {url}/")
         click.echo(f"  password {self.password.reveal()}\n")

@@ -80,7 +80,7 @@ def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozense
     return settings
 
 
-def load_in_spite(
+def load_settings_lenient(
     environ: Mapping[str, str], *, need: frozenset[str] = frozenset()
 ) -> tuple[Settings, tuple[Fault, ...]]:
     """As `load_settings`, for commands that need no rule: errors in the file are returned.

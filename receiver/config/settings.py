@@ -149,7 +149,7 @@ def _plain(value: object) -> object:
 
 
 @dataclass(slots=True)
-class Current:
+class LiveSettings:
     """The settings in force; a reload replaces them."""
 
     settings: Settings

@@ -4,7 +4,7 @@ from receiver.config.load import MAKE_A_KEY
 from receiver.config.settings import Settings
 from receiver.config.values import UNITS, did_you_mean
 from receiver.rules.rule import channels_of_two, may_collide, shadowed
-from receiver.signing import MAX_URL, LinkKeys
+from receiver.signing import MAX_URL, LinkSigner
 
 GOOD_KEY = 32
 GOOD_PASSWORD = 12
@@ -99,7 +99,7 @@ def link_length_fault(settings: Settings) -> tuple[str, str] | None:
     """Return the error of a public_url that makes a link too long, and the fix."""
     if settings.public_url is None or not settings.secret_keys:
         return None
-    keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
+    keys = LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
     url = settings.public_url
     length = max((len(keys.link(url, rule.repository)) for rule in settings.rules), default=0)
     if length <= MAX_URL:

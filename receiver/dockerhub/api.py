@@ -14,9 +14,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 import msgspec
 
-from receiver.dockerhub.http import TOO_MANY, Fetched, Unavailable, fetch
+from receiver.dockerhub.http import TOO_MANY, DockerHubUnavailable, HttpResponse, fetch
 from receiver.dockerhub.login import Login
-from receiver.dockerhub.tag_record import HubTag, read_tag
+from receiver.dockerhub.tag_record import Tag, read_tag
 from receiver.http.retry_after import read_retry_after
 from receiver.secret import Secret
 
@@ -34,11 +34,11 @@ REFUSALS = frozenset({401, 403, 404})  # 404: also a repository that the login m
 
 Answered = Callable[[Mapping[str, str]], None]
 """Called with the headers of each response."""
-Waiting = Callable[[Unavailable], Awaitable[bool]]
+Waiting = Callable[[DockerHubUnavailable], Awaitable[bool]]
 """Waits if Docker Hub asks for it, and returns whether to repeat the call."""
 
 
-class HubRefused(Unavailable):
+class HubForbidden(DockerHubUnavailable):
     """Docker Hub's API refuses the login, or the login may not see the repository.
 
     By `status`: 401 and 403 refuse, 404 is for a name that the login does not see. Each
@@ -50,7 +50,7 @@ class HubRefused(Unavailable):
 class Page:
     """One page of a repository's tags, newest first, and the number of all tags."""
 
-    tags: tuple[HubTag, ...]
+    tags: tuple[Tag, ...]
     total: int
 
 
@@ -66,15 +66,15 @@ class Hub:
         self._tokens: dict[Login, tuple[str, float]] = {}
         self._rest_until = 0.0  # by the monotonic clock
 
-    async def tag(self, repository: str, tag: str, login: Login | None) -> HubTag | None:
-        """Return the record of a tag, None if there is none. Raises Unavailable."""
+    async def tag(self, repository: str, tag: str, login: Login | None) -> Tag | None:
+        """Return the record of a tag, None if there is none. Raises DockerHubUnavailable."""
         answer = await self._get(f"{_path(repository)}/tags/{quote(tag, safe='')}", login)
         return read_tag(answer.json()) if answer.status == httpx.codes.OK else None
 
     async def pages(
         self, repository: str, login: Login | None, waiting: Waiting | None = None
     ) -> AsyncIterator[Page]:
-        """Yield a repository's tags page by page. Raises Unavailable.
+        """Yield a repository's tags page by page. Raises DockerHubUnavailable.
 
         The newest are requested first, but Docker Hub has changed the meaning of `ordering` before:
         the caller must check. Only the page number of Docker Hub's `next` is used.
@@ -87,13 +87,15 @@ class Hub:
                 what = f"Docker Hub's API does not list {repository}"
                 refused = _refusal(what, answer, [login.token] if login else [])
                 past_the_last = number > 1 and answer.status == httpx.codes.NOT_FOUND
-                if past_the_last and isinstance(refused, HubRefused):
+                if past_the_last and isinstance(refused, HubForbidden):
                     return  # tags were deleted meanwhile
                 raise refused
             body = answer.json()
             rows = body.get("results")
             if not isinstance(rows, list):
-                raise Unavailable(f"Docker Hub's API returned no list of the tags of {repository}")
+                raise DockerHubUnavailable(
+                    f"Docker Hub's API returned no list of the tags of {repository}"
+                )
             records = [read_tag(row) for row in rows if isinstance(row, dict)]
             tags = [tag for tag in records if tag is not None]
             total = body.get("count")
@@ -103,27 +105,29 @@ class Hub:
                 return
             number = following
 
-    async def _get_later(self, path: str, login: Login | None, waiting: Waiting | None) -> Fetched:
+    async def _get_later(
+        self, path: str, login: Login | None, waiting: Waiting | None
+    ) -> HttpResponse:
         """Make a request; repeat it as long as the caller waits when Docker Hub asks to."""
         while True:
             try:
                 return await self._get(path, login)
-            except Unavailable as error:
+            except DockerHubUnavailable as error:
                 if waiting is None or not await waiting(error):
                     raise
 
     async def sees(self, repository: str, login: Login | None) -> bool:
-        """Return whether the login can see the repository. Raises Unavailable."""
+        """Return whether the login can see the repository. Raises DockerHubUnavailable."""
         answer = await self._get(_path(repository), login)
         if answer.status == httpx.codes.OK:
             return bool(answer.json())
         what = f"Docker Hub's API does not show {repository}"
         refused = _refusal(what, answer, [login.token] if login else [])
-        if isinstance(refused, HubRefused):
+        if isinstance(refused, HubForbidden):
             return False
         raise refused
 
-    async def _get(self, path: str, login: Login | None) -> Fetched:
+    async def _get(self, path: str, login: Login | None) -> HttpResponse:
         remembered = login in self._tokens
         answer = await self._ask(path, login)
         if answer.status == httpx.codes.UNAUTHORIZED and login is not None and remembered:
@@ -131,17 +135,17 @@ class Hub:
             answer = await self._ask(path, login)
         return answer
 
-    async def _ask(self, path: str, login: Login | None) -> Fetched:
+    async def _ask(self, path: str, login: Login | None) -> HttpResponse:
         headers = {}
         if login is not None:
             headers["Authorization"] = f"Bearer {await self._token(login)}"
         rest = self._rest_until - time.monotonic()
         if rest > 0:
-            raise Unavailable("Docker Hub's limit on its API is used up", wait=rest)
+            raise DockerHubUnavailable("Docker Hub's limit on its API is used up", wait=rest)
         url = f"{self._base}{path}"
         try:
             answer = await fetch(self._http, "GET", url, largest=LARGEST_ANSWER, headers=headers)
-        except Unavailable as error:
+        except DockerHubUnavailable as error:
             if error.wait is not None:
                 error.wait = min(error.wait, LONGEST_WAIT_SECONDS)
             raise
@@ -150,7 +154,7 @@ class Hub:
             self._answered(answer.headers)
         return answer
 
-    def _note_limit(self, answer: Fetched) -> None:
+    def _note_limit(self, answer: HttpResponse) -> None:
         """Pause after the last call that this minute allows, before Docker Hub refuses one."""
         if answer.headers.get("x-ratelimit-remaining") == "0":
             wait = read_retry_after(answer.headers, time.time_ns() // 1_000_000) or 0
@@ -168,7 +172,7 @@ class Hub:
                 largest=LARGEST_TOKEN,
                 json={"identifier": login.username, "secret": login.token.reveal()},
             )
-        except Unavailable as error:
+        except DockerHubUnavailable as error:
             if error.status == TOO_MANY and error.wait is None:
                 error.wait = LOCKED_SECONDS
             raise
@@ -176,7 +180,7 @@ class Hub:
             raise _refusal("Docker Hub's API refuses the login", answer, [login.token])
         given = answer.json().get("access_token")
         if not isinstance(given, str) or not given.isascii() or not given.isprintable():
-            raise Unavailable("Docker Hub's API returned no token")
+            raise DockerHubUnavailable("Docker Hub's API returned no token")
         token = given
         life = _seconds_left(token)
         margin = min(TOKEN_MARGIN_SECONDS, life / 2)
@@ -184,7 +188,7 @@ class Hub:
         return token
 
 
-def seconds_to_wait(error: Unavailable) -> float | None:
+def seconds_to_wait(error: DockerHubUnavailable) -> float | None:
     """Return the seconds to wait before the same call; None if Docker Hub did not ask to wait.
 
     It rounds to whole seconds, so a wait may be 0 while the limit still holds: wait at least a
@@ -201,7 +205,7 @@ def waiting_as_asked(rest: Callable[[float], Awaitable[None]], *, longest: float
     """Return a Waiting that calls `rest` with the seconds, at most `longest` of them in total."""
     waited = 0.0
 
-    async def wait(error: Unavailable) -> bool:
+    async def wait(error: DockerHubUnavailable) -> bool:
         nonlocal waited
         seconds = seconds_to_wait(error)
         if seconds is None or waited + seconds > longest:
@@ -230,9 +234,9 @@ def _page_number(following: object) -> int | None:
     return int(text) if valid else None
 
 
-def _refusal(what: str, answer: Fetched, secrets: Iterable[Secret]) -> Unavailable:
+def _refusal(what: str, answer: HttpResponse, secrets: Iterable[Secret]) -> DockerHubUnavailable:
     refused = answer.status in REFUSALS and answer.error() is not None
-    kind = HubRefused if refused else Unavailable
+    kind = HubForbidden if refused else DockerHubUnavailable
     return kind(f"{what}: {answer.described(secrets)}", status=answer.status)
 
 

@@ -1,6 +1,7 @@
 """HTTP requests to Docker Hub, bounded in time and size; redirects are not followed.
 
-Every request returns a Fetched or raises Unavailable; nothing here interprets the response.
+Every request returns an HttpResponse or raises DockerHubUnavailable; nothing here interprets the
+response.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ IN_BETWEEN = "a proxy or a firewall may have responded instead"
 MOST_SHOWN = 200
 
 
-class Unavailable(ReceiverError):
+class DockerHubUnavailable(ReceiverError):
     """Docker Hub gave no usable response. `connected`: whether it was reached at all."""
 
     def __init__(
@@ -46,7 +47,7 @@ class Unavailable(ReceiverError):
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class HttpResponse:
     """One response: status, headers, and the body within its limit."""
 
     status: int
@@ -54,13 +55,13 @@ class Fetched:
     content: bytes = field(repr=False)
 
     def json(self) -> dict[str, Any]:
-        """Return the body as a JSON object; raises Unavailable if it is not."""
+        """Return the body as a JSON object; raises DockerHubUnavailable if it is not."""
         try:
             body = msgspec.json.decode(self.content)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             body = None
         if not isinstance(body, dict):
-            raise Unavailable("the response is not a JSON object")
+            raise DockerHubUnavailable("the response is not a JSON object")
         return body
 
     def error(self, secrets: Iterable[Secret] = ()) -> str | None:
@@ -71,7 +72,7 @@ class Fetched:
         """
         try:
             body = self.json()
-        except Unavailable:
+        except DockerHubUnavailable:
             return None
         listed = body.get("errors")
         first = listed[0] if isinstance(listed, list) and listed else None
@@ -101,14 +102,17 @@ async def fetch(
     largest: int,
     headers: Mapping[str, str] | None = None,
     json: object = None,
-) -> Fetched:
-    """Make a request. Raises Unavailable on no response, 429, 5xx, a body over `largest` bytes."""
+) -> HttpResponse:
+    """Make a request.
+
+    Raises DockerHubUnavailable on no response, 429, 5xx, a body over `largest` bytes.
+    """
     began = time.monotonic()
     status: int | None = None
     try:
         fetched = await _fetch(http, method, url, largest=largest, headers=headers, json=json)
         status = fetched.status
-    except Unavailable as error:
+    except DockerHubUnavailable as error:
         status = error.status
         raise
     finally:
@@ -125,7 +129,7 @@ async def _fetch(
     largest: int,
     headers: Mapping[str, str] | None,
     json: object,
-) -> Fetched:
+) -> HttpResponse:
     try:
         async with (
             asyncio.timeout(WHOLE_SECONDS),
@@ -141,16 +145,16 @@ async def _fetch(
             _raise_for_status(response)
             content = await read_bounded(response, largest)
     except BodyTooLarge:
-        raise Unavailable(f"the response is over {largest} bytes") from None
+        raise DockerHubUnavailable(f"the response is over {largest} bytes") from None
     except UnreadableBody as error:
-        raise Unavailable(str(error)) from None
+        raise DockerHubUnavailable(str(error)) from None
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-        raise Unavailable(no_connection(error), connected=False) from None
+        raise DockerHubUnavailable(no_connection(error), connected=False) from None
     except (TimeoutError, httpx.TimeoutException):
-        raise Unavailable("no response in time") from None
+        raise DockerHubUnavailable("no response in time") from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError):
-        raise Unavailable("the connection broke") from None
-    return Fetched(response.status_code, response.headers, content)
+        raise DockerHubUnavailable("the connection broke") from None
+    return HttpResponse(response.status_code, response.headers, content)
 
 
 def _raise_for_status(response: httpx.Response) -> None:
@@ -159,6 +163,6 @@ def _raise_for_status(response: httpx.Response) -> None:
     if status == TOO_MANY:
         asked = read_retry_after(response.headers, time.time_ns() // 1_000_000)
         wait = None if asked is None else asked / 1000
-        raise Unavailable("429: too many requests", wait=wait, status=TOO_MANY)
+        raise DockerHubUnavailable("429: too many requests", wait=wait, status=TOO_MANY)
     if status >= SERVER_FAULTS:
-        raise Unavailable(f"HTTP {status}", status=status)
+        raise DockerHubUnavailable(f"HTTP {status}", status=status)

@@ -12,7 +12,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 
-from receiver.dockerhub.http import IN_BETWEEN, Fetched, Unavailable, fetch
+from receiver.dockerhub.http import IN_BETWEEN, DockerHubUnavailable, HttpResponse, fetch
 from receiver.dockerhub.login import Login
 from receiver.dockerhub.manifest import (
     ACCEPTED,
@@ -60,7 +60,7 @@ class PullLimits:
         self.met = met
         self.by_login[login] = replace(self.by_login.get(login, Pulls()), met=met)
 
-    def remember(self, answer: Fetched, login: Login | None) -> None:
+    def remember(self, answer: HttpResponse, login: Login | None) -> None:
         """Read the limit from a response's headers; docs.docker.com/docker-hub/usage/pulls."""
         limit = _COUNT.match(answer.headers.get("ratelimit-limit", ""))
         remaining = _COUNT.match(answer.headers.get("ratelimit-remaining", ""))
@@ -82,7 +82,7 @@ PULL = "pull"
 _REALM = re.compile(r'realm="([^"]*)"', re.IGNORECASE)
 
 
-class LoginRefused(Exception):
+class CredentialsRejected(Exception):
     """The token server refuses the login itself, or to issue a token without a login.
 
     `detail` is its message. Only a 401 with Docker's error body is a refusal: a 403, or HTML, comes
@@ -94,7 +94,7 @@ class LoginRefused(Exception):
         self.detail = detail
 
 
-class LoginServer:
+class TokenService:
     """Requests tokens; tokens to pull are cached until they expire."""
 
     def __init__(self, http: httpx.AsyncClient, url: str) -> None:
@@ -122,7 +122,7 @@ class LoginServer:
             return False
 
     async def token(self, repository: str, login: Login | None, *, actions: str = PULL) -> str:
-        """Request a token for these actions. Raises LoginRefused, Unavailable."""
+        """Request a token for these actions. Raises CredentialsRejected, Unavailable."""
         scope = quote(f"repository:{repository}:{actions}", safe=":,")
         url = f"{self._url}?service=registry.docker.io&scope={scope}"
         headers = {}
@@ -133,13 +133,13 @@ class LoginServer:
         secrets = [login.token] if login else []
         refusal = answer.error(secrets)
         if answer.status == httpx.codes.UNAUTHORIZED and refusal is not None:
-            raise LoginRefused(refusal or f"HTTP {answer.status}")
+            raise CredentialsRejected(refusal or f"HTTP {answer.status}")
         if answer.status != httpx.codes.OK:
-            raise Unavailable(f"the login server responded {answer.described(secrets)}")
+            raise DockerHubUnavailable(f"the login server responded {answer.described(secrets)}")
         body = answer.json()
         token = body.get("token") or body.get("access_token")
         if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
-            raise Unavailable("the login server returned no token")
+            raise DockerHubUnavailable("the login server returned no token")
         if actions == PULL:
             self._keep(repository, login, token, life=body.get("expires_in"))
         return token
@@ -151,14 +151,14 @@ class LoginServer:
         self._kept[repository, login] = (token, time.monotonic() + seconds - margin)
 
 
-def actions_of(token: str) -> list[str]:
+def granted_actions(token: str) -> list[str]:
     """Return the rights that a registry token grants, if it can be decoded (it is a JWT)."""
     try:
         payload = token.split(".")[1]
         content = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        access = Fetched(200, {}, content).json().get("access", [])
+        access = HttpResponse(200, {}, content).json().get("access", [])
         return [action for row in access for action in row.get("actions", [])]
-    except (IndexError, ValueError, AttributeError, TypeError, Unavailable):
+    except (IndexError, ValueError, AttributeError, TypeError, DockerHubUnavailable):
         return []
 
 
@@ -184,19 +184,19 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class NotThere:
+class TagMissing:
     """The registry has no such tag (yet)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Denied:
+class TagDenied:
     """We may not pull. `login_refused`: the login itself is wrong, not only its rights."""
 
     login_refused: bool
     detail: str
 
 
-Seen = Found | NotThere | Denied
+Seen = Found | TagMissing | TagDenied
 
 
 class Registry:
@@ -205,36 +205,37 @@ class Registry:
     def __init__(self, http: httpx.AsyncClient, registry_url: str, auth_url: str) -> None:
         self._http = http
         self._registry = registry_url
-        self.logins = LoginServer(http, auth_url)
+        self.logins = TokenService(http, auth_url)
         self.limits = PullLimits()
 
     async def see(self, repository: str, tag: str, login: Login | None) -> Seen:
-        """HEAD the tag's manifest, which does not count as a pull. Raises Unavailable.
+        """HEAD the tag's manifest, which does not count as a pull. Raises DockerHubUnavailable.
 
         Docker Hub responds to a missing right with 401, never 403: a 403 is an outage.
         """
         answer = await self._get("HEAD", repository, f"manifests/{quote(tag)}", login)
-        if isinstance(answer, Denied):
+        if isinstance(answer, TagDenied):
             return answer
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         if answer.status == httpx.codes.NOT_FOUND and media_type != HTML:
-            return NotThere()
+            return TagMissing()
         if answer.status == httpx.codes.METHOD_NOT_ALLOWED:
             return Found(None, media_type)  # a mirror without HEAD
         challenge = answer.headers.get("www-authenticate", "")
         if answer.status == httpx.codes.UNAUTHORIZED and self.logins.is_named_in(challenge):
-            return Denied(login_refused=False, detail=f"HTTP {answer.status}")
+            return TagDenied(login_refused=False, detail=f"HTTP {answer.status}")
         if answer.status != httpx.codes.OK:
-            raise Unavailable(f"the registry responded HTTP {answer.status}; {IN_BETWEEN}")
+            raise DockerHubUnavailable(f"the registry responded HTTP {answer.status}; {IN_BETWEEN}")
         digest = answer.headers.get("docker-content-digest", "")
         if media_type not in MANIFESTS:
-            raise Unavailable("the registry's response is not a manifest")
+            raise DockerHubUnavailable("the registry's response is not a manifest")
         return Found(digest if is_digest(digest) else None, media_type)
 
     async def platforms(self, repository: str, digest: str, login: Login | None) -> Platforms:
-        """Return an image's platforms by its digest: counts as one pull. Raises Unavailable.
+        """Return an image's platforms by its digest: counts as one pull.
 
         If an index has a single image without a platform, that is read too: a second pull.
+        Raises DockerHubUnavailable.
         """
         found = await self._read(repository, digest, login)
         if found.deciding is None:
@@ -252,7 +253,7 @@ class Registry:
                 blob = await self._get_ok(repository, path, login, digest=found.digest)
                 return read_config(blob.content)
         except UnreadableError as error:
-            raise Unavailable(f"the registry's manifest cannot be read: {error}") from None
+            raise DockerHubUnavailable(f"the registry's manifest cannot be read: {error}") from None
         return found
 
     async def may_push(self, repository: str, login: Login) -> bool | None:
@@ -262,24 +263,24 @@ class Registry:
         """
         try:
             token = await self.logins.token(repository, login, actions="pull,push")
-        except LoginRefused as refused:
+        except CredentialsRejected as refused:
             return False if "insufficient scopes" in refused.detail else None
-        return "push" in actions_of(token)
+        return "push" in granted_actions(token)
 
     async def _get_ok(
         self, repository: str, path: str, login: Login | None, *, digest: str
-    ) -> Fetched:
+    ) -> HttpResponse:
         answer = await self._get("GET", repository, path, login)
-        if isinstance(answer, Denied) or answer.status != httpx.codes.OK:
-            status = answer.detail if isinstance(answer, Denied) else f"HTTP {answer.status}"
-            raise Unavailable(f"the registry did not return {path[:20]}…: {status}")
+        if isinstance(answer, TagDenied) or answer.status != httpx.codes.OK:
+            status = answer.detail if isinstance(answer, TagDenied) else f"HTTP {answer.status}"
+            raise DockerHubUnavailable(f"the registry did not return {path[:20]}…: {status}")
         if f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != digest:
-            raise Unavailable("the registry's content does not match its digest")
+            raise DockerHubUnavailable("the registry's content does not match its digest")
         return answer
 
     async def _get(
         self, method: str, repository: str, path: str, login: Login | None
-    ) -> Fetched | Denied:
+    ) -> HttpResponse | TagDenied:
         url = f"{self._registry}/v2/{repository}/{path}"
         answer = await self._call(method, url, self.logins.kept(repository, login), login)
         if answer.status == httpx.codes.UNAUTHORIZED:
@@ -288,24 +289,24 @@ class Registry:
             if not self.logins.is_named_in(challenge):
                 what = "the registry names a login server that is not DOCKERHUB_AUTH_URL"
                 unnamed = f"the registry names no login server: HTTP 401; {IN_BETWEEN}"
-                raise Unavailable(what if "realm" in challenge.lower() else unnamed)
+                raise DockerHubUnavailable(what if "realm" in challenge.lower() else unnamed)
             try:
                 token = await self.logins.token(repository, login)
-            except LoginRefused as refused:
-                return Denied(login_refused=login is not None, detail=refused.detail)
+            except CredentialsRejected as refused:
+                return TagDenied(login_refused=login is not None, detail=refused.detail)
             answer = await self._call(method, url, token, login)
         if path.startswith("manifests/"):  # responses for blobs contain no limit
             self.limits.remember(answer, login)
         return answer
 
-    async def _call(self, method: str, url: str, token: str, login: Login | None) -> Fetched:
+    async def _call(self, method: str, url: str, token: str, login: Login | None) -> HttpResponse:
         headers = {"Accept": ", ".join(ACCEPTED)}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         largest = LARGEST_BLOB if "/blobs/" in url else LARGEST_MANIFEST
         try:
             answer = await fetch(self._http, method, url, largest=largest, headers=headers)
-        except Unavailable as error:
+        except DockerHubUnavailable as error:
             self.limits.note_met(login, met=error.status == httpx.codes.TOO_MANY_REQUESTS)
             raise
         self.limits.note_met(login, met=False)
@@ -315,7 +316,7 @@ class Registry:
             url = self._redirected(url, answer.headers.get("location", ""))
             answer = await fetch(self._http, method, url, largest=largest)  # no Authorization
         if answer.status in REDIRECTS:
-            raise Unavailable(f"the registry redirects more than {MOST_REDIRECTS} times")
+            raise DockerHubUnavailable(f"the registry redirects more than {MOST_REDIRECTS} times")
         return answer
 
     def _redirected(self, url: str, location: str) -> str:
@@ -324,8 +325,8 @@ class Registry:
             parts = urlsplit(url)
             valid = bool(parts.hostname) and parts.port != 0  # a port over 65535 raises
         except ValueError:
-            raise Unavailable("the registry redirects to an invalid URL") from None
+            raise DockerHubUnavailable("the registry redirects to an invalid URL") from None
         plain = parts.scheme == "http" and self._registry.startswith("http://")
         if not valid or parts.username or (parts.scheme != "https" and not plain):
-            raise Unavailable("the registry redirects to a URL that is not https")
+            raise DockerHubUnavailable("the registry redirects to a URL that is not https")
         return url

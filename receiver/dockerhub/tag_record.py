@@ -14,7 +14,7 @@ from receiver.timestamps import read_iso
 
 
 @dataclass(frozen=True, slots=True)
-class HubTag:
+class Tag:
     """One tag as Docker Hub lists it.
 
     `pushed_at` and `updated_at` are in epoch milliseconds, None if not known; lists are sorted by
@@ -29,7 +29,7 @@ class HubTag:
     platforms: Platforms | None
 
 
-def read_tag(row: Mapping[str, Any]) -> HubTag | None:
+def read_tag(row: Mapping[str, Any]) -> Tag | None:
     """Read a tag record; None if it has no valid tag name."""
     name = row.get("name")
     if not isinstance(name, str) or not is_tag(name):
@@ -37,7 +37,7 @@ def read_tag(row: Mapping[str, Any]) -> HubTag | None:
     digest, platforms = read_tag_record(row)
     media_type = row.get("media_type")
     pushed_at = _pushed_at(row)
-    return HubTag(
+    return Tag(
         tag=name,
         pushed_at=pushed_at,
         updated_at=_time(row.get("last_updated")) or pushed_at,

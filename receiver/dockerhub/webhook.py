@@ -113,7 +113,7 @@ def _number(digits: str) -> float:
     return float(digits[:MAX_NAME])
 
 
-def not_for_registering(push: Push) -> Reason | None:
+def skip_reason(push: Push) -> Reason | None:
     """Return why the push is not an image, regardless of the rules; None if it is."""
     if push.tag is None:
         return Reason.NO_TAG

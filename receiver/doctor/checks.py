@@ -31,9 +31,9 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.migrate import newer_schema
 from receiver.ledger.targets import not_copied
 from receiver.pipeline.preflight import Preflight
-from receiver.pipeline.retry import detail_of
+from receiver.pipeline.retry import summary_of
 from receiver.rules.rule import Rule, moving_versions
-from receiver.signing import PATH, LinkKeys
+from receiver.signing import PATH, LinkSigner
 from receiver.upkeep.clock import difference, seconds_ahead
 
 REACH_SECONDS = 10.0
@@ -70,7 +70,7 @@ async def examine(
 def _ledger(settings: Settings) -> Iterator[Finding]:
     ledger = Ledger(settings.database_url)
     try:
-        ledger.open_to_read()
+        ledger.open_readonly()
     except LedgerError as error:
         missing = ledger.path is not None and not os.path.lexists(ledger.path)
         if missing and ledger.path is not None and os.access(ledger.path.parent, os.W_OK):
@@ -98,7 +98,7 @@ async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[F
         yield failed("Edgegap token", f"refused: {answer.message}", mend)
         return
     if not answer.accepted:
-        yield failed("Edgegap", detail_of(answer), CHECK_THE_WAY)
+        yield failed("Edgegap", summary_of(answer), CHECK_THE_WAY)
         return
     seen = f"it sees {_listed(listing)}" if answer.ok else f"but the list of apps: {answer.message}"
     yield passed("Edgegap token", f"accepted; {seen}")
@@ -141,7 +141,7 @@ def _unusable(answer: Answer) -> tuple[str, str]:
     if answer.says(HTTPStatus.FORBIDDEN):
         mend = "Let the token's owner manage the app, or set EDGEGAP_TOKEN to a token that may"
         return f"the token may not touch it: {answer.message}", mend
-    return detail_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later"
+    return summary_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later"
 
 
 async def _not_copied(settings: Settings, app: str) -> frozenset[str]:
@@ -149,7 +149,7 @@ async def _not_copied(settings: Settings, app: str) -> frozenset[str]:
     moving = moving_versions(settings.rules, app)
     ledger = Ledger(settings.database_url)
     try:
-        ledger.open_to_read()
+        ledger.open_readonly()
         known = await ledger.read(partial(not_copied, app=app))
     except LedgerError:  # there is none yet, or the finding of the ledger itself says more
         return moving
@@ -198,11 +198,11 @@ async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncItera
     too_long = link_length_fault(settings)
     if too_long is not None:
         yield failed("public URL", *too_long)
-    keys = LinkKeys([key.reveal() for key in settings.secret_keys], settings.links)
+    keys = LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
     yield await _reach(url, keys, http)
 
 
-async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
+async def _reach(url: str, keys: LinkSigner, http: httpx.AsyncClient) -> Finding:
     """Fetch the greeting with a question that only a holder of our key can answer."""
     what, challenge = "public URL", keys.challenge(token_urlsafe(9))
     found = await _ask(http, "GET", f"{url}{PATH}{challenge}")

@@ -6,15 +6,15 @@ per push.
 
 from collections.abc import AsyncIterator, Sequence
 
-from receiver.dockerhub.api import HubRefused
-from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.api import HubForbidden
+from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.login import Login
 from receiver.dockerhub.registry import Pulls
-from receiver.dockerhub.tag_record import HubTag
-from receiver.dockerhub.webhook import Push, not_for_registering
+from receiver.dockerhub.tag_record import Tag
+from receiver.dockerhub.webhook import Push, skip_reason
 from receiver.doctor.finding import Finding, failed, passed, warned
 from receiver.images import ImageReference
-from receiver.pipeline.preflight import Cleared, Out, Preflight, Stopped
+from receiver.pipeline.preflight import ImageOk, ImageRejected, Out, Preflight
 from receiver.rules.rule import Rule, takes
 
 PERSONAL_LIMIT, ANONYMOUS_LIMIT = 200, 100  # per 6 hours: docs.docker.com/docker-hub/usage/pulls
@@ -45,7 +45,7 @@ async def _login(preflight: Preflight, login: Login, repository: str) -> Finding
     what = f"Docker Hub login {login.username}"
     try:
         may_push = await preflight.registry.may_push(repository, login)
-    except Unavailable as error:
+    except DockerHubUnavailable as error:
         return warned(what, f"Docker Hub could not be asked: {error}", "Try again later")
     if may_push is None:
         mend = f"Check {login.variables}: make a read-only access token on Docker Hub and set it"
@@ -60,10 +60,10 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
     what = f"repository {rule.repository}"
     try:
         tag = await _newest_tag(preflight, rule)
-    except HubRefused as refused:
+    except HubForbidden as refused:
         yield failed(what, str(refused), _mend_of(refused, rule))
         return
-    except Unavailable as error:
+    except DockerHubUnavailable as error:
         mend = "Run `receiver doctor` again in some minutes"
         yield warned(what, f"Docker Hub could not be asked now: {error}", mend)
         return
@@ -74,9 +74,9 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
     findings = await preflight.look(ImageReference(rule.repository, tag), rule)
     image = f"image {rule.repository}:{tag}"
     match findings:
-        case Cleared():
+        case ImageOk():
             yield passed(image, "; ".join(findings.notes))
-        case Stopped():
+        case ImageRejected():
             yield failed(image, findings.parking.reason.value, findings.parking.sentence)
         case Out():
             yield warned(image, findings.detail, "Try again later")
@@ -84,7 +84,7 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
             yield failed(image, "the registry has no such tag", "Push it again")
 
 
-def _mend_of(refused: HubRefused, rule: Rule) -> str:
+def _mend_of(refused: HubForbidden, rule: Rule) -> str:
     if refused.status == NOT_FOUND:
         may = "that its login may read it" if rule.login else "give it a login if it is private"
         return f"Check the name in the rule, and {may}"
@@ -95,7 +95,7 @@ def _mend_of(refused: HubRefused, rule: Rule) -> str:
 
 async def _newest_tag(preflight: Preflight, rule: Rule) -> str | None:
     """Return the newest tag that the rule takes; which way Docker Hub sorts is not relied upon."""
-    newest: HubTag | None = None
+    newest: Tag | None = None
     pages = 0
     async for page in preflight.hub.pages(rule.repository, rule.login):
         taken = [tag for tag in page.tags if _takes(rule, tag)]
@@ -107,12 +107,12 @@ async def _newest_tag(preflight: Preflight, rule: Rule) -> str | None:
     return None if newest is None else newest.tag
 
 
-def _takes(rule: Rule, tag: HubTag) -> bool:
+def _takes(rule: Rule, tag: Tag) -> bool:
     push = Push(rule.repository, tag.tag, media_type=tag.media_type)
-    return not_for_registering(push) is None and takes(rule, tag.tag)
+    return skip_reason(push) is None and takes(rule, tag.tag)
 
 
-def _pushed_at(tag: HubTag) -> int:
+def _pushed_at(tag: Tag) -> int:
     return tag.pushed_at or 0
 
 

@@ -30,7 +30,7 @@ async def examine_links(settings: Settings) -> AsyncIterator[Finding]:
 
     ledger = Ledger(settings.database_url)
     try:
-        ledger.open_to_read()
+        ledger.open_readonly()
         known = await ledger.read(known_keys)
         salts = {one.salt for one in known}
         keys = await asyncio.to_thread(fingerprints_of, settings.secret_keys, salts)

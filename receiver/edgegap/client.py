@@ -31,7 +31,7 @@ from receiver.secret import Secret
 from receiver.version import VERSION
 
 
-class Pace:
+class RateLimiter:
     """`async with pace:` around each call; waits its turn, first come first served.
 
     A second's worth may go at once after a rest, so that one push alone never waits.
@@ -43,9 +43,9 @@ class Pace:
         self._slots = asyncio.Semaphore(at_once)
         self._earned = 0.0  # when the calls made so far are earned back
 
-    def changed(self, per_second: float, at_once: int) -> "Pace":
+    def changed(self, per_second: float, at_once: int) -> "RateLimiter":
         """Return another pace that takes over here; calls under way end with this one."""
-        other = Pace(per_second, at_once)
+        other = RateLimiter(per_second, at_once)
         other.share(self._replicas)
         other._earned = self._earned
         return other
@@ -92,7 +92,11 @@ class EdgegapClient:
     """Asks Edgegap about versions and makes them."""
 
     def __init__(
-        self, http: httpx.AsyncClient, token: Secret, pace: Pace, secrets: tuple[Secret, ...] = ()
+        self,
+        http: httpx.AsyncClient,
+        token: Secret,
+        pace: RateLimiter,
+        secrets: tuple[Secret, ...] = (),
     ) -> None:
         self._http = http
         self._token = token
@@ -248,7 +252,7 @@ class EdgegapClient:
 async def edgegap_client(
     base_url: str,
     token: Secret,
-    pace: Pace,
+    pace: RateLimiter,
     secrets: tuple[Secret, ...] = (),
     *,
     kind: type[EdgegapClient] = EdgegapClient,

@@ -41,7 +41,7 @@ LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DesiredVersion:
     """The version a registration should lead to, before anything of Edgegap's is known."""
 
     app: str
@@ -58,7 +58,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Parking:
+class Rejected:
     """Why a registration must stop until something changes, and what that is."""
 
     reason: Reason
@@ -76,13 +76,13 @@ class Plan:
 
     body: Settings = field(repr=False)
     notes: tuple[str, ...] = ()
-    unless_public: Parking | None = None
+    unless_public: Rejected | None = None
     before: Body | None = field(default=None, repr=False)
 
 
 def plan_creation(
-    wanted: Wanted, source: Body | None, passed_over: Sequence[str] = ()
-) -> Plan | Parking:
+    wanted: DesiredVersion, source: Body | None, passed_over: Sequence[str] = ()
+) -> Plan | Rejected:
     """Plan the POST of a version: the source's settings, the rule's over them, checked.
 
     `source` is the version to copy from, None if there is none; `passed_over` names the versions
@@ -114,11 +114,11 @@ def plan_creation(
         f"Edgegap does not return the old registry login of {name}; set {wanted.login_variables}, "
         "or the image is pulled without a login"
     )
-    parking = Parking(reason, explain(reason, **facts), notes)
+    parking = Rejected(reason, explain(reason, **facts), notes)
     return Plan(body=body, notes=(*notes, without), unless_public=parking)
 
 
-def plan_update(wanted: Wanted, current: Body, *, resend: bool = False) -> Plan | Parking:
+def plan_update(wanted: DesiredVersion, current: Body, *, resend: bool = False) -> Plan | Rejected:
     """Plan the PATCH that moves a version to the image, with all settings of the rule.
 
     Never resources, and of the variables all or none. An empty body means that nothing is to be
@@ -154,7 +154,7 @@ def plan_update(wanted: Wanted, current: Body, *, resend: bool = False) -> Plan 
     return Plan(body=patch, notes=tuple(notes), before=current)
 
 
-def hidden_values(wanted: Wanted) -> str:
+def hidden_values(wanted: DesiredVersion) -> str:
     """Return all values that Edgegap does not give out again, as one text to be hashed by a key.
 
     Empty if there are none: the registry token and the rule's hidden variables.
@@ -211,16 +211,16 @@ def made_at(version: Body) -> int:
     return read_iso(version.get("create_time")) or 0
 
 
-def _names(wanted: Wanted) -> dict[str, str]:
+def _names(wanted: DesiredVersion) -> dict[str, str]:
     return {"app": wanted.app, "version": wanted.version, "rule": wanted.rule}
 
 
-def _invalid(wanted: Wanted, detail: str) -> Parking:
+def _invalid(wanted: DesiredVersion, detail: str) -> Rejected:
     sentence = explain(Reason.SETTINGS_INVALID, detail=detail, **_names(wanted))
-    return Parking(Reason.SETTINGS_INVALID, sentence)
+    return Rejected(Reason.SETTINGS_INVALID, sentence)
 
 
-def _no_settings(wanted: Wanted, passed_over: Sequence[str]) -> Parking:
+def _no_settings(wanted: DesiredVersion, passed_over: Sequence[str]) -> Rejected:
     ways = "To give them, "
     if passed_over:
         ways = (
@@ -228,7 +228,7 @@ def _no_settings(wanted: Wanted, passed_over: Sequence[str]) -> Parking:
             f'says so: write copy_from = "{brief(passed_over[0])}" and reload. Or '
         )
     reason = Reason.NO_SETTINGS
-    return Parking(reason, explain(reason, ways=ways, **_names(wanted)))
+    return Rejected(reason, explain(reason, ways=ways, **_names(wanted)))
 
 
 def _image(image: ImageReference) -> Settings:
@@ -239,25 +239,25 @@ def _image(image: ImageReference) -> Settings:
     }
 
 
-def _login(wanted: Wanted) -> Settings:
+def _login(wanted: DesiredVersion) -> Settings:
     if not wanted.username or wanted.token is None:
         return {}
     return {"private_username": wanted.username, "private_token": wanted.token.reveal()}
 
 
-def _unfit_login(wanted: Wanted, login: Settings) -> list[Parking]:
+def _unfit_login(wanted: DesiredVersion, login: Settings) -> list[Rejected]:
     """Return why a registry login must not be sent; empty if it may be."""
     token = login.get(TOKEN)
     if token is not None and wanted.api_token == Secret(token):
-        return [Parking(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))]
+        return [Rejected(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))]
     if any(is_placeholder(value) for value in login.values()):
         reason = Reason.REGISTRY_LOGIN_REFUSED
         facts = {"login": wanted.login_variables, "repository": wanted.image.repository}
-        return [Parking(reason, explain(reason, detail=f"it is {NO_VALUE}", **facts))]
+        return [Rejected(reason, explain(reason, detail=f"it is {NO_VALUE}", **facts))]
     return []
 
 
-def _uncopied(wanted: Wanted, found: Copied, source: str) -> list[Parking]:
+def _uncopied(wanted: DesiredVersion, found: Copied, source: str) -> list[Rejected]:
     """Return each reason why `found` is not enough for a version that equals its source."""
     facts = {"source": source, **_names(wanted)}
     problems = []
@@ -272,13 +272,13 @@ def _uncopied(wanted: Wanted, found: Copied, source: str) -> list[Parking]:
         problems.append((Reason.WHITELIST_NOT_COPIED, {"field": WHITELISTING}))
     if found.unfit:
         problems.append((Reason.SETTINGS_NOT_COPIED, {"detail": "; ".join(found.unfit)}))
-    return [Parking(reason, explain(reason, **more, **facts)) for reason, more in problems]
+    return [Rejected(reason, explain(reason, **more, **facts)) for reason, more in problems]
 
 
-def _all_of(problems: Sequence[Parking], notes: tuple[str, ...]) -> Parking:
+def _all_of(problems: Sequence[Rejected], notes: tuple[str, ...]) -> Rejected:
     """Return one parking that says everything that is to be done."""
     sentence = "\n".join(one.sentence for one in problems)
-    return Parking(problems[0].reason, sentence, notes)
+    return Rejected(problems[0].reason, sentence, notes)
 
 
 def _left_out(found: Copied, source: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class Source:
     note: str = ""
 
 
-class Catalogue:
+class VersionCache:
     """Finds the version that a rule copies its settings from."""
 
     def __init__(self, client: EdgegapClient) -> None:

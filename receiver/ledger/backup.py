@@ -15,7 +15,7 @@ PART = ".being-made-"
 CUT_OFF_SECONDS = 3600.0  # who still writes a backup has touched it since
 
 
-def back_up(ledger: Path, copy: Path, *, overwrite: bool = False) -> int:
+def backup_ledger(ledger: Path, copy: Path, *, overwrite: bool = False) -> int:
     """Make a consistent copy of a live SQLite ledger; return its bytes. Raises LedgerError.
 
     It has another name until it is whole: one that was cut off is not taken for a backup, and an

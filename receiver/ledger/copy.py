@@ -14,10 +14,10 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
-from receiver.ledger.engine import cause_of, check_durability, open_engine, sqlite_path
+from receiver.ledger.engine import check_durability, describe_error, open_engine, sqlite_path
 from receiver.ledger.files import check_log_belongs, check_place, identity_of, make_private
 from receiver.ledger.lock_file import FileLock
-from receiver.ledger.migrate import MARK, bring_up_to_date, check_schema, schema_of
+from receiver.ledger.migrate import MARK, check_schema, migrate_to_newest, schema_of
 from receiver.ledger.replicas import at_work
 from receiver.ledger.schema import (
     SCHEMA,
@@ -78,7 +78,7 @@ def copy_ledger(source: URL, target: URL, moved: Moved) -> int:
                 _check_unchanged(source, before)
                 writing.exec_driver_sql(f"DELETE FROM meta WHERE key = '{MARK}'")  # noqa: S608
         except SQLAlchemyError as error:
-            raise LedgerError(f"the copy failed: {cause_of(error)}. {AGAIN}") from None
+            raise LedgerError(f"the copy failed: {describe_error(error)}. {AGAIN}") from None
         except LedgerError as error:
             raise LedgerError(f"{error}. {AGAIN}") from None
         except KeyboardInterrupt:
@@ -120,7 +120,7 @@ def _target(url: URL) -> Iterator[Engine]:
             if lock is not None:
                 _take_note(lock)
             if found is None:
-                bring_up_to_date(engine)
+                migrate_to_newest(engine)
             with engine.begin() as writing:
                 _take(writing)
                 tx = Tx(writing)
@@ -179,7 +179,7 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise LedgerError(f"the {what} cannot be used: {cause_of(error)}") from None
+        raise LedgerError(f"the {what} cannot be used: {describe_error(error)}") from None
 
 
 def _check_standing(connection: Connection, what: str) -> None:

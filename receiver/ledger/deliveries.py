@@ -8,7 +8,7 @@ import msgspec
 from receiver.ledger.targets import is_new_push
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, State, Verdict
-from receiver.rules.rule import Match, Mode, Ruling
+from receiver.rules.rule import Decision, Match, Mode
 
 COMMAND = "command"  # the source of what a person asks for
 RESTORE = "restore"  # of what puts a channel back that has another image at Edgegap
@@ -89,17 +89,17 @@ class NewDelivery(msgspec.Struct, frozen=True):
     body_bytes: int | None = None
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class RecordedDelivery(msgspec.Struct, frozen=True):
     """What stands in the ledger now: the delivery's id and its registrations'."""
 
     delivery: str
-    ruling: Ruling
+    ruling: Decision
     registrations: tuple[str, ...] = ()
 
 
 def record(
-    tx: Tx, delivery: NewDelivery, ruling: Ruling, *, push_time: int | None = None
-) -> Recorded:
+    tx: Tx, delivery: NewDelivery, ruling: Decision, *, push_time: int | None = None
+) -> RecordedDelivery:
     """Record a delivery with its verdict, and open or join the registrations it leads to.
 
     `push_time` (epoch ms) is what they count as pushed at, whatever the delivery tells.
@@ -108,8 +108,8 @@ def record(
 
 
 def record_all(
-    tx: Tx, ruled: Sequence[tuple[NewDelivery, Ruling]], *, push_time: int | None = None
-) -> list[Recorded]:
+    tx: Tx, ruled: Sequence[tuple[NewDelivery, Decision]], *, push_time: int | None = None
+) -> list[RecordedDelivery]:
     """Record many at once: three statements, however many they are."""
     ruled = [(_dated(tx, delivery), ruling) for delivery, ruling in ruled]
     ids = tx.new_ids(DELIVERY, len(ruled))
@@ -130,12 +130,12 @@ def record_all(
             wanted.append(_Wanted(match, push.repository, push.tag, counted, identity, by_hand))
     opened = iter(_open_all(tx, wanted))
     return [
-        Recorded(identity, ruling, tuple(next(opened) for _ in ruling.matches))
+        RecordedDelivery(identity, ruling, tuple(next(opened) for _ in ruling.matches))
         for identity, (_, ruling) in zip(ids, ruled, strict=True)
     ]
 
 
-def rule_again(tx: Tx, delivery: str, ruling: Ruling) -> None:
+def rule_again(tx: Tx, delivery: str, ruling: Decision) -> None:
     """Write what the rules make of a delivery now; a replay reads them again."""
     tx.run(
         "UPDATE deliveries SET verdict = :verdict, reason = :reason, sentence = :sentence"
@@ -336,7 +336,7 @@ def _stays_by_hand(tx: Tx, match: Match) -> bool:
 
 
 def _delivery_row(
-    identity: str, now: int, delivery: NewDelivery, ruling: Ruling
+    identity: str, now: int, delivery: NewDelivery, ruling: Decision
 ) -> tuple[object, ...]:
     """In the order of _DELIVERY_COLUMNS."""
     return (

@@ -24,7 +24,7 @@ LONGEST = 200
 DAMAGED = ("malformed", "not a database")  # in SQLite's words for it
 
 
-def cause_of(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return the driver's own words; masked before they are cut, or half a secret would pass."""
     cause = getattr(error, "orig", None) or error
     words = masking(" ".join(str(cause).split()))[:LONGEST] or type(cause).__name__
@@ -124,11 +124,11 @@ def open_engine(url: URL, *, read_only: bool = False, pooled: bool = True) -> En
 
 
 def _open_postgresql(url: URL, *, pooled: bool) -> Engine:
-    told = {name: value for name, value in CONNECTING.items() if name not in url.query}
+    answer = {name: value for name, value in CONNECTING.items() if name not in url.query}
     pool: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 0}
     try:
         engine = create_engine(
-            url, connect_args=told, **(pool if pooled else {"poolclass": NullPool})
+            url, connect_args=answer, **(pool if pooled else {"poolclass": NullPool})
         )
     except ModuleNotFoundError:
         raise LedgerError(
@@ -169,7 +169,7 @@ def check_durability(connection: Connection) -> None:
             )
 
 
-def empty_log(connection: Connection) -> bool:
+def checkpoint(connection: Connection) -> bool:
     """Empty SQLite's write-ahead log into the file, which also gives a full disk room again.
 
     False where somebody reads it, or where even that has no room: the write that follows says so.
@@ -183,7 +183,7 @@ def empty_log(connection: Connection) -> bool:
 
 
 @contextmanager
-def waiting_for_no_lock(connection: Connection) -> Iterator[None]:
+def no_busy_wait(connection: Connection) -> Iterator[None]:
     """Let a write to SQLite fail at once where another holds the file, for who must not wait."""
     driver = connection.connection.driver_connection
     if driver is None:

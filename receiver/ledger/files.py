@@ -90,7 +90,7 @@ def access_fault(path: Path) -> str | None:
     """Return which of the ledger's files this user may not use and who owns it, else None."""
     real = Path(os.path.realpath(path))
     me = f"this is user {_user(os.geteuid())}"
-    for one in (real.parent, real, log_of(real), beside(real, "-shm"), lock_of(real)):
+    for one in (real.parent, real, wal_path(real), beside(real, "-shm"), lock_of(real)):
         needed = os.R_OK | os.W_OK | (os.X_OK if one == real.parent else 0)
         try:
             found = one.stat()
@@ -132,14 +132,14 @@ def make_private(path: Path) -> bool:
     return False
 
 
-def log_of(path: Path) -> Path:
+def wal_path(path: Path) -> Path:
     """Return where SQLite keeps what is not in the file yet."""
     return beside(path, "-wal")
 
 
 def log_fault(path: Path) -> str | None:
     """Return what is wrong with a log that SQLite would ignore without a word, else None."""
-    log = log_of(path)
+    log = wal_path(path)
     try:
         with log.open("rb") as file:
             begins = file.read(len(LOG_MAGIC))
@@ -165,9 +165,9 @@ def lock_of(path: Path) -> Path:
     return beside(path, ".lock")
 
 
-def drop_log(path: Path, known: Identity | None) -> None:
+def remove_stale_wal(path: Path, known: Identity | None) -> None:
     """Delete the log of the file that was here before; one that came with the new stays."""
-    log = log_of(path)
+    log = wal_path(path)
     if known is not None and identity_of(log) == known:
         log.unlink(missing_ok=True)
         beside(path, "-shm").unlink(missing_ok=True)
@@ -231,7 +231,7 @@ def new_stamp() -> int:
     return randbelow(LARGEST_STAMP) + 1
 
 
-def stamp_anew(database: sqlite3.Connection, write_note: Callable[[tuple[int, ...]], None]) -> None:
+def restamp(database: sqlite3.Connection, write_note: Callable[[tuple[int, ...]], None]) -> None:
     """Give the ledger, whose log must be empty, a new stamp.
 
     `write_note` writes down which stamps it may bear, before and after. On a full disk it keeps the
@@ -254,7 +254,7 @@ def check_log_belongs(path: Path) -> None:
     To be asked before this process has SQLite open the ledger: to close any other descriptor of
     it takes away SQLite's locks (https://sqlite.org/howtocorrupt.html, 2.2).
     """
-    log, lock = log_of(path), lock_of(path)
+    log, lock = wal_path(path), lock_of(path)
     with suppress(OSError):
         if not path.stat().st_size and _was_ours(path, log, lock):
             raise LedgerError(

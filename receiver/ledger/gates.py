@@ -161,7 +161,7 @@ BEING_DELETED = "The version is being deleted; then it is created again."
 Row = dict[str, Any]
 
 
-def held_back_by(tx: Tx, registration: Row) -> list[Row]:
+def blockers(tx: Tx, registration: Row) -> list[Row]:
     """Return each thing that holds it back now, with a sentence; none once it is claimed.
 
     `until_at` is None for what does not end by itself at a known time.
@@ -169,14 +169,14 @@ def held_back_by(tx: Tx, registration: Row) -> list[Row]:
     if registration["state"] not in {State.QUEUED, State.WAITING}:
         return []
     repository = registration["repository"]
-    told = [
+    answer = [
         {"by": PAUSE, "sentence": _of_pause(name), "since_at": since, "until_at": None}
         for name, since in paused(tx).items()
         if name in {ALL, repository}
     ]
     for gate in closed_gates(tx):
         until = gate.until if gate.name == BUSY else None
-        told.append(
+        answer.append(
             {
                 "by": gate.name,
                 "sentence": gate.sentence,
@@ -187,10 +187,10 @@ def held_back_by(tx: Tx, registration: Row) -> list[Row]:
     locked = deletion_under_way(tx, registration["app"], registration["version"])
     if locked is not None:
         since, until = locked
-        told.append(
+        answer.append(
             {"by": DELETION, "sentence": BEING_DELETED, "since_at": since, "until_at": until}
         )
-    return told
+    return answer
 
 
 def _of_pause(name: str) -> str:

@@ -47,7 +47,7 @@ def _place(claimed: Claimed) -> tuple[str, ...]:
     return claimed.app, claimed.version, claimed.mode, claimed.image.repository, claimed.image.tag
 
 
-def hand_back(tx: Tx, owner: str, *, in_hand: Collection[str] = ()) -> int:
+def release_lease(tx: Tx, owner: str, *, in_hand: Collection[str] = ()) -> int:
     """Put back what is the owner's and not in its hands, as it was, and no crash counted.
 
     That is all of it at a stop; else what was claimed by a transaction whose answer was lost, as
@@ -59,7 +59,7 @@ def hand_back(tx: Tx, owner: str, *, in_hand: Collection[str] = ()) -> int:
     return len(lost)
 
 
-def void_leases(
+def reclaim_expired(
     tx: Tx, *, all_of_them: bool, in_hand: Collection[str] = ()
 ) -> list[tuple[str, str]]:
     """Free what a dead worker held; return (id, state).

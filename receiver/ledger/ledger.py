@@ -12,14 +12,14 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver.errors import LedgerError
-from receiver.ledger.engine import cause_of, check_durability, open_engine, sqlite_path
+from receiver.ledger.engine import check_durability, describe_error, open_engine, sqlite_path
 from receiver.ledger.files import access_fault
 from receiver.ledger.lock_file import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import check_schema, migrate
 from receiver.ledger.ownership import check_file_ours
 from receiver.ledger.replicas import turn_among_replicas
 from receiver.ledger.schema import SCHEMA
-from receiver.ledger.sqlite_file import LedgerReplaced, OwnFile
+from receiver.ledger.sqlite_file import LedgerReplaced, SqliteFile
 from receiver.ledger.transaction import Tx
 from receiver.ledger.writer import Committer, Writer
 from receiver.logs import get_logger
@@ -39,7 +39,7 @@ class Ledger:
         self._url = url
         self.path = sqlite_path(url)
         self.schema = SCHEMA  # of the ledger, once it is open; a newer one may serve us, too
-        self._file = OwnFile(self.path) if self.path is not None else None
+        self._file = SqliteFile(self.path) if self.path is not None else None
         self._write_engine = open_engine(url)
         self._read_engine = open_engine(url, read_only=True)
         self._lock_engine = open_engine(url, pooled=False)
@@ -79,7 +79,7 @@ class Ledger:
             self._file.adopt(self._write_engine)
         self._writer = Writer(Committer(self._write_engine, self._usable, self._look, self._file))
 
-    def _check_log(self, file: OwnFile) -> None:
+    def _check_log(self, file: SqliteFile) -> None:
         """Log what was done to the write-ahead log; raises LedgerError if the file is not sound.
 
         A power cut leaves such a log, too, in which nothing was committed yet.
@@ -99,7 +99,7 @@ class Ledger:
         with self._write_engine.connect() as connection:
             Tx(connection).go_on_after_newest()
 
-    def open_to_read(self) -> None:
+    def open_readonly(self) -> None:
         """Check that there is a ledger of this program's schema; raises LedgerError."""
         if self._file is not None:
             self._check_file(self._file)
@@ -108,7 +108,7 @@ class Ledger:
         except SQLAlchemyError as error:
             raise LedgerError(f"the ledger cannot be read: {self._told(error)}") from None
 
-    def _check_file(self, file: OwnFile) -> None:
+    def _check_file(self, file: SqliteFile) -> None:
         try:
             file.check_place()
         except (SQLAlchemyError, OSError) as error:
@@ -121,7 +121,7 @@ class Ledger:
         fault = access_fault(self.path) if self.path is not None else None
         if fault is not None:
             return fault
-        return f"{cause_of(error)} ({self.path or 'PostgreSQL'}; see DATABASE_URL)"
+        return f"{describe_error(error)} ({self.path or 'PostgreSQL'}; see DATABASE_URL)"
 
     async def write(self, write: Callable[[Tx], T]) -> T:
         """Run the function in a transaction; its result means that it is on disk."""
@@ -129,19 +129,19 @@ class Ledger:
             raise LedgerError("the ledger is not open for writing")
         return await self._writer.write(write)
 
-    def write_alike(
+    def write_batched(
         self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item
     ) -> Awaitable[T]:
         """As `write`, for what comes in crowds: one call writes the items of a whole group."""
         if self._writer is None:
             raise LedgerError("the ledger is not open for writing")
-        return self._writer.write_alike(write, item)
+        return self._writer.write_batched(write, item)
 
     async def read(self, read: Callable[[Tx], T]) -> T:
         """Run the function over what is committed, beside the writer; raises LedgerError."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, read)
 
-    def read_now(self, read: Callable[[Tx], T]) -> T:
+    def read_sync(self, read: Callable[[Tx], T]) -> T:
         """Do as `read`, and wait for it: for commands, which use no loop."""
         return self._reader.submit(self._read, read).result()
 
@@ -157,7 +157,7 @@ class Ledger:
                 return self._read_once(read)
         except SQLAlchemyError as error:
             self._forget_reader()
-            raise LedgerError(f"the ledger cannot be read: {cause_of(error)}") from None
+            raise LedgerError(f"the ledger cannot be read: {describe_error(error)}") from None
 
     def _read_once(self, read: Callable[[Tx], T]) -> T:
         if self._file is not None and self._file.replaced():

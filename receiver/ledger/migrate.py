@@ -28,7 +28,7 @@ def schema_of(connection: Connection) -> str | None:
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
-def serves_us(connection: Connection, found: str | None) -> bool:
+def is_compatible(connection: Connection, found: str | None) -> bool:
     """Tell whether this program may work on the schema: its own, or a newer one that says so.
 
     Migrations are additive within a minor version, and each writes into `meta` under SERVES the
@@ -50,7 +50,7 @@ def check_schema(engine: Engine) -> str:
     with engine.connect() as connection:
         check_ours(connection)
         found = schema_of(connection)
-        good = serves_us(connection, found)
+        good = is_compatible(connection, found)
         if good:
             _check_whole(connection)
     if found is None:
@@ -90,11 +90,11 @@ def migrate(engine: Engine) -> str:
     Raises LedgerSchemaError if a newer program made it, LedgerError if it is another program's or
     a copy into it has not ended.
     """
-    bring_up_to_date(engine)
+    migrate_to_newest(engine)
     return check_schema(engine)
 
 
-def bring_up_to_date(engine: Engine) -> None:
+def migrate_to_newest(engine: Engine) -> None:
     """Run what migrations are missing, one process at a time, in one transaction.
 
     Others go on working meanwhile. A change of a table waits for whoever reads it (a dump, for an
@@ -102,7 +102,7 @@ def bring_up_to_date(engine: Engine) -> None:
     """
     with engine.connect() as connection:
         check_ours(connection)
-        if serves_us(connection, schema_of(connection)):
+        if is_compatible(connection, schema_of(connection)):
             return  # Alembic is not even imported: a start should be quick
     until = time.monotonic() + PATIENCE_SECONDS
     while True:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from receiver.ledger.transaction import Tx
-from receiver.notifications.destinations import Happening, Notice
+from receiver.notifications.destinations import Notice, NotificationEvent
 
 NOTICE = "n"
 MOST_AT_ONCE = 500
@@ -15,23 +15,28 @@ _INSERT = """INSERT INTO notices (id, notice, happening, text, created_at, due_a
  VALUES (:id, :notice, :happening, :text, :now, :due)"""
 _DUE = """SELECT id, notice, happening, text, tries, created_at FROM notices
  WHERE due_at <= :now AND happening IN ({known}) ORDER BY id LIMIT :most {lock}"""
-_KNOWN = ", ".join(f"'{one}'" for one in Happening)  # others are a newer replica's
+_KNOWN = ", ".join(f"'{one}'" for one in NotificationEvent)  # others are a newer replica's
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class OutboxEntry:
     """One notice to send. `created_at` in epoch ms."""
 
     id: str
     notice: str
-    happening: Happening
+    happening: NotificationEvent
     text: str
     tries: int
     created_at: int
 
 
 def tell(
-    tx: Tx, notices: Iterable[Notice], happening: Happening, text: str, *, rule: str | None = None
+    tx: Tx,
+    notices: Iterable[Notice],
+    happening: NotificationEvent,
+    text: str,
+    *,
+    rule: str | None = None,
 ) -> None:
     """Write a notice for each place that wants to hear of this."""
     for notice in notices:
@@ -47,19 +52,19 @@ def tell(
             )
 
 
-def take_due(tx: Tx, quiet_ms: int = 0) -> list[Pending]:
+def lease_due(tx: Tx, quiet_ms: int = 0) -> list[OutboxEntry]:
     """Take what is due, so that nobody else sends it meanwhile.
 
     What goes on happening is left until it has not happened for so long, but not for ever.
     """
     lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""
     rows = tx.run(_DUE.format(lock=lock, known=_KNOWN), now=tx.now, most=MOST_AT_ONCE).all()
-    kinds: dict[tuple[str, Happening], list[Pending]] = {}
+    kinds: dict[tuple[str, NotificationEvent], list[OutboxEntry]] = {}
     for row in rows:
-        kind = row.notice, Happening(row.happening)
-        one = Pending(row.id, *kind, row.text, row.tries, row.created_at)
+        kind = row.notice, NotificationEvent(row.happening)
+        one = OutboxEntry(row.id, *kind, row.text, row.tries, row.created_at)
         kinds.setdefault(kind, []).append(one)
-    taken: list[Pending] = []
+    taken: list[OutboxEntry] = []
     for group in kinds.values():
         moments = [one.created_at for one in group]
         goes_on = max(moments) > tx.now - quiet_ms

@@ -12,7 +12,7 @@ from pathlib import Path
 from zlib import crc32
 
 from receiver.errors import LedgerError
-from receiver.ledger.files import Seen, log_fault, log_of, look_at
+from receiver.ledger.files import Seen, log_fault, look_at, wal_path
 from receiver.ledger.lock_file import FileLock
 from receiver.ledger.log_frames import FRAME_HEADER, Frames, read_frame, read_frames
 from receiver.ledger.log_notes import LogNote
@@ -28,7 +28,7 @@ class OwnLog:
     """`seen` and `at` are the log and its index as our last look left them."""
 
     def __init__(self, ledger: Path, lock: FileLock) -> None:
-        self.path = log_of(ledger)
+        self.path = wal_path(ledger)
         self.seen: Seen | None = None
         self.at: LogIndex | None = None
         self._ledger = ledger

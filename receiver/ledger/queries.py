@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
 
 from receiver.ledger.cursors import read_cursors
-from receiver.ledger.gates import held_back_by, paused
+from receiver.ledger.gates import blockers, paused
 from receiver.ledger.refused_links import refused_links
 from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
 from receiver.ledger.transaction import Tx
@@ -76,7 +76,7 @@ def story(tx: Tx, identity: str) -> Row | None:
     registered = registrations_of(tx, [row["id"]])
     for registration in registered:
         del registration["delivery_id"]
-        registration["held_back"] = held_back_by(tx, registration)
+        registration["held_back"] = blockers(tx, registration)
         registration["deliveries"] = _deliveries_of(tx, registration["id"])
         registration["attempts"] = _calls_of(tx, registration["id"])
     return {**row, "registrations": registered}
@@ -302,7 +302,7 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
 
 def _rule(tx: Tx, rule: Rule) -> Row:
     """Return a rule with its newest push, and what became of it under this rule."""
-    told: Row = {
+    answer: Row = {
         "rule": rule.name,
         "repository": rule.repository,
         "app": rule.app,
@@ -316,13 +316,13 @@ def _rule(tx: Tx, rule: Rule) -> Row:
     newest = found.first()
     if newest is not None:
         became = [one for one in registrations_of(tx, [newest["id"]]) if one["rule"] == rule.name]
-        told["newest"] = {
+        answer["newest"] = {
             "delivery": newest["id"],
             "received_at": newest["received_at"],
             "tag": newest["tag"],
             "registrations": became,
         }
-    return told
+    return answer
 
 
 def last_use(tx: Tx, repository: str) -> tuple[str, int] | None:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
-from receiver.backoff import Waited
+from receiver.backoff import WaitState
 from receiver.edgegap.responses import Answer, Effect
 from receiver.images import ImageReference
 from receiver.ledger.channels import (
@@ -92,7 +92,7 @@ class Claimed:
     push_time: int
     attempt: int
     fence: int
-    waited: Waited
+    waited: WaitState
     created_at: int
     ours: bool = False
     moved: bool = False
@@ -115,7 +115,7 @@ class Claimed:
             image.repository, image.tag, self.push_time, self.id, self.reported_at, self.known
         )
 
-    def forgives(self, digest: str | None) -> bool:
+    def allows_overwrite(self, digest: str | None) -> bool:
         """Return whether a person replayed it after it was parked for this very image."""
         return self.replayed and self.digest in {None, digest}
 
@@ -155,7 +155,7 @@ def _claimed(tx: Tx, row: object) -> Claimed:
         push_time=values["push_time"],
         attempt=values["attempts"],
         fence=values["fence"],
-        waited=Waited(
+        waited=WaitState(
             reason and _known(reason),
             values["waiting_since"],
             values["waits"],
@@ -245,7 +245,7 @@ class Settlement:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     due_at: int | None = None
-    waited: Waited = field(default_factory=Waited)
+    waited: WaitState = field(default_factory=WaitState)
     digest: str | None = None
     overwritten: bool = False
     sent: str | None = None
@@ -253,7 +253,7 @@ class Settlement:
     calls: tuple[Answer, ...] = ()
 
 
-def was_settled(tx: Tx, claimed: Claimed, settlement: Settlement) -> bool:
+def already_finished(tx: Tx, claimed: Claimed, settlement: Settlement) -> bool:
     """Return whether this very settlement is in the ledger: its transaction's answer was lost."""
     return bool(
         tx.run(_SETTLED, id=claimed.id, fence=claimed.fence, state=settlement.state.value).first()

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError
-from receiver.ledger.engine import cause_of
+from receiver.ledger.engine import describe_error
 from receiver.ledger.transaction import Tx
 
 ALIVE_MS = 10_000
@@ -25,7 +25,7 @@ _IN_HAND = """SELECT count(*) FROM registrations
  WHERE state = 'working' AND lease_owner IN (SELECT owner FROM replicas WHERE seen_at >= :since)"""
 
 
-def count_replicas(tx: Tx, owner: str) -> int:
+def heartbeat(tx: Tx, owner: str) -> int:
     """Say that this one is alive, and return how many are."""
     tx.run(_SEEN, owner=owner, now=tx.now)
     tx.run("DELETE FROM replicas WHERE seen_at < :before", before=tx.now - FORGOTTEN_MS)
@@ -49,7 +49,7 @@ def at_work(tx: Tx) -> bool:
     return bool(found.scalar())
 
 
-def claims_alone(tx: Tx) -> bool:
+def try_lock_claims(tx: Tx) -> bool:
     """Tell whether no other replica claims while this transaction lasts: they share one cap."""
     return bool(tx.run("SELECT pg_try_advisory_xact_lock(hashtext('receiver claim'))").scalar())
 
@@ -170,7 +170,7 @@ def _take(engine: Engine, name: str) -> Connection | None:
         connection.commit()
     except SQLAlchemyError as error:
         taken = False
-        raise LedgerError(f"the ledger cannot be read: {cause_of(error)}") from None
+        raise LedgerError(f"the ledger cannot be read: {describe_error(error)}") from None
     finally:
         if connection is not None and not taken:
             _close(connection)

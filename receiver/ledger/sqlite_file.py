@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError
 from receiver.ledger.backup import own_part, put_in_place, write_copy
-from receiver.ledger.engine import empty_log
+from receiver.ledger.engine import checkpoint
 from receiver.ledger.files import (
     NO_STAMP,
     STAMP,
@@ -27,13 +27,13 @@ from receiver.ledger.files import (
     access_fault,
     check_log_belongs,
     check_place,
-    drop_log,
     identity_of,
     log_fault,
     look_at,
     make_private,
     missing_from,
-    stamp_anew,
+    remove_stale_wal,
+    restamp,
     stamp_in,
 )
 from receiver.ledger.lock_file import FileLock
@@ -63,7 +63,7 @@ class LogNotSaved(LedgerError):
     """The newest pushes are only in what the open connection holds: it must not be closed."""
 
 
-class OwnFile:
+class SqliteFile:
     """One ledger's file: locked, looked at before SQLite opens it, and known from then on."""
 
     def __init__(self, path: Path) -> None:
@@ -154,13 +154,13 @@ class OwnFile:
                 self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         inode = self._ours[1]
         with suppress(SQLAlchemyError, OSError), engine.connect() as connection:
-            if not empty_log(connection):  # somebody reads: it goes on under the stamp it has
+            if not checkpoint(connection):  # somebody reads: it goes on under the stamp it has
                 note = self.lock.note()
                 known = note is not None and note.ledger_inode == inode
                 self.lock.write_note(inode, note.stamps if note is not None and known else ())
             else:
                 driver = _driver(connection)
-                stamp_anew(driver, lambda stamps: self.lock.write_note(inode, stamps))
+                restamp(driver, lambda stamps: self.lock.write_note(inode, stamps))
         note = self.lock.note()
         noted = note.stamps if note is not None and note.ledger_inode == inode else ()
         self._stamps = (*noted, *self._own_stamp())
@@ -240,7 +240,7 @@ class OwnFile:
         if seen.identity != self._replaced_by:
             self._replaced_by = seen.identity
             raise LedgerReplaced(f"{self.path} was replaced; it is read anew in a moment")
-        drop_log(self.path, None if self.log.seen is None else self.log.seen.identity)
+        remove_stale_wal(self.path, None if self.log.seen is None else self.log.seen.identity)
         return False
 
     def is_kept(self, connection: Connection | None) -> bool:
@@ -272,7 +272,7 @@ class OwnFile:
     def _save(self, connection: Connection) -> None:
         """Write the log, which others no longer find, into the file; then open all again."""
         name = self.log.path.name
-        if not empty_log(connection):
+        if not checkpoint(connection):
             raise LogNotSaved(
                 f"{name} was deleted or replaced while in use, and its content cannot be written "
                 f"into {self.path.name} now (a long read, or a full disk): it is tried again"
@@ -303,7 +303,7 @@ class OwnFile:
             log.error("ledger_log_lost", ledger=str(self.path), sentence=self.trouble)
             raise LogNotSaved(self.trouble) from None
         self._replaced_by, self.reopen = identity_of(self.path), True
-        drop_log(self.path, None if self.log.seen is None else self.log.seen.identity)
+        remove_stale_wal(self.path, None if self.log.seen is None else self.log.seen.identity)
         name = self.log.path.name
         saved = f"{name} was cut off or overwritten while in use; all of the ledger was saved"
         log.warning("ledger_log_saved", ledger=str(self.path), sentence=saved)

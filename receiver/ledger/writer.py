@@ -21,8 +21,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from receiver.errors import LedgerError
-from receiver.ledger.engine import cause_of, empty_log, waiting_for_no_lock
-from receiver.ledger.sqlite_file import LogNotSaved, OwnFile
+from receiver.ledger.engine import checkpoint, describe_error, no_busy_wait
+from receiver.ledger.sqlite_file import LogNotSaved, SqliteFile
 from receiver.ledger.transaction import Tx
 
 MOST_TRIES = 5
@@ -57,7 +57,7 @@ class Committer:
         engine: Engine,
         usable: Callable[[Connection | None], bool],
         look: Callable[[Connection], bool],
-        file: OwnFile | None = None,
+        file: SqliteFile | None = None,
     ) -> None:
         self._engine = engine
         self._usable = usable
@@ -81,7 +81,7 @@ class Committer:
                     self._fail(part, away)
             yield part
 
-    def commit_at_once(self, group: list[Work]) -> bool:
+    def try_commit(self, group: list[Work]) -> bool:
         """Write the group, waiting for nobody; where that cannot be, write nothing.
 
         What is the matter, and with which of them, `commit` finds out.
@@ -91,7 +91,7 @@ class Committer:
         try:
             if self._connection is None or not self._file.is_unchanged():
                 return False
-            with waiting_for_no_lock(self._connection):
+            with no_busy_wait(self._connection):
                 self._write(self._connection, group)
             try:
                 self._file.committed(self._connection)
@@ -155,8 +155,8 @@ class Committer:
         if isinstance(error, LedgerError | OperationalError | OSError):
             return self._fail(group, error)
         if len(group) == 1:
-            told = isinstance(error, SQLAlchemyError)
-            group[0].error = LedgerError(cause_of(error)) if told else error
+            answer = isinstance(error, SQLAlchemyError)
+            group[0].error = LedgerError(describe_error(error)) if answer else error
             self._disconnect()
         else:
             for work in group:
@@ -168,7 +168,7 @@ class Committer:
             self._disconnect()
         if self._connection is None:
             self._connection = self._engine.connect()
-            empty_log(self._connection)
+            checkpoint(self._connection)
             if self._file is not None:
                 self._file.connected()
         self._write(self._connection, group)
@@ -190,12 +190,12 @@ class Committer:
                 self._file.log.committing()
 
     def _fail(self, group: list[Work], error: Exception) -> LedgerError:
-        told = error if isinstance(error, LedgerError) else LedgerError(cause_of(error))
+        answer = error if isinstance(error, LedgerError) else LedgerError(describe_error(error))
         for work in group:
-            work.error = told
+            work.error = answer
         if not isinstance(error, LogNotSaved):
             self._disconnect()
-        return told
+        return answer
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -254,7 +254,7 @@ class Writer:
         result: T = await self._queued(Work(write, loop, loop.create_future()))
         return result
 
-    def write_alike(
+    def write_batched(
         self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item
     ) -> Awaitable[T]:
         """As `write`, for what comes in crowds: one call writes the items of the whole group.
@@ -317,7 +317,7 @@ class Writer:
     def _on_loop(self, group: list[Work]) -> bool:
         """Write it here and now; False, and nothing written, where it would have to wait."""
         began = time.monotonic()
-        written = self._committer.commit_at_once(group)
+        written = self._committer.try_commit(group)
         ended = time.monotonic()
         if ended - began > LONGEST_ON_LOOP_SECONDS:
             self._on_loop_from = ended + SLOW_FOR_SECONDS

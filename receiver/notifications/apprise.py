@@ -22,7 +22,7 @@ LARGEST_MEMORY = 512 * 1024 * 1024
 PIPE, NOWHERE = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
 
 
-class NoticeNotSent(ReceiverError):
+class DeliveryFailed(ReceiverError):
     """The destination did not accept the message; the error text never contains the URL."""
 
 
@@ -31,21 +31,21 @@ def can_send() -> bool:
     return find_spec("apprise") is not None
 
 
-async def understands(url: Secret) -> bool:
+async def is_supported_url(url: Secret) -> bool:
     """Return whether Apprise supports the URL. Nothing is sent."""
     return await _run({"url": url.reveal()}, SECONDS) != UNSUPPORTED
 
 
 async def send(url: Secret, message: Message, *, seconds: float = SECONDS) -> None:
-    """Send a message within `seconds`; raises NoticeNotSent."""
+    """Send a message within `seconds`; raises DeliveryFailed."""
     request = {"url": url.reveal(), "title": message.title, "body": message.body}
     code = await _run(request, seconds)
     if code is None:
-        raise NoticeNotSent("it did not answer in time")
+        raise DeliveryFailed("it did not answer in time")
     if code == UNSUPPORTED:
-        raise NoticeNotSent("Apprise does not support its URL")
+        raise DeliveryFailed("Apprise does not support its URL")
     if code != 0:
-        raise NoticeNotSent("it did not accept the message")
+        raise DeliveryFailed("it did not accept the message")
 
 
 async def _run(request: dict[str, str], seconds: float) -> int | None:

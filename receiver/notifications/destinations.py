@@ -18,7 +18,7 @@ MOST_LINES = 10
 HOW_TO_SET = 'Write url_env = "DISCORD_NOTICE_URL" and set it to an Apprise URL'
 
 
-class Happening(StrEnum):
+class NotificationEvent(StrEnum):
     """The events that a notification can report."""
 
     CREATED = "created"
@@ -31,16 +31,16 @@ class Happening(StrEnum):
     DRIFTED = "drifted"
 
 
-EVERYTHING = tuple(Happening)
-TITLES: Mapping[Happening, str] = {
-    Happening.CREATED: "version created",
-    Happening.UPDATED: "version moved",
-    Happening.PARKED: "registration parked",
-    Happening.OVERWRITTEN: "tag overwritten",
-    Happening.TOKEN_REFUSED: "Edgegap refuses the token",
-    Happening.CAUGHT_UP: "missed push found by catch-up",
-    Happening.WEBHOOK_SILENT: "no webhook arrives",
-    Happening.DRIFTED: "channel has another image at Edgegap",
+EVERYTHING = tuple(NotificationEvent)
+TITLES: Mapping[NotificationEvent, str] = {
+    NotificationEvent.CREATED: "version created",
+    NotificationEvent.UPDATED: "version moved",
+    NotificationEvent.PARKED: "registration parked",
+    NotificationEvent.OVERWRITTEN: "tag overwritten",
+    NotificationEvent.TOKEN_REFUSED: "Edgegap refuses the token",
+    NotificationEvent.CAUGHT_UP: "missed push found by catch-up",
+    NotificationEvent.WEBHOOK_SILENT: "no webhook arrives",
+    NotificationEvent.DRIFTED: "channel has another image at Edgegap",
 }
 
 
@@ -50,10 +50,10 @@ class Notice:
 
     name: str
     url: Secret
-    on: tuple[Happening, ...] = EVERYTHING
+    on: tuple[NotificationEvent, ...] = EVERYTHING
     rules: tuple[str, ...] = ()
 
-    def wants(self, happening: Happening, rule: str | None) -> bool:
+    def wants(self, happening: NotificationEvent, rule: str | None) -> bool:
         """Return whether the destination accepts an event; `rule` is None if it concerns all."""
         return happening in self.on and (rule is None or not self.rules or rule in self.rules)
 
@@ -66,7 +66,7 @@ class Message:
     body: str
 
 
-def message_of(happening: Happening, texts: Sequence[str]) -> Message:
+def message_of(happening: NotificationEvent, texts: Sequence[str]) -> Message:
     """Return one message for all texts: the first ten, and the number of the others."""
     head = TITLES[happening]
     title = f"Receiver: {head}" if len(texts) == 1 else f"Receiver: {head} ({len(texts)} times)"
@@ -121,7 +121,7 @@ def _read(
         faults.append(Fault(f"{where}, rules", "it names a rule that does not exist", fix))
         rules = []
     name = table.get("name", f"notice {number}")
-    on = tuple(Happening(event) for event in events)
+    on = tuple(NotificationEvent(event) for event in events)
     return None if url is None else Notice(str(name), url, on, tuple(rules))
 
 

@@ -14,28 +14,28 @@ from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparison import compare, differences
 from receiver.edgegap.plans import (
     LOGIN_VARIABLES,
-    Parking,
+    DesiredVersion,
     Plan,
-    Wanted,
+    Rejected,
     image_of,
     is_disabled,
     plan_creation,
     same_image,
 )
 from receiver.edgegap.responses import Answer, Body, Effect, version_path
-from receiver.edgegap.version_cache import NEWEST, Catalogue, Source
+from receiver.edgegap.version_cache import NEWEST, Source, VersionCache
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.targets import NotCopied
-from receiver.pipeline.preflight import Cleared, NotYet, Out, Preflight, Stopped
-from receiver.pipeline.result import Tried, done, gate_of, parked_as, waiting
+from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out, Preflight
+from receiver.pipeline.result import Attempted, done, gate_of, parked_as, waiting
 from receiver.pipeline.retry import (
     Call,
     Row,
     Then,
-    after_probe,
-    detail_of,
-    hold_back,
-    row_for,
+    policy_for,
+    resolve_forbidden,
+    summary_of,
+    wait_at_most,
     wait_or_park,
 )
 from receiver.reasons import Outcome, Reason, State, explain
@@ -91,30 +91,30 @@ class Asking:
         await self._sent(len(self._calls), method, path)
         return self._noted(await call())
 
-    async def not_now(self, rule: Rule, row: Row, answer: Answer) -> Tried:
+    async def not_now(self, rule: Rule, row: Row, answer: Answer) -> Attempted:
         """Wait or park, as the table's row says of this answer.
 
         Before a 403 closes the gate for all, the token is tried: an app that it may not touch must
         not stop the others.
         """
         if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
-            row, answer = after_probe(answer, self._noted(await self._client.probe()))
+            row, answer = resolve_forbidden(answer, self._noted(await self._client.probe()))
         found = wait_or_park(
             row,
             waited=self._claimed.waited,
-            detail=detail_of(answer),
+            detail=summary_of(answer),
             retry_after=answer.retry_after,
             facts=self.facts(rule),
             now=self._now(),
             jitter=self._jitter(),
         )
-        if isinstance(found, Parking):
+        if isinstance(found, Rejected):
             return parked_as(found)
-        return Tried(waiting(found), gate_of(row, found))
+        return Attempted(waiting(found), gate_of(row, found))
 
-    def parked(self, reason: Reason, rule: Rule | None, detail: str = "") -> Tried:
+    def parked(self, reason: Reason, rule: Rule | None, detail: str = "") -> Attempted:
         """Park for the reason, with its sentence."""
-        return parked_as(Parking(reason, explain(reason, detail=detail, **self.facts(rule))))
+        return parked_as(Rejected(reason, explain(reason, detail=detail, **self.facts(rule))))
 
     def facts(self, rule: Rule | None) -> dict[str, Any]:
         """Return what the sentences of this registration may name."""
@@ -142,16 +142,16 @@ async def why_refused(
 
     After a 403 the token is tried.
     """
-    row = row_for(call, answer)
+    row = policy_for(call, answer)
     if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
-        row, answer = after_probe(answer, await client.probe())
+        row, answer = resolve_forbidden(answer, await client.probe())
     reason = row.reason or Reason.REFUSED_BY_EDGEGAP
-    return reason, explain(reason, detail=detail_of(answer), **facts)
+    return reason, explain(reason, detail=summary_of(answer), **facts)
 
 
-def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> Wanted:
+def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> DesiredVersion:
     """Return the version that the rule, as it is now, wants of a claimed registration."""
-    return Wanted(
+    return DesiredVersion(
         app=claimed.app,
         version=claimed.version,
         rule=rule.name,
@@ -177,7 +177,7 @@ class Attempt:
         claimed: Claimed,
         settings: Settings,
         client: EdgegapClient,
-        catalogue: Catalogue,
+        catalogue: VersionCache,
         *,
         preflight: Preflight,
         sent: Sent,
@@ -217,7 +217,7 @@ class Attempt:
         """Whether the tag was found to be overwritten."""
         return self._overwritten
 
-    async def run(self) -> Tried:
+    async def run(self) -> Attempted:
         """Do what can be done now, and say what came of it."""
         tried = await self._run()
         warnings = tuple(dict.fromkeys((*self._warnings, *tried.settlement.warnings)))
@@ -233,7 +233,7 @@ class Attempt:
         )
         return replace(tried, settlement=settlement)
 
-    async def _run(self) -> Tried:
+    async def _run(self) -> Attempted:
         claimed = self._claimed
         rule = self._settings.rule_named(claimed.rule)
         if rule is None or rule.repository != claimed.image.repository:
@@ -244,24 +244,24 @@ class Attempt:
         if stopped is not None:
             return stopped
         look = await self._asking.look()
-        row = row_for(Call.LOOK, look)
+        row = policy_for(Call.LOOK, look)
         if row.then is Then.ABSENT:
             return await self._create(rule)
         if row.then is Then.GO_ON and look.body is not None:
             return await self._present(rule, look.body)
         return await self._asking.not_now(rule, row, look)
 
-    async def _before_the_look(self, rule: Rule) -> Tried | None:  # noqa: ARG002 - for a channel
+    async def _before_the_look(self, rule: Rule) -> Attempted | None:  # noqa: ARG002 - for a channel
         """Return what it comes to without asking Edgegap, None if that is to be asked."""
         return None
 
-    async def _create(self, rule: Rule) -> Tried:
+    async def _create(self, rule: Rule) -> Attempted:
         claimed = self._claimed
         source = await self._source(rule)
-        if isinstance(source, Tried):
+        if isinstance(source, Attempted):
             return source
         plan = self._plan(rule, source)
-        if isinstance(plan, Parking):
+        if isinstance(plan, Rejected):
             return parked_as(plan)
         self._warnings += plan.notes
         stopped = await self._look_at_image(rule)
@@ -272,7 +272,7 @@ class Attempt:
             self._warnings = ()  # the parking has its own
             return parked_as(plan.unless_public)
         answer = await self._asking.create(plan.body)
-        row = row_for(Call.CREATE, answer)
+        row = policy_for(Call.CREATE, answer)
         self._ours = self._ours or answer.effect is not Effect.NONE
         if row.then is Then.GO_ON:
             return await self._check(rule, plan, Outcome.CREATED)
@@ -284,7 +284,7 @@ class Attempt:
                 return self._compared(rule, plan, look.body, Outcome.CREATED)
         return await self._asking.not_now(rule, row, answer)
 
-    async def _source(self, rule: Rule, before: Body | None = None) -> Source | Tried:
+    async def _source(self, rule: Rule, before: Body | None = None) -> Source | Attempted:
         """Find the version to copy settings from; with `before`, from among those older than it."""
         app, version = self._claimed.app, self._claimed.version
         excluded = await self._not_copied(app) if rule.copy_from == NEWEST else NotCopied()
@@ -297,29 +297,29 @@ class Attempt:
             last = source.calls[-1]
             if rule.copy_from != NEWEST and last.says(HTTPStatus.NOT_FOUND):
                 return self._asking.parked(Reason.COPY_FROM_MISSING, rule)
-            return await self._asking.not_now(rule, row_for(Call.LIST, last), last)
+            return await self._asking.not_now(rule, policy_for(Call.LIST, last), last)
         channels = [name for name in source.passed_over if name in excluded.channels]
         return replace(source, passed_over=tuple(channels))
 
-    def _plan(self, rule: Rule, source: Source) -> Plan | Parking:
+    def _plan(self, rule: Rule, source: Source) -> Plan | Rejected:
         wanted = wanted_by(rule, self._claimed, self._settings)
         return plan_creation(wanted, source.version, source.passed_over)
 
-    async def _taken(self, rule: Rule, refusal: Answer) -> Tried:
+    async def _taken(self, rule: Rule, refusal: Answer) -> Attempted:
         """Look at the version that has the name already."""
         look = await self._asking.look()
-        row = row_for(Call.LOOK, look)
+        row = policy_for(Call.LOOK, look)
         if row.then is Then.GO_ON and look.body is not None:
             return await self._present(rule, look.body)
         if row.then is not Then.ABSENT:
             return await self._asking.not_now(rule, row, look)
         if self._claimed.waited.reason is Reason.NAME_CONFLICT:
-            detail = detail_of(refusal)
+            detail = summary_of(refusal)
             return self._asking.parked(Reason.NAME_CONFLICT, rule, detail=detail)
         again = Row(Then.RETRY, Reason.NAME_CONFLICT)
         return await self._asking.not_now(rule, again, refusal)
 
-    async def _present(self, rule: Rule, body: Body) -> Tried:
+    async def _present(self, rule: Rule, body: Body) -> Attempted:
         """Decide on a version that is there: it is ours, or another has the name."""
         if not same_image(body, self._claimed.image):
             return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
@@ -328,27 +328,27 @@ class Attempt:
         self._notes += tuple(differences(rule.settings, body))
         return await self._already_there(rule, body, Outcome.UNCHANGED)
 
-    async def _made_before(self, rule: Rule, body: Body) -> Tried:
+    async def _made_before(self, rule: Rule, body: Body) -> Attempted:
         """Compare a version that a request of ours made, but that did not count as created yet.
 
         The request is not stored, as it holds secrets: it is planned again from what there was.
         """
         source = await self._source(rule, before=body)
-        if isinstance(source, Tried) and source.settlement.state is not State.PARKED:
+        if isinstance(source, Attempted) and source.settlement.state is not State.PARKED:
             return source
-        plan = source if isinstance(source, Tried) else self._plan(rule, source)
+        plan = source if isinstance(source, Attempted) else self._plan(rule, source)
         asked = plan.body if isinstance(plan, Plan) else rule.settings
         if not isinstance(plan, Plan):
             self._warnings += ("compared with the rule's own settings only: nothing to copy from",)
         differs = self._differs(rule, asked, body)
         return differs or await self._already_there(rule, body, Outcome.CREATED)
 
-    async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Tried:
+    async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Attempted:
         """Tell of a tag that Edgegap has whether it is still the image it was."""
         if rule.preflight and self._digest is None:
             findings = await self._preflight.look(self._claimed.image, rule)
             self._asking.note(findings.calls)
-            if isinstance(findings, Cleared):
+            if isinstance(findings, ImageOk):
                 self._digest = findings.digest
                 self._notes += findings.notes
             else:
@@ -356,7 +356,7 @@ class Attempt:
         stopped = self._overwritten_tag(rule)
         return stopped if stopped is not None else self._held(rule, body, outcome)
 
-    def _overwritten_tag(self, rule: Rule) -> Tried | None:
+    def _overwritten_tag(self, rule: Rule) -> Attempted | None:
         """Note that the tag was pushed over since; park it where the rule says so.
 
         Edgegap's edge caches by tag, so it matters however the version stands now.
@@ -367,35 +367,35 @@ class Attempt:
             return None
         self._overwritten = True
         detail = f"{known} before, {self._digest} now" if fresh else "as found before"
-        if rule.on_overwrite is OnOverwrite.PARK and not claimed.forgives(self._digest):
+        if rule.on_overwrite is OnOverwrite.PARK and not claimed.allows_overwrite(self._digest):
             return self._asking.parked(Reason.TAG_OVERWRITTEN, rule, detail=detail)
         self._notes += (f"the tag was pushed over: {detail}; the edge may run the old image",)
         return None
 
-    async def _look_at_image(self, rule: Rule) -> Tried | None:
+    async def _look_at_image(self, rule: Rule) -> Attempted | None:
         """Look at the image before it is registered; None when nothing stands against it."""
         if not rule.preflight:
             return None
         findings = await self._preflight.look(self._claimed.image, rule)
         self._asking.note(findings.calls)
         match findings:
-            case Cleared():
+            case ImageOk():
                 self._digest = findings.digest
                 self._pullable = True
                 self._notes += findings.notes
                 return self._overwritten_tag(rule)
-            case Stopped():
+            case ImageRejected():
                 self._digest = findings.digest
                 return parked_as(findings.parking)
-            case NotYet():
+            case ImagePending():
                 row = Row(Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
                 return await self._asking.not_now(rule, row, findings.calls[-1])
             case Out():
                 return self._held_back(rule, findings)
 
-    def _held_back(self, rule: Rule, out: Out) -> Tried | None:
+    def _held_back(self, rule: Rule, out: Out) -> Attempted | None:
         facts = {**self._asking.facts(rule), "detail": out.detail}
-        wait = hold_back(
+        wait = wait_at_most(
             Reason.DOCKER_HUB_UNAVAILABLE,
             waited=self._claimed.waited,
             longest=out.longest,
@@ -406,26 +406,26 @@ class Attempt:
             jitter=self._jitter(),
         )
         if wait is not None:
-            return Tried(waiting(wait))
+            return Attempted(waiting(wait))
         self._notes += (f"made without preflight: Docker Hub could not tell ({out.detail})",)
         return None
 
-    async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Tried:
+    async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Attempted:
         """Look at what Edgegap made of our request."""
         look = await self._asking.look()
         if not look.ok or look.body is None:
-            row = row_for(Call.LOOK, look)
+            row = policy_for(Call.LOOK, look)
             gone = Row(Then.RETRY, Reason.EDGEGAP_ERROR) if row.then is Then.ABSENT else row
             return await self._asking.not_now(rule, gone, look)
         return self._compared(rule, plan, look.body, outcome)
 
-    def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Tried:
+    def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Attempted:
         differs = self._differs(rule, plan.body, held, plan.before)
         return differs if differs is not None else self._held(rule, held, outcome)
 
     def _differs(
         self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
-    ) -> Tried | None:
+    ) -> Attempted | None:
         """Park a version that differs from the request in what players would notice."""
         found = compare(asked, held, before)
         self._warnings += found.notes
@@ -437,7 +437,7 @@ class Attempt:
             return None
         return self._asking.parked(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
 
-    def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Tried:
+    def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Attempted:
         if is_disabled(body) and rule.settings.get("is_active") is not False:
             self._warnings += (f"{self._claimed.version} {DISABLED}",)
         if outcome is Outcome.CREATED and self._claimed.mode is Mode.CREATE:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from receiver.edgegap.plans import (
-    Parking,
     Plan,
+    Rejected,
     hidden_values,
     image_in,
     image_of,
@@ -15,9 +15,9 @@ from receiver.edgegap.plans import (
 )
 from receiver.edgegap.responses import Body
 from receiver.pipeline.attempt import Attempt, wanted_by
-from receiver.pipeline.preflight import Cleared
-from receiver.pipeline.result import Tried, done, parked_as
-from receiver.pipeline.retry import Call, Then, row_for
+from receiver.pipeline.preflight import ImageOk
+from receiver.pipeline.result import Attempted, done, parked_as
+from receiver.pipeline.retry import Call, Then, policy_for
 from receiver.reasons import Outcome
 from receiver.rules.channel_order import (
     Channel,
@@ -41,7 +41,7 @@ class ChannelAttempt(Attempt):
     _repeated = False
     _pushed_again = False
 
-    async def _before_the_look(self, rule: Rule) -> Tried | None:
+    async def _before_the_look(self, rule: Rule) -> Attempted | None:
         claimed = self._claimed
         why = why_not(rule.channel(claimed.version), claimed.pushed, claimed.holds)
         if why is not None:
@@ -54,7 +54,7 @@ class ChannelAttempt(Attempt):
     def _is_ordered(self) -> bool:
         return is_ordered(self._claimed.pushed, self._claimed.holds)
 
-    async def _look_at_repeat(self, rule: Rule) -> Tried | None:
+    async def _look_at_repeat(self, rule: Rule) -> Attempted | None:
         """Decide on a tag that was reported before: it moves nothing, unless it was overwritten."""
         claimed = self._claimed
         self._digest = claimed.digest or await self._digest_now(rule)
@@ -78,7 +78,7 @@ class ChannelAttempt(Attempt):
             return None
         findings = await self._preflight.look(self._claimed.image, rule)
         self._asking.note(findings.calls)
-        return findings.digest if isinstance(findings, Cleared) else None
+        return findings.digest if isinstance(findings, ImageOk) else None
 
     @property
     def _may_be_another_image(self) -> bool:
@@ -88,7 +88,7 @@ class ChannelAttempt(Attempt):
             return self._overwritten
         return self._overwritten or self._claimed.push_time > known.push_time
 
-    async def _present(self, rule: Rule, body: Body) -> Tried:
+    async def _present(self, rule: Rule, body: Body) -> Attempted:
         claimed, channel = self._claimed, rule.channel(self._claimed.version)
         same = same_image(body, claimed.image)
         if self._repeated:
@@ -104,7 +104,7 @@ class ChannelAttempt(Attempt):
         sent = claimed.holds.sent
         changed = bool(sent and values) and not is_hash_of(sent, values, keys)
         plan = plan_update(wanted, body, resend=changed or self._pushed_again)
-        if isinstance(plan, Parking):
+        if isinstance(plan, Rejected):
             return parked_as(plan)
         self._warnings += plan.notes
         if not plan.body:
@@ -115,7 +115,7 @@ class ChannelAttempt(Attempt):
         if stopped is not None:
             return stopped
         answer = await self._asking.update(plan.body)
-        row = row_for(Call.UPDATE, answer)
+        row = policy_for(Call.UPDATE, answer)
         if row.then is Then.GO_ON:
             return await self._check(rule, plan, Outcome.UPDATED)
         return await self._asking.not_now(rule, row, answer)
@@ -134,7 +134,7 @@ class ChannelAttempt(Attempt):
             return None
         return below_what_is_there(channel, self._claimed.image.tag, there.tag)
 
-    async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Tried:
+    async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Attempted:
         wanted = wanted_by(rule, self._claimed, self._settings)
         self._values = hash_of(hidden_values(wanted), self._settings.secret_keys)
         self._moved = True  # Edgegap said so; what it shows counts more
@@ -142,11 +142,11 @@ class ChannelAttempt(Attempt):
 
     def _differs(
         self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
-    ) -> Tried | None:
+    ) -> Attempted | None:
         self._moved = self._moved and same_image(held, self._claimed.image)
         return super()._differs(rule, asked, held, before)
 
-    def _overwritten_tag(self, rule: Rule) -> Tried | None:
+    def _overwritten_tag(self, rule: Rule) -> Attempted | None:
         """Move no channel to a tag that was overwritten: Edgegap's edge may run the old image."""
         stopped = super()._overwritten_tag(rule)
         if stopped is not None or not self._overwritten or self._is_ordered:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from receiver import metrics
 from receiver.dockerhub.webhook import Push
 from receiver.errors import BadBody
-from receiver.ledger.deliveries import COMMAND, NewDelivery, Recorded, record, record_all
+from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, record, record_all
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import tell
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
-from receiver.notifications.destinations import Happening, Notice
+from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.reasons import Reason, Verdict
-from receiver.rules.rule import Rule, Ruling, rule_on
+from receiver.rules.rule import Decision, Rule, rule_on
 
 WEBHOOK = "webhook"
 CATCH_UP = "catch-up"
@@ -24,7 +24,7 @@ MOST_BYTES_TOLD = 2**31 - 1  # senders can claim any length; PostgreSQL's intege
 for _source in (WEBHOOK, COMMAND, CATCH_UP):  # so that the first increase is visible
     metrics.deliveries.labels(_source, Verdict.ACCEPTED.value, metrics.NONE)
 
-_Arrival = tuple[NewDelivery, Ruling, Sequence[Notice]]
+_Arrival = tuple[NewDelivery, Decision, Sequence[Notice]]
 
 log = get_logger()
 
@@ -37,7 +37,7 @@ async def take(
     source: str,
     body_bytes: int | None = None,
     notices: Sequence[Notice] = (),
-) -> Recorded:
+) -> RecordedDelivery:
     """Apply the rules to a push and record it; on return it is on disk. Raises LedgerError."""
     ruling = rule_on(push, rules)
     delivery = NewDelivery(
@@ -49,7 +49,7 @@ async def take(
         pushed_at=push.pushed_at,
         body_bytes=body_bytes,
     )
-    recorded = await ledger.write_alike(_record_all, (delivery, ruling, notices))
+    recorded = await ledger.write_batched(_record_all, (delivery, ruling, notices))
     count_delivery(source, ruling)
     log.info(
         "delivery_accepted" if ruling.matches else "delivery_ignored",
@@ -63,22 +63,22 @@ async def take(
     return recorded
 
 
-def _record_all(tx: Tx, arrivals: Sequence[_Arrival]) -> list[Recorded]:
+def _record_all(tx: Tx, arrivals: Sequence[_Arrival]) -> list[RecordedDelivery]:
     """Record a group of deliveries; notify of invalid version names, which park at once."""
     for _, ruling, notices in arrivals:
         tell_parked_at_once(tx, notices, ruling)
     return record_all(tx, [(delivery, ruling) for delivery, ruling, _ in arrivals])
 
 
-def tell_parked_at_once(tx: Tx, notices: Sequence[Notice], ruling: Ruling) -> None:
+def tell_parked_at_once(tx: Tx, notices: Sequence[Notice], ruling: Decision) -> None:
     """Notify of registrations that are parked before any attempt: invalid version names."""
     for match in ruling.matches:
         if match.invalid is not None:
             text = f"{match.app}/{match.version} parked: {match.invalid}"
-            tell(tx, notices, Happening.PARKED, text, rule=match.rule)
+            tell(tx, notices, NotificationEvent.PARKED, text, rule=match.rule)
 
 
-def count_delivery(source: str, ruling: Ruling) -> None:
+def count_delivery(source: str, ruling: Decision) -> None:
     """Count a recorded delivery, and its registrations that were parked at once."""
     metrics.count_delivery(source, ruling.verdict, ruling.reason)
     for match in ruling.matches:
@@ -88,11 +88,11 @@ def count_delivery(source: str, ruling: Ruling) -> None:
 
 async def refuse(
     ledger: Ledger, repository: str, error: BadBody, body_bytes: int | None
-) -> Recorded:
+) -> RecordedDelivery:
     """Record a webhook with a valid link whose body is not a push."""
     size = None if body_bytes is None else min(body_bytes, MOST_BYTES_TOLD)
     delivery = NewDelivery(source=WEBHOOK, repository=repository, body_bytes=size)
-    ruling = Ruling(Verdict.REFUSED, Reason(error.reason), str(error))
+    ruling = Decision(Verdict.REFUSED, Reason(error.reason), str(error))
     recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
     metrics.count_delivery(WEBHOOK, ruling.verdict, ruling.reason)
     log.warning(

@@ -11,7 +11,7 @@ from receiver.logs import get_logger
 log = get_logger()
 
 
-class LedgerWatch:
+class LedgerStatus:
     """Shared by a worker's loops and tasks, so that each problem is logged once.
 
     `replicas` is the number of running replicas, including this one. `reading` is the last reading

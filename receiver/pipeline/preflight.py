@@ -14,11 +14,11 @@ import httpx
 
 from receiver.config.settings import Settings
 from receiver.dockerhub.api import Answered, Hub
-from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.login import Login
 from receiver.dockerhub.manifest import NEEDED, Platforms
-from receiver.dockerhub.registry import Denied, Found, NotThere, PullLimit, Registry, Seen
-from receiver.edgegap.plans import LOGIN_VARIABLES, Parking
+from receiver.dockerhub.registry import Found, PullLimit, Registry, Seen, TagDenied, TagMissing
+from receiver.edgegap.plans import LOGIN_VARIABLES, Rejected
 from receiver.edgegap.responses import Answer
 from receiver.images import ImageReference
 from receiver.logs import get_logger
@@ -36,7 +36,7 @@ log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Cleared:
+class ImageOk:
     """The version may be created. `digest` is None if it is not known."""
 
     digest: str | None = None
@@ -45,17 +45,17 @@ class Cleared:
 
 
 @dataclass(frozen=True, slots=True)
-class NotYet:
+class ImagePending:
     """The registry has no such tag yet."""
 
     calls: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class ImageRejected:
     """The image cannot be registered until a person changes something."""
 
-    parking: Parking
+    parking: Rejected
     calls: tuple[Answer, ...] = ()
     digest: str | None = None
 
@@ -74,7 +74,7 @@ class Out:
     calls: tuple[Answer, ...] = ()
 
 
-Findings = Cleared | NotYet | Stopped | Out
+Findings = ImageOk | ImagePending | ImageRejected | Out
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,35 +104,35 @@ class Preflight:
         began = time.monotonic()
         try:
             seen = await self._see(image, rule.login)
-        except Unavailable as error:
+        except DockerHubUnavailable as error:
             self._warn_of_low_limit()
             return self._out(error, _call(image, None, str(error), began))
         call = _call(image, *_status_of(seen), began)
         self._warn_of_low_limit()
-        if isinstance(seen, NotThere):
+        if isinstance(seen, TagMissing):
             self._out_since = None
-            return NotYet((call,))
-        if isinstance(seen, Denied):
+            return ImagePending((call,))
+        if isinstance(seen, TagDenied):
             self._out_since = None
-            return Stopped(_denied(seen, image, rule), (call,))
+            return ImageRejected(_denied(seen, image, rule), (call,))
         try:
             platforms, note = await self._platforms(image, seen, rule.login)
-        except Unavailable as error:
+        except DockerHubUnavailable as error:
             self._warn_of_low_limit()
             return self._out(error, call)
         self._out_since = None
         if platforms is not None:
             parking = _unfit(platforms, image)
             if parking is not None:
-                return Stopped(parking, (call,), seen.digest)
+                return ImageRejected(parking, (call,), seen.digest)
             note = platforms.note
-        return Cleared(seen.digest, (note,), (call,))
+        return ImageOk(seen.digest, (note,), (call,))
 
     async def _see(self, image: ImageReference, login: Login | None) -> Seen:
         """Look the tag up; if Docker Hub is unreachable, try a second time."""
         try:
             return await self.registry.see(image.repository, image.tag, login)
-        except Unavailable as error:
+        except DockerHubUnavailable as error:
             if error.connected:
                 raise
             await asyncio.sleep(RETRY_SECONDS)
@@ -144,7 +144,7 @@ class Preflight:
         """Return the platforms, from the Hub API if its digest is the same: that costs no pull."""
         try:
             record = await self.hub.tag(image.repository, image.tag, login)
-        except Unavailable:
+        except DockerHubUnavailable:
             record = None
         if found.digest is None:
             recorded = record.platforms if record is not None else None
@@ -165,7 +165,7 @@ class Preflight:
         ago = int((now - self._out_since) * 1000)
         return Outage(since=time.time_ns() // 1_000_000 - ago, detail=self._out_detail)
 
-    def _out(self, error: Unavailable, call: Answer) -> Out:
+    def _out(self, error: DockerHubUnavailable, call: Answer) -> Out:
         """Count the age of the outage: later registrations wait only for the rest of the limit."""
         now = self._clock()
         if self._out_since is None or (now - self._out_last) * 1000 > LONGEST_HOLD:
@@ -211,21 +211,21 @@ def preflight_over(
     return Preflight(registry, Hub(http, settings.hub_api_url, answered=answered))
 
 
-def _unfit(platforms: Platforms, image: ImageReference) -> Parking | None:
+def _unfit(platforms: Platforms, image: ImageReference) -> Rejected | None:
     facts = {"image": str(image), "platforms": ", ".join(platforms.names)}
     if not platforms.names and not platforms.untold:
         sentence = (
             f"{image} contains {platforms.contents}, not an image that can run. Push an image "
             f'under this tag, or exclude the tag in `tags` of the rule: "!{image.tag}".'
         )
-        return Parking(Reason.NOT_AN_IMAGE, sentence)
+        return Rejected(Reason.NOT_AN_IMAGE, sentence)
     if not platforms.runnable:
         sentence = explain(Reason.NOT_AMD64, command=build_command(image), **facts)
-        return Parking(Reason.NOT_AMD64, sentence)
+        return Rejected(Reason.NOT_AMD64, sentence)
     return None
 
 
-def _denied(seen: Denied, image: ImageReference, rule: Rule) -> Parking:
+def _denied(seen: TagDenied, image: ImageReference, rule: Rule) -> Rejected:
     login = rule.login.variables if rule.login else LOGIN_VARIABLES
     facts = {"detail": seen.detail, "login": login, "repository": image.repository}
     if seen.login_refused:
@@ -234,16 +234,16 @@ def _denied(seen: Denied, image: ImageReference, rule: Rule) -> Parking:
         reason = Reason.REGISTRY_LOGIN_MISSING
     else:
         reason = Reason.REGISTRY_RIGHT_MISSING
-    return Parking(reason, explain(reason, **facts))
+    return Rejected(reason, explain(reason, **facts))
 
 
 def _status_of(seen: Seen) -> tuple[int | None, str]:
     match seen:
         case Found(digest=digest):
             return 200, digest or ""
-        case NotThere():
+        case TagMissing():
             return 404, "no such tag"
-        case Denied(detail=detail):
+        case TagDenied(detail=detail):
             return 401, detail
 
 

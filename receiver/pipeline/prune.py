@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 
 from receiver.audit import log_operation
-from receiver.config.settings import Current, Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import running_in
 from receiver.edgegap.plans import same_image
@@ -55,11 +55,11 @@ MOST_AT_ONCE = 50  # five calls for each, at Edgegap's pace
 log = get_logger()
 
 
-class NotItsTurn(ReceiverError):
+class RetentionBusy(ReceiverError):
     """Another run deletes versions, and has not ended in time."""
 
 
-class HeldBack(NotItsTurn):
+class HeldBack(RetentionBusy):
     """Edgegap may not be called now, or gave no answer: the row of the table says what to do.
 
     `wait` is how long it asked not to be called (ms), None if it named nothing.
@@ -99,14 +99,14 @@ class Scope:
     why: str = ""
 
 
-def rules_of(settings: Settings, app: str) -> list[Rule]:
+def rules_for_app(settings: Settings, app: str) -> list[Rule]:
     """Return the rules that create versions of the app."""
     return [rule for rule in settings.rules if rule.app == app]
 
 
-def kept_by(settings: Settings, app: str) -> int | None:
+def keep_count(settings: Settings, app: str) -> int | None:
     """Return how many versions of the app are kept: the largest `keep` of its rules, or None."""
-    return max((rule.keep for rule in rules_of(settings, app) if rule.keep), default=None)
+    return max((rule.keep for rule in rules_for_app(settings, app) if rule.keep), default=None)
 
 
 async def plan(ledger: Ledger, settings: Settings, scope: Scope) -> list[Prunable]:
@@ -115,17 +115,17 @@ async def plan(ledger: Ledger, settings: Settings, scope: Scope) -> list[Prunabl
 
 
 async def prune(
-    ledger: Ledger, client: EdgegapClient, current: Current, scope: Scope
+    ledger: Ledger, client: EdgegapClient, current: LiveSettings, scope: Scope
 ) -> list[Pruned]:
     """Delete what is in scope; return each that was tried. What is gone already does not count.
 
-    One run at a time: two would count on the room of one version. Raises NotItsTurn; HeldBack if
+    One run at a time: two would count on the room of one version. Raises RetentionBusy; HeldBack if
     Edgegap may not be called and nothing was deleted before: afterwards the last one says so.
     """
     results: list[Pruned] = []
     async with ledger.in_turn("retention", PATIENCE_SECONDS) as mine:
         if not mine:
-            raise NotItsTurn("versions are being deleted just now; try again in a minute")
+            raise RetentionBusy("versions are being deleted just now; try again in a minute")
         while sum(map(_counts, results)) < scope.most:
             tried = {one.version for one in results}
             planned = await plan(ledger, current.settings, scope)
@@ -184,7 +184,7 @@ class _Deleting:
         self,
         ledger: Ledger,
         client: EdgegapClient,
-        current: Current,
+        current: LiveSettings,
         scope: Scope,
         planned: Prunable,
     ) -> None:
@@ -283,7 +283,7 @@ def _counts(one: Pruned) -> bool:
 
 def _plan(tx: Tx, settings: Settings, scope: Scope) -> list[Prunable]:
     targets = targets_of(tx, scope.app)
-    found = prunable(map(_made, targets), rules_of(settings, scope.app), scope.keep)
+    found = prunable(map(_made, targets), rules_for_app(settings, scope.app), scope.keep)
     if scope.pushed_by is not None:
         found = [one for one in found if one.made.pushed_at <= scope.pushed_by]
     if scope.only is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from receiver import metrics
 from receiver.config.settings import Settings
-from receiver.edgegap.plans import Parking
+from receiver.edgegap.plans import Rejected
 from receiver.ledger import gates
 from receiver.ledger.deliveries import open_channels
 from receiver.ledger.outbox import tell
@@ -14,14 +14,14 @@ from receiver.ledger.parked import close_parked, parked_beside
 from receiver.ledger.registrations import Claimed, Settlement
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
-from receiver.notifications.destinations import Happening
+from receiver.notifications.destinations import NotificationEvent
 from receiver.pipeline.retry import (
     OTHER_RULES_EVERY,
     OTHER_RULES_FOR,
     Row,
     Then,
     Wait,
-    hold_back,
+    wait_at_most,
     wait_or_park,
 )
 from receiver.reasons import Outcome, Reason, State
@@ -40,7 +40,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class Attempted:
     """What an attempt came to, and whether others must wait too."""
 
     settlement: Settlement
@@ -67,18 +67,20 @@ def waiting(wait: Wait) -> Settlement:
     )
 
 
-def done(outcome: Outcome, sentence: str = "") -> Tried:
+def done(outcome: Outcome, sentence: str = "") -> Attempted:
     """Return what came of an attempt that reached its end."""
-    return Tried(Settlement(state=State.DONE, outcome=outcome, sentence=sentence))
+    return Attempted(Settlement(state=State.DONE, outcome=outcome, sentence=sentence))
 
 
-def parked_as(parking: Parking) -> Tried:
+def parked_as(parking: Rejected) -> Attempted:
     """Return what came of an attempt that must stop until something changes."""
     settlement = Settlement(State.PARKED, reason=parking.reason, sentence=parking.sentence)
-    return Tried(replace(settlement, warnings=parking.notes))
+    return Attempted(replace(settlement, warnings=parking.notes))
 
 
-def leave_to_others(claimed: Claimed, tried: Tried, *, now: int, jitter: float) -> Tried:
+def defer_to_other_replicas(
+    claimed: Claimed, tried: Attempted, *, now: int, jitter: float
+) -> Attempted:
     """Wait for another replica, where this one's rules are not those that took the push.
 
     A changed configuration comes to replicas one after another: to park it would be the word of
@@ -87,7 +89,7 @@ def leave_to_others(claimed: Claimed, tried: Tried, *, now: int, jitter: float) 
     settlement = tried.settlement
     if settlement.state is not State.PARKED or settlement.reason not in OF_OTHER_RULES:
         return tried
-    wait = hold_back(
+    wait = wait_at_most(
         settlement.reason,
         waited=claimed.waited,
         longest=OTHER_RULES_FOR,
@@ -97,10 +99,10 @@ def leave_to_others(claimed: Claimed, tried: Tried, *, now: int, jitter: float) 
         now=now,
         jitter=jitter,
     )
-    return tried if wait is None else Tried(waiting(wait))
+    return tried if wait is None else Attempted(waiting(wait))
 
 
-def moved_by(tried: Tried, step: int) -> Tried:
+def moved_by(tried: Attempted, step: int) -> Attempted:
     """Return the result of an attempt with its times moved by a step of the clock (ms)."""
     settlement, gate = tried.settlement, tried.gate
     if settlement.due_at:
@@ -111,10 +113,10 @@ def moved_by(tried: Tried, step: int) -> Tried:
         settlement = replace(settlement, waited=replace(waited, since=since, first=first))
     if gate is not None and gate.until is not None:
         gate = replace(gate, until=gate.until + step)
-    return Tried(settlement, gate)
+    return Attempted(settlement, gate)
 
 
-def fault(claimed: Claimed, error: Exception, *, now: int) -> Tried:
+def fault(claimed: Claimed, error: Exception, *, now: int) -> Attempted:
     """Try again later after a fault of our own, as after any trouble that may pass."""
     found = wait_or_park(
         Row(Then.RETRY, Reason.FAULT),
@@ -126,9 +128,9 @@ def fault(claimed: Claimed, error: Exception, *, now: int) -> Tried:
         jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing
     )
     if not isinstance(found, Wait):
-        return Tried(Settlement(State.PARKED, reason=found.reason, sentence=found.sentence))
+        return Attempted(Settlement(State.PARKED, reason=found.reason, sentence=found.sentence))
     waiting = Settlement(State.WAITING, reason=found.reason, sentence=found.sentence)
-    return Tried(replace(waiting, due_at=found.due_at, waited=found.waited))
+    return Attempted(replace(waiting, due_at=found.due_at, waited=found.waited))
 
 
 CHANGES = frozenset({Outcome.CREATED, Outcome.UPDATED})
@@ -141,7 +143,7 @@ for _reason in Reason:  # so is the first parked registration of a reason
 log = get_logger()
 
 
-def announce(claimed: Claimed, settlement: Settlement, *, now: int) -> None:
+def report_result(claimed: Claimed, settlement: Settlement, *, now: int) -> None:
     """Log and count how an attempt ended. `now` is the ledger's time (epoch ms)."""
     _count(claimed, settlement, now)
     facts = {
@@ -183,25 +185,25 @@ def _count(claimed: Claimed, settlement: Settlement, now: int) -> None:
         metrics.push_to_version.observe(seconds)
 
 
-def happenings_of(claimed: Claimed, settlement: Settlement) -> list[tuple[Happening, str]]:
+def events_of(claimed: Claimed, settlement: Settlement) -> list[tuple[NotificationEvent, str]]:
     """Return the events of this result that are worth a notification, with their texts."""
     target = f"{claimed.app}/{claimed.version}"
-    found: list[tuple[Happening, str]] = []
+    found: list[tuple[NotificationEvent, str]] = []
     if settlement.outcome is Outcome.CREATED:
         text = f"{target} created from {claimed.image}.{_followed_by_itself(claimed)}"
-        found.append((Happening.CREATED, _with_warnings(text, settlement)))
+        found.append((NotificationEvent.CREATED, _with_warnings(text, settlement)))
     if settlement.outcome is Outcome.UPDATED:
         text = f"{target} moved to {claimed.image}.{_followed_by_itself(claimed)}"
-        found.append((Happening.UPDATED, _with_warnings(text, settlement)))
+        found.append((NotificationEvent.UPDATED, _with_warnings(text, settlement)))
     if settlement.state is State.PARKED:
         moved = f", although it was moved to {claimed.image}" if settlement.moved else ""
         text = f"{target} parked{moved}: {settlement.sentence}"
-        found.append((Happening.PARKED, _with_warnings(text, settlement)))
+        found.append((NotificationEvent.PARKED, _with_warnings(text, settlement)))
     if settlement.overwritten:
         left = settlement.outcome is Outcome.SUPERSEDED
         happened = "was not moved to it" if left else "may go on running the old image"
         text = f"The tag of {claimed.image} was overwritten; {target} {happened}."
-        found.append((Happening.OVERWRITTEN, text))
+        found.append((NotificationEvent.OVERWRITTEN, text))
     return found
 
 
@@ -219,11 +221,11 @@ THERE = frozenset({Outcome.CREATED, Outcome.UNCHANGED})
 SUCCESSES = THERE | {Outcome.UPDATED}
 
 
-def write_aftermath(tx: Tx, settings: Settings, claimed: Claimed, tried: Tried) -> None:
+def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, tried: Attempted) -> None:
     """Write what follows from an attempt that was just settled."""
     if tried.gate is not None and _close(tx, tried.gate):
-        tell(tx, settings.notices, Happening.TOKEN_REFUSED, tried.gate.sentence)
-    for happening, text in happenings_of(claimed, tried.settlement):
+        tell(tx, settings.notices, NotificationEvent.TOKEN_REFUSED, tried.gate.sentence)
+    for happening, text in events_of(claimed, tried.settlement):
         tell(tx, settings.notices, happening, text, rule=claimed.rule)
     if tried.settlement.outcome in SUCCESSES:
         _close_parked(tx, claimed)
@@ -231,7 +233,7 @@ def write_aftermath(tx: Tx, settings: Settings, claimed: Claimed, tried: Tried) 
         _move_channels(tx, settings, claimed, tried.settlement)
 
 
-def tell_voided(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -> None:
+def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -> None:
     """Tell of what is parked because the receiver stopped while working on it, again and again."""
     for identity, state in voided:
         if state != State.PARKED:
@@ -240,7 +242,7 @@ def tell_voided(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -
             "SELECT app, version, rule, sentence FROM registrations WHERE id = :id", id=identity
         ).one()
         text = f"{row.app}/{row.version} parked: {row.sentence}"
-        tell(tx, settings.notices, Happening.PARKED, text, rule=row.rule)
+        tell(tx, settings.notices, NotificationEvent.PARKED, text, rule=row.rule)
         metrics.count_parked(Reason.CRASHES_THE_WORKER)
 
 

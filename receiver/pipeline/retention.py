@@ -7,26 +7,26 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 
-from receiver.config.settings import Current
+from receiver.config.settings import LiveSettings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.responses import Answer, version_path
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
-from receiver.periodic import surviving
+from receiver.periodic import log_errors
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
     NO_ANSWER,
     HeldBack,
-    NotItsTurn,
     Pruned,
+    RetentionBusy,
     Scope,
-    kept_by,
+    keep_count,
     prune,
     respected,
     settle_overdue,
 )
-from receiver.pipeline.result import Tried
-from receiver.pipeline.retry import Call, Row, Then, Wait, detail_of, row_for, wait_or_park
+from receiver.pipeline.result import Attempted
+from receiver.pipeline.retry import Call, Row, Then, Wait, policy_for, summary_of, wait_or_park
 from receiver.reasons import Reason, State, explain
 
 _LIMIT = re.compile(r"limit of (\d{1,6})", re.IGNORECASE)
@@ -40,7 +40,7 @@ class Retention:
     """
 
     def __init__(
-        self, ledger: Ledger, current: Current, client: EdgegapClient, wake: Callable[[], None]
+        self, ledger: Ledger, current: LiveSettings, client: EdgegapClient, wake: Callable[[], None]
     ) -> None:
         self._ledger = ledger
         self._current = current
@@ -53,7 +53,7 @@ class Retention:
 
     def begin(self, app: str) -> None:
         """Delete old versions of the app in the background: the work does not wait for this."""
-        if kept_by(self._current.settings, app) is None or app in self._waiting:
+        if keep_count(self._current.settings, app) is None or app in self._waiting:
             return
         self._waiting.add(app)
         self._start(self._prune(app))
@@ -64,7 +64,7 @@ class Retention:
             self._settling = True
             self._start(self._settle_overdue())
 
-    async def make_room(self, claimed: Claimed, tried: Tried) -> Tried:
+    async def make_room(self, claimed: Claimed, tried: Attempted) -> Attempted:
         """Delete the oldest version if Edgegap's limit is reached and the rule allows it.
 
         Returns the attempt as going on when room was made, as waiting if Edgegap may not be
@@ -76,7 +76,7 @@ class Retention:
         if rule is None or not rule.make_room or not limited or claimed.by_hand:
             return tried
         pruned: list[Pruned] = []
-        with surviving("retention_fault", app=claimed.app), suppress(NotItsTurn):
+        with log_errors("retention_fault", app=claimed.app), suppress(RetentionBusy):
             try:
                 pruned = await self._make_room(claimed, tried.settlement.sentence)
             except HeldBack as held:
@@ -106,9 +106,9 @@ class Retention:
             return not claimed.made_room
         listing = await self._client.versions(claimed.app)
         answer = await respected(self._ledger, listing.answer)
-        row = row_for(Call.LIST, answer)
+        row = policy_for(Call.LIST, answer)
         if row.then is Then.RETRY:
-            raise HeldBack(row, answer.retry_after, detail_of(answer))
+            raise HeldBack(row, answer.retry_after, summary_of(answer))
         over = len(listing.rows) - int(limit[1])
         return listing.complete and (over == 0 if claimed.made_room else over <= 0)
 
@@ -120,21 +120,21 @@ class Retention:
     async def _prune(self, app: str) -> None:
         async with self._one_at_a_time:
             self._waiting.discard(app)  # what is created from now on is for the next run
-            with surviving("retention_fault", app=app), suppress(NotItsTurn):
+            with log_errors("retention_fault", app=app), suppress(RetentionBusy):
                 scope = Scope(app, most=MOST_AT_ONCE)
                 await prune(self._ledger, self._client, self._current, scope)
         self._wake()
 
     async def _settle_overdue(self) -> None:
         try:
-            with surviving("retention_fault"), suppress(NotItsTurn):
+            with log_errors("retention_fault"), suppress(RetentionBusy):
                 await settle_overdue(self._ledger, self._client)
         finally:
             self._settling = False
         self._wake()
 
 
-def _going_on(tried: Tried, gone: Pruned) -> Tried:
+def _going_on(tried: Attempted, gone: Pruned) -> Attempted:
     path = version_path(gone.app, gone.version)
     settlement = replace(
         tried.settlement,
@@ -144,10 +144,10 @@ def _going_on(tried: Tried, gone: Pruned) -> Tried:
         due_at=0,
         calls=(*tried.settlement.calls, Answer("DELETE", path, 200, message=gone.why)),
     )
-    return Tried(settlement)
+    return Attempted(settlement)
 
 
-def _later(claimed: Claimed, tried: Tried, held: HeldBack, now: int) -> Tried:
+def _later(claimed: Claimed, tried: Attempted, held: HeldBack, now: int) -> Attempted:
     """Try the whole again when Edgegap may be called: that does not count as having made room."""
     found = wait_or_park(
         held.row,
@@ -168,4 +168,4 @@ def _later(claimed: Claimed, tried: Tried, held: HeldBack, now: int) -> Tried:
         due_at=found.due_at,
         waited=found.waited,
     )
-    return Tried(settlement)
+    return Attempted(settlement)

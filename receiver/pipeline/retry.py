@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from receiver.backoff import LONGEST_BACKOFF, MINUTE, SECOND, SHORTEST_SLOWDOWN, Waited, backoff
-from receiver.edgegap.plans import Parking
+from receiver.backoff import LONGEST_BACKOFF, MINUTE, SECOND, SHORTEST_SLOWDOWN, WaitState, backoff
+from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer
 from receiver.reasons import Reason, explain
 
@@ -127,10 +127,10 @@ class Wait:
     reason: Reason
     sentence: str
     due_at: int
-    waited: Waited
+    waited: WaitState
 
 
-def row_for(call: Call, answer: Answer) -> Row:
+def policy_for(call: Call, answer: Answer) -> Row:
     """Return the row of the table that decides on this answer to this call."""
     if answer.ok:
         return _GO_ON
@@ -143,16 +143,16 @@ def row_for(call: Call, answer: Answer) -> Row:
     return next(row for row in TABLE if _fits(row, call, answer))
 
 
-def after_probe(forbidden: Answer, probe: Answer) -> tuple[Row, Answer]:
+def resolve_forbidden(forbidden: Answer, probe: Answer) -> tuple[Row, Answer]:
     """Return what decides on a 403, now that the token itself was tried: a row, and the answer."""
     if probe.accepted:
         return FORBIDDEN, forbidden
-    row = row_for(Call.LIST, probe)
+    row = policy_for(Call.LIST, probe)
     known = row.then in {Then.CLOSE_GATE, Then.SLOW_DOWN, Then.RETRY}
     return row if known else Row(Then.RETRY, Reason.EDGEGAP_ERROR), probe
 
 
-def detail_of(answer: Answer) -> str:
+def summary_of(answer: Answer) -> str:
     """Return what was answered in a few words: the status and its message."""
     if answer.status is None:
         return answer.message
@@ -166,51 +166,51 @@ def detail_of(answer: Answer) -> str:
 def wait_or_park(
     row: Row,
     *,
-    waited: Waited,
+    waited: WaitState,
     detail: str,
     retry_after: int | None,
     facts: Mapping[str, object],
     now: int,
     jitter: float,
-) -> Wait | Parking:
+) -> Wait | Rejected:
     """Return the next wait of a row that retries, or the parking when it has lasted too long.
 
     `jitter` is a random number from 0 to 1; `facts` fill the sentences.
     """
     reason = row.reason or Reason.REFUSED_BY_EDGEGAP
-    told = {**facts, "detail": detail}
+    answer = {**facts, "detail": detail}
     if row.then is Then.PARK:
-        return Parking(reason, explain(reason, **told))
+        return Rejected(reason, explain(reason, **answer))
     so_far = waited.so_far(reason, now)
     lasted = now - so_far.since
     given_up = now - so_far.first >= GIVE_UP_AFTER
     if row.then is Then.WAIT_FOR_IMAGE:
         if given_up or lasted >= IMAGE_WAITED_LONG:
-            return _parked(Reason.IMAGE_NOT_PULLABLE, told)
+            return _parked(Reason.IMAGE_NOT_PULLABLE, answer)
         delay = IMAGE_WAITS[min(so_far.times, len(IMAGE_WAITS) - 1)]
         delay = min(delay, so_far.since + IMAGE_WAITED_LONG - now)
     elif row.then is Then.TRY_THRICE:
         if so_far.times >= len(DECLINED_WAITS):
-            return _parked(reason, told)
+            return _parked(reason, answer)
         delay = DECLINED_WAITS[so_far.times]
     elif row.most is not None and so_far.times >= row.most:
-        return _parked(reason, told)
+        return _parked(reason, answer)
     elif row.then is Then.CLOSE_GATE:
         delay = 0  # the gate holds it, not the clock
     elif given_up:
-        return _parked(Reason.GAVE_UP, told)
+        return _parked(Reason.GAVE_UP, answer)
     elif row.then is Then.SLOW_DOWN:
         delay = backoff(so_far.times, jitter) if retry_after is None else retry_after
         delay = max(SHORTEST_SLOWDOWN, delay)
     else:
         delay = max(backoff(so_far.times, jitter), retry_after or 0)
-    return Wait(reason, explain(reason, **told), now + delay, so_far.once_more())
+    return Wait(reason, explain(reason, **answer), now + delay, so_far.incremented())
 
 
-def hold_back(
+def wait_at_most(
     reason: Reason,
     *,
-    waited: Waited,
+    waited: WaitState,
     longest: int,
     sentence: str,
     now: int,
@@ -230,7 +230,7 @@ def hold_back(
         return None
     grown = min(int(slowest * (1 + jitter) / 2), backoff(so_far.times, jitter))
     delay = min(left, max(SECOND, asked, grown))
-    return Wait(reason, sentence, now + delay, so_far.once_more())
+    return Wait(reason, sentence, now + delay, so_far.incremented())
 
 
 def _fits(row: Row, call: Call, answer: Answer) -> bool:
@@ -241,5 +241,5 @@ def _fits(row: Row, call: Call, answer: Answer) -> bool:
     )
 
 
-def _parked(reason: Reason, told: Mapping[str, object]) -> Parking:
-    return Parking(reason, explain(reason, **told))
+def _parked(reason: Reason, answer: Mapping[str, object]) -> Rejected:
+    return Rejected(reason, explain(reason, **answer))

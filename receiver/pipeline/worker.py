@@ -12,43 +12,43 @@ from functools import partial
 from http import HTTPStatus
 from secrets import token_hex
 
-from receiver.config.settings import Current, Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.version_cache import Catalogue
+from receiver.edgegap.version_cache import VersionCache
 from receiver.errors import LedgerError
 from receiver.ledger import gates
 from receiver.ledger import gates as pauses
 from receiver.ledger.clock import SMALLEST_STEP_MS, Reading, keep_time, read_clock
 from receiver.ledger.deletions import next_overdue
-from receiver.ledger.leases import hand_back, renew, void_leases
+from receiver.ledger.leases import reclaim_expired, release_lease, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import (
     Claimed,
     Settlement,
+    already_finished,
     claim,
     compare_again,
     next_due,
     sent,
     settle,
     waits_alone,
-    was_settled,
 )
-from receiver.ledger.replicas import claims_alone, count_replicas, leave, working_now
+from receiver.ledger.replicas import heartbeat, leave, try_lock_claims, working_now
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.channels import ChannelAttempt
-from receiver.pipeline.ledger_status import LedgerWatch
+from receiver.pipeline.ledger_status import LedgerStatus
 from receiver.pipeline.preflight import Preflight
 from receiver.pipeline.result import (
-    Tried,
-    announce,
+    Attempted,
+    apply_side_effects,
+    defer_to_other_replicas,
     fault,
-    leave_to_others,
     moved_by,
-    tell_voided,
-    write_aftermath,
+    notify_crashed,
+    report_result,
 )
 from receiver.pipeline.retention import Retention
 from receiver.reasons import Outcome
@@ -78,26 +78,26 @@ class Turn:
     overdue: bool = False
 
 
-def begin_anew(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:
+def recover_leases(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:
     """Release the leases of a dead owner; return each released registration and its new state.
 
     In an unshared ledger every lease is a dead owner's; in a shared ledger, every expired lease.
     """
     gates.probe_now(tx)
-    voided = void_leases(tx, all_of_them=not shared)
-    tell_voided(tx, settings, voided)
+    voided = reclaim_expired(tx, all_of_them=not shared)
+    notify_crashed(tx, settings, voided)
     return voided
 
 
-def take_turn(
+def claim_due(
     tx: Tx, settings: Settings, *, owner: str, in_hand: Collection[str], free: int, shared: bool
 ) -> Turn:
     """Claim up to `free` due registrations, unless a gate or a pause holds all back."""
-    tell_voided(tx, settings, void_leases(tx, all_of_them=False, in_hand=in_hand))
+    notify_crashed(tx, settings, reclaim_expired(tx, all_of_them=False, in_hand=in_hand))
     replicas = None
     if shared:
-        replicas = count_replicas(tx, owner)  # the heartbeat continues behind a closed gate
-        hand_back(tx, owner, in_hand=in_hand)
+        replicas = heartbeat(tx, owner)  # the heartbeat continues behind a closed gate
+        release_lease(tx, owner, in_hand=in_hand)
     closed = gates.closed_gates(tx)
     if closed:
         busy = [gate for gate in closed if gate.name == gates.BUSY]
@@ -109,7 +109,7 @@ def take_turn(
     if free <= 0:
         return Turn(tx.now, replicas=replicas)
     if shared:
-        if not claims_alone(tx):  # otherwise two replicas would each claim the last free slot
+        if not try_lock_claims(tx):  # otherwise two replicas would each claim the last free slot
             return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)
         free = min(free, settings.concurrency - working_now(tx))
     claimed = _claim(tx, owner, free, busy=bool(in_hand)) if free > 0 else ()
@@ -150,10 +150,10 @@ class InHand:
         self,
         owner: str,
         ledger: Ledger,
-        current: Current,
+        current: LiveSettings,
         client: EdgegapClient,
         *,
-        watch: LedgerWatch,
+        watch: LedgerStatus,
         preflight: Preflight,
         retention: Retention,
         settled: Settled | None = None,
@@ -164,7 +164,7 @@ class InHand:
         self._client = client
         self._watch = watch
         self._preflight = preflight
-        self._catalogue = Catalogue(client)
+        self._catalogue = VersionCache(client)
         self._retention = retention
         self._settled = settled
 
@@ -188,7 +188,7 @@ class InHand:
             tried = fault(claimed, error, now=now())
         if self._watch.replicas > 1:
             jitter = random.random()  # noqa: S311 - spreads retries
-            tried = leave_to_others(claimed, tried, now=now(), jitter=jitter)
+            tried = defer_to_other_replicas(claimed, tried, now=now(), jitter=jitter)
         tried = await self._retention.make_room(claimed, tried)
         await self._settle(claimed, tried, now)
 
@@ -199,7 +199,7 @@ class InHand:
         except LedgerError as error:
             self._watch.is_away(error)  # the record made before the PATCH remains
 
-    async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Tried:
+    async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Attempted:
         async def record_request(step: int, method: str, path: str) -> None:
             write = partial(
                 sent, claimed=claimed, owner=self._owner, step=step, method=method, path=path
@@ -226,7 +226,7 @@ class InHand:
         )
         return await attempt.run()
 
-    async def _settle(self, claimed: Claimed, tried: Tried, now: Callable[[], int]) -> None:
+    async def _settle(self, claimed: Claimed, tried: Attempted, now: Callable[[], int]) -> None:
         """Store the result; if the ledger is unavailable, retry until it is stored.
 
         The result's times come from `now`; the ledger's clock may have been set since.
@@ -248,19 +248,19 @@ class InHand:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
             await self.compare_later(claimed)
             return
-        announce(claimed, tried.settlement, now=now())
+        report_result(claimed, tried.settlement, now=now())
         if self._settled is not None:
             self._settled(claimed, tried.settlement)
         if tried.settlement.outcome is Outcome.CREATED:
             self._retention.begin(claimed.app)
 
-    def _store(self, tx: Tx, claimed: Claimed, tried: Tried, decided_at: int) -> bool:
+    def _store(self, tx: Tx, claimed: Claimed, tried: Attempted, decided_at: int) -> bool:
         step = tx.now - decided_at
         if abs(step) >= SMALLEST_STEP_MS:
             tried = moved_by(tried, step)
         if not settle(tx, claimed, self._owner, tried.settlement):
-            return was_settled(tx, claimed, tried.settlement)
-        write_aftermath(tx, self._current.settings, claimed, tried)
+            return already_finished(tx, claimed, tried.settlement)
+        apply_side_effects(tx, self._current.settings, claimed, tried)
         return True
 
 
@@ -280,7 +280,7 @@ class Worker:
     def __init__(
         self,
         ledger: Ledger,
-        current: Current,
+        current: LiveSettings,
         client: EdgegapClient,
         preflight: Preflight,
         *,
@@ -296,7 +296,7 @@ class Worker:
         self._turned = time.monotonic()
         self._loops: list[asyncio.Task[None]] = []
         self._probing: asyncio.Task[None] | None = None
-        self._watch = LedgerWatch()
+        self._watch = LedgerStatus()
         self._retention = Retention(ledger, current, client, self.wake)
         self._runner = InHand(
             self.owner,
@@ -316,7 +316,7 @@ class Worker:
         def begin(tx: Tx) -> tuple[Reading, int, list[tuple[str, str]]]:
             reading = read_clock(tx)
             step = keep_time(tx, None, reading, shared=shared)
-            return reading, step, begin_anew(tx, settings, shared=shared)
+            return reading, step, recover_leases(tx, settings, shared=shared)
 
         reading, step, voided = await self._ledger.write(begin)
         self._watch.was_read(reading, step)
@@ -334,7 +334,7 @@ class Worker:
         """Look for work now: something was recorded, replayed or settled."""
         self._wake.set()
 
-    def config_changed(self) -> None:
+    def invalidate_caches(self) -> None:
         """Drop the cached versions of Edgegap and look for work."""
         self._runner.forget()
         self.wake()
@@ -364,7 +364,7 @@ class Worker:
 
     def _end(self, tx: Tx) -> int:
         leave(tx, self.owner)
-        return hand_back(tx, self.owner)
+        return release_lease(tx, self.owner)
 
     async def _work(self) -> None:
         while not self._stopping:
@@ -411,7 +411,7 @@ class Worker:
         settings, shared = self._current.settings, self._ledger.shared
         reading = read_clock(tx)
         step = keep_time(tx, self._watch.reading, reading, shared=shared)
-        turn = take_turn(
+        turn = claim_due(
             tx, settings, owner=self.owner, in_hand=self._running, free=free, shared=shared
         )
         return reading, step, turn

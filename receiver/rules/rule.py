@@ -14,7 +14,7 @@ from string import Formatter
 import msgspec
 
 from receiver.dockerhub.login import Login
-from receiver.dockerhub.webhook import Push, named_as_artifact, not_for_registering
+from receiver.dockerhub.webhook import Push, named_as_artifact, skip_reason
 from receiver.errors import BadVersionName
 from receiver.reasons import Reason, Verdict, explain
 from receiver.rules.channel_order import Channel
@@ -91,7 +91,7 @@ class Match(msgspec.Struct, frozen=True):
     invalid: str | None = None
 
 
-class Ruling(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True):
     """The decision of the rules on a push: the verdict, the reason, and the matches if accepted."""
 
     verdict: Verdict
@@ -100,9 +100,9 @@ class Ruling(msgspec.Struct, frozen=True):
     matches: tuple[Match, ...] = ()
 
 
-def rule_on(push: Push, rules: Iterable[Rule]) -> Ruling:
+def rule_on(push: Push, rules: Iterable[Rule]) -> Decision:
     """Evaluate the rules for a push: accepted with its matches, or ignored with the reason."""
-    reason = not_for_registering(push)
+    reason = skip_reason(push)
     if reason is not None or push.tag is None:
         return _ignored(reason or Reason.NO_TAG, push)
     own = [rule for rule in rules if rule.repository == push.repository]
@@ -121,7 +121,7 @@ def rule_on(push: Push, rules: Iterable[Rule]) -> Ruling:
         if artifact is not None:
             return _ignored(artifact, push)
         return _ignored(Reason.NO_RULE_MATCHES, push, _why_none_matches(own, push.tag))
-    return Ruling(verdict=Verdict.ACCEPTED, matches=tuple(matches.values()))
+    return Decision(verdict=Verdict.ACCEPTED, matches=tuple(matches.values()))
 
 
 def takes(rule: Rule, tag: str) -> bool:
@@ -291,7 +291,7 @@ def _why_none_matches(rules: Iterable[Rule], tag: str) -> str:
     return "; ".join(whys[:MOST_EXPLAINED]) + more
 
 
-def _ignored(reason: Reason, push: Push, detail: str = "") -> Ruling:
+def _ignored(reason: Reason, push: Push, detail: str = "") -> Decision:
     sentence = explain(
         reason,
         repository=push.repository,
@@ -299,4 +299,4 @@ def _ignored(reason: Reason, push: Push, detail: str = "") -> Ruling:
         media_type=push.media_type,
         detail=detail,
     )
-    return Ruling(verdict=Verdict.IGNORED, reason=reason, sentence=sentence)
+    return Decision(verdict=Verdict.IGNORED, reason=reason, sentence=sentence)

@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 
 from receiver import metrics
-from receiver.config.settings import Current, Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.dockerhub.api import Hub, Waiting, seconds_to_wait, waiting_as_asked
-from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.login import Login
-from receiver.dockerhub.tag_record import HubTag
+from receiver.dockerhub.tag_record import Tag
 from receiver.dockerhub.webhook import Push
 from receiver.ledger.cursors import (
     SILENT_AFTER,
@@ -30,13 +30,13 @@ from receiver.ledger.cursors import (
     note_problem,
     read_cursors,
 )
-from receiver.ledger.deliveries import NewDelivery, Recorded, record
+from receiver.ledger.deliveries import NewDelivery, RecordedDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import tell
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
-from receiver.notifications.destinations import Happening, Notice
-from receiver.periodic import Background, surviving
+from receiver.notifications.destinations import Notice, NotificationEvent
+from receiver.periodic import PeriodicTask, log_errors
 from receiver.pipeline.intake import CATCH_UP, count_delivery, tell_parked_at_once
 from receiver.rules.rule import Rule, rule_on
 
@@ -44,30 +44,30 @@ log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class MissedPush:
     """One tag that Docker Hub has, as a push that may have been missed."""
 
     push: Push
     digest: str | None
 
 
-def login_for(rules: Sequence[Rule], repository: str) -> Login | None:
+def credentials_for(rules: Sequence[Rule], repository: str) -> Login | None:
     """Return the login to list a repository with: its first rule's that has one."""
     own = (rule.login for rule in rules if rule.repository == repository)
     return next((login for login in own if login is not None), None)
 
 
-async def pushed_since(
+async def iter_pushes_since(
     hub: Hub,
     repository: str,
     login: Login | None,
     since: int,
     waiting: Waiting | None = None,
-) -> AsyncIterator[tuple[list[Missed], int]]:
+) -> AsyncIterator[tuple[list[MissedPush], int]]:
     """Yield the tags pushed since then, a page at a time with the whole number of tags.
 
     Stops at a page that was wholly updated before, if the pages do come newest first. A tag
-    without a time is left: it may be of the past. Raises Unavailable.
+    without a time is left: it may be of the past. Raises DockerHubUnavailable.
     """
     newest_first = True
     before: int | None = None
@@ -82,7 +82,7 @@ async def pushed_since(
             return
 
 
-def not_known(tx: Tx, missed: Sequence[Missed]) -> list[Missed]:
+def not_known(tx: Tx, missed: Sequence[MissedPush]) -> list[MissedPush]:
     """Return those that the ledger does not know, the oldest push first."""
     return [one for one in _by_age(missed) if not _is_known(tx, one)]
 
@@ -91,14 +91,14 @@ def not_known(tx: Tx, missed: Sequence[Missed]) -> list[Missed]:
 class Found:
     """What was recorded of missed pushes. `silent`: what to do, by repository without webhooks."""
 
-    recorded: tuple[Recorded, ...] = ()
+    recorded: tuple[RecordedDelivery, ...] = ()
     silent: Mapping[str, str] = field(default_factory=dict)
 
 
-def take_all(
+def record_missed(
     tx: Tx,
     rules: Sequence[Rule],
-    missed: Sequence[Missed],
+    missed: Sequence[MissedPush],
     notices: Sequence[Notice],
     *,
     up_since: int | None,
@@ -108,8 +108,8 @@ def take_all(
     `up_since` is since when a receiver runs (epoch ms), None if none does: what was pushed while
     none ran is no fault of the webhook.
     """
-    recorded: list[Recorded] = []
-    unheard: dict[str, list[Missed]] = {}
+    recorded: list[RecordedDelivery] = []
+    unheard: dict[str, list[MissedPush]] = {}
     for one in _by_age(missed):
         if _is_known(tx, one):  # asked after each: a tag may stand on two pages
             continue
@@ -128,10 +128,10 @@ def take_all(
         listening = [
             notice
             for notice in notices
-            if any(notice.wants(Happening.CAUGHT_UP, rule) for rule in taken_by)
+            if any(notice.wants(NotificationEvent.CAUGHT_UP, rule) for rule in taken_by)
         ]
         text = f"{push.repository}:{push.tag} was pushed, and no webhook told of it."
-        tell(tx, listening, Happening.CAUGHT_UP, text)
+        tell(tx, listening, NotificationEvent.CAUGHT_UP, text)
         recorded.append(record(tx, delivery, ruling))
         if up_since is not None and (push.pushed_at or 0) >= up_since:
             unheard.setdefault(push.repository, []).append(one)
@@ -147,7 +147,7 @@ def _webhook_is_silent(
     tx: Tx,
     rules: Sequence[Rule],
     repository: str,
-    missed: Sequence[Missed],
+    missed: Sequence[MissedPush],
     notices: Sequence[Notice],
 ) -> str | None:
     """Return what to do if these are the pushes that show that no webhook arrives; else None.
@@ -163,13 +163,13 @@ def _webhook_is_silent(
         f"`receiver link {repository}` prints the URL that belongs there."
     )
     own = [rule.name for rule in rules if rule.repository == repository]
-    happening = Happening.WEBHOOK_SILENT
+    happening = NotificationEvent.WEBHOOK_SILENT
     listening = [one for one in notices if any(one.wants(happening, rule) for rule in own)]
     tell(tx, listening, happening, sentence)
     return sentence
 
 
-def tell_caught_up(found: Found) -> None:
+def report_missed(found: Found) -> None:
     """Log and count each delivery that was caught up, and log that no webhook arrives."""
     for one in found.recorded:
         count_delivery(CATCH_UP, one.ruling)
@@ -185,16 +185,16 @@ def tell_caught_up(found: Found) -> None:
         log.warning("webhook_silent", repository=repository, sentence=sentence)
 
 
-def _missed(repository: str, tag: HubTag) -> Missed:
+def _missed(repository: str, tag: Tag) -> MissedPush:
     push = Push(repository, tag.tag, media_type=tag.media_type, pushed_at=tag.pushed_at)
-    return Missed(push, tag.digest)
+    return MissedPush(push, tag.digest)
 
 
-def _by_age(missed: Sequence[Missed]) -> list[Missed]:
+def _by_age(missed: Sequence[MissedPush]) -> list[MissedPush]:
     return sorted(missed, key=lambda one: one.push.pushed_at or 0)
 
 
-def _is_known(tx: Tx, one: Missed) -> bool:
+def _is_known(tx: Tx, one: MissedPush) -> bool:
     push = one.push
     return is_known(
         tx,
@@ -219,7 +219,7 @@ class CatchUp:
     def __init__(
         self,
         ledger: Ledger,
-        current: Current,
+        current: LiveSettings,
         hub: Hub,
         wake: Callable[[], None],
         *,
@@ -230,7 +230,7 @@ class CatchUp:
         self._hub = hub
         self._wake = wake
         self._compare = compare
-        self._background = Background(self._once, every=self._every, fault="catch_up_fault")
+        self._background = PeriodicTask(self._once, every=self._every, fault="catch_up_fault")
         self._asked = False
         self._up_since: int | None = None
 
@@ -272,7 +272,7 @@ class CatchUp:
             # Asked, it is after an outage; of all replicas, unless one has listed just now.
             lately = ONE_START_MS if self._ledger.shared else 0
             within = lately if asked else every
-            with surviving("compare_fault"):
+            with log_errors("compare_fault"):
                 await self._compare(within)
             return await self.run(within) or await self._till_due(every)
 
@@ -310,21 +310,23 @@ class CatchUp:
         `began` is the ledger's time: of replicas, each one's own clock may be wrong.
         """
         repository = cursor.repository
-        login = login_for(settings.rules, repository)
+        login = credentials_for(settings.rules, repository)
         found = pages = 0
         waiting = waiting_as_asked(wait_for, longest=LONGEST_WAIT_SECONDS)
 
-        async def between_pages(error: Unavailable) -> bool:
+        async def between_pages(error: DockerHubUnavailable) -> bool:
             # A list begun again from its first page might never fit into the limit.
             return pages > 0 and await waiting(error)
 
         try:
             # What is older was purged from the ledger and would look like a missed push.
             since = max(cursor.looks_back_to, began - settings.keep)
-            async for missed, _ in pushed_since(self._hub, repository, login, since, between_pages):
+            async for missed, _ in iter_pushes_since(
+                self._hub, repository, login, since, between_pages
+            ):
                 pages += 1
                 found += await self._take(settings, missed)
-        except Unavailable as error:
+        except DockerHubUnavailable as error:
             problem = str(error)
             await self._ledger.write(lambda tx: note_problem(tx, repository, problem))
             log.warning("catch_up_not_completed", repository=repository, why=problem)
@@ -333,7 +335,7 @@ class CatchUp:
         log.info("catch_up_completed", repository=repository, found=found)
         return None
 
-    async def _take(self, settings: Settings, missed: Sequence[Missed]) -> int:
+    async def _take(self, settings: Settings, missed: Sequence[MissedPush]) -> int:
         """Record a page's missed pushes; return how many there were.
 
         They are looked for beside the writer, which is for the door, and once more by it.
@@ -343,13 +345,13 @@ class CatchUp:
             return 0
         return len((await self.take(settings, fresh)).recorded)
 
-    async def take(self, settings: Settings, missed: Sequence[Missed]) -> Found:
+    async def take(self, settings: Settings, missed: Sequence[MissedPush]) -> Found:
         """Record missed pushes, whoever found them, and let the worker work on them."""
         rules, notices, up_since = settings.rules, settings.notices, self._up_since
         found = await self._ledger.write(
-            lambda tx: take_all(tx, rules, missed, notices, up_since=up_since)
+            lambda tx: record_missed(tx, rules, missed, notices, up_since=up_since)
         )
-        tell_caught_up(found)
+        report_missed(found)
         if found.recorded:
             self._wake()
         return found

@@ -18,44 +18,44 @@ from receiver.ledger.channels import (
     release_channel,
     reported,
 )
-from receiver.ledger.deliveries import COMMAND, NewDelivery, Recorded, record
+from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, record
 from receiver.ledger.targets import rule_of, target, targets_of
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
 from receiver.rules.channel_order import ByHand, Hold, Holds, lifted_above
-from receiver.rules.rule import Match, Mode, Rule, Ruling
+from receiver.rules.rule import Decision, Match, Mode, Rule
 
 MOST_NAMED = 10
 DONE = {ByHand.ROLLBACK: "rolled_back", ByHand.PROMOTE: "promoted"}
 
 
-class CannotMove(ReceiverError):
+class ChannelNotMoved(ReceiverError):
     """There is no such channel or nothing to move it to, or it is not held."""
 
 
-class CannotPause(ReceiverError):
+class UnknownRepository(ReceiverError):
     """Nobody knows the repository: neither a rule nor the ledger names it."""
 
 
-def pause_known(tx: Tx, repository: str, rules: Iterable[Rule]) -> None:
-    """Hold back the registrations of a repository that is known, or of ALL. Raises CannotPause."""
+def pause_repository(tx: Tx, repository: str, rules: Iterable[Rule]) -> None:
+    """Pause the registrations of a known repository, or of ALL; raises UnknownRepository."""
     named = {rule.repository for rule in rules}
     if repository not in {pauses.ALL, *named} and not pauses.is_known(tx, repository):
         known = sorted(named.union(pauses.repositories_held(tx)))
         close = get_close_matches(repository, known, n=1)
         names = f"{', '.join(known[:MOST_NAMED]) or 'none'}{', …' if known[MOST_NAMED:] else ''}"
         hint = f"did you mean {close[0]}?" if close else f"known are: {names}"
-        raise CannotPause(f"no rule names {repository}, and no push to it ever came; {hint}")
+        raise UnknownRepository(f"no rule names {repository}, and no push to it ever came; {hint}")
     pauses.pause(tx, repository)
 
 
-def roll_back(
+def rollback_channel(
     tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str | None, *, source: str
-) -> Recorded:
+) -> RecordedDelivery:
     """Put a channel back to what it had before, or to the image of another version, and hold it.
 
     What it has already may be named too: so what is queued is undone, and what another hand put
-    there is put right. `source` is `page`, `api` or `command`. Raises CannotMove.
+    there is put right. `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
     """
     holds = _known_channel(tx, rules, app, channel)
     if to is not None:
@@ -64,7 +64,7 @@ def roll_back(
         has = ImageReference(repository=holds.repository, tag=holds.tag)
         found = before(tx, app, channel, has) if holds.tag else None
         if found is None:
-            raise CannotMove(
+            raise ChannelNotMoved(
                 f"{app}/{channel} held nothing before {holds.tag or 'now'}; name a version with "
                 "--to"
             )
@@ -83,20 +83,22 @@ def promote(
     to: str | None,
     from_channel: str | None,
     source: str,
-) -> Recorded:
+) -> RecordedDelivery:
     """Move a channel to what another channel has, or to a version's image, and hold it.
 
-    `source` is `page`, `api` or `command`. Raises CannotMove.
+    `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
     """
     _known_channel(tx, rules, app, channel)
     if (to is None) == (from_channel is None):
-        raise CannotMove("name either the version or the other channel to take the image of")
+        raise ChannelNotMoved("name either the version or the other channel to take the image of")
     if from_channel is None:
         image = _version(tx, app, channel, to or "")
     else:
         other = _known_channel(tx, rules, app, from_channel)
         if not other.tag:
-            raise CannotMove(f"{app}/{from_channel} was never moved, so it has no image to take")
+            raise ChannelNotMoved(
+                f"{app}/{from_channel} was never moved, so it has no image to take"
+            )
         image = ImageReference(repository=other.repository, tag=other.tag)
     done = f"Promoted {app}/{channel} to {image.tag}."
     asked = _Asked(app, channel, image, ByHand.PROMOTE, source)
@@ -104,14 +106,16 @@ def promote(
 
 
 def release(tx: Tx, rules: Sequence[Rule], app: str, channel: str) -> str:
-    """Let pushes move a channel again; returns the sentence that says so. Raises CannotMove."""
+    """Let pushes move a channel again; return the sentence for it. Raises ChannelNotMoved."""
     holds = _known_channel(tx, rules, app, channel)
     if not release_channel(tx, app, channel):
-        raise CannotMove(f"{app}/{channel} is not held")
+        raise ChannelNotMoved(f"{app}/{channel} is not held")
     return f"Released {app}/{channel}: the next push above {holds.tag or 'what it has'} moves it."
 
 
-def log_moved(action: ByHand, app: str, channel: str, recorded: Recorded, source: str) -> None:
+def log_moved(
+    action: ByHand, app: str, channel: str, recorded: RecordedDelivery, source: str
+) -> None:
     """Log and count a rollback or promotion that is in the ledger."""
     metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
     facts = {"app": app, "channel": channel, "delivery": recorded.delivery}
@@ -119,11 +123,11 @@ def log_moved(action: ByHand, app: str, channel: str, recorded: Recorded, source
 
 
 def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Holds:
-    """Return what the channel has; raises CannotMove if no rule and no move ever named it."""
+    """Return what the channel has; raises ChannelNotMoved if no rule and no move ever named it."""
     own = [one.version for one in targets_of(tx, app) if one.mode == Mode.CHANNEL]
     known = {*own, *(name for rule in rules if rule.app == app for name in rule.channels)}
     if channel not in known:
-        raise CannotMove(
+        raise ChannelNotMoved(
             f"this receiver moves no version {channel} of the app {app}; it moves: "
             f"{', '.join(sorted(known)) or 'none'}"
         )
@@ -139,7 +143,7 @@ def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
     if len(tags) == 1:
         return tags[0]
     known = [one.version for one in targets_of(tx, app) if one.mode == Mode.CREATE]
-    raise CannotMove(
+    raise ChannelNotMoved(
         f"the ledger knows no version {version} of the app {app}; the last it knows: "
         f"{', '.join(known[-MOST_NAMED:]) or 'none'}"
     )
@@ -156,7 +160,7 @@ class _Asked:
     source: str
 
 
-def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> Recorded:
+def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDelivery:
     """Record the move as a delivery, hold the channel from now on, and let the worker do it."""
     app, channel, image = asked.app, asked.channel, asked.image
     holds = holds_of(tx, app, channel)
@@ -170,7 +174,7 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> Recorded:
     delivery = NewDelivery(
         source=COMMAND, repository=image.repository, tag=image.tag, pushed_at=later
     )
-    ruling = Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
+    ruling = Decision(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
     recorded = record(tx, delivery, ruling, push_time=later)
     hold_channel(tx, app, channel, Hold(tx.now, image.tag, asked.action.value, above))
     (registration,) = recorded.registrations
@@ -190,7 +194,7 @@ def _rule(tx: Tx, rules: Sequence[Rule], asked: _Asked, holds: Holds) -> str:
     if last is not None and (last in able or (not able and holds.repository == image.repository)):
         return last
     if not able:
-        raise CannotMove(
+        raise ChannelNotMoved(
             f"no rule moves {app}/{channel} to images of {image.repository}: write "
             f'channels = ["{channel}"] in a rule of that repository'
         )

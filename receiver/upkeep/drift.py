@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 
-from receiver.config.settings import Current, Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.plans import image_in, image_of, same_image
 from receiver.edgegap.responses import Answer
@@ -31,11 +31,11 @@ from receiver.ledger.registrations import adopt
 from receiver.ledger.targets import rule_of
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
-from receiver.notifications.destinations import Happening
-from receiver.periodic import Background
+from receiver.notifications.destinations import NotificationEvent
+from receiver.periodic import PeriodicTask
 from receiver.reasons import Verdict
 from receiver.rules.channel_order import ByHand, Channel, Holds, as_shown
-from receiver.rules.rule import Match, Mode, Rule, Ruling
+from receiver.rules.rule import Decision, Match, Mode, Rule
 
 LOOK_EVERY_SECONDS = 10.0
 NO_VERSION = "no version of this name"
@@ -47,13 +47,13 @@ class Drift:
     """Finds channels that have another image at Edgegap than the receiver put there."""
 
     def __init__(
-        self, ledger: Ledger, current: Current, client: EdgegapClient, wake: Callable[[], None]
+        self, ledger: Ledger, current: LiveSettings, client: EdgegapClient, wake: Callable[[], None]
     ) -> None:
         self._ledger = ledger
         self._current = current
         self._client = client
         self._wake = wake
-        self.background = Background(
+        self.background = PeriodicTask(
             self._once, every=lambda: LOOK_EVERY_SECONDS, fault="compare_fault"
         )
 
@@ -117,7 +117,7 @@ def _judge(
         text = f"{app}/{name} has {there} at Edgegap, not {image}: {why}. "
         text += "It is put back." if restored else back
         of_rule = None if rule is None else rule.name
-        tell(tx, settings.notices, Happening.DRIFTED, text, rule=of_rule)
+        tell(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
     if rule is None or not restored:
         return False
     sentence = f"Edgegap has {there} in {app}/{name}: {why}. It is put back to {image}."
@@ -143,7 +143,7 @@ def _restore(tx: Tx, match: Match, holds: Holds, sentence: str) -> None:
     delivery = NewDelivery(
         source=RESTORE, repository=holds.repository, tag=holds.tag, pushed_at=holds.push_time
     )
-    ruling = Ruling(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
+    ruling = Decision(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
     recorded = record(tx, delivery, ruling, push_time=holds.push_time)
     (registration,) = recorded.registrations
     place = match.app, match.version

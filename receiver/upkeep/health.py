@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from receiver.config.settings import Current, Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.errors import LedgerError
 from receiver.ledger.channels import drifted
 from receiver.ledger.cursors import Cursor, failing, read_cursors
@@ -22,7 +22,7 @@ from receiver.ledger.transaction import Tx
 from receiver.pipeline.preflight import Outage, Preflight
 from receiver.pipeline.worker import Worker
 from receiver.reasons import Reason
-from receiver.timestamps import iso
+from receiver.timestamps import format_time
 
 REMEMBERED_SECONDS = 5.0
 SLOWEST_SECONDS = 4.0
@@ -89,7 +89,7 @@ class HealthCheck:
     """Looks at the parts of one receiver; the try to write is remembered for five seconds."""
 
     def __init__(
-        self, ledger: Ledger, current: Current, worker: Worker, preflight: Preflight
+        self, ledger: Ledger, current: LiveSettings, worker: Worker, preflight: Preflight
     ) -> None:
         self._ledger = ledger
         self._current = current
@@ -209,7 +209,8 @@ def conditions_of(
 def _of_keys(seen: Snapshot, since: int | None) -> str:
     names = [one.repository for one in seen.dead_links]
     return (
-        f"RECEIVER_SECRET_KEY was replaced at {iso(since or 0)}: the links that were used before, "
+        f"RECEIVER_SECRET_KEY was replaced at {format_time(since or 0)}: the links that were used "
+        "before, "
         f"of {_listed(names)}, do not work. Set the key back (as `NEW,OLD` to change it in "
         f"steps), or paste what `receiver link {names[0]}` prints into the repository's Webhooks "
         "tab on Docker Hub."

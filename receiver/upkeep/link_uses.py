@@ -8,7 +8,7 @@ from contextlib import suppress
 from receiver.errors import LedgerError
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.secret_keys import use_links
-from receiver.periodic import Background
+from receiver.periodic import PeriodicTask
 
 EVERY_SECONDS = 60.0
 APART_SECONDS = 1.0
@@ -19,7 +19,7 @@ class LinkUses:
 
     def __init__(self, ledger: Ledger) -> None:
         self.keys: Sequence[str] = ()
-        self.background = Background(self._once, every=lambda: None, fault="link_uses_fault")
+        self.background = PeriodicTask(self._once, every=lambda: None, fault="link_uses_fault")
         self._ledger = ledger
         self._noted: dict[tuple[str, str], float] = {}
         self._used: set[tuple[str, str]] = set()

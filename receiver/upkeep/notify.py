@@ -4,14 +4,14 @@ import asyncio
 import random
 
 from receiver.backoff import backoff
-from receiver.config.settings import Current
+from receiver.config.settings import LiveSettings
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import Pending, forget, put_off, take_due
+from receiver.ledger.outbox import OutboxEntry, forget, lease_due, put_off
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
-from receiver.notifications.apprise import SECONDS, NoticeNotSent, send
-from receiver.notifications.destinations import Happening, message_of
-from receiver.periodic import Background
+from receiver.notifications.apprise import SECONDS, DeliveryFailed, send
+from receiver.notifications.destinations import NotificationEvent, message_of
+from receiver.periodic import PeriodicTask
 from receiver.pipeline.retry import GIVE_UP_AFTER
 
 GROUP_SECONDS = 5.0  # what goes on happening with no pause as long as this is one message
@@ -19,14 +19,16 @@ GROUP_SECONDS = 5.0  # what goes on happening with no pause as long as this is o
 log = get_logger()
 
 
-class TellingOthers:
+class NotificationSender:
     """Sends what is due, grouped by place and happening."""
 
-    def __init__(self, ledger: Ledger, current: Current, *, seconds: float = SECONDS) -> None:
+    def __init__(self, ledger: Ledger, current: LiveSettings, *, seconds: float = SECONDS) -> None:
         self._ledger = ledger
         self._current = current
         self._seconds = seconds  # what a place has for one message
-        self.background = Background(self._once, every=lambda: GROUP_SECONDS, fault="notice_fault")
+        self.background = PeriodicTask(
+            self._once, every=lambda: GROUP_SECONDS, fault="notice_fault"
+        )
 
     async def _once(self) -> None:
         if self._current.settings.notices:
@@ -34,14 +36,16 @@ class TellingOthers:
 
     async def send_due(self, quiet: float = 0.0) -> int:
         """Send all that is due now and has been quiet so long; return how many were taken."""
-        groups: dict[tuple[str, Happening], list[Pending]] = {}
-        for pending in await self._ledger.write(lambda tx: take_due(tx, int(quiet * 1000))):
+        groups: dict[tuple[str, NotificationEvent], list[OutboxEntry]] = {}
+        for pending in await self._ledger.write(lambda tx: lease_due(tx, int(quiet * 1000))):
             groups.setdefault((pending.notice, pending.happening), []).append(pending)
         # All at once: one after another, a slow place would outlast the lease, and be told twice.
         sent = await asyncio.gather(*(self._send(*kind, group) for kind, group in groups.items()))
         return sum(sent)
 
-    async def _send(self, name: str, happening: Happening, group: list[Pending]) -> bool:
+    async def _send(
+        self, name: str, happening: NotificationEvent, group: list[OutboxEntry]
+    ) -> bool:
         notice = next((one for one in self._current.settings.notices if one.name == name), None)
         identities = [pending.id for pending in group]
         if notice is None:  # no longer configured
@@ -50,14 +54,14 @@ class TellingOthers:
         message = message_of(happening, [pending.text for pending in group])
         try:
             await send(notice.url, message, seconds=self._seconds)
-        except NoticeNotSent as error:
+        except DeliveryFailed as error:
             await self._again(name, group, str(error))
             return False
         await self._ledger.write(lambda tx: forget(tx, identities))
         log.info("notice_sent", notice=name, happening=happening, count=len(group))
         return True
 
-    async def _again(self, name: str, group: list[Pending], why: str) -> None:
+    async def _again(self, name: str, group: list[OutboxEntry], why: str) -> None:
         tries = max(pending.tries for pending in group) + 1
         delay = max(1000, backoff(tries, random.random()))  # noqa: S311 - spreads retries
 

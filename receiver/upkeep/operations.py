@@ -10,13 +10,13 @@ from functools import partial
 
 from receiver import metrics
 from receiver.audit import Source, log_operation
-from receiver.config.settings import Current
+from receiver.config.settings import LiveSettings
 from receiver.dockerhub.api import Hub
-from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.webhook import Push
 from receiver.images import ImageReference
 from receiver.ledger import gates as pauses
-from receiver.ledger.deliveries import COMMAND, Recorded
+from receiver.ledger.deliveries import COMMAND, RecordedDelivery
 from receiver.ledger.gates import open_gate
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import Changed, dismiss_parked, parked_ids, reopen
@@ -24,9 +24,9 @@ from receiver.ledger.transaction import Tx
 from receiver.pipeline.intake import take
 from receiver.reasons import Outcome
 from receiver.rules.rule import Rule
-from receiver.upkeep.catch_up import login_for
-from receiver.upkeep.channels import pause_known
-from receiver.upkeep.replay import Replayed, replay_chosen
+from receiver.upkeep.catch_up import credentials_for
+from receiver.upkeep.channels import pause_repository
+from receiver.upkeep.replay import Replayed, replay_selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _log(operation: str, asker: Asker, changed: Changed) -> None:
 PATIENCE_SECONDS = 5.0
 
 
-async def push_by_hand(hub: Hub, rules: Sequence[Rule], image: ImageReference) -> Push:
+async def manual_push(hub: Hub, rules: Sequence[Rule], image: ImageReference) -> Push:
     """Return the push, with Docker Hub's time of it if that decides on anything.
 
     It has no time if nothing that moves or is pruned is at stake, if its rules do not look at
@@ -97,8 +97,10 @@ async def push_by_hand(hub: Hub, rules: Sequence[Rule], image: ImageReference) -
         return push
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            tag = await hub.tag(image.repository, image.tag, login_for(rules, image.repository))
-    except (TimeoutError, Unavailable):
+            tag = await hub.tag(
+                image.repository, image.tag, credentials_for(rules, image.repository)
+            )
+    except (TimeoutError, DockerHubUnavailable):
         return push
     if tag is None:
         return push
@@ -121,14 +123,14 @@ class Manual:
     """Operations on a ledger. `wake` has the worker look for work, `forget` read all again too."""
 
     ledger: Ledger
-    current: Current
+    current: LiveSettings
     wake: Callable[[], None] = _nothing
     forget: Callable[[], None] = _nothing
 
-    async def push(self, hub: Hub, image: ImageReference, source: Source) -> Recorded:
+    async def push(self, hub: Hub, image: ImageReference, source: Source) -> RecordedDelivery:
         """Record a push as if Docker Hub had reported it, with the same notifications."""
         settings = self.current.settings
-        push = await push_by_hand(hub, settings.rules, image)
+        push = await manual_push(hub, settings.rules, image)
         recorded = await take(
             self.ledger, settings.rules, push, source=COMMAND, notices=settings.notices
         )
@@ -145,7 +147,7 @@ class Manual:
         """
         rules = self.current.settings.rules
         replayed, missing = await self.ledger.write(
-            lambda tx: replay_chosen(tx, rules, ids, parked=parked, since=since)
+            lambda tx: replay_selected(tx, rules, ids, parked=parked, since=since)
         )
         self.forget()
         if replayed:
@@ -156,12 +158,12 @@ class Manual:
     async def pause(self, repository: str, source: Source) -> dict[str, int]:
         """Hold back the registrations of a repository, or of `*`; return what is paused now.
 
-        Times are epoch milliseconds. Raises CannotPause.
+        Times are epoch milliseconds. Raises UnknownRepository.
         """
         rules = self.current.settings.rules
 
         def write(tx: Tx) -> dict[str, int]:
-            pause_known(tx, repository, rules)
+            pause_repository(tx, repository, rules)
             return pauses.paused(tx)
 
         paused = await self.ledger.write(write)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from receiver.config.settings import Current
+from receiver.config.settings import LiveSettings
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purge import (
     BITE,
@@ -17,7 +17,7 @@ from receiver.ledger.purge import (
 from receiver.ledger.revocations import purge_revocations
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
-from receiver.periodic import Background
+from receiver.periodic import PeriodicTask
 
 EVERY_SECONDS = 3600.0
 BETWEEN_BITES_SECONDS = 0.05  # others write meanwhile
@@ -28,10 +28,10 @@ log = get_logger()
 class Purge:
     """Purges by itself while the receiver runs."""
 
-    def __init__(self, ledger: Ledger, current: Current) -> None:
+    def __init__(self, ledger: Ledger, current: LiveSettings) -> None:
         self._ledger = ledger
         self._current = current
-        self.background = Background(self._once, every=lambda: EVERY_SECONDS, fault="purge_fault")
+        self.background = PeriodicTask(self._once, every=lambda: EVERY_SECONDS, fault="purge_fault")
 
     async def _once(self) -> None:
         async with self._ledger.alone("purge") as mine:

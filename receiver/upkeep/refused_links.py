@@ -11,7 +11,7 @@ from receiver import metrics
 from receiver.errors import BadLink, LedgerError
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.refused_links import count_refused_links
-from receiver.periodic import Background
+from receiver.periodic import PeriodicTask
 from receiver.signing import LinkFault
 
 APART_SECONDS = 1.0
@@ -26,7 +26,7 @@ class RefusedLinks:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._counts: Counter[tuple[LinkFault, str | None]] = Counter()
-        self._background = Background(self._once, every=lambda: None, fault="refused_links_fault")
+        self._background = PeriodicTask(self._once, every=lambda: None, fault="refused_links_fault")
 
     def count(self, error: BadLink) -> None:
         """Count one request; the ledger has it soon."""

@@ -72,7 +72,7 @@ def replay_many(tx: Tx, rules: Sequence[Rule], deliveries: Iterable[str]) -> lis
     return [one for one in replayed if one is not None]
 
 
-def replay_chosen(
+def replay_selected(
     tx: Tx, rules: Sequence[Rule], ids: Iterable[str], *, parked: bool, since: int | None
 ) -> tuple[list[Replayed], list[str]]:
     """Replay these ids, all that are parked, all since then; with it the ids that do not exist."""

@@ -15,16 +15,16 @@ from receiver.images import is_digest, is_repository, is_tag, parse_image_refere
 from receiver.ledger import gates as pauses
 from receiver.ledger import queries as stories
 from receiver.ledger.channels import channel_rows
-from receiver.ledger.deliveries import Recorded
+from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.queries import Filter
 from receiver.ledger.revocations import revoke
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
-    NotItsTurn,
+    RetentionBusy,
     Scope,
-    kept_by,
+    keep_count,
     log_pruned,
     plan,
     prune,
@@ -33,9 +33,16 @@ from receiver.reasons import Reason, State, Verdict
 from receiver.rules.channel_order import ByHand
 from receiver.service import Service
 from receiver.signing import LONGEST_SECONDS
-from receiver.timestamps import iso
-from receiver.upkeep.catch_up import Missed
-from receiver.upkeep.channels import CannotMove, CannotPause, log_moved, promote, release, roll_back
+from receiver.timestamps import format_time
+from receiver.upkeep.catch_up import MissedPush
+from receiver.upkeep.channels import (
+    ChannelNotMoved,
+    UnknownRepository,
+    log_moved,
+    promote,
+    release,
+    rollback_channel,
+)
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
 from receiver.web.api_auth import Plain, guarded, limit_of, plain, refusal, source_of
 from receiver.web.body import read_body
@@ -208,7 +215,7 @@ async def _roll_back(service: Service, request: Request) -> Response:
     rules, channel = service.settings.rules, (body.app, body.channel)
     return await _moved(
         service,
-        lambda tx: roll_back(tx, rules, *channel, body.to, source=source_of(request)),
+        lambda tx: rollback_channel(tx, rules, *channel, body.to, source=source_of(request)),
         ByHand.ROLLBACK,
         channel,
         source_of(request),
@@ -236,14 +243,14 @@ async def _promote(service: Service, request: Request) -> Response:
 
 async def _moved(
     service: Service,
-    move: Callable[[Tx], Recorded],
+    move: Callable[[Tx], RecordedDelivery],
     action: ByHand,
     channel: tuple[str, str],
     source: Source,
 ) -> Response:
     try:
         recorded = await service.ledger.write(move)
-    except CannotMove as error:
+    except ChannelNotMoved as error:
         return refusal(409, str(error))
     log_moved(action, *channel, recorded, source)
     service.worker.wake()
@@ -255,7 +262,7 @@ async def _release(service: Service, request: Request) -> Response:
     rules, channel = service.settings.rules, (body.app, body.channel)
     try:
         sentence = await service.ledger.write(lambda tx: release(tx, rules, *channel))
-    except CannotMove as error:
+    except ChannelNotMoved as error:
         return refusal(409, str(error))
     log_operation("released", source=source_of(request), app=body.app, channel=body.channel)
     return JSONResponse({"sentence": sentence})
@@ -330,7 +337,7 @@ async def _pause(service: Service, request: Request) -> Response:
     repository = await _repository(request)
     try:
         paused = await service.manual.pause(repository, source_of(request))
-    except CannotPause as error:
+    except UnknownRepository as error:
         return refusal(409, str(error))
     return JSONResponse({"paused": _times(paused)})
 
@@ -350,12 +357,12 @@ async def _open_gate(service: Service, request: Request) -> Response:
 
 def _times(paused: Mapping[str, int]) -> dict[str, str]:
     """Return the paused repositories and the times since when, in the API's time format."""
-    return {repository: iso(since) for repository, since in paused.items()}
+    return {repository: format_time(since) for repository, since in paused.items()}
 
 
 async def _prune(service: Service, request: Request) -> Response:
     body = msgspec.json.decode(await read_body(request), type=_Prune)
-    if kept_by(service.settings, body.app) is None:
+    if keep_count(service.settings, body.app) is None:
         return refusal(409, f"no rule of the app {body.app} has `keep`, so nothing is pruned")
     scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions)
     planned = await plan(service.ledger, service.settings, scope)
@@ -366,7 +373,7 @@ async def _prune(service: Service, request: Request) -> Response:
     if not body.dry_run:
         try:
             results = await prune(service.ledger, service.client, service.current, scope)
-        except NotItsTurn as error:
+        except RetentionBusy as error:
             return refusal(409, str(error))
         log_pruned(body.app, results, source=body.source)
         result["results"] = msgspec.to_builtins(results)
@@ -411,12 +418,12 @@ async def _repository(request: Request) -> str:
     return body.repository
 
 
-def _missed(found: _MissedPush) -> Missed:
+def _missed(found: _MissedPush) -> MissedPush:
     valid = is_repository(found.repository) and is_tag(found.tag)
     if not valid or (found.digest is not None and not is_digest(found.digest)):
         raise ValueError("a push needs a well-formed repository, tag and digest")
     push = Push(found.repository, found.tag, media_type=found.media_type, pushed_at=found.pushed_at)
-    return Missed(push, found.digest)
+    return MissedPush(push, found.digest)
 
 
 DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()

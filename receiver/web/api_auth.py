@@ -15,7 +15,7 @@ from receiver.ledger.revocations import is_revoked
 from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.signing import ApiToken
-from receiver.web.body import SenderLeft
+from receiver.web.body import ClientDisconnected
 from receiver.web.webhook import STATUS
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
@@ -50,7 +50,7 @@ def guarded(
             return await endpoint(service, request)
         except LedgerError as error:
             return refusal(503, str(error))
-        except SenderLeft:
+        except ClientDisconnected:
             return Response(status_code=400)
         except BadBody as error:
             return refusal(STATUS[Reason(error.reason)], str(error))

@@ -27,12 +27,12 @@ from receiver.pipeline.worker import Settled
 from receiver.service import Service, running
 from receiver.signing import PATH
 from receiver.web.api import api_routes, channel_routes, document_routes, steering_routes
-from receiver.web.client_address import as_proxies_tell
+from receiver.web.client_address import trust_proxies
 from receiver.web.health import live, ready, show_metrics
-from receiver.web.overview import looking_routes
+from receiver.web.overview import overview_routes
 from receiver.web.page.actions import Actions
-from receiver.web.page.auth import Login, failure, is_a_person
-from receiver.web.page.versions import Shelf
+from receiver.web.page.auth import Login, failure, wants_html
+from receiver.web.page.versions import VersionsView
 from receiver.web.page.views import page_routes
 from receiver.web.webhook import Hooks
 
@@ -52,7 +52,7 @@ def create_app(
 
     `environ` is the environment that a reload begins with, before any `.env`.
     """
-    hooks, login, shelf = Hooks(settings.forwarded_allow_ips), Login(), Shelf()
+    hooks, login, shelf = Hooks(settings.forwarded_allow_ips), Login(), VersionsView()
     hook = f"{PATH}{{token}}"
     app = _App(
         hooks,
@@ -69,7 +69,7 @@ def create_app(
             *api_routes(),
             *channel_routes(),
             *steering_routes(),
-            *looking_routes(shelf),
+            *overview_routes(shelf),
             *document_routes(),
             *login.routes(),
             *page_routes(shelf),
@@ -89,11 +89,13 @@ class _App(Starlette):
     Routing and middleware are half the cost of a plain request, and a webhook needs neither.
     """
 
-    def __init__(self, hooks: Hooks, trusted_proxies: str, shelf: Shelf, **kwargs: Any) -> None:
+    def __init__(
+        self, hooks: Hooks, trusted_proxies: str, shelf: VersionsView, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._hooks = hooks
         self._shelf = shelf
-        self._usual = as_proxies_tell(super().__call__, trusted_proxies)
+        self._usual = trust_proxies(super().__call__, trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -180,7 +182,7 @@ async def _refusal(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
     messages = {404: "not found", 405: "method not allowed"}
-    if status == HTTPStatus.NOT_FOUND and is_a_person(request):
+    if status == HTTPStatus.NOT_FOUND and wants_html(request):
         return failure(request, 404, "There is no such page.", "Check the address.")
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {"Allow": ", ".join(sorted(_methods_here(request)))}

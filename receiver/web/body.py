@@ -19,7 +19,7 @@ SLOWEST_BODY_SECONDS = 10.0
 LOOKS_IN_A_BODYS_TIME = 20
 
 
-class SenderLeft(Exception):
+class ClientDisconnected(Exception):
     """The sender closed the connection before its body was complete."""
 
 
@@ -76,15 +76,15 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
 
 
 async def _part(receive: Receive) -> tuple[bytes, bool]:
-    """Return the body's next part, and whether more follows; raises SenderLeft."""
+    """Return the body's next part, and whether more follows; raises ClientDisconnected."""
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise SenderLeft
+        raise ClientDisconnected
     return message.get("body", b""), message.get("more_body", False)
 
 
 async def _drain(receive: Receive, size: int, *, more: bool) -> None:
-    with suppress(TimeoutError, SenderLeft):
+    with suppress(TimeoutError, ClientDisconnected):
         async with asyncio.timeout(SLOWEST_DRAIN_SECONDS):
             while more and size <= LARGEST_DRAIN:
                 part, more = await _part(receive)

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 
-def as_proxies_tell(app: ASGIApp, trusted: str) -> ASGIApp:
+def trust_proxies(app: ASGIApp, trusted: str) -> ASGIApp:
     """Wrap the application: `request.client` is the client address that a trusted proxy reports.
 
     `trusted` is FORWARDED_ALLOW_IPS: comma-separated addresses and networks, or `*`.
@@ -21,7 +21,7 @@ class Senders:
     """Returns the client addresses of single requests."""
 
     def __init__(self, trusted: str) -> None:
-        self._read = as_proxies_tell(_nothing, trusted)
+        self._read = trust_proxies(_nothing, trusted)
 
     async def address_of(self, request: Request) -> str:
         """Return the client address, as reported by trusted proxies."""

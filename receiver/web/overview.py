@@ -12,11 +12,11 @@ from receiver.errors import LedgerError
 from receiver.ledger.queries import Row, overview
 from receiver.service import Service
 from receiver.web.api_auth import guarded, refusal
-from receiver.web.page.versions import Shelf
+from receiver.web.page.versions import VersionsView
 from receiver.web.serialization import as_json
 
 
-def looking_routes(shelf: Shelf) -> list[Route]:
+def overview_routes(shelf: VersionsView) -> list[Route]:
     """Return the routes; `shelf` caches the versions at Edgegap."""
 
     async def versions(service: Service, request: Request) -> Response:

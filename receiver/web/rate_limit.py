@@ -24,7 +24,7 @@ def client_of(address: str) -> str:
     return str(parsed)
 
 
-class PerMinute:
+class MinuteLimiter:
     """Allows `most` events a minute per key. Memory is bounded: at the limit all counts restart."""
 
     def __init__(self, most: int) -> None:

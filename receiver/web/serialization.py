@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from receiver.timestamps import iso
+from receiver.timestamps import format_time
 
 Row = Mapping[str, Any]
 DOES = {"create": "creates the version of this tag", "channel": "moves a channel to this tag"}
@@ -23,18 +23,18 @@ def one_line(delivery: Row) -> str:
         f"{row['app']}/{row['version']} {_state(row)}" for row in delivery["registrations"]
     )
     verdict = delivery["verdict"] + (f" {delivery['reason']}" if delivery["reason"] else "")
-    parts = [iso(delivery["received_at"]), delivery["id"], image, verdict]
+    parts = [format_time(delivery["received_at"]), delivery["id"], image, verdict]
     return _printable("  ".join([*parts, registrations] if registrations else parts))
 
 
-def whole_story(delivery: Row) -> str:
+def format_detail(delivery: Row) -> str:
     """Return one delivery in full: its push, its registrations, each attempt and the next step."""
     lines = [
         f"Delivery {delivery['id']}",
-        f"  received  {iso(delivery['received_at'])} by {delivery['source']}",
+        f"  received  {format_time(delivery['received_at'])} by {delivery['source']}",
         f"  image     {delivery['repository']}:{delivery['tag'] or '(no tag)'}"
         + (f", pushed by {delivery['pusher']}" if delivery["pusher"] else "")
-        + (f" at {iso(delivery['pushed_at'])}" if delivery["pushed_at"] else ""),
+        + (f" at {format_time(delivery['pushed_at'])}" if delivery["pushed_at"] else ""),
         f"  verdict   {delivery['verdict']}"
         + (f", {delivery['reason']}" if delivery["reason"] else ""),
     ]
@@ -55,21 +55,22 @@ def _registration_lines(registration: Row) -> list[str]:
         f"  image     {image}" + (f"@{registration['digest']}" if registration["digest"] else ""),
         f"  state     {_state(registration)}"
         + (
-            f", due {iso(registration['due_at'])}"
+            f", due {format_time(registration['due_at'])}"
             if registration["state"] == "waiting" and not held
             else ""
         ),
     ]
     for gate in registration["held_back"]:
-        until = f" (until {iso(gate['until_at'])})" if gate["until_at"] is not None else ""
+        until = f" (until {format_time(gate['until_at'])})" if gate["until_at"] is not None else ""
         lines += _indented(gate["sentence"] + until, "  blocked   ")
     if registration["deleted_at"]:
         lines.append(
-            f"  deleted   {iso(registration['deleted_at'])}, {registration['deleted_why']}"
+            f"  deleted   {format_time(registration['deleted_at'])}, {registration['deleted_why']}"
         )
     if registration["dismissed_at"]:
         lines.append(
-            f"  dismissed {iso(registration['dismissed_at'])} by {registration['dismissed_by']}"
+            f"  dismissed {format_time(registration['dismissed_at'])} by "
+            f"{registration['dismissed_by']}"
             f"; `receiver dismiss --undo {registration['id']}` parks it again"
         )
     if registration["overwritten"]:
@@ -87,7 +88,8 @@ def _registration_lines(registration: Row) -> list[str]:
         message = f": {call['message']}" if call["message"] else ""
         message += "  (checks the API token)" if call["path"] == "/v1/apps" else ""
         lines.append(
-            f"  attempt {call['attempt']}  {iso(call['at'])}  {call['method']} {call['path']}"
+            f"  attempt {call['attempt']}  {format_time(call['at'])}  "
+            f"{call['method']} {call['path']}"
             f"  {status}{took}{message}"
         )
     return lines
@@ -110,7 +112,7 @@ def _indented(text: str, margin: str) -> list[str]:
 
 def _plain(key: str, value: Any) -> Any:
     if isinstance(value, int) and (key in TIMES or key.endswith("_at")):
-        return iso(value)
+        return format_time(value)
     if isinstance(value, Mapping):
         return as_json(value)
     if isinstance(value, list):

@@ -14,9 +14,9 @@ from receiver.pipeline.intake import WEBHOOK, refuse, take
 from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
-from receiver.web.body import SenderLeft, read_body
+from receiver.web.body import ClientDisconnected, read_body
 from receiver.web.client_address import Senders
-from receiver.web.rate_limit import PerMinute, client_of
+from receiver.web.rate_limit import MinuteLimiter, client_of
 
 WRONG_TOKENS_A_MINUTE = 60
 BAD_BODIES_A_MINUTE = 30
@@ -34,8 +34,8 @@ class Hooks:
     """Accepts the webhooks that Docker Hub sends to a link."""
 
     def __init__(self, trusted_proxies: str) -> None:
-        self._wrong_tokens = PerMinute(WRONG_TOKENS_A_MINUTE)
-        self._bad_bodies = PerMinute(BAD_BODIES_A_MINUTE)
+        self._wrong_tokens = MinuteLimiter(WRONG_TOKENS_A_MINUTE)
+        self._bad_bodies = MinuteLimiter(BAD_BODIES_A_MINUTE)
         self._senders = Senders(trusted_proxies)
 
     async def greet(self, request: Request) -> Response:
@@ -59,7 +59,7 @@ class Hooks:
             body = await read_body(request)
             push, size = read_push(body), len(body)
             del body  # of concurrent bodies only the parsed pushes stay in memory
-        except SenderLeft:
+        except ClientDisconnected:
             address = await self._senders.address_of(request)
             log.warning("sender_left", repository=repository, address=address)
             return Response(status_code=400)

@@ -122,8 +122,8 @@ class Watch:
         lost = {status: n for status, n in self.pushes.statuses.items() if status != 202}
         if lost or not self.pushes.statuses:
             wrong.append(f"pushes meanwhile: {dict(self.pushes.statuses)}")
-        told = f"{figures}; memory +{grown:.1f} MiB; slowest push {self.slowest * 1000:.0f} ms"
-        return Found(told, tuple(wrong))
+        answer = f"{figures}; memory +{grown:.1f} MiB; slowest push {self.slowest * 1000:.0f} ms"
+        return Found(answer, tuple(wrong))
 
 
 async def slow_forms(receiver: ReceiverProcess, scale: Scale) -> Found:

@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purge import purge_deliveries
 from receiver.ledger.transaction import Tx
-from receiver.signing import ApiKeys, ApiToken
+from receiver.signing import ApiToken, ApiTokenSigner
 from tests.benchmarks.bodies import SMALL_BYTES
 from tests.benchmarks.filling import fill
 from tests.benchmarks.growth import RULES, claiming, milliseconds
@@ -105,7 +105,7 @@ def _part(title: str, figures: Figures, unit: str, goal: float | None = None) ->
 
 def _listing(target: Target) -> float:
     where = httpx.URL(target.url)
-    token = ApiKeys([KEY]).sign(ApiToken("0" * 16, int(time.time()) + 600))
+    token = ApiTokenSigner([KEY]).sign(ApiToken("0" * 16, int(time.time()) + 600))
     headers = {"Authorization": f"Bearer {token}"}
     base = f"http://{where.netloc.decode()}"
     with httpx.Client(base_url=base, headers=headers, trust_env=False, timeout=60) as client:

@@ -45,11 +45,11 @@ def _one_by_one(target: Target, folder: Path, edgegap: str) -> Line:
             time.sleep(REST_SECONDS)
             before = _calls(edgegap)
             answer = client.post(target.url, content=body_of(SMALL_BYTES, f"one.{number}"))
-            told = time.time()
+            result = time.time()
             assert answer.status_code == 202, answer.text
             delivery = str(answer.json()["delivery"])
             finished = until(partial(_finished, folder, delivery))
-            took.append(finished - told)
+            took.append(finished - result)
             ratios.append(took[-1] / ((_calls(edgegap) - before) * CALL_SECONDS))
     value = f"{median(took) * 1000:.0f} ms"
     return at_most("one push", value, median(ratios), "the API's own time", TOLD_GOAL)

@@ -60,10 +60,10 @@ def at_most(what: str, value: str, ratio: float, against: str, goal: float | Non
 
 def under(what: str, value: float, unit: str, goal: float | None = None) -> Line:
     """A line whose value should be small."""
-    told = f"{value:,.3g} {unit}" if value < 100 else f"{value:,.0f} {unit}"
+    answer = f"{value:,.3g} {unit}" if value < 100 else f"{value:,.0f} {unit}"
     if goal is None:
-        return Line(what, told)
-    return Line(what, told, goal=f"< {goal:g} {unit}", met=value < goal)
+        return Line(what, answer)
+    return Line(what, answer, goal=f"< {goal:g} {unit}", met=value < goal)
 
 
 def told(parts: Iterable[Part]) -> str:

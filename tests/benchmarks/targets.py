@@ -62,8 +62,8 @@ def ours(
 ) -> Iterator[Target]:
     """`receiver serve`, at work on what it accepts; the rule turns preflight off."""
     folder.mkdir(exist_ok=True)
-    told = {**_as_installed(folder), **(environment or {})}
-    quick = {"EDGEGAP_REQUESTS_PER_SECOND": "8", **told}
+    answer = {**_as_installed(folder), **(environment or {})}
+    quick = {"EDGEGAP_REQUESTS_PER_SECOND": "8", **answer}
     receiver = ReceiverProcess(folder, edgegap, config=config, environment=quick)
     began = time.perf_counter()
     receiver.start()

@@ -65,9 +65,9 @@ class Wrk:
         )
 
     def result(self) -> Load:
-        told, _ = self._process.communicate(timeout=600)
-        found = re.search(r"^FIGURES (\d+) (\d+) (\d+) (\d+) (\d+)$", told, re.MULTILINE)
-        assert found is not None, told
+        answer, _ = self._process.communicate(timeout=600)
+        found = re.search(r"^FIGURES (\d+) (\d+) (\d+) (\d+) (\d+)$", answer, re.MULTILINE)
+        assert found is not None, answer
         requests, took, p50, p99, errors = (int(part) for part in found.groups())
         return Load(requests, took / 1e6, p50 / 1000, p99 / 1000, errors)
 

@@ -10,7 +10,7 @@ WARNING = "receiver: the configuration has a fault, ignored by this command"
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "answer"),
     [
         (["deliveries"], "studio/game-server:1.0.0"),
         (["pause", "--all"], "Paused: all repositories"),
@@ -21,7 +21,7 @@ WARNING = "receiver: the configuration has a fault, ignored by this command"
 )
 @pytest.mark.parametrize("config", [FAULTY, "[[rule]\n"], ids=["a-fault", "no-toml"])
 def test_a_fault_in_the_file_does_not_lock_one_out(
-    commands: Commands, command: list[str], told: str, config: str
+    commands: Commands, command: list[str], answer: str, config: str
 ) -> None:
     commands.push()
     commands.configure(config)
@@ -29,7 +29,7 @@ def test_a_fault_in_the_file_does_not_lock_one_out(
     done = commands.run(*command)
 
     assert done.exit_code == 0, done.output
-    assert told in done.stdout
+    assert answer in done.stdout
     assert WARNING in done.stderr
 
 

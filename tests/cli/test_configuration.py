@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from receiver.signing import ApiKeys, LinkKeys
+from receiver.signing import ApiTokenSigner, LinkSigner
 from tests.support.commands import Commands
 from tests.support.receiver_process import KEY, REPOSITORY, RULE
 
@@ -33,15 +33,15 @@ def test_check_touches_neither_network_nor_ledger(commands: Commands) -> None:
 def test_check_as_json_lists_rules_and_warnings(commands: Commands) -> None:
     commands.configure(RULE + MOVING)
 
-    told = commands.told("check", "--json", RECEIVER_PUBLIC_URL="http://hooks.example.com")
+    answer = commands.told("check", "--json", RECEIVER_PUBLIC_URL="http://hooks.example.com")
 
-    assert told["ok"] is True
-    assert told["faults"] == []
-    assert [(rule["app"], rule["versions"], rule["channels"]) for rule in told["rules"]] == [
+    assert answer["ok"] is True
+    assert answer["faults"] == []
+    assert [(rule["app"], rule["versions"], rule["channels"]) for rule in answer["rules"]] == [
         ("my-game", True, []),
         ("lobby", False, ["dev"]),
     ]
-    assert any("https" in warning for warning in told["warnings"])
+    assert any("https" in warning for warning in answer["warnings"])
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_all_faults_are_told_at_once_each_with_where_and_how_to_mend_it(
     )
 
     assert done.exit_code == 3
-    told = json.loads(done.stdout)
-    assert told["ok"] is False
-    places = " ".join(fault["where"] for fault in told["faults"])
+    answer = json.loads(done.stdout)
+    assert answer["ok"] is False
+    places = " ".join(fault["where"] for fault in answer["faults"])
     for place in (
         "RECEIVER_SECRET_KEY",
         "EDGEGAP_TOKEN",
@@ -212,7 +212,7 @@ def test_all_faults_are_told_at_once_each_with_where_and_how_to_mend_it(
         "catch_up.every",
     ):
         assert place in places
-    assert all(fault["what"] and fault["mend"] for fault in told["faults"])
+    assert all(fault["what"] and fault["mend"] for fault in answer["faults"])
 
 
 @pytest.mark.parametrize("command", [["serve"], ["check"], ["push", "studio/game-server:1.0"]])
@@ -244,7 +244,7 @@ def test_link_prints_the_url_alone(commands: Commands) -> None:
     assert done.exit_code == 0
     assert done.stderr == ""
     url = done.stdout.removesuffix("\n")
-    assert url == LinkKeys([KEY], {}).link("https://hooks.example.com", REPOSITORY)
+    assert url == LinkSigner([KEY], {}).link("https://hooks.example.com", REPOSITORY)
 
 
 def test_link_for_a_repository_without_a_rule_says_so_beside_the_url(commands: Commands) -> None:
@@ -303,8 +303,8 @@ def test_an_api_token_is_printed_alone_and_good_for_its_days(commands: Commands)
     assert done.exit_code == 0
     token = done.stdout.removesuffix("\n")
     now = int(time.time())
-    assert ApiKeys([KEY]).read(token, now + 47 * 3600) is not None
-    assert ApiKeys([KEY]).read(token, now + 49 * 3600) is None
+    assert ApiTokenSigner([KEY]).read(token, now + 47 * 3600) is not None
+    assert ApiTokenSigner([KEY]).read(token, now + 49 * 3600) is None
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "x", "99999"])

@@ -93,9 +93,9 @@ def test_show_tells_the_whole_story_for_people(
 ) -> None:
     identity = remembered[f"{MAIN}1.0"]
 
-    told = commands.run("show", identity).stdout
+    answer = commands.run("show", identity).stdout
 
-    assert told.startswith(f"Delivery {identity}\n")
+    assert answer.startswith(f"Delivery {identity}\n")
     for words in (
         "by command",
         "studio/game-server:1.0",
@@ -105,24 +105,24 @@ def test_show_tells_the_whole_story_for_people(
         "image     docker.io/studio/game-server:1.0",
         "state     queued",
     ):
-        assert words in told
+        assert words in answer
 
 
 def test_show_of_what_was_ignored_says_what_to_do(
     commands: Commands, remembered: dict[str, str]
 ) -> None:
-    told = commands.run("show", remembered["studio/other:1.0"]).stdout
+    answer = commands.run("show", remembered["studio/other:1.0"]).stdout
 
-    assert "ignored, no_rule" in told
-    assert 'Add a [[rule]] with repository = "studio/other"' in told
+    assert "ignored, no_rule" in answer
+    assert 'Add a [[rule]] with repository = "studio/other"' in answer
 
 
 def test_show_as_json_holds_each_registration_with_the_promised_fields(
     commands: Commands, remembered: dict[str, str]
 ) -> None:
-    told = commands.told("show", remembered[f"{MAIN}1.0"], "--json")
+    answer = commands.told("show", remembered[f"{MAIN}1.0"], "--json")
 
-    (registration,) = told["registrations"]
+    (registration,) = answer["registrations"]
     promised = ("state", "outcome", "reason", "app", "version")
     found = [registration[name] for name in promised]
     assert found == ["queued", None, None, "my-game", "1.0"]
@@ -133,10 +133,10 @@ def test_show_takes_a_registrations_id_too(commands: Commands, remembered: dict[
     first = commands.told("show", remembered[f"{MAIN}1.0"], "--json")
     again = commands.push(f"{MAIN}1.0")
 
-    told = commands.told("show", first["registrations"][0]["id"], "--json")
+    answer = commands.told("show", first["registrations"][0]["id"], "--json")
 
-    assert told["id"] == again["id"]
-    assert told["registrations"][0]["deliveries"] == [first["id"], again["id"]]
+    assert answer["id"] == again["id"]
+    assert answer["registrations"][0]["deliveries"] == [first["id"], again["id"]]
     assert "from      2 deliveries" in commands.run("show", again["id"]).stdout
 
 
@@ -203,11 +203,11 @@ def test_outside_text_cannot_draw_on_the_terminal(receiver: ReceiverProcess) -> 
     pusher = "eve\x1b[2J\r\nDelivery forged\u202e"
     identity = receiver.post(webhook_body("1.0", pusher=pusher)).json()["delivery"]
 
-    told = receiver.run("show", identity).stdout
+    answer = receiver.run("show", identity).stdout
 
-    assert "\x1b" not in told
-    assert "\u202e" not in told
-    assert not any(line.startswith("Delivery forged") for line in told.splitlines())
+    assert "\x1b" not in answer
+    assert "\u202e" not in answer
+    assert not any(line.startswith("Delivery forged") for line in answer.splitlines())
 
 
 def test_both_read_beside_a_running_server_and_after_it(receiver: ReceiverProcess) -> None:

@@ -43,8 +43,8 @@ def _left(folder: Path) -> list[Path]:
 def test_once_shows_a_version_come_of_a_push_and_leaves_nothing(tmp_path: Path) -> None:
     code = _begin(tmp_path, "--once").wait(PATIENCE_SECONDS)
 
-    told = _said(tmp_path)
-    assert code == 0, told
+    answer = _said(tmp_path)
+    assert code == 0, answer
     for words in (
         "/hooks/dockerhub/",
         "Docker Hub reports a push of studio/game-server:1.4.2",
@@ -53,7 +53,7 @@ def test_once_shows_a_version_come_of_a_push_and_leaves_nothing(tmp_path: Path) 
         "Edgegap has my-game/1.4.2",
         "docker_image=studio/game-server",
     ):
-        assert words in told
+        assert words in answer
     assert _left(tmp_path) == []
 
 
@@ -61,11 +61,11 @@ def test_kept_serving_the_printed_lines_work_as_they_stand(tmp_path: Path) -> No
     process = _begin(tmp_path)
     try:
         until(lambda: "Ctrl-C to stop the demo" in _said(tmp_path) or process.poll() is not None)
-        told = _said(tmp_path)
+        result = _said(tmp_path)
         # As the README shows it: what came of the push stands before what to do next.
-        assert told.index("my-game/staging: done created") < told.index("Push a tag yourself")
-        found = re.search(r"  (curl -d .*) \\\n    (http\S+)", told)
-        assert found is not None, told
+        assert result.index("my-game/staging: done created") < result.index("Push a tag yourself")
+        found = re.search(r"  (curl -d .*) \\\n    (http\S+)", result)
+        assert found is not None, result
         _, _, body, link = shlex.split(f"{found[1]} {found[2]}")
 
         answer = httpx.post(
@@ -77,7 +77,7 @@ def test_kept_serving_the_printed_lines_work_as_they_stand(tmp_path: Path) -> No
 
         assert answer.status_code == 202
         until(lambda: "my-game/1.5.0: done created" in _said(tmp_path))
-        line = re.search(r"  (DATABASE_URL=\S+ .* deliveries)\n", told)
+        line = re.search(r"  (DATABASE_URL=\S+ .* deliveries)\n", result)
         assert line is not None
         listed = subprocess.run(
             ["/bin/sh", "-c", f"{line[1]} --json"],

@@ -43,7 +43,7 @@ def commands(edgegap: str, tmp_path: Path, hub: DockerHubSandbox) -> Iterator[Co
         yield commands
 
 
-def told(commands: Commands, **environment: str | None) -> tuple[Findings, int]:
+def said(commands: Commands, **environment: str | None) -> tuple[Findings, int]:
     """Each finding by what was looked at, and the exit code."""
     done = commands.run("doctor", "--json", **environment)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -63,7 +63,7 @@ def test_a_sound_installation_passes_and_the_public_url_is_really_asked(
     serving_folder = commands.folder / "serving"
     serving_folder.mkdir()
     with receiver_here(serving_folder, edgegap) as receiver:
-        found, code = told(commands, RECEIVER_PUBLIC_URL=receiver.url)
+        found, code = said(commands, RECEIVER_PUBLIC_URL=receiver.url)
 
     assert code == 0
     assert found.pop("public URL")["found"] == "it is not https"
@@ -116,7 +116,7 @@ def test_for_people_each_line_is_followed_by_its_mend(commands: Commands) -> Non
 def test_faults_of_the_configuration_are_findings_too(commands: Commands) -> None:
     commands.configure('public_urk = "x"\n')
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert code == 3
     assert found["configuration"]["health"] == "fail"
@@ -125,7 +125,7 @@ def test_faults_of_the_configuration_are_findings_too(commands: Commands) -> Non
 def test_two_rules_for_one_target_are_warned_of(commands: Commands) -> None:
     commands.configure(RULE + RULE.replace("app =", 'name = "again"\napp ='))
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert found["configuration"]["health"] == "warn"
     assert "the first wins" in found["configuration"]["found"]
@@ -138,14 +138,14 @@ def test_a_refused_edgegap_token_fails(
 ) -> None:
     sandbox.token_state = state
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert found["Edgegap token"]["health"] == "fail"
     assert code == 1
 
 
 def test_an_edgegap_that_cannot_be_reached_fails(commands: Commands) -> None:
-    found, code = told(commands, EDGEGAP_BASE_URL="http://127.0.0.1:9")
+    found, code = said(commands, EDGEGAP_BASE_URL="http://127.0.0.1:9")
 
     assert found["Edgegap"]["health"] == "fail"
     assert code == 1
@@ -158,7 +158,7 @@ def test_an_app_that_is_disabled_is_warned_of(
     sandbox.apps[APP]["is_active"] = is_active
 
     with serving(sandbox.app) as url:  # only false is in the document
-        found, code = told(commands, EDGEGAP_BASE_URL=url)
+        found, code = said(commands, EDGEGAP_BASE_URL=url)
 
     assert found[f"app {APP}"]["health"] == "warn"
     assert "no version of it can be deployed" in found[f"app {APP}"]["found"]
@@ -173,7 +173,7 @@ def test_an_app_that_is_not_said_to_be_disabled_passes(
     sandbox.apps[APP]["image"] = "x" * 3_000_000  # a large logo, as base64
 
     with serving(sandbox.app) as url:  # null is not in the document
-        found, _ = told(commands, EDGEGAP_BASE_URL=url)
+        found, _ = said(commands, EDGEGAP_BASE_URL=url)
 
     assert found[f"app {APP}"]["health"] == "pass"
     assert APP in found["Edgegap token"]["found"]
@@ -185,7 +185,7 @@ def test_logos_too_large_to_be_read_do_not_fail_it(
     sandbox.apps["lobby"]["image"] = "x" * 22_000_000
     sandbox.apps[APP]["image"] = "x" * 22_000_000
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert found["Edgegap token"]["health"] == "pass"
     assert "over 20 MiB" in found["Edgegap token"]["found"]
@@ -198,7 +198,7 @@ def test_all_apps_are_listed(commands: Commands, sandbox: EdgegapSandbox) -> Non
     for number in range(12):
         sandbox.add_app(f"game-{number}")
 
-    found, _ = told(commands)
+    found, _ = said(commands)
 
     assert found["Edgegap token"]["found"].endswith(" and 4 more")
     assert [call.path for call in sandbox.calls].count("/v1/apps") == 3
@@ -210,7 +210,7 @@ def test_apps_beyond_those_that_are_listed_are_counted(
     for number in range(200):
         sandbox.add_app(f"game-{number}")
 
-    found, _ = told(commands)
+    found, _ = said(commands)
 
     assert found["Edgegap token"]["found"].endswith(f" and {len(sandbox.apps) - 10} more")
 
@@ -222,7 +222,7 @@ def test_a_list_that_is_not_edgegaps_is_not_taken_for_an_empty_one(
     commands.configure(TWO_LINES)
     sandbox.misbehave(Fault("declined", path_contains=f"{APP}/versions", body=body))
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     settings = found[f"settings of {REPOSITORY} → {APP}"]
     assert (settings["health"], code) == ("fail", 1)
@@ -241,7 +241,7 @@ def test_a_channel_of_an_earlier_configuration_is_not_copied_from(
         assert receiver.ended(receiver.push("1.0.0"))["outcome"] == "created"
     commands.configure(TWO_LINES)
 
-    found, _ = told(commands, DATABASE_URL=f"sqlite:///{folder / 'receiver.db'}")
+    found, _ = said(commands, DATABASE_URL=f"sqlite:///{folder / 'receiver.db'}")
 
     assert found[f"settings of {REPOSITORY} → {APP}"]["found"] == "copied from 0.9"
 
@@ -253,7 +253,7 @@ def test_lists_that_ignore_the_page_cost_two_calls_each(
     sandbox.add_version(APP, "0.9")
     commands.configure(TWO_LINES + TWO_LINES.replace("game-server", "lobby"))
 
-    found, _ = told(commands)
+    found, _ = said(commands)
 
     settings = found[f"settings of {REPOSITORY} → {APP}"]
     assert settings["health"] == "pass"
@@ -270,7 +270,7 @@ def test_what_is_not_edgegap_is_neither_a_refused_token_nor_a_missing_app(
     page = "<html><title>Blocked</title></html>"
     sandbox.misbehave(Fault("status", status=status, body=page, times=None))
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert "Edgegap token" not in found
     assert f"HTTP {status}: " in found["Edgegap"]["found"]
@@ -285,7 +285,7 @@ def test_a_page_in_place_of_an_app_names_the_proxy(
     page = Fault("status", path_contains=f"/app/{APP}", status=404, body="<html>", times=None)
     sandbox.misbehave(page)
 
-    found, _ = told(commands)
+    found, _ = said(commands)
 
     assert "no such app" not in found[f"app {APP}"]["found"]
     assert "proxy" in found[f"app {APP}"]["mend"]
@@ -294,7 +294,7 @@ def test_a_page_in_place_of_an_app_names_the_proxy(
 def test_an_app_that_does_not_exist_fails(commands: Commands) -> None:
     commands.configure(RULE.replace(APP, "no-such-app"))
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert found["app no-such-app"]["health"] == "fail"
     assert code == 1
@@ -305,7 +305,7 @@ def test_an_app_that_the_token_may_not_touch_fails_and_says_so(
 ) -> None:
     sandbox.misbehave(Fault("status", path_contains=f"/app/{APP}", status=403, times=None))
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert found["Edgegap token"]["health"] == "pass"
     assert "may not touch" in found[f"app {APP}"]["found"]
@@ -328,7 +328,7 @@ def test_each_rule_needs_a_source_of_settings(
     sandbox.add_version(APP, "0.9")
     commands.configure(config)
 
-    found, _ = told(commands)
+    found, _ = said(commands)
 
     (settings,) = [row for what, row in found.items() if what.startswith("settings of")]
     assert settings["health"] == health
@@ -340,7 +340,7 @@ def test_a_docker_hub_token_that_may_push_is_warned_of(
 ) -> None:
     hub.add_login("writer", "dckr_pat_2", "write", namespaces=["studio"])
 
-    found, code = told(commands, DOCKERHUB_USERNAME="writer", DOCKERHUB_TOKEN="dckr_pat_2")
+    found, code = said(commands, DOCKERHUB_USERNAME="writer", DOCKERHUB_TOKEN="dckr_pat_2")
 
     login = found["Docker Hub login writer"]
     assert (login["health"], login["found"]) == ("warn", "accepted, but it may push")
@@ -355,7 +355,7 @@ def test_an_organizations_token_is_told_to_be_read_only(
     hub.add_organization_token("studio", "dckr_oat_1", {REPOSITORY: ["pull"]})
     hub.organization_push = push
 
-    found, code = told(commands, DOCKERHUB_USERNAME="studio", DOCKERHUB_TOKEN="dckr_oat_1")
+    found, code = said(commands, DOCKERHUB_USERNAME="studio", DOCKERHUB_TOKEN="dckr_oat_1")
 
     assert found["Docker Hub login studio"]["health"] == "pass"
     assert found[f"image {REPOSITORY}:1.0.0"]["health"] == "pass"
@@ -363,7 +363,7 @@ def test_an_organizations_token_is_told_to_be_read_only(
 
 
 def test_a_refused_docker_hub_login_fails_and_names_its_variables(commands: Commands) -> None:
-    found, code = told(commands, DOCKERHUB_TOKEN="wrong")
+    found, code = said(commands, DOCKERHUB_TOKEN="wrong")
 
     assert found["Docker Hub login builder"]["health"] == "fail"
     assert "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in found["Docker Hub login builder"]["mend"]
@@ -371,7 +371,7 @@ def test_a_refused_docker_hub_login_fails_and_names_its_variables(commands: Comm
 
 
 def test_without_a_login_it_warns_and_tells_the_limit_of_who_has_none(commands: Commands) -> None:
-    found, code = told(commands, DOCKERHUB_USERNAME=None, DOCKERHUB_TOKEN=None)
+    found, code = said(commands, DOCKERHUB_USERNAME=None, DOCKERHUB_TOKEN=None)
 
     assert found["Docker Hub login"]["health"] == "warn"
     assert "100 left in 6 h (no login)" in found["Docker Hub pull limit without a login"]["found"]
@@ -382,7 +382,7 @@ def test_the_limit_of_a_personal_account_is_told(commands: Commands, hub: Docker
     hub.add_login("person", "dckr_pat_3", namespaces=["studio"], pull_limit=200)
     hub.pulls["person"] = 150
 
-    found, _ = told(commands, DOCKERHUB_USERNAME="person", DOCKERHUB_TOKEN="dckr_pat_3")
+    found, _ = said(commands, DOCKERHUB_USERNAME="person", DOCKERHUB_TOKEN="dckr_pat_3")
 
     limit = found["Docker Hub pull limit of person"]
     assert limit["found"] == "50 of 200 left in 6 h (a Personal account)"
@@ -397,7 +397,7 @@ def test_each_logins_pull_limit_is_told(commands: Commands, hub: DockerHubSandbo
     lobby = RULE.replace("game-server", "lobby").replace("preflight", login + "preflight")
     commands.configure(lobby + RULE)
 
-    found, _ = told(commands, LOBBY_USER="person", LOBBY_TOKEN="dckr_pat_3")
+    found, _ = said(commands, LOBBY_USER="person", LOBBY_TOKEN="dckr_pat_3")
 
     limits = {what: row["found"] for what, row in found.items() if "pull limit" in what}
     assert limits == {
@@ -414,7 +414,7 @@ def test_a_docker_hub_that_is_out_is_no_fault_of_the_rule(
 ) -> None:
     hub.misbehave(Fault("status", path_contains=path, status=status, times=None))
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     repository = found[f"repository {REPOSITORY}"]
     assert repository["health"] == "warn"
@@ -437,7 +437,7 @@ def test_a_refusal_of_docker_hub_fails_with_its_own_mend(
 ) -> None:
     hub.misbehave(Fault("status", path_contains=path, status=status, times=None))
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     repository = found[f"repository {REPOSITORY}"]
     assert repository["health"] == "fail"
@@ -450,7 +450,7 @@ def test_a_repository_that_the_login_does_not_see_fails(
 ) -> None:
     hub.add_repository(REPOSITORY, private=True)
 
-    found, code = told(commands, DOCKERHUB_USERNAME=None, DOCKERHUB_TOKEN=None)
+    found, code = said(commands, DOCKERHUB_USERNAME=None, DOCKERHUB_TOKEN=None)
 
     assert found[f"repository {REPOSITORY}"]["health"] == "fail"
     assert code == 1
@@ -459,7 +459,7 @@ def test_a_repository_that_the_login_does_not_see_fails(
 def test_the_newest_tag_must_be_for_amd64(commands: Commands, hub: DockerHubSandbox) -> None:
     hub.push_image(REPOSITORY, "1.1.0", ["linux/arm64"])
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     image = found[f"image {REPOSITORY}:1.1.0"]
     assert (image["health"], image["found"]) == ("fail", "not_amd64")
@@ -470,7 +470,7 @@ def test_the_newest_tag_must_be_for_amd64(commands: Commands, hub: DockerHubSand
 def test_the_newest_tag_must_be_pullable(commands: Commands, hub: DockerHubSandbox) -> None:
     hub.push_image(REPOSITORY, "1.1.0", visible_after=None, listed_after=0)
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert found[f"image {REPOSITORY}:1.1.0"]["found"] == "the registry has no such tag"
     assert code == 1
@@ -486,7 +486,7 @@ def test_the_newest_tag_that_the_rule_takes_is_found_behind_what_it_does_not(
         hub.push_image(REPOSITORY, f"dev-{number}", build="dev", pushed_at=ago(30 - number / 10))
     hub.push_image(REPOSITORY, f"sha256-{'0' * 64}.sig", kind="signature")
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert found[f"repository {REPOSITORY}"]["found"].endswith("is 1.0.0")
     assert code == 0
@@ -495,7 +495,7 @@ def test_the_newest_tag_that_the_rule_takes_is_found_behind_what_it_does_not(
 def test_a_repository_without_a_fitting_tag_is_warned_of(commands: Commands) -> None:
     commands.configure(RULE.replace("preflight", 'tags = ["v*"]\npreflight'))
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert found[f"repository {REPOSITORY}"]["health"] == "warn"
     assert code == 0
@@ -506,7 +506,7 @@ def test_every_rule_of_a_repository_is_looked_at(commands: Commands, hub: Docker
     commands.configure("".join(rules))
     hub.push_image(REPOSITORY, "2.0.0", ["linux/arm64"], pushed_at=ago(90))
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert found[f"image {REPOSITORY}:1.0.0"]["health"] == "pass"
     assert found[f"image {REPOSITORY}:2.0.0"]["found"] == "not_amd64"
@@ -518,7 +518,7 @@ def test_a_pull_limit_that_is_used_up_is_warned_of(
 ) -> None:
     hub.misbehave(Fault("status", path_contains="/manifests/", status=429, times=None))
 
-    found, _ = told(commands)
+    found, _ = said(commands)
 
     assert found["Docker Hub pull limit of builder"]["found"] == "used up: Docker Hub answers 429"
     assert found["Docker Hub pull limit of builder"]["health"] == "warn"
@@ -537,7 +537,7 @@ def test_a_pull_limit_that_is_used_up_is_warned_of(
 def test_the_public_url_is_looked_at(
     commands: Commands, url: str | None, health: str, words: str
 ) -> None:
-    found, code = told(commands, RECEIVER_PUBLIC_URL=url)
+    found, code = said(commands, RECEIVER_PUBLIC_URL=url)
 
     assert found["public URL"]["health"] == health
     assert words in found["public URL"]["found"]
@@ -547,7 +547,7 @@ def test_the_public_url_is_looked_at(
 def test_a_public_url_where_something_else_answers_fails(
     commands: Commands, hub: DockerHubSandbox
 ) -> None:
-    found, code = told(commands, RECEIVER_PUBLIC_URL=commands.environment["DOCKERHUB_API_URL"])
+    found, code = said(commands, RECEIVER_PUBLIC_URL=commands.environment["DOCKERHUB_API_URL"])
 
     assert "no receiver" in found["public URL"]["found"]
     assert code == 1
@@ -562,7 +562,7 @@ def test_a_public_url_that_answers_with_a_compressed_bomb_is_not_read(commands: 
         await Response(bomb, headers={"Content-Encoding": "gzip, gzip"})(scope, receive, send)
 
     with serving(app) as url:
-        found, _ = told(commands, RECEIVER_PUBLIC_URL=url)
+        found, _ = said(commands, RECEIVER_PUBLIC_URL=url)
 
     assert "no receiver" in found["public URL"]["found"]
     assert asked == ["identity"]
@@ -575,7 +575,7 @@ def test_a_receiver_with_another_key_is_not_taken_for_this_one(
     serving_folder.mkdir()
     key = {"RECEIVER_SECRET_KEY": "another-key-entirely-0123456789-abc"}
     with receiver_here(serving_folder, edgegap, environment=key) as receiver:
-        found, code = told(commands, RECEIVER_PUBLIC_URL=receiver.url)
+        found, code = said(commands, RECEIVER_PUBLIC_URL=receiver.url)
 
     assert "another receiver answers there" in found["public URL"]["found"]
     assert code == 1
@@ -587,8 +587,8 @@ def test_settings_that_the_running_server_does_not_have_are_named(
     """`check` and `doctor` were content with what was not in force."""
     beside = commands_beside(receiver)
 
-    same, _ = told(beside)
-    other, _ = told(beside, EDGEGAP_CONCURRENCY="9", RECEIVER_ADMIN_PASSWORD="canary-password-1")
+    same, _ = said(beside)
+    other, _ = said(beside, EDGEGAP_CONCURRENCY="9", RECEIVER_ADMIN_PASSWORD="canary-password-1")
 
     assert same["running server"]["health"] == "pass"
     assert other["running server"]["found"] == (
@@ -606,7 +606,7 @@ def test_settings_that_the_running_server_does_not_have_are_named(
 def test_a_clock_that_agrees_passes(commands: Commands, hub: DockerHubSandbox) -> None:
     hub.clock_ahead = 0
 
-    found, _ = told(commands)
+    found, _ = said(commands)
 
     assert found["clock"]["health"] == "pass"
 
@@ -617,7 +617,7 @@ def test_a_clock_that_is_off_is_warned_of(
 ) -> None:
     hub.clock_ahead = clock_ahead
 
-    found, _ = told(commands)
+    found, _ = said(commands)
 
     assert found["clock"]["health"] == "warn"
     assert f"s {side} Docker Hub's" in found["clock"]["found"]
@@ -626,7 +626,7 @@ def test_a_clock_that_is_off_is_warned_of(
 def test_a_ledger_for_which_there_is_no_folder_fails(commands: Commands) -> None:
     nowhere = commands.folder / "nowhere"
 
-    found, code = told(commands, DATABASE_URL=f"sqlite:///{nowhere}/receiver.db")
+    found, code = said(commands, DATABASE_URL=f"sqlite:///{nowhere}/receiver.db")
 
     assert found["ledger"]["health"] == "fail"
     assert code == 1
@@ -635,7 +635,7 @@ def test_a_ledger_for_which_there_is_no_folder_fails(commands: Commands) -> None
 def test_a_ledger_that_is_none_fails(commands: Commands) -> None:
     (commands.folder / "receiver.db").write_text("this is no database")
 
-    found, code = told(commands)
+    found, code = said(commands)
 
     assert found["ledger"]["health"] == "fail"
     assert code == 1

@@ -31,26 +31,26 @@ def test_the_promised_commands_are_there() -> None:
 
 
 def test_the_first_help_names_every_command_with_a_whole_sentence() -> None:
-    told = _help()
+    answer = _help()
 
     for name in NAMES:
-        line = next(line for line in told.splitlines() if line.startswith(f"  {name} "))
+        line = next(line for line in answer.splitlines() if line.startswith(f"  {name} "))
         assert line.endswith("."), line
         assert not line.endswith("..."), line
 
 
 def test_the_first_help_shows_where_to_begin_and_what_the_exit_codes_mean() -> None:
-    told = " ".join(_help().split())
+    answer = " ".join(_help().split())
 
-    assert "receiver demo run a demo" in told
-    assert " ".join(EPILOG.split()) in told
+    assert "receiver demo run a demo" in answer
+    assert " ".join(EPILOG.split()) in answer
     for code in range(7):
         assert f"{code} " in EPILOG
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_commands_help_says_what_it_does_and_what_each_option_means(name: str) -> None:
-    told = _help(name)
+    answer = _help(name)
     command = main.get_command(click.Context(main), name)
 
     assert command is not None
@@ -58,16 +58,16 @@ def test_a_commands_help_says_what_it_does_and_what_each_option_means(name: str)
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.name}"
-            assert parameter.opts[0] in told
+            assert parameter.opts[0] in answer
         else:
-            assert parameter.make_metavar(click.Context(command)) in told
+            assert parameter.make_metavar(click.Context(command)) in answer
 
 
 def test_the_help_of_push_documents_its_exit_codes() -> None:
-    told = " ".join(_help("push").split())
+    answer = " ".join(_help("push").split())
 
-    assert "0 every registration is done 1 a registration is parked" in told
-    assert "6 a registration is not done after --timeout" in told
+    assert "0 every registration is done 1 a registration is parked" in answer
+    assert "6 a registration is not done after --timeout" in answer
 
 
 def test_the_version_is_the_packages() -> None:

@@ -16,7 +16,7 @@ from receiver.cli import main
 from receiver.config.dotenv import parse_dotenv
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.signing import LinkKeys
+from receiver.signing import LinkSigner
 from tests.support.commands import NOWHERE, OURS
 from tests.support.dockerhub import hub_beside
 from tests.support.receiver_process import APP, REPOSITORY, ReceiverProcess, until, webhook_body
@@ -227,7 +227,7 @@ def test_it_ends_with_the_link_that_the_command_link_prints_too(beginner: Beginn
         for line in beginner.written()[".env"].splitlines()
         if line.startswith("RECEIVER_SECRET_KEY=")
     )
-    assert LinkKeys([key], {}).repository(link.rpartition("/")[2]) == REPOSITORY
+    assert LinkSigner([key], {}).repository(link.rpartition("/")[2]) == REPOSITORY
 
 
 def test_a_link_too_long_for_docker_hub_is_told(beginner: Beginner) -> None:
@@ -253,10 +253,10 @@ def test_what_it_wrote_passes_check_and_serves_a_push(
     receiver.environment = {**beginner.inherited(), "PORT": "0"}
     receiver.start()
     try:
-        told = httpx.post(
+        answer = httpx.post(
             link.replace(URL, receiver.url), json=webhook_body("1.0.0"), trust_env=False
         )
-        assert told.status_code == 202
+        assert answer.status_code == 202
         until(lambda: (APP, "1.0.0") in sandbox.versions)
     finally:
         receiver.stop()

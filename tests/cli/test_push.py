@@ -41,9 +41,9 @@ def test_a_push_to_the_running_server_becomes_a_version(
     done = receiver.run("push", IMAGE, "--wait", "--json")
 
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["source"] == "command"
-    assert told["registrations"][0]["outcome"] == "created"
+    answer = json.loads(done.stdout)
+    assert answer["source"] == "command"
+    assert answer["registrations"][0]["outcome"] == "created"
     assert created_once(sandbox, "1.0.0")
     until(lambda: '"event":"delivery_accepted"' in receiver.log.read_text())
 
@@ -90,9 +90,9 @@ def test_what_was_pushed_before_the_server_ran_is_worked_when_it_starts(
 def test_wait_without_a_server_works_it_here_and_now(
     commands_with_edgegap: Commands, sandbox: EdgegapSandbox
 ) -> None:
-    told = commands_with_edgegap.told("push", IMAGE, "--wait", "--json")
+    answer = commands_with_edgegap.told("push", IMAGE, "--wait", "--json")
 
-    assert told["registrations"][0]["outcome"] == "created"
+    assert answer["registrations"][0]["outcome"] == "created"
     assert created_once(sandbox, "1.0.0")
 
 
@@ -101,9 +101,9 @@ def test_a_second_push_of_the_same_ends_unchanged(
 ) -> None:
     commands_with_edgegap.told("push", IMAGE, "--wait", "--json")
 
-    told = commands_with_edgegap.told("push", IMAGE, "--wait", "--json")
+    answer = commands_with_edgegap.told("push", IMAGE, "--wait", "--json")
 
-    assert told["registrations"][0]["outcome"] == "unchanged"
+    assert answer["registrations"][0]["outcome"] == "unchanged"
     assert _writes(sandbox) == ["POST"]
 
 
@@ -126,9 +126,9 @@ def test_wait_ends_with_6_when_it_still_waits(
     done = commands_with_edgegap.run("push", IMAGE, "--wait", "--timeout", "0.4", "--json")
 
     assert done.exit_code == 6
-    told = json.loads(done.stdout)
-    assert told["registrations"][0]["reason"] == "edgegap_busy"
-    assert f"receiver show {told['id']}" in done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["registrations"][0]["reason"] == "edgegap_busy"
+    assert f"receiver show {answer['id']}" in done.stderr
 
 
 @pytest.mark.parametrize("image", ["studio/other:1.0", f"{REPOSITORY}:latest"])
@@ -179,12 +179,12 @@ def test_dry_run_prints_the_very_request_that_is_sent_afterwards(
 ) -> None:
     sandbox.add_version(APP, "0.9.0", req_cpu=512, req_memory=1024, max_duration=60)
 
-    told = commands_with_edgegap.told("push", IMAGE, "--dry-run")
+    answer = commands_with_edgegap.told("push", IMAGE, "--dry-run")
     assert _writes(sandbox) == []
     assert not (commands_with_edgegap.folder / "receiver.db").exists()
     commands_with_edgegap.told("push", IMAGE, "--wait", "--json")
 
-    (request,) = told["requests"]
+    (request,) = answer["requests"]
     (sent,) = [call for call in sandbox.calls if call.method == "POST"]
     assert (request["method"], request["url"]) == (
         "POST",
@@ -368,11 +368,11 @@ def test_a_repeated_report_leaves_what_another_hand_put_in_the_channel_and_says_
     assert commands.run("push", IMAGE, "--wait").exit_code == 0
     sandbox.versions[APP, "staging"]["docker_tag"] = "0.0.9"
 
-    told = json.loads(commands.run("push", IMAGE, "--wait", "--json").stdout)
+    answer = json.loads(commands.run("push", IMAGE, "--wait", "--json").stdout)
 
     assert sandbox.versions[APP, "staging"]["docker_tag"] == "0.0.9"
-    assert [one["outcome"] for one in told["registrations"]] == ["unchanged", "superseded"]
-    sentence = told["registrations"][1]["sentence"]
+    assert [one["outcome"] for one in answer["registrations"]] == ["unchanged", "superseded"]
+    sentence = answer["registrations"][1]["sentence"]
     assert "receiver promote my-game staging --to 1.0.0" in sentence
     assert f"docker.io/{REPOSITORY}:0.0.9" in sentence
 
@@ -406,10 +406,10 @@ def test_dry_run_says_of_a_channel_what_the_push_then_does(
 
     rehearsed = commands.told("push", f"{REPOSITORY}:{tag}", "--dry-run")
     assert len(_writes(sandbox)) == before
-    told = json.loads(commands.run("push", f"{REPOSITORY}:{tag}", "--wait", "--json").stdout)
+    answer = json.loads(commands.run("push", f"{REPOSITORY}:{tag}", "--wait", "--json").stdout)
 
     staging = rehearsed["requests"][-1]
-    done = next(one for one in told["registrations"] if one["version"] == "staging")
+    done = next(one for one in answer["registrations"] if one["version"] == "staging")
     assert staging["version"] == "staging"
     if words is None:
         assert (staging["method"], done["outcome"]) == ("PATCH", "updated")
@@ -462,8 +462,8 @@ def test_an_old_tag_pushed_by_hand_moves_no_channel_back(
         hub.push_image(REPOSITORY, tag, pushed_at=at)
     assert commands.run("push", f"{REPOSITORY}:1.0.1", "--wait").exit_code == 0
 
-    told = json.loads(commands.run("push", IMAGE, "--wait", "--json").stdout)
+    answer = json.loads(commands.run("push", IMAGE, "--wait", "--json").stdout)
 
     assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.1"
     assert sandbox.versions[APP, "1.0.0"]["docker_tag"] == "1.0.0"
-    assert {one["outcome"] for one in told["registrations"]} <= {"created", "superseded", None}
+    assert {one["outcome"] for one in answer["registrations"]} <= {"created", "superseded", None}

@@ -65,9 +65,9 @@ def test_an_ignored_delivery_is_taken_once_a_rule_names_it(
     commands.told("push", IMAGE, "--wait", "--json")
 
     assert replayed["verdict"] == "accepted"
-    told = commands.told("show", identity, "--json")
-    assert (told["verdict"], told["reason"]) == ("accepted", None)
-    assert told["registrations"][0]["app"] == "lobby"
+    answer = commands.told("show", identity, "--json")
+    assert (answer["verdict"], answer["reason"]) == ("accepted", None)
+    assert answer["registrations"][0]["app"] == "lobby"
     assert ("lobby", "1.0") in sandbox.versions
 
 

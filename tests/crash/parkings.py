@@ -34,7 +34,7 @@ def parkings(ledger: Path, log: Path, kills: int) -> Parkings:
 
     A start queues some of what is parked once more: of these only the log tells.
     """
-    told = [
+    answer = [
         (str(line["image"]), str(line["reason"]))
         for line in logged(log)
         if line["event"] == "registration_parked"
@@ -48,7 +48,7 @@ def parkings(ledger: Path, log: Path, kills: int) -> Parkings:
         for image, reason, crashes in standing
         if reason == Reason.CRASHES_THE_WORKER and crashes < CRASHES_THAT_PARK
     }
-    found = {*told, *((image, reason) for image, reason, _ in standing)}
+    found = {*answer, *((image, reason) for image, reason, _ in standing)}
     explained = explained_reasons(kills)
     return Parkings(
         by_reason=dict(Counter(reason for _, reason in found)),

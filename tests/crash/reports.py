@@ -42,7 +42,7 @@ class Report:
 
 def count_up(
     ledger: Path,
-    told: Told,
+    result: Told,
     sandbox: EdgegapSandbox,
     torments: Counter[str],
     *,
@@ -54,7 +54,7 @@ def count_up(
     """Compare what was answered with what is there."""
     recorded = {row[0] for row in asked(ledger, "SELECT id FROM deliveries")}
     outcomes = asked(ledger, OUTCOMES)
-    made = {tag: sandbox.posts_that_created(APP, tag) for tag in told.tags}
+    made = {tag: sandbox.posts_that_created(APP, tag) for tag in result.tags}
     twice = {
         version: count
         for (app, version), count in sandbox.created.items()
@@ -70,10 +70,10 @@ def count_up(
     events = Counter(str(line["event"]) for line in logged(log))
     return Report(
         counts={
-            "answers": dict(sorted(told.answers.items())),
+            "answers": dict(sorted(result.answers.items())),
             "torments": dict(sorted(torments.items())),
             "faults of Edgegap": faults,
-            "202s": len(told.accepted),
+            "202s": len(result.accepted),
             "deliveries in the ledger": len(recorded),
             "tags accepted": len(made),
             "versions": len(versions),
@@ -86,7 +86,7 @@ def count_up(
             "parked in the end, and replayed": end.parked_and_replayed,
         },
         wrong={
-            "202s that are not in the ledger": sorted(told.accepted.keys() - recorded),
+            "202s that are not in the ledger": sorted(result.accepted.keys() - recorded),
             "accepted tags without a version": sorted(t for t, count in made.items() if not count),
             "versions made more than once": twice,
             "versions said to be made that are not": max(
@@ -97,7 +97,7 @@ def count_up(
             "versions absent without a recorded deletion": pruned.absent,
             "answers that are neither 202 nor 503": {
                 answer: count
-                for answer, count in told.answers.items()
+                for answer, count in result.answers.items()
                 if answer.isdigit() and answer not in EXPECTED
             },
             "registrations that are stuck": asked(ledger, OPEN),

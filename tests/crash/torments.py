@@ -166,18 +166,18 @@ def _tormented(
     try:
         torments.go_on(seconds)
     finally:
-        told = senders.stop()
+        answer = senders.stop()
         misery.end()
     path = ledger_of(disk.folder)
     end = brought_to_an_end(receiver, path, kills=torments.kills)
     races = 0 if set_clock else pushed_again_while_pruning(receiver, sandbox, path)
-    patches_land_late(receiver, sandbox, told, minutes=seconds / 60, seed=seed)
+    patches_land_late(receiver, sandbox, answer, minutes=seconds / 60, seed=seed)
     time.sleep(LATEST_SECONDS)  # nothing says when the last PATCH is carried out
     channels_compared(receiver, path)
     receiver.stop()
     return count_up(
         path,
-        told,
+        answer,
         sandbox,
         torments.done,
         faults=misery.faults,

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.signing import LinkKeys
+from receiver.signing import LinkSigner
 from tests.support.deploy import DEPLOY, HERE, free_port, ran, tool, wheels
 from tests.support.receiver_process import (
     KEY,
@@ -98,8 +98,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
         )  # fmt: skip
         does("from", "--name", "it", "--pull-never", "localhost/it")
         root = Path(does("mount", "it").strip())
-        told = json.loads(does("inspect", "--type=image", "localhost/it"))
-        yield Image(root, told["Docker"]["config"])
+        answer = json.loads(does("inspect", "--type=image", "localhost/it"))
+        yield Image(root, answer["Docker"]["config"])
     finally:
         ran(buildah, *store, "umount", "--all")
         shutil.rmtree(folder, ignore_errors=True)
@@ -155,7 +155,7 @@ def test_the_image_serves_is_healthy_takes_a_push_and_ends_when_told(
         until(lambda: '"listening"' in log.read_text() or process.poll() is not None)
         assert process.poll() is None, log.read_text()
         assert healthy()
-        link = LinkKeys([KEY], {}).link(f"http://127.0.0.1:{here['PORT']}", REPOSITORY)
+        link = LinkSigner([KEY], {}).link(f"http://127.0.0.1:{here['PORT']}", REPOSITORY)
         assert httpx.post(link, json=webhook_body(), trust_env=False).status_code == 202
     finally:
         process.terminate()

@@ -63,19 +63,19 @@ def test_compose_obeys_its_specification() -> None:
 
 
 def test_what_compose_names_is_there(tmp_path: Path) -> None:
-    told = read(DEPLOY / "compose.yaml")
-    services = told["services"]
+    answer = read(DEPLOY / "compose.yaml")
+    services = answer["services"]
 
     for name, service in services.items():
-        assert set(service.get("secrets", ())) <= set(told["secrets"]), name
-        assert set(service["networks"]) <= set(told["networks"]), name
+        assert set(service.get("secrets", ())) <= set(answer["secrets"]), name
+        assert set(service["networks"]) <= set(answer["networks"]), name
         assert set(service.get("depends_on", ())) <= set(services), name
     build = services["receiver"]["build"]
     assert (DEPLOY / build["context"] / build["dockerfile"]).resolve() == DEPLOY / "Dockerfile"
     assert services["receiver"]["read_only"] is True
     assert "ports" not in services["receiver"]  # only the proxy may be reached
-    assert told["networks"]["back"]["internal"] is True
-    files = {name: one["file"] for name, one in told["secrets"].items()}
+    assert answer["networks"]["back"]["internal"] is True
+    files = {name: one["file"] for name, one in answer["secrets"].items()}
     assert files == {name: f"./secrets/{name}" for name in files}
     secrets_are_found(services["receiver"]["environment"], "/run/secrets", tmp_path)
 
@@ -95,16 +95,16 @@ def test_kubernetes_knows_every_field() -> None:
 
 
 def test_what_kustomize_names_is_there() -> None:
-    told = read(KUSTOMIZE / "kustomization.yaml")
+    answer = read(KUSTOMIZE / "kustomization.yaml")
     there = {path.name for path in KUSTOMIZE.glob("*.yaml")} - {"kustomization.yaml"}
 
-    assert set(told["resources"]) == there
-    (generated,) = told["configMapGenerator"]
+    assert set(answer["resources"]) == there
+    (generated,) = answer["configMapGenerator"]
     assert generated["files"] == ["receiver.toml=rules.toml"]
     (rule,) = load_settings({"RECEIVER_CONFIG": str(rules())}).rules
     assert isinstance(rule, Rule)
     container = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"][0]
-    assert [one["name"] for one in told["images"]] == [container["image"]]
+    assert [one["name"] for one in answer["images"]] == [container["image"]]
 
 
 def test_the_manifests_find_each_other() -> None:
@@ -279,24 +279,24 @@ def test_the_systemd_page_makes_each_place_before_it_writes_there() -> None:
 
 
 def test_fly_keeps_the_ledger_on_the_volume_and_never_sleeps() -> None:
-    told = tomllib.loads((DEPLOY / "fly.toml").read_text("utf-8"))
+    answer = tomllib.loads((DEPLOY / "fly.toml").read_text("utf-8"))
 
-    assert (DEPLOY / told["build"]["dockerfile"]).is_file()
-    path = load_settings(told["env"]).database_url.database
+    assert (DEPLOY / answer["build"]["dockerfile"]).is_file()
+    path = load_settings(answer["env"]).database_url.database
     assert path is not None
-    assert Path(path).parent == Path(told["mounts"]["destination"])
-    assert told["http_service"]["auto_stop_machines"] == "off"
-    assert told["http_service"]["internal_port"] == 8000
-    assert [one["path"] for one in told["http_service"]["checks"]] == ["/readyz"]
+    assert Path(path).parent == Path(answer["mounts"]["destination"])
+    assert answer["http_service"]["auto_stop_machines"] == "off"
+    assert answer["http_service"]["internal_port"] == 8000
+    assert [one["path"] for one in answer["http_service"]["checks"]] == ["/readyz"]
 
 
 def test_render_keeps_the_ledger_in_its_postgresql() -> None:
-    told = read(DEPLOY / "render.yaml")
-    (service,) = told["services"]
+    answer = read(DEPLOY / "render.yaml")
+    (service,) = answer["services"]
     variables = {one["key"]: one for one in service["envVars"]}
 
     assert (HERE / service["dockerfilePath"]).is_file()
-    assert variables["DATABASE_URL"]["fromDatabase"]["name"] == told["databases"][0]["name"]
+    assert variables["DATABASE_URL"]["fromDatabase"]["name"] == answer["databases"][0]["name"]
     assert set(WHOLE) <= set(variables)
     assert variables["PORT"]["value"] == "8000"
     assert service["healthCheckPath"] == "/readyz"

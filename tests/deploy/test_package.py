@@ -74,21 +74,21 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
 
 
 def test_the_bill_of_materials_names_each_locked_dependency(materials: Path) -> None:
-    told = json.loads((materials / "sbom.cdx.json").read_text("utf-8"))
+    answer = json.loads((materials / "sbom.cdx.json").read_text("utf-8"))
 
-    assert told["bomFormat"] == "CycloneDX"
-    program = told["metadata"]["component"]
+    assert answer["bomFormat"] == "CycloneDX"
+    program = answer["metadata"]["component"]
     assert (program["name"], program["version"]) == ("docker-hub-receiver", VERSION)
-    needs = {one["ref"]: one.get("dependsOn", []) for one in told["dependencies"]}
+    needs = {one["ref"]: one.get("dependsOn", []) for one in answer["dependencies"]}
     assert any("starlette" in one for one in needs[program["bom-ref"]])
-    named = {canonicalize_name(one["name"]): one["version"] for one in told["components"]}
+    named = {canonicalize_name(one["name"]): one["version"] for one in answer["components"]}
     assert named == locked("deploy/requirements.txt")
-    assert all(one["purl"].startswith("pkg:pypi/") for one in told["components"])
+    assert all(one["purl"].startswith("pkg:pypi/") for one in answer["components"])
 
 
 def test_each_dependency_has_a_licence_that_lets_it_be_used(materials: Path) -> None:
-    told = json.loads((materials / "licences.json").read_text("utf-8"))
-    licences = {canonicalize_name(one["Name"]): one["License"] for one in told}
+    answer = json.loads((materials / "licences.json").read_text("utf-8"))
+    licences = {canonicalize_name(one["Name"]): one["License"] for one in answer}
 
     assert set(licences) == set(locked("deploy/requirements.txt"))
     free = re.compile(r"MIT|BSD|Apache|PSF|Python Software|Mozilla|MPL|LGPL|ISC")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from receiver.signing import LinkKeys
+from receiver.signing import LinkSigner
 from tests.support.deploy import DEPLOY, HERE, free_port, from_wheels, ran, tool
 from tests.support.receiver_process import (
     KEY,
@@ -59,7 +59,7 @@ def test_a_host_that_runs_the_procfile_has_a_link_that_takes_a_push(tmp_path: Pa
         until(lambda: f':{port}"' in log.read_text("utf-8") or host.poll() is not None)
         assert host.poll() is None, log.read_text("utf-8")
         # Not the address it would listen on by itself: a router comes from elsewhere.
-        link = LinkKeys([KEY], {}).link(f"http://127.0.0.2:{port}", REPOSITORY)
+        link = LinkSigner([KEY], {}).link(f"http://127.0.0.2:{port}", REPOSITORY)
         assert httpx.post(link, json=webhook_body(), trust_env=False).status_code == 202
     finally:
         host.terminate()
@@ -67,6 +67,6 @@ def test_a_host_that_runs_the_procfile_has_a_link_that_takes_a_push(tmp_path: Pa
     for asked in ("--version", "check"):
         done = ran(own / "bin/python", "-m", "receiver", asked, environment=environment)
         assert done.returncode == 0, done.stdout
-    told = log.read_text("utf-8")
-    assert "ledger_may_be_forgotten" in told
-    assert re.search(r"web.1 .*stopped \(rc=", told), told
+    answer = log.read_text("utf-8")
+    assert "ledger_may_be_forgotten" in answer
+    assert re.search(r"web.1 .*stopped \(rc=", answer), answer

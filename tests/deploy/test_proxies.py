@@ -15,7 +15,7 @@ from threading import Thread
 import httpx
 import pytest
 
-from receiver.signing import PATH, LinkKeys
+from receiver.signing import PATH, LinkSigner
 from tests.conftest import StartReceiver
 from tests.support.deploy import DEPLOY, free_port, ran, tool
 from tests.support.receiver_process import KEY, PATIENCE_SECONDS, REPOSITORY, until, webhook_body
@@ -171,7 +171,7 @@ def test_a_push_goes_through_and_no_log_holds_its_link(
 ) -> None:
     receiver = start(environment=BEHIND_A_PROXY)
     port = int(receiver.url.rpartition(":")[2])
-    path = LinkKeys([KEY], {}).link("", REPOSITORY)
+    path = LinkSigner([KEY], {}).link("", REPOSITORY)
     with before(tmp_path, port) as proxy:
         assert proxy.post(path, webhook_body()).status_code == 202
         assert proxy.post(path, OVER_A_MEBIBYTE).status_code == 413

@@ -56,7 +56,7 @@ def here(running: ReceiverHere, edgegap: EdgegapSandbox) -> Iterator[ReceiverHer
     edgegap.pullable = edgegap.registry_login = edgegap.version_limit = None
 
 
-def told(sandbox: EdgegapSandbox, method: str) -> list[Any]:
+def said(sandbox: EdgegapSandbox, method: str) -> list[Any]:
     return [call for call in list(sandbox.calls) if call.method == method]
 
 
@@ -134,7 +134,7 @@ def test_an_image_that_can_never_be_pulled_is_parked(
 
     assert ended["reason"] == "image_not_pullable"
     assert "linux/amd64" in ended["sentence"]
-    assert len(told(edgegap, "POST")) > 1
+    assert len(said(edgegap, "POST")) > 1
 
 
 def test_trouble_of_24_hours_is_given_up(
@@ -152,7 +152,7 @@ def test_refused_credentials_are_parked(here: ReceiverHere, edgegap: EdgegapSand
     edgegap.registry_login = ("somebody", "else")
 
     assert here.ended(here.push("login"))["reason"] == "registry_login_refused"
-    assert len(told(edgegap, "POST")) == 1
+    assert len(said(edgegap, "POST")) == 1
 
 
 def test_the_version_limit_is_parked_and_a_replay_goes_on_when_there_is_room(
@@ -309,7 +309,7 @@ def test_hidden_values_cannot_be_copied_so_it_parks_with_the_lines_to_add(
     assert ended["reason"] == "hidden_env"
     assert '{ key = "DB_PASSWORD", value_from = "DB_PASSWORD"' in ended["sentence"]
     assert "MAP" not in ended["sentence"]
-    assert told(edgegap, "POST") == []
+    assert said(edgegap, "POST") == []
 
 
 def test_a_rule_that_goes_parks_its_work_and_takes_it_up_when_it_is_back(

@@ -54,7 +54,7 @@ def begin(receiver: ReceiverHere, replay: Replay) -> Callable[..., str]:
     """Push a tag that these answers are given for; nothing listed before is remembered."""
 
     async def forget() -> None:
-        receiver.service.worker.config_changed()
+        receiver.service.worker.invalidate_caches()
 
     def push(*answers: Said) -> str:
         receiver.inside(forget)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.signing import ApiKeys, ApiToken, LinkKeys
+from receiver.signing import ApiToken, ApiTokenSigner, LinkSigner
 from tests.support.receiver_here import receiver_here
 from tests.support.receiver_process import KEY, REPOSITORY, ReceiverProcess, webhook_body
 
@@ -69,16 +69,16 @@ def stranger(one: ReceiverProcess) -> Iterator[httpx.Client]:
 
 def _tokens() -> dict[str, str | None]:
     now = int(time.time())
-    good = ApiKeys([KEY]).sign(ApiToken("0" * 16, now + 60))
+    good = ApiTokenSigner([KEY]).sign(ApiToken("0" * 16, now + 60))
     return {
         "none": None,
         "empty": "Bearer",
         "another scheme": f"Basic {good}",
         "no scheme": good,
-        "expired": f"Bearer {ApiKeys([KEY]).sign(ApiToken('0' * 16, now))}",
-        "another key": f"Bearer {ApiKeys(['x' * 40]).sign(ApiToken('0' * 16, now + 60))}",
+        "expired": f"Bearer {ApiTokenSigner([KEY]).sign(ApiToken('0' * 16, now))}",
+        "another key": f"Bearer {ApiTokenSigner(['x' * 40]).sign(ApiToken('0' * 16, now + 60))}",
         "cut short": f"Bearer {good[:-1]}",
-        "a link": f"Bearer {LinkKeys([KEY], {}).token(REPOSITORY)}",
+        "a link": f"Bearer {LinkSigner([KEY], {}).token(REPOSITORY)}",
         "not ASCII": "Bearer \xe9\xff",
         "very long": "Bearer " + "x" * 10_000,
     }
@@ -304,7 +304,7 @@ def _sendable(value: Any) -> Any:
 
 
 def limited(one: ReceiverProcess, repository: str) -> httpx.Client:
-    token = ApiKeys([KEY]).sign(ApiToken("cd" * 8, int(time.time()) + 600, repository))
+    token = ApiTokenSigner([KEY]).sign(ApiToken("cd" * 8, int(time.time()) + 600, repository))
     headers = {"Authorization": f"Bearer {token}"}
     return httpx.Client(base_url=one.url, headers=headers, trust_env=False)
 

@@ -142,8 +142,8 @@ def test_the_story_of_a_delivery_is_as_documented_to_its_last_call(
         "deliveries"
     ]:
         story = f"/api/deliveries/{delivery['id']}"
-        told, replayed = ask(receiver, "GET", story), ask(receiver, "POST", f"{story}/replay")
-        assert_documented("GET", "/api/deliveries/{id}", told)
+        answer, replayed = ask(receiver, "GET", story), ask(receiver, "POST", f"{story}/replay")
+        assert_documented("GET", "/api/deliveries/{id}", answer)
         assert_documented("POST", "/api/deliveries/{id}/replay", replayed)
 
 
@@ -242,7 +242,7 @@ def assert_documented(method: str, path: str, answer: Any) -> None:
 
     Held by jsonschema, to the last field: schemathesis lets some through that no schema names.
     """
-    responses = {(told, way): one["responses"] for told, way, one in operations()}[path, method]
+    responses = {(result, way): one["responses"] for result, way, one in operations()}[path, method]
     assert str(answer.status_code) in responses
     content = _followed(responses[str(answer.status_code)]).get("content", {})
     if answer.content and "application/json" in content:

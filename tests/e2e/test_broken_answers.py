@@ -32,7 +32,7 @@ def here(running: ReceiverHere, edgegap: EdgegapSandbox) -> Iterator[ReceiverHer
     edgegap.behave()
 
 
-def told(sandbox: EdgegapSandbox, method: str) -> list[Any]:
+def said(sandbox: EdgegapSandbox, method: str) -> list[Any]:
     return [call for call in list(sandbox.calls) if call.method == method]
 
 
@@ -55,7 +55,7 @@ def test_whatever_breaks_a_call_exactly_one_version_is_made(
 
     assert ended["outcome"] == "created"
     assert created_once(edgegap, tag)
-    assert len(told(edgegap, "POST")) == (2 if method == "POST" and not after else 1)
+    assert len(said(edgegap, "POST")) == (2 if method == "POST" and not after else 1)
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -101,7 +101,7 @@ def test_a_version_that_is_there_already_is_left_alone(
     ended = here.ended(here.push(tag))
 
     assert (ended["state"], ended["outcome"] or ended["reason"]) == (state, word)
-    assert len(told(edgegap, "POST")) == int(hidden_at_first)
+    assert len(said(edgegap, "POST")) == int(hidden_at_first)
     assert edgegap.versions[APP, tag] == version
 
 
@@ -111,7 +111,7 @@ def test_taken_and_then_not_there_is_tried_once_more(
     edgegap.misbehave(Fault("status", method="POST", status=409))
 
     assert here.ended(here.push("conflict-once"))["outcome"] == "created"
-    assert len(told(edgegap, "POST")) == 2
+    assert len(said(edgegap, "POST")) == 2
 
 
 def test_taken_and_then_not_there_twice_is_parked(
@@ -120,4 +120,4 @@ def test_taken_and_then_not_there_twice_is_parked(
     edgegap.misbehave(Fault("status", method="POST", status=409, times=2))
 
     assert here.ended(here.push("conflict-twice"))["reason"] == "name_conflict"
-    assert len(told(edgegap, "POST")) == 2
+    assert len(said(edgegap, "POST")) == 2

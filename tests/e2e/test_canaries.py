@@ -112,8 +112,8 @@ def test_when_all_goes_well(guarded: ReceiverProcess, sandbox: EdgegapSandbox) -
     assert sandbox.versions[APP, "1.0.0"]["private_token"] == CANARIES["DOCKERHUB_TOKEN"]
     assert sandbox.versions["lobby", "1.0.0"]["private_token"] == CANARIES["LOBBY_HUB_TOKEN"]
     assert rehearsed.exit_code == pushed.exit_code == 0
-    told = _outputs(guarded, mine, lobby) + rehearsed.stdout + rehearsed.stderr
-    _spares_secrets(guarded, told + pushed.stdout + pushed.stderr)
+    answer = _outputs(guarded, mine, lobby) + rehearsed.stdout + rehearsed.stderr
+    _spares_secrets(guarded, answer + pushed.stdout + pushed.stderr)
 
 
 ECHOES = [
@@ -136,9 +136,9 @@ def test_when_edgegap_echoes_what_it_was_sent(
         until(lambda one=identity: guarded.story(one)["registrations"][0]["attempts"])  # type: ignore[misc]
         identities.append(identity)
 
-    told = json.dumps([guarded.story(identity) for identity in identities])
-    assert "cannot login with ***" in told
-    _spares_secrets(guarded, told + _outputs(guarded, *identities))
+    answer = json.dumps([guarded.story(identity) for identity in identities])
+    assert "cannot login with ***" in answer
+    _spares_secrets(guarded, answer + _outputs(guarded, *identities))
 
 
 def test_a_secret_is_spared_however_the_message_quotes_it(
@@ -147,8 +147,8 @@ def test_a_secret_is_spared_however_the_message_quotes_it(
     odd = 'hub"canary\\é-71c4'
     receiver = start(environment={"DOCKERHUB_TOKEN": odd, "DOCKERHUB_USERNAME": "studio-bot"})
     quoted = [odd, json.dumps(odd), json.dumps(odd, ensure_ascii=False), repr(odd)]
-    told = "cannot use " + " or ".join(quoted)
-    sandbox.misbehave(Fault("status", method="POST", status=400, message=told))
+    answer = "cannot use " + " or ".join(quoted)
+    sandbox.misbehave(Fault("status", method="POST", status=400, message=answer))
 
     parked = receiver.push("1.0.0")
     assert receiver.ended(parked)["state"] == "parked"
@@ -168,9 +168,9 @@ def test_when_the_401_names_the_token(guarded: ReceiverProcess, sandbox: Edgegap
     bearer = {"Authorization": f"Bearer {guarded.api_token()}"}
     ready = httpx.get(f"{guarded.url}/readyz", headers=bearer, trust_env=False).text
     rehearsed = commands_beside(guarded).run("push", f"{REPOSITORY}:2.0.0", "--dry-run")
-    told = ready + rehearsed.stdout + rehearsed.stderr + _outputs(guarded, identity)
-    _spares_secrets(guarded, told)
-    assert "is bad" in told
+    answer = ready + rehearsed.stdout + rehearsed.stderr + _outputs(guarded, identity)
+    _spares_secrets(guarded, answer)
+    assert "is bad" in answer
 
 
 def _raw(receiver: ReceiverProcess, request: bytes) -> bytes:
@@ -254,7 +254,7 @@ def test_a_secret_that_a_databases_error_is_cut_within_is_masked_first(
     with pytest.raises(LedgerError) as writing:
         asyncio.run(ledger.write(away))
     with pytest.raises(LedgerError) as reading:
-        ledger.read_now(away)
+        ledger.read_sync(away)
 
     for error in (writing, reading):
         shown, _, rest = str(error.value).rpartition(".")

@@ -286,13 +286,13 @@ def test_a_tag_without_a_time_is_left_for_it_may_be_of_the_past(
     assert came(here) == []
 
 
-@pytest.mark.parametrize("told", ["0001-01-01T00:00:00Z", None, "", "soon", 0, "missing"])
+@pytest.mark.parametrize("answer", ["0001-01-01T00:00:00Z", None, "", "soon", 0, "missing"])
 def test_a_tag_without_a_push_time_is_as_new_as_its_last_update(
-    here: ReceiverHere, hub: DockerHubSandbox, told: Any
+    here: ReceiverHere, hub: DockerHubSandbox, answer: Any
 ) -> None:
     """The zero time of Go was taken for a push in the year 1."""
     hub.push_image(REPOSITORY, "1.0.0")
-    hub.alter_record(REPOSITORY, "1.0.0", tag_last_pushed=told)
+    hub.alter_record(REPOSITORY, "1.0.0", tag_last_pushed=answer)
 
     catch_up(here)
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from receiver.ledger.cursors import Cursor, read_cursors
-from receiver.ledger.outbox import take_due
+from receiver.ledger.outbox import lease_due
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.faults import Fault
 from receiver.upkeep import health
@@ -71,9 +71,9 @@ def test_a_failing_catch_up_is_degraded_until_it_succeeds(
 
         stranger = httpx.get(f"{receiver.url}/readyz", trust_env=False).json()
         assert stranger == {"ready": True, "degraded": ["catch_up"]}
-        (told,) = asked(receiver, "/readyz")["degraded"]
-        assert told.startswith(f"catch_up: Catch-up with {REPOSITORY} failed: ")
-        assert "receiver doctor" in told
+        (answer,) = asked(receiver, "/readyz")["degraded"]
+        assert answer.startswith(f"catch_up: Catch-up with {REPOSITORY} failed: ")
+        assert "receiver doctor" in answer
         (degraded,) = asked(receiver, "/api/overview")["degraded"]
         assert degraded["code"] == "catch_up"
         assert "HTTP 401" in degraded["message"]
@@ -106,9 +106,9 @@ def test_a_catch_up_that_is_off_does_not_fail(begin: Begin, hub: DockerHubSandbo
         assert cursor(receiver).problem
         assert asked(receiver, "/readyz")["degraded"] == []
         assert asked(receiver, "/api/overview")["degraded"] == []
-        told = scrape(receiver)
-        assert told.total(SUCCESS) == 0
-        assert told.value(INTERVAL) == 0
+        answer = scrape(receiver)
+        assert answer.total(SUCCESS) == 0
+        assert answer.value(INTERVAL) == 0
 
 
 def test_the_gauge_of_a_repository_begins_when_it_is_first_known(
@@ -120,20 +120,20 @@ def test_the_gauge_of_a_repository_begins_when_it_is_first_known(
     with begin(RULE + lobby + SELDOM) as receiver:
         until(lambda: "HTTP 401" in str(asked(receiver, "/api/overview")["degraded"]))
 
-        told = scrape(receiver)
+        answer = scrape(receiver)
         for repository in (REPOSITORY, "studio/lobby"):
-            known = told.value(SUCCESS, repository=repository)
+            known = answer.value(SUCCESS, repository=repository)
             assert known is not None
             assert began - 1 <= known <= time.time()
-        assert told.value(INTERVAL) == 6 * 3600
+        assert answer.value(INTERVAL) == 6 * 3600
 
     hub.behave()
     with begin(RULE + SELDOM) as receiver:
         until(lambda: cursor_of(receiver, REPOSITORY).succeeded_at)
-        told = scrape(receiver)
-        succeeded = told.value(SUCCESS, repository=REPOSITORY)
+        answer = scrape(receiver)
+        succeeded = answer.value(SUCCESS, repository=REPOSITORY)
         assert succeeded == (cursor_of(receiver, REPOSITORY).succeeded_at or 0) / 1000
-        assert told.value(SUCCESS, repository="studio/lobby") is None
+        assert answer.value(SUCCESS, repository="studio/lobby") is None
 
         hub.misbehave(Fault("status", path_contains="/tags", status=401, times=None))
         catch_up(receiver)
@@ -141,13 +141,13 @@ def test_the_gauge_of_a_repository_begins_when_it_is_first_known(
 
 
 def cursor_of(receiver: ReceiverHere, repository: str) -> Cursor:
-    cursors = receiver.ledger.read_now(read_cursors)
+    cursors = receiver.ledger.read_sync(read_cursors)
     return next(one for one in cursors if one.repository == repository)
 
 
 def silent(receiver: ReceiverHere) -> list[str]:
     """The notifications of silent webhooks since the last time this was asked."""
-    due = receiver.inside(lambda: receiver.ledger.write(take_due))
+    due = receiver.inside(lambda: receiver.ledger.write(lease_due))
     return [one.text for one in due if one.happening == "webhook_silent"]
 
 

@@ -195,9 +195,9 @@ def test_a_rollback_may_name_the_version_whose_image_it_takes(
     for number in range(4):
         pushed(here, "to-app", f"1.{number}", LONG_AGO + number)
 
-    told = commands.told("rollback", "to-app", "staging", "--to", "1.1", "--json")
+    answer = commands.told("rollback", "to-app", "staging", "--to", "1.1", "--json")
 
-    assert here.ended(told["delivery"])["outcome"] == "updated"
+    assert here.ended(answer["delivery"])["outcome"] == "updated"
     assert staging(edgegap, "to-app") == "1.1"
 
 
@@ -207,8 +207,8 @@ def test_after_a_rollback_it_is_held_until_a_push_above_what_it_was_rolled_back_
     """A repeated report of the bad tag undid the rollback, and so did the next hotfix."""
     pushed(here, "after-app", "1.0", LONG_AGO)
     pushed(here, "after-app", "1.1", LONG_AGO + 1)
-    told = commands.told("rollback", "after-app", "staging", "--json")
-    here.ended(told["delivery"])
+    answer = commands.told("rollback", "after-app", "staging", "--json")
+    here.ended(answer["delivery"])
 
     assert pushed(here, "after-app", "1.0.1", LONG_AGO + 2)["staging"] == "superseded"
     assert pushed(here, "after-app", "1.1", LONG_AGO + 3)["staging"] == "superseded"
@@ -255,11 +255,11 @@ def test_a_person_promotes_a_channel_to_what_another_has_or_to_a_version(
     for number in range(3):
         pushed(here, "two-app", f"1.{number}", LONG_AGO + number)
 
-    told = commands.told("promote", "two-app", "stable", "--to", "1.0", "--json")
-    here.ended(told["delivery"])
+    answer = commands.told("promote", "two-app", "stable", "--to", "1.0", "--json")
+    here.ended(answer["delivery"])
     assert edgegap.versions["two-app", "stable"]["docker_tag"] == "1.0"
-    told = commands.told("promote", "two-app", "stable", "--from", "staging", "--json")
-    here.ended(told["delivery"])
+    answer = commands.told("promote", "two-app", "stable", "--from", "staging", "--json")
+    here.ended(answer["delivery"])
 
     assert edgegap.versions["two-app", "stable"]["docker_tag"] == "1.2"
     shown = commands.run("channels", "two-app").stdout
@@ -349,9 +349,9 @@ def test_a_rollback_to_what_it_holds_puts_right_what_another_hand_moved(
     pushed(here, "moved-app", "1.0", LONG_AGO)
     edgegap.versions["moved-app", "staging"]["docker_tag"] = "by-hand"
 
-    told = commands.told("rollback", "moved-app", "staging", "--to", "1.0", "--json")
+    answer = commands.told("rollback", "moved-app", "staging", "--to", "1.0", "--json")
 
-    assert here.ended(told["delivery"])["outcome"] == "updated"
+    assert here.ended(answer["delivery"])["outcome"] == "updated"
     assert staging(edgegap, "moved-app") == "1.0"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.config.settings import Current, Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.ledger import ids
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids, reopen
@@ -237,9 +237,9 @@ def test_a_dismissed_push_is_replayed_as_any_other(
     beside.run("replay", delivery)
 
     until(lambda: (APP, "1.0") in sandbox.versions)
-    told = {one["id"]: one["outcome"] for one in here.story(delivery)["registrations"]}
-    assert sorted(told.values()) == ["created", "dismissed"]
-    assert told[registration] == "dismissed"
+    answer = {one["id"]: one["outcome"] for one in here.story(delivery)["registrations"]}
+    assert sorted(answer.values()) == ["created", "dismissed"]
+    assert answer[registration] == "dismissed"
 
 
 def test_undoing_is_refused_while_a_newer_registration_of_the_image_is_open(
@@ -307,12 +307,12 @@ def test_on_both_engines_it_is_closed_and_opened_again(ledger: Ledger) -> None:
     finish(ledger)
 
     for reason, many in (("not_amd64", 0), ("app_missing", 1), (None, 1)):
-        assert len(ledger.read_now(partial(parked_ids, reason=reason))) == many
+        assert len(ledger.read_sync(partial(parked_ids, reason=reason))) == many
     changed = write(ledger, lambda tx: dismiss_parked(tx, [delivery, "d0", delivery], "page"))
 
     assert [one["version"] for one in changed.registrations] == ["1.0"]
     assert (changed.missing, changed.unchanged) == (["d0"], [])
-    found = ledger.read_now(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: story(tx, delivery))
     assert found is not None
     assert found["registrations"][0]["dismissed_by"] == "page"
     again = write(ledger, lambda tx: reopen(tx, [delivery]))
@@ -341,7 +341,7 @@ def test_what_a_later_push_made_needless_is_not_parked_again(
     changed = write(ledger, lambda tx: reopen(tx, [delivery]))
 
     assert (len(changed.registrations), len(changed.superseded)) == (open_again, not open_again)
-    found = ledger.read_now(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: story(tx, delivery))
     assert found is not None
     one = found["registrations"][0]
     assert one["outcome"] == (None if open_again else "superseded")
@@ -390,13 +390,13 @@ def test_a_closed_one_is_purged_when_it_was_closed_long_enough_ago(
         claimed = one_claim(ledger)
         settling = partial(settle, claimed=claimed, owner=OWNER, settlement=settlement)
         write(ledger, at(old, settling))
-    deliveries = ledger.read_now(lambda tx: list_deliveries(tx, Filter()))
+    deliveries = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
     named = {one["tag"]: one["id"] for one in deliveries}
     write(ledger, at(old, lambda tx: dismiss_parked(tx, [named["closed-long-ago"]], "page")))
     write(ledger, lambda tx: dismiss_parked(tx, [named["closed-today"]], "page"))
     write(ledger, lambda tx: pushed(tx, "young"))
 
-    asyncio.run(Purge(ledger, Current(Settings())).run())
+    asyncio.run(Purge(ledger, LiveSettings(Settings())).run())
 
-    left = ledger.read_now(lambda tx: list_deliveries(tx, Filter()))
+    left = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
     assert [one["tag"] for one in left] == ["young", "open", "closed-today"]

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from receiver.config.load import load_settings
-from receiver.ledger.leases import MOST_CRASHES, void_leases
+from receiver.ledger.leases import MOST_CRASHES, reclaim_expired
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim, waits_alone
 from receiver.ledger.transaction import Tx
@@ -193,7 +193,7 @@ def test_six_crashes_in_a_row_park_it(
     with ledger._write_engine.connect() as connection:
         for _ in range(crashes - 1):
             with connection.begin():
-                void_leases(Tx(connection), all_of_them=True)
+                reclaim_expired(Tx(connection), all_of_them=True)
                 tx = Tx(connection)
                 assert claim(tx, owner="dying", most=1, alone=waits_alone(tx))
     ledger.close()

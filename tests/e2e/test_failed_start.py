@@ -17,9 +17,9 @@ from tests.support.receiver_process import ReceiverProcess
 def test_where_a_part_cannot_begin_the_parts_before_it_end(
     tmp_path: Path, edgegap: str, missing: str
 ) -> None:
-    told = ReceiverProcess(tmp_path, edgegap)
-    told.environment["RECEIVER_CONFIG"] = str(told.config)
-    settings = load_settings(told.environment, need=NEEDED)
+    answer = ReceiverProcess(tmp_path, edgegap)
+    answer.environment["RECEIVER_CONFIG"] = str(answer.config)
+    settings = load_settings(answer.environment, need=NEEDED)
     ledger = Ledger(settings.database_url)
     ledger.open_to_write()
 

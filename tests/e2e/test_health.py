@@ -42,20 +42,20 @@ def test_a_refused_token_degrades_but_does_not_take_the_door_down(
 
     assert asked(here, "/readyz")[0] == 200
     assert degraded == ["token"]
-    (told,) = asked(here, "/readyz", token=here.api_token())[1]["degraded"]
-    assert told.startswith("token: ")
-    assert "EDGEGAP_TOKEN" in told
+    (answer,) = asked(here, "/readyz", token=here.api_token())[1]["degraded"]
+    assert answer.startswith("token: ")
+    assert "EDGEGAP_TOKEN" in answer
 
 
 def test_a_stranger_is_not_told_of_the_inside(here: ReceiverHere) -> None:
     """Paths, addresses and lines of the configuration were told to anybody on the Internet."""
     (here.folder / "receiver.db").rename(here.folder / "elsewhere")
 
-    status, told = asked(here, "/readyz", token="made up")
+    status, answer = asked(here, "/readyz", token="made up")
     in_full = asked(here, "/readyz", token=here.api_token())[1]
 
-    assert (status, told["ready"]) == (503, False)
-    assert str(here.folder) not in str(told)
+    assert (status, answer["ready"]) == (503, False)
+    assert str(here.folder) not in str(answer)
     assert f"{here.folder}/receiver.db is gone" in in_full["error"]
 
 
@@ -82,9 +82,9 @@ def test_a_dead_loop_is_no_life_but_pushes_are_still_taken(here: ReceiverHere) -
     here.inside(die)
 
     assert asked(here, "/livez") == (503, {"alive": False})
-    status, told = asked(here, "/readyz")
-    assert (status, told["ready"]) == (200, True)
-    assert any("worker" in one for one in told["degraded"])
+    status, answer = asked(here, "/readyz")
+    assert (status, answer["ready"]) == (200, True)
+    assert any("worker" in one for one in answer["degraded"])
     here.push("1.0.0")
 
 

@@ -28,8 +28,8 @@ def beside(here: ReceiverHere) -> Commands:
 
 
 def held_back(receiver: ReceiverHere, delivery: str) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = receiver.story(delivery)["registrations"][0]["held_back"]
-    return told
+    answer: list[dict[str, Any]] = receiver.story(delivery)["registrations"][0]["held_back"]
+    return answer
 
 
 def test_a_pause_is_named_with_the_command_that_ends_it(
@@ -53,9 +53,9 @@ def test_a_pause_of_all_is_named_beside_its_own(here: ReceiverHere, beside: Comm
     beside.run("pause", "--all")
     beside.run("pause", REPOSITORY)
 
-    told = held_back(here, here.push("1.0"))
+    answer = held_back(here, here.push("1.0"))
 
-    assert ["--all" in held["sentence"] for held in told] == [True, False]
+    assert ["--all" in held["sentence"] for held in answer] == [True, False]
 
 
 def test_a_refused_token_holds_back_what_comes_after_it(
@@ -84,8 +84,8 @@ def test_what_edgegap_slowed_down_says_until_when(
     (held,) = held_back(here, here.push("2.0"))
 
     assert held["by"] == "busy"
-    told, since = (datetime.fromisoformat(held[key]) for key in ("until_at", "since_at"))
-    assert 590 <= (told - since).total_seconds() <= 610
+    answer, since = (datetime.fromisoformat(held[key]) for key in ("until_at", "since_at"))
+    assert 590 <= (answer - since).total_seconds() <= 610
     assert f"(until {held['until_at']})" in beside.run("show", first).stdout
 
 

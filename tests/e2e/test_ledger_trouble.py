@@ -46,9 +46,9 @@ def assert_nothing_is_taken(receiver: ReceiverProcess, tag: str = "lost") -> Non
     assert "not accepted" in answer.json()["error"]
     assert "verdict" not in answer.json()
     assert receiver.post(b"{").status_code == 400  # the sender's fault stays the sender's fault
-    status, told = readiness(receiver)
-    assert (status, told["ready"]) == (503, False)
-    assert told["error"]
+    status, result = readiness(receiver)
+    assert (status, result["ready"]) == (503, False)
+    assert result["error"]
     alive = httpx.get(f"{receiver.url}/livez", trust_env=False)
     assert alive.status_code == 200
 

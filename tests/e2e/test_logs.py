@@ -152,8 +152,8 @@ def test_a_secret_is_masked_however_json_writes_it(stream: io.StringIO, secret: 
 
     get_logger().info("delivery_accepted", tag=f"a {secret} b", items=[secret], inner={secret: 1})
 
-    told = json.loads(stream.getvalue())
-    assert (told["tag"], told["items"], told["inner"]) == ("a *** b", ["***"], {"***": 1})
+    answer = json.loads(stream.getvalue())
+    assert (answer["tag"], answer["items"], answer["inner"]) == ("a *** b", ["***"], {"***": 1})
 
 
 def test_a_library_that_logs_the_interrupt_which_ends_it_writes_no_traceback(
@@ -182,18 +182,18 @@ def test_the_lines_of_a_turn_are_written_in_order_and_none_waits_for_the_next(
     assert asyncio.run(two_turns()) == [3, 6]
     get_logger().info("after")
 
-    told = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["event"] for line in told] == ["sender_left"] * 6 + ["stopped", "after"]
-    assert [line["number"] for line in told[:6]] == [0, 1, 2, 0, 1, 2]
+    answer = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in answer] == ["sender_left"] * 6 + ["stopped", "after"]
+    assert [line["number"] for line in answer[:6]] == [0, 1, 2, 0, 1, 2]
 
 
 def test_what_a_command_sets_up_for_its_logs_ends_with_its_test() -> None:
     with logs_as_before():
         configure_logs(level="CRITICAL")
 
-    with capture_logs() as told:
+    with capture_logs() as answer:
         get_logger().warning("sender_left")
-    assert [line["event"] for line in told] == ["sender_left"]
+    assert [line["event"] for line in answer] == ["sender_left"]
 
 
 class _Full(io.StringIO):
@@ -209,7 +209,7 @@ def test_a_log_that_cannot_be_written_is_not_told_of_in_that_log(stream: io.Stri
     faults: list[dict[str, object]] = []
 
     async def some_turns() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, told: faults.append(told))
+        asyncio.get_running_loop().set_exception_handler(lambda _, answer: faults.append(answer))
         for _ in range(5):
             get_logger().info("sender_left")
             await asyncio.sleep(0)
@@ -232,16 +232,16 @@ def test_a_traceback_keeps_to_its_event_and_masks_secrets(terminal: bool) -> Non
     finally:
         root.handlers, root.level = handlers, level
 
-    told = out.getvalue()
-    assert "worker_fault" in told
-    assert "ValueError" in told
-    assert "canary-in-traceback" not in told
-    assert "abc.def" not in told
-    assert "\x1b[2J" not in told
-    assert "\u202e" not in told
-    assert not any(line.startswith('{"event": "forged"') for line in told.splitlines())
+    answer = out.getvalue()
+    assert "worker_fault" in answer
+    assert "ValueError" in answer
+    assert "canary-in-traceback" not in answer
+    assert "abc.def" not in answer
+    assert "\x1b[2J" not in answer
+    assert "\u202e" not in answer
+    assert not any(line.startswith('{"event": "forged"') for line in answer.splitlines())
     if not terminal:
-        assert json.loads(told)["event"] == "worker_fault"
+        assert json.loads(answer)["event"] == "worker_fault"
 
 
 def test_on_a_terminal_it_is_for_people_and_still_harmless() -> None:
@@ -252,12 +252,12 @@ def test_on_a_terminal_it_is_for_people_and_still_harmless() -> None:
     get_logger().warning("link_refused", why=EVIL)
     root.handlers, root.level = handlers, level
 
-    told = out.getvalue()
-    assert not told.startswith("{")
-    assert "link_refused" in told
-    assert told.count("\n") == 1
-    assert "\x1b[2J" not in told
-    assert "\u202e" not in told
+    answer = out.getvalue()
+    assert not answer.startswith("{")
+    assert "link_refused" in answer
+    assert answer.count("\n") == 1
+    assert "\x1b[2J" not in answer
+    assert "\u202e" not in answer
 
 
 def test_serve_writes_for_people_when_its_output_is_a_terminal(receiver: ReceiverProcess) -> None:
@@ -271,15 +271,15 @@ def test_serve_writes_for_people_when_its_output_is_a_terminal(receiver: Receive
         stderr=theirs,
     )
     os.close(theirs)
-    told = b""
+    answer = b""
     end = time.monotonic() + PATIENCE_SECONDS
-    while b"listening" not in told and time.monotonic() < end:
+    while b"listening" not in answer and time.monotonic() < end:
         if select.select([ours], [], [], 0.1)[0]:
-            told += os.read(ours, 65536)
+            answer += os.read(ours, 65536)
     process.terminate()
     code = process.wait(PATIENCE_SECONDS)
     os.close(ours)
 
-    assert b"listening" in told
-    assert b'"event"' not in told
+    assert b"listening" in answer
+    assert b'"event"' not in answer
     assert code == 0

@@ -46,20 +46,20 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcess]:
 
 
 def test_a_fresh_receiver_knows_its_series_and_claims_nothing(receiver: ReceiverProcess) -> None:
-    told = scrape(receiver)
+    answer = scrape(receiver)
 
     for source in ("webhook", "command", "catch-up"):
         labels = {"source": source, "verdict": "accepted", "reason": "none"}
-        assert told.value("receiver_deliveries_total", **labels) == 0
+        assert answer.value("receiver_deliveries_total", **labels) == 0
     for outcome in Outcome:
         labels = {"state": "done", "outcome": outcome.value, "reason": "none"}
-        assert told.value("receiver_registrations_total", **labels) == 0
+        assert answer.value("receiver_registrations_total", **labels) == 0
     for state in ("queued", "waiting", "working", "parked"):
-        assert told.value("receiver_open_registrations", state=state) == 0
-    assert told.value("receiver_oldest_unfinished_seconds") == 0
-    assert told.value("receiver_last_success_timestamp_seconds") == 0
-    assert told.value("receiver_edgegap_token_refused") == 0
-    assert told.value("receiver_ready") == 1
+        assert answer.value("receiver_open_registrations", state=state) == 0
+    assert answer.value("receiver_oldest_unfinished_seconds") == 0
+    assert answer.value("receiver_last_success_timestamp_seconds") == 0
+    assert answer.value("receiver_edgegap_token_refused") == 0
+    assert answer.value("receiver_ready") == 1
 
 
 def test_what_docker_hub_never_told_is_absent_and_not_nought(receiver: ReceiverProcess) -> None:
@@ -71,20 +71,20 @@ def test_a_push_counts_from_the_door_to_the_version(start: StartReceiver) -> Non
 
     created = receiver.story(receiver.push("1.0.0"))
     receiver.ended(created["id"])
-    told = scrape(receiver)
+    answer = scrape(receiver)
 
     accepted = {"source": "webhook", "verdict": "accepted", "reason": "none"}
     done = {"state": "done", "outcome": "created", "reason": "none"}
     parked = {"state": "parked", "outcome": "none", "reason": "no_settings"}
-    assert told.value("receiver_deliveries_total", **accepted) == 1
-    assert told.value("receiver_registrations_total", **done) == 1
-    assert told.value("receiver_registrations_total", **parked) == 1
-    assert told.value("receiver_open_registrations", state="parked") == 1
-    assert told.value("receiver_push_to_version_seconds_count") == 1
-    assert 0 < (told.value("receiver_push_to_version_seconds_sum") or 0) < 30
-    assert told.value("receiver_edgegap_call_seconds_count", method="POST", status="200") == 1
-    assert told.total("receiver_edgegap_call_seconds_count", method="GET", status="404") >= 1
-    assert told.value("receiver_oldest_unfinished_seconds") == 0
+    assert answer.value("receiver_deliveries_total", **accepted) == 1
+    assert answer.value("receiver_registrations_total", **done) == 1
+    assert answer.value("receiver_registrations_total", **parked) == 1
+    assert answer.value("receiver_open_registrations", state="parked") == 1
+    assert answer.value("receiver_push_to_version_seconds_count") == 1
+    assert 0 < (answer.value("receiver_push_to_version_seconds_sum") or 0) < 30
+    assert answer.value("receiver_edgegap_call_seconds_count", method="POST", status="200") == 1
+    assert answer.total("receiver_edgegap_call_seconds_count", method="GET", status="404") >= 1
+    assert answer.value("receiver_oldest_unfinished_seconds") == 0
 
 
 def test_the_last_success_is_when_a_version_was_made_not_when_it_was_told_of_again(
@@ -137,12 +137,12 @@ def test_pushes_told_by_a_person_and_by_catch_up_count_as_deliveries_too(
         return scrape(one).total("receiver_deliveries_total", source=source, verdict="accepted")
 
     before = {source: count(source) for source in ("command", "catch-up")}
-    told = {"missed": [{"repository": REPOSITORY, "tag": "7.0.0"}]}
+    answer = {"missed": [{"repository": REPOSITORY, "tag": "7.0.0"}]}
     with httpx.Client(
         base_url=one.url, headers={"Authorization": f"Bearer {one.api_token()}"}, trust_env=False
     ) as api:
         assert api.post("/api/deliveries", json={"image": f"{REPOSITORY}:7.0.1"}).is_success
-        assert api.post("/api/catch-up", json=told).is_success
+        assert api.post("/api/catch-up", json=answer).is_success
 
     assert count("command") == before["command"] + 1
     assert count("catch-up") == before["catch-up"] + 1
@@ -154,7 +154,7 @@ def test_a_rollback_counts_as_a_delivery_by_a_person(start: StartReceiver) -> No
     receiver = start(config=moving)
     for tag in ("1.0.0", "2.0.0"):
         delivery = receiver.push(tag)
-        until(lambda told=delivery: _all_done(receiver, told, 2))  # type: ignore[misc]
+        until(lambda result=delivery: _all_done(receiver, result, 2))  # type: ignore[misc]
 
     answer = httpx.post(
         f"{receiver.url}/api/rollback",
@@ -175,13 +175,13 @@ def test_a_refused_token_shows_while_it_is_refused_and_what_waits_grows_old(
     delivery = receiver.push("1.0.0")
     until(lambda: scrape(receiver).value("receiver_edgegap_token_refused"))
 
-    told = scrape(receiver)
+    answer = scrape(receiver)
     older = until(
         lambda: (scrape(receiver).value("receiver_oldest_unfinished_seconds") or 0) > 0.01
     )
 
-    assert told.value("receiver_open_registrations", state="waiting") == 1
-    assert told.total("receiver_edgegap_call_seconds_count", status="401") >= 1
+    assert answer.value("receiver_open_registrations", state="waiting") == 1
+    assert answer.total("receiver_edgegap_call_seconds_count", status="401") >= 1
     assert older
     assert receiver.story(delivery)["registrations"][0]["state"] == "waiting"
 
@@ -195,13 +195,13 @@ def test_the_pull_limit_is_told_as_docker_hub_told_it_last(
         receiver = start(config=LOOKING, environment=variables)
 
         receiver.ended(receiver.push("1.0.0"))
-        told = scrape(receiver)
+        answer = scrape(receiver)
 
-    left = told.value("receiver_docker_hub_pulls_left")
+    left = answer.value("receiver_docker_hub_pulls_left")
     assert left is not None
     assert 30 <= left <= 40
-    assert told.value("receiver_docker_hub_pull_limit") == 40
-    assert told.total("receiver_docker_hub_call_seconds_count", method="HEAD", status="200") >= 1
+    assert answer.value("receiver_docker_hub_pull_limit") == 40
+    assert answer.total("receiver_docker_hub_call_seconds_count", method="HEAD", status="200") >= 1
 
 
 def test_it_is_not_ready_while_the_ledger_cannot_be_written(

@@ -102,9 +102,9 @@ def test_hostile_pushes_add_no_label_of_their_own(receiver: ReceiverProcess) -> 
     named = {line.partition("{")[0] for line in text.splitlines() if REPOSITORY in line}
     assert named == {"receiver_catch_up_last_success_timestamp_seconds"}  # of the rule
     assert TOKEN not in text
-    told = Scrape(text)
-    assert {name for name in told.families if not name.startswith("receiver_")} == set()
-    labels = {pair for sample in told.samples for pair in sample.labels.items()}
+    answer = Scrape(text)
+    assert {name for name in answer.families if not name.startswith("receiver_")} == set()
+    labels = {pair for sample in answer.samples for pair in sample.labels.items()}
     assert {name for name, _ in labels} <= {*WORDS, *NUMBERS}
     for name, value in labels:
         if name in WORDS:

@@ -54,11 +54,11 @@ def test_after_catch_up_every_tag_has_exactly_one_version(
         pushes = [(tag, time.time() + number / 100) for number, tag in enumerate(tags)]
         for tag, at in pushes:
             hub.push_image(REPOSITORY, tag, pushed_at=at)
-        told = [push for push in pushes if push[0] not in lost]
-        chance.shuffle(told)
-        asyncio.run(tell(receiver.link(), told[::2]))
+        answer = [push for push in pushes if push[0] not in lost]
+        chance.shuffle(answer)
+        asyncio.run(tell(receiver.link(), answer[::2]))
         catch_up(receiver)  # amid the webhooks: what it takes they tell again
-        asyncio.run(tell(receiver.link(), told[1::2]))
+        asyncio.run(tell(receiver.link(), answer[1::2]))
         catch_up(receiver)
         until(lambda: len(sandbox.versions) == PUSHES, 60)
         catch_up(receiver)

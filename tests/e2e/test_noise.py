@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from receiver.dockerhub.webhook import Push, named_as_artifact, not_for_registering, read_push
+from receiver.dockerhub.webhook import Push, named_as_artifact, read_push, skip_reason
 from receiver.reasons import Reason
 
 
@@ -36,7 +36,7 @@ def pushed(**push_data: Any) -> Push:
 def test_only_the_six_image_types_and_none_are_images(
     media_type: str | None, reason: Reason | None
 ) -> None:
-    assert not_for_registering(pushed(media_type=media_type)) is reason
+    assert skip_reason(pushed(media_type=media_type)) is reason
 
 
 HEX = "97fc222cee7991b5b061d4d4afdb5f3428fcb0c9054e1690313786befa1e4e36"
@@ -66,10 +66,10 @@ HEX = "97fc222cee7991b5b061d4d4afdb5f3428fcb0c9054e1690313786befa1e4e36"
 )
 def test_the_usual_names_of_artifacts_are_known(tag: str, reason: Reason | None) -> None:
     assert named_as_artifact(tag) is reason
-    assert not_for_registering(pushed(tag=tag)) is None
+    assert skip_reason(pushed(tag=tag)) is None
 
 
 def test_no_tag_comes_first_whatever_the_media_type() -> None:
     push = pushed(tag="", media_type="application/vnd.cncf.helm.config.v1+json")
 
-    assert not_for_registering(push) is Reason.NO_TAG
+    assert skip_reason(push) is Reason.NO_TAG

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from receiver.dockerhub.api import HubRefused, Page
-from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.api import HubForbidden, Page
+from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.login import Login
-from receiver.pipeline.preflight import Cleared, NotYet, Out
+from receiver.pipeline.preflight import ImageOk, ImagePending, Out
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.faults import Fault
 from tests.support.images import GAME, LOGIN, TOKEN, Looking, cleared, out, stopped
@@ -109,7 +109,7 @@ def test_a_page_of_html_is_no_missing_tag(hub: DockerHubSandbox, there: Looking)
     hub.misbehave(fault)
 
     assert out(there).startswith("the registry responded HTTP 404; ")
-    assert isinstance(there.look("2.0", login=LOGIN), NotYet)
+    assert isinstance(there.look("2.0", login=LOGIN), ImagePending)
 
 
 def test_a_mirror_without_head_tells_no_digest(hub: DockerHubSandbox, there: Looking) -> None:
@@ -117,7 +117,7 @@ def test_a_mirror_without_head_tells_no_digest(hub: DockerHubSandbox, there: Loo
 
     found = there.look(login=LOGIN)
 
-    assert isinstance(found, Cleared)
+    assert isinstance(found, ImageOk)
     assert found.digest is None
 
 
@@ -142,12 +142,12 @@ def test_the_api_refuses_in_its_own_form_only(
 ) -> None:
     hub.misbehave(Fault("status", path_contains=path, status=status, body=body))
 
-    with pytest.raises(Unavailable, match="a proxy or a firewall") as raised:
+    with pytest.raises(DockerHubUnavailable, match="a proxy or a firewall") as raised:
         there.run(listed(there.preflight.hub.pages(GAME, LOGIN)))
 
-    assert not isinstance(raised.value, HubRefused)
+    assert not isinstance(raised.value, HubForbidden)
     hub.misbehave(Fault("status", path_contains="/tags", status=status, times=2))
-    with pytest.raises(HubRefused, match="Something went wrong"):
+    with pytest.raises(HubForbidden, match="Something went wrong"):
         there.run(listed(there.preflight.hub.pages(GAME, LOGIN)))
 
 
@@ -162,7 +162,7 @@ def test_a_page_of_html_does_not_end_the_list_of_tags(
         async for _ in there.preflight.hub.pages(GAME, LOGIN):
             hub.misbehave(Fault("status", path_contains="/tags", status=404, body=HTML))
 
-    with pytest.raises(Unavailable, match="HTTP 404"):
+    with pytest.raises(DockerHubUnavailable, match="HTTP 404"):
         there.run(list_and_break())
     assert there.run(listed(there.preflight.hub.pages(GAME, LOGIN))) == 151
 
@@ -175,7 +175,7 @@ def test_whether_a_repository_is_there_is_not_told_by_a_page_of_html(
     assert there.run(api.sees("studio/none", LOGIN)) is False
     for status in (200, 403, 404):
         hub.misbehave(Fault("status", path_contains="/v2/namespaces", status=status, body=HTML))
-        with pytest.raises(Unavailable):
+        with pytest.raises(DockerHubUnavailable):
             there.run(api.sees(GAME, LOGIN))
 
 
@@ -197,7 +197,7 @@ def test_a_compressed_bomb_of_the_api_is_not_unpacked(
 ) -> None:
     hub.misbehave(Fault("bomb", path_contains=where))
 
-    with pytest.raises(Unavailable, match="the response is encoded"):
+    with pytest.raises(DockerHubUnavailable, match="the response is encoded"):
         there.run(listed(there.preflight.hub.pages(GAME, LOGIN)))
 
 
@@ -214,5 +214,5 @@ def test_no_answer_is_read_past_its_limit(
             return await there.preflight.registry.logins.token(GAME, LOGIN)
         return await listed(there.preflight.hub.pages(GAME, LOGIN))
 
-    with pytest.raises(Unavailable, match=f"the response is over {most} bytes"):
+    with pytest.raises(DockerHubUnavailable, match=f"the response is over {most} bytes"):
         there.run(ask())

@@ -17,34 +17,34 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from receiver.backoff import Waited
-from receiver.config.settings import Current, Settings
+from receiver.backoff import WaitState
+from receiver.config.settings import LiveSettings, Settings
 from receiver.dockerhub.webhook import Push
 from receiver.images import ImageReference
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.engine import read_database_url
-from receiver.ledger.leases import MOST_CRASHES, void_leases
+from receiver.ledger.leases import MOST_CRASHES, reclaim_expired
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import MOST_QUIETS, Pending, take_due, tell
+from receiver.ledger.outbox import MOST_QUIETS, OutboxEntry, lease_due, tell
 from receiver.ledger.registrations import Claimed, Settlement, claim
 from receiver.notifications import apprise as notify
 from receiver.notifications.destinations import (
     EVERYTHING,
-    Happening,
     Message,
     Notice,
+    NotificationEvent,
     message_of,
     read_notices,
 )
-from receiver.pipeline.result import happenings_of, tell_voided
+from receiver.pipeline.result import events_of, notify_crashed
 from receiver.reasons import Outcome, Reason, State, Verdict
-from receiver.rules.rule import Match, Mode, Rule, Ruling
+from receiver.rules.rule import Decision, Match, Mode, Rule
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
-from receiver.upkeep.catch_up import Missed, take_all
-from receiver.upkeep.notify import TellingOthers
+from receiver.upkeep.catch_up import MissedPush, record_missed
+from receiver.upkeep.notify import NotificationSender
 from tests.conftest import StartReceiver
 from tests.support.commands import NOWHERE, Commands
 from tests.support.dockerhub import hub_beside
@@ -90,9 +90,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def _telling(ledger: Ledger, url: str, **kwargs: Any) -> TellingOthers:
+def _telling(ledger: Ledger, url: str, **kwargs: Any) -> NotificationSender:
     notice = Notice("team", Secret(url), **kwargs)
-    return TellingOthers(ledger, Current(Settings(notices=(notice,))))
+    return NotificationSender(ledger, LiveSettings(Settings(notices=(notice,))))
 
 
 def test_a_version_and_a_parking_are_told(start: StartReceiver, url: str, place: Place) -> None:
@@ -104,8 +104,8 @@ def test_a_version_and_a_parking_are_told(start: StartReceiver, url: str, place:
 
     assert answer.status_code == 202
     until(lambda: len(place.messages) >= 2)
-    told = place.messages
-    texts = {message["title"]: message["message"] for message in told}
+    result = place.messages
+    texts = {message["title"]: message["message"] for message in result}
     assert (
         "my-game/1.0.0 created from docker.io/studio/game-server:1.0.0"
         in (texts["Receiver: version created"])
@@ -117,7 +117,8 @@ def test_a_version_and_a_parking_are_told(start: StartReceiver, url: str, place:
 def claimed_as(mode: Mode) -> Claimed:
     return Claimed(
         id="r0", rule="r", app="my-game", version="staging", mode=mode,
-        image=ImageReference(REPOSITORY, "1.0"), push_time=0, attempt=1, fence=1, waited=Waited(),
+        image=ImageReference(REPOSITORY, "1.0"), push_time=0, attempt=1, fence=1,
+        waited=WaitState(),
         created_at=0,
     )  # fmt: skip
 
@@ -128,8 +129,8 @@ def test_a_notification_holds_what_a_person_should_know(outcome: Outcome) -> Non
         State.DONE, outcome, notes=("a note", "a warning"), warnings=("a warning",)
     )
 
-    ((_, of_version),) = happenings_of(claimed_as(Mode.CREATE), settlement)
-    ((_, of_channel),) = happenings_of(claimed_as(Mode.CHANNEL), settlement)
+    ((_, of_version),) = events_of(claimed_as(Mode.CREATE), settlement)
+    ((_, of_channel),) = events_of(claimed_as(Mode.CHANNEL), settlement)
 
     for text in (of_version, of_channel):
         assert text.splitlines()[1:] == ["- a warning"]
@@ -141,9 +142,9 @@ def test_a_parking_tells_of_the_other_losses_too() -> None:
     settlement = Settlement(State.PARKED, reason=Reason.HIDDEN_ENV, sentence="Do this.")
     warned = replace(settlement, warnings=("not copied from 1.0: command",))
 
-    ((happening, text),) = happenings_of(claimed_as(Mode.CREATE), warned)
+    ((happening, text),) = events_of(claimed_as(Mode.CREATE), warned)
 
-    assert happening is Happening.PARKED
+    assert happening is NotificationEvent.PARKED
     assert text == "my-game/staging parked: Do this.\n- not copied from 1.0: command"
 
 
@@ -164,7 +165,7 @@ def test_fifty_parked_pushes_are_one_message(ledger: Ledger, url: str, place: Pl
         for number in range(50):
             text = f"my-game/1.{number} parked"
             await ledger.write(
-                partial(tell, notices=notices, happening=Happening.PARKED, text=text)
+                partial(tell, notices=notices, happening=NotificationEvent.PARKED, text=text)
             )
         first = await telling.send_due()
         return first + await telling.send_due()
@@ -184,7 +185,7 @@ def test_what_is_not_taken_is_kept_and_sent_again_and_not_through_a_proxy_on_thi
     async def scenario() -> tuple[int, int]:
         telling = _telling(ledger, url)
         notices = telling._current.settings.notices
-        await ledger.write(lambda tx: tell(tx, notices, Happening.CREATED, "made"))
+        await ledger.write(lambda tx: tell(tx, notices, NotificationEvent.CREATED, "made"))
         place.status = 500
         refused = await telling.send_due()
         place.status = 200
@@ -196,16 +197,16 @@ def test_what_is_not_taken_is_kept_and_sent_again_and_not_through_a_proxy_on_thi
 
 
 def test_a_notice_hears_only_what_it_wants() -> None:
-    notice = Notice("team", Secret("json://x"), (Happening.PARKED,), ("lobby",))
+    notice = Notice("team", Secret("json://x"), (NotificationEvent.PARKED,), ("lobby",))
 
-    assert notice.wants(Happening.PARKED, "lobby")
-    assert notice.wants(Happening.PARKED, None)
-    assert not notice.wants(Happening.PARKED, "another")
-    assert not notice.wants(Happening.CREATED, "lobby")
+    assert notice.wants(NotificationEvent.PARKED, "lobby")
+    assert notice.wants(NotificationEvent.PARKED, None)
+    assert not notice.wants(NotificationEvent.PARKED, "another")
+    assert not notice.wants(NotificationEvent.CREATED, "lobby")
 
 
 def test_one_message_tells_of_one() -> None:
-    message = message_of(Happening.CREATED, ["my-game/1.0 created"])
+    message = message_of(NotificationEvent.CREATED, ["my-game/1.0 created"])
 
     assert message.title == "Receiver: version created"
     assert message.body == "my-game/1.0 created"
@@ -254,23 +255,23 @@ def test_what_is_parked_by_crashes_is_told_too(ledger: Ledger) -> None:
     delivery = NewDelivery("webhook", "studio/game-server", "1.0.0")
 
     async def scenario() -> list[str]:
-        ruling = Ruling(Verdict.ACCEPTED, matches=(match,))
+        ruling = Decision(Verdict.ACCEPTED, matches=(match,))
         await ledger.write(lambda tx: record(tx, delivery, ruling))
         for _ in range(MOST_CRASHES):
             await ledger.write(
                 lambda tx: claim(tx, owner="w", most=1) or claim(tx, owner="w", most=1, alone=True)
             )
             await ledger.write(
-                lambda tx: tell_voided(
-                    tx, Settings(notices=notices), void_leases(tx, all_of_them=True)
+                lambda tx: notify_crashed(
+                    tx, Settings(notices=notices), reclaim_expired(tx, all_of_them=True)
                 )
             )
-        return [one.text for one in await ledger.write(take_due)]
+        return [one.text for one in await ledger.write(lease_due)]
 
-    told = asyncio.run(scenario())
+    answer = asyncio.run(scenario())
 
-    assert len(told) == 1
-    assert told[0].startswith("my-game/1.0.0 parked: The receiver stopped six times")
+    assert len(answer) == 1
+    assert answer[0].startswith("my-game/1.0.0 parked: The receiver stopped six times")
 
 
 def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
@@ -294,8 +295,10 @@ def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
         port = server.sockets[0].getsockname()[1]
         slow = Notice("slow", Secret(f"json://127.0.0.1:{port}/x"))
         team = Notice("team", Secret(url))
-        telling = TellingOthers(ledger, Current(Settings(notices=(slow, team))), seconds=4.0)
-        await ledger.write(lambda tx: tell(tx, (slow, team), Happening.CREATED, "made"))
+        telling = NotificationSender(
+            ledger, LiveSettings(Settings(notices=(slow, team))), seconds=4.0
+        )
+        await ledger.write(lambda tx: tell(tx, (slow, team), NotificationEvent.CREATED, "made"))
         sent = await telling.send_due()
         over.set()
         await asyncio.gather(*(task for task in dawdling if task is not None))
@@ -318,14 +321,14 @@ def test_all_kinds_for_one_place_are_under_way_at_once_so_that_none_outlasts_its
 
     slow = Starlette(routes=[Route("/told", take, methods=["POST"])])
 
-    async def scenario(url: str) -> tuple[int, list[Pending]]:
+    async def scenario(url: str) -> tuple[int, list[OutboxEntry]]:
         telling = _telling(ledger, url)
         notices = telling._current.settings.notices
         for happening in EVERYTHING:
             await ledger.write(partial(tell, notices=notices, happening=happening, text="it was"))
         sent = await telling.send_due()
         await ledger.write(lambda tx: tx.run("UPDATE notices SET due_at = 0").rowcount)
-        return sent, await ledger.write(take_due)
+        return sent, await ledger.write(lease_due)
 
     with serving(slow) as base:
         url = base.replace("http://", "json://") + "/told?rto=20"
@@ -333,10 +336,12 @@ def test_all_kinds_for_one_place_are_under_way_at_once_so_that_none_outlasts_its
 
 
 def test_a_url_that_is_none_is_told_without_showing_it(ledger: Ledger) -> None:
-    with pytest.raises(notify.NoticeNotSent, match="Apprise does not support") as told:
-        asyncio.run(notify.send(Secret("nonsense"), message_of(Happening.CREATED, ["made"])))
+    with pytest.raises(notify.DeliveryFailed, match="Apprise does not support") as answer:
+        asyncio.run(
+            notify.send(Secret("nonsense"), message_of(NotificationEvent.CREATED, ["made"]))
+        )
 
-    assert "nonsense" not in str(told.value)
+    assert "nonsense" not in str(answer.value)
 
 
 def test_two_notices_need_two_names() -> None:
@@ -369,16 +374,16 @@ def test_a_missed_push_is_told_to_who_listens_to_its_rule_alone(ledger: Ledger) 
     rule = Rule(REPOSITORY, "my-game", "game")
     hears = Notice("game", Secret("json://x"), rules=("game",))
     deaf = Notice("lobby", Secret("json://x"), rules=("lobby",))
-    missed = [Missed(Push(REPOSITORY, "1.0.0"), None)]
+    missed = [MissedPush(Push(REPOSITORY, "1.0.0"), None)]
 
-    async def scenario() -> list[tuple[str, Happening]]:
+    async def scenario() -> list[tuple[str, NotificationEvent]]:
         for _ in range(2):  # the second time the ledger knows it
             await ledger.write(
-                lambda tx: take_all(tx, [rule], missed, (hears, deaf), up_since=None)
+                lambda tx: record_missed(tx, [rule], missed, (hears, deaf), up_since=None)
             )
-        return [(one.notice, one.happening) for one in await ledger.write(take_due)]
+        return [(one.notice, one.happening) for one in await ledger.write(lease_due)]
 
-    assert asyncio.run(scenario()) == [("game", Happening.CAUGHT_UP)]
+    assert asyncio.run(scenario()) == [("game", NotificationEvent.CAUGHT_UP)]
 
 
 def test_a_refused_token_is_told_once(start: StartReceiver, url: str, place: Place) -> None:
@@ -422,19 +427,19 @@ def test_what_goes_on_happening_is_left_till_it_is_quiet_but_not_for_ever(ledger
                 ).rowcount
             )
         )
-        return len(await ledger.write(lambda tx: take_due(tx, quiet)))
+        return len(await ledger.write(lambda tx: lease_due(tx, quiet)))
 
     async def scenario() -> list[int]:
         counts = []
-        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "one"))
+        await ledger.write(lambda tx: tell(tx, notices, NotificationEvent.PARKED, "one"))
         counts.append(await due(0))
         await due(quiet - 1000)
-        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "two"))
+        await ledger.write(lambda tx: tell(tx, notices, NotificationEvent.PARKED, "two"))
         counts.append(await due(0))
         counts.append(await due(quiet))
-        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "three"))
+        await ledger.write(lambda tx: tell(tx, notices, NotificationEvent.PARKED, "three"))
         await due(quiet * MOST_QUIETS)
-        await ledger.write(lambda tx: tell(tx, notices, Happening.PARKED, "four"))
+        await ledger.write(lambda tx: tell(tx, notices, NotificationEvent.PARKED, "four"))
         counts.append(await due(0))
         return counts
 
@@ -501,5 +506,5 @@ def test_a_place_that_answers_with_a_compressed_bomb_fills_no_memory() -> None:
 
     with serving(app) as base:
         url = Secret(base.replace("http://", "json://"))
-        with pytest.raises(notify.NoticeNotSent):
+        with pytest.raises(notify.DeliveryFailed):
             asyncio.run(notify.send(url, Message("title", "body")))

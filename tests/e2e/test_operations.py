@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy.engine import URL
 
-from receiver.backoff import Waited
+from receiver.backoff import WaitState
 from receiver.ledger import gates
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Settlement, claim, settle
@@ -232,7 +232,7 @@ def test_an_opened_gate_lets_go_on_what_waits_for_it(
         write(ledger, at(NOW, lambda tx, tag=tag: pushed(tx, tag)))  # type: ignore[misc]
         (claimed,) = write(ledger, at(NOW, lambda tx: claim(tx, owner=OWNER, most=1)))
         waits = Settlement(
-            State.WAITING, reason=why, due_at=NOW + 60 * MINUTE, waited=Waited(why, NOW)
+            State.WAITING, reason=why, due_at=NOW + 60 * MINUTE, waited=WaitState(why, NOW)
         )
         write(ledger, at(NOW, lambda tx, c=claimed, w=waits: settle(tx, c, OWNER, w)))  # type: ignore[misc]
     if name == "busy":

@@ -43,13 +43,13 @@ def test_while_it_is_away_the_door_says_503_and_what_came_before_is_worked_after
     postgres.crash()
     try:
         refused = receiver.post(webhook_body("meanwhile"))
-        told = (health_of(receiver, "readyz"), health_of(receiver, "livez"))
+        answer = (health_of(receiver, "readyz"), health_of(receiver, "livez"))
     finally:
         postgres.start()
 
     assert refused.status_code == 503
     assert "not accepted" in refused.json()["error"]
-    assert told == (503, 200)
+    assert answer == (503, 200)
     until(lambda: health_of(receiver, "readyz") == 200)
     assert receiver.ended(before)["outcome"] == "created"
     assert receiver.ended(receiver.push("after"))["outcome"] == "created"

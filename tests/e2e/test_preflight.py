@@ -125,10 +125,14 @@ def test_a_tag_pushed_over_is_told_of(begin: Start, hub: DockerHubSandbox) -> No
     delivery = receiver.push("1.0")
     receiver.ended(delivery)
 
-    told = show(receiver, delivery)
-    assert (told["outcome"], told["overwritten"], told["digest"]) == ("unchanged", True, after)
+    answer = show(receiver, delivery)
+    assert (answer["outcome"], answer["overwritten"], answer["digest"]) == (
+        "unchanged",
+        True,
+        after,
+    )
     said = f"the tag was pushed over: {before} before, {after} now; the edge may run the old image"
-    assert said in told["notes"]
+    assert said in answer["notes"]
     assert said in receiver.log.read_text("utf-8")
 
 
@@ -151,8 +155,12 @@ def test_on_overwrite_it_may_stop_until_a_person_lets_it_pass(
     replay(receiver, delivery)
     assert receiver.ended(delivery)["tries"] > again["tries"] + 1
 
-    told = show(receiver, delivery)
-    assert (told["outcome"], told["overwritten"], told["digest"]) == ("unchanged", True, after)
+    answer = show(receiver, delivery)
+    assert (answer["outcome"], answer["overwritten"], answer["digest"]) == (
+        "unchanged",
+        True,
+        after,
+    )
     passed = receiver.ended(receiver.push("1.0"))
     assert (passed["outcome"], passed["overwritten"]) == ("unchanged", False)
 

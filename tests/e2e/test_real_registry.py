@@ -13,7 +13,7 @@ import pytest
 from receiver.dockerhub.api import Hub
 from receiver.dockerhub.registry import Registry
 from receiver.images import ImageReference
-from receiver.pipeline.preflight import Cleared, Findings, NotYet, Preflight, Stopped
+from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Preflight
 from receiver.rules.rule import Rule
 from receiver.sandbox.dockerhub_images import Image, Kind, Manifest, build_image, digest_of
 from tests.support.receiver_process import until
@@ -107,7 +107,7 @@ def test_a_multi_platform_image_is_read_from_its_index(registry: str, kind: Kind
     pushed = push(registry, f"studio/{kind}", "1.0", image)
     found = look(registry, f"studio/{kind}", "1.0")
 
-    assert isinstance(found, Cleared)
+    assert isinstance(found, ImageOk)
     assert found.digest == pushed == digest_of(image.top.body)
     assert found.notes == ("built for linux/amd64, linux/arm64",)
 
@@ -119,7 +119,7 @@ def test_a_single_image_is_read_from_its_config(registry: str, kind: Kind) -> No
     pushed = push(registry, f"studio/{kind}", "1.0", image)
     found = look(registry, f"studio/{kind}", "1.0")
 
-    assert isinstance(found, Cleared)
+    assert isinstance(found, ImageOk)
     assert found.digest == pushed
     assert found.notes == ("built for linux/amd64",)
 
@@ -130,7 +130,7 @@ def test_for_arm64_alone_it_is_stopped(registry: str, kind: Kind) -> None:
 
     found = look(registry, f"studio/arm-{kind}", "1.0")
 
-    assert isinstance(found, Stopped)
+    assert isinstance(found, ImageRejected)
     assert found.parking.reason == "not_amd64"
 
 
@@ -139,7 +139,7 @@ def test_a_chart_is_no_image(registry: str) -> None:
 
     found = look(registry, "studio/chart", "1.0")
 
-    assert isinstance(found, Stopped)
+    assert isinstance(found, ImageRejected)
     assert found.parking.reason == "not_an_image"
 
 
@@ -149,12 +149,12 @@ def test_a_tag_pushed_over_has_another_digest(registry: str) -> None:
 
     found = look(registry, "studio/over", "1.0")
 
-    assert isinstance(found, Cleared)
+    assert isinstance(found, ImageOk)
     assert found.digest == second != first
 
 
 def test_a_tag_that_was_never_pushed_may_come(registry: str) -> None:
     push(registry, "studio/late", "1.0", build_image("index", ["linux/amd64"]))
 
-    assert isinstance(look(registry, "studio/late", "1.1"), NotYet)
-    assert isinstance(look(registry, "studio/never", "1.0"), NotYet)
+    assert isinstance(look(registry, "studio/late", "1.1"), ImagePending)
+    assert isinstance(look(registry, "studio/never", "1.0"), ImagePending)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from receiver.errors import BadLink
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.refused_links import SHOWN_MS, count_refused_links, refused_links
-from receiver.signing import ACTIONABLE, PATH, LinkFault, LinkKeys, what_to_do
+from receiver.signing import ACTIONABLE, PATH, LinkFault, LinkSigner, what_to_do
 from receiver.upkeep.refused_links import RefusedLinks
 from tests.crash.asking import logged
 from tests.support.commands import Commands, commands_beside
@@ -46,18 +46,18 @@ preflight = false
 [catch_up]
 every = "off"
 """
-GOOD = LinkKeys([KEY], {LOBBY: 2}, [REPOSITORY, LOBBY])
+GOOD = LinkSigner([KEY], {LOBBY: 2}, [REPOSITORY, LOBBY])
 TOKEN = GOOD.token(REPOSITORY)
 DAMAGED: dict[str, tuple[str, LinkFault, str | None]] = {
-    "revoked": (LinkKeys([KEY], {}).token(LOBBY), LinkFault.REVOKED, LOBBY),
+    "revoked": (LinkSigner([KEY], {}).token(LOBBY), LinkFault.REVOKED, LOBBY),
     "of a number to come": (
-        LinkKeys([KEY], {REPOSITORY: 7}).token(REPOSITORY), LinkFault.REVOKED, REPOSITORY,
+        LinkSigner([KEY], {REPOSITORY: 7}).token(REPOSITORY), LinkFault.REVOKED, REPOSITORY,
     ),
     "of another key": (
-        LinkKeys([ANOTHER_KEY], {}).token(REPOSITORY), LinkFault.SIGNATURE, REPOSITORY,
+        LinkSigner([ANOTHER_KEY], {}).token(REPOSITORY), LinkFault.SIGNATURE, REPOSITORY,
     ),
     "old, of another key": (
-        LinkKeys([ANOTHER_KEY], {}).token(LOBBY), LinkFault.SIGNATURE, LOBBY,
+        LinkSigner([ANOTHER_KEY], {}).token(LOBBY), LinkFault.SIGNATURE, LOBBY,
     ),
     "one letter changed": (TOKEN[:-3] + ("A" if TOKEN[-3] != "A" else "B") + TOKEN[-2:],
                            LinkFault.SIGNATURE, REPOSITORY),
@@ -70,7 +70,7 @@ DAMAGED: dict[str, tuple[str, LinkFault, str | None]] = {
     "cut off where two are alike": (TOKEN[:12], LinkFault.TRUNCATED, None),
     "cut off at its start": ("", LinkFault.TRUNCATED, None),
     "of a repository of no rule": (
-        LinkKeys([ANOTHER_KEY], {}).token("studio/unheard-of"),
+        LinkSigner([ANOTHER_KEY], {}).token("studio/unheard-of"),
         LinkFault.UNKNOWN_REPOSITORY, None,
     ),
     "made up": ("wp-login.php", LinkFault.MALFORMED, None),
@@ -188,7 +188,7 @@ def test_strangers_do_not_have_the_disk_written_for_each_request(tmp_path: Path)
     ledger = Watched(URL.create("sqlite", database=str(tmp_path / "receiver.db")))
     ledger.open_to_write()
     asyncio.run(flood())
-    (row,) = ledger.read_now(refused_links)
+    (row,) = ledger.read_sync(refused_links)
     ledger.close()
 
     assert row.requests == 5000
@@ -230,7 +230,7 @@ def test_an_old_link_is_seen_in_every_place(
     here: ReceiverHere, person: Visitor, beside: Commands
 ) -> None:
     """Every push was answered 404, and nothing but one line of the log said so."""
-    token = LinkKeys([ANOTHER_KEY], {}).token(REPOSITORY)
+    token = LinkSigner([ANOTHER_KEY], {}).token(REPOSITORY)
     before = scrape(here).value("receiver_links_refused_total", reason="signature") or 0
     for _ in range(3):
         assert sent(here, token).status_code == 404
@@ -257,7 +257,7 @@ def doctor(beside: Commands, what: str) -> dict[str, Any]:
 
 
 def test_a_new_link_that_works_ends_it(here: ReceiverHere) -> None:
-    sent(here, LinkKeys([KEY], {}).token(LOBBY), LOBBY)
+    sent(here, LinkSigner([KEY], {}).token(LOBBY), LOBBY)
     assert [one["reason"] for one in overview(here)["refused_links"]] == ["revoked"]
 
     assert sent(here, GOOD.token(LOBBY), LOBBY).status_code == 202

@@ -14,7 +14,7 @@ import pytest
 
 from receiver.config.dotenv import dotenv_line
 from receiver.config.settings import NAMES, Settings, after_reload, marks_of
-from receiver.edgegap.client import Pace
+from receiver.edgegap.client import RateLimiter
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
@@ -56,10 +56,10 @@ def test_a_new_rule_takes_effect(receiver: ReceiverProcess, sandbox: EdgegapSand
     body = webhook_body("1.0", "studio/lobby")
     assert receiver.post(body, repository="studio/lobby").json()["reason"] == "no_rule"
 
-    told = _reload(receiver, RULE + other)
+    result = _reload(receiver, RULE + other)
     answer = receiver.post(body, repository="studio/lobby")
 
-    assert told["rules"] == 2
+    assert result["rules"] == 2
     assert answer.status_code == 202
     assert receiver.ended(answer.json()["delivery"])["outcome"] == "created"
     assert ("lobby", "1.0") in sandbox.versions
@@ -74,11 +74,11 @@ def test_a_rule_taken_out_takes_effect(receiver: ReceiverProcess) -> None:
 def test_faults_keep_the_configuration_before_and_all_are_told(receiver: ReceiverProcess) -> None:
     faulty = RULE.replace(f'app = "{APP}"', "colour = 1").replace("1024", "-1")
 
-    told = _reload(receiver, faulty, "config_refused")
+    answer = _reload(receiver, faulty, "config_refused")
 
-    assert told["level"] == "error"
-    assert told["kept"] == "the configuration before"
-    faults = " ".join(told["faults"])
+    assert answer["level"] == "error"
+    assert answer["kept"] == "the configuration before"
+    faults = " ".join(answer["faults"])
     for place in ("rule 1, app", "rule 1, colour", "settings.req_cpu"):
         assert place in faults
     assert receiver.ended(receiver.push("1.0.0"))["outcome"] == "created"
@@ -89,11 +89,11 @@ def test_a_refused_reload_is_told_until_one_is_taken(start: StartReceiver) -> No
     receiver = start(config=RULE + NO_CATCH_UP)
     _reload(receiver, RULE.replace("preflight", "colour = 1\nprefight"), "config_refused")
 
-    told = _api(receiver, "/api/overview")["degraded"][0]
-    assert told["code"] == "configuration"
-    assert "colour: there is no such key" in told["message"]
-    assert "(and 1 more)" in told["message"]
-    assert told["since_at"] is not None
+    answer = _api(receiver, "/api/overview")["degraded"][0]
+    assert answer["code"] == "configuration"
+    assert "colour: there is no such key" in answer["message"]
+    assert "(and 1 more)" in answer["message"]
+    assert answer["since_at"] is not None
     until(lambda: any("receiver check" in one for one in _api(receiver, "/readyz")["degraded"]))
 
     _reload(receiver, RULE + NO_CATCH_UP)
@@ -110,7 +110,7 @@ def _api(receiver: ReceiverProcess, path: str) -> Any:
 def test_a_file_that_is_not_toml_or_gone_keeps_the_configuration_before(
     receiver: ReceiverProcess,
 ) -> None:
-    told = _reload(receiver, "[[rule]\n", "config_refused")
+    answer = _reload(receiver, "[[rule]\n", "config_refused")
     receiver.config.unlink()
     receiver.config.mkdir()  # whatever it is, it cannot be read
     before = len(_lines(receiver))
@@ -118,7 +118,7 @@ def test_a_file_that_is_not_toml_or_gone_keeps_the_configuration_before(
     os.kill(receiver.process.pid, signal.SIGHUP)
 
     until(lambda: any(line["event"] == "config_refused" for line in _lines(receiver)[before:]))
-    assert "it is not TOML" in told["faults"][0]
+    assert "it is not TOML" in answer["faults"][0]
     assert receiver.post(webhook_body("1.0.0")).status_code == 202
 
 
@@ -394,7 +394,7 @@ def test_a_mark_changes_with_its_setting_alone_and_says_nothing_without_the_key(
 
 def test_a_changed_pace_takes_over_with_what_was_called_so_far() -> None:
     async def scenario() -> tuple[int, int]:
-        old = Pace(1000, 1)
+        old = RateLimiter(1000, 1)
         async with old:  # a call under way holds its own place only
             new = old.changed(1000, 2)
             async with new, new:

@@ -79,12 +79,12 @@ def test_killed_and_restarted_without_end_every_202_is_exactly_one_version(
             postgres.start()
         replicas[number % 3].kill()
         replicas[number % 3].start()
-    told = senders.stop()
+    answer = senders.stop()
 
     # Two die in the midst of work and are not started again: the third is their heir.
     sandbox.latency = 0.3
     for number in range(24):
-        told.accepted[replicas[number % 3].push(f"last.{number}")] = f"last.{number}"
+        answer.accepted[replicas[number % 3].push(f"last.{number}")] = f"last.{number}"
     owners = "SELECT count(DISTINCT lease_owner) FROM registrations WHERE state = 'working'"
     until(lambda: rows(postgres_url, owners)[0][0] > 1)
     for one in replicas[:2]:
@@ -96,10 +96,10 @@ def test_killed_and_restarted_without_end_every_202_is_exactly_one_version(
 
     inherited = "SELECT count(*) FROM registrations WHERE fence > 1 AND state = 'done'"
     assert rows(postgres_url, inherited)[0][0] > 0
-    assert len(told.accepted) > 200, told.answers
+    assert len(answer.accepted) > 200, answer.answers
     recorded = {row[0] for row in rows(postgres_url, "SELECT id FROM deliveries")}
-    assert told.accepted.keys() <= recorded
-    made = {tag: sandbox.posts_that_created(APP, tag) for tag in told.tags}
+    assert answer.accepted.keys() <= recorded
+    made = {tag: sandbox.posts_that_created(APP, tag) for tag in answer.tags}
     assert {tag: count for tag, count in made.items() if count != 1} == {}
     assert max(sandbox.created.values()) == 1
     # Edgegap's own 409 would hide it: no two may even have tried.

@@ -142,8 +142,8 @@ def test_the_cap_on_calls_a_second_is_kept_by_all_together(
 
 
 def degraded(receiver: ReceiverHere) -> list[str]:
-    told = httpx.get(f"{receiver.url}/readyz", trust_env=False, timeout=20).json()
-    return [str(one).partition(":")[0] for one in told["degraded"]]
+    answer = httpx.get(f"{receiver.url}/readyz", trust_env=False, timeout=20).json()
+    return [str(one).partition(":")[0] for one in answer["degraded"]]
 
 
 def test_a_token_refused_to_one_closes_the_gate_for_all(
@@ -212,12 +212,12 @@ class Asked:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.let: dict[str, list[bool]] = {}
         really = Ledger.alone
-        told = self.let
+        answer = self.let
 
         @asynccontextmanager
         async def alone(ledger: Ledger, name: str) -> AsyncIterator[bool]:
             async with really(ledger, name) as mine:
-                told.setdefault(name, []).append(mine)
+                answer.setdefault(name, []).append(mine)
                 yield mine
 
         monkeypatch.setattr(Ledger, "alone", alone)

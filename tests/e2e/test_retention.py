@@ -262,9 +262,9 @@ def test_a_pinned_one_and_one_a_channel_holds_stay(
         receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
         commands_beside(receiver).run("pause", REPOSITORY)
 
-        told = commands_beside(receiver).told("prune", APP, "--dry-run", "--json")
+        answer = commands_beside(receiver).told("prune", APP, "--dry-run", "--json")
 
-    assert told["prunable"] == []
+    assert answer["prunable"] == []
     assert set(versions(sandbox)) == {"1.0-final", "1.1", "staging"}
 
 
@@ -297,8 +297,8 @@ def test_the_command_prints_the_result_for_each(
         f"kept     {APP}/1.1: 2 deployments of it are running",
     ]
     assert versions(sandbox) == ["1.1", "1.2", "1.3"]
-    told = beside.told("prune", APP, "--json")
-    assert [(one["version"], one["deleted"]) for one in told["results"]] == [("1.1", False)]
+    answer = beside.told("prune", APP, "--json")
+    assert [(one["version"], one["deleted"]) for one in answer["results"]] == [("1.1", False)]
     sandbox.deployments = []
     beside.run("prune", APP)
     assert beside.run("prune", APP).stdout == f"{APP} has no versions to delete.\n"

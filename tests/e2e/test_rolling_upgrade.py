@@ -84,14 +84,14 @@ def replicas(
 
 
 @contextmanager
-def under_pushes(replicas: Begun, told: list[Told]) -> Iterator[Senders]:
+def under_pushes(replicas: Begun, answer: list[Told]) -> Iterator[Senders]:
     """Send without rest to whoever serves at the time."""
     doors = lambda: [one.url for one in replicas if one.process is not None and one.url]  # noqa: E731
     senders = Senders(doors, at_once=16, pause=0.15).start()
     try:
         yield senders
     finally:
-        told.append(senders.stop())
+        answer.append(senders.stop())
 
 
 def more(senders: Senders, many: int = 60) -> None:
@@ -118,11 +118,11 @@ def troubles(replicas: Begun) -> list[str]:
     return [str(event) for event in events if str(event["event"]).endswith(bad)]
 
 
-def check_exactly_once(told: Told, sandbox: EdgegapSandbox, url: URL) -> None:
+def check_exactly_once(answer: Told, sandbox: EdgegapSandbox, url: URL) -> None:
     until(lambda: not rows(url, "SELECT id FROM registrations WHERE state <> 'done'"), 60)
     recorded = {row[0] for row in rows(url, "SELECT id FROM deliveries")}
-    assert told.accepted.keys() <= recorded
-    made = {tag: sandbox.posts_that_created(APP, tag) for tag in told.tags}
+    assert answer.accepted.keys() <= recorded
+    made = {tag: sandbox.posts_that_created(APP, tag) for tag in answer.tags}
     assert {tag: count for tag, count in made.items() if count != 1} == {}
 
 
@@ -132,8 +132,8 @@ def test_replicas_are_upgraded_one_by_one_under_pushes_and_nothing_is_lost(
     first, second, new, newest = replicas
     first.start()
     second.start()
-    told: list[Told] = []
-    with under_pushes(replicas, told) as senders:
+    answer: list[Told] = []
+    with under_pushes(replicas, answer) as senders:
         more(senders)
         before = schema(postgres_url)
         new.start()
@@ -146,8 +146,8 @@ def test_replicas_are_upgraded_one_by_one_under_pushes_and_nothing_is_lost(
         more(senders)
 
     assert (before, during) == (SCHEMA, NEWER)
-    check_exactly_once(told[0], sandbox, postgres_url)
-    assert told[0].answers.keys() <= {"202", "ReadError", "ConnectError", "RemoteProtocolError"}
+    check_exactly_once(answer[0], sandbox, postgres_url)
+    assert answer[0].answers.keys() <= {"202", "ReadError", "ConnectError", "RemoteProtocolError"}
     assert troubles(replicas) == []
 
 
@@ -156,8 +156,8 @@ def test_an_upgrade_is_taken_back_under_pushes(
 ) -> None:
     old, again, new, _ = replicas
     old.start()
-    told: list[Told] = []
-    with under_pushes(replicas, told) as senders:
+    answer: list[Told] = []
+    with under_pushes(replicas, answer) as senders:
         new.start()
         leave(old)
         more(senders)
@@ -165,7 +165,7 @@ def test_an_upgrade_is_taken_back_under_pushes(
         leave(new)
         more(senders)
 
-    check_exactly_once(told[0], sandbox, postgres_url)
+    check_exactly_once(answer[0], sandbox, postgres_url)
     assert troubles(replicas) == []
 
 

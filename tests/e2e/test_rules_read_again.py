@@ -25,8 +25,8 @@ DIGEST = "sha256:" + "b" * 64
 def came_to(ledger: Ledger, **by_app: Settlement) -> str:
     """A push that both rules took, and what came of it for each app."""
     ruling = rule_on(Push(REPOSITORY, "1.0"), [ONE, OTHER])
-    told = NewDelivery(source="webhook", repository=REPOSITORY, tag="1.0")
-    delivery = write(ledger, lambda tx: record(tx, told, ruling)).delivery
+    answer = NewDelivery(source="webhook", repository=REPOSITORY, tag="1.0")
+    delivery = write(ledger, lambda tx: record(tx, answer, ruling)).delivery
 
     def end(tx: Tx) -> None:
         for claimed in claim(tx, owner="w", most=9):
@@ -37,7 +37,7 @@ def came_to(ledger: Ledger, **by_app: Settlement) -> str:
 
 
 def stand(ledger: Ledger, delivery: str) -> list[tuple[str, str, str | None]]:
-    rows = ledger.read_now(lambda tx: registrations_of(tx, [delivery]))
+    rows = ledger.read_sync(lambda tx: registrations_of(tx, [delivery]))
     return sorted((row["app"], row["state"], row["reason"]) for row in rows)
 
 

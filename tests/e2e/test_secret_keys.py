@@ -11,7 +11,7 @@ import pytest
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.secret_keys import adopt_keys, dead_links, known_keys, use_links
 from receiver.secret import Secret
-from receiver.signing import LinkKeys
+from receiver.signing import LinkSigner
 from receiver.upkeep.secret_keys import fingerprints_of
 from tests.conftest import StartReceiver
 from tests.crash.asking import logged
@@ -46,7 +46,7 @@ def adopted(ledger: Ledger, now: int, *names: str) -> bool:
 def test_the_first_keys_are_stored_without_a_word(ledger: Ledger) -> None:
     assert adopted(ledger, NOW, "one")
 
-    assert [one.fingerprint for one in ledger.read_now(known_keys)] == ["hash of one"]
+    assert [one.fingerprint for one in ledger.read_sync(known_keys)] == ["hash of one"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def used(ledger: Ledger, now: int, repository: str, name: str) -> None:
 def dead(ledger: Ledger, *names: str) -> list[tuple[str, int | None]]:
     """The dead links of two repositories, to a receiver with these keys or those in use."""
     keys = [key(name) for name in names] or None
-    found = ledger.read_now(lambda tx: dead_links(tx, [LOBBY, REPOSITORY], keys))
+    found = ledger.read_sync(lambda tx: dead_links(tx, [LOBBY, REPOSITORY], keys))
     return [(one.repository, one.since) for one in found]
 
 
@@ -155,10 +155,10 @@ def restarted(receiver: ReceiverProcess, keys: str) -> list[dict[str, Any]]:
 
 
 def degraded(receiver: ReceiverProcess, secret: str) -> list[Any]:
-    from receiver.signing import ApiKeys, ApiToken  # noqa: PLC0415
+    from receiver.signing import ApiToken, ApiTokenSigner  # noqa: PLC0415
 
     token = ApiToken("0" * 16, 2**40)
-    headers = {"Authorization": f"Bearer {ApiKeys([secret]).sign(token)}"}
+    headers = {"Authorization": f"Bearer {ApiTokenSigner([secret]).sign(token)}"}
     answer = httpx.get(f"{receiver.url}/api/overview", headers=headers, trust_env=False)
     found: list[Any] = answer.json()["degraded"]
     return found
@@ -194,7 +194,7 @@ def test_another_key_is_warned_of_in_the_log_the_overview_and_doctor(
     found = doctor(receiver)
     assert (found["health"], REPOSITORY in found["found"]) == ("warn", True)
 
-    link = LinkKeys([NEW], {}).link(receiver.url, REPOSITORY)
+    link = LinkSigner([NEW], {}).link(receiver.url, REPOSITORY)
     assert httpx.post(link, json=webhook_body("1.1.0"), trust_env=False).status_code == 202
 
     until(lambda: degraded(receiver, NEW) == [])
@@ -213,7 +213,7 @@ def test_a_change_in_steps_warns_of_what_was_not_pasted_again(receiver: Receiver
     (one,) = degraded(receiver, NEW)
     assert (one["code"], REPOSITORY in one["message"]) == ("secret_key", True)
     assert doctor(receiver)["health"] == "warn"
-    link = LinkKeys([NEW], {}).link(receiver.url, REPOSITORY)
+    link = LinkSigner([NEW], {}).link(receiver.url, REPOSITORY)
     assert httpx.post(link, json=webhook_body("1.1.0"), trust_env=False).status_code == 202
     until(lambda: degraded(receiver, NEW) == [])
     assert restarted(receiver, f"{OTHER},{NEW}") == []

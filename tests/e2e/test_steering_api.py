@@ -96,8 +96,8 @@ def test_what_is_paused_is_listed(here: ReceiverHere) -> None:
     ask(here, "pause", {"repository": "studio/lobby"})
     headers = {"Authorization": f"Bearer {here.api_token()}"}
 
-    told = httpx.get(f"{here.url}/api/pauses", headers=headers, trust_env=False).json()
+    answer = httpx.get(f"{here.url}/api/pauses", headers=headers, trust_env=False).json()
 
-    assert list(told["paused"]) == ["studio/lobby"]
-    assert read_iso(told["paused"]["studio/lobby"]) is not None  # as all times of the API
+    assert list(answer["paused"]) == ["studio/lobby"]
+    assert read_iso(answer["paused"]["studio/lobby"]) is not None  # as all times of the API
     assert ask(here, "resume", {"repository": "*"}).json() == {"resumed": True, "paused": {}}

@@ -11,7 +11,7 @@ import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.signing import PATH, LinkKeys
+from receiver.signing import PATH, LinkSigner
 from tests.support.receiver_process import KEY, REPOSITORY, RULE, ReceiverProcess, webhook_body
 
 LOBBY = "studio/lobby"
@@ -55,13 +55,13 @@ def test_an_accepted_push_is_202_with_its_delivery(door: ReceiverProcess) -> Non
 def test_an_ignored_push_is_200_with_its_reason_and_is_recorded(door: ReceiverProcess) -> None:
     answer = door.post(webhook_body("latest"))
 
-    told = answer.json()
-    assert (answer.status_code, told["verdict"], told["reason"]) == (
+    result = answer.json()
+    assert (answer.status_code, result["verdict"], result["reason"]) == (
         200,
         "ignored",
         "latest_not_named",
     )
-    assert door.story(told["delivery"])["reason"] == "latest_not_named"
+    assert door.story(result["delivery"])["reason"] == "latest_not_named"
 
 
 @pytest.mark.parametrize(
@@ -83,27 +83,29 @@ def test_a_bad_body_on_a_good_link_is_400_and_is_recorded_refused(
 ) -> None:
     answer = post(door.link(), sent)
 
-    told = answer.json()
-    assert (answer.status_code, told["verdict"], told["reason"]) == (400, "refused", reason)
-    assert door.story(told["delivery"])["verdict"] == "refused"
+    result = answer.json()
+    assert (answer.status_code, result["verdict"], result["reason"]) == (400, "refused", reason)
+    assert door.story(result["delivery"])["verdict"] == "refused"
 
 
 def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(door: ReceiverProcess) -> None:
-    keys = LinkKeys([KEY], {})
+    keys = LinkSigner([KEY], {})
     good = keys.token(REPOSITORY)
-    told = body(tag="9.9.9")
+    result = body(tag="9.9.9")
     urls = {
         "made up": f"{door.url}{PATH}abc",
         "another signature": f"{door.url}{PATH}{good[:-1]}{'A' if good[-1] != 'A' else 'B'}",
-        "another key": LinkKeys(["another-key-entirely-0123456789"], {}).link(door.url, REPOSITORY),
+        "another key": LinkSigner(["another-key-entirely-0123456789"], {}).link(
+            door.url, REPOSITORY
+        ),
         "very long": f"{door.url}{PATH}{'a' * 4000}",
         "not ASCII": f"{door.url}{PATH}%C3%A9%00",
         "revoked": keys.link(door.url, LOBBY),
-        "of a number yet to come": LinkKeys([KEY], {REPOSITORY: 2}).link(door.url, REPOSITORY),
+        "of a number yet to come": LinkSigner([KEY], {REPOSITORY: 2}).link(door.url, REPOSITORY),
         "of another repository": keys.link(door.url, "studio/unheard-of"),
     }
 
-    answers = {what: post(url, told) for what, url in urls.items()}
+    answers = {what: post(url, result) for what, url in urls.items()}
 
     def seen(answer: httpx.Response) -> tuple[int, bytes, list[tuple[str, str]]]:
         headers = [pair for pair in answer.headers.multi_items() if pair[0] != "date"]
@@ -112,14 +114,14 @@ def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(door: ReceiverPro
     one, *others = [seen(answer) for answer in answers.values()]
     assert one[0] == 404
     assert all(other == one for other in others), answers
-    assert seen(post(f"{door.url}/nowhere", told)) == one
+    assert seen(post(f"{door.url}/nowhere", result)) == one
 
 
 def test_a_revoked_link_is_replaced_by_the_next(door: ReceiverProcess) -> None:
-    token = LinkKeys([KEY], {LOBBY: 2}).link(door.url, LOBBY)
-    told = json.dumps(webhook_body("1.0", repository=LOBBY)).encode()
+    token = LinkSigner([KEY], {LOBBY: 2}).link(door.url, LOBBY)
+    answer = json.dumps(webhook_body("1.0", repository=LOBBY)).encode()
 
-    assert post(token, told).status_code == 202
+    assert post(token, answer).status_code == 202
 
 
 def test_a_trailing_slash_is_no_other_door_and_no_redirect(door: ReceiverProcess) -> None:
@@ -145,15 +147,15 @@ def test_a_chunked_body_is_read_like_any_other(door: ReceiverProcess) -> None:
 
 
 def test_a_body_of_just_1_mib_is_read(door: ReceiverProcess) -> None:
-    told = body(tag="1.0.0")
+    answer = body(tag="1.0.0")
 
-    assert post(door.link(), told + b" " * (MEBIBYTE - len(told))).status_code == 202
+    assert post(door.link(), answer + b" " * (MEBIBYTE - len(answer))).status_code == 202
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_over_1_mib_is_413(door: ReceiverProcess, *, chunked: bool) -> None:
-    told = body(tag="1.0.0")
-    sent = told + b" " * (MEBIBYTE + 1 - len(told))
+    result = body(tag="1.0.0")
+    sent = result + b" " * (MEBIBYTE + 1 - len(result))
 
     answer = post(door.link(), iter([sent[:5000], sent[5000:]]) if chunked else sent)
 
@@ -188,16 +190,16 @@ def test_an_endless_body_is_cut_off(door: ReceiverProcess) -> None:
 def test_wrong_tokens_are_limited_by_address_and_a_good_link_never_is(
     door: ReceiverProcess,
 ) -> None:
-    told = body(tag="1.0.0")
+    result = body(tag="1.0.0")
     with httpx.Client(trust_env=False, headers={"X-Forwarded-For": "203.0.113.9"}) as guesser:
-        wrong = [guesser.post(f"{door.url}{PATH}guess", content=told) for _ in range(80)]
-        good = [guesser.post(door.link(), content=told).status_code for _ in range(150)]
+        wrong = [guesser.post(f"{door.url}{PATH}guess", content=result) for _ in range(80)]
+        good = [guesser.post(door.link(), content=result).status_code for _ in range(150)]
 
     assert {answer.status_code for answer in wrong} == {404, 429}
     assert wrong[-1].status_code == 429
     assert int(wrong[-1].headers["retry-after"]) > 0
     assert set(good) == {202}
-    assert post(f"{door.url}{PATH}guess", told, X_Forwarded_For="203.0.113.10").status_code == 404
+    assert post(f"{door.url}{PATH}guess", result, X_Forwarded_For="203.0.113.10").status_code == 404
 
 
 def test_a_person_who_opens_a_link_is_greeted_whether_it_is_good_or_not(
@@ -222,10 +224,10 @@ def test_other_methods_are_405(door: ReceiverProcess, method: str) -> None:
 def test_the_callback_url_is_never_fetched(door: ReceiverProcess) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/hook/"
-        told = webhook_body("7.7.7") | {"callback_url": address}
-        told["repository"]["repo_url"] = address
+        answer = webhook_body("7.7.7") | {"callback_url": address}
+        answer["repository"]["repo_url"] = address
 
-        door.ended(str(door.post(told).json()["delivery"]))
+        door.ended(str(door.post(answer).json()["delivery"]))
 
         assert select.select([listener], [], [], 0.2)[0] == []
 

@@ -104,8 +104,8 @@ def test_nothing_that_looks_like_a_webhook_is_answered_with_5xx(
 def test_no_time_of_push_loses_the_push(
     here: ReceiverHere, sender: httpx.Client, number: str
 ) -> None:
-    told = webhook_body("1.0.0", pushed_at="?")
-    sent = json.dumps(told).replace('"pushed_at": "?"', f'"pushed_at": {number}').encode()
+    answer = webhook_body("1.0.0", pushed_at="?")
+    sent = json.dumps(answer).replace('"pushed_at": "?"', f'"pushed_at": {number}').encode()
 
     assert sender.post(here.link(), content=sent).status_code == 202
 
@@ -164,12 +164,12 @@ def test_a_sender_that_leaves_is_one_log_line_and_no_traceback(served: ReceiverP
 
     until(lines)
     assert served.post(webhook_body("")).status_code == 200
-    told = [json.loads(line) for line in lines()]
+    answer = [json.loads(line) for line in lines()]
     ours = [
-        line["event"] for line in told if not line["event"].startswith(("catch_up", "delivery"))
+        line["event"] for line in answer if not line["event"].startswith(("catch_up", "delivery"))
     ]
     assert ours == ["sender_left"]
-    assert not any("exception" in line for line in told)
+    assert not any("exception" in line for line in answer)
 
 
 GOOD_START = b"POST {path} HTTP/1.1\r\nHost: h\r\n"

@@ -6,11 +6,11 @@ import pytest
 
 from receiver.config.settings import Settings
 from receiver.ledger.gates import pause
-from receiver.ledger.leases import MOST_CRASHES, void_leases
+from receiver.ledger.leases import MOST_CRASHES, reclaim_expired
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import story
 from receiver.ledger.registrations import CRASHES_TO_ALONE, claim, waits_alone
-from receiver.pipeline.worker import Turn, take_turn
+from receiver.pipeline.worker import Turn, claim_due
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.support.ledger_work import OWNER, done, one_claim, pushed, settled, write
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -23,14 +23,14 @@ def crashed(ledger: Ledger, *tags: str, times: int = CRASHES_TO_ALONE) -> None:
         write(ledger, lambda tx, tag=tag: pushed(tx, tag))  # type: ignore[misc]
     for _ in range(times):
         write(ledger, lambda tx: claim(tx, owner="dying", most=9))
-        write(ledger, lambda tx: void_leases(tx, all_of_them=True))
+        write(ledger, lambda tx: reclaim_expired(tx, all_of_them=True))
 
 
 def turn(ledger: Ledger, *in_hand: str, free: int = 4) -> Turn:
     settings = Settings(concurrency=4)
     return write(
         ledger,
-        lambda tx: take_turn(
+        lambda tx: claim_due(
             tx, settings, owner=OWNER, in_hand=in_hand, free=free, shared=ledger.shared
         ),
     )
@@ -79,10 +79,10 @@ def test_a_sixth_crash_parks_it(ledger: Ledger) -> None:
     assert write(ledger, waits_alone)
     write(ledger, lambda tx: claim(tx, owner="dying", most=1, alone=True))
 
-    ((_, state),) = write(ledger, lambda tx: void_leases(tx, all_of_them=True))
+    ((_, state),) = write(ledger, lambda tx: reclaim_expired(tx, all_of_them=True))
 
     assert state == "parked"
-    found = ledger.read_now(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: story(tx, delivery))
     assert found is not None
     assert found["registrations"][0]["reason"] == "crashes_the_worker"
     assert found["registrations"][0]["tries"] == MOST_CRASHES

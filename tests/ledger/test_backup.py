@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
 from receiver.ledger import backup as backups
-from receiver.ledger.backup import PART, back_up
+from receiver.ledger.backup import PART, backup_ledger
 from receiver.ledger.ledger import Ledger
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.conftest import StartReceiver
@@ -44,14 +44,14 @@ def test_a_backup_taken_under_writes_is_whole_and_a_receiver_goes_on_from_it(
 
     ended = receiver.run("ledger", "backup", str(copy))
     meanwhile = len(senders.told.accepted)
-    told = senders.stop()
+    answer = senders.stop()
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == f"{copy}: {copy.stat().st_size} bytes, checked.\n"
     kept = ids_in(copy)
     assert before <= kept
     assert meanwhile > len(before)
-    assert told.answers.keys() == {"202"}
+    assert answer.answers.keys() == {"202"}
     assert list(tmp_path.glob("copy.db*")) == [copy]
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     receiver.kill()
@@ -61,7 +61,7 @@ def test_a_backup_taken_under_writes_is_whole_and_a_receiver_goes_on_from_it(
     receiver.start()
     for delivery in sorted(kept)[:5] + sorted(kept)[-5:]:
         assert receiver.ended(delivery)["state"] == "done"
-        assert created_once(sandbox, told.accepted[delivery])
+        assert created_once(sandbox, answer.accepted[delivery])
 
 
 def test_a_backup_replaces_an_earlier_one_only_if_asked_to_and_never_the_ledger(
@@ -90,10 +90,10 @@ def test_a_backup_that_cannot_be_written_leaves_nothing(
     ledger = receiver.folder / "receiver.db"
 
     with pytest.raises(LedgerError, match="nowhere is no folder; make it"):
-        back_up(ledger, tmp_path / "nowhere" / "copy.db")
+        backup_ledger(ledger, tmp_path / "nowhere" / "copy.db")
     (tmp_path / "no-ledger").write_bytes(b"nothing of the kind" * 500)
     with pytest.raises(LedgerError, match=r"the backup of .* failed: .* look whether"):
-        back_up(tmp_path / "no-ledger", tmp_path / "copy.db")
+        backup_ledger(tmp_path / "no-ledger", tmp_path / "copy.db")
     assert not (tmp_path / "copy.db").exists()
 
 
@@ -138,7 +138,7 @@ def test_a_ledger_in_a_folder_with_an_odd_name_is_backed_up(tmp_path: Path) -> N
     ledger.open_to_write()
     ledger.close()
 
-    assert back_up(folder / "receiver.db", tmp_path / "copy.db") > 0
+    assert backup_ledger(folder / "receiver.db", tmp_path / "copy.db") > 0
     assert ids_in(tmp_path / "copy.db") == set()
 
 
@@ -157,12 +157,12 @@ def test_of_two_backups_into_one_name_one_is_made_and_whole(
             backups, "_give_name", lambda part, copy: (_ for _ in ()).throw(OSError)
         )
         with pytest.raises(LedgerError):
-            back_up(tmp_path / "receiver.db", copy)
+            backup_ledger(tmp_path / "receiver.db", copy)
         give_name(part, copy)
 
     monkeypatch.setattr(backups, "_give_name", with_another_begun)
 
-    size = back_up(tmp_path / "receiver.db", copy)
+    size = backup_ledger(tmp_path / "receiver.db", copy)
 
     assert size == copy.stat().st_size
     assert ids_in(copy) == set()
@@ -179,8 +179,8 @@ def test_a_backup_takes_no_name_that_is_the_ledgers_own(tmp_path: Path, ending: 
 
     for path in (tmp_path / "receiver.db", tmp_path / "link.db"):
         with pytest.raises(LedgerError, match="name another"):
-            back_up(path, tmp_path / f"receiver.db{ending}")
-    assert back_up(tmp_path / "receiver.db", tmp_path / "receiver.db-2026-11-26") > 0
+            backup_ledger(path, tmp_path / f"receiver.db{ending}")
+    assert backup_ledger(tmp_path / "receiver.db", tmp_path / "receiver.db-2026-11-26") > 0
 
 
 def test_a_name_that_no_file_can_have_is_told(tmp_path: Path, commands: Commands) -> None:

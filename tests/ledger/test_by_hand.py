@@ -6,7 +6,7 @@ from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.targets import target
 from receiver.reasons import Verdict
-from receiver.rules.rule import Match, Ruling
+from receiver.rules.rule import Decision, Match
 from tests.support.ledger_work import at, finish, write
 from tests.support.receiver_process import APP, REPOSITORY
 
@@ -29,14 +29,14 @@ def reported(
     ledger: Ledger, tag: str, pushed_at: int | None, source: str = "webhook", *, work: bool = True
 ) -> None:
     delivery = NewDelivery(source, REPOSITORY, tag, pushed_at=pushed_at)
-    ruling = Ruling(Verdict.ACCEPTED, matches=(Match("rule", APP, tag),))
+    ruling = Decision(Verdict.ACCEPTED, matches=(Match("rule", APP, tag),))
     write(ledger, at(NOW + 10 * SECOND, lambda tx: record(tx, delivery, ruling)))
     if work:
         finish(ledger)
 
 
 def is_by_hand(ledger: Ledger) -> bool:
-    found = ledger.read_now(lambda tx: target(tx, APP, "1.0"))
+    found = ledger.read_sync(lambda tx: target(tx, APP, "1.0"))
     assert found is not None
     return found.by_hand
 

@@ -17,8 +17,8 @@ from receiver.ledger.targets import target
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, Reason, Verdict
 from receiver.rules.channel_order import ByHand, Channel, why_not
-from receiver.rules.rule import Match, Mode, Rule, Ruling
-from receiver.upkeep.channels import CannotMove, promote, release, roll_back
+from receiver.rules.rule import Decision, Match, Mode, Rule
+from receiver.upkeep.channels import ChannelNotMoved, promote, release, rollback_channel
 from tests.support.ledger_work import (
     MINUTE,
     OWNER,
@@ -63,7 +63,7 @@ def may_move(claimed: Claimed) -> bool:
 
 
 def back(ledger: Ledger, to: str | None = None) -> None:
-    write(ledger, lambda tx: roll_back(tx, RULES, *PLACE, to, source="page"))
+    write(ledger, lambda tx: rollback_channel(tx, RULES, *PLACE, to, source="page"))
 
 
 def carried_out(ledger: Ledger) -> Claimed:
@@ -75,7 +75,7 @@ def carried_out(ledger: Ledger) -> Claimed:
 
 
 def tag_of(ledger: Ledger) -> str:
-    return ledger.read_now(lambda tx: holds_of(tx, *PLACE)).tag
+    return ledger.read_sync(lambda tx: holds_of(tx, *PLACE)).tag
 
 
 # When a push counts as pushed
@@ -151,7 +151,7 @@ def test_a_rollback_holds_the_channel_from_the_moment_it_is_asked_for(ledger: Le
 
     assert (ordered.image.tag, queued.image.tag) == ("1.0", "1.2")
     assert not may_move(queued)
-    row = ledger.read_now(lambda tx: channel_rows(tx, [PLACE]))[0]
+    row = ledger.read_sync(lambda tx: channel_rows(tx, [PLACE]))[0]
     assert (row["held"]["tag"], row["held"]["lifted_above"]) == ("1.0", "1.1")
 
 
@@ -177,7 +177,7 @@ def test_rolled_back_twice_it_goes_two_back_and_not_forth_again(ledger: Ledger) 
     carried_out(ledger)
 
     assert tag_of(ledger) == "1.0"
-    with pytest.raises(CannotMove, match=r"held nothing before 1\.0"):
+    with pytest.raises(ChannelNotMoved, match=r"held nothing before 1\.0"):
         back(ledger)
     push(ledger, "1.2.1")
     assert may_move(one_claim(ledger))
@@ -191,7 +191,7 @@ def test_a_push_above_what_it_was_rolled_back_from_ends_the_hold(ledger: Ledger)
 
     moved(ledger, "2.1")
 
-    assert ledger.read_now(lambda tx: holds_of(tx, *PLACE)).hold is None
+    assert ledger.read_sync(lambda tx: holds_of(tx, *PLACE)).hold is None
     push(ledger, "2.2")
     assert may_move(one_claim(ledger))
 
@@ -207,7 +207,7 @@ def test_a_hold_asked_for_while_a_push_moves_the_channel_stays_and_is_lifted_abo
     settled(ledger, under_way, done(Outcome.UPDATED))
     carried_out(ledger)
 
-    hold = ledger.read_now(lambda tx: holds_of(tx, *PLACE)).hold
+    hold = ledger.read_sync(lambda tx: holds_of(tx, *PLACE)).hold
     assert hold is not None
     assert (hold.tag, hold.lifted_above) == ("1.0", "1.2")
 
@@ -225,7 +225,7 @@ def test_released_the_next_push_above_what_it_has_moves_it(ledger: Ledger) -> No
 
     push(ledger, "1.2")
     assert (may_move(held), may_move(one_claim(ledger))) == (False, True)
-    with pytest.raises(CannotMove, match="is not held"):
+    with pytest.raises(ChannelNotMoved, match="is not held"):
         write(ledger, lambda tx: release(tx, RULES, *PLACE))
 
 
@@ -237,7 +237,7 @@ def test_a_channel_is_promoted_to_what_another_has_and_held(ledger: Ledger) -> N
     write(ledger, lambda tx: ask(tx, to=None, from_channel=NAME))
     settled(ledger, one_claim(ledger), done(Outcome.CREATED))
 
-    row = ledger.read_now(lambda tx: channel_rows(tx, [other]))[0]
+    row = ledger.read_sync(lambda tx: channel_rows(tx, [other]))[0]
     assert (row["tag"], row["held"]["action"], row["held"]["lifted_above"]) == (
         "1.1",
         "promote",
@@ -263,7 +263,7 @@ def test_what_cannot_be_promoted_is_refused_in_a_sentence(
     moved(ledger, "1.0")
     whole: dict[str, Any] = {"rules": RULES, "app": APP, "channel": "prod", "source": "api"}
 
-    with pytest.raises(CannotMove, match=words):
+    with pytest.raises(ChannelNotMoved, match=words):
         write(ledger, lambda tx: promote(tx, **{**whole, **asked}))
 
 
@@ -280,7 +280,7 @@ def test_the_history_holds_each_move_once_by_whom_and_from_what(ledger: Ledger) 
     back(ledger)
     carried_out(ledger)
 
-    moves = ledger.read_now(lambda tx: moves_of(tx, *PLACE))
+    moves = ledger.read_sync(lambda tx: moves_of(tx, *PLACE))
 
     assert [(one["from_tag"], one["tag"], one["action"], one["source"]) for one in moves] == [
         ("1.1", "1.0", "rollback", "page"),
@@ -294,9 +294,9 @@ def test_a_channel_that_two_repositories_move_remembers_whose_tag_it_was(ledger:
     """Of the same tag: a rollback passed over it, and its digest was taken for the other's."""
 
     def of(tx: Tx, repository: str, tag: str) -> None:
-        told = NewDelivery(source="webhook", repository=repository, tag=tag)
+        answer = NewDelivery(source="webhook", repository=repository, tag=tag)
         match = Match("rule", APP, NAME, Mode.CHANNEL)
-        record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,)))
+        record(tx, answer, Decision(Verdict.ACCEPTED, matches=(match,)))
 
     known = []
     for repository, tag in (("group/a", "0.9"), ("group/a", "1.0"), ("group/b", "1.0")):
@@ -305,7 +305,7 @@ def test_a_channel_that_two_repositories_move_remembers_whose_tag_it_was(ledger:
         known.append(claimed.known)
         settled(ledger, claimed, done(Outcome.UPDATED, digest=f"sha256:{repository}"))
 
-    held = ledger.read_now(lambda tx: target(tx, APP, NAME))
+    held = ledger.read_sync(lambda tx: target(tx, APP, NAME))
 
     assert held is not None
     assert held.before is not None
@@ -344,7 +344,7 @@ def patch(ledger: Ledger, claimed: Claimed) -> None:
 
 
 def check(ledger: Ledger) -> int | None:
-    return ledger.read_now(next_check)
+    return ledger.read_sync(next_check)
 
 
 def answer(status: int | None) -> tuple[Answer, ...]:
@@ -368,8 +368,8 @@ def test_a_channel_is_to_be_compared_after_a_patch_that_was_not_answered(
     assert noted is not None  # before it was sent: no kill loses it
     assert due is not None
     assert noted <= due <= now + LONGEST_CALL
-    at_once = ledger.read_now(lambda tx: to_compare(tx, [PLACE], None))
-    later = ledger.read_now(at(due, lambda tx: to_compare(tx, [PLACE], None)))
+    at_once = ledger.read_sync(lambda tx: to_compare(tx, [PLACE], None))
+    later = ledger.read_sync(at(due, lambda tx: to_compare(tx, [PLACE], None)))
     assert (list(at_once), list(later)) == ([], [PLACE])
 
 
@@ -422,7 +422,7 @@ def test_what_a_parked_move_was_confirmed_to_have_moved_is_what_the_channel_has(
 
 def test_what_a_request_asked_for_is_known_until_its_registration_ends(ledger: Ledger) -> None:
     def asked() -> list[str]:
-        return [one.tag for one in ledger.read_now(lambda tx: holds_of(tx, *PLACE)).asked]
+        return [one.tag for one in ledger.read_sync(lambda tx: holds_of(tx, *PLACE)).asked]
 
     moved(ledger, "1.0")
     push(ledger, "1.1")
@@ -461,17 +461,17 @@ def test_channels_are_compared_once_in_a_period(ledger: Ledger) -> None:
     now = write(ledger, lambda tx: tx.now)
 
     found = [
-        list(ledger.read_now(at(now + later, lambda tx: to_compare(tx, [PLACE], MINUTE))))
+        list(ledger.read_sync(at(now + later, lambda tx: to_compare(tx, [PLACE], MINUTE))))
         for later in (0, MINUTE + 1, -DAY)
     ]
 
     assert found == [[], [PLACE], [PLACE]]
-    assert ledger.read_now(lambda tx: to_compare(tx, [(APP, "never-moved")], 0)) == {}
+    assert ledger.read_sync(lambda tx: to_compare(tx, [(APP, "never-moved")], 0)) == {}
 
 
 def test_a_person_is_asked_for_by_name(ledger: Ledger) -> None:
     moved(ledger, "1.0")
     back(ledger, "1.0")
 
-    holds = ledger.read_now(lambda tx: holds_of(tx, *PLACE))
+    holds = ledger.read_sync(lambda tx: holds_of(tx, *PLACE))
     assert (holds.action, holds.hold and holds.hold.tag) == (ByHand.ROLLBACK, "1.0")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.backoff import Waited
+from receiver.backoff import WaitState
 from receiver.ledger import gates
 from receiver.ledger.clock import SEEN_EVERY_MS, SMALLEST_STEP_MS, Reading, keep_time
 from receiver.ledger.cursors import begin_cursors, move_cursor, read_cursors
@@ -18,14 +18,14 @@ from receiver.ledger.deliveries import (
     record,
 )
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import take_due, tell
+from receiver.ledger.outbox import lease_due, tell
 from receiver.ledger.registrations import Claimed, Settlement, claim, settle
-from receiver.ledger.replicas import count_replicas
+from receiver.ledger.replicas import heartbeat
 from receiver.ledger.transaction import Tx
-from receiver.notifications.destinations import Happening, Notice
+from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.channel_order import Channel, why_not
-from receiver.rules.rule import Match, Mode, Ruling
+from receiver.rules.rule import Decision, Match, Mode
 from receiver.secret import Secret
 from tests.support.ledger_work import MINUTE, OWNER, at, done, finish, pushed, write
 from tests.support.receiver_process import APP, REPOSITORY
@@ -47,7 +47,7 @@ def after(step: int) -> tuple[Reading, Reading]:
     return Reading(NOW, 100.0), Reading(NOW + LATER + step, 100.0 + LATER / 1000)
 
 
-def waiting(ledger: Ledger, due_at: int, waited: Waited) -> None:
+def waiting(ledger: Ledger, due_at: int, waited: WaitState) -> None:
     """Record a push, and have it wait from NOW on."""
     write(ledger, at(NOW, lambda tx: pushed(tx, "1.0")))
     (claimed,) = write(ledger, at(NOW, lambda tx: claim(tx, owner=OWNER, most=1)))
@@ -57,13 +57,13 @@ def waiting(ledger: Ledger, due_at: int, waited: Waited) -> None:
 
 def columns(ledger: Ledger, table: str, *names: str) -> tuple[Any, ...]:
     return tuple(
-        ledger.read_now(lambda tx: tx.run(f"SELECT {', '.join(names)} FROM {table}").one())
+        ledger.read_sync(lambda tx: tx.run(f"SELECT {', '.join(names)} FROM {table}").one())
     )
 
 
 @STEPS
 def test_a_registration_waits_as_long_as_it_would_have(ledger: Ledger, step: int) -> None:
-    waited = Waited(Reason.IMAGE_NOT_READY, since=NOW - MINUTE, times=2, first=NOW - 2 * MINUTE)
+    waited = WaitState(Reason.IMAGE_NOT_READY, since=NOW - MINUTE, times=2, first=NOW - 2 * MINUTE)
     waiting(ledger, NOW + MINUTE, waited)
 
     assert kept(ledger, *after(step)) == step
@@ -79,7 +79,7 @@ def test_gates_leases_and_notices_go_along(ledger: Ledger, step: int) -> None:
     write(ledger, at(NOW, lambda tx: pushed(tx, "1.0")))
     write(ledger, at(NOW, lambda tx: claim(tx, owner=OWNER, most=1)))
     write(ledger, at(NOW, lambda tx: gates.slow_down(tx, NOW + MINUTE, "busy")))
-    write(ledger, at(NOW, lambda tx: tell(tx, [PLACE], Happening.PARKED, "x")))
+    write(ledger, at(NOW, lambda tx: tell(tx, [PLACE], NotificationEvent.PARKED, "x")))
     (lease,) = columns(ledger, "registrations", "lease_until")
 
     last, reading = after(step)
@@ -87,7 +87,7 @@ def test_gates_leases_and_notices_go_along(ledger: Ledger, step: int) -> None:
 
     assert columns(ledger, "registrations", "lease_until") == (lease + step,)
     assert columns(ledger, "gates", "until", "since") == (NOW + MINUTE + step, NOW + step)
-    (due,) = write(ledger, at(reading.now, take_due))
+    (due,) = write(ledger, at(reading.now, lease_due))
     assert due.text == "x"
 
 
@@ -105,7 +105,7 @@ def test_what_was_written_by_the_new_clock_already_is_left(ledger: Ledger) -> No
 
 @pytest.mark.parametrize("step", [0, 1 - SMALLEST_STEP_MS, SMALLEST_STEP_MS - 1])
 def test_a_clock_that_is_slewed_is_left_alone(ledger: Ledger, step: int) -> None:
-    waiting(ledger, NOW + MINUTE, Waited())
+    waiting(ledger, NOW + MINUTE, WaitState())
 
     assert kept(ledger, *after(step)) == 0
 
@@ -121,7 +121,7 @@ def test_a_read_that_took_long_is_not_taken_for_a_step(ledger: Ledger) -> None:
 def test_a_clock_set_back_while_no_receiver_ran_is_noticed_at_the_start(ledger: Ledger) -> None:
     """It stopped all work for as long as it had been ahead; a restart did not help."""
     assert kept(ledger, None, Reading(NOW, 1.0)) == 0
-    waiting(ledger, NOW + MINUTE, Waited())
+    waiting(ledger, NOW + MINUTE, WaitState())
     write(ledger, at(NOW, lambda tx: gates.slow_down(tx, NOW + MINUTE, "busy")))
 
     assert kept(ledger, None, Reading(NOW - 30 * DAY, 7.0)) == -30 * DAY
@@ -134,7 +134,7 @@ def test_a_clock_set_back_while_no_receiver_ran_is_noticed_at_the_start(ledger: 
 
 def test_a_start_after_a_long_time_is_no_step(ledger: Ledger) -> None:
     kept(ledger, None, Reading(NOW, 1.0))
-    waiting(ledger, NOW + MINUTE, Waited())
+    waiting(ledger, NOW + MINUTE, WaitState())
 
     assert kept(ledger, None, Reading(NOW + 30 * DAY, 7.0)) == 0
 
@@ -148,14 +148,14 @@ def test_the_latest_time_is_noted_every_few_seconds_and_never_goes_back(ledger: 
         kept(ledger, first, Reading(NOW + later, 1.0 + later / 1000))
 
     seen = "SELECT value FROM meta WHERE key = 'clock_seen'"
-    assert ledger.read_now(lambda tx: tx.run(seen).scalar()) == str(NOW + SEEN_EVERY_MS)
+    assert ledger.read_sync(lambda tx: tx.run(seen).scalar()) == str(NOW + SEEN_EVERY_MS)
 
 
 def test_of_replicas_that_see_one_step_one_corrects_it(
     replicas: tuple[Ledger, Ledger],
 ) -> None:
     one, other = replicas
-    waiting(one, NOW + MINUTE, Waited())
+    waiting(one, NOW + MINUTE, WaitState())
     last, reading = after(-6 * HOUR)
     kept(one, None, last)
 
@@ -172,12 +172,12 @@ def test_nobody_who_left_counts_as_there_until_the_clock_comes_by_again(
     replicas: tuple[Ledger, Ledger],
 ) -> None:
     one, _ = replicas
-    write(one, at(NOW, lambda tx: count_replicas(tx, "killed")))
+    write(one, at(NOW, lambda tx: heartbeat(tx, "killed")))
     last, reading = after(-6 * HOUR)
 
     kept(one, last, reading)
 
-    assert write(one, at(reading.now + MINUTE, lambda tx: count_replicas(tx, "alive"))) == 1
+    assert write(one, at(reading.now + MINUTE, lambda tx: heartbeat(tx, "alive"))) == 1
 
 
 def test_catch_up_is_due_again_and_looks_back_no_farther(ledger: Ledger) -> None:
@@ -232,7 +232,7 @@ def superseded(claimed: Claimed) -> bool:
 def channel_push(tx: Tx, tag: str, pushed_at: int | None) -> str:
     reported = NewDelivery("webhook", REPOSITORY, tag, pushed_at=pushed_at)
     match = Match("rule", APP, "stable", Mode.CHANNEL)
-    return record(tx, reported, Ruling(Verdict.ACCEPTED, matches=(match,))).registrations[0]
+    return record(tx, reported, Decision(Verdict.ACCEPTED, matches=(match,))).registrations[0]
 
 
 @pytest.mark.parametrize("reported", [True, False], ids=["Docker Hub's time", "no time"])

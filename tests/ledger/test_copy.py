@@ -25,7 +25,7 @@ from receiver.ledger.outbox import tell
 from receiver.ledger.refused_links import count_refused_links
 from receiver.ledger.secret_keys import adopt_keys
 from receiver.ledger.transaction import Tx
-from receiver.notifications.destinations import Happening, Notice
+from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.rules.rule import Mode
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.secret import Secret
@@ -41,7 +41,7 @@ def _everything(tx: Tx) -> None:
     for number in range(BITE + 100):
         pushed(tx, f"1.{number}")
     team = Notice(name="team", url=Secret("json://nowhere"))
-    tell(tx, [team], Happening.CREATED, "made: ünïcode")
+    tell(tx, [team], NotificationEvent.CREATED, "made: ünïcode")
     begin_cursors(tx, ["studio/game-server"])
     close_token_gate(tx, "refused")
     pause(tx, ALL)
@@ -88,9 +88,9 @@ def content(url: URL) -> dict[str, list[tuple[object, ...]]]:
         }
 
     ledger = Ledger(url)
-    ledger.open_to_read()
+    ledger.open_readonly()
     try:
-        return ledger.read_now(read)
+        return ledger.read_sync(read)
     finally:
         ledger.close()
 

@@ -148,7 +148,7 @@ def test_a_copy_that_is_stopped_leaves_nothing_and_is_begun_anew(
         opened(either)
     reading = Ledger(either)
     with pytest.raises(LedgerError, match=UNFINISHED):
-        reading.open_to_read()
+        reading.open_readonly()
     reading.close()
 
     copy_ledger(source, either, nothing)

@@ -42,7 +42,7 @@ class Keys:
     def telling(self, many: int) -> list[Awaitable[str]]:
         keys = [f"key {self._number + number}" for number in range(many)]
         self._number += many
-        return [self.ledger.write_alike(self._put_all, key) for key in keys]
+        return [self.ledger.write_batched(self._put_all, key) for key in keys]
 
     def _put_all(self, tx: Tx, keys: Sequence[str]) -> list[str]:
         self.threads.append(threading.current_thread().name)
@@ -220,9 +220,9 @@ def test_what_comes_while_the_ledger_closes_is_told_so(either: URL) -> None:
 
     async def closing_meanwhile() -> list[str | BaseException]:
         await keys.put(1)
-        told = asyncio.gather(*keys.telling(3), return_exceptions=True)
+        answer = asyncio.gather(*keys.telling(3), return_exceptions=True)
         keys.ledger.close()
-        return await asyncio.wait_for(told, 10)
+        return await asyncio.wait_for(answer, 10)
 
     assert {type(one) for one in asyncio.run(closing_meanwhile())} == {LedgerError}
 

@@ -45,7 +45,7 @@ def test_while_a_version_is_being_deleted_its_target_is_not_claimed(ledger: Ledg
     write(ledger, lambda tx: pushed(tx, "2.0"))
 
     first = write(ledger, lambda tx: claim(tx, owner="w", most=9))
-    found = ledger.read_now(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: story(tx, delivery))
     write(ledger, lambda tx: end_deletion(tx, deletion, deleted=True, why="beyond keep = 2"))
     second = write(ledger, lambda tx: claim(tx, owner="w", most=9))
 
@@ -74,17 +74,17 @@ def test_only_a_confirmed_deletion_is_noted_at_its_target(ledger: Ledger) -> Non
     finish(ledger)
     kept = write(ledger, begun_surely)
     write(ledger, lambda tx: end_deletion(tx, kept, deleted=False, why="refused"))
-    before = ledger.read_now(lambda tx: target(tx, APP, "1.0"))
+    before = ledger.read_sync(lambda tx: target(tx, APP, "1.0"))
     gone = write(ledger, begun_surely)
     write(ledger, lambda tx: end_deletion(tx, gone, deleted=True, why="beyond keep = 2"))
 
-    after = ledger.read_now(lambda tx: target(tx, APP, "1.0"))
-    found = ledger.read_now(lambda tx: story(tx, delivery))
+    after = ledger.read_sync(lambda tx: target(tx, APP, "1.0"))
+    found = ledger.read_sync(lambda tx: story(tx, delivery))
     assert (before is not None, after is not None, found is not None) == (True, True, True)
     assert before.deleted_at is None  # type: ignore[union-attr]
     assert after.deleted_at is not None  # type: ignore[union-attr]
     assert found["registrations"][0]["deleted_why"] == "beyond keep = 2"  # type: ignore[index]
-    listed = ledger.read_now(lambda tx: last_deletions(tx, APP))
+    listed = ledger.read_sync(lambda tx: last_deletions(tx, APP))
     assert [(one["deleted"], one["why"]) for one in listed] == [
         (True, "beyond keep = 2"),
         (False, "refused"),

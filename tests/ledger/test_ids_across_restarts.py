@@ -44,9 +44,9 @@ def corrected(either: URL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
 def test_what_is_recorded_later_is_listed_as_newer(corrected: Ledger) -> None:
     write(corrected, at(NOW, lambda tx: pushed(tx, "1.1")))
 
-    listed = corrected.read_now(lambda tx: list_deliveries(tx, Filter()))
+    listed = corrected.read_sync(lambda tx: list_deliveries(tx, Filter()))
     rule = Rule(REPOSITORY, APP, f"{REPOSITORY} → {APP}")
-    seen = corrected.read_now(lambda tx: overview(tx, [rule]))
+    seen = corrected.read_sync(lambda tx: overview(tx, [rule]))
 
     assert [one["tag"] for one in listed] == ["1.1", "1.0"]
     assert seen["rules"][0]["newest"]["tag"] == "1.1"
@@ -63,7 +63,7 @@ def test_a_replica_goes_on_after_the_ids_of_another(
 
     write(other, at(NOW, lambda tx: pushed(tx, "1.1")))
 
-    listed = one.read_now(lambda tx: list_deliveries(tx, Filter()))
+    listed = one.read_sync(lambda tx: list_deliveries(tx, Filter()))
     assert [row["tag"] for row in listed] == ["1.1", "1.0"]
 
 
@@ -75,17 +75,17 @@ def test_a_use_in_the_future_does_not_hide_that_a_link_is_dead(corrected: Ledger
     def dead(tx: Tx) -> list[str]:
         return [link.repository for link in dead_links(tx, [REPOSITORY])]
 
-    assert corrected.read_now(dead) == [REPOSITORY]
+    assert corrected.read_sync(dead) == [REPOSITORY]
     write(corrected, at(NOW + 1, lambda tx: use_links(tx, [(REPOSITORY, "two")])))
-    assert corrected.read_now(dead) == []
+    assert corrected.read_sync(dead) == []
 
 
 def test_a_push_in_the_future_does_not_hide_a_refused_link(corrected: Ledger) -> None:
     write(corrected, at(NOW, lambda tx: count_refused_links(tx, ONE)))
 
-    assert len(corrected.read_now(at(NOW, refused_links))) == 1
+    assert len(corrected.read_sync(at(NOW, refused_links))) == 1
     write(corrected, at(NOW + 1, lambda tx: pushed(tx, "1.1")))
-    assert corrected.read_now(at(NOW + 1, refused_links)) == []
+    assert corrected.read_sync(at(NOW + 1, refused_links)) == []
 
 
 def test_a_refused_link_of_the_future_is_resolved_by_a_push(corrected: Ledger) -> None:
@@ -93,7 +93,7 @@ def test_a_refused_link_of_the_future_is_resolved_by_a_push(corrected: Ledger) -
 
     write(corrected, at(NOW, lambda tx: pushed(tx, "1.1")))
 
-    assert corrected.read_now(at(NOW, refused_links)) == []
+    assert corrected.read_sync(at(NOW, refused_links)) == []
 
 
 def test_a_webhook_of_the_future_does_not_hide_that_none_arrives(corrected: Ledger) -> None:

@@ -120,7 +120,7 @@ def test_a_full_disk_is_told_however_often_and_there_is_room_again(
 ) -> None:
     for number in range(300):
         asyncio.run(ledger.write(lambda tx, n=number: put(tx, f"key {n}" * 100)))  # type: ignore[misc]
-    assert ledger.read_now(lambda tx: tx.run("SELECT count(*) FROM meta").scalar())
+    assert ledger.read_sync(lambda tx: tx.run("SELECT count(*) FROM meta").scalar())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # No file may be written: the system refuses, as it does on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
@@ -206,7 +206,7 @@ def test_a_schema_of_a_newer_program_is_refused_and_left_as_it_is(url: URL, path
     with pytest.raises(LedgerSchemaError, match=r"newer version of the receiver \(schema 9999"):
         again.open_to_write(wait_seconds=0)
     with pytest.raises(LedgerSchemaError, match="9999"):
-        again.open_to_read()
+        again.open_readonly()
 
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", [SCHEMA])
@@ -236,7 +236,7 @@ def test_beside_what_is_no_ledger_nothing_is_put(tmp_path: Path, what: str) -> N
         path.write_text("root:x:0:0:root:/root:/bin/bash\n", "utf-8")
     ledger = Ledger(URL.create("sqlite", database=str(path)))
 
-    for look in (ledger.open_to_write, ledger.open_to_read):
+    for look in (ledger.open_to_write, ledger.open_readonly):
         with pytest.raises(LedgerError, match=what):
             look()
 

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from structlog.testing import capture_logs
 
 from receiver.errors import LedgerError
-from receiver.ledger.files import lock_of, log_of
+from receiver.ledger.files import lock_of, wal_path
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.log_frames import Frames
 from receiver.ledger.log_notes import Harm, LogNote, judge
@@ -65,7 +65,7 @@ def killed(tmp_path: Path) -> Path:
         write(ledger, lambda tx, n=number: put(tx, f"key {n}"))  # type: ignore[misc]
     copy = tmp_path / "killed"
     copy.mkdir()
-    for file in (path, log_of(path), lock_of(path)):
+    for file in (path, wal_path(path), lock_of(path)):
         shutil.copyfile(file, copy / file.name)
     ledger.close()
     return copy / path.name
@@ -81,7 +81,7 @@ def started(path: Path) -> tuple[list[Any], set[str]]:
     """Start on it; return what the start says of the log, and the keys it has."""
     with capture_logs() as logs:
         ledger = opened(path)
-    rows = ledger.read_now(lambda tx: tx.run("SELECT key FROM meta WHERE key LIKE 'key%'").all())
+    rows = ledger.read_sync(lambda tx: tx.run("SELECT key FROM meta WHERE key LIKE 'key%'").all())
     ledger.close()
     said = [line["sentence"] for line in logs if line["event"] == "ledger_log_unreadable"]
     return said, {row.key for row in rows}
@@ -92,11 +92,11 @@ def keys(count: int) -> set[str]:
 
 
 HARMS: dict[str, Callable[[Path], object]] = {
-    "deleted": lambda path: log_of(path).unlink(),
-    "emptied": lambda path: os.truncate(log_of(path), 0),
-    "cut off in the first frame": lambda path: os.truncate(log_of(path), 1000),
-    "cut off in its header": lambda path: os.truncate(log_of(path), 20),
-    "zeroed": lambda path: log_of(path).write_bytes(bytes(log_of(path).stat().st_size)),
+    "deleted": lambda path: wal_path(path).unlink(),
+    "emptied": lambda path: os.truncate(wal_path(path), 0),
+    "cut off in the first frame": lambda path: os.truncate(wal_path(path), 1000),
+    "cut off in its header": lambda path: os.truncate(wal_path(path), 20),
+    "zeroed": lambda path: wal_path(path).write_bytes(bytes(wal_path(path).stat().st_size)),
 }
 
 
@@ -114,7 +114,7 @@ def test_a_log_harmed_after_a_kill_is_named_at_the_next_start(killed: Path, harm
 
 
 def test_a_log_cut_off_in_the_middle_gives_what_is_left_and_is_named(killed: Path) -> None:
-    os.truncate(log_of(killed), log_of(killed).stat().st_size - 4096)
+    os.truncate(wal_path(killed), wal_path(killed).stat().st_size - 4096)
 
     (said,), found = started(killed)
 
@@ -125,7 +125,7 @@ def test_a_log_cut_off_in_the_middle_gives_what_is_left_and_is_named(killed: Pat
 def test_a_log_that_another_program_emptied_into_the_file_is_no_loss(killed: Path) -> None:
     with closing(sqlite3.connect(killed)) as database:
         database.execute("SELECT 1 FROM meta").fetchall()
-    assert not log_of(killed).exists()
+    assert not wal_path(killed).exists()
 
     assert started(killed) == ([], keys(10))
 
@@ -136,10 +136,10 @@ def test_a_log_left_whole_is_read_without_a_word(killed: Path) -> None:
 
 def test_part_of_a_log_that_the_file_has_already_is_not_put_into_it_again(killed: Path) -> None:
     """SQLite would take its old pages for the newest, and mix them with newer ones."""
-    log = log_of(killed).read_bytes()
+    log = wal_path(killed).read_bytes()
     with closing(sqlite3.connect(killed)) as database:
         database.execute("SELECT 1 FROM meta").fetchall()
-    log_of(killed).write_bytes(log[: 32 + 2 * 4120])
+    wal_path(killed).write_bytes(log[: 32 + 2 * 4120])
 
     (said,), found = started(killed)
 
@@ -151,7 +151,7 @@ def test_part_of_a_log_that_the_file_has_already_is_not_put_into_it_again(killed
 def test_a_log_of_another_ledger_is_put_aside(killed: Path, tmp_path: Path) -> None:
     other = opened(tmp_path / "other.db")
     write(other, lambda tx: put(tx, "key of the other"))
-    shutil.copyfile(log_of(tmp_path / "other.db"), log_of(killed))
+    shutil.copyfile(wal_path(tmp_path / "other.db"), wal_path(killed))
     other.close()
 
     (said,), found = started(killed)

@@ -15,11 +15,11 @@ from receiver.ledger.cursors import (
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import ALL, pause, paused, resume
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import forget, put_off, take_due, tell
+from receiver.ledger.outbox import forget, lease_due, put_off, tell
 from receiver.ledger.registrations import claim
-from receiver.notifications.destinations import EVERYTHING, Happening, Notice
+from receiver.notifications.destinations import EVERYTHING, Notice, NotificationEvent
 from receiver.reasons import Reason, Verdict
-from receiver.rules.rule import Ruling
+from receiver.rules.rule import Decision
 from receiver.secret import Secret
 from tests.support.ledger_work import (
     MINUTE,
@@ -55,14 +55,14 @@ def test_a_refused_token_closes_once_and_each_probe_is_taken_by_one(ledger: Ledg
     assert [write(ledger, late), write(ledger, late)] == [True, False]
 
     write(ledger, gates.open_token_gate)
-    assert ledger.read_now(gates.closed_gates) == []
+    assert ledger.read_sync(gates.closed_gates) == []
 
 
 def test_pauses_hold_back_what_is_claimed(ledger: Ledger) -> None:
     write(ledger, lambda tx: pushed(tx, "1.0"))
     write(ledger, lambda tx: pause(tx, "studio/game-server"))
     write(ledger, lambda tx: pause(tx, ALL))
-    assert set(ledger.read_now(paused)) == {"studio/game-server", ALL}
+    assert set(ledger.read_sync(paused)) == {"studio/game-server", ALL}
     assert write(ledger, lambda tx: claim(tx, owner="w", most=1)) == []
 
     assert write(ledger, lambda tx: resume(tx, "studio/game-server"))
@@ -84,7 +84,7 @@ def test_a_hold_that_ended_and_comes_again_tells_since_when_it_holds_now(ledger:
 
 def test_cursors_begin_once_and_never_go_back(ledger: Ledger) -> None:
     write(ledger, lambda tx: begin_cursors(tx, ["studio/game-server", "studio/lobby"]))
-    begun = {one.repository: one.since for one in ledger.read_now(read_cursors)}
+    begun = {one.repository: one.since for one in ledger.read_sync(read_cursors)}
     since = begun["studio/lobby"]
 
     write(ledger, lambda tx: begin_cursors(tx, ["studio/lobby"]))
@@ -92,17 +92,17 @@ def test_cursors_begin_once_and_never_go_back(ledger: Ledger) -> None:
     write(ledger, lambda tx: move_cursor(tx, "studio/lobby", since))
     write(ledger, lambda tx: note_problem(tx, "studio/game-server", "it is out"))
 
-    game, lobby = ledger.read_now(read_cursors)
+    game, lobby = ledger.read_sync(read_cursors)
     assert (lobby.since, lobby.problem) == (since + MINUTE, "")
     assert (game.since, game.problem) == (begun["studio/game-server"], "it is out")
 
 
 def test_a_cursor_remembers_its_last_success_whatever_fails_afterwards(ledger: Ledger) -> None:
     write(ledger, at(DAY, lambda tx: begin_cursors(tx, ["studio/lobby"])))
-    (begun,) = ledger.read_now(read_cursors)
+    (begun,) = ledger.read_sync(read_cursors)
     write(ledger, at(2 * DAY, lambda tx: move_cursor(tx, "studio/lobby", 2 * DAY)))
     write(ledger, at(3 * DAY, lambda tx: note_problem(tx, "studio/lobby", "HTTP 401")))
-    (failed,) = ledger.read_now(read_cursors)
+    (failed,) = ledger.read_sync(read_cursors)
 
     assert (begun.succeeded_at, begun.good_until) == (None, DAY)
     assert (failed.succeeded_at, failed.good_until, failed.ran_at) == (2 * DAY, 2 * DAY, 3 * DAY)
@@ -122,9 +122,9 @@ def test_two_pushes_in_a_row_without_a_webhook_are_news_until_one_arrives(ledger
         return write(ledger, at(moment, lambda tx: count_unheard(tx, repository, pushes)))
 
     def webhook(minutes: int, verdict: Verdict = Verdict.IGNORED) -> None:
-        told = NewDelivery(source="webhook", repository=repository)
-        ruling = Ruling(verdict, Reason.NO_TAG)
-        write(ledger, at(start + minutes * MINUTE, lambda tx: record(tx, told, ruling)))
+        answer = NewDelivery(source="webhook", repository=repository)
+        ruling = Decision(verdict, Reason.NO_TAG)
+        write(ledger, at(start + minutes * MINUTE, lambda tx: record(tx, answer, ruling)))
 
     assert not counted(0)  # it was never served here
     write(ledger, at(start, lambda tx: begin_cursors(tx, [repository])))
@@ -145,19 +145,19 @@ def test_a_cursor_from_a_clock_that_was_ahead_is_set_right(ledger: Ledger) -> No
     write(ledger, at(10 * DAY, lambda tx: begin_cursors(tx, ["studio/lobby"])))
     write(ledger, at(20 * DAY, lambda tx: move_cursor(tx, "studio/lobby", 20 * DAY)))
 
-    (told,) = write(ledger, at(11 * DAY, read_cursors))
+    (answer,) = write(ledger, at(11 * DAY, read_cursors))
     write(ledger, at(11 * DAY, lambda tx: move_cursor(tx, "studio/lobby", 11 * DAY)))
 
     (moved,) = write(ledger, at(11 * DAY + MINUTE, read_cursors))
-    assert (told.since, moved.since) == (11 * DAY, 11 * DAY)
+    assert (answer.since, moved.since) == (11 * DAY, 11 * DAY)
 
 
 def test_a_cursor_begun_by_a_clock_that_was_ahead_begins_again(ledger: Ledger) -> None:
     write(ledger, at(20 * DAY, lambda tx: begin_cursors(tx, ["studio/lobby"])))
 
-    (told,) = write(ledger, at(11 * DAY, read_cursors))
+    (answer,) = write(ledger, at(11 * DAY, read_cursors))
 
-    assert told.looks_back_to == 11 * DAY
+    assert answer.looks_back_to == 11 * DAY
 
 
 def test_a_push_is_known_by_its_digest_or_its_second(ledger: Ledger) -> None:
@@ -166,7 +166,7 @@ def test_a_push_is_known_by_its_digest_or_its_second(ledger: Ledger) -> None:
     digest = "sha256:" + "b" * 64
 
     def asked(digest: str | None, pushed_at: int | None) -> bool:
-        return ledger.read_now(partial(known, digest=digest, pushed_at=pushed_at))
+        return ledger.read_sync(partial(known, digest=digest, pushed_at=pushed_at))
 
     assert asked(digest, 1_700_000_000_999)
     assert not asked(digest, 1_700_000_001_000)
@@ -177,17 +177,17 @@ def test_a_push_is_known_by_its_digest_or_its_second(ledger: Ledger) -> None:
 
 def test_notices_are_taken_by_one_and_come_again_when_put_off(ledger: Ledger) -> None:
     team = Notice(name="team", url=Secret("json://nowhere"), on=EVERYTHING)
-    write(ledger, lambda tx: tell(tx, [team], Happening.CREATED, "made"))
+    write(ledger, lambda tx: tell(tx, [team], NotificationEvent.CREATED, "made"))
 
-    (taken,) = write(ledger, take_due)
-    assert (taken.text, taken.happening, taken.tries) == ("made", Happening.CREATED, 0)
-    assert write(ledger, take_due) == []
+    (taken,) = write(ledger, lease_due)
+    assert (taken.text, taken.happening, taken.tries) == ("made", NotificationEvent.CREATED, 0)
+    assert write(ledger, lease_due) == []
 
     write(ledger, lambda tx: put_off(tx, [taken.id], tx.now, tries=3))
-    (again,) = write(ledger, take_due)
+    (again,) = write(ledger, lease_due)
     assert (again.id, again.tries) == (taken.id, 3)
     write(ledger, lambda tx: forget(tx, [taken.id]))
-    assert write(ledger, at(2**50, take_due)) == []
+    assert write(ledger, at(2**50, lease_due)) == []
 
 
 def test_a_token_refused_and_accepted_by_turns_is_news_once_and_probed_ever_less(
@@ -212,8 +212,8 @@ def test_a_token_refused_and_accepted_by_turns_is_news_once_and_probed_ever_less
 def test_notices_of_a_newer_program_are_left_to_it(ledger: Ledger) -> None:
     team = Notice(name="team", url=Secret("json://nowhere"), on=EVERYTHING)
     for _ in range(2):
-        write(ledger, lambda tx: tell(tx, [team], Happening.CREATED, "made"))
+        write(ledger, lambda tx: tell(tx, [team], NotificationEvent.CREATED, "made"))
     unknown = "UPDATE notices SET happening = 'eclipse' WHERE id = (SELECT min(id) FROM notices)"
     write(ledger, lambda tx: tx.run(unknown))
 
-    assert [one.happening for one in write(ledger, take_due)] == [Happening.CREATED]
+    assert [one.happening for one in write(ledger, lease_due)] == [NotificationEvent.CREATED]

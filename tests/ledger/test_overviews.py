@@ -13,7 +13,7 @@ from receiver.ledger.queries import STRETCH, Filter, end_of_depth, list_deliveri
 from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
-from receiver.rules.rule import Match, Rule, Ruling
+from receiver.rules.rule import Decision, Match, Rule
 
 T = TypeVar("T")
 RULE = Rule("studio/game", "my-game", "main")
@@ -25,7 +25,7 @@ def push(tx: Tx, tag: str, *rules: Rule, source: str = "webhook") -> str:
     matches = tuple(Match(rule.name, rule.app, tag) for rule in rules)
     verdict = Verdict.ACCEPTED if rules else Verdict.IGNORED
     delivery = NewDelivery(source, RULE.repository, tag)
-    return record(tx, delivery, Ruling(verdict, sentence="100% _sure_", matches=matches)).delivery
+    return record(tx, delivery, Decision(verdict, sentence="100% _sure_", matches=matches)).delivery
 
 
 def write(ledger: Ledger, work: Callable[[Tx], T]) -> T:
@@ -39,20 +39,20 @@ def written(ledger: Ledger, *tags: tuple[str, tuple[Rule, ...]]) -> list[str]:
 def test_each_rule_has_its_own_newest_push(ledger: Ledger) -> None:
     both, mine, _ = written(ledger, ("1.0", (RULE, OTHER)), ("1.1", (RULE,)), ("latest", ()))
 
-    told = ledger.read_now(lambda tx: overview(tx, [RULE, OTHER, QUIET]))
+    answer = ledger.read_sync(lambda tx: overview(tx, [RULE, OTHER, QUIET]))
 
-    newest = {one["rule"]: one["newest"] and one["newest"]["delivery"] for one in told["rules"]}
+    newest = {one["rule"]: one["newest"] and one["newest"]["delivery"] for one in answer["rules"]}
     assert newest == {"main": mine, "other": both, "quiet": None}
-    (of_both,) = told["rules"][1]["newest"]["registrations"]
+    (of_both,) = answer["rules"][1]["newest"]["registrations"]
     assert of_both["app"] == "other-app"
-    assert [one["repository"] for one in told["repositories"]] == ["studio/game", "studio/quiet"]
-    assert [one["last_use_at"] is None for one in told["repositories"]] == [False, True]
+    assert [one["repository"] for one in answer["repositories"]] == ["studio/game", "studio/quiet"]
+    assert [one["last_use_at"] is None for one in answer["repositories"]] == [False, True]
 
 
 def test_only_so_many_of_the_newest_are_looked_through(ledger: Ledger) -> None:
     written(ledger, ("1.0", (RULE,)), *((f"x{n}", ()) for n in range(STRETCH)))
 
-    (rule,) = ledger.read_now(lambda tx: overview(tx, [RULE]))["rules"]
+    (rule,) = ledger.read_sync(lambda tx: overview(tx, [RULE]))["rules"]
 
     assert rule["newest"] is None
 
@@ -60,9 +60,9 @@ def test_only_so_many_of_the_newest_are_looked_through(ledger: Ledger) -> None:
 def test_a_link_is_used_by_webhooks_alone(ledger: Ledger) -> None:
     write(ledger, lambda tx: push(tx, "1.0", RULE, source="catch-up"))
 
-    told = ledger.read_now(lambda tx: overview(tx, [RULE]))
+    answer = ledger.read_sync(lambda tx: overview(tx, [RULE]))
 
-    assert told["repositories"][0]["last_use_at"] is None
+    assert answer["repositories"][0]["last_use_at"] is None
 
 
 def test_what_is_parked_is_counted_and_led_to_its_newest_delivery(ledger: Ledger) -> None:
@@ -73,11 +73,11 @@ def test_what_is_parked_is_counted_and_led_to_its_newest_delivery(ledger: Ledger
     )
     write(ledger, lambda tx: pause(tx, RULE.repository))
 
-    told = ledger.read_now(lambda tx: overview(tx, [RULE]))
+    answer = ledger.read_sync(lambda tx: overview(tx, [RULE]))
 
-    assert (told["parked_count"], [one["delivery"] for one in told["parked"]]) == (1, [again])
-    assert [one["repository"] for one in told["pauses"]] == [RULE.repository]
-    assert told["repositories"][0]["paused_at"] is not None
+    assert (answer["parked_count"], [one["delivery"] for one in answer["parked"]]) == (1, [again])
+    assert [one["repository"] for one in answer["pauses"]] == [RULE.repository]
+    assert answer["repositories"][0]["paused_at"] is not None
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_what_is_parked_is_counted_and_led_to_its_newest_delivery(ledger: Ledger
 def test_text_is_looked_for_as_it_stands(ledger: Ledger, text: str, found: list[str]) -> None:
     written(ledger, ("1.0", (RULE,)), ("1.1", (RULE, OTHER)), ("2.0", ()))
 
-    listed = ledger.read_now(lambda tx: list_deliveries(tx, Filter(text=text)))
+    listed = ledger.read_sync(lambda tx: list_deliveries(tx, Filter(text=text)))
 
     assert [row["tag"] for row in listed] == found
 
@@ -99,8 +99,8 @@ def test_a_depth_bounds_what_is_looked_through(ledger: Ledger) -> None:
         wanted = Filter(text="1.", depth=4, before=ids[8])
         return [row["tag"] for row in list_deliveries(tx, wanted)], end_of_depth(tx, wanted)
 
-    assert ledger.read_now(look) == (["1.7", "1.6", "1.5", "1.4"], ids[4])
-    assert ledger.read_now(lambda tx: end_of_depth(tx, Filter(depth=4, before=ids[4]))) is None
+    assert ledger.read_sync(look) == (["1.7", "1.6", "1.5", "1.4"], ids[4])
+    assert ledger.read_sync(lambda tx: end_of_depth(tx, Filter(depth=4, before=ids[4]))) is None
 
 
 def test_a_target_s_newest_delivery_is_found(ledger: Ledger) -> None:
@@ -110,5 +110,5 @@ def test_a_target_s_newest_delivery_is_found(ledger: Ledger) -> None:
         (one,) = list_deliveries(tx, Filter(limit=1))[0]["registrations"]
         return last_deliveries(tx, [one["id"], None, "gone"])
 
-    assert list((ledger.read_now(look)).values()) == [second]
+    assert list((ledger.read_sync(look)).values()) == [second]
     assert first != second

@@ -276,12 +276,14 @@ except LedgerError as error:
 def test_a_ledger_out_of_reach_is_refused_in_a_sentence(
     start: StartReceiver, tmp_path: Path
 ) -> None:
-    told = ReceiverProcess(tmp_path, "http://127.0.0.1:9")
-    told.environment["DATABASE_URL"] = f"sqlite:///{told.config}/receiver.db"  # a file as folder
+    answer = ReceiverProcess(tmp_path, "http://127.0.0.1:9")
+    answer.environment["DATABASE_URL"] = (
+        f"sqlite:///{answer.config}/receiver.db"  # a file as folder
+    )
 
-    done = told.run("deliveries")
+    done = answer.run("deliveries")
 
     assert done.returncode == 4
     assert "there is no folder" in done.stderr
     with pytest.raises(LedgerError):
-        Ledger(URL.create("sqlite", database=f"{told.config}/x.db")).open_to_write()
+        Ledger(URL.create("sqlite", database=f"{answer.config}/x.db")).open_to_write()

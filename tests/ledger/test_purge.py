@@ -7,14 +7,14 @@ from functools import partial
 import pytest
 from sqlalchemy.engine import URL
 
-from receiver.config.settings import Current, Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.ledger import ids
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Settlement, claim, settle
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, State, Verdict
-from receiver.rules.rule import Match, Ruling
+from receiver.rules.rule import Decision, Match
 from receiver.upkeep.purge import Purge
 
 DAY = 86_400_000
@@ -24,7 +24,7 @@ def _delivered(tx: Tx, tag: str, *, days_ago: int) -> str:
     tx._now = time.time_ns() // 1_000_000 - days_ago * DAY
     delivery = NewDelivery(source="webhook", repository="studio/game", tag=tag)
     match = Match(rule="r", app="my-game", version=tag)
-    return record(tx, delivery, Ruling(Verdict.ACCEPTED, matches=(match,))).delivery
+    return record(tx, delivery, Decision(Verdict.ACCEPTED, matches=(match,))).delivery
 
 
 def _done(tx: Tx, days_ago: int) -> None:
@@ -53,7 +53,7 @@ def test_old_deliveries_go_and_targets_with_their_last_registration_stay(
         waiting = await ledger.write(lambda tx: _delivered(tx, "old-but-open", days_ago=100))
         young = await ledger.write(lambda tx: _delivered(tx, "2.0", days_ago=1))
 
-        gone = await Purge(ledger, Current(Settings())).run()
+        gone = await Purge(ledger, LiveSettings(Settings())).run()
 
         assert gone == 701
         left = await ledger.read(lambda tx: {row.id for row in tx.run("SELECT id FROM deliveries")})

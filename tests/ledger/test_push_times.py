@@ -9,7 +9,7 @@ from receiver.ledger.targets import targets_of
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
 from receiver.rules.closing import Parked, Success, is_closed_by
-from receiver.rules.rule import Match, Ruling
+from receiver.rules.rule import Decision, Match
 from tests.support.ledger_work import MINUTE, at, finish, write
 from tests.support.receiver_process import APP, REPOSITORY
 
@@ -21,7 +21,7 @@ NOW = 1_790_000_000_000
 def made(ledger: Ledger, tag: str, now: int, pushed_at: int | None) -> None:
     """Report a push by a clock that shows `now`, and create its version."""
     reported = NewDelivery("webhook", REPOSITORY, tag, pushed_at=pushed_at)
-    ruling = Ruling(Verdict.ACCEPTED, matches=(Match("rule", APP, tag),))
+    ruling = Decision(Verdict.ACCEPTED, matches=(Match("rule", APP, tag),))
     write(ledger, at(now, lambda tx: record(tx, reported, ruling)))
     finish(ledger)
 
@@ -30,7 +30,7 @@ def by_age(ledger: Ledger) -> list[str]:
     def read(tx: Tx) -> list[str]:
         return [one.version for one in sorted(targets_of(tx, APP), key=lambda t: t.push_time)]
 
-    return ledger.read_now(read)
+    return ledger.read_sync(read)
 
 
 @pytest.mark.parametrize("off", [-DAY, 0, DAY], ids=["clock behind", "right", "sender ahead"])
@@ -104,8 +104,8 @@ def test_a_success_while_the_clock_is_behind_closes_what_was_parked_before(ledge
         )
 
     for then, delivery in ((NOW, first), (NOW + MINUTE - DAY, later)):
-        ruling = Ruling(Verdict.ACCEPTED, matches=(Match("rule", APP, delivery.tag or ""),))
+        ruling = Decision(Verdict.ACCEPTED, matches=(Match("rule", APP, delivery.tag or ""),))
         recording = at(then, lambda tx, d=delivery, r=ruling: record(tx, d, r))  # type: ignore[misc]
         write(ledger, recording)
 
-    assert ledger.read_now(closed)
+    assert ledger.read_sync(closed)

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from receiver.config.settings import Current, Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.responses import Answer
 from receiver.errors import BadBody
 from receiver.ledger import ids
@@ -20,7 +20,7 @@ from receiver.ledger.targets import target
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.intake import refuse
 from receiver.reasons import Outcome, Reason, State, Verdict
-from receiver.rules.rule import Match, Rule, Ruling
+from receiver.rules.rule import Decision, Match, Rule
 from receiver.upkeep.purge import Purge
 from tests.support.ledger_work import (
     MINUTE,
@@ -47,14 +47,14 @@ def test_many_threads_may_look_at_once(ledger: Ledger) -> None:
         return len(list_deliveries(tx, Filter()))
 
     async def beside_each_other() -> list[int]:
-        threads = [asyncio.to_thread(ledger.read_now, slowly) for _ in range(8)]
+        threads = [asyncio.to_thread(ledger.read_sync, slowly) for _ in range(8)]
         return await asyncio.gather(*threads, *(ledger.read(slowly) for _ in range(8)))
 
     assert asyncio.run(beside_each_other()) == [1] * 16
 
 
 def test_a_delivery_is_told_as_it_was_recorded(ledger: Ledger) -> None:
-    told = NewDelivery(
+    answer = NewDelivery(
         source="webhook",
         repository="studio/game-server",
         tag="1.0",
@@ -63,13 +63,13 @@ def test_a_delivery_is_told_as_it_was_recorded(ledger: Ledger) -> None:
         pushed_at=1_700_000_000_123,
         body_bytes=2048,
     )
-    ruling = Ruling(Verdict.IGNORED, Reason.NO_RULE, "No rule; 100% :sure")
+    ruling = Decision(Verdict.IGNORED, Reason.NO_RULE, "No rule; 100% :sure")
 
-    recorded = write(ledger, lambda tx: record(tx, told, ruling))
+    recorded = write(ledger, lambda tx: record(tx, answer, ruling))
 
-    found = ledger.read_now(lambda tx: story(tx, recorded.delivery))
+    found = ledger.read_sync(lambda tx: story(tx, recorded.delivery))
     assert found is not None
-    assert (found["pusher"], found["pushed_at"]) == (told.pusher, told.pushed_at)
+    assert (found["pusher"], found["pushed_at"]) == (answer.pusher, answer.pushed_at)
     assert (found["verdict"], found["reason"]) == ("ignored", "no_rule")
     assert (found["sentence"], found["registrations"]) == ("No rule; 100% :sure", [])
 
@@ -81,7 +81,7 @@ def test_the_story_tells_each_call_and_the_target_holds_what_was_made(ledger: Le
 
     settled(ledger, claimed, done(Outcome.CREATED, digest="sha256:" + "a" * 64, calls=calls))
 
-    found = ledger.read_now(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: story(tx, delivery))
     assert found is not None
     (one,) = found["registrations"]
     assert (one["state"], one["outcome"], one["tries"]) == ("done", "created", 1)
@@ -89,10 +89,10 @@ def test_the_story_tells_each_call_and_the_target_holds_what_was_made(ledger: Le
         ("GET", 404),
         ("POST", 200),
     ]
-    held = ledger.read_now(lambda tx: target(tx, "my-game", "1.0"))
+    held = ledger.read_sync(lambda tx: target(tx, "my-game", "1.0"))
     assert held is not None
     assert (held.tag, held.created_here, held.digest) == ("1.0", True, "sha256:" + "a" * 64)
-    standing = ledger.read_now(read_standing)
+    standing = ledger.read_sync(read_standing)
     assert (standing.open, standing.oldest_unfinished) == ({}, None)
     assert standing.last_success is not None
 
@@ -102,7 +102,7 @@ def test_a_deleted_version_is_noted(ledger: Ledger) -> None:
     finish(ledger)
     write(ledger, lambda tx: note_deletion(tx, "my-game", "1.0", deleted=True, why="old"))
 
-    found = ledger.read_now(lambda tx: target(tx, "my-game", "1.0"))
+    found = ledger.read_sync(lambda tx: target(tx, "my-game", "1.0"))
     assert found is not None
     assert found.deleted_at is not None
 
@@ -112,9 +112,9 @@ def test_a_refused_body_is_recorded_whatever_length_its_sender_told(ledger: Ledg
 
     recorded = asyncio.run(refuse(ledger, "studio/game", error, 10**12 - 1))
 
-    told = ledger.read_now(lambda tx: story(tx, recorded.delivery))
-    assert told is not None
-    assert told["body_bytes"] >= 2**31 - 1
+    answer = ledger.read_sync(lambda tx: story(tx, recorded.delivery))
+    assert answer is not None
+    assert answer["body_bytes"] >= 2**31 - 1
 
 
 def test_what_is_noted_of_deleted_versions_is_purged_by_age(
@@ -126,9 +126,9 @@ def test_what_is_noted_of_deleted_versions_is_purged_by_age(
         note = partial(note_deletion, app="my-game", version=version, deleted=True, why="old")
         write(ledger, at(time.time_ns() // 1_000_000 - ago * DAY, note))
 
-    asyncio.run(Purge(ledger, Current(Settings())).run())
+    asyncio.run(Purge(ledger, LiveSettings(Settings())).run())
 
-    left = ledger.read_now(lambda tx: last_deletions(tx, "my-game"))
+    left = ledger.read_sync(lambda tx: last_deletions(tx, "my-game"))
     assert [one["version"] for one in left] == ["0.3"]
 
 
@@ -138,7 +138,7 @@ def test_deliveries_are_listed_newest_first_and_narrowed(ledger: Ledger) -> None
 
     def listed(**wanted: object) -> list[str]:
         found = Filter(**wanted)  # type: ignore[arg-type]
-        return [one["id"] for one in ledger.read_now(lambda tx: list_deliveries(tx, found))]
+        return [one["id"] for one in ledger.read_sync(lambda tx: list_deliveries(tx, found))]
 
     assert listed() == made[::-1]
     assert listed(limit=2, before=made[3]) == [made[2], made[1]]
@@ -157,13 +157,13 @@ def test_the_overview_tells_of_each_rule_and_what_is_parked(ledger: Ledger) -> N
         name="studio/game-server → my-game", repository="studio/game-server", app="my-game"
     )
 
-    told = ledger.read_now(lambda tx: overview(tx, [known]))
+    answer = ledger.read_sync(lambda tx: overview(tx, [known]))
 
-    assert [(one["delivery"], one["reason"]) for one in told["parked"]] == [
+    assert [(one["delivery"], one["reason"]) for one in answer["parked"]] == [
         (delivery, "app_missing")
     ]
-    assert told["parked_count"] == 1
-    assert told["rules"][0]["newest"]["delivery"] == delivery
+    assert answer["parked_count"] == 1
+    assert answer["rules"][0]["newest"]["delivery"] == delivery
 
 
 def test_what_is_old_is_purged_and_what_is_open_or_held_stays(
@@ -183,12 +183,12 @@ def test_what_is_old_is_purged_and_what_is_open_or_held_stays(
     kept = write(ledger, at(now - 100 * DAY + 1, lambda tx: pushed(tx, "still-open")))
     young = write(ledger, lambda tx: pushed(tx, "young"))
 
-    gone = asyncio.run(Purge(ledger, Current(Settings())).run())
+    gone = asyncio.run(Purge(ledger, LiveSettings(Settings())).run())
 
     assert gone == 600
-    listed = ledger.read_now(lambda tx: list_deliveries(tx, Filter()))
+    listed = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
     assert [one["id"] for one in listed] == [young, kept]
-    counts = ledger.read_now(_counts)
+    counts = ledger.read_sync(_counts)
     assert counts == {"attempts": 0, "targets": 500, "registrations": 502, "led_to": 2}
 
 
@@ -204,7 +204,7 @@ def test_text_that_no_database_takes_is_kept_without_it(ledger: Ledger, text: st
 
     assert settled(ledger, one_claim(ledger), waits(0, sentence=text, calls=calls))
 
-    found = ledger.read_now(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: story(tx, delivery))
     assert found is not None
     (one,) = found["registrations"]
     assert one["state"] == State.WAITING
@@ -213,12 +213,12 @@ def test_text_that_no_database_takes_is_kept_without_it(ledger: Ledger, text: st
 
 
 def test_matches_that_cannot_be_named_are_parked_at_once(ledger: Ledger) -> None:
-    told = NewDelivery(source="webhook", repository="studio/game-server", tag="_1")
+    answer = NewDelivery(source="webhook", repository="studio/game-server", tag="_1")
     match = Match(rule="r", app="my-game", version="_1", invalid="_1 is no version's name")
     recorded = write(
-        ledger, lambda tx: record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,)))
+        ledger, lambda tx: record(tx, answer, Decision(Verdict.ACCEPTED, matches=(match,)))
     )
 
-    found = ledger.read_now(lambda tx: story(tx, recorded.delivery))
+    found = ledger.read_sync(lambda tx: story(tx, recorded.delivery))
     assert found is not None
     assert found["registrations"][0]["reason"] == "version_name_invalid"

@@ -10,14 +10,14 @@ from receiver.edgegap.responses import Answer
 from receiver.errors import LedgerError
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import pause
-from receiver.ledger.leases import hand_back, renew, void_leases
+from receiver.ledger.leases import reclaim_expired, release_lease, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import Filter, list_deliveries, story
 from receiver.ledger.registrations import claim, next_due, sent
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, Verdict
-from receiver.rules.rule import Match, Mode, Ruling
+from receiver.rules.rule import Decision, Match, Mode
 from receiver.upkeep.replay import read_rules_again
 from tests.support.ledger_work import (
     MINUTE,
@@ -56,7 +56,7 @@ def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger) 
 
     assert isinstance(fault, ZeroDivisionError)
     assert isinstance(doubled, LedgerError)
-    listed = ledger.read_now(lambda tx: list_deliveries(tx, Filter()))
+    listed = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
     assert {one["id"] for one in listed} == {before, after}
 
 
@@ -68,7 +68,7 @@ def test_many_tellings_are_many_deliveries_and_one_registration(ledger: Ledger) 
     deliveries = asyncio.run(six())
 
     assert deliveries == sorted(set(deliveries))
-    stories = [ledger.read_now(partial(story, identity=one)) for one in deliveries]
+    stories = [ledger.read_sync(partial(story, identity=one)) for one in deliveries]
     registrations = {one["registrations"][0]["id"] for one in stories if one is not None}
     assert len(registrations) == 1
 
@@ -104,9 +104,9 @@ def test_what_a_dead_or_leaving_worker_had_in_hand_comes_before_what_came_since(
 
     def free(tx: Tx) -> None:
         if dead:
-            assert void_leases(tx, all_of_them=False)
+            assert reclaim_expired(tx, all_of_them=False)
         else:
-            assert hand_back(tx, "gone") == len(left)
+            assert release_lease(tx, "gone") == len(left)
 
     write(ledger, free)
 
@@ -119,7 +119,7 @@ def test_what_crashes_again_goes_behind_what_came_since(ledger: Ledger) -> None:
     write(ledger, at(began + 1, lambda tx: pushed(tx, "2.0")))
     for crash in (1, 2):
         write(ledger, at(began + crash * MINUTE, lambda tx: claim(tx, owner="gone", most=1)))
-        write(ledger, at(began + (crash + 1) * MINUTE, partial(void_leases, all_of_them=False)))
+        write(ledger, at(began + (crash + 1) * MINUTE, partial(reclaim_expired, all_of_them=False)))
 
     assert one_claim(ledger).image.tag == "2.0"
 
@@ -131,7 +131,7 @@ def test_told_again_while_worked_it_is_looked_at_once_more(ledger: Ledger) -> No
 
     assert settled(ledger, claimed, done())
 
-    found = ledger.read_now(lambda tx: story(tx, again))
+    found = ledger.read_sync(lambda tx: story(tx, again))
     assert found is not None
     assert [one["state"] for one in found["registrations"]] == ["queued"]
     assert one_claim(ledger).id == claimed.id
@@ -164,7 +164,7 @@ def test_a_claim_that_its_own_worker_took_up_anew_writes_nothing_more(ledger: Le
     """The owner is the same, and the lease runs: the fence alone tells the old claim by now."""
     write(ledger, lambda tx: pushed(tx, "1.0"))
     old = one_claim(ledger)
-    write(ledger, partial(void_leases, all_of_them=True))
+    write(ledger, partial(reclaim_expired, all_of_them=True))
     new = one_claim(ledger)
     send = partial(sent, owner=OWNER, step=0, method="POST", path="/v1/x")
 
@@ -231,11 +231,11 @@ def test_settings_are_copied_neither_from_channels_nor_from_what_is_not_proven(
 ) -> None:
     def channel(tx: Tx) -> None:
         match = Match(rule="r", app=APP, version="staging", mode=Mode.CHANNEL)
-        ruling = Ruling(Verdict.ACCEPTED, matches=(match,))
+        ruling = Decision(Verdict.ACCEPTED, matches=(match,))
         record(tx, NewDelivery(source="webhook", repository=REPOSITORY, tag="1.0"), ruling)
 
     def excluded() -> NotCopied:
-        return ledger.read_now(lambda tx: not_copied(tx, APP))
+        return ledger.read_sync(lambda tx: not_copied(tx, APP))
 
     write(ledger, channel)
     finish(ledger)

@@ -19,7 +19,7 @@ def backed_up(start: StartReceiver) -> ReceiverProcess:
     assert receiver.run("ledger", "backup", "backup.db").returncode == 0
     for number in range(6):
         receiver.ended(receiver.push(f"since.{number}"))
-    assert log_of(receiver).stat().st_size
+    assert wal_path(receiver).stat().st_size
     return receiver
 
 
@@ -27,7 +27,7 @@ def ledger_of(receiver: ReceiverProcess) -> Path:
     return receiver.folder / "receiver.db"
 
 
-def log_of(receiver: ReceiverProcess) -> Path:
+def wal_path(receiver: ReceiverProcess) -> Path:
     return receiver.folder / "receiver.db-wal"
 
 
@@ -72,7 +72,7 @@ def test_restored_where_a_receiver_was_killed_every_command_says_what_to_do(
 
     assert refused.returncode == 4, refused.stderr
     assert "move receiver.db-wal and receiver.db-shm away" in refused.stderr
-    log_of(backed_up).unlink()
+    wal_path(backed_up).unlink()
     (backed_up.folder / "receiver.db-shm").unlink()
     backed_up.start()
     backed_up.push("after")
@@ -109,7 +109,7 @@ def test_a_copy_of_the_file_from_before_the_start_is_told_from_the_ledger(
 
 def test_a_killed_receiver_goes_on_with_its_log(backed_up: ReceiverProcess) -> None:
     backed_up.kill()
-    assert log_of(backed_up).stat().st_size
+    assert wal_path(backed_up).stat().st_size
 
     assert "since.5" in backed_up.run("deliveries").stdout
     backed_up.start()
@@ -136,7 +136,7 @@ def test_a_folder_moved_with_all_its_files_is_taken_as_it_is(
 
 def test_a_ledger_moved_without_its_lock_is_taken_as_it_is(backed_up: ReceiverProcess) -> None:
     backed_up.kill()
-    for path in (ledger_of(backed_up), log_of(backed_up)):
+    for path in (ledger_of(backed_up), wal_path(backed_up)):
         copy = path.with_name("copy")
         shutil.copyfile(path, copy)
         copy.replace(path)

@@ -65,7 +65,7 @@ def test_a_ledger_of_the_first_schema_is_brought_up_and_says_whom_it_serves(
     ledger = Ledger(either)
     ledger.open_to_write(wait_seconds=0)
     write(ledger, lambda tx: tx.run(AS_OF_0001).rowcount)
-    serves = ledger.read_now(
+    serves = ledger.read_sync(
         lambda tx: tx.run("SELECT value FROM meta WHERE key = :key", key=SERVES).scalar()
     )
     ledger.close()
@@ -84,7 +84,7 @@ def test_a_migration_that_waits_for_one_who_waits_for_it_is_tried_again(
     ledger = Ledger(postgres_url)
     with psycopg.connect(plain(postgres_url)) as other, ThreadPoolExecutor(1) as opening:
         other.execute("LOCK TABLE meta IN ACCESS EXCLUSIVE MODE")
-        brought = opening.submit(migrate.bring_up_to_date, ledger._write_engine)
+        brought = opening.submit(migrate.migrate_to_newest, ledger._write_engine)
         until(lambda: rows(postgres_url, "SELECT 1 FROM pg_locks WHERE NOT granted"))
         other.execute("DELETE FROM targets")
         other.commit()
@@ -129,7 +129,7 @@ def test_a_newer_schema_that_says_it_serves_this_program_is_worked_on(either: UR
     assert write(again, lambda tx: pushed(tx, "1.0"))
     again.close()
     reading = Ledger(either)
-    reading.open_to_read()
+    reading.open_readonly()
     assert reading.schema == again.schema == "9998"
     reading.close()
 
@@ -150,7 +150,7 @@ def test_a_schema_of_a_newer_program_is_refused(either: URL) -> None:
     newer.close()
     again = Ledger(either)
 
-    for look in (again.open_to_write, again.open_to_read):
+    for look in (again.open_to_write, again.open_readonly):
         with pytest.raises(LedgerSchemaError, match=r"newer version.*9999.*: upgrade the program"):
             look()
     again.close()
@@ -160,5 +160,5 @@ def test_a_ledger_that_was_never_made_is_not_read(either: URL) -> None:
     stranger = Ledger(either)
 
     with pytest.raises(LedgerError, match="receiver serve"):
-        stranger.open_to_read()
+        stranger.open_readonly()
     stranger.close()

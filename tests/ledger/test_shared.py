@@ -21,15 +21,15 @@ from receiver.ledger import registrations as settlements
 from receiver.ledger import transaction as transactions
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import close_token_gate, take_probe
-from receiver.ledger.leases import MOST_CRASHES, renew, void_leases
+from receiver.ledger.leases import MOST_CRASHES, reclaim_expired, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import story
 from receiver.ledger.registrations import claim, sent
-from receiver.ledger.replicas import claims_alone, count_replicas, leave
+from receiver.ledger.replicas import heartbeat, leave, try_lock_claims
 from receiver.ledger.transaction import Tx
-from receiver.pipeline.worker import Turn, take_turn
+from receiver.pipeline.worker import Turn, claim_due
 from receiver.reasons import Verdict
-from receiver.rules.rule import Match, Ruling
+from receiver.rules.rule import Decision, Match
 from tests.support.ledger_work import MINUTE, alone, done, finish, one_claim, pushed, settled, write
 from tests.support.postgres import Postgres, plain, rows
 from tests.support.receiver_process import APP, REPOSITORY, until
@@ -104,9 +104,9 @@ def test_a_server_that_is_not_there_is_told_without_the_password() -> None:
     url = engines.read_database_url("postgresql://me:canary-secret@127.0.0.1:9/none")
     ledger = Ledger(url)
 
-    with pytest.raises(LedgerError, match="cannot be opened") as told:
+    with pytest.raises(LedgerError, match="cannot be opened") as answer:
         ledger.open_to_write()
-    assert "canary-secret" not in str(told.value)
+    assert "canary-secret" not in str(answer.value)
     ledger.close()
 
 
@@ -174,8 +174,8 @@ def test_one_told_at_two_doors_at_once_is_one_registration(
         _until_somebody_waits(other)
         first, _ = recording.go()
 
-    told = [one.read_now(lambda tx, d=d: story(tx, d)) for d in (first, second.result())]  # type: ignore[misc]
-    led = [found["registrations"][0]["id"] for found in told if found is not None]
+    answer = [one.read_sync(lambda tx, d=d: story(tx, d)) for d in (first, second.result())]  # type: ignore[misc]
+    led = [found["registrations"][0]["id"] for found in answer if found is not None]
     assert len(led) == 2
     assert led[0] == led[1]
 
@@ -204,7 +204,7 @@ def test_what_was_claimed_by_a_commit_whose_answer_was_lost_is_worked_on_at_once
     lose_next_commits_answer(one)
 
     def turn(tx: Tx) -> Turn:
-        return take_turn(tx, Settings(), owner="worker", in_hand=(), free=5, shared=True)
+        return claim_due(tx, Settings(), owner="worker", in_hand=(), free=5, shared=True)
 
     (claimed,) = write(one, turn).claimed
 
@@ -221,10 +221,10 @@ def test_what_was_settled_by_a_commit_whose_answer_was_lost_is_known_as_settled(
     lose_next_commits_answer(one)
 
     assert not settled(one, first, done())
-    assert write(one, lambda tx: settlements.was_settled(tx, first, done()))
-    assert not write(one, lambda tx: settlements.was_settled(tx, second, done()))
+    assert write(one, lambda tx: settlements.already_finished(tx, first, done()))
+    assert not write(one, lambda tx: settlements.already_finished(tx, second, done()))
     write(other, lambda tx: tx.run("UPDATE registrations SET fence = fence + 1").rowcount)
-    assert not write(one, lambda tx: settlements.was_settled(tx, first, done()))
+    assert not write(one, lambda tx: settlements.already_finished(tx, first, done()))
 
 
 def test_told_while_another_settles_it_a_new_one_is_opened(
@@ -239,7 +239,7 @@ def test_told_while_another_settles_it_a_new_one_is_opened(
         _until_somebody_waits(other)
         settling.go()
 
-    found = one.read_now(lambda tx: story(tx, again.result()))
+    found = one.read_sync(lambda tx: story(tx, again.result()))
     assert found is not None
     assert [one["state"] for one in found["registrations"]] == ["queued"]
 
@@ -277,7 +277,7 @@ def test_a_dead_ones_work_is_taken_over_when_its_lease_ends_and_not_before(
     def look(later: int) -> list[tuple[str, str]]:
         def work(tx: Tx) -> list[tuple[str, str]]:
             tx._now = tx.now + later
-            return void_leases(tx, all_of_them=False)
+            return reclaim_expired(tx, all_of_them=False)
 
         return write(other, work)
 
@@ -307,7 +307,7 @@ def test_a_renewed_lease_is_not_taken_over(replicas: tuple[Ledger, Ledger]) -> N
 
     def much_later(tx: Tx) -> list[tuple[str, str]]:
         tx._now = tx.now + registrations.LEASE_MS + 5000
-        return void_leases(tx, all_of_them=False)
+        return reclaim_expired(tx, all_of_them=False)
 
     assert write(other, much_later) == []
 
@@ -323,7 +323,7 @@ def test_work_that_kills_one_replica_after_another_is_parked(
 
         def die(tx: Tx) -> list[tuple[str, str]]:
             tx.run("UPDATE registrations SET lease_until = 0, due_at = 0")
-            return void_leases(tx, all_of_them=False)
+            return reclaim_expired(tx, all_of_them=False)
 
         states += [state for _, state in write(other, die)]
         write(other, lambda tx: tx.run("UPDATE registrations SET due_at = 0").rowcount)
@@ -347,16 +347,16 @@ def test_replicas_are_counted_while_they_show_themselves(
     replicas: tuple[Ledger, Ledger],
 ) -> None:
     one, other = replicas
-    assert write(one, lambda tx: count_replicas(tx, "one")) == 1
-    assert write(other, lambda tx: count_replicas(tx, "other")) == 2
+    assert write(one, lambda tx: heartbeat(tx, "one")) == 1
+    assert write(other, lambda tx: heartbeat(tx, "other")) == 2
 
     def later(tx: Tx) -> int:
         tx._now = tx.now + 11_000
-        return count_replicas(tx, "one")
+        return heartbeat(tx, "one")
 
     assert write(one, later) == 1
     write(other, lambda tx: leave(tx, "one"))
-    assert write(other, lambda tx: count_replicas(tx, "other")) == 1
+    assert write(other, lambda tx: heartbeat(tx, "other")) == 1
 
 
 def test_what_a_dead_replica_held_keeps_no_other_idle(replicas: tuple[Ledger, Ledger]) -> None:
@@ -364,12 +364,12 @@ def test_what_a_dead_replica_held_keeps_no_other_idle(replicas: tuple[Ledger, Le
     one, other = replicas
     write(one, lambda tx: pushed(tx, "1.0"))
     write(one, lambda tx: pushed(tx, "1.1"))
-    write(one, lambda tx: count_replicas(tx, "one"))
+    write(one, lambda tx: heartbeat(tx, "one"))
     assert len(write(one, lambda tx: claim(tx, owner="one", most=2))) == 2
     write(other, lambda tx: pushed(tx, "2.0"))
 
     def turn(tx: Tx) -> Turn:
-        return take_turn(
+        return claim_due(
             tx, Settings(concurrency=2), owner="other", in_hand=(), free=2, shared=True
         )
 
@@ -390,11 +390,11 @@ def at_later(by: int, work: Callable[[Tx], T]) -> Callable[[Tx], T]:
 
 def test_one_claims_at_a_time_so_that_the_cap_is_kept(replicas: tuple[Ledger, Ledger]) -> None:
     one, other = replicas
-    claiming = Held(one, claims_alone, nothing)
+    claiming = Held(one, try_lock_claims, nothing)
 
-    assert not write(other, claims_alone)
+    assert not write(other, try_lock_claims)
     assert claiming.go() == (True, None)
-    assert write(other, claims_alone)
+    assert write(other, try_lock_claims)
 
 
 def test_a_replica_stopped_in_the_midst_of_a_write_does_not_hold_the_others_up(
@@ -420,22 +420,22 @@ def test_a_database_restarted_is_used_again_by_writer_reader_and_locks(
 ) -> None:
     one, _ = replicas
     before = write(one, lambda tx: pushed(tx, "1.0"))
-    assert one.read_now(lambda tx: story(tx, before))
+    assert one.read_sync(lambda tx: story(tx, before))
 
     postgres.crash()
     with pytest.raises(LedgerError):
         write(one, lambda tx: pushed(tx, "not accepted"))
     with pytest.raises(LedgerError):
-        one.read_now(lambda tx: story(tx, before))
+        one.read_sync(lambda tx: story(tx, before))
     with pytest.raises(LedgerError):
         asyncio.run(alone(one))
     postgres.start()
 
-    assert one.read_now(lambda tx: story(tx, before))
+    assert one.read_sync(lambda tx: story(tx, before))
     finish(one)
     assert rows(one._url, CUT_ALL)  # as by a restart while nobody asked anything
     after = write(one, lambda tx: pushed(tx, "2.0"))
-    assert one.read_now(lambda tx: story(tx, after))
+    assert one.read_sync(lambda tx: story(tx, after))
     assert asyncio.run(alone(one))
     assert rows(one._url, "SELECT tag FROM deliveries ORDER BY id") == [("1.0",), ("2.0",)]
 
@@ -455,7 +455,7 @@ def test_an_older_replica_works_on_while_a_newer_one_adds_to_the_schema(
 
     delivery = write(one, lambda tx: pushed(tx, "2.0"))
     finish(one)
-    found = one.read_now(lambda tx: story(tx, delivery))
+    found = one.read_sync(lambda tx: story(tx, delivery))
     assert found is not None
     assert found["registrations"][0]["outcome"] == "created"
 
@@ -465,9 +465,11 @@ def test_a_push_ruled_on_by_two_rules_makes_both_registrations(
 ) -> None:
     one, other = replicas
     matches = tuple(Match(rule=app, app=app, version="1.0") for app in (APP, "lobby"))
-    told = NewDelivery(source="webhook", repository=REPOSITORY, tag="1.0")
+    answer = NewDelivery(source="webhook", repository=REPOSITORY, tag="1.0")
 
-    recorded = write(one, lambda tx: record(tx, told, Ruling(Verdict.ACCEPTED, matches=matches)))
+    recorded = write(
+        one, lambda tx: record(tx, answer, Decision(Verdict.ACCEPTED, matches=matches))
+    )
 
     claimed = [*write(other, lambda tx: claim(tx, owner="w", most=9))]
     assert sorted(one.id for one in claimed) == sorted(recorded.registrations)

@@ -10,10 +10,10 @@ from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger import sqlite_file as own_file
-from receiver.ledger.backup import back_up
+from receiver.ledger.backup import backup_ledger
 from receiver.ledger.copy import copy_ledger
 from receiver.ledger.engine import open_engine
-from receiver.ledger.files import check_log_belongs, identity_of, lock_of, log_of, read_note
+from receiver.ledger.files import check_log_belongs, identity_of, lock_of, read_note, wal_path
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
 from tests.ledger.test_copy import filled, sqlite
@@ -53,18 +53,18 @@ def test_a_ledger_that_was_read_first_keeps_its_locks_and_its_log(path: Path) ->
         assert other.stdout is not None
         assert other.stdout.readline() == b"written\n"
         for _ in range(2):
-            ledger.open_to_read()
-            assert ledger.read_now(tags) == []
+            ledger.open_readonly()
+            assert ledger.read_sync(tags) == []
         other.kill()
-    assert log_of(path).stat().st_size
+    assert wal_path(path).stat().st_size
     ledger.open_to_write(wait_seconds=0)
     write(ledger, lambda tx: pushed(tx, "1.0"))
-    log = identity_of(log_of(path))
+    log = identity_of(wal_path(path))
 
     subprocess.run([sys.executable, "-c", READ_AND_CLOSE, str(path)], check=True)
 
     assert log is not None
-    assert identity_of(log_of(path)) == log
+    assert identity_of(wal_path(path)) == log
     ledger.close()
 
 
@@ -75,26 +75,26 @@ def test_who_reads_just_after_a_backup_was_put_there_plays_no_old_log_into_it(
     """The backup was gone, and nothing could be written any more."""
     ledger = opened(path)
     write(ledger, lambda tx: pushed(tx, "in-the-backup"))
-    back_up(path, tmp_path / "backup.db")
+    backup_ledger(path, tmp_path / "backup.db")
     for number in range(40):
         write(ledger, lambda tx, n=number: pushed(tx, f"since.{n}"))  # type: ignore[misc]
     if read_before:
-        ledger.read_now(tags)
+        ledger.read_sync(tags)
     (tmp_path / "backup.db").replace(path)
 
     with pytest.raises(LedgerError, match="was replaced; it is read anew"):
-        ledger.read_now(tags)
+        ledger.read_sync(tags)
     with pytest.raises(LedgerError, match="was replaced; it is read anew"):
         write(ledger, lambda tx: pushed(tx, "refused"))
     with pytest.raises(LedgerError, match="was replaced; it is read anew"):
-        ledger.read_now(tags)
+        ledger.read_sync(tags)
     write(ledger, lambda tx: pushed(tx, "after"))
 
-    assert ledger.read_now(tags) == ["in-the-backup", "after"]
+    assert ledger.read_sync(tags) == ["in-the-backup", "after"]
     write(ledger, lambda tx: pushed(tx, "last"))
     ledger.close()
     again = opened(path)
-    assert again.read_now(tags) == ["in-the-backup", "after", "last"]
+    assert again.read_sync(tags) == ["in-the-backup", "after", "last"]
     again.close()
 
 
@@ -104,13 +104,13 @@ def test_a_ledger_that_is_gone_is_not_made_anew_by_who_reads(path: Path, tmp_pat
     path.rename(tmp_path / "elsewhere")
 
     with pytest.raises(LedgerError, match="is gone; put it back"):
-        ledger.read_now(tags)
+        ledger.read_sync(tags)
 
     assert not path.exists()
     (tmp_path / "elsewhere").rename(path)
-    assert ledger.read_now(tags) == ["1.0"]
+    assert ledger.read_sync(tags) == ["1.0"]
     path.rename(tmp_path / "elsewhere")
-    assert ledger.read_now(tags) == ["1.0"]  # what is open may be read
+    assert ledger.read_sync(tags) == ["1.0"]  # what is open may be read
     ledger.close()
 
 
@@ -163,7 +163,7 @@ def test_a_lock_that_is_deleted_is_taken_again(path: Path, monkeypatch: pytest.M
             write(ledger, lambda tx: pushed(tx, "2.0"))
     ledger.close()
     write(other, lambda tx: pushed(tx, "3.0"))
-    assert other.read_now(tags) == ["1.0", "1.1", "3.0"]
+    assert other.read_sync(tags) == ["1.0", "1.1", "3.0"]
     other.close()
 
 
@@ -173,7 +173,7 @@ def test_a_start_beside_a_reader_is_guarded_by_the_stamp_of_before(
     """A reader keeps the log from being emptied: then no stamp at all was asked for."""
     first = opened(path)
     write(first, lambda tx: pushed(tx, "1.0"))
-    back_up(path, tmp_path / "backup.db")
+    backup_ledger(path, tmp_path / "backup.db")
     first.close()
     long = open_engine(first._url, read_only=True)
     with long.connect() as reading, reading.begin():
@@ -200,7 +200,7 @@ def test_a_copy_into_the_place_of_a_former_ledger_leaves_no_note_of_that_one(
     seen: list[bool] = []
 
     def looked(_all: int, _rows: int) -> None:
-        seen.append(log_of(path).exists())
+        seen.append(wal_path(path).exists())
         check_log_belongs(path)
 
     copy_ledger(filled(tmp_path / "from.db"), sqlite(path), looked)
@@ -215,7 +215,7 @@ def test_a_backup_is_one_file_and_may_be_read_where_none_may_write(
     write(ledger, lambda tx: pushed(tx, "1.0"))
     before = set(tmp_path.iterdir())
 
-    back_up(path, tmp_path / "backup.db")
+    backup_ledger(path, tmp_path / "backup.db")
 
     assert set(tmp_path.iterdir()) - before == {tmp_path / "backup.db"}
     header = (tmp_path / "backup.db").read_bytes()[:100]

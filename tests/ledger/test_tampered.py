@@ -19,8 +19,8 @@ from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
 from receiver.ledger import sqlite_file as own_file
-from receiver.ledger.backup import back_up
-from receiver.ledger.files import identity_of, log_of
+from receiver.ledger.backup import backup_ledger
+from receiver.ledger.files import identity_of, wal_path
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
 from receiver.ledger.writer import CROWD
@@ -33,7 +33,7 @@ Harm = Callable[[Path], object]
 
 
 def delete(path: Path) -> None:
-    log_of(path).unlink()
+    wal_path(path).unlink()
 
 
 def delete_both(path: Path) -> None:
@@ -43,46 +43,46 @@ def delete_both(path: Path) -> None:
 
 def replace(path: Path) -> None:
     other = path.with_name("other")
-    other.write_bytes(log_of(path).read_bytes()[:9000])
-    other.replace(log_of(path))
+    other.write_bytes(wal_path(path).read_bytes()[:9000])
+    other.replace(wal_path(path))
 
 
 def empty(path: Path) -> None:
-    os.truncate(log_of(path), 0)
+    os.truncate(wal_path(path), 0)
 
 
 def cut(path: Path) -> None:
-    os.truncate(log_of(path), log_of(path).stat().st_size // 2)
+    os.truncate(wal_path(path), wal_path(path).stat().st_size // 2)
 
 
 def overwrite(path: Path, place: int, data: bytes) -> None:
     """Write into the log as it is, and set its time back, as `rsync --inplace --times` does."""
-    status = log_of(path).stat()
-    with log_of(path).open("r+b") as log:
+    status = wal_path(path).stat()
+    with wal_path(path).open("r+b") as log:
         log.seek(place)
         log.write(data)
-    os.utime(log_of(path), ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.utime(wal_path(path), ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def zero(path: Path) -> None:
-    overwrite(path, 0, bytes(log_of(path).stat().st_size))
+    overwrite(path, 0, bytes(wal_path(path).stat().st_size))
 
 
 def spoil_middle(path: Path) -> None:
-    overwrite(path, log_of(path).stat().st_size // 2, b"X" * 5000)
+    overwrite(path, wal_path(path).stat().st_size // 2, b"X" * 5000)
 
 
 def spoil_end(path: Path) -> None:
-    overwrite(path, log_of(path).stat().st_size - 5000, b"X" * 5000)
+    overwrite(path, wal_path(path).stat().st_size - 5000, b"X" * 5000)
 
 
 def spoil_one_byte(path: Path) -> None:
-    overwrite(path, 4000, b"\x00" if log_of(path).read_bytes()[4000] else b"\x01")
+    overwrite(path, 4000, b"\x00" if wal_path(path).read_bytes()[4000] else b"\x01")
 
 
 def fill_with_garbage(path: Path) -> None:
-    header = log_of(path).read_bytes()[:32]
-    overwrite(path, 0, header + b"garbage!" * (log_of(path).stat().st_size // 2))
+    header = wal_path(path).read_bytes()[:32]
+    overwrite(path, 0, header + b"garbage!" * (wal_path(path).stat().st_size // 2))
 
 
 def write_older(path: Path) -> None:
@@ -90,7 +90,7 @@ def write_older(path: Path) -> None:
     other = path.with_name("other.db")
     with closing(sqlite3.connect(other, isolation_level=None)) as database:
         database.executescript("PRAGMA journal_mode = WAL; CREATE TABLE a (b)")
-        log = log_of(other).read_bytes()
+        log = wal_path(other).read_bytes()
     overwrite(path, 0, log)
     other.unlink()
 
@@ -118,7 +118,7 @@ def kept(path: Path) -> set[str]:
     copy = path.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
-    for file in (path, log_of(path)):
+    for file in (path, wal_path(path)):
         if file.exists():
             shutil.copyfile(file, copy / file.name)
     with closing(sqlite3.connect(copy / path.name)) as database:
@@ -136,7 +136,7 @@ def crowd(ledger: Ledger, numbers: range) -> set[str]:
 
     async def at_once() -> list[str]:
         return await asyncio.gather(
-            *(ledger.write_alike(lambda tx, some: [put(tx, one) for one in some], f"key {n}")
+            *(ledger.write_batched(lambda tx, some: [put(tx, one) for one in some], f"key {n}")
               for n in numbers)
         )  # fmt: skip
 
@@ -150,7 +150,7 @@ def test_what_is_written_after_the_log_was_harmed_is_there_at_the_next_start(
 ) -> None:
     """40 pushes were answered 202 into a deleted log, and 5 of them were gone after a kill."""
     answered = keys(ledger, range(5))
-    ledger.read_now(lambda tx: tx.run("SELECT 1 FROM meta").all())
+    ledger.read_sync(lambda tx: tx.run("SELECT 1 FROM meta").all())
     harm(path)
 
     answered |= more(ledger, range(5, 5 + CROWD))
@@ -159,7 +159,7 @@ def test_what_is_written_after_the_log_was_harmed_is_there_at_the_next_start(
     assert answered <= kept(path)
     answered |= more(ledger, range(100, 100 + CROWD))
     assert answered <= kept(path)
-    rows = ledger.read_now(lambda tx: tx.run("SELECT key FROM meta").scalars().all())
+    rows = ledger.read_sync(lambda tx: tx.run("SELECT key FROM meta").scalars().all())
     assert answered <= set(rows)
 
 
@@ -225,7 +225,7 @@ def test_a_log_of_which_too_much_is_gone_is_said_to_be_lost(
     monkeypatch.setattr(own_file, "write_copy", fails)
     empty(path)
 
-    for look in (lambda: keys(ledger, range(5, 6)), lambda: ledger.read_now(lambda tx: tx.now)):
+    for look in (lambda: keys(ledger, range(5, 6)), lambda: ledger.read_sync(lambda tx: tx.now)):
         with pytest.raises(LedgerError, match=r"could not be saved \(disk I/O error\). Restart"):
             look()
     assert [file for file in path.parent.iterdir() if "being-made" in file.name] == []
@@ -248,7 +248,7 @@ def test_what_sqlite_itself_does_for_another_program_is_no_harm(ledger: Ledger, 
 
 
 def overwritten_by_a_backup(path: Path) -> None:
-    back_up(path, path.with_name("backup.db"))
+    backup_ledger(path, path.with_name("backup.db"))
 
 
 def copied_by_cp(path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_file_that_is_overwritten_in_place_is_neither_written_nor_damaged(
     for look in (
         lambda: keys(ledger, range(1)),
         lambda: crowd(ledger, range(CROWD)),
-        lambda: ledger.read_now(lambda tx: tx.now),
+        lambda: ledger.read_sync(lambda tx: tx.now),
     ):
         with pytest.raises(LedgerError, match=r"was emptied or overwritten while in use. Stop"):
             look()
@@ -297,7 +297,7 @@ def test_another_file_in_the_place_of_an_overwritten_one_is_read(
     ledger: Ledger, path: Path
 ) -> None:
     keys(ledger, range(5))
-    back_up(path, path.with_name("backup.db"))
+    backup_ledger(path, path.with_name("backup.db"))
     os.truncate(path, 0)
     with pytest.raises(LedgerError, match="was emptied or overwritten"):
         keys(ledger, range(5, 6))
@@ -334,7 +334,7 @@ def test_an_emptied_ledger_is_not_taken_for_a_new_one(ledger: Ledger, path: Path
     ledger.close()
     again = Ledger(URL.create("sqlite", database=str(path)))
 
-    for look in (again.open_to_write, again.open_to_read):
+    for look in (again.open_to_write, again.open_readonly):
         with pytest.raises(LedgerError, match="is empty, though a ledger was in it"):
             look()
     for file in path.parent.glob("receiver.db*"):
@@ -406,7 +406,7 @@ def test_a_log_that_sqlite_would_ignore_is_named_at_the_start(
     receiver.ended(receiver.push("1.0"))
     receiver.kill()
     ledger = receiver.folder / "receiver.db"
-    with log_of(ledger).open("r+b") as log:
+    with wal_path(ledger).open("r+b") as log:
         log.truncate(0)
         log.truncate(50_000)
 

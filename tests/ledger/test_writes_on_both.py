@@ -34,7 +34,7 @@ def test_concurrent_writes_share_a_commit_and_are_on_disk_before_their_answer(
         return [put(tx, key) for key in keys]
 
     async def answered(key: str) -> bool:
-        return await ledger.write_alike(put_all, key) in on_disk(either)
+        return await ledger.write_batched(put_all, key) in on_disk(either)
 
     async def many() -> list[bool]:
         holding = asyncio.create_task(ledger.write(first))
@@ -63,8 +63,8 @@ def test_what_is_written_alike_is_written_by_one_call_and_each_gets_its_own_answ
 
     async def many() -> list[object]:
         holding = asyncio.create_task(ledger.write(hold))
-        alike = [ledger.write_alike(put_all, f"key {number}") for number in range(20)]
-        twice = ledger.write_alike(put_all, "key 7")
+        alike = [ledger.write_batched(put_all, f"key {number}") for number in range(20)]
+        twice = ledger.write_batched(put_all, "key 7")
         tasks = [asyncio.ensure_future(one) for one in (*alike, twice)]
         await asyncio.sleep(0.05)
         queued.set()
@@ -96,6 +96,6 @@ def test_no_text_that_a_database_refuses_keeps_its_group_from_being_written(
 
     asyncio.run(ledger.write(lambda tx: tx.insert("meta", ("key", "value"), rows)))
 
-    found = ledger.read_now(lambda tx: tx.run("SELECT value FROM meta WHERE key = 'one'").scalar())
+    found = ledger.read_sync(lambda tx: tx.run("SELECT value FROM meta WHERE key = 'one'").scalar())
     assert found == kept
     assert "two" in on_disk(either)

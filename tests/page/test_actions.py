@@ -28,7 +28,7 @@ def person(receiver: ReceiverHere, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield one
 
 
-def told(person: Visitor, path: str) -> str:
+def said(person: Visitor, path: str) -> str:
     return person.read(path).text
 
 
@@ -44,8 +44,8 @@ def test_a_parked_push_is_replayed_from_its_own_page(
     answer = person.post("/do/replay", data=form)
 
     assert (answer.status_code, answer.headers["location"]) == (303, f"/deliveries/{identity}")
-    assert "The delivery was replayed" in told(person, answer.headers["location"])
-    assert "The delivery was replayed" not in told(person, answer.headers["location"])
+    assert "The delivery was replayed" in said(person, answer.headers["location"])
+    assert "The delivery was replayed" not in said(person, answer.headers["location"])
     assert receiver.ended(identity)["outcome"] == "created"
 
 
@@ -62,12 +62,12 @@ def test_a_channel_is_rolled_back_to_what_it_held(
     for tag in ("1.0.0", "1.1.0"):
         receiver.ended(receiver.push(tag))
         until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
-    until(lambda: "1.1.0, before that studio/game-server:1.0.0" in told(person, "/versions"))
+    until(lambda: "1.1.0, before that studio/game-server:1.0.0" in said(person, "/versions"))
 
     form = person.read("/versions").form("/do/rollback", channel="staging")
     answer = person.post("/do/rollback", data=form)
 
-    assert "my-game/staging back from 1.1.0 to 1.0.0" in told(person, answer.headers["location"])
+    assert "my-game/staging back from 1.1.0 to 1.0.0" in said(person, answer.headers["location"])
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0")
 
 
@@ -78,25 +78,25 @@ def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
         receiver.ended(receiver.push(tag))
         until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
     person.do("rollback", app=APP, channel="staging", to="2.0.0")
-    until(lambda: "Held at 2.0.0 since" in told(person, "/versions"))
+    until(lambda: "Held at 2.0.0 since" in said(person, "/versions"))
     released = person.do("release", app=APP, channel="staging")
-    assert "Released my-game/staging" in told(person, released.headers["location"])
-    assert "Held at" not in told(person, "/versions")
+    assert "Released my-game/staging" in said(person, released.headers["location"])
+    assert "Held at" not in said(person, "/versions")
 
     answer = person.do("promote", app=APP, channel="staging", to="2.1.0")
 
-    assert "Promoted my-game/staging to 2.1.0" in told(person, answer.headers["location"])
+    assert "Promoted my-game/staging to 2.1.0" in said(person, answer.headers["location"])
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "2.1.0")
-    until(lambda: "2.0.0 → 2.1.0 promote by page" in told(person, "/versions"))
+    until(lambda: "2.0.0 → 2.1.0 promote by page" in said(person, "/versions"))
     again = person.do("promote", app=APP, channel="staging")
-    assert "Nothing was moved: name either" in told(person, again.headers["location"])
+    assert "Nothing was moved: name either" in said(person, again.headers["location"])
 
 
 def test_a_rollback_that_cannot_be_done_says_why(person: Visitor) -> None:
     answer = person.do("rollback", app=APP, channel="<i>nothing</i>")
 
     assert answer.headers["location"] == "/versions"
-    assert "Nothing was moved: this receiver moves no version <i>nothing</i>" in told(
+    assert "Nothing was moved: this receiver moves no version <i>nothing</i>" in said(
         person, "/versions"
     )
 
@@ -115,7 +115,7 @@ def test_what_is_beyond_what_is_kept_is_deleted(
     assert form["versions"] == "1.0.0 1.1.0"
     assert answer.headers["location"] == "/versions"
     assert {name for _, name in sandbox.versions} == {"1.2.0", "1.3.0", "staging"}
-    shown = told(person, "/versions")
+    shown = said(person, "/versions")
     assert "Deleted 1.0.0, 1.1.0." in shown
     assert "1.0.0 deleted" in shown
     assert "beyond keep = 2" in shown
@@ -140,7 +140,7 @@ def test_room_is_made_for_a_push_that_met_the_limit(
     assert "Delete 1.0.0 and replay" in shown.text
     answer = person.post("/do/make-room", data=shown.form("/do/make-room", delivery=identity))
 
-    assert "Deleted 1.0.0. The push was replayed." in told(person, answer.headers["location"])
+    assert "Deleted 1.0.0. The push was replayed." in said(person, answer.headers["location"])
     assert receiver.ended(identity)["outcome"] == "created"
     assert (APP, "1.0.0") not in sandbox.versions
 
@@ -153,9 +153,9 @@ def test_where_no_room_can_be_made_the_page_says_so(
     identity = receiver.push("1.0.0")
     assert receiver.ended(identity)["reason"] == "version_limit"
 
-    assert "cannot delete any version of this app" in told(person, f"/deliveries/{identity}")
+    assert "cannot delete any version of this app" in said(person, f"/deliveries/{identity}")
     answer = person.do("make-room", app=APP, delivery=identity)
-    assert "Nothing can be deleted" in told(person, answer.headers["location"])
+    assert "Nothing can be deleted" in said(person, answer.headers["location"])
     assert (APP, "by-hand") in sandbox.versions
 
 
@@ -174,7 +174,7 @@ def test_a_pause_holds_back_until_it_is_ended(
 
     assert answer.headers["location"] == "/"
     assert receiver.ended(identity)["outcome"] == "created"
-    assert f"{named} is paused" not in told(person, "/")
+    assert f"{named} is paused" not in said(person, "/")
 
 
 @pytest.mark.parametrize("repository", ["", "no-slash", "a/b/c", "studio/\u202egame", "<b>/x"])
@@ -185,10 +185,10 @@ def test_only_repositories_are_paused(person: Visitor, repository: str) -> None:
 def test_a_repository_that_nobody_knows_is_not_paused(person: Visitor) -> None:
     answer = person.do("pause", repository="studio/gameserver")
 
-    assert "Nothing was paused: no rule names studio/gameserver" in told(
+    assert "Nothing was paused: no rule names studio/gameserver" in said(
         person, answer.headers["location"]
     )
-    assert "studio/gameserver is paused" not in told(person, "/")
+    assert "studio/gameserver is paused" not in said(person, "/")
 
 
 def test_a_deed_leads_back_to_no_other_site(person: Visitor) -> None:
@@ -216,7 +216,7 @@ def test_what_is_parked_alike_is_folded_and_all_of_it_replayed_at_once(
     assert "2 more for name_taken" in shown.text
     assert ("details", {"id": "parked-name_taken"}) in shown.elements
     assert answer.headers["location"] == "/"
-    assert "3 pushes were replayed" in told(person, "/")
+    assert "3 pushes were replayed" in said(person, "/")
     for identity in pushes:
         until(lambda identity=identity: receiver.ended(identity)["outcome"] == "created")  # type: ignore[misc]
     assert "replay-parked" not in person.read("/").html

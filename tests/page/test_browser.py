@@ -239,5 +239,5 @@ def _looked_at(page: Page, name: str, *, asks_axe: bool) -> None:
         return
     page.evaluate(AXE.read_text("utf-8"))
     found: dict[str, Any] = page.evaluate("axe.run()")
-    told = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
-    assert told == [], json.dumps(told, indent=1)
+    answer = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
+    assert answer == [], json.dumps(answer, indent=1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.signing import ApiKeys, ApiToken
+from receiver.signing import ApiToken, ApiTokenSigner
 from receiver.web.page.auth import (
     LOGIN_FORM_SECONDS,
     SESSION_SECONDS,
@@ -130,7 +130,7 @@ def forgeries() -> dict[str, str]:
         "another key": cookie(key="another-key-0123456789-0123456789"),
         "another password": cookie(password="another"),
         "a login form's cookie": login,
-        "an API token": ApiKeys([KEY]).sign(ApiToken("0" * 16, 2**33)),
+        "an API token": ApiTokenSigner([KEY]).sign(ApiToken("0" * 16, 2**33)),
         "a cut signature": good[:-1],
         "another payload": f"{payload[:-2]}AA.{signature}",
         "no signature": payload,
@@ -370,10 +370,10 @@ def test_the_page_s_own_files_are_kept_by_browsers_and_others_are_not_there(
 def test_a_browser_gets_a_page_where_nothing_is_and_a_machine_json(receiver: ReceiverHere) -> None:
     asked = [("/nothing", "*/*"), ("/api/nothing", "text/html"), ("/hooks/a/b", "text/html")]
     with Visitor(receiver) as person:
-        told = person.get("/nothing", headers={"Accept": "text/html,*/*"})
+        result = person.get("/nothing", headers={"Accept": "text/html,*/*"})
         answers = [person.get(path, headers={"Accept": accept}) for path, accept in asked]
 
-    assert (told.status_code, "There is no such page." in told.text) == (404, True)
+    assert (result.status_code, "There is no such page." in result.text) == (404, True)
     for answer in answers:
         assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
 

@@ -10,7 +10,7 @@ from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import close_token_gate
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, Verdict
-from receiver.rules.rule import Ruling
+from receiver.rules.rule import Decision
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
@@ -54,7 +54,7 @@ def _fill(tx: Tx) -> int:
             NewDelivery(
                 "webhook", f"studio/p{n % 2}", f"1.0.{n}", pusher="Ann%" if n == 7 else "bo"
             ),
-            Ruling(
+            Decision(
                 Verdict.IGNORED if ignored else Verdict.REFUSED,
                 Reason.NO_RULE if ignored else Reason.BAD_JSON,
                 f"sentence {n}",
@@ -92,12 +92,12 @@ def test_the_overview_tells_of_each_rule_s_newest_push(
     assert f"/deliveries/{identity}" in shown.links()
     assert "created my-game/1.1.0" in shown.text
     assert f"/deliveries/{first}" not in shown.links()
-    told = api(receiver, "/api/overview")
-    (rule,) = told["rules"]
+    answer = api(receiver, "/api/overview")
+    (rule,) = answer["rules"]
     assert rule["newest"]["delivery"] == identity
     assert rule["newest"]["received_at"].endswith("Z")
     assert [one["outcome"] for one in rule["newest"]["registrations"]] == ["created", "updated"]
-    assert len(told["last"]) == 4
+    assert len(answer["last"]) == 4
 
 
 def test_the_overview_shows_each_repository_s_link_masked_and_its_last_use(
@@ -291,17 +291,17 @@ def test_the_versions_page_tells_what_edgegap_has_and_where_it_came_from(
         receiver.ended(identity)
 
     shown = person.read("/versions")
-    told = api(receiver, f"/api/versions?app={APP}")
+    answer = api(receiver, f"/api/versions?app={APP}")
 
-    by_name = {one["version"]: one for one in told["versions"]}
+    by_name = {one["version"]: one for one in answer["versions"]}
     assert by_name["1.3.0"]["delivery"] == pushes[3]
     assert by_name["0.9.0"]["delivery"] is None
     assert "0.9.0 in Edgegap's dashboard, a new tab studio/game-server:0.9.0 not created here" in (
         shown.text
     )
-    assert [one["channel"] for one in told["channels"]] == ["staging"]
+    assert [one["channel"] for one in answer["channels"]] == ["staging"]
     assert "Channel staging has studio/game-server:1." in shown.text
-    assert "canary-private-token" not in shown.html + str(told)
+    assert "canary-private-token" not in shown.html + str(answer)
 
 
 def test_a_channel_that_another_hand_moved_is_told_with_what_edgegap_has(
@@ -319,8 +319,8 @@ def test_a_channel_that_another_hand_moved_is_told_with_what_edgegap_has(
     sandbox.versions[APP, "staging"]["docker_tag"] = "by-hand"
 
     assert f"Edgegap has {REPOSITORY}:by-hand in this channel" in person.read("/versions").text
-    told = api(receiver, f"/api/versions?app={APP}")["channels"][0]
-    assert (told["tag"], told["at_edgegap"]) == ("1.0.0", f"{REPOSITORY}:by-hand")
+    answer = api(receiver, f"/api/versions?app={APP}")["channels"][0]
+    assert (answer["tag"], answer["at_edgegap"]) == ("1.0.0", f"{REPOSITORY}:by-hand")
 
 
 def test_a_channel_that_a_push_moved_since_edgegap_was_asked_is_no_ones_doing(

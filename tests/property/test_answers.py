@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.dockerhub.api import Hub, Page, seconds_to_wait
-from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.login import Login
 from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
 from receiver.dockerhub.registry import Registry
-from receiver.edgegap.client import EdgegapClient, Pace
+from receiver.edgegap.client import EdgegapClient, RateLimiter
 from receiver.edgegap.listing import MOST_PAGES, Listing
 from receiver.images import ImageReference, is_digest, is_tag
-from receiver.pipeline.preflight import Cleared, NotYet, Out, Preflight, Stopped
+from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out, Preflight
 from receiver.rules.rule import Rule
 from receiver.secret import Secret
 from tests.support.images import GAME, LOGIN, TOKEN
@@ -46,9 +46,9 @@ def objects(*names: str) -> st.SearchStrategy[Any]:
     return st.dictionaries(st.sampled_from(names), ANY_JSON)
 
 
-def bodies(told: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+def bodies(answer: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
     """What may come as an answer's body: mostly JSON of that kind."""
-    as_json = told.map(lambda value: json.dumps(value).encode())
+    as_json = answer.map(lambda value: json.dumps(value).encode())
     return as_json | as_json | as_json | st.binary(max_size=40)
 
 
@@ -113,10 +113,10 @@ VERSIONS = st.fixed_dictionaries(
 Answers = list[tuple[int, dict[str, str], bytes]]
 
 
-def answers(told: st.SearchStrategy[Any]) -> st.SearchStrategy[Answers]:
+def answers(answer: st.SearchStrategy[Any]) -> st.SearchStrategy[Answers]:
     """Some answers, told in turn, the last for all that follow."""
     return st.lists(
-        st.tuples(STATUSES, st.just(GOOD) | HEADERS, bodies(told)), min_size=1, max_size=4
+        st.tuples(STATUSES, st.just(GOOD) | HEADERS, bodies(answer)), min_size=1, max_size=4
     )
 
 
@@ -126,16 +126,16 @@ LOGINS = st.tuples(STATUSES, HEADERS, TOKENS)
 class Told:
     """A stand-in for all of them: the login server's answer, and the others' in turn."""
 
-    def __init__(self, told: Answers, login: tuple[int, dict[str, str], bytes]) -> None:
-        self._told = list(told)
+    def __init__(self, answer: Answers, login: tuple[int, dict[str, str], bytes]) -> None:
+        self._told = list(answer)
         self._login = login
         self.asked: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
         login = request.url.host == "auth.example" or request.url.path.endswith("/auth/token")
-        told = self._told.pop(0) if len(self._told) > 1 else self._told[0]
-        return _response(*(self._login if login else told))
+        answer = self._told.pop(0) if len(self._told) > 1 else self._told[0]
+        return _response(*(self._login if login else answer))
 
 
 def _response(status: int, headers: Mapping[str, str], content: bytes) -> httpx.Response:
@@ -143,28 +143,28 @@ def _response(status: int, headers: Mapping[str, str], content: bytes) -> httpx.
     return httpx.Response(status, headers=raw, stream=Parts([content]))
 
 
-def answered(told: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
+def answered(answer: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
     """What comes of asking."""
 
     async def run() -> T:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(told)) as http:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
             return await ask(http)
 
     return asyncio.run(run())
 
 
-def asked(told: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T | None:
-    """The same; nothing but `Unavailable` may be raised."""
-    with suppress(Unavailable):
-        return answered(told, ask)
+def asked(answer: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T | None:
+    """The same; nothing but `DockerHubUnavailable` may be raised."""
+    with suppress(DockerHubUnavailable):
+        return answered(answer, ask)
     return None
 
 
 @given(answers(objects("mediaType", "manifests", "config", "layers")), LOGINS)
 def test_whatever_a_registry_answers_an_image_is_looked_at_in_peace(
-    told: Answers, login: tuple[int, dict[str, str], bytes]
+    answer: Answers, login: tuple[int, dict[str, str], bytes]
 ) -> None:
-    stand_in = Told(told, login)
+    stand_in = Told(answer, login)
 
     async def look(http: httpx.AsyncClient) -> object:
         preflight = Preflight(Registry(http, REGISTRY, AUTH), Hub(http, API))
@@ -173,7 +173,7 @@ def test_whatever_a_registry_answers_an_image_is_looked_at_in_peace(
 
     found = asked(stand_in, look)
 
-    assert isinstance(found, Cleared | NotYet | Stopped | Out)
+    assert isinstance(found, ImageOk | ImagePending | ImageRejected | Out)
     assert TOKEN not in repr(found)
     for request in stand_in.asked:  # the login goes to its own server, and nowhere else
         assert request.headers["accept-encoding"] == "identity"
@@ -203,19 +203,19 @@ def test_whatever_a_429_says_the_wait_is_some_seconds_or_not_told(
     async def ask(http: httpx.AsyncClient) -> object:
         return await Hub(http, API).tag(GAME, "1.0", None)
 
-    with pytest.raises(Unavailable) as told:
+    with pytest.raises(DockerHubUnavailable) as answer:
         answered(Told([refused], refused), ask)
 
-    assert told.value.status == 429
-    assert told.value.wait is None or 0 <= told.value.wait <= 120
-    assert 1 <= (seconds_to_wait(told.value) or 0) <= 121
+    assert answer.value.status == 429
+    assert answer.value.wait is None or 0 <= answer.value.wait <= 120
+    assert 1 <= (seconds_to_wait(answer.value) or 0) <= 121
 
 
 @given(answers(PAGES), LOGINS, st.sampled_from([None, None, LOGIN]))
 def test_whatever_docker_hub_lists_only_sound_tags_are_read(
-    told: Answers, login: tuple[int, dict[str, str], bytes], as_whom: Login | None
+    answer: Answers, login: tuple[int, dict[str, str], bytes], as_whom: Login | None
 ) -> None:
-    stand_in = Told(told, login)
+    stand_in = Told(answer, login)
 
     async def listed(http: httpx.AsyncClient) -> list[Page]:
         return [page async for page in Hub(http, API).pages(GAME, as_whom)]
@@ -228,12 +228,14 @@ def test_whatever_docker_hub_lists_only_sound_tags_are_read(
 
 
 @given(answers(VERSIONS))
-def test_whatever_edgegap_lists_the_versions_are_objects_and_there_is_an_end(told: Answers) -> None:
-    stand_in = Told(told, (500, {}, b""))
+def test_whatever_edgegap_lists_the_versions_are_objects_and_there_is_an_end(
+    answer: Answers,
+) -> None:
+    stand_in = Told(answer, (500, {}, b""))
 
     async def listed(http: httpx.AsyncClient) -> Listing:
         http.base_url = httpx.URL("https://edgegap.example")
-        client = EdgegapClient(http, Secret("a-token"), Pace(100_000, 4))
+        client = EdgegapClient(http, Secret("a-token"), RateLimiter(100_000, 4))
         return await client.versions("my-game")
 
     found = asked(stand_in, listed)
@@ -243,4 +245,4 @@ def test_whatever_edgegap_lists_the_versions_are_objects_and_there_is_an_end(tol
     assert len(set(names)) == len(names)
     assert 0 < len(stand_in.asked) <= MOST_PAGES
     # An answer that is given again and again brings nothing new the second time.
-    assert len(stand_in.asked) <= len(told) + 1
+    assert len(stand_in.asked) <= len(answer) + 1

@@ -18,27 +18,27 @@ from sqlalchemy.engine import URL
 
 from receiver import backoff
 from receiver.config.rule_tables import read_rules
-from receiver.config.settings import Current, Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.dockerhub.webhook import Push
-from receiver.edgegap.client import EdgegapClient, Pace
+from receiver.edgegap.client import EdgegapClient, RateLimiter
 from receiver.images import ImageReference
 from receiver.ledger.channels import holds_of, moves_of
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids
 from receiver.ledger.registrations import Claimed, claim
 from receiver.pipeline.intake import take
-from receiver.pipeline.ledger_status import LedgerWatch
-from receiver.pipeline.preflight import Cleared, Preflight
+from receiver.pipeline.ledger_status import LedgerStatus
+from receiver.pipeline.preflight import ImageOk, Preflight
 from receiver.pipeline.retention import Retention
-from receiver.pipeline.worker import InHand, begin_anew
+from receiver.pipeline.worker import InHand, recover_leases
 from receiver.rules.channel_order import Follow
 from receiver.rules.rule import Rule
 from receiver.rules.tag_order import VersionNumber, version_number
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
-from receiver.upkeep.catch_up import Missed, take_all
-from receiver.upkeep.channels import CannotMove, release, roll_back
+from receiver.upkeep.catch_up import MissedPush, record_missed
+from receiver.upkeep.channels import ChannelNotMoved, release, rollback_channel
 from receiver.upkeep.drift import Drift
 
 NAME = "staging"
@@ -78,8 +78,8 @@ class Images(Preflight):
     def __init__(self) -> None:
         self.digests: dict[str, int] = {}
 
-    async def look(self, image: ImageReference, rule: Rule) -> Cleared:
-        return Cleared(digest_of(self.digests.get(image.tag, 0)))
+    async def look(self, image: ImageReference, rule: Rule) -> ImageOk:
+        return ImageOk(digest_of(self.digests.get(image.tag, 0)))
 
 
 def digest_of(number: int) -> str:
@@ -146,15 +146,15 @@ class World:
         channel = {"app": app, "name": NAME, "follow": follow.value, "restore": restore}
         rules, faults = read_rules([{**table, **settings_}], {}, None, [channel])
         assert faults == []
-        self.current = Current(Settings(rules=rules, secret_keys=(Secret("k" * 40),)))
-        client = EdgegapClient(http, Secret("sandbox-token"), Pace(1e6, 8))
+        self.current = LiveSettings(Settings(rules=rules, secret_keys=(Secret("k" * 40),)))
+        client = EdgegapClient(http, Secret("sandbox-token"), RateLimiter(1e6, 8))
         self.drift = Drift(ledger, self.current, client, lambda: None)
         self.worker = InHand(
             OWNER,
             ledger,
             self.current,
             client,
-            watch=LedgerWatch(),
+            watch=LedgerStatus(),
             preflight=self.images,
             retention=Retention(ledger, self.current, client, lambda: None),
         )
@@ -181,18 +181,18 @@ class World:
         number = self.images.digests.setdefault(tag, len(self.images.digests) + 1)
         self.pushed.setdefault(tag, at)
         push = Push(self.repository, tag, pushed_at=LONG_AGO + 1000 * at)
-        missed = [Missed(push, digest_of(number))]
+        missed = [MissedPush(push, digest_of(number))]
         rules = self.current.settings.rules
-        await self.ledger.write(lambda tx: take_all(tx, rules, missed, (), up_since=None))
+        await self.ledger.write(lambda tx: record_missed(tx, rules, missed, (), up_since=None))
 
     async def _rollback(self, to: str) -> None:
         rules, version = self.current.settings.rules, to or None
         before = await self.ledger.read(lambda tx: holds_of(tx, self.app, NAME))
         try:
             await self.ledger.write(
-                lambda tx: roll_back(tx, rules, self.app, NAME, version, source="api")
+                lambda tx: rollback_channel(tx, rules, self.app, NAME, version, source="api")
             )
-        except CannotMove:
+        except ChannelNotMoved:
             return
         self.model.rolled_back(before.tag)
 
@@ -200,7 +200,7 @@ class World:
         rules = self.current.settings.rules
         try:
             await self.ledger.write(lambda tx: release(tx, rules, self.app, NAME))
-        except CannotMove:
+        except ChannelNotMoved:
             return
         self.model.held = False
 
@@ -211,7 +211,7 @@ class World:
         self.ledger.__init__(self.ledger._url)  # type: ignore[misc]
         self.ledger.open_to_write(wait_seconds=0)
         settings_ = self.current.settings
-        await self.ledger.write(lambda tx: begin_anew(tx, settings_, shared=False))
+        await self.ledger.write(lambda tx: recover_leases(tx, settings_, shared=False))
 
     async def _compare(self) -> None:
         await self.drift.compare(0)

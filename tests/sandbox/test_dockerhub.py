@@ -40,9 +40,9 @@ def test_an_anonymous_token_says_what_it_is_good_for(
 
     answer = ask_token(asking)
 
-    told, said = answer.json(), claims(answer)
-    assert told["token"] == told["access_token"]
-    assert told["expires_in"] == 300
+    result, said = answer.json(), claims(answer)
+    assert result["token"] == result["access_token"]
+    assert result["expires_in"] == 300
     assert (said["iss"], said["aud"], said["sub"]) == ("auth.docker.io", "registry.docker.io", "")
     assert (said["exp"] - said["iat"], said["iat"] - said["nbf"]) == (300, 300)
     assert said["access"] == [
@@ -193,11 +193,11 @@ def test_a_token_may_be_opaque_and_under_one_name(
     hub.push_image(GAME, "1.0")
     hub.opaque_tokens, hub.token_names = True, ("access_token",)
 
-    told = ask_token(asking).json()
+    answer = ask_token(asking).json()
 
-    assert told.keys() == {"access_token", "expires_in", "issued_at"}
-    assert "." not in told["access_token"]
-    headers = {"authorization": f"bearer {told['access_token']}"}
+    assert answer.keys() == {"access_token", "expires_in", "issued_at"}
+    assert "." not in answer["access_token"]
+    headers = {"authorization": f"bearer {answer['access_token']}"}
     assert asking.head(MANIFEST, headers=headers).status_code == 200
 
 

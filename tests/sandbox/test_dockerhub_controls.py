@@ -140,10 +140,10 @@ def test_both_stand_ins_in_the_foreground(with_hub: bool) -> None:
         assert running.stdout is not None
         try:
             lines = [running.stdout.readline().strip() for _ in names]
-            told = dict(line.split("=", 1) for line in lines)
-            assert list(told) == names
+            answer = dict(line.split("=", 1) for line in lines)
+            assert list(answer) == names
             if with_hub:
-                assert httpx.get(told["DOCKERHUB_AUTH_URL"], trust_env=False).status_code == 200
+                assert httpx.get(answer["DOCKERHUB_AUTH_URL"], trust_env=False).status_code == 200
         finally:
             running.terminate()
 

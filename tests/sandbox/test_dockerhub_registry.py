@@ -75,10 +75,10 @@ def test_attestations_stand_beside_the_images(
 
     assert len(images) == len(platforms)
     assert attestation["platform"] == {"os": "unknown", "architecture": "unknown"}
-    told = attestation["annotations"]
-    assert told["vnd.docker.reference.type"] == "attestation-manifest"
+    answer = attestation["annotations"]
+    assert answer["vnd.docker.reference.type"] == "attestation-manifest"
     if images:
-        assert told["vnd.docker.reference.digest"] == images[0]["digest"]
+        assert answer["vnd.docker.reference.digest"] == images[0]["digest"]
     assert config_of(asking, fetched(asking, attestation["digest"]))["architecture"] == "unknown"
 
 

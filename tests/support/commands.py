@@ -55,8 +55,8 @@ class Commands:
     def push(self, image: str = "studio/game-server:1.0.0") -> dict[str, Any]:
         """Record a push by hand, with no server running; return what was told of it."""
         done = self.run("push", image, "--json")
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
 
 
 def commands_in(folder: Path, edgegap_url: str = NOWHERE) -> Commands:

@@ -42,7 +42,7 @@ def catch_up(receiver: ReceiverHere) -> float:
 
 def cursor(receiver: ReceiverHere) -> Cursor:
     """The cursor of its one repository."""
-    (one,) = receiver.ledger.read_now(read_cursors)
+    (one,) = receiver.ledger.read_sync(read_cursors)
     return one
 
 

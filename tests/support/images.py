@@ -13,7 +13,7 @@ from receiver.dockerhub.api import Hub
 from receiver.dockerhub.login import Login
 from receiver.dockerhub.registry import Registry
 from receiver.images import ImageReference
-from receiver.pipeline.preflight import Cleared, Findings, Out, Preflight, Stopped
+from receiver.pipeline.preflight import Findings, ImageOk, ImageRejected, Out, Preflight
 from receiver.rules.rule import Rule
 from receiver.sandbox.calls import Call
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -88,15 +88,15 @@ def there(hub: DockerHubSandbox) -> Iterator[Looking]:
         yield one
 
 
-def cleared(findings: Findings) -> Cleared:
+def cleared(findings: Findings) -> ImageOk:
     """What it found out, where nothing stops the image."""
-    assert isinstance(findings, Cleared), findings
+    assert isinstance(findings, ImageOk), findings
     return findings
 
 
 def stopped(findings: Findings) -> tuple[str, str]:
     """Why the image may not become a version: reason and sentence."""
-    assert isinstance(findings, Stopped), findings
+    assert isinstance(findings, ImageRejected), findings
     return findings.parking.reason.value, findings.parking.sentence
 
 

@@ -9,7 +9,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed, Settlement, claim, settle
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, Reason, State, Verdict
-from receiver.rules.rule import Match, Mode, Ruling
+from receiver.rules.rule import Decision, Match, Mode
 from tests.support.receiver_process import APP, REPOSITORY
 
 T = TypeVar("T")
@@ -47,9 +47,9 @@ def pushed(
     """Record a push that one rule takes; return the delivery's id."""
     if rising:
         tx._now = tx.now + 1
-    told = NewDelivery(source="webhook", repository=REPOSITORY, tag=tag, pushed_at=pushed_at)
+    answer = NewDelivery(source="webhook", repository=REPOSITORY, tag=tag, pushed_at=pushed_at)
     match = Match(rule=f"{REPOSITORY} → {APP}", app=APP, version=version or tag, mode=mode)
-    return record(tx, told, Ruling(Verdict.ACCEPTED, matches=(match,))).delivery
+    return record(tx, answer, Decision(Verdict.ACCEPTED, matches=(match,))).delivery
 
 
 def one_claim(ledger: Ledger, owner: str = OWNER) -> Claimed:

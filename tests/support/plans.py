@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from receiver.edgegap.plans import Parking, Plan, Wanted
+from receiver.edgegap.plans import DesiredVersion, Plan, Rejected
 from receiver.images import ImageReference
 
 IMAGE = ImageReference("studio/game", "1.1")
 PORT = {"port": 7777, "protocol": "UDP", "to_check": True, "tls_upgrade": False, "name": "gameport"}
 
 
-def wanted(**changes: Any) -> Wanted:
+def wanted(**changes: Any) -> DesiredVersion:
     facts: dict[str, Any] = {"app": "my-game", "version": "1.1", "rule": "a rule", "image": IMAGE}
-    return Wanted(**{**facts, **changes})
+    return DesiredVersion(**{**facts, **changes})
 
 
 def shown(**changes: Any) -> dict[str, Any]:
@@ -45,11 +45,11 @@ def shown(**changes: Any) -> dict[str, Any]:
     }
 
 
-def planned(plan: Plan | Parking) -> Plan:
+def planned(plan: Plan | Rejected) -> Plan:
     assert isinstance(plan, Plan), plan
     return plan
 
 
-def parked(plan: Plan | Parking) -> Parking:
-    assert isinstance(plan, Parking), plan
+def parked(plan: Plan | Rejected) -> Rejected:
+    assert isinstance(plan, Rejected), plan
     return plan

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import httpx
 
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.signing import LinkKeys
+from receiver.signing import LinkSigner
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ class ReceiverProcess:
 
     def link(self, repository: str = REPOSITORY) -> str:
         """The link as Docker Hub would call it, at the port it really listens on."""
-        return LinkKeys([KEY], {}).link(self.url, repository)
+        return LinkSigner([KEY], {}).link(self.url, repository)
 
     def post(self, body: Any, *, repository: str = REPOSITORY, **kwargs: Any) -> httpx.Response:
         """Send one webhook to the repository's link."""
@@ -176,8 +176,8 @@ class ReceiverProcess:
         """The whole story of one delivery, as the command tells it."""
         done = self.run("show", identity, "--json")
         assert done.returncode == 0, done.stderr
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
 
     def story(self, identity: str) -> dict[str, Any]:
         """The same over the API: quicker to ask again and again."""
@@ -188,14 +188,14 @@ class ReceiverProcess:
             trust_env=False,
         )
         assert answer.status_code == 200, answer.text
-        told: dict[str, Any] = answer.json()
-        return told
+        result: dict[str, Any] = answer.json()
+        return result
 
     def api_token(self) -> str:
         """A good API token."""
-        from receiver.signing import ApiKeys, ApiToken  # noqa: PLC0415
+        from receiver.signing import ApiToken, ApiTokenSigner  # noqa: PLC0415
 
-        return ApiKeys([KEY]).sign(ApiToken("ab" * 8, int(time.time()) + 60))
+        return ApiTokenSigner([KEY]).sign(ApiToken("ab" * 8, int(time.time()) + 60))
 
     def ended(self, identity: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait until its registrations are done or parked; return the first of them."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from receiver.signing import ApiKeys, ApiToken
+from receiver.signing import ApiToken, ApiTokenSigner
 from tests.support.receiver_process import KEY, RULE, ReceiverProcess
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,7 +41,7 @@ class ReceiverWithClock(ReceiverProcess):
 
     def api_token(self) -> str:
         """A token that is good by its clock."""
-        return ApiKeys([KEY]).sign(
+        return ApiTokenSigner([KEY]).sign(
             ApiToken("ef" * 8, int(time.time() + float(self._off.read_text("utf-8"))) + 60)
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from receiver.signing import LinkKeys
+from receiver.signing import LinkSigner
 from tests.support.receiver_process import KEY, REPOSITORY, webhook_body
 
 ACCEPTED = 202
@@ -77,7 +77,7 @@ class Senders:
 
     def _one(self, client: httpx.Client, tag: str, turn: int, chance: random.Random) -> None:
         doors = self._doors()
-        door = LinkKeys([KEY], {}).link(doors[turn % len(doors)], REPOSITORY) if doors else ""
+        door = LinkSigner([KEY], {}).link(doors[turn % len(doors)], REPOSITORY) if doors else ""
         try:
             answer = client.post(door, json=webhook_body(tag))
         except (httpx.TransportError, httpx.UnsupportedProtocol) as error:

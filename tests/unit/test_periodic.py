@@ -7,7 +7,7 @@ from itertools import count
 from structlog.testing import capture_logs
 
 from receiver.errors import LedgerError
-from receiver.periodic import Background
+from receiver.periodic import PeriodicTask
 
 AT_ONCE = 0.001
 PATIENCE_SECONDS = 10.0
@@ -23,7 +23,7 @@ def test_an_error_is_logged_once_and_ends_nothing() -> None:
                 raise error
             over.set()
 
-        background = Background(once, every=lambda: AT_ONCE, fault="purge_fault")
+        background = PeriodicTask(once, every=lambda: AT_ONCE, fault="purge_fault")
         background.start()
         await asyncio.wait_for(over.wait(), PATIENCE_SECONDS)
         await background.stop()
@@ -46,7 +46,7 @@ def test_what_waits_to_be_woken_is_done_again_when_woken_even_in_its_midst() -> 
                 background.wake()
             await turns.put(number)
 
-        background = Background(once, every=lambda: None, fault="fault")
+        background = PeriodicTask(once, every=lambda: None, fault="fault")
         background.start()
         assert [await turns.get(), await turns.get()] == [0, 1]
         background.wake()
@@ -68,7 +68,7 @@ def test_one_turn_may_ask_for_another_wait_than_the_usual() -> None:
                 third.set()
             return AT_ONCE
 
-        background = Background(once, every=lambda: 3600.0, fault="fault")
+        background = PeriodicTask(once, every=lambda: 3600.0, fault="fault")
         background.start()
         await asyncio.wait_for(third.wait(), PATIENCE_SECONDS)
         await background.stop()
@@ -89,7 +89,7 @@ def test_it_is_stopped_in_the_midst_of_a_turn() -> None:
             finally:
                 seen.append("left")
 
-        background = Background(once, every=lambda: None, fault="fault")
+        background = PeriodicTask(once, every=lambda: None, fault="fault")
         background.start()
         await begun.wait()
         await background.stop()

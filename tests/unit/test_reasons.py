@@ -14,23 +14,23 @@ def said(commands: Commands, *arguments: str, **environment: str | None) -> tupl
 def test_in_the_wrong_folder_the_file_itself_is_what_is_missing(commands: Commands) -> None:
     (commands.folder / "receiver.toml").unlink()
 
-    code, told = said(commands, "check")
+    code, answer = said(commands, "check")
 
     assert code == 3
-    assert f"there is no such file in {commands.folder}" in told
-    assert "receiver init" in told
-    assert "RECEIVER_CONFIG" in told
+    assert f"there is no such file in {commands.folder}" in answer
+    assert "receiver init" in answer
+    assert "RECEIVER_CONFIG" in answer
 
 
 def test_both_variables_of_a_login_are_told_at_once(commands: Commands) -> None:
     login = 'login = { username_env = "A_USER", token_env = "A_TOKEN" }\npreflight'
     commands.configure(RULE.replace("preflight", login))
 
-    code, told = said(commands, "check")
+    code, answer = said(commands, "check")
 
     assert code == 3
-    assert "A_USER is not set" in told
-    assert "A_TOKEN is not set" in told
+    assert "A_USER is not set" in answer
+    assert "A_TOKEN is not set" in answer
 
 
 def test_a_short_key_comes_with_the_way_to_a_good_one(commands: Commands) -> None:
@@ -38,7 +38,7 @@ def test_a_short_key_comes_with_the_way_to_a_good_one(commands: Commands) -> Non
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "told"),
+    ("asked", "code", "answer"),
     [
         (["deliveries", "--tag", "zz"], 0, "No deliveries match"),
         (["deliveries", "--before", "nonsense"], 5, "there is no delivery nonsense"),
@@ -48,14 +48,14 @@ def test_a_short_key_comes_with_the_way_to_a_good_one(commands: Commands) -> Non
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_fits_nothing_is_told_as_that(
-    commands: Commands, asked: list[str], code: int, told: str
+    commands: Commands, asked: list[str], code: int, answer: str
 ) -> None:
     commands.push()
 
     found = said(commands, *asked)
 
     assert found[0] == code
-    assert told in found[1]
+    assert answer in found[1]
 
 
 def test_an_empty_ledger_is_told_from_a_filter_that_fits_nothing(commands: Commands) -> None:
@@ -67,8 +67,8 @@ def test_an_empty_ledger_is_told_from_a_filter_that_fits_nothing(commands: Comma
 def test_a_file_that_is_no_ledger_is_named(commands: Commands) -> None:
     (commands.folder / "receiver.db").write_bytes(b"nothing of the kind" * 500)
 
-    code, told = said(commands, "push", "studio/game-server:1.0")
+    code, answer = said(commands, "push", "studio/game-server:1.0")
 
     assert code == 4
-    assert "receiver.db" in told
-    assert "DATABASE_URL" in told
+    assert "receiver.db" in answer
+    assert "DATABASE_URL" in answer

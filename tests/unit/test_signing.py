@@ -11,7 +11,7 @@ from itsdangerous import URLSafeSerializer
 from receiver.config.load import load_settings
 from receiver.config.settings import Settings
 from receiver.errors import BadLink
-from receiver.signing import LINK_SALT, MAX_URL, ApiKeys, ApiToken, LinkKeys
+from receiver.signing import LINK_SALT, MAX_URL, ApiToken, ApiTokenSigner, LinkSigner
 from receiver.web.page.auth import Sessions
 
 OLD, NEW = "old-key-" * 5, "new-key-" * 5
@@ -19,11 +19,11 @@ STUDIO = "studio/game-server"
 NAMES = st.from_regex(r"[a-z0-9]{1,30}/[a-z0-9]{1,30}", fullmatch=True)
 
 
-def keys(*oldest_first: str) -> LinkKeys:
-    return LinkKeys(oldest_first or (NEW,), {})
+def keys(*oldest_first: str) -> LinkSigner:
+    return LinkSigner(oldest_first or (NEW,), {})
 
 
-def refuses(links: LinkKeys, token: str) -> bool:
+def refuses(links: LinkSigner, token: str) -> bool:
     try:
         links.repository(token)
     except BadLink:
@@ -33,7 +33,7 @@ def refuses(links: LinkKeys, token: str) -> bool:
 
 @given(NAMES, st.integers(1, 10_000))
 def test_a_token_is_good_for_its_repository(repository: str, number: int) -> None:
-    links = LinkKeys([NEW], {repository: number})
+    links = LinkSigner([NEW], {repository: number})
 
     assert links.repository(links.token(repository)) == repository
 
@@ -43,7 +43,7 @@ def test_a_token_holds_only_what_docker_hub_takes_in_a_url() -> None:
 
 
 def test_a_raised_number_revokes_that_repositorys_links_and_no_others() -> None:
-    before, after = keys(), LinkKeys([NEW], {STUDIO: 2})
+    before, after = keys(), LinkSigner([NEW], {STUDIO: 2})
     revoked, kept = before.token(STUDIO), before.token("studio/lobby")
 
     with pytest.raises(BadLink, match=r"link 1 of studio/game-server is revoked, 2"):
@@ -53,11 +53,11 @@ def test_a_raised_number_revokes_that_repositorys_links_and_no_others() -> None:
 
 
 def test_a_link_of_the_future_is_no_good_after_the_number_is_set_back() -> None:
-    assert refuses(keys(), LinkKeys([NEW], {STUDIO: 2}).token(STUDIO))
+    assert refuses(keys(), LinkSigner([NEW], {STUDIO: 2}).token(STUDIO))
 
 
 def test_the_number_is_1_where_none_is_written() -> None:
-    assert LinkKeys([NEW], {STUDIO: 1}).token(STUDIO) == keys().token(STUDIO)
+    assert LinkSigner([NEW], {STUDIO: 1}).token(STUDIO) == keys().token(STUDIO)
 
 
 def test_an_old_key_keeps_its_links_alive_and_the_new_one_signs() -> None:
@@ -72,7 +72,7 @@ def test_the_list_in_the_environment_is_newest_first() -> None:
     settings: Settings = load_settings(
         {"RECEIVER_SECRET_KEY": f"{NEW}, {OLD}", "RECEIVER_CONFIG_TOML": " "}
     )
-    links = LinkKeys([key.reveal() for key in settings.secret_keys], {})
+    links = LinkSigner([key.reveal() for key in settings.secret_keys], {})
 
     assert links.token(STUDIO) == keys(NEW).token(STUDIO)
     assert links.repository(keys(OLD).token(STUDIO)) == STUDIO
@@ -167,7 +167,7 @@ def test_signed_by_us_but_no_link(payload: object) -> None:
 
 
 def test_tokens_for_one_purpose_are_no_good_for_another() -> None:
-    api = ApiKeys([NEW])
+    api = ApiTokenSigner([NEW])
 
     assert refuses(keys(), api.sign(ApiToken("0" * 16, 4_000_000_000)))
     assert api.read(keys().token(STUDIO), now=0) is None
@@ -177,7 +177,7 @@ def test_tokens_for_one_purpose_are_no_good_for_another() -> None:
 def test_an_api_token_is_good_until_its_time(
     expires_at: int, now: int, repository: str | None
 ) -> None:
-    api = ApiKeys([NEW])
+    api = ApiTokenSigner([NEW])
 
     token = ApiToken("0" * 16, expires_at, repository)
 
@@ -186,28 +186,28 @@ def test_an_api_token_is_good_until_its_time(
 
 @given(st.text() | st.text("ABCabc012_-.=", max_size=120))
 def test_no_made_up_text_is_an_api_token_or_a_session(text: str) -> None:
-    assert ApiKeys([NEW]).read(text, now=0) is None
+    assert ApiTokenSigner([NEW]).read(text, now=0) is None
     assert Sessions([NEW], "a-password").read(text, now=0) is None
     assert Sessions([NEW], "a-password").read_login(text, now=0) is None
 
 
 def test_api_tokens_follow_the_keys() -> None:
-    token = ApiKeys([OLD]).sign(ApiToken("0" * 16, 100))
+    token = ApiTokenSigner([OLD]).sign(ApiToken("0" * 16, 100))
 
-    assert ApiKeys([OLD, NEW]).read(token, now=0) is not None
-    assert ApiKeys([NEW]).read(token, now=0) is None
+    assert ApiTokenSigner([OLD, NEW]).read(token, now=0) is not None
+    assert ApiTokenSigner([NEW]).read(token, now=0) is None
     for hostile in ("", "é", "a" * 600, token[:-4], token + "x", "x." + token):
-        assert ApiKeys([OLD]).read(hostile, now=0) is None
+        assert ApiTokenSigner([OLD]).read(hostile, now=0) is None
 
 
 def test_only_a_holder_of_the_key_is_given_a_proof_and_nobody_else_anything_to_guess_against() -> (
     None
 ):
     """Anyone could fetch an HMAC by the key and test guessed keys against it, offline."""
-    ours, other = LinkKeys([OLD, NEW], {}), LinkKeys(["another-key-entirely-0123"], {})
+    ours, other = LinkSigner([OLD, NEW], {}), LinkSigner(["another-key-entirely-0123"], {})
     challenge = ours.challenge("nonce")
 
-    assert ours.proof(challenge) == LinkKeys([OLD, NEW], {}).proof(challenge)
+    assert ours.proof(challenge) == LinkSigner([OLD, NEW], {}).proof(challenge)
     assert ours.proof(challenge) != ours.proof(ours.challenge("other nonce"))
     for stranger in ("nonce", "", "x" * 600, "é", other.challenge("nonce"), ours.token(STUDIO)):
         assert ours.proof(stranger) is None
@@ -217,7 +217,7 @@ def test_only_a_holder_of_the_key_is_given_a_proof_and_nobody_else_anything_to_g
 
 def test_no_letter_of_a_token_may_change() -> None:
     """The last letter of base64 has bits that say nothing; they are not ours to overlook."""
-    keys = LinkKeys(["a-key"], {})
+    keys = LinkSigner(["a-key"], {})
     token = keys.token("studio/game-server")
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 

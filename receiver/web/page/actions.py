@@ -7,16 +7,23 @@ from starlette.routing import Route
 from receiver.audit import Source, log_operation
 from receiver.images import is_repository
 from receiver.ledger import gates as pauses
-from receiver.ledger.deliveries import Recorded
+from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.gates import BUSY, TOKEN
 from receiver.ledger.transaction import Tx
-from receiver.pipeline.prune import MOST_AT_ONCE, Pruned, Scope, kept_by, log_pruned, prune
+from receiver.pipeline.prune import MOST_AT_ONCE, Pruned, Scope, keep_count, log_pruned, prune
 from receiver.rules.channel_order import ByHand
 from receiver.service import Service
-from receiver.upkeep.channels import CannotMove, CannotPause, log_moved, promote, release, roll_back
+from receiver.upkeep.channels import (
+    ChannelNotMoved,
+    UnknownRepository,
+    log_moved,
+    promote,
+    release,
+    rollback_channel,
+)
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
-from receiver.web.page.auth import Form, for_a_deed, safe_path
-from receiver.web.page.versions import Shelf
+from receiver.web.page.auth import Form, form_action, safe_path
+from receiver.web.page.versions import VersionsView
 
 PAGE = "page"
 
@@ -26,7 +33,7 @@ NOT_REOPENED = "It is not dismissed, or a newer registration for the same image 
 class Actions:
     """Replay, dismissal, channel moves, pruning, pauses; each redirects back to the page."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: VersionsView) -> None:
         self._shelf = shelf
 
     def routes(self) -> list[Route]:
@@ -40,7 +47,7 @@ class Actions:
             "pause": self._pause, "resume": self._resume, "open-gate": self._open_gate,
         }  # fmt: skip
         return [
-            Route(f"/do/{name}", for_a_deed(action), methods=["POST"])
+            Route(f"/do/{name}", form_action(action), methods=["POST"])
             for name, action in actions.items()
         ]
 
@@ -64,7 +71,7 @@ class Actions:
         return await self._moved(
             service,
             form,
-            lambda tx: roll_back(tx, rules, *channel, to, source=PAGE),
+            lambda tx: rollback_channel(tx, rules, *channel, to, source=PAGE),
             ByHand.ROLLBACK,
         )
 
@@ -79,11 +86,11 @@ class Actions:
         )
 
     async def _moved(
-        self, service: Service, form: Form, move: Callable[[Tx], Recorded], action: ByHand
+        self, service: Service, form: Form, move: Callable[[Tx], RecordedDelivery], action: ByHand
     ) -> tuple[str, str]:
         try:
             recorded = await service.ledger.write(move)
-        except CannotMove as error:
+        except ChannelNotMoved as error:
             return _back(form, "/versions"), f"Nothing was moved: {error}."
         self._shelf.forget()
         service.worker.wake()
@@ -94,7 +101,7 @@ class Actions:
         rules, (app, channel) = service.settings.rules, _channel(form)
         try:
             sentence = await service.ledger.write(lambda tx: release(tx, rules, app, channel))
-        except CannotMove as error:
+        except ChannelNotMoved as error:
             return _back(form, "/versions"), f"Nothing was released: {error}."
         log_operation("released", source=PAGE, app=app, channel=channel)
         return _back(form, "/versions"), sentence
@@ -126,7 +133,7 @@ class Actions:
 
     async def _prune(self, service: Service, form: Form) -> tuple[str, str]:
         app = _text(form, "app")
-        if kept_by(service.settings, app) is None:
+        if keep_count(service.settings, app) is None:
             raise ValueError(f"no rule of the app {app} has `keep`")
         only = _text(form, "versions").split() or None
         results = await self._pruned(service, Scope(app, most=MOST_AT_ONCE, only=only))
@@ -154,7 +161,7 @@ class Actions:
         repository = _repository(form)
         try:
             await service.manual.pause(repository, Source.PAGE)
-        except CannotPause as error:
+        except UnknownRepository as error:
             return _back(form, "/"), f"Nothing was paused: {error}"
         return _back(
             form, "/"

@@ -17,12 +17,12 @@ from starlette.routing import Route
 from receiver.errors import BadBody, LedgerError
 from receiver.ledger.revocations import is_revoked, revoke
 from receiver.logs import get_logger
-from receiver.pipeline.prune import NotItsTurn
+from receiver.pipeline.prune import RetentionBusy
 from receiver.secret import Secret
 from receiver.service import Service
-from receiver.web.body import SenderLeft, read_body
+from receiver.web.body import ClientDisconnected, read_body
 from receiver.web.page.rendering import HEADERS, render
-from receiver.web.rate_limit import PerMinute, client_of
+from receiver.web.rate_limit import MinuteLimiter, client_of
 from receiver.web.webhook import not_found
 
 SESSION_SALT = b"receiver.session"
@@ -108,7 +108,7 @@ Page = Callable[[Service, Request, Session], Awaitable[Response]]
 Action = Callable[[Service, Form], Awaitable[tuple[str, str]]]
 
 
-def for_anyone(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def public_page(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     """Wrap an endpoint of the page: it needs no login, and its errors become HTML pages."""
 
     async def respond(request: Request) -> Response:
@@ -117,11 +117,11 @@ def for_anyone(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
             return _page_off(request)
         try:
             return await endpoint(service, request)
-        except SenderLeft:
+        except ClientDisconnected:
             return Response(status_code=400)
         except LedgerError as error:
             return failure(request, 503, "The ledger is unavailable.", f"{error}.")
-        except (BadBody, NotItsTurn, ValueError) as error:
+        except (BadBody, RetentionBusy, ValueError) as error:
             return failure(request, 400, "The request failed.", f"{error}.")
 
     return respond
@@ -149,17 +149,17 @@ _OFF = """<!doctype html>
 """
 
 
-def for_a_person(page: Page) -> Callable[[Request], Awaitable[Response]]:
+def login_required(page: Page) -> Callable[[Request], Awaitable[Response]]:
     """Wrap a page so that it requires a login."""
 
     async def respond(service: Service, request: Request) -> Response:
         session = await _current_session(service, request)
         return _to_login(request) if session is None else await page(service, request, session)
 
-    return for_anyone(respond)
+    return public_page(respond)
 
 
-def for_a_deed(action: Action) -> Callable[[Request], Awaitable[Response]]:
+def form_action(action: Action) -> Callable[[Request], Awaitable[Response]]:
     """Wrap an action so that it requires a login and the form's CSRF token.
 
     The action returns the path to redirect to and the message to show there.
@@ -179,10 +179,10 @@ def for_a_deed(action: Action) -> Callable[[Request], Awaitable[Response]]:
             give_cookie(request, response, FLASH, text, FLASH_SECONDS)
         return response
 
-    return for_anyone(respond)
+    return public_page(respond)
 
 
-def is_a_person(request: Request) -> bool:
+def wants_html(request: Request) -> bool:
     """Return whether a browser requests a page, and the page is on."""
     service: Service = request.app.state.service
     machines = request.url.path.startswith(("/api/", "/hooks/", "/do/"))
@@ -282,13 +282,13 @@ class Login:
     """The login of the page."""
 
     def __init__(self) -> None:
-        self._tries = PerMinute(TRIES_A_MINUTE)
+        self._tries = MinuteLimiter(TRIES_A_MINUTE)
 
     def routes(self) -> list[Route]:
         """Return the routes for signing in and out."""
         return [
-            Route("/login", for_anyone(_show), methods=["GET"]),
-            Route("/login", for_anyone(self._enter), methods=["POST"]),
+            Route("/login", public_page(_show), methods=["GET"]),
+            Route("/login", public_page(self._enter), methods=["POST"]),
             Route("/logout", _leave, methods=["POST"]),
         ]
 
@@ -334,7 +334,7 @@ async def _leave(request: Request) -> Response:
             await service.ledger.write(lambda tx: revoke(tx, session.id, expires_at))
         return "/login", ""
 
-    response = await for_a_deed(end)(request)
+    response = await form_action(end)(request)
     if response.status_code == SEE_OTHER:
         forget_cookie(request, response, SESSION)
     return response

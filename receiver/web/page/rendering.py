@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from receiver.service import Service
-from receiver.timestamps import duration, iso
+from receiver.timestamps import duration, format_time
 from receiver.web.webhook import not_found
 
 FOLDER = Path(__file__).parent / "static"
@@ -90,7 +90,7 @@ def _moment(milliseconds: int | None) -> Markup:
     """Return a time as HTML; our script turns it into a relative time."""
     if milliseconds is None:
         return Markup("never")
-    text = iso(milliseconds)
+    text = format_time(milliseconds)
     return Markup('<time datetime="{}">{} UTC</time>').format(text, text[:19].replace("T", " "))
 
 

@@ -16,7 +16,7 @@ from receiver.ledger.channels import channel_rows
 from receiver.ledger.deletions import last_deletions
 from receiver.ledger.targets import Target, last_deliveries, targets_of
 from receiver.pipeline.attempt import why_refused
-from receiver.pipeline.prune import MOST_AT_ONCE, Scope, kept_by, plan, rules_of
+from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, plan, rules_for_app
 from receiver.pipeline.retry import Call
 from receiver.rules.rule import Mode
 from receiver.service import Service
@@ -34,7 +34,7 @@ class _Listed:
     held: dict[str, str]  # each target's image in the ledger before the request to Edgegap
 
 
-class Shelf:
+class VersionsView:
     """A cache of the versions at Edgegap, by app."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Shelf:
                 for target in shown
                 if target.mode == Mode.CHANNEL
             ],
-            "keep": kept_by(service.settings, app),
+            "keep": keep_count(service.settings, app),
             "prunable": [candidate.made.version for candidate in planned],
             "deletions": deletions,
         }
@@ -93,7 +93,7 @@ class Shelf:
             if response.ok and not listing.complete:
                 problem = partly_listed(listing).capitalize() + "."
             elif not response.ok:
-                rules = ", ".join(rule.name for rule in rules_of(service.settings, app))
+                rules = ", ".join(rule.name for rule in rules_for_app(service.settings, app))
                 facts = {"app": app, "rule": rules}
                 _, problem = await why_refused(service.client, Call.LIST, response, **facts)
             if len(self._listed) >= MOST_REMEMBERED:

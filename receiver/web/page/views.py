@@ -23,8 +23,8 @@ from receiver.web.page.auth import (
     Page,
     Session,
     failure,
-    for_a_person,
     forget_cookie,
+    login_required,
     read_cookie,
 )
 from receiver.web.page.charts import (
@@ -36,7 +36,7 @@ from receiver.web.page.charts import (
     standing,
 )
 from receiver.web.page.rendering import HEADERS, render, serve_asset
-from receiver.web.page.versions import Shelf
+from receiver.web.page.versions import VersionsView
 
 UNCHANGED = 304
 
@@ -142,18 +142,18 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
 _NOT_THERE = "It may have been purged by age, or the address is wrong."
 
 
-def page_routes(shelf: Shelf) -> list[Route]:
+def page_routes(shelf: VersionsView) -> list[Route]:
     """Return the routes of the pages."""
     return [
-        Route("/", for_a_person(show_overview), methods=["GET"]),
-        Route("/deliveries", for_a_person(show_deliveries), methods=["GET"]),
-        Route("/deliveries/{id}", for_a_person(show_delivery), methods=["GET"]),
-        Route("/versions", for_a_person(versions_page(shelf)), methods=["GET"]),
+        Route("/", login_required(show_overview), methods=["GET"]),
+        Route("/deliveries", login_required(show_deliveries), methods=["GET"]),
+        Route("/deliveries/{id}", login_required(show_delivery), methods=["GET"]),
+        Route("/versions", login_required(versions_page(shelf)), methods=["GET"]),
         Route("/static/{name}", serve_asset, methods=["GET"]),
     ]
 
 
-def versions_page(shelf: Shelf) -> Page:
+def versions_page(shelf: VersionsView) -> Page:
     """Return the page of versions; `shelf` caches the versions at Edgegap."""
 
     async def show_versions(service: Service, request: Request, session: Session) -> Response:

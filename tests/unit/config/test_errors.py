@@ -344,10 +344,10 @@ def test_every_invalid_port_is_named_with_its_value() -> None:
     "name", ["RECEIVER_SECRET_KEY", "RECEIVER_ADMIN_PASSWORD", "DOCKERHUB_TOKEN", "DATABASE_URL"]
 )
 def test_what_is_no_utf_8_is_a_fault_of_that_variable(name: str) -> None:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as answer:
         load_settings({"RECEIVER_CONFIG_TOML": "#", name: "caf\udce9"})
 
-    (fault,) = told.value.faults
+    (fault,) = answer.value.faults
     assert (fault.where, fault.what) == (name, "it is not UTF-8")
 
 
@@ -368,8 +368,8 @@ envs = [{ key = "A", value_from = "canary value" }]
 [[notice]]
 url_env = "discord://canary/0123"
 """
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as answer:
         load_settings({"RECEIVER_CONFIG_TOML": config, "HUB_USER": "x"})
 
-    assert len(told.value.faults) == 3
-    assert "canary" not in str(told.value)
+    assert len(answer.value.faults) == 3
+    assert "canary" not in str(answer.value)

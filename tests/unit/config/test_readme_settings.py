@@ -59,8 +59,8 @@ def test_the_first_command_needs_no_more_than_a_line_on_an_old_python() -> None:
 
 def test_what_runs_in_ci_is_the_readmes_test_command_to_the_letter() -> None:
     root = Path(__file__).parent.parent.parent.parent
-    told = (root / "README.md").read_text("utf-8").partition("<!-- tests -->")[2]
-    command = told.partition("```shell\n")[2].partition("\n")[0]
+    answer = (root / "README.md").read_text("utf-8").partition("<!-- tests -->")[2]
+    command = answer.partition("```shell\n")[2].partition("\n")[0]
 
     assert command.endswith("-m pytest")
     assert command in (root / ".ci" / "run").read_text("utf-8").splitlines()

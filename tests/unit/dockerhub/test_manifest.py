@@ -326,9 +326,9 @@ def test_a_name_that_could_forge_a_line_or_stop_the_ledger_is_no_platform(odd: s
 @given(names=platforms)
 def test_a_tag_record_tells_the_platforms(names: list[str]) -> None:
     rows = [split(name) for name in names]
-    told = Platforms(tuple(dict.fromkeys(names))) if names else None
+    answer = Platforms(tuple(dict.fromkeys(names))) if names else None
 
-    assert read_tag_record({"digest": DIGEST, "images": [*rows, UNKNOWN]}) == (DIGEST, told)
+    assert read_tag_record({"digest": DIGEST, "images": [*rows, UNKNOWN]}) == (DIGEST, answer)
 
 
 @pytest.mark.parametrize("images", [None, [], {}, "linux/amd64", [None, 3, []], [UNKNOWN], [{}]])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.dockerhub.tag_record import HubTag, read_tag
+from receiver.dockerhub.tag_record import Tag, read_tag
 from receiver.dockerhub.webhook import FIRST_SECOND, LAST_SECOND
 
 ZERO = "0001-01-01T00:00:00Z"
@@ -36,7 +36,7 @@ records: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 )
 
 
-def read(**fields: object) -> HubTag:
+def read(**fields: object) -> Tag:
     found = read_tag({"name": "1.0", **fields})
     assert found is not None
     return found

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from receiver.edgegap.comparison import compare
 from receiver.edgegap.fields import PLACEHOLDER, SETTINGS, field_fault
-from receiver.edgegap.plans import Parking, Plan, plan_creation, plan_update, same_image
+from receiver.edgegap.plans import Plan, Rejected, plan_creation, plan_update, same_image
 from receiver.images import ImageReference
 from receiver.reasons import Reason
 from receiver.secret import Secret
@@ -386,7 +386,7 @@ def test_ports_or_variables_that_an_answer_leaves_out_are_not_taken_for_none(fie
     assert parking.reason is Reason.SETTINGS_NOT_COPIED
     assert f"leaves out its {field}" in parking.sentence
     own = wanted(settings={"ports": [PORT], "envs": [{"key": "NEW", "value": "1"}]})
-    assert isinstance(plan_creation(own, source), Parking) is (field == "envs")
+    assert isinstance(plan_creation(own, source), Rejected) is (field == "envs")
 
 
 # What the API does not accept
@@ -474,7 +474,7 @@ def test_whatever_edgegap_shows_the_plan_is_faithful_or_it_parks(strange: dict[s
 
     plan = plan_creation(wanted(), source)
 
-    if isinstance(plan, Parking):
+    if isinstance(plan, Rejected):
         assert plan.sentence
         return
     assert set(plan.body) <= WRITABLE
@@ -516,7 +516,7 @@ def test_no_secret_is_in_any_message(strange: dict[str, Any]) -> None:
     }
     for name, value in secret.items():
         plan = plan_creation(wanted(), shown(**{**strange, name: value}))
-        said = [*plan.notes, plan.sentence if isinstance(plan, Parking) else ""]
+        said = [*plan.notes, plan.sentence if isinstance(plan, Rejected) else ""]
         assert "canary" not in "".join(said)
 
 

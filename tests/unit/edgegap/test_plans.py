@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from receiver.edgegap.plans import Parking, Plan, plan_creation, plan_update
+from receiver.edgegap.plans import Plan, Rejected, plan_creation, plan_update
 from receiver.reasons import Reason
 from receiver.secret import Secret
 from tests.support.plans import PORT, parked, planned, shown, wanted
@@ -142,6 +142,6 @@ def test_memory_is_at_most_twice_the_cpu(memory: int, sound: bool) -> None:
     plan = plan_creation(wanted(settings={"req_memory": memory}), shown())
 
     assert isinstance(plan, Plan) is sound
-    if isinstance(plan, Parking):
+    if isinstance(plan, Rejected):
         assert plan.reason is Reason.SETTINGS_INVALID
         assert "2049 is over twice req_cpu 1024" in plan.sentence

@@ -172,10 +172,10 @@ def test_masking_leaves_no_secret_to_show() -> None:
         )
     ).body
 
-    told = masked(body)
+    answer = masked(body)
 
-    assert "canary" not in str(told)
+    assert "canary" not in str(answer)
     assert "canary" not in repr(Plan(body))
-    assert told["private_username"] == "studio-ci"
-    assert told["envs"][0]["key"] == "MODE"
+    assert answer["private_username"] == "studio-ci"
+    assert answer["envs"][0]["key"] == "MODE"
     assert body["private_token"] == "canary-token"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from receiver.edgegap.client import Pace, edgegap_client
-from receiver.edgegap.version_cache import NEWEST, Catalogue, Source
+from receiver.edgegap.client import RateLimiter, edgegap_client
+from receiver.edgegap.version_cache import NEWEST, Source, VersionCache
 from receiver.rules.rule import Rule, moving_versions
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
@@ -26,14 +26,14 @@ def sandbox() -> EdgegapSandbox:
 
 
 def found(
-    sandbox: EdgegapSandbox, ask: Callable[[Catalogue], Coroutine[Any, Any, Source]]
+    sandbox: EdgegapSandbox, ask: Callable[[VersionCache], Coroutine[Any, Any, Source]]
 ) -> tuple[str | None, tuple[str, ...]]:
     """The version's name, and which were passed over."""
 
     async def asked() -> Source:
         with serving(sandbox.app) as url:
-            async with edgegap_client(url, Secret("sandbox-token"), Pace(500, 4)) as client:
-                return await ask(Catalogue(client))
+            async with edgegap_client(url, Secret("sandbox-token"), RateLimiter(500, 4)) as client:
+                return await ask(VersionCache(client))
 
     source = asyncio.run(asked())
     name = None if source.version is None else str(source.version["name"])
@@ -74,7 +74,7 @@ def test_the_newest_is_none_of_those_excluded_and_not_the_version_itself(
 def test_a_version_just_made_is_copied_from_and_a_named_one_whatever_it_is(
     sandbox: EdgegapSandbox,
 ) -> None:
-    async def made(catalogue: Catalogue) -> Source:
+    async def made(catalogue: VersionCache) -> Source:
         await catalogue.source(APP, NEWEST, of="2.0")
         later = {"name": "2.0", "create_time": "2026-11-30 10:00:00"}
         catalogue.made(APP, later)

@@ -72,12 +72,12 @@ def test_without_a_login_nobody_is_named(hub: DockerHubSandbox, there: Looking) 
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-@pytest.mark.parametrize("told", [True, False], ids=["record", "manifest"])
+@pytest.mark.parametrize("answer", [True, False], ids=["record", "manifest"])
 def test_the_digest_is_that_of_what_was_pushed_whatever_its_type(
-    hub: DockerHubSandbox, there: Looking, kind: Kind, *, told: bool
+    hub: DockerHubSandbox, there: Looking, kind: Kind, *, answer: bool
 ) -> None:
     digest = hub.push_image(GAME, "1.0", kind=kind)
-    if not told:
+    if not answer:
         hide_record(hub)
 
     assert cleared(there.look()).digest == digest

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.manifest import Platforms
 from receiver.dockerhub.registry import Registry
-from receiver.pipeline.preflight import Cleared
+from receiver.pipeline.preflight import ImageOk
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Image, build_image
 from receiver.sandbox.faults import Fault
@@ -105,7 +105,7 @@ def test_a_login_server_that_redirects_is_not_followed(
 def test_a_cdn_on_another_host_gets_no_authorization(hub: DockerHubSandbox, there: Looking) -> None:
     with serving(hub.app) as cdn:
         hub.redirect_blobs_to, hub.cdn_hops = cdn, 1
-        assert isinstance(there.look(login=LOGIN), Cleared)
+        assert isinstance(there.look(login=LOGIN), ImageOk)
 
     host = cdn.removeprefix("http://")
     at_cdn = there.calls(lambda call: call.host == host)
@@ -120,7 +120,7 @@ def test_a_redirect_to_the_registry_itself_gets_no_authorization_either(
 ) -> None:
     hub.redirect_blobs_to = there.url
 
-    assert isinstance(there.look(login=LOGIN), Cleared)
+    assert isinstance(there.look(login=LOGIN), ImageOk)
     at_cdn = there.calls(lambda call: call.path.startswith("/cdn/"))
     assert [call.authorization for call in at_cdn] == [None]
 
@@ -189,6 +189,6 @@ def test_from_https_a_blob_may_not_be_fetched_in_clear(to: str, *, followed: boo
         assert asyncio.run(look()) == Platforms(("linux/amd64",))
         assert str(asked[-1].url) == f"https://cdn.example/{config}"
     else:
-        with pytest.raises(Unavailable, match="redirects to a URL that is not https"):
+        with pytest.raises(DockerHubUnavailable, match="redirects to a URL that is not https"):
             asyncio.run(look())
         assert {one.url.host for one in asked} == {"registry.example"}

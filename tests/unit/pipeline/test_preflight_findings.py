@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from receiver.dockerhub.login import Login
 from receiver.dockerhub.registry import PullLimit
-from receiver.pipeline.preflight import NotYet, Out
+from receiver.pipeline.preflight import ImagePending, Out
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Kind
 from receiver.sandbox.faults import Fault
@@ -24,12 +24,12 @@ def hub() -> DockerHubSandbox:
     return hub
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["record", "index"])
+@pytest.mark.parametrize("answer", [True, False], ids=["record", "index"])
 def test_not_for_amd64_it_stops_with_the_command_that_mends_it(
-    hub: DockerHubSandbox, there: Looking, *, told: bool
+    hub: DockerHubSandbox, there: Looking, *, answer: bool
 ) -> None:
     hub.push_image(GAME, "1.0", ["linux/arm64", "linux/arm/v7"], attestations=True)
-    if not told:
+    if not answer:
         hub.alter_record(GAME, "1.0", images=None)
 
     reason, sentence = stopped(there.look())
@@ -108,7 +108,7 @@ def test_the_config_decides_if_the_record_knows_the_architecture_alone(
 def test_a_tag_that_is_not_there_yet_may_come(hub: DockerHubSandbox, there: Looking) -> None:
     hub.push_image(GAME, "1.0", visible_after=None)
 
-    assert isinstance(there.look(), NotYet)
+    assert isinstance(there.look(), ImagePending)
     hub.settle()
     cleared(there.look())
 

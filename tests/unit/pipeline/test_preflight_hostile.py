@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from receiver.dockerhub.http import Unavailable
+from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.manifest import DOCKER_MANIFEST, OCI_INDEX
 from receiver.dockerhub.registry import Found
-from receiver.pipeline.preflight import Cleared, Stopped
+from receiver.pipeline.preflight import ImageOk, ImageRejected
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.faults import Fault
 from tests.support.images import GAME, LOGIN, TOKEN, Looking, out
@@ -66,7 +66,7 @@ def test_without_a_sound_digest_it_goes_on_and_says_so(
 
     found = there.look(login=LOGIN)
 
-    assert isinstance(found, Cleared)
+    assert isinstance(found, ImageOk)
     assert found.digest is None
     assert "no digest" in found.notes[0]
 
@@ -96,7 +96,7 @@ def test_a_platform_made_to_forge_a_line_is_not_shown(
 
     found = there.look(login=LOGIN)
 
-    assert isinstance(found, Cleared)
+    assert isinstance(found, ImageOk)
     assert "does not say for which platform" in found.notes[0]
     assert found.notes[0].isprintable()
 
@@ -112,7 +112,7 @@ def test_a_broken_answer_is_survived(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "answer",
     [
         {},
         {"token": "", "access_token": ""},
@@ -124,9 +124,9 @@ def test_a_broken_answer_is_survived(
     ],
 )
 def test_what_is_no_token_is_not_sent_as_one(
-    hub: DockerHubSandbox, there: Looking, told: Any
+    hub: DockerHubSandbox, there: Looking, answer: Any
 ) -> None:
-    hub.misbehave(Fault("garbage", path_contains="/token", body=json.dumps(told), times=None))
+    hub.misbehave(Fault("garbage", path_contains="/token", body=json.dumps(answer), times=None))
 
     assert out(there)
     assert there.told == [f"HEAD /v2/{GAME}/manifests/1.0", "GET /token"]
@@ -146,14 +146,14 @@ def test_whatever_a_tokens_life_is_said_to_be(
 
 
 def test_a_login_that_is_told_back_to_us_is_masked(hub: DockerHubSandbox, there: Looking) -> None:
-    told = json.dumps({"details": f"{'x' * 150} studio-bot:{TOKEN}", "message": TOKEN})
-    hub.misbehave(Fault("status", path_contains="/token", status=401, body=told, times=None))
+    answer = json.dumps({"details": f"{'x' * 150} studio-bot:{TOKEN}", "message": TOKEN})
+    hub.misbehave(Fault("status", path_contains="/token", status=401, body=answer, times=None))
 
     found = there.look(login=LOGIN)
 
-    assert isinstance(found, Stopped)
+    assert isinstance(found, ImageRejected)
     assert "studio-bot:***" in found.parking.sentence
     assert TOKEN[:12] not in f"{found}"
-    with pytest.raises(Unavailable, match=r"\*\*\*") as refused:
+    with pytest.raises(DockerHubUnavailable, match=r"\*\*\*") as refused:
         there.run(there.preflight.hub.tag(GAME, "1.0", LOGIN))
     assert TOKEN[:12] not in str(refused.value)

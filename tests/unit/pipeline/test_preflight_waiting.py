@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import httpx
 import pytest
 
-from receiver.backoff import MINUTE, SECOND, Waited
+from receiver.backoff import MINUTE, SECOND, WaitState
 from receiver.config.load import load_settings
 from receiver.dockerhub.api import Hub
 from receiver.dockerhub.registry import Registry
-from receiver.edgegap.client import Pace, edgegap_client
-from receiver.edgegap.version_cache import Catalogue
+from receiver.edgegap.client import RateLimiter, edgegap_client
+from receiver.edgegap.version_cache import VersionCache
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed, Settlement
 from receiver.ledger.targets import NotCopied
@@ -50,15 +50,15 @@ class Story:
 
     async def ended(self, registration: Claimed, most: int = 1000) -> Settlement:
         """Try until it is done or parked; `waits` says how long it waited between, in seconds."""
-        waited = Waited()
+        waited = WaitState()
         for _ in range(most):
             claimed = replace(registration, waited=waited)
-            told = (await self.attempt(claimed).run()).settlement
-            if told.state is not State.WAITING:
-                return told
-            waited, due = told.waited, told.due_at or 0
+            answer = (await self.attempt(claimed).run()).settlement
+            if answer.state is not State.WAITING:
+                return answer
+            waited, due = answer.waited, answer.due_at or 0
             self.waits.append(round((due - self.time.now) / SECOND))
-            self.reasons.add(told.reason)
+            self.reasons.add(answer.reason)
             self.time.now = due
         raise AssertionError("it never ended")
 
@@ -81,7 +81,7 @@ CLAIMED = Claimed(
     push_time=BEGAN,
     attempt=1,
     fence=1,
-    waited=Waited(),
+    waited=WaitState(),
     created_at=BEGAN,
 )
 
@@ -110,7 +110,7 @@ async def stories(
         url = served if reached else "http://127.0.0.1:9"
         async with (
             httpx.AsyncClient(trust_env=False) as http,
-            edgegap_client(edgegap, Secret("sandbox-token"), Pace(500, 4)) as client,
+            edgegap_client(edgegap, Secret("sandbox-token"), RateLimiter(500, 4)) as client,
         ):
             registry = Registry(http, url, f"{url}/token")
             preflight = Preflight(registry, Hub(http, url), clock=time.seconds)
@@ -120,7 +120,7 @@ async def stories(
                     claimed,
                     SETTINGS,
                     client,
-                    Catalogue(client),
+                    VersionCache(client),
                     preflight=preflight,
                     sent=nothing_noted,
                     not_copied=nothing_excluded,

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.backoff import Waited, backoff, probe_delay
-from receiver.edgegap.plans import Parking
+from receiver.backoff import WaitState, backoff, probe_delay
+from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer, read_answer
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
-from receiver.pipeline.result import leave_to_others, parked_as
+from receiver.pipeline.result import defer_to_other_replicas, parked_as
 from receiver.pipeline.retry import (
     FORBIDDEN,
     TABLE,
@@ -20,8 +20,8 @@ from receiver.pipeline.retry import (
     Row,
     Then,
     Wait,
-    detail_of,
-    row_for,
+    policy_for,
+    summary_of,
     wait_or_park,
 )
 from receiver.reasons import REASONS, Outcome, Reason, State, explain
@@ -48,7 +48,7 @@ CLAIMED = Claimed(
     push_time=NOW,
     attempt=1,
     fence=1,
-    waited=Waited(),
+    waited=WaitState(),
     created_at=NOW,
 )
 FACTS = {"app": "my-game", "version": "1.0", "rule": "a rule", "image": "docker.io/a/b:1.0"}
@@ -160,7 +160,7 @@ def test_the_whole_table() -> None:
     walked = set()
     for calls, status, content, then, reason in ANSWERS:
         for call in calls:
-            row = row_for(call, answered(call, status, content))
+            row = policy_for(call, answered(call, status, content))
             walked.add(row)
             assert (row.then, row.reason) == (then, reason), (call, status, content)
 
@@ -169,7 +169,7 @@ def test_the_whole_table() -> None:
 
 @given(st.sampled_from(Call), st.integers(100, 599), st.text(max_size=30))
 def test_every_answer_has_its_row(call: Call, status: int, content: str) -> None:
-    row = row_for(call, answered(call, status, content))
+    row = policy_for(call, answered(call, status, content))
 
     assert row.reason is not None or row.then in {Then.GO_ON, Then.ABSENT, Then.TAKEN}
 
@@ -183,12 +183,12 @@ TOKEN = Row(Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
 
 def next_of(
     row: Row,
-    waited: Waited = Waited(),  # noqa: B008 - frozen
+    waited: WaitState = WaitState(),  # noqa: B008 - frozen
     *,
     now: int = NOW,
     jitter: float = 1.0,
     retry_after: int | None = None,
-) -> Wait | Parking:
+) -> Wait | Rejected:
     return wait_or_park(
         row,
         waited=waited,
@@ -200,9 +200,9 @@ def next_of(
     )
 
 
-def schedule(row: Row, jitter: float = 1.0) -> tuple[list[int], Parking]:
+def schedule(row: Row, jitter: float = 1.0) -> tuple[list[int], Rejected]:
     """Return the delays (ms) till it parks, when each try takes no time, and the parking."""
-    delays, now, waited = [], NOW, Waited()
+    delays, now, waited = [], NOW, WaitState()
     while isinstance(found := next_of(row, waited, now=now, jitter=jitter), Wait):
         delays.append(found.due_at - now)
         now, waited = found.due_at, found.waited
@@ -249,7 +249,7 @@ def test_what_edgegap_declined_is_tried_three_more_times_within_a_minute() -> No
 
 
 def test_what_edgegap_declined_is_not_counted_with_other_trouble() -> None:
-    found = next_of(DECLINED_ROW, Waited(Reason.EDGEGAP_ERROR, NOW - HOUR, 9))
+    found = next_of(DECLINED_ROW, WaitState(Reason.EDGEGAP_ERROR, NOW - HOUR, 9))
 
     assert isinstance(found, Wait)
     assert found.waited.times == 1
@@ -258,11 +258,11 @@ def test_what_edgegap_declined_is_not_counted_with_other_trouble() -> None:
 def test_what_declined_says_so_beside_its_status() -> None:
     answer = answered(Call.CREATE, 200, DECLINED)
 
-    assert detail_of(answer) == "HTTP 200, success: false: Not now"
+    assert summary_of(answer) == "HTTP 200, success: false: Not now"
 
 
 def test_a_slow_try_shortens_no_wait_but_the_10_minutes_hold() -> None:
-    late = Waited(Reason.IMAGE_NOT_READY, since=NOW - 10 * MINUTE + 500, times=2)
+    late = WaitState(Reason.IMAGE_NOT_READY, since=NOW - 10 * MINUTE + 500, times=2)
 
     found = next_of(IMAGE, late)
 
@@ -274,7 +274,7 @@ def test_a_slow_try_shortens_no_wait_but_the_10_minutes_hold() -> None:
 def test_who_is_told_how_long_to_wait_never_waits_less(
     retry_after: int, times: int, jitter: float
 ) -> None:
-    waited = Waited(Reason.EDGEGAP_BUSY, NOW - HOUR, times)
+    waited = WaitState(Reason.EDGEGAP_BUSY, NOW - HOUR, times)
 
     busy = next_of(BUSY, waited, retry_after=retry_after, jitter=jitter)
     trouble = next_of(RETRY, waited, retry_after=retry_after, jitter=jitter)
@@ -301,7 +301,7 @@ def test_429_is_never_answered_at_once(retry_after: int | None) -> None:
 
 
 def test_a_refused_token_parks_nothing_however_long_it_lasts() -> None:
-    waited = Waited(Reason.EDGEGAP_TOKEN_REFUSED, NOW - 400 * 24 * HOUR, 9000)
+    waited = WaitState(Reason.EDGEGAP_TOKEN_REFUSED, NOW - 400 * 24 * HOUR, 9000)
 
     found = next_of(TOKEN, waited)
 
@@ -312,15 +312,15 @@ def test_a_refused_token_parks_nothing_however_long_it_lasts() -> None:
 
 def test_what_is_forbidden_again_and_again_with_a_good_token_is_parked() -> None:
     for times in range(5):
-        found = next_of(FORBIDDEN, Waited(Reason.FORBIDDEN_BY_EDGEGAP, NOW, times))
+        found = next_of(FORBIDDEN, WaitState(Reason.FORBIDDEN_BY_EDGEGAP, NOW, times))
         assert isinstance(found, Wait)
-    parked = next_of(FORBIDDEN, Waited(Reason.FORBIDDEN_BY_EDGEGAP, NOW, 5))
-    assert isinstance(parked, Parking)
+    parked = next_of(FORBIDDEN, WaitState(Reason.FORBIDDEN_BY_EDGEGAP, NOW, 5))
+    assert isinstance(parked, Rejected)
     assert parked.reason is Reason.FORBIDDEN_BY_EDGEGAP
 
 
 def test_what_is_forbidden_is_not_counted_with_other_trouble() -> None:
-    found = next_of(FORBIDDEN, Waited(Reason.EDGEGAP_ERROR, NOW - HOUR, 9))
+    found = next_of(FORBIDDEN, WaitState(Reason.EDGEGAP_ERROR, NOW - HOUR, 9))
 
     assert isinstance(found, Wait)
     assert found.waited.times == 1
@@ -335,27 +335,27 @@ def test_the_gate_is_probed_each_10_s_slowing_to_5_min() -> None:
 
 
 def test_the_same_trouble_under_another_name_goes_on_counting() -> None:
-    waited = Waited(Reason.EDGEGAP_UNREACHABLE, NOW - 24 * HOUR, 200)
+    waited = WaitState(Reason.EDGEGAP_UNREACHABLE, NOW - 24 * HOUR, 200)
 
     for row in (RETRY, BUSY, Row(Then.RETRY, Reason.FAULT)):
         found = next_of(row, waited)
-        assert isinstance(found, Parking)
+        assert isinstance(found, Rejected)
         assert found.reason is Reason.GAVE_UP
 
 
 def test_other_trouble_begins_a_count_of_its_own() -> None:
-    waited = Waited(Reason.IMAGE_NOT_READY, NOW - HOUR, 200)
+    waited = WaitState(Reason.IMAGE_NOT_READY, NOW - HOUR, 200)
 
     found = next_of(RETRY, waited)
 
     assert isinstance(found, Wait)
-    assert found.waited == Waited(Reason.EDGEGAP_ERROR, NOW, 1, waited.since)
+    assert found.waited == WaitState(Reason.EDGEGAP_ERROR, NOW, 1, waited.since)
 
 
 def test_a_row_that_parks_parks_at_once_with_its_sentence() -> None:
     found = next_of(Row(Then.PARK, Reason.APP_MISSING))
 
-    assert found == Parking(Reason.APP_MISSING, explain(Reason.APP_MISSING, **FACTS))
+    assert found == Rejected(Reason.APP_MISSING, explain(Reason.APP_MISSING, **FACTS))
     assert "my-game" in explain(Reason.APP_MISSING, **FACTS)
 
 
@@ -367,20 +367,20 @@ def test_a_wait_carries_what_the_ledger_needs_to_go_on_after_a_restart() -> None
     again = next_of(RETRY, kept, now=first.due_at + HOUR)
 
     assert isinstance(again, Wait)
-    assert again.waited == Waited(Reason.EDGEGAP_ERROR, NOW, 2, NOW)
+    assert again.waited == WaitState(Reason.EDGEGAP_ERROR, NOW, 2, NOW)
 
 
 def test_trouble_that_changes_its_kind_all_the_time_is_given_up_after_a_day_too() -> None:
-    waited = Waited(Reason.IMAGE_NOT_READY, NOW - HOUR, 3, NOW - 25 * HOUR)
+    waited = WaitState(Reason.IMAGE_NOT_READY, NOW - HOUR, 3, NOW - 25 * HOUR)
 
     found = next_of(RETRY, waited)
 
-    assert isinstance(found, Parking)
+    assert isinstance(found, Rejected)
     assert found.reason is Reason.GAVE_UP
 
 
 def test_a_refused_token_takes_nothing_from_the_day() -> None:
-    waited = Waited(Reason.EDGEGAP_TOKEN_REFUSED, NOW - 48 * HOUR, 9, NOW - 48 * HOUR)
+    waited = WaitState(Reason.EDGEGAP_TOKEN_REFUSED, NOW - 48 * HOUR, 9, NOW - 48 * HOUR)
 
     assert isinstance(next_of(RETRY, waited), Wait)
 
@@ -403,9 +403,9 @@ def test_no_word_means_two_things() -> None:
 @given(jitter=st.floats(0, 1))
 def test_other_replicas_are_asked_for_a_rule_to_the_end_and_often(jitter: float) -> None:
     """Each time it is one of them by chance: with ever longer waits, none that had it came by."""
-    parked = parked_as(Parking(Reason.RULE_GONE, "The rule is gone."))
+    parked = parked_as(Rejected(Reason.RULE_GONE, "The rule is gone."))
     claimed, now, asked = CLAIMED, NOW, 0
-    while (tried := leave_to_others(claimed, parked, now=now, jitter=jitter)) is not parked:
+    while (tried := defer_to_other_replicas(claimed, parked, now=now, jitter=jitter)) is not parked:
         due_at, waited = tried.settlement.due_at, tried.settlement.waited
         assert due_at is not None
         assert waited is not None

@@ -74,12 +74,12 @@ def test_serve_warns_of_it(start: StartReceiver, clock_ahead: int, words: str) -
     hub.add_repository(REPOSITORY)
     with hub_beside(hub) as variables:
         receiver = start(environment=variables)
-        (told,) = until(lambda: _warnings(receiver))
+        (answer,) = until(lambda: _warnings(receiver))
 
-    assert told["level"] == "warning"
-    assert words in told["sentence"]
-    assert "NTP" in told["sentence"]
-    assert abs(told["seconds_ahead"] + clock_ahead) <= 60
+    assert answer["level"] == "warning"
+    assert words in answer["sentence"]
+    assert "NTP" in answer["sentence"]
+    assert abs(answer["seconds_ahead"] + clock_ahead) <= 60
 
 
 def test_serve_says_nothing_of_a_clock_that_agrees(start: StartReceiver) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.config.settings import Current, Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.ledger import ids
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purge import CATCHES_UP, LONGEST_STEP, PurgeClock
@@ -84,7 +84,7 @@ def test_a_clock_that_is_ahead_for_a_moment_purges_nothing(
     gone += [purged_at(ledger, now + 60_000, monkeypatch)]
 
     assert gone == [0, 0, 0, 0]
-    assert len(ledger.read_now(lambda tx: list_deliveries(tx, Filter()))) == 6
+    assert len(ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))) == 6
 
 
 def test_so_it_does_at_the_first_purge_of_an_older_ledger(
@@ -101,4 +101,4 @@ def test_so_it_does_at_the_first_purge_of_an_older_ledger(
 def purged_at(ledger: Ledger, moment: int, monkeypatch: pytest.MonkeyPatch) -> int:
     with monkeypatch.context() as patch:
         patch.setattr(Tx, "now", property(lambda _: moment))
-        return asyncio.run(Purge(ledger, Current(Settings())).run())
+        return asyncio.run(Purge(ledger, LiveSettings(Settings())).run())

@@ -55,11 +55,11 @@ def test_the_newest_stands_on_the_right() -> None:
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "told"),
+    ("milliseconds", "answer"),
     [
         (0, "0 ms"), (999, "999 ms"), (1000, "1.0 s"), (9_949, "9.9 s"), (42_000, "42 s"),
         (600_000, "10 min"), (36_000_000, "10 h"), (864_000_000, "10 d"),
     ],
 )  # fmt: skip
-def test_durations_are_told_in_words(milliseconds: int, told: str) -> None:
-    assert duration(milliseconds) == told
+def test_durations_are_told_in_words(milliseconds: int, answer: str) -> None:
+    assert duration(milliseconds) == answer

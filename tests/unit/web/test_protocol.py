@@ -102,7 +102,7 @@ def port() -> Iterator[int]:
         yield at
 
 
-def told(port: int, *sent: bytes, until_end: bool = True) -> bytes:
+def said(port: int, *sent: bytes, until_end: bool = True) -> bytes:
     """Send the pieces, the later ones after an answer to the former; return all that came."""
     written.clear()
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
@@ -120,7 +120,7 @@ def request(line: bytes, *headers: bytes) -> bytes:
 
 
 def test_an_answer_is_written_in_one(port: int) -> None:
-    came = told(port, request(b"GET /plain", b"Connection: close"))
+    came = said(port, request(b"GET /plain", b"Connection: close"))
 
     assert came.startswith(b"HTTP/1.1 200 OK\r\n")
     assert came.endswith(b"\r\n\r\ngot 0")
@@ -129,14 +129,14 @@ def test_an_answer_is_written_in_one(port: int) -> None:
 
 def test_answers_on_one_connection_are_one_write_each(port: int) -> None:
     again = request(b"GET /plain")
-    came = told(port, again + again, request(b"GET /plain", b"Connection: close"))
+    came = said(port, again + again, request(b"GET /plain", b"Connection: close"))
 
     assert came.count(b"got 0") == 3
     assert len(written) == 3
 
 
 def test_a_head_without_a_body_is_sent_at_once(port: int) -> None:
-    came = told(port, request(b"HEAD /plain"), until_end=False)
+    came = said(port, request(b"HEAD /plain"), until_end=False)
 
     assert came.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"content-length: 5\r\n" in came
@@ -144,7 +144,7 @@ def test_a_head_without_a_body_is_sent_at_once(port: int) -> None:
 
 
 def test_parts_are_sent_as_they_come(port: int) -> None:
-    came = told(port, request(b"GET /parts", b"Connection: close"))
+    came = said(port, request(b"GET /parts", b"Connection: close"))
 
     assert came.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
     assert len(written) == 3
@@ -156,21 +156,21 @@ def test_a_sender_who_asks_whether_to_go_on_is_told_before_the_answer(port: int)
         b"POST /plain", b"Expect: 100-continue", b"Content-Length: 2", b"Connection: close"
     )
 
-    came = told(port, asks, b"{}")
+    came = said(port, asks, b"{}")
 
     assert came.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
     assert came.endswith(b"got 2")
 
 
 def test_what_is_no_http_is_told_so(port: int) -> None:
-    came = told(port, b"nonsense\r\n\r\n")
+    came = said(port, b"nonsense\r\n\r\n")
 
     assert came.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert written == [came]
 
 
 def test_an_answer_that_breaks_off_ends_with_its_head(port: int) -> None:
-    came = told(port, request(b"GET /breaks"))
+    came = said(port, request(b"GET /breaks"))
 
     assert came.startswith(b"HTTP/1.1 200 OK\r\n")
     assert came.endswith(b"\r\n\r\n")
@@ -248,7 +248,7 @@ def test_a_small_chunked_body_with_a_trailer_is_read_and_the_trailer_is_no_heade
 ) -> None:
     sent = request(b"POST /plain", b"Transfer-Encoding: chunked", b"Connection: close")
 
-    came = told(port, sent + b"5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n")
+    came = said(port, sent + b"5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n")
 
     assert came.endswith(b"got 5")
 
