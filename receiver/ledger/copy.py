@@ -30,6 +30,7 @@ from receiver.ledger.schema import (
     deliveries,
     gates,
     led_to,
+    link_uses,
     notices,
     pauses,
     refused_links,
@@ -41,7 +42,7 @@ from receiver.ledger.transaction import Tx
 
 COPIED = (
     deliveries, registrations, led_to, attempts, targets, gates, cursors, pauses, deletions,
-    notices, refused_links, secret_keys, channels, channel_moves, channel_reports,
+    notices, refused_links, secret_keys, link_uses, channels, channel_moves, channel_reports,
 )  # fmt: skip
 BITE = 500
 LOCK_MS = 2000  # for what somebody has just begun on the target

@@ -15,7 +15,13 @@ from receiver.ledger.schema import metadata
 # https://sqlite.org/fileformat.html#application_id: four bytes that say whose file it is.
 APPLICATION_ID = int.from_bytes(b"rcvr", "big")
 REVISIONS = "alembic_version"
-ALWAYS_THERE = frozenset({REVISIONS, "deliveries", "registrations", "meta"})  # in each schema
+# In each schema, and no other program's tables have all of these columns.
+ALWAYS_THERE = {
+    REVISIONS: {"version_num"},
+    "deliveries": {"id", "received_at", "source", "repository", "tag", "verdict"},
+    "registrations": {"id", "repository", "tag", "app", "version", "state", "due_at"},
+    "meta": {"key", "value"},
+}
 MOST_NAMED = 5
 _REVISION = re.compile(r"\d{4}")
 
@@ -28,13 +34,16 @@ def check_ours(connection: Connection) -> None:
     inspector = inspect(connection)
     names = {*inspector.get_table_names(), *inspector.get_view_names()}
     on_file = connection.dialect.name == "sqlite"
-    if on_file and (stamp := _application_id(connection)) not in {0, APPLICATION_ID}:
+    stamp = _application_id(connection) if on_file else 0
+    if stamp not in {0, APPLICATION_ID}:
         raise _foreign(f"application id 0x{stamp:08x}", names, on_file=on_file)
-    if names >= ALWAYS_THERE and _is_numbered(connection):
+    if _are_ours(connection, names) and _is_numbered(connection):
         return
     others = names if on_file else names & {REVISIONS, *metadata.tables}
     if others:
         raise _foreign("", others, on_file=on_file)
+    if on_file and not stamp and (version := _user_version(connection)):
+        raise _foreign(f"user version {version}", names, on_file=on_file)
 
 
 def check_file_ours(path: Path) -> None:
@@ -60,6 +69,21 @@ def reading_file(path: Path) -> Iterator[Connection]:
 
 def _application_id(connection: Connection) -> int:
     return int(connection.exec_driver_sql("PRAGMA application_id").scalar_one()) & 0xFFFFFFFF
+
+
+def _user_version(connection: Connection) -> int:
+    """Return the number that a program may give its file; ours have one with their tables."""
+    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+
+def _are_ours(connection: Connection, names: set[str]) -> bool:
+    if not names >= ALWAYS_THERE.keys():
+        return False
+    inspector = inspect(connection)
+    return all(
+        columns <= {str(column["name"]) for column in inspector.get_columns(table)}
+        for table, columns in ALWAYS_THERE.items()
+    )
 
 
 def _is_numbered(connection: Connection) -> bool:

@@ -26,7 +26,13 @@ NAMESAKES = (
     "CREATE TABLE meta (key TEXT); CREATE TABLE alembic_version (version_num TEXT);"
     "INSERT INTO alembic_version VALUES ('ae1027a6acf5');"
 )
-FOREIGN = {"tables": SHOP, "with-alembic": WITH_ALEMBIC, "namesakes": NAMESAKES}
+NUMBERED_NAMESAKES = NAMESAKES.replace("ae1027a6acf5", "0003")
+FOREIGN = {
+    "numbered-namesakes": NUMBERED_NAMESAKES,
+    "tables": SHOP,
+    "with-alembic": WITH_ALEMBIC,
+    "namesakes": NAMESAKES,
+}
 
 
 def sqlite_file(path: Path, script: str) -> URL:
@@ -66,9 +72,18 @@ def test_a_file_that_says_whose_it_is_is_refused_though_it_is_empty(tmp_path: Pa
     assert_refused(url, "another program .application id 0x47504b47")
 
 
+def test_an_empty_file_with_another_programs_version_is_left_as_it_is(tmp_path: Path) -> None:
+    url = sqlite_file(tmp_path / "notes.db", "PRAGMA user_version = 7;VACUUM;")
+    before = (tmp_path / "notes.db").read_bytes()
+
+    assert_refused(url, "another program .user version 7")
+
+    assert (tmp_path / "notes.db").read_bytes() == before
+
+
 def test_an_empty_file_and_an_empty_database_are_ours_to_fill(tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
-    sqlite_file(tmp_path / "no-tables.db", "PRAGMA user_version = 1;VACUUM;")
+    sqlite_file(tmp_path / "no-tables.db", "PRAGMA user_version = 0;VACUUM;")
 
     for name in ("empty.db", "no-tables.db", "none.db"):
         for _ in range(2):
@@ -95,7 +110,11 @@ def test_a_ledger_beside_whose_tables_a_tool_put_its_own_is_still_ours(either: U
     again.close()
 
 
-@pytest.mark.parametrize("script", [WITH_ALEMBIC, NAMESAKES], ids=["with-alembic", "namesakes"])
+@pytest.mark.parametrize(
+    "script",
+    [WITH_ALEMBIC, NAMESAKES, NUMBERED_NAMESAKES],
+    ids=["with-alembic", "namesakes", "numbered-namesakes"],
+)
 def test_another_programs_tables_on_postgresql_are_refused(postgres_url: URL, script: str) -> None:
     with psycopg.connect(plain(postgres_url)) as other:
         other.execute(script.encode())
