@@ -158,7 +158,7 @@ async def _fetch(
 
 
 def _raise_for_status(response: httpx.Response) -> None:
-    """Raise Unavailable on a 429 and a 5xx; their bodies are not read."""
+    """Raise DockerHubUnavailable on a 429 and a 5xx; their bodies are not read."""
     status = response.status_code
     if status == TOO_MANY:
         asked = read_retry_after(response.headers, time.time_ns() // 1_000_000)

@@ -122,7 +122,7 @@ class TokenService:
             return False
 
     async def token(self, repository: str, login: Login | None, *, actions: str = PULL) -> str:
-        """Request a token for these actions. Raises CredentialsRejected, Unavailable."""
+        """Request a token for these actions. Raises CredentialsRejected, DockerHubUnavailable."""
         scope = quote(f"repository:{repository}:{actions}", safe=":,")
         url = f"{self._url}?service=registry.docker.io&scope={scope}"
         headers = {}

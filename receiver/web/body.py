@@ -44,7 +44,7 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
 
     Raises BadBody if the body is larger than `largest` bytes, takes longer than
     SLOWEST_BODY_SECONDS or than the server runs, or finds no memory left for large bodies; raises
-    SenderLeft if the sender disconnects.
+    ClientDisconnected if the sender disconnects.
     """
     receive = request.receive
     parts: list[bytes] = []

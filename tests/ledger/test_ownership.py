@@ -43,7 +43,7 @@ def sqlite_file(path: Path, script: str) -> URL:
 
 
 def assert_refused(url: URL, match: str) -> None:
-    for look in ("open_to_write", "open_to_read"):
+    for look in ("open_to_write", "open_readonly"):
         ledger = Ledger(url)
         with pytest.raises(LedgerError, match=match):
             getattr(ledger, look)()

@@ -30,7 +30,7 @@ UNSAFE = [
 OPENS = (
     "import sys; from sqlalchemy.engine import URL; from receiver.ledger.ledger import Ledger;"
     "ledger = Ledger(URL.create('sqlite', database=sys.argv[1]));"
-    "(ledger.open_to_write if sys.argv[2] == 'write' else ledger.open_to_read)()"
+    "(ledger.open_to_write if sys.argv[2] == 'write' else ledger.open_readonly)()"
 )
 
 
