@@ -23,7 +23,7 @@ from receiver.ledger.gates import ALL, close_token_gate, pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import tell
 from receiver.ledger.refused_links import count_refused_links
-from receiver.ledger.secret_keys import adopt_keys
+from receiver.ledger.secret_keys import adopt_keys, use_links
 from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.rules.rule import Mode
@@ -48,6 +48,7 @@ def _everything(tx: Tx) -> None:
     note_deletion(tx, "my-game", "0.1", deleted=True, why="old")
     count_refused_links(tx, {(LinkFault.SIGNATURE, "studio/game-server"): 2})
     adopt_keys(tx, [{"salt": "fingerprint"}])
+    use_links(tx, [("studio/game-server", "fingerprint")])
 
 
 def nothing(total: int, rows: int) -> None:
