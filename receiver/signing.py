@@ -33,6 +33,7 @@ class LinkFault(StrEnum):
     SIGNATURE = "signature"
     TRUNCATED = "truncated"
     OTHER_REPOSITORY = "other_repository"
+    MISDIRECTED = "misdirected"
     UNKNOWN_REPOSITORY = "unknown_repository"
     MALFORMED = "malformed"
 
@@ -44,6 +45,7 @@ ACTIONABLE = frozenset(
         LinkFault.SIGNATURE,
         LinkFault.TRUNCATED,
         LinkFault.OTHER_REPOSITORY,
+        LinkFault.MISDIRECTED,
     }
 )
 _WHAT_TO_DO: Mapping[LinkFault, str] = {
@@ -56,6 +58,9 @@ _WHAT_TO_DO: Mapping[LinkFault, str] = {
     "{repository}` prints into the repository's Webhooks tab on Docker Hub.",
     LinkFault.OTHER_REPOSITORY: "The link of {repository} was pasted into another repository's "
     "Webhooks tab on Docker Hub. Each repository has its own: `receiver link` prints them.",
+    LinkFault.MISDIRECTED: "A webhook of Docker Hub came to an address that is no link, but looks "
+    "like a damaged one. Paste the whole line that `receiver link {repository}` prints into the "
+    "repository's Webhooks tab on Docker Hub.",
     LinkFault.UNKNOWN_REPOSITORY: "The link names a repository of no rule, and this receiver did "
     "not sign it. If you pasted it, add a [[rule]] for the repository; then `receiver link` "
     "prints its link.",
@@ -139,6 +144,28 @@ class LinkSigner:
         signed = (place for place, key in enumerate(self._by_key) if key.loads_unsafe(token)[0])
         return next(signed)
 
+    def stray(self, path: str) -> BadLink | None:
+        """Return what is wrong with a path that is not a link's, None if it resembles none.
+
+        The path is one outside of PATH, or a part of one.
+        """
+        within = path.lower()
+        for payload in self._payloads.values():
+            place = within.find(payload[:FEWEST_ALIKE].lower())
+            if place >= 0:
+                owner = self._owner(path[place:].partition("/")[0])
+                return BadLink(LinkFault.MISDIRECTED, "a link in a wrong place", owner)
+        segments = [segment for segment in within.split("/") if segment]
+        if segments and (segments[0] in {"hook", "hooks"} or "dockerhub" in within):
+            return BadLink(LinkFault.MALFORMED, "a path like that of a link")
+        return None
+
+    def _owner(self, token: str) -> str | None:
+        try:
+            return self._read(token)
+        except BadLink as error:
+            return error.repository
+
     def _read(self, token: str) -> str:
         if not token:
             raise BadLink(LinkFault.TRUNCATED, "the token is empty")
@@ -173,6 +200,9 @@ class LinkSigner:
             if _names_a_repository(token):
                 text = "it names a repository without a rule, and the signature does not match"
                 return BadLink(LinkFault.UNKNOWN_REPOSITORY, text)
+            strayed = self.stray(token[1:])
+            if strayed is not None:
+                return strayed
             return BadLink(LinkFault.MALFORMED, "not a token of ours")
         repository = nearest[0] if len(nearest) == 1 else None
         if len(token) < whole + 1 + SIGNATURE_LETTERS:

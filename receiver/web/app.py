@@ -109,6 +109,9 @@ class _App(Starlette):
                 response = await self._hooks.take(Request(scope, receive, send))
                 await response(scope, receive, send)
                 return
+            if not any(route.matches(scope)[0] is Match.FULL for route in self.routes):
+                scope["app"] = self
+                await self._hooks.note_stray(Request(scope, receive))
         await self._usual(scope, receive, send)
         if scope["type"] == "http" and scope["method"] == "POST":
             self._shelf.forget()  # the page then shows changes by the API and commands at once

@@ -1,5 +1,6 @@
 """The webhook endpoint for Docker Hub: HTTP in, JSON out; `intake.py` applies the rules."""
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -7,19 +8,23 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from receiver.dockerhub.webhook import read_push
+from receiver.dockerhub.webhook import Push, read_push
 from receiver.errors import BadBody, BadLink, LedgerError
 from receiver.logs import get_logger
 from receiver.pipeline.intake import WEBHOOK, refuse, take
 from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
-from receiver.web.body import ClientDisconnected, read_body
+from receiver.web.body import SMALL_BODY, ClientDisconnected, read_body
 from receiver.web.client_address import Senders
 from receiver.web.rate_limit import MinuteLimiter, client_of
 
 WRONG_TOKENS_A_MINUTE = 60
 BAD_BODIES_A_MINUTE = 30
+STRANGE_BODIES = 8  # at a time: a stranger's body must not take the place of a push
+STRANGE_BODY_SECONDS = 2.0
+# Anybody may send these; with Docker Hub's body they are a link of ours that was damaged.
+UNSURE = frozenset({LinkFault.MALFORMED, LinkFault.UNKNOWN_REPOSITORY})
 STATUS = {Reason.BODY_TOO_LARGE: 413, Reason.BODY_TOO_SLOW: 408, Reason.TOO_MANY_BODIES: 503}
 PROOF_HEADER = "Receiver-Proof"
 GREETING = (
@@ -36,6 +41,7 @@ class Hooks:
     def __init__(self, trusted_proxies: str) -> None:
         self._wrong_tokens = MinuteLimiter(WRONG_TOKENS_A_MINUTE)
         self._bad_bodies = MinuteLimiter(BAD_BODIES_A_MINUTE)
+        self._strange_bodies = 0
         self._senders = Senders(trusted_proxies)
 
     async def greet(self, request: Request) -> Response:
@@ -100,14 +106,32 @@ class Hooks:
         with suppress(LedgerError):
             await refuse(service.ledger, repository, BadBody(reason, sentence), None)
 
-    async def _stranger(self, service: Service, request: Request, error: BadLink) -> Response:
-        """Answer an invalid link: always the same 404, whatever the cause."""
-        service.refused_links.count(error)
+    async def note_stray(self, request: Request) -> None:
+        """Count a POST to an unknown path if it may be one of Docker Hub's."""
+        service: Service = request.app.state.service
+        path = request.url.path
+        strayed = service.links.stray(path)
+        error = strayed or BadLink(LinkFault.MALFORMED, "the path is not a link")
         address = await self._senders.address_of(request)
         if not self._wrong_tokens.allows(client_of(address)):
+            return
+        error = await self._judge(service, request, error)
+        if strayed is not None or error.reason not in UNSURE:
+            self._count(service, error, address)
+
+    async def _stranger(self, service: Service, request: Request, error: BadLink) -> Response:
+        """Answer an invalid link: always the same 404, whatever the cause."""
+        address = await self._senders.address_of(request)
+        if not self._wrong_tokens.allows(client_of(address)):
+            service.refused_links.count(error)
             return JSONResponse(
                 {"error": "rate limit exceeded"}, 429, headers={"Retry-After": "60"}
             )
+        self._count(service, await self._judge(service, request, error), address)
+        return not_found()
+
+    def _count(self, service: Service, error: BadLink, address: str) -> None:
+        service.refused_links.count(error)
         log.warning(
             "link_refused",
             address=address,
@@ -116,7 +140,32 @@ class Hooks:
             why=str(error),
             todo=what_to_do(LinkFault(error.reason), error.repository),
         )
-        return not_found()
+
+    async def _judge(self, service: Service, request: Request, error: BadLink) -> BadLink:
+        """Return the fault of what may be noise, judged by its body."""
+        push = await self._strange_push(request) if error.reason in UNSURE else None
+        if push is None:
+            return error
+        ours = any(rule.repository == push.repository for rule in service.settings.rules)
+        if not ours and error.reason == LinkFault.UNKNOWN_REPOSITORY:
+            return error
+        why = "Docker Hub's webhook, to an address that is no link"
+        return BadLink(LinkFault.MISDIRECTED, why, push.repository if ours else None)
+
+    async def _strange_push(self, request: Request) -> Push | None:
+        """Read the body that came without a good link, if it is Docker Hub's."""
+        length = request.headers.get("content-length", "")
+        declared = length.isascii() and length.isdigit() and 0 < int(length[:12]) <= SMALL_BODY
+        if not declared or self._strange_bodies >= STRANGE_BODIES:
+            return None
+        self._strange_bodies += 1
+        try:
+            with suppress(BadBody, ClientDisconnected, TimeoutError):
+                async with asyncio.timeout(STRANGE_BODY_SECONDS):
+                    return read_push(await read_body(request, SMALL_BODY))
+        finally:
+            self._strange_bodies -= 1
+        return None
 
     async def _refuse(
         self, service: Service, repository: str, error: BadBody, request: Request

@@ -282,11 +282,73 @@ def test_whatever_is_left_of_a_link_the_answer_is_the_same(here: ReceiverHere, p
 
     assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
     (one,) = overview(here)["refused_links"]
-    assert one["reason"] == ("malformed" if path[len(PATH) :] else "truncated")
+    assert one["reason"] == ("misdirected" if path[len(PATH) :] else "truncated")
+
+
+ASTRAY = {
+    "nothing of the path": f"/{TOKEN}",
+    "two slashes before it": f"/{PATH}{TOKEN}",
+    "two slashes in it": f"{PATH}/{TOKEN}",
+    "upper case": f"/Hooks/Dockerhub/{TOKEN}",
+    "one letter less": f"/hook/dockerhub/{TOKEN}",
+    "no slash before the token": f"/hooks/dockerhub{TOKEN}",
+    "no token": "/hooks/",
+    "no link at all": "/webhook",
+    "the page": "/",
+    "a few letters of the token": f"{PATH}{TOKEN[:5]}",
+    "no start of the token": f"{PATH}{TOKEN[3:]}",
+    "the link in the link": f"{PATH}https://hooks.example.com{PATH}{TOKEN}",
+    "a placeholder": f"{PATH}%3Ctoken%3E",
+    "another's link": PATH + LinkSigner([ANOTHER_KEY], {}).token("studio/unheard-of"),
+}
+
+
+@pytest.mark.parametrize("path", ASTRAY.values(), ids=ASTRAY)
+def test_a_push_to_a_wrong_address_is_seen(here: ReceiverHere, path: str) -> None:
+    """It was answered 404 and counted nowhere, or as the Internet's noise."""
+    answer = httpx.post(here.url + path, json=webhook_body("1.0.0"), trust_env=False)
+
+    assert answer.status_code in {404, 405}
+    (one,) = until(lambda: overview(here)["refused_links"])
+    assert (one["reason"], one["repository"]) == ("misdirected", REPOSITORY)
+    assert one["actionable"]
+
+
+def test_a_link_in_a_wrong_place_is_seen_whatever_its_body(here: ReceiverHere) -> None:
+    httpx.post(f"{here.url}/{TOKEN}", content=b"x", trust_env=False)
+
+    (one,) = until(lambda: overview(here)["refused_links"])
+    assert (one["reason"], one["repository"]) == ("misdirected", REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    ("path", "reasons"), [("/hooks/x", ["malformed"]), ("/xmlrpc.php", []), ("/api/none", [])]
+)
+def test_a_strangers_post_is_counted_only_if_its_path_resembles_a_links(
+    here: ReceiverHere, path: str, reasons: list[str]
+) -> None:
+    httpx.post(here.url + path, json={"a": 1}, trust_env=False)
+    sent(here, "")  # what came before it is in the ledger once this is
+
+    found = until(lambda: overview(here)["refused_links"])
+    assert {one["reason"] for one in found} == {"truncated", *reasons}
+
+
+def test_a_push_of_an_unknown_repository_adds_no_row_of_its_own(here: ReceiverHere) -> None:
+    """Anybody may send any name: the ledger has one row for all of them."""
+    for number in range(20):
+        body = webhook_body("1.0", f"stranger/number-{number}")
+        httpx.post(f"{here.url}/webhook", json=body, trust_env=False)
+
+    def counted() -> bool:
+        found = overview(here)["refused_links"]
+        return [(one["repository"], one["requests"]) for one in found] == [(None, 20)]
+
+    until(counted)
 
 
 def test_noise_is_passed_over_by_doctor(here: ReceiverHere, beside: Commands) -> None:
-    sent(here, "wp-login.php")
+    httpx.post(f"{here.url}{PATH}wp-login.php", json={"log": "admin"}, trust_env=False)
     overview(here)  # by then it is in the ledger
 
     found = doctor(beside, "links")

@@ -143,11 +143,14 @@ def test_a_body_that_is_too_slow_is_408(
         assert b"body_too_slow" in answer
 
 
-def test_a_wrong_token_is_answered_before_its_body_is_read(here: ReceiverHere) -> None:
+@pytest.mark.parametrize("length", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+def test_a_wrong_token_is_answered_before_a_body_is_read_that_is_not_docker_hubs(
+    here: ReceiverHere, length: str
+) -> None:
     with closing(connected(here)) as slow:
         slow.sendall(
             b"POST /hooks/dockerhub/guess HTTP/1.1\r\nHost: h\r\n"
-            b"X-Forwarded-For: 203.0.113.77\r\nContent-Length: 1000\r\n\r\n"
+            b"X-Forwarded-For: 203.0.113.77\r\n" + length.encode() + b"\r\n\r\n"
         )
 
         assert slow.recv(65_536).startswith(b"HTTP/1.1 404 ")
