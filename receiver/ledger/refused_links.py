@@ -9,7 +9,6 @@ from receiver.ledger.recording import DELIVERY
 from receiver.ledger.transactions import Tx
 
 SHOWN_MS = 7 * 24 * 60 * 60 * 1000
-TOGETHER_MS = 60_000  # a push comes by all of a repository's links within it
 
 Counts = Mapping[tuple[LinkFault, str | None], int]
 
@@ -51,7 +50,7 @@ def count_refused_links(tx: Tx, counts: Counts) -> None:
 def refused_links(tx: Tx) -> list[RefusedLink]:
     """Return those of the last week, newest first.
 
-    Left out is a repository's old link once a push came by a good one, too: nothing is lost by it.
+    Left out is a repository's old link once a push came by a good one after it.
     """
     rows = tx.run(_SHOWN, after=tx.now - SHOWN_MS).all()
     known = set(LinkFault)
@@ -68,8 +67,10 @@ def refused_links(tx: Tx) -> list[RefusedLink]:
 def _is_resolved(tx: Tx, one: RefusedLink) -> bool:
     if one.repository is None or one.reason in _OF_OTHERS:
         return False
-    after = one.last_at - TOGETHER_MS
     came = tx.run(
-        _CAME_SINCE, repository=one.repository, first=first_id(DELIVERY, after), after=after
+        _CAME_SINCE,
+        repository=one.repository,
+        first=first_id(DELIVERY, one.last_at),
+        after=one.last_at,
     )
     return came.first() is not None
