@@ -25,7 +25,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.notices import tell
 from receiver.ledger.pauses import ALL, pause
 from receiver.ledger.refused_links import count_refused_links
-from receiver.ledger.secret_keys import adopt_keys
+from receiver.ledger.secret_keys import adopt_keys, use_links
 from receiver.ledger.transactions import Tx
 from receiver.notices import Happening, Notice
 from receiver.rules import Mode
@@ -49,6 +49,7 @@ def _everything(tx: Tx) -> None:
     note_deletion(tx, "my-game", "0.1", deleted=True, why="old")
     count_refused_links(tx, {(LinkFault.SIGNATURE, "studio/game-server"): 2})
     adopt_keys(tx, [{"salt": "fingerprint"}])
+    use_links(tx, [("studio/game-server", "fingerprint")])
 
 
 def nothing(total: int, rows: int) -> None:
