@@ -28,7 +28,7 @@ from receiver.preflight import Preflight
 from receiver.retry import detail_of
 from receiver.rules import Rule, moving_versions
 from receiver.settings import Settings
-from receiver.upkeep.clock import difference, seconds_ahead
+from receiver.upkeep.clock import ask_time, difference, seconds_ahead
 from receiver.upkeep.link_findings import examine_links
 from receiver.upkeep.surroundings import dangers
 
@@ -190,8 +190,7 @@ async def _reach(url: str, keys: LinkKeys, http: httpx.AsyncClient) -> Finding:
 
 async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
     """Compare with Docker Hub's clock; our own public URL would be this very clock."""
-    answer = await _answer(http.head(f"{settings.hub_api_url}/", timeout=REACH_SECONDS))
-    ahead = None if answer is None else seconds_ahead(answer.headers, time.time())
+    ahead = seconds_ahead(await ask_time(http, settings.hub_api_url), time.time())
     if ahead is None:
         return warned("clock", "nobody told the time", "Compare this machine's clock by hand")
     wrong = difference(ahead)

@@ -26,7 +26,7 @@ from receiver.secret import Secret
 from receiver.settings import Current, Settings, after_reload
 from receiver.telling_others import TellingOthers
 from receiver.upkeep import secret_keys
-from receiver.upkeep.clock import ClockWatch
+from receiver.upkeep.clock import ClockCheck, ClockWatch
 from receiver.upkeep.drift import Drift
 from receiver.upkeep.health import Code, Condition, HealthCheck, take_snapshot
 from receiver.upkeep.link_uses import LinkUses
@@ -159,8 +159,10 @@ async def running(
     pace = Pace(settings.requests_per_second, settings.concurrency)
     connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
     async with connect() as client, httpx.AsyncClient() as http:
-        preflight = preflight_over(http, settings, answered=ClockWatch().compare)
-        service = Service(Current(settings), ledger, client, preflight, settled)
+        current, watch = Current(settings), ClockWatch()
+        preflight = preflight_over(http, settings, answered=watch.compare)
+        service = Service(current, ledger, client, preflight, settled)
+        clock = ClockCheck(http, current, watch)
         # What the health is judged by is read once: a ledger damaged there ends the start.
         await ledger.read(lambda tx: take_snapshot(tx, settings))
         await service.adopt_keys()
@@ -171,12 +173,14 @@ async def running(
             await service.worker.start()
             if catching_up:
                 await service.catch_up.start()
+                clock.background.start()
                 service.drift.background.start()
                 service.purge.background.start()
                 service.telling_others.background.start()
             yield service
         finally:
             await service.catch_up.stop()
+            await clock.background.stop()
             await service.drift.background.stop()
             await service.purge.background.stop()
             await service.telling_others.background.stop()
