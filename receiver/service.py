@@ -21,7 +21,7 @@ from receiver.secret import Secret
 from receiver.signing import ApiTokenSigner, LinkSigner
 from receiver.upkeep import secret_keys
 from receiver.upkeep.catch_up import CatchUp
-from receiver.upkeep.clock import ClockWatch
+from receiver.upkeep.clock import ClockCheck, ClockWatch
 from receiver.upkeep.drift import Drift
 from receiver.upkeep.health import Code, Condition, HealthCheck, take_snapshot
 from receiver.upkeep.link_uses import LinkUses
@@ -155,8 +155,10 @@ async def running(
     pace = RateLimiter(settings.requests_per_second, settings.concurrency)
     connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
     async with connect() as client, http_client() as http:
-        preflight = preflight_over(http, settings, answered=ClockWatch().compare)
-        service = Service(LiveSettings(settings), ledger, client, preflight, settled)
+        current, watch = LiveSettings(settings), ClockWatch()
+        preflight = preflight_over(http, settings, answered=watch.compare)
+        service = Service(current, ledger, client, preflight, settled)
+        clock = ClockCheck(http, current, watch)
         # Read once what the health checks use: if the ledger is damaged there, the start fails.
         await ledger.read(lambda tx: take_snapshot(tx, settings))
         await service.adopt_keys()
@@ -167,12 +169,14 @@ async def running(
             await service.worker.start()
             if catching_up:
                 await service.catch_up.start()
+                clock.background.start()
                 service.drift.background.start()
                 service.purge.background.start()
                 service.telling_others.background.start()
             yield service
         finally:
             await service.catch_up.stop()
+            await clock.background.stop()
             await service.drift.background.stop()
             await service.purge.background.stop()
             await service.telling_others.background.stop()

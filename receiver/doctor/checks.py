@@ -34,7 +34,7 @@ from receiver.pipeline.preflight import Preflight
 from receiver.pipeline.retry import summary_of
 from receiver.rules.rule import Rule, moving_versions
 from receiver.signing import PATH, LinkSigner
-from receiver.upkeep.clock import difference, seconds_ahead
+from receiver.upkeep.clock import ask_time, difference, seconds_ahead
 
 REACH_SECONDS = 10.0
 LARGEST_GREETING = 64 * 1024
@@ -221,8 +221,7 @@ async def _reach(url: str, keys: LinkSigner, http: httpx.AsyncClient) -> Finding
 
 async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
     """Compare with Docker Hub's clock; our own public URL would be this very clock."""
-    found = await _ask(http, "HEAD", f"{settings.hub_api_url}/")
-    ahead = None if found is None else seconds_ahead(found[0].headers, time.time())
+    ahead = seconds_ahead(await ask_time(http, settings.hub_api_url), time.time())
     if ahead is None:
         return warned("clock", "nobody told the time", "Compare this machine's clock by hand")
     wrong = difference(ahead)

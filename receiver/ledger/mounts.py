@@ -32,6 +32,8 @@ NETWORK = frozenset({
     "nfs", "nfs3", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda", "ceph",
     "glusterfs", "lustre", "gpfs", "beegfs", "orangefs", "pvfs2", "wekafs", "panfs", "davfs",
 })  # fmt: skip
+# One disk that several machines have mounted at a time.
+CLUSTERED = frozenset({"ocfs2", "gfs", "gfs2", "acfs", "cvfs"})
 # A folder of the host, shared with a virtual machine: the host and other machines open it, too.
 SHARED = frozenset(
     {"9p", "virtiofs", "vboxsf", "prl_fs", "vmhgfs", "drvfs", "fakeowner", "osxfs", "grpcfuse"}
@@ -58,14 +60,19 @@ class Mount:
     @property
     def lasts(self) -> bool:
         """Whether it is a volume, which outlives the container or machine that mounts it."""
-        passing = self.kind in MEMORY | LAYERS or EMPTY_DIR in self.source + "/"
-        return self.place != "/" and not passing
+        passing = self.kind in MEMORY or EMPTY_DIR in self.source + "/"
+        return self.place != "/" and not passing and not self.layer
 
     @property
     def layer(self) -> bool:
-        """Whether it is a container's own layer, which is deleted with the container."""
+        """Whether it is a container's own layer, which is deleted with the container.
+
+        A folder of another overlay is a volume: of a machine or container whose own disk is one.
+        """
+        if self.kind in LAYERS:
+            return "/" in {self.place, self.source}
         driver = f"{self.source} {self.device}"
-        return self.kind in LAYERS or (self.place == "/" and _DRIVER.search(driver) is not None)
+        return self.place == "/" and _DRIVER.search(driver) is not None
 
 
 def forgotten_ledger(environ: Mapping[str, str], ledger: str | None, mounts: str) -> str | None:
@@ -104,6 +111,8 @@ def unsafe_disk(ledger: str | None, mounts: str) -> str | None:
         return None
     if mount.kind in NETWORK:
         what = "a network file system"
+    elif mount.kind in CLUSTERED:
+        what = "a cluster file system"
     elif mount.kind in SHARED or mount.kind.removeprefix("fuse.") in SHARED:
         what = "a folder that a virtual machine shares with its host"
     elif mount.kind in FUSE or mount.kind.startswith("fuse."):

@@ -7,14 +7,12 @@ from receiver.ledger.transaction import Tx
 from receiver.signing import LinkFault
 
 SHOWN_MS = 7 * 24 * 60 * 60 * 1000
-TOGETHER_MS = 60_000  # a push comes by all of a repository's links within it
 
 Counts = Mapping[tuple[LinkFault, str | None], int]
 
 _FORGET = "DELETE FROM refused_links WHERE last_at < :before"
 # By id, and not by a time that may be of a clock that was wrong.
-_BEFORE = """SELECT id FROM deliveries WHERE repository = :repository
-  AND NOT (received_at BETWEEN :since AND :now) ORDER BY id DESC LIMIT 1"""
+_BEFORE = "SELECT max(id) FROM deliveries WHERE repository = :repository"
 _COUNT = """INSERT INTO refused_links (reason, repository, requests, first_at, last_at, after_id)
  VALUES (:reason, :repository, :requests, :now, :now, :after)
  ON CONFLICT (reason, repository) DO UPDATE SET last_at = excluded.last_at,
@@ -46,15 +44,15 @@ def count_refused_links(tx: Tx, counts: Counts) -> None:
     """Add to what is counted; what nobody sent for a week is forgotten."""
     tx.run(_FORGET, before=tx.now - SHOWN_MS)
     for (reason, repository), requests in counts.items():
-        named = {"repository": repository or "", "now": tx.now}
-        after = tx.run(_BEFORE, **named, since=tx.now - TOGETHER_MS).scalar() or ""
-        tx.run(_COUNT, **named, reason=reason.value, requests=requests, after=after)
+        after = tx.run(_BEFORE, repository=repository or "").scalar() or ""
+        named = {"repository": repository or "", "reason": reason.value, "now": tx.now}
+        tx.run(_COUNT, **named, requests=requests, after=after)
 
 
 def refused_links(tx: Tx) -> list[RefusedLink]:
     """Return those of the last week, newest first.
 
-    Left out is a repository's old link once a push came by a good one, too: nothing is lost by it.
+    Left out is a repository's old link once a push came by a good one after it.
     """
     rows = tx.run(_SHOWN, after=tx.now - SHOWN_MS).all()
     known = set(LinkFault)

@@ -325,7 +325,7 @@ notices = Table(
 )
 
 # Requests with a link that opens nothing, by reason and, if it is known, by repository (else "").
-# A delivery of the repository after `after_id` came at the same time as the last one, or later.
+# `after_id` is the repository's newest delivery when the last of them came.
 refused_links = Table(
     "refused_links",
     metadata,

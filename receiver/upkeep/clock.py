@@ -1,13 +1,21 @@
 """This machine's clock, compared with Docker Hub's: catch-up and the order of pushes need both."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 
+import httpx
+
+from receiver.config.settings import LiveSettings
+from receiver.http.body import UNENCODED
 from receiver.http.retry_after import read_date
 from receiver.logs import get_logger
+from receiver.periodic import PeriodicTask
 
 CLOCK_SECONDS = 60.0  # a smaller difference does no harm
 WARN_AGAIN_SECONDS = 3600.0
+ASK_EVERY_SECONDS = 24 * 3600.0
+REACH_SECONDS = 10.0
 
 log = get_logger()
 
@@ -60,3 +68,29 @@ class ClockWatch:
             self._warned_at = now
             todo = "Set the clock by NTP: catch-up and the order of pushes depend on it."
             log.warning("clock_differs", seconds_ahead=round(ahead), sentence=f"{wrong}. {todo}")
+
+
+class ClockCheck:
+    """Asks Docker Hub for the time, at start and once a day, if nothing else asks it anything."""
+
+    def __init__(self, http: httpx.AsyncClient, current: LiveSettings, watch: ClockWatch) -> None:
+        self.background = PeriodicTask(
+            self._once, every=lambda: ASK_EVERY_SECONDS, fault="clock_check_fault"
+        )
+        self._http = http
+        self._current = current
+        self._watch = watch
+
+    async def _once(self) -> None:
+        settings = self._current.settings
+        if settings.catch_up_every is None and not any(rule.preflight for rule in settings.rules):
+            self._watch.compare(await ask_time(self._http, settings.hub_api_url))
+
+
+async def ask_time(http: httpx.AsyncClient, hub: str) -> Mapping[str, str]:
+    """Return the headers of any answer of Docker Hub's API, none if it does not answer."""
+    try:
+        async with asyncio.timeout(REACH_SECONDS):
+            return (await http.head(f"{hub}/", timeout=REACH_SECONDS, headers=UNENCODED)).headers
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+        return {}

@@ -37,7 +37,7 @@ async def adopt(
     dead = await ledger.read(lambda tx: dead_links(tx, repositories))
     if dead:
         log.warning(
-            "links_dead",
+            "secret_key_links_dead",
             repositories=[one.repository for one in dead],
             message="The links of these repositories were last used with a key that "
             "RECEIVER_SECRET_KEY does not hold any more: their pushes are refused. Set the key "

@@ -151,7 +151,9 @@ def restarted(receiver: ReceiverProcess, keys: str) -> list[dict[str, Any]]:
     receiver.environment["RECEIVER_SECRET_KEY"] = keys
     receiver.start()
     lines = list(logged(receiver.log))[before:]
-    return [line for line in lines if line["event"] in {"secret_key_unknown", "links_dead"}]
+    return [
+        line for line in lines if line["event"] in {"secret_key_unknown", "secret_key_links_dead"}
+    ]
 
 
 def degraded(receiver: ReceiverProcess, secret: str) -> list[Any]:
@@ -180,7 +182,7 @@ def test_another_key_is_warned_of_in_the_log_the_overview_and_doctor(
 
     warned, named = restarted(receiver, NEW)
 
-    assert (named["event"], named["repositories"]) == ("links_dead", [REPOSITORY])
+    assert (named["event"], named["repositories"]) == ("secret_key_links_dead", [REPOSITORY])
     assert warned["level"] == "warning"
     assert "NEW,OLD" in warned["message"]
     (one,) = degraded(receiver, NEW)
@@ -209,7 +211,7 @@ def test_a_change_in_steps_warns_of_what_was_not_pasted_again(receiver: Receiver
 
     (warned,) = restarted(receiver, NEW)
 
-    assert (warned["event"], warned["repositories"]) == ("links_dead", [REPOSITORY])
+    assert (warned["event"], warned["repositories"]) == ("secret_key_links_dead", [REPOSITORY])
     (one,) = degraded(receiver, NEW)
     assert (one["code"], REPOSITORY in one["message"]) == ("secret_key", True)
     assert doctor(receiver)["health"] == "warn"

@@ -24,6 +24,7 @@ NOBODY = 65_534
 ID = "3f" * 32
 UNSAFE = [
     "nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "lustre", "9p", "virtiofs", "vboxsf",
+    "ocfs2", "gfs2", "fuse.ceph-fuse", "fuse.glusterfs",
     "prl_fs", "drvfs", "fakeowner", "fuse", "fuseblk", "fuse.s3fs", "fuse.sshfs", "fuse.gcsfuse",
     "fuse.grpcfuse", "fuse.osxfs", "fuse.made-next-year",
 ]  # fmt: skip
@@ -52,6 +53,13 @@ def test_a_ledger_on_a_local_disk_is_not(kind: str) -> None:
     assert unsafe_disk(LEDGER, BARE + mounted("/var/lib/receiver", kind)) is None
     assert unsafe_disk(LEDGER, BARE + mounted("/var/lib/receiver-of-old", "nfs4")) is None
     assert unsafe_disk(LEDGER, "") is None
+
+
+def test_a_cluster_disk_is_named_as_one() -> None:
+    warning = unsafe_disk(LEDGER, mounted("/var/lib/receiver", "gfs2"))
+
+    assert warning is not None
+    assert "on a cluster file system (gfs2 at /var/lib/receiver)" in warning
 
 
 def test_a_volume_that_a_forgetful_host_mounts_by_network_is_warned_of() -> None:
@@ -96,6 +104,9 @@ def test_a_ledger_in_a_containers_own_layer_is_warned_of(mounts: str) -> None:
         root("btrfs", "/@/.snapshots/1/snapshot"),
         root("zfs", "/", "rpool/ROOT/ubuntu_1a2b3c"),
         root("xfs", "/", "/dev/mapper/debian--vg-root"),
+        # In a container that runs containers: its own disk is an overlay, and so is its volume.
+        root("overlay")
+        + mounted("/var/lib/receiver", "overlay", "/var/lib/docker/volumes/a/_data"),
         root("overlay")
         + mounted("/var/lib/receiver", "ext4", f"/var/lib/docker/volumes/{ID}/_data"),
     ],

@@ -13,7 +13,7 @@ from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.upkeep.clock import ClockWatch, difference, seconds_ahead
 from tests.conftest import StartReceiver
 from tests.support.dockerhub import hub_beside
-from tests.support.receiver_process import REPOSITORY, ReceiverProcess, until
+from tests.support.receiver_process import NO_CATCH_UP, REPOSITORY, RULE, ReceiverProcess, until
 
 NOW = 1_790_000_000
 HOUR = 3600
@@ -80,6 +80,16 @@ def test_serve_warns_of_it(start: StartReceiver, clock_ahead: int, words: str) -
     assert words in answer["sentence"]
     assert "NTP" in answer["sentence"]
     assert abs(answer["seconds_ahead"] + clock_ahead) <= 60
+
+
+def test_serve_asks_for_the_time_if_it_asks_for_nothing_else(start: StartReceiver) -> None:
+    """Without preflight and catch-up no answer of Docker Hub ever came, and no warning."""
+    hub = DockerHubSandbox(clock_ahead=7200)
+    with hub_beside(hub) as variables:
+        receiver = start(config=RULE + NO_CATCH_UP, environment=variables)
+        (answer,) = until(lambda: _warnings(receiver))
+
+    assert "s behind Docker Hub's" in answer["sentence"]
 
 
 def test_serve_says_nothing_of_a_clock_that_agrees(start: StartReceiver) -> None:
