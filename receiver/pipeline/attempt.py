@@ -357,7 +357,7 @@ class Attempt:
         return stopped if stopped is not None else self._held(rule, body, outcome)
 
     def _overwritten_tag(self, rule: Rule) -> Attempted | None:
-        """Note that the tag was pushed over since; park it where the rule says so.
+        """Note that the tag was overwritten since; park the push if the rule says so.
 
         Edgegap's edge caches by tag, so it matters however the version stands now.
         """
@@ -369,7 +369,7 @@ class Attempt:
         detail = f"{known} before, {self._digest} now" if fresh else "as found before"
         if rule.on_overwrite is OnOverwrite.PARK and not claimed.allows_overwrite(self._digest):
             return self._asking.parked(Reason.TAG_OVERWRITTEN, rule, detail=detail)
-        self._notes += (f"the tag was pushed over: {detail}; the edge may run the old image",)
+        self._notes += (f"the tag was overwritten: {detail}; the edge may run the old image",)
         return None
 
     async def _look_at_image(self, rule: Rule) -> Attempted | None:

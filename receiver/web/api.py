@@ -351,7 +351,7 @@ async def _resume(service: Service, request: Request) -> Response:
 async def _open_gate(service: Service, request: Request) -> Response:
     body = msgspec.json.decode(await read_body(request), type=_OpenGate)
     if not await service.manual.open_gate(body.gate, source_of(request)):
-        return refusal(409, f"the gate {body.gate} is open: it holds nothing back")
+        return refusal(409, f"the gate {body.gate} is already open")
     return JSONResponse({"opened": body.gate})
 
 

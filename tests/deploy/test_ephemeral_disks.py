@@ -125,7 +125,7 @@ def test_the_kernel_tells_an_empty_dir_as_the_kubelet_mounts_it(tmp_path: Path) 
     for folder in (source, place):
         folder.mkdir(parents=True)
     asks = (
-        "import sys, pathlib; from receiver.hosts import mount_of;"
+        "import sys, pathlib; from receiver.ledger.mounts import mount_of;"
         "print(mount_of(sys.argv[1], pathlib.Path('/proc/self/mountinfo').read_text()).lasts)"
     )
     bind = 'mount --bind "$1" "$2"; shift 2; exec "$@"'

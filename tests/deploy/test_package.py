@@ -53,7 +53,7 @@ def test_the_wheel_holds_all_that_the_program_reads_and_no_more(wheel: Path) -> 
     ours = {str(path.relative_to(HERE)) for path in files if "__pycache__" not in path.parts}
 
     assert held == ours
-    for folder in ("web/templates/", "web/static/", "ledger/migrations/versions/"):
+    for folder in ("web/page/templates/", "web/page/static/", "ledger/migrations/versions/"):
         assert [name for name in held if name.startswith(f"receiver/{folder}")], folder
 
 

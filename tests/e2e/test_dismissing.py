@@ -237,6 +237,7 @@ def test_a_dismissed_push_is_replayed_as_any_other(
     beside.run("replay", delivery)
 
     until(lambda: (APP, "1.0") in sandbox.versions)
+    here.ended(delivery)
     answer = {one["id"]: one["outcome"] for one in here.story(delivery)["registrations"]}
     assert sorted(answer.values()) == ["created", "dismissed"]
     assert answer[registration] == "dismissed"

@@ -223,7 +223,7 @@ PARKING = {
     "it differs": [],
     "the look is refused": [
         Fault("slow", method="GET", path_contains="/version/dev", seconds=0),
-        Fault("status", method="GET", path_contains="/version/dev", status=400, message="no"),
+        Fault("status", method="GET", path_contains="/version/dev", status=422, message="no"),
     ],
 }
 

@@ -131,7 +131,7 @@ def test_a_tag_pushed_over_is_told_of(begin: Start, hub: DockerHubSandbox) -> No
         True,
         after,
     )
-    said = f"the tag was pushed over: {before} before, {after} now; the edge may run the old image"
+    said = f"the tag was overwritten: {before} before, {after} now; the edge may run the old image"
     assert said in answer["notes"]
     assert said in receiver.log.read_text("utf-8")
 

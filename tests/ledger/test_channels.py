@@ -348,7 +348,8 @@ def check(ledger: Ledger) -> int | None:
 
 
 def answer(status: int | None) -> tuple[Answer, ...]:
-    return (Answer("GET", "/v1/x", 200, body={}), Answer("PATCH", "/v1/x", status, body={}))
+    body = {"success": status == 200}
+    return (Answer("GET", "/v1/x", 200, body={}), Answer("PATCH", "/v1/x", status, body=body))
 
 
 @pytest.mark.parametrize("status", [None, 408, 500, 504])

@@ -34,7 +34,6 @@ def test_nothing_is_lost_made_twice_or_stuck_whatever_is_done_to_it(*, set_clock
     assert bool(races) is not set_clock, str(report)
     moves = report.counts["moves of channels"]
     assert isinstance(moves, dict)
-    assert moves["restore"] > 0, str(report)
     if not report.did(DISK_FULL):
         pytest.skip(NO_SMALL_DISK)
 

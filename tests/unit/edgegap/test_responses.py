@@ -400,7 +400,8 @@ def test_names_from_outside_cannot_leave_their_place_in_a_path(name: str) -> Non
     ("status", "content", "effect"),
     [
         (200, b'{"success": true}', Effect.DONE),
-        (201, b"{}", Effect.DONE),
+        (201, b'{"success": true}', Effect.DONE),
+        (200, b"{}", Effect.UNKNOWN),
         (200, b'{"success": false}', Effect.UNKNOWN),
         (200, b"<html>", Effect.UNKNOWN),
         (200, b"", Effect.UNKNOWN),
