@@ -257,7 +257,7 @@ def test_what_a_parked_move_asked_for_is_ours_when_it_comes_late(
     edgegap.misbehave(
         Fault("slow", method="GET", path_contains="/version/dev", seconds=0),
         Fault("late", method="PATCH", status=504, seconds=0.3),
-        Fault("status", method="GET", path_contains="/version/dev", status=400, message="no"),
+        Fault("status", method="GET", path_contains="/version/dev", status=422, message="no"),
     )
     assert here.ended(push(here, app, "1.1"))["state"] == "parked"
     until(lambda: dev(edgegap, app) == "1.1")
@@ -278,7 +278,7 @@ def test_no_push_moves_it_below_what_a_parked_move_asked_for(
     edgegap.misbehave(
         Fault("slow", method="GET", path_contains="/version/dev", seconds=0),
         Fault("status", method="PATCH", status=504, after=True),
-        Fault("status", method="GET", path_contains="/version/dev", status=400, message="no"),
+        Fault("status", method="GET", path_contains="/version/dev", status=422, message="no"),
     )
     assert here.ended(push(here, app, "nightly-3", 300))["state"] == "parked"
 
