@@ -1,1 +1,1 @@
-"""The ledger: what was told, what is to be done, and what came of it. Durable before we answer."""
+"""The ledger: deliveries, the work they lead to, and its results, on disk before we answer."""

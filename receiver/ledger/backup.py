@@ -1,4 +1,4 @@
-"""A backup of a live SQLite ledger: whole and sound, or not there at all."""
+"""A backup of a live SQLite ledger: it is either complete and valid, or it does not exist."""
 
 import os
 import re
@@ -12,14 +12,14 @@ from receiver.errors import LedgerError
 from receiver.ledger.files import check_log_belongs, lock_of, new_stamp
 
 PART = ".being-made-"
-CUT_OFF_SECONDS = 3600.0  # who still writes a backup has touched it since
+CUT_OFF_SECONDS = 3600.0  # a process still writing a backup modifies it more often
 
 
 def backup_ledger(ledger: Path, copy: Path, *, overwrite: bool = False) -> int:
     """Make a consistent copy of a live SQLite ledger; return its bytes. Raises LedgerError.
 
-    It has another name until it is whole: one that was cut off is not taken for a backup, and an
-    earlier one of its name is there until it is replaced.
+    The copy has a temporary name until it is complete: an interrupted copy is not mistaken for a
+    backup, and an earlier backup of the same name is kept until it is replaced.
     """
     try:
         _check_name(ledger, copy, overwrite=overwrite)
@@ -48,7 +48,7 @@ def backup_ledger(ledger: Path, copy: Path, *, overwrite: bool = False) -> int:
 def write_copy(source: sqlite3.Connection, part: Path) -> None:
     """Write all that the connection sees into a file, with a stamp of its own.
 
-    Raises sqlite3.Error, and LedgerError for a copy that is not sound.
+    Raises sqlite3.Error, and LedgerError for a copy that is damaged.
     """
     with closing(sqlite3.connect(part)) as target:
         # In one step, of one snapshot: between steps any commit would have it begin again.
@@ -56,7 +56,7 @@ def write_copy(source: sqlite3.Connection, part: Path) -> None:
         sound = target.execute("PRAGMA quick_check").fetchone()[0]
         # A file of its own: restored, it is not taken for the one whose log may still be there.
         target.execute(f"PRAGMA user_version = {new_stamp()}")
-        # Nothing beside it is a part of it: it may be copied, or read where none may write.
+        # The backup is one file, without a log: it can be copied, or read on a read-only disk.
         target.execute("PRAGMA journal_mode = DELETE")
     if sound != "ok":
         raise LedgerError(f"the copy is not sound: {sound}")
@@ -88,7 +88,7 @@ def _check_name(ledger: Path, copy: Path, *, overwrite: bool) -> None:
 
 
 def _give_name(part: Path, copy: Path) -> None:
-    """Name it in the end; nothing that came by that name meanwhile is written over."""
+    """Give the copy its final name; never overwrite a file created by that name meanwhile."""
     try:
         os.link(part, copy)
     except FileExistsError:

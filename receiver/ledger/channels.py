@@ -137,7 +137,7 @@ def order(tx: Tx, app: str, name: str, *, registration: str, action: ByHand, sou
 
 
 def hold_channel(tx: Tx, app: str, name: str, hold: Hold) -> None:
-    """Let pushes move the channel no more, but for one above the version that lifts the hold."""
+    """Stop pushes from moving the channel, except a push above the version that lifts the hold."""
     make_channel(tx, app, name)
     above, action = hold.lifted_above, hold.action
     tx.run(_HOLD, app=app, name=name, since=hold.since, tag=hold.tag, action=action, above=above)
@@ -295,7 +295,7 @@ def channel_rows(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[dict[str, 
     return rows
 
 
-LATE_MS = 60 * 60 * 1000  # so long a PATCH without an answer explains what Edgegap has
+LATE_MS = 60 * 60 * 1000  # how long an unanswered PATCH can explain what Edgegap has
 
 _EXPECT = """UPDATE channels SET
   check_for = CASE WHEN check_at IS NULL OR check_for = :call THEN :call ELSE '' END,
@@ -340,10 +340,10 @@ def next_check(tx: Tx) -> int | None:
 def to_compare(
     tx: Tx, channels: Iterable[tuple[str, str]], within: int | None
 ) -> dict[tuple[str, str], Holds]:
-    """Return what those of the channels hold that are to be compared with Edgegap now.
+    """Return the content of the channels that are to be compared with Edgegap now.
 
-    These are the ones with an unanswered PATCH whose time has come and, with `within` (ms), all
-    that were not compared for so long.
+    These are the channels with an unanswered PATCH whose comparison is due and, with `within`
+    (ms), all channels that were not compared within that time.
     """
     due: dict[tuple[str, str], Holds] = {}
     for app, name in channels:

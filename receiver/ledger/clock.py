@@ -1,8 +1,8 @@
 """The ledger's clock, and what happens when it is set: everything scheduled keeps its wait.
 
-The clock is the machine's, or PostgreSQL's own where replicas share a ledger. Nothing here trusts
-it to go on evenly: a virtual machine resumes with an old time, NTP corrects a wrong one. Without a
-correction, what was to wait for a second would wait for as long as the clock was ahead.
+The clock is the machine's, or PostgreSQL's own if replicas share a ledger. It may jump: a virtual
+machine resumes with an old time, or NTP corrects a wrong time. Without a correction, work scheduled
+a second ahead would wait for as long as the clock was ahead.
 """
 
 import time

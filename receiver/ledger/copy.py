@@ -62,9 +62,9 @@ Standing = tuple[dict[str, int], int | None]
 def copy_ledger(source: URL, target: URL, moved: Moved) -> int:
     """Copy everything into an empty ledger, checked by counts; return the number of rows.
 
-    `moved` is told of each bite: how many rows there are in all, and its own. Raises LedgerInUse
-    when a receiver works on either, LedgerError when the target holds something already, the
-    source was written meanwhile, the counts differ, or a database is away.
+    `moved` is called after each batch with the total number of rows and the rows of the batch.
+    Raises LedgerInUse when a receiver works on either ledger, LedgerError when the target is not
+    empty, the source was written meanwhile, the counts differ, or a database is unavailable.
     """
     if _are_one(source, target):
         raise LedgerError("the source and the target are one ledger: name another target")
@@ -131,7 +131,7 @@ def _target(url: URL) -> Iterator[Engine]:
 
 @contextmanager
 def _held(url: URL, what: str) -> Iterator[FileLock | None]:
-    """Keep receivers off a SQLite ledger; where they share one, `_check_standing` asks."""
+    """Keep receivers off a SQLite ledger; for PostgreSQL, `_check_standing` checks for them."""
     path = sqlite_path(url)
     if path is None:
         yield None
@@ -154,7 +154,7 @@ def _held(url: URL, what: str) -> Iterator[FileLock | None]:
 
 
 def _take_note(lock: FileLock) -> None:
-    """Tell the new ledger from a former one, whose lock may lie there still."""
+    """Distinguish the new ledger from a former ledger, whose lock file may still exist."""
     there = identity_of(lock.ledger)
     if there is not None:
         with suppress(OSError):

@@ -18,7 +18,7 @@ _KNOWN_DIGEST = """SELECT 1 FROM deliveries
   WHERE repository = :repository AND tag = :tag AND digest = :digest
  UNION ALL SELECT 1 FROM registrations
   WHERE repository = :repository AND tag = :tag AND digest = :digest LIMIT 1"""
-# Docker Hub's webhooks tell no digest, and whole seconds only.
+# Docker Hub's webhooks contain no digest, and their times are in whole seconds.
 _KNOWN_BY_TIME = """SELECT 1 FROM deliveries d WHERE d.repository = :repository AND d.tag = :tag
   AND coalesce(d.pushed_at, d.received_at) >= :second"""
 _LEARNED_NO_DIGEST = """ AND d.digest IS NULL AND NOT EXISTS (SELECT 1 FROM led_to l
@@ -49,7 +49,7 @@ class Cursor:
     succeeded_at: int | None = None
 
     def completed_within(self, milliseconds: int, now: int) -> bool:
-        """Tell whether the last run, of whichever replica, is so young and did complete."""
+        """Return whether the last run, by any replica, completed within that time."""
         if self.ran_at is None or self.problem:
             return False
         return 0 <= now - self.ran_at < milliseconds  # the clock may have been put back
@@ -96,9 +96,9 @@ def begin_cursors(tx: Tx, repositories: Iterable[str]) -> None:
 
 
 def read_cursors(tx: Tx) -> list[Cursor]:
-    """Return all cursors; one from a time when the clock was ahead is set right.
+    """Return all cursors; a cursor written while the clock was ahead is corrected.
 
-    It stands at the present then; one that no run has moved begins again: the past is none of its.
+    It is set to the present; a cursor that no run has moved begins again and skips the past.
     """
     farthest = tx.now + MOST_AHEAD_MS
     begun = tx.now + OVERLAP_MS
@@ -118,7 +118,7 @@ def read_cursors(tx: Tx) -> list[Cursor]:
 
 
 def move_cursor(tx: Tx, repository: str, since: int) -> None:
-    """Move a cursor on to a completed run's start; back only where the clock was put back."""
+    """Move a cursor on to a completed run's start; back only if the clock was set back."""
     tx.run(_MOVE, repository=repository, since=since, now=tx.now, farthest=tx.now + MOST_AHEAD_MS)
 
 
@@ -154,10 +154,10 @@ def count_unheard(tx: Tx, repository: str, pushes: int) -> bool:
 def is_known(
     tx: Tx, *, repository: str, tag: str, digest: str | None, pushed_at: int | None
 ) -> bool:
-    """Tell whether this image under this tag is in the ledger already.
+    """Return whether this image under this tag is in the ledger already.
 
-    Where a delivery told no digest and none was learned of it (as without preflight), its time
-    tells: it is of this push, or of a later one.
+    If a delivery contained no digest and none was found later (as without preflight), its time
+    decides: the delivery is of this push, or of a later push.
     """
     names = {"repository": repository, "tag": tag}
     if digest is not None and tx.run(_KNOWN_DIGEST, **names, digest=digest).first():

@@ -11,8 +11,8 @@ from receiver.ledger.transaction import Tx
 
 DELETION = "t"
 MOST_LISTED = 20
-CALL_MS = 15_000  # as long is the answer to a DELETE waited for
-EFFECT_MS = 30_000  # as long may a DELETE take effect after nobody waits for its answer any more
+CALL_MS = 15_000  # how long we wait for the answer to a DELETE
+EFFECT_MS = 30_000  # how long after that a DELETE may still take effect
 
 # Claims are made under this lock, too: neither sees the target free while the other takes it.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('receiver claim'))"
@@ -90,9 +90,9 @@ def begin_deletion(tx: Tx, app: str, version: str, *, why: str) -> Deletion:
 def end_deletion(tx: Tx, deletion: Deletion, *, deleted: bool, why: str) -> list[str]:
     """Record how it ended; a confirmed deletion counts however late it is known.
 
-    Returns the registrations that ended well while it was under way: they are queued again, as
-    is one that is worked on, once it ends. There are none unless this process stood still so long
-    that its lock on the target was given to another.
+    Returns the registrations that succeeded while the deletion was under way: they are queued
+    again, and so is a `working` registration once it ends. There are none unless this process
+    was suspended until its lock on the target was given to another process.
     """
     row = tx.run(_END, id=deletion.id, deleted=deleted, why=why, now=tx.now).first()
     if row is None or not deleted:
@@ -127,9 +127,9 @@ def deleted_since(tx: Tx, delivery: str, app: str, version: str) -> str | None:
 
 
 def take_overdue(tx: Tx) -> list[Deletion]:
-    """Take those whose answer is missing for so long that Edgegap can be asked what happened.
+    """Claim deletions without an answer whose result can be checked at Edgegap by now.
 
-    Nobody else takes them meanwhile.
+    No other replica claims them meanwhile.
     """
     until, farthest = tx.now + EFFECT_MS, tx.now + CALL_MS + EFFECT_MS
     rows = tx.run(_TAKE_OVERDUE, now=tx.now, until=until, farthest=farthest)

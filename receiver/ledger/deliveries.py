@@ -90,7 +90,7 @@ class NewDelivery(msgspec.Struct, frozen=True):
 
 
 class RecordedDelivery(msgspec.Struct, frozen=True):
-    """What stands in the ledger now: the delivery's id and its registrations'."""
+    """The recorded delivery: its id and the ids of its registrations."""
 
     delivery: str
     ruling: Decision
@@ -102,7 +102,7 @@ def record(
 ) -> RecordedDelivery:
     """Record a delivery with its verdict, and open or join the registrations it leads to.
 
-    `push_time` (epoch ms) is what they count as pushed at, whatever the delivery tells.
+    `push_time` (epoch ms) overrides the push time in the delivery.
     """
     return record_all(tx, [(delivery, ruling)], push_time=push_time)[0]
 
@@ -246,7 +246,7 @@ def _open_all(tx: Tx, wanted: Sequence[_Wanted], *, by_person: bool = False) -> 
 
 
 def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -> str:
-    """Return the id if it was inserted; else join the one that stands in its place."""
+    """Return the id if it was inserted; else join the registration that is open already."""
     # Locked, so that nobody else ends it between our look and our joining.
     look = _OPEN.format(lock="FOR NO KEY UPDATE" if tx.postgresql else "")
     found = tx.run(look, **wanted.where).first()

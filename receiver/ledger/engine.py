@@ -48,7 +48,7 @@ CONNECTING = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
-}  # a host that is gone without a word is noticed; the URL may say otherwise
+}  # detects a host that disappeared without closing; the URL may override these
 
 
 def read_database_url(text: str) -> URL:
@@ -66,7 +66,7 @@ def read_database_url(text: str) -> URL:
             raise ValueError(fault)
         return url
     if url.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
-        if "@" in (url.host or ""):  # a part of the password: it would be told as the host's name
+        if "@" in (url.host or ""):  # a part of the password: errors would show it as host
             raise ValueError("an @ of the password must be written as %40, as : / ? # % by theirs")
         return url.set(drivername="postgresql+psycopg")
     raise ValueError("it names neither a SQLite file nor PostgreSQL")
@@ -112,7 +112,7 @@ def open_engine(url: URL, *, read_only: bool = False, pooled: bool = True) -> En
 
     @event.listens_for(engine, "connect")
     def prepare(connection: SqliteConnection, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin where `begin` below says so
+        connection.isolation_level = None  # `begin` below begins transactions
         for pragma in _pragmas(read_only=read_only):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -172,7 +172,8 @@ def check_durability(connection: Connection) -> None:
 def checkpoint(connection: Connection) -> bool:
     """Empty SQLite's write-ahead log into the file, which also gives a full disk room again.
 
-    False where somebody reads it, or where even that has no room: the write that follows says so.
+    Return False if a reader prevents it, or if the disk has no room for it: then the next write
+    reports the error.
     """
     if connection.dialect.name == "sqlite":
         driver = connection.connection.driver_connection
@@ -184,7 +185,7 @@ def checkpoint(connection: Connection) -> bool:
 
 @contextmanager
 def no_busy_wait(connection: Connection) -> Iterator[None]:
-    """Let a write to SQLite fail at once where another holds the file, for who must not wait."""
+    """Let a write to SQLite fail at once if the file is locked, for callers that must not wait."""
     driver = connection.connection.driver_connection
     if driver is None:
         raise LedgerError("the connection is closed")

@@ -1,4 +1,4 @@
-"""The files of a SQLite ledger: their names, and what tells one file from another."""
+"""The files of a SQLite ledger: their names, and how to distinguish one file from another."""
 
 import os
 import pwd
@@ -55,7 +55,7 @@ def identity_of(path: Path) -> Identity | None:
 def check_place(path: Path) -> None:
     """Raise LedgerError if a ledger cannot be there: no folder, a mounted file, another kind.
 
-    Not to be asked while SQLite has the file open: to close it again drops SQLite's locks.
+    Do not call this while SQLite has the file open: closing a descriptor drops SQLite's locks.
     """
     real = Path(os.path.realpath(path))  # as SQLite does: what belongs to it is beside that
     what = None
@@ -133,12 +133,12 @@ def make_private(path: Path) -> bool:
 
 
 def wal_path(path: Path) -> Path:
-    """Return where SQLite keeps what is not in the file yet."""
+    """Return the path of SQLite's write-ahead log."""
     return beside(path, "-wal")
 
 
 def log_fault(path: Path) -> str | None:
-    """Return what is wrong with a log that SQLite would ignore without a word, else None."""
+    """Return what is wrong with a log that SQLite would silently ignore, else None."""
     log = wal_path(path)
     try:
         with log.open("rb") as file:
@@ -182,17 +182,17 @@ def beside(path: Path, ending: str) -> Path:
 # The "user version" of https://sqlite.org/fileformat.html: four bytes for the application's use.
 STAMP = slice(60, 64)
 LARGEST_STAMP = 2**31 - 1
-NO_STAMP = 2**31  # that no file bears: with it a note refuses whatever is there
+NO_STAMP = 2**31  # no file has this stamp: a note with it refuses any file
 LONGEST_NOTE = 160
 LOG = "log"  # in a note: what follows is of the log
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a lock says of the ledger: the inodes of both, and the stamps that it may bear.
+    """The lock's note of the ledger: the inodes of both, and the stamps that the ledger may have.
 
-    No stamps: any will do. There are two from before a new one is written until it surely is.
-    `log` is its log as the last commit left it, if one was made under this stamp.
+    Without stamps, any stamp is accepted. There are two stamps while a new stamp is being written.
+    `log` is the ledger's log after the last commit, if a commit was made under this stamp.
     """
 
     lock_inode: int
@@ -209,7 +209,7 @@ class Note:
 
 
 def read_note(text: str) -> Note | None:
-    """Read what `Note.text` wrote, None where it is anything else."""
+    """Parse the output of `Note.text`; return None for any other text."""
     front, _, back = text.partition(f" {LOG} ")
     words, of_log = front.split(), back.split()
     if len(words) < 2 or not all(word.isdigit() for word in (*words, *of_log)):  # noqa: PLR2004
@@ -227,7 +227,7 @@ def stamp_in(header: bytes) -> int | None:
 
 
 def new_stamp() -> int:
-    """Return a stamp that hardly any other file bears."""
+    """Return a random stamp, which is unlikely to be used by another file."""
     return randbelow(LARGEST_STAMP) + 1
 
 
@@ -249,10 +249,10 @@ def restamp(database: sqlite3.Connection, write_note: Callable[[tuple[int, ...]]
 
 
 def check_log_belongs(path: Path) -> None:
-    """Raise LedgerError where a log lies beside a ledger that it was not written for.
+    """Raise LedgerError if the log beside a ledger was written for another file.
 
-    To be asked before this process has SQLite open the ledger: to close any other descriptor of
-    it takes away SQLite's locks (https://sqlite.org/howtocorrupt.html, 2.2).
+    Call this before SQLite opens the ledger in this process: closing any other descriptor of the
+    ledger drops SQLite's locks (https://sqlite.org/howtocorrupt.html, 2.2).
     """
     log, lock = wal_path(path), lock_of(path)
     with suppress(OSError):

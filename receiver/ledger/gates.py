@@ -56,7 +56,7 @@ def slow_down(tx: Tx, until: int, sentence: str) -> None:
 
 
 def heed(tx: Tx, retry_after: int | None) -> None:
-    """Hold all work back for as long as a 429 asked (ms), whoever got it."""
+    """Hold all work back for as long as a 429 asked (ms), whichever request received it."""
     delay = max(SHORTEST_SLOWDOWN, FIRST_BACKOFF if retry_after is None else retry_after)
     slow_down(tx, tx.now + delay, explain(Reason.EDGEGAP_BUSY))
 
@@ -120,12 +120,12 @@ _KNOWN = """SELECT 1 WHERE EXISTS (SELECT 1 FROM deliveries WHERE repository = :
 
 
 def is_known(tx: Tx, repository: str) -> bool:
-    """Tell whether the ledger knows the repository: a delivery, a target or a pause names it."""
+    """Return whether the ledger knows the repository: a delivery, a target or a pause names it."""
     return tx.run(_KNOWN, repository=repository).first() is not None
 
 
 def repositories_held(tx: Tx) -> list[str]:
-    """Return the repositories whose images stand in versions by our doing."""
+    """Return the repositories whose images are in versions that we created or moved."""
     rows = tx.run("SELECT DISTINCT repository FROM targets ORDER BY repository")
     return [str(row.repository) for row in rows]
 
@@ -150,7 +150,7 @@ def paused(tx: Tx) -> dict[str, int]:
 
 
 def all_paused(tx: Tx) -> bool:
-    """Tell whether everything is paused: then nobody need look through the queue."""
+    """Return whether everything is paused: then the queue need not be searched."""
     return tx.run("SELECT 1 FROM pauses WHERE repository = '*'").first() is not None
 
 

@@ -1,6 +1,6 @@
-"""Leases: renewed while the work is in hand, handed back at a stop, voided when the owner is dead.
+"""Leases: renewed during the work, returned at a stop, voided when the owner is dead.
 
-Who lost the lease renews nothing: that statement names the owner and the fence.
+A worker that lost its lease cannot renew it: the statement checks the owner and the fence.
 """
 
 from collections.abc import Collection, Iterable
@@ -14,8 +14,8 @@ FOREVER = 2**62
 
 _RENEW = """UPDATE registrations SET lease_until = :until
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
-# `due_at` stays as it was: what was in hand comes before what has queued up since. What crashes a
-# second time goes behind: it may be what ends its workers, and whatever is worked on beside it.
+# `due_at` is kept: interrupted work comes before work that was queued since. After a second crash
+# the work goes to the end of the queue: it may be the cause of the crashes.
 _HAND_BACK = """UPDATE registrations SET state = 'queued', lease_owner = NULL,
   lease_until = NULL, updated_at = :now
  WHERE id = :id AND state = 'working' AND lease_owner = :owner"""
@@ -48,10 +48,10 @@ def _place(claimed: Claimed) -> tuple[str, ...]:
 
 
 def release_lease(tx: Tx, owner: str, *, in_hand: Collection[str] = ()) -> int:
-    """Put back what is the owner's and not in its hands, as it was, and no crash counted.
+    """Release the owner's registrations that it is not working on, without counting a crash.
 
-    That is all of it at a stop; else what was claimed by a transaction whose answer was lost, as
-    by a restart of the database. Returns how many they were.
+    At a stop these are all of them; otherwise those claimed by a transaction whose answer was
+    lost, as in a restart of the database. Returns how many there were.
     """
     lost = [str(row.id) for row in tx.run(_OWN, owner=owner) if row.id not in in_hand]
     for identity in lost:
@@ -64,11 +64,11 @@ def reclaim_expired(
 ) -> list[tuple[str, str]]:
     """Free what a dead worker held; return (id, state).
 
-    After five crashes in a row it is worked on alone, and one more parks it: whatever crashed only
-    because of another in the same process succeeds then.
+    After five crashes in a row a registration is worked on alone, and another crash parks it: a
+    registration that crashed only because of another in the same process succeeds alone.
 
-    `all_of_them`: at the start on SQLite, where the lock proves the former owner dead. What is
-    `in_hand` here is not freed, however late its renewal is.
+    `all_of_them` is for the start on SQLite: the lock proves that the former owner is dead.
+    `in_hand` registrations of this process are not freed, however late their renewal is.
     """
     reason = Reason.CRASHES_THE_WORKER
     lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""

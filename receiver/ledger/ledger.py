@@ -27,7 +27,7 @@ from receiver.logs import get_logger
 Item = TypeVar("Item")
 T = TypeVar("T")
 
-TURN_SECONDS = 0.25  # how often one who waits for a turn asks
+TURN_SECONDS = 0.25  # how often a waiting process asks for its turn
 
 log = get_logger()
 
@@ -80,9 +80,9 @@ class Ledger:
         self._writer = Writer(Committer(self._write_engine, self._usable, self._look, self._file))
 
     def _check_log(self, file: SqliteFile) -> None:
-        """Log what was done to the write-ahead log; raises LedgerError if the file is not sound.
+        """Log what was done to the write-ahead log; raises LedgerError if the file is damaged.
 
-        A power cut leaves such a log, too, in which nothing was committed yet.
+        A power cut can also leave such a log, without any commit in it.
         """
         harm = file.log_harm()
         if harm is not None:
@@ -175,7 +175,7 @@ class Ledger:
     async def alone(self, name: str) -> AsyncIterator[bool]:
         """Yield whether this is the one to do the named thing now, until it is done or dead.
 
-        Raises LedgerError where the turn was lost in the midst of it.
+        Raises LedgerError if the turn was lost meanwhile.
         """
         if name in self._under_way:
             yield False
@@ -202,7 +202,7 @@ class Ledger:
             await asyncio.sleep(TURN_SECONDS)
 
     def close(self) -> None:
-        """Finish what is being written, and let go of everything."""
+        """Finish pending writes, and release all connections and locks."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

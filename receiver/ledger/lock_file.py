@@ -1,4 +1,4 @@
-"""The lock beside a SQLite ledger: one `serve` a file, so that the former owner is surely dead."""
+"""The lock beside a SQLite ledger: one `serve` per file, which proves the former owner dead."""
 
 import errno
 import fcntl
@@ -37,7 +37,7 @@ class FileLock:
         self._descriptor = descriptor
 
     def keep(self) -> None:
-        """Take it anew where somebody deleted it; raises LedgerInUse where another has it now."""
+        """Take the lock again if its file was deleted; raises LedgerInUse if another holds it."""
         if self._descriptor is None or self._is_at_path(self._descriptor):
             return
         descriptor = self._try()
@@ -53,13 +53,13 @@ class FileLock:
             self.note_log(note.log)
 
     def note(self) -> Note | None:
-        """Return what is written down of the ledger that it stands for."""
+        """Return the note of the ledger that the lock belongs to."""
         if self._descriptor is None:
             return None
         return read_note(os.pread(self._descriptor, LONGEST_NOTE, 0).decode("ascii", "replace"))
 
     def write_note(self, ledger_inode: int, stamps: tuple[int, ...] = ()) -> None:
-        """Write down which file the lock stands for, and which stamps that may bear.
+        """Write down which file the lock belongs to, and which stamps that file may have.
 
         Raises OSError.
         """
@@ -84,7 +84,7 @@ class FileLock:
             self._descriptor = None
 
     def _try(self) -> int | None:
-        """Return a descriptor that holds it, None where another does; raises LedgerError."""
+        """Return a descriptor that holds the lock, None if another does; raises LedgerError."""
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -102,7 +102,7 @@ class FileLock:
             return None
         if self._is_at_path(descriptor):
             return descriptor
-        os.close(descriptor)  # it was deleted between: whoever comes would lock another
+        os.close(descriptor)  # deleted meanwhile: the next process would lock another file
         return None
 
     def _is_at_path(self, descriptor: int) -> bool:

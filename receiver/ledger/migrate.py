@@ -14,25 +14,25 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 SERVES = "serves_schema"
 ADVISORY_LOCK = 0x52454345  # "RECE": one migration at a time among replicas
 MARK = "copying"  # in `meta` while a copy into the ledger has not ended
-LOCK_MS = 500  # as long may accepts be held up at a time
+LOCK_MS = 500  # how long accepts may be held up at a time
 BETWEEN_TRIES_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
-# A lock was not to be had in time; or it and one who writes waited for each other.
+# A lock was not available in time, or there was a deadlock with a writer.
 HELD_UP = frozenset({"55P03", "40P01"})
 
 
 def schema_of(connection: Connection) -> str | None:
-    """Return the schema's number, None where there is no ledger yet."""
+    """Return the schema's number, None if there is no ledger yet."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
 def is_compatible(connection: Connection, found: str | None) -> bool:
-    """Tell whether this program may work on the schema: its own, or a newer one that says so.
+    """Return whether this program may work on the schema: its own, or a newer compatible schema.
 
     Migrations are additive within a minor version, and each writes into `meta` under SERVES the
-    oldest schema whose programs may go on: so an upgrade may roll, and be taken back.
+    oldest schema whose programs may continue: so upgrades can be rolling, and be rolled back.
     """
     if found == SCHEMA:
         return True
@@ -97,8 +97,8 @@ def migrate(engine: Engine) -> str:
 def migrate_to_newest(engine: Engine) -> None:
     """Run what migrations are missing, one process at a time, in one transaction.
 
-    Others go on working meanwhile. A change of a table waits for whoever reads it (a dump, for an
-    hour), and all who write queue up behind it: so it waits only a moment at a time.
+    Other replicas continue to work meanwhile. ALTER TABLE waits for all readers of the table (a
+    dump can take an hour), and writers queue up behind it: so each wait for the lock is short.
     """
     with engine.connect() as connection:
         check_ours(connection)

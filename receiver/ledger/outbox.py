@@ -1,4 +1,4 @@
-"""Notices to send: written with what they tell of, sent later, forgotten when told."""
+"""Notices to send: written in the transaction of their event, sent later, deleted when sent."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from receiver.notifications.destinations import Notice, NotificationEvent
 
 NOTICE = "n"
 MOST_AT_ONCE = 500
-MOST_QUIETS = 12  # what happens all the time is told after so many times the wait for quiet
-LEASE_MS = 120_000  # who takes some to send has so long before another replica may
+MOST_QUIETS = 12  # a recurring event is sent after at most this many quiet periods
+LEASE_MS = 120_000  # how long a replica has to send notices before another may
 
 _INSERT = """INSERT INTO notices (id, notice, happening, text, created_at, due_at)
  VALUES (:id, :notice, :happening, :text, :now, :due)"""
@@ -38,7 +38,7 @@ def tell(
     *,
     rule: str | None = None,
 ) -> None:
-    """Write a notice for each place that wants to hear of this."""
+    """Write a notice for each destination that is subscribed to this event."""
     for notice in notices:
         if notice.wants(happening, rule):
             tx.run(
@@ -53,9 +53,9 @@ def tell(
 
 
 def lease_due(tx: Tx, quiet_ms: int = 0) -> list[OutboxEntry]:
-    """Take what is due, so that nobody else sends it meanwhile.
+    """Claim the notices that are due, so that no other replica sends them meanwhile.
 
-    What goes on happening is left until it has not happened for so long, but not for ever.
+    A notice of a recurring event waits until the event has stopped for a while, but not forever.
     """
     lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""
     rows = tx.run(_DUE.format(lock=lock, known=_KNOWN), now=tx.now, most=MOST_AT_ONCE).all()
@@ -87,6 +87,6 @@ def put_off(tx: Tx, identities: Sequence[str], due_at: int, *, tries: int) -> No
 
 
 def forget(tx: Tx, identities: Sequence[str]) -> None:
-    """Forget these: they are told, or will never be."""
+    """Delete these notices: they were sent, or will never be."""
     for identity in identities:
         tx.run("DELETE FROM notices WHERE id = :id", id=identity)

@@ -77,8 +77,8 @@ class OwnLog:
     def is_harmed(self, seen: Seen, index: LogIndex | None) -> bool:
         """Return whether frames are missing or not as SQLite wrote them.
 
-        The log is cut off before the first of these: then SQLite fails where it would read them,
-        and what the connection has in memory of them can be saved.
+        The log is truncated before the first such frame: then SQLite fails instead of reading it,
+        and the pages that the connection has in memory can be saved.
         """
         if index is not None and seen.size < index.size:
             return True

@@ -1,4 +1,4 @@
-"""Whose database it is: ours, an empty one to make ours, or another program's, which is refused."""
+"""Check whether a database is the receiver's, empty, or another program's, which is refused."""
 
 import re
 import sqlite3

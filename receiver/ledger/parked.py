@@ -68,14 +68,14 @@ def parked_ids(tx: Tx, reason: str | None) -> list[str]:
 
 
 def dismiss_parked(tx: Tx, identities: Iterable[str], by: str) -> Changed:
-    """Close what is parked of these registrations and deliveries; `by` says who asked for it."""
+    """Close what is parked of these registrations and deliveries; `by` is the person who asked."""
     return _change(tx, identities, _DISMISS, by=by)
 
 
 def reopen(tx: Tx, identities: Iterable[str]) -> Changed:
     """Park again what was dismissed of these, unless a newer one is open for target and image.
 
-    What a later push has made needless since is closed at once.
+    Registrations that a later push has superseded since are closed at once.
     """
     changed = _change(tx, identities, _REOPEN)
     for row in list(changed.registrations):

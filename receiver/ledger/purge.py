@@ -1,7 +1,7 @@
-"""Purging by age, in small bites: the writer is never held for long, and no open work is touched.
+"""Purging by age, in small batches: the writer is never blocked for long; open work is kept.
 
-Targets stay, and so does the registration each was made or moved by last. A registration that was
-closed counts from when it was closed.
+Targets are kept, and so is the registration that created or moved each of them last. The age of a
+closed registration counts from when it was closed.
 """
 
 import json

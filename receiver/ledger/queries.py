@@ -1,4 +1,4 @@
-"""Reading the ledger: lists of deliveries, and the whole story of one, as plain rows for JSON."""
+"""Reading the ledger: lists of deliveries, and all details of one, as plain rows for JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ ENDED_WELL = (Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.UNCHANGED.va
 class Filter:
     """Which deliveries to list. `before` is an id: the page after it, newest first.
 
-    `depth`: look through so many deliveries and no more, however few of them are wanted.
+    `depth`: search at most this many deliveries, however few of them match.
     """
 
     repository: str | None = None
@@ -49,7 +49,7 @@ def list_deliveries(tx: Tx, wanted: Filter) -> list[Row]:
 
 
 def end_of_depth(tx: Tx, wanted: Filter) -> str | None:
-    """Return the id to look on from, below what `depth` let be looked through; None at the end."""
+    """Return the id from which to continue a search limited by `depth`; None at the end."""
     c = deliveries.c
     query = select(c.id).order_by(c.id.desc()).offset((wanted.depth or 1) - 1).limit(2)
     if wanted.before is not None:
@@ -69,7 +69,7 @@ def delivery_row(tx: Tx, identity: str) -> Row | None:
 
 
 def story(tx: Tx, identity: str) -> Row | None:
-    """Return the whole story of a delivery, or of a registration's newest delivery, by its id."""
+    """Return all details of a delivery, or of a registration's newest delivery, by its id."""
     row = delivery_row(tx, identity)
     if row is None:
         return None
@@ -241,7 +241,7 @@ def _rows(tx: Tx, query: Select[Any]) -> list[Row]:
 
 PICTURED = 50
 MOST_PARKED = 20
-STRETCH = 500  # so many of a repository's newest deliveries are looked through, no more
+STRETCH = 500  # at most this many of a repository's newest deliveries are searched
 
 _NEWEST_OF_RULE = """SELECT d.id, d.received_at, d.repository, d.tag, r.id AS registration
  FROM (SELECT id, received_at, repository, tag FROM deliveries WHERE repository = :repository
@@ -301,7 +301,7 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
 
 
 def _rule(tx: Tx, rule: Rule) -> Row:
-    """Return a rule with its newest push, and what became of it under this rule."""
+    """Return a rule with its newest push, and the result of that push under this rule."""
     answer: Row = {
         "rule": rule.name,
         "repository": rule.repository,

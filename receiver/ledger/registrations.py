@@ -24,13 +24,13 @@ from receiver.rules.channel_order import Holds, Pushed, Report, is_ordered
 from receiver.rules.rule import Mode
 
 LEASE_MS = 30_000
-CRASHES_TO_ALONE = 5  # after this many in a row it is worked on with nothing beside it
+CRASHES_TO_ALONE = 5  # after this many in a row nothing else is worked on with it
 
 # Not `IN ('queued', 'waiting')`: for that SQLite takes the index by state, and sorts the whole
 # queue; in these words it walks the index of what is due, and stops at the last one it needs.
 # A mode that this program does not know is a newer replica's, which an upgrade begins with.
 # Of a channel's the newest push comes first: those before it then move nothing.
-# The choice stands apart, so that PostgreSQL makes it once, whatever plan it takes.
+# The selection is a separate query, so that PostgreSQL runs it once, whatever plan it uses.
 _CLAIM = """WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
    WHERE r.state NOT IN ('done', 'parked', 'working') AND r.due_at <= :now
@@ -78,9 +78,9 @@ class Claimed:
 
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
     `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
-    is not the newest. `alone`: its workers died so often that it is worked on with nothing beside
-    it. Of a channel: `reported_at` is when the push was first reported (epoch ms), `holds` what the
-    channel has by our own doing, `known` what was last reported to it of this tag.
+    is not the newest. `alone`: its workers died repeatedly, so nothing else is worked on at the
+    same time. For a channel, `reported_at` is when the push was first reported (epoch ms), `holds`
+    what we last put into it, and `known` what was last reported to it of this tag.
     """
 
     id: str
@@ -275,7 +275,7 @@ def sent(tx: Tx, claimed: Claimed, owner: str, *, step: int, method: str, path: 
 
 
 def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool:
-    """Write what came of an attempt; False when the lease was lost and nothing was written."""
+    """Write the result of an attempt; False when the lease was lost and nothing was written."""
     finished = settlement.state in {State.DONE, State.PARKED}
     row = tx.run(
         _SETTLE,

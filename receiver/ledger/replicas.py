@@ -1,4 +1,4 @@
-"""Replicas on one ledger: who is there, so that they share what Edgegap allows."""
+"""Replicas on one ledger: which of them are alive, so that they share Edgegap's limits."""
 
 import asyncio
 import threading
@@ -26,7 +26,7 @@ _IN_HAND = """SELECT count(*) FROM registrations
 
 
 def heartbeat(tx: Tx, owner: str) -> int:
-    """Say that this one is alive, and return how many are."""
+    """Record that this replica is alive, and return how many are."""
     tx.run(_SEEN, owner=owner, now=tx.now)
     tx.run("DELETE FROM replicas WHERE seen_at < :before", before=tx.now - FORGOTTEN_MS)
     alive = tx.run("SELECT count(*) FROM replicas WHERE seen_at >= :since", since=tx.now - ALIVE_MS)
@@ -44,25 +44,26 @@ def is_there(tx: Tx, owner: str) -> bool:
 
 
 def at_work(tx: Tx) -> bool:
-    """Tell whether any replica is there, or has left work in hand whose lease still runs."""
+    """Return whether any replica is alive, or left unfinished work with an unexpired lease."""
     found = tx.run(_AT_WORK, since=tx.now - ALIVE_MS, now=tx.now)
     return bool(found.scalar())
 
 
 def try_lock_claims(tx: Tx) -> bool:
-    """Tell whether no other replica claims while this transaction lasts: they share one cap."""
+    """Return whether no other replica claims during this transaction: all share one limit."""
     return bool(tx.run("SELECT pg_try_advisory_xact_lock(hashtext('receiver claim'))").scalar())
 
 
 def leave(tx: Tx, owner: str) -> None:
-    """Say that this one is gone: the others may take its share at once."""
+    """Record that this replica has stopped: the others may take its share at once."""
     tx.run("DELETE FROM replicas WHERE owner = :owner", owner=owner)
 
 
 def working_now(tx: Tx) -> int:
-    """Return how many registrations are in the hands of those that are there.
+    """Return how many registrations are claimed by replicas that are alive.
 
-    What a dead one held waits for its lease; that it counted would keep all others idle till then.
+    Those of a dead replica wait until their lease expires; counting them would keep all others
+    idle until then.
     """
     found = tx.run(_IN_HAND, since=tx.now - ALIVE_MS)
     return int(found.scalar_one())
@@ -81,7 +82,7 @@ _TAKE = "SELECT pg_try_advisory_lock(hashtext(%(name)s))"
 async def turn_among_replicas(engine: Engine, name: str) -> AsyncIterator[bool]:
     """Yield whether the turn is ours; of replicas the first to ask has it, until done or dead.
 
-    Raises LedgerError where it was lost in the midst: then another may have it.
+    Raises LedgerError if it was lost meanwhile: then another replica may have it.
     """
     connection = await _taken(engine, name)
     if connection is None:
@@ -100,7 +101,7 @@ async def turn_among_replicas(engine: Engine, name: str) -> AsyncIterator[bool]:
 
 
 async def _taken(engine: Engine, name: str) -> Connection | None:
-    """Take the turn in a thread; one who is cancelled meanwhile gives it back."""
+    """Take the turn in a thread; a task that is cancelled meanwhile gives it back."""
     taking = asyncio.ensure_future(asyncio.to_thread(_take, engine, name))
     try:
         return await asyncio.shield(taking)
@@ -117,7 +118,7 @@ class _Turn:
 
     def __init__(self, connection: Connection, task: asyncio.Task[object] | None) -> None:
         self._connection = connection
-        self._using = threading.Lock()  # who is cancelled leaves a thread behind
+        self._using = threading.Lock()  # a cancelled task leaves a thread behind
         self._over = asyncio.Event()
         self._task = task
         self._cancelled_before = task.cancelling() if task is not None else 0
@@ -141,7 +142,7 @@ class _Turn:
             return _is_held(self._connection)
 
     def lost_alone(self) -> bool:
-        """Tell whether the task was cancelled for the lost turn, and for nothing else."""
+        """Return whether the task was cancelled for the lost turn, and for nothing else."""
         if not self._lost or self._task is None:
             return False
         return self._task.uncancel() <= self._cancelled_before
@@ -187,7 +188,7 @@ def _is_held(connection: Connection) -> bool:
 
 
 def _give_back(connection: Connection) -> None:
-    """Let go before the connection closes: the server notices an end only after a while."""
+    """Release the lock before the connection closes: the server notices an end only later."""
     with suppress(SQLAlchemyError):
         connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
     _close(connection)

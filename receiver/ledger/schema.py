@@ -22,7 +22,7 @@ SCHEMA = "0005"  # the newest migration
 
 metadata = MetaData()
 
-# What was told to us, one row a telling. A body is not kept: only what was read from it.
+# Deliveries: one row for each report of a push. Only the parsed fields of a body are stored.
 deliveries = Table(
     "deliveries",
     metadata,
@@ -287,7 +287,7 @@ pauses = Table(
 )
 
 # Each try to delete an old version, written before Edgegap is asked. While `ended_at` is missing
-# nobody works on that target; from `until_at` on anybody may find out whether it was deleted.
+# no replica works on that target; from `until_at` on any replica may check whether it was deleted.
 deletions = Table(
     "deletions",
     metadata,
@@ -310,7 +310,7 @@ deletions = Table(
     ),
 )
 
-# What is still to be told to others.
+# Notices that are still to be sent.
 notices = Table(
     "notices",
     metadata,
@@ -358,7 +358,7 @@ link_uses = Table(
     PrimaryKeyConstraint("repository", "fingerprint"),
 )
 
-# Which receivers work on this ledger, where several do (PostgreSQL).
+# Which receivers work on this ledger, if there are several (PostgreSQL).
 replicas = Table(
     "replicas",
     metadata,

@@ -378,7 +378,7 @@ class SqliteFile:
         return () if stamp is None else (stamp,)
 
     def _keep_lock(self) -> None:
-        """Look after the lock, now and then: each look has the threads take turns."""
+        """Check the lock now and then, not each time: each check makes threads wait for others."""
         if time.monotonic() >= self._look_at:
             self.lock.keep()
             self._look_at = time.monotonic() + LOOK_EVERY_SECONDS

@@ -1,4 +1,4 @@
-"""How the whole stands, in few numbers: for metrics and the overview. All from small indexes."""
+"""A summary of the ledger's state, for metrics and the overview, read from small indexes."""
 
 from dataclasses import dataclass
 
@@ -52,7 +52,7 @@ class Standing:
 
 
 def read_standing(tx: Tx) -> Standing:
-    """Read how the whole stands."""
+    """Return a summary of the ledger's state."""
     return Standing(
         open={row.state: row.many for row in tx.run(_OPEN)},
         oldest_unfinished=tx.run(_OLDEST).scalar(),

@@ -55,7 +55,7 @@ class Held:
 
 
 def held(tx: Tx, app: str, version: str) -> Held | None:
-    """Return what the target holds by our own doing, None where nothing."""
+    """Return what we last put into the target, None if nothing."""
     row = tx.run(_HELD, app=app, version=version).first()
     if row is None:
         return None
@@ -201,7 +201,7 @@ def rule_of(tx: Tx, registration: str) -> str | None:
 
 
 def last_deliveries(tx: Tx, registrations: Iterable[str | None]) -> dict[str, str]:
-    """Return the newest delivery of each of these registrations, where the ledger still has it."""
+    """Return the newest delivery of each of these registrations, if the ledger still has it."""
     wanted = [one for one in registrations if one is not None]
     query = (
         select(led_to.c.registration_id, func.max(led_to.c.delivery_id).label("delivery"))

@@ -33,7 +33,7 @@ class Tx:
 
     @property
     def now(self) -> int:
-        """The time in UTC epoch milliseconds: the database's own where replicas share one."""
+        """The time in UTC epoch milliseconds: the database's own if replicas share it."""
         if self._now is None:
             self._now = self.clock()
         return self._now

@@ -2,8 +2,8 @@
 
 A thread takes one piece of work, drains what has come meanwhile, commits all in one transaction,
 and answers each after the COMMIT. Nothing is delayed on purpose; under load the groups grow by
-themselves. What comes in a crowd is written where it is, on the event loop's own thread: all of a
-crowd wait for that one commit, and to hand them over and back costs a tenth of an accept.
+themselves. Concurrent accepts are written on the event loop's own thread: all of them wait for that
+one commit, and handing them to another thread and back costs a tenth of an accept.
 """
 
 import asyncio
@@ -68,23 +68,23 @@ class Committer:
         self.abandoned = False  # the engine's pool is gone, though a thread is still committing
 
     def commit(self, group: list[Work]) -> Iterator[list[Work]]:
-        """Write the group; yield of it what is written: each holds its result then, or its error.
+        """Write the group; yield the items that are written, each with its result or its error.
 
-        Only where others write, too, is that not the whole group at once.
+        The whole group is yielded at once unless other replicas write, too.
         """
         away: LedgerError | None = None
         for part in self._parts(group):
             with self._mine:
                 if away is None:
                     away = self._commit(part)
-                else:  # each would wait anew for a database that does not answer
+                else:  # each would wait again for a database that does not answer
                     self._fail(part, away)
             yield part
 
     def try_commit(self, group: list[Work]) -> bool:
-        """Write the group, waiting for nobody; where that cannot be, write nothing.
+        """Write the group without waiting for a lock; if that is impossible, write nothing.
 
-        What is the matter, and with which of them, `commit` finds out.
+        `commit` then finds the cause, and the item that has it.
         """
         if self._file is None or not self._mine.acquire(blocking=False):
             return False
@@ -97,14 +97,14 @@ class Committer:
                 self._file.committed(self._connection)
             except LedgerError as error:
                 self._fail(group, error)
-        except Exception:  # noqa: BLE001 - whatever it is, it is met again, and told
+        except Exception:  # noqa: BLE001 - `commit` meets the error again and reports it
             return False
         finally:
             self._mine.release()
         return True
 
     def look_around(self) -> None:
-        """Look after the files while nothing is written: what is amiss is saved in time."""
+        """Check the files while nothing is written, so that damage is repaired in time."""
         with self._mine:
             if self._connection is not None:
                 try:
@@ -117,15 +117,15 @@ class Committer:
                     self._disconnect()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         with self._mine:
             self._disconnect()
 
     def _parts(self, group: list[Work]) -> Iterator[list[Work]]:
-        """Part the group into its transactions: one for all, where nobody else writes.
+        """Split the group into transactions: a single one if no other process writes.
 
-        Among replicas only what writes alike, and in one order, shares one: else two would hold
-        what the other waits for, and both stand still until PostgreSQL ends one of them.
+        Among replicas a transaction has only writes of one kind, in one order: otherwise two
+        replicas could deadlock until PostgreSQL aborts one of the transactions.
         """
         if self._engine.dialect.name == "sqlite":
             if group:
@@ -138,11 +138,11 @@ class Committer:
                 yield from ([work] for work in works)
 
     def _commit(self, group: list[Work]) -> LedgerError | None:
-        """Write it; where the ledger is away, return what was told of that."""
+        """Write it; if the ledger is unavailable, return the error that was reported."""
         for left in reversed(range(MOST_TRIES)):
             try:
                 self._transaction(group)
-            except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+            except Exception as error:  # noqa: BLE001 - passed on to the waiting caller
                 if left and _may_pass(error):
                     self._disconnect()
                     continue
@@ -151,7 +151,7 @@ class Committer:
         return None
 
     def _give_up(self, group: list[Work], error: Exception) -> LedgerError | None:
-        """Tell all of them when the ledger is away; else one bad one must not fail the others."""
+        """Fail all if the ledger is unavailable; else one bad item must not fail the others."""
         if isinstance(error, LedgerError | OperationalError | OSError):
             return self._fail(group, error)
         if len(group) == 1:
@@ -207,13 +207,13 @@ class Committer:
 
 
 def _alike(group: list[Work]) -> Iterator[tuple[Callable[..., Any], list[Work]]]:
-    """Part the group into runs of those that write alike, in the order in which they came."""
+    """Split the group into runs of writes of the same kind, in the order of their arrival."""
     for write, works in groupby(group, key=attrgetter("write")):
         yield write, list(works)
 
 
 def _may_pass(error: Exception) -> bool:
-    """Tell whether to try at once again: replicas collided, or the server has been restarted."""
+    """Return whether to retry at once: replicas collided, or the server has been restarted."""
     if not isinstance(error, DBAPIError):
         return False
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in COLLISIONS
@@ -226,10 +226,10 @@ LARGEST_GROUP = 256
 MOST_PENDING = 20_000
 CLOSING_SECONDS = 5.0
 CROWD = 16
-# A disk that takes longer must not hold up the loop, and with it all doors, a second time.
+# A disk that takes longer must not block the loop, and with it all endpoints, a second time.
 LONGEST_ON_LOOP_SECONDS = 0.05
 SLOW_FOR_SECONDS = 10.0
-LOOK_EVERY_SECONDS = 0.5  # after the ledger's files, while nothing is written
+LOOK_EVERY_SECONDS = 0.5  # how often to check the ledger's files while nothing is written
 
 
 class Writer:
@@ -267,7 +267,7 @@ class Writer:
     def close(self) -> None:
         """Finish what is queued and end the thread; one that waits for a lock is left behind.
 
-        Nobody was told that what it holds is on disk.
+        No caller was given a result for what that thread was writing.
         """
         self._closed = True
         self._queue.put(None)
@@ -315,7 +315,7 @@ class Writer:
         )
 
     def _on_loop(self, group: list[Work]) -> bool:
-        """Write it here and now; False, and nothing written, where it would have to wait."""
+        """Write it in this thread; return False, with nothing written, if it would have to wait."""
         began = time.monotonic()
         written = self._committer.try_commit(group)
         ended = time.monotonic()
