@@ -1,6 +1,6 @@
 """Read the configuration, the environment and the file that it names, into one Settings.
 
-All errors are found at once, each with its place and a fix.
+All errors are found at once, each with its location and a fix.
 """
 
 import os

@@ -1,7 +1,8 @@
 """The environment as the configuration reads it: the process's own variables, then `.env`.
 
-A `.env` beside receiver.toml wins over one in the working directory, and the process's own
-environment over both. Each variable may be given as NAME_FILE, the name of a file with its value.
+A `.env` next to receiver.toml overrides a `.env` in the working directory; the process's own
+environment overrides both. Each variable may be given as NAME_FILE, the name of a file with its
+value.
 """
 
 import os
@@ -24,7 +25,7 @@ from receiver.config.text import decode_text
 from receiver.errors import BadText, Fault
 
 DOTENV = ".env"
-# What a server does not run without: variables, and a table of receiver.toml.
+# The settings that a server requires: variables, and a table of receiver.toml.
 NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 CONFIG = "RECEIVER_CONFIG"
 LARGEST_FILE = 1024 * 1024

@@ -1,6 +1,6 @@
-"""Doctor: finds what will go wrong before it does; each finding comes with its mend.
+"""Doctor: checks the setup for problems; each problem comes with a fix.
 
-Everything is asked with reads only.
+The checks send no writes.
 """
 
 import hmac
@@ -47,7 +47,7 @@ CHECK_THE_WAY = "Check the network, EDGEGAP_BASE_URL, and any proxy or firewall 
 async def examine(
     settings: Settings, client: EdgegapClient, preflight: Preflight, http: httpx.AsyncClient
 ) -> AsyncIterator[Finding]:
-    """Look at everything, one finding after another, the cheap ones first."""
+    """Run all checks and yield their findings; the cheapest checks run first."""
     for finding in _ledger(settings):
         yield finding
     async for finding in examine_links(settings):
@@ -135,7 +135,7 @@ async def _app(client: EdgegapClient, app: str) -> Finding:
 
 
 def _unusable(answer: Answer) -> tuple[str, str]:
-    """Return what was answered if an app or its versions cannot be read, and what to do."""
+    """Return why an app or its versions cannot be read, and the fix."""
     if answer.says(HTTPStatus.NOT_FOUND):
         return "Edgegap has no such app", "Make it on Edgegap, or correct `app` in the rule"
     if answer.says(HTTPStatus.FORBIDDEN):
@@ -145,13 +145,13 @@ def _unusable(answer: Answer) -> tuple[str, str]:
 
 
 async def _not_copied(settings: Settings, app: str) -> frozenset[str]:
-    """Return the versions that a push does not copy from: channels, also of earlier rules."""
+    """Return the versions that a push does not copy from: channels, including earlier rules'."""
     moving = moving_versions(settings.rules, app)
     ledger = Ledger(settings.database_url)
     try:
         ledger.open_readonly()
         known = await ledger.read(partial(not_copied, app=app))
-    except LedgerError:  # there is none yet, or the finding of the ledger itself says more
+    except LedgerError:  # no ledger yet, or the ledger's own finding reports the error
         return moving
     finally:
         ledger.close()
@@ -203,7 +203,7 @@ async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncItera
 
 
 async def _reach(url: str, keys: LinkSigner, http: httpx.AsyncClient) -> Finding:
-    """Fetch the greeting with a question that only a holder of our key can answer."""
+    """Request the greeting with a challenge that only a receiver with our key can answer."""
     what, challenge = "public URL", keys.challenge(token_urlsafe(9))
     found = await _ask(http, "GET", f"{url}{PATH}{challenge}")
     mend = "Start `receiver serve`, and check the name, the proxy and the port"
@@ -220,7 +220,7 @@ async def _reach(url: str, keys: LinkSigner, http: httpx.AsyncClient) -> Finding
 
 
 async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
-    """Compare with Docker Hub's clock; our own public URL would be this very clock."""
+    """Compare with Docker Hub's clock; our public URL would report this machine's clock."""
     ahead = seconds_ahead(await ask_time(http, settings.hub_api_url), time.time())
     if ahead is None:
         return warned("clock", "nobody told the time", "Compare this machine's clock by hand")
@@ -234,7 +234,7 @@ async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
 async def _ask(
     http: httpx.AsyncClient, method: str, url: str
 ) -> tuple[httpx.Response, bytes] | None:
-    """Return what answers there, with its body (empty if that cannot be read); None if nothing."""
+    """Return the response and its body (empty if unreadable); None without a response."""
     try:
         return await ask(http, method, url, largest=LARGEST_GREETING, seconds=REACH_SECONDS)
     except UnreadableBody:

@@ -1,7 +1,6 @@
-"""What the doctor asks of Docker Hub: logins, repositories, the newest images, pull limits.
+"""The checks of Docker Hub: logins, repositories, the newest images, pull limits.
 
-The one question that asks for more than reading (may the login push?) is asked here once, never
-per push.
+Only doctor requests more than read access, to check whether the login may push; a push never does.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -23,7 +22,7 @@ MOST_PAGES = 10  # of a repository's tags
 
 
 async def examine_docker_hub(rules: Sequence[Rule], preflight: Preflight) -> AsyncIterator[Finding]:
-    """Look at each login, each repository with its newest tag, and each login's pull limit."""
+    """Check each login, each repository with its newest tag, and each login's pull limit."""
     logins: dict[Login, str] = {}
     for rule in rules:
         if rule.login is not None:
@@ -94,7 +93,7 @@ def _mend_of(refused: HubForbidden, rule: Rule) -> str:
 
 
 async def _newest_tag(preflight: Preflight, rule: Rule) -> str | None:
-    """Return the newest tag that the rule takes; which way Docker Hub sorts is not relied upon."""
+    """Return the newest tag that the rule matches, independent of Docker Hub's sort order."""
     newest: Tag | None = None
     pages = 0
     async for page in preflight.hub.pages(rule.repository, rule.login):

@@ -1,4 +1,4 @@
-"""What `doctor` finds about links in the ledger: refused requests, and a replaced secret key."""
+"""The checks of links in the ledger: refused requests, and a replaced secret key."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -22,7 +22,7 @@ SET_BACK = (
 
 
 async def examine_links(settings: Settings) -> AsyncIterator[Finding]:
-    """Look at the key, and at requests with a refused link of the last week."""
+    """Check the key, and the requests with a refused link in the last week."""
     repositories = sorted({rule.repository for rule in settings.rules})
 
     def read(tx: Tx) -> tuple[int, list[DeadLink], list[RefusedLink]]:
@@ -36,7 +36,7 @@ async def examine_links(settings: Settings) -> AsyncIterator[Finding]:
         keys = await asyncio.to_thread(fingerprints_of, settings.secret_keys, salts)
         now, dead, refused = await ledger.read(read)
     except LedgerError:
-        return  # there is none yet, or the finding of the ledger itself says more
+        return  # no ledger yet, or the ledger's own finding reports the error
     finally:
         ledger.close()
     yield _key(known, keys, dead)

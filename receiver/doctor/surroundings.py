@@ -1,4 +1,4 @@
-"""What on this machine will harm the receiver: `serve` logs it at start, `doctor` shows it."""
+"""Problems of this machine: `serve` logs them at start, `doctor` shows them."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ DIRECTLY = "directly"
 
 @dataclass(frozen=True, slots=True)
 class Danger:
-    """One thing to warn of: the log's event, what was looked at, and a sentence with the fix."""
+    """A problem: the log event, the subject of the check, and a sentence with the fix."""
 
     event: str
     what: str
@@ -31,7 +31,7 @@ class Danger:
 
 
 def dangers(settings: Settings, environ: Mapping[str, str]) -> Iterator[Danger]:
-    """Yield what is wrong with the place of the ledger, and with the address to listen on."""
+    """Yield the problems of the ledger's disk and of the address to listen on."""
     path = sqlite_path(settings.database_url)
     file = None if path is None else os.path.realpath(path)
     mounts = _mounts_of(file)
@@ -49,7 +49,7 @@ def dangers(settings: Settings, environ: Mapping[str, str]) -> Iterator[Danger]:
 
 
 def proxies_in_use(settings: Settings, environ: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the addresses that are called, by what they are called through; empty for no proxy."""
+    """Return the hosts that are called, by the proxy used for them; empty without a proxy."""
     proxies, _ = outgoing_proxies(environ)
     if proxies.http is None and proxies.https is None:
         return {}
@@ -65,7 +65,7 @@ def proxies_in_use(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
 
 
 def _mounts_of(file: str | None) -> str:
-    """Return the mounts, once the file's own is there: some are mounted at the first look."""
+    """Return the mounts, including the file's own: an automount starts at the first access."""
     if file is not None:
         Path(file).parent.exists()
     return read_mounts()

@@ -1,6 +1,6 @@
-"""The variables for outgoing calls, of proxies and certificates, and what is wrong with them.
+"""The variables for proxies and certificates of outgoing calls, and the errors in them.
 
-They are read without an HTTP client: `receiver check` makes none.
+They are read without an HTTP client, because `receiver check` makes no calls.
 """
 
 import importlib.util
@@ -20,18 +20,18 @@ HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # how OpenSSL looks a certificate up i
 
 
 def outgoing_proxies(environ: Mapping[str, str]) -> tuple[Proxies, list[Fault]]:
-    """Return the proxies that the environment names, and what is wrong with them."""
+    """Return the proxies that the environment names, and the errors in them."""
     cleaned = environ if isinstance(environ, Variables) else Variables(environ)
     return read_proxies(cleaned, socks=importlib.util.find_spec("socksio") is not None)
 
 
 def outgoing_faults(environ: Mapping[str, str]) -> list[Fault]:
-    """Return what is wrong with the variables for proxies and certificates."""
+    """Return the errors in the variables for proxies and certificates."""
     return [*outgoing_proxies(environ)[1], *certificate_faults(environ)]
 
 
 def certificate_faults(environ: Mapping[str, str]) -> list[Fault]:
-    """Return what is wrong with the certificates that the environment names."""
+    """Return the errors in the certificates that the environment names."""
     faults = []
     file, folders = certificate_paths(environ)
     try:

@@ -1,1 +1,1 @@
-"""What runs beside the worker, or on request."""
+"""Background tasks other than the worker, and operations on request."""

@@ -1,12 +1,13 @@
-"""Catch-up: what Docker Hub has and no webhook told of goes through the same rules.
+"""Catch-up: tags on Docker Hub that no webhook reported are processed by the same rules.
 
-Before that, channels are compared with Edgegap.
+Before each run, channels are compared with Edgegap.
 
-Each repository has a cursor. A run lists the tags pushed since the cursor less an hour and takes
-those the ledger does not know; the cursor moves to the run's start only when the run completed.
+Each repository has a cursor. A run lists the tags pushed since one hour before the cursor and
+records those that are not in the ledger. The cursor moves to the run's start only if the run
+completes.
 
-Replicas share the cursors: once in a period one of them lists a repository, and the others leave it
-alone. What did not complete is for whoever comes next.
+Replicas share the cursors: in each period only one replica lists a repository. If its run does not
+complete, the next replica to run lists the repository.
 """
 
 import asyncio
@@ -45,14 +46,14 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class MissedPush:
-    """One tag that Docker Hub has, as a push that may have been missed."""
+    """A tag on Docker Hub, as a push that may have been missed."""
 
     push: Push
     digest: str | None
 
 
 def credentials_for(rules: Sequence[Rule], repository: str) -> Login | None:
-    """Return the login to list a repository with: its first rule's that has one."""
+    """Return the login for listing a repository: that of its first rule with a login."""
     own = (rule.login for rule in rules if rule.repository == repository)
     return next((login for login in own if login is not None), None)
 
@@ -64,10 +65,10 @@ async def iter_pushes_since(
     since: int,
     waiting: Waiting | None = None,
 ) -> AsyncIterator[tuple[list[MissedPush], int]]:
-    """Yield the tags pushed since then, a page at a time with the whole number of tags.
+    """Yield the tags pushed since then, one page at a time, with the total number of tags.
 
-    Stops at a page that was wholly updated before, if the pages do come newest first. A tag
-    without a time is left: it may be of the past. Raises DockerHubUnavailable.
+    Stops at the first page that was last updated before `since`, if the pages are sorted newest
+    first. Tags without a time are skipped: they may be old. Raises DockerHubUnavailable.
     """
     newest_first = True
     before: int | None = None
@@ -83,13 +84,13 @@ async def iter_pushes_since(
 
 
 def not_known(tx: Tx, missed: Sequence[MissedPush]) -> list[MissedPush]:
-    """Return those that the ledger does not know, the oldest push first."""
+    """Return the pushes that are not in the ledger, oldest first."""
     return [one for one in _by_age(missed) if not _is_known(tx, one)]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was recorded of missed pushes. `silent`: what to do, by repository without webhooks."""
+    """The missed pushes that were recorded. `silent`: the fix, by repository without webhooks."""
 
     recorded: tuple[RecordedDelivery, ...] = ()
     silent: Mapping[str, str] = field(default_factory=dict)
@@ -103,15 +104,15 @@ def record_missed(
     *,
     up_since: int | None,
 ) -> Found:
-    """Record the pushes that no webhook reported; those that the ledger knows are left out.
+    """Record the pushes that no webhook reported; pushes in the ledger are skipped.
 
-    `up_since` is since when a receiver runs (epoch ms), None if none does: what was pushed while
-    none ran is no fault of the webhook.
+    `up_since` is the time when the receiver started (epoch ms), None if none is running: a push
+    that was missed while no receiver was running is not the webhook's fault.
     """
     recorded: list[RecordedDelivery] = []
     unheard: dict[str, list[MissedPush]] = {}
     for one in _by_age(missed):
-        if _is_known(tx, one):  # asked after each: a tag may stand on two pages
+        if _is_known(tx, one):  # checked for each push: a tag may be on two pages
             continue
         push = one.push
         delivery = NewDelivery(
@@ -150,9 +151,9 @@ def _webhook_is_silent(
     missed: Sequence[MissedPush],
     notices: Sequence[Notice],
 ) -> str | None:
-    """Return what to do if these are the pushes that show that no webhook arrives; else None.
+    """Return the fix if these pushes show that no webhook arrives, otherwise None.
 
-    It is also sent as a notification. All tags of one image are one push.
+    The fix is also sent as a notification. All tags of one image are one push.
     """
     pushes = {one.digest or one.push.tag for one in missed}
     if not count_unheard(tx, repository, len(pushes)):
@@ -206,15 +207,15 @@ def _is_known(tx: Tx, one: MissedPush) -> bool:
 
 
 LONGEST_WAIT_SECONDS = 3600.0
-SHORTEST_WAIT_SECONDS = 5.0  # where Docker Hub asks to wait
-ONE_START_MS = 60_000  # replicas that begin or reload within it are one start: the first lists
-ANOTHERS_TURN_SECONDS = 60.0  # then it is seen whether the replica that was at it completed
+SHORTEST_WAIT_SECONDS = 5.0  # if Docker Hub asks to wait
+ONE_START_MS = 60_000  # if replicas start or reload within this time, only the first lists
+ANOTHERS_TURN_SECONDS = 60.0  # then check whether the other replica's run completed
 
 wait_for = asyncio.sleep
 
 
 class CatchUp:
-    """Runs at the start, after each reload, and every so often; one repository after another."""
+    """Runs at start, after each reload, and periodically; lists one repository at a time."""
 
     def __init__(
         self,
@@ -235,17 +236,17 @@ class CatchUp:
         self._up_since: int | None = None
 
     async def start(self) -> None:
-        """Begin the cursors of repositories seen for the first time, then run by itself."""
+        """Create the cursors of new repositories, then run in the background."""
         self._up_since = await self._ledger.read(lambda tx: tx.now)
         await self.begin()
         self._background.start()
 
     async def begin(self) -> None:
-        """Begin the cursors, without network, and run soon."""
+        """Create the missing cursors, without network access, and run soon."""
         self._asked = True
         try:
             await self._begin_cursors()
-        finally:  # the period may be another, whether the ledger can be written or not
+        finally:  # the period may have changed, even if the ledger cannot be written
             self._background.wake()
 
     async def _begin_cursors(self) -> None:
@@ -253,7 +254,7 @@ class CatchUp:
         await self._ledger.write(lambda tx: begin_cursors(tx, repositories))
 
     async def stop(self) -> None:
-        """Stop; a run that has not completed leaves its cursor where it was."""
+        """Stop; a run that has not completed does not move its cursor."""
         await self._background.stop()
 
     def _every(self) -> float | None:
@@ -266,10 +267,10 @@ class CatchUp:
         if every is None:
             return None
         async with self._ledger.alone("catch-up") as mine:
-            if not mine:  # whoever is at it may end before it completes
+            if not mine:  # the other replica may stop before its run completes
                 return min(ANOTHERS_TURN_SECONDS, every / 1000)
-            await self._begin_cursors()  # a reload may have met a ledger that was away
-            # Asked, it is after an outage; of all replicas, unless one has listed just now.
+            await self._begin_cursors()  # the ledger may have been unavailable at a reload
+            # A requested run lists all repositories, unless another replica has just listed them.
             lately = ONE_START_MS if self._ledger.shared else 0
             within = lately if asked else every
             with log_errors("compare_fault"):
@@ -277,10 +278,10 @@ class CatchUp:
             return await self.run(within) or await self._till_due(every)
 
     async def run(self, within: int = 0) -> float:
-        """Catch up once with every repository that no run has completed for within so long (ms).
+        """Catch up once with every repository without a completed run in the last `within` ms.
 
-        Returns 0, or the seconds to wait where Docker Hub asked for it: then nothing more was
-        asked of it.
+        Returns 0, or the seconds to wait if Docker Hub asked to wait: the remaining repositories
+        were then not listed.
         """
         settings = self._current.settings
         for cursor, now in await self._cursors():
@@ -292,22 +293,22 @@ class CatchUp:
         return 0.0
 
     async def _till_due(self, every: int) -> float:
-        """Return the seconds until the first repository has not been run for `every` (ms)."""
+        """Return the seconds until the last run of some repository is `every` ms ago."""
         left = [(cursor.ran_at or 0) + every - now for cursor, now in await self._cursors()]
         seconds = max(min(left, default=every) / 1000, SHORTEST_WAIT_SECONDS)
         return min(seconds, every / 1000)
 
     async def _cursors(self) -> list[tuple[Cursor, int]]:
-        """Return the cursors of the repositories wanted, and the time: longest not run first."""
+        """Return the cursors of the rules' repositories, oldest run first, each with the time."""
         wanted = {rule.repository for rule in self._current.settings.rules}
         cursors, now = await self._ledger.read(lambda tx: (read_cursors(tx), tx.now))
         mine = [cursor for cursor in cursors if cursor.repository in wanted]
         return [(cursor, now) for cursor in sorted(mine, key=lambda cursor: cursor.ran_at or 0)]
 
     async def _one(self, settings: Settings, cursor: Cursor, began: int) -> float | None:
-        """Catch up with one repository; return the seconds Docker Hub asked to wait, if it did.
+        """Catch up with one repository; return the seconds to wait if Docker Hub asked to wait.
 
-        `began` is the ledger's time: of replicas, each one's own clock may be wrong.
+        `began` is the ledger's time, because the clocks of replicas may differ.
         """
         repository = cursor.repository
         login = credentials_for(settings.rules, repository)
@@ -315,11 +316,11 @@ class CatchUp:
         waiting = waiting_as_asked(wait_for, longest=LONGEST_WAIT_SECONDS)
 
         async def between_pages(error: DockerHubUnavailable) -> bool:
-            # A list begun again from its first page might never fit into the limit.
+            # If each wait restarted the list at its first page, the list might never complete.
             return pages > 0 and await waiting(error)
 
         try:
-            # What is older was purged from the ledger and would look like a missed push.
+            # Older pushes were purged from the ledger and would look like missed pushes.
             since = max(cursor.looks_back_to, began - settings.keep)
             async for missed, _ in iter_pushes_since(
                 self._hub, repository, login, since, between_pages
@@ -338,7 +339,8 @@ class CatchUp:
     async def _take(self, settings: Settings, missed: Sequence[MissedPush]) -> int:
         """Record a page's missed pushes; return how many there were.
 
-        They are looked for beside the writer, which is for the door, and once more by it.
+        The ledger is searched on a reader first, to keep the writer free for webhooks; the writer
+        checks each push again.
         """
         fresh = await self._ledger.read(lambda tx: not_known(tx, missed))
         if not fresh:
@@ -346,7 +348,7 @@ class CatchUp:
         return len((await self.take(settings, fresh)).recorded)
 
     async def take(self, settings: Settings, missed: Sequence[MissedPush]) -> Found:
-        """Record missed pushes, whoever found them, and let the worker work on them."""
+        """Record missed pushes from any source, and wake the worker."""
         rules, notices, up_since = settings.rules, settings.notices, self._up_since
         found = await self._ledger.write(
             lambda tx: record_missed(tx, rules, missed, notices, up_since=up_since)

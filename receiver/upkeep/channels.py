@@ -1,4 +1,4 @@
-"""What a person steers by hand: moving, holding and releasing a channel, pausing a repository."""
+"""Manual operations: moving, holding and releasing a channel, pausing a repository."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ DONE = {ByHand.ROLLBACK: "rolled_back", ByHand.PROMOTE: "promoted"}
 
 
 class ChannelNotMoved(ReceiverError):
-    """There is no such channel or nothing to move it to, or it is not held."""
+    """The channel does not exist, has no image to move to, or is not held."""
 
 
 class UnknownRepository(ReceiverError):
-    """Nobody knows the repository: neither a rule nor the ledger names it."""
+    """The repository is unknown: neither a rule nor the ledger names it."""
 
 
 def pause_repository(tx: Tx, repository: str, rules: Iterable[Rule]) -> None:
@@ -52,10 +52,10 @@ def pause_repository(tx: Tx, repository: str, rules: Iterable[Rule]) -> None:
 def rollback_channel(
     tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str | None, *, source: str
 ) -> RecordedDelivery:
-    """Put a channel back to what it had before, or to the image of another version, and hold it.
+    """Move a channel back to its previous image, or to the image of another version, and hold it.
 
-    What it has already may be named too: so what is queued is undone, and what another hand put
-    there is put right. `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
+    The channel's current image may also be named: this cancels queued moves and reverts a change
+    made outside the receiver. `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
     """
     holds = _known_channel(tx, rules, app, channel)
     if to is not None:
@@ -84,7 +84,7 @@ def promote(
     from_channel: str | None,
     source: str,
 ) -> RecordedDelivery:
-    """Move a channel to what another channel has, or to a version's image, and hold it.
+    """Move a channel to the image of another channel or of a version, and hold it.
 
     `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
     """
@@ -106,7 +106,7 @@ def promote(
 
 
 def release(tx: Tx, rules: Sequence[Rule], app: str, channel: str) -> str:
-    """Let pushes move a channel again; return the sentence for it. Raises ChannelNotMoved."""
+    """Let pushes move a channel again; return the message to show. Raises ChannelNotMoved."""
     holds = _known_channel(tx, rules, app, channel)
     if not release_channel(tx, app, channel):
         raise ChannelNotMoved(f"{app}/{channel} is not held")
@@ -123,7 +123,7 @@ def log_moved(
 
 
 def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Holds:
-    """Return what the channel has; raises ChannelNotMoved if no rule and no move ever named it."""
+    """Return the channel's image; raises ChannelNotMoved if no rule or move ever named it."""
     own = [one.version for one in targets_of(tx, app) if one.mode == Mode.CHANNEL]
     known = {*own, *(name for rule in rules if rule.app == app for name in rule.channels)}
     if channel not in known:
@@ -151,7 +151,7 @@ def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A move that a person asks for, and from where."""
+    """A move that a person requested, and the source of the request."""
 
     app: str
     channel: str
@@ -170,7 +170,7 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDe
     lifts = "" if above is None else f", or a push above {above}"
     sentence = f"{done} Nothing moves it until `receiver release {app} {channel}`{lifts}."
     match = Match(_rule(tx, rules, asked, holds), app, channel, Mode.CHANNEL)
-    later = newest_known(tx, app, channel)  # what is pushed by now is not later than this
+    later = newest_known(tx, app, channel)  # no push so far is later than this time
     delivery = NewDelivery(
         source=COMMAND, repository=image.repository, tag=image.tag, pushed_at=later
     )
@@ -183,7 +183,7 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDe
 
 
 def _rule(tx: Tx, rules: Sequence[Rule], asked: _Asked, holds: Holds) -> str:
-    """Return the rule to move the channel by: the one that did so last if it still may."""
+    """Return the rule that moves the channel: the rule of its last move if that still applies."""
     app, channel, image = asked.app, asked.channel, asked.image
     last = rule_of(tx, holds.registration)
     able = [

@@ -1,8 +1,8 @@
-"""Compares channels with Edgegap: at each catch-up, and after a PATCH that was not answered.
+"""Compares channels with Edgegap: at each catch-up, and after a PATCH without a response.
 
-What a PATCH moved that was carried out late is put back. What a request of ours asked for, and no
-newer one has overtaken, is what the channel has, whatever was answered. What another hand moved is
-logged, notified and shown; it is put back only if the channel has `restore = true`.
+If Edgegap carried out an old PATCH late, the channel is moved back. If Edgegap shows the image of
+our newest request, that image is recorded, whatever the response was. A change made outside the
+receiver is logged, notified and shown; it is reverted only if the channel has `restore = true`.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ log = get_logger()
 
 
 class Drift:
-    """Finds channels that have another image at Edgegap than the receiver put there."""
+    """Finds channels whose image at Edgegap differs from the image that the receiver set."""
 
     def __init__(
         self, ledger: Ledger, current: LiveSettings, client: EdgegapClient, wake: Callable[[], None]
@@ -65,7 +65,7 @@ class Drift:
         return None
 
     async def compare(self, within: int | None) -> None:
-        """Compare what is due; with `within` (ms), all that were not compared for so long."""
+        """Compare the channels that are due; also all not compared in the last `within` ms."""
         async with self._ledger.alone("channels") as mine:
             if not mine:
                 return
@@ -89,7 +89,7 @@ class Drift:
 def _judge(
     tx: Tx, settings: Settings, *, place: tuple[str, str], holds: Holds, look: Answer
 ) -> bool:
-    """Note what was found, and have it put back if that is to be; True if it is."""
+    """Record the channel's image, and queue its restoration if needed; return whether queued."""
     app, name = place
     if not may_judge(tx, app, name, holds):
         return False
@@ -126,7 +126,7 @@ def _judge(
 
 
 def _adopted(tx: Tx, channel: Channel, holds: Holds, look: Answer) -> bool:
-    """Record that the channel has what a request of ours asked for; False if none did."""
+    """Record the image if one of our requests set it; return whether one did."""
     there = None if look.body is None else image_in(look.body)
     if there is None:
         return False
@@ -151,7 +151,7 @@ def _restore(tx: Tx, match: Match, holds: Holds, sentence: str) -> None:
 
 
 def _rule(tx: Tx, settings: Settings, app: str, name: str, holds: Holds) -> Rule | None:
-    """Return the rule to put the channel back by: the one that moved it last if it still may."""
+    """Return the rule that restores the channel: that of its last move if it still applies."""
     able = [
         rule
         for rule in settings.rules
@@ -162,7 +162,7 @@ def _rule(tx: Tx, settings: Settings, app: str, name: str, holds: Holds) -> Rule
 
 
 def _what_is_there(look: Answer) -> str | None:
-    """Return what Edgegap has in the channel, for people; None if that cannot be said."""
+    """Return the channel's image at Edgegap as text; None if it is not known."""
     if look.says(HTTPStatus.NOT_FOUND):
         return NO_VERSION
     if not look.ok or look.body is None:

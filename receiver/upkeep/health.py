@@ -1,7 +1,7 @@
-"""Health: what is wrong now, in one place for the page, the API, `/readyz` and the metrics.
+"""Health: all current problems, for the page, the API, `/readyz` and the metrics.
 
-A condition says what is wrong, since when, how many registrations it holds back, and when they are
-tried next. None of them keeps a push from being recorded, except a ledger that cannot be written.
+A condition describes a problem: its start, the number of registrations that it blocks, and the time
+of the next attempt. Only a ledger that cannot be written prevents a push from being recorded.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _TRY = """INSERT INTO meta (key, value) VALUES ('tried', :now)
 
 
 class Code(StrEnum):
-    """What may be wrong, in one word; the order is that of their weight."""
+    """The code of each problem, the most serious first."""
 
     LEDGER = "ledger"
     WORKER = "worker"
@@ -49,9 +49,9 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing that is wrong now. Times in epoch milliseconds, None if they are not known.
+    """A current problem. Times are in epoch milliseconds, None if they are not known.
 
-    `held`: how many registrations wait because of it. `repository`: the one that is paused, or `*`.
+    `held`: the number of registrations that it blocks. `repository`: the paused repository, or `*`.
     """
 
     code: Code
@@ -64,7 +64,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a push can be recorded now, and everything that is wrong, the gravest first."""
+    """Whether a push can be recorded now, and all problems, the most serious first."""
 
     ready: bool
     conditions: tuple[Condition, ...] = ()
@@ -72,7 +72,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the ledger knows of it at one moment. `paused` and `held_by_pause` are by repository."""
+    """The ledger's data at one moment. `paused` and `held_by_pause` are by repository."""
 
     now: int
     gates: Sequence[Gate] = ()
@@ -86,7 +86,7 @@ class Snapshot:
 
 
 class HealthCheck:
-    """Looks at the parts of one receiver; the try to write is remembered for five seconds."""
+    """Checks the parts of one receiver; the result of the write test is cached for five seconds."""
 
     def __init__(
         self, ledger: Ledger, current: LiveSettings, worker: Worker, preflight: Preflight
@@ -102,20 +102,20 @@ class HealthCheck:
         self._one_at_a_time = asyncio.Lock()
 
     def note(self, condition: Condition) -> None:
-        """Note a condition that no look would find, such as a refused reload."""
+        """Add a condition that the checks do not find, such as a refused reload."""
         self._noted[condition.code] = condition
 
     def clear(self, code: Code) -> None:
-        """Take back what was noted."""
+        """Remove the condition that `note` added."""
         self._noted.pop(code, None)
 
     async def now(self) -> Health:
-        """Look now."""
+        """Run the checks now."""
         async with self._one_at_a_time:
             return await self._look()
 
     async def lately(self) -> Health:
-        """Return what was found within the last five seconds, or look: anybody may ask for it."""
+        """Return the result, cached for five seconds because the endpoint is public."""
         async with self._one_at_a_time:
             if self._last is None or time.monotonic() - self._last[0] >= REMEMBERED_SECONDS:
                 return await self._look()
@@ -165,7 +165,7 @@ class HealthCheck:
 
 
 def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:
-    """Read what the ledger knows; how many are held is counted only if something holds them."""
+    """Read the ledger's data; blocked registrations are counted only if something blocks them."""
     gates, pauses = closed_gates(tx), paused(tx)
     repositories = sorted({rule.repository for rule in settings.rules})
     cursors = [one for one in read_cursors(tx) if one.repository in repositories]
@@ -185,7 +185,7 @@ def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:
 def conditions_of(
     seen: Snapshot, settings: Settings, *, worker_alive: bool, outage: Outage | None
 ) -> Iterator[Condition]:
-    """Yield what is wrong."""
+    """Yield the current problems."""
     if not worker_alive:
         message = "The worker does not run: pushes are recorded and wait. Restart the receiver."
         yield Condition(Code.WORKER, message, held=seen.held)

@@ -1,4 +1,4 @@
-"""Which links are in use, by the keys that signed them: noted once a minute for each."""
+"""Records which links are in use, by the keys that signed them, once a minute for each link."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ APART_SECONDS = 1.0
 
 
 class LinkUses:
-    """Notes each use of a link; `keys` are the fingerprints of the secret keys, in their order."""
+    """Records the uses of links; `keys` are the fingerprints of the secret keys, in their order."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.keys: Sequence[str] = ()
@@ -25,9 +25,9 @@ class LinkUses:
         self._used: set[tuple[str, str]] = set()
 
     def note(self, repository: str, key: int) -> None:
-        """Note a use of the repository's link by the key in this place; the ledger has it soon."""
+        """Record a use of the repository's link; `key` is the index of the key in `keys`."""
         if key >= len(self.keys):
-            return  # a reload is being made
+            return  # a reload is in progress
         use, now = (repository, self.keys[key]), time.monotonic()
         if now - self._noted.get(use, float("-inf")) >= EVERY_SECONDS:
             self._noted[use] = now
@@ -35,7 +35,7 @@ class LinkUses:
             self.background.wake()
 
     async def stop(self) -> None:
-        """Write what is left, and end."""
+        """Write the remaining uses, and stop."""
         await self.background.stop()
         with suppress(LedgerError):
             await self._flush()

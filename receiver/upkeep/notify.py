@@ -1,4 +1,4 @@
-"""Notices sent in the background, from the ledger, with retries: a dead place delays no version."""
+"""Sends notifications from the ledger in the background, with retries; they delay no version."""
 
 import asyncio
 import random
@@ -14,18 +14,18 @@ from receiver.notifications.destinations import NotificationEvent, message_of
 from receiver.periodic import PeriodicTask
 from receiver.pipeline.retry import GIVE_UP_AFTER
 
-GROUP_SECONDS = 5.0  # what goes on happening with no pause as long as this is one message
+GROUP_SECONDS = 5.0  # events with shorter gaps than this are sent as one message
 
 log = get_logger()
 
 
 class NotificationSender:
-    """Sends what is due, grouped by place and happening."""
+    """Sends the notifications that are due, grouped by destination and event."""
 
     def __init__(self, ledger: Ledger, current: LiveSettings, *, seconds: float = SECONDS) -> None:
         self._ledger = ledger
         self._current = current
-        self._seconds = seconds  # what a place has for one message
+        self._seconds = seconds  # the timeout of a message to a destination
         self.background = PeriodicTask(
             self._once, every=lambda: GROUP_SECONDS, fault="notice_fault"
         )
@@ -35,11 +35,11 @@ class NotificationSender:
             await self.send_due(GROUP_SECONDS)
 
     async def send_due(self, quiet: float = 0.0) -> int:
-        """Send all that is due now and has been quiet so long; return how many were taken."""
+        """Send the groups that are due and got no entry for `quiet` s; return the number sent."""
         groups: dict[tuple[str, NotificationEvent], list[OutboxEntry]] = {}
         for pending in await self._ledger.write(lambda tx: lease_due(tx, int(quiet * 1000))):
             groups.setdefault((pending.notice, pending.happening), []).append(pending)
-        # All at once: one after another, a slow place would outlast the lease, and be told twice.
+        # Concurrently: a slow destination would outlast the lease, and messages be sent twice.
         sent = await asyncio.gather(*(self._send(*kind, group) for kind, group in groups.items()))
         return sum(sent)
 

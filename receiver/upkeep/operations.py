@@ -1,6 +1,6 @@
-"""What a person asks for by hand: push, replay, pause, resume, open a gate. Each exists once, here.
+"""Manual operations: push, replay, pause, resume, open a gate.
 
-The page, the API and the commands call these; a command without a running server, too.
+The page, the API and the commands call these, also a command without a running server.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ from receiver.upkeep.replay import Replayed, replay_selected
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """The `page`, the `api` or a `command` through which a person asks, and their name if known."""
+    """The source of an operation (`page`, `api` or `command`), and the user's name if known."""
 
     source: str
     name: str = ""
 
     def __str__(self) -> str:
-        """Return it as it is recorded: `command (anna)`."""
+        """Return the source as it is recorded: `command (anna)`."""
         return f"{self.source} ({self.name})" if self.name else self.source
 
 
@@ -49,9 +49,9 @@ async def dismiss(
     everything: bool = False,
     reason: str | None = None,
 ) -> Changed:
-    """Close what is parked of these registrations and deliveries.
+    """Close the parked registrations among these registrations and deliveries.
 
-    `everything`: and all that is parked, for this reason if one is given.
+    `everything`: also close all parked registrations, or all with this reason if it is given.
     """
 
     def write(tx: Tx) -> Changed:
@@ -65,9 +65,9 @@ async def dismiss(
 
 
 async def undo_dismissal(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Changed:
-    """Park again what was dismissed of these registrations and deliveries.
+    """Park the dismissed registrations among these registrations and deliveries again.
 
-    What a later push has made needless since ends as `superseded`.
+    A registration that a later push has made obsolete ends as `superseded`.
     """
     changed = await ledger.write(lambda tx: reopen(tx, ids))
     metrics.count_closed(Outcome.SUPERSEDED, len(changed.superseded))
@@ -86,10 +86,10 @@ PATIENCE_SECONDS = 5.0
 
 
 async def manual_push(hub: Hub, rules: Sequence[Rule], image: ImageReference) -> Push:
-    """Return the push, with Docker Hub's time of it if that decides on anything.
+    """Return the push, with its time at Docker Hub if a rule needs the time.
 
-    It has no time if nothing that moves or is pruned is at stake, if its rules do not look at
-    images, and if Docker Hub cannot be asked.
+    The push has no time if its rules move no channel and prune no versions, if they have no
+    preflight, or if Docker Hub is unavailable.
     """
     push = Push(image.repository, image.tag)
     own = [rule for rule in rules if rule.repository == image.repository and rule.preflight]
@@ -115,12 +115,12 @@ MOST_NAMED = 20
 
 
 def _nothing() -> None:
-    """Wake nobody: no server runs here."""
+    """Do nothing: no server is running in this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manual:
-    """Operations on a ledger. `wake` has the worker look for work, `forget` read all again too."""
+    """Operations on a ledger. `wake` wakes the worker; `forget` also clears its caches."""
 
     ledger: Ledger
     current: LiveSettings
@@ -141,9 +141,9 @@ class Manual:
     async def replay(
         self, ids: Sequence[str], source: Source, *, parked: bool = False, since: int | None = None
     ) -> tuple[list[Replayed], list[str]]:
-        """Replay these deliveries, all that are parked, all since then (epoch ms).
+        """Replay these deliveries, all parked deliveries, or all since then (epoch ms).
 
-        Returns with it the ids that do not exist.
+        Also returns the ids that do not exist.
         """
         rules = self.current.settings.rules
         replayed, missing = await self.ledger.write(
@@ -156,7 +156,7 @@ class Manual:
         return replayed, missing
 
     async def pause(self, repository: str, source: Source) -> dict[str, int]:
-        """Hold back the registrations of a repository, or of `*`; return what is paused now.
+        """Pause the registrations of a repository, or of `*`; return all current pauses.
 
         Times are epoch milliseconds. Raises UnknownRepository.
         """
@@ -171,7 +171,7 @@ class Manual:
         return paused
 
     async def resume(self, repository: str, source: Source) -> tuple[bool, dict[str, int]]:
-        """Let them go on; return whether they were paused, and what is paused now."""
+        """Resume the registrations; return whether they were paused, and all current pauses."""
 
         def write(tx: Tx) -> tuple[bool, dict[str, int]]:
             return pauses.resume(tx, repository), pauses.paused(tx)
@@ -183,7 +183,7 @@ class Manual:
         return resumed, paused
 
     async def open_gate(self, name: str, source: Source) -> bool:
-        """Let work go on that a gate holds back; False if it is open."""
+        """Open a gate, so that its work continues; return False if the gate was open."""
         opened = await self.ledger.write(partial(open_gate, name=name))
         self.wake()
         if opened:

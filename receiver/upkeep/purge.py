@@ -1,4 +1,4 @@
-"""Purge: what is older than the ledger is to keep goes, a bite at a time, once an hour."""
+"""Purge: deletes old deliveries from the ledger in small batches, once an hour."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,13 +20,13 @@ from receiver.logs import get_logger
 from receiver.periodic import PeriodicTask
 
 EVERY_SECONDS = 3600.0
-BETWEEN_BITES_SECONDS = 0.05  # others write meanwhile
+BETWEEN_BITES_SECONDS = 0.05  # so that other writes are not delayed
 
 log = get_logger()
 
 
 class Purge:
-    """Purges by itself while the receiver runs."""
+    """Purges in the background while the receiver is running."""
 
     def __init__(self, ledger: Ledger, current: LiveSettings) -> None:
         self._ledger = ledger
@@ -39,7 +39,7 @@ class Purge:
                 await self.run()
 
     async def run(self) -> int:
-        """Purge all that is old enough now; return how many deliveries went."""
+        """Purge everything that is old enough; return the number of deleted deliveries."""
         before = await self._ledger.write(time_to_purge_by) - self._current.settings.keep
         gone = await self._in_bites(purge_deliveries, before)
         await self._in_bites(purge_attempts, before)

@@ -1,6 +1,6 @@
 """Requests with a refused link, counted in memory and written to the ledger once a second at most.
 
-So strangers cannot have the disk written for each request.
+Requests from unknown senders therefore do not cause a disk write each.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from receiver.signing import LinkFault
 
 APART_SECONDS = 1.0
 
-for _reason in LinkFault:  # known from the start, so that its growth is seen
+for _reason in LinkFault:  # present from the start, so that an increase is visible
     metrics.links_refused.labels(_reason.value)
 
 
 class RefusedLinks:
-    """Counts what the webhook endpoint refuses."""
+    """Counts the requests that the webhook endpoint refuses."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -29,14 +29,14 @@ class RefusedLinks:
         self._background = PeriodicTask(self._once, every=lambda: None, fault="refused_links_fault")
 
     def count(self, error: BadLink) -> None:
-        """Count one request; the ledger has it soon."""
+        """Count a request; the count is written to the ledger soon."""
         reason = LinkFault(error.reason)
         metrics.links_refused.labels(reason.value).inc()
         self._counts[reason, error.repository] += 1
         self._background.wake()
 
     async def flush(self) -> None:
-        """Write what is counted. Raises LedgerError; then it is kept."""
+        """Write the counts. Raises LedgerError; the counts are then kept."""
         counts, self._counts = self._counts, Counter()
         if not counts:
             return
@@ -47,11 +47,11 @@ class RefusedLinks:
             raise
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start writing in the background."""
         self._background.start()
 
     async def stop(self) -> None:
-        """Write what is left, and end."""
+        """Write the remaining counts, and stop."""
         await self._background.stop()
         with suppress(LedgerError):
             await self.flush()

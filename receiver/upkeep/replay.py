@@ -1,7 +1,7 @@
-"""Replay: the rules are read again for a delivery, and its registrations are set going from now.
+"""Replay: apply the current rules to a delivery, and queue its registrations again.
 
-A person asks for it; at a start and after a reload what the configuration may have mended is taken
-up, and nothing else.
+A person requests a replay. At a start and after a reload, only the registrations that the
+configuration may have fixed are queued again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ NOT_AGAIN = (
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a replay made of one delivery."""
+    """The result of a replay of one delivery."""
 
     delivery: str
     verdict: str
@@ -37,11 +37,11 @@ class Replayed:
 def replay(
     tx: Tx, rules: Sequence[Rule], delivery: str, *, asked_for: bool = True
 ) -> Replayed | None:
-    """Read the rules again for a delivery and set its registrations going from now.
+    """Apply the current rules to a delivery and queue its registrations now.
 
-    `asked_for`: a person named this very delivery. Otherwise a version that was deleted since is
-    not created again. None when there is no such delivery; a refused one holds no push and stays
-    refused.
+    `asked_for`: a person named this delivery. Otherwise a version that was deleted since is not
+    created again. Returns None if the delivery does not exist. A refused delivery has no push and
+    stays refused.
     """
     row = stories.delivery_row(tx, delivery)
     if row is None:
@@ -67,7 +67,7 @@ def replay(
 
 
 def replay_many(tx: Tx, rules: Sequence[Rule], deliveries: Iterable[str]) -> list[Replayed]:
-    """Replay each of these deliveries; those that do not exist are left out."""
+    """Replay each of these deliveries; ids that do not exist are skipped."""
     replayed = (replay(tx, rules, delivery) for delivery in deliveries)
     return [one for one in replayed if one is not None]
 
@@ -75,8 +75,8 @@ def replay_many(tx: Tx, rules: Sequence[Rule], deliveries: Iterable[str]) -> lis
 def replay_selected(
     tx: Tx, rules: Sequence[Rule], ids: Iterable[str], *, parked: bool, since: int | None
 ) -> tuple[list[Replayed], list[str]]:
-    """Replay these ids, all that are parked, all since then; with it the ids that do not exist."""
-    probe_now(tx)  # a person set something right: the token, perhaps
+    """Replay these, all parked or all later deliveries; also return the ids not found."""
+    probe_now(tx)  # a person may have fixed the cause, such as the token
     chosen = dict.fromkeys(ids, True)
     if parked or since is not None:
         for identity in stories.deliveries_to_replay(tx, parked=parked, since=since):
@@ -87,10 +87,10 @@ def replay_selected(
 
 
 def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
-    """At start and after a reload: queue once more what a change of the config may have mended.
+    """At start and after a reload: queue again what a change of the configuration may have fixed.
 
-    Taken up are the parked whose reason the config can mend, and the waiting whose rule now says
-    otherwise: these registrations alone, whatever else came of their deliveries.
+    These are the parked registrations whose reason the configuration can resolve, and the waiting
+    registrations whose rule has changed. Other registrations of their deliveries are not changed.
     """
     named = {rule.name: rule for rule in rules}
     mendable = {reason.value for reason, explained in REASONS.items() if explained.by_config}
@@ -111,9 +111,9 @@ def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
 
 
 def _lead_anew(tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequence[str]) -> Replayed:
-    """Let the rules lead a push where these registrations of it no longer may go.
+    """Apply the current rules to a push in place of these registrations.
 
-    What else it led to stays as it is: what is done may have been deleted since on purpose.
+    Its other registrations are not changed: their versions may have been deleted on purpose.
     """
     row = stories.delivery_row(tx, delivery) or {}
     ruling = rule_on(_push(row), rules)
@@ -127,7 +127,7 @@ def _lead_anew(tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequence[st
     opened = _open_again(tx, row, matches, by_person=False)
     if opened:
         _supersede(tx, astray, opened)
-    else:  # no rule takes it any more: the worker parks it, now
+    else:  # no rule matches any more: the worker parks the registrations now
         for identity in astray:
             tx.run(REQUEUE, id=identity, now=tx.now)
     reason = ruling.reason and ruling.reason.value
@@ -142,7 +142,7 @@ def _open_again(
     by_person: bool,
     asked_for: bool = False,
 ) -> tuple[str, ...]:
-    """Open or join what a delivery's matches lead to, and set it going from now."""
+    """Open or join the registrations of a delivery's matches, and queue them now."""
     by_command = row["source"] == COMMAND
     opened = open_registrations(
         tx,
@@ -169,7 +169,7 @@ def _says_otherwise(row: Mapping[str, Any], named: Mapping[str, Rule]) -> bool:
 
 
 def _supersede_others(tx: Tx, delivery: str, kept: Sequence[str]) -> None:
-    """End the delivery's open registrations that the rules no longer lead to."""
+    """End the delivery's open registrations that no current rule asks for."""
     others = (one["id"] for one in stories.registrations_of(tx, [delivery]))
     _supersede(tx, [identity for identity in others if identity not in kept], kept)
 

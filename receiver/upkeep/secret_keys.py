@@ -1,4 +1,4 @@
-"""Whether the secret keys are those that links were signed with, at a start and a reload."""
+"""Checks, at a start and a reload, whether existing links were signed with the current keys."""
 
 import asyncio
 import hashlib

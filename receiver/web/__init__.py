@@ -1,1 +1,1 @@
-"""The doors that speak HTTP."""
+"""The HTTP endpoints and the server."""

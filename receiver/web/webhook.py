@@ -21,9 +21,9 @@ from receiver.web.rate_limit import MinuteLimiter, client_of
 
 WRONG_TOKENS_A_MINUTE = 60
 BAD_BODIES_A_MINUTE = 30
-STRANGE_BODIES = 8  # at a time: a stranger's body must not take the place of a push
+STRANGE_BODIES = 8  # at a time: other senders' bodies must not delay a push
 STRANGE_BODY_SECONDS = 2.0
-# Anybody may send these; with Docker Hub's body they are a link of ours that was damaged.
+# Anyone may send these; with a body of Docker Hub's, the link is a damaged link of ours.
 UNSURE = frozenset({LinkFault.MALFORMED, LinkFault.UNKNOWN_REPOSITORY})
 STATUS = {Reason.BODY_TOO_LARGE: 413, Reason.BODY_TOO_SLOW: 408, Reason.TOO_MANY_BODIES: 503}
 PROOF_HEADER = "Receiver-Proof"
@@ -142,7 +142,7 @@ class Hooks:
         )
 
     async def _judge(self, service: Service, request: Request, error: BadLink) -> BadLink:
-        """Return the fault of what may be noise, judged by its body."""
+        """Return the fault of a request that may be unrelated to links, judged by its body."""
         push = await self._strange_push(request) if error.reason in UNSURE else None
         if push is None:
             return error
@@ -153,7 +153,7 @@ class Hooks:
         return BadLink(LinkFault.MISDIRECTED, why, push.repository if ours else None)
 
     async def _strange_push(self, request: Request) -> Push | None:
-        """Read the body that came without a good link, if it is Docker Hub's."""
+        """Read the body of a request without a valid link, if it is Docker Hub's."""
         length = request.headers.get("content-length", "")
         declared = length.isascii() and length.isdigit() and 0 < int(length[:12]) <= SMALL_BODY
         if not declared or self._strange_bodies >= STRANGE_BODIES:
