@@ -1,4 +1,4 @@
-"""How long to wait before the next try, and how long was waited so far."""
+"""Retry delays: the wait before the next attempt, and the total wait so far."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from receiver.reasons import Reason
 
 SECOND = 1000
 MINUTE = 60 * SECOND
-LONGEST_CALL = 90 * SECOND  # of Edgegap: as long as the client waits for an answer at most
+LONGEST_CALL = 90 * SECOND  # to Edgegap: at most, the client waits this long for a response
 FIRST_BACKOFF = 2 * SECOND
 LONGEST_BACKOFF = 10 * MINUTE
 SHORTEST_SLOWDOWN = SECOND
@@ -16,7 +16,7 @@ PROBE_LONGEST = 5 * MINUTE
 TOKEN_FAMILY = "token"  # noqa: S105 - a word
 
 
-# Waits of one family are counted together: what stays the same trouble under another name.
+# Waits of one family are counted together: different reasons for the same problem.
 _FAMILY: Mapping[Reason, str] = {
     Reason.IMAGE_NOT_READY: "image",
     Reason.DOCKER_HUB_UNAVAILABLE: "docker hub",
@@ -32,7 +32,7 @@ _FAMILY: Mapping[Reason, str] = {
 class WaitState:
     """How long a registration has waited so far: why, since when (epoch ms), how many times.
 
-    `first` is when it began to wait for whatever reason, without success between.
+    `first` is when the first wait began, for any reason, since the last success.
     """
 
     reason: Reason | None = None
@@ -41,14 +41,14 @@ class WaitState:
     first: int = 0
 
     def so_far(self, reason: Reason, now: int) -> "WaitState":
-        """Return the wait for this reason, begun now unless it goes on."""
+        """Return the wait for this reason: it continues only a wait of the same family."""
         if self.reason is not None and _FAMILY.get(self.reason) == _FAMILY.get(reason):
             return WaitState(reason, self.since, self.times, self.first or self.since)
         fresh = self.reason is None or _FAMILY.get(self.reason) == TOKEN_FAMILY
         return WaitState(reason, now, 0, now if fresh else self.first or self.since)
 
     def incremented(self) -> "WaitState":
-        """Return it with one more time counted."""
+        """Return the wait with its count increased by one."""
         return replace(self, times=self.times + 1)
 
 

@@ -1,4 +1,4 @@
-"""The credentials with which Docker Hub is asked about an image, and Edgegap pulls it."""
+"""The Docker Hub credentials that the receiver checks an image with, and Edgegap pulls it with."""
 
 from dataclasses import dataclass
 

@@ -56,9 +56,9 @@ _ARCHITECTURES = {"aarch64": "arm64", "i386": "386", "i686": "386", "x86": "386"
 class Platforms:
     """The platforms an image is built for, as `os/architecture`.
 
-    A name without a slash is the only half that the image has. `untold`: the images without a
-    platform, which is optional; each by its digest, or "" if it has none. If both are empty, the
-    tag is not an image; `contents` is then what it contains instead.
+    A name without a slash is either the OS or the architecture. `untold`: the images without a
+    platform, which is optional: each by its digest, or "" if it has none. If both are empty, the
+    tag is not an image; `contents` is then the type of its content.
     """
 
     names: tuple[str, ...]
@@ -132,7 +132,7 @@ def read_tag_record(body: Mapping[str, Any]) -> tuple[str | None, Platforms | No
     """Read a tag record of Docker Hub's API: its digest, and the platforms if all are given.
 
     Every field may be null, `os` empty, and `images` a list or a single object. A record without
-    linux/amd64 decides nothing unless it is complete: the registry is asked.
+    linux/amd64 decides only if it is complete: otherwise the registry is read.
     """
     digest = body.get("digest")
     found = [_platform(row) for row in images_of(body) if not _is_attestation(row)]

@@ -1,6 +1,6 @@
-"""Calling Edgegap: one pooled client, its pace, its timeouts. Every call ends in an Answer.
+"""Calls to Edgegap: one pooled client, its rate limit and timeouts. Every call returns an Answer.
 
-What an answer means is decided elsewhere (`retry.py`); nothing here raises for what was answered.
+`retry.py` decides what a response means; nothing here raises an exception for a response.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ from receiver.version import VERSION
 
 
 class RateLimiter:
-    """`async with pace:` around each call; waits its turn, first come first served.
+    """`async with pace:` around each call; callers wait their turn, first come, first served.
 
-    A second's worth may go at once after a rest, so that one push alone never waits.
+    After a pause, the calls of one second may be sent at once, so that a single push never waits.
     """
 
     def __init__(self, per_second: float, at_once: int) -> None:
@@ -44,14 +44,14 @@ class RateLimiter:
         self._earned = 0.0  # when the calls made so far are earned back
 
     def changed(self, per_second: float, at_once: int) -> "RateLimiter":
-        """Return another pace that takes over here; calls under way end with this one."""
+        """Return a new rate limiter that replaces this one; running calls finish with this one."""
         other = RateLimiter(per_second, at_once)
         other.share(self._replicas)
         other._earned = self._earned
         return other
 
     def share(self, replicas: int) -> None:
-        """Take only our part of the requests a second, if several replicas call."""
+        """Use only this replica's share of the requests per second."""
         self._replicas = replicas
         self._interval = replicas / self._per_second
         self._burst = max(0.0, 1.0 - self._interval)
@@ -80,7 +80,7 @@ class RateLimiter:
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
 CREATE_SECONDS = 60.0  # verify_image makes Edgegap pull before it answers
-DRIP_SECONDS = 30.0  # an answer that comes byte by byte ends too
+DRIP_SECONDS = 30.0  # limits a response that arrives byte by byte
 LARGEST_ANSWER = 20 * 1024 * 1024
 LARGEST_ERROR = 1024 * 1024
 LARGEST_PROBE = 64 * 1024
@@ -89,7 +89,7 @@ APPS_PER_PAGE = 5  # each row holds the app's logo, of any size
 
 
 class EdgegapClient:
-    """Asks Edgegap about versions and makes them."""
+    """Reads, creates, updates and deletes versions at Edgegap."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class EdgegapClient:
         self._secrets = (token, *secrets)
 
     def share(self, replicas: int) -> None:
-        """Call only so often that so many replicas together keep the pace."""
+        """Reduce the rate so that all replicas together stay within the limit."""
         self._pace.share(replicas)
 
     def adopt(
@@ -114,9 +114,9 @@ class EdgegapClient:
         pace: tuple[float, int],
         secrets: tuple[Secret, ...],
     ) -> None:
-        """Go on with another address, token and pace: the configuration was reloaded.
+        """Use another address, token and rate limit: the configuration was reloaded.
 
-        `pace` is how many requests a second, and how many at once.
+        `pace` is the number of requests per second, and the number of requests at once.
         """
         self._pace = self._pace.changed(*pace)
         self._http.base_url = httpx.URL(base_url)
@@ -142,7 +142,7 @@ class EdgegapClient:
         return await self._call("DELETE", version_path(app, version))
 
     async def deployments(self, app: str, version: str) -> Answer:
-        """GET what runs of a version. Its rows name no version: only the filter tells."""
+        """GET a version's deployments. Rows do not name the version: the query filters by it."""
         filters = [
             {"field": "application", "operator": "eq", "value": app},
             {"field": "version", "operator": "eq", "value": version},
@@ -151,7 +151,7 @@ class EdgegapClient:
         return await self._call("GET", "/v1/deployments", params={"query": query, "limit": 1})
 
     async def apps(self) -> Listing:
-        """List the apps that this token sees."""
+        """List the apps that this token has access to."""
         return await self._list("/v1/apps", "applications", APPS_PER_PAGE)
 
     async def app(self, app: str) -> Answer:
@@ -159,7 +159,7 @@ class EdgegapClient:
         return await self._call("GET", app_path(app), shape=app_named(app))
 
     async def probe(self) -> Answer:
-        """Ask for one app, to learn whether the token is accepted; its logo is not read."""
+        """GET a page of one app to test whether the token is accepted; its logo is not read."""
         params = {"page": 1, "limit": 1}
         shape = list_of("applications", first=True)
         return await self._call(
@@ -268,7 +268,7 @@ async def edgegap_client(
 
 
 async def _read(response: httpx.Response, limit: int) -> tuple[bytes, str]:
-    """Return the body, or its beginning and why the rest of it is not read."""
+    """Return the body, or its beginning and the reason why the rest is not read."""
     try:
         return await read_bounded(response, limit), ""
     except BodyTooLarge as error:
@@ -278,7 +278,7 @@ async def _read(response: httpx.Response, limit: int) -> tuple[bytes, str]:
 
 
 def _told(error: Exception) -> str:
-    """Return what went wrong in a few words, without the library's own text: it may hold a URL."""
+    """Return a short description of the error without the library's text, which may hold a URL."""
     if isinstance(error, httpx.ConnectTimeout):
         return f"no connection within {CONNECT_SECONDS:g} s"
     if isinstance(error, TimeoutError | httpx.TimeoutException):

@@ -24,10 +24,10 @@ NOTICED = RESOURCES | {
 }
 """Settings, ports and variables aside, of which players would notice a difference.
 
-Not those of caching and deploying: Edgegap shows some of them otherwise than they were sent.
+Settings of caching and deploying are not included: Edgegap returns some of them changed.
 """
 _ASKED, _HAD = "asked for", "before it had"
-_NOT_STORED = frozenset({"verify_image"})  # a wish for one call: a GET may show false
+_NOT_STORED = frozenset({"verify_image"})  # applies to one call only: a GET may show false
 _ANSWERED_ANYWAY = {"time_to_deploy": 10}  # the documented default, in every sample
 
 
@@ -36,7 +36,7 @@ class Comparison:
     """How a version differs from what was requested, as sentences without secrets.
 
     `noticed`: players would notice it. `noted`: they would not. `readable`: the keys of hidden
-    variables whose values Edgegap returns all the same.
+    variables whose values Edgegap returns although they are hidden.
     """
 
     noticed: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know although it parks nothing."""
+        """What a person should know although no registration is parked."""
         if not self.readable:
             return self.noted
         warning = (
@@ -58,7 +58,7 @@ class Comparison:
 def compare(asked: Mapping[str, Any], held: Body, before: Body | None = None) -> Comparison:
     """Compare the settings in a request with the version that Edgegap shows.
 
-    After a PATCH, `before` is the version as it was: what the request does not name is to stay.
+    After a PATCH, `before` is the version before it: other settings must be unchanged.
     """
     parts = [
         Comparison(noticed=(left_out(name),))
@@ -78,13 +78,13 @@ def compare(asked: Mapping[str, Any], held: Body, before: Body | None = None) ->
 
 
 def differences(asked: Mapping[str, Any], held: Body) -> list[str]:
-    """Return all that Edgegap holds otherwise than requested, as sentences without secrets."""
+    """Return all differences between Edgegap's version and the request, without secrets."""
     found = compare(asked, held)
     return [*found.noticed, *found.notes]
 
 
 def same_setting(name: str, asked: Any, held: Any) -> bool:
-    """Return whether a setting is held as requested, as far as it can be read."""
+    """Return whether a setting is as requested, as far as it can be read."""
     if name == "ports":
         found = _compare_ports(asked, held)
         return not found.noticed and not found.noted

@@ -1,7 +1,7 @@
-"""What can be copied from a version for a new one. Ports and variables are all or nothing.
+"""The settings that a new version copies. Ports and variables are copied completely or not at all.
 
-Edgegap's API has no call that copies a version. What a GET shows is more than a POST accepts, and
-secrets may be left out of it; whatever cannot be copied faithfully is named here.
+Edgegap's API has no call that copies a version. A GET returns more fields than a POST accepts, and
+may omit secrets; this module lists all settings that cannot be copied exactly.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -204,7 +204,7 @@ def read_variables(shown: Any, given: Collection[str] = ()) -> Variables:
 
 
 def left_out(name: str) -> str:
-    """Return what is wrong with a version that an answer shows without its ports or variables.
+    """Return what is wrong if a response lacks a version's ports or variables.
 
     They are optional in the API document: their absence does not mean that there are none.
     """

@@ -1,4 +1,4 @@
-"""What Edgegap takes in a version: the documented writable fields and their bounds.
+"""The fields that Edgegap accepts in a version: the documented writable fields and their bounds.
 
 Source: the OpenAPI document of github.com/edgegap/openapi-specification (version 2026.04.24);
 the checks it leaves out are those its own tools make before sending.
@@ -15,7 +15,7 @@ MAX_ENV_VALUE = 4096
 PROTOCOLS = ("UDP", "TCP", "TCP/UDP", "HTTP", "HTTPS", "WS", "WSS")
 TLS_UPGRADABLE = frozenset({"WS", "HTTP"})
 PLACEHOLDER = "This value is set and encrypted"
-"""What Edgegap shows in place of a secret (the text of its own MCP server's tools)."""
+"""The text that Edgegap shows instead of a secret (from its own MCP server's tools)."""
 _PLACEHOLDER = re.compile(r"\bvalue is set (?:and|&) encrypted\b", re.IGNORECASE)
 NO_VALUE = "the text that Edgegap shows in place of a secret"
 
@@ -55,12 +55,12 @@ NEVER_COPIED = frozenset({"is_active", "verify_image"})
 
 
 def is_placeholder(text: str) -> bool:
-    """Return whether a text is, or holds, the one that Edgegap shows in place of a secret."""
+    """Return whether a text is or contains the text that Edgegap shows instead of a secret."""
     return _PLACEHOLDER.search(" ".join(text.split())) is not None
 
 
 def field_fault(name: str, value: object) -> str | None:
-    """Tell what is wrong with one setting's value; None if Edgegap takes it."""
+    """Return the error in one setting's value; None if Edgegap accepts it."""
     field = SETTINGS[name]
     if type(value) is not field.kind:
         return f"{name} is not {_KINDS[field.kind]}"

@@ -1,4 +1,4 @@
-"""Lists that Edgegap gives page by page, and their end.
+"""Edgegap's paged lists, and how to detect the last page.
 
 `GET …/versions` documents no `page`, though its answer is paged: a server that ignores it answers
 the first page again and again, with `has_next` true for ever.
@@ -17,9 +17,9 @@ MOST_PAGES = 30
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The rows of a list, each name once; `answer` stands for all of its calls.
+    """The rows of a list, each name once; `answer` represents all of its calls.
 
-    `complete` is False if, by what the list says of itself, there are more rows than these.
+    `complete` is False if the list itself says that there are more rows.
     """
 
     rows: tuple[Body, ...]
@@ -28,14 +28,14 @@ class Listing:
 
     @property
     def total(self) -> int:
-        """How many rows there are, by the list's own count if it was not read to its end."""
+        """The number of rows; the list's own count if it was not read to its end."""
         if self.complete or self.answer.body is None:
             return len(self.rows)
         return max(len(self.rows), count_of(self.answer.body.get("total_count")) or 0)
 
 
 class Pages:
-    """Takes the pages of one list, the rows of which are under `key`."""
+    """Collects the pages of one list, with the rows under `key`."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -63,7 +63,7 @@ class Pages:
         return number is None or number == asked + self._first
 
     def listing(self) -> Listing:
-        """Return what was listed; a failed page is the answer, with the rows read before it."""
+        """Return the rows read so far; if a page failed, `answer` is that response."""
         first, last = self._answers[0], self._answers[-1]
         answer = replace(last, at=first.at, milliseconds=sum(a.milliseconds for a in self._answers))
         if last.ok and len(self._answers) > 1:
@@ -76,8 +76,8 @@ class Pages:
 def running_in(answer: Answer) -> int | None:
     """Return how many deployments the first page of a list names; None if it is not certain.
 
-    It is not, if the list has remarks on the query (`message`), which may have been read
-    differently, or lacks its rows, which are optional, and does not say that it ends there.
+    The number is not certain if the list has a `message` about the query, which Edgegap may have
+    read differently, or if the optional rows are missing and the list does not say that it ends.
     """
     if not answer.ok or answer.body is None or answer.body.get("message"):
         return None

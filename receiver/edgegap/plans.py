@@ -1,4 +1,4 @@
-"""Versions: what we want, what is there, and the request that leads from one to the other.
+"""Versions: the desired version, the existing version, and the request that changes it.
 
 Pure functions over Edgegap's JSON. A plan holds secrets (the registry token, env values): it is
 sent or masked, never stored.
@@ -42,7 +42,7 @@ LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
 
 @dataclass(frozen=True, slots=True)
 class DesiredVersion:
-    """The version a registration should lead to, before anything of Edgegap's is known."""
+    """The version that a registration requests, before Edgegap is called."""
 
     app: str
     version: str
@@ -59,7 +59,7 @@ class DesiredVersion:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why a registration must stop until something changes, and what that is."""
+    """Why a registration cannot continue until something changes, and what must change."""
 
     reason: Reason
     sentence: str
@@ -70,7 +70,7 @@ class Rejected:
 class Plan:
     """The body to send, and what was left out of it and why.
 
-    `unless_public`: the parking, unless the image can be pulled without a login. `before` is the
+    `unless_public`: why to park, unless the image can be pulled without a login. `before` is the
     version that a PATCH changes, None for a POST.
     """
 
@@ -86,7 +86,7 @@ def plan_creation(
     """Plan the POST of a version: the source's settings, the rule's over them, checked.
 
     `source` is the version to copy from, None if there is none; `passed_over` names the versions
-    that were not taken for it because they are channels.
+    that were not used as the source because they are channels.
     """
     found = copied(source or {}, wanted.settings, wanted.leave_out)
     name = brief((source or {}).get("name"))
@@ -121,8 +121,8 @@ def plan_creation(
 def plan_update(wanted: DesiredVersion, current: Body, *, resend: bool = False) -> Plan | Rejected:
     """Plan the PATCH that moves a version to the image, with all settings of the rule.
 
-    Never resources, and of the variables all or none. An empty body means that nothing is to be
-    done: Edgegap has it all, as far as it can be read, and the caller does not ask to `resend`.
+    A PATCH never has resources, and has either all variables or none. An empty body means that no
+    PATCH is needed: Edgegap has all settings, as far as they can be read, and `resend` is False.
     """
     notes = [
         f"{name} stays {current.get(name)}: Edgegap sets resources only when a version is made"
@@ -146,7 +146,7 @@ def plan_update(wanted: DesiredVersion, current: Body, *, resend: bool = False) 
     differs = any(
         not (_same(name, current.get(name), value) or is_masked(current.get(name)))
         for name, value in {**login, **settings}.items()
-        if name != "verify_image"  # a wish of one call; no version keeps it
+        if name != "verify_image"  # applies to one call only; no version stores it
     )
     if same_image(current, wanted.image) and not differs and not resend:
         return Plan(body={}, notes=tuple(notes))
@@ -155,7 +155,7 @@ def plan_update(wanted: DesiredVersion, current: Body, *, resend: bool = False) 
 
 
 def hidden_values(wanted: DesiredVersion) -> str:
-    """Return all values that Edgegap does not give out again, as one text to be hashed by a key.
+    """Return all values that Edgegap does not return, as one text to be hashed with a key.
 
     Empty if there are none: the registry token and the rule's hidden variables.
     """
@@ -165,7 +165,7 @@ def hidden_values(wanted: DesiredVersion) -> str:
 
 
 def same_image(version: Body, image: ImageReference) -> bool:
-    """Tell whether a version of Edgegap's holds this registry, repository and tag."""
+    """Return whether a version at Edgegap has this registry, repository and tag."""
     registry = version.get("docker_repository")
     return (
         is_docker_hub(registry)
@@ -175,7 +175,7 @@ def same_image(version: Body, image: ImageReference) -> bool:
 
 
 def image_in(version: Body) -> ImageReference | None:
-    """Return the image of Docker Hub that a version of Edgegap's has, None if it has none."""
+    """Return the Docker Hub image of a version at Edgegap, None if it has none."""
     registry, repository, tag = (version.get(name) for name in IMAGE_FIELDS)
     if not (is_docker_hub(registry) and isinstance(repository, str) and isinstance(tag, str)):
         return None
@@ -183,18 +183,18 @@ def image_in(version: Body) -> ImageReference | None:
 
 
 def image_of(version: Body) -> str:
-    """Return the image that a version of Edgegap's holds, as people write it."""
+    """Return the image of a version at Edgegap in its usual notation."""
     registry, repository, tag = (version.get(name) for name in IMAGE_FIELDS)
     return f"{registry}/{repository}:{tag}"
 
 
 def is_disabled(version: Body) -> bool:
-    """Return whether Edgegap says that a version is disabled: nothing can be deployed of it."""
+    """Return whether Edgegap reports a version as disabled: it cannot be deployed."""
     return flag(version.get("is_active")) is False
 
 
 def newest(versions: Iterable[Body]) -> Body | None:
-    """Return the version made last, None where there is none."""
+    """Return the version created last, None if there is none."""
     return max(versions, key=made_at, default=None)
 
 
@@ -207,7 +207,7 @@ def masked(body: Mapping[str, Any]) -> Settings:
 
 
 def made_at(version: Body) -> int:
-    """Return when a version was made (epoch ms), 0 if that cannot be read."""
+    """Return when a version was created (epoch ms), 0 if that cannot be read."""
     return read_iso(version.get("create_time")) or 0
 
 
@@ -258,7 +258,7 @@ def _unfit_login(wanted: DesiredVersion, login: Settings) -> list[Rejected]:
 
 
 def _uncopied(wanted: DesiredVersion, found: Copied, source: str) -> list[Rejected]:
-    """Return each reason why `found` is not enough for a version that equals its source."""
+    """Return the reasons why `found` does not give a version equal to its source."""
     facts = {"source": source, **_names(wanted)}
     problems = []
     if found.hidden:
@@ -276,7 +276,7 @@ def _uncopied(wanted: DesiredVersion, found: Copied, source: str) -> list[Reject
 
 
 def _all_of(problems: Sequence[Rejected], notes: tuple[str, ...]) -> Rejected:
-    """Return one parking that says everything that is to be done."""
+    """Return one rejection that lists everything to do."""
     sentence = "\n".join(one.sentence for one in problems)
     return Rejected(problems[0].reason, sentence, notes)
 
@@ -294,7 +294,7 @@ def _env_keys(envs: Any) -> set[str]:
 
 
 def _merged(taken: Settings, own: Mapping[str, Any]) -> Settings:
-    """Lay the rule's settings over the copied ones; envs by key, so that none is lost by adding."""
+    """Override the copied settings with the rule's; envs by key, so that no variable is lost."""
     merged = {**taken, **own}
     if "envs" in own:
         merged["envs"] = _merged_envs(taken.get("envs") or [], own["envs"])
@@ -302,7 +302,7 @@ def _merged(taken: Settings, own: Mapping[str, Any]) -> Settings:
 
 
 def _merged_envs(kept: Iterable[Settings], own: list[Settings]) -> list[Settings]:
-    """Return the variables of the rule after those that it does not give itself."""
+    """Return the copied variables that the rule does not set, then the rule's variables."""
     return [*kept, *(dict(env) for env in own)]
 
 

@@ -1,8 +1,8 @@
-"""An answer of Edgegap, read from the bytes: the only place that knows its HTTP details.
+"""Edgegap's responses, parsed from bytes: the only module that knows their HTTP details.
 
-Edgegap's own answers are JSON with the documented fields. What is not, a redirect, a page of HTML,
-nothing at all or JSON of another kind, came from a proxy or firewall in between, or from another
-server, whatever its status says.
+Edgegap's own responses are JSON with the documented fields. Any other response (a redirect, a page
+of HTML, an empty body or other JSON) came from a proxy, a firewall or another server, whatever its
+status is.
 """
 
 import html
@@ -20,7 +20,7 @@ from receiver.http.retry_after import read_retry_after
 from receiver.secret import MASK, Secret, mask
 
 MAX_MESSAGE = 500
-LONGEST_READ = 65_536  # characters; of more, only the beginning is looked at
+LONGEST_READ = 65_536  # characters; only the beginning of a longer text is read
 DEEPEST = 6
 _SENTENCES = ("message", "error", "errors")
 _DETAILS = ("details", "detail")
@@ -33,7 +33,7 @@ _TAG = re.compile(r"<[^<>]*>")
 
 
 def words_of_json(said: Any, secrets: Iterable[Secret]) -> str:
-    """Return what a JSON value says: its documented words, otherwise all of it."""
+    """Return the message in a JSON value: its documented fields, otherwise the whole value."""
     if not isinstance(said, Mapping):
         return one_line(_text(_safe(said)), secrets)
     parts = [_text(_safe(said.get(name), sentences=True)) for name in _SENTENCES]
@@ -72,9 +72,9 @@ def _text(value: Any) -> str:
 
 
 def _safe(value: Any, *, sentences: bool = False, depth: int = 0) -> Any:
-    """Return the value down to a depth, without values that may be secrets, ours or another's.
+    """Return the value down to a depth, without values that may be secrets.
 
-    `sentences`: what it holds by the names of fields are sentences about them.
+    `sentences`: the keys are names of fields, and the values are sentences about these fields.
     """
     if depth == DEEPEST:
         return "…"
@@ -96,7 +96,7 @@ def _safe(value: Any, *, sentences: bool = False, depth: int = 0) -> Any:
 OK = frozenset({200, 201, 204})
 REDIRECTS = range(300, 400)
 CLIENT_ERRORS = range(400, 500)
-TIMED_OUT = 408  # of a gateway: what is behind it may go on
+TIMED_OUT = 408  # of a gateway: the server behind it may still finish the request
 OF_PROXIES = frozenset({407, 511})  # Proxy and Network Authentication Required
 MAY_BE_EMPTY = frozenset({408, 429, *range(500, 600)})
 WRITES = frozenset({"POST", "PATCH", "DELETE"})
@@ -106,7 +106,7 @@ Body = Mapping[str, Any]
 
 
 class Effect(StrEnum):
-    """Whether a write took effect, as far as its answer shows."""
+    """Whether a write took effect, as far as its response shows."""
 
     DONE = "done"
     NONE = "none"
@@ -115,12 +115,12 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call asked and what came back.
+    """One call and its response.
 
-    `status` is None when no answer came (timeout, reset, refused connection). `body` is the JSON
-    object, None if there was none. `retry_after` and `milliseconds` are in milliseconds, `at`
-    is when it was sent, in epoch milliseconds. `foreign`: it is not Edgegap's own. `unread`: it
-    succeeded, and its body is too large to be read.
+    `status` is None if there was no response (timeout, reset, refused connection). `body` is the
+    JSON object, None if there was none. `retry_after` and `milliseconds` are in milliseconds, `at`
+    is when the request was sent, in epoch milliseconds. `foreign`: the response is not Edgegap's
+    own. `unread`: the call succeeded, but the body is too large to be read.
     """
 
     method: str
@@ -136,26 +136,26 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """Whether the call did what it asked, with an answer that can be read."""
+        """Whether the call succeeded, with a response that can be read."""
         done = self.status in OK and not (self.foreign or self.unread or self.declined)
         return done and (self.body is not None or self.method == "DELETE")
 
     @property
     def declined(self) -> bool:
-        """Whether Edgegap does not confirm with `success`, despite the status, that it did it."""
+        """Whether Edgegap does not confirm the write with `success` despite a 2xx status."""
         return self.status in OK and not self.foreign and _declines(self.method, self.body)
 
     @property
     def accepted(self) -> bool:
-        """Whether Edgegap accepted the token: also if the answer is too large to be read."""
+        """Whether Edgegap accepted the token, also if the response is too large to be read."""
         return self.ok or (self.unread and not self.foreign)
 
     @property
     def effect(self) -> Effect:
-        """Whether this write took effect: only Edgegap's own, definite answer is certain.
+        """Whether this write took effect: only a definite response of Edgegap's own is certain.
 
-        After anything else it may have, or may still: no answer, a page of something in between, a
-        redirect, a 202, a 5xx, or a success that says of itself that it is none.
+        After any other response the write may have taken effect, or may do so later: no response, a
+        proxy's page, a redirect, a 202, a 5xx, or a successful status without a true `success`.
         """
         if self.ok:
             return Effect.DONE
@@ -163,7 +163,7 @@ class Answer:
         return Effect.NONE if definite and not self.foreign else Effect.UNKNOWN
 
     def says(self, *statuses: int) -> bool:
-        """Return whether Edgegap itself answered with one of these statuses."""
+        """Return whether Edgegap itself responded with one of these statuses."""
         return self.status in statuses and not self.foreign
 
 
@@ -180,11 +180,11 @@ def read_answer(
     unreadable: str = "",
     shape: Shape = any_object,
 ) -> Answer:
-    """Read an answer; `now` in epoch milliseconds, for a Retry-After given as a date.
+    """Parse a response; `now` in epoch milliseconds, for a Retry-After given as a date.
 
-    `shape` says what a successful answer to this call lacks. `secrets` are masked in its message,
-    whole: before it is cut. `unreadable` says why the body was not read to its end; `content` is
-    then its beginning.
+    `shape` returns what a successful response to this call lacks. `secrets` are masked in the
+    message before it is truncated. `unreadable` is the reason why the body was not read to its end;
+    `content` is then its beginning.
     """
     said = None if unreadable else _decoded(content)
     body = said if isinstance(said, dict) else None
@@ -245,9 +245,9 @@ def _decoded(content: bytes) -> Any:
 
 
 def _declines(method: str, body: Body | None) -> bool:
-    """Return whether the body of a successful status does not say that it was done.
+    """Return whether the body of a successful status does not confirm the write.
 
-    `success` is documented as required in the answer to each write of a version.
+    `success` is documented as required in the response to each write of a version.
     """
     if body is None or not ("success" in body or method in WRITES):
         return False
@@ -255,7 +255,7 @@ def _declines(method: str, body: Body | None) -> bool:
 
 
 def _words_beside(body: Body, secrets: Iterable[Secret]) -> str:
-    """Return what an answer of another kind says in words: a login page's name, for instance."""
+    """Return the text of a response that is not Edgegap's: a login page's title, for instance."""
     words = words_of_json({name: body.get(name) for name in ("message", "error")}, secrets)
     return f": {words}" if words else ""
 
@@ -267,13 +267,13 @@ def _is_foreign(method: str, status: int, content: bytes, said: Any, *, whole: b
         return status not in OK or not content.lstrip().startswith(b"{")
     if not content:
         return status not in MAY_BE_EMPTY and not (method == "DELETE" and status in OK)
-    if status == MISSING:  # what follows from it is not to follow from any proxy's own 404
+    if status == MISSING:  # a proxy's own 404 must not count as Edgegap's
         return not (isinstance(said, dict) and words_of_json({"message": said.get("message")}, ()))
     return not isinstance(said, dict if status in OK else dict | list | str)
 
 
 def _destination(location: str) -> str:
-    """Return the host that a redirect leads to; the rest of its URL may hold anything."""
+    """Return the host of a redirect; the rest of the URL may contain secrets."""
     try:
         host = urlsplit(location).hostname
     except ValueError:

@@ -1,14 +1,15 @@
-"""What makes a successful answer the one that was asked for: Edgegap's documented required fields.
+"""Checks that a successful response is the requested object: Edgegap's documented required fields.
 
-A proxy, a login page or another server may also answer 200 with a JSON object: `{}`, or a message.
-Whoever took that for a version would find a channel without variables, and erase them.
+A proxy, a login page or another server may also return 200 with a JSON object: `{}`, or a message.
+If such an object were read as a version, a channel would seem to have no variables, and the next
+PATCH would erase them.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Shape = Callable[[Mapping[str, Any]], str]
-"""Says why a JSON object is not the answer that was asked for; nothing if it is."""
+"""Returns why a JSON object is not the requested object; empty if it is."""
 
 IMAGE_FIELDS = ("docker_repository", "docker_image", "docker_tag")
 

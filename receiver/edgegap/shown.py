@@ -48,7 +48,7 @@ def flag(value: Any) -> Any:
 
 
 def protocol(value: Any) -> Any:
-    """Return the documented spelling of a protocol; one that is not known unchanged."""
+    """Return the documented spelling of a protocol; an unknown protocol unchanged."""
     if not isinstance(value, str):
         return value
     return _PROTOCOLS.get(_BETWEEN.sub("", value).casefold(), value)
@@ -77,7 +77,7 @@ def is_text(value: Any) -> TypeGuard[str]:
 
 
 def is_masked(value: Any) -> bool:
-    """Return whether a text obviously replaces a value that Edgegap does not return."""
+    """Return whether a text is a placeholder for a value that Edgegap does not return."""
     if not isinstance(value, str):
         return False
     return is_placeholder(value) or _MASKED.fullmatch(value.strip()) is not None

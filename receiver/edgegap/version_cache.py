@@ -1,4 +1,4 @@
-"""An app's versions, listed at most once a minute: from which one to copy settings."""
+"""An app's versions, listed at most once a minute, to choose the version to copy settings from."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ NEWEST = "newest"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The version to copy settings from, None if there is none; and the calls it took.
+    """The version to copy settings from, None if there is none; and the calls that found it.
 
     `passed_over` names the versions that were left out on request, newest first; `note` says what
     is uncertain about it.
@@ -47,8 +47,8 @@ class VersionCache:
     ) -> Source:
         """Return the named version, or the app's newest. A failed call is the last of `calls`.
 
-        `of` is the version that copies: the newest is never itself, nor one of `without`. With
-        `before` it is no newer than that version.
+        `of` is the version to create: the newest is never `of` itself or one of `without`. With
+        `before`, the result is not newer than that version.
         """
         if copy_from != NEWEST:
             answer = await self._client.look(app, copy_from)
@@ -77,7 +77,7 @@ class VersionCache:
         return Source(found, calls, tuple(passed_over), note)
 
     def made(self, app: str, version: Body) -> None:
-        """Take note of a version just made: it may be copied from at once."""
+        """Add a version that was just created: its settings may be copied at once."""
         known = self._versions.get(app)
         if known is not None:
             known[1][str(version.get("name"))] = version

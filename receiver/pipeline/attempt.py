@@ -1,6 +1,6 @@
-"""One attempt at one registration: look, plan, create the version, look again, decide.
+"""One attempt at one registration: GET, plan, create the version, GET again, decide.
 
-Every attempt begins with a look, so that nothing is made twice whatever happened before.
+Every attempt begins with a GET, so that no version is created twice, whatever happened before.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -45,7 +45,7 @@ Sent = Callable[[int, str, str], Awaitable[None]]
 
 
 class Asking:
-    """The calls of one attempt; each write is noted on disk before it goes out, by `sent`."""
+    """The API calls of one attempt; `sent` records each write on disk before the call."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class Asking:
 
     @property
     def calls(self) -> tuple[Answer, ...]:
-        """What was asked and answered so far, in order."""
+        """The responses to the calls so far, in order."""
         return tuple(self._calls)
 
     def note(self, calls: Iterable[Answer]) -> None:
-        """Note what others asked for this attempt."""
+        """Add calls that other code made for this attempt."""
         self._calls += calls
 
     async def look(self) -> Answer:
@@ -77,12 +77,12 @@ class Asking:
         return self._noted(await self._client.look(self._claimed.app, self._claimed.version))
 
     async def create(self, body: Body) -> Answer:
-        """POST it."""
+        """POST the version."""
         app = self._claimed.app
         return await self._write("POST", version_path(app), partial(self._client.create, app, body))
 
     async def update(self, body: Body) -> Answer:
-        """PATCH it."""
+        """PATCH the version."""
         app, version = self._claimed.app, self._claimed.version
         call = partial(self._client.update, app, version, body)
         return await self._write("PATCH", version_path(app, version), call)
@@ -92,10 +92,10 @@ class Asking:
         return self._noted(await call())
 
     async def not_now(self, rule: Rule, row: Row, answer: Answer) -> Attempted:
-        """Wait or park, as the table's row says of this answer.
+        """Wait or park, as the table's row for this response says.
 
-        Before a 403 closes the gate for all, the token is tried: an app that it may not touch must
-        not stop the others.
+        Before a 403 closes the gate for all registrations, the token is tested: an app that the
+        token has no access to must not stop the other apps.
         """
         if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
             row, answer = resolve_forbidden(answer, self._noted(await self._client.probe()))
@@ -113,11 +113,11 @@ class Asking:
         return Attempted(waiting(found), gate_of(row, found))
 
     def parked(self, reason: Reason, rule: Rule | None, detail: str = "") -> Attempted:
-        """Park for the reason, with its sentence."""
+        """Park the registration for this reason, with the reason's sentence."""
         return parked_as(Rejected(reason, explain(reason, detail=detail, **self.facts(rule))))
 
     def facts(self, rule: Rule | None) -> dict[str, Any]:
-        """Return what the sentences of this registration may name."""
+        """Return the facts that sentences about this registration may contain."""
         claimed = self._claimed
         return {
             "app": claimed.app,
@@ -138,9 +138,9 @@ class Asking:
 async def why_refused(
     client: EdgegapClient, call: Call, answer: Answer, **facts: object
 ) -> tuple[Reason, str]:
-    """Return what an answer that is not good means, as an attempt would tell it: for who looks on.
+    """Explain a failed response as an attempt would, for callers that only read.
 
-    After a 403 the token is tried.
+    After a 403 the token is tested.
     """
     row = policy_for(call, answer)
     if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
@@ -150,7 +150,7 @@ async def why_refused(
 
 
 def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> DesiredVersion:
-    """Return the version that the rule, as it is now, wants of a claimed registration."""
+    """Return the version that the current rule requests for a claimed registration."""
     return DesiredVersion(
         app=claimed.app,
         version=claimed.version,
@@ -170,7 +170,7 @@ DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Ed
 
 
 class Attempt:
-    """One try of a claimed registration. `sent` makes a note on disk before each write call."""
+    """One attempt at a claimed registration. `sent` records each write on disk before the call."""
 
     def __init__(
         self,
@@ -204,12 +204,12 @@ class Attempt:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is worth a note so far."""
+        """The notes about the version so far."""
         return (*self._warnings, *self._notes)
 
     @property
     def digest(self) -> str | None:
-        """The image's digest, as far as it was learned."""
+        """The image's digest, None if it is not known."""
         return self._digest
 
     @property
@@ -218,7 +218,7 @@ class Attempt:
         return self._overwritten
 
     async def run(self) -> Attempted:
-        """Do what can be done now, and say what came of it."""
+        """Do what can be done now, and return the result."""
         tried = await self._run()
         warnings = tuple(dict.fromkeys((*self._warnings, *tried.settlement.warnings)))
         settlement = replace(
@@ -252,7 +252,7 @@ class Attempt:
         return await self._asking.not_now(rule, row, look)
 
     async def _before_the_look(self, rule: Rule) -> Attempted | None:  # noqa: ARG002 - for a channel
-        """Return what it comes to without asking Edgegap, None if that is to be asked."""
+        """Return the result if no call to Edgegap is needed, None if one is."""
         return None
 
     async def _create(self, rule: Rule) -> Attempted:
@@ -269,7 +269,7 @@ class Attempt:
             return stopped
         self._notes += (source.note,) if source.note else ()
         if plan.unless_public is not None and not self._pullable:
-            self._warnings = ()  # the parking has its own
+            self._warnings = ()  # the parked registration has its own
             return parked_as(plan.unless_public)
         answer = await self._asking.create(plan.body)
         row = policy_for(Call.CREATE, answer)
@@ -285,7 +285,7 @@ class Attempt:
         return await self._asking.not_now(rule, row, answer)
 
     async def _source(self, rule: Rule, before: Body | None = None) -> Source | Attempted:
-        """Find the version to copy settings from; with `before`, from among those older than it."""
+        """Find the version to copy settings from; with `before`, only among older versions."""
         app, version = self._claimed.app, self._claimed.version
         excluded = await self._not_copied(app) if rule.copy_from == NEWEST else NotCopied()
         without = excluded.channels | excluded.unproven
@@ -306,7 +306,7 @@ class Attempt:
         return plan_creation(wanted, source.version, source.passed_over)
 
     async def _taken(self, rule: Rule, refusal: Answer) -> Attempted:
-        """Look at the version that has the name already."""
+        """Get the version that already has this name."""
         look = await self._asking.look()
         row = policy_for(Call.LOOK, look)
         if row.then is Then.GO_ON and look.body is not None:
@@ -320,7 +320,7 @@ class Attempt:
         return await self._asking.not_now(rule, again, refusal)
 
     async def _present(self, rule: Rule, body: Body) -> Attempted:
-        """Decide on a version that is there: it is ours, or another has the name."""
+        """Decide on an existing version: this receiver created it, or the name is taken."""
         if not same_image(body, self._claimed.image):
             return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
         if self._ours:
@@ -329,9 +329,9 @@ class Attempt:
         return await self._already_there(rule, body, Outcome.UNCHANGED)
 
     async def _made_before(self, rule: Rule, body: Body) -> Attempted:
-        """Compare a version that a request of ours made, but that did not count as created yet.
+        """Compare a version that our request created, but that was not yet recorded as created.
 
-        The request is not stored, as it holds secrets: it is planned again from what there was.
+        The request is not stored, because it contains secrets: it is planned again from the source.
         """
         source = await self._source(rule, before=body)
         if isinstance(source, Attempted) and source.settlement.state is not State.PARKED:
@@ -344,7 +344,7 @@ class Attempt:
         return differs or await self._already_there(rule, body, Outcome.CREATED)
 
     async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Attempted:
-        """Tell of a tag that Edgegap has whether it is still the image it was."""
+        """Decide on a tag that Edgegap already has: check that it is still the same image."""
         if rule.preflight and self._digest is None:
             findings = await self._preflight.look(self._claimed.image, rule)
             self._asking.note(findings.calls)
@@ -359,7 +359,7 @@ class Attempt:
     def _overwritten_tag(self, rule: Rule) -> Attempted | None:
         """Note that the tag was overwritten since; park the push if the rule says so.
 
-        Edgegap's edge caches by tag, so it matters however the version stands now.
+        Edgegap's edge caches images by tag, so this matters whatever the version contains now.
         """
         claimed, known = self._claimed, self._claimed.known_digest
         fresh = None not in {known, self._digest} and known != self._digest
@@ -373,7 +373,7 @@ class Attempt:
         return None
 
     async def _look_at_image(self, rule: Rule) -> Attempted | None:
-        """Look at the image before it is registered; None when nothing stands against it."""
+        """Check the image before it is registered; return None if the version may be created."""
         if not rule.preflight:
             return None
         findings = await self._preflight.look(self._claimed.image, rule)
@@ -411,7 +411,7 @@ class Attempt:
         return None
 
     async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Attempted:
-        """Look at what Edgegap made of our request."""
+        """Compare the version that Edgegap created with our request."""
         look = await self._asking.look()
         if not look.ok or look.body is None:
             row = policy_for(Call.LOOK, look)
@@ -426,7 +426,7 @@ class Attempt:
     def _differs(
         self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
     ) -> Attempted | None:
-        """Park a version that differs from the request in what players would notice."""
+        """Park a version that differs from the request in settings that players would notice."""
         found = compare(asked, held, before)
         self._warnings += found.notes
         noticed = found.noticed

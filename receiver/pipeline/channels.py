@@ -1,4 +1,4 @@
-"""One attempt at moving a channel: may this push move it, what is there, PATCH, look again."""
+"""One attempt at moving a channel: check that this push may move it, GET, PATCH, GET again."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,10 +32,10 @@ from receiver.secret import hash_of, is_hash_of
 
 
 class ChannelAttempt(Attempt):
-    """One try of a claimed registration that moves a channel.
+    """One attempt at a claimed registration that moves a channel.
 
-    The decision goes by what the ledger knew when it was claimed, and once more by what Edgegap
-    has. A channel that Edgegap does not have is created.
+    The decision is made from the ledger's records at the time of the claim, and again from the
+    version that Edgegap has. A channel that Edgegap does not have is created.
     """
 
     _repeated = False
@@ -55,7 +55,7 @@ class ChannelAttempt(Attempt):
         return is_ordered(self._claimed.pushed, self._claimed.holds)
 
     async def _look_at_repeat(self, rule: Rule) -> Attempted | None:
-        """Decide on a tag that was reported before: it moves nothing, unless it was overwritten."""
+        """Decide on a tag that was reported before: it moves no channel unless overwritten."""
         claimed = self._claimed
         self._digest = claimed.digest or await self._digest_now(rule)
         stopped = self._overwritten_tag(rule)
@@ -73,7 +73,7 @@ class ChannelAttempt(Attempt):
         return None
 
     async def _digest_now(self, rule: Rule) -> str | None:
-        """Return the tag's digest, None if it is not to be had: the tag may be gone by now."""
+        """Return the tag's digest, None if it is not available: the tag may have been deleted."""
         if not rule.preflight:
             return None
         findings = await self._preflight.look(self._claimed.image, rule)
@@ -82,7 +82,7 @@ class ChannelAttempt(Attempt):
 
     @property
     def _may_be_another_image(self) -> bool:
-        """Whether the tag has another image than was reported, as far as digests or times show."""
+        """Whether the tag's image differs from the reported image, by their digests or times."""
         known = self._claimed.known
         if known is None or None not in {known.digest, self._digest}:
             return self._overwritten
@@ -137,7 +137,7 @@ class ChannelAttempt(Attempt):
     async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Attempted:
         wanted = wanted_by(rule, self._claimed, self._settings)
         self._values = hash_of(hidden_values(wanted), self._settings.secret_keys)
-        self._moved = True  # Edgegap said so; what it shows counts more
+        self._moved = True  # Edgegap confirmed it; the next GET counts more
         return await super()._check(rule, plan, outcome)
 
     def _differs(
@@ -162,7 +162,7 @@ class ChannelAttempt(Attempt):
 
     @property
     def _outcome(self) -> Outcome:
-        """What it is to say that the channel has the image already."""
+        """The outcome if the channel already has the image."""
         if self._ours:
             return Outcome.CREATED
         return Outcome.UPDATED if self._claimed.moved else Outcome.UNCHANGED

@@ -1,8 +1,8 @@
 """Pruning: old versions that this receiver created are deleted, the oldest first.
 
-Each is decided on twice: from a plan, and once more in the transaction that locks the target right
-before the DELETE. A version is kept if it is not certain that nothing of it runs, and if Edgegap
-refuses to delete it (a matchmaker may use it).
+Each deletion is decided on twice: from a plan, and again in the transaction that locks the target
+right before the DELETE. A version is kept unless it is certain that it has no running deployments,
+and if Edgegap refuses to delete it (a matchmaker may use it).
 """
 
 import asyncio
@@ -56,13 +56,13 @@ log = get_logger()
 
 
 class RetentionBusy(ReceiverError):
-    """Another run deletes versions, and has not ended in time."""
+    """Another run is deleting versions, and did not end in time."""
 
 
 class HeldBack(RetentionBusy):
-    """Edgegap may not be called now, or gave no answer: the row of the table says what to do.
+    """Edgegap may not be called now, or did not respond: the row of the table says what to do.
 
-    `wait` is how long it asked not to be called (ms), None if it named nothing.
+    `wait` is the wait that Edgegap requested (ms), None if it requested none.
     """
 
     def __init__(self, row: Row, wait: int | None = None, detail: str = "") -> None:
@@ -75,7 +75,7 @@ class HeldBack(RetentionBusy):
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """One version that was to be deleted: whether it was, and why or why not."""
+    """The result for one version to delete: whether it was deleted, and why or why not."""
 
     app: str
     version: str
@@ -87,8 +87,8 @@ class Pruned:
 class Scope:
     """What to delete: up to `most` versions of the app beyond the newest `keep`.
 
-    Without `keep`, each rule's own counts. `pushed_by`: none that was pushed later (epoch ms).
-    `only`: none but these. `why`: in place of the usual reason.
+    Without `keep`, each rule's own `keep` counts. `pushed_by`: no version that was pushed later
+    (epoch ms). `only`: only these versions. `why` replaces the usual reason.
     """
 
     app: str
@@ -110,17 +110,18 @@ def keep_count(settings: Settings, app: str) -> int | None:
 
 
 async def plan(ledger: Ledger, settings: Settings, scope: Scope) -> list[Prunable]:
-    """Return what would be deleted, before Edgegap is asked what runs."""
+    """Return the versions that would be deleted, before running deployments are checked."""
     return await ledger.read(lambda tx: _plan(tx, settings, scope))
 
 
 async def prune(
     ledger: Ledger, client: EdgegapClient, current: LiveSettings, scope: Scope
 ) -> list[Pruned]:
-    """Delete what is in scope; return each that was tried. What is gone already does not count.
+    """Delete the versions in scope; return each result. Versions already gone do not count.
 
-    One run at a time: two would count on the room of one version. Raises RetentionBusy; HeldBack if
-    Edgegap may not be called and nothing was deleted before: afterwards the last one says so.
+    Only one run at a time: two runs would rely on the same free version. Raises RetentionBusy;
+    HeldBack if Edgegap may not be called and nothing was deleted yet: later, the last result says
+    so.
     """
     results: list[Pruned] = []
     async with ledger.in_turn("retention", PATIENCE_SECONDS) as mine:
@@ -156,7 +157,7 @@ def log_pruned(app: str, results: Sequence[Pruned], *, source: str) -> None:
 
 
 async def settle_overdue(ledger: Ledger, client: EdgegapClient) -> None:
-    """Find out what happened with deletions whose answer is missing: their process may be dead.
+    """Check deletions that have no recorded response: their process may have stopped.
 
     Raises HeldBack if Edgegap may not be called now.
     """
@@ -170,7 +171,7 @@ async def settle_overdue(ledger: Ledger, client: EdgegapClient) -> None:
 
 
 async def respected(ledger: Ledger, answer: Answer) -> Answer:
-    """Return the answer; a 429 makes all wait as long as it says, and raises HeldBack."""
+    """Return the response; a 429 makes all calls wait for its Retry-After, and raises HeldBack."""
     if answer.says(HTTPStatus.TOO_MANY_REQUESTS):
         await ledger.write(partial(gates.heed, retry_after=answer.retry_after))
         raise HeldBack(BUSY, answer.retry_after)
@@ -178,7 +179,7 @@ async def respected(ledger: Ledger, answer: Answer) -> Answer:
 
 
 class _Deleting:
-    """One version: looked at, locked, deleted, and looked at again."""
+    """The deletion of one version: GET, lock, DELETE, and GET again."""
 
     def __init__(
         self,
@@ -210,7 +211,7 @@ class _Deleting:
         return begun if isinstance(begun, Pruned) else await self._delete(begun)
 
     def _against(self, look: Answer) -> str | None:
-        """Return what the version itself says against its deletion."""
+        """Return the reason to keep the version, by its GET; None if there is none."""
         if not look.ok or look.body is None:
             return f"Edgegap could not be asked: {look.message}"
         image = ImageReference(repository=self._made.repository, tag=self._made.tag)
@@ -219,7 +220,7 @@ class _Deleting:
         return None
 
     def _begin(self, tx: Tx) -> Deletion | Pruned:
-        """Decide once more, and lock the target."""
+        """Decide again, and lock the target."""
         if not self._may_go(tx):
             return self._note(tx, deleted=False, why=IN_USE)
         return begin_deletion(tx, self._scope.app, self._made.version, why=self._why)
@@ -230,14 +231,14 @@ class _Deleting:
         return self._note(tx, deleted=gone, why=ALREADY_GONE if gone else IN_USE)
 
     def _may_go(self, tx: Tx) -> bool:
-        """Decide once more, with claims kept out until the commit."""
+        """Decide again, with claims locked out until the commit."""
         app, made = self._scope.app, self._made
         if is_in_use(tx, app, made.version, repository=made.repository, tag=made.tag):
             return False
         return made in [one.made for one in _plan(tx, self._current.settings, self._scope)]
 
     async def _delete(self, deletion: Deletion) -> Pruned:
-        """Send the DELETE if still nothing runs; it counts once the version is gone."""
+        """Send the DELETE if there are still no deployments; it counts once the version is gone."""
         running = await self._client.deployments(deletion.app, deletion.version)
         kept = _running(running)
         if kept is not None:
@@ -277,7 +278,7 @@ class _Deleting:
 
 
 def _counts(one: Pruned) -> bool:
-    """Return whether it makes room; one whose deletion is not confirmed yet may."""
+    """Return whether the result frees a version; an unconfirmed deletion may also do so."""
     return one.why == NO_ANSWER or (one.deleted and one.why != ALREADY_GONE)
 
 
@@ -304,7 +305,7 @@ async def _end(ledger: Ledger, deletion: Deletion, *, deleted: bool, why: str) -
 
 
 async def _check_gates(ledger: Ledger) -> None:
-    """Raise HeldBack while a gate holds all work back."""
+    """Raise HeldBack while a gate stops all work."""
     now, closed = await ledger.read(lambda tx: (tx.now, gates.closed_gates(tx)))
     if any(gate.name == gates.TOKEN for gate in closed):
         raise HeldBack(TOKEN_REFUSED, detail="as for another push")
@@ -313,12 +314,12 @@ async def _check_gates(ledger: Ledger) -> None:
 
 
 def _is_gone(look: Answer) -> bool:
-    """Return whether Edgegap itself, and no page in between, says that there is no such version."""
+    """Return whether Edgegap itself, not a proxy, reports that there is no such version."""
     return look.says(HTTPStatus.NOT_FOUND)
 
 
 def _refusal(answer: Answer) -> str | None:
-    """Return why Edgegap did not delete it; None if it did, or did not say."""
+    """Return why Edgegap did not delete the version; None if it did, or if that is unknown."""
     if answer.ok or answer.foreign or answer.status is None or answer.status in FROM_A_GATEWAY:
         return None
     message = answer.message or "it gave no reason"
@@ -326,7 +327,7 @@ def _refusal(answer: Answer) -> str | None:
 
 
 def _running(answer: Answer) -> str | None:
-    """Return what runs of a version, or that it is not certain; None if nothing does."""
+    """Return the version's deployments, or that they are unknown; None if there are none."""
     count = running_in(answer)
     if count is None:
         return f"it is not certain whether anything of it runs: {answer.message}"

@@ -1,4 +1,4 @@
-"""What an attempt comes to: settled, to be made again, or with a gate closed for all."""
+"""The result of an attempt: settled, to be retried, or with a gate closed for all work."""
 
 import random
 from collections.abc import Iterable
@@ -41,14 +41,14 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """What an attempt came to, and whether others must wait too."""
+    """The result of an attempt, and whether other registrations must wait too."""
 
     settlement: Settlement
     gate: Gate | None = None
 
 
 def gate_of(row: Row, wait: Wait) -> Gate | None:
-    """Return the gate that a row closes for all, if any."""
+    """Return the gate that a row closes for all work, if any."""
     if row.then is Then.SLOW_DOWN:
         return Gate(wait.due_at, wait.sentence)
     if row.then is Then.CLOSE_GATE:
@@ -57,7 +57,7 @@ def gate_of(row: Row, wait: Wait) -> Gate | None:
 
 
 def waiting(wait: Wait) -> Settlement:
-    """Return what came of an attempt that is to be made again."""
+    """Return the result of an attempt that is to be retried."""
     return Settlement(
         state=State.WAITING,
         reason=wait.reason,
@@ -68,12 +68,12 @@ def waiting(wait: Wait) -> Settlement:
 
 
 def done(outcome: Outcome, sentence: str = "") -> Attempted:
-    """Return what came of an attempt that reached its end."""
+    """Return the result of an attempt that succeeded."""
     return Attempted(Settlement(state=State.DONE, outcome=outcome, sentence=sentence))
 
 
 def parked_as(parking: Rejected) -> Attempted:
-    """Return what came of an attempt that must stop until something changes."""
+    """Return the result of an attempt that cannot continue until something changes."""
     settlement = Settlement(State.PARKED, reason=parking.reason, sentence=parking.sentence)
     return Attempted(replace(settlement, warnings=parking.notes))
 
@@ -81,10 +81,10 @@ def parked_as(parking: Rejected) -> Attempted:
 def defer_to_other_replicas(
     claimed: Claimed, tried: Attempted, *, now: int, jitter: float
 ) -> Attempted:
-    """Wait for another replica, where this one's rules are not those that took the push.
+    """Wait for another replica if this replica does not have the rule that accepted the push.
 
-    A changed configuration comes to replicas one after another: to park it would be the word of
-    one that is about to go.
+    Replicas get a changed configuration one after another: this replica may still have the old
+    configuration, so it must not park the registration.
     """
     settlement = tried.settlement
     if settlement.state is not State.PARKED or settlement.reason not in OF_OTHER_RULES:
@@ -117,7 +117,7 @@ def moved_by(tried: Attempted, step: int) -> Attempted:
 
 
 def fault(claimed: Claimed, error: Exception, *, now: int) -> Attempted:
-    """Try again later after a fault of our own, as after any trouble that may pass."""
+    """Retry later after a fault of our own, as after any temporary error."""
     found = wait_or_park(
         Row(Then.RETRY, Reason.FAULT),
         waited=claimed.waited,
@@ -222,7 +222,7 @@ SUCCESSES = THERE | {Outcome.UPDATED}
 
 
 def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, tried: Attempted) -> None:
-    """Write what follows from an attempt that was just settled."""
+    """Write the side effects of an attempt that was just settled."""
     if tried.gate is not None and _close(tx, tried.gate):
         tell(tx, settings.notices, NotificationEvent.TOKEN_REFUSED, tried.gate.sentence)
     for happening, text in events_of(claimed, tried.settlement):
@@ -234,7 +234,7 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, tried: Atte
 
 
 def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -> None:
-    """Tell of what is parked because the receiver stopped while working on it, again and again."""
+    """Notify of registrations that are parked because the receiver repeatedly crashed on them."""
     for identity, state in voided:
         if state != State.PARKED:
             continue
@@ -247,7 +247,7 @@ def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]
 
 
 def _close_parked(tx: Tx, claimed: Claimed) -> None:
-    """Close what was parked and is obsolete, now that a later push succeeded."""
+    """Close parked registrations that are obsolete, now that a later push succeeded."""
     target = {"rule": claimed.rule, "app": claimed.app, "version": claimed.version}
     tag = claimed.image.tag
     success = Success(claimed.id, **target, tag=tag, push_time=claimed.push_time)
@@ -260,7 +260,7 @@ def _close_parked(tx: Tx, claimed: Claimed) -> None:
 
 
 def _move_channels(tx: Tx, settings: Settings, claimed: Claimed, settlement: Settlement) -> None:
-    """Let a push move its channels, now that its own version is there."""
+    """Let a push move its channels, now that its own version exists."""
     rule, image = settings.rule_named(claimed.rule), claimed.image
     matches = channels_of(rule, image.tag) if rule is not None else ()
     if matches:

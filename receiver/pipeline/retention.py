@@ -59,7 +59,7 @@ class Retention:
         self._start(self._prune(app))
 
     def settle_overdue(self) -> None:
-        """Find out in the background what happened with deletions whose answer is missing."""
+        """Check in the background deletions that have no recorded response."""
         if not self._settling:
             self._settling = True
             self._start(self._settle_overdue())
@@ -67,8 +67,8 @@ class Retention:
     async def make_room(self, claimed: Claimed, tried: Attempted) -> Attempted:
         """Delete the oldest version if Edgegap's limit is reached and the rule allows it.
 
-        Returns the attempt as going on when room was made, as waiting if Edgegap may not be
-        called now, else as it was. An older push that a person asked for makes no room.
+        Returns the attempt as due now if a version was deleted, as waiting if Edgegap may not be
+        called now, else unchanged. For an older push that a person requested, nothing is deleted.
         """
         settings = self._current.settings
         rule = settings.rule_named(claimed.rule)
@@ -85,7 +85,7 @@ class Retention:
         return tried if gone is None else _going_on(tried, gone)
 
     async def _make_room(self, claimed: Claimed, sentence: str) -> list[Pruned]:
-        """Delete one version if that is enough. Raises HeldBack if it is to be tried later."""
+        """Delete one version if that is enough. Raises HeldBack if it must be retried later."""
         if not await self._one_is_enough(claimed, sentence):
             return []
         why = f"room for {claimed.version} at Edgegap's version limit"
@@ -98,8 +98,8 @@ class Retention:
     async def _one_is_enough(self, claimed: Claimed, sentence: str) -> bool:
         """Return whether deleting one version gets below the limit that Edgegap named.
 
-        After room was made once, only if another push took it: then the app is full again.
-        Raises HeldBack if Edgegap gives no answer now.
+        If a version was deleted before, only if another push used that room: the app is full again.
+        Raises HeldBack if Edgegap does not respond now.
         """
         limit = _LIMIT.search(sentence)
         if limit is None:
@@ -119,7 +119,7 @@ class Retention:
 
     async def _prune(self, app: str) -> None:
         async with self._one_at_a_time:
-            self._waiting.discard(app)  # what is created from now on is for the next run
+            self._waiting.discard(app)  # versions created from now on are for the next run
             with log_errors("retention_fault", app=app), suppress(RetentionBusy):
                 scope = Scope(app, most=MOST_AT_ONCE)
                 await prune(self._ledger, self._client, self._current, scope)
@@ -148,7 +148,7 @@ def _going_on(tried: Attempted, gone: Pruned) -> Attempted:
 
 
 def _later(claimed: Claimed, tried: Attempted, held: HeldBack, now: int) -> Attempted:
-    """Try the whole again when Edgegap may be called: that does not count as having made room."""
+    """Retry when Edgegap may be called again: this does not count as a deleted version."""
     found = wait_or_park(
         held.row,
         waited=claimed.waited,

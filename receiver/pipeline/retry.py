@@ -1,7 +1,7 @@
-"""What to do on each answer of Edgegap: the table, as data, and the schedules.
+"""What to do on each response of Edgegap: the table, as data, and the retry schedules.
 
-The first row that fits decides. Every attempt begins with a look (GET), so a POST that may or may
-not have worked is looked at before it is sent again.
+The first row that matches decides. Every attempt begins with a GET, so the result of a POST that
+may or may not have worked is checked before the POST is sent again.
 """
 
 import re
@@ -20,11 +20,11 @@ IMAGE_WAITED_LONG = 10 * MINUTE
 DECLINED_WAITS = tuple(seconds * SECOND for seconds in (5, 15, 30))
 MOST_REFUSALS = 5
 OTHER_RULES_FOR = 5 * MINUTE
-OTHER_RULES_EVERY = 5 * SECOND  # at the most: who is asked is chance, and asking is no call
+OTHER_RULES_EVERY = 5 * SECOND  # at most: any replica may claim it, and no call is made
 
 
 class Call(StrEnum):
-    """What was asked of Edgegap."""
+    """The kind of call to Edgegap."""
 
     LOOK = "look"
     LIST = "list"
@@ -48,9 +48,9 @@ class Then(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: for these calls, on these statuses (None: any) and this message, then.
+    """One row: the action for these calls, statuses (None: any) and message.
 
-    `most`: after so many times it parks.
+    `most`: number of retries before the registration is parked.
     """
 
     then: Then
@@ -81,7 +81,7 @@ def _row(
 
 ANY = frozenset(Call)
 _REFUSALS = frozenset({400, 402, 422})
-_SAID = frozenset({400, 422, 424})  # which of these comes for what is not documented
+_SAID = frozenset({400, 422, 424})  # Edgegap does not document which error gets which of these
 LIMIT = r"version limit|\breached\b.{0,60}\blimit of \d+"
 TAKEN = (
     r"already[ _-]?(been[ _])?(exist(s|ing)?|in use|used|taken)|exists already|name is taken"
@@ -113,7 +113,7 @@ TABLE: tuple[Row, ...] = (
     Row(Then.PARK, Reason.REFUSED_BY_EDGEGAP),
 )
 FORBIDDEN = Row(Then.RETRY, Reason.FORBIDDEN_BY_EDGEGAP, most=MOST_REFUSALS)
-"""A 403 while the token is accepted: it is this call that Edgegap refuses."""
+"""A 403 while the token is accepted: Edgegap refuses only this call."""
 _NO_ANSWER = Row(Then.RETRY, Reason.EDGEGAP_UNREACHABLE)
 _FOREIGN = Row(Then.RETRY, Reason.NOT_EDGEGAP)
 _DECLINED = Row(Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP)
@@ -122,7 +122,7 @@ _GO_ON = Row(Then.GO_ON)
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Try again at `due_at` (epoch ms); `waited` is what stands in the ledger till then."""
+    """Retry at `due_at` (epoch ms); `waited` is stored in the ledger until then."""
 
     reason: Reason
     sentence: str
@@ -131,7 +131,7 @@ class Wait:
 
 
 def policy_for(call: Call, answer: Answer) -> Row:
-    """Return the row of the table that decides on this answer to this call."""
+    """Return the row of the table for this response to this call."""
     if answer.ok:
         return _GO_ON
     if answer.status is None:
@@ -144,7 +144,7 @@ def policy_for(call: Call, answer: Answer) -> Row:
 
 
 def resolve_forbidden(forbidden: Answer, probe: Answer) -> tuple[Row, Answer]:
-    """Return what decides on a 403, now that the token itself was tried: a row, and the answer."""
+    """Return the row and the response that apply to a 403, after a test of the token itself."""
     if probe.accepted:
         return FORBIDDEN, forbidden
     row = policy_for(Call.LIST, probe)
@@ -153,7 +153,7 @@ def resolve_forbidden(forbidden: Answer, probe: Answer) -> tuple[Row, Answer]:
 
 
 def summary_of(answer: Answer) -> str:
-    """Return what was answered in a few words: the status and its message."""
+    """Return a short summary of the response: its status and message."""
     if answer.status is None:
         return answer.message
     status = f"HTTP {answer.status}"
@@ -173,7 +173,7 @@ def wait_or_park(
     now: int,
     jitter: float,
 ) -> Wait | Rejected:
-    """Return the next wait of a row that retries, or the parking when it has lasted too long.
+    """Return the next wait of a row that retries, or park if it has lasted too long.
 
     `jitter` is a random number from 0 to 1; `facts` fill the sentences.
     """
@@ -219,10 +219,10 @@ def wait_at_most(
     asked: int = 0,
     slowest: int = LONGEST_BACKOFF,
 ) -> Wait | None:
-    """Return the next wait of what holds back for `longest` ms in all; None when it has.
+    """Return the next wait for a cause that delays at most `longest` ms in total; None after that.
 
-    The trouble itself has `lasted` some of them, and asks to be left alone for `asked` ms. Waits
-    grow to `slowest` ms; those that do not grow any more differ by half.
+    The cause has already `lasted` some of that time, and the service requested a wait of `asked`
+    ms. Waits grow to `slowest` ms; waits that no longer grow vary by half.
     """
     so_far = waited.so_far(reason, now)
     left = longest - max(lasted, now - so_far.since)

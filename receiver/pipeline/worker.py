@@ -1,6 +1,6 @@
 """The worker: claims registrations with a lease and runs several at once.
 
-Every registration is claimed here; `in_hand.py` then attempts and settles it.
+`Worker` claims every registration; `InHand` then attempts and settles it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Which push may move a channel: a pure decision over what the channel has and what was pushed.
+"""Which push may move a channel: a pure decision from the channel's image and the push.
 
 A channel never moves backwards by accident. Version numbers are ordered as versions, other tags by
 the time of their push; a repeated report moves nothing; a channel that a person moved is held.
@@ -21,19 +21,19 @@ class Follow(StrEnum):
 
 
 class ByHand(StrEnum):
-    """What a person, or the receiver in a person's name, has a channel moved by."""
+    """The action by which a person, or the receiver for a person, moves a channel."""
 
     ROLLBACK = "rollback"
     PROMOTE = "promote"
-    RESTORE = "restore"  # puts back what another hand, or a late PATCH, moved
+    RESTORE = "restore"  # undoes a move by someone else, or by a late PATCH
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
     """One channel of an app: how it follows pushes.
 
-    `tags` filter in addition to the rule's; None takes all that the rule takes. `restore`: put it
-    back when Edgegap has another image there than the receiver put.
+    `tags` filter in addition to the rule's; None accepts all tags of the rule. `restore`: move the
+    channel back if its image at Edgegap is not the one that the receiver set.
     """
 
     app: str
@@ -63,12 +63,12 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """What a channel has by our own doing. `push_time` in epoch milliseconds.
+    """The state that the receiver gave a channel. `push_time` in epoch milliseconds.
 
     `repository` and `tag` are empty before its first move. `highest` is the highest version number
     that it followed since it was last moved by hand. `ordered` is the registration that a person,
-    or the receiver to restore it, ordered last, and `action` what it does. `asked` are pushes that
-    a request of ours may have moved it to without the ledger's knowing: they wait or are parked.
+    or the receiver to restore it, requested last, and `action` is its action. `asked` are waiting
+    or parked pushes that a request may have moved the channel to without a record in the ledger.
     """
 
     repository: str = ""
@@ -83,13 +83,13 @@ class Holds:
     asked: tuple["Pushed", ...] = ()
 
     def has(self, pushed: "Pushed") -> bool:
-        """Return whether the channel has this very tag."""
+        """Return whether the channel has exactly this tag."""
         return (self.repository, self.tag) == (pushed.repository, pushed.tag)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report of a tag to a channel, as it was decided on: its digest, None if not known."""
+    """A decided report of a tag for a channel: its digest, None if not known."""
 
     digest: str | None
     push_time: int
@@ -99,7 +99,7 @@ class Report:
 class Pushed:
     """A push that is to move a channel, and when it was first reported. Times in epoch ms.
 
-    `known` is what was last reported to the channel of this tag, None if none was.
+    `known` is the last report of this tag for the channel, None if there was none.
     """
 
     repository: str
@@ -111,9 +111,9 @@ class Pushed:
 
 
 def is_ordered(pushed: Pushed, holds: Holds) -> bool:
-    """Return whether a person, or the receiver to restore it, ordered this very move.
+    """Return whether a person, or the receiver to restore the channel, requested exactly this move.
 
-    What was ordered to restore a tag counts only while the channel has that tag by our doing.
+    A request to restore a tag counts only while the ledger has that tag for the channel.
     """
     if holds.ordered != pushed.registration:
         return False
@@ -123,7 +123,7 @@ def is_ordered(pushed: Pushed, holds: Holds) -> bool:
 def why_not(channel: Channel, pushed: Pushed, holds: Holds) -> str | None:
     """Return why the push does not move the channel, None if it may.
 
-    A report of the very tag that the channel has passes: there is nothing to move then.
+    A report of the tag that the channel already has is accepted: there is nothing to move.
     """
     if is_ordered(pushed, holds):
         return None
@@ -141,10 +141,10 @@ def why_not(channel: Channel, pushed: Pushed, holds: Holds) -> str | None:
 
 
 def as_shown(channel: Channel, holds: Holds, repository: str, tag: str) -> Holds:
-    """Return what the channel has by our doing, now that Edgegap shows this image in it.
+    """Return the state that the receiver gave the channel, now that Edgegap returns this image.
 
-    What a request of ours asked for counts, however it was answered, if its push may move the
-    channel from what the ledger has. If not, another one has overtaken it, and it came late.
+    The image of a request counts, whatever the response was, if its push may move the channel from
+    the ledger's state. If it may not, a newer push was faster, and the request took effect late.
     """
     for one in holds.asked:
         if (one.repository, one.tag) != (repository, tag) or holds.has(one):
@@ -164,7 +164,7 @@ def as_shown(channel: Channel, holds: Holds, repository: str, tag: str) -> Holds
 
 
 def held_sentence(channel: Channel, hold: Hold) -> str:
-    """Return that the channel is held, and what lifts that."""
+    """Return a sentence that the channel is held, and what releases it."""
     above = (
         "" if hold.lifted_above is None else f", and so does a new push above {hold.lifted_above}"
     )
@@ -175,7 +175,7 @@ def held_sentence(channel: Channel, hold: Hold) -> str:
 
 
 def below_what_is_there(channel: Channel, tag: str, there: str) -> str | None:
-    """Return why a push does not replace a tag that another hand put there, None if it may."""
+    """Return why a push does not replace a tag that someone else set, None if it may."""
     mine, its = version_number(tag), version_number(there)
     if channel.follow is Follow.NEWEST or mine is None or its is None or mine >= its:
         return None
@@ -183,7 +183,7 @@ def below_what_is_there(channel: Channel, tag: str, there: str) -> str | None:
 
 
 def higher(one: str | None, other: str | None) -> str | None:
-    """Return the higher of two version numbers; if only one tag is one, that; None if neither."""
+    """Return the higher version number, or the only version number; None if neither tag is one."""
     first = None if one is None else version_number(one)
     second = None if other is None else version_number(other)
     if first is None or second is None:
@@ -194,8 +194,8 @@ def higher(one: str | None, other: str | None) -> str | None:
 def lifted_above(holds: Holds, to: str) -> str | None:
     """Return the version that a push must be above to move a channel that a person puts to `to`.
 
-    The highest of all that it was moved away from by hand. None if one of these is no version
-    number: then only a release lets pushes move the channel.
+    This is the highest version that the channel was moved away from by hand. None if one of these
+    is not a version number: then pushes move the channel only after a release.
     """
     if holds.hold is not None:
         return None if holds.hold.lifted_above is None else higher(holds.hold.lifted_above, to)
@@ -205,7 +205,7 @@ def lifted_above(holds: Holds, to: str) -> str | None:
 
 
 def _lifts(pushed: Pushed, hold: Hold, ordered: str) -> bool:
-    """Return whether a push ends the hold: it is above its version, and came after it."""
+    """Return whether a push ends the hold: its version is higher, and it was pushed later."""
     mine = version_number(pushed.tag)
     above = None if hold.lifted_above is None else version_number(hold.lifted_above)
     later = (pushed.reported_at, pushed.registration) > (hold.since, ordered)

@@ -31,10 +31,11 @@ class Success:
 
 
 def is_closed_by(parked: Parked, success: Success) -> bool:
-    """Return whether nobody needs the parked one any more, because a later push succeeded.
+    """Return whether the parked registration is obsolete, because a later push succeeded.
 
-    That is so for the same target; and under the same rule if the reason lies in the image or its
-    tag. What lies in the configuration, at Edgegap or in the receiver stays open.
+    It is obsolete if the target is the same, or if the rule is the same and the reason is in the
+    image or its tag. If the reason is in the configuration, at Edgegap or in the receiver, the
+    registration stays open.
     """
     if _age(parked) >= _age(success):
         return False
@@ -44,10 +45,10 @@ def is_closed_by(parked: Parked, success: Success) -> bool:
 
 
 def _lies_in_image(reason: str) -> bool:
-    known = reason in set(Reason)  # another may be a newer program's
+    known = reason in set(Reason)  # a newer release may have added the reason
     return known and REASONS[Reason(reason)].in_image
 
 
 def _age(one: Parked | Success) -> tuple[int, str]:
-    """By push; Docker Hub gives whole seconds, so in the same second by when it was recorded."""
+    """Sort by push time; Docker Hub's times are whole seconds, so then by time of recording."""
     return one.push_time // 1000, one.id

@@ -1,8 +1,8 @@
-"""Which versions retention deletes: a pure decision over what the ledger knows.
+"""Which versions retention deletes: a pure decision from the ledger's records.
 
-Only versions that this receiver created; never the newest N, the one reported last, a channel's,
-one that a channel has, one that the configuration names, one that a person asked for. Whether a
-newer push or a deployment speaks against it is asked right before the DELETE.
+Only versions that this receiver created; never the newest N, the version reported last, a channel,
+a version that a channel has, that the configuration names, or that a person requested. A check for
+newer pushes and for deployments follows right before the DELETE.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,8 +16,8 @@ from receiver.rules.rule import Mode, Rule, names_target
 class Made:
     """A version as retention sees it. Times in epoch ms; `made_at` None if unknown.
 
-    `by_hand`: a person asked for it though its push was not the newest. `registration` is the last
-    one that led to it; ids sort by time.
+    `by_hand`: a person requested it although its push was not the newest. `registration` is the
+    last registration of this version; ids sort by time.
     """
 
     version: str
@@ -50,9 +50,9 @@ def prunable(
 ) -> list[Prunable]:
     """Return the versions beyond the newest, the oldest push first.
 
-    With `keep`, an app's versions count all together. Without, each rule's own `keep` counts the
-    versions that this rule creates; what no rule with a `keep` creates stays. At least one stays,
-    and the one that was reported last, however old it is: no push deletes its own version.
+    With `keep`, all versions of an app count together. Without, each rule's own `keep` counts the
+    versions that this rule creates; versions of no rule with a `keep` are kept. At least one
+    version is kept, and always the version reported last: no push deletes its own version.
     """
     everything = [one for one in made if not one.deleted]
     channels = channel_names(rules)
@@ -91,15 +91,15 @@ def _counts(one: Made) -> bool:
 
 
 def _age(one: Made) -> tuple[int, str, int, str]:
-    """By push, not by when it was created: catch-up may bring in older tags later.
+    """Sort by push time, not by creation time: catch-up may add older tags later.
 
-    Docker Hub gives whole seconds: of pushes in the same second the one recorded later is newer.
+    Docker Hub's times are whole seconds: within a second, the push recorded later is newer.
     """
     return one.pushed_at // 1000, one.registration, one.made_at or 0, one.version
 
 
 def _beyond(group: Sequence[Made], keep: int) -> list[Prunable]:
-    """Return what is beyond the newest of a group, which is sorted by age."""
+    """Return the versions beyond the newest `keep` of a group, which is sorted by age."""
     reported_last = max((one.registration for one in group), default="")
     return [
         Prunable(one, keep)
@@ -118,7 +118,7 @@ def _by_rule(own: Sequence[Made], rules: Sequence[Rule]) -> list[tuple[list[Made
 
 
 def _makes(rule: Rule, one: Made) -> bool:
-    """Tell whether this version is what the rule, as it is now, makes of its tag."""
+    """Return whether the current rule creates this version from its tag."""
     return (
         rule.versions
         and rule.repository == one.repository

@@ -260,11 +260,11 @@ def channels_of_two(rules: Sequence[Rule]) -> list[tuple[Rule, Rule, str]]:
 
 
 def colliding_names(rules: Sequence[Rule]) -> list[tuple[str, str, str]]:
-    """Return (app, one name, another) of versions that Edgegap may take for one and the same.
+    """Return (app, name, other name) of versions that Edgegap may treat as the same version.
 
-    Whether it tells `Staging` from `staging` is not documented. Only names that the rules give
-    literally are compared: channels, and version names without the tag. A version with the very
-    name of another rule's channel is returned as (app, name, name).
+    Whether Edgegap's names are case-sensitive (`Staging`, `staging`) is not documented. Only
+    literal names in the rules are compared: channels, and version names without the tag. A version
+    with exactly the name of another rule's channel is returned as (app, name, name).
     """
     known: dict[tuple[str, str], tuple[str, bool]] = {}
     found: list[tuple[str, str, str]] = []

@@ -63,7 +63,7 @@ def _number(tag: str) -> VersionNumber | None:
 
 
 def _date(tag: str) -> VersionNumber | None:
-    """Return the calendar version that a tag is whose date is written without dots."""
+    """Return the calendar version of a tag that has a date without dots."""
     found = _DATE.fullmatch(tag)
     if found is None:
         return None
