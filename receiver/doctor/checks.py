@@ -223,7 +223,9 @@ async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
     """Compare with Docker Hub's clock; our public URL would report this machine's clock."""
     ahead = seconds_ahead(await ask_time(http, settings.hub_api_url), time.time())
     if ahead is None:
-        return warned("clock", "nobody told the time", "Compare this machine's clock by hand")
+        return warned(
+            "clock", "no server reported its time", "Compare this machine's clock by hand"
+        )
     wrong = difference(ahead)
     if wrong is not None:
         mend = "Set the clock by NTP: catch-up and the order of pushes go by it"

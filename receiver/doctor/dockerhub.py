@@ -122,7 +122,7 @@ def _pull_limit(login: Login | None, pulls: Pulls) -> Finding:
     if pulls.met:
         return warned(what, "used up: Docker Hub answers 429", mend)
     if limit is None:
-        return passed(what, "none told: a paid plan, or no image was seen")
+        return passed(what, "none reported: a paid plan, or no image was seen")
     plan = {ANONYMOUS_LIMIT: "no login", PERSONAL_LIMIT: "a Personal account"}
     hours = limit.window_seconds / 3600
     found = f"{limit.remaining} of {limit.limit} left in {hours:g} h"

@@ -49,7 +49,7 @@ LOCK_MS = 2000  # for what somebody has just begun on the target
 
 AGAIN = (
     "Nothing of it is in the target, which is marked so that no receiver takes it for whole: "
-    "mend the cause, then run `receiver ledger copy` again"
+    "fix the cause, then run `receiver ledger copy` again"
 )
 _MARK = """INSERT INTO meta (key, value) VALUES (:key, :now)
  ON CONFLICT (key) DO UPDATE SET value = excluded.value"""

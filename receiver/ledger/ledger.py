@@ -161,7 +161,7 @@ class Ledger:
 
     def _read_once(self, read: Callable[[Tx], T]) -> T:
         if self._file is not None and self._file.replaced():
-            raise LedgerError(f"{self.path} was replaced; it is read anew in a moment")
+            raise LedgerError(f"{self.path} was replaced; it is read again in a moment")
         if self._file is not None and self._file.trouble is not None:
             raise LedgerError(self._file.trouble)
         if self._reading is None:

@@ -239,7 +239,7 @@ class SqliteFile:
             return True
         if seen.identity != self._replaced_by:
             self._replaced_by = seen.identity
-            raise LedgerReplaced(f"{self.path} was replaced; it is read anew in a moment")
+            raise LedgerReplaced(f"{self.path} was replaced; it is read again in a moment")
         remove_stale_wal(self.path, None if self.log.seen is None else self.log.seen.identity)
         return False
 

@@ -407,7 +407,7 @@ class Attempt:
         )
         if wait is not None:
             return Attempted(waiting(wait))
-        self._notes += (f"made without preflight: Docker Hub could not tell ({out.detail})",)
+        self._notes += (f"made without preflight: Docker Hub could not be asked ({out.detail})",)
         return None
 
     async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Attempted:

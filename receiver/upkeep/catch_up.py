@@ -131,7 +131,7 @@ def record_missed(
             for notice in notices
             if any(notice.wants(NotificationEvent.CAUGHT_UP, rule) for rule in taken_by)
         ]
-        text = f"{push.repository}:{push.tag} was pushed, and no webhook told of it."
+        text = f"{push.repository}:{push.tag} was pushed, and no webhook reported it."
         tell(tx, listening, NotificationEvent.CAUGHT_UP, text)
         recorded.append(record(tx, delivery, ruling))
         if up_since is not None and (push.pushed_at or 0) >= up_since:

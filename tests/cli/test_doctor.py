@@ -67,7 +67,7 @@ def test_a_sound_installation_passes_and_the_public_url_is_really_asked(
 
     assert code == 0
     assert found.pop("public URL")["found"] == "it is not https"
-    assert found.pop("clock")["found"] == "nobody told the time"  # the stand-in has no clock
+    assert found.pop("clock")["found"] == "no server reported its time"  # the stand-in has no clock
     assert {row["health"] for row in found.values()} == {"pass"}, found
     assert set(found) == {
         "configuration",
@@ -402,7 +402,7 @@ def test_each_logins_pull_limit_is_told(commands: Commands, hub: DockerHubSandbo
     limits = {what: row["found"] for what, row in found.items() if "pull limit" in what}
     assert limits == {
         "Docker Hub pull limit of person": "50 of 200 left in 6 h (a Personal account)",
-        "Docker Hub pull limit of builder": "none told: a paid plan, or no image was seen",
+        "Docker Hub pull limit of builder": "none reported: a paid plan, or no image was seen",
     }
     assert "dckr_pat_3" not in str(found)
 

@@ -365,7 +365,7 @@ def test_a_missed_push_found_by_catch_up_is_told(
     assert set(texts) == {
         both, "Receiver: version created", "Receiver: registration parked"
     }  # fmt: skip
-    assert f"{REPOSITORY}:1.0.0 was pushed, and no webhook told of it." in texts[both]
+    assert f"{REPOSITORY}:1.0.0 was pushed, and no webhook reported it." in texts[both]
     assert "latest" not in texts[both]
     assert "my-game/_no-name-for-a-version parked" in texts["Receiver: registration parked"]
 

@@ -82,11 +82,11 @@ def test_who_reads_just_after_a_backup_was_put_there_plays_no_old_log_into_it(
         ledger.read_sync(tags)
     (tmp_path / "backup.db").replace(path)
 
-    with pytest.raises(LedgerError, match="was replaced; it is read anew"):
+    with pytest.raises(LedgerError, match="was replaced; it is read again"):
         ledger.read_sync(tags)
-    with pytest.raises(LedgerError, match="was replaced; it is read anew"):
+    with pytest.raises(LedgerError, match="was replaced; it is read again"):
         write(ledger, lambda tx: pushed(tx, "refused"))
-    with pytest.raises(LedgerError, match="was replaced; it is read anew"):
+    with pytest.raises(LedgerError, match="was replaced; it is read again"):
         ledger.read_sync(tags)
     write(ledger, lambda tx: pushed(tx, "after"))
 

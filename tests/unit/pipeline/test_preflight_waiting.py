@@ -172,7 +172,7 @@ def test_an_outage_holds_back_for_its_time_then_it_goes_on_and_says_so(
     assert min(story.waits) >= 1
     assert story.reasons == {Reason.DOCKER_HUB_UNAVAILABLE}
     assert (settlement.outcome, settlement.digest) == (Outcome.CREATED, None)
-    assert settlement.notes[0] == "made without preflight: Docker Hub could not tell (HTTP 503)"
+    assert settlement.notes[0] == "made without preflight: Docker Hub could not be asked (HTTP 503)"
 
 
 def test_what_cannot_be_reached_at_all_holds_nothing_back(hub: DockerHubSandbox) -> None:
@@ -185,7 +185,7 @@ def test_what_cannot_be_reached_at_all_holds_nothing_back(hub: DockerHubSandbox)
 
     assert story.waits == []
     assert settlement.outcome is Outcome.CREATED
-    assert "without preflight: Docker Hub could not tell (no connection)" in settlement.notes[0]
+    assert "without preflight: Docker Hub could not be asked (no connection)" in settlement.notes[0]
 
 
 def test_who_comes_late_in_an_outage_waits_for_what_is_left_of_its_time(
