@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from receiver.errors import LedgerError
@@ -22,6 +22,12 @@ from receiver.logs import masking
 
 LONGEST = 200
 DAMAGED = ("malformed", "not a database")  # in SQLite's words for it
+DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    """Return whether PostgreSQL ended the transaction because of a deadlock: try it again."""
+    return getattr(error.orig, "sqlstate", None) == DEADLOCK
 
 
 def describe_error(error: Exception) -> str:

@@ -12,7 +12,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver.errors import LedgerError
-from receiver.ledger.engine import check_durability, describe_error, open_engine, sqlite_path
+from receiver.ledger.engine import (
+    check_durability,
+    describe_error,
+    is_deadlock,
+    open_engine,
+    sqlite_path,
+)
 from receiver.ledger.files import access_fault
 from receiver.ledger.lock_file import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import check_schema, migrate
@@ -151,9 +157,9 @@ class Ledger:
             try:
                 return self._read_once(read)
             except DBAPIError as error:
-                if not error.connection_invalidated:
+                if not (error.connection_invalidated or is_deadlock(error)):
                     raise
-                self._forget_reader()  # the server has been restarted: a new connection may do
+                self._forget_reader()  # the server was restarted, or a migration is under way
                 return self._read_once(read)
         except SQLAlchemyError as error:
             self._forget_reader()

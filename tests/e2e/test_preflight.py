@@ -225,7 +225,7 @@ def test_turned_off_it_asks_docker_hub_nothing(
 
     assert receiver.ended(receiver.push("1.0"))["outcome"] == "created"
     assert receiver.ended(receiver.push("1.0"))["outcome"] == "unchanged"
-    assert hub.calls == []
+    assert {call.path for call in hub.calls} <= {"/"}  # what time it is, once at start
 
 
 def test_a_low_pull_limit_is_logged_once(begin: Start, hub: DockerHubSandbox) -> None:
@@ -245,7 +245,7 @@ def hurried(
 ) -> Iterator[ReceiverHere]:
     """One in this process, whose waits are short."""
     monkeypatch.setattr(retry, "IMAGE_WAITS", (50,))
-    monkeypatch.setattr(backoff, "SECOND", 50)
+    monkeypatch.setattr(retry, "SECOND", 50)
     monkeypatch.setattr(backoff, "FIRST_BACKOFF", 50)
     monkeypatch.setattr(preflight, "LONGEST_HOLD", 400)
     monkeypatch.setattr(preflight, "UNREACHED_HOLD", 200)

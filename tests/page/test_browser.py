@@ -110,7 +110,7 @@ def test_a_parked_push_is_explained_mended_and_replayed(page: Page, demo: Demo) 
     expect(parked).to_contain_text("not_amd64")
     page.get_by_role("link", name=f"my-game/{ARM}").first.click()
     expect(page.get_by_text("docker buildx build --platform linux/amd64")).to_be_visible()
-    expect(page.get_by_text("parked not_amd64").first).to_be_visible()
+    expect(page.get_by_text("parked not_amd64").first).to_be_visible(timeout=30_000)
 
     demo.push_image(ARM)
     page.get_by_role("button", name="Replay").click()
@@ -216,7 +216,7 @@ def test_each_page_can_be_used_by_everyone_and_looks_as_kept_here(
     _looked_at(page, f"login-{scheme}-{width}", asks_axe=asks_axe)
     sign_in(page, demo.password)
     page.goto(f"/deliveries/{parked}")
-    expect(page.get_by_text("parked not_amd64").first).to_be_visible()
+    expect(page.get_by_text("parked not_amd64").first).to_be_visible(timeout=30_000)
     paths = {
         "overview": "/", "deliveries": "/deliveries", "delivery": f"/deliveries/{good}",
         "parked": f"/deliveries/{parked}", "hostile": f"/deliveries/{hostile}",
