@@ -17,7 +17,7 @@ WARN_AGAIN_SECONDS = 3600.0
 ASK_EVERY_SECONDS = 24 * 3600.0
 REACH_SECONDS = 10.0
 
-log = get_logger()
+log = get_logger(always=True)  # after a warning its end must show, too
 
 
 def seconds_ahead(headers: Mapping[str, str], now: float) -> float | None:
