@@ -55,7 +55,7 @@ def slow_down(tx: Tx, until: int, sentence: str) -> None:
     tx.run(_BUSY, until=until, now=tx.now, sentence=sentence)
 
 
-def heed(tx: Tx, retry_after: int | None) -> None:
+def respect(tx: Tx, retry_after: int | None) -> None:
     """Hold all work back for as long as a 429 asked (ms), whichever request received it."""
     delay = max(SHORTEST_SLOWDOWN, FIRST_BACKOFF if retry_after is None else retry_after)
     slow_down(tx, tx.now + delay, explain(Reason.EDGEGAP_BUSY))

@@ -30,7 +30,7 @@ class OutboxEntry:
     created_at: int
 
 
-def tell(
+def enqueue(
     tx: Tx,
     notices: Iterable[Notice],
     happening: NotificationEvent,

@@ -10,7 +10,7 @@ from receiver.dockerhub.webhook import Push
 from receiver.errors import BadBody
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, record, record_all
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import tell
+from receiver.ledger.outbox import enqueue
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.destinations import Notice, NotificationEvent
@@ -75,7 +75,7 @@ def tell_parked_at_once(tx: Tx, notices: Sequence[Notice], ruling: Decision) -> 
     for match in ruling.matches:
         if match.invalid is not None:
             text = f"{match.app}/{match.version} parked: {match.invalid}"
-            tell(tx, notices, NotificationEvent.PARKED, text, rule=match.rule)
+            enqueue(tx, notices, NotificationEvent.PARKED, text, rule=match.rule)
 
 
 def count_delivery(source: str, ruling: Decision) -> None:

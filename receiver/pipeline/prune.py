@@ -173,7 +173,7 @@ async def settle_overdue(ledger: Ledger, client: EdgegapClient) -> None:
 async def respected(ledger: Ledger, answer: Answer) -> Answer:
     """Return the response; a 429 makes all calls wait for its Retry-After, and raises HeldBack."""
     if answer.says(HTTPStatus.TOO_MANY_REQUESTS):
-        await ledger.write(partial(gates.heed, retry_after=answer.retry_after))
+        await ledger.write(partial(gates.respect, retry_after=answer.retry_after))
         raise HeldBack(BUSY, answer.retry_after)
     return answer
 

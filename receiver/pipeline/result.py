@@ -9,7 +9,7 @@ from receiver.config.settings import Settings
 from receiver.edgegap.plans import Rejected
 from receiver.ledger import gates
 from receiver.ledger.deliveries import open_channels
-from receiver.ledger.outbox import tell
+from receiver.ledger.outbox import enqueue
 from receiver.ledger.parked import close_parked, parked_beside
 from receiver.ledger.registrations import Claimed, Settlement
 from receiver.ledger.transaction import Tx
@@ -224,9 +224,9 @@ SUCCESSES = THERE | {Outcome.UPDATED}
 def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, tried: Attempted) -> None:
     """Write the side effects of an attempt that was just settled."""
     if tried.gate is not None and _close(tx, tried.gate):
-        tell(tx, settings.notices, NotificationEvent.TOKEN_REFUSED, tried.gate.sentence)
+        enqueue(tx, settings.notices, NotificationEvent.TOKEN_REFUSED, tried.gate.sentence)
     for happening, text in events_of(claimed, tried.settlement):
-        tell(tx, settings.notices, happening, text, rule=claimed.rule)
+        enqueue(tx, settings.notices, happening, text, rule=claimed.rule)
     if tried.settlement.outcome in SUCCESSES:
         _close_parked(tx, claimed)
     if tried.settlement.outcome in THERE and claimed.mode is Mode.CREATE:
@@ -242,7 +242,7 @@ def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]
             "SELECT app, version, rule, sentence FROM registrations WHERE id = :id", id=identity
         ).one()
         text = f"{row.app}/{row.version} parked: {row.sentence}"
-        tell(tx, settings.notices, NotificationEvent.PARKED, text, rule=row.rule)
+        enqueue(tx, settings.notices, NotificationEvent.PARKED, text, rule=row.rule)
         metrics.count_parked(Reason.CRASHES_THE_WORKER)
 
 

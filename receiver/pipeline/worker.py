@@ -432,7 +432,7 @@ class Worker:
                 await self._ledger.write(gates.open_token_gate)
                 log.info("edgegap_token_accepted")
             elif response.says(HTTPStatus.TOO_MANY_REQUESTS):
-                await self._ledger.write(partial(gates.heed, retry_after=response.retry_after))
+                await self._ledger.write(partial(gates.respect, retry_after=response.retry_after))
         except LedgerError as error:
             self._watch.is_away(error)
         self.wake()

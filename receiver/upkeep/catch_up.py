@@ -33,7 +33,7 @@ from receiver.ledger.cursors import (
 )
 from receiver.ledger.deliveries import NewDelivery, RecordedDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import tell
+from receiver.ledger.outbox import enqueue
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.destinations import Notice, NotificationEvent
@@ -132,7 +132,7 @@ def record_missed(
             if any(notice.wants(NotificationEvent.CAUGHT_UP, rule) for rule in taken_by)
         ]
         text = f"{push.repository}:{push.tag} was pushed, and no webhook reported it."
-        tell(tx, listening, NotificationEvent.CAUGHT_UP, text)
+        enqueue(tx, listening, NotificationEvent.CAUGHT_UP, text)
         recorded.append(record(tx, delivery, ruling))
         if up_since is not None and (push.pushed_at or 0) >= up_since:
             unheard.setdefault(push.repository, []).append(one)
@@ -166,7 +166,7 @@ def _webhook_is_silent(
     own = [rule.name for rule in rules if rule.repository == repository]
     happening = NotificationEvent.WEBHOOK_SILENT
     listening = [one for one in notices if any(one.wants(happening, rule) for rule in own)]
-    tell(tx, listening, happening, sentence)
+    enqueue(tx, listening, happening, sentence)
     return sentence
 
 

@@ -26,7 +26,7 @@ from receiver.ledger.channels import (
 )
 from receiver.ledger.deliveries import RESTORE, NewDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import tell
+from receiver.ledger.outbox import enqueue
 from receiver.ledger.registrations import adopt
 from receiver.ledger.targets import rule_of
 from receiver.ledger.transaction import Tx
@@ -77,7 +77,7 @@ class Drift:
             for place, holds in {} if closed else due.items():
                 look = await self._client.look(*place)
                 if look.says(HTTPStatus.TOO_MANY_REQUESTS):
-                    await self._ledger.write(partial(gates.heed, retry_after=look.retry_after))
+                    await self._ledger.write(partial(gates.respect, retry_after=look.retry_after))
                     return
                 if _what_is_there(look) is None:
                     continue
@@ -117,7 +117,7 @@ def _judge(
         text = f"{app}/{name} has {there} at Edgegap, not {image}: {why}. "
         text += "It is put back." if restored else back
         of_rule = None if rule is None else rule.name
-        tell(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
+        enqueue(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
     if rule is None or not restored:
         return False
     sentence = f"Edgegap has {there} in {app}/{name}: {why}. It is put back to {image}."

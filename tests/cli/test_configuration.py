@@ -33,7 +33,7 @@ def test_check_touches_neither_network_nor_ledger(commands: Commands) -> None:
 def test_check_as_json_lists_rules_and_warnings(commands: Commands) -> None:
     commands.configure(RULE + MOVING)
 
-    answer = commands.told("check", "--json", RECEIVER_PUBLIC_URL="http://hooks.example.com")
+    answer = commands.json_of("check", "--json", RECEIVER_PUBLIC_URL="http://hooks.example.com")
 
     assert answer["ok"] is True
     assert answer["faults"] == []
@@ -72,7 +72,7 @@ def test_check_warns_of_what_is_likely_not_meant(
 def test_check_warns_of_two_rules_for_one_target(commands: Commands) -> None:
     commands.configure(RULE + RULE.replace("app =", 'name = "again"\napp ='))
 
-    warnings = commands.told("check", "--json")["warnings"]
+    warnings = commands.json_of("check", "--json")["warnings"]
 
     assert any("'again'" in one and "the first wins" in one for one in warnings)
 
@@ -91,14 +91,14 @@ def test_check_warns_of_rules_and_links_that_will_not_do_what_is_meant(
 ) -> None:
     commands.configure(f"{RULE}\n{config}")
 
-    assert any(words in warning for warning in commands.told("check", "--json")["warnings"])
+    assert any(words in warning for warning in commands.json_of("check", "--json")["warnings"])
 
 
 def test_check_warns_if_catch_up_comes_near_docker_hubs_limit(commands: Commands) -> None:
     rules = [RULE.replace(REPOSITORY, f"studio/game-{number}") for number in range(91)]
     commands.configure("".join(rules) + '[catch_up]\nevery = "1m"\n')
 
-    warnings = commands.told("check", "--json")["warnings"]
+    warnings = commands.json_of("check", "--json")["warnings"]
 
     assert any("180 calls a minute" in warning for warning in warnings)
 

@@ -120,7 +120,7 @@ def test_show_of_what_was_ignored_says_what_to_do(
 def test_show_as_json_holds_each_registration_with_the_promised_fields(
     commands: Commands, remembered: dict[str, str]
 ) -> None:
-    answer = commands.told("show", remembered[f"{MAIN}1.0"], "--json")
+    answer = commands.json_of("show", remembered[f"{MAIN}1.0"], "--json")
 
     (registration,) = answer["registrations"]
     promised = ("state", "outcome", "reason", "app", "version")
@@ -130,10 +130,10 @@ def test_show_as_json_holds_each_registration_with_the_promised_fields(
 
 
 def test_show_takes_a_registrations_id_too(commands: Commands, remembered: dict[str, str]) -> None:
-    first = commands.told("show", remembered[f"{MAIN}1.0"], "--json")
+    first = commands.json_of("show", remembered[f"{MAIN}1.0"], "--json")
     again = commands.push(f"{MAIN}1.0")
 
-    answer = commands.told("show", first["registrations"][0]["id"], "--json")
+    answer = commands.json_of("show", first["registrations"][0]["id"], "--json")
 
     assert answer["id"] == again["id"]
     assert answer["registrations"][0]["deliveries"] == [first["id"], again["id"]]

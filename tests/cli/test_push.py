@@ -90,7 +90,7 @@ def test_what_was_pushed_before_the_server_ran_is_worked_when_it_starts(
 def test_wait_without_a_server_works_it_here_and_now(
     commands_with_edgegap: Commands, sandbox: EdgegapSandbox
 ) -> None:
-    answer = commands_with_edgegap.told("push", IMAGE, "--wait", "--json")
+    answer = commands_with_edgegap.json_of("push", IMAGE, "--wait", "--json")
 
     assert answer["registrations"][0]["outcome"] == "created"
     assert created_once(sandbox, "1.0.0")
@@ -99,9 +99,9 @@ def test_wait_without_a_server_works_it_here_and_now(
 def test_a_second_push_of_the_same_ends_unchanged(
     commands_with_edgegap: Commands, sandbox: EdgegapSandbox
 ) -> None:
-    commands_with_edgegap.told("push", IMAGE, "--wait", "--json")
+    commands_with_edgegap.json_of("push", IMAGE, "--wait", "--json")
 
-    answer = commands_with_edgegap.told("push", IMAGE, "--wait", "--json")
+    answer = commands_with_edgegap.json_of("push", IMAGE, "--wait", "--json")
 
     assert answer["registrations"][0]["outcome"] == "unchanged"
     assert _writes(sandbox) == ["POST"]
@@ -179,10 +179,10 @@ def test_dry_run_prints_the_very_request_that_is_sent_afterwards(
 ) -> None:
     sandbox.add_version(APP, "0.9.0", req_cpu=512, req_memory=1024, max_duration=60)
 
-    answer = commands_with_edgegap.told("push", IMAGE, "--dry-run")
+    answer = commands_with_edgegap.json_of("push", IMAGE, "--dry-run")
     assert _writes(sandbox) == []
     assert not (commands_with_edgegap.folder / "receiver.db").exists()
-    commands_with_edgegap.told("push", IMAGE, "--wait", "--json")
+    commands_with_edgegap.json_of("push", IMAGE, "--wait", "--json")
 
     (request,) = answer["requests"]
     (sent,) = [call for call in sandbox.calls if call.method == "POST"]
@@ -217,7 +217,7 @@ def test_dry_run_of_a_rule_without_versions_prints_the_patch(
     moving = 'versions = false\nchannels = ["dev"]\npreflight = false'
     commands_with_edgegap.configure(RULE.replace("preflight = false", moving))
 
-    (request,) = commands_with_edgegap.told("push", IMAGE, "--dry-run")["requests"]
+    (request,) = commands_with_edgegap.json_of("push", IMAGE, "--dry-run")["requests"]
 
     assert request["method"] == "PATCH"
     assert request["url"].endswith("/v1/app/my-game/version/dev")
@@ -331,7 +331,7 @@ def test_dry_run_looks_at_the_image_and_names_the_channels(
     hub.push_image(REPOSITORY, "1.0.0")
     hub.push_image(REPOSITORY, "1.0.0-arm", ("linux/arm64",))
 
-    sound = commands.told("push", IMAGE, "--dry-run")
+    sound = commands.json_of("push", IMAGE, "--dry-run")
     arm = json.loads(commands.run("push", f"{IMAGE}-arm", "--dry-run").stdout)
     lost = json.loads(commands.run("push", f"{REPOSITORY}:none", "--dry-run").stdout)
 
@@ -350,7 +350,7 @@ def test_dry_run_without_the_old_login_depends_on_whether_the_image_is_public(
     sandbox.quirks.tokens = {"*": "placeholder"}
     sandbox.add_version(APP, "0.9", private_username="studio-ci", private_token="canary")
 
-    public = commands.told("push", IMAGE, "--dry-run")
+    public = commands.json_of("push", IMAGE, "--dry-run")
     hub.add_repository(REPOSITORY, private=True)
     private = json.loads(commands.run("push", IMAGE, "--dry-run").stdout)
 
@@ -404,7 +404,7 @@ def test_dry_run_says_of_a_channel_what_the_push_then_does(
     assert commands.run("push", f"{REPOSITORY}:{other}", "--wait").exit_code == 0
     before = len(_writes(sandbox))
 
-    rehearsed = commands.told("push", f"{REPOSITORY}:{tag}", "--dry-run")
+    rehearsed = commands.json_of("push", f"{REPOSITORY}:{tag}", "--dry-run")
     assert len(_writes(sandbox)) == before
     answer = json.loads(commands.run("push", f"{REPOSITORY}:{tag}", "--wait", "--json").stdout)
 
@@ -431,7 +431,7 @@ def test_dry_run_of_a_held_channel_says_that_it_is_held(
     commands.run("rollback", APP, "staging")
 
     held, above = (
-        commands.told("push", f"{REPOSITORY}:1.0.{number}", "--dry-run")["requests"][-1]
+        commands.json_of("push", f"{REPOSITORY}:1.0.{number}", "--dry-run")["requests"][-1]
         for number in (1, 3)
     )
 

@@ -62,10 +62,10 @@ def test_an_ignored_delivery_is_taken_once_a_rule_names_it(
     commands.configure(RULE + OTHER_RULE + settings)
 
     (replayed,) = commands.rows("replay", identity, "--json")
-    commands.told("push", IMAGE, "--wait", "--json")
+    commands.json_of("push", IMAGE, "--wait", "--json")
 
     assert replayed["verdict"] == "accepted"
-    answer = commands.told("show", identity, "--json")
+    answer = commands.json_of("show", identity, "--json")
     assert (answer["verdict"], answer["reason"]) == ("accepted", None)
     assert answer["registrations"][0]["app"] == "lobby"
     assert ("lobby", "1.0") in sandbox.versions
@@ -120,7 +120,7 @@ def test_without_a_server_and_without_rules_nothing_is_judged(commands: Commands
     done = commands.run("replay", identity)
 
     assert done.exit_code == 3
-    assert commands.told("show", identity, "--json")["verdict"] == "accepted"
+    assert commands.json_of("show", identity, "--json")["verdict"] == "accepted"
 
 
 def test_ids_that_do_not_exist_are_named_and_the_others_are_replayed(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.support.receiver_process import APP, RULE, ReceiverProcess, until
-from tests.support.storm import Told
+from tests.support.storm import SentPushes
 
 HIGHEST, NEWEST = FOLLOWED = ((APP, "staging"), ("arena", "newest"))
 # A channel that follows the versions of one app, and one of another app that each push moves.
@@ -28,7 +28,12 @@ ANSWERS = (
 
 
 def patches_land_late(
-    receiver: ReceiverProcess, sandbox: EdgegapSandbox, sent: Told, *, minutes: float, seed: int
+    receiver: ReceiverProcess,
+    sandbox: EdgegapSandbox,
+    sent: SentPushes,
+    *,
+    minutes: float,
+    seed: int,
 ) -> None:
     """Push twice, at least once a minute: the first PATCH lands after the second moved it."""
     chance = random.Random(seed)

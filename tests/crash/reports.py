@@ -12,7 +12,7 @@ from tests.crash.endings import OPEN, End
 from tests.crash.lateness import FOLLOWED, HIGHEST
 from tests.crash.prunings import prunings
 from tests.support.receiver_process import APP
-from tests.support.storm import Told
+from tests.support.storm import SentPushes
 
 OUTCOMES = f"SELECT outcome, count(*) FROM registrations WHERE app = '{APP}' GROUP BY outcome"
 EXPECTED = frozenset({"202", "503"})
@@ -42,7 +42,7 @@ class Report:
 
 def count_up(
     ledger: Path,
-    result: Told,
+    result: SentPushes,
     sandbox: EdgegapSandbox,
     torments: Counter[str],
     *,

@@ -195,7 +195,7 @@ def test_a_rollback_may_name_the_version_whose_image_it_takes(
     for number in range(4):
         pushed(here, "to-app", f"1.{number}", LONG_AGO + number)
 
-    answer = commands.told("rollback", "to-app", "staging", "--to", "1.1", "--json")
+    answer = commands.json_of("rollback", "to-app", "staging", "--to", "1.1", "--json")
 
     assert here.ended(answer["delivery"])["outcome"] == "updated"
     assert staging(edgegap, "to-app") == "1.1"
@@ -207,19 +207,19 @@ def test_after_a_rollback_it_is_held_until_a_push_above_what_it_was_rolled_back_
     """A repeated report of the bad tag undid the rollback, and so did the next hotfix."""
     pushed(here, "after-app", "1.0", LONG_AGO)
     pushed(here, "after-app", "1.1", LONG_AGO + 1)
-    answer = commands.told("rollback", "after-app", "staging", "--json")
+    answer = commands.json_of("rollback", "after-app", "staging", "--json")
     here.ended(answer["delivery"])
 
     assert pushed(here, "after-app", "1.0.1", LONG_AGO + 2)["staging"] == "superseded"
     assert pushed(here, "after-app", "1.1", LONG_AGO + 3)["staging"] == "superseded"
     assert pushed(here, "after-app", "nightly", LONG_AGO + 4)["staging"] == "superseded"
     assert staging(edgegap, "after-app") == "1.0"
-    (row,) = commands.told("channels", "after-app", "--json")["channels"]
+    (row,) = commands.json_of("channels", "after-app", "--json")["channels"]
     assert (row["tag"], row["held"]["lifted_above"]) == ("1.0", "1.1")
 
     assert pushed(here, "after-app", "1.2", LONG_AGO + 5)["staging"] == "updated"
     assert staging(edgegap, "after-app") == "1.2"
-    (row,) = commands.told("channels", "after-app", "--json")["channels"]
+    (row,) = commands.json_of("channels", "after-app", "--json")["channels"]
     assert row["held"] is None
     assert [(one["action"], one["tag"]) for one in row["moves"]] == [
         ("push", "1.2"),
@@ -234,7 +234,7 @@ def test_released_the_next_push_above_what_it_has_moves_it(
 ) -> None:
     pushed(here, "free-app", "1.0", LONG_AGO)
     pushed(here, "free-app", "2.0", LONG_AGO + 1)
-    here.ended(commands.told("rollback", "free-app", "staging", "--json")["delivery"])
+    here.ended(commands.json_of("rollback", "free-app", "staging", "--json")["delivery"])
     held = here.push_to("studio/free-app", "1.1", pushed_at=LONG_AGO + 2)
     until(lambda: outcomes(here, held) == {"1.1": "created", "staging": "superseded"})
     assert "held at 1.0 since" in sentences(here, held)["staging"]
@@ -255,10 +255,10 @@ def test_a_person_promotes_a_channel_to_what_another_has_or_to_a_version(
     for number in range(3):
         pushed(here, "two-app", f"1.{number}", LONG_AGO + number)
 
-    answer = commands.told("promote", "two-app", "stable", "--to", "1.0", "--json")
+    answer = commands.json_of("promote", "two-app", "stable", "--to", "1.0", "--json")
     here.ended(answer["delivery"])
     assert edgegap.versions["two-app", "stable"]["docker_tag"] == "1.0"
-    answer = commands.told("promote", "two-app", "stable", "--from", "staging", "--json")
+    answer = commands.json_of("promote", "two-app", "stable", "--from", "staging", "--json")
     here.ended(answer["delivery"])
 
     assert edgegap.versions["two-app", "stable"]["docker_tag"] == "1.2"
@@ -327,7 +327,7 @@ def test_a_rollback_to_what_it_holds_undoes_what_is_queued(
     pushed(here, "held-app", "1.1", LONG_AGO + 1)
     commands.run("pause", "studio/held-app")
     queued = here.push_to("studio/held-app", "1.2", pushed_at=LONG_AGO + 2)
-    regretted = commands.told("rollback", "held-app", "staging", "--json")
+    regretted = commands.json_of("rollback", "held-app", "staging", "--json")
 
     done = commands.run("rollback", "held-app", "staging", "--to", "1.1")
 
@@ -349,7 +349,7 @@ def test_a_rollback_to_what_it_holds_puts_right_what_another_hand_moved(
     pushed(here, "moved-app", "1.0", LONG_AGO)
     edgegap.versions["moved-app", "staging"]["docker_tag"] = "by-hand"
 
-    answer = commands.told("rollback", "moved-app", "staging", "--to", "1.0", "--json")
+    answer = commands.json_of("rollback", "moved-app", "staging", "--to", "1.0", "--json")
 
     assert here.ended(answer["delivery"])["outcome"] == "updated"
     assert staging(edgegap, "moved-app") == "1.0"

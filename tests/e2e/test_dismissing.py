@@ -122,7 +122,7 @@ def test_all_of_one_reason_are_dismissed_and_no_other(
     same = [taken(here, sandbox, tag) for tag in ("1.0", "1.1")]
     other = limited(here, sandbox, "2.0")
 
-    done = beside.told("dismiss", "--all", "--reason", "name_taken", "--json")
+    done = beside.json_of("dismiss", "--all", "--reason", "name_taken", "--json")
 
     assert {one["version"] for one in done["registrations"]} == {"1.0", "1.1"}
     assert {outcome(here, one) for one in same} == {("done", "dismissed")}

@@ -25,7 +25,7 @@ from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.leases import MOST_CRASHES, reclaim_expired
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import MOST_QUIETS, OutboxEntry, lease_due, tell
+from receiver.ledger.outbox import MOST_QUIETS, OutboxEntry, enqueue, lease_due
 from receiver.ledger.registrations import Claimed, Settlement, claim
 from receiver.notifications import apprise as notify
 from receiver.notifications.destinations import (
@@ -165,7 +165,7 @@ def test_fifty_parked_pushes_are_one_message(ledger: Ledger, url: str, place: Pl
         for number in range(50):
             text = f"my-game/1.{number} parked"
             await ledger.write(
-                partial(tell, notices=notices, happening=NotificationEvent.PARKED, text=text)
+                partial(enqueue, notices=notices, happening=NotificationEvent.PARKED, text=text)
             )
         first = await telling.send_due()
         return first + await telling.send_due()
@@ -185,7 +185,7 @@ def test_what_is_not_taken_is_kept_and_sent_again_and_not_through_a_proxy_on_thi
     async def scenario() -> tuple[int, int]:
         telling = _telling(ledger, url)
         notices = telling._current.settings.notices
-        await ledger.write(lambda tx: tell(tx, notices, NotificationEvent.CREATED, "made"))
+        await ledger.write(lambda tx: enqueue(tx, notices, NotificationEvent.CREATED, "made"))
         place.status = 500
         refused = await telling.send_due()
         place.status = 200
@@ -298,7 +298,7 @@ def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
         telling = NotificationSender(
             ledger, LiveSettings(Settings(notices=(slow, team))), seconds=4.0
         )
-        await ledger.write(lambda tx: tell(tx, (slow, team), NotificationEvent.CREATED, "made"))
+        await ledger.write(lambda tx: enqueue(tx, (slow, team), NotificationEvent.CREATED, "made"))
         sent = await telling.send_due()
         over.set()
         await asyncio.gather(*(task for task in dawdling if task is not None))
@@ -325,7 +325,9 @@ def test_all_kinds_for_one_place_are_under_way_at_once_so_that_none_outlasts_its
         telling = _telling(ledger, url)
         notices = telling._current.settings.notices
         for happening in EVERYTHING:
-            await ledger.write(partial(tell, notices=notices, happening=happening, text="it was"))
+            await ledger.write(
+                partial(enqueue, notices=notices, happening=happening, text="it was")
+            )
         sent = await telling.send_due()
         await ledger.write(lambda tx: tx.run("UPDATE notices SET due_at = 0").rowcount)
         return sent, await ledger.write(lease_due)
@@ -431,15 +433,15 @@ def test_what_goes_on_happening_is_left_till_it_is_quiet_but_not_for_ever(ledger
 
     async def scenario() -> list[int]:
         counts = []
-        await ledger.write(lambda tx: tell(tx, notices, NotificationEvent.PARKED, "one"))
+        await ledger.write(lambda tx: enqueue(tx, notices, NotificationEvent.PARKED, "one"))
         counts.append(await due(0))
         await due(quiet - 1000)
-        await ledger.write(lambda tx: tell(tx, notices, NotificationEvent.PARKED, "two"))
+        await ledger.write(lambda tx: enqueue(tx, notices, NotificationEvent.PARKED, "two"))
         counts.append(await due(0))
         counts.append(await due(quiet))
-        await ledger.write(lambda tx: tell(tx, notices, NotificationEvent.PARKED, "three"))
+        await ledger.write(lambda tx: enqueue(tx, notices, NotificationEvent.PARKED, "three"))
         await due(quiet * MOST_QUIETS)
-        await ledger.write(lambda tx: tell(tx, notices, NotificationEvent.PARKED, "four"))
+        await ledger.write(lambda tx: enqueue(tx, notices, NotificationEvent.PARKED, "four"))
         counts.append(await due(0))
         return counts
 

@@ -262,7 +262,7 @@ def test_a_pinned_one_and_one_a_channel_holds_stay(
         receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
         commands_beside(receiver).run("pause", REPOSITORY)
 
-        answer = commands_beside(receiver).told("prune", APP, "--dry-run", "--json")
+        answer = commands_beside(receiver).json_of("prune", APP, "--dry-run", "--json")
 
     assert answer["prunable"] == []
     assert set(versions(sandbox)) == {"1.0-final", "1.1", "staging"}
@@ -297,7 +297,7 @@ def test_the_command_prints_the_result_for_each(
         f"kept     {APP}/1.1: 2 deployments of it are running",
     ]
     assert versions(sandbox) == ["1.1", "1.2", "1.3"]
-    answer = beside.told("prune", APP, "--json")
+    answer = beside.json_of("prune", APP, "--json")
     assert [(one["version"], one["deleted"]) for one in answer["results"]] == [("1.1", False)]
     sandbox.deployments = []
     beside.run("prune", APP)
@@ -403,8 +403,8 @@ def test_an_older_tag_pushed_by_hand_is_kept_and_drives_out_none(
     make(here, "1.0", "1.1", "1.2")
     until(lambda: versions(sandbox) == ["1.1", "1.2"])
 
-    again = beside.told("push", f"{REPOSITORY}:1.0", "--wait", "--json")
-    unknown = beside.told("push", f"{REPOSITORY}:0.1", "--wait", "--json")
+    again = beside.json_of("push", f"{REPOSITORY}:1.0", "--wait", "--json")
+    unknown = beside.json_of("push", f"{REPOSITORY}:0.1", "--wait", "--json")
     pruned = beside.run("prune", APP)
 
     assert [one["outcome"] for one in again["registrations"]] == ["created"]
@@ -419,7 +419,7 @@ def test_one_pushed_by_hand_counts_as_any_other_once_its_tag_is_pushed_again(
 ) -> None:
     make(here, "1.0", "1.1", "1.2")
     until(lambda: versions(sandbox) == ["1.1", "1.2"])
-    beside.told("push", f"{REPOSITORY}:1.0", "--wait", "--json")
+    beside.json_of("push", f"{REPOSITORY}:1.0", "--wait", "--json")
 
     make(here, "1.0")
     make(here, "1.3", "1.4")
@@ -433,7 +433,7 @@ def test_the_newest_push_asked_for_by_hand_counts_as_any_other(
     """As a build does that waits for its version."""
     for tag in ("1.0", "1.1", "1.2", "1.3"):
         make(here, tag)
-        beside.told("push", f"{REPOSITORY}:{tag}", "--wait", "--json")
+        beside.json_of("push", f"{REPOSITORY}:{tag}", "--wait", "--json")
 
     until(lambda: versions(sandbox) == ["1.2", "1.3"])
 

@@ -24,7 +24,7 @@ from tests.support.ledger_work import pushed
 from tests.support.postgres import plain, rows
 from tests.support.receiver_here import receiver_here
 from tests.support.receiver_process import APP, PATIENCE_SECONDS, ReceiverProcess, until
-from tests.support.storm import Senders, Told
+from tests.support.storm import Senders, SentPushes
 
 NEWER = "9000"
 MIGRATION = f"""
@@ -84,7 +84,7 @@ def replicas(
 
 
 @contextmanager
-def under_pushes(replicas: Begun, answer: list[Told]) -> Iterator[Senders]:
+def under_pushes(replicas: Begun, answer: list[SentPushes]) -> Iterator[Senders]:
     """Send without rest to whoever serves at the time."""
     doors = lambda: [one.url for one in replicas if one.process is not None and one.url]  # noqa: E731
     senders = Senders(doors, at_once=16, pause=0.15).start()
@@ -118,7 +118,7 @@ def troubles(replicas: Begun) -> list[str]:
     return [str(event) for event in events if str(event["event"]).endswith(bad)]
 
 
-def check_exactly_once(answer: Told, sandbox: EdgegapSandbox, url: URL) -> None:
+def check_exactly_once(answer: SentPushes, sandbox: EdgegapSandbox, url: URL) -> None:
     until(lambda: not rows(url, "SELECT id FROM registrations WHERE state <> 'done'"), 60)
     recorded = {row[0] for row in rows(url, "SELECT id FROM deliveries")}
     assert answer.accepted.keys() <= recorded
@@ -132,7 +132,7 @@ def test_replicas_are_upgraded_one_by_one_under_pushes_and_nothing_is_lost(
     first, second, new, newest = replicas
     first.start()
     second.start()
-    answer: list[Told] = []
+    answer: list[SentPushes] = []
     with under_pushes(replicas, answer) as senders:
         more(senders)
         before = schema(postgres_url)
@@ -156,7 +156,7 @@ def test_an_upgrade_is_taken_back_under_pushes(
 ) -> None:
     old, again, new, _ = replicas
     old.start()
-    answer: list[Told] = []
+    answer: list[SentPushes] = []
     with under_pushes(replicas, answer) as senders:
         new.start()
         leave(old)

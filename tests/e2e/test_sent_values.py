@@ -47,7 +47,7 @@ def test_a_rotated_value_is_sent_with_the_next_push_and_with_a_promotion_to_the_
                     outcomes.append(receiver.ended(receiver.push(tag))["outcome"])
                 promote = ("promote", APP, "dev", "--to", "1.1", "--json")
                 for _ in range(0 if tag else 2):
-                    delivery = commands.told(*promote)["delivery"]
+                    delivery = commands.json_of(*promote)["delivery"]
                     outcomes.append(receiver.ended(delivery)["outcome"])
                 assert value() == secret
                 assert secret not in receiver.everything_written()

@@ -18,7 +18,7 @@ from receiver.ledger.deliveries import (
     record,
 )
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import lease_due, tell
+from receiver.ledger.outbox import enqueue, lease_due
 from receiver.ledger.registrations import Claimed, Settlement, claim, settle
 from receiver.ledger.replicas import heartbeat
 from receiver.ledger.transaction import Tx
@@ -79,7 +79,7 @@ def test_gates_leases_and_notices_go_along(ledger: Ledger, step: int) -> None:
     write(ledger, at(NOW, lambda tx: pushed(tx, "1.0")))
     write(ledger, at(NOW, lambda tx: claim(tx, owner=OWNER, most=1)))
     write(ledger, at(NOW, lambda tx: gates.slow_down(tx, NOW + MINUTE, "busy")))
-    write(ledger, at(NOW, lambda tx: tell(tx, [PLACE], NotificationEvent.PARKED, "x")))
+    write(ledger, at(NOW, lambda tx: enqueue(tx, [PLACE], NotificationEvent.PARKED, "x")))
     (lease,) = columns(ledger, "registrations", "lease_until")
 
     last, reading = after(step)

@@ -21,7 +21,7 @@ from receiver.ledger.cursors import begin_cursors
 from receiver.ledger.deletions import note_deletion
 from receiver.ledger.gates import ALL, close_token_gate, pause
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import tell
+from receiver.ledger.outbox import enqueue
 from receiver.ledger.refused_links import count_refused_links
 from receiver.ledger.secret_keys import adopt_keys, use_links
 from receiver.ledger.transaction import Tx
@@ -41,7 +41,7 @@ def _everything(tx: Tx) -> None:
     for number in range(BITE + 100):
         pushed(tx, f"1.{number}")
     team = Notice(name="team", url=Secret("json://nowhere"))
-    tell(tx, [team], NotificationEvent.CREATED, "made: ünïcode")
+    enqueue(tx, [team], NotificationEvent.CREATED, "made: ünïcode")
     begin_cursors(tx, ["studio/game-server"])
     close_token_gate(tx, "refused")
     pause(tx, ALL)

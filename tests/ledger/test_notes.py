@@ -15,7 +15,7 @@ from receiver.ledger.cursors import (
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import ALL, pause, paused, resume
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import forget, lease_due, put_off, tell
+from receiver.ledger.outbox import enqueue, forget, lease_due, put_off
 from receiver.ledger.registrations import claim
 from receiver.notifications.destinations import EVERYTHING, Notice, NotificationEvent
 from receiver.reasons import Reason, Verdict
@@ -177,7 +177,7 @@ def test_a_push_is_known_by_its_digest_or_its_second(ledger: Ledger) -> None:
 
 def test_notices_are_taken_by_one_and_come_again_when_put_off(ledger: Ledger) -> None:
     team = Notice(name="team", url=Secret("json://nowhere"), on=EVERYTHING)
-    write(ledger, lambda tx: tell(tx, [team], NotificationEvent.CREATED, "made"))
+    write(ledger, lambda tx: enqueue(tx, [team], NotificationEvent.CREATED, "made"))
 
     (taken,) = write(ledger, lease_due)
     assert (taken.text, taken.happening, taken.tries) == ("made", NotificationEvent.CREATED, 0)
@@ -212,7 +212,7 @@ def test_a_token_refused_and_accepted_by_turns_is_news_once_and_probed_ever_less
 def test_notices_of_a_newer_program_are_left_to_it(ledger: Ledger) -> None:
     team = Notice(name="team", url=Secret("json://nowhere"), on=EVERYTHING)
     for _ in range(2):
-        write(ledger, lambda tx: tell(tx, [team], NotificationEvent.CREATED, "made"))
+        write(ledger, lambda tx: enqueue(tx, [team], NotificationEvent.CREATED, "made"))
     unknown = "UPDATE notices SET happening = 'eclipse' WHERE id = (SELECT min(id) FROM notices)"
     write(ledger, lambda tx: tx.run(unknown))
 

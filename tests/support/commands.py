@@ -40,7 +40,7 @@ class Commands:
                 main, arguments, input=given, env=variables, catch_exceptions=False
             )
 
-    def told(self, *arguments: str, **environment: str | None) -> Any:
+    def json_of(self, *arguments: str, **environment: str | None) -> Any:
         """Run one command that must succeed with one JSON document on standard output."""
         done = self.run(*arguments, **environment)
         assert done.exit_code == 0, done.output

@@ -16,7 +16,7 @@ PAUSE_SECONDS = 0.02  # after a refusal, as a balancer takes a while to try the 
 
 
 @dataclass
-class Told:
+class SentPushes:
     """What the senders sent, and what they were answered."""
 
     accepted: dict[str, str] = field(default_factory=dict)  # the delivery's id: its tag
@@ -37,7 +37,7 @@ class Senders:
     def __init__(
         self, doors: Callable[[], Sequence[str]], *, at_once: int, pause: float, seed: int = 0
     ) -> None:
-        self.told = Told()
+        self.told = SentPushes()
         self._doors = doors
         self._pause = pause
         self._stop = threading.Event()
@@ -53,7 +53,7 @@ class Senders:
             thread.start()
         return self
 
-    def stop(self) -> Told:
+    def stop(self) -> SentPushes:
         """Let each finish what it is sending."""
         self._stop.set()
         for thread in self._threads:

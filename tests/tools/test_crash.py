@@ -17,7 +17,7 @@ from tests.crash.parkings import CRASHES_THAT_PARK, Parkings, parkings
 from tests.crash.reports import count_up
 from tests.crash.torments import CLOCK_SET, DISK_FULL, NO_SMALL_DISK, torment
 from tests.support.receiver_process import REPOSITORY, ReceiverProcess, until
-from tests.support.storm import Told
+from tests.support.storm import SentPushes
 
 
 @pytest.mark.parametrize("set_clock", [False, True], ids=["pruning", "clock set"])
@@ -56,7 +56,13 @@ def test_what_nothing_done_to_it_explains_stays_parked_and_is_named(
     assert end.parked.by_reason == {"refused_by_edgegap": 1}
     assert (end.waiting, end.parked_and_replayed) == (0, 0)
     report = count_up(
-        ledger, Told({wrong: "wrong"}), sandbox, Counter(), faults=1, log=receiver.log, end=end
+        ledger,
+        SentPushes({wrong: "wrong"}),
+        sandbox,
+        Counter(),
+        faults=1,
+        log=receiver.log,
+        end=end,
     )
     assert not report.sound
     assert report.wrong["parked for what was not done to it"] == named
