@@ -9,12 +9,13 @@ from receiver.rules.closing import Parked, Success, is_closed_by
 _COLUMNS = "id, rule, app, version, tag, reason, push_time"
 _BESIDE = f"""SELECT {_COLUMNS} FROM registrations
  WHERE state = 'parked' AND ((app = :app AND version = :version) OR rule = :rule) ORDER BY id"""  # noqa: S608 - our words
-_SUCCESS = """SELECT id, rule, app, version, tag, push_time FROM registrations
+_SUCCESS = """SELECT id, rule, app, version, tag, push_time,
+  (mode = 'channel') AS moved_channel FROM registrations
  WHERE state = 'done' AND outcome IN ('created', 'updated', 'unchanged') AND {which}
  ORDER BY push_time / 1000 DESC, id DESC LIMIT 1"""
 _SUCCESSES = (
     _SUCCESS.format(which="app = :app AND version = :version"),
-    _SUCCESS.format(which="rule = :rule"),
+    _SUCCESS.format(which="rule = :rule AND mode <> 'channel'"),
 )
 _CLOSE = """UPDATE registrations SET state = 'done', outcome = 'superseded', sentence = :sentence,
   finished_at = :now, updated_at = :now WHERE id = :id AND state = 'parked'"""

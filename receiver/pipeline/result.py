@@ -250,7 +250,10 @@ def _close_parked(tx: Tx, claimed: Claimed) -> None:
     """Close parked registrations that are obsolete, now that a later push succeeded."""
     target = {"rule": claimed.rule, "app": claimed.app, "version": claimed.version}
     tag = claimed.image.tag
-    success = Success(claimed.id, **target, tag=tag, push_time=claimed.push_time)
+    of_channel = claimed.mode is Mode.CHANNEL
+    success = Success(
+        claimed.id, **target, tag=tag, push_time=claimed.push_time, moved_channel=of_channel
+    )
     parked = parked_beside(tx, **target)
     closed = [one.id for one in parked if is_closed_by(one, success)]
     if closed:

@@ -20,7 +20,7 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A registration that ended well: its version is at Edgegap."""
+    """A registration that ended well: its version is at Edgegap, or its channel has moved."""
 
     id: str
     rule: str
@@ -28,6 +28,7 @@ class Success:
     version: str
     tag: str
     push_time: int
+    moved_channel: bool = False
 
 
 def is_closed_by(parked: Parked, success: Success) -> bool:
@@ -41,6 +42,8 @@ def is_closed_by(parked: Parked, success: Success) -> bool:
         return False
     if (parked.app, parked.version) == (success.app, success.version):
         return True
+    if success.moved_channel:  # recorded after its version: perhaps an older push than the parked
+        return False
     return parked.rule == success.rule and _lies_in_image(parked.reason)
 
 

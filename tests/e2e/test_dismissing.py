@@ -291,6 +291,23 @@ def test_a_later_success_of_a_channel_closes_what_was_parked_for_it(
     assert "followed by 1.1" in closed["sentence"]
 
 
+def test_a_rollback_of_a_channel_closes_nothing_that_lies_in_a_tag(
+    edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
+) -> None:
+    """A channel's registration is recorded after its version's, so it looked like a later push."""
+    config = RULE.replace("preflight", 'channels = ["staging"]\npreflight')
+    with receiver_here(tmp_path, edgegap, config=config) as receiver:
+        for tag in ("1.0", "1.1"):
+            receiver.ended(receiver.push(tag))
+        parked_one = taken(receiver, sandbox, "1.2")
+        receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
+
+        answer = commands_beside(receiver).json_of("rollback", APP, "staging", "--json")
+        assert receiver.ended(answer["delivery"])["outcome"] == "updated"
+
+        assert states(receiver, parked_one) == {"1.2": "parked"}
+
+
 def test_a_dismissed_digest_is_not_taken_for_the_one_the_tag_had(ledger: Ledger) -> None:
     """Else the next push of that tag would be called overwritten."""
     write(ledger, lambda tx: pushed(tx, "1.0"))

@@ -90,17 +90,9 @@ def test_a_success_while_the_clock_is_behind_closes_what_was_parked_before(ledge
             tx.run("SELECT id, push_time FROM registrations WHERE tag = :tag", tag=tag).one()
             for tag in ("1.0", "1.1")
         )
-        named = {"rule": "rule", "app": APP}
         return is_closed_by(
-            Parked(
-                parked.id,
-                version="1.0",
-                tag="1.0",
-                reason="not_amd64",
-                push_time=parked.push_time,
-                **named,
-            ),
-            Success(success.id, version="1.1", tag="1.1", push_time=success.push_time, **named),
+            Parked(parked.id, "rule", APP, "1.0", "1.0", "not_amd64", parked.push_time),
+            Success(success.id, "rule", APP, "1.1", "1.1", success.push_time),
         )
 
     for then, delivery in ((NOW, first), (NOW + MINUTE - DAY, later)):

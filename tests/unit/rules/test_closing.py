@@ -27,6 +27,7 @@ def test_under_the_same_rule_it_closes_what_lies_in_the_image_or_its_tag(reason:
 
     assert is_closed_by(parked, LATER) is (reason in IN_THE_IMAGE)
     assert not is_closed_by(parked, replace(LATER, rule="another"))
+    assert not is_closed_by(parked, replace(LATER, version="staging", moved_channel=True))
 
 
 @pytest.mark.parametrize("reason", list(Reason))
