@@ -51,6 +51,11 @@ class WaitState:
         """Return the wait with its count increased by one."""
         return replace(self, times=self.times + 1)
 
+    def shifted(self, step: int) -> "WaitState":
+        """Return the wait with its times moved by a step of the ledger's clock (ms)."""
+        since, first = (moment and moment + step for moment in (self.since, self.first))
+        return replace(self, since=since, first=first)
+
 
 def backoff(times: int, jitter: float) -> int:
     """Return a delay in ms: 2 s doubling to 10 min, full jitter."""

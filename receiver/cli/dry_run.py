@@ -131,8 +131,8 @@ class _DryRun:
         kind = ChannelAttempt if match.mode is Mode.CHANNEL else Attempt
         return kind(
             claimed, self._settings, self._client, self._catalogue,
-            preflight=self._preflight, sent=_record_nothing, not_copied=self._not_copied, now=_now,
-            jitter=lambda: 0.5,
+            preflight=self._preflight, record_request=_record_nothing,
+            not_copied=self._not_copied, now=_now, jitter=lambda: 0.5,
         )  # fmt: skip
 
     async def _not_copied(self, app: str) -> NotCopied:
@@ -160,7 +160,7 @@ class _DryRun:
         """Add the result of the attempt; return False if the attempt would not succeed."""
         target = {"app": match.app, "version": match.version}
         try:
-            settlement = (await attempt.run()).settlement
+            result = await attempt.run()
         except _WouldSend as would:
             if would.method == "POST":
                 as_shown = {"ports": [], "envs": [], **would.body}
@@ -179,13 +179,13 @@ class _DryRun:
                 }
             )
             return True
-        if settlement.state is State.DONE and settlement.outcome is not None:
-            outcome = settlement.outcome.value
-            sentence = settlement.sentence or f"Edgegap already has this version: {outcome}."
+        if result.state is State.DONE and result.outcome is not None:
+            outcome = result.outcome.value
+            sentence = result.sentence or f"Edgegap already has this version: {outcome}."
             row = {"method": None, "outcome": outcome, "sentence": sentence}
             found["requests"].append({**target, **row, "notes": list(attempt.notes)})
             return True
-        row = {"reason": settlement.reason, "sentence": settlement.sentence}
+        row = {"reason": result.reason, "sentence": result.sentence}
         found["parked"].append({**target, **row})
         return False
 

@@ -19,7 +19,8 @@ from receiver.config.settings import Settings
 from receiver.http.client import http_client
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed, Settlement
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.result import Result
 from receiver.logs import configure_logs
 from receiver.reasons import Outcome, State
 from receiver.rules.rule import Mode, Rule
@@ -98,13 +99,13 @@ class _Tour:
         self._version_done, self._channel_done = Event(), Event()
         Thread(target=self._show, args=(url, stop), name="tour", daemon=True).start()
 
-    def settled(self, claimed: Claimed, settlement: Settlement) -> None:
+    def settled(self, claimed: Claimed, result: Result) -> None:
         """Print the result of each registration."""
-        detail = settlement.outcome or settlement.reason
-        click.echo(f"  → {claimed.app}/{claimed.version}: {settlement.state} {detail}")
-        if settlement.sentence:
-            click.echo(f"    {settlement.sentence}")
-        if settlement.state is State.DONE and settlement.outcome is Outcome.CREATED:
+        detail = result.outcome or result.reason
+        click.echo(f"  → {claimed.app}/{claimed.version}: {result.state} {detail}")
+        if result.sentence:
+            click.echo(f"    {result.sentence}")
+        if result.state is State.DONE and result.outcome is Outcome.CREATED:
             self.created = True
         if self._version_done is not None:
             self._version_done.set()

@@ -17,6 +17,7 @@ from receiver.ledger.channels import (
     note_report,
     was_answered,
 )
+from receiver.ledger.result import Result
 from receiver.ledger.targets import Held, digest_of_tag, held, hold
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, Reason, State
@@ -229,34 +230,10 @@ _STILL_OURS = """SELECT 1 FROM registrations
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """The result of an attempt. `due_at` and `waited` matter only when it waits.
-
-    `warnings` are those of the notes that a notification repeats. `sent` is the keyed hash of the
-    hidden values that a channel was sent, None if none were. `moved`: a channel has the image, by a
-    request of ours, also if that is not all that was asked for.
-    """
-
-    state: State
-    outcome: Outcome | None = None
-    reason: Reason | None = None
-    sentence: str = ""
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    due_at: int | None = None
-    waited: WaitState = field(default_factory=WaitState)
-    digest: str | None = None
-    overwritten: bool = False
-    sent: str | None = None
-    moved: bool = False
-    calls: tuple[Answer, ...] = ()
-
-
-def already_finished(tx: Tx, claimed: Claimed, settlement: Settlement) -> bool:
-    """Return whether this very settlement is in the ledger: its transaction's answer was lost."""
+def already_finished(tx: Tx, claimed: Claimed, result: Result) -> bool:
+    """Return whether this very result is in the ledger: its transaction's answer was lost."""
     return bool(
-        tx.run(_SETTLED, id=claimed.id, fence=claimed.fence, state=settlement.state.value).first()
+        tx.run(_SETTLED, id=claimed.id, fence=claimed.fence, state=result.state.value).first()
     )
 
 
@@ -274,36 +251,36 @@ def sent(tx: Tx, claimed: Claimed, owner: str, *, step: int, method: str, path: 
     return True
 
 
-def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool:
+def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
     """Write the result of an attempt; False when the lease was lost and nothing was written."""
-    finished = settlement.state in {State.DONE, State.PARKED}
+    finished = result.state in {State.DONE, State.PARKED}
     row = tx.run(
         _SETTLE,
         id=claimed.id,
         owner=owner,
         fence=claimed.fence,
         now=tx.now,
-        state=settlement.state.value,
-        outcome=settlement.outcome and settlement.outcome.value,
-        reason=settlement.reason and settlement.reason.value,
-        sentence=settlement.sentence,
-        notes=json.dumps(settlement.notes, ensure_ascii=False),
-        digest=settlement.digest,
-        overwritten=settlement.overwritten,
-        due_at=tx.now if settlement.due_at is None else settlement.due_at,
-        waiting_reason=settlement.waited.reason and settlement.waited.reason.value,
-        waiting_since=settlement.waited.since,
-        waiting_first=settlement.waited.first,
-        waits=settlement.waited.times,
+        state=result.state.value,
+        outcome=result.outcome and result.outcome.value,
+        reason=result.reason and result.reason.value,
+        sentence=result.sentence,
+        notes=json.dumps(result.notes, ensure_ascii=False),
+        digest=result.digest,
+        overwritten=result.overwritten,
+        due_at=result.due_at or tx.now,
+        waiting_reason=result.waited.reason and result.waited.reason.value,
+        waiting_since=result.waited.since,
+        waiting_first=result.waited.first,
+        waits=result.waited.times,
         finished_at=tx.now if finished else None,
     ).first()
     if row is None:
         return False
-    for step, call in enumerate(settlement.calls):
+    for step, call in enumerate(result.calls):
         _record_call(tx, claimed, step, call, at=call.at or tx.now)
     if claimed.mode is Mode.CHANNEL:
-        _settle_channel(tx, claimed, settlement)
-    elif settlement.state is State.DONE and settlement.outcome is not Outcome.SUPERSEDED:
+        _settle_channel(tx, claimed, result)
+    elif result.state is State.DONE and result.outcome is not Outcome.SUPERSEDED:
         hold(
             tx,
             claimed.app,
@@ -311,12 +288,12 @@ def settle(tx: Tx, claimed: Claimed, owner: str, settlement: Settlement) -> bool
             Held(
                 claimed.image.repository,
                 claimed.image.tag,
-                settlement.digest,
+                result.digest,
                 claimed.push_time,
                 claimed.id,
             ),
             mode=claimed.mode.value,
-            created=settlement.outcome is Outcome.CREATED,
+            created=result.outcome is Outcome.CREATED,
             by_hand=claimed.by_hand,
         )
     if finished and row.look_again:
@@ -351,23 +328,23 @@ def call_of(claimed: Claimed) -> str:
     return f"{claimed.id}.{claimed.attempt}"
 
 
-def _settle_channel(tx: Tx, claimed: Claimed, settlement: Settlement) -> None:
+def _settle_channel(tx: Tx, claimed: Claimed, result: Result) -> None:
     """Write the result of an attempt at a channel: the report, the move, what it follows now."""
     app, name, image = claimed.app, claimed.version, claimed.image
-    over = settlement.state is State.DONE
-    has = settlement.moved or (over and settlement.outcome is not Outcome.SUPERSEDED)
-    for call in settlement.calls:
+    over = result.state is State.DONE
+    has = result.moved or (over and result.outcome is not Outcome.SUPERSEDED)
+    for call in result.calls:
         if call.method == PATCH:
             certain = call.effect is Effect.NONE or (call.effect is Effect.DONE and has)
             (was_answered if certain else expect_answer)(tx, app, name, call_of(claimed))
-    if not (over or settlement.moved):
+    if not (over or result.moved):
         return
-    report = Report(settlement.digest or claimed.digest, claimed.push_time)
+    report = Report(result.digest or claimed.digest, claimed.push_time)
     if not has:
         note_report(tx, app, name, image, report, registration=claimed.id)
         return
     ordered = is_ordered(claimed.pushed, claimed.holds)
-    sent, outcome = settlement.sent, settlement.outcome
+    sent, outcome = result.sent, result.outcome
     move = _Move(claimed.id, claimed.rule, ordered, claimed.holds, sent, outcome)
     _follow(tx, (app, name), image, report, move)
 

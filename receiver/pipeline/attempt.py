@@ -3,9 +3,8 @@
 Every attempt begins with a GET, so that no version is created twice, whatever happened before.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -25,127 +24,34 @@ from receiver.edgegap.plans import (
 from receiver.edgegap.responses import Answer, Body, Effect, version_path
 from receiver.edgegap.version_cache import NEWEST, Source, VersionCache
 from receiver.ledger.registrations import Claimed
+from receiver.ledger.result import Result
 from receiver.ledger.targets import NotCopied
 from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out, Preflight
-from receiver.pipeline.result import Attempted, done, gate_of, parked_as, waiting
 from receiver.pipeline.retry import (
-    Call,
-    Row,
-    Then,
+    Action,
+    Operation,
+    Policy,
+    next_result,
     policy_for,
     resolve_forbidden,
     summary_of,
     wait_at_most,
-    wait_or_park,
 )
 from receiver.reasons import Outcome, Reason, State, explain
 from receiver.rules.rule import Mode, OnOverwrite, Rule, names_target
 
-Sent = Callable[[int, str, str], Awaitable[None]]
-
-
-class Asking:
-    """The API calls of one attempt; `sent` records each write on disk before the call."""
-
-    def __init__(
-        self,
-        claimed: Claimed,
-        client: EdgegapClient,
-        *,
-        sent: Sent,
-        now: Callable[[], int],
-        jitter: Callable[[], float],
-    ) -> None:
-        self._claimed = claimed
-        self._client = client
-        self._sent = sent
-        self._now = now
-        self._jitter = jitter
-        self._calls: list[Answer] = []
-
-    @property
-    def calls(self) -> tuple[Answer, ...]:
-        """The responses to the calls so far, in order."""
-        return tuple(self._calls)
-
-    def note(self, calls: Iterable[Answer]) -> None:
-        """Add calls that other code made for this attempt."""
-        self._calls += calls
-
-    async def look(self) -> Answer:
-        """GET the version that the registration names."""
-        return self._noted(await self._client.look(self._claimed.app, self._claimed.version))
-
-    async def create(self, body: Body) -> Answer:
-        """POST the version."""
-        app = self._claimed.app
-        return await self._write("POST", version_path(app), partial(self._client.create, app, body))
-
-    async def update(self, body: Body) -> Answer:
-        """PATCH the version."""
-        app, version = self._claimed.app, self._claimed.version
-        call = partial(self._client.update, app, version, body)
-        return await self._write("PATCH", version_path(app, version), call)
-
-    async def _write(self, method: str, path: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        await self._sent(len(self._calls), method, path)
-        return self._noted(await call())
-
-    async def not_now(self, rule: Rule, row: Row, answer: Answer) -> Attempted:
-        """Wait or park, as the table's row for this response says.
-
-        Before a 403 closes the gate for all registrations, the token is tested: an app that the
-        token has no access to must not stop the other apps.
-        """
-        if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
-            row, answer = resolve_forbidden(answer, self._noted(await self._client.probe()))
-        found = wait_or_park(
-            row,
-            waited=self._claimed.waited,
-            detail=summary_of(answer),
-            retry_after=answer.retry_after,
-            facts=self.facts(rule),
-            now=self._now(),
-            jitter=self._jitter(),
-        )
-        if isinstance(found, Rejected):
-            return parked_as(found)
-        return Attempted(waiting(found), gate_of(row, found))
-
-    def parked(self, reason: Reason, rule: Rule | None, detail: str = "") -> Attempted:
-        """Park the registration for this reason, with the reason's sentence."""
-        return parked_as(Rejected(reason, explain(reason, detail=detail, **self.facts(rule))))
-
-    def facts(self, rule: Rule | None) -> dict[str, Any]:
-        """Return the facts that sentences about this registration may contain."""
-        claimed = self._claimed
-        return {
-            "app": claimed.app,
-            "version": claimed.version,
-            "rule": claimed.rule,
-            "image": str(claimed.image),
-            "repository": claimed.image.repository,
-            "copy_from": rule.copy_from if rule else "",
-            "tag": claimed.image.tag,
-            "login": rule.login.variables if rule and rule.login else LOGIN_VARIABLES,
-        }
-
-    def _noted(self, answer: Answer) -> Answer:
-        self._calls.append(answer)
-        return answer
-
 
 async def why_refused(
-    client: EdgegapClient, call: Call, answer: Answer, **facts: object
+    client: EdgegapClient, operation: Operation, answer: Answer, **facts: object
 ) -> tuple[Reason, str]:
     """Explain a failed response as an attempt would, for callers that only read.
 
     After a 403 the token is tested.
     """
-    row = policy_for(call, answer)
-    if row.then is Then.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
-        row, answer = resolve_forbidden(answer, await client.probe())
-    reason = row.reason or Reason.REFUSED_BY_EDGEGAP
+    policy = policy_for(operation, answer)
+    if policy.then is Action.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
+        policy, answer = resolve_forbidden(answer, await client.probe())
+    reason = policy.reason or Reason.REFUSED_BY_EDGEGAP
     return reason, explain(reason, detail=summary_of(answer), **facts)
 
 
@@ -170,7 +76,12 @@ DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Ed
 
 
 class Attempt:
-    """One attempt at a claimed registration. `sent` records each write on disk before the call."""
+    """One attempt at a claimed registration.
+
+    `record_request` records each write on disk before it is sent: step, method and path.
+    `not_copied` names the versions of an app that settings are not copied from. `now` returns the
+    ledger's time (epoch ms), `jitter` a random number from 0 to 1.
+    """
 
     def __init__(
         self,
@@ -180,19 +91,21 @@ class Attempt:
         catalogue: VersionCache,
         *,
         preflight: Preflight,
-        sent: Sent,
+        record_request: Callable[[int, str, str], Awaitable[None]],
         not_copied: Callable[[str], Awaitable[NotCopied]],
         now: Callable[[], int],
         jitter: Callable[[], float],
     ) -> None:
         self._claimed = claimed
         self._settings = settings
+        self._client = client
         self._catalogue = catalogue
         self._preflight = preflight
+        self._record_request = record_request
         self._not_copied = not_copied
         self._now = now
         self._jitter = jitter
-        self._asking = Asking(claimed, client, sent=sent, now=now, jitter=jitter)
+        self._calls: tuple[Answer, ...] = ()
         self._notes: tuple[str, ...] = ()
         self._warnings: tuple[str, ...] = ()
         self._pullable = False
@@ -217,13 +130,13 @@ class Attempt:
         """Whether the tag was found to be overwritten."""
         return self._overwritten
 
-    async def run(self) -> Attempted:
+    async def run(self) -> Result:
         """Do what can be done now, and return the result."""
-        tried = await self._run()
-        warnings = tuple(dict.fromkeys((*self._warnings, *tried.settlement.warnings)))
-        settlement = replace(
-            tried.settlement,
-            calls=self._asking.calls,
+        result = await self._run()
+        warnings = tuple(dict.fromkeys((*self._warnings, *result.warnings)))
+        return replace(
+            result,
+            calls=self._calls,
             warnings=warnings,
             notes=(*warnings, *self._notes),
             digest=self._digest,
@@ -231,38 +144,37 @@ class Attempt:
             sent=self._values,
             moved=self._moved,
         )
-        return replace(tried, settlement=settlement)
 
-    async def _run(self) -> Attempted:
+    async def _run(self) -> Result:
         claimed = self._claimed
         rule = self._settings.rule_named(claimed.rule)
         if rule is None or rule.repository != claimed.image.repository:
-            return self._asking.parked(Reason.RULE_GONE, rule)
+            return self._park(Reason.RULE_GONE, rule)
         if not names_target(rule, claimed.mode, claimed.image.tag, claimed.app, claimed.version):
-            return self._asking.parked(Reason.RULE_CHANGED, rule)
+            return self._park(Reason.RULE_CHANGED, rule)
         stopped = await self._before_the_look(rule)
         if stopped is not None:
             return stopped
-        look = await self._asking.look()
-        row = policy_for(Call.LOOK, look)
-        if row.then is Then.ABSENT:
+        look = await self._get()
+        policy = policy_for(Operation.LOOK, look)
+        if policy.then is Action.ABSENT:
             return await self._create(rule)
-        if row.then is Then.GO_ON and look.body is not None:
+        if policy.then is Action.GO_ON and look.body is not None:
             return await self._present(rule, look.body)
-        return await self._asking.not_now(rule, row, look)
+        return await self._retry_or_park(rule, policy, look)
 
-    async def _before_the_look(self, rule: Rule) -> Attempted | None:  # noqa: ARG002 - for a channel
+    async def _before_the_look(self, rule: Rule) -> Result | None:  # noqa: ARG002 - for a channel
         """Return the result if no call to Edgegap is needed, None if one is."""
         return None
 
-    async def _create(self, rule: Rule) -> Attempted:
+    async def _create(self, rule: Rule) -> Result:
         claimed = self._claimed
         source = await self._source(rule)
-        if isinstance(source, Attempted):
+        if isinstance(source, Result):
             return source
         plan = self._plan(rule, source)
         if isinstance(plan, Rejected):
-            return parked_as(plan)
+            return rejection(plan)
         self._warnings += plan.notes
         stopped = await self._look_at_image(rule)
         if stopped is not None:
@@ -270,21 +182,21 @@ class Attempt:
         self._notes += (source.note,) if source.note else ()
         if plan.unless_public is not None and not self._pullable:
             self._warnings = ()  # the parked registration has its own
-            return parked_as(plan.unless_public)
-        answer = await self._asking.create(plan.body)
-        row = policy_for(Call.CREATE, answer)
+            return rejection(plan.unless_public)
+        answer = await self._post(plan.body)
+        policy = policy_for(Operation.CREATE, answer)
         self._ours = self._ours or answer.effect is not Effect.NONE
-        if row.then is Then.GO_ON:
+        if policy.then is Action.GO_ON:
             return await self._check(rule, plan, Outcome.CREATED)
-        if row.then is Then.TAKEN:
+        if policy.then is Action.TAKEN:
             return await self._taken(rule, answer)
-        if row.then is Then.RETRY:
-            look = await self._asking.look()
+        if policy.then is Action.RETRY:
+            look = await self._get()
             if look.ok and look.body is not None and same_image(look.body, claimed.image):
                 return self._compared(rule, plan, look.body, Outcome.CREATED)
-        return await self._asking.not_now(rule, row, answer)
+        return await self._retry_or_park(rule, policy, answer)
 
-    async def _source(self, rule: Rule, before: Body | None = None) -> Source | Attempted:
+    async def _source(self, rule: Rule, before: Body | None = None) -> Source | Result:
         """Find the version to copy settings from; with `before`, only among older versions."""
         app, version = self._claimed.app, self._claimed.version
         excluded = await self._not_copied(app) if rule.copy_from == NEWEST else NotCopied()
@@ -292,12 +204,12 @@ class Attempt:
         source = await self._catalogue.source(
             app, rule.copy_from, of=version, without=without, before=before
         )
-        self._asking.note(source.calls)
+        self._calls += source.calls
         if source.calls and not source.calls[-1].ok:
             last = source.calls[-1]
             if rule.copy_from != NEWEST and last.says(HTTPStatus.NOT_FOUND):
-                return self._asking.parked(Reason.COPY_FROM_MISSING, rule)
-            return await self._asking.not_now(rule, policy_for(Call.LIST, last), last)
+                return self._park(Reason.COPY_FROM_MISSING, rule)
+            return await self._retry_or_park(rule, policy_for(Operation.LIST, last), last)
         channels = [name for name in source.passed_over if name in excluded.channels]
         return replace(source, passed_over=tuple(channels))
 
@@ -305,49 +217,49 @@ class Attempt:
         wanted = wanted_by(rule, self._claimed, self._settings)
         return plan_creation(wanted, source.version, source.passed_over)
 
-    async def _taken(self, rule: Rule, refusal: Answer) -> Attempted:
+    async def _taken(self, rule: Rule, refusal: Answer) -> Result:
         """Get the version that already has this name."""
-        look = await self._asking.look()
-        row = policy_for(Call.LOOK, look)
-        if row.then is Then.GO_ON and look.body is not None:
+        look = await self._get()
+        policy = policy_for(Operation.LOOK, look)
+        if policy.then is Action.GO_ON and look.body is not None:
             return await self._present(rule, look.body)
-        if row.then is not Then.ABSENT:
-            return await self._asking.not_now(rule, row, look)
+        if policy.then is not Action.ABSENT:
+            return await self._retry_or_park(rule, policy, look)
         if self._claimed.waited.reason is Reason.NAME_CONFLICT:
             detail = summary_of(refusal)
-            return self._asking.parked(Reason.NAME_CONFLICT, rule, detail=detail)
-        again = Row(Then.RETRY, Reason.NAME_CONFLICT)
-        return await self._asking.not_now(rule, again, refusal)
+            return self._park(Reason.NAME_CONFLICT, rule, detail=detail)
+        again = Policy(Action.RETRY, Reason.NAME_CONFLICT)
+        return await self._retry_or_park(rule, again, refusal)
 
-    async def _present(self, rule: Rule, body: Body) -> Attempted:
+    async def _present(self, rule: Rule, body: Body) -> Result:
         """Decide on an existing version: this receiver created it, or the name is taken."""
         if not same_image(body, self._claimed.image):
-            return self._asking.parked(Reason.NAME_TAKEN, rule, detail=image_of(body))
+            return self._park(Reason.NAME_TAKEN, rule, detail=image_of(body))
         if self._ours:
             return await self._made_before(rule, body)
         self._notes += tuple(differences(rule.settings, body))
         return await self._already_there(rule, body, Outcome.UNCHANGED)
 
-    async def _made_before(self, rule: Rule, body: Body) -> Attempted:
+    async def _made_before(self, rule: Rule, body: Body) -> Result:
         """Compare a version that our request created, but that was not yet recorded as created.
 
         The request is not stored, because it contains secrets: it is planned again from the source.
         """
         source = await self._source(rule, before=body)
-        if isinstance(source, Attempted) and source.settlement.state is not State.PARKED:
+        if isinstance(source, Result) and source.state is not State.PARKED:
             return source
-        plan = source if isinstance(source, Attempted) else self._plan(rule, source)
+        plan = source if isinstance(source, Result) else self._plan(rule, source)
         asked = plan.body if isinstance(plan, Plan) else rule.settings
         if not isinstance(plan, Plan):
             self._warnings += ("compared with the rule's own settings only: nothing to copy from",)
         differs = self._differs(rule, asked, body)
         return differs or await self._already_there(rule, body, Outcome.CREATED)
 
-    async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Attempted:
+    async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
         """Decide on a tag that Edgegap already has: check that it is still the same image."""
         if rule.preflight and self._digest is None:
             findings = await self._preflight.look(self._claimed.image, rule)
-            self._asking.note(findings.calls)
+            self._calls += findings.calls
             if isinstance(findings, ImageOk):
                 self._digest = findings.digest
                 self._notes += findings.notes
@@ -356,7 +268,7 @@ class Attempt:
         stopped = self._overwritten_tag(rule)
         return stopped if stopped is not None else self._held(rule, body, outcome)
 
-    def _overwritten_tag(self, rule: Rule) -> Attempted | None:
+    def _overwritten_tag(self, rule: Rule) -> Result | None:
         """Note that the tag was overwritten since; park the push if the rule says so.
 
         Edgegap's edge caches images by tag, so this matters whatever the version contains now.
@@ -368,16 +280,16 @@ class Attempt:
         self._overwritten = True
         detail = f"{known} before, {self._digest} now" if fresh else "as found before"
         if rule.on_overwrite is OnOverwrite.PARK and not claimed.allows_overwrite(self._digest):
-            return self._asking.parked(Reason.TAG_OVERWRITTEN, rule, detail=detail)
+            return self._park(Reason.TAG_OVERWRITTEN, rule, detail=detail)
         self._notes += (f"the tag was overwritten: {detail}; the edge may run the old image",)
         return None
 
-    async def _look_at_image(self, rule: Rule) -> Attempted | None:
+    async def _look_at_image(self, rule: Rule) -> Result | None:
         """Check the image before it is registered; return None if the version may be created."""
         if not rule.preflight:
             return None
         findings = await self._preflight.look(self._claimed.image, rule)
-        self._asking.note(findings.calls)
+        self._calls += findings.calls
         match findings:
             case ImageOk():
                 self._digest = findings.digest
@@ -386,16 +298,16 @@ class Attempt:
                 return self._overwritten_tag(rule)
             case ImageRejected():
                 self._digest = findings.digest
-                return parked_as(findings.parking)
+                return rejection(findings.parking)
             case ImagePending():
-                row = Row(Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
-                return await self._asking.not_now(rule, row, findings.calls[-1])
+                policy = Policy(Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
+                return await self._retry_or_park(rule, policy, findings.calls[-1])
             case Out():
                 return self._held_back(rule, findings)
 
-    def _held_back(self, rule: Rule, out: Out) -> Attempted | None:
-        facts = {**self._asking.facts(rule), "detail": out.detail}
-        wait = wait_at_most(
+    def _held_back(self, rule: Rule, out: Out) -> Result | None:
+        facts = {**self._facts(rule), "detail": out.detail}
+        waiting = wait_at_most(
             Reason.DOCKER_HUB_UNAVAILABLE,
             waited=self._claimed.waited,
             longest=out.longest,
@@ -405,27 +317,28 @@ class Attempt:
             now=self._now(),
             jitter=self._jitter(),
         )
-        if wait is not None:
-            return Attempted(waiting(wait))
+        if waiting is not None:
+            return waiting
         self._notes += (f"made without preflight: Docker Hub could not be asked ({out.detail})",)
         return None
 
-    async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Attempted:
+    async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Result:
         """Compare the version that Edgegap created with our request."""
-        look = await self._asking.look()
+        look = await self._get()
         if not look.ok or look.body is None:
-            row = policy_for(Call.LOOK, look)
-            gone = Row(Then.RETRY, Reason.EDGEGAP_ERROR) if row.then is Then.ABSENT else row
-            return await self._asking.not_now(rule, gone, look)
+            policy = policy_for(Operation.LOOK, look)
+            if policy.then is Action.ABSENT:
+                policy = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
+            return await self._retry_or_park(rule, policy, look)
         return self._compared(rule, plan, look.body, outcome)
 
-    def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Attempted:
+    def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Result:
         differs = self._differs(rule, plan.body, held, plan.before)
         return differs if differs is not None else self._held(rule, held, outcome)
 
     def _differs(
         self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
-    ) -> Attempted | None:
+    ) -> Result | None:
         """Park a version that differs from the request in settings that players would notice."""
         found = compare(asked, held, before)
         self._warnings += found.notes
@@ -435,11 +348,70 @@ class Attempt:
             noticed = (image, *noticed)
         if not noticed:
             return None
-        return self._asking.parked(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
+        return self._park(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
 
-    def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Attempted:
+    def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
         if is_disabled(body) and rule.settings.get("is_active") is not False:
             self._warnings += (f"{self._claimed.version} {DISABLED}",)
         if outcome is Outcome.CREATED and self._claimed.mode is Mode.CREATE:
             self._catalogue.made(self._claimed.app, body)
-        return done(outcome)
+        return Result.done(outcome)
+
+    async def _get(self) -> Answer:
+        claimed = self._claimed
+        return self._recorded(await self._client.look(claimed.app, claimed.version))
+
+    async def _post(self, body: Body) -> Answer:
+        app = self._claimed.app
+        await self._record_request(len(self._calls), "POST", version_path(app))
+        return self._recorded(await self._client.create(app, body))
+
+    async def _patch(self, body: Body) -> Answer:
+        app, version = self._claimed.app, self._claimed.version
+        await self._record_request(len(self._calls), "PATCH", version_path(app, version))
+        return self._recorded(await self._client.update(app, version, body))
+
+    def _recorded(self, answer: Answer) -> Answer:
+        self._calls += (answer,)
+        return answer
+
+    async def _retry_or_park(self, rule: Rule, policy: Policy, answer: Answer) -> Result:
+        """Wait or park, as the policy for this response says.
+
+        Before a 403 closes the gate for all registrations, the token is tested: an app that the
+        token has no access to must not stop the other apps.
+        """
+        if policy.then is Action.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
+            policy, answer = resolve_forbidden(answer, self._recorded(await self._client.probe()))
+        return next_result(
+            policy,
+            waited=self._claimed.waited,
+            detail=summary_of(answer),
+            retry_after=answer.retry_after,
+            facts=self._facts(rule),
+            now=self._now(),
+            jitter=self._jitter(),
+        )
+
+    def _park(self, reason: Reason, rule: Rule | None, detail: str = "") -> Result:
+        """Park the registration for this reason, with the reason's sentence."""
+        return Result.parked(reason, explain(reason, detail=detail, **self._facts(rule)))
+
+    def _facts(self, rule: Rule | None) -> dict[str, Any]:
+        """Return the facts that sentences about this registration may contain."""
+        claimed = self._claimed
+        return {
+            "app": claimed.app,
+            "version": claimed.version,
+            "rule": claimed.rule,
+            "image": str(claimed.image),
+            "repository": claimed.image.repository,
+            "copy_from": rule.copy_from if rule else "",
+            "tag": claimed.image.tag,
+            "login": rule.login.variables if rule and rule.login else LOGIN_VARIABLES,
+        }
+
+
+def rejection(rejected: Rejected) -> Result:
+    """Park the registration, because no request can be planned for it."""
+    return Result.parked(rejected.reason, rejected.sentence, rejected.notes)

@@ -14,10 +14,10 @@ from receiver.edgegap.plans import (
     same_image,
 )
 from receiver.edgegap.responses import Body
-from receiver.pipeline.attempt import Attempt, wanted_by
+from receiver.ledger.result import Result
+from receiver.pipeline.attempt import Attempt, rejection, wanted_by
 from receiver.pipeline.preflight import ImageOk
-from receiver.pipeline.result import Attempted, done, parked_as
-from receiver.pipeline.retry import Call, Then, policy_for
+from receiver.pipeline.retry import Action, Operation, policy_for
 from receiver.reasons import Outcome
 from receiver.rules.channel_order import (
     Channel,
@@ -41,11 +41,11 @@ class ChannelAttempt(Attempt):
     _repeated = False
     _pushed_again = False
 
-    async def _before_the_look(self, rule: Rule) -> Attempted | None:
+    async def _before_the_look(self, rule: Rule) -> Result | None:
         claimed = self._claimed
         why = why_not(rule.channel(claimed.version), claimed.pushed, claimed.holds)
         if why is not None:
-            return done(Outcome.SUPERSEDED, why)
+            return Result.done(Outcome.SUPERSEDED, why)
         if claimed.known is None or self._is_ordered:
             return None
         return await self._look_at_repeat(rule)
@@ -54,7 +54,7 @@ class ChannelAttempt(Attempt):
     def _is_ordered(self) -> bool:
         return is_ordered(self._claimed.pushed, self._claimed.holds)
 
-    async def _look_at_repeat(self, rule: Rule) -> Attempted | None:
+    async def _look_at_repeat(self, rule: Rule) -> Result | None:
         """Decide on a tag that was reported before: it moves no channel unless overwritten."""
         claimed = self._claimed
         self._digest = claimed.digest or await self._digest_now(rule)
@@ -66,9 +66,11 @@ class ChannelAttempt(Attempt):
             hold = claimed.holds.hold
             if hold is None:
                 return None
-            return done(Outcome.SUPERSEDED, held_sentence(rule.channel(claimed.version), hold))
+            return Result.done(
+                Outcome.SUPERSEDED, held_sentence(rule.channel(claimed.version), hold)
+            )
         if not claimed.holds.has(claimed.pushed):
-            return done(Outcome.SUPERSEDED, REPORTED)
+            return Result.done(Outcome.SUPERSEDED, REPORTED)
         self._repeated = True
         return None
 
@@ -77,7 +79,7 @@ class ChannelAttempt(Attempt):
         if not rule.preflight:
             return None
         findings = await self._preflight.look(self._claimed.image, rule)
-        self._asking.note(findings.calls)
+        self._calls += findings.calls
         return findings.digest if isinstance(findings, ImageOk) else None
 
     @property
@@ -88,24 +90,24 @@ class ChannelAttempt(Attempt):
             return self._overwritten
         return self._overwritten or self._claimed.push_time > known.push_time
 
-    async def _present(self, rule: Rule, body: Body) -> Attempted:
+    async def _present(self, rule: Rule, body: Body) -> Result:
         claimed, channel = self._claimed, rule.channel(self._claimed.version)
         same = same_image(body, claimed.image)
         if self._repeated:
             if same:
                 return self._held(rule, body, self._outcome)
-            return done(Outcome.SUPERSEDED, self._moved_by_another(body))
+            return Result.done(Outcome.SUPERSEDED, self._moved_by_another(body))
         self._moved = same and (claimed.moved or self._ours)
         why = None if same or self._is_ordered else self._why_not(channel, body)
         if why is not None:
-            return done(Outcome.SUPERSEDED, why)
+            return Result.done(Outcome.SUPERSEDED, why)
         wanted = wanted_by(rule, claimed, self._settings)
         values, keys = hidden_values(wanted), self._settings.secret_keys
         sent = claimed.holds.sent
         changed = bool(sent and values) and not is_hash_of(sent, values, keys)
         plan = plan_update(wanted, body, resend=changed or self._pushed_again)
         if isinstance(plan, Rejected):
-            return parked_as(plan)
+            return rejection(plan)
         self._warnings += plan.notes
         if not plan.body:
             if self._ours:
@@ -114,11 +116,11 @@ class ChannelAttempt(Attempt):
         stopped = None if same or self._digest is not None else await self._look_at_image(rule)
         if stopped is not None:
             return stopped
-        answer = await self._asking.update(plan.body)
-        row = policy_for(Call.UPDATE, answer)
-        if row.then is Then.GO_ON:
+        answer = await self._patch(plan.body)
+        policy = policy_for(Operation.UPDATE, answer)
+        if policy.then is Action.GO_ON:
             return await self._check(rule, plan, Outcome.UPDATED)
-        return await self._asking.not_now(rule, row, answer)
+        return await self._retry_or_park(rule, policy, answer)
 
     def _why_not(self, channel: Channel, body: Body) -> str | None:
         """Return why the push does not replace the image that Edgegap has; None if it may."""
@@ -134,7 +136,7 @@ class ChannelAttempt(Attempt):
             return None
         return below_what_is_there(channel, self._claimed.image.tag, there.tag)
 
-    async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Attempted:
+    async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Result:
         wanted = wanted_by(rule, self._claimed, self._settings)
         self._values = hash_of(hidden_values(wanted), self._settings.secret_keys)
         self._moved = True  # Edgegap confirmed it; the next GET counts more
@@ -142,18 +144,18 @@ class ChannelAttempt(Attempt):
 
     def _differs(
         self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
-    ) -> Attempted | None:
+    ) -> Result | None:
         self._moved = self._moved and same_image(held, self._claimed.image)
         return super()._differs(rule, asked, held, before)
 
-    def _overwritten_tag(self, rule: Rule) -> Attempted | None:
+    def _overwritten_tag(self, rule: Rule) -> Result | None:
         """Move no channel to a tag that was overwritten: Edgegap's edge may run the old image."""
         stopped = super()._overwritten_tag(rule)
         if stopped is not None or not self._overwritten or self._is_ordered:
             return stopped
         if rule.on_overwrite is OnOverwrite.MOVE:
             return None
-        return done(
+        return Result.done(
             Outcome.SUPERSEDED,
             f"The tag {self._claimed.image.tag} was overwritten, and on_overwrite is not "
             f'"move" in the rule {rule.name}: Edgegap\'s edge may run the old image. Push under a '

@@ -34,7 +34,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.targets import Target, targets_of
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
-from receiver.pipeline.retry import Row, Then
+from receiver.pipeline.retry import Action, Policy
 from receiver.reasons import Reason, explain
 from receiver.rules.retention import Made, Prunable, prunable
 from receiver.rules.rule import Rule
@@ -47,8 +47,8 @@ PATIENCE_SECONDS = 60.0  # while another replica prunes
 REFUSALS = frozenset({400, 401, 403, 409, 422, 424, 429})  # after these nothing was deleted
 FROM_A_GATEWAY = frozenset({408, 502, 503, 504})  # after these it may still be deleted
 
-BUSY = Row(Then.SLOW_DOWN, Reason.EDGEGAP_BUSY)
-TOKEN_REFUSED = Row(Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
+BUSY = Policy(Action.SLOW_DOWN, Reason.EDGEGAP_BUSY)
+TOKEN_REFUSED = Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
 
 MOST_AT_ONCE = 50  # five calls for each, at Edgegap's pace
 
@@ -60,16 +60,16 @@ class RetentionBusy(ReceiverError):
 
 
 class HeldBack(RetentionBusy):
-    """Edgegap may not be called now, or did not respond: the row of the table says what to do.
+    """Edgegap may not be called now, or did not respond: the policy says what to do.
 
     `wait` is the wait that Edgegap requested (ms), None if it requested none.
     """
 
-    def __init__(self, row: Row, wait: int | None = None, detail: str = "") -> None:
-        self.row = row
+    def __init__(self, policy: Policy, wait: int | None = None, detail: str = "") -> None:
+        self.policy = policy
         self.wait = wait
         self.detail = detail
-        self.why = explain(row.reason or Reason.EDGEGAP_ERROR, detail=detail)
+        self.why = explain(policy.reason or Reason.EDGEGAP_ERROR, detail=detail)
         super().__init__(f"nothing was deleted: {self.why}")
 
 

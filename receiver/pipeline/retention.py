@@ -12,6 +12,7 @@ from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.responses import Answer, version_path
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
+from receiver.ledger.result import Result
 from receiver.periodic import log_errors
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
@@ -25,12 +26,11 @@ from receiver.pipeline.prune import (
     respected,
     settle_overdue,
 )
-from receiver.pipeline.result import Attempted
-from receiver.pipeline.retry import Call, Row, Then, Wait, policy_for, summary_of, wait_or_park
+from receiver.pipeline.retry import Action, Operation, Policy, next_result, policy_for, summary_of
 from receiver.reasons import Reason, State, explain
 
 _LIMIT = re.compile(r"limit of (\d{1,6})", re.IGNORECASE)
-UNCERTAIN = Row(Then.RETRY, Reason.EDGEGAP_ERROR)
+UNCERTAIN = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
 
 
 class Retention:
@@ -64,7 +64,7 @@ class Retention:
             self._settling = True
             self._start(self._settle_overdue())
 
-    async def make_room(self, claimed: Claimed, tried: Attempted) -> Attempted:
+    async def make_room(self, claimed: Claimed, result: Result) -> Result:
         """Delete the oldest version if Edgegap's limit is reached and the rule allows it.
 
         Returns the attempt as due now if a version was deleted, as waiting if Edgegap may not be
@@ -72,17 +72,17 @@ class Retention:
         """
         settings = self._current.settings
         rule = settings.rule_named(claimed.rule)
-        limited = tried.settlement.reason is Reason.VERSION_LIMIT
+        limited = result.reason is Reason.VERSION_LIMIT
         if rule is None or not rule.make_room or not limited or claimed.by_hand:
-            return tried
+            return result
         pruned: list[Pruned] = []
         with log_errors("retention_fault", app=claimed.app), suppress(RetentionBusy):
             try:
-                pruned = await self._make_room(claimed, tried.settlement.sentence)
+                pruned = await self._make_room(claimed, result.sentence)
             except HeldBack as held:
-                return _later(claimed, tried, held, await self._ledger.read(lambda tx: tx.now))
+                return _later(claimed, result, held, await self._ledger.read(lambda tx: tx.now))
         gone = next((one for one in reversed(pruned) if one.deleted), None)
-        return tried if gone is None else _going_on(tried, gone)
+        return result if gone is None else _going_on(result, gone)
 
     async def _make_room(self, claimed: Claimed, sentence: str) -> list[Pruned]:
         """Delete one version if that is enough. Raises HeldBack if it must be retried later."""
@@ -106,9 +106,9 @@ class Retention:
             return not claimed.made_room
         listing = await self._client.versions(claimed.app)
         answer = await respected(self._ledger, listing.answer)
-        row = policy_for(Call.LIST, answer)
-        if row.then is Then.RETRY:
-            raise HeldBack(row, answer.retry_after, summary_of(answer))
+        policy = policy_for(Operation.LIST, answer)
+        if policy.then is Action.RETRY:
+            raise HeldBack(policy, answer.retry_after, summary_of(answer))
         over = len(listing.rows) - int(limit[1])
         return listing.complete and (over == 0 if claimed.made_room else over <= 0)
 
@@ -134,23 +134,18 @@ class Retention:
         self._wake()
 
 
-def _going_on(tried: Attempted, gone: Pruned) -> Attempted:
-    path = version_path(gone.app, gone.version)
-    settlement = replace(
-        tried.settlement,
-        state=State.WAITING,
-        reason=Reason.MAKING_ROOM,
-        sentence=explain(Reason.MAKING_ROOM, detail=gone.version),
-        due_at=0,
-        calls=(*tried.settlement.calls, Answer("DELETE", path, 200, message=gone.why)),
-    )
-    return Attempted(settlement)
+def _going_on(result: Result, gone: Pruned) -> Result:
+    """Try again now: a version was deleted."""
+    reason = Reason.MAKING_ROOM
+    waiting = Result.waiting(reason, explain(reason, detail=gone.version), 0, result.waited)
+    deletion = Answer("DELETE", version_path(gone.app, gone.version), 200, message=gone.why)
+    return replace(result.ending_as(waiting), calls=(*result.calls, deletion))
 
 
-def _later(claimed: Claimed, tried: Attempted, held: HeldBack, now: int) -> Attempted:
+def _later(claimed: Claimed, result: Result, held: HeldBack, now: int) -> Result:
     """Retry when Edgegap may be called again: this does not count as a deleted version."""
-    found = wait_or_park(
-        held.row,
+    found = next_result(
+        held.policy,
         waited=claimed.waited,
         detail=held.detail,
         retry_after=held.wait,
@@ -158,14 +153,4 @@ def _later(claimed: Claimed, tried: Attempted, held: HeldBack, now: int) -> Atte
         now=now,
         jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing
     )
-    if not isinstance(found, Wait):
-        return tried
-    settlement = replace(
-        tried.settlement,
-        state=State.WAITING,
-        reason=found.reason,
-        sentence=found.sentence,
-        due_at=found.due_at,
-        waited=found.waited,
-    )
-    return Attempted(settlement)
+    return result.ending_as(found) if found.state is State.WAITING else result

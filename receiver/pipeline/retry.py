@@ -6,24 +6,26 @@ may or may not have worked is checked before the POST is sent again.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
 from receiver.backoff import LONGEST_BACKOFF, MINUTE, SECOND, SHORTEST_SLOWDOWN, WaitState, backoff
-from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer
-from receiver.reasons import Reason, explain
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.result import Result
+from receiver.reasons import Reason, State, explain
 
 GIVE_UP_AFTER = 24 * 60 * MINUTE
 IMAGE_WAITS = tuple(seconds * SECOND for seconds in (2, 5, 15, 30, 60, 120))
 IMAGE_WAITED_LONG = 10 * MINUTE
 DECLINED_WAITS = tuple(seconds * SECOND for seconds in (5, 15, 30))
 MOST_REFUSALS = 5
+OF_OTHER_RULES = frozenset({Reason.RULE_GONE, Reason.RULE_CHANGED})
 OTHER_RULES_FOR = 5 * MINUTE
 OTHER_RULES_EVERY = 5 * SECOND  # at most: any replica may claim it, and no call is made
 
 
-class Call(StrEnum):
+class Operation(StrEnum):
     """The kind of call to Edgegap."""
 
     LOOK = "look"
@@ -32,7 +34,7 @@ class Call(StrEnum):
     UPDATE = "update"
 
 
-class Then(Enum):
+class Action(Enum):
     """What to do next."""
 
     GO_ON = "go on"
@@ -47,39 +49,39 @@ class Then(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row: the action for these calls, statuses (None: any) and message.
+class Policy:
+    """A row of the table: what to do after these operations, statuses (None: any) and message.
 
     `most`: number of retries before the registration is parked.
     """
 
-    then: Then
+    then: Action
     reason: Reason | None = None
-    calls: frozenset[Call] = frozenset(Call)
+    operations: frozenset[Operation] = frozenset(Operation)
     statuses: frozenset[int] | range | None = None
     says: re.Pattern[str] | None = None
     most: int | None = None
 
 
-READS = frozenset({Call.LOOK, Call.LIST})
-WRITES = frozenset({Call.CREATE, Call.UPDATE})
-CREATION = frozenset({Call.CREATE})
-_TOUCHED = frozenset({Call.LIST, Call.CREATE})
+READS = frozenset({Operation.LOOK, Operation.LIST})
+WRITES = frozenset({Operation.CREATE, Operation.UPDATE})
+CREATION = frozenset({Operation.CREATE})
+_TOUCHED = frozenset({Operation.LIST, Operation.CREATE})
 
 
 def _row(
-    calls: frozenset[Call],
+    operations: frozenset[Operation],
     statuses: int | range | frozenset[int],
-    then: Then,
+    then: Action,
     reason: Reason | None = None,
     says: str | None = None,
-) -> Row:
+) -> Policy:
     some = frozenset({statuses}) if isinstance(statuses, int) else statuses
     pattern = re.compile(says, re.IGNORECASE) if says else None
-    return Row(then, reason, calls, some, pattern)
+    return Policy(then, reason, operations, some, pattern)
 
 
-ANY = frozenset(Call)
+ANY = frozenset(Operation)
 _REFUSALS = frozenset({400, 402, 422})
 _SAID = frozenset({400, 422, 424})  # Edgegap does not document which error gets which of these
 LIMIT = r"version limit|\breached\b.{0,60}\blimit of \d+"
@@ -93,45 +95,35 @@ LOGIN = (
     r"|authentication|authenticated|unauthori[sz]ed"
 )
 PULL = r"\bpull(ed|ing)?\b|manifest unknown|image (was )?not found"
-TABLE: tuple[Row, ...] = (
-    _row(ANY, 429, Then.SLOW_DOWN, Reason.EDGEGAP_BUSY),
-    _row(ANY, 401, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
-    _row(ANY, 403, Then.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
-    _row(ANY, 408, Then.RETRY, Reason.EDGEGAP_ERROR),
-    _row(ANY, range(500, 600), Then.RETRY, Reason.EDGEGAP_ERROR),
-    _row(frozenset({Call.LOOK}), 404, Then.ABSENT),
-    _row(_TOUCHED, 404, Then.PARK, Reason.APP_MISSING),
-    _row(frozenset({Call.UPDATE}), 404, Then.RETRY, Reason.EDGEGAP_ERROR),
-    _row(CREATION, 409, Then.TAKEN),
-    _row(WRITES, _REFUSALS, Then.PARK, Reason.VERSION_LIMIT, says=LIMIT),
-    _row(CREATION, _SAID, Then.TAKEN, says=TAKEN),
-    _row(WRITES, _SAID, Then.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=LOGIN),
-    _row(WRITES, 424, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
-    _row(WRITES, _SAID, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=PULL),
-    _row(READS, 400, Then.RETRY, Reason.EDGEGAP_ERROR),  # nothing in a GET could be corrected
-    _row(ANY, range(200, 300), Then.RETRY, Reason.EDGEGAP_ERROR),
-    Row(Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+TABLE: tuple[Policy, ...] = (
+    _row(ANY, 429, Action.SLOW_DOWN, Reason.EDGEGAP_BUSY),
+    _row(ANY, 401, Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    _row(ANY, 403, Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    _row(ANY, 408, Action.RETRY, Reason.EDGEGAP_ERROR),
+    _row(ANY, range(500, 600), Action.RETRY, Reason.EDGEGAP_ERROR),
+    _row(frozenset({Operation.LOOK}), 404, Action.ABSENT),
+    _row(_TOUCHED, 404, Action.PARK, Reason.APP_MISSING),
+    _row(frozenset({Operation.UPDATE}), 404, Action.RETRY, Reason.EDGEGAP_ERROR),
+    _row(CREATION, 409, Action.TAKEN),
+    _row(WRITES, _REFUSALS, Action.PARK, Reason.VERSION_LIMIT, says=LIMIT),
+    _row(CREATION, _SAID, Action.TAKEN, says=TAKEN),
+    _row(WRITES, _SAID, Action.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=LOGIN),
+    _row(WRITES, 424, Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
+    _row(WRITES, _SAID, Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=PULL),
+    _row(READS, 400, Action.RETRY, Reason.EDGEGAP_ERROR),  # nothing in a GET could be corrected
+    _row(ANY, range(200, 300), Action.RETRY, Reason.EDGEGAP_ERROR),
+    Policy(Action.PARK, Reason.REFUSED_BY_EDGEGAP),
 )
-FORBIDDEN = Row(Then.RETRY, Reason.FORBIDDEN_BY_EDGEGAP, most=MOST_REFUSALS)
+FORBIDDEN = Policy(Action.RETRY, Reason.FORBIDDEN_BY_EDGEGAP, most=MOST_REFUSALS)
 """A 403 while the token is accepted: Edgegap refuses only this call."""
-_NO_ANSWER = Row(Then.RETRY, Reason.EDGEGAP_UNREACHABLE)
-_FOREIGN = Row(Then.RETRY, Reason.NOT_EDGEGAP)
-_DECLINED = Row(Then.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP)
-_GO_ON = Row(Then.GO_ON)
+_NO_ANSWER = Policy(Action.RETRY, Reason.EDGEGAP_UNREACHABLE)
+_FOREIGN = Policy(Action.RETRY, Reason.NOT_EDGEGAP)
+_DECLINED = Policy(Action.TRY_THRICE, Reason.DECLINED_BY_EDGEGAP)
+_GO_ON = Policy(Action.GO_ON)
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Retry at `due_at` (epoch ms); `waited` is stored in the ledger until then."""
-
-    reason: Reason
-    sentence: str
-    due_at: int
-    waited: WaitState
-
-
-def policy_for(call: Call, answer: Answer) -> Row:
-    """Return the row of the table for this response to this call."""
+def policy_for(operation: Operation, answer: Answer) -> Policy:
+    """Return the policy for this response to this operation."""
     if answer.ok:
         return _GO_ON
     if answer.status is None:
@@ -140,16 +132,16 @@ def policy_for(call: Call, answer: Answer) -> Row:
         return _FOREIGN
     if answer.declined:
         return _DECLINED
-    return next(row for row in TABLE if _fits(row, call, answer))
+    return next(policy for policy in TABLE if _fits(policy, operation, answer))
 
 
-def resolve_forbidden(forbidden: Answer, probe: Answer) -> tuple[Row, Answer]:
-    """Return the row and the response that apply to a 403, after a test of the token itself."""
+def resolve_forbidden(forbidden: Answer, probe: Answer) -> tuple[Policy, Answer]:
+    """Return the policy and response that apply to a 403, after a test of the token itself."""
     if probe.accepted:
         return FORBIDDEN, forbidden
-    row = policy_for(Call.LIST, probe)
-    known = row.then in {Then.CLOSE_GATE, Then.SLOW_DOWN, Then.RETRY}
-    return row if known else Row(Then.RETRY, Reason.EDGEGAP_ERROR), probe
+    policy = policy_for(Operation.LIST, probe)
+    known = policy.then in {Action.CLOSE_GATE, Action.SLOW_DOWN, Action.RETRY}
+    return policy if known else Policy(Action.RETRY, Reason.EDGEGAP_ERROR), probe
 
 
 def summary_of(answer: Answer) -> str:
@@ -163,8 +155,8 @@ def summary_of(answer: Answer) -> str:
     return status if answer.message in {"", status} else f"{status}: {answer.message}"
 
 
-def wait_or_park(
-    row: Row,
+def next_result(
+    policy: Policy,
     *,
     waited: WaitState,
     detail: str,
@@ -172,39 +164,43 @@ def wait_or_park(
     facts: Mapping[str, object],
     now: int,
     jitter: float,
-) -> Wait | Rejected:
-    """Return the next wait of a row that retries, or park if it has lasted too long.
+) -> Result:
+    """Return the next wait of a policy that retries, or park if it has lasted too long.
 
     `jitter` is a random number from 0 to 1; `facts` fill the sentences.
     """
-    reason = row.reason or Reason.REFUSED_BY_EDGEGAP
+    reason = policy.reason or Reason.REFUSED_BY_EDGEGAP
     answer = {**facts, "detail": detail}
-    if row.then is Then.PARK:
-        return Rejected(reason, explain(reason, **answer))
+    if policy.then is Action.PARK:
+        return _parked(reason, answer)
     so_far = waited.so_far(reason, now)
     lasted = now - so_far.since
     given_up = now - so_far.first >= GIVE_UP_AFTER
-    if row.then is Then.WAIT_FOR_IMAGE:
+    if policy.then is Action.WAIT_FOR_IMAGE:
         if given_up or lasted >= IMAGE_WAITED_LONG:
             return _parked(Reason.IMAGE_NOT_PULLABLE, answer)
         delay = IMAGE_WAITS[min(so_far.times, len(IMAGE_WAITS) - 1)]
         delay = min(delay, so_far.since + IMAGE_WAITED_LONG - now)
-    elif row.then is Then.TRY_THRICE:
+    elif policy.then is Action.TRY_THRICE:
         if so_far.times >= len(DECLINED_WAITS):
             return _parked(reason, answer)
         delay = DECLINED_WAITS[so_far.times]
-    elif row.most is not None and so_far.times >= row.most:
+    elif policy.most is not None and so_far.times >= policy.most:
         return _parked(reason, answer)
-    elif row.then is Then.CLOSE_GATE:
+    elif policy.then is Action.CLOSE_GATE:
         delay = 0  # the gate holds it, not the clock
     elif given_up:
         return _parked(Reason.GAVE_UP, answer)
-    elif row.then is Then.SLOW_DOWN:
+    elif policy.then is Action.SLOW_DOWN:
         delay = backoff(so_far.times, jitter) if retry_after is None else retry_after
         delay = max(SHORTEST_SLOWDOWN, delay)
     else:
         delay = max(backoff(so_far.times, jitter), retry_after or 0)
-    return Wait(reason, explain(reason, **answer), now + delay, so_far.incremented())
+    return replace(
+        Result.waiting(reason, explain(reason, **answer), now + delay, so_far.incremented()),
+        close_gate=policy.then is Action.CLOSE_GATE,
+        slow_down_until=now + delay if policy.then is Action.SLOW_DOWN else None,
+    )
 
 
 def wait_at_most(
@@ -218,7 +214,7 @@ def wait_at_most(
     lasted: int = 0,
     asked: int = 0,
     slowest: int = LONGEST_BACKOFF,
-) -> Wait | None:
+) -> Result | None:
     """Return the next wait for a cause that delays at most `longest` ms in total; None after that.
 
     The cause has already `lasted` some of that time, and the service requested a wait of `asked`
@@ -230,16 +226,50 @@ def wait_at_most(
         return None
     grown = min(int(slowest * (1 + jitter) / 2), backoff(so_far.times, jitter))
     delay = min(left, max(SECOND, asked, grown))
-    return Wait(reason, sentence, now + delay, so_far.incremented())
+    return Result.waiting(reason, sentence, now + delay, so_far.incremented())
 
 
-def _fits(row: Row, call: Call, answer: Answer) -> bool:
-    return (
-        call in row.calls
-        and (row.statuses is None or answer.status in row.statuses)
-        and (row.says is None or row.says.search(answer.message) is not None)
+def defer_to_other_replicas(claimed: Claimed, result: Result, *, now: int, jitter: float) -> Result:
+    """Wait for another replica if this replica does not have the rule that accepted the push.
+
+    Replicas get a changed configuration one after another: this replica may still have the old
+    configuration, so it must not park the registration.
+    """
+    reason = result.reason
+    if result.state is not State.PARKED or reason is None or reason not in OF_OTHER_RULES:
+        return result
+    wait = wait_at_most(
+        reason,
+        waited=claimed.waited,
+        longest=OTHER_RULES_FOR,
+        slowest=OTHER_RULES_EVERY,
+        sentence=f"Another replica may have the rule: it is asked for 5 minutes. {result.sentence}",
+        now=now,
+        jitter=jitter,
+    )
+    return result if wait is None else wait
+
+
+def internal_error(claimed: Claimed, error: Exception, *, now: int, jitter: float) -> Result:
+    """Retry later after a fault of our own, as after any temporary error."""
+    return next_result(
+        Policy(Action.RETRY, Reason.FAULT),
+        waited=claimed.waited,
+        detail=type(error).__name__,
+        retry_after=None,
+        facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
+        now=now,
+        jitter=jitter,
     )
 
 
-def _parked(reason: Reason, answer: Mapping[str, object]) -> Rejected:
-    return Rejected(reason, explain(reason, **answer))
+def _fits(policy: Policy, operation: Operation, answer: Answer) -> bool:
+    return (
+        operation in policy.operations
+        and (policy.statuses is None or answer.status in policy.statuses)
+        and (policy.says is None or policy.says.search(answer.message) is not None)
+    )
+
+
+def _parked(reason: Reason, answer: Mapping[str, object]) -> Result:
+    return Result.parked(reason, explain(reason, **answer))

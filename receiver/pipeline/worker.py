@@ -1,7 +1,4 @@
-"""The worker: claims registrations with a lease and runs several at once.
-
-`Worker` claims every registration; `InHand` then attempts and settles it.
-"""
+"""The worker: claims registrations with a lease, attempts several at once, stores each result."""
 
 import asyncio
 import random
@@ -24,7 +21,6 @@ from receiver.ledger.leases import reclaim_expired, release_lease, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import (
     Claimed,
-    Settlement,
     already_finished,
     claim,
     compare_again,
@@ -34,23 +30,17 @@ from receiver.ledger.registrations import (
     waits_alone,
 )
 from receiver.ledger.replicas import heartbeat, leave, try_lock_claims, working_now
+from receiver.ledger.result import Result
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.channels import ChannelAttempt
+from receiver.pipeline.finishing import apply_side_effects, notify_crashed, report_result
 from receiver.pipeline.ledger_status import LedgerStatus
 from receiver.pipeline.preflight import Preflight
-from receiver.pipeline.result import (
-    Attempted,
-    apply_side_effects,
-    defer_to_other_replicas,
-    fault,
-    moved_by,
-    notify_crashed,
-    report_result,
-)
 from receiver.pipeline.retention import Retention
+from receiver.pipeline.retry import defer_to_other_replicas, internal_error
 from receiver.reasons import Outcome
 from receiver.rules.rule import Mode, moving_versions
 
@@ -137,131 +127,11 @@ def _claim(tx: Tx, owner: str, free: int, *, busy: bool) -> tuple[Claimed, ...]:
 
 
 LEDGER_AWAY_SECONDS = 0.5
+jitter = random.random  # from 0 to 1; spreads retries
 
-Settled = Callable[[Claimed, Settlement], None]
+Settled = Callable[[Claimed, Result], None]
 
 log = get_logger()
-
-
-class InHand:
-    """Runs claimed registrations for the owner of their leases."""
-
-    def __init__(
-        self,
-        owner: str,
-        ledger: Ledger,
-        current: LiveSettings,
-        client: EdgegapClient,
-        *,
-        watch: LedgerStatus,
-        preflight: Preflight,
-        retention: Retention,
-        settled: Settled | None = None,
-    ) -> None:
-        self._owner = owner
-        self._ledger = ledger
-        self._current = current
-        self._client = client
-        self._watch = watch
-        self._preflight = preflight
-        self._catalogue = VersionCache(client)
-        self._retention = retention
-        self._settled = settled
-
-    def forget(self) -> None:
-        """Drop the cached versions of Edgegap."""
-        self._catalogue.forget()
-
-    async def work(self, claimed: Claimed) -> None:
-        """Attempt the registration and store the result."""
-        now = self._watch.clock()
-        try:
-            tried = await self._attempt(claimed, now)
-        except _LeaseLost:
-            log.warning("lease_lost", registration=claimed.id, app=claimed.app)
-            return
-        except LedgerError as error:
-            self._watch.is_away(error)
-            tried = fault(claimed, error, now=now())
-        except Exception as error:
-            log.exception("registration_fault", registration=claimed.id, app=claimed.app)
-            tried = fault(claimed, error, now=now())
-        if self._watch.replicas > 1:
-            jitter = random.random()  # noqa: S311 - spreads retries
-            tried = defer_to_other_replicas(claimed, tried, now=now(), jitter=jitter)
-        tried = await self._retention.make_room(claimed, tried)
-        await self._settle(claimed, tried, now)
-
-    async def compare_later(self, claimed: Claimed) -> None:
-        """Schedule a comparison with Edgegap: a PATCH of a lost lease may be applied late."""
-        try:
-            await self._ledger.write(partial(compare_again, claimed=claimed))
-        except LedgerError as error:
-            self._watch.is_away(error)  # the record made before the PATCH remains
-
-    async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Attempted:
-        async def record_request(step: int, method: str, path: str) -> None:
-            write = partial(
-                sent, claimed=claimed, owner=self._owner, step=step, method=method, path=path
-            )
-            if not await self._ledger.write(write):
-                raise _LeaseLost
-
-        async def find_excluded(app: str) -> NotCopied:
-            excluded = await self._ledger.read(partial(not_copied, app=app))
-            moving = moving_versions(self._current.settings.rules, app)
-            return replace(excluded, channels=excluded.channels | moving)
-
-        kind = ChannelAttempt if claimed.mode is Mode.CHANNEL else Attempt
-        attempt = kind(
-            claimed,
-            self._current.settings,
-            self._client,
-            self._catalogue,
-            preflight=self._preflight,
-            sent=record_request,
-            not_copied=find_excluded,
-            now=now,
-            jitter=random.random,
-        )
-        return await attempt.run()
-
-    async def _settle(self, claimed: Claimed, tried: Attempted, now: Callable[[], int]) -> None:
-        """Store the result; if the ledger is unavailable, retry until it is stored.
-
-        The result's times come from `now`; the ledger's clock may have been set since.
-        """
-        stored: bool | None = None
-        decided_at = now()
-        while stored is None:
-            try:
-                write = partial(self._store, claimed=claimed, tried=tried, decided_at=decided_at)
-                stored = await self._ledger.write(write)
-            except LedgerError as error:
-                self._watch.is_away(error)
-                await asyncio.sleep(LEDGER_AWAY_SECONDS)
-            except Exception as error:
-                log.exception("registration_fault", registration=claimed.id, app=claimed.app)
-                tried, decided_at = fault(claimed, error, now=now()), now()
-                await asyncio.sleep(LEDGER_AWAY_SECONDS)
-        if not stored:
-            log.warning("lease_lost", registration=claimed.id, app=claimed.app)
-            await self.compare_later(claimed)
-            return
-        report_result(claimed, tried.settlement, now=now())
-        if self._settled is not None:
-            self._settled(claimed, tried.settlement)
-        if tried.settlement.outcome is Outcome.CREATED:
-            self._retention.begin(claimed.app)
-
-    def _store(self, tx: Tx, claimed: Claimed, tried: Attempted, decided_at: int) -> bool:
-        step = tx.now - decided_at
-        if abs(step) >= SMALLEST_STEP_MS:
-            tried = moved_by(tried, step)
-        if not settle(tx, claimed, self._owner, tried.settlement):
-            return already_finished(tx, claimed, tried.settlement)
-        apply_side_effects(tx, self._current.settings, claimed, tried)
-        return True
 
 
 class _LeaseLost(Exception):
@@ -298,16 +168,9 @@ class Worker:
         self._probing: asyncio.Task[None] | None = None
         self._watch = LedgerStatus()
         self._retention = Retention(ledger, current, client, self.wake)
-        self._runner = InHand(
-            self.owner,
-            ledger,
-            current,
-            client,
-            watch=self._watch,
-            preflight=preflight,
-            retention=self._retention,
-            settled=settled,
-        )
+        self._preflight = preflight
+        self._settled = settled
+        self._catalogue = VersionCache(client)
 
     async def start(self) -> None:
         """Release the claims of a dead owner, then start working."""
@@ -322,7 +185,7 @@ class Worker:
         self._watch.was_read(reading, step)
         for registration, state in voided:
             log.warning("lease_voided", registration=registration, state=state)
-        self._loops = [asyncio.create_task(self._work()), asyncio.create_task(self._renew())]
+        self._loops = [asyncio.create_task(self._run()), asyncio.create_task(self._renew())]
 
     @property
     def alive(self) -> bool:
@@ -336,7 +199,7 @@ class Worker:
 
     def invalidate_caches(self) -> None:
         """Drop the cached versions of Edgegap and look for work."""
-        self._runner.forget()
+        self._catalogue.forget()
         self.wake()
 
     async def stop(self, grace_seconds: float) -> None:
@@ -366,7 +229,7 @@ class Worker:
         leave(tx, self.owner)
         return release_lease(tx, self.owner)
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         while not self._stopping:
             self._turned = time.monotonic()
             self._wake.clear()
@@ -398,7 +261,7 @@ class Worker:
             self._watch.replicas = turn.replicas
             self._client.share(turn.replicas)
         for claimed in turn.claimed:
-            task = asyncio.create_task(self._runner.work(claimed))
+            task = asyncio.create_task(self.work(claimed))
             self._running[claimed.id] = (claimed, task)
             task.add_done_callback(partial(self._remove, claimed.id))
         if turn.overdue:
@@ -415,6 +278,97 @@ class Worker:
             tx, settings, owner=self.owner, in_hand=self._running, free=free, shared=shared
         )
         return reading, step, turn
+
+    async def work(self, claimed: Claimed) -> None:
+        """Attempt the registration and store the result."""
+        now = self._watch.clock()
+        try:
+            result = await self._attempt(claimed, now)
+        except _LeaseLost:
+            log.warning("lease_lost", registration=claimed.id, app=claimed.app)
+            return
+        except LedgerError as error:
+            self._watch.is_away(error)
+            result = internal_error(claimed, error, now=now(), jitter=jitter())
+        except Exception as error:
+            log.exception("registration_fault", registration=claimed.id, app=claimed.app)
+            result = internal_error(claimed, error, now=now(), jitter=jitter())
+        if self._watch.replicas > 1:
+            result = defer_to_other_replicas(claimed, result, now=now(), jitter=jitter())
+        result = await self._retention.make_room(claimed, result)
+        await self._settle(claimed, result, now)
+
+    async def _compare_later(self, claimed: Claimed) -> None:
+        """Schedule a comparison with Edgegap: a PATCH of a lost lease may be applied late."""
+        try:
+            await self._ledger.write(partial(compare_again, claimed=claimed))
+        except LedgerError as error:
+            self._watch.is_away(error)  # the record made before the PATCH remains
+
+    async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Result:
+        async def record_request(step: int, method: str, path: str) -> None:
+            write = partial(
+                sent, claimed=claimed, owner=self.owner, step=step, method=method, path=path
+            )
+            if not await self._ledger.write(write):
+                raise _LeaseLost
+
+        async def find_excluded(app: str) -> NotCopied:
+            excluded = await self._ledger.read(partial(not_copied, app=app))
+            moving = moving_versions(self._current.settings.rules, app)
+            return replace(excluded, channels=excluded.channels | moving)
+
+        kind = ChannelAttempt if claimed.mode is Mode.CHANNEL else Attempt
+        attempt = kind(
+            claimed,
+            self._current.settings,
+            self._client,
+            self._catalogue,
+            preflight=self._preflight,
+            record_request=record_request,
+            not_copied=find_excluded,
+            now=now,
+            jitter=jitter,
+        )
+        return await attempt.run()
+
+    async def _settle(self, claimed: Claimed, result: Result, now: Callable[[], int]) -> None:
+        """Store the result; if the ledger is unavailable, retry until it is stored.
+
+        The result's times come from `now`; the ledger's clock may have been set since.
+        """
+        stored: bool | None = None
+        decided_at = now()
+        while stored is None:
+            try:
+                write = partial(self._store, claimed=claimed, result=result, decided_at=decided_at)
+                stored = await self._ledger.write(write)
+            except LedgerError as error:
+                self._watch.is_away(error)
+                await asyncio.sleep(LEDGER_AWAY_SECONDS)
+            except Exception as error:
+                log.exception("registration_fault", registration=claimed.id, app=claimed.app)
+                result = internal_error(claimed, error, now=now(), jitter=jitter())
+                decided_at = now()
+                await asyncio.sleep(LEDGER_AWAY_SECONDS)
+        if not stored:
+            log.warning("lease_lost", registration=claimed.id, app=claimed.app)
+            await self._compare_later(claimed)
+            return
+        report_result(claimed, result, now=now())
+        if self._settled is not None:
+            self._settled(claimed, result)
+        if result.outcome is Outcome.CREATED:
+            self._retention.begin(claimed.app)
+
+    def _store(self, tx: Tx, claimed: Claimed, result: Result, decided_at: int) -> bool:
+        step = tx.now - decided_at
+        if abs(step) >= SMALLEST_STEP_MS:
+            result = result.shifted(step)
+        if not settle(tx, claimed, self.owner, result):
+            return already_finished(tx, claimed, result)
+        apply_side_effects(tx, self._current.settings, claimed, result)
+        return True
 
     def _remove(self, identity: str, task: asyncio.Task[None]) -> None:
         if identity in self._running and self._running[identity][1] is task:  # else claimed again
@@ -453,4 +407,4 @@ class Worker:
                 claimed, task = running[identity]
                 if task.cancel():
                     log.warning("lease_lost", registration=identity)
-                    await self._runner.compare_later(claimed)
+                    await self._compare_later(claimed)

@@ -406,7 +406,7 @@ def test_a_closed_one_is_purged_when_it_was_closed_long_enough_ago(
     settlement = parked(Reason.NOT_AMD64)
     for _ in tags:
         claimed = one_claim(ledger)
-        settling = partial(settle, claimed=claimed, owner=OWNER, settlement=settlement)
+        settling = partial(settle, claimed=claimed, owner=OWNER, result=settlement)
         write(ledger, at(old, settling))
     deliveries = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
     named = {one["tag"]: one["id"] for one in deliveries}

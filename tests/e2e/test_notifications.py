@@ -26,7 +26,8 @@ from receiver.ledger.engine import read_database_url
 from receiver.ledger.leases import MOST_CRASHES, reclaim_expired
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import MOST_QUIETS, OutboxEntry, enqueue, lease_due
-from receiver.ledger.registrations import Claimed, Settlement, claim
+from receiver.ledger.registrations import Claimed, claim
+from receiver.ledger.result import Result
 from receiver.notifications import apprise as notify
 from receiver.notifications.destinations import (
     EVERYTHING,
@@ -36,7 +37,7 @@ from receiver.notifications.destinations import (
     message_of,
     read_notices,
 )
-from receiver.pipeline.result import events_of, notify_crashed
+from receiver.pipeline.finishing import events_of, notify_crashed
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Decision, Match, Mode, Rule
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -125,12 +126,10 @@ def claimed_as(mode: Mode) -> Claimed:
 
 @pytest.mark.parametrize("outcome", [Outcome.CREATED, Outcome.UPDATED])
 def test_a_notification_holds_what_a_person_should_know(outcome: Outcome) -> None:
-    settlement = Settlement(
-        State.DONE, outcome, notes=("a note", "a warning"), warnings=("a warning",)
-    )
+    result = Result(State.DONE, outcome, notes=("a note", "a warning"), warnings=("a warning",))
 
-    ((_, of_version),) = events_of(claimed_as(Mode.CREATE), settlement)
-    ((_, of_channel),) = events_of(claimed_as(Mode.CHANNEL), settlement)
+    ((_, of_version),) = events_of(claimed_as(Mode.CREATE), result)
+    ((_, of_channel),) = events_of(claimed_as(Mode.CHANNEL), result)
 
     for text in (of_version, of_channel):
         assert text.splitlines()[1:] == ["- a warning"]
@@ -139,8 +138,8 @@ def test_a_notification_holds_what_a_person_should_know(outcome: Outcome) -> Non
 
 
 def test_a_parking_tells_of_the_other_losses_too() -> None:
-    settlement = Settlement(State.PARKED, reason=Reason.HIDDEN_ENV, sentence="Do this.")
-    warned = replace(settlement, warnings=("not copied from 1.0: command",))
+    result = Result(State.PARKED, reason=Reason.HIDDEN_ENV, sentence="Do this.")
+    warned = replace(result, warnings=("not copied from 1.0: command",))
 
     ((happening, text),) = events_of(claimed_as(Mode.CREATE), warned)
 

@@ -13,7 +13,8 @@ from sqlalchemy.engine import URL
 from receiver.backoff import WaitState
 from receiver.ledger import gates
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Settlement, claim, settle
+from receiver.ledger.registrations import claim, settle
+from receiver.ledger.result import Result
 from receiver.reasons import Reason, State
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
@@ -231,7 +232,7 @@ def test_an_opened_gate_lets_go_on_what_waits_for_it(
     for tag, why in (("1.0", reason), ("2.0", Reason.EDGEGAP_ERROR)):
         write(ledger, at(NOW, lambda tx, tag=tag: pushed(tx, tag)))  # type: ignore[misc]
         (claimed,) = write(ledger, at(NOW, lambda tx: claim(tx, owner=OWNER, most=1)))
-        waits = Settlement(
+        waits = Result(
             State.WAITING, reason=why, due_at=NOW + 60 * MINUTE, waited=WaitState(why, NOW)
         )
         write(ledger, at(NOW, lambda tx, c=claimed, w=waits: settle(tx, c, OWNER, w)))  # type: ignore[misc]

@@ -9,7 +9,8 @@ from receiver.dockerhub.webhook import Push
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import registrations_of
-from receiver.ledger.registrations import Settlement, claim, settle
+from receiver.ledger.registrations import claim, settle
+from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.rule import OnOverwrite, Rule, rule_on
@@ -22,7 +23,7 @@ OTHER = Rule(REPOSITORY, "other", "second")
 DIGEST = "sha256:" + "b" * 64
 
 
-def came_to(ledger: Ledger, **by_app: Settlement) -> str:
+def came_to(ledger: Ledger, **by_app: Result) -> str:
     """A push that both rules took, and what came of it for each app."""
     ruling = rule_on(Push(REPOSITORY, "1.0"), [ONE, OTHER])
     answer = NewDelivery(source="webhook", repository=REPOSITORY, tag="1.0")
@@ -45,8 +46,8 @@ def read_again(ledger: Ledger, rules: Sequence[Rule]) -> None:
     asyncio.run(ledger.write(lambda tx: read_rules_again(tx, rules)))
 
 
-CREATED = Settlement(State.DONE, outcome=Outcome.CREATED)
-MENDABLE = Settlement(State.PARKED, reason=Reason.APP_MISSING)
+CREATED = Result(State.DONE, outcome=Outcome.CREATED)
+MENDABLE = Result(State.PARKED, reason=Reason.APP_MISSING)
 
 
 def test_what_is_done_stays_done_whatever_became_of_its_sibling(ledger: Ledger) -> None:
@@ -61,7 +62,7 @@ def test_what_is_done_stays_done_whatever_became_of_its_sibling(ledger: Ledger) 
 
 def test_what_a_person_must_look_at_stays_parked_beside_what_is_mended(ledger: Ledger) -> None:
     """A start counted as a person's look: the tag that was pushed over passed."""
-    over = Settlement(State.PARKED, reason=Reason.TAG_OVERWRITTEN, digest=DIGEST, overwritten=True)
+    over = Result(State.PARKED, reason=Reason.TAG_OVERWRITTEN, digest=DIGEST, overwritten=True)
     delivery = came_to(ledger, one=over, other=MENDABLE)
 
     read_again(ledger, [ONE, OTHER])
@@ -73,7 +74,7 @@ def test_what_a_person_must_look_at_stays_parked_beside_what_is_mended(ledger: L
 
 @pytest.mark.parametrize("reason", [Reason.APP_MISSING, Reason.VERSION_NAME_INVALID])
 def test_what_the_rule_leads_elsewhere_goes_there_alone(ledger: Ledger, reason: Reason) -> None:
-    delivery = came_to(ledger, one=CREATED, other=Settlement(State.PARKED, reason=reason))
+    delivery = came_to(ledger, one=CREATED, other=Result(State.PARKED, reason=reason))
     elsewhere = Rule(REPOSITORY, "third", "second")
 
     read_again(ledger, [ONE, elsewhere])

@@ -19,8 +19,9 @@ from receiver.ledger.deliveries import (
 )
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue, lease_due
-from receiver.ledger.registrations import Claimed, Settlement, claim, settle
+from receiver.ledger.registrations import Claimed, claim, settle
 from receiver.ledger.replicas import heartbeat
+from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.reasons import Outcome, Reason, State, Verdict
@@ -51,7 +52,7 @@ def waiting(ledger: Ledger, due_at: int, waited: WaitState) -> None:
     """Record a push, and have it wait from NOW on."""
     write(ledger, at(NOW, lambda tx: pushed(tx, "1.0")))
     (claimed,) = write(ledger, at(NOW, lambda tx: claim(tx, owner=OWNER, most=1)))
-    waits = Settlement(State.WAITING, reason=Reason.IMAGE_NOT_READY, due_at=due_at, waited=waited)
+    waits = Result(State.WAITING, reason=Reason.IMAGE_NOT_READY, due_at=due_at, waited=waited)
     assert write(ledger, at(NOW, lambda tx: settle(tx, claimed, OWNER, waits)))
 
 

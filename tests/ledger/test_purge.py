@@ -11,7 +11,8 @@ from receiver.config.settings import LiveSettings, Settings
 from receiver.ledger import ids
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Settlement, claim, settle
+from receiver.ledger.registrations import claim, settle
+from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, State, Verdict
 from receiver.rules.rule import Decision, Match
@@ -30,7 +31,7 @@ def _delivered(tx: Tx, tag: str, *, days_ago: int) -> str:
 def _done(tx: Tx, days_ago: int) -> None:
     tx._now = time.time_ns() // 1_000_000 - days_ago * DAY
     for claimed in claim(tx, owner="w", most=1000):
-        assert settle(tx, claimed, "w", Settlement(State.DONE, outcome=Outcome.CREATED))
+        assert settle(tx, claimed, "w", Result(State.DONE, outcome=Outcome.CREATED))
 
 
 def _count(tx: Tx, table: str) -> int:

@@ -27,10 +27,8 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids
 from receiver.ledger.registrations import Claimed, claim
 from receiver.pipeline.intake import take
-from receiver.pipeline.ledger_status import LedgerStatus
 from receiver.pipeline.preflight import ImageOk, Preflight
-from receiver.pipeline.retention import Retention
-from receiver.pipeline.worker import InHand, recover_leases
+from receiver.pipeline.worker import Worker, recover_leases
 from receiver.rules.channel_order import Follow
 from receiver.rules.rule import Rule
 from receiver.rules.tag_order import VersionNumber, version_number
@@ -42,7 +40,6 @@ from receiver.upkeep.channels import ChannelNotMoved, release, rollback_channel
 from receiver.upkeep.drift import Drift
 
 NAME = "staging"
-OWNER = "worker"
 TAGS = ("1.0.0", "v1.1", "2.0.0-rc.1", "2.0.0", "nightly-1", "nightly-2")
 LONG_AGO = 1_780_000_000_000
 
@@ -149,15 +146,7 @@ class World:
         self.current = LiveSettings(Settings(rules=rules, secret_keys=(Secret("k" * 40),)))
         client = EdgegapClient(http, Secret("sandbox-token"), RateLimiter(1e6, 8))
         self.drift = Drift(ledger, self.current, client, lambda: None)
-        self.worker = InHand(
-            OWNER,
-            ledger,
-            self.current,
-            client,
-            watch=LedgerStatus(),
-            preflight=self.images,
-            retention=Retention(ledger, self.current, client, lambda: None),
-        )
+        self.worker = Worker(ledger, self.current, client, self.images)
 
     async def do(self, action: str, *given: Any) -> None:
         await getattr(self, f"_{action}")(*given)
@@ -262,7 +251,7 @@ class World:
 
     async def work(self, most: int) -> None:
         for _ in range(most):
-            claimed = await self.ledger.write(lambda tx: claim(tx, owner=OWNER, most=1))
+            claimed = await self.ledger.write(lambda tx: claim(tx, owner=self.worker.owner, most=1))
             if not claimed:
                 return
             before = self._there()

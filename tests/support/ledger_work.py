@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed, Settlement, claim, settle
+from receiver.ledger.registrations import Claimed, claim, settle
+from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Decision, Match, Mode
@@ -62,9 +63,9 @@ def one_claim(ledger: Ledger, owner: str = OWNER) -> Claimed:
     return claimed
 
 
-def settled(ledger: Ledger, claimed: Claimed, settlement: Settlement, owner: str = OWNER) -> bool:
+def settled(ledger: Ledger, claimed: Claimed, result: Result, owner: str = OWNER) -> bool:
     """Settle it; False when the lease was lost."""
-    return asyncio.run(ledger.write(lambda tx: settle(tx, claimed, owner, settlement)))
+    return asyncio.run(ledger.write(lambda tx: settle(tx, claimed, owner, result)))
 
 
 def finish(ledger: Ledger) -> Claimed:
@@ -74,18 +75,18 @@ def finish(ledger: Ledger) -> Claimed:
     return claimed
 
 
-def done(outcome: Outcome = Outcome.CREATED, **more: Any) -> Settlement:
-    return Settlement(State.DONE, outcome=outcome, **more)
+def done(outcome: Outcome = Outcome.CREATED, **more: Any) -> Result:
+    return Result(State.DONE, outcome=outcome, **more)
 
 
-def parked(reason: Reason, **more: Any) -> Settlement:
-    return Settlement(State.PARKED, reason=reason, sentence="It is parked.", **more)
+def parked(reason: Reason, **more: Any) -> Result:
+    return Result(State.PARKED, reason=reason, sentence="It is parked.", **more)
 
 
-def waits(due_at: int, **more: Any) -> Settlement:
+def waits(due_at: int, **more: Any) -> Result:
     """Wait until then; a small number is long past."""
     due = due_at if due_at == 0 else 2**50 + due_at
-    return Settlement(State.WAITING, reason=Reason.EDGEGAP_ERROR, due_at=due, **more)
+    return Result(State.WAITING, reason=Reason.EDGEGAP_ERROR, due_at=due, **more)
 
 
 async def alone(ledger: Ledger) -> bool:

@@ -17,7 +17,7 @@ from receiver.ledger.deletions import last_deletions
 from receiver.ledger.targets import Target, last_deliveries, targets_of
 from receiver.pipeline.attempt import why_refused
 from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, plan, rules_for_app
-from receiver.pipeline.retry import Call
+from receiver.pipeline.retry import Operation
 from receiver.rules.rule import Mode
 from receiver.service import Service
 from receiver.timestamps import read_iso
@@ -95,7 +95,7 @@ class VersionsView:
             elif not response.ok:
                 rules = ", ".join(rule.name for rule in rules_for_app(service.settings, app))
                 facts = {"app": app, "rule": rules}
-                _, problem = await why_refused(service.client, Call.LIST, response, **facts)
+                _, problem = await why_refused(service.client, Operation.LIST, response, **facts)
             if len(self._listed) >= MOST_REMEMBERED:
                 self._listed.clear()
             listed = self._listed[app] = _Listed(

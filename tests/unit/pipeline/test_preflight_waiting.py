@@ -15,7 +15,8 @@ from receiver.dockerhub.registry import Registry
 from receiver.edgegap.client import RateLimiter, edgegap_client
 from receiver.edgegap.version_cache import VersionCache
 from receiver.images import ImageReference
-from receiver.ledger.registrations import Claimed, Settlement
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.result import Result
 from receiver.ledger.targets import NotCopied
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import Outage, Preflight
@@ -48,15 +49,15 @@ class Story:
     waits: list[int] = field(default_factory=list)
     reasons: set[Reason | None] = field(default_factory=set)
 
-    async def ended(self, registration: Claimed, most: int = 1000) -> Settlement:
+    async def ended(self, registration: Claimed, most: int = 1000) -> Result:
         """Try until it is done or parked; `waits` says how long it waited between, in seconds."""
         waited = WaitState()
         for _ in range(most):
             claimed = replace(registration, waited=waited)
-            answer = (await self.attempt(claimed).run()).settlement
+            answer = await self.attempt(claimed).run()
             if answer.state is not State.WAITING:
                 return answer
-            waited, due = answer.waited, answer.due_at or 0
+            waited, due = answer.waited, answer.due_at
             self.waits.append(round((due - self.time.now) / SECOND))
             self.reasons.add(answer.reason)
             self.time.now = due
@@ -122,7 +123,7 @@ async def stories(
                     client,
                     VersionCache(client),
                     preflight=preflight,
-                    sent=nothing_noted,
+                    record_request=nothing_noted,
                     not_copied=nothing_excluded,
                     now=lambda: time.now,
                     jitter=lambda: jitter,
@@ -141,18 +142,18 @@ def hub() -> DockerHubSandbox:
 def test_a_tag_that_never_comes_is_waited_for_ten_minutes_and_then_parked(
     hub: DockerHubSandbox,
 ) -> None:
-    async def tell() -> tuple[Story, Settlement]:
+    async def tell() -> tuple[Story, Result]:
         async with stories(hub) as begin:
             story = begin()
             return story, await story.ended(of("never-pushed"))
 
-    story, settlement = asyncio.run(tell())
+    story, result = asyncio.run(tell())
 
     assert story.waits == [2, 5, 15, 30, 60, 120, 120, 120, 120, 8]
     assert sum(story.waits) == 600
     assert story.reasons == {Reason.IMAGE_NOT_READY}
-    assert (settlement.state, settlement.reason) == (State.PARKED, Reason.IMAGE_NOT_PULLABLE)
-    assert "HTTP 404: no such tag" in settlement.sentence
+    assert (result.state, result.reason) == (State.PARKED, Reason.IMAGE_NOT_PULLABLE)
+    assert "HTTP 404: no such tag" in result.sentence
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.37, 1.0])
@@ -161,31 +162,31 @@ def test_an_outage_holds_back_for_its_time_then_it_goes_on_and_says_so(
 ) -> None:
     hub.misbehave(DOWN)
 
-    async def tell() -> tuple[Story, Settlement]:
+    async def tell() -> tuple[Story, Result]:
         async with stories(hub, jitter=jitter) as begin:
             story = begin()
             return story, await story.ended(CLAIMED)
 
-    story, settlement = asyncio.run(tell())
+    story, result = asyncio.run(tell())
 
     assert sum(story.waits) == pytest.approx(300, abs=len(story.waits) / 2)
     assert min(story.waits) >= 1
     assert story.reasons == {Reason.DOCKER_HUB_UNAVAILABLE}
-    assert (settlement.outcome, settlement.digest) == (Outcome.CREATED, None)
-    assert settlement.notes[0] == "made without preflight: Docker Hub could not be asked (HTTP 503)"
+    assert (result.outcome, result.digest) == (Outcome.CREATED, None)
+    assert result.notes[0] == "made without preflight: Docker Hub could not be asked (HTTP 503)"
 
 
 def test_what_cannot_be_reached_at_all_holds_nothing_back(hub: DockerHubSandbox) -> None:
-    async def tell() -> tuple[Story, Settlement]:
+    async def tell() -> tuple[Story, Result]:
         async with stories(hub, reached=False) as begin:
             story = begin()
             return story, await story.ended(CLAIMED)
 
-    story, settlement = asyncio.run(tell())
+    story, result = asyncio.run(tell())
 
     assert story.waits == []
-    assert settlement.outcome is Outcome.CREATED
-    assert "without preflight: Docker Hub could not be asked (no connection)" in settlement.notes[0]
+    assert result.outcome is Outcome.CREATED
+    assert "without preflight: Docker Hub could not be asked (no connection)" in result.notes[0]
 
 
 def test_who_comes_late_in_an_outage_waits_for_what_is_left_of_its_time(
@@ -234,14 +235,14 @@ def test_any_answer_of_the_registry_ends_an_outage(hub: DockerHubSandbox, answer
             if answer == "denied":
                 hub.add_repository(REPOSITORY, private=True)
             first = await story.attempt(of("2.0" if answer == "not there" else "1.0")).run()
-            assert first.settlement.reason is not Reason.DOCKER_HUB_UNAVAILABLE
+            assert first.reason is not Reason.DOCKER_HUB_UNAVAILABLE
             hub.misbehave(DOWN)
             later = of("3.0")
-            settlement = (await story.attempt(later).run()).settlement
-            assert settlement.reason is Reason.DOCKER_HUB_UNAVAILABLE
+            result = await story.attempt(later).run()
+            assert result.reason is Reason.DOCKER_HUB_UNAVAILABLE
             story.time.now += 2 * MINUTE
-            held = await story.attempt(replace(later, waited=settlement.waited)).run()
-            return (held.settlement.due_at or 0) - story.time.now
+            held = await story.attempt(replace(later, waited=result.waited)).run()
+            return held.due_at - story.time.now
 
     assert asyncio.run(tell()) > 0
 
@@ -249,16 +250,16 @@ def test_any_answer_of_the_registry_ends_an_outage(hub: DockerHubSandbox, answer
 def test_docker_hub_is_left_alone_as_long_as_it_asks(hub: DockerHubSandbox) -> None:
     hub.misbehave(Fault("status", path_contains="/manifests/", status=429, retry_after=75))
 
-    async def tell() -> tuple[list[int], Settlement]:
+    async def tell() -> tuple[list[int], Result]:
         async with stories(hub, jitter=0.0) as begin:
             story = begin()
             return story.waits, await story.ended(CLAIMED)
 
-    waits, settlement = asyncio.run(tell())
+    waits, result = asyncio.run(tell())
 
     assert waits == [75]
-    assert settlement.outcome is Outcome.CREATED
-    assert settlement.digest is not None
+    assert result.outcome is Outcome.CREATED
+    assert result.digest is not None
 
 
 def test_an_outage_is_known_with_its_beginning_until_it_is_over_or_long_past(

@@ -1,0 +1,164 @@
+"""What follows from the result of an attempt: log, metrics, notifications, gates, channels."""
+
+from collections.abc import Iterable
+
+from receiver import metrics
+from receiver.config.settings import Settings
+from receiver.ledger import gates
+from receiver.ledger.deliveries import open_channels
+from receiver.ledger.outbox import enqueue
+from receiver.ledger.parked import close_parked, parked_beside
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.result import Result
+from receiver.ledger.transaction import Tx
+from receiver.logs import get_logger
+from receiver.notifications.destinations import NotificationEvent
+from receiver.pipeline.retry import OF_OTHER_RULES
+from receiver.reasons import Outcome, Reason, State
+from receiver.rules.closing import Success, is_closed_by
+from receiver.rules.rule import Mode, channels_of
+
+CHANGES = frozenset({Outcome.CREATED, Outcome.UPDATED})
+
+for _outcome in Outcome:  # present from the start, so that an increase is visible
+    metrics.registrations.labels(State.DONE.value, _outcome.value, metrics.NONE)
+for _reason in Reason:  # so is the first parked registration of a reason
+    metrics.registrations.labels(State.PARKED.value, metrics.NONE, _reason.value)
+
+log = get_logger()
+
+
+def report_result(claimed: Claimed, result: Result, *, now: int) -> None:
+    """Log and count how an attempt ended. `now` is the ledger's time (epoch ms)."""
+    _count(claimed, result, now)
+    facts = {
+        "registration": claimed.id,
+        "app": claimed.app,
+        "version": claimed.version,
+        "image": str(claimed.image),
+        "attempt": claimed.attempt,
+    }
+    bound = log.bind(**facts)
+    match result.state:
+        case State.DONE:
+            log_done = bound.warning if result.warnings else bound.info
+            notes = list(result.notes)
+            log_done("registration_done", outcome=result.outcome, notes=notes)
+        case State.PARKED:
+            sentence, notes = result.sentence, list(result.notes)
+            bound.error("registration_parked", reason=result.reason, sentence=sentence, notes=notes)
+        case _:
+            # A wait for another replica's rule is repeated every few seconds: log it once.
+            quiet = result.waited.times > 1 and result.reason in OF_OTHER_RULES
+            (bound.debug if quiet else bound.warning)(
+                "registration_waiting",
+                reason=result.reason,
+                sentence=result.sentence,
+                seconds=max(0, result.due_at - now) // 1000,
+            )
+
+
+def _count(claimed: Claimed, result: Result, now: int) -> None:
+    if result.state not in {State.DONE, State.PARKED}:
+        return
+    outcome, reason = metrics.label(result.outcome), metrics.label(result.reason)
+    metrics.registrations.labels(result.state.value, outcome, reason).inc()
+    if result.outcome in CHANGES:
+        seconds = max(0, now - claimed.created_at) / 1000
+        metrics.push_to_version.observe(seconds)
+
+
+def events_of(claimed: Claimed, result: Result) -> list[tuple[NotificationEvent, str]]:
+    """Return the events of this result that are worth a notification, with their texts."""
+    target = f"{claimed.app}/{claimed.version}"
+    found: list[tuple[NotificationEvent, str]] = []
+    if result.outcome is Outcome.CREATED:
+        text = f"{target} created from {claimed.image}.{_followed_by_itself(claimed)}"
+        found.append((NotificationEvent.CREATED, _with_warnings(text, result)))
+    if result.outcome is Outcome.UPDATED:
+        text = f"{target} moved to {claimed.image}.{_followed_by_itself(claimed)}"
+        found.append((NotificationEvent.UPDATED, _with_warnings(text, result)))
+    if result.state is State.PARKED:
+        moved = f", although it was moved to {claimed.image}" if result.moved else ""
+        text = f"{target} parked{moved}: {result.sentence}"
+        found.append((NotificationEvent.PARKED, _with_warnings(text, result)))
+    if result.overwritten:
+        left = result.outcome is Outcome.SUPERSEDED
+        happened = "was not moved to it" if left else "may go on running the old image"
+        text = f"The tag of {claimed.image} was overwritten; {target} {happened}."
+        found.append((NotificationEvent.OVERWRITTEN, text))
+    return found
+
+
+def _followed_by_itself(claimed: Claimed) -> str:
+    if claimed.mode is Mode.CREATE:
+        return ""
+    return f" A matchmaker profile that names {claimed.version} uses it from the next match on."
+
+
+def _with_warnings(text: str, result: Result) -> str:
+    return "\n".join([text, *(f"- {warning}" for warning in result.warnings)])
+
+
+THERE = frozenset({Outcome.CREATED, Outcome.UNCHANGED})
+SUCCESSES = THERE | {Outcome.UPDATED}
+
+
+def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
+    """Write the side effects of an attempt that was just settled."""
+    if result.slow_down_until is not None:
+        gates.slow_down(tx, result.slow_down_until, result.sentence)
+    if result.close_gate and gates.close_token_gate(tx, result.sentence):
+        log.error("edgegap_token_refused", sentence=result.sentence)
+        enqueue(tx, settings.notices, NotificationEvent.TOKEN_REFUSED, result.sentence)
+    for happening, text in events_of(claimed, result):
+        enqueue(tx, settings.notices, happening, text, rule=claimed.rule)
+    if result.outcome in SUCCESSES:
+        _close_parked(tx, claimed)
+    if result.outcome in THERE and claimed.mode is Mode.CREATE:
+        _move_channels(tx, settings, claimed, result)
+
+
+def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -> None:
+    """Notify of registrations that are parked because the receiver repeatedly crashed on them."""
+    for identity, state in voided:
+        if state != State.PARKED:
+            continue
+        row = tx.run(
+            "SELECT app, version, rule, sentence FROM registrations WHERE id = :id", id=identity
+        ).one()
+        text = f"{row.app}/{row.version} parked: {row.sentence}"
+        enqueue(tx, settings.notices, NotificationEvent.PARKED, text, rule=row.rule)
+        metrics.count_parked(Reason.CRASHES_THE_WORKER)
+
+
+def _close_parked(tx: Tx, claimed: Claimed) -> None:
+    """Close parked registrations that are obsolete, now that a later push succeeded."""
+    target = {"rule": claimed.rule, "app": claimed.app, "version": claimed.version}
+    tag = claimed.image.tag
+    of_channel = claimed.mode is Mode.CHANNEL
+    success = Success(
+        claimed.id, **target, tag=tag, push_time=claimed.push_time, moved_channel=of_channel
+    )
+    parked = parked_beside(tx, **target)
+    closed = [one.id for one in parked if is_closed_by(one, success)]
+    if closed:
+        close_parked(tx, closed, tag)
+        metrics.count_closed(Outcome.SUPERSEDED, len(closed))
+        log.info("parked_superseded", registrations=closed, followed_by=claimed.id, **target)
+
+
+def _move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
+    """Let a push move its channels, now that its own version exists."""
+    rule, image = settings.rule_named(claimed.rule), claimed.image
+    matches = channels_of(rule, image.tag) if rule is not None else ()
+    if matches:
+        open_channels(
+            tx,
+            claimed.id,
+            matches,
+            repository=image.repository,
+            tag=image.tag,
+            digest=result.digest,
+            overwritten=result.overwritten,
+        )
