@@ -17,8 +17,9 @@ import httpx
 from receiver import metrics
 from receiver.edgegap.listing import Listing, Pages
 from receiver.edgegap.responses import (
-    OK,
+    OF_VERSIONS,
     Answer,
+    Success,
     app_path,
     read_answer,
     version_path,
@@ -103,6 +104,11 @@ class EdgegapClient:
         self._pace = pace
         self._secrets = (token, *secrets)
 
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets to mask in every text of a response: the token, and those of the rules."""
+        return self._secrets
+
     def share(self, replicas: int) -> None:
         """Reduce the rate so that all replicas together stay within the limit."""
         self._pace.share(replicas)
@@ -126,20 +132,20 @@ class EdgegapClient:
     async def look(self, app: str, version: str) -> Answer:
         """GET one version."""
         path = version_path(app, version)
-        return await self._call("GET", path, shape=version_named(version))
+        return await self.call("GET", path, shape=version_named(version))
 
     async def create(self, app: str, body: Mapping[str, Any]) -> Answer:
         """POST a version."""
-        return await self._call("POST", version_path(app), body=body, seconds=CREATE_SECONDS)
+        return await self.call("POST", version_path(app), body=body, seconds=CREATE_SECONDS)
 
     async def update(self, app: str, version: str, body: Mapping[str, Any]) -> Answer:
         """PATCH a version."""
         path = version_path(app, version)
-        return await self._call("PATCH", path, body=body, seconds=CREATE_SECONDS)
+        return await self.call("PATCH", path, body=body, seconds=CREATE_SECONDS)
 
     async def delete(self, app: str, version: str) -> Answer:
         """DELETE a version."""
-        return await self._call("DELETE", version_path(app, version))
+        return await self.call("DELETE", version_path(app, version))
 
     async def deployments(self, app: str, version: str) -> Answer:
         """GET a version's deployments. Rows do not name the version: the query filters by it."""
@@ -148,39 +154,42 @@ class EdgegapClient:
             {"field": "version", "operator": "eq", "value": version},
         ]
         query = json.dumps({"filters": filters})
-        return await self._call("GET", "/v1/deployments", params={"query": query, "limit": 1})
+        return await self.call("GET", "/v1/deployments", params={"query": query, "limit": 1})
 
     async def apps(self) -> Listing:
         """List the apps that this token has access to."""
-        return await self._list("/v1/apps", "applications", APPS_PER_PAGE)
+        return await self.list_all("/v1/apps", "applications", APPS_PER_PAGE)
 
     async def app(self, app: str) -> Answer:
         """GET one app."""
-        return await self._call("GET", app_path(app), shape=app_named(app))
+        return await self.call("GET", app_path(app), shape=app_named(app))
 
     async def probe(self) -> Answer:
         """GET a page of one app to test whether the token is accepted; its logo is not read."""
         params = {"page": 1, "limit": 1}
         shape = list_of("applications", first=True)
-        return await self._call(
-            "GET", "/v1/apps", params=params, largest=LARGEST_PROBE, shape=shape
-        )
+        return await self.call("GET", "/v1/apps", params=params, largest=LARGEST_PROBE, shape=shape)
 
     async def versions(self, app: str) -> Listing:
         """List an app's versions."""
-        return await self._list(versions_path(app), "versions", VERSIONS_PER_PAGE)
+        return await self.list_all(versions_path(app), "versions", VERSIONS_PER_PAGE)
 
-    async def _list(self, path: str, key: str, limit: int) -> Listing:
-        pages = Pages(key)
+    async def list_all(
+        self, path: str, key: str, limit: int, *, id_field: str = "name", query: str | None = None
+    ) -> Listing:
+        """Read a list to its last page; its rows are under `key`, and `id_field` identifies one."""
+        pages = Pages(key, id_field)
         page = 1
         while True:
-            params = {"page": page, "limit": limit}
-            shape = list_of(key, first=page == 1)
-            if not pages.take(await self._call("GET", path, params=params, shape=shape)):
+            params: dict[str, int | str] = {"page": page, "limit": limit}
+            if query is not None:
+                params["query"] = query
+            shape = list_of(key, first=page == 1, id_field=id_field)
+            if not pages.take(await self.call("GET", path, params=params, shape=shape)):
                 return pages.listing()
             page += 1
 
-    async def _call(
+    async def call(
         self,
         method: str,
         path: str,
@@ -190,9 +199,18 @@ class EdgegapClient:
         seconds: float = READ_SECONDS,
         largest: int = LARGEST_ANSWER,
         shape: Shape = any_object,
+        success: Success = OF_VERSIONS,
     ) -> Answer:
+        """Send one request; `success` is how its response confirms it."""
         answer = await self._exchange(
-            method, path, body=body, params=params, seconds=seconds, largest=largest, shape=shape
+            method,
+            path,
+            body=body,
+            params=params,
+            seconds=seconds,
+            largest=largest,
+            shape=shape,
+            success=success,
         )
         sent_at = time.time_ns() // 1_000_000 - answer.milliseconds
         answer = replace(answer, at=sent_at)
@@ -210,6 +228,7 @@ class EdgegapClient:
         seconds: float,
         largest: int,
         shape: Shape,
+        success: Success,
     ) -> Answer:
         started = time.monotonic()
 
@@ -230,10 +249,13 @@ class EdgegapClient:
                         timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
                     ) as response,
                 ):
-                    limit = largest if response.status_code in OK else LARGEST_ERROR
+                    done = response.status_code in success.statuses
+                    limit = largest if done else LARGEST_ERROR
                     content, unreadable = await _read(response, limit)
             except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-                return Answer(method, path, None, message=_told(error), milliseconds=spent())
+                return Answer(
+                    method, path, None, message=_told(error), milliseconds=spent(), success=success
+                )
         return read_answer(
             method=method,
             path=path,
@@ -245,6 +267,7 @@ class EdgegapClient:
             secrets=(*self._secrets, *_secrets_in(body)),
             unreadable=unreadable,
             shape=shape,
+            success=success,
         )
 
 

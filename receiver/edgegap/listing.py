@@ -17,7 +17,7 @@ MOST_PAGES = 30
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The rows of a list, each name once; `answer` represents all of its calls.
+    """The rows of a list, each once; `answer` represents all of its calls.
 
     `complete` is False if the list itself says that there are more rows.
     """
@@ -35,10 +35,11 @@ class Listing:
 
 
 class Pages:
-    """Collects the pages of one list, with the rows under `key`."""
+    """Collects the pages of one list, with the rows under `key`; `id_field` identifies a row."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, id_field: str = "name") -> None:
         self._key = key
+        self._id_field = id_field
         self._rows: dict[str, Body] = {}
         self._answers: list[Answer] = []
         self._first = 1  # how the list numbers its first page
@@ -54,8 +55,8 @@ class Pages:
         if asked == 0 and number == 0:
             self._first = 0
         before = len(self._rows)
-        for row in _named(answer.body, self._key):
-            self._rows.setdefault(row["name"], row)
+        for row in _identified(answer.body, self._key, self._id_field):
+            self._rows.setdefault(row[self._id_field], row)
         more = _has_more(answer.body, len(self._rows))
         self._claims_more = more is True
         if more is False or len(self._rows) == before or len(self._answers) == MOST_PAGES:
@@ -97,10 +98,10 @@ def partly_listed(listing: Listing) -> str:
     )
 
 
-def _named(body: Body, key: str) -> Iterator[Body]:
+def _identified(body: Body, key: str, id_field: str) -> Iterator[Body]:
     rows = body.get(key)
     for row in rows if isinstance(rows, list) else ():
-        if is_row(row):
+        if is_row(row, id_field):
             yield row
 
 

@@ -105,6 +105,22 @@ MISSING = 404
 Body = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Success:
+    """How Edgegap confirms a call: by one of these statuses, and a write also by `success: true`.
+
+    The field is documented as required in the response to each write of a version, and nowhere
+    else. A `success: false` is a refusal everywhere. `or_null`: null is Edgegap's own answer too.
+    """
+
+    statuses: frozenset[int] = OK
+    by_field: bool = True
+    or_null: bool = False
+
+
+OF_VERSIONS = Success()
+
+
 class Effect(StrEnum):
     """Whether a write took effect, as far as its response shows."""
 
@@ -120,7 +136,8 @@ class Answer:
     `status` is None if there was no response (timeout, reset, refused connection). `body` is the
     JSON object, None if there was none. `retry_after` and `milliseconds` are in milliseconds, `at`
     is when the request was sent, in epoch milliseconds. `foreign`: the response is not Edgegap's
-    own. `unread`: the call succeeded, but the body is too large to be read.
+    own. `unread`: the call succeeded, but the body is too large to be read. `success` is how a
+    success of this call looks.
     """
 
     method: str
@@ -133,17 +150,19 @@ class Answer:
     at: int = 0
     foreign: bool = False
     unread: bool = False
+    success: Success = OF_VERSIONS
 
     @property
     def ok(self) -> bool:
         """Whether the call succeeded, with a response that can be read."""
-        done = self.status in OK and not (self.foreign or self.unread or self.declined)
+        done = self._succeeded and not (self.foreign or self.unread or self.declined)
         return done and (self.body is not None or self.method == "DELETE")
 
     @property
     def declined(self) -> bool:
         """Whether Edgegap does not confirm the write with `success` despite a 2xx status."""
-        return self.status in OK and not self.foreign and _declines(self.method, self.body)
+        declines = _declines(self.method, self.body, self.success)
+        return self._succeeded and not self.foreign and declines
 
     @property
     def accepted(self) -> bool:
@@ -155,7 +174,7 @@ class Answer:
         """Whether this write took effect: only a definite response of Edgegap's own is certain.
 
         After any other response the write may have taken effect, or may do so later: no response, a
-        proxy's page, a redirect, a 202, a 5xx, or a successful status without a true `success`.
+        proxy's page, a redirect, a 5xx, a status that is not this call's, or no true `success`.
         """
         if self.ok:
             return Effect.DONE
@@ -165,6 +184,10 @@ class Answer:
     def says(self, *statuses: int) -> bool:
         """Return whether Edgegap itself responded with one of these statuses."""
         return self.status in statuses and not self.foreign
+
+    @property
+    def _succeeded(self) -> bool:
+        return self.status in self.success.statuses
 
 
 def read_answer(
@@ -179,6 +202,7 @@ def read_answer(
     secrets: Iterable[Secret] = (),
     unreadable: str = "",
     shape: Shape = any_object,
+    success: Success = OF_VERSIONS,
 ) -> Answer:
     """Parse a response; `now` in epoch milliseconds, for a Retry-After given as a date.
 
@@ -188,10 +212,12 @@ def read_answer(
     """
     said = None if unreadable else _decoded(content)
     body = said if isinstance(said, dict) else None
-    foreign = _is_foreign(method, status, content, said, whole=not unreadable)
-    misfit = ""
-    if status in OK and body is not None and not (foreign or _declines(method, body)):
-        misfit = shape(body)
+    done = status in success.statuses
+    foreign = _is_foreign(method, status, content, said, done=done, whole=not unreadable)
+    if done and success.or_null and content.strip() == b"null":
+        foreign = False
+    confirmed = done and body is not None and not _declines(method, body, success)
+    misfit = shape(body) if confirmed and body is not None and not foreign else ""
     if unreadable:
         message = unreadable
     elif status in REDIRECTS:
@@ -200,13 +226,12 @@ def read_answer(
         message = one_line(misfit, secrets) + _words_beside(body, secrets)
         body, foreign = None, True
     elif said is not None:
-        succeeded = status in OK and body is not None and not _declines(method, body)
-        message = "" if succeeded else words_of_json(said, secrets)
+        message = "" if confirmed else words_of_json(said, secrets)
     else:
         message = words_of_page(content, secrets)
         if not message and foreign:
             message = "an empty answer"
-    if not message and status not in OK:
+    if not message and not done:
         message = f"HTTP {status}"
     return Answer(
         method=method,
@@ -217,7 +242,8 @@ def read_answer(
         retry_after=read_retry_after(headers, now),
         milliseconds=milliseconds,
         foreign=foreign,
-        unread=bool(unreadable) and status in OK,
+        unread=bool(unreadable) and done,
+        success=success,
     )
 
 
@@ -244,12 +270,9 @@ def _decoded(content: bytes) -> Any:
         return None
 
 
-def _declines(method: str, body: Body | None) -> bool:
-    """Return whether the body of a successful status does not confirm the write.
-
-    `success` is documented as required in the response to each write of a version.
-    """
-    if body is None or not ("success" in body or method in WRITES):
+def _declines(method: str, body: Body | None, success: Success) -> bool:
+    """Return whether the body of a successful status does not confirm the write."""
+    if body is None or not ("success" in body or (success.by_field and method in WRITES)):
         return False
     return flag(body.get("success")) is not True
 
@@ -260,16 +283,18 @@ def _words_beside(body: Body, secrets: Iterable[Secret]) -> str:
     return f": {words}" if words else ""
 
 
-def _is_foreign(method: str, status: int, content: bytes, said: Any, *, whole: bool) -> bool:
+def _is_foreign(
+    method: str, status: int, content: bytes, said: Any, *, done: bool, whole: bool
+) -> bool:
     if status in REDIRECTS or status in OF_PROXIES:
         return True
     if not whole:
-        return status not in OK or not content.lstrip().startswith(b"{")
+        return not done or not content.lstrip().startswith(b"{")
     if not content:
-        return status not in MAY_BE_EMPTY and not (method == "DELETE" and status in OK)
+        return status not in MAY_BE_EMPTY and not (method == "DELETE" and done)
     if status == MISSING:  # a proxy's own 404 must not count as Edgegap's
         return not (isinstance(said, dict) and words_of_json({"message": said.get("message")}, ()))
-    return not isinstance(said, dict if status in OK else dict | list | str)
+    return not isinstance(said, dict if done else dict | list | str)
 
 
 def _destination(location: str) -> str:

@@ -36,8 +36,10 @@ def app_named(name: str) -> Shape:
     return lambda body: "" if _is_named(body, name) else f"the answer is not the app {name}"
 
 
-def list_of(key: str, *, first: bool) -> Shape:
+def list_of(key: str, *, first: bool, id_field: str = "name") -> Shape:
     """Expect a page of a list with its rows under `key`; `first`: its first page.
+
+    Each row is identified by its `id_field`.
 
     The document requires `total_count` but not the rows: they may be missing if there are none.
     """
@@ -47,8 +49,8 @@ def list_of(key: str, *, first: bool) -> Shape:
         if not isinstance(rows, list):
             is_empty = rows is None and total == 0
             return "" if is_empty else f"the answer is no list of {key}"
-        if rows and not any(is_row(row) for row in rows):
-            return f"the answer is a list without names of {key}"
+        if rows and not any(is_row(row, id_field) for row in rows):
+            return f"the answer is a list without the {id_field} of its {key}"
         if first and not rows and total:
             return f"the answer is a list without its {total} {key}"
         return ""
@@ -56,9 +58,9 @@ def list_of(key: str, *, first: bool) -> Shape:
     return fault
 
 
-def is_row(row: Any) -> bool:
-    """Return whether a row of a list has a name."""
-    return isinstance(row, dict) and isinstance(row.get("name"), str)
+def is_row(row: Any, id_field: str = "name") -> bool:
+    """Return whether a row of a list can be identified."""
+    return isinstance(row, dict) and isinstance(row.get(id_field), str)
 
 
 def count_of(value: Any) -> int | None:

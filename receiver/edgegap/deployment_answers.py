@@ -1,0 +1,364 @@
+"""Deployments as Edgegap's responses show them, read into values.
+
+Few of the fields are required, numbers may be text, and the values of the status are documented
+nowhere: what decides is `running` and `error`, and of the status only a few known words.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from receiver.edgegap.listing import Listing
+from receiver.edgegap.responses import Body, one_line
+from receiver.edgegap.shapes import Shape, count_of
+from receiver.edgegap.shown import flag, number
+from receiver.secret import Secret, mask_spelt, spellings_of
+
+LOG_KEPT = 65_536  # characters of a log's end
+LAST_LINES = 40
+MOST_TAGS = 100
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
+# Words of a status before Ready, from the enumerations in Edgegap's own plugins.
+_STARTING = re.compile(r"INITIALI|SEEK|SCAN|DEPLOYING|PENDING|QUEUE|PULLING|STARTING|NOT.?READY")
+_COLOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """A point on the earth, in degrees."""
+
+    latitude: float
+    longitude: float
+
+
+Near = Coordinates | IPv4Address | IPv6Address
+"""What Edgegap chooses the location of a deployment by."""
+
+
+def read_near(text: str) -> Near:
+    """Return the coordinates or the IP address in a text such as `45.5,-73.6`, or raise."""
+    latitude, comma, longitude = text.partition(",")
+    try:
+        if not comma:
+            return ip_address(text.strip())
+        near = Coordinates(float(latitude), float(longitude))
+    except ValueError:
+        near = Coordinates(math.nan, math.nan)
+    if not (abs(near.latitude) <= 90 and abs(near.longitude) <= 180):  # noqa: PLR2004 - degrees
+        raise ValueError(
+            f"{text!r} is neither coordinates (latitude,longitude, such as 45.5,-73.6) nor an IP "
+            "address"
+        )
+    return near
+
+
+def deployment_body(app: str, version: str, near: Near, tags: Iterable[str]) -> dict[str, Any]:
+    """Return the body of the POST that deploys a version near a location."""
+    user: dict[str, Any]
+    if isinstance(near, Coordinates):
+        point = {"latitude": near.latitude, "longitude": near.longitude}
+        user = {"user_type": "geo_coordinates", "user_data": point}
+    else:
+        user = {"user_type": "ip_address", "user_data": {"ip_address": str(near)}}
+    return {"application": app, "version": version, "users": [user], "tags": list(tags)}
+
+
+class DeploymentState(StrEnum):
+    """How far a deployment is."""
+
+    STARTING = "starting"
+    READY = "ready"
+    ERROR = "error"
+    TERMINATED = "terminated"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port that players connect to; `link` is its address with the external port."""
+
+    name: str
+    link: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A deployment's status.
+
+    `status` is Edgegap's own word, `error` its explanation of an error. `tags` is None if the
+    response does not show them. `seconds` is how long it has been Ready, None if that is unknown.
+    """
+
+    request_id: str
+    state: DeploymentState
+    status: str = ""
+    error: str = ""
+    app: str = ""
+    version: str = ""
+    tags: frozenset[str] | None = None
+    location: str = ""
+    host: str = ""
+    ports: tuple[Port, ...] = ()
+    seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """The end of a deployment's process. None is what the response does not show."""
+
+    exit_code: int | None
+    message: str
+    restart_count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """The ends of a deployment's logs, masked, and its last crash, if there was one.
+
+    `crash_lines` is the log of the process that crashed, `lines` that of the one after it.
+    """
+
+    lines: tuple[str, ...]
+    crash_lines: tuple[str, ...] = ()
+    crash: Crash | None = None
+
+    @property
+    def restarts(self) -> int:
+        """How often the process was restarted; a crash that shows no number is one."""
+        if self.crash is None:
+            return 0
+        if self.crash.restart_count is not None:
+            return self.crash.restart_count
+        return int(bool(self.crash.exit_code or self.crash.message))
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the process ended with an error, or was restarted."""
+        return self.restarts > 0 or bool(self.crash and self.crash.exit_code)
+
+    def last(self, most: int = LAST_LINES) -> tuple[str, ...]:
+        """Return the last lines: those of the process that crashed, if one did."""
+        return (self.crash_lines or self.lines)[-most:]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A measured value over the life of a deployment, in Edgegap's unit."""
+
+    latest: float
+    peak: float
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a deployment used; None if it was not measured (yet). The units are not documented."""
+
+    cpu: Series | None
+    memory: Series | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDeployment:
+    """A row of the list of deployments, which names neither app nor version."""
+
+    request_id: str
+    ready: bool
+    tags: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployments:
+    """The deployments that a list shows; `complete` is False if there may be more."""
+
+    rows: tuple[ListedDeployment, ...]
+    complete: bool
+
+    def tagged(self, tag: str) -> tuple[str, ...]:
+        """Return the ids of the rows that show this tag themselves: the filter may not work."""
+        return tuple(row.request_id for row in self.rows if tag in (row.tags or ()))
+
+    @property
+    def without_tags(self) -> tuple[str, ...]:
+        """The ids of the rows that show no tags at all: only the status says whose they are."""
+        return tuple(row.request_id for row in self.rows if row.tags is None)
+
+
+def request_id_of(body: Body | None) -> str | None:
+    """Return the id of the deployment in a response, None if there is none."""
+    found = (body or {}).get("request_id")
+    found = str(found) if type(found) is int else found
+    return found if isinstance(found, str) and _REQUEST_ID.fullmatch(found) else None
+
+
+def deployment_accepted(body: Body) -> str:
+    """Expect the id of a new deployment."""
+    return "" if request_id_of(body) else "the answer has no id of a deployment"
+
+
+def status_of(request_id: str) -> Shape:
+    """Expect the status of this deployment."""
+
+    def fault(body: Body) -> str:
+        if body.get("request_id") is not None and request_id_of(body) != request_id:
+            return f"the answer is not the deployment {request_id}"
+        says = isinstance(body.get("current_status"), str) or isinstance(
+            flag(body.get("running")), bool
+        )
+        return "" if says else "the answer is not the status of a deployment"
+
+    return fault
+
+
+def logs_shape(body: Body) -> str:
+    """Expect logs: none of their fields is required, but one of them is there."""
+    known = {"logs", "crash_logs", "crash_data", "encoding", "logs_link"}
+    return "" if known & body.keys() else "the answer has no logs"
+
+
+def metrics_shape(body: Body) -> str:
+    """Expect metrics: none of their fields is required, but one of them is there."""
+    known = {"cpu", "mem", "network", "total", "cpu_throttle_rate", "cpu_throttle_total"}
+    return "" if known & body.keys() else "the answer has no metrics"
+
+
+def stop_shape(body: Body) -> str:
+    """Expect the confirmation of a stop."""
+    known = {"message", "deployment_summary"}
+    return "" if known & body.keys() else "the answer confirms no stop"
+
+
+def read_status(request_id: str, body: Body, secrets: Iterable[Secret]) -> Deployment:
+    """Return the status in a response."""
+    secrets = tuple(secrets)
+    seconds = number(body.get("elapsed_time"))
+    return Deployment(
+        request_id=request_id,
+        state=_state(body),
+        status=_text(body.get("current_status"), secrets),
+        error=_text(body.get("error_detail"), secrets),
+        app=_text(body.get("app_name")),
+        version=_text(body.get("app_version")),
+        tags=_tags(body.get("tags")),
+        location=_location(body.get("location")),
+        host=_text(body.get("fqdn")) or _text(body.get("public_ip")),
+        ports=_ports(body.get("ports")),
+        seconds=seconds if type(seconds) is int and seconds >= 0 else None,
+    )
+
+
+def read_logs(body: Body, secrets: Iterable[Secret]) -> Logs:
+    """Return the ends of the logs in a response, and its crash."""
+    secrets = tuple(secrets)
+    found = body.get("crash_data")
+    return Logs(
+        lines=_lines(body.get("logs"), secrets),
+        crash_lines=_lines(body.get("crash_logs"), secrets),
+        crash=_crash(found, secrets) if isinstance(found, Mapping) and found else None,
+    )
+
+
+def read_usage(body: Body) -> Usage:
+    """Return the usage in a response."""
+    return Usage(cpu=_series(body.get("cpu")), memory=_series(body.get("mem")))
+
+
+def read_deployments(listing: Listing) -> Deployments:
+    """Return the rows of a list of deployments.
+
+    A `message` about the query means that Edgegap may have read it differently.
+    """
+    rows = tuple(
+        ListedDeployment(row["request_id"], flag(row.get("ready")) is True, _tags(row.get("tags")))
+        for row in listing.rows
+        if request_id_of(row)
+    )
+    understood = not (listing.answer.body or {}).get("message")
+    return Deployments(rows, listing.complete and understood and len(rows) == len(listing.rows))
+
+
+def _state(body: Body) -> DeploymentState:
+    status = _text(body.get("current_status")).upper()
+    if "TERMINATED" in status:
+        return DeploymentState.TERMINATED
+    if flag(body.get("error")) is True or "ERROR" in status:
+        return DeploymentState.ERROR
+    running = flag(body.get("running"))
+    if not isinstance(running, bool):
+        running = "READY" in status
+    # `running` is true by default, so a status that names an earlier step is believed.
+    is_ready = running and not _STARTING.search(status) and "TERMINATING" not in status
+    return DeploymentState.READY if is_ready else DeploymentState.STARTING
+
+
+def _crash(found: Mapping[str, Any], secrets: tuple[Secret, ...]) -> Crash:
+    exit_code = number(found.get("exit_code"))
+    return Crash(
+        exit_code=exit_code if type(exit_code) is int else None,
+        message=_text(found.get("message"), secrets),
+        restart_count=count_of(found.get("restart_count")),
+    )
+
+
+def _lines(log: Any, secrets: tuple[Secret, ...]) -> tuple[str, ...]:
+    """Return the last lines of a log, masked before anything is cut off."""
+    if isinstance(log, list):
+        log = "\n".join(line for line in log if isinstance(line, str))
+    if not isinstance(log, str):
+        return ()
+    spellings = spellings_of(secrets)
+    text = mask_spelt(_COLOR.sub("", log[-LOG_KEPT:]), spellings)
+    if len(log) > LOG_KEPT:  # what is cut at its beginning may be the rest of a secret
+        text = text[len(spellings[0]) if spellings else 0 :]
+    return tuple(line for raw in text.splitlines() if (line := one_line(raw)))
+
+
+def _series(found: Any) -> Series | None:
+    data = found.get("datasets") if isinstance(found, Mapping) else None
+    values = [value for one in (data if isinstance(data, list) else ()) for value in _numbers(one)]
+    if not values:
+        return None
+    return Series(latest=values[-1], peak=max(values), mean=math.fsum(values) / len(values))
+
+
+def _numbers(value: Any) -> Iterable[float]:
+    """Return a measured value; a gap in the measurements is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ()
+    try:
+        read = float(value)
+    except (ValueError, OverflowError):
+        return ()
+    return (read,) if math.isfinite(read) and abs(read) < _LARGEST else ()
+
+
+_LARGEST = 1e18
+
+
+def _tags(found: Any) -> frozenset[str] | None:
+    if not isinstance(found, list):
+        return None
+    return frozenset(tag for tag in found[:MOST_TAGS] if isinstance(tag, str))
+
+
+def _location(found: Any) -> str:
+    if not isinstance(found, Mapping):
+        return ""
+    return ", ".join(filter(None, (_text(found.get(name)) for name in ("city", "country"))))
+
+
+def _ports(found: Any) -> tuple[Port, ...]:
+    ports = found.items() if isinstance(found, Mapping) else ()
+    return tuple(
+        Port(_text(name), _text(port.get("link")), _text(port.get("protocol")))
+        for name, port in ports
+        if isinstance(port, Mapping)
+    )
+
+
+def _text(value: Any, secrets: Iterable[Secret] = ()) -> str:
+    return one_line(value, secrets) if isinstance(value, str) else ""

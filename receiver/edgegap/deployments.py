@@ -1,0 +1,109 @@
+"""Calls about deployments: deploy, look, read logs and metrics, stop, list by tag."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+from urllib.parse import quote
+
+from receiver.edgegap.client import CREATE_SECONDS, EdgegapClient
+from receiver.edgegap.deployment_answers import (
+    Deployment,
+    Deployments,
+    Logs,
+    Near,
+    Usage,
+    deployment_accepted,
+    deployment_body,
+    logs_shape,
+    metrics_shape,
+    read_deployments,
+    read_logs,
+    read_status,
+    read_usage,
+    request_id_of,
+    status_of,
+    stop_shape,
+)
+from receiver.edgegap.meanings import Call, Meaning, Read, meaning_of
+from receiver.edgegap.responses import Answer, Body, Success
+
+T = TypeVar("T")
+
+ROWS_PER_PAGE = 100
+_ACCEPTED = Success(frozenset({200, 201, 202}), by_field=False)
+_STATUS = Success(or_null=True)
+_STOPPED = Success(frozenset({200, 202, 204}), by_field=False)
+
+
+async def deploy(
+    client: EdgegapClient, app: str, version: str, near: Near, tags: Iterable[str]
+) -> Read[str]:
+    """POST a deployment; the value is its request id.
+
+    A response without capacity may have an id as well: its deployment may exist, and is stopped
+    like any other.
+    """
+    answer = await client.call(
+        "POST",
+        "/v2/deployments",
+        body=deployment_body(app, version, near, tags),
+        seconds=CREATE_SECONDS,
+        shape=deployment_accepted,
+        success=_ACCEPTED,
+    )
+    meaning = meaning_of(Call.DEPLOY, answer)
+    named = meaning in {Meaning.DONE, Meaning.NO_CAPACITY}
+    return Read(meaning, answer, request_id_of(answer.body) if named else None)
+
+
+async def status(client: EdgegapClient, request_id: str) -> Read[Deployment]:
+    """GET a deployment's status. A terminated deployment may be shown for a while, or be gone."""
+    path = f"/v1/status/{_quoted(request_id)}"
+    answer = await client.call("GET", path, shape=status_of(request_id), success=_STATUS)
+    secrets = client.secrets
+    return _read(Call.STATUS, answer, lambda body: read_status(request_id, body, secrets))
+
+
+async def logs(client: EdgegapClient, request_id: str) -> Read[Logs]:
+    """GET a deployment's logs and its last crash; they are gone once it is stopped."""
+    path = f"/v1/deployment/{_quoted(request_id)}/container-logs"
+    answer = await client.call("GET", path, shape=logs_shape)
+    secrets = client.secrets
+    return _read(Call.LOGS, answer, lambda body: read_logs(body, secrets))
+
+
+async def usage(client: EdgegapClient, request_id: str) -> Read[Usage]:
+    """GET a deployment's metrics since its start."""
+    path = f"/v1/metrics/deployment/{_quoted(request_id)}"
+    answer = await client.call("GET", path, shape=metrics_shape)
+    return _read(Call.METRICS, answer, read_usage)
+
+
+async def stop(client: EdgegapClient, request_id: str) -> Read[None]:
+    """Stop a deployment. `DONE` is not the end: one that is not yet Ready is stopped later."""
+    path = f"/v1/stop/{_quoted(request_id)}"
+    answer = await client.call("DELETE", path, shape=stop_shape, success=_STOPPED)
+    return Read(meaning_of(Call.STOP, answer), answer)
+
+
+async def deployments_tagged(client: EdgegapClient, tag: str) -> Read[Deployments]:
+    """List the active deployments with a tag; see `Deployments.tagged`."""
+    filters = [{"field": "tags", "operator": "eq", "value": tag}]
+    listing = await client.list_all(
+        "/v1/deployments",
+        "data",
+        ROWS_PER_PAGE,
+        id_field="request_id",
+        query=json.dumps({"filters": filters}),
+    )
+    return _read(Call.LIST, listing.answer, lambda _: read_deployments(listing))
+
+
+def _read(call: Call, answer: Answer, read: Callable[[Body], T]) -> Read[T]:
+    meaning = meaning_of(call, answer)
+    done = meaning is Meaning.DONE and answer.body is not None
+    return Read(meaning, answer, read(answer.body) if done and answer.body is not None else None)
+
+
+def _quoted(request_id: str) -> str:
+    return quote(request_id, safe="")

@@ -1,0 +1,153 @@
+"""What each response about deployments and pull profiles means: the table, as data.
+
+The first row that matches decides. What to do about it is decided by the caller.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from receiver.edgegap.responses import Answer
+
+T = TypeVar("T")
+
+
+class Call(StrEnum):
+    """The kind of call."""
+
+    DEPLOY = "deploy"
+    STATUS = "status"
+    LOGS = "logs"
+    METRICS = "metrics"
+    STOP = "stop"
+    LIST = "list"
+    LINK = "link"
+
+
+class Meaning(StrEnum):
+    """What a response means.
+
+    - `DONE`: it is what was requested. For a stop: it is accepted, and the status shows the end
+    - `NO_CAPACITY`, `DEPLOYMENT_LIMIT`, `RATE_LIMITED`: not now; the same call will work later
+    - `GONE`: Edgegap does not know the deployment, or it is stopped; for logs and metrics: there
+      are none. A list by tag shows whether it is true: a wrong id is answered in the same way
+    - `UNKNOWN_NAME`: there is no such endpoint storage, pull profile, app or version
+    - `TOKEN_REFUSED`, `FORBIDDEN`: 401 and 403; a probe shows whether a 403 is about the token
+    - `REFUSED`: the same call will not work later
+    - `UNCERTAIN`: no response, a proxy's, a 5xx or `success: false`; a write may have taken effect
+    """
+
+    DONE = "done"
+    NO_CAPACITY = "no_capacity"
+    DEPLOYMENT_LIMIT = "deployment_limit"
+    RATE_LIMITED = "rate_limited"
+    GONE = "gone"
+    UNKNOWN_NAME = "unknown_name"
+    TOKEN_REFUSED = "token_refused"  # noqa: S105 - a word
+    FORBIDDEN = "forbidden"
+    REFUSED = "refused"
+    UNCERTAIN = "uncertain"
+
+    @property
+    def waits(self) -> bool:
+        """Whether waiting is all that is needed."""
+        return self in {Meaning.NO_CAPACITY, Meaning.DEPLOYMENT_LIMIT, Meaning.RATE_LIMITED}
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[T]):
+    """A response, what it means, and the value in it: always there if it is `DONE`."""
+
+    meaning: Meaning
+    answer: Answer
+    value: T | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    meaning: Meaning
+    calls: frozenset[Call]
+    statuses: frozenset[int] | range
+    says: re.Pattern[str] | None
+
+
+def _row(
+    calls: frozenset[Call] | Call,
+    statuses: frozenset[int] | range | int,
+    meaning: Meaning,
+    says: str | None = None,
+) -> _Row:
+    return _Row(
+        meaning,
+        frozenset({calls}) if isinstance(calls, Call) else calls,
+        frozenset({statuses}) if isinstance(statuses, int) else statuses,
+        re.compile(says, re.IGNORECASE) if says else None,
+    )
+
+
+_ANY = frozenset(Call)
+_BY_ID = frozenset({Call.STATUS, Call.STOP})
+_READINGS = frozenset({Call.LOGS, Call.METRICS})
+_NAMING = frozenset({Call.DEPLOY, Call.LINK})
+# Edgegap does not document the status of a plan's limit: it was seen as 400 for other limits.
+_LIMITED = frozenset({400, 402, 403, 409, 422})
+_LIMIT = (
+    r"\bdeployments? limit\b|\blimit of (\d+ )?(\w+ )?deployments?\b"
+    r"|\bdeployments?\b.{0,40}\b(limit of \d+|limit (is |was )?(reached|exceeded)|maximum)"
+    r"|\b(maximum|max|too many|only \d+|limit on)\b.{0,40}\bdeployments?\b"
+)
+# 422 is also the answer to more resources than the plan has, which no waiting changes.
+_TOO_LARGE = (
+    r"\b(exceed\w*|over|above|more than|upgrade)\b.{0,80}\b(plan|tier|quota)\b"
+    r"|\b(plan|tier|quota)\b.{0,80}\b(exceed\w*|over|above|more than|upgrade)\b"
+)
+_CAPACITY = (
+    r"\bcapacity\b|\bno (\w+ )?(server|location|host|node|resources?)\b.{0,30}\b(avail|found)"
+)
+_NO_ID = r"\brequest[ _-]?id\b|\bdeployment\b.{0,40}\b(not found|not exist|unknown)"
+_ENDED = r"\balready\b.{0,40}\b(stopp|terminat|delet|remov)|\b(is|was) (stopped|terminated)\b"
+_NO_NAME = (
+    r"\bnot (be )?found\b|\b(does|do|did) ?n[o']t exist\b|\bno such\b|\bunknown (app|ver|pull|end)"
+)
+_LINKED = r"\balready\b"
+
+_TABLE: tuple[_Row, ...] = (
+    _row(_ANY, 429, Meaning.RATE_LIMITED),
+    _row(_ANY, 401, Meaning.TOKEN_REFUSED),
+    _row(_ANY, frozenset({408, *range(500, 600)}), Meaning.UNCERTAIN),
+    _row(Call.DEPLOY, _LIMITED, Meaning.DEPLOYMENT_LIMIT, says=_LIMIT),
+    _row(_ANY, 403, Meaning.FORBIDDEN),
+    _row(Call.DEPLOY, 422, Meaning.REFUSED, says=_TOO_LARGE),
+    _row(Call.DEPLOY, 422, Meaning.NO_CAPACITY),
+    _row(Call.DEPLOY, 400, Meaning.NO_CAPACITY, says=_CAPACITY),
+    _row(_NAMING, 404, Meaning.UNKNOWN_NAME),
+    _row(_NAMING, 400, Meaning.UNKNOWN_NAME, says=_NO_NAME),
+    _row(Call.LINK, frozenset({400, 409, 422}), Meaning.DONE, says=_LINKED),
+    _row(Call.LINK, 409, Meaning.DONE),
+    _row(_BY_ID | _READINGS, frozenset({404, 410}), Meaning.GONE),
+    _row(_BY_ID, 400, Meaning.GONE, says=_NO_ID),
+    _row(_BY_ID, 400, Meaning.GONE, says=_ENDED),
+    _row(Call.STATUS, 200, Meaning.GONE),  # null, which the document allows
+    # The 400 for logs that are not there does not say why.
+    _row(_READINGS, frozenset({400, 422}), Meaning.GONE),
+    _row(_ANY, range(400, 500), Meaning.REFUSED),
+)
+
+
+def meaning_of(call: Call, answer: Answer) -> Meaning:
+    """Return what the response to this call means."""
+    if answer.ok:
+        return Meaning.DONE
+    if answer.foreign or answer.declined or answer.unread:
+        return Meaning.UNCERTAIN
+    fitting = (row.meaning for row in _TABLE if _fits(row, call, answer))
+    return next(fitting, Meaning.UNCERTAIN)
+
+
+def _fits(row: _Row, call: Call, answer: Answer) -> bool:
+    return (
+        call in row.calls
+        and answer.status in row.statuses
+        and (row.says is None or row.says.search(answer.message) is not None)
+    )
