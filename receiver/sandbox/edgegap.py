@@ -1,8 +1,10 @@
-"""A fake of Edgegap's v1 API, with its quirks and with faults on request."""
+"""A fake of Edgegap's API, with its quirks and with faults on request."""
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from starlette.applications import Starlette
@@ -15,8 +17,10 @@ from starlette.routing import Route
 from receiver.sandbox.calls import Call, Recording
 from receiver.sandbox.controls import control_routes
 from receiver.sandbox.edgegap_account import EdgegapAccount, Version
-from receiver.sandbox.edgegap_listings import ListQuirks, deployment_rows, page_of
+from receiver.sandbox.edgegap_deployments import Deployments
+from receiver.sandbox.edgegap_listings import ListQuirks, page_of
 from receiver.sandbox.edgegap_quirks import Quirks
+from receiver.sandbox.edgegap_storage import Storage
 from receiver.sandbox.edgegap_versions import is_documented
 from receiver.sandbox.faults import FAULT_HEADER, Fault, Faults, Misbehaving
 
@@ -43,6 +47,7 @@ class EdgegapSandbox(EdgegapAccount):
         pullable: Callable[[str, str], bool] | None = None,
         registry_login: tuple[str, str] | None = None,
         hidden_value: str | None = "",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(
             apps=apps,
@@ -56,6 +61,8 @@ class EdgegapSandbox(EdgegapAccount):
         self.latency = latency
         self.page_size = page_size
         self.lists = ListQuirks()
+        self.deployments = Deployments(self.find_version, clock)
+        self.storage = Storage(self.find_version)
         self.calls: list[Call] = []
         self.faults = Faults()
         self.app = self._build()
@@ -74,6 +81,11 @@ class EdgegapSandbox(EdgegapAccount):
         `apps` (names, or objects) and `versions` are added, pairs are lists of two, `lists` has
         the quirks of all lists, `quirks` changes the named quirks, and `unpullable` lists
         the images, as `group/project:tag`, that cannot be pulled.
+
+        `deployments` are those that are Ready in place of all others, as lists of app, version and
+        tags; `lifecycles` are objects of an app, a version and the fields of a `Lifecycle`;
+        `deployment_quirks` changes the named quirks, and `ahead` the time, in seconds. `storage`
+        has the pull profiles of each endpoint storage.
         """
         unknown = state.keys() - _SETTERS.keys()
         if unknown:
@@ -92,13 +104,17 @@ class EdgegapSandbox(EdgegapAccount):
             Route(version, self._endpoint(self._get_version)),
             Route(version, self._endpoint(self._patch_version), methods=["PATCH"]),
             Route(version, self._endpoint(self._delete_version), methods=["DELETE"]),
-            Route("/v1/deployments", self._endpoint(self._list_deployments)),
+            *self._deployment_routes(),
         ]
         controls = control_routes(
             calls=self.calls,
             faults=self.faults,
             change=self.change,
-            shows={"versions": self._stored_versions},
+            shows={
+                "versions": self._stored_versions,
+                "deployments": self.deployments.shown,
+                "links": lambda: sorted(self.storage.links),
+            },
         )
         return Starlette(
             routes=[*routes, *controls],
@@ -109,10 +125,34 @@ class EdgegapSandbox(EdgegapAccount):
             exception_handlers={HTTPException: _refuse},
         )
 
+    def _deployment_routes(self) -> list[Route]:
+        def by_id(
+            act: Callable[[str], dict[str, Any] | Response],
+        ) -> Callable[[Request], Awaitable[Response]]:
+            return self._endpoint(lambda request, _: act(request.path_params["id"]))
+
+        deployments, endpoint = self.deployments, "/v1/storage/endpoint/{endpoint}"
+        deploy = self._endpoint(lambda _, body: deployments.deploy(body))
+        link = f"{endpoint}/pull-profile/{{profile}}/app/{{app}}/version/{{version}}"
+        return [
+            Route("/v2/deployments", deploy, methods=["POST"]),
+            Route("/v1/deployments", self._endpoint(self._list_deployments)),
+            Route("/v1/status/{id}", by_id(deployments.status)),
+            Route("/v1/deployment/{id}/container-logs", by_id(deployments.logs)),
+            Route("/v1/metrics/deployment/{id}", by_id(deployments.metrics)),
+            Route("/v1/stop/{id}", by_id(deployments.stop), methods=["DELETE"]),
+            Route("/v1/storage/endpoints", self._endpoint(self._list_endpoints)),
+            Route(f"{endpoint}/pull-profiles", self._endpoint(self._list_profiles)),
+            Route(link, self._endpoint(self._put_link), methods=["PUT"]),
+        ]
+
     def _endpoint(
-        self, handle: Callable[[Request, Any], dict[str, Any]]
+        self, handle: Callable[[Request, Any], dict[str, Any] | Response]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Check the token, read the body, and return 200 with the result of `handle`."""
+        """Check the token, read the body, and return 200 with the result of `handle`.
+
+        A result with another status is a response itself.
+        """
 
         async def endpoint(request: Request) -> Response:
             if self.latency:
@@ -124,6 +164,8 @@ class EdgegapSandbox(EdgegapAccount):
             except ValueError as error:
                 raise HTTPException(400, "The body is not JSON") from error
             result = handle(request, body)
+            if isinstance(result, Response):
+                return result
             strange = {} if _is_documented(result) else {FAULT_HEADER: "quirk"}
             return JSONResponse(result, headers=strange)
 
@@ -166,8 +208,21 @@ class EdgegapSandbox(EdgegapAccount):
         return {"success": True, "message": "Application version deleted"}
 
     def _list_deployments(self, request: Request, _: Any) -> dict[str, Any]:
-        rows = deployment_rows(self.deployments, request.query_params.get("query"))
-        return self._page("data", rows, request)
+        rows, messages = self.deployments.rows(request.query_params.get("query"))
+        page = self._page("data", rows, request)
+        return {**page, "message": messages} if messages else page
+
+    def _list_endpoints(self, request: Request, _: Any) -> dict[str, Any]:
+        page = self._page("endpoints", self.storage.endpoints(), request)
+        page.pop("total_count", None)  # not documented for this list
+        return page
+
+    def _list_profiles(self, request: Request, _: Any) -> dict[str, Any]:
+        rows = self.storage.profiles(request.path_params["endpoint"])
+        return self._page("pull_profiles", rows, request)
+
+    def _put_link(self, request: Request, _: Any) -> dict[str, Any]:
+        return self.storage.link(**request.path_params)
 
     def _page(self, key: str, rows: list[dict[str, Any]], request: Request) -> dict[str, Any]:
         query = request.query_params
@@ -192,7 +247,7 @@ def _target(request: Request) -> dict[str, str]:
 
 async def _refuse(_: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, HTTPException)  # noqa: S101  # Starlette passes no other type
-    return JSONResponse({"message": refusal.detail}, refusal.status_code)
+    return JSONResponse({"message": refusal.detail}, refusal.status_code, refusal.headers)
 
 
 def _set_token_state(sandbox: EdgegapSandbox, value: Any) -> None:
@@ -214,6 +269,26 @@ def _set_quirks(sandbox: EdgegapSandbox, value: Any) -> None:
     sandbox.quirks = sandbox.quirks.changed(value)
 
 
+def _set_deployments(sandbox: EdgegapSandbox, value: Any) -> None:
+    sandbox.deployments.clear()
+    for app, version, *tags in value:
+        sandbox.deployments.run(app, version, *tags)
+
+
+def _set_lifecycles(sandbox: EdgegapSandbox, value: Any) -> None:
+    for lifecycle in value:
+        sandbox.deployments.set_lifecycle(**lifecycle)
+
+
+def _set_storage(sandbox: EdgegapSandbox, value: Any) -> None:
+    for endpoint, profiles in value.items():
+        sandbox.storage.add(endpoint, *profiles)
+
+
+def _set_deployment_quirks(sandbox: EdgegapSandbox, value: Any) -> None:
+    sandbox.deployments.quirks = replace(sandbox.deployments.quirks, **value)
+
+
 def _pairs(value: Any) -> list[tuple[str, str]]:
     return [(first, second) for first, second in value]
 
@@ -233,7 +308,11 @@ _SETTERS: dict[str, Callable[[EdgegapSandbox, Any], object]] = {
     },
     "lists": _set_plain("lists", lambda value: ListQuirks(**value)),
     "held_by_matchmaker": _set_plain("held_by_matchmaker", lambda value: set(_pairs(value))),
-    "deployments": _set_plain("deployments", _pairs),
+    "deployments": _set_deployments,
+    "lifecycles": _set_lifecycles,
+    "deployment_quirks": _set_deployment_quirks,
+    "ahead": lambda sandbox, value: setattr(sandbox.deployments, "ahead", float(value)),
+    "storage": _set_storage,
     "registry_login": _set_plain("registry_login", lambda value: value and _pairs([value])[0]),
     "unpullable": _set_unpullable,
     "quirks": _set_quirks,

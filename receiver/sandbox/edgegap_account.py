@@ -39,7 +39,6 @@ class EdgegapAccount:
         self.quirks = quirks or Quirks()
         self.apps: dict[str, dict[str, Any]] = {}
         self.versions: dict[tuple[str, str], Version] = {}
-        self.deployments: list[tuple[str, str]] = []
         self.held_by_matchmaker: set[tuple[str, str]] = set()
         # A matchmaker's version cannot be deleted, but the response is not known. A 4xx is
         # likelier than the documented 500, and Edgegap uses 409 for conflicts.

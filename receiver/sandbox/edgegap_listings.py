@@ -3,10 +3,13 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 
+Row = TypeVar("Row")
+
+_FILTERED = frozenset({"application", "version", "tags", "request_id", "status"})
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "eq": lambda value, operand: value == operand,
     "neq": lambda value, operand: value != operand,
@@ -66,28 +69,32 @@ def page_of(
     return {name: value for name, value in page.items() if name not in quirks.left_out}
 
 
-def deployment_rows(running: Sequence[tuple[str, str]], query: str | None) -> list[dict[str, Any]]:
-    """Return the running deployments (app, version) that match the `query` filters.
+def filtered(
+    rows: Sequence[tuple[Row, Mapping[str, Any]]], query: str | None, ignored: frozenset[str]
+) -> tuple[list[Row], list[str]]:
+    """Return the rows whose fields match the `query` filters, and messages about the query.
 
-    As at Edgegap, a row does not contain its app and version, so clients must filter.
+    A field of several values, such as the tags, matches if one of them does.
     """
     filters = _filters(query)
-    return [
-        {
-            "request_id": f"{number:012x}",
-            "fqdn": f"{number:012x}.pr.edgegap.net",
-            "ready": True,
-            "start_time": "2026-04-22 12:00:46.444265",
-            "public_ip": "192.0.2.1",
-            "ports": {},
-            "tags": [],
-        }
-        for number, (app, version) in enumerate(running, start=1)
-        if all(
-            _OPERATORS[operator]({"application": app, "version": version}[field], value)
-            for field, operator, value in filters
-        )
+    messages = [
+        f"The field {field} is not supported" for field, _, _ in filters if field in ignored
     ]
+    used = [one for one in filters if one[0] not in ignored]
+    found = [
+        row
+        for row, fields in rows
+        if all(_matches(fields[field], operator, value) for field, operator, value in used)
+    ]
+    return found, messages
+
+
+def _matches(value: Any, operator: str, operand: Any) -> bool:
+    match = _OPERATORS[operator]
+    if not isinstance(value, tuple):
+        return match(value, operand)
+    check = all if operator in {"neq", "nin"} else any
+    return check(match(one, operand) for one in value)
 
 
 def _filters(query: str | None) -> list[tuple[str, str, Any]]:
@@ -103,7 +110,7 @@ def _filters(query: str | None) -> list[tuple[str, str, Any]]:
         raise HTTPException(400, "query: at most one filter per field")
     for field, operator, value in filters:
         # Edgegap has more fields; accepting them without effect would mislead.
-        if field not in {"application", "version"}:
+        if field not in _FILTERED:
             raise HTTPException(400, f"query: no filter for the field {field} in the sandbox")
         if operator not in _OPERATORS or (operator in {"in", "nin"}) != isinstance(value, list):
             raise HTTPException(400, f"query: cannot {operator} {value!r}")

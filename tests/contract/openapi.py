@@ -209,9 +209,10 @@ def find_operation(method: str, path: str) -> Operation | None:
 def _known_besides(operation_id: str, status: int) -> bool:
     """Tell the answers that are known, or likely, though the document leaves them out.
 
-    A deleted token is 403 everywhere, and refusals of a DELETE are not documented at all.
+    A deleted token is 403 everywhere, too many calls are 429, and refusals of a DELETE are not
+    documented at all.
     """
-    return status == 403 or (operation_id == "app-version-delete" and 400 <= status < 500)
+    return status in {403, 429} or (operation_id == "app-version-delete" and 400 <= status < 500)
 
 
 def _unknown_fields(value: Any, schema: Schema, where: str = "body") -> Iterator[str]:

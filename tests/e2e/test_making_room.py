@@ -77,7 +77,7 @@ def test_one_that_runs_is_passed_over_and_never_the_newest_goes(
     edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox
 ) -> None:
     with full(tmp_path, edgegap, MAKING_ROOM) as receiver:
-        sandbox.deployments = [(APP, "1.0")]
+        sandbox.deployments.run(APP, "1.0")
 
         ended = pushed(receiver, "1.2", 20)
 

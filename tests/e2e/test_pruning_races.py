@@ -102,7 +102,7 @@ def test_what_began_to_run_after_the_first_look_keeps_its_version(
     looking.release()
     asking.arrived()
 
-    sandbox.deployments = [(APP, "1.4.1")]
+    sandbox.deployments.run(APP, "1.4.1")
     asking.release()
 
     until(lambda: "1 deployments of it are running" in whys(here).get("1.4.1", ""))

@@ -71,13 +71,14 @@ def test_after_a_success_those_beyond_the_newest_are_deleted(
 def test_one_of_which_something_runs_stays_until_nothing_does(
     here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
-    sandbox.deployments = [(APP, "1.0"), ("lobby", "1.1")]
+    sandbox.deployments.run(APP, "1.0")
+    sandbox.deployments.run("lobby", "1.1")
     make(here, "1.0", "1.1", "1.2", "1.3")
     until(lambda: "1.1" not in versions(sandbox))
     assert "1.0" in versions(sandbox)
     assert "1 deployment" in whys(here)["1.0"]
 
-    sandbox.deployments = []
+    sandbox.deployments.clear()
     make(here, "1.4")
     until(lambda: versions(sandbox) == ["1.3", "1.4"])
 
@@ -285,7 +286,8 @@ def test_a_dry_run_lists_what_would_be_deleted_and_asks_edgegap_nothing(
 def test_the_command_prints_the_result_for_each(
     here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
 ) -> None:
-    sandbox.deployments = [(APP, "1.1"), (APP, "1.1")]
+    sandbox.deployments.run(APP, "1.1")
+    sandbox.deployments.run(APP, "1.1")
     switch_off(here)
     make(here, "1.0", "1.1", "1.2", "1.3")
 
@@ -299,7 +301,7 @@ def test_the_command_prints_the_result_for_each(
     assert versions(sandbox) == ["1.1", "1.2", "1.3"]
     answer = beside.json_of("prune", APP, "--json")
     assert [(one["version"], one["deleted"]) for one in answer["results"]] == [("1.1", False)]
-    sandbox.deployments = []
+    sandbox.deployments.clear()
     beside.run("prune", APP)
     assert beside.run("prune", APP).stdout == f"{APP} has no versions to delete.\n"
 

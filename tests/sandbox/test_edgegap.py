@@ -518,7 +518,9 @@ def test_a_version_of_a_matchmaker_is_held(
 def test_only_the_filter_tells_whose_deployments_they_are(
     sandbox: EdgegapSandbox, edgegap: httpx.Client
 ) -> None:
-    sandbox.deployments = [("my-game", "1.0"), ("my-game", "1.1"), ("lobby", "1.0")]
+    sandbox.deployments.run("my-game", "1.0")
+    sandbox.deployments.run("my-game", "1.1")
+    sandbox.deployments.run("lobby", "1.0")
 
     def count(*filters: tuple[str, str, object]) -> object:
         named = [dict(zip(("field", "operator", "value"), one, strict=True)) for one in filters]
