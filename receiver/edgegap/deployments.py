@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 ROWS_PER_PAGE = 100
 _ACCEPTED = Success(frozenset({200, 201, 202}), by_field=False)
+_STATUS = Success(or_null=True)
 _STOPPED = Success(frozenset({200, 202, 204}), by_field=False)
 
 
@@ -58,7 +59,7 @@ async def deploy(
 async def status(client: EdgegapClient, request_id: str) -> Read[Deployment]:
     """GET a deployment's status. A terminated deployment may be shown for a while, or be gone."""
     path = f"/v1/status/{_quoted(request_id)}"
-    answer = await client.call("GET", path, shape=status_of(request_id))
+    answer = await client.call("GET", path, shape=status_of(request_id), success=_STATUS)
     secrets = client.secrets
     return _read(Call.STATUS, answer, lambda body: read_status(request_id, body, secrets))
 

@@ -128,6 +128,7 @@ _TABLE: tuple[_Row, ...] = (
     _row(_BY_ID | _READINGS, frozenset({404, 410}), Meaning.GONE),
     _row(_BY_ID, 400, Meaning.GONE, says=_NO_ID),
     _row(_BY_ID, 400, Meaning.GONE, says=_ENDED),
+    _row(Call.STATUS, 200, Meaning.GONE),  # null, which the document allows
     # The 400 for logs that are not there does not say why.
     _row(_READINGS, frozenset({400, 422}), Meaning.GONE),
     _row(_ANY, range(400, 500), Meaning.REFUSED),
@@ -138,7 +139,7 @@ def meaning_of(call: Call, answer: Answer) -> Meaning:
     """Return what the response to this call means."""
     if answer.ok:
         return Meaning.DONE
-    if answer.foreign:
+    if answer.foreign or answer.declined or answer.unread:
         return Meaning.UNCERTAIN
     fitting = (row.meaning for row in _TABLE if _fits(row, call, answer))
     return next(fitting, Meaning.UNCERTAIN)

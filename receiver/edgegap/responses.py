@@ -110,11 +110,12 @@ class Success:
     """How Edgegap confirms a call: by one of these statuses, and a write also by `success: true`.
 
     The field is documented as required in the response to each write of a version, and nowhere
-    else. A `success: false` is a refusal everywhere.
+    else. A `success: false` is a refusal everywhere. `or_null`: null is Edgegap's own answer too.
     """
 
     statuses: frozenset[int] = OK
     by_field: bool = True
+    or_null: bool = False
 
 
 OF_VERSIONS = Success()
@@ -213,6 +214,8 @@ def read_answer(
     body = said if isinstance(said, dict) else None
     done = status in success.statuses
     foreign = _is_foreign(method, status, content, said, done=done, whole=not unreadable)
+    if done and success.or_null and content.strip() == b"null":
+        foreign = False
     confirmed = done and body is not None and not _declines(method, body, success)
     misfit = shape(body) if confirmed and body is not None and not foreign else ""
     if unreadable:

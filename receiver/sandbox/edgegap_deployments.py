@@ -33,7 +33,7 @@ _BODY_FIELDS = frozenset(
     }
 )
 _NO_CAPACITY = 422
-_DOCUMENTED_REFUSALS = frozenset({400, 401, 403, _NO_CAPACITY, 429})
+_KNOWN_REFUSALS = frozenset({400, 401, 403, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Deployments:
         active, quirks = len(self.active()), self.quirks
         if quirks.limit is not None and active >= quirks.limit:
             status = quirks.limit_status
-            strange = {} if status in _DOCUMENTED_REFUSALS else {FAULT_HEADER: "quirk"}
+            strange = {} if status in _KNOWN_REFUSALS else {FAULT_HEADER: "quirk"}
             message = quirks.limit_message.format(limit=quirks.limit)
             raise HTTPException(status, message, strange)
         refused = quirks.capacity is not None and active >= quirks.capacity

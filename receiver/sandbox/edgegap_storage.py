@@ -6,6 +6,9 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from receiver.sandbox.edgegap_versions import timestamp
+from receiver.sandbox.faults import FAULT_HEADER
+
+_DOCUMENTED = frozenset({400, 404})
 
 
 class Storage:
@@ -62,7 +65,8 @@ class Storage:
         self._find_version(app, version)
         link = endpoint, profile, app, version
         if link in self.links and self.linked_status in range(400, 500):
-            raise HTTPException(self.linked_status, "The pull profile is already linked")
+            strange = {} if self.linked_status in _DOCUMENTED else {FAULT_HEADER: "quirk"}
+            raise HTTPException(self.linked_status, "The pull profile is already linked", strange)
         self.links.add(link)
         now = timestamp()
         return {

@@ -17,8 +17,12 @@ from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.login import Login
 from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
 from receiver.dockerhub.registry import Registry
+from receiver.edgegap import deployments, pull_profiles
 from receiver.edgegap.client import EdgegapClient, RateLimiter
+from receiver.edgegap.deployment_answers import Coordinates
 from receiver.edgegap.listing import MOST_PAGES, Listing
+from receiver.edgegap.meanings import Meaning, Read
+from receiver.edgegap.pull_profiles import PullProfile
 from receiver.images import ImageReference, is_digest, is_tag
 from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out, Preflight
 from receiver.rules.rule import Rule
@@ -246,3 +250,58 @@ def test_whatever_edgegap_lists_the_versions_are_objects_and_there_is_an_end(
     assert 0 < len(stand_in.asked) <= MOST_PAGES
     # An answer that is given again and again brings nothing new the second time.
     assert len(stand_in.asked) <= len(answer) + 1
+
+
+DEPLOYMENT_ID = "f68e011bfb01"
+OF_DEPLOYMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "request_id": st.just(DEPLOYMENT_ID) | ANY_JSON,
+        "message": ANY_JSON,
+        "success": st.booleans() | ANY_JSON,
+        "running": st.booleans() | ANY_JSON,
+        "error": st.booleans() | ANY_JSON,
+        "current_status": st.sampled_from(["Status.READY", "Status.ERROR"]) | ANY_JSON,
+        "tags": st.lists(st.text(max_size=4)) | ANY_JSON,
+        "logs": st.text() | ANY_JSON,
+        "crash_data": objects("exit_code", "message", "restart_count") | ANY_JSON,
+        "cpu": objects("datasets") | ANY_JSON,
+        "mem": objects("datasets") | ANY_JSON,
+        "data": st.lists(objects("request_id", "tags") | ANY_JSON, max_size=3) | ANY_JSON,
+        "endpoints": st.lists(objects("name") | ANY_JSON, max_size=3) | ANY_JSON,
+        "pull_profiles": st.lists(objects("name") | ANY_JSON, max_size=3) | ANY_JSON,
+        "pull_profile": st.just("maps") | ANY_JSON,
+        "total_count": ANY_JSON,
+        "pagination": objects("has_next", "number") | ANY_JSON,
+    },
+)
+
+
+@given(answers(OF_DEPLOYMENTS))
+def test_whatever_edgegap_answers_about_deployments_means_something(answer: Answers) -> None:
+    stand_in = Told(answer, (500, {}, b""))
+    near, profile = Coordinates(45.5, -73.6), PullProfile("bucket", "maps")
+
+    async def call(http: httpx.AsyncClient) -> list[Read[Any]]:
+        http.base_url = httpx.URL("https://edgegap.example")
+        client = EdgegapClient(http, Secret("a-token"), RateLimiter(100_000, 4))
+        return [
+            await deployments.deploy(client, "my-game", "1.0", near, ["a tag"]),
+            await deployments.status(client, DEPLOYMENT_ID),
+            await deployments.logs(client, DEPLOYMENT_ID),
+            await deployments.usage(client, DEPLOYMENT_ID),
+            await deployments.deployments_tagged(client, "a tag"),
+            await pull_profiles.pull_profiles(client),
+            await deployments.stop(client, DEPLOYMENT_ID),
+            await pull_profiles.link(client, profile, "my-game", "1.0"),
+        ]
+
+    found = answered(stand_in, call)
+
+    for one in found[:6]:
+        if one.meaning is Meaning.DONE:
+            assert one.value is not None
+            assert one.answer.ok
+        elif one.meaning is not Meaning.NO_CAPACITY:
+            assert one.value is None
+    assert all(isinstance(one.meaning, Meaning) for one in found)

@@ -11,7 +11,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DOCUMENTED_RATES, DeploymentQuirks
 from receiver.sandbox.serving import serving
 from tests.contract.openapi import contract_checked
-from tests.support.fixed_clock import FixedClock
+from tests.support.dockerhub_client import Clock
 
 AUTHORIZATION = {"authorization": "token sandbox-token"}
 ID = "{:012x}".format
@@ -19,12 +19,7 @@ APP = "my-game"
 
 
 @pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture
-def sandbox(clock: FixedClock) -> EdgegapSandbox:
+def sandbox(clock: Clock) -> EdgegapSandbox:
     made = EdgegapSandbox(clock=clock)
     made.add_version(
         APP,
@@ -82,14 +77,14 @@ def listed(edgegap: httpx.Client, *filters: tuple[str, str, Any], **params: Any)
 
 
 def test_a_deployment_takes_steps_until_it_is_ready(
-    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: FixedClock
+    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: Clock
 ) -> None:
     sandbox.deployments.set_lifecycle(APP, "1.0", ready_after=8)
     found = deployed(edgegap)
     steps = []
     for _ in range(5):
         steps.append((status(edgegap, found)["current_status"], status(edgegap, found)["running"]))
-        clock.forward(2)
+        clock.now += 2
 
     assert steps == [
         ("Status.INITIALIZING", False),
@@ -106,13 +101,13 @@ def test_a_deployment_takes_steps_until_it_is_ready(
 
 
 def test_it_may_never_be_ready_or_end_in_error(
-    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: FixedClock
+    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: Clock
 ) -> None:
     sandbox.deployments.set_lifecycle(ready_after=None)
     slow = deployed(edgegap)
     sandbox.deployments.set_lifecycle(APP, error_after=5, error_detail="Pull image timeout")
     failing = deployed(edgegap)
-    clock.forward(3600)
+    clock.now += 3600
 
     assert status(edgegap, slow)["current_status"] == "Status.DEPLOYING"
     shown = status(edgegap, failing)
@@ -124,14 +119,14 @@ def test_it_may_never_be_ready_or_end_in_error(
 
 
 def test_a_crash_is_restarted_and_only_its_data_shows_it(
-    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: FixedClock
+    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: Clock
 ) -> None:
     sandbox.deployments.set_lifecycle(APP, "1.0", ready_after=1, crash_after=10, exit_code=139)
     found = deployed(edgegap)
-    clock.forward(10)
+    clock.now += 10
     assert logs(edgegap, found).json()["crash_data"] is None
 
-    clock.forward(21)
+    clock.now += 21
 
     assert status(edgegap, found)["current_status"] == "Status.READY"
     shown = logs(edgegap, found).json()
@@ -140,11 +135,11 @@ def test_a_crash_is_restarted_and_only_its_data_shows_it(
 
 
 def test_it_may_crash_only_once(
-    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: FixedClock
+    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: Clock
 ) -> None:
     sandbox.deployments.set_lifecycle(ready_after=0, crash_after=1, crashes=1)
     found = deployed(edgegap)
-    clock.forward(100)
+    clock.now += 100
 
     assert logs(edgegap, found).json()["crash_data"]["restart_count"] == 1
 
@@ -156,7 +151,7 @@ def test_it_may_crash_only_once(
 def test_the_restart_policy_decides_whether_a_crash_is_the_end(
     sandbox: EdgegapSandbox,
     edgegap: httpx.Client,
-    clock: FixedClock,
+    clock: Clock,
     policy: str,
     exit_code: int,
     *,
@@ -165,7 +160,7 @@ def test_the_restart_policy_decides_whether_a_crash_is_the_end(
     sandbox.add_version(APP, "1.0", restart_policy=policy)
     sandbox.deployments.set_lifecycle(ready_after=0, crash_after=5, exit_code=exit_code)
     found = deployed(edgegap)
-    clock.forward(6)
+    clock.now += 6
 
     assert (status(edgegap, found)["current_status"] == "Status.TERMINATED") is ends
     assert (logs(edgegap, found).status_code == 400) is ends
@@ -173,23 +168,23 @@ def test_the_restart_policy_decides_whether_a_crash_is_the_end(
 
 
 def test_a_crash_before_it_is_ready_counts_from_its_start(
-    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: FixedClock
+    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: Clock
 ) -> None:
     sandbox.deployments.set_lifecycle(ready_after=None, crash_after=5)
     found = deployed(edgegap)
-    clock.forward(11)
+    clock.now += 11
 
     assert status(edgegap, found)["running"] is False
     assert logs(edgegap, found).json()["crash_data"]["restart_count"] == 2
 
 
 def test_it_ends_at_its_maximum_duration(
-    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: FixedClock
+    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: Clock
 ) -> None:
     sandbox.add_version(APP, "1.0", max_duration=1)
     sandbox.deployments.set_lifecycle(ready_after=0)
     found = deployed(edgegap)
-    clock.forward(60)
+    clock.now += 60
 
     shown = status(edgegap, found)
     assert (shown["current_status"], shown["max_duration"]) == ("Status.TERMINATED", 1)
@@ -201,7 +196,7 @@ def test_it_ends_at_its_maximum_duration(
 
 @pytest.mark.parametrize("unknown", [400, 404])
 def test_each_answer_of_stop(
-    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: FixedClock, unknown: int
+    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: Clock, unknown: int
 ) -> None:
     sandbox.deployments.quirks = DeploymentQuirks(unknown_status=unknown, remembered_for=60)
     sandbox.deployments.set_lifecycle(ready_after=5)
@@ -210,22 +205,22 @@ def test_each_answer_of_stop(
     early = stop(edgegap, found)
     assert early.status_code == 202
     assert status(edgegap, found)["running"] is False
-    clock.forward(4)
+    clock.now += 4
     assert len(sandbox.deployments.active("a tag")) == 1
     assert sandbox.deployments.active("a tag", "another") == []
-    clock.forward(1)  # Ready, and therefore stopped
+    clock.now += 1  # Ready, and therefore stopped
     assert sandbox.deployments.active() == []
     assert status(edgegap, found)["current_status"] == "Status.TERMINATED"
     assert stop(edgegap, found).status_code == 410
     assert logs(edgegap, found).status_code == unknown
-    clock.forward(60)
+    clock.now += 60
     gone = stop(edgegap, found)
     assert (gone.status_code, gone.json()["message"]) == (unknown, "Bad Request ID provided")
     assert edgegap.get(f"/v1/status/{found}").status_code == unknown
 
 
 def test_a_ready_deployment_is_stopped_at_once_or_takes_its_time(
-    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: FixedClock
+    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: Clock
 ) -> None:
     sandbox.deployments.set_lifecycle(ready_after=0)
     found = deployed(edgegap)
@@ -237,10 +232,10 @@ def test_a_ready_deployment_is_stopped_at_once_or_takes_its_time(
     sandbox.deployments.set_lifecycle(ready_after=0, stop_takes=30)
     slow = deployed(edgegap)
     assert stop(edgegap, slow).status_code == 202
-    clock.forward(29)
+    clock.now += 29
     assert stop(edgegap, slow).status_code == 202  # which does not begin the wait again
     assert status(edgegap, slow)["current_status"] == "Status.READY"
-    clock.forward(1)
+    clock.now += 1
     assert stop(edgegap, slow).status_code == 410
 
 
@@ -298,7 +293,7 @@ def test_a_plan_has_a_number_of_deployments(
 
 
 def test_calls_per_second_are_limited_as_documented(
-    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: FixedClock
+    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: Clock
 ) -> None:
     sandbox.deployments.quirks = DeploymentQuirks(rates=DOCUMENTED_RATES)
 
@@ -312,7 +307,7 @@ def test_calls_per_second_are_limited_as_documented(
 
     assert counts() == [40, 20, 10]
     assert counts() == [0, 0, 0]
-    clock.forward(1)
+    clock.now += 1
     assert counts() == [40, 20, 10]
 
 
@@ -384,11 +379,11 @@ def test_the_filter_by_tags_may_not_work_and_tags_not_be_shown(
 
 
 def test_metrics_grow_with_time(
-    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: FixedClock
+    sandbox: EdgegapSandbox, edgegap: httpx.Client, clock: Clock
 ) -> None:
     sandbox.deployments.set_lifecycle(ready_after=0, cpu=80, memory=900)
     found = deployed(edgegap)
-    clock.forward(25)
+    clock.now += 25
 
     shown = edgegap.get(f"/v1/metrics/deployment/{found}").json()
 
