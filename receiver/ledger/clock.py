@@ -33,7 +33,7 @@ _REGISTRATIONS = """UPDATE registrations SET due_at = due_at + :step,
  WHERE state IN ('queued', 'waiting', 'working') AND NOT (updated_at BETWEEN :since AND :now)"""
 _GATES = """UPDATE gates SET until = until + :step, since = since + :step
  WHERE NOT (since BETWEEN :since AND :now)"""
-_NOTICES = """UPDATE notices SET due_at = due_at + :step,
+_NOTICES = """UPDATE outbox SET due_at = due_at + :step,
   created_at = CASE WHEN created_at + :forward > :now THEN :now ELSE created_at + :forward END
  WHERE NOT (created_at BETWEEN :since AND :now)"""
 # Forward, these mean what they say: a machine that slept has not listed Docker Hub meanwhile.

@@ -19,31 +19,11 @@ from receiver.ledger.files import check_log_belongs, check_place, identity_of, m
 from receiver.ledger.lock_file import FileLock
 from receiver.ledger.migrate import MARK, check_schema, migrate_to_newest, schema_of
 from receiver.ledger.replicas import at_work
-from receiver.ledger.schema import (
-    SCHEMA,
-    attempts,
-    channel_moves,
-    channel_reports,
-    channels,
-    cursors,
-    deletions,
-    deliveries,
-    gates,
-    led_to,
-    link_uses,
-    notices,
-    pauses,
-    refused_links,
-    registrations,
-    secret_keys,
-    targets,
-)
+from receiver.ledger.schema import SCHEMA, meta, metadata, replicas
 from receiver.ledger.transaction import Tx
 
-COPIED = (
-    deliveries, registrations, led_to, attempts, targets, gates, cursors, pauses, deletions,
-    notices, refused_links, secret_keys, link_uses, channels, channel_moves, channel_reports,
-)  # fmt: skip
+# All but what describes this ledger and those that work on it.
+COPIED = tuple(table for table in metadata.sorted_tables if table not in {meta, replicas})
 BITE = 500
 LOCK_MS = 2000  # for what somebody has just begun on the target
 

@@ -34,7 +34,7 @@ _REQUEUE = """UPDATE registrations SET state = 'queued', outcome = NULL, reason 
   AND NOT EXISTS (SELECT 1 FROM registrations o
    WHERE o.app = registrations.app AND o.version = registrations.version
     AND o.repository = registrations.repository AND o.tag = registrations.tag
-    AND o.state <> 'done')
+    AND o.mode = registrations.mode AND o.state <> 'done')
  RETURNING id"""
 _NOT_THERE = """SELECT (SELECT d.why FROM deletions d WHERE d.app = t.app AND d.version = t.version
    AND d.deleted ORDER BY d.id DESC LIMIT 1) AS why

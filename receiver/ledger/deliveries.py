@@ -18,7 +18,7 @@ REGISTRATION = "r"
 
 _OPEN = """SELECT id, state, by_hand FROM registrations
  WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
-  AND state <> 'done' {lock}"""
+  AND mode = :mode AND state <> 'done' {lock}"""
 _LATEST = """SELECT max(push_time) FROM (
  SELECT push_time FROM targets WHERE app = :app
  UNION ALL SELECT push_time FROM registrations WHERE app = :app AND state <> 'done') pushes"""
@@ -45,7 +45,7 @@ _LED_BY = """SELECT d.id, d.pushed_at, d.received_at, r.push_time FROM led_to l
  WHERE l.registration_id = :id ORDER BY d.id"""
 _LEARNED = """UPDATE registrations SET digest = COALESCE(CAST(:digest AS TEXT), digest),
   overwritten = (:overwritten OR overwritten) WHERE id = :id"""
-_JOIN = """UPDATE registrations SET rule = :rule, mode = :mode, updated_at = :now,
+_JOIN = """UPDATE registrations SET rule = :rule, updated_at = :now,
   replayed = :by_person, by_hand = :by_hand,
   push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
   look_again = CASE WHEN state = 'working' THEN true ELSE look_again END
@@ -227,6 +227,7 @@ class _Wanted(msgspec.Struct, frozen=True):
             "version": self.match.version,
             "repository": self.repository,
             "tag": self.tag,
+            "mode": self.match.mode.value,
         }
 
 
@@ -261,7 +262,6 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
         _JOIN,
         id=found.id,
         rule=match.rule,
-        mode=match.mode.value,
         push_time=wanted.push_time,
         by_person=by_person,
         by_hand=wanted.by_hand or (found.by_hand and not is_new_push(tx, wanted.delivery)),

@@ -11,10 +11,10 @@ MOST_AT_ONCE = 500
 MOST_QUIETS = 12  # a recurring event is sent after at most this many quiet periods
 LEASE_MS = 120_000  # how long a replica has to send notices before another may
 
-_INSERT = """INSERT INTO notices (id, notice, happening, text, created_at, due_at)
- VALUES (:id, :notice, :happening, :text, :now, :due)"""
-_DUE = """SELECT id, notice, happening, text, tries, created_at FROM notices
- WHERE due_at <= :now AND happening IN ({known}) ORDER BY id LIMIT :most {lock}"""
+_INSERT = """INSERT INTO outbox (id, destination, event, text, created_at, due_at)
+ VALUES (:id, :destination, :event, :text, :now, :due)"""
+_DUE = """SELECT id, destination, event, text, tries, created_at FROM outbox
+ WHERE due_at <= :now AND event IN ({known}) ORDER BY id LIMIT :most {lock}"""
 _KNOWN = ", ".join(f"'{one}'" for one in NotificationEvent)  # others are a newer replica's
 
 
@@ -24,7 +24,7 @@ class OutboxEntry:
 
     id: str
     notice: str
-    happening: NotificationEvent
+    event: NotificationEvent
     text: str
     tries: int
     created_at: int
@@ -33,19 +33,19 @@ class OutboxEntry:
 def enqueue(
     tx: Tx,
     notices: Iterable[Notice],
-    happening: NotificationEvent,
+    event: NotificationEvent,
     text: str,
     *,
     rule: str | None = None,
 ) -> None:
     """Write a notice for each destination that is subscribed to this event."""
     for notice in notices:
-        if notice.wants(happening, rule):
+        if notice.wants(event, rule):
             tx.run(
                 _INSERT,
                 id=tx.new_id(NOTICE),
-                notice=notice.name,
-                happening=happening.value,
+                destination=notice.name,
+                event=event.value,
                 text=text,
                 now=tx.now,
                 due=tx.now,
@@ -61,7 +61,7 @@ def lease_due(tx: Tx, quiet_ms: int = 0) -> list[OutboxEntry]:
     rows = tx.run(_DUE.format(lock=lock, known=_KNOWN), now=tx.now, most=MOST_AT_ONCE).all()
     kinds: dict[tuple[str, NotificationEvent], list[OutboxEntry]] = {}
     for row in rows:
-        kind = row.notice, NotificationEvent(row.happening)
+        kind = row.destination, NotificationEvent(row.event)
         one = OutboxEntry(row.id, *kind, row.text, row.tries, row.created_at)
         kinds.setdefault(kind, []).append(one)
     taken: list[OutboxEntry] = []
@@ -79,7 +79,7 @@ def put_off(tx: Tx, identities: Sequence[str], due_at: int, *, tries: int) -> No
     """Try these again at that time (epoch ms)."""
     for identity in identities:
         tx.run(
-            "UPDATE notices SET due_at = :due, tries = :tries WHERE id = :id",
+            "UPDATE outbox SET due_at = :due, tries = :tries WHERE id = :id",
             id=identity,
             due=due_at,
             tries=tries,
@@ -89,4 +89,4 @@ def put_off(tx: Tx, identities: Sequence[str], due_at: int, *, tries: int) -> No
 def forget(tx: Tx, identities: Sequence[str]) -> None:
     """Delete these notices: they were sent, or will never be."""
     for identity in identities:
-        tx.run("DELETE FROM notices WHERE id = :id", id=identity)
+        tx.run("DELETE FROM outbox WHERE id = :id", id=identity)

@@ -30,7 +30,7 @@ _REOPEN = """UPDATE registrations SET state = 'parked', outcome = NULL, dismisse
  WHERE id = :id AND state = 'done' AND outcome = 'dismissed' AND NOT EXISTS (
   SELECT 1 FROM registrations o WHERE o.app = registrations.app
    AND o.version = registrations.version AND o.repository = registrations.repository
-   AND o.tag = registrations.tag AND o.state <> 'done')
+   AND o.tag = registrations.tag AND o.mode = registrations.mode AND o.state <> 'done')
  RETURNING id, app, version, reason"""
 _ONE = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
 

@@ -1,7 +1,6 @@
 """The ledger's tables, for SQLite and PostgreSQL alike. Times are UTC epoch milliseconds.
 
-Migrations in `migrations/` lead here; a test proves that they do. A column that only programs of an
-older schema still need is left out.
+Migrations in `migrations/` lead here; a test proves that they do.
 """
 
 from sqlalchemy import (
@@ -18,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0005"  # the newest migration
+SCHEMA = "0001"  # the newest migration
 
 metadata = MetaData()
 
@@ -100,6 +99,7 @@ registrations = Table(
         "version",
         "repository",
         "tag",
+        "mode",
         unique=True,
         sqlite_where=text("state <> 'done'"),
         postgresql_where=text("state <> 'done'"),
@@ -252,6 +252,68 @@ channel_reports = Table(
     PrimaryKeyConstraint("app", "channel", "repository", "tag"),
 )
 
+# Each trial of a version: its deployment, requested but not yet known without a `request_id`, and
+# the verdict (`passed`), which counts for the image's digest. It runs until `stopped_at`.
+trials = Table(
+    "trials",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("registration_id", Text, nullable=False),
+    Column("app", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("digest", Text),
+    Column("at", Text, nullable=False),
+    Column("keep", BigInteger),
+    Column("request_id", Text),
+    Column("requested_at", BigInteger),
+    Column("ready_at", BigInteger),
+    Column("decided_at", BigInteger),
+    Column("passed", Boolean),
+    Column("why", Text, nullable=False, server_default=""),
+    Column("exit_code", Integer),
+    Column("log", Text, nullable=False, server_default="[]"),
+    Column("notes", Text, nullable=False, server_default="[]"),
+    Column("stop_at", BigInteger),
+    Column("stopped_at", BigInteger),
+    Index("trials_by_registration", "registration_id", "id"),
+    Index("trials_by_image", "app", "repository", "tag", "id"),
+    Index(
+        "trials_running",
+        "requested_at",
+        sqlite_where=text("stopped_at IS NULL"),
+        postgresql_where=text("stopped_at IS NULL"),
+    ),
+)
+
+# Who approved the move of a channel to an image, when, and from which address.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("app", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("digest", Text, nullable=False, server_default=""),
+    Column("at", BigInteger, nullable=False),
+    Column("approver", Text, nullable=False),
+    Column("address", Text, nullable=False, server_default=""),
+    PrimaryKeyConstraint("app", "channel", "repository", "tag", "digest"),
+)
+
+# The settings that a version was last sent, as JSON: hidden values are keyed hashes.
+sent_settings = Table(
+    "sent_settings",
+    metadata,
+    Column("app", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("registration_id", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("settings", Text, nullable=False),
+    PrimaryKeyConstraint("app", "version"),
+)
+
 # What holds all work back: "busy" until a time, "token" until a probe succeeds.
 gates = Table(
     "gates",
@@ -310,18 +372,18 @@ deletions = Table(
     ),
 )
 
-# Notices that are still to be sent.
-notices = Table(
-    "notices",
+# Notifications that are still to be sent.
+outbox = Table(
+    "outbox",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("notice", Text, nullable=False),
-    Column("happening", Text, nullable=False),
+    Column("destination", Text, nullable=False),
+    Column("event", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False),
-    Index("notices_due", "due_at", "id"),
+    Index("outbox_due", "due_at", "id"),
 )
 
 # Requests with a link that opens nothing, by reason and, if it is known, by repository (else "").

@@ -134,6 +134,7 @@ _COLUMNS = """app, version, mode, repository, tag, digest, push_time, created_he
   made_at, deleted_at, by_hand, registration_id"""
 _MOVING = "SELECT version FROM targets WHERE app = :app AND mode <> 'create'"
 _UNPROVEN = """SELECT r.version FROM registrations r WHERE r.app = :app AND r.state <> 'done'
+ AND r.mode <> 'trial'
  AND EXISTS (SELECT 1 FROM attempts a WHERE a.registration_id = r.id AND a.method = 'POST'
   AND a.effect <> 'none')"""
 

@@ -17,7 +17,7 @@ _NAMED = re.compile(r"(?<!:):([a-z_]+)")
 MOST_ROWS = 64
 NEWEST_IDS = " UNION ALL ".join(
     f"SELECT max(id) FROM {table}"  # noqa: S608 - our words
-    for table in ("deliveries", "registrations", "deletions", "channel_moves", "notices")
+    for table in ("deliveries", "registrations", "deletions", "channel_moves", "outbox", "trials")
 )
 DATABASE_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 

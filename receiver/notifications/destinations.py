@@ -53,9 +53,9 @@ class Notice:
     on: tuple[NotificationEvent, ...] = EVERYTHING
     rules: tuple[str, ...] = ()
 
-    def wants(self, happening: NotificationEvent, rule: str | None) -> bool:
+    def wants(self, event: NotificationEvent, rule: str | None) -> bool:
         """Return whether the destination accepts an event; `rule` is None if it concerns all."""
-        return happening in self.on and (rule is None or not self.rules or rule in self.rules)
+        return event in self.on and (rule is None or not self.rules or rule in self.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ class Message:
     body: str
 
 
-def message_of(happening: NotificationEvent, texts: Sequence[str]) -> Message:
+def message_of(event: NotificationEvent, texts: Sequence[str]) -> Message:
     """Return one message for all texts: the first ten, and the number of the others."""
-    head = TITLES[happening]
+    head = TITLES[event]
     title = f"Receiver: {head}" if len(texts) == 1 else f"Receiver: {head} ({len(texts)} times)"
     lines = list(texts[:MOST_LINES])
     if len(texts) > MOST_LINES:

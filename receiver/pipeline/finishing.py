@@ -111,8 +111,8 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Res
     if result.close_gate and gates.close_token_gate(tx, result.sentence):
         log.error("edgegap_token_refused", sentence=result.sentence)
         enqueue(tx, settings.notices, NotificationEvent.TOKEN_REFUSED, result.sentence)
-    for happening, text in events_of(claimed, result):
-        enqueue(tx, settings.notices, happening, text, rule=claimed.rule)
+    for event, text in events_of(claimed, result):
+        enqueue(tx, settings.notices, event, text, rule=claimed.rule)
     if result.outcome in SUCCESSES:
         _close_parked(tx, claimed)
     if result.outcome in THERE and claimed.mode is Mode.CREATE:

@@ -164,9 +164,9 @@ def _webhook_is_silent(
         f"`receiver link {repository}` prints the URL that belongs there."
     )
     own = [rule.name for rule in rules if rule.repository == repository]
-    happening = NotificationEvent.WEBHOOK_SILENT
-    listening = [one for one in notices if any(one.wants(happening, rule) for rule in own)]
-    enqueue(tx, listening, happening, sentence)
+    event = NotificationEvent.WEBHOOK_SILENT
+    listening = [one for one in notices if any(one.wants(event, rule) for rule in own)]
+    enqueue(tx, listening, event, sentence)
     return sentence
 
 

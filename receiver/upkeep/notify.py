@@ -38,27 +38,25 @@ class NotificationSender:
         """Send the groups that are due and got no entry for `quiet` s; return the number sent."""
         groups: dict[tuple[str, NotificationEvent], list[OutboxEntry]] = {}
         for pending in await self._ledger.write(lambda tx: lease_due(tx, int(quiet * 1000))):
-            groups.setdefault((pending.notice, pending.happening), []).append(pending)
+            groups.setdefault((pending.notice, pending.event), []).append(pending)
         # Concurrently: a slow destination would outlast the lease, and messages be sent twice.
         sent = await asyncio.gather(*(self._send(*kind, group) for kind, group in groups.items()))
         return sum(sent)
 
-    async def _send(
-        self, name: str, happening: NotificationEvent, group: list[OutboxEntry]
-    ) -> bool:
+    async def _send(self, name: str, event: NotificationEvent, group: list[OutboxEntry]) -> bool:
         notice = next((one for one in self._current.settings.notices if one.name == name), None)
         identities = [pending.id for pending in group]
         if notice is None:  # no longer configured
             await self._ledger.write(lambda tx: forget(tx, identities))
             return False
-        message = message_of(happening, [pending.text for pending in group])
+        message = message_of(event, [pending.text for pending in group])
         try:
             await send(notice.url, message, seconds=self._seconds)
         except DeliveryFailed as error:
             await self._again(name, group, str(error))
             return False
         await self._ledger.write(lambda tx: forget(tx, identities))
-        log.info("notice_sent", notice=name, happening=happening, count=len(group))
+        log.info("notice_sent", notice=name, kind=event, count=len(group))
         return True
 
     async def _again(self, name: str, group: list[OutboxEntry], why: str) -> None:

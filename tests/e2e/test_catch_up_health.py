@@ -148,7 +148,7 @@ def cursor_of(receiver: ReceiverHere, repository: str) -> Cursor:
 def silent(receiver: ReceiverHere) -> list[str]:
     """The notifications of silent webhooks since the last time this was asked."""
     due = receiver.inside(lambda: receiver.ledger.write(lease_due))
-    return [one.text for one in due if one.happening == "webhook_silent"]
+    return [one.text for one in due if one.event == "webhook_silent"]
 
 
 def push(hub: DockerHubSandbox, tag: str, **more: Any) -> None:

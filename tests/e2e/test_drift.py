@@ -174,7 +174,7 @@ def test_what_another_hand_moved_is_shown_and_notified_and_left(
     (degraded,) = get(here, "/api/overview")["degraded"]
     assert degraded["code"] == "channels"
     assert "seen-app/dev has studio/seen-app:0.9 at Edgegap" in degraded["message"]
-    notices = here.ledger.read_sync(lambda tx: tx.run("SELECT text FROM notices").all())
+    notices = here.ledger.read_sync(lambda tx: tx.run("SELECT text FROM outbox").all())
     (notice,) = [row.text for row in notices]  # once, however often it is found
     assert "`receiver promote seen-app dev --to 1.0` puts it back" in notice
 

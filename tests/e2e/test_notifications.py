@@ -141,9 +141,9 @@ def test_a_parking_tells_of_the_other_losses_too() -> None:
     result = Result(State.PARKED, reason=Reason.HIDDEN_ENV, sentence="Do this.")
     warned = replace(result, warnings=("not copied from 1.0: command",))
 
-    ((happening, text),) = events_of(claimed_as(Mode.CREATE), warned)
+    ((event, text),) = events_of(claimed_as(Mode.CREATE), warned)
 
-    assert happening is NotificationEvent.PARKED
+    assert event is NotificationEvent.PARKED
     assert text == "my-game/staging parked: Do this.\n- not copied from 1.0: command"
 
 
@@ -164,7 +164,7 @@ def test_fifty_parked_pushes_are_one_message(ledger: Ledger, url: str, place: Pl
         for number in range(50):
             text = f"my-game/1.{number} parked"
             await ledger.write(
-                partial(enqueue, notices=notices, happening=NotificationEvent.PARKED, text=text)
+                partial(enqueue, notices=notices, event=NotificationEvent.PARKED, text=text)
             )
         first = await telling.send_due()
         return first + await telling.send_due()
@@ -188,7 +188,7 @@ def test_what_is_not_taken_is_kept_and_sent_again_and_not_through_a_proxy_on_thi
         place.status = 500
         refused = await telling.send_due()
         place.status = 200
-        await ledger.write(lambda tx: tx.run("UPDATE notices SET due_at = 0").rowcount)
+        await ledger.write(lambda tx: tx.run("UPDATE outbox SET due_at = 0").rowcount)
         return refused, await telling.send_due()
 
     assert asyncio.run(scenario()) == (0, 1)
@@ -323,12 +323,10 @@ def test_all_kinds_for_one_place_are_under_way_at_once_so_that_none_outlasts_its
     async def scenario(url: str) -> tuple[int, list[OutboxEntry]]:
         telling = _telling(ledger, url)
         notices = telling._current.settings.notices
-        for happening in EVERYTHING:
-            await ledger.write(
-                partial(enqueue, notices=notices, happening=happening, text="it was")
-            )
+        for event in EVERYTHING:
+            await ledger.write(partial(enqueue, notices=notices, event=event, text="it was"))
         sent = await telling.send_due()
-        await ledger.write(lambda tx: tx.run("UPDATE notices SET due_at = 0").rowcount)
+        await ledger.write(lambda tx: tx.run("UPDATE outbox SET due_at = 0").rowcount)
         return sent, await ledger.write(lease_due)
 
     with serving(slow) as base:
@@ -382,7 +380,7 @@ def test_a_missed_push_is_told_to_who_listens_to_its_rule_alone(ledger: Ledger) 
             await ledger.write(
                 lambda tx: record_missed(tx, [rule], missed, (hears, deaf), up_since=None)
             )
-        return [(one.notice, one.happening) for one in await ledger.write(lease_due)]
+        return [(one.notice, one.event) for one in await ledger.write(lease_due)]
 
     assert asyncio.run(scenario()) == [("game", NotificationEvent.CAUGHT_UP)]
 
@@ -424,7 +422,7 @@ def test_what_goes_on_happening_is_left_till_it_is_quiet_but_not_for_ever(ledger
         await ledger.write(
             lambda tx: (
                 tx.run(
-                    "UPDATE notices SET due_at = 0, created_at = created_at - :after", after=after
+                    "UPDATE outbox SET due_at = 0, created_at = created_at - :after", after=after
                 ).rowcount
             )
         )

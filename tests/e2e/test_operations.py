@@ -144,9 +144,9 @@ def test_a_push_by_command_is_the_same_as_one_by_the_api(
     receiver.stop()
     alone = receiver.run("push", f"{REPOSITORY}:_3", *(["--wait"] if wait else []))
 
-    notices = asked(ledger_of(receiver.folder), "SELECT happening, text FROM notices ORDER BY id")
+    notices = asked(ledger_of(receiver.folder), "SELECT event, text FROM outbox ORDER BY id")
     assert len(notices) == 3, (by_command.stderr, alone.stderr)
-    assert {happening for happening, _ in notices} == {"parked"}
+    assert {event for event, _ in notices} == {"parked"}
     assert len({re.sub("_[123]", "TAG", text) for _, text in notices}) == 1
     seen = [line["source"] for line in lines(receiver, "pushed")]
     assert seen == ["api", "command"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.engine import URL
 
 from receiver.edgegap.responses import Answer
@@ -23,6 +23,8 @@ from receiver.ledger.gates import ALL, close_token_gate, pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.refused_links import count_refused_links
+from receiver.ledger.revocations import revoke
+from receiver.ledger.schema import approvals, sent_settings, trials
 from receiver.ledger.secret_keys import adopt_keys, use_links
 from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
@@ -49,6 +51,14 @@ def _everything(tx: Tx) -> None:
     count_refused_links(tx, {(LinkFault.SIGNATURE, "studio/game-server"): 2})
     adopt_keys(tx, [{"salt": "fingerprint"}])
     use_links(tx, [("studio/game-server", "fingerprint")])
+    revoke(tx, "token", expires_at=tx.now + 1)
+    place = {"app": "my-game", "repository": "studio/game-server", "tag": "1.0"}
+    trial = {**place, "id": "x1", "registration_id": "r1", "version": "1.0", "at": "1,2"}
+    approval = {**place, "channel": "prod", "at": tx.now, "approver": "anna"}
+    sent = {"app": "my-game", "version": "1.0", "registration_id": "r1", "at": 1, "settings": "{}"}
+    tx.connection.execute(insert(trials).values(trial))
+    tx.connection.execute(insert(approvals).values(approval))
+    tx.connection.execute(insert(sent_settings).values(sent))
 
 
 def nothing(total: int, rows: int) -> None:

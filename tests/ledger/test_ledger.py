@@ -27,7 +27,7 @@ from receiver.ledger.schema import SCHEMA, metadata
 from receiver.ledger.targets import _DIGEST
 from receiver.ledger.transaction import Tx
 from tests.support.disk import on_disk, put
-from tests.support.ledger_work import OF_OLDER_PROGRAMS, pushed
+from tests.support.ledger_work import pushed
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_less_than_full_sync_is_told_loudly(url: URL, level: str) -> None:
 def shape_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """Return columns with their types and defaults, and indexes with their conditions.
 
-    Without what only older programs need, and in no order: a migration adds its columns last.
+    In no order: a migration adds its columns last.
     """
     connection = sqlite3.connect(path)
     columns = {
@@ -173,7 +173,6 @@ def shape_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
             for column in sorted(
                 connection.execute(f"PRAGMA table_info({table})"), key=itemgetter(1)
             )
-            if column[1] not in OF_OLDER_PROGRAMS
         ]
         for table in metadata.tables
     }

@@ -180,7 +180,7 @@ def test_notices_are_taken_by_one_and_come_again_when_put_off(ledger: Ledger) ->
     write(ledger, lambda tx: enqueue(tx, [team], NotificationEvent.CREATED, "made"))
 
     (taken,) = write(ledger, lease_due)
-    assert (taken.text, taken.happening, taken.tries) == ("made", NotificationEvent.CREATED, 0)
+    assert (taken.text, taken.event, taken.tries) == ("made", NotificationEvent.CREATED, 0)
     assert write(ledger, lease_due) == []
 
     write(ledger, lambda tx: put_off(tx, [taken.id], tx.now, tries=3))
@@ -213,7 +213,7 @@ def test_notices_of_a_newer_program_are_left_to_it(ledger: Ledger) -> None:
     team = Notice(name="team", url=Secret("json://nowhere"), on=EVERYTHING)
     for _ in range(2):
         write(ledger, lambda tx: enqueue(tx, [team], NotificationEvent.CREATED, "made"))
-    unknown = "UPDATE notices SET happening = 'eclipse' WHERE id = (SELECT min(id) FROM notices)"
+    unknown = "UPDATE outbox SET event = 'eclipse' WHERE id = (SELECT min(id) FROM outbox)"
     write(ledger, lambda tx: tx.run(unknown))
 
-    assert [one.happening for one in write(ledger, lease_due)] == [NotificationEvent.CREATED]
+    assert [one.event for one in write(ledger, lease_due)] == [NotificationEvent.CREATED]

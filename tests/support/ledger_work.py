@@ -19,9 +19,6 @@ MINUTE = 60_000
 OWNER = "worker"
 
 
-OF_OLDER_PROGRAMS = frozenset({"body_sha256", "held_before"})  # columns that the schema leaves out
-
-
 def write(ledger: Ledger, work: Callable[[Tx], T]) -> T:
     return asyncio.run(ledger.write(work))
 
