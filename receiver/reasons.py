@@ -28,6 +28,8 @@ class Outcome(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
+    PASSED = "passed"
+    FAILED = "failed"
     SUPERSEDED = "superseded"
     DISMISSED = "dismissed"
 
@@ -65,6 +67,8 @@ class Reason(StrEnum):
     IMAGE_NOT_READY = "image_not_ready"
     DOCKER_HUB_UNAVAILABLE = "docker_hub_unavailable"
     MAKING_ROOM = "making_room"
+    NO_CAPACITY = "no_capacity"
+    TRIAL_RUNNING = "trial_running"
     FAULT = "fault"
     # parked
     VERSION_NAME_INVALID = "version_name_invalid"
@@ -92,6 +96,9 @@ class Reason(StrEnum):
     REFUSED_BY_EDGEGAP = "refused_by_edgegap"
     FORBIDDEN_BY_EDGEGAP = "forbidden_by_edgegap"
     DECLINED_BY_EDGEGAP = "declined_by_edgegap"
+    TRIAL_REFUSED = "trial_refused"
+    TRIAL_GONE = "trial_gone"
+    TRIAL_FAILED = "trial_failed"
     CRASHES_THE_WORKER = "crashes_the_worker"
     GAVE_UP = "gave_up"
 
@@ -341,6 +348,31 @@ REASONS: dict[Reason, Explained] = {
         "within a minute, and is then parked. Fix what the message names, or check the "
         "version {version} of the app {app} in Edgegap's dashboard, then replay.",
         by_config=True,
+    ),
+    Reason.NO_CAPACITY: Explained(
+        "Edgegap has no server for a trial of {app}/{version} now ({detail}); it is requested "
+        "again automatically. A free plan runs one deployment at a time: the trial waits until it "
+        "has ended."
+    ),
+    Reason.TRIAL_RUNNING: Explained(
+        "The trial of {app}/{version} {detail}. No channel moves to it until it has passed."
+    ),
+    Reason.TRIAL_REFUSED: Explained(
+        "Edgegap refused to deploy {app}/{version} for its trial: {detail}. Fix what the message "
+        "names: the version and its app must be enabled, and its resources be within the plan. "
+        "Then replay.",
+        by_config=True,
+    ),
+    Reason.TRIAL_GONE: Explained(
+        "The rule {rule} has no [rule.trial] any more, so {app}/{version} is not tried. Write the "
+        "table again and reload, or dismiss this.",
+        by_config=True,
+    ),
+    Reason.TRIAL_FAILED: Explained(
+        "The trial of {app}/{version} failed: {detail}. No channel was moved to it, and its "
+        "deployment is stopped. Fix the server and push a new tag, or replay this to try the "
+        "version again.",
+        in_image=True,
     ),
     Reason.CRASHES_THE_WORKER: Explained(
         "The receiver stopped six times while working on this, the last time while it worked on "

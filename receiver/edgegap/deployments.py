@@ -86,9 +86,21 @@ async def stop(client: EdgegapClient, request_id: str) -> Read[None]:
     return Read(meaning_of(Call.STOP, answer), answer)
 
 
+async def deployments_of(client: EdgegapClient, app: str, version: str) -> Read[Deployments]:
+    """List the active deployments of a version."""
+    return await _list(client, application=app, version=version)
+
+
 async def deployments_tagged(client: EdgegapClient, tag: str) -> Read[Deployments]:
-    """List the active deployments with a tag; see `Deployments.tagged`."""
-    filters = [{"field": "tags", "operator": "eq", "value": tag}]
+    """List the active deployments with a tag; see `Deployments.tagged`.
+
+    Whether the filter finds one of several tags is not documented.
+    """
+    return await _list(client, tags=tag)
+
+
+async def _list(client: EdgegapClient, **fields: str) -> Read[Deployments]:
+    filters = [{"field": name, "operator": "eq", "value": value} for name, value in fields.items()]
     listing = await client.list_all(
         "/v1/deployments",
         "data",

@@ -179,7 +179,7 @@ def open_registrations(
     return tuple(_open_all(tx, wanted, by_person=by_person))
 
 
-def open_channels(
+def open_following(
     tx: Tx,
     registration: str,
     matches: tuple[Match, ...],
@@ -189,7 +189,7 @@ def open_channels(
     digest: str | None,
     overwritten: bool,
 ) -> tuple[str, ...]:
-    """Open what moves channels, for the same deliveries as the registration they follow.
+    """Open what moves channels or tries a version, for the deliveries of what it follows.
 
     `digest` and `overwritten` are what was learned of the tag when its own version was created.
     """

@@ -1,21 +1,22 @@
 """Parked registrations and how they are closed: dismissed by a person, or by a later success."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from receiver.ledger.transaction import Tx
 from receiver.rules.closing import Parked, Success, is_closed_by
+from receiver.rules.rule import Mode
 
-_COLUMNS = "id, rule, app, version, tag, reason, push_time"
+_COLUMNS = "id, rule, app, version, tag, mode, reason, push_time"
 _BESIDE = f"""SELECT {_COLUMNS} FROM registrations
  WHERE state = 'parked' AND ((app = :app AND version = :version) OR rule = :rule) ORDER BY id"""  # noqa: S608 - our words
-_SUCCESS = """SELECT id, rule, app, version, tag, push_time,
-  (mode = 'channel') AS moved_channel FROM registrations
- WHERE state = 'done' AND outcome IN ('created', 'updated', 'unchanged') AND {which}
+_SUCCESS = """SELECT id, rule, app, version, tag, mode, push_time FROM registrations
+ WHERE state = 'done' AND outcome IN ('created', 'updated', 'unchanged', 'passed') AND {which}
  ORDER BY push_time / 1000 DESC, id DESC LIMIT 1"""
 _SUCCESSES = (
-    _SUCCESS.format(which="app = :app AND version = :version"),
-    _SUCCESS.format(which="rule = :rule AND mode <> 'channel'"),
+    _SUCCESS.format(which="app = :app AND version = :version AND mode = :mode"),
+    _SUCCESS.format(which="rule = :rule AND mode = 'create'"),
 )
 _CLOSE = """UPDATE registrations SET state = 'done', outcome = 'superseded', sentence = :sentence,
   finished_at = :now, updated_at = :now WHERE id = :id AND state = 'parked'"""
@@ -53,7 +54,7 @@ class Changed:
 def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Parked]:
     """Return what is parked of this target or under this rule."""
     rows = tx.run(_BESIDE, rule=rule, app=app, version=version).mappings()
-    return [Parked(**{**row, "reason": row["reason"] or ""}) for row in rows]
+    return [_parked(row) for row in rows]
 
 
 def close_parked(tx: Tx, identities: Iterable[str], tag: str) -> None:
@@ -91,11 +92,16 @@ def reopen(tx: Tx, identities: Iterable[str]) -> Changed:
 def _later_success(tx: Tx, identity: str) -> Success | None:
     """Return the success that closes this parked registration, None if it stays open."""
     row = tx.run(_ONE, id=identity).mappings().one()
-    parked = Parked(**{**row, "reason": row["reason"] or ""})
+    parked = _parked(row)
     named = {"rule": parked.rule, "app": parked.app, "version": parked.version}
+    named["mode"] = parked.mode.value
     found = [tx.run(sql, **named).mappings().first() for sql in _SUCCESSES]
-    successes = (Success(**one) for one in found if one is not None)
+    successes = (Success(**{**one, "mode": Mode(one["mode"])}) for one in found if one is not None)
     return next((one for one in successes if is_closed_by(parked, one)), None)
+
+
+def _parked(row: Mapping[Any, Any]) -> Parked:
+    return Parked(**{**row, "reason": row["reason"] or "", "mode": Mode(row["mode"])})
 
 
 def _change(tx: Tx, identities: Iterable[str], sql: str, **given: str) -> Changed:

@@ -141,7 +141,7 @@ def open_registration_rows(tx: Tx) -> list[Row]:
         " max(l.delivery_id) AS delivery_id"
         " FROM registrations r JOIN led_to l ON l.registration_id = r.id"
         " WHERE r.state IN ('queued', 'waiting', 'parked')"
-        " AND r.mode IN ('create', 'channel')"
+        " AND r.mode IN ('create', 'channel', 'trial')"
         " GROUP BY r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason"
         " ORDER BY r.id"
     )

@@ -20,9 +20,11 @@ from receiver.ledger.channels import (
 from receiver.ledger.result import Result
 from receiver.ledger.targets import Held, digest_of_tag, held, hold
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import begin_run, last_run, note_run
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import Holds, Pushed, Report, is_ordered
 from receiver.rules.rule import Mode
+from receiver.rules.trial import TrialRun
 
 LEASE_MS = 30_000
 CRASHES_TO_ALONE = 5  # after this many in a row nothing else is worked on with it
@@ -35,7 +37,7 @@ CRASHES_TO_ALONE = 5  # after this many in a row nothing else is worked on with 
 _CLAIM = """WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
    WHERE r.state NOT IN ('done', 'parked', 'working') AND r.due_at <= :now
-    AND r.mode IN ('create', 'channel') {which}
+    AND r.mode IN ('create', 'channel', 'trial') {which}
     AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
     AND NOT EXISTS (SELECT 1 FROM registrations w
       WHERE w.app = r.app AND w.version = r.version AND w.state = 'working')
@@ -60,7 +62,7 @@ _NOT_ALONE = f"AND r.crashes < {CRASHES_TO_ALONE}"
 _ALONE = f"AND r.crashes >= {CRASHES_TO_ALONE}"
 _WAITS_ALONE = f"""SELECT 1 FROM registrations r
  WHERE r.crashes >= {CRASHES_TO_ALONE} AND r.state NOT IN ('done', 'parked', 'working')
-  AND r.due_at <= :now AND r.mode IN ('create', 'update', 'channel')
+  AND r.due_at <= :now AND r.mode IN ('create', 'channel', 'trial')
   AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*')) LIMIT 1"""  # noqa: S608 - a number
 _WRITES = """SELECT method, effect FROM attempts
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
@@ -68,7 +70,7 @@ _FIRST_REPORT = """SELECT min(d.received_at) FROM led_to l
   JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = :id"""
 _NEXT_DUE = """SELECT r.due_at FROM registrations r
  WHERE r.state NOT IN ('done', 'parked', 'working')
-  AND r.mode IN ('create', 'channel')
+  AND r.mode IN ('create', 'channel', 'trial')
   AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
  ORDER BY r.due_at, r.id LIMIT 1"""
 
@@ -80,8 +82,9 @@ class Claimed:
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
     `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
     is not the newest. `alone`: its workers died repeatedly, so nothing else is worked on at the
-    same time. For a channel, `reported_at` is when the push was first reported (epoch ms), `holds`
-    what we last put into it, and `known` what was last reported to it of this tag.
+    same time. `trial` is its last run, if it tries a version. For a channel, `reported_at` is when
+    the push was first reported (epoch ms), `holds` what we last put into it, and `known` what was
+    last reported to it of this tag.
     """
 
     id: str
@@ -107,6 +110,7 @@ class Claimed:
     alone: bool = False
     digest: str | None = None
     known_digest: str | None = None
+    trial: TrialRun | None = None
 
     @property
     def pushed(self) -> Pushed:
@@ -191,6 +195,8 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         first: int | None = tx.run(_FIRST_REPORT, id=claimed.id).scalar()
         at = claimed.created_at if first is None else first
         return replace(claimed, reported_at=at, holds=holds, known=known, known_digest=digest)
+    if claimed.mode is Mode.TRIAL:
+        return replace(claimed, trial=last_run(tx, claimed.id))
     holding = held(tx, app, version)
     digest = digest_of_tag(
         tx, holding, registration=claimed.id, app=app, version=version, image=image
@@ -203,7 +209,7 @@ def _known(reason: str) -> Reason:
     return Reason(reason) if reason in set(Reason) else Reason.FAULT
 
 
-PATCH = "PATCH"
+POST, PATCH = "POST", "PATCH"
 
 _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
   sentence = :sentence, notes = :notes, overwritten = (:overwritten OR overwritten),
@@ -246,6 +252,8 @@ def sent(tx: Tx, claimed: Claimed, owner: str, *, step: int, method: str, path: 
         return False
     call = Answer(method=method, path=path, status=None, message="sent")
     _record_call(tx, claimed, step, call, at=tx.now)
+    if claimed.mode is Mode.TRIAL and method == POST:
+        begin_run(tx, claimed.id)
     if claimed.mode is Mode.CHANNEL and method == PATCH:
         expect_answer(tx, claimed.app, claimed.version, call_of(claimed))
     return True
@@ -280,6 +288,9 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
         _record_call(tx, claimed, step, call, at=call.at or tx.now)
     if claimed.mode is Mode.CHANNEL:
         _settle_channel(tx, claimed, result)
+    elif claimed.mode is Mode.TRIAL:
+        if result.trial is not None:
+            note_run(tx, claimed.id, result.trial)
     elif result.state is State.DONE and result.outcome is not Outcome.SUPERSEDED:
         hold(
             tx,

@@ -6,6 +6,7 @@ from typing import Self
 from receiver.backoff import WaitState
 from receiver.edgegap.responses import Answer
 from receiver.reasons import Outcome, Reason, State
+from receiver.rules.trial import TrialRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,8 @@ class Result:
     a notification repeats. `sent` is the keyed hash of the hidden values that a channel was sent,
     None if none were. `moved`: a channel has the image by a request of ours, even if Edgegap did
     not store everything else that was requested.
+
+    `trial` is the run of a registration that tries a version.
 
     Other registrations must wait too: all until the API token is accepted again (`close_gate`), or
     until `slow_down_until` (epoch ms).
@@ -34,6 +37,7 @@ class Result:
     sent: str | None = None
     moved: bool = False
     calls: tuple[Answer, ...] = ()
+    trial: TrialRun | None = None
     close_gate: bool = False
     slow_down_until: int | None = None
 

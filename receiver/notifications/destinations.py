@@ -25,6 +25,7 @@ class NotificationEvent(StrEnum):
     UPDATED = "updated"
     PARKED = "parked"
     OVERWRITTEN = "overwritten"
+    TRIAL_FAILED = "trial_failed"
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - a word
     CAUGHT_UP = "caught_up"
     WEBHOOK_SILENT = "webhook_silent"
@@ -37,6 +38,7 @@ TITLES: Mapping[NotificationEvent, str] = {
     NotificationEvent.UPDATED: "version moved",
     NotificationEvent.PARKED: "registration parked",
     NotificationEvent.OVERWRITTEN: "tag overwritten",
+    NotificationEvent.TRIAL_FAILED: "trial failed",
     NotificationEvent.TOKEN_REFUSED: "Edgegap refuses the token",
     NotificationEvent.CAUGHT_UP: "missed push found by catch-up",
     NotificationEvent.WEBHOOK_SILENT: "no webhook arrives",

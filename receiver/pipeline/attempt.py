@@ -375,7 +375,7 @@ class Attempt:
         self._calls += (answer,)
         return answer
 
-    async def _retry_or_park(self, rule: Rule, policy: Policy, answer: Answer) -> Result:
+    async def _retry_or_park(self, rule: Rule | None, policy: Policy, answer: Answer) -> Result:
         """Wait or park, as the policy for this response says.
 
         Before a 403 closes the gate for all registrations, the token is tested: an app that the

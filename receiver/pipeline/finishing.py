@@ -5,18 +5,19 @@ from collections.abc import Iterable
 from receiver import metrics
 from receiver.config.settings import Settings
 from receiver.ledger import gates
-from receiver.ledger.deliveries import open_channels
+from receiver.ledger.deliveries import open_following
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.parked import close_parked, parked_beside
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import has_passed, wake_channels
 from receiver.logs import get_logger
 from receiver.notifications.destinations import NotificationEvent
 from receiver.pipeline.retry import OF_OTHER_RULES
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.closing import Success, is_closed_by
-from receiver.rules.rule import Mode, channels_of
+from receiver.rules.rule import Match, Mode, channels_of
 
 CHANGES = frozenset({Outcome.CREATED, Outcome.UPDATED})
 
@@ -81,7 +82,10 @@ def events_of(claimed: Claimed, result: Result) -> list[tuple[NotificationEvent,
     if result.state is State.PARKED:
         moved = f", although it was moved to {claimed.image}" if result.moved else ""
         text = f"{target} parked{moved}: {result.sentence}"
-        found.append((NotificationEvent.PARKED, _with_warnings(text, result)))
+        found.append((NotificationEvent.PARKED, _with_log(_with_warnings(text, result), result)))
+    if result.outcome is Outcome.FAILED:
+        text = f"{target}: {result.sentence}"
+        found.append((NotificationEvent.TRIAL_FAILED, _with_log(text, result)))
     if result.overwritten:
         left = result.outcome is Outcome.SUPERSEDED
         happened = "was not moved to it" if left else "may go on running the old image"
@@ -96,12 +100,17 @@ def _followed_by_itself(claimed: Claimed) -> str:
     return f" A matchmaker profile that names {claimed.version} uses it from the next match on."
 
 
+def _with_log(text: str, result: Result) -> str:
+    lines = result.trial.log if result.trial is not None and not result.trial.passed else ()
+    return "\n".join([text, *(["Its last log lines:"] if lines else []), *lines])
+
+
 def _with_warnings(text: str, result: Result) -> str:
     return "\n".join([text, *(f"- {warning}" for warning in result.warnings)])
 
 
 THERE = frozenset({Outcome.CREATED, Outcome.UNCHANGED})
-SUCCESSES = THERE | {Outcome.UPDATED}
+SUCCESSES = THERE | {Outcome.UPDATED, Outcome.PASSED}
 
 
 def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
@@ -116,7 +125,10 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Res
     if result.outcome in SUCCESSES:
         _close_parked(tx, claimed)
     if result.outcome in THERE and claimed.mode is Mode.CREATE:
+        _try_or_move_channels(tx, settings, claimed, result)
+    if claimed.mode is Mode.TRIAL and result.state is State.DONE:
         _move_channels(tx, settings, claimed, result)
+        wake_channels(tx, claimed.app, claimed.image)
 
 
 def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -> None:
@@ -136,10 +148,7 @@ def _close_parked(tx: Tx, claimed: Claimed) -> None:
     """Close parked registrations that are obsolete, now that a later push succeeded."""
     target = {"rule": claimed.rule, "app": claimed.app, "version": claimed.version}
     tag = claimed.image.tag
-    of_channel = claimed.mode is Mode.CHANNEL
-    success = Success(
-        claimed.id, **target, tag=tag, push_time=claimed.push_time, moved_channel=of_channel
-    )
+    success = Success(claimed.id, **target, tag=tag, mode=claimed.mode, push_time=claimed.push_time)
     parked = parked_beside(tx, **target)
     closed = [one.id for one in parked if is_closed_by(one, success)]
     if closed:
@@ -148,17 +157,32 @@ def _close_parked(tx: Tx, claimed: Claimed) -> None:
         log.info("parked_superseded", registrations=closed, followed_by=claimed.id, **target)
 
 
+def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
+    """Try a version that exists now, or let it move its channels if it needs no trial."""
+    rule, image = settings.rule_named(claimed.rule), claimed.image
+    if rule is None or rule.trial is None or has_passed(tx, claimed.app, image, result.digest):
+        _move_channels(tx, settings, claimed, result)
+        return
+    trial = Match(rule.name, claimed.app, claimed.version, Mode.TRIAL)
+    _open(tx, claimed, (trial,), result)
+
+
 def _move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
     """Let a push move its channels, now that its own version exists."""
-    rule, image = settings.rule_named(claimed.rule), claimed.image
-    matches = channels_of(rule, image.tag) if rule is not None else ()
+    rule = settings.rule_named(claimed.rule)
+    matches = channels_of(rule, claimed.image.tag) if rule is not None else ()
     if matches:
-        open_channels(
-            tx,
-            claimed.id,
-            matches,
-            repository=image.repository,
-            tag=image.tag,
-            digest=result.digest,
-            overwritten=result.overwritten,
-        )
+        _open(tx, claimed, matches, result)
+
+
+def _open(tx: Tx, claimed: Claimed, matches: tuple[Match, ...], result: Result) -> None:
+    """Open what follows from a registration, for the same deliveries."""
+    open_following(
+        tx,
+        claimed.id,
+        matches,
+        repository=claimed.image.repository,
+        tag=claimed.image.tag,
+        digest=result.digest,
+        overwritten=claimed.overwritten or result.overwritten,
+    )

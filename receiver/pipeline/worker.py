@@ -41,6 +41,7 @@ from receiver.pipeline.ledger_status import LedgerStatus
 from receiver.pipeline.preflight import Preflight
 from receiver.pipeline.retention import Retention
 from receiver.pipeline.retry import defer_to_other_replicas, internal_error
+from receiver.pipeline.trial import TrialAttempt
 from receiver.reasons import Outcome
 from receiver.rules.rule import Mode, moving_versions
 
@@ -127,6 +128,7 @@ def _claim(tx: Tx, owner: str, free: int, *, busy: bool) -> tuple[Claimed, ...]:
 
 
 LEDGER_AWAY_SECONDS = 0.5
+ATTEMPTS = {Mode.CREATE: Attempt, Mode.CHANNEL: ChannelAttempt, Mode.TRIAL: TrialAttempt}
 jitter = random.random  # from 0 to 1; spreads retries
 
 Settled = Callable[[Claimed, Result], None]
@@ -318,8 +320,7 @@ class Worker:
             moving = moving_versions(self._current.settings.rules, app)
             return replace(excluded, channels=excluded.channels | moving)
 
-        kind = ChannelAttempt if claimed.mode is Mode.CHANNEL else Attempt
-        attempt = kind(
+        attempt = ATTEMPTS[claimed.mode](
             claimed,
             self._current.settings,
             self._client,

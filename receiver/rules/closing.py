@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from receiver.reasons import REASONS, Reason
+from receiver.rules.rule import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class Parked:
     app: str
     version: str
     tag: str
+    mode: Mode
     reason: str
     push_time: int
 
@@ -27,22 +29,22 @@ class Success:
     app: str
     version: str
     tag: str
+    mode: Mode
     push_time: int
-    moved_channel: bool = False
 
 
 def is_closed_by(parked: Parked, success: Success) -> bool:
     """Return whether the parked registration is obsolete, because a later push succeeded.
 
-    It is obsolete if the target is the same, or if the rule is the same and the reason is in the
-    image or its tag. If the reason is in the configuration, at Edgegap or in the receiver, the
-    registration stays open.
+    It is obsolete if it was to do the same with the same target, or if the rule created another
+    version since and the reason is in the image or its tag. If the reason is in the configuration,
+    at Edgegap or in the receiver, the registration stays open.
     """
     if _age(parked) >= _age(success):
         return False
-    if (parked.app, parked.version) == (success.app, success.version):
+    if (parked.app, parked.version, parked.mode) == (success.app, success.version, success.mode):
         return True
-    if success.moved_channel:  # recorded after its version: perhaps an older push than the parked
+    if success.mode is not Mode.CREATE:  # recorded later than its version: the push may be older
         return False
     return parked.rule == success.rule and _lies_in_image(parked.reason)
 

@@ -19,6 +19,7 @@ from receiver.errors import BadVersionName
 from receiver.reasons import Reason, Verdict, explain
 from receiver.rules.channel_order import Channel
 from receiver.rules.tag_patterns import LATEST, Globs, TagPattern, may_take_the_same
+from receiver.rules.trial import Trial
 
 TEMPLATE_FIELDS = frozenset({"tag", "group", "project"})
 MAX_VERSION_NAME = 64
@@ -30,10 +31,11 @@ _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
 class Mode(StrEnum):
-    """What a registration does: it creates the version of a tag, or moves a channel to it."""
+    """What a registration does: create the version of a tag, move a channel, try a version."""
 
     CREATE = "create"
     CHANNEL = "channel"
+    TRIAL = "trial"
 
 
 class OnOverwrite(StrEnum):
@@ -64,6 +66,7 @@ class Rule:
     on_overwrite: OnOverwrite = OnOverwrite.WARN
     preflight: bool = True
     channels: tuple[str, ...] = ()
+    trial: Trial | None = None
     keep: int | None = None
     pin: tuple[str, ...] = ()
     make_room: bool = False
@@ -167,6 +170,8 @@ def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bo
     """Return whether the present rule maps this tag to this target."""
     if mode is Mode.CHANNEL:
         return rule.app == app and version in rule.channels
+    if mode is Mode.TRIAL:  # also of a version that a person names
+        return rule.app == app
     match = match_of(rule, tag)
     return rule.versions and (match.app, match.version) == (app, version)
 

@@ -13,7 +13,7 @@ from receiver.ledger.cursors import begin_cursors, move_cursor, read_cursors
 from receiver.ledger.deliveries import (
     MOST_AHEAD_MS,
     NewDelivery,
-    open_channels,
+    open_following,
     push_time_without_clock,
     record,
 )
@@ -270,7 +270,7 @@ def test_a_channel_opened_for_a_version_follows_the_same_times(ledger: Ledger) -
     match = Match("rule", APP, "stable", Mode.CHANNEL)
     opening = at(
         behind + 2,
-        lambda tx: open_channels(
+        lambda tx: open_following(
             tx,
             made.id,
             (match,),

@@ -9,7 +9,7 @@ from receiver.ledger.targets import targets_of
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
 from receiver.rules.closing import Parked, Success, is_closed_by
-from receiver.rules.rule import Decision, Match
+from receiver.rules.rule import Decision, Match, Mode
 from tests.support.ledger_work import MINUTE, at, finish, write
 from tests.support.receiver_process import APP, REPOSITORY
 
@@ -91,8 +91,10 @@ def test_a_success_while_the_clock_is_behind_closes_what_was_parked_before(ledge
             for tag in ("1.0", "1.1")
         )
         return is_closed_by(
-            Parked(parked.id, "rule", APP, "1.0", "1.0", "not_amd64", parked.push_time),
-            Success(success.id, "rule", APP, "1.1", "1.1", success.push_time),
+            Parked(
+                parked.id, "rule", APP, "1.0", "1.0", Mode.CREATE, "not_amd64", parked.push_time
+            ),
+            Success(success.id, *of_rule, "1.1", "1.1", Mode.CREATE, success.push_time),
         )
 
     for then, delivery in ((NOW, first), (NOW + MINUTE - DAY, later)):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from receiver.reasons import REASONS, Reason
 from receiver.rules.closing import Parked, Success, is_closed_by
+from receiver.rules.rule import Mode
 
 IN_THE_IMAGE = {
     Reason.NOT_AN_IMAGE,
@@ -16,9 +17,12 @@ IN_THE_IMAGE = {
     Reason.IMAGE_NOT_PULLABLE,
     Reason.NOT_AMD64,
     Reason.TAG_OVERWRITTEN,
+    Reason.TRIAL_FAILED,
 }
-PARKED = Parked("r1", "rule", "my-game", "1.2.0", "1.2.0", Reason.NOT_AMD64.value, 10_000)
-LATER = Success("r2", "rule", "my-game", "1.2.1", "1.2.1", 20_000)
+PARKED = Parked(
+    "r1", "rule", "my-game", "1.2.0", "1.2.0", Mode.CREATE, Reason.NOT_AMD64.value, 10_000
+)
+LATER = Success("r2", "rule", "my-game", "1.2.1", "1.2.1", Mode.CREATE, 20_000)
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -27,7 +31,7 @@ def test_under_the_same_rule_it_closes_what_lies_in_the_image_or_its_tag(reason:
 
     assert is_closed_by(parked, LATER) is (reason in IN_THE_IMAGE)
     assert not is_closed_by(parked, replace(LATER, rule="another"))
-    assert not is_closed_by(parked, replace(LATER, version="staging", moved_channel=True))
+    assert not is_closed_by(parked, replace(LATER, version="staging", mode=Mode.CHANNEL))
 
 
 @pytest.mark.parametrize("reason", list(Reason))

@@ -1,0 +1,147 @@
+"""Trials in the ledger: each run of a deployment, and what it proved of an image."""
+
+import json
+from dataclasses import dataclass
+
+from receiver.images import ImageReference
+from receiver.ledger.transaction import Tx
+from receiver.rules.trial import TrialRun
+
+TRIAL = "x"
+
+_COLUMNS = """request_id, requested_at, ready_at, decided_at, passed, why, exit_code, log, notes,
+ stop_at, stopped_at"""
+_LAST = f"""SELECT id, at, keep, {_COLUMNS} FROM trials
+ WHERE registration_id = :registration ORDER BY id DESC LIMIT 1"""  # noqa: S608 - our words
+_INSERT = """INSERT INTO trials (id, registration_id, app, version, repository, tag, digest, at,
+  keep, requested_at)
+ SELECT :id, r.id, r.app, r.version, r.repository, r.tag, r.digest, :near, :keep, :requested_at
+  FROM registrations r WHERE r.id = :registration"""
+_REQUESTED = "UPDATE trials SET requested_at = :now WHERE id = :id"
+_NOTE = """UPDATE trials SET request_id = :request_id, requested_at = :requested_at,
+  ready_at = :ready_at, decided_at = :decided_at, passed = :passed, why = :why,
+  exit_code = :exit_code, log = :log, notes = :notes, stop_at = :stop_at, stopped_at = :stopped_at
+ WHERE id = (SELECT max(id) FROM trials WHERE registration_id = :registration)"""
+_VERDICT = """SELECT passed FROM trials
+ WHERE app = :app AND repository = :repository AND tag = :tag AND passed IS NOT NULL
+  AND (CAST(:digest AS TEXT) IS NULL OR digest IS NULL OR digest = :digest)
+ ORDER BY id DESC LIMIT 1"""
+# Runs that nobody works on: their registration has ended, is parked or is gone.
+_LEFT = """SELECT t.id, t.registration_id, t.request_id, t.app, t.version, t.requested_at
+ FROM trials t LEFT JOIN registrations r ON r.id = t.registration_id
+ WHERE t.stopped_at IS NULL AND t.requested_at IS NOT NULL
+  AND (t.stop_at IS NULL OR t.stop_at <= :now)
+  AND (r.id IS NULL OR r.state IN ('done', 'parked'))"""
+_ACTIVE = """SELECT request_id FROM trials WHERE registration_id = :registration
+ AND stopped_at IS NULL ORDER BY id DESC LIMIT 1"""
+_KNOWN = """SELECT 1 FROM registrations WHERE id = :id
+ UNION ALL SELECT 1 FROM trials WHERE registration_id = :id LIMIT 1"""
+_STOPPED = "UPDATE trials SET stopped_at = :now WHERE id = :id AND stopped_at IS NULL"
+_TIME = """SELECT app, sum(stopped_at - requested_at) AS milliseconds FROM trials
+ WHERE requested_at IS NOT NULL AND request_id IS NOT NULL AND stopped_at IS NOT NULL
+ GROUP BY app ORDER BY app"""
+_WAKE = """UPDATE registrations SET due_at = :now WHERE app = :app AND repository = :repository
+ AND tag = :tag AND mode = 'channel' AND state = 'waiting' AND due_at > :now"""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftRun:
+    """A run whose deployment may still be there although no registration works on it."""
+
+    id: str
+    registration: str
+    request_id: str | None
+    app: str
+    version: str
+    requested_at: int
+
+
+def last_run(tx: Tx, registration: str) -> TrialRun | None:
+    """Return the last run of a registration, None if there was none."""
+    row = tx.run(_LAST, registration=registration).mappings().first()
+    if row is None:
+        return None
+    values = {name: row[name] for name in TrialRun.__dataclass_fields__ if name in row}
+    passed = None if row["passed"] is None else bool(row["passed"])
+    lists = {name: tuple(json.loads(row[name])) for name in ("log", "notes")}
+    return TrialRun(**{**values, "near": row["at"], "passed": passed, **lists})
+
+
+def plan_run(tx: Tx, registration: str, *, near: str, keep: int | None) -> None:
+    """Record that a person wants a run, near a location and kept for that time (ms)."""
+    given = {"registration": registration, "near": near, "keep": keep}
+    tx.run(_INSERT, id=tx.new_id(TRIAL), requested_at=None, **given)
+
+
+def begin_run(tx: Tx, registration: str) -> None:
+    """Record that a deployment is about to be requested; a planned run begins with it."""
+    last = tx.run(_LAST, registration=registration).first()
+    if last is not None and last.requested_at is None and last.stopped_at is None:
+        tx.run(_REQUESTED, id=last.id, now=tx.now)
+        return
+    given = {"registration": registration, "near": "", "keep": None, "requested_at": tx.now}
+    tx.run(_INSERT, id=tx.new_id(TRIAL), **given)
+
+
+def note_run(tx: Tx, registration: str, run: TrialRun) -> None:
+    """Write what an attempt found of the last run of its registration."""
+    tx.run(
+        _NOTE,
+        registration=registration,
+        request_id=run.request_id,
+        requested_at=run.requested_at,
+        ready_at=run.ready_at,
+        decided_at=run.decided_at,
+        passed=run.passed,
+        why=run.why,
+        exit_code=run.exit_code,
+        log=json.dumps(run.log, ensure_ascii=False),
+        notes=json.dumps(run.notes, ensure_ascii=False),
+        stop_at=run.stop_at,
+        stopped_at=run.stopped_at,
+    )
+
+
+def has_passed(tx: Tx, app: str, image: ImageReference, digest: str | None) -> bool | None:
+    """Return the last verdict on an image, None if there is none.
+
+    A digest that is not known, then or now, counts as the same.
+    """
+    named = {"app": app, "repository": image.repository, "tag": image.tag, "digest": digest}
+    found = tx.run(_VERDICT, **named).scalar()
+    return None if found is None else bool(found)
+
+
+def wake_channels(tx: Tx, app: str, image: ImageReference) -> None:
+    """Let the channel moves that wait for this image be decided now."""
+    tx.run(_WAKE, app=app, repository=image.repository, tag=image.tag, now=tx.now)
+
+
+def runs_left(tx: Tx) -> list[LeftRun]:
+    """Return the runs whose deployment nobody stops any more."""
+    rows = tx.run(_LEFT, now=tx.now)
+    return [
+        LeftRun(row.id, row.registration_id, row.request_id, row.app, row.version, row.requested_at)
+        for row in rows
+    ]
+
+
+def is_wanted(tx: Tx, registration: str, request_id: str) -> bool:
+    """Return whether a deployment is one that its registration still works on."""
+    row = tx.run(_ACTIVE, registration=registration).first()
+    return row is not None and row.request_id in {None, request_id}
+
+
+def is_ours(tx: Tx, registration: str) -> bool:
+    """Return whether the ledger knows the registration: then its deployments are ours."""
+    return tx.run(_KNOWN, id=registration).first() is not None
+
+
+def note_stopped(tx: Tx, identity: str) -> None:
+    """Record that no deployment of the run is there any more."""
+    tx.run(_STOPPED, id=identity, now=tx.now)
+
+
+def trial_time(tx: Tx) -> dict[str, int]:
+    """Return for how long the deployments of each app's trials ran, in milliseconds."""
+    return {row.app: int(row.milliseconds or 0) for row in tx.run(_TIME)}

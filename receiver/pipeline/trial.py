@@ -1,0 +1,281 @@
+"""One step of a trial: deploy, look, judge, stop. No step waits; the registration is due again.
+
+The request is in the ledger before it is sent, and the deployment carries the registration's id as
+a tag: so it is found again after a lost response, and stopped whatever happens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from receiver.backoff import LONGEST_CALL, WaitState
+from receiver.edgegap.deployment_answers import (
+    LAST_LINES,
+    Deployment,
+    DeploymentState,
+    Logs,
+    read_near,
+)
+from receiver.edgegap.deployments import deploy, deployments_of, logs, status, stop, usage
+from receiver.edgegap.meanings import Meaning, Read
+from receiver.edgegap.responses import Answer
+from receiver.edgegap.shown import is_hidden
+from receiver.ledger.result import Result
+from receiver.pipeline.attempt import Attempt
+from receiver.pipeline.retry import Action, Operation, Policy, policy_for
+from receiver.reasons import Outcome, Reason, State, explain
+from receiver.rules.rule import Rule
+from receiver.rules.trial import (
+    SECOND,
+    TAG,
+    OnFailure,
+    Phase,
+    Trial,
+    TrialRun,
+    crash,
+    failure,
+    is_steady,
+    next_look,
+    ready_at,
+    seconds,
+    usage_notes,
+)
+from receiver.secret import Secret, mask
+
+DEPLOYMENTS = "/v2/deployments"
+MOST_LOOKED_UP = 20  # deployments whose tags the list does not show
+UNREADABLE_FOR = 60 * SECOND  # then a trial whose logs cannot be read has failed
+_POLICIES = {
+    Meaning.NO_CAPACITY: Policy(Action.RETRY, Reason.NO_CAPACITY),
+    Meaning.DEPLOYMENT_LIMIT: Policy(Action.RETRY, Reason.NO_CAPACITY),
+    Meaning.RATE_LIMITED: Policy(Action.SLOW_DOWN, Reason.EDGEGAP_BUSY),
+    Meaning.TOKEN_REFUSED: Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    Meaning.FORBIDDEN: Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    Meaning.UNKNOWN_NAME: Policy(Action.PARK, Reason.TRIAL_REFUSED),
+    Meaning.REFUSED: Policy(Action.PARK, Reason.TRIAL_REFUSED),
+}
+_ERROR = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
+
+
+class TrialAttempt(Attempt):
+    """One attempt at a registration that tries a version."""
+
+    _run_now: TrialRun | None = None
+
+    async def run(self) -> Result:
+        """Do the next step, and return when the one after it is due."""
+        return replace(await super().run(), trial=self._run_now)
+
+    async def _run(self) -> Result:
+        rule, run = self._settings.rule_named(self._claimed.rule), self._claimed.trial
+        phase = Phase.ENDED if run is None else run.phase
+        self._digest = self._claimed.digest
+        if run is not None and phase is Phase.STOPPING:
+            return await self._stop(rule, run)
+        if rule is None:
+            return self._park(Reason.RULE_GONE, rule)
+        if run is not None and phase is Phase.REQUESTED:
+            return await self._find(rule, run)
+        if run is not None and phase is Phase.WATCHED:
+            return await self._watch(rule, run)
+        return await self._begin(rule, run if phase is Phase.PLANNED else None)
+
+    async def _begin(self, rule: Rule, planned: TrialRun | None) -> Result:
+        claimed = self._claimed
+        trial = self._trial(rule, planned)
+        if trial is None:
+            return self._park(Reason.TRIAL_GONE, rule)
+        run = replace(planned or TrialRun(), requested_at=self._now())
+        await self._record_request(len(self._calls), "POST", DEPLOYMENTS)
+        tags = (TAG, claimed.id)
+        read = await deploy(self._client, claimed.app, claimed.version, trial.near, tags)
+        self._recorded(read.answer)
+        if read.meaning is Meaning.DONE:
+            return self._look_later(replace(run, request_id=read.value), trial)
+        if read.meaning is Meaning.NO_CAPACITY and read.value is not None:  # it may exist even so
+            return self._stop_later(replace(run, request_id=read.value, stop_at=self._now()))
+        if read.meaning is Meaning.UNCERTAIN:
+            self._run_now = run
+        else:
+            self._run_now = replace(run, stopped_at=self._now())
+        return await self._retry_or_park(rule, _policy(read), read.answer)
+
+    async def _find(self, rule: Rule, run: TrialRun) -> Result:
+        """Find the deployment of a request whose response is not known, or request it again."""
+        ids, answer = await self._tagged()
+        trial = self._trial(rule, run)
+        if ids is None or trial is None:
+            return await self._retry_or_park(rule, _ERROR, answer)
+        if ids:
+            return await self._watch(rule, replace(run, request_id=ids[0]))
+        sent_at = run.requested_at or self._now()
+        if self._now() - sent_at < LONGEST_CALL:  # Edgegap may carry out the request late
+            self._run_now = run
+            return self._waiting(sent_at + LONGEST_CALL, "no response yet")
+        self._run_now = replace(run, stopped_at=self._now())
+        return self._waiting(self._now(), "the request had no effect")
+
+    async def _watch(self, rule: Rule, run: TrialRun) -> Result:
+        self._run_now = run
+        trial = self._trial(rule, run)
+        seen, result = await self._look(rule, run)
+        if result is not None:
+            return result
+        if seen is not None:
+            run = self._run_now = replace(run, ready_at=ready_at(run, seen, self._now()))
+        if trial is None:
+            return await self._judge(rule, run, "the rule has no [rule.trial] any more")
+        failed = failure(trial, run, seen, self._now())
+        if not failed and not is_steady(trial, run, self._now()):
+            return self._look_later(run, trial)
+        return await self._judge(rule, run, failed)
+
+    async def _judge(self, rule: Rule, run: TrialRun, failed: str) -> Result:
+        """Read logs and metrics while the deployment is there, then decide and have it stopped."""
+        request_id, now = run.request_id or "", self._now()
+        read = await logs(self._client, request_id)
+        self._recorded(read.answer)
+        if read.value is None and not failed:
+            policy = _policy(read) if read.meaning is not Meaning.GONE else _ERROR
+            if policy.then is not Action.PARK and not self._unreadable(run, rule):
+                return await self._retry_or_park(rule, policy, read.answer)
+            failed = "its logs cannot be read, so restarts cannot be ruled out"
+        found = read.value or Logs(())
+        failed = "; ".join(part for part in (failed, crash(found)) if part)
+        measured = await usage(self._client, request_id)
+        self._recorded(measured.answer)
+        trial = self._trial(rule, run)
+        keep = run.keep if run.keep is not None else trial.keep_failed if trial and failed else 0
+        run = self._run_now = replace(
+            run,
+            passed=not failed,
+            why=mask(failed, await self._hidden_values() if failed else ()),
+            exit_code=found.crash.exit_code if found.crash is not None else None,
+            log=await self._masked(found.last(LAST_LINES)) if failed else (),
+            notes=usage_notes(measured.value),
+            decided_at=now,
+            stop_at=now + keep,
+        )
+        return self._stop_later(run)
+
+    async def _stop(self, rule: Rule | None, run: TrialRun) -> Result:
+        """Stop the deployment, and look until Edgegap shows that it is gone."""
+        self._run_now = run
+        if run.stop_at is not None and self._now() < run.stop_at:
+            return self._stop_later(run)
+        seen, result = await self._look(rule, run)
+        if result is not None:
+            return result
+        if seen is None or seen.state is DeploymentState.TERMINATED:
+            return await self._end(rule, replace(run, stopped_at=self._now()))
+        await self._record_request(len(self._calls), "DELETE", f"/v1/stop/{run.request_id}")
+        read = await stop(self._client, run.request_id or "")
+        self._recorded(read.answer)
+        if read.meaning in {Meaning.DONE, Meaning.GONE}:
+            return self._stop_later(run)
+        return await self._retry_or_park(rule, _policy(read), read.answer)
+
+    async def _end(self, rule: Rule | None, run: TrialRun) -> Result:
+        self._run_now = run
+        if run.passed is None:  # there was no capacity
+            return await self._retry_or_park(
+                rule,
+                _POLICIES[Meaning.NO_CAPACITY],
+                Answer("POST", DEPLOYMENTS, None, message="no server was found"),
+            )
+        self._notes += run.notes
+        if run.passed:
+            steady = (run.decided_at or 0) - (run.ready_at or 0)
+            return Result.done(Outcome.PASSED, f"It ran for {seconds(steady)} without an error.")
+        sentence = explain(Reason.TRIAL_FAILED, **{**self._facts(rule), "detail": run.why})
+        if rule is None or rule.trial is None or rule.trial.on_failure is OnFailure.PARK:
+            return Result.parked(Reason.TRIAL_FAILED, sentence)
+        self._warnings += (f"the trial failed: {run.why}",)
+        return Result.done(Outcome.FAILED, sentence)
+
+    async def _look(
+        self, rule: Rule | None, run: TrialRun
+    ) -> tuple[Deployment | None, Result | None]:
+        """Return the deployment, None if it is gone; or the result if that is not known now."""
+        read = await status(self._client, run.request_id or "")
+        self._recorded(read.answer)
+        if read.meaning is Meaning.DONE:
+            return read.value, None
+        if read.meaning is not Meaning.GONE:
+            return None, await self._retry_or_park(rule, _policy(read), read.answer)
+        ids, answer = await self._tagged()  # a status that is not found may be a wrong answer
+        if ids is None or run.request_id in ids:
+            return None, await self._retry_or_park(rule, _ERROR, answer)
+        return None, None
+
+    async def _tagged(self) -> tuple[Sequence[str] | None, Answer]:
+        """Return the active deployments of this registration; None if they are not known now."""
+        claimed = self._claimed
+        read = await deployments_of(self._client, claimed.app, claimed.version)
+        self._recorded(read.answer)
+        if read.value is None or not read.value.complete:
+            return None, read.answer
+        ids = list(read.value.tagged(claimed.id))
+        for request_id in read.value.without_tags[:MOST_LOOKED_UP]:
+            seen = await status(self._client, request_id)
+            self._recorded(seen.answer)
+            if seen.value is not None and claimed.id in (seen.value.tags or ()):
+                ids.append(request_id)
+        return ids, read.answer
+
+    async def _hidden_values(self) -> tuple[Secret, ...]:
+        """Return the values of the version's hidden variables, as far as Edgegap shows them."""
+        look = await self._get()
+        envs = (look.body or {}).get("envs")
+        found = [env for env in envs if is_hidden(env)] if isinstance(envs, list) else []
+        return tuple(Secret(str(env.get("value") or "")) for env in found)
+
+    async def _masked(self, lines: Sequence[str]) -> tuple[str, ...]:
+        hidden = await self._hidden_values()
+        return tuple(mask(line, hidden) for line in lines)
+
+    def _trial(self, rule: Rule, run: TrialRun | None) -> Trial | None:
+        """Return the trial of the rule, near the location that a person named for this run."""
+        if run is None or not run.near:
+            return rule.trial
+        near = read_near(run.near)
+        return Trial(near) if rule.trial is None else replace(rule.trial, near=near)
+
+    def _unreadable(self, run: TrialRun, rule: Rule) -> bool:
+        trial = self._trial(rule, run)
+        steady = (run.ready_at or 0) + (trial.steady_for if trial is not None else 0)
+        return self._now() - steady >= UNREADABLE_FOR
+
+    def _look_later(self, run: TrialRun, trial: Trial) -> Result:
+        self._run_now = run
+        what = "waits until it is Ready" if run.ready_at is None else "is Ready, and is watched"
+        return self._waiting(next_look(trial, run, self._now()), what)
+
+    def _stop_later(self, run: TrialRun) -> Result:
+        self._run_now = run
+        now, verdict = self._now(), {True: "passed", False: "failed", None: "did not begin"}
+        due = run.stop_at if run.stop_at is not None and run.stop_at > now else now + SECOND
+        if not any(call.method == "DELETE" for call in self._calls):
+            due = max(run.stop_at or 0, now)
+        waiting = self._waiting(due, f"{verdict[run.passed]}, and is stopped")
+        if run.passed is None:  # the wait for capacity goes on
+            return replace(waiting, waited=self._claimed.waited)
+        return waiting
+
+    def _waiting(self, due_at: int, detail: str) -> Result:
+        reason, now = Reason.TRIAL_RUNNING, self._now()
+        sentence = explain(reason, **{**self._facts(None), "detail": detail})
+        return Result.waiting(reason, sentence, due_at, WaitState(reason, now, 1, now))
+
+
+def _policy(read: Read[str] | Read[Deployment] | Read[Logs] | Read[None]) -> Policy:
+    """Return what to do about a response that is not what was requested."""
+    if read.meaning in _POLICIES:
+        return _POLICIES[read.meaning]
+    policy = policy_for(Operation.LIST, read.answer)
+    return policy if policy.then is Action.RETRY else _ERROR
+
+
+def is_failed(result: Result) -> bool:
+    """Return whether a trial ended with a failure."""
+    parked = result.state is State.PARKED and result.reason is Reason.TRIAL_FAILED
+    return parked or result.outcome is Outcome.FAILED

@@ -1,0 +1,163 @@
+"""Trials: what one deployment of a new version proves. Pure decisions.
+
+A trial deploys the version once, waits until it is Ready, and watches it for a steady period. It
+passes if there is neither an error nor a restart. The deployment is always stopped.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from receiver.edgegap.deployment_answers import (
+    Deployment,
+    DeploymentState,
+    Logs,
+    Near,
+    Series,
+    Usage,
+)
+
+SECOND = 1000
+MINUTE = 60 * SECOND
+FIRST_LOOK = 2 * SECOND
+LONGEST_LOOK = 15 * SECOND
+TAG = "receiver-trial"
+
+
+class OnFailure(StrEnum):
+    """What a failed trial does: it parks, and no channel moves; or it is only a warning."""
+
+    PARK = "park"
+    WARN = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How a rule tries its versions. Times in milliseconds.
+
+    `near` is where the deployment is to be. A deployment that failed runs on for `keep_failed`.
+    """
+
+    near: Near
+    ready_within: int = 3 * MINUTE
+    steady_for: int = MINUTE
+    on_failure: OnFailure = OnFailure.PARK
+    keep_failed: int = 0
+
+
+class Phase(Enum):
+    """How far a run is."""
+
+    PLANNED = "nothing was sent to Edgegap"
+    REQUESTED = "a deployment was requested, and its id is not known"
+    WATCHED = "it runs, and there is no verdict"
+    STOPPING = "it has to be stopped, or is to run on for a while"
+    ENDED = "no deployment of it runs"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRun:
+    """One run of a trial. Times in epoch milliseconds.
+
+    `near` and `keep` (ms) are set if a person requested the run with these. `passed` is None while
+    there is no verdict; `why` says why it failed. `log` has the last lines of a failed run.
+    """
+
+    near: str = ""
+    keep: int | None = None
+    request_id: str | None = None
+    requested_at: int | None = None
+    ready_at: int | None = None
+    decided_at: int | None = None
+    passed: bool | None = None
+    why: str = ""
+    exit_code: int | None = None
+    log: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    stop_at: int | None = None
+    stopped_at: int | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """How far the run is."""
+        if self.stopped_at is not None:
+            return Phase.ENDED
+        if self.stop_at is not None:
+            return Phase.STOPPING
+        if self.requested_at is None:
+            return Phase.PLANNED
+        return Phase.REQUESTED if self.request_id is None else Phase.WATCHED
+
+
+def ready_at(run: TrialRun, seen: Deployment, now: int) -> int | None:
+    """Return since when the deployment has been Ready, as far as a look now shows it."""
+    if run.ready_at is not None or seen.state is not DeploymentState.READY:
+        return run.ready_at
+    earliest = run.requested_at or now
+    return now if seen.seconds is None else max(earliest, now - seen.seconds * SECOND)
+
+
+def failure(trial: Trial, run: TrialRun, seen: Deployment | None, now: int) -> str:
+    """Return why the trial has failed, empty if it has not.
+
+    `seen` is None if Edgegap no longer knows the deployment.
+    """
+    if seen is None or seen.state is DeploymentState.TERMINATED:
+        if run.ready_at is None:
+            return "the deployment ended before it was Ready"
+        return f"the deployment ended {seconds(now - run.ready_at)} after it was Ready"
+    if seen.state is DeploymentState.ERROR:
+        return f"Edgegap reports an error: {seen.error or seen.status or 'without a message'}"
+    if seen.state is DeploymentState.STARTING and now - _begin(run, now) >= trial.ready_within:
+        return f"it was not Ready within {seconds(trial.ready_within)}: {seen.status or 'starting'}"
+    return ""
+
+
+def is_steady(trial: Trial, run: TrialRun, now: int) -> bool:
+    """Return whether the deployment has been Ready for long enough."""
+    return run.ready_at is not None and now - run.ready_at >= trial.steady_for
+
+
+def next_look(trial: Trial, run: TrialRun, now: int) -> int:
+    """Return when to look at the deployment again (epoch ms)."""
+    if run.ready_at is not None:
+        return max(now + SECOND, min(run.ready_at + trial.steady_for, now + MINUTE))
+    passed = now - _begin(run, now)
+    delay = min(LONGEST_LOOK, max(FIRST_LOOK, passed // 2))
+    return max(now + SECOND, min(now + delay, _begin(run, now) + trial.ready_within))
+
+
+def crash(logs: Logs) -> str:
+    """Return how the server crashed or was restarted, empty if it did not."""
+    if not logs.crashed:
+        return ""
+    found = logs.crash
+    parts = ["the server crashed"]
+    if found is not None and found.exit_code is not None:
+        parts.append(f"exit code {found.exit_code}")
+    if found is not None and found.message:
+        parts.append(found.message)
+    if logs.restarts:
+        parts.append(f"{logs.restarts} restart{'s' if logs.restarts > 1 else ''}")
+    return ", ".join(parts)
+
+
+def usage_notes(usage: Usage | None) -> tuple[str, ...]:
+    """Return what the deployment used, in Edgegap's units, which are not documented."""
+    if usage is None:
+        return ()
+    measured = (("CPU", usage.cpu), ("memory", usage.memory))
+    return tuple(f"{name} {_peak(series)}" for name, series in measured if series is not None)
+
+
+def seconds(milliseconds: int) -> str:
+    """Return a time as text: `90 s`, `3 min`."""
+    whole = round(milliseconds / SECOND)
+    return f"{whole // 60} min" if whole >= 60 and whole % 60 == 0 else f"{whole} s"  # noqa: PLR2004
+
+
+def _peak(series: Series) -> str:
+    return f"at most {series.peak:g}, on average {series.mean:g}"
+
+
+def _begin(run: TrialRun, now: int) -> int:
+    return now if run.requested_at is None else run.requested_at
