@@ -30,6 +30,7 @@ from receiver.upkeep.operations import Manual
 from receiver.upkeep.purge import Purge
 from receiver.upkeep.refused_links import RefusedLinks
 from receiver.upkeep.replay import read_rules_again
+from receiver.upkeep.trial_sweep import TrialSweep
 
 WORKER_GRACE_SECONDS = 5.0
 
@@ -56,6 +57,7 @@ class Service:
         self.drift = Drift(ledger, current, client, wake)
         self.catch_up = CatchUp(ledger, current, preflight.hub, wake, compare=self.drift.compare)
         self.purge = Purge(ledger, current)
+        self.trials = TrialSweep(ledger, current, client)
         self.telling_others = NotificationSender(ledger, current)
         self.manual = Manual(ledger, current, self.worker.wake, self.worker.invalidate_caches)
         self.health = HealthCheck(ledger, current, self.worker, preflight)
@@ -172,6 +174,7 @@ async def running(
                 clock.background.start()
                 service.drift.background.start()
                 service.purge.background.start()
+                service.trials.background.start()
                 service.telling_others.background.start()
             yield service
         finally:
@@ -179,6 +182,7 @@ async def running(
             await clock.background.stop()
             await service.drift.background.stop()
             await service.purge.background.stop()
+            await service.trials.background.stop()
             await service.telling_others.background.stop()
             await service.refused_links.stop()
             await service.link_uses.stop()

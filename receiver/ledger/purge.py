@@ -11,6 +11,7 @@ from receiver.ledger.deletions import DELETION
 from receiver.ledger.deliveries import DELIVERY, MOST_AHEAD_MS, REGISTRATION
 from receiver.ledger.ids import first_id, last_id
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import TRIAL
 
 LONGEST_STEP = 24 * 60 * 60 * 1000  # ms between two readings; purging reads it once an hour
 CATCHES_UP = 4  # times as fast as time passes
@@ -47,6 +48,13 @@ _ATTEMPTS = """DELETE FROM attempts WHERE (registration_id, attempt, step) IN (
    AND coalesce(r.dismissed_at, r.finished_at, 0) < :before ORDER BY a.at LIMIT :most)"""
 _DELETIONS = """DELETE FROM deletions WHERE id IN (
  SELECT id FROM deletions WHERE id < :bound AND ended_at < :before ORDER BY id LIMIT :most)"""
+# What a trial proved counts as long as its version is there.
+_TRIALS = """DELETE FROM trials WHERE id IN (
+ SELECT x.id FROM trials x WHERE x.id < :bound AND x.stopped_at < :before
+  AND NOT EXISTS (SELECT 1 FROM registrations r WHERE r.id = x.registration_id)
+  AND NOT EXISTS (SELECT 1 FROM targets t
+   WHERE t.app = x.app AND t.version = x.version AND t.deleted_at IS NULL)
+  ORDER BY x.id LIMIT :most)"""
 _WINDOW = """SELECT id FROM registrations WHERE id > :after AND id < :bound
  ORDER BY id LIMIT :most"""
 _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last AND state = 'done'
@@ -91,6 +99,12 @@ def purge_deletions(tx: Tx, before: int) -> int:
     """Delete a bite of the records of versions deleted before then (epoch ms); return how many."""
     bound = _bound(tx, DELETION, "deletions", before)
     return tx.run(_DELETIONS, bound=bound, before=before, most=BITE).rowcount
+
+
+def purge_trials(tx: Tx, before: int) -> int:
+    """Delete a bite of the trials of deleted versions that ended before then (epoch ms)."""
+    bound = _bound(tx, TRIAL, "trials", before)
+    return tx.run(_TRIALS, bound=bound, before=before, most=BITE).rowcount
 
 
 def purge_registrations(tx: Tx, before: int, after: str) -> str | None:

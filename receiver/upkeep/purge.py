@@ -12,6 +12,7 @@ from receiver.ledger.purge import (
     purge_deletions,
     purge_deliveries,
     purge_registrations,
+    purge_trials,
     time_to_purge_by,
 )
 from receiver.ledger.revocations import purge_revocations
@@ -44,6 +45,7 @@ class Purge:
         gone = await self._in_bites(purge_deliveries, before)
         await self._in_bites(purge_attempts, before)
         await self._in_bites(purge_deletions, before)
+        await self._in_bites(purge_trials, before)
         await self._ledger.write(purge_revocations)
         if gone:
             await self._registrations(before)

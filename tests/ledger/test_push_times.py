@@ -94,7 +94,7 @@ def test_a_success_while_the_clock_is_behind_closes_what_was_parked_before(ledge
             Parked(
                 parked.id, "rule", APP, "1.0", "1.0", Mode.CREATE, "not_amd64", parked.push_time
             ),
-            Success(success.id, *of_rule, "1.1", "1.1", Mode.CREATE, success.push_time),
+            Success(success.id, "rule", APP, "1.1", "1.1", Mode.CREATE, success.push_time),
         )
 
     for then, delivery in ((NOW, first), (NOW + MINUTE - DAY, later)):
