@@ -172,6 +172,21 @@ def read_duration(text: object) -> int | None:
     return int(number) * UNITS[unit] or None if unit in UNITS else None
 
 
+def duration_fault(value: object, low: int, high: int) -> str | None:
+    """Return the error of a duration that must be between two bounds in milliseconds."""
+    found = read_duration(value)
+    if found is None:
+        return f"{value!r} is not a duration"
+    if not low <= found <= high:
+        return f"{value!r} is not between {_spelled(low)} and {_spelled(high)}"
+    return None
+
+
+def _spelled(milliseconds: int) -> str:
+    unit = max((unit for unit in UNITS if milliseconds % UNITS[unit] == 0), key=UNITS.__getitem__)
+    return f"{milliseconds // UNITS[unit]}{unit}"
+
+
 def bare_token(text: str) -> str:
     """Return a token without quotes and the scheme that precedes it in a header.
 
