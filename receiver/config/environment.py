@@ -82,9 +82,9 @@ VARIABLES = (
         "`true` allows a token to be sent over plain http to another machine",
         default="false",
     ),
-    Variable("RECEIVER_PUBLIC_URL", "overrides `public_url`", "public_url"),
+    Variable("RECEIVER_PUBLIC_URL", "overrides `public_url`"),
     Variable("RECEIVER_CONFIG", "path of the configuration", default="receiver.toml", file=False),
-    Variable("RECEIVER_CONFIG_TOML", "the text of the configuration, instead of a file"),
+    Variable("RECEIVER_CONFIG_TOML", "its text, instead of a file", secret=True),
     Variable("RECEIVER_ADMIN_PASSWORD", "opens the page", "admin_password", secret=True),
     Variable("RECEIVER_METRICS_TOKEN", "for the metrics", "metrics_token", secret=True),
     Variable(

@@ -4,6 +4,7 @@ What reads the file, its JSON Schema and the test of the documentation follow fr
 for a value that is more than its type says: it returns the error, None if the value is valid.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -229,7 +230,7 @@ class RuleTable(Table, frozen=True):
     tags: Annotated[
         Tags,
         says(
-            "globs, or a range of versions; if omitted: every tag but `latest`",
+            "globs; `!` excludes; if omitted: every tag but `latest`",
             fix=HOW_TO_FILTER,
             check=_tags_fault,
         ),
@@ -237,7 +238,7 @@ class RuleTable(Table, frozen=True):
     version: Annotated[
         str,
         says(
-            "the version's name; also {group} and {project}",
+            "also {group} and {project}",
             fix='Write for instance version = "{project}-{tag}"',
             check=lambda text: template_fault(text) if isinstance(text, str) else None,
         ),
@@ -253,7 +254,9 @@ class RuleTable(Table, frozen=True):
     ] = ()
     versions: Annotated[bool, says("false: create none, only move the channels")] = True
     preflight: Annotated[bool, says("check the image before its version is created")] = True
-    on_overwrite: Annotated[OnOverwrite, says("if a tag was overwritten")] = OnOverwrite.WARN
+    on_overwrite: Annotated[
+        OnOverwrite, says('if a tag was overwritten: "warn", "park", or "move" channels')
+    ] = OnOverwrite.WARN
     channels: Annotated[
         tuple[VersionName, ...],
         says(
@@ -273,7 +276,7 @@ class RuleTable(Table, frozen=True):
             ),
         ]
     ] = UNSET
-    pin: Annotated[tuple[Name, ...], says("versions that are never deleted, as globs")] = ()
+    pin: Annotated[tuple[Name, ...], says("never deleted")] = ()
     make_room: Annotated[
         bool, says("at Edgegap's version limit: delete the oldest and continue")
     ] = False
@@ -319,7 +322,7 @@ class ChannelTable(Table, frozen=True):
             fix="Write name with 1 to 64 letters, digits, . _ or -, a letter or digit first",
         ),
     ]
-    follow: Annotated[Follow, says("in which order pushes move it")] = Follow.AUTO
+    follow: Annotated[Follow, says('or "highest", "newest"')] = Follow.AUTO
     tags: Omittable[
         Annotated[
             Tags, says("in addition to the rule's; globs too", fix=HOW_TO_FILTER, check=_tags_fault)
@@ -342,12 +345,12 @@ class NoticeTable(Table, frozen=True):
     on: Annotated[
         tuple[NotificationEvent, ...],
         says(
-            "the events; default: all",
+            "default: all events",
             what="it names an unknown event",
             fix=f'Write for instance on = ["parked"]; there are {", ".join(NotificationEvent)}',
         ),
     ] = tuple(NotificationEvent)
-    rules: Annotated[tuple[str, ...], says("the rules' names; default: all rules")] = ()
+    rules: Annotated[tuple[str, ...], says("default: all rules")] = ()
 
 
 class CatchUp(Table, frozen=True):
@@ -408,13 +411,14 @@ class Configuration(Table, frozen=True):
     ] = msgspec.field(default_factory=dict)
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of `receiver.toml`, in the draft that editors understand."""
+def schema_text() -> str:
+    """Return the JSON Schema of `receiver.toml`, in a draft that editors understand."""
     _, parts = msgspec.json.schema_components([Configuration], ref_template="#/definitions/{name}")
     whole = parts.pop("Configuration")
-    return {
+    schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **whole,
         "title": "receiver.toml",
         "definitions": parts,
     }
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import inspect
+from msgspec import NODEFAULT, inspect
 
 from receiver.config.model import Table
 from receiver.config.text import strip
@@ -24,6 +24,7 @@ class Key(NamedTuple):
     """One key of a table; `inner` is the table that it holds, or of which it holds a list."""
 
     declared: Any
+    default: Any
     kind: inspect.Type
     required: bool
     inner: type[Table] | None
@@ -40,19 +41,20 @@ def keys_of(model: type[Table]) -> Mapping[str, Key]:
     """Return the keys of a table, in the order of their declaration."""
     shape = inspect.type_info(model)
     assert isinstance(shape, inspect.StructType)  # noqa: S101 - for the type
-    types = {field.encode_name: field.type for field in msgspec.structs.fields(model)}
+    declared = msgspec.structs.fields(model)
     return {
-        field.encode_name: _key(types[field.encode_name], field.type, field.required)
-        for field in shape.fields
+        field.encode_name: _key(info, field.type)
+        for info, field in zip(declared, shape.fields, strict=True)
     }
 
 
-def _key(declared: Any, kind: inspect.Type, required: bool) -> Key:
+def _key(info: msgspec.structs.FieldInfo, kind: inspect.Type) -> Key:
+    default = info.default if info.default_factory is NODEFAULT else info.default_factory()
     if isinstance(kind, inspect.Metadata) and kind.extra is not None:
-        return Key(declared, kind.type, required, None, kind.extra)
+        return Key(info.type, default, kind.type, info.required, None, kind.extra)
     one = kind.item_type if isinstance(kind, inspect.VarTupleType) else kind
     inner = one.cls if isinstance(one, inspect.StructType) and issubclass(one.cls, Table) else None
-    return Key(declared, kind, required, inner, {})
+    return Key(info.type, default, kind, info.required, inner, {})
 
 
 def read_table(model: type[T], table: Mapping[str, Any], faults: list[Fault]) -> T:
@@ -60,6 +62,12 @@ def read_table(model: type[T], table: Mapping[str, Any], faults: list[Fault]) ->
     found = _Reader(model, faults).read(table)
     assert isinstance(found, model)  # noqa: S101 - for the type
     return found
+
+
+def line_of(above: str, name: str, key: Key) -> str:
+    """Return the line that precedes a table in the file; `above` is that of the table around it."""
+    path = f"{above.strip('[]')}.{name}".lstrip(".")
+    return f"[[{path}]]" if key.is_list else f"[{path}]"
 
 
 def titled(kind: str, number: int, name: object) -> str:
@@ -110,7 +118,7 @@ class _Reader:
 
     def _tables(self, name: str, key: Key, value: object) -> list[Any]:
         assert key.inner is not None  # noqa: S101 - for the type
-        line = self._line_of(name)
+        line = line_of(self.line, name, key)
         if not key.is_list:
             if isinstance(value, dict):
                 return [self._inner(key.inner, line, f"{name}.").read(value)]
@@ -126,11 +134,6 @@ class _Reader:
 
     def _inner(self, model: type[Table], line: str, prefix: str) -> "_Reader":
         return _Reader(model, self._faults, self, line, self._prefix + prefix)
-
-    def _line_of(self, name: str) -> str:
-        """Return the line that precedes an inner table in the file."""
-        path = f"{self.line.strip('[]')}.{name}".lstrip(".")
-        return f"[[{path}]]" if self.keys[name].is_list else f"[{path}]"
 
     def _value(self, name: str, key: Key, value: object) -> list[Any]:
         if isinstance(key.kind, inspect.StrType) and isinstance(value, str):
@@ -158,7 +161,7 @@ class _Reader:
                 return f"Write it above {where}: a key belongs to the table above it"
             below, above = above, above.above
         lines = [
-            self._line_of(name)
+            line_of(self.line, name, one)
             for name, one in self.keys.items()
             if one.inner is not None and key in keys_of(one.inner)
         ]
