@@ -15,8 +15,7 @@ import click
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.dotenv import dotenv_line
 from receiver.config.environment import clean
-from receiver.config.rule_tables import login_faults
-from receiver.config.values import bare_token, public_url_fault, token_fault
+from receiver.config.values import bare_token, login_faults, public_url_fault, token_fault
 from receiver.config.variables import DOTENV, NEEDED
 from receiver.dockerhub.login import Login
 from receiver.images import HUB_ALIASES, is_repository

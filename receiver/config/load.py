@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from receiver.config.environment import DEFAULTS, clean, read_secret, read_variable
 from receiver.config.model import OFF, Configuration
-from receiver.config.rule_tables import given, login_faults, make_notices, make_rules
+from receiver.config.rule_tables import given, make_notices, make_rules
 from receiver.config.settings import DEFAULT_CONFIG, DEFAULT_LEDGER, Settings
 from receiver.config.tables import read_table
 from receiver.config.text import toml_fault, with_plain_line_ends
@@ -23,6 +23,7 @@ from receiver.config.values import (
     free_text_fault,
     host_fault,
     is_plain_http,
+    login_faults,
     proxies_faults,
     public_url_fault,
     read_duration,

@@ -21,7 +21,7 @@ from receiver.config.model import (
     with_value,
 )
 from receiver.config.tables import STAND_IN, titled
-from receiver.config.values import bare_token, password_fault, placeholder_fault
+from receiver.config.values import bare_token, login_faults
 from receiver.dockerhub.login import Login
 from receiver.edgegap.fields import field_fault, resource_faults
 from receiver.errors import Fault
@@ -233,20 +233,6 @@ def make_notices(
         if url is not None:
             notices.append(Notice(name, url, table.on, table.rules))
     return tuple(notices)
-
-
-def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
-    """Return the errors of a Docker Hub login: `username` or `token`, the error, and the fix."""
-    found = []
-    wrong = placeholder_fault(username)
-    if wrong is None and (":" in username or not username.isprintable() or " " in username):
-        wrong = "it contains white space or a colon", "Write the Docker ID alone"
-    if wrong is not None:
-        found.append(("username", *wrong))
-    wrong = password_fault(token)
-    if wrong is not None:
-        found.append(("token", *wrong))
-    return found
 
 
 def env_values(rules: Iterable[Rule]) -> list[str]:

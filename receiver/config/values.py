@@ -219,6 +219,20 @@ def password_fault(text: str) -> tuple[str, str] | None:
     return fault or (None if text else ("it is empty", COPY_IT_AGAIN))
 
 
+def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
+    """Return the errors of a Docker Hub login: `username` or `token`, the error, and the fix."""
+    found = []
+    wrong = placeholder_fault(username)
+    if wrong is None and (":" in username or not username.isprintable() or " " in username):
+        wrong = "it contains white space or a colon", "Write the Docker ID alone"
+    if wrong is not None:
+        found.append(("username", *wrong))
+    wrong = password_fault(token)
+    if wrong is not None:
+        found.append(("token", *wrong))
+    return found
+
+
 def free_text_fault(text: str) -> tuple[str, str] | None:
     """Return the error of a secret that may contain any character of a keyboard."""
     fault = placeholder_fault(text)
