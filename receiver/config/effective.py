@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 from sqlalchemy.engine import URL
 
 from receiver.config.environment import VARIABLES, Variable, read_variable
 from receiver.config.load import Loaded
-from receiver.config.model import Env, RuleTable, Table
+from receiver.config.model import RuleTable, Table
 from receiver.config.settings import Settings
 from receiver.config.tables import keys_of, line_of
 from receiver.config.variables import Variables
@@ -26,7 +27,7 @@ def effective(loaded: Loaded, environ: Variables) -> str:
     settings, file = loaded
     lines = [_variable_line(variable, settings, environ) for variable in VARIABLES]
     named = zip(file.rule, settings.rules, strict=True)
-    shown = msgspec.structs.replace(
+    shown = replace(
         file,
         public_url=UNSET if settings.public_url is None else settings.public_url,
         rule=tuple(_shown(table, rule.name) for table, rule in named),
@@ -52,18 +53,11 @@ def _variable_line(variable: Variable, settings: Settings, environ: Variables) -
 
 def _shown(table: RuleTable, name: str) -> RuleTable:
     """Return the rule with its name, without the values of its variables."""
-    envs = getattr(table.settings, "envs", UNSET)
-    if envs is UNSET:
-        return msgspec.structs.replace(table, name=name)
-    masked = tuple(
-        msgspec.structs.replace(env, value=MASK) if _has_value(env) else env for env in envs
-    )
-    settings = msgspec.structs.replace(table.settings, envs=masked)
-    return msgspec.structs.replace(table, name=name, settings=settings)
-
-
-def _has_value(env: Env) -> bool:
-    return env.value is not UNSET
+    settings, envs = table.settings, getattr(table.settings, "envs", UNSET)
+    if envs is not UNSET:
+        masked = [replace(env, value=MASK) if isinstance(env.value, str) else env for env in envs]
+        settings = replace(settings, envs=tuple(masked))
+    return replace(table, name=name, settings=settings)
 
 
 def _table_lines(table: Table, line: str) -> Iterator[str]:
@@ -90,7 +84,7 @@ def _toml(value: object) -> str:
     if isinstance(value, Mapping):
         pairs = (f"{_key(key)} = {_toml(item)}" for key, item in value.items())
         return f"{{ {', '.join(pairs)} }}" if value else "{}"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _key(key: str) -> str:

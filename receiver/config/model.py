@@ -248,7 +248,7 @@ class RuleTable(Table, frozen=True):
         tuple[Name, ...],
         says(
             "fields of that version that may be lost",
-            fix='Write leave_out = ["…"]; a setting belongs under [rule.settings] instead',
+            fix='Write leave_out = ["…"], without settings: those belong under [rule.settings]',
             check=_leave_out_fault,
         ),
     ] = ()

@@ -13,6 +13,7 @@ from tests.support.commands import Commands
 RULE = '[[rule]]\nrepository = "studio/game-server"\napp = "my-game"\n'
 WHOLE = f"""{RULE}
 tags = {{ semver = "1.x" }}
+pin = ["\\u007f", "1.0*"]
 login = {{ username_env = "LOBBY_USER", token_env = "LOBBY_TOKEN" }}
 [rule.settings]
 ports = [{{ port = 7777, protocol = "udp", name = "game \\"é\\" port" }}]
@@ -55,6 +56,7 @@ def test_what_is_shown_is_the_configuration_in_force(commands: Commands) -> None
     again = load({**environ, "RECEIVER_CONFIG_TOML": shown(commands, **SECRETS)})
 
     before = load({**environ, "RECEIVER_CONFIG_TOML": WHOLE})
+    assert again.file.rule[0].pin == ("\x7f", "1.0*")
     assert again.file.channel == before.file.channel
     assert again.file.notice == before.file.notice
     assert again.file.links == before.file.links

@@ -41,7 +41,13 @@ VALID = [
     (DEPLOY / "kustomize" / "rules.toml").read_text("utf-8"),
     "# nothing\n",
     f'{RULE}tags = "v*"\n[catch_up]\nevery = "off"\n[links]\n"studio/game" = 1\n',
-    f'{RULE}[rule.settings]\nports = [{{ port = 0, protocol = "udp", name = "any" }}]\n',
+    f"""{RULE}[rule.settings]
+ports = [
+  {{ port = 0, protocol = "udp", name = "any" }},
+  {{ port = 1, protocol = "WS", name = "web", to_check = true, tls_upgrade = true }},
+]
+envs = [{{ key = "A", value = "b", is_hidden = false }}, {{ key = "C", value_from = "D" }}]
+""",
 ]
 INVALID = [
     "publik_url = 1",
@@ -204,6 +210,17 @@ def test_the_documentation_has_every_key_with_its_meaning_and_its_default() -> N
     for model in tables - {VersionSettings}:
         own = {name for name, key in keys_of(model).items() if key.inner is None}
         assert own - {name for other, name, *_ in found if other is model} == set()
+
+
+def test_the_documentation_names_what_needs_a_restart() -> None:
+    page = (HERE / "docs" / "operations.md").read_text("utf-8")
+    sentence = page.partition("The log names what needs a restart:")[2].partition(".")[0]
+
+    fixed = {variable.name for variable in VARIABLES if variable.restart}
+    assert set(re.findall(r"`(\w+)`", sentence)) == {
+        name for name in fixed if not name.startswith("DOCKERHUB_")
+    }
+    assert "Docker Hub's addresses" in sentence
 
 
 def meaning(model: type[Table], name: str) -> str:
