@@ -19,7 +19,8 @@ OFFICIAL = "library"
 MAX_REPOSITORY = 255
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(f"{_COMPONENT}/{_COMPONENT}", re.ASCII)
+REPOSITORY = f"{_COMPONENT}/{_COMPONENT}"
+_REPOSITORY = re.compile(REPOSITORY, re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 

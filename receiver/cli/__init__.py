@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": Entry("demo", "demo", "Run a demo: no account, no configuration."),
     "init": Entry("init", "init", "Write the configuration, step by step."),
     "check": Entry("config", "check", "Check the configuration and report all faults."),
+    "config": Entry("settings", "config", "Print the settings in force, or their JSON Schema."),
     "doctor": Entry("doctor", "doctor", "Check everything that a push needs."),
     "link": Entry("config", "link", "Print the link to paste into Docker Hub."),
     "api-token": Entry("config", "api_token", "Print or revoke an API token."),

@@ -15,8 +15,7 @@ import click
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.dotenv import dotenv_line
 from receiver.config.environment import clean
-from receiver.config.rule_tables import login_faults
-from receiver.config.values import bare_token, public_url_fault, token_fault
+from receiver.config.values import bare_token, login_faults, public_url_fault, token_fault
 from receiver.config.variables import DOTENV, NEEDED
 from receiver.dockerhub.login import Login
 from receiver.images import HUB_ALIASES, is_repository
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONFIG = """public_url = {public_url}
+SCHEMA = "receiver.schema.json"
+CONFIG = """#:schema ./{schema}
+public_url = {public_url}
 
 [[rule]]
 repository = {repository}   # on Docker Hub
@@ -73,9 +74,11 @@ def init(folder: Path, **given: str | None) -> None:
     """Generate a secret key, check both tokens, and write receiver.toml and .env.
 
     Asks for each value that is not given as an option. Never overwrites a file. Prints the link and
-    where to paste it.
+    where to paste it. Writes also the JSON Schema of receiver.toml, with which editors complete and
+    check it.
     """
     from receiver.config.load import load_settings
+    from receiver.config.model import schema_text
     from receiver.config.settings import DEFAULT_CONFIG, DEFAULT_LEDGER
 
     config, secrets = folder / DEFAULT_CONFIG, folder / DOTENV
@@ -96,10 +99,13 @@ def init(folder: Path, **given: str | None) -> None:
     if username:
         lines |= {"DOCKERHUB_USERNAME": username, "DOCKERHUB_TOKEN": hub_token}
     values = {"public_url": public_url, "repository": repository, "app": app}
-    text = CONFIG.format(**{name: json.dumps(value) for name, value in values.items()})
+    written = {name: json.dumps(value) for name, value in values.items()}
+    text = CONFIG.format(schema=SCHEMA, **written)
     load_settings({**lines, "RECEIVER_CONFIG_TOML": text}, need=NEEDED)
     _write(secrets, "".join(dotenv_line(name, value) for name, value in lines.items()))
     _write(config, text)
+    if not os.path.lexists(folder / SCHEMA):
+        _write(folder / SCHEMA, schema_text())
     link = LinkSigner([key], {}).link(public_url, repository)
     click.echo(f"Wrote {config} and {secrets} (only you may read them).\n")
     click.echo(f"Paste this link into Docker Hub: {repository} → Webhooks → New webhook:\n  {link}")

@@ -1,4 +1,4 @@
-"""Read, clean and check environment variables, given as a mapping.
+"""The environment variables: what each means, and how it is read, cleaned and checked.
 
 Cleaning removes what is often pasted around a value: quotes, a comment, its own name.
 """
@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from receiver.config.dotenv import unquoted, without_comment
 from receiver.config.text import CURLY, strip
@@ -16,8 +17,95 @@ FILE_SUFFIX = "_FILE"
 OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_")
 MAY_HOLD_ANYTHING = frozenset({"RECEIVER_SECRET_KEY", "RECEIVER_ADMIN_PASSWORD"})
 CONFIG_TEXT = "RECEIVER_CONFIG_TOML"
-ALSO_OURS = frozenset({"DATABASE_URL", "FORWARDED_ALLOW_IPS", "HOST", "PORT"})
-WITHOUT_FILE = frozenset({"RECEIVER_CONFIG", "HOST", "PORT"})  # have no NAME_FILE
+
+
+class Variable(NamedTuple):
+    """A variable that the receiver reads; `setting` is the attribute of Settings that it sets.
+
+    `secret`: its value is never shown. `restart`: a reload does not apply it. `file`: its value may
+    be in the file that NAME_FILE names.
+    """
+
+    name: str
+    meaning: str
+    setting: str = ""
+    default: str = ""
+    secret: bool = False
+    restart: bool = False
+    file: bool = True
+
+
+VARIABLES = (
+    Variable(
+        "RECEIVER_SECRET_KEY",
+        "signs links and API tokens, 16 characters or more; a comma-separated list, newest first, "
+        "rotates; if the ledger knows none of its keys, `serve` warns that existing links are dead",
+        "secret_keys",
+        secret=True,
+    ),
+    Variable(
+        "EDGEGAP_TOKEN",
+        "the API token, with or without the leading word `token`",
+        "edgegap_token",
+        secret=True,
+    ),
+    Variable("EDGEGAP_BASE_URL", "Edgegap's API", "edgegap_base_url", "https://api.edgegap.com"),
+    Variable(
+        "EDGEGAP_REQUESTS_PER_SECOND", "the most that Edgegap gets", "requests_per_second", "8"
+    ),
+    Variable("EDGEGAP_CONCURRENCY", "registrations that are worked on at once", "concurrency", "4"),
+    Variable("DOCKERHUB_USERNAME", "the login with which Edgegap pulls", "login"),
+    Variable("DOCKERHUB_TOKEN", "its access token, read-only", "login", secret=True),
+    Variable(
+        "DOCKERHUB_REGISTRY_URL",
+        "the registry, for mirrors and tests",
+        "registry_url",
+        "https://registry-1.docker.io",
+        restart=True,
+    ),
+    Variable(
+        "DOCKERHUB_AUTH_URL",
+        "where the registry's tokens are from",
+        "registry_auth_url",
+        "https://auth.docker.io/token",
+        restart=True,
+    ),
+    Variable(
+        "DOCKERHUB_API_URL",
+        "Docker Hub's API",
+        "hub_api_url",
+        "https://hub.docker.com",
+        restart=True,
+    ),
+    Variable(
+        "RECEIVER_ALLOW_PLAIN_HTTP",
+        "`true` allows a token to be sent over plain http to another machine",
+        default="false",
+    ),
+    Variable("RECEIVER_PUBLIC_URL", "overrides `public_url`"),
+    Variable("RECEIVER_CONFIG", "path of the configuration", default="receiver.toml", file=False),
+    Variable("RECEIVER_CONFIG_TOML", "its text, instead of a file", secret=True),
+    Variable("RECEIVER_ADMIN_PASSWORD", "opens the page", "admin_password", secret=True),
+    Variable("RECEIVER_METRICS_TOKEN", "for the metrics", "metrics_token", secret=True),
+    Variable(
+        "DATABASE_URL",
+        "`sqlite:///path`, if not set a file `receiver.db` beside the configuration; or "
+        "`postgresql://…` for replicas",
+        "database_url",
+        restart=True,
+    ),
+    Variable("HOST", "where to listen", "host", "127.0.0.1", restart=True, file=False),
+    Variable("PORT", "where to listen", "port", "8000", restart=True, file=False),
+    Variable(
+        "FORWARDED_ALLOW_IPS",
+        "proxies whose `X-Forwarded-For` is trusted, addresses or networks",
+        "forwarded_allow_ips",
+        "127.0.0.1",
+        restart=True,
+    ),
+)
+DEFAULTS = {variable.name: variable.default for variable in VARIABLES}
+WITHOUT_FILE = frozenset(variable.name for variable in VARIABLES if not variable.file)
 
 # Names that other programs use or that people expect, with the receiver's own names.
 OFTEN_MEANT = {
@@ -82,7 +170,7 @@ def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
 
 def is_ours(name: str) -> bool:
     """Return whether a variable is one of the receiver's, by its name."""
-    return name.startswith(OURS) or name in ALSO_OURS
+    return name.startswith(OURS) or name in DEFAULTS
 
 
 def within_quotes(text: str) -> str | None:

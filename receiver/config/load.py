@@ -8,31 +8,22 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.engine import URL
 
-from receiver.config.environment import clean, read_secret, read_variable
-from receiver.config.rule_tables import login_faults, read_rules
-from receiver.config.settings import (
-    DEFAULT_CONFIG,
-    DEFAULT_LEDGER,
-    DEFAULT_PORT,
-    EDGEGAP,
-    HUB_API,
-    LOOPBACK,
-    REGISTRY,
-    REGISTRY_AUTH,
-    Settings,
-)
+from receiver.config.environment import DEFAULTS, clean, read_secret, read_variable
+from receiver.config.model import OFF, Configuration
+from receiver.config.rule_tables import given, make_notices, make_rules
+from receiver.config.settings import DEFAULT_CONFIG, DEFAULT_LEDGER, Settings
+from receiver.config.tables import read_table
 from receiver.config.text import toml_fault, with_plain_line_ends
 from receiver.config.values import (
-    UNITS,
     bare_token,
     free_text_fault,
     host_fault,
     is_plain_http,
-    known_names,
+    login_faults,
     proxies_faults,
     public_url_fault,
     read_duration,
@@ -46,25 +37,24 @@ from receiver.dockerhub.login import Login
 from receiver.errors import BadText, ConfigError, Fault
 from receiver.extras import how_to_install
 from receiver.http.variables import outgoing_faults
-from receiver.images import is_repository
 from receiver.ledger.engine import read_database_url, sqlite_path
 from receiver.notifications.apprise import can_send
-from receiver.notifications.destinations import read_notices
 from receiver.secret import Secret
 
-TOP_KEYS = ("public_url", "rule", "channel", "links", "catch_up", "ledger", "notice")
 SHORTEST_KEY = 16
 MAKE_A_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 HOW_TO_MAKE_A_KEY = (
     f"Make one with: {MAKE_A_KEY}  and set it; keep it, since another key invalidates all links"
 )
-# Docker Hub allows 180 calls a minute. Deliveries are kept for a day, so that people can see them.
-BOUNDS = {
-    "catch_up": (UNITS["m"], 7 * UNITS["d"]),
-    "ledger": (UNITS["d"], 3650 * UNITS["d"]),
-}
 CONNECTING = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 ALLOW_PLAIN_HTTP = "RECEIVER_ALLOW_PLAIN_HTTP"
+
+
+class Loaded(NamedTuple):
+    """The settings, and the file with the default of each key that it does not have."""
+
+    settings: Settings
+    file: Configuration
 
 
 def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozenset()) -> Settings:
@@ -73,11 +63,16 @@ def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozense
     It does not read `.env`: `receiver.variables.variables_of` does. `need` lists what is
     required: any of RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, public_url, rule.
     """
+    return load(environ, need=need).settings
+
+
+def load(environ: Mapping[str, str], *, need: frozenset[str] = frozenset()) -> Loaded:
+    """As `load_settings`, with the file."""
     reader = _Reader(environ)
-    settings = reader.settings(need)
+    loaded = reader.load(need)
     if reader.faults:
-        raise ConfigError(tuple(reader.faults), settings.warnings)
-    return settings
+        raise ConfigError(tuple(reader.faults), loaded.settings.warnings)
+    return loaded
 
 
 def load_settings_lenient(
@@ -88,7 +83,7 @@ def load_settings_lenient(
     Raises ConfigError if the environment has errors.
     """
     reader = _Reader(environ)
-    settings = reader.settings(need)
+    settings = reader.load(need).settings
     if not all(reader.is_of_the_file(fault) for fault in reader.faults):
         raise ConfigError(tuple(reader.faults), settings.warnings)
     return settings, tuple(reader.faults)
@@ -107,66 +102,65 @@ class _Reader:
         """All errors found so far, those of variables first."""
         return [*self._environ.faults, *self._faults]
 
-    def settings(self, need: frozenset[str]) -> Settings:
+    def load(self, need: frozenset[str]) -> Loaded:
         table = self._table()
-        for key in table:
-            if key not in TOP_KEYS:
-                self._fault(f"{self._where}, {key}", "there is no such key", _other_key(key))
-        token = self._edgegap_token()
+        faults: list[Fault] = []
+        file = read_table(Configuration, table, faults)
+        token = self._token("EDGEGAP_TOKEN")
         login = self._login(token)
-        tables, channels = table.get("rule", []), table.get("channel", [])
-        rules, faults = read_rules(tables, self._environ, login, channels)
-        self._faults += [replace(fault, where=f"{self._where}, {fault.where}") for fault in faults]
-        notices, more = read_notices(table.get("notice", []), self._environ, rules)
-        self._faults += [replace(fault, where=f"{self._where}, {fault.where}") for fault in more]
+        rules = make_rules(file.rule, file.channel, self._environ, login, faults)
+        notices = make_notices(file.notice, self._environ, rules, faults)
         if notices and not can_send():
             fix = f"Install it, {how_to_install('notices')}; or remove the [[notice]]"
-            self._fault(f"{self._where}, notice", "Apprise, which sends it, is not installed", fix)
+            faults.append(Fault("notice", "Apprise, which sends it, is not installed", fix))
+        tables = [fault.where.partition(", ")[0] for fault in faults]
+        faults.sort(key=lambda fault: tables.index(fault.where.partition(", ")[0]))
+        self._faults += [replace(fault, where=f"{self._where}, {fault.where}") for fault in faults]
         keys = self._secret_keys()
-        public_url = self._public_url(table)
         database_url = self._database_url()
         self._check_needs(need, table, database_url)
         if "rule" in need:  # commands that need rules call Edgegap or Docker Hub
             self._faults += outgoing_faults(self._environ)
         logins = login is not None or any(rule.login is not None for rule in rules)
         plain = self._flag(ALLOW_PLAIN_HTTP)
-        edgegap = self._url("EDGEGAP_BASE_URL", EDGEGAP, plain=plain, without=("/v1", "/v2"))
+        edgegap = self._url("EDGEGAP_BASE_URL", plain=plain, without=("/v1", "/v2"))
         registry, auth, hub_api = (
-            self._url(name, default, plain=plain or not logins, without=without)
-            for name, default, without in (
-                ("DOCKERHUB_REGISTRY_URL", REGISTRY, ("/v2", "/v1")),
-                ("DOCKERHUB_AUTH_URL", REGISTRY_AUTH, ()),
-                ("DOCKERHUB_API_URL", HUB_API, ("/v2",)),
+            self._url(name, plain=plain or not logins, without=without)
+            for name, without in (
+                ("DOCKERHUB_REGISTRY_URL", ("/v2", "/v1")),
+                ("DOCKERHUB_AUTH_URL", ()),
+                ("DOCKERHUB_API_URL", ("/v2",)),
             )
         )
-        every = self._duration(table, "catch_up", "every", "15m")
-        keep = self._duration(table, "ledger", "keep", "90d")
+        every = None if file.catch_up.every == OFF else read_duration(file.catch_up.every)
         settings = Settings(
             rules=rules,
             notices=notices,
-            public_url=public_url,
-            links=self._links(table.get("links", {})),
+            public_url=self._public_url(given(file.public_url)),
+            links=file.links,
             secret_keys=keys,
             edgegap_token=token,
             edgegap_base_url=edgegap,
-            requests_per_second=self._number("EDGEGAP_REQUESTS_PER_SECOND", 8.0, 0.01, 1000),
-            concurrency=int(self._number("EDGEGAP_CONCURRENCY", 4, 1, 64)),
+            requests_per_second=self._number(
+                "EDGEGAP_REQUESTS_PER_SECOND", 0.01, 1000, whole=False
+            ),
+            concurrency=int(self._number("EDGEGAP_CONCURRENCY", 1, 64)),
             login=login,
             registry_url=registry,
             registry_auth_url=auth,
             hub_api_url=hub_api,
             database_url=database_url,
             host=self._host(),
-            port=int(self._number("PORT", DEFAULT_PORT, 0, 65_535)),
+            port=int(self._number("PORT", 0, 65_535)),
             forwarded_allow_ips=self._forwarded_allow_ips(),
             admin_password=self._password(),
             metrics_token=self._token("RECEIVER_METRICS_TOKEN"),
             catch_up_every=every,
-            keep=keep or 90 * UNITS["d"],
+            keep=read_duration(file.ledger.keep) or 0,
             connecting=self._connecting(),
         )
         self._environ.warn_of_misspelled()
-        return replace(settings, warnings=tuple(self._environ.warnings))
+        return Loaded(replace(settings, warnings=tuple(self._environ.warnings)), file)
 
     def is_of_the_file(self, fault: Fault) -> bool:
         """Return whether the error is in receiver.toml, not in a variable."""
@@ -245,9 +239,6 @@ class _Reader:
                 self._fault(name, *fault)
         return tuple(Secret(key) for key in reversed(keys))
 
-    def _edgegap_token(self) -> Secret | None:
-        return self._token("EDGEGAP_TOKEN")
-
     def _token(self, name: str) -> Secret | None:
         value = read_variable(self._environ, name)
         if value is None:
@@ -283,20 +274,17 @@ class _Reader:
             self._fault("DOCKERHUB_TOKEN", "it is the Edgegap API token", fix)
         return Login(username, Secret(token))
 
-    def _public_url(self, table: dict[str, Any]) -> str | None:
+    def _public_url(self, of_the_file: str | None) -> str | None:
         value = read_variable(self._environ, "RECEIVER_PUBLIC_URL")
-        where = "RECEIVER_PUBLIC_URL" if value else f"{self._where}, public_url"
-        found = value or table.get("public_url")
-        if found is None:
-            return None
-        fault = public_url_fault(found)
+        fault = None if value is None else public_url_fault(value)
         if fault is not None:
-            self._fault(where, fault, 'Write it as "https://hooks.example.com"')
+            self._fault("RECEIVER_PUBLIC_URL", fault, 'Write it as "https://hooks.example.com"')
             return None
-        return str(found).rstrip("/")
+        return (value or of_the_file or "").rstrip("/") or None
 
-    def _url(self, name: str, default: str, *, plain: bool, without: tuple[str, ...]) -> str:
+    def _url(self, name: str, *, plain: bool, without: tuple[str, ...]) -> str:
         """Read a base URL; `without` are the suffixes that the receiver adds itself."""
+        default = DEFAULTS[name]
         value = (read_variable(self._environ, name) or default).rstrip("/")
         fault = url_fault(value)
         if fault is not None:
@@ -319,38 +307,36 @@ class _Reader:
         return bool(value)
 
     def _host(self) -> str:
-        host = read_variable(self._environ, "HOST") or LOOPBACK
+        host = read_variable(self._environ, "HOST") or DEFAULTS["HOST"]
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         fault = host_fault(bare)
         if fault is not None:
             self._fault("HOST", *fault)
-            return LOOPBACK
+            return DEFAULTS["HOST"]
         return bare
 
     def _forwarded_allow_ips(self) -> str:
-        text = read_variable(self._environ, "FORWARDED_ALLOW_IPS") or LOOPBACK
-        for fault in proxies_faults(text):
+        text = read_variable(self._environ, "FORWARDED_ALLOW_IPS")
+        for fault in proxies_faults(text) if text is not None else []:
             self._fault("FORWARDED_ALLOW_IPS", *fault)
-        return text
+        return text or DEFAULTS["FORWARDED_ALLOW_IPS"]
 
     def _connecting(self) -> dict[str, Secret]:
         names = [spelling for name in CONNECTING for spelling in (name, name.lower())]
         found = {name: read_secret(self._environ, name) for name in names}
         return {name: value for name, value in found.items() if value is not None}
 
-    def _number(self, name: str, default: float, low: float, high: float) -> float:
-        text = read_variable(self._environ, name)
-        if text is None:
-            return default
+    def _number(self, name: str, low: float, high: float, *, whole: bool = True) -> float:
+        text = read_variable(self._environ, name) or DEFAULTS[name]
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not low <= value <= high or (isinstance(default, int) and value != int(value)):
-            kind = "whole number" if isinstance(default, int) else "number"
+        if not low <= value <= high or (whole and value != int(value)):
+            kind = "whole number" if whole else "number"
             what = f"{text!r} is not a {kind} from {low:g} to {high:g}"
-            self._fault(name, what, f"The default is {default:g}")
-            return default
+            self._fault(name, what, f"The default is {DEFAULTS[name]}")
+            return float(DEFAULTS[name])
         return value
 
     def _database_url(self) -> URL:
@@ -364,45 +350,6 @@ class _Reader:
             self._fault("DATABASE_URL", str(error), fix)
             return URL.create("sqlite", database=DEFAULT_LEDGER)
 
-    def _links(self, table: object) -> dict[str, int]:
-        if not isinstance(table, dict):
-            self._fault(f"{self._where}, links", "it is not a table", 'Write "group/project" = 2')
-            return {}
-        for repository, number in table.items():
-            if not is_repository(repository) or type(number) is not int or number < 1:
-                what = f"{repository} = {number!r} is not a repository and its link number"
-                self._fault(f"{self._where}, links", what, 'Write "group/project" = 2')
-        return dict(table)
-
-    def _duration(self, table: dict[str, Any], part: str, key: str, default: str) -> int | None:
-        low, high = BOUNDS[part]
-        inner = table.get(part, {})
-        where = f"{self._where}, {part}"
-        if not isinstance(inner, dict):
-            self._fault(where, "it is not a table", f"Write it under a line [{part}]")
-            return None
-        for unknown in set(inner) - {key}:
-            fix = _other_key(unknown) if unknown in TOP_KEYS else known_names(unknown, (key,))
-            self._fault(f"{where}.{unknown}", "there is no such key", fix)
-        value = inner.get(key, default)
-        if value == "off" and part == "catch_up":
-            return None
-        found = read_duration(value)
-        if found is None or not low <= found <= high:
-            what = f"{value!r} is not a duration"
-            if found is not None:
-                what = f"{value!r} is not between {_spelled(low)} and {_spelled(high)}"
-            fix = f'Write for instance {key} = "{default}" (s, m, h or d)'
-            self._fault(f"{where}.{key}", what, fix)
-        return found
-
-
-def _other_key(key: str) -> str:
-    """Return the fix for a key that is unknown in the table it belongs to."""
-    if key in TOP_KEYS:
-        return "Write it above the first line with [ ]: a key belongs to the table above it"
-    return known_names(key, TOP_KEYS)
-
 
 def _how_to_get_the_key(database_url: URL) -> str:
     """Return how to set a missing secret key: an existing ledger was used with one."""
@@ -415,8 +362,3 @@ def _how_to_get_the_key(database_url: URL) -> str:
             "since another key invalidates all of them"
         )
     return HOW_TO_MAKE_A_KEY
-
-
-def _spelled(milliseconds: int) -> str:
-    unit = max((unit for unit in UNITS if milliseconds % UNITS[unit] == 0), key=UNITS.__getitem__)
-    return f"{milliseconds // UNITS[unit]}{unit}"

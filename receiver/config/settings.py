@@ -6,47 +6,30 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 from sqlalchemy.engine import URL
 
+from receiver.config.environment import DEFAULTS, VARIABLES
+from receiver.config.model import CatchUp, LedgerTable
 from receiver.config.rule_tables import env_values
-from receiver.config.values import UNITS
+from receiver.config.values import read_duration
 from receiver.dockerhub.login import Login
 from receiver.notifications.destinations import Notice
 from receiver.rules.rule import Rule
 from receiver.secret import Secret
 
-DEFAULT_CONFIG = "receiver.toml"
+DEFAULT_CONFIG = DEFAULTS["RECEIVER_CONFIG"]
 DEFAULT_LEDGER = "receiver.db"
-DEFAULT_PORT = 8000
-EDGEGAP = "https://api.edgegap.com"
-REGISTRY = "https://registry-1.docker.io"
-REGISTRY_AUTH = "https://auth.docker.io/token"
-HUB_API = "https://hub.docker.com"
-LOOPBACK = "127.0.0.1"
 MARK_DIGITS = 16
 
 # Settings that a running receiver cannot change, with the variables that set them.
 FIXED_AT_START: Mapping[str, str] = {
-    "database_url": "DATABASE_URL",
-    "host": "HOST",
-    "port": "PORT",
-    "forwarded_allow_ips": "FORWARDED_ALLOW_IPS",
-    "registry_url": "DOCKERHUB_REGISTRY_URL",
-    "registry_auth_url": "DOCKERHUB_AUTH_URL",
-    "hub_api_url": "DOCKERHUB_API_URL",
+    variable.setting: variable.name for variable in VARIABLES if variable.restart
 }
 # How each setting is written by a user.
 NAMES: Mapping[str, str] = {
-    **FIXED_AT_START,
+    **{variable.setting: variable.name for variable in VARIABLES if variable.setting},
     "rules": "[[rule]]",
     "public_url": "public_url",
     "links": "[links]",
-    "secret_keys": "RECEIVER_SECRET_KEY",
-    "edgegap_token": "EDGEGAP_TOKEN",
-    "edgegap_base_url": "EDGEGAP_BASE_URL",
-    "requests_per_second": "EDGEGAP_REQUESTS_PER_SECOND",
-    "concurrency": "EDGEGAP_CONCURRENCY",
     "login": "DOCKERHUB_USERNAME or DOCKERHUB_TOKEN",
-    "admin_password": "RECEIVER_ADMIN_PASSWORD",
-    "metrics_token": "RECEIVER_METRICS_TOKEN",
     "catch_up_every": "catch_up.every",
     "keep": "ledger.keep",
     "notices": "[[notice]]",
@@ -63,21 +46,21 @@ class Settings:
     links: Mapping[str, int] = field(default_factory=dict)
     secret_keys: tuple[Secret, ...] = ()  # oldest first: itsdangerous signs with the last
     edgegap_token: Secret | None = None
-    edgegap_base_url: str = EDGEGAP
-    requests_per_second: float = 8.0
-    concurrency: int = 4
+    edgegap_base_url: str = DEFAULTS["EDGEGAP_BASE_URL"]
+    requests_per_second: float = float(DEFAULTS["EDGEGAP_REQUESTS_PER_SECOND"])
+    concurrency: int = int(DEFAULTS["EDGEGAP_CONCURRENCY"])
     login: Login | None = None
-    registry_url: str = REGISTRY
-    registry_auth_url: str = REGISTRY_AUTH
-    hub_api_url: str = HUB_API
+    registry_url: str = DEFAULTS["DOCKERHUB_REGISTRY_URL"]
+    registry_auth_url: str = DEFAULTS["DOCKERHUB_AUTH_URL"]
+    hub_api_url: str = DEFAULTS["DOCKERHUB_API_URL"]
     database_url: URL = field(default_factory=lambda: URL.create("sqlite", database=DEFAULT_LEDGER))
-    host: str = LOOPBACK
-    port: int = DEFAULT_PORT
-    forwarded_allow_ips: str = LOOPBACK
+    host: str = DEFAULTS["HOST"]
+    port: int = int(DEFAULTS["PORT"])
+    forwarded_allow_ips: str = DEFAULTS["FORWARDED_ALLOW_IPS"]
     admin_password: Secret | None = None
     metrics_token: Secret | None = None
-    catch_up_every: int | None = 15 * UNITS["m"]
-    keep: int = 90 * UNITS["d"]
+    catch_up_every: int | None = read_duration(CatchUp().every)
+    keep: int = read_duration(LedgerTable().keep) or 0
     notices: tuple[Notice, ...] = ()
     connecting: Mapping[str, Secret] = field(default_factory=dict)  # proxies and certificates
     warnings: tuple[str, ...] = field(default=(), compare=False)  # about its spelling

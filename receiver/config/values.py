@@ -172,6 +172,21 @@ def read_duration(text: object) -> int | None:
     return int(number) * UNITS[unit] or None if unit in UNITS else None
 
 
+def duration_fault(value: object, low: int, high: int) -> str | None:
+    """Return the error of a duration that must be between two bounds in milliseconds."""
+    found = read_duration(value)
+    if found is None:
+        return f"{value!r} is not a duration"
+    if not low <= found <= high:
+        return f"{value!r} is not between {_spelled(low)} and {_spelled(high)}"
+    return None
+
+
+def _spelled(milliseconds: int) -> str:
+    unit = max((unit for unit in UNITS if milliseconds % UNITS[unit] == 0), key=UNITS.__getitem__)
+    return f"{milliseconds // UNITS[unit]}{unit}"
+
+
 def bare_token(text: str) -> str:
     """Return a token without quotes and the scheme that precedes it in a header.
 
@@ -202,6 +217,20 @@ def password_fault(text: str) -> tuple[str, str] | None:
     if fault is None and any(character.isspace() for character in text):
         return "it contains white space", COPY_IT_AGAIN
     return fault or (None if text else ("it is empty", COPY_IT_AGAIN))
+
+
+def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
+    """Return the errors of a Docker Hub login: `username` or `token`, the error, and the fix."""
+    found = []
+    wrong = placeholder_fault(username)
+    if wrong is None and (":" in username or not username.isprintable() or " " in username):
+        wrong = "it contains white space or a colon", "Write the Docker ID alone"
+    if wrong is not None:
+        found.append(("username", *wrong))
+    wrong = password_fault(token)
+    if wrong is not None:
+        found.append(("token", *wrong))
+    return found
 
 
 def free_text_fault(text: str) -> tuple[str, str] | None:

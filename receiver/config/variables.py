@@ -110,6 +110,16 @@ class Variables(Mapping[str, str]):
         """Whether each `.env` could be read: otherwise it may set what seems not to be set."""
         return not any(dotenv.faults for dotenv in self._dotenvs)
 
+    def origin(self, name: str) -> str | None:
+        """Return where a variable is set: in the environment, a `.env`, or a file of its own."""
+        if self._environ.get(name, "").strip():
+            place = "environment"
+            for dotenv in self._dotenvs if name in self._parsed else ():
+                place = str(dotenv.path) if name in dotenv.values else place
+            return place
+        named = name not in WITHOUT_FILE and self._environ.get(name + FILE_SUFFIX, "").strip()
+        return name + FILE_SUFFIX if named else None
+
     def why_unset(self, name: str) -> tuple[str, str]:
         """Return the error for a variable that is not set, and a hint if a similar one is set."""
         looked = [

@@ -25,9 +25,10 @@ _ENV_KEYS = {"key": str, "value": str, "is_hidden": bool}
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field's type and bounds; `low` and `high` are inclusive, for numbers."""
+    """One field's type, meaning and bounds; `low` and `high` are inclusive, for numbers."""
 
     kind: type
+    meaning: str
     low: int | None = None
     high: int | None = None
     choices: tuple[str, ...] = ()
@@ -35,21 +36,25 @@ class Field:
 
 # The order is the order they are sent in.
 SETTINGS: Mapping[str, Field] = {
-    "is_active": Field(bool),
-    "req_cpu": Field(int, low=100),
-    "req_memory": Field(int, low=100),
-    "req_video": Field(int, low=0),
-    "verify_image": Field(bool),
-    "force_cache": Field(bool),
-    "time_to_deploy": Field(int, low=15),
-    "max_duration": Field(int, low=-1, high=1440),
-    "restart_policy": Field(str, choices=("always", "never", "on_failure")),
-    "termination_grace_period_seconds": Field(int, low=5, high=3600),
-    "will_deploy_in_mainland_china": Field(bool),
-    "dns_config": Field(str),
-    "endpoint_storage": Field(str),
-    "ports": Field(list),
-    "envs": Field(list),
+    "is_active": Field(bool, "deployments of the version are allowed"),
+    "req_cpu": Field(int, "vCPU units: 1024 = 1 vCPU", low=100),
+    "req_memory": Field(int, "MB, at most twice req_cpu", low=100),
+    "req_video": Field(int, "GPU units: 1024 = 1 GPU", low=0),
+    "verify_image": Field(bool, "Edgegap checks that it can pull the image"),
+    "force_cache": Field(bool, "Edgegap loads the image everywhere beforehand"),
+    "time_to_deploy": Field(int, "seconds that the image's download may take", low=15),
+    "max_duration": Field(int, "minutes that a deployment may run", low=-1, high=1440),
+    "restart_policy": Field(
+        str, "when the container starts again", choices=("always", "never", "on_failure")
+    ),
+    "termination_grace_period_seconds": Field(
+        int, "seconds between SIGTERM and SIGKILL", low=5, high=3600
+    ),
+    "will_deploy_in_mainland_china": Field(bool, "deployments may be in mainland China"),
+    "dns_config": Field(str, "the DNS policy of the container"),
+    "endpoint_storage": Field(str, "the name of the endpoint storage that is linked"),
+    "ports": Field(list, "the ports of the game server"),
+    "envs": Field(list, "variables of the game server, added to the copied ones by key"),
 }
 NEVER_COPIED = frozenset({"is_active", "verify_image"})
 

@@ -27,7 +27,8 @@ KEPT_OF_LONG_NAME = 55
 DIGITS_OF_LONG_NAME = 8
 MOST_EXPLAINED = 5  # rules, in one sentence
 
-_VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+VERSION_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_VERSION_NAME = re.compile(VERSION_NAME, re.ASCII)
 
 
 class Mode(StrEnum):

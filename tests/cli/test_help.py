@@ -17,7 +17,15 @@ NAMES = sorted(COMMANDS)
 PROMISED = {"serve", "link", "check", "push", "deliveries", "show", "replay", "api-token", "demo"}
 
 # Of each: `--help` takes a second on a slow machine if it is imported.
-HEAVY = {"httpx", "receiver.service", "sqlalchemy", "starlette", "structlog", "uvicorn"}
+HEAVY = {
+    "httpx",
+    "receiver.config.model",
+    "receiver.service",
+    "sqlalchemy",
+    "starlette",
+    "structlog",
+    "uvicorn",
+}
 
 
 def _help(*arguments: str) -> str:

@@ -89,7 +89,7 @@ def test_with_flags_and_variables_it_asks_nothing(beginner: Beginner) -> None:
     done = beginner.init(*FLAGS, **TOKENS)
 
     assert done.exit_code == 0, done.output
-    assert set(beginner.written()) == {"receiver.toml", ".env"}
+    assert set(beginner.written()) == {"receiver.toml", "receiver.schema.json", ".env"}
 
 
 def test_it_asks_for_what_is_not_given_and_lists_the_apps(beginner: Beginner) -> None:
@@ -112,7 +112,7 @@ def test_for_public_images_no_login_is_needed(beginner: Beginner, hub: DockerHub
     assert hub.calls == []
 
 
-def test_both_files_are_for_their_owner_alone(beginner: Beginner) -> None:
+def test_the_files_are_for_their_owner_alone(beginner: Beginner) -> None:
     beginner.init(*FLAGS, **TOKENS)
 
     for path in beginner.folder.iterdir():

@@ -35,7 +35,6 @@ from receiver.notifications.destinations import (
     Notice,
     NotificationEvent,
     message_of,
-    read_notices,
 )
 from receiver.pipeline.finishing import events_of, notify_crashed
 from receiver.reasons import Outcome, Reason, State, Verdict
@@ -50,6 +49,7 @@ from tests.conftest import StartReceiver
 from tests.support.commands import NOWHERE, Commands
 from tests.support.dockerhub import hub_beside
 from tests.support.receiver_process import REPOSITORY, RULE, ReceiverProcess, until
+from tests.support.tables import read_notices
 
 NOTICE = """
 [[notice]]
@@ -217,12 +217,12 @@ def test_all_faults_of_a_notice_are_told() -> None:
     notices, faults = read_notices(tables, {}, [Rule("a/b", "app", "rule")])
 
     assert notices == ()
-    assert [fault.where for fault in faults] == [
+    assert {fault.where for fault in faults} == {
         "notice 1, colour",
         "notice 1, url_env",
         "notice 1, on",
         "notice 1, rules",
-    ]
+    }
 
 
 def test_by_default_it_hears_everything() -> None:

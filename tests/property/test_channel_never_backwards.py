@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import URL
 
 from receiver import backoff
-from receiver.config.rule_tables import read_rules
 from receiver.config.settings import LiveSettings, Settings
 from receiver.dockerhub.webhook import Push
 from receiver.edgegap.client import EdgegapClient, RateLimiter
@@ -38,6 +37,7 @@ from receiver.secret import Secret
 from receiver.upkeep.catch_up import MissedPush, record_missed
 from receiver.upkeep.channels import ChannelNotMoved, release, rollback_channel
 from receiver.upkeep.drift import Drift
+from tests.support.tables import read_rules
 
 NAME = "staging"
 TAGS = ("1.0.0", "v1.1", "2.0.0-rc.1", "2.0.0", "nightly-1", "nightly-2")

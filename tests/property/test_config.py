@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from receiver.cli.exits import CommandError
 from receiver.cli.timestamps import moment
-from receiver.config.load import BOUNDS, load_settings
+from receiver.config.load import load_settings
+from receiver.config.model import BOUNDS, NoticeTable
 from receiver.config.settings import Settings
+from receiver.config.tables import keys_of
 from receiver.config.text import strip
 from receiver.config.values import UNITS, token_fault
 from receiver.errors import ConfigError
-from receiver.notifications.destinations import KEYS
 from receiver.secret import Secret
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
@@ -111,7 +112,7 @@ def test_any_text_of_a_configuration_is_read_or_has_faults(text: str) -> None:
 
 @given(
     st.dictionaries(st.sampled_from(["public_url", "links", "catch_up", "ledger", "x"]), JUNK),
-    st.lists(st.dictionaries(st.sampled_from(KEYS), JUNK), max_size=2),
+    st.lists(st.dictionaries(st.sampled_from(list(keys_of(NoticeTable))), JUNK), max_size=2),
 )
 def test_any_tables_are_read_or_have_faults(top: dict[str, Any], notices: list[Any]) -> None:
     lines = [f"{key} = {_toml(value)}" for key, value in top.items() if value is not None]

@@ -51,7 +51,8 @@ DECIDE_ONLY = [
     "config.environment",
     "config.dotenv",
     "config.rule_tables",
-    "config.channel_tables",
+    "config.model",
+    "config.tables",
     "rules",
     "notifications.destinations",
     "pipeline.retry",
@@ -76,6 +77,7 @@ PURE = frozenset(
     [
         "base64",
         "collections",
+        "contextlib",
         "dataclasses",
         "datetime",
         "difflib",

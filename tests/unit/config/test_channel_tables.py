@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from receiver.config.channel_tables import KEYS
-from receiver.config.rule_tables import read_rules
+from receiver.config.model import ChannelTable
+from receiver.config.tables import keys_of
 from receiver.errors import Fault
 from receiver.rules.channel_order import Channel, Follow
 from receiver.rules.rule import Rule
 from receiver.rules.tag_patterns import parse_tag_pattern
+from tests.support.tables import read_rules
 
 
 def rule(**more: Any) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def test_every_key_is_read() -> None:
 
     (found,), faults = read([rule(channels=["staging"])], whole)
 
-    assert set(whole) == set(KEYS)
+    assert set(whole) == set(keys_of(ChannelTable))
     assert faults == []
     assert found.channels == ("staging",)
     assert found.channel("staging") == Channel(

@@ -148,6 +148,16 @@ def test_a_name_that_could_not_be_read_is_not_told_as_one_given_twice() -> None:
     assert where == ["rule 1, app", "rule 2, app"]
 
 
+def test_the_faults_of_a_table_follow_each_other() -> None:
+    """Some are found in the table alone, some only with what else is there."""
+    login = 'login = { username_env = "NOT_SET", token_env = "NOT_SET" }\n'
+    rule = f'[[rule]]\nrepository = "studio/x"\napp = "my-game"\nkeep = 0\n{login}'
+
+    where = [fault.where.partition(", ")[2] for fault in faults(rule + rule.replace("/x", "/y"))]
+
+    assert where == [f"rule {n}, {key}" for n in (1, 2) for key in ("keep", "login", "login")]
+
+
 @pytest.mark.parametrize("missing", ["DOCKERHUB_USERNAME", "DOCKERHUB_TOKEN"])
 def test_half_a_login_is_a_fault(missing: str) -> None:
     whole = {"DOCKERHUB_USERNAME": "studio", "DOCKERHUB_TOKEN": "pull-only"}
@@ -373,3 +383,19 @@ url_env = "discord://canary/0123"
 
     assert len(answer.value.faults) == 3
     assert "canary" not in str(answer.value)
+
+
+@pytest.mark.parametrize(
+    ("toml", "where", "fix"),
+    [
+        ('repository = "a/b"', "repository", "Write it under a line [[rule]]"),
+        ('every = "1h"', "every", "Write it under a line [catch_up]"),
+        ('keep = "30d"', "keep", "Write it under a line [[rule]] or [ledger]"),
+        ('[[notice]]\npublic_url = "https://a"', "notice 1, public_url", "the first [[notice]]"),
+        ("[catch_up]\npublic_url = 1", "catch_up.public_url", "above the first line with [ ]"),
+    ],
+)
+def test_a_key_of_another_table_comes_with_its_place(toml: str, where: str, fix: str) -> None:
+    (fault,) = [one for one in faults(toml) if one.where.endswith(f", {where}")]
+
+    assert fix in fault.mend

@@ -6,13 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.config.rule_tables import KEYS, env_values, read_rules
+from receiver.config.model import RuleTable
+from receiver.config.rule_tables import env_values
+from receiver.config.tables import keys_of
 from receiver.dockerhub.login import Login
 from receiver.errors import Fault
 from receiver.rules.rule import OnOverwrite, Rule
 from receiver.rules.tag_patterns import Globs, parse_tag_pattern
 from receiver.secret import Secret
+from tests.support.tables import read_rules
 
+KEYS = tuple(keys_of(RuleTable))
 ENVIRON = {"LOBBY_USER": "lobby", "LOBBY_TOKEN": "canary-token", "GAME_DB": "canary-env"}
 DEFAULT = Login("studio", Secret("pull-only"))
 

@@ -1,0 +1,424 @@
+"""The shape of `receiver.toml`: its tables and keys, each with type, bounds, default and meaning.
+
+What reads the file, its JSON Schema and the test of the documentation follow from it. A `check` is
+for a value that is more than its type says: it returns the error, None if the value is valid.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from receiver.config.values import UNITS, duration_fault, public_url_fault
+from receiver.edgegap.fields import MAX_PORT, SETTINGS, Field, field_fault
+from receiver.edgegap.shown import protocol
+from receiver.errors import BadTagPattern
+from receiver.images import MAX_REPOSITORY, REPOSITORY, is_repository
+from receiver.notifications.destinations import NotificationEvent
+from receiver.rules.channel_order import Follow
+from receiver.rules.rule import (
+    MAX_VERSION_NAME,
+    VERSION_NAME,
+    OnOverwrite,
+    template_fault,
+    version_name_fault,
+)
+from receiver.rules.tag_patterns import MAX_PATTERN, MAX_RANGE, parse_tag_pattern
+
+# Docker Hub allows 180 calls a minute. Deliveries are kept for a day, so that people can see them.
+BOUNDS = {
+    "catch_up": (UNITS["m"], 7 * UNITS["d"]),
+    "ledger": (UNITS["d"], 3650 * UNITS["d"]),
+}
+OFF = "off"
+Check = Callable[[Any], str | None]
+T = TypeVar("T")
+Omittable: TypeAlias = T | UnsetType  # for a key without a default
+
+
+def says(
+    meaning: str,
+    *,
+    what: str | None = None,
+    fix: str | None = None,
+    check: Check | None = None,
+    **bounds: Any,
+) -> Meta:
+    """Return what a key means; `what`, with {!r} for the value, and `fix` are for its errors."""
+    return Meta(description=meaning, extra={"what": what, "fix": fix, "check": check}, **bounds)
+
+
+def _tags_fault(value: object) -> str | None:
+    try:
+        parse_tag_pattern(value)
+    except BadTagPattern as error:
+        return str(error)
+    return None
+
+
+def _channels_fault(values: object) -> str | None:
+    names = values if isinstance(values, list) else []
+    faults = (version_name_fault(name) for name in names if isinstance(name, str) and name)
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _leave_out_fault(values: object) -> str | None:
+    names = values if isinstance(values, list) else []
+    settings = (name for name in names if isinstance(name, str) and name in SETTINGS)
+    return next((f"{name} is a setting, which the rule can give" for name in settings), None)
+
+
+def _links_fault(table: object) -> str | None:
+    if not isinstance(table, Mapping):
+        return "it is not a table"
+    wrong = [
+        f"{repository} = {number!r} is not a repository and its link number"
+        for repository, number in table.items()
+        if not is_repository(repository) or type(number) is not int or number < 1
+    ]
+    return "; ".join(wrong) or None
+
+
+def _every_fault(value: object) -> str | None:
+    return None if value == OFF else duration_fault(value, *BOUNDS["catch_up"])
+
+
+def _keep_fault(value: object) -> str | None:
+    return duration_fault(value, *BOUNDS["ledger"])
+
+
+def _ports_fault(ports: object) -> str | None:
+    return field_fault("ports", spelled(ports))
+
+
+def _envs_fault(envs: object) -> str | None:
+    """Return the error of the variables, apart from the values that others hold."""
+    if not isinstance(envs, list):
+        return field_fault("envs", envs)
+    return field_fault("envs", [with_value(env, "?") for env in envs])
+
+
+def spelled(ports: object) -> object:
+    """Return the ports with their protocols as Edgegap's documentation spells them."""
+    if not isinstance(ports, list):
+        return ports
+    return [
+        {**port, "protocol": protocol(port["protocol"])}
+        if isinstance(port, dict) and "protocol" in port
+        else port
+        for port in ports
+    ]
+
+
+def with_value(env: object, value: str) -> object:
+    """Return an entry of `envs` with this value instead of the variable that holds it."""
+    if not isinstance(env, dict) or "value_from" not in env:
+        return env
+    return {**{key: env[key] for key in env if key != "value_from"}, "value": value}
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+    @classmethod
+    def removed(cls, key: str, table: Mapping[str, Any]) -> tuple[str, str] | None:  # noqa: ARG003
+        """Return the error and the fix of a key that the table had once."""
+        return None
+
+
+Repository = Annotated[str, Meta(pattern=f"^{REPOSITORY}$", max_length=MAX_REPOSITORY)]
+VersionName = Annotated[str, Meta(pattern=f"^{VERSION_NAME}$", max_length=MAX_VERSION_NAME)]
+Name = Annotated[str, Meta(min_length=1)]
+
+
+class VersionRange(Table, frozen=True):
+    """A range of version numbers."""
+
+    semver: Annotated[
+        str,
+        says(
+            "as npm reads it",
+            examples=[">=1.2 <2", "1.x", "^1.2", "~1.2"],
+            max_length=MAX_RANGE,
+        ),
+    ]
+    prerelease: Annotated[bool, says("also prereleases such as 1.2.0-rc1")] = False
+
+
+Tags = str | tuple[Annotated[str, Meta(max_length=MAX_PATTERN)], ...] | VersionRange
+HOW_TO_FILTER = 'Write for instance tags = ["v*", "!*-rc*"] or tags = { semver = ">=1.2 <2" }'
+
+
+class LoginTable(Table, frozen=True):
+    """The variables that hold a rule's own Docker Hub login."""
+
+    username_env: Annotated[Name, says("the variable that holds the username")]
+    token_env: Annotated[Name, says("the variable that holds the access token")]
+
+
+class Port(Table, frozen=True):
+    """A port of the game server."""
+
+    port: Annotated[int, says("its number", ge=0, le=MAX_PORT)]
+    protocol: Annotated[str, says("its protocol", examples=["UDP", "TCP", "WS"])]
+    name: Omittable[Annotated[str, says("its name", min_length=1)]] = UNSET
+    to_check: Omittable[Annotated[bool, says("Edgegap checks it")]] = UNSET
+    tls_upgrade: Omittable[Annotated[bool, says("Edgegap speaks TLS in front of it")]] = UNSET
+
+
+class Env(Table, frozen=True):
+    """A variable of the game server; `value` or `value_from`."""
+
+    key: Annotated[str, says("its name", min_length=1)]
+    value: Omittable[Annotated[str, says("its value")]] = UNSET
+    value_from: Omittable[Annotated[Name, says("the receiver's variable that holds the value")]] = (
+        UNSET
+    )
+    is_hidden: Omittable[Annotated[bool, says("Edgegap does not return it")]] = UNSET
+
+
+def _setting(name: str, field: Field) -> tuple[str, Any, Any]:
+    """Return one of Edgegap's fields as a key of [rule.settings]."""
+    kinds: dict[str, Any] = {"ports": tuple[Port, ...], "envs": tuple[Env, ...]}
+    checks: dict[str, Check] = {"ports": _ports_fault, "envs": _envs_fault}
+    kind = Literal[field.choices] if field.choices else kinds.get(name, field.kind)
+    meaning = says(
+        field.meaning,
+        what="value_from in envs is not the name of a variable" if name == "envs" else None,
+        fix="See Edgegap's documentation of the field",
+        check=checks.get(name, lambda value: field_fault(name, value)),
+        ge=field.low,
+        le=field.high,
+    )
+    return name, Annotated[kind, meaning] | UnsetType, UNSET
+
+
+VersionSettings = msgspec.defstruct(
+    "VersionSettings",
+    [_setting(name, field) for name, field in SETTINGS.items()],
+    bases=(Table,),
+    namespace={"__doc__": "Edgegap's own field names; each overrides what was copied."},
+    frozen=True,
+)
+
+
+class RuleTable(Table, frozen=True):
+    """Which pushes of a repository become which version of which app."""
+
+    repository: Annotated[
+        Repository,
+        says(
+            "on Docker Hub",
+            fix='Write repository = "group/project", lower case, without host and tag',
+            what="{!r} is not a Docker Hub repository",
+            examples=["studio/game-server"],
+        ),
+    ]
+    app: Annotated[
+        str,
+        says(
+            "on Edgegap",
+            what="{!r} is not the name of an app",
+            fix='Write app = "…", an Edgegap app\'s name of 3 to 64 characters',
+            min_length=3,
+            max_length=64,
+        ),
+    ]
+    name: Omittable[Annotated[str, says("default: repository → app")]] = UNSET
+    tags: Annotated[
+        Tags,
+        says(
+            "globs; `!` excludes; if omitted: every tag but `latest`",
+            fix=HOW_TO_FILTER,
+            check=_tags_fault,
+        ),
+    ] = ()
+    version: Annotated[
+        str,
+        says(
+            "also {group} and {project}",
+            fix='Write for instance version = "{project}-{tag}"',
+            check=lambda text: template_fault(text) if isinstance(text, str) else None,
+        ),
+    ] = "{tag}"
+    copy_from: Annotated[str, says("settings are copied from here; or a version's name")] = "newest"
+    leave_out: Annotated[
+        tuple[Name, ...],
+        says(
+            "fields of that version that may be lost",
+            fix='Write leave_out = ["…"], without settings: those belong under [rule.settings]',
+            check=_leave_out_fault,
+        ),
+    ] = ()
+    versions: Annotated[bool, says("false: create none, only move the channels")] = True
+    preflight: Annotated[bool, says("check the image before its version is created")] = True
+    on_overwrite: Annotated[
+        OnOverwrite, says('if a tag was overwritten: "warn", "park", or "move" channels')
+    ] = OnOverwrite.WARN
+    channels: Annotated[
+        tuple[VersionName, ...],
+        says(
+            "channels that the pushes move",
+            fix='Write for instance channels = ["staging"]',
+            check=_channels_fault,
+        ),
+    ] = ()
+    keep: Omittable[
+        Annotated[
+            int,
+            says(
+                "retention: how many versions to keep; off if omitted",
+                what="{!r} is not a number of versions",
+                fix="Write keep = 10, or omit it",
+                ge=1,
+            ),
+        ]
+    ] = UNSET
+    pin: Annotated[tuple[Name, ...], says("never deleted")] = ()
+    make_room: Annotated[
+        bool, says("at Edgegap's version limit: delete the oldest and continue")
+    ] = False
+    login: Omittable[
+        Annotated[
+            LoginTable,
+            says(
+                "the variables of a Docker Hub login for this rule",
+                what="it does not name its two variables",
+                fix='Write login = { username_env = "LOBBY_HUB_USER", '
+                'token_env = "LOBBY_HUB_TOKEN" }',
+            ),
+        ]
+    ] = UNSET
+    settings: VersionSettings = msgspec.field(default_factory=VersionSettings)  # type: ignore[valid-type]  # made above
+
+    @classmethod
+    def removed(cls, key: str, table: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return what to write instead of `mode`."""
+        if key != "mode":
+            return None
+        if table["mode"] != "update":
+            what = "mode was removed; a rule creates a version for each tag by default"
+            return what, "Remove the line"
+        named = table.get("version")
+        name = named if isinstance(named, str) and version_name_fault(named) is None else "dev"
+        what = 'mode was removed; a channel does what mode "update" did'
+        write = f'Write versions = false and channels = ["{name}"], a line each'
+        return what, write + (", instead of mode and version" if named is not None else " instead")
+
+
+class ChannelTable(Table, frozen=True):
+    """A channel that differs from the defaults."""
+
+    app: Annotated[
+        str, says("on Edgegap", fix='Write app = "…", as in the rule that moves the channel')
+    ]
+    name: Annotated[
+        VersionName,
+        says(
+            "the channel's name",
+            what="Edgegap accepts no version named {!r}",
+            fix="Write name with 1 to 64 letters, digits, . _ or -, a letter or digit first",
+        ),
+    ]
+    follow: Annotated[Follow, says('or "highest", "newest"')] = Follow.AUTO
+    tags: Omittable[
+        Annotated[
+            Tags, says("in addition to the rule's; globs too", fix=HOW_TO_FILTER, check=_tags_fault)
+        ]
+    ] = UNSET
+    restore: Annotated[bool, says("move it back when somebody else moved it")] = False
+
+
+class NoticeTable(Table, frozen=True):
+    """A destination of notifications."""
+
+    url_env: Annotated[
+        str,
+        says(
+            "the variable that holds the destination's Apprise URL",
+            fix='Write url_env = "DISCORD_NOTICE_URL" and set it to an Apprise URL',
+        ),
+    ]
+    name: Omittable[Annotated[str, says("default: notice 1, notice 2 …")]] = UNSET
+    on: Annotated[
+        tuple[NotificationEvent, ...],
+        says(
+            "default: all events",
+            what="it names an unknown event",
+            fix=f'Write for instance on = ["parked"]; there are {", ".join(NotificationEvent)}',
+        ),
+    ] = tuple(NotificationEvent)
+    rules: Annotated[tuple[str, ...], says("default: all rules")] = ()
+
+
+class CatchUp(Table, frozen=True):
+    """How pushes are found whose webhook never arrived."""
+
+    every: Annotated[
+        str,
+        says(
+            '"off" turns it off',
+            fix='Write for instance every = "15m" (s, m, h or d)',
+            check=_every_fault,
+            pattern="^([0-9]{1,6}[smhd]|off)$",
+        ),
+    ] = "15m"
+
+
+class LedgerTable(Table, frozen=True):
+    """What stays in the ledger."""
+
+    keep: Annotated[
+        str,
+        says(
+            "deliveries older than this are purged",
+            fix='Write for instance keep = "90d" (s, m, h or d)',
+            check=_keep_fault,
+            pattern="^[0-9]{1,6}[smhd]$",
+        ),
+    ] = "90d"
+
+
+class Configuration(Table, frozen=True):
+    """The configuration of a Docker Hub receiver for Edgegap."""
+
+    public_url: Omittable[
+        Annotated[
+            str,
+            says(
+                "where Docker Hub reaches this receiver",
+                fix='Write it as "https://hooks.example.com"',
+                check=public_url_fault,
+                examples=["https://hooks.example.com"],
+                pattern="^https?://[^/?#@]+/*$",
+            ),
+        ]
+    ] = UNSET
+    rule: tuple[RuleTable, ...] = ()
+    channel: tuple[ChannelTable, ...] = ()
+    notice: tuple[NoticeTable, ...] = ()
+    catch_up: CatchUp = CatchUp()
+    ledger: LedgerTable = LedgerTable()
+    links: Annotated[
+        dict[Repository, Annotated[int, Meta(ge=1)]],
+        says(
+            "raise a repository's number to revoke its earlier links",
+            fix='Write "group/project" = 2',
+            check=_links_fault,
+        ),
+    ] = msgspec.field(default_factory=dict)
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of `receiver.toml`, in a draft that editors understand."""
+    _, parts = msgspec.json.schema_components([Configuration], ref_template="#/definitions/{name}")
+    whole = parts.pop("Configuration")
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **whole,
+        "title": "receiver.toml",
+        "definitions": parts,
+    }
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
