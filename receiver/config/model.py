@@ -12,12 +12,13 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from receiver.config.values import UNITS, duration_fault, public_url_fault
+from receiver.edgegap.deployment_answers import read_near
 from receiver.edgegap.fields import MAX_PORT, SETTINGS, Field, field_fault
 from receiver.edgegap.shown import protocol
 from receiver.errors import BadTagPattern
 from receiver.images import MAX_REPOSITORY, REPOSITORY, is_repository
 from receiver.notifications.destinations import NotificationEvent
-from receiver.rules.channel_order import Follow
+from receiver.rules.channel_order import Follow, Need
 from receiver.rules.rule import (
     MAX_VERSION_NAME,
     VERSION_NAME,
@@ -26,6 +27,7 @@ from receiver.rules.rule import (
     version_name_fault,
 )
 from receiver.rules.tag_patterns import MAX_PATTERN, MAX_RANGE, parse_tag_pattern
+from receiver.rules.trial import OnFailure
 
 # Docker Hub allows 180 calls a minute. Deliveries are kept for a day, so that people can see them.
 BOUNDS = {
@@ -68,6 +70,14 @@ def _leave_out_fault(values: object) -> str | None:
     names = values if isinstance(values, list) else []
     settings = (name for name in names if isinstance(name, str) and name in SETTINGS)
     return next((f"{name} is a setting, which the rule can give" for name in settings), None)
+
+
+def _near_fault(value: object) -> str | None:
+    try:
+        read_near(str(value))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _links_fault(table: object) -> str | None:
@@ -204,6 +214,58 @@ VersionSettings = msgspec.defstruct(
 )
 
 
+def _time(low: str, high: str) -> Check:
+    """Return the check of a time between these two."""
+    bounds = [(int(text[:-1]) * UNITS[text[-1]]) for text in (low, high)]
+    return lambda value: duration_fault(value, *bounds)
+
+
+Duration = Annotated[str, Meta(pattern="^[0-9]{1,6}[smhd]$")]
+
+
+class TrialTable(Table, frozen=True):
+    """One deployment of each new version, to see it run. It costs money while it runs."""
+
+    at: Annotated[
+        str,
+        says(
+            "where: `latitude,longitude`, or an IP address",
+            fix='Write for instance at = "45.5,-73.6"',
+            check=_near_fault,
+            examples=["45.5,-73.6", "203.0.113.7"],
+        ),
+    ]
+    ready_within: Annotated[
+        Duration,
+        says(
+            "it fails if it is not Ready by then",
+            fix='Write for instance ready_within = "3m"',
+            check=_time("1s", "60m"),
+        ),
+    ] = "3m"
+    steady_for: Annotated[
+        Duration,
+        says(
+            "it passes after this time without error or restart",
+            fix='Write for instance steady_for = "60s"',
+            check=_time("1s", "60m"),
+        ),
+    ] = "60s"
+    on_failure: Annotated[OnFailure, says('"park": no channel moves; "warn": only a warning')] = (
+        OnFailure.PARK
+    )
+    keep_failed: Omittable[
+        Annotated[
+            Duration,
+            says(
+                "how long a failed one runs on; if omitted: not at all",
+                fix='Write for instance keep_failed = "10m"',
+                check=_time("1s", "24h"),
+            ),
+        ]
+    ] = UNSET
+
+
 class RuleTable(Table, frozen=True):
     """Which pushes of a repository become which version of which app."""
 
@@ -291,6 +353,7 @@ class RuleTable(Table, frozen=True):
             ),
         ]
     ] = UNSET
+    trial: Omittable[TrialTable] = UNSET
     settings: VersionSettings = msgspec.field(default_factory=VersionSettings)  # type: ignore[valid-type]  # made above
 
     @classmethod
@@ -329,6 +392,13 @@ class ChannelTable(Table, frozen=True):
         ]
     ] = UNSET
     restore: Annotated[bool, says("move it back when somebody else moved it")] = False
+    source: Omittable[
+        Annotated[VersionName, says("it takes only what this channel has, once that has moved")]
+    ] = msgspec.field(default=UNSET, name="from")
+    needs: Annotated[
+        tuple[Need, ...],
+        says('what a move waits for: "trial", "approval"', fix='Write needs = ["approval"]'),
+    ] = ()
 
 
 class NoticeTable(Table, frozen=True):

@@ -21,14 +21,16 @@ from receiver.config.model import (
     with_value,
 )
 from receiver.config.tables import STAND_IN, titled
-from receiver.config.values import bare_token, login_faults
+from receiver.config.values import bare_token, login_faults, read_duration
 from receiver.dockerhub.login import Login
+from receiver.edgegap.deployment_answers import read_near
 from receiver.edgegap.fields import field_fault, resource_faults
 from receiver.errors import Fault
 from receiver.notifications.destinations import Notice
-from receiver.rules.channel_order import Channel
+from receiver.rules.channel_order import Channel, Need
 from receiver.rules.rule import Rule, colliding_names
 from receiver.rules.tag_patterns import TagPattern, parse_tag_pattern
+from receiver.rules.trial import Trial
 from receiver.secret import Secret
 
 T = TypeVar("T")
@@ -68,6 +70,7 @@ def make_rules(
         else Fault(f"app {app}", f"{name!r} {BOTH}", "Give the channel or the version another name")
         for app, name, other in colliding_names(with_channels)
     ]
+    faults += _faults_of_needs(own, with_channels)
     faults += [
         Fault(f"rule {number}, versions", NOTHING_TO_DO, 'Also write channels = ["dev"]')
         for number, rule in enumerate(with_channels, start=1)
@@ -112,10 +115,26 @@ class _RuleMaker:
             leave_out=table.leave_out,
             login=self._login() or login,
             settings=self._settings(),
+            trial=self._trial(),
         )
 
     def _fault(self, key: str, what: str, fix: str) -> None:
         self._faults.append(Fault(f"{self._where}, {key}", what, fix))
+
+    def _trial(self) -> Trial | None:
+        table = self._table.trial
+        if isinstance(table, UnsetType) or table.at == STAND_IN:
+            return None
+        if not self._table.versions:
+            what = "versions is false, so the rule creates no version that could be tried"
+            self._fault("trial", what, "Remove versions = false, or the table [rule.trial]")
+        return Trial(
+            near=read_near(table.at),
+            ready_within=read_duration(table.ready_within) or 0,
+            steady_for=read_duration(table.steady_for) or 0,
+            on_failure=table.on_failure,
+            keep_failed=read_duration(given(table.keep_failed)) or 0,
+        )
 
     def _login(self) -> Login | None:
         table = given(self._table.login)
@@ -197,8 +216,42 @@ def _channels(
             table.follow,
             None if isinstance(tags, UnsetType) else pattern_of(tags),
             table.restore,
+            given(table.source),
+            frozenset(table.needs),
         )
     return list(channels.values())
+
+
+def _faults_of_needs(channels: Sequence[Channel], rules: Sequence[Rule]) -> list[Fault]:
+    """Return what is wrong with the `from` and `needs` of channels."""
+    faults = []
+    for channel in channels:
+        where = f"channel {channel.name}"
+        own = [rule for rule in rules if channel.name in rule.channels and rule.app == channel.app]
+        known = sorted({name for rule in own for name in rule.channels} - {channel.name})
+        if channel.source is not None and channel.source not in known:
+            names = " or ".join(f'"{name}"' for name in known) or "another channel of the app"
+            what = f"no rule moves the channel {channel.source!r} of the app {channel.app}"
+            faults.append(Fault(f"{where}, from", what, f"Write from = {names}"))
+        elif _goes_round(channel, own):
+            what = f"{channel.name} takes what {channel.source} has, and that comes from it"
+            faults.append(Fault(f"{where}, from", what, "Remove one of the two"))
+        untried = [rule.name for rule in own if rule.trial is None]
+        if Need.TRIAL in channel.needs and untried:
+            what = f"the rule {untried[0]} has no [rule.trial], so that no move would ever happen"
+            faults.append(Fault(f"{where}, needs", what, "Add [rule.trial] to the rule"))
+    return faults
+
+
+def _goes_round(channel: Channel, rules: Sequence[Rule]) -> bool:
+    """Return whether the channel's source takes what it has, by way of others."""
+    if not rules:
+        return False
+    seen, name = {channel.name}, channel.source
+    while name is not None and name not in seen:
+        seen.add(name)
+        name = rules[0].channel(name).source
+    return name is not None
 
 
 def _with_channels(rule: Rule, rules: Sequence[Rule], channels: Sequence[Channel]) -> Rule:

@@ -21,8 +21,12 @@ T = TypeVar("T", bound=Table)
 
 
 class Key(NamedTuple):
-    """One key of a table; `inner` is the table that it holds, or of which it holds a list."""
+    """One key of a table, and the model's attribute for it.
 
+    `inner` is the table that it holds, or of which it holds a list.
+    """
+
+    attribute: str
     declared: Any
     default: Any
     kind: inspect.Type
@@ -51,10 +55,10 @@ def keys_of(model: type[Table]) -> Mapping[str, Key]:
 def _key(info: msgspec.structs.FieldInfo, kind: inspect.Type) -> Key:
     default = info.default if info.default_factory is NODEFAULT else info.default_factory()
     if isinstance(kind, inspect.Metadata) and kind.extra is not None:
-        return Key(info.type, default, kind.type, info.required, None, kind.extra)
+        return Key(info.name, info.type, default, kind.type, info.required, None, kind.extra)
     one = kind.item_type if isinstance(kind, inspect.VarTupleType) else kind
     inner = one.cls if isinstance(one, inspect.StructType) and issubclass(one.cls, Table) else None
-    return Key(info.type, default, kind, info.required, inner, {})
+    return Key(info.name, info.type, default, kind, info.required, inner, {})
 
 
 def read_table(model: type[T], table: Mapping[str, Any], faults: list[Fault]) -> T:
@@ -96,7 +100,7 @@ class _Reader:
                 self._fault(key, *(gone or ("there is no such key", self._place_of(key))))
         return self._model(
             **{
-                name: value
+                key.attribute: value
                 for name, key in self.keys.items()
                 for value in self._values(name, key, table)
             }

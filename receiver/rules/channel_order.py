@@ -20,6 +20,13 @@ class Follow(StrEnum):
     NEWEST = "newest"
 
 
+class Need(StrEnum):
+    """What a move of a channel waits for."""
+
+    TRIAL = "trial"
+    APPROVAL = "approval"
+
+
 class ByHand(StrEnum):
     """The action by which a person, or the receiver for a person, moves a channel."""
 
@@ -33,7 +40,8 @@ class Channel:
     """One channel of an app: how it follows pushes.
 
     `tags` filter in addition to the rule's; None accepts all tags of the rule. `restore`: move the
-    channel back if its image at Edgegap is not the one that the receiver set.
+    channel back if its image at Edgegap is not the one that the receiver set. `source` is the
+    channel that it takes images of, None for every push. `needs`: what a move waits for.
     """
 
     app: str
@@ -41,6 +49,8 @@ class Channel:
     follow: Follow = Follow.AUTO
     tags: TagPattern | None = None
     restore: bool = False
+    source: str | None = None
+    needs: frozenset[Need] = frozenset()
 
     def takes(self, tag: str) -> bool:
         """Return whether a push of this tag may move the channel at all."""

@@ -150,12 +150,13 @@ def match_of(rule: Rule, tag: str) -> Match:
     return Match(rule=rule.name, app=rule.app, version=name, invalid=invalid)
 
 
-def channels_of(rule: Rule, tag: str) -> tuple[Match, ...]:
-    """Return the rule's channels that a push of the tag may move."""
+def channels_of(rule: Rule, tag: str, source: str | None = None) -> tuple[Match, ...]:
+    """Return the rule's channels that a push of the tag may move, once `source` has moved to it."""
+    found = (rule.channel(name) for name in rule.channels)
     return tuple(
-        Match(rule.name, rule.app, name, Mode.CHANNEL)
-        for name in rule.channels
-        if rule.channel(name).takes(tag)
+        Match(rule.name, rule.app, channel.name, Mode.CHANNEL)
+        for channel in found
+        if channel.source == source and channel.takes(tag)
     )
 
 

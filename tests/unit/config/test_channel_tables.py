@@ -7,7 +7,7 @@ import pytest
 from receiver.config.model import ChannelTable
 from receiver.config.tables import keys_of
 from receiver.errors import Fault
-from receiver.rules.channel_order import Channel, Follow
+from receiver.rules.channel_order import Channel, Follow, Need
 from receiver.rules.rule import Rule
 from receiver.rules.tag_patterns import parse_tag_pattern
 from tests.support.tables import read_rules
@@ -27,14 +27,21 @@ def read(rules: Any, *channels: Any) -> tuple[tuple[Rule, ...], list[Fault]]:
 
 def test_every_key_is_read() -> None:
     whole = table(follow="newest", tags={"semver": "1.x"}, restore=True)
+    whole |= {"from": "dev", "needs": ["trial", "approval"]}
 
-    (found,), faults = read([rule(channels=["staging"])], whole)
+    (found,), faults = read([rule(channels=["dev", "staging"], trial={"at": "1,2"})], whole)
 
     assert set(whole) == set(keys_of(ChannelTable))
     assert faults == []
-    assert found.channels == ("staging",)
+    assert found.channels == ("dev", "staging")
     assert found.channel("staging") == Channel(
-        "my-game", "staging", Follow.NEWEST, parse_tag_pattern({"semver": "1.x"}), restore=True
+        "my-game",
+        "staging",
+        Follow.NEWEST,
+        parse_tag_pattern({"semver": "1.x"}),
+        restore=True,
+        source="dev",
+        needs=frozenset(Need),
     )
 
 
@@ -76,8 +83,11 @@ def test_a_rule_without_versions_may_be_given_its_channel_by_a_table() -> None:
         ({"follow": "latest"}, "channel 1 (staging), follow", '"auto" or "highest" or "newest"'),
         ({"tags": {"semver": "one"}}, "channel 1 (staging), tags", "'one' is not a bound"),
         ({"restore": "yes"}, "channel 1 (staging), restore", "restore = true"),
-        ({"from": "dev"}, "channel 1 (staging), from", "app, name, follow, tags, restore"),
-        ({"needs": []}, "channel 1 (staging), needs", "no such key"),
+        ({"source": "dev"}, "channel 1 (staging), source", "tags, restore, from, needs"),
+        ({"from": "dev"}, "channel staging, from", "no rule moves the channel 'dev'"),
+        ({"from": "staging"}, "channel staging, from", "Write from = another channel of the app"),
+        ({"needs": ["luck"]}, "channel 1 (staging), needs", 'Write needs = ["approval"]'),
+        ({"needs": ["trial"]}, "channel staging, needs", "has no [rule.trial]"),
     ],
 )
 def test_a_fault_names_the_channel_and_the_key(
@@ -140,3 +150,17 @@ def test_equal_names_and_those_of_other_apps_collide_with_none() -> None:
     ]
 
     assert read(rules)[1] == []
+
+
+def test_channels_do_not_take_images_of_each_other_in_a_circle() -> None:
+    tables = [
+        {"app": "my-game", "name": name, "from": source}
+        for name, source in (("dev", "prod"), ("staging", "dev"), ("prod", "staging"))
+    ]
+
+    _, faults = read([rule(channels=["dev", "staging", "prod"])], *tables)
+
+    assert [fault.where for fault in faults] == [
+        f"channel {name}, from" for name in ("dev", "staging", "prod")
+    ]
+    assert "Remove one of the two" in str(faults[0])

@@ -141,7 +141,7 @@ VALUES: st.SearchStrategy[Any] = (
     | st.lists(SCALARS, max_size=2)
     | st.dictionaries(st.sampled_from(["semver", "prerelease", "a/b"]), SCALARS, max_size=2)
 )
-REQUIRED = {"repository": "a/b", "app": "my-app", "name": "dev", "url_env": "A"}
+REQUIRED = {"repository": "a/b", "app": "my-app", "name": "dev", "url_env": "A", "at": "1,2"}
 
 
 def keys_in(model: type[Table], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """The [[rule]] tables: each key read, each fault told with its rule."""
 
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from receiver.dockerhub.login import Login
 from receiver.errors import Fault
 from receiver.rules.rule import OnOverwrite, Rule
 from receiver.rules.tag_patterns import Globs, parse_tag_pattern
+from receiver.rules.trial import OnFailure, Trial
 from receiver.secret import Secret
 from tests.support.tables import read_rules
 
@@ -70,6 +72,13 @@ def test_every_key_is_read() -> None:
         "make_room": True,
         "leave_out": ["whitelisting_active"],
         "login": {"username_env": "LOBBY_USER", "token_env": "LOBBY_TOKEN"},
+        "trial": {
+            "at": "203.0.113.7",
+            "ready_within": "2m",
+            "steady_for": "30s",
+            "on_failure": "warn",
+            "keep_failed": "10m",
+        },
         "settings": {"req_cpu": 512, "req_memory": 1024},
     }
 
@@ -89,6 +98,7 @@ def test_every_key_is_read() -> None:
         make_room=True,
         leave_out=("whitelisting_active",),
         login=Login("lobby", Secret("canary-token"), "LOBBY_USER and LOBBY_TOKEN"),
+        trial=Trial(ip_address("203.0.113.7"), 120_000, 30_000, OnFailure.WARN, 600_000),
         settings={"req_cpu": 512, "req_memory": 1024},
     )
 

@@ -1,0 +1,363 @@
+"""Trials, step by step, against the sandbox of Edgegap on a clock of the test's own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from receiver.backoff import WaitState
+from receiver.config.settings import Settings
+from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
+from receiver.edgegap.deployment_answers import Coordinates
+from receiver.edgegap.version_cache import VersionCache
+from receiver.images import ImageReference
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.result import Result
+from receiver.ledger.targets import NotCopied
+from receiver.pipeline.preflight import Preflight
+from receiver.pipeline.trial import TrialAttempt
+from receiver.reasons import Outcome, Reason, State
+from receiver.rules.rule import Mode, Rule
+from receiver.rules.trial import OnFailure, Phase, Trial, TrialRun
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.edgegap_deployments import DeploymentQuirks
+from receiver.sandbox.edgegap_quirks import Quirks
+from receiver.sandbox.faults import Fault
+from receiver.sandbox.serving import serving
+from receiver.secret import Secret
+from tests.contract.openapi import contract_checked
+from tests.support.dockerhub_client import Clock
+
+APP, REPOSITORY = "my-game", "studio/game-server"
+TRIAL = Trial(Coordinates(45.5, -73.6))
+MINUTE, HOUR = 60_000, 3_600_000
+
+
+def rule(trial: Trial | None = TRIAL) -> Rule:
+    return Rule(REPOSITORY, APP, "a rule", trial=trial)
+
+
+CLAIMED = Claimed(
+    id="r01n0e03600qpvp6tds",
+    rule="a rule",
+    app=APP,
+    version="1.0",
+    mode=Mode.TRIAL,
+    image=ImageReference(REPOSITORY, "1.0"),
+    push_time=0,
+    attempt=1,
+    fence=1,
+    waited=WaitState(),
+    created_at=0,
+)
+
+
+class Story:
+    """A registration whose attempts run when they are due."""
+
+    def __init__(self, sandbox: EdgegapSandbox, clock: Clock, client: EdgegapClient) -> None:
+        self.sandbox, self.clock, self._client = sandbox, clock, client
+        self.claimed, self.rule = CLAIMED, rule()
+        self.sent: list[str] = []
+        self.results: list[Result] = []
+
+    @property
+    def now(self) -> int:
+        return int(self.clock.now * 1000)
+
+    async def step(self) -> Result:
+        """Make one attempt, as the worker does: what it found is there for the next."""
+
+        async def record(step: int, method: str, path: str) -> None:
+            self.sent.append(method)
+            if method == "POST" and _over(self.claimed.trial):
+                self.claimed = replace(self.claimed, trial=TrialRun(requested_at=self.now))
+
+        attempt = TrialAttempt(
+            self.claimed,
+            Settings(rules=(self.rule,)),
+            self._client,
+            VersionCache(self._client),
+            preflight=cast("Preflight", None),
+            record_request=record,
+            not_copied=cast("Callable[[str], Awaitable[NotCopied]]", None),
+            now=lambda: self.now,
+            jitter=lambda: 1.0,
+        )
+        result = await attempt.run()
+        self.results.append(result)
+        self.claimed = replace(
+            self.claimed,
+            trial=result.trial if result.trial is not None else self.claimed.trial,
+            waited=result.waited,
+            attempt=self.claimed.attempt + 1,
+        )
+        return result
+
+    async def ended(self, most: int = 60) -> Result:
+        """Make attempts, each when it is due, until the registration is done or parked."""
+        result = await self.step()
+        while result.state is State.WAITING:
+            assert len(self.results) < most, result
+            self.clock.now = max(self.clock.now, result.due_at / 1000)
+            result = await self.step()
+        return result
+
+
+def _over(run: TrialRun | None) -> bool:
+    return run is None or run.phase is Phase.ENDED
+
+
+@asynccontextmanager
+async def story(sandbox: EdgegapSandbox, clock: Clock) -> AsyncIterator[Story]:
+    checked = contract_checked(sandbox.app)
+    with serving(checked) as url:
+        async with edgegap_client(url, Secret("sandbox-token"), RateLimiter(10_000, 4)) as client:
+            yield Story(sandbox, clock, client)
+    assert checked.violations == []
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sandbox(clock: Clock) -> EdgegapSandbox:
+    made = EdgegapSandbox(apps=(APP,), clock=clock)
+    made.add_version(APP, "1.0", restart_policy="always")
+    return made
+
+
+def tell(sandbox: EdgegapSandbox, clock: Clock, then: Callable[[Story], Awaitable[Any]]) -> Any:
+    """Run a story; at its end nothing may run."""
+
+    async def run() -> Any:
+        async with story(sandbox, clock) as one:
+            return await then(one)
+
+    found = asyncio.run(run())
+    assert sandbox.deployments.active("receiver-trial") == []
+    return found
+
+
+def test_a_server_that_runs_steadily_passes_and_is_stopped(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    sandbox.deployments.set_lifecycle(ready_after=20, stop_takes=3)
+
+    async def then(one: Story) -> None:
+        begun = clock.now
+        result = await one.ended()
+        assert result.outcome is Outcome.PASSED
+        assert one.claimed.trial is not None
+        assert one.claimed.trial.passed is True
+        assert 20 + 60 <= clock.now - begun <= 20 + 60 + 30
+        assert {"POST", "DELETE"} == set(one.sent)
+        assert one.sent.count("POST") == 1
+        assert len(one.results) <= 12  # so that a thousand can wait
+        assert any("memory" in note for note in result.notes)
+
+    tell(sandbox, clock, then)
+
+
+@pytest.mark.parametrize(
+    ("lifecycle", "words"),
+    [
+        ({"ready_after": None}, "it was not Ready within 3 min"),
+        ({"ready_after": 5, "crash_after": 10, "exit_code": 139}, "exit code 139"),
+        ({"error_after": 4, "error_detail": "Pull image timeout exceeded"}, "Pull image timeout"),
+    ],
+)
+def test_a_server_that_does_not_run_fails_and_is_stopped(
+    sandbox: EdgegapSandbox, clock: Clock, lifecycle: dict[str, Any], words: str
+) -> None:
+    sandbox.deployments.set_lifecycle(**lifecycle)
+
+    async def then(one: Story) -> Result:
+        return await one.ended()
+
+    result = tell(sandbox, clock, then)
+
+    assert (result.state, result.reason) == (State.PARKED, Reason.TRIAL_FAILED)
+    assert words in result.sentence
+    assert "No channel was moved" in result.sentence
+
+
+def test_a_crash_shows_its_last_lines_without_hidden_values(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    sandbox.quirks = Quirks(reveals_hidden=True)
+    envs = [{"key": "DB", "value": "canary-of-the-version", "is_hidden": True}]
+    sandbox.add_version(APP, "2.0", restart_policy="always", envs=envs)
+    lines = "\n".join(f"line {number}" for number in range(60))
+    sandbox.deployments.set_lifecycle(
+        ready_after=5, crash_after=10, exit_code=1, crash_log=f"{lines}\nDB canary-of-the-version"
+    )
+
+    async def then(one: Story) -> TrialRun | None:
+        one.claimed = replace(one.claimed, version="2.0")
+        await one.ended()
+        return one.claimed.trial
+
+    run = tell(sandbox, clock, then)
+
+    assert run.exit_code == 1
+    assert (len(run.log), run.log[-1]) == (40, "DB ***")
+
+
+def test_it_is_only_a_warning_where_the_rule_says_so(sandbox: EdgegapSandbox, clock: Clock) -> None:
+    sandbox.deployments.set_lifecycle(ready_after=None)
+
+    async def then(one: Story) -> Result:
+        one.rule = rule(replace(TRIAL, on_failure=OnFailure.WARN))
+        return await one.ended()
+
+    result = tell(sandbox, clock, then)
+
+    assert (result.state, result.outcome) == (State.DONE, Outcome.FAILED)
+    assert any("trial failed" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    "quirks",
+    [
+        DeploymentQuirks(capacity=0),
+        DeploymentQuirks(capacity=0, keeps_refused=True),
+        DeploymentQuirks(limit=0),
+        DeploymentQuirks(rates={"creations": 0}),
+    ],
+    ids=["no capacity", "refused but there", "plan", "rate"],
+)
+def test_it_waits_for_a_server(
+    sandbox: EdgegapSandbox, clock: Clock, quirks: DeploymentQuirks
+) -> None:
+    sandbox.deployments.quirks = quirks
+
+    async def then(one: Story) -> Result:
+        for _ in range(20):
+            result = await one.step()
+            assert result.state is State.WAITING, result
+            clock.now = max(clock.now, result.due_at / 1000)
+        sandbox.deployments.quirks = DeploymentQuirks()
+        sandbox.deployments.set_lifecycle(ready_after=1)
+        return await one.ended()
+
+    assert tell(sandbox, clock, then).outcome is Outcome.PASSED
+
+
+def test_it_does_not_wait_for_a_server_forever(sandbox: EdgegapSandbox, clock: Clock) -> None:
+    sandbox.deployments.quirks = DeploymentQuirks(capacity=0)
+    begun = clock.now
+
+    async def then(one: Story) -> Result:
+        return await one.ended(most=400)
+
+    result = tell(sandbox, clock, then)
+
+    assert (result.state, result.reason) == (State.PARKED, Reason.GAVE_UP)
+    assert clock.now - begun >= 24 * 3600
+
+
+@pytest.mark.parametrize("after", [True, False], ids=["carried out", "lost"])
+@pytest.mark.parametrize("shows_tags", [True, False])
+def test_a_lost_response_leads_to_one_deployment(
+    sandbox: EdgegapSandbox, clock: Clock, after: bool, shows_tags: bool
+) -> None:
+    sandbox.deployments.quirks = DeploymentQuirks(shows_tags=shows_tags)
+    sandbox.deployments.set_lifecycle(ready_after=1)
+    sandbox.misbehave(Fault("reset", method="POST", after=after))
+
+    async def then(one: Story) -> Result:
+        first = await one.step()
+        assert first.reason is Reason.EDGEGAP_UNREACHABLE
+        assert len(sandbox.deployments.active("receiver-trial")) == int(after)
+        result = await one.ended()
+        assert one.sent.count("POST") == (1 if after and shows_tags else 2)
+        return result
+
+    if after and not shows_tags:  # it cannot be recognized, and no status shows its tags either
+        return
+    assert tell(sandbox, clock, then).outcome is Outcome.PASSED
+
+
+def test_a_deployment_that_ended_by_itself_has_failed(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    sandbox.add_version(APP, "1.0", restart_policy="never")
+    sandbox.deployments.set_lifecycle(ready_after=1, crash_after=5, exit_code=0)
+
+    async def then(one: Story) -> Result:
+        return await one.ended()
+
+    result = tell(sandbox, clock, then)
+
+    assert result.reason is Reason.TRIAL_FAILED
+    assert "ended" in result.sentence
+
+
+def test_a_wrong_not_found_does_not_end_it(sandbox: EdgegapSandbox, clock: Clock) -> None:
+    """A status that is not found is believed only if the list does not show it either."""
+    sandbox.deployments.set_lifecycle(ready_after=1)
+
+    async def then(one: Story) -> Result:
+        await one.step()
+        clock.now += 5
+        sandbox.misbehave(
+            Fault("status", path_contains="/status/", status=404, body='{"message": "Not found"}')
+        )
+        result = await one.step()
+        assert result.state is State.WAITING
+        return await one.ended()
+
+    assert tell(sandbox, clock, then).outcome is Outcome.PASSED
+
+
+@pytest.mark.parametrize("keep", [None, 5 * MINUTE])
+def test_a_person_may_keep_it_running(
+    sandbox: EdgegapSandbox, clock: Clock, keep: int | None
+) -> None:
+    sandbox.deployments.set_lifecycle(ready_after=1)
+
+    async def then(one: Story) -> None:
+        one.rule = rule(None)
+        one.claimed = replace(one.claimed, trial=TrialRun(near="203.0.113.7", keep=keep))
+        begun = clock.now
+        assert (await one.ended()).outcome is Outcome.PASSED
+        assert (clock.now - begun >= 60 + 300) is (keep is not None)
+
+    tell(sandbox, clock, then)
+
+
+def test_without_the_table_nothing_is_deployed(sandbox: EdgegapSandbox, clock: Clock) -> None:
+    async def then(one: Story) -> Result:
+        one.rule = rule(None)
+        result = await one.step()
+        assert one.sent == []
+        return result
+
+    assert tell(sandbox, clock, then).reason is Reason.TRIAL_GONE
+
+
+def test_a_rule_that_is_gone_does_not_leave_it_running(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    sandbox.deployments.set_lifecycle(ready_after=1)
+
+    async def then(one: Story) -> Result:
+        await one.step()
+        one.rule = rule(None)
+        return await one.ended()
+
+    assert tell(sandbox, clock, then).reason is Reason.TRIAL_FAILED
+
+
+def test_a_version_that_is_not_there_parks(sandbox: EdgegapSandbox, clock: Clock) -> None:
+    async def then(one: Story) -> Result:
+        one.claimed = replace(one.claimed, version="9.9")
+        return await one.ended()
+
+    assert tell(sandbox, clock, then).reason is Reason.TRIAL_REFUSED
