@@ -72,7 +72,7 @@ def _table_lines(table: Table, line: str) -> Iterator[str]:
             )
     for name, key in keys.items():
         value = getattr(table, name)
-        if key.inner is not None:
+        if key.inner is not None and value is not UNSET:
             for one in value if key.is_list else (value,):
                 yield ""
                 yield from _table_lines(one, line_of(line, name, key))
