@@ -264,7 +264,8 @@ class TrialAttempt(Attempt):
     def _waiting(self, due_at: int, detail: str) -> Result:
         reason, now = Reason.TRIAL_RUNNING, self._now()
         sentence = explain(reason, **{**self._facts(None), "detail": detail})
-        return Result.waiting(reason, sentence, due_at, WaitState(reason, now, 1, now))
+        times = self._claimed.waited.so_far(reason, now).times + 1
+        return Result.waiting(reason, sentence, due_at, WaitState(reason, now, times, now))
 
 
 def _policy(read: Read[str] | Read[Deployment] | Read[Logs] | Read[None]) -> Policy:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from receiver.images import ImageReference
+from receiver.ledger.approvals import approve
 from receiver.ledger.transaction import Tx
 from receiver.rules import trial
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -200,3 +202,90 @@ def test_no_kill_leaves_a_deployment_running(
 
     assert (found["trial"]["outcome"], found["channel"]["outcome"]) == ("passed", "created")
     assert sandbox.deployments.active(OURS) == []
+
+
+GATED = (
+    CONFIG
+    + f"""
+[[channel]]
+app = "{APP}"
+name = "prod"
+from = "staging"
+needs = ["trial", "approval"]
+"""
+)
+
+
+def channel_of(receiver: ReceiverProcess, delivery: str, name: str) -> dict[str, Any]:
+    """The registration that moves the channel, once it waits, is done or parked."""
+
+    def look() -> dict[str, Any]:
+        found = (
+            one
+            for one in receiver.story(delivery)["registrations"]
+            if one["version"] == name and one["state"] not in {"queued", "working"}
+        )
+        return next(found, {})
+
+    found: dict[str, Any] = until(look)
+    return found
+
+
+def approved(here: ReceiverHere, tag: str, address: str = "203.0.113.7") -> bool:
+    image, digest = ImageReference("studio/game-server", tag), None
+    return here.inside(
+        lambda: here.ledger.write(
+            lambda tx: approve(tx, APP, "prod", image, digest, approver="anna", address=address)
+        )
+    )
+
+
+def test_prod_takes_what_staging_has_once_a_person_approved_it(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    with receiver_here(tmp_path, edgegap, config=GATED) as here:
+        first = here.push("1.0")
+        waits = channel_of(here, first, "prod")
+        assert (waits["state"], waits["reason"]) == ("waiting", "needs_approval")
+        assert "receiver promote my-game prod --to 1.0" in waits["sentence"]
+        assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0"
+        assert (APP, "prod") not in sandbox.versions
+
+        assert [approved(here, "1.0") for _ in range(3)] == [True, False, False]
+        here.service.worker.wake()
+        until(lambda: channel_of(here, first, "prod")["outcome"] == "created")
+        assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.0"
+
+        second = here.push("1.1")
+        channel_of(here, second, "prod")
+        third = here.push("1.2")
+        channel_of(here, third, "prod")
+        until(lambda: channel_of(here, second, "prod")["outcome"] == "superseded")
+        assert approved(here, "1.1")  # too late: staging has another image
+        assert approved(here, "1.2")
+        here.service.worker.wake()
+        until(lambda: channel_of(here, third, "prod")["outcome"] == "updated")
+
+    assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.2"
+    moves = [c for c in sandbox.calls if c.path.endswith("/version/prod") and c.method == "PATCH"]
+    assert len(moves) == 1
+
+
+def test_a_promotion_takes_what_the_source_has_and_needs_a_trial(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    with receiver_here(tmp_path, edgegap, config=GATED) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        commands = commands_beside(here)
+        channel_of(here, here.push("1.0"), "prod")
+        sandbox.deployments.set_lifecycle(version="1.1", ready_after=None)
+        ended(here, here.push("1.1"), "trial")
+
+        refused = commands.run("promote", APP, "prod", "--to", "1.1")
+        assert refused.exit_code != 0
+        assert "takes only what passed a trial" in refused.stderr
+
+        answer = commands.json_of("promote", APP, "prod", "--json")
+        assert here.ended(answer["delivery"])["outcome"] == "created"
+
+    assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.0"
