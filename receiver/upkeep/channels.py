@@ -56,6 +56,7 @@ def rollback_channel(
 ) -> RecordedDelivery:
     """Move a channel back to its previous image, or to the image of another version, and hold it.
 
+    Of its previous images it is the last one that passed a trial, if one did.
     The channel's current image may also be named: this cancels queued moves and reverts a change
     made outside the receiver. `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
     """
@@ -64,7 +65,7 @@ def rollback_channel(
         image = _version(tx, app, channel, to)
     else:
         has = ImageReference(repository=holds.repository, tag=holds.tag)
-        found = before(tx, app, channel, has) if holds.tag else None
+        found = _before(tx, app, channel, has) if holds.tag else None
         if found is None:
             raise ChannelNotMoved(
                 f"{app}/{channel} held nothing before {holds.tag or 'now'}; name a version with "
@@ -131,6 +132,18 @@ def log_moved(
     metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
     facts = {"app": app, "channel": channel, "delivery": recorded.delivery}
     log_operation(DONE[action], source=source, **facts)
+
+
+def _before(tx: Tx, app: str, channel: str, has: ImageReference) -> ImageReference | None:
+    """Return the last image before this one that passed a trial, or else the last one."""
+    last = image = before(tx, app, channel, has)
+    seen = {has}
+    while image is not None and image not in seen:
+        if has_passed(tx, app, image, None):
+            return image
+        seen.add(image)
+        image = before(tx, app, channel, image)
+    return last
 
 
 def _options(rules: Iterable[Rule], app: str, channel: str) -> Channel:
