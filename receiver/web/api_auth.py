@@ -3,26 +3,30 @@
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from receiver.audit import SOURCE_HEADER, Source
-from receiver.errors import BadBody, BadImageReference, LedgerError
+from receiver.errors import BadBody, BadImageReference, LedgerError, ReceiverError
 from receiver.ledger.revocations import is_revoked
 from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.signing import ApiToken
-from receiver.web.body import ClientDisconnected
+from receiver.web.bodies import PLAIN
+from receiver.web.body import ClientDisconnected, read_body
+from receiver.web.serialization import decode, encode
 from receiver.web.webhook import STATUS
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
-# PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
-_PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
-Plain = Annotated[str, msgspec.Meta(pattern=_PLAIN)]
+T = TypeVar("T")
+
+
+class BadRequest(ReceiverError):
+    """The query or the body of a request is not valid; the message says what is wrong."""
 
 
 def guarded(
@@ -54,13 +58,7 @@ def guarded(
             return Response(status_code=400)
         except BadBody as error:
             return refusal(STATUS[Reason(error.reason)], str(error))
-        except msgspec.ValidationError as error:
-            return refusal(400, str(error))
-        except msgspec.DecodeError:
-            return refusal(
-                400, "the body is not JSON: see /api/openapi.json for the request format"
-            )
-        except (BadImageReference, msgspec.MsgspecError, ValueError) as error:
+        except (BadImageReference, BadRequest) as error:
             return refusal(400, str(error))
 
     return respond
@@ -97,10 +95,25 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}
 
 
 def plain(value: str) -> str:
-    """Return the text if it has no control characters; otherwise raise ValueError."""
-    if re.match(_PLAIN, value) is None:
-        raise ValueError("ids and filters must not contain control characters")
+    """Return the text if it has no control characters; otherwise raise BadRequest."""
+    if re.match(PLAIN, value) is None:
+        raise BadRequest("ids and filters must not contain control characters")
     return value
+
+
+async def read_request(request: Request, kind: type[T]) -> T:
+    """Return the body as this type; raises BadRequest with what is wrong and where."""
+    try:
+        return decode(await read_body(request), kind)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the body is not valid: {error}; see /api/openapi.json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRequest("the body is not JSON; /api/openapi.json describes it") from None
+
+
+def answer(view: object, status: int = 200) -> Response:
+    """Return a view as the response."""
+    return Response(encode(view), status, media_type="application/json")
 
 
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:

@@ -22,8 +22,9 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.signing import LinkFault
 from receiver.upkeep.health import Code
-from receiver.web.api import DOCUMENT, MOST_MISSED
+from receiver.web.api import DOCUMENT
 from receiver.web.app import create_app
+from receiver.web.bodies import MOST_MISSED
 from receiver.web.page.views import DEPTH
 from tests.contract.openapi import contract_checked
 from tests.support.receiver_process import APP, REPOSITORY, RULE, ReceiverProcess, webhook_body

@@ -9,7 +9,7 @@ import pytest
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.timestamps import read_iso
-from receiver.web.api import MOST_MISSED
+from receiver.web.bodies import MOST_MISSED
 from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE

@@ -41,20 +41,22 @@ def test_each_rule_has_its_own_newest_push(ledger: Ledger) -> None:
 
     answer = ledger.read_sync(lambda tx: overview(tx, [RULE, OTHER, QUIET]))
 
-    newest = {one["rule"]: one["newest"] and one["newest"]["delivery"] for one in answer["rules"]}
+    newest = {one.rule: one.newest and one.newest.delivery for one in answer.rules}
     assert newest == {"main": mine, "other": both, "quiet": None}
-    (of_both,) = answer["rules"][1]["newest"]["registrations"]
-    assert of_both["app"] == "other-app"
-    assert [one["repository"] for one in answer["repositories"]] == ["studio/game", "studio/quiet"]
-    assert [one["last_use_at"] is None for one in answer["repositories"]] == [False, True]
+    of_other = answer.rules[1].newest
+    assert of_other is not None
+    (of_both,) = of_other.registrations
+    assert of_both.app == "other-app"
+    assert [one.repository for one in answer.repositories] == ["studio/game", "studio/quiet"]
+    assert [one.last_use_at is None for one in answer.repositories] == [False, True]
 
 
 def test_only_so_many_of_the_newest_are_looked_through(ledger: Ledger) -> None:
     written(ledger, ("1.0", (RULE,)), *((f"x{n}", ()) for n in range(STRETCH)))
 
-    (rule,) = ledger.read_sync(lambda tx: overview(tx, [RULE]))["rules"]
+    (rule,) = ledger.read_sync(lambda tx: overview(tx, [RULE])).rules
 
-    assert rule["newest"] is None
+    assert rule.newest is None
 
 
 def test_a_link_is_used_by_webhooks_alone(ledger: Ledger) -> None:
@@ -62,7 +64,7 @@ def test_a_link_is_used_by_webhooks_alone(ledger: Ledger) -> None:
 
     answer = ledger.read_sync(lambda tx: overview(tx, [RULE]))
 
-    assert answer["repositories"][0]["last_use_at"] is None
+    assert answer.repositories[0].last_use_at is None
 
 
 def test_what_is_parked_is_counted_and_led_to_its_newest_delivery(ledger: Ledger) -> None:
@@ -75,9 +77,9 @@ def test_what_is_parked_is_counted_and_led_to_its_newest_delivery(ledger: Ledger
 
     answer = ledger.read_sync(lambda tx: overview(tx, [RULE]))
 
-    assert (answer["parked_count"], [one["delivery"] for one in answer["parked"]]) == (1, [again])
-    assert [one["repository"] for one in answer["pauses"]] == [RULE.repository]
-    assert answer["repositories"][0]["paused_at"] is not None
+    assert (answer.parked_count, [one.delivery for one in answer.parked]) == (1, [again])
+    assert [one.repository for one in answer.pauses] == [RULE.repository]
+    assert answer.repositories[0].paused_at is not None
 
 
 @pytest.mark.parametrize(
@@ -89,15 +91,15 @@ def test_text_is_looked_for_as_it_stands(ledger: Ledger, text: str, found: list[
 
     listed = ledger.read_sync(lambda tx: list_deliveries(tx, Filter(text=text)))
 
-    assert [row["tag"] for row in listed] == found
+    assert [row.tag for row in listed] == found
 
 
 def test_a_depth_bounds_what_is_looked_through(ledger: Ledger) -> None:
     ids = written(ledger, *((f"1.{n}", (RULE,)) for n in range(10)))
 
-    def look(tx: Tx) -> tuple[list[str], str | None]:
+    def look(tx: Tx) -> tuple[list[str | None], str | None]:
         wanted = Filter(text="1.", depth=4, before=ids[8])
-        return [row["tag"] for row in list_deliveries(tx, wanted)], end_of_depth(tx, wanted)
+        return [row.tag for row in list_deliveries(tx, wanted)], end_of_depth(tx, wanted)
 
     assert ledger.read_sync(look) == (["1.7", "1.6", "1.5", "1.4"], ids[4])
     assert ledger.read_sync(lambda tx: end_of_depth(tx, Filter(depth=4, before=ids[4]))) is None
@@ -107,8 +109,8 @@ def test_a_target_s_newest_delivery_is_found(ledger: Ledger) -> None:
     first, second = written(ledger, ("1.0", (RULE,)), ("1.0", (RULE,)))
 
     def look(tx: Tx) -> dict[str, str]:
-        (one,) = list_deliveries(tx, Filter(limit=1))[0]["registrations"]
-        return last_deliveries(tx, [one["id"], None, "gone"])
+        (one,) = list_deliveries(tx, Filter(limit=1))[0].registrations
+        return last_deliveries(tx, [one.id, None, "gone"])
 
     assert list((ledger.read_sync(look)).values()) == [second]
     assert first != second

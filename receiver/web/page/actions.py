@@ -53,14 +53,14 @@ class Actions:
 
     async def _replay(self, service: Service, form: Form) -> tuple[str, str]:
         identity = _text(form, "delivery")
-        replayed, _ = await service.manual.replay([identity], Source.PAGE)
+        replayed = (await service.manual.replay([identity], Source.PAGE)).replayed
         if not replayed:
             raise ValueError(f"there is no delivery {identity}")
         done = "The delivery was replayed; the result appears below."
         return _back(form, f"/deliveries/{replayed[0].delivery}"), replayed[0].sentence or done
 
     async def _replay_parked(self, service: Service, form: Form) -> tuple[str, str]:
-        replayed, _ = await service.manual.replay((), Source.PAGE, parked=True)
+        replayed = (await service.manual.replay((), Source.PAGE, parked=True)).replayed
         pushes = "1 push was" if len(replayed) == 1 else f"{len(replayed)} pushes were"
         return _back(
             form, "/"

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -79,15 +80,15 @@ async def show_overview(service: Service, request: Request, session: Session) ->
     settings = service.settings
     overview = await overview_of(service)
     base = settings.public_url or str(request.base_url)
-    links = {row["repository"]: service.links.link(base, row["repository"])
-             for row in overview["repositories"]}  # fmt: skip
+    links = {one.repository: service.links.link(base, one.repository)
+             for one in overview.repositories}  # fmt: skip
     return answer_page(
         request, session, "overview.html",
-        **overview, links=links, catching_up=settings.catch_up_every is not None,
-        registrations_picture=last_registrations(overview["last"]),
-        registrations_said=said_of(overview["last"]),
-        times_picture=push_to_version(overview["last"]),
-        times_said=said_of_times(durations(overview["last"])),
+        overview=overview, links=links, catching_up=settings.catch_up_every is not None,
+        registrations_picture=last_registrations(overview.last),
+        registrations_said=said_of(overview.last),
+        times_picture=push_to_version(overview.last),
+        times_said=said_of_times(durations(overview.last)),
         standing=standing,
     )  # fmt: skip
 
@@ -108,7 +109,7 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
     )  # fmt: skip
     rows = await service.ledger.read(lambda tx: stories.list_deliveries(tx, search))
     more = len(rows) > ROWS
-    older = rows[ROWS - 1]["id"] if more else None
+    older = rows[ROWS - 1].id if more else None
     further = None
     if not more and slow:
         further = await service.ledger.read(lambda tx: stories.end_of_depth(tx, search))
@@ -123,19 +124,19 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
 async def show_delivery(service: Service, request: Request, session: Session) -> Response:
     """Show the history of one delivery, and what to do now."""
     identity = _text(request.path_params["id"])
-    row = await service.ledger.read(lambda tx: stories.story(tx, identity))
+    row = await service.ledger.read(lambda tx: stories.delivery_detail(tx, identity))
     if row is None:
         return failure(request, 404, "There is no such delivery.", _NOT_THERE)
-    own = [rule for rule in service.settings.rules if rule.repository == row["repository"]]
+    own = [rule for rule in service.settings.rules if rule.repository == row.repository]
     room: dict[str, str] = {}
-    for registration in row["registrations"]:
-        if registration["reason"] == Reason.VERSION_LIMIT:
-            scope = Scope(registration["app"], most=1, keep=1)
+    for registration in row.registrations:
+        if registration.reason == Reason.VERSION_LIMIT.value:
+            scope = Scope(registration.app, most=1, keep=1)
             planned = await plan(service.ledger, service.settings, scope)
-            room[registration["id"]] = planned[0].made.version if planned else ""
+            room[registration.id] = planned[0].made.version if planned else ""
     return answer_page(
         request, session, "delivery.html",
-        row=row, decided=_decided(row, own), room=room, standing=standing,
+        row=row, decided=_decided(row.tag, own), room=room, standing=standing,
     )  # fmt: skip
 
 
@@ -164,16 +165,17 @@ def versions_page(shelf: VersionsView) -> Page:
     return show_versions
 
 
-def _decided(row: Mapping[str, Any], own: Sequence[Rule]) -> list[dict[str, Any]]:
-    """Return the repository's current rules, and whether each matches the tag."""
-    return [
-        {
-            "rule": rule.name,
-            "app": rule.app,
-            "takes": bool(row["tag"] and takes(rule, row["tag"])),
-        }
-        for rule in own
-    ]
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A rule of the repository, and whether it matches the tag."""
+
+    rule: str
+    app: str
+    takes: bool
+
+
+def _decided(tag: str | None, own: Sequence[Rule]) -> list[Decided]:
+    return [Decided(rule.name, rule.app, bool(tag and takes(rule, tag))) for rule in own]
 
 
 def _text(value: str) -> str:
