@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ from receiver.ledger.transaction import Tx
 from receiver.ledger.views import (
     Delivery,
     DeliveryDetail,
+    DeliveryPage,
     LedgerOverview,
     NewestPush,
     OpenRegistration,
@@ -36,6 +37,7 @@ from receiver.timestamps import Time
 
 V = TypeVar("V")
 MOST_ROWS = 1000
+DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
 ENDED_WELL = (Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.UNCHANGED.value)
 
 
@@ -48,13 +50,27 @@ class Filter:
 
     repository: str | None = None
     tag: str | None = None
-    verdict: str | None = None
-    state: str | None = None
+    verdict: Verdict | None = None
+    state: State | None = None
     text: str | None = None
     since: int | None = None
     before: str | None = None
     depth: int | None = None
     limit: int = 100
+
+    @property
+    def has_index(self) -> bool:
+        """Whether an index finds what is wanted."""
+        tag_alone = self.tag is not None and self.repository is None
+        return not tag_alone and self.text is None and self.state != State.DONE
+
+
+def search_deliveries(tx: Tx, wanted: Filter) -> DeliveryPage:
+    """Return one page of deliveries; a search without an index ends after DEPTH deliveries."""
+    search = wanted if wanted.has_index else replace(wanted, depth=DEPTH)
+    found = list_deliveries(tx, search)
+    ended = search.depth is None or len(found) >= search.limit
+    return DeliveryPage(tuple(found), None if ended else end_of_depth(tx, search))
 
 
 def list_deliveries(tx: Tx, wanted: Filter) -> list[Delivery]:

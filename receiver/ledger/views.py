@@ -4,12 +4,13 @@ The API's document is generated from these types: their names, descriptions and 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from receiver.reasons import Outcome, State, Verdict
+from receiver.errors import LedgerError
+from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Mode
 from receiver.signing import LinkFault
 from receiver.timestamps import Time, format_time, read_iso
@@ -17,30 +18,73 @@ from receiver.timestamps import Time, format_time, read_iso
 V = TypeVar("V")
 
 
-class ReasonWord(str):
-    """One of the reasons, or one that a newer replica wrote and this program does not know."""
+class Word(str):
+    """A word in the ledger: one of `known`, or one that only a newer replica knows."""
 
     __slots__ = ()
+    known: ClassVar[tuple[str, ...]] = ()
+
+
+class ReasonWord(Word):
+    """A reason as the ledger has it."""
+
+    __slots__ = ()
+    known = tuple(Reason)
+
+
+class DeliverySource(Word):
+    """How a push was reported, or that a channel was moved back to its image."""
+
+    __slots__ = ()
+    known = ("webhook", "catch-up", "command", "restore")
+
+
+class MoveSource(Word):
+    """The source of a move: of its delivery (empty if that was purged), or page, API, command."""
+
+    __slots__ = ()
+    known = ("webhook", "catch-up", "command", "restore", "page", "api", "")
+
+
+class MoveAction(Word):
+    """Why a channel moved."""
+
+    __slots__ = ()
+    known = ("push", "rollback", "promote", "restore")
+
+
+class Effect(Word):
+    """Whether a write took effect, as far as the response shows."""
+
+    __slots__ = ()
+    known = ("done", "none", "unknown")
 
 
 def read_view(kind: type[V], row: Mapping[Any, Any], **more: object) -> V:
     """Return a row of the ledger as this type, whose fields have the names of the columns."""
     fields = {str(name): value for name, value in row.items()}  # SQLAlchemy's own kind of text
-    return msgspec.convert(fields | more, kind, dec_hook=from_plain)
+    try:
+        return msgspec.convert(fields | more, kind, dec_hook=from_plain)
+    except msgspec.ValidationError as error:
+        raise LedgerError(
+            f"the ledger has a row that this version cannot read ({kind.__name__}: {error}); "
+            "run the newest version"
+        ) from None
 
 
 def from_plain(kind: type, value: object) -> object:
-    """Read a time from epoch milliseconds or ISO 8601 text, and a reason from text."""
-    if kind is ReasonWord and isinstance(value, str):
-        return ReasonWord(value)
+    """Read a time from epoch milliseconds or ISO 8601 text, and a word from text."""
+    if issubclass(kind, Word) and isinstance(value, str):
+        return kind(value)
     moment = read_iso(value) if isinstance(value, str) else value
     if kind is Time and isinstance(moment, int):
         return Time(moment)
-    raise ValueError("Expected a time in ISO 8601, such as 2026-11-23T17:00:00Z")
+    what = "a time in ISO 8601, such as 2026-11-23T17:00:00Z" if kind is Time else "a text"
+    raise ValueError(f"Expected {what}")
 
 
 def to_plain(value: object) -> str:
-    """Write a time as ISO 8601 text in UTC, and a reason as text."""
+    """Write a time as ISO 8601 text in UTC, and a word as text."""
     return format_time(value) if isinstance(value, Time) else str(value)
 
 
@@ -64,10 +108,6 @@ Why = Annotated[
     ReasonWord | None, described("The reason as one word; null if there is none.", "version_limit")
 ]
 Sentence = Annotated[str, described("What happened, and what to do; empty if nothing is to do.")]
-DeliverySource = Annotated[
-    Literal["webhook", "catch-up", "command", "restore"],
-    described("How the push was reported, or that a channel was moved back to its image."),
-]
 
 
 class Registration(msgspec.Struct, frozen=True):
@@ -133,10 +173,7 @@ class SentRequest(msgspec.Struct, frozen=True):
     status: Annotated[int | None, described("Null if there was no response.", 200)]
     milliseconds: int | None
     message: Annotated[str, described("The error message of the response.")]
-    effect: Annotated[
-        Literal["done", "none", "unknown"],
-        described("Whether a write took effect, as far as the response shows."),
-    ]
+    effect: Effect
 
 
 class RegistrationDetail(Registration, frozen=True):
@@ -328,14 +365,8 @@ class Move(msgspec.Struct, frozen=True):
     tag: Tag
     digest: Digest | None
     pushed_at: Time
-    action: Literal["push", "rollback", "promote", "restore"]
-    source: Annotated[
-        Literal["webhook", "catch-up", "command", "restore", "page", "api", ""],
-        described(
-            "For a push, the source of its delivery, empty if that was purged; otherwise page, "
-            "API or command."
-        ),
-    ]
+    action: MoveAction
+    source: MoveSource
     rule: str
     registration_id: RegistrationId
 

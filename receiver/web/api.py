@@ -1,24 +1,22 @@
-"""The JSON API for deliveries, replays and tokens; it requires a bearer token."""
+"""What the operations of the JSON API do; `operations.py` lists them."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from receiver.audit import Source, log_operation
+from receiver.config.settings import marks_of
 from receiver.dockerhub.webhook import Push
 from receiver.images import is_digest, is_repository, is_tag, parse_image_reference
 from receiver.ledger import gates as pauses
-from receiver.ledger import queries as stories
 from receiver.ledger.channels import list_channels
 from receiver.ledger.deliveries import RecordedDelivery
-from receiver.ledger.queries import Filter
+from receiver.ledger.queries import Filter, delivery_detail, find_push, search_deliveries
 from receiver.ledger.revocations import revoke
 from receiver.ledger.transaction import Tx
-from receiver.ledger.views import DeliveryPage
 from receiver.logs import get_logger
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
@@ -30,7 +28,6 @@ from receiver.pipeline.prune import (
     plan,
     prune,
 )
-from receiver.reasons import State, Verdict
 from receiver.rules.channel_order import ByHand
 from receiver.service import Service
 from receiver.signing import LONGEST_SECONDS
@@ -47,18 +44,19 @@ from receiver.upkeep.operations import Asker, Paused, dismiss, undo_dismissal
 from receiver.web.api_auth import (
     BadRequest,
     answer,
-    guarded,
     limit_of,
     plain,
-    read_request,
     refusal,
     source_of,
 )
 from receiver.web.bodies import (
     MOST_MISSED,
+    AppQuery,
     CatchUpRequest,
     CaughtUp,
     ChannelList,
+    ChannelsQuery,
+    DeliveriesQuery,
     DismissRequest,
     OpenedGate,
     OpenGateRequest,
@@ -76,79 +74,58 @@ from receiver.web.bodies import (
     Revoked,
     RevokeRequest,
     RollbackRequest,
+    SettingsHashes,
     UndoDismissalRequest,
 )
-from receiver.web.page.views import DEPTH
+from receiver.web.overview import overview_of
+from receiver.web.page.versions import VersionsView
 
-TEXT_FILTERS = ("repository", "tag", "verdict", "state", "text", "before")
-CHOICES = {"verdict": tuple(Verdict), "state": tuple(State)}
+T = TypeVar("T")
 
 log = get_logger()
 
 
-def api_routes() -> list[Route]:
-    """Return the routes of the API."""
-    return [
-        Route("/api/deliveries", guarded(_list, for_one_repository=True), methods=["GET"]),
-        Route("/api/deliveries", guarded(_push, for_one_repository=True), methods=["POST"]),
-        Route("/api/deliveries/{id}", guarded(_show, for_one_repository=True), methods=["GET"]),
-        Route(
-            "/api/deliveries/{id}/replay",
-            guarded(_replay_one, for_one_repository=True),
-            methods=["POST"],
-        ),
-        Route("/api/replay", guarded(_replay), methods=["POST"]),
-        Route("/api/tokens/revoke", guarded(_revoke), methods=["POST"]),
-    ]
-
-
-async def _list(service: Service, request: Request) -> Response:
-    query = request.query_params
-    if unknown := set(query) - {*TEXT_FILTERS, "limit"}:
-        raise BadRequest(f"there is no filter {', '.join(sorted(unknown))}")
-    filters: dict[str, Any] = {name: plain(query[name]) for name in TEXT_FILTERS if query.get(name)}
-    for name, choices in CHOICES.items():
-        if name in query and query[name] not in choices:
-            raise BadRequest(f"{name} must be one of {', '.join(choices)}")
-    if (only := limit_of(request)) is not None and filters.setdefault("repository", only) != only:
+async def list_deliveries(service: Service, request: Request, query: DeliveriesQuery) -> Response:
+    """List deliveries, newest first."""
+    only, repository = limit_of(request), given(query.repository)
+    if only is not None and repository not in {None, only}:
         return _other_repository(only)
-    tag_alone = "tag" in filters and "repository" not in filters
-    no_index = tag_alone or "text" in filters or filters.get("state") == State.DONE
-    limit, depth = _limit(query.get("limit", "100")), DEPTH if no_index else None
-    search = Filter(**filters, limit=limit, depth=depth)
-    found = await service.ledger.read(lambda tx: _look(tx, search))
-    return answer(found)
+    search = Filter(
+        repository=only or repository,
+        tag=given(query.tag),
+        verdict=given(query.verdict),
+        state=given(query.state),
+        text=given(query.text),
+        before=given(query.before),
+        limit=query.limit,
+    )
+    return answer(await service.ledger.read(lambda tx: search_deliveries(tx, search)))
 
 
-def _look(tx: Tx, search: Filter) -> DeliveryPage:
-    """List deliveries; if the search stopped early, also return the id to continue from."""
-    rows = stories.list_deliveries(tx, search)
-    ended = search.depth is None or len(rows) >= search.limit
-    return DeliveryPage(tuple(rows), None if ended else stories.end_of_depth(tx, search))
-
-
-async def _show(service: Service, request: Request) -> Response:
+async def show_delivery(service: Service, request: Request) -> Response:
+    """Show one delivery with all details."""
     identity = plain(request.path_params["id"])
-    row = await service.ledger.read(lambda tx: stories.delivery_detail(tx, identity))
+    row = await service.ledger.read(lambda tx: delivery_detail(tx, identity))
     if row is None or limit_of(request) not in {None, row.repository}:
         return refusal(404, f"there is no delivery {identity}")
     return answer(row)
 
 
-async def _push(service: Service, request: Request) -> Response:
-    body = await read_request(request, PushRequest)
+async def push(service: Service, request: Request, body: PushRequest) -> Response:
+    """Push an image manually."""
     image = parse_image_reference(body.image)
     only = limit_of(request)
     if only not in {None, image.repository}:
         return _other_repository(str(only))
     recorded = await service.manual.push(service.preflight.hub, image, source_of(request))
-    row = await service.ledger.read(lambda tx: stories.delivery_detail(tx, recorded.delivery))
+    row = await service.ledger.read(lambda tx: delivery_detail(tx, recorded.delivery))
     return answer(row, 202 if recorded.registrations else 200)
 
 
-async def _replay_one(service: Service, request: Request) -> Response:
+async def replay_delivery(service: Service, request: Request) -> Response:
+    """Replay one delivery."""
     identity, only = plain(request.path_params["id"]), limit_of(request)
-    row = await service.ledger.read(lambda tx: stories.find_push(tx, identity))
+    row = await service.ledger.read(lambda tx: find_push(tx, identity))
     if row is None or only not in {None, row.repository}:
         return refusal(404, f"there is no delivery {identity}")
     replayed = (await service.manual.replay([identity], source_of(request))).replayed
@@ -157,16 +134,16 @@ async def _replay_one(service: Service, request: Request) -> Response:
     return answer(replayed[0], 202)
 
 
-async def _replay(service: Service, request: Request) -> Response:
-    body = await read_request(request, ReplayRequest)
+async def replay(service: Service, request: Request, body: ReplayRequest) -> Response:
+    """Replay many deliveries."""
     done = await service.manual.replay(
         body.ids, source_of(request), parked=body.parked, since=body.since
     )
     return answer(done, 202)
 
 
-async def _revoke(service: Service, request: Request) -> Response:
-    body = await read_request(request, RevokeRequest)
+async def revoke_token(service: Service, _: Request, body: RevokeRequest) -> Response:
+    """Revoke an API token."""
     revoked = await service.ledger.write(
         lambda tx: revoke(tx, body.id, tx.now + LONGEST_SECONDS * 1000)
     )
@@ -175,39 +152,58 @@ async def _revoke(service: Service, request: Request) -> Response:
     return answer(Revoked(body.id, revoked))
 
 
+async def show_overview(service: Service, _: Request) -> Response:
+    """Show the current state."""
+    return answer(await overview_of(service))
+
+
+async def show_settings(service: Service, _: Request) -> Response:
+    """Return hashes of the active settings, which `doctor` compares with its own."""
+    return answer(SettingsHashes(marks_of(service.settings)))
+
+
+def showing_versions(
+    shelf: VersionsView,
+) -> Callable[[Service, Request, AppQuery], Awaitable[Response]]:
+    """Return the handler that lists an app's versions; `shelf` caches those at Edgegap."""
+
+    async def show_versions(service: Service, _: Request, query: AppQuery) -> Response:
+        if query.app not in (known := _apps(service)):
+            return _no_such_app(known)
+        return answer(await shelf.of(service, query.app))
+
+    return show_versions
+
+
+def given(value: T | UnsetType) -> T | None:
+    """Return the value of a parameter, None if it was left out."""
+    return None if value is UNSET else value
+
+
 def _other_repository(only: str) -> Response:
     return refusal(403, f"this token is limited to the pushes of {only}")
 
 
-def _limit(value: str) -> int:
-    valid = value.isascii() and value.isdigit() and len(value) <= len(str(stories.MOST_ROWS))
-    if not valid or not 1 <= int(value) <= stories.MOST_ROWS:
-        raise BadRequest(f"limit must be a whole number from 1 to {stories.MOST_ROWS}")
-    return int(value)
-
-
-def channel_routes() -> list[Route]:
-    """Return the routes."""
-    return [
-        Route("/api/channels", guarded(_list_channels), methods=["GET"]),
-        Route("/api/rollback", guarded(_roll_back), methods=["POST"]),
-        Route("/api/promote", guarded(_promote), methods=["POST"]),
-        Route("/api/release", guarded(_release), methods=["POST"]),
-    ]
-
-
-async def _list_channels(service: Service, request: Request) -> Response:
-    app = request.query_params.get("app") or None
-    known = sorted({rule.app for rule in service.settings.rules})
-    if app is not None and app not in known:
-        return refusal(404, f"no rule names this app; rules name: {', '.join(known)}")
+async def show_channels(service: Service, _: Request, query: ChannelsQuery) -> Response:
+    """List the channels of an app, or of all."""
+    app = given(query.app)
+    if app is not None and app not in (known := _apps(service)):
+        return _no_such_app(known)
     channels = service.settings.channels(app)
     found = await service.ledger.read(lambda tx: list_channels(tx, channels))
     return answer(ChannelList(tuple(found)))
 
 
-async def _roll_back(service: Service, request: Request) -> Response:
-    body = await read_request(request, RollbackRequest)
+def _apps(service: Service) -> list[str]:
+    return sorted({rule.app for rule in service.settings.rules})
+
+
+def _no_such_app(known: Sequence[str]) -> Response:
+    return refusal(404, f"no rule names this app; rules name: {', '.join(known)}")
+
+
+async def roll_back(service: Service, request: Request, body: RollbackRequest) -> Response:
+    """Roll back a channel and hold it."""
     rules, channel = service.settings.rules, (body.app, body.channel)
     return await _moved(
         service,
@@ -218,8 +214,8 @@ async def _roll_back(service: Service, request: Request) -> Response:
     )
 
 
-async def _promote(service: Service, request: Request) -> Response:
-    body = await read_request(request, PromoteRequest)
+async def promote_channel(service: Service, request: Request, body: PromoteRequest) -> Response:
+    """Promote a channel and hold it."""
     rules, channel = service.settings.rules, (body.app, body.channel)
     return await _moved(
         service,
@@ -253,8 +249,8 @@ async def _moved(
     return answer(OrderedMove(recorded.delivery, recorded.ruling.sentence), 202)
 
 
-async def _release(service: Service, request: Request) -> Response:
-    body = await read_request(request, ReleaseRequest)
+async def release_channel(service: Service, request: Request, body: ReleaseRequest) -> Response:
+    """Release a held channel."""
     rules, channel = service.settings.rules, (body.app, body.channel)
     try:
         sentence = await service.ledger.write(lambda tx: release(tx, rules, *channel))
@@ -264,26 +260,14 @@ async def _release(service: Service, request: Request) -> Response:
     return answer(Released(sentence))
 
 
-def steering_routes() -> list[Route]:
-    """Return the routes."""
-    return [
-        Route("/api/pauses", guarded(_paused), methods=["GET"]),
-        Route("/api/pause", guarded(_pause), methods=["POST"]),
-        Route("/api/resume", guarded(_resume), methods=["POST"]),
-        Route("/api/open-gate", guarded(_open_gate), methods=["POST"]),
-        Route("/api/prune", guarded(_prune), methods=["POST"]),
-        Route("/api/dismiss", guarded(_dismiss), methods=["POST"]),
-        Route("/api/dismiss/undo", guarded(_undo_dismissal), methods=["POST"]),
-        Route("/api/catch-up", guarded(_catch_up), methods=["POST"]),
-    ]
-
-
-async def _paused(service: Service, _: Request) -> Response:
+async def list_pauses(service: Service, _: Request) -> Response:
+    """List the pauses."""
     return answer(Paused(await service.ledger.read(pauses.paused)))
 
 
-async def _pause(service: Service, request: Request) -> Response:
-    repository = await _repository(request)
+async def pause(service: Service, request: Request, body: PauseRequest) -> Response:
+    """Pause a repository, or all."""
+    repository = _repository(body)
     try:
         paused = await service.manual.pause(repository, source_of(request))
     except UnknownRepository as error:
@@ -291,20 +275,21 @@ async def _pause(service: Service, request: Request) -> Response:
     return answer(paused)
 
 
-async def _resume(service: Service, request: Request) -> Response:
-    repository = await _repository(request)
+async def resume(service: Service, request: Request, body: PauseRequest) -> Response:
+    """Resume a repository, or all."""
+    repository = _repository(body)
     return answer(await service.manual.resume(repository, source_of(request)))
 
 
-async def _open_gate(service: Service, request: Request) -> Response:
-    body = await read_request(request, OpenGateRequest)
+async def open_gate(service: Service, request: Request, body: OpenGateRequest) -> Response:
+    """Open a gate."""
     if not await service.manual.open_gate(body.gate, source_of(request)):
         return refusal(409, f"the gate {body.gate} is already open")
     return answer(OpenedGate(body.gate))
 
 
-async def _prune(service: Service, request: Request) -> Response:
-    body = await read_request(request, PruneRequest)
+async def prune_versions(service: Service, _: Request, body: PruneRequest) -> Response:
+    """Delete old versions of an app."""
     if keep_count(service.settings, body.app) is None:
         return refusal(409, f"no rule of the app {body.app} has `keep`, so nothing is pruned")
     scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions)
@@ -320,8 +305,8 @@ async def _prune(service: Service, request: Request) -> Response:
     return answer(PruneResult(body.app, prunable, tuple(results)))
 
 
-async def _dismiss(service: Service, request: Request) -> Response:
-    body = await read_request(request, DismissRequest)
+async def dismiss_parked(service: Service, _: Request, body: DismissRequest) -> Response:
+    """Dismiss parked registrations."""
     if body.all == bool(body.ids):
         raise BadRequest("give `ids`, or `all`: true")
     if body.reason is not None and not body.all:
@@ -333,15 +318,15 @@ async def _dismiss(service: Service, request: Request) -> Response:
     return answer(changed)
 
 
-async def _undo_dismissal(service: Service, request: Request) -> Response:
-    body = await read_request(request, UndoDismissalRequest)
+async def undo(service: Service, _: Request, body: UndoDismissalRequest) -> Response:
+    """Park dismissed registrations again."""
     asker = Asker(body.source, body.name)
     changed = await undo_dismissal(service.ledger, asker, body.ids)
     return answer(changed)
 
 
-async def _catch_up(service: Service, request: Request) -> Response:
-    body = await read_request(request, CatchUpRequest)
+async def record_missed(service: Service, _: Request, body: CatchUpRequest) -> Response:
+    """Record pushes that no webhook reported."""
     if len(body.missed) > MOST_MISSED:
         return refusal(400, f"at most {MOST_MISSED} pushes per request")
     missed = [_missed(push) for push in body.missed]
@@ -349,8 +334,7 @@ async def _catch_up(service: Service, request: Request) -> Response:
     return answer(CaughtUp(tuple(one.delivery for one in found.recorded)), 202)
 
 
-async def _repository(request: Request) -> str:
-    body = await read_request(request, PauseRequest)
+def _repository(body: PauseRequest) -> str:
     if body.repository != pauses.ALL and not is_repository(body.repository):
         raise BadRequest(
             f"{body.repository!r} is not a repository; write group/project, or * for all"
@@ -364,15 +348,3 @@ def _missed(found: ReportedMiss) -> MissedPush:
         raise BadRequest("a push needs a well-formed repository, tag and digest")
     push = Push(found.repository, found.tag, media_type=found.media_type, pushed_at=found.pushed_at)
     return MissedPush(push, found.digest)
-
-
-DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
-
-
-def document_routes() -> list[Route]:
-    """Return the route."""
-    return [Route("/api/openapi.json", _show_document, methods=["GET"])]
-
-
-async def _show_document(_: Request) -> Response:
-    return Response(DOCUMENT, media_type="application/json")

@@ -3,7 +3,8 @@
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from enum import StrEnum
+from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from receiver.audit import SOURCE_HEADER, Source
 from receiver.errors import BadBody, BadImageReference, LedgerError, ReceiverError
 from receiver.ledger.revocations import is_revoked
+from receiver.ledger.views import from_plain
 from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.signing import ApiToken
@@ -23,6 +25,8 @@ from receiver.web.webhook import STATUS
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
 T = TypeVar("T")
+MOST_WORDS = 12
+_FIELD = re.compile(r"`\$\.(\w+)`$")
 
 
 class BadRequest(ReceiverError):
@@ -106,9 +110,33 @@ async def read_request(request: Request, kind: type[T]) -> T:
     try:
         return decode(await read_body(request), kind)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"the body is not valid: {error}; see /api/openapi.json") from None
+        raise BadRequest(f"the body is not valid: {_explained(error, kind)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadRequest("the body is not JSON; /api/openapi.json describes it") from None
+
+
+def read_query(request: Request, kind: type[T]) -> T:
+    """Return the query as this type; raises BadRequest with what is wrong and where."""
+    given = dict(request.query_params)
+    try:
+        return msgspec.convert(given, kind, strict=False, dec_hook=from_plain)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the query is not valid: {_explained(error, kind)}") from None
+
+
+def _explained(error: msgspec.ValidationError, kind: type) -> str:
+    """Return the error with the words that its field accepts, if they are few."""
+    found = _FIELD.search(str(error))
+    hint = get_type_hints(kind).get(found[1]) if found is not None else None
+    words = [word for one in (hint, *get_args(hint)) for word in _words(one)]
+    accepted = f"; it is one of {', '.join(words)}" if 0 < len(words) <= MOST_WORDS else ""
+    return f"{error}{accepted}; /api/openapi.json describes it"
+
+
+def _words(hint: object) -> tuple[str, ...]:
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return tuple(word.value for word in hint)
+    return get_args(hint) if get_origin(hint) is Literal else ()
 
 
 def answer(view: object, status: int = 200) -> Response:

@@ -26,10 +26,9 @@ from receiver.logs import get_logger
 from receiver.pipeline.worker import Settled
 from receiver.service import Service, running
 from receiver.signing import PATH
-from receiver.web.api import api_routes, channel_routes, document_routes, steering_routes
 from receiver.web.client_address import trust_proxies
-from receiver.web.health import live, ready, show_metrics
-from receiver.web.overview import overview_routes
+from receiver.web.operation import routes_of
+from receiver.web.operations import operations
 from receiver.web.page.actions import Actions
 from receiver.web.page.auth import Login, failure, wants_html
 from receiver.web.page.versions import VersionsView
@@ -53,24 +52,12 @@ def create_app(
     `environ` is the environment that a reload begins with, before any `.env`.
     """
     hooks, login, shelf = Hooks(settings.forwarded_allow_ips), Login(), VersionsView()
-    hook = f"{PATH}{{token}}"
     app = _App(
         hooks,
         settings.forwarded_allow_ips,
         shelf,
         routes=[
-            Route(hook, hooks.take, methods=["POST"]),
-            Route(f"{hook}/", hooks.take, methods=["POST"]),
-            Route(hook, hooks.greet, methods=["GET"]),
-            Route(f"{hook}/", hooks.greet, methods=["GET"]),
-            Route("/livez", live, methods=["GET"]),
-            Route("/readyz", ready, methods=["GET"]),
-            Route("/metrics", show_metrics, methods=["GET"]),
-            *api_routes(),
-            *channel_routes(),
-            *steering_routes(),
-            *overview_routes(shelf),
-            *document_routes(),
+            *routes_of(operations(hooks, shelf)),
             *login.routes(),
             *page_routes(shelf),
             *Actions(shelf).routes(),

@@ -3,8 +3,9 @@
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from receiver.ledger.queries import MOST_ROWS
 from receiver.ledger.views import (
     App,
     Channel,
@@ -13,24 +14,22 @@ from receiver.ledger.views import (
     described,
 )
 from receiver.pipeline.prune import Pruned
-from receiver.reasons import Reason
+from receiver.reasons import Reason, State, Verdict
 
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 MOST_MISSED = 500
 
-# PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters. In JSON
-# Schema `$` is the end of the text; in Python a line break may follow.
+# PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
 PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
-Plain = Annotated[
-    str, Meta(pattern=PLAIN, extra_json_schema={"pattern": PLAIN.replace(r"\Z", "$")})
-]
+Plain = Annotated[str, Meta(pattern=PLAIN)]
+Words = Annotated[Plain, Meta(min_length=1)]
+Filled = Words | UnsetType  # a parameter is left out instead of being empty
 TokenId = Annotated[
     str,
     Meta(
         pattern=r"^[0-9a-f]{16}\Z",
         description="The id of an API token, as `receiver api-token` prints it.",
         examples=["0123456789abcdef"],
-        extra_json_schema={"pattern": "^[0-9a-f]{16}$"},
     ),
 ]
 Milliseconds = Annotated[int, Meta(ge=0, le=LATEST, description="UTC epoch milliseconds.")]
@@ -77,6 +76,34 @@ AskersName = Annotated[
 Ids = Annotated[list[Plain], described("Ids of registrations or deliveries.")]
 AppName = Annotated[Plain, Meta(examples=["my-game"])]
 ChannelName = Annotated[Plain, Meta(examples=["staging"])]
+
+
+class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which deliveries to list."""
+
+    repository: Annotated[Filled, described("Only deliveries of this repository.")] = UNSET
+    tag: Annotated[Filled, described("Only deliveries of this tag.")] = UNSET
+    verdict: Annotated[Verdict | UnsetType, described("Only deliveries with this verdict.")] = UNSET
+    state: Annotated[
+        State | UnsetType, described("Only deliveries with a registration in this state.")
+    ] = UNSET
+    text: Annotated[Filled, described("Only deliveries that contain this text.")] = UNSET
+    before: Annotated[Filled, described("Only deliveries older than this one, by id.")] = UNSET
+    limit: Annotated[int, Meta(ge=1, le=MOST_ROWS, description="Maximum number of deliveries.")] = (
+        100
+    )
+
+
+class AppQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The app whose versions are listed."""
+
+    app: Annotated[Words, described("An app that a rule names.", "my-game")]
+
+
+class ChannelsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which channels to list."""
+
+    app: Annotated[Filled, described("Only channels of this app.", "my-game")] = UNSET
 
 
 class PushRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -216,6 +243,21 @@ class DismissRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     source: AskedBy = "api"
     name: AskersName = ""
+
+
+IDS_OR_ALL = {
+    "oneOf": [
+        {
+            "required": ["ids"],
+            "properties": {
+                "ids": {"minItems": 1},
+                "all": {"const": False},
+                "reason": {"type": "null"},
+            },
+        },
+        {"required": ["all"], "properties": {"ids": {"maxItems": 0}, "all": {"const": True}}},
+    ]
+}
 
 
 class UndoDismissalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -187,7 +187,7 @@ def test_text_that_only_looks_odd_may_be_looked_for(api: httpx.Client) -> None:
 def test_a_search_ends_at_its_depth_and_says_where_to_look_on(
     api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.web.api.DEPTH", 2)
+    monkeypatch.setattr("receiver.ledger.queries.DEPTH", 2)
     with serving(EdgegapSandbox().app) as edgegap, receiver_here(tmp_path, edgegap) as here:
         oldest, *others = [here.push(tag) for tag in ("needle", "2.0", "3.0", "4.0")]
         headers = {"Authorization": f"Bearer {here.api_token()}"}

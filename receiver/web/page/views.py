@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.ledger import queries as stories
-from receiver.ledger.queries import Filter
+from receiver.ledger.queries import DEPTH, Filter, delivery_detail, search_deliveries
 from receiver.pipeline.prune import Scope, plan
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import Rule, takes
@@ -69,7 +68,6 @@ def _query_of(request: Request) -> str:
 
 
 ROWS = 50
-DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
 LONGEST_FILTER = 200
 FILTERS = ("repository", "tag", "verdict", "state", "text")
 CHOICES: Mapping[str, Sequence[str]] = {"verdict": tuple(Verdict), "state": tuple(State)}
@@ -101,21 +99,22 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
         if chosen[name] and chosen[name] not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}")
     before = _text(query.get("before", "")) or None
-    slow = bool(chosen["tag"] or chosen["text"] or chosen["state"] == State.DONE)
-    filters: dict[str, Any] = {name: value for name, value in chosen.items() if value}
     search = Filter(
-        **filters,
-        before=before, limit=ROWS + 1, depth=DEPTH if slow else None,
-    )  # fmt: skip
-    rows = await service.ledger.read(lambda tx: stories.list_deliveries(tx, search))
-    more = len(rows) > ROWS
-    older = rows[ROWS - 1].id if more else None
-    further = None
-    if not more and slow:
-        further = await service.ledger.read(lambda tx: stories.end_of_depth(tx, search))
+        repository=chosen["repository"] or None,
+        tag=chosen["tag"] or None,
+        verdict=Verdict(chosen["verdict"]) if chosen["verdict"] else None,
+        state=State(chosen["state"]) if chosen["state"] else None,
+        text=chosen["text"] or None,
+        before=before,
+        limit=ROWS + 1,
+    )
+    page = await service.ledger.read(lambda tx: search_deliveries(tx, search))
+    rows = page.deliveries
+    older = rows[ROWS - 1].id if len(rows) > ROWS else None
     return answer_page(
         request, session, "deliveries.html",
-        rows=rows[:ROWS], chosen=chosen, before=before, older=older, further=further, depth=DEPTH,
+        rows=rows[:ROWS], chosen=chosen, before=before, older=older,
+        further=page.further, depth=DEPTH,
         repositories=sorted({rule.repository for rule in service.settings.rules}),
         choices=CHOICES, standing=standing,
     )  # fmt: skip
@@ -124,7 +123,7 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
 async def show_delivery(service: Service, request: Request, session: Session) -> Response:
     """Show the history of one delivery, and what to do now."""
     identity = _text(request.path_params["id"])
-    row = await service.ledger.read(lambda tx: stories.delivery_detail(tx, identity))
+    row = await service.ledger.read(lambda tx: delivery_detail(tx, identity))
     if row is None:
         return failure(request, 404, "There is no such delivery.", _NOT_THERE)
     own = [rule for rule in service.settings.rules if rule.repository == row.repository]

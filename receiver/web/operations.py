@@ -1,0 +1,463 @@
+"""All operations of the API, the webhook endpoint and the health endpoints.
+
+The router and the document are both made from this list.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.ledger.views import Changed, DeliveryDetail, DeliveryPage
+from receiver.upkeep.operations import Paused, Resumed
+from receiver.upkeep.replay import Replayed, ReplayedDeliveries
+from receiver.web import api, bodies
+from receiver.web.document import document_of
+from receiver.web.endpoint_bodies import (
+    AcceptedPush,
+    ErrorMessage,
+    IgnoredPush,
+    Liveness,
+    NotAccepted,
+    NotReady,
+    Readiness,
+    RefusedBody,
+    WebhookBody,
+)
+from receiver.web.health import live, ready, show_metrics
+from receiver.web.operation import (
+    JSON,
+    TEXT,
+    Answer,
+    Asks,
+    Group,
+    Operation,
+    alone,
+    shown,
+    with_body,
+    with_query,
+)
+from receiver.web.overview import Overview
+from receiver.web.page.versions import AppVersions, VersionsView
+from receiver.web.webhook import PROOF_HEADER, Hooks
+
+OK, ACCEPTED = HTTPStatus.OK, HTTPStatus.ACCEPTED
+BAD_REQUEST, NOT_FOUND, CONFLICT = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.CONFLICT,
+)
+TOO_SLOW, TOO_LARGE = HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+UNAUTHORIZED, FORBIDDEN = HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN
+UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
+RETRY_AFTER = {"Retry-After": "Seconds until it is worth another try."}
+
+
+def refused(description: str) -> Answer:
+    """Return an error of the API."""
+    return shown(ErrorMessage, description)
+
+
+LIMITED = refused("The token is limited to the pushes of one repository.")
+IDENTITY = {"id": "A delivery id, or a registration id for the registration's newest delivery."}
+NO_DELIVERY = {NOT_FOUND: refused("The delivery does not exist.")}
+NO_APP = {NOT_FOUND: refused("No rule names this app.")}
+CHALLENGED = Answer(
+    "The bearer token is missing, invalid or revoked: create one with `receiver api-token`.",
+    {JSON: ErrorMessage},
+    {"WWW-Authenticate": "The scheme: Bearer."},
+)
+AWAY = Answer(
+    "The ledger is unavailable and nothing was done, or there are too many connections or large "
+    "bodies (plain text). Try again later.",
+    {JSON: ErrorMessage, TEXT: str},
+)
+MOVED = (
+    "Recorded as a delivery and queued. The channel is held: nothing moves it until it is "
+    "released, or until a push above the version named in the sentence."
+)
+
+
+def of_the_api(
+    call: str,
+    name: str,
+    group: Group,
+    summary: str,
+    asks: Asks,
+    *,
+    answers: Mapping[HTTPStatus, Answer],
+    description: str = "",
+    parameters: Mapping[str, str] | None = None,
+    one_repository: bool = False,
+) -> Operation:
+    """Return an operation with the errors that every such operation may return.
+
+    `one_repository`: a token that is limited to a repository sees only its deliveries.
+    """
+    method, path = call.split()
+    errors = {UNAUTHORIZED: CHALLENGED, UNAVAILABLE: AWAY}
+    if not one_repository:
+        errors[FORBIDDEN] = LIMITED
+    if asks.body or asks.query or parameters:
+        errors[BAD_REQUEST] = refused("The query or the body is invalid; see the message.")
+    if asks.body:
+        errors[TOO_SLOW] = refused("The body took over 10 seconds.")
+        errors[TOO_LARGE] = refused("The body is over 1 MiB.")
+    return Operation(
+        method,
+        path,
+        name,
+        group,
+        summary,
+        asks,
+        errors | dict(answers),
+        description,
+        parameters or {},
+    )
+
+
+def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
+    """Return all operations; `shelf` caches the versions at Edgegap."""
+    listed = [
+        *_of_deliveries(),
+        *_of_parked(),
+        *_of_channels(),
+        *_of_versions(shelf),
+        *_of_pauses(),
+        of_the_api(
+            "GET /api/overview", "getOverview", Group.OVERVIEW,
+            "Overview of the current state",
+            alone(api.show_overview),
+            answers={OK: shown(Overview, "Rules, repositories, parked registrations, problems.")},
+        ),
+        of_the_api(
+            "GET /api/settings", "getSettings", Group.OVERVIEW,
+            "Hashes of the active settings",
+            alone(api.show_settings),
+            answers={OK: shown(bodies.SettingsHashes, "A keyed hash of each setting.")},
+        ),
+        of_the_api(
+            "POST /api/tokens/revoke", "revokeToken", Group.TOKENS,
+            "Revoke an API token",
+            with_body(bodies.RevokeRequest, api.revoke_token),
+            answers={OK: shown(bodies.Revoked, "The token is revoked.")},
+        ),
+        *_of_docker_hub(hooks),
+        *_of_monitoring(),
+    ]  # fmt: skip
+
+    @cache
+    def document() -> bytes:
+        return document_of(listed)
+
+    async def show_document(_: Request) -> Response:
+        return Response(document(), media_type=JSON)
+
+    listed.append(
+        Operation(
+            "GET", "/api/openapi.json", "getDocument", Group.OVERVIEW, "This document",
+            Asks(show_document),
+            {OK: shown(dict[str, Any], "OpenAPI 3.1.")},
+            security=(),
+        )
+    )  # fmt: skip
+    return listed
+
+
+def _of_deliveries() -> list[Operation]:
+    return [
+        of_the_api(
+            "GET /api/deliveries", "listDeliveries", Group.DELIVERIES,
+            "Deliveries, newest first",
+            with_query(bodies.DeliveriesQuery, api.list_deliveries, for_one_repository=True),
+            answers={
+                OK: shown(
+                    DeliveryPage,
+                    "One page, each delivery with its registrations in short. For the next page, "
+                    "pass the last id as `before`.",
+                )
+            },
+        ),
+        of_the_api(
+            "POST /api/deliveries", "pushImage", Group.DELIVERIES,
+            "Push an image manually",
+            with_body(bodies.PushRequest, api.push, for_one_repository=True),
+            answers={
+                OK: shown(DeliveryDetail, "Recorded; no rule matches: see the reason."),
+                ACCEPTED: shown(DeliveryDetail, "Recorded and queued."),
+            },
+            description="The image is processed by the same rules as a webhook.",
+        ),
+        of_the_api(
+            "GET /api/deliveries/{id}", "getDelivery", Group.DELIVERIES,
+            "One delivery with its history",
+            alone(api.show_delivery, for_one_repository=True),
+            answers={
+                OK: shown(
+                    DeliveryDetail, "The push, the rule, each request, and what to do now."
+                ),
+                **NO_DELIVERY,
+            },
+            parameters=IDENTITY,
+            one_repository=True,
+        ),
+        of_the_api(
+            "POST /api/deliveries/{id}/replay", "replayDelivery", Group.DELIVERIES,
+            "Replay one delivery",
+            alone(api.replay_delivery, for_one_repository=True),
+            answers={
+                ACCEPTED: shown(
+                    Replayed,
+                    "The rules were applied again and the registrations restarted. A refused "
+                    "delivery contains no push and stays refused.",
+                ),
+                **NO_DELIVERY,
+            },
+            parameters=IDENTITY,
+            one_repository=True,
+        ),
+        of_the_api(
+            "POST /api/replay", "replayDeliveries", Group.DELIVERIES,
+            "Replay many deliveries",
+            with_body(bodies.ReplayRequest, api.replay),
+            answers={ACCEPTED: shown(ReplayedDeliveries, "What was replayed, what is missing.")},
+        ),
+        of_the_api(
+            "POST /api/catch-up", "recordMissedPushes", Group.DELIVERIES,
+            "Record missed pushes",
+            with_body(bodies.CatchUpRequest, api.record_missed),
+            answers={ACCEPTED: shown(bodies.CaughtUp, "The recorded deliveries.")},
+        ),
+    ]  # fmt: skip
+
+
+def _of_parked() -> list[Operation]:
+    return [
+        of_the_api(
+            "POST /api/dismiss", "dismissRegistrations", Group.PARKED,
+            "Dismiss parked registrations",
+            with_body(bodies.DismissRequest, api.dismiss_parked, rules=bodies.IDS_OR_ALL),
+            answers={OK: shown(Changed, "The dismissed registrations.")},
+        ),
+        of_the_api(
+            "POST /api/dismiss/undo", "undoDismissal", Group.PARKED,
+            "Park dismissed registrations again",
+            with_body(bodies.UndoDismissalRequest, api.undo),
+            answers={OK: shown(Changed, "The registrations that are parked again.")},
+        ),
+    ]  # fmt: skip
+
+
+def _of_channels() -> list[Operation]:
+    return [
+        of_the_api(
+            "GET /api/channels", "listChannels", Group.CHANNELS,
+            "Channels with their images, holds and last moves",
+            with_query(bodies.ChannelsQuery, api.show_channels),
+            answers={OK: shown(bodies.ChannelList, "The channels of all rules."), **NO_APP},
+        ),
+        of_the_api(
+            "POST /api/rollback", "rollBackChannel", Group.CHANNELS,
+            "Roll back a channel and hold it",
+            with_body(bodies.RollbackRequest, api.roll_back),
+            answers={
+                ACCEPTED: shown(bodies.OrderedMove, MOVED),
+                CONFLICT: refused("The channel has no previous image, or no rule has it."),
+            },
+        ),
+        of_the_api(
+            "POST /api/promote", "promoteChannel", Group.CHANNELS,
+            "Promote a channel and hold it",
+            with_body(bodies.PromoteRequest, api.promote_channel),
+            answers={
+                ACCEPTED: shown(bodies.OrderedMove, MOVED),
+                CONFLICT: refused(
+                    "There is no such version or channel to copy, or no rule has this channel."
+                ),
+            },
+        ),
+        of_the_api(
+            "POST /api/release", "releaseChannel", Group.CHANNELS,
+            "Release a held channel",
+            with_body(bodies.ReleaseRequest, api.release_channel),
+            answers={
+                OK: shown(bodies.Released, "The next push above the channel's version moves it."),
+                CONFLICT: refused("The channel is not held, or no rule has this channel."),
+            },
+        ),
+    ]  # fmt: skip
+
+
+def _of_versions(shelf: VersionsView) -> list[Operation]:
+    return [
+        of_the_api(
+            "GET /api/versions", "getVersions", Group.VERSIONS,
+            "An app's versions",
+            with_query(bodies.AppQuery, api.showing_versions(shelf)),
+            answers={
+                OK: shown(
+                    AppVersions,
+                    "The versions at Edgegap, the push of each, channels, and the versions that "
+                    "retention would delete.",
+                ),
+                **NO_APP,
+            },
+        ),
+        of_the_api(
+            "POST /api/prune", "pruneVersions", Group.VERSIONS,
+            "Delete old versions of an app",
+            with_body(bodies.PruneRequest, api.prune_versions),
+            answers={
+                OK: shown(
+                    bodies.PruneResult,
+                    "The versions that may be deleted, and the result of each deletion.",
+                ),
+                CONFLICT: refused("No rule of the app has `keep`, or a deletion is in progress."),
+            },
+        ),
+    ]  # fmt: skip
+
+
+def _of_pauses() -> list[Operation]:
+    return [
+        of_the_api(
+            "GET /api/pauses", "listPauses", Group.PAUSES,
+            "List pauses",
+            alone(api.list_pauses),
+            answers={OK: shown(Paused, "The current pauses.")},
+        ),
+        of_the_api(
+            "POST /api/pause", "pauseRepository", Group.PAUSES,
+            "Pause a repository",
+            with_body(bodies.PauseRequest, api.pause),
+            answers={
+                OK: shown(Paused, "The current pauses."),
+                CONFLICT: refused(
+                    "No rule names the repository, and the ledger has no push to it."
+                ),
+            },
+        ),
+        of_the_api(
+            "POST /api/resume", "resumeRepository", Group.PAUSES,
+            "Resume a repository",
+            with_body(bodies.PauseRequest, api.resume),
+            answers={OK: shown(Resumed, "Whether it was paused, and the current pauses.")},
+            description="* ends every pause.",
+        ),
+        of_the_api(
+            "POST /api/open-gate", "openGate", Group.PAUSES,
+            "Open a gate",
+            with_body(bodies.OpenGateRequest, api.open_gate),
+            answers={
+                OK: shown(bodies.OpenedGate, "The gate was opened."),
+                CONFLICT: refused("The gate was already open."),
+            },
+            description=(
+                "Registrations that wait for Edgegap are tried now. If Edgegap refuses again, the "
+                "gate closes again."
+            ),
+        ),
+    ]  # fmt: skip
+
+
+def _of_docker_hub(hooks: Hooks) -> list[Operation]:
+    link = {"token": "The last segment of a link, valid for one repository."}
+    path = "/hooks/dockerhub/{token}"
+    return [
+        Operation(
+            "POST", path, "receiveWebhook", Group.DOCKER_HUB,
+            "Receive a webhook from Docker Hub",
+            Asks(hooks.take, body=WebhookBody),
+            {
+                OK: shown(IgnoredPush, "Recorded and ignored: see the reason."),
+                ACCEPTED: shown(AcceptedPush, "Recorded on disk."),
+                BAD_REQUEST: shown(RefusedBody, "The body is not a push."),
+                NOT_FOUND: shown(
+                    ErrorMessage,
+                    "The token is wrong, revoked, or for another repository: the response is the "
+                    "same.",
+                ),
+                TOO_SLOW: shown(RefusedBody, "The body took over 10 seconds."),
+                TOO_LARGE: shown(RefusedBody, "The body is over 1 MiB."),
+                HTTPStatus.TOO_MANY_REQUESTS: Answer(
+                    "Too many wrong tokens from one address. A valid link is never limited.",
+                    {JSON: ErrorMessage},
+                    RETRY_AFTER,
+                ),
+                UNAVAILABLE: Answer(
+                    "The ledger cannot be written now and the push was not accepted, or there are "
+                    "too many connections or large bodies (plain text). Send it again.",
+                    {JSON: NotAccepted, TEXT: str},
+                    RETRY_AFTER,
+                ),
+            },
+            description="A trailing slash is accepted, without a redirect.",
+            parameters=link,
+            security=(),
+            slash=True,
+        ),
+        Operation(
+            "GET", path, "explainLink", Group.DOCKER_HUB,
+            "Explain a link",
+            Asks(hooks.greet),
+            {
+                OK: Answer(
+                    "A short explanation, the same for any token.",
+                    {TEXT: str},
+                    {
+                        PROOF_HEADER: "The response to a challenge signed by `receiver doctor`; it "
+                        "identifies this receiver."
+                    },
+                )
+            },
+            parameters=link,
+            security=(),
+            slash=True,
+        ),
+    ]  # fmt: skip
+
+
+def _of_monitoring() -> list[Operation]:
+    crowded = "there are too many connections or large bodies (plain text)."
+    return [
+        Operation(
+            "GET", "/livez", "getLiveness", Group.MONITORING, "Liveness", Asks(live),
+            {
+                OK: shown(Liveness, "The worker's loops are running."),
+                UNAVAILABLE: Answer(
+                    f"The worker is not running, or {crowded}", {JSON: Liveness, TEXT: str}
+                ),
+            },
+            security=(),
+        ),
+        Operation(
+            "GET", "/readyz", "getReadiness", Group.MONITORING, "Readiness", Asks(ready),
+            {
+                OK: shown(
+                    Readiness,
+                    "A delivery can be recorded now; no problem in `degraded` loses a push.",
+                ),
+                UNAVAILABLE: Answer(
+                    f"A delivery cannot be recorded now, or {crowded}", {JSON: NotReady, TEXT: str}
+                ),
+            },
+            description="The details of problems require an API token.",
+            security=("", "token"),
+        ),
+        Operation(
+            "GET", "/metrics", "getMetrics", Group.MONITORING, "Metrics", Asks(show_metrics),
+            {
+                OK: Answer("Prometheus' text format.", {TEXT: str}),
+                UNAUTHORIZED: Answer(
+                    "RECEIVER_METRICS_TOKEN is set and the request's token is missing or wrong.",
+                    {JSON: ErrorMessage},
+                    {"WWW-Authenticate": "The scheme: Bearer."},
+                ),
+                UNAVAILABLE: AWAY,
+            },
+            security=("", "metricsToken"),
+        ),
+    ]  # fmt: skip
