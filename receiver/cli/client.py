@@ -80,7 +80,7 @@ V = TypeVar("V")
 class Refused(msgspec.Struct, frozen=True):
     """An error of the API."""
 
-    error: str = "the server refused"
+    detail: str = "the server refused"
 
 
 def new_token(seconds: int, repository: str | None = None) -> ApiToken:
@@ -142,7 +142,7 @@ class Server:
             )
             raise CommandError(sentence, NOT_DONE)
         code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
-        raise CommandError(refused.error, code)
+        raise CommandError(refused.detail, code)
 
 
 async def perform(

@@ -45,8 +45,8 @@ from receiver.web.api_auth import (
     BadRequest,
     answer,
     limit_of,
+    limited_to,
     plain,
-    refusal,
     source_of,
 )
 from receiver.web.bodies import (
@@ -79,6 +79,7 @@ from receiver.web.bodies import (
 )
 from receiver.web.overview import overview_of
 from receiver.web.page.versions import VersionsView
+from receiver.web.problems import ProblemCode, problem
 
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ async def list_deliveries(service: Service, request: Request, query: DeliveriesQ
     """List deliveries, newest first."""
     only, repository = limit_of(request), given(query.repository)
     if only is not None and repository not in {None, only}:
-        return _other_repository(only)
+        return limited_to(only)
     search = Filter(
         repository=only or repository,
         tag=given(query.tag),
@@ -107,7 +108,7 @@ async def show_delivery(service: Service, request: Request) -> Response:
     identity = plain(request.path_params["id"])
     row = await service.ledger.read(lambda tx: delivery_detail(tx, identity))
     if row is None or limit_of(request) not in {None, row.repository}:
-        return refusal(404, f"there is no delivery {identity}")
+        return problem(ProblemCode.DELIVERY_NOT_FOUND, f"there is no delivery {identity}")
     return answer(row)
 
 
@@ -116,7 +117,7 @@ async def push(service: Service, request: Request, body: PushRequest) -> Respons
     image = parse_image_reference(body.image)
     only = limit_of(request)
     if only not in {None, image.repository}:
-        return _other_repository(str(only))
+        return limited_to(str(only))
     recorded = await service.manual.push(service.preflight.hub, image, source_of(request))
     row = await service.ledger.read(lambda tx: delivery_detail(tx, recorded.delivery))
     return answer(row, 202 if recorded.registrations else 200)
@@ -127,10 +128,10 @@ async def replay_delivery(service: Service, request: Request) -> Response:
     identity, only = plain(request.path_params["id"]), limit_of(request)
     row = await service.ledger.read(lambda tx: find_push(tx, identity))
     if row is None or only not in {None, row.repository}:
-        return refusal(404, f"there is no delivery {identity}")
+        return problem(ProblemCode.DELIVERY_NOT_FOUND, f"there is no delivery {identity}")
     replayed = (await service.manual.replay([identity], source_of(request))).replayed
     if not replayed:
-        return refusal(404, f"there is no delivery {identity}")
+        return problem(ProblemCode.DELIVERY_NOT_FOUND, f"there is no delivery {identity}")
     return answer(replayed[0], 202)
 
 
@@ -180,10 +181,6 @@ def given(value: T | UnsetType) -> T | None:
     return None if value is UNSET else value
 
 
-def _other_repository(only: str) -> Response:
-    return refusal(403, f"this token is limited to the pushes of {only}")
-
-
 async def show_channels(service: Service, _: Request, query: ChannelsQuery) -> Response:
     """List the channels of an app, or of all."""
     app = given(query.app)
@@ -199,7 +196,8 @@ def _apps(service: Service) -> list[str]:
 
 
 def _no_such_app(known: Sequence[str]) -> Response:
-    return refusal(404, f"no rule names this app; rules name: {', '.join(known)}")
+    detail = f"no rule names this app; rules name: {', '.join(known)}"
+    return problem(ProblemCode.APP_NOT_FOUND, detail)
 
 
 async def roll_back(service: Service, request: Request, body: RollbackRequest) -> Response:
@@ -243,7 +241,7 @@ async def _moved(
     try:
         recorded = await service.ledger.write(move)
     except ChannelNotMoved as error:
-        return refusal(409, str(error))
+        return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
     log_moved(action, *channel, recorded, source)
     service.worker.wake()
     return answer(OrderedMove(recorded.delivery, recorded.ruling.sentence), 202)
@@ -255,7 +253,7 @@ async def release_channel(service: Service, request: Request, body: ReleaseReque
     try:
         sentence = await service.ledger.write(lambda tx: release(tx, rules, *channel))
     except ChannelNotMoved as error:
-        return refusal(409, str(error))
+        return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
     log_operation("released", source=source_of(request), app=body.app, channel=body.channel)
     return answer(Released(sentence))
 
@@ -271,7 +269,7 @@ async def pause(service: Service, request: Request, body: PauseRequest) -> Respo
     try:
         paused = await service.manual.pause(repository, source_of(request))
     except UnknownRepository as error:
-        return refusal(409, str(error))
+        return problem(ProblemCode.REPOSITORY_UNKNOWN, str(error))
     return answer(paused)
 
 
@@ -284,14 +282,16 @@ async def resume(service: Service, request: Request, body: PauseRequest) -> Resp
 async def open_gate(service: Service, request: Request, body: OpenGateRequest) -> Response:
     """Open a gate."""
     if not await service.manual.open_gate(body.gate, source_of(request)):
-        return refusal(409, f"the gate {body.gate} is already open")
+        detail = f"the gate {body.gate} is already open"
+        return problem(ProblemCode.GATE_NOT_CLOSED, detail)
     return answer(OpenedGate(body.gate))
 
 
 async def prune_versions(service: Service, _: Request, body: PruneRequest) -> Response:
     """Delete old versions of an app."""
     if keep_count(service.settings, body.app) is None:
-        return refusal(409, f"no rule of the app {body.app} has `keep`, so nothing is pruned")
+        detail = f"no rule of the app {body.app} has `keep`, so nothing is pruned"
+        return problem(ProblemCode.NO_RETENTION, detail)
     scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions)
     planned = await plan(service.ledger, service.settings, scope)
     prunable = tuple(PrunableVersion(one.made.version, one.why) for one in planned)
@@ -300,7 +300,7 @@ async def prune_versions(service: Service, _: Request, body: PruneRequest) -> Re
         try:
             results = await prune(service.ledger, service.client, service.current, scope)
         except RetentionBusy as error:
-            return refusal(409, str(error))
+            return problem(ProblemCode.DELETION_IN_PROGRESS, str(error))
         log_pruned(body.app, results, source=body.source)
     return answer(PruneResult(body.app, prunable, tuple(results)))
 
@@ -328,7 +328,7 @@ async def undo(service: Service, _: Request, body: UndoDismissalRequest) -> Resp
 async def record_missed(service: Service, _: Request, body: CatchUpRequest) -> Response:
     """Record pushes that no webhook reported."""
     if len(body.missed) > MOST_MISSED:
-        return refusal(400, f"at most {MOST_MISSED} pushes per request")
+        raise BadRequest(f"at most {MOST_MISSED} pushes per request")
     missed = [_missed(push) for push in body.missed]
     found = await service.catch_up.take(service.settings, missed)
     return answer(CaughtUp(tuple(one.delivery for one in found.recorded)), 202)

@@ -1,4 +1,4 @@
-"""API authentication by bearer token, and the JSON form of errors."""
+"""API authentication by bearer token; reads requests, and turns exceptions into problems."""
 
 import re
 import time
@@ -8,19 +8,18 @@ from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from receiver.audit import SOURCE_HEADER, Source
 from receiver.errors import BadBody, BadImageReference, LedgerError, ReceiverError
 from receiver.ledger.revocations import is_revoked
 from receiver.ledger.views import from_plain
-from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.signing import ApiToken
 from receiver.web.bodies import PLAIN
 from receiver.web.body import ClientDisconnected, read_body
+from receiver.web.problems import ProblemCode, problem
 from receiver.web.serialization import decode, encode
-from receiver.web.webhook import STATUS
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
@@ -36,7 +35,7 @@ class BadRequest(ReceiverError):
 def guarded(
     endpoint: Endpoint, *, for_one_repository: bool = False
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap an endpoint so that it requires a bearer token and returns its errors as JSON.
+    """Wrap an endpoint so that it requires a bearer token and returns its errors as problems.
 
     `for_one_repository`: the endpoint also accepts tokens that are limited to one repository, and
     applies the limit that `limit_of` returns.
@@ -47,23 +46,23 @@ def guarded(
         token = _signed_token(service, request)
         if token is None:
             text = "missing or invalid API token; create one with `receiver api-token`"
-            return refusal(401, text, _CHALLENGE)
+            return problem(ProblemCode.TOKEN_INVALID, text, _CHALLENGE)
         try:
             if await service.ledger.read(lambda tx: is_revoked(tx, token.id)):
                 text = "this token was revoked; create another with `receiver api-token`"
-                return refusal(401, text, _CHALLENGE)
+                return problem(ProblemCode.TOKEN_REVOKED, text, _CHALLENGE)
             if token.repository is not None and not for_one_repository:
-                return refusal(403, f"this token is limited to the pushes of {token.repository}")
+                return limited_to(token.repository)
             request.state.repository = token.repository
             return await endpoint(service, request)
         except LedgerError as error:
-            return refusal(503, str(error))
+            return problem(ProblemCode.LEDGER_UNAVAILABLE, str(error))
         except ClientDisconnected:
             return Response(status_code=400)
         except BadBody as error:
-            return refusal(STATUS[Reason(error.reason)], str(error))
+            return problem(ProblemCode(error.reason), str(error))
         except (BadImageReference, BadRequest) as error:
-            return refusal(400, str(error))
+            return problem(ProblemCode.INVALID_REQUEST, str(error))
 
     return respond
 
@@ -144,6 +143,7 @@ def answer(view: object, status: int = 200) -> Response:
     return Response(encode(view), status, media_type="application/json")
 
 
-def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an error response of the API."""
-    return JSONResponse({"error": text}, status, headers=headers)
+def limited_to(repository: str) -> Response:
+    """Return that the token is limited to another repository."""
+    detail = f"this token is limited to the pushes of {repository}"
+    return problem(ProblemCode.TOKEN_LIMITED, detail)

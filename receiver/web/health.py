@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from msgspec import UNSET
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from receiver import metrics
 from receiver.config.settings import Settings
@@ -18,6 +18,7 @@ from receiver.service import Service
 from receiver.upkeep.health import Code, Health
 from receiver.web.api_auth import answer, has_token
 from receiver.web.endpoint_bodies import Liveness, NotReady, Readiness
+from receiver.web.problems import ProblemCode, problem
 
 NOT_READY = "the ledger cannot be written now: see the log, or send an API token for details"
 
@@ -67,13 +68,13 @@ async def show_metrics(request: Request) -> Response:
         valid = hmac.compare_digest(given.strip().encode("latin-1"), expected)
         if scheme.lower() != "bearer" or not valid:
             challenge = {"WWW-Authenticate": 'Bearer realm="metrics"'}
-            return JSONResponse({"error": _NO_TOKEN}, 401, headers=challenge)
+            return problem(ProblemCode.TOKEN_INVALID, _NO_TOKEN, challenge)
     try:
         standing, cursors = await service.ledger.read(
             lambda tx: (read_standing(tx), read_cursors(tx))
         )
     except LedgerError as error:
-        return JSONResponse({"error": str(error)}, 503)
+        return problem(ProblemCode.LEDGER_UNAVAILABLE, str(error))
     _set(standing)
     _set_catch_up(service.settings, cursors)
     metrics.ready.set(int((await service.health.lately()).ready))

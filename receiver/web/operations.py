@@ -42,6 +42,7 @@ from receiver.web.operation import (
 )
 from receiver.web.overview import Overview
 from receiver.web.page.versions import AppVersions, VersionsView
+from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode
 from receiver.web.webhook import PROOF_HEADER, Hooks
 
 OK, ACCEPTED = HTTPStatus.OK, HTTPStatus.ACCEPTED
@@ -56,25 +57,37 @@ UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
 RETRY_AFTER = {"Retry-After": "Seconds until it is worth another try."}
 
 
-def refused(description: str) -> Answer:
-    """Return an error of the API."""
-    return shown(ErrorMessage, description)
+def refused(*codes: ProblemCode, why: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """Return an error of the API, with the codes that it may have."""
+    named = ", ".join(f"`{code}`" for code in codes)
+    return Answer(f"{why} Code: {named}.", {PROBLEM_JSON: Problem}, headers or {})
 
 
-LIMITED = refused("The token is limited to the pushes of one repository.")
-IDENTITY = {"id": "A delivery id, or a registration id for the registration's newest delivery."}
-NO_DELIVERY = {NOT_FOUND: refused("The delivery does not exist.")}
-NO_APP = {NOT_FOUND: refused("No rule names this app.")}
-CHALLENGED = Answer(
-    "The bearer token is missing, invalid or revoked: create one with `receiver api-token`.",
-    {JSON: ErrorMessage},
-    {"WWW-Authenticate": "The scheme: Bearer."},
+CHALLENGE = {"WWW-Authenticate": "The scheme: Bearer."}
+LIMITED = refused(
+    ProblemCode.TOKEN_LIMITED, why="The token is limited to the pushes of one repository."
+)
+INVALID = refused(
+    ProblemCode.INVALID_REQUEST, why="The query or the body is invalid; see the message."
+)
+SLOW = refused(ProblemCode.BODY_TOO_SLOW, why="The body took over 10 seconds.")
+LARGE = refused(ProblemCode.BODY_TOO_LARGE, why="The body is over 1 MiB.")
+CHALLENGED = refused(
+    ProblemCode.TOKEN_INVALID,
+    ProblemCode.TOKEN_REVOKED,
+    why="The bearer token is missing, invalid or revoked: create one with `receiver api-token`.",
+    headers=CHALLENGE,
 )
 AWAY = Answer(
-    "The ledger is unavailable and nothing was done, or there are too many connections or large "
-    "bodies (plain text). Try again later.",
-    {JSON: ErrorMessage, TEXT: str},
+    "The ledger is unavailable and nothing was done (`ledger_unavailable`), or there are too many "
+    "large bodies (`too_many_bodies`) or connections (plain text). Try again later.",
+    {PROBLEM_JSON: Problem, TEXT: str},
 )
+IDENTITY = {"id": "A delivery id, or a registration id for the registration's newest delivery."}
+NO_DELIVERY = {
+    NOT_FOUND: refused(ProblemCode.DELIVERY_NOT_FOUND, why="The delivery does not exist.")
+}
+NO_APP = {NOT_FOUND: refused(ProblemCode.APP_NOT_FOUND, why="No rule names this app.")}
 MOVED = (
     "Recorded as a delivery and queued. The channel is held: nothing moves it until it is "
     "released, or until a push above the version named in the sentence."
@@ -102,10 +115,10 @@ def of_the_api(
     if not one_repository:
         errors[FORBIDDEN] = LIMITED
     if asks.body or asks.query or parameters:
-        errors[BAD_REQUEST] = refused("The query or the body is invalid; see the message.")
+        errors[BAD_REQUEST] = INVALID
     if asks.body:
-        errors[TOO_SLOW] = refused("The body took over 10 seconds.")
-        errors[TOO_LARGE] = refused("The body is over 1 MiB.")
+        errors[TOO_SLOW] = SLOW
+        errors[TOO_LARGE] = LARGE
     return Operation(
         method,
         path,
@@ -265,7 +278,10 @@ def _of_channels() -> list[Operation]:
             with_body(bodies.RollbackRequest, api.roll_back),
             answers={
                 ACCEPTED: shown(bodies.OrderedMove, MOVED),
-                CONFLICT: refused("The channel has no previous image, or no rule has it."),
+                CONFLICT: refused(
+                    ProblemCode.CHANNEL_NOT_CHANGED,
+                    why="The channel has no previous image, or no rule has it.",
+                ),
             },
         ),
         of_the_api(
@@ -275,7 +291,8 @@ def _of_channels() -> list[Operation]:
             answers={
                 ACCEPTED: shown(bodies.OrderedMove, MOVED),
                 CONFLICT: refused(
-                    "There is no such version or channel to copy, or no rule has this channel."
+                    ProblemCode.CHANNEL_NOT_CHANGED,
+                    why="There is no such version or channel to copy, or no rule has this channel.",
                 ),
             },
         ),
@@ -285,7 +302,10 @@ def _of_channels() -> list[Operation]:
             with_body(bodies.ReleaseRequest, api.release_channel),
             answers={
                 OK: shown(bodies.Released, "The next push above the channel's version moves it."),
-                CONFLICT: refused("The channel is not held, or no rule has this channel."),
+                CONFLICT: refused(
+                    ProblemCode.CHANNEL_NOT_CHANGED,
+                    why="The channel is not held, or no rule has this channel.",
+                ),
             },
         ),
     ]  # fmt: skip
@@ -315,7 +335,11 @@ def _of_versions(shelf: VersionsView) -> list[Operation]:
                     bodies.PruneResult,
                     "The versions that may be deleted, and the result of each deletion.",
                 ),
-                CONFLICT: refused("No rule of the app has `keep`, or a deletion is in progress."),
+                CONFLICT: refused(
+                    ProblemCode.NO_RETENTION,
+                    ProblemCode.DELETION_IN_PROGRESS,
+                    why="No rule of the app has `keep`, or a deletion is in progress.",
+                ),
             },
         ),
     ]  # fmt: skip
@@ -336,7 +360,8 @@ def _of_pauses() -> list[Operation]:
             answers={
                 OK: shown(Paused, "The current pauses."),
                 CONFLICT: refused(
-                    "No rule names the repository, and the ledger has no push to it."
+                    ProblemCode.REPOSITORY_UNKNOWN,
+                    why="No rule names the repository, and the ledger has no push to it.",
                 ),
             },
         ),
@@ -353,7 +378,10 @@ def _of_pauses() -> list[Operation]:
             with_body(bodies.OpenGateRequest, api.open_gate),
             answers={
                 OK: shown(bodies.OpenedGate, "The gate was opened."),
-                CONFLICT: refused("The gate was already open."),
+                CONFLICT: refused(
+                    ProblemCode.GATE_NOT_CLOSED,
+                    why="The gate was already open.",
+                ),
             },
             description=(
                 "Registrations that wait for Edgegap are tried now. If Edgegap refuses again, the "
@@ -451,10 +479,11 @@ def _of_monitoring() -> list[Operation]:
             "GET", "/metrics", "getMetrics", Group.MONITORING, "Metrics", Asks(show_metrics),
             {
                 OK: Answer("Prometheus' text format.", {TEXT: str}),
-                UNAUTHORIZED: Answer(
-                    "RECEIVER_METRICS_TOKEN is set and the request's token is missing or wrong.",
-                    {JSON: ErrorMessage},
-                    {"WWW-Authenticate": "The scheme: Bearer."},
+                UNAUTHORIZED: refused(
+                    ProblemCode.TOKEN_INVALID,
+                    why="RECEIVER_METRICS_TOKEN is set, and the request's token is missing or "
+                    "wrong.",
+                    headers=CHALLENGE,
                 ),
                 UNAVAILABLE: AWAY,
             },

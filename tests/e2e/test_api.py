@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_without_a_good_token_every_route_answers_401(
     answer = stranger.request(method, path, headers=headers)
 
     assert answer.status_code == 401
-    assert "receiver api-token" in answer.json()["error"]
+    assert "receiver api-token" in answer.json()["detail"]
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
@@ -141,6 +142,42 @@ def test_many_are_replayed_at_once_and_the_missing_are_named(
     assert answer.json()["missing"] == ["d0"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/api/deliveries/d0", 404, "delivery_not_found"),
+        ("GET", "/api/versions?app=no-such-app", 404, "app_not_found"),
+        ("GET", "/api/nothing", 404, "not_found"),
+        ("DELETE", "/api/deliveries", 405, "method_not_allowed"),
+        ("GET", "/api/deliveries?limit=0", 400, "invalid_request"),
+    ],
+)
+def test_an_error_is_a_problem_of_rfc_9457(
+    api: httpx.Client, method: str, path: str, status: int, code: str
+) -> None:
+    answer = api.request(method, path)
+
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert list(body) == ["type", "title", "status", "detail", "code"]
+    assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
+    assert (body["type"], body["title"]) == ("about:blank", HTTPStatus(status).phrase)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("verdict=perhaps", "`$.verdict`; it is one of accepted, ignored, refused"),
+        ("repo=a/b", "unknown field `repo`"),
+        ("limit=1001", "<= 1000"),
+    ],
+)
+def test_a_bad_query_is_explained_with_what_is_accepted(
+    api: httpx.Client, query: str, words: str
+) -> None:
+    assert words in api.get(f"/api/deliveries?{query}").json()["detail"]
+
+
 def test_what_is_not_there_is_404(api: httpx.Client) -> None:
     assert api.get("/api/deliveries/d0").status_code == 404
     assert api.post("/api/deliveries/d0/replay").status_code == 404
@@ -173,7 +210,7 @@ def test_a_bad_query_is_400_and_says_what_is_wrong(api: httpx.Client, query: str
     answer = api.get(f"/api/deliveries?{query}")
 
     assert answer.status_code == 400
-    assert answer.json()["error"]
+    assert answer.json()["detail"]
 
 
 def test_text_that_only_looks_odd_may_be_looked_for(api: httpx.Client) -> None:
@@ -251,7 +288,7 @@ def test_a_bad_body_is_400(api: httpx.Client, path: str, body: bytes) -> None:
     answer = api.post(path, content=body)
 
     assert answer.status_code == 400
-    assert answer.json()["error"]
+    assert answer.json()["detail"]
 
 
 def test_a_body_over_1_mib_is_413(api: httpx.Client) -> None:

@@ -76,7 +76,7 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(
     answer = ask(here, path, body)
 
     assert answer.status_code == status
-    assert words in answer.json()["error"]
+    assert words in answer.json()["detail"]
     assert deliveries(here, repository="one") == []
 
 
