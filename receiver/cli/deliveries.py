@@ -22,7 +22,7 @@ from receiver.cli.exits import (
 from receiver.cli.timestamps import moment
 from receiver.config.variables import NEEDED
 from receiver.images import ImageReference, parse_image_reference
-from receiver.reasons import State, Verdict
+from receiver.reasons import Reason, State, Verdict
 
 if TYPE_CHECKING:
     from receiver.ledger.ledger import Ledger
@@ -51,10 +51,40 @@ MOST_ROWS = 1000  # the maximum of the API, too
     type=click.Choice([state.value for state in State]),
     help="Only deliveries with a registration in this state.",
 )
+@click.option("--app", help="Only deliveries with a registration of this app.")
+@click.option("--version", help="Only deliveries with a registration of this version or channel.")
+@click.option(
+    "--reason",
+    type=click.Choice([reason.value for reason in Reason]),
+    metavar="REASON",
+    help="Only deliveries with this reason, or with a registration that has it.",
+)
+@click.option(
+    "--source",
+    type=click.Choice(["webhook", "catch-up", "command", "restore"]),
+    help="Only deliveries that were reported in this way.",
+)
+@click.option("--since", help="Only deliveries since a time: 2026-11-23, 2h or 3d ago.")
+@click.option("--until", help="Only deliveries before a time.")
 @click.option("--before", help="Only deliveries before this delivery ID: the next page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @handle_errors
-def deliveries(as_json: bool, **filters: object) -> None:
+def deliveries(
+    *,
+    limit: int,
+    repository: str | None,
+    tag: str | None,
+    verdict: str | None,
+    state: str | None,
+    app: str | None,
+    version: str | None,
+    reason: str | None,
+    source: str | None,
+    since: str | None,
+    until: str | None,
+    before: str | None,
+    as_json: bool,
+) -> None:
     """List deliveries, newest first, with the state of their registrations.
 
     Works with and without a running server. The column after the repository and tag is the verdict,
@@ -64,10 +94,23 @@ def deliveries(as_json: bool, **filters: object) -> None:
     from receiver.ledger.queries import Filter, find_push, list_deliveries
     from receiver.web.serialization import json_text
 
+    wanted = Filter(
+        repository=repository,
+        tag=tag,
+        verdict=None if verdict is None else Verdict(verdict),
+        state=None if state is None else State(state),
+        app=app,
+        version=version,
+        reason=None if reason is None else Reason(reason),
+        source=source,
+        since=None if since is None else moment(since),
+        until=None if until is None else moment(until),
+        before=before,
+        limit=limit,
+    )
     ledger = _opened()
-    before = filters["before"]
-    known = before is None or ledger.read_sync(lambda tx: find_push(tx, str(before))) is not None
-    rows = ledger.read_sync(lambda tx: list_deliveries(tx, Filter(**filters)))  # type: ignore[arg-type]  # click checked the values
+    known = before is None or ledger.read_sync(lambda tx: find_push(tx, before)) is not None
+    rows = ledger.read_sync(lambda tx: list_deliveries(tx, wanted))
     any_rows = rows or ledger.read_sync(lambda tx: list_deliveries(tx, Filter(limit=1)))
     ledger.close()
     if not known:

@@ -9,7 +9,9 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
 
 from receiver.ledger.cursors import Cursor, read_cursors
+from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.gates import blockers, paused
+from receiver.ledger.ids import first_id
 from receiver.ledger.refused_links import refused_links
 from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
 from receiver.ledger.transaction import Tx
@@ -31,7 +33,7 @@ from receiver.ledger.views import (
     SentRequest,
     read_view,
 )
-from receiver.reasons import Outcome, State, Verdict
+from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Rule
 from receiver.timestamps import Time
 
@@ -52,8 +54,13 @@ class Filter:
     tag: str | None = None
     verdict: Verdict | None = None
     state: State | None = None
+    app: str | None = None
+    version: str | None = None
+    reason: Reason | None = None
+    source: str | None = None
     text: str | None = None
     since: int | None = None
+    until: int | None = None
     before: str | None = None
     depth: int | None = None
     limit: int = 100
@@ -61,16 +68,22 @@ class Filter:
     @property
     def has_index(self) -> bool:
         """Whether an index finds what is wanted."""
-        tag_alone = self.tag is not None and self.repository is None
-        return not tag_alone and self.text is None and self.state != State.DONE
+        if self.text is not None or self.source is not None or self.until is not None:
+            return False
+        if self.tag is not None and self.repository is None:
+            return False
+        registered = (self.app, self.version, self.reason)
+        return self.state != State.DONE and (self.state is not None or not any(registered))
 
 
 def search_deliveries(tx: Tx, wanted: Filter) -> DeliveryPage:
     """Return one page of deliveries; a search without an index ends after DEPTH deliveries."""
-    search = wanted if wanted.has_index else replace(wanted, depth=DEPTH)
+    search = replace(wanted, limit=wanted.limit + 1, depth=None if wanted.has_index else DEPTH)
     found = list_deliveries(tx, search)
-    ended = search.depth is None or len(found) >= search.limit
-    return DeliveryPage(tuple(found), None if ended else end_of_depth(tx, search))
+    if len(found) > wanted.limit:
+        shown = found[: wanted.limit]
+        return DeliveryPage(tuple(shown), shown[-1].id)
+    return DeliveryPage(tuple(found), end_of_depth(tx, search))
 
 
 def list_deliveries(tx: Tx, wanted: Filter) -> list[Delivery]:
@@ -82,12 +95,16 @@ def list_deliveries(tx: Tx, wanted: Filter) -> list[Delivery]:
 
 def end_of_depth(tx: Tx, wanted: Filter) -> str | None:
     """Return the id from which to continue a search limited by `depth`; None at the end."""
+    if wanted.depth is None:
+        return None
     c = deliveries.c
-    query = select(c.id).order_by(c.id.desc()).offset((wanted.depth or 1) - 1).limit(2)
+    query = select(c.id).order_by(c.id.desc()).offset(wanted.depth - 1).limit(2)
     if wanted.before is not None:
         query = query.where(c.id < wanted.before)
-    ids = [str(identity) for identity in tx.connection.execute(query).scalars()]
-    return ids[0] if len(ids) > 1 else None
+    if wanted.since is not None:
+        query = query.where(c.id >= first_id(DELIVERY, wanted.since))
+    found = [str(identity) for identity in tx.connection.execute(query).scalars()]
+    return found[0] if len(found) > 1 else None
 
 
 def get_push(tx: Tx, delivery: str) -> ReportedPush:
@@ -200,17 +217,22 @@ def deliveries_to_replay(tx: Tx, *, parked: bool, since: int | None) -> list[str
 
 def _chosen(wanted: Filter) -> Select[Any]:
     c = deliveries.c
-    query = select(deliveries).order_by(c.id.desc()).limit(min(wanted.limit, MOST_ROWS))
-    if wanted.repository is not None:
-        query = query.where(c.repository == wanted.repository)
-    if wanted.tag is not None:
-        query = query.where(c.tag == wanted.tag)
-    if wanted.verdict is not None:
-        query = query.where(c.verdict == wanted.verdict)
-        if wanted.verdict != Verdict.ACCEPTED:  # the index by verdict holds none of those
-            query = query.where(text("verdict <> 'accepted'"))
-    if wanted.since is not None:
-        query = query.where(c.received_at >= wanted.since)
+    query = select(deliveries).order_by(c.id.desc()).limit(wanted.limit)
+    for column, value in (
+        (c.repository, wanted.repository),
+        (c.tag, wanted.tag),
+        (c.verdict, wanted.verdict),
+        (c.source, wanted.source),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.verdict not in {None, Verdict.ACCEPTED}:  # the index by verdict holds none of those
+        query = query.where(text("verdict <> 'accepted'"))
+    if wanted.since is not None:  # an id is never older than its delivery
+        begin = first_id(DELIVERY, wanted.since)
+        query = query.where(c.received_at >= wanted.since, c.id >= begin)
+    if wanted.until is not None:
+        query = query.where(c.received_at < wanted.until)
     if wanted.before is not None:
         query = query.where(c.id < wanted.before)
     if wanted.depth is not None:
@@ -219,8 +241,9 @@ def _chosen(wanted: Filter) -> Select[Any]:
             newest = newest.where(c.id < wanted.before)
         oldest = select(func.min(newest.subquery().c.id)).scalar_subquery()
         query = query.where(c.id >= oldest)
-    if wanted.state is not None:
-        query = query.where(_in_state(wanted.state))
+    registered = _registered(wanted)
+    if registered is not None:
+        query = query.where(registered)
     if wanted.text is not None:
         r, words = registrations.c, wanted.text
         own = (c.repository, c.tag, c.pusher, c.reason, c.sentence)
@@ -231,13 +254,28 @@ def _chosen(wanted: Filter) -> Select[Any]:
     return query
 
 
-def _in_state(state: str) -> ColumnElement[bool]:
-    """Begin with the few that are open; of the done, which are nearly all, ask row by row."""
-    joined = led_to.join(registrations, registrations.c.id == led_to.c.registration_id)
-    if state == State.DONE:
-        return _led_to_one(registrations.c.state.concat("") == state)  # not by the state's index
-    few = select(led_to.c.delivery_id).select_from(joined)
-    return deliveries.c.id.in_(few.where(registrations.c.state == state))
+def _registered(wanted: Filter) -> ColumnElement[bool] | None:
+    """Choose the deliveries with one registration that has all that is wanted of it.
+
+    Of the open ones, which are few, the index by state begins; others are read row by row.
+    """
+    r, joined = registrations.c, led_to.join(registrations)
+    ours = [
+        column == value
+        for column, value in ((r.app, wanted.app), (r.version, wanted.version))
+        if value is not None
+    ]
+    own_reason: list[ColumnElement[bool]] = []
+    if wanted.reason is not None:
+        if not ours and wanted.state is None:  # the delivery's own reason: it led to nothing
+            own_reason = [deliveries.c.reason == wanted.reason.value]
+        ours.append(r.reason == wanted.reason.value)
+    if wanted.state == State.DONE:
+        ours.append(r.state.concat("") == State.DONE.value)  # not by the state's index
+    elif wanted.state is not None:
+        few = select(led_to.c.delivery_id).select_from(joined)
+        return deliveries.c.id.in_(few.where(r.state == wanted.state.value, *ours))
+    return or_(*own_reason, _led_to_one(and_(*ours))) if ours else None
 
 
 def _led_to_one(condition: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -220,11 +220,11 @@ class DeliveryPage(msgspec.Struct, frozen=True):
     """One page of deliveries, the newest first."""
 
     deliveries: tuple[Delivery, ...]
-    further: Annotated[
+    next: Annotated[
         DeliveryId | None,
         described(
-            "If no index supports the filter, at most 20000 deliveries are searched: pass this id "
-            "as `before` to continue. Null if all were searched or the page is full."
+            "Pass it as `before` for the next page; null at the end. If no index supports the "
+            "filter, a page ends after 20000 deliveries, however few of them match."
         ),
     ]
 

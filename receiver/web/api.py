@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
+from urllib.parse import urlencode
 
 from msgspec import UNSET, UnsetType
 from starlette.requests import Request
@@ -96,11 +97,25 @@ async def list_deliveries(service: Service, request: Request, query: DeliveriesQ
         tag=given(query.tag),
         verdict=given(query.verdict),
         state=given(query.state),
+        app=given(query.app),
+        version=given(query.version),
+        reason=given(query.reason),
+        source=given(query.source),
+        since=given(query.since),
+        until=given(query.until),
         text=given(query.text),
         before=given(query.before),
         limit=query.limit,
     )
-    return answer(await service.ledger.read(lambda tx: search_deliveries(tx, search)))
+    page = await service.ledger.read(lambda tx: search_deliveries(tx, search))
+    headers = {} if page.next is None else {"Link": _next_page(request, page.next)}
+    return answer(page, headers=headers)
+
+
+def _next_page(request: Request, before: str) -> str:
+    """Return the header of RFC 8288 that links to the next page."""
+    query = urlencode({**request.query_params, "before": before})
+    return f'<{request.url.path}?{query}>; rel="next"'
 
 
 async def show_delivery(service: Service, request: Request) -> Response:

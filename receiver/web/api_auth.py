@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -138,9 +138,11 @@ def _words(hint: object) -> tuple[str, ...]:
     return get_args(hint) if get_origin(hint) is Literal else ()
 
 
-def answer(view: object, status: int = 200) -> Response:
+def answer(
+    view: object, status: int = 200, *, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return a view as the response."""
-    return Response(encode(view), status, media_type="application/json")
+    return Response(encode(view), status, headers=headers, media_type="application/json")
 
 
 def limited_to(repository: str) -> Response:

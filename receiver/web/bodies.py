@@ -15,6 +15,7 @@ from receiver.ledger.views import (
 )
 from receiver.pipeline.prune import Pruned
 from receiver.reasons import Reason, State, Verdict
+from receiver.timestamps import Time
 
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 MOST_MISSED = 500
@@ -87,8 +88,28 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: Annotated[
         State | UnsetType, described("Only deliveries with a registration in this state.")
     ] = UNSET
+    app: Annotated[Filled, described("Only deliveries with a registration of this app.")] = UNSET
+    version: Annotated[
+        Filled, described("Only deliveries with a registration of this version or channel.")
+    ] = UNSET
+    reason: Annotated[
+        Reason | UnsetType,
+        described("Only deliveries with this reason, or with a registration that has it."),
+    ] = UNSET
+    source: Annotated[
+        Literal["webhook", "catch-up", "command", "restore"] | UnsetType,
+        described("Only deliveries that were reported in this way."),
+    ] = UNSET
+    since: Annotated[
+        Time | UnsetType, described("Only deliveries that were received then or later.")
+    ] = UNSET
+    until: Annotated[
+        Time | UnsetType, described("Only deliveries that were received before then.")
+    ] = UNSET
     text: Annotated[Filled, described("Only deliveries that contain this text.")] = UNSET
-    before: Annotated[Filled, described("Only deliveries older than this one, by id.")] = UNSET
+    before: Annotated[
+        Filled, described("Only deliveries older than this one: the `next` of a page.")
+    ] = UNSET
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS, description="Maximum number of deliveries.")] = (
         100
     )

@@ -187,10 +187,10 @@ def _of_deliveries() -> list[Operation]:
             "Deliveries, newest first",
             with_query(bodies.DeliveriesQuery, api.list_deliveries, for_one_repository=True),
             answers={
-                OK: shown(
-                    DeliveryPage,
-                    "One page, each delivery with its registrations in short. For the next page, "
-                    "pass the last id as `before`.",
+                OK: Answer(
+                    "One page, each delivery with its registrations in short.",
+                    {JSON: DeliveryPage},
+                    {"Link": 'The next page, with `rel="next"`; missing on the last page.'},
                 )
             },
         ),

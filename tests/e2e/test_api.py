@@ -1,5 +1,6 @@
 """The API: every route behind a bearer token; whatever is sent gets 2xx or 4xx, never 5xx."""
 
+import re
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -204,6 +205,12 @@ def test_what_is_not_there_is_404(api: httpx.Client) -> None:
         "verdict=",
         "limit=",
         "repo=studio/game-server",
+        "since=yesterday",
+        "until=",
+        "since=1780000000000",
+        "reason=perhaps",
+        "source=page",
+        "app=",
     ],
 )
 def test_a_bad_query_is_400_and_says_what_is_wrong(api: httpx.Client, query: str) -> None:
@@ -218,7 +225,44 @@ def test_text_that_only_looks_odd_may_be_looked_for(api: httpx.Client) -> None:
 
     answer = api.get("/api/deliveries", params={"text": woman_technologist})
 
-    assert (answer.status_code, answer.json()) == (200, {"deliveries": [], "further": None})
+    assert (answer.status_code, answer.json()) == (200, {"deliveries": [], "next": None})
+
+
+def test_pages_are_linked_to_the_end(api: httpx.Client) -> None:
+    for tag in ("1.0", "2.0", "3.0"):
+        api.post("/api/deliveries", json={"image": f"studio/paged:{tag}"})
+    query = {"repository": "studio/paged", "source": "command", "limit": "2"}
+
+    first = api.get("/api/deliveries", params=query)
+    link = re.fullmatch(r'<(/api/deliveries\?[^>]+)>; rel="next"', first.headers["link"])
+    assert link is not None
+    second = api.get(link[1])
+
+    pages = [[row["tag"] for row in page.json()["deliveries"]] for page in (first, second)]
+    assert pages == [["3.0", "2.0"], ["1.0"]]
+    assert first.json()["next"] == first.json()["deliveries"][-1]["id"]
+    assert (second.json()["next"], "link" in second.headers) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("query", "many"),
+    [
+        ("reason=no_rule", 1),
+        ("reason=no_rule_matches", 0),
+        ("app=my-game", 0),
+        ("since=2026-01-01", 1),
+        ("until=2026-01-01T00:00:00Z", 0),
+        ("since=2026-01-01T00:00:00.5%2B02:00", 1),
+    ],
+)
+def test_deliveries_are_found_by_reason_app_and_time(
+    api: httpx.Client, query: str, many: int
+) -> None:
+    api.post("/api/deliveries", json={"image": "studio/found:1.0"})
+
+    found = api.get(f"/api/deliveries?tag=1.0&repository=studio/found&limit=1&{query}")
+
+    assert len(found.json()["deliveries"]) == many
 
 
 def test_a_search_ends_at_its_depth_and_says_where_to_look_on(
@@ -234,11 +278,11 @@ def test_a_search_ends_at_its_depth_and_says_where_to_look_on(
             return httpx.get(url, params=query, headers=headers, trust_env=False).json()
 
         first = search(text="needle")
-        second = search(text="needle", before=first["further"])
+        second = search(text="needle", before=first["next"])
 
-        assert (first["deliveries"], first["further"]) == ([], others[1])
+        assert (first["deliveries"], first["next"]) == ([], others[1])
         assert [row["id"] for row in second["deliveries"]] == [oldest]
-        assert second["further"] is None
+        assert second["next"] is None
         assert [row["id"] for row in search(tag="needle", repository=REPOSITORY)["deliveries"]] == [
             oldest
         ]

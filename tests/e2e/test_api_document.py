@@ -219,7 +219,7 @@ def test_the_bounds_it_gives_are_the_receivers() -> None:
     missed = TOLD["components"]["schemas"]["CatchUpRequest"]["properties"]["missed"]
 
     assert missed["maxItems"] == MOST_MISSED
-    assert f" {DEPTH} deliveries are searched" in DOCUMENT.decode()
+    assert f"ends after {DEPTH} deliveries" in DOCUMENT.decode()
 
 
 def test_every_operation_behind_the_token_tells_of_401_and_503() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -9,10 +11,17 @@ import pytest
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import pause
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.queries import STRETCH, Filter, end_of_depth, list_deliveries, overview
+from receiver.ledger.queries import (
+    STRETCH,
+    Filter,
+    end_of_depth,
+    list_deliveries,
+    overview,
+    search_deliveries,
+)
 from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
-from receiver.reasons import Verdict
+from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import Decision, Match, Rule
 
 T = TypeVar("T")
@@ -114,3 +123,74 @@ def test_a_target_s_newest_delivery_is_found(ledger: Ledger) -> None:
 
     assert list((ledger.read_sync(look)).values()) == [second]
     assert first != second
+
+
+def settle(tx: Tx, delivery: str, state: str, reason: str | None, received_at: int) -> None:
+    changes = {"state": state, "reason": reason, "delivery": delivery}
+    tx.run(
+        "UPDATE registrations SET state = :state, reason = :reason WHERE id IN"
+        " (SELECT registration_id FROM led_to WHERE delivery_id = :delivery)",
+        **changes,
+    )
+    at = {"at": received_at, "delivery": delivery}
+    tx.run("UPDATE deliveries SET received_at = :at WHERE id = :delivery", **at)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Filter(app="my-game"), ["1.2", "1.1", "1.0"]),
+        (Filter(app="other-app"), ["1.1"]),
+        (Filter(app="my-game", version="1.0"), ["1.0"]),
+        (Filter(app="other-app", version="1.0"), []),
+        (Filter(reason=Reason.GAVE_UP), ["1.1"]),
+        (Filter(reason=Reason.NO_RULE), ["2.0"]),
+        (Filter(reason=Reason.NO_RULE, app="my-game"), []),
+        (Filter(state=State.PARKED, app="other-app"), ["1.1"]),
+        (Filter(state=State.DONE, app="my-game"), ["1.0"]),
+        (Filter(state=State.PARKED, reason=Reason.GAVE_UP), ["1.1"]),
+        (Filter(state=State.DONE, reason=Reason.GAVE_UP), []),
+        (Filter(source="catch-up"), ["3.0"]),
+        (Filter(since=2000), ["3.0", "2.0", "1.2"]),
+        (Filter(until=2000), ["1.1", "1.0"]),
+        (Filter(since=1000, until=2000, app="my-game"), ["1.1"]),
+    ],
+    ids=str,
+)
+def test_deliveries_are_found_by_what_they_led_to_and_by_time(
+    ledger: Ledger, wanted: Filter, found: list[str]
+) -> None:
+    tags = [("1.0", (RULE,)), ("1.1", (RULE, OTHER)), ("1.2", (RULE,)), ("2.0", ())]
+    ids = written(ledger, *tags)
+    caught_up = write(ledger, lambda tx: push(tx, "3.0", source="catch-up"))
+    write(ledger, lambda tx: settle(tx, ids[0], "done", None, 999))
+    write(ledger, lambda tx: settle(tx, ids[1], "parked", "gave_up", 1999))
+    write(ledger, lambda tx: settle(tx, ids[2], "queued", None, 2000))
+    write(ledger, lambda tx: settle(tx, caught_up, "queued", None, 4000))
+    no_rule = "UPDATE deliveries SET reason = 'no_rule', received_at = 3000 WHERE id = :id"
+    write(ledger, lambda tx: tx.run(no_rule, id=ids[3]).rowcount)
+
+    listed = ledger.read_sync(lambda tx: search_deliveries(tx, wanted))
+
+    assert [one.tag for one in listed.deliveries] == found
+    assert listed.next is None
+
+
+@pytest.mark.parametrize("wanted", [Filter(limit=3), Filter(limit=3, app="my-game")], ids=str)
+@pytest.mark.parametrize("depth", [1, 2, 100])
+def test_the_cursors_of_pages_lead_through_all_deliveries_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, wanted: Filter, depth: int
+) -> None:
+    monkeypatch.setattr("receiver.ledger.queries.DEPTH", depth)
+    ids = written(ledger, *((f"1.{number}", (RULE,)) for number in range(9)))
+    seen: list[str] = []
+    before: str | None = None
+    while True:
+        search = replace(wanted, before=before)
+        page = ledger.read_sync(partial(search_deliveries, wanted=search))
+        seen += [one.id for one in page.deliveries]
+        before = page.next
+        if before is None:
+            break
+
+    assert seen == ids[::-1]

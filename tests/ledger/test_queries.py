@@ -144,11 +144,11 @@ def test_deliveries_are_listed_newest_first_and_narrowed(ledger: Ledger) -> None
     assert listed() == made[::-1]
     assert listed(limit=2, before=made[3]) == [made[2], made[1]]
     assert listed(tag="1.2") == [made[2]]
-    assert listed(state="done") == [made[0]]
+    assert listed(state=State.DONE) == [made[0]]
     assert listed(text="1.4") == [made[4]]
     assert listed(text="100%") == []
-    assert listed(text="WEBHOOK") == listed(verdict="refused") == []
-    assert listed(depth=2, state="queued") == [made[4], made[3]]
+    assert listed(text="WEBHOOK") == listed(verdict=Verdict.REFUSED) == []
+    assert listed(depth=2, state=State.QUEUED) == [made[4], made[3]]
 
 
 def test_the_overview_tells_of_each_rule_and_what_is_parked(ledger: Ledger) -> None:

@@ -106,15 +106,14 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
         state=State(chosen["state"]) if chosen["state"] else None,
         text=chosen["text"] or None,
         before=before,
-        limit=ROWS + 1,
+        limit=ROWS,
     )
     page = await service.ledger.read(lambda tx: search_deliveries(tx, search))
-    rows = page.deliveries
-    older = rows[ROWS - 1].id if len(rows) > ROWS else None
+    full = len(page.deliveries) == ROWS
     return answer_page(
         request, session, "deliveries.html",
-        rows=rows[:ROWS], chosen=chosen, before=before, older=older,
-        further=page.further, depth=DEPTH,
+        rows=page.deliveries, chosen=chosen, before=before, depth=DEPTH,
+        older=page.next if full else None, further=None if full else page.next,
         repositories=sorted({rule.repository for rule in service.settings.rules}),
         choices=CHOICES, standing=standing,
     )  # fmt: skip
