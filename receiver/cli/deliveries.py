@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from receiver.cli.client import Server, configured, lenient_settings, reached
 from receiver.cli.exits import (
@@ -201,10 +201,12 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
     settings = configured(NEEDED)
     if dry_run:
         from receiver.cli.dry_run import preview_push
+        from receiver.web.serialization import json_text
 
         planned = asyncio.run(preview_push(settings, reference))
-        click.echo(json.dumps(planned, ensure_ascii=False, indent=None if as_json else 2))
-        if not planned["requests"]:
+        text = json_text(planned)
+        click.echo(text if as_json else msgspec.json.format(text, indent=2))
+        if not planned.requests:
             raise SystemExit(NOT_DONE)
         return
     recorded: list[str] = []

@@ -1,6 +1,7 @@
 """Channels in the ledger: what each follows, its hold, what was reported to it, how it moved."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from receiver import backoff
 from receiver.images import ImageReference
@@ -409,14 +410,22 @@ def _sentence(app: str, name: str, drift: str) -> str:
     )
 
 
-def drifted(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
-    """Return a sentence, and since when (epoch ms), for each of the channels that was moved."""
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """A channel that was moved by another hand: what to do, and since when."""
+
+    sentence: str
+    since_at: Time
+
+
+def drifted(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[Drifted]:
+    """Return each of the channels that was moved by another hand."""
     known = set(channels)
     rows = tx.run(
         "SELECT app, name, drift, drift_at FROM channels WHERE drift <> '' ORDER BY app, name"
     )
     return [
-        (_sentence(row.app, row.name, row.drift), row.drift_at)
+        Drifted(_sentence(row.app, row.name, row.drift), Time(row.drift_at))
         for row in rows
         if (row.app, row.name) in known
     ]

@@ -143,10 +143,18 @@ def next_overdue(tx: Tx) -> int | None:
     return due
 
 
-def deletion_under_way(tx: Tx, app: str, version: str) -> tuple[Time, Time] | None:
-    """Return since when and until when a deletion locks this target, None if none."""
+@dataclass(frozen=True, slots=True)
+class TargetLock:
+    """Since when and until when a deletion locks a target."""
+
+    since_at: Time
+    until_at: Time
+
+
+def deletion_under_way(tx: Tx, app: str, version: str) -> TargetLock | None:
+    """Return the lock of this target, None if no deletion locks it."""
     row = tx.run(_UNDER_WAY, app=app, version=version).first()
-    return None if row is None else (Time(row.began_at), Time(row.until_at))
+    return None if row is None else TargetLock(Time(row.began_at), Time(row.until_at))
 
 
 def last_deletions(tx: Tx, app: str) -> list[EndedDeletion]:

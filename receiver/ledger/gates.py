@@ -176,8 +176,7 @@ def blockers(tx: Tx, registration: Registration) -> list[HeldBack]:
         held.append(HeldBack("busy" if busy else "token", gate.sentence, Time(gate.since), until))
     locked = deletion_under_way(tx, registration.app, registration.version)
     if locked is not None:
-        since, until = locked
-        held.append(HeldBack("deletion", BEING_DELETED, since, until))
+        held.append(HeldBack("deletion", BEING_DELETED, locked.since_at, locked.until_at))
     return held
 
 

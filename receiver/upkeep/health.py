@@ -15,7 +15,7 @@ import msgspec
 
 from receiver.config.settings import LiveSettings, Settings
 from receiver.errors import LedgerError
-from receiver.ledger.channels import drifted
+from receiver.ledger.channels import Drifted, drifted
 from receiver.ledger.cursors import Cursor, failing, read_cursors
 from receiver.ledger.gates import ALL, BUSY, TOKEN, Gate, closed_gates, paused
 from receiver.ledger.ledger import Ledger
@@ -82,7 +82,7 @@ class Snapshot:
     held_by_pause: Mapping[str, int] = field(default_factory=dict)
     cursors: Sequence[Cursor] = ()
     dead_links: Sequence[DeadLink] = ()
-    drifted: Sequence[tuple[str, int]] = ()
+    drifted: Sequence[Drifted] = ()
 
 
 class HealthCheck:
@@ -196,8 +196,8 @@ def conditions_of(
         since = max((one.since for one in seen.dead_links if one.since), default=None)
         yield Condition(Code.SECRET_KEY, _of_keys(seen, since), _time(since))
     yield from _waiting(seen, outage)
-    for sentence, drifted_at in seen.drifted:
-        yield Condition(Code.CHANNELS, sentence, Time(drifted_at))
+    for one in seen.drifted:
+        yield Condition(Code.CHANNELS, one.sentence, one.since_at)
     for repository, since in seen.paused.items():
         named = "--all" if repository == ALL else repository
         what = "Everything is" if repository == ALL else f"{repository} is"
