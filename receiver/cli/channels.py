@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from receiver.ledger.transaction import Tx
     from receiver.ledger.views import Channel
     from receiver.rules.channel_order import ByHand
-    from receiver.web.bodies import ChannelList, OrderedMove
+    from receiver.web.bodies import ChannelList, QueuedMove
 
 COMMAND = "command"
 
@@ -60,16 +60,16 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
     """
     from receiver.rules.channel_order import ByHand
     from receiver.upkeep.channels import rollback_channel
-    from receiver.web.bodies import OrderedMove, RollbackRequest
+    from receiver.web.bodies import QueuedMove, RollbackRequest
 
     settings = lenient_settings(KEY)
 
-    def write(tx: Tx) -> OrderedMove:
+    def write(tx: Tx) -> QueuedMove:
         recorded = rollback_channel(tx, settings.rules, app, channel, to, source=COMMAND)
         return _recorded(ByHand.ROLLBACK, app, channel, recorded)
 
     asked = RollbackRequest(app, channel, to)
-    _show(ask(settings, "/api/rollback", OrderedMove, asked, write), as_json)
+    _show(ask(settings, "/api/rollback", QueuedMove, asked, write), as_json)
 
 
 @click.command()
@@ -87,20 +87,20 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
     """
     from receiver.rules.channel_order import ByHand
     from receiver.upkeep.channels import promote as promote_channel
-    from receiver.web.bodies import OrderedMove, PromoteRequest
+    from receiver.web.bodies import PromoteRequest, QueuedMove
 
     if (other is None) == (to is None):
         raise CommandError("use either --from CHANNEL or --to VERSION", USAGE)
     settings = lenient_settings(KEY)
 
-    def write(tx: Tx) -> OrderedMove:
+    def write(tx: Tx) -> QueuedMove:
         recorded = promote_channel(
             tx, settings.rules, app, channel, to=to, from_channel=other, source=COMMAND
         )
         return _recorded(ByHand.PROMOTE, app, channel, recorded)
 
     asked = PromoteRequest(app, channel, to, other)
-    _show(ask(settings, "/api/promote", OrderedMove, asked, write), as_json)
+    _show(ask(settings, "/api/promote", QueuedMove, asked, write), as_json)
 
 
 @click.command()
@@ -136,15 +136,15 @@ async def _channels(settings: Settings, app: str | None) -> ChannelList:
         return ChannelList(tuple(await there.read(lambda tx: list_channels(tx, names))))
 
 
-def _recorded(action: ByHand, app: str, channel: str, recorded: RecordedDelivery) -> OrderedMove:
+def _recorded(action: ByHand, app: str, channel: str, recorded: RecordedDelivery) -> QueuedMove:
     from receiver.upkeep.channels import log_moved
-    from receiver.web.bodies import OrderedMove
+    from receiver.web.bodies import QueuedMove
 
     log_moved(action, app, channel, recorded, COMMAND)
-    return OrderedMove(recorded.delivery, recorded.ruling.sentence)
+    return QueuedMove(recorded.delivery, recorded.ruling.sentence)
 
 
-def _show(done: OrderedMove, as_json: bool) -> None:
+def _show(done: QueuedMove, as_json: bool) -> None:
     from receiver.web.serialization import json_text
 
     text = f"{done.sentence}\nFor the result: receiver show {done.delivery}"

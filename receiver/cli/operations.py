@@ -150,7 +150,7 @@ if TYPE_CHECKING:
     from receiver.ledger.transaction import Tx
     from receiver.rules.rule import Rule
     from receiver.upkeep.catch_up import MissedPush
-    from receiver.web.bodies import ReportedMiss
+    from receiver.web.bodies import MissedPushReport
 
 LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
 BATCH = 100  # pushes in a request to the server
@@ -302,11 +302,11 @@ async def _record(settings: Settings, missed: list[MissedPush]) -> None:
         )
 
 
-def _reported(missed: MissedPush) -> ReportedMiss:
-    from receiver.web.bodies import ReportedMiss
+def _reported(missed: MissedPush) -> MissedPushReport:
+    from receiver.web.bodies import MissedPushReport
 
     push = missed.push
-    return ReportedMiss(
+    return MissedPushReport(
         push.repository, push.tag or "", push.pushed_at, missed.digest, push.media_type
     )
 

@@ -44,7 +44,7 @@ from receiver.upkeep.channels import (
 from receiver.upkeep.operations import Asker, Paused, dismiss, undo_dismissal
 from receiver.web.api_auth import (
     BadRequest,
-    answer,
+    json_response,
     limit_of,
     limited_to,
     plain,
@@ -59,19 +59,19 @@ from receiver.web.bodies import (
     ChannelsQuery,
     DeliveriesQuery,
     DismissRequest,
+    MissedPushReport,
     OpenedGate,
     OpenGateRequest,
-    OrderedMove,
     PauseRequest,
     PromoteRequest,
     PrunableVersion,
     PruneRequest,
     PruneResult,
     PushRequest,
+    QueuedMove,
     Released,
     ReleaseRequest,
     ReplayRequest,
-    ReportedMiss,
     Revoked,
     RevokeRequest,
     RollbackRequest,
@@ -109,7 +109,7 @@ async def list_deliveries(service: Service, request: Request, query: DeliveriesQ
     )
     page = await service.ledger.read(lambda tx: search_deliveries(tx, search))
     headers = {} if page.next is None else {"Link": _next_page(request, page.next)}
-    return answer(page, headers=headers)
+    return json_response(page, headers=headers)
 
 
 def _next_page(request: Request, before: str) -> str:
@@ -124,7 +124,7 @@ async def show_delivery(service: Service, request: Request) -> Response:
     row = await service.ledger.read(lambda tx: delivery_detail(tx, identity))
     if row is None or limit_of(request) not in {None, row.repository}:
         return problem(ProblemCode.DELIVERY_NOT_FOUND, f"there is no delivery {identity}")
-    return answer(row)
+    return json_response(row)
 
 
 async def push(service: Service, request: Request, body: PushRequest) -> Response:
@@ -135,7 +135,7 @@ async def push(service: Service, request: Request, body: PushRequest) -> Respons
         return limited_to(str(only))
     recorded = await service.manual.push(service.preflight.hub, image, source_of(request))
     row = await service.ledger.read(lambda tx: delivery_detail(tx, recorded.delivery))
-    return answer(row, 202 if recorded.registrations else 200)
+    return json_response(row, 202 if recorded.registrations else 200)
 
 
 async def replay_delivery(service: Service, request: Request) -> Response:
@@ -147,7 +147,7 @@ async def replay_delivery(service: Service, request: Request) -> Response:
     replayed = (await service.manual.replay([identity], source_of(request))).replayed
     if not replayed:
         return problem(ProblemCode.DELIVERY_NOT_FOUND, f"there is no delivery {identity}")
-    return answer(replayed[0], 202)
+    return json_response(replayed[0], 202)
 
 
 async def replay(service: Service, request: Request, body: ReplayRequest) -> Response:
@@ -155,7 +155,7 @@ async def replay(service: Service, request: Request, body: ReplayRequest) -> Res
     done = await service.manual.replay(
         body.ids, source_of(request), parked=body.parked, since=body.since
     )
-    return answer(done, 202)
+    return json_response(done, 202)
 
 
 async def revoke_token(service: Service, _: Request, body: RevokeRequest) -> Response:
@@ -165,17 +165,17 @@ async def revoke_token(service: Service, _: Request, body: RevokeRequest) -> Res
     )
     if revoked:
         log.info("api_token_revoked", id=body.id)
-    return answer(Revoked(body.id, revoked))
+    return json_response(Revoked(body.id, revoked))
 
 
 async def show_overview(service: Service, _: Request) -> Response:
     """Show the current state."""
-    return answer(await overview_of(service))
+    return json_response(await overview_of(service))
 
 
 async def show_settings(service: Service, _: Request) -> Response:
     """Return hashes of the active settings, which `doctor` compares with its own."""
-    return answer(SettingsHashes(marks_of(service.settings)))
+    return json_response(SettingsHashes(marks_of(service.settings)))
 
 
 def showing_versions(
@@ -186,7 +186,7 @@ def showing_versions(
     async def show_versions(service: Service, _: Request, query: AppQuery) -> Response:
         if query.app not in (known := _apps(service)):
             return _no_such_app(known)
-        return answer(await shelf.of(service, query.app))
+        return json_response(await shelf.of(service, query.app))
 
     return show_versions
 
@@ -203,7 +203,7 @@ async def show_channels(service: Service, _: Request, query: ChannelsQuery) -> R
         return _no_such_app(known)
     channels = service.settings.channels(app)
     found = await service.ledger.read(lambda tx: list_channels(tx, channels))
-    return answer(ChannelList(tuple(found)))
+    return json_response(ChannelList(tuple(found)))
 
 
 def _apps(service: Service) -> list[str]:
@@ -259,7 +259,7 @@ async def _moved(
         return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
     log_moved(action, *channel, recorded, source)
     service.worker.wake()
-    return answer(OrderedMove(recorded.delivery, recorded.ruling.sentence), 202)
+    return json_response(QueuedMove(recorded.delivery, recorded.ruling.sentence), 202)
 
 
 async def release_channel(service: Service, request: Request, body: ReleaseRequest) -> Response:
@@ -270,12 +270,12 @@ async def release_channel(service: Service, request: Request, body: ReleaseReque
     except ChannelNotMoved as error:
         return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
     log_operation("released", source=source_of(request), app=body.app, channel=body.channel)
-    return answer(Released(sentence))
+    return json_response(Released(sentence))
 
 
 async def list_pauses(service: Service, _: Request) -> Response:
     """List the pauses."""
-    return answer(Paused(await service.ledger.read(pauses.paused)))
+    return json_response(Paused(await service.ledger.read(pauses.paused)))
 
 
 async def pause(service: Service, request: Request, body: PauseRequest) -> Response:
@@ -285,13 +285,13 @@ async def pause(service: Service, request: Request, body: PauseRequest) -> Respo
         paused = await service.manual.pause(repository, source_of(request))
     except UnknownRepository as error:
         return problem(ProblemCode.REPOSITORY_UNKNOWN, str(error))
-    return answer(paused)
+    return json_response(paused)
 
 
 async def resume(service: Service, request: Request, body: PauseRequest) -> Response:
     """Resume a repository, or all."""
     repository = _repository(body)
-    return answer(await service.manual.resume(repository, source_of(request)))
+    return json_response(await service.manual.resume(repository, source_of(request)))
 
 
 async def open_gate(service: Service, request: Request, body: OpenGateRequest) -> Response:
@@ -299,7 +299,7 @@ async def open_gate(service: Service, request: Request, body: OpenGateRequest) -
     if not await service.manual.open_gate(body.gate, source_of(request)):
         detail = f"the gate {body.gate} is already open"
         return problem(ProblemCode.GATE_NOT_CLOSED, detail)
-    return answer(OpenedGate(body.gate))
+    return json_response(OpenedGate(body.gate))
 
 
 async def prune_versions(service: Service, _: Request, body: PruneRequest) -> Response:
@@ -317,7 +317,7 @@ async def prune_versions(service: Service, _: Request, body: PruneRequest) -> Re
         except RetentionBusy as error:
             return problem(ProblemCode.DELETION_IN_PROGRESS, str(error))
         log_pruned(body.app, results, source=body.source)
-    return answer(PruneResult(body.app, prunable, tuple(results)))
+    return json_response(PruneResult(body.app, prunable, tuple(results)))
 
 
 async def dismiss_parked(service: Service, _: Request, body: DismissRequest) -> Response:
@@ -330,14 +330,14 @@ async def dismiss_parked(service: Service, _: Request, body: DismissRequest) -> 
     changed = await dismiss(
         service.ledger, asker, body.ids, everything=body.all, reason=body.reason
     )
-    return answer(changed)
+    return json_response(changed)
 
 
 async def undo(service: Service, _: Request, body: UndoDismissalRequest) -> Response:
     """Park dismissed registrations again."""
     asker = Asker(body.source, body.name)
     changed = await undo_dismissal(service.ledger, asker, body.ids)
-    return answer(changed)
+    return json_response(changed)
 
 
 async def record_missed(service: Service, _: Request, body: CatchUpRequest) -> Response:
@@ -346,7 +346,7 @@ async def record_missed(service: Service, _: Request, body: CatchUpRequest) -> R
         raise BadRequest(f"at most {MOST_MISSED} pushes per request")
     missed = [_missed(push) for push in body.missed]
     found = await service.catch_up.take(service.settings, missed)
-    return answer(CaughtUp(tuple(one.delivery for one in found.recorded)), 202)
+    return json_response(CaughtUp(tuple(one.delivery for one in found.recorded)), 202)
 
 
 def _repository(body: PauseRequest) -> str:
@@ -357,7 +357,7 @@ def _repository(body: PauseRequest) -> str:
     return body.repository
 
 
-def _missed(found: ReportedMiss) -> MissedPush:
+def _missed(found: MissedPushReport) -> MissedPush:
     valid = is_repository(found.repository) and is_tag(found.tag)
     if not valid or (found.digest is not None and not is_digest(found.digest)):
         raise BadRequest("a push needs a well-formed repository, tag and digest")

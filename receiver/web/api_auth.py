@@ -138,7 +138,7 @@ def _words(hint: object) -> tuple[str, ...]:
     return get_args(hint) if get_origin(hint) is Literal else ()
 
 
-def answer(
+def json_response(
     view: object, status: int = 200, *, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a view as the response."""

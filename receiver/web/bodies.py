@@ -23,8 +23,8 @@ MOST_MISSED = 500
 # PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
 PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
 Plain = Annotated[str, Meta(pattern=PLAIN)]
-Words = Annotated[Plain, Meta(min_length=1)]
-Filled = Words | UnsetType  # a parameter is left out instead of being empty
+Text = Annotated[Plain, Meta(min_length=1)]
+OptionalText = Text | UnsetType  # a parameter is left out instead of being empty
 TokenId = Annotated[
     str,
     Meta(
@@ -67,10 +67,10 @@ RepositoryOrAll = Annotated[
 ]
 TagName = Annotated[str, Meta(examples=["1.4.2"], extra_json_schema={"pattern": f"^{_TAG}$"})]
 DigestName = Annotated[str, Meta(extra_json_schema={"pattern": "^sha256:[0-9a-f]{64}$"})]
-AskedBy = Annotated[
+RequestSource = Annotated[
     Literal["api", "command"], described("The source of the request; recorded and logged.")
 ]
-AskersName = Annotated[
+UserName = Annotated[
     Plain,
     Meta(max_length=100, description="The name of the user; recorded and logged."),
 ]
@@ -82,15 +82,17 @@ ChannelName = Annotated[Plain, Meta(examples=["staging"])]
 class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which deliveries to list."""
 
-    repository: Annotated[Filled, described("Only deliveries of this repository.")] = UNSET
-    tag: Annotated[Filled, described("Only deliveries of this tag.")] = UNSET
+    repository: Annotated[OptionalText, described("Only deliveries of this repository.")] = UNSET
+    tag: Annotated[OptionalText, described("Only deliveries of this tag.")] = UNSET
     verdict: Annotated[Verdict | UnsetType, described("Only deliveries with this verdict.")] = UNSET
     state: Annotated[
         State | UnsetType, described("Only deliveries with a registration in this state.")
     ] = UNSET
-    app: Annotated[Filled, described("Only deliveries with a registration of this app.")] = UNSET
+    app: Annotated[OptionalText, described("Only deliveries with a registration of this app.")] = (
+        UNSET
+    )
     version: Annotated[
-        Filled, described("Only deliveries with a registration of this version or channel.")
+        OptionalText, described("Only deliveries with a registration of this version or channel.")
     ] = UNSET
     reason: Annotated[
         Reason | UnsetType,
@@ -106,9 +108,9 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until: Annotated[
         Time | UnsetType, described("Only deliveries that were received before then.")
     ] = UNSET
-    text: Annotated[Filled, described("Only deliveries that contain this text.")] = UNSET
+    text: Annotated[OptionalText, described("Only deliveries that contain this text.")] = UNSET
     before: Annotated[
-        Filled, described("Only deliveries older than this one: the `next` of a page.")
+        OptionalText, described("Only deliveries older than this one: the `next` of a page.")
     ] = UNSET
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS, description="Maximum number of deliveries.")] = (
         100
@@ -118,13 +120,13 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AppQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The app whose versions are listed."""
 
-    app: Annotated[Words, described("An app that a rule names.", "my-game")]
+    app: Annotated[Text, described("An app that a rule names.", "my-game")]
 
 
 class ChannelsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which channels to list."""
 
-    app: Annotated[Filled, described("Only channels of this app.", "my-game")] = UNSET
+    app: Annotated[OptionalText, described("Only channels of this app.", "my-game")] = UNSET
 
 
 class PushRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,7 +190,7 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channel: ChannelName
 
 
-class OrderedMove(msgspec.Struct, frozen=True):
+class QueuedMove(msgspec.Struct, frozen=True):
     """A move that was recorded as a delivery and queued."""
 
     delivery: DeliveryId
@@ -236,7 +238,7 @@ class PruneRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: Annotated[
         list[Plain] | None, described("Only these versions; null for all beyond `keep`.")
     ] = None
-    source: AskedBy = "api"
+    source: RequestSource = "api"
 
 
 class PrunableVersion(msgspec.Struct, frozen=True):
@@ -262,8 +264,8 @@ class DismissRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[
         Reason | None, described("With `all`: only those parked for this reason.")
     ] = None
-    source: AskedBy = "api"
-    name: AskersName = ""
+    source: RequestSource = "api"
+    name: UserName = ""
 
 
 IDS_OR_ALL = {
@@ -285,11 +287,11 @@ class UndoDismissalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """Which dismissed registrations to park again."""
 
     ids: Ids
-    source: AskedBy = "api"
-    name: AskersName = ""
+    source: RequestSource = "api"
+    name: UserName = ""
 
 
-class ReportedMiss(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MissedPushReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A push that no webhook reported."""
 
     repository: RepositoryName
@@ -303,7 +305,7 @@ class CatchUpRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The pushes that no webhook reported."""
 
     missed: Annotated[
-        list[ReportedMiss],
+        list[MissedPushReport],
         Meta(
             description=f"At most {MOST_MISSED}.",
             extra_json_schema={"maxItems": MOST_MISSED},

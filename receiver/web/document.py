@@ -11,7 +11,7 @@ from receiver.reasons import Reason
 from receiver.timestamps import Time
 from receiver.version import VERSION
 from receiver.web.bodies import PLAIN
-from receiver.web.operation import JSON, Answer, Group, Operation
+from receiver.web.operation import JSON, Group, Operation, ResponseSpec
 from receiver.web.serialization import encode
 
 REF = "#/components/schemas/{name}"
@@ -64,14 +64,15 @@ class _Schemas:
     """The schemas of all types that the operations use, by name."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
-        asked = [kind for one in operations for kind in (one.asks.body, one.asks.query) if kind]
+        handlers = [one.handler for one in operations]
+        asked = [kind for one in handlers for kind in (one.body, one.query) if kind]
         answered = [
             kind
             for one in operations
-            for answer in one.answers.values()
-            for kind in answer.content.values()
+            for response in one.responses.values()
+            for kind in response.content.values()
         ]
-        kinds = [*asked, *answered, Reason]
+        kinds = [*asked, *answered, Reason]  # a `ReasonWord` refers to the last
         schemas, named = msgspec.json.schema_components(
             kinds, schema_hook=_schema_of, ref_template=REF
         )
@@ -79,7 +80,7 @@ class _Schemas:
             asked, schema_hook=_schema_of, ref_template=REF
         )
         self._by_kind = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
-        queries = {one.asks.query for one in operations if one.asks.query}
+        queries = {one.query for one in handlers if one.query}
         self._parameters = {kind: named.pop(kind.__name__) for kind in queries}
         for word in Word.__subclasses__():
             described = {"description": word.__doc__, "enum": list(word.known)}
@@ -101,30 +102,31 @@ class _Schemas:
         if one.description:
             described["description"] = one.description
         parameters = [_in_path(name, text) for name, text in one.parameters.items()]
-        if one.asks.query:
-            parameters += _in_query(self._parameters[one.asks.query])
+        if one.handler.query:
+            parameters += _in_query(self._parameters[one.handler.query])
         if parameters:
             described["parameters"] = parameters
-        if one.asks.body:
-            schema = {**self._by_kind[id(one.asks.body)], **one.asks.rules}
+        if one.handler.body:
+            schema = {**self._by_kind[id(one.handler.body)], **one.handler.rules}
             content = {JSON: {"schema": schema}}
             described["requestBody"] = {"required": True, "content": content}
         described["responses"] = {
-            str(status.value): self._response(answer)
-            for status, answer in sorted(one.answers.items())
+            str(status.value): self._response(response)
+            for status, response in sorted(one.responses.items())
         }
         return described
 
-    def _response(self, answer: Answer) -> Schema:
-        described: Schema = {"description": answer.description}
-        if answer.content:
+    def _response(self, response: ResponseSpec) -> Schema:
+        described: Schema = {"description": response.description}
+        if response.content:
             described["content"] = {
-                media: {"schema": self._by_kind[id(kind)]} for media, kind in answer.content.items()
+                media: {"schema": self._by_kind[id(kind)]}
+                for media, kind in response.content.items()
             }
-        if answer.headers:
+        if response.headers:
             described["headers"] = {
                 name: {"description": text, "schema": {"type": "string"}}
-                for name, text in answer.headers.items()
+                for name, text in response.headers.items()
             }
         return described
 
@@ -142,7 +144,7 @@ def _name_of(word: type[Word]) -> str:
 
 
 def _close(schema: Schema) -> None:
-    """Say of an answer that it has all fields of its type, and no others."""
+    """Say of a response that it has all fields of its type, and no others."""
     properties = schema.get("properties")
     if properties is None:
         return

@@ -16,7 +16,7 @@ from receiver.ledger.stats import Standing, read_standing
 from receiver.reasons import State
 from receiver.service import Service
 from receiver.upkeep.health import Code, Health
-from receiver.web.api_auth import answer, has_token
+from receiver.web.api_auth import has_token, json_response
 from receiver.web.endpoint_bodies import Liveness, NotReady, Readiness
 from receiver.web.problems import ProblemCode, problem
 
@@ -27,7 +27,7 @@ async def live(request: Request) -> Response:
     """Return 200 while the worker's loops are running."""
     service: Service = request.app.state.service
     alive = service.worker.alive
-    return answer(Liveness(alive), 200 if alive else 503)
+    return json_response(Liveness(alive), 200 if alive else 503)
 
 
 async def ready(request: Request) -> Response:
@@ -38,7 +38,7 @@ async def ready(request: Request) -> Response:
     service: Service = request.app.state.service
     health = await service.health.lately()
     owner = service.worker.owner if has_token(service, request) else None
-    return answer(readiness(health, owner), 200 if health.ready else 503)
+    return json_response(readiness(health, owner), 200 if health.ready else 503)
 
 
 def readiness(health: Health, owner: str | None) -> Readiness | NotReady:

@@ -33,7 +33,7 @@ class Group(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseSpec:
     """One response of an operation: its body by media type, and the descriptions of headers."""
 
     description: str
@@ -42,7 +42,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Asks:
+class Handler:
     """What an operation does, with the type of its body or of its query, if it reads one.
 
     `rules`: JSON Schema of what the type of the body does not say.
@@ -67,24 +67,24 @@ class Operation:
     id: str
     group: Group
     summary: str
-    asks: Asks
-    answers: Mapping[HTTPStatus, Answer]
+    handler: Handler
+    responses: Mapping[HTTPStatus, ResponseSpec]
     description: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     security: Sequence[str] = ("token",)
     slash: bool = False
 
 
-def shown(kind: object, description: str) -> Answer:
-    """Return an answer that is JSON of this type."""
-    return Answer(description, {JSON: kind})
+def returns(kind: object, description: str) -> ResponseSpec:
+    """Return a response that is JSON of this type."""
+    return ResponseSpec(description, {JSON: kind})
 
 
-def alone(
+def without_input(
     handle: Callable[[Service, Request], Awaitable[Response]], *, for_one_repository: bool = False
-) -> Asks:
-    """Return an operation of the API that reads neither a body nor a query."""
-    return Asks(guarded(handle, for_one_repository=for_one_repository))
+) -> Handler:
+    """Return a handler of the API that reads neither a body nor a query."""
+    return Handler(guarded(handle, for_one_repository=for_one_repository))
 
 
 def with_body(
@@ -93,14 +93,14 @@ def with_body(
     *,
     for_one_repository: bool = False,
     rules: Mapping[str, object] | None = None,
-) -> Asks:
-    """Return an operation of the API that reads a body of this type."""
+) -> Handler:
+    """Return a handler of the API that reads a body of this type."""
 
     async def read(service: Service, request: Request) -> Response:
         return await handle(service, request, await read_request(request, kind))
 
     respond = guarded(read, for_one_repository=for_one_repository)
-    return Asks(respond, body=kind, rules=rules or {})
+    return Handler(respond, body=kind, rules=rules or {})
 
 
 def with_query(
@@ -108,19 +108,19 @@ def with_query(
     handle: Callable[[Service, Request, T], Awaitable[Response]],
     *,
     for_one_repository: bool = False,
-) -> Asks:
-    """Return an operation of the API that reads a query of this type."""
+) -> Handler:
+    """Return a handler of the API that reads a query of this type."""
 
     async def read(service: Service, request: Request) -> Response:
         return await handle(service, request, read_query(request, kind))
 
-    return Asks(guarded(read, for_one_repository=for_one_repository), query=kind)
+    return Handler(guarded(read, for_one_repository=for_one_repository), query=kind)
 
 
 def routes_of(operations: Sequence[Operation]) -> list[Route]:
     """Return the routes of these operations."""
     return [
-        Route(path, one.asks.respond, methods=[one.method])
+        Route(path, one.handler.respond, methods=[one.method])
         for one in operations
         for path in ((one.path, f"{one.path}/") if one.slash else (one.path,))
     ]

@@ -31,14 +31,14 @@ from receiver.web.health import live, ready, show_metrics
 from receiver.web.operation import (
     JSON,
     TEXT,
-    Answer,
-    Asks,
     Group,
+    Handler,
     Operation,
-    alone,
-    shown,
+    ResponseSpec,
+    returns,
     with_body,
     with_query,
+    without_input,
 )
 from receiver.web.overview import Overview
 from receiver.web.page.versions import AppVersions, VersionsView
@@ -57,51 +57,49 @@ UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
 RETRY_AFTER = {"Retry-After": "Seconds until it is worth another try."}
 
 
-def refused(*codes: ProblemCode, why: str, headers: Mapping[str, str] | None = None) -> Answer:
+def fails(*codes: ProblemCode, why: str, headers: Mapping[str, str] | None = None) -> ResponseSpec:
     """Return an error of the API, with the codes that it may have."""
     named = ", ".join(f"`{code}`" for code in codes)
-    return Answer(f"{why} Code: {named}.", {PROBLEM_JSON: Problem}, headers or {})
+    return ResponseSpec(f"{why} Code: {named}.", {PROBLEM_JSON: Problem}, headers or {})
 
 
 CHALLENGE = {"WWW-Authenticate": "The scheme: Bearer."}
-LIMITED = refused(
+LIMITED = fails(
     ProblemCode.TOKEN_LIMITED, why="The token is limited to the pushes of one repository."
 )
-INVALID = refused(
+INVALID = fails(
     ProblemCode.INVALID_REQUEST, why="The query or the body is invalid; see the message."
 )
-SLOW = refused(ProblemCode.BODY_TOO_SLOW, why="The body took over 10 seconds.")
-LARGE = refused(ProblemCode.BODY_TOO_LARGE, why="The body is over 1 MiB.")
-CHALLENGED = refused(
+SLOW = fails(ProblemCode.BODY_TOO_SLOW, why="The body took over 10 seconds.")
+LARGE = fails(ProblemCode.BODY_TOO_LARGE, why="The body is over 1 MiB.")
+CHALLENGED = fails(
     ProblemCode.TOKEN_INVALID,
     ProblemCode.TOKEN_REVOKED,
     why="The bearer token is missing, invalid or revoked: create one with `receiver api-token`.",
     headers=CHALLENGE,
 )
-AWAY = Answer(
+AWAY = ResponseSpec(
     "The ledger is unavailable and nothing was done (`ledger_unavailable`), or there are too many "
     "large bodies (`too_many_bodies`) or connections (plain text). Try again later.",
     {PROBLEM_JSON: Problem, TEXT: str},
 )
 IDENTITY = {"id": "A delivery id, or a registration id for the registration's newest delivery."}
-NO_DELIVERY = {
-    NOT_FOUND: refused(ProblemCode.DELIVERY_NOT_FOUND, why="The delivery does not exist.")
-}
-NO_APP = {NOT_FOUND: refused(ProblemCode.APP_NOT_FOUND, why="No rule names this app.")}
+NO_DELIVERY = {NOT_FOUND: fails(ProblemCode.DELIVERY_NOT_FOUND, why="The delivery does not exist.")}
+NO_APP = {NOT_FOUND: fails(ProblemCode.APP_NOT_FOUND, why="No rule names this app.")}
 MOVED = (
     "Recorded as a delivery and queued. The channel is held: nothing moves it until it is "
     "released, or until a push above the version named in the sentence."
 )
 
 
-def of_the_api(
+def api_operation(
     call: str,
     name: str,
     group: Group,
     summary: str,
-    asks: Asks,
+    handler: Handler,
     *,
-    answers: Mapping[HTTPStatus, Answer],
+    responses: Mapping[HTTPStatus, ResponseSpec],
     description: str = "",
     parameters: Mapping[str, str] | None = None,
     one_repository: bool = False,
@@ -114,9 +112,9 @@ def of_the_api(
     errors = {UNAUTHORIZED: CHALLENGED, UNAVAILABLE: AWAY}
     if not one_repository:
         errors[FORBIDDEN] = LIMITED
-    if asks.body or asks.query or parameters:
+    if handler.body or handler.query or parameters:
         errors[BAD_REQUEST] = INVALID
-    if asks.body:
+    if handler.body:
         errors[TOO_SLOW] = SLOW
         errors[TOO_LARGE] = LARGE
     return Operation(
@@ -125,8 +123,8 @@ def of_the_api(
         name,
         group,
         summary,
-        asks,
-        errors | dict(answers),
+        handler,
+        errors | dict(responses),
         description,
         parameters or {},
     )
@@ -140,23 +138,23 @@ def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
         *_of_channels(),
         *_of_versions(shelf),
         *_of_pauses(),
-        of_the_api(
+        api_operation(
             "GET /api/overview", "getOverview", Group.OVERVIEW,
             "Overview of the current state",
-            alone(api.show_overview),
-            answers={OK: shown(Overview, "Rules, repositories, parked registrations, problems.")},
+            without_input(api.show_overview),
+            responses={OK: returns(Overview, "Rules, repositories, parked work, problems.")},
         ),
-        of_the_api(
+        api_operation(
             "GET /api/settings", "getSettings", Group.OVERVIEW,
             "Hashes of the active settings",
-            alone(api.show_settings),
-            answers={OK: shown(bodies.SettingsHashes, "A keyed hash of each setting.")},
+            without_input(api.show_settings),
+            responses={OK: returns(bodies.SettingsHashes, "A keyed hash of each setting.")},
         ),
-        of_the_api(
+        api_operation(
             "POST /api/tokens/revoke", "revokeToken", Group.TOKENS,
             "Revoke an API token",
             with_body(bodies.RevokeRequest, api.revoke_token),
-            answers={OK: shown(bodies.Revoked, "The token is revoked.")},
+            responses={OK: returns(bodies.Revoked, "The token is revoked.")},
         ),
         *_of_docker_hub(hooks),
         *_of_monitoring(),
@@ -172,8 +170,8 @@ def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
     listed.append(
         Operation(
             "GET", "/api/openapi.json", "getDocument", Group.OVERVIEW, "This document",
-            Asks(show_document),
-            {OK: shown(dict[str, Any], "OpenAPI 3.1.")},
+            Handler(show_document),
+            {OK: returns(dict[str, Any], "OpenAPI 3.1.")},
             security=(),
         )
     )  # fmt: skip
@@ -182,34 +180,34 @@ def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
 
 def _of_deliveries() -> list[Operation]:
     return [
-        of_the_api(
+        api_operation(
             "GET /api/deliveries", "listDeliveries", Group.DELIVERIES,
             "Deliveries, newest first",
             with_query(bodies.DeliveriesQuery, api.list_deliveries, for_one_repository=True),
-            answers={
-                OK: Answer(
+            responses={
+                OK: ResponseSpec(
                     "One page, each delivery with its registrations in short.",
                     {JSON: DeliveryPage},
                     {"Link": 'The next page, with `rel="next"`; missing on the last page.'},
                 )
             },
         ),
-        of_the_api(
+        api_operation(
             "POST /api/deliveries", "pushImage", Group.DELIVERIES,
             "Push an image manually",
             with_body(bodies.PushRequest, api.push, for_one_repository=True),
-            answers={
-                OK: shown(DeliveryDetail, "Recorded; no rule matches: see the reason."),
-                ACCEPTED: shown(DeliveryDetail, "Recorded and queued."),
+            responses={
+                OK: returns(DeliveryDetail, "Recorded; no rule matches: see the reason."),
+                ACCEPTED: returns(DeliveryDetail, "Recorded and queued."),
             },
             description="The image is processed by the same rules as a webhook.",
         ),
-        of_the_api(
+        api_operation(
             "GET /api/deliveries/{id}", "getDelivery", Group.DELIVERIES,
             "One delivery with its history",
-            alone(api.show_delivery, for_one_repository=True),
-            answers={
-                OK: shown(
+            without_input(api.show_delivery, for_one_repository=True),
+            responses={
+                OK: returns(
                     DeliveryDetail, "The push, the rule, each request, and what to do now."
                 ),
                 **NO_DELIVERY,
@@ -217,12 +215,12 @@ def _of_deliveries() -> list[Operation]:
             parameters=IDENTITY,
             one_repository=True,
         ),
-        of_the_api(
+        api_operation(
             "POST /api/deliveries/{id}/replay", "replayDelivery", Group.DELIVERIES,
             "Replay one delivery",
-            alone(api.replay_delivery, for_one_repository=True),
-            answers={
-                ACCEPTED: shown(
+            without_input(api.replay_delivery, for_one_repository=True),
+            responses={
+                ACCEPTED: returns(
                     Replayed,
                     "The rules were applied again and the registrations restarted. A refused "
                     "delivery contains no push and stays refused.",
@@ -232,77 +230,77 @@ def _of_deliveries() -> list[Operation]:
             parameters=IDENTITY,
             one_repository=True,
         ),
-        of_the_api(
+        api_operation(
             "POST /api/replay", "replayDeliveries", Group.DELIVERIES,
             "Replay many deliveries",
             with_body(bodies.ReplayRequest, api.replay),
-            answers={ACCEPTED: shown(ReplayedDeliveries, "What was replayed, what is missing.")},
+            responses={ACCEPTED: returns(ReplayedDeliveries, "What was replayed or missing.")},
         ),
-        of_the_api(
+        api_operation(
             "POST /api/catch-up", "recordMissedPushes", Group.DELIVERIES,
             "Record missed pushes",
             with_body(bodies.CatchUpRequest, api.record_missed),
-            answers={ACCEPTED: shown(bodies.CaughtUp, "The recorded deliveries.")},
+            responses={ACCEPTED: returns(bodies.CaughtUp, "The recorded deliveries.")},
         ),
     ]  # fmt: skip
 
 
 def _of_parked() -> list[Operation]:
     return [
-        of_the_api(
+        api_operation(
             "POST /api/dismiss", "dismissRegistrations", Group.PARKED,
             "Dismiss parked registrations",
             with_body(bodies.DismissRequest, api.dismiss_parked, rules=bodies.IDS_OR_ALL),
-            answers={OK: shown(Changed, "The dismissed registrations.")},
+            responses={OK: returns(Changed, "The dismissed registrations.")},
         ),
-        of_the_api(
+        api_operation(
             "POST /api/dismiss/undo", "undoDismissal", Group.PARKED,
             "Park dismissed registrations again",
             with_body(bodies.UndoDismissalRequest, api.undo),
-            answers={OK: shown(Changed, "The registrations that are parked again.")},
+            responses={OK: returns(Changed, "The registrations that are parked again.")},
         ),
     ]  # fmt: skip
 
 
 def _of_channels() -> list[Operation]:
     return [
-        of_the_api(
+        api_operation(
             "GET /api/channels", "listChannels", Group.CHANNELS,
             "Channels with their images, holds and last moves",
             with_query(bodies.ChannelsQuery, api.show_channels),
-            answers={OK: shown(bodies.ChannelList, "The channels of all rules."), **NO_APP},
+            responses={OK: returns(bodies.ChannelList, "The channels of all rules."), **NO_APP},
         ),
-        of_the_api(
+        api_operation(
             "POST /api/rollback", "rollBackChannel", Group.CHANNELS,
             "Roll back a channel and hold it",
             with_body(bodies.RollbackRequest, api.roll_back),
-            answers={
-                ACCEPTED: shown(bodies.OrderedMove, MOVED),
-                CONFLICT: refused(
+            responses={
+                ACCEPTED: returns(bodies.QueuedMove, MOVED),
+                CONFLICT: fails(
                     ProblemCode.CHANNEL_NOT_CHANGED,
                     why="The channel has no previous image, or no rule has it.",
                 ),
             },
         ),
-        of_the_api(
+        api_operation(
             "POST /api/promote", "promoteChannel", Group.CHANNELS,
             "Promote a channel and hold it",
             with_body(bodies.PromoteRequest, api.promote_channel),
-            answers={
-                ACCEPTED: shown(bodies.OrderedMove, MOVED),
-                CONFLICT: refused(
+            responses={
+                ACCEPTED: returns(bodies.QueuedMove, MOVED),
+                CONFLICT: fails(
                     ProblemCode.CHANNEL_NOT_CHANGED,
                     why="There is no such version or channel to copy, or no rule has this channel.",
                 ),
             },
         ),
-        of_the_api(
+        api_operation(
             "POST /api/release", "releaseChannel", Group.CHANNELS,
             "Release a held channel",
             with_body(bodies.ReleaseRequest, api.release_channel),
-            answers={
-                OK: shown(bodies.Released, "The next push above the channel's version moves it."),
-                CONFLICT: refused(
+            responses={
+                OK: returns(bodies.Released, "The next push above the channel's version moves it."),
+                CONFLICT: fails(
                     ProblemCode.CHANNEL_NOT_CHANGED,
                     why="The channel is not held, or no rule has this channel.",
                 ),
@@ -313,12 +311,12 @@ def _of_channels() -> list[Operation]:
 
 def _of_versions(shelf: VersionsView) -> list[Operation]:
     return [
-        of_the_api(
+        api_operation(
             "GET /api/versions", "getVersions", Group.VERSIONS,
             "An app's versions",
             with_query(bodies.AppQuery, api.showing_versions(shelf)),
-            answers={
-                OK: shown(
+            responses={
+                OK: returns(
                     AppVersions,
                     "The versions at Edgegap, the push of each, channels, and the versions that "
                     "retention would delete.",
@@ -326,16 +324,16 @@ def _of_versions(shelf: VersionsView) -> list[Operation]:
                 **NO_APP,
             },
         ),
-        of_the_api(
+        api_operation(
             "POST /api/prune", "pruneVersions", Group.VERSIONS,
             "Delete old versions of an app",
             with_body(bodies.PruneRequest, api.prune_versions),
-            answers={
-                OK: shown(
+            responses={
+                OK: returns(
                     bodies.PruneResult,
                     "The versions that may be deleted, and the result of each deletion.",
                 ),
-                CONFLICT: refused(
+                CONFLICT: fails(
                     ProblemCode.NO_RETENTION,
                     ProblemCode.DELETION_IN_PROGRESS,
                     why="No rule of the app has `keep`, or a deletion is in progress.",
@@ -347,38 +345,38 @@ def _of_versions(shelf: VersionsView) -> list[Operation]:
 
 def _of_pauses() -> list[Operation]:
     return [
-        of_the_api(
+        api_operation(
             "GET /api/pauses", "listPauses", Group.PAUSES,
             "List pauses",
-            alone(api.list_pauses),
-            answers={OK: shown(Paused, "The current pauses.")},
+            without_input(api.list_pauses),
+            responses={OK: returns(Paused, "The current pauses.")},
         ),
-        of_the_api(
+        api_operation(
             "POST /api/pause", "pauseRepository", Group.PAUSES,
             "Pause a repository",
             with_body(bodies.PauseRequest, api.pause),
-            answers={
-                OK: shown(Paused, "The current pauses."),
-                CONFLICT: refused(
+            responses={
+                OK: returns(Paused, "The current pauses."),
+                CONFLICT: fails(
                     ProblemCode.REPOSITORY_UNKNOWN,
                     why="No rule names the repository, and the ledger has no push to it.",
                 ),
             },
         ),
-        of_the_api(
+        api_operation(
             "POST /api/resume", "resumeRepository", Group.PAUSES,
             "Resume a repository",
             with_body(bodies.PauseRequest, api.resume),
-            answers={OK: shown(Resumed, "Whether it was paused, and the current pauses.")},
+            responses={OK: returns(Resumed, "Whether it was paused, and the current pauses.")},
             description="* ends every pause.",
         ),
-        of_the_api(
+        api_operation(
             "POST /api/open-gate", "openGate", Group.PAUSES,
             "Open a gate",
             with_body(bodies.OpenGateRequest, api.open_gate),
-            answers={
-                OK: shown(bodies.OpenedGate, "The gate was opened."),
-                CONFLICT: refused(
+            responses={
+                OK: returns(bodies.OpenedGate, "The gate was opened."),
+                CONFLICT: fails(
                     ProblemCode.GATE_NOT_CLOSED,
                     why="The gate was already open.",
                 ),
@@ -398,24 +396,24 @@ def _of_docker_hub(hooks: Hooks) -> list[Operation]:
         Operation(
             "POST", path, "receiveWebhook", Group.DOCKER_HUB,
             "Receive a webhook from Docker Hub",
-            Asks(hooks.take, body=WebhookBody),
+            Handler(hooks.take, body=WebhookBody),
             {
-                OK: shown(IgnoredPush, "Recorded and ignored: see the reason."),
-                ACCEPTED: shown(AcceptedPush, "Recorded on disk."),
-                BAD_REQUEST: shown(RefusedBody, "The body is not a push."),
-                NOT_FOUND: shown(
+                OK: returns(IgnoredPush, "Recorded and ignored: see the reason."),
+                ACCEPTED: returns(AcceptedPush, "Recorded on disk."),
+                BAD_REQUEST: returns(RefusedBody, "The body is not a push."),
+                NOT_FOUND: returns(
                     ErrorMessage,
                     "The token is wrong, revoked, or for another repository: the response is the "
                     "same.",
                 ),
-                TOO_SLOW: shown(RefusedBody, "The body took over 10 seconds."),
-                TOO_LARGE: shown(RefusedBody, "The body is over 1 MiB."),
-                HTTPStatus.TOO_MANY_REQUESTS: Answer(
+                TOO_SLOW: returns(RefusedBody, "The body took over 10 seconds."),
+                TOO_LARGE: returns(RefusedBody, "The body is over 1 MiB."),
+                HTTPStatus.TOO_MANY_REQUESTS: ResponseSpec(
                     "Too many wrong tokens from one address. A valid link is never limited.",
                     {JSON: ErrorMessage},
                     RETRY_AFTER,
                 ),
-                UNAVAILABLE: Answer(
+                UNAVAILABLE: ResponseSpec(
                     "The ledger cannot be written now and the push was not accepted, or there are "
                     "too many connections or large bodies (plain text). Send it again.",
                     {JSON: NotAccepted, TEXT: str},
@@ -430,9 +428,9 @@ def _of_docker_hub(hooks: Hooks) -> list[Operation]:
         Operation(
             "GET", path, "explainLink", Group.DOCKER_HUB,
             "Explain a link",
-            Asks(hooks.greet),
+            Handler(hooks.greet),
             {
-                OK: Answer(
+                OK: ResponseSpec(
                     "A short explanation, the same for any token.",
                     {TEXT: str},
                     {
@@ -452,23 +450,23 @@ def _of_monitoring() -> list[Operation]:
     crowded = "there are too many connections or large bodies (plain text)."
     return [
         Operation(
-            "GET", "/livez", "getLiveness", Group.MONITORING, "Liveness", Asks(live),
+            "GET", "/livez", "getLiveness", Group.MONITORING, "Liveness", Handler(live),
             {
-                OK: shown(Liveness, "The worker's loops are running."),
-                UNAVAILABLE: Answer(
+                OK: returns(Liveness, "The worker's loops are running."),
+                UNAVAILABLE: ResponseSpec(
                     f"The worker is not running, or {crowded}", {JSON: Liveness, TEXT: str}
                 ),
             },
             security=(),
         ),
         Operation(
-            "GET", "/readyz", "getReadiness", Group.MONITORING, "Readiness", Asks(ready),
+            "GET", "/readyz", "getReadiness", Group.MONITORING, "Readiness", Handler(ready),
             {
-                OK: shown(
+                OK: returns(
                     Readiness,
                     "A delivery can be recorded now; no problem in `degraded` loses a push.",
                 ),
-                UNAVAILABLE: Answer(
+                UNAVAILABLE: ResponseSpec(
                     f"A delivery cannot be recorded now, or {crowded}", {JSON: NotReady, TEXT: str}
                 ),
             },
@@ -476,10 +474,10 @@ def _of_monitoring() -> list[Operation]:
             security=("", "token"),
         ),
         Operation(
-            "GET", "/metrics", "getMetrics", Group.MONITORING, "Metrics", Asks(show_metrics),
+            "GET", "/metrics", "getMetrics", Group.MONITORING, "Metrics", Handler(show_metrics),
             {
-                OK: Answer("Prometheus' text format.", {TEXT: str}),
-                UNAUTHORIZED: refused(
+                OK: ResponseSpec("Prometheus' text format.", {TEXT: str}),
+                UNAUTHORIZED: fails(
                     ProblemCode.TOKEN_INVALID,
                     why="RECEIVER_METRICS_TOKEN is set, and the request's token is missing or "
                     "wrong.",
