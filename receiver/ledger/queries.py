@@ -68,7 +68,7 @@ class Filter:
     @property
     def has_index(self) -> bool:
         """Whether an index finds what is wanted."""
-        if self.text is not None or self.source is not None or self.until is not None:
+        if self.text is not None or self.source is not None:
             return False
         if self.tag is not None and self.repository is None:
             return False
@@ -97,14 +97,23 @@ def end_of_depth(tx: Tx, wanted: Filter) -> str | None:
     """Return the id from which to continue a search limited by `depth`; None at the end."""
     if wanted.depth is None:
         return None
-    c = deliveries.c
-    query = select(c.id).order_by(c.id.desc()).offset(wanted.depth - 1).limit(2)
-    if wanted.before is not None:
-        query = query.where(c.id < wanted.before)
-    if wanted.since is not None:
-        query = query.where(c.id >= first_id(DELIVERY, wanted.since))
+    query = _newest(wanted).offset(wanted.depth - 1).limit(2)
     found = [str(identity) for identity in tx.connection.execute(query).scalars()]
     return found[0] if len(found) > 1 else None
+
+
+def _newest(wanted: Filter) -> Select[tuple[str]]:
+    """Choose the ids of the page's time, newest first; without `since`, back to the oldest."""
+    c = deliveries.c
+    query = select(c.id).order_by(c.id.desc())
+    if wanted.before is not None:
+        query = query.where(c.id < wanted.before)
+    if wanted.since is not None:  # an id is never older than its delivery
+        query = query.where(c.id >= first_id(DELIVERY, wanted.since))
+        query = query.where(c.received_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(c.received_at < wanted.until)
+    return query
 
 
 def get_push(tx: Tx, delivery: str) -> ReportedPush:
@@ -217,7 +226,7 @@ def deliveries_to_replay(tx: Tx, *, parked: bool, since: int | None) -> list[str
 
 def _chosen(wanted: Filter) -> Select[Any]:
     c = deliveries.c
-    query = select(deliveries).order_by(c.id.desc()).limit(wanted.limit)
+    query = _newest(wanted).with_only_columns(deliveries).limit(wanted.limit)
     for column, value in (
         (c.repository, wanted.repository),
         (c.tag, wanted.tag),
@@ -228,18 +237,9 @@ def _chosen(wanted: Filter) -> Select[Any]:
             query = query.where(column == value)
     if wanted.verdict not in {None, Verdict.ACCEPTED}:  # the index by verdict holds none of those
         query = query.where(text("verdict <> 'accepted'"))
-    if wanted.since is not None:  # an id is never older than its delivery
-        begin = first_id(DELIVERY, wanted.since)
-        query = query.where(c.received_at >= wanted.since, c.id >= begin)
-    if wanted.until is not None:
-        query = query.where(c.received_at < wanted.until)
-    if wanted.before is not None:
-        query = query.where(c.id < wanted.before)
     if wanted.depth is not None:
-        newest = select(c.id).order_by(c.id.desc()).limit(wanted.depth)
-        if wanted.before is not None:
-            newest = newest.where(c.id < wanted.before)
-        oldest = select(func.min(newest.subquery().c.id)).scalar_subquery()
+        newest = _newest(wanted).limit(wanted.depth).subquery()
+        oldest = select(func.min(newest.c.id)).scalar_subquery()
         query = query.where(c.id >= oldest)
     registered = _registered(wanted)
     if registered is not None:
