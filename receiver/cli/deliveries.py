@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from receiver.ledger.views import DeliveryDetail
 
 MOST_ROWS = 1000  # the maximum of the API, too
+SOURCES = ("webhook", "catch-up", "command", "restore")  # and its words
 
 
 @click.command()
@@ -61,7 +62,7 @@ MOST_ROWS = 1000  # the maximum of the API, too
 )
 @click.option(
     "--source",
-    type=click.Choice(["webhook", "catch-up", "command", "restore"]),
+    type=click.Choice(SOURCES),
     help="Only deliveries that were reported in this way.",
 )
 @click.option("--since", help="Only deliveries since a time: 2026-11-23, 2h or 3d ago.")

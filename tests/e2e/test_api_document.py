@@ -207,6 +207,10 @@ def test_each_word_it_knows_is_one_the_receiver_uses() -> None:
 
     for kind in (Verdict, State, Outcome, Reason, Mode, Code, LinkFault, ProblemCode):
         assert schemas[kind.__name__]["enum"] == sorted(kind), kind
+    filters = {
+        one["name"]: one["schema"] for one in TOLD["paths"]["/api/deliveries"]["get"]["parameters"]
+    }
+    assert sorted(filters["source"]["enum"]) == sorted(schemas["DeliverySource"]["enum"])
 
 
 def test_it_states_the_version_and_describes_every_schema() -> None:
