@@ -42,14 +42,7 @@ from receiver.upkeep.channels import (
     rollback_channel,
 )
 from receiver.upkeep.operations import Asker, Paused, dismiss, undo_dismissal
-from receiver.web.api_auth import (
-    BadRequest,
-    json_response,
-    limit_of,
-    limited_to,
-    plain,
-    source_of,
-)
+from receiver.web.api_auth import limit_of, limited_to, source_of
 from receiver.web.bodies import (
     MOST_MISSED,
     AppQuery,
@@ -78,6 +71,7 @@ from receiver.web.bodies import (
     SettingsHashes,
     UndoDismissalRequest,
 )
+from receiver.web.messages import BadRequest, json_response, plain
 from receiver.web.overview import overview_of
 from receiver.web.page.versions import VersionsView
 from receiver.web.problems import ProblemCode, problem

@@ -16,8 +16,9 @@ from receiver.ledger.stats import Standing, read_standing
 from receiver.reasons import State
 from receiver.service import Service
 from receiver.upkeep.health import Code, Health
-from receiver.web.api_auth import has_token, json_response
+from receiver.web.api_auth import has_token
 from receiver.web.endpoint_bodies import Liveness, NotReady, Readiness
+from receiver.web.messages import json_response
 from receiver.web.problems import ProblemCode, problem
 
 NOT_READY = "the ledger cannot be written now: see the log, or send an API token for details"

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.service import Service
-from receiver.web.api_auth import guarded, read_query, read_request
+from receiver.web.api_auth import guarded
+from receiver.web.messages import read_query, read_request
 
 T = TypeVar("T")
 JSON = "application/json"
