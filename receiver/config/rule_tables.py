@@ -9,7 +9,7 @@ from receiver.config.environment import read_secret, read_variable, shown
 from receiver.config.text import strip
 from receiver.config.values import bare_token, known_names, password_fault, placeholder_fault
 from receiver.dockerhub.login import Login
-from receiver.edgegap.fields import SETTINGS, field_fault, settings_faults
+from receiver.edgegap.fields import OFTEN_NONE, SETTINGS, field_fault, settings_faults
 from receiver.edgegap.shown import protocol
 from receiver.errors import BadTagPattern, Fault
 from receiver.images import is_repository
@@ -139,7 +139,7 @@ class _RuleReader:
     def _leave_out(self) -> tuple[str, ...]:
         names = self._texts("leave_out")
         for name in names:
-            if name in SETTINGS:
+            if name in SETTINGS.keys() - OFTEN_NONE:
                 what = f"{name} is a setting, which the rule can give"
                 self._fault("leave_out", what, "Write it under [rule.settings] instead")
         return names

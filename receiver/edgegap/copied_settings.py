@@ -98,12 +98,12 @@ def copied(source: Body, own: Mapping[str, Any], leave_out: Collection[str] = ()
     unknown: set[str] = set()
     variables = read_variables(source.get("envs"), _keys(own.get("envs")))
     unfit += variables.unfit
-    if source and "envs" not in source:
-        unfit.append(left_out("envs"))
+    if source and "envs" not in {*source, *leave_out}:
+        unfit.append(unless_none("envs"))
     unknown |= variables.unknown
     if "ports" not in own:
-        if source and "ports" not in source:
-            unfit.append(left_out("ports"))
+        if source and "ports" not in {*source, *leave_out}:
+            unfit.append(unless_none("ports"))
         ports = read_ports(source.get("ports"))
         settings["ports"] = list(ports.ports)
         unfit += ports.unfit
@@ -209,6 +209,11 @@ def left_out(name: str) -> str:
     They are optional in the API document: their absence does not mean that there are none.
     """
     return f"Edgegap's answer leaves out its {name}, so they may be lost"
+
+
+def unless_none(name: str) -> str:
+    """Return what is wrong if a version to copy lacks them, and how to accept it."""
+    return f'{left_out(name)} (if it has none, add leave_out = ["{name}"] to the rule)'
 
 
 def listed(names: Sequence[str]) -> str:

@@ -51,6 +51,7 @@ SETTINGS: Mapping[str, Field] = {
     "ports": Field(list),
     "envs": Field(list),
 }
+OFTEN_NONE = frozenset({"ports", "envs"})  # optional in an answer, whether there are any or not
 NEVER_COPIED = frozenset({"is_active", "verify_image"})
 
 

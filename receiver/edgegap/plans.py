@@ -15,9 +15,9 @@ from receiver.edgegap.copied_settings import (
     WHITELISTING,
     Copied,
     copied,
-    left_out,
     listed,
     read_variables,
+    unless_none,
 )
 from receiver.edgegap.fields import (
     NO_VALUE,
@@ -138,7 +138,8 @@ def plan_update(wanted: DesiredVersion, current: Body, *, resend: bool = False) 
     variables = read_variables(current.get("envs"), _env_keys(settings.get("envs")))
     if "envs" in settings:
         settings["envs"] = _merged_envs(variables.sent, settings["envs"])
-        missing = () if current.get("envs") is not None else (left_out("envs"),)
+        known = current.get("envs") is not None or "envs" in wanted.leave_out
+        missing = () if known else (unless_none("envs"),)
         kept = Copied(hidden=variables.hidden, unfit=(*variables.unfit, *missing))
         problems = [*_uncopied(wanted, kept, wanted.version), *problems]
     if problems:

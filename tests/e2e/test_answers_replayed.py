@@ -474,3 +474,48 @@ def test_a_write_whose_success_is_not_true_is_parked_with_its_message(
     assert (ended["state"], ended["reason"]) == ("parked", "declined_by_edgegap")
     assert "quota used up" in ended["sentence"]
     assert replay.count("POST") == 4
+
+
+# What an answer leaves out
+
+
+def without(name: str, *fields: str) -> dict[str, Any]:
+    return {field: value for field, value in version(name).items() if field not in fields}
+
+
+def test_a_row_of_a_list_that_holds_less_than_its_version_is_read_again(pushed: Pushed) -> None:
+    """The push was parked: the row had no ports and no variables."""
+    _, *rest = made()
+    short = Said("GET", "/versions", 200, listed(without("0.9.0", "ports", "envs")))
+
+    ended, replay = pushed(short, Said("GET", "/version/0.9.0", 200, version("0.9.0")), *rest)
+
+    assert ended["outcome"] == "created", ended["sentence"]
+    assert replay.count("GET", "/version/0.9.0") == 1
+
+
+def test_a_row_that_cannot_be_read_again_now_is_read_later(pushed: Pushed) -> None:
+    _, *rest = made()
+    short = Said("GET", "/versions", 200, listed(without("0.9.0", "envs")))
+    later, whole = (
+        once("GET", "/version/0.9.0", 503, {"message": "Later"}),
+        Said("GET", "/version/0.9.0", 200, version("0.9.0")),
+    )
+
+    ended, replay = pushed(short, later, whole, *rest)
+
+    assert ended["outcome"] == "created", ended["sentence"]
+    assert replay.count("POST") == 1
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_what_no_answer_names_parks_with_the_line_that_accepts_it(
+    pushed: Pushed, status: int
+) -> None:
+    short = without("0.9.0", "envs")
+    again = Said("GET", "/version/0.9.0", status, short if status == 200 else {"message": "None"})
+
+    ended, _ = pushed(Said("GET", "/versions", 200, listed(short)), again)
+
+    assert ended["reason"] == "settings_not_copied"
+    assert 'leave_out = ["envs"]' in ended["sentence"]

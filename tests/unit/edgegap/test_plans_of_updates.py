@@ -1,5 +1,6 @@
 """A version that moves: what its PATCH holds; and what is told of versions."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,6 +131,9 @@ def test_variables_that_an_answer_leaves_out_are_not_erased(change: Any) -> None
 
     assert parking.reason is Reason.SETTINGS_NOT_COPIED
     assert "envs" not in planned(plan_update(wanted(), current)).body
+    assert 'leave_out = ["envs"]' in parking.sentence
+    accepted = replace(own, leave_out=("envs",))
+    assert planned(plan_update(accepted, current)).body["envs"] == own.settings["envs"]
 
 
 @pytest.mark.parametrize(
