@@ -17,7 +17,8 @@ from receiver.ledger.channels import (
     note_report,
     was_answered,
 )
-from receiver.ledger.targets import Held, digest_of_tag, held, hold
+from receiver.ledger.deletions import deleted_before
+from receiver.ledger.targets import Held, digest_of_tag, held, hold, led_by_new_push
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import Holds, Pushed, Report, is_ordered
@@ -79,8 +80,10 @@ class Claimed:
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
     `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
     is not the newest. `alone`: its workers died repeatedly, so nothing else is worked on at the
-    same time. For a channel, `reported_at` is when the push was first reported (epoch ms), `holds`
-    what we last put into it, and `known` what was last reported to it of this tag.
+    same time. `deleted`: why the version was deleted after its push, of which this is only another
+    report; None if it was not. For a channel, `reported_at` is when the push was first reported
+    (epoch ms), `holds` what we last put into it, and `known` what was last reported to it of this
+    tag.
     """
 
     id: str
@@ -104,6 +107,7 @@ class Claimed:
     replayed: bool = False
     by_hand: bool = False
     alone: bool = False
+    deleted: str | None = None
     digest: str | None = None
     known_digest: str | None = None
 
@@ -177,6 +181,8 @@ def _claimed(tx: Tx, row: object) -> Claimed:
             moved="PATCH" in made,
             made_room=any(method == "DELETE" for method, _ in writes),
         )
+    if not claimed.replayed and (why := deleted_before(tx, claimed.id)) is not None:
+        claimed = replace(claimed, deleted=None if led_by_new_push(tx, claimed.id) else why)
     return with_what_is_known(tx, claimed)
 
 

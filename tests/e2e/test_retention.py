@@ -377,6 +377,26 @@ def test_a_deleted_version_pushed_again_is_created_again(
     until(lambda: versions(sandbox) == ["1.2", "1.0"])
 
 
+def test_a_push_of_a_deleted_version_that_is_reported_again_does_not_create_it(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    """It was created again, beside the newest ones, and stayed until the next push."""
+    pushed_at = next(MOMENTS)
+    first = here.push("1.0", pushed_at=pushed_at)
+    here.ended(first)
+    make(here, "1.1", "1.2")
+    until(lambda: here.story(first)["registrations"][0]["deleted_at"])
+
+    again = here.push("1.0", pushed_at=pushed_at)
+    ended = here.ended(again)
+
+    assert ended["outcome"] == "superseded"
+    assert "was deleted since (beyond keep = 2)" in ended["sentence"]
+    assert versions(sandbox) == ["1.1", "1.2"]
+    beside.run("replay", again)
+    until(lambda: "1.0" in versions(sandbox))
+
+
 def test_the_story_and_the_list_say_that_a_version_was_deleted_later(
     here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
 ) -> None:
