@@ -51,7 +51,7 @@ from receiver.pipeline.result import (
     report_result,
 )
 from receiver.pipeline.retention import Retention
-from receiver.reasons import Outcome
+from receiver.reasons import Outcome, State
 from receiver.rules.rule import Mode, moving_versions
 
 BLOCKED_SECONDS = 0.5  # if due registrations wait for another of their target
@@ -251,8 +251,9 @@ class InHand:
         report_result(claimed, tried.settlement, now=now())
         if self._settled is not None:
             self._settled(claimed, tried.settlement)
-        if tried.settlement.outcome is Outcome.CREATED:
-            self._retention.begin(claimed.app)
+        over = tried.settlement.state is State.DONE and claimed.mode is Mode.CHANNEL
+        if over or tried.settlement.outcome is Outcome.CREATED:
+            self._retention.begin(claimed.app)  # until now, the channel kept its push's version
 
     def _store(self, tx: Tx, claimed: Claimed, tried: Attempted, decided_at: int) -> bool:
         step = tx.now - decided_at
