@@ -106,15 +106,32 @@ ANSWERS: list[tuple[tuple[Call, ...], int | None, str, Then, Reason | None]] = [
         for says in (
             *(LOGIN, LOGIN.upper(), "cannot log in", "bad CREDENTIALS", "Not logged in"),
             *("authentication required", "UNAUTHORIZED", "pull: not authenticated"),
+            *("pull access denied for studio/game", "Invalid username/password"),
+            *("denied: requested access to the resource is denied", "Unable to authenticate"),
         )
     ),
     *(
         (WRITES, status, says, Then.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
         for status in (400, 422, 424)
-        for says in (PULL, PULL.upper(), "the image could not be pulled", "manifest unknown")
+        for says in (
+            *(PULL, PULL.upper(), "the image could not be pulled", "manifest unknown"),
+            *("manifest for studio/game:1.0 not found", "The image a/b:1 does not exist"),
+            *("No such image: a/b:1", "Unable to find image", "toomanyrequests: see docker.com"),
+            "You have reached your unauthenticated pull rate limit.",
+        )
     ),
     (WRITES, 400, LIMIT, Then.PARK, Reason.VERSION_LIMIT),
-    (WRITES, 402, LIMIT, Then.PARK, Reason.VERSION_LIMIT),
+    *(
+        (WRITES, status, LIMIT, Then.PARK, Reason.VERSION_LIMIT)
+        for status in (402, 403, 409, 422, 424)
+    ),
+    *(
+        (WRITES, 400, says, Then.PARK, Reason.VERSION_LIMIT)
+        for says in (
+            *("Version quota exceeded", "Limit of 2 versions reached", "Too many versions"),
+            "Maximum number of application versions reached",
+        )
+    ),
     (WRITES, 400, "You have reached the LIMIT OF 10", Then.PARK, Reason.VERSION_LIMIT),
     (WRITES, 400, "name: over the limit of 64", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     *(
@@ -124,9 +141,11 @@ ANSWERS: list[tuple[tuple[Call, ...], int | None, str, Then, Reason | None]] = [
             *(EXISTS, EXISTS.upper(), "name has already been taken", "name is already in use"),
             *("Duplicate version name", "duplicate key value", "A version with this name exists"),
             *("The version name must be unique", '{"error": {"code": "already_exists"}}'),
+            *("Application version exists", "The version 1.0 is already registered"),
         )
     ),
     (WRITES, 400, "ports: duplicate port number", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (WRITES, 400, "ports: name must be unique", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     (WRITES, 400, "this port exists twice", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     ((Call.UPDATE,), 400, EXISTS, Then.PARK, Reason.REFUSED_BY_EDGEGAP),
     (WRITES, 400, "Unknown Args", Then.PARK, Reason.REFUSED_BY_EDGEGAP),
