@@ -295,6 +295,31 @@ def channel_rows(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[dict[str, 
     return rows
 
 
+_COMING = """SELECT 1 FROM registrations WHERE app = :app AND repository = :repository
+  AND tag = :tag AND state <> 'done' AND state <> 'parked' LIMIT 1"""
+_LATER = """SELECT DISTINCT tag FROM registrations
+ WHERE app = :app AND repository = :repository AND state <> 'done' AND state <> 'parked'
+  AND (push_time, id) > (:push_time, :id)"""
+
+
+def is_coming(tx: Tx, app: str, image: ImageReference) -> bool:
+    """Return whether a push of this image is being worked on: it may move channels next."""
+    row = tx.run(_COMING, app=app, repository=image.repository, tag=image.tag).first()
+    return row is not None
+
+
+def later_tags(tx: Tx, app: str, pushed: Pushed) -> frozenset[str]:
+    """Return the tags of later pushes of the repository that are being worked on."""
+    rows = tx.run(
+        _LATER,
+        app=app,
+        repository=pushed.repository,
+        push_time=pushed.push_time,
+        id=pushed.registration,
+    )
+    return frozenset(str(row.tag) for row in rows)
+
+
 LATE_MS = 60 * 60 * 1000  # how long an unanswered PATCH can explain what Edgegap has
 
 _EXPECT = """UPDATE channels SET

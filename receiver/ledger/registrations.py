@@ -12,6 +12,7 @@ from receiver.ledger.channels import (
     expect_answer,
     holds_of,
     known_report,
+    later_tags,
     note_followed,
     note_move,
     note_report,
@@ -82,8 +83,8 @@ class Claimed:
     is not the newest. `alone`: its workers died repeatedly, so nothing else is worked on at the
     same time. `deleted`: why the version was deleted after its push, of which this is only another
     report; None if it was not. For a channel, `reported_at` is when the push was first reported
-    (epoch ms), `holds` what we last put into it, and `known` what was last reported to it of this
-    tag.
+    (epoch ms), `holds` what we last put into it, `known` what was last reported to it of this tag,
+    and `later` the tags of later pushes that are being worked on.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Claimed:
     reported_at: int = 0
     holds: Holds = field(default_factory=Holds)
     known: Report | None = None
+    later: frozenset[str] = frozenset()
     overwritten: bool = False
     replayed: bool = False
     by_hand: bool = False
@@ -195,7 +197,8 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         holds = holds_of(tx, app, version)
         first: int | None = tx.run(_FIRST_REPORT, id=claimed.id).scalar()
         at = claimed.created_at if first is None else first
-        return replace(claimed, reported_at=at, holds=holds, known=known, known_digest=digest)
+        claimed = replace(claimed, reported_at=at, holds=holds, known=known, known_digest=digest)
+        return replace(claimed, later=later_tags(tx, app, claimed.pushed))
     holding = held(tx, app, version)
     digest = digest_of_tag(
         tx, holding, registration=claimed.id, app=app, version=version, image=image

@@ -25,6 +25,7 @@ from receiver.rules.channel_order import (
     below_what_is_there,
     held_sentence,
     is_ordered,
+    overtaken,
     why_not,
 )
 from receiver.rules.rule import OnOverwrite, Rule
@@ -130,6 +131,8 @@ class ChannelAttempt(Attempt):
         shown = as_shown(channel, holds, there.repository, there.tag)
         if shown is not holds:
             return why_not(channel, self._claimed.pushed, shown)
+        if there.repository == self._claimed.image.repository and there.tag in self._claimed.later:
+            return overtaken(channel, self._claimed.image.tag, there.tag)
         if channel.restore:
             return None
         return below_what_is_there(channel, self._claimed.image.tag, there.tag)

@@ -17,6 +17,7 @@ from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.channels import (
     came_late,
+    is_coming,
     is_parked,
     may_judge,
     next_check,
@@ -97,6 +98,9 @@ def _judge(
     there = _what_is_there(look) or ""
     if look.body is not None and same_image(look.body, image):
         note_compared(tx, app, name, "")
+        return False
+    shown = None if look.body is None else image_in(look.body)
+    if shown is not None and is_coming(tx, app, shown):
         return False
     rule = _rule(tx, settings, app, name, holds)
     channel = Channel(app, name) if rule is None else rule.channel(name)
