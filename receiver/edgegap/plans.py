@@ -33,7 +33,7 @@ from receiver.edgegap.shown import brief, flag, is_hidden, is_masked
 from receiver.images import ImageReference, is_docker_hub
 from receiver.reasons import Reason, explain
 from receiver.secret import MASK, Secret
-from receiver.timestamps import read_iso
+from receiver.timestamps import read_http_date, read_iso
 
 Settings = dict[str, Any]
 SECRET_FIELDS = frozenset({"private_token"})
@@ -209,7 +209,8 @@ def masked(body: Mapping[str, Any]) -> Settings:
 
 def made_at(version: Body) -> int:
     """Return when a version was created (epoch ms), 0 if that cannot be read."""
-    return read_iso(version.get("create_time")) or 0
+    shown = version.get("create_time")
+    return read_iso(shown) or read_http_date(shown) or 0
 
 
 def _names(wanted: DesiredVersion) -> dict[str, str]:

@@ -159,6 +159,7 @@ def test_the_newest_version_is_the_one_made_last_whatever_the_order() -> None:
             ("b", "2026-10-09 15:31:02.283949"),
             ("c", "2026-10-09T16:31:02+00:00"),
             ("a", "2026-10-09 15:31:02"),
+            ("d", "Fri, 09 Oct 2026 16:00:00 GMT"),
             ("unreadable", "last week"),
             ("none", None),
         ]
@@ -167,6 +168,8 @@ def test_the_newest_version_is_the_one_made_last_whatever_the_order() -> None:
     assert newest(rows) == rows[1]
     assert newest(reversed(rows)) == rows[1]
     assert newest([]) is None
+    later = {"name": "e", "create_time": "Fri, 09 Oct 2026 17:00:00 GMT"}
+    assert newest([*rows, later]) == later
 
 
 def test_masking_leaves_no_secret_to_show() -> None:
