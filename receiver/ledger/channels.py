@@ -417,8 +417,21 @@ def note_compared(tx: Tx, app: str, name: str, drift: str) -> bool:
     return fresh
 
 
+DISABLED = "a disabled version"  # what Edgegap has, if the image is right
+
+
+def disabled_sentence(app: str, name: str) -> str:
+    """Return what is wrong with a channel that is disabled, and what to do."""
+    return (
+        f"The channel {app}/{name} is disabled at Edgegap: no player can be sent there. Enable it "
+        "in Edgegap's dashboard."
+    )
+
+
 def _sentence(app: str, name: str, drift: str) -> str:
     """Return what is wrong with the channel, and what to do."""
+    if drift == DISABLED:
+        return disabled_sentence(app, name)
     return (
         f"The channel {app}/{name} has {drift} at Edgegap, not what was put there last: "
         "another hand moved it, or a request of the receiver was carried out late. "
