@@ -417,6 +417,17 @@ def test_a_push_of_a_deleted_version_that_is_reported_again_does_not_create_it(
     until(lambda: "1.0" in versions(sandbox))
 
 
+def test_a_report_without_a_time_may_be_of_a_new_push_of_a_deleted_version(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    first = here.push("1.0", pushed_at=next(MOMENTS))
+    here.ended(first)
+    make(here, "1.1", "1.2")
+    until(lambda: here.story(first)["registrations"][0]["deleted_at"])
+
+    assert here.ended(here.push("1.0", pushed_at=None))["outcome"] == "created"
+
+
 def test_the_story_and_the_list_say_that_a_version_was_deleted_later(
     here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
 ) -> None:
