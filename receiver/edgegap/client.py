@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
@@ -176,7 +177,11 @@ class EdgegapClient:
         while True:
             params = {"page": page, "limit": limit}
             shape = list_of(key, first=page == 1)
-            if not pages.take(await self._call("GET", path, params=params, shape=shape)):
+            answer = await self._call("GET", path, params=params, shape=shape)
+            refused = page == 1 and answer.says(HTTPStatus.BAD_REQUEST)
+            if refused:  # the list of versions documents no query parameters
+                answer = await self._call("GET", path, shape=shape)
+            if not pages.take(answer) or refused:
                 return pages.listing()
             page += 1
 

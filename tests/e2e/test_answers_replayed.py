@@ -385,6 +385,21 @@ def test_a_list_that_is_not_as_it_says_costs_two_calls(
     assert any("could be listed" in one for one in ended["notes"]) is note
 
 
+@pytest.mark.parametrize("more", [True, False])
+def test_a_list_that_refuses_page_and_limit_is_asked_for_without_them(
+    pushed: Pushed, *, more: bool
+) -> None:
+    """It was asked for with them for 24 hours."""
+    refusal = Said("GET", "/versions", 400, {"message": "Unknown Args"}, times=1)
+    whole = pages(total_count=90 if more else 10, pagination={**FOR_EVER, "has_next": more})
+
+    ended, replay = pushed(refusal, Said("GET", "/versions", 200, whole), *made())
+
+    assert ended["outcome"] == "created"
+    assert (replay.count("GET", "/versions"), replay.count("GET", ONE)) == (2, 2)
+    assert any("could be listed" in one for one in ended["notes"]) is more
+
+
 @pytest.mark.parametrize(
     "body",
     [
