@@ -203,6 +203,17 @@ def read_variables(shown: Any, given: Collection[str] = ()) -> Variables:
     return Variables(tuple(sent.values()), frozenset(hidden), tuple(unfit), frozenset(unknown))
 
 
+def hidden_keys(shown: Any) -> frozenset[str]:
+    """Return the keys of the variables whose values Edgegap hides."""
+    entries = [one for one in shown if isinstance(one, Mapping)] if isinstance(shown, list) else []
+    return frozenset(
+        str(one.get("key"))
+        for one in entries
+        if is_masked(one.get("value"))
+        or any(flag(one.get(name)) is True for name in ("is_hidden", "is_secret"))
+    )
+
+
 def left_out(name: str) -> str:
     """Return what is wrong if a response lacks a version's ports or variables.
 
