@@ -92,10 +92,10 @@ class ChannelAttempt(Attempt):
     async def _present(self, rule: Rule, body: Body) -> Attempted:
         claimed, channel = self._claimed, rule.channel(self._claimed.version)
         same = same_image(body, claimed.image)
-        if self._repeated:
-            if same:
-                return self._held(rule, body, self._outcome)
+        if self._repeated and not same:
             return done(Outcome.SUPERSEDED, self._moved_by_another(body))
+        if self._repeated and claimed.holds.hold is not None:
+            return self._held(rule, body, self._outcome)
         self._moved = same and (claimed.moved or self._ours)
         why = None if same or self._is_ordered else self._why_not(channel, body)
         if why is not None:
@@ -109,12 +109,16 @@ class ChannelAttempt(Attempt):
             return parked_as(plan)
         self._warnings += plan.notes
         if not plan.body:
+            if self._repeated:
+                return self._held(rule, body, self._outcome)
             if self._ours:
                 return await self._made_before(rule, body)
             return await self._already_there(rule, body, self._outcome)
         stopped = None if same or self._digest is not None else await self._look_at_image(rule)
         if stopped is not None:
             return stopped
+        if same and not self._pushed_again:
+            self._warnings += ("it had the image already: only the rule's settings are new",)
         answer = await self._asking.update(plan.body)
         row = policy_for(Call.UPDATE, answer)
         if row.then is Then.GO_ON:

@@ -81,7 +81,7 @@ class Rule:
 class Match(msgspec.Struct, frozen=True):
     """One rule that matches a push, and its target.
 
-    `invalid` is the error if Edgegap would not accept the version name.
+    `invalid` is the error if Edgegap would not accept the version name, or if it is a channel's.
     """
 
     rule: str
