@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from receiver.config.values import UNITS, duration_fault, public_url_fault
 from receiver.edgegap.deployment_answers import read_near
-from receiver.edgegap.fields import MAX_PORT, SETTINGS, Field, field_fault
+from receiver.edgegap.fields import MAX_PORT, OFTEN_NONE, SETTINGS, Field, field_fault
 from receiver.edgegap.shown import protocol
 from receiver.errors import BadTagPattern
 from receiver.images import MAX_REPOSITORY, REPOSITORY, is_repository
@@ -68,7 +68,8 @@ def _channels_fault(values: object) -> str | None:
 
 def _leave_out_fault(values: object) -> str | None:
     names = values if isinstance(values, list) else []
-    settings = (name for name in names if isinstance(name, str) and name in SETTINGS)
+    own = SETTINGS.keys() - OFTEN_NONE
+    settings = (name for name in names if isinstance(name, str) and name in own)
     return next((f"{name} is a setting, which the rule can give" for name in settings), None)
 
 
