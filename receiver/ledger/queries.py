@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
 
+from receiver.approval_link import Approvable
+from receiver.images import ImageReference
+from receiver.ledger.approvals import approval_of
 from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.gates import blockers, paused
@@ -16,6 +19,7 @@ from receiver.ledger.refused_links import refused_links
 from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import (
+    Approval,
     Delivery,
     DeliveryDetail,
     DeliveryPage,
@@ -34,7 +38,7 @@ from receiver.ledger.views import (
     read_view,
 )
 from receiver.reasons import Outcome, Reason, State, Verdict
-from receiver.rules.rule import Rule
+from receiver.rules.rule import Mode, Rule
 from receiver.timestamps import Time
 
 V = TypeVar("V")
@@ -143,10 +147,18 @@ def delivery_detail(tx: Tx, identity: str) -> DeliveryDetail | None:
             held_back=blockers(tx, one),
             deliveries=_deliveries_of(tx, one.id),
             attempts=_requests_of(tx, one.id),
+            approval=_approval_of(tx, one),
         )
         for one in led
     ]
     return read_view(DeliveryDetail, msgspec.structs.asdict(push), registrations=detailed)
+
+
+def _approval_of(tx: Tx, one: Registration) -> Approval | None:
+    if one.mode is not Mode.CHANNEL:
+        return None
+    image = ImageReference(repository=one.repository, tag=one.tag)
+    return approval_of(tx, Approvable(one.app, one.version, image, one.digest))
 
 
 def registrations_of(tx: Tx, identities: Sequence[str]) -> Mapping[str, Sequence[Registration]]:

@@ -176,6 +176,17 @@ class SentRequest(msgspec.Struct, frozen=True):
     effect: Effect
 
 
+class Approval(msgspec.Struct, frozen=True):
+    """The approval of a channel's move to an image."""
+
+    at: Time
+    approver: Annotated[
+        str,
+        described("Link, page, api or command, with the name that was given.", "link (anna)"),
+    ]
+    address: Annotated[str, described("The client address; empty for a command.", "192.0.2.7")]
+
+
 class RegistrationDetail(Registration, frozen=True):
     """A registration with what holds it back, its deliveries and its requests."""
 
@@ -184,6 +195,7 @@ class RegistrationDetail(Registration, frozen=True):
         tuple[DeliveryId, ...], described("All deliveries that led to this registration.")
     ]
     attempts: Annotated[tuple[SentRequest, ...], described("Each request of each attempt.")]
+    approval: Annotated[Approval | None, described("Of a channel's move; null if it has none.")]
 
 
 class ReportedPush(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ from receiver.web.client_address import trust_proxies
 from receiver.web.operation import routes_of
 from receiver.web.operations import operations
 from receiver.web.page.actions import Actions
+from receiver.web.page.approve import Approving
 from receiver.web.page.auth import Login, failure, wants_html
 from receiver.web.page.versions import VersionsView
 from receiver.web.page.views import page_routes
@@ -60,6 +61,7 @@ def create_app(
             *routes_of(operations(hooks, shelf)),
             *login.routes(),
             *page_routes(shelf),
+            *Approving().routes(),
             *Actions(shelf).routes(),
         ],
         exception_handlers={

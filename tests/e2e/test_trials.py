@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from receiver.approval_link import Approvable
 from receiver.images import ImageReference
 from receiver.ledger.approvals import approve
 from receiver.ledger.transaction import Tx
@@ -232,11 +233,9 @@ def channel_of(receiver: ReceiverProcess, delivery: str, name: str) -> dict[str,
 
 
 def approved(here: ReceiverHere, tag: str, address: str = "203.0.113.7") -> bool:
-    image, digest = ImageReference("studio/game-server", tag), None
+    move = Approvable(APP, "prod", ImageReference("studio/game-server", tag), None)
     return here.inside(
-        lambda: here.ledger.write(
-            lambda tx: approve(tx, APP, "prod", image, digest, approver="anna", address=address)
-        )
+        lambda: here.ledger.write(lambda tx: approve(tx, move, approver="anna", address=address))
     )
 
 

@@ -19,7 +19,7 @@ ORDER = """
     http.proxies
     ledger.mounts config.variables
     sandbox
-    signing periodic logs metrics audit http
+    approval_link signing periodic logs metrics audit http
     dockerhub edgegap rules notifications
     ledger
     config
@@ -44,6 +44,7 @@ DECIDE_ONLY = [
     "secret",
     "backoff",
     "signing",
+    "approval_link",
     "http.proxies",
     "http.retry_after",
     "config.text",
