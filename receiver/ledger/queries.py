@@ -18,6 +18,7 @@ from receiver.ledger.ids import first_id
 from receiver.ledger.refused_links import refused_links
 from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import shown_run
 from receiver.ledger.views import (
     Approval,
     Delivery,
@@ -147,6 +148,7 @@ def delivery_detail(tx: Tx, identity: str) -> DeliveryDetail | None:
             held_back=blockers(tx, one),
             deliveries=_deliveries_of(tx, one.id),
             attempts=_requests_of(tx, one.id),
+            trial=shown_run(tx, one.id) if one.mode is Mode.TRIAL else None,
             approval=_approval_of(tx, one),
         )
         for one in led

@@ -176,6 +176,23 @@ class SentRequest(msgspec.Struct, frozen=True):
     effect: Effect
 
 
+class TrialRun(msgspec.Struct, frozen=True):
+    """One run of a trial: its deployment and the verdict."""
+
+    deployment: Annotated[str | None, described("Its request id; null until it is known.")]
+    requested_at: Annotated[Time | None, described("Null if a person wants it, and it waits.")]
+    ready_at: Annotated[Time | None, described("Null if it was not Ready.")]
+    decided_at: Annotated[Time | None, described("When there was a verdict.")]
+    stopped_at: Annotated[Time | None, described("Since when no deployment of it runs.")]
+    passed: Annotated[bool | None, described("The verdict; null while there is none.")]
+    why: Annotated[str, described("Why it failed; empty if it did not.")]
+    exit_code: int | None
+    log: Annotated[tuple[str, ...], described("The last lines of a failed run, at most 40.")]
+    notes: Annotated[
+        tuple[str, ...], described("What it used.", ["CPU at most 0.4, on average 0.2"])
+    ]
+
+
 class Approval(msgspec.Struct, frozen=True):
     """The approval of a channel's move to an image."""
 
@@ -195,6 +212,7 @@ class RegistrationDetail(Registration, frozen=True):
         tuple[DeliveryId, ...], described("All deliveries that led to this registration.")
     ]
     attempts: Annotated[tuple[SentRequest, ...], described("Each request of each attempt.")]
+    trial: Annotated[TrialRun | None, described("The last run of a trial; null if it has none.")]
     approval: Annotated[Approval | None, described("Of a channel's move; null if it has none.")]
 
 

@@ -10,6 +10,7 @@ from receiver.ledger.views import (
     App,
     Channel,
     DeliveryId,
+    Sentence,
     VersionName,
     described,
 )
@@ -181,6 +182,31 @@ class PromoteRequest(
     from_channel: Annotated[
         Plain | None, described("The channel of the app whose image the channel gets.")
     ] = None
+
+
+class TrialRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The version to try."""
+
+    app: AppName
+    version: Annotated[Plain, Meta(examples=["1.4.2"])]
+    at: Annotated[
+        Plain | None,
+        described(
+            "Where to deploy it: latitude,longitude or an IP address; null for the rule's `at`.",
+            "45.5,-73.6",
+        ),
+    ] = None
+    keep: Annotated[
+        Plain | None,
+        described("How long the deployment runs on after the verdict, at most 24h.", "10m"),
+    ] = None
+
+
+class QueuedTrial(msgspec.Struct, frozen=True):
+    """A trial that was recorded as a delivery and queued."""
+
+    delivery: DeliveryId
+    sentence: Sentence
 
 
 class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -205,6 +205,51 @@ def test_no_kill_leaves_a_deployment_running(
     assert sandbox.deployments.active(OURS) == []
 
 
+def test_a_version_is_tried_by_hand_and_its_run_is_shown(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    commands = commands_beside(here)
+    ended(here, here.push("1.0"), "create", "trial", "channel")
+
+    done = commands.run("trial", APP, "1.0", "--wait")
+    assert done.exit_code == 0, done.output
+    assert "done passed" in done.stdout
+    assert "  trial     passed, Ready after" in done.stdout
+
+    log = "\n".join(f"line {number}" for number in range(50))
+    sandbox.deployments.set_lifecycle(
+        version="1.0", ready_after=0.1, crash_after=0.2, exit_code=3, crash_log=log
+    )
+    done = commands.run("trial", APP, "1.0", "--at", "203.0.113.7", "--wait")
+    assert done.exit_code == 1
+    assert "  trial     failed, " in done.stdout
+    assert "exit code 3" in done.stdout
+    assert done.stdout.count("  log       line ") == 40
+
+    delivery = commands.json_of("trial", APP, "1.0", "--json")["delivery"]
+    run = ended(here, delivery, "trial")["trial"]["trial"]
+    assert (run["passed"], run["exit_code"], len(run["log"])) == (False, 3, 40)
+    assert sandbox.deployments.active() == []
+
+
+def test_what_cannot_be_tried_is_refused(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    config = f'{RULES}\n[catch_up]\nevery = "off"\n'  # without [rule.trial]
+    with receiver_here(tmp_path, edgegap, config=config) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        commands = commands_beside(here)
+        ended(here, here.push("1.0"), "create", "channel")
+
+        for refused, why in (("1.0", "has no [rule.trial]"), ("9.9", "knows no version 9.9")):
+            done = commands.run("trial", APP, refused)
+            assert (done.exit_code, why in done.stderr) == (1, True)
+        for option in (("--at", "nowhere"), ("--keep", "soon"), ("--keep", "2d")):
+            assert commands.run("trial", APP, "1.0", *option).exit_code == 2
+
+    assert not [call for call in sandbox.calls if "/v2/deployments" in call.path]
+
+
 GATED = (
     CONFIG
     + f"""

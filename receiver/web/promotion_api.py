@@ -1,0 +1,32 @@
+"""What the operations on trials and promotions do; `promotion_operations.py` lists them."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.edgegap.deployment_answers import read_near
+from receiver.service import Service
+from receiver.upkeep.trials import NotTried, log_requested, read_keep, try_version
+from receiver.web.api_auth import source_of
+from receiver.web.bodies import QueuedTrial, TrialRequest
+from receiver.web.messages import BadRequest, json_response
+from receiver.web.problems import ProblemCode, problem
+
+
+async def request_trial(service: Service, request: Request, body: TrialRequest) -> Response:
+    """Have a version tried."""
+    rules = service.settings.rules
+    try:
+        keep = read_keep(body.keep)
+        if body.at is not None:
+            read_near(body.at)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    try:
+        recorded = await service.ledger.write(
+            lambda tx: try_version(tx, rules, body.app, body.version, near=body.at, keep=keep)
+        )
+    except NotTried as error:
+        return problem(ProblemCode.VERSION_NOT_TRIED, str(error))
+    log_requested(body.app, body.version, recorded, source_of(request))
+    service.worker.wake()
+    return json_response(QueuedTrial(recorded.delivery, recorded.ruling.sentence), 202)
