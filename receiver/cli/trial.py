@@ -68,12 +68,12 @@ def trial(
     """
     from receiver.cli.delivery_text import format_detail
     from receiver.edgegap.deployment_answers import read_near
-    from receiver.upkeep.trials import log_requested, read_keep, try_version
+    from receiver.upkeep.trials import log_requested, try_version
     from receiver.web.bodies import QueuedTrial, TrialRequest
     from receiver.web.serialization import json_text
 
     try:
-        kept = read_keep(keep)
+        kept = _kept(keep)
         if near is not None:
             read_near(near)
     except ValueError as error:
@@ -85,7 +85,7 @@ def trial(
         log_requested(app, version, recorded, "command")
         return QueuedTrial(recorded.delivery, recorded.ruling.sentence)
 
-    asked = TrialRequest(app, version, near, keep)
+    asked = TrialRequest(app, version, near, None if kept is None else kept // 1000)
     done = ask(settings, "/api/trials", QueuedTrial, asked, write)
     if not wait:
         text = f"{done.sentence}\nFor the result: receiver show {done.delivery}"
@@ -97,6 +97,17 @@ def trial(
         raise CommandError(f"it is not done; see `receiver show {row.id}`", STILL_WAITING)
     if any(one.outcome is not Outcome.PASSED for one in row.registrations[:1]):
         raise SystemExit(NOT_DONE)
+
+
+def _kept(text: str | None) -> int | None:
+    """Return a time such as 10m in milliseconds; raises ValueError."""
+    from receiver.config.values import duration_fault, read_duration
+    from receiver.web.bodies import LONGEST_KEEP_SECONDS
+
+    fault = None if text is None else duration_fault(text, 1000, LONGEST_KEEP_SECONDS * 1000)
+    if fault is not None:
+        raise ValueError(f"--keep: {fault}; write for instance 10m, at most 24h")
+    return read_duration(text)
 
 
 def _is_over(row: DeliveryDetail) -> bool:

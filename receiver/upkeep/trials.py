@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from receiver import metrics
 from receiver.audit import log_operation
-from receiver.config.values import duration_fault, read_duration
 from receiver.errors import ReceiverError
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
 from receiver.ledger.targets import rule_of, target
@@ -12,23 +11,11 @@ from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import last_run, plan_run
 from receiver.reasons import Verdict
 from receiver.rules.rule import Decision, Match, Mode, Rule
-from receiver.rules.trial import SECOND, Phase
-
-LONGEST_KEEP = 24 * 60 * 60 * SECOND
+from receiver.rules.trial import Phase
 
 
 class NotTried(ReceiverError):
     """The version is not known, no rule is for its app, or there is no location to try it near."""
-
-
-def read_keep(text: str | None) -> int | None:
-    """Return for how long a deployment runs on after its verdict (ms); raises ValueError."""
-    if text is None:
-        return None
-    fault = duration_fault(text, SECOND, LONGEST_KEEP)
-    if fault is not None:
-        raise ValueError(f"{fault}: write for instance 10m, at most 24h")
-    return read_duration(text)
 
 
 def log_requested(app: str, version: str, recorded: RecordedDelivery, source: str) -> None:

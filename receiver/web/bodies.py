@@ -20,6 +20,7 @@ from receiver.timestamps import Time
 
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 MOST_MISSED = 500
+LONGEST_KEEP_SECONDS = 86_400
 
 # PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
 PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
@@ -64,6 +65,16 @@ RepositoryOrAll = Annotated[
         description="group/project, or * for all.",
         examples=["studio/game-server", "*"],
         extra_json_schema={"pattern": f"^(?:\\*|{_PART}/{_PART})$", "maxLength": 255},
+    ),
+]
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_LATITUDE, _LONGITUDE = r"-?[0-8]?\d(?:\.\d{1,9})?", r"-?(?:1[0-7]\d|\d?\d)(?:\.\d{1,9})?"
+Location = Annotated[
+    str,
+    Meta(
+        description="latitude,longitude or an IP address",
+        examples=["45.5,-73.6"],
+        extra_json_schema={"pattern": f"^(?:{_LATITUDE},{_LONGITUDE}|(?:{_BYTE}\\.){{3}}{_BYTE})$"},
     ),
 ]
 TagName = Annotated[str, Meta(examples=["1.4.2"], extra_json_schema={"pattern": f"^{_TAG}$"})]
@@ -189,16 +200,12 @@ class TrialRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     app: AppName
     version: Annotated[Plain, Meta(examples=["1.4.2"])]
-    at: Annotated[
-        Plain | None,
-        described(
-            "Where to deploy it: latitude,longitude or an IP address; null for the rule's `at`.",
-            "45.5,-73.6",
-        ),
-    ] = None
-    keep: Annotated[
-        Plain | None,
-        described("How long the deployment runs on after the verdict, at most 24h.", "10m"),
+    at: Annotated[Location | None, described("Where to deploy it; null for the rule's `at`.")] = (
+        None
+    )
+    keep_seconds: Annotated[
+        Annotated[int, Meta(ge=1, le=LONGEST_KEEP_SECONDS)] | None,
+        described("For how long the deployment runs on after the verdict.", 600),
     ] = None
 
 

@@ -4,8 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.edgegap.deployment_answers import read_near
+from receiver.rules.trial import SECOND
 from receiver.service import Service
-from receiver.upkeep.trials import NotTried, log_requested, read_keep, try_version
+from receiver.upkeep.trials import NotTried, log_requested, try_version
 from receiver.web.api_auth import source_of
 from receiver.web.bodies import QueuedTrial, TrialRequest
 from receiver.web.messages import BadRequest, json_response
@@ -15,8 +16,8 @@ from receiver.web.problems import ProblemCode, problem
 async def request_trial(service: Service, request: Request, body: TrialRequest) -> Response:
     """Have a version tried."""
     rules = service.settings.rules
+    keep = None if body.keep_seconds is None else body.keep_seconds * SECOND
     try:
-        keep = read_keep(body.keep)
         if body.at is not None:
             read_near(body.at)
     except ValueError as error:
