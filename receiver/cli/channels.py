@@ -1,4 +1,4 @@
-"""`receiver channels`, `rollback`, `promote`, `release`: list channels and move them manually."""
+"""`receiver channels`, `rollback`, `release`: list channels and move them manually."""
 
 from __future__ import annotations
 
@@ -66,43 +66,10 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
 
     def write(tx: Tx) -> QueuedMove:
         recorded = rollback_channel(tx, settings.rules, app, channel, to, source=COMMAND)
-        return _recorded(ByHand.ROLLBACK, app, channel, recorded)
+        return recorded_move(ByHand.ROLLBACK, app, channel, recorded)
 
     asked = RollbackRequest(app, channel, to)
-    _show(ask(settings, "/api/rollback", QueuedMove, asked, write), as_json)
-
-
-@click.command()
-@click.argument("app")
-@click.argument("channel")
-@click.option("--from", "other", metavar="CHANNEL", help="Use the image of this channel.")
-@click.option("--to", metavar="VERSION", help="Use the image of this version.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@handle_errors
-def promote(app: str, channel: str, other: str | None, to: str | None, as_json: bool) -> None:
-    """Move CHANNEL of APP to the image of another channel or of a version.
-
-    Without --from and --to, it takes the image of the channel that its `from` names.
-
-    The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
-    version.
-    """
-    from receiver.rules.channel_order import ByHand
-    from receiver.upkeep.channels import promote as promote_channel
-    from receiver.web.bodies import PromoteRequest, QueuedMove
-
-    if other is not None and to is not None:
-        raise CommandError("use either --from CHANNEL or --to VERSION", USAGE)
-    settings = lenient_settings(KEY)
-
-    def write(tx: Tx) -> QueuedMove:
-        recorded = promote_channel(
-            tx, settings.rules, app, channel, to=to, from_channel=other, source=COMMAND
-        )
-        return _recorded(ByHand.PROMOTE, app, channel, recorded)
-
-    asked = PromoteRequest(app, channel, to, other)
-    _show(ask(settings, "/api/promote", QueuedMove, asked, write), as_json)
+    show_queued(ask(settings, "/api/rollback", QueuedMove, asked, write), as_json)
 
 
 @click.command()
@@ -138,7 +105,8 @@ async def _channels(settings: Settings, app: str | None) -> ChannelList:
         return ChannelList(tuple(await there.read(lambda tx: list_channels(tx, names))))
 
 
-def _recorded(action: ByHand, app: str, channel: str, recorded: RecordedDelivery) -> QueuedMove:
+def recorded_move(action: ByHand, app: str, channel: str, recorded: RecordedDelivery) -> QueuedMove:
+    """Log a move that is in the ledger, and return it as the API does."""
     from receiver.upkeep.channels import log_moved
     from receiver.web.bodies import QueuedMove
 
@@ -146,7 +114,8 @@ def _recorded(action: ByHand, app: str, channel: str, recorded: RecordedDelivery
     return QueuedMove(recorded.delivery, recorded.ruling.sentence)
 
 
-def _show(done: QueuedMove, as_json: bool) -> None:
+def show_queued(done: QueuedMove, as_json: bool) -> None:
+    """Print a move that was recorded."""
     from receiver.web.serialization import json_text
 
     text = f"{done.sentence}\nFor the result: receiver show {done.delivery}"

@@ -5,27 +5,19 @@ from dataclasses import dataclass
 
 from receiver.approval_link import Approvable
 from receiver.audit import log_operation
-from receiver.images import ImageReference
 from receiver.ledger.approvals import approval_of, approve, waiting_for_approval
-from receiver.ledger.channels import channel_images
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
-from receiver.ledger.trials import has_passed
 from receiver.ledger.views import Approval
 from receiver.upkeep.operations import Asker
+from receiver.upkeep.promotion import ProposedMove, proposed_move
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a person is asked to approve.
+    """What a person is asked to approve. `waits`: the move still waits for this approval."""
 
-    `there` is what the channel has, None if it was never moved; `passed` the verdict of the image's
-    last trial, None if there was none. `waits`: the move still waits for this approval.
-    """
-
-    move: Approvable
-    there: ImageReference | None
-    passed: bool | None
+    move: ProposedMove
     approval: Approval | None
     waits: bool
 
@@ -41,9 +33,7 @@ class Approved:
 def what_is_asked(tx: Tx, move: Approvable) -> Asked:
     """Return what approving this move would do."""
     return Asked(
-        move,
-        channel_images(tx, move.app).get(move.channel),
-        has_passed(tx, move.app, move.image, move.digest),
+        proposed_move(tx, move),
         approval_of(tx, move),
         waiting_for_approval(tx, move) is not None,
     )

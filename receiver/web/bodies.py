@@ -193,6 +193,22 @@ class PromoteRequest(
     from_channel: Annotated[
         Plain | None, described("The channel of the app whose image the channel gets.")
     ] = None
+    tag: Annotated[
+        Plain | None, described("Refuse the move if the channel would get another tag than this.")
+    ] = None
+
+
+class PromotionQuery(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_channel": "from"}
+):
+    """The move to show: as for a promotion."""
+
+    app: Annotated[Text, described("The app of the channel.", "my-game")]
+    channel: Annotated[Text, described("The channel.", "prod")]
+    to: Annotated[OptionalText, described("The version whose image the channel would get.")] = UNSET
+    from_channel: Annotated[
+        OptionalText, described("The channel whose image the channel would get.")
+    ] = UNSET
 
 
 class TrialRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -125,6 +125,8 @@ def test_every_answer_is_as_documented(operation: Any, receiver: ReceiverProcess
         ("GET", "/api/channels?app=no-such-app", None, 404),
         ("POST", "/api/release", {"app": APP, "channel": "staging"}, 200),
         ("POST", "/api/release", {"app": APP, "channel": "staging"}, 409),
+        ("GET", f"/api/promotion?app={APP}&channel=staging&to=1.0.0", None, 200),
+        ("GET", f"/api/promotion?app={APP}&channel=staging", None, 409),
         ("POST", "/api/promote", {"app": APP, "channel": "staging", "to": "1.0.0"}, 202),
         ("POST", "/api/promote", {"app": APP, "channel": "staging"}, 409),
         ("POST", "/api/prune", {"app": APP}, 200),

@@ -102,7 +102,7 @@ def _show(
     asked: Asked, status: int, *, heading: str = "", sentence: str = "", message: str = ""
 ) -> Response:
     move = asked.move
-    again = f"receiver promote {move.app} {move.channel} --to {move.image.tag}"
+    again = f"receiver promote {move.app} {move.channel} --to {move.tag}"
     return render(
         "approve.html", status, layout="base.html", csrf="", here=None, flash=message,
         asked=asked, heading=heading, sentence=sentence.format(again=again),

@@ -280,7 +280,9 @@ def _name(name: str, secure: bool) -> str:
 LOGIN = "login"
 SEE_OTHER = 303
 TRIES_A_MINUTE = 10
-_OURS = re.compile(r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions)?(?:\?[!-~]{0,500})?", re.ASCII)
+_OURS = re.compile(
+    r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions|promote)?(?:\?[!-~]{0,500})?", re.ASCII
+)
 
 log = get_logger()
 
