@@ -132,6 +132,9 @@ def _lines(channel: Channel) -> list[str]:
     if channel.drift is not None:
         found = "" if channel.drift_at is None else f", found {format_time(channel.drift_at)}"
         lines.append(f"  Edgegap has {channel.drift} instead{found}")
+    for waits in channel.waiting:
+        since = f"since {format_time(waits.since_at)}"
+        lines.append(f"  {waits.tag} waits ({waits.reason}) {since}: {waits.sentence}")
     lines += [
         f"  {format_time(move.at)}  {move.from_tag or '(new)'} → {move.tag}  "
         f"{move.action} by {move.source}, rule {move.rule}"

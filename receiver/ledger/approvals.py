@@ -21,8 +21,6 @@ _WAITS = """SELECT id, digest FROM registrations WHERE app = :app AND version = 
 _ASKED = """SELECT app, version, repository, tag, digest FROM registrations
  WHERE id = :id AND mode = 'channel' AND state IN ('queued', 'waiting', 'working')
   AND waiting_reason = 'needs_approval'"""
-_ALL_ASKED = """SELECT id FROM registrations WHERE state = 'waiting' AND mode = 'channel'
- AND waiting_reason = 'needs_approval' ORDER BY app, version, id"""
 
 
 def approve(tx: Tx, move: Approvable, *, approver: str, address: str) -> bool:
@@ -59,12 +57,6 @@ def approvable(tx: Tx, registration: str) -> Approvable | None:
         return None
     image = ImageReference(repository=row.repository, tag=row.tag)
     return Approvable(row.app, row.version, image, row.digest)
-
-
-def moves_to_approve(tx: Tx) -> dict[str, Approvable]:
-    """Return the moves that wait for an approval, by registration."""
-    found = {str(row.id): approvable(tx, row.id) for row in tx.run(_ALL_ASKED)}
-    return {registration: move for registration, move in found.items() if move is not None}
 
 
 def _place(move: Approvable) -> dict[str, str]:

@@ -38,6 +38,7 @@ from receiver.ledger.views import (
     SentRequest,
     read_view,
 )
+from receiver.ledger.waiting_moves import waiting_moves
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Mode, Rule
 from receiver.timestamps import Time
@@ -357,6 +358,7 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> LedgerOverview:
         ),
         parked=tuple(_views(tx, ParkedRegistration, _PARKED, state=parked, most=MOST_PARKED)),
         parked_count=tx.run(_COUNT, state=parked).scalar_one(),
+        waiting=waiting_moves(tx),
         last=tuple(_views(tx, RecentRegistration, _LAST, most=PICTURED)),
         pauses=tuple(Pause(name, since) for name, since in pauses.items()),
         refused_links=tuple(refused_links(tx)),

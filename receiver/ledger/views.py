@@ -356,6 +356,21 @@ class RefusedLink(msgspec.Struct, frozen=True):
     ]
 
 
+class WaitingMove(msgspec.Struct, frozen=True):
+    """A channel's move that waits for a trial or for an approval."""
+
+    registration_id: RegistrationId
+    app: App
+    channel: Annotated[str, Meta(examples=["prod"])]
+    repository: Repository
+    tag: Tag
+    digest: Digest | None
+    reason: Annotated[ReasonWord, described("What it waits for.", "needs_approval")]
+    sentence: Sentence
+    since_at: Time
+    delivery: Annotated[DeliveryId | None, described("Its newest delivery; null if purged.")]
+
+
 class LedgerOverview(msgspec.Struct, frozen=True):
     """The state of everything by rule and by repository, and what is parked."""
 
@@ -363,6 +378,10 @@ class LedgerOverview(msgspec.Struct, frozen=True):
     repositories: tuple[RepositoryOverview, ...]
     parked: Annotated[tuple[ParkedRegistration, ...], described("The newest 20.")]
     parked_count: int
+    waiting: Annotated[
+        tuple[WaitingMove, ...],
+        described("Moves of channels that wait for a trial or for an approval."),
+    ]
     last: Annotated[tuple[RecentRegistration, ...], described("The newest 50 registrations.")]
     pauses: tuple[Pause, ...]
     refused_links: Annotated[
@@ -419,6 +438,9 @@ class Channel(msgspec.Struct, frozen=True):
     ]
     drift_at: Time | None
     moves: Annotated[tuple[Move, ...], described("The last moves, the newest first.")]
+    waiting: Annotated[
+        tuple[WaitingMove, ...], described("Moves that wait for a trial or for an approval.")
+    ]
 
 
 class EndedDeletion(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.conftest import StartReceiver
 from tests.support.approvals import CONFIG, Chat, chatting, link_to, registration_of
+from tests.support.commands import commands_beside
 from tests.support.dockerhub import hub_beside
 from tests.support.postgres import plain, rows
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -175,6 +176,32 @@ def test_a_person_who_is_signed_in_is_recorded_as_such(
 
     assert approval["approver"] == "page (anna)"
     assert approval["address"].startswith("198.18.")
+
+
+def test_what_waits_is_listed_and_approved_on_the_page(
+    edgegap: str, sandbox: EdgegapSandbox, chat_url: str, tmp_path: Path
+) -> None:
+    environment = {**PAGE, "CHAT_URL": chat_url}
+    with receiver_here(tmp_path, edgegap, config=CONFIG, environment=environment) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        delivery = waiting(here, "1.0")
+        listed = commands_beside(here).run("channels", APP).stdout
+        assert "my-game/prod  not moved yet\n  1.0 waits (needs_approval) since 20" in listed
+        with visitor(here) as person:
+            for page in (person.read("/versions"), person.read("/")):
+                assert "Waits for an approval: my-game/prod to 1.0" in page.text
+                assert any(action.startswith("/approve/") for action, _ in page.forms)
+            (link,) = {one for one in person.read("/").links() if one.startswith("/approve/")}
+            assert "Open the receiver's page" in person.read(link).text
+            assert "Approved by page at 20" in Reading(person.post(link).text).text
+            until(lambda: registration_of(here, delivery, "prod")["outcome"] == "created")
+            story = person.read(f"/deliveries/{delivery}").text
+            assert "by page from 198.18." in story
+            assert "Waits for an approval" not in person.read("/").text
+        shown = commands_beside(here).run("show", delivery).stdout
+        assert "  approved  20" in shown
+        assert " by page from 198.18." in shown
+    assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.0"
 
 
 def test_without_public_url_the_message_names_the_command(

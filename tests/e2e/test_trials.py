@@ -18,8 +18,10 @@ from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.serving import serving
 from tests.contract.openapi import contract_checked
 from tests.support.commands import commands_beside
+from tests.support.metrics import scrape
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, RULE, ReceiverProcess, until
+from tests.support.visitor import PAGE, visitor
 
 OURS = "receiver-trial"
 TRIAL = """
@@ -121,6 +123,23 @@ def test_a_version_that_does_not_run_moves_no_channel(
     found = ended(here, delivery, "trial", "channel")
     assert (found["trial"]["outcome"], found["channel"]["outcome"]) == ("passed", "updated")
     assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.1"
+
+
+def test_what_trials_take_is_a_metric_and_on_the_page(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    with receiver_here(tmp_path, edgegap, config=CONFIG, environment=PAGE) as here:
+        assert scrape(here).value("receiver_trial_seconds", app=APP) == 0
+        delivery = here.push("1.0")
+        run = ended(here, delivery, "trial", "channel")["trial"]["trial"]
+        assert run["passed"] is True
+        assert (scrape(here).value("receiver_trial_seconds", app=APP) or 0) > 0
+        with visitor(here) as person:
+            assert "Deployments of trials ran for" in person.read("/versions").text
+            story = person.read(f"/deliveries/{delivery}").text
+            assert "by the rule" in story
+            assert "Trial passed Requested 20" in story
+            assert f"Deployment {run['deployment']}" in story
 
 
 def test_a_failure_that_is_only_a_warning_moves_the_channel(

@@ -4,6 +4,7 @@ The token in the URL is the proof, so neither a session nor a CSRF token is need
 """
 
 import time
+from collections.abc import Iterable
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -11,9 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.approval_link import APPROVAL_PATH, ApprovalToken
+from receiver.approval_link import APPROVAL_PATH, Approvable, ApprovalToken
 from receiver.errors import BadBody, LedgerError
+from receiver.images import ImageReference
+from receiver.ledger.views import WaitingMove
 from receiver.logs import get_logger
+from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.upkeep.approvals import Asked, approve_move, what_is_asked
 from receiver.upkeep.operations import Asker
@@ -24,6 +28,7 @@ from receiver.web.rate_limit import MinuteLimiter, client_of
 
 LINK, PAGE = "link", "page"
 LONGEST_NAME = 100
+HOUR = 3600
 DONE = "Approved. The channel is being moved."
 
 log = get_logger()
@@ -66,6 +71,7 @@ class Approving:
         self, service: Service, request: Request, token: ApprovalToken, *, approves: bool
     ) -> Response:
         move, message = token.move, ""
+        home = service.settings.admin_password is not None
         expired = token.expires_at <= time.time()
         if approves and not expired:
             asker, address = await _asker(service, request), _address(request, exact=True)
@@ -74,10 +80,10 @@ class Approving:
             message = DONE if done.now else ""
         asked = await service.ledger.read(lambda tx: what_is_asked(tx, move))
         if asked.approval is None and expired:
-            return _gone(asked, "This link has expired.", _EXPIRED)
+            return _show(asked, home=home, heading="This link has expired.", sentence=_EXPIRED)
         if asked.approval is None and not asked.waits:
-            return _gone(asked, "There is nothing to approve any more.", _SUPERSEDED)
-        return _show(asked, HTTPStatus.OK, message=message)
+            return _show(asked, home=home, heading=_NOTHING, sentence=_SUPERSEDED)
+        return _show(asked, home=home, message=message)
 
 
 async def _asker(service: Service, request: Request) -> Asker:
@@ -89,23 +95,38 @@ async def _asker(service: Service, request: Request) -> Asker:
     return Asker(LINK if session is None else PAGE, name)
 
 
+def links_to_approve(service: Service, moves: Iterable[WaitingMove]) -> dict[str, str]:
+    """Return the paths at which moves are approved, by registration; for who is signed in.
+
+    They stay the same for an hour, so that the page is sent again only if something changed.
+    """
+    expires_at = (int(time.time()) // HOUR + 2) * HOUR
+    return {
+        one.registration_id: service.approvals.link("", ApprovalToken(_of(one), expires_at))
+        for one in moves
+        if one.reason == Reason.NEEDS_APPROVAL.value
+    }
+
+
+def _of(one: WaitingMove) -> Approvable:
+    image = ImageReference(repository=one.repository, tag=one.tag)
+    return Approvable(one.app, one.channel, image, one.digest)
+
+
 def _address(request: Request, *, exact: bool) -> str:
     host = request.client.host if request.client else "unknown"
     return host if exact else client_of(host)
 
 
-def _gone(asked: Asked, heading: str, sentence: str) -> Response:
-    return _show(asked, HTTPStatus.GONE, heading=heading, sentence=sentence)
-
-
 def _show(
-    asked: Asked, status: int, *, heading: str = "", sentence: str = "", message: str = ""
+    asked: Asked, *, home: bool, heading: str = "", sentence: str = "", message: str = ""
 ) -> Response:
-    move = asked.move
+    """Return the page; `home`: with a link to the overview. With a heading nothing is asked."""
+    move, status = asked.move, HTTPStatus.GONE if heading else HTTPStatus.OK
     again = f"receiver promote {move.app} {move.channel} --to {move.tag}"
     return render(
         "approve.html", status, layout="base.html", csrf="", here=None, flash=message,
-        asked=asked, heading=heading, sentence=sentence.format(again=again),
+        asked=asked, heading=heading, sentence=sentence.format(again=again), home=home,
         asks=asked.waits and asked.approval is None and not heading,
     )  # fmt: skip
 
@@ -123,6 +144,7 @@ _NOT_OURS = (
     "changed since. Open the link of the newest notification, or approve on the receiver's page."
 )
 _EXPIRED = "It was valid for 7 days. Approve on the receiver's page, or run `{again}`."
+_NOTHING = "There is nothing to approve any more."
 _SUPERSEDED = (
     "The channel does not wait for this image any more: a newer image took its place, or the move "
     "was dismissed. If the channel is to have this image all the same, run `{again}`."
