@@ -46,7 +46,6 @@ def browser() -> Iterator[Browser]:
         yield one
 
 
-@pytest.mark.parametrize("scripts", [True, False])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_of_a_move_fit_a_phone_and_are_accessible(
     here: ReceiverHere, browser: Browser, scheme: Literal["light", "dark"]
@@ -78,6 +77,7 @@ def test_the_pages_of_a_move_fit_a_phone_and_are_accessible(
     context.close()
 
 
+@pytest.mark.parametrize("scripts", [True, False])
 def test_a_person_approves_what_a_preview_only_fetched(
     here: ReceiverHere, sandbox: EdgegapSandbox, chat: Chat, browser: Browser, scripts: bool
 ) -> None:
