@@ -3,11 +3,14 @@
 Each is sent once, without a retry.
 """
 
+import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
-
-import httpx
+from urllib.error import HTTPError
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from receiver.sandbox.dockerhub_account import Repository, TagPush, Webhook
 
@@ -22,15 +25,23 @@ def send_webhooks(repository: Repository, push: TagPush) -> None:
 
 
 def _send(webhook: Webhook, bodies: list[dict[str, Any]]) -> None:
-    with httpx.Client(trust_env=False, timeout=SECONDS, follow_redirects=False) as http:
-        for body in bodies:
-            status = None
+    opener = build_opener(ProxyHandler({}), _NoRedirect)
+    for body in bodies:
+        headers = {"content-type": "application/json"}
+        request = Request(webhook.url, json.dumps(body).encode(), headers)  # noqa: S310  # checked
+        status = None
+        with suppress(OSError, HTTPException):
             try:
-                status = http.post(webhook.url, json=body).status_code
-            except httpx.HTTPError:
-                pass
-            finally:
-                webhook.statuses.append(status)
+                with opener.open(request, timeout=SECONDS) as response:
+                    status = response.status
+            except HTTPError as refused:
+                status = refused.code
+        webhook.statuses.append(status)
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 def _bodies(repository: Repository, push: TagPush) -> Iterator[dict[str, Any]]:
