@@ -14,6 +14,7 @@ import click
 from receiver.cli.answers import (
     apps_of,
     asked_app,
+    asked_repository,
     check_login,
     offer_to_connect,
 )
@@ -51,10 +52,7 @@ def add_rule(folder: Path, given: Mapping[str, str | None]) -> None:
         raise CommandError(sentence, NOT_DONE)
     path = Path(os.path.realpath(variables.get(CONFIG) or DEFAULT_CONFIG))
     settings = load_settings(variables, need=NEEDED)
-    repository = asked(
-        "Docker Hub repository (group/project)",
-        given["repository"],
-    )
+    repository = asked_repository(given["repository"])
     app = asked_app(given["app"], asyncio.run(apps_of(settings)))
     if any((rule.repository, rule.app) == (repository, app) for rule in settings.rules):
         raise CommandError(f"{path} has a rule for {repository} and {app} already", NOT_DONE)

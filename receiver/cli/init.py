@@ -20,6 +20,7 @@ from receiver.cli.answers import (
     apps_of,
     asked,
     asked_app,
+    asked_repository,
     check_login,
     offer_to_connect,
 )
@@ -92,10 +93,7 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
         if path.exists() or path.is_symlink():
             raise CommandError(f"{path} already exists; move it away first", NOT_DONE)
     key = _secret_key(folder / DEFAULT_LEDGER)
-    repository = asked(
-        "Docker Hub repository (group/project)",
-        given["repository"],
-    )
+    repository = asked_repository(given["repository"])
     public_url = asked(
         "Public URL of this receiver", given["public_url"], _public_url, ABOUT_PUBLIC_URL
     )
