@@ -141,8 +141,8 @@ def _login(settings: Settings, repository: str, username: str | None) -> Login |
     """Ask for the token on a terminal, or read it from standard input; None if it is empty."""
     logins = (rule.login for rule in settings.rules if rule.repository == repository)
     known = next((login.username for login in logins if login), repository.partition("/")[0])
-    click.echo(ABOUT)
-    if sys.stdin is not None and sys.stdin.isatty():
+    if _is_terminal():
+        click.echo(ABOUT)
         if username is None:
             question = "Docker Hub user name (an organization's token: the organization)"
             username = click.prompt(question, default=known)
@@ -153,17 +153,23 @@ def _login(settings: Settings, repository: str, username: str | None) -> Login |
     token = bare_token(text)
     if not token:
         return None
+    if not _is_terminal():
+        click.echo(ABOUT)
     fault = token_fault(token)
     if fault is not None:
         raise CommandError(f"the access token: {fault[0]}. {fault[1]}", USAGE)
     return Login((username or known).strip(), Secret(token))
 
 
+def _is_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 async def _connect(
     settings: Settings, repositories: Sequence[str], login: Login, immutable: Sequence[str]
 ) -> bool:
     from receiver.dockerhub.administration import RepositoryAdmin
-    from receiver.dockerhub.api import Hub
+    from receiver.dockerhub.api import Hub, HubForbidden
     from receiver.http.client import http_client
 
     done = []
@@ -175,6 +181,10 @@ async def _connect(
                 done.append(await _connect_one(settings, admin))
                 if immutable:
                     done.append(await _make_immutable(admin, immutable))
+        except HubForbidden as refused:  # for all of them: Docker Hub locks names after a few
+            click.echo(f"receiver: nothing is connected: {refused}", err=True)
+            _print_steps(repositories)
+            return False
         finally:
             hub.forget(login)
     click.echo("Delete the access token on Docker Hub now, unless you need it again.")
@@ -183,12 +193,15 @@ async def _connect(
 
 async def _connect_one(settings: Settings, admin: RepositoryAdmin) -> bool:
     from receiver.dockerhub.administration import UnexpectedResponse
+    from receiver.dockerhub.api import HubForbidden
     from receiver.dockerhub.http import DockerHubUnavailable
     from receiver.upkeep.connect import NotConnected, connect_repository
 
     repository = admin.repository
     try:
         made = await connect_repository(admin, _links(settings), settings.public_url or "")
+    except HubForbidden:
+        raise
     except (DockerHubUnavailable, NotConnected) as error:
         click.echo(f"receiver: {repository} is not connected: {error}", err=True)
         if isinstance(error, UnexpectedResponse):
@@ -214,12 +227,15 @@ def _lines(repository: str, made: Connection) -> list[str]:
 
 async def _make_immutable(admin: RepositoryAdmin, patterns: Sequence[str]) -> bool:
     from receiver.dockerhub.administration import UnexpectedResponse
+    from receiver.dockerhub.api import HubForbidden
     from receiver.dockerhub.http import DockerHubUnavailable
     from receiver.upkeep.connect import NotConnected, make_immutable
 
     repository = admin.repository
     try:
         made = await make_immutable(admin, patterns)
+    except HubForbidden:
+        raise
     except (DockerHubUnavailable, NotConnected) as error:
         click.echo(f"receiver: immutable tags of {repository} are not set: {error}", err=True)
         if isinstance(error, UnexpectedResponse):

@@ -31,7 +31,7 @@ class HubApi:
         """Return the documented endpoints, and old ones, which accept no organization token."""
         routes = [
             Route("/v2/auth/token", self._endpoint(self._log_in), methods=["POST"]),
-            *WebhooksApi(self._hub, self._administered).routes(self._endpoint),
+            *WebhooksApi(self._hub, self._administered, self._membered).routes(self._endpoint),
             *ImmutableTagsApi(self._hub, self._administered).routes(self._endpoint),
         ]
         for path, slash in [
@@ -152,11 +152,18 @@ class HubApi:
 
     def _administered(self, request: Request) -> Repository:
         """Return the requested repository, if the caller may change its settings."""
+        return self._allowed(request, Login.administers)
+
+    def _membered(self, request: Request) -> Repository:
+        """Return the requested repository, if the caller is no stranger to it."""
+        return self._allowed(request, Login.is_member)
+
+    def _allowed(self, request: Request, allows: Callable[[Login, str], bool]) -> Repository:
         login = self._caller(request)
         if login is None:
             raise HTTPException(401, "Authentication credentials were not provided.")
         repository, _ = self._open(request)
-        if not login.administers(repository.name):
+        if not allows(login, repository.name):
             raise HTTPException(403, "You do not have permission to perform this action.")
         return repository
 

@@ -54,6 +54,10 @@ class Login:
             return public
         return ALL if self.level in {"write", "admin"} else PULL
 
+    def is_member(self, repository: str) -> bool:
+        """Return whether the login sees more of a repository than strangers do."""
+        return "pull" in self.actions(repository, private=True)
+
     def administers(self, repository: str) -> bool:
         """Return whether the login may change the settings and webhooks of a repository."""
         if self.repositories is not None:

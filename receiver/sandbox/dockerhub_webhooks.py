@@ -25,13 +25,17 @@ _Answer = Callable[[Request], Awaitable[Response]]
 
 
 class WebhooksApi:
-    """Lists, creates and deletes webhooks, for administrators of the repository."""
+    """Lists webhooks for members of the repository; its administrators create and delete them."""
 
     def __init__(
-        self, hub: DockerHubAccount, administered: Callable[[Request], Repository]
+        self,
+        hub: DockerHubAccount,
+        administered: Callable[[Request], Repository],
+        membered: Callable[[Request], Repository],
     ) -> None:
         self._hub = hub
         self._administered = administered
+        self._membered = membered
 
     def routes(self, endpoint: Callable[[_Answer], _Answer]) -> list[Route]:
         """Return the routes; `endpoint` wraps each with the rate limit."""
@@ -42,7 +46,8 @@ class WebhooksApi:
         ]
 
     async def _list(self, request: Request) -> Response:
-        repository = self._administered(request)
+        members = self._hub.webhooks_shown_to == "members"
+        repository = (self._membered if members else self._administered)(request)
         try:
             number = int(request.query_params.get("page", "1"))
             size = min(100, max(1, int(request.query_params.get("page_size", "10"))))
