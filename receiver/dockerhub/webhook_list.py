@@ -11,7 +11,7 @@ from typing import Any
 
 NAME = "edgegap-receiver"
 # Also with the escaped slashes of JSON. The address of a webhook may be a secret, like our links.
-_ADDRESS = re.compile(r"""(https?:\\?/\\?/)([^\s"'<>\\/]*)[^\s"'<>,]*""", re.IGNORECASE)
+_ADDRESS = re.compile(r"""(https?:\\?/\\?/)([^\s"'<>\\/?#]*)[^\s"'<>]*""", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
