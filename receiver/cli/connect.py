@@ -241,7 +241,7 @@ async def _make_immutable(admin: RepositoryAdmin, patterns: Sequence[str]) -> bo
         if isinstance(error, UnexpectedResponse):
             click.echo(f"The response was {error.exact}\n", err=True)
         click.echo(
-            f"By hand: on Docker Hub, {repository} → Settings → Tag mutability settings.", err=True
+            f"By hand: on Docker Hub, {repository} → Settings → General → Tag mutability settings.", err=True
         )
         return False
     for line in _immutability(repository, made):

@@ -91,8 +91,8 @@ def test_each_question_is_explained_before_it_is_asked(newcomer: Newcomer) -> No
 def test_what_is_given_is_neither_explained_nor_asked(newcomer: Newcomer) -> None:
     flags = ("--repository", REPOSITORY, "--public-url", URL, "--app", APP)
 
-    login = {"DOCKERHUB_USERNAME": "builder", "DOCKERHUB_TOKEN": "dckr_pat_1"}
-    done = newcomer.run("init", *flags, EDGEGAP_TOKEN="sandbox-token", **login)
+    newcomer.environment |= {"DOCKERHUB_USERNAME": "builder", "DOCKERHUB_TOKEN": "dckr_pat_1"}
+    done = newcomer.run("init", *flags, EDGEGAP_TOKEN="sandbox-token")
 
     assert done.exit_code == 0, done.output
     assert "For example" not in done.stdout
