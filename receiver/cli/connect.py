@@ -93,9 +93,10 @@ def connect_repositories(
 
     configure_logs(secrets=settings.secrets(), level="WARNING")
     _check_addresses(settings, repositories)
-    login = _login(settings, repositories[0], username)
+    login = _login(settings, repositories[0], username, needs_token=needs_token)
     if login is None:
-        _print_steps(repositories)
+        if needs_token:
+            _print_steps(repositories)
         return not needs_token
     try:
         return asyncio.run(_connect(settings, repositories, login, immutable))
@@ -137,27 +138,29 @@ def _links(settings: Settings) -> LinkSigner:
     return LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
 
 
-def _login(settings: Settings, repository: str, username: str | None) -> Login | None:
+def _login(
+    settings: Settings, repository: str, username: str | None, *, needs_token: bool
+) -> Login | None:
     """Ask for the token on a terminal, or read it from standard input; None if it is empty."""
     logins = (rule.login for rule in settings.rules if rule.repository == repository)
     known = next((login.username for login in logins if login), repository.partition("/")[0])
     if _is_terminal():
         click.echo(ABOUT)
-        if username is None:
-            question = "Docker Hub user name (an organization's token: the organization)"
-            username = click.prompt(question, default=known)
-        question = "Access token (not shown; Enter: by hand)"
+        without = "by hand" if needs_token else "only the test push"
+        question = f"Access token (not shown; Enter: {without})"
         text = click.prompt(question, default="", hide_input=True, show_default=False)
     else:
         text = sys.stdin.readline() if sys.stdin is not None else ""
     token = bare_token(text)
     if not token:
         return None
-    if not _is_terminal():
-        click.echo(ABOUT)
     fault = token_fault(token)
     if fault is not None:
         raise CommandError(f"the access token: {fault[0]}. {fault[1]}", USAGE)
+    if not _is_terminal():
+        click.echo(ABOUT)
+    elif username is None:
+        username = click.prompt("Docker Hub user name of the token", default=known)
     return Login((username or known).strip(), Secret(token))
 
 
@@ -241,7 +244,8 @@ async def _make_immutable(admin: RepositoryAdmin, patterns: Sequence[str]) -> bo
         if isinstance(error, UnexpectedResponse):
             click.echo(f"The response was {error.exact}\n", err=True)
         click.echo(
-            f"By hand: on Docker Hub, {repository} → Settings → General → Tag mutability settings.", err=True
+            f"By hand: on Docker Hub, {repository} → Settings → General → Tag mutability settings.",
+            err=True,
         )
         return False
     for line in _immutability(repository, made):

@@ -44,14 +44,17 @@ def main() -> None:
         prog="python -m receiver.sandbox",
         description="Run the sandboxes of Edgegap and Docker Hub until Ctrl-C.",
         epilog="See docs/try-it.md.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--port", type=int, default=9000, help="of Edgegap; 0 for any free port")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen; default 127.0.0.1")
     parser.add_argument(
-        "--app", action="append", help="an app of Edgegap; may be repeated; my-game if omitted"
+        "--port", type=int, default=9000, help="of Edgegap; default 9000, 0: any free one"
     )
-    parser.add_argument("--token", default="sandbox-token", help="Edgegap's and Docker Hub's")
+    parser.add_argument(
+        "--app", action="append", help="an app of Edgegap; may be repeated; default my-game"
+    )
+    parser.add_argument(
+        "--token", default="sandbox-token", help="of Edgegap and Docker Hub; default sandbox-token"
+    )
     parser.add_argument(
         "--version-limit", type=int, help="maximum versions per app; 2 on Edgegap's free tier"
     )
@@ -59,7 +62,7 @@ def main() -> None:
     parser.add_argument(
         "--dockerhub-port",
         type=int,
-        help=f"also run Docker Hub, with the repository {REPOSITORY}; 0 for any free port",
+        help=f"also run Docker Hub, with the repository {REPOSITORY}; 0: any free port",
     )
     arguments = parser.parse_args()
     sandbox = EdgegapSandbox(

@@ -461,7 +461,7 @@ def in_terminal(commands: Commands, *typed: bytes) -> str:
 
 
 def test_on_a_terminal_the_token_is_not_shown(commands: Commands, hub: DockerHubSandbox) -> None:
-    shown = in_terminal(commands, b"", TOKEN.encode())
+    shown = in_terminal(commands, TOKEN.encode(), b"")
 
     assert "[studio]" in shown
     assert CREATED in shown
@@ -495,6 +495,7 @@ def test_a_test_push_reaches_this_receiver_and_registers_nothing(
     done = prove(commands)
 
     assert done.exit_code == 0, done.output
+    assert "By hand" not in done.stdout
     (row,) = commands.rows("deliveries", "--json")
     assert f"reached this receiver: delivery {row['id']}." in done.stdout
     assert (row["source"], row["verdict"], row["reason"]) == ("test", "ignored", "test_push")
