@@ -150,8 +150,8 @@ def test_both_stand_ins_in_the_foreground(with_hub: bool) -> None:
                     headers={"authorization": f"token {answer['EDGEGAP_TOKEN']}"},
                     trust_env=False,
                 ).json()["versions"]
-                names = [[row["name"] for row in rows] for rows in (tags["results"], versions)]
-                assert names == [["1.0.0"], ["1.0.0"]]
+                assert [row["name"] for row in tags["results"]] == ["1.0.0"]
+                assert [row["name"] for row in versions] == ["1.0.0"]
         finally:
             running.terminate()
 
