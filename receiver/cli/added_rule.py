@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +18,13 @@ from receiver.cli.answers import (
     check_login,
     offer_to_connect,
 )
-from receiver.cli.exits import NOT_DONE, CommandError
-from receiver.config.variables import CONFIG, NEEDED, variables_of
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, CommandError
+from receiver.config.environment import CONFIG_TEXT
+from receiver.config.variables import CONFIG, NEEDED, read_text, variables_of
+from receiver.errors import ConfigError
+
+if TYPE_CHECKING:
+    from receiver.config.settings import Settings
 
 RULE = """
 [[rule]]
@@ -47,8 +52,8 @@ def add_rule(folder: Path, given: Mapping[str, str | None]) -> None:
     if folder != Path():
         environ[CONFIG] = str(folder / DEFAULT_CONFIG)
     variables = variables_of(environ)
-    if variables.get("RECEIVER_CONFIG_TOML", "").strip():
-        sentence = "the configuration is in RECEIVER_CONFIG_TOML: add a [[rule]] to its text"
+    if variables.get(CONFIG_TEXT, "").strip():
+        sentence = f"the configuration is in {CONFIG_TEXT}: add a [[rule]] to its text"
         raise CommandError(sentence, NOT_DONE)
     path = Path(os.path.realpath(variables.get(CONFIG) or DEFAULT_CONFIG))
     settings = load_settings(variables, need=NEEDED)
@@ -58,16 +63,7 @@ def add_rule(folder: Path, given: Mapping[str, str | None]) -> None:
         raise CommandError(f"{path} has a rule for {repository} and {app} already", NOT_DONE)
     if settings.login is not None:
         asyncio.run(check_login(settings, settings.login, repository))
-    new = path.with_name(f"{path.name}.new")
-    try:
-        _write_longer(path, new, rule_text(repository, app).encode())
-        settings = load_settings(variables_of({**environ, CONFIG: str(new)}), need=NEEDED)
-        new.replace(path)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}", NOT_DONE) from None
-    finally:
-        with suppress(OSError):
-            new.unlink()
+    settings = _append(path, rule_text(repository, app), {**environ, **variables.from_dotenv})
     click.echo(f"\nAdded a rule for {repository} to {path}.")
     click.echo("If `receiver serve` is running, reload it: kill -HUP")
     if given["repository"] is None:
@@ -76,11 +72,24 @@ def add_rule(folder: Path, given: Mapping[str, str | None]) -> None:
         click.echo(f"Next: receiver connect {repository}")
 
 
-def _write_longer(path: Path, new: Path, rule: bytes) -> None:
-    """Write the file with a rule appended, and with its permissions, under another name."""
-    before = path.read_bytes()
-    gap = b"" if before.endswith(b"\n") else b"\n"
-    mode = path.stat().st_mode & 0o777
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(before + gap + rule)
+def _append(path: Path, rule: str, environ: Mapping[str, str]) -> Settings:
+    """Append a rule to the file if the result is valid; return the settings then.
+
+    In place, so that owner, permissions and mounts of the file stay as they are.
+    """
+    from receiver.config.load import load_settings
+
+    before = read_text(path)
+    added = rule if before.endswith("\n") else f"\n{rule}"
+    text = {CONFIG: "", CONFIG_TEXT: before + added}
+    try:
+        settings = load_settings({**environ, **text}, need=NEEDED)
+        with path.open("ab") as file:
+            file.write(added.encode())
+    except ConfigError as error:
+        what = "; ".join(fault.what for fault in error.faults)
+        sentence = f"the rule cannot be appended to {path}: {what}. Add it by hand:\n{rule}"
+        raise CommandError(sentence, BAD_CONFIG) from None
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}", NOT_DONE) from None
+    return settings

@@ -129,7 +129,8 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
     first = "" if folder == Path() else f"cd {folder}, "
     if None in {given["repository"], given["public_url"]}:  # a person answers
         offer_to_connect(settings, repository)
-    click.echo(f"\nNext: {first}receiver doctor, receiver serve, and push a tag.")
+    click.echo(f"\nNext: {first}receiver doctor, receiver serve, and in another terminal:")
+    click.echo(f"receiver connect --prove sends a test push; then push a tag to {repository}.")
 
 
 def _public_url(text: str) -> str:

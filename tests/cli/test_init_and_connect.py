@@ -246,6 +246,7 @@ def test_a_file_in_which_a_rule_cannot_be_appended_stays(newcomer: Newcomer) -> 
     done = add(newcomer, options=("--repository", LOBBY, "--app", "lobby"))
 
     assert done.exit_code == 3
+    assert "Add it by hand:\n\n[[rule]]" in done.stderr
     assert newcomer.config() == text
     assert len(list(newcomer.folder.iterdir())) == 2
 
