@@ -469,6 +469,41 @@ def test_on_a_terminal_the_token_is_not_shown(commands: Commands, hub: DockerHub
     assert webhooks(hub) == {"edgegap-receiver": link()}
 
 
+HELD = """
+import contextlib, gc, io, sys
+from receiver.cli import main
+needle = sys.argv.pop()[::-1]
+with contextlib.suppress(SystemExit):
+    main(["connect", "--immutable", "("], standalone_mode=False)
+gc.collect()
+holders = [
+    type(holder)
+    for holder in gc.get_objects()
+    if not isinstance(holder, io.TextIOWrapper)  # standard input keeps what it read ahead
+    for text in gc.get_referents(holder)
+    if isinstance(text, str | bytes) and text is not needle and needle in str(text)
+]
+print("held by", holders)
+"""
+
+
+def test_after_the_last_call_nothing_holds_the_token(commands: Commands) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELD, TOKEN[::-1]],
+        cwd=commands.folder,
+        env={**os.environ, **commands.environment},
+        input=f"{TOKEN}\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert CREATED in done.stdout
+    assert "invalid regex" in done.stderr  # a response that was masked
+    assert done.stdout.endswith("held by []\n")
+
+
 @pytest.fixture
 def receiver(
     tmp_path: Path, edgegap: str, hub: DockerHubSandbox
