@@ -67,10 +67,12 @@ DECIDE_ONLY = [
     "edgegap.responses",
     "edgegap.shapes",
     "edgegap.shown",
+    "dockerhub.immutable_tags",
     "dockerhub.login",
     "dockerhub.manifest",
     "dockerhub.tag_record",
     "dockerhub.webhook",
+    "dockerhub.webhook_list",
     "web.serialization",
 ]
 PURE = frozenset(
