@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+from httpx import AsyncClient
+
 from receiver.config.load import load_settings
 from receiver.config.settings import LiveSettings, Settings, after_reload
 from receiver.config.variables import NEEDED
@@ -142,6 +144,22 @@ def _refusal_of(faults: Sequence[Fault]) -> str:
 
 
 @asynccontextmanager
+async def at_rest(settings: Settings, ledger: Ledger) -> AsyncIterator[Service]:
+    """Build the service on an opened ledger, without its worker and its periodic tasks."""
+    async with _connected(settings) as (client, http):
+        yield Service(LiveSettings(settings), ledger, client, preflight_over(http, settings))
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[tuple[EdgegapClient, AsyncClient]]:
+    token = settings.edgegap_token or Secret("")
+    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
+    connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
+    async with connect() as client, http_client() as http:
+        yield client, http
+
+
+@asynccontextmanager
 async def running(
     settings: Settings,
     ledger: Ledger,
@@ -154,10 +172,7 @@ async def running(
     `settled` is called with each finished registration and its result, once that is on disk.
     `catching_up`: run the periodic tasks; a command that processes a single push does not.
     """
-    token = settings.edgegap_token or Secret("")
-    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
-    connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect() as client, http_client() as http:
+    async with _connected(settings) as (client, http):
         current, watch = LiveSettings(settings), ClockWatch()
         preflight = preflight_over(http, settings, answered=watch.compare)
         service = Service(current, ledger, client, preflight, settled)

@@ -8,20 +8,15 @@ from urllib.parse import quote
 
 import click
 
-from receiver.cli.client import Server, configured, lenient_settings, reached
+from receiver.cli.client import configured, lenient_settings, perform, reached
 from receiver.cli.exits import USAGE, CommandError, handle_errors
-from receiver.cli.operations import KEY, ask
+from receiver.cli.operations import KEY
 from receiver.timestamps import format_time
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
-    from receiver.ledger.deliveries import RecordedDelivery
-    from receiver.ledger.transaction import Tx
     from receiver.ledger.views import Channel
-    from receiver.rules.channel_order import ByHand
-    from receiver.web.bodies import ChannelList, QueuedMove
-
-COMMAND = "command"
+    from receiver.web.bodies import ChannelList, PromoteRequest, RollbackRequest
 
 
 @click.command()
@@ -58,18 +53,9 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version than the version it was rolled back from.
     """
-    from receiver.rules.channel_order import ByHand
-    from receiver.upkeep.channels import rollback_channel
-    from receiver.web.bodies import QueuedMove, RollbackRequest
+    from receiver.web.bodies import RollbackRequest
 
-    settings = lenient_settings(KEY)
-
-    def write(tx: Tx) -> QueuedMove:
-        recorded = rollback_channel(tx, settings.rules, app, channel, to, source=COMMAND)
-        return _recorded(ByHand.ROLLBACK, app, channel, recorded)
-
-    asked = RollbackRequest(app, channel, to)
-    _show(ask(settings, "/api/rollback", QueuedMove, asked, write), as_json)
+    _move("/api/rollback", RollbackRequest(app, channel, to), as_json)
 
 
 @click.command()
@@ -87,22 +73,11 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version.
     """
-    from receiver.rules.channel_order import ByHand
-    from receiver.upkeep.channels import promote as promote_channel
-    from receiver.web.bodies import PromoteRequest, QueuedMove
+    from receiver.web.bodies import PromoteRequest
 
     if other is not None and to is not None:
         raise CommandError("use either --from CHANNEL or --to VERSION", USAGE)
-    settings = lenient_settings(KEY)
-
-    def write(tx: Tx) -> QueuedMove:
-        recorded = promote_channel(
-            tx, settings.rules, app, channel, to=to, from_channel=other, source=COMMAND
-        )
-        return _recorded(ByHand.PROMOTE, app, channel, recorded)
-
-    asked = PromoteRequest(app, channel, to, other)
-    _show(ask(settings, "/api/promote", QueuedMove, asked, write), as_json)
+    _move("/api/promote", PromoteRequest(app, channel, to, other), as_json)
 
 
 @click.command()
@@ -111,44 +86,26 @@ def promote(app: str, channel: str, other: str | None, to: str | None, as_json: 
 @handle_errors
 def release(app: str, channel: str) -> None:
     """Release the hold of CHANNEL of APP: the next push moves the channel again."""
-    from receiver.audit import log_operation
-    from receiver.upkeep.channels import release as release_channel
     from receiver.web.bodies import Released, ReleaseRequest
 
-    settings = lenient_settings(KEY)
-
-    def write(tx: Tx) -> Released:
-        sentence = release_channel(tx, settings.rules, app, channel)
-        log_operation("released", source=COMMAND, app=app, channel=channel)
-        return Released(sentence)
-
     asked = ReleaseRequest(app, channel)
-    click.echo(ask(settings, "/api/release", Released, asked, write).sentence)
+    done = asyncio.run(perform(lenient_settings(KEY), "/api/release", Released, asked))
+    click.echo(done.sentence)
 
 
 async def _channels(settings: Settings, app: str | None) -> ChannelList:
-    from receiver.ledger.channels import list_channels
     from receiver.web.bodies import ChannelList
 
-    names = settings.channels(app)
-    async with reached(settings) as there:
-        if isinstance(there, Server):
-            query = "" if app is None else f"?app={quote(app)}"
-            return await there.ask("GET", f"/api/channels{query}", ChannelList)
-        return ChannelList(tuple(await there.read(lambda tx: list_channels(tx, names))))
+    query = "" if app is None else f"?app={quote(app)}"
+    async with reached(settings) as server:
+        return await server.ask("GET", f"/api/channels{query}", ChannelList)
 
 
-def _recorded(action: ByHand, app: str, channel: str, recorded: RecordedDelivery) -> QueuedMove:
-    from receiver.upkeep.channels import log_moved
+def _move(path: str, asked: RollbackRequest | PromoteRequest, as_json: bool) -> None:
     from receiver.web.bodies import QueuedMove
-
-    log_moved(action, app, channel, recorded, COMMAND)
-    return QueuedMove(recorded.delivery, recorded.ruling.sentence)
-
-
-def _show(done: QueuedMove, as_json: bool) -> None:
     from receiver.web.serialization import json_text
 
+    done = asyncio.run(perform(lenient_settings(KEY), path, QueuedMove, asked))
     text = f"{done.sentence}\nFor the result: receiver show {done.delivery}"
     click.echo(json_text(done) if as_json else text)
 

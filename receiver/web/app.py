@@ -23,7 +23,7 @@ from receiver.errors import ReceiverError
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger
 from receiver.pipeline.worker import Settled
-from receiver.service import Service, running
+from receiver.service import Service, at_rest, running
 from receiver.signing import PATH
 from receiver.web.client_address import trust_proxies
 from receiver.web.operation import routes_of
@@ -71,6 +71,18 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.failure = None
     return app
+
+
+@asynccontextmanager
+async def app_at_rest(settings: Settings, ledger: Ledger) -> AsyncIterator[Starlette]:
+    """Yield the application for a command: its API works, and what it records is left to `serve`.
+
+    The ledger is open, and stays so.
+    """
+    app = create_app(settings, ledger)
+    async with at_rest(settings, ledger) as service:
+        app.state.service = service
+        yield app
 
 
 class _App(Starlette):
