@@ -91,6 +91,7 @@ class Reason(StrEnum):
     REGISTRY_LOGIN_MISSING = "registry_login_missing"
     REGISTRY_LOGIN_HIDDEN = "registry_login_hidden"
     REGISTRY_RIGHT_MISSING = "registry_right_missing"
+    PULL_PROFILE_UNKNOWN = "pull_profile_unknown"
     VERSION_LIMIT = "version_limit"
     APP_MISSING = "app_missing"
     REFUSED_BY_EDGEGAP = "refused_by_edgegap"
@@ -319,6 +320,12 @@ REASONS: dict[Reason, Explained] = {
         "and may keep running the old one: push under a new tag. The rule {rule} has "
         'on_overwrite = "park"; replay it to accept the new image.',
         in_image=True,
+    ),
+    Reason.PULL_PROFILE_UNKNOWN: Explained(
+        "Edgegap does not have the pull profile {profile}, which the rule {rule} links to "
+        "{app}/{version}; it has {detail}. Correct `pull_profiles` in the rule and reload, or "
+        "create the profile in Edgegap's dashboard and replay.",
+        by_config=True,
     ),
     Reason.VERSION_LIMIT: Explained(
         "Edgegap's version limit is reached ({detail}). Three ways out: delete old versions of the "

@@ -8,12 +8,15 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 from receiver.backoff import WaitState
 from receiver.config.settings import Settings
 from receiver.dockerhub.webhook import Push
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
+from receiver.edgegap.copied_settings import listed
 from receiver.edgegap.plans import masked
 from receiver.edgegap.responses import Answer, Body, version_path
 from receiver.edgegap.version_cache import VersionCache
@@ -53,6 +56,12 @@ class _ReadOnlyClient(EdgegapClient):
 
     async def update(self, app: str, version: str, body: Mapping[str, Any]) -> Answer:
         raise _WouldSend("PATCH", version_path(app, version), body)
+
+    async def call(self, method: str, path: str, **more: Any) -> Answer:
+        if method != "PUT":
+            return await super().call(method, path, **more)
+        profile = unquote(path.partition("/pull-profile/")[2].partition("/")[0])
+        return Answer(method, path, HTTPStatus.OK, body={"pull_profile": profile})
 
 
 async def preview_push(settings: Settings, image: ImageReference) -> Found:
@@ -175,7 +184,7 @@ class _DryRun:
                         "Content-Type": "application/json",
                     },
                     "body": masked(would.body),
-                    "notes": list(attempt.notes),
+                    "notes": [*attempt.notes, *self._links(match, would.method)],
                 }
             )
             return True
@@ -188,6 +197,13 @@ class _DryRun:
         row = {"reason": result.reason, "sentence": result.sentence}
         found["parked"].append({**target, **row})
         return False
+
+    def _links(self, match: Match, method: str) -> list[str]:
+        """Return the note about the pull profiles of a version, which follow its POST."""
+        rule = self._settings.rule_named(match.rule)
+        if rule is None or not rule.pull_profiles or method != "POST":
+            return []
+        return [f"it then gets the pull profiles {listed(rule.pull_profiles)}"]
 
 
 async def _record_nothing(step: int, method: str, path: str) -> None:

@@ -11,15 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UnsetType
 
+from receiver.config.checks import spelled, with_value
 from receiver.config.environment import read_secret, read_variable, shown
-from receiver.config.model import (
-    ChannelTable,
-    NoticeTable,
-    RuleTable,
-    VersionRange,
-    spelled,
-    with_value,
-)
+from receiver.config.model import ChannelTable, NoticeTable, RuleTable, VersionRange
 from receiver.config.tables import STAND_IN, titled
 from receiver.config.values import bare_token, login_faults, read_duration
 from receiver.dockerhub.login import Login
@@ -109,6 +103,7 @@ class _RuleMaker:
             on_overwrite=table.on_overwrite,
             preflight=table.preflight,
             channels=tuple(dict.fromkeys(table.channels)),
+            pull_profiles=tuple(dict.fromkeys(table.pull_profiles)),
             keep=given(table.keep),
             pin=table.pin,
             make_room=table.make_room,

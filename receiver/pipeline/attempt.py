@@ -11,6 +11,8 @@ from typing import Any
 from receiver.config.settings import Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparison import compare, differences
+from receiver.edgegap.copied_settings import listed
+from receiver.edgegap.meanings import Meaning
 from receiver.edgegap.plans import (
     LOGIN_VARIABLES,
     DesiredVersion,
@@ -20,6 +22,13 @@ from receiver.edgegap.plans import (
     is_disabled,
     plan_creation,
     same_image,
+)
+from receiver.edgegap.pull_profiles import (
+    PullProfile,
+    link,
+    link_path,
+    pull_profiles,
+    read_pull_profile,
 )
 from receiver.edgegap.responses import Answer, Body, Effect, version_path
 from receiver.edgegap.version_cache import NEWEST, Source, VersionCache
@@ -113,6 +122,7 @@ class Attempt:
         self._digest: str | None = None
         self._overwritten = False
         self._moved = False
+        self._linked = False
         self._values: str | None = None
 
     @property
@@ -193,7 +203,7 @@ class Attempt:
         if policy.then is Action.RETRY:
             look = await self._get()
             if look.ok and look.body is not None and same_image(look.body, claimed.image):
-                return self._compared(rule, plan, look.body, Outcome.CREATED)
+                return await self._compared(rule, plan, look.body, Outcome.CREATED)
         return await self._retry_or_park(rule, policy, answer)
 
     async def _source(self, rule: Rule, before: Body | None = None) -> Source | Result:
@@ -266,7 +276,7 @@ class Attempt:
             else:
                 self._notes += ("the image could not be looked at; Edgegap has the tag already",)
         stopped = self._overwritten_tag(rule)
-        return stopped if stopped is not None else self._held(rule, body, outcome)
+        return stopped if stopped is not None else await self._held(rule, body, outcome)
 
     def _overwritten_tag(self, rule: Rule) -> Result | None:
         """Note that the tag was overwritten since; park the push if the rule says so.
@@ -330,11 +340,11 @@ class Attempt:
             if policy.then is Action.ABSENT:
                 policy = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
             return await self._retry_or_park(rule, policy, look)
-        return self._compared(rule, plan, look.body, outcome)
+        return await self._compared(rule, plan, look.body, outcome)
 
-    def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Result:
+    async def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Result:
         differs = self._differs(rule, plan.body, held, plan.before)
-        return differs if differs is not None else self._held(rule, held, outcome)
+        return differs if differs is not None else await self._held(rule, held, outcome)
 
     def _differs(
         self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
@@ -350,12 +360,53 @@ class Attempt:
             return None
         return self._park(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
 
-    def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
+    async def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
+        """Finish a version that has what was requested: it counts once its profiles are linked."""
+        stopped = await self._link(rule)
+        if stopped is not None:
+            return stopped
         if is_disabled(body) and rule.settings.get("is_active") is not False:
             self._warnings += (f"{self._claimed.version} {DISABLED}",)
         if outcome is Outcome.CREATED and self._claimed.mode is Mode.CREATE:
             self._catalogue.made(self._claimed.app, body)
         return Result.done(outcome)
+
+    async def _link(self, rule: Rule) -> Result | None:
+        """Link the rule's pull profiles; return None once all are linked.
+
+        No call lists the links, so each attempt links all of them: a second time changes nothing.
+        """
+        app, version = self._claimed.app, self._claimed.version
+        for profile in map(read_pull_profile, () if self._linked else rule.pull_profiles):
+            path = link_path(profile, app, version)
+            await self._record_request(len(self._calls), "PUT", path)
+            read = await link(self._client, profile, app, version)
+            answer = self._recorded(read.answer)
+            if read.meaning is Meaning.UNKNOWN_NAME:
+                return await self._not_linked(rule, profile, answer)
+            if read.meaning is not Meaning.DONE:
+                policy = policy_for(Operation.LINK, answer)
+                return await self._retry_or_park(rule, policy, answer)
+        if rule.pull_profiles and not self._linked:
+            self._notes += (f"it has the pull profiles {listed(rule.pull_profiles)}",)
+        self._linked = True
+        return None
+
+    async def _not_linked(self, rule: Rule, profile: PullProfile, answer: Answer) -> Result:
+        """Park if the pull profile does not exist; if it does, the version is gone again."""
+        found = await pull_profiles(self._client)
+        self._recorded(found.answer)
+        if found.value is None:
+            policy, answer = policy_for(Operation.LIST, found.answer), found.answer
+        elif profile in found.value.profiles:
+            policy = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
+        else:
+            facts = {**self._facts(rule), "detail": str(found.value), "profile": str(profile)}
+            reason = Reason.PULL_PROFILE_UNKNOWN
+            return Result.parked(reason, explain(reason, **facts))
+        if policy.then is Action.PARK:  # of the list, which no change of the rule would correct
+            policy = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
+        return await self._retry_or_park(rule, policy, answer)
 
     async def _get(self) -> Answer:
         claimed = self._claimed

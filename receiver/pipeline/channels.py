@@ -95,7 +95,7 @@ class ChannelAttempt(Attempt):
         same = same_image(body, claimed.image)
         if self._repeated:
             if same:
-                return self._held(rule, body, self._outcome)
+                return await self._held(rule, body, self._outcome)
             return Result.done(Outcome.SUPERSEDED, self._moved_by_another(body))
         self._moved = same and (claimed.moved or self._ours)
         why = None if same or self._is_ordered else self._why_not(channel, body)
@@ -114,6 +114,9 @@ class ChannelAttempt(Attempt):
                 return await self._made_before(rule, body)
             return await self._already_there(rule, body, self._outcome)
         stopped = None if same or self._digest is not None else await self._look_at_image(rule)
+        if stopped is not None:
+            return stopped
+        stopped = await self._link(rule)  # first: a deployment of the new image needs its files
         if stopped is not None:
             return stopped
         answer = await self._patch(plan.body)

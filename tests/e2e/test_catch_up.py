@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from receiver.config.model import BOUNDS
+from receiver.config.checks import BOUNDS
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_records import timestamp
 from receiver.sandbox.edgegap import EdgegapSandbox

@@ -51,6 +51,7 @@ DECIDE_ONLY = [
     "config.environment",
     "config.dotenv",
     "config.rule_tables",
+    "config.checks",
     "config.model",
     "config.tables",
     "rules",
