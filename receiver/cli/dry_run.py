@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +26,7 @@ from receiver.images import ImageReference
 from receiver.ledger.deliveries import Reported, push_time_of
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed, with_what_is_known
+from receiver.ledger.sent_settings import size_before
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.attempt import Attempt
@@ -141,7 +143,8 @@ class _DryRun:
         return kind(
             claimed, self._settings, self._client, self._catalogue,
             preflight=self._preflight, record_request=_record_nothing,
-            not_copied=self._not_copied, now=_now, jitter=lambda: 0.5,
+            not_copied=self._not_copied, size_before=partial(self._size_before, claimed),
+            now=_now, jitter=lambda: 0.5,
         )  # fmt: skip
 
     async def _not_copied(self, app: str) -> NotCopied:
@@ -150,6 +153,13 @@ class _DryRun:
             return NotCopied(channels=moving)
         found = await self._ledger.read(lambda tx: not_copied(tx, app))
         return replace(found, channels=found.channels | moving)
+
+    async def _size_before(self, claimed: Claimed) -> tuple[str, int] | None:
+        if self._ledger is None:
+            return None
+        app, version, image, mode = claimed.app, claimed.version, claimed.image, claimed.mode
+        read = partial(size_before, app=app, version=version, image=image, mode=mode)
+        return await self._ledger.read(read)
 
     async def _claimed(self, match: Match, image: ImageReference) -> Claimed:
         claimed = Claimed(

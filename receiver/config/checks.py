@@ -12,6 +12,7 @@ from receiver.edgegap.fields import SETTINGS, field_fault
 from receiver.edgegap.shown import protocol
 from receiver.errors import BadTagPattern
 from receiver.images import is_repository
+from receiver.rules.image_size import read_size
 from receiver.rules.rule import version_name_fault
 from receiver.rules.tag_patterns import parse_tag_pattern
 
@@ -82,6 +83,11 @@ def keep_fault(value: object) -> str | None:
 def ports_fault(ports: object) -> str | None:
     """Return the error of ports, however their protocols are spelled."""
     return field_fault("ports", spelled(ports))
+
+
+def max_image_fault(value: object) -> str | None:
+    """Return the error of the size of an image."""
+    return None if read_size(value) else f"{value!r} is not a size in MB or GB"
 
 
 def pull_profiles_fault(values: object) -> str | None:

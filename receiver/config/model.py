@@ -19,6 +19,7 @@ from receiver.config.checks import (
     keep_fault,
     leave_out_fault,
     links_fault,
+    max_image_fault,
     near_fault,
     ports_fault,
     pull_profiles_fault,
@@ -29,6 +30,7 @@ from receiver.edgegap.fields import MAX_PORT, SETTINGS, Field, field_fault
 from receiver.images import MAX_REPOSITORY, REPOSITORY
 from receiver.notifications.destinations import NotificationEvent
 from receiver.rules.channel_order import Follow, Need
+from receiver.rules.image_size import SIZE
 from receiver.rules.rule import (
     MAX_VERSION_NAME,
     VERSION_NAME,
@@ -244,6 +246,18 @@ class RuleTable(Table, frozen=True):
     ] = ()
     versions: Annotated[bool, says("false: create none, only move the channels")] = True
     preflight: Annotated[bool, says("check the image before its version is created")] = True
+    max_image: Omittable[
+        Annotated[
+            str,
+            says(
+                "a larger image parks; compressed, as Docker Hub shows it",
+                what="{!r} is not a size in MB or GB",
+                fix='Write for instance max_image = "4GB"',
+                check=max_image_fault,
+                pattern=f"^{SIZE}$",
+            ),
+        ]
+    ] = UNSET
     on_overwrite: Annotated[
         OnOverwrite, says('if a tag was overwritten: "warn", "park", or "move" channels')
     ] = OnOverwrite.WARN

@@ -12,7 +12,6 @@ from receiver.config.settings import Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparison import compare, differences
 from receiver.edgegap.copied_settings import listed
-from receiver.edgegap.meanings import Meaning
 from receiver.edgegap.plans import (
     LOGIN_VARIABLES,
     DesiredVersion,
@@ -23,18 +22,13 @@ from receiver.edgegap.plans import (
     plan_creation,
     same_image,
 )
-from receiver.edgegap.pull_profiles import (
-    PullProfile,
-    link,
-    link_path,
-    pull_profiles,
-    read_pull_profile,
-)
 from receiver.edgegap.responses import Answer, Body, Effect, version_path
+from receiver.edgegap.sent_settings import SentSettings, sent_settings
 from receiver.edgegap.version_cache import NEWEST, Source, VersionCache
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.ledger.targets import NotCopied
+from receiver.pipeline.linking import link_all
 from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out, Preflight
 from receiver.pipeline.retry import (
     Action,
@@ -47,6 +41,7 @@ from receiver.pipeline.retry import (
     wait_at_most,
 )
 from receiver.reasons import Outcome, Reason, State, explain
+from receiver.rules.image_size import size_note, size_text
 from receiver.rules.rule import Mode, OnOverwrite, Rule, names_target
 
 
@@ -88,7 +83,8 @@ class Attempt:
     """One attempt at a claimed registration.
 
     `record_request` records each write on disk before it is sent: step, method and path.
-    `not_copied` names the versions of an app that settings are not copied from. `now` returns the
+    `not_copied` names the versions of an app that settings are not copied from, and `size_before`
+    the previous version with the size of its image, None if that is not known. `now` returns the
     ledger's time (epoch ms), `jitter` a random number from 0 to 1.
     """
 
@@ -102,6 +98,7 @@ class Attempt:
         preflight: Preflight,
         record_request: Callable[[int, str, str], Awaitable[None]],
         not_copied: Callable[[str], Awaitable[NotCopied]],
+        size_before: Callable[[], Awaitable[tuple[str, int] | None]],
         now: Callable[[], int],
         jitter: Callable[[], float],
     ) -> None:
@@ -112,6 +109,7 @@ class Attempt:
         self._preflight = preflight
         self._record_request = record_request
         self._not_copied = not_copied
+        self._size_before = size_before
         self._now = now
         self._jitter = jitter
         self._calls: tuple[Answer, ...] = ()
@@ -123,6 +121,9 @@ class Attempt:
         self._overwritten = False
         self._moved = False
         self._linked = False
+        self._size: int | None = None
+        self._sent: SentSettings | None = None
+        self._planned_again = False
         self._values: str | None = None
 
     @property
@@ -153,6 +154,8 @@ class Attempt:
             overwritten=self._overwritten,
             sent=self._values,
             moved=self._moved,
+            settings=self._sent,
+            planned_again=self._planned_again,
         )
 
     async def _run(self) -> Result:
@@ -193,7 +196,7 @@ class Attempt:
         if plan.unless_public is not None and not self._pullable:
             self._warnings = ()  # the parked registration has its own
             return rejection(plan.unless_public)
-        answer = await self._post(plan.body)
+        answer = await self._post(rule, plan)
         policy = policy_for(Operation.CREATE, answer)
         self._ours = self._ours or answer.effect is not Effect.NONE
         if policy.then is Action.GO_ON:
@@ -260,7 +263,10 @@ class Attempt:
             return source
         plan = source if isinstance(source, Result) else self._plan(rule, source)
         asked = plan.body if isinstance(plan, Plan) else rule.settings
-        if not isinstance(plan, Plan):
+        if isinstance(plan, Plan):
+            self._note_settings(rule, plan)
+            self._planned_again = True
+        else:
             self._warnings += ("compared with the rule's own settings only: nothing to copy from",)
         differs = self._differs(rule, asked, body)
         return differs or await self._already_there(rule, body, Outcome.CREATED)
@@ -305,7 +311,8 @@ class Attempt:
                 self._digest = findings.digest
                 self._pullable = True
                 self._notes += findings.notes
-                return self._overwritten_tag(rule)
+                stopped = self._overwritten_tag(rule)
+                return stopped if stopped is not None else await self._look_at_size(rule, findings)
             case ImageRejected():
                 self._digest = findings.digest
                 return rejection(findings.parking)
@@ -314,6 +321,19 @@ class Attempt:
                 return await self._retry_or_park(rule, policy, findings.calls[-1])
             case Out():
                 return self._held_back(rule, findings)
+
+    async def _look_at_size(self, rule: Rule, found: ImageOk) -> Result | None:
+        """Note the size, if it is known; park an image that is larger than the rule allows."""
+        self._size = found.size
+        if found.size is None:
+            return None
+        if rule.max_image is not None and found.size > rule.max_image:
+            limit, detail = size_text(rule.max_image), size_text(found.size)
+            reason = Reason.IMAGE_TOO_LARGE
+            facts = {**self._facts(rule), "limit": limit, "detail": detail}
+            return Result.parked(reason, explain(reason, **facts))
+        self._notes += (size_note(found.size, await self._size_before()),)
+        return None
 
     def _held_back(self, rule: Rule, out: Out) -> Result | None:
         facts = {**self._facts(rule), "detail": out.detail}
@@ -372,61 +392,60 @@ class Attempt:
         return Result.done(outcome)
 
     async def _link(self, rule: Rule) -> Result | None:
-        """Link the rule's pull profiles; return None once all are linked.
+        """Link the rule's pull profiles, once in each attempt; return None if all are linked."""
+        if self._linked or not rule.pull_profiles:
+            return None
 
-        No call lists the links, so each attempt links all of them: a second time changes nothing.
-        """
-        app, version = self._claimed.app, self._claimed.version
-        for profile in map(read_pull_profile, () if self._linked else rule.pull_profiles):
-            path = link_path(profile, app, version)
+        async def record(path: str) -> None:
             await self._record_request(len(self._calls), "PUT", path)
-            read = await link(self._client, profile, app, version)
-            answer = self._recorded(read.answer)
-            if read.meaning is Meaning.UNKNOWN_NAME:
-                return await self._not_linked(rule, profile, answer)
-            if read.meaning is not Meaning.DONE:
-                policy = policy_for(Operation.LINK, answer)
-                return await self._retry_or_park(rule, policy, answer)
-        if rule.pull_profiles and not self._linked:
-            self._notes += (f"it has the pull profiles {listed(rule.pull_profiles)}",)
+
+        app, version, names = self._claimed.app, self._claimed.version, rule.pull_profiles
+        failed = await link_all(
+            self._client, names, app, version, record=record, recorded=self._recorded
+        )
+        if failed is not None:
+            facts = {"profile": str(failed.profile), "known": failed.known}
+            return await self._retry_or_park(rule, failed.policy, failed.answer, **facts)
+        self._notes += (f"it has the pull profiles {listed(names)}",)
         self._linked = True
         return None
-
-    async def _not_linked(self, rule: Rule, profile: PullProfile, answer: Answer) -> Result:
-        """Park if the pull profile does not exist; if it does, the version is gone again."""
-        found = await pull_profiles(self._client)
-        self._recorded(found.answer)
-        if found.value is None:
-            policy, answer = policy_for(Operation.LIST, found.answer), found.answer
-        elif profile in found.value.profiles:
-            policy = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
-        else:
-            facts = {**self._facts(rule), "detail": str(found.value), "profile": str(profile)}
-            reason = Reason.PULL_PROFILE_UNKNOWN
-            return Result.parked(reason, explain(reason, **facts))
-        if policy.then is Action.PARK:  # of the list, which no change of the rule would correct
-            policy = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
-        return await self._retry_or_park(rule, policy, answer)
 
     async def _get(self) -> Answer:
         claimed = self._claimed
         return self._recorded(await self._client.look(claimed.app, claimed.version))
 
-    async def _post(self, body: Body) -> Answer:
+    async def _post(self, rule: Rule, plan: Plan) -> Answer:
         app = self._claimed.app
         await self._record_request(len(self._calls), "POST", version_path(app))
-        return self._recorded(await self._client.create(app, body))
+        answer = self._recorded(await self._client.create(app, plan.body))
+        if answer.effect is not Effect.NONE:
+            self._note_settings(rule, plan)
+        return answer
 
-    async def _patch(self, body: Body) -> Answer:
+    async def _patch(self, rule: Rule, plan: Plan) -> Answer:
         app, version = self._claimed.app, self._claimed.version
         await self._record_request(len(self._calls), "PATCH", version_path(app, version))
-        return self._recorded(await self._client.update(app, version, body))
+        answer = self._recorded(await self._client.update(app, version, plan.body))
+        if answer.effect is not Effect.NONE:
+            self._note_settings(rule, plan)
+        return answer
+
+    def _note_settings(self, rule: Rule, plan: Plan) -> None:
+        self._sent = sent_settings(
+            plan.body,
+            self._settings.secret_keys,
+            before=plan.before,
+            pull_profiles=rule.pull_profiles,
+            size=self._size,
+        )
 
     def _recorded(self, answer: Answer) -> Answer:
         self._calls += (answer,)
         return answer
 
-    async def _retry_or_park(self, rule: Rule | None, policy: Policy, answer: Answer) -> Result:
+    async def _retry_or_park(
+        self, rule: Rule | None, policy: Policy, answer: Answer, **facts: str
+    ) -> Result:
         """Wait or park, as the policy for this response says.
 
         Before a 403 closes the gate for all registrations, the token is tested: an app that the
@@ -439,7 +458,7 @@ class Attempt:
             waited=self._claimed.waited,
             detail=summary_of(answer),
             retry_after=answer.retry_after,
-            facts=self._facts(rule),
+            facts={**self._facts(rule), **facts},
             now=self._now(),
             jitter=self._jitter(),
         )

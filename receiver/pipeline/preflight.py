@@ -37,11 +37,12 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ImageOk:
-    """The version may be created. `digest` is None if it is not known."""
+    """The version may be created. `digest` and `size` (bytes) are None if they are not known."""
 
     digest: str | None = None
     notes: tuple[str, ...] = ()
     calls: tuple[Answer, ...] = ()
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Preflight:
             self._out_since = None
             return ImageRejected(_denied(seen, image, rule), (call,))
         try:
-            platforms, note = await self._platforms(image, seen, rule.login)
+            platforms, note, size = await self._platforms(image, seen, rule.login)
         except DockerHubUnavailable as error:
             self._warn_of_low_limit()
             return self._out(error, call)
@@ -126,7 +127,7 @@ class Preflight:
             if parking is not None:
                 return ImageRejected(parking, (call,), seen.digest)
             note = platforms.note
-        return ImageOk(seen.digest, (note,), (call,))
+        return ImageOk(seen.digest, (note,), (call,), size)
 
     async def _see(self, image: ImageReference, login: Login | None) -> Seen:
         """Look the tag up; if Docker Hub is unreachable, try a second time."""
@@ -140,18 +141,24 @@ class Preflight:
 
     async def _platforms(
         self, image: ImageReference, found: Found, login: Login | None
-    ) -> tuple[Platforms | None, str]:
-        """Return the platforms, from the Hub API if its digest is the same: that costs no pull."""
+    ) -> tuple[Platforms | None, str, int | None]:
+        """Return the platforms, or why they are not known, and the size.
+
+        They are from the Hub API if its digest is the same: that costs no pull.
+        """
         try:
             record = await self.hub.tag(image.repository, image.tag, login)
         except DockerHubUnavailable:
             record = None
         if found.digest is None:
             recorded = record.platforms if record is not None else None
-            return recorded, "the registry returned no digest, so the platforms are not known"
-        if record is not None and record.digest == found.digest and record.platforms is not None:
-            return record.platforms, ""
-        return await self.registry.platforms(image.repository, found.digest, login), ""
+            return recorded, "the registry returned no digest, so the platforms are not known", None
+        size = None
+        if record is not None and record.digest == found.digest:
+            size = record.size
+            if record.platforms is not None:
+                return record.platforms, "", size
+        return await self.registry.platforms(image.repository, found.digest, login), "", size
 
     @property
     def outage(self) -> Outage | None:

@@ -66,6 +66,7 @@ DECIDE_ONLY = [
     "edgegap.meanings",
     "edgegap.plans",
     "edgegap.responses",
+    "edgegap.sent_settings",
     "edgegap.shapes",
     "edgegap.shown",
     "dockerhub.login",
