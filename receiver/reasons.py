@@ -67,6 +67,8 @@ class Reason(StrEnum):
     IMAGE_NOT_READY = "image_not_ready"
     DOCKER_HUB_UNAVAILABLE = "docker_hub_unavailable"
     MAKING_ROOM = "making_room"
+    NEEDS_TRIAL = "needs_trial"
+    NEEDS_APPROVAL = "needs_approval"
     NO_CAPACITY = "no_capacity"
     TRIAL_RUNNING = "trial_running"
     FAULT = "fault"
@@ -98,6 +100,7 @@ class Reason(StrEnum):
     REFUSED_BY_EDGEGAP = "refused_by_edgegap"
     FORBIDDEN_BY_EDGEGAP = "forbidden_by_edgegap"
     DECLINED_BY_EDGEGAP = "declined_by_edgegap"
+    DIGEST_CHANGED = "digest_changed"
     TRIAL_REFUSED = "trial_refused"
     TRIAL_GONE = "trial_gone"
     TRIAL_FAILED = "trial_failed"
@@ -363,6 +366,19 @@ REASONS: dict[Reason, Explained] = {
         "within a minute, and is then parked. Fix what the message names, or check the "
         "version {version} of the app {app} in Edgegap's dashboard, then replay.",
         by_config=True,
+    ),
+    Reason.NEEDS_TRIAL: Explained(
+        "The channel {app}/{version} waits until {tag} has passed a trial: `receiver trial` runs "
+        "one."
+    ),
+    Reason.NEEDS_APPROVAL: Explained(
+        "The channel {app}/{version} waits for a person to approve {tag}: open the link in the "
+        "notification, or run `receiver promote`."
+    ),
+    Reason.DIGEST_CHANGED: Explained(
+        "The tag {tag} was overwritten after it was tried or approved ({detail}), so "
+        "{app}/{version} was not moved to it. Push the new image under a new tag.",
+        in_image=True,
     ),
     Reason.NO_CAPACITY: Explained(
         "Edgegap has no server for a trial of {app}/{version} now ({detail}); it is requested "

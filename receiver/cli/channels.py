@@ -81,13 +81,15 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
 def promote(app: str, channel: str, other: str | None, to: str | None, as_json: bool) -> None:
     """Move CHANNEL of APP to the image of another channel or of a version.
 
+    Without --from and --to, it takes the image of the channel that its `from` names.
+
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version.
     """
     from receiver.rules.channel_order import ByHand
     from receiver.upkeep.channels import promote as promote_channel
 
-    if (other is None) == (to is None):
+    if other is not None and to is not None:
         raise CommandError("use either --from CHANNEL or --to VERSION", USAGE)
     settings = lenient_settings(KEY)
 

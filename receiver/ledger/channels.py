@@ -96,6 +96,26 @@ def holds_of(tx: Tx, app: str, name: str) -> Holds:
     )
 
 
+def channel_images(tx: Tx, app: str) -> dict[str, ImageReference]:
+    """Return what each channel of an app has by our doing."""
+    rows = tx.run(
+        "SELECT version, repository, tag FROM targets WHERE app = :app AND mode = 'channel'",
+        app=app,
+    )
+    return {row.version: ImageReference(repository=row.repository, tag=row.tag) for row in rows}
+
+
+def wake_channel(tx: Tx, app: str, name: str) -> None:
+    """Let what waits to move a channel be decided now."""
+    tx.run(
+        "UPDATE registrations SET due_at = :now WHERE app = :app AND version = :name"
+        " AND mode = 'channel' AND state = 'waiting' AND due_at > :now",
+        app=app,
+        name=name,
+        now=tx.now,
+    )
+
+
 def known_report(
     tx: Tx, app: str, name: str, image: ImageReference, *, registration: str
 ) -> Report | None:

@@ -206,8 +206,13 @@ def open_following(
             push_time=delivery.push_time,
         )
     for identity in opened:
-        tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
+        learn(tx, identity, digest, overwritten=overwritten)
     return opened
+
+
+def learn(tx: Tx, identity: str, digest: str | None, *, overwritten: bool) -> None:
+    """Write what is known of the tag of a registration that was just opened."""
+    tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
 
 
 class _Wanted(msgspec.Struct, frozen=True):

@@ -7,8 +7,10 @@ from operator import itemgetter
 from receiver.backoff import WaitState
 from receiver.edgegap.responses import Answer, Effect
 from receiver.images import ImageReference
+from receiver.ledger.approvals import approval_of
 from receiver.ledger.channels import (
     PUSH,
+    channel_images,
     expect_answer,
     holds_of,
     known_report,
@@ -21,9 +23,10 @@ from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_sent
 from receiver.ledger.targets import Held, digest_of_tag, held, hold
 from receiver.ledger.transaction import Tx
-from receiver.ledger.trials import begin_run, last_run, note_run
+from receiver.ledger.trials import begin_run, has_passed, last_run, note_run
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import Holds, Pushed, Report, is_ordered
+from receiver.rules.promotion import Evidence
 from receiver.rules.rule import Mode
 from receiver.rules.trial import TrialRun
 
@@ -84,8 +87,8 @@ class Claimed:
     `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
     is not the newest. `alone`: its workers died repeatedly, so nothing else is worked on at the
     same time. `trial` is its last run, if it tries a version. For a channel, `reported_at` is when
-    the push was first reported (epoch ms), `holds` what we last put into it, and `known` what was
-    last reported to it of this tag.
+    the push was first reported (epoch ms), `holds` what we last put into it, `known` what was last
+    reported to it of this tag, and `evidence` what a move may need.
     """
 
     id: str
@@ -112,6 +115,7 @@ class Claimed:
     digest: str | None = None
     known_digest: str | None = None
     trial: TrialRun | None = None
+    evidence: Evidence = field(default_factory=Evidence)
 
     @property
     def pushed(self) -> Pushed:
@@ -195,7 +199,9 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         holds = holds_of(tx, app, version)
         first: int | None = tx.run(_FIRST_REPORT, id=claimed.id).scalar()
         at = claimed.created_at if first is None else first
-        return replace(claimed, reported_at=at, holds=holds, known=known, known_digest=digest)
+        evidence = _evidence(tx, claimed)
+        claimed = replace(claimed, reported_at=at, holds=holds, known=known, evidence=evidence)
+        return replace(claimed, known_digest=digest)
     if claimed.mode is Mode.TRIAL:
         return replace(claimed, trial=last_run(tx, claimed.id))
     holding = held(tx, app, version)
@@ -203,6 +209,17 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         tx, holding, registration=claimed.id, app=app, version=version, image=image
     )
     return replace(claimed, known_digest=digest)
+
+
+def _evidence(tx: Tx, claimed: Claimed) -> Evidence:
+    app, image, digest = claimed.app, claimed.image, claimed.digest
+    approval = approval_of(tx, app, claimed.version, image, digest)
+    return Evidence(
+        passed=has_passed(tx, app, image, digest),
+        approved=approval is not None,
+        digest=digest,
+        channels=channel_images(tx, app),
+    )
 
 
 def _known(reason: str) -> Reason:

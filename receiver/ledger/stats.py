@@ -7,8 +7,10 @@ from receiver.ledger.transaction import Tx
 
 _OPEN = """SELECT state, count(*) AS many FROM registrations
  WHERE state IN ('queued', 'waiting', 'working', 'parked') GROUP BY state"""
+# What waits for a person may wait for days.
 _OLDEST = """SELECT min(created_at) FROM registrations
- WHERE state IN ('queued', 'waiting', 'working')"""
+ WHERE state IN ('queued', 'waiting', 'working')
+  AND coalesce(waiting_reason, '') NOT IN ('needs_trial', 'needs_approval')"""
 _LAST = """SELECT max(finished_at) FROM (SELECT finished_at FROM registrations
   WHERE state = 'done' AND outcome IN ('created', 'updated') ORDER BY id DESC LIMIT 100) newest"""
 _WAITING = """SELECT waiting_reason, count(*) AS held, min(waiting_since) AS since,

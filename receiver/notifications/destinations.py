@@ -20,6 +20,7 @@ class NotificationEvent(StrEnum):
     PARKED = "parked"
     OVERWRITTEN = "overwritten"
     TRIAL_FAILED = "trial_failed"
+    APPROVAL = "approval"
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - a word
     CAUGHT_UP = "caught_up"
     WEBHOOK_SILENT = "webhook_silent"
@@ -33,6 +34,7 @@ TITLES: Mapping[NotificationEvent, str] = {
     NotificationEvent.PARKED: "registration parked",
     NotificationEvent.OVERWRITTEN: "tag overwritten",
     NotificationEvent.TRIAL_FAILED: "trial failed",
+    NotificationEvent.APPROVAL: "approval needed",
     NotificationEvent.TOKEN_REFUSED: "Edgegap refuses the token",
     NotificationEvent.CAUGHT_UP: "missed push found by catch-up",
     NotificationEvent.WEBHOOK_SILENT: "no webhook arrives",

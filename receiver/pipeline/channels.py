@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from receiver.backoff import MINUTE
 from receiver.edgegap.plans import (
     Plan,
     Rejected,
@@ -18,17 +19,23 @@ from receiver.ledger.result import Result
 from receiver.pipeline.attempt import Attempt, rejection, wanted_by
 from receiver.pipeline.preflight import ImageOk
 from receiver.pipeline.retry import Action, Operation, policy_for
-from receiver.reasons import Outcome
+from receiver.reasons import Outcome, Reason
 from receiver.rules.channel_order import (
+    ByHand,
     Channel,
+    Need,
     as_shown,
     below_what_is_there,
     held_sentence,
     is_ordered,
     why_not,
 )
+from receiver.rules.promotion import unmet
 from receiver.rules.rule import OnOverwrite, Rule
 from receiver.secret import hash_of, is_hash_of
+
+NEEDS = {Need.TRIAL: Reason.NEEDS_TRIAL, Need.APPROVAL: Reason.NEEDS_APPROVAL}
+DECIDED_AGAIN = 30 * MINUTE  # at the latest: a trial or an approval wakes it
 
 
 class ChannelAttempt(Attempt):
@@ -46,9 +53,42 @@ class ChannelAttempt(Attempt):
         why = why_not(rule.channel(claimed.version), claimed.pushed, claimed.holds)
         if why is not None:
             return Result.done(Outcome.SUPERSEDED, why)
-        if claimed.known is None or self._is_ordered:
+        repeated = claimed.known is not None and not self._is_ordered
+        stopped = await self._look_at_repeat(rule) if repeated else None
+        if stopped is not None or self._repeated or self._is_undone:
+            return stopped
+        return self._unmet(rule) or await self._look_at_digest(rule)
+
+    @property
+    def _is_undone(self) -> bool:
+        """Whether a person, or the receiver, puts back what the channel had: it needs nothing."""
+        undone = {ByHand.ROLLBACK, ByHand.RESTORE}
+        return self._is_ordered and self._claimed.holds.action in undone
+
+    def _unmet(self, rule: Rule) -> Result | None:
+        """Return the result while the move waits for a trial or an approval."""
+        claimed, channel = self._claimed, rule.channel(self._claimed.version)
+        found = unmet(channel, claimed.image, claimed.evidence, ordered=self._is_ordered)
+        if found is None:
             return None
-        return await self._look_at_repeat(rule)
+        if found.need is None:
+            return Result.done(Outcome.SUPERSEDED, found.sentence)
+        reason, now = NEEDS[found.need], self._now()
+        waited = claimed.waited.so_far(reason, now).incremented()
+        self._digest = claimed.digest
+        return Result.waiting(reason, found.sentence, now + DECIDED_AGAIN, waited)
+
+    async def _look_at_digest(self, rule: Rule) -> Result | None:
+        """Park a move whose tag no longer has the image that was tried or approved."""
+        claimed, channel = self._claimed, rule.channel(self._claimed.version)
+        tried = claimed.evidence.digest
+        if not channel.needs or tried is None or not rule.preflight:
+            return None
+        self._digest = await self._digest_now(rule)
+        if self._digest is None or self._digest == tried:
+            return None
+        detail = f"{tried} then, {self._digest} now"
+        return self._park(Reason.DIGEST_CHANGED, rule, detail=detail)
 
     @property
     def _is_ordered(self) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from receiver import metrics
 from receiver.config.settings import Settings
 from receiver.ledger import gates
+from receiver.ledger.channels import wake_channel
 from receiver.ledger.deliveries import open_following
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.parked import close_parked, parked_beside
@@ -16,9 +17,11 @@ from receiver.logs import get_logger
 from receiver.notifications.destinations import NotificationEvent
 from receiver.pipeline.retry import OF_OTHER_RULES
 from receiver.reasons import Outcome, Reason, State
+from receiver.rules.channel_order import is_ordered
 from receiver.rules.closing import Success, is_closed_by
 from receiver.rules.rule import Match, Mode, channels_of
 
+EXPECTED = frozenset({Reason.TRIAL_RUNNING, Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
 CHANGES = frozenset({Outcome.CREATED, Outcome.UPDATED})
 
 for _outcome in Outcome:  # present from the start, so that an increase is visible
@@ -49,9 +52,10 @@ def report_result(claimed: Claimed, result: Result, *, now: int) -> None:
             sentence, notes = result.sentence, list(result.notes)
             bound.error("registration_parked", reason=result.reason, sentence=sentence, notes=notes)
         case _:
-            # A wait for another replica's rule is repeated every few seconds: log it once.
-            quiet = result.waited.times > 1 and result.reason in OF_OTHER_RULES
-            (bound.debug if quiet else bound.warning)(
+            # These waits are repeated, some every few seconds: log them once.
+            quiet = result.waited.times > 1 and result.reason in OF_OTHER_RULES | EXPECTED
+            log_wait = bound.info if result.reason in EXPECTED else bound.warning
+            (bound.debug if quiet else log_wait)(
                 "registration_waiting",
                 reason=result.reason,
                 sentence=result.sentence,
@@ -86,6 +90,9 @@ def events_of(claimed: Claimed, result: Result) -> list[tuple[NotificationEvent,
     if result.outcome is Outcome.FAILED:
         text = f"{target}: {result.sentence}"
         found.append((NotificationEvent.TRIAL_FAILED, _with_log(text, result)))
+    if result.reason is Reason.NEEDS_APPROVAL and claimed.waited.reason is not result.reason:
+        text = f"{target}: {claimed.image} is ready to be approved."
+        found.append((NotificationEvent.APPROVAL, text))
     if result.overwritten:
         left = result.outcome is Outcome.SUPERSEDED
         happened = "was not moved to it" if left else "may go on running the old image"
@@ -126,6 +133,8 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Res
         _close_parked(tx, claimed)
     if result.outcome in THERE and claimed.mode is Mode.CREATE:
         _try_or_move_channels(tx, settings, claimed, result)
+    if claimed.mode is Mode.CHANNEL and result.outcome in SUCCESSES:
+        _move_following(tx, settings, claimed, result)
     if claimed.mode is Mode.TRIAL and result.state is State.DONE:
         _move_channels(tx, settings, claimed, result)
         wake_channels(tx, claimed.app, claimed.image)
@@ -172,6 +181,19 @@ def _move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result)
     rule = settings.rule_named(claimed.rule)
     matches = channels_of(rule, claimed.image.tag) if rule is not None else ()
     if matches:
+        _open(tx, claimed, matches, result)
+
+
+def _move_following(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
+    """Let the channels that take images of this one move, unless a person moved it."""
+    rule = settings.rule_named(claimed.rule)
+    if rule is None:
+        return
+    for name in rule.channels:
+        if rule.channel(name).source == claimed.version:
+            wake_channel(tx, claimed.app, name)  # it may wait for what this one had
+    matches = channels_of(rule, claimed.image.tag, claimed.version)
+    if matches and not is_ordered(claimed.pushed, claimed.holds):
         _open(tx, claimed, matches, result)
 
 

@@ -35,6 +35,7 @@ from receiver.rules.trial import (
     failure,
     is_steady,
     next_look,
+    next_look_at_end,
     ready_at,
     seconds,
     usage_notes,
@@ -252,11 +253,10 @@ class TrialAttempt(Attempt):
 
     def _stop_later(self, run: TrialRun) -> Result:
         self._run_now = run
-        now, verdict = self._now(), {True: "passed", False: "failed", None: "did not begin"}
-        due = run.stop_at if run.stop_at is not None and run.stop_at > now else now + SECOND
-        if not any(call.method == "DELETE" for call in self._calls):
-            due = max(run.stop_at or 0, now)
-        waiting = self._waiting(due, f"{verdict[run.passed]}, and is stopped")
+        sent = any(call.method == "DELETE" for call in self._calls)
+        verdict = {True: "passed", False: "failed", None: "did not begin"}[run.passed]
+        due = next_look_at_end(run, self._now(), sent=sent)
+        waiting = self._waiting(due, f"{verdict}, and is stopped")
         if run.passed is None:  # the wait for capacity goes on
             return replace(waiting, waited=self._claimed.waited)
         return waiting
@@ -264,7 +264,8 @@ class TrialAttempt(Attempt):
     def _waiting(self, due_at: int, detail: str) -> Result:
         reason, now = Reason.TRIAL_RUNNING, self._now()
         sentence = explain(reason, **{**self._facts(None), "detail": detail})
-        return Result.waiting(reason, sentence, due_at, WaitState(reason, now, 1, now))
+        times = self._claimed.waited.so_far(reason, now).times + 1
+        return Result.waiting(reason, sentence, due_at, WaitState(reason, now, times, now))
 
 
 def _policy(read: Read[str] | Read[Deployment] | Read[Logs] | Read[None]) -> Policy:

@@ -18,6 +18,7 @@ from receiver.edgegap.deployment_answers import (
 
 SECOND = 1000
 MINUTE = 60 * SECOND
+SHORTEST_LOOK = SECOND
 FIRST_LOOK = 2 * SECOND
 LONGEST_LOOK = 15 * SECOND
 TAG = "receiver-trial"
@@ -120,10 +121,17 @@ def is_steady(trial: Trial, run: TrialRun, now: int) -> bool:
 def next_look(trial: Trial, run: TrialRun, now: int) -> int:
     """Return when to look at the deployment again (epoch ms)."""
     if run.ready_at is not None:
-        return max(now + SECOND, min(run.ready_at + trial.steady_for, now + MINUTE))
+        return max(now + SHORTEST_LOOK, min(run.ready_at + trial.steady_for, now + MINUTE))
     passed = now - _begin(run, now)
     delay = min(LONGEST_LOOK, max(FIRST_LOOK, passed // 2))
-    return max(now + SECOND, min(now + delay, _begin(run, now) + trial.ready_within))
+    return max(now + SHORTEST_LOOK, min(now + delay, _begin(run, now) + trial.ready_within))
+
+
+def next_look_at_end(run: TrialRun, now: int, *, sent: bool) -> int:
+    """Return when to stop the deployment, or, once that was `sent`, to look whether it is gone."""
+    if run.stop_at is not None and run.stop_at > now:
+        return run.stop_at
+    return now + SHORTEST_LOOK if sent else now
 
 
 def crash(logs: Logs) -> str:

@@ -17,12 +17,14 @@ from receiver.ledger.channels import (
     order,
     release_channel,
     reported,
+    wake_channel,
 )
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, record
 from receiver.ledger.targets import rule_of, target, targets_of
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import has_passed
 from receiver.reasons import Verdict
-from receiver.rules.channel_order import ByHand, Hold, Holds, lifted_above
+from receiver.rules.channel_order import ByHand, Channel, Hold, Holds, Need, lifted_above
 from receiver.rules.rule import Decision, Match, Mode, Rule
 
 MOST_NAMED = 10
@@ -54,6 +56,7 @@ def rollback_channel(
 ) -> RecordedDelivery:
     """Move a channel back to its previous image, or to the image of another version, and hold it.
 
+    Of its previous images it is the last one that passed a trial, if one did.
     The channel's current image may also be named: this cancels queued moves and reverts a change
     made outside the receiver. `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
     """
@@ -62,7 +65,7 @@ def rollback_channel(
         image = _version(tx, app, channel, to)
     else:
         has = ImageReference(repository=holds.repository, tag=holds.tag)
-        found = before(tx, app, channel, has) if holds.tag else None
+        found = _before(tx, app, channel, has) if holds.tag else None
         if found is None:
             raise ChannelNotMoved(
                 f"{app}/{channel} held nothing before {holds.tag or 'now'}; name a version with "
@@ -84,11 +87,15 @@ def promote(
     from_channel: str | None,
     source: str,
 ) -> RecordedDelivery:
-    """Move a channel to the image of another channel or of a version, and hold it.
+    """Move a channel to the image of a version or of another channel, and hold it.
 
-    `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
+    Without either, it takes the image of the channel that its `from` names. `source` is `page`,
+    `api` or `command`. Raises ChannelNotMoved.
     """
     _known_channel(tx, rules, app, channel)
+    options = _options(rules, app, channel)
+    if to is None and from_channel is None:
+        from_channel = options.source
     if (to is None) == (from_channel is None):
         raise ChannelNotMoved("name either the version or the other channel to take the image of")
     if from_channel is None:
@@ -100,6 +107,11 @@ def promote(
                 f"{app}/{from_channel} was never moved, so it has no image to take"
             )
         image = ImageReference(repository=other.repository, tag=other.tag)
+    if Need.TRIAL in options.needs and not has_passed(tx, app, image, None):
+        raise ChannelNotMoved(
+            f"{app}/{channel} takes only what passed a trial, and {image.tag} did not: run "
+            f"`receiver trial {app} {image.tag}` first"
+        )
     done = f"Promoted {app}/{channel} to {image.tag}."
     asked = _Asked(app, channel, image, ByHand.PROMOTE, source)
     return _move(tx, rules, asked, done)
@@ -120,6 +132,24 @@ def log_moved(
     metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
     facts = {"app": app, "channel": channel, "delivery": recorded.delivery}
     log_operation(DONE[action], source=source, **facts)
+
+
+def _before(tx: Tx, app: str, channel: str, has: ImageReference) -> ImageReference | None:
+    """Return the last image before this one that passed a trial, or else the last one."""
+    last = image = before(tx, app, channel, has)
+    seen = {has}
+    while image is not None and image not in seen:
+        if has_passed(tx, app, image, None):
+            return image
+        seen.add(image)
+        image = before(tx, app, channel, image)
+    return last
+
+
+def _options(rules: Iterable[Rule], app: str, channel: str) -> Channel:
+    """Return the channel with its options: they are the same in every rule that moves it."""
+    own = (rule for rule in rules if rule.app == app and channel in rule.channels)
+    return next((rule.channel(channel) for rule in own), Channel(app, channel))
 
 
 def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Holds:
@@ -179,6 +209,7 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDe
     hold_channel(tx, app, channel, Hold(tx.now, image.tag, asked.action.value, above))
     (registration,) = recorded.registrations
     order(tx, app, channel, registration=registration, action=asked.action, source=asked.source)
+    wake_channel(tx, app, channel)  # it may wait for an approval, which this is
     return recorded
 
 

@@ -18,6 +18,7 @@ IN_THE_IMAGE = {
     Reason.NOT_AMD64,
     Reason.TAG_OVERWRITTEN,
     Reason.TRIAL_FAILED,
+    Reason.DIGEST_CHANGED,
 }
 PARKED = Parked(
     "r1", "rule", "my-game", "1.2.0", "1.2.0", Mode.CREATE, Reason.NOT_AMD64.value, 10_000

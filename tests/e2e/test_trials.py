@@ -1,0 +1,291 @@
+"""Trials in a running receiver: what they hold back, and that nothing is left running."""
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.images import ImageReference
+from receiver.ledger.approvals import approve
+from receiver.ledger.transaction import Tx
+from receiver.rules import trial
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.edgegap_deployments import DeploymentQuirks
+from receiver.sandbox.serving import serving
+from tests.contract.openapi import contract_checked
+from tests.support.commands import commands_beside
+from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_process import APP, RULE, ReceiverProcess, until
+
+OURS = "receiver-trial"
+TRIAL = """
+[rule.trial]
+at = "45.5,-73.6"
+ready_within = "2s"
+steady_for = "1s"
+"""
+RULES = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
+CONFIG = f'{RULES}{TRIAL}\n[catch_up]\nevery = "off"\n'
+
+
+@pytest.fixture(autouse=True)
+def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "SHORTEST_LOOK", 50)
+    monkeypatch.setattr(trial, "FIRST_LOOK", 50)
+    monkeypatch.setattr(trial, "LONGEST_LOOK", 200)
+
+
+@pytest.fixture
+def sandbox() -> EdgegapSandbox:
+    made = EdgegapSandbox(apps=(APP,))
+    made.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
+    return made
+
+
+@pytest.fixture
+def edgegap(sandbox: EdgegapSandbox) -> Iterator[str]:
+    checked = contract_checked(sandbox.app)
+    with serving(checked) as url:
+        yield url
+    assert checked.violations == []
+
+
+@pytest.fixture
+def here(edgegap: str, tmp_path: Path) -> Iterator[ReceiverHere]:
+    with receiver_here(tmp_path, edgegap, config=CONFIG) as receiver:
+        receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
+        yield receiver
+
+
+def by_kind(receiver: ReceiverProcess, delivery: str) -> dict[str, dict[str, Any]]:
+    """The registrations of a delivery by what they do."""
+    return {one["mode"]: one for one in receiver.story(delivery)["registrations"]}
+
+
+def ended(receiver: ReceiverProcess, delivery: str, *kinds: str) -> dict[str, dict[str, Any]]:
+    """Wait until these are there and everything is done or parked."""
+
+    def look() -> dict[str, dict[str, Any]]:
+        found = by_kind(receiver, delivery)
+        over = all(one["state"] in {"done", "parked"} for one in found.values())
+        return found if over and set(kinds) <= set(found) else {}
+
+    found: dict[str, dict[str, Any]] = until(look)
+    return found
+
+
+def test_a_channel_moves_once_its_version_was_seen_running(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    delivery = here.push("1.0")
+
+    until(lambda: sandbox.deployments.active(OURS))
+    assert set(by_kind(here, delivery)) == {"create", "trial"}
+    found = ended(here, delivery, "create", "trial", "channel")
+
+    assert [found[kind]["outcome"] for kind in ("create", "trial", "channel")] == [
+        "created",
+        "passed",
+        "created",
+    ]
+    assert found["trial"]["version"] == "1.0"
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0"
+    assert sandbox.deployments.active(OURS) == []
+    sent = [call.body for call in sandbox.calls if "/v2/deployments" in call.path]
+    assert [body["tags"] for body in sent if body is not None] == [[OURS, found["trial"]["id"]]]
+
+
+def test_a_version_that_does_not_run_moves_no_channel(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    ended(here, here.push("1.0"), "channel")
+    sandbox.deployments.set_lifecycle(
+        version="1.1", ready_after=0.1, crash_after=0.3, exit_code=139, crash_log="segfault\nbye"
+    )
+
+    delivery = here.push("1.1")
+    found = ended(here, delivery, "trial")
+
+    assert set(found) == {"create", "trial"}
+    assert (found["create"]["outcome"], found["trial"]["reason"]) == ("created", "trial_failed")
+    assert "exit code 139" in found["trial"]["sentence"]
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0"
+    assert sandbox.deployments.active(OURS) == []
+
+    sandbox.deployments.set_lifecycle(version="1.1", ready_after=0.1)
+    commands_beside(here).json_of("replay", delivery, "--json")
+    found = ended(here, delivery, "trial", "channel")
+    assert (found["trial"]["outcome"], found["channel"]["outcome"]) == ("passed", "updated")
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.1"
+
+
+def test_a_failure_that_is_only_a_warning_moves_the_channel(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    sandbox.deployments.set_lifecycle(ready_after=None)
+    config = CONFIG.replace("steady_for", 'on_failure = "warn"\nsteady_for')
+    with receiver_here(tmp_path, edgegap, config=config) as receiver:
+        found = ended(receiver, receiver.push("1.0"), "trial", "channel")
+
+    assert (found["trial"]["outcome"], found["channel"]["outcome"]) == ("failed", "created")
+
+
+def test_an_image_that_passed_is_not_tried_again(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    ended(here, here.push("1.0"), "channel")
+
+    found = ended(here, here.push("1.0"), "create")
+
+    assert found["create"]["outcome"] == "unchanged"
+    assert len([call for call in sandbox.calls if "/v2/deployments" in call.path]) == 1
+
+
+def test_trials_that_wait_hold_no_slot(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    """Thirty wait for a server with two slots, and pushes are registered meanwhile."""
+    sandbox.deployments.quirks = DeploymentQuirks(capacity=0)
+    environment = {"RECEIVER_CONCURRENCY": "2"}
+    with receiver_here(tmp_path, edgegap, config=CONFIG, environment=environment) as receiver:
+        pushed = [receiver.push(f"1.{number}") for number in range(30)]
+        until(lambda: all("trial" in by_kind(receiver, one) for one in pushed))
+        later = receiver.push("2.0")
+        until(lambda: by_kind(receiver, later)["create"]["outcome"] == "created")
+        until(lambda: by_kind(receiver, pushed[0])["trial"]["reason"] == "no_capacity")
+
+    assert sandbox.deployments.active(OURS) == []
+
+
+def test_a_dismissed_trial_is_stopped_by_the_sweep_and_nothing_else(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    players = sandbox.deployments.run(APP, "1.0", "players")
+    others = sandbox.deployments.run(APP, "1.0", OURS, "r01anotherreceivers")
+    sandbox.deployments.set_lifecycle(ready_after=None)
+    delivery = here.push("1.0")
+    until(lambda: len(sandbox.deployments.active(OURS)) == 2)
+    registration = by_kind(here, delivery)["trial"]["id"]
+
+    def dismiss(tx: Tx) -> None:
+        tx.run(
+            "UPDATE registrations SET state = 'done', outcome = 'dismissed', fence = fence + 1"
+            " WHERE id = :id",
+            id=registration,
+        )
+
+    here.inside(lambda: here.ledger.write(dismiss))
+    until(lambda: here.inside(lambda: here.service.trials.run(with_list=True)) == 0)
+
+    assert {one.request_id for one in sandbox.deployments.active()} == {players, others}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_kill_leaves_a_deployment_running(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, seed: int
+) -> None:
+    """Killed again and again, it passes, moves the channel and leaves nothing running."""
+    rng = random.Random(seed)
+    receiver = ReceiverProcess(tmp_path, edgegap, config=CONFIG).start()
+    delivery = receiver.push("1.0")
+    try:
+        for _ in range(5):
+            time.sleep(rng.uniform(0.0, 1.2))  # a kill at any step
+            receiver.kill()
+            receiver.start()
+        found = ended(receiver, delivery, "trial", "channel")
+    finally:
+        receiver.stop()
+
+    assert (found["trial"]["outcome"], found["channel"]["outcome"]) == ("passed", "created")
+    assert sandbox.deployments.active(OURS) == []
+
+
+GATED = (
+    CONFIG
+    + f"""
+[[channel]]
+app = "{APP}"
+name = "prod"
+from = "staging"
+needs = ["trial", "approval"]
+"""
+)
+
+
+def channel_of(receiver: ReceiverProcess, delivery: str, name: str) -> dict[str, Any]:
+    """The registration that moves the channel, once it waits, is done or parked."""
+
+    def look() -> dict[str, Any]:
+        found = (
+            one
+            for one in receiver.story(delivery)["registrations"]
+            if one["version"] == name and one["state"] not in {"queued", "working"}
+        )
+        return next(found, {})
+
+    found: dict[str, Any] = until(look)
+    return found
+
+
+def approved(here: ReceiverHere, tag: str, address: str = "203.0.113.7") -> bool:
+    image, digest = ImageReference("studio/game-server", tag), None
+    return here.inside(
+        lambda: here.ledger.write(
+            lambda tx: approve(tx, APP, "prod", image, digest, approver="anna", address=address)
+        )
+    )
+
+
+def test_prod_takes_what_staging_has_once_a_person_approved_it(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    with receiver_here(tmp_path, edgegap, config=GATED) as here:
+        first = here.push("1.0")
+        waits = channel_of(here, first, "prod")
+        assert (waits["state"], waits["reason"]) == ("waiting", "needs_approval")
+        assert "receiver promote my-game prod --to 1.0" in waits["sentence"]
+        assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0"
+        assert (APP, "prod") not in sandbox.versions
+
+        assert [approved(here, "1.0") for _ in range(3)] == [True, False, False]
+        here.service.worker.wake()
+        until(lambda: channel_of(here, first, "prod")["outcome"] == "created")
+        assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.0"
+
+        second = here.push("1.1")
+        channel_of(here, second, "prod")
+        third = here.push("1.2")
+        channel_of(here, third, "prod")
+        until(lambda: channel_of(here, second, "prod")["outcome"] == "superseded")
+        assert approved(here, "1.1")  # too late: staging has another image
+        assert approved(here, "1.2")
+        here.service.worker.wake()
+        until(lambda: channel_of(here, third, "prod")["outcome"] == "updated")
+
+    assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.2"
+    moves = [c for c in sandbox.calls if c.path.endswith("/version/prod") and c.method == "PATCH"]
+    assert len(moves) == 1
+
+
+def test_a_promotion_takes_what_the_source_has_and_needs_a_trial(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    with receiver_here(tmp_path, edgegap, config=GATED) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        commands = commands_beside(here)
+        channel_of(here, here.push("1.0"), "prod")
+        sandbox.deployments.set_lifecycle(version="1.1", ready_after=None)
+        ended(here, here.push("1.1"), "trial")
+
+        refused = commands.run("promote", APP, "prod", "--to", "1.1")
+        assert refused.exit_code != 0
+        assert "takes only what passed a trial" in refused.stderr
+
+        answer = commands.json_of("promote", APP, "prod", "--json")
+        assert here.ended(answer["delivery"])["outcome"] == "created"
+
+    assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.0"
