@@ -106,7 +106,7 @@ def _read(version: Body, hashing: Hashing, envs: Any, *, hidden_too: bool) -> Se
     known = all(is_text(part) and part and not is_masked(part) for part in login)
     entries = envs if isinstance(envs, list) else []
     return SentSettings(
-        image=image_of(version),
+        image=image if is_text(image := image_of(version)) else "?",
         settings={
             name: value
             for name in SETTINGS
@@ -130,4 +130,6 @@ def _variable(env: Mapping[str, Any], hashing: Hashing, *, hidden_too: bool) -> 
 
 
 def _is_kept(value: Any) -> bool:
-    return isinstance(value, bool | int | str) and value != "" and not is_masked(value)
+    if isinstance(value, str):
+        return is_text(value) and value != "" and not is_masked(value)
+    return isinstance(value, bool | int)

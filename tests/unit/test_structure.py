@@ -67,6 +67,8 @@ DECIDE_ONLY = [
     "edgegap.plans",
     "edgegap.responses",
     "edgegap.sent_settings",
+    "edgegap.settings_toml",
+    "edgegap.version_diff",
     "edgegap.shapes",
     "edgegap.shown",
     "dockerhub.login",

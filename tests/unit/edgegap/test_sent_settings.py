@@ -116,9 +116,10 @@ def test_after_a_patch_a_version_has_what_it_had_and_what_was_sent() -> None:
     assert variables(found)["DB"].hash == ""
 
 
+ANY_TEXT = st.text(st.characters())  # JSON may hold halves of characters
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
     max_leaves=8,
 )
 
@@ -132,3 +133,18 @@ def test_whatever_edgegap_shows_can_be_stored_and_read_again(version: dict[str, 
 @given(st.text() | JSON.map(str))
 def test_what_is_not_readable_is_none(text: str) -> None:
     assert decode(text) is None or isinstance(decode(text), SentSettings)
+
+
+def test_halves_of_characters_are_stored_nowhere() -> None:
+    half = "\ud800"
+    version = {
+        **dict.fromkeys(("docker_image", "dns_config", "private_username"), half),
+        "private_token": half,
+        "ports": [{**PORT, "name": half}, PORT],
+        "envs": [{"key": half, "value": "x"}, {"key": "K", "value": half, "is_hidden": False}],
+    }
+
+    found = shown_settings(version, KEYS)
+
+    assert decode(encode(found)) == found
+    assert [one.key for one in found.variables] == ["K"]
