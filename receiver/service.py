@@ -19,6 +19,7 @@ from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.pipeline.worker import Settled, Worker
 from receiver.secret import Secret
 from receiver.signing import ApiTokenSigner, LinkSigner
+from receiver.timestamps import Time
 from receiver.upkeep import secret_keys
 from receiver.upkeep.catch_up import CatchUp
 from receiver.upkeep.clock import ClockCheck, ClockWatch
@@ -80,7 +81,7 @@ class Service:
         except ConfigError as error:
             faults = [str(fault) for fault in error.faults]
             log.error("config_refused", faults=faults, kept="the configuration before")
-            now = time.time_ns() // 1_000_000
+            now = Time(time.time_ns() // 1_000_000)
             self.health.note(Condition(Code.CONFIGURATION, _refusal_of(error.faults), now))
             return False
         self.health.clear(Code.CONFIGURATION)

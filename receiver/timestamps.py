@@ -6,6 +6,12 @@ SECONDS_WITH_TENTHS = 10
 MOST_OF_A_UNIT = 100
 
 
+class Time(int):
+    """A time in UTC epoch milliseconds; in JSON it is ISO 8601 text in UTC."""
+
+    __slots__ = ()
+
+
 def read_iso(value: object) -> int | None:
     """Return an ISO 8601 text as epoch milliseconds, None if it is not valid."""
     if not isinstance(value, str):
@@ -39,9 +45,7 @@ def to_the_minute(milliseconds: int) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def format_time(milliseconds: int | str) -> str:
-    """Return epoch milliseconds as ISO 8601 in UTC; a text is returned unchanged."""
-    if isinstance(milliseconds, str):
-        return milliseconds
+def format_time(milliseconds: int) -> str:
+    """Return epoch milliseconds as ISO 8601 in UTC."""
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

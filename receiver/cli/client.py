@@ -13,9 +13,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+import msgspec
 
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, CommandError
 from receiver.config.variables import variables_of
@@ -73,7 +74,13 @@ RETRY_SECONDS = 2.0  # another command, or a starting or stopping server, may ho
 LOOK_EVERY_SECONDS = 0.05
 
 
-Answer = dict[str, Any]
+V = TypeVar("V")
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """An error of the API."""
+
+    detail: str = "the server refused"
 
 
 def new_token(seconds: int, repository: str | None = None) -> ApiToken:
@@ -94,11 +101,18 @@ class Server:
         self._settings = settings
 
     async def ask(
-        self, method: str, path: str, body: object = None, *, seconds: float = ANSWER_SECONDS
-    ) -> dict[str, Any]:
-        """Return the JSON response; raises CommandError with the server's error message."""
+        self,
+        method: str,
+        path: str,
+        kind: type[V],
+        body: object = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+    ) -> V:
+        """Return the response; raises CommandError with the server's error message."""
         from receiver.audit import SOURCE_HEADER, Source
         from receiver.http.body import NO_ANSWER, ask
+        from receiver.web.serialization import decode
 
         token = api_keys(self._settings).sign(new_token(ONE_MINUTE))
         headers = {"Authorization": f"Bearer {token}", SOURCE_HEADER: Source.COMMAND.value}
@@ -110,44 +124,43 @@ class Server:
                 largest=LARGEST_ANSWER,
                 seconds=seconds,
                 headers=headers,
-                body=body,
+                body=None if body is None else msgspec.to_builtins(body),
             )
-            payload = json.loads(content)
-        except NO_ANSWER:
-            payload, answer = {}, None
-        if answer is None or not isinstance(payload, dict):
+            if answer.status_code < FAULTS:
+                return decode(content, kind)
+            refused = decode(content, Refused)
+        except (*NO_ANSWER, msgspec.MsgspecError):
             sentence = (
                 f"the server at {self._http.base_url} does not answer like this receiver; "
                 "set HOST and PORT to the server's values"
             )
-            raise CommandError(sentence, NOT_DONE)
+            raise CommandError(sentence, NOT_DONE) from None
         if answer.status_code == UNAUTHORIZED:
             sentence = (
                 f"the receiver at {self._http.base_url} refuses this command's token: "
                 "set RECEIVER_SECRET_KEY to the server's value"
             )
             raise CommandError(sentence, NOT_DONE)
-        if answer.status_code >= FAULTS:
-            code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
-            raise CommandError(str(payload.get("error", "the server refused")), code)
-        return payload
+        code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
+        raise CommandError(refused.detail, code)
 
 
 async def perform(
     settings: Settings,
     path: str,
-    asked: Answer,
-    here: Callable[[Manual], Awaitable[Answer]],
+    kind: type[V],
+    asked: object,
+    here: Callable[[Manual], Awaitable[V]],
     *,
     without_server: str,
-) -> Answer:
+) -> V:
     """Send the request to the running server, or call `here` if no server is running.
 
     `without_server` is printed in the second case: it says when the change takes effect.
     """
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
-            return await there.ask("POST", path, asked)
+            return await there.ask("POST", path, kind, asked)
         from receiver.config.settings import LiveSettings
         from receiver.upkeep.operations import Manual
 

@@ -185,8 +185,10 @@ async def _revoke(settings: Settings, identity: str) -> bool:
 
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
-            found = await there.ask("POST", "/api/tokens/revoke", {"id": identity})
-            return bool(found["revoked"])
+            from receiver.web.bodies import Revoked, RevokeRequest
+
+            request = RevokeRequest(identity)
+            return (await there.ask("POST", "/api/tokens/revoke", Revoked, request)).revoked
         return await there.write(
             lambda tx: revoke_in_ledger(tx, identity, tx.now + LONGEST_SECONDS * 1000)
         )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -23,14 +22,14 @@ from receiver.cli.exits import (
 from receiver.cli.timestamps import moment
 from receiver.config.variables import NEEDED
 from receiver.images import ImageReference, parse_image_reference
-from receiver.reasons import State, Verdict
-from receiver.web.serialization import as_json as plain
-from receiver.web.serialization import format_detail, one_line
+from receiver.reasons import Reason, State, Verdict
 
 if TYPE_CHECKING:
     from receiver.ledger.ledger import Ledger
+    from receiver.ledger.views import DeliveryDetail
 
 MOST_ROWS = 1000  # the maximum of the API, too
+SOURCES = ("webhook", "catch-up", "command", "restore")  # and its words
 
 
 @click.command()
@@ -53,21 +52,66 @@ MOST_ROWS = 1000  # the maximum of the API, too
     type=click.Choice([state.value for state in State]),
     help="Only deliveries with a registration in this state.",
 )
+@click.option("--app", help="Only deliveries with a registration of this app.")
+@click.option("--version", help="Only deliveries with a registration of this version or channel.")
+@click.option(
+    "--reason",
+    type=click.Choice([reason.value for reason in Reason]),
+    metavar="REASON",
+    help="Only deliveries with this reason, or with a registration that has it.",
+)
+@click.option(
+    "--source",
+    type=click.Choice(SOURCES),
+    help="Only deliveries that were reported in this way.",
+)
+@click.option("--since", help="Only deliveries since a time: 2026-11-23, 2h or 3d ago.")
+@click.option("--until", help="Only deliveries before a time.")
 @click.option("--before", help="Only deliveries before this delivery ID: the next page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @handle_errors
-def deliveries(as_json: bool, **filters: object) -> None:
+def deliveries(
+    *,
+    limit: int,
+    repository: str | None,
+    tag: str | None,
+    verdict: str | None,
+    state: str | None,
+    app: str | None,
+    version: str | None,
+    reason: str | None,
+    source: str | None,
+    since: str | None,
+    until: str | None,
+    before: str | None,
+    as_json: bool,
+) -> None:
     """List deliveries, newest first, with the state of their registrations.
 
     Works with and without a running server. The column after the repository and tag is the verdict,
     followed by the reason, if any. `receiver show ID` explains the reason and what to do.
     """
-    from receiver.ledger.queries import Filter, delivery_row, list_deliveries
+    from receiver.cli.delivery_text import one_line
+    from receiver.ledger.queries import Filter, find_push, list_deliveries
+    from receiver.web.serialization import json_text
 
+    wanted = Filter(
+        repository=repository,
+        tag=tag,
+        verdict=None if verdict is None else Verdict(verdict),
+        state=None if state is None else State(state),
+        app=app,
+        version=version,
+        reason=None if reason is None else Reason(reason),
+        source=source,
+        since=None if since is None else moment(since),
+        until=None if until is None else moment(until),
+        before=before,
+        limit=limit,
+    )
     ledger = _opened()
-    before = filters["before"]
-    known = before is None or ledger.read_sync(lambda tx: delivery_row(tx, str(before))) is not None
-    rows = ledger.read_sync(lambda tx: list_deliveries(tx, Filter(**filters)))  # type: ignore[arg-type]  # click checked the values
+    known = before is None or ledger.read_sync(lambda tx: find_push(tx, before)) is not None
+    rows = ledger.read_sync(lambda tx: list_deliveries(tx, wanted))
     any_rows = rows or ledger.read_sync(lambda tx: list_deliveries(tx, Filter(limit=1)))
     ledger.close()
     if not known:
@@ -75,7 +119,7 @@ def deliveries(as_json: bool, **filters: object) -> None:
             f"there is no delivery {before}; pass a listed ID to --before", NOT_FOUND
         )
     for row in rows:
-        click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else one_line(row))
+        click.echo(json_text(row) if as_json else one_line(row))
     if not rows and not as_json:
         none = "No deliveries yet. `receiver link` prints the link for Docker Hub."
         click.echo("No deliveries match. Try fewer filters." if any_rows else none, err=True)
@@ -90,14 +134,21 @@ def show(identity: str, as_json: bool) -> None:
 
     ID is the ID of a delivery or of a registration.
     """
-    from receiver.ledger.queries import story
+    from receiver.ledger.queries import delivery_detail
 
     ledger = _opened()
-    row = ledger.read_sync(lambda tx: story(tx, identity))
+    row = ledger.read_sync(lambda tx: delivery_detail(tx, identity))
     ledger.close()
     if row is None:
         raise CommandError(f"there is no delivery {identity}; see `receiver deliveries`", NOT_FOUND)
-    click.echo(json.dumps(plain(row), ensure_ascii=False) if as_json else format_detail(row))
+    _print(row, as_json=as_json)
+
+
+def _print(delivery: DeliveryDetail, *, as_json: bool) -> None:
+    from receiver.cli.delivery_text import format_detail
+    from receiver.web.serialization import json_text
+
+    click.echo(json_text(delivery) if as_json else format_detail(delivery))
 
 
 def _opened() -> Ledger:
@@ -114,7 +165,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_SECONDS = 0.1
 NOT_ANSWERED = "stopped; the server may still record the push, see `receiver deliveries`"
-Row = dict[str, Any]
 
 
 @click.command()
@@ -152,10 +202,12 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
     settings = configured(NEEDED)
     if dry_run:
         from receiver.cli.dry_run import preview_push
+        from receiver.web.serialization import json_text
 
         planned = asyncio.run(preview_push(settings, reference))
-        click.echo(json.dumps(planned, ensure_ascii=False, indent=None if as_json else 2))
-        if not planned["requests"]:
+        text = json_text(planned)
+        click.echo(text if as_json else msgspec.json.format(text, indent=2))
+        if not planned.requests:
             raise SystemExit(NOT_DONE)
         return
     recorded: list[str] = []
@@ -164,8 +216,8 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
         row = asyncio.run(pushing)
     except KeyboardInterrupt:
         raise CommandError(_stopped(recorded), INTERRUPTED) from None
-    click.echo(json.dumps(row, ensure_ascii=False) if as_json else format_detail(row))
-    if row["verdict"] != "accepted":
+    _print(row, as_json=as_json)
+    if row.verdict is not Verdict.ACCEPTED:
         raise SystemExit(NOT_DONE)
     if wait:
         _exit_by_state(row)
@@ -179,7 +231,7 @@ def _stopped(recorded: list[str]) -> str:
 
 async def _push(
     settings: Settings, image: ImageReference, recorded: list[str], *, wait_seconds: float
-) -> Row:
+) -> DeliveryDetail:
     """Record the push, append its delivery ID to `recorded`, and wait up to `wait_seconds`."""
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
@@ -191,24 +243,27 @@ async def _push(
 
 async def _push_to_server(
     server: Server, image: ImageReference, recorded: list[str], wait_seconds: float
-) -> Row:
+) -> DeliveryDetail:
     """Have the running server record the push."""
+    from receiver.ledger.views import DeliveryDetail
+    from receiver.web.bodies import PushRequest
+
     text = f"{image.repository}:{image.tag}"
     try:
-        row = await server.ask("POST", "/api/deliveries", {"image": text})
+        row = await server.ask("POST", "/api/deliveries", DeliveryDetail, PushRequest(text))
     except asyncio.CancelledError:
         raise CommandError(NOT_ANSWERED, INTERRUPTED) from None
-    recorded.append(row["id"])
+    recorded.append(row.id)
     until = time.monotonic() + wait_seconds
     while not _finished(row) and time.monotonic() < until:
         await asyncio.sleep(LOOK_EVERY_SECONDS)
-        row = await server.ask("GET", f"/api/deliveries/{row['id']}")
+        row = await server.ask("GET", f"/api/deliveries/{row.id}", DeliveryDetail)
     return row
 
 
 async def _push_to_ledger(
     ledger: Ledger, settings: Settings, image: ImageReference, recorded: list[str]
-) -> Row:
+) -> DeliveryDetail:
     """Record the push; the next server processes it."""
     from receiver.audit import Source
     from receiver.config.settings import LiveSettings
@@ -221,7 +276,7 @@ async def _push_to_ledger(
         delivery = (await manual.push(hub, image, Source.COMMAND)).delivery
     recorded.append(delivery)
     row = await _read_row(ledger, delivery)
-    if row["registrations"]:
+    if row.registrations:
         hint = "receiver: no server is running; start `receiver serve`, or use --wait"
         click.echo(hint, err=True)
     return row
@@ -233,7 +288,7 @@ async def _push_and_process(
     image: ImageReference,
     recorded: list[str],
     wait_seconds: float,
-) -> Row:
+) -> DeliveryDetail:
     """Record the push and process it in this process."""
     from receiver.audit import Source
     from receiver.service import running
@@ -246,36 +301,40 @@ async def _push_and_process(
         until = time.monotonic() + wait_seconds
         while not _finished(row) and time.monotonic() < until:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
-            row = await _read_row(ledger, row["id"])
+            row = await _read_row(ledger, row.id)
         if settings.notices:
             await service.telling_others.send_due()
         return row
 
 
-async def _read_row(ledger: Ledger, identity: str) -> Row:
-    from receiver.ledger.queries import story
+async def _read_row(ledger: Ledger, identity: str) -> DeliveryDetail:
+    from receiver.ledger.queries import delivery_detail
 
-    row = await ledger.read(lambda tx: story(tx, identity))
-    return plain(row or {})
+    row = await ledger.read(lambda tx: delivery_detail(tx, identity))
+    if row is None:
+        raise CommandError(f"the delivery {identity} was purged meanwhile", NOT_FOUND)
+    return row
 
 
-def _finished(row: Row) -> bool:
+def _finished(row: DeliveryDetail) -> bool:
     return all(
-        registration["state"] in {State.DONE, State.PARKED} for registration in row["registrations"]
+        registration.state in {State.DONE, State.PARKED} for registration in row.registrations
     )
 
 
-def _exit_by_state(row: Row) -> None:
+def _exit_by_state(row: DeliveryDetail) -> None:
     if not _finished(row):
         raise CommandError(
-            f"a registration is not done yet; see `receiver show {row['id']}`", STILL_WAITING
+            f"a registration is not done yet; see `receiver show {row.id}`", STILL_WAITING
         )
-    if any(registration["state"] == State.PARKED for registration in row["registrations"]):
+    if any(registration.state is State.PARKED for registration in row.registrations):
         raise SystemExit(NOT_DONE)
 
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
+    from receiver.upkeep.replay import ReplayedDeliveries
+    from receiver.web.bodies import ReplayRequest
 
 
 @click.command()
@@ -292,44 +351,48 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
     No version is created twice: a registration ends as `unchanged` if Edgegap has its version.
     Ignored, parked and done deliveries can be replayed any number of times.
     """
+    from receiver.web.bodies import ReplayRequest
+    from receiver.web.serialization import json_text
+
     if not ids and not parked and since is None:
         raise CommandError("name deliveries by ID, or use --parked or --since", USAGE)
     settings = configured(frozenset({"RECEIVER_SECRET_KEY"}))
     since_ms = None if since is None else moment(since)
-    asked = {"ids": list(ids), "parked": parked, "since": since_ms}
-    replayed, missing = asyncio.run(_replay(settings, asked))
-    for row in replayed:
+    asked = ReplayRequest(list(ids), parked, since_ms)
+    done = asyncio.run(_replay(settings, asked))
+    for one in done.replayed:
         if as_json:
-            click.echo(json.dumps(row, ensure_ascii=False))
+            click.echo(json_text(one))
         else:
-            reason = f" {row['reason']}:" if row["reason"] else ""
-            click.echo(f"{row['delivery']}  {row['verdict']}{reason} {row['sentence']}".rstrip())
-    if replayed and not as_json:
-        which = replayed[0]["delivery"] if len(replayed) == 1 else "ID"
+            reason = f" {one.reason}:" if one.reason else ""
+            click.echo(f"{one.delivery}  {one.verdict}{reason} {one.sentence}".rstrip())
+    if done.replayed and not as_json:
+        which = done.replayed[0].delivery if len(done.replayed) == 1 else "ID"
         click.echo(f"For the result: receiver show {which}", err=True)
-    if missing:
-        named = ", ".join(missing)
+    if done.missing:
+        named = ", ".join(done.missing)
         raise CommandError(f"there is no delivery {named}; see `receiver deliveries`", NOT_FOUND)
-    if not replayed and not as_json:
+    if not done.replayed and not as_json:
         click.echo("Nothing to replay.", err=True)
 
 
-async def _replay(settings: Settings, asked: dict[str, Any]) -> tuple[list[Row], list[str]]:
+async def _replay(settings: Settings, asked: ReplayRequest) -> ReplayedDeliveries:
+    from receiver.upkeep.replay import ReplayedDeliveries
+
     async with reached(settings) as there:
         if isinstance(there, Server):
-            reply = await there.ask("POST", "/api/replay", asked)
-            return list(reply["replayed"]), list(reply["missing"])
+            return await there.ask("POST", "/api/replay", ReplayedDeliveries, asked)
         from receiver.audit import Source
         from receiver.config.settings import LiveSettings
         from receiver.upkeep.operations import Manual
 
         configured(frozenset({"rule"}))  # otherwise every verdict would be `no_rule`
         manual = Manual(there, LiveSettings(settings))
-        replayed, missing = await manual.replay(
-            asked["ids"], Source.COMMAND, parked=asked["parked"], since=asked["since"]
+        done = await manual.replay(
+            asked.ids, Source.COMMAND, parked=asked.parked, since=asked.since
         )
-        if replayed:
+        if done.replayed:
             click.echo(
                 "receiver: no server is running; start `receiver serve` to process them", err=True
             )
-        return list(msgspec.to_builtins(replayed)), missing
+        return done

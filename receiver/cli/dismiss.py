@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from receiver.cli.client import Server, lenient_settings, reached
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
@@ -16,11 +14,10 @@ from receiver.reasons import Reason
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
+    from receiver.ledger.views import Changed
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
-COMMAND = "command"
 LONGEST_NAME = 100
-Row = dict[str, Any]
 
 
 @click.command()
@@ -43,6 +40,8 @@ def dismiss(
     ID is the ID of a registration or of a delivery. The user name and the time are recorded. A
     dismissed push can be replayed like any other push.
     """
+    from receiver.web.serialization import json_text
+
     if everything == bool(ids):
         raise CommandError("name registrations by ID, or use --all", USAGE)
     if reason is not None and not everything:
@@ -55,55 +54,62 @@ def dismiss(
     else:
         changed = asyncio.run(_dismiss(settings, list(ids), reason))
     if as_json:
-        click.echo(json.dumps(changed))
+        click.echo(json_text(changed))
     else:
         _print(changed, "parked" if undo else "dismissed")
-    if changed["missing"]:
-        named = ", ".join(changed["missing"])
+    if changed.missing:
+        named = ", ".join(changed.missing)
         raise CommandError(
             f"there is no registration {named}; see `receiver deliveries`", NOT_FOUND
         )
-    if changed["unchanged"]:
-        named = ", ".join(changed["unchanged"])
+    if changed.unchanged:
+        named = ", ".join(changed.unchanged)
         problem = "is not dismissed, or a newer registration is open" if undo else "is not parked"
         raise CommandError(f"{named} {problem}", NOT_DONE)
 
 
-def _print(changed: Row, word: str) -> None:
-    for row in changed["registrations"]:
-        click.echo(f"{word}  {row['id']}  {row['app']}/{row['version']}  {row['reason'] or ''}")
-    for row in changed["superseded"]:
-        click.echo(
-            f"superseded  {row['id']}  {row['app']}/{row['version']}: a later push succeeded"
-        )
-    if not any(changed.values()):
+def _print(changed: Changed, word: str) -> None:
+    for one in changed.registrations:
+        click.echo(f"{word}  {one.id}  {one.app}/{one.version}  {one.reason or ''}")
+    for one in changed.superseded:
+        click.echo(f"superseded  {one.id}  {one.app}/{one.version}: a later push succeeded")
+    if not (changed.registrations or changed.superseded or changed.missing or changed.unchanged):
         click.echo("Nothing is parked.", err=True)
 
 
-async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Row:
+async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Changed:
     """Dismiss the registrations with these IDs, or all parked registrations if there are no IDs."""
+    from receiver.ledger.views import Changed
     from receiver.upkeep.operations import Asker
     from receiver.upkeep.operations import dismiss as dismiss_these
+    from receiver.web.bodies import DismissRequest
 
-    asker = Asker(COMMAND, _name())
+    name = _name()
     async with reached(settings) as there:
         if isinstance(there, Server):
-            chosen: Row = {"ids": ids, "all": not ids, "reason": reason}
-            asked = {**chosen, "source": COMMAND, "name": asker.name}
-            return await there.ask("POST", "/api/dismiss", asked)
-        changed = await dismiss_these(there, asker, ids, everything=not ids, reason=reason)
-        return dict(msgspec.to_builtins(changed))
+            asked = DismissRequest(
+                ids=ids,
+                all=not ids,
+                reason=None if reason is None else Reason(reason),
+                source="command",
+                name=name,
+            )
+            return await there.ask("POST", "/api/dismiss", Changed, asked)
+        asker = Asker("command", name)
+        return await dismiss_these(there, asker, ids, everything=not ids, reason=reason)
 
 
-async def _undo(settings: Settings, ids: list[str]) -> Row:
+async def _undo(settings: Settings, ids: list[str]) -> Changed:
+    from receiver.ledger.views import Changed
     from receiver.upkeep.operations import Asker, undo_dismissal
+    from receiver.web.bodies import UndoDismissalRequest
 
-    asker = Asker(COMMAND, _name())
+    name = _name()
     async with reached(settings) as there:
         if isinstance(there, Server):
-            asked = {"ids": ids, "source": COMMAND, "name": asker.name}
-            return await there.ask("POST", "/api/dismiss/undo", asked)
-        return dict(msgspec.to_builtins(await undo_dismissal(there, asker, ids)))
+            asked = UndoDismissalRequest(ids, "command", name)
+            return await there.ask("POST", "/api/dismiss/undo", Changed, asked)
+        return await undo_dismissal(there, Asker("command", name), ids)
 
 
 def _name() -> str:

@@ -104,6 +104,7 @@ async def _running(settings: Settings) -> Finding | None:
     from receiver.config.settings import marks_of
     from receiver.http.client import http_client
     from receiver.ledger.ledger import Ledger
+    from receiver.web.bodies import SettingsHashes
 
     ledger = Ledger(settings.database_url)
     try:
@@ -112,13 +113,12 @@ async def _running(settings: Settings) -> Finding | None:
         ledger.close()
     async with http_client(direct=True, base_url=here) as http:
         try:
-            answer = await Server(http, settings).ask("GET", "/api/settings", seconds=ASK_SECONDS)
+            server = Server(http, settings)
+            hashes = await server.ask("GET", "/api/settings", SettingsHashes, seconds=ASK_SECONDS)
         except CommandError:
             return None
-    marks, own = answer.get("marks"), marks_of(settings)
-    if not isinstance(marks, dict):
-        return None
-    differ = sorted(name for name, mark in own.items() if marks.get(name) != mark)
+    own = marks_of(settings)
+    differ = sorted(name for name, mark in own.items() if hashes.marks.get(name) != mark)
     if not differ:
         return passed("running server", "it has the same settings")
     fix = "Reload it with SIGHUP or restart it; or run doctor with the server's environment"

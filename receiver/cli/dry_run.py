@@ -13,6 +13,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
+
 from receiver.backoff import WaitState
 from receiver.config.settings import Settings
 from receiver.dockerhub.webhook import Push
@@ -32,14 +34,55 @@ from receiver.ledger.transaction import Tx
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.channels import ChannelAttempt
 from receiver.pipeline.preflight import Preflight, preflight_over
-from receiver.reasons import State
+from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Match, Mode, channels_of, moving_versions, rule_on
 from receiver.secret import Secret
 from receiver.upkeep.operations import manual_push
 
 LAST_ID = "r~"  # sorts after every other id
 
-Found = dict[str, Any]
+
+class PlannedRequest(msgspec.Struct, frozen=True):
+    """A request that would be sent."""
+
+    app: str
+    version: str
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: Body
+    notes: tuple[str, ...]
+
+
+class NothingToSend(msgspec.Struct, frozen=True):
+    """A registration that would be done without a write: `method` is null."""
+
+    app: str
+    version: str
+    method: None
+    outcome: Outcome
+    sentence: str
+    notes: tuple[str, ...]
+
+
+class WouldPark(msgspec.Struct, frozen=True):
+    """A registration that would be parked or would wait."""
+
+    app: str
+    version: str
+    reason: Reason | None
+    sentence: str
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """The result of a push of the image."""
+
+    image: str
+    verdict: Verdict
+    reason: Reason | None
+    sentence: str
+    requests: tuple[PlannedRequest | NothingToSend, ...]
+    parked: tuple[WouldPark, ...]
 
 
 class _WouldSend(Exception):
@@ -66,7 +109,7 @@ class _ReadOnlyClient(EdgegapClient):
         return Answer(method, path, HTTPStatus.OK, body={"pull_profile": profile})
 
 
-async def preview_push(settings: Settings, image: ImageReference) -> Found:
+async def preview_push(settings: Settings, image: ImageReference) -> Preview:
     """Return the result of a push of the image: its verdict and each request."""
     pace = RateLimiter(settings.requests_per_second, settings.concurrency)
     token = settings.edgegap_token or Secret("")
@@ -103,35 +146,34 @@ class _DryRun:
         self._preflight = preflight
         self._ledger = ledger
         self._push = push
+        self._requests: list[PlannedRequest | NothingToSend] = []
+        self._parked: list[WouldPark] = []
 
-    async def run(self, image: ImageReference) -> Found:
+    async def run(self, image: ImageReference) -> Preview:
         ruling = rule_on(self._push, self._settings.rules)
-        found: Found = {
-            "image": str(image),
-            "verdict": ruling.verdict.value,
-            "reason": ruling.reason,
-            "sentence": ruling.sentence,
-            "requests": [],
-            "parked": [],
-        }
         for match in ruling.matches:
             if match.invalid is not None:
-                reason = {"reason": "version_name_invalid", "sentence": match.invalid}
-                found["parked"].append({"app": match.app, "version": match.version, **reason})
+                reason = Reason.VERSION_NAME_INVALID
+                self._parked.append(WouldPark(match.app, match.version, reason, match.invalid))
                 continue
             attempt = await self._attempt(match, image)
-            if await self._add(found, match, attempt) and match.mode is Mode.CREATE:
-                await self._follow(found, match, attempt, image)
-        return found
+            if await self._add(match, attempt) and match.mode is Mode.CREATE:
+                await self._follow(match, attempt, image)
+        return Preview(
+            image=str(image),
+            verdict=ruling.verdict,
+            reason=ruling.reason,
+            sentence=ruling.sentence,
+            requests=tuple(self._requests),
+            parked=tuple(self._parked),
+        )
 
-    async def _follow(
-        self, found: Found, match: Match, version: Attempt, image: ImageReference
-    ) -> None:
+    async def _follow(self, match: Match, version: Attempt, image: ImageReference) -> None:
         """Plan the channels that move once the push's own version exists."""
         rule = self._settings.rule_named(match.rule)
         for channel in channels_of(rule, image.tag) if rule is not None else ():
             attempt = await self._attempt(channel, image, of=version)
-            await self._add(found, channel, attempt)
+            await self._add(channel, attempt)
 
     async def _attempt(
         self, match: Match, image: ImageReference, of: Attempt | None = None
@@ -175,37 +217,35 @@ class _DryRun:
 
         return claimed if self._ledger is None else await self._ledger.read(known)
 
-    async def _add(self, found: Found, match: Match, attempt: Attempt) -> bool:
+    async def _add(self, match: Match, attempt: Attempt) -> bool:
         """Add the result of the attempt; return False if the attempt would not succeed."""
-        target = {"app": match.app, "version": match.version}
         try:
             result = await attempt.run()
         except _WouldSend as would:
             if would.method == "POST":
                 as_shown = {"ports": [], "envs": [], **would.body}
                 self._catalogue.made(match.app, as_shown)
-            found["requests"].append(
-                {
-                    **target,
-                    "method": would.method,
-                    "url": f"{self._settings.edgegap_base_url}{would.path}",
-                    "headers": {
-                        "Authorization": "token ***",
-                        "Content-Type": "application/json",
-                    },
-                    "body": masked(would.body),
-                    "notes": [*attempt.notes, *self._links(match, would.method)],
-                }
+            self._requests.append(
+                PlannedRequest(
+                    app=match.app,
+                    version=match.version,
+                    method=would.method,
+                    url=f"{self._settings.edgegap_base_url}{would.path}",
+                    headers={"Authorization": "token ***", "Content-Type": "application/json"},
+                    body=masked(would.body),
+                    notes=(*attempt.notes, *self._links(match, would.method)),
+                )
             )
             return True
-        if result.state is State.DONE and result.outcome is not None:
-            outcome = result.outcome.value
-            sentence = result.sentence or f"Edgegap already has this version: {outcome}."
-            row = {"method": None, "outcome": outcome, "sentence": sentence}
-            found["requests"].append({**target, **row, "notes": list(attempt.notes)})
+        outcome, sentence = result.outcome, result.sentence
+        if result.state is State.DONE and outcome is not None:
+            known = sentence or f"Edgegap already has this version: {outcome}."
+            notes = tuple(attempt.notes)
+            self._requests.append(
+                NothingToSend(match.app, match.version, None, outcome, known, notes)
+            )
             return True
-        row = {"reason": result.reason, "sentence": result.sentence}
-        found["parked"].append({**target, **row})
+        self._parked.append(WouldPark(match.app, match.version, result.reason, sentence))
         return False
 
     def _links(self, match: Match, method: str) -> list[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
@@ -15,7 +14,7 @@ from receiver.cli.client import Server, configured, lenient_settings, perform, r
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
 from receiver.cli.timestamps import moment
 from receiver.images import is_repository
-from receiver.timestamps import format_time
+from receiver.timestamps import Time
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from receiver.upkeep.operations import Manual
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
-Reply = dict[str, Any]
+T = TypeVar("T")
 
 
 @click.command()
@@ -34,14 +33,16 @@ def pause(repository: str | None, everything: bool) -> None:
     """Pause the registrations of REPOSITORY, or of all: pushes are recorded and queued."""
     from receiver.audit import Source
     from receiver.ledger import gates as pauses
+    from receiver.upkeep.operations import Paused
+    from receiver.web.bodies import PauseRequest
 
     name = _named(repository, everything=everything)
 
-    async def here(manual: Manual) -> Reply:
-        return {"paused": await manual.pause(name, Source.COMMAND)}
+    async def here(manual: Manual) -> Paused:
+        return await manual.pause(name, Source.COMMAND)
 
-    reply = _perform("/api/pause", {"repository": name}, here)
-    names = ["all repositories" if name == pauses.ALL else name for name in reply["paused"]]
+    done = _perform("/api/pause", Paused, PauseRequest(name), here)
+    names = ["all repositories" if name == pauses.ALL else name for name in done.paused]
     click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queued until `resume`.")
 
 
@@ -53,31 +54,32 @@ def resume(repository: str | None, everything: bool) -> None:
     """Resume the paused registrations of REPOSITORY, or of all."""
     from receiver.audit import Source
     from receiver.ledger import gates as pauses
+    from receiver.upkeep.operations import Resumed
+    from receiver.web.bodies import PauseRequest
 
     name = _named(repository, everything=everything)
 
-    async def here(manual: Manual) -> Reply:
-        resumed, paused = await manual.resume(name, Source.COMMAND)
-        return {"resumed": resumed, "paused": paused}
+    async def here(manual: Manual) -> Resumed:
+        return await manual.resume(name, Source.COMMAND)
 
-    reply = _perform("/api/resume", {"repository": name}, here)
-    if not reply["resumed"]:
+    done = _perform("/api/resume", Resumed, PauseRequest(name), here)
+    if not done.resumed:
         everything_is = (
             " (all repositories are: use `receiver resume --all`)"
-            if pauses.ALL in reply["paused"]
+            if pauses.ALL in done.paused
             else ""
         )
         subject = "nothing is" if everything else f"{name} is not"
         raise CommandError(f"{subject} paused{everything_is}", NOT_DONE)
     click.echo("Resumed.")
-    if pauses.ALL in reply["paused"]:
+    if pauses.ALL in done.paused:
         click.echo("receiver: all repositories are still paused", err=True)
 
 
 @click.command("open-gate")
 @click.argument("gate", type=click.Choice(["busy", "token"]))
 @handle_errors
-def open_gate(gate: str) -> None:
+def open_gate(gate: Literal["busy", "token"]) -> None:
     """Open a closed gate: the work that it blocks continues.
 
     \b
@@ -87,23 +89,25 @@ def open_gate(gate: str) -> None:
     If Edgegap gives the same answer, the gate closes again.
     """
     from receiver.audit import Source
+    from receiver.web.bodies import OpenedGate, OpenGateRequest
 
-    async def here(manual: Manual) -> Reply:
+    async def here(manual: Manual) -> OpenedGate:
         if not await manual.open_gate(gate, Source.COMMAND):
             raise CommandError(f"the gate {gate} is already open", NOT_DONE)
-        return {"opened": gate}
+        return OpenedGate(gate)
 
-    _perform("/api/open-gate", {"gate": gate}, here)
+    _perform("/api/open-gate", OpenedGate, OpenGateRequest(gate), here)
     click.echo("Opened.")
 
 
-def _perform(path: str, body: Reply, here: Callable[[Manual], Awaitable[Reply]]) -> Reply:
+def _perform(path: str, kind: type[T], asked: object, here: Callable[[Manual], Awaitable[T]]) -> T:
     settings = lenient_settings(KEY)
     return asyncio.run(
         perform(
             settings,
             path,
-            body,
+            kind,
+            asked,
             here,
             without_server="it takes effect at the next `receiver serve`",
         )
@@ -122,13 +126,13 @@ def _named(repository: str | None, *, everything: bool) -> str:
     return repository
 
 
-def ask(settings: Settings, path: str, body: Reply, write: Callable[[Tx], Reply]) -> Reply:
+def ask(settings: Settings, path: str, kind: type[T], asked: object, write: Callable[[Tx], T]) -> T:
     """Ask the running server, or write to the ledger if no server is running."""
 
-    async def ask_or_write() -> Reply:
+    async def ask_or_write() -> T:
         async with reached(settings, begin=True) as there:
             if isinstance(there, Server):
-                return await there.ask("POST", path, body)
+                return await there.ask("POST", path, kind, asked)
             reply = await there.write(write)
             click.echo(
                 "receiver: no server is running; it takes effect at the next `receiver serve`",
@@ -144,12 +148,12 @@ if TYPE_CHECKING:
     from receiver.dockerhub.api import Hub
     from receiver.ledger.cursors import Cursor
     from receiver.ledger.transaction import Tx
+    from receiver.rules.rule import Rule
     from receiver.upkeep.catch_up import MissedPush
+    from receiver.web.bodies import MissedPushReport
 
 LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
 BATCH = 100  # pushes in a request to the server
-Row = dict[str, Any]
-T = TypeVar("T")
 
 wait_for = asyncio.sleep
 
@@ -203,14 +207,29 @@ async def _catch_up(
             found += len(new)
             for item in new:
                 verb = "would record" if dry_run else "recorded"
-                _print(_row(settings, item), verb, as_json=as_json)
+                _print(item, settings.rules, verb, as_json=as_json)
     return found
 
 
-def _print(row: Row, verb: str, *, as_json: bool) -> None:
-    reason = f" ({row['reason']})" if row["reason"] else ""
-    line = f"{verb}  {row['repository']}:{row['tag']}  {row['verdict']}{reason}"
-    click.echo(json.dumps(row) if as_json else line)
+def _print(one: MissedPush, rules: Sequence[Rule], verb: str, *, as_json: bool) -> None:
+    from receiver.rules.rule import rule_on
+    from receiver.web.serialization import json_text
+
+    push, ruling = one.push, rule_on(one.push, rules)
+    if as_json:
+        row = {
+            "repository": push.repository,
+            "tag": push.tag,
+            "pushed_at": None if push.pushed_at is None else Time(push.pushed_at),
+            "digest": one.digest,
+            "media_type": push.media_type,
+            "verdict": ruling.verdict,
+            "reason": ruling.reason,
+        }
+        click.echo(json_text(row))
+        return
+    reason = f" ({ruling.reason})" if ruling.reason else ""
+    click.echo(f"{verb}  {push.repository}:{push.tag}  {ruling.verdict}{reason}")
 
 
 async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[MissedPush]:
@@ -268,12 +287,13 @@ def _read(settings: Settings, read: Callable[[Tx], T], without: T) -> T:
 
 async def _record(settings: Settings, missed: list[MissedPush]) -> None:
     from receiver.upkeep.catch_up import record_missed
+    from receiver.web.bodies import CatchUpRequest, CaughtUp
 
     async with reached(settings, begin=True) as there:
         if isinstance(there, Server):
             for first in range(0, len(missed), BATCH):
-                rows = [_pushed(item) for item in missed[first : first + BATCH]]
-                await there.ask("POST", "/api/catch-up", {"missed": rows})
+                asked = CatchUpRequest([_reported(one) for one in missed[first : first + BATCH]])
+                await there.ask("POST", "/api/catch-up", CaughtUp, asked)
             return
         rules, notices = settings.rules, settings.notices
         await there.write(lambda tx: record_missed(tx, rules, missed, notices, up_since=None))
@@ -282,28 +302,13 @@ async def _record(settings: Settings, missed: list[MissedPush]) -> None:
         )
 
 
-def _pushed(missed: MissedPush) -> Row:
+def _reported(missed: MissedPush) -> MissedPushReport:
+    from receiver.web.bodies import MissedPushReport
+
     push = missed.push
-    return {
-        "repository": push.repository,
-        "tag": push.tag,
-        "pushed_at": push.pushed_at,
-        "digest": missed.digest,
-        "media_type": push.media_type,
-    }
-
-
-def _row(settings: Settings, missed: MissedPush) -> Row:
-    from receiver.rules.rule import rule_on
-
-    ruling = rule_on(missed.push, settings.rules)
-    pushed_at = missed.push.pushed_at
-    return {
-        **_pushed(missed),
-        "pushed_at": None if pushed_at is None else format_time(pushed_at),
-        "verdict": ruling.verdict.value,
-        "reason": ruling.reason,
-    }
+    return MissedPushReport(
+        push.repository, push.tag or "", push.pushed_at, missed.digest, push.media_type
+    )
 
 
 TITLE = "Receiver: a test"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -17,10 +16,10 @@ from receiver.config.variables import NEEDED
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
     from receiver.ledger.ledger import Ledger
+    from receiver.pipeline.prune import Pruned
+    from receiver.web.bodies import PruneResult
 
 PRUNING_SECONDS = 300.0  # many rate-limited calls to Edgegap
-COMMAND = "command"
-Row = dict[str, Any]
 
 
 @click.command()
@@ -36,6 +35,7 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     was pushed manually, or a version with running deployments.
     """
     from receiver.pipeline.prune import keep_count
+    from receiver.web.serialization import json_text
 
     settings = configured(NEEDED)
     known = sorted({rule.app for rule in settings.rules})
@@ -46,21 +46,22 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
             f"no rule of the app {app} has `keep`; add it, for instance keep = 10", USAGE
         )
     found = asyncio.run(_planned(settings, app))
-    names = [row["version"] for row in found["prunable"]]
+    names = [one.version for one in found.prunable]
     if names and not dry_run:
         if not yes and is_terminal():
             question = f"Delete {', '.join(names)} of {app} at Edgegap?"
             if not click.confirm(question, err=True):
                 raise CommandError("nothing was deleted", NOT_DONE)
-        found["results"] = asyncio.run(_pruned(settings, app, names))
+        results = asyncio.run(_pruned(settings, app, names))
+        found = msgspec.structs.replace(found, results=results)
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json_text(found))
         return
-    for row in found["prunable"] if dry_run else []:
-        click.echo(f"would delete  {app}/{row['version']}: {row['why']}, unless it is deployed")
-    for row in found["results"]:
-        word = "deleted" if row["deleted"] else "kept   "
-        click.echo(f"{word}  {app}/{row['version']}: {row['why']}")
+    for one in found.prunable if dry_run else ():
+        click.echo(f"would delete  {app}/{one.version}: {one.why}, unless it is deployed")
+    for result in found.results:
+        word = "deleted" if result.deleted else "kept   "
+        click.echo(f"{word}  {app}/{result.version}: {result.why}")
     if not names:
         click.echo(f"{app} has no versions to delete.")
 
@@ -70,29 +71,35 @@ def is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-async def _planned(settings: Settings, app: str) -> Row:
+async def _planned(settings: Settings, app: str) -> PruneResult:
     """Return the versions that would be deleted, as the API returns them for a dry run."""
     from receiver.pipeline.prune import MOST_AT_ONCE, Scope, plan
+    from receiver.web.bodies import PrunableVersion, PruneRequest, PruneResult
 
     async with reached(settings) as there:
         if isinstance(there, Server):
-            return await there.ask("POST", "/api/prune", {"app": app, "dry_run": True})
+            asked = PruneRequest(app, dry_run=True)
+            return await there.ask("POST", "/api/prune", PruneResult, asked)
         planned = await plan(there, settings, Scope(app, most=MOST_AT_ONCE))
-        prunable = [{"version": item.made.version, "why": item.why} for item in planned]
-        return {"app": app, "prunable": prunable, "results": []}
+        prunable = tuple(PrunableVersion(one.made.version, one.why) for one in planned)
+        return PruneResult(app, prunable, ())
 
 
-async def _pruned(settings: Settings, app: str, names: list[str]) -> list[Row]:
+async def _pruned(settings: Settings, app: str, names: list[str]) -> tuple[Pruned, ...]:
     """Delete the versions with these names only, even if more became prunable since."""
+    from receiver.web.bodies import PruneRequest, PruneResult
+
     async with reached(settings) as there:
         if isinstance(there, Server):
-            body = {"app": app, "versions": names, "source": COMMAND}
-            answer = await there.ask("POST", "/api/prune", body, seconds=PRUNING_SECONDS)
-            return list(answer["results"])
-        return await _prune_here(there, settings, app, names)
+            asked = PruneRequest(app, versions=names, source="command")
+            path, seconds = "/api/prune", PRUNING_SECONDS
+            return (await there.ask("POST", path, PruneResult, asked, seconds=seconds)).results
+        return tuple(await _prune_here(there, settings, app, names))
 
 
-async def _prune_here(ledger: Ledger, settings: Settings, app: str, names: list[str]) -> list[Row]:
+async def _prune_here(
+    ledger: Ledger, settings: Settings, app: str, names: list[str]
+) -> list[Pruned]:
     from receiver.config.settings import LiveSettings
     from receiver.edgegap.client import RateLimiter, edgegap_client
     from receiver.pipeline.prune import MOST_AT_ONCE, Scope, log_pruned
@@ -105,5 +112,5 @@ async def _prune_here(ledger: Ledger, settings: Settings, app: str, names: list[
     async with connect as client:
         scope = Scope(app, most=MOST_AT_ONCE, only=names)
         results = await prune_versions(ledger, client, LiveSettings(settings), scope)
-    log_pruned(app, results, source=COMMAND)
-    return [dict(msgspec.to_builtins(result)) for result in results]
+    log_pruned(app, results, source="command")
+    return results

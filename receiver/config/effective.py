@@ -65,13 +65,13 @@ def _table_lines(table: Table, line: str) -> Iterator[str]:
     if line:
         yield line
     for name, key in keys.items():
-        value = getattr(table, name)
+        value = getattr(table, key.attribute)
         if key.inner is None and value is not UNSET:
             yield f"{name} = {_toml(msgspec.to_builtins(value))}" + (
                 OF_A_DEFAULT if value == key.default else ""
             )
     for name, key in keys.items():
-        value = getattr(table, name)
+        value = getattr(table, key.attribute)
         if key.inner is not None and value is not UNSET:
             for one in value if key.is_list else (value,):
                 yield ""

@@ -7,10 +7,10 @@ from receiver.config.settings import Settings
 from receiver.doctor.finding import Finding, passed, warned
 from receiver.errors import LedgerError
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.refused_links import RefusedLink, refused_links
+from receiver.ledger.refused_links import refused_links
 from receiver.ledger.secret_keys import DeadLink, Fingerprints, KnownKey, dead_links, known_keys
 from receiver.ledger.transaction import Tx
-from receiver.signing import ACTIONABLE, what_to_do
+from receiver.ledger.views import RefusedLink
 from receiver.timestamps import duration
 from receiver.upkeep.secret_keys import fingerprints_of
 
@@ -61,8 +61,8 @@ def _refused(refused: Sequence[RefusedLink], now: int) -> list[Finding]:
     if not refused:
         return [passed(LINKS, "no request with an invalid link in the last 7 days")]
     return [
-        warned(LINKS, _found(one, now), what_to_do(one.reason, one.repository))
-        if one.reason in ACTIONABLE
+        warned(LINKS, _found(one, now), one.message)
+        if one.actionable
         else passed(LINKS, f"{_found(one, now)}; harmless if nobody pasted a link lately")
         for one in refused
     ]

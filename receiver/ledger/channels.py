@@ -1,12 +1,14 @@
 """Channels in the ledger: what each follows, its hold, what was reported to it, how it moved."""
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
 
 from receiver import backoff
 from receiver.images import ImageReference
+from receiver.ledger import views
 from receiver.ledger.transaction import Tx
 from receiver.rules.channel_order import ByHand, Hold, Holds, Pushed, Report, higher
+from receiver.timestamps import Time
 
 MOVE = "m"
 PUSH = "push"  # the action of a move that no person ordered
@@ -281,38 +283,44 @@ def before(tx: Tx, app: str, name: str, image: ImageReference) -> ImageReference
     return ImageReference(repository=row.from_repository, tag=row.from_tag)
 
 
-def moves_of(tx: Tx, app: str, name: str, most: int = MOST_MOVES) -> list[dict[str, Any]]:
+def moves_of(tx: Tx, app: str, name: str, most: int = MOST_MOVES) -> list[views.Move]:
     """Return the last moves of a channel, the newest first."""
-    return [dict(row) for row in tx.run(_MOVES, app=app, name=name, most=most).mappings()]
+    rows = tx.run(_MOVES, app=app, name=name, most=most).mappings()
+    return [views.read_view(views.Move, row) for row in rows]
 
 
-def channel_rows(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+def list_channels(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[views.Channel]:
     """Return what each of these channels has, with its hold, its drift and its last moves."""
-    rows = []
-    for app, name in channels:
-        holds = holds_of(tx, app, name)
-        row = tx.run(
-            "SELECT drift, drift_at FROM channels WHERE app = :app AND name = :name",
-            app=app,
-            name=name,
-        ).first()
-        hold = holds.hold
-        rows.append(
-            {
-                "app": app,
-                "channel": name,
-                "repository": holds.repository or None,
-                "tag": holds.tag or None,
-                "highest": holds.highest,
-                "held": hold
-                and {"since_at": hold.since, "tag": hold.tag, "action": hold.action,
-                     "lifted_above": hold.lifted_above},
-                "drift": row.drift if row is not None and row.drift else None,
-                "drift_at": row.drift_at if row is not None else None,
-                "moves": moves_of(tx, app, name),
-            }
-        )  # fmt: skip
-    return rows
+    return [_channel(tx, app, name) for app, name in channels]
+
+
+def _channel(tx: Tx, app: str, name: str) -> views.Channel:
+    holds = holds_of(tx, app, name)
+    hold = holds.hold
+    row = tx.run(
+        "SELECT drift, drift_at FROM channels WHERE app = :app AND name = :name",
+        app=app,
+        name=name,
+    ).first()
+    drift, drift_at = ("", None) if row is None else (row.drift, row.drift_at)
+    return views.Channel(
+        app=app,
+        channel=name,
+        repository=holds.repository or None,
+        tag=holds.tag or None,
+        highest=holds.highest,
+        held=None
+        if hold is None
+        else views.Hold(
+            since_at=Time(hold.since),
+            tag=hold.tag,
+            action="rollback" if hold.action == ByHand.ROLLBACK else "promote",
+            lifted_above=hold.lifted_above,
+        ),
+        drift=drift or None,
+        drift_at=None if drift_at is None else Time(drift_at),
+        moves=tuple(moves_of(tx, app, name)),
+    )
 
 
 LATE_MS = 60 * 60 * 1000  # how long an unanswered PATCH can explain what Edgegap has
@@ -422,14 +430,22 @@ def _sentence(app: str, name: str, drift: str) -> str:
     )
 
 
-def drifted(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
-    """Return a sentence, and since when (epoch ms), for each of the channels that was moved."""
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """A channel that was moved by another hand: what to do, and since when."""
+
+    sentence: str
+    since_at: Time
+
+
+def drifted(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[Drifted]:
+    """Return each of the channels that was moved by another hand."""
     known = set(channels)
     rows = tx.run(
         "SELECT app, name, drift, drift_at FROM channels WHERE drift <> '' ORDER BY app, name"
     )
     return [
-        (_sentence(row.app, row.name, row.drift), row.drift_at)
+        Drifted(_sentence(row.app, row.name, row.drift), Time(row.drift_at))
         for row in rows
         if (row.app, row.name) in known
     ]

@@ -5,9 +5,10 @@ stays so until the call can no longer take effect; then any replica checks what 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from receiver.ledger.transaction import Tx
+from receiver.ledger.views import EndedDeletion, read_view
+from receiver.timestamps import Time
 
 DELETION = "t"
 MOST_LISTED = 20
@@ -142,16 +143,24 @@ def next_overdue(tx: Tx) -> int | None:
     return due
 
 
-def deletion_under_way(tx: Tx, app: str, version: str) -> tuple[int, int] | None:
-    """Return since when and until when (epoch ms) a deletion locks this target, None if none."""
+@dataclass(frozen=True, slots=True)
+class TargetLock:
+    """Since when and until when a deletion locks a target."""
+
+    since_at: Time
+    until_at: Time
+
+
+def deletion_under_way(tx: Tx, app: str, version: str) -> TargetLock | None:
+    """Return the lock of this target, None if no deletion locks it."""
     row = tx.run(_UNDER_WAY, app=app, version=version).first()
-    return None if row is None else (row.began_at, row.until_at)
+    return None if row is None else TargetLock(Time(row.began_at), Time(row.until_at))
 
 
-def last_deletions(tx: Tx, app: str) -> list[dict[str, Any]]:
+def last_deletions(tx: Tx, app: str) -> list[EndedDeletion]:
     """Return the last tries to delete versions of an app, the newest first."""
     rows = tx.run(_LAST, app=app, most=MOST_LISTED).mappings()
-    return [{**row, "deleted": bool(row["deleted"])} for row in rows]
+    return [read_view(EndedDeletion, row, deleted=bool(row["deleted"])) for row in rows]
 
 
 def _insert(

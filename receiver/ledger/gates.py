@@ -1,12 +1,13 @@
 """Gates hold all work back: `busy` until a time, `token` until a probe finds it accepted."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from receiver.backoff import FIRST_BACKOFF, SHORTEST_SLOWDOWN, probe_delay
 from receiver.ledger.deletions import deletion_under_way
 from receiver.ledger.transaction import Tx
+from receiver.ledger.views import HeldBack, Registration
 from receiver.reasons import Reason, State, explain
+from receiver.timestamps import Time
 
 BUSY = "busy"
 TOKEN = "token"  # noqa: S105 - a gate's name
@@ -143,10 +144,10 @@ def resume(tx: Tx, repository: str) -> bool:
     return bool(ended.rowcount)
 
 
-def paused(tx: Tx) -> dict[str, int]:
-    """Return what is paused, and since when (epoch ms)."""
+def paused(tx: Tx) -> dict[str, Time]:
+    """Return what is paused, and since when."""
     rows = tx.run("SELECT repository, since FROM pauses ORDER BY repository")
-    return {row.repository: row.since for row in rows}
+    return {str(row.repository): Time(row.since) for row in rows}
 
 
 def all_paused(tx: Tx) -> bool:
@@ -154,43 +155,29 @@ def all_paused(tx: Tx) -> bool:
     return tx.run("SELECT 1 FROM pauses WHERE repository = '*'").first() is not None
 
 
-PAUSE = "pause"
-DELETION = "deletion"
 BEING_DELETED = "The version is being deleted; then it is created again."
 
-Row = dict[str, Any]
 
-
-def blockers(tx: Tx, registration: Row) -> list[Row]:
+def blockers(tx: Tx, registration: Registration) -> list[HeldBack]:
     """Return each thing that holds it back now, with a sentence; none once it is claimed.
 
     `until_at` is None for what does not end by itself at a known time.
     """
-    if registration["state"] not in {State.QUEUED, State.WAITING}:
+    if registration.state not in {State.QUEUED, State.WAITING}:
         return []
-    repository = registration["repository"]
-    answer = [
-        {"by": PAUSE, "sentence": _of_pause(name), "since_at": since, "until_at": None}
+    held = [
+        HeldBack("pause", _of_pause(name), since, None)
         for name, since in paused(tx).items()
-        if name in {ALL, repository}
+        if name in {ALL, registration.repository}
     ]
     for gate in closed_gates(tx):
-        until = gate.until if gate.name == BUSY else None
-        answer.append(
-            {
-                "by": gate.name,
-                "sentence": gate.sentence,
-                "since_at": gate.since,
-                "until_at": until,
-            }
-        )
-    locked = deletion_under_way(tx, registration["app"], registration["version"])
+        busy = gate.name == BUSY
+        until = Time(gate.until) if busy else None
+        held.append(HeldBack("busy" if busy else "token", gate.sentence, Time(gate.since), until))
+    locked = deletion_under_way(tx, registration.app, registration.version)
     if locked is not None:
-        since, until = locked
-        answer.append(
-            {"by": DELETION, "sentence": BEING_DELETED, "since_at": since, "until_at": until}
-        )
-    return answer
+        held.append(HeldBack("deletion", BEING_DELETED, locked.since_at, locked.until_at))
+    return held
 
 
 def _of_pause(name: str) -> str:

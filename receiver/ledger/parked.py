@@ -1,10 +1,10 @@
 """Parked registrations and how they are closed: dismissed by a person, or by a later success."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from receiver.ledger.transaction import Tx
+from receiver.ledger.views import Changed, ChangedRegistration, read_view
 from receiver.rules.closing import Parked, Success, is_closed_by
 from receiver.rules.rule import Mode
 
@@ -36,21 +36,6 @@ _REOPEN = """UPDATE registrations SET state = 'parked', outcome = NULL, dismisse
 _ONE = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What was dismissed or reopened: rows of `id`, `app`, `version`, `reason`.
-
-    `missing`: ids of neither a delivery nor a registration. `unchanged`: those of which nothing
-    was parked, or dismissed and not opened again since. `superseded`: rows of what was to be parked
-    again, but a later push has succeeded since.
-    """
-
-    registrations: list[dict[str, str | None]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    superseded: list[dict[str, str | None]] = field(default_factory=list)
-
-
 def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Parked]:
     """Return what is parked of this target or under this rule."""
     rows = tx.run(_BESIDE, rule=rule, app=app, version=version).mappings()
@@ -80,13 +65,16 @@ def reopen(tx: Tx, identities: Iterable[str]) -> Changed:
     Registrations that a later push has superseded since are closed at once.
     """
     changed = _change(tx, identities, _REOPEN)
-    for row in list(changed.registrations):
-        success = _later_success(tx, str(row["id"]))
-        if success is not None:
-            close_parked(tx, [str(row["id"])], success.tag)
-            changed.registrations.remove(row)
-            changed.superseded.append(row)
-    return changed
+    reopened: list[ChangedRegistration] = []
+    superseded: list[ChangedRegistration] = []
+    for one in changed.registrations:
+        success = _later_success(tx, one.id)
+        if success is None:
+            reopened.append(one)
+        else:
+            close_parked(tx, [one.id], success.tag)
+            superseded.append(one)
+    return Changed(tuple(reopened), changed.missing, changed.unchanged, tuple(superseded))
 
 
 def _later_success(tx: Tx, identity: str) -> Success | None:
@@ -105,17 +93,19 @@ def _parked(row: Mapping[Any, Any]) -> Parked:
 
 
 def _change(tx: Tx, identities: Iterable[str], sql: str, **given: str) -> Changed:
-    changed = Changed()
+    changed: list[ChangedRegistration] = []
+    missing: list[str] = []
+    unchanged: list[str] = []
     for identity in dict.fromkeys(identities):
         named = [str(row.id) for row in tx.run(_NAMED, id=identity)]
         found = [tx.run(sql, id=one, now=tx.now, **given).mappings().first() for one in named]
-        rows = [dict(row) for row in found if row is not None]
-        changed.registrations.extend(rows)
+        rows = [row for row in found if row is not None]
+        changed += [read_view(ChangedRegistration, row) for row in rows]
         if not named and not _is_delivery(tx, identity):
-            changed.missing.append(identity)
+            missing.append(identity)
         elif not rows:
-            changed.unchanged.append(identity)
-    return changed
+            unchanged.append(identity)
+    return Changed(tuple(changed), tuple(missing), tuple(unchanged), ())
 
 
 def _is_delivery(tx: Tx, identity: str) -> bool:

@@ -1,23 +1,45 @@
-"""Reading the ledger: lists of deliveries, and all details of one, as plain rows for JSON."""
+"""Reading the ledger: lists of deliveries, all details of one, and the overview."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
 
-from receiver.ledger.cursors import read_cursors
+from receiver.ledger.cursors import Cursor, read_cursors
+from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.gates import blockers, paused
+from receiver.ledger.ids import first_id
 from receiver.ledger.refused_links import refused_links
 from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
 from receiver.ledger.transaction import Tx
-from receiver.reasons import Outcome, State, Verdict
+from receiver.ledger.views import (
+    Delivery,
+    DeliveryDetail,
+    DeliveryPage,
+    LedgerOverview,
+    NewestPush,
+    OpenRegistration,
+    ParkedRegistration,
+    Pause,
+    RecentRegistration,
+    Registration,
+    RegistrationDetail,
+    ReportedPush,
+    RepositoryOverview,
+    RuleOverview,
+    SentRequest,
+    read_view,
+)
+from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Rule
-from receiver.signing import ACTIONABLE, what_to_do
+from receiver.timestamps import Time
 
-Row = dict[str, Any]
+V = TypeVar("V")
 MOST_ROWS = 1000
+DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
 ENDED_WELL = (Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.UNCHANGED.value)
 
 
@@ -30,62 +52,107 @@ class Filter:
 
     repository: str | None = None
     tag: str | None = None
-    verdict: str | None = None
-    state: str | None = None
+    verdict: Verdict | None = None
+    state: State | None = None
+    app: str | None = None
+    version: str | None = None
+    reason: Reason | None = None
+    source: str | None = None
     text: str | None = None
     since: int | None = None
+    until: int | None = None
     before: str | None = None
     depth: int | None = None
     limit: int = 100
 
+    @property
+    def has_index(self) -> bool:
+        """Whether an index finds what is wanted."""
+        if self.text is not None or self.source is not None:
+            return False
+        if self.tag is not None and self.repository is None:
+            return False
+        registered = (self.app, self.version, self.reason)
+        return self.state != State.DONE and (self.state is not None or not any(registered))
 
-def list_deliveries(tx: Tx, wanted: Filter) -> list[Row]:
+
+def search_deliveries(tx: Tx, wanted: Filter) -> DeliveryPage:
+    """Return one page of deliveries; a search without an index ends after DEPTH deliveries."""
+    search = replace(wanted, limit=wanted.limit + 1, depth=None if wanted.has_index else DEPTH)
+    found = list_deliveries(tx, search)
+    if len(found) > wanted.limit:
+        shown = found[: wanted.limit]
+        return DeliveryPage(tuple(shown), shown[-1].id)
+    return DeliveryPage(tuple(found), end_of_depth(tx, search))
+
+
+def list_deliveries(tx: Tx, wanted: Filter) -> list[Delivery]:
     """Return deliveries, newest first, each with its registrations in short."""
-    rows = _rows(tx, _chosen(wanted))
-    by_delivery: dict[str, list[Row]] = {}
-    for registration in registrations_of(tx, [row["id"] for row in rows]):
-        by_delivery.setdefault(registration.pop("delivery_id"), []).append(registration)
-    return [{**row, "registrations": by_delivery.get(row["id"], [])} for row in rows]
+    rows = tx.connection.execute(_chosen(wanted)).mappings().all()
+    led = registrations_of(tx, [row["id"] for row in rows])
+    return [read_view(Delivery, row, registrations=led.get(row["id"], ())) for row in rows]
 
 
 def end_of_depth(tx: Tx, wanted: Filter) -> str | None:
     """Return the id from which to continue a search limited by `depth`; None at the end."""
+    if wanted.depth is None:
+        return None
+    query = _newest(wanted).offset(wanted.depth - 1).limit(2)
+    found = [str(identity) for identity in tx.connection.execute(query).scalars()]
+    return found[0] if len(found) > 1 else None
+
+
+def _newest(wanted: Filter) -> Select[tuple[str]]:
+    """Choose the ids of the page's time, newest first; without `since`, back to the oldest."""
     c = deliveries.c
-    query = select(c.id).order_by(c.id.desc()).offset((wanted.depth or 1) - 1).limit(2)
+    query = select(c.id).order_by(c.id.desc())
     if wanted.before is not None:
         query = query.where(c.id < wanted.before)
-    rows = _rows(tx, query)
-    return str(rows[0]["id"]) if len(rows) > 1 else None
+    if wanted.since is not None:  # an id is never older than its delivery
+        query = query.where(c.id >= first_id(DELIVERY, wanted.since))
+        query = query.where(c.received_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(c.received_at < wanted.until)
+    return query
 
 
-def delivery_row(tx: Tx, identity: str) -> Row | None:
+def get_push(tx: Tx, delivery: str) -> ReportedPush:
+    """Return a delivery that is in the ledger."""
+    query = select(deliveries).where(deliveries.c.id == delivery)
+    return read_view(ReportedPush, tx.connection.execute(query).mappings().one())
+
+
+def find_push(tx: Tx, identity: str) -> ReportedPush | None:
     """Return a delivery by its id, or a registration's newest delivery; None when there is none."""
-    rows = _rows(tx, select(deliveries).where(deliveries.c.id == identity))
-    if rows:
-        return rows[0]
-    newest = _deliveries_of(tx, identity)[-1:]
-    rows = _rows(tx, select(deliveries).where(deliveries.c.id.in_(newest))) if newest else []
-    return rows[0] if rows else None
+    known = select(deliveries.c.id).where(deliveries.c.id == identity)
+    found = tx.connection.execute(known).scalar()
+    newest = _deliveries_of(tx, identity)[-1:] if found is None else [str(found)]
+    return get_push(tx, newest[0]) if newest else None
 
 
-def story(tx: Tx, identity: str) -> Row | None:
+def delivery_detail(tx: Tx, identity: str) -> DeliveryDetail | None:
     """Return all details of a delivery, or of a registration's newest delivery, by its id."""
-    row = delivery_row(tx, identity)
-    if row is None:
+    push = find_push(tx, identity)
+    if push is None:
         return None
-    registered = registrations_of(tx, [row["id"]])
-    for registration in registered:
-        del registration["delivery_id"]
-        registration["held_back"] = blockers(tx, registration)
-        registration["deliveries"] = _deliveries_of(tx, registration["id"])
-        registration["attempts"] = _calls_of(tx, registration["id"])
-    return {**row, "registrations": registered}
+    led = registrations_of(tx, [push.id]).get(push.id, ())
+    detailed = [
+        read_view(
+            RegistrationDetail,
+            msgspec.structs.asdict(one),
+            held_back=blockers(tx, one),
+            deliveries=_deliveries_of(tx, one.id),
+            attempts=_requests_of(tx, one.id),
+        )
+        for one in led
+    ]
+    return read_view(DeliveryDetail, msgspec.structs.asdict(push), registrations=detailed)
 
 
-def registrations_of(tx: Tx, identities: Sequence[str]) -> list[Row]:
-    """Return the registrations that these deliveries led to, each with its `delivery_id`."""
+def registrations_of(tx: Tx, identities: Sequence[str]) -> Mapping[str, Sequence[Registration]]:
+    """Return the registrations that these deliveries led to, by delivery."""
     if not identities:
-        return []
+        return {}
     c = registrations.c
     query = (
         select(
@@ -118,11 +185,11 @@ def registrations_of(tx: Tx, identities: Sequence[str]) -> list[Row]:
         .where(led_to.c.delivery_id.in_(identities))
         .order_by(led_to.c.delivery_id, c.id)
     )
-    rows = _rows(tx, query)
-    for row in rows:
-        row["notes"] = json.loads(row["notes"])
-        row["overwritten"] = bool(row["overwritten"])
-    return rows
+    led: dict[str, list[Registration]] = {}
+    for row in tx.connection.execute(query).mappings():
+        registration = read_view(Registration, row, notes=json.loads(row["notes"]))
+        led.setdefault(row["delivery_id"], []).append(registration)
+    return led
 
 
 def _later_deletion(column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -134,18 +201,9 @@ def _later_deletion(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return query.correlate(registrations).scalar_subquery()
 
 
-def open_registration_rows(tx: Tx) -> list[Row]:
+def open_registrations(tx: Tx) -> list[OpenRegistration]:
     """Return what is queued, waiting or parked, oldest first, each with its newest delivery."""
-    rows = tx.run(
-        "SELECT r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason,"
-        " max(l.delivery_id) AS delivery_id"
-        " FROM registrations r JOIN led_to l ON l.registration_id = r.id"
-        " WHERE r.state IN ('queued', 'waiting', 'parked')"
-        " AND r.mode IN ('create', 'channel', 'trial')"
-        " GROUP BY r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason"
-        " ORDER BY r.id"
-    )
-    return [dict(row) for row in rows.mappings()]
+    return _views(tx, OpenRegistration, _OPEN)
 
 
 def deliveries_to_replay(tx: Tx, *, parked: bool, since: int | None) -> list[str]:
@@ -163,32 +221,29 @@ def deliveries_to_replay(tx: Tx, *, parked: bool, since: int | None) -> list[str
             .group_by(registrations.c.id)
         )
         query = query.where(c.id.in_(newest))
-    return [str(row["id"]) for row in _rows(tx, query)]
+    return [str(identity) for identity in tx.connection.execute(query).scalars()]
 
 
 def _chosen(wanted: Filter) -> Select[Any]:
     c = deliveries.c
-    query = select(deliveries).order_by(c.id.desc()).limit(min(wanted.limit, MOST_ROWS))
-    if wanted.repository is not None:
-        query = query.where(c.repository == wanted.repository)
-    if wanted.tag is not None:
-        query = query.where(c.tag == wanted.tag)
-    if wanted.verdict is not None:
-        query = query.where(c.verdict == wanted.verdict)
-        if wanted.verdict != Verdict.ACCEPTED:  # the index by verdict holds none of those
-            query = query.where(text("verdict <> 'accepted'"))
-    if wanted.since is not None:
-        query = query.where(c.received_at >= wanted.since)
-    if wanted.before is not None:
-        query = query.where(c.id < wanted.before)
+    query = _newest(wanted).with_only_columns(deliveries).limit(wanted.limit)
+    for column, value in (
+        (c.repository, wanted.repository),
+        (c.tag, wanted.tag),
+        (c.verdict, wanted.verdict),
+        (c.source, wanted.source),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.verdict not in {None, Verdict.ACCEPTED}:  # the index by verdict holds none of those
+        query = query.where(text("verdict <> 'accepted'"))
     if wanted.depth is not None:
-        newest = select(c.id).order_by(c.id.desc()).limit(wanted.depth)
-        if wanted.before is not None:
-            newest = newest.where(c.id < wanted.before)
-        oldest = select(func.min(newest.subquery().c.id)).scalar_subquery()
+        newest = _newest(wanted).limit(wanted.depth).subquery()
+        oldest = select(func.min(newest.c.id)).scalar_subquery()
         query = query.where(c.id >= oldest)
-    if wanted.state is not None:
-        query = query.where(_in_state(wanted.state))
+    registered = _registered(wanted)
+    if registered is not None:
+        query = query.where(registered)
     if wanted.text is not None:
         r, words = registrations.c, wanted.text
         own = (c.repository, c.tag, c.pusher, c.reason, c.sentence)
@@ -199,13 +254,28 @@ def _chosen(wanted: Filter) -> Select[Any]:
     return query
 
 
-def _in_state(state: str) -> ColumnElement[bool]:
-    """Begin with the few that are open; of the done, which are nearly all, ask row by row."""
-    joined = led_to.join(registrations, registrations.c.id == led_to.c.registration_id)
-    if state == State.DONE:
-        return _led_to_one(registrations.c.state.concat("") == state)  # not by the state's index
-    few = select(led_to.c.delivery_id).select_from(joined)
-    return deliveries.c.id.in_(few.where(registrations.c.state == state))
+def _registered(wanted: Filter) -> ColumnElement[bool] | None:
+    """Choose the deliveries with one registration that has all that is wanted of it.
+
+    Of the open ones, which are few, the index by state begins; others are read row by row.
+    """
+    r, joined = registrations.c, led_to.join(registrations)
+    ours = [
+        column == value
+        for column, value in ((r.app, wanted.app), (r.version, wanted.version))
+        if value is not None
+    ]
+    own_reason: list[ColumnElement[bool]] = []
+    if wanted.reason is not None:
+        if not ours and wanted.state is None:  # the delivery's own reason: it led to nothing
+            own_reason = [deliveries.c.reason == wanted.reason.value]
+        ours.append(r.reason == wanted.reason.value)
+    if wanted.state == State.DONE:
+        ours.append(r.state.concat("") == State.DONE.value)  # not by the state's index
+    elif wanted.state is not None:
+        few = select(led_to.c.delivery_id).select_from(joined)
+        return deliveries.c.id.in_(few.where(r.state == wanted.state.value, *ours))
+    return or_(*own_reason, _led_to_one(and_(*ours))) if ours else None
 
 
 def _led_to_one(condition: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -220,23 +290,16 @@ def _deliveries_of(tx: Tx, registration: str) -> list[str]:
         .where(led_to.c.registration_id == registration)
         .order_by(led_to.c.delivery_id)
     )
-    return [str(row["delivery_id"]) for row in _rows(tx, query)]
+    return [str(identity) for identity in tx.connection.execute(query).scalars()]
 
 
-def _calls_of(tx: Tx, registration: str) -> list[Row]:
+def _requests_of(tx: Tx, registration: str) -> list[SentRequest]:
     query = (
         select(attempts)
         .where(attempts.c.registration_id == registration)
         .order_by(attempts.c.attempt, attempts.c.step)
     )
-    rows = _rows(tx, query)
-    for row in rows:
-        del row["registration_id"]
-    return rows
-
-
-def _rows(tx: Tx, query: Select[Any]) -> list[Row]:
-    return [dict(row) for row in tx.connection.execute(query).mappings()]
+    return [read_view(SentRequest, row) for row in tx.connection.execute(query).mappings()]
 
 
 PICTURED = 50
@@ -248,7 +311,7 @@ _NEWEST_OF_RULE = """SELECT d.id, d.received_at, d.repository, d.tag, r.id AS re
         ORDER BY id DESC LIMIT :stretch) d
   JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
  WHERE r.rule = :rule ORDER BY d.id DESC LIMIT 1"""
-_LAST_USE = """SELECT id, received_at FROM (SELECT id, received_at, source FROM deliveries
+_LAST_USE = """SELECT received_at FROM (SELECT id, received_at, source FROM deliveries
   WHERE repository = :repository ORDER BY id DESC LIMIT :stretch) d WHERE source = 'webhook'
  ORDER BY id DESC LIMIT 1"""
 _LAST = """SELECT id, app, version, tag, state, outcome, reason, created_at, finished_at
@@ -257,79 +320,71 @@ _PARKED = """SELECT r.id, r.app, r.version, r.repository, r.tag, r.rule, r.reaso
   r.updated_at, (SELECT max(l.delivery_id) FROM led_to l WHERE l.registration_id = r.id)
    AS delivery
  FROM registrations r WHERE r.state = :state ORDER BY r.id DESC LIMIT :most"""
+_OPEN = """SELECT r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason,
+  max(l.delivery_id) AS delivery_id
+ FROM registrations r JOIN led_to l ON l.registration_id = r.id
+ WHERE r.state IN ('queued', 'waiting', 'parked') AND r.mode IN ('create', 'channel', 'trial')
+ GROUP BY r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason
+ ORDER BY r.id"""
 _COUNT = "SELECT count(*) FROM registrations WHERE state = :state"
 
 
-def overview(tx: Tx, rules: Iterable[Rule]) -> Row:
+def overview(tx: Tx, rules: Iterable[Rule]) -> LedgerOverview:
     """Return the state of everything by rule and by repository, and what is parked."""
     known = list(rules)
-    repositories = sorted({rule.repository for rule in known})
     cursors = {cursor.repository: cursor for cursor in read_cursors(tx)}
     pauses = paused(tx)
-    uses = {repository: last_use(tx, repository) for repository in repositories}
-    return {
-        "rules": [_rule(tx, rule) for rule in known],
-        "repositories": [
-            {
-                "repository": repository,
-                "last_use_at": used and used[1],
-                "paused_at": pauses.get(repository),
-                "caught_up_at": (
-                    cursors[repository].succeeded_at if repository in cursors else None
-                ),
-                "catch_up_problem": cursors[repository].problem if repository in cursors else "",
-            }
-            for repository, used in uses.items()
-        ],
-        "parked": _rows_of(tx, _PARKED, state=State.PARKED.value, most=MOST_PARKED),
-        "parked_count": tx.run(_COUNT, state=State.PARKED.value).scalar_one(),
-        "last": _rows_of(tx, _LAST, most=PICTURED),
-        "pauses": [{"repository": name, "since_at": since} for name, since in pauses.items()],
-        "refused_links": [
-            {
-                "reason": one.reason.value,
-                "repository": one.repository,
-                "requests": one.requests,
-                "first_at": one.first_at,
-                "last_at": one.last_at,
-                "message": what_to_do(one.reason, one.repository),
-                "actionable": one.reason in ACTIONABLE,
-            }
-            for one in refused_links(tx)
-        ],
-    }
+    parked = State.PARKED.value
+    return LedgerOverview(
+        rules=tuple(_rule(tx, rule) for rule in known),
+        repositories=tuple(
+            _repository(tx, repository, cursors.get(repository), pauses.get(repository))
+            for repository in sorted({rule.repository for rule in known})
+        ),
+        parked=tuple(_views(tx, ParkedRegistration, _PARKED, state=parked, most=MOST_PARKED)),
+        parked_count=tx.run(_COUNT, state=parked).scalar_one(),
+        last=tuple(_views(tx, RecentRegistration, _LAST, most=PICTURED)),
+        pauses=tuple(Pause(name, since) for name, since in pauses.items()),
+        refused_links=tuple(refused_links(tx)),
+    )
 
 
-def _rule(tx: Tx, rule: Rule) -> Row:
+def _rule(tx: Tx, rule: Rule) -> RuleOverview:
     """Return a rule with its newest push, and the result of that push under this rule."""
-    answer: Row = {
-        "rule": rule.name,
-        "repository": rule.repository,
-        "app": rule.app,
-        "versions": rule.versions,
-        "channels": list(rule.channels),
-        "newest": None,
-    }
-    found = tx.run(
-        _NEWEST_OF_RULE, repository=rule.repository, rule=rule.name, stretch=STRETCH
-    ).mappings()
-    newest = found.first()
+    names = {"repository": rule.repository, "rule": rule.name}
+    newest = tx.run(_NEWEST_OF_RULE, **names, stretch=STRETCH).first()
+    push = None
     if newest is not None:
-        became = [one for one in registrations_of(tx, [newest["id"]]) if one["rule"] == rule.name]
-        answer["newest"] = {
-            "delivery": newest["id"],
-            "received_at": newest["received_at"],
-            "tag": newest["tag"],
-            "registrations": became,
-        }
-    return answer
+        led = registrations_of(tx, [newest.id]).get(newest.id, ())
+        push = NewestPush(
+            delivery=newest.id,
+            received_at=Time(newest.received_at),
+            tag=newest.tag,
+            registrations=tuple(one for one in led if one.rule == rule.name),
+        )
+    return RuleOverview(
+        rule=rule.name,
+        repository=rule.repository,
+        app=rule.app,
+        versions=rule.versions,
+        channels=tuple(rule.channels),
+        newest=push,
+    )
 
 
-def last_use(tx: Tx, repository: str) -> tuple[str, int] | None:
-    """Return the last delivery by a repository's link, among its newest, and when (epoch ms)."""
-    used = tx.run(_LAST_USE, repository=repository, stretch=STRETCH).first()
-    return None if used is None else (used.id, used.received_at)
+def _repository(
+    tx: Tx, repository: str, cursor: Cursor | None, paused_at: Time | None
+) -> RepositoryOverview:
+    succeeded = None if cursor is None else cursor.succeeded_at
+    used = tx.run(_LAST_USE, repository=repository, stretch=STRETCH).scalar()
+    return RepositoryOverview(
+        repository=repository,
+        last_use_at=None if used is None else Time(used),
+        paused_at=paused_at,
+        caught_up_at=None if succeeded is None else Time(succeeded),
+        catch_up_problem="" if cursor is None else cursor.problem,
+    )
 
 
-def _rows_of(tx: Tx, sql: str, **params: Any) -> list[Row]:
-    return [dict(row) for row in tx.run(sql, **params).mappings()]
+def _views(tx: Tx, kind: type[V], sql: str, **params: object) -> list[V]:
+    return [read_view(kind, row) for row in tx.run(sql, **params).mappings()]

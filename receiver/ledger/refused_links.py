@@ -1,10 +1,12 @@
 """Requests with a link that opens nothing, one row by reason and repository: never many."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from sqlalchemy import RowMapping
 
 from receiver.ledger.transaction import Tx
-from receiver.signing import LinkFault
+from receiver.ledger.views import RefusedLink, read_view
+from receiver.signing import ACTIONABLE, LinkFault, what_to_do
 
 SHOWN_MS = 7 * 24 * 60 * 60 * 1000
 
@@ -26,20 +28,6 @@ _CAME_SINCE = """SELECT 1 FROM deliveries WHERE repository = :repository AND id 
 _OF_OTHERS = frozenset({LinkFault.OTHER_REPOSITORY})
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedLink:
-    """How many requests came with such a link. Times in epoch milliseconds.
-
-    `repository` is the one that the link was made for, None if it is not known.
-    """
-
-    reason: LinkFault
-    repository: str | None
-    requests: int
-    first_at: int
-    last_at: int
-
-
 def count_refused_links(tx: Tx, counts: Counts) -> None:
     """Add to what is counted; what nobody sent for a week is forgotten."""
     tx.run(_FORGET, before=tx.now - SHOWN_MS)
@@ -54,16 +42,25 @@ def refused_links(tx: Tx) -> list[RefusedLink]:
 
     Left out is a repository's old link once a push came by a good one after it.
     """
-    rows = tx.run(_SHOWN, after=tx.now - SHOWN_MS).all()
+    rows = tx.run(_SHOWN, after=tx.now - SHOWN_MS).mappings().all()
     known = set(LinkFault)
     return [
-        RefusedLink(
-            LinkFault(row.reason), row.repository or None, row.requests, row.first_at, row.last_at
-        )
+        _view(row)
         for row in rows
-        if row.reason in known  # others are a newer replica's
-        and not _is_resolved(tx, row.reason, row.repository, row.after_id)
+        if row["reason"] in known  # others are a newer replica's
+        and not _is_resolved(tx, row["reason"], row["repository"], row["after_id"])
     ]
+
+
+def _view(row: RowMapping) -> RefusedLink:
+    fault, repository = LinkFault(row["reason"]), row["repository"] or None
+    return read_view(
+        RefusedLink,
+        row,
+        repository=repository,
+        message=what_to_do(fault, repository),
+        actionable=fault in ACTIONABLE,
+    )
 
 
 def _is_resolved(tx: Tx, reason: str, repository: str, after: str) -> bool:

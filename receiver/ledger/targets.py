@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from receiver.images import ImageReference
 from receiver.ledger.channels import before
@@ -177,7 +177,7 @@ class Target:
 def targets_of(tx: Tx, app: str) -> list[Target]:
     """Return all that the ledger knows of an app's targets."""
     rows = tx.run(f"SELECT {_COLUMNS} FROM targets WHERE app = :app ORDER BY version", app=app)  # noqa: S608 - no outside text
-    return [_target(tx, dict(row)) for row in rows.mappings().all()]
+    return [_target(tx, row) for row in rows.all()]
 
 
 def target(tx: Tx, app: str, version: str) -> Target | None:
@@ -213,21 +213,21 @@ def last_deliveries(tx: Tx, registrations: Iterable[str | None]) -> dict[str, st
     return {str(row.registration_id): str(row.delivery) for row in rows}
 
 
-def _target(tx: Tx, row: dict[str, Any]) -> Target:
-    image = ImageReference(repository=row["repository"], tag=row["tag"])
-    channel = row["mode"] == Mode.CHANNEL
+def _target(tx: Tx, row: Row[Any]) -> Target:
+    image = ImageReference(repository=row.repository, tag=row.tag)
+    channel = row.mode == Mode.CHANNEL
     return Target(
-        app=row["app"],
-        version=row["version"],
-        mode=row["mode"],
-        repository=row["repository"],
-        tag=row["tag"],
-        digest=row["digest"],
-        push_time=row["push_time"],
-        before=before(tx, row["app"], row["version"], image) if channel else None,
-        created_here=bool(row["created_here"]),
-        made_at=row["made_at"],
-        deleted_at=row["deleted_at"],
-        registration=row["registration_id"],
-        by_hand=bool(row["by_hand"]),
+        app=row.app,
+        version=row.version,
+        mode=row.mode,
+        repository=row.repository,
+        tag=row.tag,
+        digest=row.digest,
+        push_time=row.push_time,
+        before=before(tx, row.app, row.version, image) if channel else None,
+        created_here=bool(row.created_here),
+        made_at=row.made_at,
+        deleted_at=row.deleted_at,
+        registration=row.registration_id,
+        by_hand=bool(row.by_hand),
     )

@@ -9,20 +9,24 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated
+
+import msgspec
 
 from receiver.config.settings import LiveSettings, Settings
 from receiver.errors import LedgerError
-from receiver.ledger.channels import drifted
+from receiver.ledger.channels import Drifted, drifted
 from receiver.ledger.cursors import Cursor, failing, read_cursors
 from receiver.ledger.gates import ALL, BUSY, TOKEN, Gate, closed_gates, paused
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.secret_keys import DeadLink, dead_links
 from receiver.ledger.stats import Waiting, count_held, waiting_by_reason
 from receiver.ledger.transaction import Tx
+from receiver.ledger.views import described
 from receiver.pipeline.preflight import Outage, Preflight
 from receiver.pipeline.worker import Worker
 from receiver.reasons import Reason
-from receiver.timestamps import format_time
+from receiver.timestamps import Time, format_time
 
 REMEMBERED_SECONDS = 5.0
 SLOWEST_SECONDS = 4.0
@@ -47,19 +51,15 @@ class Code(StrEnum):
     CATCH_UP = "catch_up"
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A current problem. Times are in epoch milliseconds, None if they are not known.
-
-    `held`: the number of registrations that it blocks. `repository`: the paused repository, or `*`.
-    """
+class Condition(msgspec.Struct, frozen=True):
+    """A current problem."""
 
     code: Code
-    message: str
-    since_at: int | None = None
-    held: int = 0
-    next_try_at: int | None = None
-    repository: str | None = None
+    message: Annotated[str, described("What is wrong, and what to do.")]
+    since_at: Annotated[Time | None, described("Null if it is not known.")] = None
+    held: Annotated[int, described("Number of registrations that wait because of the problem.")] = 0
+    next_try_at: Time | None = None
+    repository: Annotated[str | None, described("The paused repository, * for all.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,11 @@ class Snapshot:
     gates: Sequence[Gate] = ()
     waiting: Sequence[Waiting] = ()
     held: int = 0
-    paused: Mapping[str, int] = field(default_factory=dict)
+    paused: Mapping[str, Time] = field(default_factory=dict)
     held_by_pause: Mapping[str, int] = field(default_factory=dict)
     cursors: Sequence[Cursor] = ()
     dead_links: Sequence[DeadLink] = ()
-    drifted: Sequence[tuple[str, int]] = ()
+    drifted: Sequence[Drifted] = ()
 
 
 class HealthCheck:
@@ -190,13 +190,14 @@ def conditions_of(
         message = "The worker does not run: pushes are recorded and wait. Restart the receiver."
         yield Condition(Code.WORKER, message, held=seen.held)
     for gate in seen.gates:
-        yield Condition(Code(gate.name), gate.sentence, gate.since, seen.held, gate.until)
+        until = Time(gate.until)
+        yield Condition(Code(gate.name), gate.sentence, Time(gate.since), seen.held, until)
     if seen.dead_links:
         since = max((one.since for one in seen.dead_links if one.since), default=None)
-        yield Condition(Code.SECRET_KEY, _of_keys(seen, since), since)
+        yield Condition(Code.SECRET_KEY, _of_keys(seen, since), _time(since))
     yield from _waiting(seen, outage)
-    for sentence, since in seen.drifted:
-        yield Condition(Code.CHANNELS, sentence, since)
+    for one in seen.drifted:
+        yield Condition(Code.CHANNELS, one.sentence, one.since_at)
     for repository, since in seen.paused.items():
         named = "--all" if repository == ALL else repository
         what = "Everything is" if repository == ALL else f"{repository} is"
@@ -243,9 +244,9 @@ def _together(code: Code, message: str, waiting: Sequence[Waiting], since: int |
     return Condition(
         code,
         message,
-        min((one.since for one in waiting), default=since) if since is None else since,
+        _time(min((one.since for one in waiting), default=since) if since is None else since),
         sum(one.held for one in waiting),
-        min((one.next_try for one in waiting), default=None),
+        _time(min((one.next_try for one in waiting), default=None)),
     )
 
 
@@ -255,7 +256,12 @@ def _catch_up(seen: Snapshot, settings: Settings) -> Iterator[Condition]:
         return
     every = settings.catch_up_every or 0
     next_try = min((one.ran_at or seen.now) + every for one in seen.cursors if one.problem)
-    yield Condition(Code.CATCH_UP, found.sentence, found.since, next_try_at=next_try)
+    since = Time(found.since)
+    yield Condition(Code.CATCH_UP, found.sentence, since, next_try_at=Time(next_try))
+
+
+def _time(milliseconds: int | None) -> Time | None:
+    return None if milliseconds is None else Time(milliseconds)
 
 
 def _listed(names: Sequence[str]) -> str:

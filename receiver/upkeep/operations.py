@@ -7,6 +7,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
+
+import msgspec
 
 from receiver import metrics
 from receiver.audit import Source, log_operation
@@ -19,14 +22,16 @@ from receiver.ledger import gates as pauses
 from receiver.ledger.deliveries import COMMAND, RecordedDelivery
 from receiver.ledger.gates import open_gate
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.parked import Changed, dismiss_parked, parked_ids, reopen
+from receiver.ledger.parked import dismiss_parked, parked_ids, reopen
 from receiver.ledger.transaction import Tx
+from receiver.ledger.views import Changed, described
 from receiver.pipeline.intake import take
 from receiver.reasons import Outcome
 from receiver.rules.rule import Rule
+from receiver.timestamps import Time
 from receiver.upkeep.catch_up import credentials_for
 from receiver.upkeep.channels import pause_repository
-from receiver.upkeep.replay import Replayed, replay_selected
+from receiver.upkeep.replay import ReplayedDeliveries, replay_selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,9 @@ async def undo_dismissal(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Ch
 
 
 def _log(operation: str, asker: Asker, changed: Changed) -> None:
-    rows = changed.registrations + changed.superseded
-    if rows:
-        ids = [row["id"] for row in rows]
+    changed_ones = changed.registrations + changed.superseded
+    if changed_ones:
+        ids = [one.id for one in changed_ones]
         log_operation(operation, source=asker.source, by=asker.name or None, registrations=ids)
 
 
@@ -112,6 +117,22 @@ def _needs_time(rule: Rule) -> bool:
 
 
 MOST_NAMED = 20
+PausedSince = Annotated[
+    dict[str, Time], described("Since when each repository is paused; * is all repositories.")
+]
+
+
+class Paused(msgspec.Struct, frozen=True):
+    """The current pauses."""
+
+    paused: PausedSince
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """Whether the repository was paused, and the current pauses."""
+
+    resumed: bool
+    paused: PausedSince
 
 
 def _nothing() -> None:
@@ -140,47 +161,41 @@ class Manual:
 
     async def replay(
         self, ids: Sequence[str], source: Source, *, parked: bool = False, since: int | None = None
-    ) -> tuple[list[Replayed], list[str]]:
-        """Replay these deliveries, all parked deliveries, or all since then (epoch ms).
-
-        Also returns the ids that do not exist.
-        """
+    ) -> ReplayedDeliveries:
+        """Replay these deliveries, all parked deliveries, or all since then (epoch ms)."""
         rules = self.current.settings.rules
-        replayed, missing = await self.ledger.write(
+        done = await self.ledger.write(
             lambda tx: replay_selected(tx, rules, ids, parked=parked, since=since)
         )
         self.forget()
-        if replayed:
-            named = [one.delivery for one in replayed[:MOST_NAMED]]
-            log_operation("replayed", source=source, count=len(replayed), deliveries=named)
-        return replayed, missing
+        if done.replayed:
+            named = [one.delivery for one in done.replayed[:MOST_NAMED]]
+            log_operation("replayed", source=source, count=len(done.replayed), deliveries=named)
+        return done
 
-    async def pause(self, repository: str, source: Source) -> dict[str, int]:
-        """Pause the registrations of a repository, or of `*`; return all current pauses.
-
-        Times are epoch milliseconds. Raises UnknownRepository.
-        """
+    async def pause(self, repository: str, source: Source) -> Paused:
+        """Pause the registrations of a repository, or of `*`; raises UnknownRepository."""
         rules = self.current.settings.rules
 
-        def write(tx: Tx) -> dict[str, int]:
+        def write(tx: Tx) -> Paused:
             pause_repository(tx, repository, rules)
-            return pauses.paused(tx)
+            return Paused(pauses.paused(tx))
 
         paused = await self.ledger.write(write)
         log_operation("paused", source=source, repository=repository)
         return paused
 
-    async def resume(self, repository: str, source: Source) -> tuple[bool, dict[str, int]]:
-        """Resume the registrations; return whether they were paused, and all current pauses."""
+    async def resume(self, repository: str, source: Source) -> Resumed:
+        """Resume the registrations of a repository, or of all."""
 
-        def write(tx: Tx) -> tuple[bool, dict[str, int]]:
-            return pauses.resume(tx, repository), pauses.paused(tx)
+        def write(tx: Tx) -> Resumed:
+            return Resumed(pauses.resume(tx, repository), pauses.paused(tx))
 
-        resumed, paused = await self.ledger.write(write)
+        done = await self.ledger.write(write)
         self.wake()
-        if resumed:
+        if done.resumed:
             log_operation("resumed", source=source, repository=repository)
-        return resumed, paused
+        return done
 
     async def open_gate(self, name: str, source: Source) -> bool:
         """Open a gate, so that its work continues; return False if the gate was open."""

@@ -5,17 +5,28 @@ configuration may have fixed are queued again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
+
+import msgspec
 
 from receiver.dockerhub.webhook import Push
-from receiver.ledger import queries as stories
+from receiver.ledger import queries
 from receiver.ledger.deletions import deleted_since
 from receiver.ledger.deliveries import COMMAND, REQUEUE, open_registrations, rule_again
 from receiver.ledger.gates import probe_now
 from receiver.ledger.transaction import Tx
+from receiver.ledger.views import (
+    DeliveryId,
+    OpenRegistration,
+    ReasonWord,
+    RegistrationId,
+    ReportedPush,
+    Sentence,
+    Why,
+    described,
+)
 from receiver.reasons import REASONS, Outcome, Reason, State, Verdict
-from receiver.rules.rule import Match, Mode, Rule, names_target, rule_on
+from receiver.rules.rule import Match, Rule, names_target, rule_on
 
 NOT_AGAIN = (
     "{match.app}/{match.version} was deleted since ({why}) and is not created again; to create it, "
@@ -23,15 +34,21 @@ NOT_AGAIN = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """The result of a replay of one delivery."""
+class Replayed(msgspec.Struct, frozen=True):
+    """A replayed delivery: the rules were applied again and its registrations restarted."""
 
-    delivery: str
-    verdict: str
-    reason: str | None
-    sentence: str
-    registrations: tuple[str, ...]
+    delivery: DeliveryId
+    verdict: Verdict
+    reason: Why
+    sentence: Sentence
+    registrations: tuple[RegistrationId, ...]
+
+
+class ReplayedDeliveries(msgspec.Struct, frozen=True):
+    """The replayed deliveries, and the ids that do not exist."""
+
+    replayed: tuple[Replayed, ...]
+    missing: Annotated[tuple[str, ...], described("Ids of no delivery and no registration.")]
 
 
 def replay(
@@ -43,13 +60,13 @@ def replay(
     created again. Returns None if the delivery does not exist. A refused delivery has no push and
     stays refused.
     """
-    row = stories.delivery_row(tx, delivery)
-    if row is None:
+    pushed = queries.find_push(tx, delivery)
+    if pushed is None:
         return None
-    delivery = str(row["id"])
-    if row["verdict"] == Verdict.REFUSED:
-        return Replayed(delivery, row["verdict"], row["reason"], row["sentence"], ())
-    ruling = rule_on(_push(row), rules)
+    delivery = pushed.id
+    if pushed.verdict is Verdict.REFUSED:
+        return Replayed(delivery, pushed.verdict, pushed.reason, pushed.sentence, ())
+    ruling = rule_on(_push(pushed), rules)
     rule_again(tx, delivery, ruling)
     matches, sentence = ruling.matches, ruling.sentence
     if not asked_for:
@@ -59,11 +76,10 @@ def replay(
         matches = tuple(match for match, why in deleted.items() if why is None)
         whys = (NOT_AGAIN.format(match=m, why=why) for m, why in deleted.items() if why is not None)
         sentence = " ".join(filter(None, (sentence, *whys)))
-    opened = _open_again(tx, row, matches, by_person=True, asked_for=asked_for)
+    opened = _open_again(tx, pushed, matches, by_person=True, asked_for=asked_for)
     if opened:
         _supersede_others(tx, delivery, opened)
-    reason = ruling.reason and ruling.reason.value
-    return Replayed(delivery, ruling.verdict.value, reason, sentence, opened)
+    return Replayed(delivery, ruling.verdict, _word(ruling.reason), sentence, opened)
 
 
 def replay_many(tx: Tx, rules: Sequence[Rule], deliveries: Iterable[str]) -> list[Replayed]:
@@ -74,16 +90,18 @@ def replay_many(tx: Tx, rules: Sequence[Rule], deliveries: Iterable[str]) -> lis
 
 def replay_selected(
     tx: Tx, rules: Sequence[Rule], ids: Iterable[str], *, parked: bool, since: int | None
-) -> tuple[list[Replayed], list[str]]:
-    """Replay these, all parked or all later deliveries; also return the ids not found."""
+) -> ReplayedDeliveries:
+    """Replay these, all parked or all later deliveries."""
     probe_now(tx)  # a person may have fixed the cause, such as the token
     chosen = dict.fromkeys(ids, True)
     if parked or since is not None:
-        for identity in stories.deliveries_to_replay(tx, parked=parked, since=since):
+        for identity in queries.deliveries_to_replay(tx, parked=parked, since=since):
             chosen.setdefault(identity, False)
     found = {one: replay(tx, rules, one, asked_for=named) for one, named in chosen.items()}
-    missing = [identity for identity, one in found.items() if one is None]
-    return [one for one in found.values() if one is not None], missing
+    return ReplayedDeliveries(
+        replayed=tuple(one for one in found.values() if one is not None),
+        missing=tuple(identity for identity, one in found.items() if one is None),
+    )
 
 
 def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
@@ -96,17 +114,15 @@ def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
     mendable = {reason.value for reason, explained in REASONS.items() if explained.by_config}
     astray: dict[str, list[str]] = {}
     again: list[Replayed] = []
-    for row in stories.open_registration_rows(tx):
-        otherwise = _says_otherwise(row, named)
-        parked = row["state"] == State.PARKED
-        if not (row["reason"] in mendable if parked else otherwise):
+    for one in queries.open_registrations(tx):
+        otherwise = _says_otherwise(one, named)
+        if not (one.reason in mendable if one.state is State.PARKED else otherwise):
             continue
-        if otherwise or row["reason"] == Reason.VERSION_NAME_INVALID:
-            astray.setdefault(row["delivery_id"], []).append(row["id"])
+        if otherwise or one.reason == Reason.VERSION_NAME_INVALID.value:
+            astray.setdefault(one.delivery_id, []).append(one.id)
             continue
-        tx.run(REQUEUE, id=row["id"], now=tx.now)
-        accepted = Verdict.ACCEPTED.value
-        again.append(Replayed(row["delivery_id"], accepted, None, "", (row["id"],)))
+        tx.run(REQUEUE, id=one.id, now=tx.now)
+        again.append(Replayed(one.delivery_id, Verdict.ACCEPTED, None, "", (one.id,)))
     return again + [_lead_anew(tx, rules, *one) for one in astray.items()]
 
 
@@ -115,43 +131,46 @@ def _lead_anew(tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequence[st
 
     Its other registrations are not changed: their versions may have been deleted on purpose.
     """
-    row = stories.delivery_row(tx, delivery) or {}
-    ruling = rule_on(_push(row), rules)
+    pushed = queries.get_push(tx, delivery)
+    ruling = rule_on(_push(pushed), rules)
     rule_again(tx, delivery, ruling)
     others = {
-        (one["app"], one["version"])
-        for one in stories.registrations_of(tx, [delivery])
-        if one["id"] not in astray
+        (one.app, one.version)
+        for one in queries.registrations_of(tx, [delivery]).get(delivery, ())
+        if one.id not in astray
     }
     matches = tuple(one for one in ruling.matches if (one.app, one.version) not in others)
-    opened = _open_again(tx, row, matches, by_person=False)
+    opened = _open_again(tx, pushed, matches, by_person=False)
     if opened:
         _supersede(tx, astray, opened)
     else:  # no rule matches any more: the worker parks the registrations now
         for identity in astray:
             tx.run(REQUEUE, id=identity, now=tx.now)
-    reason = ruling.reason and ruling.reason.value
-    return Replayed(delivery, ruling.verdict.value, reason, ruling.sentence, opened)
+    return Replayed(delivery, ruling.verdict, _word(ruling.reason), ruling.sentence, opened)
+
+
+def _word(reason: Reason | None) -> ReasonWord | None:
+    return None if reason is None else ReasonWord(reason.value)
 
 
 def _open_again(
     tx: Tx,
-    row: Mapping[str, Any],
+    pushed: ReportedPush,
     matches: tuple[Match, ...],
     *,
     by_person: bool,
     asked_for: bool = False,
 ) -> tuple[str, ...]:
     """Open or join the registrations of a delivery's matches, and queue them now."""
-    by_command = row["source"] == COMMAND
+    by_command = pushed.source == COMMAND
     opened = open_registrations(
         tx,
-        row["id"],
+        pushed.id,
         matches,
-        repository=row["repository"],
-        tag=row["tag"] or "",
-        pushed_at=row["pushed_at"] or (None if by_command else row["received_at"]),
-        received_at=row["received_at"],
+        repository=pushed.repository,
+        tag=pushed.tag or "",
+        pushed_at=pushed.pushed_at or (None if by_command else pushed.received_at),
+        received_at=pushed.received_at,
         by_person=by_person,
         asked_for=asked_for or by_command,
     )
@@ -161,16 +180,16 @@ def _open_again(
     return opened
 
 
-def _says_otherwise(row: Mapping[str, Any], named: Mapping[str, Rule]) -> bool:
-    rule = named.get(row["rule"])
-    if rule is None or rule.repository != row["repository"]:
+def _says_otherwise(one: OpenRegistration, named: Mapping[str, Rule]) -> bool:
+    rule = named.get(one.rule)
+    if rule is None or rule.repository != one.repository:
         return True
-    return not names_target(rule, Mode(row["mode"]), row["tag"], row["app"], row["version"])
+    return not names_target(rule, one.mode, one.tag, one.app, one.version)
 
 
 def _supersede_others(tx: Tx, delivery: str, kept: Sequence[str]) -> None:
     """End the delivery's open registrations that no current rule asks for."""
-    others = (one["id"] for one in stories.registrations_of(tx, [delivery]))
+    others = (one.id for one in queries.registrations_of(tx, [delivery]).get(delivery, ()))
     _supersede(tx, [identity for identity in others if identity not in kept], kept)
 
 
@@ -189,5 +208,5 @@ def _supersede(tx: Tx, identities: Iterable[str], kept: Sequence[str]) -> None:
         )
 
 
-def _push(row: Mapping[str, Any]) -> Push:
-    return Push(row["repository"], row["tag"], row["media_type"], row["pusher"], row["pushed_at"])
+def _push(of: ReportedPush) -> Push:
+    return Push(of.repository, of.tag, of.media_type, of.pusher, of.pushed_at)

@@ -1,27 +1,27 @@
-"""The JSON API for deliveries, replays and tokens; it requires a bearer token."""
+"""What the operations of the JSON API do; `operations.py` lists them."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+from urllib.parse import urlencode
 
-import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
 from receiver.audit import Source, log_operation
+from receiver.config.settings import marks_of
 from receiver.dockerhub.webhook import Push
 from receiver.images import is_digest, is_repository, is_tag, parse_image_reference
 from receiver.ledger import gates as pauses
-from receiver.ledger import queries as stories
-from receiver.ledger.channels import channel_rows
+from receiver.ledger.channels import list_channels
 from receiver.ledger.deliveries import RecordedDelivery
-from receiver.ledger.queries import Filter
+from receiver.ledger.queries import Filter, delivery_detail, find_push, search_deliveries
 from receiver.ledger.revocations import revoke
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
+    Pruned,
     RetentionBusy,
     Scope,
     keep_count,
@@ -29,11 +29,9 @@ from receiver.pipeline.prune import (
     plan,
     prune,
 )
-from receiver.reasons import Reason, State, Verdict
 from receiver.rules.channel_order import ByHand
 from receiver.service import Service
 from receiver.signing import LONGEST_SECONDS
-from receiver.timestamps import format_time
 from receiver.upkeep.catch_up import MissedPush
 from receiver.upkeep.channels import (
     ChannelNotMoved,
@@ -43,175 +41,176 @@ from receiver.upkeep.channels import (
     release,
     rollback_channel,
 )
-from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
-from receiver.web.api_auth import Plain, guarded, limit_of, plain, refusal, source_of
-from receiver.web.body import read_body
-from receiver.web.page.views import DEPTH
-from receiver.web.serialization import as_json
+from receiver.upkeep.operations import Asker, Paused, dismiss, undo_dismissal
+from receiver.web.api_auth import limit_of, limited_to, source_of
+from receiver.web.bodies import (
+    MOST_MISSED,
+    AppQuery,
+    CatchUpRequest,
+    CaughtUp,
+    ChannelList,
+    ChannelsQuery,
+    DeliveriesQuery,
+    DismissRequest,
+    MissedPushReport,
+    OpenedGate,
+    OpenGateRequest,
+    PauseRequest,
+    PromoteRequest,
+    PrunableVersion,
+    PruneRequest,
+    PruneResult,
+    PushRequest,
+    QueuedMove,
+    Released,
+    ReleaseRequest,
+    ReplayRequest,
+    Revoked,
+    RevokeRequest,
+    RollbackRequest,
+    SettingsHashes,
+    UndoDismissalRequest,
+)
+from receiver.web.messages import BadRequest, json_response, plain
+from receiver.web.overview import overview_of
+from receiver.web.page.versions import VersionsView
+from receiver.web.problems import ProblemCode, problem
 
-TEXT_FILTERS = ("repository", "tag", "verdict", "state", "text", "before")
-CHOICES = {"verdict": tuple(Verdict), "state": tuple(State)}
-LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
-TokenId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+T = TypeVar("T")
 
 log = get_logger()
 
 
-class _PushRequest(msgspec.Struct, forbid_unknown_fields=True):
-    image: str
+async def list_deliveries(service: Service, request: Request, query: DeliveriesQuery) -> Response:
+    """List deliveries, newest first."""
+    only, repository = limit_of(request), given(query.repository)
+    if only is not None and repository not in {None, only}:
+        return limited_to(only)
+    search = Filter(
+        repository=only or repository,
+        tag=given(query.tag),
+        verdict=given(query.verdict),
+        state=given(query.state),
+        app=given(query.app),
+        version=given(query.version),
+        reason=given(query.reason),
+        source=given(query.source),
+        since=given(query.since),
+        until=given(query.until),
+        text=given(query.text),
+        before=given(query.before),
+        limit=query.limit,
+    )
+    page = await service.ledger.read(lambda tx: search_deliveries(tx, search))
+    headers = {} if page.next is None else {"Link": _next_page(request, page.next)}
+    return json_response(page, headers=headers)
 
 
-class _ReplayRequest(msgspec.Struct, forbid_unknown_fields=True):
-    ids: list[Plain] = []
-    parked: bool = False
-    since: Annotated[int, msgspec.Meta(ge=0, le=LATEST)] | None = None
+def _next_page(request: Request, before: str) -> str:
+    """Return the header of RFC 8288 that links to the next page."""
+    query = urlencode({**request.query_params, "before": before})
+    return f'<{request.url.path}?{query}>; rel="next"'
 
 
-class _RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
-    id: TokenId
-
-
-def api_routes() -> list[Route]:
-    """Return the routes of the API."""
-    return [
-        Route("/api/deliveries", guarded(_list, for_one_repository=True), methods=["GET"]),
-        Route("/api/deliveries", guarded(_push, for_one_repository=True), methods=["POST"]),
-        Route("/api/deliveries/{id}", guarded(_show, for_one_repository=True), methods=["GET"]),
-        Route(
-            "/api/deliveries/{id}/replay",
-            guarded(_replay_one, for_one_repository=True),
-            methods=["POST"],
-        ),
-        Route("/api/replay", guarded(_replay), methods=["POST"]),
-        Route("/api/tokens/revoke", guarded(_revoke), methods=["POST"]),
-    ]
-
-
-async def _list(service: Service, request: Request) -> Response:
-    query = request.query_params
-    if unknown := set(query) - {*TEXT_FILTERS, "limit"}:
-        raise ValueError(f"there is no filter {', '.join(sorted(unknown))}")
-    filters: dict[str, Any] = {name: plain(query[name]) for name in TEXT_FILTERS if query.get(name)}
-    for name, choices in CHOICES.items():
-        if name in query and query[name] not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}")
-    if (only := limit_of(request)) is not None and filters.setdefault("repository", only) != only:
-        return _other_repository(only)
-    tag_alone = "tag" in filters and "repository" not in filters
-    no_index = tag_alone or "text" in filters or filters.get("state") == State.DONE
-    limit, depth = _limit(query.get("limit", "100")), DEPTH if no_index else None
-    search = Filter(**filters, limit=limit, depth=depth)
-    rows, further = await service.ledger.read(lambda tx: _look(tx, search))
-    return JSONResponse({"deliveries": [as_json(row) for row in rows], "further": further})
-
-
-def _look(tx: Tx, search: Filter) -> tuple[list[stories.Row], str | None]:
-    """List deliveries; if the search stopped early, also return the id to continue from."""
-    rows = stories.list_deliveries(tx, search)
-    ended = search.depth is None or len(rows) >= search.limit
-    return rows, None if ended else stories.end_of_depth(tx, search)
-
-
-async def _show(service: Service, request: Request) -> Response:
+async def show_delivery(service: Service, request: Request) -> Response:
+    """Show one delivery with all details."""
     identity = plain(request.path_params["id"])
-    row = await service.ledger.read(lambda tx: stories.story(tx, identity))
-    if row is None or limit_of(request) not in {None, row["repository"]}:
-        return refusal(404, f"there is no delivery {identity}")
-    return JSONResponse(as_json(row))
+    row = await service.ledger.read(lambda tx: delivery_detail(tx, identity))
+    if row is None or limit_of(request) not in {None, row.repository}:
+        return problem(ProblemCode.DELIVERY_NOT_FOUND, f"there is no delivery {identity}")
+    return json_response(row)
 
 
-async def _push(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_PushRequest)
+async def push(service: Service, request: Request, body: PushRequest) -> Response:
+    """Push an image manually."""
     image = parse_image_reference(body.image)
     only = limit_of(request)
     if only not in {None, image.repository}:
-        return _other_repository(str(only))
+        return limited_to(str(only))
     recorded = await service.manual.push(service.preflight.hub, image, source_of(request))
-    row = await service.ledger.read(lambda tx: stories.story(tx, recorded.delivery))
-    return JSONResponse(as_json(row or {}), 202 if recorded.registrations else 200)
+    row = await service.ledger.read(lambda tx: delivery_detail(tx, recorded.delivery))
+    return json_response(row, 202 if recorded.registrations else 200)
 
 
-async def _replay_one(service: Service, request: Request) -> Response:
+async def replay_delivery(service: Service, request: Request) -> Response:
+    """Replay one delivery."""
     identity, only = plain(request.path_params["id"]), limit_of(request)
-    row = await service.ledger.read(lambda tx: stories.delivery_row(tx, identity))
-    if row is None or only not in {None, row["repository"]}:
-        return refusal(404, f"there is no delivery {identity}")
-    replayed, _ = await service.manual.replay([identity], source_of(request))
+    row = await service.ledger.read(lambda tx: find_push(tx, identity))
+    if row is None or only not in {None, row.repository}:
+        return problem(ProblemCode.DELIVERY_NOT_FOUND, f"there is no delivery {identity}")
+    replayed = (await service.manual.replay([identity], source_of(request))).replayed
     if not replayed:
-        return refusal(404, f"there is no delivery {identity}")
-    return JSONResponse(msgspec.to_builtins(replayed[0]), 202)
+        return problem(ProblemCode.DELIVERY_NOT_FOUND, f"there is no delivery {identity}")
+    return json_response(replayed[0], 202)
 
 
-async def _replay(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_ReplayRequest)
-    replayed, missing = await service.manual.replay(
+async def replay(service: Service, request: Request, body: ReplayRequest) -> Response:
+    """Replay many deliveries."""
+    done = await service.manual.replay(
         body.ids, source_of(request), parked=body.parked, since=body.since
     )
-    result = {"replayed": msgspec.to_builtins(replayed), "missing": missing}
-    return JSONResponse(result, 202)
+    return json_response(done, 202)
 
 
-async def _revoke(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_RevokeRequest)
+async def revoke_token(service: Service, _: Request, body: RevokeRequest) -> Response:
+    """Revoke an API token."""
     revoked = await service.ledger.write(
         lambda tx: revoke(tx, body.id, tx.now + LONGEST_SECONDS * 1000)
     )
     if revoked:
         log.info("api_token_revoked", id=body.id)
-    return JSONResponse({"id": body.id, "revoked": revoked})
+    return json_response(Revoked(body.id, revoked))
 
 
-def _other_repository(only: str) -> Response:
-    return refusal(403, f"this token is limited to the pushes of {only}")
+async def show_overview(service: Service, _: Request) -> Response:
+    """Show the current state."""
+    return json_response(await overview_of(service))
 
 
-def _limit(value: str) -> int:
-    valid = value.isascii() and value.isdigit() and len(value) <= len(str(stories.MOST_ROWS))
-    if not valid or not 1 <= int(value) <= stories.MOST_ROWS:
-        raise ValueError(f"limit must be a whole number from 1 to {stories.MOST_ROWS}")
-    return int(value)
+async def show_settings(service: Service, _: Request) -> Response:
+    """Return hashes of the active settings, which `doctor` compares with its own."""
+    return json_response(SettingsHashes(marks_of(service.settings)))
 
 
-class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
-    app: Plain
-    channel: Plain
-    to: Plain | None = None
+def showing_versions(
+    shelf: VersionsView,
+) -> Callable[[Service, Request, AppQuery], Awaitable[Response]]:
+    """Return the handler that lists an app's versions; `shelf` caches those at Edgegap."""
+
+    async def show_versions(service: Service, _: Request, query: AppQuery) -> Response:
+        if query.app not in (known := _apps(service)):
+            return _no_such_app(known)
+        return json_response(await shelf.of(service, query.app))
+
+    return show_versions
 
 
-class _Promote(msgspec.Struct, forbid_unknown_fields=True, rename={"from_channel": "from"}):
-    app: Plain
-    channel: Plain
-    to: Plain | None = None
-    from_channel: Plain | None = None
+def given(value: T | UnsetType) -> T | None:
+    """Return the value of a parameter, None if it was left out."""
+    return None if value is UNSET else value
 
 
-class _Release(msgspec.Struct, forbid_unknown_fields=True):
-    app: Plain
-    channel: Plain
-
-
-def channel_routes() -> list[Route]:
-    """Return the routes."""
-    return [
-        Route("/api/channels", guarded(_list_channels), methods=["GET"]),
-        Route("/api/rollback", guarded(_roll_back), methods=["POST"]),
-        Route("/api/promote", guarded(_promote), methods=["POST"]),
-        Route("/api/release", guarded(_release), methods=["POST"]),
-    ]
-
-
-async def _list_channels(service: Service, request: Request) -> Response:
-    app = request.query_params.get("app") or None
-    known = sorted({rule.app for rule in service.settings.rules})
-    if app is not None and app not in known:
-        return refusal(404, f"no rule names this app; rules name: {', '.join(known)}")
+async def show_channels(service: Service, _: Request, query: ChannelsQuery) -> Response:
+    """List the channels of an app, or of all."""
+    app = given(query.app)
+    if app is not None and app not in (known := _apps(service)):
+        return _no_such_app(known)
     channels = service.settings.channels(app)
-    rows = await service.ledger.read(lambda tx: channel_rows(tx, channels))
-    return JSONResponse(as_json({"channels": rows}))
+    found = await service.ledger.read(lambda tx: list_channels(tx, channels))
+    return json_response(ChannelList(tuple(found)))
 
 
-async def _roll_back(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_Rollback)
+def _apps(service: Service) -> list[str]:
+    return sorted({rule.app for rule in service.settings.rules})
+
+
+def _no_such_app(known: Sequence[str]) -> Response:
+    detail = f"no rule names this app; rules name: {', '.join(known)}"
+    return problem(ProblemCode.APP_NOT_FOUND, detail)
+
+
+async def roll_back(service: Service, request: Request, body: RollbackRequest) -> Response:
+    """Roll back a channel and hold it."""
     rules, channel = service.settings.rules, (body.app, body.channel)
     return await _moved(
         service,
@@ -222,8 +221,8 @@ async def _roll_back(service: Service, request: Request) -> Response:
     )
 
 
-async def _promote(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_Promote)
+async def promote_channel(service: Service, request: Request, body: PromoteRequest) -> Response:
+    """Promote a channel and hold it."""
     rules, channel = service.settings.rules, (body.app, body.channel)
     return await _moved(
         service,
@@ -251,188 +250,110 @@ async def _moved(
     try:
         recorded = await service.ledger.write(move)
     except ChannelNotMoved as error:
-        return refusal(409, str(error))
+        return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
     log_moved(action, *channel, recorded, source)
     service.worker.wake()
-    return JSONResponse({"delivery": recorded.delivery, "sentence": recorded.ruling.sentence}, 202)
+    return json_response(QueuedMove(recorded.delivery, recorded.ruling.sentence), 202)
 
 
-async def _release(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_Release)
+async def release_channel(service: Service, request: Request, body: ReleaseRequest) -> Response:
+    """Release a held channel."""
     rules, channel = service.settings.rules, (body.app, body.channel)
     try:
         sentence = await service.ledger.write(lambda tx: release(tx, rules, *channel))
     except ChannelNotMoved as error:
-        return refusal(409, str(error))
+        return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
     log_operation("released", source=source_of(request), app=body.app, channel=body.channel)
-    return JSONResponse({"sentence": sentence})
+    return json_response(Released(sentence))
 
 
-MOST_MISSED = 500
+async def list_pauses(service: Service, _: Request) -> Response:
+    """List the pauses."""
+    return json_response(Paused(await service.ledger.read(pauses.paused)))
 
 
-Name = Annotated[Plain, msgspec.Meta(max_length=100)]
-
-
-class _Pause(msgspec.Struct, forbid_unknown_fields=True):
-    repository: str
-
-
-class _OpenGate(msgspec.Struct, forbid_unknown_fields=True):
-    gate: Literal["busy", "token"]
-
-
-class _Prune(msgspec.Struct, forbid_unknown_fields=True):
-    app: Plain
-    dry_run: bool = False
-    versions: list[Plain] | None = None
-    source: Literal["api", "command"] = "api"
-
-
-class _Dismiss(msgspec.Struct, forbid_unknown_fields=True):
-    ids: list[Plain] = []
-    all: bool = False
-    reason: Reason | None = None
-    source: Literal["api", "command"] = "api"
-    name: Name = ""
-
-
-class _UndoDismissal(msgspec.Struct, forbid_unknown_fields=True):
-    ids: list[Plain]
-    source: Literal["api", "command"] = "api"
-    name: Name = ""
-
-
-class _MissedPush(msgspec.Struct, forbid_unknown_fields=True):
-    repository: str
-    tag: str
-    pushed_at: Annotated[int, msgspec.Meta(ge=0, le=LATEST)] | None = None
-    digest: str | None = None
-    media_type: Plain | None = None
-
-
-class _CatchUp(msgspec.Struct, forbid_unknown_fields=True):
-    missed: list[_MissedPush]
-
-
-def steering_routes() -> list[Route]:
-    """Return the routes."""
-    return [
-        Route("/api/pauses", guarded(_paused), methods=["GET"]),
-        Route("/api/pause", guarded(_pause), methods=["POST"]),
-        Route("/api/resume", guarded(_resume), methods=["POST"]),
-        Route("/api/open-gate", guarded(_open_gate), methods=["POST"]),
-        Route("/api/prune", guarded(_prune), methods=["POST"]),
-        Route("/api/dismiss", guarded(_dismiss), methods=["POST"]),
-        Route("/api/dismiss/undo", guarded(_undo_dismissal), methods=["POST"]),
-        Route("/api/catch-up", guarded(_catch_up), methods=["POST"]),
-    ]
-
-
-async def _paused(service: Service, _: Request) -> Response:
-    return JSONResponse({"paused": _times(await service.ledger.read(pauses.paused))})
-
-
-async def _pause(service: Service, request: Request) -> Response:
-    repository = await _repository(request)
+async def pause(service: Service, request: Request, body: PauseRequest) -> Response:
+    """Pause a repository, or all."""
+    repository = _repository(body)
     try:
         paused = await service.manual.pause(repository, source_of(request))
     except UnknownRepository as error:
-        return refusal(409, str(error))
-    return JSONResponse({"paused": _times(paused)})
+        return problem(ProblemCode.REPOSITORY_UNKNOWN, str(error))
+    return json_response(paused)
 
 
-async def _resume(service: Service, request: Request) -> Response:
-    repository = await _repository(request)
-    resumed, paused = await service.manual.resume(repository, source_of(request))
-    return JSONResponse({"resumed": resumed, "paused": _times(paused)})
+async def resume(service: Service, request: Request, body: PauseRequest) -> Response:
+    """Resume a repository, or all."""
+    repository = _repository(body)
+    return json_response(await service.manual.resume(repository, source_of(request)))
 
 
-async def _open_gate(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_OpenGate)
+async def open_gate(service: Service, request: Request, body: OpenGateRequest) -> Response:
+    """Open a gate."""
     if not await service.manual.open_gate(body.gate, source_of(request)):
-        return refusal(409, f"the gate {body.gate} is already open")
-    return JSONResponse({"opened": body.gate})
+        detail = f"the gate {body.gate} is already open"
+        return problem(ProblemCode.GATE_NOT_CLOSED, detail)
+    return json_response(OpenedGate(body.gate))
 
 
-def _times(paused: Mapping[str, int]) -> dict[str, str]:
-    """Return the paused repositories and the times since when, in the API's time format."""
-    return {repository: format_time(since) for repository, since in paused.items()}
-
-
-async def _prune(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_Prune)
+async def prune_versions(service: Service, _: Request, body: PruneRequest) -> Response:
+    """Delete old versions of an app."""
     if keep_count(service.settings, body.app) is None:
-        return refusal(409, f"no rule of the app {body.app} has `keep`, so nothing is pruned")
+        detail = f"no rule of the app {body.app} has `keep`, so nothing is pruned"
+        return problem(ProblemCode.NO_RETENTION, detail)
     scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions)
     planned = await plan(service.ledger, service.settings, scope)
-    result: dict[str, Any] = {"app": body.app, "results": []}
-    result["prunable"] = [
-        {"version": candidate.made.version, "why": candidate.why} for candidate in planned
-    ]
+    prunable = tuple(PrunableVersion(one.made.version, one.why) for one in planned)
+    results: list[Pruned] = []
     if not body.dry_run:
         try:
             results = await prune(service.ledger, service.client, service.current, scope)
         except RetentionBusy as error:
-            return refusal(409, str(error))
+            return problem(ProblemCode.DELETION_IN_PROGRESS, str(error))
         log_pruned(body.app, results, source=body.source)
-        result["results"] = msgspec.to_builtins(results)
-    return JSONResponse(result)
+    return json_response(PruneResult(body.app, prunable, tuple(results)))
 
 
-async def _dismiss(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_Dismiss)
+async def dismiss_parked(service: Service, _: Request, body: DismissRequest) -> Response:
+    """Dismiss parked registrations."""
     if body.all == bool(body.ids):
-        raise ValueError("give `ids`, or `all`: true")
+        raise BadRequest("give `ids`, or `all`: true")
     if body.reason is not None and not body.all:
-        raise ValueError("`reason` goes with `all`: true")
+        raise BadRequest("`reason` goes with `all`: true")
     asker = Asker(body.source, body.name)
     changed = await dismiss(
         service.ledger, asker, body.ids, everything=body.all, reason=body.reason
     )
-    return JSONResponse(msgspec.to_builtins(changed))
+    return json_response(changed)
 
 
-async def _undo_dismissal(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_UndoDismissal)
+async def undo(service: Service, _: Request, body: UndoDismissalRequest) -> Response:
+    """Park dismissed registrations again."""
     asker = Asker(body.source, body.name)
     changed = await undo_dismissal(service.ledger, asker, body.ids)
-    return JSONResponse(msgspec.to_builtins(changed))
+    return json_response(changed)
 
 
-async def _catch_up(service: Service, request: Request) -> Response:
-    body = msgspec.json.decode(await read_body(request), type=_CatchUp)
+async def record_missed(service: Service, _: Request, body: CatchUpRequest) -> Response:
+    """Record pushes that no webhook reported."""
     if len(body.missed) > MOST_MISSED:
-        return refusal(400, f"at most {MOST_MISSED} pushes per request")
+        raise BadRequest(f"at most {MOST_MISSED} pushes per request")
     missed = [_missed(push) for push in body.missed]
     found = await service.catch_up.take(service.settings, missed)
-    return JSONResponse({"deliveries": [delivery.delivery for delivery in found.recorded]}, 202)
+    return json_response(CaughtUp(tuple(one.delivery for one in found.recorded)), 202)
 
 
-async def _repository(request: Request) -> str:
-    body = msgspec.json.decode(await read_body(request), type=_Pause)
+def _repository(body: PauseRequest) -> str:
     if body.repository != pauses.ALL and not is_repository(body.repository):
-        raise ValueError(
+        raise BadRequest(
             f"{body.repository!r} is not a repository; write group/project, or * for all"
         )
     return body.repository
 
 
-def _missed(found: _MissedPush) -> MissedPush:
+def _missed(found: MissedPushReport) -> MissedPush:
     valid = is_repository(found.repository) and is_tag(found.tag)
     if not valid or (found.digest is not None and not is_digest(found.digest)):
-        raise ValueError("a push needs a well-formed repository, tag and digest")
+        raise BadRequest("a push needs a well-formed repository, tag and digest")
     push = Push(found.repository, found.tag, media_type=found.media_type, pushed_at=found.pushed_at)
     return MissedPush(push, found.digest)
-
-
-DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
-
-
-def document_routes() -> list[Route]:
-    """Return the route."""
-    return [Route("/api/openapi.json", _show_document, methods=["GET"])]
-
-
-async def _show_document(_: Request) -> Response:
-    return Response(DOCUMENT, media_type="application/json")

@@ -1,34 +1,27 @@
-"""API authentication by bearer token, and the JSON form of errors."""
+"""API authentication by bearer token; exceptions become problems."""
 
-import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated
 
-import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from receiver.audit import SOURCE_HEADER, Source
 from receiver.errors import BadBody, BadImageReference, LedgerError
 from receiver.ledger.revocations import is_revoked
-from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.signing import ApiToken
 from receiver.web.body import ClientDisconnected
-from receiver.web.webhook import STATUS
+from receiver.web.messages import BadRequest
+from receiver.web.problems import ProblemCode, problem
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
-
-# PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
-_PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
-Plain = Annotated[str, msgspec.Meta(pattern=_PLAIN)]
 
 
 def guarded(
     endpoint: Endpoint, *, for_one_repository: bool = False
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap an endpoint so that it requires a bearer token and returns its errors as JSON.
+    """Wrap an endpoint so that it requires a bearer token and returns its errors as problems.
 
     `for_one_repository`: the endpoint also accepts tokens that are limited to one repository, and
     applies the limit that `limit_of` returns.
@@ -39,29 +32,23 @@ def guarded(
         token = _signed_token(service, request)
         if token is None:
             text = "missing or invalid API token; create one with `receiver api-token`"
-            return refusal(401, text, _CHALLENGE)
+            return problem(ProblemCode.TOKEN_INVALID, text, _CHALLENGE)
         try:
             if await service.ledger.read(lambda tx: is_revoked(tx, token.id)):
                 text = "this token was revoked; create another with `receiver api-token`"
-                return refusal(401, text, _CHALLENGE)
+                return problem(ProblemCode.TOKEN_REVOKED, text, _CHALLENGE)
             if token.repository is not None and not for_one_repository:
-                return refusal(403, f"this token is limited to the pushes of {token.repository}")
+                return limited_to(token.repository)
             request.state.repository = token.repository
             return await endpoint(service, request)
         except LedgerError as error:
-            return refusal(503, str(error))
+            return problem(ProblemCode.LEDGER_UNAVAILABLE, str(error))
         except ClientDisconnected:
             return Response(status_code=400)
         except BadBody as error:
-            return refusal(STATUS[Reason(error.reason)], str(error))
-        except msgspec.ValidationError as error:
-            return refusal(400, str(error))
-        except msgspec.DecodeError:
-            return refusal(
-                400, "the body is not JSON: see /api/openapi.json for the request format"
-            )
-        except (BadImageReference, msgspec.MsgspecError, ValueError) as error:
-            return refusal(400, str(error))
+            return problem(ProblemCode(error.reason), str(error))
+        except (BadImageReference, BadRequest) as error:
+            return problem(ProblemCode.INVALID_REQUEST, str(error))
 
     return respond
 
@@ -96,13 +83,7 @@ def source_of(request: Request) -> Source:
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}
 
 
-def plain(value: str) -> str:
-    """Return the text if it has no control characters; otherwise raise ValueError."""
-    if re.match(_PLAIN, value) is None:
-        raise ValueError("ids and filters must not contain control characters")
-    return value
-
-
-def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an error response of the API."""
-    return JSONResponse({"error": text}, status, headers=headers)
+def limited_to(repository: str) -> Response:
+    """Return that the token is limited to another repository."""
+    detail = f"this token is limited to the pushes of {repository}"
+    return problem(ProblemCode.TOKEN_LIMITED, detail)

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
@@ -26,15 +25,15 @@ from receiver.logs import get_logger
 from receiver.pipeline.worker import Settled
 from receiver.service import Service, running
 from receiver.signing import PATH
-from receiver.web.api import api_routes, channel_routes, document_routes, steering_routes
 from receiver.web.client_address import trust_proxies
-from receiver.web.health import live, ready, show_metrics
-from receiver.web.overview import overview_routes
+from receiver.web.operation import routes_of
+from receiver.web.operations import operations
 from receiver.web.page.actions import Actions
 from receiver.web.page.auth import Login, failure, wants_html
 from receiver.web.page.versions import VersionsView
 from receiver.web.page.views import page_routes
-from receiver.web.webhook import Hooks
+from receiver.web.problems import ProblemCode, problem
+from receiver.web.webhook import Hooks, not_found
 
 GARBAGE_THRESHOLDS = (20_000, 20, 50)  # fewer collections: their pauses cause the slowest responses
 
@@ -53,29 +52,20 @@ def create_app(
     `environ` is the environment that a reload begins with, before any `.env`.
     """
     hooks, login, shelf = Hooks(settings.forwarded_allow_ips), Login(), VersionsView()
-    hook = f"{PATH}{{token}}"
     app = _App(
         hooks,
         settings.forwarded_allow_ips,
         shelf,
         routes=[
-            Route(hook, hooks.take, methods=["POST"]),
-            Route(f"{hook}/", hooks.take, methods=["POST"]),
-            Route(hook, hooks.greet, methods=["GET"]),
-            Route(f"{hook}/", hooks.greet, methods=["GET"]),
-            Route("/livez", live, methods=["GET"]),
-            Route("/readyz", ready, methods=["GET"]),
-            Route("/metrics", show_metrics, methods=["GET"]),
-            *api_routes(),
-            *channel_routes(),
-            *steering_routes(),
-            *overview_routes(shelf),
-            *document_routes(),
+            *routes_of(operations(hooks, shelf)),
             *login.routes(),
             *page_routes(shelf),
             *Actions(shelf).routes(),
         ],
-        exception_handlers={HTTPException: _refusal},
+        exception_handlers={
+            HTTPStatus.NOT_FOUND: _no_such_path,
+            HTTPStatus.METHOD_NOT_ALLOWED: _no_such_method,
+        },
         lifespan=lambda app: _lifespan(app, settings, ledger, environ, settled),
     )
     app.router.redirect_slashes = False
@@ -180,16 +170,25 @@ def _reloading_on_hangup(
     return listening()
 
 
-async def _refusal(request: Request, error: Exception) -> Response:
-    """Answer a request that no route accepts, in JSON like all other errors."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = error.headers if isinstance(error, HTTPException) else None
-    messages = {404: "not found", 405: "method not allowed"}
-    if status == HTTPStatus.NOT_FOUND and wants_html(request):
+async def _no_such_path(request: Request, _: Exception) -> Response:
+    if wants_html(request):
         return failure(request, 404, "There is no such page.", "Check the address.")
-    if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers = {"Allow": ", ".join(sorted(_methods_here(request)))}
-    return JSONResponse({"error": messages.get(status, "refused")}, status, headers=headers)
+    if not _is_of_the_api(request):
+        return not_found()
+    detail = "there is no such path; /api/openapi.json lists all"
+    return problem(ProblemCode.NOT_FOUND, detail)
+
+
+async def _no_such_method(request: Request, _: Exception) -> Response:
+    allowed = ", ".join(sorted(_methods_here(request)))
+    headers = {"Allow": allowed}
+    if not _is_of_the_api(request):
+        return JSONResponse({"error": "method not allowed"}, 405, headers=headers)
+    return problem(ProblemCode.METHOD_NOT_ALLOWED, f"this path allows only {allowed}", headers)
+
+
+def _is_of_the_api(request: Request) -> bool:
+    return request.url.path.startswith("/api/")
 
 
 def _methods_here(request: Request) -> set[str]:

@@ -3,9 +3,10 @@
 import hmac
 from collections.abc import Iterable
 
+from msgspec import UNSET
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from receiver import metrics
 from receiver.config.settings import Settings
@@ -16,6 +17,9 @@ from receiver.reasons import State
 from receiver.service import Service
 from receiver.upkeep.health import Code, Health
 from receiver.web.api_auth import has_token
+from receiver.web.endpoint_bodies import Liveness, NotReady, Readiness
+from receiver.web.messages import json_response
+from receiver.web.problems import ProblemCode, problem
 
 NOT_READY = "the ledger cannot be written now: see the log, or send an API token for details"
 
@@ -24,7 +28,7 @@ async def live(request: Request) -> Response:
     """Return 200 while the worker's loops are running."""
     service: Service = request.app.state.service
     alive = service.worker.alive
-    return JSONResponse({"alive": alive}, 200 if alive else 503)
+    return json_response(Liveness(alive), 200 if alive else 503)
 
 
 async def ready(request: Request) -> Response:
@@ -34,26 +38,21 @@ async def ready(request: Request) -> Response:
     """
     service: Service = request.app.state.service
     health = await service.health.lately()
-    in_full = has_token(service, request)
-    body = _body(health, in_full=in_full)
-    if in_full:
-        body["replica"] = service.worker.owner  # as the ledger knows this process
-    return JSONResponse(body, 200 if health.ready else 503)
+    owner = service.worker.owner if has_token(service, request) else None
+    return json_response(readiness(health, owner), 200 if health.ready else 503)
 
 
-def _body(health: Health, *, in_full: bool) -> dict[str, object]:
+def readiness(health: Health, owner: str | None) -> Readiness | NotReady:
+    """Return what is reported; with `owner`, the ledger's name of this process, in full."""
+    replica = UNSET if owner is None else owner
     if not health.ready:
         why = [found.message for found in health.conditions if found.code is Code.LEDGER]
-        return {"ready": False, "error": why[0] if in_full and why else NOT_READY}
-    if in_full:
-        return {
-            "ready": True,
-            "degraded": [f"{found.code}: {found.message}" for found in health.conditions],
-        }
-    return {
-        "ready": True,
-        "degraded": list(dict.fromkeys(found.code for found in health.conditions)),
-    }
+        return NotReady(False, why[0] if owner is not None and why else NOT_READY, replica)
+    if owner is None:
+        codes = dict.fromkeys(found.code.value for found in health.conditions)
+        return Readiness(True, tuple(codes))
+    found = tuple(f"{found.code}: {found.message}" for found in health.conditions)
+    return Readiness(True, found, replica)
 
 
 _NO_TOKEN = "missing or wrong metrics token (RECEIVER_METRICS_TOKEN)"  # noqa: S105 - a message
@@ -70,13 +69,13 @@ async def show_metrics(request: Request) -> Response:
         valid = hmac.compare_digest(given.strip().encode("latin-1"), expected)
         if scheme.lower() != "bearer" or not valid:
             challenge = {"WWW-Authenticate": 'Bearer realm="metrics"'}
-            return JSONResponse({"error": _NO_TOKEN}, 401, headers=challenge)
+            return problem(ProblemCode.TOKEN_INVALID, _NO_TOKEN, challenge)
     try:
         standing, cursors = await service.ledger.read(
             lambda tx: (read_standing(tx), read_cursors(tx))
         )
     except LedgerError as error:
-        return JSONResponse({"error": str(error)}, 503)
+        return problem(ProblemCode.LEDGER_UNAVAILABLE, str(error))
     _set(standing)
     _set_catch_up(service.settings, cursors)
     metrics.ready.set(int((await service.health.lately()).ready))

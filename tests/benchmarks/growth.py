@@ -47,6 +47,7 @@ API = {
     "API list, state parked": "/api/deliveries?state=parked",
     "API show": "/api/deliveries/{middle}",
     "API list, text found nowhere": "/api/deliveries?text=nowhere",
+    "API list, app found nowhere": "/api/deliveries?app=nowhere",
     "metrics": "/metrics",
 }
 

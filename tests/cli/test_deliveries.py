@@ -58,6 +58,12 @@ def test_limit_and_before_page_through_them(commands: Commands, remembered: dict
         (["--state", "queued"], [f"{MAIN}1.1", f"{MAIN}1.0"]),
         (["--state", "done"], []),
         (["--tag", "1.0", "--verdict", "accepted"], [f"{MAIN}1.0"]),
+        (["--app", "my-game", "--version", "1.0"], [f"{MAIN}1.0"]),
+        (["--app", "no-such-app"], []),
+        (["--reason", "latest_not_named"], [f"{MAIN}latest"]),
+        (["--source", "webhook"], []),
+        (["--since", "1d", "--tag", "latest"], [f"{MAIN}latest"]),
+        (["--until", "1d"], []),
     ],
 )
 def test_filters_narrow_the_list(

@@ -1,7 +1,9 @@
 """The API: every route behind a bearer token; whatever is sent gets 2xx or 4xx, never 5xx."""
 
+import re
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,7 @@ def test_without_a_good_token_every_route_answers_401(
     answer = stranger.request(method, path, headers=headers)
 
     assert answer.status_code == 401
-    assert "receiver api-token" in answer.json()["error"]
+    assert "receiver api-token" in answer.json()["detail"]
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
@@ -141,6 +143,42 @@ def test_many_are_replayed_at_once_and_the_missing_are_named(
     assert answer.json()["missing"] == ["d0"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/api/deliveries/d0", 404, "delivery_not_found"),
+        ("GET", "/api/versions?app=no-such-app", 404, "app_not_found"),
+        ("GET", "/api/nothing", 404, "not_found"),
+        ("DELETE", "/api/deliveries", 405, "method_not_allowed"),
+        ("GET", "/api/deliveries?limit=0", 400, "invalid_request"),
+    ],
+)
+def test_an_error_is_a_problem_of_rfc_9457(
+    api: httpx.Client, method: str, path: str, status: int, code: str
+) -> None:
+    answer = api.request(method, path)
+
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert list(body) == ["type", "title", "status", "detail", "code"]
+    assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
+    assert (body["type"], body["title"]) == ("about:blank", HTTPStatus(status).phrase)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("verdict=perhaps", "`$.verdict`; it is one of accepted, ignored, refused"),
+        ("repo=a/b", "unknown field `repo`"),
+        ("limit=1001", "<= 1000"),
+    ],
+)
+def test_a_bad_query_is_explained_with_what_is_accepted(
+    api: httpx.Client, query: str, words: str
+) -> None:
+    assert words in api.get(f"/api/deliveries?{query}").json()["detail"]
+
+
 def test_what_is_not_there_is_404(api: httpx.Client) -> None:
     assert api.get("/api/deliveries/d0").status_code == 404
     assert api.post("/api/deliveries/d0/replay").status_code == 404
@@ -167,13 +205,19 @@ def test_what_is_not_there_is_404(api: httpx.Client) -> None:
         "verdict=",
         "limit=",
         "repo=studio/game-server",
+        "since=yesterday",
+        "until=",
+        "since=1780000000000",
+        "reason=perhaps",
+        "source=page",
+        "app=",
     ],
 )
 def test_a_bad_query_is_400_and_says_what_is_wrong(api: httpx.Client, query: str) -> None:
     answer = api.get(f"/api/deliveries?{query}")
 
     assert answer.status_code == 400
-    assert answer.json()["error"]
+    assert answer.json()["detail"]
 
 
 def test_text_that_only_looks_odd_may_be_looked_for(api: httpx.Client) -> None:
@@ -181,13 +225,50 @@ def test_text_that_only_looks_odd_may_be_looked_for(api: httpx.Client) -> None:
 
     answer = api.get("/api/deliveries", params={"text": woman_technologist})
 
-    assert (answer.status_code, answer.json()) == (200, {"deliveries": [], "further": None})
+    assert (answer.status_code, answer.json()) == (200, {"deliveries": [], "next": None})
+
+
+def test_pages_are_linked_to_the_end(api: httpx.Client) -> None:
+    for tag in ("1.0", "2.0", "3.0"):
+        api.post("/api/deliveries", json={"image": f"studio/paged:{tag}"})
+    query = {"repository": "studio/paged", "source": "command", "limit": "2"}
+
+    first = api.get("/api/deliveries", params=query)
+    link = re.fullmatch(r'<(/api/deliveries\?[^>]+)>; rel="next"', first.headers["link"])
+    assert link is not None
+    second = api.get(link[1])
+
+    pages = [[row["tag"] for row in page.json()["deliveries"]] for page in (first, second)]
+    assert pages == [["3.0", "2.0"], ["1.0"]]
+    assert first.json()["next"] == first.json()["deliveries"][-1]["id"]
+    assert (second.json()["next"], "link" in second.headers) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("query", "many"),
+    [
+        ("reason=no_rule", 1),
+        ("reason=no_rule_matches", 0),
+        ("app=my-game", 0),
+        ("since=2026-01-01", 1),
+        ("until=2026-01-01T00:00:00Z", 0),
+        ("since=2026-01-01T00:00:00.5%2B02:00", 1),
+    ],
+)
+def test_deliveries_are_found_by_reason_app_and_time(
+    api: httpx.Client, query: str, many: int
+) -> None:
+    api.post("/api/deliveries", json={"image": "studio/found:1.0"})
+
+    found = api.get(f"/api/deliveries?tag=1.0&repository=studio/found&limit=1&{query}")
+
+    assert len(found.json()["deliveries"]) == many
 
 
 def test_a_search_ends_at_its_depth_and_says_where_to_look_on(
     api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.web.api.DEPTH", 2)
+    monkeypatch.setattr("receiver.ledger.queries.DEPTH", 2)
     with serving(EdgegapSandbox().app) as edgegap, receiver_here(tmp_path, edgegap) as here:
         oldest, *others = [here.push(tag) for tag in ("needle", "2.0", "3.0", "4.0")]
         headers = {"Authorization": f"Bearer {here.api_token()}"}
@@ -197,11 +278,11 @@ def test_a_search_ends_at_its_depth_and_says_where_to_look_on(
             return httpx.get(url, params=query, headers=headers, trust_env=False).json()
 
         first = search(text="needle")
-        second = search(text="needle", before=first["further"])
+        second = search(text="needle", before=first["next"])
 
-        assert (first["deliveries"], first["further"]) == ([], others[1])
+        assert (first["deliveries"], first["next"]) == ([], others[1])
         assert [row["id"] for row in second["deliveries"]] == [oldest]
-        assert second["further"] is None
+        assert second["next"] is None
         assert [row["id"] for row in search(tag="needle", repository=REPOSITORY)["deliveries"]] == [
             oldest
         ]
@@ -251,7 +332,7 @@ def test_a_bad_body_is_400(api: httpx.Client, path: str, body: bytes) -> None:
     answer = api.post(path, content=body)
 
     assert answer.status_code == 400
-    assert answer.json()["error"]
+    assert answer.json()["detail"]
 
 
 def test_a_body_over_1_mib_is_413(api: httpx.Client) -> None:

@@ -13,7 +13,7 @@ from receiver.config.settings import LiveSettings, Settings
 from receiver.ledger import ids
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids, reopen
-from receiver.ledger.queries import Filter, list_deliveries, story
+from receiver.ledger.queries import Filter, delivery_detail, list_deliveries
 from receiver.ledger.registrations import settle
 from receiver.reasons import Reason
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -328,13 +328,13 @@ def test_on_both_engines_it_is_closed_and_opened_again(ledger: Ledger) -> None:
         assert len(ledger.read_sync(partial(parked_ids, reason=reason))) == many
     changed = write(ledger, lambda tx: dismiss_parked(tx, [delivery, "d0", delivery], "page"))
 
-    assert [one["version"] for one in changed.registrations] == ["1.0"]
-    assert (changed.missing, changed.unchanged) == (["d0"], [])
-    found = ledger.read_sync(lambda tx: story(tx, delivery))
+    assert [one.version for one in changed.registrations] == ["1.0"]
+    assert (changed.missing, changed.unchanged) == (("d0",), ())
+    found = ledger.read_sync(lambda tx: delivery_detail(tx, delivery))
     assert found is not None
-    assert found["registrations"][0]["dismissed_by"] == "page"
+    assert found.registrations[0].dismissed_by == "page"
     again = write(ledger, lambda tx: reopen(tx, [delivery]))
-    assert [one["reason"] for one in again.registrations] == ["app_missing"]
+    assert [one.reason for one in again.registrations] == ["app_missing"]
 
 
 @pytest.mark.parametrize(
@@ -359,12 +359,12 @@ def test_what_a_later_push_made_needless_is_not_parked_again(
     changed = write(ledger, lambda tx: reopen(tx, [delivery]))
 
     assert (len(changed.registrations), len(changed.superseded)) == (open_again, not open_again)
-    found = ledger.read_sync(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: delivery_detail(tx, delivery))
     assert found is not None
-    one = found["registrations"][0]
-    assert one["outcome"] == (None if open_again else "superseded")
-    assert one["dismissed_by"] is None
-    assert open_again or one["sentence"] == f"Closed: followed by {tag}."
+    one = found.registrations[0]
+    assert one.outcome == (None if open_again else "superseded")
+    assert one.dismissed_by is None
+    assert open_again or one.sentence == f"Closed: followed by {tag}."
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_a_closed_one_is_purged_when_it_was_closed_long_enough_ago(
         settling = partial(settle, claimed=claimed, owner=OWNER, result=settlement)
         write(ledger, at(old, settling))
     deliveries = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
-    named = {one["tag"]: one["id"] for one in deliveries}
+    named = {one.tag: one.id for one in deliveries}
     write(ledger, at(old, lambda tx: dismiss_parked(tx, [named["closed-long-ago"]], "page")))
     write(ledger, lambda tx: dismiss_parked(tx, [named["closed-today"]], "page"))
     write(ledger, lambda tx: pushed(tx, "young"))
@@ -417,4 +417,4 @@ def test_a_closed_one_is_purged_when_it_was_closed_long_enough_ago(
     asyncio.run(Purge(ledger, LiveSettings(Settings())).run())
 
     left = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
-    assert [one["tag"] for one in left] == ["young", "open", "closed-today"]
+    assert [one.tag for one in left] == ["young", "open", "closed-today"]

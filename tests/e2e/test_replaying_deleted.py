@@ -30,8 +30,8 @@ def deliveries(ledger: Ledger) -> dict[str, str]:
 
 
 def replayed(ledger: Ledger, *ids: str, since: int | None = None) -> dict[str, Replayed]:
-    def replay(tx: Tx) -> list[Replayed]:
-        return replay_selected(tx, [RULE], ids, parked=False, since=since)[0]
+    def replay(tx: Tx) -> tuple[Replayed, ...]:
+        return replay_selected(tx, [RULE], ids, parked=False, since=since).replayed
 
     return {one.delivery: one for one in write(ledger, replay)}
 

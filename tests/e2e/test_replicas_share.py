@@ -376,7 +376,7 @@ def test_pruning_waits_for_its_turn_too(
                 return await asyncio.to_thread(prune)
 
         refused = asyncio.run(beside())
-        assert (refused.status_code, "try again" in refused.json()["error"]) == (409, True)
+        assert (refused.status_code, "try again" in refused.json()["detail"]) == (409, True)
         assert [name for _, name in sandbox.versions] == ["1.0", "2.0"]
 
         assert prune().status_code == 200

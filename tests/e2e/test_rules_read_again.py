@@ -38,8 +38,8 @@ def came_to(ledger: Ledger, **by_app: Result) -> str:
 
 
 def stand(ledger: Ledger, delivery: str) -> list[tuple[str, str, str | None]]:
-    rows = ledger.read_sync(lambda tx: registrations_of(tx, [delivery]))
-    return sorted((row["app"], row["state"], row["reason"]) for row in rows)
+    led = ledger.read_sync(lambda tx: registrations_of(tx, [delivery]))
+    return sorted((one.app, one.state.value, one.reason) for one in led[delivery])
 
 
 def read_again(ledger: Ledger, rules: Sequence[Rule]) -> None:

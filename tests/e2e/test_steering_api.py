@@ -9,7 +9,7 @@ import pytest
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.timestamps import read_iso
-from receiver.web.api import MOST_MISSED
+from receiver.web.bodies import MOST_MISSED
 from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE
@@ -76,7 +76,7 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(
     answer = ask(here, path, body)
 
     assert answer.status_code == status
-    assert words in answer.json()["error"]
+    assert words in answer.json()["detail"]
     assert deliveries(here, repository="one") == []
 
 

@@ -8,7 +8,7 @@ from receiver.config.settings import Settings
 from receiver.ledger.gates import pause
 from receiver.ledger.leases import MOST_CRASHES, reclaim_expired
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.queries import story
+from receiver.ledger.queries import delivery_detail
 from receiver.ledger.registrations import CRASHES_TO_ALONE, claim, waits_alone
 from receiver.pipeline.worker import Turn, claim_due
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -82,10 +82,10 @@ def test_a_sixth_crash_parks_it(ledger: Ledger) -> None:
     ((_, state),) = write(ledger, lambda tx: reclaim_expired(tx, all_of_them=True))
 
     assert state == "parked"
-    found = ledger.read_sync(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: delivery_detail(tx, delivery))
     assert found is not None
-    assert found["registrations"][0]["reason"] == "crashes_the_worker"
-    assert found["registrations"][0]["tries"] == MOST_CRASHES
+    assert found.registrations[0].reason == "crashes_the_worker"
+    assert found.registrations[0].tries == MOST_CRASHES
 
 
 def test_one_that_is_paused_holds_up_no_other(ledger: Ledger) -> None:

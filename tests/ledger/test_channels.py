@@ -7,7 +7,7 @@ import pytest
 
 from receiver.backoff import LONGEST_CALL
 from receiver.edgegap.responses import Answer
-from receiver.ledger.channels import channel_rows, holds_of, moves_of, next_check, to_compare
+from receiver.ledger.channels import holds_of, list_channels, moves_of, next_check, to_compare
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked
@@ -151,8 +151,9 @@ def test_a_rollback_holds_the_channel_from_the_moment_it_is_asked_for(ledger: Le
 
     assert (ordered.image.tag, queued.image.tag) == ("1.0", "1.2")
     assert not may_move(queued)
-    row = ledger.read_sync(lambda tx: channel_rows(tx, [PLACE]))[0]
-    assert (row["held"]["tag"], row["held"]["lifted_above"]) == ("1.0", "1.1")
+    row = ledger.read_sync(lambda tx: list_channels(tx, [PLACE]))[0]
+    assert row.held is not None
+    assert (row.held.tag, row.held.lifted_above) == ("1.0", "1.1")
 
 
 def test_what_a_person_asked_for_last_is_what_is_done(ledger: Ledger) -> None:
@@ -237,13 +238,14 @@ def test_a_channel_is_promoted_to_what_another_has_and_held(ledger: Ledger) -> N
     write(ledger, lambda tx: ask(tx, to=None, from_channel=NAME))
     settled(ledger, one_claim(ledger), done(Outcome.CREATED))
 
-    row = ledger.read_sync(lambda tx: channel_rows(tx, [other]))[0]
-    assert (row["tag"], row["held"]["action"], row["held"]["lifted_above"]) == (
+    row = ledger.read_sync(lambda tx: list_channels(tx, [other]))[0]
+    assert row.held is not None
+    assert (row.tag, row.held.action, row.held.lifted_above) == (
         "1.1",
         "promote",
         "1.1",
     )
-    assert [(one["action"], one["source"]) for one in row["moves"]] == [("promote", "api")]
+    assert [(one.action, one.source) for one in row.moves] == [("promote", "api")]
 
 
 @pytest.mark.parametrize(
@@ -282,12 +284,12 @@ def test_the_history_holds_each_move_once_by_whom_and_from_what(ledger: Ledger) 
 
     moves = ledger.read_sync(lambda tx: moves_of(tx, *PLACE))
 
-    assert [(one["from_tag"], one["tag"], one["action"], one["source"]) for one in moves] == [
+    assert [(one.from_tag, one.tag, one.action, one.source) for one in moves] == [
         ("1.1", "1.0", "rollback", "page"),
         ("1.0", "1.1", "push", "webhook"),
         (None, "1.0", "push", "webhook"),
     ]
-    assert (moves[2]["digest"], moves[1]["rule"]) == ("sha256:1", claimed.rule)
+    assert (moves[2].digest, moves[1].rule) == ("sha256:1", claimed.rule)
 
 
 def test_a_channel_that_two_repositories_move_remembers_whose_tag_it_was(ledger: Ledger) -> None:

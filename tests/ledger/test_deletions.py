@@ -18,7 +18,7 @@ from receiver.ledger.deletions import (
     take_overdue,
 )
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.queries import story
+from receiver.ledger.queries import delivery_detail
 from receiver.ledger.registrations import claim
 from receiver.ledger.targets import target
 from receiver.ledger.transaction import Tx
@@ -45,13 +45,13 @@ def test_while_a_version_is_being_deleted_its_target_is_not_claimed(ledger: Ledg
     write(ledger, lambda tx: pushed(tx, "2.0"))
 
     first = write(ledger, lambda tx: claim(tx, owner="w", most=9))
-    found = ledger.read_sync(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: delivery_detail(tx, delivery))
     write(ledger, lambda tx: end_deletion(tx, deletion, deleted=True, why="beyond keep = 2"))
     second = write(ledger, lambda tx: claim(tx, owner="w", most=9))
 
     assert [one.image.tag for one in first] == ["2.0"]
     assert found is not None
-    assert [one["by"] for one in found["registrations"][0]["held_back"]] == ["deletion"]
+    assert [one.by for one in found.registrations[0].held_back] == ["deletion"]
     assert [one.image.tag for one in second] == ["1.0"]
 
 
@@ -79,13 +79,13 @@ def test_only_a_confirmed_deletion_is_noted_at_its_target(ledger: Ledger) -> Non
     write(ledger, lambda tx: end_deletion(tx, gone, deleted=True, why="beyond keep = 2"))
 
     after = ledger.read_sync(lambda tx: target(tx, APP, "1.0"))
-    found = ledger.read_sync(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: delivery_detail(tx, delivery))
     assert (before is not None, after is not None, found is not None) == (True, True, True)
     assert before.deleted_at is None  # type: ignore[union-attr]
     assert after.deleted_at is not None  # type: ignore[union-attr]
-    assert found["registrations"][0]["deleted_why"] == "beyond keep = 2"  # type: ignore[index]
+    assert found.registrations[0].deleted_why == "beyond keep = 2"  # type: ignore[union-attr]
     listed = ledger.read_sync(lambda tx: last_deletions(tx, APP))
-    assert [(one["deleted"], one["why"]) for one in listed] == [
+    assert [(one.deleted, one.why) for one in listed] == [
         (True, "beyond keep = 2"),
         (False, "refused"),
     ]

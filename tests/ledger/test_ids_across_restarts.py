@@ -48,10 +48,12 @@ def test_what_is_recorded_later_is_listed_as_newer(corrected: Ledger) -> None:
     rule = Rule(REPOSITORY, APP, f"{REPOSITORY} → {APP}")
     seen = corrected.read_sync(lambda tx: overview(tx, [rule]))
 
-    assert [one["tag"] for one in listed] == ["1.1", "1.0"]
-    assert seen["rules"][0]["newest"]["tag"] == "1.1"
-    assert seen["repositories"][0]["last_use_at"] == NOW
-    assert [one["tag"] for one in seen["last"]] == ["1.1", "1.0"]
+    assert [one.tag for one in listed] == ["1.1", "1.0"]
+    newest = seen.rules[0].newest
+    assert newest is not None
+    assert newest.tag == "1.1"
+    assert seen.repositories[0].last_use_at == NOW
+    assert [one.tag for one in seen.last] == ["1.1", "1.0"]
 
 
 def test_a_replica_goes_on_after_the_ids_of_another(
@@ -64,7 +66,7 @@ def test_a_replica_goes_on_after_the_ids_of_another(
     write(other, at(NOW, lambda tx: pushed(tx, "1.1")))
 
     listed = one.read_sync(lambda tx: list_deliveries(tx, Filter()))
-    assert [row["tag"] for row in listed] == ["1.1", "1.0"]
+    assert [row.tag for row in listed] == ["1.1", "1.0"]
 
 
 def test_a_use_in_the_future_does_not_hide_that_a_link_is_dead(corrected: Ledger) -> None:

@@ -26,6 +26,7 @@ from receiver.ledger.registrations import _CLAIM, _NEXT_DUE, _NOT_ALONE
 from receiver.ledger.schema import SCHEMA, metadata
 from receiver.ledger.targets import _DIGEST
 from receiver.ledger.transaction import Tx
+from receiver.reasons import Verdict
 from tests.support.disk import on_disk, put
 from tests.support.ledger_work import pushed
 
@@ -100,7 +101,9 @@ def test_the_few_that_are_looked_for_are_found_by_an_index_of_those_few(ledger: 
     """An accept writes into none of them, and costs a twelfth less."""
     tag = {"repository": "group/project", "tag": "1.0", "digest": "sha256:1"}
     target = {"app": "my-game", "version": "1.0", "id": "r1", **tag}
-    refused = _chosen(Filter(verdict="refused")).compile(compile_kwargs={"literal_binds": True})
+    refused = _chosen(Filter(verdict=Verdict.REFUSED)).compile(
+        compile_kwargs={"literal_binds": True}
+    )
 
     def plan(tx: Tx) -> str:
         asked = [(_KNOWN_DIGEST, tag), (_DIGEST, target), (str(refused), {})]

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -9,10 +11,17 @@ import pytest
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import pause
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.queries import STRETCH, Filter, end_of_depth, list_deliveries, overview
+from receiver.ledger.queries import (
+    STRETCH,
+    Filter,
+    end_of_depth,
+    list_deliveries,
+    overview,
+    search_deliveries,
+)
 from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
-from receiver.reasons import Verdict
+from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import Decision, Match, Rule
 
 T = TypeVar("T")
@@ -41,20 +50,22 @@ def test_each_rule_has_its_own_newest_push(ledger: Ledger) -> None:
 
     answer = ledger.read_sync(lambda tx: overview(tx, [RULE, OTHER, QUIET]))
 
-    newest = {one["rule"]: one["newest"] and one["newest"]["delivery"] for one in answer["rules"]}
+    newest = {one.rule: one.newest and one.newest.delivery for one in answer.rules}
     assert newest == {"main": mine, "other": both, "quiet": None}
-    (of_both,) = answer["rules"][1]["newest"]["registrations"]
-    assert of_both["app"] == "other-app"
-    assert [one["repository"] for one in answer["repositories"]] == ["studio/game", "studio/quiet"]
-    assert [one["last_use_at"] is None for one in answer["repositories"]] == [False, True]
+    of_other = answer.rules[1].newest
+    assert of_other is not None
+    (of_both,) = of_other.registrations
+    assert of_both.app == "other-app"
+    assert [one.repository for one in answer.repositories] == ["studio/game", "studio/quiet"]
+    assert [one.last_use_at is None for one in answer.repositories] == [False, True]
 
 
 def test_only_so_many_of_the_newest_are_looked_through(ledger: Ledger) -> None:
     written(ledger, ("1.0", (RULE,)), *((f"x{n}", ()) for n in range(STRETCH)))
 
-    (rule,) = ledger.read_sync(lambda tx: overview(tx, [RULE]))["rules"]
+    (rule,) = ledger.read_sync(lambda tx: overview(tx, [RULE])).rules
 
-    assert rule["newest"] is None
+    assert rule.newest is None
 
 
 def test_a_link_is_used_by_webhooks_alone(ledger: Ledger) -> None:
@@ -62,7 +73,7 @@ def test_a_link_is_used_by_webhooks_alone(ledger: Ledger) -> None:
 
     answer = ledger.read_sync(lambda tx: overview(tx, [RULE]))
 
-    assert answer["repositories"][0]["last_use_at"] is None
+    assert answer.repositories[0].last_use_at is None
 
 
 def test_what_is_parked_is_counted_and_led_to_its_newest_delivery(ledger: Ledger) -> None:
@@ -75,9 +86,9 @@ def test_what_is_parked_is_counted_and_led_to_its_newest_delivery(ledger: Ledger
 
     answer = ledger.read_sync(lambda tx: overview(tx, [RULE]))
 
-    assert (answer["parked_count"], [one["delivery"] for one in answer["parked"]]) == (1, [again])
-    assert [one["repository"] for one in answer["pauses"]] == [RULE.repository]
-    assert answer["repositories"][0]["paused_at"] is not None
+    assert (answer.parked_count, [one.delivery for one in answer.parked]) == (1, [again])
+    assert [one.repository for one in answer.pauses] == [RULE.repository]
+    assert answer.repositories[0].paused_at is not None
 
 
 @pytest.mark.parametrize(
@@ -89,15 +100,15 @@ def test_text_is_looked_for_as_it_stands(ledger: Ledger, text: str, found: list[
 
     listed = ledger.read_sync(lambda tx: list_deliveries(tx, Filter(text=text)))
 
-    assert [row["tag"] for row in listed] == found
+    assert [row.tag for row in listed] == found
 
 
 def test_a_depth_bounds_what_is_looked_through(ledger: Ledger) -> None:
     ids = written(ledger, *((f"1.{n}", (RULE,)) for n in range(10)))
 
-    def look(tx: Tx) -> tuple[list[str], str | None]:
+    def look(tx: Tx) -> tuple[list[str | None], str | None]:
         wanted = Filter(text="1.", depth=4, before=ids[8])
-        return [row["tag"] for row in list_deliveries(tx, wanted)], end_of_depth(tx, wanted)
+        return [row.tag for row in list_deliveries(tx, wanted)], end_of_depth(tx, wanted)
 
     assert ledger.read_sync(look) == (["1.7", "1.6", "1.5", "1.4"], ids[4])
     assert ledger.read_sync(lambda tx: end_of_depth(tx, Filter(depth=4, before=ids[4]))) is None
@@ -107,8 +118,79 @@ def test_a_target_s_newest_delivery_is_found(ledger: Ledger) -> None:
     first, second = written(ledger, ("1.0", (RULE,)), ("1.0", (RULE,)))
 
     def look(tx: Tx) -> dict[str, str]:
-        (one,) = list_deliveries(tx, Filter(limit=1))[0]["registrations"]
-        return last_deliveries(tx, [one["id"], None, "gone"])
+        (one,) = list_deliveries(tx, Filter(limit=1))[0].registrations
+        return last_deliveries(tx, [one.id, None, "gone"])
 
     assert list((ledger.read_sync(look)).values()) == [second]
     assert first != second
+
+
+def settle(tx: Tx, delivery: str, state: str, reason: str | None, received_at: int) -> None:
+    changes = {"state": state, "reason": reason, "delivery": delivery}
+    tx.run(
+        "UPDATE registrations SET state = :state, reason = :reason WHERE id IN"
+        " (SELECT registration_id FROM led_to WHERE delivery_id = :delivery)",
+        **changes,
+    )
+    at = {"at": received_at, "delivery": delivery}
+    tx.run("UPDATE deliveries SET received_at = :at WHERE id = :delivery", **at)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Filter(app="my-game"), ["1.2", "1.1", "1.0"]),
+        (Filter(app="other-app"), ["1.1"]),
+        (Filter(app="my-game", version="1.0"), ["1.0"]),
+        (Filter(app="other-app", version="1.0"), []),
+        (Filter(reason=Reason.GAVE_UP), ["1.1"]),
+        (Filter(reason=Reason.NO_RULE), ["2.0"]),
+        (Filter(reason=Reason.NO_RULE, app="my-game"), []),
+        (Filter(state=State.PARKED, app="other-app"), ["1.1"]),
+        (Filter(state=State.DONE, app="my-game"), ["1.0"]),
+        (Filter(state=State.PARKED, reason=Reason.GAVE_UP), ["1.1"]),
+        (Filter(state=State.DONE, reason=Reason.GAVE_UP), []),
+        (Filter(source="catch-up"), ["3.0"]),
+        (Filter(since=2000), ["3.0", "2.0", "1.2"]),
+        (Filter(until=2000), ["1.1", "1.0"]),
+        (Filter(since=1000, until=2000, app="my-game"), ["1.1"]),
+    ],
+    ids=str,
+)
+def test_deliveries_are_found_by_what_they_led_to_and_by_time(
+    ledger: Ledger, wanted: Filter, found: list[str]
+) -> None:
+    tags = [("1.0", (RULE,)), ("1.1", (RULE, OTHER)), ("1.2", (RULE,)), ("2.0", ())]
+    ids = written(ledger, *tags)
+    caught_up = write(ledger, lambda tx: push(tx, "3.0", source="catch-up"))
+    write(ledger, lambda tx: settle(tx, ids[0], "done", None, 999))
+    write(ledger, lambda tx: settle(tx, ids[1], "parked", "gave_up", 1999))
+    write(ledger, lambda tx: settle(tx, ids[2], "queued", None, 2000))
+    write(ledger, lambda tx: settle(tx, caught_up, "queued", None, 4000))
+    no_rule = "UPDATE deliveries SET reason = 'no_rule', received_at = 3000 WHERE id = :id"
+    write(ledger, lambda tx: tx.run(no_rule, id=ids[3]).rowcount)
+
+    listed = ledger.read_sync(lambda tx: search_deliveries(tx, wanted))
+
+    assert [one.tag for one in listed.deliveries] == found
+    assert listed.next is None
+
+
+@pytest.mark.parametrize("wanted", [Filter(limit=3), Filter(limit=3, app="my-game")], ids=str)
+@pytest.mark.parametrize("depth", [1, 2, 100])
+def test_the_cursors_of_pages_lead_through_all_deliveries_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, wanted: Filter, depth: int
+) -> None:
+    monkeypatch.setattr("receiver.ledger.queries.DEPTH", depth)
+    ids = written(ledger, *((f"1.{number}", (RULE,)) for number in range(9)))
+    seen: list[str] = []
+    before: str | None = None
+    while True:
+        search = replace(wanted, before=before)
+        page = ledger.read_sync(partial(search_deliveries, wanted=search))
+        seen += [one.id for one in page.deliveries]
+        before = page.next
+        if before is None:
+            break
+
+    assert seen == ids[::-1]

@@ -13,7 +13,7 @@ from receiver.ledger import ids
 from receiver.ledger.deletions import last_deletions, note_deletion
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.queries import Filter, list_deliveries, overview, story
+from receiver.ledger.queries import Filter, delivery_detail, list_deliveries, overview
 from receiver.ledger.registrations import claim, settle
 from receiver.ledger.stats import read_standing
 from receiver.ledger.targets import target
@@ -22,6 +22,7 @@ from receiver.pipeline.intake import refuse
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Decision, Match, Rule
 from receiver.upkeep.purge import Purge
+from receiver.web.serialization import encode
 from tests.support.ledger_work import (
     MINUTE,
     at,
@@ -67,11 +68,11 @@ def test_a_delivery_is_told_as_it_was_recorded(ledger: Ledger) -> None:
 
     recorded = write(ledger, lambda tx: record(tx, answer, ruling))
 
-    found = ledger.read_sync(lambda tx: story(tx, recorded.delivery))
+    found = ledger.read_sync(lambda tx: delivery_detail(tx, recorded.delivery))
     assert found is not None
-    assert (found["pusher"], found["pushed_at"]) == (answer.pusher, answer.pushed_at)
-    assert (found["verdict"], found["reason"]) == ("ignored", "no_rule")
-    assert (found["sentence"], found["registrations"]) == ("No rule; 100% :sure", [])
+    assert (found.pusher, found.pushed_at) == (answer.pusher, answer.pushed_at)
+    assert (found.verdict, found.reason) == ("ignored", "no_rule")
+    assert (found.sentence, found.registrations) == ("No rule; 100% :sure", ())
 
 
 def test_the_story_tells_each_call_and_the_target_holds_what_was_made(ledger: Ledger) -> None:
@@ -81,11 +82,11 @@ def test_the_story_tells_each_call_and_the_target_holds_what_was_made(ledger: Le
 
     settled(ledger, claimed, done(Outcome.CREATED, digest="sha256:" + "a" * 64, calls=calls))
 
-    found = ledger.read_sync(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: delivery_detail(tx, delivery))
     assert found is not None
-    (one,) = found["registrations"]
-    assert (one["state"], one["outcome"], one["tries"]) == ("done", "created", 1)
-    assert [(call["method"], call["status"]) for call in one["attempts"]] == [
+    (one,) = found.registrations
+    assert (one.state, one.outcome, one.tries) == ("done", "created", 1)
+    assert [(call.method, call.status) for call in one.attempts] == [
         ("GET", 404),
         ("POST", 200),
     ]
@@ -112,9 +113,9 @@ def test_a_refused_body_is_recorded_whatever_length_its_sender_told(ledger: Ledg
 
     recorded = asyncio.run(refuse(ledger, "studio/game", error, 10**12 - 1))
 
-    answer = ledger.read_sync(lambda tx: story(tx, recorded.delivery))
+    answer = ledger.read_sync(lambda tx: delivery_detail(tx, recorded.delivery))
     assert answer is not None
-    assert answer["body_bytes"] >= 2**31 - 1
+    assert (answer.body_bytes or 0) >= 2**31 - 1
 
 
 def test_what_is_noted_of_deleted_versions_is_purged_by_age(
@@ -129,7 +130,7 @@ def test_what_is_noted_of_deleted_versions_is_purged_by_age(
     asyncio.run(Purge(ledger, LiveSettings(Settings())).run())
 
     left = ledger.read_sync(lambda tx: last_deletions(tx, "my-game"))
-    assert [one["version"] for one in left] == ["0.3"]
+    assert [one.version for one in left] == ["0.3"]
 
 
 def test_deliveries_are_listed_newest_first_and_narrowed(ledger: Ledger) -> None:
@@ -138,16 +139,16 @@ def test_deliveries_are_listed_newest_first_and_narrowed(ledger: Ledger) -> None
 
     def listed(**wanted: object) -> list[str]:
         found = Filter(**wanted)  # type: ignore[arg-type]
-        return [one["id"] for one in ledger.read_sync(lambda tx: list_deliveries(tx, found))]
+        return [one.id for one in ledger.read_sync(lambda tx: list_deliveries(tx, found))]
 
     assert listed() == made[::-1]
     assert listed(limit=2, before=made[3]) == [made[2], made[1]]
     assert listed(tag="1.2") == [made[2]]
-    assert listed(state="done") == [made[0]]
+    assert listed(state=State.DONE) == [made[0]]
     assert listed(text="1.4") == [made[4]]
     assert listed(text="100%") == []
-    assert listed(text="WEBHOOK") == listed(verdict="refused") == []
-    assert listed(depth=2, state="queued") == [made[4], made[3]]
+    assert listed(text="WEBHOOK") == listed(verdict=Verdict.REFUSED) == []
+    assert listed(depth=2, state=State.QUEUED) == [made[4], made[3]]
 
 
 def test_the_overview_tells_of_each_rule_and_what_is_parked(ledger: Ledger) -> None:
@@ -159,11 +160,11 @@ def test_the_overview_tells_of_each_rule_and_what_is_parked(ledger: Ledger) -> N
 
     answer = ledger.read_sync(lambda tx: overview(tx, [known]))
 
-    assert [(one["delivery"], one["reason"]) for one in answer["parked"]] == [
-        (delivery, "app_missing")
-    ]
-    assert answer["parked_count"] == 1
-    assert answer["rules"][0]["newest"]["delivery"] == delivery
+    assert [(one.delivery, one.reason) for one in answer.parked] == [(delivery, "app_missing")]
+    assert answer.parked_count == 1
+    newest = answer.rules[0].newest
+    assert newest is not None
+    assert newest.delivery == delivery
 
 
 def test_what_is_old_is_purged_and_what_is_open_or_held_stays(
@@ -187,7 +188,7 @@ def test_what_is_old_is_purged_and_what_is_open_or_held_stays(
 
     assert gone == 600
     listed = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
-    assert [one["id"] for one in listed] == [young, kept]
+    assert [one.id for one in listed] == [young, kept]
     counts = ledger.read_sync(_counts)
     assert counts == {"attempts": 0, "targets": 500, "registrations": 502, "led_to": 2}
 
@@ -204,12 +205,12 @@ def test_text_that_no_database_takes_is_kept_without_it(ledger: Ledger, text: st
 
     assert settled(ledger, one_claim(ledger), waits(0, sentence=text, calls=calls))
 
-    found = ledger.read_sync(lambda tx: story(tx, delivery))
+    found = ledger.read_sync(lambda tx: delivery_detail(tx, delivery))
     assert found is not None
-    (one,) = found["registrations"]
-    assert one["state"] == State.WAITING
-    assert one["sentence"].startswith("a")
-    assert one["attempts"][0]["message"].endswith("b")
+    (one,) = found.registrations
+    assert one.state == State.WAITING
+    assert one.sentence.startswith("a")
+    assert one.attempts[0].message.endswith("b")
 
 
 def test_matches_that_cannot_be_named_are_parked_at_once(ledger: Ledger) -> None:
@@ -219,6 +220,17 @@ def test_matches_that_cannot_be_named_are_parked_at_once(ledger: Ledger) -> None
         ledger, lambda tx: record(tx, answer, Decision(Verdict.ACCEPTED, matches=(match,)))
     )
 
-    found = ledger.read_sync(lambda tx: story(tx, recorded.delivery))
+    found = ledger.read_sync(lambda tx: delivery_detail(tx, recorded.delivery))
     assert found is not None
-    assert found["registrations"][0]["reason"] == "version_name_invalid"
+    assert found.registrations[0].reason == "version_name_invalid"
+
+
+def test_a_reason_that_only_a_newer_replica_knows_is_listed_as_it_is(ledger: Ledger) -> None:
+    delivery = write(ledger, lambda tx: pushed(tx, "1.0"))
+    newer = "UPDATE registrations SET state = 'parked', reason = 'not_known_yet'"
+    write(ledger, lambda tx: tx.run(newer).rowcount)
+
+    (listed,) = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
+
+    assert (listed.id, listed.registrations[0].reason) == (delivery, "not_known_yet")
+    assert b'"reason":"not_known_yet"' in encode(listed)

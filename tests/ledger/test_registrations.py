@@ -12,7 +12,7 @@ from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import pause
 from receiver.ledger.leases import reclaim_expired, release_lease, renew
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.queries import Filter, list_deliveries, story
+from receiver.ledger.queries import Filter, delivery_detail, list_deliveries
 from receiver.ledger.registrations import claim, next_due, sent
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
@@ -57,7 +57,7 @@ def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger) 
     assert isinstance(fault, ZeroDivisionError)
     assert isinstance(doubled, LedgerError)
     listed = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
-    assert {one["id"] for one in listed} == {before, after}
+    assert {one.id for one in listed} == {before, after}
 
 
 def test_many_tellings_are_many_deliveries_and_one_registration(ledger: Ledger) -> None:
@@ -68,8 +68,8 @@ def test_many_tellings_are_many_deliveries_and_one_registration(ledger: Ledger) 
     deliveries = asyncio.run(six())
 
     assert deliveries == sorted(set(deliveries))
-    stories = [ledger.read_sync(partial(story, identity=one)) for one in deliveries]
-    registrations = {one["registrations"][0]["id"] for one in stories if one is not None}
+    stories = [ledger.read_sync(partial(delivery_detail, identity=one)) for one in deliveries]
+    registrations = {one.registrations[0].id for one in stories if one is not None}
     assert len(registrations) == 1
 
 
@@ -131,9 +131,9 @@ def test_told_again_while_worked_it_is_looked_at_once_more(ledger: Ledger) -> No
 
     assert settled(ledger, claimed, done())
 
-    found = ledger.read_sync(lambda tx: story(tx, again))
+    found = ledger.read_sync(lambda tx: delivery_detail(tx, again))
     assert found is not None
-    assert [one["state"] for one in found["registrations"]] == ["queued"]
+    assert [one.state for one in found.registrations] == ["queued"]
     assert one_claim(ledger).id == claimed.id
 
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import close_token_gate, take_probe
 from receiver.ledger.leases import MOST_CRASHES, reclaim_expired, renew
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.queries import story
+from receiver.ledger.queries import delivery_detail
 from receiver.ledger.registrations import claim, sent
 from receiver.ledger.replicas import heartbeat, leave, try_lock_claims
 from receiver.ledger.transaction import Tx
@@ -174,8 +175,8 @@ def test_one_told_at_two_doors_at_once_is_one_registration(
         _until_somebody_waits(other)
         first, _ = recording.go()
 
-    answer = [one.read_sync(lambda tx, d=d: story(tx, d)) for d in (first, second.result())]  # type: ignore[misc]
-    led = [found["registrations"][0]["id"] for found in answer if found is not None]
+    answer = [one.read_sync(partial(delivery_detail, identity=d)) for d in (first, second.result())]
+    led = [found.registrations[0].id for found in answer if found is not None]
     assert len(led) == 2
     assert led[0] == led[1]
 
@@ -239,9 +240,9 @@ def test_told_while_another_settles_it_a_new_one_is_opened(
         _until_somebody_waits(other)
         settling.go()
 
-    found = one.read_sync(lambda tx: story(tx, again.result()))
+    found = one.read_sync(lambda tx: delivery_detail(tx, again.result()))
     assert found is not None
-    assert [one["state"] for one in found["registrations"]] == ["queued"]
+    assert [one.state for one in found.registrations] == ["queued"]
 
 
 def test_two_that_wait_for_each_other_both_come_through(replicas: tuple[Ledger, Ledger]) -> None:
@@ -420,22 +421,22 @@ def test_a_database_restarted_is_used_again_by_writer_reader_and_locks(
 ) -> None:
     one, _ = replicas
     before = write(one, lambda tx: pushed(tx, "1.0"))
-    assert one.read_sync(lambda tx: story(tx, before))
+    assert one.read_sync(lambda tx: delivery_detail(tx, before))
 
     postgres.crash()
     with pytest.raises(LedgerError):
         write(one, lambda tx: pushed(tx, "not accepted"))
     with pytest.raises(LedgerError):
-        one.read_sync(lambda tx: story(tx, before))
+        one.read_sync(lambda tx: delivery_detail(tx, before))
     with pytest.raises(LedgerError):
         asyncio.run(alone(one))
     postgres.start()
 
-    assert one.read_sync(lambda tx: story(tx, before))
+    assert one.read_sync(lambda tx: delivery_detail(tx, before))
     finish(one)
     assert rows(one._url, CUT_ALL)  # as by a restart while nobody asked anything
     after = write(one, lambda tx: pushed(tx, "2.0"))
-    assert one.read_sync(lambda tx: story(tx, after))
+    assert one.read_sync(lambda tx: delivery_detail(tx, after))
     assert asyncio.run(alone(one))
     assert rows(one._url, "SELECT tag FROM deliveries ORDER BY id") == [("1.0",), ("2.0",)]
 
@@ -455,9 +456,9 @@ def test_an_older_replica_works_on_while_a_newer_one_adds_to_the_schema(
 
     delivery = write(one, lambda tx: pushed(tx, "2.0"))
     finish(one)
-    found = one.read_sync(lambda tx: story(tx, delivery))
+    found = one.read_sync(lambda tx: delivery_detail(tx, delivery))
     assert found is not None
-    assert found["registrations"][0]["outcome"] == "created"
+    assert found.registrations[0].outcome == "created"
 
 
 def test_a_push_ruled_on_by_two_rules_makes_both_registrations(

@@ -368,14 +368,16 @@ def test_the_page_s_own_files_are_kept_by_browsers_and_others_are_not_there(
 
 
 def test_a_browser_gets_a_page_where_nothing_is_and_a_machine_json(receiver: ReceiverHere) -> None:
-    asked = [("/nothing", "*/*"), ("/api/nothing", "text/html"), ("/hooks/a/b", "text/html")]
+    asked = [("/nothing", "*/*"), ("/hooks/a/b", "text/html")]
     with Visitor(receiver) as person:
         result = person.get("/nothing", headers={"Accept": "text/html,*/*"})
         answers = [person.get(path, headers={"Accept": accept}) for path, accept in asked]
+        of_the_api = person.get("/api/nothing", headers={"Accept": "text/html"})
 
     assert (result.status_code, "There is no such page." in result.text) == (404, True)
     for answer in answers:
         assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
+    assert (of_the_api.status_code, of_the_api.json()["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize(

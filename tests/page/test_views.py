@@ -207,7 +207,7 @@ def test_the_list_is_filtered_by_what_became_of_pushes(
 def test_a_rare_text_is_looked_for_a_stretch_at_a_time(
     many: ReceiverHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "DEPTH", 25)
+    monkeypatch.setattr("receiver.ledger.queries.DEPTH", 25)
     with visitor(many) as person:
         query, looks = "text=sentence+3", 0
         found: list[str] = []

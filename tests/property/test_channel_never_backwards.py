@@ -25,6 +25,7 @@ from receiver.ledger.channels import holds_of, moves_of
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids
 from receiver.ledger.registrations import Claimed, claim
+from receiver.ledger.views import Move
 from receiver.pipeline.intake import take
 from receiver.pipeline.preflight import ImageOk, Preflight
 from receiver.pipeline.worker import Worker, recover_leases
@@ -101,15 +102,15 @@ class Model:
             self.floor = number
         self.held = True
 
-    def moved(self, move: dict[str, Any]) -> None:
-        number = version_number(move["tag"])
-        if move["action"] == "restore":
+    def moved(self, move: Move) -> None:
+        number = version_number(move.tag)
+        if move.action == "restore":
             return
-        if move["action"] == "rollback":
+        if move.action == "rollback":
             self.highest = number
             return
-        assert move["action"] == "push"
-        assert move["tag"] not in self.decided, "a repeated or overwritten tag moved it"
+        assert move.action == "push"
+        assert move.tag not in self.decided, "a repeated or overwritten tag moved it"
         if self.held:
             assert number is not None, "it was held"
             assert self.floor is not None, "it was held"
@@ -292,7 +293,7 @@ class World:
         )
         self.model.decided = {row.tag for row in rows}
 
-    async def _moves(self) -> list[dict[str, Any]]:
+    async def _moves(self) -> list[Move]:
         return (await self.ledger.read(lambda tx: moves_of(tx, self.app, NAME, 1000)))[::-1]
 
     async def finish(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.queries import Filter, list_deliveries
+from receiver.ledger.views import Delivery
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.serving import serving
 from tests.support.receiver_here import ReceiverHere
@@ -46,7 +47,7 @@ def cursor(receiver: ReceiverHere) -> Cursor:
     return one
 
 
-def deliveries(receiver: ReceiverHere, **wanted: Any) -> list[dict[str, Any]]:
+def deliveries(receiver: ReceiverHere, **wanted: Any) -> list[Delivery]:
     """All deliveries, newest first."""
     found = Filter(limit=1000, **wanted)
     return receiver.inside(lambda: receiver.ledger.read(lambda tx: list_deliveries(tx, found)))
@@ -54,4 +55,4 @@ def deliveries(receiver: ReceiverHere, **wanted: Any) -> list[dict[str, Any]]:
 
 def came(receiver: ReceiverHere) -> list[tuple[str, str]]:
     """Source and tag of each delivery, oldest first."""
-    return [(one["source"], one["tag"]) for one in reversed(deliveries(receiver))]
+    return [(one.source, one.tag or "") for one in reversed(deliveries(receiver))]

@@ -22,7 +22,7 @@ from receiver.upkeep.channels import (
     rollback_channel,
 )
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
-from receiver.web.page.auth import Form, form_action, safe_path
+from receiver.web.page.auth import Form, Redirect, form_action, safe_path
 from receiver.web.page.versions import VersionsView
 
 PAGE = "page"
@@ -51,22 +51,22 @@ class Actions:
             for name, action in actions.items()
         ]
 
-    async def _replay(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _replay(self, service: Service, form: Form) -> Redirect:
         identity = _text(form, "delivery")
-        replayed, _ = await service.manual.replay([identity], Source.PAGE)
+        replayed = (await service.manual.replay([identity], Source.PAGE)).replayed
         if not replayed:
             raise ValueError(f"there is no delivery {identity}")
         done = "The delivery was replayed; the result appears below."
-        return _back(form, f"/deliveries/{replayed[0].delivery}"), replayed[0].sentence or done
+        back = _back(form, f"/deliveries/{replayed[0].delivery}")
+        return Redirect(back, replayed[0].sentence or done)
 
-    async def _replay_parked(self, service: Service, form: Form) -> tuple[str, str]:
-        replayed, _ = await service.manual.replay((), Source.PAGE, parked=True)
+    async def _replay_parked(self, service: Service, form: Form) -> Redirect:
+        replayed = (await service.manual.replay((), Source.PAGE, parked=True)).replayed
         pushes = "1 push was" if len(replayed) == 1 else f"{len(replayed)} pushes were"
-        return _back(
-            form, "/"
-        ), f"{pushes} replayed; a version that cannot be created is parked again."
+        done = f"{pushes} replayed; a version that cannot be created is parked again."
+        return Redirect(_back(form, "/"), done)
 
-    async def _roll_back(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _roll_back(self, service: Service, form: Form) -> Redirect:
         rules, channel, to = service.settings.rules, _channel(form), _text(form, "to") or None
         return await self._moved(
             service,
@@ -75,7 +75,7 @@ class Actions:
             ByHand.ROLLBACK,
         )
 
-    async def _promote(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _promote(self, service: Service, form: Form) -> Redirect:
         rules, channel = service.settings.rules, _channel(form)
         to, other = _text(form, "to") or None, _text(form, "from") or None
         return await self._moved(
@@ -87,41 +87,41 @@ class Actions:
 
     async def _moved(
         self, service: Service, form: Form, move: Callable[[Tx], RecordedDelivery], action: ByHand
-    ) -> tuple[str, str]:
+    ) -> Redirect:
         try:
             recorded = await service.ledger.write(move)
         except ChannelNotMoved as error:
-            return _back(form, "/versions"), f"Nothing was moved: {error}."
+            return Redirect(_back(form, "/versions"), f"Nothing was moved: {error}.")
         self._shelf.forget()
         service.worker.wake()
         log_moved(action, *_channel(form), recorded, Source.PAGE)
-        return f"/deliveries/{recorded.delivery}", recorded.ruling.sentence
+        return Redirect(f"/deliveries/{recorded.delivery}", recorded.ruling.sentence)
 
-    async def _release(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _release(self, service: Service, form: Form) -> Redirect:
         rules, (app, channel) = service.settings.rules, _channel(form)
         try:
             sentence = await service.ledger.write(lambda tx: release(tx, rules, app, channel))
         except ChannelNotMoved as error:
-            return _back(form, "/versions"), f"Nothing was released: {error}."
+            return Redirect(_back(form, "/versions"), f"Nothing was released: {error}.")
         log_operation("released", source=PAGE, app=app, channel=channel)
-        return _back(form, "/versions"), sentence
+        return Redirect(_back(form, "/versions"), sentence)
 
-    async def _dismiss(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _dismiss(self, service: Service, form: Form) -> Redirect:
         identity = _text(form, "registration")
         changed = await dismiss(service.ledger, Asker(PAGE), [identity])
         if changed.missing:
             raise ValueError(f"there is no registration {identity}")
         done = "It was dismissed." if changed.registrations else "It is no longer parked."
-        return _back(form, "/"), done
+        return Redirect(_back(form, "/"), done)
 
-    async def _dismiss_reason(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _dismiss_reason(self, service: Service, form: Form) -> Redirect:
         reason = _text(form, "reason")
         changed = await dismiss(service.ledger, Asker(PAGE), everything=True, reason=reason)
         count = len(changed.registrations)
         done = f"{count} parked for {reason} {'was' if count == 1 else 'were'} dismissed."
-        return _back(form, "/"), done
+        return Redirect(_back(form, "/"), done)
 
-    async def _undo_dismissal(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _undo_dismissal(self, service: Service, form: Form) -> Redirect:
         identity = _text(form, "registration")
         changed = await undo_dismissal(service.ledger, Asker(PAGE), [identity])
         if changed.missing:
@@ -129,17 +129,17 @@ class Actions:
         done = "It is parked again." if changed.registrations else NOT_REOPENED
         if changed.superseded:
             done = "It is superseded: a later push succeeded."
-        return _back(form, "/"), done
+        return Redirect(_back(form, "/"), done)
 
-    async def _prune(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _prune(self, service: Service, form: Form) -> Redirect:
         app = _text(form, "app")
         if keep_count(service.settings, app) is None:
             raise ValueError(f"no rule of the app {app} has `keep`")
         only = _text(form, "versions").split() or None
         results = await self._pruned(service, Scope(app, most=MOST_AT_ONCE, only=only))
-        return _back(form, "/versions"), _summary(results)
+        return Redirect(_back(form, "/versions"), _summary(results))
 
-    async def _make_room(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _make_room(self, service: Service, form: Form) -> Redirect:
         """Delete the oldest version that may be deleted, then replay the push."""
         app, identity = _text(form, "app"), _text(form, "delivery")
         if not any(rule.app == app for rule in service.settings.rules):
@@ -147,9 +147,9 @@ class Actions:
         why = "room at Edgegap's version limit"
         results = await self._pruned(service, Scope(app, most=1, keep=1, why=why))
         if any(result.deleted for result in results):
-            path, _ = await self._replay(service, {**form, "delivery": identity})
-            return path, f"{_summary(results)} The push was replayed."
-        return _back(form, "/versions"), _summary(results)
+            replayed = await self._replay(service, {**form, "delivery": identity})
+            return Redirect(replayed.path, f"{_summary(results)} The push was replayed.")
+        return Redirect(_back(form, "/versions"), _summary(results))
 
     async def _pruned(self, service: Service, scope: Scope) -> list[Pruned]:
         results = await prune(service.ledger, service.client, service.current, scope)
@@ -157,28 +157,27 @@ class Actions:
         log_pruned(scope.app, results, source=PAGE)
         return results
 
-    async def _pause(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _pause(self, service: Service, form: Form) -> Redirect:
         repository = _repository(form)
         try:
             await service.manual.pause(repository, Source.PAGE)
         except UnknownRepository as error:
-            return _back(form, "/"), f"Nothing was paused: {error}"
-        return _back(
-            form, "/"
-        ), f"{_named(repository)} paused: pushes are recorded and wait in the queue."
+            return Redirect(_back(form, "/"), f"Nothing was paused: {error}")
+        done = f"{_named(repository)} paused: pushes are recorded and wait in the queue."
+        return Redirect(_back(form, "/"), done)
 
-    async def _resume(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _resume(self, service: Service, form: Form) -> Redirect:
         repository = _repository(form)
         await service.manual.resume(repository, Source.PAGE)
-        return _back(form, "/"), f"{_named(repository)} resumed: its work continues."
+        return Redirect(_back(form, "/"), f"{_named(repository)} resumed: its work continues.")
 
-    async def _open_gate(self, service: Service, form: Form) -> tuple[str, str]:
+    async def _open_gate(self, service: Service, form: Form) -> Redirect:
         gate = _text(form, "gate")
         if gate not in {BUSY, TOKEN}:
             raise ValueError(f"there is no gate {gate}")
         opened = await service.manual.open_gate(gate, Source.PAGE)
         done = "Waiting work is tried now." if opened else "Nothing is held back any more."
-        return _back(form, "/"), done
+        return Redirect(_back(form, "/"), done)
 
 
 def _summary(results: list[Pruned]) -> str:

@@ -105,7 +105,17 @@ FRAGMENT = "live"  # the query parameter with which our script requests the live
 Form = dict[str, str]
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 Page = Callable[[Service, Request, Session], Awaitable[Response]]
-Action = Callable[[Service, Form], Awaitable[tuple[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Where the browser goes after an action, and the message that is shown there."""
+
+    path: str
+    message: str = ""
+
+
+Action = Callable[[Service, Form], Awaitable[Redirect]]
 
 
 def public_page(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
@@ -160,10 +170,7 @@ def login_required(page: Page) -> Callable[[Request], Awaitable[Response]]:
 
 
 def form_action(action: Action) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap an action so that it requires a login and the form's CSRF token.
-
-    The action returns the path to redirect to and the message to show there.
-    """
+    """Wrap an action so that it requires a login and the form's CSRF token."""
 
     async def respond(service: Service, request: Request) -> Response:
         session = await _current_session(service, request)
@@ -172,10 +179,10 @@ def form_action(action: Action) -> Callable[[Request], Awaitable[Response]]:
         form = await form_of(request)
         if not session.is_own(form.get("csrf", "")):
             return failure(request, 403, "Nothing was done.", _NOT_OWN)
-        path, message = await action(service, form)
-        response = RedirectResponse(path, 303)
-        if message:
-            text = quote(message[:LONGEST_FLASH])
+        done = await action(service, form)
+        response = RedirectResponse(done.path, 303)
+        if done.message:
+            text = quote(done.message[:LONGEST_FLASH])
             give_cookie(request, response, FLASH, text, FLASH_SECONDS)
         return response
 
@@ -327,12 +334,12 @@ async def _show(_: Service, request: Request) -> Response:
 async def _leave(request: Request) -> Response:
     """End this browser's session on the server as well, so that a copied cookie is invalid."""
 
-    async def end(service: Service, _: Form) -> tuple[str, str]:
+    async def end(service: Service, _: Form) -> Redirect:
         session = session_of(request)
         if session is not None:
             expires_at = session.expires_at * 1000
             await service.ledger.write(lambda tx: revoke(tx, session.id, expires_at))
-        return "/login", ""
+        return Redirect("/login")
 
     response = await form_action(end)(request)
     if response.status_code == SEE_OTHER:

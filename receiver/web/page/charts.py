@@ -1,21 +1,26 @@
 """Two small SVG charts, with the same information as text."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 from markupsafe import Markup
 
+from receiver.ledger.views import RecentRegistration, Registration
+from receiver.reasons import Outcome, State
 from receiver.timestamps import duration
 
-Row = Mapping[str, Any]
 PLACES = 50
 STEP, WIDE, TALL = 8, 6, 56
 LEAST = 3  # the smallest bar that can still be seen
-MADE = frozenset({"created", "updated"})
-CALM = frozenset({"superseded", "dismissed"})
-COLOURS = {"queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad"}
+MADE = frozenset({Outcome.CREATED, Outcome.UPDATED})
+CALM = frozenset({Outcome.SUPERSEDED, Outcome.DISMISSED})
+COLOURS = {
+    State.QUEUED: "busy",
+    State.WORKING: "busy",
+    State.WAITING: "wait",
+    State.PARKED: "bad",
+}
 SHAPES = {"good": 1.0, "calm": 0.35, "busy": 0.5, "wait": 0.65, "bad": 0.85}
 
 _SVG = Markup(
@@ -28,26 +33,26 @@ _BAR = Markup(
 _GROUND = Markup('<rect class="ground" x="{}" y="{}" width="{}" height="2" rx="1"></rect>')
 
 
-def last_registrations(newest_first: Sequence[Row]) -> Markup:
+def last_registrations(newest_first: Sequence[RecentRegistration]) -> Markup:
     """Draw the last registrations, oldest on the left; height and colour show the result."""
     rows = list(reversed(newest_first[:PLACES]))
     bars = []
     for position, row in enumerate(rows, PLACES - len(rows)):
         colour = colour_of(row)
-        title = f"{row['app']}/{row['version']}: {standing(row)}"
+        title = f"{row.app}/{row.version}: {standing(row)}"
         bars.append(_bar(colour, position, SHAPES[colour], title))
     return _drawn(bars, len(rows), said_of(rows))
 
 
-def said_of(rows: Sequence[Row]) -> str:
+def said_of(rows: Sequence[RecentRegistration]) -> str:
     """Return the chart of registrations as text."""
     if not rows:
         return "No registrations yet."
-    counted = Counter(row["outcome"] or row["state"] for row in rows)
+    counted = Counter(row.outcome or row.state for row in rows)
     return ", ".join(f"{count} {word}" for word, count in counted.most_common())
 
 
-def push_to_version(newest_first: Sequence[Row]) -> Markup:
+def push_to_version(newest_first: Sequence[RecentRegistration]) -> Markup:
     """Draw the time from push to version of the last pushes, oldest on the left."""
     took = list(reversed(durations(newest_first)))
     longest = max(took, default=0) or 1
@@ -65,26 +70,26 @@ def said_of_times(took: Sequence[int]) -> str:
     return f"median {duration(int(median(took)))}, at most {duration(max(took))}"
 
 
-def durations(rows: Sequence[Row]) -> list[int]:
+def durations(rows: Sequence[RecentRegistration]) -> list[int]:
     """Return the milliseconds from push to version, for created and updated versions."""
     return [
-        max(0, row["finished_at"] - row["created_at"])
+        max(0, row.finished_at - row.created_at)
         for row in rows[:PLACES]
-        if row["outcome"] in MADE and row["finished_at"] is not None
+        if row.outcome in MADE and row.finished_at is not None
     ]
 
 
-def colour_of(row: Row) -> str:
+def colour_of(row: RecentRegistration) -> str:
     """Return the colour class of a registration."""
-    if row["state"] == "done":
-        return "calm" if row["outcome"] in CALM else "good"
-    return COLOURS.get(row["state"], "calm")
+    if row.state is State.DONE:
+        return "calm" if row.outcome in CALM else "good"
+    return COLOURS.get(row.state, "calm")
 
 
-def standing(row: Row) -> str:
+def standing(row: RecentRegistration | Registration) -> str:
     """Return the state, and the outcome or reason."""
-    detail = row["outcome"] or row["reason"]
-    return f"{row['state']} {detail}" if detail else str(row["state"])
+    detail = row.outcome or row.reason
+    return f"{row.state} {detail}" if detail else row.state.value
 
 
 def _bar(colour: str, position: int, share: float, title: str) -> Markup:

@@ -6,24 +6,89 @@ is shown.
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
+
+import msgspec
 
 from receiver.edgegap.listing import partly_listed
 from receiver.edgegap.responses import Body
 from receiver.edgegap.shown import flag
-from receiver.ledger.channels import channel_rows
+from receiver.ledger import views
+from receiver.ledger.channels import list_channels
 from receiver.ledger.deletions import last_deletions
 from receiver.ledger.targets import Target, last_deliveries, targets_of
+from receiver.ledger.views import App, DeliveryId, EndedDeletion, Repository, Tag, described
 from receiver.pipeline.attempt import why_refused
 from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, plan, rules_for_app
 from receiver.pipeline.retry import Operation
 from receiver.rules.rule import Mode
 from receiver.service import Service
-from receiver.timestamps import read_iso
+from receiver.timestamps import Time, read_iso
 
 FRESH_SECONDS = 15.0
 MOST_REMEMBERED = 100
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A version at Edgegap, and the push that created it."""
+
+    version: Annotated[str, described("The version or the channel.", "1.4.2")]
+    image: Annotated[str, described("Its image at Edgegap.", "studio/game-server:1.4.2")]
+    registry: str
+    active: bool
+    created_at: Time | None
+    mode: Annotated[Mode | None, described("Null if it was not created here.")]
+    created_here: bool
+    by_hand: Annotated[
+        bool,
+        described(
+            "An older tag that was pushed manually: retention neither counts nor deletes it."
+        ),
+    ]
+    delivery: Annotated[DeliveryId | None, described("The newest delivery of its push.")]
+
+
+class PreviousImage(msgspec.Struct, frozen=True):
+    """The image that a rollback would restore."""
+
+    repository: Repository
+    tag: Tag
+
+
+class AppChannel(msgspec.Struct, frozen=True):
+    """A channel of the app: its current and its previous image."""
+
+    channel: Annotated[str, described("The name of the channel.", "staging")]
+    repository: Repository
+    tag: Tag
+    at_edgegap: Annotated[
+        str | None, described("The channel's image at Edgegap; null if it is not known.")
+    ]
+    before: PreviousImage | None
+    delivery: DeliveryId | None
+    held: Annotated[views.Hold | None, described("Null if pushes move the channel.")]
+    moves: Annotated[tuple[views.Move, ...], described("The last moves, the newest first.")]
+
+
+class AppVersions(msgspec.Struct, frozen=True):
+    """An app's versions at Edgegap, its channels, and what retention would delete."""
+
+    app: App
+    problem: Annotated[
+        str, described("Why Edgegap could not be queried; empty if there was no problem.")
+    ]
+    versions: Annotated[tuple[Version, ...], described("Newest first.")]
+    channels: tuple[AppChannel, ...]
+    keep: Annotated[
+        int | None, described("Number of versions that retention keeps; null if it is off.")
+    ]
+    prunable: Annotated[tuple[str, ...], described("The versions that retention would delete now.")]
+    deletions: Annotated[
+        tuple[EndedDeletion, ...],
+        described("The last attempts to delete a version, the newest first."),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,41 +110,40 @@ class VersionsView:
         """Clear the cache: we changed something at Edgegap."""
         self._listed.clear()
 
-    async def of(self, service: Service, app: str) -> dict[str, Any]:
-        """Return an app's versions and channels, as plain rows for JSON."""
+    async def of(self, service: Service, app: str) -> AppVersions:
+        """Return an app's versions and channels."""
         listed = await self._ask(service, app)
         targets = await service.ledger.read(lambda tx: targets_of(tx, app))
         names = {_text(body, "name") for body in listed.versions}
         shown = [
             target for target in targets if target.version in names or target.mode == Mode.CHANNEL
         ]
+        moving = [target for target in shown if target.mode == Mode.CHANNEL]
         deliveries = await service.ledger.read(
             lambda tx: last_deliveries(tx, [target.registration for target in shown])
         )
-        moving = [(app, target.version) for target in shown if target.mode == Mode.CHANNEL]
-        rows = await service.ledger.read(lambda tx: channel_rows(tx, moving))
-        follows = {row["channel"]: {"held": row["held"], "moves": row["moves"]} for row in rows}
+        follows = await service.ledger.read(
+            lambda tx: list_channels(tx, [(app, target.version) for target in moving])
+        )
         deletions = await service.ledger.read(lambda tx: last_deletions(tx, app))
         planned = await plan(service.ledger, service.settings, Scope(app, most=MOST_AT_ONCE))
         known = {target.version: target for target in shown}
         versions = [
             _version(body, known.get(_text(body, "name")), deliveries) for body in listed.versions
         ]
-        images = {row["version"]: row["image"] for row in versions}
-        return {
-            "app": app,
-            "problem": listed.problem,
-            "versions": sorted(versions, key=lambda row: row["created_at"] or 0, reverse=True),
-            "channels": [
-                _channel(target, deliveries, _at_edgegap(target, listed, images))
-                | follows[target.version]
-                for target in shown
-                if target.mode == Mode.CHANNEL
-            ],
-            "keep": keep_count(service.settings, app),
-            "prunable": [candidate.made.version for candidate in planned],
-            "deletions": deletions,
-        }
+        images = {one.version: one.image for one in versions}
+        return AppVersions(
+            app=app,
+            problem=listed.problem,
+            versions=tuple(sorted(versions, key=lambda one: one.created_at or 0, reverse=True)),
+            channels=tuple(
+                _channel(target, deliveries, _at_edgegap(target, listed, images), follow)
+                for target, follow in zip(moving, follows, strict=True)
+            ),
+            keep=keep_count(service.settings, app),
+            prunable=tuple(candidate.made.version for candidate in planned),
+            deletions=tuple(deletions),
+        )
 
     async def _ask(self, service: Service, app: str) -> _Listed:
         async with self._one_at_a_time:
@@ -104,20 +168,21 @@ class VersionsView:
             return listed
 
 
-def _version(body: Body, target: Target | None, deliveries: dict[str, str]) -> dict[str, Any]:
+def _version(body: Body, target: Target | None, deliveries: Mapping[str, str]) -> Version:
     """Return a version as Edgegap returned it; only these fields, as others contain secrets."""
     registration = target.registration if target is not None else None
-    return {
-        "version": _text(body, "name"),
-        "image": f"{_text(body, 'docker_image')}:{_text(body, 'docker_tag')}",
-        "registry": _text(body, "docker_repository"),
-        "active": flag(body.get("is_active")) is True,
-        "created_at": read_iso(body.get("create_time")),
-        "mode": target.mode if target is not None else None,
-        "created_here": target is not None and target.created_here,
-        "by_hand": target is not None and target.by_hand,
-        "delivery": deliveries.get(registration or ""),
-    }
+    created_at = read_iso(body.get("create_time"))
+    return Version(
+        version=_text(body, "name"),
+        image=f"{_text(body, 'docker_image')}:{_text(body, 'docker_tag')}",
+        registry=_text(body, "docker_repository"),
+        active=flag(body.get("is_active")) is True,
+        created_at=None if created_at is None else Time(created_at),
+        mode=None if target is None else Mode(target.mode),
+        created_here=target is not None and target.created_here,
+        by_hand=target is not None and target.by_hand,
+        delivery=deliveries.get(registration or ""),
+    )
 
 
 def _image(target: Target) -> str:
@@ -130,17 +195,20 @@ def _at_edgegap(target: Target, listed: _Listed, images: dict[str, str]) -> str 
     return None if moved else images.get(target.version)
 
 
-def _channel(target: Target, deliveries: dict[str, str], at_edgegap: str | None) -> dict[str, Any]:
-    """Return a channel's image, and its image at Edgegap, None if that is not known."""
+def _channel(
+    target: Target, deliveries: Mapping[str, str], at_edgegap: str | None, follow: views.Channel
+) -> AppChannel:
     before = target.before
-    return {
-        "channel": target.version,
-        "repository": target.repository,
-        "tag": target.tag,
-        "at_edgegap": at_edgegap,
-        "before": before and {"repository": before.repository, "tag": before.tag},
-        "delivery": deliveries.get(target.registration or ""),
-    }
+    return AppChannel(
+        channel=target.version,
+        repository=target.repository,
+        tag=target.tag,
+        at_edgegap=at_edgegap,
+        before=None if before is None else PreviousImage(before.repository, before.tag),
+        delivery=deliveries.get(target.registration or ""),
+        held=follow.held,
+        moves=follow.moves,
+    )
 
 
 def _text(body: Body, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -9,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.ledger import queries as stories
-from receiver.ledger.queries import Filter
+from receiver.ledger.queries import DEPTH, Filter, delivery_detail, search_deliveries
 from receiver.pipeline.prune import Scope, plan
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import Rule, takes
@@ -68,7 +68,6 @@ def _query_of(request: Request) -> str:
 
 
 ROWS = 50
-DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
 LONGEST_FILTER = 200
 FILTERS = ("repository", "tag", "verdict", "state", "text")
 CHOICES: Mapping[str, Sequence[str]] = {"verdict": tuple(Verdict), "state": tuple(State)}
@@ -79,15 +78,15 @@ async def show_overview(service: Service, request: Request, session: Session) ->
     settings = service.settings
     overview = await overview_of(service)
     base = settings.public_url or str(request.base_url)
-    links = {row["repository"]: service.links.link(base, row["repository"])
-             for row in overview["repositories"]}  # fmt: skip
+    links = {one.repository: service.links.link(base, one.repository)
+             for one in overview.repositories}  # fmt: skip
     return answer_page(
         request, session, "overview.html",
-        **overview, links=links, catching_up=settings.catch_up_every is not None,
-        registrations_picture=last_registrations(overview["last"]),
-        registrations_said=said_of(overview["last"]),
-        times_picture=push_to_version(overview["last"]),
-        times_said=said_of_times(durations(overview["last"])),
+        overview=overview, links=links, catching_up=settings.catch_up_every is not None,
+        registrations_picture=last_registrations(overview.last),
+        registrations_said=said_of(overview.last),
+        times_picture=push_to_version(overview.last),
+        times_said=said_of_times(durations(overview.last)),
         standing=standing,
     )  # fmt: skip
 
@@ -100,21 +99,21 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
         if chosen[name] and chosen[name] not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}")
     before = _text(query.get("before", "")) or None
-    slow = bool(chosen["tag"] or chosen["text"] or chosen["state"] == State.DONE)
-    filters: dict[str, Any] = {name: value for name, value in chosen.items() if value}
     search = Filter(
-        **filters,
-        before=before, limit=ROWS + 1, depth=DEPTH if slow else None,
-    )  # fmt: skip
-    rows = await service.ledger.read(lambda tx: stories.list_deliveries(tx, search))
-    more = len(rows) > ROWS
-    older = rows[ROWS - 1]["id"] if more else None
-    further = None
-    if not more and slow:
-        further = await service.ledger.read(lambda tx: stories.end_of_depth(tx, search))
+        repository=chosen["repository"] or None,
+        tag=chosen["tag"] or None,
+        verdict=Verdict(chosen["verdict"]) if chosen["verdict"] else None,
+        state=State(chosen["state"]) if chosen["state"] else None,
+        text=chosen["text"] or None,
+        before=before,
+        limit=ROWS,
+    )
+    page = await service.ledger.read(lambda tx: search_deliveries(tx, search))
+    full = len(page.deliveries) == ROWS
     return answer_page(
         request, session, "deliveries.html",
-        rows=rows[:ROWS], chosen=chosen, before=before, older=older, further=further, depth=DEPTH,
+        rows=page.deliveries, chosen=chosen, before=before, depth=DEPTH,
+        older=page.next if full else None, further=None if full else page.next,
         repositories=sorted({rule.repository for rule in service.settings.rules}),
         choices=CHOICES, standing=standing,
     )  # fmt: skip
@@ -123,19 +122,19 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
 async def show_delivery(service: Service, request: Request, session: Session) -> Response:
     """Show the history of one delivery, and what to do now."""
     identity = _text(request.path_params["id"])
-    row = await service.ledger.read(lambda tx: stories.story(tx, identity))
+    row = await service.ledger.read(lambda tx: delivery_detail(tx, identity))
     if row is None:
         return failure(request, 404, "There is no such delivery.", _NOT_THERE)
-    own = [rule for rule in service.settings.rules if rule.repository == row["repository"]]
+    own = [rule for rule in service.settings.rules if rule.repository == row.repository]
     room: dict[str, str] = {}
-    for registration in row["registrations"]:
-        if registration["reason"] == Reason.VERSION_LIMIT:
-            scope = Scope(registration["app"], most=1, keep=1)
+    for registration in row.registrations:
+        if registration.reason == Reason.VERSION_LIMIT.value:
+            scope = Scope(registration.app, most=1, keep=1)
             planned = await plan(service.ledger, service.settings, scope)
-            room[registration["id"]] = planned[0].made.version if planned else ""
+            room[registration.id] = planned[0].made.version if planned else ""
     return answer_page(
         request, session, "delivery.html",
-        row=row, decided=_decided(row, own), room=room, standing=standing,
+        row=row, decided=_decided(row.tag, own), room=room, standing=standing,
     )  # fmt: skip
 
 
@@ -164,16 +163,17 @@ def versions_page(shelf: VersionsView) -> Page:
     return show_versions
 
 
-def _decided(row: Mapping[str, Any], own: Sequence[Rule]) -> list[dict[str, Any]]:
-    """Return the repository's current rules, and whether each matches the tag."""
-    return [
-        {
-            "rule": rule.name,
-            "app": rule.app,
-            "takes": bool(row["tag"] and takes(rule, row["tag"])),
-        }
-        for rule in own
-    ]
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A rule of the repository, and whether it matches the tag."""
+
+    rule: str
+    app: str
+    takes: bool
+
+
+def _decided(tag: str | None, own: Sequence[Rule]) -> list[Decided]:
+    return [Decided(rule.name, rule.app, bool(tag and takes(rule, tag))) for rule in own]
 
 
 def _text(value: str) -> str:

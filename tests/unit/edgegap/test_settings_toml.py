@@ -27,10 +27,10 @@ def read(text: str) -> tuple[Rule, list[Fault]]:
     return rule, faults
 
 
-def exported(settings: SentSettings) -> str:
-    return settings_toml(settings, "my-game/1.0").replace(
-        "[rule.settings]", f"{HEAD}[rule.settings]"
-    )
+def exported(settings: SentSettings, title: str = "my-game/1.0") -> str:
+    table = "[rule.settings]"
+    above, found, below = settings_toml(settings, title).rpartition(f"\n{table}\n")
+    return f"{above}\n{HEAD}{found.lstrip()}{below}"
 
 
 def test_it_gives_back_what_was_sent() -> None:
@@ -109,7 +109,7 @@ def test_whatever_edgegap_shows_is_exported_as_what_check_accepts(
     version: dict[str, Any], ports: list[Any], envs: list[Any], title: str
 ) -> None:
     shown = shown_settings({**version, "ports": ports, "envs": envs}, KEYS)
-    text = settings_toml(shown, title).replace("[rule.settings]", f"{HEAD}[rule.settings]", 1)
+    text = exported(shown, title)
 
     _, faults = read(text)
 

@@ -11,6 +11,7 @@ from receiver.edgegap.version_diff import Difference, Seen, differences
 from receiver.secret import Secret
 
 OLD, NEW = Secret("canary-old-key-0123456"), Secret("canary-new-key-0123456")
+IMAGE = "docker.io/studio/game"
 PORT: dict[str, Any] = {"port": 7777, "protocol": "UDP", "name": "game"}
 BODY: dict[str, Any] = {
     "docker_repository": "docker.io",
@@ -52,7 +53,7 @@ def test_a_version_does_not_differ_from_itself() -> None:
     [
         (
             {"docker_tag": "1.1"},
-            ("image", "docker.io/studio/game:1.0", "docker.io/studio/game:1.1"),
+            ("image", f"{IMAGE}:1.0", f"{IMAGE}:1.1"),
         ),
         ({"max_duration": 30}, ("max_duration", "60", "30")),
         ({"force_cache": True}, ("force_cache", "not set", "true")),

@@ -19,6 +19,7 @@ from receiver.rules.rule import Rule
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
+from receiver.timestamps import Time
 from receiver.upkeep import health
 from receiver.upkeep.health import Code, Condition, Snapshot, conditions_of
 from tests.support.dockerhub import hub_beside
@@ -48,7 +49,7 @@ def test_a_gate_says_since_when_how_many_and_when_next(name: str) -> None:
 
     (one,) = found(Snapshot(NOW, gates=[gate], held=7)).values()
 
-    assert one == Condition(Code(name), "Why.", NOW - MINUTE, 7, NOW + MINUTE)
+    assert one == Condition(Code(name), "Why.", Time(NOW - MINUTE), 7, Time(NOW + MINUTE))
 
 
 def test_a_dead_worker_holds_everything() -> None:

@@ -1,27 +1,29 @@
 """The pictures: drawn from plain numbers, whatever they are."""
 
 import xml.etree.ElementTree as ET
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receiver.ledger.views import ReasonWord, RecentRegistration
 from receiver.reasons import Outcome, State
-from receiver.timestamps import duration
+from receiver.timestamps import Time, duration
 from receiver.web.page.charts import PLACES, TALL, last_registrations, push_to_version
 
+TIMES = st.integers(0, 2**42).map(Time)
 ROWS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "app": st.text(max_size=5),
-            "version": st.sampled_from(["1.0.0", "<script>", '"&\u202e', "👩‍🚀"]),
-            "state": st.sampled_from([one.value for one in State]),
-            "outcome": st.none() | st.sampled_from([one.value for one in Outcome]),
-            "reason": st.none() | st.just("name_taken"),
-            "created_at": st.integers(0, 2**42),
-            "finished_at": st.none() | st.integers(0, 2**42),
-        }
+    st.builds(
+        RecentRegistration,
+        id=st.just("r0"),
+        tag=st.just("1.0.0"),
+        app=st.text(max_size=5),
+        version=st.sampled_from(["1.0.0", "<script>", '"&\u202e', "👩‍🚀"]),
+        state=st.sampled_from(State),
+        outcome=st.none() | st.sampled_from(Outcome),
+        reason=st.none() | st.just(ReasonWord("name_taken")),
+        created_at=TIMES,
+        finished_at=st.none() | TIMES,
     ),
     max_size=60,
 )
@@ -35,7 +37,7 @@ def bars(drawn: str) -> list[dict[str, str]]:
 
 
 @given(rows=ROWS)
-def test_a_picture_is_sound_and_within_its_frame(rows: list[dict[str, Any]]) -> None:
+def test_a_picture_is_sound_and_within_its_frame(rows: list[RecentRegistration]) -> None:
     for drawn in (last_registrations(rows), push_to_version(rows)):
         found = bars(drawn)
         assert len(found) <= PLACES
@@ -47,9 +49,10 @@ def test_a_picture_is_sound_and_within_its_frame(rows: list[dict[str, Any]]) -> 
 
 
 def test_the_newest_stands_on_the_right() -> None:
-    row = {"app": "a", "version": "1", "reason": None, "created_at": 0, "finished_at": 10}
-    newest = {**row, "state": "parked", "outcome": None}
-    oldest = {**row, "state": "done", "outcome": "created"}
+    def row(state: State, outcome: Outcome | None) -> RecentRegistration:
+        return RecentRegistration("r0", "a", "1", "1", state, outcome, None, Time(0), Time(10))
+
+    newest, oldest = row(State.PARKED, None), row(State.DONE, Outcome.CREATED)
 
     assert [bar["class"] for bar in bars(last_registrations([newest, oldest]))] == ["good", "bad"]
 

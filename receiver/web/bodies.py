@@ -1,0 +1,325 @@
+"""The request bodies of the API, and the answers that are not the ledger's own views."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from receiver.ledger.queries import MOST_ROWS
+from receiver.ledger.views import (
+    App,
+    Channel,
+    DeliveryId,
+    VersionName,
+    described,
+)
+from receiver.pipeline.prune import Pruned
+from receiver.reasons import Reason, State, Verdict
+from receiver.timestamps import Time
+
+LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
+MOST_MISSED = 500
+
+# PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
+PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
+Plain = Annotated[str, Meta(pattern=PLAIN)]
+Text = Annotated[Plain, Meta(min_length=1)]
+OptionalText = Text | UnsetType  # a parameter is left out instead of being empty
+TokenId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9a-f]{16}\Z",
+        description="The id of an API token, as `receiver api-token` prints it.",
+        examples=["0123456789abcdef"],
+    ),
+]
+Milliseconds = Annotated[int, Meta(ge=0, le=LATEST, description="UTC epoch milliseconds.")]
+# These are checked by `images.py`, whose messages say what to write instead.
+_PART = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_GROUP = "[a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*"
+_TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+Image = Annotated[
+    str,
+    Meta(
+        description="[docker.io/]group/project:tag",
+        examples=["studio/game-server:1.4.2"],
+        extra_json_schema={
+            "pattern": f"^(?:docker\\.io/)?{_GROUP}/{_PART}:{_TAG}$",
+            "maxLength": 255,
+        },
+    ),
+]
+RepositoryName = Annotated[
+    str,
+    Meta(
+        description="group/project",
+        examples=["studio/game-server"],
+        extra_json_schema={"pattern": f"^{_PART}/{_PART}$", "maxLength": 255},
+    ),
+]
+RepositoryOrAll = Annotated[
+    str,
+    Meta(
+        description="group/project, or * for all.",
+        examples=["studio/game-server", "*"],
+        extra_json_schema={"pattern": f"^(?:\\*|{_PART}/{_PART})$", "maxLength": 255},
+    ),
+]
+TagName = Annotated[str, Meta(examples=["1.4.2"], extra_json_schema={"pattern": f"^{_TAG}$"})]
+DigestName = Annotated[str, Meta(extra_json_schema={"pattern": "^sha256:[0-9a-f]{64}$"})]
+RequestSource = Annotated[
+    Literal["api", "command"], described("The source of the request; recorded and logged.")
+]
+UserName = Annotated[
+    Plain,
+    Meta(max_length=100, description="The name of the user; recorded and logged."),
+]
+Ids = Annotated[list[Plain], described("Ids of registrations or deliveries.")]
+AppName = Annotated[Plain, Meta(examples=["my-game"])]
+ChannelName = Annotated[Plain, Meta(examples=["staging"])]
+
+
+class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which deliveries to list."""
+
+    repository: Annotated[OptionalText, described("Only deliveries of this repository.")] = UNSET
+    tag: Annotated[OptionalText, described("Only deliveries of this tag.")] = UNSET
+    verdict: Annotated[Verdict | UnsetType, described("Only deliveries with this verdict.")] = UNSET
+    state: Annotated[
+        State | UnsetType, described("Only deliveries with a registration in this state.")
+    ] = UNSET
+    app: Annotated[OptionalText, described("Only deliveries with a registration of this app.")] = (
+        UNSET
+    )
+    version: Annotated[
+        OptionalText, described("Only deliveries with a registration of this version or channel.")
+    ] = UNSET
+    reason: Annotated[
+        Reason | UnsetType,
+        described("Only deliveries with this reason, or with a registration that has it."),
+    ] = UNSET
+    source: Annotated[
+        Literal["webhook", "catch-up", "command", "restore"] | UnsetType,
+        described("Only deliveries that were reported in this way."),
+    ] = UNSET
+    since: Annotated[
+        Time | UnsetType, described("Only deliveries that were received then or later.")
+    ] = UNSET
+    until: Annotated[
+        Time | UnsetType, described("Only deliveries that were received before then.")
+    ] = UNSET
+    text: Annotated[OptionalText, described("Only deliveries that contain this text.")] = UNSET
+    before: Annotated[
+        OptionalText, described("Only deliveries older than this one: the `next` of a page.")
+    ] = UNSET
+    limit: Annotated[int, Meta(ge=1, le=MOST_ROWS, description="Maximum number of deliveries.")] = (
+        100
+    )
+
+
+class AppQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The app whose versions are listed."""
+
+    app: Annotated[Text, described("An app that a rule names.", "my-game")]
+
+
+class ChannelsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which channels to list."""
+
+    app: Annotated[OptionalText, described("Only channels of this app.", "my-game")] = UNSET
+
+
+class PushRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An image to push manually."""
+
+    image: Image
+
+
+class ReplayRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which deliveries to replay: by id, all parked, all since a time, or all of these."""
+
+    ids: Annotated[list[Plain], described("Ids of deliveries or registrations.")] = []
+    parked: Annotated[bool, described("Also all parked deliveries.")] = False
+    since: Milliseconds | None = None
+
+
+class RevokeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The API token to revoke."""
+
+    id: TokenId
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """A revoked token."""
+
+    id: TokenId
+    revoked: Annotated[bool, described("False if the token was revoked before.")]
+
+
+class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The channel to roll back."""
+
+    app: AppName
+    channel: ChannelName
+    to: Annotated[
+        Plain | None,
+        described("The version whose image the channel gets; null for its previous image."),
+    ] = None
+
+
+class PromoteRequest(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_channel": "from"}
+):
+    """The channel to promote, and the version or the channel whose image it gets."""
+
+    app: AppName
+    channel: ChannelName
+    to: Annotated[
+        Plain | None,
+        described("The version whose image the channel gets; either this or `from`."),
+    ] = None
+    from_channel: Annotated[
+        Plain | None, described("The channel of the app whose image the channel gets.")
+    ] = None
+
+
+class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The channel to release."""
+
+    app: AppName
+    channel: ChannelName
+
+
+class QueuedMove(msgspec.Struct, frozen=True):
+    """A move that was recorded as a delivery and queued."""
+
+    delivery: DeliveryId
+    sentence: Annotated[str, described("What the channel gets, and what moves it again.")]
+
+
+class Released(msgspec.Struct, frozen=True):
+    """A released channel."""
+
+    sentence: Annotated[str, described("What moves the channel now.")]
+
+
+class ChannelList(msgspec.Struct, frozen=True):
+    """Channels, by app and name."""
+
+    channels: tuple[Channel, ...]
+
+
+class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The repository to pause or resume."""
+
+    repository: RepositoryOrAll
+
+
+class OpenGateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The gate to open."""
+
+    gate: Annotated[
+        Literal["busy", "token"],
+        described("busy: Edgegap's rate limit was reached; token: Edgegap refused the API token."),
+    ]
+
+
+class OpenedGate(msgspec.Struct, frozen=True):
+    """The gate that was opened."""
+
+    opened: Literal["busy", "token"]
+
+
+class PruneRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The app whose versions are deleted."""
+
+    app: AppName
+    dry_run: Annotated[bool, described("Only list the versions.")] = False
+    versions: Annotated[
+        list[Plain] | None, described("Only these versions; null for all beyond `keep`.")
+    ] = None
+    source: RequestSource = "api"
+
+
+class PrunableVersion(msgspec.Struct, frozen=True):
+    """A version that may be deleted."""
+
+    version: VersionName
+    why: Annotated[str, described("Why it may be deleted.", "beyond keep = 10")]
+
+
+class PruneResult(msgspec.Struct, frozen=True):
+    """The versions that may be deleted, and the result of each deletion."""
+
+    app: App
+    prunable: tuple[PrunableVersion, ...]
+    results: tuple[Pruned, ...]
+
+
+class DismissRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to dismiss: `ids`, or `all` parked registrations, of one reason if it is given."""
+
+    ids: Ids = []
+    all: Annotated[bool, described("All parked registrations; without `ids`.")] = False
+    reason: Annotated[
+        Reason | None, described("With `all`: only those parked for this reason.")
+    ] = None
+    source: RequestSource = "api"
+    name: UserName = ""
+
+
+IDS_OR_ALL = {
+    "oneOf": [
+        {
+            "required": ["ids"],
+            "properties": {
+                "ids": {"minItems": 1},
+                "all": {"const": False},
+                "reason": {"type": "null"},
+            },
+        },
+        {"required": ["all"], "properties": {"ids": {"maxItems": 0}, "all": {"const": True}}},
+    ]
+}
+
+
+class UndoDismissalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which dismissed registrations to park again."""
+
+    ids: Ids
+    source: RequestSource = "api"
+    name: UserName = ""
+
+
+class MissedPushReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A push that no webhook reported."""
+
+    repository: RepositoryName
+    tag: TagName
+    pushed_at: Milliseconds | None = None
+    digest: DigestName | None = None
+    media_type: Plain | None = None
+
+
+class CatchUpRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The pushes that no webhook reported."""
+
+    missed: Annotated[
+        list[MissedPushReport],
+        Meta(
+            description=f"At most {MOST_MISSED}.",
+            extra_json_schema={"maxItems": MOST_MISSED},
+        ),
+    ]
+
+
+class CaughtUp(msgspec.Struct, frozen=True):
+    """The recorded deliveries; pushes that were already known are left out."""
+
+    deliveries: tuple[DeliveryId, ...]
+
+
+class SettingsHashes(msgspec.Struct, frozen=True):
+    """For each setting a keyed hash of its value, which `receiver doctor` compares with its own."""
+
+    marks: Annotated[dict[str, str], Meta(examples=[{"PORT": "0123456789abcdef"}])]

@@ -1,0 +1,490 @@
+"""All operations of the API, the webhook endpoint and the health endpoints.
+
+The router and the document are both made from this list.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.ledger.views import Changed, DeliveryDetail, DeliveryPage
+from receiver.upkeep.operations import Paused, Resumed
+from receiver.upkeep.replay import Replayed, ReplayedDeliveries
+from receiver.web import api, bodies
+from receiver.web.document import document_of
+from receiver.web.endpoint_bodies import (
+    AcceptedPush,
+    ErrorMessage,
+    IgnoredPush,
+    Liveness,
+    NotAccepted,
+    NotReady,
+    Readiness,
+    RefusedBody,
+    WebhookBody,
+)
+from receiver.web.health import live, ready, show_metrics
+from receiver.web.operation import (
+    JSON,
+    TEXT,
+    Group,
+    Handler,
+    Operation,
+    ResponseSpec,
+    returns,
+    with_body,
+    with_query,
+    without_input,
+)
+from receiver.web.overview import Overview
+from receiver.web.page.versions import AppVersions, VersionsView
+from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode
+from receiver.web.webhook import PROOF_HEADER, Hooks
+
+OK, ACCEPTED = HTTPStatus.OK, HTTPStatus.ACCEPTED
+BAD_REQUEST, NOT_FOUND, CONFLICT = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.CONFLICT,
+)
+TOO_SLOW, TOO_LARGE = HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+UNAUTHORIZED, FORBIDDEN = HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN
+UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
+RETRY_AFTER = {"Retry-After": "Seconds until it is worth another try."}
+
+
+def fails(*codes: ProblemCode, why: str, headers: Mapping[str, str] | None = None) -> ResponseSpec:
+    """Return an error of the API, with the codes that it may have."""
+    named = ", ".join(f"`{code}`" for code in codes)
+    return ResponseSpec(f"{why} Code: {named}.", {PROBLEM_JSON: Problem}, headers or {})
+
+
+CHALLENGE = {"WWW-Authenticate": "The scheme: Bearer."}
+LIMITED = fails(
+    ProblemCode.TOKEN_LIMITED, why="The token is limited to the pushes of one repository."
+)
+INVALID = fails(
+    ProblemCode.INVALID_REQUEST, why="The query or the body is invalid; see the message."
+)
+SLOW = fails(ProblemCode.BODY_TOO_SLOW, why="The body took over 10 seconds.")
+LARGE = fails(ProblemCode.BODY_TOO_LARGE, why="The body is over 1 MiB.")
+CHALLENGED = fails(
+    ProblemCode.TOKEN_INVALID,
+    ProblemCode.TOKEN_REVOKED,
+    why="The bearer token is missing, invalid or revoked: create one with `receiver api-token`.",
+    headers=CHALLENGE,
+)
+AWAY = ResponseSpec(
+    "The ledger is unavailable and nothing was done (`ledger_unavailable`), or there are too many "
+    "large bodies (`too_many_bodies`) or connections (plain text). Try again later.",
+    {PROBLEM_JSON: Problem, TEXT: str},
+)
+IDENTITY = {"id": "A delivery id, or a registration id for the registration's newest delivery."}
+NO_DELIVERY = {NOT_FOUND: fails(ProblemCode.DELIVERY_NOT_FOUND, why="The delivery does not exist.")}
+NO_APP = {NOT_FOUND: fails(ProblemCode.APP_NOT_FOUND, why="No rule names this app.")}
+MOVED = (
+    "Recorded as a delivery and queued. The channel is held: nothing moves it until it is "
+    "released, or until a push above the version named in the sentence."
+)
+
+
+def api_operation(
+    call: str,
+    name: str,
+    group: Group,
+    summary: str,
+    handler: Handler,
+    *,
+    responses: Mapping[HTTPStatus, ResponseSpec],
+    description: str = "",
+    parameters: Mapping[str, str] | None = None,
+    one_repository: bool = False,
+) -> Operation:
+    """Return an operation with the errors that every such operation may return.
+
+    `one_repository`: a token that is limited to a repository sees only its deliveries.
+    """
+    method, path = call.split()
+    errors = {UNAUTHORIZED: CHALLENGED, UNAVAILABLE: AWAY}
+    if not one_repository:
+        errors[FORBIDDEN] = LIMITED
+    if handler.body or handler.query or parameters:
+        errors[BAD_REQUEST] = INVALID
+    if handler.body:
+        errors[TOO_SLOW] = SLOW
+        errors[TOO_LARGE] = LARGE
+    return Operation(
+        method,
+        path,
+        name,
+        group,
+        summary,
+        handler,
+        errors | dict(responses),
+        description,
+        parameters or {},
+    )
+
+
+def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
+    """Return all operations; `shelf` caches the versions at Edgegap."""
+    listed = [
+        *_of_deliveries(),
+        *_of_parked(),
+        *_of_channels(),
+        *_of_versions(shelf),
+        *_of_pauses(),
+        api_operation(
+            "GET /api/overview", "getOverview", Group.OVERVIEW,
+            "Overview of the current state",
+            without_input(api.show_overview),
+            responses={OK: returns(Overview, "Rules, repositories, parked work, problems.")},
+        ),
+        api_operation(
+            "GET /api/settings", "getSettings", Group.OVERVIEW,
+            "Hashes of the active settings",
+            without_input(api.show_settings),
+            responses={OK: returns(bodies.SettingsHashes, "A keyed hash of each setting.")},
+        ),
+        api_operation(
+            "POST /api/tokens/revoke", "revokeToken", Group.TOKENS,
+            "Revoke an API token",
+            with_body(bodies.RevokeRequest, api.revoke_token),
+            responses={OK: returns(bodies.Revoked, "The token is revoked.")},
+        ),
+        *_of_docker_hub(hooks),
+        *_of_monitoring(),
+    ]  # fmt: skip
+
+    @cache
+    def document() -> bytes:
+        return document_of(listed)
+
+    async def show_document(_: Request) -> Response:
+        return Response(document(), media_type=JSON)
+
+    listed.append(
+        Operation(
+            "GET", "/api/openapi.json", "getDocument", Group.OVERVIEW, "This document",
+            Handler(show_document),
+            {OK: returns(dict[str, Any], "OpenAPI 3.1.")},
+            security=(),
+        )
+    )  # fmt: skip
+    return listed
+
+
+def _of_deliveries() -> list[Operation]:
+    return [
+        api_operation(
+            "GET /api/deliveries", "listDeliveries", Group.DELIVERIES,
+            "Deliveries, newest first",
+            with_query(bodies.DeliveriesQuery, api.list_deliveries, for_one_repository=True),
+            responses={
+                OK: ResponseSpec(
+                    "One page, each delivery with its registrations in short.",
+                    {JSON: DeliveryPage},
+                    {"Link": 'The next page, with `rel="next"`; missing on the last page.'},
+                )
+            },
+        ),
+        api_operation(
+            "POST /api/deliveries", "pushImage", Group.DELIVERIES,
+            "Push an image manually",
+            with_body(bodies.PushRequest, api.push, for_one_repository=True),
+            responses={
+                OK: returns(DeliveryDetail, "Recorded; no rule matches: see the reason."),
+                ACCEPTED: returns(DeliveryDetail, "Recorded and queued."),
+            },
+            description="The image is processed by the same rules as a webhook.",
+        ),
+        api_operation(
+            "GET /api/deliveries/{id}", "getDelivery", Group.DELIVERIES,
+            "One delivery with its history",
+            without_input(api.show_delivery, for_one_repository=True),
+            responses={
+                OK: returns(
+                    DeliveryDetail, "The push, the rule, each request, and what to do now."
+                ),
+                **NO_DELIVERY,
+            },
+            parameters=IDENTITY,
+            one_repository=True,
+        ),
+        api_operation(
+            "POST /api/deliveries/{id}/replay", "replayDelivery", Group.DELIVERIES,
+            "Replay one delivery",
+            without_input(api.replay_delivery, for_one_repository=True),
+            responses={
+                ACCEPTED: returns(
+                    Replayed,
+                    "The rules were applied again and the registrations restarted. A refused "
+                    "delivery contains no push and stays refused.",
+                ),
+                **NO_DELIVERY,
+            },
+            parameters=IDENTITY,
+            one_repository=True,
+        ),
+        api_operation(
+            "POST /api/replay", "replayDeliveries", Group.DELIVERIES,
+            "Replay many deliveries",
+            with_body(bodies.ReplayRequest, api.replay),
+            responses={ACCEPTED: returns(ReplayedDeliveries, "What was replayed or missing.")},
+        ),
+        api_operation(
+            "POST /api/catch-up", "recordMissedPushes", Group.DELIVERIES,
+            "Record missed pushes",
+            with_body(bodies.CatchUpRequest, api.record_missed),
+            responses={ACCEPTED: returns(bodies.CaughtUp, "The recorded deliveries.")},
+        ),
+    ]  # fmt: skip
+
+
+def _of_parked() -> list[Operation]:
+    return [
+        api_operation(
+            "POST /api/dismiss", "dismissRegistrations", Group.PARKED,
+            "Dismiss parked registrations",
+            with_body(bodies.DismissRequest, api.dismiss_parked, rules=bodies.IDS_OR_ALL),
+            responses={OK: returns(Changed, "The dismissed registrations.")},
+        ),
+        api_operation(
+            "POST /api/dismiss/undo", "undoDismissal", Group.PARKED,
+            "Park dismissed registrations again",
+            with_body(bodies.UndoDismissalRequest, api.undo),
+            responses={OK: returns(Changed, "The registrations that are parked again.")},
+        ),
+    ]  # fmt: skip
+
+
+def _of_channels() -> list[Operation]:
+    return [
+        api_operation(
+            "GET /api/channels", "listChannels", Group.CHANNELS,
+            "Channels with their images, holds and last moves",
+            with_query(bodies.ChannelsQuery, api.show_channels),
+            responses={OK: returns(bodies.ChannelList, "The channels of all rules."), **NO_APP},
+        ),
+        api_operation(
+            "POST /api/rollback", "rollBackChannel", Group.CHANNELS,
+            "Roll back a channel and hold it",
+            with_body(bodies.RollbackRequest, api.roll_back),
+            responses={
+                ACCEPTED: returns(bodies.QueuedMove, MOVED),
+                CONFLICT: fails(
+                    ProblemCode.CHANNEL_NOT_CHANGED,
+                    why="The channel has no previous image, or no rule has it.",
+                ),
+            },
+        ),
+        api_operation(
+            "POST /api/promote", "promoteChannel", Group.CHANNELS,
+            "Promote a channel and hold it",
+            with_body(bodies.PromoteRequest, api.promote_channel),
+            responses={
+                ACCEPTED: returns(bodies.QueuedMove, MOVED),
+                CONFLICT: fails(
+                    ProblemCode.CHANNEL_NOT_CHANGED,
+                    why="There is no such version or channel to copy, or no rule has this channel.",
+                ),
+            },
+        ),
+        api_operation(
+            "POST /api/release", "releaseChannel", Group.CHANNELS,
+            "Release a held channel",
+            with_body(bodies.ReleaseRequest, api.release_channel),
+            responses={
+                OK: returns(bodies.Released, "The next push above the channel's version moves it."),
+                CONFLICT: fails(
+                    ProblemCode.CHANNEL_NOT_CHANGED,
+                    why="The channel is not held, or no rule has this channel.",
+                ),
+            },
+        ),
+    ]  # fmt: skip
+
+
+def _of_versions(shelf: VersionsView) -> list[Operation]:
+    return [
+        api_operation(
+            "GET /api/versions", "getVersions", Group.VERSIONS,
+            "An app's versions",
+            with_query(bodies.AppQuery, api.showing_versions(shelf)),
+            responses={
+                OK: returns(
+                    AppVersions,
+                    "The versions at Edgegap, the push of each, channels, and the versions that "
+                    "retention would delete.",
+                ),
+                **NO_APP,
+            },
+        ),
+        api_operation(
+            "POST /api/prune", "pruneVersions", Group.VERSIONS,
+            "Delete old versions of an app",
+            with_body(bodies.PruneRequest, api.prune_versions),
+            responses={
+                OK: returns(
+                    bodies.PruneResult,
+                    "The versions that may be deleted, and the result of each deletion.",
+                ),
+                CONFLICT: fails(
+                    ProblemCode.NO_RETENTION,
+                    ProblemCode.DELETION_IN_PROGRESS,
+                    why="No rule of the app has `keep`, or a deletion is in progress.",
+                ),
+            },
+        ),
+    ]  # fmt: skip
+
+
+def _of_pauses() -> list[Operation]:
+    return [
+        api_operation(
+            "GET /api/pauses", "listPauses", Group.PAUSES,
+            "List pauses",
+            without_input(api.list_pauses),
+            responses={OK: returns(Paused, "The current pauses.")},
+        ),
+        api_operation(
+            "POST /api/pause", "pauseRepository", Group.PAUSES,
+            "Pause a repository",
+            with_body(bodies.PauseRequest, api.pause),
+            responses={
+                OK: returns(Paused, "The current pauses."),
+                CONFLICT: fails(
+                    ProblemCode.REPOSITORY_UNKNOWN,
+                    why="No rule names the repository, and the ledger has no push to it.",
+                ),
+            },
+        ),
+        api_operation(
+            "POST /api/resume", "resumeRepository", Group.PAUSES,
+            "Resume a repository",
+            with_body(bodies.PauseRequest, api.resume),
+            responses={OK: returns(Resumed, "Whether it was paused, and the current pauses.")},
+            description="* ends every pause.",
+        ),
+        api_operation(
+            "POST /api/open-gate", "openGate", Group.PAUSES,
+            "Open a gate",
+            with_body(bodies.OpenGateRequest, api.open_gate),
+            responses={
+                OK: returns(bodies.OpenedGate, "The gate was opened."),
+                CONFLICT: fails(
+                    ProblemCode.GATE_NOT_CLOSED,
+                    why="The gate was already open.",
+                ),
+            },
+            description=(
+                "Registrations that wait for Edgegap are tried now. If Edgegap refuses again, the "
+                "gate closes again."
+            ),
+        ),
+    ]  # fmt: skip
+
+
+def _of_docker_hub(hooks: Hooks) -> list[Operation]:
+    link = {"token": "The last segment of a link, valid for one repository."}
+    path = "/hooks/dockerhub/{token}"
+    return [
+        Operation(
+            "POST", path, "receiveWebhook", Group.DOCKER_HUB,
+            "Receive a webhook from Docker Hub",
+            Handler(hooks.take, body=WebhookBody),
+            {
+                OK: returns(IgnoredPush, "Recorded and ignored: see the reason."),
+                ACCEPTED: returns(AcceptedPush, "Recorded on disk."),
+                BAD_REQUEST: returns(RefusedBody, "The body is not a push."),
+                NOT_FOUND: returns(
+                    ErrorMessage,
+                    "The token is wrong, revoked, or for another repository: the response is the "
+                    "same.",
+                ),
+                TOO_SLOW: returns(RefusedBody, "The body took over 10 seconds."),
+                TOO_LARGE: returns(RefusedBody, "The body is over 1 MiB."),
+                HTTPStatus.TOO_MANY_REQUESTS: ResponseSpec(
+                    "Too many wrong tokens from one address. A valid link is never limited.",
+                    {JSON: ErrorMessage},
+                    RETRY_AFTER,
+                ),
+                UNAVAILABLE: ResponseSpec(
+                    "The ledger cannot be written now and the push was not accepted, or there are "
+                    "too many connections or large bodies (plain text). Send it again.",
+                    {JSON: NotAccepted, TEXT: str},
+                    RETRY_AFTER,
+                ),
+            },
+            description="A trailing slash is accepted, without a redirect.",
+            parameters=link,
+            security=(),
+            slash=True,
+        ),
+        Operation(
+            "GET", path, "explainLink", Group.DOCKER_HUB,
+            "Explain a link",
+            Handler(hooks.greet),
+            {
+                OK: ResponseSpec(
+                    "A short explanation, the same for any token.",
+                    {TEXT: str},
+                    {
+                        PROOF_HEADER: "The response to a challenge signed by `receiver doctor`; it "
+                        "identifies this receiver."
+                    },
+                )
+            },
+            parameters=link,
+            security=(),
+            slash=True,
+        ),
+    ]  # fmt: skip
+
+
+def _of_monitoring() -> list[Operation]:
+    crowded = "there are too many connections or large bodies (plain text)."
+    return [
+        Operation(
+            "GET", "/livez", "getLiveness", Group.MONITORING, "Liveness", Handler(live),
+            {
+                OK: returns(Liveness, "The worker's loops are running."),
+                UNAVAILABLE: ResponseSpec(
+                    f"The worker is not running, or {crowded}", {JSON: Liveness, TEXT: str}
+                ),
+            },
+            security=(),
+        ),
+        Operation(
+            "GET", "/readyz", "getReadiness", Group.MONITORING, "Readiness", Handler(ready),
+            {
+                OK: returns(
+                    Readiness,
+                    "A delivery can be recorded now; no problem in `degraded` loses a push.",
+                ),
+                UNAVAILABLE: ResponseSpec(
+                    f"A delivery cannot be recorded now, or {crowded}", {JSON: NotReady, TEXT: str}
+                ),
+            },
+            description="The details of problems require an API token.",
+            security=("", "token"),
+        ),
+        Operation(
+            "GET", "/metrics", "getMetrics", Group.MONITORING, "Metrics", Handler(show_metrics),
+            {
+                OK: ResponseSpec("Prometheus' text format.", {TEXT: str}),
+                UNAUTHORIZED: fails(
+                    ProblemCode.TOKEN_INVALID,
+                    why="RECEIVER_METRICS_TOKEN is set, and the request's token is missing or "
+                    "wrong.",
+                    headers=CHALLENGE,
+                ),
+                UNAVAILABLE: AWAY,
+            },
+            security=("", "metricsToken"),
+        ),
+    ]  # fmt: skip

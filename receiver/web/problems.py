@@ -1,0 +1,75 @@
+"""Errors of the API as RFC 9457 writes them: `application/problem+json`, with a `code`."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from receiver.ledger.views import described
+from receiver.web.serialization import encode
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class ProblemCode(StrEnum):
+    """The kind of an error, for programs."""
+
+    INVALID_REQUEST = "invalid_request"
+    TOKEN_INVALID = "token_invalid"  # noqa: S105 - a word
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105 - a word
+    TOKEN_LIMITED = "token_limited"  # noqa: S105 - a word
+    NOT_FOUND = "not_found"
+    DELIVERY_NOT_FOUND = "delivery_not_found"
+    APP_NOT_FOUND = "app_not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TOO_SLOW = "body_too_slow"
+    CHANNEL_NOT_CHANGED = "channel_not_changed"
+    REPOSITORY_UNKNOWN = "repository_unknown"
+    GATE_NOT_CLOSED = "gate_not_closed"
+    NO_RETENTION = "no_retention"
+    DELETION_IN_PROGRESS = "deletion_in_progress"
+    BODY_TOO_LARGE = "body_too_large"
+    TOO_MANY_BODIES = "too_many_bodies"
+    LEDGER_UNAVAILABLE = "ledger_unavailable"
+
+
+STATUS: Mapping[ProblemCode, HTTPStatus] = {
+    ProblemCode.INVALID_REQUEST: HTTPStatus.BAD_REQUEST,
+    ProblemCode.TOKEN_INVALID: HTTPStatus.UNAUTHORIZED,
+    ProblemCode.TOKEN_REVOKED: HTTPStatus.UNAUTHORIZED,
+    ProblemCode.TOKEN_LIMITED: HTTPStatus.FORBIDDEN,
+    ProblemCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ProblemCode.DELIVERY_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ProblemCode.APP_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ProblemCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    ProblemCode.BODY_TOO_SLOW: HTTPStatus.REQUEST_TIMEOUT,
+    ProblemCode.CHANNEL_NOT_CHANGED: HTTPStatus.CONFLICT,
+    ProblemCode.REPOSITORY_UNKNOWN: HTTPStatus.CONFLICT,
+    ProblemCode.GATE_NOT_CLOSED: HTTPStatus.CONFLICT,
+    ProblemCode.NO_RETENTION: HTTPStatus.CONFLICT,
+    ProblemCode.DELETION_IN_PROGRESS: HTTPStatus.CONFLICT,
+    ProblemCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ProblemCode.TOO_MANY_BODIES: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProblemCode.LEDGER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An error as RFC 9457 describes it."""
+
+    type: Annotated[str, described("Always the same: `code` is the kind of error.", "about:blank")]
+    title: Annotated[str, described("The meaning of the status.", "Not Found")]
+    status: Annotated[int, Meta(examples=[HTTPStatus.NOT_FOUND.value])]
+    detail: Annotated[str, described("What happened, and what to do.")]
+    code: ProblemCode
+
+
+def problem(code: ProblemCode, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error of the API."""
+    status = STATUS[code]
+    found = Problem("about:blank", status.phrase, status.value, detail, code)
+    return Response(encode(found), status.value, headers=headers, media_type=PROBLEM_JSON)
