@@ -59,7 +59,10 @@ def sent_settings(
     pull_profiles: Sequence[str] = (),
     size: int | None = None,
 ) -> SentSettings:
-    """Return what a POST sent, or with `before` what a version has after a PATCH of it."""
+    """Return what a request sent, and the rest as `before` has it.
+
+    `before` is the version as Edgegap shows it: before a PATCH, or after the request.
+    """
     hashing = _hashing(keys)
     sent = _read(body, hashing, body.get("envs"), hidden_too=True)
     if before is not None:

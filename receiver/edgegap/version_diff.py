@@ -43,7 +43,7 @@ def differences(a: Seen, b: Seen) -> tuple[tuple[Difference, ...], tuple[str, ..
     """Return what differs, and the names of what cannot be compared."""
     found = [
         *_compared("image", a.settings.image, b.settings.image),
-        *_settings(a, b),
+        *_settings(a.settings, b.settings),
         *_ports(a.settings, b.settings),
     ]
     unknown: list[str] = []
@@ -70,14 +70,9 @@ def differences(a: Seen, b: Seen) -> tuple[tuple[Difference, ...], tuple[str, ..
     return tuple(found), tuple(unknown)
 
 
-def _settings(a: Seen, b: Seen) -> Iterator[Difference]:
-    """Compare the settings; what Edgegap shows includes defaults that a request did not name."""
-    for name, one, other in _paired(a.settings.settings, b.settings.settings):
-        is_default = (one is None and a.sent and not b.sent) or (
-            other is None and b.sent and not a.sent
-        )
-        if not is_default:
-            yield from _compared(name, _text(one), _text(other))
+def _settings(a: SentSettings, b: SentSettings) -> Iterator[Difference]:
+    for name, one, other in _paired(a.settings, b.settings):
+        yield from _compared(name, _text(one), _text(other))
 
 
 def _ports(a: SentSettings, b: SentSettings) -> Iterator[Difference]:

@@ -122,7 +122,8 @@ class Attempt:
         self._moved = False
         self._linked = False
         self._size: int | None = None
-        self._sent: SentSettings | None = None
+        self._sent: Plan | None = None
+        self._shown: Body | None = None
         self._planned_again = False
         self._values: str | None = None
 
@@ -154,7 +155,7 @@ class Attempt:
             overwritten=self._overwritten,
             sent=self._values,
             moved=self._moved,
-            settings=self._sent,
+            settings=self._settings_sent(),
             planned_again=self._planned_again,
         )
 
@@ -196,7 +197,7 @@ class Attempt:
         if plan.unless_public is not None and not self._pullable:
             self._warnings = ()  # the parked registration has its own
             return rejection(plan.unless_public)
-        answer = await self._post(rule, plan)
+        answer = await self._post(plan)
         policy = policy_for(Operation.CREATE, answer)
         self._ours = self._ours or answer.effect is not Effect.NONE
         if policy.then is Action.GO_ON:
@@ -264,8 +265,7 @@ class Attempt:
         plan = source if isinstance(source, Result) else self._plan(rule, source)
         asked = plan.body if isinstance(plan, Plan) else rule.settings
         if isinstance(plan, Plan):
-            self._note_settings(rule, plan)
-            self._planned_again = True
+            self._sent, self._planned_again = plan, True
         else:
             self._warnings += ("compared with the rule's own settings only: nothing to copy from",)
         differs = self._differs(rule, asked, body)
@@ -277,7 +277,7 @@ class Attempt:
             findings = await self._preflight.look(self._claimed.image, rule)
             self._calls += findings.calls
             if isinstance(findings, ImageOk):
-                self._digest = findings.digest
+                self._digest, self._size = findings.digest, findings.size
                 self._notes += findings.notes
             else:
                 self._notes += ("the image could not be looked at; Edgegap has the tag already",)
@@ -370,6 +370,7 @@ class Attempt:
         self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
     ) -> Result | None:
         """Park a version that differs from the request in settings that players would notice."""
+        self._shown = held
         found = compare(asked, held, before)
         self._warnings += found.notes
         noticed = found.noticed
@@ -414,27 +415,31 @@ class Attempt:
         claimed = self._claimed
         return self._recorded(await self._client.look(claimed.app, claimed.version))
 
-    async def _post(self, rule: Rule, plan: Plan) -> Answer:
+    async def _post(self, plan: Plan) -> Answer:
         app = self._claimed.app
         await self._record_request(len(self._calls), "POST", version_path(app))
         answer = self._recorded(await self._client.create(app, plan.body))
         if answer.effect is not Effect.NONE:
-            self._note_settings(rule, plan)
+            self._sent = plan
         return answer
 
-    async def _patch(self, rule: Rule, plan: Plan) -> Answer:
+    async def _patch(self, plan: Plan) -> Answer:
         app, version = self._claimed.app, self._claimed.version
         await self._record_request(len(self._calls), "PATCH", version_path(app, version))
         answer = self._recorded(await self._client.update(app, version, plan.body))
         if answer.effect is not Effect.NONE:
-            self._note_settings(rule, plan)
+            self._sent = plan
         return answer
 
-    def _note_settings(self, rule: Rule, plan: Plan) -> None:
-        self._sent = sent_settings(
-            plan.body,
+    def _settings_sent(self) -> SentSettings | None:
+        """Return what the version was sent, with what Edgegap shows of the rest."""
+        rule = self._settings.rule_named(self._claimed.rule)
+        if self._sent is None or rule is None:
+            return None
+        return sent_settings(
+            self._sent.body,
             self._settings.secret_keys,
-            before=plan.before,
+            before=self._shown or self._sent.before,
             pull_profiles=rule.pull_profiles,
             size=self._size,
         )

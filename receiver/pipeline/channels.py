@@ -159,7 +159,7 @@ class ChannelAttempt(Attempt):
         stopped = await self._link(rule)  # first: a deployment of the new image needs its files
         if stopped is not None:
             return stopped
-        answer = await self._patch(rule, plan)
+        answer = await self._patch(plan)
         policy = policy_for(Operation.UPDATE, answer)
         if policy.then is Action.GO_ON:
             return await self._check(rule, plan, Outcome.UPDATED)

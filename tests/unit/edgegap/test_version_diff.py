@@ -29,7 +29,6 @@ BODY: dict[str, Any] = {
 SHOWN = {
     **BODY,
     "private_token": "*****",
-    "restart_policy": "always",
     "envs": [BODY["envs"][0], {"key": "DB", "value": "", "is_hidden": True}],
 }
 
@@ -83,7 +82,7 @@ def test_hashes_of_another_key_are_not_compared() -> None:
     assert unknown == ("variable MODE", "variable DB", "registry login")
 
 
-def test_defaults_and_hidden_values_that_edgegap_shows_are_no_differences() -> None:
+def test_hidden_values_that_edgegap_does_not_return_are_not_compared() -> None:
     shown = Seen(shown_settings(SHOWN, (NEW,)), sent=False)
 
     assert differences(sent(), shown) == ((), ("variable DB", "registry login"))
