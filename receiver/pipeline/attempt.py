@@ -29,7 +29,14 @@ from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.ledger.targets import NotCopied
 from receiver.pipeline.linking import link_all
-from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out, Preflight
+from receiver.pipeline.preflight import (
+    ImageOk,
+    ImagePending,
+    ImageRejected,
+    Out,
+    Preflight,
+    too_large,
+)
 from receiver.pipeline.retry import (
     Action,
     Operation,
@@ -41,22 +48,8 @@ from receiver.pipeline.retry import (
     wait_at_most,
 )
 from receiver.reasons import Outcome, Reason, State, explain
-from receiver.rules.image_size import size_note, size_text
+from receiver.rules.image_size import size_note
 from receiver.rules.rule import Mode, OnOverwrite, Rule, names_target
-
-
-async def why_refused(
-    client: EdgegapClient, operation: Operation, answer: Answer, **facts: object
-) -> tuple[Reason, str]:
-    """Explain a failed response as an attempt would, for callers that only read.
-
-    After a 403 the token is tested.
-    """
-    policy = policy_for(operation, answer)
-    if policy.then is Action.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
-        policy, answer = resolve_forbidden(answer, await client.probe())
-    reason = policy.reason or Reason.REFUSED_BY_EDGEGAP
-    return reason, explain(reason, detail=summary_of(answer), **facts)
 
 
 def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> DesiredVersion:
@@ -327,11 +320,9 @@ class Attempt:
         self._size = found.size
         if found.size is None:
             return None
-        if rule.max_image is not None and found.size > rule.max_image:
-            limit, detail = size_text(rule.max_image), size_text(found.size)
-            reason = Reason.IMAGE_TOO_LARGE
-            facts = {**self._facts(rule), "limit": limit, "detail": detail}
-            return Result.parked(reason, explain(reason, **facts))
+        parking = too_large(self._claimed.image, rule, found.size)
+        if parking is not None:
+            return rejection(parking)
         self._notes += (size_note(found.size, await self._size_before()),)
         return None
 

@@ -23,6 +23,7 @@ from receiver.edgegap.responses import Answer
 from receiver.images import ImageReference
 from receiver.logs import get_logger
 from receiver.reasons import Reason, explain
+from receiver.rules.image_size import size_text
 from receiver.rules.rule import Rule
 
 LONGEST_HOLD = 5 * 60 * 1000  # ms that an outage of Docker Hub may delay a registration
@@ -230,6 +231,15 @@ def _unfit(platforms: Platforms, image: ImageReference) -> Rejected | None:
         sentence = explain(Reason.NOT_AMD64, command=build_command(image), **facts)
         return Rejected(Reason.NOT_AMD64, sentence)
     return None
+
+
+def too_large(image: ImageReference, rule: Rule, size: int | None) -> Rejected | None:
+    """Return why an image of this size is parked; None if the rule allows it."""
+    if size is None or rule.max_image is None or size <= rule.max_image:
+        return None
+    facts = {"image": str(image), "rule": rule.name}
+    facts |= {"detail": size_text(size), "limit": size_text(rule.max_image)}
+    return Rejected(Reason.IMAGE_TOO_LARGE, explain(Reason.IMAGE_TOO_LARGE, **facts))
 
 
 def _denied(seen: TagDenied, image: ImageReference, rule: Rule) -> Rejected:

@@ -133,6 +133,20 @@ def test_a_list_of_pull_profiles_that_fails_is_only_warned_of(
     assert found[f"pull profiles of {REPOSITORY} → {APP}"]["health"] == "warn"
 
 
+def test_an_image_over_max_image_is_found_before_a_push_parks(
+    commands: Commands, hub: DockerHubSandbox
+) -> None:
+    large = {"os": "linux", "architecture": "amd64", "size": 5_000_000_000}
+    hub.alter_record(REPOSITORY, "1.0.0", images=[large])
+    commands.configure(TWO_LINES + 'max_image = "4GB"\n')
+
+    found, _ = said(commands)
+
+    row = found[f"image {REPOSITORY}:1.0.0"]
+    assert (row["health"], row["found"]) == ("fail", "image_too_large")
+    assert "has 5 GB, compressed" in row["mend"]
+
+
 def test_for_people_each_line_is_followed_by_its_mend(commands: Commands) -> None:
     done = commands.run("doctor", EDGEGAP_TOKEN="wrong")
 
