@@ -49,6 +49,7 @@ class Reason(StrEnum):
     LATEST_NOT_NAMED = "latest_not_named"
     NO_RULE = "no_rule"
     NO_RULE_MATCHES = "no_rule_matches"
+    TEST_PUSH = "test_push"
     # refused: a valid link, but the body is not a push
     BAD_JSON = "bad_json"
     BAD_SHAPE = "bad_shape"
@@ -151,6 +152,10 @@ REASONS: dict[Reason, Explained] = {
     Reason.NO_RULE_MATCHES: Explained(
         "No rule of {repository} matches the tag {tag}: {detail}. If it should be registered, "
         "change `tags` in a rule, reload, then replay this delivery."
+    ),
+    Reason.TEST_PUSH: Explained(
+        "`receiver connect --prove` sent this test through the public URL. It arrived; nothing is "
+        "registered for it, and nothing is to be done."
     ),
     Reason.BAD_JSON: Explained("The body is not JSON. Docker Hub sends JSON; check the sender."),
     Reason.BAD_SHAPE: Explained(

@@ -29,6 +29,11 @@ class Secret:
         """Return the value itself, for the call that needs it."""
         return self._value
 
+    def forget(self) -> None:
+        """Drop the value and its cached spellings; nothing can be done with the secret then."""
+        self._value = ""
+        _spellings.cache_clear()
+
     def __repr__(self) -> str:
         return f"Secret({MASK})"
 

@@ -1,6 +1,7 @@
 """Parse and format times: lenient parsing, UTC if no zone is given."""
 
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 SECONDS_WITH_TENTHS = 10
 MOST_OF_A_UNIT = 100
@@ -23,6 +24,17 @@ def read_iso(value: object) -> int | None:
     try:
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except OverflowError:
+        return None
+
+
+def read_http_date(value: object) -> int | None:
+    """Return an HTTP date in epoch milliseconds, in any of its three formats; None for others."""
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        moment = parsedate_to_datetime(value)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
         return None
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from receiver.ledger.views import DeliveryDetail
 
 MOST_ROWS = 1000  # the maximum of the API, too
-SOURCES = ("webhook", "catch-up", "command", "restore")  # and its words
+SOURCES = ("webhook", "catch-up", "command", "restore", "test")  # and its words
 
 
 @click.command()

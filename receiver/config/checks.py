@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from receiver.config.values import UNITS, duration_fault
 from receiver.edgegap.deployment_answers import read_near
-from receiver.edgegap.fields import SETTINGS, field_fault
+from receiver.edgegap.fields import OFTEN_NONE, SETTINGS, field_fault
 from receiver.edgegap.shown import protocol
 from receiver.errors import BadTagPattern
 from receiver.images import is_repository
@@ -45,7 +45,8 @@ def channels_fault(values: object) -> str | None:
 def leave_out_fault(values: object) -> str | None:
     """Return the error of fields to leave out: a setting is not one of them."""
     names = values if isinstance(values, list) else []
-    settings = (name for name in names if isinstance(name, str) and name in SETTINGS)
+    own = SETTINGS.keys() - OFTEN_NONE
+    settings = (name for name in names if isinstance(name, str) and name in own)
     return next((f"{name} is a setting, which the rule can give" for name in settings), None)
 
 

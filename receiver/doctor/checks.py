@@ -19,6 +19,7 @@ from receiver.doctor.dockerhub import examine_docker_hub
 from receiver.doctor.finding import Finding, failed, passed, warned
 from receiver.doctor.links import examine_links
 from receiver.doctor.surroundings import dangers, proxies_in_use
+from receiver.doctor.webhooks import examine_webhooks
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import Listing, partly_listed
 from receiver.edgegap.meanings import Read
@@ -63,6 +64,8 @@ async def examine(
     async for finding in _edgegap(settings, client):
         yield finding
     async for finding in examine_docker_hub(settings.rules, preflight):
+        yield finding
+    async for finding in examine_webhooks(settings, preflight.hub):
         yield finding
     async for finding in _public_url(settings, http):
         yield finding

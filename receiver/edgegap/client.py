@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
@@ -182,10 +183,13 @@ class EdgegapClient:
         page = 1
         while True:
             params: dict[str, int | str] = {"page": page, "limit": limit}
-            if query is not None:
-                params["query"] = query
+            queried: dict[str, int | str] = {} if query is None else {"query": query}
             shape = list_of(key, first=page == 1, id_field=id_field)
-            if not pages.take(await self.call("GET", path, params=params, shape=shape)):
+            answer = await self.call("GET", path, params=params | queried, shape=shape)
+            refused = page == 1 and query is None and answer.says(HTTPStatus.BAD_REQUEST)
+            if refused:  # the list of versions documents no query parameters
+                answer = await self.call("GET", path, shape=shape)
+            if not pages.take(answer) or refused:
                 return pages.listing()
             page += 1
 

@@ -98,12 +98,12 @@ def copied(source: Body, own: Mapping[str, Any], leave_out: Collection[str] = ()
     unknown: set[str] = set()
     variables = read_variables(source.get("envs"), _keys(own.get("envs")))
     unfit += variables.unfit
-    if source and "envs" not in source:
-        unfit.append(left_out("envs"))
+    if source and "envs" not in {*source, *leave_out}:
+        unfit.append(unless_none("envs"))
     unknown |= variables.unknown
     if "ports" not in own:
-        if source and "ports" not in source:
-            unfit.append(left_out("ports"))
+        if source and "ports" not in {*source, *leave_out}:
+            unfit.append(unless_none("ports"))
         ports = read_ports(source.get("ports"))
         settings["ports"] = list(ports.ports)
         unfit += ports.unfit
@@ -203,12 +203,28 @@ def read_variables(shown: Any, given: Collection[str] = ()) -> Variables:
     return Variables(tuple(sent.values()), frozenset(hidden), tuple(unfit), frozenset(unknown))
 
 
+def hidden_keys(shown: Any) -> frozenset[str]:
+    """Return the keys of the variables whose values Edgegap hides."""
+    entries = [one for one in shown if isinstance(one, Mapping)] if isinstance(shown, list) else []
+    return frozenset(
+        str(one.get("key"))
+        for one in entries
+        if is_masked(one.get("value"))
+        or any(flag(one.get(name)) is True for name in ("is_hidden", "is_secret"))
+    )
+
+
 def left_out(name: str) -> str:
     """Return what is wrong if a response lacks a version's ports or variables.
 
     They are optional in the API document: their absence does not mean that there are none.
     """
     return f"Edgegap's answer leaves out its {name}, so they may be lost"
+
+
+def unless_none(name: str) -> str:
+    """Return what is wrong if a version to copy lacks them, and how to accept it."""
+    return f'{left_out(name)} (if it has none, add leave_out = ["{name}"] to the rule)'
 
 
 def listed(names: Sequence[str]) -> str:

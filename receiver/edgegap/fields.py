@@ -56,6 +56,7 @@ SETTINGS: Mapping[str, Field] = {
     "ports": Field(list, "the ports of the game server"),
     "envs": Field(list, "variables of the game server, added to the copied ones by key"),
 }
+OFTEN_NONE = frozenset({"ports", "envs"})  # optional in an answer, whether there are any or not
 NEVER_COPIED = frozenset({"is_active", "verify_image"})
 
 

@@ -5,7 +5,7 @@ sent or masked, never stored.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,10 @@ from receiver.edgegap.copied_settings import (
     WHITELISTING,
     Copied,
     copied,
-    left_out,
+    hidden_keys,
     listed,
     read_variables,
+    unless_none,
 )
 from receiver.edgegap.fields import (
     NO_VALUE,
@@ -33,7 +34,7 @@ from receiver.edgegap.shown import brief, flag, is_hidden, is_masked
 from receiver.images import ImageReference, is_docker_hub
 from receiver.reasons import Reason, explain
 from receiver.secret import MASK, Secret
-from receiver.timestamps import read_iso
+from receiver.timestamps import read_http_date, read_iso
 
 Settings = dict[str, Any]
 SECRET_FIELDS = frozenset({"private_token"})
@@ -90,7 +91,7 @@ def plan_creation(
     """
     found = copied(source or {}, wanted.settings, wanted.leave_out)
     name = brief((source or {}).get("name"))
-    settings = _merged(found.settings, wanted.settings)
+    settings = _merged(found.settings, wanted.settings, hidden_keys((source or {}).get("envs")))
     notes = _left_out(found, name)
     problems = _uncopied(wanted, found, name)
     if not {"req_cpu", "req_memory"} <= set(settings) and not problems:
@@ -137,8 +138,10 @@ def plan_update(wanted: DesiredVersion, current: Body, *, resend: bool = False) 
     problems = _unfit_login(wanted, login)
     variables = read_variables(current.get("envs"), _env_keys(settings.get("envs")))
     if "envs" in settings:
-        settings["envs"] = _merged_envs(variables.sent, settings["envs"])
-        missing = () if current.get("envs") is not None else (left_out("envs"),)
+        hidden = hidden_keys(current.get("envs"))
+        settings["envs"] = _merged_envs(variables.sent, settings["envs"], hidden)
+        known = current.get("envs") is not None or "envs" in wanted.leave_out
+        missing = () if known else (unless_none("envs"),)
         kept = Copied(hidden=variables.hidden, unfit=(*variables.unfit, *missing))
         problems = [*_uncopied(wanted, kept, wanted.version), *problems]
     if problems:
@@ -208,7 +211,8 @@ def masked(body: Mapping[str, Any]) -> Settings:
 
 def made_at(version: Body) -> int:
     """Return when a version was created (epoch ms), 0 if that cannot be read."""
-    return read_iso(version.get("create_time")) or 0
+    shown = version.get("create_time")
+    return read_iso(shown) or read_http_date(shown) or 0
 
 
 def _names(wanted: DesiredVersion) -> dict[str, str]:
@@ -293,17 +297,23 @@ def _env_keys(envs: Any) -> set[str]:
     return {str(env["key"]) for env in envs} if isinstance(envs, list) else set()
 
 
-def _merged(taken: Settings, own: Mapping[str, Any]) -> Settings:
+def _merged(taken: Settings, own: Mapping[str, Any], hidden: Collection[str]) -> Settings:
     """Override the copied settings with the rule's; envs by key, so that no variable is lost."""
     merged = {**taken, **own}
     if "envs" in own:
-        merged["envs"] = _merged_envs(taken.get("envs") or [], own["envs"])
+        merged["envs"] = _merged_envs(taken.get("envs") or [], own["envs"], hidden)
     return {name: merged[name] for name in SETTINGS if merged.get(name) not in (None, "", [])}
 
 
-def _merged_envs(kept: Iterable[Settings], own: list[Settings]) -> list[Settings]:
-    """Return the copied variables that the rule does not set, then the rule's variables."""
-    return [*kept, *(dict(env) for env in own)]
+def _merged_envs(
+    kept: Iterable[Settings], own: list[Settings], hidden: Collection[str]
+) -> list[Settings]:
+    """Return the copied variables that the rule does not set, then the rule's variables.
+
+    A variable that Edgegap hides stays hidden unless the rule says otherwise.
+    """
+    secret = {"is_hidden": True}
+    return [*kept, *({**(secret if env["key"] in hidden else {}), **env} for env in own)]
 
 
 def _same(name: str, held: Any, wanted: Any) -> bool:

@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.fields import OFTEN_NONE
 from receiver.edgegap.listing import partly_listed
 from receiver.edgegap.plans import made_at, newest
 from receiver.edgegap.responses import Answer, Body
@@ -74,6 +76,13 @@ class VersionCache:
         names = others.keys() & set(without)
         passed_over = sorted(names, key=lambda name: (-made_at(others[name]), name))
         found = newest(one for name, one in others.items() if name not in without)
+        if found is not None and not found.keys() >= OFTEN_NONE:
+            # The row of a list may hold less than the version itself.
+            answer = await self._client.look(app, found["name"])
+            if not answer.says(HTTPStatus.NOT_FOUND):
+                calls = (*calls, answer)
+            if answer.ok and answer.body is not None:
+                found = known[1][found["name"]] = answer.body
         return Source(found, calls, tuple(passed_over), note)
 
     def made(self, app: str, version: Body) -> None:

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+
+from receiver.timestamps import read_http_date
 
 LONGEST_WAIT_MS = 24 * 60 * 60 * 1000
 _UNIX_TIME = 1_000_000_000  # seconds; a smaller number is a duration
@@ -34,27 +34,16 @@ def read_retry_after(headers: Mapping[str, str], now: int) -> int | None:
 
 def read_date(headers: Mapping[str, str]) -> int | None:
     """Return the `Date` of a response in epoch ms: the clock of its sender."""
-    return _date(headers.get("date"))
+    return read_http_date(headers.get("date"))
 
 
 def _read_wait(value: str | None, now: int) -> int | None:
     text = (value or "").strip()
     read = _NUMBER.fullmatch(text)
     if read is None:
-        moment = _date(text)
+        moment = read_http_date(text)
         return None if moment is None else moment - now
     number = float(read[1] + (read[2] or ""))
     if number < _UNIX_TIME:
         return round(number * 1000)
     return round(number if number >= _IN_MS else number * 1000) - now
-
-
-def _date(value: str | None) -> int | None:
-    """Return an HTTP date in epoch ms, in any of the three formats."""
-    if not value:
-        return None
-    try:
-        moment = parsedate_to_datetime(value)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        return None

@@ -323,6 +323,31 @@ def _channel(tx: Tx, app: str, name: str) -> views.Channel:
     )
 
 
+_COMING = """SELECT 1 FROM registrations WHERE app = :app AND repository = :repository
+  AND tag = :tag AND state <> 'done' AND state <> 'parked' LIMIT 1"""
+_LATER = """SELECT DISTINCT tag FROM registrations
+ WHERE app = :app AND repository = :repository AND state <> 'done' AND state <> 'parked'
+  AND (push_time, id) > (:push_time, :id)"""
+
+
+def is_coming(tx: Tx, app: str, image: ImageReference) -> bool:
+    """Return whether a push of this image is being worked on: it may move channels next."""
+    row = tx.run(_COMING, app=app, repository=image.repository, tag=image.tag).first()
+    return row is not None
+
+
+def later_tags(tx: Tx, app: str, pushed: Pushed) -> frozenset[str]:
+    """Return the tags of later pushes of the repository that are being worked on."""
+    rows = tx.run(
+        _LATER,
+        app=app,
+        repository=pushed.repository,
+        push_time=pushed.push_time,
+        id=pushed.registration,
+    )
+    return frozenset(str(row.tag) for row in rows)
+
+
 LATE_MS = 60 * 60 * 1000  # how long an unanswered PATCH can explain what Edgegap has
 
 _EXPECT = """UPDATE channels SET
@@ -420,8 +445,21 @@ def note_compared(tx: Tx, app: str, name: str, drift: str) -> bool:
     return fresh
 
 
+DISABLED = "a disabled version"  # what Edgegap has, if the image is right
+
+
+def disabled_sentence(app: str, name: str) -> str:
+    """Return what is wrong with a channel that is disabled, and what to do."""
+    return (
+        f"The channel {app}/{name} is disabled at Edgegap: no player can be sent there. Enable it "
+        "in Edgegap's dashboard."
+    )
+
+
 def _sentence(app: str, name: str, drift: str) -> str:
     """Return what is wrong with the channel, and what to do."""
+    if drift == DISABLED:
+        return disabled_sentence(app, name)
     return (
         f"The channel {app}/{name} has {drift} at Edgegap, not what was put there last: "
         "another hand moved it, or a request of the receiver was carried out late. "

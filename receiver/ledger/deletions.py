@@ -45,6 +45,16 @@ _NOT_THERE = """SELECT (SELECT d.why FROM deletions d WHERE d.app = t.app AND d.
     AND r.state = 'done' AND r.outcome IN ('created', 'updated', 'unchanged'))
   AND NOT EXISTS (SELECT 1 FROM registrations o
    WHERE o.app = t.app AND o.version = t.version AND o.state <> 'done')"""
+# Opened by a report of the same tag after the deletion: not by a replay of one from before it, nor
+# by a command. A report without a time may be of a new push.
+_BEFORE = """SELECT (SELECT d.why FROM deletions d WHERE d.app = t.app AND d.version = t.version
+   AND d.deleted ORDER BY d.id DESC LIMIT 1) AS why
+ FROM registrations r JOIN targets t ON t.app = r.app AND t.version = r.version
+  AND t.repository = r.repository AND t.tag = r.tag AND t.deleted_at < r.created_at
+ WHERE r.id = :id AND r.mode = 'create'
+  AND NOT EXISTS (SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
+   WHERE l.registration_id = r.id
+    AND (d.source = 'command' OR d.received_at < r.created_at OR d.pushed_at IS NULL))"""
 _LOOK_AGAIN = """UPDATE registrations SET look_again = true
  WHERE app = :app AND version = :version AND state = 'working'"""
 # One whose time is too far ahead began while the clock was wrong.
@@ -124,6 +134,16 @@ def note_deletion(tx: Tx, app: str, version: str, *, deleted: bool, why: str) ->
 def deleted_since(tx: Tx, delivery: str, app: str, version: str) -> str | None:
     """Return why the version that a delivery led to was deleted, None if it was not."""
     row = tx.run(_NOT_THERE, delivery=delivery, app=app, version=version).first()
+    return None if row is None else str(row.why or "")
+
+
+def deleted_before(tx: Tx, registration: str) -> str | None:
+    """Return why a registration's version was deleted before it was opened by a report.
+
+    None if it was not deleted, or if a person asked for the registration. Whether the report is of
+    a new push is not looked at.
+    """
+    row = tx.run(_BEFORE, id=registration).first()
     return None if row is None else str(row.why or "")
 
 

@@ -14,14 +14,16 @@ from receiver.ledger.channels import (
     expect_answer,
     holds_of,
     known_report,
+    later_tags,
     note_followed,
     note_move,
     note_report,
     was_answered,
 )
+from receiver.ledger.deletions import deleted_before
 from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_sent
-from receiver.ledger.targets import Held, digest_of_tag, held, hold
+from receiver.ledger.targets import Held, digest_of_tag, held, hold, led_by_new_push
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import begin_run, has_passed, last_run, note_run
 from receiver.reasons import Outcome, Reason, State
@@ -86,9 +88,11 @@ class Claimed:
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
     `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
     is not the newest. `alone`: its workers died repeatedly, so nothing else is worked on at the
-    same time. `trial` is its last run, if it tries a version. For a channel, `reported_at` is when
-    the push was first reported (epoch ms), `holds` what we last put into it, `known` what was last
-    reported to it of this tag, and `evidence` what a move may need.
+    same time. `deleted`: why the version was deleted after its push, of which this is only another
+    report; None if it was not. `trial` is its last run, if it tries a version. For a channel,
+    `reported_at` is when the push was first reported (epoch ms), `holds` what we last put into it,
+    `known` what was last reported to it of this tag, `later` the tags of later pushes that are
+    being worked on, and `evidence` what a move may need.
     """
 
     id: str
@@ -108,10 +112,12 @@ class Claimed:
     reported_at: int = 0
     holds: Holds = field(default_factory=Holds)
     known: Report | None = None
+    later: frozenset[str] = frozenset()
     overwritten: bool = False
     replayed: bool = False
     by_hand: bool = False
     alone: bool = False
+    deleted: str | None = None
     digest: str | None = None
     known_digest: str | None = None
     trial: TrialRun | None = None
@@ -187,6 +193,8 @@ def _claimed(tx: Tx, row: object) -> Claimed:
             moved="PATCH" in made,
             made_room=any(method == "DELETE" for method, _ in writes),
         )
+    if not claimed.replayed and (why := deleted_before(tx, claimed.id)) is not None:
+        claimed = replace(claimed, deleted=None if led_by_new_push(tx, claimed.id) else why)
     return with_what_is_known(tx, claimed)
 
 
@@ -199,9 +207,9 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         holds = holds_of(tx, app, version)
         first: int | None = tx.run(_FIRST_REPORT, id=claimed.id).scalar()
         at = claimed.created_at if first is None else first
-        evidence = _evidence(tx, claimed)
-        claimed = replace(claimed, reported_at=at, holds=holds, known=known, evidence=evidence)
-        return replace(claimed, known_digest=digest)
+        claimed = replace(claimed, reported_at=at, holds=holds, known=known, known_digest=digest)
+        evidence, later = _evidence(tx, claimed), later_tags(tx, app, claimed.pushed)
+        return replace(claimed, evidence=evidence, later=later)
     if claimed.mode is Mode.TRIAL:
         return replace(claimed, trial=last_run(tx, claimed.id))
     holding = held(tx, app, version)

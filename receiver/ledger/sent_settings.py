@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from receiver.edgegap.sent_settings import SentSettings, decode, encode
 from receiver.images import ImageReference
 from receiver.ledger.transaction import Tx
@@ -39,8 +41,12 @@ def note_sent(
     """Store what a version was sent.
 
     `planned_again`: it is not what was sent but the same plan, made again after a crash; what this
-    registration stored when it sent it counts more.
+    registration stored when it sent it counts more. The size of the same image stays known.
     """
+    if settings.size is None:
+        before = sent_to(tx, app, version)
+        if before is not None and before.settings.image == settings.image:
+            settings = msgspec.structs.replace(settings, size=before.settings.size)
     tx.run(
         _NOTE,
         app=app,

@@ -69,6 +69,13 @@ def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> DesiredVersio
     )
 
 
+def _not_again(version: str, why: str) -> str:
+    return (
+        f"{version} was deleted since ({why}), and this push was reported before: it is not "
+        "created again. To create it, replay this delivery by its id."
+    )
+
+
 DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Edgegap's dashboard"
 
 
@@ -176,6 +183,8 @@ class Attempt:
 
     async def _create(self, rule: Rule) -> Result:
         claimed = self._claimed
+        if claimed.deleted is not None:
+            return Result.done(Outcome.SUPERSEDED, _not_again(claimed.version, claimed.deleted))
         source = await self._source(rule)
         if isinstance(source, Result):
             return source

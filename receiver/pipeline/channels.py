@@ -28,6 +28,7 @@ from receiver.rules.channel_order import (
     below_what_is_there,
     held_sentence,
     is_ordered,
+    overtaken,
     why_not,
 )
 from receiver.rules.promotion import unmet
@@ -133,10 +134,10 @@ class ChannelAttempt(Attempt):
     async def _present(self, rule: Rule, body: Body) -> Result:
         claimed, channel = self._claimed, rule.channel(self._claimed.version)
         same = same_image(body, claimed.image)
-        if self._repeated:
-            if same:
-                return await self._held(rule, body, self._outcome)
+        if self._repeated and not same:
             return Result.done(Outcome.SUPERSEDED, self._moved_by_another(body))
+        if self._repeated and claimed.holds.hold is not None:
+            return await self._held(rule, body, self._outcome)
         self._moved = same and (claimed.moved or self._ours)
         why = None if same or self._is_ordered else self._why_not(channel, body)
         if why is not None:
@@ -150,6 +151,8 @@ class ChannelAttempt(Attempt):
             return rejection(plan)
         self._warnings += plan.notes
         if not plan.body:
+            if self._repeated:
+                return await self._held(rule, body, self._outcome)
             if self._ours:
                 return await self._made_before(rule, body)
             return await self._already_there(rule, body, self._outcome)
@@ -159,6 +162,8 @@ class ChannelAttempt(Attempt):
         stopped = await self._link(rule)  # first: a deployment of the new image needs its files
         if stopped is not None:
             return stopped
+        if same and not self._pushed_again:
+            self._warnings += ("it had the image already: only the rule's settings are new",)
         answer = await self._patch(plan)
         policy = policy_for(Operation.UPDATE, answer)
         if policy.then is Action.GO_ON:
@@ -175,6 +180,8 @@ class ChannelAttempt(Attempt):
         shown = as_shown(channel, holds, there.repository, there.tag)
         if shown is not holds:
             return why_not(channel, self._claimed.pushed, shown)
+        if there.repository == self._claimed.image.repository and there.tag in self._claimed.later:
+            return overtaken(channel, self._claimed.image.tag, there.tag)
         if channel.restore:
             return None
         return below_what_is_there(channel, self._claimed.image.tag, there.tag)

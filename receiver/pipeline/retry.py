@@ -83,20 +83,30 @@ def _row(
 
 
 ANY = frozenset(Operation)
-_REFUSALS = frozenset({400, 402, 422})
+_FULL = frozenset({400, 402, 403, 409, 422, 424})
 _SAID = frozenset({400, 422, 424})  # Edgegap does not document which error gets which of these
-LIMIT = r"version limit|\breached\b.{0,60}\blimit of \d+"
+LIMIT = (
+    r"\bversions? (limit|quota)|\breached\b.{0,60}\blimit of \d+"
+    r"|\blimit of \d+ ([a-z]+ )?versions?\b|\bmax(imum|\.)? number of ([a-z]+ )?versions\b"
+    r"|\btoo many versions\b"
+)
 TAKEN = (
     r"already[ _-]?(been[ _])?(exist(s|ing)?|in use|used|taken)|exists already|name is taken"
     r"|duplicated? ([a-z]+ )?(name|version|key|entry)|with (this|that|the same|such a) name exists"
-    r"|version name (is not|must be) unique|unique constraint"
+    r"|\bversion\b[^;]{0,70} ((is not|must be) unique|already registered)|unique constraint"
+    r"|\bversion exists\b"
 )
+RATE = r"\brate limit|too ?many ?requests"  # Docker Hub's, of pulls
 LOGIN = (
-    r"\blog[ _-]?(ged )?in\b|credential|incorrect username or password"
-    r"|authentication|authenticated|unauthori[sz]ed"
+    r"\blog[ _-]?(ged )?in\b|credential|\buser ?name (or|and|/) ?password|\busername/password"
+    r"|\bauthenticat(e|ion|ed)\b|unauthori[sz]ed|\baccess\b.{0,40}\bdenied\b"
 )
-PULL = r"\bpull(ed|ing)?\b|manifest unknown|image (was )?not found"
+PULL = (
+    r"\bpull(ed|ing)?\b|\bno such (image|manifest|tag)\b|\bfind (the )?image\b"
+    r"|\b(image|manifest|tag)\b[^;]{0,70}(\bnot found|\bnot exist|\bunknown)\b"
+)
 TABLE: tuple[Policy, ...] = (
+    _row(WRITES, _FULL, Action.PARK, Reason.VERSION_LIMIT, says=LIMIT),
     _row(ANY, 429, Action.SLOW_DOWN, Reason.EDGEGAP_BUSY),
     _row(ANY, 401, Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
     _row(ANY, 403, Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
@@ -106,8 +116,8 @@ TABLE: tuple[Policy, ...] = (
     _row(_TOUCHED, 404, Action.PARK, Reason.APP_MISSING),
     _row(frozenset({Operation.UPDATE}), 404, Action.RETRY, Reason.EDGEGAP_ERROR),
     _row(CREATION, 409, Action.TAKEN),
-    _row(WRITES, _REFUSALS, Action.PARK, Reason.VERSION_LIMIT, says=LIMIT),
     _row(CREATION, _SAID, Action.TAKEN, says=TAKEN),
+    _row(WRITES, _SAID, Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=RATE),
     _row(WRITES, _SAID, Action.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=LOGIN),
     _row(WRITES, 424, Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
     _row(WRITES, _SAID, Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=PULL),

@@ -43,7 +43,7 @@ from receiver.pipeline.preflight import Preflight
 from receiver.pipeline.retention import Retention
 from receiver.pipeline.retry import defer_to_other_replicas, internal_error
 from receiver.pipeline.trial import TrialAttempt
-from receiver.reasons import Outcome
+from receiver.reasons import Outcome, State
 from receiver.rules.rule import Mode, moving_versions
 
 BLOCKED_SECONDS = 0.5  # if due registrations wait for another of their target
@@ -367,8 +367,9 @@ class Worker:
         report_result(claimed, result, now=now())
         if self._settled is not None:
             self._settled(claimed, result)
-        if result.outcome is Outcome.CREATED:
-            self._retention.begin(claimed.app)
+        over = result.state is State.DONE and claimed.mode is not Mode.CREATE
+        if over or result.outcome is Outcome.CREATED:
+            self._retention.begin(claimed.app)  # until now, this kept its push's version
 
     def _store(self, tx: Tx, claimed: Claimed, result: Result, decided_at: int) -> bool:
         step = tx.now - decided_at

@@ -192,6 +192,14 @@ def below_what_is_there(channel: Channel, tag: str, there: str) -> str | None:
     return f"{tag} is lower than {there}, which Edgegap has in the channel."
 
 
+def overtaken(channel: Channel, tag: str, there: str) -> str | None:
+    """Return why a push does not replace the tag of a later push, None if it may."""
+    mine, its = version_number(tag), version_number(there)
+    if mine is not None and its is not None and channel.follow is not Follow.NEWEST and mine > its:
+        return None
+    return f"A later push moved the channel already: it has {there}."
+
+
 def higher(one: str | None, other: str | None) -> str | None:
     """Return the higher version number, or the only version number; None if neither tag is one."""
     first = None if one is None else version_number(one)

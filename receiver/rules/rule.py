@@ -89,7 +89,7 @@ class Rule:
 class Match(msgspec.Struct, frozen=True):
     """One rule that matches a push, and its target.
 
-    `invalid` is the error if Edgegap would not accept the version name.
+    `invalid` is the error if Edgegap would not accept the version name, or if it is a channel's.
     """
 
     rule: str
@@ -113,15 +113,18 @@ def rule_on(push: Push, rules: Iterable[Rule]) -> Decision:
     reason = skip_reason(push)
     if reason is not None or push.tag is None:
         return _ignored(reason or Reason.NO_TAG, push)
+    rules = tuple(rules)
     own = [rule for rule in rules if rule.repository == push.repository]
     if not own:
         return _ignored(named_as_artifact(push.tag) or Reason.NO_RULE, push)
     matches: dict[tuple[str, str], Match] = {}
     for rule in own:
         if takes(rule, push.tag):
-            of_rule = (match_of(rule, push.tag),) if rule.versions else channels_of(rule, push.tag)
-            for match in of_rule:
-                matches.setdefault((match.app, match.version), match)
+            version = (_no_channel(match_of(rule, push.tag), rules),)
+            for match in version if rule.versions else channels_of(rule, push.tag):
+                first = matches.get((match.app, match.version), match)
+                if first is match or (first.invalid and not match.invalid):
+                    matches[match.app, match.version] = match
     if not matches:
         if push.tag == LATEST:
             return _ignored(Reason.LATEST_NOT_NAMED, push)
@@ -152,6 +155,19 @@ def match_of(rule: Rule, tag: str) -> Match:
     except BadVersionName as error:
         name, invalid = error.name, str(error)
     return Match(rule=rule.name, app=rule.app, version=name, invalid=invalid)
+
+
+def _no_channel(match: Match, rules: Sequence[Rule]) -> Match:
+    """Return the match as invalid if its version is a channel: a push under that tag moves none."""
+    names = {name.casefold() for name in moving_versions(rules, match.app)}
+    if match.invalid is not None or match.version.casefold() not in names:
+        return match
+    sentence = (
+        f"The rule {match.rule} gives this tag the version name {match.version!r}, which is a "
+        f"channel of the app {match.app}. Push under another tag, or change `version` in the rule "
+        "and reload; with versions = false a push moves the rule's channels only."
+    )
+    return msgspec.structs.replace(match, invalid=sentence)
 
 
 def channels_of(rule: Rule, tag: str, source: str | None = None) -> tuple[Match, ...]:

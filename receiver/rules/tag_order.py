@@ -1,10 +1,12 @@
 """The order of tags that are version numbers; other tags have no order.
 
 Two to four numeric parts, an optional leading `v`, and a prerelease as semver.org orders it
-(section 11), except for numbers within an identifier: `rc10` comes after `rc9`. The hash of a
-commit in it is ignored. A date is a calendar version in each of its spellings: `2026.01.09`,
-`2026-01-09`, `20260109`. It may end in a time or a count of the day: `2026.01.09-0930` comes after
-`2026.01.09`. Build metadata is ignored; a tag cannot contain its `+`, so `_` begins it.
+(section 11), except for numbers within an identifier: `rc10` comes after `rc9`. Python and Maven
+write it without the hyphen: `1.2rc1`, `1.2.0.RC1`. The hash of a commit in it is ignored.
+
+A date is a calendar version in each of its spellings: `2026.01.09`, `2026-01-09`, `20260109`. It
+may end in a time or a count of the day: `2026.01.09-0930` comes after `2026.01.09`. Build metadata
+is ignored; a tag cannot contain its `+`, so `_` begins it.
 """
 
 import re
@@ -16,7 +18,10 @@ FIRST_YEAR, LAST_YEAR = 2000, 2099
 LAST_MONTH, LAST_DAY = 12, 31
 
 _IDENTIFIERS = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
-_REST = rf"(?:-(?P<rest>{_IDENTIFIERS}))?(?:_.*)?"
+_UNHYPHENATED = (
+    r"(?i:(?:alpha|beta|rc|cr|pre|preview|dev|snapshot)(?![a-z])|[abcm]\d{1,3}(?![\da-z]))"
+)
+_REST = rf"(?:(?:-|\.?(?={_UNHYPHENATED}))(?P<rest>{_IDENTIFIERS}))?(?:_.*)?"
 _NUMBER = re.compile(rf"[vV]?(?P<parts>\d{{1,18}}(?:\.\d{{1,18}}){{1,3}}){_REST}", re.ASCII)
 _DATE = re.compile(
     r"[vV]?(?:(?P<compact>\d{8})(?P<clock>\d{4}(?:\d{2})?)?"

@@ -1,6 +1,7 @@
 """Catch-up: tags on Docker Hub that no webhook reported are processed by the same rules.
 
-Before each run, channels are compared with Edgegap.
+After each run, channels are compared with Edgegap: a ledger that was restored learns first which
+pushes it has lost.
 
 Each repository has a cursor. A run lists the tags pushed since one hour before the cursor and
 records those that are not in the ledger. The cursor moves to the run's start only if the run
@@ -273,9 +274,10 @@ class CatchUp:
             # A requested run lists all repositories, unless another replica has just listed them.
             lately = ONE_START_MS if self._ledger.shared else 0
             within = lately if asked else every
+            wait = await self.run(within)
             with log_errors("compare_fault"):
                 await self._compare(within)
-            return await self.run(within) or await self._till_due(every)
+            return wait or await self._till_due(every)
 
     async def run(self, within: int = 0) -> float:
         """Catch up once with every repository without a completed run in the last `within` ms.

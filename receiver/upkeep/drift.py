@@ -11,12 +11,15 @@ from http import HTTPStatus
 
 from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.plans import image_in, image_of, same_image
+from receiver.edgegap.plans import image_in, image_of, is_disabled, same_image
 from receiver.edgegap.responses import Answer
 from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.channels import (
+    DISABLED,
     came_late,
+    disabled_sentence,
+    is_coming,
     is_parked,
     may_judge,
     next_check,
@@ -96,7 +99,16 @@ def _judge(
     image = ImageReference(repository=holds.repository, tag=holds.tag)
     there = _what_is_there(look) or ""
     if look.body is not None and same_image(look.body, image):
-        note_compared(tx, app, name, "")
+        rule = _rule(tx, settings, app, name, holds)
+        intended = rule is not None and rule.settings.get("is_active") is False
+        off = is_disabled(look.body) and not intended
+        if note_compared(tx, app, name, DISABLED if off else ""):
+            log.warning("channel_disabled", app=app, channel=name)
+            text, of_rule = disabled_sentence(app, name), None if rule is None else rule.name
+            enqueue(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
+        return False
+    shown = None if look.body is None else image_in(look.body)
+    if shown is not None and is_coming(tx, app, shown):
         return False
     rule = _rule(tx, settings, app, name, holds)
     channel = Channel(app, name) if rule is None else rule.channel(name)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.dockerhub_account import Webhook
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_listings import ListQuirks
 from receiver.sandbox.faults import Fault
@@ -58,11 +59,14 @@ def said(commands: Commands, **environment: str | None) -> tuple[Findings, int]:
 
 
 def test_a_sound_installation_passes_and_the_public_url_is_really_asked(
-    commands: Commands, edgegap: str
+    commands: Commands, edgegap: str, hub: DockerHubSandbox
 ) -> None:
     serving_folder = commands.folder / "serving"
     serving_folder.mkdir()
     with receiver_here(serving_folder, edgegap) as receiver:
+        repository = hub.repositories[REPOSITORY]
+        repository.webhooks.append(Webhook("ours", receiver.link(), "ours", created_at=0))
+        repository.immutable = True
         found, code = said(commands, RECEIVER_PUBLIC_URL=receiver.url)
 
     assert code == 0
@@ -79,6 +83,8 @@ def test_a_sound_installation_passes_and_the_public_url_is_really_asked(
         "Docker Hub login builder",
         f"repository {REPOSITORY}",
         f"image {REPOSITORY}:1.0.0",
+        f"webhook of {REPOSITORY}",
+        f"tags of {REPOSITORY}",
         "Docker Hub pull limit of builder",
     }
     assert found["Docker Hub login builder"]["found"] == "accepted, and read-only"

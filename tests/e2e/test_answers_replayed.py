@@ -385,6 +385,21 @@ def test_a_list_that_is_not_as_it_says_costs_two_calls(
     assert any("could be listed" in one for one in ended["notes"]) is note
 
 
+@pytest.mark.parametrize("more", [True, False])
+def test_a_list_that_refuses_page_and_limit_is_asked_for_without_them(
+    pushed: Pushed, *, more: bool
+) -> None:
+    """It was asked for with them for 24 hours."""
+    refusal = Said("GET", "/versions", 400, {"message": "Unknown Args"}, times=1)
+    whole = pages(total_count=90 if more else 10, pagination={**FOR_EVER, "has_next": more})
+
+    ended, replay = pushed(refusal, Said("GET", "/versions", 200, whole), *made())
+
+    assert ended["outcome"] == "created"
+    assert (replay.count("GET", "/versions"), replay.count("GET", ONE)) == (2, 2)
+    assert any("could be listed" in one for one in ended["notes"]) is more
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -474,3 +489,48 @@ def test_a_write_whose_success_is_not_true_is_parked_with_its_message(
     assert (ended["state"], ended["reason"]) == ("parked", "declined_by_edgegap")
     assert "quota used up" in ended["sentence"]
     assert replay.count("POST") == 4
+
+
+# What an answer leaves out
+
+
+def without(name: str, *fields: str) -> dict[str, Any]:
+    return {field: value for field, value in version(name).items() if field not in fields}
+
+
+def test_a_row_of_a_list_that_holds_less_than_its_version_is_read_again(pushed: Pushed) -> None:
+    """The push was parked: the row had no ports and no variables."""
+    _, *rest = made()
+    short = Said("GET", "/versions", 200, listed(without("0.9.0", "ports", "envs")))
+
+    ended, replay = pushed(short, Said("GET", "/version/0.9.0", 200, version("0.9.0")), *rest)
+
+    assert ended["outcome"] == "created", ended["sentence"]
+    assert replay.count("GET", "/version/0.9.0") == 1
+
+
+def test_a_row_that_cannot_be_read_again_now_is_read_later(pushed: Pushed) -> None:
+    _, *rest = made()
+    short = Said("GET", "/versions", 200, listed(without("0.9.0", "envs")))
+    later, whole = (
+        once("GET", "/version/0.9.0", 503, {"message": "Later"}),
+        Said("GET", "/version/0.9.0", 200, version("0.9.0")),
+    )
+
+    ended, replay = pushed(short, later, whole, *rest)
+
+    assert ended["outcome"] == "created", ended["sentence"]
+    assert replay.count("POST") == 1
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_what_no_answer_names_parks_with_the_line_that_accepts_it(
+    pushed: Pushed, status: int
+) -> None:
+    short = without("0.9.0", "envs")
+    again = Said("GET", "/version/0.9.0", status, short if status == 200 else {"message": "None"})
+
+    ended, _ = pushed(Said("GET", "/versions", 200, listed(short)), again)
+
+    assert ended["reason"] == "settings_not_copied"
+    assert 'leave_out = ["envs"]' in ended["sentence"]

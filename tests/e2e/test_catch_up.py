@@ -1,5 +1,6 @@
 """Catch-up: what Docker Hub has and no webhook told of becomes a version too, and only that."""
 
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from receiver.config.checks import BOUNDS
+from receiver.ledger.channels import drifted as drifted_in
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_records import timestamp
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -17,7 +19,7 @@ from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
 from tests.support.dockerhub import DAY, HOUR, ago, came, catch_up, cursor, hub_beside, listings
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import NO_CATCH_UP, REPOSITORY, RULE, until, webhook_body
+from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until, webhook_body
 
 BY_HAND = NO_CATCH_UP
 LOOKING = RULE.replace("preflight = false\n", "")
@@ -420,3 +422,46 @@ def test_it_looks_back_no_farther_than_the_ledger_remembers(
         catch_up(receiver)
 
         assert came(receiver) == [("catch-up", "missed")]
+
+
+@pytest.mark.parametrize("tags", ["1.0 1.1 1.2", "a-1 a-2 a-3"])
+def test_a_restored_ledger_moves_no_channel_back_before_it_knows_what_it_lost(
+    begin: Begin,
+    hub: DockerHubSandbox,
+    sandbox: EdgegapSandbox,
+    tmp_path: Path,
+    tags: str,
+) -> None:
+    """The channel was moved back to what the ledger had, and forward again a moment later."""
+    config = RULE.replace("preflight", 'channels = ["staging"]\npreflight')
+    config += f'[[channel]]\napp = "{APP}"\nname = "staging"\nrestore = true\n'
+    ledger, saved = tmp_path / "receiver.db", tmp_path / "saved.db"
+
+    def staging() -> Any:
+        return sandbox.versions.get((APP, "staging"), {}).get("docker_tag")
+
+    for number, tag in enumerate(tags.split(), start=1):
+        with begin(config) as receiver:
+            hub.push_image(REPOSITORY, tag, pushed_at=ago(-number))
+            receiver.push(tag, pushed_at=int(ago(-number)))
+            until(lambda tag=tag: staging() == tag)  # type: ignore[misc]
+            until(lambda: not open_registrations(receiver))
+        if number == 1:
+            shutil.copy(ledger, saved)
+    shutil.copy(saved, ledger)
+    sandbox.calls.clear()
+
+    with begin(config) as receiver:
+        until(lambda: [tag for _, tag in came(receiver)] == tags.split())
+        until(lambda: not open_registrations(receiver))
+        receiver.inside(lambda: receiver.service.drift.compare(0))
+        drifted = receiver.ledger.read_sync(lambda tx: drifted_in(tx, [(APP, "staging")]))
+
+    assert [call.path for call in sandbox.calls if call.method == "PATCH"] == []
+    assert staging() == tags.rpartition(" ")[2]
+    assert drifted == []
+
+
+def open_registrations(receiver: ReceiverHere) -> bool:
+    count = "SELECT count(*) FROM registrations WHERE state <> 'done'"
+    return bool(receiver.ledger.read_sync(lambda tx: tx.run(count).scalar()))

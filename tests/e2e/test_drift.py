@@ -347,3 +347,21 @@ def test_an_answer_that_is_not_edgegaps_is_no_drift(
 
     assert [call.method for call in edgegap.calls] == ["GET"]
     assert channel(here, "back-app")["drift"] is None
+
+
+def test_a_channel_that_is_disabled_is_reported_until_it_is_enabled(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    """Only a push said so."""
+    here.ended(push(here, "back-app", "1.0"))
+    edgegap.versions["back-app", "dev"]["is_active"] = False
+
+    compare(here)
+
+    assert channel(here, "back-app")["drift"] == "a disabled version"
+    (problem,) = get(here, "/readyz")["degraded"]
+    assert "back-app/dev is disabled at Edgegap" in str(problem)
+    edgegap.versions["back-app", "dev"]["is_active"] = True
+    compare(here)
+    assert channel(here, "back-app")["drift"] is None
+    assert [call.method for call in edgegap.calls].count("PATCH") == 0

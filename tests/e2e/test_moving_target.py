@@ -10,7 +10,18 @@ from receiver.sandbox.faults import Fault
 from tests.support.receiver_here import ReceiverHere, hurried
 from tests.support.receiver_process import RULE, until
 
-APPS = ("absent", "present", "order", "queue", "broken", "own-settings", "by-name", "off", "loses")
+APPS = (
+    "absent",
+    "present",
+    "order",
+    "queue",
+    "broken",
+    "own-settings",
+    "by-name",
+    "off",
+    "loses",
+    "again",
+)
 CONFIG = "".join(
     RULE.replace("studio/game-server", f"studio/{app}").replace(
         'app = "my-game"', f'app = "{app}"\nversions = false\nchannels = ["dev"]'
@@ -68,6 +79,22 @@ def test_what_is_absent_is_created_once_and_then_moved(
     assert patches(edgegap) == [{**MOVED, **image}]
     assert edgegap.versions["absent", "dev"]["docker_tag"] == "1.1"
     assert [name for app, name in edgegap.versions if app == "absent"] == ["dev"]
+
+
+def test_a_repeated_report_gives_the_channel_the_rules_settings_but_moves_it_nowhere(
+    here: ReceiverHere, edgegap: EdgegapSandbox
+) -> None:
+    """It was `unchanged` although the channel had no port any more."""
+    assert outcome(here, "again", "1.0", 1) == "created"
+    edgegap.versions["again", "dev"]["ports"] = []
+
+    again = here.ended(push(here, "again", "1.0", 1))
+    assert again["outcome"] == "updated"
+    assert again["notes"] == ["it had the image already: only the rule's settings are new"]
+    assert outcome(here, "again", "1.0", 1) == "unchanged"
+
+    image = {"docker_image": "studio/again", "docker_tag": "1.0"}
+    assert patches(edgegap) == [{**MOVED, **image}]
 
 
 def test_resources_are_never_patched_and_the_difference_is_told(

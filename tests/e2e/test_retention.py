@@ -15,7 +15,7 @@ from receiver.ledger.gates import close_token_gate
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.support.commands import Commands, commands_beside, commands_in
-from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_here import ReceiverHere, hurried_at, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until
 
 KEEPING = RULE.replace("preflight", "keep = 2\npreflight")
@@ -66,6 +66,26 @@ def test_after_a_success_those_beyond_the_newest_are_deleted(
     make(here, "1.0", "1.1", "1.2", "1.3")
 
     until(lambda: versions(sandbox) == ["1.2", "1.3"])
+
+
+def test_versions_whose_channel_was_not_done_yet_are_deleted_once_it_is(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    """They stayed until the next push."""
+    away = Fault("status", path_contains="/staging", status=503, times=None)
+    config = KEEPING.replace("keep = 2", 'keep = 2\nchannels = ["staging"]')
+    with hurried_at(tmp_path, edgegap, config) as receiver:
+        make(receiver, "0.9")
+        until(lambda: "staging" in versions(sandbox))
+        sandbox.misbehave(away)
+        pushes = [receiver.push(tag, pushed_at=next(MOMENTS)) for tag in ("1.0", "1.1", "1.2")]
+        until(lambda: {"1.0", "1.1", "1.2"} <= {*versions(sandbox)})
+        until(lambda: all(len(receiver.story(one)["registrations"]) == 2 for one in pushes))
+        assert "1.0" in versions(sandbox)
+
+        sandbox.behave()
+
+        until(lambda: sorted(versions(sandbox)) == ["1.1", "1.2", "staging"])
 
 
 def test_one_of_which_something_runs_stays_until_nothing_does(
@@ -377,6 +397,37 @@ def test_a_deleted_version_pushed_again_is_created_again(
 
     assert again["outcome"] == "created"
     until(lambda: versions(sandbox) == ["1.2", "1.0"])
+
+
+def test_a_push_of_a_deleted_version_that_is_reported_again_does_not_create_it(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    """It was created again, beside the newest ones, and stayed until the next push."""
+    pushed_at = next(MOMENTS)
+    first = here.push("1.0", pushed_at=pushed_at)
+    here.ended(first)
+    make(here, "1.1", "1.2")
+    until(lambda: here.story(first)["registrations"][0]["deleted_at"])
+
+    again = here.push("1.0", pushed_at=pushed_at)
+    ended = here.ended(again)
+
+    assert ended["outcome"] == "superseded"
+    assert "was deleted since (beyond keep = 2)" in ended["sentence"]
+    assert versions(sandbox) == ["1.1", "1.2"]
+    beside.run("replay", again)
+    until(lambda: "1.0" in versions(sandbox))
+
+
+def test_a_report_without_a_time_may_be_of_a_new_push_of_a_deleted_version(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    first = here.push("1.0", pushed_at=next(MOMENTS))
+    here.ended(first)
+    make(here, "1.1", "1.2")
+    until(lambda: here.story(first)["registrations"][0]["deleted_at"])
+
+    assert here.ended(here.push("1.0", pushed_at=None))["outcome"] == "created"
 
 
 def test_the_story_and_the_list_say_that_a_version_was_deleted_later(

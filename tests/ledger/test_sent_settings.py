@@ -65,6 +65,16 @@ def test_a_plan_that_was_made_again_replaces_only_what_others_sent(ledger: Ledge
     assert kept(ledger, "1.0") == again
 
 
+def test_the_size_of_the_same_image_stays_known(ledger: Ledger) -> None:
+    for size, tag in ((7, "1.0"), (None, "1.0"), (None, "1.1")):
+        write(ledger, lambda tx, tag=tag: pushed(tx, tag, version="staging", mode=Mode.CHANNEL))  # type: ignore[misc]
+        moved = done(Outcome.UPDATED, settings=sent(tag, size=size))
+        assert settled(ledger, one_claim(ledger), moved)
+        found = kept(ledger, "staging")
+        assert found is not None
+        assert found.size == (7 if tag == "1.0" else None)
+
+
 def test_the_size_before_is_that_of_the_newest_other_version(ledger: Ledger) -> None:
     def before(version: str, mode: Mode = Mode.CREATE) -> tuple[str, int] | None:
         return ledger.read_sync(lambda tx: size_before(tx, APP, version, image=IMAGE, mode=mode))

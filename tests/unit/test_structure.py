@@ -71,10 +71,12 @@ DECIDE_ONLY = [
     "edgegap.version_diff",
     "edgegap.shapes",
     "edgegap.shown",
+    "dockerhub.immutable_tags",
     "dockerhub.login",
     "dockerhub.manifest",
     "dockerhub.tag_record",
     "dockerhub.webhook",
+    "dockerhub.webhook_list",
     "web.serialization",
 ]
 PURE = frozenset(

@@ -143,7 +143,7 @@ def test_every_key_is_read() -> None:
         ("pin", [1]),
         ("make_room", 1),
         ("leave_out", "command"),
-        ("leave_out", ["ports"]),
+        ("leave_out", ["req_cpu"]),
         ("login", "lobby"),
         ("login", {"username_env": "LOBBY_USER"}),
         ("login", {"username_env": "LOBBY_USER", "token_env": "NOT_SET"}),

@@ -387,6 +387,8 @@ def test_ports_or_variables_that_an_answer_leaves_out_are_not_taken_for_none(fie
     assert f"leaves out its {field}" in parking.sentence
     own = wanted(settings={"ports": [PORT], "envs": [{"key": "NEW", "value": "1"}]})
     assert isinstance(plan_creation(own, source), Rejected) is (field == "envs")
+    assert f'leave_out = ["{field}"]' in parking.sentence
+    assert field not in planned(plan_creation(wanted(leave_out=(field,)), source)).body
 
 
 # What the API does not accept

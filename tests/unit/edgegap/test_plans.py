@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from receiver.edgegap.fields import PLACEHOLDER
 from receiver.edgegap.plans import Plan, Rejected, plan_creation, plan_update
 from receiver.reasons import Reason
 from receiver.secret import Secret
@@ -109,6 +110,22 @@ def test_hidden_variables_park_with_the_lines_to_add(hidden: dict[str, bool]) ->
     assert "MODE" not in parking.sentence
     assert "a rule" in parking.sentence
     assert "1.0" in parking.sentence
+
+
+@pytest.mark.parametrize(
+    "shown_as", [{"is_hidden": True}, {"is_secret": "true"}, {"value": PLACEHOLDER}]
+)
+@pytest.mark.parametrize("given", [{}, {"is_hidden": False}])
+def test_a_hidden_variable_stays_hidden_unless_the_rule_says_otherwise(
+    shown_as: dict[str, Any], given: dict[str, Any]
+) -> None:
+    """Given without the flag, its new value could be read by everyone with access."""
+    source = shown(envs=[{"key": "DB", "value": "", **shown_as}, {"key": "MODE", "value": "a"}])
+    own = wanted(settings={"envs": [{"key": key, "value": "new", **given} for key in ("DB", "M")]})
+
+    for plan in (plan_creation(own, source), plan_update(own, source)):
+        sent = {env["key"]: env.get("is_hidden") for env in planned(plan).body["envs"]}
+        assert sent == {"MODE": None, "DB": not given, "M": given.get("is_hidden")}
 
 
 def test_hidden_variables_that_the_rule_gives_are_sent() -> None:

@@ -1,5 +1,6 @@
 """A version that moves: what its PATCH holds; and what is told of versions."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,6 +131,9 @@ def test_variables_that_an_answer_leaves_out_are_not_erased(change: Any) -> None
 
     assert parking.reason is Reason.SETTINGS_NOT_COPIED
     assert "envs" not in planned(plan_update(wanted(), current)).body
+    assert 'leave_out = ["envs"]' in parking.sentence
+    accepted = replace(own, leave_out=("envs",))
+    assert planned(plan_update(accepted, current)).body["envs"] == own.settings["envs"]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +159,7 @@ def test_the_newest_version_is_the_one_made_last_whatever_the_order() -> None:
             ("b", "2026-10-09 15:31:02.283949"),
             ("c", "2026-10-09T16:31:02+00:00"),
             ("a", "2026-10-09 15:31:02"),
+            ("d", "Fri, 09 Oct 2026 16:00:00 GMT"),
             ("unreadable", "last week"),
             ("none", None),
         ]
@@ -163,6 +168,8 @@ def test_the_newest_version_is_the_one_made_last_whatever_the_order() -> None:
     assert newest(rows) == rows[1]
     assert newest(reversed(rows)) == rows[1]
     assert newest([]) is None
+    later = {"name": "e", "create_time": "Fri, 09 Oct 2026 17:00:00 GMT"}
+    assert newest([*rows, later]) == later
 
 
 def test_masking_leaves_no_secret_to_show() -> None:

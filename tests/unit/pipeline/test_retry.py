@@ -116,15 +116,32 @@ ANSWERS: list[tuple[tuple[Operation, ...], int | None, str, Action, Reason | Non
         for says in (
             *(LOGIN, LOGIN.upper(), "cannot log in", "bad CREDENTIALS", "Not logged in"),
             *("authentication required", "UNAUTHORIZED", "pull: not authenticated"),
+            *("pull access denied for studio/game", "Invalid username/password"),
+            *("denied: requested access to the resource is denied", "Unable to authenticate"),
         )
     ),
     *(
         (WRITES, status, says, Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
         for status in (400, 422, 424)
-        for says in (PULL, PULL.upper(), "the image could not be pulled", "manifest unknown")
+        for says in (
+            *(PULL, PULL.upper(), "the image could not be pulled", "manifest unknown"),
+            *("manifest for studio/game:1.0 not found", "The image a/b:1 does not exist"),
+            *("No such image: a/b:1", "Unable to find image", "toomanyrequests: see docker.com"),
+            "You have reached your unauthenticated pull rate limit.",
+        )
     ),
     (WRITES, 400, LIMIT, Action.PARK, Reason.VERSION_LIMIT),
-    (WRITES, 402, LIMIT, Action.PARK, Reason.VERSION_LIMIT),
+    *(
+        (WRITES, status, LIMIT, Action.PARK, Reason.VERSION_LIMIT)
+        for status in (402, 403, 409, 422, 424)
+    ),
+    *(
+        (WRITES, 400, says, Action.PARK, Reason.VERSION_LIMIT)
+        for says in (
+            *("Version quota exceeded", "Limit of 2 versions reached", "Too many versions"),
+            "Maximum number of application versions reached",
+        )
+    ),
     (WRITES, 400, "You have reached the LIMIT OF 10", Action.PARK, Reason.VERSION_LIMIT),
     (WRITES, 400, "name: over the limit of 64", Action.PARK, Reason.REFUSED_BY_EDGEGAP),
     *(
@@ -134,9 +151,11 @@ ANSWERS: list[tuple[tuple[Operation, ...], int | None, str, Action, Reason | Non
             *(EXISTS, EXISTS.upper(), "name has already been taken", "name is already in use"),
             *("Duplicate version name", "duplicate key value", "A version with this name exists"),
             *("The version name must be unique", '{"error": {"code": "already_exists"}}'),
+            *("Application version exists", "The version 1.0 is already registered"),
         )
     ),
     (WRITES, 400, "ports: duplicate port number", Action.PARK, Reason.REFUSED_BY_EDGEGAP),
+    (WRITES, 400, "ports: name must be unique", Action.PARK, Reason.REFUSED_BY_EDGEGAP),
     (WRITES, 400, "this port exists twice", Action.PARK, Reason.REFUSED_BY_EDGEGAP),
     ((Operation.UPDATE,), 400, EXISTS, Action.PARK, Reason.REFUSED_BY_EDGEGAP),
     (WRITES, 400, "Unknown Args", Action.PARK, Reason.REFUSED_BY_EDGEGAP),

@@ -62,6 +62,28 @@ def test_for_one_target_the_first_rule_in_the_file_wins() -> None:
         assert [match.rule for match in rule_on(push(), rules).matches] == [winner]
 
 
+@pytest.mark.parametrize("tag", ["staging", "Staging"])
+def test_a_tag_with_the_name_of_a_channel_is_no_version(tag: str) -> None:
+    """A channel that was not there yet was created from it, whatever tags it takes."""
+    rules = (rule(), rule("moves", repository="studio/other", channels=("staging",)))
+
+    (match,) = rule_on(push(tag), rules).matches
+
+    assert match.invalid is not None
+    assert "a channel of the app my-game" in match.invalid
+    assert rule_on(push("staging-2"), rules).matches[0].invalid is None
+    elsewhere = rule("elsewhere", repository="studio/other", app="other", channels=("staging",))
+    assert rule_on(push(tag), (rule(), elsewhere)).matches[0].invalid is None
+
+
+def test_a_rule_that_moves_the_channel_counts_before_one_that_would_create_it() -> None:
+    moves = rule("moves", tags=["staging"], versions=False, channels=("staging",))
+
+    for rules in ((rule(), moves), (moves, rule())):
+        (match,) = rule_on(push("staging"), rules).matches
+        assert (match.rule, match.invalid) == ("moves", None)
+
+
 def test_a_first_rule_that_does_not_take_the_tag_takes_nothing_away() -> None:
     rules = [rule("releases", tags=["v*"]), rule("all")]
 

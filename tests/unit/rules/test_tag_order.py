@@ -23,6 +23,12 @@ NO_NUMBERS = (
     "latest", "nightly", "v2", "17", "3f9c2e1", "sha-1.2.3", "1.2.3.4.5", "1.", "1..2", "v-1.0",
     "1.2-", "1.2-a..b", "release-1.2", "1.x", "2026", "202601", "2026-13-01", "20261301",
     "2026-01_09", "2026-1", "12345678", "20260109T9", "202601091",
+    "1.2.x", "1.2.3a", "2026.01.09b", "1.2.3dirty", "1.2.3arm64", "1.2.3previous",
+    "1.2.3.b2f9e10", "1.2.3c0ffee",
+)  # fmt: skip
+UNHYPHENATED = (
+    "1.2rc1", "1.2.0a1", "1.2.0b12", "1.2.0.dev3", "1.2.0.M1", "1.2.0.RC1", "v1.2.0beta",
+    "1.2.0.0-rc1", "1.2.0SNAPSHOT", "1.2.0rc1-3-g3f9c2e1", "1.2.0rc.1", "1.2.0pre",
 )  # fmt: skip
 
 
@@ -47,10 +53,23 @@ def test_version_numbers_are_ordered(lower: str, higher: str) -> None:
         ("20260109-0930", "202601090930"),
         ("1.2.4-9-gabc", "1.2.4-9-gdef"),
         ("1.2.4-3f9c2e1", "1.2.4-0123abc"),
+        ("1.2.4rc1", "1.2.4-rc1"),
+        ("1.2.4.RC1", "1.2.4-RC1"),
     ],
 )
 def test_one_version_may_be_written_in_several_ways(one: str, other: str) -> None:
     assert version_number(one) == version_number(other)
+
+
+@pytest.mark.parametrize("tag", UNHYPHENATED)
+def test_a_prerelease_comes_before_its_release_with_or_without_a_hyphen(tag: str) -> None:
+    """Without one it was no version number, and moved a channel back by the time of its push."""
+    older, found, release = map(version_number, ("1.1.9", tag, "1.2.0"))
+
+    assert older is not None
+    assert found is not None
+    assert release is not None
+    assert older < found < release
 
 
 @pytest.mark.parametrize("tag", NO_NUMBERS)
