@@ -73,7 +73,7 @@ async def check_recorded(ledger: Ledger, delivery: str, link: str) -> None:
             f"a receiver recorded the test as {delivery}, but the ledger here cannot be read: "
             f"{error}. Run this command where the receiver runs"
         ) from None
-    if row is None or row.reason != Reason.TEST_PUSH:
+    if row is None or str(row.reason) != Reason.TEST_PUSH:
         raise NotProven(
             f"the receiver at the public URL {_origin(link)} recorded the test as {delivery}, and "
             "the ledger here does not have it: another receiver with the same key answers there, "

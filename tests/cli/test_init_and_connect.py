@@ -185,7 +185,8 @@ def test_a_repository_is_added_later(newcomer: Newcomer, hub: DockerHubSandbox) 
     assert f"rule  {LOBBY} → lobby: {LOBBY} → lobby/{{tag}}" in checked
     assert "kill -HUP" in done.stdout
     assert webhooks(hub, LOBBY) == [newcomer.run("link", LOBBY).stdout.strip()]
-    assert {path.name for path in newcomer.folder.iterdir()} == {"receiver.toml", ".env"}
+    names = {path.name for path in newcomer.folder.iterdir()}
+    assert names == {"receiver.toml", "receiver.schema.json", ".env"}
 
 
 def test_with_options_nothing_is_asked(newcomer: Newcomer) -> None:
@@ -248,7 +249,7 @@ def test_a_file_in_which_a_rule_cannot_be_appended_stays(newcomer: Newcomer) -> 
     assert done.exit_code == 3
     assert "Add it by hand:\n\n[[rule]]" in done.stderr
     assert newcomer.config() == text
-    assert len(list(newcomer.folder.iterdir())) == 2
+    assert len(list(newcomer.folder.iterdir())) == 3
 
 
 def test_without_a_file_it_is_told_to_begin_with_init(newcomer: Newcomer) -> None:
