@@ -34,6 +34,8 @@ COMMANDS = {
     "pause": Entry("operations", "pause", "Pause the registrations of a repository."),
     "resume": Entry("operations", "resume", "Resume paused registrations."),
     "open-gate": Entry("operations", "open_gate", "Open a closed gate and retry now."),
+    "diff": Entry("versions", "diff", "Show what differs between two versions."),
+    "export": Entry("versions", "export", "Print the settings of a version as TOML."),
     "prune": Entry("prune", "prune", "Delete old versions of an app."),
     "notify-test": Entry("operations", "notify_test", "Send a test message to each destination."),
     "ledger": Entry("ledger", "ledger", "Back up the ledger, or copy it to another database."),

@@ -55,6 +55,10 @@ _TRIALS = """DELETE FROM trials WHERE id IN (
   AND NOT EXISTS (SELECT 1 FROM targets t
    WHERE t.app = x.app AND t.version = x.version AND t.deleted_at IS NULL)
   ORDER BY x.id LIMIT :most)"""
+_SENT = """DELETE FROM sent_settings WHERE (app, version) IN (
+ SELECT t.app, t.version FROM targets t
+  JOIN sent_settings s ON s.app = t.app AND s.version = t.version
+  WHERE t.deleted_at < :before ORDER BY t.app, t.version LIMIT :most)"""
 _WINDOW = """SELECT id FROM registrations WHERE id > :after AND id < :bound
  ORDER BY id LIMIT :most"""
 _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last AND state = 'done'
@@ -105,6 +109,11 @@ def purge_trials(tx: Tx, before: int) -> int:
     """Delete a bite of the trials of deleted versions that ended before then (epoch ms)."""
     bound = _bound(tx, TRIAL, "trials", before)
     return tx.run(_TRIALS, bound=bound, before=before, most=BITE).rowcount
+
+
+def purge_sent_settings(tx: Tx, before: int) -> int:
+    """Delete a bite of the settings of versions that were deleted before then (epoch ms)."""
+    return tx.run(_SENT, before=before, most=BITE).rowcount
 
 
 def purge_registrations(tx: Tx, before: int, after: str) -> str | None:

@@ -3,7 +3,6 @@
 The router and the document are both made from this list.
 """
 
-from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +13,29 @@ from starlette.responses import Response
 from receiver.ledger.views import Changed, DeliveryDetail, DeliveryPage
 from receiver.upkeep.operations import Paused, Resumed
 from receiver.upkeep.replay import Replayed, ReplayedDeliveries
+from receiver.upkeep.version_settings import ExportedSettings, VersionDiff
 from receiver.web import api, bodies
+from receiver.web.api_operation import (
+    ACCEPTED,
+    AWAY,
+    BAD_REQUEST,
+    CHALLENGE,
+    CONFLICT,
+    IDENTITY,
+    MOVED,
+    NO_APP,
+    NO_DELIVERY,
+    NO_VERSION,
+    NOT_FOUND,
+    OK,
+    RETRY_AFTER,
+    TOO_LARGE,
+    TOO_SLOW,
+    UNAUTHORIZED,
+    UNAVAILABLE,
+    api_operation,
+    fails,
+)
 from receiver.web.document import document_of
 from receiver.web.endpoint_bodies import (
     AcceptedPush,
@@ -42,92 +63,8 @@ from receiver.web.operation import (
 )
 from receiver.web.overview import Overview
 from receiver.web.page.versions import AppVersions, VersionsView
-from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode
+from receiver.web.problems import ProblemCode
 from receiver.web.webhook import PROOF_HEADER, Hooks
-
-OK, ACCEPTED = HTTPStatus.OK, HTTPStatus.ACCEPTED
-BAD_REQUEST, NOT_FOUND, CONFLICT = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.CONFLICT,
-)
-TOO_SLOW, TOO_LARGE = HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-UNAUTHORIZED, FORBIDDEN = HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN
-UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
-RETRY_AFTER = {"Retry-After": "Seconds until it is worth another try."}
-
-
-def fails(*codes: ProblemCode, why: str, headers: Mapping[str, str] | None = None) -> ResponseSpec:
-    """Return an error of the API, with the codes that it may have."""
-    named = ", ".join(f"`{code}`" for code in codes)
-    return ResponseSpec(f"{why} Code: {named}.", {PROBLEM_JSON: Problem}, headers or {})
-
-
-CHALLENGE = {"WWW-Authenticate": "The scheme: Bearer."}
-LIMITED = fails(
-    ProblemCode.TOKEN_LIMITED, why="The token is limited to the pushes of one repository."
-)
-INVALID = fails(
-    ProblemCode.INVALID_REQUEST, why="The query or the body is invalid; see the message."
-)
-SLOW = fails(ProblemCode.BODY_TOO_SLOW, why="The body took over 10 seconds.")
-LARGE = fails(ProblemCode.BODY_TOO_LARGE, why="The body is over 1 MiB.")
-CHALLENGED = fails(
-    ProblemCode.TOKEN_INVALID,
-    ProblemCode.TOKEN_REVOKED,
-    why="The bearer token is missing, invalid or revoked: create one with `receiver api-token`.",
-    headers=CHALLENGE,
-)
-AWAY = ResponseSpec(
-    "The ledger is unavailable and nothing was done (`ledger_unavailable`), or there are too many "
-    "large bodies (`too_many_bodies`) or connections (plain text). Try again later.",
-    {PROBLEM_JSON: Problem, TEXT: str},
-)
-IDENTITY = {"id": "A delivery id, or a registration id for the registration's newest delivery."}
-NO_DELIVERY = {NOT_FOUND: fails(ProblemCode.DELIVERY_NOT_FOUND, why="The delivery does not exist.")}
-NO_APP = {NOT_FOUND: fails(ProblemCode.APP_NOT_FOUND, why="No rule names this app.")}
-MOVED = (
-    "Recorded as a delivery and queued. The channel is held: nothing moves it until it is "
-    "released, or until a push above the version named in the sentence."
-)
-
-
-def api_operation(
-    call: str,
-    name: str,
-    group: Group,
-    summary: str,
-    handler: Handler,
-    *,
-    responses: Mapping[HTTPStatus, ResponseSpec],
-    description: str = "",
-    parameters: Mapping[str, str] | None = None,
-    one_repository: bool = False,
-) -> Operation:
-    """Return an operation with the errors that every such operation may return.
-
-    `one_repository`: a token that is limited to a repository sees only its deliveries.
-    """
-    method, path = call.split()
-    errors = {UNAUTHORIZED: CHALLENGED, UNAVAILABLE: AWAY}
-    if not one_repository:
-        errors[FORBIDDEN] = LIMITED
-    if handler.body or handler.query or parameters:
-        errors[BAD_REQUEST] = INVALID
-    if handler.body:
-        errors[TOO_SLOW] = SLOW
-        errors[TOO_LARGE] = LARGE
-    return Operation(
-        method,
-        path,
-        name,
-        group,
-        summary,
-        handler,
-        errors | dict(responses),
-        description,
-        parameters or {},
-    )
 
 
 def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
@@ -322,6 +259,28 @@ def _of_versions(shelf: VersionsView) -> list[Operation]:
                     "retention would delete.",
                 ),
                 **NO_APP,
+            },
+        ),
+        api_operation(
+            "GET /api/diff", "diffVersions", Group.VERSIONS,
+            "What differs between two versions",
+            with_query(bodies.DiffQuery, api.diff_versions),
+            responses={
+                OK: returns(
+                    VersionDiff, "Settings, ports and variables by name; no value of a variable."
+                ),
+                **NO_VERSION,
+            },
+        ),
+        api_operation(
+            "GET /api/export", "exportVersion", Group.VERSIONS,
+            "The settings of a version as TOML",
+            with_query(bodies.ExportQuery, api.export_version),
+            responses={
+                OK: returns(
+                    ExportedSettings, "Values of variables are read from the receiver's variables."
+                ),
+                **NO_VERSION,
             },
         ),
         api_operation(

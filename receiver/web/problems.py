@@ -25,6 +25,7 @@ class ProblemCode(StrEnum):
     NOT_FOUND = "not_found"
     DELIVERY_NOT_FOUND = "delivery_not_found"
     APP_NOT_FOUND = "app_not_found"
+    VERSION_NOT_FOUND = "version_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_SLOW = "body_too_slow"
     CHANNEL_NOT_CHANGED = "channel_not_changed"
@@ -34,6 +35,7 @@ class ProblemCode(StrEnum):
     DELETION_IN_PROGRESS = "deletion_in_progress"
     BODY_TOO_LARGE = "body_too_large"
     TOO_MANY_BODIES = "too_many_bodies"
+    EDGEGAP_FAILED = "edgegap_failed"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
 
 
@@ -45,6 +47,7 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
     ProblemCode.DELIVERY_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ProblemCode.APP_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ProblemCode.VERSION_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ProblemCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     ProblemCode.BODY_TOO_SLOW: HTTPStatus.REQUEST_TIMEOUT,
     ProblemCode.CHANNEL_NOT_CHANGED: HTTPStatus.CONFLICT,
@@ -54,6 +57,7 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.DELETION_IN_PROGRESS: HTTPStatus.CONFLICT,
     ProblemCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ProblemCode.TOO_MANY_BODIES: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProblemCode.EDGEGAP_FAILED: HTTPStatus.BAD_GATEWAY,
     ProblemCode.LEDGER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

@@ -20,8 +20,8 @@ from receiver.ledger.channels import list_channels
 from receiver.ledger.deletions import last_deletions
 from receiver.ledger.targets import Target, last_deliveries, targets_of
 from receiver.ledger.views import App, DeliveryId, EndedDeletion, Repository, Tag, described
-from receiver.pipeline.attempt import why_refused
 from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, plan, rules_for_app
+from receiver.pipeline.refusals import why_refused
 from receiver.pipeline.retry import Operation
 from receiver.rules.rule import Mode
 from receiver.service import Service
