@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode
 
 import click
 
-from receiver.cli.client import Server, configured, reached
-from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
+from receiver.cli.client import configured, reached
+from receiver.cli.exits import USAGE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from receiver.config.settings import Settings
-    from receiver.ledger.ledger import Ledger
-    from receiver.upkeep.version_settings import VersionDiff, VersionReader
+    from receiver.upkeep.version_settings import VersionDiff
 
 V = TypeVar("V")
 READING_SECONDS = 60.0  # calls to Edgegap, which may be slow
@@ -41,7 +36,7 @@ def diff(app: str, a: str, b: str, as_json: bool) -> None:
     from receiver.web.serialization import json_text
 
     query = {"app": app, "a": a, "b": b}
-    found = _asked(app, f"/api/diff?{urlencode(query)}", VersionDiff, lambda it: it.diff(app, a, b))
+    found = _asked(app, f"/api/diff?{urlencode(query)}", VersionDiff)
     click.echo(json_text(found) if as_json else "\n".join(_lines(found)))
 
 
@@ -57,45 +52,21 @@ def export(app: str, version: str) -> None:
     from receiver.upkeep.version_settings import ExportedSettings
 
     path = f"/api/export?{urlencode({'app': app, 'version': version})}"
-    found = _asked(app, path, ExportedSettings, lambda it: it.export(app, version))
+    found = _asked(app, path, ExportedSettings)
     click.echo(found.toml, nl=False)
 
 
-def _asked(app: str, path: str, kind: type[V], here: Callable[[VersionReader], Awaitable[V]]) -> V:
+def _asked(app: str, path: str, kind: type[V]) -> V:
     settings = configured(NEEDED)
     known = sorted({rule.app for rule in settings.rules})
     if app not in known:
         raise CommandError(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
-    return asyncio.run(_read(settings, path, kind, here))
+    return asyncio.run(_read(settings, path, kind))
 
 
-async def _read(
-    settings: Settings, path: str, kind: type[V], here: Callable[[VersionReader], Awaitable[V]]
-) -> V:
-    from receiver.upkeep.version_settings import VersionUnknown, VersionUnreadable
-
-    async with reached(settings) as there:
-        if isinstance(there, Server):
-            return await there.ask("GET", path, kind, seconds=READING_SECONDS)
-        async with _reader(there, settings) as reader:
-            try:
-                return await here(reader)
-            except VersionUnknown as error:
-                raise CommandError(str(error), NOT_FOUND) from None
-            except VersionUnreadable as error:
-                raise CommandError(str(error), NOT_DONE) from None
-
-
-@asynccontextmanager
-async def _reader(ledger: Ledger, settings: Settings) -> AsyncIterator[VersionReader]:
-    from receiver.edgegap.client import RateLimiter, edgegap_client
-    from receiver.secret import Secret
-    from receiver.upkeep.version_settings import VersionReader
-
-    token = settings.edgegap_token or Secret("")
-    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
-    async with edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets()) as client:
-        yield VersionReader(ledger, client, settings.secret_keys)
+async def _read(settings: Settings, path: str, kind: type[V]) -> V:
+    async with reached(settings) as server:
+        return await server.ask("GET", path, kind, seconds=READING_SECONDS)
 
 
 def _lines(found: VersionDiff) -> list[str]:

@@ -109,7 +109,7 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         described("Only deliveries with this reason, or with a registration that has it."),
     ] = UNSET
     source: Annotated[
-        Literal["webhook", "catch-up", "command", "restore"] | UnsetType,
+        Literal["webhook", "catch-up", "command", "restore", "test"] | UnsetType,
         described("Only deliveries that were reported in this way."),
     ] = UNSET
     since: Annotated[
