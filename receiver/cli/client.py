@@ -283,11 +283,10 @@ def address(host: str, port: int) -> str:
 
 def serving_address(ledger: Ledger) -> str | None:
     """Return the URL that the server holding the ledger recorded at its start."""
+    from receiver.ledger.notes import read_note
+
     try:
         ledger.open_readonly()
-        found = ledger.read_sync(
-            lambda tx: tx.run("SELECT value FROM meta WHERE key = :key", key=SERVES_AT).scalar()
-        )
+        return ledger.read_sync(lambda tx: read_note(tx, SERVES_AT)) or None
     except LedgerError:  # the ledger is being created
         return None
-    return str(found) if found else None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from receiver.ledger.deletions import DELETION
 from receiver.ledger.deliveries import DELIVERY, MOST_AHEAD_MS, REGISTRATION
 from receiver.ledger.ids import first_id, last_id
+from receiver.ledger.notes import read_note, write_note
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import TRIAL
 
@@ -67,8 +68,6 @@ _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last 
 
 
 _NEWEST = "SELECT received_at FROM deliveries ORDER BY id DESC LIMIT 1"
-_SET_CLOCK = """INSERT INTO meta (key, value) VALUES (:key, :value)
- ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 
 
 def time_to_purge_by(tx: Tx) -> int:
@@ -76,7 +75,7 @@ def time_to_purge_by(tx: Tx) -> int:
 
     The first reading is held against the newest delivery.
     """
-    kept = tx.run("SELECT value FROM meta WHERE key = :key", key=CLOCK).scalar()
+    kept = read_note(tx, CLOCK)
     if kept is None:
         newest = tx.run(_NEWEST).scalar()
         last = PurgeClock(*((tx.now, tx.now) if newest is None else (newest, newest)))
@@ -84,7 +83,7 @@ def time_to_purge_by(tx: Tx) -> int:
         last = PurgeClock(**json.loads(kept))
     clock = last.read(tx.now)
     value = json.dumps({"read_at": clock.read_at, "trusted": clock.trusted})
-    tx.run(_SET_CLOCK, key=CLOCK, value=value)
+    write_note(tx, CLOCK, value)
     return clock.trusted
 
 

@@ -83,4 +83,5 @@ class Result:
             due_at=self.due_at and self.due_at + step,
             waited=self.waited.shifted(step),
             slow_down_until=self.slow_down_until and self.slow_down_until + step,
+            trial=None if self.trial is None else self.trial.shifted(step),
         )
