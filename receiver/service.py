@@ -7,6 +7,7 @@ from functools import partial
 
 from httpx import AsyncClient
 
+from receiver import metrics
 from receiver.config.load import load_settings
 from receiver.config.settings import LiveSettings, Settings, after_reload
 from receiver.config.variables import NEEDED
@@ -85,11 +86,13 @@ class Service:
             log.error("config_refused", faults=faults, kept="the configuration before")
             now = Time(time.time_ns() // 1_000_000)
             self.health.note(Condition(Code.CONFIGURATION, _refusal_of(error.faults), now))
+            metrics.config_reloaded.set(0)
             return False
         self.health.clear(Code.CONFIGURATION)
         masking.know(loaded.secrets())
         settings, later = after_reload(self.settings, loaded)
         self.current.settings = settings
+        metrics.config_in_force()
         self._set_keys()
         token = settings.edgegap_token or Secret("")
         pace = settings.requests_per_second, settings.concurrency
@@ -181,6 +184,7 @@ async def running(
         await ledger.read(lambda tx: take_snapshot(tx, settings))
         await service.adopt_keys()
         await service.read_rules_again()
+        metrics.config_in_force()
         try:
             service.refused_links.start()
             service.link_uses.background.start()
