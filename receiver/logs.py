@@ -20,10 +20,12 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from receiver.approval_link import APPROVAL_PATH
 from receiver.secret import MASK, Secret, mask_spelt, spellings_of
 from receiver.signing import PATH
 
-_LINK = re.compile(re.escape(PATH) + r"[^\s\"'<>]+")
+_PATHS = (PATH, APPROVAL_PATH)
+_LINK = re.compile(f"({'|'.join(map(re.escape, _PATHS))})" + r"[^\s\"'<>]+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 QUIET = ("httpx", "httpcore", "alembic", "asyncio")
 
@@ -43,7 +45,8 @@ class Redactor:
     def __call__(self, text: str) -> str:
         """Return the text without any secret or link."""
         masked = mask_spelt(text, self._spellings)
-        return _LINK.sub(PATH + MASK, masked) if PATH in masked else masked
+        found = any(path in masked for path in _PATHS)
+        return _LINK.sub(rf"\1{MASK}", masked) if found else masked
 
 
 masking = Redactor()

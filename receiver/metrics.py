@@ -145,6 +145,14 @@ catch_up_interval = Gauge(
 )
 
 
+trial_seconds = Gauge(
+    "receiver_trial_seconds",
+    "For how long deployments of trials ran, by app: of the trials in the ledger.",
+    ("app",),
+    registry=registry,
+)
+
+
 class PullLimit(Collector):
     """Docker Hub's last reported pull limit; absent if none was reported, as 0 would mislead."""
 

@@ -8,6 +8,7 @@ from functools import partial
 from httpx import AsyncClient
 
 from receiver import metrics
+from receiver.approval_link import ApprovalSigner
 from receiver.config.load import load_settings
 from receiver.config.settings import LiveSettings, Settings, after_reload
 from receiver.config.variables import NEEDED
@@ -130,6 +131,7 @@ class Service:
         self.links = LinkSigner(keys, self.settings.links, repositories)
         self.link_uses.keys = ()
         self.api_keys = ApiTokenSigner(keys)
+        self.approvals = ApprovalSigner(keys)
 
 
 def log_warnings(settings: Settings) -> None:

@@ -29,7 +29,8 @@ COMMANDS = {
     "rollback": Entry(
         "channels", "rollback", "Move a channel back to an earlier tag, and hold it."
     ),
-    "promote": Entry("channels", "promote", "Move a channel manually, and hold it."),
+    "promote": Entry("promote", "promote", "Move a channel manually, and hold it."),
+    "trial": Entry("trial", "trial", "Try a version: deploy it once, watch it, stop it."),
     "release": Entry("channels", "release", "Release the hold of a channel."),
     "pause": Entry("operations", "pause", "Pause the registrations of a repository."),
     "resume": Entry("operations", "resume", "Resume paused registrations."),

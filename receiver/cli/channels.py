@@ -1,4 +1,4 @@
-"""`receiver channels`, `rollback`, `promote`, `release`: list channels and move them manually."""
+"""`receiver channels`, `rollback`, `release`: list channels and move them manually."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver.timestamps import format_time
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
     from receiver.ledger.views import Channel
-    from receiver.web.bodies import ChannelList, PromoteRequest, RollbackRequest
+    from receiver.web.bodies import ChannelList, QueuedMove, RollbackRequest
 
 
 @click.command()
@@ -61,28 +61,6 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("app")
 @click.argument("channel")
-@click.option("--from", "other", metavar="CHANNEL", help="Use the image of this channel.")
-@click.option("--to", metavar="VERSION", help="Use the image of this version.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@handle_errors
-def promote(app: str, channel: str, other: str | None, to: str | None, as_json: bool) -> None:
-    """Move CHANNEL of APP to the image of another channel or of a version.
-
-    Without --from and --to, it takes the image of the channel that its `from` names.
-
-    The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
-    version.
-    """
-    from receiver.web.bodies import PromoteRequest
-
-    if other is not None and to is not None:
-        raise CommandError("use either --from CHANNEL or --to VERSION", USAGE)
-    _move("/api/promote", PromoteRequest(app, channel, to, other), as_json)
-
-
-@click.command()
-@click.argument("app")
-@click.argument("channel")
 @handle_errors
 def release(app: str, channel: str) -> None:
     """Release the hold of CHANNEL of APP: the next push moves the channel again."""
@@ -101,11 +79,16 @@ async def _channels(settings: Settings, app: str | None) -> ChannelList:
         return await server.ask("GET", f"/api/channels{query}", ChannelList)
 
 
-def _move(path: str, asked: RollbackRequest | PromoteRequest, as_json: bool) -> None:
+def _move(path: str, asked: RollbackRequest, as_json: bool) -> None:
     from receiver.web.bodies import QueuedMove
+
+    show_queued(asyncio.run(perform(lenient_settings(KEY), path, QueuedMove, asked)), as_json)
+
+
+def show_queued(done: QueuedMove, as_json: bool) -> None:
+    """Print a move that was recorded."""
     from receiver.web.serialization import json_text
 
-    done = asyncio.run(perform(lenient_settings(KEY), path, QueuedMove, asked))
     text = f"{done.sentence}\nFor the result: receiver show {done.delivery}"
     click.echo(json_text(done) if as_json else text)
 
@@ -120,6 +103,9 @@ def _lines(channel: Channel) -> list[str]:
     if channel.drift is not None:
         found = "" if channel.drift_at is None else f", found {format_time(channel.drift_at)}"
         lines.append(f"  Edgegap has {channel.drift} instead{found}")
+    for waits in channel.waiting:
+        since = f"since {format_time(waits.since_at)}"
+        lines.append(f"  {waits.tag} waits ({waits.reason}) {since}: {waits.sentence}")
     lines += [
         f"  {format_time(move.at)}  {move.from_tag or '(new)'} → {move.tag}  "
         f"{move.action} by {move.source}, rule {move.rule}"

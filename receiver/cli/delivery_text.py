@@ -1,13 +1,20 @@
 """Deliveries as plain text, for people at a terminal."""
 
-from receiver.ledger.views import Delivery, DeliveryDetail, Registration, RegistrationDetail
+from receiver.ledger.views import (
+    Delivery,
+    DeliveryDetail,
+    Registration,
+    RegistrationDetail,
+    TrialRun,
+)
 from receiver.reasons import State
 from receiver.rules.rule import Mode
-from receiver.timestamps import format_time
+from receiver.timestamps import duration, format_time
 
 DOES = {
     Mode.CREATE: "creates the version of this tag",
     Mode.CHANNEL: "moves a channel to this tag",
+    Mode.TRIAL: "tries the version: one deployment",
 }
 
 
@@ -74,6 +81,12 @@ def _registration_lines(registration: RegistrationDetail) -> list[str]:
         label = "  was       " if registration.dismissed_at else "  next step "
         lines += [label + line.lstrip() for line in _indented(registration.sentence, "")[:1]]
         lines += _indented("\n".join(registration.sentence.split("\n")[1:]), "            ")
+    if registration.trial is not None:
+        lines += trial_lines(registration.trial)
+    if registration.approval is not None:
+        given = registration.approval
+        place = f" from {given.address}" if given.address else ""
+        lines.append(f"  approved  {format_time(given.at)} by {given.approver}{place}")
     lines += [f"  note      {note}" for note in registration.notes]
     if len(registration.deliveries) > 1:
         lines.append(f"  from      {len(registration.deliveries)} deliveries")
@@ -88,6 +101,26 @@ def _registration_lines(registration: RegistrationDetail) -> list[str]:
             f"  {status}{took}{message}"
         )
     return lines
+
+
+def trial_lines(run: TrialRun) -> list[str]:
+    """Return the run of a trial: its verdict, how long, how it ended, the last log lines."""
+    verdict = {True: "passed", False: "failed", None: "no verdict yet"}[run.passed]
+    parts = [verdict]
+    if run.ready_at is not None and run.requested_at is not None:
+        parts.append(f"Ready after {duration(run.ready_at - run.requested_at)}")
+    if run.ready_at is not None and run.decided_at is not None:
+        parts.append(f"watched for {duration(run.decided_at - run.ready_at)}")
+    if run.exit_code is not None:
+        parts.append(f"exit code {run.exit_code}")
+    if run.requested_at is not None and run.stopped_at is None:
+        parts.append("its deployment still runs")
+    lines = [f"  trial     {', '.join(parts)}"]
+    if run.deployment is not None:
+        lines.append(f"  deployed  {run.deployment}")
+    if run.why:
+        lines.append(f"  because   {run.why}")
+    return lines + [f"  log       {line}" for line in run.log]
 
 
 def _state(registration: Registration) -> str:

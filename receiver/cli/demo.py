@@ -7,7 +7,7 @@ from receiver.cli.exits import NOT_DONE, CommandError, handle_errors
 
 @click.command()
 @click.option(
-    "--once", is_flag=True, help="Stop after the first version; exit code 0 if it was created."
+    "--once", is_flag=True, help="Stop after two pushes; exit code 0 if the version was created."
 )
 @click.option(
     "--port",
@@ -17,7 +17,9 @@ from receiver.cli.exits import NOT_DONE, CommandError, handle_errors
 )
 @handle_errors
 def demo(once: bool, port: int) -> None:
-    """Run a receiver with sandboxes of Edgegap and Docker Hub, and push a tag to it.
+    """Run a receiver with sandboxes of Edgegap and Docker Hub, and push two tags to it.
+
+    The version of the first passes its trial and moves a channel; that of the second fails.
 
     Needs no account, no configuration and no network. All files are deleted at the end.
     """

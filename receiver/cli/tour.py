@@ -6,24 +6,26 @@ import shlex
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_urlsafe
-from threading import Event, Thread
+from threading import Condition, Thread
 
 import click
 import httpx
 
 from receiver.cli.server import Stopper, run_server
 from receiver.config.settings import Settings
+from receiver.edgegap.deployment_answers import Coordinates
 from receiver.http.client import http_client
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.logs import configure_logs
-from receiver.reasons import Outcome, State
+from receiver.reasons import Outcome, Reason, State
 from receiver.rules.rule import Mode, Rule
+from receiver.rules.trial import Trial
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
@@ -33,10 +35,12 @@ from receiver.web.app import create_app
 
 REPOSITORY = "studio/game-server"
 APP = "my-game"
-FIRST, TAG, NEXT, FOR_ARM = "1.4.1", "1.4.2", "1.5.0", "1.5.0-arm64"
+FIRST, TAG, CRASHES, NEXT, FOR_ARM = "1.4.1", "1.4.2", "1.4.3", "1.5.0", "1.5.0-arm64"
 CHANNEL = "staging"
 PATIENCE_SECONDS = 20.0
 TWO_DAYS = 2 * 86_400
+TRIAL = Trial(Coordinates(45.5, -73.6), ready_within=10_000, steady_for=1000)
+ENDED = frozenset({State.DONE, State.PARKED})
 
 
 def run_demo(*, once: bool, port: int) -> bool:
@@ -50,8 +54,13 @@ def run_demo(*, once: bool, port: int) -> bool:
     )  # fmt: skip
     hub = DockerHubSandbox()
     hub.add_repository(REPOSITORY)
+    sandbox.deployments.set_lifecycle(ready_after=0.5)
+    sandbox.deployments.set_lifecycle(
+        version=CRASHES, ready_after=0.5, crash_after=0.5, exit_code=139,
+        crash_message="Segmentation fault", crash_log="Loading the map\nSegmentation fault\n",
+    )  # fmt: skip
     before = time.time() - TWO_DAYS  # catch-up records no pushes from before its start
-    for tag in (FIRST, TAG, NEXT):
+    for tag in (FIRST, TAG, CRASHES, NEXT):
         hub.push_image(REPOSITORY, tag, attestations=True, pushed_at=before)
     hub.push_image(REPOSITORY, FOR_ARM, ("linux/arm64",), pushed_at=before)
     with (
@@ -62,7 +71,9 @@ def run_demo(*, once: bool, port: int) -> bool:
         password = Secret(token_urlsafe(12))
         database = f"sqlite:///{Path(folder) / 'receiver.db'}"
         settings = Settings(
-            rules=(Rule(REPOSITORY, APP, f"{REPOSITORY} → {APP}", channels=(CHANNEL,)),),
+            rules=(
+                Rule(REPOSITORY, APP, f"{REPOSITORY} → {APP}", channels=(CHANNEL,), trial=TRIAL),
+            ),
             secret_keys=(Secret(token_urlsafe(32)),),
             edgegap_token=Secret(sandbox.token),
             edgegap_base_url=url,
@@ -83,7 +94,7 @@ def run_demo(*, once: bool, port: int) -> bool:
 
 @dataclass(slots=True)
 class _Tour:
-    """Sends a push to the server, and prints each step as a sender sees it."""
+    """Sends two pushes to the server, and prints each step as a sender sees it."""
 
     settings: Settings
     sandbox: EdgegapSandbox
@@ -91,26 +102,31 @@ class _Tour:
     password: Secret
     once: bool
     created: bool = False
-    _version_done: Event | None = None
-    _channel_done: Event | None = None
+    _ended: set[tuple[Mode, str]] = field(default_factory=set)
+    _tried: set[str] = field(default_factory=set)
+    _change: Condition = field(default_factory=Condition)
 
     def begin(self, url: str, stop: Stopper) -> None:
         """Start the tour once the server listens."""
-        self._version_done, self._channel_done = Event(), Event()
         Thread(target=self._show, args=(url, stop), name="tour", daemon=True).start()
 
     def settled(self, claimed: Claimed, result: Result) -> None:
-        """Print the result of each registration."""
+        """Print the result of each registration, and once that a trial is running."""
+        if result.reason is Reason.TRIAL_RUNNING:
+            if claimed.id in self._tried:
+                return
+            self._tried.add(claimed.id)
         detail = result.outcome or result.reason
-        click.echo(f"  → {claimed.app}/{claimed.version}: {result.state} {detail}")
+        what = "trial of " if claimed.mode is Mode.TRIAL else ""
+        click.echo(f"  → {what}{claimed.app}/{claimed.version}: {result.state} {detail}")
         if result.sentence:
             click.echo(f"    {result.sentence}")
         if result.state is State.DONE and result.outcome is Outcome.CREATED:
             self.created = True
-        if self._version_done is not None:
-            self._version_done.set()
-        if self._channel_done is not None and claimed.mode is Mode.CHANNEL:
-            self._channel_done.set()
+        if result.state in ENDED:
+            with self._change:
+                self._ended.add((claimed.mode, claimed.version))
+                self._change.notify_all()
 
     def _show(self, url: str, stop: Stopper) -> None:
         keys = [key.reveal() for key in self.settings.secret_keys]
@@ -118,18 +134,17 @@ class _Tour:
         click.echo(f"The receiver runs at {url}, with sandboxes of Edgegap and Docker Hub.\n")
         click.echo(f"Admin page (the password changes in each run):\n  {url}/")
         click.echo(f"  password {self.password.reveal()}\n")
-        click.echo(f"The link to paste into Docker Hub:\n  {link}\n")
-        click.echo(f"Docker Hub reports a push of {REPOSITORY}:{TAG} …")
+        click.echo(f"The link to paste into Docker Hub:\n  {link}")
         started = time.monotonic()
-        answer = asyncio.run(_post(link, _body(TAG)))
-        click.echo(f"  response: {answer.status_code} {answer.text}")
-        if self._version_done is not None and self._version_done.wait(PATIENCE_SECONDS):
-            self._show_version(time.monotonic() - started)
-            if self.created and self._channel_done is not None:
-                # Otherwise the channel's result would be printed after the last line.
-                self._channel_done.wait(PATIENCE_SECONDS)
-        else:
+        _report(link, TAG, "")
+        if not self._has_ended(Mode.CREATE, TAG):
             click.echo("  no version was created; see the log above")
+        elif self.created:
+            self._show_version(time.monotonic() - started)
+            self._has_ended(Mode.CHANNEL, CHANNEL)
+            _report(link, CRASHES, ", whose server crashes")
+            self._has_ended(Mode.TRIAL, CRASHES)
+            self._show_channel()
         if self.once:
             stop()
             return
@@ -150,6 +165,17 @@ class _Tour:
         click.echo(f"and that of Docker Hub at {self.settings.hub_api_url}")
         click.echo("\nPress Ctrl-C to stop the demo.")
 
+    def _has_ended(self, mode: Mode, version: str) -> bool:
+        """Wait until this registration has ended; return whether it has."""
+        with self._change:
+            return self._change.wait_for(
+                lambda: (mode, version) in self._ended, timeout=PATIENCE_SECONDS
+            )
+
+    def _show_channel(self) -> None:
+        there = self.sandbox.versions.get((APP, CHANNEL), {})
+        click.echo(f"Edgegap has {there.get('docker_tag')} in {APP}/{CHANNEL}, as before.")
+
     def _show_version(self, seconds: float) -> None:
         version = self.sandbox.versions.get((APP, TAG))
         if version is None:
@@ -158,6 +184,12 @@ class _Tour:
         fields = "  ".join(f"{name}={version[name]}" for name in names)
         click.echo(f"Edgegap has {APP}/{TAG} after {seconds:.2f} s:\n  {fields}")
         click.echo(f"  (resources and ports were copied from the newest version, {FIRST})")
+
+
+def _report(link: str, tag: str, what: str) -> None:
+    click.echo(f"\nDocker Hub reports a push of {REPOSITORY}:{tag}{what} …")
+    answer = asyncio.run(_post(link, _body(tag)))
+    click.echo(f"  response: {answer.status_code} {answer.text}")
 
 
 async def _post(link: str, body: dict[str, object]) -> httpx.Response:

@@ -1,9 +1,10 @@
 """Who approved the move of a channel to an image: once, however many approve it."""
 
-from dataclasses import dataclass
-
+from receiver.approval_link import Approvable
 from receiver.images import ImageReference
 from receiver.ledger.transaction import Tx
+from receiver.ledger.views import Approval
+from receiver.timestamps import Time
 
 _INSERT = """INSERT INTO approvals (app, channel, repository, tag, digest, at, approver, address)
  VALUES (:app, :channel, :repository, :tag, :digest, :now, :approver, :address)
@@ -13,61 +14,56 @@ _FIND = """SELECT at, approver, address FROM approvals
   AND digest = :digest"""
 _WAKE = """UPDATE registrations SET due_at = :now WHERE app = :app AND version = :channel
  AND repository = :repository AND tag = :tag AND mode = 'channel' AND state = 'waiting'"""
+# While it is tried again it is `working`, and still waits for the approval.
 _WAITS = """SELECT id, digest FROM registrations WHERE app = :app AND version = :channel
- AND repository = :repository AND tag = :tag AND mode = 'channel' AND state = 'waiting'
- AND waiting_reason = 'needs_approval'"""
+ AND repository = :repository AND tag = :tag AND mode = 'channel'
+ AND state IN ('queued', 'waiting', 'working') AND waiting_reason = 'needs_approval' {lock}"""
+_ASKED = """SELECT app, version, repository, tag, digest FROM registrations
+ WHERE id = :id AND mode = 'channel' AND state IN ('queued', 'waiting', 'working')
+  AND waiting_reason = 'needs_approval'"""
 
 
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """Who approved a move, when (epoch ms), and from which address."""
-
-    at: int
-    approver: str
-    address: str
-
-
-def approve(
-    tx: Tx,
-    app: str,
-    channel: str,
-    image: ImageReference,
-    digest: str | None,
-    *,
-    approver: str,
-    address: str,
-) -> bool:
+def approve(tx: Tx, move: Approvable, *, approver: str, address: str) -> bool:
     """Record an approval and let the move go on; False if it was approved before."""
-    place = _place(app, channel, image, digest)
+    place = _place(move)
     fresh = tx.run(_INSERT, **place, now=tx.now, approver=approver, address=address).rowcount
     del place["digest"]
     tx.run(_WAKE, **place, now=tx.now)
     return bool(fresh)
 
 
-def approval_of(
-    tx: Tx, app: str, channel: str, image: ImageReference, digest: str | None
-) -> Approval | None:
+def approval_of(tx: Tx, move: Approvable) -> Approval | None:
     """Return the approval of a move to exactly this image, None if there is none."""
-    row = tx.run(_FIND, **_place(app, channel, image, digest)).first()
-    return None if row is None else Approval(row.at, row.approver, row.address)
+    row = tx.run(_FIND, **_place(move)).first()
+    return None if row is None else Approval(Time(row.at), row.approver, row.address)
 
 
-def waiting_for_approval(
-    tx: Tx, app: str, channel: str, image: ImageReference, digest: str | None
-) -> str | None:
-    """Return the registration that waits for this approval, None if none does any more."""
-    place = _place(app, channel, image, digest)
+def waiting_for_approval(tx: Tx, move: Approvable, *, to_approve: bool = False) -> str | None:
+    """Return the registration that waits for this approval, None if none does any more.
+
+    `to_approve`: it is locked, so that an attempt at it that ends meanwhile sees the approval.
+    """
+    place = _place(move)
     del place["digest"]
-    row = tx.run(_WAITS, **place).first()
-    return None if row is None or row.digest not in {digest, None} else str(row.id)
+    lock = "FOR NO KEY UPDATE" if to_approve and tx.postgresql else ""
+    row = tx.run(_WAITS.format(lock=lock), **place).first()
+    return None if row is None or row.digest != move.digest else str(row.id)
 
 
-def _place(app: str, channel: str, image: ImageReference, digest: str | None) -> dict[str, str]:
+def approvable(tx: Tx, registration: str) -> Approvable | None:
+    """Return the move that waits for an approval, None if the registration waits for none."""
+    row = tx.run(_ASKED, id=registration).first()
+    if row is None:
+        return None
+    image = ImageReference(repository=row.repository, tag=row.tag)
+    return Approvable(row.app, row.version, image, row.digest)
+
+
+def _place(move: Approvable) -> dict[str, str]:
     return {
-        "app": app,
-        "channel": channel,
-        "repository": image.repository,
-        "tag": image.tag,
-        "digest": digest or "",
+        "app": move.app,
+        "channel": move.channel,
+        "repository": move.image.repository,
+        "tag": move.image.tag,
+        "digest": move.digest or "",
     }

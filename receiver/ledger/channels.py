@@ -7,6 +7,7 @@ from receiver import backoff
 from receiver.images import ImageReference
 from receiver.ledger import views
 from receiver.ledger.transaction import Tx
+from receiver.ledger.waiting_moves import waiting_moves
 from receiver.rules.channel_order import ByHand, Hold, Holds, Pushed, Report, higher
 from receiver.timestamps import Time
 
@@ -320,6 +321,7 @@ def _channel(tx: Tx, app: str, name: str) -> views.Channel:
         drift=drift or None,
         drift_at=None if drift_at is None else Time(drift_at),
         moves=tuple(moves_of(tx, app, name)),
+        waiting=waiting_moves(tx, app, name),
     )
 
 

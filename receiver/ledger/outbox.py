@@ -11,16 +11,16 @@ MOST_AT_ONCE = 500
 MOST_QUIETS = 12  # a recurring event is sent after at most this many quiet periods
 LEASE_MS = 120_000  # how long a replica has to send notices before another may
 
-_INSERT = """INSERT INTO outbox (id, destination, event, text, created_at, due_at)
- VALUES (:id, :destination, :event, :text, :now, :due)"""
-_DUE = """SELECT id, destination, event, text, tries, created_at FROM outbox
+_INSERT = """INSERT INTO outbox (id, destination, event, text, about, created_at, due_at)
+ VALUES (:id, :destination, :event, :text, :about, :now, :due)"""
+_DUE = """SELECT id, destination, event, text, about, tries, created_at FROM outbox
  WHERE due_at <= :now AND event IN ({known}) ORDER BY id LIMIT :most {lock}"""
 _KNOWN = ", ".join(f"'{one}'" for one in NotificationEvent)  # others are a newer replica's
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """One notice to send. `created_at` in epoch ms."""
+    """One notice to send. `created_at` in epoch ms; `about` is the registration to approve."""
 
     id: str
     notice: str
@@ -28,6 +28,7 @@ class OutboxEntry:
     text: str
     tries: int
     created_at: int
+    about: str | None = None
 
 
 def enqueue(
@@ -37,6 +38,7 @@ def enqueue(
     text: str,
     *,
     rule: str | None = None,
+    about: str | None = None,
 ) -> None:
     """Write a notice for each destination that is subscribed to this event."""
     for notice in notices:
@@ -47,6 +49,7 @@ def enqueue(
                 destination=notice.name,
                 event=event.value,
                 text=text,
+                about=about,
                 now=tx.now,
                 due=tx.now,
             )
@@ -62,7 +65,7 @@ def lease_due(tx: Tx, quiet_ms: int = 0) -> list[OutboxEntry]:
     kinds: dict[tuple[str, NotificationEvent], list[OutboxEntry]] = {}
     for row in rows:
         kind = row.destination, NotificationEvent(row.event)
-        one = OutboxEntry(row.id, *kind, row.text, row.tries, row.created_at)
+        one = OutboxEntry(row.id, *kind, row.text, row.tries, row.created_at, row.about)
         kinds.setdefault(kind, []).append(one)
     taken: list[OutboxEntry] = []
     for group in kinds.values():

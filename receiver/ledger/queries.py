@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
 
+from receiver.approval_link import Approvable
+from receiver.images import ImageReference
+from receiver.ledger.approvals import approval_of
 from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.gates import blockers, paused
@@ -15,7 +18,9 @@ from receiver.ledger.ids import first_id
 from receiver.ledger.refused_links import refused_links
 from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import shown_run
 from receiver.ledger.views import (
+    Approval,
     Delivery,
     DeliveryDetail,
     DeliveryPage,
@@ -33,8 +38,9 @@ from receiver.ledger.views import (
     SentRequest,
     read_view,
 )
+from receiver.ledger.waiting_moves import waiting_moves
 from receiver.reasons import Outcome, Reason, State, Verdict
-from receiver.rules.rule import Rule
+from receiver.rules.rule import Mode, Rule
 from receiver.timestamps import Time
 
 V = TypeVar("V")
@@ -143,10 +149,19 @@ def delivery_detail(tx: Tx, identity: str) -> DeliveryDetail | None:
             held_back=blockers(tx, one),
             deliveries=_deliveries_of(tx, one.id),
             attempts=_requests_of(tx, one.id),
+            trial=shown_run(tx, one.id) if one.mode is Mode.TRIAL else None,
+            approval=_approval_of(tx, one),
         )
         for one in led
     ]
     return read_view(DeliveryDetail, msgspec.structs.asdict(push), registrations=detailed)
+
+
+def _approval_of(tx: Tx, one: Registration) -> Approval | None:
+    if one.mode is not Mode.CHANNEL:
+        return None
+    image = ImageReference(repository=one.repository, tag=one.tag)
+    return approval_of(tx, Approvable(one.app, one.version, image, one.digest))
 
 
 def registrations_of(tx: Tx, identities: Sequence[str]) -> Mapping[str, Sequence[Registration]]:
@@ -343,6 +358,7 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> LedgerOverview:
         ),
         parked=tuple(_views(tx, ParkedRegistration, _PARKED, state=parked, most=MOST_PARKED)),
         parked_count=tx.run(_COUNT, state=parked).scalar_one(),
+        waiting=waiting_moves(tx),
         last=tuple(_views(tx, RecentRegistration, _LAST, most=PICTURED)),
         pauses=tuple(Pause(name, since) for name, since in pauses.items()),
         refused_links=tuple(refused_links(tx)),

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
+from receiver.approval_link import Approvable
 from receiver.backoff import WaitState
 from receiver.edgegap.responses import Answer, Effect
 from receiver.images import ImageReference
@@ -33,6 +34,7 @@ from receiver.rules.rule import Mode
 from receiver.rules.trial import TrialRun
 
 LEASE_MS = 30_000
+NEED_EVIDENCE = frozenset({Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
 CRASHES_TO_ALONE = 5  # after this many in a row nothing else is worked on with it
 
 # Not `IN ('queued', 'waiting')`: for that SQLite takes the index by state, and sorts the whole
@@ -221,7 +223,7 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
 
 def _evidence(tx: Tx, claimed: Claimed) -> Evidence:
     app, image, digest = claimed.app, claimed.image, claimed.digest
-    approval = approval_of(tx, app, claimed.version, image, digest)
+    approval = approval_of(tx, Approvable(app, claimed.version, image, digest))
     return Evidence(
         passed=has_passed(tx, app, image, digest),
         approved=approval is not None,
@@ -344,6 +346,9 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
         )
     if finished and row.look_again:
         tx.run(_LOOK_AGAIN, id=claimed.id, now=tx.now)
+    changed = row.look_again or _evidence(tx, claimed) != claimed.evidence
+    if result.reason in NEED_EVIDENCE and changed:
+        tx.run("UPDATE registrations SET due_at = :now WHERE id = :id", id=claimed.id, now=tx.now)
     return True
 
 

@@ -372,7 +372,8 @@ deletions = Table(
     ),
 )
 
-# Notifications that are still to be sent.
+# Notifications that are still to be sent. `about` is the registration that waits for an approval:
+# the link to approve it is made when the notification is sent.
 outbox = Table(
     "outbox",
     metadata,
@@ -380,6 +381,7 @@ outbox = Table(
     Column("destination", Text, nullable=False),
     Column("event", Text, nullable=False),
     Column("text", Text, nullable=False),
+    Column("about", Text),
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False),

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 from receiver.images import ImageReference
+from receiver.ledger import views
 from receiver.ledger.transaction import Tx
 from receiver.rules.trial import TrialRun
 
@@ -65,6 +66,15 @@ def last_run(tx: Tx, registration: str) -> TrialRun | None:
     passed = None if row["passed"] is None else bool(row["passed"])
     lists = {name: tuple(json.loads(row[name])) for name in ("log", "notes")}
     return TrialRun(**{**values, "near": row["at"], "passed": passed, **lists})
+
+
+def shown_run(tx: Tx, registration: str) -> views.TrialRun | None:
+    """Return the last run of a registration as people see it, None if there was none."""
+    run = last_run(tx, registration)
+    if run is None:
+        return None
+    row = {name: getattr(run, name) for name in TrialRun.__dataclass_fields__}
+    return views.read_view(views.TrialRun, row, deployment=run.request_id)
 
 
 def plan_run(tx: Tx, registration: str, *, near: str, keep: int | None) -> None:

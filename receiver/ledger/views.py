@@ -176,6 +176,34 @@ class SentRequest(msgspec.Struct, frozen=True):
     effect: Effect
 
 
+class TrialRun(msgspec.Struct, frozen=True):
+    """One run of a trial: its deployment and the verdict."""
+
+    deployment: Annotated[str | None, described("Its request id; null until it is known.")]
+    requested_at: Annotated[Time | None, described("Null if a person wants it, and it waits.")]
+    ready_at: Annotated[Time | None, described("Null if it was not Ready.")]
+    decided_at: Annotated[Time | None, described("When there was a verdict.")]
+    stopped_at: Annotated[Time | None, described("Since when no deployment of it runs.")]
+    passed: Annotated[bool | None, described("The verdict; null while there is none.")]
+    why: Annotated[str, described("Why it failed; empty if it did not.")]
+    exit_code: int | None
+    log: Annotated[tuple[str, ...], described("The last lines of a failed run, at most 40.")]
+    notes: Annotated[
+        tuple[str, ...], described("What it used.", ["CPU at most 0.4, on average 0.2"])
+    ]
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """The approval of a channel's move to an image."""
+
+    at: Time
+    approver: Annotated[
+        str,
+        described("Link, page, api or command, with the name that was given.", "link (anna)"),
+    ]
+    address: Annotated[str, described("The client address; empty for a command.", "192.0.2.7")]
+
+
 class RegistrationDetail(Registration, frozen=True):
     """A registration with what holds it back, its deliveries and its requests."""
 
@@ -184,6 +212,8 @@ class RegistrationDetail(Registration, frozen=True):
         tuple[DeliveryId, ...], described("All deliveries that led to this registration.")
     ]
     attempts: Annotated[tuple[SentRequest, ...], described("Each request of each attempt.")]
+    trial: Annotated[TrialRun | None, described("The last run of a trial; null if it has none.")]
+    approval: Annotated[Approval | None, described("Of a channel's move; null if it has none.")]
 
 
 class ReportedPush(msgspec.Struct, frozen=True):
@@ -326,6 +356,21 @@ class RefusedLink(msgspec.Struct, frozen=True):
     ]
 
 
+class WaitingMove(msgspec.Struct, frozen=True):
+    """A channel's move that waits for a trial or for an approval."""
+
+    registration_id: RegistrationId
+    app: App
+    channel: Annotated[str, Meta(examples=["prod"])]
+    repository: Repository
+    tag: Tag
+    digest: Digest | None
+    reason: Annotated[ReasonWord, described("What it waits for.", "needs_approval")]
+    sentence: Sentence
+    since_at: Time
+    delivery: Annotated[DeliveryId | None, described("Its newest delivery; null if purged.")]
+
+
 class LedgerOverview(msgspec.Struct, frozen=True):
     """The state of everything by rule and by repository, and what is parked."""
 
@@ -333,6 +378,10 @@ class LedgerOverview(msgspec.Struct, frozen=True):
     repositories: tuple[RepositoryOverview, ...]
     parked: Annotated[tuple[ParkedRegistration, ...], described("The newest 20.")]
     parked_count: int
+    waiting: Annotated[
+        tuple[WaitingMove, ...],
+        described("Moves of channels that wait for a trial or for an approval."),
+    ]
     last: Annotated[tuple[RecentRegistration, ...], described("The newest 50 registrations.")]
     pauses: tuple[Pause, ...]
     refused_links: Annotated[
@@ -389,6 +438,9 @@ class Channel(msgspec.Struct, frozen=True):
     ]
     drift_at: Time | None
     moves: Annotated[tuple[Move, ...], described("The last moves, the newest first.")]
+    waiting: Annotated[
+        tuple[WaitingMove, ...], described("Moves that wait for a trial or for an approval.")
+    ]
 
 
 class EndedDeletion(msgspec.Struct, frozen=True):

@@ -80,10 +80,11 @@ class ChannelAttempt(Attempt):
         return Result.waiting(reason, found.sentence, now + DECIDED_AGAIN, waited)
 
     async def _look_at_digest(self, rule: Rule) -> Result | None:
-        """Park a move whose tag no longer has the image that was tried or approved."""
+        """Park a move whose tag no longer has the image that was tried, approved or promoted."""
         claimed, channel = self._claimed, rule.channel(self._claimed.version)
         tried = claimed.evidence.digest
-        if not channel.needs or tried is None or not rule.preflight:
+        needed = channel.needs or self._is_ordered
+        if not needed or tried is None or not rule.preflight:
             return None
         self._digest = await self._digest_now(rule)
         if self._digest is None or self._digest == tried:

@@ -128,7 +128,8 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Res
         log.error("edgegap_token_refused", sentence=result.sentence)
         enqueue(tx, settings.notices, NotificationEvent.TOKEN_REFUSED, result.sentence)
     for event, text in events_of(claimed, result):
-        enqueue(tx, settings.notices, event, text, rule=claimed.rule)
+        about = claimed.id if event is NotificationEvent.APPROVAL else None
+        enqueue(tx, settings.notices, event, text, rule=claimed.rule, about=about)
     if result.outcome in SUCCESSES:
         _close_parked(tx, claimed)
     if result.outcome in THERE and claimed.mode is Mode.CREATE:

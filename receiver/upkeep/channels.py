@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from receiver import metrics
+from receiver.approval_link import Approvable
 from receiver.audit import log_operation
 from receiver.errors import ReceiverError
 from receiver.images import ImageReference
@@ -19,7 +20,7 @@ from receiver.ledger.channels import (
     reported,
     wake_channel,
 )
-from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, record
+from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
 from receiver.ledger.targets import rule_of, target, targets_of
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
@@ -86,11 +87,36 @@ def promote(
     to: str | None,
     from_channel: str | None,
     source: str,
+    tag: str | None = None,
 ) -> RecordedDelivery:
     """Move a channel to the image of a version or of another channel, and hold it.
 
     Without either, it takes the image of the channel that its `from` names. `source` is `page`,
-    `api` or `command`. Raises ChannelNotMoved.
+    `api` or `command`; `tag` is the tag that the person was shown. Raises ChannelNotMoved.
+    """
+    move = promotion(tx, rules, app, channel, to=to, from_channel=from_channel)
+    if tag is not None and tag != move.image.tag:
+        raise ChannelNotMoved(
+            f"{app}/{channel} would get {move.image.tag} now, not {tag}: look at it again, then "
+            "promote it"
+        )
+    done = f"Promoted {app}/{channel} to {move.image.tag}."
+    asked = _Asked(app, channel, move.image, ByHand.PROMOTE, source, move.digest)
+    return _move(tx, rules, asked, done)
+
+
+def promotion(
+    tx: Tx,
+    rules: Sequence[Rule],
+    app: str,
+    channel: str,
+    *,
+    to: str | None,
+    from_channel: str | None,
+) -> Approvable:
+    """Return the image that a promotion gives a channel, with its digest if the ledger knows it.
+
+    Raises ChannelNotMoved.
     """
     _known_channel(tx, rules, app, channel)
     options = _options(rules, app, channel)
@@ -107,14 +133,15 @@ def promote(
                 f"{app}/{from_channel} was never moved, so it has no image to take"
             )
         image = ImageReference(repository=other.repository, tag=other.tag)
-    if Need.TRIAL in options.needs and not has_passed(tx, app, image, None):
+    taken = target(tx, app, from_channel or to or "")
+    there = taken is not None and (taken.repository, taken.tag) == (image.repository, image.tag)
+    digest = taken.digest if taken is not None and there else None
+    if Need.TRIAL in options.needs and not has_passed(tx, app, image, digest):
         raise ChannelNotMoved(
             f"{app}/{channel} takes only what passed a trial, and {image.tag} did not: run "
             f"`receiver trial {app} {image.tag}` first"
         )
-    done = f"Promoted {app}/{channel} to {image.tag}."
-    asked = _Asked(app, channel, image, ByHand.PROMOTE, source)
-    return _move(tx, rules, asked, done)
+    return Approvable(app, channel, image, digest)
 
 
 def release(tx: Tx, rules: Sequence[Rule], app: str, channel: str) -> str:
@@ -188,6 +215,7 @@ class _Asked:
     image: ImageReference
     action: ByHand
     source: str
+    digest: str | None = None
 
 
 def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDelivery:
@@ -202,12 +230,17 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDe
     match = Match(_rule(tx, rules, asked, holds), app, channel, Mode.CHANNEL)
     later = newest_known(tx, app, channel)  # no push so far is later than this time
     delivery = NewDelivery(
-        source=COMMAND, repository=image.repository, tag=image.tag, pushed_at=later
+        source=COMMAND,
+        repository=image.repository,
+        tag=image.tag,
+        pushed_at=later,
+        digest=asked.digest,
     )
     ruling = Decision(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
     recorded = record(tx, delivery, ruling, push_time=later)
     hold_channel(tx, app, channel, Hold(tx.now, image.tag, asked.action.value, above))
     (registration,) = recorded.registrations
+    learn(tx, registration, asked.digest, overwritten=False)
     order(tx, app, channel, registration=registration, action=asked.action, source=asked.source)
     wake_channel(tx, app, channel)  # it may wait for an approval, which this is
     return recorded

@@ -3,8 +3,10 @@
 import asyncio
 import random
 
+from receiver.approval_link import VALID_SECONDS, ApprovalSigner, ApprovalToken
 from receiver.backoff import backoff
 from receiver.config.settings import LiveSettings
+from receiver.ledger.approvals import approvable
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import OutboxEntry, forget, lease_due, put_off
 from receiver.ledger.transaction import Tx
@@ -49,7 +51,7 @@ class NotificationSender:
         if notice is None:  # no longer configured
             await self._ledger.write(lambda tx: forget(tx, identities))
             return False
-        message = message_of(event, [pending.text for pending in group])
+        message = message_of(event, [await self._text(pending) for pending in group])
         try:
             await send(notice.url, message, seconds=self._seconds)
         except DeliveryFailed as error:
@@ -58,6 +60,23 @@ class NotificationSender:
         await self._ledger.write(lambda tx: forget(tx, identities))
         log.info("notice_sent", notice=name, kind=event, count=len(group))
         return True
+
+    async def _text(self, pending: OutboxEntry) -> str:
+        """Return the text to send, with the link to approve what it is about."""
+        about = pending.about
+        if about is None:
+            return pending.text
+        move = await self._ledger.read(lambda tx: approvable(tx, about))
+        if move is None:
+            return f"{pending.text}\nIt does not wait for an approval any more."
+        settings = self._current.settings
+        if settings.public_url is None or not settings.secret_keys:
+            command = f"receiver promote {move.app} {move.channel} --to {move.image.tag}"
+            return f"{pending.text}\nTo approve it: `{command}`. Set public_url to get a link here."
+        signer = ApprovalSigner([key.reveal() for key in settings.secret_keys])
+        token = ApprovalToken(move, pending.created_at // 1000 + VALID_SECONDS)
+        link = signer.link(settings.public_url, token)
+        return f"{pending.text}\nSee it and approve it, within 7 days: {link}"
 
     async def _again(self, name: str, group: list[OutboxEntry], why: str) -> None:
         tries = max(pending.tries for pending in group) + 1

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from receiver import metrics
+from receiver.audit import log_operation
 from receiver.errors import ReceiverError
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
 from receiver.ledger.targets import rule_of, target
@@ -14,6 +16,13 @@ from receiver.rules.trial import Phase
 
 class NotTried(ReceiverError):
     """The version is not known, no rule is for its app, or there is no location to try it near."""
+
+
+def log_requested(app: str, version: str, recorded: RecordedDelivery, source: str) -> None:
+    """Log and count a trial by hand that is in the ledger."""
+    metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
+    facts = {"app": app, "version": version, "delivery": recorded.delivery}
+    log_operation("trial_requested", source=source, **facts)
 
 
 def try_version(

@@ -263,6 +263,7 @@ async def promote_channel(service: Service, request: Request, body: PromoteReque
             *channel,
             to=body.to,
             from_channel=body.from_channel,
+            tag=body.tag,
             source=source_of(request),
         ),
         ByHand.PROMOTE,

@@ -31,7 +31,9 @@ from receiver.web.client_address import trust_proxies
 from receiver.web.operation import routes_of
 from receiver.web.operations import operations
 from receiver.web.page.actions import Actions
-from receiver.web.page.auth import Login, failure, wants_html
+from receiver.web.page.approve import Approving
+from receiver.web.page.auth import Login, failure, login_required, wants_html
+from receiver.web.page.promotion import show_promotion
 from receiver.web.page.versions import VersionsView
 from receiver.web.page.views import page_routes
 from receiver.web.problems import ProblemCode, problem
@@ -62,6 +64,8 @@ def create_app(
             *routes_of(operations(hooks, shelf)),
             *login.routes(),
             *page_routes(shelf),
+            *Approving().routes(),
+            Route("/promote", login_required(show_promotion), methods=["GET"]),
             *Actions(shelf).routes(),
         ],
         exception_handlers={

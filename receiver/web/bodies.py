@@ -10,6 +10,7 @@ from receiver.ledger.views import (
     App,
     Channel,
     DeliveryId,
+    Sentence,
     VersionName,
     described,
 )
@@ -20,6 +21,7 @@ from receiver.timestamps import Time
 
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 MOST_MISSED = 500
+LONGEST_KEEP_SECONDS = 86_400
 
 # PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
 PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
@@ -64,6 +66,16 @@ RepositoryOrAll = Annotated[
         description="group/project, or * for all.",
         examples=["studio/game-server", "*"],
         extra_json_schema={"pattern": f"^(?:\\*|{_PART}/{_PART})$", "maxLength": 255},
+    ),
+]
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_LATITUDE, _LONGITUDE = r"-?[0-8]?\d(?:\.\d{1,9})?", r"-?(?:1[0-7]\d|\d?\d)(?:\.\d{1,9})?"
+Location = Annotated[
+    str,
+    Meta(
+        description="latitude,longitude or an IP address",
+        examples=["45.5,-73.6"],
+        extra_json_schema={"pattern": f"^(?:{_LATITUDE},{_LONGITUDE}|(?:{_BYTE}\\.){{3}}{_BYTE})$"},
     ),
 ]
 TagName = Annotated[str, Meta(examples=["1.4.2"], extra_json_schema={"pattern": f"^{_TAG}$"})]
@@ -206,6 +218,43 @@ class PromoteRequest(
     from_channel: Annotated[
         Plain | None, described("The channel of the app whose image the channel gets.")
     ] = None
+    tag: Annotated[
+        Plain | None, described("Refuse the move if the channel would get another tag than this.")
+    ] = None
+
+
+class PromotionQuery(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_channel": "from"}
+):
+    """The move to show: as for a promotion."""
+
+    app: Annotated[Text, described("The app of the channel.", "my-game")]
+    channel: Annotated[Text, described("The channel.", "prod")]
+    to: Annotated[OptionalText, described("The version whose image the channel would get.")] = UNSET
+    from_channel: Annotated[
+        OptionalText, described("The channel whose image the channel would get.")
+    ] = UNSET
+
+
+class TrialRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The version to try."""
+
+    app: AppName
+    version: Annotated[Plain, Meta(examples=["1.4.2"])]
+    at: Annotated[Location | None, described("Where to deploy it; null for the rule's `at`.")] = (
+        None
+    )
+    keep_seconds: Annotated[
+        Annotated[int, Meta(ge=1, le=LONGEST_KEEP_SECONDS)] | None,
+        described("For how long the deployment runs on after the verdict.", 600),
+    ] = None
+
+
+class QueuedTrial(msgspec.Struct, frozen=True):
+    """A trial that was recorded as a delivery and queued."""
+
+    delivery: DeliveryId
+    sentence: Sentence
 
 
 class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

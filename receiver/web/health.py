@@ -1,7 +1,7 @@
 """The health endpoints: whether the worker runs, and whether a push could be recorded now."""
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import UNSET
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -13,6 +13,7 @@ from receiver.config.settings import Settings
 from receiver.errors import LedgerError
 from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.stats import Standing, read_standing
+from receiver.ledger.trials import trial_time
 from receiver.reasons import State
 from receiver.service import Service
 from receiver.upkeep.health import Code, Health
@@ -71,13 +72,14 @@ async def show_metrics(request: Request) -> Response:
             challenge = {"WWW-Authenticate": 'Bearer realm="metrics"'}
             return problem(ProblemCode.TOKEN_INVALID, _NO_TOKEN, challenge)
     try:
-        standing, cursors = await service.ledger.read(
-            lambda tx: (read_standing(tx), read_cursors(tx))
+        standing, cursors, tried = await service.ledger.read(
+            lambda tx: (read_standing(tx), read_cursors(tx), trial_time(tx))
         )
     except LedgerError as error:
         return problem(ProblemCode.LEDGER_UNAVAILABLE, str(error))
     _set(standing)
     _set_catch_up(service.settings, cursors)
+    _set_trials(service.settings, tried)
     metrics.ready.set(int((await service.health.lately()).ready))
     limit = service.preflight.registry.limits.last
     if limit is None:
@@ -96,6 +98,13 @@ def _set(standing: Standing) -> None:
     metrics.last_success.set((standing.last_success or 0) / 1000)
     metrics.token_refused.set(int(standing.token_refused))
     metrics.ledger_bytes.set(standing.size)
+
+
+def _set_trials(settings: Settings, tried: Mapping[str, int]) -> None:
+    metrics.trial_seconds.clear()  # removes apps that no rule names any more
+    with_trial = {rule.app for rule in settings.rules if rule.trial is not None}
+    for app in with_trial.union(tried):
+        metrics.trial_seconds.labels(app).set(tried.get(app, 0) / 1000)
 
 
 def _set_catch_up(settings: Settings, cursors: Iterable[Cursor]) -> None:

@@ -27,6 +27,7 @@ class Group(StrEnum):
     PARKED = "Parked registrations"
     CHANNELS = "Channels"
     VERSIONS = "Versions"
+    TRIALS = "Trials"
     PAUSES = "Pauses and gates"
     TOKENS = "Tokens"
     DOCKER_HUB = "Docker Hub"

@@ -64,6 +64,7 @@ from receiver.web.operation import (
 from receiver.web.overview import Overview
 from receiver.web.page.versions import AppVersions, VersionsView
 from receiver.web.problems import ProblemCode
+from receiver.web.promotion_operations import promotion_operations
 from receiver.web.webhook import PROOF_HEADER, Hooks
 
 
@@ -73,6 +74,7 @@ def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
         *_of_deliveries(),
         *_of_parked(),
         *_of_channels(),
+        *promotion_operations(),
         *_of_versions(shelf),
         *_of_pauses(),
         api_operation(

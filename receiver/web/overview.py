@@ -32,6 +32,7 @@ async def overview_of(service: Service) -> Overview:
         repositories=found.repositories,
         parked=found.parked,
         parked_count=found.parked_count,
+        waiting=found.waiting,
         last=found.last,
         pauses=found.pauses,
         refused_links=found.refused_links,

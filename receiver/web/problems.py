@@ -29,6 +29,7 @@ class ProblemCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_SLOW = "body_too_slow"
     CHANNEL_NOT_CHANGED = "channel_not_changed"
+    VERSION_NOT_TRIED = "version_not_tried"
     REPOSITORY_UNKNOWN = "repository_unknown"
     GATE_NOT_CLOSED = "gate_not_closed"
     NO_RETENTION = "no_retention"
@@ -51,6 +52,7 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     ProblemCode.BODY_TOO_SLOW: HTTPStatus.REQUEST_TIMEOUT,
     ProblemCode.CHANNEL_NOT_CHANGED: HTTPStatus.CONFLICT,
+    ProblemCode.VERSION_NOT_TRIED: HTTPStatus.CONFLICT,
     ProblemCode.REPOSITORY_UNKNOWN: HTTPStatus.CONFLICT,
     ProblemCode.GATE_NOT_CLOSED: HTTPStatus.CONFLICT,
     ProblemCode.NO_RETENTION: HTTPStatus.CONFLICT,

@@ -52,6 +52,12 @@ def test_once_shows_a_version_come_of_a_push_and_leaves_nothing(tmp_path: Path) 
         "my-game/1.4.2: done created",
         "Edgegap has my-game/1.4.2",
         "docker_image=studio/game-server",
+        "trial of my-game/1.4.2: done passed",
+        "my-game/staging: done created",
+        "a push of studio/game-server:1.4.3, whose server crashes",
+        "trial of my-game/1.4.3: parked trial_failed",
+        "the server crashed, exit code 139, Segmentation fault",
+        "Edgegap has 1.4.2 in my-game/staging, as before.",
     ):
         assert words in answer
     assert _left(tmp_path) == []

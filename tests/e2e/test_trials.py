@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from receiver.approval_link import Approvable
 from receiver.images import ImageReference
 from receiver.ledger.approvals import approve
 from receiver.ledger.transaction import Tx
@@ -17,8 +18,10 @@ from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.serving import serving
 from tests.contract.openapi import contract_checked
 from tests.support.commands import commands_beside
+from tests.support.metrics import scrape
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, RULE, ReceiverProcess, until
+from tests.support.visitor import PAGE, visitor
 
 OURS = "receiver-trial"
 TRIAL = """
@@ -122,6 +125,23 @@ def test_a_version_that_does_not_run_moves_no_channel(
     assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.1"
 
 
+def test_what_trials_take_is_a_metric_and_on_the_page(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    with receiver_here(tmp_path, edgegap, config=CONFIG, environment=PAGE) as here:
+        assert scrape(here).value("receiver_trial_seconds", app=APP) == 0
+        delivery = here.push("1.0")
+        run = ended(here, delivery, "trial", "channel")["trial"]["trial"]
+        assert run["passed"] is True
+        assert (scrape(here).value("receiver_trial_seconds", app=APP) or 0) > 0
+        with visitor(here) as person:
+            assert "Deployments of trials ran for" in person.read("/versions").text
+            story = person.read(f"/deliveries/{delivery}").text
+            assert "by the rule" in story
+            assert "Trial passed Requested 20" in story
+            assert f"Deployment {run['deployment']}" in story
+
+
 def test_a_failure_that_is_only_a_warning_moves_the_channel(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
 ) -> None:
@@ -204,6 +224,51 @@ def test_no_kill_leaves_a_deployment_running(
     assert sandbox.deployments.active(OURS) == []
 
 
+def test_a_version_is_tried_by_hand_and_its_run_is_shown(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    commands = commands_beside(here)
+    ended(here, here.push("1.0"), "create", "trial", "channel")
+
+    done = commands.run("trial", APP, "1.0", "--wait")
+    assert done.exit_code == 0, done.output
+    assert "done passed" in done.stdout
+    assert "  trial     passed, Ready after" in done.stdout
+
+    log = "\n".join(f"line {number}" for number in range(50))
+    sandbox.deployments.set_lifecycle(
+        version="1.0", ready_after=0.1, crash_after=0.2, exit_code=3, crash_log=log
+    )
+    done = commands.run("trial", APP, "1.0", "--at", "203.0.113.7", "--wait")
+    assert done.exit_code == 1
+    assert "  trial     failed, " in done.stdout
+    assert "exit code 3" in done.stdout
+    assert done.stdout.count("  log       line ") == 40
+
+    delivery = commands.json_of("trial", APP, "1.0", "--json")["delivery"]
+    run = ended(here, delivery, "trial")["trial"]["trial"]
+    assert (run["passed"], run["exit_code"], len(run["log"])) == (False, 3, 40)
+    assert sandbox.deployments.active() == []
+
+
+def test_what_cannot_be_tried_is_refused(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    config = f'{RULES}\n[catch_up]\nevery = "off"\n'  # without [rule.trial]
+    with receiver_here(tmp_path, edgegap, config=config) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        commands = commands_beside(here)
+        ended(here, here.push("1.0"), "create", "channel")
+
+        for refused, why in (("1.0", "has no [rule.trial]"), ("9.9", "knows no version 9.9")):
+            done = commands.run("trial", APP, refused)
+            assert (done.exit_code, why in done.stderr) == (1, True)
+        for option in (("--at", "nowhere"), ("--keep", "soon"), ("--keep", "2d")):
+            assert commands.run("trial", APP, "1.0", *option).exit_code == 2
+
+    assert not [call for call in sandbox.calls if "/v2/deployments" in call.path]
+
+
 GATED = (
     CONFIG
     + f"""
@@ -232,11 +297,9 @@ def channel_of(receiver: ReceiverProcess, delivery: str, name: str) -> dict[str,
 
 
 def approved(here: ReceiverHere, tag: str, address: str = "203.0.113.7") -> bool:
-    image, digest = ImageReference("studio/game-server", tag), None
+    move = Approvable(APP, "prod", ImageReference("studio/game-server", tag), None)
     return here.inside(
-        lambda: here.ledger.write(
-            lambda tx: approve(tx, APP, "prod", image, digest, approver="anna", address=address)
-        )
+        lambda: here.ledger.write(lambda tx: approve(tx, move, approver="anna", address=address))
     )
 
 

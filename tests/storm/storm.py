@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from sqlalchemy.engine import URL
 
+from receiver.approval_link import Approvable
 from receiver.errors import LedgerError
 from receiver.images import ImageReference
 from receiver.ledger.approvals import approve
@@ -262,10 +263,12 @@ def _approve_waiting(tx: Tx) -> list[bool]:
     return [
         approve(
             tx,
-            row.app,
-            row.version,
-            ImageReference(repository=row.repository, tag=row.tag),
-            row.digest,
+            Approvable(
+                row.app,
+                row.version,
+                ImageReference(repository=row.repository, tag=row.tag),
+                row.digest,
+            ),
             approver="anna",
             address="203.0.113.7",
         )

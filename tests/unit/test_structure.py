@@ -20,7 +20,7 @@ ORDER = """
     http.proxies
     ledger.mounts config.variables
     sandbox
-    signing periodic logs metrics audit http
+    approval_link signing periodic logs metrics audit http
     dockerhub edgegap rules notifications
     ledger
     config
@@ -45,6 +45,7 @@ DECIDE_ONLY = [
     "secret",
     "backoff",
     "signing",
+    "approval_link",
     "http.proxies",
     "http.retry_after",
     "config.text",

@@ -78,10 +78,13 @@ class Actions:
     async def _promote(self, service: Service, form: Form) -> Redirect:
         rules, channel = service.settings.rules, _channel(form)
         to, other = _text(form, "to") or None, _text(form, "from") or None
+        tag = _text(form, "tag") or None
         return await self._moved(
             service,
             form,
-            lambda tx: promote(tx, rules, *channel, to=to, from_channel=other, source=PAGE),
+            lambda tx: promote(
+                tx, rules, *channel, to=to, from_channel=other, source=PAGE, tag=tag
+            ),
             ByHand.PROMOTE,
         )
 

@@ -163,7 +163,7 @@ def login_required(page: Page) -> Callable[[Request], Awaitable[Response]]:
     """Wrap a page so that it requires a login."""
 
     async def respond(service: Service, request: Request) -> Response:
-        session = await _current_session(service, request)
+        session = await current_session(service, request)
         return _to_login(request) if session is None else await page(service, request, session)
 
     return public_page(respond)
@@ -173,7 +173,7 @@ def form_action(action: Action) -> Callable[[Request], Awaitable[Response]]:
     """Wrap an action so that it requires a login and the form's CSRF token."""
 
     async def respond(service: Service, request: Request) -> Response:
-        session = await _current_session(service, request)
+        session = await current_session(service, request)
         if session is None:
             return RedirectResponse("/login", 303)
         form = await form_of(request)
@@ -209,7 +209,7 @@ def failure(request: Request, status: int, heading: str, sentence: str) -> Respo
     )  # fmt: skip
 
 
-async def _current_session(service: Service, request: Request) -> Session | None:
+async def current_session(service: Service, request: Request) -> Session | None:
     """Return the visitor's session, None if there is none or it was signed out."""
     session = session_of(request)
     if session is None:
@@ -280,7 +280,9 @@ def _name(name: str, secure: bool) -> str:
 LOGIN = "login"
 SEE_OTHER = 303
 TRIES_A_MINUTE = 10
-_OURS = re.compile(r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions)?(?:\?[!-~]{0,500})?", re.ASCII)
+_OURS = re.compile(
+    r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions|promote)?(?:\?[!-~]{0,500})?", re.ASCII
+)
 
 log = get_logger()
 

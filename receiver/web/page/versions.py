@@ -19,7 +19,9 @@ from receiver.ledger import views
 from receiver.ledger.channels import list_channels
 from receiver.ledger.deletions import last_deletions
 from receiver.ledger.targets import Target, last_deliveries, targets_of
+from receiver.ledger.trials import trial_time
 from receiver.ledger.views import App, DeliveryId, EndedDeletion, Repository, Tag, described
+from receiver.ledger.waiting_moves import waiting_moves
 from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, plan, rules_for_app
 from receiver.pipeline.refusals import why_refused
 from receiver.pipeline.retry import Operation
@@ -85,6 +87,13 @@ class AppVersions(msgspec.Struct, frozen=True):
         int | None, described("Number of versions that retention keeps; null if it is off.")
     ]
     prunable: Annotated[tuple[str, ...], described("The versions that retention would delete now.")]
+    waiting: Annotated[
+        tuple[views.WaitingMove, ...],
+        described("Moves of channels that wait for a trial or for an approval."),
+    ]
+    trial_milliseconds: Annotated[
+        int, described("For how long the deployments of its trials ran; they cost money.", 90000)
+    ]
     deletions: Annotated[
         tuple[EndedDeletion, ...],
         described("The last attempts to delete a version, the newest first."),
@@ -126,6 +135,9 @@ class VersionsView:
             lambda tx: list_channels(tx, [(app, target.version) for target in moving])
         )
         deletions = await service.ledger.read(lambda tx: last_deletions(tx, app))
+        waiting, tried = await service.ledger.read(
+            lambda tx: (waiting_moves(tx, app), trial_time(tx))
+        )
         planned = await plan(service.ledger, service.settings, Scope(app, most=MOST_AT_ONCE))
         known = {target.version: target for target in shown}
         versions = [
@@ -142,6 +154,8 @@ class VersionsView:
             ),
             keep=keep_count(service.settings, app),
             prunable=tuple(candidate.made.version for candidate in planned),
+            waiting=waiting,
+            trial_milliseconds=tried.get(app, 0),
             deletions=tuple(deletions),
         )
 

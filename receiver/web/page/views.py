@@ -16,6 +16,7 @@ from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import Rule, takes
 from receiver.service import Service
 from receiver.web.overview import overview_of
+from receiver.web.page.approve import links_to_approve
 from receiver.web.page.auth import (
     FLASH,
     FRAGMENT,
@@ -82,7 +83,8 @@ async def show_overview(service: Service, request: Request, session: Session) ->
              for one in overview.repositories}  # fmt: skip
     return answer_page(
         request, session, "overview.html",
-        overview=overview, links=links, catching_up=settings.catch_up_every is not None,
+        overview=overview, links=links, approvals=links_to_approve(service, overview.waiting),
+        catching_up=settings.catch_up_every is not None,
         registrations_picture=last_registrations(overview.last),
         registrations_said=said_of(overview.last),
         times_picture=push_to_version(overview.last),
@@ -158,7 +160,8 @@ def versions_page(shelf: VersionsView) -> Page:
     async def show_versions(service: Service, request: Request, session: Session) -> Response:
         apps = sorted({rule.app for rule in service.settings.rules})
         shown = [await shelf.of(service, app) for app in apps]
-        return answer_page(request, session, "versions.html", apps=shown)
+        links = links_to_approve(service, [move for app in shown for move in app.waiting])
+        return answer_page(request, session, "versions.html", apps=shown, links=links)
 
     return show_versions
 

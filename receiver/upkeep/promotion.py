@@ -1,0 +1,79 @@
+"""What the move of a channel would change: shown before a person promotes or approves it."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+
+from receiver.approval_link import Approvable
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.listing import running_in
+from receiver.ledger.channels import channel_images
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import has_passed
+from receiver.ledger.views import App, Digest, Repository, Tag, described
+from receiver.rules.rule import Rule
+from receiver.upkeep.channels import promotion
+
+
+class ProposedMove(msgspec.Struct, frozen=True):
+    """A channel's move to an image, before it is made."""
+
+    app: App
+    channel: Annotated[str, described("The name of the channel.", "prod")]
+    from_repository: Annotated[Repository | None, described("Null before its first move.")]
+    from_tag: Annotated[Tag | None, described("Null before the channel's first move.")]
+    repository: Repository
+    tag: Tag
+    digest: Annotated[Digest | None, described("As the ledger knows it; null if it does not.")]
+    passed: Annotated[
+        bool | None, described("The verdict of the image's last trial; null if it had none.")
+    ]
+    differences: Annotated[
+        tuple[str, ...], described("The settings that are known to differ, one a line.")
+    ] = ()
+    running: Annotated[
+        int | None,
+        described("Running deployments of the channel at Edgegap; null if that is not known."),
+    ] = None
+
+
+def proposed_move(tx: Tx, move: Approvable) -> ProposedMove:
+    """Return what a move would change, as far as the ledger knows."""
+    there = channel_images(tx, move.app).get(move.channel)
+    return ProposedMove(
+        app=move.app,
+        channel=move.channel,
+        from_repository=None if there is None else there.repository,
+        from_tag=None if there is None else there.tag,
+        repository=move.image.repository,
+        tag=move.image.tag,
+        digest=move.digest,
+        passed=has_passed(tx, move.app, move.image, move.digest),
+    )
+
+
+async def propose(
+    ledger: Ledger,
+    client: EdgegapClient | None,
+    rules: Sequence[Rule],
+    channel: tuple[str, str],
+    *,
+    to: str | None,
+    from_channel: str | None,
+) -> ProposedMove:
+    """Return what a promotion would change; raises ChannelNotMoved if it cannot be done.
+
+    Without a client the number of deployments is not known.
+    """
+
+    def read(tx: Tx) -> ProposedMove:
+        found = promotion(tx, rules, *channel, to=to, from_channel=from_channel)
+        return proposed_move(tx, found)
+
+    proposed = await ledger.read(read)
+    if client is None:
+        return proposed
+    running = running_in(await client.deployments(*channel))
+    return msgspec.structs.replace(proposed, running=running)

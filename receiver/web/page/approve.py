@@ -1,0 +1,151 @@
+"""The page that an approval link opens. Only its POST changes anything: chat programs fetch links.
+
+The token in the URL is the proof, so neither a session nor a CSRF token is needed.
+"""
+
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from receiver.approval_link import APPROVAL_PATH, Approvable, ApprovalToken
+from receiver.errors import BadBody, LedgerError
+from receiver.images import ImageReference
+from receiver.ledger.views import WaitingMove
+from receiver.logs import get_logger
+from receiver.reasons import Reason
+from receiver.service import Service
+from receiver.upkeep.approvals import Asked, approve_move, what_is_asked
+from receiver.upkeep.operations import Asker
+from receiver.web.body import ClientDisconnected
+from receiver.web.page.auth import TRIES_A_MINUTE, current_session, form_of
+from receiver.web.page.rendering import render
+from receiver.web.rate_limit import MinuteLimiter, client_of
+
+LINK, PAGE = "link", "page"
+LONGEST_NAME = 100
+HOUR = 3600
+DONE = "Approved. The channel is being moved."
+
+log = get_logger()
+
+
+class Approving:
+    """The page behind the links, with a limit on tries for each client address."""
+
+    def __init__(self) -> None:
+        self._tries = MinuteLimiter(TRIES_A_MINUTE)
+
+    def routes(self) -> list[Route]:
+        """Return the route of the links: GET and HEAD show, POST approves."""
+        path = f"{APPROVAL_PATH}{{token}}"
+        return [Route(path, self._respond, methods=["GET", "POST"])]
+
+    async def _respond(self, request: Request) -> Response:
+        service: Service = request.app.state.service
+        token = service.approvals.read(unquote(request.path_params["token"]))
+        approves = request.method == "POST"
+        if (approves or token is None) and not self._tries.allows(_address(request, exact=False)):
+            log.warning("approval_limited", address=_address(request, exact=False))
+            limited = _failure(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts.", _WAIT)
+            limited.headers["Retry-After"] = "60"
+            return limited
+        if token is None:
+            return _failure(HTTPStatus.NOT_FOUND, "This link is not valid.", _NOT_OURS)
+        try:
+            return await self._answer(service, request, token, approves=approves)
+        except ClientDisconnected:
+            return Response(status_code=400)
+        except LedgerError as error:
+            return _failure(
+                HTTPStatus.SERVICE_UNAVAILABLE, "The ledger is unavailable.", f"{error}."
+            )
+        except (BadBody, ValueError) as error:
+            return _failure(HTTPStatus.BAD_REQUEST, "Nothing was approved.", f"{error}.")
+
+    async def _answer(
+        self, service: Service, request: Request, token: ApprovalToken, *, approves: bool
+    ) -> Response:
+        move, message = token.move, ""
+        home = service.settings.admin_password is not None
+        expired = token.expires_at <= time.time()
+        if approves and not expired:
+            asker, address = await _asker(service, request), _address(request, exact=True)
+            wake = service.worker.wake
+            done = await approve_move(service.ledger, wake, move, asker, address)
+            message = DONE if done.now else ""
+        asked = await service.ledger.read(lambda tx: what_is_asked(tx, move))
+        if asked.approval is None and expired:
+            return _show(asked, home=home, heading="This link has expired.", sentence=_EXPIRED)
+        if asked.approval is None and not asked.waits:
+            return _show(asked, home=home, heading=_NOTHING, sentence=_SUPERSEDED)
+        return _show(asked, home=home, message=message)
+
+
+async def _asker(service: Service, request: Request) -> Asker:
+    name = (await form_of(request)).get("name", "").strip()
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"write a name of at most {LONGEST_NAME} printable characters, or none")
+    on = service.settings.admin_password is not None
+    session = await current_session(service, request) if on else None
+    return Asker(LINK if session is None else PAGE, name)
+
+
+def links_to_approve(service: Service, moves: Iterable[WaitingMove]) -> dict[str, str]:
+    """Return the paths at which moves are approved, by registration; for who is signed in.
+
+    They stay the same for an hour, so that the page is sent again only if something changed.
+    """
+    expires_at = (int(time.time()) // HOUR + 2) * HOUR
+    return {
+        one.registration_id: service.approvals.link("", ApprovalToken(_of(one), expires_at))
+        for one in moves
+        if one.reason == Reason.NEEDS_APPROVAL.value
+    }
+
+
+def _of(one: WaitingMove) -> Approvable:
+    image = ImageReference(repository=one.repository, tag=one.tag)
+    return Approvable(one.app, one.channel, image, one.digest)
+
+
+def _address(request: Request, *, exact: bool) -> str:
+    host = request.client.host if request.client else "unknown"
+    return host if exact else client_of(host)
+
+
+def _show(
+    asked: Asked, *, home: bool, heading: str = "", sentence: str = "", message: str = ""
+) -> Response:
+    """Return the page; `home`: with a link to the overview. With a heading nothing is asked."""
+    move, status = asked.move, HTTPStatus.GONE if heading else HTTPStatus.OK
+    again = f"receiver promote {move.app} {move.channel} --to {move.tag}"
+    return render(
+        "approve.html", status, layout="base.html", csrf="", here=None, flash=message,
+        asked=asked, heading=heading, sentence=sentence.format(again=again), home=home,
+        asks=asked.waits and asked.approval is None and not heading,
+    )  # fmt: skip
+
+
+def _failure(status: int, heading: str, sentence: str) -> Response:
+    return render(
+        "approve.html", status, layout="base.html", csrf="", here=None, flash="",
+        asked=None, heading=heading, sentence=sentence, asks=False,
+    )  # fmt: skip
+
+
+_WAIT = "Wait a minute, then try again."
+_NOT_OURS = (
+    "This receiver did not sign it: it may be cut off or altered, or RECEIVER_SECRET_KEY was "
+    "changed since. Open the link of the newest notification, or approve on the receiver's page."
+)
+_EXPIRED = "It was valid for 7 days. Approve on the receiver's page, or run `{again}`."
+_NOTHING = "There is nothing to approve any more."
+_SUPERSEDED = (
+    "The channel does not wait for this image any more: a newer image took its place, or the move "
+    "was dismissed. If the channel is to have this image all the same, run `{again}`."
+)

@@ -1,0 +1,146 @@
+"""Promoting: what changes is shown first, and the registry must still have that image."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.cli import promote
+from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.edgegap import EdgegapSandbox
+from tests.support.commands import Commands, commands_beside
+from tests.support.dockerhub import hub_beside
+from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
+from tests.support.visitor import PAGE, visitor
+
+CHANNELS = f"""
+[[channel]]
+app = "{APP}"
+name = "prod"
+from = "staging"
+tags = "never-*"
+"""
+CONFIG = RULE.replace("preflight = false", 'channels = ["staging"]') + CHANNELS + NO_CATCH_UP
+
+
+@pytest.fixture
+def hub() -> DockerHubSandbox:
+    made = DockerHubSandbox()
+    made.add_repository(REPOSITORY)
+    for tag in ("1.0", "1.1"):
+        made.push_image(REPOSITORY, tag)
+    return made
+
+
+@pytest.fixture
+def here(edgegap: str, hub: DockerHubSandbox, tmp_path: Path) -> Iterator[ReceiverHere]:
+    with (
+        hub_beside(hub) as variables,
+        receiver_here(tmp_path, edgegap, config=CONFIG, environment={**PAGE, **variables}) as one,
+    ):
+        one.environment["PORT"] = one.url.rpartition(":")[2]
+        yield one
+
+
+@pytest.fixture
+def commands(here: ReceiverHere) -> Commands:
+    return commands_beside(here)
+
+
+def pushed(here: ReceiverHere, tag: str) -> dict[str, Any]:
+    """Push a tag that moves `staging`."""
+    delivery = here.push(tag)
+    here.ended(delivery)
+    return {one["version"]: one for one in here.story(delivery)["registrations"]}
+
+
+def test_what_changes_is_shown_before_the_move(
+    here: ReceiverHere, commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    digest = pushed(here, "1.0")["staging"]["digest"]
+
+    first = commands.run("promote", APP, "prod")
+    assert first.exit_code == 0, first.output
+    assert first.stderr.splitlines()[:6] == [
+        "my-game/prod",
+        "  has      nothing yet",
+        f"  gets     {REPOSITORY}:1.0",
+        f"  digest   {digest}",
+        "  trial    it was not tried",
+        "  running  0 deployments of the channel",
+    ]
+    assert "Promoted my-game/prod to 1.0." in first.stdout
+    until(lambda: (APP, "prod") in sandbox.versions)
+
+    pushed(here, "1.1")
+    sandbox.deployments.run(APP, "prod", "players")
+    second = commands.run("promote", APP, "prod", "--from", "staging", "--yes")
+    assert f"  has      {REPOSITORY}:1.0" in second.stderr
+    assert "  running  1 deployment of the channel" in second.stderr
+    until(lambda: sandbox.versions[APP, "prod"]["docker_tag"] == "1.1")
+
+
+def test_a_person_who_does_not_confirm_moves_nothing(
+    here: ReceiverHere,
+    commands: Commands,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pushed(here, "1.0")
+    monkeypatch.setattr(promote, "is_terminal", lambda: True)
+
+    done = commands.run("promote", APP, "prod", given="n\n")
+
+    assert (done.exit_code, "nothing was moved" in done.stderr) == (1, True)
+    assert "Move my-game/prod to 1.0?" in done.stderr
+    assert (APP, "prod") not in sandbox.versions
+    assert commands.run("promote", APP, "prod", given="y\n").exit_code == 0
+
+
+def test_a_tag_that_was_overwritten_since_is_not_promoted(
+    here: ReceiverHere, commands: Commands, hub: DockerHubSandbox, sandbox: EdgegapSandbox
+) -> None:
+    digest = pushed(here, "1.0")["staging"]["digest"]
+    hub.push_image(REPOSITORY, "1.0")
+
+    answer = commands.json_of("promote", APP, "prod", "--json")
+    ended = here.ended(answer["delivery"])
+
+    assert (ended["state"], ended["reason"]) == ("parked", "digest_changed")
+    assert digest in ended["sentence"]
+    assert (APP, "prod") not in sandbox.versions
+
+
+def test_what_was_shown_is_what_is_moved_or_nothing(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    headers = {"Authorization": f"Bearer {here.api_token()}"}
+    asked = {"app": APP, "channel": "prod", "from": "staging"}
+    with httpx.Client(base_url=here.url, headers=headers, trust_env=False) as api:
+        assert api.get("/api/promotion", params=asked).status_code == 409
+        pushed(here, "1.0")
+        shown = api.get("/api/promotion", params=asked).json()
+        pushed(here, "1.1")
+        late = api.post("/api/promote", json={**asked, "tag": shown["tag"]})
+        assert (late.status_code, late.json()["code"]) == (409, "channel_not_changed")
+        assert "would get 1.1 now, not 1.0" in late.json()["detail"]
+        assert api.post("/api/promote", json={**asked, "tag": "1.1"}).status_code == 202
+    until(lambda: (APP, "prod") in sandbox.versions)
+
+
+def test_the_page_shows_it_before_its_button(here: ReceiverHere, sandbox: EdgegapSandbox) -> None:
+    pushed(here, "1.0")
+    with visitor(here) as person:
+        page = person.read(f"/promote?app={APP}&channel=prod&from=staging")
+        assert "Move my-game/prod to 1.0?" in page.text
+        assert f"Has nothing yet Gets {REPOSITORY}:1.0 Digest sha256:" in page.text
+        assert (APP, "prod") not in sandbox.versions
+        moved = person.post("/do/promote", data=page.form("/do/promote", tag="1.0"))
+        assert moved.headers["location"].startswith("/deliveries/")
+        until(lambda: (APP, "prod") in sandbox.versions)
+        until(lambda: "/promote" in [action for action, _ in person.read("/versions").forms])
+        gone = person.read(f"/promote?app={APP}&channel=nothing&from=staging", status=409)
+        assert "moves no version nothing" in gone.text

@@ -1,0 +1,71 @@
+"""Approvals in the ledger, on both databases: once, and never missed by an attempt."""
+
+import asyncio
+
+from receiver.approval_link import Approvable
+from receiver.backoff import WaitState
+from receiver.images import ImageReference
+from receiver.ledger.approvals import approvable, approval_of, approve, waiting_for_approval
+from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import Claimed, claim, next_due, settle
+from receiver.ledger.result import Result
+from receiver.reasons import Reason, Verdict
+from receiver.rules.rule import Decision, Match, Mode
+
+MOVE = Approvable("my-game", "prod", ImageReference("studio/game-server", "1.0"), None)
+HALF_AN_HOUR = 30 * 60 * 1000
+
+
+async def claimed(ledger: Ledger) -> Claimed:
+    (one,) = await ledger.write(lambda tx: claim(tx, owner="w", most=1))
+    return one
+
+
+async def waits(ledger: Ledger, one: Claimed) -> None:
+    """Settle it as an attempt does that found no approval."""
+
+    def write(tx):  # type: ignore[no-untyped-def]
+        waited = WaitState(Reason.NEEDS_APPROVAL, tx.now, 1, tx.now)
+        due = tx.now + HALF_AN_HOUR
+        return settle(tx, one, "w", Result.waiting(Reason.NEEDS_APPROVAL, "waits", due, waited))
+
+    assert await ledger.write(write)
+
+
+async def soon(ledger: Ledger) -> bool:
+    """Whether it is tried at once."""
+    due, now = await ledger.write(lambda tx: (next_due(tx), tx.now))
+    return due is not None and due <= now
+
+
+def test_an_approval_is_seen_by_the_attempt_that_is_under_way(ledger: Ledger) -> None:
+    """The attempt has read that there is none, and would wait for half an hour."""
+
+    async def scenario() -> list[bool]:
+        match = Match("r", "my-game", "prod", Mode.CHANNEL)
+        delivery = NewDelivery("webhook", "studio/game-server", "1.0")
+        ruling = Decision(Verdict.ACCEPTED, matches=(match,))
+        recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
+        (registration,) = recorded.registrations
+        await waits(ledger, await claimed(ledger))
+        found = [await soon(ledger)]
+        await ledger.write(lambda tx: tx.run("UPDATE registrations SET due_at = 0").rowcount)
+        one = await claimed(ledger)
+        asked = await ledger.read(lambda tx: approvable(tx, registration))
+        assert asked == MOVE
+        assert await ledger.write(
+            lambda tx: waiting_for_approval(tx, MOVE, to_approve=True)
+        ) == registration  # fmt: skip
+        for _ in range(2):
+            given = await ledger.write(lambda tx: approve(tx, MOVE, approver="link", address=""))
+            found += [given]
+        await waits(ledger, one)
+        found.append(await soon(ledger))
+        assert (await claimed(ledger)).evidence.approved
+        return found
+
+    assert asyncio.run(scenario()) == [False, True, False, True]
+    approval = ledger.read_sync(lambda tx: approval_of(tx, MOVE))
+    assert approval is not None
+    assert approval.approver == "link"
