@@ -49,6 +49,7 @@ class Reason(StrEnum):
     LATEST_NOT_NAMED = "latest_not_named"
     NO_RULE = "no_rule"
     NO_RULE_MATCHES = "no_rule_matches"
+    TEST_PUSH = "test_push"
     # refused: a valid link, but the body is not a push
     BAD_JSON = "bad_json"
     BAD_SHAPE = "bad_shape"
@@ -88,11 +89,13 @@ class Reason(StrEnum):
     STORED_OTHERWISE = "stored_otherwise"
     IMAGE_NOT_PULLABLE = "image_not_pullable"
     NOT_AMD64 = "not_amd64"
+    IMAGE_TOO_LARGE = "image_too_large"
     TAG_OVERWRITTEN = "tag_overwritten"
     REGISTRY_LOGIN_REFUSED = "registry_login_refused"
     REGISTRY_LOGIN_MISSING = "registry_login_missing"
     REGISTRY_LOGIN_HIDDEN = "registry_login_hidden"
     REGISTRY_RIGHT_MISSING = "registry_right_missing"
+    PULL_PROFILE_UNKNOWN = "pull_profile_unknown"
     VERSION_LIMIT = "version_limit"
     APP_MISSING = "app_missing"
     REFUSED_BY_EDGEGAP = "refused_by_edgegap"
@@ -149,6 +152,10 @@ REASONS: dict[Reason, Explained] = {
     Reason.NO_RULE_MATCHES: Explained(
         "No rule of {repository} matches the tag {tag}: {detail}. If it should be registered, "
         "change `tags` in a rule, reload, then replay this delivery."
+    ),
+    Reason.TEST_PUSH: Explained(
+        "`receiver connect --prove` sent this test through the public URL. It arrived; nothing is "
+        "registered for it, and nothing is to be done."
     ),
     Reason.BAD_JSON: Explained("The body is not JSON. Docker Hub sends JSON; check the sender."),
     Reason.BAD_SHAPE: Explained(
@@ -317,11 +324,24 @@ REASONS: dict[Reason, Explained] = {
         "automatically.",
         in_image=True,
     ),
+    Reason.IMAGE_TOO_LARGE: Explained(
+        "{image} has {detail}, compressed, and the rule {rule} allows {limit}: Edgegap might not "
+        "load it in time. Make the image smaller and push a new tag, or raise `max_image` in the "
+        "rule and reload.",
+        by_config=True,
+        in_image=True,
+    ),
     Reason.TAG_OVERWRITTEN: Explained(
         "The tag {tag} was overwritten with a new image ({detail}). Edgegap caches images by tag "
         "and may keep running the old one: push under a new tag. The rule {rule} has "
         'on_overwrite = "park"; replay it to accept the new image.',
         in_image=True,
+    ),
+    Reason.PULL_PROFILE_UNKNOWN: Explained(
+        "Edgegap does not have the pull profile {profile}, which the rule {rule} links to "
+        "{app}/{version}; it has {known}. Correct `pull_profiles` in the rule and reload, or "
+        "create the profile in Edgegap's dashboard and replay.",
+        by_config=True,
     ),
     Reason.VERSION_LIMIT: Explained(
         "Edgegap's version limit is reached ({detail}). Three ways out: delete old versions of the "

@@ -29,6 +29,11 @@ class Secret:
         """Return the value itself, for the call that needs it."""
         return self._value
 
+    def forget(self) -> None:
+        """Drop the value and its cached spellings; nothing can be done with the secret then."""
+        self._value = ""
+        _spellings.cache_clear()
+
     def __repr__(self) -> str:
         return f"Secret({MASK})"
 
@@ -102,6 +107,16 @@ SALT = b"receiver.sent"
 def hash_of(values: str, keys: Sequence[Secret]) -> str:
     """Return the hash by the newest key (the last); empty if there are no values, or no key."""
     return _signer(keys).get_signature(values).decode() if values and keys else ""
+
+
+@lru_cache(maxsize=8)
+def stretched(key: Secret) -> Secret:
+    """Return a key that is slow to derive, so that hashes by it do not allow quick guesses of it.
+
+    It takes about 0.05 s and 16 MB, once for each key: https://www.rfc-editor.org/rfc/rfc7914
+    """
+    raw = key.reveal().encode("utf-8", "surrogateescape")
+    return Secret(hashlib.scrypt(raw, salt=SALT, n=2**14, r=8, p=1, dklen=32).hex())
 
 
 def is_hash_of(known: str, values: str, keys: Sequence[Secret]) -> bool:

@@ -5,6 +5,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+from httpx import AsyncClient
+
+from receiver import metrics
 from receiver.approval_link import ApprovalSigner
 from receiver.config.load import load_settings
 from receiver.config.settings import LiveSettings, Settings, after_reload
@@ -84,11 +87,13 @@ class Service:
             log.error("config_refused", faults=faults, kept="the configuration before")
             now = Time(time.time_ns() // 1_000_000)
             self.health.note(Condition(Code.CONFIGURATION, _refusal_of(error.faults), now))
+            metrics.config_reloaded.set(0)
             return False
         self.health.clear(Code.CONFIGURATION)
         masking.know(loaded.secrets())
         settings, later = after_reload(self.settings, loaded)
         self.current.settings = settings
+        metrics.config_in_force()
         self._set_keys()
         token = settings.edgegap_token or Secret("")
         pace = settings.requests_per_second, settings.concurrency
@@ -144,6 +149,22 @@ def _refusal_of(faults: Sequence[Fault]) -> str:
 
 
 @asynccontextmanager
+async def at_rest(settings: Settings, ledger: Ledger) -> AsyncIterator[Service]:
+    """Build the service on an opened ledger, without its worker and its periodic tasks."""
+    async with _connected(settings) as (client, http):
+        yield Service(LiveSettings(settings), ledger, client, preflight_over(http, settings))
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[tuple[EdgegapClient, AsyncClient]]:
+    token = settings.edgegap_token or Secret("")
+    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
+    connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
+    async with connect() as client, http_client() as http:
+        yield client, http
+
+
+@asynccontextmanager
 async def running(
     settings: Settings,
     ledger: Ledger,
@@ -156,10 +177,7 @@ async def running(
     `settled` is called with each finished registration and its result, once that is on disk.
     `catching_up`: run the periodic tasks; a command that processes a single push does not.
     """
-    token = settings.edgegap_token or Secret("")
-    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
-    connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect() as client, http_client() as http:
+    async with _connected(settings) as (client, http):
         current, watch = LiveSettings(settings), ClockWatch()
         preflight = preflight_over(http, settings, answered=watch.compare)
         service = Service(current, ledger, client, preflight, settled)
@@ -168,6 +186,7 @@ async def running(
         await ledger.read(lambda tx: take_snapshot(tx, settings))
         await service.adopt_keys()
         await service.read_rules_again()
+        metrics.config_in_force()
         try:
             service.refused_links.start()
             service.link_uses.background.start()

@@ -17,6 +17,7 @@ COMMANDS = {
     "config": Entry("settings", "config", "Print the settings in force, or their JSON Schema."),
     "doctor": Entry("doctor", "doctor", "Check everything that a push needs."),
     "link": Entry("config", "link", "Print the link to paste into Docker Hub."),
+    "connect": Entry("connect", "connect", "Create the webhook on Docker Hub."),
     "api-token": Entry("config", "api_token", "Print or revoke an API token."),
     "deliveries": Entry("deliveries", "deliveries", "List deliveries, newest first."),
     "show": Entry("deliveries", "show", "Show everything about one delivery."),
@@ -34,6 +35,8 @@ COMMANDS = {
     "pause": Entry("operations", "pause", "Pause the registrations of a repository."),
     "resume": Entry("operations", "resume", "Resume paused registrations."),
     "open-gate": Entry("operations", "open_gate", "Open a closed gate and retry now."),
+    "diff": Entry("versions", "diff", "Show what differs between two versions."),
+    "export": Entry("versions", "export", "Print the settings of a version as TOML."),
     "prune": Entry("prune", "prune", "Delete old versions of an app."),
     "notify-test": Entry("operations", "notify_test", "Send a test message to each destination."),
     "ledger": Entry("ledger", "ledger", "Back up the ledger, or copy it to another database."),
@@ -57,7 +60,7 @@ def main(context: click.Context) -> None:
       receiver init                      write the configuration, step by step
       receiver doctor                    check everything that a push needs
       receiver serve                     run the receiver
-      receiver link studio/game-server   the link to paste into Docker Hub
+      receiver connect                   create the webhook on Docker Hub
 
     Secrets are read from the environment (RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, DOCKERHUB_USERNAME,
     DOCKERHUB_TOKEN; each also as NAME_FILE) or from a file .env in the working directory or next to

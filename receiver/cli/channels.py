@@ -8,20 +8,15 @@ from urllib.parse import quote
 
 import click
 
-from receiver.cli.client import Server, configured, lenient_settings, reached
+from receiver.cli.client import configured, lenient_settings, perform, reached
 from receiver.cli.exits import USAGE, CommandError, handle_errors
-from receiver.cli.operations import KEY, ask
+from receiver.cli.operations import KEY
 from receiver.timestamps import format_time
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
-    from receiver.ledger.deliveries import RecordedDelivery
-    from receiver.ledger.transaction import Tx
     from receiver.ledger.views import Channel
-    from receiver.rules.channel_order import ByHand
-    from receiver.web.bodies import ChannelList, QueuedMove
-
-COMMAND = "command"
+    from receiver.web.bodies import ChannelList, QueuedMove, RollbackRequest
 
 
 @click.command()
@@ -58,18 +53,9 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version than the version it was rolled back from.
     """
-    from receiver.rules.channel_order import ByHand
-    from receiver.upkeep.channels import rollback_channel
-    from receiver.web.bodies import QueuedMove, RollbackRequest
+    from receiver.web.bodies import RollbackRequest
 
-    settings = lenient_settings(KEY)
-
-    def write(tx: Tx) -> QueuedMove:
-        recorded = rollback_channel(tx, settings.rules, app, channel, to, source=COMMAND)
-        return recorded_move(ByHand.ROLLBACK, app, channel, recorded)
-
-    asked = RollbackRequest(app, channel, to)
-    show_queued(ask(settings, "/api/rollback", QueuedMove, asked, write), as_json)
+    _move("/api/rollback", RollbackRequest(app, channel, to), as_json)
 
 
 @click.command()
@@ -78,40 +64,25 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
 @handle_errors
 def release(app: str, channel: str) -> None:
     """Release the hold of CHANNEL of APP: the next push moves the channel again."""
-    from receiver.audit import log_operation
-    from receiver.upkeep.channels import release as release_channel
     from receiver.web.bodies import Released, ReleaseRequest
 
-    settings = lenient_settings(KEY)
-
-    def write(tx: Tx) -> Released:
-        sentence = release_channel(tx, settings.rules, app, channel)
-        log_operation("released", source=COMMAND, app=app, channel=channel)
-        return Released(sentence)
-
     asked = ReleaseRequest(app, channel)
-    click.echo(ask(settings, "/api/release", Released, asked, write).sentence)
+    done = asyncio.run(perform(lenient_settings(KEY), "/api/release", Released, asked))
+    click.echo(done.sentence)
 
 
 async def _channels(settings: Settings, app: str | None) -> ChannelList:
-    from receiver.ledger.channels import list_channels
     from receiver.web.bodies import ChannelList
 
-    names = settings.channels(app)
-    async with reached(settings) as there:
-        if isinstance(there, Server):
-            query = "" if app is None else f"?app={quote(app)}"
-            return await there.ask("GET", f"/api/channels{query}", ChannelList)
-        return ChannelList(tuple(await there.read(lambda tx: list_channels(tx, names))))
+    query = "" if app is None else f"?app={quote(app)}"
+    async with reached(settings) as server:
+        return await server.ask("GET", f"/api/channels{query}", ChannelList)
 
 
-def recorded_move(action: ByHand, app: str, channel: str, recorded: RecordedDelivery) -> QueuedMove:
-    """Log a move that is in the ledger, and return it as the API does."""
-    from receiver.upkeep.channels import log_moved
+def _move(path: str, asked: RollbackRequest, as_json: bool) -> None:
     from receiver.web.bodies import QueuedMove
 
-    log_moved(action, app, channel, recorded, COMMAND)
-    return QueuedMove(recorded.delivery, recorded.ruling.sentence)
+    show_queued(asyncio.run(perform(lenient_settings(KEY), path, QueuedMove, asked)), as_json)
 
 
 def show_queued(done: QueuedMove, as_json: bool) -> None:

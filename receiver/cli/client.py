@@ -1,7 +1,7 @@
 """Access to the receiver: the running server if there is one, otherwise the ledger.
 
-A command that changes something asks the server that holds the ledger. If no server holds the
-ledger, the command takes the ledger's lock and writes to the ledger.
+A command asks the server that holds the ledger. If no server holds it, the command takes the
+ledger's lock, and asks the same application in its own process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING, TypeVar
@@ -60,16 +60,17 @@ if TYPE_CHECKING:
 
     from receiver.config.settings import Settings
     from receiver.ledger.ledger import Ledger
-    from receiver.upkeep.operations import Manual
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - replaced, not listened on
 ANSWER_SECONDS = 15.0
 LARGEST_ANSWER = 64 * 1024 * 1024
 ONE_MINUTE = 60
+HERE = "http://127.0.0.1"  # the application in this process
 NOT_FOUND_STATUS = 404
 UNAUTHORIZED = 401
 FAULTS = 400
 SERVES_AT = "serves_at"
+PROCESSED_LATER = "start `receiver serve` to process them"
 RETRY_SECONDS = 2.0  # another command, or a starting or stopping server, may hold the ledger
 LOOK_EVERY_SECONDS = 0.05
 
@@ -94,11 +95,22 @@ def api_keys(settings: Settings) -> ApiTokenSigner:
 
 
 class Server:
-    """The running server; requests to its API carry a token that is valid for one minute."""
+    """A server's API; requests carry a token that is valid for one minute.
 
-    def __init__(self, http: httpx.AsyncClient, settings: Settings) -> None:
+    `is_here`: no server is running, and the application answers in this process.
+    """
+
+    def __init__(
+        self, http: httpx.AsyncClient, settings: Settings, *, is_here: bool = False
+    ) -> None:
         self._http = http
         self._settings = settings
+        self.is_here = is_here
+
+    def note(self, sentence: str) -> None:
+        """Print to standard error that no server is running, if that is so, and what follows."""
+        if self.is_here:
+            click.echo(f"receiver: no server is running; {sentence}", err=True)
 
     async def ask(
         self,
@@ -150,33 +162,49 @@ async def perform(
     path: str,
     kind: type[V],
     asked: object,
-    here: Callable[[Manual], Awaitable[V]],
     *,
-    without_server: str,
+    begin: bool = True,
+    without_server: str = "it takes effect at the next `receiver serve`",
 ) -> V:
-    """Send the request to the running server, or call `here` if no server is running.
+    """Send a request that changes something, and return the response.
 
-    `without_server` is printed in the second case: it says when the change takes effect.
+    `without_server` says when the change takes effect if no server is running.
     """
-    async with reached(settings, begin=True) as there:
-        if isinstance(there, Server):
-            return await there.ask("POST", path, kind, asked)
-        from receiver.config.settings import LiveSettings
-        from receiver.upkeep.operations import Manual
-
-        done = await here(Manual(there, LiveSettings(settings)))
-        click.echo(f"receiver: no server is running; {without_server}", err=True)
+    async with reached(settings, begin=begin) as server:
+        done = await server.ask("POST", path, kind, asked)
+        server.note(without_server)
         return done
 
 
 @asynccontextmanager
-async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[Server | Ledger]:
-    """Yield the running server, or the ledger opened for writing if no server holds it.
+async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[Server]:
+    """Yield the running server or, if none holds the ledger, the application in this process.
 
     `begin` creates the ledger if it does not exist; a ledger with another schema is refused, never
     migrated. Log messages go to standard error, because standard output is the command's.
     """
-    from receiver.http.client import http_client
+    async with reached_ledger(settings, begin=begin) as (ledger, url):
+        if url is not None:
+            from receiver.http.client import http_client
+
+            async with http_client(direct=True, base_url=url, timeout=ANSWER_SECONDS) as http:
+                yield Server(http, settings)
+            return
+        from httpx import ASGITransport, AsyncClient
+
+        from receiver.web.app import app_at_rest
+
+        async with app_at_rest(settings, ledger) as app:
+            transport = ASGITransport(app)
+            async with AsyncClient(transport=transport, base_url=HERE) as http:
+                yield Server(http, settings, is_here=True)
+
+
+@asynccontextmanager
+async def reached_ledger(
+    settings: Settings, *, begin: bool = False
+) -> AsyncIterator[tuple[Ledger, str | None]]:
+    """Yield the ledger and the URL of the server that holds it; without one, open to write."""
     from receiver.ledger.ledger import Ledger
     from receiver.logs import configure_logs
 
@@ -186,12 +214,7 @@ async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[S
         new = begin and ledger.path is not None and not ledger.path.exists()
         if not new:
             ledger.open_readonly()
-        here = await _open_or_find_server(ledger, settings)
-        if here is None:
-            yield ledger
-            return
-        async with http_client(direct=True, base_url=here, timeout=ANSWER_SECONDS) as http:
-            yield Server(http, settings)
+        yield ledger, await _open_or_find_server(ledger, settings)
     finally:
         ledger.close()
 
@@ -260,11 +283,10 @@ def address(host: str, port: int) -> str:
 
 def serving_address(ledger: Ledger) -> str | None:
     """Return the URL that the server holding the ledger recorded at its start."""
+    from receiver.ledger.notes import read_note
+
     try:
         ledger.open_readonly()
-        found = ledger.read_sync(
-            lambda tx: tx.run("SELECT value FROM meta WHERE key = :key", key=SERVES_AT).scalar()
-        )
+        return ledger.read_sync(lambda tx: read_note(tx, SERVES_AT)) or None
     except LedgerError:  # the ledger is being created
         return None
-    return str(found) if found else None

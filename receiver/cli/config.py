@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.client import Server, api_keys, configured, new_token, reached
+from receiver.cli.client import api_keys, configured, new_token, reached
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
 from receiver.errors import ConfigError, Fault
 from receiver.images import is_repository
-from receiver.signing import LONGEST_SECONDS, MAX_URL, LinkSigner
+from receiver.signing import MAX_URL, LinkSigner
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
@@ -181,14 +181,8 @@ def api_token(days: int, repository: str | None, revoke: str | None) -> None:
 
 
 async def _revoke(settings: Settings, identity: str) -> bool:
-    from receiver.ledger.revocations import revoke as revoke_in_ledger
+    from receiver.web.bodies import Revoked, RevokeRequest
 
-    async with reached(settings, begin=True) as there:
-        if isinstance(there, Server):
-            from receiver.web.bodies import Revoked, RevokeRequest
-
-            request = RevokeRequest(identity)
-            return (await there.ask("POST", "/api/tokens/revoke", Revoked, request)).revoked
-        return await there.write(
-            lambda tx: revoke_in_ledger(tx, identity, tx.now + LONGEST_SECONDS * 1000)
-        )
+    async with reached(settings, begin=True) as server:
+        request = RevokeRequest(identity)
+        return (await server.ask("POST", "/api/tokens/revoke", Revoked, request)).revoked

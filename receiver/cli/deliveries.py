@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from receiver.cli.client import Server, configured, lenient_settings, reached
+from receiver.cli.client import (
+    PROCESSED_LATER,
+    Server,
+    configured,
+    lenient_settings,
+    reached,
+    reached_ledger,
+)
 from receiver.cli.exits import (
     INTERRUPTED,
     NOT_DONE,
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
     from receiver.ledger.views import DeliveryDetail
 
 MOST_ROWS = 1000  # the maximum of the API, too
-SOURCES = ("webhook", "catch-up", "command", "restore")  # and its words
+SOURCES = ("webhook", "catch-up", "command", "restore", "test")  # and its words
 
 
 @click.command()
@@ -233,12 +240,15 @@ async def _push(
     settings: Settings, image: ImageReference, recorded: list[str], *, wait_seconds: float
 ) -> DeliveryDetail:
     """Record the push, append its delivery ID to `recorded`, and wait up to `wait_seconds`."""
-    async with reached(settings, begin=True) as there:
-        if isinstance(there, Server):
-            return await _push_to_server(there, image, recorded, wait_seconds)
-        if wait_seconds:
-            return await _push_and_process(there, settings, image, recorded, wait_seconds)
-        return await _push_to_ledger(there, settings, image, recorded)
+    if wait_seconds:
+        async with reached_ledger(settings, begin=True) as (ledger, url):
+            if url is None:
+                return await _push_and_process(ledger, settings, image, recorded, wait_seconds)
+    async with reached(settings, begin=True) as server:
+        row = await _push_to_server(server, image, recorded, wait_seconds)
+        if row.registrations:
+            server.note("start `receiver serve`, or use --wait")
+        return row
 
 
 async def _push_to_server(
@@ -258,27 +268,6 @@ async def _push_to_server(
     while not _finished(row) and time.monotonic() < until:
         await asyncio.sleep(LOOK_EVERY_SECONDS)
         row = await server.ask("GET", f"/api/deliveries/{row.id}", DeliveryDetail)
-    return row
-
-
-async def _push_to_ledger(
-    ledger: Ledger, settings: Settings, image: ImageReference, recorded: list[str]
-) -> DeliveryDetail:
-    """Record the push; the next server processes it."""
-    from receiver.audit import Source
-    from receiver.config.settings import LiveSettings
-    from receiver.dockerhub.api import Hub
-    from receiver.http.client import http_client
-    from receiver.upkeep.operations import Manual
-
-    async with http_client() as http:
-        manual, hub = Manual(ledger, LiveSettings(settings)), Hub(http, settings.hub_api_url)
-        delivery = (await manual.push(hub, image, Source.COMMAND)).delivery
-    recorded.append(delivery)
-    row = await _read_row(ledger, delivery)
-    if row.registrations:
-        hint = "receiver: no server is running; start `receiver serve`, or use --wait"
-        click.echo(hint, err=True)
     return row
 
 
@@ -379,20 +368,10 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
 async def _replay(settings: Settings, asked: ReplayRequest) -> ReplayedDeliveries:
     from receiver.upkeep.replay import ReplayedDeliveries
 
-    async with reached(settings) as there:
-        if isinstance(there, Server):
-            return await there.ask("POST", "/api/replay", ReplayedDeliveries, asked)
-        from receiver.audit import Source
-        from receiver.config.settings import LiveSettings
-        from receiver.upkeep.operations import Manual
-
-        configured(frozenset({"rule"}))  # otherwise every verdict would be `no_rule`
-        manual = Manual(there, LiveSettings(settings))
-        done = await manual.replay(
-            asked.ids, Source.COMMAND, parked=asked.parked, since=asked.since
-        )
+    async with reached(settings) as server:
+        if server.is_here:
+            configured(frozenset({"rule"}))  # otherwise every verdict would be `no_rule`
+        done = await server.ask("POST", "/api/replay", ReplayedDeliveries, asked)
         if done.replayed:
-            click.echo(
-                "receiver: no server is running; start `receiver serve` to process them", err=True
-            )
+            server.note(PROCESSED_LATER)
         return done

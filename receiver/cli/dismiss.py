@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.client import Server, lenient_settings, reached
+from receiver.cli.client import lenient_settings, reached
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
 from receiver.reasons import Reason
 
@@ -80,36 +80,26 @@ def _print(changed: Changed, word: str) -> None:
 async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Changed:
     """Dismiss the registrations with these IDs, or all parked registrations if there are no IDs."""
     from receiver.ledger.views import Changed
-    from receiver.upkeep.operations import Asker
-    from receiver.upkeep.operations import dismiss as dismiss_these
     from receiver.web.bodies import DismissRequest
 
-    name = _name()
-    async with reached(settings) as there:
-        if isinstance(there, Server):
-            asked = DismissRequest(
-                ids=ids,
-                all=not ids,
-                reason=None if reason is None else Reason(reason),
-                source="command",
-                name=name,
-            )
-            return await there.ask("POST", "/api/dismiss", Changed, asked)
-        asker = Asker("command", name)
-        return await dismiss_these(there, asker, ids, everything=not ids, reason=reason)
+    asked = DismissRequest(
+        ids=ids,
+        all=not ids,
+        reason=None if reason is None else Reason(reason),
+        source="command",
+        name=_name(),
+    )
+    async with reached(settings) as server:
+        return await server.ask("POST", "/api/dismiss", Changed, asked)
 
 
 async def _undo(settings: Settings, ids: list[str]) -> Changed:
     from receiver.ledger.views import Changed
-    from receiver.upkeep.operations import Asker, undo_dismissal
     from receiver.web.bodies import UndoDismissalRequest
 
-    name = _name()
-    async with reached(settings) as there:
-        if isinstance(there, Server):
-            asked = UndoDismissalRequest(ids, "command", name)
-            return await there.ask("POST", "/api/dismiss/undo", Changed, asked)
-        return await undo_dismissal(there, Asker("command", name), ids)
+    asked = UndoDismissalRequest(ids, "command", _name())
+    async with reached(settings) as server:
+        return await server.ask("POST", "/api/dismiss/undo", Changed, asked)
 
 
 def _name() -> str:

@@ -8,7 +8,10 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -16,6 +19,7 @@ from receiver.backoff import WaitState
 from receiver.config.settings import Settings
 from receiver.dockerhub.webhook import Push
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
+from receiver.edgegap.copied_settings import listed
 from receiver.edgegap.plans import masked
 from receiver.edgegap.responses import Answer, Body, version_path
 from receiver.edgegap.version_cache import VersionCache
@@ -24,6 +28,7 @@ from receiver.images import ImageReference
 from receiver.ledger.deliveries import Reported, push_time_of
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed, with_what_is_known
+from receiver.ledger.sent_settings import size_before
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.attempt import Attempt
@@ -96,6 +101,12 @@ class _ReadOnlyClient(EdgegapClient):
 
     async def update(self, app: str, version: str, body: Mapping[str, Any]) -> Answer:
         raise _WouldSend("PATCH", version_path(app, version), body)
+
+    async def call(self, method: str, path: str, **more: Any) -> Answer:
+        if method != "PUT":
+            return await super().call(method, path, **more)
+        profile = unquote(path.partition("/pull-profile/")[2].partition("/")[0])
+        return Answer(method, path, HTTPStatus.OK, body={"pull_profile": profile})
 
 
 async def preview_push(settings: Settings, image: ImageReference) -> Preview:
@@ -174,7 +185,8 @@ class _DryRun:
         return kind(
             claimed, self._settings, self._client, self._catalogue,
             preflight=self._preflight, record_request=_record_nothing,
-            not_copied=self._not_copied, now=_now, jitter=lambda: 0.5,
+            not_copied=self._not_copied, size_before=partial(self._size_before, claimed),
+            now=_now, jitter=lambda: 0.5,
         )  # fmt: skip
 
     async def _not_copied(self, app: str) -> NotCopied:
@@ -183,6 +195,13 @@ class _DryRun:
             return NotCopied(channels=moving)
         found = await self._ledger.read(lambda tx: not_copied(tx, app))
         return replace(found, channels=found.channels | moving)
+
+    async def _size_before(self, claimed: Claimed) -> tuple[str, int] | None:
+        if self._ledger is None:
+            return None
+        app, version, image, mode = claimed.app, claimed.version, claimed.image, claimed.mode
+        read = partial(size_before, app=app, version=version, image=image, mode=mode)
+        return await self._ledger.read(read)
 
     async def _claimed(self, match: Match, image: ImageReference) -> Claimed:
         claimed = Claimed(
@@ -214,7 +233,7 @@ class _DryRun:
                     url=f"{self._settings.edgegap_base_url}{would.path}",
                     headers={"Authorization": "token ***", "Content-Type": "application/json"},
                     body=masked(would.body),
-                    notes=tuple(attempt.notes),
+                    notes=(*attempt.notes, *self._links(match, would.method)),
                 )
             )
             return True
@@ -228,6 +247,13 @@ class _DryRun:
             return True
         self._parked.append(WouldPark(match.app, match.version, result.reason, sentence))
         return False
+
+    def _links(self, match: Match, method: str) -> list[str]:
+        """Return the note about the pull profiles of a version, which follow its POST."""
+        rule = self._settings.rule_named(match.rule)
+        if rule is None or not rule.pull_profiles or method != "POST":
+            return []
+        return [f"it then gets the pull profiles {listed(rule.pull_profiles)}"]
 
 
 async def _record_nothing(step: int, method: str, path: str) -> None:

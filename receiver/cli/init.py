@@ -5,35 +5,40 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from receiver.cli.added_rule import add_rule, rule_text
+from receiver.cli.answers import (
+    ABOUT_EDGEGAP,
+    ABOUT_LOGIN,
+    ABOUT_PUBLIC_URL,
+    ABOUT_READ_ONLY,
+    apps_of,
+    asked,
+    asked_app,
+    asked_repository,
+    check_login,
+    offer_to_connect,
+)
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.dotenv import dotenv_line
 from receiver.config.environment import clean
 from receiver.config.values import bare_token, login_faults, public_url_fault, token_fault
 from receiver.config.variables import DOTENV, NEEDED
 from receiver.dockerhub.login import Login
-from receiver.images import HUB_ALIASES, is_repository
 from receiver.secret import Secret
 from receiver.signing import MAX_URL, LinkSigner
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
 
-T = TypeVar("T")
-
 SCHEMA = "receiver.schema.json"
-CONFIG = """#:schema ./{schema}
-public_url = {public_url}
-
-[[rule]]
-repository = {repository}   # on Docker Hub
-app = {app}   # on Edgegap
+CONFIG = f"""#:schema ./{SCHEMA}
+public_url = {{public_url}}   # where Docker Hub reaches this receiver
 """
 OWNER_ONLY = 0o600
 OTHER_APIS = (
@@ -43,7 +48,6 @@ OTHER_APIS = (
     "DOCKERHUB_API_URL",
     "RECEIVER_ALLOW_PLAIN_HTTP",
 )  # copied into .env, because the tokens were checked at these URLs
-REFUSED = frozenset({401, 403})
 
 
 @click.command()
@@ -69,14 +73,20 @@ REFUSED = frozenset({401, 403})
     default=Path(),
     help="Folder for the files; default: the working directory.",
 )
+@click.option("--add", is_flag=True, help="Add a rule for another repository to receiver.toml.")
 @handle_errors
-def init(folder: Path, **given: str | None) -> None:
+def init(folder: Path, add: bool, **given: str | None) -> None:
     """Generate a secret key, check both tokens, and write receiver.toml and .env.
 
     Asks for each value that is not given as an option. Never overwrites a file. Prints the link and
-    where to paste it. Writes also the JSON Schema of receiver.toml, with which editors complete and
-    check it.
+    where to paste it, and offers to create the webhook: `receiver connect`.
+
+    Writes also the JSON Schema of receiver.toml, with which editors complete and check it.
+    --add appends a rule for another repository to the receiver.toml that exists.
     """
+    if add:
+        add_rule(folder, given)
+        return
     from receiver.config.load import load_settings
     from receiver.config.model import schema_text
     from receiver.config.settings import DEFAULT_CONFIG, DEFAULT_LEDGER
@@ -86,22 +96,22 @@ def init(folder: Path, **given: str | None) -> None:
         if path.exists() or path.is_symlink():
             raise CommandError(f"{path} already exists; move it away first", NOT_DONE)
     key = _secret_key(folder / DEFAULT_LEDGER)
-    repository = _asked("Docker Hub repository (group/project)", given["repository"], _repository)
-    public_url = _asked("Public URL of this receiver", given["public_url"], _public_url)
-    token, apps = _asked("Edgegap API token", given["edgegap_token"], _token, hidden=True)
-    app = given["app"] or click.prompt("Edgegap app", type=click.Choice(apps) if apps else str)
-    if apps and app not in apps:
-        raise CommandError(f"Edgegap has no app {app}; it has {', '.join(apps)}", NOT_DONE)
+    repository = asked_repository(given["repository"])
+    public_url = asked(
+        "Public URL of this receiver", given["public_url"], _public_url, ABOUT_PUBLIC_URL
+    )
+    token, apps = asked(
+        "Edgegap API token", given["edgegap_token"], _token, ABOUT_EDGEGAP, hidden=True
+    )
+    app = asked_app(given["app"], apps)
     username, hub_token = _login(given["dockerhub_username"], given["dockerhub_token"], repository)
     lines = {"RECEIVER_SECRET_KEY": key, "EDGEGAP_TOKEN": token}
     lines["RECEIVER_ADMIN_PASSWORD"] = token_urlsafe(12)
     lines |= {name: os.environ[name] for name in OTHER_APIS if os.environ.get(name, "").strip()}
     if username:
         lines |= {"DOCKERHUB_USERNAME": username, "DOCKERHUB_TOKEN": hub_token}
-    values = {"public_url": public_url, "repository": repository, "app": app}
-    written = {name: json.dumps(value) for name, value in values.items()}
-    text = CONFIG.format(schema=SCHEMA, **written)
-    load_settings({**lines, "RECEIVER_CONFIG_TOML": text}, need=NEEDED)
+    text = CONFIG.format(public_url=json.dumps(public_url)) + rule_text(repository, app)
+    settings = load_settings({**lines, "RECEIVER_CONFIG_TOML": text}, need=NEEDED)
     _write(secrets, "".join(dotenv_line(name, value) for name, value in lines.items()))
     _write(config, text)
     if not os.path.lexists(folder / SCHEMA):
@@ -122,32 +132,10 @@ def init(folder: Path, **given: str | None) -> None:
         )
     click.echo(f"\nThe admin page: {public_url}/ (password: RECEIVER_ADMIN_PASSWORD in {secrets}).")
     first = "" if folder == Path() else f"cd {folder}, "
-    click.echo(f"\nNext: {first}receiver doctor, receiver serve, and push a tag.")
-
-
-def _asked(
-    question: str, given: str | None, read: Callable[[str], T], *, hidden: bool = False
-) -> T:
-    """Return the given or entered value as `read` returns it; ask again if the input is invalid."""
-    if given:
-        return read(given)
-    while True:
-        try:
-            return read(click.prompt(question, hide_input=hidden))
-        except CommandError as invalid:
-            invalid.show()
-
-
-def _repository(text: str) -> str:
-    name = text.strip().removeprefix("https://").removeprefix("hub.docker.com/r/")
-    host, slash, rest = name.partition("/")
-    name = rest if slash and host in HUB_ALIASES else name
-    name = name.partition(":")[0].rstrip("/")  # without the tag
-    if not is_repository(name):
-        raise CommandError(
-            f"{text!r} is not a repository name: write group/project in lower case", USAGE
-        )
-    return name
+    if None in {given["repository"], given["public_url"]}:  # a person answers
+        offer_to_connect(settings, repository)
+    click.echo(f"\nNext: {first}receiver doctor, receiver serve, and in another terminal:")
+    click.echo(f"receiver connect --prove sends a test push; then push a tag to {repository}.")
 
 
 def _public_url(text: str) -> str:
@@ -163,7 +151,7 @@ def _token(text: str) -> tuple[str, list[str]]:
     fault = token_fault(token)
     if fault is not None:
         raise CommandError(f"the Edgegap token: {fault[0]}. {fault[1]}", USAGE)
-    return token, asyncio.run(_apps(token))
+    return token, asyncio.run(apps_of(_settings(EDGEGAP_TOKEN=token)))
 
 
 def _secret_key(ledger: Path) -> str:
@@ -185,7 +173,9 @@ def _secret_key(ledger: Path) -> str:
 
 def _login(username: str | None, token: str | None, repository: str) -> tuple[str, str]:
     if username is None:
-        username = click.prompt("Docker Hub username (empty: public images only)", default="")
+        click.echo(ABOUT_LOGIN)
+        question = "Docker Hub username (empty: public images only)"
+        username = click.prompt(question, default="", show_default=False)
     if not username:
         return "", ""
     name = username.strip()
@@ -194,10 +184,12 @@ def _login(username: str | None, token: str | None, repository: str) -> tuple[st
         bare = bare_token(text)
         for part, fault, fix in login_faults(name, bare):
             raise CommandError(f"the Docker Hub {part}: {fault}. {fix}", USAGE)
-        asyncio.run(_check_login(Login(name, Secret(bare)), repository))
+        settings = _settings(DOCKERHUB_USERNAME=name, DOCKERHUB_TOKEN=bare)
+        asyncio.run(check_login(settings, Login(name, Secret(bare)), repository))
         return bare
 
-    return name, _asked("Docker Hub access token, read-only", token, read, hidden=True)
+    question = "Docker Hub access token, read-only"
+    return name, asked(question, token, read, ABOUT_READ_ONLY, hidden=True)
 
 
 def _settings(**secrets: str) -> Settings:
@@ -206,51 +198,6 @@ def _settings(**secrets: str) -> Settings:
 
     addresses = {name: os.environ[name] for name in OTHER_APIS if name in os.environ}
     return load_settings({**addresses, **secrets, "RECEIVER_CONFIG_TOML": "# not written yet"})
-
-
-async def _apps(token: str) -> list[str]:
-    from receiver.doctor.checks import CHECK_THE_WAY
-    from receiver.edgegap.client import RateLimiter, edgegap_client
-    from receiver.pipeline.retry import summary_of
-
-    settings = _settings(EDGEGAP_TOKEN=token)
-    async with edgegap_client(
-        settings.edgegap_base_url, Secret(token), RateLimiter(8, 1)
-    ) as client:
-        listing = await client.apps()
-    answer = listing.answer
-    if answer.says(*REFUSED):
-        raise CommandError(
-            f"Edgegap does not accept the token ({answer.message}): make one under "
-            "app.edgegap.com/user-settings?tab=tokens",
-            NOT_DONE,
-        )
-    if not answer.accepted:
-        raise CommandError(
-            f"Edgegap could not be reached: {summary_of(answer)}. {CHECK_THE_WAY}", NOT_DONE
-        )
-    return [str(row["name"]) for row in listing.rows]
-
-
-async def _check_login(login: Login, repository: str) -> None:
-    from receiver.dockerhub.api import Hub, HubForbidden
-    from receiver.dockerhub.http import DockerHubUnavailable
-    from receiver.http.client import http_client
-
-    settings = _settings(DOCKERHUB_USERNAME=login.username, DOCKERHUB_TOKEN=login.token.reveal())
-    async with http_client() as http:
-        try:
-            visible = await Hub(http, settings.hub_api_url).sees(repository, login)
-        except HubForbidden as error:
-            raise CommandError(f"Docker Hub does not accept the login: {error}", NOT_DONE) from None
-        except DockerHubUnavailable as error:
-            raise CommandError(f"Docker Hub could not be reached: {error}", NOT_DONE) from None
-    if not visible:
-        raise CommandError(
-            f"{login.username} cannot see {repository} on Docker Hub: check its name, and that the "
-            "token may read private repositories if it is private",
-            NOT_DONE,
-        )
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
-from receiver.cli.client import Server, configured, lenient_settings, perform, reached
+from receiver.cli.client import PROCESSED_LATER, configured, lenient_settings, perform, reached
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
 from receiver.cli.timestamps import moment
 from receiver.images import is_repository
@@ -18,8 +18,12 @@ from receiver.timestamps import Time
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
+    from receiver.dockerhub.api import Hub
+    from receiver.ledger.cursors import Cursor
     from receiver.ledger.transaction import Tx
-    from receiver.upkeep.operations import Manual
+    from receiver.rules.rule import Rule
+    from receiver.upkeep.catch_up import MissedPush
+    from receiver.web.bodies import MissedPushReport
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 T = TypeVar("T")
@@ -31,17 +35,12 @@ T = TypeVar("T")
 @handle_errors
 def pause(repository: str | None, everything: bool) -> None:
     """Pause the registrations of REPOSITORY, or of all: pushes are recorded and queued."""
-    from receiver.audit import Source
     from receiver.ledger import gates as pauses
     from receiver.upkeep.operations import Paused
     from receiver.web.bodies import PauseRequest
 
     name = _named(repository, everything=everything)
-
-    async def here(manual: Manual) -> Paused:
-        return await manual.pause(name, Source.COMMAND)
-
-    done = _perform("/api/pause", Paused, PauseRequest(name), here)
+    done = _perform("/api/pause", Paused, PauseRequest(name))
     names = ["all repositories" if name == pauses.ALL else name for name in done.paused]
     click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queued until `resume`.")
 
@@ -52,17 +51,12 @@ def pause(repository: str | None, everything: bool) -> None:
 @handle_errors
 def resume(repository: str | None, everything: bool) -> None:
     """Resume the paused registrations of REPOSITORY, or of all."""
-    from receiver.audit import Source
     from receiver.ledger import gates as pauses
     from receiver.upkeep.operations import Resumed
     from receiver.web.bodies import PauseRequest
 
     name = _named(repository, everything=everything)
-
-    async def here(manual: Manual) -> Resumed:
-        return await manual.resume(name, Source.COMMAND)
-
-    done = _perform("/api/resume", Resumed, PauseRequest(name), here)
+    done = _perform("/api/resume", Resumed, PauseRequest(name))
     if not done.resumed:
         everything_is = (
             " (all repositories are: use `receiver resume --all`)"
@@ -88,30 +82,14 @@ def open_gate(gate: Literal["busy", "token"]) -> None:
 
     If Edgegap gives the same answer, the gate closes again.
     """
-    from receiver.audit import Source
     from receiver.web.bodies import OpenedGate, OpenGateRequest
 
-    async def here(manual: Manual) -> OpenedGate:
-        if not await manual.open_gate(gate, Source.COMMAND):
-            raise CommandError(f"the gate {gate} is already open", NOT_DONE)
-        return OpenedGate(gate)
-
-    _perform("/api/open-gate", OpenedGate, OpenGateRequest(gate), here)
+    _perform("/api/open-gate", OpenedGate, OpenGateRequest(gate))
     click.echo("Opened.")
 
 
-def _perform(path: str, kind: type[T], asked: object, here: Callable[[Manual], Awaitable[T]]) -> T:
-    settings = lenient_settings(KEY)
-    return asyncio.run(
-        perform(
-            settings,
-            path,
-            kind,
-            asked,
-            here,
-            without_server="it takes effect at the next `receiver serve`",
-        )
-    )
+def _perform(path: str, kind: type[T], asked: object) -> T:
+    return asyncio.run(perform(lenient_settings(KEY), path, kind, asked))
 
 
 def _named(repository: str | None, *, everything: bool) -> str:
@@ -125,32 +103,6 @@ def _named(repository: str | None, *, everything: bool) -> str:
         raise CommandError(f"{repository!r} is not a repository name: write group/project", USAGE)
     return repository
 
-
-def ask(settings: Settings, path: str, kind: type[T], asked: object, write: Callable[[Tx], T]) -> T:
-    """Ask the running server, or write to the ledger if no server is running."""
-
-    async def ask_or_write() -> T:
-        async with reached(settings, begin=True) as there:
-            if isinstance(there, Server):
-                return await there.ask("POST", path, kind, asked)
-            reply = await there.write(write)
-            click.echo(
-                "receiver: no server is running; it takes effect at the next `receiver serve`",
-                err=True,
-            )
-            return reply
-
-    return asyncio.run(ask_or_write())
-
-
-if TYPE_CHECKING:
-    from receiver.config.settings import Settings
-    from receiver.dockerhub.api import Hub
-    from receiver.ledger.cursors import Cursor
-    from receiver.ledger.transaction import Tx
-    from receiver.rules.rule import Rule
-    from receiver.upkeep.catch_up import MissedPush
-    from receiver.web.bodies import MissedPushReport
 
 LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
 BATCH = 100  # pushes in a request to the server
@@ -286,20 +238,13 @@ def _read(settings: Settings, read: Callable[[Tx], T], without: T) -> T:
 
 
 async def _record(settings: Settings, missed: list[MissedPush]) -> None:
-    from receiver.upkeep.catch_up import record_missed
     from receiver.web.bodies import CatchUpRequest, CaughtUp
 
-    async with reached(settings, begin=True) as there:
-        if isinstance(there, Server):
-            for first in range(0, len(missed), BATCH):
-                asked = CatchUpRequest([_reported(one) for one in missed[first : first + BATCH]])
-                await there.ask("POST", "/api/catch-up", CaughtUp, asked)
-            return
-        rules, notices = settings.rules, settings.notices
-        await there.write(lambda tx: record_missed(tx, rules, missed, notices, up_since=None))
-        click.echo(
-            "receiver: no server is running; start `receiver serve` to process them", err=True
-        )
+    async with reached(settings, begin=True) as server:
+        for first in range(0, len(missed), BATCH):
+            asked = CatchUpRequest([_reported(one) for one in missed[first : first + BATCH]])
+            await server.ask("POST", "/api/catch-up", CaughtUp, asked)
+        server.note(PROCESSED_LATER)
 
 
 def _reported(missed: MissedPush) -> MissedPushReport:

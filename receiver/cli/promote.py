@@ -8,18 +8,15 @@ from urllib.parse import urlencode
 
 import click
 
-from receiver.cli.channels import COMMAND, recorded_move, show_queued
-from receiver.cli.client import Server, lenient_settings, reached
+from receiver.cli.channels import show_queued
+from receiver.cli.client import lenient_settings, perform, reached
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
-from receiver.cli.operations import KEY, ask
+from receiver.cli.operations import KEY
 from receiver.cli.prune import is_terminal
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
-    from receiver.ledger.ledger import Ledger
-    from receiver.ledger.transaction import Tx
     from receiver.upkeep.promotion import ProposedMove
-    from receiver.web.bodies import QueuedMove
 
 READING_SECONDS = 60.0  # a call to Edgegap, which may be slow
 
@@ -43,8 +40,6 @@ def promote(
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version.
     """
-    from receiver.rules.channel_order import ByHand
-    from receiver.upkeep.channels import promote as promote_channel
     from receiver.web.bodies import PromoteRequest, QueuedMove
 
     if other is not None and to is not None:
@@ -52,55 +47,25 @@ def promote(
     settings = lenient_settings(KEY)
     tag = None
     if not as_json:
-        move = asyncio.run(_proposed(settings, (app, channel), to, other))
+        named = {"app": app, "channel": channel, "to": to, "from": other}
+        move = asyncio.run(_proposed(settings, named))
         tag = move.tag
         click.echo("\n".join(_lines(move)), err=True)
         if not yes and is_terminal():
             question = f"Move {app}/{channel} to {tag}? Players get it from their next match on."
             if not click.confirm(question, err=True):
                 raise CommandError("nothing was moved", NOT_DONE)
-
-    def write(tx: Tx) -> QueuedMove:
-        recorded = promote_channel(
-            tx, settings.rules, app, channel, to=to, from_channel=other, source=COMMAND, tag=tag
-        )
-        return recorded_move(ByHand.PROMOTE, app, channel, recorded)
-
     asked = PromoteRequest(app, channel, to, other, tag)
-    show_queued(ask(settings, "/api/promote", QueuedMove, asked, write), as_json)
+    show_queued(asyncio.run(perform(settings, "/api/promote", QueuedMove, asked)), as_json)
 
 
-async def _proposed(
-    settings: Settings, channel: tuple[str, str], to: str | None, other: str | None
-) -> ProposedMove:
-    from receiver.upkeep.channels import ChannelNotMoved
+async def _proposed(settings: Settings, named: dict[str, str | None]) -> ProposedMove:
     from receiver.upkeep.promotion import ProposedMove
 
-    asked = {"app": channel[0], "channel": channel[1], "to": to, "from": other}
-    async with reached(settings, begin=True) as there:
-        if isinstance(there, Server):
-            query = urlencode({name: value for name, value in asked.items() if value is not None})
-            path = f"/api/promotion?{query}"
-            return await there.ask("GET", path, ProposedMove, seconds=READING_SECONDS)
-        try:
-            return await _propose_here(there, settings, channel, to, other)
-        except ChannelNotMoved as error:
-            raise CommandError(str(error), NOT_DONE) from None
-
-
-async def _propose_here(
-    ledger: Ledger, settings: Settings, channel: tuple[str, str], to: str | None, other: str | None
-) -> ProposedMove:
-    from receiver.edgegap.client import RateLimiter, edgegap_client
-    from receiver.upkeep.promotion import propose
-
-    named = {"to": to, "from_channel": other}
-    if settings.edgegap_token is None:
-        return await propose(ledger, None, settings.rules, channel, **named)
-    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
-    base, token = settings.edgegap_base_url, settings.edgegap_token
-    async with edgegap_client(base, token, pace, settings.secrets()) as client:
-        return await propose(ledger, client, settings.rules, channel, **named)
+    query = urlencode({name: value for name, value in named.items() if value is not None})
+    async with reached(settings, begin=True) as server:
+        path = f"/api/promotion?{query}"
+        return await server.ask("GET", path, ProposedMove, seconds=READING_SECONDS)
 
 
 def _lines(move: ProposedMove) -> list[str]:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from receiver.cli.client import Server, configured, reached
+from receiver.cli.client import configured, reached
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
-    from receiver.ledger.ledger import Ledger
     from receiver.pipeline.prune import Pruned
     from receiver.web.bodies import PruneResult
 
@@ -72,45 +71,19 @@ def is_terminal() -> bool:
 
 
 async def _planned(settings: Settings, app: str) -> PruneResult:
-    """Return the versions that would be deleted, as the API returns them for a dry run."""
-    from receiver.pipeline.prune import MOST_AT_ONCE, Scope, plan
-    from receiver.web.bodies import PrunableVersion, PruneRequest, PruneResult
+    """Return the versions that would be deleted."""
+    from receiver.web.bodies import PruneRequest, PruneResult
 
-    async with reached(settings) as there:
-        if isinstance(there, Server):
-            asked = PruneRequest(app, dry_run=True)
-            return await there.ask("POST", "/api/prune", PruneResult, asked)
-        planned = await plan(there, settings, Scope(app, most=MOST_AT_ONCE))
-        prunable = tuple(PrunableVersion(one.made.version, one.why) for one in planned)
-        return PruneResult(app, prunable, ())
+    async with reached(settings) as server:
+        asked = PruneRequest(app, dry_run=True)
+        return await server.ask("POST", "/api/prune", PruneResult, asked)
 
 
 async def _pruned(settings: Settings, app: str, names: list[str]) -> tuple[Pruned, ...]:
     """Delete the versions with these names only, even if more became prunable since."""
     from receiver.web.bodies import PruneRequest, PruneResult
 
-    async with reached(settings) as there:
-        if isinstance(there, Server):
-            asked = PruneRequest(app, versions=names, source="command")
-            path, seconds = "/api/prune", PRUNING_SECONDS
-            return (await there.ask("POST", path, PruneResult, asked, seconds=seconds)).results
-        return tuple(await _prune_here(there, settings, app, names))
-
-
-async def _prune_here(
-    ledger: Ledger, settings: Settings, app: str, names: list[str]
-) -> list[Pruned]:
-    from receiver.config.settings import LiveSettings
-    from receiver.edgegap.client import RateLimiter, edgegap_client
-    from receiver.pipeline.prune import MOST_AT_ONCE, Scope, log_pruned
-    from receiver.pipeline.prune import prune as prune_versions
-    from receiver.secret import Secret
-
-    token = settings.edgegap_token or Secret("")
-    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
-    connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect as client:
-        scope = Scope(app, most=MOST_AT_ONCE, only=names)
-        results = await prune_versions(ledger, client, LiveSettings(settings), scope)
-    log_pruned(app, results, source="command")
-    return results
+    asked = PruneRequest(app, versions=names, source="command")
+    async with reached(settings) as server:
+        path, seconds = "/api/prune", PRUNING_SECONDS
+        return (await server.ask("POST", path, PruneResult, asked, seconds=seconds)).results

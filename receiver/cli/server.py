@@ -19,6 +19,7 @@ from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.lock_file import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import newer_schema
+from receiver.ledger.notes import write_note
 from receiver.ledger.transaction import Tx
 from receiver.logs import configure_logs, get_logger
 from receiver.service import log_warnings
@@ -110,12 +111,7 @@ def _allow_open_files(count: int) -> None:
 
 
 def _record_url(tx: Tx, url: str) -> None:
-    tx.run(
-        "INSERT INTO meta (key, value) VALUES (:key, :value)"
-        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        key=SERVES_AT,
-        value=url,
-    )
+    write_note(tx, SERVES_AT, url)
 
 
 class _Server(LimitedServer):

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.client import Server, lenient_settings, reached
+from receiver.cli.client import lenient_settings, perform, reached
 from receiver.cli.exits import NOT_DONE, STILL_WAITING, USAGE, CommandError, handle_errors
-from receiver.cli.operations import KEY, ask
+from receiver.cli.operations import KEY
 from receiver.reasons import Outcome, State
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
-    from receiver.ledger.transaction import Tx
     from receiver.ledger.views import DeliveryDetail
-    from receiver.web.bodies import QueuedTrial
 
 LOOK_EVERY_SECONDS = 1.0
 WAIT_SECONDS = 900.0
@@ -68,7 +66,6 @@ def trial(
     """
     from receiver.cli.delivery_text import format_detail
     from receiver.edgegap.deployment_answers import read_near
-    from receiver.upkeep.trials import log_requested, try_version
     from receiver.web.bodies import QueuedTrial, TrialRequest
     from receiver.web.serialization import json_text
 
@@ -79,14 +76,8 @@ def trial(
     except ValueError as error:
         raise CommandError(str(error), USAGE) from None
     settings = lenient_settings(KEY)
-
-    def write(tx: Tx) -> QueuedTrial:
-        recorded = try_version(tx, settings.rules, app, version, near=near, keep=kept)
-        log_requested(app, version, recorded, "command")
-        return QueuedTrial(recorded.delivery, recorded.ruling.sentence)
-
     asked = TrialRequest(app, version, near, None if kept is None else kept // 1000)
-    done = ask(settings, "/api/trials", QueuedTrial, asked, write)
+    done = asyncio.run(perform(settings, "/api/trials", QueuedTrial, asked))
     if not wait:
         text = f"{done.sentence}\nFor the result: receiver show {done.delivery}"
         click.echo(json_text(done) if as_json else text)
@@ -118,15 +109,15 @@ def _is_over(row: DeliveryDetail) -> bool:
 async def _ended(settings: Settings, delivery: str, seconds: float) -> DeliveryDetail:
     from receiver.ledger.views import DeliveryDetail
 
-    async with reached(settings) as there:
-        if not isinstance(there, Server):
+    async with reached(settings) as server:
+        if server.is_here:
             sentence = (
                 f"no server is running: start `receiver serve`; see `receiver show {delivery}`"
             )
             raise CommandError(sentence, STILL_WAITING)
         path, until = f"/api/deliveries/{delivery}", time.monotonic() + seconds
-        row = await there.ask("GET", path, DeliveryDetail)
+        row = await server.ask("GET", path, DeliveryDetail)
         while not _is_over(row) and time.monotonic() < until:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
-            row = await there.ask("GET", path, DeliveryDetail)
+            row = await server.ask("GET", path, DeliveryDetail)
         return row

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.engine import URL
 
+from receiver.config.checks import OFF
 from receiver.config.environment import DEFAULTS, clean, read_secret, read_variable
-from receiver.config.model import OFF, Configuration
+from receiver.config.model import Configuration
 from receiver.config.rule_tables import given, make_notices, make_rules
 from receiver.config.settings import DEFAULT_CONFIG, DEFAULT_LEDGER, Settings
 from receiver.config.tables import read_table

@@ -11,14 +11,26 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from receiver.config.checks import (
+    PULL_PROFILE,
+    channels_fault,
+    envs_fault,
+    every_fault,
+    keep_fault,
+    leave_out_fault,
+    links_fault,
+    max_image_fault,
+    near_fault,
+    ports_fault,
+    pull_profiles_fault,
+    tags_fault,
+)
 from receiver.config.values import UNITS, duration_fault, public_url_fault
-from receiver.edgegap.deployment_answers import read_near
-from receiver.edgegap.fields import MAX_PORT, OFTEN_NONE, SETTINGS, Field, field_fault
-from receiver.edgegap.shown import protocol
-from receiver.errors import BadTagPattern
-from receiver.images import MAX_REPOSITORY, REPOSITORY, is_repository
+from receiver.edgegap.fields import MAX_PORT, SETTINGS, Field, field_fault
+from receiver.images import MAX_REPOSITORY, REPOSITORY
 from receiver.notifications.destinations import NotificationEvent
 from receiver.rules.channel_order import Follow, Need
+from receiver.rules.image_size import SIZE
 from receiver.rules.rule import (
     MAX_VERSION_NAME,
     VERSION_NAME,
@@ -26,15 +38,9 @@ from receiver.rules.rule import (
     template_fault,
     version_name_fault,
 )
-from receiver.rules.tag_patterns import MAX_PATTERN, MAX_RANGE, parse_tag_pattern
+from receiver.rules.tag_patterns import MAX_PATTERN, MAX_RANGE
 from receiver.rules.trial import OnFailure
 
-# Docker Hub allows 180 calls a minute. Deliveries are kept for a day, so that people can see them.
-BOUNDS = {
-    "catch_up": (UNITS["m"], 7 * UNITS["d"]),
-    "ledger": (UNITS["d"], 3650 * UNITS["d"]),
-}
-OFF = "off"
 Check = Callable[[Any], str | None]
 T = TypeVar("T")
 Omittable: TypeAlias = T | UnsetType  # for a key without a default
@@ -52,84 +58,6 @@ def says(
     return Meta(description=meaning, extra={"what": what, "fix": fix, "check": check}, **bounds)
 
 
-def _tags_fault(value: object) -> str | None:
-    try:
-        parse_tag_pattern(value)
-    except BadTagPattern as error:
-        return str(error)
-    return None
-
-
-def _channels_fault(values: object) -> str | None:
-    names = values if isinstance(values, list) else []
-    faults = (version_name_fault(name) for name in names if isinstance(name, str) and name)
-    return next((fault for fault in faults if fault is not None), None)
-
-
-def _leave_out_fault(values: object) -> str | None:
-    names = values if isinstance(values, list) else []
-    own = SETTINGS.keys() - OFTEN_NONE
-    settings = (name for name in names if isinstance(name, str) and name in own)
-    return next((f"{name} is a setting, which the rule can give" for name in settings), None)
-
-
-def _near_fault(value: object) -> str | None:
-    try:
-        read_near(str(value))
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _links_fault(table: object) -> str | None:
-    if not isinstance(table, Mapping):
-        return "it is not a table"
-    wrong = [
-        f"{repository} = {number!r} is not a repository and its link number"
-        for repository, number in table.items()
-        if not is_repository(repository) or type(number) is not int or number < 1
-    ]
-    return "; ".join(wrong) or None
-
-
-def _every_fault(value: object) -> str | None:
-    return None if value == OFF else duration_fault(value, *BOUNDS["catch_up"])
-
-
-def _keep_fault(value: object) -> str | None:
-    return duration_fault(value, *BOUNDS["ledger"])
-
-
-def _ports_fault(ports: object) -> str | None:
-    return field_fault("ports", spelled(ports))
-
-
-def _envs_fault(envs: object) -> str | None:
-    """Return the error of the variables, apart from the values that others hold."""
-    if not isinstance(envs, list):
-        return field_fault("envs", envs)
-    return field_fault("envs", [with_value(env, "?") for env in envs])
-
-
-def spelled(ports: object) -> object:
-    """Return the ports with their protocols as Edgegap's documentation spells them."""
-    if not isinstance(ports, list):
-        return ports
-    return [
-        {**port, "protocol": protocol(port["protocol"])}
-        if isinstance(port, dict) and "protocol" in port
-        else port
-        for port in ports
-    ]
-
-
-def with_value(env: object, value: str) -> object:
-    """Return an entry of `envs` with this value instead of the variable that holds it."""
-    if not isinstance(env, dict) or "value_from" not in env:
-        return env
-    return {**{key: env[key] for key in env if key != "value_from"}, "value": value}
-
-
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the file."""
 
@@ -142,6 +70,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Repository = Annotated[str, Meta(pattern=f"^{REPOSITORY}$", max_length=MAX_REPOSITORY)]
 VersionName = Annotated[str, Meta(pattern=f"^{VERSION_NAME}$", max_length=MAX_VERSION_NAME)]
 Name = Annotated[str, Meta(min_length=1)]
+ProfileName = Annotated[str, Meta(pattern=f"^{PULL_PROFILE}$")]
 
 
 class VersionRange(Table, frozen=True):
@@ -193,7 +122,7 @@ class Env(Table, frozen=True):
 def _setting(name: str, field: Field) -> tuple[str, Any, Any]:
     """Return one of Edgegap's fields as a key of [rule.settings]."""
     kinds: dict[str, Any] = {"ports": tuple[Port, ...], "envs": tuple[Env, ...]}
-    checks: dict[str, Check] = {"ports": _ports_fault, "envs": _envs_fault}
+    checks: dict[str, Check] = {"ports": ports_fault, "envs": envs_fault}
     kind = Literal[field.choices] if field.choices else kinds.get(name, field.kind)
     meaning = says(
         field.meaning,
@@ -232,7 +161,7 @@ class TrialTable(Table, frozen=True):
         says(
             "where: `latitude,longitude`, or an IP address",
             fix='Write for instance at = "45.5,-73.6"',
-            check=_near_fault,
+            check=near_fault,
             examples=["45.5,-73.6", "203.0.113.7"],
         ),
     ]
@@ -295,7 +224,7 @@ class RuleTable(Table, frozen=True):
         says(
             "globs; `!` excludes; if omitted: every tag but `latest`",
             fix=HOW_TO_FILTER,
-            check=_tags_fault,
+            check=tags_fault,
         ),
     ] = ()
     version: Annotated[
@@ -312,11 +241,23 @@ class RuleTable(Table, frozen=True):
         says(
             "fields of that version that may be lost",
             fix='Write leave_out = ["…"], without settings: those belong under [rule.settings]',
-            check=_leave_out_fault,
+            check=leave_out_fault,
         ),
     ] = ()
     versions: Annotated[bool, says("false: create none, only move the channels")] = True
     preflight: Annotated[bool, says("check the image before its version is created")] = True
+    max_image: Omittable[
+        Annotated[
+            str,
+            says(
+                "a larger image parks; compressed, as Docker Hub shows it",
+                what="{!r} is not a size in MB or GB",
+                fix='Write for instance max_image = "4GB"',
+                check=max_image_fault,
+                pattern=f"^{SIZE}$",
+            ),
+        ]
+    ] = UNSET
     on_overwrite: Annotated[
         OnOverwrite, says('if a tag was overwritten: "warn", "park", or "move" channels')
     ] = OnOverwrite.WARN
@@ -325,7 +266,16 @@ class RuleTable(Table, frozen=True):
         says(
             "channels that the pushes move",
             fix='Write for instance channels = ["staging"]',
-            check=_channels_fault,
+            check=channels_fault,
+        ),
+    ] = ()
+    pull_profiles: Annotated[
+        tuple[ProfileName, ...],
+        says(
+            "endpoint storage/pull profile, linked to each version",
+            fix='Write for instance pull_profiles = ["bucket/maps"]',
+            check=pull_profiles_fault,
+            examples=[["bucket/maps"]],
         ),
     ] = ()
     keep: Omittable[
@@ -389,7 +339,7 @@ class ChannelTable(Table, frozen=True):
     follow: Annotated[Follow, says('or "highest", "newest"')] = Follow.AUTO
     tags: Omittable[
         Annotated[
-            Tags, says("in addition to the rule's; globs too", fix=HOW_TO_FILTER, check=_tags_fault)
+            Tags, says("in addition to the rule's; globs too", fix=HOW_TO_FILTER, check=tags_fault)
         ]
     ] = UNSET
     restore: Annotated[bool, says("move it back when somebody else moved it")] = False
@@ -432,7 +382,7 @@ class CatchUp(Table, frozen=True):
         says(
             '"off" turns it off',
             fix='Write for instance every = "15m" (s, m, h or d)',
-            check=_every_fault,
+            check=every_fault,
             pattern="^([0-9]{1,6}[smhd]|off)$",
         ),
     ] = "15m"
@@ -446,7 +396,7 @@ class LedgerTable(Table, frozen=True):
         says(
             "deliveries older than this are purged",
             fix='Write for instance keep = "90d" (s, m, h or d)',
-            check=_keep_fault,
+            check=keep_fault,
             pattern="^[0-9]{1,6}[smhd]$",
         ),
     ] = "90d"
@@ -477,7 +427,7 @@ class Configuration(Table, frozen=True):
         says(
             "raise a repository's number to revoke its earlier links",
             fix='Write "group/project" = 2',
-            check=_links_fault,
+            check=links_fault,
         ),
     ] = msgspec.field(default_factory=dict)
 

@@ -11,15 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UnsetType
 
+from receiver.config.checks import spelled, with_value
 from receiver.config.environment import read_secret, read_variable, shown
-from receiver.config.model import (
-    ChannelTable,
-    NoticeTable,
-    RuleTable,
-    VersionRange,
-    spelled,
-    with_value,
-)
+from receiver.config.model import ChannelTable, NoticeTable, RuleTable, VersionRange
 from receiver.config.tables import STAND_IN, titled
 from receiver.config.values import bare_token, login_faults, read_duration
 from receiver.dockerhub.login import Login
@@ -28,6 +22,7 @@ from receiver.edgegap.fields import field_fault, resource_faults
 from receiver.errors import Fault
 from receiver.notifications.destinations import Notice
 from receiver.rules.channel_order import Channel, Need
+from receiver.rules.image_size import read_size
 from receiver.rules.rule import Rule, colliding_names
 from receiver.rules.tag_patterns import TagPattern, parse_tag_pattern
 from receiver.rules.trial import Trial
@@ -108,7 +103,9 @@ class _RuleMaker:
             copy_from=table.copy_from,
             on_overwrite=table.on_overwrite,
             preflight=table.preflight,
+            max_image=self._max_image(),
             channels=tuple(dict.fromkeys(table.channels)),
+            pull_profiles=tuple(dict.fromkeys(table.pull_profiles)),
             keep=given(table.keep),
             pin=table.pin,
             make_room=table.make_room,
@@ -120,6 +117,13 @@ class _RuleMaker:
 
     def _fault(self, key: str, what: str, fix: str) -> None:
         self._faults.append(Fault(f"{self._where}, {key}", what, fix))
+
+    def _max_image(self) -> int | None:
+        text = given(self._table.max_image)
+        if text is not None and not self._table.preflight:
+            what = "preflight is false, so that no size is ever known"
+            self._fault("max_image", what, "Remove preflight = false, or max_image")
+        return None if text is None else read_size(text)
 
     def _trial(self) -> Trial | None:
         table = self._table.trial

@@ -68,7 +68,7 @@ class Hub:
 
     async def tag(self, repository: str, tag: str, login: Login | None) -> Tag | None:
         """Return the record of a tag, None if there is none. Raises DockerHubUnavailable."""
-        answer = await self._get(f"{_path(repository)}/tags/{quote(tag, safe='')}", login)
+        answer = await self._get(f"{repository_path(repository)}/tags/{quote(tag, safe='')}", login)
         return read_tag(answer.json()) if answer.status == httpx.codes.OK else None
 
     async def pages(
@@ -82,7 +82,8 @@ class Hub:
         number = 1
         for _ in range(MOST_PAGES):
             query = f"page={number}&page_size={PER_PAGE}&ordering=last_updated"
-            answer = await self._get_later(f"{_path(repository)}/tags?{query}", login, waiting)
+            path = f"{repository_path(repository)}/tags?{query}"
+            answer = await self._get_later(path, login, waiting)
             if answer.status != httpx.codes.OK:
                 what = f"Docker Hub's API does not list {repository}"
                 refused = _refusal(what, answer, [login.token] if login else [])
@@ -118,7 +119,7 @@ class Hub:
 
     async def sees(self, repository: str, login: Login | None) -> bool:
         """Return whether the login can see the repository. Raises DockerHubUnavailable."""
-        answer = await self._get(_path(repository), login)
+        answer = await self._get(repository_path(repository), login)
         if answer.status == httpx.codes.OK:
             return bool(answer.json())
         what = f"Docker Hub's API does not show {repository}"
@@ -126,6 +127,25 @@ class Hub:
         if isinstance(refused, HubForbidden):
             return False
         raise refused
+
+    async def send(
+        self, method: str, path: str, login: Login | None, body: object = None
+    ) -> HttpResponse:
+        """Make one call, once, and return its response with any status.
+
+        Raises DockerHubUnavailable if there is none, and HubForbidden if the login is refused.
+        """
+        return await self._ask(path, login, method, body, any_status=True)
+
+    def secrets_of(self, login: Login | None) -> list[Secret]:
+        """Return what must be masked in responses to the login's calls."""
+        if login is None:
+            return []
+        return [login.token, Secret(self._tokens.get(login, ("", 0.0))[0])]
+
+    def forget(self, login: Login) -> None:
+        """Remove the login's token from the cache."""
+        self._tokens.pop(login, None)
 
     async def _get(self, path: str, login: Login | None) -> HttpResponse:
         remembered = login in self._tokens
@@ -135,7 +155,15 @@ class Hub:
             answer = await self._ask(path, login)
         return answer
 
-    async def _ask(self, path: str, login: Login | None) -> HttpResponse:
+    async def _ask(
+        self,
+        path: str,
+        login: Login | None,
+        method: str = "GET",
+        body: object = None,
+        *,
+        any_status: bool = False,
+    ) -> HttpResponse:
         headers = {}
         if login is not None:
             headers["Authorization"] = f"Bearer {await self._token(login)}"
@@ -144,7 +172,15 @@ class Hub:
             raise DockerHubUnavailable("Docker Hub's limit on its API is used up", wait=rest)
         url = f"{self._base}{path}"
         try:
-            answer = await fetch(self._http, "GET", url, largest=LARGEST_ANSWER, headers=headers)
+            answer = await fetch(
+                self._http,
+                method,
+                url,
+                largest=LARGEST_ANSWER,
+                headers=headers,
+                json=body,
+                any_status=any_status,
+            )
         except DockerHubUnavailable as error:
             if error.wait is not None:
                 error.wait = min(error.wait, LONGEST_WAIT_SECONDS)
@@ -217,7 +253,8 @@ def waiting_as_asked(rest: Callable[[float], Awaitable[None]], *, longest: float
     return wait
 
 
-def _path(repository: str) -> str:
+def repository_path(repository: str) -> str:
+    """Return the path of a repository in the API."""
     group, _, project = repository.partition("/")
     return f"/v2/namespaces/{quote(group)}/repositories/{quote(project)}"
 

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 
 from receiver import metrics
+from receiver.dockerhub.webhook_list import without_addresses
 from receiver.errors import ReceiverError
 from receiver.http.body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
 from receiver.http.client import no_connection
@@ -27,6 +28,7 @@ SERVER_FAULTS = 500
 TOO_MANY = 429
 IN_BETWEEN = "a proxy or a firewall may have responded instead"
 MOST_SHOWN = 200
+MOST_OF_A_BODY = 2000
 
 
 class DockerHubUnavailable(ReceiverError):
@@ -86,6 +88,14 @@ class HttpResponse:
         known = mask(text, secrets)[:MOST_SHOWN]
         return "".join(letter for letter in known if letter.isprintable())
 
+    def exact(self, secrets: Iterable[Secret] = ()) -> str:
+        """Return status, media type and body for people; secrets and addresses are masked."""
+        kind = "".join(filter(str.isprintable, self.headers.get("content-type", "")[:MOST_SHOWN]))
+        text = without_addresses(mask(self.content.decode("utf-8", "replace"), secrets))
+        lines = "".join(letter for letter in text if letter.isprintable() or letter == "\n")
+        body = lines.strip()[:MOST_OF_A_BODY]
+        return f"HTTP {self.status}, {kind or 'no media type'}:\n{body or '(no body)'}"
+
     def described(self, secrets: Iterable[Secret] = ()) -> str:
         """Return the status with Docker's message, or that this is not Docker's response."""
         error = self.error(secrets)
@@ -102,15 +112,19 @@ async def fetch(
     largest: int,
     headers: Mapping[str, str] | None = None,
     json: object = None,
+    any_status: bool = False,
 ) -> HttpResponse:
     """Make a request.
 
-    Raises DockerHubUnavailable on no response, 429, 5xx, a body over `largest` bytes.
+    Raises DockerHubUnavailable on no response, a body over `largest` bytes, and, unless
+    `any_status`, on 429 and 5xx.
     """
     began = time.monotonic()
     status: int | None = None
     try:
-        fetched = await _fetch(http, method, url, largest=largest, headers=headers, json=json)
+        fetched = await _fetch(
+            http, method, url, largest=largest, headers=headers, json=json, any_status=any_status
+        )
         status = fetched.status
     except DockerHubUnavailable as error:
         status = error.status
@@ -129,6 +143,7 @@ async def _fetch(
     largest: int,
     headers: Mapping[str, str] | None,
     json: object,
+    any_status: bool,
 ) -> HttpResponse:
     try:
         async with (
@@ -142,7 +157,8 @@ async def _fetch(
                 timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             ) as response,
         ):
-            _raise_for_status(response)
+            if not any_status:
+                _raise_for_status(response)
             content = await read_bounded(response, largest)
     except BodyTooLarge:
         raise DockerHubUnavailable(f"the response is over {largest} bytes") from None

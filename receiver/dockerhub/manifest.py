@@ -142,6 +142,18 @@ def read_tag_record(body: Mapping[str, Any]) -> tuple[str | None, Platforms | No
     return valid, Platforms(names) if names and complete else None
 
 
+def image_size(body: Mapping[str, Any]) -> int | None:
+    """Return the compressed size of the image for linux/amd64, or of the only one; None if unknown.
+
+    Of several for linux/amd64, such as those for v1 and v3, it is the smallest.
+    """
+    rows = [row for row in images_of(body) if not _is_attestation(row)]
+    fitting = [row for row in rows if _platform(row) == NEEDED] or rows
+    sizes = [size for row in fitting if type(size := row.get("size")) is int and size > 0]
+    alone = len(rows) == 1 or fitting is not rows
+    return min(sizes) if alone and len(sizes) == len(fitting) and sizes else None
+
+
 def images_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the `images` of a tag record: a list, or a single object as in Docker's document."""
     images = body.get("images")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.dockerhub.manifest import Platforms, images_of, read_tag_record
+from receiver.dockerhub.manifest import Platforms, image_size, images_of, read_tag_record
 from receiver.dockerhub.webhook import FIRST_SECOND, LAST_SECOND
 from receiver.images import is_tag
 from receiver.timestamps import read_iso
@@ -18,7 +18,8 @@ class Tag:
     """One tag as Docker Hub lists it.
 
     `pushed_at` and `updated_at` are in epoch milliseconds, None if not known; lists are sorted by
-    `updated_at`, which is never before the push, and which also changes without one.
+    `updated_at`, which is never before the push, and which also changes without one. `size` is that
+    of the image that Edgegap runs, compressed, in bytes; None if it is not known.
     """
 
     tag: str
@@ -27,6 +28,7 @@ class Tag:
     digest: str | None
     media_type: str | None
     platforms: Platforms | None
+    size: int | None = None
 
 
 def read_tag(row: Mapping[str, Any]) -> Tag | None:
@@ -44,6 +46,7 @@ def read_tag(row: Mapping[str, Any]) -> Tag | None:
         digest=digest,
         media_type=media_type if isinstance(media_type, str) and media_type else None,
         platforms=platforms,
+        size=image_size(row),
     )
 
 

@@ -29,6 +29,9 @@ IMAGE_MEDIA_TYPES = frozenset(
         "application/vnd.docker.container.image.v1+json",
     }
 )
+# Of a test push: every receiver ignores what is not an image, whatever its rules say.
+TEST_MEDIA_TYPE = "application/vnd.edgegap-receiver.test-push"
+TEST_TAG = "receiver-test-push"
 HELM_PREFIX = "application/vnd.cncf.helm."
 
 # Cosign's signature tags and the referrers fallback tag of the OCI distribution spec.
@@ -115,12 +118,36 @@ def _number(digits: str) -> float:
 
 def skip_reason(push: Push) -> Reason | None:
     """Return why the push is not an image, regardless of the rules; None if it is."""
+    if push.media_type == TEST_MEDIA_TYPE:
+        return Reason.TEST_PUSH
     if push.tag is None:
         return Reason.NO_TAG
     if push.media_type is not None and push.media_type not in IMAGE_MEDIA_TYPES:
         helm = push.media_type.startswith(HELM_PREFIX)
         return Reason.HELM_CHART if helm else Reason.NOT_AN_IMAGE
     return None
+
+
+def body_of_test_push(repository: str, pushed_at: int) -> dict[str, object]:
+    """Return a body in Docker's documented form that registers nothing. `pushed_at` in seconds."""
+    namespace, _, name = repository.partition("/")
+    return {
+        "callback_url": "",
+        "push_data": {
+            "pushed_at": pushed_at,
+            "pusher": "receiver",
+            "tag": TEST_TAG,
+            "media_type": TEST_MEDIA_TYPE,
+        },
+        "repository": {
+            "name": name,
+            "namespace": namespace,
+            "owner": namespace,
+            "repo_name": repository,
+            "repo_url": f"https://hub.docker.com/r/{repository}",
+            "status": "Active",
+        },
+    }
 
 
 def named_as_artifact(tag: str) -> Reason | None:

@@ -19,9 +19,12 @@ from receiver.doctor.dockerhub import examine_docker_hub
 from receiver.doctor.finding import Finding, failed, passed, warned
 from receiver.doctor.links import examine_links
 from receiver.doctor.surroundings import dangers, proxies_in_use
+from receiver.doctor.webhooks import examine_webhooks
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import Listing, partly_listed
+from receiver.edgegap.meanings import Read
 from receiver.edgegap.plans import newest
+from receiver.edgegap.pull_profiles import PullProfiles, pull_profiles
 from receiver.edgegap.responses import Answer
 from receiver.edgegap.shown import flag
 from receiver.edgegap.version_cache import NEWEST
@@ -61,6 +64,8 @@ async def examine(
     async for finding in _edgegap(settings, client):
         yield finding
     async for finding in examine_docker_hub(settings.rules, preflight):
+        yield finding
+    async for finding in examine_webhooks(settings, preflight.hub):
         yield finding
     async for finding in _public_url(settings, http):
         yield finding
@@ -108,6 +113,11 @@ async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[F
     for rule in settings.rules:
         excluded = await _not_copied(settings, rule.app)
         yield await _source(client, rule, excluded, listings)
+    if any(rule.pull_profiles for rule in settings.rules):
+        read = await pull_profiles(client)
+        for rule in settings.rules:
+            if rule.pull_profiles:
+                yield _pull_profiles(rule, read)
 
 
 def _listed(listing: Listing) -> str:
@@ -184,6 +194,20 @@ async def _source(
         return failed(what, *_unusable(answer))
     mend = "Add req_cpu and req_memory under [rule.settings], or make a first version by hand"
     return failed(what, "there is no version to copy", mend)
+
+
+def _pull_profiles(rule: Rule, read: Read[PullProfiles]) -> Finding:
+    """Find the pull profiles that the rule links to its versions."""
+    what = f"pull profiles of {rule.name}"
+    if read.value is None:
+        return warned(what, summary_of(read.answer), "Try again later")
+    known = {str(profile) for profile in read.value.profiles}
+    missing = [name for name in rule.pull_profiles if name not in known]
+    if not missing:
+        return passed(what, f"{', '.join(rule.pull_profiles)} exist at Edgegap")
+    found = f"Edgegap does not have {', '.join(missing)}; it has {read.value}"
+    mend = "Correct `pull_profiles` in the rule, or create the profile in Edgegap's dashboard"
+    return (failed if read.value.complete else warned)(what, found, mend)
 
 
 async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncIterator[Finding]:

@@ -13,7 +13,7 @@ from receiver.dockerhub.tag_record import Tag
 from receiver.dockerhub.webhook import Push, skip_reason
 from receiver.doctor.finding import Finding, failed, passed, warned
 from receiver.images import ImageReference
-from receiver.pipeline.preflight import ImageOk, ImageRejected, Out, Preflight
+from receiver.pipeline.preflight import ImageOk, ImageRejected, Out, Preflight, too_large
 from receiver.rules.rule import Rule, takes
 
 PERSONAL_LIMIT, ANONYMOUS_LIMIT = 200, 100  # per 6 hours: docs.docker.com/docker-hub/usage/pulls
@@ -32,7 +32,7 @@ async def examine_docker_hub(rules: Sequence[Rule], preflight: Preflight) -> Asy
         yield warned("Docker Hub login", "none: public repositories only", mend)
     for login, repository in logins.items():
         yield await _login(preflight, login, repository)
-    asked = {(rule.repository, rule.tags, rule.login): rule for rule in rules}
+    asked = {(rule.repository, rule.tags, rule.login, rule.max_image): rule for rule in rules}
     for rule in asked.values():
         async for finding in _repository(preflight, rule):
             yield finding
@@ -70,11 +70,16 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
         yield warned(what, "reached; it has no tag that the rule takes yet", "Push one")
         return
     yield passed(what, f"reached; the newest tag that the rule takes is {tag}")
-    findings = await preflight.look(ImageReference(rule.repository, tag), rule)
+    newest = ImageReference(rule.repository, tag)
+    findings = await preflight.look(newest, rule)
     image = f"image {rule.repository}:{tag}"
     match findings:
         case ImageOk():
-            yield passed(image, "; ".join(findings.notes))
+            parking = too_large(newest, rule, findings.size)
+            if parking is None:
+                yield passed(image, "; ".join(findings.notes))
+            else:
+                yield failed(image, parking.reason.value, parking.sentence)
         case ImageRejected():
             yield failed(image, findings.parking.reason.value, findings.parking.sentence)
         case Out():

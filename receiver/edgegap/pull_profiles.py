@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.copied_settings import listed
 from receiver.edgegap.meanings import Call, Read, meaning_of
-from receiver.edgegap.responses import Success, app_path
+from receiver.edgegap.responses import Success, version_path
 from receiver.edgegap.shapes import Shape
 
 ROWS_PER_PAGE = 100
@@ -34,6 +35,10 @@ class PullProfiles:
 
     profiles: tuple[PullProfile, ...]
     complete: bool
+
+    def __str__(self) -> str:
+        names = listed([str(profile) for profile in self.profiles]) or "no pull profile"
+        return names if self.complete else f"{names}, and perhaps more"
 
 
 def read_pull_profile(text: str) -> PullProfile:
@@ -60,12 +65,15 @@ async def pull_profiles(client: EdgegapClient) -> Read[PullProfiles]:
     return Read(meaning_of(Call.LIST, answer), answer, value)
 
 
+def link_path(profile: PullProfile, app: str, version: str) -> str:
+    """Return the path of the link of a pull profile to a version."""
+    name, of_version = quote(profile.name, safe=""), version_path(app, version).removeprefix("/v1")
+    return f"{_endpoint_path(profile.endpoint)}/pull-profile/{name}{of_version}"
+
+
 async def link(client: EdgegapClient, profile: PullProfile, app: str, version: str) -> Read[None]:
     """Link a pull profile to a version; a link that is there already is `DONE` as well."""
-    path = (
-        f"{_endpoint_path(profile.endpoint)}/pull-profile/{quote(profile.name, safe='')}"
-        f"{app_path(app).removeprefix('/v1')}/version/{quote(version, safe='')}"
-    )
+    path = link_path(profile, app, version)
     answer = await client.call("PUT", path, shape=_link_of(profile), success=_LINKED)
     return Read(meaning_of(Call.LINK, answer), answer)
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from receiver.ledger.deliveries import MOST_AHEAD_MS
+from receiver.ledger.notes import read_note, write_note
 from receiver.ledger.transaction import Tx
 
 SMALLEST_STEP_MS = 5_000  # NTP slews what is less; slow reads look like it
@@ -17,9 +18,6 @@ SLOW_READ_SECONDS = 1.0
 SEEN = "clock_seen"  # the latest time that any process of this ledger saw
 SET = "clock_set"  # when replicas last corrected a step, by the clock as it is since then
 
-_READ = "SELECT value FROM meta WHERE key = :key"
-_WRITE = """INSERT INTO meta (key, value) VALUES (:key, :value)
- ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 _ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('receiver clock'))"
 
 # What was written from `since` on is of the clock as it is now. How long something has waited is
@@ -36,6 +34,9 @@ _GATES = """UPDATE gates SET until = until + :step, since = since + :step
 _NOTICES = """UPDATE outbox SET due_at = due_at + :step,
   created_at = CASE WHEN created_at + :forward > :now THEN :now ELSE created_at + :forward END
  WHERE NOT (created_at BETWEEN :since AND :now)"""
+_TRIALS = """UPDATE trials SET requested_at = requested_at + :step, ready_at = ready_at + :step,
+  decided_at = decided_at + :step, stop_at = stop_at + :step
+ WHERE stopped_at IS NULL AND NOT (requested_at BETWEEN :since AND :now)"""
 # Forward, these mean what they say: a machine that slept has not listed Docker Hub meanwhile.
 _WHEN_BACK = (
     "UPDATE cursors SET ran_at = ran_at + :step WHERE ran_at > :now",
@@ -107,7 +108,7 @@ def shift(tx: Tx, step: int, *, now: int, since: int) -> None:
     What was written from `since` on (epoch ms) is left: it is of the clock as it is now.
     """
     times = {"step": step, "forward": max(0, step), "now": now, "since": since}
-    for statement in (_REGISTRATIONS, _GATES, _NOTICES):
+    for statement in (_REGISTRATIONS, _GATES, _NOTICES, _TRIALS):
         tx.run(statement, **times)
     if step > 0:
         return
@@ -139,9 +140,9 @@ def _corrected_by_another(tx: Tx, now: int, elapsed: int) -> bool:
 
 
 def _noted(tx: Tx, key: str) -> int | None:
-    found = tx.run(_READ, key=key).scalar()
+    found = read_note(tx, key)
     return None if found is None else int(found)
 
 
 def _note(tx: Tx, key: str, now: int) -> None:
-    tx.run(_WRITE, key=key, value=str(now))
+    write_note(tx, key, str(now))

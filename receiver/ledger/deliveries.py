@@ -58,10 +58,25 @@ _NEWER = """SELECT 1 FROM targets t JOIN registrations r ON r.id = t.registratio
  UNION ALL SELECT 1 FROM registrations
   WHERE app = :app AND version <> :version AND mode = 'create' AND state <> 'done'
    AND NOT by_hand AND rule = :rule AND push_time > :push_time LIMIT 1"""
-REQUEUE = """UPDATE registrations SET state = 'queued', reason = NULL, sentence = '',
+_REQUEUE = """UPDATE registrations SET state = 'queued', reason = NULL, sentence = '',
   due_at = :now, updated_at = :now, crashes = 0, waiting_reason = NULL,
   waiting_since = 0, waiting_first = 0, waits = 0
  WHERE id = :id AND state IN ('parked', 'waiting', 'queued')"""
+
+
+_SUPERSEDE = """UPDATE registrations SET state = 'done', outcome = 'superseded', reason = NULL,
+  sentence = :sentence, finished_at = :now, updated_at = :now
+ WHERE id = :id AND state NOT IN ('done', 'working')"""
+
+
+def requeue(tx: Tx, identity: str) -> None:
+    """Try a registration again now, unless it is done or worked on."""
+    tx.run(_REQUEUE, id=identity, now=tx.now)
+
+
+def supersede(tx: Tx, identity: str, sentence: str) -> None:
+    """End a registration that nobody works on: something else takes its place."""
+    tx.run(_SUPERSEDE, id=identity, sentence=sentence, now=tx.now)
 
 
 class Reported(msgspec.Struct, frozen=True):
@@ -273,7 +288,7 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
         now=tx.now,
     )
     if found.state == State.PARKED and match.invalid is None:
-        tx.run(REQUEUE, id=found.id, now=tx.now)
+        requeue(tx, found.id)
     return str(found.id)
 
 

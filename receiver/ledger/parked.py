@@ -42,6 +42,14 @@ def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Parked]:
     return [_parked(row) for row in rows]
 
 
+def parked_in_short(tx: Tx, identity: str) -> tuple[str, str]:
+    """Return the rule of a parked registration, and its target with what to do."""
+    row = tx.run(
+        "SELECT app, version, rule, sentence FROM registrations WHERE id = :id", id=identity
+    ).one()
+    return str(row.rule), f"{row.app}/{row.version} parked: {row.sentence}"
+
+
 def close_parked(tx: Tx, identities: Iterable[str], tag: str) -> None:
     """End parked registrations: a later push, of this tag, took their place."""
     for identity in identities:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from receiver.ledger.deletions import DELETION
 from receiver.ledger.deliveries import DELIVERY, MOST_AHEAD_MS, REGISTRATION
 from receiver.ledger.ids import first_id, last_id
+from receiver.ledger.notes import read_note, write_note
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import TRIAL
 
@@ -55,6 +56,10 @@ _TRIALS = """DELETE FROM trials WHERE id IN (
   AND NOT EXISTS (SELECT 1 FROM targets t
    WHERE t.app = x.app AND t.version = x.version AND t.deleted_at IS NULL)
   ORDER BY x.id LIMIT :most)"""
+_SENT = """DELETE FROM sent_settings WHERE (app, version) IN (
+ SELECT t.app, t.version FROM targets t
+  JOIN sent_settings s ON s.app = t.app AND s.version = t.version
+  WHERE t.deleted_at < :before ORDER BY t.app, t.version LIMIT :most)"""
 _WINDOW = """SELECT id FROM registrations WHERE id > :after AND id < :bound
  ORDER BY id LIMIT :most"""
 _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last AND state = 'done'
@@ -63,8 +68,6 @@ _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last 
 
 
 _NEWEST = "SELECT received_at FROM deliveries ORDER BY id DESC LIMIT 1"
-_SET_CLOCK = """INSERT INTO meta (key, value) VALUES (:key, :value)
- ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 
 
 def time_to_purge_by(tx: Tx) -> int:
@@ -72,7 +75,7 @@ def time_to_purge_by(tx: Tx) -> int:
 
     The first reading is held against the newest delivery.
     """
-    kept = tx.run("SELECT value FROM meta WHERE key = :key", key=CLOCK).scalar()
+    kept = read_note(tx, CLOCK)
     if kept is None:
         newest = tx.run(_NEWEST).scalar()
         last = PurgeClock(*((tx.now, tx.now) if newest is None else (newest, newest)))
@@ -80,7 +83,7 @@ def time_to_purge_by(tx: Tx) -> int:
         last = PurgeClock(**json.loads(kept))
     clock = last.read(tx.now)
     value = json.dumps({"read_at": clock.read_at, "trusted": clock.trusted})
-    tx.run(_SET_CLOCK, key=CLOCK, value=value)
+    write_note(tx, CLOCK, value)
     return clock.trusted
 
 
@@ -105,6 +108,11 @@ def purge_trials(tx: Tx, before: int) -> int:
     """Delete a bite of the trials of deleted versions that ended before then (epoch ms)."""
     bound = _bound(tx, TRIAL, "trials", before)
     return tx.run(_TRIALS, bound=bound, before=before, most=BITE).rowcount
+
+
+def purge_sent_settings(tx: Tx, before: int) -> int:
+    """Delete a bite of the settings of versions that were deleted before then (epoch ms)."""
+    return tx.run(_SENT, before=before, most=BITE).rowcount
 
 
 def purge_registrations(tx: Tx, before: int, after: str) -> str | None:

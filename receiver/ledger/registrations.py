@@ -23,6 +23,7 @@ from receiver.ledger.channels import (
 )
 from receiver.ledger.deletions import deleted_before
 from receiver.ledger.result import Result
+from receiver.ledger.sent_settings import note_sent
 from receiver.ledger.targets import Held, digest_of_tag, held, hold, led_by_new_push
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import begin_run, has_passed, last_run, note_run
@@ -313,6 +314,15 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
         return False
     for step, call in enumerate(result.calls):
         _record_call(tx, claimed, step, call, at=call.at or tx.now)
+    if result.settings is not None:
+        note_sent(
+            tx,
+            claimed.app,
+            claimed.version,
+            result.settings,
+            registration=claimed.id,
+            planned_again=result.planned_again,
+        )
     if claimed.mode is Mode.CHANNEL:
         _settle_channel(tx, claimed, result)
     elif claimed.mode is Mode.TRIAL:

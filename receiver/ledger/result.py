@@ -5,6 +5,7 @@ from typing import Self
 
 from receiver.backoff import WaitState
 from receiver.edgegap.responses import Answer
+from receiver.edgegap.sent_settings import SentSettings
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.trial import TrialRun
 
@@ -17,6 +18,9 @@ class Result:
     a notification repeats. `sent` is the keyed hash of the hidden values that a channel was sent,
     None if none were. `moved`: a channel has the image by a request of ours, even if Edgegap did
     not store everything else that was requested.
+
+    `settings` are those that a version was sent; `planned_again` if they were found out by planning
+    the request a second time.
 
     `trial` is the run of a registration that tries a version.
 
@@ -36,6 +40,8 @@ class Result:
     overwritten: bool = False
     sent: str | None = None
     moved: bool = False
+    settings: SentSettings | None = None
+    planned_again: bool = False
     calls: tuple[Answer, ...] = ()
     trial: TrialRun | None = None
     close_gate: bool = False
@@ -77,4 +83,5 @@ class Result:
             due_at=self.due_at and self.due_at + step,
             waited=self.waited.shifted(step),
             slow_down_until=self.slow_down_until and self.slow_down_until + step,
+            trial=None if self.trial is None else self.trial.shifted(step),
         )

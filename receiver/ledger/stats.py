@@ -15,6 +15,8 @@ _LAST = """SELECT max(finished_at) FROM (SELECT finished_at FROM registrations
   WHERE state = 'done' AND outcome IN ('created', 'updated') ORDER BY id DESC LIMIT 100) newest"""
 _WAITING = """SELECT waiting_reason, count(*) AS held, min(waiting_since) AS since,
   min(due_at) AS next_try FROM registrations WHERE state = 'waiting' GROUP BY waiting_reason"""
+_SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+_SIZE_SHARED = "SELECT pg_database_size(current_database())"
 _HELD = "SELECT count(*) FROM registrations WHERE state IN ('queued', 'waiting')"
 _HELD_OF = f"{_HELD} AND repository = :repository"
 
@@ -50,6 +52,7 @@ class Standing:
     oldest_unfinished: int | None
     last_success: int | None
     token_refused: bool
+    size: int  # bytes, without the write-ahead log
     now: int
 
 
@@ -60,5 +63,6 @@ def read_standing(tx: Tx) -> Standing:
         oldest_unfinished=tx.run(_OLDEST).scalar(),
         last_success=tx.run(_LAST).scalar(),
         token_refused=any(gate.name == TOKEN for gate in closed_gates(tx)),
+        size=int(tx.run(_SIZE_SHARED if tx.postgresql else _SIZE).scalar_one()),
         now=tx.now,
     )

@@ -36,7 +36,7 @@ class DeliverySource(Word):
     """How a push was reported, or that a channel was moved back to its image."""
 
     __slots__ = ()
-    known = ("webhook", "catch-up", "command", "restore")
+    known = ("webhook", "catch-up", "command", "restore", "test")
 
 
 class MoveSource(Word):

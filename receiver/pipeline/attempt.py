@@ -11,6 +11,7 @@ from typing import Any
 from receiver.config.settings import Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparison import compare, differences
+from receiver.edgegap.copied_settings import listed
 from receiver.edgegap.plans import (
     LOGIN_VARIABLES,
     DesiredVersion,
@@ -22,11 +23,20 @@ from receiver.edgegap.plans import (
     same_image,
 )
 from receiver.edgegap.responses import Answer, Body, Effect, version_path
+from receiver.edgegap.sent_settings import SentSettings, sent_settings
 from receiver.edgegap.version_cache import NEWEST, Source, VersionCache
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.ledger.targets import NotCopied
-from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out, Preflight
+from receiver.pipeline.linking import link_all
+from receiver.pipeline.preflight import (
+    ImageOk,
+    ImagePending,
+    ImageRejected,
+    Out,
+    Preflight,
+    too_large,
+)
 from receiver.pipeline.retry import (
     Action,
     Operation,
@@ -38,21 +48,8 @@ from receiver.pipeline.retry import (
     wait_at_most,
 )
 from receiver.reasons import Outcome, Reason, State, explain
+from receiver.rules.image_size import size_note
 from receiver.rules.rule import Mode, OnOverwrite, Rule, names_target
-
-
-async def why_refused(
-    client: EdgegapClient, operation: Operation, answer: Answer, **facts: object
-) -> tuple[Reason, str]:
-    """Explain a failed response as an attempt would, for callers that only read.
-
-    After a 403 the token is tested.
-    """
-    policy = policy_for(operation, answer)
-    if policy.then is Action.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
-        policy, answer = resolve_forbidden(answer, await client.probe())
-    reason = policy.reason or Reason.REFUSED_BY_EDGEGAP
-    return reason, explain(reason, detail=summary_of(answer), **facts)
 
 
 def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> DesiredVersion:
@@ -86,7 +83,8 @@ class Attempt:
     """One attempt at a claimed registration.
 
     `record_request` records each write on disk before it is sent: step, method and path.
-    `not_copied` names the versions of an app that settings are not copied from. `now` returns the
+    `not_copied` names the versions of an app that settings are not copied from, and `size_before`
+    the previous version with the size of its image, None if that is not known. `now` returns the
     ledger's time (epoch ms), `jitter` a random number from 0 to 1.
     """
 
@@ -100,6 +98,7 @@ class Attempt:
         preflight: Preflight,
         record_request: Callable[[int, str, str], Awaitable[None]],
         not_copied: Callable[[str], Awaitable[NotCopied]],
+        size_before: Callable[[], Awaitable[tuple[str, int] | None]],
         now: Callable[[], int],
         jitter: Callable[[], float],
     ) -> None:
@@ -110,6 +109,7 @@ class Attempt:
         self._preflight = preflight
         self._record_request = record_request
         self._not_copied = not_copied
+        self._size_before = size_before
         self._now = now
         self._jitter = jitter
         self._calls: tuple[Answer, ...] = ()
@@ -120,6 +120,11 @@ class Attempt:
         self._digest: str | None = None
         self._overwritten = False
         self._moved = False
+        self._linked = False
+        self._size: int | None = None
+        self._sent: Plan | None = None
+        self._shown: Body | None = None
+        self._planned_again = False
         self._values: str | None = None
 
     @property
@@ -150,6 +155,8 @@ class Attempt:
             overwritten=self._overwritten,
             sent=self._values,
             moved=self._moved,
+            settings=self._settings_sent(),
+            planned_again=self._planned_again,
         )
 
     async def _run(self) -> Result:
@@ -192,7 +199,7 @@ class Attempt:
         if plan.unless_public is not None and not self._pullable:
             self._warnings = ()  # the parked registration has its own
             return rejection(plan.unless_public)
-        answer = await self._post(plan.body)
+        answer = await self._post(plan)
         policy = policy_for(Operation.CREATE, answer)
         self._ours = self._ours or answer.effect is not Effect.NONE
         if policy.then is Action.GO_ON:
@@ -202,7 +209,7 @@ class Attempt:
         if policy.then is Action.RETRY:
             look = await self._get()
             if look.ok and look.body is not None and same_image(look.body, claimed.image):
-                return self._compared(rule, plan, look.body, Outcome.CREATED)
+                return await self._compared(rule, plan, look.body, Outcome.CREATED)
         return await self._retry_or_park(rule, policy, answer)
 
     async def _source(self, rule: Rule, before: Body | None = None) -> Source | Result:
@@ -259,7 +266,9 @@ class Attempt:
             return source
         plan = source if isinstance(source, Result) else self._plan(rule, source)
         asked = plan.body if isinstance(plan, Plan) else rule.settings
-        if not isinstance(plan, Plan):
+        if isinstance(plan, Plan):
+            self._sent, self._planned_again = plan, True
+        else:
             self._warnings += ("compared with the rule's own settings only: nothing to copy from",)
         differs = self._differs(rule, asked, body)
         return differs or await self._already_there(rule, body, Outcome.CREATED)
@@ -270,12 +279,12 @@ class Attempt:
             findings = await self._preflight.look(self._claimed.image, rule)
             self._calls += findings.calls
             if isinstance(findings, ImageOk):
-                self._digest = findings.digest
+                self._digest, self._size = findings.digest, findings.size
                 self._notes += findings.notes
             else:
                 self._notes += ("the image could not be looked at; Edgegap has the tag already",)
         stopped = self._overwritten_tag(rule)
-        return stopped if stopped is not None else self._held(rule, body, outcome)
+        return stopped if stopped is not None else await self._held(rule, body, outcome)
 
     def _overwritten_tag(self, rule: Rule) -> Result | None:
         """Note that the tag was overwritten since; park the push if the rule says so.
@@ -304,7 +313,8 @@ class Attempt:
                 self._digest = findings.digest
                 self._pullable = True
                 self._notes += findings.notes
-                return self._overwritten_tag(rule)
+                stopped = self._overwritten_tag(rule)
+                return stopped if stopped is not None else await self._look_at_size(rule, findings)
             case ImageRejected():
                 self._digest = findings.digest
                 return rejection(findings.parking)
@@ -313,6 +323,17 @@ class Attempt:
                 return await self._retry_or_park(rule, policy, findings.calls[-1])
             case Out():
                 return self._held_back(rule, findings)
+
+    async def _look_at_size(self, rule: Rule, found: ImageOk) -> Result | None:
+        """Note the size, if it is known; park an image that is larger than the rule allows."""
+        self._size = found.size
+        if found.size is None:
+            return None
+        parking = too_large(self._claimed.image, rule, found.size)
+        if parking is not None:
+            return rejection(parking)
+        self._notes += (size_note(found.size, await self._size_before()),)
+        return None
 
     def _held_back(self, rule: Rule, out: Out) -> Result | None:
         facts = {**self._facts(rule), "detail": out.detail}
@@ -339,16 +360,17 @@ class Attempt:
             if policy.then is Action.ABSENT:
                 policy = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
             return await self._retry_or_park(rule, policy, look)
-        return self._compared(rule, plan, look.body, outcome)
+        return await self._compared(rule, plan, look.body, outcome)
 
-    def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Result:
+    async def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Result:
         differs = self._differs(rule, plan.body, held, plan.before)
-        return differs if differs is not None else self._held(rule, held, outcome)
+        return differs if differs is not None else await self._held(rule, held, outcome)
 
     def _differs(
         self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
     ) -> Result | None:
         """Park a version that differs from the request in settings that players would notice."""
+        self._shown = held
         found = compare(asked, held, before)
         self._warnings += found.notes
         noticed = found.noticed
@@ -359,32 +381,76 @@ class Attempt:
             return None
         return self._park(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
 
-    def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
+    async def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
+        """Finish a version that has what was requested: it counts once its profiles are linked."""
+        stopped = await self._link(rule)
+        if stopped is not None:
+            return stopped
         if is_disabled(body) and rule.settings.get("is_active") is not False:
             self._warnings += (f"{self._claimed.version} {DISABLED}",)
         if outcome is Outcome.CREATED and self._claimed.mode is Mode.CREATE:
             self._catalogue.made(self._claimed.app, body)
         return Result.done(outcome)
 
+    async def _link(self, rule: Rule) -> Result | None:
+        """Link the rule's pull profiles, once in each attempt; return None if all are linked."""
+        if self._linked or not rule.pull_profiles:
+            return None
+
+        async def record(path: str) -> None:
+            await self._record_request(len(self._calls), "PUT", path)
+
+        app, version, names = self._claimed.app, self._claimed.version, rule.pull_profiles
+        failed = await link_all(
+            self._client, names, app, version, record=record, recorded=self._recorded
+        )
+        if failed is not None:
+            facts = {"profile": str(failed.profile), "known": failed.known}
+            return await self._retry_or_park(rule, failed.policy, failed.answer, **facts)
+        self._notes += (f"it has the pull profiles {listed(names)}",)
+        self._linked = True
+        return None
+
     async def _get(self) -> Answer:
         claimed = self._claimed
         return self._recorded(await self._client.look(claimed.app, claimed.version))
 
-    async def _post(self, body: Body) -> Answer:
+    async def _post(self, plan: Plan) -> Answer:
         app = self._claimed.app
         await self._record_request(len(self._calls), "POST", version_path(app))
-        return self._recorded(await self._client.create(app, body))
+        answer = self._recorded(await self._client.create(app, plan.body))
+        if answer.effect is not Effect.NONE:
+            self._sent = plan
+        return answer
 
-    async def _patch(self, body: Body) -> Answer:
+    async def _patch(self, plan: Plan) -> Answer:
         app, version = self._claimed.app, self._claimed.version
         await self._record_request(len(self._calls), "PATCH", version_path(app, version))
-        return self._recorded(await self._client.update(app, version, body))
+        answer = self._recorded(await self._client.update(app, version, plan.body))
+        if answer.effect is not Effect.NONE:
+            self._sent = plan
+        return answer
+
+    def _settings_sent(self) -> SentSettings | None:
+        """Return what the version was sent, with what Edgegap shows of the rest."""
+        rule = self._settings.rule_named(self._claimed.rule)
+        if self._sent is None or rule is None:
+            return None
+        return sent_settings(
+            self._sent.body,
+            self._settings.secret_keys,
+            before=self._shown or self._sent.before,
+            pull_profiles=rule.pull_profiles,
+            size=self._size,
+        )
 
     def _recorded(self, answer: Answer) -> Answer:
         self._calls += (answer,)
         return answer
 
-    async def _retry_or_park(self, rule: Rule | None, policy: Policy, answer: Answer) -> Result:
+    async def _retry_or_park(
+        self, rule: Rule | None, policy: Policy, answer: Answer, **facts: str
+    ) -> Result:
         """Wait or park, as the policy for this response says.
 
         Before a 403 closes the gate for all registrations, the token is tested: an app that the
@@ -397,7 +463,7 @@ class Attempt:
             waited=self._claimed.waited,
             detail=summary_of(answer),
             retry_after=answer.retry_after,
-            facts=self._facts(rule),
+            facts={**self._facts(rule), **facts},
             now=self._now(),
             jitter=self._jitter(),
         )

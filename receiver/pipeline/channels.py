@@ -138,7 +138,7 @@ class ChannelAttempt(Attempt):
         if self._repeated and not same:
             return Result.done(Outcome.SUPERSEDED, self._moved_by_another(body))
         if self._repeated and claimed.holds.hold is not None:
-            return self._held(rule, body, self._outcome)
+            return await self._held(rule, body, self._outcome)
         self._moved = same and (claimed.moved or self._ours)
         why = None if same or self._is_ordered else self._why_not(channel, body)
         if why is not None:
@@ -153,16 +153,19 @@ class ChannelAttempt(Attempt):
         self._warnings += plan.notes
         if not plan.body:
             if self._repeated:
-                return self._held(rule, body, self._outcome)
+                return await self._held(rule, body, self._outcome)
             if self._ours:
                 return await self._made_before(rule, body)
             return await self._already_there(rule, body, self._outcome)
         stopped = None if same or self._digest is not None else await self._look_at_image(rule)
         if stopped is not None:
             return stopped
+        stopped = await self._link(rule)  # first: a deployment of the new image needs its files
+        if stopped is not None:
+            return stopped
         if same and not self._pushed_again:
             self._warnings += ("it had the image already: only the rule's settings are new",)
-        answer = await self._patch(plan.body)
+        answer = await self._patch(plan)
         policy = policy_for(Operation.UPDATE, answer)
         if policy.then is Action.GO_ON:
             return await self._check(rule, plan, Outcome.UPDATED)

@@ -8,7 +8,7 @@ from receiver.ledger import gates
 from receiver.ledger.channels import wake_channel
 from receiver.ledger.deliveries import open_following
 from receiver.ledger.outbox import enqueue
-from receiver.ledger.parked import close_parked, parked_beside
+from receiver.ledger.parked import close_parked, parked_beside, parked_in_short
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
@@ -146,11 +146,8 @@ def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]
     for identity, state in voided:
         if state != State.PARKED:
             continue
-        row = tx.run(
-            "SELECT app, version, rule, sentence FROM registrations WHERE id = :id", id=identity
-        ).one()
-        text = f"{row.app}/{row.version} parked: {row.sentence}"
-        enqueue(tx, settings.notices, NotificationEvent.PARKED, text, rule=row.rule)
+        rule, text = parked_in_short(tx, identity)
+        enqueue(tx, settings.notices, NotificationEvent.PARKED, text, rule=rule)
         metrics.count_parked(Reason.CRASHES_THE_WORKER)
 
 

@@ -19,6 +19,7 @@ from receiver.rules.rule import Decision, Rule, rule_on
 
 WEBHOOK = "webhook"
 CATCH_UP = "catch-up"
+TEST = "test"  # a test push: it does not show that Docker Hub's webhooks arrive
 MOST_BYTES_TOLD = 2**31 - 1  # senders can claim any length; PostgreSQL's integers end here
 
 for _source in (WEBHOOK, COMMAND, CATCH_UP):  # so that the first increase is visible

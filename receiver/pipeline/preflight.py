@@ -23,6 +23,7 @@ from receiver.edgegap.responses import Answer
 from receiver.images import ImageReference
 from receiver.logs import get_logger
 from receiver.reasons import Reason, explain
+from receiver.rules.image_size import size_text
 from receiver.rules.rule import Rule
 
 LONGEST_HOLD = 5 * 60 * 1000  # ms that an outage of Docker Hub may delay a registration
@@ -37,11 +38,12 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ImageOk:
-    """The version may be created. `digest` is None if it is not known."""
+    """The version may be created. `digest` and `size` (bytes) are None if they are not known."""
 
     digest: str | None = None
     notes: tuple[str, ...] = ()
     calls: tuple[Answer, ...] = ()
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Preflight:
             self._out_since = None
             return ImageRejected(_denied(seen, image, rule), (call,))
         try:
-            platforms, note = await self._platforms(image, seen, rule.login)
+            platforms, note, size = await self._platforms(image, seen, rule.login)
         except DockerHubUnavailable as error:
             self._warn_of_low_limit()
             return self._out(error, call)
@@ -126,7 +128,7 @@ class Preflight:
             if parking is not None:
                 return ImageRejected(parking, (call,), seen.digest)
             note = platforms.note
-        return ImageOk(seen.digest, (note,), (call,))
+        return ImageOk(seen.digest, (note,), (call,), size)
 
     async def _see(self, image: ImageReference, login: Login | None) -> Seen:
         """Look the tag up; if Docker Hub is unreachable, try a second time."""
@@ -140,18 +142,24 @@ class Preflight:
 
     async def _platforms(
         self, image: ImageReference, found: Found, login: Login | None
-    ) -> tuple[Platforms | None, str]:
-        """Return the platforms, from the Hub API if its digest is the same: that costs no pull."""
+    ) -> tuple[Platforms | None, str, int | None]:
+        """Return the platforms, or why they are not known, and the size.
+
+        They are from the Hub API if its digest is the same: that costs no pull.
+        """
         try:
             record = await self.hub.tag(image.repository, image.tag, login)
         except DockerHubUnavailable:
             record = None
         if found.digest is None:
             recorded = record.platforms if record is not None else None
-            return recorded, "the registry returned no digest, so the platforms are not known"
-        if record is not None and record.digest == found.digest and record.platforms is not None:
-            return record.platforms, ""
-        return await self.registry.platforms(image.repository, found.digest, login), ""
+            return recorded, "the registry returned no digest, so the platforms are not known", None
+        size = None
+        if record is not None and record.digest == found.digest:
+            size = record.size
+            if record.platforms is not None:
+                return record.platforms, "", size
+        return await self.registry.platforms(image.repository, found.digest, login), "", size
 
     @property
     def outage(self) -> Outage | None:
@@ -223,6 +231,15 @@ def _unfit(platforms: Platforms, image: ImageReference) -> Rejected | None:
         sentence = explain(Reason.NOT_AMD64, command=build_command(image), **facts)
         return Rejected(Reason.NOT_AMD64, sentence)
     return None
+
+
+def too_large(image: ImageReference, rule: Rule, size: int | None) -> Rejected | None:
+    """Return why an image of this size is parked; None if the rule allows it."""
+    if size is None or rule.max_image is None or size <= rule.max_image:
+        return None
+    facts = {"image": str(image), "rule": rule.name}
+    facts |= {"detail": size_text(size), "limit": size_text(rule.max_image)}
+    return Rejected(Reason.IMAGE_TOO_LARGE, explain(Reason.IMAGE_TOO_LARGE, **facts))
 
 
 def _denied(seen: TagDenied, image: ImageReference, rule: Rule) -> Rejected:

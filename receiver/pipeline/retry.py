@@ -32,6 +32,7 @@ class Operation(StrEnum):
     LIST = "list"
     CREATE = "create"
     UPDATE = "update"
+    LINK = "link"
 
 
 class Action(Enum):

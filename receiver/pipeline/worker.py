@@ -31,6 +31,7 @@ from receiver.ledger.registrations import (
 )
 from receiver.ledger.replicas import heartbeat, leave, try_lock_claims, working_now
 from receiver.ledger.result import Result
+from receiver.ledger.sent_settings import size_before
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
@@ -320,6 +321,12 @@ class Worker:
             moving = moving_versions(self._current.settings.rules, app)
             return replace(excluded, channels=excluded.channels | moving)
 
+        async def find_size() -> tuple[str, int] | None:
+            app, version = claimed.app, claimed.version
+            image, mode = claimed.image, claimed.mode
+            read = partial(size_before, app=app, version=version, image=image, mode=mode)
+            return await self._ledger.read(read)
+
         attempt = ATTEMPTS[claimed.mode](
             claimed,
             self._current.settings,
@@ -328,6 +335,7 @@ class Worker:
             preflight=self._preflight,
             record_request=record_request,
             not_copied=find_excluded,
+            size_before=find_size,
             now=now,
             jitter=jitter,
         )

@@ -52,7 +52,9 @@ class Rule:
     """One rule: which pushes of a repository become which version of which app.
 
     `settings` holds Edgegap's own field names, read and checked; each overrides what is copied.
-    `leave_out` lists fields that need not be copied. `versions` is False if no
+    `max_image` is in bytes.
+    `leave_out` lists fields that need not be copied, and `pull_profiles` those that are linked to
+    each version, as `endpoint/profile`. `versions` is False if no
     version is created and only `channels` are moved; these are names, and `options` holds the
     channels that have a `[[channel]]` table.
     """
@@ -66,8 +68,10 @@ class Rule:
     copy_from: str = "newest"
     on_overwrite: OnOverwrite = OnOverwrite.WARN
     preflight: bool = True
+    max_image: int | None = None
     channels: tuple[str, ...] = ()
     trial: Trial | None = None
+    pull_profiles: tuple[str, ...] = ()
     keep: int | None = None
     pin: tuple[str, ...] = ()
     make_room: bool = False

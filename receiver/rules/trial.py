@@ -4,7 +4,7 @@ A trial deploys the version once, waits until it is Ready, and watches it for a 
 passes if there is neither an error nor a restart. The deployment is always stopped.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
 from receiver.edgegap.deployment_answers import (
@@ -76,6 +76,13 @@ class TrialRun:
     notes: tuple[str, ...] = ()
     stop_at: int | None = None
     stopped_at: int | None = None
+
+    def shifted(self, step: int) -> "TrialRun":
+        """Return the run with its times moved by a step of the ledger's clock (ms)."""
+        names = ("requested_at", "ready_at", "decided_at", "stop_at", "stopped_at")
+        times = {name: getattr(self, name) for name in names}
+        moved = {name: at + step for name, at in times.items() if at is not None}
+        return replace(self, **moved)
 
     @property
     def phase(self) -> Phase:

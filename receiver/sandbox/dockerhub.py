@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver.sandbox.calls import Call, Recording, is_call
 from receiver.sandbox.controls import control_routes
-from receiver.sandbox.dockerhub_account import DockerHubAccount
+from receiver.sandbox.dockerhub_account import DockerHubAccount, Repository, TagPush
 from receiver.sandbox.dockerhub_api import HubApi
 from receiver.sandbox.dockerhub_auth import AuthServer
+from receiver.sandbox.dockerhub_deliveries import send_webhooks
 from receiver.sandbox.dockerhub_records import tag_record
 from receiver.sandbox.dockerhub_registry import Registry
 from receiver.sandbox.dockerhub_switches import Switches
@@ -29,8 +30,9 @@ class DockerHubSandbox(DockerHubAccount):
     """Docker Hub with the repositories of `DockerHubAccount`; serve its `app`.
 
     The auth server is at `/token`, the registry at `/v2/GROUP/PROJECT/…`, the Hub API at
-    `/v2/namespaces/…`. `Switches` lists the settings, given as keywords here or changed later. A
-    test's thread may read and set attributes while the app is served.
+    `/v2/namespaces/…`. A push is reported to the webhooks that were created by the API. `Switches`
+    lists the settings, given as keywords here or changed later. A test's thread may read and set
+    attributes while the app is served.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -53,6 +55,10 @@ class DockerHubSandbox(DockerHubAccount):
     def expire_tokens(self) -> None:
         """Expire all issued tokens of the registry and the Hub API."""
         self.bearers.expire_all()
+
+    def report(self, repository: Repository, push: TagPush) -> None:
+        """Send the webhooks of a push, without waiting for the responses."""
+        send_webhooks(repository, push)
 
     def record(self, repository: str, tag: str) -> dict[str, Any]:
         """Return a tag's record as the Hub API shows it."""

@@ -1,5 +1,6 @@
 """The state of the Docker Hub fake: repositories, their pushes, and logins."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,14 +27,37 @@ class TagPush:
 
 
 @dataclass(slots=True)
+class Webhook:
+    """A webhook of a repository; `statuses` are those of its deliveries, None for no response."""
+
+    name: str
+    url: str
+    slug: str
+    created_at: float
+    statuses: list[int | None] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Repository:
-    """A repository with all its pushes, oldest first. `altered` overrides fields of tag records."""
+    """A repository with all its pushes, oldest first. `altered` overrides fields of tag records.
+
+    With `immutable`, tags that match a rule can be neither overwritten nor deleted; without rules
+    that applies to all tags.
+    """
 
     name: str
     number: int
     private: bool = False
     pushes: list[TagPush] = field(default_factory=list)
     altered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    webhooks: list[Webhook] = field(default_factory=list)
+    immutable: bool = False
+    immutable_rules: tuple[str, ...] = ()
+
+    def is_immutable(self, tag: str) -> bool:
+        """Return whether the tag, once pushed, stays as it is."""
+        rules = self.immutable_rules
+        return self.immutable and (not rules or any(re.fullmatch(rule, tag) for rule in rules))
 
     def pullable(self, now: float) -> Iterator[TagPush]:
         """Iterate over the pushes that the registry has, newest first."""
@@ -110,7 +134,7 @@ class DockerHubAccount(Switches):
         reads_public: bool = False,
         pull_limit: int | None = None,
     ) -> Login:
-        """Add an organization access token, with `pull` or `push` for each listed repository."""
+        """Add an organization access token, with `pull`, `push`, `admin` per repository."""
         return self._add(
             Login(
                 organization,
@@ -190,16 +214,25 @@ class DockerHubAccount(Switches):
         now = self.clock()
         if name not in self.repositories:
             self.add_repository(name)
-        self.repositories[name].pushes.append(
-            TagPush(
-                tag,
-                image,
-                now if pushed_at is None else pushed_at,
-                pullable_at=None if pullable_after is None else now + pullable_after,
-                listed_at=None if listed_after is None else now + listed_after,
-            )
+        repository = self.repositories[name]
+        self._check_mutable(repository, tag)
+        push = TagPush(
+            tag,
+            image,
+            now if pushed_at is None else pushed_at,
+            pullable_at=None if pullable_after is None else now + pullable_after,
+            listed_at=None if listed_after is None else now + listed_after,
         )
+        repository.pushes.append(push)
+        self.report(repository, push)
         return image.top.digest
+
+    def report(self, repository: Repository, push: TagPush) -> None:
+        """Do nothing; the served sandbox sends webhooks."""
+
+    def _check_mutable(self, repository: Repository, tag: str) -> None:
+        if repository.is_immutable(tag) and any(push.tag == tag for push in repository.pushes):
+            raise ValueError(f"the tag {tag} is immutable")
 
     def settle(self) -> None:
         """Make all pushes so far visible now."""
@@ -210,6 +243,7 @@ class DockerHubAccount(Switches):
     def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag with all its pushes."""
         held = self._held(repository)
+        self._check_mutable(held, tag)
         held.pushes = [push for push in held.pushes if push.tag != tag]
 
     def alter_record(self, repository: str, tag: str, **fields: Any) -> None:

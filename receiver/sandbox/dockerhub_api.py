@@ -10,8 +10,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from receiver.sandbox.dockerhub_account import DockerHubAccount, Repository
+from receiver.sandbox.dockerhub_immutable_tags import ImmutableTagsApi
 from receiver.sandbox.dockerhub_logins import Login, user_id
 from receiver.sandbox.dockerhub_records import repository_record, tag_record, tags_page
+from receiver.sandbox.dockerhub_webhooks import WebhooksApi
 
 _AUDIENCE = "https://hub.docker.com"
 _NO_ORGANIZATION = "token issued from organization access token is not allowed"
@@ -27,7 +29,11 @@ class HubApi:
 
     def routes(self) -> list[Route]:
         """Return the documented endpoints, and old ones, which accept no organization token."""
-        routes = [Route("/v2/auth/token", self._endpoint(self._log_in), methods=["POST"])]
+        routes = [
+            Route("/v2/auth/token", self._endpoint(self._log_in), methods=["POST"]),
+            *WebhooksApi(self._hub, self._administered, self._membered).routes(self._endpoint),
+            *ImmutableTagsApi(self._hub, self._administered).routes(self._endpoint),
+        ]
         for path, slash in [
             ("/v2/namespaces/{namespace}/repositories/{repository}", ""),
             ("/v2/repositories/{namespace}/{repository}", ""),
@@ -99,7 +105,10 @@ class HubApi:
     async def _show_repository(self, request: Request) -> Response:
         repository, allowed = self._open(request)
         tags = repository.listed(self._hub.clock())
-        return JSONResponse(repository_record(repository, tags, allowed))
+        login = self._caller(request)
+        administers = login is not None and login.administers(repository.name)
+        record = repository_record(repository, tags, allowed, administers=administers)
+        return JSONResponse(record)
 
     async def _list_tags(self, request: Request) -> Response:
         repository, _ = self._open(request)
@@ -140,6 +149,23 @@ class HubApi:
         if repository.private and "pull" not in allowed:
             raise HTTPException(403, "access denied")
         return repository, allowed
+
+    def _administered(self, request: Request) -> Repository:
+        """Return the requested repository, if the caller may change its settings."""
+        return self._allowed(request, Login.administers)
+
+    def _membered(self, request: Request) -> Repository:
+        """Return the requested repository, if the caller is no stranger to it."""
+        return self._allowed(request, Login.is_member)
+
+    def _allowed(self, request: Request, allows: Callable[[Login, str], bool]) -> Repository:
+        login = self._caller(request)
+        if login is None:
+            raise HTTPException(401, "Authentication credentials were not provided.")
+        repository, _ = self._open(request)
+        if not allows(login, repository.name):
+            raise HTTPException(403, "You do not have permission to perform this action.")
+        return repository
 
     def _caller(self, request: Request) -> Login | None:
         """Return the caller's login. A bad token is refused even if none is needed."""

@@ -63,7 +63,7 @@ class AuthServer:
         if login.is_organization_token:
             denied = "push" not in self._hub.allowed(login, name)
             return denied and self._hub.organization_push == "refused"
-        return login.level != "write"
+        return login.level not in {"write", "admin"}
 
     def _pull_limit(self, login: Login | None) -> int | None:
         return self._hub.anonymous_pull_limit if login is None else login.pull_limit

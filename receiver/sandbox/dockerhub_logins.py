@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-Level = Literal["public-read", "read", "write"]
-"""The rights of a personal access token on private and own repositories; a password: `write`."""
+Level = Literal["public-read", "read", "write", "admin"]
+"""The rights of a personal access token on private and own repositories; a password: `write`.
+
+`admin` is what Docker Hub calls "Read, Write, Delete".
+"""
 
 ALL = frozenset({"pull", "push"})
 PULL = frozenset({"pull"})
@@ -49,7 +52,17 @@ class Login:
             return listed | (public if self.reads_public else frozenset())
         if self.level == "public-read" or repository.partition("/")[0] not in self.namespaces:
             return public
-        return ALL if self.level == "write" else PULL
+        return ALL if self.level in {"write", "admin"} else PULL
+
+    def is_member(self, repository: str) -> bool:
+        """Return whether the login sees more of a repository than strangers do."""
+        return "pull" in self.actions(repository, private=True)
+
+    def administers(self, repository: str) -> bool:
+        """Return whether the login may change the settings and webhooks of a repository."""
+        if self.repositories is not None:
+            return "admin" in self.repositories.get(repository, frozenset())
+        return self.level == "admin" and repository.partition("/")[0] in self.namespaces
 
 
 def user_id(username: str) -> str:

@@ -57,7 +57,11 @@ def _image_record(part: Part, pushed: str) -> dict[str, Any]:
 
 
 def repository_record(
-    repository: Repository, tags: Mapping[str, TagPush], allowed: frozenset[str]
+    repository: Repository,
+    tags: Mapping[str, TagPush],
+    allowed: frozenset[str],
+    *,
+    administers: bool = False,
 ) -> dict[str, Any]:
     """Return the record of a repository, for a caller with these permissions."""
     namespace, _, name = repository.name.partition("/")
@@ -82,11 +86,18 @@ def repository_record(
         "hub_user": namespace,
         "has_starred": False,
         "full_description": None,
-        "permissions": {"read": "pull" in allowed, "write": "push" in allowed, "admin": False},
+        "permissions": {
+            "read": "pull" in allowed,
+            "write": "push" in allowed,
+            "admin": administers,
+        },
         "media_types": sorted({push.image.shown_as for push in tags.values()}),
         "content_types": sorted({push.image.content_type for push in tags.values()}),
         "categories": [],
-        "immutable_tags_settings": {"enabled": False, "rules": []},
+        "immutable_tags_settings": {
+            "enabled": repository.immutable,
+            "rules": list(repository.immutable_rules),
+        },
         "storage_size": sum(part.size for push in tags.values() for part in push.image.parts),
         "source": None,
     }

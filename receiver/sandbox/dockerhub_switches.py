@@ -43,6 +43,9 @@ class Switches:
     - `last_updated_means`: which tags come first with `ordering=last_updated`: the newest on the
       Hub's own pages, the oldest in its document of another listing
     - `endless_pages`: there is always a next page, and the last is repeated
+    - `webhooks_shown_to`: who may list the webhooks of a repository; Docker does not say
+    - `webhook_slugs`: the list of webhooks has the slug of each, by which it can be deleted
+    - `webhooks_lost`: a webhook is created with 201, but is not in the list
 
     All of them:
 
@@ -74,6 +77,9 @@ class Switches:
     next_base: str | None = None
     last_updated_means: Literal["newest", "oldest"] = "newest"
     endless_pages: bool = False
+    webhooks_shown_to: Literal["members", "administrators"] = "members"
+    webhook_slugs: bool = True
+    webhooks_lost: bool = False
     latency: float = 0.0
     clock_ahead: float | None = None
 

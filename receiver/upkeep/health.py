@@ -19,6 +19,7 @@ from receiver.ledger.channels import Drifted, drifted
 from receiver.ledger.cursors import Cursor, failing, read_cursors
 from receiver.ledger.gates import ALL, BUSY, TOKEN, Gate, closed_gates, paused
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.notes import write_note
 from receiver.ledger.secret_keys import DeadLink, dead_links
 from receiver.ledger.stats import Waiting, count_held, waiting_by_reason
 from receiver.ledger.transaction import Tx
@@ -31,8 +32,7 @@ from receiver.timestamps import Time, format_time
 REMEMBERED_SECONDS = 5.0
 SLOWEST_SECONDS = 4.0
 MOST_NAMED = 5
-_TRY = """INSERT INTO meta (key, value) VALUES ('tried', :now)
- ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+TRIED = "tried"  # the note that shows whether the ledger can be written
 
 
 class Code(StrEnum):
@@ -157,7 +157,7 @@ class HealthCheck:
         self._failed = ""
         try:
             async with asyncio.timeout(SLOWEST_SECONDS):
-                await self._ledger.write(lambda tx: tx.run(_TRY, now=str(tx.now)).rowcount)
+                await self._ledger.write(lambda tx: write_note(tx, TRIED, str(tx.now)))
         except LedgerError as error:
             self._failed = str(error)
         except TimeoutError:

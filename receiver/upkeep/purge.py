@@ -12,6 +12,7 @@ from receiver.ledger.purge import (
     purge_deletions,
     purge_deliveries,
     purge_registrations,
+    purge_sent_settings,
     purge_trials,
     time_to_purge_by,
 )
@@ -46,6 +47,7 @@ class Purge:
         await self._in_bites(purge_attempts, before)
         await self._in_bites(purge_deletions, before)
         await self._in_bites(purge_trials, before)
+        await self._in_bites(purge_sent_settings, before)
         await self._ledger.write(purge_revocations)
         if gone:
             await self._registrations(before)

@@ -12,7 +12,13 @@ import msgspec
 from receiver.dockerhub.webhook import Push
 from receiver.ledger import queries
 from receiver.ledger.deletions import deleted_since
-from receiver.ledger.deliveries import COMMAND, REQUEUE, open_registrations, rule_again
+from receiver.ledger.deliveries import (
+    COMMAND,
+    open_registrations,
+    requeue,
+    rule_again,
+    supersede,
+)
 from receiver.ledger.gates import probe_now
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import (
@@ -25,7 +31,7 @@ from receiver.ledger.views import (
     Why,
     described,
 )
-from receiver.reasons import REASONS, Outcome, Reason, State, Verdict
+from receiver.reasons import REASONS, Reason, State, Verdict
 from receiver.rules.rule import Match, Rule, names_target, rule_on
 
 NOT_AGAIN = (
@@ -121,7 +127,7 @@ def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
         if otherwise or one.reason == Reason.VERSION_NAME_INVALID.value:
             astray.setdefault(one.delivery_id, []).append(one.id)
             continue
-        tx.run(REQUEUE, id=one.id, now=tx.now)
+        requeue(tx, one.id)
         again.append(Replayed(one.delivery_id, Verdict.ACCEPTED, None, "", (one.id,)))
     return again + [_lead_anew(tx, rules, *one) for one in astray.items()]
 
@@ -145,7 +151,7 @@ def _lead_anew(tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequence[st
         _supersede(tx, astray, opened)
     else:  # no rule matches any more: the worker parks the registrations now
         for identity in astray:
-            tx.run(REQUEUE, id=identity, now=tx.now)
+            requeue(tx, identity)
     return Replayed(delivery, ruling.verdict, _word(ruling.reason), ruling.sentence, opened)
 
 
@@ -176,7 +182,7 @@ def _open_again(
     )
     for match, identity in zip(matches, opened, strict=True):
         if match.invalid is None:
-            tx.run(REQUEUE, id=identity, now=tx.now)
+            requeue(tx, identity)
     return opened
 
 
@@ -197,15 +203,8 @@ def _supersede(tx: Tx, identities: Iterable[str], kept: Sequence[str]) -> None:
     for identity in identities:
         if identity in kept:
             continue
-        tx.run(
-            "UPDATE registrations SET state = 'done', outcome = :outcome, reason = NULL,"
-            " sentence = :sentence, finished_at = :now, updated_at = :now"
-            " WHERE id = :id AND state NOT IN ('done', 'working')",
-            id=identity,
-            outcome=Outcome.SUPERSEDED.value,
-            sentence=f"The rules now lead this push elsewhere: see {', '.join(kept)}.",
-            now=tx.now,
-        )
+        sentence = f"The rules now lead this push elsewhere: see {', '.join(kept)}."
+        supersede(tx, identity, sentence)
 
 
 def _push(of: ReportedPush) -> Push:

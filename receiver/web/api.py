@@ -42,6 +42,7 @@ from receiver.upkeep.channels import (
     rollback_channel,
 )
 from receiver.upkeep.operations import Asker, Paused, dismiss, undo_dismissal
+from receiver.upkeep.version_settings import VersionReader, VersionUnknown, VersionUnreadable
 from receiver.web.api_auth import limit_of, limited_to, source_of
 from receiver.web.bodies import (
     MOST_MISSED,
@@ -51,7 +52,9 @@ from receiver.web.bodies import (
     ChannelList,
     ChannelsQuery,
     DeliveriesQuery,
+    DiffQuery,
     DismissRequest,
+    ExportQuery,
     MissedPushReport,
     OpenedGate,
     OpenGateRequest,
@@ -183,6 +186,34 @@ def showing_versions(
         return json_response(await shelf.of(service, query.app))
 
     return show_versions
+
+
+async def diff_versions(service: Service, _: Request, query: DiffQuery) -> Response:
+    """Compare two versions of an app."""
+    return await _of_version(
+        service, query.app, lambda reader: reader.diff(query.app, query.a, query.b)
+    )
+
+
+async def export_version(service: Service, _: Request, query: ExportQuery) -> Response:
+    """Write the settings of a version as TOML."""
+    return await _of_version(
+        service, query.app, lambda reader: reader.export(query.app, query.version)
+    )
+
+
+async def _of_version(
+    service: Service, app: str, read: Callable[[VersionReader], Awaitable[object]]
+) -> Response:
+    reader = VersionReader(service.ledger, service.client, service.settings.secret_keys)
+    if app not in (known := _apps(service)):
+        return _no_such_app(known)
+    try:
+        return json_response(await read(reader))
+    except VersionUnknown as error:
+        return problem(ProblemCode.VERSION_NOT_FOUND, str(error))
+    except VersionUnreadable as error:
+        return problem(ProblemCode.EDGEGAP_FAILED, str(error))
 
 
 def given(value: T | UnsetType) -> T | None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
+from time import perf_counter
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,8 +23,9 @@ from receiver.config.variables import variables_of
 from receiver.errors import ReceiverError
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger
+from receiver.metrics import webhook_requests
 from receiver.pipeline.worker import Settled
-from receiver.service import Service, running
+from receiver.service import Service, at_rest, running
 from receiver.signing import PATH
 from receiver.web.client_address import trust_proxies
 from receiver.web.operation import routes_of
@@ -77,6 +79,18 @@ def create_app(
     return app
 
 
+@asynccontextmanager
+async def app_at_rest(settings: Settings, ledger: Ledger) -> AsyncIterator[Starlette]:
+    """Yield the application for a command: its API works, and what it records is left to `serve`.
+
+    The ledger is open, and stays so.
+    """
+    app = create_app(settings, ledger)
+    async with at_rest(settings, ledger) as service:
+        app.state.service = service
+        yield app
+
+
 class _App(Starlette):
     """Starlette with a fast path for webhooks; every other request is routed as usual.
 
@@ -98,10 +112,15 @@ class _App(Starlette):
         if scope["type"] == "http" and scope["method"] == "POST":
             path = scope["path"]
             if path.startswith(PATH) or path == PATH.removesuffix("/"):  # perhaps cut off
+                begun, status = perf_counter(), 500
                 scope["app"] = self
                 scope["path_params"] = {"token": path[len(PATH) :].removesuffix("/")}
-                response = await self._hooks.take(Request(scope, receive, send))
-                await response(scope, receive, send)
+                try:
+                    response = await self._hooks.take(Request(scope, receive, send))
+                    status = response.status_code
+                    await response(scope, receive, send)
+                finally:
+                    webhook_requests.observe(status, perf_counter() - begun)
                 return
             if not any(route.matches(scope)[0] is Match.FULL for route in self.routes):
                 scope["app"] = self

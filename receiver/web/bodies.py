@@ -16,6 +16,7 @@ from receiver.ledger.views import (
 )
 from receiver.pipeline.prune import Pruned
 from receiver.reasons import Reason, State, Verdict
+from receiver.rules.rule import MAX_VERSION_NAME, VERSION_NAME
 from receiver.timestamps import Time
 
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
@@ -88,6 +89,15 @@ UserName = Annotated[
 ]
 Ids = Annotated[list[Plain], described("Ids of registrations or deliveries.")]
 AppName = Annotated[Plain, Meta(examples=["my-game"])]
+OneVersion = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{VERSION_NAME}\Z",
+        max_length=MAX_VERSION_NAME,
+        description="A version or channel.",
+        examples=["1.4.2"],
+    ),
+]
 ChannelName = Annotated[Plain, Meta(examples=["staging"])]
 
 
@@ -111,7 +121,7 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         described("Only deliveries with this reason, or with a registration that has it."),
     ] = UNSET
     source: Annotated[
-        Literal["webhook", "catch-up", "command", "restore"] | UnsetType,
+        Literal["webhook", "catch-up", "command", "restore", "test"] | UnsetType,
         described("Only deliveries that were reported in this way."),
     ] = UNSET
     since: Annotated[
@@ -133,6 +143,21 @@ class AppQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The app whose versions are listed."""
 
     app: Annotated[Text, described("An app that a rule names.", "my-game")]
+
+
+class DiffQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The two versions to compare."""
+
+    app: Annotated[Text, described("An app that a rule names.", "my-game")]
+    a: OneVersion
+    b: OneVersion
+
+
+class ExportQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The version whose settings are written as TOML."""
+
+    app: Annotated[Text, described("An app that a rule names.", "my-game")]
+    version: OneVersion
 
 
 class ChannelsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -97,6 +97,7 @@ def _set(standing: Standing) -> None:
     metrics.oldest_unfinished.set(age)
     metrics.last_success.set((standing.last_success or 0) / 1000)
     metrics.token_refused.set(int(standing.token_refused))
+    metrics.ledger_bytes.set(standing.size)
 
 
 def _set_trials(settings: Settings, tried: Mapping[str, int]) -> None:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from receiver.ledger.views import Changed, DeliveryDetail, DeliveryPage
 from receiver.upkeep.operations import Paused, Resumed
 from receiver.upkeep.replay import Replayed, ReplayedDeliveries
+from receiver.upkeep.version_settings import ExportedSettings, VersionDiff
 from receiver.web import api, bodies
 from receiver.web.api_operation import (
     ACCEPTED,
@@ -24,6 +25,7 @@ from receiver.web.api_operation import (
     MOVED,
     NO_APP,
     NO_DELIVERY,
+    NO_VERSION,
     NOT_FOUND,
     OK,
     RETRY_AFTER,
@@ -259,6 +261,28 @@ def _of_versions(shelf: VersionsView) -> list[Operation]:
                     "retention would delete.",
                 ),
                 **NO_APP,
+            },
+        ),
+        api_operation(
+            "GET /api/diff", "diffVersions", Group.VERSIONS,
+            "What differs between two versions",
+            with_query(bodies.DiffQuery, api.diff_versions),
+            responses={
+                OK: returns(
+                    VersionDiff, "Settings, ports and variables by name; no value of a variable."
+                ),
+                **NO_VERSION,
+            },
+        ),
+        api_operation(
+            "GET /api/export", "exportVersion", Group.VERSIONS,
+            "The settings of a version as TOML",
+            with_query(bodies.ExportQuery, api.export_version),
+            responses={
+                OK: returns(
+                    ExportedSettings, "Values of variables are read from the receiver's variables."
+                ),
+                **NO_VERSION,
             },
         ),
         api_operation(

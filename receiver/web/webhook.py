@@ -8,10 +8,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from receiver.dockerhub.webhook import Push, read_push
+from receiver.dockerhub.webhook import Push, read_push, skip_reason
 from receiver.errors import BadBody, BadLink, LedgerError
 from receiver.logs import get_logger
-from receiver.pipeline.intake import WEBHOOK, refuse, take
+from receiver.pipeline.intake import TEST, WEBHOOK, refuse, take
 from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
@@ -76,18 +76,20 @@ class Hooks:
             why = f"a push to {push.repository} on {repository}'s link"
             other = BadLink(LinkFault.OTHER_REPOSITORY, why, repository)
             return await self._stranger(service, request, other)
+        is_test = skip_reason(push) is Reason.TEST_PUSH
         try:
             recorded = await take(
                 service.ledger,
                 service.settings.rules,
                 push,
-                source=WEBHOOK,
+                source=TEST if is_test else WEBHOOK,
                 notices=service.settings.notices,
                 body_bytes=size,
             )
         except LedgerError as error:
             return _unavailable(error, repository)
-        service.link_uses.note(repository, key)
+        if not is_test:
+            service.link_uses.note(repository, key)
         payload = {"delivery": recorded.delivery, "verdict": recorded.ruling.verdict.value}
         if recorded.ruling.verdict is Verdict.ACCEPTED:
             service.worker.wake()

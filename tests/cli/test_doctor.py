@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.dockerhub_account import Webhook
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_listings import ListQuirks
 from receiver.sandbox.faults import Fault
@@ -58,11 +59,14 @@ def said(commands: Commands, **environment: str | None) -> tuple[Findings, int]:
 
 
 def test_a_sound_installation_passes_and_the_public_url_is_really_asked(
-    commands: Commands, edgegap: str
+    commands: Commands, edgegap: str, hub: DockerHubSandbox
 ) -> None:
     serving_folder = commands.folder / "serving"
     serving_folder.mkdir()
     with receiver_here(serving_folder, edgegap) as receiver:
+        repository = hub.repositories[REPOSITORY]
+        repository.webhooks.append(Webhook("ours", receiver.link(), "ours", created_at=0))
+        repository.immutable = True
         found, code = said(commands, RECEIVER_PUBLIC_URL=receiver.url)
 
     assert code == 0
@@ -79,6 +83,8 @@ def test_a_sound_installation_passes_and_the_public_url_is_really_asked(
         "Docker Hub login builder",
         f"repository {REPOSITORY}",
         f"image {REPOSITORY}:1.0.0",
+        f"webhook of {REPOSITORY}",
+        f"tags of {REPOSITORY}",
         "Docker Hub pull limit of builder",
     }
     assert found["Docker Hub login builder"]["found"] == "accepted, and read-only"
@@ -100,6 +106,51 @@ def test_nothing_is_written_anywhere(
     written = {(call.method, call.path) for call in hub.calls if call.method not in {"GET", "HEAD"}}
     assert written <= {("POST", "/v2/auth/token")}  # Docker Hub's way to log in
     assert [path.name for path in commands.folder.iterdir()] == ["receiver.toml"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "health", "words"),
+    [
+        ("bucket/maps", "pass", "bucket/maps exist at Edgegap"),
+        ("bucket/map", "fail", "Edgegap does not have bucket/map; it has bucket/maps, logs/mods"),
+    ],
+)
+def test_the_pull_profiles_of_each_rule_are_looked_up(
+    commands: Commands, sandbox: EdgegapSandbox, profile: str, health: str, words: str
+) -> None:
+    sandbox.storage.add("bucket", "maps")
+    sandbox.storage.add("logs", "mods")
+    commands.configure(TWO_LINES + f'pull_profiles = ["{profile}"]\n')
+
+    found, _ = said(commands)
+
+    row = found[f"pull profiles of {REPOSITORY} → {APP}"]
+    assert (row["health"], row["found"]) == (health, words)
+
+
+def test_a_list_of_pull_profiles_that_fails_is_only_warned_of(
+    commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    commands.configure(TWO_LINES + 'pull_profiles = ["bucket/maps"]\n')
+    sandbox.misbehave(Fault("status", status=500, path_contains="/storage/"))
+
+    found, _ = said(commands)
+
+    assert found[f"pull profiles of {REPOSITORY} → {APP}"]["health"] == "warn"
+
+
+def test_an_image_over_max_image_is_found_before_a_push_parks(
+    commands: Commands, hub: DockerHubSandbox
+) -> None:
+    large = {"os": "linux", "architecture": "amd64", "size": 5_000_000_000}
+    hub.alter_record(REPOSITORY, "1.0.0", images=[large])
+    commands.configure(TWO_LINES + 'max_image = "4GB"\n')
+
+    found, _ = said(commands)
+
+    row = found[f"image {REPOSITORY}:1.0.0"]
+    assert (row["health"], row["found"]) == ("fail", "image_too_large")
+    assert "has 5 GB, compressed" in row["mend"]
 
 
 def test_for_people_each_line_is_followed_by_its_mend(commands: Commands) -> None:

@@ -226,6 +226,22 @@ def test_dry_run_of_a_rule_without_versions_prints_the_patch(
     assert _writes(sandbox) == []
 
 
+def test_dry_run_links_no_pull_profile(
+    commands_with_edgegap: Commands, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.add_version(APP, "dev", docker_image=REPOSITORY, docker_tag="0.9.0")
+    more = 'preflight = false\nchannels = ["dev"]\npull_profiles = ["bucket/maps"]'
+    commands_with_edgegap.configure(RULE.replace("preflight = false", more))
+
+    requests = commands_with_edgegap.json_of("push", IMAGE, "--dry-run")["requests"]
+
+    assert [(one["method"], one["notes"]) for one in requests] == [
+        ("POST", ["it then gets the pull profiles bucket/maps"]),
+        ("PATCH", ["it has the pull profiles bucket/maps"]),
+    ]
+    assert _writes(sandbox) == []
+
+
 @pytest.mark.parametrize(
     ("image", "words", "code"),
     [

@@ -160,7 +160,7 @@ def stopped(commands: Commands, arguments: Sequence[str], when: bytes) -> tuple[
 def test_ctrl_c_at_a_question_ends_in_a_line(commands: Commands) -> None:
     (commands.folder / "receiver.toml").unlink()
 
-    code, out = stopped(commands, ("init",), b": ")
+    code, out = stopped(commands, ("init",), b"Docker Hub repository: ")
 
     assert code == INTERRUPTED
     assert out.endswith("\nreceiver: stopped\n")

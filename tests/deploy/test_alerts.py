@@ -1,6 +1,7 @@
 """The alerts for Prometheus, judged by promtool; and that they ask for what the receiver tells."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ ALERTS = HERE / "alerts.yml"
 GROUPS: list[dict[str, Any]] = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
 RULES = [rule for group in GROUPS for rule in group["rules"]]
 NAMES = [rule["alert"] for rule in RULES]
-METRIC = re.compile(r"\breceiver_[a-z_]+")
+METRIC = re.compile(r"\bdocker_hub_receiver_[a-z_]+")
 COMMAND = re.compile(r"`receiver ([a-z-]+)")
 PARTS = ("_sum", "_count")
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -77,9 +78,26 @@ def tried(promtool: str, folder: Path, name: str, expression: str, mentioned: st
 def test_each_says_what_is_wrong_what_to_do_and_how_urgent_it_is(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
     assert rule["annotations"]["summary"].endswith(".")
-    assert rule["annotations"]["todo"].endswith(".")
-    asked = set(COMMAND.findall(rule["annotations"]["todo"]))
+    assert rule["annotations"]["description"].endswith(".")
+    asked = set(COMMAND.findall(rule["annotations"]["description"]))
     assert asked <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_each_has_a_page_that_exists(rule: dict[str, Any]) -> None:
+    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+
+    headings = re.findall(r"^#+ (.*)$", (DEPLOY.parent / page).read_text("utf-8"), re.MULTILINE)
+    assert anchor == rule["alert"].lower()
+    assert rule["alert"] in headings
+
+
+def test_the_page_is_about_these_alerts_and_knows_the_commands() -> None:
+    text = (DEPLOY.parent / "docs" / "alerts.md").read_text("utf-8")
+
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == NAMES
+    assert set(COMMAND.findall(text)) <= COMMANDS.keys()
+    assert set(METRIC.findall(text)) <= exposed()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=NAMES)
@@ -93,11 +111,22 @@ def test_each_asks_for_metrics_and_labels_that_the_receiver_has(rule: dict[str, 
 
 def test_the_table_of_metrics_names_each_that_there_is() -> None:
     table = (HERE / "README.md").read_text("utf-8").partition("## The metrics")[2]
-    rows = [line for line in table.splitlines() if line.startswith("| `receiver_")]
+    rows = [line for line in table.splitlines() if line.startswith("| `docker_hub_receiver_")]
     named = {name for row in rows for name in METRIC.findall(row.split("|")[1])}
 
     whole = {name.removesuffix("_bucket") for name in exposed() if not name.endswith(PARTS)}
-    assert named == whole
+    assert named == {name for name in whole if not name.startswith("process_")}
+
+
+def test_promtool_finds_no_fault_with_the_metrics(promtool: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics").write_bytes(metrics.exposition())
+
+    with (tmp_path / "metrics").open("rb") as file:
+        done = subprocess.run(
+            [promtool, "check", "metrics"], stdin=file, capture_output=True, text=True, check=False
+        )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_table_of_alerts_names_each_that_there_is() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from receiver.version import VERSION
-from tests.support.deploy import DEPLOY, HERE, from_wheels, ran
+from tests.support.deploy import HERE, from_wheels, ran
 
 LOCKS = ("requirements.txt", "deploy/requirements.txt", "deploy/requirements-build.txt")
 
@@ -40,11 +41,70 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("materials")
-    made = ran("bash", DEPLOY / "sbom.sh", folder, environment=from_wheels())
-    assert made.returncode == 0, made.stdout
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the files as they are here, and a changelog with a date."""
+    folder = tmp_path_factory.mktemp("checkout")
+    listed = ran("git", "ls-files", "-co", "--exclude-standard", cwd=HERE)
+    assert listed.returncode == 0, listed.stdout
+    for name in listed.stdout.splitlines():
+        if (HERE / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(HERE / name, folder / name)
+    (folder / ".venv").symlink_to(HERE / ".venv")
+    changelog = folder / "CHANGELOG.md"
+    dated = changelog.read_text("utf-8").replace("(unreleased)", "(2026-12-01)", 1)
+    changelog.write_text(dated, "utf-8")
+    in_git(folder, "init", "-q")
+    (folder / ".git/info/exclude").write_text(".venv\ndist\n")
+    in_git(folder, "add", "-A")
+    in_git(folder, "commit", "-q", "-m", "Release")
     return folder
+
+
+def in_git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=A", "-c", "user.email=a@example.com")
+    done = ran("git", *who, *arguments, cwd=folder)
+    assert done.returncode == 0, done.stdout
+
+
+def released(checkout: Path) -> tuple[int, str]:
+    done = ran("bash", ".ci/release", cwd=checkout, environment=from_wheels())
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def materials(checkout: Path) -> Path:
+    in_git(checkout, "tag", f"v{VERSION}")
+    code, said = released(checkout)
+    assert code == 0, said
+    return checkout / "dist"
+
+
+def test_there_is_no_release_unless_tag_version_and_changelog_agree(checkout: Path) -> None:
+    assert released(checkout)[0] == 1
+    assert f"no tag v{VERSION}" in released(checkout)[1]
+    in_git(checkout, "tag", "v9.9")
+    assert "the tag is v9.9" in released(checkout)[1]
+    in_git(checkout, "tag", "-d", "v9.9")
+    in_git(checkout, "tag", f"v{VERSION}")
+    changelog = checkout / "CHANGELOG.md"
+    dated = changelog.read_text("utf-8")
+    changelog.write_text(dated + "\n", "utf-8")
+    assert "not committed" in released(checkout)[1]
+    changelog.write_text(dated, "utf-8")
+    in_git(checkout, "tag", "-d", f"v{VERSION}")
+    assert not (checkout / "dist").exists()
+
+
+def test_a_release_has_the_program_twice_and_the_recipe_of_the_image(materials: Path) -> None:
+    names = {path.name for path in materials.iterdir()}
+
+    assert names == {
+        f"docker_hub_receiver-{VERSION}-py3-none-any.whl",
+        f"docker_hub_receiver-{VERSION}.tar.gz",
+        *("sbom.cdx.json", "licences.json"),
+        *("Dockerfile", "requirements.txt", "requirements-build.txt"),
+    }
 
 
 def test_the_wheel_holds_all_that_the_program_reads_and_no_more(wheel: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from receiver.config.model import BOUNDS
+from receiver.config.checks import BOUNDS
 from receiver.ledger.channels import drifted as drifted_in
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_records import timestamp

@@ -20,8 +20,8 @@ from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import NO_CATCH_UP, REPOSITORY, RULE, until, webhook_body
 from tests.support.visitor import PAGE, visitor
 
-SUCCESS = "receiver_catch_up_last_success_timestamp_seconds"
-INTERVAL = "receiver_catch_up_interval_seconds"
+SUCCESS = "docker_hub_receiver_catch_up_last_success_timestamp_seconds"
+INTERVAL = "docker_hub_receiver_catch_up_interval_seconds"
 NOTICE = '\n[[notice]]\nname = "team"\nurl_env = "TEAM"\n'
 SELDOM = '\n[catch_up]\nevery = "6h"\n'
 

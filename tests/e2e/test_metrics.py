@@ -1,5 +1,7 @@
 """The metrics, as Prometheus reads them over HTTP after real pushes."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.upkeep import health
+from receiver.version import VERSION
 from tests.conftest import StartReceiver
 from tests.support.dockerhub import hub_beside
 from tests.support.metrics import scrape
@@ -50,20 +53,28 @@ def test_a_fresh_receiver_knows_its_series_and_claims_nothing(receiver: Receiver
 
     for source in ("webhook", "command", "catch-up"):
         labels = {"source": source, "verdict": "accepted", "reason": "none"}
-        assert answer.value("receiver_deliveries_total", **labels) == 0
+        assert answer.value("docker_hub_receiver_deliveries_total", **labels) == 0
     for outcome in Outcome:
         labels = {"state": "done", "outcome": outcome.value, "reason": "none"}
-        assert answer.value("receiver_registrations_total", **labels) == 0
+        assert answer.value("docker_hub_receiver_registrations_total", **labels) == 0
     for state in ("queued", "waiting", "working", "parked"):
-        assert answer.value("receiver_open_registrations", state=state) == 0
-    assert answer.value("receiver_oldest_unfinished_seconds") == 0
-    assert answer.value("receiver_last_success_timestamp_seconds") == 0
-    assert answer.value("receiver_edgegap_token_refused") == 0
-    assert answer.value("receiver_ready") == 1
+        assert answer.value("docker_hub_receiver_open_registrations", state=state) == 0
+    assert answer.value("docker_hub_receiver_oldest_unfinished_seconds") == 0
+    assert answer.value("docker_hub_receiver_last_success_timestamp_seconds") == 0
+    assert answer.value("docker_hub_receiver_edgegap_token_refused") == 0
+    assert answer.value("docker_hub_receiver_ready") == 1
+    assert answer.total("docker_hub_receiver_build_info", version=VERSION) == 1
+    assert answer.total("docker_hub_receiver_webhook_request_seconds_count") == 0
+    assert answer.value("docker_hub_receiver_config_last_reload_successful") == 1
+    size = answer.value("docker_hub_receiver_ledger_size_bytes")
+    assert size == (receiver.folder / "receiver.db").stat().st_size
+    read = answer.value("docker_hub_receiver_config_last_reload_success_timestamp_seconds") or 0
+    started = answer.value("process_start_time_seconds") or 0
+    assert 0 < started - 1 < read  # the kernel counts the start in hundredths
 
 
 def test_what_docker_hub_never_told_is_absent_and_not_nought(receiver: ReceiverProcess) -> None:
-    assert scrape(receiver).value("receiver_docker_hub_pulls_left") is None
+    assert scrape(receiver).value("docker_hub_receiver_docker_hub_pulls_left") is None
 
 
 def test_a_push_counts_from_the_door_to_the_version(start: StartReceiver) -> None:
@@ -76,15 +87,21 @@ def test_a_push_counts_from_the_door_to_the_version(start: StartReceiver) -> Non
     accepted = {"source": "webhook", "verdict": "accepted", "reason": "none"}
     done = {"state": "done", "outcome": "created", "reason": "none"}
     parked = {"state": "parked", "outcome": "none", "reason": "no_settings"}
-    assert answer.value("receiver_deliveries_total", **accepted) == 1
-    assert answer.value("receiver_registrations_total", **done) == 1
-    assert answer.value("receiver_registrations_total", **parked) == 1
-    assert answer.value("receiver_open_registrations", state="parked") == 1
-    assert answer.value("receiver_push_to_version_seconds_count") == 1
-    assert 0 < (answer.value("receiver_push_to_version_seconds_sum") or 0) < 30
-    assert answer.value("receiver_edgegap_call_seconds_count", method="POST", status="200") == 1
-    assert answer.total("receiver_edgegap_call_seconds_count", method="GET", status="404") >= 1
-    assert answer.value("receiver_oldest_unfinished_seconds") == 0
+    assert answer.value("docker_hub_receiver_deliveries_total", **accepted) == 1
+    assert answer.value("docker_hub_receiver_registrations_total", **done) == 1
+    assert answer.value("docker_hub_receiver_registrations_total", **parked) == 1
+    assert answer.value("docker_hub_receiver_open_registrations", state="parked") == 1
+    assert answer.value("docker_hub_receiver_push_to_version_seconds_count") == 1
+    assert 0 < (answer.value("docker_hub_receiver_push_to_version_seconds_sum") or 0) < 30
+    assert (
+        answer.value("docker_hub_receiver_edgegap_call_seconds_count", method="POST", status="200")
+        == 1
+    )
+    assert (
+        answer.total("docker_hub_receiver_edgegap_call_seconds_count", method="GET", status="404")
+        >= 1
+    )
+    assert answer.value("docker_hub_receiver_oldest_unfinished_seconds") == 0
 
 
 def test_the_last_success_is_when_a_version_was_made_not_when_it_was_told_of_again(
@@ -92,13 +109,13 @@ def test_the_last_success_is_when_a_version_was_made_not_when_it_was_told_of_aga
 ) -> None:
     receiver = start()
     first = receiver.ended(receiver.push("1.0.0"))
-    made = scrape(receiver).value("receiver_last_success_timestamp_seconds")
+    made = scrape(receiver).value("docker_hub_receiver_last_success_timestamp_seconds")
 
     again = receiver.ended(receiver.push("1.0.0"))
 
     assert (first["outcome"], again["outcome"]) == ("created", "unchanged")
     assert made
-    assert scrape(receiver).value("receiver_last_success_timestamp_seconds") == made
+    assert scrape(receiver).value("docker_hub_receiver_last_success_timestamp_seconds") == made
 
 
 @pytest.mark.parametrize(
@@ -114,27 +131,82 @@ def test_what_was_not_accepted_is_counted_by_its_reason(
     one: ReceiverProcess, body: Any, verdict: str, reason: str
 ) -> None:
     labels = {"source": "webhook", "verdict": verdict, "reason": reason}
-    before = scrape(one).value("receiver_deliveries_total", **labels) or 0
+    before = scrape(one).value("docker_hub_receiver_deliveries_total", **labels) or 0
 
     one.post(body)
 
-    assert scrape(one).value("receiver_deliveries_total", **labels) == before + 1
+    assert scrape(one).value("docker_hub_receiver_deliveries_total", **labels) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (webhook_body("5.0.0"), "202"),
+        (webhook_body(None), "200"),
+        (b"no json", "400"),
+        (webhook_body("5.0.0", "studio/other"), "404"),
+        (b" " * 1_100_000, "413"),
+    ],
+)
+def test_each_response_of_the_webhook_endpoint_is_timed_by_its_status(
+    one: ReceiverProcess, body: Any, status: str
+) -> None:
+    name = "docker_hub_receiver_webhook_request_seconds"
+    before = scrape(one)
+
+    assert one.post(body).status_code == int(status)
+    httpx.get(f"{one.url}/hooks/dockerhub/greeting", trust_env=False)  # a person's: not counted
+    after = scrape(one)
+
+    count = before.value(f"{name}_count", status=status)
+    assert count is not None  # known from the start, so that its growth is seen
+    assert after.value(f"{name}_count", status=status) == count + 1
+    assert after.value(f"{name}_bucket", status=status, le="+Inf") == count + 1
+    assert after.total(f"{name}_count") == before.total(f"{name}_count") + 1
+    assert after.total(f"{name}_sum") > before.total(f"{name}_sum")
+
+
+def test_a_reload_shows_whether_it_succeeded_and_when(receiver: ReceiverProcess) -> None:
+    name = "docker_hub_receiver_config_last_reload"
+
+    def state() -> tuple[float | None, float]:
+        answer = scrape(receiver)
+        when = answer.value(f"{name}_success_timestamp_seconds")
+        assert when is not None
+        return answer.value(f"{name}_successful"), when
+
+    def reload(config: str) -> None:
+        receiver.config.write_text(config, "utf-8")
+        assert receiver.process is not None
+        os.kill(receiver.process.pid, signal.SIGHUP)
+
+    _, began = state()
+    reload("[[rule]]")
+    until(lambda: state() == (0, began))
+    reload(RULE)
+    until(lambda: state()[0] == 1)
+    assert state()[1] > began
 
 
 def test_a_wrong_token_is_counted_as_a_link_refused(one: ReceiverProcess) -> None:
-    before = scrape(one).value("receiver_links_refused_total", reason="malformed")
+    before = scrape(one).value("docker_hub_receiver_links_refused_total", reason="malformed")
     assert before is not None  # known from the start, so that its growth is seen
 
     httpx.post(f"{one.url}/hooks/dockerhub/wrong", json={}, trust_env=False)
 
-    assert scrape(one).value("receiver_links_refused_total", reason="malformed") == before + 1
+    assert (
+        scrape(one).value("docker_hub_receiver_links_refused_total", reason="malformed")
+        == before + 1
+    )
 
 
 def test_pushes_told_by_a_person_and_by_catch_up_count_as_deliveries_too(
     one: ReceiverProcess,
 ) -> None:
     def count(source: str) -> float:
-        return scrape(one).total("receiver_deliveries_total", source=source, verdict="accepted")
+        return scrape(one).total(
+            "docker_hub_receiver_deliveries_total", source=source, verdict="accepted"
+        )
 
     before = {source: count(source) for source in ("command", "catch-up")}
     answer = {"missed": [{"repository": REPOSITORY, "tag": "7.0.0"}]}
@@ -146,7 +218,7 @@ def test_pushes_told_by_a_person_and_by_catch_up_count_as_deliveries_too(
 
     assert count("command") == before["command"] + 1
     assert count("catch-up") == before["catch-up"] + 1
-    assert scrape(one).value("receiver_catch_up_found_total") == 1
+    assert scrape(one).value("docker_hub_receiver_catch_up_found_total") == 1
 
 
 def test_a_rollback_counts_as_a_delivery_by_a_person(start: StartReceiver) -> None:
@@ -165,7 +237,7 @@ def test_a_rollback_counts_as_a_delivery_by_a_person(start: StartReceiver) -> No
 
     assert answer.status_code == 202, answer.text
     labels = {"source": "command", "verdict": "accepted", "reason": "none"}
-    assert scrape(receiver).value("receiver_deliveries_total", **labels) == 1
+    assert scrape(receiver).value("docker_hub_receiver_deliveries_total", **labels) == 1
 
 
 def test_a_refused_token_shows_while_it_is_refused_and_what_waits_grows_old(
@@ -173,15 +245,17 @@ def test_a_refused_token_shows_while_it_is_refused_and_what_waits_grows_old(
 ) -> None:
     sandbox.token_state = "refused"
     delivery = receiver.push("1.0.0")
-    until(lambda: scrape(receiver).value("receiver_edgegap_token_refused"))
+    until(lambda: scrape(receiver).value("docker_hub_receiver_edgegap_token_refused"))
 
     answer = scrape(receiver)
     older = until(
-        lambda: (scrape(receiver).value("receiver_oldest_unfinished_seconds") or 0) > 0.01
+        lambda: (
+            (scrape(receiver).value("docker_hub_receiver_oldest_unfinished_seconds") or 0) > 0.01
+        )
     )
 
-    assert answer.value("receiver_open_registrations", state="waiting") == 1
-    assert answer.total("receiver_edgegap_call_seconds_count", status="401") >= 1
+    assert answer.value("docker_hub_receiver_open_registrations", state="waiting") == 1
+    assert answer.total("docker_hub_receiver_edgegap_call_seconds_count", status="401") >= 1
     assert older
     assert receiver.story(delivery)["registrations"][0]["state"] == "waiting"
 
@@ -197,11 +271,16 @@ def test_the_pull_limit_is_told_as_docker_hub_told_it_last(
         receiver.ended(receiver.push("1.0.0"))
         answer = scrape(receiver)
 
-    left = answer.value("receiver_docker_hub_pulls_left")
+    left = answer.value("docker_hub_receiver_docker_hub_pulls_left")
     assert left is not None
     assert 30 <= left <= 40
-    assert answer.value("receiver_docker_hub_pull_limit") == 40
-    assert answer.total("receiver_docker_hub_call_seconds_count", method="HEAD", status="200") >= 1
+    assert answer.value("docker_hub_receiver_docker_hub_pull_limit") == 40
+    assert (
+        answer.total(
+            "docker_hub_receiver_docker_hub_call_seconds_count", method="HEAD", status="200"
+        )
+        >= 1
+    )
 
 
 def test_it_is_not_ready_while_the_ledger_cannot_be_written(
@@ -209,13 +288,13 @@ def test_it_is_not_ready_while_the_ledger_cannot_be_written(
 ) -> None:
     monkeypatch.setattr(health, "REMEMBERED_SECONDS", 0.0)
     with receiver_here(tmp_path, edgegap) as receiver:
-        assert scrape(receiver).value("receiver_ready") == 1
+        assert scrape(receiver).value("docker_hub_receiver_ready") == 1
 
         (tmp_path / "receiver.db").rename(tmp_path / "elsewhere")
-        assert scrape(receiver).value("receiver_ready") == 0
+        assert scrape(receiver).value("docker_hub_receiver_ready") == 0
 
         (tmp_path / "elsewhere").rename(tmp_path / "receiver.db")
-        assert until(lambda: scrape(receiver).value("receiver_ready")) == 1
+        assert until(lambda: scrape(receiver).value("docker_hub_receiver_ready")) == 1
 
 
 def _all_done(receiver: ReceiverProcess, delivery: str, many: int) -> bool:

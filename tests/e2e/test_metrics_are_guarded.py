@@ -10,6 +10,7 @@ from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.signing import LinkFault
+from receiver.version import VERSION
 from receiver.web.protocol import REJECTIONS
 from tests.support.metrics import Scrape, ask
 from tests.support.receiver_process import REPOSITORY, RULE, ReceiverProcess, webhook_body
@@ -29,7 +30,12 @@ WORDS = {
     "method": {"GET", "HEAD", "POST", "PATCH", "DELETE"},
     "repository": {REPOSITORY},  # of a rule
 }
-NUMBERS = {"status": re.compile(r"none|[1-5][0-9]{2}"), "le": re.compile(r"[0-9.]+|\+Inf")}
+NUMBERS = {
+    "status": re.compile(r"none|[1-5][0-9]{2}"),
+    "le": re.compile(r"[0-9.]+|\+Inf"),
+    "version": re.compile(re.escape(VERSION)),
+    "python_version": re.compile(r"3\.[0-9.]+"),
+}
 CANARY = "Canary7f"
 EVERYTHING = RULE.replace("preflight", 'tags = ["*", "latest"]\npreflight')
 
@@ -86,7 +92,7 @@ def test_hostile_pushes_add_no_label_of_their_own(receiver: ReceiverProcess) -> 
     hostile = (
         [webhook_body(f"{CANARY}-{number}") for number in range(20)]
         + [webhook_body(CANARY, media_type=f"application/{CANARY}.{one}") for one in range(5)]
-        + [webhook_body(CANARY, pusher=f'{CANARY}"}} 1\nreceiver_forged 1\n')]
+        + [webhook_body(CANARY, pusher=f'{CANARY}"}} 1\ndocker_hub_receiver_forged 1\n')]
         + [webhook_body(f'{CANARY}"}} 1\n'), webhook_body("latest"), webhook_body(None)]
         + [webhook_body(CANARY, f"{CANARY.lower()}/repository")]
         + [{"push_data": {"tag": CANARY}, "repository": {"repo_name": CANARY}}, {CANARY: CANARY}]
@@ -100,10 +106,11 @@ def test_hostile_pushes_add_no_label_of_their_own(receiver: ReceiverProcess) -> 
 
     assert CANARY.lower() not in text.lower()
     named = {line.partition("{")[0] for line in text.splitlines() if REPOSITORY in line}
-    assert named == {"receiver_catch_up_last_success_timestamp_seconds"}  # of the rule
+    assert named == {"docker_hub_receiver_catch_up_last_success_timestamp_seconds"}  # of the rule
     assert TOKEN not in text
     answer = Scrape(text)
-    assert {name for name in answer.families if not name.startswith("receiver_")} == set()
+    assert {name.partition("_")[0] for name in answer.families} == {"docker", "process"}
+    assert not [sample.name for sample in answer.samples if sample.name.endswith("_created")]
     labels = {pair for sample in answer.samples for pair in sample.labels.items()}
     assert {name for name, _ in labels} <= {*WORDS, *NUMBERS}
     for name, value in labels:

@@ -231,7 +231,7 @@ def test_an_old_link_is_seen_in_every_place(
 ) -> None:
     """Every push was answered 404, and nothing but one line of the log said so."""
     token = LinkSigner([ANOTHER_KEY], {}).token(REPOSITORY)
-    before = scrape(here).value("receiver_links_refused_total", reason="signature") or 0
+    before = scrape(here).value("docker_hub_receiver_links_refused_total", reason="signature") or 0
     for _ in range(3):
         assert sent(here, token).status_code == 404
 
@@ -239,7 +239,10 @@ def test_an_old_link_is_seen_in_every_place(
     assert (one["reason"], one["repository"], one["requests"]) == ("signature", REPOSITORY, 3)
     assert one["actionable"]
     assert one["last_at"].endswith("Z")
-    assert scrape(here).value("receiver_links_refused_total", reason="signature") == before + 3
+    assert (
+        scrape(here).value("docker_hub_receiver_links_refused_total", reason="signature")
+        == before + 3
+    )
     page = person.read("/").text
     assert f"3 requests with an invalid link of {REPOSITORY}" in page
     assert f"receiver link {REPOSITORY}" in page

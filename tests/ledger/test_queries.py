@@ -96,6 +96,7 @@ def test_the_story_tells_each_call_and_the_target_holds_what_was_made(ledger: Le
     standing = ledger.read_sync(read_standing)
     assert (standing.open, standing.oldest_unfinished) == ({}, None)
     assert standing.last_success is not None
+    assert standing.size > 100_000  # bytes: the tables and their indexes alone
 
 
 def test_a_deleted_version_is_noted(ledger: Ledger) -> None:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from receiver.cli.exits import CommandError
 from receiver.cli.timestamps import moment
+from receiver.config.checks import BOUNDS
 from receiver.config.load import load_settings
-from receiver.config.model import BOUNDS, NoticeTable
+from receiver.config.model import NoticeTable
 from receiver.config.settings import Settings
 from receiver.config.tables import keys_of
 from receiver.config.text import strip

@@ -144,6 +144,14 @@ def test_both_stand_ins_in_the_foreground(with_hub: bool) -> None:
             assert list(answer) == names
             if with_hub:
                 assert httpx.get(answer["DOCKERHUB_AUTH_URL"], trust_env=False).status_code == 200
+                tags = httpx.get(f"{answer['DOCKERHUB_API_URL']}{TAGS}", trust_env=False).json()
+                versions = httpx.get(
+                    f"{answer['EDGEGAP_BASE_URL']}/v1/app/my-game/versions",
+                    headers={"authorization": f"token {answer['EDGEGAP_TOKEN']}"},
+                    trust_env=False,
+                ).json()["versions"]
+                assert [row["name"] for row in tags["results"]] == ["1.0.0"]
+                assert [row["name"] for row in versions] == ["1.0.0"]
         finally:
             running.terminate()
 

@@ -10,7 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.secret import MASK, Secret, mask
+from receiver.secret import MASK, Secret, _spellings, mask
+
+
+def test_a_forgotten_secret_is_in_no_cache() -> None:
+    secret = Secret("dckr_pat_once")
+    assert mask("dckr_pat_once", [secret]) == MASK
+    cached = _spellings.cache_info().currsize
+
+    secret.forget()
+
+    assert cached
+    assert _spellings.cache_info().currsize == 0
+    assert (secret.reveal(), bool(secret)) == ("", False)
+
 
 TOKEN = "dckr_pat_Ab+/<'\"é 12=34"
 SPELLINGS: dict[str, Callable[[str], str]] = {

@@ -1,6 +1,7 @@
 """The structure: imports never go up, there are no cycles, and what only decides stays pure."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,7 @@ DECIDE_ONLY = [
     "config.environment",
     "config.dotenv",
     "config.rule_tables",
+    "config.checks",
     "config.model",
     "config.tables",
     "rules",
@@ -66,12 +68,17 @@ DECIDE_ONLY = [
     "edgegap.meanings",
     "edgegap.plans",
     "edgegap.responses",
+    "edgegap.sent_settings",
+    "edgegap.settings_toml",
+    "edgegap.version_diff",
     "edgegap.shapes",
     "edgegap.shown",
+    "dockerhub.immutable_tags",
     "dockerhub.login",
     "dockerhub.manifest",
     "dockerhub.tag_record",
     "dockerhub.webhook",
+    "dockerhub.webhook_list",
     "web.serialization",
 ]
 PURE = frozenset(
@@ -258,3 +265,21 @@ def test_a_packages_own_file_holds_no_code() -> None:
 
 def test_what_counts_as_pure_is_the_language_or_a_named_library() -> None:
     assert PURE - set(sys.stdlib_module_names) == {"itsdangerous", "msgspec"}
+
+
+SQL = re.compile(
+    r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM)\s+\S+.*\b(FROM|VALUES|SET|WHERE)\b", re.DOTALL
+)
+
+
+def test_sql_is_written_in_the_ledger_alone() -> None:
+    elsewhere = [
+        f"{name}: {node.value}"
+        for name in MODULES
+        if not name.startswith("ledger")
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if SQL.search(node.value)
+    ]
+
+    assert elsewhere == []

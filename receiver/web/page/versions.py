@@ -22,8 +22,8 @@ from receiver.ledger.targets import Target, last_deliveries, targets_of
 from receiver.ledger.trials import trial_time
 from receiver.ledger.views import App, DeliveryId, EndedDeletion, Repository, Tag, described
 from receiver.ledger.waiting_moves import waiting_moves
-from receiver.pipeline.attempt import why_refused
 from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, plan, rules_for_app
+from receiver.pipeline.refusals import why_refused
 from receiver.pipeline.retry import Operation
 from receiver.rules.rule import Mode
 from receiver.service import Service

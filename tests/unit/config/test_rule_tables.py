@@ -65,8 +65,10 @@ def test_every_key_is_read() -> None:
         "versions": True,
         "copy_from": "1.0",
         "on_overwrite": "park",
-        "preflight": False,
+        "preflight": True,
+        "max_image": "1.5 GB",
         "channels": ["staging"],
+        "pull_profiles": ["bucket/maps", "bucket/maps", "logs/mods"],
         "keep": 10,
         "pin": ["1.0*"],
         "make_room": True,
@@ -91,8 +93,9 @@ def test_every_key_is_read() -> None:
         version="{project}",
         copy_from="1.0",
         on_overwrite=OnOverwrite.PARK,
-        preflight=False,
+        max_image=1_500_000_000,
         channels=("staging",),
+        pull_profiles=("bucket/maps", "logs/mods"),
         keep=10,
         pin=("1.0*",),
         make_room=True,
@@ -123,10 +126,17 @@ def test_every_key_is_read() -> None:
         ("versions", "no"),
         ("on_overwrite", True),
         ("preflight", "no"),
+        ("max_image", 4),
+        ("max_image", "4GiB"),
+        ("max_image", "0MB"),
         ("channels", "staging"),
         ("channels", [""]),
         ("channels", ["two words"]),
         ("channels", ["x" * 65]),
+        ("pull_profiles", "bucket/maps"),
+        ("pull_profiles", ["maps"]),
+        ("pull_profiles", ["bucket/two words"]),
+        ("pull_profiles", ["bucket/"]),
         ("keep", 0),
         ("keep", True),
         ("keep", "10"),
@@ -144,6 +154,10 @@ def test_every_key_is_read() -> None:
 )
 def test_a_fault_names_the_rule_and_the_key(key: str, value: object) -> None:
     assert places(**{key: value}) == [f"rule 1{_named(key, value)}, {key}"]
+
+
+def test_without_preflight_no_size_is_known() -> None:
+    assert places(max_image="4GB", preflight=False) == ["rule 1, max_image"]
 
 
 def _named(key: str, value: object) -> str:

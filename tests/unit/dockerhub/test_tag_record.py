@@ -81,3 +81,29 @@ def test_an_update_is_no_later_push_than_that_of_the_images() -> None:
 @pytest.mark.parametrize("name", [None, "", 7, "a b", "\n", "x" * 129])
 def test_a_record_without_the_name_of_a_tag_is_none(name: object) -> None:
     assert read_tag({"name": name, "tag_last_pushed": PUSHED}) is None
+
+
+NO_SIZES: tuple[object, ...] = (None, 0, -1, "7", 7.5, True, [], {})
+AMD64, ARM64 = {"os": "linux", "architecture": "amd64"}, {"os": "linux", "architecture": "arm64"}
+UNKNOWN = {"os": "unknown", "architecture": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("images", "size"),
+    [
+        ([{**AMD64, "size": 7}], 7),
+        ({**AMD64, "size": 7}, 7),
+        ([{**AMD64, "size": 7}, {**ARM64, "size": 9}, {**UNKNOWN, "size": 1}], 7),
+        ([{**AMD64, "variant": "v3", "size": 8}, {**AMD64, "size": 7}], 7),
+        ([{"os": "", "architecture": "", "size": 7}], 7),
+        ([{**ARM64, "size": 7}, {"os": "linux", "architecture": "386", "size": 9}], None),
+        ([{**AMD64, "size": 7}, {**AMD64, "size": None}], None),
+        ([{**ARM64, "size": 7}, AMD64], None),
+        *(([{**AMD64, "size": wrong}], None) for wrong in NO_SIZES),
+        ([], None),
+        (None, None),
+        ("7", None),
+    ],
+)
+def test_the_size_is_that_of_the_image_that_edgegap_runs(images: object, size: int | None) -> None:
+    assert read(images=images, full_size=1000).size == size

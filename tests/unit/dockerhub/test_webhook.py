@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.dockerhub.webhook import Push, read_push
+from receiver.dockerhub.webhook import TEST_TAG, Push, body_of_test_push, read_push
 from receiver.errors import BadBody
 from receiver.images import is_repository, is_tag
+from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Rule, rule_on
+from receiver.rules.tag_patterns import parse_tag_pattern
 
 PAYLOADS = Path(__file__).parent.parent.parent / "payloads"
 with (PAYLOADS / "INDEX.tsv").open(encoding="utf-8") as index:
@@ -34,6 +36,21 @@ def reason_of(raw: bytes) -> str:
     with pytest.raises(BadBody) as refused:
         read_push(raw)
     return refused.value.reason
+
+
+def test_a_test_push_registers_nothing_whatever_a_rule_takes() -> None:
+    push = read_push(json.dumps(body_of_test_push("studio/game", 1_780_000_000)).encode())
+    rules = [
+        Rule("studio/game", "my-game", "one", tags=parse_tag_pattern(tags))
+        for tags in ([], ["*"], [TEST_TAG])
+    ]
+
+    ruling = rule_on(push, rules)
+
+    assert (push.repository, push.pushed_at) == ("studio/game", 1_780_000_000_000)
+    assert (ruling.verdict, ruling.reason) == (Verdict.IGNORED, Reason.TEST_PUSH)
+    assert ruling.matches == ()
+    assert rule_on(push, []).reason is Reason.TEST_PUSH
 
 
 def test_every_payload_stands_in_the_index() -> None:

@@ -96,6 +96,10 @@ async def nothing_noted(step: int, method: str, path: str) -> None:
     """There is no ledger here."""
 
 
+async def no_size_before() -> None:
+    """Know of no version before."""
+
+
 async def nothing_excluded(app: str) -> NotCopied:
     """Nor are there channels."""
     return NotCopied()
@@ -125,6 +129,7 @@ async def stories(
                     preflight=preflight,
                     record_request=nothing_noted,
                     not_copied=nothing_excluded,
+                    size_before=no_size_before,
                     now=lambda: time.now,
                     jitter=lambda: jitter,
                 )

@@ -57,6 +57,7 @@ METHODS = {
     Operation.LIST: GET,
     Operation.CREATE: POST,
     Operation.UPDATE: PATCH,
+    Operation.LINK: "PUT",
 }
 ALL, READS, WRITES = (
     tuple(Operation),
@@ -106,6 +107,7 @@ ANSWERS: list[tuple[tuple[Operation, ...], int | None, str, Action, Reason | Non
     ((Operation.LIST, Operation.CREATE), 404, "{}", Action.PARK, Reason.APP_MISSING),
     ((Operation.UPDATE,), 404, "{}", Action.RETRY, Reason.EDGEGAP_ERROR),
     ((Operation.CREATE,), 409, "{}", Action.TAKEN, None),
+    ((Operation.LINK,), 400, "{}", Action.PARK, Reason.REFUSED_BY_EDGEGAP),
     ((Operation.UPDATE,), 409, "{}", Action.PARK, Reason.REFUSED_BY_EDGEGAP),
     (WRITES, 424, "{}", Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
     *(

@@ -84,6 +84,7 @@ class Story:
             preflight=cast("Preflight", None),
             record_request=record,
             not_copied=cast("Callable[[str], Awaitable[NotCopied]]", None),
+            size_before=cast("Callable[[], Awaitable[tuple[str, int] | None]]", None),
             now=lambda: self.now,
             jitter=lambda: 1.0,
         )

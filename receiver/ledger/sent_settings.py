@@ -1,0 +1,83 @@
+"""The settings that each version was last sent. A row is kept as long as the version is there."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from receiver.edgegap.sent_settings import SentSettings, decode, encode
+from receiver.images import ImageReference
+from receiver.ledger.transaction import Tx
+from receiver.rules.rule import Mode
+
+_NOTE = """INSERT INTO sent_settings (app, version, registration_id, at, settings)
+ VALUES (:app, :version, :id, :now, :settings)
+ ON CONFLICT (app, version) DO UPDATE SET registration_id = excluded.registration_id,
+  at = excluded.at, settings = excluded.settings
+ WHERE NOT :planned_again OR sent_settings.registration_id <> excluded.registration_id"""
+_OF = "SELECT at, settings FROM sent_settings WHERE app = :app AND version = :version"
+_PREVIOUS = """SELECT t.version FROM targets t
+ JOIN sent_settings s ON s.app = t.app AND s.version = t.version
+ WHERE t.app = :app AND t.repository = :repository AND t.mode = :mode AND t.version <> :version
+ ORDER BY t.made_at DESC, t.updated_at DESC, t.version DESC LIMIT 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a version was sent, and when (epoch ms)."""
+
+    at: int
+    settings: SentSettings
+
+
+def note_sent(
+    tx: Tx,
+    app: str,
+    version: str,
+    settings: SentSettings,
+    *,
+    registration: str,
+    planned_again: bool,
+) -> None:
+    """Store what a version was sent.
+
+    `planned_again`: it is not what was sent but the same plan, made again after a crash; what this
+    registration stored when it sent it counts more. The size of the same image stays known.
+    """
+    if settings.size is None:
+        before = sent_to(tx, app, version)
+        if before is not None and before.settings.image == settings.image:
+            settings = msgspec.structs.replace(settings, size=before.settings.size)
+    tx.run(
+        _NOTE,
+        app=app,
+        version=version,
+        id=registration,
+        now=tx.now,
+        settings=encode(settings),
+        planned_again=planned_again,
+    )
+
+
+def sent_to(tx: Tx, app: str, version: str) -> Sent | None:
+    """Return what a version was last sent, None if that is not known."""
+    row = tx.run(_OF, app=app, version=version).first()
+    settings = None if row is None else decode(row.settings)
+    return None if row is None or settings is None else Sent(int(row.at), settings)
+
+
+def size_before(
+    tx: Tx, app: str, version: str, *, image: ImageReference, mode: Mode
+) -> tuple[str, int] | None:
+    """Return the name and the size of the image before this one; None if the size is not known.
+
+    For a version it is that of the newest other version with an image of the repository, for a
+    channel its last image.
+    """
+    name: str | None = version
+    if mode is Mode.CREATE:
+        found = {"app": app, "version": version, "repository": image.repository, "mode": mode.value}
+        name = tx.run(_PREVIOUS, **found).scalar()
+    sent = None if name is None else sent_to(tx, app, name)
+    if name is None or sent is None or sent.settings.size is None:
+        return None
+    return (name if mode is Mode.CREATE else sent.settings.tag), sent.settings.size

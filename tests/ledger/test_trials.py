@@ -1,0 +1,145 @@
+"""Trials in the ledger, on both engines: runs, verdicts, what is left running."""
+
+from typing import Any
+
+import pytest
+
+from receiver.images import ImageReference
+from receiver.ledger.clock import Reading, keep_time
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.purge import purge_trials
+from receiver.ledger.registrations import Claimed, sent
+from receiver.ledger.result import Result
+from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import (
+    has_passed,
+    is_ours,
+    is_wanted,
+    last_run,
+    note_stopped,
+    plan_run,
+    runs_left,
+    trial_time,
+)
+from receiver.reasons import Outcome, Reason, State
+from receiver.rules.rule import Mode
+from receiver.rules.trial import Phase, TrialRun
+from tests.support.ledger_work import MINUTE, OWNER, at, one_claim, pushed, settled, write
+from tests.support.receiver_process import APP, REPOSITORY
+
+NOW = 1_790_000_000_000
+IMAGE = ImageReference(repository=REPOSITORY, tag="1.0")
+RUN = TrialRun(
+    request_id="abc",
+    requested_at=NOW,
+    ready_at=NOW + 1,
+    decided_at=NOW + 2,
+    passed=False,
+    why="it crashed",
+    exit_code=139,
+    log=("line 1", "ünïcode"),
+    notes=("CPU at most 1",),
+    stop_at=NOW + 3,
+)
+
+
+def claimed(ledger: Ledger) -> Claimed:
+    """A trial that is worked on, and whose deployment is about to be requested."""
+    write(ledger, at(NOW, lambda tx: pushed(tx, "1.0", mode=Mode.TRIAL)))
+    one = one_claim(ledger)
+    asked = at(NOW, lambda tx: sent(tx, one, OWNER, step=0, method="POST", path="/v2/deployments"))
+    assert write(ledger, asked)
+    return one
+
+
+def noted(ledger: Ledger, one: Claimed, run: TrialRun, **result: Any) -> None:
+    ended = {"outcome": Outcome.PASSED if run.passed else None, **result}
+    state = State.DONE if ended["outcome"] else State.PARKED
+    reason = None if ended["outcome"] else Reason.TRIAL_FAILED
+    assert settled(ledger, one, Result(state, reason=reason, trial=run, **ended))
+
+
+def read(ledger: Ledger, look: Any) -> Any:
+    return ledger.read_sync(look)
+
+
+def test_the_intent_is_there_before_the_request_and_a_run_comes_back_whole(ledger: Ledger) -> None:
+    one = claimed(ledger)
+
+    begun = read(ledger, lambda tx: last_run(tx, one.id))
+    assert begun == TrialRun(requested_at=NOW)
+    assert begun.phase is Phase.REQUESTED
+    noted(ledger, one, RUN)
+    assert read(ledger, lambda tx: last_run(tx, one.id)) == RUN
+
+
+def test_a_planned_run_begins_with_its_location(ledger: Ledger) -> None:
+    write(ledger, lambda tx: pushed(tx, "1.0", mode=Mode.TRIAL))
+    one = one_claim(ledger)
+    write(ledger, lambda tx: plan_run(tx, one.id, near="1,2", keep=MINUTE))
+    assert read(ledger, lambda tx: last_run(tx, one.id)).phase is Phase.PLANNED
+
+    write(ledger, at(NOW, lambda tx: sent(tx, one, OWNER, step=0, method="POST", path="/v2/d")))
+
+    assert read(ledger, lambda tx: last_run(tx, one.id)) == TrialRun(
+        near="1,2", keep=MINUTE, requested_at=NOW
+    )
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_the_last_verdict_counts_for_the_digest(ledger: Ledger, passed: bool) -> None:
+    one = claimed(ledger)
+    write(ledger, lambda tx: tx.run("UPDATE trials SET digest = :one", one="sha256:a").rowcount)
+    noted(ledger, one, TrialRun(requested_at=NOW, passed=passed, stopped_at=NOW))
+
+    def verdict(digest: str | None) -> bool | None:
+        found: bool | None = read(ledger, lambda tx: has_passed(tx, APP, IMAGE, digest))
+        return found
+
+    assert (verdict("sha256:a"), verdict(None)) == (passed, passed)
+    assert verdict("sha256:b") is None
+    assert read(ledger, lambda tx: has_passed(tx, "lobby", IMAGE, None)) is None
+
+
+def test_what_nobody_works_on_any_more_is_left_until_it_is_gone(ledger: Ledger) -> None:
+    one = claimed(ledger)
+    assert read(ledger, runs_left) == []  # it is worked on
+    assert read(ledger, lambda tx: is_wanted(tx, one.id, "any"))  # its id is not known yet
+    running = TrialRun(request_id="abc", requested_at=NOW)
+    noted(ledger, one, running)
+
+    (left,) = read(ledger, runs_left)
+    assert (left.registration, left.request_id, left.version) == (one.id, "abc", "1.0")
+    assert read(ledger, lambda tx: is_wanted(tx, one.id, "abc"))
+    assert not read(ledger, lambda tx: is_wanted(tx, one.id, "second"))
+    assert read(ledger, lambda tx: is_ours(tx, one.id))
+    assert not read(ledger, lambda tx: is_ours(tx, "r01another"))
+
+    write(ledger, at(NOW + MINUTE, lambda tx: note_stopped(tx, left.id)))
+    assert read(ledger, runs_left) == []
+    assert read(ledger, trial_time) == {APP: MINUTE}
+    assert not read(ledger, lambda tx: is_wanted(tx, one.id, "abc"))
+
+
+@pytest.mark.parametrize("step", [-3_600_000, 3_600_000])
+def test_its_times_go_along_when_the_clock_is_set(ledger: Ledger, step: int) -> None:
+    """Else a trial that had just begun was not Ready in time."""
+    one = claimed(ledger)
+    before, after = Reading(NOW, 100.0), Reading(NOW + 3_000 + step, 103.0)
+
+    write(ledger, lambda tx: keep_time(tx, before, after, shared=tx.postgresql))
+
+    assert read(ledger, lambda tx: last_run(tx, one.id)).requested_at == NOW + step
+
+
+def test_a_verdict_is_kept_as_long_as_its_version(ledger: Ledger) -> None:
+    one = claimed(ledger)
+    noted(ledger, one, TrialRun(requested_at=NOW, passed=True, stopped_at=NOW))
+
+    def purge(tx: Tx) -> int:
+        return purge_trials(tx, NOW + 1)
+
+    write(ledger, lambda tx: tx.run("UPDATE trials SET id = 'x0'").rowcount)
+    assert write(ledger, purge) == 0  # its registration is there
+    write(ledger, lambda tx: tx.run("DELETE FROM registrations").rowcount)
+    assert write(ledger, purge) == 1

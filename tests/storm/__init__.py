@@ -1,0 +1,1 @@
+"""A storm over trials, promotion and approval: kills at every step, and Edgegap misbehaving."""
