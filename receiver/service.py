@@ -14,7 +14,7 @@ from receiver.config.settings import LiveSettings, Settings, after_reload
 from receiver.config.variables import NEEDED
 from receiver.config.warnings import probably_not_meant
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
-from receiver.errors import ConfigError, Fault, LedgerError
+from receiver.errors import ConfigError, ConfigIssue, LedgerError
 from receiver.http.client import http_client
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
@@ -140,7 +140,7 @@ def log_warnings(settings: Settings) -> None:
         log.warning("config_warning", sentence=warning)
 
 
-def _refusal_of(faults: Sequence[Fault]) -> str:
+def _refusal_of(faults: Sequence[ConfigIssue]) -> str:
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return masking(
         f"Reload failed; the previous configuration stays active. {faults[0]}{more}: run "
