@@ -146,7 +146,7 @@ catch_up_interval = Gauge(
 
 
 trial_seconds = Gauge(
-    "receiver_trial_seconds",
+    "docker_hub_receiver_trial_seconds",
     "For how long deployments of trials ran, by app: of the trials in the ledger.",
     ("app",),
     registry=registry,

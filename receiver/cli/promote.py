@@ -80,5 +80,5 @@ def _lines(move: ProposedMove) -> list[str]:
         f"  digest   {move.digest or 'not known'}",
         f"  trial    {trial}",
         f"  running  {'not known' if move.running is None else running}",
-        *(f"  differs  {one}" for one in move.differences),
+        *(f"  differs  {one.name}: {one.a} → {one.b}" for one in move.differences),
     ]

@@ -38,6 +38,10 @@ _DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :ve
   AND digest IS NOT NULL ORDER BY id DESC LIMIT 1"""
 
 
+_VERSION_WITH = """SELECT version FROM targets WHERE app = :app AND mode = 'create'
+ AND repository = :repository AND tag = :tag ORDER BY updated_at DESC, version LIMIT 1"""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What a target holds, by which registration. `push_time` in epoch milliseconds."""
@@ -178,6 +182,13 @@ def targets_of(tx: Tx, app: str) -> list[Target]:
     """Return all that the ledger knows of an app's targets."""
     rows = tx.run(f"SELECT {_COLUMNS} FROM targets WHERE app = :app ORDER BY version", app=app)  # noqa: S608 - no outside text
     return [_target(tx, row) for row in rows.all()]
+
+
+def version_with(tx: Tx, app: str, image: ImageReference) -> str | None:
+    """Return the version that was created for an image, None if there is none."""
+    tag = {"repository": image.repository, "tag": image.tag}
+    found = tx.run(_VERSION_WITH, app=app, **tag).scalar()
+    return None if found is None else str(found)
 
 
 def target(tx: Tx, app: str, version: str) -> Target | None:

@@ -8,13 +8,18 @@ import msgspec
 from receiver.approval_link import Approvable
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import running_in
+from receiver.edgegap.version_diff import Difference, Seen, differences
 from receiver.ledger.channels import channel_images
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.sent_settings import sent_to
+from receiver.ledger.targets import version_with
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.ledger.views import App, Digest, Repository, Tag, described
 from receiver.rules.rule import Rule
 from receiver.upkeep.channels import promotion
+
+SHOWN_ANYWAY = frozenset({"image", "docker_image", "docker_tag"})
 
 
 class ProposedMove(msgspec.Struct, frozen=True):
@@ -31,7 +36,8 @@ class ProposedMove(msgspec.Struct, frozen=True):
         bool | None, described("The verdict of the image's last trial; null if it had none.")
     ]
     differences: Annotated[
-        tuple[str, ...], described("The settings that are known to differ, one a line.")
+        tuple[Difference, ...],
+        described("Settings that differ from what the channel was sent last, as far as is known."),
     ] = ()
     running: Annotated[
         int | None,
@@ -51,7 +57,19 @@ def proposed_move(tx: Tx, move: Approvable) -> ProposedMove:
         tag=move.image.tag,
         digest=move.digest,
         passed=has_passed(tx, move.app, move.image, move.digest),
+        differences=_differences(tx, move),
     )
+
+
+def _differences(tx: Tx, move: Approvable) -> tuple[Difference, ...]:
+    """Compare what the channel and the image's own version were sent, if the ledger has both."""
+    version = version_with(tx, move.app, move.image)
+    before = sent_to(tx, move.app, move.channel)
+    after = None if version is None else sent_to(tx, move.app, version)
+    if before is None or after is None:
+        return ()
+    found, _ = differences(Seen(before.settings, sent=True), Seen(after.settings, sent=True))
+    return tuple(one for one in found if one.name not in SHOWN_ANYWAY)
 
 
 async def propose(

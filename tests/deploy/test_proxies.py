@@ -15,8 +15,10 @@ from threading import Thread
 import httpx
 import pytest
 
+from receiver.approval_link import APPROVAL_PATH
 from receiver.signing import PATH, LinkSigner
 from tests.conftest import StartReceiver
+from tests.support.approvals import link_to
 from tests.support.deploy import DEPLOY, free_port, ran, tool
 from tests.support.receiver_process import KEY, PATIENCE_SECONDS, REPOSITORY, until, webhook_body
 
@@ -178,12 +180,14 @@ def test_a_push_goes_through_and_no_log_holds_its_link(
         assert proxy.get("/metrics").status_code == 404
         assert proxy.get("/livez").status_code == 200
         assert proxy.post(path + "x", webhook_body()).status_code == 404
+        assert proxy.get(link_to("1.0")).status_code == 410  # there is nothing to approve
         receiver.stop()
         assert proxy.post(path, webhook_body()).status_code == AWAY[before]
+        assert proxy.get(link_to("1.0")).status_code == AWAY[before]
 
-    token = path.removeprefix(PATH)
-    assert token not in proxy.written()
-    assert PATH not in proxy.written()
+    for prefix, link in ((PATH, path), (APPROVAL_PATH, link_to("1.0"))):
+        assert link.removeprefix(prefix) not in proxy.written()
+        assert prefix not in proxy.written()
 
 
 @contextmanager

@@ -83,6 +83,21 @@ def test_what_changes_is_shown_before_the_move(
     until(lambda: sandbox.versions[APP, "prod"]["docker_tag"] == "1.1")
 
 
+def test_the_settings_that_differ_are_shown(
+    here: ReceiverHere, commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    pushed(here, "1.0")
+    here.ended(commands.json_of("promote", APP, "prod", "--json")["delivery"])
+    here.config.write_text(CONFIG.replace("req_memory = 2048", "req_memory = 1024"), "utf-8")
+    assert here.inside(lambda: here.service.reload(here.environment))
+    pushed(here, "1.1")
+
+    done = commands.run("promote", APP, "prod", "--to", "1.1")
+
+    assert "  differs  req_memory: 2048 → 1024" in done.stderr
+    assert "  differs  image" not in done.stderr
+
+
 def test_a_person_who_does_not_confirm_moves_nothing(
     here: ReceiverHere,
     commands: Commands,

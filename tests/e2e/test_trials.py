@@ -129,11 +129,11 @@ def test_what_trials_take_is_a_metric_and_on_the_page(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
 ) -> None:
     with receiver_here(tmp_path, edgegap, config=CONFIG, environment=PAGE) as here:
-        assert scrape(here).value("receiver_trial_seconds", app=APP) == 0
+        assert scrape(here).value("docker_hub_receiver_trial_seconds", app=APP) == 0
         delivery = here.push("1.0")
         run = ended(here, delivery, "trial", "channel")["trial"]["trial"]
         assert run["passed"] is True
-        assert (scrape(here).value("receiver_trial_seconds", app=APP) or 0) > 0
+        assert (scrape(here).value("docker_hub_receiver_trial_seconds", app=APP) or 0) > 0
         with visitor(here) as person:
             assert "Deployments of trials ran for" in person.read("/versions").text
             story = person.read(f"/deliveries/{delivery}").text

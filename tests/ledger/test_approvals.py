@@ -10,6 +10,7 @@ from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed, claim, next_due, settle
 from receiver.ledger.result import Result
+from receiver.ledger.waiting_moves import waiting_moves
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision, Match, Mode
 
@@ -22,13 +23,13 @@ async def claimed(ledger: Ledger) -> Claimed:
     return one
 
 
-async def waits(ledger: Ledger, one: Claimed) -> None:
+async def waits(ledger: Ledger, one: Claimed, reason: Reason = Reason.NEEDS_APPROVAL) -> None:
     """Settle it as an attempt does that found no approval."""
 
     def write(tx):  # type: ignore[no-untyped-def]
-        waited = WaitState(Reason.NEEDS_APPROVAL, tx.now, 1, tx.now)
+        waited = WaitState(reason, tx.now, 1, tx.now)
         due = tx.now + HALF_AN_HOUR
-        return settle(tx, one, "w", Result.waiting(Reason.NEEDS_APPROVAL, "waits", due, waited))
+        return settle(tx, one, "w", Result.waiting(reason, "waits", due, waited))
 
     assert await ledger.write(write)
 
@@ -69,3 +70,29 @@ def test_an_approval_is_seen_by_the_attempt_that_is_under_way(ledger: Ledger) ->
     approval = ledger.read_sync(lambda tx: approval_of(tx, MOVE))
     assert approval is not None
     assert approval.approver == "link"
+
+
+def test_moves_that_wait_are_listed_also_while_they_are_tried_again(ledger: Ledger) -> None:
+    async def scenario() -> None:
+        for channel, reason in (
+            ("live", Reason.NEEDS_TRIAL),
+            ("prod", Reason.NEEDS_APPROVAL),
+            ("late", Reason.EDGEGAP_BUSY),
+        ):
+            match = Match("r", "my-game", channel, Mode.CHANNEL)
+            delivery = NewDelivery("webhook", "studio/game-server", "1.0")
+            ruling = Decision(Verdict.ACCEPTED, matches=(match,))
+            await ledger.write(lambda tx, one=delivery, on=ruling: record(tx, one, on))  # type: ignore[misc]
+            await waits(ledger, await claimed(ledger), reason)
+        await ledger.write(lambda tx: tx.run("UPDATE registrations SET due_at = 0").rowcount)
+        await ledger.write(lambda tx: claim(tx, owner="w", most=9))
+
+    asyncio.run(scenario())
+
+    found = ledger.read_sync(waiting_moves)
+    assert [(one.channel, one.reason, one.tag, one.sentence) for one in found] == [
+        ("live", "needs_trial", "1.0", "waits"),
+        ("prod", "needs_approval", "1.0", "waits"),
+    ]
+    assert ledger.read_sync(lambda tx: waiting_moves(tx, "my-game", "prod")) == found[1:]
+    assert ledger.read_sync(lambda tx: waiting_moves(tx, "another")) == ()

@@ -1,7 +1,9 @@
 """Approving in a real browser: a preview fetches the link first, then a person presses a button."""
 
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -9,10 +11,13 @@ from playwright.sync_api import Browser, expect
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from tests.support.approvals import CONFIG, Chat, chatting, registration_of
-from tests.support.browser import chromium, needs_chromium
+from tests.support.approvals import CONFIG, Chat, chatting, link_to, registration_of
+from tests.support.browser import chromium, needs_chromium, sign_in
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, until
+from tests.support.visitor import PAGE, PASSWORD
+
+AXE = files("axe_playwright_python") / "axe.min.js"
 
 pytestmark = needs_chromium
 
@@ -30,7 +35,7 @@ def sandbox() -> EdgegapSandbox:
 @pytest.fixture
 def here(sandbox: EdgegapSandbox, chat: Chat, tmp_path: Path) -> Iterator[ReceiverHere]:
     with serving(sandbox.app) as url, chatting(chat) as chat_url:
-        environment = {"CHAT_URL": chat_url}
+        environment = {**PAGE, "CHAT_URL": chat_url}
         with receiver_here(tmp_path, url, config=CONFIG, environment=environment) as receiver:
             yield receiver
 
@@ -39,6 +44,37 @@ def here(sandbox: EdgegapSandbox, chat: Chat, tmp_path: Path) -> Iterator[Receiv
 def browser() -> Iterator[Browser]:
     with chromium() as one:
         yield one
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_of_a_move_fit_a_phone_and_are_accessible(
+    here: ReceiverHere, browser: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    assert registration_of(here, here.push("1.0"), "prod")["reason"] == "needs_approval"
+    context = browser.new_context(
+        base_url=here.url, color_scheme=scheme, viewport={"width": 390, "height": 844}
+    )
+    page = context.new_page()
+    sign_in(page, PASSWORD)
+    for path in (
+        link_to("1.0"),
+        link_to("0.9"),
+        "/approve/no-link",
+        f"/promote?app={APP}&channel=prod&from=staging",
+        "/versions",
+        "/",
+    ):
+        page.goto(path)
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wide) == 0, path
+        page.evaluate(AXE.read_text("utf-8"))
+        found = page.evaluate("axe.run()")["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == [], path
+    page.get_by_role("button", name=f"Approve {APP}/prod to 1.0").click()
+    expect(page.get_by_text("Approved by page")).to_be_visible()
+    page.get_by_role("link", name="Open the receiver's page").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    context.close()
 
 
 @pytest.mark.parametrize("scripts", [True, False])

@@ -6,7 +6,6 @@ The token in the URL is the proof, so neither a session nor a CSRF token is need
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
-from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -47,7 +46,7 @@ class Approving:
 
     async def _respond(self, request: Request) -> Response:
         service: Service = request.app.state.service
-        token = service.approvals.read(unquote(request.path_params["token"]))
+        token = service.approvals.read(request.path_params["token"])
         approves = request.method == "POST"
         if (approves or token is None) and not self._tries.allows(_address(request, exact=False)):
             log.warning("approval_limited", address=_address(request, exact=False))
