@@ -14,6 +14,8 @@ from receiver.errors import ConfigError, Fault, LedgerError
 from receiver.http.client import http_client
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.result import Result
 from receiver.logs import get_logger, masking
 from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.pipeline.worker import Settled, Worker
@@ -32,6 +34,7 @@ from receiver.upkeep.purge import Purge
 from receiver.upkeep.refused_links import RefusedLinks
 from receiver.upkeep.replay import read_rules_again
 from receiver.upkeep.trial_sweep import TrialSweep
+from receiver.upkeep.waiting import Waiting
 
 WORKER_GRACE_SECONDS = 5.0
 
@@ -53,7 +56,9 @@ class Service:
         self.ledger = ledger
         self.preflight = preflight
         self.client = client
-        self.worker = Worker(ledger, current, client, preflight, settled=settled)
+        self.waiting = Waiting(ledger)
+        self._and_then = settled
+        self.worker = Worker(ledger, current, client, preflight, settled=self._settled)
         wake = self.worker.wake
         self.drift = Drift(ledger, current, client, wake)
         self.catch_up = CatchUp(ledger, current, preflight.hub, wake, compare=self.drift.compare)
@@ -70,6 +75,11 @@ class Service:
     def settings(self) -> Settings:
         """The active settings."""
         return self.current.settings
+
+    def _settled(self, claimed: Claimed, result: Result) -> None:
+        self.waiting.wake(claimed.image)
+        if self._and_then is not None:
+            self._and_then(claimed, result)
 
     async def reload(self, environ: Mapping[str, str]) -> bool:
         """Reload the whole configuration; if it has errors, log them and keep the old one.

@@ -22,6 +22,7 @@ COMMANDS = {
     "deliveries": Entry("deliveries", "deliveries", "List deliveries, newest first."),
     "show": Entry("deliveries", "show", "Show everything about one delivery."),
     "push": Entry("deliveries", "push", "Register one image manually."),
+    "wait": Entry("wait", "wait", "Wait for the result of a push."),
     "replay": Entry("deliveries", "replay", "Apply the rules to recorded deliveries again."),
     "dismiss": Entry("dismiss", "dismiss", "Close parked registrations."),
     "catch-up": Entry("operations", "catch_up", "Find pushes whose webhook never arrived."),

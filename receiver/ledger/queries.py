@@ -52,6 +52,7 @@ class Filter:
 
     repository: str | None = None
     tag: str | None = None
+    digest: str | None = None
     verdict: Verdict | None = None
     state: State | None = None
     app: str | None = None
@@ -70,7 +71,7 @@ class Filter:
         """Whether an index finds what is wanted."""
         if self.text is not None or self.source is not None:
             return False
-        if self.tag is not None and self.repository is None:
+        if self.repository is None and (self.tag is not None or self.digest is not None):
             return False
         registered = (self.app, self.version, self.reason)
         return self.state != State.DONE and (self.state is not None or not any(registered))
@@ -241,6 +242,9 @@ def _chosen(wanted: Filter) -> Select[Any]:
         newest = _newest(wanted).limit(wanted.depth).subquery()
         oldest = select(func.min(newest.c.id)).scalar_subquery()
         query = query.where(c.id >= oldest)
+    if wanted.digest is not None:  # a webhook has none: preflight finds it out
+        found = registrations.c.digest == wanted.digest
+        query = query.where(or_(c.digest == wanted.digest, _led_to_one(found)))
     registered = _registered(wanted)
     if registered is not None:
         query = query.where(registered)

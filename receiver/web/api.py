@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -71,10 +70,11 @@ from receiver.web.bodies import (
     SettingsHashes,
     UndoDismissalRequest,
 )
-from receiver.web.messages import BadRequest, json_response, plain
+from receiver.web.messages import BadRequest, given, json_response, plain
 from receiver.web.overview import overview_of
 from receiver.web.page.versions import VersionsView
 from receiver.web.problems import ProblemCode, problem
+from receiver.web.waiting import awaited_of, image_of, wait_for_push
 
 T = TypeVar("T")
 
@@ -83,12 +83,17 @@ log = get_logger()
 
 async def list_deliveries(service: Service, request: Request, query: DeliveriesQuery) -> Response:
     """List deliveries, newest first."""
-    only, repository = limit_of(request), given(query.repository)
+    only, image = limit_of(request), image_of(query)
+    repository = given(query.repository) if image is None else image.repository
     if only is not None and repository not in {None, only}:
         return limited_to(only)
+    awaited = awaited_of(query, image)
+    if awaited is not None:
+        return await wait_for_push(service, request, awaited)
     search = Filter(
         repository=only or repository,
-        tag=given(query.tag),
+        tag=given(query.tag) if image is None else image.tag,
+        digest=given(query.digest),
         verdict=given(query.verdict),
         state=given(query.state),
         app=given(query.app),
@@ -183,11 +188,6 @@ def showing_versions(
         return json_response(await shelf.of(service, query.app))
 
     return show_versions
-
-
-def given(value: T | UnsetType) -> T | None:
-    """Return the value of a parameter, None if it was left out."""
-    return None if value is UNSET else value
 
 
 async def show_channels(service: Service, _: Request, query: ChannelsQuery) -> Response:

@@ -19,6 +19,7 @@ from receiver.timestamps import Time
 
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 MOST_MISSED = 500
+LONGEST_WAIT = 300  # seconds
 
 # PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
 PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
@@ -67,6 +68,7 @@ RepositoryOrAll = Annotated[
 ]
 TagName = Annotated[str, Meta(examples=["1.4.2"], extra_json_schema={"pattern": f"^{_TAG}$"})]
 DigestName = Annotated[str, Meta(extra_json_schema={"pattern": "^sha256:[0-9a-f]{64}$"})]
+WaitSeconds = Annotated[int, Meta(ge=0, le=LONGEST_WAIT)]
 RequestSource = Annotated[
     Literal["api", "command"], described("The source of the request; recorded and logged.")
 ]
@@ -84,6 +86,20 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     repository: Annotated[OptionalText, described("Only deliveries of this repository.")] = UNSET
     tag: Annotated[OptionalText, described("Only deliveries of this tag.")] = UNSET
+    image: Annotated[
+        Image | UnsetType, described("Only deliveries of this image: its repository and tag.")
+    ] = UNSET
+    digest: Annotated[
+        DigestName | UnsetType,
+        described("Only deliveries of this digest; preflight finds that of a webhook."),
+    ] = UNSET
+    wait: Annotated[
+        WaitSeconds | UnsetType,
+        described(
+            "With `image`, and perhaps `digest`, alone: wait up to this many seconds until each "
+            "registration of the newest delivery is done or parked."
+        ),
+    ] = UNSET
     verdict: Annotated[Verdict | UnsetType, described("Only deliveries with this verdict.")] = UNSET
     state: Annotated[
         State | UnsetType, described("Only deliveries with a registration in this state.")
@@ -99,7 +115,7 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         described("Only deliveries with this reason, or with a registration that has it."),
     ] = UNSET
     source: Annotated[
-        Literal["webhook", "catch-up", "command", "restore"] | UnsetType,
+        Literal["webhook", "catch-up", "command", "restore", "test"] | UnsetType,
         described("Only deliveries that were reported in this way."),
     ] = UNSET
     since: Annotated[

@@ -16,20 +16,11 @@ from receiver.upkeep.operations import Paused, Resumed
 from receiver.upkeep.replay import Replayed, ReplayedDeliveries
 from receiver.web import api, bodies
 from receiver.web.document import document_of
-from receiver.web.endpoint_bodies import (
-    AcceptedPush,
-    ErrorMessage,
-    IgnoredPush,
-    Liveness,
-    NotAccepted,
-    NotReady,
-    Readiness,
-    RefusedBody,
-    WebhookBody,
-)
+from receiver.web.endpoint_bodies import Liveness, NotReady, Readiness
 from receiver.web.health import live, ready, show_metrics
 from receiver.web.operation import (
     JSON,
+    RETRY_AFTER,
     TEXT,
     Group,
     Handler,
@@ -43,7 +34,8 @@ from receiver.web.operation import (
 from receiver.web.overview import Overview
 from receiver.web.page.versions import AppVersions, VersionsView
 from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode
-from receiver.web.webhook import PROOF_HEADER, Hooks
+from receiver.web.webhook import Hooks
+from receiver.web.webhook_operations import of_docker_hub
 
 OK, ACCEPTED = HTTPStatus.OK, HTTPStatus.ACCEPTED
 BAD_REQUEST, NOT_FOUND, CONFLICT = (
@@ -54,7 +46,6 @@ BAD_REQUEST, NOT_FOUND, CONFLICT = (
 TOO_SLOW, TOO_LARGE = HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 UNAUTHORIZED, FORBIDDEN = HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN
 UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
-RETRY_AFTER = {"Retry-After": "Seconds until it is worth another try."}
 
 
 def fails(*codes: ProblemCode, why: str, headers: Mapping[str, str] | None = None) -> ResponseSpec:
@@ -82,6 +73,12 @@ AWAY = ResponseSpec(
     "The ledger is unavailable and nothing was done (`ledger_unavailable`), or there are too many "
     "large bodies (`too_many_bodies`) or connections (plain text). Try again later.",
     {PROBLEM_JSON: Problem, TEXT: str},
+)
+AWAY_OR_CROWDED = ResponseSpec(
+    f"{AWAY.description} With `wait` also: too many requests wait (`too_many_waiting`), or the "
+    "receiver stops (`stopping`).",
+    AWAY.content,
+    RETRY_AFTER,
 )
 IDENTITY = {"id": "A delivery id, or a registration id for the registration's newest delivery."}
 NO_DELIVERY = {NOT_FOUND: fails(ProblemCode.DELIVERY_NOT_FOUND, why="The delivery does not exist.")}
@@ -156,7 +153,7 @@ def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
             with_body(bodies.RevokeRequest, api.revoke_token),
             responses={OK: returns(bodies.Revoked, "The token is revoked.")},
         ),
-        *_of_docker_hub(hooks),
+        *of_docker_hub(hooks),
         *_of_monitoring(),
     ]  # fmt: skip
 
@@ -189,8 +186,26 @@ def _of_deliveries() -> list[Operation]:
                     "One page, each delivery with its registrations in short.",
                     {JSON: DeliveryPage},
                     {"Link": 'The next page, with `rel="next"`; missing on the last page.'},
-                )
+                ),
+                NOT_FOUND: fails(
+                    ProblemCode.PUSH_UNKNOWN,
+                    why="With `wait`: no push of the image, or of this digest of it, is known.",
+                ),
+                TOO_SLOW: fails(
+                    ProblemCode.STILL_WAITING,
+                    why="With `wait`: a registration is neither done nor parked yet. Ask again.",
+                ),
+                CONFLICT: fails(
+                    ProblemCode.PUSH_NOT_DONE,
+                    why="With `wait`: the push was ignored or refused, or a registration is "
+                    "parked, dismissed or superseded, or its version was deleted.",
+                ),
+                UNAVAILABLE: AWAY_OR_CROWDED,
             },
+            description=(
+                "With `wait`, the response is delayed until the newest delivery of `image` has a "
+                "result; 200 is then returned only if everything is done."
+            ),
         ),
         api_operation(
             "POST /api/deliveries", "pushImage", Group.DELIVERIES,
@@ -385,63 +400,6 @@ def _of_pauses() -> list[Operation]:
                 "Registrations that wait for Edgegap are tried now. If Edgegap refuses again, the "
                 "gate closes again."
             ),
-        ),
-    ]  # fmt: skip
-
-
-def _of_docker_hub(hooks: Hooks) -> list[Operation]:
-    link = {"token": "The last segment of a link, valid for one repository."}
-    path = "/hooks/dockerhub/{token}"
-    return [
-        Operation(
-            "POST", path, "receiveWebhook", Group.DOCKER_HUB,
-            "Receive a webhook from Docker Hub",
-            Handler(hooks.take, body=WebhookBody),
-            {
-                OK: returns(IgnoredPush, "Recorded and ignored: see the reason."),
-                ACCEPTED: returns(AcceptedPush, "Recorded on disk."),
-                BAD_REQUEST: returns(RefusedBody, "The body is not a push."),
-                NOT_FOUND: returns(
-                    ErrorMessage,
-                    "The token is wrong, revoked, or for another repository: the response is the "
-                    "same.",
-                ),
-                TOO_SLOW: returns(RefusedBody, "The body took over 10 seconds."),
-                TOO_LARGE: returns(RefusedBody, "The body is over 1 MiB."),
-                HTTPStatus.TOO_MANY_REQUESTS: ResponseSpec(
-                    "Too many wrong tokens from one address. A valid link is never limited.",
-                    {JSON: ErrorMessage},
-                    RETRY_AFTER,
-                ),
-                UNAVAILABLE: ResponseSpec(
-                    "The ledger cannot be written now and the push was not accepted, or there are "
-                    "too many connections or large bodies (plain text). Send it again.",
-                    {JSON: NotAccepted, TEXT: str},
-                    RETRY_AFTER,
-                ),
-            },
-            description="A trailing slash is accepted, without a redirect.",
-            parameters=link,
-            security=(),
-            slash=True,
-        ),
-        Operation(
-            "GET", path, "explainLink", Group.DOCKER_HUB,
-            "Explain a link",
-            Handler(hooks.greet),
-            {
-                OK: ResponseSpec(
-                    "A short explanation, the same for any token.",
-                    {TEXT: str},
-                    {
-                        PROOF_HEADER: "The response to a challenge signed by `receiver doctor`; it "
-                        "identifies this receiver."
-                    },
-                )
-            },
-            parameters=link,
-            security=(),
-            slash=True,
         ),
     ]  # fmt: skip
 

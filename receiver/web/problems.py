@@ -23,6 +23,9 @@ class ProblemCode(StrEnum):
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - a word
     TOKEN_LIMITED = "token_limited"  # noqa: S105 - a word
     NOT_FOUND = "not_found"
+    PUSH_UNKNOWN = "push_unknown"
+    PUSH_NOT_DONE = "push_not_done"
+    STILL_WAITING = "still_waiting"
     DELIVERY_NOT_FOUND = "delivery_not_found"
     APP_NOT_FOUND = "app_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -34,6 +37,8 @@ class ProblemCode(StrEnum):
     DELETION_IN_PROGRESS = "deletion_in_progress"
     BODY_TOO_LARGE = "body_too_large"
     TOO_MANY_BODIES = "too_many_bodies"
+    TOO_MANY_WAITING = "too_many_waiting"
+    STOPPING = "stopping"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
 
 
@@ -43,6 +48,9 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.TOKEN_REVOKED: HTTPStatus.UNAUTHORIZED,
     ProblemCode.TOKEN_LIMITED: HTTPStatus.FORBIDDEN,
     ProblemCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ProblemCode.PUSH_UNKNOWN: HTTPStatus.NOT_FOUND,
+    ProblemCode.PUSH_NOT_DONE: HTTPStatus.CONFLICT,
+    ProblemCode.STILL_WAITING: HTTPStatus.REQUEST_TIMEOUT,
     ProblemCode.DELIVERY_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ProblemCode.APP_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ProblemCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
@@ -54,6 +62,8 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.DELETION_IN_PROGRESS: HTTPStatus.CONFLICT,
     ProblemCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ProblemCode.TOO_MANY_BODIES: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProblemCode.TOO_MANY_WAITING: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProblemCode.STOPPING: HTTPStatus.SERVICE_UNAVAILABLE,
     ProblemCode.LEDGER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
