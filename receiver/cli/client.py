@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 import msgspec
 
-from receiver.cli.exits import NOT_DONE, NOT_FOUND, CommandError
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, NOT_FOUND, CommandError
 from receiver.config.variables import variables_of
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.signing import ApiToken, ApiTokenSigner
@@ -68,6 +68,7 @@ LARGEST_ANSWER = 64 * 1024 * 1024
 ONE_MINUTE = 60
 NOT_FOUND_STATUS = 404
 UNAUTHORIZED = 401
+OWN_EXITS = {"configuration_refused": BAD_CONFIG}
 FAULTS = 400
 SERVES_AT = "serves_at"
 RETRY_SECONDS = 2.0  # another command, or a starting or stopping server, may hold the ledger
@@ -81,6 +82,7 @@ class Refused(msgspec.Struct, frozen=True):
     """An error of the API."""
 
     detail: str = "the server refused"
+    code: str = ""
 
 
 def new_token(seconds: int, repository: str | None = None) -> ApiToken:
@@ -142,7 +144,7 @@ class Server:
             )
             raise CommandError(sentence, NOT_DONE)
         code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
-        raise CommandError(refused.detail, code)
+        raise CommandError(refused.detail, OWN_EXITS.get(refused.code, code))
 
 
 async def perform(

@@ -1,7 +1,6 @@
 """What the operations of the JSON API do; `operations.py` lists them."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -9,6 +8,8 @@ from starlette.responses import Response
 
 from receiver.audit import Source, log_operation
 from receiver.config.settings import marks_of
+from receiver.config.variables import variables_of
+from receiver.config.warnings import probably_not_meant
 from receiver.dockerhub.webhook import Push
 from receiver.images import is_digest, is_repository, is_tag, parse_image_reference
 from receiver.ledger import gates as pauses
@@ -63,6 +64,7 @@ from receiver.web.bodies import (
     QueuedMove,
     Released,
     ReleaseRequest,
+    Reloaded,
     ReplayRequest,
     Revoked,
     RevokeRequest,
@@ -75,8 +77,6 @@ from receiver.web.overview import overview_of
 from receiver.web.page.versions import VersionsView
 from receiver.web.problems import ProblemCode, problem
 from receiver.web.waiting import awaited_of, image_of, wait_for_push
-
-T = TypeVar("T")
 
 log = get_logger()
 
@@ -170,6 +170,19 @@ async def revoke_token(service: Service, _: Request, body: RevokeRequest) -> Res
 async def show_overview(service: Service, _: Request) -> Response:
     """Show the current state."""
     return json_response(await overview_of(service))
+
+
+async def reload(service: Service, request: Request) -> Response:
+    """Read the configuration again, from the environment that the server was started with."""
+    environ = variables_of(request.app.state.environ)
+    done = await service.reload(environ, source_of(request))
+    if done.faults:
+        listed = "\n".join(done.faults)
+        detail = f"the configuration has faults, so the one before stays in force:\n{listed}"
+        return problem(ProblemCode.CONFIGURATION_REFUSED, detail)
+    settings = service.settings
+    warnings = tuple(probably_not_meant(settings))
+    return json_response(Reloaded(len(settings.rules), tuple(done.needs_a_restart), warnings))
 
 
 async def show_settings(service: Service, _: Request) -> Response:

@@ -335,6 +335,20 @@ class CaughtUp(msgspec.Struct, frozen=True):
     deliveries: tuple[DeliveryId, ...]
 
 
+class Reloaded(msgspec.Struct, frozen=True):
+    """The configuration that was read again and is in force now."""
+
+    rules: int
+    needs_a_restart: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Variables whose new values are in force only after a restart.",
+            examples=[["PORT"]],
+        ),
+    ]
+    warnings: Annotated[tuple[str, ...], described("Probable mistakes.")]
+
+
 class SettingsHashes(msgspec.Struct, frozen=True):
     """For each setting a keyed hash of its value, which `receiver doctor` compares with its own."""
 

@@ -148,6 +148,19 @@ def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
             responses={OK: returns(bodies.SettingsHashes, "A keyed hash of each setting.")},
         ),
         api_operation(
+            "POST /api/reload", "reloadConfiguration", Group.OVERVIEW,
+            "Reload the configuration",
+            without_input(api.reload),
+            responses={
+                OK: returns(bodies.Reloaded, "The new configuration is in force."),
+                CONFLICT: fails(
+                    ProblemCode.CONFIGURATION_REFUSED,
+                    why="The configuration has faults; the one before stays in force.",
+                ),
+            },
+            description="As a SIGHUP does; with replicas, only this one reads it again.",
+        ),
+        api_operation(
             "POST /api/tokens/revoke", "revokeToken", Group.TOKENS,
             "Revoke an API token",
             with_body(bodies.RevokeRequest, api.revoke_token),

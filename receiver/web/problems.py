@@ -34,6 +34,7 @@ class ProblemCode(StrEnum):
     REPOSITORY_UNKNOWN = "repository_unknown"
     GATE_NOT_CLOSED = "gate_not_closed"
     NO_RETENTION = "no_retention"
+    CONFIGURATION_REFUSED = "configuration_refused"
     DELETION_IN_PROGRESS = "deletion_in_progress"
     BODY_TOO_LARGE = "body_too_large"
     TOO_MANY_BODIES = "too_many_bodies"
@@ -59,6 +60,7 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.REPOSITORY_UNKNOWN: HTTPStatus.CONFLICT,
     ProblemCode.GATE_NOT_CLOSED: HTTPStatus.CONFLICT,
     ProblemCode.NO_RETENTION: HTTPStatus.CONFLICT,
+    ProblemCode.CONFIGURATION_REFUSED: HTTPStatus.CONFLICT,
     ProblemCode.DELETION_IN_PROGRESS: HTTPStatus.CONFLICT,
     ProblemCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ProblemCode.TOO_MANY_BODIES: HTTPStatus.SERVICE_UNAVAILABLE,
