@@ -21,6 +21,7 @@ COMMANDS = {
     "connect": Entry("connect", "connect", "Create the webhook on Docker Hub."),
     "api-token": Entry("config", "api_token", "Print or revoke an API token."),
     "deliveries": Entry("deliveries", "deliveries", "List deliveries, newest first."),
+    "status": Entry("status", "status", "Show health, parked work and the last pushes."),
     "show": Entry("deliveries", "show", "Show everything about one delivery."),
     "push": Entry("deliveries", "push", "Register one image manually."),
     "wait": Entry("wait", "wait", "Wait for the result of a push."),
@@ -64,6 +65,9 @@ def main(context: click.Context) -> None:
     Secrets are read from the environment (RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, DOCKERHUB_USERNAME,
     DOCKERHUB_TOKEN; each also as NAME_FILE) or from a file .env in the working directory or next to
     receiver.toml. All other settings are read from receiver.toml.
+
+    All times are UTC, those that are passed and those that are printed. On a terminal, lists have
+    headers and colors; NO_COLOR turns the colors off.
     """
     context.obj = dict(os.environ)  # a reload starts from this environment
     os.environ.update(variables_of(os.environ).from_dotenv)  # for proxies and certificates

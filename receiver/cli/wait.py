@@ -16,6 +16,7 @@ from receiver.cli.exits import (
     CommandError,
     handle_errors,
 )
+from receiver.cli.table import print_rows
 from receiver.images import is_digest, parse_image_reference
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def wait(image: str, digest: str | None, timeout: float, as_json: bool) -> None:
       5  no push of the image is known after --timeout
       6  a registration is neither done nor parked after --timeout
     """
-    from receiver.cli.delivery_text import one_line
+    from receiver.cli.delivery_text import HEADERS, cells
     from receiver.upkeep.waiting import Awaited, Progress, progress_of, sentence_of
     from receiver.web.serialization import json_text
 
@@ -62,8 +63,10 @@ def wait(image: str, digest: str | None, timeout: float, as_json: bool) -> None:
         raise CommandError(f"{digest!r} is not a digest: write sha256: and 64 digits", USAGE)
     awaited = Awaited(parse_image_reference(image), digest, timeout)
     found = _wait_for(awaited)
-    if found is not None:
-        click.echo(json_text(found) if as_json else one_line(found))
+    if found is not None and as_json:
+        click.echo(json_text(found))
+    elif found is not None:
+        print_rows(HEADERS, [cells(found)])
     codes = {
         Progress.UNKNOWN: NOT_FOUND,
         Progress.OPEN: STILL_WAITING,
