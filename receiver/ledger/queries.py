@@ -71,7 +71,7 @@ class Filter:
         """Whether an index finds what is wanted."""
         if self.text is not None or self.source is not None:
             return False
-        if self.repository is None and (self.tag is not None or self.digest is not None):
+        if self.digest is not None or (self.tag is not None and self.repository is None):
             return False
         registered = (self.app, self.version, self.reason)
         return self.state != State.DONE and (self.state is not None or not any(registered))
@@ -89,7 +89,24 @@ def search_deliveries(tx: Tx, wanted: Filter) -> DeliveryPage:
 
 def list_deliveries(tx: Tx, wanted: Filter) -> list[Delivery]:
     """Return deliveries, newest first, each with its registrations in short."""
-    rows = tx.connection.execute(_chosen(wanted)).mappings().all()
+    return _deliveries(tx, _chosen(wanted))
+
+
+def newest_of_image(
+    tx: Tx, repository: str, tag: str, digest: str | None = None
+) -> Delivery | None:
+    """Return the newest delivery of an image, or of this digest among the tag's newest ones."""
+    c = deliveries.c
+    query = _chosen(Filter(repository=repository, tag=tag, digest=digest, limit=1))
+    if digest is not None:
+        of_tag = select(c.id).where(c.repository == repository, c.tag == tag)
+        newest = of_tag.order_by(c.id.desc()).limit(STRETCH).subquery()
+        query = query.where(c.id >= select(func.min(newest.c.id)).scalar_subquery())
+    return next(iter(_deliveries(tx, query)), None)
+
+
+def _deliveries(tx: Tx, query: Select[Any]) -> list[Delivery]:
+    rows = tx.connection.execute(query).mappings().all()
     led = registrations_of(tx, [row["id"] for row in rows])
     return [read_view(Delivery, row, registrations=led.get(row["id"], ())) for row in rows]
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from receiver.images import ImageReference
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.queries import Filter, list_deliveries
+from receiver.ledger.queries import newest_of_image
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import Delivery, Registration
 from receiver.reasons import Outcome, State, Verdict
@@ -45,10 +45,19 @@ class Awaited:
 
 
 def newest_push(tx: Tx, awaited: Awaited) -> Delivery | None:
-    """Return the newest delivery of the image, None if there is none."""
+    """Return the newest delivery of the image, None if there is none.
+
+    Without one of the digest, the newest that is open and whose digest is not known yet.
+    """
     image = awaited.image
-    only = Filter(repository=image.repository, tag=image.tag, digest=awaited.digest, limit=1)
-    return next(iter(list_deliveries(tx, only)), None)
+    found = newest_of_image(tx, image.repository, image.tag, awaited.digest)
+    if found is not None or awaited.digest is None:
+        return found
+    newest = newest_of_image(tx, image.repository, image.tag)
+    if newest is None or progress_of(newest) is not Progress.OPEN:
+        return None
+    known = [newest.digest, *(one.digest for one in newest.registrations)]
+    return newest if known.count(None) == len(known) else None
 
 
 def progress_of(delivery: Delivery | None) -> Progress:

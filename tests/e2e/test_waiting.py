@@ -189,6 +189,15 @@ def test_with_a_digest_only_a_push_of_it_counts(
     assert [row["digest"] for row in listed] == [OTHER_DIGEST]
 
 
+def test_a_push_whose_digest_is_not_known_yet_may_be_the_one(one: ReceiverHere) -> None:
+    pause(one)
+    one.push("1.0.0")
+
+    answer = ask(one, image=f"{REPOSITORY}:1.0.0", digest=DIGEST, wait=0)
+
+    assert (answer.status_code, answer.json()["code"]) == (408, "still_waiting")
+
+
 def test_a_dismissed_registration_is_not_done(one: ReceiverHere) -> None:
     parked = one.ended(one.push_to(LOBBY, "1.0.0"))
     post(one, "/api/dismiss", {"ids": [parked["id"]]})
