@@ -67,21 +67,21 @@ class BadText(ReceiverError):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ConfigIssue:
     """One error in the configuration: its location, what is wrong, and how to fix it."""
 
     where: str
     what: str
-    mend: str
+    hint: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}. {self.mend}"
+        return f"{self.where}: {self.what}. {self.hint}"
 
 
 class ConfigError(ReceiverError):
     """All errors in a configuration at once, together with its warnings."""
 
-    def __init__(self, faults: tuple[Fault, ...], warnings: tuple[str, ...] = ()) -> None:
+    def __init__(self, faults: tuple[ConfigIssue, ...], warnings: tuple[str, ...] = ()) -> None:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         lines = "\n".join(f"  - {fault}" for fault in faults)
         super().__init__(f"The configuration has {count}:\n{lines}")

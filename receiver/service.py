@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 
 from httpx import AsyncClient
@@ -14,10 +15,12 @@ from receiver.config.settings import LiveSettings, Settings, after_reload
 from receiver.config.variables import NEEDED
 from receiver.config.warnings import probably_not_meant
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
-from receiver.errors import ConfigError, Fault, LedgerError
+from receiver.errors import ConfigError, ConfigIssue, LedgerError
 from receiver.http.client import http_client
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import Claimed
+from receiver.ledger.result import Result
 from receiver.logs import get_logger, masking
 from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.pipeline.worker import Settled, Worker
@@ -36,10 +39,19 @@ from receiver.upkeep.purge import Purge
 from receiver.upkeep.refused_links import RefusedLinks
 from receiver.upkeep.replay import read_rules_again
 from receiver.upkeep.trial_sweep import TrialSweep
+from receiver.upkeep.waiting import Waiting
 
 WORKER_GRACE_SECONDS = 5.0
 
 log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The result of a reload: faults, or the names of what is in force only after a restart."""
+
+    faults: Sequence[str] = ()
+    needs_a_restart: Sequence[str] = ()
 
 
 class Service:
@@ -57,7 +69,9 @@ class Service:
         self.ledger = ledger
         self.preflight = preflight
         self.client = client
-        self.worker = Worker(ledger, current, client, preflight, settled=settled)
+        self.waiting = Waiting(ledger)
+        self._and_then = settled
+        self.worker = Worker(ledger, current, client, preflight, settled=self._settled)
         wake = self.worker.wake
         self.drift = Drift(ledger, current, client, wake)
         self.catch_up = CatchUp(ledger, current, preflight.hub, wake, compare=self.drift.compare)
@@ -75,7 +89,12 @@ class Service:
         """The active settings."""
         return self.current.settings
 
-    async def reload(self, environ: Mapping[str, str]) -> bool:
+    def _settled(self, claimed: Claimed, result: Result) -> None:
+        self.waiting.wake(claimed.image)
+        if self._and_then is not None:
+            self._and_then(claimed, result)
+
+    async def reload(self, environ: Mapping[str, str], source: str = "signal") -> Reload:
         """Reload the whole configuration; if it has errors, log them and keep the old one.
 
         Changed settings that the log lists under `needs_a_restart` are not active yet.
@@ -84,11 +103,12 @@ class Service:
             loaded = load_settings(environ, need=NEEDED)
         except ConfigError as error:
             faults = [str(fault) for fault in error.faults]
-            log.error("config_refused", faults=faults, kept="the configuration before")
+            kept = "the configuration before"
+            log.error("config_refused", faults=faults, kept=kept, source=source)
             now = Time(time.time_ns() // 1_000_000)
             self.health.note(Condition(Code.CONFIGURATION, _refusal_of(error.faults), now))
             metrics.config_reloaded.set(0)
-            return False
+            return Reload(faults=tuple(masking(fault) for fault in faults))
         self.health.clear(Code.CONFIGURATION)
         masking.know(loaded.secrets())
         settings, later = after_reload(self.settings, loaded)
@@ -98,7 +118,8 @@ class Service:
         token = settings.edgegap_token or Secret("")
         pace = settings.requests_per_second, settings.concurrency
         self.client.adopt(settings.edgegap_base_url, token, pace, settings.secrets())
-        log.info("config_reloaded", rules=len(settings.rules), needs_a_restart=list(later))
+        rules = len(settings.rules)
+        log.info("config_reloaded", rules=rules, needs_a_restart=list(later), source=source)
         log_warnings(settings)
         try:
             await self.read_rules_again()
@@ -108,7 +129,7 @@ class Service:
         except LedgerError as error:
             log.error("ledger_unavailable", error=str(error))
         self.worker.invalidate_caches()
-        return True
+        return Reload(needs_a_restart=later)
 
     async def read_rules_again(self) -> None:
         """Queue again the registrations that the current configuration may have fixed."""
@@ -140,7 +161,7 @@ def log_warnings(settings: Settings) -> None:
         log.warning("config_warning", sentence=warning)
 
 
-def _refusal_of(faults: Sequence[Fault]) -> str:
+def _refusal_of(faults: Sequence[ConfigIssue]) -> str:
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return masking(
         f"Reload failed; the previous configuration stays active. {faults[0]}{more}: run "

@@ -11,6 +11,7 @@ from receiver.version import VERSION
 
 COMMANDS = {
     "serve": Entry("serve", "serve", "Run the receiver: webhook, worker, API, page."),
+    "reload": Entry("reload", "reload", "Have the server read its configuration again."),
     "demo": Entry("demo", "demo", "Run a demo: no account, no configuration."),
     "init": Entry("init", "init", "Write the configuration, step by step."),
     "check": Entry("config", "check", "Check the configuration and report all faults."),
@@ -20,8 +21,10 @@ COMMANDS = {
     "connect": Entry("connect", "connect", "Create the webhook on Docker Hub."),
     "api-token": Entry("config", "api_token", "Print or revoke an API token."),
     "deliveries": Entry("deliveries", "deliveries", "List deliveries, newest first."),
+    "status": Entry("status", "status", "Show health, parked work and the last pushes."),
     "show": Entry("deliveries", "show", "Show everything about one delivery."),
     "push": Entry("deliveries", "push", "Register one image manually."),
+    "wait": Entry("wait", "wait", "Wait for the result of a push."),
     "replay": Entry("deliveries", "replay", "Apply the rules to recorded deliveries again."),
     "dismiss": Entry("dismiss", "dismiss", "Close parked registrations."),
     "catch-up": Entry("operations", "catch_up", "Find pushes whose webhook never arrived."),
@@ -65,6 +68,9 @@ def main(context: click.Context) -> None:
     Secrets are read from the environment (RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, DOCKERHUB_USERNAME,
     DOCKERHUB_TOKEN; each also as NAME_FILE) or from a file .env in the working directory or next to
     receiver.toml. All other settings are read from receiver.toml.
+
+    All times are UTC, those that are passed and those that are printed. On a terminal, lists have
+    headers and colors; NO_COLOR turns the colors off.
     """
     context.obj = dict(os.environ)  # a reload starts from this environment
     os.environ.update(variables_of(os.environ).from_dotenv)  # for proxies and certificates

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 import msgspec
 
-from receiver.cli.exits import NOT_DONE, NOT_FOUND, CommandError
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, NOT_FOUND, CommandError
 from receiver.config.variables import variables_of
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.signing import ApiToken, ApiTokenSigner
@@ -68,6 +68,7 @@ ONE_MINUTE = 60
 HERE = "http://127.0.0.1"  # the application in this process
 NOT_FOUND_STATUS = 404
 UNAUTHORIZED = 401
+OWN_EXITS = {"configuration_refused": BAD_CONFIG}
 FAULTS = 400
 SERVES_AT = "serves_at"
 PROCESSED_LATER = "start `receiver serve` to process them"
@@ -82,6 +83,7 @@ class Refused(msgspec.Struct, frozen=True):
     """An error of the API."""
 
     detail: str = "the server refused"
+    code: str = ""
 
 
 def new_token(seconds: int, repository: str | None = None) -> ApiToken:
@@ -154,7 +156,7 @@ class Server:
             )
             raise CommandError(sentence, NOT_DONE)
         code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
-        raise CommandError(refused.detail, code)
+        raise CommandError(refused.detail, OWN_EXITS.get(refused.code, code))
 
 
 async def perform(

@@ -12,7 +12,7 @@ import click
 from receiver.cli.client import api_keys, configured, new_token, reached
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
-from receiver.errors import ConfigError, Fault
+from receiver.errors import ConfigError, ConfigIssue
 from receiver.images import is_repository
 from receiver.signing import MAX_URL, LinkSigner
 
@@ -105,7 +105,7 @@ async def _check_outside(settings: Settings) -> None:
         raise ConfigError(tuple(faults), tuple(config_warnings(settings)))
 
 
-async def more_faults(settings: Settings) -> list[Fault]:
+async def more_faults(settings: Settings) -> list[ConfigIssue]:
     """Return the faults of settings that are valid by themselves but cannot be used.
 
     These are a [[notice]] whose URL Apprise does not support, a HOST that has no address, and a
@@ -118,7 +118,7 @@ async def more_faults(settings: Settings) -> list[Fault]:
     fix = "See github.com/caronc/apprise for the URL format of each service"
     what = "Apprise does not support its URL"
     faults = [
-        Fault(notice.name, what, fix)
+        ConfigIssue(notice.name, what, fix)
         for notice, good in zip(settings.notices, known, strict=True)
         if not good
     ]
@@ -126,15 +126,15 @@ async def more_faults(settings: Settings) -> list[Fault]:
         await asyncio.get_running_loop().getaddrinfo(settings.host, settings.port)
     except (OSError, UnicodeError):
         what = f"{settings.host!r} does not resolve to an address of this machine"
-        faults.append(Fault("HOST", what, "Write an address, for instance HOST=127.0.0.1"))
+        faults.append(ConfigIssue("HOST", what, "Write an address, for instance HOST=127.0.0.1"))
     too_long = link_length_fault(settings)
     if too_long is not None:
-        faults.append(Fault("public_url", *too_long))
+        faults.append(ConfigIssue("public_url", *too_long))
     return faults
 
 
-def _fault_row(fault: Fault) -> dict[str, str]:
-    return {"where": fault.where, "what": fault.what, "mend": fault.mend}
+def _fault_row(fault: ConfigIssue) -> dict[str, str]:
+    return {"where": fault.where, "what": fault.what, "hint": fault.hint}
 
 
 if TYPE_CHECKING:

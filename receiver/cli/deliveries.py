@@ -26,6 +26,7 @@ from receiver.cli.exits import (
     CommandError,
     handle_errors,
 )
+from receiver.cli.table import print_rows
 from receiver.cli.timestamps import moment
 from receiver.config.variables import NEEDED
 from receiver.images import ImageReference, parse_image_reference
@@ -72,8 +73,8 @@ SOURCES = ("webhook", "catch-up", "command", "restore", "test")  # and its words
     type=click.Choice(SOURCES),
     help="Only deliveries that were reported in this way.",
 )
-@click.option("--since", help="Only deliveries since a time: 2026-11-23, 2h or 3d ago.")
-@click.option("--until", help="Only deliveries before a time.")
+@click.option("--since", help="Only deliveries since a time in UTC: 2026-11-23, 2h or 3d ago.")
+@click.option("--until", help="Only deliveries before a time in UTC.")
 @click.option("--before", help="Only deliveries before this delivery ID: the next page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @handle_errors
@@ -96,9 +97,10 @@ def deliveries(
     """List deliveries, newest first, with the state of their registrations.
 
     Works with and without a running server. The column after the repository and tag is the verdict,
-    followed by the reason, if any. `receiver show ID` explains the reason and what to do.
+    followed by the reason, if any. `receiver show ID` explains the reason and what to do. All times
+    are UTC.
     """
-    from receiver.cli.delivery_text import one_line
+    from receiver.cli.delivery_text import HEADERS, cells
     from receiver.ledger.queries import Filter, find_push, list_deliveries
     from receiver.web.serialization import json_text
 
@@ -125,8 +127,11 @@ def deliveries(
         raise CommandError(
             f"there is no delivery {before}; pass a listed ID to --before", NOT_FOUND
         )
-    for row in rows:
-        click.echo(json_text(row) if as_json else one_line(row))
+    if as_json:
+        for row in rows:
+            click.echo(json_text(row))
+    else:
+        print_rows(HEADERS, [cells(row) for row in rows])
     if not rows and not as_json:
         none = "No deliveries yet. `receiver link` prints the link for Docker Hub."
         click.echo("No deliveries match. Try fewer filters." if any_rows else none, err=True)
@@ -330,7 +335,8 @@ if TYPE_CHECKING:
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--parked", is_flag=True, help="All deliveries with a parked registration.")
 @click.option(
-    "--since", help="All deliveries since a time: 2026-11-23, 2026-11-23T17:00, 2h or 3d ago."
+    "--since",
+    help="All deliveries since a time in UTC: 2026-11-23T17:00, 2h or 3d ago.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @handle_errors

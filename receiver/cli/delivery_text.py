@@ -1,5 +1,6 @@
 """Deliveries as plain text, for people at a terminal."""
 
+from receiver.cli.table import colored
 from receiver.ledger.views import (
     Delivery,
     DeliveryDetail,
@@ -18,16 +19,24 @@ DOES = {
 }
 
 
-def one_line(delivery: Delivery) -> str:
-    """Return a delivery as one line of a list."""
-    tag = delivery.tag or "(no tag)"
-    image = f"{delivery.repository}:{tag}"
+HEADERS = ("RECEIVED (UTC)", "ID", "IMAGE", "VERDICT", "REGISTRATIONS")
+
+
+def cells(delivery: Delivery) -> list[str]:
+    """Return a delivery as one row of a list, with colors on a terminal."""
+    image = f"{delivery.repository}:{delivery.tag or '(no tag)'}"
     registrations = ", ".join(
-        f"{row.app}/{row.version} {_state(row)}" for row in delivery.registrations
+        colored(_printable(f"{row.app}/{row.version} {_state(row)}"), row.state)
+        for row in delivery.registrations
     )
     verdict = delivery.verdict.value + (f" {delivery.reason}" if delivery.reason else "")
-    parts = [format_time(delivery.received_at), delivery.id, image, verdict]
-    return _printable("  ".join([*parts, registrations] if registrations else parts))
+    return [
+        format_time(delivery.received_at),
+        delivery.id,
+        _printable(image),
+        colored(verdict, delivery.verdict),
+        registrations,
+    ]
 
 
 def format_detail(delivery: DeliveryDetail) -> str:

@@ -44,7 +44,7 @@ def doctor(as_json: bool) -> None:
             _print(warned("configuration", warning, CHANGE_IT), as_json=as_json)
         for fault in error.faults:
             found = f"{fault.where}: {fault.what}"
-            _print(Finding(Health.FAIL, "configuration", found, fault.mend), as_json=as_json)
+            _print(Finding(Health.FAIL, "configuration", found, fault.hint), as_json=as_json)
         raise SystemExit(BAD_CONFIG) from None
     configure_logs(secrets=settings.secrets(), level="ERROR")
     findings = asyncio.run(_examine(settings, as_json=as_json))
@@ -68,7 +68,7 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
         if not warning.startswith(CHECKED_BY_DOCTOR)
     ]
     findings += [
-        Finding(Health.FAIL, "configuration", f"{fault.where}: {fault.what}", fault.mend)
+        Finding(Health.FAIL, "configuration", f"{fault.where}: {fault.what}", fault.hint)
         for fault in await more_faults(settings)
         if fault.where not in CHECKED_BY_DOCTOR
     ]
@@ -134,5 +134,5 @@ def _print(finding: Finding, *, as_json: bool) -> None:
     color = {Health.PASS: "green", Health.WARN: "yellow", Health.FAIL: "red"}[finding.health]
     head = click.style(f"{finding.health.value:4}", fg=color)
     click.echo(masking(f"{head}  {finding.what}: {finding.found}"))
-    if finding.mend:
-        click.echo(masking(f"      {finding.mend}"))
+    if finding.hint:
+        click.echo(masking(f"      {finding.hint}"))

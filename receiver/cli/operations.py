@@ -113,7 +113,7 @@ wait_for = asyncio.sleep
 @click.command("catch-up")
 @click.option(
     "--since",
-    help="Start time: 2026-01-01, or 3d for three days ago; default: where the last run stopped.",
+    help="Start time in UTC: 2026-01-01, or 3d for three days ago; default: since the last run.",
 )
 @click.option("--repository", help="Only this group/project; default: every repository of a rule.")
 @click.option("--dry-run", is_flag=True, help="Only list the pushes; record nothing.")

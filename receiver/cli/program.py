@@ -3,6 +3,7 @@
 A command's module is imported only when the command runs, so that `receiver --help` is fast.
 """
 
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -12,6 +13,8 @@ import click
 
 from receiver.cli.exits import INTERRUPTED, NOT_DONE, CommandError
 from receiver.cli.streams import output_failure, prepare_streams
+
+COMPLETE = "_RECEIVER_COMPLETE"  # set by a shell that asks for completions
 
 
 class Entry(NamedTuple):
@@ -51,7 +54,8 @@ class Program(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; report an error if its output could not be written."""
-        prepare_streams()
+        if COMPLETE not in os.environ:  # click writes completions as bytes
+            prepare_streams()
         try:
             return super().main(*args, **kwargs)
         except SystemExit as end:

@@ -31,7 +31,7 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Delete versions of APP that this receiver created, except the newest `keep` of their rule.
 
     Never deletes the newest version, a version of a channel, a pinned version, an older tag that
-    was pushed manually, or a version with running deployments.
+    was pushed manually, or a version with running deployments. On a terminal it asks first.
     """
     from receiver.pipeline.prune import keep_count
     from receiver.web.serialization import json_text

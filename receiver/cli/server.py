@@ -153,6 +153,12 @@ class _Server(LimitedServer):
         if self._listening is not None:
             self._listening(url, self._stop)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        service = getattr(self._state, "service", None)
+        if service is not None:
+            service.waiting.end()
+        await super().shutdown(sockets)
+
     def _cannot_start(self, cause: BaseException | None) -> str:
         settings = self._settings
         if not isinstance(cause, OSError):

@@ -35,7 +35,7 @@ from receiver.config.values import (
 )
 from receiver.config.variables import Variables, read_text
 from receiver.dockerhub.login import Login
-from receiver.errors import BadText, ConfigError, Fault
+from receiver.errors import BadText, ConfigError, ConfigIssue
 from receiver.extras import how_to_install
 from receiver.http.variables import outgoing_faults
 from receiver.ledger.engine import read_database_url, sqlite_path
@@ -78,7 +78,7 @@ def load(environ: Mapping[str, str], *, need: frozenset[str] = frozenset()) -> L
 
 def load_settings_lenient(
     environ: Mapping[str, str], *, need: frozenset[str] = frozenset()
-) -> tuple[Settings, tuple[Fault, ...]]:
+) -> tuple[Settings, tuple[ConfigIssue, ...]]:
     """As `load_settings`, for commands that need no rule: errors in the file are returned.
 
     Raises ConfigError if the environment has errors.
@@ -93,19 +93,19 @@ def load_settings_lenient(
 class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ if isinstance(environ, Variables) else Variables(environ)
-        self._faults: list[Fault] = []
+        self._faults: list[ConfigIssue] = []
         self._folder = Path()
         self._where = DEFAULT_CONFIG
         self._is_there = True
 
     @property
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[ConfigIssue]:
         """All errors found so far, those of variables first."""
         return [*self._environ.faults, *self._faults]
 
     def load(self, need: frozenset[str]) -> Loaded:
         table = self._table()
-        faults: list[Fault] = []
+        faults: list[ConfigIssue] = []
         file = read_table(Configuration, table, faults)
         token = self._token("EDGEGAP_TOKEN")
         login = self._login(token)
@@ -113,7 +113,7 @@ class _Reader:
         notices = make_notices(file.notice, self._environ, rules, faults)
         if notices and not can_send():
             fix = f"Install it, {how_to_install('notices')}; or remove the [[notice]]"
-            faults.append(Fault("notice", "Apprise, which sends it, is not installed", fix))
+            faults.append(ConfigIssue("notice", "Apprise, which sends it, is not installed", fix))
         tables = [fault.where.partition(", ")[0] for fault in faults]
         faults.sort(key=lambda fault: tables.index(fault.where.partition(", ")[0]))
         self._faults += [replace(fault, where=f"{self._where}, {fault.where}") for fault in faults]
@@ -163,12 +163,12 @@ class _Reader:
         self._environ.warn_of_misspelled()
         return Loaded(replace(settings, warnings=tuple(self._environ.warnings)), file)
 
-    def is_of_the_file(self, fault: Fault) -> bool:
+    def is_of_the_file(self, fault: ConfigIssue) -> bool:
         """Return whether the error is in receiver.toml, not in a variable."""
         return fault.where == self._where or fault.where.startswith(f"{self._where}, ")
 
     def _fault(self, where: str, what: str, fix: str) -> None:
-        self._faults.append(Fault(where, what, fix))
+        self._faults.append(ConfigIssue(where, what, fix))
 
     def _table(self) -> dict[str, Any]:
         text = self._environ.get("RECEIVER_CONFIG_TOML", "")

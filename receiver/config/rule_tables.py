@@ -19,7 +19,7 @@ from receiver.config.values import bare_token, login_faults, read_duration
 from receiver.dockerhub.login import Login
 from receiver.edgegap.deployment_answers import read_near
 from receiver.edgegap.fields import field_fault, resource_faults
-from receiver.errors import Fault
+from receiver.errors import ConfigIssue
 from receiver.notifications.destinations import Notice
 from receiver.rules.channel_order import Channel, Need
 from receiver.rules.image_size import read_size
@@ -40,7 +40,7 @@ def make_rules(
     channels: Sequence[ChannelTable],
     environ: Mapping[str, str],
     login: Login | None,
-    faults: list[Fault],
+    faults: list[ConfigIssue],
 ) -> tuple[Rule, ...]:
     """Return the rules with the channels that they move.
 
@@ -56,18 +56,22 @@ def make_rules(
         first = number if unread else names.setdefault(rule.name, number)
         if first != number:
             what = f"it has the same name as rule {first}, {rule.name!r}"
-            faults.append(Fault(f"rule {number}", what, 'Give one of them another: name = "…"'))
+            faults.append(
+                ConfigIssue(f"rule {number}", what, 'Give one of them another: name = "…"')
+            )
     own = _channels(channels, rules, faults)
     with_channels = tuple(_with_channels(rule, rules, own) for rule in rules)
     faults += [
-        Fault(f"app {app}", f"{name!r} and {other!r} {ALIKE}", f'Write "{name}" in both')
+        ConfigIssue(f"app {app}", f"{name!r} and {other!r} {ALIKE}", f'Write "{name}" in both')
         if name != other
-        else Fault(f"app {app}", f"{name!r} {BOTH}", "Give the channel or the version another name")
+        else ConfigIssue(
+            f"app {app}", f"{name!r} {BOTH}", "Give the channel or the version another name"
+        )
         for app, name, other in colliding_names(with_channels)
     ]
     faults += _faults_of_needs(own, with_channels)
     faults += [
-        Fault(f"rule {number}, versions", NOTHING_TO_DO, 'Also write channels = ["dev"]')
+        ConfigIssue(f"rule {number}, versions", NOTHING_TO_DO, 'Also write channels = ["dev"]')
         for number, rule in enumerate(with_channels, start=1)
         if not (rule.versions or rule.channels)
     ]
@@ -83,7 +87,7 @@ class _RuleMaker:
     """Makes one rule; errors go to `faults`, and a harmless value replaces a wrong one."""
 
     def __init__(
-        self, table: RuleTable, number: int, environ: Mapping[str, str], faults: list[Fault]
+        self, table: RuleTable, number: int, environ: Mapping[str, str], faults: list[ConfigIssue]
     ) -> None:
         self._table, self._environ, self._faults = table, environ, faults
         self._where = titled("rule", number, table.name)
@@ -116,7 +120,7 @@ class _RuleMaker:
         )
 
     def _fault(self, key: str, what: str, fix: str) -> None:
-        self._faults.append(Fault(f"{self._where}, {key}", what, fix))
+        self._faults.append(ConfigIssue(f"{self._where}, {key}", what, fix))
 
     def _max_image(self) -> int | None:
         text = given(self._table.max_image)
@@ -198,7 +202,7 @@ def pattern_of(tags: str | tuple[str, ...] | VersionRange) -> TagPattern:
 
 
 def _channels(
-    tables: Sequence[ChannelTable], rules: Sequence[Rule], faults: list[Fault]
+    tables: Sequence[ChannelTable], rules: Sequence[Rule], faults: list[ConfigIssue]
 ) -> list[Channel]:
     channels: dict[tuple[str, str], Channel] = {}
     known = sorted({rule.app for rule in rules})
@@ -209,10 +213,10 @@ def _channels(
         if table.app not in known:
             apps = " or ".join(f'"{name}"' for name in known) or '"…"'
             fix = f"Write app = {apps}, as in the rule that moves the channel"
-            faults.append(Fault(f"{where}, app", f"no rule has app = {table.app!r}", fix))
+            faults.append(ConfigIssue(f"{where}, app", f"no rule has app = {table.app!r}", fix))
         elif (table.app, table.name) in channels:
             what = f"{table.app}/{table.name} has a table already"
-            faults.append(Fault(f"channel {number}", what, "Keep one of the two"))
+            faults.append(ConfigIssue(f"channel {number}", what, "Keep one of the two"))
         tags = table.tags
         channels[table.app, table.name] = Channel(
             table.app,
@@ -226,7 +230,7 @@ def _channels(
     return list(channels.values())
 
 
-def _faults_of_needs(channels: Sequence[Channel], rules: Sequence[Rule]) -> list[Fault]:
+def _faults_of_needs(channels: Sequence[Channel], rules: Sequence[Rule]) -> list[ConfigIssue]:
     """Return what is wrong with the `from` and `needs` of channels."""
     faults = []
     for channel in channels:
@@ -236,14 +240,14 @@ def _faults_of_needs(channels: Sequence[Channel], rules: Sequence[Rule]) -> list
         if channel.source is not None and channel.source not in known:
             names = " or ".join(f'"{name}"' for name in known) or "another channel of the app"
             what = f"no rule moves the channel {channel.source!r} of the app {channel.app}"
-            faults.append(Fault(f"{where}, from", what, f"Write from = {names}"))
+            faults.append(ConfigIssue(f"{where}, from", what, f"Write from = {names}"))
         elif _goes_round(channel, own):
             what = f"{channel.name} takes what {channel.source} has, and that comes from it"
-            faults.append(Fault(f"{where}, from", what, "Remove one of the two"))
+            faults.append(ConfigIssue(f"{where}, from", what, "Remove one of the two"))
         untried = [rule.name for rule in own if rule.trial is None]
         if Need.TRIAL in channel.needs and untried:
             what = f"the rule {untried[0]} has no [rule.trial], so that no move would ever happen"
-            faults.append(Fault(f"{where}, needs", what, "Add [rule.trial] to the rule"))
+            faults.append(ConfigIssue(f"{where}, needs", what, "Add [rule.trial] to the rule"))
     return faults
 
 
@@ -270,7 +274,7 @@ def make_notices(
     tables: Sequence[NoticeTable],
     environ: Mapping[str, str],
     rules: Iterable[Rule],
-    faults: list[Fault],
+    faults: list[ConfigIssue],
 ) -> tuple[Notice, ...]:
     """Return the notices whose variable is set."""
     known = sorted({rule.name for rule in rules})
@@ -280,13 +284,15 @@ def make_notices(
         url = read_secret(environ, table.url_env)
         if url is None and table.url_env != STAND_IN:
             fix = 'Write url_env = "DISCORD_NOTICE_URL" and set it to an Apprise URL'
-            faults.append(Fault(f"{where}, url_env", f"{shown(table.url_env)} is not set", fix))
+            faults.append(
+                ConfigIssue(f"{where}, url_env", f"{shown(table.url_env)} is not set", fix)
+            )
         if not set(table.rules) <= set(known):
             what, fix = "it names a rule that does not exist", f"There are {', '.join(known)}"
-            faults.append(Fault(f"{where}, rules", what, fix))
+            faults.append(ConfigIssue(f"{where}, rules", what, fix))
         if any(name == notice.name for notice in notices):
             what = f"two notices have the name {name!r}"
-            faults.append(Fault("notice", what, 'Give one of them another: name = "…"'))
+            faults.append(ConfigIssue("notice", what, 'Give one of them another: name = "…"'))
         if url is not None:
             notices.append(Notice(name, url, table.on, table.rules))
     return tuple(notices)

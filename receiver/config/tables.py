@@ -14,7 +14,7 @@ from msgspec import NODEFAULT, inspect
 from receiver.config.model import Table
 from receiver.config.text import strip
 from receiver.config.values import did_you_mean, known_names
-from receiver.errors import Fault
+from receiver.errors import ConfigIssue
 
 STAND_IN = "?"  # for a required text that could not be read; no real name contains it
 T = TypeVar("T", bound=Table)
@@ -61,7 +61,7 @@ def _key(info: msgspec.structs.FieldInfo, kind: inspect.Type) -> Key:
     return Key(info.name, info.type, default, kind, info.required, inner, {})
 
 
-def read_table(model: type[T], table: Mapping[str, Any], faults: list[Fault]) -> T:
+def read_table(model: type[T], table: Mapping[str, Any], faults: list[ConfigIssue]) -> T:
     """Read a whole file; its errors go to `faults`."""
     found = _Reader(model, faults).read(table)
     assert isinstance(found, model)  # noqa: S101 - for the type
@@ -85,7 +85,7 @@ class _Reader:
     def __init__(
         self,
         model: type[Table],
-        faults: list[Fault],
+        faults: list[ConfigIssue],
         above: "_Reader | None" = None,
         line: str = "",
         prefix: str = "",
@@ -107,7 +107,7 @@ class _Reader:
         )
 
     def _fault(self, key: str, what: str, fix: str) -> None:
-        self._faults.append(Fault(f"{self._prefix}{key}", what, fix))
+        self._faults.append(ConfigIssue(f"{self._prefix}{key}", what, fix))
 
     def _values(self, name: str, key: Key, table: Mapping[str, Any]) -> list[Any]:
         """Return the value in a list; an empty list stands for the default."""

@@ -22,7 +22,7 @@ from receiver.config.environment import (
     shown,
 )
 from receiver.config.text import decode_text
-from receiver.errors import BadText, Fault
+from receiver.errors import BadText, ConfigIssue
 
 DOTENV = ".env"
 # The settings that a server requires: variables, and a table of receiver.toml.
@@ -61,7 +61,7 @@ class DotenvFile:
     path: Path
     is_there: bool = False
     values: Mapping[str, str] = field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[ConfigIssue, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -166,7 +166,9 @@ class Variables(Mapping[str, str]):
         if name == CONFIG:
             return clean(name, raw, parsed=True).value  # a file name may contain any bytes
         if any("\ud800" <= character <= "\udfff" for character in raw):
-            self.faults.append(Fault(name, "it is not UTF-8", "Set it again, as text in UTF-8"))
+            self.faults.append(
+                ConfigIssue(name, "it is not UTF-8", "Set it again, as text in UTF-8")
+            )
             return None
         return raw if name == CONFIG_TEXT else self._cleaned(name, raw, name in self._parsed)
 
@@ -176,14 +178,14 @@ class Variables(Mapping[str, str]):
         except BadText as error:
             what = f"the file that it names: {error}"
             fix = error.fix if "/" in str(path) else f"If it is the value itself, set {name} to it"
-            self.faults.append(Fault(name + FILE_SUFFIX, what, fix))
+            self.faults.append(ConfigIssue(name + FILE_SUFFIX, what, fix))
             return None
         return content if name == CONFIG_TEXT else self._cleaned(name, content, parsed=True)
 
     def _cleaned(self, name: str, raw: str, parsed: bool) -> str | None:
         found = clean(name, raw, parsed=parsed)
         if found.fault is not None:
-            self.faults.append(Fault(name, *found.fault))
+            self.faults.append(ConfigIssue(name, *found.fault))
             return None
         if found.removed:
             taken = " and ".join(found.removed)
@@ -217,9 +219,11 @@ def _read_dotenv(path: Path) -> DotenvFile:
     try:
         dotenv = parse_dotenv(read_text(path))
     except BadText as error:
-        return DotenvFile(path, faults=(Fault(str(path), str(error), error.fix),))
+        return DotenvFile(path, faults=(ConfigIssue(str(path), str(error), error.fix),))
     faults = [
-        Fault(f"{path}, line {problem.line} ({shown(problem.name)})", problem.what, problem.fix)
+        ConfigIssue(
+            f"{path}, line {problem.line} ({shown(problem.name)})", problem.what, problem.fix
+        )
         for problem in dotenv.problems
         if is_ours(problem.name)
     ]

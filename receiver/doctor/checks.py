@@ -81,8 +81,8 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
         if missing and ledger.path is not None and os.access(ledger.path.parent, os.W_OK):
             yield passed("ledger", f"{ledger.path} will be made by `receiver serve`")
         else:
-            mend = "Do what it says, or check DATABASE_URL and who may write there"
-            yield failed("ledger", str(error), mend)
+            hint = "Do what it says, or check DATABASE_URL and who may write there"
+            yield failed("ledger", str(error), hint)
     else:
         newer = newer_schema(ledger.schema)
         if newer is None:
@@ -99,8 +99,8 @@ async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[F
     listing = await client.apps()
     answer = listing.answer
     if answer.says(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        mend = "Make a token under app.edgegap.com/user-settings?tab=tokens and set EDGEGAP_TOKEN"
-        yield failed("Edgegap token", f"refused: {answer.message}", mend)
+        hint = "Make a token under app.edgegap.com/user-settings?tab=tokens and set EDGEGAP_TOKEN"
+        yield failed("Edgegap token", f"refused: {answer.message}", hint)
         return
     if not answer.accepted:
         yield failed("Edgegap", summary_of(answer), CHECK_THE_WAY)
@@ -149,8 +149,8 @@ def _unusable(answer: Answer) -> tuple[str, str]:
     if answer.says(HTTPStatus.NOT_FOUND):
         return "Edgegap has no such app", "Make it on Edgegap, or correct `app` in the rule"
     if answer.says(HTTPStatus.FORBIDDEN):
-        mend = "Let the token's owner manage the app, or set EDGEGAP_TOKEN to a token that may"
-        return f"the token may not touch it: {answer.message}", mend
+        hint = "Let the token's owner manage the app, or set EDGEGAP_TOKEN to a token that may"
+        return f"the token may not touch it: {answer.message}", hint
     return summary_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later"
 
 
@@ -192,8 +192,8 @@ async def _source(
         return failed(what, found, "Name another version in `copy_from`, or create it")
     if not answer.ok:
         return failed(what, *_unusable(answer))
-    mend = "Add req_cpu and req_memory under [rule.settings], or make a first version by hand"
-    return failed(what, "there is no version to copy", mend)
+    hint = "Add req_cpu and req_memory under [rule.settings], or make a first version by hand"
+    return failed(what, "there is no version to copy", hint)
 
 
 def _pull_profiles(rule: Rule, read: Read[PullProfiles]) -> Finding:
@@ -206,19 +206,19 @@ def _pull_profiles(rule: Rule, read: Read[PullProfiles]) -> Finding:
     if not missing:
         return passed(what, f"{', '.join(rule.pull_profiles)} exist at Edgegap")
     found = f"Edgegap does not have {', '.join(missing)}; it has {read.value}"
-    mend = "Correct `pull_profiles` in the rule, or create the profile in Edgegap's dashboard"
-    return (failed if read.value.complete else warned)(what, found, mend)
+    hint = "Correct `pull_profiles` in the rule, or create the profile in Edgegap's dashboard"
+    return (failed if read.value.complete else warned)(what, found, hint)
 
 
 async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncIterator[Finding]:
     url = settings.public_url
     if url is None:
-        mend = 'Write public_url = "https://hooks.example.com", where Docker Hub reaches us'
-        yield failed("public URL", "it is not set", mend)
+        hint = 'Write public_url = "https://hooks.example.com", where Docker Hub reaches us'
+        yield failed("public URL", "it is not set", hint)
         return
     if not url.startswith("https://"):
-        mend = "Put a proxy with TLS in front: the link is a secret"
-        yield warned("public URL", "it is not https", mend)
+        hint = "Put a proxy with TLS in front: the link is a secret"
+        yield warned("public URL", "it is not https", hint)
     too_long = link_length_fault(settings)
     if too_long is not None:
         yield failed("public URL", *too_long)
@@ -230,16 +230,16 @@ async def _reach(url: str, keys: LinkSigner, http: httpx.AsyncClient) -> Finding
     """Request the greeting with a challenge that only a receiver with our key can answer."""
     what, challenge = "public URL", keys.challenge(token_urlsafe(9))
     found = await _ask(http, "GET", f"{url}{PATH}{challenge}")
-    mend = "Start `receiver serve`, and check the name, the proxy and the port"
+    hint = "Start `receiver serve`, and check the name, the proxy and the port"
     if found is None:
-        return warned(what, "nothing answers there from this machine", mend)
+        return warned(what, "nothing answers there from this machine", hint)
     answer, body = found
     if answer.status_code != httpx.codes.OK or GREETING_WORD not in body.decode("utf-8", "replace"):
-        return failed(what, f"what answers there is no receiver (HTTP {answer.status_code})", mend)
+        return failed(what, f"what answers there is no receiver (HTTP {answer.status_code})", hint)
     answered, wanted = answer.headers.get(PROOF, ""), keys.proof(challenge) or ""
     if not hmac.compare_digest(answered.encode(), wanted.encode()):
-        mend = "Set RECEIVER_SECRET_KEY as that receiver has it, or correct public_url"
-        return failed(what, "another receiver answers there, with another key", mend)
+        hint = "Set RECEIVER_SECRET_KEY as that receiver has it, or correct public_url"
+        return failed(what, "another receiver answers there, with another key", hint)
     return passed(what, "this receiver answers there")
 
 
@@ -252,8 +252,8 @@ async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
         )
     wrong = difference(ahead)
     if wrong is not None:
-        mend = "Set the clock by NTP: catch-up and the order of pushes go by it"
-        return warned("clock", wrong, mend)
+        hint = "Set the clock by NTP: catch-up and the order of pushes go by it"
+        return warned("clock", wrong, hint)
     return passed("clock", "it agrees with the outside")
 
 

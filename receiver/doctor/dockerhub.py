@@ -28,8 +28,8 @@ async def examine_docker_hub(rules: Sequence[Rule], preflight: Preflight) -> Asy
         if rule.login is not None:
             logins.setdefault(rule.login, rule.repository)
     if not logins:
-        mend = "For private repositories set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
-        yield warned("Docker Hub login", "none: public repositories only", mend)
+        hint = "For private repositories set DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
+        yield warned("Docker Hub login", "none: public repositories only", hint)
     for login, repository in logins.items():
         yield await _login(preflight, login, repository)
     asked = {(rule.repository, rule.tags, rule.login, rule.max_image): rule for rule in rules}
@@ -47,11 +47,11 @@ async def _login(preflight: Preflight, login: Login, repository: str) -> Finding
     except DockerHubUnavailable as error:
         return warned(what, f"Docker Hub could not be asked: {error}", "Try again later")
     if may_push is None:
-        mend = f"Check {login.variables}: make a read-only access token on Docker Hub and set it"
-        return failed(what, "refused", mend)
+        hint = f"Check {login.variables}: make a read-only access token on Docker Hub and set it"
+        return failed(what, "refused", hint)
     if may_push:
-        mend = "Make a read-only access token: Edgegap keeps it, and needs no more"
-        return warned(what, "accepted, but it may push", mend)
+        hint = "Make a read-only access token: Edgegap keeps it, and needs no more"
+        return warned(what, "accepted, but it may push", hint)
     return passed(what, "accepted, and read-only")
 
 
@@ -63,8 +63,8 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
         yield failed(what, str(refused), _mend_of(refused, rule))
         return
     except DockerHubUnavailable as error:
-        mend = "Run `receiver doctor` again in some minutes"
-        yield warned(what, f"Docker Hub could not be asked now: {error}", mend)
+        hint = "Run `receiver doctor` again in some minutes"
+        yield warned(what, f"Docker Hub could not be asked now: {error}", hint)
         return
     if tag is None:
         yield warned(what, "reached; it has no tag that the rule takes yet", "Push one")
@@ -123,12 +123,12 @@ def _pushed_at(tag: Tag) -> int:
 def _pull_limit(login: Login | None, pulls: Pulls) -> Finding:
     limit, whose = pulls.limit, "without a login" if login is None else f"of {login.username}"
     what = f"Docker Hub pull limit {whose}"
-    mend = "Edgegap's own pulls meet the same kind of limit: a paid Docker Hub plan lifts it"
+    hint = "Edgegap's own pulls meet the same kind of limit: a paid Docker Hub plan lifts it"
     if pulls.met:
-        return warned(what, "used up: Docker Hub answers 429", mend)
+        return warned(what, "used up: Docker Hub answers 429", hint)
     if limit is None:
         return passed(what, "none reported: a paid plan, or no image was seen")
     plan = {ANONYMOUS_LIMIT: "no login", PERSONAL_LIMIT: "a Personal account"}
     hours = limit.window_seconds / 3600
     found = f"{limit.remaining} of {limit.limit} left in {hours:g} h"
-    return warned(what, f"{found} ({plan.get(limit.limit, 'a limited plan')})", mend)
+    return warned(what, f"{found} ({plan.get(limit.limit, 'a limited plan')})", hint)

@@ -19,7 +19,7 @@ class Finding:
     health: Health
     what: str
     found: str
-    mend: str = ""
+    hint: str = ""
 
 
 def passed(what: str, found: str) -> Finding:
@@ -27,11 +27,11 @@ def passed(what: str, found: str) -> Finding:
     return Finding(Health.PASS, what, found)
 
 
-def warned(what: str, found: str, mend: str) -> Finding:
+def warned(what: str, found: str, hint: str) -> Finding:
     """Return a warning with its fix."""
-    return Finding(Health.WARN, what, found, mend)
+    return Finding(Health.WARN, what, found, hint)
 
 
-def failed(what: str, found: str, mend: str) -> Finding:
+def failed(what: str, found: str, hint: str) -> Finding:
     """Return a failure with its fix."""
-    return Finding(Health.FAIL, what, found, mend)
+    return Finding(Health.FAIL, what, found, hint)

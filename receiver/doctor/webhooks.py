@@ -48,8 +48,8 @@ def _judged(what: str, found: OurWebhooks, admin: RepositoryAdmin) -> Finding:
         return warned(what, f"{named} has a revoked or outdated link", f"{fix}, which replaces it")
     if found.dead:
         named = _named([webhook.name for webhook in found.dead])
-        mend = fix if not found.current else "Delete it on Docker Hub if nobody needs it"
-        return warned(what, f"{named} has a link that this receiver refuses", mend)
+        hint = fix if not found.current else "Delete it on Docker Hub if nobody needs it"
+        return warned(what, f"{named} has a link that this receiver refuses", hint)
     if found.current:
         return passed(what, f"{_named([found.current[0].name])} has the present link")
     if found.elsewhere:

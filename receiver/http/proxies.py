@@ -18,7 +18,7 @@ from ipaddress import (
 )
 from urllib.parse import unquote, urlsplit
 
-from receiver.errors import Fault
+from receiver.errors import ConfigIssue
 from receiver.secret import Secret
 
 KINDS = frozenset({"http", "https", "socks5", "socks5h"})
@@ -93,23 +93,23 @@ class Proxies:
                 yield from {Secret(password), Secret(unquote(password))}
 
 
-def read_proxies(environ: Mapping[str, str], *, socks: bool) -> tuple[Proxies, list[Fault]]:
+def read_proxies(environ: Mapping[str, str], *, socks: bool) -> tuple[Proxies, list[ConfigIssue]]:
     """Read the variables; return an error for each that cannot be used, with its name and entry.
 
     `socks`: whether the package for SOCKS is installed.
     """
-    faults: list[Fault] = []
+    faults: list[ConfigIssue] = []
 
     def proxy(*names: str) -> Proxy | None:
         for name in names:
             variable, text = _given(environ, name)
             if text:
                 found = _read_proxy(variable, text)
-                if isinstance(found, Fault):
+                if isinstance(found, ConfigIssue):
                     faults.append(found)
                     return None
                 if found.socks and not socks:
-                    faults.append(Fault(variable, f"{found} is a SOCKS proxy", _NO_SOCKS))
+                    faults.append(ConfigIssue(variable, f"{found} is a SOCKS proxy", _NO_SOCKS))
                 return found
             if variable:
                 return None  # the variable is empty on purpose
@@ -118,7 +118,7 @@ def read_proxies(environ: Mapping[str, str], *, socks: bool) -> tuple[Proxies, l
     http, https = proxy("http_proxy", "all_proxy"), proxy("https_proxy", "all_proxy")
     variable, text = _given(environ, "no_proxy")
     exempt = [_read_entry(variable, entry) for entry in re.split(r"[\s,;]+", text) if entry]
-    faults += [entry for entry in exempt if isinstance(entry, Fault)]
+    faults += [entry for entry in exempt if isinstance(entry, ConfigIssue)]
     entries = tuple(entry for entry in exempt if isinstance(entry, Exempt))
     return Proxies(http, https, entries), list(dict.fromkeys(faults))
 
@@ -161,7 +161,7 @@ def _given(environ: Mapping[str, str], name: str) -> tuple[str, str]:
     return "", ""
 
 
-def _read_proxy(variable: str, text: str) -> Proxy | Fault:
+def _read_proxy(variable: str, text: str) -> Proxy | ConfigIssue:
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
@@ -169,11 +169,11 @@ def _read_proxy(variable: str, text: str) -> Proxy | Fault:
     except ValueError:
         good = False
     if not good or re.search(r"[\s'\"<>]", url):
-        return Fault(variable, "it is not the URL of a proxy", "Write http://host:port")
+        return ConfigIssue(variable, "it is not the URL of a proxy", "Write http://host:port")
     return Proxy(variable, Secret(url))
 
 
-def _read_entry(variable: str, entry: str) -> Exempt | Fault:
+def _read_entry(variable: str, entry: str) -> Exempt | ConfigIssue:
     """Read one entry of NO_PROXY: `.example.com`, `10.0.0.0/8`, `[::1]:8080`, `*` and the like."""
     text = entry.partition("://")[2] or entry
     text = text.lower().strip("\"'")
@@ -198,9 +198,9 @@ def _read_entry(variable: str, entry: str) -> Exempt | Fault:
     return Exempt(name=name, port=int(port or ANY_PORT))
 
 
-def _bad_entry(variable: str, entry: str) -> Fault:
+def _bad_entry(variable: str, entry: str) -> ConfigIssue:
     what = f"its entry {entry!r} is neither a host, nor an address, nor a network"
-    return Fault(variable, what, "Write for instance localhost,.example.com,10.0.0.0/8,[::1]")
+    return ConfigIssue(variable, what, "Write for instance localhost,.example.com,10.0.0.0/8,[::1]")
 
 
 def _network(text: str) -> Network | None:

@@ -12,25 +12,25 @@ from functools import lru_cache
 from pathlib import Path
 
 from receiver.config.variables import Variables
-from receiver.errors import Fault
+from receiver.errors import ConfigIssue
 from receiver.http.proxies import Proxies, read_proxies
 
 CERT_FILE, CERT_DIR = "SSL_CERT_FILE", "SSL_CERT_DIR"
 HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # how OpenSSL looks a certificate up in a folder
 
 
-def outgoing_proxies(environ: Mapping[str, str]) -> tuple[Proxies, list[Fault]]:
+def outgoing_proxies(environ: Mapping[str, str]) -> tuple[Proxies, list[ConfigIssue]]:
     """Return the proxies that the environment names, and the errors in them."""
     cleaned = environ if isinstance(environ, Variables) else Variables(environ)
     return read_proxies(cleaned, socks=importlib.util.find_spec("socksio") is not None)
 
 
-def outgoing_faults(environ: Mapping[str, str]) -> list[Fault]:
+def outgoing_faults(environ: Mapping[str, str]) -> list[ConfigIssue]:
     """Return the errors in the variables for proxies and certificates."""
     return [*outgoing_proxies(environ)[1], *certificate_faults(environ)]
 
 
-def certificate_faults(environ: Mapping[str, str]) -> list[Fault]:
+def certificate_faults(environ: Mapping[str, str]) -> list[ConfigIssue]:
     """Return the errors in the certificates that the environment names."""
     faults = []
     file, folders = certificate_paths(environ)
@@ -39,7 +39,9 @@ def certificate_faults(environ: Mapping[str, str]) -> list[Fault]:
     except OSError as error:  # ssl.SSLError is one
         why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
         what = f"{file} cannot be read ({why})"
-        faults.append(Fault(CERT_FILE, what, "Name a file of certificates in PEM, or unset it"))
+        faults.append(
+            ConfigIssue(CERT_FILE, what, "Name a file of certificates in PEM, or unset it")
+        )
     for folder in filter(None, folders.split(os.pathsep)):
         try:
             hashed = any(HASHED.fullmatch(path.name) for path in Path(folder).iterdir())
@@ -47,7 +49,7 @@ def certificate_faults(environ: Mapping[str, str]) -> list[Fault]:
         except OSError as error:
             what = f"{folder} cannot be read ({error.strerror})"
         if what:
-            faults.append(Fault(CERT_DIR, what, f"Run: openssl rehash {folder}; or unset it"))
+            faults.append(ConfigIssue(CERT_DIR, what, f"Run: openssl rehash {folder}; or unset it"))
     return faults
 
 

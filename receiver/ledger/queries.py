@@ -58,6 +58,7 @@ class Filter:
 
     repository: str | None = None
     tag: str | None = None
+    digest: str | None = None
     verdict: Verdict | None = None
     state: State | None = None
     app: str | None = None
@@ -76,7 +77,7 @@ class Filter:
         """Whether an index finds what is wanted."""
         if self.text is not None or self.source is not None:
             return False
-        if self.tag is not None and self.repository is None:
+        if self.digest is not None or (self.tag is not None and self.repository is None):
             return False
         registered = (self.app, self.version, self.reason)
         return self.state != State.DONE and (self.state is not None or not any(registered))
@@ -94,7 +95,24 @@ def search_deliveries(tx: Tx, wanted: Filter) -> DeliveryPage:
 
 def list_deliveries(tx: Tx, wanted: Filter) -> list[Delivery]:
     """Return deliveries, newest first, each with its registrations in short."""
-    rows = tx.connection.execute(_chosen(wanted)).mappings().all()
+    return _deliveries(tx, _chosen(wanted))
+
+
+def newest_of_image(
+    tx: Tx, repository: str, tag: str, digest: str | None = None
+) -> Delivery | None:
+    """Return the newest delivery of an image, or of this digest among the tag's newest ones."""
+    c = deliveries.c
+    query = _chosen(Filter(repository=repository, tag=tag, digest=digest, limit=1))
+    if digest is not None:
+        of_tag = select(c.id).where(c.repository == repository, c.tag == tag)
+        newest = of_tag.order_by(c.id.desc()).limit(STRETCH).subquery()
+        query = query.where(c.id >= select(func.min(newest.c.id)).scalar_subquery())
+    return next(iter(_deliveries(tx, query)), None)
+
+
+def _deliveries(tx: Tx, query: Select[Any]) -> list[Delivery]:
+    rows = tx.connection.execute(query).mappings().all()
     led = registrations_of(tx, [row["id"] for row in rows])
     return [read_view(Delivery, row, registrations=led.get(row["id"], ())) for row in rows]
 
@@ -256,6 +274,9 @@ def _chosen(wanted: Filter) -> Select[Any]:
         newest = _newest(wanted).limit(wanted.depth).subquery()
         oldest = select(func.min(newest.c.id)).scalar_subquery()
         query = query.where(c.id >= oldest)
+    if wanted.digest is not None:  # a webhook has none: preflight finds it out
+        found = registrations.c.digest == wanted.digest
+        query = query.where(or_(c.digest == wanted.digest, _led_to_one(found)))
     registered = _registered(wanted)
     if registered is not None:
         query = query.where(registered)

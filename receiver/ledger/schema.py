@@ -39,7 +39,7 @@ deliveries = Table(
     Column("reason", Text),
     Column("sentence", Text, nullable=False, server_default=""),
     Index("deliveries_by_repository", "repository", "id"),
-    Index("deliveries_by_tag", "repository", "tag"),
+    Index("deliveries_by_tag", "repository", "tag", "id"),
     Index(
         "deliveries_ahead",
         "repository",

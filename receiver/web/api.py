@@ -1,15 +1,15 @@
 """What the operations of the JSON API do; `operations.py` lists them."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
 from urllib.parse import urlencode
 
-from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.audit import Source, log_operation
 from receiver.config.settings import marks_of
+from receiver.config.variables import variables_of
+from receiver.config.warnings import probably_not_meant
 from receiver.dockerhub.webhook import Push
 from receiver.images import is_digest, is_repository, is_tag, parse_image_reference
 from receiver.ledger import gates as pauses
@@ -67,6 +67,7 @@ from receiver.web.bodies import (
     QueuedMove,
     Released,
     ReleaseRequest,
+    Reloaded,
     ReplayRequest,
     Revoked,
     RevokeRequest,
@@ -74,24 +75,28 @@ from receiver.web.bodies import (
     SettingsHashes,
     UndoDismissalRequest,
 )
-from receiver.web.messages import BadRequest, json_response, plain
+from receiver.web.messages import BadRequest, given, json_response, plain
 from receiver.web.overview import overview_of
 from receiver.web.page.versions import VersionsView
 from receiver.web.problems import ProblemCode, problem
-
-T = TypeVar("T")
+from receiver.web.waiting import awaited_of, image_of, wait_for_push
 
 log = get_logger()
 
 
 async def list_deliveries(service: Service, request: Request, query: DeliveriesQuery) -> Response:
     """List deliveries, newest first."""
-    only, repository = limit_of(request), given(query.repository)
+    only, image = limit_of(request), image_of(query)
+    repository = given(query.repository) if image is None else image.repository
     if only is not None and repository not in {None, only}:
         return limited_to(only)
+    awaited = awaited_of(query, image)
+    if awaited is not None:
+        return await wait_for_push(service, request, awaited)
     search = Filter(
         repository=only or repository,
-        tag=given(query.tag),
+        tag=given(query.tag) if image is None else image.tag,
+        digest=given(query.digest),
         verdict=given(query.verdict),
         state=given(query.state),
         app=given(query.app),
@@ -170,6 +175,19 @@ async def show_overview(service: Service, _: Request) -> Response:
     return json_response(await overview_of(service))
 
 
+async def reload(service: Service, request: Request) -> Response:
+    """Read the configuration again, from the environment that the server was started with."""
+    environ = variables_of(request.app.state.environ)
+    done = await service.reload(environ, source_of(request))
+    if done.faults:
+        listed = "\n".join(done.faults)
+        detail = f"the configuration has faults, so the one before stays in force:\n{listed}"
+        return problem(ProblemCode.CONFIGURATION_REFUSED, detail)
+    settings = service.settings
+    warnings = tuple(probably_not_meant(settings))
+    return json_response(Reloaded(len(settings.rules), tuple(done.needs_a_restart), warnings))
+
+
 async def show_settings(service: Service, _: Request) -> Response:
     """Return hashes of the active settings, which `doctor` compares with its own."""
     return json_response(SettingsHashes(marks_of(service.settings)))
@@ -214,11 +232,6 @@ async def _of_version(
         return problem(ProblemCode.VERSION_NOT_FOUND, str(error))
     except VersionUnreadable as error:
         return problem(ProblemCode.EDGEGAP_FAILED, str(error))
-
-
-def given(value: T | UnsetType) -> T | None:
-    """Return the value of a parameter, None if it was left out."""
-    return None if value is UNSET else value
 
 
 async def show_channels(service: Service, _: Request, query: ChannelsQuery) -> Response:

@@ -15,7 +15,6 @@ BAD_REQUEST, NOT_FOUND, CONFLICT = (
 TOO_SLOW, TOO_LARGE = HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 UNAUTHORIZED, FORBIDDEN = HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN
 UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
-RETRY_AFTER = {"Retry-After": "Seconds until it is worth another try."}
 
 
 def fails(*codes: ProblemCode, why: str, headers: Mapping[str, str] | None = None) -> ResponseSpec:

@@ -25,7 +25,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger
 from receiver.metrics import webhook_requests
 from receiver.pipeline.worker import Settled
-from receiver.service import Service, at_rest, running
+from receiver.service import Reload, Service, at_rest, running
 from receiver.signing import PATH
 from receiver.web.client_address import trust_proxies
 from receiver.web.operation import routes_of
@@ -154,6 +154,7 @@ async def _lifespan(
             _reloading_on_hangup(service, begun_with),
         ):
             app.state.service = service
+            app.state.environ = begun_with
             if settings.admin_password is None:
                 log.info("page_off", why="RECEIVER_ADMIN_PASSWORD is not set")
             gc.collect()
@@ -177,7 +178,7 @@ def _reloading_on_hangup(
             yield
             return
         loop = asyncio.get_running_loop()
-        reloads: set[asyncio.Task[bool]] = set()
+        reloads: set[asyncio.Task[Reload]] = set()
 
         def reload() -> None:
             task = loop.create_task(service.reload(variables_of(environ)))

@@ -22,6 +22,7 @@ from receiver.timestamps import Time
 LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 MOST_MISSED = 500
 LONGEST_KEEP_SECONDS = 86_400
+LONGEST_WAIT = 300  # seconds
 
 # PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
 PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
@@ -80,6 +81,7 @@ Location = Annotated[
 ]
 TagName = Annotated[str, Meta(examples=["1.4.2"], extra_json_schema={"pattern": f"^{_TAG}$"})]
 DigestName = Annotated[str, Meta(extra_json_schema={"pattern": "^sha256:[0-9a-f]{64}$"})]
+WaitSeconds = Annotated[int, Meta(ge=0, le=LONGEST_WAIT)]
 RequestSource = Annotated[
     Literal["api", "command"], described("The source of the request; recorded and logged.")
 ]
@@ -106,6 +108,20 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     repository: Annotated[OptionalText, described("Only deliveries of this repository.")] = UNSET
     tag: Annotated[OptionalText, described("Only deliveries of this tag.")] = UNSET
+    image: Annotated[
+        Image | UnsetType, described("Only deliveries of this image: its repository and tag.")
+    ] = UNSET
+    digest: Annotated[
+        DigestName | UnsetType,
+        described("Only deliveries of this digest; preflight finds that of a webhook."),
+    ] = UNSET
+    wait: Annotated[
+        WaitSeconds | UnsetType,
+        described(
+            "With `image`, and perhaps `digest`, alone: wait up to this many seconds until each "
+            "registration of the newest delivery is done or parked."
+        ),
+    ] = UNSET
     verdict: Annotated[Verdict | UnsetType, described("Only deliveries with this verdict.")] = UNSET
     state: Annotated[
         State | UnsetType, described("Only deliveries with a registration in this state.")
@@ -391,6 +407,20 @@ class CaughtUp(msgspec.Struct, frozen=True):
     """The recorded deliveries; pushes that were already known are left out."""
 
     deliveries: tuple[DeliveryId, ...]
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """The configuration that was read again and is in force now."""
+
+    rules: int
+    needs_a_restart: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Variables whose new values are in force only after a restart.",
+            examples=[["PORT"]],
+        ),
+    ]
+    warnings: Annotated[tuple[str, ...], described("Probable mistakes.")]
 
 
 class SettingsHashes(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -48,6 +49,11 @@ def read_query(request: Request, kind: type[T]) -> T:
         return msgspec.convert(given, kind, strict=False, dec_hook=from_plain)
     except msgspec.ValidationError as error:
         raise BadRequest(f"the query is not valid: {_explained(error, kind)}") from None
+
+
+def given(value: T | UnsetType) -> T | None:
+    """Return the value of a parameter, None if it was left out."""
+    return None if value is UNSET else value
 
 
 def _explained(error: msgspec.ValidationError, kind: type) -> str:

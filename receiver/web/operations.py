@@ -4,7 +4,6 @@ The router and the document are both made from this list.
 """
 
 from functools import cache
-from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
@@ -18,7 +17,6 @@ from receiver.web import api, bodies
 from receiver.web.api_operation import (
     ACCEPTED,
     AWAY,
-    BAD_REQUEST,
     CHALLENGE,
     CONFLICT,
     IDENTITY,
@@ -28,8 +26,6 @@ from receiver.web.api_operation import (
     NO_VERSION,
     NOT_FOUND,
     OK,
-    RETRY_AFTER,
-    TOO_LARGE,
     TOO_SLOW,
     UNAUTHORIZED,
     UNAVAILABLE,
@@ -37,20 +33,11 @@ from receiver.web.api_operation import (
     fails,
 )
 from receiver.web.document import document_of
-from receiver.web.endpoint_bodies import (
-    AcceptedPush,
-    ErrorMessage,
-    IgnoredPush,
-    Liveness,
-    NotAccepted,
-    NotReady,
-    Readiness,
-    RefusedBody,
-    WebhookBody,
-)
+from receiver.web.endpoint_bodies import Liveness, NotReady, Readiness
 from receiver.web.health import live, ready, show_metrics
 from receiver.web.operation import (
     JSON,
+    RETRY_AFTER,
     TEXT,
     Group,
     Handler,
@@ -65,7 +52,15 @@ from receiver.web.overview import Overview
 from receiver.web.page.versions import AppVersions, VersionsView
 from receiver.web.problems import ProblemCode
 from receiver.web.promotion_operations import promotion_operations
-from receiver.web.webhook import PROOF_HEADER, Hooks
+from receiver.web.webhook import Hooks
+from receiver.web.webhook_operations import of_docker_hub
+
+AWAY_OR_CROWDED = ResponseSpec(
+    f"{AWAY.description} With `wait` also: too many requests wait (`too_many_waiting`), or the "
+    "receiver stops (`stopping`).",
+    AWAY.content,
+    RETRY_AFTER,
+)
 
 
 def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
@@ -90,12 +85,25 @@ def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
             responses={OK: returns(bodies.SettingsHashes, "A keyed hash of each setting.")},
         ),
         api_operation(
+            "POST /api/reload", "reloadConfiguration", Group.OVERVIEW,
+            "Reload the configuration",
+            without_input(api.reload),
+            responses={
+                OK: returns(bodies.Reloaded, "The new configuration is in force."),
+                CONFLICT: fails(
+                    ProblemCode.CONFIGURATION_REFUSED,
+                    why="The configuration has faults; the one before stays in force.",
+                ),
+            },
+            description="As a SIGHUP does; with replicas, only this one reads it again.",
+        ),
+        api_operation(
             "POST /api/tokens/revoke", "revokeToken", Group.TOKENS,
             "Revoke an API token",
             with_body(bodies.RevokeRequest, api.revoke_token),
             responses={OK: returns(bodies.Revoked, "The token is revoked.")},
         ),
-        *_of_docker_hub(hooks),
+        *of_docker_hub(hooks),
         *_of_monitoring(),
     ]  # fmt: skip
 
@@ -128,8 +136,26 @@ def _of_deliveries() -> list[Operation]:
                     "One page, each delivery with its registrations in short.",
                     {JSON: DeliveryPage},
                     {"Link": 'The next page, with `rel="next"`; missing on the last page.'},
-                )
+                ),
+                NOT_FOUND: fails(
+                    ProblemCode.PUSH_UNKNOWN,
+                    why="With `wait`: no push of the image, or of this digest of it, is known.",
+                ),
+                TOO_SLOW: fails(
+                    ProblemCode.STILL_WAITING,
+                    why="With `wait`: a registration is neither done nor parked yet. Ask again.",
+                ),
+                CONFLICT: fails(
+                    ProblemCode.PUSH_NOT_DONE,
+                    why="With `wait`: the push was ignored or refused, or a registration is "
+                    "parked, dismissed or superseded, or its version was deleted.",
+                ),
+                UNAVAILABLE: AWAY_OR_CROWDED,
             },
+            description=(
+                "With `wait`, the response is delayed until the newest delivery of `image` has a "
+                "result; 200 is then returned only if everything is done."
+            ),
         ),
         api_operation(
             "POST /api/deliveries", "pushImage", Group.DELIVERIES,
@@ -346,63 +372,6 @@ def _of_pauses() -> list[Operation]:
                 "Registrations that wait for Edgegap are tried now. If Edgegap refuses again, the "
                 "gate closes again."
             ),
-        ),
-    ]  # fmt: skip
-
-
-def _of_docker_hub(hooks: Hooks) -> list[Operation]:
-    link = {"token": "The last segment of a link, valid for one repository."}
-    path = "/hooks/dockerhub/{token}"
-    return [
-        Operation(
-            "POST", path, "receiveWebhook", Group.DOCKER_HUB,
-            "Receive a webhook from Docker Hub",
-            Handler(hooks.take, body=WebhookBody),
-            {
-                OK: returns(IgnoredPush, "Recorded and ignored: see the reason."),
-                ACCEPTED: returns(AcceptedPush, "Recorded on disk."),
-                BAD_REQUEST: returns(RefusedBody, "The body is not a push."),
-                NOT_FOUND: returns(
-                    ErrorMessage,
-                    "The token is wrong, revoked, or for another repository: the response is the "
-                    "same.",
-                ),
-                TOO_SLOW: returns(RefusedBody, "The body took over 10 seconds."),
-                TOO_LARGE: returns(RefusedBody, "The body is over 1 MiB."),
-                HTTPStatus.TOO_MANY_REQUESTS: ResponseSpec(
-                    "Too many wrong tokens from one address. A valid link is never limited.",
-                    {JSON: ErrorMessage},
-                    RETRY_AFTER,
-                ),
-                UNAVAILABLE: ResponseSpec(
-                    "The ledger cannot be written now and the push was not accepted, or there are "
-                    "too many connections or large bodies (plain text). Send it again.",
-                    {JSON: NotAccepted, TEXT: str},
-                    RETRY_AFTER,
-                ),
-            },
-            description="A trailing slash is accepted, without a redirect.",
-            parameters=link,
-            security=(),
-            slash=True,
-        ),
-        Operation(
-            "GET", path, "explainLink", Group.DOCKER_HUB,
-            "Explain a link",
-            Handler(hooks.greet),
-            {
-                OK: ResponseSpec(
-                    "A short explanation, the same for any token.",
-                    {TEXT: str},
-                    {
-                        PROOF_HEADER: "The response to a challenge signed by `receiver doctor`; it "
-                        "identifies this receiver."
-                    },
-                )
-            },
-            parameters=link,
-            security=(),
-            slash=True,
         ),
     ]  # fmt: skip
 

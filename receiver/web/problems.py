@@ -23,6 +23,9 @@ class ProblemCode(StrEnum):
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - a word
     TOKEN_LIMITED = "token_limited"  # noqa: S105 - a word
     NOT_FOUND = "not_found"
+    PUSH_UNKNOWN = "push_unknown"
+    PUSH_NOT_DONE = "push_not_done"
+    STILL_WAITING = "still_waiting"
     DELIVERY_NOT_FOUND = "delivery_not_found"
     APP_NOT_FOUND = "app_not_found"
     VERSION_NOT_FOUND = "version_not_found"
@@ -33,10 +36,13 @@ class ProblemCode(StrEnum):
     REPOSITORY_UNKNOWN = "repository_unknown"
     GATE_NOT_CLOSED = "gate_not_closed"
     NO_RETENTION = "no_retention"
+    CONFIGURATION_REFUSED = "configuration_refused"
     DELETION_IN_PROGRESS = "deletion_in_progress"
     BODY_TOO_LARGE = "body_too_large"
     TOO_MANY_BODIES = "too_many_bodies"
     EDGEGAP_FAILED = "edgegap_failed"
+    TOO_MANY_WAITING = "too_many_waiting"
+    STOPPING = "stopping"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
 
 
@@ -46,6 +52,9 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.TOKEN_REVOKED: HTTPStatus.UNAUTHORIZED,
     ProblemCode.TOKEN_LIMITED: HTTPStatus.FORBIDDEN,
     ProblemCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ProblemCode.PUSH_UNKNOWN: HTTPStatus.NOT_FOUND,
+    ProblemCode.PUSH_NOT_DONE: HTTPStatus.CONFLICT,
+    ProblemCode.STILL_WAITING: HTTPStatus.REQUEST_TIMEOUT,
     ProblemCode.DELIVERY_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ProblemCode.APP_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ProblemCode.VERSION_NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -56,10 +65,13 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.REPOSITORY_UNKNOWN: HTTPStatus.CONFLICT,
     ProblemCode.GATE_NOT_CLOSED: HTTPStatus.CONFLICT,
     ProblemCode.NO_RETENTION: HTTPStatus.CONFLICT,
+    ProblemCode.CONFIGURATION_REFUSED: HTTPStatus.CONFLICT,
     ProblemCode.DELETION_IN_PROGRESS: HTTPStatus.CONFLICT,
     ProblemCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ProblemCode.TOO_MANY_BODIES: HTTPStatus.SERVICE_UNAVAILABLE,
     ProblemCode.EDGEGAP_FAILED: HTTPStatus.BAD_GATEWAY,
+    ProblemCode.TOO_MANY_WAITING: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProblemCode.STOPPING: HTTPStatus.SERVICE_UNAVAILABLE,
     ProblemCode.LEDGER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

@@ -9,10 +9,9 @@ from receiver.service import Service
 from receiver.upkeep.channels import ChannelNotMoved
 from receiver.upkeep.promotion import propose
 from receiver.upkeep.trials import NotTried, log_requested, try_version
-from receiver.web.api import given
 from receiver.web.api_auth import source_of
 from receiver.web.bodies import PromotionQuery, QueuedTrial, TrialRequest
-from receiver.web.messages import BadRequest, json_response
+from receiver.web.messages import BadRequest, given, json_response
 from receiver.web.problems import ProblemCode, problem
 
 

@@ -212,7 +212,7 @@ def test_all_faults_are_told_at_once_each_with_where_and_how_to_mend_it(
         "catch_up.every",
     ):
         assert place in places
-    assert all(fault["what"] and fault["mend"] for fault in answer["faults"])
+    assert all(fault["what"] and fault["hint"] for fault in answer["faults"])
 
 
 @pytest.mark.parametrize("command", [["serve"], ["check"], ["push", "studio/game-server:1.0"]])

@@ -48,7 +48,7 @@ def said(commands: Commands, **environment: str | None) -> tuple[Findings, int]:
     """Each finding by what was looked at, and the exit code."""
     done = commands.run("doctor", "--json", **environment)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert all(row["mend"] for row in rows if row["health"] != "pass"), rows
+    assert all(row["hint"] for row in rows if row["health"] != "pass"), rows
     worst: Findings = {}
     for row in rows:
         order = ("pass", "warn", "fail")
@@ -150,7 +150,7 @@ def test_an_image_over_max_image_is_found_before_a_push_parks(
 
     row = found[f"image {REPOSITORY}:1.0.0"]
     assert (row["health"], row["found"]) == ("fail", "image_too_large")
-    assert "has 5 GB, compressed" in row["mend"]
+    assert "has 5 GB, compressed" in row["hint"]
 
 
 def test_for_people_each_line_is_followed_by_its_mend(commands: Commands) -> None:
@@ -278,7 +278,7 @@ def test_a_list_that_is_not_edgegaps_is_not_taken_for_an_empty_one(
     settings = found[f"settings of {REPOSITORY} → {APP}"]
     assert (settings["health"], code) == ("fail", 1)
     assert "HTTP 200: the answer is no list of versions" in settings["found"]
-    assert "EDGEGAP_BASE_URL" in settings["mend"]
+    assert "EDGEGAP_BASE_URL" in settings["hint"]
 
 
 def test_a_channel_of_an_earlier_configuration_is_not_copied_from(
@@ -326,7 +326,7 @@ def test_what_is_not_edgegap_is_neither_a_refused_token_nor_a_missing_app(
     assert "Edgegap token" not in found
     assert f"HTTP {status}: " in found["Edgegap"]["found"]
     for word in ("EDGEGAP_BASE_URL", "proxy", "firewall"):
-        assert word in found["Edgegap"]["mend"]
+        assert word in found["Edgegap"]["hint"]
     assert code == 1
 
 
@@ -339,7 +339,7 @@ def test_a_page_in_place_of_an_app_names_the_proxy(
     found, _ = said(commands)
 
     assert "no such app" not in found[f"app {APP}"]["found"]
-    assert "proxy" in found[f"app {APP}"]["mend"]
+    assert "proxy" in found[f"app {APP}"]["hint"]
 
 
 def test_an_app_that_does_not_exist_fails(commands: Commands) -> None:
@@ -360,7 +360,7 @@ def test_an_app_that_the_token_may_not_touch_fails_and_says_so(
 
     assert found["Edgegap token"]["health"] == "pass"
     assert "may not touch" in found[f"app {APP}"]["found"]
-    assert "EDGEGAP_TOKEN" in found[f"app {APP}"]["mend"]
+    assert "EDGEGAP_TOKEN" in found[f"app {APP}"]["hint"]
     assert code == 1
 
 
@@ -395,7 +395,7 @@ def test_a_docker_hub_token_that_may_push_is_warned_of(
 
     login = found["Docker Hub login writer"]
     assert (login["health"], login["found"]) == ("warn", "accepted, but it may push")
-    assert "read-only" in login["mend"]
+    assert "read-only" in login["hint"]
     assert code == 0
 
 
@@ -417,7 +417,7 @@ def test_a_refused_docker_hub_login_fails_and_names_its_variables(commands: Comm
     found, code = said(commands, DOCKERHUB_TOKEN="wrong")
 
     assert found["Docker Hub login builder"]["health"] == "fail"
-    assert "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in found["Docker Hub login builder"]["mend"]
+    assert "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN" in found["Docker Hub login builder"]["hint"]
     assert code == 1
 
 
@@ -437,7 +437,7 @@ def test_the_limit_of_a_personal_account_is_told(commands: Commands, hub: Docker
 
     limit = found["Docker Hub pull limit of person"]
     assert limit["found"] == "50 of 200 left in 6 h (a Personal account)"
-    assert "paid Docker Hub plan" in limit["mend"]
+    assert "paid Docker Hub plan" in limit["hint"]
 
 
 def test_each_logins_pull_limit_is_told(commands: Commands, hub: DockerHubSandbox) -> None:
@@ -470,7 +470,7 @@ def test_a_docker_hub_that_is_out_is_no_fault_of_the_rule(
     repository = found[f"repository {REPOSITORY}"]
     assert repository["health"] == "warn"
     assert repository["found"].startswith("Docker Hub could not be asked now: ")
-    assert "again" in repository["mend"]
+    assert "again" in repository["hint"]
     assert code == 0
 
 
@@ -492,7 +492,7 @@ def test_a_refusal_of_docker_hub_fails_with_its_own_mend(
 
     repository = found[f"repository {REPOSITORY}"]
     assert repository["health"] == "fail"
-    assert words in repository["mend"]
+    assert words in repository["hint"]
     assert code == 1
 
 
@@ -514,7 +514,7 @@ def test_the_newest_tag_must_be_for_amd64(commands: Commands, hub: DockerHubSand
 
     image = found[f"image {REPOSITORY}:1.1.0"]
     assert (image["health"], image["found"]) == ("fail", "not_amd64")
-    assert "--platform linux/amd64" in image["mend"]
+    assert "--platform linux/amd64" in image["hint"]
     assert code == 1
 
 

@@ -45,7 +45,7 @@ def found(commands: Commands, what: str, **environment: str) -> tuple[str, str, 
         assert link(number).rpartition(".")[2] not in done.output
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     (*_, row) = [None, *(row for row in rows if row["what"] == what)]
-    return row and (row["health"], row["found"], row["mend"])
+    return row and (row["health"], row["found"], row["hint"])
 
 
 @pytest.mark.parametrize(

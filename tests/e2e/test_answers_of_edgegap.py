@@ -317,7 +317,7 @@ def test_a_rule_that_goes_parks_its_work_and_takes_it_up_when_it_is_back(
 ) -> None:
     def reload(config: str) -> bool:
         here.config.write_text(config, "utf-8")
-        return here.inside(lambda: here.service.reload(here.environment))
+        return not here.inside(lambda: here.service.reload(here.environment)).faults
 
     edgegap.misbehave(Fault("status", status=503, times=None))
     delivery = here.push("orphan")

@@ -89,7 +89,7 @@ def test_the_settings_that_differ_are_shown(
     pushed(here, "1.0")
     here.ended(commands.json_of("promote", APP, "prod", "--json")["delivery"])
     here.config.write_text(CONFIG.replace("req_memory = 2048", "req_memory = 1024"), "utf-8")
-    assert here.inside(lambda: here.service.reload(here.environment))
+    assert not here.inside(lambda: here.service.reload(here.environment)).faults
     pushed(here, "1.1")
 
     done = commands.run("promote", APP, "prod", "--to", "1.1")

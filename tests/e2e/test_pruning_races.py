@@ -150,7 +150,7 @@ def test_a_pin_set_by_a_reload_while_a_version_is_looked_at_keeps_it(
     looking.arrived()
     here.config.write_text(KEEPING.replace("keep = 2", 'keep = 2\npin = ["1.0"]'), "utf-8")
 
-    assert here.inside(lambda: here.service.reload(here.environment))
+    assert here.inside(lambda: here.service.reload(here.environment)).faults == ()
     looking.release()
 
     until(lambda: "came in between" in whys(here).get("1.0", ""))

@@ -250,7 +250,7 @@ def test_an_old_link_is_seen_in_every_place(
     assert found["health"] == "warn"
     assert f"3 requests with an invalid link of {REPOSITORY} (signature), last " in found["found"]
     assert found["found"].endswith(" ago")
-    assert "RECEIVER_SECRET_KEY" in found["mend"]
+    assert "RECEIVER_SECRET_KEY" in found["hint"]
 
 
 def doctor(beside: Commands, what: str) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def test_a_whitelist_parks_until_the_rule_accepts_its_loss(
     app = 'app = "walled-app"\n'
     accepting = CONFIG.replace(app, f'{app}leave_out = ["whitelisting_active", "command"]\n')
     here.config.write_text(accepting, "utf-8")
-    assert here.inside(lambda: here.service.reload(here.environment))
+    assert here.inside(lambda: here.service.reload(here.environment)).faults == ()
 
     until(lambda: here.ended(ended["id"])["outcome"] == "created")
     assert here.ended(ended["id"])["notes"] == []

@@ -13,7 +13,13 @@ from receiver.ledger import ids
 from receiver.ledger.deletions import last_deletions, note_deletion
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.queries import Filter, delivery_detail, list_deliveries, overview
+from receiver.ledger.queries import (
+    Filter,
+    delivery_detail,
+    list_deliveries,
+    newest_of_image,
+    overview,
+)
 from receiver.ledger.registrations import claim, settle
 from receiver.ledger.stats import read_standing
 from receiver.ledger.targets import target
@@ -150,6 +156,23 @@ def test_deliveries_are_listed_newest_first_and_narrowed(ledger: Ledger) -> None
     assert listed(text="100%") == []
     assert listed(text="WEBHOOK") == listed(verdict=Verdict.REFUSED) == []
     assert listed(depth=2, state=State.QUEUED) == [made[4], made[3]]
+
+
+def test_a_webhook_is_found_by_the_digest_that_preflight_found(ledger: Ledger) -> None:
+    old, new = f"sha256:{'a1' * 32}", f"sha256:{'b2' * 32}"
+    first = write(ledger, partial(pushed, tag="1.0"))
+    assert settled(ledger, one_claim(ledger), done(digest=old))
+    second = write(ledger, partial(pushed, tag="1.0", rising=1))
+
+    def newest(digest: str | None) -> str | None:
+        found = ledger.read_sync(
+            lambda tx: newest_of_image(tx, "studio/game-server", "1.0", digest)
+        )
+        return None if found is None else found.id
+
+    assert (newest(None), newest(old), newest(new)) == (second, first, None)
+    assert settled(ledger, one_claim(ledger), done(digest=new))
+    assert (newest(old), newest(new)) == (first, second)
 
 
 def test_the_overview_tells_of_each_rule_and_what_is_parked(ledger: Ledger) -> None:

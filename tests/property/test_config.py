@@ -66,7 +66,7 @@ def read(environ: Mapping[str, str]) -> Settings | None:
     except ConfigError as error:
         faults = error.faults
     assert faults
-    assert all(fault.where and fault.what and fault.mend for fault in faults)
+    assert all(fault.where and fault.what and fault.hint for fault in faults)
     return None
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from receiver.config.model import ChannelTable
 from receiver.config.tables import keys_of
-from receiver.errors import Fault
+from receiver.errors import ConfigIssue
 from receiver.rules.channel_order import Channel, Follow, Need
 from receiver.rules.rule import Rule
 from receiver.rules.tag_patterns import parse_tag_pattern
@@ -21,7 +21,7 @@ def table(**more: Any) -> dict[str, Any]:
     return {"app": "my-game", "name": "staging", **more}
 
 
-def read(rules: Any, *channels: Any) -> tuple[tuple[Rule, ...], list[Fault]]:
+def read(rules: Any, *channels: Any) -> tuple[tuple[Rule, ...], list[ConfigIssue]]:
     return read_rules(rules, {}, None, list(channels))
 
 

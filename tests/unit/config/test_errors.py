@@ -1,11 +1,11 @@
-"""What is wrong with the configuration: told at once, each with where and how to mend it."""
+"""What is wrong with the configuration: reported at once, each with place and fix."""
 
 from pathlib import Path
 
 import pytest
 
 from receiver.config.load import load_settings
-from receiver.errors import ConfigError, Fault
+from receiver.errors import ConfigError, ConfigIssue
 
 EVERYTHING = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "public_url", "rule"})
 NOTHING = "# nothing"
@@ -13,13 +13,13 @@ NOTHING = "# nothing"
 
 def faults(
     toml: str = NOTHING, need: frozenset[str] = frozenset(), /, **environ: str
-) -> list[Fault]:
+) -> list[ConfigIssue]:
     with pytest.raises(ConfigError) as refused:
         load_settings({"RECEIVER_CONFIG_TOML": toml, **environ}, need=need)
     for fault in refused.value.faults:
         assert fault.where
         assert fault.what
-        assert fault.mend
+        assert fault.hint
         assert str(fault) in str(refused.value)
     return list(refused.value.faults)
 
@@ -177,7 +177,7 @@ def test_the_api_token_is_no_registry_token(written: str) -> None:
 
 
 def test_what_is_needed_and_missing_is_told_with_how_to_get_it() -> None:
-    found = {fault.where: fault.mend for fault in faults(NOTHING, EVERYTHING)}
+    found = {fault.where: fault.hint for fault in faults(NOTHING, EVERYTHING)}
 
     assert "secrets.token_urlsafe(32)" in found["RECEIVER_SECRET_KEY"]
     assert "app.edgegap.com" in found["EDGEGAP_TOKEN"]
@@ -272,22 +272,22 @@ def test_a_missing_variable_comes_with_the_one_that_was_probably_meant(missing: 
 
     (fault,) = faults(NOTHING, frozenset({missing}), **{wrong: "x" * 32})
 
-    assert fault.mend.startswith(f"{wrong} is set: did you mean {missing}?")
+    assert fault.hint.startswith(f"{wrong} is set: did you mean {missing}?")
 
 
 def test_if_there_is_a_ledger_nobody_is_advised_to_make_a_new_key(tmp_path: Path) -> None:
     """A new key ends every link that was pasted into Docker Hub."""
     url = f"sqlite:///{tmp_path}/receiver.db"
     need = frozenset({"RECEIVER_SECRET_KEY"})
-    assert "secrets.token_urlsafe" in faults(NOTHING, need, DATABASE_URL=url)[0].mend
+    assert "secrets.token_urlsafe" in faults(NOTHING, need, DATABASE_URL=url)[0].hint
 
     (tmp_path / "receiver.db").touch()
 
     (fault,) = faults(NOTHING, need, DATABASE_URL=url)
-    assert "token_urlsafe" not in fault.mend
-    assert "set that key again" in fault.mend
+    assert "token_urlsafe" not in fault.hint
+    assert "set that key again" in fault.hint
     (shared,) = faults(NOTHING, need, DATABASE_URL="postgresql://a/b")
-    assert shared.mend.startswith("If this ledger was used before, set the key it was used with.")
+    assert shared.hint.startswith("If this ledger was used before, set the key it was used with.")
 
 
 @pytest.mark.parametrize("name", ["REGISTRY", "AUTH", "API"])
@@ -324,7 +324,7 @@ def test_a_misspelled_or_misplaced_key_comes_with_the_right_one(
 ) -> None:
     (fault,) = [one for one in faults(toml) if one.where.endswith(f", {where}")]
 
-    assert fix in fault.mend
+    assert fix in fault.hint
 
 
 @pytest.mark.parametrize("name", ["Staging Server", "", "-x", "a/b", "é", "x" * 65])
@@ -398,4 +398,4 @@ url_env = "discord://canary/0123"
 def test_a_key_of_another_table_comes_with_its_place(toml: str, where: str, fix: str) -> None:
     (fault,) = [one for one in faults(toml) if one.where.endswith(f", {where}")]
 
-    assert fix in fault.mend
+    assert fix in fault.hint

@@ -14,7 +14,7 @@ from jsonschema import Draft7Validator  # type: ignore[import-untyped]  # has no
 from receiver.config.environment import VARIABLES, Variable
 from receiver.config.model import Configuration, Table, VersionSettings, schema_text
 from receiver.config.tables import keys_of, line_of, read_table
-from receiver.errors import Fault
+from receiver.errors import ConfigIssue
 from tests.support.deploy import DEPLOY, HERE, ran, tool
 
 SCHEMA = DEPLOY / "receiver.schema.json"
@@ -78,9 +78,9 @@ INVALID = [
 ]
 
 
-def faults_of(toml: str) -> list[Fault]:
+def faults_of(toml: str) -> list[ConfigIssue]:
     """What is wrong with the tables alone, whatever the environment is."""
-    faults: list[Fault] = []
+    faults: list[ConfigIssue] = []
     read_table(Configuration, tomllib.loads(toml), faults)
     return faults
 
@@ -166,7 +166,7 @@ def with_one(model: type[Table], path: tuple[str, ...], value: object) -> dict[s
 @given(st.sampled_from(list(keys_in(Configuration))), VALUES)
 def test_what_the_reader_takes_the_schema_takes_too(path: tuple[str, ...], value: object) -> None:
     """Apart from white space around a text, which the reader takes off."""
-    faults: list[Fault] = []
+    faults: list[ConfigIssue] = []
     read_table(Configuration, with_one(Configuration, path, value), faults)
     stripped = value.strip() if isinstance(value, str) else value
 

@@ -11,7 +11,7 @@ from receiver.config.model import RuleTable
 from receiver.config.rule_tables import env_values
 from receiver.config.tables import keys_of
 from receiver.dockerhub.login import Login
-from receiver.errors import Fault
+from receiver.errors import ConfigIssue
 from receiver.rules.rule import OnOverwrite, Rule
 from receiver.rules.tag_patterns import Globs, parse_tag_pattern
 from receiver.rules.trial import OnFailure, Trial
@@ -27,7 +27,7 @@ def table(**more: Any) -> dict[str, Any]:
     return {"repository": "studio/game", "app": "my-game", **more}
 
 
-def read(*tables: Any) -> tuple[tuple[Rule, ...], list[Fault]]:
+def read(*tables: Any) -> tuple[tuple[Rule, ...], list[ConfigIssue]]:
     return read_rules(list(tables), ENVIRON, DEFAULT)
 
 
@@ -291,5 +291,5 @@ def test_any_table_is_a_rule_or_has_faults(strange: dict[str, Any]) -> None:
     rules, faults = read({**table(), **strange})
 
     assert len(rules) == 1
-    assert all(fault.where.startswith("rule 1") and fault.mend for fault in faults)
+    assert all(fault.where.startswith("rule 1") and fault.hint for fault in faults)
     assert all(isinstance(value, str) for value in env_values(rules))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from receiver.config.dotenv import dotenv_line, parse_dotenv
 from receiver.config.environment import clean
 from receiver.config.variables import Variables, variables_of
-from receiver.errors import Fault
+from receiver.errors import ConfigIssue
 
 NAMES = ("RECEIVER_SECRET_KEY", "RECEIVER_ADMIN_PASSWORD", "EDGEGAP_TOKEN", "GAME_DB_PASSWORD")
 
@@ -117,7 +117,7 @@ def test_what_main_has_exported_is_still_of_the_file(here: Path) -> None:
     assert found.faults == []
 
 
-def only_fault(found: Variables) -> Fault:
+def only_fault(found: Variables) -> ConfigIssue:
     (fault,) = found.faults
     return fault
 

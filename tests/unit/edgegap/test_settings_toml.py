@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from receiver.edgegap.fields import SETTINGS
 from receiver.edgegap.sent_settings import SentSettings, Variable, sent_settings, shown_settings
 from receiver.edgegap.settings_toml import settings_toml, variable_names
-from receiver.errors import Fault
+from receiver.errors import ConfigIssue
 from receiver.rules.rule import Rule
 from receiver.secret import Secret
 from tests.support.tables import read_rules
@@ -19,7 +19,7 @@ HEAD = '[[rule]]\nrepository = "studio/game"\napp = "my-game"\n'
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
 
 
-def read(text: str) -> tuple[Rule, list[Fault]]:
+def read(text: str) -> tuple[Rule, list[ConfigIssue]]:
     table = tomllib.loads(text)
     envs = table.get("rule", [{}])[0].get("settings", {}).get("envs", [])
     environ = {env["value_from"]: f"value of {env['key']}" for env in envs}

@@ -19,6 +19,7 @@ IN_THE_IMAGE = {
     Reason.TAG_OVERWRITTEN,
     Reason.TRIAL_FAILED,
     Reason.DIGEST_CHANGED,
+    Reason.IMAGE_TOO_LARGE,  # or `max_image` of the rule is too small
 }
 PARKED = Parked(
     "r1", "rule", "my-game", "1.2.0", "1.2.0", Mode.CREATE, Reason.NOT_AMD64.value, 10_000
@@ -71,8 +72,8 @@ def test_a_reason_of_a_newer_program_stays_open() -> None:
 def test_what_a_change_of_the_configuration_resolves_is_not_closed_by_a_push(
     reason: Reason,
 ) -> None:
-    """But a tag that makes no version name: both the rule's template and another tag do."""
+    """But a tag that makes no version name, and a size: both the rule and another tag do."""
     explained = REASONS[reason]
 
     both = explained.by_config and explained.in_image
-    assert both is (reason is Reason.VERSION_NAME_INVALID)
+    assert both is (reason in {Reason.VERSION_NAME_INVALID, Reason.IMAGE_TOO_LARGE})

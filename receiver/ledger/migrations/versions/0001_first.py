@@ -128,7 +128,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("pushed_at > received_at + 600000"),
     )
     op.create_index("deliveries_by_repository", "deliveries", ["repository", "id"])
-    op.create_index("deliveries_by_tag", "deliveries", ["repository", "tag"])
+    op.create_index("deliveries_by_tag", "deliveries", ["repository", "tag", "id"])
     op.create_index(
         "deliveries_not_accepted",
         "deliveries",

@@ -1,0 +1,127 @@
+"""`receiver status`: health, what is parked or waiting, and the last pushes, at one look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from receiver.cli.client import Server, lenient_settings, reached
+from receiver.cli.exits import NOT_DONE, handle_errors
+from receiver.cli.table import colored, on_terminal, print_rows
+from receiver.timestamps import format_time
+
+if TYPE_CHECKING:
+    from receiver.config.settings import Settings
+    from receiver.ledger.views import Delivery, ParkedRegistration, Registration
+    from receiver.upkeep.health import Condition
+
+KEY = frozenset({"RECEIVER_SECRET_KEY"})
+MOST = 5  # of each list
+NO_SERVER = (
+    "No server on this machine uses this ledger: pushes are not recorded. Start `receiver serve`."
+)
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What the command prints with --json."""
+
+    well: bool
+    ready: bool
+    problems: tuple[Condition, ...]
+    parked_count: int
+    parked: tuple[ParkedRegistration, ...]
+    waiting: tuple[Registration, ...]
+    last: tuple[Delivery, ...]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@handle_errors
+def status(as_json: bool) -> None:
+    """Show health, what is parked or waiting, and the last pushes. All times are UTC.
+
+    The exit code is 0 if all is well: the server runs, can record a push and has no problem, and
+    nothing is parked. Otherwise it is 1. What waits is tried again automatically.
+    """
+    from receiver.web.serialization import json_text
+
+    found = asyncio.run(_look(lenient_settings(KEY)))
+    if as_json:
+        click.echo(json_text(found))
+    else:
+        _print(found)
+    if not found.well:
+        raise SystemExit(NOT_DONE)
+
+
+async def _look(settings: Settings) -> Status:
+    async with reached(settings) as server:
+        return await _ask(server)
+
+
+async def _ask(server: Server) -> Status:
+    from receiver.ledger.views import DeliveryPage
+    from receiver.upkeep.health import Code, Condition
+    from receiver.web.overview import Overview
+
+    now = await server.ask("GET", "/api/overview", Overview)
+    path = f"/api/deliveries?limit={MOST}"
+    waiting = await server.ask("GET", f"{path}&state=waiting", DeliveryPage)
+    last = await server.ask("GET", path, DeliveryPage)
+    problems, ready = tuple(now.degraded), now.ready
+    if server.is_here:  # its worker does not run, which this says in other words
+        others = (one for one in problems if one.code is not Code.WORKER)
+        problems, ready = (Condition(Code.WORKER, NO_SERVER), *others), False
+    return Status(
+        well=ready and not problems and not now.parked_count,
+        ready=ready,
+        problems=problems,
+        parked_count=now.parked_count,
+        parked=now.parked[:MOST],
+        waiting=_waiting(waiting.deliveries),
+        last=last.deliveries,
+    )
+
+
+def _waiting(deliveries: Iterable[Delivery]) -> tuple[Registration, ...]:
+    """Return the registrations that wait, the newest first, each once."""
+    found = [one for delivery in deliveries for one in delivery.registrations]
+    return tuple({one.id: one for one in found if one.state == "waiting"}.values())[:MOST]
+
+
+def _print(found: Status) -> None:
+    from receiver.cli.delivery_text import HEADERS, cells
+
+    ready = "ready" if found.ready else "problem"
+    what = "A push can be recorded now." if found.ready else "No push can be recorded now."
+    click.echo(f"{colored('ready' if found.ready else 'not ready', ready)}  {what}")
+    for one in found.problems:
+        since = "" if one.since_at is None else f" since {format_time(one.since_at)}"
+        held = f" Registrations that wait: {one.held}." if one.held else ""
+        click.echo(f"{colored('problem', 'problem')}  {one.code}{since}: {one.message}{held}")
+    rows = [
+        (f"{one.app}/{one.version}", colored(one.reason or "", "parked"), one.delivery or one.id)
+        for one in found.parked
+    ]
+    _title(f"Parked: {found.parked_count}", shown=bool(rows))
+    print_rows(("TARGET", "REASON", "DELIVERY"), rows, plain="parked")
+    more = found.parked_count - len(rows)
+    if more > 0:
+        click.echo(f"parked  {more} more: receiver deliveries --state parked")
+    due = [
+        (f"{one.app}/{one.version}", colored(one.reason or "", "waiting"), format_time(one.due_at))
+        for one in found.waiting
+    ]
+    _title("Waiting", shown=bool(due))
+    print_rows(("TARGET", "REASON", "TRIED AGAIN"), due, plain="waiting")
+    _title("Last pushes", shown=bool(found.last))
+    print_rows(HEADERS, [cells(one) for one in found.last], plain="push")
+
+
+def _title(text: str, *, shown: bool) -> None:
+    if shown and on_terminal():
+        click.echo(f"\n{text}")
