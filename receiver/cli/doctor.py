@@ -121,7 +121,7 @@ async def _running(settings: Settings) -> Finding | None:
     differ = sorted(name for name, mark in own.items() if hashes.marks.get(name) != mark)
     if not differ:
         return passed("running server", "it has the same settings")
-    fix = "Reload it with SIGHUP or restart it; or run doctor with the server's environment"
+    fix = "Run `receiver reload` or restart it; or run doctor with the server's environment"
     return warned("running server", f"it has different values for {', '.join(differ)}", fix)
 
 

@@ -51,7 +51,8 @@ def wait(image: str, digest: str | None, timeout: float, as_json: bool) -> None:
     \b
     The exit code is:
       0  every registration is done
-      1  a registration is parked, dismissed or superseded, or the push was ignored
+      1  a registration is parked or dismissed, the version is superseded or was deleted,
+         or the push was ignored; a channel that keeps a newer image counts as done
       5  no push of the image is known after --timeout
       6  a registration is neither done nor parked after --timeout
     """

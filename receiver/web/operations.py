@@ -148,7 +148,7 @@ def _of_deliveries() -> list[Operation]:
                 CONFLICT: fails(
                     ProblemCode.PUSH_NOT_DONE,
                     why="With `wait`: the push was ignored or refused, or a registration is "
-                    "parked, dismissed or superseded, or its version was deleted.",
+                    "parked or dismissed, or its version is superseded or was deleted.",
                 ),
                 UNAVAILABLE: AWAY_OR_CROWDED,
             },

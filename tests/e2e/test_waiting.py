@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.rules import trial
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.signing import ApiToken, ApiTokenSigner
@@ -104,6 +105,39 @@ def test_it_is_answered_when_the_version_and_its_channel_are_done(
     ended = {row["version"]: row["outcome"] for row in delivery["registrations"]}
     assert ended == {"1.4.2": "created", "staging": "created"}
     assert one.service.waiting.count == 0
+
+
+@pytest.mark.parametrize(
+    ("lifecycle", "status", "modes"),
+    [
+        ({"ready_after": 0.0}, 200, {"create", "trial", "channel"}),
+        ({"ready_after": 0.0, "crash_after": 0.1, "exit_code": 139}, 409, {"create", "trial"}),
+    ],
+)
+def test_a_trial_is_waited_for_too(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lifecycle: dict[str, Any],
+    status: int,
+    modes: set[str],
+) -> None:
+    for wait in ("SHORTEST_LOOK", "FIRST_LOOK", "LONGEST_LOOK"):
+        monkeypatch.setattr(trial, wait, 50)
+    sandbox = EdgegapSandbox()
+    sandbox.deployments.set_lifecycle(stop_takes=0.0, **lifecycle)
+    rules = f'{MOVING}[rule.trial]\nat = "45.5,-73.6"\nready_within = "2s"\nsteady_for = "1s"\n'
+    with (
+        serving(sandbox.app) as edgegap,
+        receiver_here(tmp_path, edgegap, config=rules) as receiver,
+    ):
+        pushed = receiver.push("1.0")
+
+        answer = ask(receiver, image=f"{REPOSITORY}:1.0", wait=LONG)
+
+        assert answer.status_code == status, answer.text
+        ended = receiver.story(pushed)["registrations"]
+        assert {one["mode"] for one in ended} == modes
+        assert ("is parked trial_failed" in answer.text) == (status == 409)
 
 
 def test_a_push_may_come_after_the_question(
