@@ -181,6 +181,7 @@ def api_token(days: int, repository: str | None, revoke: str | None) -> None:
 
 
 async def _revoke(settings: Settings, identity: str) -> bool:
+    from receiver.audit import Source, log_operation
     from receiver.ledger.revocations import revoke as revoke_in_ledger
 
     async with reached(settings, begin=True) as there:
@@ -189,6 +190,9 @@ async def _revoke(settings: Settings, identity: str) -> bool:
 
             request = RevokeRequest(identity)
             return (await there.ask("POST", "/api/tokens/revoke", Revoked, request)).revoked
-        return await there.write(
+        revoked = await there.write(
             lambda tx: revoke_in_ledger(tx, identity, tx.now + LONGEST_SECONDS * 1000)
         )
+        if revoked:
+            log_operation("api_token_revoked", source=Source.COMMAND, id=identity)
+        return revoked

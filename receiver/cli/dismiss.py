@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from receiver.ledger.views import Changed
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
-LONGEST_NAME = 100
 
 
 @click.command()
@@ -79,12 +77,13 @@ def _print(changed: Changed, word: str) -> None:
 
 async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Changed:
     """Dismiss the registrations with these IDs, or all parked registrations if there are no IDs."""
+    from receiver.audit import user_name
     from receiver.ledger.views import Changed
     from receiver.upkeep.operations import Asker
     from receiver.upkeep.operations import dismiss as dismiss_these
     from receiver.web.bodies import DismissRequest
 
-    name = _name()
+    name = user_name()
     async with reached(settings) as there:
         if isinstance(there, Server):
             asked = DismissRequest(
@@ -100,22 +99,14 @@ async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Ch
 
 
 async def _undo(settings: Settings, ids: list[str]) -> Changed:
+    from receiver.audit import user_name
     from receiver.ledger.views import Changed
     from receiver.upkeep.operations import Asker, undo_dismissal
     from receiver.web.bodies import UndoDismissalRequest
 
-    name = _name()
+    name = user_name()
     async with reached(settings) as there:
         if isinstance(there, Server):
             asked = UndoDismissalRequest(ids, "command", name)
             return await there.ask("POST", "/api/dismiss/undo", Changed, asked)
         return await undo_dismissal(there, Asker("command", name), ids)
-
-
-def _name() -> str:
-    """Return the user's name on this machine; empty if the system has no name for it."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):
-        return ""
-    return "".join(letter for letter in name if letter.isprintable())[:LONGEST_NAME]
