@@ -27,7 +27,18 @@ from receiver.signing import PATH
 _PATHS = (PATH, APPROVAL_PATH)
 _LINK = re.compile(f"({'|'.join(map(re.escape, _PATHS))})" + r"[^\s\"'<>]+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-QUIET = ("httpx", "httpcore", "alembic", "asyncio")
+QUIET = (
+    *("httpx", "httpcore", "alembic", "asyncio"),
+    *("uvicorn", "uvicorn.error", "uvicorn.access"),  # we log its start and stop ourselves
+)
+# The events of uvicorn's lines, by what it writes. All other lines of libraries have one event.
+OF_LIBRARIES = {
+    "Exception in ASGI application\n": "request_fault",
+    "Cancel %s running task(s), timeout graceful shutdown exceeded": "requests_cut_off",
+    "Application startup failed. Exiting.": "start_failed",
+    "Application shutdown failed. Exiting.": "stop_failed",
+}
+OF_A_LIBRARY = "library_message"
 
 
 class Redactor:
@@ -110,10 +121,12 @@ def configure_logs(
     stream: TextIO | None = None,
     secrets: Iterable[Secret] = (),
     level: str = "INFO",
+    form: str = "auto",
     for_good: bool = False,
 ) -> None:
-    """Set up logging for the process: text if the stream is a terminal, otherwise JSON.
+    """Set up logging for the process.
 
+    `form` is `json`, `text`, or `auto`: text if the stream is a terminal, otherwise JSON.
     `for_good`: the setup will not change later, so each logger may cache it.
 
     Our own lines go straight to the stream: through `logging` each would cost three times as
@@ -122,11 +135,12 @@ def configure_logs(
     masking.know(secrets)
     out = stream or sys.stderr
     lines = cast("TextIO", _Lines(out))
+    text = out.isatty() if form == "auto" else form == "text"
     renderers: list[Processor] = (
-        [_harmless, structlog.dev.ConsoleRenderer(colors=True)] if out.isatty() else [_json]
+        [_harmless, structlog.dev.ConsoleRenderer(colors=out.isatty())] if text else [_json]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _described],
+        foreign_pre_chain=[_of_a_library, _described],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
     handler = logging.StreamHandler(lines)
@@ -134,19 +148,28 @@ def configure_logs(
     handler.addFilter(_is_not_of_ctrl_c)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level)
+    root.setLevel(max(logging.getLevelName(level), logging.INFO))  # their details may hold secrets
+    least = max(root.level, logging.WARNING)
     for name in QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(least)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
-        logging.getLogger(name).setLevel(logging.WARNING)  # we log its start and stop ourselves
     structlog.configure(
         processors=[_described, *renderers],
         logger_factory=structlog.WriteLoggerFactory(lines),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=for_good,
     )
+
+
+def _of_a_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Give a library's line a fixed event; what it says becomes the field `message`."""
+    record: logging.LogRecord = event["_record"]
+    event["message"] = str(event["event"]).strip()
+    event["library"] = record.name
+    event["event"] = OF_LIBRARIES.get(str(record.msg), OF_A_LIBRARY)
+    return event
 
 
 def _described(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -124,12 +125,16 @@ class Server:
         seconds: float = ANSWER_SECONDS,
     ) -> V:
         """Return the response; raises CommandError with the server's error message."""
-        from receiver.audit import SOURCE_HEADER, Source
+        from receiver.audit import SOURCE_HEADER, USER_HEADER, Source, user_name
         from receiver.http.body import NO_ANSWER, ask
         from receiver.web.serialization import decode
 
         token = api_keys(self._settings).sign(new_token(ONE_MINUTE))
-        headers = {"Authorization": f"Bearer {token}", SOURCE_HEADER: Source.COMMAND.value}
+        headers = {
+            "Authorization": f"Bearer {token}",
+            SOURCE_HEADER: Source.COMMAND.value,
+            USER_HEADER: quote(user_name()),
+        }
         try:
             answer, content = await ask(
                 self._http,

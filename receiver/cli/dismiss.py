@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from receiver.ledger.views import Changed
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
-LONGEST_NAME = 100
 
 
 @click.command()
@@ -87,7 +85,7 @@ async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Ch
         all=not ids,
         reason=None if reason is None else Reason(reason),
         source="command",
-        name=_name(),
+        name=user_name(),
     )
     async with reached(settings) as server:
         return await server.ask("POST", "/api/dismiss", Changed, asked)
@@ -97,15 +95,6 @@ async def _undo(settings: Settings, ids: list[str]) -> Changed:
     from receiver.ledger.views import Changed
     from receiver.web.bodies import UndoDismissalRequest
 
-    asked = UndoDismissalRequest(ids, "command", _name())
+    asked = UndoDismissalRequest(ids, "command", user_name())
     async with reached(settings) as server:
         return await server.ask("POST", "/api/dismiss/undo", Changed, asked)
-
-
-def _name() -> str:
-    """Return the user's name on this machine; empty if the system has no name for it."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):
-        return ""
-    return "".join(letter for letter in name if letter.isprintable())[:LONGEST_NAME]

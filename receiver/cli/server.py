@@ -23,6 +23,7 @@ from receiver.ledger.notes import write_note
 from receiver.ledger.transaction import Tx
 from receiver.logs import configure_logs, get_logger
 from receiver.service import log_warnings
+from receiver.version import VERSION
 from receiver.web.app import create_app
 from receiver.web.protocol import LimitedProtocol, LimitedServer
 
@@ -36,7 +37,12 @@ log = get_logger()
 
 def start(settings: Settings, environ: Mapping[str, str]) -> None:
     """Open the ledger and serve; a reload starts from `environ`."""
-    configure_logs(secrets=settings.secrets(), for_good=True)
+    configure_logs(
+        secrets=settings.secrets(),
+        level=settings.log_level.upper(),
+        form=settings.log_format,
+        for_good=True,
+    )
     log_warnings(settings)
     ledger = Ledger(settings.database_url)
     _warn(settings, ledger)
@@ -149,7 +155,8 @@ class _Server(LimitedServer):
             raise
         host = self._settings.host
         at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        log.info("listening", at=at, rules=len(self._settings.rules), pid=os.getpid())
+        rules = len(self._settings.rules)
+        log.info("listening", at=at, rules=rules, pid=os.getpid(), version=VERSION)
         if self._listening is not None:
             self._listening(url, self._stop)
 

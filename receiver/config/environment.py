@@ -88,6 +88,20 @@ VARIABLES = (
     Variable("RECEIVER_ADMIN_PASSWORD", "opens the page", "admin_password", secret=True),
     Variable("RECEIVER_METRICS_TOKEN", "for the metrics", "metrics_token", secret=True),
     Variable(
+        "RECEIVER_LOG_LEVEL",
+        "the least that `serve` logs: `debug`, `info`, `warning` or `error`",
+        "log_level",
+        "info",
+        restart=True,
+    ),
+    Variable(
+        "RECEIVER_LOG_FORMAT",
+        "its form: `json`, `text`, or `auto`: text on a terminal, otherwise JSON",
+        "log_format",
+        "auto",
+        restart=True,
+    ),
+    Variable(
         "DATABASE_URL",
         "`sqlite:///path`, if not set a file `receiver.db` beside the configuration; or "
         "`postgresql://…` for replicas",

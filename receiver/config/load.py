@@ -5,7 +5,7 @@ All errors are found at once, each with its location and a fix.
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +48,8 @@ HOW_TO_MAKE_A_KEY = (
     f"Make one with: {MAKE_A_KEY}  and set it; keep it, since another key invalidates all links"
 )
 CONNECTING = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("json", "text", "auto")
 ALLOW_PLAIN_HTTP = "RECEIVER_ALLOW_PLAIN_HTTP"
 
 
@@ -156,6 +158,8 @@ class _Reader:
             forwarded_allow_ips=self._forwarded_allow_ips(),
             admin_password=self._password(),
             metrics_token=self._token("RECEIVER_METRICS_TOKEN"),
+            log_level=self._word("RECEIVER_LOG_LEVEL", LOG_LEVELS),
+            log_format=self._word("RECEIVER_LOG_FORMAT", LOG_FORMATS),
             catch_up_every=every,
             keep=read_duration(file.ledger.keep) or 0,
             connecting=self._connecting(),
@@ -306,6 +310,14 @@ class _Reader:
         if value is None:
             self._fault(name, f"{text!r} is neither true nor false", f"Write {name}=true")
         return bool(value)
+
+    def _word(self, name: str, words: Sequence[str]) -> str:
+        text = read_variable(self._environ, name) or DEFAULTS[name]
+        if text.lower() not in words:
+            fix = f"Write {', '.join(words[:-1])} or {words[-1]}"
+            self._fault(name, f"{text!r} is none of its values", fix)
+            return DEFAULTS[name]
+        return text.lower()
 
     def _host(self) -> str:
         host = read_variable(self._environ, "HOST") or DEFAULTS["HOST"]

@@ -59,6 +59,8 @@ class Settings:
     forwarded_allow_ips: str = DEFAULTS["FORWARDED_ALLOW_IPS"]
     admin_password: Secret | None = None
     metrics_token: Secret | None = None
+    log_level: str = DEFAULTS["RECEIVER_LOG_LEVEL"]
+    log_format: str = DEFAULTS["RECEIVER_LOG_FORMAT"]
     catch_up_every: int | None = read_duration(CatchUp().every)
     keep: int = read_duration(LedgerTable().keep) or 0
     notices: tuple[Notice, ...] = ()

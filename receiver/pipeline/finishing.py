@@ -59,7 +59,7 @@ def report_result(claimed: Claimed, result: Result, *, now: int) -> None:
                 "registration_waiting",
                 reason=result.reason,
                 sentence=result.sentence,
-                seconds=max(0, result.due_at - now) // 1000,
+                retry_in_seconds=max(0, result.due_at - now) // 1000,
             )
 
 

@@ -335,7 +335,7 @@ class CatchUp:
             log.warning("catch_up_not_completed", repository=repository, why=problem)
             return seconds_to_wait(error)
         await self._ledger.write(lambda tx: move_cursor(tx, repository, began))
-        log.info("catch_up_completed", repository=repository, found=found)
+        log.info("catch_up_completed", repository=repository, missed_pushes=found)
         return None
 
     async def _take(self, settings: Settings, missed: Sequence[MissedPush]) -> int:

@@ -18,7 +18,6 @@ from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.queries import Filter, delivery_detail, find_push, search_deliveries
 from receiver.ledger.revocations import revoke
 from receiver.ledger.transaction import Tx
-from receiver.logs import get_logger
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
     Pruned,
@@ -80,8 +79,6 @@ from receiver.web.overview import overview_of
 from receiver.web.page.versions import VersionsView
 from receiver.web.problems import ProblemCode, problem
 from receiver.web.waiting import awaited_of, image_of, wait_for_push
-
-log = get_logger()
 
 
 async def list_deliveries(service: Service, request: Request, query: DeliveriesQuery) -> Response:
@@ -160,13 +157,13 @@ async def replay(service: Service, request: Request, body: ReplayRequest) -> Res
     return json_response(done, 202)
 
 
-async def revoke_token(service: Service, _: Request, body: RevokeRequest) -> Response:
+async def revoke_token(service: Service, request: Request, body: RevokeRequest) -> Response:
     """Revoke an API token."""
     revoked = await service.ledger.write(
         lambda tx: revoke(tx, body.id, tx.now + LONGEST_SECONDS * 1000)
     )
     if revoked:
-        log.info("api_token_revoked", id=body.id)
+        log_operation("api_token_revoked", source=source_of(request), id=body.id)
     return json_response(Revoked(body.id, revoked))
 
 

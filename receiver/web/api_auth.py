@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.audit import SOURCE_HEADER, Source
+from receiver.audit import SOURCE_HEADER, USER_HEADER, Source, note_name
 from receiver.errors import BadBody, BadImageReference, LedgerError
 from receiver.ledger.revocations import is_revoked
 from receiver.service import Service
@@ -40,6 +41,7 @@ def guarded(
             if token.repository is not None and not for_one_repository:
                 return limited_to(token.repository)
             request.state.repository = token.repository
+            note_name(_name_of(request, token))
             return await endpoint(service, request)
         except LedgerError as error:
             return problem(ProblemCode.LEDGER_UNAVAILABLE, str(error))
@@ -78,6 +80,13 @@ def source_of(request: Request) -> Source:
     """Return the source of a request: a command, if its header says so, otherwise the API."""
     by_command = request.headers.get(SOURCE_HEADER) == Source.COMMAND
     return Source.COMMAND if by_command else Source.API
+
+
+def _name_of(request: Request, token: ApiToken) -> str:
+    """Return who asks: the user that a command names, otherwise the token."""
+    if source_of(request) is Source.COMMAND:
+        return unquote(request.headers.get(USER_HEADER, ""))
+    return f"API token {token.id}"
 
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="receiver"'}

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
+from receiver.audit import note_address
 from receiver.config.settings import Settings
 from receiver.config.variables import variables_of
 from receiver.errors import ReceiverError
@@ -103,7 +104,7 @@ class _App(Starlette):
         super().__init__(**kwargs)
         self._hooks = hooks
         self._shelf = shelf
-        self._usual = trust_proxies(super().__call__, trusted_proxies)
+        self._usual = trust_proxies(self._serve, trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -128,6 +129,12 @@ class _App(Starlette):
         await self._usual(scope, receive, send)
         if scope["type"] == "http" and scope["method"] == "POST":
             self._shelf.forget()  # the page then shows changes by the API and commands at once
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request of a person or a program, with the address that a proxy reports."""
+        if scope["type"] == "http" and scope["client"]:
+            note_address(scope["client"][0])
+        await super().__call__(scope, receive, send)
 
     async def _send_lifespan(self, send: Send, message: Message) -> None:
         """Pass on a failed startup or shutdown, without its traceback if the cause was logged.

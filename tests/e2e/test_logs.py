@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from receiver.audit import log_operation
 from receiver.logs import configure_logs, get_logger
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
@@ -27,6 +29,7 @@ from tests.support.receiver_process import (
     REPOSITORY,
     RULE,
     ReceiverProcess,
+    until,
     webhook_body,
 )
 
@@ -143,6 +146,7 @@ def test_any_text_is_one_json_line(stream: io.StringIO, text: str) -> None:
     assert len(lines) == 3
     assert [len(line.splitlines()) for line in lines] == [1, 1, 0]
     assert json.loads(lines[0])["event"] == "sender_left"
+    assert json.loads(lines[1])["event"] == "library_message"
     assert not any(letter in stream.getvalue() for letter in UNSEEN)
 
 
@@ -164,6 +168,98 @@ def test_a_library_that_logs_the_interrupt_which_ends_it_writes_no_traceback(
 
     (line,) = stream.getvalue().splitlines()
     assert "another" in line
+
+
+def test_a_line_of_uvicorn_has_a_fixed_event_and_its_text_in_a_field(stream: io.StringIO) -> None:
+    log = logging.getLogger("uvicorn.error")
+    log.error("Exception in ASGI application\n", exc_info=ValueError("of a request"))
+    log.error("Cancel %s running task(s), timeout graceful shutdown exceeded", 7)
+    log.error(OSError(98, "Address already in use"))
+    log.info("Shutting down")
+
+    fault, cut_off, other = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (fault["event"], fault["level"]) == ("request_fault", "error")
+    assert "of a request" in fault["exception"]
+    assert cut_off["event"] == "requests_cut_off"
+    assert cut_off["message"].startswith("Cancel 7 running")
+    assert (other["event"], other["library"]) == ("library_message", "uvicorn.error")
+    assert "Address already in use" in other["message"]
+
+
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_the_level_is_of_all_but_what_a_person_did(
+    stream: io.StringIO, level: str, written: list[str]
+) -> None:
+    configure_logs(stream=stream, level=level.upper())
+
+    for name in ("debug", "info", "warning", "error"):
+        getattr(get_logger(), name)("sender_left")
+        getattr(logging.getLogger("uvicorn.error"), name)("of uvicorn")
+        getattr(logging.getLogger("apprise"), name)("of another")
+    log_operation("paused", source="page", repository="*")
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    ours = [line["level"] for line in lines if line["event"] == "sender_left"]
+    theirs = [line["level"] for line in lines if line.get("library") == "uvicorn.error"]
+    others = [line["level"] for line in lines if line.get("library") == "apprise"]
+    assert ours == written
+    assert theirs == [name for name in written if name in {"warning", "error"}]
+    assert others == [name for name in written if name != "debug"]  # it may hold secrets
+    assert lines[-1]["event"] == "paused"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_the_form_can_be_set_and_only_a_terminal_gets_colors(form: str, *, terminal: bool) -> None:
+    out = _Terminal() if terminal else io.StringIO()
+    with logs_as_before():
+        configure_logs(stream=out, form=form)
+        get_logger().warning("link_refused", why=EVIL)
+
+    assert out.getvalue().startswith("{") == (form == "json")
+    assert ("\x1b" in out.getvalue()) == (terminal and form == "text")
+    assert out.getvalue().count("\n") == 1
+
+
+def test_serve_logs_in_the_form_and_from_the_level_of_its_variables(
+    receiver: ReceiverProcess,
+) -> None:
+    receiver.stop()
+    port = receiver.url.rpartition(":")[2]
+    variables = {"PORT": port, "RECEIVER_LOG_LEVEL": "Warning", "RECEIVER_LOG_FORMAT": "text"}
+    with receiver.log.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "receiver", "serve"],
+            cwd=receiver.folder,
+            env={**receiver.environment, **variables},
+            stderr=log,
+        )
+    until(lambda: _answers(f"{receiver.url}/livez"))
+    receiver.post(b"no json")
+    receiver.post(webhook_body(None))
+    process.terminate()
+    assert process.wait(PATIENCE_SECONDS) == 0
+
+    text = receiver.log.read_text("utf-8")
+    assert "delivery_refused" in text
+    assert "delivery_ignored" not in text
+    assert "listening" not in text
+    assert "{" not in text
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_the_lines_of_a_turn_are_written_in_order_and_none_waits_for_the_next(

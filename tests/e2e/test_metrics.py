@@ -9,12 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.dockerhub.webhook import Push
 from receiver.reasons import Outcome
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.upkeep import health
 from receiver.version import VERSION
+from receiver.web import webhook
 from tests.conftest import StartReceiver
 from tests.support.dockerhub import hub_beside
 from tests.support.metrics import scrape
@@ -164,6 +166,22 @@ def test_each_response_of_the_webhook_endpoint_is_timed_by_its_status(
     assert after.value(f"{name}_bucket", status=status, le="+Inf") == count + 1
     assert after.total(f"{name}_count") == before.total(f"{name}_count") + 1
     assert after.total(f"{name}_sum") > before.total(f"{name}_sum")
+
+
+def test_an_error_in_the_receiver_is_a_500_that_is_counted(
+    tmp_path: Path, edgegap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Push:
+        raise MemoryError
+
+    name = "docker_hub_receiver_webhook_request_seconds_count"
+    with receiver_here(tmp_path, edgegap) as receiver:
+        before = scrape(receiver).value(name, status="500")
+        assert before is not None
+        monkeypatch.setattr(webhook, "read_push", fail)
+
+        assert receiver.post(webhook_body("1.0.0")).status_code == 500
+        assert scrape(receiver).value(name, status="500") == before + 1
 
 
 def test_a_reload_shows_whether_it_succeeded_and_when(receiver: ReceiverProcess) -> None:

@@ -34,7 +34,11 @@ on = ["parked"]
 [catch_up]
 every = "off"
 """
-ENVIRONMENT = {**PAGE, "TEAM_NOTICE_URL": f"{NOWHERE.replace('http', 'json')}/told"}
+ENVIRONMENT = {
+    **PAGE,
+    "TEAM_NOTICE_URL": f"{NOWHERE.replace('http', 'json')}/told",
+    "LOGNAME": "änna\u202e",  # the user on this machine, with a letter that turns text around
+}
 WAYS = ("page", "api", "command")
 Ask = Callable[..., Any]
 
@@ -131,6 +135,11 @@ def test_each_writes_the_same_line_wherever_it_is_asked_for(
     facts = [{name: one[name] for name in FACTS if name in one} for one in seen]
     assert facts == [facts[0]] * 4
     assert facts[0]
+    assert seen[0]["address"].startswith("198.18.")  # as the visitor's proxy reports it
+    assert [one.get("address") for one in seen[1:]] == ["127.0.0.1", "127.0.0.1", None]
+    assert "by" not in seen[0]  # the page has one password for all
+    assert re.fullmatch(r"API token \w+", seen[1]["by"])
+    assert [one["by"] for one in seen[2:]] == ["änna", "änna"]
 
 
 @pytest.mark.parametrize("wait", [False, True])

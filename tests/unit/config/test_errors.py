@@ -106,6 +106,8 @@ def test_each_fault_of_the_file_says_where(toml: str, where: str) -> None:
         ("EDGEGAP_BASE_URL", "http://api.edgegap.com"),
         ("EDGEGAP_BASE_URL", "http://10.0.0.1:8080"),
         ("RECEIVER_ALLOW_PLAIN_HTTP", "perhaps"),
+        ("RECEIVER_LOG_LEVEL", "verbose"),
+        ("RECEIVER_LOG_FORMAT", "logfmt"),
         ("RECEIVER_SECRET_KEY", "canary-key"),
         ("RECEIVER_SECRET_KEY", "changeme"),
         ("RECEIVER_SECRET_KEY", "a-key-that-is-long-enough-0123,canary"),

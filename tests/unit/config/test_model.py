@@ -214,7 +214,7 @@ def test_the_documentation_has_every_key_with_its_meaning_and_its_default() -> N
 
 def test_the_documentation_names_what_needs_a_restart() -> None:
     page = (HERE / "docs" / "operations.md").read_text("utf-8")
-    sentence = page.partition("The log names what needs a restart:")[2].partition(".")[0]
+    sentence = page.partition("log name what needs a restart:")[2].partition(".")[0]
 
     fixed = {variable.name for variable in VARIABLES if variable.restart}
     assert set(re.findall(r"`(\w+)`", sentence)) == {

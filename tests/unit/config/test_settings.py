@@ -39,6 +39,8 @@ def test_nothing_set_gives_the_defaults(tmp_path: Path, monkeypatch: pytest.Monk
         ("EDGEGAP_BASE_URL", "http://127.0.0.1:9/x/", "edgegap_base_url", "http://127.0.0.1:9/x"),
         ("EDGEGAP_REQUESTS_PER_SECOND", "0.5", "requests_per_second", 0.5),
         ("EDGEGAP_CONCURRENCY", " 9 ", "concurrency", 9),
+        ("RECEIVER_LOG_LEVEL", "DEBUG", "log_level", "debug"),
+        ("RECEIVER_LOG_FORMAT", "json", "log_format", "json"),
         ("DOCKERHUB_REGISTRY_URL", "https://r.example", "registry_url", "https://r.example"),
         ("DOCKERHUB_AUTH_URL", "https://a.example/t", "registry_auth_url", "https://a.example/t"),
         ("DOCKERHUB_API_URL", "https://h.example", "hub_api_url", "https://h.example"),
