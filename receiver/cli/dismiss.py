@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from receiver.audit import user_name
 from receiver.cli.client import lenient_settings, reached
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
 from receiver.reasons import Reason
