@@ -66,7 +66,9 @@ def create_app(
             HTTPStatus.NOT_FOUND: _no_such_path,
             HTTPStatus.METHOD_NOT_ALLOWED: _no_such_method,
         },
-        lifespan=lambda app: _lifespan(app, settings, ledger, environ, settled),
+        lifespan=lambda app: _lifespan(
+            app, settings, ledger, shelf, environ=environ, settled=settled
+        ),
     )
     app.router.redirect_slashes = False
     app.state.failure = None
@@ -104,7 +106,7 @@ class _App(Starlette):
                 await self._hooks.note_stray(Request(scope, receive))
         await self._usual(scope, receive, send)
         if scope["type"] == "http" and scope["method"] == "POST":
-            self._shelf.forget()  # the page then shows changes by the API and commands at once
+            self._shelf.lists.expire()  # the page then shows changes by the API and commands
 
     async def _send_lifespan(self, send: Send, message: Message) -> None:
         """Pass on a failed startup or shutdown, without its traceback if the cause was logged.
@@ -121,6 +123,8 @@ async def _lifespan(
     app: Starlette,
     settings: Settings,
     ledger: Ledger,
+    shelf: VersionsView,
+    *,
     environ: Mapping[str, str] | None,
     settled: Settled | None,
 ) -> AsyncIterator[None]:
@@ -136,7 +140,10 @@ async def _lifespan(
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GARBAGE_THRESHOLDS)
-            yield
+            try:
+                yield
+            finally:
+                await shelf.lists.stop()
     except ReceiverError as error:
         app.state.failure = error
         log.error("failed", sentence=str(error))

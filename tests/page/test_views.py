@@ -14,7 +14,7 @@ from receiver.rules.rule import Decision
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
-from receiver.web.page import versions
+from receiver.web.page import edgegap_lists
 from receiver.web.page import views as pages
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until, webhook_body
@@ -311,7 +311,7 @@ def test_a_channel_that_another_hand_moved_is_told_with_what_edgegap_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Or a ledger that was restored from before: the page told its belief as fact."""
-    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     until(lambda: (APP, "staging") in sandbox.versions)
     assert "was changed outside this receiver" not in person.read("/versions").text
@@ -343,7 +343,7 @@ def test_edgegap_away_leaves_the_versions_page_standing(
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     sandbox.misbehave(Fault("status", method="GET", status=503, message="<b>gone fishing</b>"))
 
@@ -353,6 +353,39 @@ def test_edgegap_away_leaves_the_versions_page_standing(
     assert "versions at Edgegap" not in shown.text
     assert "HTTP 503: <b>gone fishing</b>" in shown.text
     assert "Channel staging" in shown.text
+
+
+def test_the_versions_page_does_not_wait_for_edgegap(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    receiver.ended(receiver.push("1.0.0"))
+    until(lambda: (APP, "staging") in sandbox.versions)
+    sandbox.misbehave(Fault("timeout", method="GET", path_contains="/versions", seconds=60))
+
+    shown = person.read("/versions")
+
+    assert "Edgegap has not answered yet" in shown.text
+    assert "Channel staging has studio/game-server:1.0.0" in shown.text
+
+
+def test_what_edgegap_listed_before_stays_with_its_age(
+    receiver: ReceiverHere,
+    person: Visitor,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
+    receiver.ended(receiver.push("1.0.0"))
+    until(lambda: "2 versions at Edgegap, as listed" in person.read("/versions").text)
+    listed = api(receiver, f"/api/versions?app={APP}")["listed_at"]
+    sandbox.misbehave(Fault("status", method="GET", status=503, times=None))
+
+    until(lambda: "list of versions is unavailable" in person.read("/versions").text)
+
+    answer = api(receiver, f"/api/versions?app={APP}")
+    assert answer["listed_at"] >= listed
+    assert {one["version"] for one in answer["versions"]} == {"1.0.0", "staging"}
+    assert answer["problem"]
 
 
 def test_edgegap_is_asked_once_however_many_look(

@@ -92,7 +92,7 @@ class Actions:
             recorded = await service.ledger.write(move)
         except ChannelNotMoved as error:
             return Redirect(_back(form, "/versions"), f"Nothing was moved: {error}.")
-        self._shelf.forget()
+        self._shelf.lists.expire()
         service.worker.wake()
         log_moved(action, *_channel(form), recorded, Source.PAGE)
         return Redirect(f"/deliveries/{recorded.delivery}", recorded.ruling.sentence)
@@ -153,7 +153,7 @@ class Actions:
 
     async def _pruned(self, service: Service, scope: Scope) -> list[Pruned]:
         results = await prune(service.ledger, service.client, service.current, scope)
-        self._shelf.forget()
+        self._shelf.lists.expire()
         log_pruned(scope.app, results, source=PAGE)
         return results
 

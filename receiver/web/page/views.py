@@ -157,7 +157,7 @@ def versions_page(shelf: VersionsView) -> Page:
 
     async def show_versions(service: Service, request: Request, session: Session) -> Response:
         apps = sorted({rule.app for rule in service.settings.rules})
-        shown = [await shelf.of(service, app) for app in apps]
+        shown = await shelf.of_all(service, apps)
         return answer_page(request, session, "versions.html", apps=shown)
 
     return show_versions
