@@ -51,6 +51,21 @@ class Code(StrEnum):
     CATCH_UP = "catch_up"
 
 
+TITLES = {
+    Code.LEDGER: "The ledger cannot be written: pushes are not accepted",
+    Code.WORKER: "The worker is not running",
+    Code.TOKEN: "Edgegap refuses the API token",
+    Code.SECRET_KEY: "The secret key was replaced: links do not work",
+    Code.CONFIGURATION: "The configuration was not reloaded",
+    Code.BUSY: "Edgegap's rate limit is reached",
+    Code.EDGEGAP: "Edgegap is unavailable or returns errors",
+    Code.DOCKER_HUB: "Docker Hub is unavailable",
+    Code.CHANNELS: "A channel was changed outside the receiver",
+    Code.PAUSED: "Registrations are paused",
+    Code.CATCH_UP: "Catch-up is failing",
+}
+
+
 class Condition(msgspec.Struct, frozen=True):
     """A current problem."""
 
@@ -60,6 +75,11 @@ class Condition(msgspec.Struct, frozen=True):
     held: Annotated[int, described("Number of registrations that wait because of the problem.")] = 0
     next_try_at: Time | None = None
     repository: Annotated[str | None, described("The paused repository, * for all.")] = None
+
+    @property
+    def title(self) -> str:
+        """What is wrong, in one clause."""
+        return TITLES[self.code]
 
 
 @dataclass(frozen=True, slots=True)

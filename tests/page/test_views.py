@@ -14,6 +14,7 @@ from receiver.rules.rule import Decision
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
+from receiver.upkeep.health import TITLES, Code, Condition
 from receiver.web.page import edgegap_lists
 from receiver.web.page import views as pages
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -134,6 +135,32 @@ def test_the_overview_shows_what_is_parked_with_what_to_do(
     assert "Push under a new tag, or delete that version in Edgegap and replay." in shown.text
     assert shown.form("/do/replay", delivery=identity)
     assert api(receiver, "/api/overview")["parked"][0]["reason"] == "name_taken"
+
+
+def test_the_first_line_of_the_overview_is_the_answer(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    assert "Ready. No push was received yet." in person.read("/").text
+    receiver.ended(receiver.push("1.0.0"))
+    assert "All is well. The newest version is my-game/1.0.0" in person.read("/").text
+    sandbox.add_version(APP, "2.0.0", docker_image="studio/another")
+    receiver.ended(receiver.push("2.0.0"))
+    shown = person.read("/")
+    assert "1 registration is parked. What to do is below; everything else works." in shown.text
+    assert "<title>(1) Overview" in shown.html
+
+
+@pytest.mark.parametrize("code", Code)
+def test_each_problem_of_the_health_check_is_the_first_line(
+    receiver: ReceiverHere, person: Visitor, code: Code
+) -> None:
+    receiver.service.health.note(Condition(code, "What is wrong.", held=3, repository="*"))
+
+    shown = person.read("/")
+
+    held = f"{TITLES[code]}. 3 registrations are held back. No push is lost."
+    assert held in shown.text
+    assert "What is wrong." in shown.text
 
 
 def test_the_overview_tells_what_is_degraded(receiver: ReceiverHere, person: Visitor) -> None:

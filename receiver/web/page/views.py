@@ -11,11 +11,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.ledger.queries import DEPTH, Filter, delivery_detail, search_deliveries
+from receiver.ledger.views import Registration, RuleOverview
 from receiver.pipeline.prune import Scope, plan
 from receiver.reasons import Reason, State, Verdict
-from receiver.rules.rule import Rule, takes
+from receiver.rules.rule import Mode, Rule, takes
 from receiver.service import Service
-from receiver.web.overview import overview_of
+from receiver.upkeep.health import Code
+from receiver.web.overview import Overview, overview_of
 from receiver.web.page.auth import (
     FLASH,
     FRAGMENT,
@@ -35,6 +37,7 @@ from receiver.web.page.charts import (
     said_of_times,
     standing,
 )
+from receiver.web.page.flow import MADE, Step, flow_of
 from receiver.web.page.rendering import HEADERS, render, serve_asset
 from receiver.web.page.versions import VersionsView
 
@@ -78,6 +81,7 @@ async def show_overview(service: Service, request: Request, session: Session) ->
     settings = service.settings
     overview = await overview_of(service)
     base = settings.public_url or str(request.base_url)
+    attention = overview.parked_count + len(overview.degraded)
     links = {one.repository: service.links.link(base, one.repository)
              for one in overview.repositories}  # fmt: skip
     return answer_page(
@@ -87,8 +91,45 @@ async def show_overview(service: Service, request: Request, session: Session) ->
         registrations_said=said_of(overview.last),
         times_picture=push_to_version(overview.last),
         times_said=said_of_times(durations(overview.last)),
-        standing=standing,
+        standing=standing, flows=[_newest_flow(one, settings.rules) for one in overview.rules],
+        newest=_newest_version(overview), attention=attention,
+        answer_colour=_answer_colour(overview),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NewestVersion:
+    """The newest version, and the delivery that led to it."""
+
+    delivery: str
+    registration: Registration
+
+
+def _newest_version(overview: Overview) -> NewestVersion | None:
+    made = [
+        NewestVersion(rule.newest.delivery, one)
+        for rule in overview.rules
+        if rule.newest is not None
+        for one in rule.newest.registrations
+        if one.finished_at is not None and one.outcome in MADE and one.mode is Mode.CREATE
+    ]
+    return max(made, key=lambda one: one.registration.finished_at or 0, default=None)
+
+
+def _newest_flow(rule: RuleOverview, rules: Sequence[Rule]) -> tuple[Step, ...]:
+    if rule.newest is None:
+        return ()
+    own = [one for one in rules if one.name == rule.rule]
+    return flow_of(rule.newest.tag, None, rule.newest.registrations, own)
+
+
+def _answer_colour(overview: Overview) -> str:
+    """Return the colour of the first line."""
+    if any(one.code is not Code.PAUSED for one in overview.degraded) or overview.parked_count:
+        return "bad"
+    if overview.degraded:
+        return "wait"
+    return "good" if overview.last else "calm"
 
 
 async def show_deliveries(service: Service, request: Request, session: Session) -> Response:
