@@ -98,7 +98,8 @@ def _colour(word: str) -> str:
     return _BY_WORD.get(word, "calm")
 
 
-def _query(**given: str | None) -> str:
+def query_of(**given: str | None) -> str:
+    """Return the query of a URL; what is empty is left out."""
     return urlencode({name: value for name, value in given.items() if value})
 
 
@@ -112,4 +113,4 @@ _environment = Environment(
     finalize=_harmless,
 )
 _environment.filters.update(moment=_moment, colour=_colour, duration=duration)
-_environment.globals.update(asset=address_of, version_address=version_address, query=_query)
+_environment.globals.update(asset=address_of, version_address=version_address, query=query_of)

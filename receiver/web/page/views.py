@@ -1,34 +1,22 @@
 """The pages of the admin page. They show the same data as the API."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.ledger.queries import DEPTH, Filter, delivery_detail, search_deliveries
+from receiver.ledger.queries import delivery_detail
 from receiver.ledger.views import Registration, RuleOverview
 from receiver.pipeline.prune import Scope, plan
-from receiver.reasons import Reason, State, Verdict
+from receiver.reasons import Reason
 from receiver.rules.rule import Mode, Rule, takes
 from receiver.service import Service
 from receiver.upkeep.health import Code
 from receiver.web.overview import Overview, overview_of
-from receiver.web.page.auth import (
-    FLASH,
-    FRAGMENT,
-    LONGEST_FLASH,
-    Page,
-    Session,
-    failure,
-    forget_cookie,
-    login_required,
-    read_cookie,
-)
+from receiver.web.page.answers import answer_page, short_text
+from receiver.web.page.auth import Page, Session, failure, login_required
 from receiver.web.page.charts import (
     durations,
     last_registrations,
@@ -37,43 +25,10 @@ from receiver.web.page.charts import (
     said_of_times,
     standing,
 )
+from receiver.web.page.deliveries import show_deliveries
 from receiver.web.page.flow import MADE, Step, flow_of
-from receiver.web.page.rendering import HEADERS, render, serve_asset
+from receiver.web.page.rendering import serve_asset
 from receiver.web.page.versions import VersionsView
-
-UNCHANGED = 304
-
-
-def answer_page(request: Request, session: Session, template: str, **facts: Any) -> Response:
-    """Return the page, or only its live parts if the script requests them."""
-    here = request.url.path + _query_of(request)
-    if FRAGMENT in request.query_params:
-        response: Response = render(
-            template, layout="fragment.html", csrf=session.csrf, here=here, flash="", **facts
-        )
-        tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-        if request.headers.get("if-none-match") == tag:
-            response = Response(status_code=UNCHANGED, headers=HEADERS)
-        response.headers["ETag"] = tag
-        return response
-    flash = unquote(read_cookie(request, FLASH))[:LONGEST_FLASH]
-    response = render(
-        template, layout="base.html", csrf=session.csrf, here=here, flash=flash, **facts
-    )
-    if flash:
-        forget_cookie(request, response, FLASH)
-    return response
-
-
-def _query_of(request: Request) -> str:
-    kept = [part for part in request.url.query.split("&") if part and part != f"{FRAGMENT}=1"]
-    return f"?{'&'.join(kept)}" if kept else ""
-
-
-ROWS = 50
-LONGEST_FILTER = 200
-FILTERS = ("repository", "tag", "verdict", "state", "text")
-CHOICES: Mapping[str, Sequence[str]] = {"verdict": tuple(Verdict), "state": tuple(State)}
 
 
 async def show_overview(service: Service, request: Request, session: Session) -> Response:
@@ -132,37 +87,9 @@ def _answer_colour(overview: Overview) -> str:
     return "good" if overview.last else "calm"
 
 
-async def show_deliveries(service: Service, request: Request, session: Session) -> Response:
-    """Show a page of deliveries, newest first."""
-    query = request.query_params
-    chosen = {name: _text(query.get(name, "")) for name in FILTERS}
-    for name, choices in CHOICES.items():
-        if chosen[name] and chosen[name] not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}")
-    before = _text(query.get("before", "")) or None
-    search = Filter(
-        repository=chosen["repository"] or None,
-        tag=chosen["tag"] or None,
-        verdict=Verdict(chosen["verdict"]) if chosen["verdict"] else None,
-        state=State(chosen["state"]) if chosen["state"] else None,
-        text=chosen["text"] or None,
-        before=before,
-        limit=ROWS,
-    )
-    page = await service.ledger.read(lambda tx: search_deliveries(tx, search))
-    full = len(page.deliveries) == ROWS
-    return answer_page(
-        request, session, "deliveries.html",
-        rows=page.deliveries, chosen=chosen, before=before, depth=DEPTH,
-        older=page.next if full else None, further=None if full else page.next,
-        repositories=sorted({rule.repository for rule in service.settings.rules}),
-        choices=CHOICES, standing=standing,
-    )  # fmt: skip
-
-
 async def show_delivery(service: Service, request: Request, session: Session) -> Response:
     """Show the history of one delivery, and what to do now."""
-    identity = _text(request.path_params["id"])
+    identity = short_text(request.path_params["id"])
     row = await service.ledger.read(lambda tx: delivery_detail(tx, identity))
     if row is None:
         return failure(request, 404, "There is no such delivery.", _NOT_THERE)
@@ -215,9 +142,3 @@ class Decided:
 
 def _decided(tag: str | None, own: Sequence[Rule]) -> list[Decided]:
     return [Decided(rule.name, rule.app, bool(tag and takes(rule, tag))) for rule in own]
-
-
-def _text(value: str) -> str:
-    if len(value) > LONGEST_FILTER or not value.isprintable():
-        raise ValueError("ids and filters must be short printable text")
-    return value.strip()

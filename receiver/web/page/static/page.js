@@ -78,17 +78,55 @@ function counterpart(region, old) {
 }
 
 const seen = new Map(); // each region's content when it was last fetched
+let waiting = null; // the list with new rows, while someone reads the old one
+
+// Relative times change by themselves.
+function contentOf(region) {
+  return region.innerHTML.replace(/(<time[^>]*>)[^<]*/g, "$1");
+}
+
+function rowsOf(region) {
+  return new Map([...region.querySelectorAll("[data-row]")].map((row) => [row.dataset.row, row]));
+}
+
+// Nothing moves while someone points at the list, uses it or has scrolled into it: rows that are
+// there change in place, new rows wait for a click.
+function holdStill(region, fresh) {
+  const own = rowsOf(region);
+  const arrived = [...rowsOf(fresh).keys()].filter((row) => !own.has(row)).length;
+  const used = region.matches(":hover") || region.contains(document.activeElement) || region.getBoundingClientRect().top < 0;
+  const button = document.querySelector("button.new");
+  if (!arrived || !used || !own.size || !button) { waiting = null; if (button) button.hidden = true; return false; }
+  for (const [row, changed] of rowsOf(fresh)) {
+    const old = own.get(row);
+    if (old && contentOf(old) !== contentOf(changed)) old.replaceChildren(...changed.cloneNode(true).childNodes);
+  }
+  waiting = { region, fresh };
+  button.textContent = arrived === 1 ? "1 new push ▲" : `${arrived} new pushes ▲`;
+  if (button.hidden) say(button.textContent);
+  button.hidden = false;
+  return true;
+}
+
+function showNew(button) {
+  if (waiting) replace(waiting.region, waiting.fresh);
+  waiting = null;
+  button.hidden = true;
+  window.scrollTo({ top: 0 });
+}
 
 function adopt(text) {
   const fetched = new DOMParser().parseFromString(text, "text/html");
+  if (fetched.title) document.title = fetched.title;
   for (const fresh of fetched.querySelectorAll("[data-live]")) {
     const region = document.querySelector(`[data-live="${fresh.dataset.live}"]`);
-    const content = fresh.innerHTML;
+    const content = contentOf(fresh);
     if (!region || seen.get(fresh.dataset.live) === content) continue;
     const busy = region.querySelector("select:focus, input:focus:not([readonly])");
     const selected = !window.getSelection().isCollapsed && region.contains(window.getSelection().anchorNode);
     if (busy || selected) continue;
     seen.set(fresh.dataset.live, content);
+    if ("steady" in region.dataset && holdStill(region, fresh)) continue;
     replace(region, fresh);
   }
   showTimes();
@@ -120,6 +158,8 @@ async function look() {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-copies]");
   if (button) copy(button);
+  const news = event.target.closest("button.new");
+  if (news) showNew(news);
 });
 
 document.addEventListener("submit", (event) => {
@@ -135,7 +175,7 @@ window.addEventListener("pageshow", () => {
 });
 
 for (const region of document.querySelectorAll("[data-live]")) {
-  seen.set(region.dataset.live, region.innerHTML); // before this script changes it
+  seen.set(region.dataset.live, contentOf(region)); // before this script changes it
 }
 showTimes();
 readyCopying(document);
