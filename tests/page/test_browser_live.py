@@ -152,3 +152,33 @@ def test_ignored_pushes_are_folded_and_opened_with_a_click(
     page.get_by_role("link", name="ignored").click()
     expect(page).to_have_url(f"{receiver.url}/deliveries?verdict=ignored")
     expect(latest.first).to_be_visible()
+
+
+def test_a_delivery_begins_with_its_result_and_then_says_what_to_do(
+    page: Page, receiver: ReceiverProcess
+) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    created = receiver.push("1.0.0", pusher="ann")
+    receiver.ended(created)
+    sign_in(page, PASSWORD, f"/deliveries/{created}")
+    result = page.get_by_role("region", name="Result")
+
+    expect(result).to_contain_text("created my-game/staging")
+    assert page.evaluate("document.documentElement.scrollHeight") <= 900
+    expect(page.get_by_text("GET /v1/app/my-game/version/1.0.0").first).to_be_hidden()
+    page.get_by_text("calls in 1 attempt").first.click()
+    expect(page.get_by_text("GET /v1/app/my-game/version/1.0.0").first).to_be_visible()
+
+    page.goto(f"/deliveries/{receiver.post(webhook_body('latest')).json()['delivery']}")
+    expect(page.get_by_role("heading", name="What to do")).to_be_in_viewport()
+
+
+def test_a_push_fills_its_line_in(page: Page, receiver: ReceiverProcess) -> None:
+    sign_in(page, PASSWORD)
+    expect(page.get_by_text("none yet")).to_be_visible()
+
+    receiver.push("1.0.0")
+
+    line = page.get_by_role("list", name="Progress")
+    expect(line).to_contain_text("created my-game/1.0.0")
+    expect(line).to_contain_text("created my-game/staging")

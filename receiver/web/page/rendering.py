@@ -1,13 +1,14 @@
 """Renders templates, with the response headers of every page."""
 
 import hashlib
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -64,6 +65,11 @@ _BY_WORD = {
 }  # fmt: skip
 
 
+OUR_LINKS = ("https://app.edgegap.com/", "https://hub.docker.com/", "https://app.docker.com/")
+_LINK = Markup('<a href="{}" rel="noreferrer noopener" target="_blank">{}</a>')
+_TO_MARK = re.compile(r"(`[^`\n]+`|https://[A-Za-z0-9./_~#-]*[A-Za-z0-9/_~#-])")
+
+
 def render(template: str, status: int = 200, **facts: Any) -> HTMLResponse:
     """Render a template as an HTML response."""
     text = _environment.get_template(template).render(**facts)
@@ -84,6 +90,20 @@ def _harmless(value: object) -> object:
 
 def _disturbs(letter: str) -> bool:
     return letter in _TURNING or (unicodedata.category(letter) in {"Cc", "Cs"} and letter != "\n")
+
+
+def _marked(text: str) -> Markup:
+    """Return text with `code` as code, and with links to the vendors' pages that we name."""
+    parts = _TO_MARK.split(str(_harmless(text)))
+    return Markup("").join(_mark(part) for part in parts)
+
+
+def _mark(part: str) -> Markup:
+    if part.startswith("`") and part.endswith("`") and len(part) > 2:  # noqa: PLR2004
+        return Markup("<code>{}</code>").format(part[1:-1])
+    if part.startswith(OUR_LINKS):
+        return _LINK.format(part, part)
+    return escape(part)
 
 
 def _moment(milliseconds: int | None) -> Markup:
@@ -112,5 +132,5 @@ _environment = Environment(
     auto_reload=False,
     finalize=_harmless,
 )
-_environment.filters.update(moment=_moment, colour=_colour, duration=duration)
+_environment.filters.update(marked=_marked, moment=_moment, colour=_colour, duration=duration)
 _environment.globals.update(asset=address_of, version_address=version_address, query=query_of)

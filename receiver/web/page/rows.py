@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
-from receiver.ledger.views import Delivery, Registration
+from receiver.ledger.views import Delivery, DeliveryDetail, Registration
 from receiver.reasons import State, Verdict
 from receiver.rules.rule import Mode
 from receiver.web.page.flow import COLOURS
@@ -68,7 +68,7 @@ def row_of(delivery: Delivery) -> Row:
     return Row(delivery, status_of(delivery), main, tuple(registrations[1:]))
 
 
-def status_of(delivery: Delivery) -> Status:
+def status_of(delivery: Delivery | DeliveryDetail) -> Status:
     """Return the most urgent state of the registrations, else the outcome or the verdict."""
     for state in BY_URGENCY:
         for one in delivery.registrations:

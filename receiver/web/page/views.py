@@ -10,7 +10,7 @@ from starlette.routing import Route
 from receiver.ledger.queries import delivery_detail
 from receiver.ledger.views import Registration, RuleOverview
 from receiver.pipeline.prune import Scope, plan
-from receiver.reasons import Reason
+from receiver.reasons import Reason, State
 from receiver.rules.rule import Mode, Rule, takes
 from receiver.service import Service
 from receiver.upkeep.health import Code
@@ -23,11 +23,11 @@ from receiver.web.page.charts import (
     push_to_version,
     said_of,
     said_of_times,
-    standing,
 )
 from receiver.web.page.deliveries import show_deliveries
 from receiver.web.page.flow import MADE, Step, flow_of
 from receiver.web.page.rendering import serve_asset
+from receiver.web.page.rows import status_of
 from receiver.web.page.versions import VersionsView
 
 
@@ -46,7 +46,7 @@ async def show_overview(service: Service, request: Request, session: Session) ->
         registrations_said=said_of(overview.last),
         times_picture=push_to_version(overview.last),
         times_said=said_of_times(durations(overview.last)),
-        standing=standing, flows=[_newest_flow(one, settings.rules) for one in overview.rules],
+        flows=[_newest_flow(one, settings.rules) for one in overview.rules],
         newest=_newest_version(overview), attention=attention,
         answer_colour=_answer_colour(overview),
     )  # fmt: skip
@@ -102,7 +102,11 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
             room[registration.id] = planned[0].made.version if planned else ""
     return answer_page(
         request, session, "delivery.html",
-        row=row, decided=_decided(row.tag, own), room=room, standing=standing,
+        row=row, decided=_decided(row.tag, own), room=room,
+        result=status_of(row), flow=flow_of(row.tag, row.digest, row.registrations, own),
+        digest=next((one.digest for one in row.registrations if one.digest), row.digest),
+        urgent=[one for one in row.registrations if one.state is not State.DONE or one.overwritten],
+        found=_in_all([one.notes for one in row.registrations]),
     )  # fmt: skip
 
 
@@ -138,7 +142,20 @@ class Decided:
     rule: str
     app: str
     takes: bool
+    why: str
 
 
 def _decided(tag: str | None, own: Sequence[Rule]) -> list[Decided]:
-    return [Decided(rule.name, rule.app, bool(tag and takes(rule, tag))) for rule in own]
+    return [
+        Decided(rule.name, rule.app, bool(tag and takes(rule, tag)), _why_not(rule, tag))
+        for rule in own
+    ]
+
+
+def _why_not(rule: Rule, tag: str | None) -> str:
+    return "" if tag is None else rule.tags.why_not(tag) or ""
+
+
+def _in_all(notes: Sequence[Sequence[str]]) -> list[str]:
+    """Return the notes that each registration has: they are of the image."""
+    return [note for note in notes[0] if all(note in each for each in notes)] if notes else []

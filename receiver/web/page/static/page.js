@@ -27,23 +27,20 @@ function showTimes() {
   }
 }
 
-function readyCopying(within) {
-  for (const button of within.querySelectorAll("button[data-copies]")) button.hidden = false;
-}
-
 async function copy(button) {
-  const field = document.getElementById(button.dataset.copies);
+  const field = document.getElementById(button.dataset.copies ?? "");
   try {
-    await navigator.clipboard.writeText(field.value);
+    await navigator.clipboard.writeText(field ? field.value : button.dataset.text);
   } catch {
+    if (!field) return;
     field.closest("details").open = true;
     field.select();
     document.execCommand("copy");
   }
-  say("The link was copied.");
-  const words = button.textContent;
+  say(field ? "The link was copied." : "Copied.");
+  const words = button.innerHTML;
   button.textContent = "Copied";
-  setTimeout(() => { button.textContent = words; }, 1500);
+  setTimeout(() => { button.innerHTML = words; }, 1500);
 }
 
 function say(text) {
@@ -68,7 +65,6 @@ function replace(region, fresh) {
     if (!known.has(row.dataset.row)) { row.classList.add("arrived"); arrived += 1; }
   }
   if (arrived && known.size) say(arrived === 1 ? "1 new push received." : `${arrived} new pushes received.`);
-  readyCopying(region);
 }
 
 function counterpart(region, old) {
@@ -156,7 +152,7 @@ async function look() {
 }
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("button[data-copies]");
+  const button = event.target.closest("button[data-copies], button[data-text]");
   if (button) copy(button);
   const news = event.target.closest("button.new");
   if (news) showNew(news);
@@ -178,7 +174,7 @@ for (const region of document.querySelectorAll("[data-live]")) {
   seen.set(region.dataset.live, contentOf(region)); // before this script changes it
 }
 showTimes();
-readyCopying(document);
+document.documentElement.classList.add("scripted");
 if (document.querySelector("[data-live]")) {
   let looking = false;
   const again = async () => {
