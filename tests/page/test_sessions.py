@@ -343,7 +343,7 @@ def test_neither_password_nor_link_is_logged(start: StartReceiver) -> None:
     receiver = start(environment=PAGE)
     with visitor(receiver) as person:
         person.sign_in("a wrong guess at it")
-        link = person.read("/").html.partition("/hooks/dockerhub/")[2].partition('"')[0]
+        link = person.read("/rules").html.partition("/hooks/dockerhub/")[2].partition('"')[0]
         person.do("pause", repository=REPOSITORY)
 
     written = receiver.everything_written()

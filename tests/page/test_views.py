@@ -100,10 +100,10 @@ def test_the_overview_tells_of_each_rule_s_newest_push(
     assert len(answer["last"]) == 4
 
 
-def test_the_overview_shows_each_repository_s_link_masked_and_its_last_use(
+def test_the_rules_show_each_repository_s_link_masked_and_its_last_use(
     receiver: ReceiverHere, person: Visitor
 ) -> None:
-    shown = person.read("/")
+    shown = person.read("/rules")
     link = next(one["value"] or "" for tag, one in shown.elements if one.get("id") == "link-1")
 
     assert link.startswith("http://hooks.example.com/hooks/dockerhub/")
@@ -116,8 +116,24 @@ def test_the_overview_shows_each_repository_s_link_masked_and_its_last_use(
         trust_env=False,
     )
     assert answer.status_code == 202
-    assert "Last push received never" not in person.read("/").text
+    assert "Last push received never" not in person.read("/rules").text
     assert link not in str(api(receiver, "/api/overview"))
+
+
+def test_a_rule_shows_what_it_matches_and_what_it_would_do_with_a_tag(
+    person: Visitor,
+) -> None:
+    assert "Tags all tags but latest App my-game Version {tag} Channels staging Keeps 2" in (
+        person.read("/rules").text
+    )
+
+    shown = person.read("/rules?tag=2.0.0-rc1").text
+    assert "studio/game-server:2.0.0-rc1 would be accepted" in shown
+    assert "matches: version my-game/2.0.0-rc1, then channels staging." in shown
+    shown = person.read("/rules?tag=latest").text
+    assert "studio/game-server:latest would be ignored" in shown
+    assert "does not match: `latest` matches only if it is listed." in shown
+    assert person.get("/rules?tag=%00").status_code == 400
 
 
 def test_the_overview_shows_what_is_parked_with_what_to_do(
@@ -336,7 +352,7 @@ def test_the_versions_page_tells_what_edgegap_has_and_where_it_came_from(
         shown.text
     )
     assert [one["channel"] for one in answer["channels"]] == ["staging"]
-    assert "Channel staging has studio/game-server:1." in shown.text
+    assert "Channel staging" in person.read("/channels").text
     assert "canary-private-token" not in shown.html + str(answer)
 
 
@@ -350,11 +366,11 @@ def test_a_channel_that_another_hand_moved_is_told_with_what_edgegap_has(
     monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     until(lambda: (APP, "staging") in sandbox.versions)
-    assert "was changed outside this receiver" not in person.read("/versions").text
+    assert "was changed outside this receiver" not in person.read("/channels").text
 
     sandbox.versions[APP, "staging"]["docker_tag"] = "by-hand"
 
-    assert f"Edgegap has {REPOSITORY}:by-hand in this channel" in person.read("/versions").text
+    until(lambda: f"Edgegap has {REPOSITORY}:by-hand in this" in person.read("/channels").text)
     answer = api(receiver, f"/api/versions?app={APP}")["channels"][0]
     assert (answer["tag"], answer["at_edgegap"]) == ("1.0.0", f"{REPOSITORY}:by-hand")
 
@@ -368,9 +384,9 @@ def test_a_channel_that_a_push_moved_since_edgegap_was_asked_is_no_ones_doing(
     person.read("/versions")
     receiver.ended(receiver.push("1.1.0"))
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.1.0")
-    until(lambda: "has studio/game-server:1.1.0" in person.read("/versions").text)
+    until(lambda: "has studio/game-server:1.1.0" in person.read("/channels").text)
 
-    assert "was changed outside this receiver" not in person.read("/versions").text
+    assert "was changed outside this receiver" not in person.read("/channels").text
 
 
 def test_edgegap_away_leaves_the_versions_page_standing(
@@ -386,9 +402,9 @@ def test_edgegap_away_leaves_the_versions_page_standing(
     shown = person.read("/versions")
 
     assert "list of versions is unavailable" in shown.text
-    assert "versions at Edgegap" not in shown.text
+    assert "at Edgegap, as listed" not in shown.text
     assert "HTTP 503: <b>gone fishing</b>" in shown.text
-    assert "Channel staging" in shown.text
+    assert "Channel staging" in person.read("/channels").text
 
 
 def test_the_versions_page_does_not_wait_for_edgegap(
@@ -401,7 +417,8 @@ def test_the_versions_page_does_not_wait_for_edgegap(
     shown = person.read("/versions")
 
     assert "Edgegap has not answered yet" in shown.text
-    assert "Channel staging has studio/game-server:1.0.0" in shown.text
+    shown = person.read("/channels")
+    assert "has studio/game-server:1.0.0" in shown.text
 
 
 def test_what_edgegap_listed_before_stays_with_its_age(
@@ -412,7 +429,7 @@ def test_what_edgegap_listed_before_stays_with_its_age(
 ) -> None:
     monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
-    until(lambda: "2 versions at Edgegap, as listed" in person.read("/versions").text)
+    until(lambda: "1 version at Edgegap, as listed" in person.read("/versions").text)
     listed = api(receiver, f"/api/versions?app={APP}")["listed_at"]
     sandbox.misbehave(Fault("status", method="GET", status=503, times=None))
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from receiver.audit import Source, log_operation
@@ -23,6 +25,7 @@ from receiver.upkeep.channels import (
 )
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
 from receiver.web.page.auth import Form, Redirect, form_action, safe_path
+from receiver.web.page.questions import QUESTIONS
 from receiver.web.page.versions import VersionsView
 
 PAGE = "page"
@@ -47,8 +50,11 @@ class Actions:
             "pause": self._pause, "resume": self._resume, "open-gate": self._open_gate,
         }  # fmt: skip
         return [
-            Route(f"/do/{name}", form_action(action), methods=["POST"])
-            for name, action in actions.items()
+            *(
+                Route(f"/do/{name}", form_action(action, QUESTIONS.get(name)), methods=["POST"])
+                for name, action in actions.items()
+            ),
+            Route("/do/{name}", _to_overview, methods=["GET"]),
         ]
 
     async def _replay(self, service: Service, form: Form) -> Redirect:
@@ -91,7 +97,7 @@ class Actions:
         try:
             recorded = await service.ledger.write(move)
         except ChannelNotMoved as error:
-            return Redirect(_back(form, "/versions"), f"Nothing was moved: {error}.")
+            return Redirect(_back(form, "/channels"), f"Nothing was moved: {error}.")
         self._shelf.lists.expire()
         service.worker.wake()
         log_moved(action, *_channel(form), recorded, Source.PAGE)
@@ -102,9 +108,9 @@ class Actions:
         try:
             sentence = await service.ledger.write(lambda tx: release(tx, rules, app, channel))
         except ChannelNotMoved as error:
-            return Redirect(_back(form, "/versions"), f"Nothing was released: {error}.")
+            return Redirect(_back(form, "/channels"), f"Nothing was released: {error}.")
         log_operation("released", source=PAGE, app=app, channel=channel)
-        return Redirect(_back(form, "/versions"), sentence)
+        return Redirect(_back(form, "/channels"), sentence)
 
     async def _dismiss(self, service: Service, form: Form) -> Redirect:
         identity = _text(form, "registration")
@@ -178,6 +184,11 @@ class Actions:
         opened = await service.manual.open_gate(gate, Source.PAGE)
         done = "Waiting work is tried now." if opened else "Nothing is held back any more."
         return Redirect(_back(form, "/"), done)
+
+
+async def _to_overview(_: Request) -> Response:
+    """Redirect to the overview: the address of an action is no page."""
+    return RedirectResponse("/", 303)
 
 
 def _summary(results: list[Pruned]) -> str:

@@ -21,6 +21,7 @@ from receiver.pipeline.prune import RetentionBusy
 from receiver.secret import Secret
 from receiver.service import Service
 from receiver.web.body import ClientDisconnected, read_body
+from receiver.web.page.questions import Question
 from receiver.web.page.rendering import HEADERS, render
 from receiver.web.rate_limit import MinuteLimiter, client_of
 from receiver.web.webhook import not_found
@@ -169,8 +170,13 @@ def login_required(page: Page) -> Callable[[Request], Awaitable[Response]]:
     return public_page(respond)
 
 
-def form_action(action: Action) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap an action so that it requires a login and the form's CSRF token."""
+def form_action(
+    action: Action, question: Question | None = None
+) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap an action so that it requires a login and the form's CSRF token.
+
+    With a `question`, the action is done only once it was confirmed on a page of its own.
+    """
 
     async def respond(service: Service, request: Request) -> Response:
         session = await _current_session(service, request)
@@ -179,6 +185,9 @@ def form_action(action: Action) -> Callable[[Request], Awaitable[Response]]:
         form = await form_of(request)
         if not session.is_own(form.get("csrf", "")):
             return failure(request, 403, "Nothing was done.", _NOT_OWN)
+        asked = await question(service, form) if question is not None else ""
+        if asked and form.get("confirmed") != "yes":
+            return ask(session, form, asked, action=request.url.path)
         done = await action(service, form)
         response = RedirectResponse(done.path, 303)
         if done.message:
@@ -187,6 +196,17 @@ def form_action(action: Action) -> Callable[[Request], Awaitable[Response]]:
         return response
 
     return public_page(respond)
+
+
+def ask(session: Session, form: Form, question: str, *, action: str, note: str = "") -> Response:
+    """Return the page that asks whether to do what a form wants."""
+    hidden = {"csrf", "confirmed"}
+    back = safe_path(form.get("back", "/"))
+    return render(
+        "confirm.html", layout="base.html", csrf=session.csrf, here="", flash=note,
+        question=question, action=action, back=back,
+        fields={name: value for name, value in form.items() if name not in hidden},
+    )  # fmt: skip
 
 
 def wants_html(request: Request) -> bool:
@@ -280,7 +300,9 @@ def _name(name: str, secure: bool) -> str:
 LOGIN = "login"
 SEE_OTHER = 303
 TRIES_A_MINUTE = 10
-_OURS = re.compile(r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions)?(?:\?[!-~]{0,500})?", re.ASCII)
+_OURS = re.compile(
+    r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions|channels|rules)?(?:\?[!-~]{0,500})?", re.ASCII
+)
 
 log = get_logger()
 

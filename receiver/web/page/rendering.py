@@ -59,7 +59,7 @@ HEADERS = {
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BY_WORD = {
     "created": "good", "updated": "good", "unchanged": "good", "superseded": "calm",
-    "dismissed": "calm",
+    "dismissed": "calm", "held": "wait",
     "queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad",
     "accepted": "good", "ignored": "calm", "refused": "bad",
 }  # fmt: skip

@@ -17,6 +17,7 @@ from receiver.upkeep.health import Code
 from receiver.web.overview import Overview, overview_of
 from receiver.web.page.answers import answer_page, short_text
 from receiver.web.page.auth import Page, Session, failure, login_required
+from receiver.web.page.channels import channels_page
 from receiver.web.page.charts import (
     durations,
     last_registrations,
@@ -28,6 +29,7 @@ from receiver.web.page.deliveries import show_deliveries
 from receiver.web.page.flow import MADE, Step, flow_of
 from receiver.web.page.rendering import serve_asset
 from receiver.web.page.rows import status_of
+from receiver.web.page.rules import show_rules
 from receiver.web.page.versions import VersionsView
 
 
@@ -35,13 +37,10 @@ async def show_overview(service: Service, request: Request, session: Session) ->
     """Show the overview: whether the last pushes became versions."""
     settings = service.settings
     overview = await overview_of(service)
-    base = settings.public_url or str(request.base_url)
     attention = overview.parked_count + len(overview.degraded)
-    links = {one.repository: service.links.link(base, one.repository)
-             for one in overview.repositories}  # fmt: skip
     return answer_page(
         request, session, "overview.html",
-        overview=overview, links=links, catching_up=settings.catch_up_every is not None,
+        overview=overview,
         registrations_picture=last_registrations(overview.last),
         registrations_said=said_of(overview.last),
         times_picture=push_to_version(overview.last),
@@ -119,6 +118,8 @@ def page_routes(shelf: VersionsView) -> list[Route]:
         Route("/", login_required(show_overview), methods=["GET"]),
         Route("/deliveries", login_required(show_deliveries), methods=["GET"]),
         Route("/deliveries/{id}", login_required(show_delivery), methods=["GET"]),
+        Route("/channels", login_required(channels_page(shelf)), methods=["GET"]),
+        Route("/rules", login_required(show_rules), methods=["GET"]),
         Route("/versions", login_required(versions_page(shelf)), methods=["GET"]),
         Route("/static/{name}", serve_asset, methods=["GET"]),
     ]

@@ -159,8 +159,6 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("submit", (event) => {
-  const question = event.target.dataset.asks;
-  if (question && !window.confirm(question)) { event.preventDefault(); return; }
   for (const button of event.target.querySelectorAll("button[type=submit]")) {
     setTimeout(() => { button.disabled = true; }, 0); // prevents a second submit
   }
