@@ -177,11 +177,15 @@ class HealthCheck:
         self._failed = ""
         try:
             async with asyncio.timeout(SLOWEST_SECONDS):
-                await self._ledger.write(lambda tx: tx.run(_TRY, now=str(tx.now)).rowcount)
+                await self._ledger.write(_try, quiet=True)
         except LedgerError as error:
             self._failed = str(error)
         except TimeoutError:
             self._failed = "the ledger did not answer in time"
+
+
+def _try(tx: Tx) -> int:
+    return tx.run(_TRY, now=str(tx.now)).rowcount
 
 
 def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:

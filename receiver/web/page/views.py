@@ -1,12 +1,14 @@
 """The pages of the admin page. They show the same data as the API."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from receiver.errors import LedgerError
 from receiver.ledger.queries import delivery_detail
 from receiver.ledger.views import Registration, RuleOverview
 from receiver.pipeline.prune import Scope, plan
@@ -26,6 +28,7 @@ from receiver.web.page.charts import (
     said_of_times,
 )
 from receiver.web.page.deliveries import show_deliveries
+from receiver.web.page.etags import More, unless_unchanged
 from receiver.web.page.flow import MADE, Step, flow_of
 from receiver.web.page.rendering import serve_asset
 from receiver.web.page.rows import status_of
@@ -114,15 +117,35 @@ _NOT_THERE = "It may have been purged by age, or the address is wrong."
 
 def page_routes(shelf: VersionsView) -> list[Route]:
     """Return the routes of the pages."""
+    lists = _lists_of(shelf)
+    pages: Mapping[str, Page] = {
+        "/": unless_unchanged(show_overview, _health),
+        "/deliveries": unless_unchanged(show_deliveries),
+        "/deliveries/{id}": unless_unchanged(show_delivery),
+        "/channels": unless_unchanged(channels_page(shelf), lists),
+        "/versions": unless_unchanged(versions_page(shelf), lists),
+        "/rules": unless_unchanged(show_rules),
+    }
     return [
-        Route("/", login_required(show_overview), methods=["GET"]),
-        Route("/deliveries", login_required(show_deliveries), methods=["GET"]),
-        Route("/deliveries/{id}", login_required(show_delivery), methods=["GET"]),
-        Route("/channels", login_required(channels_page(shelf)), methods=["GET"]),
-        Route("/rules", login_required(show_rules), methods=["GET"]),
-        Route("/versions", login_required(versions_page(shelf)), methods=["GET"]),
+        *(Route(path, login_required(page), methods=["GET"]) for path, page in pages.items()),
         Route("/static/{name}", serve_asset, methods=["GET"]),
     ]
+
+
+async def _health(service: Service) -> object:
+    with suppress(LedgerError):
+        await service.refused_links.flush()
+    return await service.health.lately()
+
+
+def _lists_of(shelf: VersionsView) -> More:
+    """Return what else the pages with Edgegap's lists depend on; old lists are read again."""
+
+    async def revision(service: Service) -> object:
+        await shelf.lists.refresh(service, sorted({rule.app for rule in service.settings.rules}))
+        return shelf.lists.revision
+
+    return revision
 
 
 def versions_page(shelf: VersionsView) -> Page:

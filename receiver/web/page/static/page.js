@@ -128,7 +128,7 @@ function adopt(text) {
   showTimes();
 }
 
-let tag = "";
+let tag = document.body.dataset.etag ?? "";
 
 // The session ended: sign in, then return to this page. The receiver validates `next`.
 function signIn() {
