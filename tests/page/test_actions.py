@@ -250,3 +250,32 @@ def test_what_is_dangerous_is_confirmed_on_a_page_of_its_own(
     ):
         fields = {**form, "to": "1.0.0", "versions": "1.0.0", "reason": "name_taken"}
         assert question in person.post(f"/do/{name}", data=fields).text
+
+
+def test_the_first_steps_turn_green_by_themselves(
+    receiver: ReceiverHere, person: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until(lambda: "has the app my-game: done" in said(person, "/"))
+    shown = person.read("/")
+    assert "arrived: to do" in shown.text
+    assert "The first version was created: to do" in shown.text
+    public = receiver.service.links.link
+    monkeypatch.setattr(
+        type(receiver.service.links), "link", lambda _, base, name: public(receiver.url, name)
+    )
+
+    answer = person.post("/do/test-push", data=shown.form("/do/test-push", repository=REPOSITORY))
+
+    shown = person.read(answer.headers["location"])
+    assert "The test push of" in shown.text
+    assert "arrived: done" in shown.text
+    assert "no_tag" in said(person, "/deliveries")
+    receiver.ended(receiver.push("1.0.0"))
+    assert "First steps" not in said(person, "/")
+
+
+def test_a_test_push_that_does_not_arrive_says_what_to_check(person: Visitor) -> None:
+    answer = person.do("test-push", repository=REPOSITORY)
+
+    assert "did not arrive" in said(person, answer.headers["location"])
+    assert person.do("test-push", repository="studio/unknown").status_code == 400

@@ -25,6 +25,7 @@ from receiver.upkeep.channels import (
 )
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
 from receiver.web.page.auth import Form, Redirect, form_action, safe_path
+from receiver.web.page.onboarding import send_test_push
 from receiver.web.page.questions import QUESTIONS
 from receiver.web.page.versions import VersionsView
 
@@ -47,7 +48,8 @@ class Actions:
             "undo-dismissal": self._undo_dismissal, "rollback": self._roll_back,
             "promote": self._promote, "release": self._release,
             "prune": self._prune, "make-room": self._make_room,
-            "pause": self._pause, "resume": self._resume, "open-gate": self._open_gate,
+            "test-push": self._test_push, "pause": self._pause,
+            "resume": self._resume, "open-gate": self._open_gate,
         }  # fmt: skip
         return [
             *(
@@ -162,6 +164,12 @@ class Actions:
         self._shelf.lists.expire()
         log_pruned(scope.app, results, source=PAGE)
         return results
+
+    async def _test_push(self, service: Service, form: Form) -> Redirect:
+        repository = _repository(form)
+        if repository not in {rule.repository for rule in service.settings.rules}:
+            raise ValueError(f"no rule names {repository}")
+        return Redirect(_back(form, "/"), await send_test_push(service, repository))
 
     async def _pause(self, service: Service, form: Form) -> Redirect:
         repository = _repository(form)

@@ -41,6 +41,7 @@ class VersionLists:
     """A cache of the lists, by app; at most one request for each app at a time."""
 
     def __init__(self) -> None:
+        self.wanted = False  # the overview shows them, too
         self.revision = 0  # grows with each change of a list
         self._lists: dict[str, VersionList] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}

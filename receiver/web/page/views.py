@@ -30,28 +30,39 @@ from receiver.web.page.charts import (
 from receiver.web.page.deliveries import show_deliveries
 from receiver.web.page.etags import More, unless_unchanged
 from receiver.web.page.flow import MADE, Step, flow_of
+from receiver.web.page.onboarding import steps_of
 from receiver.web.page.rendering import serve_asset
 from receiver.web.page.rows import status_of
 from receiver.web.page.rules import show_rules
 from receiver.web.page.versions import VersionsView
 
 
-async def show_overview(service: Service, request: Request, session: Session) -> Response:
-    """Show the overview: whether the last pushes became versions."""
-    settings = service.settings
-    overview = await overview_of(service)
-    attention = overview.parked_count + len(overview.degraded)
-    return answer_page(
-        request, session, "overview.html",
-        overview=overview,
-        registrations_picture=last_registrations(overview.last),
-        registrations_said=said_of(overview.last),
-        times_picture=push_to_version(overview.last),
-        times_said=said_of_times(durations(overview.last)),
-        flows=[_newest_flow(one, settings.rules) for one in overview.rules],
-        newest=_newest_version(overview), attention=attention,
-        answer_colour=_answer_colour(overview),
-    )  # fmt: skip
+def overview_page(shelf: VersionsView) -> Page:
+    """Return the overview; `shelf` caches the versions at Edgegap."""
+
+    async def show_overview(service: Service, request: Request, session: Session) -> Response:
+        settings, overview = service.settings, await overview_of(service)
+        apps = sorted({rule.app for rule in settings.rules})
+        steps = steps_of(overview, settings, [(app, shelf.lists.known(app)) for app in apps])
+        shelf.lists.wanted = bool(steps)
+        base = settings.public_url or str(request.base_url)
+        links = {
+            one.repository: service.links.link(base, one.repository)
+            for one in overview.repositories
+        }
+        return answer_page(
+            request, session, "overview.html",
+            overview=overview, steps=steps, links=links if steps else {},
+            registrations_picture=last_registrations(overview.last),
+            registrations_said=said_of(overview.last),
+            times_picture=push_to_version(overview.last),
+            times_said=said_of_times(durations(overview.last)),
+            flows=[_newest_flow(one, settings.rules) for one in overview.rules],
+            newest=_newest_version(overview), answer_colour=_answer_colour(overview),
+            attention=overview.parked_count + len(overview.degraded),
+        )  # fmt: skip
+
+    return show_overview
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,7 @@ def page_routes(shelf: VersionsView) -> list[Route]:
     """Return the routes of the pages."""
     lists = _lists_of(shelf)
     pages: Mapping[str, Page] = {
-        "/": unless_unchanged(show_overview, _health),
+        "/": unless_unchanged(overview_page(shelf), _health_and(shelf)),
         "/deliveries": unless_unchanged(show_deliveries),
         "/deliveries/{id}": unless_unchanged(show_delivery),
         "/channels": unless_unchanged(channels_page(shelf), lists),
@@ -132,10 +143,19 @@ def page_routes(shelf: VersionsView) -> list[Route]:
     ]
 
 
-async def _health(service: Service) -> object:
-    with suppress(LedgerError):
-        await service.refused_links.flush()
-    return await service.health.lately()
+def _health_and(shelf: VersionsView) -> More:
+    """Return what else the overview depends on: the problems, and at first Edgegap's lists."""
+
+    async def revision(service: Service) -> object:
+        with suppress(LedgerError):
+            await service.refused_links.flush()
+        if shelf.lists.wanted:
+            await shelf.lists.refresh(
+                service, sorted({rule.app for rule in service.settings.rules})
+            )
+        return await service.health.lately(), shelf.lists.revision
+
+    return revision
 
 
 def _lists_of(shelf: VersionsView) -> More:
