@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -427,3 +428,57 @@ def test_a_form_over_16_kib_is_refused(receiver: ReceiverHere) -> None:
 )
 def test_what_counts_as_one_client(addresses: list[str], clients: int) -> None:
     assert len({client_of(address) for address in addresses}) == clients
+
+
+def test_a_form_of_an_expired_session_is_kept_until_one_has_signed_in_again(
+    receiver: ReceiverHere,
+) -> None:
+    with visitor(receiver) as person:
+        sessions = Sessions([KEY], PASSWORD)
+        old, session = sessions.begin(int(time.time()) - SESSION_SECONDS - 60)
+        person.cookies.clear()
+        person.cookies.set(COOKIE, old)
+        form = {"csrf": session.csrf, "repository": REPOSITORY, "back": "/rules"}
+
+        answer = person.post("/do/pause", data=form)
+
+        login = answer.headers["location"]
+        assert login.startswith("/login?next=")
+        assert "is paused" not in person.get("/").text
+        fields = person.read(login).form("/login")
+        answer = person.post("/login", data={**fields, "password": PASSWORD})
+        shown = person.read(answer.headers["location"])
+        assert "You are signed in again. Nothing was done yet." in shown.text
+        assert f"Do you still want this: pause ({REPOSITORY})?" in shown.text
+        answer = person.post("/do/pause", data=shown.form("/do/pause", confirmed="yes"))
+        assert answer.headers["location"] == "/rules"
+        assert f"{REPOSITORY} is paused" in person.read("/").text
+        person.do("resume", repository=REPOSITORY)
+        assert person.get("/again?form=nonsense").status_code == 400
+
+
+def test_an_expired_session_s_form_needs_its_own_token(receiver: ReceiverHere) -> None:
+    with Visitor(receiver) as person:
+        old, _ = Sessions([KEY], PASSWORD).begin(int(time.time()) - SESSION_SECONDS - 60)
+        person.cookies.set(COOKIE, old)
+
+        answer = person.post("/do/pause", data={"csrf": "wrong", "repository": "*"})
+
+        assert answer.headers["location"] == "/login"
+
+
+def test_a_session_in_use_lasts_longer_and_still_ends_when_signed_out(
+    receiver: ReceiverHere,
+) -> None:
+    with Visitor(receiver) as person, Visitor(receiver) as thief:
+        person.cookies.set(COOKIE, cookie(age=SESSION_SECONDS // 2 + 60))
+        assert "set-cookie" not in person.get("/?live=1").headers
+        renewed = person.get("/").cookies[COOKIE]
+        person.cookies.clear()
+        person.cookies.set(COOKIE, renewed)
+        thief.cookies.set(COOKIE, renewed)
+        assert "set-cookie" not in person.get("/").headers
+
+        person.post("/logout", data=person.read("/").form("/logout"))
+
+        assert thief.get("/").status_code == 303

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ async def serve_asset(request: Request) -> Response:
     return Response(CONTENTS[name], headers=headers, media_type=TYPES[Path(name).suffix])
 
 
+JUST_NOW_SECONDS = 5
 DASHBOARD = "https://app.edgegap.com/application-management/applications"
 HEADERS = {
     "Content-Security-Policy": (
@@ -107,11 +109,25 @@ def _mark(part: str) -> Markup:
 
 
 def _moment(milliseconds: int | None) -> Markup:
-    """Return a time as HTML; our script turns it into a relative time."""
+    """Return a time as HTML: relative if it is near, with the time in UTC as its title."""
     if milliseconds is None:
         return Markup("never")
     text = format_time(milliseconds)
-    return Markup('<time datetime="{}">{} UTC</time>').format(text, text[:19].replace("T", " "))
+    whole = f"{text[:19].replace('T', ' ')} UTC"
+    shown = _from_now(milliseconds - time.time_ns() // 1_000_000) or f"{whole[:16]} UTC"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(text, whole, shown)
+
+
+def _from_now(ahead: int) -> str:
+    """Return a distance in words, as our script also does; empty if it is over 36 hours."""
+    seconds = abs(ahead) // 1000
+    if seconds < JUST_NOW_SECONDS:
+        return "in a moment" if ahead > 0 else "just now"
+    for unit, size, most in (("s", 1, 60), ("min", 60, 60), ("h", 3600, 36)):
+        if seconds < size * most:
+            text = f"{seconds // size} {unit}"
+            return f"in {text}" if ahead > 0 else f"{text} ago"
+    return ""
 
 
 def _colour(word: str) -> str:

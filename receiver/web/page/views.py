@@ -32,6 +32,7 @@ from receiver.web.page.etags import More, unless_unchanged
 from receiver.web.page.flow import MADE, Step, flow_of
 from receiver.web.page.onboarding import steps_of
 from receiver.web.page.rendering import serve_asset
+from receiver.web.page.resuming import show_again
 from receiver.web.page.rows import status_of
 from receiver.web.page.rules import show_rules
 from receiver.web.page.versions import VersionsView
@@ -139,6 +140,7 @@ def page_routes(shelf: VersionsView) -> list[Route]:
     }
     return [
         *(Route(path, login_required(page), methods=["GET"]) for path, page in pages.items()),
+        Route("/again", login_required(show_again), methods=["GET"]),
         Route("/static/{name}", serve_asset, methods=["GET"]),
     ]
 

@@ -3,11 +3,12 @@
 
 const EVERY = 2000; // milliseconds
 
+// The same words as the receiver's: a page that was just rendered does not change.
 function distance(milliseconds) {
-  const seconds = Math.round(Math.abs(milliseconds) / 1000);
-  if (seconds < 90) return `${seconds} s`;
-  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 36 * 3600) return `${Math.round(seconds / 3600)} h`;
+  const seconds = Math.floor(Math.abs(milliseconds) / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 60 * 60) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 36 * 3600) return `${Math.floor(seconds / 3600)} h`;
   return null;
 }
 
@@ -21,9 +22,9 @@ function fromNow(moment) {
 function showTimes() {
   for (const time of document.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
-    const text = fromNow(moment) ?? moment.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-    if (time.textContent !== text) time.textContent = text;
-    if (!time.title) time.title = moment.toLocaleString();
+    const text = fromNow(moment);
+    if (text && time.textContent !== text) time.textContent = text;
+    if (!time.title.includes("·")) time.title += ` · ${moment.toLocaleString([], { dateStyle: "medium", timeStyle: "long" })}`;
   }
 }
 
