@@ -124,10 +124,10 @@ def test_a_parked_push_is_explained_mended_and_replayed(page: Page, demo: Demo) 
 
 
 def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
-    demo.push_image("1.4.9")
-    demo.push("1.4.9")
+    demo.push_image("1.9.0")
+    demo.push("1.9.0")
     sign_in(page, demo.password, "/channels")
-    expect(page.get_by_text("has studio/game-server:1.4.9")).to_be_visible()
+    expect(page.get_by_text("has studio/game-server:1.9.0")).to_be_visible()
     page.get_by_label("Roll staging back to").select_option("1.4.2")
     page.get_by_role("button", name="Roll back").click()
     expect(page.get_by_role("heading", name="Roll back staging of my-game from")).to_be_visible()
