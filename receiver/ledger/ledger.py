@@ -129,11 +129,19 @@ class Ledger:
             return fault
         return f"{describe_error(error)} ({self.path or 'PostgreSQL'}; see DATABASE_URL)"
 
-    async def write(self, write: Callable[[Tx], T]) -> T:
-        """Run the function in a transaction; its result means that it is on disk."""
+    @property
+    def commits(self) -> int:
+        """How often this process has changed what the pages show."""
+        return 0 if self._writer is None else self._writer.commits
+
+    async def write(self, write: Callable[[Tx], T], *, quiet: bool = False) -> T:
+        """Run the function in a transaction; its result means that it is on disk.
+
+        `quiet`: it changes nothing that a page shows.
+        """
         if self._writer is None:
             raise LedgerError("the ledger is not open for writing")
-        return await self._writer.write(write)
+        return await self._writer.write(write, quiet=quiet)
 
     def write_batched(
         self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item

@@ -192,6 +192,20 @@ targets = Table(
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("app", "version"),
     Index("targets_by_registration", "registration_id"),
+    Index(
+        "targets_moving",
+        "app",
+        "version",
+        sqlite_where=text("mode <> 'create'"),
+        postgresql_where=text("mode <> 'create'"),
+    ),
+    Index(
+        "targets_live",
+        "app",
+        "version",
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
 )
 
 # What a channel follows, beside what it holds in `targets`. A hold lasts while `held_at` is set.
@@ -362,6 +376,7 @@ deletions = Table(
     Column("ended_at", BigInteger),
     Column("deleted", Boolean),
     Index("deletions_by_target", "app", "version", "id"),
+    Index("deletions_by_app", "app", "id"),
     Index(
         "deletions_under_way",
         "app",

@@ -44,6 +44,11 @@ def count_held(tx: Tx, repository: str | None = None) -> int:
     return int(held.scalar_one())
 
 
+def count_open(tx: Tx) -> dict[str, int]:
+    """Return how many registrations are open, by state."""
+    return {row.state: row.many for row in tx.run(_OPEN)}
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Open registrations by state, and times in epoch milliseconds."""
@@ -59,7 +64,7 @@ class Standing:
 def read_standing(tx: Tx) -> Standing:
     """Return a summary of the ledger's state."""
     return Standing(
-        open={row.state: row.many for row in tx.run(_OPEN)},
+        open=count_open(tx),
         oldest_unfinished=tx.run(_OLDEST).scalar(),
         last_success=tx.run(_LAST).scalar(),
         token_refused=any(gate.name == TOKEN for gate in closed_gates(tx)),

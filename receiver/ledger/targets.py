@@ -8,7 +8,7 @@ from sqlalchemy import Row, func, select
 
 from receiver.images import ImageReference
 from receiver.ledger.channels import before
-from receiver.ledger.schema import led_to
+from receiver.ledger.schema import led_to, targets
 from receiver.ledger.transaction import Tx
 from receiver.rules.rule import Mode
 
@@ -134,8 +134,13 @@ def hold(
     )
 
 
-_COLUMNS = """app, version, mode, repository, tag, digest, push_time, created_here,
-  made_at, deleted_at, by_hand, registration_id"""
+NAMES_AT_ONCE = 500
+
+_LIVE = """SELECT app, version, mode, repository, tag, digest, push_time, created_here, made_at,
+  deleted_at, by_hand, registration_id FROM targets
+ WHERE app = :app AND deleted_at IS NULL ORDER BY version"""
+_LAST_NAMES = """SELECT version FROM targets WHERE app = :app AND mode = 'create'
+ ORDER BY version DESC LIMIT :most"""
 _MOVING = "SELECT version FROM targets WHERE app = :app AND mode <> 'create'"
 _UNPROVEN = """SELECT r.version FROM registrations r WHERE r.app = :app AND r.state <> 'done'
  AND r.mode <> 'trial'
@@ -178,10 +183,20 @@ class Target:
     by_hand: bool = False
 
 
-def targets_of(tx: Tx, app: str) -> list[Target]:
-    """Return all that the ledger knows of an app's targets."""
-    rows = tx.run(f"SELECT {_COLUMNS} FROM targets WHERE app = :app ORDER BY version", app=app)  # noqa: S608 - no outside text
-    return [_target(tx, row) for row in rows.all()]
+def live_targets(tx: Tx, app: str) -> list[Target]:
+    """Return what the ledger knows of an app's targets that were not deleted."""
+    return [_target(tx, row) for row in tx.run(_LIVE, app=app).all()]
+
+
+def targets_named(tx: Tx, app: str, versions: Iterable[str]) -> list[Target]:
+    """Return what the ledger knows of these targets of an app."""
+    names = sorted(set(versions))
+    rows: list[Row[Any]] = []
+    for first in range(0, len(names), NAMES_AT_ONCE):
+        t, some = targets.c, names[first : first + NAMES_AT_ONCE]
+        query = select(targets).where(t.app == app, t.version.in_(some)).order_by(t.version)
+        rows += tx.connection.execute(query).all()
+    return [_target(tx, row) for row in rows]
 
 
 def version_with(tx: Tx, app: str, image: ImageReference) -> str | None:
@@ -193,7 +208,12 @@ def version_with(tx: Tx, app: str, image: ImageReference) -> str | None:
 
 def target(tx: Tx, app: str, version: str) -> Target | None:
     """Return one target, None when the ledger knows nothing of it."""
-    return next((one for one in targets_of(tx, app) if one.version == version), None)
+    return next(iter(targets_named(tx, app, [version])), None)
+
+
+def last_names(tx: Tx, app: str, most: int) -> list[str]:
+    """Return the last version names of an app, by alphabet."""
+    return [str(row.version) for row in tx.run(_LAST_NAMES, app=app, most=most)][::-1]
 
 
 def not_copied(tx: Tx, app: str) -> NotCopied:

@@ -33,13 +33,17 @@ COLLISIONS = frozenset({"40001", "40P01", "23505"})
 
 @dataclass(slots=True)
 class Work:
-    """Something to write; with an `item`, together with all of its group that write alike."""
+    """Something to write; with an `item`, together with all of its group that write alike.
+
+    `quiet`: it changes nothing that a page shows.
+    """
 
     write: Callable[..., Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     item: Any = None
     alike: bool = False
+    quiet: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -240,18 +244,19 @@ class Writer:
         self._queue: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._turns: dict[asyncio.AbstractEventLoop, list[Work]] = {}
         self._pending = 0
+        self.commits = 0
         self._on_loop_from = 0.0
         self._closed = False
         self._thread = Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    async def write(self, write: Callable[[Tx], T]) -> T:
+    async def write(self, write: Callable[[Tx], T], *, quiet: bool = False) -> T:
         """Run the function in a transaction and return its result once that is on disk.
 
         Raises LedgerError when it could not be committed: then nothing of it happened.
         """
         loop = asyncio.get_running_loop()
-        result: T = await self._queued(Work(write, loop, loop.create_future()))
+        result: T = await self._queued(Work(write, loop, loop.create_future(), quiet=quiet))
         return result
 
     def write_batched(
@@ -361,6 +366,7 @@ class Writer:
 
     def _resolve(self, works: list[Work]) -> None:
         self._pending -= len(works)
+        self.commits += not all(work.quiet for work in works)
         for work in works:
             if work.future.done():
                 continue

@@ -31,7 +31,7 @@ from receiver.ledger.deletions import (
     take_overdue,
 )
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.targets import Target, targets_of
+from receiver.ledger.targets import Target, live_targets
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.pipeline.retry import Action, Policy
@@ -283,8 +283,9 @@ def _counts(one: Pruned) -> bool:
 
 
 def _plan(tx: Tx, settings: Settings, scope: Scope) -> list[Prunable]:
-    targets = targets_of(tx, scope.app)
-    found = prunable(map(_made, targets), rules_for_app(settings, scope.app), scope.keep)
+    found = prunable(
+        map(_made, live_targets(tx, scope.app)), rules_for_app(settings, scope.app), scope.keep
+    )
     if scope.pushed_by is not None:
         found = [one for one in found if one.made.pushed_at <= scope.pushed_by]
     if scope.only is not None:

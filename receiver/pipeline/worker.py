@@ -258,7 +258,8 @@ class Worker:
         free = 0 if alone else self._current.settings.concurrency - len(self._running)
         if free <= 0 and not self._ledger.shared:  # a shared ledger needs the heartbeat
             return longest
-        reading, step, turn = await self._ledger.write(partial(self._take_turn, free=free))
+        take = partial(self._take_turn, free=free)  # replicas take a turn each second
+        reading, step, turn = await self._ledger.write(take, quiet=self._ledger.shared)
         self._watch.was_read(reading, step)
         if turn.replicas is not None:
             self._watch.replicas = turn.replicas

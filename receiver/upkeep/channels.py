@@ -12,6 +12,7 @@ from receiver.images import ImageReference
 from receiver.ledger import gates as pauses
 from receiver.ledger.channels import (
     before,
+    channel_images,
     hold_channel,
     holds_of,
     newest_known,
@@ -21,7 +22,7 @@ from receiver.ledger.channels import (
     wake_channel,
 )
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
-from receiver.ledger.targets import rule_of, target, targets_of
+from receiver.ledger.targets import last_names, rule_of, target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.reasons import Verdict
@@ -181,8 +182,8 @@ def _options(rules: Iterable[Rule], app: str, channel: str) -> Channel:
 
 def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Holds:
     """Return the channel's image; raises ChannelNotMoved if no rule or move ever named it."""
-    own = [one.version for one in targets_of(tx, app) if one.mode == Mode.CHANNEL]
-    known = {*own, *(name for rule in rules if rule.app == app for name in rule.channels)}
+    known = set(channel_images(tx, app))
+    known.update(name for rule in rules if rule.app == app for name in rule.channels)
     if channel not in known:
         raise ChannelNotMoved(
             f"this receiver moves no version {channel} of the app {app}; it moves: "
@@ -199,10 +200,10 @@ def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
     tags = reported(tx, app, channel, version)
     if len(tags) == 1:
         return tags[0]
-    known = [one.version for one in targets_of(tx, app) if one.mode == Mode.CREATE]
+    known = last_names(tx, app, MOST_NAMED)
     raise ChannelNotMoved(
         f"the ledger knows no version {version} of the app {app}; the last it knows: "
-        f"{', '.join(known[-MOST_NAMED:]) or 'none'}"
+        f"{', '.join(known) or 'none'}"
     )
 
 

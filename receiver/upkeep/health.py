@@ -51,6 +51,21 @@ class Code(StrEnum):
     CATCH_UP = "catch_up"
 
 
+TITLES = {
+    Code.LEDGER: "The ledger cannot be written: pushes are not accepted",
+    Code.WORKER: "The worker is not running",
+    Code.TOKEN: "Edgegap refuses the API token",
+    Code.SECRET_KEY: "The secret key was replaced: links do not work",
+    Code.CONFIGURATION: "The configuration was not reloaded",
+    Code.BUSY: "Edgegap's rate limit is reached",
+    Code.EDGEGAP: "Edgegap is unavailable or returns errors",
+    Code.DOCKER_HUB: "Docker Hub is unavailable",
+    Code.CHANNELS: "A channel was changed outside the receiver",
+    Code.PAUSED: "Registrations are paused",
+    Code.CATCH_UP: "Catch-up is failing",
+}
+
+
 class Condition(msgspec.Struct, frozen=True):
     """A current problem."""
 
@@ -60,6 +75,11 @@ class Condition(msgspec.Struct, frozen=True):
     held: Annotated[int, described("Number of registrations that wait because of the problem.")] = 0
     next_try_at: Time | None = None
     repository: Annotated[str | None, described("The paused repository, * for all.")] = None
+
+    @property
+    def title(self) -> str:
+        """What is wrong, in one clause."""
+        return TITLES[self.code]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +177,15 @@ class HealthCheck:
         self._failed = ""
         try:
             async with asyncio.timeout(SLOWEST_SECONDS):
-                await self._ledger.write(lambda tx: write_note(tx, TRIED, str(tx.now)))
+                await self._ledger.write(_try, quiet=True)
         except LedgerError as error:
             self._failed = str(error)
         except TimeoutError:
             self._failed = "the ledger did not answer in time"
+
+
+def _try(tx: Tx) -> None:
+    write_note(tx, TRIED, str(tx.now))
 
 
 def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:

@@ -73,7 +73,9 @@ def create_app(
             HTTPStatus.NOT_FOUND: _no_such_path,
             HTTPStatus.METHOD_NOT_ALLOWED: _no_such_method,
         },
-        lifespan=lambda app: _lifespan(app, settings, ledger, environ, settled),
+        lifespan=lambda app: _lifespan(
+            app, settings, ledger, shelf, environ=environ, settled=settled
+        ),
     )
     app.router.redirect_slashes = False
     app.state.failure = None
@@ -128,7 +130,7 @@ class _App(Starlette):
                 await self._hooks.note_stray(Request(scope, receive))
         await self._usual(scope, receive, send)
         if scope["type"] == "http" and scope["method"] == "POST":
-            self._shelf.forget()  # the page then shows changes by the API and commands at once
+            self._shelf.lists.expire()  # the page then shows changes by the API and commands
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of a person or a program, with the address that a proxy reports."""
@@ -151,6 +153,8 @@ async def _lifespan(
     app: Starlette,
     settings: Settings,
     ledger: Ledger,
+    shelf: VersionsView,
+    *,
     environ: Mapping[str, str] | None,
     settled: Settled | None,
 ) -> AsyncIterator[None]:
@@ -167,7 +171,10 @@ async def _lifespan(
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GARBAGE_THRESHOLDS)
-            yield
+            try:
+                yield
+            finally:
+                await shelf.lists.stop()
     except ReceiverError as error:
         app.state.failure = error
         log.error("failed", sentence=str(error))

@@ -1,7 +1,7 @@
 """How the answers' times grow with the ledger: ten thousand deliveries against one million.
 
 Run by hand on a quiet machine, `python -m tests.benchmarks.growth`; some minutes, 2 GB in the
-temporary folder. Held to: overview and list within five times their time at ten thousand.
+temporary folder. Held to: every page within five times their time at ten thousand.
 """
 
 import argparse
@@ -40,11 +40,13 @@ PAGES = {
     "list page, verdict ignored": "/deliveries?verdict=ignored",
     "list page, text found nowhere": "/deliveries?text=nowhere",
     "show page": "/deliveries/{middle}",
+    "versions page": "/versions",
 }
 API = {
     "API overview": "/api/overview",
     "API list of 100": "/api/deliveries",
     "API list, state parked": "/api/deliveries?state=parked",
+    "API versions": f"/api/versions?app={app_of(REPOSITORIES[0])}",
     "API show": "/api/deliveries/{middle}",
     "API list, text found nowhere": "/api/deliveries?text=nowhere",
     "API list, app found nowhere": "/api/deliveries?app=nowhere",

@@ -5,7 +5,7 @@ import pytest
 from receiver.ledger.clock import Reading, keep_time
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.targets import targets_of
+from receiver.ledger.targets import live_targets
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
 from receiver.rules.closing import Parked, Success, is_closed_by
@@ -28,7 +28,7 @@ def made(ledger: Ledger, tag: str, now: int, pushed_at: int | None) -> None:
 
 def by_age(ledger: Ledger) -> list[str]:
     def read(tx: Tx) -> list[str]:
-        return [one.version for one in sorted(targets_of(tx, APP), key=lambda t: t.push_time)]
+        return [one.version for one in sorted(live_targets(tx, APP), key=lambda t: t.push_time)]
 
     return ledger.read_sync(read)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.web.page import versions
+from receiver.web.page import edgegap_lists
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until
 from tests.support.visitor import PAGE, Visitor, visitor
@@ -23,7 +23,7 @@ def receiver(edgegap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def person(receiver: ReceiverHere, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
-    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
     with visitor(receiver) as one:
         yield one
 
@@ -62,10 +62,10 @@ def test_a_channel_is_rolled_back_to_what_it_held(
     for tag in ("1.0.0", "1.1.0"):
         receiver.ended(receiver.push(tag))
         until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
-    until(lambda: "1.1.0, before that studio/game-server:1.0.0" in said(person, "/versions"))
+    until(lambda: "1.1.0, before that studio/game-server:1.0.0" in said(person, "/channels"))
 
-    form = person.read("/versions").form("/do/rollback", channel="staging")
-    answer = person.post("/do/rollback", data=form)
+    form = person.read("/channels").form("/do/rollback", channel="staging")
+    answer = person.confirm("/do/rollback", form)
 
     assert "my-game/staging back from 1.1.0 to 1.0.0" in said(person, answer.headers["location"])
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0")
@@ -78,16 +78,16 @@ def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
         receiver.ended(receiver.push(tag))
         until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
     person.do("rollback", app=APP, channel="staging", to="2.0.0")
-    until(lambda: "Held at 2.0.0 since" in said(person, "/versions"))
+    until(lambda: "Held at 2.0.0 since" in said(person, "/channels"))
     released = person.do("release", app=APP, channel="staging")
     assert "Released my-game/staging" in said(person, released.headers["location"])
-    assert "Held at" not in said(person, "/versions")
+    assert "Held at" not in said(person, "/channels")
 
     answer = person.do("promote", app=APP, channel="staging", to="2.1.0")
 
     assert "Promoted my-game/staging to 2.1.0" in said(person, answer.headers["location"])
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "2.1.0")
-    until(lambda: "2.0.0 → 2.1.0 promote by page" in said(person, "/versions"))
+    until(lambda: "2.0.0 → 2.1.0 promote by page" in said(person, "/channels"))
     again = person.do("promote", app=APP, channel="staging")
     assert "Nothing was moved: name either" in said(person, again.headers["location"])
 
@@ -95,9 +95,9 @@ def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
 def test_a_rollback_that_cannot_be_done_says_why(person: Visitor) -> None:
     answer = person.do("rollback", app=APP, channel="<i>nothing</i>")
 
-    assert answer.headers["location"] == "/versions"
+    assert answer.headers["location"] == "/channels"
     assert "Nothing was moved: this receiver moves no version <i>nothing</i>" in said(
-        person, "/versions"
+        person, "/channels"
     )
 
 
@@ -110,7 +110,7 @@ def test_what_is_beyond_what_is_kept_is_deleted(
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.3.0")
 
     form = person.read("/versions").form("/do/prune")
-    answer = person.post("/do/prune", data=form)
+    answer = person.confirm("/do/prune", form)
 
     assert form["versions"] == "1.0.0 1.1.0"
     assert answer.headers["location"] == "/versions"
@@ -138,7 +138,7 @@ def test_room_is_made_for_a_push_that_met_the_limit(
 
     shown = person.read(f"/deliveries/{identity}")
     assert "Delete 1.0.0 and replay" in shown.text
-    answer = person.post("/do/make-room", data=shown.form("/do/make-room", delivery=identity))
+    answer = person.confirm("/do/make-room", shown.form("/do/make-room", delivery=identity))
 
     assert "Deleted 1.0.0. The push was replayed." in said(person, answer.headers["location"])
     assert receiver.ended(identity)["outcome"] == "created"
@@ -163,8 +163,11 @@ def test_where_no_room_can_be_made_the_page_says_so(
 def test_a_pause_holds_back_until_it_is_ended(
     receiver: ReceiverHere, person: Visitor, repository: str, named: str
 ) -> None:
-    shown = person.read("/")
-    person.post("/do/pause", data=shown.form("/do/pause", repository=repository))
+    form = person.read("/rules").form("/do/pause", repository=repository)
+    if repository == "*":
+        person.confirm("/do/pause", form)
+    else:
+        person.post("/do/pause", data=form)
     identity = receiver.push("1.0.0")
 
     paused = person.read("/")
@@ -211,7 +214,7 @@ def test_what_is_parked_alike_is_folded_and_all_of_it_replayed_at_once(
         sandbox.delete_version(APP, tag)
 
     shown = person.read("/")
-    answer = person.post("/do/replay-parked", data=shown.form("/do/replay-parked"))
+    answer = person.confirm("/do/replay-parked", shown.form("/do/replay-parked"))
 
     assert "2 more for name_taken" in shown.text
     assert ("details", {"id": "parked-name_taken"}) in shown.elements
@@ -220,3 +223,59 @@ def test_what_is_parked_alike_is_folded_and_all_of_it_replayed_at_once(
     for identity in pushes:
         until(lambda identity=identity: receiver.ended(identity)["outcome"] == "created")  # type: ignore[misc]
     assert "replay-parked" not in person.read("/").html
+
+
+def test_what_is_dangerous_is_confirmed_on_a_page_of_its_own(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    """The question was our script's: without JavaScript nothing asked."""
+    for tag in ("1.0.0", "1.1.0"):
+        receiver.ended(receiver.push(tag))
+        until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
+    until(lambda: "before that" in said(person, "/channels"))
+    form = person.read("/channels").form("/do/rollback", channel="staging")
+
+    asked = person.post("/do/rollback", data=form)
+
+    assert "Roll back staging of my-game from 1.1.0 to 1.0.0?" in asked.text
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.1.0"
+    assert person.get("/do/rollback").headers["location"] == "/"
+    for name, question in (
+        ("release", "Let pushes move staging of my-game again?"),
+        ("promote", "Move staging of my-game from 1.1.0 to 1.0.0?"),
+        ("prune", "Delete 1.0.0 of my-game at Edgegap?"),
+        ("make-room", "Delete the oldest unused version of my-game"),
+        ("replay-parked", "Replay all 0 parked?"),
+        ("dismiss-reason", "Dismiss all registrations parked for name_taken?"),
+    ):
+        fields = {**form, "to": "1.0.0", "versions": "1.0.0", "reason": "name_taken"}
+        assert question in person.post(f"/do/{name}", data=fields).text
+
+
+def test_the_first_steps_turn_green_by_themselves(
+    receiver: ReceiverHere, person: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until(lambda: "has the app my-game: done" in said(person, "/"))
+    shown = person.read("/")
+    assert "arrived: to do" in shown.text
+    assert "The first version was created: to do" in shown.text
+    public = receiver.service.links.link
+    monkeypatch.setattr(
+        type(receiver.service.links), "link", lambda _, base, name: public(receiver.url, name)
+    )
+
+    answer = person.post("/do/test-push", data=shown.form("/do/test-push", repository=REPOSITORY))
+
+    shown = person.read(answer.headers["location"])
+    assert "The test push of" in shown.text
+    assert "arrived: done" in shown.text
+    assert "no_tag" in said(person, "/deliveries")
+    receiver.ended(receiver.push("1.0.0"))
+    assert "First steps" not in said(person, "/")
+
+
+def test_a_test_push_that_does_not_arrive_says_what_to_check(person: Visitor) -> None:
+    answer = person.do("test-push", repository=REPOSITORY)
+
+    assert "did not arrive" in said(person, answer.headers["location"])
+    assert person.do("test-push", repository="studio/unknown").status_code == 400

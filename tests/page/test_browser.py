@@ -95,10 +95,10 @@ def test_a_push_appears_and_its_state_moves_without_reload(page: Page, demo: Dem
 
     demo.push("1.5.0", pusher="ann")
 
-    row = page.get_by_role("row").filter(has_text="pushed by ann")
-    expect(row).to_contain_text("accepted")
-    expect(row).to_contain_text("created my-game/1.5.0")
-    expect(row).to_contain_text("staging")
+    row = page.get_by_role("listitem").filter(has_text="by ann")
+    expect(row).to_contain_text("created")
+    expect(row).to_contain_text("my-game/1.5.0")
+    expect(row).to_contain_text("staging updated")
     assert page.evaluate("window.here") is True
     expect(page.locator("#said")).to_contain_text("new push")
 
@@ -124,26 +124,30 @@ def test_a_parked_push_is_explained_mended_and_replayed(page: Page, demo: Demo) 
 
 
 def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
-    sign_in(page, demo.password, "/versions")
+    demo.push_image("1.9.0")
+    demo.push("1.9.0")
+    sign_in(page, demo.password, "/channels")
+    expect(page.get_by_text("has studio/game-server:1.9.0")).to_be_visible()
     page.get_by_label("Roll staging back to").select_option("1.4.2")
-    with page.expect_event("dialog") as asked:  # what is played there changes
-        page.once("dialog", lambda one: one.dismiss())
-        page.get_by_role("button", name="Roll back").click()
-    assert "staging" in asked.value.message
-    expect(page.get_by_role("heading", name="Versions")).to_be_visible()  # nothing was done yet
-    page.once("dialog", lambda one: one.accept())
     page.get_by_role("button", name="Roll back").click()
+    expect(page.get_by_role("heading", name="Roll back staging of my-game from")).to_be_visible()
+    page.get_by_role("link", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Channels")).to_be_visible()  # nothing was done yet
+    page.get_by_label("Roll staging back to").select_option("1.4.2")
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("button", name="Confirm").click()
 
     expect(page.get_by_role("status").first).to_contain_text("staging")
     done = re.compile("staging (updated|unchanged)")
     expect(page.get_by_role("heading", name=done)).to_be_visible()
-    page.get_by_role("link", name="Versions").click()
+    page.get_by_role("link", name="Channels").click()
     expect(page.get_by_text("has studio/game-server:1.4.2")).to_be_visible()
+    expect(page.get_by_text("Held at 1.4.2")).to_be_visible()
 
 
 def test_the_link_is_masked_till_shown_and_copied_with_one_click(page: Page, demo: Demo) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    sign_in(page, demo.password)
+    sign_in(page, demo.password, "/rules")
     field = page.get_by_label("The link of studio/game-server")
     expect(field).to_be_hidden()
 
@@ -220,7 +224,8 @@ def test_each_page_can_be_used_by_everyone_and_looks_as_kept_here(
     paths = {
         "overview": "/", "deliveries": "/deliveries", "delivery": f"/deliveries/{good}",
         "parked": f"/deliveries/{parked}", "hostile": f"/deliveries/{hostile}",
-        "versions": "/versions", "failure": "/deliveries/d0",
+        "versions": "/versions", "channels": "/channels", "rules": "/rules?tag=latest",
+        "failure": "/deliveries/d0",
     }  # fmt: skip
     for name, path in paths.items():
         page.goto(path)

@@ -10,7 +10,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.web.page.auth import SESSION_SECONDS
 from tests.support.browser import an_address, chromium, needs_chromium, sign_in
-from tests.support.receiver_process import RULE, ReceiverProcess
+from tests.support.receiver_process import RULE, ReceiverProcess, webhook_body
 from tests.support.visitor import COOKIE, PAGE, PASSWORD, cookie
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
@@ -44,7 +44,7 @@ def test_what_a_person_has_chosen_stays_while_what_is_around_it_moves(
 ) -> None:
     for tag in ("1.0", "2.0"):
         receiver.push(tag)
-    sign_in(page, PASSWORD, "/versions")
+    sign_in(page, PASSWORD, "/channels")
     expect(page.get_by_text("has studio/game-server:2.0")).to_be_visible()
     choice = page.get_by_label("Roll staging back to")
     choice.select_option(label="1.0")
@@ -71,8 +71,9 @@ def test_a_receiver_that_stops_is_told_of_and_the_page_goes_on_when_it_is_back(
     receiver.start()
     expect(away).to_be_hidden()
     receiver.push("1.0.0", pusher="ann")
-    row = page.get_by_role("row").filter(has_text="pushed by ann")
-    expect(row).to_contain_text("created my-game/1.0.0")
+    row = page.get_by_role("listitem").filter(has_text="by ann")
+    expect(row).to_contain_text("created")
+    expect(row).to_contain_text("my-game/1.0.0")
     assert page.evaluate("window.here") is True
 
 
@@ -86,3 +87,98 @@ def test_when_the_session_has_ended_the_page_goes_to_the_login(
 
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     expect(page).to_have_url(f"{receiver.url}/login")
+
+
+def test_nothing_moves_under_the_mouse(page: Page, receiver: ReceiverProcess) -> None:
+    for tag in ("1.0.0", "1.1.0"):
+        receiver.ended(receiver.push(tag))
+    sign_in(page, PASSWORD, "/deliveries")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    row = page.get_by_role("listitem").filter(has_text="studio/game-server:1.0.0")
+    row.hover()
+    before = row.bounding_box()
+
+    receiver.ended(receiver.push("1.2.0"))
+
+    new = page.get_by_role("button", name="1 new push")
+    expect(new).to_be_visible()
+    assert row.bounding_box() == before
+    new.click()
+    expect(page.get_by_role("listitem").first).to_contain_text("1.2.0")
+    expect(new).to_be_hidden()
+
+
+def test_a_click_anywhere_on_a_row_opens_the_delivery(
+    page: Page, receiver: ReceiverProcess
+) -> None:
+    identity = receiver.push("1.0.0")
+    receiver.ended(identity)
+    sign_in(page, PASSWORD, "/deliveries")
+
+    box = page.get_by_role("listitem").first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] - 5, box["y"] + box["height"] / 2)
+
+    expect(page).to_have_url(f"{receiver.url}/deliveries/{identity}")
+
+
+def test_a_laptop_s_screen_has_at_least_fifteen_rows(page: Page, receiver: ReceiverProcess) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    for n in range(16):
+        receiver.push(f"1.{n}.0")
+    sign_in(page, PASSWORD, "/deliveries")
+    rows = page.get_by_role("listitem").filter(has_text="my-game/")
+    expect(rows).to_have_count(16)
+
+    box = rows.nth(14).bounding_box()
+
+    assert box is not None
+    assert box["y"] + box["height"] <= 900
+
+
+def test_ignored_pushes_are_folded_and_opened_with_a_click(
+    page: Page, receiver: ReceiverProcess
+) -> None:
+    receiver.push("1.0.0")
+    for _ in range(3):
+        receiver.post(webhook_body("latest"))
+    sign_in(page, PASSWORD, "/deliveries")
+    latest = page.get_by_role("listitem").filter(has_text="studio/game-server:latest")
+    expect(latest.first).to_be_hidden()
+
+    page.get_by_text("3 ignored: 3 latest_not_named").click()
+
+    expect(latest).to_have_count(3)
+    page.get_by_role("link", name="ignored").click()
+    expect(page).to_have_url(f"{receiver.url}/deliveries?verdict=ignored")
+    expect(latest.first).to_be_visible()
+
+
+def test_a_delivery_begins_with_its_result_and_then_says_what_to_do(
+    page: Page, receiver: ReceiverProcess
+) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    created = receiver.push("1.0.0", pusher="ann")
+    receiver.ended(created)
+    sign_in(page, PASSWORD, f"/deliveries/{created}")
+    result = page.get_by_role("region", name="Result")
+
+    expect(result).to_contain_text("created my-game/staging")
+    assert page.evaluate("document.documentElement.scrollHeight") <= 900
+    expect(page.get_by_text("GET /v1/app/my-game/version/1.0.0").first).to_be_hidden()
+    page.get_by_text("calls in 1 attempt").first.click()
+    expect(page.get_by_text("GET /v1/app/my-game/version/1.0.0").first).to_be_visible()
+
+    page.goto(f"/deliveries/{receiver.post(webhook_body('latest')).json()['delivery']}")
+    expect(page.get_by_role("heading", name="What to do")).to_be_in_viewport()
+
+
+def test_a_push_fills_its_line_in(page: Page, receiver: ReceiverProcess) -> None:
+    sign_in(page, PASSWORD)
+    expect(page.get_by_text("none yet")).to_be_visible()
+
+    receiver.push("1.0.0")
+
+    line = page.get_by_role("list", name="Progress")
+    expect(line).to_contain_text("created my-game/1.0.0")
+    expect(line).to_contain_text("created my-game/staging")

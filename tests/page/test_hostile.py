@@ -74,6 +74,8 @@ def test_what_a_delivery_holds_is_text(
     done = receiver.inside(
         lambda: receiver.service.ledger.write(lambda tx: record(tx, delivery, ruling))
     )
+    receiver.service.worker.wake()
+    receiver.ended(done.delivery)  # so that it meets no fault of a later test
 
     for path in ("/", "/deliveries", f"/deliveries/{done.delivery}", "/versions"):
         assert is_harmless(person.read(path)), path
@@ -141,5 +143,5 @@ def test_whatever_a_page_is_asked_for_it_answers_in_peace(
 ) -> None:
     for path in ("/deliveries", f"/deliveries/{quote(identity, safe='')}"):
         answer = person.get(path, params=query)
-        assert answer.status_code in {200, 400, 404}
+        assert answer.status_code in {200, 303, 400, 404}
         assert "<script>" not in answer.text

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,7 +104,9 @@ def test_the_session_s_cookie_is_out_of_reach_of_scripts_and_other_sites(
         made = person.sign_in().headers.get_list("set-cookie")
 
     (ours,) = [one for one in made if one.startswith(f"{COOKIE}=")]
-    assert {"HttpOnly", "SameSite=lax", "Path=/", f"Max-Age={12 * 3600}"} <= set(ours.split("; "))
+    assert {"HttpOnly", "SameSite=lax", "Path=/", f"Max-Age={7 * 24 * 3600}"} <= set(
+        ours.split("; ")
+    )
 
 
 def test_behind_https_cookies_go_over_https_alone(start: StartReceiver) -> None:
@@ -343,7 +346,7 @@ def test_neither_password_nor_link_is_logged(start: StartReceiver) -> None:
     receiver = start(environment=PAGE)
     with visitor(receiver) as person:
         person.sign_in("a wrong guess at it")
-        link = person.read("/").html.partition("/hooks/dockerhub/")[2].partition('"')[0]
+        link = person.read("/rules").html.partition("/hooks/dockerhub/")[2].partition('"')[0]
         person.do("pause", repository=REPOSITORY)
 
     written = receiver.everything_written()
@@ -427,3 +430,57 @@ def test_a_form_over_16_kib_is_refused(receiver: ReceiverHere) -> None:
 )
 def test_what_counts_as_one_client(addresses: list[str], clients: int) -> None:
     assert len({client_of(address) for address in addresses}) == clients
+
+
+def test_a_form_of_an_expired_session_is_kept_until_one_has_signed_in_again(
+    receiver: ReceiverHere,
+) -> None:
+    with visitor(receiver) as person:
+        sessions = Sessions([KEY], PASSWORD)
+        old, session = sessions.begin(int(time.time()) - SESSION_SECONDS - 60)
+        person.cookies.clear()
+        person.cookies.set(COOKIE, old)
+        form = {"csrf": session.csrf, "repository": REPOSITORY, "back": "/rules"}
+
+        answer = person.post("/do/pause", data=form)
+
+        login = answer.headers["location"]
+        assert login.startswith("/login?next=")
+        assert "is paused" not in person.get("/").text
+        fields = person.read(login).form("/login")
+        answer = person.post("/login", data={**fields, "password": PASSWORD})
+        shown = person.read(answer.headers["location"])
+        assert "You are signed in again. Nothing was done yet." in shown.text
+        assert f"Do you still want this: pause ({REPOSITORY})?" in shown.text
+        answer = person.post("/do/pause", data=shown.form("/do/pause", confirmed="yes"))
+        assert answer.headers["location"] == "/rules"
+        assert f"{REPOSITORY} is paused" in person.read("/").text
+        person.do("resume", repository=REPOSITORY)
+        assert person.get("/again?form=nonsense").status_code == 400
+
+
+def test_an_expired_session_s_form_needs_its_own_token(receiver: ReceiverHere) -> None:
+    with Visitor(receiver) as person:
+        old, _ = Sessions([KEY], PASSWORD).begin(int(time.time()) - SESSION_SECONDS - 60)
+        person.cookies.set(COOKIE, old)
+
+        answer = person.post("/do/pause", data={"csrf": "wrong", "repository": "*"})
+
+        assert answer.headers["location"] == "/login"
+
+
+def test_a_session_in_use_lasts_longer_and_still_ends_when_signed_out(
+    receiver: ReceiverHere,
+) -> None:
+    with Visitor(receiver) as person, Visitor(receiver) as thief:
+        person.cookies.set(COOKIE, cookie(age=SESSION_SECONDS // 2 + 60))
+        assert "set-cookie" not in person.get("/?live=1").headers
+        renewed = person.get("/").cookies[COOKIE]
+        person.cookies.clear()
+        person.cookies.set(COOKIE, renewed)
+        thief.cookies.set(COOKIE, renewed)
+        assert "set-cookie" not in person.get("/").headers
+
+        person.post("/logout", data=person.read("/").form("/logout"))
+
+        assert thief.get("/").status_code == 303

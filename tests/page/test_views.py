@@ -14,8 +14,8 @@ from receiver.rules.rule import Decision
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
-from receiver.web.page import versions
-from receiver.web.page import views as pages
+from receiver.upkeep.health import TITLES, Code, Condition
+from receiver.web.page import deliveries, edgegap_lists
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until, webhook_body
 from tests.support.visitor import PAGE, Visitor, visitor
@@ -73,7 +73,7 @@ def api(receiver: ReceiverHere, path: str) -> Any:
 def tags(person: Visitor, query: str) -> list[str]:
     """The tags that a page of deliveries lists, in order."""
     shown = person.read(f"/deliveries?{query}")
-    rows = shown.html.split("<tbody>")[-1].split("data-row=")[1:] if "<tbody>" in shown.html else []
+    rows = shown.html.split("data-row=")[1:]
     return [row.split('class="tag">')[1].split("<")[0] for row in rows]
 
 
@@ -100,10 +100,10 @@ def test_the_overview_tells_of_each_rule_s_newest_push(
     assert len(answer["last"]) == 4
 
 
-def test_the_overview_shows_each_repository_s_link_masked_and_its_last_use(
+def test_the_rules_show_each_repository_s_link_masked_and_its_last_use(
     receiver: ReceiverHere, person: Visitor
 ) -> None:
-    shown = person.read("/")
+    shown = person.read("/rules")
     link = next(one["value"] or "" for tag, one in shown.elements if one.get("id") == "link-1")
 
     assert link.startswith("http://hooks.example.com/hooks/dockerhub/")
@@ -116,8 +116,24 @@ def test_the_overview_shows_each_repository_s_link_masked_and_its_last_use(
         trust_env=False,
     )
     assert answer.status_code == 202
-    assert "Last push received never" not in person.read("/").text
+    assert "Last push received never" not in person.read("/rules").text
     assert link not in str(api(receiver, "/api/overview"))
+
+
+def test_a_rule_shows_what_it_matches_and_what_it_would_do_with_a_tag(
+    person: Visitor,
+) -> None:
+    assert "Tags all tags but latest App my-game Version {tag} Channels staging Keeps 2" in (
+        person.read("/rules").text
+    )
+
+    shown = person.read("/rules?tag=2.0.0-rc1").text
+    assert "studio/game-server:2.0.0-rc1 would be accepted" in shown
+    assert "matches: version my-game/2.0.0-rc1, then channels staging." in shown
+    shown = person.read("/rules?tag=latest").text
+    assert "studio/game-server:latest would be ignored" in shown
+    assert "does not match: `latest` matches only if it is listed." in shown
+    assert person.get("/rules?tag=%00").status_code == 400
 
 
 def test_the_overview_shows_what_is_parked_with_what_to_do(
@@ -136,6 +152,32 @@ def test_the_overview_shows_what_is_parked_with_what_to_do(
     assert api(receiver, "/api/overview")["parked"][0]["reason"] == "name_taken"
 
 
+def test_the_first_line_of_the_overview_is_the_answer(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    assert "Ready. No push was received yet." in person.read("/").text
+    receiver.ended(receiver.push("1.0.0"))
+    assert "All is well. The newest version is my-game/1.0.0" in person.read("/").text
+    sandbox.add_version(APP, "2.0.0", docker_image="studio/another")
+    receiver.ended(receiver.push("2.0.0"))
+    shown = person.read("/")
+    assert "1 registration is parked. What to do is below; everything else works." in shown.text
+    assert "<title>(1) Overview" in shown.html
+
+
+@pytest.mark.parametrize("code", Code)
+def test_each_problem_of_the_health_check_is_the_first_line(
+    receiver: ReceiverHere, person: Visitor, code: Code
+) -> None:
+    receiver.service.health.note(Condition(code, "What is wrong.", held=3, repository="*"))
+
+    shown = person.read("/")
+
+    held = f"{TITLES[code]}. 3 registrations are held back. No push is lost."
+    assert held in shown.text
+    assert "What is wrong." in shown.text
+
+
 def test_the_overview_tells_what_is_degraded(receiver: ReceiverHere, person: Visitor) -> None:
     sentence = "Edgegap refuses the API token (because)."
     receiver.inside(
@@ -147,7 +189,6 @@ def test_the_overview_tells_what_is_degraded(receiver: ReceiverHere, person: Vis
 
 
 def test_the_pictures_say_in_words_what_they_draw(receiver: ReceiverHere, person: Visitor) -> None:
-    assert "No version created yet." in person.read("/").text
     receiver.ended(receiver.push("1.0.0"))
 
     shown = person.read("/")
@@ -187,8 +228,18 @@ def test_the_list_pages_through_all_deliveries_and_shows_each_once(many: Receive
 )
 def test_the_list_is_filtered(many: ReceiverHere, query: str, wanted: int) -> None:
     with visitor(many) as person:
-        assert len(tags(person, query)) == min(wanted, pages.ROWS)
+        assert len(tags(person, query)) == min(wanted, deliveries.ROWS)
     assert len(api(many, f"/api/deliveries?{query}")["deliveries"]) >= wanted
+
+
+def test_empty_filters_are_left_out_of_the_address(many: ReceiverHere) -> None:
+    with visitor(many) as person:
+        answer = person.get("/deliveries?repository=studio%2Fp1&tag=&text=&state=")
+
+        assert answer.headers["location"] == "/deliveries?repository=studio%2Fp1"
+        assert person.get("/deliveries?tag=").headers["location"] == "/deliveries"
+        assert len(tags(person, "since=24h")) == 50
+        assert len(tags(person, "source=webhook&reason=no_rule")) == 12
 
 
 def test_the_list_is_filtered_by_what_became_of_pushes(
@@ -300,7 +351,7 @@ def test_the_versions_page_tells_what_edgegap_has_and_where_it_came_from(
         shown.text
     )
     assert [one["channel"] for one in answer["channels"]] == ["staging"]
-    assert "Channel staging has studio/game-server:1." in shown.text
+    assert "Channel staging" in person.read("/channels").text
     assert "canary-private-token" not in shown.html + str(answer)
 
 
@@ -311,14 +362,14 @@ def test_a_channel_that_another_hand_moved_is_told_with_what_edgegap_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Or a ledger that was restored from before: the page told its belief as fact."""
-    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     until(lambda: (APP, "staging") in sandbox.versions)
-    assert "was changed outside this receiver" not in person.read("/versions").text
+    assert "was changed outside this receiver" not in person.read("/channels").text
 
     sandbox.versions[APP, "staging"]["docker_tag"] = "by-hand"
 
-    assert f"Edgegap has {REPOSITORY}:by-hand in this channel" in person.read("/versions").text
+    until(lambda: f"Edgegap has {REPOSITORY}:by-hand in this" in person.read("/channels").text)
     answer = api(receiver, f"/api/versions?app={APP}")["channels"][0]
     assert (answer["tag"], answer["at_edgegap"]) == ("1.0.0", f"{REPOSITORY}:by-hand")
 
@@ -332,9 +383,9 @@ def test_a_channel_that_a_push_moved_since_edgegap_was_asked_is_no_ones_doing(
     person.read("/versions")
     receiver.ended(receiver.push("1.1.0"))
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.1.0")
-    until(lambda: "has studio/game-server:1.1.0" in person.read("/versions").text)
+    until(lambda: "has studio/game-server:1.1.0" in person.read("/channels").text)
 
-    assert "was changed outside this receiver" not in person.read("/versions").text
+    assert "was changed outside this receiver" not in person.read("/channels").text
 
 
 def test_edgegap_away_leaves_the_versions_page_standing(
@@ -343,16 +394,52 @@ def test_edgegap_away_leaves_the_versions_page_standing(
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
-    sandbox.misbehave(Fault("status", method="GET", status=503, message="<b>gone fishing</b>"))
+    sandbox.misbehave(
+        Fault("status", method="GET", status=503, times=None, message="<b>gone fishing</b>")
+    )
+
+    until(lambda: "list of versions is unavailable" in person.read("/versions").text)
+    shown = person.read("/versions")
+
+    assert "at Edgegap, as listed" not in shown.text
+    assert "HTTP 503: <b>gone fishing</b>" in shown.text
+    assert "Channel staging" in person.read("/channels").text
+
+
+def test_the_versions_page_does_not_wait_for_edgegap(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    receiver.ended(receiver.push("1.0.0"))
+    until(lambda: (APP, "staging") in sandbox.versions)
+    sandbox.misbehave(Fault("timeout", method="GET", path_contains="/versions", seconds=60))
 
     shown = person.read("/versions")
 
-    assert "list of versions is unavailable" in shown.text
-    assert "versions at Edgegap" not in shown.text
-    assert "HTTP 503: <b>gone fishing</b>" in shown.text
-    assert "Channel staging" in shown.text
+    assert "Edgegap has not answered yet" in shown.text
+    shown = person.read("/channels")
+    assert "has studio/game-server:1.0.0" in shown.text
+
+
+def test_what_edgegap_listed_before_stays_with_its_age(
+    receiver: ReceiverHere,
+    person: Visitor,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
+    receiver.ended(receiver.push("1.0.0"))
+    until(lambda: "1 version at Edgegap, as listed" in person.read("/versions").text)
+    listed = api(receiver, f"/api/versions?app={APP}")["listed_at"]
+    sandbox.misbehave(Fault("status", method="GET", status=503, times=None))
+
+    until(lambda: "list of versions is unavailable" in person.read("/versions").text)
+
+    answer = api(receiver, f"/api/versions?app={APP}")
+    assert answer["listed_at"] >= listed
+    assert {one["version"] for one in answer["versions"]} == {"1.0.0", "staging"}
+    assert answer["problem"]
 
 
 def test_edgegap_is_asked_once_however_many_look(

@@ -39,9 +39,15 @@ class Visitor(httpx.Client):
         return Reading(answer.text)
 
     def do(self, action: str, **fields: str) -> httpx.Response:
-        """Send a form with this session's own token."""
+        """Send a form with this session's own token, confirmed."""
         csrf = self.read("/").form("/logout")["csrf"]
-        return self.post(f"/do/{action}", data={"csrf": csrf, **fields})
+        return self.post(f"/do/{action}", data={"csrf": csrf, "confirmed": "yes", **fields})
+
+    def confirm(self, action: str, form: dict[str, str]) -> httpx.Response:
+        """Send a form, and confirm it on the page that asks."""
+        asked = self.post(action, data=form)
+        assert asked.status_code == 200, (asked.status_code, asked.text)
+        return self.post(action, data=Reading(asked.text).form(action, confirmed="yes"))
 
 
 class Reading(HTMLParser):

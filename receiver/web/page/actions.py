@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from receiver.audit import Source, log_operation
@@ -23,6 +25,8 @@ from receiver.upkeep.channels import (
 )
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
 from receiver.web.page.auth import Form, Redirect, form_action, safe_path
+from receiver.web.page.onboarding import send_test_push
+from receiver.web.page.questions import QUESTIONS
 from receiver.web.page.versions import VersionsView
 
 PAGE = "page"
@@ -44,11 +48,15 @@ class Actions:
             "undo-dismissal": self._undo_dismissal, "rollback": self._roll_back,
             "promote": self._promote, "release": self._release,
             "prune": self._prune, "make-room": self._make_room,
-            "pause": self._pause, "resume": self._resume, "open-gate": self._open_gate,
+            "test-push": self._test_push, "pause": self._pause,
+            "resume": self._resume, "open-gate": self._open_gate,
         }  # fmt: skip
         return [
-            Route(f"/do/{name}", form_action(action), methods=["POST"])
-            for name, action in actions.items()
+            *(
+                Route(f"/do/{name}", form_action(action, QUESTIONS.get(name)), methods=["POST"])
+                for name, action in actions.items()
+            ),
+            Route("/do/{name}", _to_overview, methods=["GET"]),
         ]
 
     async def _replay(self, service: Service, form: Form) -> Redirect:
@@ -94,8 +102,8 @@ class Actions:
         try:
             recorded = await service.ledger.write(move)
         except ChannelNotMoved as error:
-            return Redirect(_back(form, "/versions"), f"Nothing was moved: {error}.")
-        self._shelf.forget()
+            return Redirect(_back(form, "/channels"), f"Nothing was moved: {error}.")
+        self._shelf.lists.expire()
         service.worker.wake()
         log_moved(action, *_channel(form), recorded, Source.PAGE)
         return Redirect(f"/deliveries/{recorded.delivery}", recorded.ruling.sentence)
@@ -105,9 +113,9 @@ class Actions:
         try:
             sentence = await service.ledger.write(lambda tx: release(tx, rules, app, channel))
         except ChannelNotMoved as error:
-            return Redirect(_back(form, "/versions"), f"Nothing was released: {error}.")
+            return Redirect(_back(form, "/channels"), f"Nothing was released: {error}.")
         log_operation("released", source=PAGE, app=app, channel=channel)
-        return Redirect(_back(form, "/versions"), sentence)
+        return Redirect(_back(form, "/channels"), sentence)
 
     async def _dismiss(self, service: Service, form: Form) -> Redirect:
         identity = _text(form, "registration")
@@ -156,9 +164,15 @@ class Actions:
 
     async def _pruned(self, service: Service, scope: Scope) -> list[Pruned]:
         results = await prune(service.ledger, service.client, service.current, scope)
-        self._shelf.forget()
+        self._shelf.lists.expire()
         log_pruned(scope.app, results, source=PAGE)
         return results
+
+    async def _test_push(self, service: Service, form: Form) -> Redirect:
+        repository = _repository(form)
+        if repository not in {rule.repository for rule in service.settings.rules}:
+            raise ValueError(f"no rule names {repository}")
+        return Redirect(_back(form, "/"), await send_test_push(service, repository))
 
     async def _pause(self, service: Service, form: Form) -> Redirect:
         repository = _repository(form)
@@ -181,6 +195,11 @@ class Actions:
         opened = await service.manual.open_gate(gate, Source.PAGE)
         done = "Waiting work is tried now." if opened else "Nothing is held back any more."
         return Redirect(_back(form, "/"), done)
+
+
+async def _to_overview(_: Request) -> Response:
+    """Redirect to the overview: the address of an action is no page."""
+    return RedirectResponse("/", 303)
 
 
 def _summary(results: list[Pruned]) -> str:

@@ -4,9 +4,10 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_urlsafe
+from typing import cast
 from urllib.parse import parse_qsl, quote
 
 from itsdangerous import BadData, URLSafeSerializer
@@ -21,6 +22,7 @@ from receiver.pipeline.prune import RetentionBusy
 from receiver.secret import Secret
 from receiver.service import Service
 from receiver.web.body import ClientDisconnected, read_body
+from receiver.web.page.questions import Question
 from receiver.web.page.rendering import HEADERS, render
 from receiver.web.rate_limit import MinuteLimiter, client_of
 from receiver.web.webhook import not_found
@@ -29,7 +31,9 @@ SESSION_SALT = b"receiver.session"
 SESSION_SECONDS = 12 * 60 * 60
 LOGIN_FORM_SECONDS = 60 * 60
 CLOCK_SECONDS = 60 * 60  # the clock may have been set back by this much since the session began
+KEPT_SECONDS = 7 * 24 * 60 * 60  # how long an expired cookie still lets a form be kept
 LONGEST = 1024
+LONGEST_KEPT_FORM = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,27 @@ class Sessions:
         """Return the session of a cookie; None if it is invalid or expired."""
         return self._read("session", cookie, now)
 
+    def renew(self, session: Session, now: int) -> str:
+        """Return a cookie with which the same session lasts longer: it is in use."""
+        return str(self._serializer.dumps(["session", session.csrf, now + SESSION_SECONDS]))
+
+    def read_expired(self, cookie: str, now: int) -> Session | None:
+        """Return a session that has expired lately; None if there was none."""
+        return self._read("session", cookie, now - KEPT_SECONDS, longer=KEPT_SECONDS)
+
+    def keep_form(self, path: str, form: Mapping[str, str], now: int) -> str:
+        """Return a form as a signed text, without its CSRF token."""
+        kept = {name: value for name, value in form.items() if name not in {"csrf", "confirmed"}}
+        return str(self._serializer.dumps(["form", path, kept, now + LOGIN_FORM_SECONDS]))
+
+    def read_form(self, text: str, now: int) -> tuple[str, dict[str, str]] | None:
+        """Return the path and the fields of a kept form; None if it is invalid or too old."""
+        match self._payload(text, LONGEST_KEPT_FORM):
+            case ["form", str(path), dict(form), int(expires_at)] if now < expires_at:
+                return path, {str(name): str(value) for name, value in form.items()}
+            case _:
+                return None
+
     def begin_login(self, now: int) -> tuple[str, Session]:
         """Return the cookie of a login form, which prevents login forms from other sites."""
         return self._make("login", now + LOGIN_FORM_SECONDS)
@@ -78,17 +103,19 @@ class Sessions:
         session = Session(token_urlsafe(24), expires_at)
         return str(self._serializer.dumps([kind, session.csrf, expires_at])), session
 
-    def _read(self, expected: str, cookie: str, now: int) -> Session | None:
-        if len(cookie) > LONGEST or not cookie.isascii():
+    def _payload(self, text: str, longest: int) -> object:
+        if len(text) > longest or not text.isascii():
             return None
         try:
-            payload = self._serializer.loads(cookie)
+            return cast("object", self._serializer.loads(text))
         except (BadData, ValueError, RecursionError):
             return None
-        match payload:
+
+    def _read(self, expected: str, cookie: str, now: int, *, longer: int = 0) -> Session | None:
+        match self._payload(cookie, LONGEST):
             case [str(kind), str(csrf), int(expires_at)] if kind == expected:
                 # A session that ends too late began while the clock was wrong.
-                valid = now < expires_at <= now + SESSION_SECONDS + CLOCK_SECONDS
+                valid = now < expires_at <= now + SESSION_SECONDS + CLOCK_SECONDS + longer
                 return Session(csrf, expires_at) if valid else None
             case _:
                 return None
@@ -164,21 +191,36 @@ def login_required(page: Page) -> Callable[[Request], Awaitable[Response]]:
 
     async def respond(service: Service, request: Request) -> Response:
         session = await current_session(service, request)
-        return _to_login(request) if session is None else await page(service, request, session)
+        if session is None:
+            return _to_login(request)
+        response = await page(service, request, session)
+        now = int(time.time())
+        if FRAGMENT not in request.query_params and session.expires_at - now < SESSION_SECONDS // 2:
+            renewed = sessions_of(service).renew(session, now)
+            give_cookie(request, response, SESSION, renewed, KEPT_SECONDS)
+        return response
 
     return public_page(respond)
 
 
-def form_action(action: Action) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap an action so that it requires a login and the form's CSRF token."""
+def form_action(
+    action: Action, question: Question | None = None
+) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap an action so that it requires a login and the form's CSRF token.
+
+    With a `question`, the action is done only once it was confirmed on a page of its own.
+    """
 
     async def respond(service: Service, request: Request) -> Response:
         session = await current_session(service, request)
         if session is None:
-            return RedirectResponse("/login", 303)
+            return await _keep_form(service, request)
         form = await form_of(request)
         if not session.is_own(form.get("csrf", "")):
             return failure(request, 403, "Nothing was done.", _NOT_OWN)
+        asked = await question(service, form) if question is not None else ""
+        if asked and form.get("confirmed") != "yes":
+            return ask(session, form, asked, action=request.url.path)
         done = await action(service, form)
         response = RedirectResponse(done.path, 303)
         if done.message:
@@ -187,6 +229,30 @@ def form_action(action: Action) -> Callable[[Request], Awaitable[Response]]:
         return response
 
     return public_page(respond)
+
+
+async def _keep_form(service: Service, request: Request) -> Response:
+    """Redirect to the login, and from there back to the form; a stranger's form is not read."""
+    now, sessions = int(time.time()), sessions_of(service)
+    expired = sessions.read_expired(read_cookie(request, SESSION), now)
+    if expired is None or expired.expires_at > now or not request.url.path.startswith("/do/"):
+        return RedirectResponse("/login", 303)
+    form = await form_of(request)
+    kept = sessions.keep_form(request.url.path, form, now)
+    if not expired.is_own(form.get("csrf", "")) or len(kept) > LONGEST_KEPT_FORM:
+        return RedirectResponse("/login", 303)
+    return RedirectResponse(f"/login?next={quote(f'/again?form={kept}', safe='')}", 303)
+
+
+def ask(session: Session, form: Form, question: str, *, action: str, note: str = "") -> Response:
+    """Return the page that asks whether to do what a form wants."""
+    hidden = {"csrf", "confirmed"}
+    back = safe_path(form.get("back", "/"))
+    return render(
+        "confirm.html", layout="base.html", csrf=session.csrf, here="", flash=note,
+        question=question, action=action, back=back,
+        fields={name: value for name, value in form.items() if name not in hidden},
+    )  # fmt: skip
 
 
 def wants_html(request: Request) -> bool:
@@ -242,7 +308,7 @@ def give_cookie(request: Request, response: Response, name: str, value: str, sec
     """Set one of our cookies; scripts cannot read it and other sites' forms do not send it."""
     secure = _is_secure(request)
     response.set_cookie(
-        _name(name, secure), value, max_age=min(seconds, SESSION_SECONDS), path="/",
+        _name(name, secure), value, max_age=min(seconds, KEPT_SECONDS), path="/",
         secure=secure, httponly=True, samesite="lax",
     )  # fmt: skip
 
@@ -281,7 +347,8 @@ LOGIN = "login"
 SEE_OTHER = 303
 TRIES_A_MINUTE = 10
 _OURS = re.compile(
-    r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions|promote)?(?:\?[!-~]{0,500})?", re.ASCII
+    r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions|channels|rules|again|promote)?(?:\?[!-~]{0,1600})?",
+    re.ASCII,
 )
 
 log = get_logger()
@@ -323,7 +390,7 @@ class Login:
             return _form(request, after, 403, "The password is wrong.")
         log.info("login", address=address)
         response = RedirectResponse(after, 303)
-        give_cookie(request, response, SESSION, sessions.begin(now)[0], SESSION_SECONDS)
+        give_cookie(request, response, SESSION, sessions.begin(now)[0], KEPT_SECONDS)
         forget_cookie(request, response, LOGIN)
         return response
 
@@ -339,7 +406,7 @@ async def _leave(request: Request) -> Response:
     async def end(service: Service, _: Form) -> Redirect:
         session = session_of(request)
         if session is not None:
-            expires_at = session.expires_at * 1000
+            expires_at = (int(time.time()) + SESSION_SECONDS + CLOCK_SECONDS) * 1000  # if renewed
             await service.ledger.write(lambda tx: revoke(tx, session.id, expires_at))
         return Redirect("/login")
 

@@ -6,7 +6,7 @@ from statistics import median
 
 from markupsafe import Markup
 
-from receiver.ledger.views import RecentRegistration, Registration
+from receiver.ledger.views import RecentRegistration
 from receiver.reasons import Outcome, State
 from receiver.timestamps import duration
 
@@ -86,7 +86,7 @@ def colour_of(row: RecentRegistration) -> str:
     return COLOURS.get(row.state, "calm")
 
 
-def standing(row: RecentRegistration | Registration) -> str:
+def standing(row: RecentRegistration) -> str:
     """Return the state, and the outcome or reason."""
     detail = row.outcome or row.reason
     return f"{row.state} {detail}" if detail else row.state.value

@@ -6,8 +6,8 @@ from starlette.responses import Response
 from receiver.service import Service
 from receiver.upkeep.channels import ChannelNotMoved
 from receiver.upkeep.promotion import propose
+from receiver.web.page.answers import answer_page
 from receiver.web.page.auth import Session, failure
-from receiver.web.page.views import answer_page
 
 CONFLICT = 409
 

@@ -1,13 +1,15 @@
 """Renders templates, with the response headers of every page."""
 
 import hashlib
+import re
+import time
 import unicodedata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -38,6 +40,7 @@ async def serve_asset(request: Request) -> Response:
     return Response(CONTENTS[name], headers=headers, media_type=TYPES[Path(name).suffix])
 
 
+JUST_NOW_SECONDS = 5
 DASHBOARD = "https://app.edgegap.com/application-management/applications"
 HEADERS = {
     "Content-Security-Policy": (
@@ -56,10 +59,15 @@ HEADERS = {
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BY_WORD = {
     "created": "good", "updated": "good", "unchanged": "good", "superseded": "calm",
-    "dismissed": "calm", "passed": "good", "failed": "bad",
+    "dismissed": "calm", "passed": "good", "failed": "bad", "held": "wait",
     "queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad",
     "accepted": "good", "ignored": "calm", "refused": "bad",
 }  # fmt: skip
+
+
+OUR_LINKS = ("https://app.edgegap.com/", "https://hub.docker.com/", "https://app.docker.com/")
+_LINK = Markup('<a href="{}" rel="noreferrer noopener" target="_blank">{}</a>')
+_TO_MARK = re.compile(r"(`[^`\n]+`|https://[A-Za-z0-9./_~#-]*[A-Za-z0-9/_~#-])")
 
 
 def render(template: str, status: int = 200, **facts: Any) -> HTMLResponse:
@@ -84,19 +92,48 @@ def _disturbs(letter: str) -> bool:
     return letter in _TURNING or (unicodedata.category(letter) in {"Cc", "Cs"} and letter != "\n")
 
 
+def _marked(text: str) -> Markup:
+    """Return text with `code` as code, and with links to the vendors' pages that we name."""
+    parts = _TO_MARK.split(str(_harmless(text)))
+    return Markup("").join(_mark(part) for part in parts)
+
+
+def _mark(part: str) -> Markup:
+    if part.startswith("`") and part.endswith("`") and len(part) > 2:  # noqa: PLR2004
+        return Markup("<code>{}</code>").format(part[1:-1])
+    if part.startswith(OUR_LINKS):
+        return _LINK.format(part, part)
+    return escape(part)
+
+
 def _moment(milliseconds: int | None) -> Markup:
-    """Return a time as HTML; our script turns it into a relative time."""
+    """Return a time as HTML: relative if it is near, with the time in UTC as its title."""
     if milliseconds is None:
         return Markup("never")
     text = format_time(milliseconds)
-    return Markup('<time datetime="{}">{} UTC</time>').format(text, text[:19].replace("T", " "))
+    whole = f"{text[:19].replace('T', ' ')} UTC"
+    shown = _from_now(milliseconds - time.time_ns() // 1_000_000) or f"{whole[:16]} UTC"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(text, whole, shown)
+
+
+def _from_now(ahead: int) -> str:
+    """Return a distance in words, as our script also does; empty if it is over 36 hours."""
+    seconds = abs(ahead) // 1000
+    if seconds < JUST_NOW_SECONDS:
+        return "in a moment" if ahead > 0 else "just now"
+    for unit, size, most in (("s", 1, 60), ("min", 60, 60), ("h", 3600, 36)):
+        if seconds < size * most:
+            text = f"{seconds // size} {unit}"
+            return f"in {text}" if ahead > 0 else f"{text} ago"
+    return ""
 
 
 def _colour(word: str) -> str:
     return _BY_WORD.get(word, "calm")
 
 
-def _query(**given: str | None) -> str:
+def query_of(**given: str | None) -> str:
+    """Return the query of a URL; what is empty is left out."""
     return urlencode({name: value for name, value in given.items() if value})
 
 
@@ -109,5 +146,5 @@ _environment = Environment(
     auto_reload=False,
     finalize=_harmless,
 )
-_environment.filters.update(moment=_moment, colour=_colour, duration=duration)
-_environment.globals.update(asset=address_of, version_address=version_address, query=_query)
+_environment.filters.update(marked=_marked, moment=_moment, colour=_colour, duration=duration)
+_environment.globals.update(asset=address_of, version_address=version_address, query=query_of)

@@ -1,36 +1,28 @@
-"""An app's versions: those at Edgegap, the push of each, its channels, and what can be pruned.
+"""An app's versions: those at Edgegap, the push of each, its channels, and what can be pruned."""
 
-The list of Edgegap is cached for a few seconds; if Edgegap is unavailable, only the ledger's part
-is shown.
-"""
-
-import asyncio
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 
-from receiver.edgegap.listing import partly_listed
 from receiver.edgegap.responses import Body
 from receiver.edgegap.shown import flag
+from receiver.images import ImageReference
 from receiver.ledger import views
-from receiver.ledger.channels import list_channels
+from receiver.ledger.channels import channel_images, list_channels
 from receiver.ledger.deletions import last_deletions
-from receiver.ledger.targets import Target, last_deliveries, targets_of
+from receiver.ledger.targets import Target, last_deliveries, targets_named
+from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import trial_time
 from receiver.ledger.views import App, DeliveryId, EndedDeletion, Repository, Tag, described
 from receiver.ledger.waiting_moves import waiting_moves
-from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, plan, rules_for_app
-from receiver.pipeline.refusals import why_refused
-from receiver.pipeline.retry import Operation
+from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, plan
+from receiver.rules.retention import Prunable
 from receiver.rules.rule import Mode
 from receiver.service import Service
 from receiver.timestamps import Time, read_iso
-
-FRESH_SECONDS = 15.0
-MOST_REMEMBERED = 100
+from receiver.web.page.edgegap_lists import VersionList, VersionLists
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -81,6 +73,9 @@ class AppVersions(msgspec.Struct, frozen=True):
     problem: Annotated[
         str, described("Why Edgegap could not be queried; empty if there was no problem.")
     ]
+    listed_at: Annotated[
+        Time | None, described("When Edgegap's list was read; null if it was not read yet.")
+    ]
     versions: Annotated[tuple[Version, ...], described("Newest first.")]
     channels: tuple[AppChannel, ...]
     keep: Annotated[
@@ -100,86 +95,76 @@ class AppVersions(msgspec.Struct, frozen=True):
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    at: float
-    versions: list[Body]
-    problem: str
-    held: dict[str, str]  # each target's image in the ledger before the request to Edgegap
-
-
 class VersionsView:
-    """A cache of the versions at Edgegap, by app."""
+    """The versions of each app, from Edgegap's lists and the ledger."""
 
     def __init__(self) -> None:
-        self._listed: dict[str, _Listed] = {}
-        self._one_at_a_time = asyncio.Lock()
-
-    def forget(self) -> None:
-        """Clear the cache: we changed something at Edgegap."""
-        self._listed.clear()
+        self.lists = VersionLists()
 
     async def of(self, service: Service, app: str) -> AppVersions:
-        """Return an app's versions and channels."""
-        listed = await self._ask(service, app)
-        targets = await service.ledger.read(lambda tx: targets_of(tx, app))
-        names = {_text(body, "name") for body in listed.versions}
-        shown = [
-            target for target in targets if target.version in names or target.mode == Mode.CHANNEL
-        ]
-        moving = [target for target in shown if target.mode == Mode.CHANNEL]
-        deliveries = await service.ledger.read(
-            lambda tx: last_deliveries(tx, [target.registration for target in shown])
-        )
-        follows = await service.ledger.read(
-            lambda tx: list_channels(tx, [(app, target.version) for target in moving])
-        )
-        deletions = await service.ledger.read(lambda tx: last_deletions(tx, app))
-        waiting, tried = await service.ledger.read(
-            lambda tx: (waiting_moves(tx, app), trial_time(tx))
-        )
-        planned = await plan(service.ledger, service.settings, Scope(app, most=MOST_AT_ONCE))
-        known = {target.version: target for target in shown}
-        versions = [
-            _version(body, known.get(_text(body, "name")), deliveries) for body in listed.versions
-        ]
-        images = {one.version: one.image for one in versions}
-        return AppVersions(
-            app=app,
-            problem=listed.problem,
-            versions=tuple(sorted(versions, key=lambda one: one.created_at or 0, reverse=True)),
-            channels=tuple(
-                _channel(target, deliveries, _at_edgegap(target, listed, images), follow)
-                for target, follow in zip(moving, follows, strict=True)
-            ),
-            keep=keep_count(service.settings, app),
-            prunable=tuple(candidate.made.version for candidate in planned),
-            waiting=waiting,
-            trial_milliseconds=tried.get(app, 0),
-            deletions=tuple(deletions),
-        )
+        """Return an app's versions and channels; waits for Edgegap's list."""
+        return await _view(service, app, await self.lists.fresh(service, app))
 
-    async def _ask(self, service: Service, app: str) -> _Listed:
-        async with self._one_at_a_time:
-            last = self._listed.get(app)
-            if last is not None and time.monotonic() - last.at < FRESH_SECONDS:
-                return last
-            targets = await service.ledger.read(lambda tx: targets_of(tx, app))
-            held = {target.version: _image(target) for target in targets}
-            listing = await service.client.versions(app)
-            response, problem = listing.answer, ""
-            if response.ok and not listing.complete:
-                problem = partly_listed(listing).capitalize() + "."
-            elif not response.ok:
-                rules = ", ".join(rule.name for rule in rules_for_app(service.settings, app))
-                facts = {"app": app, "rule": rules}
-                _, problem = await why_refused(service.client, Operation.LIST, response, **facts)
-            if len(self._listed) >= MOST_REMEMBERED:
-                self._listed.clear()
-            listed = self._listed[app] = _Listed(
-                time.monotonic(), list(listing.rows), problem, held
-            )
-            return listed
+    async def of_all(self, service: Service, apps: Sequence[str]) -> list[AppVersions]:
+        """Return the versions of several apps, with the lists as they were last read."""
+        await self.lists.refresh(service, apps)
+        return [await _view(service, app, self.lists.known(app)) for app in apps]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownVersions:
+    """What the ledger knows of an app's targets that exist; `tried` in milliseconds."""
+
+    targets: dict[str, Target]
+    deliveries: Mapping[str, str]
+    channels: Sequence[views.Channel]
+    deletions: Sequence[EndedDeletion]
+    waiting: tuple[views.WaitingMove, ...]
+    tried: int
+
+
+async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
+    names = [_text(body, "name") for body in listed.rows]
+    known = await service.ledger.read(lambda tx: known_versions(tx, app, names))
+    keep = keep_count(service.settings, app)
+    planned: Sequence[Prunable] = ()
+    if keep is not None:
+        planned = await plan(service.ledger, service.settings, Scope(app, most=MOST_AT_ONCE))
+    versions = [
+        _version(body, known.targets.get(_text(body, "name")), known.deliveries)
+        for body in listed.rows
+    ]
+    images = {one.version: one.image for one in versions}
+    return AppVersions(
+        app=app,
+        problem=listed.problem,
+        listed_at=listed.listed_at,
+        versions=tuple(sorted(versions, key=lambda one: one.created_at or 0, reverse=True)),
+        channels=tuple(
+            _channel(target, known.deliveries, _at_edgegap(target, listed, images), follow)
+            for follow in known.channels
+            if (target := known.targets.get(follow.channel)) is not None
+        ),
+        keep=keep,
+        prunable=tuple(candidate.made.version for candidate in planned),
+        waiting=known.waiting,
+        trial_milliseconds=known.tried,
+        deletions=tuple(known.deletions),
+    )
+
+
+def known_versions(tx: Tx, app: str, names: Sequence[str]) -> KnownVersions:
+    """Read what the ledger knows of the app's channels and of these versions, by index."""
+    moving = sorted(channel_images(tx, app))
+    targets = targets_named(tx, app, [*names, *moving])
+    return KnownVersions(
+        {target.version: target for target in targets},
+        last_deliveries(tx, [target.registration for target in targets]),
+        list_channels(tx, [(app, name) for name in moving]),
+        last_deletions(tx, app),
+        waiting_moves(tx, app),
+        trial_time(tx).get(app, 0),
+    )
 
 
 def _version(body: Body, target: Target | None, deliveries: Mapping[str, str]) -> Version:
@@ -199,13 +184,10 @@ def _version(body: Body, target: Target | None, deliveries: Mapping[str, str]) -
     )
 
 
-def _image(target: Target) -> str:
-    return f"{target.repository}:{target.tag}"
-
-
-def _at_edgegap(target: Target, listed: _Listed, images: dict[str, str]) -> str | None:
+def _at_edgegap(target: Target, listed: VersionList, images: dict[str, str]) -> str | None:
     """Return the image of a channel at Edgegap; None if the channel was moved since the request."""
-    moved = listed.held.get(target.version) != _image(target)
+    image = ImageReference(repository=target.repository, tag=target.tag)
+    moved = listed.channels.get(target.version) != image
     return None if moved else images.get(target.version)
 
 

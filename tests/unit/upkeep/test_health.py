@@ -119,7 +119,7 @@ def first_line(receiver: ReceiverHere) -> str:
 
 def test_all_is_well_is_said_first(here: ReceiverHere) -> None:
     assert get(here, "/api/overview")["degraded"] == []
-    assert first_line(here).startswith("All is well: pushes are recorded and worked on.")
+    assert first_line(here).startswith("Ready. No push was received yet.")
 
 
 def test_each_place_says_the_same(here: ReceiverHere) -> None:
@@ -145,13 +145,13 @@ def test_each_place_says_the_same(here: ReceiverHere) -> None:
         "ready": True, "degraded": ["token", "busy", "paused"],
     }  # fmt: skip
     shown = first_line(here)
-    assert shown.startswith("3 problems; 2 registrations are held back; next try ")
+    assert shown.startswith("Edgegap refuses the API token, and 2 more problems. 2 registrations")
     for words in ("The token is refused.", "Too many calls.", f"{REPOSITORY} is paused"):
         assert words in shown
 
 
 def test_a_ledger_that_cannot_be_written_is_said_first(here: ReceiverHere) -> None:
-    async def refuse(*_: object) -> None:
+    async def refuse(*_: object, **__: object) -> None:
         raise LedgerError("the disk is full")
 
     here.service.ledger.write = refuse  # type: ignore[method-assign, assignment]
@@ -159,7 +159,7 @@ def test_a_ledger_that_cannot_be_written_is_said_first(here: ReceiverHere) -> No
 
     assert (answer["ready"], answer["degraded"][0]["code"]) == (False, "ledger")
     assert answer["degraded"][0]["message"] == "the disk is full"
-    assert first_line(here).startswith("1 problem.")
+    assert first_line(here).startswith("The ledger cannot be written: pushes are not accepted.")
     assert get(here, "/readyz") == {
         "ready": False, "error": "the disk is full", "replica": here.service.worker.owner,
     }  # fmt: skip

@@ -95,6 +95,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("deletions_by_target", "deletions", ["app", "version", "id"])
+    op.create_index("deletions_by_app", "deletions", ["app", "id"])
     op.create_index(
         "deletions_under_way",
         "deletions",
@@ -318,6 +319,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("app", "version"),
     )
     op.create_index("targets_by_registration", "targets", ["registration_id"])
+    for name, where in (
+        ("targets_moving", "mode <> 'create'"),
+        ("targets_live", "deleted_at IS NULL"),
+    ):
+        op.create_index(
+            name,
+            "targets",
+            ["app", "version"],
+            sqlite_where=sa.text(where),
+            postgresql_where=sa.text(where),
+        )
     op.create_table(
         "trials",
         sa.Column("id", sa.Text(), nullable=False),

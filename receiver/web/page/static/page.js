@@ -3,11 +3,12 @@
 
 const EVERY = 2000; // milliseconds
 
+// The same words as the receiver's: a page that was just rendered does not change.
 function distance(milliseconds) {
-  const seconds = Math.round(Math.abs(milliseconds) / 1000);
-  if (seconds < 90) return `${seconds} s`;
-  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 36 * 3600) return `${Math.round(seconds / 3600)} h`;
+  const seconds = Math.floor(Math.abs(milliseconds) / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 60 * 60) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 36 * 3600) return `${Math.floor(seconds / 3600)} h`;
   return null;
 }
 
@@ -21,29 +22,26 @@ function fromNow(moment) {
 function showTimes() {
   for (const time of document.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
-    const text = fromNow(moment) ?? moment.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-    if (time.textContent !== text) time.textContent = text;
-    if (!time.title) time.title = moment.toLocaleString();
+    const text = fromNow(moment);
+    if (text && time.textContent !== text) time.textContent = text;
+    if (!time.title.includes("·")) time.title += ` · ${moment.toLocaleString([], { dateStyle: "medium", timeStyle: "long" })}`;
   }
 }
 
-function readyCopying(within) {
-  for (const button of within.querySelectorAll("button[data-copies]")) button.hidden = false;
-}
-
 async function copy(button) {
-  const field = document.getElementById(button.dataset.copies);
+  const field = document.getElementById(button.dataset.copies ?? "");
   try {
-    await navigator.clipboard.writeText(field.value);
+    await navigator.clipboard.writeText(field ? field.value : button.dataset.text);
   } catch {
+    if (!field) return;
     field.closest("details").open = true;
     field.select();
     document.execCommand("copy");
   }
-  say("The link was copied.");
-  const words = button.textContent;
+  say(field ? "The link was copied." : "Copied.");
+  const words = button.innerHTML;
   button.textContent = "Copied";
-  setTimeout(() => { button.textContent = words; }, 1500);
+  setTimeout(() => { button.innerHTML = words; }, 1500);
 }
 
 function say(text) {
@@ -68,7 +66,6 @@ function replace(region, fresh) {
     if (!known.has(row.dataset.row)) { row.classList.add("arrived"); arrived += 1; }
   }
   if (arrived && known.size) say(arrived === 1 ? "1 new push received." : `${arrived} new pushes received.`);
-  readyCopying(region);
 }
 
 function counterpart(region, old) {
@@ -78,23 +75,61 @@ function counterpart(region, old) {
 }
 
 const seen = new Map(); // each region's content when it was last fetched
+let waiting = null; // the list with new rows, while someone reads the old one
+
+// Relative times change by themselves.
+function contentOf(region) {
+  return region.innerHTML.replace(/(<time[^>]*>)[^<]*/g, "$1");
+}
+
+function rowsOf(region) {
+  return new Map([...region.querySelectorAll("[data-row]")].map((row) => [row.dataset.row, row]));
+}
+
+// Nothing moves while someone points at the list, uses it or has scrolled into it: rows that are
+// there change in place, new rows wait for a click.
+function holdStill(region, fresh) {
+  const own = rowsOf(region);
+  const arrived = [...rowsOf(fresh).keys()].filter((row) => !own.has(row)).length;
+  const used = region.matches(":hover") || region.contains(document.activeElement) || region.getBoundingClientRect().top < 0;
+  const button = document.querySelector("button.new");
+  if (!arrived || !used || !own.size || !button) { waiting = null; if (button) button.hidden = true; return false; }
+  for (const [row, changed] of rowsOf(fresh)) {
+    const old = own.get(row);
+    if (old && contentOf(old) !== contentOf(changed)) old.replaceChildren(...changed.cloneNode(true).childNodes);
+  }
+  waiting = { region, fresh };
+  button.textContent = arrived === 1 ? "1 new push ▲" : `${arrived} new pushes ▲`;
+  if (button.hidden) say(button.textContent);
+  button.hidden = false;
+  return true;
+}
+
+function showNew(button) {
+  if (waiting) replace(waiting.region, waiting.fresh);
+  waiting = null;
+  button.hidden = true;
+  window.scrollTo({ top: 0 });
+}
 
 function adopt(text) {
   const fetched = new DOMParser().parseFromString(text, "text/html");
+  if (fetched.title) document.title = fetched.title;
   for (const fresh of fetched.querySelectorAll("[data-live]")) {
     const region = document.querySelector(`[data-live="${fresh.dataset.live}"]`);
-    const content = fresh.innerHTML;
+    const content = contentOf(fresh);
     if (!region || seen.get(fresh.dataset.live) === content) continue;
     const busy = region.querySelector("select:focus, input:focus:not([readonly])");
     const selected = !window.getSelection().isCollapsed && region.contains(window.getSelection().anchorNode);
     if (busy || selected) continue;
     seen.set(fresh.dataset.live, content);
+    if ("steady" in region.dataset && holdStill(region, fresh)) continue;
     replace(region, fresh);
   }
   showTimes();
 }
 
-let tag = "";
+let tag = document.body.dataset.etag ?? "";
 
 // The session ended: sign in, then return to this page. The receiver validates `next`.
 function signIn() {
@@ -118,13 +153,13 @@ async function look() {
 }
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("button[data-copies]");
+  const button = event.target.closest("button[data-copies], button[data-text]");
   if (button) copy(button);
+  const news = event.target.closest("button.new");
+  if (news) showNew(news);
 });
 
 document.addEventListener("submit", (event) => {
-  const question = event.target.dataset.asks;
-  if (question && !window.confirm(question)) { event.preventDefault(); return; }
   for (const button of event.target.querySelectorAll("button[type=submit]")) {
     setTimeout(() => { button.disabled = true; }, 0); // prevents a second submit
   }
@@ -135,10 +170,10 @@ window.addEventListener("pageshow", () => {
 });
 
 for (const region of document.querySelectorAll("[data-live]")) {
-  seen.set(region.dataset.live, region.innerHTML); // before this script changes it
+  seen.set(region.dataset.live, contentOf(region)); // before this script changes it
 }
 showTimes();
-readyCopying(document);
+document.documentElement.classList.add("scripted");
 if (document.querySelector("[data-live]")) {
   let looking = false;
   const again = async () => {

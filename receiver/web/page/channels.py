@@ -1,0 +1,70 @@
+"""The board of channels: what each has, since when and by whom, and its moves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.ledger.views import Move
+from receiver.rules.rule import Mode
+from receiver.service import Service
+from receiver.web.page.answers import answer_page
+from receiver.web.page.approve import links_to_approve
+from receiver.web.page.auth import Page, Session
+from receiver.web.page.versions import AppChannel, AppVersions, VersionsView
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """An app's channels. `unused` are channels of the rules that have no image yet.
+
+    `choices`: for each channel, the versions that a rollback may choose.
+    """
+
+    app: AppVersions
+    unused: tuple[str, ...]
+    choices: Mapping[str, tuple[str, ...]]
+
+
+def channels_page(shelf: VersionsView) -> Page:
+    """Return the page of channels; `shelf` caches the versions at Edgegap."""
+
+    async def show_channels(service: Service, request: Request, session: Session) -> Response:
+        channels = service.settings.channels()
+        apps = sorted({rule.app for rule in service.settings.rules})
+        boards = [
+            _board(app, [name for owner, name in channels if owner == app.app])
+            for app in await shelf.of_all(service, apps)
+        ]
+        waiting = [move for board in boards for move in board.app.waiting]
+        return answer_page(
+            request, session, "channels.html",
+            boards=boards, last_move=last_move, approvals=links_to_approve(service, waiting),
+        )  # fmt: skip
+
+    return show_channels
+
+
+def last_move(channel: AppChannel) -> Move | None:
+    """Return the move that gave the channel its image."""
+    return next((one for one in channel.moves if one.tag == channel.tag), None)
+
+
+def _board(app: AppVersions, names: list[str]) -> Board:
+    used = {channel.channel for channel in app.channels}
+    return Board(
+        app,
+        tuple(name for name in names if name not in used),
+        {channel.channel: _choices(app, channel) for channel in app.channels},
+    )
+
+
+def _choices(app: AppVersions, channel: AppChannel) -> tuple[str, ...]:
+    """Return the versions that the channel may be moved to: not the one that it has."""
+    has = f"{channel.repository}:{channel.tag}"
+    return tuple(
+        one.version
+        for one in app.versions
+        if one.mode is Mode.CREATE and one.active and one.image != has
+    )

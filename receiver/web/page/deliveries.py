@@ -1,0 +1,99 @@
+"""The page that lists deliveries, with its filters."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from receiver.ledger.queries import DEPTH, Filter, search_deliveries
+from receiver.ledger.stats import count_open
+from receiver.ledger.transaction import Tx
+from receiver.ledger.views import DeliveryPage, DeliverySource
+from receiver.reasons import Reason, State, Verdict
+from receiver.service import Service
+from receiver.web.page.answers import answer_page, short_text
+from receiver.web.page.auth import FRAGMENT, Session
+from receiver.web.page.rendering import query_of
+from receiver.web.page.rows import by_day
+
+ROWS = 50
+HOUR_MS = 60 * 60 * 1000
+FILTERS = (
+    "text", "state", "verdict", "since",
+    "repository", "tag", "app", "version", "reason", "source",
+)  # fmt: skip
+SINCE = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours
+CHOICES: Mapping[str, Sequence[str]] = {
+    "verdict": tuple(Verdict),
+    "state": tuple(State),
+    "since": tuple(SINCE),
+    "reason": tuple(Reason),
+    "source": DeliverySource.known,
+}
+# One word for each chip: the filters that it sets.
+STATUSES: Sequence[tuple[str, Mapping[str, str]]] = (
+    ("all", {}),
+    ("parked", {"state": "parked"}),
+    ("waiting", {"state": "waiting"}),
+    ("queued", {"state": "queued"}),
+    ("done", {"state": "done"}),
+    ("ignored", {"verdict": "ignored"}),
+    ("refused", {"verdict": "refused"}),
+)
+PERIODS = (("any time", ""), ("24 h", "24h"), ("7 d", "7d"), ("30 d", "30d"))
+
+
+async def show_deliveries(service: Service, request: Request, session: Session) -> Response:
+    """Show a page of deliveries, newest first."""
+    query = request.query_params
+    if FRAGMENT not in query and not all(query.values()):  # a form sends its empty fields, too
+        kept = query_of(**{name: value for name, value in query.items() if value})
+        return RedirectResponse(f"/deliveries?{kept}" if kept else "/deliveries", 303)
+    chosen = _chosen(query)
+    before = short_text(query.get("before", "")) or None
+    search = _filter(chosen, before)
+
+    def look(tx: Tx) -> tuple[DeliveryPage, dict[str, int]]:
+        return search_deliveries(tx, search), count_open(tx)
+
+    page, counts = await service.ledger.read(look)
+    full = len(page.deliveries) == ROWS
+    given = {name: value for name, value in chosen.items() if value}
+    return answer_page(
+        request, session, "deliveries.html",
+        days=by_day(page.deliveries, folding=not chosen["verdict"] and not chosen["reason"]),
+        chosen=chosen, given=given, before=before, depth=DEPTH, counts=counts,
+        older=page.next if full else None, further=None if full else page.next,
+        repositories=sorted({rule.repository for rule in service.settings.rules}),
+        statuses=STATUSES, periods=PERIODS, reasons=CHOICES["reason"], sources=CHOICES["source"],
+    )  # fmt: skip
+
+
+def _chosen(query: QueryParams) -> dict[str, str]:
+    """Return the value of each filter, empty if it is not set; raises ValueError."""
+    chosen = {name: short_text(query.get(name, "")) for name in FILTERS}
+    for name, choices in CHOICES.items():
+        if chosen[name] and chosen[name] not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}")
+    return chosen
+
+
+def _filter(chosen: Mapping[str, str], before: str | None) -> Filter:
+    since = SINCE.get(chosen["since"])
+    now = time.time_ns() // 1_000_000
+    return Filter(
+        repository=chosen["repository"] or None,
+        tag=chosen["tag"] or None,
+        verdict=Verdict(chosen["verdict"]) if chosen["verdict"] else None,
+        state=State(chosen["state"]) if chosen["state"] else None,
+        app=chosen["app"] or None,
+        version=chosen["version"] or None,
+        reason=Reason(chosen["reason"]) if chosen["reason"] else None,
+        source=chosen["source"] or None,
+        text=chosen["text"] or None,
+        since=None if since is None else now - since * HOUR_MS,
+        before=before,
+        limit=ROWS,
+    )

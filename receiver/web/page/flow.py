@@ -1,0 +1,90 @@
+"""A push as one line: repository and tag, digest, version, channels, each with its state."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from receiver.ledger.views import Registration
+from receiver.reasons import Outcome, State
+from receiver.rules.rule import Mode, Rule, channels_of
+from receiver.timestamps import duration
+
+SHOWN_OF_DIGEST = 4
+COLOURS = {
+    "created": "good", "updated": "good", "unchanged": "good", "superseded": "calm",
+    "dismissed": "calm", "queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad",
+}  # fmt: skip
+MADE = frozenset({Outcome.CREATED, Outcome.UPDATED})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One part of the line. `colour` is "next" if nothing happened yet.
+
+    `name` is `app` and `version`, or the digest in short; `word` the outcome or the state.
+    """
+
+    kind: str
+    colour: str
+    name: str
+    app: str = ""
+    word: str = ""
+    detail: str = ""
+    whole: str = ""
+
+
+def flow_of(
+    tag: str | None,
+    digest: str | None,
+    registrations: Sequence[Registration],
+    rules: Iterable[Rule] = (),
+) -> tuple[Step, ...]:
+    """Return the parts of the line after the image; `rules` name the channels that come next."""
+    digests = [one.digest for one in registrations if one.digest] or [digest or ""]
+    steps = [_digest(digests[0])] if registrations else []
+    ordered = sorted(registrations, key=lambda one: list(Mode).index(one.mode))
+    steps += [_step(one) for one in ordered if one.mode is not Mode.CHANNEL]
+    steps += [_step(one) for one in ordered if one.mode is Mode.CHANNEL]
+    steps += _next(tag, registrations, rules)
+    return tuple(steps)
+
+
+def short_digest(digest: str) -> str:
+    """Return the first and the last digits of a digest."""
+    digits = digest.removeprefix("sha256:")
+    if len(digits) <= 2 * SHOWN_OF_DIGEST:
+        return digits
+    return f"{digits[:SHOWN_OF_DIGEST]}…{digits[-SHOWN_OF_DIGEST:]}"
+
+
+def _digest(digest: str) -> Step:
+    if not digest:
+        return Step("digest", "next", "digest")
+    return Step("digest", "good", short_digest(digest), whole=digest)
+
+
+def _step(one: Registration) -> Step:
+    word = one.outcome or one.state
+    detail = one.reason or ""
+    if one.outcome in MADE and one.finished_at is not None:
+        detail = duration(max(0, one.finished_at - one.created_at))
+    if one.deleted_at is not None:
+        detail = "later deleted"
+    colour = COLOURS.get(word, "calm")
+    if one.overwritten:
+        colour, detail = "wait" if colour == "good" else colour, "tag overwritten"
+    return Step(one.mode.value, colour, one.version, one.app, word, detail)
+
+
+def _next(
+    tag: str | None, registrations: Sequence[Registration], rules: Iterable[Rule]
+) -> Iterator[Step]:
+    """Yield the channels that follow once the version is created."""
+    opened = {(one.app, one.version) for one in registrations}
+    coming = {
+        one.rule for one in registrations if one.mode is Mode.CREATE and one.state != State.DONE
+    }
+    for rule in rules:
+        if tag is not None and rule.name in coming:
+            for match in channels_of(rule, tag):
+                if (match.app, match.version) not in opened:
+                    yield Step("channel", "next", match.version, match.app, "next")

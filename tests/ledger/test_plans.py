@@ -1,0 +1,80 @@
+"""What the pages read is found by an index, on both engines: no table is read as a whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, event, text
+
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.revision import shared_revision
+from receiver.ledger.targets import live_targets
+from receiver.ledger.transaction import Tx
+from receiver.web.page.versions import known_versions
+from tests.support.ledger_work import write
+
+LARGE = {"targets", "registrations", "deliveries", "led_to", "attempts", "deletions"}
+Statement = tuple[str, Any]
+
+
+@contextmanager
+def listening(connection: Connection) -> Iterator[list[Statement]]:
+    """Collect the statements that are run meanwhile."""
+    run: list[Statement] = []
+
+    def note(*given: Any) -> None:
+        run.append((given[2], given[3]))
+
+    event.listen(connection, "before_cursor_execute", note)
+    yield run
+    event.remove(connection, "before_cursor_execute", note)
+
+
+def read_whole(ledger: Ledger, run: list[Statement]) -> list[str]:
+    """The large tables that one of the statements reads as a whole."""
+
+    def plans(tx: Tx) -> list[str]:
+        lines = []
+        prefix = "EXPLAIN "
+        if tx.postgresql:
+            tx.connection.execute(text("SET LOCAL enable_seqscan = off"))
+        else:
+            prefix += "QUERY PLAN "
+        for statement, params in run:
+            found = tx.connection.exec_driver_sql(prefix + statement, params)
+            lines += [str(row[-1]) for row in found]
+        return lines
+
+    words = [line.replace("Seq Scan on", "SCAN").split() for line in ledger.read_sync(plans)]
+    tables = [line[line.index("SCAN") + 1] for line in words if "SCAN" in line]
+    return [name for name in tables if name in LARGE]
+
+
+def test_the_versions_of_an_app_are_found_by_index(ledger: Ledger) -> None:
+    insert = """INSERT INTO targets (app, version, repository, tag, push_time, mode,
+     registration_id, updated_at) VALUES ('my-game', :v, 'studio/g', '1.0', 1, :mode, 'r1', 1)"""
+    for version, mode in (("1.0", "create"), ("staging", "channel")):
+        params = {"v": version, "mode": mode}
+        write(ledger, lambda tx, params=params: tx.run(insert, **params).rowcount)  # type: ignore[misc]
+
+    def look(tx: Tx) -> list[Statement]:
+        with listening(tx.connection) as run:
+            found = known_versions(tx, "my-game", ["1.0", "2.0"])
+            assert sorted(found.targets) == ["1.0", "staging"]
+            assert [one.version for one in live_targets(tx, "my-game")] == ["1.0", "staging"]
+        return run
+
+    run = ledger.read_sync(look)
+
+    assert len(run) > 5
+    assert read_whole(ledger, run) == []
+
+
+def test_the_revision_of_the_pages_is_found_by_index(ledger: Ledger) -> None:
+    def look(tx: Tx) -> list[Statement]:
+        with listening(tx.connection) as run:
+            shared_revision(tx)
+        return run
+
+    if ledger.shared:  # a ledger of one process counts its own commits
+        assert read_whole(ledger, ledger.read_sync(look)) == []
