@@ -104,7 +104,9 @@ def test_the_session_s_cookie_is_out_of_reach_of_scripts_and_other_sites(
         made = person.sign_in().headers.get_list("set-cookie")
 
     (ours,) = [one for one in made if one.startswith(f"{COOKIE}=")]
-    assert {"HttpOnly", "SameSite=lax", "Path=/", f"Max-Age={7 * 24 * 3600}"} <= set(ours.split("; "))
+    assert {"HttpOnly", "SameSite=lax", "Path=/", f"Max-Age={7 * 24 * 3600}"} <= set(
+        ours.split("; ")
+    )
 
 
 def test_behind_https_cookies_go_over_https_alone(start: StartReceiver) -> None:

@@ -396,7 +396,9 @@ def test_edgegap_away_leaves_the_versions_page_standing(
 ) -> None:
     monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
-    sandbox.misbehave(Fault("status", method="GET", status=503, times=None, message="<b>gone fishing</b>"))
+    sandbox.misbehave(
+        Fault("status", method="GET", status=503, times=None, message="<b>gone fishing</b>")
+    )
 
     until(lambda: "list of versions is unavailable" in person.read("/versions").text)
     shown = person.read("/versions")
