@@ -219,7 +219,7 @@ def test_the_overview_dismisses_one_and_all_of_a_reason(
     form = person.read("/").form("/do/dismiss", registration=registration)
     assert person.post("/do/dismiss", data=form).headers["location"] == "/"
     assert [outcome(here, one)[1] for one in deliveries] == [None, None, "dismissed"]
-    answer = person.post("/do/dismiss-reason", data=person.read("/").form("/do/dismiss-reason"))
+    answer = person.confirm("/do/dismiss-reason", person.read("/").form("/do/dismiss-reason"))
 
     assert answer.headers["location"] == "/"
     assert "2 parked for name_taken were dismissed." in person.read("/").text
