@@ -14,6 +14,7 @@ _SHARED = """SELECT (SELECT max(id) FROM deliveries) AS d, (SELECT max(id) FROM 
  (SELECT max(id) FROM channel_moves) AS m, (SELECT sum(coalesce(held_at, 0)) FROM channels) AS h,
  (SELECT max(id) FROM deletions WHERE ended_at IS NULL) AS b, (SELECT max(id) FROM deletions) AS e,
  (SELECT sum(since) FROM pauses) AS p, (SELECT sum(since) FROM gates WHERE closed) AS g,
+ (SELECT max(id) FROM trials) AS t, (SELECT max(at) FROM approvals) AS a,
  (SELECT sum(coalesce(ran_at, 0)) FROM cursors) AS c, (SELECT sum(requests) FROM refused_links) AS l
 """
 

@@ -80,8 +80,8 @@ def test_the_link_of_a_notification_approves_once_and_is_written_nowhere(
     assert "Approved. The channel is being moved." in asked(receiver, "POST", link, " anna ").text
     until(lambda: registration_of(receiver, delivery, "prod")["outcome"] == "created")
     again = Reading(asked(receiver, "POST", link, "bob").text).text
-    assert "It was approved already by link (anna) at 20" in again
-    assert "by link (anna) at 20" in Reading(asked(receiver, "GET", link).text).text
+    assert "It was approved already by link (anna)" in again
+    assert "by link (anna)" in Reading(asked(receiver, "GET", link).text).text
 
     approval = registration_of(receiver, delivery, "prod")["approval"]
     assert (approval["approver"], approval["address"]) == ("link (anna)", "127.0.0.1")
@@ -188,12 +188,12 @@ def test_what_waits_is_listed_and_approved_on_the_page(
         listed = commands_beside(here).run("channels", APP).stdout
         assert "my-game/prod  not moved yet\n  1.0 waits (needs_approval) since 20" in listed
         with visitor(here) as person:
-            for page in (person.read("/versions"), person.read("/")):
+            for page in (person.read("/channels"), person.read("/")):
                 assert "Waits for an approval: my-game/prod to 1.0" in page.text
                 assert any(action.startswith("/approve/") for action, _ in page.forms)
             (link,) = {one for one in person.read("/").links() if one.startswith("/approve/")}
             assert "Open the receiver's page" in person.read(link).text
-            assert "Approved by page at 20" in Reading(person.post(link).text).text
+            assert "Approved by page, " in Reading(person.post(link).text).text
             until(lambda: registration_of(here, delivery, "prod")["outcome"] == "created")
             story = person.read(f"/deliveries/{delivery}").text
             assert "by page from 198.18." in story

@@ -156,6 +156,6 @@ def test_the_page_shows_it_before_its_button(here: ReceiverHere, sandbox: Edgega
         moved = person.post("/do/promote", data=page.form("/do/promote", tag="1.0"))
         assert moved.headers["location"].startswith("/deliveries/")
         until(lambda: (APP, "prod") in sandbox.versions)
-        until(lambda: "/promote" in [action for action, _ in person.read("/versions").forms])
+        until(lambda: "/promote" in [action for action, _ in person.read("/channels").forms])
         gone = person.read(f"/promote?app={APP}&channel=nothing&from=staging", status=409)
         assert "moves no version nothing" in gone.text

@@ -242,7 +242,6 @@ def test_what_is_dangerous_is_confirmed_on_a_page_of_its_own(
     assert person.get("/do/rollback").headers["location"] == "/"
     for name, question in (
         ("release", "Let pushes move staging of my-game again?"),
-        ("promote", "Move staging of my-game from 1.1.0 to 1.0.0?"),
         ("prune", "Delete 1.0.0 of my-game at Edgegap?"),
         ("make-room", "Delete the oldest unused version of my-game"),
         ("replay-parked", "Replay all 0 parked?"),

@@ -19,16 +19,6 @@ async def before_rollback(service: Service, form: Form) -> str:
     return _move("Roll back", app, channel, known.tag if known else "", to or before)
 
 
-async def before_promotion(service: Service, form: Form) -> str:
-    """Ask before a promotion, with the versions."""
-    app, channel = form.get("app", ""), form.get("channel", "")
-    to, source = form.get("to", ""), form.get("from", "")
-    known = await service.ledger.read(lambda tx: target(tx, app, channel))
-    other = await service.ledger.read(lambda tx: target(tx, app, source)) if source else None
-    goal = to or (f"{other.tag}, which {source} has" if other is not None else source)
-    return _move("Move", app, channel, known.tag if known else "", goal)
-
-
 async def before_release(_: Service, form: Form) -> str:
     """Ask before a hold ends."""
     return f"Let pushes move {form.get('channel', '')} of {form.get('app', '')} again?"
@@ -71,7 +61,6 @@ async def before_pause(_: Service, form: Form) -> str:
 
 QUESTIONS: dict[str, Question] = {
     "rollback": before_rollback,
-    "promote": before_promotion,
     "release": before_release,
     "prune": before_pruning,
     "make-room": before_making_room,
