@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiver.audit import user_name
 from receiver.cli.client import lenient_settings, reached
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
 from receiver.reasons import Reason
@@ -78,6 +77,7 @@ def _print(changed: Changed, word: str) -> None:
 
 async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Changed:
     """Dismiss the registrations with these IDs, or all parked registrations if there are no IDs."""
+    from receiver.audit import user_name
     from receiver.ledger.views import Changed
     from receiver.web.bodies import DismissRequest
 
@@ -93,6 +93,7 @@ async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Ch
 
 
 async def _undo(settings: Settings, ids: list[str]) -> Changed:
+    from receiver.audit import user_name
     from receiver.ledger.views import Changed
     from receiver.web.bodies import UndoDismissalRequest
 

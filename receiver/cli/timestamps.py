@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from receiver.cli.exits import USAGE, CommandError
 
+EARLIEST_YEAR = 1900  # an earlier one is a typing error
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -12,16 +13,19 @@ def moment(text: str) -> int:
 
     A time without a zone is UTC, as in all output.
     """
-    ago = text.strip().removesuffix("ago").rstrip()
-    number, unit = ago[:-1], ago[-1:]
     try:
-        if number.isdecimal() and unit in UNITS:
-            moment = datetime.now(UTC) - timedelta(**{UNITS[unit]: int(number)})
-        else:
-            moment = datetime.fromisoformat(text.strip())
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return max(0, int(moment.timestamp() * 1000))
+        read = _read(text.strip())
+        if read.year >= EARLIEST_YEAR:
+            return max(0, int(read.timestamp() * 1000))
     except (ValueError, OverflowError):
-        raise CommandError(
-            f"{text!r} is not a time: write 2026-11-23T17:00 (in UTC), 2h or 3d", USAGE
-        ) from None
+        pass
+    raise CommandError(f"{text!r} is not a time: write 2026-11-23T17:00 (in UTC), 2h or 3d", USAGE)
+
+
+def _read(text: str) -> datetime:
+    ago = text.removesuffix("ago").rstrip()
+    number, unit = ago[:-1], ago[-1:]
+    if number.isdecimal() and unit in UNITS:
+        return datetime.now(UTC) - timedelta(**{UNITS[unit]: int(number)})
+    read = datetime.fromisoformat(text)
+    return read if read.tzinfo else read.replace(tzinfo=UTC)

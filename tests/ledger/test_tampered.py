@@ -349,6 +349,8 @@ def test_a_real_receiver_that_is_killed_afterwards_has_lost_nothing(
 ) -> None:
     receiver = start()
     accepted = [receiver.push(f"before.{number}") for number in range(4)]
+    for identity in accepted:
+        receiver.ended(identity)
     harm(receiver.folder / "receiver.db")
 
     for number in range(4):
