@@ -55,6 +55,9 @@ _MOVED = """INSERT INTO channel_moves (id, app, channel, at, from_repository, fr
   :push_time, :action, :source, :rule, :registration)"""
 _LAST_MOVE = """SELECT registration_id, repository, tag FROM channel_moves
  WHERE app = :app AND channel = :name ORDER BY id DESC LIMIT 1"""
+_ACTION = """SELECT action FROM channel_moves
+ WHERE app = :app AND channel = :name AND registration_id = :registration
+ ORDER BY id DESC LIMIT 1"""
 _BEFORE = """SELECT from_repository, from_tag FROM channel_moves
  WHERE app = :app AND channel = :name AND repository = :repository AND tag = :tag
   AND action NOT IN ('rollback', 'restore')
@@ -229,6 +232,12 @@ def note_followed(
     elif now.hold.lifted_above is not None:
         above = higher(now.hold.lifted_above, tag)
         hold_channel(tx, app, name, Hold(now.hold.since, now.hold.tag, now.hold.action, above))
+
+
+def action_of(tx: Tx, app: str, name: str, registration: str) -> str | None:
+    """Return what moved the channel by this registration: a push or a person; None if nothing."""
+    found = tx.run(_ACTION, app=app, name=name, registration=registration).scalar()
+    return None if found is None else str(found)
 
 
 def note_move(

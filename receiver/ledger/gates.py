@@ -89,9 +89,11 @@ def take_probe(tx: Tx) -> bool:
     return bool(taken.rowcount)
 
 
-def open_token_gate(tx: Tx) -> None:
-    """Let work go on: the token is accepted."""
+def open_token_gate(tx: Tx) -> bool:
+    """Let work go on: the token is accepted; True if it was refused before."""
+    refused = tx.run("SELECT 1 FROM gates WHERE name = 'token' AND closed").first() is not None
     tx.run("UPDATE gates SET closed = false, until = :now WHERE name = 'token'", now=tx.now)
+    return refused
 
 
 def open_gate(tx: Tx, name: str) -> bool:

@@ -20,7 +20,7 @@ _KNOWN = ", ".join(f"'{one}'" for one in NotificationEvent)  # others are a newe
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """One notice to send. `created_at` in epoch ms; `about` is the registration to approve."""
+    """One notice to send. `created_at` in epoch ms; `about` is its registration or delivery."""
 
     id: str
     notice: str

@@ -387,8 +387,8 @@ deletions = Table(
     ),
 )
 
-# Notifications that are still to be sent. `about` is the registration that waits for an approval:
-# the link to approve it is made when the notification is sent.
+# Notifications that are still to be sent. `about` is the ID of the registration or delivery that it
+# is about: the links to it, and to approve it, are made when the notification is sent.
 outbox = Table(
     "outbox",
     metadata,

@@ -38,7 +38,12 @@ async def is_supported_url(url: Secret) -> bool:
 
 async def send(url: Secret, message: Message, *, seconds: float = SECONDS) -> None:
     """Send a message within `seconds`; raises DeliveryFailed."""
-    request = {"url": url.reveal(), "title": message.title, "body": message.body}
+    request = {
+        "url": url.reveal(),
+        "title": message.title,
+        "body": message.body,
+        "severity": message.severity.value,
+    }
     code = await _run(request, seconds)
     if code is None:
         raise DeliveryFailed("it did not answer in time")
@@ -90,7 +95,10 @@ def _send_request() -> int:
         return UNSUPPORTED
     if "title" not in request:
         return 0  # only the URL was to be checked
-    return 0 if destination.notify(title=request["title"], body=request["body"]) else REJECTED
+    told = destination.notify(
+        title=request["title"], body=request["body"], notify_type=request["severity"]
+    )
+    return 0 if told else REJECTED
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from receiver import metrics
 from receiver.config.settings import Settings
 from receiver.ledger import gates
-from receiver.ledger.channels import wake_channel
+from receiver.ledger.channels import action_of, wake_channel
 from receiver.ledger.deliveries import open_following
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.parked import close_parked, parked_beside, parked_in_short
@@ -17,12 +17,16 @@ from receiver.logs import get_logger
 from receiver.notifications.destinations import NotificationEvent
 from receiver.pipeline.retry import OF_OTHER_RULES
 from receiver.reasons import Outcome, Reason, State
-from receiver.rules.channel_order import is_ordered
+from receiver.rules.channel_order import ByHand, is_ordered
 from receiver.rules.closing import Success, is_closed_by
 from receiver.rules.rule import Match, Mode, channels_of
 
 EXPECTED = frozenset({Reason.TRIAL_RUNNING, Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
 CHANGES = frozenset({Outcome.CREATED, Outcome.UPDATED})
+MOVES = {
+    ByHand.PROMOTE.value: NotificationEvent.PROMOTED,
+    ByHand.ROLLBACK.value: NotificationEvent.ROLLED_BACK,
+}
 
 for _outcome in Outcome:  # present from the start, so that an increase is visible
     metrics.registrations.labels(State.DONE.value, _outcome.value, metrics.NONE)
@@ -73,16 +77,23 @@ def _count(claimed: Claimed, result: Result, now: int) -> None:
         metrics.push_to_version.observe(seconds)
 
 
-def events_of(claimed: Claimed, result: Result) -> list[tuple[NotificationEvent, str]]:
-    """Return the events of this result that are worth a notification, with their texts."""
+def events_of(
+    claimed: Claimed, result: Result, action: str | None = None
+) -> list[tuple[NotificationEvent, str]]:
+    """Return the events of this result that are worth a notification, with their texts.
+
+    `action` is what moved the channel: a push, or what a person asked for.
+    """
     target = f"{claimed.app}/{claimed.version}"
     found: list[tuple[NotificationEvent, str]] = []
     if result.outcome is Outcome.CREATED:
         text = f"{target} created from {claimed.image}.{_followed_by_itself(claimed)}"
-        found.append((NotificationEvent.CREATED, _with_warnings(text, result)))
+        event = MOVES.get(action or "", NotificationEvent.CREATED)
+        found.append((event, _with_warnings(text, result)))
     if result.outcome is Outcome.UPDATED:
         text = f"{target} moved to {claimed.image}.{_followed_by_itself(claimed)}"
-        found.append((NotificationEvent.UPDATED, _with_warnings(text, result)))
+        event = MOVES.get(action or "", NotificationEvent.UPDATED)
+        found.append((event, _with_warnings(text, result)))
     if result.state is State.PARKED:
         moved = f", although it was moved to {claimed.image}" if result.moved else ""
         text = f"{target} parked{moved}: {result.sentence}"
@@ -127,11 +138,12 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Res
     if result.close_gate and gates.close_token_gate(tx, result.sentence):
         log.error("edgegap_token_refused", sentence=result.sentence)
         enqueue(tx, settings.notices, NotificationEvent.TOKEN_REFUSED, result.sentence)
-    for event, text in events_of(claimed, result):
-        about = claimed.id if event is NotificationEvent.APPROVAL else None
-        enqueue(tx, settings.notices, event, text, rule=claimed.rule, about=about)
+    moved = claimed.mode is Mode.CHANNEL and result.outcome in CHANGES
+    action = action_of(tx, claimed.app, claimed.version, claimed.id) if moved else None
+    for event, text in events_of(claimed, result, action):
+        enqueue(tx, settings.notices, event, text, rule=claimed.rule, about=claimed.id)
     if result.outcome in SUCCESSES:
-        _close_parked(tx, claimed)
+        _close_parked(tx, settings, claimed)
     if result.outcome in THERE and claimed.mode is Mode.CREATE:
         _try_or_move_channels(tx, settings, claimed, result)
     if claimed.mode is Mode.CHANNEL and result.outcome in SUCCESSES:
@@ -147,11 +159,18 @@ def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]
         if state != State.PARKED:
             continue
         rule, text = parked_in_short(tx, identity)
-        enqueue(tx, settings.notices, NotificationEvent.PARKED, text, rule=rule)
+        enqueue(tx, settings.notices, NotificationEvent.PARKED, text, rule=rule, about=identity)
         metrics.count_parked(Reason.CRASHES_THE_WORKER)
 
 
-def _close_parked(tx: Tx, claimed: Claimed) -> None:
+def token_accepted(tx: Tx, settings: Settings) -> None:
+    """Let work go on, and notify of it: Edgegap accepts the API token again."""
+    if gates.open_token_gate(tx):
+        text = "Edgegap accepts the API token again. What waited for it goes on."
+        enqueue(tx, settings.notices, NotificationEvent.RECOVERED, text)
+
+
+def _close_parked(tx: Tx, settings: Settings, claimed: Claimed) -> None:
     """Close parked registrations that are obsolete, now that a later push succeeded."""
     target = {"rule": claimed.rule, "app": claimed.app, "version": claimed.version}
     tag = claimed.image.tag
@@ -161,6 +180,10 @@ def _close_parked(tx: Tx, claimed: Claimed) -> None:
     if closed:
         close_parked(tx, closed, tag)
         metrics.count_closed(Outcome.SUPERSEDED, len(closed))
+        text = f"{claimed.app}/{claimed.version}: {claimed.image} succeeded, so what was parked"
+        text += " before it is closed."
+        event = NotificationEvent.RECOVERED
+        enqueue(tx, settings.notices, event, text, rule=claimed.rule, about=claimed.id)
         log.info("parked_superseded", registrations=closed, followed_by=claimed.id, **target)
 
 

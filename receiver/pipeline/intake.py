@@ -66,17 +66,19 @@ async def take(
 
 def _record_all(tx: Tx, arrivals: Sequence[_Arrival]) -> list[RecordedDelivery]:
     """Record a group of deliveries; notify of invalid version names, which park at once."""
-    for _, ruling, notices in arrivals:
-        tell_parked_at_once(tx, notices, ruling)
-    return record_all(tx, [(delivery, ruling) for delivery, ruling, _ in arrivals])
+    recorded = record_all(tx, [(delivery, ruling) for delivery, ruling, _ in arrivals])
+    for one, (_, _, notices) in zip(recorded, arrivals, strict=True):
+        tell_parked_at_once(tx, notices, one)
+    return recorded
 
 
-def tell_parked_at_once(tx: Tx, notices: Sequence[Notice], ruling: Decision) -> None:
+def tell_parked_at_once(tx: Tx, notices: Sequence[Notice], recorded: RecordedDelivery) -> None:
     """Notify of registrations that are parked before any attempt: invalid version names."""
-    for match in ruling.matches:
+    for match in recorded.ruling.matches:
         if match.invalid is not None:
             text = f"{match.app}/{match.version} parked: {match.invalid}"
-            enqueue(tx, notices, NotificationEvent.PARKED, text, rule=match.rule)
+            event, about = NotificationEvent.PARKED, recorded.delivery
+            enqueue(tx, notices, event, text, rule=match.rule, about=about)
 
 
 def count_delivery(source: str, ruling: Decision) -> None:

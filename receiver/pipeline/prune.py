@@ -31,9 +31,11 @@ from receiver.ledger.deletions import (
     take_overdue,
 )
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.outbox import enqueue
 from receiver.ledger.targets import Target, live_targets
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
+from receiver.notifications.destinations import NotificationEvent, wanting
 from receiver.pipeline.retry import Action, Policy
 from receiver.reasons import Reason, explain
 from receiver.rules.retention import Made, Prunable, prunable
@@ -156,7 +158,7 @@ def log_pruned(app: str, results: Sequence[Pruned], *, source: str) -> None:
     log_operation("pruned", source=source, app=app, deleted=deleted, kept=kept)
 
 
-async def settle_overdue(ledger: Ledger, client: EdgegapClient) -> None:
+async def settle_overdue(ledger: Ledger, client: EdgegapClient, settings: Settings) -> None:
     """Check deletions that have no recorded response: their process may have stopped.
 
     Raises HeldBack if Edgegap may not be called now.
@@ -165,9 +167,9 @@ async def settle_overdue(ledger: Ledger, client: EdgegapClient) -> None:
     for deletion in await ledger.write(take_overdue):
         look = await respected(ledger, await client.look(deletion.app, deletion.version))
         if _is_gone(look):
-            await _end(ledger, deletion, deleted=True, why=deletion.why)
+            await _end(ledger, settings, deletion, deleted=True, why=deletion.why)
         elif look.ok:
-            await _end(ledger, deletion, deleted=False, why=STILL_THERE)
+            await _end(ledger, settings, deletion, deleted=False, why=STILL_THERE)
 
 
 async def respected(ledger: Ledger, answer: Answer) -> Answer:
@@ -268,7 +270,8 @@ class _Deleting:
             return Answer("DELETE", path, None, message="no answer in time")
 
     async def _ended(self, deletion: Deletion, *, deleted: bool, why: str) -> Pruned:
-        await _end(self._ledger, deletion, deleted=deleted, why=why)
+        settings = self._current.settings
+        await _end(self._ledger, settings, deletion, deleted=deleted, why=why)
         return Pruned(deletion.app, deletion.version, deleted=deleted, why=why)
 
     def _note(self, tx: Tx, *, deleted: bool, why: str) -> Pruned:
@@ -293,8 +296,20 @@ def _plan(tx: Tx, settings: Settings, scope: Scope) -> list[Prunable]:
     return found
 
 
-async def _end(ledger: Ledger, deletion: Deletion, *, deleted: bool, why: str) -> None:
-    again = await ledger.write(lambda tx: end_deletion(tx, deletion, deleted=deleted, why=why))
+async def _end(
+    ledger: Ledger, settings: Settings, deletion: Deletion, *, deleted: bool, why: str
+) -> None:
+    """Record how a deletion ended, and notify of one that was carried out."""
+
+    def write(tx: Tx) -> list[str]:
+        if deleted:
+            rules = [rule.name for rule in rules_for_app(settings, deletion.app)]
+            event = NotificationEvent.DELETED
+            text = f"{deletion.app}/{deletion.version} was deleted: {why}."
+            enqueue(tx, wanting(settings.notices, event, rules), event, text)
+        return end_deletion(tx, deletion, deleted=deleted, why=why)
+
+    again = await ledger.write(write)
     for registration in again:
         log.warning(
             "registration_queued_again",

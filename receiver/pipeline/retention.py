@@ -128,7 +128,7 @@ class Retention:
     async def _settle_overdue(self) -> None:
         try:
             with log_errors("retention_fault"), suppress(RetentionBusy):
-                await settle_overdue(self._ledger, self._client)
+                await settle_overdue(self._ledger, self._client, self._current.settings)
         finally:
             self._settling = False
         self._wake()

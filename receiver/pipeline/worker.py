@@ -37,7 +37,12 @@ from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.channels import ChannelAttempt
-from receiver.pipeline.finishing import apply_side_effects, notify_crashed, report_result
+from receiver.pipeline.finishing import (
+    apply_side_effects,
+    notify_crashed,
+    report_result,
+    token_accepted,
+)
 from receiver.pipeline.ledger_status import LedgerStatus
 from receiver.pipeline.preflight import Preflight
 from receiver.pipeline.retention import Retention
@@ -394,7 +399,8 @@ class Worker:
             log.warning(event, status=response.status, message=response.message)
         try:
             if response.accepted:
-                await self._ledger.write(gates.open_token_gate)
+                settings = self._current.settings
+                await self._ledger.write(partial(token_accepted, settings=settings))
                 log.info("edgegap_token_accepted")
             elif response.says(HTTPStatus.TOO_MANY_REQUESTS):
                 await self._ledger.write(partial(gates.respect, retry_after=response.retry_after))

@@ -37,7 +37,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
-from receiver.notifications.destinations import Notice, NotificationEvent
+from receiver.notifications.destinations import Notice, NotificationEvent, wanting
 from receiver.periodic import PeriodicTask, log_errors
 from receiver.pipeline.intake import CATCH_UP, count_delivery, tell_parked_at_once
 from receiver.rules.rule import Rule, rule_on
@@ -125,16 +125,12 @@ def record_missed(
             digest=one.digest,
         )
         ruling = rule_on(push, rules)
-        tell_parked_at_once(tx, notices, ruling)
-        taken_by = {match.rule for match in ruling.matches}
-        listening = [
-            notice
-            for notice in notices
-            if any(notice.wants(NotificationEvent.CAUGHT_UP, rule) for rule in taken_by)
-        ]
+        new = record(tx, delivery, ruling)
+        recorded.append(new)
+        tell_parked_at_once(tx, notices, new)
+        event, taken_by = NotificationEvent.CAUGHT_UP, {match.rule for match in ruling.matches}
         text = f"{push.repository}:{push.tag} was pushed, and no webhook reported it."
-        enqueue(tx, listening, NotificationEvent.CAUGHT_UP, text)
-        recorded.append(record(tx, delivery, ruling))
+        enqueue(tx, wanting(notices, event, taken_by), event, text, about=new.delivery)
         if up_since is not None and (push.pushed_at or 0) >= up_since:
             unheard.setdefault(push.repository, []).append(one)
     silent = {
@@ -166,8 +162,7 @@ def _webhook_is_silent(
     )
     own = [rule.name for rule in rules if rule.repository == repository]
     event = NotificationEvent.WEBHOOK_SILENT
-    listening = [one for one in notices if any(one.wants(event, rule) for rule in own)]
-    enqueue(tx, listening, event, sentence)
+    enqueue(tx, wanting(notices, event, own), event, sentence)
     return sentence
 
 

@@ -9,6 +9,7 @@ from receiver.config.settings import LiveSettings
 from receiver.ledger.approvals import approvable
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import OutboxEntry, forget, lease_due, put_off
+from receiver.ledger.queries import delivery_of
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.apprise import SECONDS, DeliveryFailed, send
@@ -62,14 +63,16 @@ class NotificationSender:
         return True
 
     async def _text(self, pending: OutboxEntry) -> str:
-        """Return the text to send, with the link to approve what it is about."""
-        about = pending.about
+        """Return the text to send, with the link to what it is about, or to approve it."""
+        about, settings = pending.about, self._current.settings
         if about is None:
-            return pending.text
+            page = settings.public_url
+            return pending.text if page is None else f"{pending.text}\nSee {page.rstrip('/')}/"
+        if pending.event is not NotificationEvent.APPROVAL:
+            return await self._with_delivery(pending.text, about)
         move = await self._ledger.read(lambda tx: approvable(tx, about))
         if move is None:
             return f"{pending.text}\nIt does not wait for an approval any more."
-        settings = self._current.settings
         if settings.public_url is None or not settings.secret_keys:
             command = f"receiver promote {move.app} {move.channel} --to {move.image.tag}"
             return f"{pending.text}\nTo approve it: `{command}`. Set public_url to get a link here."
@@ -77,6 +80,16 @@ class NotificationSender:
         token = ApprovalToken(move, pending.created_at // 1000 + VALID_SECONDS)
         link = signer.link(settings.public_url, token)
         return f"{pending.text}\nSee it and approve it, within 7 days: {link}"
+
+    async def _with_delivery(self, text: str, about: str) -> str:
+        """Return a text with the ID of the delivery, and with its link if there is a public URL."""
+        delivery = await self._ledger.read(lambda tx: delivery_of(tx, about))
+        page = self._current.settings.public_url
+        if delivery is None:  # purged
+            return text
+        if page is None:
+            return f"{text}\nDelivery {delivery}"
+        return f"{text}\nDelivery {delivery}: {page.rstrip('/')}/deliveries/{delivery}"
 
     async def _again(self, name: str, group: list[OutboxEntry], why: str) -> None:
         tries = max(pending.tries for pending in group) + 1

@@ -48,39 +48,11 @@ from receiver.upkeep.notify import NotificationSender
 from tests.conftest import StartReceiver
 from tests.support.commands import NOWHERE, Commands
 from tests.support.dockerhub import hub_beside
+from tests.support.notifications import NOTICE, Place
 from tests.support.receiver_process import REPOSITORY, RULE, ReceiverProcess, until
 from tests.support.tables import read_notices
 
-NOTICE = """
-[[notice]]
-url_env = "TEAM_NOTICE_URL"
-on = ["created", "parked"]
-"""
 EVERYTHING_TOLD = '\n[[notice]]\nurl_env = "TEAM_NOTICE_URL"\n\n[catch_up]\nevery = "off"\n'
-
-
-class Place:
-    """Somewhere that takes Apprise's JSON messages, or refuses them."""
-
-    def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.status = 200
-        self.app = Starlette(routes=[Route("/told", self._take, methods=["POST"])])
-
-    async def _take(self, request: Request) -> Response:
-        self.messages.append(await request.json())
-        return Response(status_code=self.status)
-
-
-@pytest.fixture
-def place() -> Place:
-    return Place()
-
-
-@pytest.fixture
-def url(place: Place) -> Iterator[str]:
-    with serving(place.app) as base:
-        yield base.replace("http://", "json://") + "/told"
 
 
 @pytest.fixture
@@ -170,9 +142,7 @@ def test_fifty_parked_pushes_are_one_message(ledger: Ledger, url: str, place: Pl
         return first + await telling.send_due()
 
     assert asyncio.run(scenario()) == 1
-    assert [message["title"] for message in place.messages] == [
-        "Receiver: registration parked (50 times)"
-    ]
+    assert [message["title"] for message in place.messages] == ["Receiver: 50 registrations parked"]
     assert "and 40 more" in place.messages[0]["message"]
 
 
@@ -360,7 +330,7 @@ def test_a_missed_push_found_by_catch_up_is_told(
 
     until(lambda: len(place.messages) >= 3)
     texts = {message["title"]: message["message"] for message in place.messages}
-    both = "Receiver: missed push found by catch-up (2 times)"
+    both = "Receiver: 2 missed pushes found by catch-up"
     assert set(texts) == {
         both, "Receiver: version created", "Receiver: registration parked"
     }  # fmt: skip

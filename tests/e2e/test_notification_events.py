@@ -1,0 +1,114 @@
+"""What notifications say, and that people hear of what others did: real Apprise, real listener."""
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from receiver.config.settings import Settings
+from receiver.ledger.engine import read_database_url
+from receiver.ledger.gates import close_token_gate
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.outbox import lease_due
+from receiver.notifications.destinations import Notice, NotificationEvent
+from receiver.pipeline.finishing import token_accepted
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
+from receiver.secret import Secret
+from tests.conftest import StartReceiver
+from tests.support.notifications import NOTICE, Place
+from tests.support.receiver_process import REPOSITORY, RULE, until
+
+CHANNEL = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(read_database_url(f"sqlite:///{tmp_path / 'ledger.db'}"))
+    opened.open_to_write()
+    yield opened
+    opened.close()
+
+
+def test_a_message_has_the_delivery_its_link_and_a_severity(
+    start: StartReceiver, url: str, place: Place
+) -> None:
+    receiver = start(config=RULE + NOTICE, environment={"TEAM_NOTICE_URL": url})
+
+    created = receiver.push("1.0.0")
+    until(lambda: place.messages)
+    parked = receiver.push("_no-name-for-a-version")
+    until(lambda: len(place.messages) >= 2)
+
+    for message, delivery, severity in zip(
+        place.messages, (created, parked), ("success", "failure"), strict=True
+    ):
+        link = f"https://hooks.example.com/deliveries/{delivery}"
+        assert message["message"].splitlines()[-1] == f"Delivery {delivery}: {link}"
+        assert message["type"] == severity
+
+
+def test_what_a_person_moved_is_told_as_that(start: StartReceiver, url: str, place: Place) -> None:
+    receiver = start(
+        config=f"{CHANNEL}{NOTICE}".replace('"parked"]', '"promoted", "rolled_back"]'),
+        environment={"TEAM_NOTICE_URL": url},
+    )
+    receiver.ended(receiver.push("1.0"))
+    receiver.ended(receiver.push("1.1"))
+
+    assert receiver.run("rollback", "my-game", "staging").returncode == 0
+    until(lambda: "Receiver: channel rolled back" in _texts(place))
+    assert receiver.run("promote", "my-game", "staging", "--to", "1.1", "--yes").returncode == 0
+    until(lambda: "Receiver: channel promoted" in _texts(place))
+
+    texts = _texts(place)
+    assert "my-game/staging moved to " in texts["Receiver: channel rolled back"]
+    assert f"{REPOSITORY}:1.0." in texts["Receiver: channel rolled back"]
+    assert f"{REPOSITORY}:1.1." in texts["Receiver: channel promoted"]
+
+
+def test_a_deleted_version_is_told(start: StartReceiver, url: str, place: Place) -> None:
+    rule = RULE.replace("preflight = false", "preflight = false\nkeep = 1")
+    notice = NOTICE.replace('"created", "parked"', '"deleted"')
+    receiver = start(config=rule + notice, environment={"TEAM_NOTICE_URL": url})
+
+    receiver.ended(receiver.push("1.0"))
+    receiver.ended(receiver.push("1.1"))
+
+    until(lambda: place.messages)
+    assert "my-game/1.0 was deleted: " in _texts(place)["Receiver: version deleted"]
+
+
+def _texts(place: Place) -> dict[str, str]:
+    return {message["title"]: message["message"] for message in place.messages}
+
+
+def test_an_accepted_token_is_told_once(ledger: Ledger) -> None:
+    settings = Settings(notices=(Notice("team", Secret("json://x")),))
+
+    async def scenario() -> list[NotificationEvent]:
+        await ledger.write(partial(token_accepted, settings=settings))  # it never was refused
+        await ledger.write(partial(close_token_gate, sentence="Edgegap refuses it."))
+        for _ in range(2):
+            await ledger.write(partial(token_accepted, settings=settings))
+        return [one.event for one in await ledger.write(lease_due)]
+
+    assert asyncio.run(scenario()) == [NotificationEvent.RECOVERED]
+
+
+def test_a_parked_registration_that_a_later_push_closes_is_told(
+    start: StartReceiver, sandbox: EdgegapSandbox, url: str, place: Place
+) -> None:
+    notice = NOTICE.replace('"created", "parked"', '"recovered"')
+    receiver = start(config=CHANNEL + notice, environment={"TEAM_NOTICE_URL": url})
+    receiver.ended(receiver.push("1.0"))
+    sandbox.misbehave(Fault("status", method="PATCH", status=400))
+    parked = receiver.push("1.1")
+    until(lambda: "parked" in [one["state"] for one in receiver.story(parked)["registrations"]])
+
+    receiver.ended(receiver.push("1.2"))
+
+    until(lambda: place.messages)
+    assert "what was parked before it is closed" in _texts(place)["Receiver: recovered"]
