@@ -55,9 +55,8 @@ _MOVED = """INSERT INTO channel_moves (id, app, channel, at, from_repository, fr
   :push_time, :action, :source, :rule, :registration)"""
 _LAST_MOVE = """SELECT registration_id, repository, tag FROM channel_moves
  WHERE app = :app AND channel = :name ORDER BY id DESC LIMIT 1"""
-_ACTION = """SELECT action FROM channel_moves
- WHERE app = :app AND channel = :name AND registration_id = :registration
- ORDER BY id DESC LIMIT 1"""
+_ACTION = """SELECT action FROM channel_moves WHERE app = :app AND channel = :name
+  AND registration_id = :registration ORDER BY id DESC LIMIT 1"""
 _BEFORE = """SELECT from_repository, from_tag FROM channel_moves
  WHERE app = :app AND channel = :name AND repository = :repository AND tag = :tag
   AND action NOT IN ('rollback', 'restore')

@@ -304,9 +304,9 @@ async def _end(
     def write(tx: Tx) -> list[str]:
         if deleted:
             rules = [rule.name for rule in rules_for_app(settings, deletion.app)]
-            event = NotificationEvent.DELETED
+            kind = NotificationEvent.DELETED
             text = f"{deletion.app}/{deletion.version} was deleted: {why}."
-            enqueue(tx, wanting(settings.notices, event, rules), event, text)
+            enqueue(tx, wanting(settings.notices, kind, rules), kind, text)
         return end_deletion(tx, deletion, deleted=deleted, why=why)
 
     again = await ledger.write(write)
