@@ -95,10 +95,10 @@ def _send_request() -> int:
         return UNSUPPORTED
     if "title" not in request:
         return 0  # only the URL was to be checked
-    told = destination.notify(
+    accepted = destination.notify(
         title=request["title"], body=request["body"], notify_type=request["severity"]
     )
-    return 0 if told else REJECTED
+    return 0 if accepted else REJECTED
 
 
 if __name__ == "__main__":
