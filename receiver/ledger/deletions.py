@@ -98,15 +98,18 @@ def begin_deletion(tx: Tx, app: str, version: str, *, why: str) -> Deletion:
     return deletion
 
 
-def end_deletion(tx: Tx, deletion: Deletion, *, deleted: bool, why: str) -> list[str]:
+def end_deletion(tx: Tx, deletion: Deletion, *, deleted: bool, why: str) -> list[str] | None:
     """Record how it ended; a confirmed deletion counts however late it is known.
 
-    Returns the registrations that succeeded while the deletion was under way: they are queued
-    again, and so is a `working` registration once it ends. There are none unless this process
-    was suspended until its lock on the target was given to another process.
+    Returns None if that was recorded before, by another replica. Otherwise the registrations that
+    succeeded while the deletion was under way: they are queued again, and so is a `working`
+    registration once it ends. There are none unless this process was suspended until its lock on
+    the target was given to another process.
     """
     row = tx.run(_END, id=deletion.id, deleted=deleted, why=why, now=tx.now).first()
-    if row is None or not deleted:
+    if row is None:
+        return None
+    if not deleted:
         return []
     target = {"app": row.app, "version": row.version}
     tx.run(_DELETED, **target, now=tx.now)

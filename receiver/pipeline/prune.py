@@ -299,15 +299,16 @@ def _plan(tx: Tx, settings: Settings, scope: Scope) -> list[Prunable]:
 async def _end(
     ledger: Ledger, settings: Settings, deletion: Deletion, *, deleted: bool, why: str
 ) -> None:
-    """Record how a deletion ended, and notify of one that was carried out."""
+    """Record how a deletion ended; the replica that records one as carried out notifies of it."""
 
     def write(tx: Tx) -> list[str]:
-        if deleted:
+        again = end_deletion(tx, deletion, deleted=deleted, why=why)
+        if deleted and again is not None:
             rules = [rule.name for rule in rules_for_app(settings, deletion.app)]
             kind = NotificationEvent.DELETED
             text = f"{deletion.app}/{deletion.version} was deleted: {why}."
             enqueue(tx, wanting(settings.notices, kind, rules), kind, text)
-        return end_deletion(tx, deletion, deleted=deleted, why=why)
+        return again or []
 
     again = await ledger.write(write)
     for registration in again:

@@ -3,23 +3,32 @@
 import asyncio
 from collections.abc import Iterator
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from receiver.config.settings import Settings
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.responses import Answer, version_path
+from receiver.ledger.deletions import Deletion, begin_deletion, end_deletion
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.gates import close_token_gate
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import lease_due
+from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.pipeline.finishing import token_accepted
+from receiver.pipeline.prune import settle_overdue
+from receiver.rules.rule import Rule
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
 from tests.conftest import StartReceiver
+from tests.support.ledger_work import MINUTE, at, write
 from tests.support.notifications import NOTICE, Place
-from tests.support.receiver_process import REPOSITORY, RULE, until
+from tests.support.receiver_process import APP, REPOSITORY, RULE, until
 
 CHANNEL = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
 
@@ -69,7 +78,7 @@ def test_what_a_person_moved_is_told_as_that(start: StartReceiver, url: str, pla
     assert f"{REPOSITORY}:1.1." in texts["Receiver: channel promoted"]
 
 
-def test_a_deleted_version_is_told(start: StartReceiver, url: str, place: Place) -> None:
+def test_a_deleted_version_is_notified(start: StartReceiver, url: str, place: Place) -> None:
     rule = RULE.replace("preflight = false", "preflight = false\nkeep = 1")
     notice = NOTICE.replace('"created", "parked"', '"deleted"')
     receiver = start(config=rule + notice, environment={"TEAM_NOTICE_URL": url})
@@ -85,7 +94,7 @@ def _texts(place: Place) -> dict[str, str]:
     return {message["title"]: message["message"] for message in place.messages}
 
 
-def test_an_accepted_token_is_told_once(ledger: Ledger) -> None:
+def test_an_accepted_token_is_notified_once(ledger: Ledger) -> None:
     settings = Settings(notices=(Notice("team", Secret("json://x")),))
 
     async def scenario() -> list[NotificationEvent]:
@@ -98,7 +107,30 @@ def test_an_accepted_token_is_told_once(ledger: Ledger) -> None:
     assert asyncio.run(scenario()) == [NotificationEvent.RECOVERED]
 
 
-def test_a_parked_registration_that_a_later_push_closes_is_told(
+@pytest.mark.parametrize("late", [False, True], ids=["alone", "after another replica"])
+def test_a_deletion_that_two_replicas_confirm_is_notified_once(ledger: Ledger, late: bool) -> None:
+    rule = Rule(REPOSITORY, APP, "main")
+    settings = Settings(rules=(rule,), notices=(Notice("team", Secret("json://x")),))
+
+    class Client:
+        async def look(self, app: str, version: str) -> Answer:
+            if late:
+                await ledger.write(lambda tx: end_deletion(tx, deletion, deleted=True, why="old"))
+            return Answer("GET", version_path(app, version), HTTPStatus.NOT_FOUND)
+
+    async def scenario() -> list[NotificationEvent]:
+        await settle_overdue(ledger, cast("EdgegapClient", Client()), settings)
+        return [one.event for one in await ledger.write(lease_due)]
+
+    def begin(tx: Tx) -> Deletion:
+        return begin_deletion(tx, APP, "1.0", why="old")
+
+    deletion = write(ledger, at(write(ledger, lambda tx: tx.now) - 10 * MINUTE, begin))
+
+    assert asyncio.run(scenario()) == ([] if late else [NotificationEvent.DELETED])
+
+
+def test_a_parked_registration_that_a_later_push_closes_is_notified(
     start: StartReceiver, sandbox: EdgegapSandbox, url: str, place: Place
 ) -> None:
     notice = NOTICE.replace('"created", "parked"', '"recovered"')

@@ -124,6 +124,7 @@ def test_one_confirmed_after_it_was_given_up_queues_again_what_ended_well_since(
 
     again = write(ledger, lambda tx: end_deletion(tx, deletion, deleted=True, why="old"))
 
+    assert again is not None
     assert again == [unchanged.id]
     assert other.id not in again
     assert one_claim(ledger).id == unchanged.id
