@@ -121,10 +121,16 @@ registrations = Table(
     ),
     Index(
         "registrations_alone",
-        "due_at",
-        "id",
+        "crashes",
         sqlite_where=text("crashes >= 5 AND state NOT IN ('done', 'parked', 'working')"),
         postgresql_where=text("crashes >= 5 AND state NOT IN ('done', 'parked', 'working')"),
+    ),
+    Index(
+        "registrations_begun",
+        "app",
+        "attempts",
+        sqlite_where=text("attempts > 0 AND state <> 'done'"),
+        postgresql_where=text("attempts > 0 AND state <> 'done'"),
     ),
     Index("registrations_by_state", "state", "id"),
     Index(

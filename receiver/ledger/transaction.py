@@ -77,11 +77,12 @@ class Tx:
         """Insert many rows by few statements; returns how many were inserted.
 
         With `unless_there`, those that a unique index knows already are left out. One statement
-        for all is many times quicker than one each: the threads hand over once.
+        for many is many times quicker than one each: the threads hand over once. It is for a power
+        of two of rows, because SQLite keeps each statement compiled (up to 0.2 MB).
         """
         inserted = 0
         while rows:
-            many = min(MOST_ROWS, len(rows))
+            many = min(MOST_ROWS, 1 << len(rows).bit_length() - 1)
             sql = _insert(
                 table, tuple(columns), many, unless_there, "%s" if self.postgresql else "?"
             )

@@ -229,9 +229,16 @@ def upgrade() -> None:
     op.create_index(
         "registrations_alone",
         "registrations",
-        ["due_at", "id"],
+        ["crashes"],
         sqlite_where=sa.text("crashes >= 5 AND state NOT IN ('done', 'parked', 'working')"),
         postgresql_where=sa.text("crashes >= 5 AND state NOT IN ('done', 'parked', 'working')"),
+    )
+    op.create_index(
+        "registrations_begun",
+        "registrations",
+        ["app", "attempts"],
+        sqlite_where=sa.text("attempts > 0 AND state <> 'done'"),
+        postgresql_where=sa.text("attempts > 0 AND state <> 'done'"),
     )
     op.create_index("registrations_by_state", "registrations", ["state", "id"])
     op.create_index(

@@ -1,0 +1,67 @@
+"""Work on one registration costs the same, however many others wait in the queue."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from receiver.ledger.engine import read_database_url
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import claim, next_due, waits_alone
+from receiver.ledger.targets import not_copied
+from receiver.ledger.transaction import Tx
+from tests.support.ledger_work import pushed, write
+from tests.support.receiver_process import APP
+
+FEW, MANY = 20, 2_000
+PUSHED_AT = 1_700_000_000_000
+STATEMENTS: dict[str, Callable[[Tx], object]] = {
+    "claim": lambda tx: claim(tx, owner="w", most=4),
+    "record": lambda tx: pushed(tx, "2.0", pushed_at=PUSHED_AT),
+    "waits_alone": waits_alone,
+    "next_due": next_due,
+    "not_copied": lambda tx: not_copied(tx, APP),
+}
+
+
+def push(tx: Tx, many: int) -> None:
+    for number in range(many):
+        pushed(tx, f"1.{number}", pushed_at=PUSHED_AT)
+
+
+def steps(ledger: Ledger, run: Callable[[Tx], object]) -> int:
+    """Return how many hundred instructions SQLite's virtual machine runs for it."""
+
+    def counted(tx: Tx) -> int:
+        count = 0
+
+        def note() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        driver = tx.connection.connection.driver_connection
+        assert driver is not None
+        driver.set_progress_handler(note, 100)
+        run(tx)
+        driver.set_progress_handler(None, 0)
+        return count
+
+    return write(ledger, counted)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_a_long_queue_makes_work_on_one_registration_no_slower(
+    tmp_path: Path, statement: str
+) -> None:
+    found = []
+    for number in (FEW, MANY):
+        ledger = Ledger(read_database_url(f"sqlite:///{tmp_path / f'{number}.db'}"))
+        ledger.open_to_write()
+        write(ledger, partial(push, many=number))
+        found.append(steps(ledger, STATEMENTS[statement]))
+        ledger.close()
+
+    few, many = found
+    assert many <= few + 10
