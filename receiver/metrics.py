@@ -159,7 +159,7 @@ class PullLimit(Collector):
     def __init__(self) -> None:
         self._limit: tuple[int, int] | None = None
 
-    def tell(self, left: int, limit: int) -> None:
+    def set(self, left: int, limit: int) -> None:
         """Set the last reported limit."""
         self._limit = left, limit
 

@@ -77,7 +77,7 @@ class Service:
         self.catch_up = CatchUp(ledger, current, preflight.hub, wake, compare=self.drift.compare)
         self.purge = Purge(ledger, current)
         self.trials = TrialSweep(ledger, current, client)
-        self.telling_others = NotificationSender(ledger, current)
+        self.notification_sender = NotificationSender(ledger, current)
         self.manual = Manual(ledger, current, self.worker.wake, self.worker.invalidate_caches)
         self.health = HealthCheck(ledger, current, self.worker, preflight)
         self.refused_links = RefusedLinks(ledger)
@@ -218,7 +218,7 @@ async def running(
                 service.drift.background.start()
                 service.purge.background.start()
                 service.trials.background.start()
-                service.telling_others.background.start()
+                service.notification_sender.background.start()
             yield service
         finally:
             await service.catch_up.stop()
@@ -226,7 +226,7 @@ async def running(
             await service.drift.background.stop()
             await service.purge.background.stop()
             await service.trials.background.stop()
-            await service.telling_others.background.stop()
+            await service.notification_sender.background.stop()
             await service.refused_links.stop()
             await service.link_uses.stop()
             await service.worker.stop(WORKER_GRACE_SECONDS)

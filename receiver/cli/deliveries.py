@@ -297,7 +297,7 @@ async def _push_and_process(
             await asyncio.sleep(LOOK_EVERY_SECONDS)
             row = await _read_row(ledger, row.id)
         if settings.notices:
-            await service.telling_others.send_due()
+            await service.notification_sender.send_due()
         return row
 
 

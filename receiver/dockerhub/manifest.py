@@ -56,25 +56,25 @@ _ARCHITECTURES = {"aarch64": "arm64", "i386": "386", "i686": "386", "x86": "386"
 class Platforms:
     """The platforms an image is built for, as `os/architecture`.
 
-    A name without a slash is either the OS or the architecture. `untold`: the images without a
+    A name without a slash is either the OS or the architecture. `unspecified`: the images with no
     platform, which is optional: each by its digest, or "" if it has none. If both are empty, the
     tag is not an image; `contents` is then the type of its content.
     """
 
     names: tuple[str, ...]
-    untold: tuple[str, ...] = ()
+    unspecified: tuple[str, ...] = ()
     contents: str = OTHER_ARTIFACT
 
     @property
     def runnable(self) -> bool:
         """Whether Edgegap can run the image, as far as is known."""
-        return NEEDED in self.names or bool(self.untold)
+        return NEEDED in self.names or bool(self.unspecified)
 
     @property
     def deciding(self) -> str | None:
         """The digest of the only image without a platform, if it decides whether to register."""
-        only = len(self.untold) == 1 and NEEDED not in self.names
-        return (self.untold[0] or None) if only else None
+        only = len(self.unspecified) == 1 and NEEDED not in self.names
+        return (self.unspecified[0] or None) if only else None
 
     @property
     def note(self) -> str:
@@ -125,7 +125,7 @@ def read_manifest(media_type: str, content: bytes) -> Platforms | ConfigNeeded:
 def read_config(content: bytes) -> Platforms:
     """Read a single image's platform from its config blob."""
     name = _platform(_object(content))
-    return Platforms((name,)) if name else Platforms((), untold=("",))
+    return Platforms((name,)) if name else Platforms((), unspecified=("",))
 
 
 def read_tag_record(body: Mapping[str, Any]) -> tuple[str | None, Platforms | None]:
@@ -166,7 +166,7 @@ def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
     if not isinstance(rows, list):
         raise UnreadableError("an index without manifests")
     names: dict[str, None] = {}
-    untold: list[str] = []
+    unspecified: list[str] = []
     for row in rows:
         if not isinstance(row, dict):
             continue
@@ -182,8 +182,8 @@ def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
             names[name] = None
         elif image:
             digest = row.get("digest")
-            untold.append(digest if isinstance(digest, str) and is_digest(digest) else "")
-    return Platforms(tuple(names), tuple(untold), contents=_artifact(_media_types(rows)))
+            unspecified.append(digest if isinstance(digest, str) and is_digest(digest) else "")
+    return Platforms(tuple(names), tuple(unspecified), contents=_artifact(_media_types(rows)))
 
 
 def _media_types(rows: object) -> list[object]:

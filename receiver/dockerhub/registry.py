@@ -242,7 +242,7 @@ class Registry:
             return found
         own = await self._read(repository, found.deciding, login)
         names = tuple(dict.fromkeys((*found.names, *own.names)))
-        return Platforms(names, own.untold, own.contents)
+        return Platforms(names, own.unspecified, own.contents)
 
     async def _read(self, repository: str, digest: str, login: Login | None) -> Platforms:
         answer = await self._get_ok(repository, f"manifests/{digest}", login, digest=digest)

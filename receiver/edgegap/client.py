@@ -258,7 +258,12 @@ class EdgegapClient:
                     content, unreadable = await _read(response, limit)
             except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
                 return Answer(
-                    method, path, None, message=_told(error), milliseconds=spent(), success=success
+                    method,
+                    path,
+                    None,
+                    message=_describe(error),
+                    milliseconds=spent(),
+                    success=success,
                 )
         return read_answer(
             method=method,
@@ -304,7 +309,7 @@ async def _read(response: httpx.Response, limit: int) -> tuple[bytes, str]:
         return b"", str(error)
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """Return a short description of the error without the library's text, which may hold a URL."""
     if isinstance(error, httpx.ConnectTimeout):
         return f"no connection within {CONNECT_SECONDS:g} s"

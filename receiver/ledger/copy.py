@@ -81,11 +81,11 @@ def _source(url: URL) -> Iterator[Connection]:
     if path is not None and not path.exists():
         raise LedgerError(f"there is no ledger at {path}")
     with _held(url, "source"), _engine(url, "source", read_only=True) as engine:
-        with _told("source"):
+        with _ledger_errors("source"):
             check_schema(engine)
             reading = engine.connect()
         with reading, reading.begin():
-            with _told("source"):
+            with _ledger_errors("source"):
                 _check_standing(reading, "source")
             yield reading
 
@@ -94,7 +94,7 @@ def _source(url: URL) -> Iterator[Connection]:
 def _target(url: URL) -> Iterator[Engine]:
     """Yield a new ledger, marked as one that is not whole yet."""
     with _held(url, "target") as lock, _engine(url, "target") as engine:
-        with _told("target"):
+        with _ledger_errors("target"):
             with engine.connect() as connection:
                 check_durability(connection)
                 found = schema_of(connection)
@@ -143,7 +143,7 @@ def _take_note(lock: FileLock) -> None:
 
 @contextmanager
 def _engine(url: URL, what: str, *, read_only: bool = False) -> Iterator[Engine]:
-    with _told(what):
+    with _ledger_errors(what):
         engine = open_engine(url, read_only=read_only, pooled=False)
     if read_only and engine.dialect.name == "postgresql":
         engine = engine.execution_options(
@@ -156,7 +156,7 @@ def _engine(url: URL, what: str, *, read_only: bool = False) -> Iterator[Engine]
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _ledger_errors(what: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:

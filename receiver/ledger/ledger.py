@@ -77,7 +77,7 @@ class Ledger:
                 self._prepare()  # a full disk: closing emptied the log, so there may be room now
         except (SQLAlchemyError, OSError) as error:
             self._release()
-            raise LedgerError(f"the ledger cannot be opened: {self._told(error)}") from None
+            raise LedgerError(f"the ledger cannot be opened: {self._describe(error)}") from None
         except LedgerError:
             self._release()
             raise
@@ -112,18 +112,18 @@ class Ledger:
         try:
             self.schema = check_schema(self._read_engine)
         except SQLAlchemyError as error:
-            raise LedgerError(f"the ledger cannot be read: {self._told(error)}") from None
+            raise LedgerError(f"the ledger cannot be read: {self._describe(error)}") from None
 
     def _check_file(self, file: SqliteFile) -> None:
         try:
             file.check_place()
         except (SQLAlchemyError, OSError) as error:
-            raise LedgerError(f"the ledger cannot be read: {self._told(error)}") from None
+            raise LedgerError(f"the ledger cannot be read: {self._describe(error)}") from None
         if not file.exists():
             raise LedgerError(f"there is no ledger at {self.path} yet; `receiver serve` makes it")
         file.check()
 
-    def _told(self, error: SQLAlchemyError | OSError) -> str:
+    def _describe(self, error: SQLAlchemyError | OSError) -> str:
         fault = access_fault(self.path) if self.path is not None else None
         if fault is not None:
             return fault

@@ -20,7 +20,7 @@ from receiver.rules.rule import Decision, Rule, rule_on
 WEBHOOK = "webhook"
 CATCH_UP = "catch-up"
 TEST = "test"  # a test push: it does not show that Docker Hub's webhooks arrive
-MOST_BYTES_TOLD = 2**31 - 1  # senders can claim any length; PostgreSQL's integers end here
+MOST_BYTES_RECORDED = 2**31 - 1  # senders can claim any length; PostgreSQL's integers end here
 
 for _source in (WEBHOOK, COMMAND, CATCH_UP):  # so that the first increase is visible
     metrics.deliveries.labels(_source, Verdict.ACCEPTED.value, metrics.NONE)
@@ -68,11 +68,11 @@ def _record_all(tx: Tx, arrivals: Sequence[_Arrival]) -> list[RecordedDelivery]:
     """Record a group of deliveries; notify of invalid version names, which park at once."""
     recorded = record_all(tx, [(delivery, ruling) for delivery, ruling, _ in arrivals])
     for one, (_, _, notices) in zip(recorded, arrivals, strict=True):
-        tell_parked_at_once(tx, notices, one)
+        notify_of_parked_at_once(tx, notices, one)
     return recorded
 
 
-def tell_parked_at_once(tx: Tx, notices: Sequence[Notice], recorded: RecordedDelivery) -> None:
+def notify_of_parked_at_once(tx: Tx, notices: Sequence[Notice], recorded: RecordedDelivery) -> None:
     """Notify of registrations that are parked before any attempt: invalid version names."""
     for match in recorded.ruling.matches:
         if match.invalid is not None:
@@ -93,7 +93,7 @@ async def refuse(
     ledger: Ledger, repository: str, error: BadBody, body_bytes: int | None
 ) -> RecordedDelivery:
     """Record a webhook with a valid link whose body is not a push."""
-    size = None if body_bytes is None else min(body_bytes, MOST_BYTES_TOLD)
+    size = None if body_bytes is None else min(body_bytes, MOST_BYTES_RECORDED)
     delivery = NewDelivery(source=WEBHOOK, repository=repository, body_bytes=size)
     ruling = Decision(Verdict.REFUSED, Reason(error.reason), str(error))
     recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))

@@ -221,7 +221,7 @@ def preflight_over(
 
 def _unfit(platforms: Platforms, image: ImageReference) -> Rejected | None:
     facts = {"image": str(image), "platforms": ", ".join(platforms.names)}
-    if not platforms.names and not platforms.untold:
+    if not platforms.names and not platforms.unspecified:
         sentence = (
             f"{image} contains {platforms.contents}, not an image that can run. Push an image "
             f'under this tag, or exclude the tag in `tags` of the rule: "!{image.tag}".'

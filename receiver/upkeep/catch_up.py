@@ -39,7 +39,7 @@ from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.destinations import Notice, NotificationEvent, wanting
 from receiver.periodic import PeriodicTask, log_errors
-from receiver.pipeline.intake import CATCH_UP, count_delivery, tell_parked_at_once
+from receiver.pipeline.intake import CATCH_UP, count_delivery, notify_of_parked_at_once
 from receiver.rules.rule import Rule, rule_on
 
 log = get_logger()
@@ -127,7 +127,7 @@ def record_missed(
         ruling = rule_on(push, rules)
         new = record(tx, delivery, ruling)
         recorded.append(new)
-        tell_parked_at_once(tx, notices, new)
+        notify_of_parked_at_once(tx, notices, new)
         event, taken_by = NotificationEvent.CAUGHT_UP, {match.rule for match in ruling.matches}
         text = f"{push.repository}:{push.tag} was pushed, and no webhook reported it."
         enqueue(tx, wanting(notices, event, taken_by), event, text, about=new.delivery)

@@ -85,7 +85,7 @@ async def show_metrics(request: Request) -> Response:
     if limit is None:
         metrics.pull_limit.forget()
     else:
-        metrics.pull_limit.tell(limit.remaining, limit.limit)
+        metrics.pull_limit.set(limit.remaining, limit.limit)
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 

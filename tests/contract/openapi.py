@@ -84,7 +84,7 @@ def check_request(
 ) -> list[str]:
     """Say in which ways a request breaks the document. Whatever host `url` names will do."""
     request = _request(method, url, headers, body)
-    faults = [_told(error) for error in _openapi().iter_request_errors(request)]
+    faults = [_describe(error) for error in _openapi().iter_request_errors(request)]
     operation = find_operation(method, request.path)
     if operation is None:
         return [f"{method} {request.path}: {fault}" for fault in faults]
@@ -124,7 +124,7 @@ def check_response(
         return [f"{where}: the answer has no body in the document"] if body else []
     content_type = headers.get("content-type", "")
     response = _Response(status, content_type, dict(headers), body)
-    faults = [_told(error) for error in _openapi().iter_response_errors(request, response)]
+    faults = [_describe(error) for error in _openapi().iter_response_errors(request, response)]
     faults += _unknown_fields(_json(body), schema)
     return [f"{where}: {fault}" for fault in faults]
 
@@ -236,7 +236,7 @@ def _json(body: bytes) -> Any:
         return None  # what is not JSON, openapi-core complains of
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """Say what an openapi-core error is about: its own text repeats the whole body."""
     at_fault = getattr(error, "name", "body")
     cause = error if isinstance(error, InvalidSchemaValue) else error.__cause__

@@ -210,7 +210,7 @@ def test_without_public_url_the_message_names_the_command(
     environment = {"CHAT_URL": chat_url, "RECEIVER_PUBLIC_URL": ""}
     with receiver_here(tmp_path, edgegap, config=CONFIG, environment=environment) as here:
         waiting(here, "1.0")
-        here.inside(here.service.telling_others.send_due)
+        here.inside(here.service.notification_sender.send_due)
 
     assert "`receiver promote my-game prod --to 1.0`" in chat.messages[0]["message"]
 
@@ -226,7 +226,7 @@ def test_a_tag_that_was_overwritten_since_is_not_moved_to(
         environment = {"CHAT_URL": chat_url, **variables}
         with receiver_here(tmp_path, edgegap, config=config, environment=environment) as here:
             delivery = waiting(here, "1.0")
-            here.inside(here.service.telling_others.send_due)
+            here.inside(here.service.notification_sender.send_due)
             digest = registration_of(here, delivery, "prod")["digest"]
             assert digest in asked(here, "GET", chat.link()).text
             hub.push_image(REPOSITORY, "1.0")

@@ -167,7 +167,7 @@ def test_a_push_older_than_what_it_holds_is_superseded_without_a_call(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
     assert outcome(here, "order", "new", 50) == "created"
-    here.all_told()
+    here.wait_for_commits()
     edgegap.calls.clear()
 
     assert outcome(here, "order", "old", 49) == "superseded"

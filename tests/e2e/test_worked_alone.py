@@ -121,7 +121,7 @@ def test_the_innocent_of_a_process_that_was_killed_five_times_are_done_by_themse
         return await really(app, body)  # type: ignore[arg-type]
 
     here.service.client.create = counted  # type: ignore[method-assign, assignment]
-    here.all_told()
+    here.wait_for_commits()
     here.run("resume", REPOSITORY, PORT=here.url.rpartition(":")[2])
 
     assert [here.ended(one)["outcome"] for one in deliveries] == ["created"] * 4

@@ -83,7 +83,7 @@ def test_a_person_approves_what_a_preview_only_fetched(
 ) -> None:
     delivery = here.push("1.0")
     assert registration_of(here, delivery, "prod")["reason"] == "needs_approval"
-    here.inside(here.service.telling_others.send_due)
+    here.inside(here.service.notification_sender.send_due)
     link = f"{here.url}{chat.link()}"
     for method in ("HEAD", "GET"):
         assert httpx.request(method, link, trust_env=False).status_code == 200

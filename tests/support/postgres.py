@@ -101,18 +101,18 @@ class Postgres:
     def new_database(self) -> URL:
         """Make an empty database; return its URL."""
         name = f"receiver_{next(self._names)}"
-        with psycopg.connect(self._told("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
-        return read_database_url(self._told(name))
+        return read_database_url(self._url(name))
 
-    def _told(self, database: str) -> str:
+    def _url(self, database: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self._log.read_text("utf-8")
         try:
-            psycopg.connect(self._told("postgres")).close()
+            psycopg.connect(self._url("postgres")).close()
         except psycopg.OperationalError:
             return False
         return True

@@ -207,14 +207,14 @@ class ReceiverProcess:
 
         found = until(look, seconds)
         assert found is not None
-        self.all_told()
+        self.wait_for_commits()
         return found
 
-    def all_told(self) -> None:
+    def wait_for_commits(self) -> None:
         """Wait until what was settled so far stands in the log and the metrics, too.
 
         They come after the commit, so that a reader may be quicker. The writer answers in order:
-        when a later write of no effect is answered, whatever was committed before it is told.
+        when a later write of no effect is answered, all that was committed before it is reported.
         """
         httpx.post(
             f"{self.url}/api/resume",

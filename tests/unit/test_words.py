@@ -15,7 +15,7 @@ BANNED = re.compile(
     re.IGNORECASE,
 )
 # Names of fields in the API's answers and in code, quoted in words.
-QUOTED = re.compile(r"`[^`]*`|\{[^{}]*\}|[\"'](told|untold)[\"']")
+QUOTED = re.compile(r"`[^`]*`|\{[^{}]*\}")
 PROSE = sorted(
     path.relative_to(ROOT)
     for folder, ending in (
