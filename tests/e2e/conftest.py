@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from receiver.sandbox.serving import serving
-from tests.support.notifications import Place
+from tests.support.notifications import NotificationListener
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def listener() -> NotificationListener:
+    return NotificationListener()
 
 
 @pytest.fixture
-def url(place: Place) -> Iterator[str]:
-    with serving(place.app) as base:
-        yield base.replace("http://", "json://") + "/told"
+def url(listener: NotificationListener) -> Iterator[str]:
+    with serving(listener.app) as base:
+        yield base.replace("http://", "json://") + "/notify"

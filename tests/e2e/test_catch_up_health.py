@@ -45,7 +45,7 @@ def begin(
     with hub_beside(hub) as variables:
 
         def begin(config: str = RULE) -> AbstractContextManager[ReceiverHere]:
-            given = {**variables, **PAGE, "TEAM": "json://127.0.0.1:9/told"}
+            given = {**variables, **PAGE, "TEAM": "json://127.0.0.1:9/notify"}
             return receiver_here(tmp_path, edgegap, config=config, environment=given)
 
         yield begin

@@ -1,4 +1,4 @@
-"""What notifications say, and that people hear of what others did: real Apprise, real listener."""
+"""What notifications say, with a real Apprise and a real listener."""
 
 import asyncio
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
 from tests.conftest import StartReceiver
 from tests.support.ledger_work import MINUTE, at, write
-from tests.support.notifications import NOTICE, Place
+from tests.support.notifications import NOTICE, NotificationListener
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until
 
 CHANNEL = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
@@ -42,24 +42,26 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def test_a_message_has_the_delivery_its_link_and_a_severity(
-    start: StartReceiver, url: str, place: Place
+    start: StartReceiver, url: str, listener: NotificationListener
 ) -> None:
     receiver = start(config=RULE + NOTICE, environment={"TEAM_NOTICE_URL": url})
 
     created = receiver.push("1.0.0")
-    until(lambda: place.messages)
+    until(lambda: listener.messages)
     parked = receiver.push("_no-name-for-a-version")
-    until(lambda: len(place.messages) >= 2)
+    until(lambda: len(listener.messages) >= 2)
 
     for message, delivery, severity in zip(
-        place.messages, (created, parked), ("success", "failure"), strict=True
+        listener.messages, (created, parked), ("success", "failure"), strict=True
     ):
         link = f"https://hooks.example.com/deliveries/{delivery}"
         assert message["message"].splitlines()[-1] == f"Delivery {delivery}: {link}"
         assert message["type"] == severity
 
 
-def test_what_a_person_moved_is_told_as_that(start: StartReceiver, url: str, place: Place) -> None:
+def test_a_rollback_and_a_promotion_are_notified(
+    start: StartReceiver, url: str, listener: NotificationListener
+) -> None:
     receiver = start(
         config=f"{CHANNEL}{NOTICE}".replace('"parked"]', '"promoted", "rolled_back"]'),
         environment={"TEAM_NOTICE_URL": url},
@@ -68,17 +70,19 @@ def test_what_a_person_moved_is_told_as_that(start: StartReceiver, url: str, pla
     receiver.ended(receiver.push("1.1"))
 
     assert receiver.run("rollback", "my-game", "staging").returncode == 0
-    until(lambda: "Receiver: channel rolled back" in _texts(place))
+    until(lambda: "Receiver: channel rolled back" in _texts(listener))
     assert receiver.run("promote", "my-game", "staging", "--to", "1.1", "--yes").returncode == 0
-    until(lambda: "Receiver: channel promoted" in _texts(place))
+    until(lambda: "Receiver: channel promoted" in _texts(listener))
 
-    texts = _texts(place)
+    texts = _texts(listener)
     assert "my-game/staging moved to " in texts["Receiver: channel rolled back"]
     assert f"{REPOSITORY}:1.0." in texts["Receiver: channel rolled back"]
     assert f"{REPOSITORY}:1.1." in texts["Receiver: channel promoted"]
 
 
-def test_a_deleted_version_is_notified(start: StartReceiver, url: str, place: Place) -> None:
+def test_a_deleted_version_is_notified(
+    start: StartReceiver, url: str, listener: NotificationListener
+) -> None:
     rule = RULE.replace("preflight = false", "preflight = false\nkeep = 1")
     notice = NOTICE.replace('"created", "parked"', '"deleted"')
     receiver = start(config=rule + notice, environment={"TEAM_NOTICE_URL": url})
@@ -86,12 +90,12 @@ def test_a_deleted_version_is_notified(start: StartReceiver, url: str, place: Pl
     receiver.ended(receiver.push("1.0"))
     receiver.ended(receiver.push("1.1"))
 
-    until(lambda: place.messages)
-    assert "my-game/1.0 was deleted: " in _texts(place)["Receiver: version deleted"]
+    until(lambda: listener.messages)
+    assert "my-game/1.0 was deleted: " in _texts(listener)["Receiver: version deleted"]
 
 
-def _texts(place: Place) -> dict[str, str]:
-    return {message["title"]: message["message"] for message in place.messages}
+def _texts(listener: NotificationListener) -> dict[str, str]:
+    return {message["title"]: message["message"] for message in listener.messages}
 
 
 def test_an_accepted_token_is_notified_once(ledger: Ledger) -> None:
@@ -131,7 +135,7 @@ def test_a_deletion_that_two_replicas_confirm_is_notified_once(ledger: Ledger, l
 
 
 def test_a_parked_registration_that_a_later_push_closes_is_notified(
-    start: StartReceiver, sandbox: EdgegapSandbox, url: str, place: Place
+    start: StartReceiver, sandbox: EdgegapSandbox, url: str, listener: NotificationListener
 ) -> None:
     notice = NOTICE.replace('"created", "parked"', '"recovered"')
     receiver = start(config=CHANNEL + notice, environment={"TEAM_NOTICE_URL": url})
@@ -142,5 +146,5 @@ def test_a_parked_registration_that_a_later_push_closes_is_notified(
 
     receiver.ended(receiver.push("1.2"))
 
-    until(lambda: place.messages)
-    assert "what was parked before it is closed" in _texts(place)["Receiver: recovered"]
+    until(lambda: listener.messages)
+    assert "what was parked before it is closed" in _texts(listener)["Receiver: recovered"]

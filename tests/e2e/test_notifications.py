@@ -1,4 +1,4 @@
-"""Notices: what is told to whom, through a real Apprise to a real listener."""
+"""Which notification goes to which destination: a real Apprise, a real listener."""
 
 import asyncio
 import gzip
@@ -48,11 +48,11 @@ from receiver.upkeep.notify import NotificationSender
 from tests.conftest import StartReceiver
 from tests.support.commands import NOWHERE, Commands
 from tests.support.dockerhub import hub_beside
-from tests.support.notifications import NOTICE, Place
+from tests.support.notifications import NOTICE, NotificationListener
 from tests.support.receiver_process import REPOSITORY, RULE, ReceiverProcess, until
 from tests.support.tables import read_notices
 
-EVERYTHING_TOLD = '\n[[notice]]\nurl_env = "TEAM_NOTICE_URL"\n\n[catch_up]\nevery = "off"\n'
+NOTICE_OF_EVERYTHING = '\n[[notice]]\nurl_env = "TEAM_NOTICE_URL"\n\n[catch_up]\nevery = "off"\n'
 
 
 @pytest.fixture
@@ -63,12 +63,14 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def _telling(ledger: Ledger, url: str, **kwargs: Any) -> NotificationSender:
+def _sender(ledger: Ledger, url: str, **kwargs: Any) -> NotificationSender:
     notice = Notice("team", Secret(url), **kwargs)
     return NotificationSender(ledger, LiveSettings(Settings(notices=(notice,))))
 
 
-def test_a_version_and_a_parking_are_told(start: StartReceiver, url: str, place: Place) -> None:
+def test_a_created_version_and_a_parked_registration_are_notified(
+    start: StartReceiver, url: str, listener: NotificationListener
+) -> None:
     sandbox_rule = RULE.replace("studio/game-server", "studio/lost").replace("my-game", "no-app")
     receiver = start(config=RULE + sandbox_rule + NOTICE, environment={"TEAM_NOTICE_URL": url})
 
@@ -76,8 +78,8 @@ def test_a_version_and_a_parking_are_told(start: StartReceiver, url: str, place:
     answer = receiver.post(_body("studio/lost"), repository="studio/lost")
 
     assert answer.status_code == 202
-    until(lambda: len(place.messages) >= 2)
-    result = place.messages
+    until(lambda: len(listener.messages) >= 2)
+    result = listener.messages
     texts = {message["title"]: message["message"] for message in result}
     assert (
         "my-game/1.0.0 created from docker.io/studio/game-server:1.0.0"
@@ -109,7 +111,7 @@ def test_a_notification_holds_what_a_person_should_know(outcome: Outcome) -> Non
     assert "A matchmaker profile that names staging uses it from the next match on." in of_channel
 
 
-def test_a_parking_tells_of_the_other_losses_too() -> None:
+def test_a_parked_notification_lists_the_warnings_too() -> None:
     result = Result(State.PARKED, reason=Reason.HIDDEN_ENV, sentence="Do this.")
     warned = replace(result, warnings=("not copied from 1.0: command",))
 
@@ -119,8 +121,10 @@ def test_a_parking_tells_of_the_other_losses_too() -> None:
     assert text == "my-game/staging parked: Do this.\n- not copied from 1.0: command"
 
 
-def test_a_dead_place_delays_no_version(start: StartReceiver, sandbox: EdgegapSandbox) -> None:
-    dead = {"TEAM_NOTICE_URL": "json://127.0.0.1:9/told"}
+def test_an_unreachable_destination_delays_no_version(
+    start: StartReceiver, sandbox: EdgegapSandbox
+) -> None:
+    dead = {"TEAM_NOTICE_URL": "json://127.0.0.1:9/notify"}
     receiver = start(config=RULE + NOTICE, environment=dead)
 
     registration = receiver.ended(receiver.push("1.0.0"))
@@ -129,43 +133,47 @@ def test_a_dead_place_delays_no_version(start: StartReceiver, sandbox: EdgegapSa
     assert sandbox.posts_that_created("my-game", "1.0.0") == 1
 
 
-def test_fifty_parked_pushes_are_one_message(ledger: Ledger, url: str, place: Place) -> None:
+def test_fifty_parked_pushes_are_one_message(
+    ledger: Ledger, url: str, listener: NotificationListener
+) -> None:
     async def scenario() -> int:
-        telling = _telling(ledger, url)
-        notices = telling._current.settings.notices
+        sender = _sender(ledger, url)
+        notices = sender._current.settings.notices
         for number in range(50):
             text = f"my-game/1.{number} parked"
             await ledger.write(
                 partial(enqueue, notices=notices, event=NotificationEvent.PARKED, text=text)
             )
-        first = await telling.send_due()
-        return first + await telling.send_due()
+        first = await sender.send_due()
+        return first + await sender.send_due()
 
     assert asyncio.run(scenario()) == 1
-    assert [message["title"] for message in place.messages] == ["Receiver: 50 registrations parked"]
-    assert "and 40 more" in place.messages[0]["message"]
+    assert [message["title"] for message in listener.messages] == [
+        "Receiver: 50 registrations parked"
+    ]
+    assert "and 40 more" in listener.messages[0]["message"]
 
 
-def test_what_is_not_taken_is_kept_and_sent_again_and_not_through_a_proxy_on_this_machine(
-    ledger: Ledger, url: str, place: Place, monkeypatch: pytest.MonkeyPatch
+def test_a_refused_notification_is_sent_again_and_not_through_a_proxy_on_this_machine(
+    ledger: Ledger, url: str, listener: NotificationListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", NOWHERE)
 
     async def scenario() -> tuple[int, int]:
-        telling = _telling(ledger, url)
-        notices = telling._current.settings.notices
+        sender = _sender(ledger, url)
+        notices = sender._current.settings.notices
         await ledger.write(lambda tx: enqueue(tx, notices, NotificationEvent.CREATED, "made"))
-        place.status = 500
-        refused = await telling.send_due()
-        place.status = 200
+        listener.status = 500
+        refused = await sender.send_due()
+        listener.status = 200
         await ledger.write(lambda tx: tx.run("UPDATE outbox SET due_at = 0").rowcount)
-        return refused, await telling.send_due()
+        return refused, await sender.send_due()
 
     assert asyncio.run(scenario()) == (0, 1)
-    assert len(place.messages) == 2
+    assert len(listener.messages) == 2
 
 
-def test_a_notice_hears_only_what_it_wants() -> None:
+def test_a_notice_gets_only_its_events_and_rules() -> None:
     notice = Notice("team", Secret("json://x"), (NotificationEvent.PARKED,), ("lobby",))
 
     assert notice.wants(NotificationEvent.PARKED, "lobby")
@@ -174,14 +182,14 @@ def test_a_notice_hears_only_what_it_wants() -> None:
     assert not notice.wants(NotificationEvent.CREATED, "lobby")
 
 
-def test_one_message_tells_of_one() -> None:
+def test_a_message_about_one_event_has_its_title_and_text() -> None:
     message = message_of(NotificationEvent.CREATED, ["my-game/1.0 created"])
 
     assert message.title == "Receiver: version created"
     assert message.body == "my-game/1.0 created"
 
 
-def test_all_faults_of_a_notice_are_told() -> None:
+def test_all_faults_of_a_notice_are_reported() -> None:
     tables = [{"url_env": "UNSET", "on": ["nonsense"], "rules": ["gone"], "colour": "red"}]
 
     notices, faults = read_notices(tables, {}, [Rule("a/b", "app", "rule")])
@@ -195,7 +203,7 @@ def test_all_faults_of_a_notice_are_told() -> None:
     }
 
 
-def test_by_default_it_hears_everything() -> None:
+def test_by_default_a_notice_gets_every_event() -> None:
     notices, faults = read_notices([{"url_env": "URL"}], {"URL": "json://x"}, [])
 
     assert faults == []
@@ -207,18 +215,18 @@ def _body(repository: str) -> dict[str, Any]:
     return {"push_data": {"tag": "1.0.0"}, "repository": {"repo_name": repository}}
 
 
-def test_what_is_parked_at_the_door_is_told_too(
-    start: StartReceiver, url: str, place: Place
+def test_a_registration_parked_on_arrival_is_notified(
+    start: StartReceiver, url: str, listener: NotificationListener
 ) -> None:
     receiver = start(config=RULE + NOTICE, environment={"TEAM_NOTICE_URL": url})
 
     receiver.push("_no-name-for-a-version")
 
-    until(lambda: place.messages)
-    assert "my-game/_no-name-for-a-version parked" in place.messages[0]["message"]
+    until(lambda: listener.messages)
+    assert "my-game/_no-name-for-a-version parked" in listener.messages[0]["message"]
 
 
-def test_what_is_parked_by_crashes_is_told_too(ledger: Ledger) -> None:
+def test_a_registration_parked_after_crashes_is_notified(ledger: Ledger) -> None:
     notices = (Notice("team", Secret("json://x")),)
     match = Match(rule="r", app="my-game", version="1.0.0")
     delivery = NewDelivery("webhook", "studio/game-server", "1.0.0")
@@ -243,8 +251,8 @@ def test_what_is_parked_by_crashes_is_told_too(ledger: Ledger) -> None:
     assert answer[0].startswith("my-game/1.0.0 parked: The receiver stopped six times")
 
 
-def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
-    ledger: Ledger, url: str, place: Place
+def test_a_hanging_destination_delays_no_other_and_no_shutdown(
+    ledger: Ledger, url: str, listener: NotificationListener
 ) -> None:
     async def scenario() -> int:
         over = asyncio.Event()
@@ -264,11 +272,11 @@ def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
         port = server.sockets[0].getsockname()[1]
         slow = Notice("slow", Secret(f"json://127.0.0.1:{port}/x"))
         team = Notice("team", Secret(url))
-        telling = NotificationSender(
+        sender = NotificationSender(
             ledger, LiveSettings(Settings(notices=(slow, team))), seconds=4.0
         )
         await ledger.write(lambda tx: enqueue(tx, (slow, team), NotificationEvent.CREATED, "made"))
-        sent = await telling.send_due()
+        sent = await sender.send_due()
         over.set()
         await asyncio.gather(*(task for task in dawdling if task is not None))
         server.close()
@@ -276,10 +284,10 @@ def test_a_place_that_hangs_delays_no_other_and_keeps_nobody_from_ending(
         return sent
 
     assert asyncio.run(scenario()) == 1
-    assert len(place.messages) == 1
+    assert len(listener.messages) == 1
 
 
-def test_all_kinds_for_one_place_are_under_way_at_once_so_that_none_outlasts_its_lease(
+def test_all_events_for_one_destination_are_sent_at_once_within_their_lease(
     ledger: Ledger,
 ) -> None:
     together = asyncio.Barrier(len(EVERYTHING))  # it answers nobody before all have come
@@ -288,23 +296,23 @@ def test_all_kinds_for_one_place_are_under_way_at_once_so_that_none_outlasts_its
         await together.wait()
         return Response()
 
-    slow = Starlette(routes=[Route("/told", take, methods=["POST"])])
+    slow = Starlette(routes=[Route("/notify", take, methods=["POST"])])
 
     async def scenario(url: str) -> tuple[int, list[OutboxEntry]]:
-        telling = _telling(ledger, url)
-        notices = telling._current.settings.notices
+        sender = _sender(ledger, url)
+        notices = sender._current.settings.notices
         for event in EVERYTHING:
             await ledger.write(partial(enqueue, notices=notices, event=event, text="it was"))
-        sent = await telling.send_due()
+        sent = await sender.send_due()
         await ledger.write(lambda tx: tx.run("UPDATE outbox SET due_at = 0").rowcount)
         return sent, await ledger.write(lease_due)
 
     with serving(slow) as base:
-        url = base.replace("http://", "json://") + "/told?rto=20"
+        url = base.replace("http://", "json://") + "/notify?rto=20"
         assert asyncio.run(scenario(url)) == (len(EVERYTHING), [])
 
 
-def test_a_url_that_is_none_is_told_without_showing_it(ledger: Ledger) -> None:
+def test_an_unsupported_url_is_reported_without_showing_it(ledger: Ledger) -> None:
     with pytest.raises(notify.DeliveryFailed, match="Apprise does not support") as answer:
         asyncio.run(
             notify.send(Secret("nonsense"), message_of(NotificationEvent.CREATED, ["made"]))
@@ -321,15 +329,15 @@ def test_two_notices_need_two_names() -> None:
     assert [fault.what for fault in faults] == ["two notices have the name 'team'"]
 
 
-def test_a_missed_push_found_by_catch_up_is_told(
-    start: StartReceiver, url: str, place: Place
+def test_a_missed_push_found_by_catch_up_is_notified(
+    start: StartReceiver, url: str, listener: NotificationListener
 ) -> None:
-    receiver = start(config=RULE + EVERYTHING_TOLD, environment={"TEAM_NOTICE_URL": url})
+    receiver = start(config=RULE + NOTICE_OF_EVERYTHING, environment={"TEAM_NOTICE_URL": url})
 
     _found(receiver, "1.0.0", "_no-name-for-a-version", "latest")
 
-    until(lambda: len(place.messages) >= 3)
-    texts = {message["title"]: message["message"] for message in place.messages}
+    until(lambda: len(listener.messages) >= 3)
+    texts = {message["title"]: message["message"] for message in listener.messages}
     both = "Receiver: 2 missed pushes found by catch-up"
     assert set(texts) == {
         both, "Receiver: version created", "Receiver: registration parked"
@@ -339,56 +347,60 @@ def test_a_missed_push_found_by_catch_up_is_told(
     assert "my-game/_no-name-for-a-version parked" in texts["Receiver: registration parked"]
 
 
-def test_a_missed_push_is_told_to_who_listens_to_its_rule_alone(ledger: Ledger) -> None:
+def test_a_missed_push_is_notified_only_to_the_notices_of_its_rule(ledger: Ledger) -> None:
     rule = Rule(REPOSITORY, "my-game", "game")
-    hears = Notice("game", Secret("json://x"), rules=("game",))
-    deaf = Notice("lobby", Secret("json://x"), rules=("lobby",))
+    matching = Notice("game", Secret("json://x"), rules=("game",))
+    other = Notice("lobby", Secret("json://x"), rules=("lobby",))
     missed = [MissedPush(Push(REPOSITORY, "1.0.0"), None)]
 
     async def scenario() -> list[tuple[str, NotificationEvent]]:
         for _ in range(2):  # the second time the ledger knows it
             await ledger.write(
-                lambda tx: record_missed(tx, [rule], missed, (hears, deaf), up_since=None)
+                lambda tx: record_missed(tx, [rule], missed, (matching, other), up_since=None)
             )
         return [(one.notice, one.event) for one in await ledger.write(lease_due)]
 
     assert asyncio.run(scenario()) == [("game", NotificationEvent.CAUGHT_UP)]
 
 
-def test_a_refused_token_is_told_once(start: StartReceiver, url: str, place: Place) -> None:
+def test_a_refused_token_is_notified_once(
+    start: StartReceiver, url: str, listener: NotificationListener
+) -> None:
     environment = {"TEAM_NOTICE_URL": url, "EDGEGAP_TOKEN": "wrong"}
-    receiver = start(config=RULE + EVERYTHING_TOLD, environment=environment)
+    receiver = start(config=RULE + NOTICE_OF_EVERYTHING, environment=environment)
 
     for tag in ("1.0", "1.1", "1.2"):
         receiver.push(tag)
 
-    until(lambda: place.messages)
-    assert [one["title"] for one in place.messages] == ["Receiver: Edgegap refuses the token"]
-    assert "set EDGEGAP_TOKEN" in place.messages[0]["message"]
+    until(lambda: listener.messages)
+    assert [one["title"] for one in listener.messages] == ["Receiver: Edgegap refuses the token"]
+    assert "set EDGEGAP_TOKEN" in listener.messages[0]["message"]
 
 
-def test_a_tag_that_is_pushed_over_is_told(start: StartReceiver, url: str, place: Place) -> None:
+def test_an_overwritten_tag_is_notified(
+    start: StartReceiver, url: str, listener: NotificationListener
+) -> None:
     hub = DockerHubSandbox()
     hub.add_repository(REPOSITORY)
-    config = RULE.replace("preflight = false\n", "") + EVERYTHING_TOLD
+    config = RULE.replace("preflight = false\n", "") + NOTICE_OF_EVERYTHING
     with hub_beside(hub) as variables:
         receiver = start(config=config, environment={"TEAM_NOTICE_URL": url, **variables})
         for _ in range(2):
             hub.push_image(REPOSITORY, "1.0")
             receiver.ended(receiver.push("1.0"))
 
-        until(lambda: len(place.messages) >= 2)
+        until(lambda: len(listener.messages) >= 2)
 
-    texts = {message["title"]: message["message"] for message in place.messages}
+    texts = {message["title"]: message["message"] for message in listener.messages}
     assert f"{REPOSITORY}:1.0 was overwritten" in texts["Receiver: tag overwritten"]
 
 
-def test_what_goes_on_happening_is_left_till_it_is_quiet_but_not_for_ever(ledger: Ledger) -> None:
+def test_repeated_events_are_held_until_they_stop_but_not_forever(ledger: Ledger) -> None:
     notices = (Notice("team", Secret("json://x")),)
     quiet = 5000
 
     async def due(after: int) -> int:
-        """How many would be taken if all of it had happened so many milliseconds before."""
+        """How many would be leased if all of it had happened `after` milliseconds before."""
         await ledger.write(
             lambda tx: (
                 tx.run(
@@ -426,7 +438,7 @@ def _found(receiver: ReceiverProcess, *tags: str) -> None:
     assert answer.status_code == 202
 
 
-def test_check_and_doctor_tell_of_a_place_that_is_none(commands: Commands) -> None:
+def test_check_and_doctor_report_an_unsupported_destination(commands: Commands) -> None:
     commands.configure(RULE + NOTICE)
 
     checked = commands.run("check", TEAM_NOTICE_URL="canary-nonsense")
@@ -439,10 +451,10 @@ def test_check_and_doctor_tell_of_a_place_that_is_none(commands: Commands) -> No
     assert commands.run("check", TEAM_NOTICE_URL="json://127.0.0.1:9/x").exit_code == 0
 
 
-def test_where_apprise_is_missing_a_notice_is_a_fault(
+def test_a_notice_without_apprise_installed_is_a_fault(
     commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was dropped without a word, and the push that was parked was told to nobody."""
+    """It was dropped without a word, and a parked push was notified to nobody."""
     commands.configure(RULE + NOTICE)
     monkeypatch.setattr("receiver.notifications.apprise.find_spec", lambda _: None)
 
@@ -456,7 +468,7 @@ def test_where_apprise_is_missing_a_notice_is_a_fault(
 
 
 def test_a_push_by_command_that_waits_sends_its_messages_itself(
-    commands_with_edgegap: Commands, place: Place, url: str
+    commands_with_edgegap: Commands, listener: NotificationListener, url: str
 ) -> None:
     """They lay in the ledger until a server ran, which may be never."""
     commands_with_edgegap.configure(RULE + NOTICE)
@@ -464,10 +476,10 @@ def test_a_push_by_command_that_waits_sends_its_messages_itself(
     done = commands_with_edgegap.run("push", f"{REPOSITORY}:1.0.0", "--wait", TEAM_NOTICE_URL=url)
 
     assert done.exit_code == 0, done.output
-    assert [message["title"] for message in place.messages] == ["Receiver: version created"]
+    assert [message["title"] for message in listener.messages] == ["Receiver: version created"]
 
 
-def test_a_place_that_answers_with_a_compressed_bomb_fills_no_memory() -> None:
+def test_a_destination_that_answers_with_a_compressed_bomb_fills_no_memory() -> None:
     bomb = gzip.compress(bytes(2**26)) * 16  # 1 GiB
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -36,7 +36,7 @@ every = "off"
 """
 ENVIRONMENT = {
     **PAGE,
-    "TEAM_NOTICE_URL": f"{NOWHERE.replace('http', 'json')}/told",
+    "TEAM_NOTICE_URL": f"{NOWHERE.replace('http', 'json')}/notify",
     "LOGNAME": "änna\u202e",  # the user on this machine, with a letter that turns text around
 }
 WAYS = ("page", "api", "command")

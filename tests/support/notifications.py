@@ -1,4 +1,4 @@
-"""A place that takes the notifications that Apprise sends as JSON."""
+"""A listener that takes the notifications that Apprise sends as JSON."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ on = ["created", "parked"]
 """
 
 
-class Place:
-    """Somewhere that takes Apprise's JSON messages, or refuses them."""
+class NotificationListener:
+    """Takes Apprise's JSON messages, or refuses them."""
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
         self.status = 200
-        self.app = Starlette(routes=[Route("/told", self._take, methods=["POST"])])
+        self.app = Starlette(routes=[Route("/notify", self._take, methods=["POST"])])
 
     async def _take(self, request: Request) -> Response:
         self.messages.append(await request.json())
