@@ -539,7 +539,7 @@ def test_a_test_push_reaches_this_receiver_and_registers_nothing(
     replayed = commands.run("replay", row["id"], PORT=running.url.rpartition(":")[2])
     assert "ignored test_push" in replayed.stdout
     assert len(sandbox.calls) == asked
-    assert running.story(row["id"])["registrations"] == []
+    assert running.details(row["id"])["registrations"] == []
 
 
 def test_a_test_push_is_no_sign_that_docker_hubs_webhooks_arrive(

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from receiver.cli import COMMANDS, main
 from receiver.cli.deliveries import MOST_ROWS, SOURCES
 from receiver.cli.exits import EPILOG
-from receiver.ledger import queries as stories
+from receiver.ledger import queries
 from receiver.ledger.views import DeliverySource
 
 NAMES = sorted(COMMANDS)
@@ -106,5 +106,5 @@ def test_a_commands_module_imports_nothing_heavy() -> None:
 
 
 def test_as_many_deliveries_are_listed_as_the_ledger_returns() -> None:
-    assert MOST_ROWS == stories.MOST_ROWS
+    assert MOST_ROWS == queries.MOST_ROWS
     assert DeliverySource.known == SOURCES

@@ -32,7 +32,7 @@ def test_a_parked_delivery_is_tried_again_by_its_id_and_a_second_time_too(
     receiver.ended(identity)
 
     assert (replayed["delivery"], replayed["verdict"]) == (identity, "accepted")
-    newest = receiver.story(identity)["registrations"][-1]
+    newest = receiver.details(identity)["registrations"][-1]
     assert newest["outcome"] == "unchanged"
     assert sandbox.posts_that_created("my-game", "1.0.0") == 1
 
@@ -77,7 +77,7 @@ def test_a_refused_delivery_holds_no_push_and_stays_refused(receiver: ReceiverPr
     (replayed,) = _replay(receiver, identity)
 
     assert (replayed["verdict"], replayed["reason"]) == ("refused", "bad_json")
-    assert receiver.story(identity)["registrations"] == []
+    assert receiver.details(identity)["registrations"] == []
 
 
 def test_since_takes_all_that_came_since_then_and_were_not_refused(commands: Commands) -> None:

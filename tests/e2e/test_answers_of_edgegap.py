@@ -62,7 +62,7 @@ def said(sandbox: EdgegapSandbox, method: str) -> list[Any]:
 
 def waiting(receiver: ReceiverHere, delivery: str) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
-        one: dict[str, Any] = receiver.story(delivery)["registrations"][0]
+        one: dict[str, Any] = receiver.details(delivery)["registrations"][0]
         return one if one["state"] == "waiting" else None
 
     found = until(look)

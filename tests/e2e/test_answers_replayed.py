@@ -89,7 +89,7 @@ def held(receiver: ReceiverHere, replay: Replay, begin: Callable[..., str]) -> H
 
 
 def waiting(receiver: ReceiverHere, delivery: str) -> dict[str, Any] | None:
-    one: dict[str, Any] = receiver.story(delivery)["registrations"][0]
+    one: dict[str, Any] = receiver.details(delivery)["registrations"][0]
     return one if one["state"] == "waiting" else None
 
 
@@ -217,7 +217,7 @@ def test_a_move_that_edgegap_declines_is_parked_with_its_message(tmp_path: Path)
         receiver.ended(delivery)
         states = {
             one["version"]: (one["state"], one["reason"], one["sentence"])
-            for one in receiver.story(delivery)["registrations"]
+            for one in receiver.details(delivery)["registrations"]
         }
 
     state, reason, sentence = states["staging"]

@@ -165,14 +165,14 @@ def test_what_holds_something_is_as_documented_too(
         receiver.ended(answer.json()["delivery"])
 
 
-def test_the_story_of_a_delivery_is_as_documented_to_its_last_call(
+def test_a_delivery_s_details_are_as_documented_to_the_last_call(
     receiver: ReceiverProcess,
 ) -> None:
     for delivery in ask(receiver, "GET", "/api/deliveries?repository=" + REPOSITORY).json()[
         "deliveries"
     ]:
-        story = f"/api/deliveries/{delivery['id']}"
-        answer, replayed = ask(receiver, "GET", story), ask(receiver, "POST", f"{story}/replay")
+        url = f"/api/deliveries/{delivery['id']}"
+        answer, replayed = ask(receiver, "GET", url), ask(receiver, "POST", f"{url}/replay")
         assert_documented("GET", "/api/deliveries/{id}", answer)
         assert_documented("POST", "/api/deliveries/{id}/replay", replayed)
 

@@ -195,8 +195,8 @@ def test_what_waits_is_listed_and_approved_on_the_page(
             assert "Open the receiver's page" in person.read(link).text
             assert "Approved by page, " in Reading(person.post(link).text).text
             until(lambda: registration_of(here, delivery, "prod")["outcome"] == "created")
-            story = person.read(f"/deliveries/{delivery}").text
-            assert "by page from 198.18." in story
+            details = person.read(f"/deliveries/{delivery}").text
+            assert "by page from 198.18." in details
             assert "Waits for an approval" not in person.read("/").text
         shown = commands_beside(here).run("show", delivery).stdout
         assert "  approved  20" in shown

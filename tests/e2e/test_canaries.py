@@ -133,10 +133,10 @@ def test_when_edgegap_echoes_what_it_was_sent(
     for number, fault in enumerate(ECHOES):
         sandbox.misbehave(fault)
         identity = guarded.push(f"1.0.{number}")
-        until(lambda one=identity: guarded.story(one)["registrations"][0]["attempts"])  # type: ignore[misc]
+        until(lambda one=identity: guarded.details(one)["registrations"][0]["attempts"])  # type: ignore[misc]
         identities.append(identity)
 
-    answer = json.dumps([guarded.story(identity) for identity in identities])
+    answer = json.dumps([guarded.details(identity) for identity in identities])
     assert "cannot login with ***" in answer
     _spares_secrets(guarded, answer + _outputs(guarded, *identities))
 

@@ -82,7 +82,7 @@ def pushed(receiver: ReceiverHere, app: str, tag: str, at: int) -> dict[str, str
     delivery = receiver.push_to(f"studio/{app}", tag, pushed_at=at)
 
     def over() -> dict[str, str] | None:
-        rows = receiver.story(delivery)["registrations"]
+        rows = receiver.details(delivery)["registrations"]
         ended = all(row["state"] in {"done", "parked"} for row in rows)
         parked = any(row["state"] == "parked" for row in rows)
         whole = ended and (parked or "staging" in {row["version"] for row in rows})
@@ -93,13 +93,13 @@ def pushed(receiver: ReceiverHere, app: str, tag: str, at: int) -> dict[str, str
 
 def outcomes(receiver: ReceiverHere, delivery: str) -> dict[str, str]:
     """The outcome of each of a delivery's registrations, by version."""
-    rows = receiver.story(delivery)["registrations"]
+    rows = receiver.details(delivery)["registrations"]
     return {row["version"]: row["outcome"] for row in rows}
 
 
 def sentences(receiver: ReceiverHere, delivery: str) -> dict[str, str]:
     """What is said of each of a delivery's registrations, by version."""
-    rows = receiver.story(delivery)["registrations"]
+    rows = receiver.details(delivery)["registrations"]
     return {row["version"]: row["sentence"] for row in rows}
 
 

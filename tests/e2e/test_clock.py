@@ -37,7 +37,7 @@ def receiver(edgegap: str, tmp_path: Path) -> Iterator[ReceiverWithClock]:
 
 
 def first(receiver: ReceiverProcess, delivery: str) -> dict[str, Any]:
-    found: dict[str, Any] = receiver.story(delivery)["registrations"][0]
+    found: dict[str, Any] = receiver.details(delivery)["registrations"][0]
     return found
 
 

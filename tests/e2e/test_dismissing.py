@@ -66,7 +66,7 @@ def limited(here: ReceiverProcess, sandbox: EdgegapSandbox, tag: str) -> str:
 
 
 def first(here: ReceiverProcess, delivery: str) -> dict[str, Any]:
-    (one,) = here.story(delivery)["registrations"]
+    (one,) = here.details(delivery)["registrations"]
     return dict(one)
 
 
@@ -76,7 +76,7 @@ def outcome(here: ReceiverProcess, delivery: str) -> tuple[str, str | None]:
 
 
 def states(here: ReceiverProcess, delivery: str) -> dict[str, str]:
-    return {one["version"]: one["state"] for one in here.story(delivery)["registrations"]}
+    return {one["version"]: one["state"] for one in here.details(delivery)["registrations"]}
 
 
 def ask(here: ReceiverHere, path: str, body: Any) -> Any:
@@ -238,7 +238,7 @@ def test_a_dismissed_push_is_replayed_as_any_other(
 
     until(lambda: (APP, "1.0") in sandbox.versions)
     here.ended(delivery)
-    answer = {one["id"]: one["outcome"] for one in here.story(delivery)["registrations"]}
+    answer = {one["id"]: one["outcome"] for one in here.details(delivery)["registrations"]}
     assert sorted(answer.values()) == ["created", "dismissed"]
     assert answer[registration] == "dismissed"
 
@@ -286,7 +286,7 @@ def test_a_later_success_of_a_channel_closes_what_was_parked_for_it(
         receiver.ended(receiver.push("1.1"))
 
         until(lambda: states(receiver, moved) == {"1.0": "done", "staging": "done"})
-        (closed,) = (one for one in receiver.story(moved)["registrations"] if one["reason"])
+        (closed,) = (one for one in receiver.details(moved)["registrations"] if one["reason"])
     assert (closed["version"], closed["outcome"]) == ("staging", "superseded")
     assert "followed by 1.1" in closed["sentence"]
 

@@ -76,7 +76,7 @@ def test_a_channel_is_moved(mock: DocumentMock, url: str, tmp_path: Path) -> Non
     with receiver_here(tmp_path, url, config=config) as receiver:
         delivery = receiver.push("1.0.0")
         receiver.ended(delivery)
-        states = {one["state"] for one in receiver.story(delivery)["registrations"]}
+        states = {one["state"] for one in receiver.details(delivery)["registrations"]}
 
     assert states == {"done"}
     assert "app-version-update" in mock.requests

@@ -153,7 +153,7 @@ def test_a_202_is_on_disk_though_the_receiver_is_killed_at_once(
             one.result()
     receiver.start()
 
-    assert [receiver.story(one)["verdict"] for one in accepted] == ["accepted"] * len(accepted)
+    assert [receiver.details(one)["verdict"] for one in accepted] == ["accepted"] * len(accepted)
 
 
 def test_a_wait_survives_a_restart(start: StartReceiver, sandbox: EdgegapSandbox) -> None:
@@ -162,7 +162,7 @@ def test_a_wait_survives_a_restart(start: StartReceiver, sandbox: EdgegapSandbox
     delivery = receiver.push("1.0.0")
 
     def waiting() -> dict[str, object] | None:
-        one = receiver.story(delivery)["registrations"][0]
+        one = receiver.details(delivery)["registrations"][0]
         return dict(one) if one["state"] == "waiting" else None
 
     before = until(waiting)

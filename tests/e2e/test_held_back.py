@@ -1,4 +1,4 @@
-"""What is due and yet not worked on: its story says what holds it back, and how it goes on."""
+"""What is due and yet not worked on: its details say what holds it back, and how it goes on."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -28,7 +28,7 @@ def beside(here: ReceiverHere) -> Commands:
 
 
 def held_back(receiver: ReceiverHere, delivery: str) -> list[dict[str, Any]]:
-    answer: list[dict[str, Any]] = receiver.story(delivery)["registrations"][0]["held_back"]
+    answer: list[dict[str, Any]] = receiver.details(delivery)["registrations"][0]["held_back"]
     return answer
 
 

@@ -43,11 +43,11 @@ def sizes(receiver: ReceiverHere, delivery: str) -> list[str]:
     """The notes about sizes: of the version, and of the channel that it moved."""
 
     def both() -> bool:
-        rows = receiver.story(delivery)["registrations"]
+        rows = receiver.details(delivery)["registrations"]
         return len(rows) == 2 and all(row["state"] == "done" for row in rows)
 
     until(both)
-    rows = receiver.story(delivery)["registrations"]
+    rows = receiver.details(delivery)["registrations"]
     return [note for row in rows for note in row["notes"] if note.startswith("the image has")]
 
 

@@ -82,7 +82,7 @@ def test_what_docker_hub_never_told_is_absent_and_not_nought(receiver: ReceiverP
 def test_a_push_counts_from_the_door_to_the_version(start: StartReceiver) -> None:
     receiver = start(config=TWO_RULES)
 
-    created = receiver.story(receiver.push("1.0.0"))
+    created = receiver.details(receiver.push("1.0.0"))
     receiver.ended(created["id"])
     answer = scrape(receiver)
 
@@ -275,7 +275,7 @@ def test_a_refused_token_shows_while_it_is_refused_and_what_waits_grows_old(
     assert answer.value("docker_hub_receiver_open_registrations", state="waiting") == 1
     assert answer.total("docker_hub_receiver_edgegap_call_seconds_count", status="401") >= 1
     assert older
-    assert receiver.story(delivery)["registrations"][0]["state"] == "waiting"
+    assert receiver.details(delivery)["registrations"][0]["state"] == "waiting"
 
 
 def test_the_pull_limit_is_told_as_docker_hub_told_it_last(
@@ -316,5 +316,5 @@ def test_it_is_not_ready_while_the_ledger_cannot_be_written(
 
 
 def _all_done(receiver: ReceiverProcess, delivery: str, many: int) -> bool:
-    registrations = receiver.story(delivery)["registrations"]
+    registrations = receiver.details(delivery)["registrations"]
     return [one["state"] for one in registrations] == ["done"] * many

@@ -142,7 +142,7 @@ def test_a_parked_registration_that_a_later_push_closes_is_notified(
     receiver.ended(receiver.push("1.0"))
     sandbox.misbehave(Fault("status", method="PATCH", status=400))
     parked = receiver.push("1.1")
-    until(lambda: "parked" in [one["state"] for one in receiver.story(parked)["registrations"]])
+    until(lambda: "parked" in [one["state"] for one in receiver.details(parked)["registrations"]])
 
     receiver.ended(receiver.push("1.2"))
 

@@ -115,9 +115,9 @@ def test_what_its_own_version_was_found_to_be_overwritten_with_moves_no_channel(
     hub.push_image(REPOSITORY, "1.0")
     delivery = receiver.push("1.0")
 
-    until(lambda: len(receiver.story(delivery)["registrations"]) == 2)
+    until(lambda: len(receiver.details(delivery)["registrations"]) == 2)
     receiver.ended(delivery)
-    version, channel = receiver.story(delivery)["registrations"]
+    version, channel = receiver.details(delivery)["registrations"]
 
     assert (version["outcome"], channel["outcome"]) == ("unchanged", "superseded")
     assert "was overwritten" in channel["sentence"]

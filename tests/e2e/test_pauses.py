@@ -33,7 +33,7 @@ def alone(commands: Commands) -> Commands:
 
 
 def state(receiver: ReceiverHere, delivery: str) -> str:
-    return str(receiver.story(delivery)["registrations"][0]["state"])
+    return str(receiver.details(delivery)["registrations"][0]["state"])
 
 
 def test_a_paused_repositorys_pushes_queue_while_others_go_on(

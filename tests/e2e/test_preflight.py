@@ -257,7 +257,7 @@ def hurried(
 def test_a_webhook_may_come_before_its_image(hurried: ReceiverHere, hub: DockerHubSandbox) -> None:
     digest = hub.push_image(REPOSITORY, "1.0", visible_after=None)
     delivery = hurried.push("1.0")
-    until(lambda: hurried.story(delivery)["registrations"][0]["reason"] == "image_not_ready")
+    until(lambda: hurried.details(delivery)["registrations"][0]["reason"] == "image_not_ready")
 
     hub.settle()
 

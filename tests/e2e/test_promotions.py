@@ -54,7 +54,7 @@ def pushed(here: ReceiverHere, tag: str) -> dict[str, Any]:
     """Push a tag that moves `staging`."""
     delivery = here.push(tag)
     here.ended(delivery)
-    return {one["version"]: one for one in here.story(delivery)["registrations"]}
+    return {one["version"]: one for one in here.details(delivery)["registrations"]}
 
 
 def test_what_changes_is_shown_before_the_move(

@@ -68,8 +68,8 @@ def written(here: ReceiverHere, write: Callable[[Tx], T]) -> T:
     return here.inside(lambda: here.ledger.write(write))
 
 
-def story(receiver: ReceiverProcess, delivery: str) -> dict[str, Any]:
-    (one,) = receiver.story(delivery)["registrations"]
+def registration_of(receiver: ReceiverProcess, delivery: str) -> dict[str, Any]:
+    (one,) = receiver.details(delivery)["registrations"]
     return dict(one)
 
 
@@ -119,7 +119,7 @@ def test_a_push_of_the_version_that_is_being_deleted_waits_and_creates_it_again(
     deleting.arrived()
 
     delivery = push(here, "1.4.1")
-    held = story(here, delivery)["held_back"]
+    held = registration_of(here, delivery)["held_back"]
     deleting.release()
 
     assert [one["by"] for one in held] == ["deletion"]
@@ -247,7 +247,7 @@ def test_a_killed_receiver_leaves_no_version_absent_that_is_reported_as_done(
     delivery = push(receiver, "1.0")
 
     assert receiver.ended(delivery, 90)["outcome"] == "created"
-    assert receiver.story(first)["registrations"][0]["deleted_why"] == "beyond keep = 2"
+    assert receiver.details(first)["registrations"][0]["deleted_why"] == "beyond keep = 2"
     receiver.stop()
 
 
@@ -266,4 +266,4 @@ def test_what_ended_well_while_a_deletion_was_under_way_is_queued_again(
     here.service.worker.wake()
 
     until(lambda: versions(sandbox) == ["1.0"])
-    until(lambda: story(here, delivery)["outcome"] == "created")
+    until(lambda: registration_of(here, delivery)["outcome"] == "created")

@@ -26,7 +26,7 @@ def registration(receiver: ReceiverHere, delivery: str, version: str) -> dict[st
     """What became of one version or channel, once it is over."""
 
     def look() -> dict[str, Any] | None:
-        rows = receiver.story(delivery)["registrations"]
+        rows = receiver.details(delivery)["registrations"]
         over = (one for one in rows if one["state"] in {"done", "parked"})
         return next((one for one in over if one["version"] == version), None)
 

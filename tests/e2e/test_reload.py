@@ -172,7 +172,7 @@ def test_a_rule_that_now_names_another_app_supersedes_what_is_open(
     _reload(receiver, named.replace(f'app = "{APP}"', 'app = "lobby"'))
 
     def both() -> dict[str, Any] | None:
-        found = {one["app"]: one for one in receiver.story(identity)["registrations"]}
+        found = {one["app"]: one for one in receiver.details(identity)["registrations"]}
         ended = {one["outcome"] for one in found.values()}
         return found if len(found) == 2 and None not in ended else None
 
@@ -189,7 +189,7 @@ def test_what_waits_follows_a_rule_that_now_names_another_app(
 ) -> None:
     sandbox.misbehave(Fault("status", method="POST", status=424, message="not there", times=None))
     identity = receiver.push("1.0.0")
-    until(lambda: receiver.story(identity)["registrations"][0]["state"] == "waiting")
+    until(lambda: receiver.details(identity)["registrations"][0]["state"] == "waiting")
     sandbox.behave()
 
     _reload(receiver, RULE.replace(f'app = "{APP}"', 'app = "lobby"'))

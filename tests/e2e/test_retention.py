@@ -80,7 +80,7 @@ def test_versions_whose_channel_was_not_done_yet_are_deleted_once_it_is(
         sandbox.misbehave(away)
         pushes = [receiver.push(tag, pushed_at=next(MOMENTS)) for tag in ("1.0", "1.1", "1.2")]
         until(lambda: {"1.0", "1.1", "1.2"} <= {*versions(sandbox)})
-        until(lambda: all(len(receiver.story(one)["registrations"]) == 2 for one in pushes))
+        until(lambda: all(len(receiver.details(one)["registrations"]) == 2 for one in pushes))
         assert "1.0" in versions(sandbox)
 
         sandbox.behave()
@@ -407,7 +407,7 @@ def test_a_push_of_a_deleted_version_that_is_reported_again_does_not_create_it(
     first = here.push("1.0", pushed_at=pushed_at)
     here.ended(first)
     make(here, "1.1", "1.2")
-    until(lambda: here.story(first)["registrations"][0]["deleted_at"])
+    until(lambda: here.details(first)["registrations"][0]["deleted_at"])
 
     again = here.push("1.0", pushed_at=pushed_at)
     ended = here.ended(again)
@@ -425,12 +425,12 @@ def test_a_report_without_a_time_may_be_of_a_new_push_of_a_deleted_version(
     first = here.push("1.0", pushed_at=next(MOMENTS))
     here.ended(first)
     make(here, "1.1", "1.2")
-    until(lambda: here.story(first)["registrations"][0]["deleted_at"])
+    until(lambda: here.details(first)["registrations"][0]["deleted_at"])
 
     assert here.ended(here.push("1.0", pushed_at=None))["outcome"] == "created"
 
 
-def test_the_story_and_the_list_say_that_a_version_was_deleted_later(
+def test_the_details_and_the_list_say_that_a_version_was_deleted_later(
     here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
 ) -> None:
     """They said `created`, and nothing of the deletion."""
@@ -438,7 +438,7 @@ def test_the_story_and_the_list_say_that_a_version_was_deleted_later(
     here.ended(first)
     make(here, "1.1", "1.2")
     until(lambda: "1.0" not in versions(sandbox))
-    until(lambda: here.story(first)["registrations"][0]["deleted_at"])
+    until(lambda: here.details(first)["registrations"][0]["deleted_at"])
 
     shown, listed = beside.run("show", first).stdout, beside.run("deliveries").stdout
 

@@ -37,7 +37,7 @@ def test_versions_and_channels_have_a_copy_without_secrets(
 ) -> None:
     receiver = start(config=CONFIG, environment=SECRETS)
     delivery = receiver.push("1.0.0")
-    until(lambda: len(receiver.story(delivery)["registrations"]) == 2)
+    until(lambda: len(receiver.details(delivery)["registrations"]) == 2)
     receiver.ended(delivery)
     receiver.stop()
 

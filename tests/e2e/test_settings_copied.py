@@ -139,7 +139,7 @@ def test_a_hidden_variable_that_can_be_read_is_a_warning(
     assert ended["outcome"] == "created"
     (note,) = ended["notes"]
     assert "returns the values of the hidden variables DB in clear" in note
-    assert "canary-db" not in json.dumps(here.story(ended["id"]))
+    assert "canary-db" not in json.dumps(here.details(ended["id"]))
 
 
 def test_fields_that_cannot_be_copied_are_named(
@@ -225,7 +225,7 @@ def test_the_newest_version_is_never_a_channel(here: ReceiverHere, edgegap: Edge
     delivery = here.push_to("studio/moving", "1.0")
 
     def moved() -> bool:
-        states = [one["state"] for one in here.story(delivery)["registrations"]]
+        states = [one["state"] for one in here.details(delivery)["registrations"]]
         return states == ["done", "done"]
 
     until(moved)

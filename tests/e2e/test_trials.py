@@ -65,7 +65,7 @@ def here(edgegap: str, tmp_path: Path) -> Iterator[ReceiverHere]:
 
 def by_kind(receiver: ReceiverProcess, delivery: str) -> dict[str, dict[str, Any]]:
     """The registrations of a delivery by what they do."""
-    return {one["mode"]: one for one in receiver.story(delivery)["registrations"]}
+    return {one["mode"]: one for one in receiver.details(delivery)["registrations"]}
 
 
 def ended(receiver: ReceiverProcess, delivery: str, *kinds: str) -> dict[str, dict[str, Any]]:
@@ -136,10 +136,10 @@ def test_what_trials_take_is_a_metric_and_on_the_page(
         assert (scrape(here).value("docker_hub_receiver_trial_seconds", app=APP) or 0) > 0
         with visitor(here) as person:
             assert "Deployments of trials ran for" in person.read("/versions").text
-            story = person.read(f"/deliveries/{delivery}").text
-            assert "by the rule" in story
-            assert "Trial passed Requested" in story
-            assert f"Deployment {run['deployment']}" in story
+            details = person.read(f"/deliveries/{delivery}").text
+            assert "by the rule" in details
+            assert "Trial passed Requested" in details
+            assert f"Deployment {run['deployment']}" in details
 
 
 def test_a_failure_that_is_only_a_warning_moves_the_channel(
@@ -287,7 +287,7 @@ def channel_of(receiver: ReceiverProcess, delivery: str, name: str) -> dict[str,
     def look() -> dict[str, Any]:
         found = (
             one
-            for one in receiver.story(delivery)["registrations"]
+            for one in receiver.details(delivery)["registrations"]
             if one["version"] == name and one["state"] not in {"queued", "working"}
         )
         return next(found, {})

@@ -135,7 +135,7 @@ def test_a_trial_is_waited_for_too(
         answer = ask(receiver, image=f"{REPOSITORY}:1.0", wait=LONG)
 
         assert answer.status_code == status, answer.text
-        ended = receiver.story(pushed)["registrations"]
+        ended = receiver.details(pushed)["registrations"]
         assert {one["mode"] for one in ended} == modes
         assert ("is parked trial_failed" in answer.text) == (status == 409)
 

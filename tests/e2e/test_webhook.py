@@ -49,7 +49,7 @@ def test_an_accepted_push_is_202_with_its_delivery(door: ReceiverProcess) -> Non
 
     assert answer.status_code == 202
     assert answer.json() == {"delivery": answer.json()["delivery"], "verdict": "accepted"}
-    assert door.story(answer.json()["delivery"])["tag"] == "1.0.0"
+    assert door.details(answer.json()["delivery"])["tag"] == "1.0.0"
 
 
 def test_an_ignored_push_is_200_with_its_reason_and_is_recorded(door: ReceiverProcess) -> None:
@@ -61,7 +61,7 @@ def test_an_ignored_push_is_200_with_its_reason_and_is_recorded(door: ReceiverPr
         "ignored",
         "latest_not_named",
     )
-    assert door.story(result["delivery"])["reason"] == "latest_not_named"
+    assert door.details(result["delivery"])["reason"] == "latest_not_named"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_bad_body_on_a_good_link_is_400_and_is_recorded_refused(
 
     result = answer.json()
     assert (answer.status_code, result["verdict"], result["reason"]) == (400, "refused", reason)
-    assert door.story(result["delivery"])["verdict"] == "refused"
+    assert door.details(result["delivery"])["verdict"] == "refused"
 
 
 def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(door: ReceiverProcess) -> None:

@@ -95,8 +95,8 @@ def test_nothing_that_looks_like_a_webhook_is_answered_with_5xx(
 
     assert is_an_answer(answer)
     if answer.status_code == 202:
-        story = here.story(answer.json()["delivery"])
-        assert (story["repository"], story["tag"]) == (REPOSITORY, value["push_data"]["tag"])
+        details = here.details(answer.json()["delivery"])
+        assert (details["repository"], details["tag"]) == (REPOSITORY, value["push_data"]["tag"])
 
 
 @MANY

@@ -112,7 +112,7 @@ def test_a_ledger_moves_to_postgresql_whole_and_a_receiver_goes_on_there(
     receiver = start()
     sandbox.token_state = "refused"  # so that something is left to do
     waiting = receiver.push("2.0")
-    until(lambda: receiver.story(waiting)["registrations"][0]["state"] == "waiting")
+    until(lambda: receiver.details(waiting)["registrations"][0]["state"] == "waiting")
     assert receiver.stop() == 0
     sandbox.token_state = "good"
     source = f"sqlite:///{receiver.folder / 'receiver.db'}"

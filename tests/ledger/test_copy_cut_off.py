@@ -53,7 +53,7 @@ def test_a_ledger_that_replicas_work_on_is_copied_only_after_they_are_stopped(
     receiver = start(environment={"DATABASE_URL": plain(postgres_url)})
     sandbox.token_state = "refused"  # behind a closed gate it is there, too
     waiting = receiver.push("1.0")
-    until(lambda: receiver.story(waiting)["registrations"][0]["state"] == "waiting")
+    until(lambda: receiver.details(waiting)["registrations"][0]["state"] == "waiting")
     with psycopg.connect(plain(postgres_url)) as connection:
         connection.execute("UPDATE replicas SET seen_at = 0")
     until(lambda: rows(postgres_url, "SELECT 1 FROM replicas WHERE seen_at > 0"))

@@ -68,8 +68,8 @@ def test_many_tellings_are_many_deliveries_and_one_registration(ledger: Ledger) 
     deliveries = asyncio.run(six())
 
     assert deliveries == sorted(set(deliveries))
-    stories = [ledger.read_sync(partial(delivery_detail, identity=one)) for one in deliveries]
-    registrations = {one.registrations[0].id for one in stories if one is not None}
+    details = [ledger.read_sync(partial(delivery_detail, identity=one)) for one in deliveries]
+    registrations = {one.registrations[0].id for one in details if one is not None}
     assert len(registrations) == 1
 
 

@@ -172,7 +172,7 @@ def test_a_pause_holds_back_until_it_is_ended(
 
     paused = person.read("/")
     assert f"{named} is paused" in paused.text
-    assert receiver.story(identity)["registrations"][0]["state"] == "queued"
+    assert receiver.details(identity)["registrations"][0]["state"] == "queued"
     answer = person.post("/do/resume", data=paused.form("/do/resume", repository=repository))
 
     assert answer.headers["location"] == "/"

@@ -17,7 +17,9 @@ def test_whatever_is_sent_is_answered_and_what_is_accepted_is_kept(
     assert sum(sent.statuses.values()) == MANY
     assert set(sent.statuses) <= {200, 202, 400, 404, 413, 429}
     assert min(sent.statuses[202], sent.statuses[400], sent.statuses[404]) > 20
-    assert all(receiver.story(identity)["id"] == identity for identity in sorted(sent.accepted)[:9])
+    assert all(
+        receiver.details(identity)["id"] == identity for identity in sorted(sent.accepted)[:9]
+    )
     assert receiver.ended(receiver.push("after-all-that"))["outcome"] == "created"
     assert "Traceback" not in receiver.log.read_text("utf-8")
     until(lambda: receiver.post(webhook_body("2.0")).status_code == 202)

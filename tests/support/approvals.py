@@ -77,7 +77,7 @@ def registration_of(receiver: ReceiverProcess, delivery: str, name: str) -> dict
     def look() -> dict[str, Any]:
         found = (
             one
-            for one in receiver.story(delivery)["registrations"]
+            for one in receiver.details(delivery)["registrations"]
             if one["version"] == name and one["state"] not in {"queued", "working"}
         )
         return next(found, {})

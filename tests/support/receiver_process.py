@@ -173,13 +173,13 @@ class ReceiverProcess:
         )
 
     def show(self, identity: str) -> dict[str, Any]:
-        """The whole story of one delivery, as the command tells it."""
+        """All details of one delivery, from `receiver show`."""
         done = self.run("show", identity, "--json")
         assert done.returncode == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
-    def story(self, identity: str) -> dict[str, Any]:
+    def details(self, identity: str) -> dict[str, Any]:
         """The same over the API: quicker to ask again and again."""
         token = self.api_token()
         answer = httpx.get(
@@ -201,7 +201,7 @@ class ReceiverProcess:
         """Wait until its registrations are done or parked; return the first of them."""
 
         def look() -> dict[str, Any] | None:
-            registrations = self.story(identity)["registrations"]
+            registrations = self.details(identity)["registrations"]
             over = all(one["state"] in {"done", "parked"} for one in registrations)
             return registrations[0] if registrations and over else None
 

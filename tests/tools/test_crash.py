@@ -126,5 +126,5 @@ def test_what_waits_longer_than_any_may_is_named_and_so_is_what_was_parked_too_s
 
 
 def registrations(receiver: ReceiverProcess, delivery: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = receiver.story(delivery)["registrations"]
+    found: list[dict[str, object]] = receiver.details(delivery)["registrations"]
     return found

@@ -41,7 +41,7 @@ DOWN = Fault("status", path_contains=f"/v2/{REPOSITORY}/", status=503, times=Non
 
 
 @dataclass
-class Story:
+class Scenario:
     """One registration, tried whenever it is due, in a time of its own."""
 
     attempt: Callable[[Claimed], Attempt]
@@ -106,10 +106,10 @@ async def nothing_excluded(app: str) -> NotCopied:
 
 
 @asynccontextmanager
-async def stories(
+async def scenarios(
     hub: DockerHubSandbox, *, jitter: float = 1.0, reached: bool = True
-) -> AsyncIterator[Callable[[], Story]]:
-    """Begin stories that share one preflight, a served Docker Hub and a served Edgegap."""
+) -> AsyncIterator[Callable[[], Scenario]]:
+    """Begin scenarios that share one preflight, a served Docker Hub and a served Edgegap."""
     time = Time()
     with serving(hub.app) as served, serving(EdgegapSandbox(apps=(APP,)).app) as edgegap:
         url = served if reached else "http://127.0.0.1:9"
@@ -134,7 +134,7 @@ async def stories(
                     jitter=lambda: jitter,
                 )
 
-            yield lambda: Story(attempt, time)
+            yield lambda: Scenario(attempt, time)
 
 
 @pytest.fixture
@@ -147,16 +147,16 @@ def hub() -> DockerHubSandbox:
 def test_a_tag_that_never_comes_is_waited_for_ten_minutes_and_then_parked(
     hub: DockerHubSandbox,
 ) -> None:
-    async def tell() -> tuple[Story, Result]:
-        async with stories(hub) as begin:
-            story = begin()
-            return story, await story.ended(of("never-pushed"))
+    async def run() -> tuple[Scenario, Result]:
+        async with scenarios(hub) as begin:
+            scenario = begin()
+            return scenario, await scenario.ended(of("never-pushed"))
 
-    story, result = asyncio.run(tell())
+    scenario, result = asyncio.run(run())
 
-    assert story.waits == [2, 5, 15, 30, 60, 120, 120, 120, 120, 8]
-    assert sum(story.waits) == 600
-    assert story.reasons == {Reason.IMAGE_NOT_READY}
+    assert scenario.waits == [2, 5, 15, 30, 60, 120, 120, 120, 120, 8]
+    assert sum(scenario.waits) == 600
+    assert scenario.reasons == {Reason.IMAGE_NOT_READY}
     assert (result.state, result.reason) == (State.PARKED, Reason.IMAGE_NOT_PULLABLE)
     assert "HTTP 404: no such tag" in result.sentence
 
@@ -167,29 +167,29 @@ def test_an_outage_holds_back_for_its_time_then_it_goes_on_and_says_so(
 ) -> None:
     hub.misbehave(DOWN)
 
-    async def tell() -> tuple[Story, Result]:
-        async with stories(hub, jitter=jitter) as begin:
-            story = begin()
-            return story, await story.ended(CLAIMED)
+    async def run() -> tuple[Scenario, Result]:
+        async with scenarios(hub, jitter=jitter) as begin:
+            scenario = begin()
+            return scenario, await scenario.ended(CLAIMED)
 
-    story, result = asyncio.run(tell())
+    scenario, result = asyncio.run(run())
 
-    assert sum(story.waits) == pytest.approx(300, abs=len(story.waits) / 2)
-    assert min(story.waits) >= 1
-    assert story.reasons == {Reason.DOCKER_HUB_UNAVAILABLE}
+    assert sum(scenario.waits) == pytest.approx(300, abs=len(scenario.waits) / 2)
+    assert min(scenario.waits) >= 1
+    assert scenario.reasons == {Reason.DOCKER_HUB_UNAVAILABLE}
     assert (result.outcome, result.digest) == (Outcome.CREATED, None)
     assert result.notes[0] == "made without preflight: Docker Hub could not be asked (HTTP 503)"
 
 
 def test_what_cannot_be_reached_at_all_holds_nothing_back(hub: DockerHubSandbox) -> None:
-    async def tell() -> tuple[Story, Result]:
-        async with stories(hub, reached=False) as begin:
-            story = begin()
-            return story, await story.ended(CLAIMED)
+    async def run() -> tuple[Scenario, Result]:
+        async with scenarios(hub, reached=False) as begin:
+            scenario = begin()
+            return scenario, await scenario.ended(CLAIMED)
 
-    story, result = asyncio.run(tell())
+    scenario, result = asyncio.run(run())
 
-    assert story.waits == []
+    assert scenario.waits == []
     assert result.outcome is Outcome.CREATED
     assert "without preflight: Docker Hub could not be asked (no connection)" in result.notes[0]
 
@@ -199,8 +199,8 @@ def test_who_comes_late_in_an_outage_waits_for_what_is_left_of_its_time(
 ) -> None:
     hub.misbehave(DOWN)
 
-    async def tell() -> list[list[int]]:
-        async with stories(hub) as begin:
+    async def run() -> list[list[int]]:
+        async with scenarios(hub) as begin:
             first, second, third = begin(), begin(), begin()
             await first.attempt(CLAIMED).run()
             first.time.now += 4 * MINUTE
@@ -208,7 +208,7 @@ def test_who_comes_late_in_an_outage_waits_for_what_is_left_of_its_time(
             assert (await third.ended(of("1.1"))).outcome is Outcome.CREATED
             return [second.waits, third.waits]
 
-    second, third = asyncio.run(tell())
+    second, third = asyncio.run(run())
 
     assert sum(second) == 60
     assert third == []
@@ -217,50 +217,50 @@ def test_who_comes_late_in_an_outage_waits_for_what_is_left_of_its_time(
 def test_an_outage_long_after_another_holds_back_for_all_its_time(hub: DockerHubSandbox) -> None:
     hub.misbehave(DOWN)
 
-    async def tell() -> int:
-        async with stories(hub) as begin:
+    async def run() -> int:
+        async with scenarios(hub) as begin:
             await begin().attempt(CLAIMED).run()
-            story = begin()
-            story.time.now += 24 * 60 * MINUTE  # nobody asked meanwhile
-            await story.ended(CLAIMED)
-            return sum(story.waits)
+            scenario = begin()
+            scenario.time.now += 24 * 60 * MINUTE  # nobody asked meanwhile
+            await scenario.ended(CLAIMED)
+            return sum(scenario.waits)
 
-    assert asyncio.run(tell()) == 300
+    assert asyncio.run(run()) == 300
 
 
 @pytest.mark.parametrize("answer", ["found", "not there", "denied"])
 def test_any_answer_of_the_registry_ends_an_outage(hub: DockerHubSandbox, answer: str) -> None:
-    async def tell() -> int:
-        async with stories(hub) as begin:
+    async def run() -> int:
+        async with scenarios(hub) as begin:
             hub.misbehave(DOWN)
             await begin().attempt(CLAIMED).run()
-            story = begin()
-            story.time.now += 4 * MINUTE
+            scenario = begin()
+            scenario.time.now += 4 * MINUTE
             hub.behave()
             if answer == "denied":
                 hub.add_repository(REPOSITORY, private=True)
-            first = await story.attempt(of("2.0" if answer == "not there" else "1.0")).run()
+            first = await scenario.attempt(of("2.0" if answer == "not there" else "1.0")).run()
             assert first.reason is not Reason.DOCKER_HUB_UNAVAILABLE
             hub.misbehave(DOWN)
             later = of("3.0")
-            result = await story.attempt(later).run()
+            result = await scenario.attempt(later).run()
             assert result.reason is Reason.DOCKER_HUB_UNAVAILABLE
-            story.time.now += 2 * MINUTE
-            held = await story.attempt(replace(later, waited=result.waited)).run()
-            return held.due_at - story.time.now
+            scenario.time.now += 2 * MINUTE
+            held = await scenario.attempt(replace(later, waited=result.waited)).run()
+            return held.due_at - scenario.time.now
 
-    assert asyncio.run(tell()) > 0
+    assert asyncio.run(run()) > 0
 
 
 def test_docker_hub_is_left_alone_as_long_as_it_asks(hub: DockerHubSandbox) -> None:
     hub.misbehave(Fault("status", path_contains="/manifests/", status=429, retry_after=75))
 
-    async def tell() -> tuple[list[int], Result]:
-        async with stories(hub, jitter=0.0) as begin:
-            story = begin()
-            return story.waits, await story.ended(CLAIMED)
+    async def run() -> tuple[list[int], Result]:
+        async with scenarios(hub, jitter=0.0) as begin:
+            scenario = begin()
+            return scenario.waits, await scenario.ended(CLAIMED)
 
-    waits, result = asyncio.run(tell())
+    waits, result = asyncio.run(run())
 
     assert waits == [75]
     assert result.outcome is Outcome.CREATED
@@ -270,32 +270,32 @@ def test_docker_hub_is_left_alone_as_long_as_it_asks(hub: DockerHubSandbox) -> N
 def test_an_outage_is_known_with_its_beginning_until_it_is_over_or_long_past(
     hub: DockerHubSandbox,
 ) -> None:
-    async def tell() -> list[Outage | None]:
-        async with stories(hub) as begin:
-            story, seen = begin(), list[Outage | None]()
+    async def run() -> list[Outage | None]:
+        async with scenarios(hub) as begin:
+            scenario, seen = begin(), list[Outage | None]()
 
             async def look(minutes: int) -> None:
-                story.time.now += minutes * MINUTE
-                attempt = story.attempt(CLAIMED)
+                scenario.time.now += minutes * MINUTE
+                attempt = scenario.attempt(CLAIMED)
                 await attempt.run()
                 seen.append(attempt._preflight.outage)
 
             hub.misbehave(DOWN)
             await look(0)
             await look(2)
-            story.time.now += 11 * MINUTE  # nothing is held back any more
-            seen.append(story.attempt(CLAIMED)._preflight.outage)
+            scenario.time.now += 11 * MINUTE  # nothing is held back any more
+            seen.append(scenario.attempt(CLAIMED)._preflight.outage)
             await look(0)
             hub.behave()
             await look(0)
             return seen
 
-    first, second, long_past, again, over = asyncio.run(tell())
+    first, second, long_past, again, over = asyncio.run(run())
 
     assert first is not None
     assert second is not None
     assert second.detail == "HTTP 503"
-    assert abs(first.since - second.since - 2 * MINUTE) < MINUTE  # the same by this story's time
+    assert abs(first.since - second.since - 2 * MINUTE) < MINUTE  # the same by this scenario's time
     assert long_past is None
     assert again is not None
     assert over is None

@@ -55,7 +55,7 @@ CLAIMED = Claimed(
 )
 
 
-class Story:
+class Scenario:
     """A registration whose attempts run when they are due."""
 
     def __init__(self, sandbox: EdgegapSandbox, clock: Clock, client: EdgegapClient) -> None:
@@ -113,11 +113,11 @@ def _over(run: TrialRun | None) -> bool:
 
 
 @asynccontextmanager
-async def story(sandbox: EdgegapSandbox, clock: Clock) -> AsyncIterator[Story]:
+async def scenario(sandbox: EdgegapSandbox, clock: Clock) -> AsyncIterator[Scenario]:
     checked = contract_checked(sandbox.app)
     with serving(checked) as url:
         async with edgegap_client(url, Secret("sandbox-token"), RateLimiter(10_000, 4)) as client:
-            yield Story(sandbox, clock, client)
+            yield Scenario(sandbox, clock, client)
     assert checked.violations == []
 
 
@@ -133,11 +133,13 @@ def sandbox(clock: Clock) -> EdgegapSandbox:
     return made
 
 
-def tell(sandbox: EdgegapSandbox, clock: Clock, then: Callable[[Story], Awaitable[Any]]) -> Any:
-    """Run a story; at its end nothing may run."""
+def run_scenario(
+    sandbox: EdgegapSandbox, clock: Clock, then: Callable[[Scenario], Awaitable[Any]]
+) -> Any:
+    """Run a scenario; at its end nothing may run."""
 
     async def run() -> Any:
-        async with story(sandbox, clock) as one:
+        async with scenario(sandbox, clock) as one:
             return await then(one)
 
     found = asyncio.run(run())
@@ -150,7 +152,7 @@ def test_a_server_that_runs_steadily_passes_and_is_stopped(
 ) -> None:
     sandbox.deployments.set_lifecycle(ready_after=20, stop_takes=3)
 
-    async def then(one: Story) -> None:
+    async def then(one: Scenario) -> None:
         begun = clock.now
         result = await one.ended()
         assert result.outcome is Outcome.PASSED
@@ -162,7 +164,7 @@ def test_a_server_that_runs_steadily_passes_and_is_stopped(
         assert len(one.results) <= 12  # so that a thousand can wait
         assert any("memory" in note for note in result.notes)
 
-    tell(sandbox, clock, then)
+    run_scenario(sandbox, clock, then)
 
 
 @pytest.mark.parametrize(
@@ -178,10 +180,10 @@ def test_a_server_that_does_not_run_fails_and_is_stopped(
 ) -> None:
     sandbox.deployments.set_lifecycle(**lifecycle)
 
-    async def then(one: Story) -> Result:
+    async def then(one: Scenario) -> Result:
         return await one.ended()
 
-    result = tell(sandbox, clock, then)
+    result = run_scenario(sandbox, clock, then)
 
     assert (result.state, result.reason) == (State.PARKED, Reason.TRIAL_FAILED)
     assert words in result.sentence
@@ -199,12 +201,12 @@ def test_a_crash_shows_its_last_lines_without_hidden_values(
         ready_after=5, crash_after=10, exit_code=1, crash_log=f"{lines}\nDB canary-of-the-version"
     )
 
-    async def then(one: Story) -> TrialRun | None:
+    async def then(one: Scenario) -> TrialRun | None:
         one.claimed = replace(one.claimed, version="2.0")
         await one.ended()
         return one.claimed.trial
 
-    run = tell(sandbox, clock, then)
+    run = run_scenario(sandbox, clock, then)
 
     assert run.exit_code == 1
     assert (len(run.log), run.log[-1]) == (40, "DB ***")
@@ -213,11 +215,11 @@ def test_a_crash_shows_its_last_lines_without_hidden_values(
 def test_it_is_only_a_warning_where_the_rule_says_so(sandbox: EdgegapSandbox, clock: Clock) -> None:
     sandbox.deployments.set_lifecycle(ready_after=None)
 
-    async def then(one: Story) -> Result:
+    async def then(one: Scenario) -> Result:
         one.rule = rule(replace(TRIAL, on_failure=OnFailure.WARN))
         return await one.ended()
 
-    result = tell(sandbox, clock, then)
+    result = run_scenario(sandbox, clock, then)
 
     assert (result.state, result.outcome) == (State.DONE, Outcome.FAILED)
     assert any("trial failed" in warning for warning in result.warnings)
@@ -238,7 +240,7 @@ def test_it_waits_for_a_server(
 ) -> None:
     sandbox.deployments.quirks = quirks
 
-    async def then(one: Story) -> Result:
+    async def then(one: Scenario) -> Result:
         for _ in range(20):
             result = await one.step()
             assert result.state is State.WAITING, result
@@ -247,17 +249,17 @@ def test_it_waits_for_a_server(
         sandbox.deployments.set_lifecycle(ready_after=1)
         return await one.ended()
 
-    assert tell(sandbox, clock, then).outcome is Outcome.PASSED
+    assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
 def test_it_does_not_wait_for_a_server_forever(sandbox: EdgegapSandbox, clock: Clock) -> None:
     sandbox.deployments.quirks = DeploymentQuirks(capacity=0)
     begun = clock.now
 
-    async def then(one: Story) -> Result:
+    async def then(one: Scenario) -> Result:
         return await one.ended(most=400)
 
-    result = tell(sandbox, clock, then)
+    result = run_scenario(sandbox, clock, then)
 
     assert (result.state, result.reason) == (State.PARKED, Reason.GAVE_UP)
     assert clock.now - begun >= 24 * 3600
@@ -272,7 +274,7 @@ def test_a_lost_response_leads_to_one_deployment(
     sandbox.deployments.set_lifecycle(ready_after=1)
     sandbox.misbehave(Fault("reset", method="POST", after=after))
 
-    async def then(one: Story) -> Result:
+    async def then(one: Scenario) -> Result:
         first = await one.step()
         assert first.reason is Reason.EDGEGAP_UNREACHABLE
         assert len(sandbox.deployments.active("receiver-trial")) == int(after)
@@ -282,7 +284,7 @@ def test_a_lost_response_leads_to_one_deployment(
 
     if after and not shows_tags:  # it cannot be recognized, and no status shows its tags either
         return
-    assert tell(sandbox, clock, then).outcome is Outcome.PASSED
+    assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
 def test_a_deployment_that_ended_by_itself_has_failed(
@@ -291,10 +293,10 @@ def test_a_deployment_that_ended_by_itself_has_failed(
     sandbox.add_version(APP, "1.0", restart_policy="never")
     sandbox.deployments.set_lifecycle(ready_after=1, crash_after=5, exit_code=0)
 
-    async def then(one: Story) -> Result:
+    async def then(one: Scenario) -> Result:
         return await one.ended()
 
-    result = tell(sandbox, clock, then)
+    result = run_scenario(sandbox, clock, then)
 
     assert result.reason is Reason.TRIAL_FAILED
     assert "ended" in result.sentence
@@ -304,7 +306,7 @@ def test_a_wrong_not_found_does_not_end_it(sandbox: EdgegapSandbox, clock: Clock
     """A status that is not found is believed only if the list does not show it either."""
     sandbox.deployments.set_lifecycle(ready_after=1)
 
-    async def then(one: Story) -> Result:
+    async def then(one: Scenario) -> Result:
         await one.step()
         clock.now += 5
         sandbox.misbehave(
@@ -314,7 +316,7 @@ def test_a_wrong_not_found_does_not_end_it(sandbox: EdgegapSandbox, clock: Clock
         assert result.state is State.WAITING
         return await one.ended()
 
-    assert tell(sandbox, clock, then).outcome is Outcome.PASSED
+    assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
 @pytest.mark.parametrize("keep", [None, 5 * MINUTE])
@@ -323,24 +325,24 @@ def test_a_person_may_keep_it_running(
 ) -> None:
     sandbox.deployments.set_lifecycle(ready_after=1)
 
-    async def then(one: Story) -> None:
+    async def then(one: Scenario) -> None:
         one.rule = rule(None)
         one.claimed = replace(one.claimed, trial=TrialRun(near="203.0.113.7", keep=keep))
         begun = clock.now
         assert (await one.ended()).outcome is Outcome.PASSED
         assert (clock.now - begun >= 60 + 300) is (keep is not None)
 
-    tell(sandbox, clock, then)
+    run_scenario(sandbox, clock, then)
 
 
 def test_without_the_table_nothing_is_deployed(sandbox: EdgegapSandbox, clock: Clock) -> None:
-    async def then(one: Story) -> Result:
+    async def then(one: Scenario) -> Result:
         one.rule = rule(None)
         result = await one.step()
         assert one.sent == []
         return result
 
-    assert tell(sandbox, clock, then).reason is Reason.TRIAL_GONE
+    assert run_scenario(sandbox, clock, then).reason is Reason.TRIAL_GONE
 
 
 def test_a_rule_that_is_gone_does_not_leave_it_running(
@@ -348,17 +350,17 @@ def test_a_rule_that_is_gone_does_not_leave_it_running(
 ) -> None:
     sandbox.deployments.set_lifecycle(ready_after=1)
 
-    async def then(one: Story) -> Result:
+    async def then(one: Scenario) -> Result:
         await one.step()
         one.rule = rule(None)
         return await one.ended()
 
-    assert tell(sandbox, clock, then).reason is Reason.TRIAL_FAILED
+    assert run_scenario(sandbox, clock, then).reason is Reason.TRIAL_FAILED
 
 
 def test_a_version_that_is_not_there_parks(sandbox: EdgegapSandbox, clock: Clock) -> None:
-    async def then(one: Story) -> Result:
+    async def then(one: Scenario) -> Result:
         one.claimed = replace(one.claimed, version="9.9")
         return await one.ended()
 
-    assert tell(sandbox, clock, then).reason is Reason.TRIAL_REFUSED
+    assert run_scenario(sandbox, clock, then).reason is Reason.TRIAL_REFUSED
