@@ -11,7 +11,7 @@ from tests.benchmarks.growing import growing
 from tests.benchmarks.registering import registering
 from tests.benchmarks.replicas import replicas
 from tests.benchmarks.steady import steady
-from tests.benchmarks.table import Part, told
+from tests.benchmarks.table import Part, as_text
 
 PARTS: dict[str, Callable[..., list[Part]]] = {
     "accept": accepting,
@@ -26,7 +26,7 @@ PARTS: dict[str, Callable[..., list[Part]]] = {
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all unless told")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all if none is named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--seconds", type=int, default=4, help="of each load in a round (whole ones)"
@@ -41,7 +41,7 @@ def main() -> None:
             place = Path(folder) / name
             place.mkdir()
             parts += PARTS[name](place, rounds=asked.rounds, seconds=asked.seconds)
-    print(told(parts))
+    print(as_text(parts))
 
 
 if __name__ == "__main__":

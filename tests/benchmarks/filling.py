@@ -29,7 +29,7 @@ _PARKED = {
     "state": "parked",
     "outcome": None,
     "reason": "gave_up",  # none that a start queues again
-    "sentence": "It was tried for 24 hours. Mend what its attempts tell of, then replay.",
+    "sentence": "It was tried for 24 hours. Fix what its attempts report, then replay.",
 }
 
 

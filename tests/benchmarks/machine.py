@@ -1,4 +1,4 @@
-"""What a process costs, as Linux tells it."""
+"""What a process costs, as Linux reports it."""
 
 import os
 import time
@@ -36,7 +36,7 @@ def most_megabytes(pid: int) -> float:
 
 
 def wait_till_idle(pid: int) -> None:
-    """Wait till it has done what it still had to do: else it would slow the next one down."""
+    """Wait until it has done what it still had to do: else it would slow the next one down."""
     end = time.monotonic() + LONGEST_IDLING_SECONDS
     while time.monotonic() < end:
         before = cpu_seconds(pid)

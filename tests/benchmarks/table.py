@@ -66,7 +66,7 @@ def under(what: str, value: float, unit: str, goal: float | None = None) -> Line
     return Line(what, answer, goal=f"< {goal:g} {unit}", met=value < goal)
 
 
-def told(parts: Iterable[Part]) -> str:
+def as_text(parts: Iterable[Part]) -> str:
     """Return the table as text."""
     rows = [f"{'':44}{'median':>16}  {'ratio':<34}{'goal':<14}"]
     for part in parts:

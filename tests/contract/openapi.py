@@ -207,7 +207,7 @@ def find_operation(method: str, path: str) -> Operation | None:
 
 
 def _known_besides(operation_id: str, status: int) -> bool:
-    """Tell the answers that are known, or likely, though the document leaves them out.
+    """Return the answers that are known, or likely, though the document leaves them out.
 
     A deleted token is 403 everywhere, too many calls are 429, and refusals of a DELETE are not
     documented at all.

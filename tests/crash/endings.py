@@ -39,7 +39,7 @@ class End:
 def brought_to_an_end(receiver: ReceiverProcess, ledger: Path, *, kills: int) -> End:
     """Once nothing is due, replay as a person would; but of what is parked only what was to be.
 
-    What else is parked stays so, and is told as stuck.
+    What else is parked stays so, and is reported as stuck.
     """
     until(_none(ledger, DUE), LONGEST_END_SECONDS)
     parked = parkings(ledger, receiver.log, kills)

@@ -32,7 +32,7 @@ def explained_reasons(kills: int) -> frozenset[str]:
 def parkings(ledger: Path, log: Path, kills: int) -> Parkings:
     """Read them from the ledger before any is replayed, and from the log, too.
 
-    A start queues some of what is parked once more: of these only the log tells.
+    A start queues some of what is parked once more: only the log lists these.
     """
     answer = [
         (str(line["image"]), str(line["reason"]))

@@ -1,4 +1,4 @@
-"""What is done to the receiver while senders tell it of pushes; at the end all is counted."""
+"""What is done to the receiver while senders report pushes; at the end all is counted."""
 
 import random
 import signal
@@ -57,7 +57,7 @@ class Torments:
             self._known["killed on a full disk"] = self._killed_on_a_full_disk
 
     def go_on(self, seconds: float) -> None:
-        """Torment it for so long, and through the whole list at least once."""
+        """Torment it for `seconds`, and through the whole list at least once."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             names = list(self._known)

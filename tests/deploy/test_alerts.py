@@ -1,4 +1,4 @@
-"""The alerts for Prometheus, judged by promtool; and that they ask for what the receiver tells."""
+"""The alerts for Prometheus, checked by promtool; and that they use the receiver's metrics."""
 
 import re
 import subprocess
@@ -136,7 +136,7 @@ def test_the_table_of_alerts_names_each_that_there_is() -> None:
 
 
 def exposed() -> set[str]:
-    """The names of all series, those of Docker Hub's pull limit as if it had been told."""
+    """The names of all series, those of Docker Hub's pull limit as if it had been reported."""
     limit = metrics.PullLimit()
     limit.set(1, 1)
     families = [*metrics.registry.collect(), *limit.collect()]

@@ -116,7 +116,7 @@ def test_in_a_pod_an_empty_dir_is_no_volume(source: str, lasts: bool) -> None:
     assert lasts or "emptyDir" in str(warning)
 
 
-def test_the_kernel_tells_an_empty_dir_as_the_kubelet_mounts_it(tmp_path: Path) -> None:
+def test_an_empty_dir_is_recognized_as_the_kubelet_mounts_it(tmp_path: Path) -> None:
     unshare = tool("unshare", "apt-get install util-linux")
     if os.geteuid() != 0:
         pytest.skip("only root may mount, so this is not proven here")

@@ -133,7 +133,7 @@ def test_the_image_runs_as_nobody_on_a_root_that_cannot_be_written(
     assert "done created" in done.stdout
 
 
-def test_the_image_serves_is_healthy_takes_a_push_and_ends_when_told(
+def test_the_image_serves_is_healthy_takes_a_push_and_ends_on_sigterm(
     image: Image, volume: Path
 ) -> None:
     (volume / "receiver.toml").write_text(RULE, "utf-8")

@@ -1,4 +1,4 @@
-"""What engines and hosts are told: each file judged by its own schema, and held to the program."""
+"""The manifests: each file is valid by its own schema, and agrees with the program."""
 
 import re
 import subprocess
@@ -238,7 +238,7 @@ def test_systemd_hands_over_every_secret_that_is_named() -> None:
 
 
 def test_the_move_to_postgresql_reaches_the_unit_and_the_command(tmp_path: Path) -> None:
-    """The unit's URL alone was told of: the command beside it went on with the old ledger."""
+    """The page changed the unit's URL alone: the command beside it used the old ledger."""
     page = (DEPLOY / "systemd.md").read_text("utf-8")
     unit = (DEPLOY / "systemd/receiver.service").read_text("utf-8")
     drop_in = re.search(

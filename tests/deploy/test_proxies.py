@@ -239,7 +239,7 @@ def test_a_sender_that_never_ends_is_cut(tmp_path: Path, before: Before, sent: s
     with in_its_place() as (port, _), before(tmp_path, port) as proxy:
         answer = proxy.cuts_off(sent)
 
-    # Of a body Caddy tells a 200 that nobody gave; but the receiver's own 408 comes before it.
+    # With a body Caddy sends a 200 that nobody gave; but the receiver's own 408 comes before it.
     assert answer == b"" or answer.split()[1] in {b"408", b"200" if "{" in sent else b"408"}
 
 

@@ -1,4 +1,4 @@
-"""The two health doors: whether it lives, and whether it could record a delivery now."""
+"""The two health endpoints: whether it lives, and whether it could record a delivery now."""
 
 import asyncio
 from collections.abc import Iterator
@@ -21,18 +21,18 @@ def here(edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield receiver
 
 
-def asked(receiver: ReceiverHere, door: str, *, token: str = "") -> tuple[int, Any]:
+def asked(receiver: ReceiverHere, path: str, *, token: str = "") -> tuple[int, Any]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    answer = httpx.get(receiver.url + door, headers=headers, trust_env=False)
+    answer = httpx.get(receiver.url + path, headers=headers, trust_env=False)
     return answer.status_code, answer.json()
 
 
-def test_a_sound_receiver_lives_and_is_ready(here: ReceiverHere) -> None:
+def test_a_healthy_receiver_lives_and_is_ready(here: ReceiverHere) -> None:
     assert asked(here, "/livez") == (200, {"alive": True})
     assert asked(here, "/readyz") == (200, {"ready": True, "degraded": []})
 
 
-def test_a_refused_token_degrades_but_does_not_take_the_door_down(
+def test_a_refused_token_degrades_but_the_receiver_stays_ready(
     here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
     sandbox.token_state = "refused"
@@ -47,8 +47,8 @@ def test_a_refused_token_degrades_but_does_not_take_the_door_down(
     assert "EDGEGAP_TOKEN" in answer
 
 
-def test_a_stranger_is_not_told_of_the_inside(here: ReceiverHere) -> None:
-    """Paths, addresses and lines of the configuration were told to anybody on the Internet."""
+def test_readyz_shows_no_details_without_an_api_token(here: ReceiverHere) -> None:
+    """Paths, addresses and lines of the configuration were shown to anybody on the Internet."""
     (here.folder / "receiver.db").rename(here.folder / "elsewhere")
 
     status, answer = asked(here, "/readyz", token="made up")

@@ -75,11 +75,13 @@ def test_a_fresh_receiver_knows_its_series_and_claims_nothing(receiver: Receiver
     assert 0 < started - 1 < read  # the kernel counts the start in hundredths
 
 
-def test_what_docker_hub_never_told_is_absent_and_not_nought(receiver: ReceiverProcess) -> None:
+def test_a_pull_limit_that_docker_hub_never_reported_is_absent_and_not_zero(
+    receiver: ReceiverProcess,
+) -> None:
     assert scrape(receiver).value("docker_hub_receiver_docker_hub_pulls_left") is None
 
 
-def test_a_push_counts_from_the_door_to_the_version(start: StartReceiver) -> None:
+def test_a_push_counts_from_the_webhook_to_the_version(start: StartReceiver) -> None:
     receiver = start(config=TWO_RULES)
 
     created = receiver.details(receiver.push("1.0.0"))

@@ -1,4 +1,4 @@
-"""PostgreSQL is away: nothing is accepted, it is told, and all is well again by itself."""
+"""PostgreSQL is away: nothing is accepted, it is reported, and it recovers by itself."""
 
 import asyncio
 import socket
@@ -31,11 +31,11 @@ def receiver(
         yield one
 
 
-def health_of(receiver: ReceiverHere, door: str) -> int:
-    return httpx.get(f"{receiver.url}/{door}", trust_env=False, timeout=20).status_code
+def health_of(receiver: ReceiverHere, path: str) -> int:
+    return httpx.get(f"{receiver.url}/{path}", trust_env=False, timeout=20).status_code
 
 
-def test_while_it_is_away_the_door_says_503_and_what_came_before_is_worked_after(
+def test_while_it_is_away_pushes_are_answered_503_and_earlier_ones_are_worked_after(
     receiver: ReceiverHere, postgres: Postgres, sandbox: EdgegapSandbox
 ) -> None:
     sandbox.latency = 0.3
@@ -58,7 +58,7 @@ def test_while_it_is_away_the_door_says_503_and_what_came_before_is_worked_after
 
 
 def test_a_server_that_takes_connections_and_says_nothing_is_waited_for_once_a_group() -> None:
-    """Each write waited anew, one after another: pushes were told so only after a minute."""
+    """Each write waited again, one after another: pushes were refused only after a minute."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(0.1)
         port = silent.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A push becomes a version, end to end, through public doors only."""
+"""A push becomes a version, end to end, through public endpoints only."""
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.support.receiver_process import (

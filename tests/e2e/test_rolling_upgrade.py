@@ -52,7 +52,7 @@ Begun = list[ReceiverProcess]
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder that the newer version stands in."""
+    """The folder of the newer version."""
     folder = tmp_path_factory.mktemp("newer")
     house = folder / "receiver"
     shutil.copytree(Path(receiver.__file__).parent, house)
@@ -85,9 +85,9 @@ def replicas(
 
 @contextmanager
 def under_pushes(replicas: Begun, answer: list[SentPushes]) -> Iterator[Senders]:
-    """Send without rest to whoever serves at the time."""
-    doors = lambda: [one.url for one in replicas if one.process is not None and one.url]  # noqa: E731
-    senders = Senders(doors, at_once=16, pause=0.15).start()
+    """Send without rest to the replicas that serve at the time."""
+    urls = lambda: [one.url for one in replicas if one.process is not None and one.url]  # noqa: E731
+    senders = Senders(urls, at_once=16, pause=0.15).start()
     try:
         yield senders
     finally:
@@ -95,9 +95,9 @@ def under_pushes(replicas: Begun, answer: list[SentPushes]) -> Iterator[Senders]
 
 
 def more(senders: Senders, many: int = 60) -> None:
-    """Wait until so many more are accepted."""
-    before = len(senders.told.accepted)
-    until(lambda: len(senders.told.accepted) > before + many)
+    """Wait until `many` more are accepted."""
+    before = len(senders.sent.accepted)
+    until(lambda: len(senders.sent.accepted) > before + many)
 
 
 def leave(one: ReceiverProcess) -> None:

@@ -34,7 +34,7 @@ def test_a_call_that_hangs_and_a_sender_that_dawdles_keep_nobody_up(
     with closing(socket.create_connection((url.host, url.port or 80))) as dawdler:
         head = f"POST {url.path} HTTP/1.1\r\nHost: h\r\nContent-Length: 99\r\n\r\n{{"
         dawdler.sendall(head.encode())
-        # Who came later is answered: so this one was let in, and was not left at the closed door.
+        # A later request is answered: so this connection was accepted before the shutdown.
         assert httpx.get(f"{receiver.url}/livez", trust_env=False).status_code == 200
 
         process.terminate()

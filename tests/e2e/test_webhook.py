@@ -1,4 +1,4 @@
-"""The door for Docker Hub: every answer it gives, and the links that open it."""
+"""The webhook endpoint: every answer it gives, and the links that it accepts."""
 
 import json
 import select
@@ -28,9 +28,9 @@ MEBIBYTE = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcess]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcess]:
     with serving(EdgegapSandbox(apps=("my-game", "lobby")).app) as edgegap:
-        receiver = ReceiverProcess(tmp_path_factory.mktemp("door"), edgegap, config=CONFIG)
+        receiver = ReceiverProcess(tmp_path_factory.mktemp("webhook"), edgegap, config=CONFIG)
         yield receiver.start()
         receiver.stop()
 
@@ -44,16 +44,16 @@ def body(**push_data: object) -> bytes:
     return json.dumps(webhook_body(**push_data)).encode()  # type: ignore[arg-type]
 
 
-def test_an_accepted_push_is_202_with_its_delivery(door: ReceiverProcess) -> None:
-    answer = door.post(webhook_body("1.0.0"))
+def test_an_accepted_push_is_202_with_its_delivery(running: ReceiverProcess) -> None:
+    answer = running.post(webhook_body("1.0.0"))
 
     assert answer.status_code == 202
     assert answer.json() == {"delivery": answer.json()["delivery"], "verdict": "accepted"}
-    assert door.details(answer.json()["delivery"])["tag"] == "1.0.0"
+    assert running.details(answer.json()["delivery"])["tag"] == "1.0.0"
 
 
-def test_an_ignored_push_is_200_with_its_reason_and_is_recorded(door: ReceiverProcess) -> None:
-    answer = door.post(webhook_body("latest"))
+def test_an_ignored_push_is_200_with_its_reason_and_is_recorded(running: ReceiverProcess) -> None:
+    answer = running.post(webhook_body("latest"))
 
     result = answer.json()
     assert (answer.status_code, result["verdict"], result["reason"]) == (
@@ -61,7 +61,7 @@ def test_an_ignored_push_is_200_with_its_reason_and_is_recorded(door: ReceiverPr
         "ignored",
         "latest_not_named",
     )
-    assert door.details(result["delivery"])["reason"] == "latest_not_named"
+    assert running.details(result["delivery"])["reason"] == "latest_not_named"
 
 
 @pytest.mark.parametrize(
@@ -79,30 +79,30 @@ def test_an_ignored_push_is_200_with_its_reason_and_is_recorded(door: ReceiverPr
     ],
 )
 def test_a_bad_body_on_a_good_link_is_400_and_is_recorded_refused(
-    door: ReceiverProcess, sent: bytes, reason: str
+    running: ReceiverProcess, sent: bytes, reason: str
 ) -> None:
-    answer = post(door.link(), sent)
+    answer = post(running.link(), sent)
 
     result = answer.json()
     assert (answer.status_code, result["verdict"], result["reason"]) == (400, "refused", reason)
-    assert door.details(result["delivery"])["verdict"] == "refused"
+    assert running.details(result["delivery"])["verdict"] == "refused"
 
 
-def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(door: ReceiverProcess) -> None:
+def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(running: ReceiverProcess) -> None:
     keys = LinkSigner([KEY], {})
     good = keys.token(REPOSITORY)
     result = body(tag="9.9.9")
     urls = {
-        "made up": f"{door.url}{PATH}abc",
-        "another signature": f"{door.url}{PATH}{good[:-1]}{'A' if good[-1] != 'A' else 'B'}",
+        "made up": f"{running.url}{PATH}abc",
+        "another signature": f"{running.url}{PATH}{good[:-1]}{'A' if good[-1] != 'A' else 'B'}",
         "another key": LinkSigner(["another-key-entirely-0123456789"], {}).link(
-            door.url, REPOSITORY
+            running.url, REPOSITORY
         ),
-        "very long": f"{door.url}{PATH}{'a' * 4000}",
-        "not ASCII": f"{door.url}{PATH}%C3%A9%00",
-        "revoked": keys.link(door.url, LOBBY),
-        "of a number yet to come": LinkSigner([KEY], {REPOSITORY: 2}).link(door.url, REPOSITORY),
-        "of another repository": keys.link(door.url, "studio/unheard-of"),
+        "very long": f"{running.url}{PATH}{'a' * 4000}",
+        "not ASCII": f"{running.url}{PATH}%C3%A9%00",
+        "revoked": keys.link(running.url, LOBBY),
+        "of a number yet to come": LinkSigner([KEY], {REPOSITORY: 2}).link(running.url, REPOSITORY),
+        "of another repository": keys.link(running.url, "studio/unheard-of"),
     }
 
     answers = {what: post(url, result) for what, url in urls.items()}
@@ -114,59 +114,59 @@ def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(door: ReceiverPro
     one, *others = [seen(answer) for answer in answers.values()]
     assert one[0] == 404
     assert all(other == one for other in others), answers
-    assert seen(post(f"{door.url}/nowhere", result)) == one
+    assert seen(post(f"{running.url}/nowhere", result)) == one
 
 
-def test_a_revoked_link_is_replaced_by_the_next(door: ReceiverProcess) -> None:
-    token = LinkSigner([KEY], {LOBBY: 2}).link(door.url, LOBBY)
+def test_a_revoked_link_is_replaced_by_the_next(running: ReceiverProcess) -> None:
+    token = LinkSigner([KEY], {LOBBY: 2}).link(running.url, LOBBY)
     answer = json.dumps(webhook_body("1.0", repository=LOBBY)).encode()
 
     assert post(token, answer).status_code == 202
 
 
-def test_a_trailing_slash_is_no_other_door_and_no_redirect(door: ReceiverProcess) -> None:
-    assert post(door.link() + "/", body(tag="1.0.0")).status_code == 202
-    assert post(f"{door.url}{PATH}abc/", body(tag="1.0.0")).status_code == 404
+def test_a_trailing_slash_is_the_same_endpoint_and_no_redirect(running: ReceiverProcess) -> None:
+    assert post(running.link() + "/", body(tag="1.0.0")).status_code == 202
+    assert post(f"{running.url}{PATH}abc/", body(tag="1.0.0")).status_code == 404
 
 
 @pytest.mark.parametrize(
     "content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", "x", ""]
 )
 def test_the_bytes_are_read_whatever_the_content_type(
-    door: ReceiverProcess, content_type: str
+    running: ReceiverProcess, content_type: str
 ) -> None:
-    assert post(door.link(), body(tag="1.0.0"), content_type=content_type).status_code == 202
+    assert post(running.link(), body(tag="1.0.0"), content_type=content_type).status_code == 202
 
 
-def test_a_chunked_body_is_read_like_any_other(door: ReceiverProcess) -> None:
+def test_a_chunked_body_is_read_like_any_other(running: ReceiverProcess) -> None:
     whole = body(tag="1.0.0")
 
-    assert post(door.link(), (whole[at : at + 7] for at in range(0, len(whole), 7))).json()[
+    assert post(running.link(), (whole[at : at + 7] for at in range(0, len(whole), 7))).json()[
         "verdict"
     ] == ("accepted")
 
 
-def test_a_body_of_just_1_mib_is_read(door: ReceiverProcess) -> None:
+def test_a_body_of_just_1_mib_is_read(running: ReceiverProcess) -> None:
     answer = body(tag="1.0.0")
 
-    assert post(door.link(), answer + b" " * (MEBIBYTE - len(answer))).status_code == 202
+    assert post(running.link(), answer + b" " * (MEBIBYTE - len(answer))).status_code == 202
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_over_1_mib_is_413(door: ReceiverProcess, *, chunked: bool) -> None:
+def test_a_body_over_1_mib_is_413(running: ReceiverProcess, *, chunked: bool) -> None:
     result = body(tag="1.0.0")
     sent = result + b" " * (MEBIBYTE + 1 - len(result))
 
-    answer = post(door.link(), iter([sent[:5000], sent[5000:]]) if chunked else sent)
+    answer = post(running.link(), iter([sent[:5000], sent[5000:]]) if chunked else sent)
 
     assert (answer.status_code, answer.json()["reason"]) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 99000000", "Transfer-Encoding: chunked"])
 def test_too_large_a_body_is_refused_though_its_end_never_comes(
-    door: ReceiverProcess, framing: str
+    running: ReceiverProcess, framing: str
 ) -> None:
-    url = httpx.URL(door.link())
+    url = httpx.URL(running.link())
     size = MEBIBYTE + 100
     start = f"{size:x}\r\n".encode() if "chunked" in framing else b""
     with closing(socket.create_connection((url.host, url.port or 80), timeout=9)) as sender:
@@ -176,38 +176,40 @@ def test_too_large_a_body_is_refused_though_its_end_never_comes(
         assert sender.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
-def test_an_endless_body_is_cut_off(door: ReceiverProcess) -> None:
-    url = httpx.URL(door.link())
+def test_an_endless_body_is_cut_off(running: ReceiverProcess) -> None:
+    url = httpx.URL(running.link())
     head = f"POST {url.path} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     with closing(socket.create_connection((url.host, url.port or 80), timeout=9)) as sender:
         sender.sendall(head)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             sender.sendall((b"10000\r\n" + b" " * 65_536 + b"\r\n") * 1024)
 
-    assert door.post(webhook_body("1.0.0")).status_code == 202
+    assert running.post(webhook_body("1.0.0")).status_code == 202
 
 
 def test_wrong_tokens_are_limited_by_address_and_a_good_link_never_is(
-    door: ReceiverProcess,
+    running: ReceiverProcess,
 ) -> None:
     result = body(tag="1.0.0")
     with httpx.Client(trust_env=False, headers={"X-Forwarded-For": "203.0.113.9"}) as guesser:
-        wrong = [guesser.post(f"{door.url}{PATH}guess", content=result) for _ in range(80)]
-        good = [guesser.post(door.link(), content=result).status_code for _ in range(150)]
+        wrong = [guesser.post(f"{running.url}{PATH}guess", content=result) for _ in range(80)]
+        good = [guesser.post(running.link(), content=result).status_code for _ in range(150)]
 
     assert {answer.status_code for answer in wrong} == {404, 429}
     assert wrong[-1].status_code == 429
     assert int(wrong[-1].headers["retry-after"]) > 0
     assert set(good) == {202}
-    assert post(f"{door.url}{PATH}guess", result, X_Forwarded_For="203.0.113.10").status_code == 404
+    assert (
+        post(f"{running.url}{PATH}guess", result, X_Forwarded_For="203.0.113.10").status_code == 404
+    )
 
 
 def test_a_person_who_opens_a_link_is_greeted_whether_it_is_good_or_not(
-    door: ReceiverProcess,
+    running: ReceiverProcess,
 ) -> None:
     answers = [
         httpx.get(url, trust_env=False)
-        for url in (door.link(), door.link() + "/", f"{door.url}{PATH}abc")
+        for url in (running.link(), running.link() + "/", f"{running.url}{PATH}abc")
     ]
 
     assert {answer.status_code for answer in answers} == {200}
@@ -217,29 +219,29 @@ def test_a_person_who_opens_a_link_is_greeted_whether_it_is_good_or_not(
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_other_methods_are_405(door: ReceiverProcess, method: str) -> None:
-    assert httpx.request(method, door.link(), trust_env=False).status_code == 405
+def test_other_methods_are_405(running: ReceiverProcess, method: str) -> None:
+    assert httpx.request(method, running.link(), trust_env=False).status_code == 405
 
 
-def test_the_callback_url_is_never_fetched(door: ReceiverProcess) -> None:
+def test_the_callback_url_is_never_fetched(running: ReceiverProcess) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/hook/"
         answer = webhook_body("7.7.7") | {"callback_url": address}
         answer["repository"]["repo_url"] = address
 
-        door.ended(str(door.post(answer).json()["delivery"]))
+        running.ended(str(running.post(answer).json()["delivery"]))
 
         assert select.select([listener], [], [], 0.2)[0] == []
 
 
-def test_a_link_pasted_into_another_repository_is_told_of_and_answered_as_a_strangers(
-    door: ReceiverProcess,
+def test_a_link_pasted_into_another_repository_is_recorded_and_answered_as_unknown(
+    running: ReceiverProcess,
 ) -> None:
-    """It left one log line: whoever looked for the push found nothing."""
-    answer = door.post(webhook_body("1.0", "other/thing"))
+    """It left one log line: a search for the push found nothing."""
+    answer = running.post(webhook_body("1.0", "other/thing"))
 
     assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
-    row = json.loads(door.run("deliveries", "--json").stdout.splitlines()[0])
+    row = json.loads(running.run("deliveries", "--json").stdout.splitlines()[0])
     assert (row["repository"], row["verdict"], row["reason"]) == (
         "studio/game-server", "refused", "other_repository"
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Made-up bodies by the thousand at the door: `python -m tests.hostile --bodies 100000`."""
+"""Thousands of made-up webhook bodies: `python -m tests.hostile --bodies 100000`."""

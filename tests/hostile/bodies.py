@@ -1,5 +1,5 @@
 """Bodies that nobody should send: real ones, bent and broken, and sheer noise. By seed, so that
-whatever breaks the door can be sent again."""
+whatever breaks the endpoint can be sent again."""
 
 import gzip
 import json

@@ -39,11 +39,11 @@ def test_a_backup_taken_under_writes_is_whole_and_a_receiver_goes_on_from_it(
     receiver = start()
     copy = tmp_path / "copy.db"
     senders = Senders(lambda: [receiver.url], at_once=4, pause=0.01).start()
-    until(lambda: len(senders.told.accepted) > 30)
-    before = set(senders.told.accepted)
+    until(lambda: len(senders.sent.accepted) > 30)
+    before = set(senders.sent.accepted)
 
     ended = receiver.run("ledger", "backup", str(copy))
-    meanwhile = len(senders.told.accepted)
+    meanwhile = len(senders.sent.accepted)
     answer = senders.stop()
 
     assert ended.returncode == 0, ended.stderr

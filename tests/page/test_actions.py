@@ -49,7 +49,7 @@ def test_a_parked_push_is_replayed_from_its_own_page(
     assert receiver.ended(identity)["outcome"] == "created"
 
 
-def test_a_replay_of_what_is_not_there_is_told(person: Visitor) -> None:
+def test_a_replay_of_an_unknown_delivery_is_refused_with_a_message(person: Visitor) -> None:
     answer = person.do("replay", delivery="d0<script>")
 
     assert answer.status_code == 400

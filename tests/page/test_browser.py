@@ -103,7 +103,7 @@ def test_a_push_appears_and_its_state_moves_without_reload(page: Page, demo: Dem
     expect(page.locator("#said")).to_contain_text("new push")
 
 
-def test_a_parked_push_is_explained_mended_and_replayed(page: Page, demo: Demo) -> None:
+def test_a_parked_push_is_explained_fixed_and_replayed(page: Page, demo: Demo) -> None:
     sign_in(page, demo.password)
     demo.push(ARM)
     parked = page.get_by_role("region", name="Parked")
@@ -176,7 +176,7 @@ def test_what_is_open_and_focused_stays_so_while_the_page_moves(page: Page, demo
     expect(button).to_be_focused()
 
 
-def test_a_receiver_that_is_away_is_told_of(page: Page, demo: Demo) -> None:
+def test_the_page_shows_that_the_receiver_cannot_be_reached(page: Page, demo: Demo) -> None:
     sign_in(page, demo.password)
     page.route(re.compile("live=1"), lambda route: route.fulfill(status=200, body="<p></p>"))
     expect(page.get_by_text("The receiver cannot be reached")).to_be_hidden()

@@ -56,7 +56,7 @@ def test_what_a_person_has_chosen_stays_while_what_is_around_it_moves(
     expect(choice).to_have_value("1.0")
 
 
-def test_a_receiver_that_stops_is_told_of_and_the_page_goes_on_when_it_is_back(
+def test_the_page_shows_that_the_receiver_is_away_and_goes_on_when_it_is_back(
     page: Page, receiver: ReceiverProcess
 ) -> None:
     sign_in(page, PASSWORD, "/deliveries")

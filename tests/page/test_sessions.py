@@ -82,7 +82,7 @@ def test_a_stranger_is_led_to_the_login_and_sees_nothing(receiver: ReceiverHere,
     assert answer.text == ""
 
 
-def test_our_script_is_told_that_the_session_ended(receiver: ReceiverHere) -> None:
+def test_a_live_update_without_a_session_is_401(receiver: ReceiverHere) -> None:
     with Visitor(receiver) as person:
         assert person.get("/deliveries?live=1").status_code == 401
 
@@ -260,7 +260,7 @@ def test_guessing_is_limited_by_address_and_locks_nobody_else_out(start: StartRe
         assert receiver.push("1.0.0")
 
 
-def test_an_address_told_by_whoever_is_no_trusted_proxy_does_not_count(
+def test_an_address_forwarded_by_an_untrusted_proxy_does_not_count(
     start: StartReceiver,
 ) -> None:
     receiver = start(environment={**PAGE, "FORWARDED_ALLOW_IPS": "192.0.2.1"})

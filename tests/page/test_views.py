@@ -1,4 +1,4 @@
-"""What the pages show, and that the API tells the same."""
+"""What the pages show, and that the API returns the same."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -39,7 +39,7 @@ def person(receiver: ReceiverHere) -> Iterator[Visitor]:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
-    """A receiver that was told of 120 pushes, of which every tenth was ignored."""
+    """A receiver that got 120 pushes, of which every tenth was ignored."""
     folder = tmp_path_factory.mktemp("many")
     with serving(EdgegapSandbox().app) as url, receiver_here(folder, url, environment=PAGE) as one:
         one.inside(lambda: one.service.ledger.write(_fill))
@@ -77,7 +77,7 @@ def tags(person: Visitor, query: str) -> list[str]:
     return [row.split('class="tag">')[1].split("<")[0] for row in rows]
 
 
-def test_the_overview_tells_of_each_rule_s_newest_push(
+def test_the_overview_shows_each_rule_s_newest_push(
     receiver: ReceiverHere, person: Visitor
 ) -> None:
     assert "none yet" in person.read("/").text
@@ -178,7 +178,7 @@ def test_each_problem_of_the_health_check_is_the_first_line(
     assert "What is wrong." in shown.text
 
 
-def test_the_overview_tells_what_is_degraded(receiver: ReceiverHere, person: Visitor) -> None:
+def test_the_overview_shows_what_is_degraded(receiver: ReceiverHere, person: Visitor) -> None:
     sentence = "Edgegap refuses the API token (because)."
     receiver.inside(
         lambda: receiver.service.ledger.write(lambda tx: close_token_gate(tx, sentence))
@@ -277,7 +277,7 @@ def test_a_rare_text_is_looked_for_a_stretch_at_a_time(
 
 
 @pytest.mark.parametrize("query", ["state=gone", "verdict=x", "tag=%00", "text=" + "x" * 201])
-def test_a_filter_that_means_nothing_is_told(many: ReceiverHere, query: str) -> None:
+def test_an_invalid_filter_is_answered_400_with_a_message(many: ReceiverHere, query: str) -> None:
     with visitor(many) as person:
         assert "The request failed." in person.read(f"/deliveries?{query}", 400).text
 
@@ -298,7 +298,9 @@ def test_what_moves_is_sent_again_only_when_it_moved(
     assert person.get("/deliveries?live=1", headers=tag).status_code == 200
 
 
-def test_a_delivery_s_story_is_told_whole(receiver: ReceiverHere, person: Visitor) -> None:
+def test_a_delivery_s_page_shows_its_rule_and_its_calls(
+    receiver: ReceiverHere, person: Visitor
+) -> None:
     identity = receiver.push("1.0.0", pusher="ann")
     receiver.ended(identity)
 
@@ -316,7 +318,7 @@ def test_a_delivery_s_story_is_told_whole(receiver: ReceiverHere, person: Visito
     assert dashboard in shown.links()
 
 
-def test_an_ignored_push_tells_which_rules_did_not_take_it(
+def test_an_ignored_push_shows_which_rules_did_not_match(
     receiver: ReceiverHere, person: Visitor
 ) -> None:
     identity = receiver.post(webhook_body("latest")).json()["delivery"]
@@ -329,11 +331,11 @@ def test_an_ignored_push_tells_which_rules_did_not_take_it(
 
 
 @pytest.mark.parametrize("identity", ["d0", "%00", "d" * 300, "%E2%80%AE", "..%2f"])
-def test_a_delivery_that_is_not_there_is_told(person: Visitor, identity: str) -> None:
+def test_an_unknown_delivery_is_answered_400_or_404(person: Visitor, identity: str) -> None:
     assert person.get(f"/deliveries/{identity}").status_code in {400, 404}
 
 
-def test_the_versions_page_tells_what_edgegap_has_and_where_it_came_from(
+def test_the_versions_page_lists_edgegap_s_versions_and_their_deliveries(
     receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
 ) -> None:
     sandbox.add_version(APP, "0.9.0", private_username="u", private_token="canary-private-token")
@@ -355,13 +357,13 @@ def test_the_versions_page_tells_what_edgegap_has_and_where_it_came_from(
     assert "canary-private-token" not in shown.html + str(answer)
 
 
-def test_a_channel_that_another_hand_moved_is_told_with_what_edgegap_has(
+def test_a_channel_changed_by_somebody_else_is_shown_with_its_image_at_edgegap(
     receiver: ReceiverHere,
     person: Visitor,
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Or a ledger that was restored from before: the page told its belief as fact."""
+    """Or the ledger is an older one, restored: the page showed what it held as a fact."""
     monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     until(lambda: (APP, "staging") in sandbox.versions)
@@ -454,11 +456,11 @@ def test_edgegap_is_asked_once_however_many_look(
 
 
 @pytest.mark.parametrize("path", ["/api/overview", f"/api/versions?app={APP}"])
-def test_the_api_tells_a_stranger_nothing(receiver: ReceiverHere, path: str) -> None:
+def test_the_api_is_401_without_a_token(receiver: ReceiverHere, path: str) -> None:
     assert httpx.get(receiver.url + path, trust_env=False).status_code == 401
 
 
-def test_the_api_tells_of_no_app_that_no_rule_names(receiver: ReceiverHere) -> None:
+def test_the_api_is_404_for_an_app_that_no_rule_names(receiver: ReceiverHere) -> None:
     headers = {"Authorization": f"Bearer {receiver.api_token()}"}
     url = f"{receiver.url}/api/versions?app=another"
     assert httpx.get(url, headers=headers, trust_env=False).status_code == 404

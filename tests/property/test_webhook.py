@@ -1,4 +1,4 @@
-"""A few thousand made-up bodies at the door; `python -m tests.hostile` sends any number."""
+"""Thousands of made-up bodies for the webhook; `python -m tests.hostile` sends any number."""
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.hostile.sending import send_many

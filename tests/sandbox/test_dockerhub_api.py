@@ -177,7 +177,7 @@ def test_a_login_is_refused(asking: httpx.Client, body: object, status: int) -> 
     assert asking.post("/v2/auth/token", content=b"{").status_code == 400
 
 
-def test_the_old_doors_take_no_organization_token(
+def test_the_old_endpoints_take_no_organization_token(
     hub: DockerHubSandbox, asking: httpx.Client
 ) -> None:
     hub.push_image(GAME, "1.0")

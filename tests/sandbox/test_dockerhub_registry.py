@@ -92,7 +92,7 @@ def test_attestations_stand_beside_the_images(
         ("signature", f"{OCI}.config.v1+json"),
     ],
 )
-def test_a_single_manifest_tells_by_its_config(
+def test_a_single_manifest_has_its_platform_in_its_config(
     hub: DockerHubSandbox, asking: httpx.Client, kind: Any, config_type: str
 ) -> None:
     manifest = fetched(asking, hub.push_image(GAME, "1.0", ["windows/amd64"], kind=kind))

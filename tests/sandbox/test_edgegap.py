@@ -515,7 +515,7 @@ def test_a_version_of_a_matchmaker_is_held(
 # Deployments
 
 
-def test_only_the_filter_tells_whose_deployments_they_are(
+def test_deployments_of_an_app_are_found_only_with_the_filter(
     sandbox: EdgegapSandbox, edgegap: httpx.Client
 ) -> None:
     sandbox.deployments.run("my-game", "1.0")

@@ -53,7 +53,7 @@ class Commands:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def push(self, image: str = "studio/game-server:1.0.0") -> dict[str, Any]:
-        """Record a push by hand, with no server running; return what was told of it."""
+        """Record a push by hand, with no server running; return what was reported of it."""
         done = self.run("push", image, "--json")
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer

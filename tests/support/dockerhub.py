@@ -1,4 +1,4 @@
-"""A stand-in of Docker Hub beside the receiver, and what of it the receiver must be told."""
+"""A stand-in of Docker Hub beside the receiver, and the variables that name it."""
 
 import time
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ ACCEPT = f"{OCI}.index.v1+json;q=1, {DOCKER}.list.v2+json, {OCI}.manifest.v1+jso
 
 
 class Clock:
-    """Stands still unless it is told."""
+    """Changes only when a test sets it."""
 
     def __init__(self) -> None:
         self.now = 1_780_000_000.0

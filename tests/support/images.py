@@ -29,7 +29,7 @@ LOGIN = Login("studio-bot", Secret(TOKEN))
 
 
 class Clock:
-    """Stands still unless it is told. Seconds."""
+    """Changes only when a test sets it. Seconds."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -59,7 +59,7 @@ class Looking:
         return self.runner.run(asked)
 
     @property
-    def told(self) -> list[str]:
+    def requests(self) -> list[str]:
         """What was asked of the stand-in so far, as `METHOD path`."""
         return [f"{call.method} {call.path}" for call in self.calls(lambda _: True)]
 
@@ -101,7 +101,7 @@ def stopped(findings: Findings) -> tuple[str, str]:
 
 
 def out(there: Looking) -> str:
-    """Why preflight could not look, asked with a login; it never tells the token."""
+    """Why preflight could not look, asked with a login; it never shows the token."""
     found = there.look(login=LOGIN)
     assert isinstance(found, Out), found
     assert TOKEN not in found.detail

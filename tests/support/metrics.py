@@ -7,7 +7,7 @@ from tests.support.receiver_process import ReceiverProcess
 
 
 class Scrape:
-    """What one scrape told."""
+    """What one scrape returned."""
 
     def __init__(self, text: str) -> None:
         self.families = {one.name: one for one in text_string_to_metric_families(text)}
@@ -34,7 +34,7 @@ def ask(receiver: ReceiverProcess, authorization: bytes | None = None) -> httpx.
 
 
 def scrape(receiver: ReceiverProcess) -> Scrape:
-    """What the metrics tell now."""
+    """What the metrics are now."""
     answer = ask(receiver)
     assert answer.status_code == 200, answer.text
     return Scrape(answer.text)

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class ReceiverHere(ReceiverProcess):
-    """The same doors and the same server as `receiver serve`, in a thread."""
+    """The same endpoints and the same server as `receiver serve`, in a thread."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Senders that tell of pushes without rest, and what must be true of them in the end."""
+"""Senders that report pushes without rest, and what they were answered."""
 
 import random
 import threading
@@ -32,17 +32,17 @@ class SentPushes:
 
 
 class Senders:
-    """So many threads; each sends new tags, and tells of some again, round robin to all doors."""
+    """Threads that send new tags, and some of them again, round robin to all URLs."""
 
     def __init__(
-        self, doors: Callable[[], Sequence[str]], *, at_once: int, pause: float, seed: int = 0
+        self, urls: Callable[[], Sequence[str]], *, at_once: int, pause: float, seed: int = 0
     ) -> None:
-        self.told = SentPushes()
-        self._doors = doors
+        self.sent = SentPushes()
+        self._urls = urls
         self._pause = pause
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._sent: list[str] = []
+        self._sent_tags: list[str] = []
         self._threads = [
             threading.Thread(target=self._send, args=(number, random.Random(seed * 997 + number)))
             for number in range(at_once)
@@ -58,7 +58,7 @@ class Senders:
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
-        return self.told
+        return self.sent
 
     def _send(self, number: int, chance: random.Random) -> None:
         with httpx.Client(trust_env=False, timeout=10) as client:
@@ -69,23 +69,23 @@ class Senders:
 
     def _tag(self, number: int, turn: int, chance: random.Random) -> str:
         with self._lock:
-            if self._sent and chance.random() < 0.5:  # as Docker Hub tells some twice
-                return chance.choice(self._sent[-20:])
+            if self._sent_tags and chance.random() < 0.5:  # as Docker Hub reports some twice
+                return chance.choice(self._sent_tags[-20:])
             tag = f"{number}.{turn}"
-            self._sent.append(tag)
+            self._sent_tags.append(tag)
             return tag
 
     def _one(self, client: httpx.Client, tag: str, turn: int, chance: random.Random) -> None:
-        doors = self._doors()
-        door = LinkSigner([KEY], {}).link(doors[turn % len(doors)], REPOSITORY) if doors else ""
+        urls = self._urls()
+        link = LinkSigner([KEY], {}).link(urls[turn % len(urls)], REPOSITORY) if urls else ""
         try:
-            answer = client.post(door, json=webhook_body(tag))
+            answer = client.post(link, json=webhook_body(tag))
         except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
             with self._lock:
-                self.told.count(type(error).__name__)
+                self.sent.count(type(error).__name__)
             time.sleep(PAUSE_SECONDS)
             return
         with self._lock:
-            self.told.count(str(answer.status_code))
+            self.sent.count(str(answer.status_code))
             if answer.status_code == ACCEPTED:
-                self.told.accepted[answer.json()["delivery"]] = tag
+                self.sent.accepted[answer.json()["delivery"]] = tag

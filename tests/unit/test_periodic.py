@@ -1,4 +1,4 @@
-"""What runs beside the doors goes on whatever goes wrong, tells of it once, and ends when told."""
+"""Background tasks go on whatever goes wrong, log it once, and end when they are stopped."""
 
 import asyncio
 from collections.abc import Iterator

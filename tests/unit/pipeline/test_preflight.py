@@ -49,7 +49,7 @@ def test_it_asks_for_the_right_to_pull_and_no_more_and_pulls_nothing(
 
     assert found.digest == digest
     assert found.notes == ("built for linux/amd64, linux/arm64",)
-    assert there.told == [HEAD, "GET /token", HEAD, "POST /v2/auth/token", RECORD]
+    assert there.requests == [HEAD, "GET /token", HEAD, "POST /v2/auth/token", RECORD]
     asked = hub.calls[1]
     assert parse_qs(asked.query) == {
         "service": ["registry.docker.io"],
@@ -67,7 +67,7 @@ def test_without_a_login_nobody_is_named(hub: DockerHubSandbox, there: Looking) 
     digest = hub.push_image(GAME, "1.0")
 
     assert cleared(there.look()).digest == digest
-    assert there.told == [HEAD, "GET /token", HEAD, RECORD]
+    assert there.requests == [HEAD, "GET /token", HEAD, RECORD]
     assert [call.authorization is None for call in hub.calls] == [True, True, False, True]
 
 
@@ -94,7 +94,7 @@ def test_a_token_is_used_until_it_is_too_old(
 
     def asked() -> int:
         cleared(there.look())
-        return there.told.count("GET /token")
+        return there.requests.count("GET /token")
 
     assert asked() == 1
     there.clock.now += 100
@@ -120,7 +120,7 @@ def test_a_token_taken_back_before_its_time_is_asked_for_again(
 
     cleared(there.look(login=LOGIN))
 
-    assert there.told[:3] == [HEAD, "GET /token", HEAD]
+    assert there.requests[:3] == [HEAD, "GET /token", HEAD]
     assert hub.calls[0].status == 401
 
 
@@ -153,7 +153,7 @@ def test_what_the_record_does_not_tell_is_read_from_the_index_by_its_digest(
     found = cleared(there.look())
 
     assert found.notes == ("built for linux/amd64, windows/amd64",)
-    assert there.told[-1] == f"GET /v2/{GAME}/manifests/{digest}"
+    assert there.requests[-1] == f"GET /v2/{GAME}/manifests/{digest}"
     assert sum(hub.pulls.values()) == 1
 
 
@@ -174,7 +174,7 @@ def test_a_single_images_platform_stands_in_its_config(
     hide_record(hub)
 
     assert stopped(there.look())[0] == "not_amd64"
-    manifest, blob = there.told[-2:]
+    manifest, blob = there.requests[-2:]
     assert manifest == f"GET /v2/{GAME}/manifests/{digest}"
     assert blob.startswith(f"GET /v2/{GAME}/blobs/sha256:")
 
@@ -188,7 +188,7 @@ def test_an_index_that_tells_no_platform_leaves_it_to_its_only_image(
 
     found = there.look()
 
-    manifest, inner, blob = there.told[-3:]
+    manifest, inner, blob = there.requests[-3:]
     assert manifest == f"GET /v2/{GAME}/manifests/{index}"
     assert inner == f"GET /v2/{GAME}/manifests/{child}"
     assert blob.startswith(f"GET /v2/{GAME}/blobs/sha256:")
@@ -207,7 +207,7 @@ def test_of_several_images_without_a_platform_none_is_asked(
     assert cleared(there.look()).notes == (
         "the image does not say for which platform it is built; Edgegap runs linux/amd64 only",
     )
-    assert there.told[-1] == f"GET /v2/{GAME}/manifests/{index}"
+    assert there.requests[-1] == f"GET /v2/{GAME}/manifests/{index}"
 
 
 def test_an_index_within_an_index_is_followed_once(hub: DockerHubSandbox, there: Looking) -> None:
@@ -218,7 +218,7 @@ def test_an_index_within_an_index_is_followed_once(hub: DockerHubSandbox, there:
     assert cleared(there.look()).notes == (
         "the image does not say for which platform it is built; Edgegap runs linux/amd64 only",
     )
-    assert there.told[-1] == f"GET /v2/{GAME}/manifests/{middle}"
+    assert there.requests[-1] == f"GET /v2/{GAME}/manifests/{middle}"
 
 
 def push_index(hub: DockerHubSandbox, *children: str, media_type: str = OCI_MANIFEST) -> str:

@@ -124,7 +124,7 @@ def test_a_refused_login_stops_it_and_names_the_variables(
     assert reason == "registry_login_refused"
     assert "incorrect username or password" in sentence
     assert "Check LOBBY_HUB_USER and LOBBY_HUB_TOKEN" in sentence
-    assert there.told == [HEAD, "GET /token"]
+    assert there.requests == [HEAD, "GET /token"]
 
 
 def test_a_public_read_only_token_on_a_private_repository_is_told_apart(
@@ -221,7 +221,7 @@ def test_what_the_registry_tells_with_a_blob_does_not_hide_the_pull_limit(
 
     cleared(there.look())
 
-    assert there.told[-1].startswith(f"GET /v2/{GAME}/blobs/")
+    assert there.requests[-1].startswith(f"GET /v2/{GAME}/blobs/")
     assert there.preflight.registry.limits.last == PullLimit(100, 49, 21_600)
 
 

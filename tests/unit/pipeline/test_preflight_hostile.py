@@ -129,7 +129,7 @@ def test_what_is_no_token_is_not_sent_as_one(
     hub.misbehave(Fault("garbage", path_contains="/token", body=json.dumps(answer), times=None))
 
     assert out(there)
-    assert there.told == [f"HEAD /v2/{GAME}/manifests/1.0", "GET /token"]
+    assert there.requests == [f"HEAD /v2/{GAME}/manifests/1.0", "GET /token"]
 
 
 @pytest.mark.parametrize("life", ["-5", "0", "1e3", '"300"', "null", "true", "9" * 400])
