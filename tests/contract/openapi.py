@@ -116,7 +116,7 @@ def check_response(
     if operation is None:
         return [f"{where}: the path is not in the document"]
     if str(status) not in operation.responses:
-        if not _known_besides(operation.id, status):
+        if not _known_undocumented(operation.id, status):
             return [f"{where}: the status is not documented"]
         status = 401  # it is an error as all others are; the document has one shape for them
     schema = operation.schema_of(str(status))
@@ -206,8 +206,8 @@ def find_operation(method: str, path: str) -> Operation | None:
     return None
 
 
-def _known_besides(operation_id: str, status: int) -> bool:
-    """Return the answers that are known, or likely, though the document leaves them out.
+def _known_undocumented(operation_id: str, status: int) -> bool:
+    """Return whether an answer is known, or likely, though the document leaves it out.
 
     A deleted token is 403 everywhere, too many calls are 429, and refusals of a DELETE are not
     documented at all.

@@ -22,7 +22,7 @@ def test_in_the_wrong_folder_the_file_itself_is_what_is_missing(commands: Comman
     assert "RECEIVER_CONFIG" in answer
 
 
-def test_both_variables_of_a_login_are_told_at_once(commands: Commands) -> None:
+def test_both_missing_variables_of_a_login_are_reported_at_once(commands: Commands) -> None:
     login = 'login = { username_env = "A_USER", token_env = "A_TOKEN" }\npreflight'
     commands.configure(RULE.replace("preflight", login))
 
@@ -47,7 +47,7 @@ def test_a_short_key_comes_with_the_way_to_a_good_one(commands: Commands) -> Non
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_fits_nothing_is_told_as_that(
+def test_an_id_or_filter_without_a_match_is_reported(
     commands: Commands, asked: list[str], code: int, answer: str
 ) -> None:
     commands.push()
@@ -58,7 +58,7 @@ def test_what_fits_nothing_is_told_as_that(
     assert answer in found[1]
 
 
-def test_an_empty_ledger_is_told_from_a_filter_that_fits_nothing(commands: Commands) -> None:
+def test_an_empty_ledger_is_reported_as_no_deliveries_yet(commands: Commands) -> None:
     commands.run("pause", "--all")  # makes the ledger
 
     assert "No deliveries yet" in said(commands, "deliveries")[1]

@@ -1,4 +1,4 @@
-"""What is skipped is told with its reason, and where CI is set nothing may be skipped."""
+"""A skipped test is reported with its reason, and if CI is set none may be skipped."""
 
 import sys
 from pathlib import Path

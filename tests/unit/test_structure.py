@@ -166,7 +166,7 @@ def own_imports(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_module_has_its_place_in_the_order(name: str) -> None:
+def test_every_module_is_in_the_order(name: str) -> None:
     assert rank_of(name) is not None, f"{name} is in no line of ORDER"
 
 

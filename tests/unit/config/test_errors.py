@@ -1,4 +1,4 @@
-"""What is wrong with the configuration: reported at once, each with place and fix."""
+"""What is wrong with the configuration: reported at once, each with location and fix."""
 
 from pathlib import Path
 
@@ -141,8 +141,8 @@ def test_each_fault_of_the_environment_names_its_variable(name: str, text: str) 
     assert "canar" not in str(fault)
 
 
-def test_a_name_that_could_not_be_read_is_not_told_as_one_given_twice() -> None:
-    """It followed from the fault told already, and named a rule that nobody wrote."""
+def test_a_name_that_could_not_be_read_is_not_reported_as_duplicate() -> None:
+    """It followed from the fault reported already, and named a rule that nobody wrote."""
     rule = '[[rule]]\nrepository = "studio/x"\napp = "x"\n'
 
     where = [fault.where.removeprefix("RECEIVER_CONFIG_TOML, ") for fault in faults(rule * 2)]
@@ -178,7 +178,7 @@ def test_the_api_token_is_no_registry_token(written: str) -> None:
     assert "the-same" not in str(fault)
 
 
-def test_what_is_needed_and_missing_is_told_with_how_to_get_it() -> None:
+def test_a_missing_required_setting_is_reported_with_how_to_get_it() -> None:
     found = {fault.where: fault.hint for fault in faults(NOTHING, EVERYTHING)}
 
     assert "secrets.token_urlsafe(32)" in found["RECEIVER_SECRET_KEY"]
@@ -188,7 +188,7 @@ def test_what_is_needed_and_missing_is_told_with_how_to_get_it() -> None:
     assert len(found) == 4
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     toml = 'publik_url = "x"\n[links]\n"X" = 1\n[catch_up]\nevery = "soon"\n'
 
     places = [fault.where for fault in faults(toml, EVERYTHING, PORT="x", DOCKERHUB_TOKEN="y")]
@@ -209,7 +209,7 @@ def test_all_faults_are_told_at_once() -> None:
         (b'app = "x"\0', "NUL"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_the_one_thing_told_of_it(
+def test_a_file_that_cannot_be_read_is_the_only_fault_reported(
     content: bytes | None, words: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "receiver.toml"
@@ -397,7 +397,7 @@ url_env = "discord://canary/0123"
         ("[catch_up]\npublic_url = 1", "catch_up.public_url", "above the first line with [ ]"),
     ],
 )
-def test_a_key_of_another_table_comes_with_its_place(toml: str, where: str, fix: str) -> None:
+def test_a_key_of_another_table_comes_with_its_table(toml: str, where: str, fix: str) -> None:
     (fault,) = [one for one in faults(toml) if one.where.endswith(f", {where}")]
 
     assert fix in fault.hint

@@ -41,7 +41,7 @@ def test_every_variable_in_the_readme_is_read() -> None:
 
 
 def test_every_variable_in_the_readme_is_known_to_the_configuration() -> None:
-    """One that is not is taken for a misspelled one."""
+    """One that is not would be reported as misspelled."""
     variables = Variables({"RECEIVER_CONFIG_TOML": "#"} | dict.fromkeys(OFTEN_MEANT, ""))
     load_settings(variables)
 

@@ -1,4 +1,4 @@
-"""The [[rule]] tables: each key read, each fault told with its rule."""
+"""The [[rule]] tables: each key read, each fault reported with its rule."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -247,7 +247,7 @@ def test_a_rules_own_version_and_its_channel_cannot_have_one_name() -> None:
     assert places(version="dev", versions=False, channels=["dev"]) == []
 
 
-def test_faults_of_all_rules_are_told_at_once_by_number() -> None:
+def test_faults_of_all_rules_are_reported_at_once_by_number() -> None:
     _, faults = read(table(versions="x"), 7, table(name="third", keep=-1, tags=7))
 
     assert [fault.where for fault in faults] == [

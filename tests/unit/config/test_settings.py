@@ -1,4 +1,4 @@
-"""The environment and receiver.toml: every setting, read from each place it may stand."""
+"""The environment and receiver.toml: every setting, read from each source it may have."""
 
 from pathlib import Path
 

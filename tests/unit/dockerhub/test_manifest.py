@@ -1,4 +1,4 @@
-"""Reading what an image is made of: right on every sound manifest, unharmed by any other."""
+"""Reading what an image is made of: right on every valid manifest, unharmed by any other."""
 
 import hashlib
 import json
@@ -103,7 +103,7 @@ def test_what_a_registry_stores_is_read(kind: Kind, names: list[str], attestatio
 
 @pytest.mark.parametrize("kind", ["manifest", "docker-manifest"])
 @given(name=st.sampled_from(SOME))
-def test_a_single_image_tells_its_platform_in_its_config(kind: Kind, name: str) -> None:
+def test_a_single_image_has_its_platform_in_its_config(kind: Kind, name: str) -> None:
     image = build_image(kind, [name])
 
     needed = read_manifest(image.top.media_type, image.top.body)
@@ -324,7 +324,7 @@ def test_a_name_that_could_forge_a_line_or_stop_the_ledger_is_no_platform(odd: s
 
 
 @given(names=platforms)
-def test_a_tag_record_tells_the_platforms(names: list[str]) -> None:
+def test_a_tag_record_lists_the_platforms(names: list[str]) -> None:
     rows = [split(name) for name in names]
     answer = Platforms(tuple(dict.fromkeys(names))) if names else None
 
@@ -332,7 +332,7 @@ def test_a_tag_record_tells_the_platforms(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("images", [None, [], {}, "linux/amd64", [None, 3, []], [UNKNOWN], [{}]])
-def test_a_tag_record_may_tell_nothing(images: object) -> None:
+def test_a_tag_record_may_list_no_images(images: object) -> None:
     assert read_tag_record({"digest": None, "images": images}) == (None, None)
     assert read_tag_record({}) == (None, None)
 

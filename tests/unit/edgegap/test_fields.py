@@ -104,7 +104,7 @@ def test_bounds_are_the_documents(name: str) -> None:
         ("envs", ["A=1"]),
     ],
 )
-def test_what_edgegap_does_not_take_is_told(name: str, value: object) -> None:
+def test_a_value_that_edgegap_does_not_take_is_a_fault(name: str, value: object) -> None:
     fault = field_fault(name, value)
 
     assert fault is not None
@@ -141,7 +141,7 @@ def test_a_fault_never_shows_a_variables_value() -> None:
     assert "canary" not in str(settings_faults({"envs": envs}))
 
 
-def test_all_faults_are_told_with_values_against_each_other() -> None:
+def test_all_faults_are_reported_with_values_against_each_other() -> None:
     faults = settings_faults({"req_cpu": 100, "req_memory": 201, "max_duration": 9999})
 
     assert len(faults) == 2

@@ -1,4 +1,4 @@
-"""A version that moves: what its PATCH holds; and what is told of versions."""
+"""A version that moves: what its PATCH holds; and what is reported of versions."""
 
 from dataclasses import replace
 from typing import Any
@@ -87,7 +87,7 @@ def test_a_move_sends_a_new_registry_login() -> None:
 
 
 def test_a_move_sends_every_variable_of_the_rule_hidden_ones_too() -> None:
-    """A rotated secret never arrived: what cannot be read was taken for unchanged."""
+    """A rotated secret never arrived: what cannot be read was treated as unchanged."""
     env = {"key": "DB", "value": "rotated", "is_hidden": True}
     hidden = shown(envs=[{"key": "DB", "value": "", "is_hidden": True}])
 

@@ -36,7 +36,7 @@ def hub() -> DockerHubSandbox:
 
 
 def hide_record(hub: DockerHubSandbox, tag: str = "1.0") -> None:
-    """Let Docker Hub's API tell nothing of the platforms, as for images it could not read."""
+    """Let Docker Hub's API list no platforms, as for images it could not read."""
     hub.alter_record(GAME, tag, images=None)
 
 
@@ -144,7 +144,7 @@ def test_one_logins_token_does_not_serve_another(hub: DockerHubSandbox, there: L
     ],
     ids=["null", "none", "broken", "no digest", "another digest"],
 )
-def test_what_the_record_does_not_tell_is_read_from_the_index_by_its_digest(
+def test_platforms_that_the_record_does_not_list_are_read_from_the_index_by_its_digest(
     hub: DockerHubSandbox, there: Looking, trouble: dict[str, Any]
 ) -> None:
     digest = hub.push_image(GAME, "1.0", ["linux/amd64", "windows/amd64"])
@@ -180,7 +180,7 @@ def test_a_single_images_platform_stands_in_its_config(
 
 
 @pytest.mark.parametrize("platform", ["linux/arm64", "linux/amd64"])
-def test_an_index_that_tells_no_platform_leaves_it_to_its_only_image(
+def test_the_platform_of_an_index_without_any_is_read_from_its_only_image(
     hub: DockerHubSandbox, there: Looking, platform: str
 ) -> None:
     child = hub.push_image(GAME, "child", [platform], kind="manifest")
@@ -222,6 +222,6 @@ def test_an_index_within_an_index_is_followed_once(hub: DockerHubSandbox, there:
 
 
 def push_index(hub: DockerHubSandbox, *children: str, media_type: str = OCI_MANIFEST) -> str:
-    """Push an index that tells of its images no more than it must."""
+    """Push an index that has of its images no more than it must."""
     rows = [{"mediaType": media_type, "digest": child, "size": 1} for child in children]
     return hub.push_manifest(GAME, "1.0", json.dumps({"manifests": rows}).encode(), OCI_INDEX)

@@ -41,7 +41,7 @@ def elsewhere(other: DockerHubSandbox) -> Iterator[str]:
         yield url
 
 
-def test_another_servers_realm_is_told_of_and_never_asked(
+def test_another_servers_realm_is_reported_and_never_asked(
     hub: DockerHubSandbox, there: Looking, other: DockerHubSandbox, elsewhere: str
 ) -> None:
     hub.realm = f"{elsewhere}/token"

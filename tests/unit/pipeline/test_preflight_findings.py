@@ -25,7 +25,7 @@ def hub() -> DockerHubSandbox:
 
 
 @pytest.mark.parametrize("answer", [True, False], ids=["record", "index"])
-def test_not_for_amd64_it_stops_with_the_command_that_mends_it(
+def test_an_image_not_for_amd64_is_stopped_with_the_command_that_fixes_it(
     hub: DockerHubSandbox, there: Looking, *, answer: bool
 ) -> None:
     hub.push_image(GAME, "1.0", ["linux/arm64", "linux/arm/v7"], attestations=True)
@@ -127,7 +127,7 @@ def test_a_refused_login_stops_it_and_names_the_variables(
     assert there.requests == [HEAD, "GET /token"]
 
 
-def test_a_public_read_only_token_on_a_private_repository_is_told_apart(
+def test_a_public_read_only_token_on_a_private_repository_is_recognized(
     hub: DockerHubSandbox, there: Looking
 ) -> None:
     hub.add_login("studio-bot", "public only", "public-read", namespaces=["studio"])
@@ -167,29 +167,29 @@ def test_an_organizations_token_will_do(hub: DockerHubSandbox, there: Looking) -
     assert found.digest == digest
 
 
-def test_a_low_pull_limit_is_told_once_an_hour(hub: DockerHubSandbox, there: Looking) -> None:
+def test_a_low_pull_limit_is_logged_once_an_hour(hub: DockerHubSandbox, there: Looking) -> None:
     hub.push_image(GAME, "1.0")
 
-    def told() -> list[dict[str, Any]]:
+    def logged() -> list[dict[str, Any]]:
         with capture_logs() as logs:
             cleared(there.look())
         return [dict(line) for line in logs if line["event"] == "pull_limit_low"]
 
     hub.pulls[""] = 89
-    assert told() == []
+    assert logged() == []
     hub.pulls[""] = 93
-    lines = told()
+    lines = logged()
     assert [(line["remaining"], line["limit"], line["window_seconds"]) for line in lines] == [
         (7, 100, 21_600)
     ]
     assert "a paid Docker Hub plan" in lines[0]["remember"]
     there.clock.now += 3599
-    assert told() == []
+    assert logged() == []
     there.clock.now += 1
-    assert len(told()) == 1
+    assert len(logged()) == 1
 
 
-def test_a_paid_plan_is_told_of_no_limit(hub: DockerHubSandbox, there: Looking) -> None:
+def test_a_paid_plan_has_no_pull_limit(hub: DockerHubSandbox, there: Looking) -> None:
     hub.add_login("paid", "token", namespaces=["studio"], pull_limit=None)
     hub.push_image(GAME, "1.0")
 
@@ -198,7 +198,7 @@ def test_a_paid_plan_is_told_of_no_limit(hub: DockerHubSandbox, there: Looking) 
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_a_429_of_the_registry_is_told_as_a_limit_used_up(
+def test_a_429_of_the_registry_is_logged_as_a_pull_limit_used_up(
     hub: DockerHubSandbox, there: Looking, method: str
 ) -> None:
     hub.anonymous_pull_limit = None
@@ -212,7 +212,7 @@ def test_a_429_of_the_registry_is_told_as_a_limit_used_up(
     assert [line["remaining"] for line in logs if line["event"] == "pull_limit_low"] == [0]
 
 
-def test_what_the_registry_tells_with_a_blob_does_not_hide_the_pull_limit(
+def test_the_headers_of_a_blob_do_not_hide_the_pull_limit(
     hub: DockerHubSandbox, there: Looking
 ) -> None:
     hub.push_image(GAME, "1.0", kind="manifest")
@@ -225,7 +225,7 @@ def test_what_the_registry_tells_with_a_blob_does_not_hide_the_pull_limit(
     assert there.preflight.registry.limits.last == PullLimit(100, 49, 21_600)
 
 
-def test_where_the_registry_tells_no_digest_the_record_still_tells_the_platforms(
+def test_without_a_digest_from_the_registry_the_record_still_lists_the_platforms(
     hub: DockerHubSandbox, there: Looking
 ) -> None:
     hub.push_image(GAME, "1.0", ["linux/arm64"])

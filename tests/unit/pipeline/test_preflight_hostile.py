@@ -145,7 +145,7 @@ def test_whatever_a_tokens_life_is_said_to_be(
     assert isinstance(found, Found)
 
 
-def test_a_login_that_is_told_back_to_us_is_masked(hub: DockerHubSandbox, there: Looking) -> None:
+def test_a_login_that_a_response_repeats_is_masked(hub: DockerHubSandbox, there: Looking) -> None:
     answer = json.dumps({"details": f"{'x' * 150} studio-bot:{TOKEN}", "message": TOKEN})
     hub.misbehave(Fault("status", path_contains="/token", status=401, body=answer, times=None))
 

@@ -1,4 +1,4 @@
-"""How long preflight holds a registration back: told in a time that runs as fast as we like."""
+"""How long preflight holds a registration back, on a clock of the test's own."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

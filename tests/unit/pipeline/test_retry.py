@@ -193,7 +193,7 @@ def test_the_whole_table() -> None:
             walked.add(row)
             assert (row.then, row.reason) == (then, reason), (call, status, content)
 
-    assert walked >= set(TABLE), "a row that no answer leads to"
+    assert walked >= set(TABLE), "a row that no answer reaches"
 
 
 @given(st.sampled_from(Operation), st.integers(100, 599), st.text(max_size=30))
@@ -230,7 +230,7 @@ def next_of(
 
 
 def schedule(row: Policy, jitter: float = 1.0) -> tuple[list[int], Result]:
-    """Return the delays (ms) till it parks, when each try takes no time, and the parking."""
+    """Return the delays (ms) until it parks, when each try takes no time, and the parking."""
     delays, now, waited = [], NOW, WaitState()
     while (found := next_of(row, waited, now=now, jitter=jitter)).state is State.WAITING:
         delays.append(found.due_at - now)
@@ -300,7 +300,7 @@ def test_a_slow_try_shortens_no_wait_but_the_10_minutes_hold() -> None:
 
 
 @given(st.integers(1000, 24 * HOUR), st.integers(0, 40), st.floats(0, 1))
-def test_who_is_told_how_long_to_wait_never_waits_less(
+def test_a_retry_never_waits_less_than_retry_after(
     retry_after: int, times: int, jitter: float
 ) -> None:
     waited = WaitState(Reason.EDGEGAP_BUSY, NOW - HOUR, times)

@@ -90,7 +90,7 @@ def test_a_first_rule_that_does_not_take_the_tag_takes_nothing_away() -> None:
     assert [match.rule for match in rule_on(push(), rules).matches] == ["all"]
 
 
-def test_rules_that_name_the_same_target_are_told() -> None:
+def test_rules_that_name_the_same_target_are_found() -> None:
     rules = [
         rule("one"),
         rule("other app", app="lobby"),

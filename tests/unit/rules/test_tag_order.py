@@ -91,7 +91,7 @@ def test_numbers_are_ordered_as_numbers(one: list[int], other: list[int]) -> Non
 
 
 @given(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", fullmatch=True))
-def test_any_tag_has_a_place_or_none(tag: str) -> None:
+def test_any_tag_is_ordered_or_not_without_an_error(tag: str) -> None:
     found = version_number(tag)
 
     assert found is None or len(found.parts) == 4

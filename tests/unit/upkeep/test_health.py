@@ -122,7 +122,7 @@ def test_all_is_well_is_said_first(here: ReceiverHere) -> None:
     assert first_line(here).startswith("Ready. No push was received yet.")
 
 
-def test_each_place_says_the_same(here: ReceiverHere) -> None:
+def test_page_api_and_readyz_say_the_same(here: ReceiverHere) -> None:
     """The page said nothing of an outage that /readyz knew of."""
     write = here.service.ledger.write
     here.inside(lambda: write(lambda tx: pause(tx, REPOSITORY)))

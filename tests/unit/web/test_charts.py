@@ -30,7 +30,7 @@ ROWS = st.lists(
 
 
 def bars(drawn: str) -> list[dict[str, str]]:
-    """The bars of a picture, which must be sound XML; what is no bar is the empty ground."""
+    """The bars of a picture, which must be valid XML; what is no bar is the empty ground."""
     root = ET.fromstring("".join(letter for letter in drawn if letter.isprintable()))  # noqa: S314
     assert root.attrib["aria-label"]
     return [bar.attrib for bar in root if bar.attrib["class"] != "ground"]
@@ -64,5 +64,5 @@ def test_the_newest_stands_on_the_right() -> None:
         (600_000, "10 min"), (36_000_000, "10 h"), (864_000_000, "10 d"),
     ],
 )  # fmt: skip
-def test_durations_are_told_in_words(milliseconds: int, answer: str) -> None:
+def test_durations_are_written_in_words(milliseconds: int, answer: str) -> None:
     assert duration(milliseconds) == answer

@@ -151,7 +151,7 @@ def test_parts_are_sent_as_they_come(port: int) -> None:
     assert written[0].endswith(b"3\r\none\r\n")
 
 
-def test_a_sender_who_asks_whether_to_go_on_is_told_before_the_answer(port: int) -> None:
+def test_expect_100_continue_is_answered_before_the_response(port: int) -> None:
     asks = request(
         b"POST /plain", b"Expect: 100-continue", b"Content-Length: 2", b"Connection: close"
     )
@@ -162,7 +162,7 @@ def test_a_sender_who_asks_whether_to_go_on_is_told_before_the_answer(port: int)
     assert came.endswith(b"got 2")
 
 
-def test_what_is_no_http_is_told_so(port: int) -> None:
+def test_a_request_that_is_not_http_is_answered_400(port: int) -> None:
     came = said(port, b"nonsense\r\n\r\n")
 
     assert came.startswith(b"HTTP/1.1 400 Bad Request\r\n")
