@@ -140,7 +140,7 @@ def test_without_since_and_never_served_it_says_what_to_do(alone: Commands) -> N
         ),
     ],
 )
-def test_what_cannot_be_meant_is_told(
+def test_invalid_arguments_are_refused_with_a_message(
     alone: Commands, arguments: list[str], code: int, word: str
 ) -> None:
     done = alone.run("catch-up", *arguments)
@@ -224,7 +224,7 @@ def test_it_ends_when_docker_hub_asks_to_wait_for_over_an_hour_in_all(
     assert 3500 < sum(waited) <= 3600
 
 
-def test_a_repository_docker_hub_does_not_show_is_told_by_name(
+def test_a_repository_that_docker_hub_does_not_list_is_reported_by_name(
     alone: Commands, hub: DockerHubSandbox
 ) -> None:
     hub.add_repository(REPOSITORY, private=True)

@@ -181,7 +181,7 @@ def test_in_which_folders_a_dotenv_is_missing_is_said(commands: Commands) -> Non
     assert f"it is not set, there is no .env in {commands.folder}" in done.stderr
 
 
-def test_all_faults_are_told_at_once_each_with_where_and_how_to_mend_it(
+def test_all_faults_are_reported_at_once_each_with_its_location_and_fix(
     commands: Commands,
 ) -> None:
     commands.configure(
@@ -216,7 +216,7 @@ def test_all_faults_are_told_at_once_each_with_where_and_how_to_mend_it(
 
 
 @pytest.mark.parametrize("command", [["serve"], ["check"], ["push", "studio/game-server:1.0"]])
-def test_with_nothing_configured_all_that_is_missing_is_told(
+def test_with_nothing_configured_every_missing_setting_is_reported(
     commands: Commands, command: list[str]
 ) -> None:
     (commands.folder / "receiver.toml").unlink()

@@ -1,4 +1,4 @@
-"""`receiver connect`: the webhook on Docker Hub, without a token in any place but the call."""
+"""`receiver connect`: the webhook on Docker Hub, with no token anywhere but in the call."""
 
 import os
 import pty
@@ -294,7 +294,7 @@ def test_a_refused_token_is_tried_once(commands: Commands, hub: DockerHubSandbox
     assert f"By hand: `receiver link {LOBBY}`" in done.stdout
 
 
-def test_a_token_that_may_not_is_told_with_docker_hubs_words(
+def test_a_token_without_the_right_is_reported_with_docker_hubs_words(
     commands: Commands, hub: DockerHubSandbox
 ) -> None:
     hub.add_login("studio", "dckr_pat_read_only", "read")
@@ -305,7 +305,7 @@ def test_a_token_that_may_not_is_told_with_docker_hubs_words(
     assert "You do not have permission to perform this action." in done.stderr
 
 
-def test_an_organizations_token_is_told_with_docker_hubs_words(
+def test_an_organizations_token_is_refused_with_docker_hubs_words(
     commands: Commands, hub: DockerHubSandbox
 ) -> None:
     hub.add_organization_token("studio", "dckr_oat_1", {REPOSITORY: ["pull", "admin"]})
@@ -344,7 +344,7 @@ def test_without_a_token_the_steps_by_hand_are_printed(
         ({"DOCKERHUB_API_URL": NOWHERE}, 1, "no connection"),
     ],
 )
-def test_what_cannot_work_is_told_and_sends_nothing(
+def test_an_unusable_configuration_is_reported_and_sends_nothing(
     commands: Commands,
     hub: DockerHubSandbox,
     environment: dict[str, str],
@@ -358,7 +358,7 @@ def test_what_cannot_work_is_told_and_sends_nothing(
     assert hub.calls == []
 
 
-def test_a_repository_of_no_rule_is_told(commands: Commands, hub: DockerHubSandbox) -> None:
+def test_a_repository_of_no_rule_is_refused(commands: Commands, hub: DockerHubSandbox) -> None:
     done = connect(commands, LOBBY)
 
     assert done.exit_code == 2
@@ -415,7 +415,7 @@ def test_tags_that_are_immutable_already_stay_so(commands: Commands, hub: Docker
         (Fault("hang_up", method="PATCH"), "the connection broke"),
     ],
 )
-def test_immutable_tags_that_are_not_set_are_told(
+def test_immutable_tags_that_are_not_set_are_reported(
     commands: Commands, hub: DockerHubSandbox, fault: Fault, words: str
 ) -> None:
     hub.misbehave(fault)
@@ -615,7 +615,7 @@ def test_where_the_ledger_is_not_it_says_to_come_to_it(
     assert "Run this command where the receiver runs" in done.stderr
 
 
-def test_nobody_at_the_public_url_is_told(commands: Commands) -> None:
+def test_no_answer_at_the_public_url_is_reported(commands: Commands) -> None:
     done = prove(commands, RECEIVER_PUBLIC_URL=NOWHERE)
 
     assert done.exit_code == 1
@@ -633,7 +633,7 @@ def test_nobody_at_the_public_url_is_told(commands: Commands) -> None:
         (Fault("hang_up"), "nothing answers at"),
     ],
 )
-def test_anything_else_at_the_public_url_is_told(
+def test_another_server_at_the_public_url_is_reported(
     commands: Commands, hub: DockerHubSandbox, fault: Fault, words: str
 ) -> None:
     """The sandbox stands for any server."""

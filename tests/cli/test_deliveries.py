@@ -94,9 +94,7 @@ def test_the_list_for_people_has_a_line_each_that_says_what_became_of_it(
     assert "studio/other:1.0  ignored no_rule" in lines[1]
 
 
-def test_show_tells_the_whole_story_for_people(
-    commands: Commands, remembered: dict[str, str]
-) -> None:
+def test_show_prints_all_details_for_people(commands: Commands, remembered: dict[str, str]) -> None:
     identity = remembered[f"{MAIN}1.0"]
 
     answer = commands.run("show", identity).stdout

@@ -153,7 +153,7 @@ def test_an_image_over_max_image_is_found_before_a_push_parks(
     assert "has 5 GB, compressed" in row["hint"]
 
 
-def test_for_people_each_line_is_followed_by_its_mend(commands: Commands) -> None:
+def test_for_people_each_line_is_followed_by_its_fix(commands: Commands) -> None:
     done = commands.run("doctor", EDGEGAP_TOKEN="wrong")
 
     lines = done.stdout.splitlines()
@@ -400,7 +400,7 @@ def test_a_docker_hub_token_that_may_push_is_warned_of(
 
 
 @pytest.mark.parametrize("push", ["refused", "reduced"])
-def test_an_organizations_token_is_told_to_be_read_only(
+def test_a_read_only_organization_token_passes(
     commands: Commands, hub: DockerHubSandbox, push: Any
 ) -> None:
     hub.add_organization_token("studio", "dckr_oat_1", {REPOSITORY: ["pull"]})
@@ -421,7 +421,7 @@ def test_a_refused_docker_hub_login_fails_and_names_its_variables(commands: Comm
     assert code == 1
 
 
-def test_without_a_login_it_warns_and_tells_the_limit_of_who_has_none(commands: Commands) -> None:
+def test_without_a_login_it_warns_and_shows_the_anonymous_pull_limit(commands: Commands) -> None:
     found, code = said(commands, DOCKERHUB_USERNAME=None, DOCKERHUB_TOKEN=None)
 
     assert found["Docker Hub login"]["health"] == "warn"
@@ -429,7 +429,9 @@ def test_without_a_login_it_warns_and_tells_the_limit_of_who_has_none(commands: 
     assert code == 0
 
 
-def test_the_limit_of_a_personal_account_is_told(commands: Commands, hub: DockerHubSandbox) -> None:
+def test_the_pull_limit_of_a_personal_account_is_shown(
+    commands: Commands, hub: DockerHubSandbox
+) -> None:
     hub.add_login("person", "dckr_pat_3", namespaces=["studio"], pull_limit=200)
     hub.pulls["person"] = 150
 
@@ -440,7 +442,7 @@ def test_the_limit_of_a_personal_account_is_told(commands: Commands, hub: Docker
     assert "paid Docker Hub plan" in limit["hint"]
 
 
-def test_each_logins_pull_limit_is_told(commands: Commands, hub: DockerHubSandbox) -> None:
+def test_each_logins_pull_limit_is_shown(commands: Commands, hub: DockerHubSandbox) -> None:
     hub.add_login("person", "dckr_pat_3", namespaces=["studio"], pull_limit=200)
     hub.pulls["person"] = 150
     hub.push_image("studio/lobby", "1.0.0")
@@ -483,7 +485,7 @@ def test_a_docker_hub_that_is_out_is_no_fault_of_the_rule(
         ("/v2/auth/token", 401, "Check DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"),
     ],
 )
-def test_a_refusal_of_docker_hub_fails_with_its_own_mend(
+def test_a_refusal_of_docker_hub_fails_with_its_own_fix(
     commands: Commands, hub: DockerHubSandbox, path: str, status: int, words: str
 ) -> None:
     hub.misbehave(Fault("status", path_contains=path, status=status, times=None))

@@ -176,7 +176,7 @@ def test_a_token_that_is_not_accepted_ends_it_before_anything_is_written(
         (("--repository", "studio/other"), 1, "builder cannot see studio/other on Docker Hub"),
     ],
 )
-def test_what_cannot_be_meant_is_told(
+def test_invalid_flags_are_refused_with_a_message(
     beginner: Beginner, flags: tuple[str, str], code: int, words: str
 ) -> None:
     done = beginner.init(*FLAGS, *flags, **TOKENS)
@@ -186,7 +186,7 @@ def test_what_cannot_be_meant_is_told(
     assert beginner.written() == {}
 
 
-def test_a_token_that_may_not_read_the_private_repository_is_told(
+def test_a_token_that_may_not_read_the_private_repository_is_refused(
     beginner: Beginner, hub: DockerHubSandbox
 ) -> None:
     hub.add_login("builder", "dckr_pat_public", "public-read", namespaces=["studio"])
@@ -230,7 +230,7 @@ def test_it_ends_with_the_link_that_the_command_link_prints_too(beginner: Beginn
     assert LinkSigner([key], {}).repository(link.rpartition("/")[2]) == REPOSITORY
 
 
-def test_a_link_too_long_for_docker_hub_is_told(beginner: Beginner) -> None:
+def test_a_link_too_long_for_docker_hub_is_reported(beginner: Beginner) -> None:
     done = beginner.init(*FLAGS, "--public-url", f"{URL}{'.x' * 90}", **TOKENS)
 
     assert done.exit_code == 0

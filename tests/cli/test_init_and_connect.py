@@ -230,7 +230,7 @@ def test_what_cannot_be_added_changes_nothing(
     assert newcomer.config() == before
 
 
-def test_a_login_that_does_not_see_the_repository_is_told(newcomer: Newcomer) -> None:
+def test_a_login_that_does_not_see_the_repository_is_reported(newcomer: Newcomer) -> None:
     newcomer.run("init", typed=(REPOSITORY, URL, *ANSWERS[:2], "builder", "dckr_pat_1", "n"))
 
     done = add(newcomer, options=("--repository", "studio/none", "--app", APP))
@@ -252,7 +252,7 @@ def test_a_file_in_which_a_rule_cannot_be_appended_stays(newcomer: Newcomer) -> 
     assert len(list(newcomer.folder.iterdir())) == 3
 
 
-def test_without_a_file_it_is_told_to_begin_with_init(newcomer: Newcomer) -> None:
+def test_add_without_a_file_is_refused(newcomer: Newcomer) -> None:
     done = add(newcomer, options=("--repository", LOBBY, "--app", "lobby"))
 
     assert done.exit_code == 3

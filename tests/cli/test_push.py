@@ -57,7 +57,7 @@ def test_a_push_without_wait_returns_at_once_and_the_server_works_it(
     assert receiver.ended(json.loads(done.stdout)["id"])["outcome"] == "created"
 
 
-def test_a_push_with_another_key_than_the_servers_is_told_so(receiver: ReceiverProcess) -> None:
+def test_a_push_with_another_key_than_the_servers_is_refused(receiver: ReceiverProcess) -> None:
     done = receiver.run("push", IMAGE, RECEIVER_SECRET_KEY="another-key-0123456789-0123456789")
 
     assert done.returncode == 1
@@ -251,7 +251,7 @@ def test_dry_run_links_no_pull_profile(
         ("studio/other:1.0", "no_rule", 1),
     ],
 )
-def test_dry_run_tells_why_nothing_would_be_sent(
+def test_dry_run_prints_why_nothing_would_be_sent(
     commands_with_edgegap: Commands, sandbox: EdgegapSandbox, image: str, words: str, code: int
 ) -> None:
     sandbox.add_version(APP, "taken", docker_image=REPOSITORY, docker_tag="other")
@@ -292,7 +292,7 @@ def test_dry_run_without_edgegap_says_that_it_could_not_be_asked(commands: Comma
         (Fault("status", status=401, times=None), "edgegap_token_refused"),
     ],
 )
-def test_dry_run_tells_the_reason_that_the_push_itself_would_meet(
+def test_dry_run_prints_the_reason_that_the_push_itself_would_get(
     commands_with_edgegap: Commands, sandbox: EdgegapSandbox, fault: Fault, reason: str
 ) -> None:
     """A listing that was refused passed for an app that is missing."""
@@ -305,7 +305,7 @@ def test_dry_run_tells_the_reason_that_the_push_itself_would_meet(
     assert json.loads(done.stdout)["parked"][0]["reason"].startswith(reason)
 
 
-def test_dry_run_tells_what_the_trial_of_the_token_met(
+def test_dry_run_prints_the_error_of_the_token_check(
     commands_with_edgegap: Commands, sandbox: EdgegapSandbox
 ) -> None:
     sandbox.misbehave(

@@ -145,7 +145,7 @@ def test_a_ledger_in_a_folder_with_an_odd_name_is_backed_up(tmp_path: Path) -> N
 def test_of_two_backups_into_one_name_one_is_made_and_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both wrote to one file: what was told as checked was at times no database."""
+    """Both wrote to one file: what was reported as checked was at times no database."""
     ledger = Ledger(URL.create("sqlite", database=str(tmp_path / "receiver.db")))
     ledger.open_to_write()
     ledger.close()
@@ -183,7 +183,7 @@ def test_a_backup_takes_no_name_that_is_the_ledgers_own(tmp_path: Path, ending: 
     assert backup_ledger(tmp_path / "receiver.db", tmp_path / "receiver.db-2026-11-26") > 0
 
 
-def test_a_name_that_no_file_can_have_is_told(tmp_path: Path, commands: Commands) -> None:
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, commands: Commands) -> None:
     ledger = Ledger(URL.create("sqlite", database=str(commands.folder / "receiver.db")))
     ledger.open_to_write()
     ledger.close()

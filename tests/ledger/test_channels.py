@@ -293,7 +293,7 @@ def test_the_history_holds_each_move_once_by_whom_and_from_what(ledger: Ledger) 
 
 
 def test_a_channel_that_two_repositories_move_remembers_whose_tag_it_was(ledger: Ledger) -> None:
-    """Of the same tag: a rollback passed over it, and its digest was taken for the other's."""
+    """Of the same tag: a rollback passed over it, and its digest was confused with the other's."""
 
     def of(tx: Tx, repository: str, tag: str) -> None:
         answer = NewDelivery(source="webhook", repository=repository, tag=tag)

@@ -113,7 +113,7 @@ def test_a_clock_that_is_slewed_is_left_alone(ledger: Ledger, step: int) -> None
     assert columns(ledger, "registrations", "due_at") == (NOW + MINUTE,)
 
 
-def test_a_read_that_took_long_is_not_taken_for_a_step(ledger: Ledger) -> None:
+def test_a_slow_read_is_not_counted_as_a_clock_step(ledger: Ledger) -> None:
     last, reading = after(-6 * HOUR)
 
     assert kept(ledger, last, Reading(reading.now, reading.monotonic, slow=True)) == 0

@@ -136,10 +136,10 @@ def test_every_row_of_every_table_is_copied_as_it_is(
     source, target = filled(tmp_path / "from.db"), postgres_url
     moved: list[tuple[int, int]] = []
 
-    copied = copy_ledger(source, target, lambda *told: moved.append(told))
+    copied = copy_ledger(source, target, lambda *counts: moved.append(counts))
     if back:
         again = sqlite(tmp_path / "again.db")
-        assert copy_ledger(target, again, lambda *told: moved.append(told)) == copied
+        assert copy_ledger(target, again, lambda *counts: moved.append(counts)) == copied
         assert content(again) == content(source)
 
     there = content(target)
@@ -203,7 +203,7 @@ def test_a_copy_in_a_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "to.db").stat().st_mode) == 0o600
 
 
-def test_a_copy_that_lost_a_row_is_told(tmp_path: Path, postgres_url: URL) -> None:
+def test_a_copy_that_lost_a_row_is_refused(tmp_path: Path, postgres_url: URL) -> None:
     target = Ledger(postgres_url)
     target.open_to_write()
     target.close()
@@ -234,7 +234,7 @@ def test_what_is_no_ledgers_url_is_wrong_usage(receiver: ReceiverProcess, url: s
     assert "sqlite:///path" in ended.stderr
 
 
-def test_a_source_that_is_not_there_is_told(receiver: ReceiverProcess, tmp_path: Path) -> None:
+def test_a_copy_of_a_missing_source_is_refused(receiver: ReceiverProcess, tmp_path: Path) -> None:
     nowhere = f"sqlite:///{tmp_path / 'nowhere.db'}"
     ended = receiver.run("ledger", "copy", nowhere, f"sqlite:///{tmp_path / 'to.db'}")
 

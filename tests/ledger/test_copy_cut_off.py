@@ -1,4 +1,4 @@
-"""A copy of a ledger in use is refused, and one that was cut off is taken for whole by nobody."""
+"""A copy of a ledger in use is refused, and an unfinished one is opened by nobody."""
 
 import asyncio
 import signal
@@ -116,7 +116,7 @@ def test_a_ledger_of_another_schema_is_not_copied(
         copy_ledger(source, target, nothing)
 
 
-def test_what_is_written_to_the_source_meanwhile_is_told(either: URL, tmp_path: Path) -> None:
+def test_a_copy_whose_source_is_written_meanwhile_is_refused(either: URL, tmp_path: Path) -> None:
     source = opened(either, lambda tx: pushed(tx, "1.0"))
     target = sqlite(tmp_path / "to.db")
 
@@ -131,9 +131,7 @@ def test_what_is_written_to_the_source_meanwhile_is_told(either: URL, tmp_path: 
         opened(target)
 
 
-def test_a_copy_that_is_stopped_leaves_nothing_and_is_begun_anew(
-    either: URL, tmp_path: Path
-) -> None:
+def test_a_stopped_copy_is_unusable_and_can_be_run_again(either: URL, tmp_path: Path) -> None:
     source = filled(tmp_path / "from.db")
     seen: list[int] = []
 
@@ -157,7 +155,7 @@ def test_a_copy_that_is_stopped_leaves_nothing_and_is_begun_anew(
 
 
 @pytest.mark.parametrize("away", ["source", "target"])
-def test_a_database_that_goes_away_in_the_midst_is_told(
+def test_a_copy_whose_database_goes_away_is_reported_as_failed(
     away: str, postgres_url: URL, tmp_path: Path
 ) -> None:
     here = filled(tmp_path / "from.db")

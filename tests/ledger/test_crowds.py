@@ -27,7 +27,7 @@ LOOP, WRITER = threading.main_thread().name, "ledger-writer"
 
 
 class Keys:
-    """Writes keys, and notes in which thread; as slowly as it is told."""
+    """Writes keys, and notes in which thread; each group takes `seconds`."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -36,10 +36,10 @@ class Keys:
         self._number = 0
 
     async def put(self, many: int) -> list[str]:
-        """Write as many at once; returns what became of them."""
-        return await asyncio.gather(*self.telling(many))
+        """Write as many at once; returns their results."""
+        return await asyncio.gather(*self.writes(many))
 
-    def telling(self, many: int) -> list[Awaitable[str]]:
+    def writes(self, many: int) -> list[Awaitable[str]]:
         keys = [f"key {self._number + number}" for number in range(many)]
         self._number += many
         return [self.ledger.write_batched(self._put_all, key) for key in keys]
@@ -56,13 +56,13 @@ def keys(ledger: Ledger) -> Keys:
 
 
 def test_a_crowd_is_on_disk_before_its_answers(keys: Keys, either: URL) -> None:
-    async def told() -> list[bool]:
-        async def one(telling: Awaitable[str]) -> bool:
-            return await telling in on_disk(either)
+    async def written() -> list[bool]:
+        async def one(write: Awaitable[str]) -> bool:
+            return await write in on_disk(either)
 
-        return await asyncio.gather(*map(one, keys.telling(3 * CROWD)))
+        return await asyncio.gather(*map(one, keys.writes(3 * CROWD)))
 
-    assert asyncio.run(told()) == [True] * 3 * CROWD
+    assert asyncio.run(written()) == [True] * 3 * CROWD
 
 
 def test_only_a_crowd_is_written_on_the_loop_and_only_beside_a_file(
@@ -137,7 +137,7 @@ def test_a_crowd_does_not_hold_up_the_loop_behind_a_write_that_lasts(keys: Keys)
 
 @ON_FILE
 def test_a_crowd_does_not_hold_up_the_loop_at_a_locked_file(keys: Keys, either: URL) -> None:
-    """The loop stood still for the two seconds that a lock is waited for."""
+    """The loop was blocked for the two seconds that a lock is waited for."""
 
     went_round = threading.Event()
 
@@ -168,7 +168,7 @@ def test_a_crowd_does_not_hold_up_the_loop_at_a_locked_file(keys: Keys, either: 
 def test_a_crowd_does_not_hold_up_the_loop_behind_a_long_look_at_a_replaced_file(
     keys: Keys, either: URL
 ) -> None:
-    """Whoever reads the former file lets go of it first, and may read for long."""
+    """A reader of the former file must close it first, and may read for long."""
     path = Path(str(either.database))
     begun, done = threading.Event(), threading.Event()
 
@@ -183,7 +183,7 @@ def test_a_crowd_does_not_hold_up_the_loop_behind_a_long_look_at_a_replaced_file
         assert await asyncio.to_thread(begun.wait, 10)
         shutil.copy(path, path.with_name("other"))
         path.with_name("other").replace(path)
-        crowd = asyncio.gather(*keys.telling(CROWD), return_exceptions=True)
+        crowd = asyncio.gather(*keys.writes(CROWD), return_exceptions=True)
         for _ in range(20):
             await asyncio.sleep(0.001)
         assert not crowd.done()
@@ -195,16 +195,14 @@ def test_a_crowd_does_not_hold_up_the_loop_behind_a_long_look_at_a_replaced_file
 
 
 @ON_FILE
-def test_a_crowd_that_a_full_disk_refuses_is_told_so_and_none_of_it_is_kept(
-    keys: Keys, either: URL
-) -> None:
+def test_a_crowd_on_a_full_disk_is_refused_and_none_of_it_is_kept(keys: Keys, either: URL) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     async def on_a_full_disk() -> list[str | BaseException]:
         await keys.put(1)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
         try:
-            return await asyncio.gather(*keys.telling(CROWD), return_exceptions=True)
+            return await asyncio.gather(*keys.writes(CROWD), return_exceptions=True)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -213,14 +211,14 @@ def test_a_crowd_that_a_full_disk_refuses_is_told_so_and_none_of_it_is_kept(
     assert {one for one in on_disk(either) if one.startswith("key ")} == {"key 0", *there}
 
 
-def test_what_comes_while_the_ledger_closes_is_told_so(either: URL) -> None:
+def test_a_write_while_the_ledger_closes_is_refused(either: URL) -> None:
     """It was waited for for ever."""
     keys = Keys(Ledger(either))
     keys.ledger.open_to_write(wait_seconds=0)
 
     async def closing_meanwhile() -> list[str | BaseException]:
         await keys.put(1)
-        answer = asyncio.gather(*keys.telling(3), return_exceptions=True)
+        answer = asyncio.gather(*keys.writes(3), return_exceptions=True)
         keys.ledger.close()
         return await asyncio.wait_for(answer, 10)
 
@@ -244,7 +242,7 @@ def test_what_is_written_no_longer_waits_for_the_disk(
 def test_one_that_cannot_be_written_fails_alone_in_a_crowd(keys: Keys, either: URL) -> None:
     async def with_one_twice() -> list[object]:
         await keys.ledger.write(lambda tx: put(tx, "key 3"))
-        return list(await asyncio.gather(*keys.telling(CROWD), return_exceptions=True))
+        return list(await asyncio.gather(*keys.writes(CROWD), return_exceptions=True))
 
     came = asyncio.run(with_one_twice())
 

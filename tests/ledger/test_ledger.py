@@ -118,7 +118,7 @@ def test_the_few_that_are_looked_for_are_found_by_an_index_of_those_few(ledger: 
     assert "TEMP B-TREE" not in found
 
 
-def test_a_full_disk_is_told_however_often_and_there_is_room_again(
+def test_a_full_disk_is_reported_each_time_until_there_is_room_again(
     ledger: Ledger, url: URL
 ) -> None:
     for number in range(300):
@@ -145,7 +145,7 @@ def test_the_writers_connection_really_runs_in_wal_with_full_sync(ledger: Ledger
     assert asyncio.run(ledger.write(pragmas)) == ("wal", 2)
 
 
-def test_a_file_system_that_refuses_wal_is_told_loudly(path: Path) -> None:
+def test_a_file_system_that_refuses_wal_is_refused(path: Path) -> None:
     # SQLite's dotfile locking has no shared memory, as network file systems have none.
     engine = open_engine(make_url(f"sqlite:///file:{path}?vfs=unix-dotfile&uri=true"))
 
@@ -154,7 +154,7 @@ def test_a_file_system_that_refuses_wal_is_told_loudly(path: Path) -> None:
 
 
 @pytest.mark.parametrize("level", ["OFF", "NORMAL"])
-def test_less_than_full_sync_is_told_loudly(url: URL, level: str) -> None:
+def test_less_than_full_sync_is_refused(url: URL, level: str) -> None:
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")
@@ -213,7 +213,7 @@ def test_a_schema_of_a_newer_program_is_refused_and_left_as_it_is(url: URL, path
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", [SCHEMA])
     connection.close()
-    again.open_to_write(wait_seconds=0)  # the refusal let go of the lock
+    again.open_to_write(wait_seconds=0)  # the refusal released the lock
     again.close()
 
 
@@ -255,7 +255,7 @@ def test_a_ledger_is_its_owners_alone(ledger: Ledger, path: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_ledger_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
     ledger = Ledger(URL.create("sqlite", database=str(tmp_path / "nowhere" / "receiver.db")))
 
     with pytest.raises(LedgerError, match="DATABASE_URL"):

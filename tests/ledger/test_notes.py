@@ -73,7 +73,7 @@ def test_pauses_hold_back_what_is_claimed(ledger: Ledger) -> None:
     assert one_claim(ledger).image.tag == "1.0"
 
 
-def test_a_hold_that_ended_and_comes_again_tells_since_when_it_holds_now(ledger: Ledger) -> None:
+def test_a_gate_that_closes_again_has_its_new_start(ledger: Ledger) -> None:
     for now, until in ((DAY, DAY + MINUTE), (2 * DAY, 2 * DAY + 10), (2 * DAY + 5, 2 * DAY + 20)):
         write(ledger, at(now, lambda tx, until=until: gates.slow_down(tx, until, "slow down")))  # type: ignore[misc]
 

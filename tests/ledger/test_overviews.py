@@ -60,7 +60,7 @@ def test_each_rule_has_its_own_newest_push(ledger: Ledger) -> None:
     assert [one.last_use_at is None for one in answer.repositories] == [False, True]
 
 
-def test_only_so_many_of_the_newest_are_looked_through(ledger: Ledger) -> None:
+def test_only_a_limited_number_of_the_newest_is_searched(ledger: Ledger) -> None:
     written(ledger, ("1.0", (RULE,)), *((f"x{n}", ()) for n in range(STRETCH)))
 
     (rule,) = ledger.read_sync(lambda tx: overview(tx, [RULE])).rules

@@ -1,4 +1,4 @@
-"""What the ledger tells of deliveries, and what it lets go, on both engines."""
+"""What the ledger returns of deliveries, and what it purges, on both engines."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ DAY = 24 * 60 * MINUTE
 
 
 def test_many_threads_may_look_at_once(ledger: Ledger) -> None:
-    """They shared the one connection: whoever came second was told that it was in use."""
+    """They shared the one connection: the second thread was refused, as it was in use."""
     write(ledger, lambda tx: pushed(tx, "1.0"))
 
     def slowly(tx: Tx) -> int:
@@ -60,7 +60,7 @@ def test_many_threads_may_look_at_once(ledger: Ledger) -> None:
     assert asyncio.run(beside_each_other()) == [1] * 16
 
 
-def test_a_delivery_is_told_as_it_was_recorded(ledger: Ledger) -> None:
+def test_a_delivery_is_returned_as_it_was_recorded(ledger: Ledger) -> None:
     answer = NewDelivery(
         source="webhook",
         repository="studio/game-server",
@@ -81,7 +81,7 @@ def test_a_delivery_is_told_as_it_was_recorded(ledger: Ledger) -> None:
     assert (found.sentence, found.registrations) == ("No rule; 100% :sure", ())
 
 
-def test_the_story_tells_each_call_and_the_target_holds_what_was_made(ledger: Ledger) -> None:
+def test_the_details_list_each_call_and_the_target_holds_what_was_made(ledger: Ledger) -> None:
     delivery = write(ledger, lambda tx: pushed(tx, "1.0"))
     claimed = one_claim(ledger)
     calls = (Answer("GET", "/v1/x", 404, message="gone"), Answer("POST", "/v1/x", 200))
@@ -115,7 +115,7 @@ def test_a_deleted_version_is_noted(ledger: Ledger) -> None:
     assert found.deleted_at is not None
 
 
-def test_a_refused_body_is_recorded_whatever_length_its_sender_told(ledger: Ledger) -> None:
+def test_a_refused_body_is_recorded_whatever_length_its_sender_claimed(ledger: Ledger) -> None:
     error = BadBody(Reason.BODY_TOO_LARGE, "too large")
 
     recorded = asyncio.run(refuse(ledger, "studio/game", error, 10**12 - 1))
@@ -175,7 +175,7 @@ def test_a_webhook_is_found_by_the_digest_that_preflight_found(ledger: Ledger) -
     assert (newest(old), newest(new)) == (first, second)
 
 
-def test_the_overview_tells_of_each_rule_and_what_is_parked(ledger: Ledger) -> None:
+def test_the_overview_lists_each_rule_and_what_is_parked(ledger: Ledger) -> None:
     delivery = write(ledger, lambda tx: pushed(tx, "1.0"))
     settled(ledger, one_claim(ledger), parked(Reason.APP_MISSING))
     known = Rule(

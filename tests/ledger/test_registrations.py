@@ -1,4 +1,4 @@
-"""Registrations keep the same promises on both engines: claimed, settled, told again."""
+"""Registrations keep the same promises on both engines: claimed, settled, pushed again."""
 
 import asyncio
 from dataclasses import replace
@@ -60,10 +60,10 @@ def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger) 
     assert {one.id for one in listed} == {before, after}
 
 
-def test_many_tellings_are_many_deliveries_and_one_registration(ledger: Ledger) -> None:
+def test_many_reports_of_a_push_are_many_deliveries_and_one_registration(ledger: Ledger) -> None:
     async def six() -> list[str]:
-        tellings = [ledger.write(lambda tx: pushed(tx, "1.0")) for _ in range(6)]
-        return list(await asyncio.gather(*tellings))
+        writes = [ledger.write(lambda tx: pushed(tx, "1.0")) for _ in range(6)]
+        return list(await asyncio.gather(*writes))
 
     deliveries = asyncio.run(six())
 
@@ -93,7 +93,7 @@ def test_never_more_is_claimed_than_was_asked(ledger: Ledger, most: int) -> None
 
 
 @pytest.mark.parametrize("dead", [True, False])
-def test_what_a_dead_or_leaving_worker_had_in_hand_comes_before_what_came_since(
+def test_work_of_a_dead_or_leaving_worker_comes_before_later_pushes(
     ledger: Ledger, *, dead: bool
 ) -> None:
     began = write(ledger, lambda tx: tx.now) - MINUTE
@@ -124,7 +124,7 @@ def test_what_crashes_again_goes_behind_what_came_since(ledger: Ledger) -> None:
     assert one_claim(ledger).image.tag == "2.0"
 
 
-def test_told_again_while_worked_it_is_looked_at_once_more(ledger: Ledger) -> None:
+def test_a_push_reported_again_during_work_is_looked_at_once_more(ledger: Ledger) -> None:
     write(ledger, lambda tx: pushed(tx, "1.0"))
     claimed = one_claim(ledger)
     again = write(ledger, lambda tx: pushed(tx, "1.0"))
@@ -137,7 +137,7 @@ def test_told_again_while_worked_it_is_looked_at_once_more(ledger: Ledger) -> No
     assert one_claim(ledger).id == claimed.id
 
 
-def test_told_again_when_done_a_new_one_is_opened(ledger: Ledger) -> None:
+def test_a_push_reported_again_when_done_opens_a_new_registration(ledger: Ledger) -> None:
     write(ledger, lambda tx: pushed(tx, "1.0"))
     first = finish(ledger)
     write(ledger, lambda tx: pushed(tx, "1.0"))
@@ -145,7 +145,7 @@ def test_told_again_when_done_a_new_one_is_opened(ledger: Ledger) -> None:
     assert one_claim(ledger).id != first.id
 
 
-def test_told_again_a_parked_one_is_queued_and_a_waiting_one_keeps_its_time(
+def test_a_push_reported_again_queues_a_parked_one_and_not_a_waiting_one(
     ledger: Ledger,
 ) -> None:
     write(ledger, lambda tx: pushed(tx, "parked"))
@@ -160,8 +160,8 @@ def test_told_again_a_parked_one_is_queued_and_a_waiting_one_keeps_its_time(
     assert [one.image.tag for one in claimed] == ["parked"]
 
 
-def test_a_claim_that_its_own_worker_took_up_anew_writes_nothing_more(ledger: Ledger) -> None:
-    """The owner is the same, and the lease runs: the fence alone tells the old claim by now."""
+def test_a_claim_that_its_own_worker_claimed_again_writes_nothing_more(ledger: Ledger) -> None:
+    """The owner is the same, and the lease runs: only the fence identifies the old claim."""
     write(ledger, lambda tx: pushed(tx, "1.0"))
     old = one_claim(ledger)
     write(ledger, partial(reclaim_expired, all_of_them=True))
@@ -219,7 +219,7 @@ def test_a_paused_repository_does_not_hold_anothers_push_to_the_same_target(
 
 
 def test_a_push_from_the_future_does_not_keep_later_ones_from_its_target(ledger: Ledger) -> None:
-    """It held a moving target till the year that it told; not even a rollback could free it."""
+    """It held a moving target until the year it claimed; not even a rollback could free it."""
     now = write(ledger, lambda tx: tx.now)
     write(ledger, lambda tx: pushed(tx, "future", pushed_at=now + 1000 * DAY))
 

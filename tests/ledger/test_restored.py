@@ -80,7 +80,7 @@ def test_restored_where_a_receiver_was_killed_every_command_says_what_to_do(
     assert tags(backed_up) == ["in-the-backup", "after"]
 
 
-def test_restored_twice_it_is_told_again(backed_up: ReceiverProcess) -> None:
+def test_a_second_restore_is_refused_again(backed_up: ReceiverProcess) -> None:
     """What the receiver went on with bears another stamp than the backup it came from."""
     shutil.copyfile(backed_up.folder / "backup.db", backed_up.folder / "again.db")
     (backed_up.folder / "backup.db").replace(ledger_of(backed_up))
@@ -91,7 +91,7 @@ def test_restored_twice_it_is_told_again(backed_up: ReceiverProcess) -> None:
     assert backed_up.run("serve").returncode == 4
 
 
-def test_a_copy_of_the_file_from_before_the_start_is_told_from_the_ledger(
+def test_a_copy_of_the_file_from_before_the_start_is_refused(
     start: StartReceiver,
 ) -> None:
     """A copy that somebody made by `cp` while no receiver ran is a backup, too."""

@@ -101,7 +101,7 @@ def test_fsync_or_commits_that_do_not_wait_are_refused(postgres_url: URL) -> Non
     ledger.close()
 
 
-def test_a_server_that_is_not_there_is_told_without_the_password() -> None:
+def test_an_unreachable_server_is_reported_without_the_password() -> None:
     url = engines.read_database_url("postgresql://me:canary-secret@127.0.0.1:9/none")
     ledger = Ledger(url)
 
@@ -165,7 +165,7 @@ def _until_somebody_waits(ledger: Ledger) -> None:
     until(lambda: rows(ledger._url, waiting))
 
 
-def test_one_told_at_two_doors_at_once_is_one_registration(
+def test_a_push_reported_to_two_replicas_at_once_is_one_registration(
     replicas: tuple[Ledger, Ledger],
 ) -> None:
     one, other = replicas
@@ -228,7 +228,7 @@ def test_what_was_settled_by_a_commit_whose_answer_was_lost_is_known_as_settled(
     assert not write(one, lambda tx: settlements.already_finished(tx, first, done()))
 
 
-def test_told_while_another_settles_it_a_new_one_is_opened(
+def test_a_push_reported_while_another_settles_it_opens_a_new_registration(
     replicas: tuple[Ledger, Ledger],
 ) -> None:
     one, other = replicas
@@ -361,7 +361,7 @@ def test_replicas_are_counted_while_they_show_themselves(
 
 
 def test_what_a_dead_replica_held_keeps_no_other_idle(replicas: tuple[Ledger, Ledger]) -> None:
-    """Killed with its hands full, it stopped all others till its leases ran out, for 30 s."""
+    """Killed at work, it stopped all others until its leases expired, for 30 s."""
     one, other = replicas
     write(one, lambda tx: pushed(tx, "1.0"))
     write(one, lambda tx: pushed(tx, "1.1"))
@@ -380,7 +380,7 @@ def test_what_a_dead_replica_held_keeps_no_other_idle(replicas: tuple[Ledger, Le
 
 
 def at_later(by: int, work: Callable[[Tx], T]) -> Callable[[Tx], T]:
-    """The same work, done so many ms later."""
+    """The same work, done `by` ms later."""
 
     def then(tx: Tx) -> T:
         tx._now = tx.now + by
@@ -506,7 +506,7 @@ def test_a_writer_that_waits_for_a_lock_does_not_keep_the_receiver_from_ending(
         ledger.close()
 
         stranger.rollback()
-        assert held.result()  # it was only waiting, and nobody had been told yet
+        assert held.result()  # it was only waiting, and nobody had got an answer yet
     thread.join()
 
 

@@ -98,7 +98,7 @@ def test_who_reads_just_after_a_backup_was_put_there_plays_no_old_log_into_it(
     again.close()
 
 
-def test_a_ledger_that_is_gone_is_not_made_anew_by_who_reads(path: Path, tmp_path: Path) -> None:
+def test_reading_a_missing_ledger_does_not_create_it(path: Path, tmp_path: Path) -> None:
     ledger = opened(path)
     write(ledger, lambda tx: pushed(tx, "1.0"))
     path.rename(tmp_path / "elsewhere")
@@ -114,7 +114,7 @@ def test_a_ledger_that_is_gone_is_not_made_anew_by_who_reads(path: Path, tmp_pat
     ledger.close()
 
 
-def test_a_stamp_is_on_disk_only_after_the_note_that_tells_of_it(
+def test_a_stamp_is_on_disk_only_after_its_note(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a power cut an honest start was refused: the note of before was on disk beside it."""

@@ -86,7 +86,7 @@ def fill_with_garbage(path: Path) -> None:
 
 
 def write_older(path: Path) -> None:
-    """The log with another generation's salt, all of its frames in themselves sound."""
+    """The log with another generation's salt, all of its frames in themselves valid."""
     other = path.with_name("other.db")
     with closing(sqlite3.connect(other, isolation_level=None)) as database:
         database.executescript("PRAGMA journal_mode = WAL; CREATE TABLE a (b)")
@@ -311,7 +311,7 @@ def test_another_file_in_the_place_of_an_overwritten_one_is_read(
 def test_a_file_that_is_exchanged_while_we_write_is_not_judged_as_ours(
     ledger: Ledger, path: Path
 ) -> None:
-    """A smaller file in its place was taken for ours overwritten, until a restart."""
+    """A smaller file in its place was treated as ours, overwritten, until a restart."""
     elsewhere = path.with_name("elsewhere")
 
     def exchanged(tx: Tx) -> str:
@@ -328,7 +328,7 @@ def test_a_file_that_is_exchanged_while_we_write_is_not_judged_as_ours(
     assert written | keys(ledger, range(5, 8)) <= kept(path)
 
 
-def test_an_emptied_ledger_is_not_taken_for_a_new_one(ledger: Ledger, path: Path) -> None:
+def test_an_emptied_ledger_is_not_used_as_a_new_one(ledger: Ledger, path: Path) -> None:
     keys(ledger, range(5))
     os.truncate(path, 0)
     ledger.close()

@@ -46,7 +46,7 @@ def test_one_does_a_thing_alone_until_it_is_done_or_dead(
 def test_one_that_hangs_loses_its_turn_and_one_that_works_on_keeps_it(
     replicas: tuple[Ledger, Ledger], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replica that was stopped kept catch-up from all the others for as long as it stood."""
+    """A replica that was stopped kept catch-up from all the others meanwhile."""
     one, other = replicas
     monkeypatch.setattr(turns, "IDLE_MS", 600)
     monkeypatch.setattr(turns, "SHOWN_SECONDS", 0.1)
@@ -101,7 +101,7 @@ def test_who_is_cancelled_while_it_takes_its_turn_does_not_keep_it(
 def test_who_is_stopped_while_its_turn_is_lost_stops(
     replicas: tuple[Ledger, Ledger], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stop was taken for the lost turn, and the work went on."""
+    """The stop was confused with the lost turn, and the work went on."""
     monkeypatch.setattr(turns, "SHOWN_SECONDS", 0.1)
     lost = asyncio.Event()
 

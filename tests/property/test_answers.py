@@ -1,4 +1,4 @@
-"""Whatever Docker Hub, its login server and Edgegap answer: it is read, or told as no answer."""
+"""Whatever Docker Hub, its login server and Edgegap answer: it is read, or unreadable."""
 
 import asyncio
 import base64
@@ -118,7 +118,7 @@ Answers = list[tuple[int, dict[str, str], bytes]]
 
 
 def answers(answer: st.SearchStrategy[Any]) -> st.SearchStrategy[Answers]:
-    """Some answers, told in turn, the last for all that follow."""
+    """Some answers, given in turn, the last for all that follow."""
     return st.lists(
         st.tuples(STATUSES, st.just(GOOD) | HEADERS, bodies(answer)), min_size=1, max_size=4
     )
@@ -127,18 +127,18 @@ def answers(answer: st.SearchStrategy[Any]) -> st.SearchStrategy[Answers]:
 LOGINS = st.tuples(STATUSES, HEADERS, TOKENS)
 
 
-class Told:
+class StandIn:
     """A stand-in for all of them: the login server's answer, and the others' in turn."""
 
     def __init__(self, answer: Answers, login: tuple[int, dict[str, str], bytes]) -> None:
-        self._told = list(answer)
+        self._answers = list(answer)
         self._login = login
         self.asked: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
         login = request.url.host == "auth.example" or request.url.path.endswith("/auth/token")
-        answer = self._told.pop(0) if len(self._told) > 1 else self._told[0]
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return _response(*(self._login if login else answer))
 
 
@@ -147,8 +147,8 @@ def _response(status: int, headers: Mapping[str, str], content: bytes) -> httpx.
     return httpx.Response(status, headers=raw, stream=Parts([content]))
 
 
-def answered(answer: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
-    """What comes of asking."""
+def answered(answer: StandIn, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
+    """The result of asking."""
 
     async def run() -> T:
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
@@ -157,7 +157,7 @@ def answered(answer: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> 
     return asyncio.run(run())
 
 
-def asked(answer: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T | None:
+def asked(answer: StandIn, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T | None:
     """The same; nothing but `DockerHubUnavailable` may be raised."""
     with suppress(DockerHubUnavailable):
         return answered(answer, ask)
@@ -168,7 +168,7 @@ def asked(answer: Told, ask: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T |
 def test_whatever_a_registry_answers_an_image_is_looked_at_in_peace(
     answer: Answers, login: tuple[int, dict[str, str], bytes]
 ) -> None:
-    stand_in = Told(answer, login)
+    stand_in = StandIn(answer, login)
 
     async def look(http: httpx.AsyncClient) -> object:
         preflight = Preflight(Registry(http, REGISTRY, AUTH), Hub(http, API))
@@ -192,14 +192,14 @@ def test_whatever_a_login_server_answers_the_right_to_push_is_known_or_not(
     login: tuple[int, dict[str, str], bytes],
 ) -> None:
     found = asked(
-        Told([login], login), lambda http: Registry(http, REGISTRY, AUTH).may_push(GAME, LOGIN)
+        StandIn([login], login), lambda http: Registry(http, REGISTRY, AUTH).may_push(GAME, LOGIN)
     )
 
     assert found in {True, False, None}
 
 
 @given(HEADERS, DATES | NUMBERS | WORDS)
-def test_whatever_a_429_says_the_wait_is_some_seconds_or_not_told(
+def test_whatever_a_429_says_the_wait_is_some_seconds_or_unknown(
     headers: dict[str, str], until: str
 ) -> None:
     refused = (429, {"x-retry-after": until, **headers}, b"")
@@ -208,7 +208,7 @@ def test_whatever_a_429_says_the_wait_is_some_seconds_or_not_told(
         return await Hub(http, API).tag(GAME, "1.0", None)
 
     with pytest.raises(DockerHubUnavailable) as answer:
-        answered(Told([refused], refused), ask)
+        answered(StandIn([refused], refused), ask)
 
     assert answer.value.status == 429
     assert answer.value.wait is None or 0 <= answer.value.wait <= 120
@@ -216,10 +216,10 @@ def test_whatever_a_429_says_the_wait_is_some_seconds_or_not_told(
 
 
 @given(answers(PAGES), LOGINS, st.sampled_from([None, None, LOGIN]))
-def test_whatever_docker_hub_lists_only_sound_tags_are_read(
+def test_whatever_docker_hub_lists_only_valid_tags_are_read(
     answer: Answers, login: tuple[int, dict[str, str], bytes], as_whom: Login | None
 ) -> None:
-    stand_in = Told(answer, login)
+    stand_in = StandIn(answer, login)
 
     async def listed(http: httpx.AsyncClient) -> list[Page]:
         return [page async for page in Hub(http, API).pages(GAME, as_whom)]
@@ -235,7 +235,7 @@ def test_whatever_docker_hub_lists_only_sound_tags_are_read(
 def test_whatever_edgegap_lists_the_versions_are_objects_and_there_is_an_end(
     answer: Answers,
 ) -> None:
-    stand_in = Told(answer, (500, {}, b""))
+    stand_in = StandIn(answer, (500, {}, b""))
 
     async def listed(http: httpx.AsyncClient) -> Listing:
         http.base_url = httpx.URL("https://edgegap.example")
@@ -279,7 +279,7 @@ OF_DEPLOYMENTS = st.fixed_dictionaries(
 
 @given(answers(OF_DEPLOYMENTS))
 def test_whatever_edgegap_answers_about_deployments_means_something(answer: Answers) -> None:
-    stand_in = Told(answer, (500, {}, b""))
+    stand_in = StandIn(answer, (500, {}, b""))
     near, profile = Coordinates(45.5, -73.6), PullProfile("bucket", "maps")
 
     async def call(http: httpx.AsyncClient) -> list[Read[Any]]:

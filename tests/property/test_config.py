@@ -1,5 +1,5 @@
-"""Whatever stands in `.env`, the environment, a secret's file or receiver.toml: it is read, or told
-as a fault of the configuration; nothing else comes of it.
+"""Whatever `.env`, the environment, a secret's file or receiver.toml hold: it is read, or reported
+as a fault of the configuration; nothing else happens.
 """
 
 import json
@@ -61,7 +61,7 @@ JUNK: st.SearchStrategy[Any] = SCALARS | st.lists(SCALARS, max_size=3)
 
 
 def read(environ: Mapping[str, str]) -> Settings | None:
-    """The settings; None where it has faults, each of which tells where and what to do."""
+    """The settings; None if it has faults, each of which says where and what to do."""
     try:
         return load_settings(environ)
     except ConfigError as error:

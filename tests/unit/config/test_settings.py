@@ -229,7 +229,7 @@ def test_the_variable_goes_before_the_file() -> None:
     assert settings.public_url == "https://variable.example"
 
 
-def test_the_tables_besides_rules() -> None:
+def test_the_links_catch_up_and_ledger_tables_are_read() -> None:
     settings = load(
         '[links]\n"studio/game" = 2\n[catch_up]\nevery = "90s"\n[ledger]\nkeep = "36h"\n'
     )

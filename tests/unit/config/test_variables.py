@@ -107,7 +107,7 @@ def test_a_variable_or_the_file_that_it_names(
 
 
 def test_what_main_has_exported_is_still_of_the_file(here: Path) -> None:
-    """A password with ` #` in quotes would else be taken for one with a comment."""
+    """A password with ` #` in quotes would else be read as one with a comment."""
     (here / ".env").write_text("RECEIVER_ADMIN_PASSWORD='pass # word'\n")
     exported = dict(variables_of({}).from_dotenv)
 

@@ -156,7 +156,7 @@ def test_every_spelling_of_linux_amd64_is_linux_amd64(system: str, architecture:
 
 
 @pytest.mark.parametrize("architecture", ["aarch64", "ARM64", "arm64v8x", "amd64v9", "386", "x86"])
-def test_another_architecture_is_not_taken_for_amd64(architecture: str) -> None:
+def test_another_architecture_is_not_read_as_amd64(architecture: str) -> None:
     row = {"os": "linux", "architecture": architecture}
 
     assert not read_config(json.dumps(row).encode()).runnable

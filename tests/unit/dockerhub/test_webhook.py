@@ -116,7 +116,7 @@ def test_the_repository_is_put_together_from_its_names(
         {"repo_name": "\ud800/game"},
     ],
 )
-def test_a_body_without_one_sound_repository_is_refused(repository: dict[str, Any]) -> None:
+def test_a_body_without_one_valid_repository_is_refused(repository: dict[str, Any]) -> None:
     assert reason_of(body(repository)) == "bad_repository"
 
 
@@ -230,28 +230,28 @@ def test_what_is_not_needed_is_not_even_looked_at() -> None:
     st.dictionaries(st.sampled_from(["tag", "pushed_at", "pusher", "media_type"]), JSON),
     st.dictionaries(st.sampled_from(["namespace", "name", "repo_name"]), JSON),
 )
-def test_any_json_is_read_as_a_sound_push_or_refused(
+def test_any_json_is_read_as_a_valid_push_or_refused(
     push_data: dict[str, Any], names: dict[str, Any]
 ) -> None:
-    _sound_or_refused(body({"repo_name": "a/b", **names}, **push_data))
+    _valid_or_refused(body({"repo_name": "a/b", **names}, **push_data))
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_as_a_sound_push_or_refused(raw: bytes) -> None:
-    _sound_or_refused(raw)
+def test_any_bytes_are_read_as_a_valid_push_or_refused(raw: bytes) -> None:
+    _valid_or_refused(raw)
 
 
 @given(st.data())
-def test_a_body_cut_or_spoilt_anywhere_is_read_as_a_sound_push_or_refused(
+def test_a_body_cut_or_spoilt_anywhere_is_read_as_a_valid_push_or_refused(
     data: st.DataObject,
 ) -> None:
     raw = bytearray((PAYLOADS / "2025-index.json").read_bytes())
     place = data.draw(st.integers(0, len(raw) - 1))
     raw[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
-    _sound_or_refused(bytes(raw))
+    _valid_or_refused(bytes(raw))
 
 
-def _sound_or_refused(raw: bytes) -> None:
+def _valid_or_refused(raw: bytes) -> None:
     refused: BadBody | None = None
     push = Push("a/b", None)
     try:

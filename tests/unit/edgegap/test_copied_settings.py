@@ -77,7 +77,7 @@ def test_a_variable_without_a_readable_value_is_hidden(entry: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("text", NOT_MASKED)
-def test_an_ordinary_value_is_not_taken_for_a_masked_one(text: str) -> None:
+def test_an_ordinary_value_is_not_read_as_a_masked_one(text: str) -> None:
     envs = [{"key": "A", "value": text}]
 
     assert created(shown(envs=envs, private_token=text))["envs"] == envs
@@ -135,7 +135,7 @@ def test_the_login_of_docker_hub_is_copied_however_the_registry_is_written(regis
         *(None, 7, ["docker.io"], "https://index.docker.io/v1/x", "docker.io@example"),
     ],
 )
-def test_another_registry_is_not_taken_for_docker_hub(registry: Any) -> None:
+def test_another_registry_is_not_read_as_docker_hub(registry: Any) -> None:
     source = shown(docker_repository=registry)
 
     assert "private_token" not in created(source)
@@ -378,7 +378,7 @@ def test_variables_that_are_no_list_of_variables_park(envs: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["ports", "envs"])
-def test_ports_or_variables_that_an_answer_leaves_out_are_not_taken_for_none(field: str) -> None:
+def test_ports_or_variables_that_an_answer_leaves_out_are_not_read_as_none(field: str) -> None:
     source = {name: value for name, value in shown().items() if name != field}
 
     parking = parked(plan_creation(wanted(), source))

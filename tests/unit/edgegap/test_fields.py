@@ -131,7 +131,7 @@ def test_a_value_that_edgegap_does_not_take_is_a_fault(name: str, value: object)
         ("envs", [{"key": "EMPTY", "value": ""}]),
     ],
 )
-def test_what_edgegap_takes_is_sound(name: str, value: object) -> None:
+def test_a_value_that_edgegap_takes_is_valid(name: str, value: object) -> None:
     assert field_fault(name, value) is None
 
 

@@ -154,11 +154,11 @@ def test_the_rule_alone_is_enough() -> None:
     assert (body["req_cpu"], body["req_memory"]) == (512, 1024)
 
 
-@pytest.mark.parametrize(("memory", "sound"), [(2048, True), (2049, False)])
-def test_memory_is_at_most_twice_the_cpu(memory: int, sound: bool) -> None:
+@pytest.mark.parametrize(("memory", "valid"), [(2048, True), (2049, False)])
+def test_memory_is_at_most_twice_the_cpu(memory: int, valid: bool) -> None:
     plan = plan_creation(wanted(settings={"req_memory": memory}), shown())
 
-    assert isinstance(plan, Plan) is sound
+    assert isinstance(plan, Plan) is valid
     if isinstance(plan, Rejected):
         assert plan.reason is Reason.SETTINGS_INVALID
         assert "2049 is over twice req_cpu 1024" in plan.sentence

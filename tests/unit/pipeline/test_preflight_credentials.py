@@ -147,7 +147,7 @@ def test_more_than_two_redirects_are_not_followed(
         "https://127.0.0.1:999999/",
     ],
 )
-def test_a_redirect_to_nowhere_sound_is_survived_and_named(
+def test_a_redirect_to_an_invalid_url_is_survived_and_named(
     hub: DockerHubSandbox, there: Looking, location: str
 ) -> None:
     hub.blob_location = location.format(host=there.url.removeprefix("http://"))

@@ -59,7 +59,7 @@ def test_a_digest_of_nothing_there_is_survived(hub: DockerHubSandbox, there: Loo
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:short", f"md5:{'0' * 32}"])
-def test_without_a_sound_digest_it_goes_on_and_says_so(
+def test_without_a_valid_digest_it_goes_on_and_says_so(
     hub: DockerHubSandbox, there: Looking, digest: str
 ) -> None:
     hub.content_digest = digest

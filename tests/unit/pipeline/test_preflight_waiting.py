@@ -295,7 +295,9 @@ def test_an_outage_is_known_with_its_beginning_until_it_is_over_or_long_past(
     assert first is not None
     assert second is not None
     assert second.detail == "HTTP 503"
-    assert abs(first.since - second.since - 2 * MINUTE) < MINUTE  # the same by this scenario's time
+    assert (
+        abs(first.since - second.since - 2 * MINUTE) < MINUTE
+    )  # the same by this scenario's clock
     assert long_past is None
     assert again is not None
     assert over is None

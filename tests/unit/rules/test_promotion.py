@@ -43,7 +43,7 @@ def test_a_person_may_take_an_image_from_elsewhere() -> None:
 
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize(("passed", "need"), [(None, Need.TRIAL), (False, None)])
-def test_a_trial_is_needed_whoever_moves_it(
+def test_a_trial_is_needed_for_every_kind_of_move(
     passed: bool | None, need: Need | None, ordered: bool
 ) -> None:
     found = why(prod(*BOTH), Evidence(passed=passed, approved=True), ordered=ordered)

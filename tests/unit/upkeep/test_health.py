@@ -39,7 +39,7 @@ def found(seen: Snapshot, **given: Any) -> dict[Code, Condition]:
     return {one.code: one for one in conditions_of(seen, settings, **known)}
 
 
-def test_a_sound_receiver_has_no_condition() -> None:
+def test_a_healthy_receiver_has_no_condition() -> None:
     assert found(Snapshot(NOW, held=3)) == {}
 
 

@@ -37,7 +37,7 @@ def bars(drawn: str) -> list[dict[str, str]]:
 
 
 @given(rows=ROWS)
-def test_a_picture_is_sound_and_within_its_frame(rows: list[RecentRegistration]) -> None:
+def test_a_picture_is_valid_and_within_its_frame(rows: list[RecentRegistration]) -> None:
     for drawn in (last_registrations(rows), push_to_version(rows)):
         found = bars(drawn)
         assert len(found) <= PLACES
