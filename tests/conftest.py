@@ -119,7 +119,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture
 def commands(tmp_path: Path) -> Commands:
-    """Commands in an empty folder with one rule; whoever calls Edgegap meets nobody."""
+    """Commands in an empty folder with one rule; nothing answers calls to Edgegap."""
     return commands_in(tmp_path)
 
 

@@ -12,7 +12,7 @@ from tests.benchmarks.machine import (
     cpu_seconds,
     most_megabytes,
     resident_megabytes,
-    wait_till_idle,
+    wait_until_idle,
 )
 from tests.benchmarks.table import Line, Part, at_least, median, ratio_in_rounds, turned, under
 from tests.benchmarks.targets import (
@@ -48,7 +48,7 @@ def accepting(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
                     before = cpu_seconds(target.pid)
                     came = load(target.url, folder, size=size, seconds=seconds)
                     assert came.errors == 0, (target.name, came)
-                    wait_till_idle(target.pid)
+                    wait_until_idle(target.pid)
                     found[target.name, size].append((came, cpu_seconds(target.pid) - before))
         loaded = {target.name: most_megabytes(target.pid) for target in targets}
     parts = [_compared(found, size) for size in NAMES]

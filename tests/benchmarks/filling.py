@@ -39,7 +39,7 @@ def app_of(repository: str) -> str:
 
 
 def fill(path: Path, many: int) -> None:
-    """Make a ledger with so many deliveries, evenly spread over the time before now."""
+    """Make a ledger of `many` deliveries, evenly spread over the time before now."""
     ledger = Ledger(make_url(f"sqlite:///{path}"))
     ledger.open_to_write()
     ledger.close()

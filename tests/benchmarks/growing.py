@@ -60,7 +60,7 @@ def growing(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
         for turn in range(rounds):
             for size in turned(SIZES, turn):
                 lists[size].append(_listing(targets[size]))
-        # The load adds some ten thousand to each: it is brief, and the smallest begins anew.
+        # The load adds some ten thousand to each: it is brief, and the smallest begins again.
         brief = min(seconds, BRIEF_SECONDS)
         del targets[SIZES[0]]
         for turn in range(rounds):

@@ -35,7 +35,7 @@ def most_megabytes(pid: int) -> float:
     raise LookupError(pid)
 
 
-def wait_till_idle(pid: int) -> None:
+def wait_until_idle(pid: int) -> None:
     """Wait until it has done what it still had to do: else it would slow the next one down."""
     end = time.monotonic() + LONGEST_IDLING_SECONDS
     while time.monotonic() < end:

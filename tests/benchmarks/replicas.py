@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.benchmarks.bodies import SMALL_BYTES
-from tests.benchmarks.machine import wait_till_idle
+from tests.benchmarks.machine import wait_until_idle
 from tests.benchmarks.table import Line, Part, at_least, median, ratio_in_rounds, turned
 from tests.benchmarks.targets import Target, ours, sandbox
 from tests.benchmarks.wrk import CONNECTIONS, Load, Wrk
@@ -40,7 +40,7 @@ def replicas(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
 
 @contextlib.contextmanager
 def _running(many: int, folder: Path, edgegap: str, server: Postgres) -> Iterator[Sequence[Target]]:
-    """So many and no more, on an empty database, come to rest after their start."""
+    """Exactly this number of replicas, on an empty database, idle after their start."""
     environment = {"DATABASE_URL": plain(server.new_database())}
     with contextlib.ExitStack() as stack:
         targets = [
@@ -50,7 +50,7 @@ def _running(many: int, folder: Path, edgegap: str, server: Postgres) -> Iterato
             for number in range(many)
         ]
         for target in targets:
-            wait_till_idle(target.pid)
+            wait_until_idle(target.pid)
         yield targets
 
 

@@ -14,7 +14,7 @@ from tests.benchmarks.bodies import TAG_LETTERS, body_around_tag
 CONNECTIONS = 64
 _runs = count(1)
 
-# The counter starts anew in each run, the run's number keeps the tags apart. `print` at the end
+# The counter starts again in each run, the run's number keeps the tags apart. `print` at the end
 # is what this program reads; wrk's own words are for people.
 _SCRIPT = """
 local number = 0
@@ -35,7 +35,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of a run. Times in milliseconds; errors are whatever was not a 2xx."""
+    """The results of a run. Times in milliseconds; errors are whatever was not a 2xx."""
 
     requests: int
     seconds: float

@@ -42,7 +42,7 @@ def test_paused_and_shown_and_resumed_in_spite_of_it(commands: Commands) -> None
     assert commands.run("resume", "--all").stdout == "Resumed.\n"
 
 
-def test_a_variable_that_says_which_ledger_must_be_sound(commands: Commands) -> None:
+def test_a_variable_that_says_which_ledger_must_be_valid(commands: Commands) -> None:
     commands.configure(FAULTY)
 
     done = commands.run("deliveries", DATABASE_URL="mysql://x")

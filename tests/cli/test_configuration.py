@@ -14,7 +14,7 @@ MOVING = (
 )
 
 
-def test_check_of_a_sound_configuration_names_each_rule_and_where_it_leads(
+def test_check_of_a_valid_configuration_names_each_rule_and_its_target(
     commands: Commands,
 ) -> None:
     done = commands.run("check")

@@ -68,7 +68,7 @@ def test_kept_serving_the_printed_lines_work_as_they_stand(tmp_path: Path) -> No
     try:
         until(lambda: "Ctrl-C to stop the demo" in _said(tmp_path) or process.poll() is not None)
         result = _said(tmp_path)
-        # As the README shows it: what came of the push stands before what to do next.
+        # As the README shows it: the result of the push comes before what to do next.
         assert result.index("my-game/staging: done created") < result.index("Push a tag yourself")
         found = re.search(r"  (curl -d .*) \\\n    (http\S+)", result)
         assert found is not None, result

@@ -58,7 +58,7 @@ def said(commands: Commands, **environment: str | None) -> tuple[Findings, int]:
     return worst, done.exit_code
 
 
-def test_a_sound_installation_passes_and_the_public_url_is_really_asked(
+def test_a_valid_installation_passes_and_the_public_url_is_really_asked(
     commands: Commands, edgegap: str, hub: DockerHubSandbox
 ) -> None:
     serving_folder = commands.folder / "serving"
@@ -267,7 +267,7 @@ def test_apps_beyond_those_that_are_listed_are_counted(
 
 
 @pytest.mark.parametrize("body", ["{}", '{"message": "please sign in"}', '{"total_count": 3}'])
-def test_a_list_that_is_not_edgegaps_is_not_taken_for_an_empty_one(
+def test_a_list_that_is_not_edgegaps_is_not_read_as_an_empty_one(
     commands: Commands, sandbox: EdgegapSandbox, body: str
 ) -> None:
     commands.configure(TWO_LINES)
@@ -621,7 +621,7 @@ def test_a_public_url_that_answers_with_a_compressed_bomb_is_not_read(commands: 
     assert asked == ["identity"]
 
 
-def test_a_receiver_with_another_key_is_not_taken_for_this_one(
+def test_a_receiver_with_another_key_is_not_accepted_as_this_one(
     commands: Commands, edgegap: str
 ) -> None:
     serving_folder = commands.folder / "serving"

@@ -347,12 +347,12 @@ def test_dry_run_looks_at_the_image_and_names_the_channels(
     hub.push_image(REPOSITORY, "1.0.0")
     hub.push_image(REPOSITORY, "1.0.0-arm", ("linux/arm64",))
 
-    sound = commands.json_of("push", IMAGE, "--dry-run")
+    passed = commands.json_of("push", IMAGE, "--dry-run")
     arm = json.loads(commands.run("push", f"{IMAGE}-arm", "--dry-run").stdout)
     lost = json.loads(commands.run("push", f"{REPOSITORY}:none", "--dry-run").stdout)
 
-    assert [one["version"] for one in sound["requests"]] == ["1.0.0", "staging"]
-    assert any("linux/amd64" in note for note in sound["requests"][0]["notes"])
+    assert [one["version"] for one in passed["requests"]] == ["1.0.0", "staging"]
+    assert any("linux/amd64" in note for note in passed["requests"][0]["notes"])
     assert [one["reason"] for one in arm["parked"]] == ["not_amd64"]
     assert [one["reason"] for one in lost["parked"]] == ["image_not_ready"]
     assert (arm["requests"], lost["requests"], _writes(sandbox)) == ([], [], [])

@@ -1,4 +1,4 @@
-"""`python -m tests.crash --minutes 5`: torment a receiver, then count what came of it."""
+"""`python -m tests.crash --minutes 5`: torment a receiver, then count the results."""
 
 import argparse
 import random

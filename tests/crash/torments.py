@@ -129,7 +129,7 @@ class Torments:
 
 
 def torment(seconds: float, seed: int, *, set_clock: bool) -> Report:
-    """Torment a receiver for so long, let it come to its end, and count."""
+    """Torment a receiver for `seconds`, let it come to its end, and count."""
     megabytes = int(MEGABYTES + MEGABYTES_A_MINUTE * seconds / 60)
     sandbox = EdgegapSandbox(apps=(APP, PRUNED, NEWEST[0]))
     with (

@@ -58,7 +58,7 @@ class Proxy:
         return "".join(path.read_text("utf-8", "replace") for path in self.folder.glob("*.log"))
 
     def cuts_off(self, sent: str) -> bytes:
-        """What it answers, till it hangs up, to a sender that sends so much and no more."""
+        """What it answers, until it hangs up, to a sender that sends `sent` and no more."""
         plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECONDS)
         with _tls(plain) if self.scheme == "https" else plain as sender:
             sender.sendall(f"POST /hooks/x HTTP/1.1\r\nHost: {NAME}\r\n{sent}".encode())

@@ -95,8 +95,8 @@ def test_429_holds_everything_back_as_long_as_it_says(
     here: ReceiverHere, edgegap: EdgegapSandbox, method: str, *, as_date: bool
 ) -> None:
     moment = (datetime.now(UTC) + timedelta(seconds=2)).replace(microsecond=0)
-    told_to_wait = format_datetime(moment, usegmt=True) if as_date else 1
-    edgegap.misbehave(Fault("status", method=method, status=429, retry_after=told_to_wait))
+    retry_after = format_datetime(moment, usegmt=True) if as_date else 1
+    edgegap.misbehave(Fault("status", method=method, status=429, retry_after=retry_after))
     first = here.push(f"busy-{method}-{as_date}".lower())
     held = waiting(here, first)
     second = here.push(f"behind-{method}-{as_date}".lower())

@@ -410,7 +410,7 @@ def test_a_list_that_refuses_page_and_limit_is_asked_for_without_them(
         {},
     ],
 )
-def test_a_list_without_its_rows_is_not_taken_for_an_empty_one(held: Held, body: Any) -> None:
+def test_a_list_without_its_rows_is_not_read_as_an_empty_one(held: Held, body: Any) -> None:
     found = held(Said("GET", "/versions", 200, body))
 
     assert found["reason"] == "not_edgegap"

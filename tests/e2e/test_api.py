@@ -288,7 +288,7 @@ def test_a_search_ends_at_its_depth_and_says_where_to_look_on(
         ]
 
 
-def test_a_method_that_is_not_taken_is_told_all_that_are(api: httpx.Client) -> None:
+def test_a_method_that_is_not_allowed_is_answered_with_the_allowed_ones(api: httpx.Client) -> None:
     answer = api.delete("/api/deliveries")
 
     assert answer.headers["allow"] == "GET, HEAD, POST"
@@ -344,9 +344,9 @@ def test_a_body_over_1_mib_is_413(api: httpx.Client) -> None:
 @FEW
 @given(query=st.dictionaries(st.sampled_from(["limit", "tag", "state", "before"]), st.text()))
 def test_no_query_is_an_error_of_ours(api: httpx.Client, query: dict[str, str]) -> None:
-    sound = {name: value.encode("utf-8", "replace").decode() for name, value in query.items()}
+    encodable = {name: value.encode("utf-8", "replace").decode() for name, value in query.items()}
 
-    assert api.get("/api/deliveries", params=sound).status_code in {200, 400}
+    assert api.get("/api/deliveries", params=encodable).status_code in {200, 400}
 
 
 @FEW

@@ -35,7 +35,7 @@ from tests.contract.openapi import contract_checked
 from tests.support.receiver_process import APP, REPOSITORY, RULE, ReceiverProcess, webhook_body
 
 DOCUMENT = document_of(listed(Hooks(""), VersionsView()))
-TOLD: dict[str, Any] = json.loads(DOCUMENT)
+OPENAPI: dict[str, Any] = json.loads(DOCUMENT)
 METRICS_TOKEN = "metrics-token-of-the-test"
 # A version for each tag, a channel that follows the newest, and another app's rule that parks.
 MOVING = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 1')
@@ -54,7 +54,7 @@ FEW = settings(
     max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
-api = schemathesis.openapi.from_dict(TOLD)
+api = schemathesis.openapi.from_dict(OPENAPI)
 FOUND: Any = api.get_all_operations()
 OPERATIONS = [found.ok() for found in FOUND]
 
@@ -224,30 +224,31 @@ def test_it_has_every_route_of_the_app_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_each_word_it_knows_is_one_the_receiver_uses() -> None:
-    schemas = TOLD["components"]["schemas"]
+    schemas = OPENAPI["components"]["schemas"]
 
     for kind in (Verdict, State, Outcome, Reason, Mode, Code, LinkFault, ProblemCode):
         assert schemas[kind.__name__]["enum"] == sorted(kind), kind
     filters = {
-        one["name"]: one["schema"] for one in TOLD["paths"]["/api/deliveries"]["get"]["parameters"]
+        one["name"]: one["schema"]
+        for one in OPENAPI["paths"]["/api/deliveries"]["get"]["parameters"]
     }
     assert sorted(filters["source"]["enum"]) == sorted(schemas["DeliverySource"]["enum"])
 
 
 def test_it_states_the_version_and_describes_every_schema() -> None:
-    assert TOLD["info"]["version"] == VERSION
-    for name, schema in TOLD["components"]["schemas"].items():
+    assert OPENAPI["info"]["version"] == VERSION
+    for name, schema in OPENAPI["components"]["schemas"].items():
         assert schema["description"].endswith("."), name
 
 
 def test_the_bounds_it_gives_are_the_receivers() -> None:
-    missed = TOLD["components"]["schemas"]["CatchUpRequest"]["properties"]["missed"]
+    missed = OPENAPI["components"]["schemas"]["CatchUpRequest"]["properties"]["missed"]
 
     assert missed["maxItems"] == MOST_MISSED
     assert f"ends after {DEPTH} deliveries" in DOCUMENT.decode()
 
 
-def test_every_operation_behind_the_token_tells_of_401_and_503() -> None:
+def test_every_operation_behind_the_token_documents_401_and_503() -> None:
     behind = [one for _, _, one in operations() if one["security"] == [{"token": []}]]
     of_the_api = [path for path, _, _ in operations() if path.startswith("/api/")]
 
@@ -259,7 +260,7 @@ def operations() -> list[tuple[str, str, Any]]:
     """Path, method and operation of all that the document holds."""
     return [
         (path, method.upper(), operation)
-        for path, item in TOLD["paths"].items()
+        for path, item in OPENAPI["paths"].items()
         for method, operation in item.items()
         if method != "parameters"
     ]
@@ -278,7 +279,7 @@ def assert_documented(method: str, path: str, answer: Any) -> None:
     if answer.content:
         assert media in content
     if answer.content and media.endswith("json"):
-        schema = {**content[media]["schema"], "components": TOLD["components"]}
+        schema = {**content[media]["schema"], "components": OPENAPI["components"]}
         faults = Draft202012Validator(schema).iter_errors(json.loads(answer.content))
         assert [f"{fault.json_path}: {fault.message}" for fault in faults] == []
 

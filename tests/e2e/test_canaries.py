@@ -230,7 +230,7 @@ def test_a_revoked_link_is_logged_without_its_token(guarded: ReceiverProcess) ->
         "postgresql://receiver:canary-db-password@127.0.0.1:port/receiver",
     ],
 )
-def test_the_databases_password_is_told_to_nobody(
+def test_the_databases_password_is_never_printed(
     commands: Commands, arguments: list[str], url: str
 ) -> None:
     done = commands.run(*arguments, DATABASE_URL=url)

@@ -1,4 +1,4 @@
-"""Catch-up: what Docker Hub has and no webhook told of becomes a version too, and only that."""
+"""Catch-up: a push that no webhook reported becomes a version too, and only that."""
 
 import shutil
 import signal
@@ -230,19 +230,19 @@ def test_where_docker_hub_asks_to_wait_nothing_more_is_asked_of_it(
 
 
 @pytest.mark.parametrize("rule", [RULE, LOOKING], ids=["without preflight", "with preflight"])
-@pytest.mark.parametrize("told_first", ["webhook", "catch-up"])
+@pytest.mark.parametrize("first", ["webhook", "catch-up"])
 def test_a_webhook_and_a_catch_up_of_one_push_make_one_version(
     begin: Begin,
     hub: DockerHubSandbox,
     sandbox: EdgegapSandbox,
     rule: str,
-    told_first: str,
+    first: str,
 ) -> None:
     with begin(rule + BY_HAND) as receiver:
         at = time.time() + 1
         hub.push_image(REPOSITORY, "1.0.0", pushed_at=at)
         body = webhook_body("1.0.0", pushed_at=int(at))
-        if told_first == "webhook":
+        if first == "webhook":
             receiver.ended(receiver.post(body).json()["delivery"])
             catch_up(receiver)
             assert came(receiver) == [("webhook", "1.0.0")]
@@ -251,7 +251,7 @@ def test_a_webhook_and_a_catch_up_of_one_push_make_one_version(
             assert receiver.ended(receiver.post(body).json()["delivery"])["state"] == "done"
             assert came(receiver) == [("catch-up", "1.0.0"), ("webhook", "1.0.0")]
         catch_up(receiver)
-        assert len(came(receiver)) == {"webhook": 1, "catch-up": 2}[told_first]
+        assert len(came(receiver)) == {"webhook": 1, "catch-up": 2}[first]
     assert sandbox.posts_that_created("my-game", "1.0.0") == 1
 
 
@@ -262,7 +262,7 @@ def test_a_tag_pushed_over_without_a_webhook_is_caught_up_and_shown(
         at = int(time.time()) + 1
         hub.push_image(REPOSITORY, "1.0.0", pushed_at=at + 0.1)
         receiver.ended(receiver.push("1.0.0", pushed_at=at))
-        hub.push_image(REPOSITORY, "1.0.0", pushed_at=at + 0.8)  # webhooks tell whole seconds
+        hub.push_image(REPOSITORY, "1.0.0", pushed_at=at + 0.8)  # webhooks have whole seconds
 
         catch_up(receiver)
 
@@ -292,7 +292,7 @@ def test_a_tag_without_a_time_is_left_for_it_may_be_of_the_past(
 def test_a_tag_without_a_push_time_is_as_new_as_its_last_update(
     here: ReceiverHere, hub: DockerHubSandbox, answer: Any
 ) -> None:
-    """The zero time of Go was taken for a push in the year 1."""
+    """The zero time of Go was read as a push in the year 1."""
     hub.push_image(REPOSITORY, "1.0.0")
     hub.alter_record(REPOSITORY, "1.0.0", tag_last_pushed=answer)
 
@@ -301,7 +301,7 @@ def test_a_tag_without_a_push_time_is_as_new_as_its_last_update(
     assert came(here) == [("catch-up", "1.0.0")]
 
 
-def test_an_old_tag_whose_record_was_updated_is_not_taken_for_a_new_push(
+def test_an_old_tag_whose_record_was_updated_is_not_a_new_push(
     here: ReceiverHere, hub: DockerHubSandbox
 ) -> None:
     later = "2099-01-01T00:00:00Z"
@@ -411,7 +411,7 @@ def test_an_answer_without_a_list_is_no_completed_run(begin: Begin, hub: DockerH
 def test_it_looks_back_no_farther_than_the_ledger_remembers(
     begin: Begin, hub: DockerHubSandbox
 ) -> None:
-    """What was purged was taken for missed, and its version made again."""
+    """What was purged was treated as missed, and its version made again."""
     hub.push_image(REPOSITORY, "purged", pushed_at=ago(26 * HOUR))
     hub.push_image(REPOSITORY, "missed", pushed_at=ago(23 * HOUR))
     with begin(RULE + '[ledger]\nkeep = "1d"\n') as receiver:

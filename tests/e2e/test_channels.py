@@ -14,7 +14,7 @@ from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import RULE, until, webhook_body
 
 APPS = (
-    "first-app", "order-app", "taken-app", "burst-app", "told-app",
+    "first-app", "order-app", "taken-app", "burst-app", "later-app",
     "back-app", "to-app", "after-app", "held-app", "none-app",
     "moved-app", "free-app", "two-app", "again-app", "tags-app", "time-app", "fresh-app",
 )  # fmt: skip
@@ -78,7 +78,7 @@ def commands(here: ReceiverHere) -> Commands:
 
 
 def pushed(receiver: ReceiverHere, app: str, tag: str, at: int) -> dict[str, str]:
-    """Push, wait for the end of it all, and tell the outcome by version."""
+    """Push, wait until all is done or parked, and return the outcome by version."""
     delivery = receiver.push_to(f"studio/{app}", tag, pushed_at=at)
 
     def over() -> dict[str, str] | None:
@@ -366,7 +366,7 @@ def test_a_rollback_to_what_it_holds_puts_right_what_another_hand_moved(
         (["none-app", "staging", "--to", "9.9"], "knows no version 9.9 of the app none-app"),
     ],
 )
-def test_what_cannot_be_rolled_back_is_told(
+def test_an_impossible_rollback_is_refused_with_a_message(
     here: ReceiverHere, commands: Commands, arguments: list[str], words: str
 ) -> None:
     pushed(here, "none-app", "1.0", LONG_AGO)
@@ -385,15 +385,15 @@ def test_without_a_server_a_rollback_is_recorded_for_the_next_serve(
     folder = tmp_path_factory.mktemp("alone")
     with serving(edgegap.app) as url:
         with receiver_here(folder, url, config=CONFIG) as receiver:
-            pushed(receiver, "told-app", "1.0", LONG_AGO)
-            pushed(receiver, "told-app", "1.1", LONG_AGO + 1)
+            pushed(receiver, "later-app", "1.0", LONG_AGO)
+            pushed(receiver, "later-app", "1.1", LONG_AGO + 1)
         commands = commands_in(folder, url)
         commands.configure(CONFIG)
 
-        done = commands.run("rollback", "told-app", "staging", "--json")
+        done = commands.run("rollback", "later-app", "staging", "--json")
 
         assert "no server is running" in done.stderr
-        assert "told-app/staging" in json.loads(done.stdout)["sentence"]
-        assert staging(edgegap, "told-app") == "1.1"
+        assert "later-app/staging" in json.loads(done.stdout)["sentence"]
+        assert staging(edgegap, "later-app") == "1.1"
         with receiver_here(folder, url, config=CONFIG):
-            until(lambda: staging(edgegap, "told-app") == "1.0")
+            until(lambda: staging(edgegap, "later-app") == "1.0")

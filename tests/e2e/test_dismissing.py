@@ -1,4 +1,4 @@
-"""Parked registrations that are closed: by a person, or because a later push took their place."""
+"""Parked registrations that are closed: by a person, or because of a later push."""
 
 import asyncio
 from collections.abc import Iterator
@@ -308,7 +308,7 @@ def test_a_rollback_of_a_channel_closes_nothing_that_lies_in_a_tag(
         assert states(receiver, parked_one) == {"1.2": "parked"}
 
 
-def test_a_dismissed_digest_is_not_taken_for_the_one_the_tag_had(ledger: Ledger) -> None:
+def test_a_dismissed_digest_is_not_treated_as_the_one_the_tag_had(ledger: Ledger) -> None:
     """Else the next push of that tag would be called overwritten."""
     write(ledger, lambda tx: pushed(tx, "1.0"))
     settled(ledger, one_claim(ledger), parked(Reason.NOT_AMD64, digest="sha256:" + "a" * 64))

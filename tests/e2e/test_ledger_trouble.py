@@ -98,7 +98,7 @@ def test_a_ledger_moved_away_takes_nothing_and_goes_on_when_it_is_back(
     assert tags_in(here) == {"1.0.0", "1.0.1"}
 
 
-def test_a_ledger_put_back_as_a_copy_is_read_anew(
+def test_a_ledger_put_back_as_a_copy_is_read_again(
     here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
     here.ended(here.push("1.0.0"))

@@ -59,7 +59,7 @@ def _events(receiver: ReceiverProcess) -> list[str]:
     return [json.loads(line)["event"] for line in receiver.log.read_text("utf-8").splitlines()]
 
 
-def test_what_happened_is_told_in_the_designs_words_one_json_line_each(
+def test_each_event_is_logged_as_one_json_line_with_its_name(
     start: StartReceiver, sandbox: EdgegapSandbox
 ) -> None:
     receiver = start(config=f'{RULE}\n[catch_up]\nevery = "off"\n')
@@ -299,7 +299,7 @@ class _Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-def test_a_log_that_cannot_be_written_is_not_told_of_in_that_log(stream: io.StringIO) -> None:
+def test_a_failure_to_write_the_log_is_not_logged(stream: io.StringIO) -> None:
     """Each failure made a line, whose failure made the next: a core was busy with it."""
     configure_logs(stream=_Full())
     faults: list[dict[str, object]] = []

@@ -108,7 +108,7 @@ def test_a_push_counts_from_the_webhook_to_the_version(start: StartReceiver) -> 
     assert answer.value("docker_hub_receiver_oldest_unfinished_seconds") == 0
 
 
-def test_the_last_success_is_when_a_version_was_made_not_when_it_was_told_of_again(
+def test_the_last_success_is_when_a_version_was_made_not_when_it_was_pushed_again(
     start: StartReceiver,
 ) -> None:
     receiver = start()
@@ -220,7 +220,7 @@ def test_a_wrong_token_is_counted_as_a_link_refused(one: ReceiverProcess) -> Non
     )
 
 
-def test_pushes_told_by_a_person_and_by_catch_up_count_as_deliveries_too(
+def test_pushes_by_command_and_by_catch_up_count_as_deliveries_too(
     one: ReceiverProcess,
 ) -> None:
     def count(source: str) -> float:
@@ -280,7 +280,7 @@ def test_a_refused_token_shows_while_it_is_refused_and_what_waits_grows_old(
     assert receiver.details(delivery)["registrations"][0]["state"] == "waiting"
 
 
-def test_the_pull_limit_is_told_as_docker_hub_told_it_last(
+def test_the_pull_limit_is_the_last_that_docker_hub_reported(
     start: StartReceiver, edgegap: str
 ) -> None:
     hub = DockerHubSandbox(anonymous_pull_limit=40)

@@ -74,7 +74,7 @@ def test_the_right_token_opens_them(receiver: ReceiverProcess, header: bytes) ->
         b"Bearer " + b"x" * 8000,
     ],
 )
-def test_any_other_header_is_401_and_tells_nothing(
+def test_any_other_header_is_401_and_shows_no_metrics(
     receiver: ReceiverProcess, header: bytes | None
 ) -> None:
     answer = ask(receiver, header)

@@ -21,7 +21,7 @@ CONFIG = RULE.replace("preflight = false\n", "") + '\n[catch_up]\nevery = "off"\
 QUICK = {"EDGEGAP_CONCURRENCY": "16", "EDGEGAP_REQUESTS_PER_SECOND": "1000"}
 
 
-async def tell(link: str, pushes: list[tuple[str, float]]) -> None:
+async def send(link: str, pushes: list[tuple[str, float]]) -> None:
     """Send the webhooks of these pushes, many at once, as Docker Hub does."""
     line = asyncio.Semaphore(AT_ONCE)
     async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
@@ -56,15 +56,15 @@ def test_after_catch_up_every_tag_has_exactly_one_version(
             hub.push_image(REPOSITORY, tag, pushed_at=at)
         answer = [push for push in pushes if push[0] not in lost]
         chance.shuffle(answer)
-        asyncio.run(tell(receiver.link(), answer[::2]))
-        catch_up(receiver)  # amid the webhooks: what it takes they tell again
-        asyncio.run(tell(receiver.link(), answer[1::2]))
+        asyncio.run(send(receiver.link(), answer[::2]))
+        catch_up(receiver)  # amid the webhooks: what it takes they report again
+        asyncio.run(send(receiver.link(), answer[1::2]))
         catch_up(receiver)
         until(lambda: len(sandbox.versions) == PUSHES, 60)
         catch_up(receiver)
 
-        told_of = {tag for source, tag in came(receiver) if source == "catch-up"}
+        caught_up = {tag for source, tag in came(receiver) if source == "catch-up"}
 
     assert {tag for _, tag in sandbox.versions} == set(tags)
     assert [tag for tag in tags if sandbox.posts_that_created(APP, tag) != 1] == []
-    assert lost <= told_of
+    assert lost <= caught_up

@@ -97,7 +97,7 @@ def test_a_repeated_report_gives_the_channel_the_rules_settings_but_moves_it_now
     assert patches(edgegap) == [{**MOVED, **image}]
 
 
-def test_resources_are_never_patched_and_the_difference_is_told(
+def test_resources_are_never_patched_and_the_difference_is_reported(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
     edgegap.add_version(
@@ -201,7 +201,7 @@ def test_a_patch_that_worked_though_its_answer_broke_is_not_sent_again(
     assert len(patches(edgegap)) == 1
 
 
-def test_a_patch_of_a_version_just_deleted_makes_it_anew(
+def test_a_patch_of_a_version_just_deleted_creates_it_again(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
     edgegap.add_version("own-settings", "dev", docker_image="studio/own-settings")

@@ -1,4 +1,4 @@
-"""What Docker Hub tells of besides images: known by media type and by tag."""
+"""What Docker Hub reports that is not an image: known by media type and by tag."""
 
 import json
 from typing import Any

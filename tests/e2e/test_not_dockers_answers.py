@@ -112,7 +112,7 @@ def test_a_page_of_html_is_no_missing_tag(hub: DockerHubSandbox, there: Looking)
     assert isinstance(there.look("2.0", login=LOGIN), ImagePending)
 
 
-def test_a_mirror_without_head_tells_no_digest(hub: DockerHubSandbox, there: Looking) -> None:
+def test_a_mirror_without_head_gives_no_digest(hub: DockerHubSandbox, there: Looking) -> None:
     hub.misbehave(Fault("status", method="HEAD", status=405, times=None))
 
     found = there.look(login=LOGIN)
@@ -154,7 +154,7 @@ def test_the_api_refuses_in_its_own_form_only(
 def test_a_page_of_html_does_not_end_the_list_of_tags(
     hub: DockerHubSandbox, there: Looking
 ) -> None:
-    """It was taken for the end, and the pushes on later pages for not missed."""
+    """It was treated as the end, and the pushes on later pages as not missed."""
     for number in range(150):
         hub.push_image(GAME, f"1.0.{number}", build="x")
 
@@ -167,7 +167,7 @@ def test_a_page_of_html_does_not_end_the_list_of_tags(
     assert there.run(listed(there.preflight.hub.pages(GAME, LOGIN))) == 151
 
 
-def test_whether_a_repository_is_there_is_not_told_by_a_page_of_html(
+def test_a_page_of_html_does_not_decide_whether_a_repository_exists(
     hub: DockerHubSandbox, there: Looking
 ) -> None:
     api = there.preflight.hub

@@ -174,7 +174,7 @@ def test_what_a_command_did_is_on_the_page_at_once(
         person.read("/versions")
         before = listings()
         person.read("/versions")
-        assert listings() == before  # it is asked only so often
+        assert listings() == before  # it is asked only once in a while
 
         assert receiver.run("pause", REPOSITORY).returncode == 0
 

@@ -1,4 +1,4 @@
-"""A tag that is pushed over is flagged, however its version stands and however often it is told."""
+"""An overwritten tag is flagged, whatever state its version has, however often it is reported."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def _receiver(folder: Path, edgegap: str, hub_url: str, config: str) -> Receiver
     return ReceiverProcess(folder, edgegap, config=config + OFF, environment=environment).start()
 
 
-def test_told_twice_it_stays_flagged(
+def test_an_overwritten_tag_reported_twice_stays_flagged(
     tmp_path: Path, edgegap: str, hub_url: str, hub: DockerHubSandbox, sandbox: EdgegapSandbox
 ) -> None:
     receiver = _receiver(tmp_path, edgegap, hub_url, LOOKING)
@@ -55,7 +55,7 @@ def test_told_twice_it_stays_flagged(
     receiver.stop()
 
 
-def test_a_version_made_anew_from_a_tag_that_was_pushed_over_is_flagged(
+def test_a_version_created_again_from_an_overwritten_tag_is_flagged(
     tmp_path: Path, edgegap: str, hub_url: str, hub: DockerHubSandbox, sandbox: EdgegapSandbox
 ) -> None:
     receiver = _receiver(tmp_path, edgegap, hub_url, LOOKING)

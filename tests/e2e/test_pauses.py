@@ -80,7 +80,7 @@ def test_all_are_paused_and_resumed_at_once(here: ReceiverHere, beside: Commands
 
 
 @pytest.mark.parametrize("served", [True, False])
-def test_what_nobody_knows_is_not_paused_and_the_nearest_name_is_told(
+def test_an_unknown_repository_is_not_paused_and_the_nearest_name_is_suggested(
     request: pytest.FixtureRequest, served: bool
 ) -> None:
     commands: Commands = request.getfixturevalue("beside" if served else "alone")

@@ -116,7 +116,7 @@ def test_of_a_listed_tag_with_the_name_of_a_cache_the_contents_decide(
     assert [version for _, version in sandbox.versions] == ["cache-fix-42"]
 
 
-def test_a_tag_pushed_over_is_told_of(begin: Start, hub: DockerHubSandbox) -> None:
+def test_an_overwritten_tag_is_reported(begin: Start, hub: DockerHubSandbox) -> None:
     before = hub.push_image(REPOSITORY, "1.0")
     receiver = begin()
     receiver.ended(receiver.push("1.0"))
@@ -174,7 +174,7 @@ def test_a_replay_lets_pass_only_the_image_it_was_parked_for(
     hub.push_image(REPOSITORY, "1.0")
     delivery = receiver.push("1.0")
     tries = receiver.ended(delivery)["tries"]
-    third = hub.push_image(REPOSITORY, "1.0")  # and of this one nobody has told
+    third = hub.push_image(REPOSITORY, "1.0")  # and no webhook has reported this one
 
     replay(receiver, delivery)
 

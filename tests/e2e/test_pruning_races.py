@@ -254,7 +254,7 @@ def test_a_killed_receiver_leaves_no_version_absent_that_is_reported_as_done(
 def test_what_ended_well_while_a_deletion_was_under_way_is_queued_again(
     here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
-    """Only a process that stood still for a minute gets there: its lock was given to another."""
+    """Only a process that hung for a minute gets there: its lock was given to another."""
     make(here, "1.0")
     deletion = written(here, lambda tx: begin_deletion(tx, APP, "1.0", why="old"))
     written(here, lambda tx: end_deletion(tx, deletion, deleted=False, why="still there"))

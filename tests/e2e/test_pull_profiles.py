@@ -23,7 +23,7 @@ def _storage(sandbox: EdgegapSandbox) -> None:
 
 
 def registration(receiver: ReceiverHere, delivery: str, version: str) -> dict[str, Any]:
-    """What became of one version or channel, once it is over."""
+    """The result of one version or channel, once it is over."""
 
     def look() -> dict[str, Any] | None:
         rows = receiver.details(delivery)["registrations"]

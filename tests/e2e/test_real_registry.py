@@ -87,7 +87,7 @@ def put(http: httpx.Client, reference: str, manifest: Manifest) -> str:
 
 
 def look(registry: str, repository: str, tag: str) -> Findings:
-    """Preflight of an image there; nobody is Docker Hub's API, so the registry must tell all."""
+    """Preflight of an image there; nobody is Docker Hub's API, so the registry must answer all."""
 
     async def ask() -> Findings:
         async with httpx.AsyncClient(trust_env=False) as http:

@@ -71,7 +71,7 @@ def test_a_rule_taken_out_takes_effect(receiver: ReceiverProcess) -> None:
     assert receiver.post(webhook_body("1.0")).json()["reason"] == "no_rule"
 
 
-def test_faults_keep_the_configuration_before_and_all_are_told(receiver: ReceiverProcess) -> None:
+def test_faults_keep_the_configuration_before_and_all_are_logged(receiver: ReceiverProcess) -> None:
     faulty = RULE.replace(f'app = "{APP}"', "colour = 1").replace("1024", "-1")
 
     answer = _reload(receiver, faulty, "config_refused")
@@ -84,8 +84,8 @@ def test_faults_keep_the_configuration_before_and_all_are_told(receiver: Receive
     assert receiver.ended(receiver.push("1.0.0"))["outcome"] == "created"
 
 
-def test_a_refused_reload_is_told_until_one_is_taken(start: StartReceiver) -> None:
-    """One log line was all that told of it: the old configuration went on, unseen."""
+def test_a_refused_reload_is_reported_until_one_succeeds(start: StartReceiver) -> None:
+    """Only one log line reported it: the old configuration stayed in use, unseen."""
     receiver = start(config=RULE + NO_CATCH_UP)
     _reload(receiver, RULE.replace("preflight", "colour = 1\nprefight"), "config_refused")
 
@@ -134,7 +134,7 @@ def test_a_raised_number_revokes_the_links_so_far(receiver: ReceiverProcess) -> 
     assert receiver.post(webhook_body("1.0.1")).status_code == 202
 
 
-def test_what_the_configuration_mended_goes_on_by_itself(
+def test_a_registration_that_the_configuration_fixed_goes_on_by_itself(
     start: StartReceiver, sandbox: EdgegapSandbox
 ) -> None:
     receiver = start(config=RULE.split("[rule.settings]")[0])
@@ -147,7 +147,7 @@ def test_what_the_configuration_mended_goes_on_by_itself(
     assert (APP, "1.0.0") in sandbox.versions
 
 
-def test_what_no_configuration_can_mend_stays_parked(
+def test_a_registration_that_no_configuration_can_fix_stays_parked(
     receiver: ReceiverProcess, sandbox: EdgegapSandbox
 ) -> None:
     sandbox.add_version(APP, "1.0.0", docker_tag="other")

@@ -1,4 +1,4 @@
-"""Three replicas on one PostgreSQL: nothing is lost and nothing made twice, whoever dies when."""
+"""Three replicas on one PostgreSQL: nothing is lost and nothing made twice, whichever dies when."""
 
 import json
 import time

@@ -72,7 +72,7 @@ def last_run(url: URL) -> tuple[bool, str]:
 
 
 def its_first_turn_is_over(receiver: ReceiverHere) -> None:
-    """Wait until it has begun, and has let go of the lock that its first turn held."""
+    """Wait until it has begun, and has released the lock that its first turn held."""
     until(lambda: not receiver.service.catch_up._asked)
 
     async def nobody_is_at_it() -> bool:
@@ -97,7 +97,7 @@ def test_in_a_period_one_lists_for_all(
     assert len(listings(hub)) == 2
 
 
-def test_what_failed_is_tried_again_by_whoever_comes_next(
+def test_a_failed_turn_is_tried_again_by_the_next_replica(
     pair: tuple[ReceiverHere, ReceiverHere], hub: DockerHubSandbox, postgres_url: URL
 ) -> None:
     one, other = pair

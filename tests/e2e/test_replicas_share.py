@@ -384,7 +384,7 @@ def test_pruning_waits_for_its_turn_too(
     busy.close()
 
 
-def test_replicas_that_are_told_the_same_pushes_do_not_stand_still(
+def test_replicas_that_get_the_same_pushes_do_not_deadlock(
     replicas: list[ReceiverHere], sandbox: EdgegapSandbox, postgres: Postgres
 ) -> None:
     """They did, each holding what the other waited for: a second each time, for all who waited."""

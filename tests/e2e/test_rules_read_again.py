@@ -1,4 +1,4 @@
-"""At a start and a reload what the configuration mended goes on, and nothing else of a push."""
+"""At a start and a reload what the configuration fixed goes on, and nothing else of a push."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ DIGEST = "sha256:" + "b" * 64
 
 
 def came_to(ledger: Ledger, **by_app: Result) -> str:
-    """A push that both rules took, and what came of it for each app."""
+    """A push that both rules matched, with its result for each app."""
     ruling = rule_on(Push(REPOSITORY, "1.0"), [ONE, OTHER])
     answer = NewDelivery(source="webhook", repository=REPOSITORY, tag="1.0")
     delivery = write(ledger, lambda tx: record(tx, answer, ruling)).delivery
@@ -47,12 +47,12 @@ def read_again(ledger: Ledger, rules: Sequence[Rule]) -> None:
 
 
 CREATED = Result(State.DONE, outcome=Outcome.CREATED)
-MENDABLE = Result(State.PARKED, reason=Reason.APP_MISSING)
+FIXABLE = Result(State.PARKED, reason=Reason.APP_MISSING)
 
 
 def test_what_is_done_stays_done_whatever_became_of_its_sibling(ledger: Ledger) -> None:
     """Each start made it again: a version that a person had deleted came back."""
-    delivery = came_to(ledger, one=CREATED, other=MENDABLE)
+    delivery = came_to(ledger, one=CREATED, other=FIXABLE)
 
     for _ in range(2):
         read_again(ledger, [ONE, OTHER])
@@ -60,10 +60,10 @@ def test_what_is_done_stays_done_whatever_became_of_its_sibling(ledger: Ledger) 
     assert stand(ledger, delivery) == [("one", "done", None), ("other", "queued", None)]
 
 
-def test_what_a_person_must_look_at_stays_parked_beside_what_is_mended(ledger: Ledger) -> None:
+def test_what_a_person_must_look_at_stays_parked_beside_what_is_fixed(ledger: Ledger) -> None:
     """A start counted as a person's look: the tag that was pushed over passed."""
     over = Result(State.PARKED, reason=Reason.TAG_OVERWRITTEN, digest=DIGEST, overwritten=True)
-    delivery = came_to(ledger, one=over, other=MENDABLE)
+    delivery = came_to(ledger, one=over, other=FIXABLE)
 
     read_again(ledger, [ONE, OTHER])
 

@@ -80,7 +80,7 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(
     assert deliveries(here, repository="one") == []
 
 
-def test_a_tag_told_twice_is_recorded_once(here: ReceiverHere) -> None:
+def test_a_tag_reported_twice_is_recorded_once(here: ReceiverHere) -> None:
     twice = {"missed": [MISSED | {"digest": DIGEST}] * 2}
 
     answer = ask(here, "catch-up", twice)

@@ -15,7 +15,7 @@ CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["stag
 
 @pytest.fixture
 def receiver(edgegap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
-    folder = tmp_path_factory.mktemp("deeds")
+    folder = tmp_path_factory.mktemp("actions")
     config = CONFIG + '\n[catch_up]\nevery = "off"\n'
     with receiver_here(folder, edgegap, config=config, environment=PAGE) as one:
         yield one
@@ -121,9 +121,9 @@ def test_what_is_beyond_what_is_kept_is_deleted(
     assert "beyond keep = 2" in shown
 
 
-@pytest.mark.parametrize("deed", ["prune", "make-room"])
-def test_nothing_is_deleted_of_an_app_that_no_rule_names(person: Visitor, deed: str) -> None:
-    assert person.do(deed, app="another", delivery="d0").status_code == 400
+@pytest.mark.parametrize("action", ["prune", "make-room"])
+def test_nothing_is_deleted_of_an_app_that_no_rule_names(person: Visitor, action: str) -> None:
+    assert person.do(action, app="another", delivery="d0").status_code == 400
 
 
 def test_room_is_made_for_a_push_that_met_the_limit(
@@ -194,7 +194,7 @@ def test_a_repository_that_nobody_knows_is_not_paused(person: Visitor) -> None:
     assert "studio/gameserver is paused" not in said(person, "/")
 
 
-def test_a_deed_leads_back_to_no_other_site(person: Visitor) -> None:
+def test_an_action_redirects_to_no_other_site(person: Visitor) -> None:
     answer = person.do("pause", repository=REPOSITORY, back="https://evil.example/")
 
     assert answer.headers["location"] == "/"

@@ -145,7 +145,7 @@ def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
     expect(page.get_by_text("Held at 1.4.2")).to_be_visible()
 
 
-def test_the_link_is_masked_till_shown_and_copied_with_one_click(page: Page, demo: Demo) -> None:
+def test_the_link_is_masked_until_shown_and_copied_with_one_click(page: Page, demo: Demo) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     sign_in(page, demo.password, "/rules")
     field = page.get_by_label("The link of studio/game-server")

@@ -28,7 +28,7 @@ from tests.support.receiver_process import KEY, REPOSITORY, until
 from tests.support.visitor import COOKIE, PAGE, PASSWORD, Visitor, cookie, visitor
 
 PAGES = ("/", "/deliveries", "/deliveries/d0", "/versions")
-DEEDS = (
+ACTIONS = (
     "replay",
     "rollback",
     "prune",
@@ -60,7 +60,7 @@ def test_without_a_password_there_is_no_page_and_it_says_how_to_turn_it_on(
     receiver = start()
 
     with Visitor(receiver) as person:
-        for path in ("/login", "/logout", *(f"/do/{deed}" for deed in DEEDS)):
+        for path in ("/login", "/logout", *(f"/do/{action}" for action in ACTIONS)):
             assert person.post(path, data={"password": ""}).status_code == 404, path
         for path in (*PAGES, "/login"):
             for accept, kind in (("text/html,*/*;q=0.8", "text/html"), ("*/*", "application/json")):
@@ -203,14 +203,14 @@ def test_signing_out_ends_the_session_on_the_server_too(receiver: ReceiverHere) 
 
 
 @pytest.mark.parametrize("csrf", [None, "", "wrong", "é"])
-@pytest.mark.parametrize("deed", DEEDS)
-def test_no_deed_is_done_without_the_form_s_own_token(
-    receiver: ReceiverHere, deed: str, csrf: str | None
+@pytest.mark.parametrize("action", ACTIONS)
+def test_no_action_is_done_without_the_form_s_own_token(
+    receiver: ReceiverHere, action: str, csrf: str | None
 ) -> None:
     with visitor(receiver) as person:
         fields = {"repository": "*", "app": "my-game", "delivery": "d0", "channel": "staging"}
         answer = person.post(
-            f"/do/{deed}", data=fields if csrf is None else {**fields, "csrf": csrf}
+            f"/do/{action}", data=fields if csrf is None else {**fields, "csrf": csrf}
         )
 
         assert answer.status_code == 403

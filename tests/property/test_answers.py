@@ -1,4 +1,4 @@
-"""Whatever Docker Hub, its login server and Edgegap answer: it is read, or unreadable."""
+"""Whatever Docker Hub, its login server and Edgegap answer: it is read, or refused."""
 
 import asyncio
 import base64

@@ -317,7 +317,7 @@ class World:
         if self._there() == holds.tag:
             assert not drift
         elif holds.tag:
-            assert self._there() in self.others, "what a push put there is taken for another's"
+            assert self._there() in self.others, "the image of a push is treated as somebody else's"
             assert drift
             assert self.parked or not self.restore
 

@@ -60,7 +60,7 @@ def client(url: str) -> httpx.Client:
 
 
 def wait_until_made(sandbox: EdgegapSandbox, count: int) -> None:
-    """Who did not wait for an answer may be ahead of the deed."""
+    """A client that did not wait for an answer may be ahead of the action."""
     while sandbox.posts_that_created("my-game", "1.0") < count:
         time.sleep(0.005)
 
@@ -542,7 +542,7 @@ def test_deployments_of_an_app_are_found_only_with_the_filter(
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_status_before_or_after_the_deed(
+def test_a_status_before_or_after_the_action(
     sandbox: EdgegapSandbox, edgegap: httpx.Client, after: bool
 ) -> None:
     sandbox.misbehave(Fault("status", status=503, message="Busy", after=after))
@@ -582,7 +582,7 @@ def test_a_status_may_come_as_a_page_or_with_a_delay(
     ],
     ids=lambda value: value.kind if isinstance(value, Fault) else "",
 )
-def test_no_answer_before_or_after_the_deed(
+def test_no_answer_before_or_after_the_action(
     sandbox: EdgegapSandbox,
     edgegap: httpx.Client,
     fault: Fault,

@@ -41,7 +41,7 @@ class Demo:
 
 @contextmanager
 def demonstrating(folder: Path) -> Iterator[Demo]:
-    """Run the demo till the block is left; it must end cleanly."""
+    """Run the demo until the block is left; it must end cleanly."""
     out = folder / "out"
     with out.open("wb") as said:
         process = subprocess.Popen(

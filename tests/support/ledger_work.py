@@ -1,4 +1,4 @@
-"""A worker's deeds on a ledger, without the worker: for tests that look at the ledger alone."""
+"""A worker's writes to a ledger, without the worker: for tests that look at the ledger alone."""
 
 import asyncio
 from collections.abc import Callable

@@ -65,7 +65,7 @@ class Postgres:
         subprocess.run([*make, *how], check=True, cwd=folder, capture_output=True, **self._user)
 
     def start(self) -> None:
-        """Start it and wait till it takes connections."""
+        """Start it and wait until it accepts connections."""
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
@@ -95,7 +95,7 @@ class Postgres:
 
     @property
     def deadlocks(self) -> int:
-        """How many times transactions stood still, each waiting for the other."""
+        """How many deadlocks there were: transactions that waited for each other."""
         return self._log.read_text("utf-8").count("deadlock detected")
 
     def new_database(self) -> URL:

@@ -69,7 +69,7 @@ def test_what_nothing_done_to_it_explains_stays_parked_and_is_named(
     assert report.wrong["registrations that are stuck"]
 
 
-def test_what_was_in_hand_at_six_kills_is_replayed(tmp_path: Path, sandbox: EdgegapSandbox) -> None:
+def test_work_in_progress_at_six_kills_is_replayed(tmp_path: Path, sandbox: EdgegapSandbox) -> None:
     sandbox.latency = 2.0
     with serving(sandbox.app) as url:
         receiver = ReceiverProcess(tmp_path, url).start()
