@@ -15,7 +15,7 @@ _DESCRIPTION = str(_TEXT["repository"]["full_description"])
 
 
 def body_around_tag(size: int) -> tuple[str, str]:
-    """What stands before the tag and after it in a body of so many bytes.
+    """What comes before the tag and after it in a body of `size` bytes.
 
     A real long description fills it up to its size: most of a large webhook is one.
     """

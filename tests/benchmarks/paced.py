@@ -23,7 +23,7 @@ class Paced:
 
 
 def paced(url: str, *, size: int, per_second: float, seconds: float, mark: str) -> Paced:
-    """Send so many a second for so long; every answer must be a 2xx."""
+    """Send `per_second` for `seconds`; every answer must be a 2xx."""
     many = int(per_second * seconds)
     took = uvloop.run(_send(httpx.URL(url), size, per_second, many, mark))
     cuts = statistics.quantiles(took, n=100)

@@ -21,7 +21,7 @@ def main() -> None:
     print(report)
     if not report.did(DISK_FULL):
         print(f"But {NO_SMALL_DISK}.")
-    sys.exit(0 if report.sound else 1)
+    sys.exit(0 if report.passed else 1)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class Report:
     wrong: Mapping[str, object]
 
     @property
-    def sound(self) -> bool:
+    def passed(self) -> bool:
         """Whether nothing was lost, made twice or stuck."""
         return not any(self.wrong.values())
 
@@ -37,7 +37,7 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{name}: {count}" for name, count in self.counts.items()]
         lines += [f"{name}: {found or 'none'}" for name, found in self.wrong.items()]
-        return "\n".join([*lines, "SOUND" if self.sound else "NOT SOUND"])
+        return "\n".join([*lines, "SOUND" if self.passed else "NOT SOUND"])
 
 
 def count_up(

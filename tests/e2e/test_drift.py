@@ -300,7 +300,7 @@ def test_a_version_without_an_image_is_no_drift(
 
 
 @pytest.mark.parametrize("status", [401, 429, 500])
-def test_what_cannot_be_told_is_no_drift(
+def test_a_refused_read_is_no_drift(
     here: ReceiverHere, edgegap: EdgegapSandbox, status: int
 ) -> None:
     here.ended(push(here, "seen-app", "1.0"))

@@ -1,4 +1,4 @@
-"""One push is one version, however often it is told and whenever the receiver dies."""
+"""One push is one version, however often it is reported and whenever the receiver dies."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,7 +35,7 @@ def test_six_deliveries_at_once_are_six_deliveries_and_one_version(
     assert created_once(sandbox, "1.0.0")
 
 
-def test_told_again_after_it_was_done_it_is_looked_at_and_left_unchanged(
+def test_a_push_reported_again_when_done_is_looked_at_and_left_unchanged(
     receiver: ReceiverProcess, sandbox: EdgegapSandbox
 ) -> None:
     first = receiver.ended(receiver.push("1.0.0"))
@@ -47,7 +47,7 @@ def test_told_again_after_it_was_done_it_is_looked_at_and_left_unchanged(
     assert posts(sandbox) == 1
 
 
-def test_told_again_after_a_restart_it_is_left_unchanged(
+def test_a_push_reported_again_after_a_restart_is_left_unchanged(
     receiver: ReceiverProcess, sandbox: EdgegapSandbox
 ) -> None:
     receiver.ended(receiver.push("1.0.0"))
@@ -58,7 +58,7 @@ def test_told_again_after_a_restart_it_is_left_unchanged(
     assert posts(sandbox) == 1
 
 
-def test_told_again_while_it_is_worked_it_joins_and_is_looked_at_once_more(
+def test_a_push_reported_again_during_work_joins_and_is_looked_at_once_more(
     receiver: ReceiverProcess, sandbox: EdgegapSandbox
 ) -> None:
     sandbox.misbehave(Fault("slow", method="POST", after=True, seconds=0.4))
@@ -79,7 +79,7 @@ def test_killed_between_the_post_and_the_commit_the_version_counts_as_created(
 ) -> None:
     sandbox.misbehave(Fault("slow", method="POST", after=True, seconds=20))
     delivery = receiver.push("1.0.0")
-    until(lambda: sandbox.versions)  # Edgegap has made it, and we have not been told
+    until(lambda: sandbox.versions)  # Edgegap has made it, and we have no response yet
 
     receiver.kill()
     receiver.start()
@@ -134,7 +134,7 @@ def test_a_202_is_on_disk_though_the_receiver_is_killed_at_once(
     sandbox.token_state = "refused"  # so that nothing is worked meanwhile
     accepted: list[str] = []
 
-    def keep_telling(sender: int) -> None:
+    def keep_sending(sender: int) -> None:
         with httpx.Client(trust_env=False) as client:
             for number in range(1000):
                 tag = f"{sender}.{number}"
@@ -146,10 +146,10 @@ def test_a_202_is_on_disk_though_the_receiver_is_killed_at_once(
                     accepted.append(answer.json()["delivery"])
 
     with ThreadPoolExecutor(4) as senders:
-        telling = [senders.submit(keep_telling, sender) for sender in range(4)]
+        sending = [senders.submit(keep_sending, sender) for sender in range(4)]
         until(lambda: len(accepted) > 60)
         receiver.kill()
-        for one in telling:
+        for one in sending:
             one.result()
     receiver.start()
 

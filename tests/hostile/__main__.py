@@ -41,9 +41,9 @@ def main() -> None:
     print(f"accepted and lost: {len(lost)}; tracebacks: {tracebacks}; stopped cleanly: {clean}")
     for line in sent.broken[:20]:
         print(line)
-    sound = clean and not (lost or tracebacks or sent.broken)
-    print("sound" if sound else "NOT SOUND")
-    sys.exit(0 if sound else 1)
+    passed = clean and not (lost or tracebacks or sent.broken)
+    print("sound" if passed else "NOT SOUND")
+    sys.exit(0 if passed else 1)
 
 
 if __name__ == "__main__":

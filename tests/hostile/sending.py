@@ -27,7 +27,7 @@ class Sent:
 
 
 def send_many(receiver: ReceiverProcess, many: int, seed: int) -> Sent:
-    """Send this many, some at once; each answer must be a 2xx or a 4xx."""
+    """Send `many` bodies, some at once; each answer must be a 2xx or a 4xx."""
     sent = Sent()
     lock = threading.Lock()
     threads = [

@@ -107,7 +107,7 @@ def test_a_webhook_of_the_future_does_not_hide_that_none_arrives(corrected: Ledg
 
 
 def test_history_is_purged_by_its_own_time_though_its_ids_are_ahead(corrected: Ledger) -> None:
-    """What came after a clock that was ahead stayed for as long as that had been."""
+    """What came after a clock was ahead was kept longer, by the time it had been ahead."""
     write(corrected, at(NOW, lambda tx: pushed(tx, "1.1")))
     write(corrected, at(NOW, lambda tx: tx.run("UPDATE registrations SET state = 'done'").rowcount))
     then = NOW + 90 * DAY

@@ -76,7 +76,7 @@ def test_a_link_is_used_by_webhooks_alone(ledger: Ledger) -> None:
     assert answer.repositories[0].last_use_at is None
 
 
-def test_what_is_parked_is_counted_and_led_to_its_newest_delivery(ledger: Ledger) -> None:
+def test_what_is_parked_is_counted_and_linked_to_its_newest_delivery(ledger: Ledger) -> None:
     _, again = written(ledger, ("1.0", (RULE,)), ("1.0", (RULE,)))
     write(
         ledger,
@@ -157,7 +157,7 @@ def settle(tx: Tx, delivery: str, state: str, reason: str | None, received_at: i
     ],
     ids=str,
 )
-def test_deliveries_are_found_by_what_they_led_to_and_by_time(
+def test_deliveries_are_found_by_their_registrations_and_by_time(
     ledger: Ledger, wanted: Filter, found: list[str]
 ) -> None:
     tags = [("1.0", (RULE,)), ("1.1", (RULE, OTHER)), ("1.2", (RULE,)), ("2.0", ())]

@@ -61,7 +61,9 @@ def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     assert wrong == []
 
 
-def test_signing_in_leads_to_the_overview_and_signing_out_ends_it(page: Page, demo: Demo) -> None:
+def test_signing_in_shows_the_overview_and_signing_out_ends_the_session(
+    page: Page, demo: Demo
+) -> None:
     page.goto("/")
     page.get_by_label("Password").fill("not the password")
     page.get_by_role("button", name="Sign in").click()

@@ -73,7 +73,9 @@ def test_without_a_password_there_is_no_page_and_it_says_how_to_turn_it_on(
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_stranger_is_led_to_the_login_and_sees_nothing(receiver: ReceiverHere, path: str) -> None:
+def test_a_visitor_without_a_session_is_redirected_to_the_login(
+    receiver: ReceiverHere, path: str
+) -> None:
     with Visitor(receiver) as person:
         answer = person.get(path)
 
@@ -87,7 +89,7 @@ def test_a_live_update_without_a_session_is_401(receiver: ReceiverHere) -> None:
         assert person.get("/deliveries?live=1").status_code == 401
 
 
-def test_signing_in_leads_to_where_one_wanted_to_go(receiver: ReceiverHere) -> None:
+def test_signing_in_redirects_to_the_page_asked_for(receiver: ReceiverHere) -> None:
     with Visitor(receiver) as person:
         there = person.get("/deliveries?state=parked").headers["location"]
         form = person.read(there).form("/login")
@@ -290,7 +292,7 @@ def test_one_household_s_ipv6_addresses_count_as_one(start: StartReceiver) -> No
     ["https://evil.example", "//evil.example", "/\\evil.example", "/login", "/do/pause", "x", "",
      "/deliveries\r\nX: y", "/deliveries/../logout", "javascript:alert(1)", "/?\u202e"],
 )  # fmt: skip
-def test_a_login_leads_to_no_other_site(receiver: ReceiverHere, path: str) -> None:
+def test_a_login_redirects_to_no_other_site(receiver: ReceiverHere, path: str) -> None:
     with Visitor(receiver) as person:
         form = {**person.read("/login").form("/login"), "next": path, "password": PASSWORD}
         assert person.post("/login", data=form).headers["location"] == "/"

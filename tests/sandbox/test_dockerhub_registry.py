@@ -46,7 +46,7 @@ def config_of(asking: httpx.Client, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["index", "docker-list"])
-def test_an_index_leads_to_its_platforms(
+def test_an_index_lists_its_platforms(
     hub: DockerHubSandbox, asking: httpx.Client, kind: Any
 ) -> None:
     platforms = ("linux/amd64", "linux/arm64/v8")

@@ -18,7 +18,7 @@ def main() -> None:
     print(f"seed {seed}; {asked.pushes} pushes to {asked.replicas} replicas", flush=True)
     report = run_storm(pushes=asked.pushes, replicas=asked.replicas, seed=seed)
     print(report)
-    sys.exit(0 if report.sound else 1)
+    sys.exit(0 if report.passed else 1)
 
 
 if __name__ == "__main__":

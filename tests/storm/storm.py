@@ -80,13 +80,13 @@ class StormReport:
     faults: tuple[str, ...]
 
     @property
-    def sound(self) -> bool:
+    def passed(self) -> bool:
         """Whether nothing is as it must not be."""
         return not self.faults
 
     def __str__(self) -> str:
         lines = [f"{name}: {value}" for name, value in self.counts.items()]
-        return "\n".join([*lines, *self.faults, "SOUND" if self.sound else "NOT SOUND"])
+        return "\n".join([*lines, *self.faults, "SOUND" if self.passed else "NOT SOUND"])
 
 
 def run_storm(*, pushes: int, replicas: int, seed: int, url: URL | None = None) -> StormReport:

@@ -106,5 +106,5 @@ def visitor(receiver: ReceiverProcess) -> Iterator[Visitor]:
 
 
 def cookie(*, key: str = KEY, password: str = PASSWORD, age: int = 0) -> str:
-    """A session's cookie of that age."""
+    """A session's cookie, made `age` seconds ago."""
     return Sessions([key], password).begin(int(time.time()) - age)[0]

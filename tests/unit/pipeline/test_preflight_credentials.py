@@ -157,7 +157,7 @@ def test_a_redirect_to_an_invalid_url_is_survived_and_named(
 
 
 def behind_https(locations: dict[str, str], asked: list[httpx.Request], image: Image) -> Registry:
-    """A registry that speaks https, and what its blobs' redirects lead to."""
+    """A registry that speaks https, and the targets of its blobs' redirects."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request)

@@ -267,7 +267,7 @@ def test_it_does_not_wait_for_a_server_forever(sandbox: EdgegapSandbox, clock: C
 
 @pytest.mark.parametrize("after", [True, False], ids=["carried out", "lost"])
 @pytest.mark.parametrize("shows_tags", [True, False])
-def test_a_lost_response_leads_to_one_deployment(
+def test_a_lost_response_results_in_one_deployment(
     sandbox: EdgegapSandbox, clock: Clock, after: bool, shows_tags: bool
 ) -> None:
     sandbox.deployments.quirks = DeploymentQuirks(shows_tags=shows_tags)
