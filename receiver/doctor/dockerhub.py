@@ -60,7 +60,7 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
     try:
         tag = await _newest_tag(preflight, rule)
     except HubForbidden as refused:
-        yield failed(what, str(refused), _mend_of(refused, rule))
+        yield failed(what, str(refused), _fix_for(refused, rule))
         return
     except DockerHubUnavailable as error:
         hint = "Run `receiver doctor` again in some minutes"
@@ -88,7 +88,7 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
             yield failed(image, "the registry has no such tag", "Push it again")
 
 
-def _mend_of(refused: HubForbidden, rule: Rule) -> str:
+def _fix_for(refused: HubForbidden, rule: Rule) -> str:
     if refused.status == NOT_FOUND:
         may = "that its login may read it" if rule.login else "give it a login if it is private"
         return f"Check the name in the rule, and {may}"

@@ -47,20 +47,20 @@ def _place(claimed: Claimed) -> tuple[str, ...]:
     return claimed.app, claimed.version, claimed.mode, claimed.image.repository, claimed.image.tag
 
 
-def release_lease(tx: Tx, owner: str, *, in_hand: Collection[str] = ()) -> int:
+def release_lease(tx: Tx, owner: str, *, in_progress: Collection[str] = ()) -> int:
     """Release the owner's registrations that it is not working on, without counting a crash.
 
     At a stop these are all of them; otherwise those claimed by a transaction whose answer was
     lost, as in a restart of the database. Returns how many there were.
     """
-    lost = [str(row.id) for row in tx.run(_OWN, owner=owner) if row.id not in in_hand]
+    lost = [str(row.id) for row in tx.run(_OWN, owner=owner) if row.id not in in_progress]
     for identity in lost:
         tx.run(_HAND_BACK, id=identity, owner=owner, now=tx.now)
     return len(lost)
 
 
 def reclaim_expired(
-    tx: Tx, *, all_of_them: bool, in_hand: Collection[str] = ()
+    tx: Tx, *, all_of_them: bool, in_progress: Collection[str] = ()
 ) -> list[tuple[str, str]]:
     """Free what a dead worker held; return (id, state).
 
@@ -68,14 +68,14 @@ def reclaim_expired(
     registration that crashed only because of another in the same process succeeds alone.
 
     `all_of_them` is for the start on SQLite: the lock proves that the former owner is dead.
-    `in_hand` registrations of this process are not freed, however late their renewal is.
+    `in_progress` registrations of this process are not freed, however late their renewal is.
     """
     reason = Reason.CRASHES_THE_WORKER
     lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""
     expired = tx.run(_EXPIRED.format(lock=lock), before=FOREVER if all_of_them else tx.now)
     voided = []
     for identity in [str(row.id) for row in expired]:
-        if identity in in_hand:
+        if identity in in_progress:
             continue
         row = tx.run(
             _VOID,

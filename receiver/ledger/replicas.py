@@ -21,7 +21,7 @@ _SEEN = """INSERT INTO replicas (owner, seen_at) VALUES (:owner, :now)
 _AT_WORK = """SELECT EXISTS (SELECT 1 FROM replicas WHERE seen_at >= :since)
  OR EXISTS (SELECT 1 FROM registrations WHERE state = 'working' AND lease_until >= :now)"""
 
-_IN_HAND = """SELECT count(*) FROM registrations
+_IN_PROGRESS = """SELECT count(*) FROM registrations
  WHERE state = 'working' AND lease_owner IN (SELECT owner FROM replicas WHERE seen_at >= :since)"""
 
 
@@ -65,7 +65,7 @@ def working_now(tx: Tx) -> int:
     Those of a dead replica wait until their lease expires; counting them would keep all others
     idle until then.
     """
-    found = tx.run(_IN_HAND, since=tx.now - ALIVE_MS)
+    found = tx.run(_IN_PROGRESS, since=tx.now - ALIVE_MS)
     return int(found.scalar_one())
 
 

@@ -87,14 +87,14 @@ def recover_leases(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[st
 
 
 def claim_due(
-    tx: Tx, settings: Settings, *, owner: str, in_hand: Collection[str], free: int, shared: bool
+    tx: Tx, settings: Settings, *, owner: str, in_progress: Collection[str], free: int, shared: bool
 ) -> Turn:
     """Claim up to `free` due registrations, unless a gate or a pause holds all back."""
-    notify_crashed(tx, settings, reclaim_expired(tx, all_of_them=False, in_hand=in_hand))
+    notify_crashed(tx, settings, reclaim_expired(tx, all_of_them=False, in_progress=in_progress))
     replicas = None
     if shared:
         replicas = heartbeat(tx, owner)  # the heartbeat continues behind a closed gate
-        release_lease(tx, owner, in_hand=in_hand)
+        release_lease(tx, owner, in_progress=in_progress)
     closed = gates.closed_gates(tx)
     if closed:
         busy = [gate for gate in closed if gate.name == gates.BUSY]
@@ -109,7 +109,7 @@ def claim_due(
         if not try_lock_claims(tx):  # otherwise two replicas would each claim the last free slot
             return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)
         free = min(free, settings.concurrency - working_now(tx))
-    claimed = _claim(tx, owner, free, busy=bool(in_hand)) if free > 0 else ()
+    claimed = _claim(tx, owner, free, busy=bool(in_progress)) if free > 0 else ()
     overdue = next_overdue(tx)
     times = [at for at in (next_due(tx), overdue) if at is not None]
     if not times:
@@ -284,7 +284,7 @@ class Worker:
         reading = read_clock(tx)
         step = keep_time(tx, self._watch.reading, reading, shared=shared)
         turn = claim_due(
-            tx, settings, owner=self.owner, in_hand=self._running, free=free, shared=shared
+            tx, settings, owner=self.owner, in_progress=self._running, free=free, shared=shared
         )
         return reading, step, turn
 

@@ -272,7 +272,7 @@ class CatchUp:
             wait = await self.run(within)
             with log_errors("compare_fault"):
                 await self._compare(within)
-            return wait or await self._till_due(every)
+            return wait or await self._seconds_until_due(every)
 
     async def run(self, within: int = 0) -> float:
         """Catch up once with every repository without a completed run in the last `within` ms.
@@ -289,7 +289,7 @@ class CatchUp:
                 return min(max(wait, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
         return 0.0
 
-    async def _till_due(self, every: int) -> float:
+    async def _seconds_until_due(self, every: int) -> float:
         """Return the seconds until the last run of some repository is `every` ms ago."""
         left = [(cursor.ran_at or 0) + every - now for cursor, now in await self._cursors()]
         seconds = max(min(left, default=every) / 1000, SHORTEST_WAIT_SECONDS)

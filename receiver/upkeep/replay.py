@@ -117,22 +117,24 @@ def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
     registrations whose rule has changed. Other registrations of their deliveries are not changed.
     """
     named = {rule.name: rule for rule in rules}
-    mendable = {reason.value for reason, explained in REASONS.items() if explained.by_config}
+    fixable = {reason.value for reason, explained in REASONS.items() if explained.by_config}
     astray: dict[str, list[str]] = {}
     again: list[Replayed] = []
     for one in queries.open_registrations(tx):
         otherwise = _says_otherwise(one, named)
-        if not (one.reason in mendable if one.state is State.PARKED else otherwise):
+        if not (one.reason in fixable if one.state is State.PARKED else otherwise):
             continue
         if otherwise or one.reason == Reason.VERSION_NAME_INVALID.value:
             astray.setdefault(one.delivery_id, []).append(one.id)
             continue
         requeue(tx, one.id)
         again.append(Replayed(one.delivery_id, Verdict.ACCEPTED, None, "", (one.id,)))
-    return again + [_lead_anew(tx, rules, *one) for one in astray.items()]
+    return again + [_replay_changed(tx, rules, *one) for one in astray.items()]
 
 
-def _lead_anew(tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequence[str]) -> Replayed:
+def _replay_changed(
+    tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequence[str]
+) -> Replayed:
     """Apply the current rules to a push in place of these registrations.
 
     Its other registrations are not changed: their versions may have been deleted on purpose.

@@ -84,7 +84,7 @@ def test_each_json_line_holds_the_promised_fields(
     assert row["source"] == "command"
 
 
-def test_the_list_for_people_has_a_line_each_that_says_what_became_of_it(
+def test_the_list_for_people_has_a_line_for_each_with_its_result(
     commands: Commands, remembered: dict[str, str]
 ) -> None:
     lines = commands.run("deliveries").stdout.splitlines()

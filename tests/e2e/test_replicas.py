@@ -44,7 +44,7 @@ def unfinished(url: URL) -> list[tuple[str, str, str]]:
     return rows(url, "SELECT tag, state, reason FROM registrations WHERE state <> 'done'")
 
 
-def in_hand(url: URL) -> set[tuple[str, int]]:
+def in_progress(url: URL) -> set[tuple[str, int]]:
     """Who is in whose hands: each claim has a fence of its own."""
     return set(rows(url, "SELECT id, fence FROM registrations WHERE state = 'working'"))
 
@@ -89,7 +89,7 @@ def test_killed_and_restarted_without_end_every_202_is_exactly_one_version(
     until(lambda: rows(postgres_url, owners)[0][0] > 1)
     for one in replicas[:2]:
         one.kill()
-    left = in_hand(postgres_url)
+    left = in_progress(postgres_url)
     sandbox.latency = 0.0
     until(lambda: not waiting_for_an_heir(postgres_url, left), TAKEN_OVER_SECONDS)
     until(lambda: not unfinished(postgres_url))

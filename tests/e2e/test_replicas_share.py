@@ -338,16 +338,16 @@ def test_a_replica_whose_hands_are_full_is_seen(
 ) -> None:
     """The others took its share of the pace for theirs."""
     sandbox.misbehave(Fault("timeout", times=None, seconds=30.0))
-    in_hand = "SELECT attempts FROM registrations WHERE state = 'working'"
+    in_progress = "SELECT attempts FROM registrations WHERE state = 'working'"
     seen = "SELECT seen_at FROM replicas"
     with serving(sandbox.app) as url, _replica(tmp_path, 0, url, postgres_url) as busy:
         for number in range(AT_ONCE):
             busy.push(f"1.{number}")
-        until(lambda: len(rows(postgres_url, in_hand)) == AT_ONCE)
+        until(lambda: len(rows(postgres_url, in_progress)) == AT_ONCE)
         before = rows(postgres_url, seen)
 
         until(lambda: rows(postgres_url, seen) > before)
-        assert rows(postgres_url, in_hand) == [(1,)] * AT_ONCE
+        assert rows(postgres_url, in_progress) == [(1,)] * AT_ONCE
 
 
 def test_pruning_waits_for_its_turn_too(

@@ -50,7 +50,7 @@ CREATED = Result(State.DONE, outcome=Outcome.CREATED)
 FIXABLE = Result(State.PARKED, reason=Reason.APP_MISSING)
 
 
-def test_what_is_done_stays_done_whatever_became_of_its_sibling(ledger: Ledger) -> None:
+def test_what_is_done_stays_done_whatever_the_result_of_its_sibling(ledger: Ledger) -> None:
     """Each start made it again: a version that a person had deleted came back."""
     delivery = came_to(ledger, one=CREATED, other=FIXABLE)
 

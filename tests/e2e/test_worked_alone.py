@@ -26,12 +26,12 @@ def crashed(ledger: Ledger, *tags: str, times: int = CRASHES_TO_ALONE) -> None:
         write(ledger, lambda tx: reclaim_expired(tx, all_of_them=True))
 
 
-def turn(ledger: Ledger, *in_hand: str, free: int = 4) -> Turn:
+def turn(ledger: Ledger, *in_progress: str, free: int = 4) -> Turn:
     settings = Settings(concurrency=4)
     return write(
         ledger,
         lambda tx: claim_due(
-            tx, settings, owner=OWNER, in_hand=in_hand, free=free, shared=ledger.shared
+            tx, settings, owner=OWNER, in_progress=in_progress, free=free, shared=ledger.shared
         ),
     )
 

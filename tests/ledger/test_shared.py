@@ -205,7 +205,7 @@ def test_what_was_claimed_by_a_commit_whose_answer_was_lost_is_worked_on_at_once
     lose_next_commits_answer(one)
 
     def turn(tx: Tx) -> Turn:
-        return claim_due(tx, Settings(), owner="worker", in_hand=(), free=5, shared=True)
+        return claim_due(tx, Settings(), owner="worker", in_progress=(), free=5, shared=True)
 
     (claimed,) = write(one, turn).claimed
 
@@ -371,7 +371,7 @@ def test_what_a_dead_replica_held_keeps_no_other_idle(replicas: tuple[Ledger, Le
 
     def turn(tx: Tx) -> Turn:
         return claim_due(
-            tx, Settings(concurrency=2), owner="other", in_hand=(), free=2, shared=True
+            tx, Settings(concurrency=2), owner="other", in_progress=(), free=2, shared=True
         )
 
     assert write(other, turn).claimed == ()

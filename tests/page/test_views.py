@@ -242,7 +242,7 @@ def test_empty_filters_are_left_out_of_the_address(many: ReceiverHere) -> None:
         assert len(tags(person, "source=webhook&reason=no_rule")) == 12
 
 
-def test_the_list_is_filtered_by_what_became_of_pushes(
+def test_the_list_is_filtered_by_the_result_of_pushes(
     receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
 ) -> None:
     sandbox.add_version(APP, "2.0.0", docker_image="studio/another")
