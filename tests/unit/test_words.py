@@ -1,4 +1,4 @@
-"""The words that the glossary bans are in no comment, docstring, help, page or message."""
+"""The words that the glossary bans are in no name, comment, docstring, help, page or message."""
 
 import io
 import re
@@ -29,6 +29,7 @@ PROSE = sorted(
     for path in ((ROOT / folder).glob(ending) if folder == "." else (ROOT / folder).rglob(ending))
     if path.name != "glossary.md" and "versions" not in path.parts  # frozen migrations
 )
+TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
 
 
 def words_of(path: Path) -> Iterator[tuple[int, str]]:
@@ -37,16 +38,24 @@ def words_of(path: Path) -> Iterator[tuple[int, str]]:
         yield from enumerate(text.splitlines(), 1)
         return
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in {tokenize.COMMENT, tokenize.STRING}:
+        if token.type == tokenize.NAME:
+            yield token.start[0], token.string.replace("_", " ")
+        elif token.type in {tokenize.COMMENT, tokenize.STRING}:
             yield from enumerate(token.string.splitlines(), token.start[0])
 
 
 @pytest.mark.parametrize("path", PROSE, ids=str)
 def test_no_banned_word_is_used(path: Path) -> None:
-    found = [
+    assert banned_in(path) == []
+
+
+def test_no_banned_word_is_used_in_a_test() -> None:
+    assert [one for path in TESTS if path.name != "test_words.py" for one in banned_in(path)] == []
+
+
+def banned_in(path: Path) -> list[str]:
+    return [
         f"{path}:{line}: {match[0]}"
         for line, words in words_of(path)
         for match in BANNED.finditer(QUOTED.sub("", words))
     ]
-
-    assert found == []
