@@ -138,7 +138,7 @@ def test_it_never_overwrites(beginner: Beginner, name: str) -> None:
     assert beginner.written() == {name: "mine"}
 
 
-def test_a_link_that_leads_nowhere_is_not_written_through(beginner: Beginner) -> None:
+def test_a_dangling_symbolic_link_is_not_written_through(beginner: Beginner) -> None:
     (beginner.folder / ".env").symlink_to(beginner.folder.parent / "elsewhere")
 
     done = beginner.init(*FLAGS, **TOKENS)

@@ -222,9 +222,7 @@ def test_ctrl_c_just_before_the_server_runs_is_not_lost(commands: Commands) -> N
 
 
 @pytest.mark.parametrize("command", [("doctor",), ("catch-up", "--since", "3d")])
-def test_ctrl_c_in_the_midst_of_calls_ends_in_a_line(
-    commands: Commands, command: tuple[str, ...]
-) -> None:
+def test_ctrl_c_during_calls_ends_in_a_line(commands: Commands, command: tuple[str, ...]) -> None:
     """Of a server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -35,7 +35,7 @@ def test_an_error_is_logged_once_and_ends_nothing() -> None:
     assert logged[0]["error"] == "it is away"
 
 
-def test_what_waits_to_be_woken_is_done_again_when_woken_even_in_its_midst() -> None:
+def test_a_task_woken_during_its_run_runs_again() -> None:
     async def scenario() -> None:
         turns: asyncio.Queue[int] = asyncio.Queue()
         numbers = count()
@@ -77,7 +77,7 @@ def test_one_turn_may_ask_for_another_wait_than_the_usual() -> None:
     assert asyncio.run(scenario()) == 3
 
 
-def test_it_is_stopped_in_the_midst_of_a_turn() -> None:
+def test_a_task_is_stopped_during_a_run() -> None:
     async def scenario() -> list[str]:
         seen = []
         begun = asyncio.Event()
