@@ -243,7 +243,7 @@ def test_the_databases_password_is_never_printed(
 def test_a_secret_that_a_databases_error_is_cut_within_is_masked_first(
     ledger: Ledger, before: int
 ) -> None:
-    """It was cut to 200 letters and masked then: what was left of the secret stood there."""
+    """It was cut to 200 letters and masked then: what was left of the secret was in it."""
     secret = CANARIES["GAME_DB_PASSWORD"]
     masking.know([Secret(secret)])
     trouble = OperationalError("x", {}, Exception("." * before + secret))

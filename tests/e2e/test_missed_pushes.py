@@ -57,7 +57,7 @@ def test_after_catch_up_every_tag_has_exactly_one_version(
         answer = [push for push in pushes if push[0] not in lost]
         chance.shuffle(answer)
         asyncio.run(send(receiver.link(), answer[::2]))
-        catch_up(receiver)  # amid the webhooks: what it takes they report again
+        catch_up(receiver)  # between the webhooks: what it takes they report again
         asyncio.run(send(receiver.link(), answer[1::2]))
         catch_up(receiver)
         until(lambda: len(sandbox.versions) == PUSHES, 60)

@@ -81,7 +81,7 @@ def test_restored_where_a_receiver_was_killed_every_command_says_what_to_do(
 
 
 def test_a_second_restore_is_refused_again(backed_up: ReceiverProcess) -> None:
-    """What the receiver went on with bears another stamp than the backup it came from."""
+    """The ledger that the receiver went on with has another stamp than its backup."""
     shutil.copyfile(backed_up.folder / "backup.db", backed_up.folder / "again.db")
     (backed_up.folder / "backup.db").replace(ledger_of(backed_up))
     until(lambda: backed_up.post(webhook_body("after")).status_code == 202)

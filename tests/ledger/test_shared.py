@@ -398,7 +398,7 @@ def test_one_claims_at_a_time_so_that_the_cap_is_kept(replicas: tuple[Ledger, Le
     assert write(other, try_lock_claims)
 
 
-def test_a_replica_stopped_in_the_midst_of_a_write_does_not_hold_the_others_up(
+def test_a_replica_stopped_during_a_write_does_not_hold_the_others_up(
     postgres_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "IDLE_IN_TRANSACTION_MS", 300)
