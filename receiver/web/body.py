@@ -1,7 +1,6 @@
 """Reads request bodies, with limits on size and time."""
 
 import asyncio
-from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.types import Receive
@@ -12,9 +11,6 @@ from receiver.reasons import Reason, explain
 LARGEST_BODY = 1024 * 1024
 SMALL_BODY = 64 * 1024  # Docker Hub's bodies are under 5 KiB
 MOST_IN_MEMORY = 16 * 1024 * 1024  # bytes of all bodies over SMALL_BODY that are being read
-# A body that is too large is drained up to a limit, so that its sender can read the response.
-LARGEST_DRAIN = 8 * 1024 * 1024
-SLOWEST_DRAIN_SECONDS = 0.5
 SLOWEST_BODY_SECONDS = 10.0
 LOOKS_IN_A_BODYS_TIME = 20
 
@@ -42,10 +38,15 @@ _memory = _Memory()
 async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
     """Return the whole body, chunked or not.
 
+    A body that is too large is not read: the protocol discards what follows an early response.
+
     Raises BadBody if the body is larger than `largest` bytes, takes longer than
     SLOWEST_BODY_SECONDS or than the server runs, or finds no memory left for large bodies; raises
     ClientDisconnected if the sender disconnects.
     """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > largest:
+        raise _too_large(largest)
     receive = request.receive
     parts: list[bytes] = []
     size, charged, more = 0, 0, True
@@ -61,10 +62,7 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
                 charged = size
             parts.append(part)
         if size > largest:
-            parts.clear()
-            await _drain(receive, size, more=more)
-            limit = f"{largest // 1024} KiB"
-            raise BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE, limit=limit))
+            raise _too_large(largest)
     except asyncio.CancelledError:  # by the watch, or at the end of the server's shutdown timeout
         if task is not None:
             task.uncancel()
@@ -75,20 +73,17 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
     return b"".join(parts)
 
 
+def _too_large(largest: int) -> BadBody:
+    limit = f"{largest // 1024} KiB"
+    return BadBody(Reason.BODY_TOO_LARGE, explain(Reason.BODY_TOO_LARGE, limit=limit))
+
+
 async def _part(receive: Receive) -> tuple[bytes, bool]:
     """Return the body's next part, and whether more follows; raises ClientDisconnected."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnected
     return message.get("body", b""), message.get("more_body", False)
-
-
-async def _drain(receive: Receive, size: int, *, more: bool) -> None:
-    with suppress(TimeoutError, ClientDisconnected):
-        async with asyncio.timeout(SLOWEST_DRAIN_SECONDS):
-            while more and size <= LARGEST_DRAIN:
-                part, more = await _part(receive)
-                size += len(part)
 
 
 class _Watch:

@@ -1,6 +1,7 @@
 """The server's HTTP/1.1 protocol: uvicorn's, with limits on size, time and connections.
 
-Uvicorn limits neither the size of a request's head nor the time it takes, counts tasks as
+Uvicorn limits neither the size of a request's head nor the time it takes, nor how many requests one
+connection sends ahead, nor how long a client may take to read its responses. It counts tasks as
 connections, and drops the body of a request that asks for an upgrade.
 """
 
@@ -27,11 +28,16 @@ SLOWEST_HEAD_SECONDS = 10.0
 FIRST_BYTE_SECONDS = 60.0
 KEEP_ALIVE_SECONDS = 75.0  # load balancers reuse a connection that was idle for up to 60 s
 LINGER_SECONDS = 2.0  # a rejected sender can read the response before the connection ends
+SLOWEST_READ_SECONDS = 30.0  # for the next part of a response, at most 116 KB
+MOST_UNREAD = 100  # connections whose client does not read: each may hold a whole response
+UNREAD_BYTES = 16 * 1024  # from here on a connection counts as one of them
+MOST_AHEAD = 32  # requests of one connection that wait for the one in progress
 REPORT_EVERY_SECONDS = 60.0
 TICKS_A_SECOND = 10  # of uvicorn's main loop
 
 _HEAD = b"HTTP/1.1 "
 _CONTINUE = b"HTTP/1.1 100"
+_HEADER_EXTRA = len(b": \r\n")
 _UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings"})
 
 log = get_logger()
@@ -58,7 +64,12 @@ HEAD_TOO_SLOW = Rejection(
 NO_ROOM = Rejection(
     HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "Too many connections. Try again."
 )
-REJECTIONS = (MALFORMED, HEAD_TOO_LARGE, HEAD_TOO_SLOW, NO_ROOM)
+TOO_MANY_AHEAD = Rejection(
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "too_many_ahead",
+    f"More than {MOST_AHEAD} requests were sent before a response.",
+)
+REJECTIONS = (MALFORMED, HEAD_TOO_LARGE, HEAD_TOO_SLOW, NO_ROOM, TOO_MANY_AHEAD)
 
 for _rejection in REJECTIONS:  # present from the start, so that an increase is visible
     metrics.requests_rejected.labels(_rejection.reason)
@@ -68,12 +79,14 @@ class Connections(ServerState):
     """All connections of a server, and which of them wait for a request.
 
     `waiting` maps each connection without a request in progress to the time it began to wait (of
-    the event loop, in seconds), the longest wait first.
+    the event loop, in seconds), the longest wait first; `unread` those whose client does not read
+    its responses.
     """
 
     def __init__(self, most: int = MOST_CONNECTIONS) -> None:
         super().__init__()
         self.waiting: dict[LimitedProtocol, float] = {}
+        self.unread: dict[LimitedProtocol, float] = {}
         self._most = most
         self._open: set[LimitedProtocol] = set()
         self._reports: dict[str, _Report] = {}
@@ -81,28 +94,46 @@ class Connections(ServerState):
     def admit(self, new: "LimitedProtocol", now: float) -> bool:
         """Add a connection; at the limit the connection that has waited longest is closed for it.
 
-        False if all others have a request in progress.
+        One whose client does not read counts as waiting. False if all others have a request in
+        progress.
         """
         self._open.add(new)
-        self.waiting[new] = now
-        if len(self._open) <= self._most:
-            return True
-        oldest = next(iter(self.waiting))
-        if oldest is new:
+        if len(self._open) > self._most and not self._close_oldest():
+            self.waiting[new] = now
             return False
-        self.remove(oldest)
-        oldest.transport.abort()
+        self.waiting[new] = now
         return True
+
+    def add_unread(self, connection: "LimitedProtocol", now: float) -> None:
+        """Note that a client does not read; the oldest of too many such connections is closed."""
+        self.unread.setdefault(connection, now)
+        if len(self.unread) > MOST_UNREAD:
+            self._close(next(iter(self.unread)))
+
+    def _close_oldest(self) -> bool:
+        oldest = next(iter(self.waiting), None) or next(iter(self.unread), None)
+        if oldest is not None:
+            self._close(oldest)
+        return oldest is not None
+
+    def _close(self, connection: "LimitedProtocol") -> None:
+        self.remove(connection)
+        connection.transport.abort()
 
     def remove(self, connection: "LimitedProtocol") -> None:
         """Forget a connection that is closed or about to be."""
         self._open.discard(connection)
         self.waiting.pop(connection, None)
+        self.unread.pop(connection, None)
 
     def sweep(self, now: float) -> None:
         """Close connections that waited too long; to be called every second, `now` in loop time."""
         for connection, since in list(self.waiting.items()):
-            connection.close_if_overdue(since, now)
+            if connection.check_overdue(since, now):
+                self._close(connection)
+        for connection, since in list(self.unread.items()):
+            if now - since >= SLOWEST_READ_SECONDS:
+                self._close(connection)
         for reason, report in self._reports.items():
             if report.count and now - report.logged_at >= REPORT_EVERY_SECONDS:
                 report.log(reason, now)
@@ -152,11 +183,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._answered = False  # at least one request was answered on this connection
         self._upgrading = False
+        self._upgrade_removed = False
         self._rejection: Rejection | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, unless there are too many."""
         self._joining = _Joining(transport)
+        transport.set_write_buffer_limits(high=UNREAD_BYTES)
         super().connection_made(cast("asyncio.Transport", self._joining))
         if not self.server_state.admit(self, self.loop.time()):
             self._reject(NO_ROOM)
@@ -165,6 +198,16 @@ class LimitedProtocol(HttpToolsProtocol):
         """Forget a closed connection."""
         self.server_state.remove(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait until the client has read what was sent."""
+        self.server_state.add_unread(self, self.loop.time())
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Send the next part."""
+        self.server_state.unread.pop(self, None)
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes; reject a head that is too large or malformed."""
@@ -192,7 +235,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
         Java's HTTP client sends `Upgrade: h2c` with every first request.
         """
-        self._upgrading = False
+        self._upgrading, self._upgrade_removed = False, True
         lines = [
             b"%s %s HTTP/%s"
             % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
@@ -217,7 +260,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header. Trailers are not part of the headers: only their size counts."""
         if self._in_body:
-            self._trailers += len(name) + len(value)
+            self._trailers += len(name) + len(value) + _HEADER_EXTRA
             if self._trailers > LARGEST_HEAD and self._rejection is None:
                 self._reject(HEAD_TOO_LARGE)
             return
@@ -231,15 +274,21 @@ class LimitedProtocol(HttpToolsProtocol):
             self._reject(HEAD_TOO_LARGE)
             return
         if self.parser.should_upgrade():
+            if self._upgrade_removed:  # `CONNECT` is an upgrade without the header
+                self._reject(MALFORMED)
+                return
             self._upgrading = True  # the parser stops here; see _feed
             return
         self._head_began = None
         self._in_body = True
         self.server_state.waiting.pop(self, None)
         super().on_headers_complete()
+        if len(self.pipeline) > MOST_AHEAD:
+            self._reject(TOO_MANY_AHEAD)
 
     def _head_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        headers = sum(len(name) + len(value) + _HEADER_EXTRA for name, value in self.headers)
+        return len(self.url) + headers
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body."""
@@ -251,6 +300,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Finish a request."""
         if self._rejection is None and not self._upgrading:
             self._in_body, self._head_began = False, None
+            self._upgrade_removed = False
             self._unaccounted = self._trailers = 0
             super().on_message_complete()
 
@@ -259,31 +309,35 @@ class LimitedProtocol(HttpToolsProtocol):
         self._joining.flush()
         self.server_state.total_requests += 1
         self._answered = True
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
-        elif self._rejection is not None:
-            self._send_rejection(self._rejection)
-        else:
-            self.server_state.waiting[self] = self.loop.time()
+        if self._in_body and self.cycle.response_complete:
+            self.cycle.body = bytearray()  # nobody reads the rest of it
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+                return
+            if self._rejection is not None:
+                self._send_rejection(self._rejection)
+                return
+        self.server_state.waiting[self] = self.loop.time()
 
-    def close_if_overdue(self, since: float, now: float) -> None:
-        """Close the connection if it has waited too long, `since` and `now` in seconds."""
+    def check_overdue(self, since: float, now: float) -> bool:
+        """Return whether the connection has waited too long, `since` and `now` in seconds.
+
+        A head that takes too long is rejected first.
+        """
+        if self.transport.is_closing():
+            return now - since >= SLOWEST_READ_SECONDS
         if self._rejection is not None:
-            overdue = now - since >= LINGER_SECONDS
-        elif self._head_began is not None:
+            return now - since >= LINGER_SECONDS
+        if self._in_body:  # answered before it sent all of its request
+            return now - since >= SLOWEST_HEAD_SECONDS
+        if self._head_began is not None:
             if now - self._head_began >= SLOWEST_HEAD_SECONDS:
                 self._reject(HEAD_TOO_SLOW)
-            return
-        else:
-            limit = KEEP_ALIVE_SECONDS if self._answered else FIRST_BYTE_SECONDS
-            overdue = now - since >= limit
-        if overdue:
-            self.server_state.remove(self)
-            self.transport.close()
+            return False
+        return now - since >= (KEEP_ALIVE_SECONDS if self._answered else FIRST_BYTE_SECONDS)
 
     def _reject(self, rejection: Rejection) -> None:
         """Answer with the rejection and close, after the requests before it were answered."""
@@ -346,6 +400,8 @@ class _Joining:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return  # the client has left: uvloop raises
         if self._head:
             data, self._head = self._head + data, b""
         elif data.startswith(_HEAD) and not data.startswith(_CONTINUE):

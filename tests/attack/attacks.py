@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event, Thread
@@ -15,12 +16,13 @@ from typing import Any
 import httpx
 import uvloop
 
-from tests.attack.connections import Client, Sent, connect, nothing, post
+from tests.attack.connections import Client, Deaf, Sent, connect, nothing, post
 from tests.support.receiver_process import ReceiverProcess, webhook_body
 
 MEBIBYTE = 1024 * 1024
 MOST_GROWTH = 40  # MiB
 PUSHES_EVERY_SECONDS = 0.2
+BUSY = 64  # connections, of a site that pushes much
 _networks = count(1)
 _tags = count(1)
 
@@ -32,6 +34,8 @@ class Scale:
     slow_forms: int = 900
     long_heads: int = 40
     head_mebibytes: int = 30
+    pipelined: int = 400
+    unread: int = 900
     idle: int = 10_000
     busy: int = 512
     busy_seconds: float = 60.0
@@ -45,6 +49,8 @@ SHORT = Scale(
     slow_forms=300,
     long_heads=6,
     head_mebibytes=8,
+    pipelined=40,
+    unread=150,
     idle=2_500,
     busy=128,
     busy_seconds=3.0,
@@ -181,6 +187,32 @@ async def long_heads(receiver: ReceiverProcess, scale: Scale) -> Found:
     return watch.found(f"{scale.long_heads} long heads: {dict(sent.statuses)}", *broken)
 
 
+async def pipelined_requests(receiver: ReceiverProcess, scale: Scale) -> Found:
+    """Thousands of small requests at once on each connection."""
+    sent, requests = Sent(), b"GET /livez HTTP/1.1\r\nHost:\r\n\r\n" * 9_000
+    with Watch(receiver) as watch:
+        clients = [
+            await connect(receiver.url, Client(requests, nothing, sent))
+            for _ in range(scale.pipelined)
+        ]
+        await asyncio.wait([client.closed for client in clients], timeout=30)
+    return watch.found(f"{scale.pipelined} pipelines of 9,000 requests")
+
+
+async def unread_responses(receiver: ReceiverProcess, scale: Scale) -> Found:
+    """Clients that ask for a large document again and again, and read nothing."""
+    sent, requests = Sent(), b"GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 20
+    with Watch(receiver) as watch:
+        clients = [
+            await connect(receiver.url, Deaf(requests, nothing, sent)) for _ in range(scale.unread)
+        ]
+        await asyncio.sleep(scale.hold_seconds)
+        for client in clients:
+            if client.transport is not None:
+                client.transport.abort()
+    return watch.found(f"{scale.unread} clients that do not read")
+
+
 async def idle_connections(receiver: ReceiverProcess, scale: Scale) -> Found:
     """Connections that send nothing."""
     sent = Sent()
@@ -200,20 +232,24 @@ async def idle_connections(receiver: ReceiverProcess, scale: Scale) -> Found:
 
 async def busy_connections(receiver: ReceiverProcess, scale: Scale) -> Found:
     """Connections that push at full speed: none of the pushes may be rejected."""
-    sent, until = Sent(), time.monotonic() + scale.busy_seconds
+    sent = Sent()
 
-    def another() -> bytes | None:
+    def another(until: float) -> bytes | None:
         return push(receiver) if time.monotonic() < until else None
 
     with Watch(receiver) as watch:
-        clients = [
-            await connect(receiver.url, Client(push(receiver), another, sent))
-            for _ in range(scale.busy)
-        ]
-        await asyncio.wait([client.closed for client in clients], timeout=scale.busy_seconds + 60)
+        for connections in (BUSY, scale.busy):
+            then = partial(another, time.monotonic() + scale.busy_seconds)
+            clients = [
+                await connect(receiver.url, Client(push(receiver), then, sent))
+                for _ in range(connections)
+            ]
+            longest = scale.busy_seconds + 60
+            await asyncio.wait([client.closed for client in clients], timeout=longest)
     rejected = {status: n for status, n in sent.statuses.items() if status != 202}
     broken = [f"rejected: {rejected}"] if rejected else []
-    return watch.found(f"{sent.statuses[202]:,} pushes by {scale.busy} connections", *broken)
+    figures = f"{sent.statuses[202]:,} pushes by {BUSY} and {scale.busy} connections"
+    return watch.found(figures, *broken)
 
 
 async def malformed_requests(receiver: ReceiverProcess, scale: Scale) -> Found:
@@ -255,6 +291,8 @@ async def many_accepts(receiver: ReceiverProcess, scale: Scale) -> Found:
 ATTACKS: dict[str, Attack] = {
     "slow-forms": slow_forms,
     "long-heads": long_heads,
+    "pipelined": pipelined_requests,
+    "unread": unread_responses,
     "idle": idle_connections,
     "busy": busy_connections,
     "malformed": malformed_requests,

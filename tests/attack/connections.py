@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,6 +69,15 @@ class Client(asyncio.Protocol):
             self._sent.statuses[0] += 1
         if not self.closed.done():
             self.closed.set_result(None)
+
+
+class Deaf(Client):
+    """A connection that never reads what the server responds."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        transport.pause_reading()
+        super().connection_made(transport)
 
 
 async def connect(url: str, client: Client) -> Client:

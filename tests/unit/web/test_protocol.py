@@ -1,8 +1,10 @@
 """The server at the level of HTTP: one write a response, and limits on what a stranger may send."""
 
 import asyncio
+import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
@@ -20,7 +22,10 @@ from receiver.web import protocol
 from receiver.web.protocol import LARGEST_HEAD, LimitedProtocol, LimitedServer
 from tests.support.receiver_process import until
 
+LARGE_RESPONSE = 8 * 1024 * 1024  # more than the kernel buffers
+
 written: list[bytes] = []
+lost: list[tuple[str, int] | None] = []
 
 
 class Watched:
@@ -41,6 +46,10 @@ class WatchedProtocol(LimitedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", Watched(transport)))
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        lost.append(self.client)
+        super().connection_lost(exc)
+
 
 async def plain(request: Request) -> Response:
     return PlainTextResponse(f"got {len(await request.body())}")
@@ -52,6 +61,15 @@ async def parts(_: Request) -> Response:
         yield b"two"
 
     return StreamingResponse(some())
+
+
+async def large(_: Request) -> Response:
+    return PlainTextResponse("x" * LARGE_RESPONSE)
+
+
+async def refused(_: Request) -> Response:
+    """Answer without reading the body."""
+    return PlainTextResponse("refused", 403)
 
 
 async def breaks(_: Request) -> Response:
@@ -79,6 +97,8 @@ APP = Starlette(
         Route("/slow", slow, methods=["POST"]),
         Route("/parts", parts),
         Route("/breaks", breaks),
+        Route("/large", large),
+        Route("/refused", refused, methods=["POST"]),
     ]
 )
 
@@ -210,8 +230,19 @@ CHUNKED = request(b"POST /slow", b"Transfer-Encoding: chunked")
         CHUNKED + b"0\r\nTrailer: " + LARGE,
         CHUNKED + b"0\r\n" + b"".join(b"N%d: " % n + b"x" * 1000 + b"\r\n" for n in range(70)),
         CHUNKED + b"1\r\na\r\n5;" + LARGE * 4,
+        request(b"GET /plain", *([b"a: b"] * 12_000)),
     ],
-    ids=["target", "header", "headers", "unfinished", "blank", "trailer", "trailers", "extension"],
+    ids=[
+        "target",
+        "header",
+        "headers",
+        "unfinished",
+        "blank",
+        "trailer",
+        "trailers",
+        "extension",
+        "many",
+    ],
 )
 def test_a_head_over_64_kib_is_431_and_the_connection_ends(port: int, sent: bytes) -> None:
     before = rejected("head_too_large")
@@ -364,3 +395,85 @@ def test_200_malformed_requests_are_one_line_in_the_log(port: int) -> None:
 
     assert rejected("malformed") == before + 200
     assert len([line for line in lines if line["event"] == "requests_rejected"]) <= 1
+
+
+def test_connect_is_malformed(port: int) -> None:
+    """The parser takes it for an upgrade, without the header that could be removed."""
+    with connect(port) as connection:
+        connection.sendall(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert response(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_requests_sent_far_ahead_are_429(port: int) -> None:
+    """Each holds memory until the one before it is answered."""
+    with connect(port) as connection:
+        connection.sendall(request(b"GET /plain") * 1000)
+        received = response(connection)
+
+    assert received.count(b"got 0") == protocol.MOST_AHEAD + 1
+    assert received.index(b"HTTP/1.1 429 ") > received.rindex(b"got 0")
+
+
+def unread(port: int) -> socket.socket:
+    """A connection whose client asks for much and reads nothing."""
+    connection = connect(port)
+    connection.sendall(request(b"GET /large"))
+    until(lambda: select.select([connection], [], [], 0)[0])
+    return connection
+
+
+def test_a_client_that_does_not_read_is_disconnected(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "SLOWEST_READ_SECONDS", 0.5)
+    with unread(port) as connection:
+        until(lambda: connection.getsockname() in lost)
+
+
+def test_a_client_that_reads_slowly_gets_all(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "SLOWEST_READ_SECONDS", 3.0)
+    received = 0
+    with unread(port) as connection:
+        while received < LARGE_RESPONSE:
+            received += len(connection.recv(1024 * 1024))
+            time.sleep(0.1)
+
+
+def test_of_too_many_clients_that_do_not_read_the_oldest_is_disconnected(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MOST_UNREAD", 2)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(unread(port)) for _ in range(3)]
+
+        assert len(response(clients[0])) < LARGE_RESPONSE
+        last = b""
+        while len(last) < LARGE_RESPONSE:
+            last += clients[2].recv(1024 * 1024)
+
+
+def test_clients_that_do_not_read_give_way_to_new_connections() -> None:
+    with server(most_connections=3) as port, ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(unread(port))
+
+        assert said(port, request(b"GET /plain", b"Connection: close")).endswith(b"got 0")
+
+
+def test_a_sender_that_was_answered_before_the_end_of_its_request_is_disconnected(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "SLOWEST_HEAD_SECONDS", 0.5)
+    with connect(port) as connection:
+        connection.sendall(request(b"POST /refused", b"Content-Length: 1000000") + b"x" * 1000)
+
+        assert response(connection).endswith(b"refused")
+
+
+def test_a_client_that_leaves_is_no_fault(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    with unread(port) as connection:
+        connection.sendall(request(b"GET /large") * 3)
+    assert said(port, request(b"GET /plain", b"Connection: close")).endswith(b"got 0")
+
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
