@@ -10,6 +10,7 @@ from tests.benchmarks.commands import commands
 from tests.benchmarks.growing import growing
 from tests.benchmarks.registering import registering
 from tests.benchmarks.replicas import replicas
+from tests.benchmarks.shortcuts import shortcuts
 from tests.benchmarks.steady import steady
 from tests.benchmarks.table import Part, as_text
 
@@ -20,6 +21,7 @@ PARTS: dict[str, Callable[..., list[Part]]] = {
     "grow": growing,
     "replicas": replicas,
     "commands": commands,
+    "shortcuts": shortcuts,
 }
 
 
