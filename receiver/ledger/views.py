@@ -189,7 +189,8 @@ class TrialRun(msgspec.Struct, frozen=True):
     exit_code: int | None
     log: Annotated[tuple[str, ...], described("The last lines of a failed run, at most 40.")]
     notes: Annotated[
-        tuple[str, ...], described("What it used.", ["CPU at most 0.4, on average 0.2"])
+        tuple[str, ...],
+        described("What it used.", ["CPU at most 0.4, on average 0.2; 1024 units requested"]),
     ]
 
 

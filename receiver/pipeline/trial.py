@@ -144,6 +144,7 @@ class TrialAttempt(Attempt):
         failed = "; ".join(part for part in (failed, crash(found)) if part)
         measured = await usage(self._client, request_id)
         self._recorded(measured.answer)
+        version = await self._get()
         trial = self._trial(rule, run)
         keep = run.keep if run.keep is not None else trial.keep_failed if trial and failed else 0
         run = self._run_now = replace(
@@ -152,7 +153,7 @@ class TrialAttempt(Attempt):
             why=mask(failed, await self._hidden_values() if failed else ()),
             exit_code=found.crash.exit_code if found.crash is not None else None,
             log=await self._masked(found.last(LAST_LINES)) if failed else (),
-            notes=usage_notes(measured.value),
+            notes=usage_notes(measured.value, version.body if version.ok else None),
             decided_at=now,
             stop_at=now + keep,
         )

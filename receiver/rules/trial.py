@@ -15,6 +15,7 @@ from receiver.edgegap.deployment_answers import (
     Series,
     Usage,
 )
+from receiver.edgegap.responses import Body
 
 SECOND = 1000
 MINUTE = 60 * SECOND
@@ -156,12 +157,23 @@ def crash(logs: Logs) -> str:
     return ", ".join(parts)
 
 
-def usage_notes(usage: Usage | None) -> tuple[str, ...]:
-    """Return what the deployment used, in Edgegap's units, which are not documented."""
+def usage_notes(usage: Usage | None, version: Body | None) -> tuple[str, ...]:
+    """Return what the deployment used beside what its version requests, None if that is not known.
+
+    Edgegap does not document the units of what it measures, so the two are not compared.
+    """
     if usage is None:
         return ()
-    measured = (("CPU", usage.cpu), ("memory", usage.memory))
-    return tuple(f"{name} {_peak(series)}" for name, series in measured if series is not None)
+    requested = version or {}
+    measured = (
+        ("CPU", usage.cpu, requested.get("req_cpu"), "units"),
+        ("memory", usage.memory, requested.get("req_memory"), "MB"),
+    )
+    return tuple(
+        f"{name} {_peak(series)}" + (f"; {asked} {unit} requested" if asked is not None else "")
+        for name, series, asked, unit in measured
+        if series is not None
+    )
 
 
 def seconds(milliseconds: int) -> str:

@@ -162,7 +162,8 @@ def test_a_server_that_runs_steadily_passes_and_is_stopped(
         assert {"POST", "DELETE"} == set(one.sent)
         assert one.sent.count("POST") == 1
         assert len(one.results) <= 12  # so that a thousand can wait
-        assert any("memory" in note for note in result.notes)
+        assert any("CPU at most" in note and "units requested" in note for note in result.notes)
+        assert any("memory at most" in note and "MB requested" in note for note in result.notes)
 
     run_scenario(sandbox, clock, then)
 
