@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from jinja2 import Template
 
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import close_token_gate
@@ -15,7 +16,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.upkeep.health import TITLES, Code, Condition
-from receiver.web.page import deliveries, edgegap_lists
+from receiver.web.page import deliveries, edgegap_lists, rendering
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until, webhook_body
 from tests.support.visitor import PAGE, Visitor, visitor
@@ -296,6 +297,28 @@ def test_what_moves_is_sent_again_only_when_it_moved(
     tag = {"If-None-Match": person.get("/deliveries?live=1").headers["etag"]}
     receiver.push("1.1.0")
     assert person.get("/deliveries?live=1", headers=tag).status_code == 200
+
+
+def test_all_tabs_of_a_person_get_what_was_rendered_once(
+    receiver: ReceiverHere, person: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.ended(receiver.push("1.0.0"))
+    rendered: list[str] = []
+    really = rendering._environment.get_template
+
+    def get_template(name: str, *more: Any) -> Template:
+        rendered.append(name)
+        return really(name, *more)
+
+    monkeypatch.setattr(rendering._environment, "get_template", get_template)
+    tabs = [person.get("/deliveries?live=1") for _ in range(5)]
+
+    assert len({tab.text for tab in tabs}) == 1
+    assert {tab.headers["etag"] for tab in tabs} == {tabs[0].headers["etag"]}
+    assert {tab.headers["content-security-policy"] for tab in tabs} == {
+        rendering.HEADERS["Content-Security-Policy"]
+    }
+    assert rendered.count("deliveries.html") == 1
 
 
 def test_a_delivery_s_page_shows_its_rule_and_its_calls(
