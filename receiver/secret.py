@@ -1,20 +1,21 @@
 """A secret value: easy to pass on, hard to print."""
 
 import hashlib
-import json
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from html import escape
-from urllib.parse import quote, quote_plus
+from html import unescape
 
 from itsdangerous import Signer
 
 MASK = "***"
 SHORTEST_MASKED = 4  # shorter values would hide ordinary words
 SHORTEST_BASE64 = 8
+MOST_READINGS = 13  # of a text: itself, 3 of one decoding, 9 of two
+LONGEST_TOTAL = 1_000_000  # characters decoded of one text
 _URL_SAFE = str.maketrans("+/", "-_")
+_LATIN_1 = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}  # from "surrogateescape"
 
 
 class Secret:
@@ -50,25 +51,35 @@ class Secret:
 
 
 def mask(text: str, secrets: Iterable[Secret]) -> str:
-    """Return the text with each secret in it replaced by stars, the longest first.
+    """Return the text with each secret in it replaced by stars.
 
-    This includes other encodings of a secret: JSON, URL, HTML, base64, hex, in any case.
+    This includes other encodings of a secret: URL, HTML, JSON and the like, also of one another,
+    base64 and hex; all in any case.
     """
     return mask_spelt(text, spellings_of(secrets))
 
 
 def mask_spelt(text: str, spellings: Iterable[str]) -> str:
     """Do the same as `mask`, with spellings computed beforehand."""
-    lowered = text.lower()
-    for spelling in spellings:
-        if spelling in lowered:
-            text = re.sub(re.escape(spelling), MASK, text, flags=re.IGNORECASE)
-            lowered = text.lower()
-    return text
+    spellings = tuple(spellings)
+    spans = [
+        span
+        for reading, decodings in _readings(text)
+        if (found := _find(_fold(reading), spellings))
+        for span in _in_original(text, decodings, found)
+    ]
+    if not spans:
+        return text
+    parts, done, upto = [], 0, 0
+    for start, end in sorted(spans):
+        if start >= upto:  # otherwise it overlaps the span before it
+            parts += [text[done:start], MASK]
+        done = upto = max(upto, end)
+    return "".join((*parts, text[done:]))
 
 
 def spellings_of(secrets: Iterable[Secret]) -> tuple[str, ...]:
-    """Return all encodings of the secrets, in lower case, the longest first."""
+    """Return the spellings of the secrets that no decoding undoes, in lower case."""
     spellings = {text for secret in secrets for text in _spellings(secret.reveal())}
     return tuple(sorted(spellings, key=len, reverse=True))
 
@@ -77,13 +88,10 @@ def spellings_of(secrets: Iterable[Secret]) -> tuple[str, ...]:
 def _spellings(value: str) -> frozenset[str]:
     if len(value) < SHORTEST_MASKED:
         return frozenset()
-    quoted = (json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value))
-    inner = {value, *(text[1:-1] for text in quoted)}
-    escaped = {escape(value), escape(value).replace("&#x27;", "&#39;"), escape(value, quote=False)}
-    urls = {quote(value, safe=""), quote(value), quote_plus(value)}
     raw = value.encode("utf-8", "surrogateescape")
-    spellings = {*inner, *(json.dumps(text)[1:-1] for text in inner), *escaped, *urls, raw.hex()}
-    return frozenset({text.lower() for text in spellings} | _in_base64(raw))
+    spellings = {value, value.translate(_LATIN_1), raw.hex(), *map(raw.hex, ":- ")}
+    spellings |= {text.replace(" ", "+") for text in spellings}  # as forms encode it
+    return frozenset(map(_fold, spellings | _in_base64(raw)))
 
 
 def _in_base64(raw: bytes) -> set[str]:
@@ -98,7 +106,104 @@ def _in_base64(raw: bytes) -> set[str]:
         begin = -(-before * 4 // 3)
         end = (before + len(raw)) * 8 // 6
         found |= {encoded[begin:end], encoded[begin:end].translate(_URL_SAFE)}
-    return {text.lower() for text in found if len(text) >= SHORTEST_BASE64}
+    return {text for text in found if len(text) >= SHORTEST_BASE64}
+
+
+def _fold(text: str) -> str:
+    """Return the text without differences of case; a character may become several."""
+    return text.lower() if text.isascii() else text.upper().casefold()
+
+
+# A byte, or the bytes of one character of UTF-8.
+_BYTES = "{0}[C-Fc-f]{1}(?:{0}[89ABab]{1}){{1,3}}|{0}{1}{1}"
+_HEX = "[0-9A-Fa-f]"
+_IN_X = _BYTES.format(r"\\[Xx]", _HEX)
+_IN_URL = re.compile(_BYTES.format("%", _HEX))
+_IN_HTML = re.compile(rf"&(?:#[0-9]{{1,9}}|#[Xx]{_HEX}{{1,8}}|[A-Za-z][A-Za-z0-9]{{1,31}});")
+_IN_QUOTES = re.compile(  # of JSON and of programming languages; two may form one character
+    rf"\\[Uu][Dd][89ABab]{_HEX}{{2}}\\[Uu][Dd][C-Fc-f]{_HEX}{{2}}"
+    rf"|\\U00(?:0{_HEX}|10){_HEX}{{4}}|\\[Uu]{_HEX}{{4}}|\\[Uu]{{(?:10|0?{_HEX})?{_HEX}{{1,4}}}}"
+    rf"|{_IN_X}|\\.",
+    re.DOTALL,
+)
+_CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
+
+
+@lru_cache(maxsize=4096)
+def _character(escape: str) -> str:
+    """Return what an escape stands for, usually one character."""
+    lowered = escape.lower()
+    if escape[0] == "&":
+        found = unescape(escape)
+        return unescape(lowered) if found == escape else found
+    if escape[0] == "%" or (lowered[1] == "x" and len(escape) > 2):  # noqa: PLR2004
+        raw = bytes.fromhex(re.sub(r"%|\\x", "", lowered))
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw.decode("latin-1")
+    numbers = [int(number.strip("{}"), 16) for number in lowered.split("\\u")[1:] if number]
+    if not numbers:
+        return _CONTROLS.get(lowered[1], escape[1])
+    units = b"".join(chr(number).encode("utf-16-le", "surrogatepass") for number in numbers)
+    return units.decode("utf-16-le", "surrogatepass")
+
+
+def _readings(text: str) -> Iterator[tuple[str, tuple[re.Pattern[str], ...]]]:
+    """Return the text, and what it reads decoded, each with its decodings in their order.
+
+    Any order of decodings is tried, the shortest first: all of one and of two, and longer ones if
+    the text has few kinds of escapes. After a total length no more are tried.
+    """
+    readings: list[tuple[str, tuple[re.Pattern[str], ...]]] = [(text, ())]
+    known, total = {text}, 0
+    for reading, decodings in readings:
+        yield reading, decodings
+        for mark, pattern in (("%", _IN_URL), ("&", _IN_HTML), ("\\", _IN_QUOTES)):
+            if mark in reading and len(readings) < MOST_READINGS and total < LONGEST_TOTAL:
+                decoded = pattern.sub(lambda found: _character(found[0]), reading)
+                total += len(reading)
+                if decoded not in known:
+                    known.add(decoded)
+                    readings.append((decoded, (*decodings, pattern)))
+
+
+def _find(folded: str, spellings: Iterable[str]) -> list[tuple[int, int]]:
+    """Return where the spellings are in a text in lower case."""
+    return [
+        found.span()
+        for spelling in spellings
+        if spelling in folded
+        for found in re.finditer(re.escape(spelling), folded)
+    ]
+
+
+def _in_original(
+    text: str, decodings: Iterable[re.Pattern[str]], found: Iterable[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Return the places in the text of what was found in its reading, whole escapes included."""
+    starts, reading, length = list(range(len(text))), text, len(text)
+    for pattern in decodings:
+        parts, moved, done = [], list[int](), 0
+        for escape in pattern.finditer(reading):
+            character = _character(escape[0])
+            parts += [reading[done : escape.start()], character]
+            moved += starts[done : escape.start()]
+            moved += [starts[escape.start()]] * len(character)
+            done = escape.end()
+        reading = "".join((*parts, reading[done:]))
+        starts = moved + starts[done:]
+    if len(_fold(reading)) != len(reading):
+        starts = [
+            start for start, letter in zip(starts, reading, strict=True) for _ in _fold(letter)
+        ]
+    starts.append(length)
+    for start, end in found:
+        last = starts[end - 1]  # other characters may come from the same escape
+        yield (
+            starts[start],
+            next(starts[after] for after in range(end, len(starts)) if starts[after] > last),
+        )
 
 
 SALT = b"receiver.sent"

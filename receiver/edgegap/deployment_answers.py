@@ -19,6 +19,7 @@ from receiver.edgegap.shown import flag, number
 from receiver.secret import Secret, mask_spelt, spellings_of
 
 LOG_KEPT = 65_536  # characters of a log's end
+LONGEST_ENCODED = 4  # times a secret's hex: what its beginning may take in other encodings
 LAST_LINES = 40
 MOST_TAGS = 100
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
@@ -313,7 +314,7 @@ def _lines(log: Any, secrets: tuple[Secret, ...]) -> tuple[str, ...]:
     spellings = spellings_of(secrets)
     text = mask_spelt(_COLOR.sub("", log[-LOG_KEPT:]), spellings)
     if len(log) > LOG_KEPT:  # what is cut at its beginning may be the rest of a secret
-        text = text[len(spellings[0]) if spellings else 0 :]
+        text = text[len(spellings[0]) * LONGEST_ENCODED if spellings else 0 :]
     return tuple(line for raw in text.splitlines() if (line := one_line(raw)))
 
 

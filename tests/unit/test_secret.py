@@ -1,6 +1,8 @@
 """Secrets stay out of text, in whatever spelling another program quotes them."""
 
 import json
+import re
+import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from html import escape
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.secret import MASK, Secret, _spellings, mask
+from receiver.secret import MASK, SHORTEST_MASKED, Secret, _spellings, mask
 
 
 def test_a_forgotten_secret_is_in_no_cache() -> None:
@@ -46,6 +48,119 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "base64 for URLs": lambda value: urlsafe_b64encode(value.encode()).decode(),
     "Basic authentication": lambda value: b64encode(f"studio-ci:{value}".encode()).decode(),
 }
+
+
+def by_number(form: str) -> Callable[[str], str]:
+    """Return an encoder that writes each character that is no letter or digit by its number."""
+    return lambda value: "".join(
+        character if character.isalnum() else form.format(ord(character)) for character in value
+    )
+
+
+def in_php(value: str) -> str:
+    return json.dumps(value)[1:-1].replace("/", "\\/")
+
+
+def in_go(value: str) -> str:
+    text = json.dumps(value, ensure_ascii=False)[1:-1]
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def in_lower_hex(value: str) -> str:
+    return re.sub("%..", lambda found: found[0].lower(), quote(value, safe=""))
+
+
+# Each text may be encoded in another of these, or twice.
+TEXTUAL: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "upper case": str.upper,
+    "lower case": str.lower,
+    "encodeURIComponent": lambda value: quote(value, safe="!'()*~"),
+    "encodeURI": lambda value: quote(value, safe="!'()*~;/?:@&=+$,#"),
+    "RFC 3986, all": lambda value: quote(value, safe="").replace("~", "%7E"),
+    "lower-case percent": in_lower_hex,
+    "form": quote_plus,
+    "HTML": escape,
+    "HTML by number": by_number("&#{};"),
+    "HTML by hex number": by_number("&#x{:X};"),
+    "HTML with zeros": by_number("&#{:04};"),
+    "XML": lambda value: escape(value).replace("&#x27;", "&apos;"),
+    "JSON": lambda value: json.dumps(value)[1:-1],
+    "JSON with letters": lambda value: json.dumps(value, ensure_ascii=False)[1:-1],
+    "JSON of PHP": in_php,
+    "JSON of Go": in_go,
+    "Python": lambda value: repr(value)[1:-1],
+    "Python's bytes": lambda value: repr(value.encode())[2:-1],
+    "Rust": by_number("\\u{{{:x}}}"),
+}
+BYTES: dict[str, Callable[[str], str]] = {
+    f"hex with {between!r}": lambda value, between=between: value.encode().hex(*between)  # type: ignore[misc]
+    for between in ("", ":", " ", "-")
+}
+HARD = "aB3/x+9=Z&k\"q<Tok'en~e1"
+
+
+@pytest.mark.parametrize("secret", [HARD, "İstanbul 42", "Straße/42", "a%41&lt;\\u0041"])
+@pytest.mark.parametrize("outer", TEXTUAL)
+@pytest.mark.parametrize("inner", TEXTUAL | BYTES)
+def test_a_secret_is_masked_in_an_encoding_of_an_encoding(
+    secret: str, inner: str, outer: str
+) -> None:
+    encoded = TEXTUAL[outer]((TEXTUAL | BYTES)[inner](secret))
+
+    assert mask(f"refused: {encoded} again", [Secret(secret)]) == f"refused: {MASK} again"
+
+
+def is_one(text: str) -> bool:
+    return text == text.strip() and len(text) >= SHORTEST_MASKED
+
+
+CHARACTERS = st.characters(exclude_categories=("Cc", "Cs"))
+WRITTEN = st.one_of(
+    CHARACTERS, st.sampled_from("%&\\\"'<>/+=~;#u25 "), st.just("%41"), st.just("&lt;")
+)
+
+
+@given(
+    secret=st.lists(WRITTEN, min_size=4, max_size=30).map("".join).filter(is_one),
+    inner=st.sampled_from([*TEXTUAL.values(), *BYTES.values()]),
+    outer=st.sampled_from([*TEXTUAL.values()]),
+)
+def test_any_secret_is_masked_in_any_two_encodings_and_its_neighbors_stay(
+    secret: str, inner: Callable[[str], str], outer: Callable[[str], str]
+) -> None:
+    encoded = outer(inner(secret))
+
+    masked = mask(f"refused: {encoded} again", [Secret(secret)])
+
+    assert masked == f"refused: {MASK} again"
+
+
+@given(
+    text=st.lists(
+        st.one_of(WRITTEN, st.sampled_from(["%C3", "%A9", "\\u{ffffff}", "\\x", "&#1;"]))
+    ),
+    secret=st.text("a%&41;", min_size=4, max_size=6),
+)
+def test_any_text_can_be_masked(text: list[str], secret: str) -> None:
+    whole = "".join(text)
+
+    masked = mask(whole, [Secret(secret)])
+
+    assert secret not in masked.replace(MASK, "\0")
+    assert mask(whole, []) == whole
+
+
+@pytest.mark.parametrize(
+    "escape", ["%25", "%2525", "&amp;", "&amp;amp;", "\\", "\\u0025", "%26#37;"]
+)
+def test_a_long_text_of_escapes_is_read_in_a_short_time(escape: str) -> None:
+    text, secret = (escape * 65_536)[:65_536], Secret(HARD)
+    begin = time.process_time()
+
+    assert mask(text, [secret]) == text
+    assert mask(f"{text} {quote(HARD)}", [secret]).endswith(MASK)
+    assert time.process_time() - begin < 1  # about 0.05 s
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
