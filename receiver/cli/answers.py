@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -77,7 +78,9 @@ def asked_app(given: str | None, apps: Sequence[str]) -> str:
 
 def repository_name(text: str) -> str:
     """Return group/project of a repository as it may be pasted: with a host, a tag or a URL."""
-    name = text.strip().removeprefix("https://").removeprefix("hub.docker.com/r/")
+    name = re.sub(
+        r"(?:https://)?(?:hub\.docker\.com/r/)?", "", text.strip(), count=1, flags=re.IGNORECASE
+    )
     host, slash, rest = name.partition("/")
     name = rest if slash and host in HUB_ALIASES else name
     name = name.partition("@")[0].partition(":")[0].rstrip("/")  # without the tag

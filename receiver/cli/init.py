@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -125,7 +126,7 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
             f"shorten public_url in {config}, then: receiver link {repository}",
             err=True,
         )
-    if not public_url.startswith("https://"):
+    if urlsplit(public_url).scheme != "https":
         click.echo(
             "receiver: the public URL is not https: the secret link would be sent unencrypted",
             err=True,

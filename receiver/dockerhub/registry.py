@@ -326,7 +326,7 @@ class Registry:
             valid = bool(parts.hostname) and parts.port != 0  # a port over 65535 raises
         except ValueError:
             raise DockerHubUnavailable("the registry redirects to an invalid URL") from None
-        plain = parts.scheme == "http" and self._registry.startswith("http://")
+        plain = parts.scheme == "http" and urlsplit(self._registry).scheme == "http"
         if not valid or parts.username or (parts.scheme != "https" and not plain):
             raise DockerHubUnavailable("the registry redirects to a URL that is not https")
         return url

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from http import HTTPStatus
 from secrets import token_urlsafe
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -216,7 +217,7 @@ async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncItera
         hint = 'Write public_url = "https://hooks.example.com", where Docker Hub reaches us'
         yield failed("public URL", "it is not set", hint)
         return
-    if not url.startswith("https://"):
+    if urlsplit(url).scheme != "https":
         hint = "Put a proxy with TLS in front: the link is a secret"
         yield warned("public URL", "it is not https", hint)
     too_long = link_length_fault(settings)

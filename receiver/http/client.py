@@ -84,6 +84,6 @@ class _Routed(httpx.AsyncBaseTransport):
     def _open(self, proxy: Proxy | None) -> httpx.AsyncHTTPTransport:
         if proxy is None:
             return httpx.AsyncHTTPTransport(verify=self._trust, trust_env=False)
-        secure = proxy.url.reveal().startswith("https:")
-        by = httpx.Proxy(proxy.url.reveal(), ssl_context=self._trust if secure else None)
+        trust = self._trust if proxy.secure else None
+        by = httpx.Proxy(proxy.url.reveal(), ssl_context=trust)
         return httpx.AsyncHTTPTransport(verify=self._trust, trust_env=False, proxy=by)

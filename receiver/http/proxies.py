@@ -32,7 +32,10 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One proxy, and the variable that names it. Its URL may contain a password."""
+    """One proxy, and the variable that names it. Its URL may contain a password.
+
+    The URL's scheme is in lower case.
+    """
 
     variable: str
     url: Secret
@@ -41,6 +44,11 @@ class Proxy:
     def socks(self) -> bool:
         """Whether it speaks SOCKS, for which httpx needs another package."""
         return self.url.reveal().startswith("socks")
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection to the proxy itself uses TLS."""
+        return self.url.reveal().startswith("https:")
 
     def __str__(self) -> str:
         parts = urlsplit(self.url.reveal())
@@ -162,7 +170,8 @@ def _given(environ: Mapping[str, str], name: str) -> tuple[str, str]:
 
 
 def _read_proxy(variable: str, text: str) -> Proxy | ConfigIssue:
-    url = text if "://" in text else f"http://{text}"
+    scheme, separator, rest = text.partition("://")
+    url = f"{scheme.lower()}://{rest}" if separator else f"http://{text}"
     try:
         parts = urlsplit(url)
         good = parts.scheme in KINDS and bool(parts.hostname) and parts.port != 0

@@ -290,6 +290,7 @@ def test_beside_a_ledger_it_makes_no_new_key(beginner: Beginner) -> None:
         f"docker.io/{REPOSITORY}",
         f"{REPOSITORY}:1.5.0",
         f"https://hub.docker.com/r/{REPOSITORY}/",
+        f"HTTPS://Hub.Docker.com/r/{REPOSITORY}",
         f" registry-1.docker.io/{REPOSITORY} ",
     ],
 )

@@ -111,8 +111,9 @@ def test_the_session_s_cookie_is_out_of_reach_of_scripts_and_other_sites(
     )
 
 
-def test_behind_https_cookies_go_over_https_alone(start: StartReceiver) -> None:
-    receiver = start(environment={**PAGE, "RECEIVER_PUBLIC_URL": "https://hooks.example.com"})
+@pytest.mark.parametrize("url", ["https://hooks.example.com", "HTTPS://hooks.example.com"])
+def test_behind_https_cookies_go_over_https_alone(start: StartReceiver, url: str) -> None:
+    receiver = start(environment={**PAGE, "RECEIVER_PUBLIC_URL": url})
     with Visitor(receiver) as person:
         shown = person.read("/login")
         answer = person.get("/login")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import cast
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from itsdangerous import BadData, URLSafeSerializer
 from starlette.requests import Request
@@ -335,7 +335,7 @@ def _to_login(request: Request) -> Response:
 
 def _is_secure(request: Request) -> bool:
     service: Service = request.app.state.service
-    return (service.settings.public_url or "").startswith("https://")
+    return urlsplit(service.settings.public_url or "").scheme == "https"
 
 
 def _name(name: str, secure: bool) -> str:

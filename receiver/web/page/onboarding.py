@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -34,7 +35,7 @@ def steps_of(
     if any(one.outcome in MADE for one in overview.last):
         return ()
     used = any(one.last_use_at is not None for one in overview.repositories)
-    public = (settings.public_url or "").startswith("https://")
+    public = urlsplit(settings.public_url or "").scheme == "https"
     return (
         *(_app(app, known) for app, known in lists),
         Step(

@@ -143,6 +143,22 @@ def test_a_socks_proxy_that_cannot_be_spoken_to_is_named_once() -> None:
     assert read_proxies({**environ, **CORPORATE}, socks=False)[1] == []
 
 
+@pytest.mark.parametrize("scheme", ["SOCKS5", "Socks5h", "HTTPS", "Http"])
+def test_a_scheme_is_read_in_any_case(scheme: str) -> None:
+    proxies, _ = read_proxies({"ALL_PROXY": f"{scheme}://Me:Secret@Proxy:1080"}, socks=False)
+
+    assert proxies.https is not None
+    assert proxies.https.url.reveal() == f"{scheme.lower()}://Me:Secret@Proxy:1080"
+    assert proxies.https.socks == scheme.lower().startswith("socks")
+    assert proxies.https.secure == (scheme == "HTTPS")
+
+
+def test_a_socks_proxy_in_capitals_is_refused_without_its_package() -> None:
+    _, (fault,) = read_proxies({"ALL_PROXY": "SOCKS5://proxy:1080"}, socks=False)
+
+    assert "is a SOCKS proxy" in fault.what
+
+
 def test_its_password_is_known_as_a_secret_in_each_spelling() -> None:
     proxies = read(HTTPS_PROXY="http://me:p%40ss@proxy:1")
 
