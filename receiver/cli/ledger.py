@@ -23,7 +23,7 @@ def ledger() -> None:
 
 @ledger.command(short_help="Make a consistent copy of a live SQLite ledger.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists, in one step.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE, an earlier backup, in one step.")
 @handle_errors
 def backup(file: Path, overwrite: bool) -> None:
     """Make a consistent copy of the SQLite ledger in FILE. A server may be running."""

@@ -9,9 +9,14 @@ from pathlib import Path
 from tempfile import mkstemp
 
 from receiver.errors import LedgerError
-from receiver.ledger.files import check_log_belongs, lock_of, new_stamp
+from receiver.ledger.files import MAGIC, check_log_belongs, lock_of, new_stamp
+from receiver.ledger.ownership import APPLICATION_ID
 
 PART = ".being-made-"
+MODE = 0o600
+# Of https://sqlite.org/fileformat.html: what reads and writes it, and whose file it is.
+FORMATS, APPLICATION = slice(18, 20), slice(68, 72)
+WITHOUT_LOG = b"\1\1"  # as `write_copy` leaves it; a ledger in use has a log
 CUT_OFF_SECONDS = 3600.0  # a process still writing a backup modifies it more often
 
 
@@ -32,7 +37,7 @@ def backup_ledger(ledger: Path, copy: Path, *, overwrite: bool = False) -> int:
         with closing(sqlite3.connect(uri, uri=True)) as source:
             write_copy(source, part)
         if overwrite:
-            put_in_place(part, copy)
+            put_in_place(part, copy, mode=MODE)
         else:
             _give_name(part, copy)
     except (sqlite3.Error, OSError) as error:
@@ -56,6 +61,7 @@ def write_copy(source: sqlite3.Connection, part: Path) -> None:
         sound = target.execute("PRAGMA quick_check").fetchone()[0]
         # A file of its own: restored, it is not taken for the one whose log may still be there.
         target.execute(f"PRAGMA user_version = {new_stamp()}")
+        target.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         # The backup is one file, without a log: it can be copied, or read on a read-only disk.
         target.execute("PRAGMA journal_mode = DELETE")
     if sound != "ok":
@@ -79,12 +85,27 @@ def _check_name(ledger: Path, copy: Path, *, overwrite: bool) -> None:
     own = {whole.with_name(whole.name + ending) for ending in ("-journal", "-wal", "-shm")}
     if overwrite and copy.exists() and (copy.is_dir() or copy.samefile(ledger)):
         raise LedgerError(f"{copy} is the ledger itself or a folder; name another file")
+    if overwrite and copy.exists() and not _is_a_backup(copy):
+        raise LedgerError(f"{copy} is no backup of a ledger, so it is kept; name another file")
     if copy.parent.resolve() / copy.name in {*own, lock_of(ledger)}:
         raise LedgerError(f"{copy} is a name that SQLite or the receiver uses; name another")
     if not copy.parent.is_dir():
         raise LedgerError(f"{copy.parent} is no folder; make it, or name a file elsewhere")
     if copy.exists() and not overwrite:
         raise LedgerError(f"{copy} is there already; name a new file")
+
+
+def _is_a_backup(path: Path) -> bool:
+    """Return whether a file is empty or was written by `write_copy`, and no receiver uses it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        header = file.read(APPLICATION.stop)
+    return not header or (
+        header.startswith(MAGIC)
+        and header[FORMATS] == WITHOUT_LOG
+        and header[APPLICATION] == APPLICATION_ID.to_bytes(4, "big")
+    )
 
 
 def _give_name(part: Path, copy: Path) -> None:
@@ -99,13 +120,16 @@ def _give_name(part: Path, copy: Path) -> None:
         part.rename(copy)
 
 
-def put_in_place(part: Path, path: Path) -> None:
-    """Put a whole file in the place of another, with that one's owner and mode; raises OSError."""
+def put_in_place(part: Path, path: Path, *, mode: int | None = None) -> None:
+    """Put a whole file in the place of another, with that one's owner; raises OSError.
+
+    It has the mode `mode`, or the other file's.
+    """
     with suppress(FileNotFoundError):
         found = path.stat()
         with suppress(PermissionError):
             os.chown(part, found.st_uid, found.st_gid)
-        part.chmod(found.st_mode & 0o7777)
+        part.chmod(found.st_mode & 0o7777 if mode is None else mode)
     part.replace(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

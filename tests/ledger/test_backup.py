@@ -70,18 +70,40 @@ def test_a_backup_replaces_an_earlier_one_only_if_asked_to_and_never_the_ledger(
     commands = commands_in(tmp_path)
     delivery = commands.push()["id"]
     there = tmp_path / "there"
-    there.write_text("an earlier one", "utf-8")
+    there.touch(0o644)
 
     refused = commands.run("ledger", "backup", str(there))
 
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "already exists: name a new file, or use --overwrite" in refused.stderr
-    assert there.read_text("utf-8") == "an earlier one"
-    assert commands.run("ledger", "backup", "--overwrite", str(there)).exit_code == 0
-    assert ids_in(there) == {delivery}
+    assert there.read_bytes() == b""
+    for _ in ("empty", "an earlier backup"):
+        there.chmod(0o644)
+        assert commands.run("ledger", "backup", "--overwrite", str(there)).exit_code == 0
+        assert ids_in(there) == {delivery}
+        assert stat.S_IMODE(there.stat().st_mode) == 0o600
     for own in ("receiver.db", "receiver.db-wal", "receiver.db.lock"):
         assert commands.run("ledger", "backup", "--overwrite", own).exit_code == 4, own
     assert len(commands.rows("deliveries", "--json")) == 1
+
+
+def test_a_backup_overwrites_no_file_of_another_kind(tmp_path: Path) -> None:
+    commands = commands_in(tmp_path)
+    commands.push()
+    before = (tmp_path / "receiver.toml").read_bytes()
+    (tmp_path / "text").write_text("A=1\n", "utf-8")
+    with closing(sqlite3.connect(tmp_path / "foreign.db")) as connection:
+        connection.execute("CREATE TABLE anything (a)")
+    shutil.copy(tmp_path / "receiver.db", tmp_path / "other-ledger.db")
+    os.mkfifo(tmp_path / "pipe")
+
+    for name in ("receiver.toml", "text", "foreign.db", "other-ledger.db", "pipe"):
+        refused = commands.run("ledger", "backup", "--overwrite", name)
+        assert (refused.exit_code, refused.stdout) == (4, ""), name
+        assert f"{name} is no backup of a ledger, so it is kept; name" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert (tmp_path / "receiver.toml").read_bytes() == before
+    assert (tmp_path / "text").read_text("utf-8") == "A=1\n"
 
 
 def test_a_backup_that_cannot_be_written_leaves_nothing(
