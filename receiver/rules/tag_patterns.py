@@ -6,7 +6,7 @@ bounds, and there is `!=`. No regular expressions.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from receiver.errors import BadTagPattern
@@ -122,7 +122,7 @@ class SemverRange:
         version = _VERSION.fullmatch(tag)
         if version is None:
             return "it is not a version number such as 1.2.3, and the rule has a version range"
-        if version["prerelease"] is not None and not self.prerelease:
+        if replace(self, prerelease=True).takes(tag):
             return "it is a pre-release, which only prerelease = true includes"
         return f"it is outside the range {self.text}"
 

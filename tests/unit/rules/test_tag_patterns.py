@@ -199,6 +199,11 @@ def test_what_is_no_pattern_is_refused_by_name(pattern: Any, named: str) -> None
         ({"semver": ">=1.2 <2"}, "nightly", "not a version number"),
         ({"semver": ">=1.2 <2"}, "1.3.0-rc.1", "pre-release"),
         ({"semver": ">=1.2 <2"}, "2.0.0", "outside the range >=1.2 <2"),
+        ({"semver": ">=2 <3"}, "1.0.0-rc.1", "outside the range >=2 <3"),
+        ({"semver": ">=1.2.0-rc.1"}, "1.2.0-beta", "outside the range >=1.2.0-rc.1"),
+        ({"semver": ">=1.2.0-rc.1"}, "1.3.0-beta", "pre-release"),
+        ({"semver": "1.x || 3.x"}, "2.1.0-rc.1", "outside the range 1.x || 3.x"),
+        ({"semver": "1.x || 3.x"}, "3.1.0-rc.1", "pre-release"),
         ({"semver": ">=1.2 <2", "prerelease": True}, "2.0.0-rc.1", "outside the range"),
     ],
 )
@@ -215,6 +220,25 @@ def test_there_is_a_reason_exactly_if_a_tag_is_not_taken(pattern: object, tag: s
     read = parse_tag_pattern(pattern)
 
     assert (read.why_not(tag) is None) is read.takes(tag)
+
+
+@given(
+    bounds=st.lists(
+        st.from_regex(
+            r"(>=|<=|<|>|\^|~|!=)[0-2]\.[0-2]\.[0-2](-(rc|beta)\.[0-2])?", fullmatch=True
+        ),
+        min_size=1,
+        max_size=3,
+    ).map(" ".join),
+    tag=st.from_regex(r"[0-2]\.[0-2]\.[0-2](-(rc|beta)\.[0-2])?", fullmatch=True),
+)
+def test_the_reason_names_the_setting_exactly_if_it_would_help(bounds: str, tag: str) -> None:
+    why = parse_tag_pattern({"semver": bounds}).why_not(tag)
+
+    with_it = parse_tag_pattern({"semver": bounds, "prerelease": True})
+    assert (why is not None and "prerelease = true" in why) is (
+        why is not None and with_it.takes(tag)
+    )
 
 
 @pytest.mark.parametrize(
