@@ -190,6 +190,21 @@ def test_a_push_goes_through_and_no_log_holds_its_link(
         assert prefix not in proxy.written()
 
 
+@PROXIES
+def test_browsers_are_told_to_use_https_from_then_on(
+    start: StartReceiver, tmp_path: Path, before: Before
+) -> None:
+    receiver = start(environment=BEHIND_A_PROXY)
+    with before(tmp_path, int(receiver.url.rpartition(":")[2])) as proxy:
+        answers = [proxy.get(path) for path in ("/livez", "/nothing", "/metrics")]
+        receiver.stop()
+        answers.append(proxy.get("/livez"))
+
+    assert [answer.status_code for answer in answers] == [200, 404, 404, AWAY[before]]
+    for answer in answers:
+        assert answer.headers.get_list("strict-transport-security") == ["max-age=31536000"]
+
+
 @contextmanager
 def in_its_place() -> Iterator[tuple[int, list[dict[str, str]]]]:
     """A server in the receiver's place: its port, and the headers of each request that came."""
