@@ -191,7 +191,7 @@ def test_a_push_goes_through_and_no_log_holds_its_link(
 
 
 @PROXIES
-def test_browsers_are_told_to_use_https_from_then_on(
+def test_every_response_makes_browsers_use_https(
     start: StartReceiver, tmp_path: Path, before: Before
 ) -> None:
     receiver = start(environment=BEHIND_A_PROXY)
