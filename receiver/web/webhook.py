@@ -62,6 +62,15 @@ class Hooks:
         except BadLink as error:
             return await self._stranger(service, request, error)
         try:
+            return await self._take(service, request, repository, key)
+        except (LedgerError, MemoryError) as error:
+            return _unavailable(str(error) or "out of memory", repository)
+
+    async def _take(
+        self, service: Service, request: Request, repository: str, key: int
+    ) -> Response:
+        """Do as `take`, for a valid link; raises LedgerError if nothing can be recorded."""
+        try:
             body = await read_body(request)
             push, size = read_push(body), len(body)
             del body  # of concurrent bodies only the parsed pushes stay in memory
@@ -77,17 +86,14 @@ class Hooks:
             other = BadLink(LinkFault.OTHER_REPOSITORY, why, repository)
             return await self._stranger(service, request, other)
         is_test = skip_reason(push) is Reason.TEST_PUSH
-        try:
-            recorded = await take(
-                service.ledger,
-                service.settings.rules,
-                push,
-                source=TEST if is_test else WEBHOOK,
-                notices=service.settings.notices,
-                body_bytes=size,
-            )
-        except LedgerError as error:
-            return _unavailable(error, repository)
+        recorded = await take(
+            service.ledger,
+            service.settings.rules,
+            push,
+            source=TEST if is_test else WEBHOOK,
+            notices=service.settings.notices,
+            body_bytes=size,
+        )
         if not is_test:
             service.link_uses.note(repository, key)
         payload = {"delivery": recorded.delivery, "verdict": recorded.ruling.verdict.value}
@@ -205,8 +211,8 @@ def not_found() -> Response:
     return JSONResponse({"error": "not found"}, 404)
 
 
-def _unavailable(error: LedgerError, repository: str) -> Response:
-    log.error("ledger_unavailable", error=str(error), repository=repository)
+def _unavailable(error: str, repository: str) -> Response:
+    log.error("ledger_unavailable", error=error, repository=repository)
     return JSONResponse(
         {
             "error": "the ledger cannot be written now: this push was not accepted; send it again",

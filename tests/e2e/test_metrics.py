@@ -174,7 +174,7 @@ def test_an_error_in_the_receiver_is_a_500_that_is_counted(
     tmp_path: Path, edgegap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> Push:
-        raise MemoryError
+        raise RuntimeError
 
     name = "docker_hub_receiver_webhook_request_seconds_count"
     with receiver_here(tmp_path, edgegap) as receiver:
@@ -184,6 +184,22 @@ def test_an_error_in_the_receiver_is_a_500_that_is_counted(
 
         assert receiver.post(webhook_body("1.0.0")).status_code == 500
         assert scrape(receiver).value(name, status="500") == before + 1
+
+
+@pytest.mark.parametrize("place", ["read_push", "take"])
+def test_without_memory_a_push_is_not_accepted_and_may_be_sent_again(
+    tmp_path: Path, edgegap: str, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with receiver_here(tmp_path, edgegap) as receiver:
+        monkeypatch.setattr(webhook, place, fail)
+
+        answer = receiver.post(webhook_body("1.0.0"))
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    assert answer.json()["reason"] == "ledger_unavailable"
 
 
 def test_a_reload_shows_whether_it_succeeded_and_when(receiver: ReceiverProcess) -> None:
