@@ -8,6 +8,7 @@ a second ahead would wait for as long as the clock was ahead.
 import time
 from dataclasses import dataclass
 
+from receiver import backoff
 from receiver.ledger.deliveries import MOST_AHEAD_MS
 from receiver.ledger.notes import read_note, write_note
 from receiver.ledger.transaction import Tx
@@ -37,6 +38,9 @@ _NOTICES = """UPDATE outbox SET due_at = due_at + :step,
 _TRIALS = """UPDATE trials SET requested_at = requested_at + :step, ready_at = ready_at + :step,
   decided_at = decided_at + :step, stop_at = stop_at + :step
  WHERE stopped_at IS NULL AND NOT (requested_at BETWEEN :since AND :now)"""
+# Written that long before it is due: see `expect_answer`.
+_CHECKS = """UPDATE channels SET check_at = check_at + :step
+ WHERE NOT (check_at - :call BETWEEN :since AND :now)"""
 # Forward, these mean what they say: a machine that slept has not listed Docker Hub meanwhile.
 _WHEN_BACK = (
     "UPDATE cursors SET ran_at = ran_at + :step WHERE ran_at > :now",
@@ -108,7 +112,8 @@ def shift(tx: Tx, step: int, *, now: int, since: int) -> None:
     What was written from `since` on (epoch ms) is left: it is of the clock as it is now.
     """
     times = {"step": step, "forward": max(0, step), "now": now, "since": since}
-    for statement in (_REGISTRATIONS, _GATES, _NOTICES, _TRIALS):
+    times["call"] = backoff.LONGEST_CALL
+    for statement in (_REGISTRATIONS, _GATES, _NOTICES, _TRIALS, _CHECKS):
         tx.run(statement, **times)
     if step > 0:
         return

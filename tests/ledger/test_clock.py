@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.backoff import WaitState
+from receiver.backoff import LONGEST_CALL, WaitState
 from receiver.ledger import gates
+from receiver.ledger.channels import expect_answer
 from receiver.ledger.clock import SEEN_EVERY_MS, SMALLEST_STEP_MS, Reading, keep_time
 from receiver.ledger.cursors import begin_cursors, move_cursor, read_cursors
 from receiver.ledger.deliveries import (
@@ -90,6 +91,23 @@ def test_gates_leases_and_notices_go_along(ledger: Ledger, step: int) -> None:
     assert columns(ledger, "gates", "until", "since") == (NOW + MINUTE + step, NOW + step)
     (due,) = write(ledger, at(reading.now, lease_due))
     assert due.text == "x"
+
+
+@STEPS
+def test_a_channel_is_compared_as_soon_as_it_would_have_been(ledger: Ledger, step: int) -> None:
+    """A late PATCH had been left for as long as the clock had been ahead."""
+    write(ledger, at(NOW, lambda tx: expect_answer(tx, APP, "staging", "a call")))
+    last, reading = after(step)
+
+    kept(ledger, last, reading)
+
+    assert columns(ledger, "channels", "check_at") == (NOW + LONGEST_CALL + step,)
+    write(ledger, at(reading.now - 1000, lambda tx: expect_answer(tx, APP, "dev", "a call")))
+    kept(ledger, last, reading)
+    by_the_new = reading.now - 1000 + LONGEST_CALL
+    assert by_the_new in ledger.read_sync(
+        lambda tx: tx.run("SELECT check_at FROM channels").scalars().all()
+    )
 
 
 def test_what_was_written_by_the_new_clock_already_is_left(ledger: Ledger) -> None:
