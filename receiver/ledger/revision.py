@@ -1,7 +1,11 @@
 """A short text that changes whenever what the pages show changes: pages are then sent again."""
 
+import time
+
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
+
+ASK_EVERY_SECONDS = 1.0
 
 # For replicas, which also write: each part is read from the end of an index, or is small.
 _SHARED = """SELECT (SELECT max(id) FROM deliveries) AS d, (SELECT max(id) FROM registrations) AS r,
@@ -19,11 +23,24 @@ _SHARED = """SELECT (SELECT max(id) FROM deliveries) AS d, (SELECT max(id) FROM 
 """
 
 
-async def revision_of(ledger: Ledger) -> str:
-    """Return the revision: our own commits, and for replicas what the others have changed."""
-    if not ledger.shared:
-        return str(ledger.commits)
-    return f"{ledger.commits} {await ledger.read(shared_revision)}"
+class Revision:
+    """The revision: our own commits, and for replicas what the others have changed.
+
+    What others changed is asked for at most once a second, however many tabs poll.
+    """
+
+    def __init__(self) -> None:
+        self._shared = ""
+        self._asked_at = float("-inf")
+
+    async def read(self, ledger: Ledger) -> str:
+        """Return it for the ledger, which is always the same one."""
+        if not ledger.shared:
+            return str(ledger.commits)
+        if time.monotonic() - self._asked_at >= ASK_EVERY_SECONDS:
+            self._asked_at = time.monotonic()
+            self._shared = await ledger.read(shared_revision)
+        return f"{ledger.commits} {self._shared}"
 
 
 def shared_revision(tx: Tx) -> str:

@@ -8,7 +8,7 @@ from secrets import token_hex
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from receiver.ledger.revision import revision_of
+from receiver.ledger.revision import Revision
 from receiver.service import Service
 from receiver.web.page.auth import FRAGMENT, Page, Session
 from receiver.web.page.rendering import HEADERS
@@ -25,11 +25,12 @@ def unless_unchanged(page: Page, more: More | None = None) -> Page:
     They are rendered once for each change, however many tabs of a person ask for them. `more`
     returns what else the page depends on, beside the ledger and the configuration.
     """
+    current = Revision()
     kept: dict[str, bytes] = {}
 
     async def respond(service: Service, request: Request, session: Session) -> Response:
         also = await more(service) if more is not None else ""
-        revision = await revision_of(service.ledger)
+        revision = await current.read(service.ledger)
         query = sorted((name, value) for name, value in request.query_params.items()
                        if name != FRAGMENT)  # fmt: skip
         parts = (_START, session.csrf, request.url.path, query, revision, id(service.settings))
