@@ -10,8 +10,8 @@ from httpx import AsyncClient
 
 from receiver import metrics
 from receiver.approval_link import ApprovalSigner
-from receiver.config.load import load_settings
-from receiver.config.settings import LiveSettings, Settings, after_reload
+from receiver.config.load import reload_settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.config.variables import NEEDED
 from receiver.config.warnings import probably_not_meant
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
@@ -100,7 +100,7 @@ class Service:
         Changed settings that the log lists under `needs_a_restart` are not active yet.
         """
         try:
-            loaded = load_settings(environ, need=NEEDED)
+            settings, later, secrets = reload_settings(self.settings, environ, need=NEEDED)
         except ConfigError as error:
             faults = [str(fault) for fault in error.faults]
             kept = "the configuration before"
@@ -110,8 +110,7 @@ class Service:
             metrics.config_reloaded.set(0)
             return Reload(faults=tuple(masking(fault) for fault in faults))
         self.health.clear(Code.CONFIGURATION)
-        masking.know(loaded.secrets())
-        settings, later = after_reload(self.settings, loaded)
+        masking.know(secrets)
         self.current.settings = settings
         metrics.config_in_force()
         self._set_keys()
@@ -164,8 +163,8 @@ def log_warnings(settings: Settings) -> None:
 def _refusal_of(faults: Sequence[ConfigIssue]) -> str:
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return masking(
-        f"Reload failed; the previous configuration stays active. {faults[0]}{more}: run "
-        "`receiver check`, fix it, then reload."
+        f"Reload failed; the previous configuration stays active. {faults[0]}{more}. "
+        "`receiver check` lists the faults of the files."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,7 @@ import click
 
 from receiver.cli.client import configured
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
-from receiver.config.values import bare_token, is_plain_http, read_flag, token_fault
-from receiver.config.variables import variables_of
+from receiver.config.values import bare_token, is_plain_http, token_fault
 from receiver.dockerhub.login import Login
 from receiver.secret import Secret
 from receiver.signing import MAX_URL, LinkSigner
@@ -33,7 +31,6 @@ This needs an access token that may administrate the repository: on Docker Hub, 
 Personal access tokens → Generate new token, with "Read, Write, Delete". It is used for these calls
 and stored nowhere; delete it on Docker Hub afterwards. To do it by hand instead, enter no token.
 """
-ALLOW_PLAIN_HTTP = "RECEIVER_ALLOW_PLAIN_HTTP"
 MOST_TAGS = 10
 LATEST = "latest"
 
@@ -117,11 +114,10 @@ def _chosen(settings: Settings, repositories: Sequence[str]) -> list[str]:
 
 
 def _check_addresses(settings: Settings, repositories: Sequence[str]) -> None:
-    allowed = read_flag(variables_of(os.environ).get(ALLOW_PLAIN_HTTP))
-    if is_plain_http(settings.hub_api_url) and not allowed:
+    if is_plain_http(settings.hub_api_url) and not settings.allow_plain_http:
         raise CommandError(
             "DOCKERHUB_API_URL is plain http to another machine: the token would be sent "
-            f"unencrypted. Write https://, or set {ALLOW_PLAIN_HTTP}=true",
+            "unencrypted. Write https://, or set RECEIVER_ALLOW_PLAIN_HTTP=true",
             NOT_DONE,
         )
     for repository in repositories:

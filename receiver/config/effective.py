@@ -40,6 +40,8 @@ def _variable_line(variable: Variable, settings: Settings, environ: Variables) -
     text = read_variable(environ, variable.name) or variable.default
     if isinstance(value, URL):
         text = value.render_as_string(hide_password=True)
+    elif isinstance(value, bool):
+        text = str(value).lower()
     elif isinstance(value, int | float):
         text = f"{value:g}"
     elif text and variable.secret:

@@ -80,6 +80,7 @@ VARIABLES = (
     Variable(
         "RECEIVER_ALLOW_PLAIN_HTTP",
         "`true` allows a token to be sent over plain http to another machine",
+        "allow_plain_http",
         default="false",
     ),
     Variable("RECEIVER_PUBLIC_URL", "overrides `public_url`"),

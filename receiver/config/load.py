@@ -16,14 +16,20 @@ from receiver.config.checks import OFF
 from receiver.config.environment import DEFAULTS, clean, read_secret, read_variable
 from receiver.config.model import Configuration
 from receiver.config.rule_tables import given, make_notices, make_rules
-from receiver.config.settings import DEFAULT_CONFIG, DEFAULT_LEDGER, Settings
+from receiver.config.settings import (
+    ALLOW_PLAIN_HTTP,
+    DEFAULT_CONFIG,
+    DEFAULT_LEDGER,
+    Settings,
+    after_reload,
+    plain_http_faults,
+)
 from receiver.config.tables import read_table
 from receiver.config.text import toml_fault, with_plain_line_ends
 from receiver.config.values import (
     bare_token,
     free_text_fault,
     host_fault,
-    is_plain_http,
     login_faults,
     proxies_faults,
     public_url_fault,
@@ -50,7 +56,6 @@ HOW_TO_MAKE_A_KEY = (
 CONNECTING = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text", "auto")
-ALLOW_PLAIN_HTTP = "RECEIVER_ALLOW_PLAIN_HTTP"
 
 
 class Loaded(NamedTuple):
@@ -92,6 +97,26 @@ def load_settings_lenient(
     return settings, tuple(reader.faults)
 
 
+class Reloaded(NamedTuple):
+    """The settings in force after a reload, what needs a restart, and the secrets read."""
+
+    settings: Settings
+    needs_a_restart: tuple[str, ...]
+    secrets: tuple[Secret, ...]
+
+
+def reload_settings(
+    running: Settings, environ: Mapping[str, str], *, need: frozenset[str]
+) -> Reloaded:
+    """As `load_settings`, for a receiver that runs; also checks the settings then in force."""
+    read = load_settings(environ, need=need)
+    settings, later = after_reload(running, read)
+    faults = plain_http_faults(settings, later)
+    if faults:
+        raise ConfigError(tuple(faults), read.warnings)
+    return Reloaded(settings, later, read.secrets())
+
+
 class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ if isinstance(environ, Variables) else Variables(environ)
@@ -124,17 +149,6 @@ class _Reader:
         self._check_needs(need, table, database_url)
         if "rule" in need:  # commands that need rules call Edgegap or Docker Hub
             self._faults += outgoing_faults(self._environ)
-        logins = login is not None or any(rule.login is not None for rule in rules)
-        plain = self._flag(ALLOW_PLAIN_HTTP)
-        edgegap = self._url("EDGEGAP_BASE_URL", plain=plain, without=("/v1", "/v2"))
-        registry, auth, hub_api = (
-            self._url(name, plain=plain or not logins, without=without)
-            for name, without in (
-                ("DOCKERHUB_REGISTRY_URL", ("/v2", "/v1")),
-                ("DOCKERHUB_AUTH_URL", ()),
-                ("DOCKERHUB_API_URL", ("/v2",)),
-            )
-        )
         every = None if file.catch_up.every == OFF else read_duration(file.catch_up.every)
         settings = Settings(
             rules=rules,
@@ -143,15 +157,16 @@ class _Reader:
             links=file.links,
             secret_keys=keys,
             edgegap_token=token,
-            edgegap_base_url=edgegap,
+            edgegap_base_url=self._url("EDGEGAP_BASE_URL", without=("/v1", "/v2")),
             requests_per_second=self._number(
                 "EDGEGAP_REQUESTS_PER_SECOND", 0.01, 1000, whole=False
             ),
             concurrency=int(self._number("EDGEGAP_CONCURRENCY", 1, 64)),
             login=login,
-            registry_url=registry,
-            registry_auth_url=auth,
-            hub_api_url=hub_api,
+            registry_url=self._url("DOCKERHUB_REGISTRY_URL", without=("/v2", "/v1")),
+            registry_auth_url=self._url("DOCKERHUB_AUTH_URL", without=()),
+            hub_api_url=self._url("DOCKERHUB_API_URL", without=("/v2",)),
+            allow_plain_http=self._flag(ALLOW_PLAIN_HTTP),
             database_url=database_url,
             host=self._host(),
             port=int(self._number("PORT", 0, 65_535)),
@@ -164,6 +179,7 @@ class _Reader:
             keep=read_duration(file.ledger.keep) or 0,
             connecting=self._connecting(),
         )
+        self._faults += plain_http_faults(settings)
         self._environ.warn_of_misspelled()
         return Loaded(replace(settings, warnings=tuple(self._environ.warnings)), file)
 
@@ -287,7 +303,7 @@ class _Reader:
             return None
         return (value or of_the_file or "").rstrip("/") or None
 
-    def _url(self, name: str, *, plain: bool, without: tuple[str, ...]) -> str:
+    def _url(self, name: str, *, without: tuple[str, ...]) -> str:
         """Read a base URL; `without` are the suffixes that the receiver adds itself."""
         default = DEFAULTS[name]
         value = (read_variable(self._environ, name) or default).rstrip("/")
@@ -295,9 +311,6 @@ class _Reader:
         if fault is not None:
             self._fault(name, fault, f"The default is {default}")
             return default
-        if is_plain_http(value) and not plain:
-            what = "it is plain http to another machine, which would send a token unencrypted"
-            self._fault(name, what, f"Write https://, or allow it with {ALLOW_PLAIN_HTTP}=true")
         base = without_end(value, without)
         if base != value:
             end = value[len(base) :]

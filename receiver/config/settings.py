@@ -1,7 +1,7 @@
 """The configuration as one object: secrets from the environment, the rest from `receiver.toml`."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 from sqlalchemy.engine import URL
@@ -9,8 +9,9 @@ from sqlalchemy.engine import URL
 from receiver.config.environment import DEFAULTS, VARIABLES
 from receiver.config.model import CatchUp, LedgerTable
 from receiver.config.rule_tables import env_values
-from receiver.config.values import read_duration
+from receiver.config.values import is_plain_http, read_duration
 from receiver.dockerhub.login import Login
+from receiver.errors import ConfigIssue
 from receiver.notifications.destinations import Notice
 from receiver.rules.rule import Rule
 from receiver.secret import Secret
@@ -18,6 +19,7 @@ from receiver.secret import Secret
 DEFAULT_CONFIG = DEFAULTS["RECEIVER_CONFIG"]
 DEFAULT_LEDGER = "receiver.db"
 MARK_DIGITS = 16
+ALLOW_PLAIN_HTTP = "RECEIVER_ALLOW_PLAIN_HTTP"
 
 # Settings that a running receiver cannot change, with the variables that set them.
 FIXED_AT_START: Mapping[str, str] = {
@@ -53,6 +55,7 @@ class Settings:
     registry_url: str = DEFAULTS["DOCKERHUB_REGISTRY_URL"]
     registry_auth_url: str = DEFAULTS["DOCKERHUB_AUTH_URL"]
     hub_api_url: str = DEFAULTS["DOCKERHUB_API_URL"]
+    allow_plain_http: bool = False
     database_url: URL = field(default_factory=lambda: URL.create("sqlite", database=DEFAULT_LEDGER))
     host: str = DEFAULTS["HOST"]
     port: int = int(DEFAULTS["PORT"])
@@ -102,6 +105,32 @@ def after_reload(running: Settings, read: Settings) -> tuple[Settings, tuple[str
     old, new = running.connecting, read.connecting
     differ += sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
     return replace(read, **fixed, connecting=old), tuple(differ)
+
+
+def plain_http_faults(settings: Settings, later: Collection[str] = ()) -> list[ConfigIssue]:
+    """Return an error for each URL to which a token would be sent unencrypted.
+
+    `later` are the variables whose new values need a restart: the URL in force is the old one.
+    """
+    urls = {"EDGEGAP_BASE_URL": settings.edgegap_base_url}
+    if any(login is not None for login in (settings.login, *(r.login for r in settings.rules))):
+        urls["DOCKERHUB_REGISTRY_URL"] = settings.registry_url
+        urls["DOCKERHUB_AUTH_URL"] = settings.registry_auth_url
+        urls["DOCKERHUB_API_URL"] = settings.hub_api_url
+    if settings.allow_plain_http:
+        return []
+    sent = "plain http to another machine, which would send a token unencrypted"
+    return [
+        ConfigIssue(
+            name,
+            f"until a restart it is {sent}" if name in later else f"it is {sent}",
+            "Restart the receiver to apply the new value"
+            if name in later
+            else f"Write https://, or allow it with {ALLOW_PLAIN_HTTP}=true",
+        )
+        for name, url in urls.items()
+        if is_plain_http(url)
+    ]
 
 
 def marks_of(settings: Settings) -> dict[str, str]:

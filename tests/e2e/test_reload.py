@@ -324,6 +324,34 @@ def test_what_needs_a_restart_is_named_each_time_and_nothing_else(
     assert receiver.change(**as_before)["needs_a_restart"] == []
 
 
+ELSEWHERE = "http://127.1:9"  # another machine, by its name
+LOGIN = {"DOCKERHUB_USERNAME": "studio", "DOCKERHUB_TOKEN": "pull-only"}
+OVER_PLAIN_HTTP = dict.fromkeys(["DOCKERHUB_REGISTRY_URL", "DOCKERHUB_AUTH_URL"], ELSEWHERE)
+OVER_TLS = dict.fromkeys(OVER_PLAIN_HTTP, "https://registry.example.com")
+ALLOWED = {"RECEIVER_ALLOW_PLAIN_HTTP": "true"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (OVER_PLAIN_HTTP, {**OVER_TLS, **LOGIN}),
+        ({**OVER_PLAIN_HTTP, **LOGIN, **ALLOWED}, {**OVER_TLS, "RECEIVER_ALLOW_PLAIN_HTTP": ""}),
+    ],
+)
+def test_no_reload_sends_a_login_to_the_plain_http_url_that_stays_in_force(
+    changing: Callable[..., WithDotenv], before: dict[str, str], after: dict[str, str]
+) -> None:
+    """The new login and the old URLs were in force together: the token went unencrypted."""
+    receiver = changing(**before)
+
+    refused = receiver.change("config_refused", **after, EDGEGAP_CONCURRENCY="2")
+
+    assert [fault.partition(":")[0] for fault in refused["faults"]] == [*OVER_PLAIN_HTTP]
+    assert "until a restart it is plain http" in refused["faults"][0]
+    assert "Restart the receiver" in refused["faults"][0]
+    receiver.change(**{**dict.fromkeys(LOGIN, ""), **after, **ALLOWED})
+
+
 def test_what_the_command_line_says_needs_no_restart(
     edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
