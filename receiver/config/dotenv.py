@@ -18,8 +18,12 @@ _NAME_ALONE = re.compile(rf"(?:export\s+)?{_NAME}", re.ASCII)
 _ANY_NAME = re.compile(
     rf"(?:export\s+|set\s+|setenv\s+|\$env:)?({_NAME})", re.ASCII | re.IGNORECASE
 )
-_OURS = r"(?:RECEIVER|EDGEGAP|DOCKERHUB)_[A-Z0-9_]+|DATABASE_URL"
-_LOST_BREAK = re.compile(rf"(?:\s|\\n)(?:export\s+)?({_OURS})\s*=", re.ASCII)
+_OURS = r"(?:RECEIVER|EDGEGAP|DOCKERHUB)_[A-Z0-9_]+|(?:DATABASE_URL|FORWARDED_ALLOW_IPS)(?:_FILE)?"
+_SHORT = r"HOST|PORT|(?:HTTPS?|ALL|NO)_PROXY|SSL_CERT_(?:FILE|DIR)"
+_IS_OURS = re.compile(rf"{_OURS}|HOST|PORT", re.ASCII)
+_NAMES_OURS = re.compile(rf"({_OURS})\s*=", re.ASCII)
+_NAMES_ANY = re.compile(rf"({_OURS}|(?:{_SHORT})(?=\s*=.))\s*=", re.ASCII)
+_MAY_NAME_THEM = "RECEIVER_CONFIG_TOML"
 _ASSIGNS_OURS = re.compile(rf"^\s*(?:export\s+)?(?:{_OURS})\s*=", re.ASCII | re.MULTILINE)
 _SINGLE = re.compile(r"'([^']*)'", re.DOTALL)
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -68,7 +72,7 @@ def parse_dotenv(text: str) -> Dotenv:
             continue
         name, rest = found[1], line[found.end() :]
         try:
-            value = _value_of(rest)
+            value = _value_of(name, rest)
             if value is None:
                 value, following = _value_of_lines([rest, *lines[number : number + MOST_LINES]])
         except BadText as error:
@@ -77,6 +81,23 @@ def parse_dotenv(text: str) -> Dotenv:
         twice += [name] if values.get(name, value) != value else []
         values[name] = value
     return Dotenv(values, tuple(problems), tuple(dict.fromkeys(twice)))
+
+
+def lost_break(name: str, value: str) -> tuple[str, str] | None:
+    """Return the error of a value that contains the assignment of another variable, and the fix.
+
+    Names that are short or not the receiver's are recognized only in its own variables: other
+    programs have options of these names. The value may begin with its own name.
+    """
+    own = re.match(rf"(?:export\s+)?{re.escape(name)}\s*=", value)
+    pattern = _NAMES_ANY if _IS_OURS.fullmatch(name) else _NAMES_OURS
+    lost = pattern.search(value, own.end() if own is not None else 0)
+    if lost is None:
+        return None
+    return (
+        f"the line break before {lost[1]}= is missing",
+        "Write each variable on a line of its own",
+    )
 
 
 def unquoted(text: str) -> str | None:
@@ -108,27 +129,26 @@ def dotenv_line(name: str, value: str) -> str:
     return f'{name}="{value}"\n'
 
 
-def _value_of(rest: str) -> str | None:
+def _value_of(name: str, rest: str) -> str | None:
     """Return the value on this line, None if its quotation mark is still open at the end.
 
     Raises BadText.
     """
     text = strip(rest)
-    if text.startswith(("'", '"')):
-        if _quoted(text) is None:
-            return None
-        value = unquoted(text)
-        if value is None:
-            raise BadText(
-                "there is text after its closing quotation mark",
-                r"Put the whole value in quotation marks; write \" for one inside it",
-            )
-        return value
-    value = without_comment(rest)
-    lost = _LOST_BREAK.search(value)
-    if lost is not None:
-        what = f"the line break before {lost[1]}= is missing"
-        raise BadText(what, "Write each variable on a line of its own")
+    is_quoted = text.startswith(("'", '"'))
+    if is_quoted and _quoted(text) is None:
+        return None
+    value = unquoted(text) if is_quoted else without_comment(rest)
+    may_name_them = is_quoted and (name == _MAY_NAME_THEM or not _IS_OURS.fullmatch(name))
+    if value is None or not may_name_them:
+        lost = lost_break(name, text if value is None else value)
+        if lost is not None:
+            raise BadText(*lost)
+    if value is None:
+        raise BadText(
+            "there is text after its closing quotation mark",
+            r"Put the whole value in quotation marks; write \" for one inside it",
+        )
     return value
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from receiver.config.dotenv import unquoted, without_comment
+from receiver.config.dotenv import lost_break, unquoted, without_comment
 from receiver.config.text import CURLY, strip
 from receiver.secret import Secret
 
@@ -180,6 +180,9 @@ def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
             return Cleaned(text, fault=(what, fix))
         text = without_comment(text)
         removed.append("the comment after it")
+    fault = lost_break(name, text) if ours else None
+    if fault is not None:
+        return Cleaned(text, fault=fault)
     return Cleaned(text, tuple(dict.fromkeys(removed)))
 
 

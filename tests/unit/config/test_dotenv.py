@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.config.dotenv import Dotenv, dotenv_line, parse_dotenv
+from receiver.config.environment import VARIABLES, WITHOUT_FILE
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)
@@ -59,6 +60,12 @@ def test_a_line_is_read_as_other_tools_read_it(line: str, value: str | None) -> 
         ('KEY="one" "two"', 1, "KEY", "after its closing"),
         ("KEY=a EDGEGAP_TOKEN=b", 1, "KEY", "line break before EDGEGAP_TOKEN="),
         (r"KEY=a\nEDGEGAP_TOKEN=b", 1, "KEY", "line break before EDGEGAP_TOKEN="),
+        ("A=1\nKEY=aDATABASE_URL=b", 2, "KEY", "line break before DATABASE_URL="),
+        ("HOST=::PORT=1", 1, "HOST", "line break before PORT="),
+        ("EDGEGAP_TOKEN=tokEDGEGAP_TOKEN=tok", 1, "EDGEGAP_TOKEN", "before EDGEGAP_TOKEN="),
+        ("EDGEGAP_TOKEN='tok'PORT=1", 1, "EDGEGAP_TOKEN", "line break before PORT="),
+        ("EDGEGAP_TOKEN='tokPORT=1'", 1, "EDGEGAP_TOKEN", "line break before PORT="),
+        ("EDGEGAP_TOKEN=tokHTTPS_PROXY=http://p", 1, "EDGEGAP_TOKEN", "before HTTPS_PROXY="),
     ],
 )
 def test_a_line_that_sets_nothing_is_named(text: str, line: int, name: str, words: str) -> None:
@@ -67,6 +74,36 @@ def test_a_line_that_sets_nothing_is_named(text: str, line: int, name: str, word
     assert (problem.line, problem.name) == (line, name)
     assert words in problem.what
     assert problem.fix
+
+
+@pytest.mark.parametrize("name", [variable.name for variable in VARIABLES])
+@pytest.mark.parametrize("ending", ["", "_FILE"])
+def test_two_variables_with_nothing_between_are_never_one_value(name: str, ending: str) -> None:
+    """Only white space before the second name was noticed: the first value had both."""
+    if name in WITHOUT_FILE and ending:
+        return
+    found = parse_dotenv(f"RECEIVER_SECRET_KEY=canary0123{name}{ending}=canary\n")
+
+    (problem,) = found.problems
+    assert found.values == {}
+    assert problem.what == f"the line break before {name}{ending}= is missing"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ARGUMENTS=-HOST=a -PORT=7777",
+        "ARGUMENTS='-DEDGEGAP_TOKEN=x'",
+        "EDGEGAP_TOKEN=EDGEGAP_TOKEN=tok",
+        "EDGEGAP_TOKEN=tok # once EDGEGAP_TOKEN=old",
+        "EDGEGAP_TOKEN='tok' # once EDGEGAP_TOKEN=old",
+        "RECEIVER_SECRET_KEY=c2VjcmV0LWtleS1wYWRkZWQHOST=",
+        "RECEIVER_CONFIG_TOML='# the token is EDGEGAP_TOKEN=…'",
+        "DATABASE_URL=postgresql://a/b?host=c&port=5433",
+    ],
+)
+def test_a_value_may_have_what_only_resembles_another_variable(line: str) -> None:
+    assert parse_dotenv(line).problems == ()
 
 
 def test_what_follows_a_line_that_sets_nothing_counts() -> None:

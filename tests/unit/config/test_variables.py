@@ -231,6 +231,19 @@ def test_a_comment_is_no_part_of_a_value_and_a_fault_if_it_may_be_one() -> None:
     assert all("comment" in fault.what for fault in found.faults)
 
 
+def test_two_variables_in_one_line_are_named_with_their_file_or_without(here: Path) -> None:
+    """`docker run --env-file` passes them on as one value."""
+    (here / ".env").write_text("A=1\nEDGEGAP_TOKEN=canaryDOCKERHUB_USERNAME=canary\n")
+
+    of_the_file, of_the_process = variables_of({}), Variables({"EDGEGAP_TOKEN": "canaryPORT=8000"})
+
+    assert of_the_process.get("EDGEGAP_TOKEN") is None
+    assert [(fault.where, fault.what) for fault in of_the_file.faults + of_the_process.faults] == [
+        (".env, line 2 (EDGEGAP_TOKEN)", "the line break before DOCKERHUB_USERNAME= is missing"),
+        ("EDGEGAP_TOKEN", "the line break before PORT= is missing"),
+    ]
+
+
 def test_a_value_that_begins_with_its_own_name_was_pasted_with_it() -> None:
     found = Variables({"EDGEGAP_TOKEN": "export EDGEGAP_TOKEN='abc-1'", "GAME_DB": "GAME_DB=1"})
 
