@@ -27,7 +27,6 @@ from receiver.cli.answers import (
 )
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.dotenv import dotenv_line
-from receiver.config.environment import clean
 from receiver.config.values import bare_token, login_faults, public_url_fault, token_fault
 from receiver.config.variables import DOTENV, NEEDED
 from receiver.dockerhub.login import Login
@@ -90,7 +89,8 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
         return
     from receiver.config.load import load_settings
     from receiver.config.model import schema_text
-    from receiver.config.settings import DEFAULT_CONFIG, DEFAULT_LEDGER
+    from receiver.config.secret_key import DEFAULT_LEDGER
+    from receiver.config.settings import DEFAULT_CONFIG
 
     config, secrets = folder / DEFAULT_CONFIG, folder / DOTENV
     for path in (config, secrets):
@@ -160,9 +160,9 @@ def _secret_key(ledger: Path) -> str:
 
     An existing ledger was used with a key: a new key would invalidate all of its links.
     """
-    parts = os.environ.get("RECEIVER_SECRET_KEY", "").split(",")
-    keys = [clean("RECEIVER_SECRET_KEY", part, parsed=True).value for part in parts]
-    found = next((key for key in keys if key), None)
+    from receiver.config.secret_key import keys_in
+
+    found = next(iter(keys_in(os.environ.get("RECEIVER_SECRET_KEY", ""))), None)
     if found is None and ledger.exists():
         sentence = (
             f"{ledger} already exists, and its links were signed with a key: set "

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from sqlalchemy.engine import URL
 
 from receiver.config.checks import OFF
-from receiver.config.environment import DEFAULTS, clean, read_secret, read_variable
+from receiver.config.environment import DEFAULTS, read_secret, read_variable
 from receiver.config.model import Configuration
 from receiver.config.rule_tables import given, make_notices, make_rules
+from receiver.config.secret_key import DEFAULT_LEDGER, SHORTEST_KEY, how_to_get_the_key, keys_in
 from receiver.config.settings import (
     ALLOW_PLAIN_HTTP,
     DEFAULT_CONFIG,
-    DEFAULT_LEDGER,
     Settings,
     after_reload,
     plain_http_faults,
@@ -44,15 +44,10 @@ from receiver.dockerhub.login import Login
 from receiver.errors import BadText, ConfigError, ConfigIssue
 from receiver.extras import how_to_install
 from receiver.http.variables import outgoing_faults
-from receiver.ledger.engine import read_database_url, sqlite_path
+from receiver.ledger.engine import read_database_url
 from receiver.notifications.apprise import can_send
 from receiver.secret import Secret
 
-SHORTEST_KEY = 16
-MAKE_A_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
-HOW_TO_MAKE_A_KEY = (
-    f"Make one with: {MAKE_A_KEY}  and set it; keep it, since another key invalidates all links"
-)
 CONNECTING = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text", "auto")
@@ -145,8 +140,7 @@ class _Reader:
         faults.sort(key=lambda fault: tables.index(fault.where.partition(", ")[0]))
         self._faults += [replace(fault, where=f"{self._where}, {fault.where}") for fault in faults]
         keys = self._secret_keys()
-        database_url = self._database_url()
-        self._check_needs(need, table, database_url)
+        self._check_needs(need, table)
         if "rule" in need:  # commands that need rules call Edgegap or Docker Hub
             self._faults += outgoing_faults(self._environ)
         every = None if file.catch_up.every == OFF else read_duration(file.catch_up.every)
@@ -167,7 +161,7 @@ class _Reader:
             registry_auth_url=self._url("DOCKERHUB_AUTH_URL", without=()),
             hub_api_url=self._url("DOCKERHUB_API_URL", without=("/v2",)),
             allow_plain_http=self._flag(ALLOW_PLAIN_HTTP),
-            database_url=database_url,
+            database_url=self._database_url(),
             host=self._host(),
             port=int(self._number("PORT", 0, 65_535)),
             forwarded_allow_ips=self._forwarded_allow_ips(),
@@ -214,14 +208,14 @@ class _Reader:
             self._fault(self._where, *toml_fault(text, str(error)))
             return {}
 
-    def _check_needs(self, need: frozenset[str], table: dict[str, Any], database_url: URL) -> None:
+    def _check_needs(self, need: frozenset[str], table: dict[str, Any]) -> None:
         for name in ("RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN"):
             wrong = {name, f"{name}_FILE"} & {fault.where for fault in self.faults}
             known = self._environ.is_whole and not wrong
             if name in need and known and read_variable(self._environ, name) is None:
                 what, meant = self._environ.why_unset(name)
                 fix = (
-                    _how_to_get_the_key(database_url)
+                    self._how_to_get_the_key()
                     if name == "RECEIVER_SECRET_KEY"
                     else "Make one under app.edgegap.com/user-settings?tab=tokens and set it"
                 )
@@ -247,18 +241,27 @@ class _Reader:
     def _secret_keys(self) -> tuple[Secret, ...]:
         name = "RECEIVER_SECRET_KEY"
         text = read_variable(self._environ, name) or ""
-        newest_first = [clean("", part, parsed=True).value for part in text.split(",")]
-        keys = [key for key in newest_first if key]
+        keys = keys_in(text)
+        if text and not keys:
+            self._fault(name, "it has no key, only commas or quotes", self._how_to_get_the_key())
         for number, key in enumerate(keys, start=1):
             which = "it" if len(keys) == 1 else f"key {number} of {len(keys)}"
             fault = free_text_fault(key)
             if fault is None and len(key) < SHORTEST_KEY:
                 what = f"{which} is shorter than {SHORTEST_KEY} characters, which can be guessed"
-                fix = f"Make another with: {MAKE_A_KEY}  and set it; then print the links again"
-                fault = what, f"{fix} and replace those on Docker Hub"
+                fault = what, self._how_to_get_the_key()
             if fault is not None:
                 self._fault(name, *fault)
         return tuple(Secret(key) for key in reversed(keys))
+
+    def _how_to_get_the_key(self) -> str:
+        text = read_variable(self._environ, "DATABASE_URL")
+        named = Path(read_variable(self._environ, "RECEIVER_CONFIG") or "").parent
+        try:
+            url = None if text is None else read_database_url(text)
+        except ValueError:  # reported as a fault of DATABASE_URL
+            url = None
+        return how_to_get_the_key(url, self._folder, named)
 
     def _token(self, name: str) -> Secret | None:
         value = read_variable(self._environ, name)
@@ -375,16 +378,3 @@ class _Reader:
             fix = "Write sqlite:///path/to/receiver.db or postgresql://user:password@host/database"
             self._fault("DATABASE_URL", str(error), fix)
             return URL.create("sqlite", database=DEFAULT_LEDGER)
-
-
-def _how_to_get_the_key(database_url: URL) -> str:
-    """Return how to set a missing secret key: an existing ledger was used with one."""
-    ledger = sqlite_path(database_url)
-    if ledger is None:
-        return f"If this ledger was used before, set the key it was used with. {HOW_TO_MAKE_A_KEY}"
-    if os.path.lexists(ledger):
-        return (
-            f"The links of the ledger {ledger} were signed with a key: set that key again, "
-            "since another key invalidates all of them"
-        )
-    return HOW_TO_MAKE_A_KEY

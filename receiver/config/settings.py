@@ -9,6 +9,7 @@ from sqlalchemy.engine import URL
 from receiver.config.environment import DEFAULTS, VARIABLES
 from receiver.config.model import CatchUp, LedgerTable
 from receiver.config.rule_tables import env_values
+from receiver.config.secret_key import DEFAULT_LEDGER
 from receiver.config.values import is_plain_http, read_duration
 from receiver.dockerhub.login import Login
 from receiver.errors import ConfigIssue
@@ -17,7 +18,6 @@ from receiver.rules.rule import Rule
 from receiver.secret import Secret
 
 DEFAULT_CONFIG = DEFAULTS["RECEIVER_CONFIG"]
-DEFAULT_LEDGER = "receiver.db"
 MARK_DIGITS = 16
 ALLOW_PLAIN_HTTP = "RECEIVER_ALLOW_PLAIN_HTTP"
 

@@ -1,6 +1,6 @@
 """Warnings about a valid configuration that is probably not intended."""
 
-from receiver.config.load import MAKE_A_KEY
+from receiver.config.secret_key import MAKE_A_KEY
 from receiver.config.settings import Settings
 from receiver.config.values import UNITS, did_you_mean
 from receiver.rules.rule import channels_of_two, may_collide, shadowed

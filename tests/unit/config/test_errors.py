@@ -277,21 +277,6 @@ def test_a_missing_variable_comes_with_the_one_that_was_probably_meant(missing: 
     assert fault.hint.startswith(f"{wrong} is set: did you mean {missing}?")
 
 
-def test_if_there_is_a_ledger_nobody_is_advised_to_make_a_new_key(tmp_path: Path) -> None:
-    """A new key ends every link that was pasted into Docker Hub."""
-    url = f"sqlite:///{tmp_path}/receiver.db"
-    need = frozenset({"RECEIVER_SECRET_KEY"})
-    assert "secrets.token_urlsafe" in faults(NOTHING, need, DATABASE_URL=url)[0].hint
-
-    (tmp_path / "receiver.db").touch()
-
-    (fault,) = faults(NOTHING, need, DATABASE_URL=url)
-    assert "token_urlsafe" not in fault.hint
-    assert "set that key again" in fault.hint
-    (shared,) = faults(NOTHING, need, DATABASE_URL="postgresql://a/b")
-    assert shared.hint.startswith("If this ledger was used before, set the key it was used with.")
-
-
 @pytest.mark.parametrize("name", ["REGISTRY", "AUTH", "API"])
 def test_a_login_goes_over_plain_http_to_this_machine_only_unless_allowed(name: str) -> None:
     url = {f"DOCKERHUB_{name}_URL": "http://registry.internal"}
