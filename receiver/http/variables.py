@@ -55,7 +55,8 @@ def certificate_faults(environ: Mapping[str, str]) -> list[ConfigIssue]:
 
 def certificate_paths(environ: Mapping[str, str]) -> tuple[str, str]:
     """Return the file and the folders of certificates that the environment names, or nothing."""
-    return environ.get(CERT_FILE, "").strip(), environ.get(CERT_DIR, "").strip()
+    folders = environ.get(CERT_DIR, "").strip().strip(os.pathsep)
+    return environ.get(CERT_FILE, "").strip(), folders
 
 
 @lru_cache(maxsize=8)

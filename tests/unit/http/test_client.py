@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from receiver.errors import ConfigError
 from receiver.http.client import http_client, no_connection
+from receiver.http.variables import certificate_paths
 from receiver.sandbox.serving import serving
 from tests.support.commands import Commands
 from tests.support.deploy import tool
@@ -195,3 +196,9 @@ def test_doctor_names_the_proxy_in_use_read_without_its_quotes(commands: Command
     )
     assert "fail  Edgegap: no connection (HTTPS_PROXY is http://127.0.0.1:9)\n" in done.stdout
     assert "secret" not in done.output
+
+
+@pytest.mark.parametrize("text", ["", ":", " :: "])
+def test_a_list_of_no_folders_is_not_set(text: str) -> None:
+    """It was read as a list of folders without certificates: no server was trusted."""
+    assert certificate_paths({"SSL_CERT_DIR": text}) == ("", "")
