@@ -27,7 +27,7 @@ from receiver.cli.answers import (
 )
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.dotenv import dotenv_line
-from receiver.config.values import bare_token, login_faults, public_url_fault, token_fault
+from receiver.config.values import bare_token, base_url, login_faults, public_url_fault, token_fault
 from receiver.config.variables import DOTENV, NEEDED
 from receiver.dockerhub.login import Login
 from receiver.secret import Secret
@@ -143,7 +143,7 @@ def _public_url(text: str) -> str:
     fault = public_url_fault(text.strip())
     if fault is not None:
         raise CommandError(f"invalid public URL: {fault}; write https://hooks.example.com", USAGE)
-    return text.strip().rstrip("/")
+    return base_url(text.strip())
 
 
 def _token(text: str) -> tuple[str, list[str]]:

@@ -28,6 +28,7 @@ from receiver.config.tables import read_table
 from receiver.config.text import toml_fault, with_plain_line_ends
 from receiver.config.values import (
     bare_token,
+    base_url,
     free_text_fault,
     host_fault,
     login_faults,
@@ -44,7 +45,7 @@ from receiver.dockerhub.login import Login
 from receiver.errors import BadText, ConfigError, ConfigIssue
 from receiver.extras import how_to_install
 from receiver.http.variables import outgoing_faults
-from receiver.ledger.engine import read_database_url
+from receiver.ledger.engine import read_database_url, sqlite_path
 from receiver.notifications.apprise import can_send
 from receiver.secret import Secret
 
@@ -304,12 +305,12 @@ class _Reader:
         if fault is not None:
             self._fault("RECEIVER_PUBLIC_URL", fault, 'Write it as "https://hooks.example.com"')
             return None
-        return (value or of_the_file or "").rstrip("/") or None
+        return base_url(value or of_the_file or "") or None
 
     def _url(self, name: str, *, without: tuple[str, ...]) -> str:
         """Read a base URL; `without` are the suffixes that the receiver adds itself."""
         default = DEFAULTS[name]
-        value = (read_variable(self._environ, name) or default).rstrip("/")
+        value = base_url(read_variable(self._environ, name) or default)
         fault = url_fault(value)
         if fault is not None:
             self._fault(name, fault, f"The default is {default}")
@@ -370,11 +371,13 @@ class _Reader:
 
     def _database_url(self) -> URL:
         text = read_variable(self._environ, "DATABASE_URL")
-        if text is None:
-            return URL.create("sqlite", database=str(self._folder / DEFAULT_LEDGER))
+        url = URL.create("sqlite", database=str(self._folder / DEFAULT_LEDGER))
+        fix = "Write sqlite:///path/to/receiver.db or postgresql://user:password@host/database"
         try:
-            return read_database_url(text)
+            url = url if text is None else read_database_url(text)
         except ValueError as error:
-            fix = "Write sqlite:///path/to/receiver.db or postgresql://user:password@host/database"
             self._fault("DATABASE_URL", str(error), fix)
-            return URL.create("sqlite", database=DEFAULT_LEDGER)
+        path = sqlite_path(url)
+        if path is not None and path.is_dir():
+            self._fault("DATABASE_URL", f"{path} is a directory, not a file", fix)
+        return url

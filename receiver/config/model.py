@@ -413,7 +413,7 @@ class Configuration(Table, frozen=True):
                 fix='Write it as "https://hooks.example.com"',
                 check=public_url_fault,
                 examples=["https://hooks.example.com"],
-                pattern="^https?://[^/?#@]+/*$",
+                pattern="^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+/*$",
             ),
         ]
     ] = UNSET

@@ -61,18 +61,37 @@ def url_fault(value: object) -> str | None:
         return "it does not begin with https:// and a host"
     if port == 0:
         return "its port is not a number from 1 to 65535"
-    labels = parts.hostname.removesuffix(".").split(".")
-    fits = all(0 < len(label) <= LONGEST_LABEL for label in labels)
-    if not fits or len(parts.hostname) > LONGEST_HOST:
-        return "its host is not a name that a host can have"
     if "@" in parts.netloc:
         return "it contains a user name or password"
     if set(value) & set("?#"):
         return "it contains a ? or #"
+    odd = odd_character(value)
+    if odd is not None:
+        return f"it contains {odd[0]}"
+    if not parts.hostname.isascii():
+        return "its host has letters that are not ASCII: write the form that begins with xn--"
     if not value.isascii() or not value.isprintable() or set(value) & set(" @\\"):
-        odd = odd_character(value)
-        return f"it contains {odd[0]}" if odd is not None else "it contains white space, @ or \\"
-    return None
+        return "it contains white space, @, \\ or letters that are not ASCII"
+    if parts.netloc.endswith(":"):
+        return "it has a colon, but no port after it"
+    return None if _is_host(parts.hostname) else "its host is not a name that a host can have"
+
+
+def _is_host(host: str) -> bool:
+    """Return whether a URL's host is an address or a name, which may have an underscore."""
+    try:
+        ip_address(host)
+    except ValueError:
+        labels = host.removesuffix(".").replace("_", "-").split(".")
+        fits = all(_LABEL.fullmatch(label.strip("-") or "*") for label in labels)
+        return fits and max(map(len, labels)) <= LONGEST_LABEL and len(host) <= LONGEST_HOST
+    return True
+
+
+def base_url(text: str) -> str:
+    """Return a URL without slashes at its end, its scheme in lower case."""
+    scheme, separator, rest = text.rstrip("/").partition("://")
+    return f"{scheme.lower()}{separator}{rest}"
 
 
 def without_end(url: str, ends: Iterable[str]) -> str:

@@ -252,12 +252,33 @@ def test_a_directory_and_a_link_to_nothing_are_no_configuration(
         ("RECEIVER_SECRET_KEY", "changeme", "placeholder"),
         ("RECEIVER_SECRET_KEY", "15-characters-x", "shorter than 16"),
         ("RECEIVER_PUBLIC_URL", "https://a/b", "it has a path"),
+        ("RECEIVER_PUBLIC_URL", "https://хост.рф", "begins with xn--"),
+        ("RECEIVER_PUBLIC_URL", "https://*.x.com", "not a name that a host can have"),
+        ("RECEIVER_PUBLIC_URL", "https://x.com;a", "not a name that a host can have"),
+        ("RECEIVER_PUBLIC_URL", "https://x.com%2F", "not a name that a host can have"),
+        ("RECEIVER_PUBLIC_URL", "https://x.com:", "a colon, but no port"),
+        ("EDGEGAP_BASE_URL", "https://x.com:", "a colon, but no port"),
+        ("DATABASE_URL", "sqlite:///.", "is a directory"),
+        ("DATABASE_URL", "sqlite:////tmp", "is a directory"),
         ("RECEIVER_PUBLIC_URL", "https://a b", "white space"),
         ("RECEIVER_PUBLIC_URL", "https://u:p@a", "user name or password"),
     ],
 )
 def test_a_fault_says_what_to_write_instead(name: str, text: str, words: str) -> None:
     assert any(words in str(fault) for fault in faults(**{name: text}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["HTTPS://X.com", "http://a_b:8000/", "https://[::1]:8443", "https://x.com./", "Http://x"],
+)
+def test_the_public_url_is_the_same_in_the_file_and_in_its_variable(url: str) -> None:
+    """The scheme in upper case was "not text" in the file, and valid in the variable."""
+    scheme, _, rest = url.rstrip("/").partition("://")
+    in_the_file = load_settings({"RECEIVER_CONFIG_TOML": f'public_url = "{url}"'})
+    in_the_variable = load_settings({"RECEIVER_CONFIG_TOML": "#", "RECEIVER_PUBLIC_URL": url})
+
+    assert in_the_file.public_url == in_the_variable.public_url == f"{scheme.lower()}://{rest}"
 
 
 def test_a_key_of_16_characters_is_taken() -> None:
