@@ -6,6 +6,7 @@ value.
 """
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,12 +30,29 @@ DOTENV = ".env"
 NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 CONFIG = "RECEIVER_CONFIG"
 LARGEST_FILE = 1024 * 1024
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 IN_A_VIRTUAL_ENVIRONMENT = "pyvenv.cfg"  # a directory that is also called .env sometimes
+
+
+def endless_kind(path: Path) -> str | None:
+    """Return what a path is if a read from it may never end, None if it is a file or a folder.
+
+    Raises OSError.
+    """
+    return _KINDS.get(stat.S_IFMT(path.stat().st_mode))
 
 
 def read_text(path: Path) -> str:
     """Return a text file's content without its byte order mark; raises BadText with the cause."""
     try:
+        kind = endless_kind(path)
+        if kind is not None:
+            raise BadText(f"it is {kind}, not a file", "Name a regular file")
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
@@ -77,6 +95,7 @@ class Variables(Mapping[str, str]):
         self._dotenvs = dotenvs
         self._environ = dict(environ)
         self._parsed: set[str] = set()  # what comes from a .env
+        self._used_instead: dict[str, str] = {}  # of NAME and NAME_FILE, the one in a `.env` before
         self._read: dict[str, str | None] = {}
         for dotenv in dotenvs:
             self._add(dotenv.values)
@@ -150,7 +169,9 @@ class Variables(Mapping[str, str]):
             other = bare if bare != name else name + FILE_SUFFIX
             if name in before:  # perhaps because `main` set it for the libraries
                 self._parsed |= {name} if before[name] == value else set()
-            elif not before.get(other, "").strip():
+            elif bare not in WITHOUT_FILE and before.get(other, "").strip():
+                self._used_instead[bare] = other
+            else:
                 self._environ[name] = value
                 self._parsed.add(name)
 
@@ -158,11 +179,12 @@ class Variables(Mapping[str, str]):
         raw, file = self._environ.get(name), ""
         if name not in WITHOUT_FILE:
             file = clean(name, self._environ.get(name + FILE_SUFFIX, ""), parsed=True).value
+        used = name if file and (raw or "").strip() else self._used_instead.get(name)
+        if used is not None:
+            both = f"{name} and {name}{FILE_SUFFIX} are both set: {used} is used"
+            self.warnings.append(both)
         if raw is None or not raw.strip():
             return raw if not file else self._value_in_file(name, Path(file))
-        if file:
-            both = f"{name} and {name}{FILE_SUFFIX} are both set: {name} is used"
-            self.warnings.append(both)
         if name == CONFIG:
             return clean(name, raw, parsed=True).value  # a file name may contain any bytes
         if any("\ud800" <= character <= "\udfff" for character in raw):
@@ -179,6 +201,10 @@ class Variables(Mapping[str, str]):
             what = f"the file that it names: {error}"
             fix = error.fix if "/" in str(path) else f"If it is the value itself, set {name} to it"
             self.faults.append(ConfigIssue(name + FILE_SUFFIX, what, fix))
+            return None
+        if not content.strip():
+            fix = f"Write the value of {name} into it, or unset {name}{FILE_SUFFIX}"
+            self.faults.append(ConfigIssue(name + FILE_SUFFIX, f"{path} is empty", fix))
             return None
         return content if name == CONFIG_TEXT else self._cleaned(name, content, parsed=True)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from receiver.config.variables import Variables
+from receiver.config.variables import Variables, endless_kind
 from receiver.errors import ConfigIssue
 from receiver.http.proxies import Proxies, read_proxies
 
@@ -35,6 +35,10 @@ def certificate_faults(environ: Mapping[str, str]) -> list[ConfigIssue]:
     faults = []
     file, folders = certificate_paths(environ)
     try:
+        kind = endless_kind(Path(file)) if file else None
+        if kind is not None:
+            what = f"{file} is {kind}, not a file"
+            return [ConfigIssue(CERT_FILE, what, "Name a file of certificates in PEM, or unset it")]
         trust_in(file, folders)
     except OSError as error:  # ssl.SSLError is one
         why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror

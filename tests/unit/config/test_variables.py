@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from receiver.config.dotenv import dotenv_line, parse_dotenv
 from receiver.config.environment import clean
+from receiver.config.load import load_settings
 from receiver.config.variables import Variables, variables_of
-from receiver.errors import ConfigIssue
+from receiver.errors import ConfigError, ConfigIssue
 
 NAMES = ("RECEIVER_SECRET_KEY", "RECEIVER_ADMIN_PASSWORD", "EDGEGAP_TOKEN", "GAME_DB_PASSWORD")
 
@@ -81,20 +82,20 @@ def test_what_is_set_to_nothing_is_set(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "dotenv", "value", "warned"),
+    ("environ", "dotenv", "value", "used"),
     [
-        ({"EDGEGAP_TOKEN_FILE": "token"}, "EDGEGAP_TOKEN=dotenv", "of the file", False),
-        ({"EDGEGAP_TOKEN_FILE": ""}, "EDGEGAP_TOKEN=dotenv", "dotenv", False),
-        ({"EDGEGAP_TOKEN": "process"}, "EDGEGAP_TOKEN_FILE=token", "process", False),
-        ({"EDGEGAP_TOKEN": ""}, "EDGEGAP_TOKEN_FILE=token", "of the file", False),
-        ({}, "EDGEGAP_TOKEN_FILE='token'", "of the file", False),
-        ({}, "EDGEGAP_TOKEN=dotenv\nEDGEGAP_TOKEN_FILE=token", "dotenv", True),
-        ({"EDGEGAP_TOKEN": "process", "EDGEGAP_TOKEN_FILE": "token"}, "", "process", True),
-        ({"EDGEGAP_TOKEN_FILE": '"token"'}, "", "of the file", False),
+        ({"EDGEGAP_TOKEN_FILE": "token"}, "EDGEGAP_TOKEN=dotenv", "of the file", "_FILE"),
+        ({"EDGEGAP_TOKEN_FILE": ""}, "EDGEGAP_TOKEN=dotenv", "dotenv", None),
+        ({"EDGEGAP_TOKEN": "process"}, "EDGEGAP_TOKEN_FILE=token", "process", ""),
+        ({"EDGEGAP_TOKEN": ""}, "EDGEGAP_TOKEN_FILE=token", "of the file", None),
+        ({}, "EDGEGAP_TOKEN_FILE='token'", "of the file", None),
+        ({}, "EDGEGAP_TOKEN=dotenv\nEDGEGAP_TOKEN_FILE=token", "dotenv", ""),
+        ({"EDGEGAP_TOKEN": "process", "EDGEGAP_TOKEN_FILE": "token"}, "", "process", ""),
+        ({"EDGEGAP_TOKEN_FILE": '"token"'}, "", "of the file", None),
     ],
 )
 def test_a_variable_or_the_file_that_it_names(
-    here: Path, environ: dict[str, str], dotenv: str, value: str, warned: bool
+    here: Path, environ: dict[str, str], dotenv: str, value: str, used: str | None
 ) -> None:
     (here / "token").write_text("of the file\n")
     (here / ".env").write_text(dotenv)
@@ -102,8 +103,41 @@ def test_a_variable_or_the_file_that_it_names(
     found = variables_of(environ)
 
     assert found["EDGEGAP_TOKEN"] == value
-    both = "EDGEGAP_TOKEN and EDGEGAP_TOKEN_FILE are both set: EDGEGAP_TOKEN is used"
-    assert (both in found.warnings) is warned
+    both = f"EDGEGAP_TOKEN and EDGEGAP_TOKEN_FILE are both set: EDGEGAP_TOKEN{used} is used"
+    assert found.warnings == ([] if used is None else [both])
+
+
+def test_a_file_without_a_value_is_named(here: Path) -> None:
+    """It was: "it is not set"."""
+    (here / "token").write_text(" \n")
+
+    with pytest.raises(ConfigError) as refused:
+        load_settings(
+            Variables({"RECEIVER_CONFIG_TOML": "#", "EDGEGAP_TOKEN_FILE": "token"}),
+            need=frozenset({"EDGEGAP_TOKEN"}),
+        )
+
+    (fault,) = refused.value.faults
+    assert (fault.where, fault.what) == ("EDGEGAP_TOKEN_FILE", "token is empty")
+
+
+def test_the_host_in_a_dotenv_counts_whatever_host_file_is(here: Path) -> None:
+    (here / ".env").write_text("HOST=::\n")
+
+    assert variables_of({"HOST_FILE": "/etc/hosts"})["HOST"] == "::"
+
+
+@pytest.mark.parametrize("name", [".env", "receiver.toml", "token"])
+def test_a_named_pipe_is_not_read(name: str, here: Path) -> None:
+    """Each command waited for a writer, without a word."""
+    (here / "receiver.toml").touch()
+    (here / name).unlink(missing_ok=True)
+    os.mkfifo(here / name)
+
+    with pytest.raises(ConfigError) as refused:
+        load_settings(variables_of({"EDGEGAP_TOKEN_FILE": "token"} if name == "token" else {}))
+
+    assert "it is a named pipe, not a file" in str(refused.value.faults[0])
 
 
 def test_what_main_has_exported_is_still_of_the_file(here: Path) -> None:

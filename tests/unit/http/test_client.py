@@ -1,6 +1,7 @@
 """Calls over real sockets: by the proxy that the environment names, or directly."""
 
 import asyncio
+import os
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from receiver.errors import ConfigError
 from receiver.http.client import http_client, no_connection
-from receiver.http.variables import certificate_paths
+from receiver.http.variables import certificate_faults, certificate_paths
 from receiver.sandbox.serving import serving
 from tests.support.commands import Commands
 from tests.support.deploy import tool
@@ -202,3 +203,11 @@ def test_doctor_names_the_proxy_in_use_read_without_its_quotes(commands: Command
 def test_a_list_of_no_folders_is_not_set(text: str) -> None:
     """It was read as a list of folders without certificates: no server was trusted."""
     assert certificate_paths({"SSL_CERT_DIR": text}) == ("", "")
+
+
+def test_certificates_are_not_read_from_a_named_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ca.pem")
+
+    (fault,) = certificate_faults({"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
+
+    assert "is a named pipe, not a file" in fault.what
