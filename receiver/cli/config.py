@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -26,14 +28,15 @@ if TYPE_CHECKING:
 def check(as_json: bool) -> None:
     """Check the configuration and report all faults, each with its location and a fix.
 
-    Reads the environment, .env and receiver.toml; resolves HOST if it is a name. Opens no other
-    connection and no ledger. Warnings do not change the exit code.
+    Reads the environment, .env and receiver.toml; resolves HOST if it is a name, and tries whether
+    this machine has the address. Opens no other connection and no ledger. Warnings do not change
+    the exit code.
     """
     from receiver.config.warnings import config_warnings
 
     try:
         settings = configured(NEEDED)
-        asyncio.run(_check_outside(settings))
+        unreachable = asyncio.run(_check_outside(settings))
     except ConfigError as error:
         if as_json:
             rows = [_fault_row(fault) for fault in error.faults]
@@ -42,7 +45,7 @@ def check(as_json: bool) -> None:
         for warning in error.warnings:
             click.echo(f"warn  {warning}", err=True)
         raise
-    warnings = config_warnings(settings)
+    warnings = config_warnings(settings) + unreachable
     if as_json:
         rules = [
             {
@@ -97,12 +100,33 @@ def link(repository: str) -> None:
         )
 
 
-async def _check_outside(settings: Settings) -> None:
+async def _check_outside(settings: Settings) -> list[str]:
+    """Return warnings about HOST; raises ConfigError."""
     from receiver.config.warnings import config_warnings
 
     faults = await more_faults(settings)
     if faults:
         raise ConfigError(tuple(faults), tuple(config_warnings(settings)))
+    return await _host_warnings(settings.host)
+
+
+async def _host_warnings(host: str) -> list[str]:
+    """Return a warning for each address of HOST on which this machine cannot listen.
+
+    It is no fault, because the configuration may be that of another machine.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    warnings = []
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as listening:
+                listening.bind(address)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            warnings.append(
+                f"HOST: this machine cannot listen on {address[0]} ({reason}): `serve` fails here"
+            )
+    return warnings
 
 
 async def more_faults(settings: Settings) -> list[ConfigIssue]:

@@ -1,9 +1,12 @@
 """Warnings about a valid configuration that is probably not intended."""
 
+from collections.abc import Sequence
+
 from receiver.config.secret_key import MAKE_A_KEY
 from receiver.config.settings import Settings
 from receiver.config.values import UNITS, did_you_mean
 from receiver.rules.rule import channels_of_two, may_collide, shadowed
+from receiver.rules.tag_patterns import Interval, SemverRange, TagPattern
 from receiver.signing import MAX_URL, LinkSigner
 
 GOOD_KEY = 32
@@ -42,6 +45,7 @@ def _of_rules(settings: Settings) -> list[str]:
         f"rules {first.name!r} and {later.name!r} create the same version of {later.app} from two "
         "repositories: the second push of a tag is parked. Write {project}-{tag} in `version`"
         for first, later in may_collide(rules)
+        if not _are_apart(first.tags, later.tags)
     ]
     warnings += [
         f"rules {first.name!r} and {later.name!r} move the channel {channel} of {later.app} to the "
@@ -55,6 +59,19 @@ def _of_rules(settings: Settings) -> list[str]:
             hint = "" if near is None else f"; did you mean {near}?"
             warnings.append(f"[links] names {repository}, but no rule does{hint}")
     return warnings
+
+
+def _are_apart(first: TagPattern, second: TagPattern) -> bool:
+    """Return whether both are ranges of versions without a version in common."""
+    if not isinstance(first, SemverRange) or not isinstance(second, SemverRange):
+        return False
+    return not any(_may_overlap((*one, *other)) for one in first.any_of for other in second.any_of)
+
+
+def _may_overlap(intervals: Sequence[Interval]) -> bool:
+    lows = [one.low for one in intervals if one.low is not None and not one.outside]
+    highs = [one.high for one in intervals if one.high is not None and not one.outside]
+    return not lows or not highs or max(lows) < min(highs)
 
 
 def _of_secrets(settings: Settings) -> list[str]:

@@ -1,6 +1,7 @@
 """`check`, `link`, `api-token` and what `serve` says when it cannot start."""
 
 import json
+import socket
 import time
 
 import pytest
@@ -123,6 +124,48 @@ def test_a_host_that_no_address_belongs_to_is_found_and_serve_says_so(
     assert served.exit_code == 1
     for done in (checked, served):
         assert "does not resolve to an address of this machine" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "2001:db8::1"])
+def test_an_address_of_another_machine_is_warned_of(commands: Commands, host: str) -> None:
+    done = commands.run("check", HOST=host)
+
+    assert done.exit_code == 0
+    assert f"warn  HOST: this machine cannot listen on {host} (" in done.stdout
+
+
+def test_a_port_that_is_in_use_is_not_warned_of(commands: Commands) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+
+        assert "cannot listen" not in commands.run("check", HOST="127.0.0.1", PORT=port).stdout
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "prerelease", "warns"),
+    [
+        (">=1 <2", ">=2 <3", "false", False),
+        (">=1 <2", ">=2 <3", "true", False),
+        ("1.x || 3.x", "2.x || 4.x", "false", False),
+        (">=1 <=2", ">=2 <3", "false", True),
+        (">=1 <2.0.0", ">=2.0.0-0 <3", "true", True),
+        ("1.x || 3.x", "2.x || >3", "false", False),
+        ("1.x || 3.x", "2.x || >=3", "false", True),
+        ("!=1.x", "1.x", "false", True),
+        ("*", "1.x", "false", True),
+    ],
+)
+def test_only_ranges_that_may_overlap_are_warned_of(
+    commands: Commands, first: str, second: str, prerelease: str, warns: bool
+) -> None:
+    text = "".join(
+        f'[[rule]]\nrepository = "studio/{name}"\napp = "my-game"\n'
+        f'tags = {{ semver = "{text}", prerelease = {prerelease} }}\n'
+        for name, text in (("lobby", first), ("server", second))
+    )
+    commands.configure(text)
+
+    assert ("create the same version" in commands.run("check").stdout) is warns
 
 
 def test_brackets_round_an_address_are_taken(commands: Commands) -> None:
