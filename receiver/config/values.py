@@ -36,10 +36,23 @@ _CALL = (
     r"(?:apps?|deploy|deployments?|status|stop|storage|namespaces|repositories|users|auth)(?:/.*)?"
 )
 _PLACEHOLDER = re.compile(
-    r"\.{2,}|…|<.*>|\[.*\]|\*{3,}|x{3,}|(change|replace|fill|edit)[-_ ]?(me|this|it|in)"
-    r"|your[-_ ]([a-z]+[-_ ]){0,4}(token|key|password|secret|username|name|pat)([-_ ]here)?"
+    r"…|<.*>|\[.*\]|\{.*\}|\.{2,}|[*x#.][*x#._-]{2,}"
+    r"|(change|replace|fill|edit)[-_ ]?(me|this|it|in)"
+    r"|your[-_ ]?([a-z]+[-_ ]){0,4}(token|key|password|secret|username|name|pat)([-_ ]?here)?"
     r"|(insert|paste|enter)[-_ ](your|the|a|here).*|to-?do|tbd|fixme|placeholder|none|null",
     re.IGNORECASE,
+)
+# Words of which an example's placeholder consists, one of the first group among them.
+_ASKS = r"your|here|insert|paste|enter|put|replace|change|fill|edit"
+_NAMES = (
+    r"my|the|with|an?|in|me|it|this|real|actual|own|value|api|access|auth|admin|secret|token|key"
+    r"|pass(?:word)?|pat|user|name|login|edgegap|docker|hub|receiver|url|id"
+)
+_ASKS_FOR_IT = re.compile(
+    rf"(?=.*(?:{_ASKS}))(?:(?:{_ASKS}|{_NAMES})(?:[-_ .]+|\Z)){{2,}}", re.IGNORECASE
+)
+_SCHEME_ALONE = re.compile(
+    r"(?:authorization|bearer|basic)\s*[:=]?|(?:api[-_ ]?)?token\s*[:=]", re.IGNORECASE
 )
 _REFERENCE = re.compile(r"\$\{.*\}|\$[A-Z_][A-Z0-9_]{2,}|\{\{.*\}\}|%[A-Z_]{3,}%", re.ASCII)
 _A_TOKEN = re.compile(r"[!#-&(-~]+", re.ASCII)  # printable, and neither white space nor quotes
@@ -224,6 +237,8 @@ def bare_token(text: str) -> str:
 def token_fault(text: str) -> tuple[str, str] | None:
     """Return why a text is not a token, and the fix; None if it may be a token."""
     fault = password_fault(text)
+    if fault is None and _SCHEME_ALONE.fullmatch(text):
+        return "it is the word before a token, without the token", "Add the token itself"
     if fault is None and not _A_TOKEN.fullmatch(text):
         what = f"it contains {'a quote' if text.isascii() else 'characters that are not ASCII'}"
         return what, COPY_IT_AGAIN
@@ -263,7 +278,7 @@ def free_text_fault(text: str) -> tuple[str, str] | None:
 
 def placeholder_fault(text: str) -> tuple[str, str] | None:
     """Return the error of a secret that is an example's placeholder; None if it is not."""
-    if _PLACEHOLDER.fullmatch(text):
+    if _PLACEHOLDER.fullmatch(text) or _ASKS_FOR_IT.fullmatch(text):
         return "it is a placeholder", "Replace it with the value itself"
     if _REFERENCE.fullmatch(text):
         what = "it is a reference to another variable, and references are not expanded"

@@ -120,6 +120,18 @@ def test_each_fault_of_the_file_says_where(toml: str, where: str) -> None:
         ("EDGEGAP_TOKEN", "<your-token>"),
         ("EDGEGAP_TOKEN", "your-edgegap-token"),
         ("EDGEGAP_TOKEN", "change_me"),
+        ("EDGEGAP_TOKEN", "TOKEN_HERE"),
+        ("EDGEGAP_TOKEN", "{token}"),
+        ("EDGEGAP_TOKEN", "xxxx-xxxx-xxxx"),
+        ("EDGEGAP_TOKEN", "insert-token-here"),
+        ("EDGEGAP_TOKEN", "replace-with-token"),
+        ("EDGEGAP_TOKEN", "Put.My_API-Key.Here"),
+        ("EDGEGAP_TOKEN", "bearer your_edgegap_token_here"),
+        ("EDGEGAP_TOKEN", "YourTokenHere"),
+        ("EDGEGAP_TOKEN", "Bearer"),
+        ("EDGEGAP_TOKEN", "Authorization: Bearer"),
+        ("EDGEGAP_TOKEN", "token:"),
+        ("RECEIVER_METRICS_TOKEN", "basic"),
         ("EDGEGAP_TOKEN", "XXXX"),
         ("EDGEGAP_TOKEN", "${TOKEN}"),
         ("EDGEGAP_TOKEN", "${{ secrets.EDGEGAP_TOKEN }}"),
@@ -356,6 +368,13 @@ def test_every_invalid_port_is_named_with_its_value() -> None:
 
     for words in ("70000", "'XTP'", "'80'", "has no port", "port 9 is twice"):
         assert words in fault.what
+
+
+@pytest.mark.parametrize(
+    "text", ["token", "hub-token", "my-secret-token", "herein-lies-it", "Bearer tok", "x-tok", "xx"]
+)
+def test_a_token_may_resemble_a_placeholder(text: str) -> None:
+    load_settings({"RECEIVER_CONFIG_TOML": "#", "EDGEGAP_TOKEN": text})
 
 
 @pytest.mark.parametrize(
