@@ -244,10 +244,14 @@ def near_name(name: str, known: Collection[str]) -> str | None:
     if meant not in known:
         prefix = next((prefix for prefix in OURS if bare.startswith(prefix)), "")
         least = _ALIKE if prefix else _NEARLY_THE_SAME
-        long = [candidate for candidate in known if len(candidate) >= _SHORTEST_COMPARED]
-        ends = [candidate[len(prefix) :] for candidate in long if candidate.startswith(prefix)]
-        near = get_close_matches(bare[len(prefix) :], ends, n=1, cutoff=least)
-        meant = prefix + near[0] if near else None
+        long = sorted(candidate for candidate in known if len(candidate) >= _SHORTEST_COMPARED)
+        own = {name[len(prefix) :]: name for name in long if name.startswith(prefix)}
+        ends = {**{name: name for name in long if is_ours(name)}, **own} if prefix else own
+        end = bare[len(prefix) :]
+        near = get_close_matches(end, ends, n=1, cutoff=least)
+        words = set(end.split("_"))
+        having = [name for name in own.values() if prefix and words <= set(name.split("_"))]
+        meant = ends[near[0]] if near else having[0] if len(having) == 1 else None
     return meant if meant is None or meant in WITHOUT_FILE else meant + suffix
 
 

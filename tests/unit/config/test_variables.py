@@ -312,6 +312,13 @@ def test_a_container_reads_what_a_dotenv_reads(name: str, value: str) -> None:
         ("RECEIVER_CONFIG_FILE", "RECEIVER_CONFIG"),
         ("DATABASE_URI", "DATABASE_URL"),
         ("FORWARDED_ALLOW_IP", "FORWARDED_ALLOW_IPS"),
+        ("RECEIVER_FORWARDED_ALLOW_IPS", "FORWARDED_ALLOW_IPS"),
+        ("RECEIVER_DATABASE", "DATABASE_URL"),
+        ("RECEIVER_DATABASE_URI_FILE", "DATABASE_URL_FILE"),
+        ("RECEIVER_EDGEGAP_TOKEN", "EDGEGAP_TOKEN"),
+        ("RECEIVER_URL", "RECEIVER_PUBLIC_URL"),
+        ("RECEIVER_SECRET", "RECEIVER_SECRET_KEY"),
+        ("RECEIVER_PASSWORD_ADMIN", "RECEIVER_ADMIN_PASSWORD"),
     ],
 )
 def test_a_misspelled_variable_comes_with_the_one_that_is_meant(name: str, meant: str) -> None:
@@ -327,6 +334,7 @@ def warned_of(name: str, value: str = "x") -> list[str]:
         "FORWARDED_ALLOW_IPS",
         "EDGEGAP_BASE_URL",
         "HOST",
+        "RECEIVER_PUBLIC_URL",
         "MY_HUB_TOKEN",
     ):
         found.get(known)
