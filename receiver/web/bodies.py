@@ -26,13 +26,21 @@ LONGEST_WAIT = 300  # seconds
 
 # PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
 PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
+SIXTEEN_DIGITS = r"^[0-9a-f]{16}\Z"
+VERSION = rf"^{VERSION_NAME}\Z"
+# What an error says instead of these patterns.
+IN_WORDS = {
+    PLAIN: "without control characters",
+    SIXTEEN_DIGITS: "of 16 characters, each 0-9 or a-f",
+    VERSION: "of letters, digits and . _ - only, not . _ - first",
+}
 Plain = Annotated[str, Meta(pattern=PLAIN)]
 Text = Annotated[Plain, Meta(min_length=1)]
 OptionalText = Text | UnsetType  # a parameter is left out instead of being empty
 TokenId = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9a-f]{16}\Z",
+        pattern=SIXTEEN_DIGITS,
         description="The id of an API token, as `receiver api-token` prints it.",
         examples=["0123456789abcdef"],
     ),
@@ -94,7 +102,7 @@ AppName = Annotated[Plain, Meta(examples=["my-game"])]
 OneVersion = Annotated[
     str,
     Meta(
-        pattern=rf"^{VERSION_NAME}\Z",
+        pattern=VERSION,
         max_length=MAX_VERSION_NAME,
         description="A version or channel.",
         examples=["1.4.2"],

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from receiver.errors import ReceiverError
 from receiver.ledger.views import from_plain
-from receiver.web.bodies import PLAIN
+from receiver.web.bodies import IN_WORDS, PLAIN
 from receiver.web.body import read_body
 from receiver.web.serialization import decode, encode
 
@@ -58,11 +58,14 @@ def given(value: T | UnsetType) -> T | None:
 
 def _explained(error: msgspec.ValidationError, kind: type) -> str:
     """Return the error with the words that its field accepts, if they are few."""
-    found = _FIELD.search(str(error))
+    text = str(error)
+    for pattern, in_words in IN_WORDS.items():
+        text = text.replace(f"`str` matching regex {pattern!r}", f"text {in_words}")
+    found = _FIELD.search(text)
     hint = get_type_hints(kind).get(found[1]) if found is not None else None
     words = [word for one in (hint, *get_args(hint)) for word in _words(one)]
     accepted = f"; it is one of {', '.join(words)}" if 0 < len(words) <= MOST_WORDS else ""
-    return f"{error}{accepted}; /api/openapi.json describes it"
+    return f"{text}{accepted}; /api/openapi.json describes it"
 
 
 def _words(hint: object) -> tuple[str, ...]:

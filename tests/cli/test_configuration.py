@@ -350,6 +350,15 @@ def test_an_api_token_is_printed_alone_and_good_for_its_days(commands: Commands)
     assert ApiTokenSigner([KEY]).read(token, now + 49 * 3600) is None
 
 
+@pytest.mark.parametrize("text", ["xyz", "0123456789ABCDEF", "é"])
+def test_what_is_no_id_of_a_token_is_answered_in_words(commands: Commands, text: str) -> None:
+    """The answer was a regular expression."""
+    done = commands.run("api-token", "--revoke", text)
+
+    assert "text of 16 characters, each 0-9 or a-f" in done.stderr
+    assert "regex" not in done.stderr
+
+
 @pytest.mark.parametrize("days", ["0", "-1", "x", "99999"])
 def test_an_api_token_for_no_days_is_wrong_usage(commands: Commands, days: str) -> None:
     assert commands.run("api-token", "--days", days).exit_code == 2
