@@ -240,7 +240,7 @@ REASONS: dict[Reason, Explained] = {
     Reason.HIDDEN_ENV: Explained(
         "Edgegap does not return the values of the hidden environment variables {keys}, so they "
         "cannot be copied from {source}. Add to the rule {rule}:\n[rule.settings]\nenvs = [\n"
-        "{lines}\n]\nset those variables for the receiver and restart.",
+        "{lines}\n]\nset those variables for the receiver, and reload or restart.",
         by_config=True,
     ),
     Reason.WHITELIST_NOT_COPIED: Explained(
@@ -263,7 +263,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.API_TOKEN_AS_LOGIN: Explained(
         "The registry token is the Edgegap API token, but Edgegap pulls with a Docker Hub access "
-        "token. Set DOCKERHUB_TOKEN (or the rule's login) to a read-only access token and restart.",
+        "token. Set DOCKERHUB_TOKEN (or the rule's login) to a read-only access token, and reload "
+        "or restart.",
         by_config=True,
     ),
     Reason.RULE_GONE: Explained(
@@ -297,25 +298,27 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.REGISTRY_LOGIN_REFUSED: Explained(
         "The registry login was refused ({detail}). Check {login}: a Docker Hub access token that "
-        "may read {repository}; then restart or replay.",
+        "may read {repository}; then reload, restart or replay.",
         by_config=True,
     ),
     Reason.REGISTRY_LOGIN_MISSING: Explained(
         "{repository} is private or does not exist ({detail}), and no Docker Hub login is set. Set "
-        "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN to a read-only access token and restart.",
+        "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN to a read-only access token, and reload "
+        "or restart.",
         by_config=True,
     ),
     Reason.REGISTRY_LOGIN_HIDDEN: Explained(
         "Edgegap does not return the old registry login of {source}, so it cannot be copied; set "
-        "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN to a read-only access token and restart. If "
-        '{repository} is public, add leave_out = ["private_token"] to the rule {rule} and reload.',
+        "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN to a read-only access token, and reload "
+        'or restart. If {repository} is public, add leave_out = ["private_token"] to the rule {rule} '
+        "and reload.",
         by_config=True,
     ),
     Reason.REGISTRY_RIGHT_MISSING: Explained(
         "The Docker Hub login is accepted but may not pull {repository} ({detail}). If the "
         'repository is private, the token may be "Public Repo Read-only", which cannot pull it: '
         'create one with "Read-only" access for {login}, by an account that may read the '
-        "repository, and restart.",
+        "repository, and reload or restart.",
         by_config=True,
     ),
     Reason.NOT_AMD64: Explained(

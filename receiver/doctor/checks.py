@@ -57,7 +57,8 @@ async def examine(
     async for finding in examine_links(settings):
         yield finding
     if settings.admin_password is None:
-        yield passed("page", "it is off: set RECEIVER_ADMIN_PASSWORD and restart to turn it on")
+        how = "set RECEIVER_ADMIN_PASSWORD in .env and run `receiver reload`, or restart"
+        yield passed("page", f"it is off: {how}, to turn it on")
     used = proxies_in_use(settings, os.environ)
     if used:
         ways = (f"{', '.join(dict.fromkeys(names))} {way}" for way, names in used.items())

@@ -68,6 +68,7 @@ def test_without_a_password_there_is_no_page_and_it_says_how_to_turn_it_on(
                 assert answer.status_code == 404
                 assert answer.headers["content-type"].startswith(kind)
                 assert "RECEIVER_ADMIN_PASSWORD" in answer.text, path
+                assert "receiver reload" in answer.text, path
     assert receiver.push("1.0.0")
     assert receiver.log.read_text("utf-8").count('"page_off"') == 1
 

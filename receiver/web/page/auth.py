@@ -173,14 +173,18 @@ def _page_off(request: Request) -> Response:
     return HTMLResponse(_OFF, 404, headers=HEADERS)
 
 
-_HOW_TO_TURN_IT_ON = "the page is off: set RECEIVER_ADMIN_PASSWORD and restart the receiver"
+_HOW_TO_TURN_IT_ON = (
+    "the page is off: set RECEIVER_ADMIN_PASSWORD in .env and run `receiver reload`, or set it in "
+    "the environment and restart the receiver"
+)
 _OFF = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>The page is off · Receiver</title></head>
 <body>
 <h1>The page is off</h1>
-<p>The receiver is running, but no password is set for its page. Set the environment variable
-<code>RECEIVER_ADMIN_PASSWORD</code> for the receiver and restart it.</p>
+<p>The receiver is running, but no password is set for its page. Set
+<code>RECEIVER_ADMIN_PASSWORD</code> in <code>.env</code> and run <code>receiver reload</code>, or
+set it in the environment and restart the receiver.</p>
 </body>
 </html>
 """
