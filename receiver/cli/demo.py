@@ -26,4 +26,4 @@ def demo(once: bool, port: int) -> None:
     from receiver.cli.tour import run_demo
 
     if not run_demo(once=once, port=port):
-        raise CommandError("the demo was stopped before its version was created", NOT_DONE)
+        raise CommandError("no version was created", NOT_DONE)

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -75,8 +76,8 @@ def run_server(
     ledger: Ledger,
     *,
     listening: Callable[[str, Stopper], None] | None = None,
-) -> None:
-    """Serve the application until SIGTERM or SIGINT.
+) -> bool:
+    """Serve the application until SIGTERM or SIGINT; return whether a signal stopped it.
 
     `listening` is called once with the server's URL and a way to stop it.
     """
@@ -106,6 +107,7 @@ def run_server(
     if not server.started:
         raise SystemExit(NOT_DONE)
     log.info("stopped")
+    return server.signaled
 
 
 def _allow_open_files(count: int) -> None:
@@ -136,6 +138,11 @@ class _Server(LimitedServer):
         self._settings = settings
         self._ledger = ledger
         self._listening = listening
+        self.signaled = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.signaled = True
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         try:

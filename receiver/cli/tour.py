@@ -44,7 +44,10 @@ ENDED = frozenset({State.DONE, State.PARKED})
 
 
 def run_demo(*, once: bool, port: int) -> bool:
-    """Run the demo until it is stopped; return whether its version was created."""
+    """Run the demo until it is stopped; return whether its version was created.
+
+    Raises KeyboardInterrupt if it was stopped before.
+    """
     configure_logs(stream=sys.stderr, level="WARNING")
     sandbox = EdgegapSandbox(apps=(APP,))
     sandbox.add_version(
@@ -88,7 +91,9 @@ def run_demo(*, once: bool, port: int) -> bool:
         ledger = Ledger(settings.database_url)
         ledger.open_to_write()
         app = create_app(settings, ledger, settled=tour.settled)
-        run_server(app, settings, ledger, listening=tour.begin)
+        stopped = run_server(app, settings, ledger, listening=tour.begin)
+    if stopped and not tour.created:
+        raise KeyboardInterrupt
     return tour.created
 
 

@@ -102,6 +102,34 @@ def test_kept_serving_the_printed_lines_work_as_they_stand(tmp_path: Path) -> No
     assert _left(tmp_path) == []
 
 
+AT_THE_FIRST_PUSH = """
+import os, signal, sys
+import receiver.cli.tour as tour
+tour._report = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+from receiver.start import main
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [[], ["--once"]])
+def test_ctrl_c_before_a_version_was_created_ends_in_a_line(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    """It ended with 1, as a demo that failed."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_FIRST_PUSH, "demo", *arguments],
+        cwd=tmp_path,
+        env={**BARE, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+
+    assert done.returncode == 130
+    assert done.stderr == b"receiver: stopped\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("command", [["demo", "--once"], ["serve"]])
 def test_a_taken_port_is_said_in_a_sentence(tmp_path: Path, command: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
