@@ -19,12 +19,14 @@ from receiver.cli.client import (
 )
 from receiver.cli.exits import (
     INTERRUPTED,
+    MAY_BE_RECORDED,
     NOT_DONE,
     NOT_FOUND,
     STILL_WAITING,
     USAGE,
     CommandError,
     handle_errors,
+    stopped_after,
 )
 from receiver.cli.table import print_rows
 from receiver.cli.timestamps import moment
@@ -176,7 +178,7 @@ if TYPE_CHECKING:
     from receiver.ledger.ledger import Ledger
 
 LOOK_EVERY_SECONDS = 0.1
-NOT_ANSWERED = "stopped; the server may still record the push, see `receiver deliveries`"
+NOT_ANSWERED = f"stopped; {MAY_BE_RECORDED}"
 
 
 @click.command()
@@ -227,18 +229,12 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
     try:
         row = asyncio.run(pushing)
     except KeyboardInterrupt:
-        raise CommandError(_stopped(recorded), INTERRUPTED) from None
+        raise CommandError(stopped_after(recorded), INTERRUPTED) from None
     _print(row, as_json=as_json)
     if row.verdict is not Verdict.ACCEPTED:
         raise SystemExit(NOT_DONE)
     if wait:
         _exit_by_state(row)
-
-
-def _stopped(recorded: list[str]) -> str:
-    if not recorded:
-        return "stopped"
-    return f"stopped; the push is recorded, see `receiver show {recorded[0]}`"
 
 
 async def _push(

@@ -1,7 +1,7 @@
 """Exit codes, and the mapping from errors to exit codes."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -21,6 +21,8 @@ STILL_WAITING = 6
 INTERRUPTED = 130  # as shells report SIGINT
 
 NO_TERMINAL = "stopped: without a terminal, pass every answer as an option; see --help"
+
+MAY_BE_RECORDED = "the server may still record the push, see `receiver deliveries`"
 
 EPILOG = (
     "Exit codes: 0 done; 1 not done (parked, ignored, not reached); 2 wrong usage; 3 faults in "
@@ -44,6 +46,15 @@ class CommandError(click.ClickException):
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature
         """Print the error message on standard error."""
         click.echo(f"receiver: {self.message}", err=True)
+
+
+def stopped_after(recorded: Sequence[str]) -> str:
+    """Return the message of a command that Ctrl-C stopped, with what it has recorded."""
+    if not recorded:
+        return "stopped"
+    many = f"{len(recorded)} pushes are recorded, the last one"
+    what = "the push is recorded" if len(recorded) == 1 else many
+    return f"stopped; {what}: see `receiver show {recorded[-1]}`"
 
 
 def handle_errors(command: Callable[P, R]) -> Callable[P, R]:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import click
 
 from receiver.cli.client import PROCESSED_LATER, configured, lenient_settings, perform, reached
-from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
+from receiver.cli.exits import (
+    INTERRUPTED,
+    MAY_BE_RECORDED,
+    NOT_DONE,
+    NOT_FOUND,
+    USAGE,
+    CommandError,
+    handle_errors,
+    stopped_after,
+)
 from receiver.cli.timestamps import moment
 from receiver.images import is_repository
 from receiver.timestamps import Time
@@ -134,15 +143,28 @@ def catch_up(since: str | None, repository: str | None, dry_run: bool, as_json: 
     chosen = [repository] if repository is not None else names
     bound = None if since is None else moment(since)
     configure_logs(secrets=settings.secrets(), level="WARNING")
-    found = asyncio.run(_catch_up(settings, chosen, bound, dry_run=dry_run, as_json=as_json))
+    recorded: list[str] = []
+    catching_up = _catch_up(settings, chosen, bound, None if dry_run else recorded, as_json=as_json)
+    try:
+        found = asyncio.run(catching_up)
+    except KeyboardInterrupt:
+        raise CommandError(stopped_after(recorded), INTERRUPTED) from None
     if not found and not as_json:
         click.echo("Nothing was missed.")
 
 
 async def _catch_up(
-    settings: Settings, repositories: list[str], since: int | None, *, dry_run: bool, as_json: bool
+    settings: Settings,
+    repositories: list[str],
+    since: int | None,
+    recorded: list[str] | None,
+    *,
+    as_json: bool,
 ) -> int:
-    """Catch up with each repository in turn and print its pushes; return their number."""
+    """Catch up with each repository in turn and print its pushes; return their number.
+
+    Append the deliveries to `recorded`; if that is None, record nothing.
+    """
     from receiver.dockerhub.api import Hub
     from receiver.http.client import http_client
     from receiver.upkeep.catch_up import not_known
@@ -154,11 +176,11 @@ async def _catch_up(
             bound = since if since is not None else _cursor(settings, repository)
             missed = await _listed(hub, settings, repository, bound)
             new = _read(settings, partial(not_known, missed=missed), missed)
-            if not dry_run and new:
-                await _record(settings, new)
+            if recorded is not None and new:
+                await _record(settings, new, recorded)
             found += len(new)
             for item in new:
-                verb = "would record" if dry_run else "recorded"
+                verb = "would record" if recorded is None else "recorded"
                 _print(item, settings.rules, verb, as_json=as_json)
     return found
 
@@ -237,13 +259,18 @@ def _read(settings: Settings, read: Callable[[Tx], T], without: T) -> T:
         ledger.close()
 
 
-async def _record(settings: Settings, missed: list[MissedPush]) -> None:
+async def _record(settings: Settings, missed: list[MissedPush], recorded: list[str]) -> None:
     from receiver.web.bodies import CatchUpRequest, CaughtUp
 
     async with reached(settings, begin=True) as server:
         for first in range(0, len(missed), BATCH):
             asked = CatchUpRequest([_reported(one) for one in missed[first : first + BATCH]])
-            await server.ask("POST", "/api/catch-up", CaughtUp, asked)
+            try:
+                done = await server.ask("POST", "/api/catch-up", CaughtUp, asked)
+            except asyncio.CancelledError:
+                sentence = f"{stopped_after(recorded)}; {MAY_BE_RECORDED}"
+                raise CommandError(sentence, INTERRUPTED) from None
+            recorded += done.deliveries
         server.note(PROCESSED_LATER)
 
 

@@ -208,6 +208,29 @@ def test_however_long_docker_hub_asks_to_wait_it_waits_a_second_at_least_and_com
     assert all(shortest <= one <= shortest + 1 for one in waited)
 
 
+@pytest.mark.parametrize("tags", [1, 2])
+def test_ctrl_c_after_something_was_recorded_names_it(
+    alone: Commands, hub: DockerHubSandbox, monkeypatch: pytest.MonkeyPatch, tags: int
+) -> None:
+    """The line said only "stopped"."""
+
+    async def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("receiver.cli.operations.wait_for", interrupted)
+    alone.configure(RULE + RULE.replace(REPOSITORY, "studio/zebra"))
+    hub.api_limit, hub.api_window = 1, 90  # the second repository has to wait
+
+    done = alone.run("catch-up", "--since", "7d" if tags > 1 else "2d")
+
+    newest = alone.rows("deliveries", "--json")[0]["id"]
+    assert done.exit_code == 130
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("receiver: stopped; ")
+    assert last.endswith(f": see `receiver show {newest}`")
+    assert ("2 pushes are recorded, the last one" in last) is (tags > 1)
+
+
 def test_it_ends_when_docker_hub_asks_to_wait_for_over_an_hour_in_all(
     alone: Commands, hub: DockerHubSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

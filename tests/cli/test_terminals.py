@@ -174,7 +174,7 @@ def test_ctrl_c_while_a_push_is_waited_for_names_its_delivery(commands: Commands
 
     newest = commands.rows("deliveries", "--json")[0]["id"]
     assert code == INTERRUPTED
-    assert out.endswith(f"receiver: stopped; the push is recorded, see `receiver show {newest}`\n")
+    assert out.endswith(f"receiver: stopped; the push is recorded: see `receiver show {newest}`\n")
     assert "Traceback" not in out
 
 
