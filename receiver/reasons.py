@@ -310,8 +310,8 @@ REASONS: dict[Reason, Explained] = {
     Reason.REGISTRY_LOGIN_HIDDEN: Explained(
         "Edgegap does not return the old registry login of {source}, so it cannot be copied; set "
         "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN to a read-only access token, and reload "
-        'or restart. If {repository} is public, add leave_out = ["private_token"] to the rule {rule} '
-        "and reload.",
+        'or restart. If {repository} is public, add leave_out = ["private_token"] to the rule '
+        "{rule} and reload.",
         by_config=True,
     ),
     Reason.REGISTRY_RIGHT_MISSING: Explained(
