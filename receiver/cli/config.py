@@ -111,22 +111,19 @@ async def _check_outside(settings: Settings) -> list[str]:
 
 
 async def _host_warnings(host: str) -> list[str]:
-    """Return a warning for each address of HOST on which this machine cannot listen.
+    """Return a warning if this machine cannot listen on HOST.
 
     It is no fault, because the configuration may be that of another machine.
     """
     found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
-    warnings = []
-    for family, kind, protocol, _, address in found:
-        try:
+    try:
+        for family, kind, protocol, _, address in found:
             with socket.socket(family, kind, protocol) as listening:
                 listening.bind(address)
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            warnings.append(
-                f"HOST: this machine cannot listen on {address[0]} ({reason}): `serve` fails here"
-            )
-    return warnings
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        return [f"HOST: this machine cannot listen on {host} ({reason}): `serve` fails here"]
+    return []
 
 
 async def more_faults(settings: Settings) -> list[ConfigIssue]:

@@ -378,6 +378,6 @@ class _Reader:
         except ValueError as error:
             self._fault("DATABASE_URL", str(error), fix)
         path = sqlite_path(url)
-        if path is not None and path.is_dir():
+        if path is not None and os.path.isdir(path):  # noqa: PTH112 - raises no PermissionError
             self._fault("DATABASE_URL", f"{path} is a directory, not a file", fix)
         return url

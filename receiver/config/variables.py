@@ -204,7 +204,9 @@ class Variables(Mapping[str, str]):
             return None
         if not content.strip():
             fix = f"Write the value of {name} into it, or unset {name}{FILE_SUFFIX}"
-            self.faults.append(ConfigIssue(name + FILE_SUFFIX, f"{path} is empty", fix))
+            self.faults.append(
+                ConfigIssue(name + FILE_SUFFIX, f"the file that it names, {path}, is empty", fix)
+            )
             return None
         return content if name == CONFIG_TEXT else self._cleaned(name, content, parsed=True)
 

@@ -31,7 +31,7 @@ VERSION = rf"^{VERSION_NAME}\Z"
 # What an error says instead of these patterns.
 IN_WORDS = {
     PLAIN: "without control characters",
-    SIXTEEN_DIGITS: "of 16 characters, each 0-9 or a-f",
+    SIXTEEN_DIGITS: "of 16 characters, each 0-9 or a-f, as `receiver api-token` prints it",
     VERSION: "of letters, digits and . _ - only, not . _ - first",
 }
 Plain = Annotated[str, Meta(pattern=PLAIN)]

@@ -118,7 +118,10 @@ def test_a_file_without_a_value_is_named(here: Path) -> None:
         )
 
     (fault,) = refused.value.faults
-    assert (fault.where, fault.what) == ("EDGEGAP_TOKEN_FILE", "token is empty")
+    assert (fault.where, fault.what) == (
+        "EDGEGAP_TOKEN_FILE",
+        "the file that it names, token, is empty",
+    )
 
 
 def test_the_host_in_a_dotenv_counts_whatever_host_file_is(here: Path) -> None:
