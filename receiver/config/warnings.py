@@ -76,7 +76,7 @@ def _may_overlap(intervals: Sequence[Interval]) -> bool:
 
 def _of_secrets(settings: Settings) -> list[str]:
     warnings = []
-    if not (settings.public_url or "https://").startswith("https://"):
+    if not (settings.public_url or "https://").lower().startswith("https://"):
         warnings.append("public_url is not https: the link, which is a secret, is sent unencrypted")
     if any(len(key.reveal()) < GOOD_KEY for key in settings.secret_keys):
         warnings.append(

@@ -266,7 +266,7 @@ def test_a_refused_token_stops_all_and_a_busy_edgegap_slows_all_down() -> None:
 
 
 def test_an_app_that_the_token_may_not_use_stops_no_other_app() -> None:
-    """A 403 may be about the app or about the token: one call tells which."""
+    """A 403 may be about the app or about the token: one call shows which."""
     this_app = attempt(FakeClient().respond("GET", 403))
     all_apps = attempt(FakeClient().respond("GET", 403).respond("PROBE", 401))
 
