@@ -50,10 +50,9 @@ Milliseconds = Annotated[int, Meta(ge=0, le=LATEST, description="UTC epoch milli
 _PART = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _GROUP = "[a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*"
 _TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-Image = Annotated[
+_Image = Annotated[
     str,
     Meta(
-        description="[docker.io/]group/project:tag",
         examples=["studio/game-server:1.4.2"],
         extra_json_schema={
             "pattern": f"^(?:docker\\.io/)?{_GROUP}/{_PART}:{_TAG}$",
@@ -61,6 +60,7 @@ Image = Annotated[
         },
     ),
 ]
+Image = Annotated[_Image, Meta(description="[docker.io/]group/project:tag")]
 RepositoryName = Annotated[
     str,
     Meta(
@@ -117,7 +117,7 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: Annotated[OptionalText, described("Only deliveries of this repository.")] = UNSET
     tag: Annotated[OptionalText, described("Only deliveries of this tag.")] = UNSET
     image: Annotated[
-        Image | UnsetType, described("Only deliveries of this image: its repository and tag.")
+        _Image | UnsetType, described("Only deliveries of this image: its repository and tag.")
     ] = UNSET
     digest: Annotated[
         DigestName | UnsetType,

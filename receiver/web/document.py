@@ -180,12 +180,13 @@ def _in_path(name: str, text: str) -> Schema:
 
 
 def _in_query(schema: Schema) -> list[Schema]:
+    """Return the parameters of a query; schemas repeat the description for generated clients."""
     _tidy(schema)
     required = schema.get("required", [])
     parameters = []
     for name, one in schema["properties"].items():
         parameter = {"name": name, "in": "query", "required": name in required}
         if "description" in one:
-            parameter["description"] = one.pop("description")
+            parameter["description"] = one["description"]
         parameters.append({**parameter, "schema": one})
     return parameters
