@@ -3,18 +3,23 @@
 import json
 import re
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.support.browser import an_address, chromium, needs_chromium, sign_in
+from tests.support.browser import (
+    an_address,
+    chromium,
+    needs_chromium,
+    sign_in,
+    sticks_out,
+    violations,
+)
 from tests.support.demo import Demo, demonstrating
 
 ARTEFACTS = Path(__file__).parent.parent / "artefacts"
-AXE = files("axe_playwright_python") / "axe.min.js"
 WIDTHS: dict[str, ViewportSize] = {
     "desktop": {"width": 1280, "height": 860},
     "phone": {"width": 390, "height": 844},
@@ -238,13 +243,7 @@ def test_each_page_can_be_used_by_everyone_and_looks_as_kept_here(
 
 def _looked_at(page: Page, name: str, *, asks_axe: bool) -> None:
     page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
-    sticking_out = page.evaluate(
-        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    )
-    assert sticking_out == 0, name
-    if not asks_axe:
-        return
-    page.evaluate(AXE.read_text("utf-8"))
-    found: dict[str, Any] = page.evaluate("axe.run()")
-    answer = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
-    assert answer == [], json.dumps(answer, indent=1)
+    assert sticks_out(page) == 0, name
+    if asks_axe:
+        found = violations(page)
+        assert found == [], json.dumps(found, indent=1)

@@ -1,7 +1,6 @@
 """Approving in a real browser: a preview fetches the link first, then a person presses a button."""
 
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +11,10 @@ from playwright.sync_api import Browser, expect
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.support.approvals import CONFIG, Chat, chatting, link_to, registration_of
-from tests.support.browser import chromium, needs_chromium, sign_in
+from tests.support.browser import chromium, needs_chromium, sign_in, sticks_out, violations
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, until
 from tests.support.visitor import PAGE, PASSWORD
-
-AXE = files("axe_playwright_python") / "axe.min.js"
 
 pytestmark = needs_chromium
 
@@ -65,11 +62,8 @@ def test_the_pages_of_a_move_fit_a_phone_and_are_accessible(
         "/",
     ):
         page.goto(path)
-        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.evaluate(wide) == 0, path
-        page.evaluate(AXE.read_text("utf-8"))
-        found = page.evaluate("axe.run()")["violations"]
-        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == [], path
+        assert sticks_out(page) == 0, path
+        assert violations(page) == [], path
     page.get_by_role("button", name=f"Approve {APP}/prod to 1.0").click()
     expect(page.get_by_text("Approved by page")).to_be_visible()
     page.get_by_role("link", name="Open the receiver's page").click()
