@@ -97,17 +97,12 @@ UserName = Annotated[
     Plain,
     Meta(max_length=100, description="The name of the user; recorded and logged."),
 ]
-Ids = Annotated[list[Plain], described("Ids of registrations or deliveries.")]
-AppName = Annotated[Plain, Meta(examples=["my-game"])]
-OneVersion = Annotated[
-    str,
-    Meta(
-        pattern=VERSION,
-        max_length=MAX_VERSION_NAME,
-        description="A version or channel.",
-        examples=["1.4.2"],
-    ),
+Ids = Annotated[
+    list[Plain], described("Ids of registrations or deliveries.", ["r1jx5m0q8zk3t7w2n5d"])
 ]
+AppName = Annotated[Plain, Meta(examples=["my-game"])]
+_Version = Annotated[str, Meta(pattern=VERSION, max_length=MAX_VERSION_NAME)]
+OneVersion = Annotated[_Version, described("A version or channel.", "1.4.2")]
 ChannelName = Annotated[Plain, Meta(examples=["staging"])]
 
 
@@ -174,7 +169,7 @@ class DiffQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     app: Annotated[Text, described("An app that a rule names.", "my-game")]
     a: OneVersion
-    b: OneVersion
+    b: Annotated[_Version, described("The version or channel to compare it with.", "1.5.0")]
 
 
 class ExportQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -200,7 +195,7 @@ class ReplayRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which deliveries to replay: by id, all parked, all since a time, or all of these."""
 
     ids: Annotated[list[Plain], described("Ids of deliveries or registrations.")] = []
-    parked: Annotated[bool, described("Also all parked deliveries.")] = False
+    parked: Annotated[bool, described("Also all parked deliveries.", True)] = False
     since: Milliseconds | None = None
 
 
@@ -237,7 +232,7 @@ class PromoteRequest(
     channel: ChannelName
     to: Annotated[
         Plain | None,
-        described("The version whose image the channel gets; either this or `from`."),
+        described("The version whose image the channel gets; either this or `from`.", "1.4.2"),
     ] = None
     from_channel: Annotated[
         Plain | None, described("The channel of the app whose image the channel gets.")
@@ -332,7 +327,7 @@ class PruneRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The app whose versions are deleted."""
 
     app: AppName
-    dry_run: Annotated[bool, described("Only list the versions.")] = False
+    dry_run: Annotated[bool, described("Only list the versions.", True)] = False
     versions: Annotated[
         list[Plain] | None, described("Only these versions; null for all beyond `keep`.")
     ] = None
@@ -367,6 +362,7 @@ class DismissRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 IDS_OR_ALL = {
+    "examples": [{"all": True, "reason": Reason.VERSION_LIMIT.value}],
     "oneOf": [
         {
             "required": ["ids"],
@@ -377,7 +373,7 @@ IDS_OR_ALL = {
             },
         },
         {"required": ["all"], "properties": {"ids": {"maxItems": 0}, "all": {"const": True}}},
-    ]
+    ],
 }
 
 

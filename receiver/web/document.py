@@ -11,7 +11,9 @@ from receiver.reasons import Reason
 from receiver.timestamps import Time
 from receiver.version import VERSION
 from receiver.web.bodies import PLAIN
+from receiver.web.examples import example_of
 from receiver.web.operation import JSON, Group, Operation, ResponseSpec
+from receiver.web.problems import MEANINGS, ProblemCode
 from receiver.web.serialization import encode
 
 REF = "#/components/schemas/{name}"
@@ -89,6 +91,7 @@ class _Schemas:
             if name not in of_requests:
                 _close(schema)
             _tidy(schema)
+        named[ProblemCode.__name__]["x-enumDescriptions"] = dict(sorted(MEANINGS.items()))
         self.components = dict(sorted(named.items()))
 
     def operation(self, one: Operation) -> Schema:
@@ -108,7 +111,8 @@ class _Schemas:
             described["parameters"] = parameters
         if one.handler.body:
             schema = {**self._by_kind[id(one.handler.body)], **one.handler.rules}
-            content = {JSON: {"schema": schema}}
+            example = example_of(schema, self.components)
+            content = {JSON: {"schema": schema, "example": example}}
             described["requestBody"] = {"required": True, "content": content}
         described["responses"] = {
             str(status.value): self._response(response)

@@ -14,10 +14,12 @@ Text = str | UnsetType | None
 class PushData(msgspec.Struct, frozen=True):
     """The push in Docker Hub's body."""
 
-    tag: Annotated[Text, described("Without a tag the delivery is ignored: `no_tag`.")] = UNSET
-    pushed_at: Annotated[Any, described("Epoch seconds; dropped if it is not such a number.")] = (
+    tag: Annotated[Text, described("Without a tag the delivery is ignored: `no_tag`.", "1.4.2")] = (
         UNSET
     )
+    pushed_at: Annotated[
+        Any, described("Epoch seconds; dropped if it is not such a number.", 1_795_453_200)
+    ] = UNSET
     pusher: Annotated[Any, described("Displayed; dropped if it is not text.")] = UNSET
     media_type: Text = UNSET
 

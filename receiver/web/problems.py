@@ -75,6 +75,35 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.LEDGER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
+MEANINGS: Mapping[ProblemCode, str] = {
+    ProblemCode.INVALID_REQUEST: "The query or the body is invalid; the message says what is.",
+    ProblemCode.TOKEN_INVALID: "The token is missing, wrong or expired.",
+    ProblemCode.TOKEN_REVOKED: "The token was revoked.",
+    ProblemCode.TOKEN_LIMITED: "The token is limited to the pushes of one repository.",
+    ProblemCode.NOT_FOUND: "There is no such path.",
+    ProblemCode.PUSH_UNKNOWN: "No push of the image is known.",
+    ProblemCode.PUSH_NOT_DONE: "The push ended without its version, or it is parked.",
+    ProblemCode.STILL_WAITING: "The push has no result yet; ask again.",
+    ProblemCode.DELIVERY_NOT_FOUND: "The delivery does not exist, or it was purged.",
+    ProblemCode.APP_NOT_FOUND: "No rule names the app.",
+    ProblemCode.VERSION_NOT_FOUND: "The app has no such version.",
+    ProblemCode.METHOD_NOT_ALLOWED: "The path does not support the method.",
+    ProblemCode.BODY_TOO_SLOW: "The body took over 10 seconds.",
+    ProblemCode.CHANNEL_NOT_CHANGED: "The channel cannot be moved or released as asked.",
+    ProblemCode.VERSION_NOT_TRIED: "There is no such version to try, or no location for it.",
+    ProblemCode.REPOSITORY_UNKNOWN: "No rule and no push is of the repository.",
+    ProblemCode.GATE_NOT_CLOSED: "The gate is already open.",
+    ProblemCode.NO_RETENTION: "No rule of the app has `keep`.",
+    ProblemCode.CONFIGURATION_REFUSED: "The configuration has faults; the one before is in force.",
+    ProblemCode.DELETION_IN_PROGRESS: "Another deletion of versions is in progress.",
+    ProblemCode.BODY_TOO_LARGE: "The body is over 1 MiB.",
+    ProblemCode.TOO_MANY_BODIES: "Too many large bodies arrive at once; try again later.",
+    ProblemCode.EDGEGAP_FAILED: "Edgegap does not answer as it should; try again later.",
+    ProblemCode.TOO_MANY_WAITING: "Too many requests wait; try again later.",
+    ProblemCode.STOPPING: "The receiver is stopping; ask again.",
+    ProblemCode.LEDGER_UNAVAILABLE: "The ledger is unavailable; nothing was done.",
+}
+
 
 class Problem(msgspec.Struct, frozen=True):
     """An error as RFC 9457 describes it."""
