@@ -213,7 +213,7 @@ async def _no_such_path(request: Request, _: Exception) -> Response:
         return failure(request, 404, "There is no such page.", "Check the address.")
     if not _is_of_the_api(request):
         return not_found()
-    detail = "there is no such path; /api/openapi.json lists all"
+    detail = "there is no such path; /api/ lists all"
     return problem(ProblemCode.NOT_FOUND, detail)
 
 
@@ -226,7 +226,7 @@ async def _no_such_method(request: Request, _: Exception) -> Response:
 
 
 def _is_of_the_api(request: Request) -> bool:
-    return request.url.path.startswith("/api/")
+    return f"{request.url.path}/".startswith("/api/")
 
 
 def _methods_here(request: Request) -> set[str]:

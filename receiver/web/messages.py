@@ -39,7 +39,7 @@ async def read_request(request: Request, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise BadRequest(f"the body is not valid: {_explained(error, kind)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadRequest("the body is not JSON; /api/openapi.json describes it") from None
+        raise BadRequest("the body is not JSON; /api/ describes it") from None
 
 
 def read_query(request: Request, kind: type[T]) -> T:
@@ -65,7 +65,7 @@ def _explained(error: msgspec.ValidationError, kind: type) -> str:
     hint = get_type_hints(kind).get(found[1]) if found is not None else None
     words = [word for one in (hint, *get_args(hint)) for word in _words(one)]
     accepted = f"; it is one of {', '.join(words)}" if 0 < len(words) <= MOST_WORDS else ""
-    return f"{text}{accepted}; /api/openapi.json describes it"
+    return f"{text}{accepted}; /api/ describes it"
 
 
 def _words(hint: object) -> tuple[str, ...]:

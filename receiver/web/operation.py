@@ -17,6 +17,7 @@ from receiver.web.messages import read_query, read_request
 T = TypeVar("T")
 JSON = "application/json"
 TEXT = "text/plain"
+HTML = "text/html"
 RETRY_AFTER = {"Retry-After": "Seconds until it is worth another try."}
 
 

@@ -3,7 +3,9 @@
 The router and the document are both made from this list.
 """
 
+from collections.abc import Callable
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
@@ -36,6 +38,7 @@ from receiver.web.document import document_of
 from receiver.web.endpoint_bodies import Liveness, NotReady, Readiness
 from receiver.web.health import live, ready, show_metrics
 from receiver.web.operation import (
+    HTML,
     JSON,
     RETRY_AFTER,
     TEXT,
@@ -49,6 +52,7 @@ from receiver.web.operation import (
     without_input,
 )
 from receiver.web.overview import Overview
+from receiver.web.page.reference import Reference
 from receiver.web.page.versions import AppVersions, VersionsView
 from receiver.web.problems import ProblemCode
 from receiver.web.promotion_operations import promotion_operations
@@ -111,18 +115,36 @@ def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
     def document() -> bytes:
         return document_of(listed)
 
+    listed += _of_the_document(document)
+    return listed
+
+
+def _of_the_document(document: Callable[[], bytes]) -> list[Operation]:
     async def show_document(_: Request) -> Response:
         return Response(document(), media_type=JSON)
 
-    listed.append(
+    return [
         Operation(
-            "GET", "/api/openapi.json", "getDocument", Group.OVERVIEW, "This document",
+            "GET", "/api", "getReference", Group.OVERVIEW, "This reference",
+            Handler(Reference(document).show),
+            {
+                OK: ResponseSpec("All operations, errors and schemas.", {HTML: str}),
+                HTTPStatus.TEMPORARY_REDIRECT: ResponseSpec(
+                    "The request accepts JSON, and no HTML.",
+                    headers={"Location": "/api/openapi.json"},
+                ),
+            },
+            description="A trailing slash is accepted, without a redirect.",
+            security=(),
+            slash=True,
+        ),
+        Operation(
+            "GET", "/api/openapi.json", "getDocument", Group.OVERVIEW, "The OpenAPI document",
             Handler(show_document),
             {OK: returns(dict[str, Any], "OpenAPI 3.1.")},
             security=(),
-        )
-    )  # fmt: skip
-    return listed
+        ),
+    ]  # fmt: skip
 
 
 def _of_deliveries() -> list[Operation]:
