@@ -185,34 +185,29 @@ def note_report(
 ) -> None:
     """Note that a tag was reported to the channel and decided on, moved or not."""
     tx.run(
-        _REPORT,
-        app=app,
-        name=name,
-        repository=image.repository,
-        tag=image.tag,
-        digest=report.digest,
-        push_time=report.push_time,
-        registration=registration,
-    )
+        _REPORT, app=app, name=name, repository=image.repository, tag=image.tag,
+        digest=report.digest, push_time=report.push_time, registration=registration,
+    )  # fmt: skip
 
 
 def note_followed(
     tx: Tx,
     app: str,
     name: str,
-    tag: str,
+    image: ImageReference,
     *,
     seen: Holds,
     ordered: bool,
     sent: str | None,
 ) -> None:
-    """Note that the channel has the tag now, by an order or by a push that may move it.
+    """Note that the channel has the image now, by an order or by a push that may move it.
 
-    `seen` is what the decision went by. A push ends the hold that it was above; one that a person
-    ordered meanwhile stays, and is lifted by nothing below the push.
+    `seen` is what the decision went by. A push of what the channel had lifts no hold and undoes no
+    order. Another ends the hold that it was above; one ordered meanwhile stays.
     """
     make_channel(tx, app, name)
-    now = holds_of(tx, app, name)
+    now, tag = holds_of(tx, app, name), image.tag
+    stays = ordered or (seen.repository, seen.tag) == (image.repository, tag)
     by_hand = ordered and seen.action != ByHand.RESTORE
     highest = now.highest if ordered else higher(now.highest, tag)
     tx.run(
@@ -220,11 +215,11 @@ def note_followed(
         app=app,
         name=name,
         highest=higher(None, tag) if by_hand else highest,
-        ordered=now.ordered if ordered or now.ordered != seen.ordered else None,
+        ordered=now.ordered if stays or now.ordered != seen.ordered else None,
         sent=sent,
         now=tx.now,
     )
-    if ordered or now.hold is None:
+    if stays or now.hold is None:
         return
     if now.hold == seen.hold:
         release_channel(tx, app, name)

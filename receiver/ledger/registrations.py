@@ -432,7 +432,7 @@ def _follow(
         )
     new = Held(image.repository, image.tag, report.digest, report.push_time, move.registration)
     hold(tx, *place, new, mode=Mode.CHANNEL.value, created=move.outcome is Outcome.CREATED)
-    note_followed(tx, *place, image.tag, seen=move.seen, ordered=move.ordered, sent=move.sent)
+    note_followed(tx, *place, image, seen=move.seen, ordered=move.ordered, sent=move.sent)
 
 
 def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer, *, at: int) -> None:

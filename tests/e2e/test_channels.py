@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ APPS = (
     "first-app", "order-app", "taken-app", "burst-app", "later-app",
     "back-app", "to-app", "after-app", "held-app", "none-app",
     "moved-app", "free-app", "two-app", "again-app", "tags-app", "time-app", "fresh-app",
+    "ahead-app", "settled-app",
 )  # fmt: skip
 CONFIG = (
     "".join(
@@ -95,6 +97,11 @@ def outcomes(receiver: ReceiverHere, delivery: str) -> dict[str, str]:
     """The outcome of each of a delivery's registrations, by version."""
     rows = receiver.details(delivery)["registrations"]
     return {row["version"]: row["outcome"] for row in rows}
+
+
+def all_done(receiver: ReceiverHere, delivery: str) -> bool:
+    """Whether each of a delivery's registrations has ended."""
+    return all(row["state"] == "done" for row in receiver.details(delivery)["registrations"])
 
 
 def sentences(receiver: ReceiverHere, delivery: str) -> dict[str, str]:
@@ -342,6 +349,33 @@ def test_a_rollback_to_what_it_holds_undoes_what_is_queued(
     assert here.ended(regretted["delivery"])["outcome"] == "superseded"
     until(lambda: outcomes(here, queued) == {"1.2": "created", "staging": "superseded"})
     assert staging(edgegap, "held-app") == "1.1"
+
+
+@pytest.mark.parametrize("app", ["ahead-app", "settled-app"])
+def test_a_replay_of_what_it_holds_undoes_no_rollback(
+    here: ReceiverHere, edgegap: EdgegapSandbox, commands: Commands, app: str
+) -> None:
+    """It moves nothing, but lifted the hold and forgot the rollback that was queued behind it."""
+    first = here.push_to(f"studio/{app}", "1.0", pushed_at=LONG_AGO)
+    until(lambda: outcomes(here, first).get("staging") == "created")
+    second = here.push_to(f"studio/{app}", "1.1", pushed_at=LONG_AGO + 1)
+    until(lambda: outcomes(here, second).get("staging") == "updated")
+    if app == "ahead-app":  # the replay is claimed first, and both are recorded by then
+        commands.run("pause", f"studio/{app}")
+        assert commands.run("replay", second).exit_code == 0
+        back = commands.json_of("rollback", app, "staging", "--json")["delivery"]
+        commands.run("resume", f"studio/{app}")
+    else:
+        back = commands.json_of("rollback", app, "staging", "--json")["delivery"]
+        here.ended(back)
+        assert commands.run("replay", first).exit_code == 0
+    assert here.ended(back)["outcome"] == "updated"
+    for delivery in (first, second):
+        until(partial(all_done, here, delivery))
+
+    assert staging(edgegap, app) == "1.0"
+    (row,) = commands.json_of("channels", app, "--json")["channels"]
+    assert (row["tag"], row["held"]["lifted_above"]) == ("1.0", "1.1")
 
 
 def test_a_rollback_to_what_it_holds_puts_right_what_another_hand_moved(
