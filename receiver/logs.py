@@ -66,8 +66,8 @@ masking = Redactor()
 class _Lines:
     """Buffers the lines of one tick of the event loop; outside a loop, each is written at once.
 
-    Under load many pushes are answered in one tick, and a write for each line would be a sixth
-    of the cost of an accepted push. A kill may lose one tick's lines; the ledger loses nothing.
+    Under load many pushes are answered in one tick, and a write for each line costs a fifth more
+    (ADR 14). A kill may lose one tick's lines; the ledger loses nothing.
     """
 
     def __init__(self, out: TextIO) -> None:

@@ -127,7 +127,7 @@ def record_all(
 ) -> list[RecordedDelivery]:
     """Record many at once: three statements, however many they are."""
     ruled = [(_dated(tx, delivery), ruling) for delivery, ruling in ruled]
-    ids = tx.new_ids(DELIVERY, len(ruled))
+    ids = [tx.new_id(DELIVERY) for _ in ruled]
     rows = [
         _delivery_row(identity, tx.now, delivery, ruling)
         for identity, (delivery, ruling) in zip(ids, ruled, strict=True)
@@ -253,7 +253,7 @@ class _Wanted(msgspec.Struct, frozen=True):
 
 def _open_all(tx: Tx, wanted: Sequence[_Wanted], *, by_person: bool = False) -> list[str]:
     """Return the id of each one's registration: opened here, or open before and joined."""
-    ids = tx.new_ids(REGISTRATION, len(wanted))
+    ids = [tx.new_id(REGISTRATION) for _ in wanted]
     rows = [_registration_row(*one, tx.now) for one in zip(ids, wanted, strict=True)]
     # In one order for all, so that replicas with the same pushes wait for, not on, each other.
     rows.sort(key=lambda row: row[2:7])

@@ -4,8 +4,7 @@ SQLite must really run in WAL with synchronous=FULL, PostgreSQL with fsync and s
 else a delivery answered 202 could be lost with the power. It is checked at each opening.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from sqlite3 import Error as SqliteError
@@ -187,20 +186,6 @@ def checkpoint(connection: Connection) -> bool:
             with suppress(SqliteError):
                 return not driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     return False
-
-
-@contextmanager
-def no_busy_wait(connection: Connection) -> Iterator[None]:
-    """Let a write to SQLite fail at once if the file is locked, for callers that must not wait."""
-    driver = connection.connection.driver_connection
-    if driver is None:
-        raise LedgerError("the connection is closed")
-    driver.execute("PRAGMA busy_timeout = 0")
-    try:
-        yield
-    finally:
-        with suppress(SqliteError):  # what was written by then is written
-            driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
 def _pragmas(*, read_only: bool) -> tuple[str, ...]:

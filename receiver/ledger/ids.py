@@ -31,23 +31,6 @@ def new_id(prefix: str, now: int) -> str:
     return prefix + _letters(number)
 
 
-def new_ids(prefix: str, now: int, many: int) -> list[str]:
-    """Return as many, one after the other; they cost a quarter of as many made one by one."""
-    global _last  # noqa: PLW0603 - as above
-    with _lock:
-        fresh = (now << _RANDOM_BITS) | random.getrandbits(_RANDOM_BITS)
-        first = max(fresh, _last + 1)
-        _last = first + many - 1
-    ids: list[str] = []
-    beginning, block = "", -1
-    for number in range(first, first + many):
-        if number >> 10 != block:
-            block = number >> 10
-            beginning = prefix + _letters(number)[:-2]
-        ids.append(beginning + _PAIRS[number & 1023])
-    return ids
-
-
 def go_on_after(identities: Iterable[str | None]) -> None:
     """Have every id from now on come after these; what is no id is left out."""
     global _last  # noqa: PLW0603 - as above

@@ -44,15 +44,11 @@ class Tx:
             return int(self.connection.exec_driver_sql(DATABASE_CLOCK).scalar_one())
         return time.time_ns() // 1_000_000
 
-    def new_ids(self, prefix: str, many: int) -> list[str]:
-        """Return as many new ids, one after the other and after all that are in the ledger."""
+    def new_id(self, prefix: str) -> str:
+        """Return a new id, after all that are in the ledger."""
         if not self._numbered:
             self.go_on_after_newest()
-        return ids.new_ids(prefix, self.now, many)
-
-    def new_id(self, prefix: str) -> str:
-        """Return one new id, after all that are in the ledger."""
-        return self.new_ids(prefix, 1)[0]
+        return ids.new_id(prefix, self.now)
 
     def go_on_after_newest(self) -> None:
         """Have new ids come after the newest of the ledger, whose clock may have been ahead."""

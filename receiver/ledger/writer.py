@@ -2,26 +2,24 @@
 
 A thread takes one piece of work, drains what has come meanwhile, commits all in one transaction,
 and answers each after the COMMIT. Nothing is delayed on purpose; under load the groups grow by
-themselves. Concurrent accepts are written on the event loop's own thread: all of them wait for that
-one commit, and handing them to another thread and back costs a tenth of an accept.
+themselves.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from receiver.errors import LedgerError
-from receiver.ledger.engine import checkpoint, describe_error, no_busy_wait
+from receiver.ledger.engine import checkpoint, describe_error
 from receiver.ledger.sqlite_file import LogNotSaved, SqliteFile
 from receiver.ledger.transaction import Tx
 
@@ -49,7 +47,7 @@ class Work:
 
 
 class Committer:
-    """The one connection that writes, for one thread at a time.
+    """The one connection that writes, for the writer's thread.
 
     `usable` is asked before each transaction whether to go on with the connection, and raises if
     the ledger may not be written; `look` is the same for a time in which nothing is. `file` is the
@@ -68,7 +66,6 @@ class Committer:
         self._look = look
         self._file = file
         self._connection: Connection | None = None
-        self._mine = Lock()
         self.abandoned = False  # the engine's pool is gone, though a thread is still committing
 
     def commit(self, group: list[Work]) -> Iterator[list[Work]]:
@@ -78,52 +75,27 @@ class Committer:
         """
         away: LedgerError | None = None
         for part in self._parts(group):
-            with self._mine:
-                if away is None:
-                    away = self._commit(part)
-                else:  # each would wait again for a database that does not answer
-                    self._fail(part, away)
+            if away is None:
+                away = self._commit(part)
+            else:  # each would wait again for a database that does not answer
+                self._fail(part, away)
             yield part
-
-    def try_commit(self, group: list[Work]) -> bool:
-        """Write the group without waiting for a lock; if that is impossible, write nothing.
-
-        `commit` then finds the cause, and the item that has it.
-        """
-        if self._file is None or not self._mine.acquire(blocking=False):
-            return False
-        try:
-            if self._connection is None or not self._file.is_unchanged():
-                return False
-            with no_busy_wait(self._connection):
-                self._write(self._connection, group)
-            try:
-                self._file.committed(self._connection)
-            except LedgerError as error:
-                self._fail(group, error)
-        except Exception:  # noqa: BLE001 - `commit` meets the error again and reports it
-            return False
-        finally:
-            self._mine.release()
-        return True
 
     def look_around(self) -> None:
         """Check the files while nothing is written, so that damage is repaired in time."""
-        with self._mine:
-            if self._connection is not None:
-                try:
-                    good = self._look(self._connection)
-                except LogNotSaved:
-                    good = True
-                except (LedgerError, OSError, SQLAlchemyError):
-                    good = False  # the next write says why
-                if not good:
-                    self._disconnect()
+        if self._connection is not None:
+            try:
+                good = self._look(self._connection)
+            except LogNotSaved:
+                good = True
+            except (LedgerError, OSError, SQLAlchemyError):
+                good = False  # the next write says why
+            if not good:
+                self._disconnect()
 
     def close(self) -> None:
         """Close the connection."""
-        with self._mine:
-            self._disconnect()
+        self._disconnect()
 
     def _parts(self, group: list[Work]) -> Iterator[list[Work]]:
         """Split the group into transactions: a single one if no other process writes.
@@ -175,13 +147,8 @@ class Committer:
             checkpoint(self._connection)
             if self._file is not None:
                 self._file.connected()
-        self._write(self._connection, group)
-        if self._file is not None:
-            self._file.committed(self._connection)
-
-    def _write(self, connection: Connection, group: list[Work]) -> None:
-        with connection.begin():
-            tx = Tx(connection)
+        with self._connection.begin():
+            tx = Tx(self._connection)
             for write, works in _alike(group):
                 if works[0].alike:
                     results = write(tx, [work.item for work in works])
@@ -192,6 +159,8 @@ class Committer:
                         work.result = work.write(tx)
             if self._file is not None:
                 self._file.log.committing()
+        if self._file is not None:
+            self._file.committed(self._connection)
 
     def _fail(self, group: list[Work], error: Exception) -> LedgerError:
         answer = error if isinstance(error, LedgerError) else LedgerError(describe_error(error))
@@ -229,15 +198,11 @@ T = TypeVar("T")
 LARGEST_GROUP = 256
 MOST_PENDING = 20_000
 CLOSING_SECONDS = 5.0
-CROWD = 16
-# A disk that takes longer must not block the loop, and with it all endpoints, a second time.
-LONGEST_ON_LOOP_SECONDS = 0.05
-SLOW_FOR_SECONDS = 10.0
 LOOK_EVERY_SECONDS = 0.5  # how often to check the ledger's files while nothing is written
 
 
 class Writer:
-    """The one that has all writes committed: in its own thread, or a crowd's on the loop."""
+    """The one that has all writes committed, in its own thread."""
 
     def __init__(self, committer: Committer) -> None:
         self._committer = committer
@@ -245,7 +210,6 @@ class Writer:
         self._turns: dict[asyncio.AbstractEventLoop, list[Work]] = {}
         self._pending = 0
         self.commits = 0
-        self._on_loop_from = 0.0
         self._closed = False
         self._thread = Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -306,27 +270,8 @@ class Writer:
             for work in group:
                 work.error = LedgerError("the ledger was closed before this was written")
             self._resolve(group)
-        elif self._is_for_the_loop(group) and self._on_loop(group):
-            self._resolve(group)
         else:
             self._queue.put(group)
-
-    def _is_for_the_loop(self, group: list[Work]) -> bool:
-        """Only accepts come in crowds; what else is written may take its time."""
-        return (
-            CROWD <= len(group) <= LARGEST_GROUP
-            and all(work.alike for work in group)
-            and time.monotonic() >= self._on_loop_from
-        )
-
-    def _on_loop(self, group: list[Work]) -> bool:
-        """Write it in this thread; return False, with nothing written, if it would have to wait."""
-        began = time.monotonic()
-        written = self._committer.try_commit(group)
-        ended = time.monotonic()
-        if ended - began > LONGEST_ON_LOOP_SECONDS:
-            self._on_loop_from = ended + SLOW_FOR_SECONDS
-        return written
 
     def _run(self) -> None:
         open_for_work = True

@@ -389,7 +389,7 @@ class LimitedServer(Server):
 class _Joining:
     """A transport that delays the head of a response until its body is written.
 
-    Both are then one write and one packet; a second packet costs a tenth of a small response.
+    Both are then one write and one packet; a second packet costs a tenth more (ADR 14).
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:

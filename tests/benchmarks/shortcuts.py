@@ -18,10 +18,6 @@ from tests.benchmarks.wrk import load
 WORTH = 0.9  # without it, at most this rate: it saves a tenth of an accept
 
 WITHOUT = {
-    "commits on the event loop": """
-from receiver.ledger import writer
-writer.Writer._is_for_the_loop = lambda self, group: False
-""",
     "head and body in one packet": """
 from receiver.web import protocol
 protocol._Joining.write = lambda self, data: self._transport.write(data)
@@ -34,10 +30,6 @@ app.PATH = "/no-such-path/"
 from receiver import logs
 write = logs._Lines.write
 logs._Lines.write = lambda self, text: (write(self, text), self.send())[0]
-""",
-    "ids in blocks": """
-from receiver.ledger import ids
-ids.new_ids = lambda prefix, now, many: [ids.new_id(prefix, now) for _ in range(many)]
 """,
     "one timer for all bodies": """
 import asyncio

@@ -23,7 +23,6 @@ from receiver.ledger.backup import backup_ledger
 from receiver.ledger.files import identity_of, wal_path
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
-from receiver.ledger.writer import CROWD
 from tests.conftest import StartReceiver
 from tests.support.disk import put
 from tests.support.ledger_work import write
@@ -95,6 +94,7 @@ def write_older(path: Path) -> None:
     other.unlink()
 
 
+CROWD = 16
 IN_PLACE = [zero, spoil_middle, spoil_end, spoil_one_byte, fill_with_garbage, write_older]
 HARMS = pytest.mark.parametrize("harm", [delete, delete_both, replace, empty, cut, *IN_PLACE])
 
@@ -132,7 +132,7 @@ def keys(ledger: Ledger, numbers: range) -> set[str]:
 
 
 def crowd(ledger: Ledger, numbers: range) -> set[str]:
-    """The same, all at once: written on the event loop's own thread."""
+    """The same, all at once: in one transaction."""
 
     async def at_once() -> list[str]:
         return await asyncio.gather(
