@@ -16,10 +16,8 @@ from typing import Any
 import httpx
 from sqlalchemy.engine import URL
 
-from receiver.approval_link import Approvable
 from receiver.errors import LedgerError
 from receiver.images import ImageReference
-from receiver.ledger.approvals import approve
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
@@ -29,6 +27,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
+from tests.support.approvals import approve_waiting
 from tests.support.postgres import Postgres, plain, programs
 from tests.support.receiver_process import APP, REPOSITORY, RULE, ReceiverProcess, webhook_body
 
@@ -194,7 +193,7 @@ class _Storm:
 
     def _approve_all(self) -> int:
         with suppress(LedgerError):
-            fresh = sum(asyncio.run(self._ledger.write(_approve_waiting)))
+            fresh = sum(asyncio.run(self._ledger.write(approve_waiting)))
             self._approvals += fresh
             return fresh
         return 0
@@ -253,27 +252,6 @@ class _Storm:
             if (made or moved) and done and isinstance(tag, str) and tags[-1:] != [tag]:
                 tags.append(tag)
         return tags
-
-
-def _approve_waiting(tx: Tx) -> list[bool]:
-    rows = tx.run(
-        "SELECT app, version, repository, tag, digest FROM registrations"
-        " WHERE state = 'waiting' AND waiting_reason = 'needs_approval'"
-    ).all()
-    return [
-        approve(
-            tx,
-            Approvable(
-                row.app,
-                row.version,
-                ImageReference(repository=row.repository, tag=row.tag),
-                row.digest,
-            ),
-            approver="anna",
-            address="203.0.113.7",
-        )
-        for row in rows
-    ]
 
 
 def _open(tx: Tx) -> list[Any]:

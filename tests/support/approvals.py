@@ -14,6 +14,8 @@ from starlette.routing import Route
 
 from receiver.approval_link import Approvable, ApprovalSigner, ApprovalToken
 from receiver.images import ImageReference
+from receiver.ledger.approvals import approve
+from receiver.ledger.transaction import Tx
 from receiver.sandbox.serving import serving
 from tests.support.receiver_process import (
     APP,
@@ -84,3 +86,25 @@ def registration_of(receiver: ReceiverProcess, delivery: str, name: str) -> dict
 
     found: dict[str, Any] = until(look)
     return found
+
+
+def approve_waiting(tx: Tx) -> list[bool]:
+    """Approve each move that waits for it; return whether each approval is the first."""
+    rows = tx.run(
+        "SELECT app, version, repository, tag, digest FROM registrations"
+        " WHERE state = 'waiting' AND waiting_reason = 'needs_approval'"
+    ).all()
+    return [
+        approve(
+            tx,
+            Approvable(
+                row.app,
+                row.version,
+                ImageReference(repository=row.repository, tag=row.tag),
+                row.digest,
+            ),
+            approver="anna",
+            address="203.0.113.7",
+        )
+        for row in rows
+    ]

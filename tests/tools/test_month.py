@@ -1,0 +1,17 @@
+"""A few days; `python -m tests.month` is the month."""
+
+import subprocess
+import sys
+
+SHORT = ("--pushes", "300", "--repositories", "5", "--days", "1.5", "--seed", "7")
+
+
+def test_every_version_is_correct_after_days_with_every_fault() -> None:
+    # In a process of its own: it replaces the clock.
+    program = (sys.executable, "-m", "tests.month", *SHORT)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=110, check=False)
+
+    print(done.stdout, done.stderr, file=sys.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pushes: 300" in done.stdout
+    assert "SOUND (seed 7)" in done.stdout.splitlines()
