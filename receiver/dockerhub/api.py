@@ -151,7 +151,7 @@ class Hub:
         remembered = login in self._tokens
         answer = await self._ask(path, login)
         if answer.status == httpx.codes.UNAUTHORIZED and login is not None and remembered:
-            del self._tokens[login]
+            self.forget(login)  # another call may have done so meanwhile
             answer = await self._ask(path, login)
         return answer
 
