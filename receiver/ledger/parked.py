@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from receiver.ledger.deliveries import COMMAND
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import Changed, ChangedRegistration, read_view
 from receiver.rules.closing import Parked, Success, is_closed_by
@@ -33,6 +34,10 @@ _REOPEN = """UPDATE registrations SET state = 'parked', outcome = NULL, dismisse
    AND o.version = registrations.version AND o.repository = registrations.repository
    AND o.tag = registrations.tag AND o.mode = registrations.mode AND o.state <> 'done')
  RETURNING id, app, version, reason"""
+_OF_PERSON = """SELECT 1 FROM registrations r WHERE r.id = :id
+ AND (r.replayed OR r.by_hand OR EXISTS (
+  SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
+   WHERE l.registration_id = r.id AND d.source = :command))"""
 _ONE = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
 
 
@@ -76,7 +81,7 @@ def reopen(tx: Tx, identities: Iterable[str]) -> Changed:
     reopened: list[ChangedRegistration] = []
     superseded: list[ChangedRegistration] = []
     for one in changed.registrations:
-        success = _later_success(tx, one.id)
+        success = later_success(tx, one.id)
         if success is None:
             reopened.append(one)
         else:
@@ -85,7 +90,7 @@ def reopen(tx: Tx, identities: Iterable[str]) -> Changed:
     return Changed(tuple(reopened), changed.missing, changed.unchanged, tuple(superseded))
 
 
-def _later_success(tx: Tx, identity: str) -> Success | None:
+def later_success(tx: Tx, identity: str) -> Success | None:
     """Return the success that closes this parked registration, None if it stays open."""
     row = tx.run(_ONE, id=identity).mappings().one()
     parked = _parked(row)
@@ -94,6 +99,11 @@ def _later_success(tx: Tx, identity: str) -> Success | None:
     found = [tx.run(sql, **named).mappings().first() for sql in _SUCCESSES]
     successes = (Success(**{**one, "mode": Mode(one["mode"])}) for one in found if one is not None)
     return next((one for one in successes if is_closed_by(parked, one)), None)
+
+
+def is_of_person(tx: Tx, identity: str) -> bool:
+    """Return whether a person asked for the registration by a command or a replay."""
+    return tx.run(_OF_PERSON, id=identity, command=COMMAND).first() is not None
 
 
 def _parked(row: Mapping[Any, Any]) -> Parked:

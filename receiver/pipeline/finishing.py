@@ -1,14 +1,21 @@
 """What follows from the result of an attempt: log, metrics, notifications, gates, channels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from receiver import metrics
 from receiver.config.settings import Settings
+from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.channels import action_of, wake_channel
 from receiver.ledger.deliveries import open_following
 from receiver.ledger.outbox import enqueue
-from receiver.ledger.parked import close_parked, parked_beside, parked_in_short
+from receiver.ledger.parked import (
+    close_parked,
+    is_of_person,
+    later_success,
+    parked_beside,
+    parked_in_short,
+)
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
@@ -144,6 +151,8 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Res
         enqueue(tx, settings.notices, event, text, rule=claimed.rule, about=claimed.id)
     if result.outcome in SUCCESSES:
         _close_parked(tx, settings, claimed)
+    if result.state is State.PARKED and claimed.mode is not Mode.CHANNEL:
+        _close_if_followed(tx, settings, claimed)
     if result.outcome in THERE and claimed.mode is Mode.CREATE:
         _try_or_move_channels(tx, settings, claimed, result)
     if claimed.mode is Mode.CHANNEL and result.outcome in SUCCESSES:
@@ -178,13 +187,34 @@ def _close_parked(tx: Tx, settings: Settings, claimed: Claimed) -> None:
     parked = parked_beside(tx, **target)
     closed = [one.id for one in parked if is_closed_by(one, success)]
     if closed:
-        close_parked(tx, closed, tag)
-        metrics.count_closed(Outcome.SUPERSEDED, len(closed))
-        text = f"{claimed.app}/{claimed.version}: {claimed.image} succeeded, so what was parked"
-        text += " before it is closed."
-        event = NotificationEvent.RECOVERED
-        enqueue(tx, settings.notices, event, text, rule=claimed.rule, about=claimed.id)
-        log.info("parked_superseded", registrations=closed, followed_by=claimed.id, **target)
+        _close(tx, settings, claimed, closed, followed_by=claimed.id, tag=tag)
+
+
+def _close_if_followed(tx: Tx, settings: Settings, claimed: Claimed) -> None:
+    """Close what was parked after a later push had succeeded, unless a person asked for it."""
+    success = later_success(tx, claimed.id)
+    if success is not None and not is_of_person(tx, claimed.id):
+        _close(tx, settings, claimed, [claimed.id], followed_by=success.id, tag=success.tag)
+
+
+def _close(
+    tx: Tx,
+    settings: Settings,
+    claimed: Claimed,
+    closed: Sequence[str],
+    *,
+    followed_by: str,
+    tag: str,
+) -> None:
+    close_parked(tx, closed, tag)
+    metrics.count_closed(Outcome.SUPERSEDED, len(closed))
+    image = ImageReference(repository=claimed.image.repository, tag=tag)
+    text = f"{claimed.app}/{claimed.version}: {image} succeeded, so what was parked"
+    text += " before it is closed."
+    event = NotificationEvent.RECOVERED
+    enqueue(tx, settings.notices, event, text, rule=claimed.rule, about=claimed.id)
+    target = {"rule": claimed.rule, "app": claimed.app, "version": claimed.version}
+    log.info("parked_superseded", registrations=closed, followed_by=followed_by, **target)
 
 
 def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:

@@ -1,6 +1,7 @@
 """Parked registrations that are closed: by a person, or because of a later push."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -271,6 +272,35 @@ def test_a_later_success_under_the_rule_closes_what_lay_in_the_tag(
     assert (one["state"], one["outcome"]) == ("done", "superseded")
     assert "followed by 1.2.1" in one["sentence"]
     assert outcome(here, elsewhere) == ("parked", None)
+
+
+def test_what_parks_after_a_later_success_is_closed_at_once(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    """The order in which pushes ended decided whether the older one stayed parked for ever."""
+    now = int(time.time())
+    here.ended(here.push("1.2.1", pushed_at=now))
+    sandbox.add_version(APP, "1.2.0", docker_image="studio/another")
+
+    older = here.push("1.2.0", pushed_at=now - 60)
+
+    here.ended(older)
+    one = first(here, older)
+    assert (one["state"], one["outcome"]) == ("done", "superseded")
+    assert "followed by 1.2.1" in one["sentence"]
+
+
+def test_what_a_person_asked_for_stays_parked_beside_a_later_success(
+    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+) -> None:
+    now = int(time.time())
+    older = taken(here, sandbox, "1.2.0")
+    here.ended(here.push("1.2.1", pushed_at=now + 60))
+    until(lambda: outcome(here, older) == ("done", "superseded"))
+
+    beside.run("replay", older)
+
+    until(lambda: "parked" in states(here, older).values())
 
 
 def test_a_later_success_of_a_channel_closes_what_was_parked_for_it(
