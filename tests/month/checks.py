@@ -115,18 +115,23 @@ class _Checks:
         if last.what != "delete":
             yield f"{app}/{tag} is gone, and nobody deleted it"
             return
-        mine = self._first(project, tag)
+        mine = self._last(project, tag, last.at)
         newer = {
             change.version
             for change in self._facts.edgegap.changes
             if change.app == app and change.what == "create" and change.at <= last.at
-            if self._first(project, change.tag) // 1 >= mine // 1 and change.version != tag
+            if change.version != tag and self._last(project, change.tag, last.at) >= mine
         }
         least = project.keep if app == project.apps[0] else None
         if project.room is not None:
             least = 1
         if least is None or len(newer) < least:
             yield f"{app}/{tag} was deleted, and only {len(newer)} newer ones existed"
+
+    def _last(self, project: Project, tag: str, until: float) -> int:
+        """Return the second of the last push of a tag before a time."""
+        pushes = self._of_tag[project.repository, tag]
+        return max((int(one.at) for one in pushes if one.at <= until), default=0)
 
     def _first(self, project: Project, tag: str) -> float:
         return min((one.at for one in self._of_tag[project.repository, tag]), default=0.0)

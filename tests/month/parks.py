@@ -34,6 +34,7 @@ class Row:
         return self.state != "done" and (self.app, self.version) == (app, version)
 
 
+STORED = 33  # the `max_duration` of a fault
 SUCCESSES = frozenset({"created", "updated", "unchanged", "passed"})
 IN_IMAGE = frozenset({"image_not_pullable", "not_amd64", "tag_overwritten", "trial_failed"})
 
@@ -41,16 +42,21 @@ IN_IMAGE = frozenset({"image_not_pullable", "not_amd64", "tag_overwritten", "tri
 def is_explained(row: Row, rows: Sequence[Row], facts: Facts) -> bool:
     """Return whether only a person can resolve it.
 
-    It is not, if a later push did the same with the same target; if the cause is in the image and
-    a later push of the rule was created; or if the last start read the configuration again, which
-    is why no other reason may remain.
+    `stored_otherwise` and `version_limit` are for a person as long as Edgegap has what they name.
+    Anything else is not, if a later push did the same with the same target; if the cause is in the
+    image and a later push of the rule was created; or if the last start read the configuration
+    again, which is why no other reason may remain.
     """
     project = next(one for one in facts.studio if row.app in one.apps)
     later = [one for one in rows if _is_later(one, row)]
     if any((one.version, one.mode) == (row.version, row.mode) for one in later):
         return False
+    if row.reason == "stored_otherwise":
+        return _is_stored_otherwise(row, facts)
+    if row.reason == "version_limit":
+        return project.room is not None and _is_older_than_all(row, project, facts)
     if row.reason not in IN_IMAGE:
-        return row.reason == "stored_otherwise" and _lacks_ports(row, facts)
+        return False
     if any(one.mode == "create" and one.rule == row.rule for one in later):
         return False
     return _has_cause(row, project, facts)
@@ -80,6 +86,14 @@ def _has_cause(row: Row, project: Project, facts: Facts) -> bool:
     )
 
 
-def _lacks_ports(row: Row, facts: Facts) -> bool:
-    """Return whether Edgegap stored the version without its ports, as a fault had it do."""
-    return not facts.edgegap.versions.get((row.app, row.version), {"ports": [1]})["ports"]
+def _is_stored_otherwise(row: Row, facts: Facts) -> bool:
+    """Return whether Edgegap has the version as a fault stored it: no API call says it is wrong."""
+    version = facts.edgegap.versions.get((row.app, row.version))
+    return version is not None and (not version["ports"] or version["max_duration"] == STORED)
+
+
+def _is_older_than_all(row: Row, project: Project, facts: Facts) -> bool:
+    """Return whether room for it could be made only by deleting what was pushed after it."""
+    pushed = {one.push.tag: one.at for one in facts.pushed if one.project is project}
+    there = [name for app, name in facts.edgegap.versions if app == row.app]
+    return len(there) == project.room and all(pushed[name] >= pushed[row.tag] for name in there)
