@@ -170,6 +170,13 @@ class Month:
     def _injected(self) -> Iterator[None]:
         network = self._network
 
+        # Functions: a Mock would keep the arguments of all calls.
+        def connect(*_: object) -> Network:
+            return network
+
+        def on_loop(*_: object) -> bool:
+            return True
+
         def commit(one: writer.Writer, group: list[writer.Work]) -> bool:
             for _ in one._committer.commit(group):
                 pass
@@ -179,9 +186,9 @@ class Month:
             return shown_time(self._clock.time())
 
         with (
-            mock.patch.object(http_client._Routed, "_open", return_value=network),
+            mock.patch.object(http_client._Routed, "_open", connect),
             mock.patch.object(ledger, "ThreadPoolExecutor", AtOnce),
-            mock.patch.object(writer.Writer, "_is_for_the_loop", return_value=True),
+            mock.patch.object(writer.Writer, "_is_for_the_loop", on_loop),
             mock.patch.object(writer.Writer, "_on_loop", commit),
             mock.patch.object(secret_keys, "COST", 2),
             mock.patch.object(edgegap_account, "timestamp", now),
