@@ -174,13 +174,9 @@ class Month:
         def connect(*_: object) -> Network:
             return network
 
-        def on_loop(*_: object) -> bool:
-            return True
-
-        def commit(one: writer.Writer, group: list[writer.Work]) -> bool:
-            for _ in one._committer.commit(group):
-                pass
-            return True
+        def commit(one: writer.Writer, loop: asyncio.AbstractEventLoop, known: int = 0) -> None:
+            for group in one._committer.commit(one._turns.pop(loop)):
+                one._resolve(group)
 
         def now() -> str:
             return shown_time(self._clock.time())
@@ -188,8 +184,8 @@ class Month:
         with (
             mock.patch.object(http_client._Routed, "_open", connect),
             mock.patch.object(ledger, "ThreadPoolExecutor", AtOnce),
-            mock.patch.object(writer.Writer, "_is_for_the_loop", on_loop),
-            mock.patch.object(writer.Writer, "_on_loop", commit),
+            mock.patch.object(writer.Writer, "_hand_over", commit),
+            mock.patch.object(writer, "LOOK_EVERY_SECONDS", 3600.0),  # its thread stays out
             mock.patch.object(secret_keys, "COST", 2),
             mock.patch.object(edgegap_account, "timestamp", now),
             mock.patch.object(edgegap_versions, "timestamp", now),
