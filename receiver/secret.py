@@ -12,6 +12,7 @@ from itsdangerous import Signer
 MASK = "***"
 SHORTEST_MASKED = 4  # shorter values would hide ordinary words
 SHORTEST_BASE64 = 8
+SHORTEST_LINE = 16  # of a value with several lines; shorter ones would hide `{` and the like
 MOST_READINGS = 13  # of a text: itself, 3 of one decoding, 9 of two
 LONGEST_TOTAL = 1_000_000  # characters decoded of one text
 _URL_SAFE = str.maketrans("+/", "-_")
@@ -55,6 +56,11 @@ def mask(text: str, secrets: Iterable[Secret]) -> str:
 
     This includes other encodings of a secret: URL, HTML, JSON and the like, also of one another,
     base64 and hex; all in any case.
+
+    Of a secret with several lines, such as a PEM key, also each line is masked that has at least
+    16 characters and is not a `-----BEGIN …-----`: a logger may write a prefix before each, or
+    other line breaks. A shorter line is masked only with the others, if between them are line
+    breaks, the same white space on one line, one space or nothing.
     """
     return mask_spelt(text, spellings_of(secrets))
 
@@ -86,6 +92,32 @@ def spellings_of(secrets: Iterable[Secret]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _spellings(value: str) -> frozenset[str]:
+    has_lines = "\n" in value or "\r" in value
+    texts = {value, *(_in_other_lines(value) if has_lines else ())}
+    lines = _long_lines(value) if has_lines or "\\" in value else set()
+    return frozenset().union(map(_fold, lines), *map(_spellings_of_text, texts))
+
+
+def _in_other_lines(value: str) -> set[str]:
+    """Return a value with several lines as it may be written elsewhere."""
+    lines = value.strip().splitlines()
+    texts = {between.join(lines) for between in ("\n", "\r\n", " ")}
+    return {*texts, "".join(map(str.strip, lines)), " ".join(value.split())}
+
+
+def _long_lines(value: str) -> set[str]:
+    """Return the lines that are masked alone, also those within the strings of JSON."""
+    texts = {value, _IN_QUOTES.sub(lambda found: _character(found[0]), value)}
+    return {
+        line
+        for text in texts
+        if len(lines := [line.strip() for line in text.splitlines()]) > 1
+        for line in lines
+        if len(line) >= SHORTEST_LINE and not _NOT_SECRET.fullmatch(line)
+    }
+
+
+def _spellings_of_text(value: str) -> frozenset[str]:
     if len(value) < SHORTEST_MASKED:
         return frozenset()
     raw = value.encode("utf-8", "surrogateescape")
@@ -126,6 +158,7 @@ _IN_QUOTES = re.compile(  # of JSON and of programming languages; two may form o
     rf"|{_IN_X}|\\.",
     re.DOTALL,
 )
+_NOT_SECRET = re.compile(r"\W*(?:-{5}[\w ]+-{5}\W*)?")
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.secret import MASK, SHORTEST_MASKED, Secret, _spellings, mask
+from receiver.secret import MASK, SHORTEST_LINE, SHORTEST_MASKED, Secret, _spellings, mask
 
 
 def test_a_forgotten_secret_is_in_no_cache() -> None:
@@ -190,6 +190,74 @@ def test_nothing_of_a_secret_can_be_decoded_from_masked_base64(
     # At most the letters that also hold bits of a neighbor are left: under two bytes at each end.
     assert MASK in masked
     assert len(masked.replace(MASK, "")) <= len(b64encode(before + after)) + 8
+
+
+BODY = [
+    "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+    "MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictGeurT8jNbvJZHtCSuYEvu",
+    "NMoSfm76oqFvAp8Gy0iz5sxjZmSnXyCdPEovGhLa",
+]
+LAST = "VzMo8s=="
+PEM = "\n".join(["-----BEGIN PRIVATE KEY-----", *BODY, LAST, "-----END PRIVATE KEY-----", ""])
+CREDENTIAL = json.dumps({"type": "account", "private_key": PEM}, indent=2)
+
+
+@pytest.mark.parametrize("value", [PEM, PEM.replace("\n", "\r\n"), CREDENTIAL, json.dumps(PEM)])
+@pytest.mark.parametrize(
+    "before", ["", "2026-10-04 INFO ", "    ", "> ", "\x1b[32m", '{"log": "', "| ", "INFO\t"]
+)
+def test_each_long_line_of_a_secret_is_masked(value: str, before: str) -> None:
+    text = "\n".join(f"{before}{line}" for line in PEM.splitlines())
+
+    masked = mask(text, [Secret(value)])
+
+    for line in BODY:
+        assert line not in masked
+    assert masked.count(MASK) == len(BODY) or not before
+
+
+@pytest.mark.parametrize("value", [PEM, PEM.replace("\n", "\r\n"), CREDENTIAL])
+@pytest.mark.parametrize("between", ["\n", "\r\n", " ", ""])
+@pytest.mark.parametrize("encoding", ["plain", "form", "JSON", "JSON of Go", "HTML by number"])
+def test_a_secret_is_masked_with_other_line_breaks(value: str, between: str, encoding: str) -> None:
+    lines = value.strip().splitlines()
+    text = TEXTUAL[encoding](between.join(lines if between else map(str.strip, lines)))
+
+    assert mask(f"refused: {text}; again", [Secret(value)]) == f"refused: {MASK}; again"
+
+
+def test_a_secret_is_masked_on_one_line_with_its_white_space_joined() -> None:
+    secret = Secret('{\n  "user": "bot",\n  "pin":\t"83"\n}\n')
+
+    for text in ('{ "user": "bot", "pin": "83" }', '{"user": "bot","pin":\t"83"}'):
+        assert mask(f"refused: {text}; again", [secret]) == f"refused: {MASK}; again"
+
+
+def test_a_secret_is_masked_without_the_line_break_at_its_end() -> None:
+    assert mask("token=83-ab", [Secret("83-ab\n")]) == f"token={MASK}"
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "}", "-----BEGIN PRIVATE KEY-----", "=" * 20, LAST, "pin: 83"]
+)
+def test_a_line_that_anyone_writes_is_not_masked(text: str) -> None:
+    value = f"{{\n{PEM}{'=' * 20}\npin: 83\n}}\n"
+
+    assert mask(f"log: {text}", [Secret(value)]) == f"log: {text}"
+
+
+@given(
+    lines=st.lists(st.text("abcXYZ0189+/=", min_size=1, max_size=64), min_size=2, max_size=30),
+    before=st.text(" |>:", max_size=4),
+)
+def test_no_long_line_of_any_secret_stays(lines: list[str], before: str) -> None:
+    text = "\n".join(f"INFO{before} {line}" for line in lines)
+
+    masked = mask(text, [Secret("\n".join(lines))])
+
+    for line in lines:
+        if len(line) >= SHORTEST_LINE and line.strip("=+/"):
+            assert line not in masked
 
 
 @given(text=st.text(max_size=80), secret=st.text(max_size=3))
