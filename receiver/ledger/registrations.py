@@ -23,7 +23,7 @@ from receiver.ledger.channels import (
 )
 from receiver.ledger.deletions import deleted_before
 from receiver.ledger.result import Result
-from receiver.ledger.sent_settings import note_sent
+from receiver.ledger.sent_settings import note_linked, note_sent
 from receiver.ledger.targets import Held, digest_of_tag, held, hold, led_by_new_push
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import begin_run, has_passed, last_run, note_run
@@ -323,6 +323,7 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
             registration=claimed.id,
             planned_again=result.planned_again,
         )
+    note_linked(tx, claimed.app, claimed.version, result.linked)
     if claimed.mode is Mode.CHANNEL:
         _settle_channel(tx, claimed, result)
     elif claimed.mode is Mode.TRIAL:

@@ -20,7 +20,7 @@ class Result:
     not store everything else that was requested.
 
     `settings` are those that a version was sent; `planned_again` if they were found out by planning
-    the request a second time.
+    the request a second time. `linked` are the pull profiles that this attempt linked.
 
     `trial` is the run of a registration that tries a version.
 
@@ -42,6 +42,7 @@ class Result:
     moved: bool = False
     settings: SentSettings | None = None
     planned_again: bool = False
+    linked: tuple[str, ...] = ()
     calls: tuple[Answer, ...] = ()
     trial: TrialRun | None = None
     close_gate: bool = False

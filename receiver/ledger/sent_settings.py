@@ -1,5 +1,6 @@
 """The settings that each version was last sent. A row is kept as long as the version is there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -14,6 +15,7 @@ _NOTE = """INSERT INTO sent_settings (app, version, registration_id, at, setting
  ON CONFLICT (app, version) DO UPDATE SET registration_id = excluded.registration_id,
   at = excluded.at, settings = excluded.settings
  WHERE NOT :planned_again OR sent_settings.registration_id <> excluded.registration_id"""
+_LINK = "UPDATE sent_settings SET settings = :settings WHERE app = :app AND version = :version"
 _OF = "SELECT at, settings FROM sent_settings WHERE app = :app AND version = :version"
 _PREVIOUS = """SELECT t.version FROM targets t
  JOIN sent_settings s ON s.app = t.app AND s.version = t.version
@@ -56,6 +58,15 @@ def note_sent(
         settings=encode(settings),
         planned_again=planned_again,
     )
+
+
+def note_linked(tx: Tx, app: str, version: str, profiles: Sequence[str]) -> None:
+    """Add pull profiles that were linked to a version later than its settings were sent."""
+    if not profiles or (sent := sent_to(tx, app, version)) is None:
+        return
+    linked = tuple(dict.fromkeys((*sent.settings.pull_profiles, *profiles)))
+    settings = msgspec.structs.replace(sent.settings, pull_profiles=linked)
+    tx.run(_LINK, app=app, version=version, settings=encode(settings))
 
 
 def sent_to(tx: Tx, app: str, version: str) -> Sent | None:

@@ -120,7 +120,7 @@ class Attempt:
         self._digest: str | None = None
         self._overwritten = False
         self._moved = False
-        self._linked = False
+        self._linked: tuple[str, ...] = ()
         self._size: int | None = None
         self._sent: Plan | None = None
         self._shown: Body | None = None
@@ -156,6 +156,7 @@ class Attempt:
             sent=self._values,
             moved=self._moved,
             settings=self._settings_sent(),
+            linked=self._linked,
             planned_again=self._planned_again,
         )
 
@@ -394,7 +395,7 @@ class Attempt:
 
     async def _link(self, rule: Rule) -> Result | None:
         """Link the rule's pull profiles, once in each attempt; return None if all are linked."""
-        if self._linked or not rule.pull_profiles:
+        if self._linked == rule.pull_profiles:
             return None
 
         async def record(path: str) -> None:
@@ -405,10 +406,11 @@ class Attempt:
             self._client, names, app, version, record=record, recorded=self._recorded
         )
         if failed is not None:
+            self._linked = names[: names.index(str(failed.profile))]
             facts = {"profile": str(failed.profile), "known": failed.known}
             return await self._retry_or_park(rule, failed.policy, failed.answer, **facts)
         self._notes += (f"it has the pull profiles {listed(names)}",)
-        self._linked = True
+        self._linked = names
         return None
 
     async def _get(self) -> Answer:
@@ -433,14 +435,13 @@ class Attempt:
 
     def _settings_sent(self) -> SentSettings | None:
         """Return what the version was sent, with what Edgegap shows of the rest."""
-        rule = self._settings.rule_named(self._claimed.rule)
-        if self._sent is None or rule is None:
+        if self._sent is None:
             return None
         return sent_settings(
             self._sent.body,
             self._settings.secret_keys,
             before=self._shown or self._sent.before,
-            pull_profiles=rule.pull_profiles,
+            pull_profiles=self._linked,
             size=self._size,
         )
 

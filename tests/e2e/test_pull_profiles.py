@@ -10,7 +10,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
 from tests.support.receiver_here import ReceiverHere, hurried
-from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, until
+from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, ReceiverProcess, until
 
 PROFILES = RULE.replace("preflight = false", 'preflight = false\npull_profiles = ["bucket/maps"]')
 CONFIG = PROFILES + NO_CATCH_UP
@@ -22,7 +22,9 @@ def _storage(sandbox: EdgegapSandbox) -> None:
     sandbox.storage.add("bucket", "maps", "mods")
 
 
-def registration(receiver: ReceiverHere, delivery: str, version: str) -> dict[str, Any]:
+def registration(
+    receiver: ReceiverHere | ReceiverProcess, delivery: str, version: str
+) -> dict[str, Any]:
     """The result of one version or channel, once it is over."""
 
     def look() -> dict[str, Any] | None:
@@ -39,6 +41,12 @@ def replay(receiver: ReceiverHere, delivery: str) -> None:
     url = f"{receiver.url}/api/deliveries/{delivery}/replay"
     headers = {"Authorization": f"Bearer {receiver.api_token()}"}
     httpx.post(url, headers=headers, trust_env=False).raise_for_status()
+
+
+def exported_profiles(receiver: ReceiverProcess, version: str) -> str:
+    """The line of `export` about pull profiles."""
+    lines = receiver.run("export", APP, version).stdout.splitlines()
+    return next((line for line in lines if "pull_profiles" in line), "").partition(" = ")[2]
 
 
 def writes(sandbox: EdgegapSandbox) -> list[tuple[str, str]]:
@@ -132,6 +140,30 @@ def test_an_unknown_profile_parks_with_the_known_names_and_moves_no_channel(
 
         assert registration(receiver, delivery, "staging")["outcome"] == "updated"
         assert registration(receiver, delivery, "1.0.0")["outcome"] == "created"
+
+
+def test_the_kept_settings_have_what_was_linked_in_the_end(
+    start: StartReceiver, sandbox: EdgegapSandbox
+) -> None:
+    """The profile that parked it stayed in the copy, and `export` printed it."""
+    sandbox.storage.add("bucket", "base")
+    both = CONFIG.replace('"bucket/maps"', '"bucket/base", "bucket/mapz"')
+    receiver = start(config=both)
+    delivery = receiver.push("3.2.0")
+    assert receiver.ended(delivery)["reason"] == "pull_profile_unknown"
+    assert exported_profiles(receiver, "3.2.0") == '["bucket/base"]'
+
+    (receiver.folder / "receiver.toml").write_text(CONFIG)
+    assert receiver.run("reload").returncode == 0
+    replayed = receiver.run("replay", delivery)
+
+    assert replayed.returncode == 0
+    assert registration(receiver, delivery, "3.2.0")["state"] == "done"
+    assert exported_profiles(receiver, "3.2.0") == '["bucket/base", "bucket/maps"]'
+    assert sandbox.storage.links == {
+        ("bucket", "base", APP, "3.2.0"),
+        ("bucket", "maps", APP, "3.2.0"),
+    }
 
 
 def test_a_version_that_was_deleted_before_its_link_is_created_again(

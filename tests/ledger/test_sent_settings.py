@@ -65,6 +65,17 @@ def test_a_plan_that_was_made_again_replaces_only_what_others_sent(ledger: Ledge
     assert kept(ledger, "1.0") == again
 
 
+def test_pull_profiles_that_are_linked_later_are_added(ledger: Ledger) -> None:
+    first, again = sent("1.0", pull_profiles=("bucket/maps",)), sent("1.0")
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+    assert settled(ledger, one_claim(ledger), waits(0, settings=first, linked=("bucket/maps",)))
+    linked = ("bucket/mods", "bucket/maps")
+    assert settled(
+        ledger, one_claim(ledger), done(settings=again, planned_again=True, linked=linked)
+    )
+    assert kept(ledger, "1.0") == sent("1.0", pull_profiles=("bucket/maps", "bucket/mods"))
+
+
 def test_the_size_of_the_same_image_stays_known(ledger: Ledger) -> None:
     for size, tag in ((7, "1.0"), (None, "1.0"), (None, "1.1")):
         write(ledger, lambda tx, tag=tag: pushed(tx, tag, version="staging", mode=Mode.CHANNEL))  # type: ignore[misc]
