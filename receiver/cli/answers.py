@@ -34,6 +34,9 @@ The login with which Edgegap pulls the image. Only private repositories need one
 ABOUT_READ_ONLY = """
 A personal access token of that login, "Read-only": on Docker Hub, Account settings → Personal
 access tokens → Generate new token. It is checked now and stored in .env; Edgegap stores it, too."""
+MAY_HAVE_LEDGER = (
+    "DATABASE_URL names a PostgreSQL: if it has a ledger, another key invalidates all of its links"
+)
 ABOUT_CONNECT = """
 Docker Hub needs a webhook with the link. `receiver connect` creates it, or you paste the link."""
 

@@ -18,6 +18,7 @@ from receiver.cli.answers import (
     ABOUT_LOGIN,
     ABOUT_PUBLIC_URL,
     ABOUT_READ_ONLY,
+    MAY_HAVE_LEDGER,
     apps_of,
     asked,
     asked_app,
@@ -96,7 +97,8 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
     for path in (config, secrets):
         if path.exists() or path.is_symlink():
             raise CommandError(f"{path} already exists; move it away first", NOT_DONE)
-    key = _secret_key(folder / DEFAULT_LEDGER)
+    answers = None in {given["repository"], given["public_url"]}  # a person does
+    keys = _secret_keys(folder / DEFAULT_LEDGER, asking=answers)
     repository = asked_repository(given["repository"])
     public_url = asked(
         "Public URL of this receiver", given["public_url"], _public_url, ABOUT_PUBLIC_URL
@@ -106,7 +108,7 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
     )
     app = asked_app(given["app"], apps)
     username, hub_token = _login(given["dockerhub_username"], given["dockerhub_token"], repository)
-    lines = {"RECEIVER_SECRET_KEY": key, "EDGEGAP_TOKEN": token}
+    lines = {"RECEIVER_SECRET_KEY": ",".join(keys), "EDGEGAP_TOKEN": token}
     lines["RECEIVER_ADMIN_PASSWORD"] = token_urlsafe(12)
     lines |= {name: os.environ[name] for name in OTHER_APIS if os.environ.get(name, "").strip()}
     if username:
@@ -117,7 +119,7 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
     _write(config, text)
     if not os.path.lexists(folder / SCHEMA):
         _write(folder / SCHEMA, schema_text())
-    link = LinkSigner([key], {}).link(public_url, repository)
+    link = LinkSigner(keys[::-1], {}).link(public_url, repository)
     click.echo(f"Wrote {config} and {secrets} (only you may read them).\n")
     click.echo(f"Paste this link into Docker Hub: {repository} → Webhooks → New webhook:\n  {link}")
     if len(link) > MAX_URL:
@@ -133,7 +135,7 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
         )
     click.echo(f"\nThe admin page: {public_url}/ (password: RECEIVER_ADMIN_PASSWORD in {secrets}).")
     first = "" if folder == Path() else f"cd {folder}, "
-    if None in {given["repository"], given["public_url"]}:  # a person answers
+    if answers:
         offer_to_connect(settings, repository)
     click.echo(f"\nNext: {first}receiver doctor, receiver serve, and in another terminal:")
     click.echo(f"receiver connect --prove sends a test push; then push a tag to {repository}.")
@@ -155,21 +157,40 @@ def _token(text: str) -> tuple[str, list[str]]:
     return token, asyncio.run(apps_of(_settings(EDGEGAP_TOKEN=token)))
 
 
-def _secret_key(ledger: Path) -> str:
-    """Return the key set in the environment, which overrides the file, or a new key.
+def _secret_keys(ledger: Path, *, asking: bool) -> list[str]:
+    """Return the keys set in the environment, which overrides the file, or a new key.
 
-    An existing ledger was used with a key: a new key would invalidate all of its links.
+    An existing ledger was used with a key: a new key would invalidate all of its links. It may be
+    on PostgreSQL, which is not looked at here.
     """
-    from receiver.config.secret_key import keys_in
+    from receiver.config.environment import read_variable
+    from receiver.config.secret_key import LOOK_FIRST, keys_in
+    from receiver.config.variables import Variables
+    from receiver.ledger.engine import read_database_url, sqlite_path
 
-    found = next(iter(keys_in(os.environ.get("RECEIVER_SECRET_KEY", ""))), None)
-    if found is None and ledger.exists():
+    variables = Variables(os.environ)
+    if found := keys_in(read_variable(variables, "RECEIVER_SECRET_KEY") or ""):
+        return found
+    text = read_variable(variables, "DATABASE_URL")
+    try:
+        path = ledger if text is None else sqlite_path(read_database_url(text))
+    except ValueError:  # `check` reports it
+        path = ledger
+    if path is None and asking:
+        click.echo(f"\n{MAY_HAVE_LEDGER}.\n{LOOK_FIRST} here.")
+        question = "Secret key of that ledger (empty: there is none yet, make a new key)"
+        keys = keys_in(click.prompt(question, default="", show_default=False, hide_input=True))
+        _settings(RECEIVER_SECRET_KEY=",".join(keys))  # raises ConfigError
+        return keys or [token_urlsafe(32)]
+    if path is None:
+        click.echo(f"receiver: {MAY_HAVE_LEDGER}. {LOOK_FIRST} in {DOTENV}", err=True)
+    elif os.path.lexists(path):
         sentence = (
-            f"{ledger} already exists, and its links were signed with a key: set "
+            f"{path} already exists, and its links were signed with a key: set "
             "RECEIVER_SECRET_KEY to that key, or move the ledger away"
         )
         raise CommandError(sentence, NOT_DONE)
-    return found or token_urlsafe(32)
+    return [token_urlsafe(32)]
 
 
 def _login(username: str | None, token: str | None, repository: str) -> tuple[str, str]:

@@ -18,6 +18,10 @@ MAKE_A_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 HOW_TO_MAKE_A_KEY = (
     f"Make one with: {MAKE_A_KEY}  and set it; keep it, since another key invalidates all links"
 )
+LOOK_FIRST = (
+    "Look first for the key that made the existing links, for instance in the settings of another "
+    "replica, and set that"
+)
 
 
 def keys_in(text: str) -> list[str]:
@@ -50,8 +54,4 @@ def how_to_get_the_key(database_url: URL | None, *folders: Path) -> str:
         )
     if database_url is None or sqlite_path(database_url) is not None:
         return HOW_TO_MAKE_A_KEY
-    return (
-        "Look first for the key that made the existing links, for instance in the settings of "
-        "another replica, and set that; only if this database has no ledger yet, make one with: "
-        f"{MAKE_A_KEY}"
-    )
+    return f"{LOOK_FIRST}; only if this database has no ledger yet, make one with: {MAKE_A_KEY}"

@@ -284,6 +284,56 @@ def test_beside_a_ledger_it_makes_no_new_key(beginner: Beginner) -> None:
     assert beginner.variables()["RECEIVER_SECRET_KEY"] == "the-key-of-before-0123456789"
 
 
+def test_beside_a_ledger_elsewhere_it_makes_no_new_key(beginner: Beginner) -> None:
+    ledger = beginner.folder.parent / "elsewhere.db"
+    ledger.touch()
+
+    refused = beginner.init(*FLAGS, **TOKENS, DATABASE_URL=f"sqlite:///{ledger}")
+
+    assert refused.exit_code == 1
+    assert f"{ledger} already exists" in refused.stderr
+    assert beginner.written() == {}
+
+
+SHARED = "postgresql://receiver:password@db.example/receiver"
+
+
+def test_with_a_database_that_may_have_links_it_advises_to_look_for_the_key(
+    beginner: Beginner,
+) -> None:
+    done = beginner.init(*FLAGS, **TOKENS, DATABASE_URL=SHARED)
+
+    assert done.exit_code == 0, done.output
+    assert "DATABASE_URL names a PostgreSQL: if it has a ledger, another key" in done.stderr
+    assert "Look first for the key that made the existing links" in done.stderr
+    assert len(beginner.variables()["RECEIVER_SECRET_KEY"]) == 43
+
+
+@pytest.mark.parametrize("key", ["", "the-key-of-before-0123456789,the-key-before-that-012345"])
+def test_with_a_database_that_may_have_links_it_asks_for_the_key(
+    beginner: Beginner, key: str
+) -> None:
+    typed = f"{key}\n{REPOSITORY}\n{URL}\n"
+
+    done = beginner.init("--app", APP, typed=typed, **TOKENS, DATABASE_URL=SHARED)
+
+    assert "Secret key of that ledger" in done.output
+    assert done.exit_code == 0, done.output
+    written = beginner.variables()["RECEIVER_SECRET_KEY"]
+    assert written == key if key else len(written) == 43
+    link = next(line.strip() for line in done.stdout.splitlines() if "/hooks/" in line)
+    signer = LinkSigner([written.partition(",")[0]], {})
+    assert signer.repository(link.rpartition("/")[2]) == REPOSITORY
+
+
+def test_an_old_key_that_cannot_be_one_is_refused_at_once(beginner: Beginner) -> None:
+    done = beginner.init("--app", APP, typed="short\n", **TOKENS, DATABASE_URL=SHARED)
+
+    assert done.exit_code == 3
+    assert "shorter than 16 characters" in done.stderr
+    assert beginner.written() == {}
+
+
 @pytest.mark.parametrize(
     "written",
     [
