@@ -89,6 +89,10 @@ class ConfigError(ReceiverError):
         self.warnings = warnings
 
 
+class RestartFirst(ConfigError):
+    """A configuration that is valid, but unsafe with settings that only a restart changes."""
+
+
 class LedgerError(ReceiverError):
     """The ledger cannot be read or written now; the operation did not happen."""
 

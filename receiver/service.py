@@ -15,7 +15,7 @@ from receiver.config.settings import LiveSettings, Settings
 from receiver.config.variables import NEEDED
 from receiver.config.warnings import probably_not_meant
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
-from receiver.errors import ConfigError, ConfigIssue, LedgerError
+from receiver.errors import ConfigError, LedgerError, RestartFirst
 from receiver.http.client import http_client
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
@@ -48,9 +48,13 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """The result of a reload: faults, or the names of what is in force only after a restart."""
+    """The result of a reload: faults, or the names of what is in force only after a restart.
+
+    `restart_first`: the faults are only those of the mixture until a restart.
+    """
 
     faults: Sequence[str] = ()
+    restart_first: bool = False
     needs_a_restart: Sequence[str] = ()
 
 
@@ -106,9 +110,10 @@ class Service:
             kept = "the configuration before"
             log.error("config_refused", faults=faults, kept=kept, source=source)
             now = Time(time.time_ns() // 1_000_000)
-            self.health.note(Condition(Code.CONFIGURATION, _refusal_of(error.faults), now))
+            self.health.note(Condition(Code.CONFIGURATION, _refusal_of(error), now))
             metrics.config_reloaded.set(0)
-            return Reload(faults=tuple(masking(fault) for fault in faults))
+            masked = tuple(masking(fault) for fault in faults)
+            return Reload(masked, restart_first=isinstance(error, RestartFirst))
         self.health.clear(Code.CONFIGURATION)
         masking.know(secrets)
         self.current.settings = settings
@@ -160,11 +165,13 @@ def log_warnings(settings: Settings) -> None:
         log.warning("config_warning", sentence=warning)
 
 
-def _refusal_of(faults: Sequence[ConfigIssue]) -> str:
+def _refusal_of(error: ConfigError) -> str:
+    faults = error.faults
+    valid = isinstance(error, RestartFirst)
+    check = "" if valid else " `receiver check` lists the faults of the files."
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return masking(
-        f"Reload failed; the previous configuration stays active. {faults[0]}{more}. "
-        "`receiver check` lists the faults of the files."
+        f"Reload failed; the previous configuration stays active. {faults[0]}{more}.{check}"
     )
 
 

@@ -42,7 +42,7 @@ from receiver.config.values import (
 )
 from receiver.config.variables import Variables, read_text
 from receiver.dockerhub.login import Login
-from receiver.errors import BadText, ConfigError, ConfigIssue
+from receiver.errors import BadText, ConfigError, ConfigIssue, RestartFirst
 from receiver.extras import how_to_install
 from receiver.http.variables import outgoing_faults
 from receiver.ledger.engine import read_database_url, sqlite_path
@@ -109,7 +109,7 @@ def reload_settings(
     settings, later = after_reload(running, read)
     faults = plain_http_faults(settings, later)
     if faults:
-        raise ConfigError(tuple(faults), read.warnings)
+        raise RestartFirst(tuple(faults), read.warnings)
     return Reloaded(settings, later, read.secrets())
 
 

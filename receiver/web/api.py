@@ -178,7 +178,10 @@ async def reload(service: Service, request: Request) -> Response:
     done = await service.reload(environ, source_of(request))
     if done.faults:
         listed = "\n".join(done.faults)
-        detail = f"the configuration has faults, so the one before stays in force:\n{listed}"
+        what = "the configuration has faults"
+        if done.restart_first:
+            what = "the configuration is valid, but unsafe with settings that need a restart"
+        detail = f"{what}, so the one before stays in force:\n{listed}"
         return problem(ProblemCode.CONFIGURATION_REFUSED, detail)
     settings = service.settings
     warnings = tuple(probably_not_meant(settings))

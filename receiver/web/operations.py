@@ -96,7 +96,7 @@ def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
                 OK: returns(bodies.Reloaded, "The new configuration is in force."),
                 CONFLICT: fails(
                     ProblemCode.CONFIGURATION_REFUSED,
-                    why="The configuration has faults; the one before stays in force.",
+                    why="It has faults, or is not safe without a restart; the one before stays.",
                 ),
             },
             description="As a SIGHUP does; with replicas, only this one reads it again.",

@@ -94,7 +94,7 @@ MEANINGS: Mapping[ProblemCode, str] = {
     ProblemCode.REPOSITORY_UNKNOWN: "No rule and no push is of the repository.",
     ProblemCode.GATE_NOT_CLOSED: "The gate is already open.",
     ProblemCode.NO_RETENTION: "No rule of the app has `keep`.",
-    ProblemCode.CONFIGURATION_REFUSED: "The configuration has faults; the one before is in force.",
+    ProblemCode.CONFIGURATION_REFUSED: "The configuration has faults, or needs a restart.",
     ProblemCode.DELETION_IN_PROGRESS: "Another deletion of versions is in progress.",
     ProblemCode.BODY_TOO_LARGE: "The body is over 1 MiB.",
     ProblemCode.TOO_MANY_BODIES: "Too many large bodies arrive at once; try again later.",

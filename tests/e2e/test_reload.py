@@ -328,6 +328,10 @@ ELSEWHERE = "http://127.1:9"  # another machine, by its name
 LOGIN = {"DOCKERHUB_USERNAME": "studio", "DOCKERHUB_TOKEN": "pull-only"}
 OVER_PLAIN_HTTP = dict.fromkeys(["DOCKERHUB_REGISTRY_URL", "DOCKERHUB_AUTH_URL"], ELSEWHERE)
 OVER_TLS = dict.fromkeys(OVER_PLAIN_HTTP, "https://registry.example.com")
+VALID = (
+    "receiver: the configuration is valid, but unsafe with settings that need a restart, "
+    "so the one before stays in force:\n"
+)
 ALLOWED = {"RECEIVER_ALLOW_PLAIN_HTTP": "true"}
 
 
@@ -349,6 +353,13 @@ def test_no_reload_sends_a_login_to_the_plain_http_url_that_stays_in_force(
     assert [fault.partition(":")[0] for fault in refused["faults"]] == [*OVER_PLAIN_HTTP]
     assert "until a restart it is plain http" in refused["faults"][0]
     assert "Restart the receiver" in refused["faults"][0]
+    done = receiver.run("reload")
+    assert done.returncode == 3
+    assert done.stderr.startswith(VALID)
+    degraded = _api(receiver, "/readyz")["degraded"]
+    [shown] = [one for one in degraded if "Reload failed" in one]
+    assert "Restart the receiver" in shown
+    assert "receiver check" not in shown
     receiver.change(**{**dict.fromkeys(LOGIN, ""), **after, **ALLOWED})
 
 
