@@ -45,11 +45,11 @@ T = TypeVar("T")
 def pause(repository: str | None, everything: bool) -> None:
     """Pause the registrations of REPOSITORY, or of all: pushes are recorded and queued."""
     from receiver.ledger import gates as pauses
-    from receiver.upkeep.operations import Paused
+    from receiver.upkeep.operations import PausedRepositories
     from receiver.web.bodies import PauseRequest
 
     name = _named(repository, everything=everything)
-    done = _perform("/api/pause", Paused, PauseRequest(name))
+    done = _perform("/api/pause", PausedRepositories, PauseRequest(name))
     names = ["all repositories" if name == pauses.ALL else name for name in done.paused]
     click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queued until `resume`.")
 

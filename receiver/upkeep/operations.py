@@ -122,7 +122,7 @@ PausedSince = Annotated[
 ]
 
 
-class Paused(msgspec.Struct, frozen=True):
+class PausedRepositories(msgspec.Struct, frozen=True):
     """The current pauses."""
 
     paused: PausedSince
@@ -173,13 +173,13 @@ class Manual:
             log_operation("replayed", source=source, count=len(done.replayed), deliveries=named)
         return done
 
-    async def pause(self, repository: str, source: Source) -> Paused:
+    async def pause(self, repository: str, source: Source) -> PausedRepositories:
         """Pause the registrations of a repository, or of `*`; raises UnknownRepository."""
         rules = self.current.settings.rules
 
-        def write(tx: Tx) -> Paused:
+        def write(tx: Tx) -> PausedRepositories:
             pause_repository(tx, repository, rules)
-            return Paused(pauses.paused(tx))
+            return PausedRepositories(pauses.paused(tx))
 
         paused = await self.ledger.write(write)
         log_operation("paused", source=source, repository=repository)

@@ -40,7 +40,7 @@ from receiver.upkeep.channels import (
     release,
     rollback_channel,
 )
-from receiver.upkeep.operations import Asker, Paused, dismiss, undo_dismissal
+from receiver.upkeep.operations import Asker, PausedRepositories, dismiss, undo_dismissal
 from receiver.upkeep.version_settings import VersionReader, VersionUnknown, VersionUnreadable
 from receiver.web.api_auth import limit_of, limited_to, source_of
 from receiver.web.bodies import (
@@ -314,7 +314,7 @@ async def release_channel(service: Service, request: Request, body: ReleaseReque
 
 async def list_pauses(service: Service, _: Request) -> Response:
     """List the pauses."""
-    return json_response(Paused(await service.ledger.read(pauses.paused)))
+    return json_response(PausedRepositories(await service.ledger.read(pauses.paused)))
 
 
 async def pause(service: Service, request: Request, body: PauseRequest) -> Response:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.ledger.views import Changed, DeliveryDetail, DeliveryPage
-from receiver.upkeep.operations import Paused, Resumed
+from receiver.upkeep.operations import PausedRepositories, Resumed
 from receiver.upkeep.replay import Replayed, ReplayedDeliveries
 from receiver.upkeep.version_settings import ExportedSettings, VersionDiff
 from receiver.web import api, bodies
@@ -358,14 +358,14 @@ def _of_pauses() -> list[Operation]:
             "GET /api/pauses", "listPauses", Group.PAUSES,
             "List pauses",
             without_input(api.list_pauses),
-            responses={OK: returns(Paused, "The current pauses.")},
+            responses={OK: returns(PausedRepositories, "The current pauses.")},
         ),
         api_operation(
             "POST /api/pause", "pauseRepository", Group.PAUSES,
             "Pause a repository",
             with_body(bodies.PauseRequest, api.pause),
             responses={
-                OK: returns(Paused, "The current pauses."),
+                OK: returns(PausedRepositories, "The current pauses."),
                 CONFLICT: fails(
                     ProblemCode.REPOSITORY_UNKNOWN,
                     why="No rule names the repository, and the ledger has no push to it.",

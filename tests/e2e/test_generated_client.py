@@ -221,10 +221,23 @@ def test_its_errors_are_problems_with_a_code(
     assert versions.code is models.ProblemCode.APP_NOT_FOUND
 
 
+def test_its_types_are_consistent(generated: Generated) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "-p", NAME],
+        cwd=generated.package.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
 def test_it_works_in_asyncio(generated: Generated, receiver: ReceiverProcess) -> None:
     async def pauses() -> Any:
         async with generated.client(receiver.url, receiver.api_token()) as client:
             operation = generated.operation("pauses_and_gates.list_pauses")
             return await operation.asyncio(client=client)
 
-    assert isinstance(asyncio.run(pauses()), generated.models.Paused)
+    assert isinstance(asyncio.run(pauses()), generated.models.PausedRepositories)
