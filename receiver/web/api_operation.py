@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from receiver.web.operation import TEXT, Group, Handler, Operation, ResponseSpec
+from receiver.web.operation import Group, Handler, Operation, ResponseSpec
 from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode
 
 OK, ACCEPTED = HTTPStatus.OK, HTTPStatus.ACCEPTED
@@ -40,8 +40,8 @@ CHALLENGED = fails(
 )
 AWAY = ResponseSpec(
     "The ledger is unavailable and nothing was done (`ledger_unavailable`), or there are too many "
-    "large bodies (`too_many_bodies`) or connections (plain text). Try again later.",
-    {PROBLEM_JSON: Problem, TEXT: str},
+    "large bodies (`too_many_bodies`) or connections (`too_many_connections`). Try again later.",
+    {PROBLEM_JSON: Problem},
 )
 IDENTITY = {"id": "A delivery id, or a registration id for the registration's newest delivery."}
 NO_DELIVERY = {NOT_FOUND: fails(ProblemCode.DELIVERY_NOT_FOUND, why="The delivery does not exist.")}

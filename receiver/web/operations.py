@@ -54,7 +54,7 @@ from receiver.web.operation import (
 from receiver.web.overview import Overview
 from receiver.web.page.reference import Reference
 from receiver.web.page.versions import AppVersions, VersionsView
-from receiver.web.problems import ProblemCode
+from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode
 from receiver.web.promotion_operations import promotion_operations
 from receiver.web.webhook import Hooks
 from receiver.web.webhook_operations import of_docker_hub
@@ -399,14 +399,15 @@ def _of_pauses() -> list[Operation]:
 
 
 def _of_monitoring() -> list[Operation]:
-    crowded = "there are too many connections or large bodies (plain text)."
+    crowded = "there are too many connections (`too_many_connections`)."
     return [
         Operation(
             "GET", "/livez", "getLiveness", Group.MONITORING, "Liveness", Handler(live),
             {
                 OK: returns(Liveness, "The worker's loops are running."),
                 UNAVAILABLE: ResponseSpec(
-                    f"The worker is not running, or {crowded}", {JSON: Liveness, TEXT: str}
+                    f"The worker is not running, or {crowded}",
+                    {JSON: Liveness, PROBLEM_JSON: Problem},
                 ),
             },
             security=(),
@@ -419,7 +420,8 @@ def _of_monitoring() -> list[Operation]:
                     "A delivery can be recorded now; no problem in `degraded` loses a push.",
                 ),
                 UNAVAILABLE: ResponseSpec(
-                    f"A delivery cannot be recorded now, or {crowded}", {JSON: NotReady, TEXT: str}
+                    f"A delivery cannot be recorded now, or {crowded}",
+                    {JSON: NotReady, PROBLEM_JSON: Problem},
                 ),
             },
             description="The details of problems require an API token.",

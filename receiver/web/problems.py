@@ -44,6 +44,11 @@ class ProblemCode(StrEnum):
     TOO_MANY_WAITING = "too_many_waiting"
     STOPPING = "stopping"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
+    MALFORMED = "malformed"
+    HEAD_TOO_LARGE = "head_too_large"
+    HEAD_TOO_SLOW = "head_too_slow"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    TOO_MANY_AHEAD = "too_many_ahead"
 
 
 STATUS: Mapping[ProblemCode, HTTPStatus] = {
@@ -73,6 +78,11 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.TOO_MANY_WAITING: HTTPStatus.SERVICE_UNAVAILABLE,
     ProblemCode.STOPPING: HTTPStatus.SERVICE_UNAVAILABLE,
     ProblemCode.LEDGER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProblemCode.MALFORMED: HTTPStatus.BAD_REQUEST,
+    ProblemCode.HEAD_TOO_LARGE: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ProblemCode.HEAD_TOO_SLOW: HTTPStatus.REQUEST_TIMEOUT,
+    ProblemCode.TOO_MANY_CONNECTIONS: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProblemCode.TOO_MANY_AHEAD: HTTPStatus.TOO_MANY_REQUESTS,
 }
 
 MEANINGS: Mapping[ProblemCode, str] = {
@@ -102,6 +112,11 @@ MEANINGS: Mapping[ProblemCode, str] = {
     ProblemCode.TOO_MANY_WAITING: "Too many requests wait; try again later.",
     ProblemCode.STOPPING: "The receiver is stopping; ask again.",
     ProblemCode.LEDGER_UNAVAILABLE: "The ledger is unavailable; nothing was done.",
+    ProblemCode.MALFORMED: "The request is not HTTP/1.1.",
+    ProblemCode.HEAD_TOO_LARGE: "The request line and headers are over 64 KiB.",
+    ProblemCode.HEAD_TOO_SLOW: "The request line and headers took over 10 seconds.",
+    ProblemCode.TOO_MANY_CONNECTIONS: "There are too many connections; try again later.",
+    ProblemCode.TOO_MANY_AHEAD: "Too many requests were sent on a connection before a response.",
 }
 
 
@@ -117,6 +132,11 @@ class Problem(msgspec.Struct, frozen=True):
 
 def problem(code: ProblemCode, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error of the API."""
+    body = problem_body(code, detail)
+    return Response(body, STATUS[code].value, headers=headers, media_type=PROBLEM_JSON)
+
+
+def problem_body(code: ProblemCode, detail: str) -> bytes:
+    """Return an error as JSON."""
     status = STATUS[code]
-    found = Problem("about:blank", status.phrase, status.value, detail, code)
-    return Response(encode(found), status.value, headers=headers, media_type=PROBLEM_JSON)
+    return encode(Problem("about:blank", status.phrase, status.value, detail, code))

@@ -7,7 +7,6 @@ connections, and drops the body of a request that asks for an upgrade.
 
 import asyncio
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
@@ -21,6 +20,7 @@ from uvicorn.server import Server, ServerState
 
 from receiver import metrics
 from receiver.logs import get_logger
+from receiver.web.problems import PROBLEM_JSON, STATUS, ProblemCode, problem_body
 
 MOST_CONNECTIONS = 1000
 LARGEST_HEAD = 64 * 1024  # bytes: request line and headers, and the trailers of a chunked body
@@ -47,27 +47,23 @@ log = get_logger()
 class Rejection:
     """The response to a request that does not reach the application."""
 
-    status: HTTPStatus
-    reason: str
+    code: ProblemCode
     message: str
 
+    @property
+    def reason(self) -> str:
+        """The word for it in the log and the metrics."""
+        return self.code.value
 
-MALFORMED = Rejection(HTTPStatus.BAD_REQUEST, "malformed", "Invalid HTTP request.")
+
+MALFORMED = Rejection(ProblemCode.MALFORMED, "Invalid HTTP request.")
 HEAD_TOO_LARGE = Rejection(
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "head_too_large",
-    "The request line and headers exceed 64 KiB.",
+    ProblemCode.HEAD_TOO_LARGE, "The request line and headers exceed 64 KiB."
 )
-HEAD_TOO_SLOW = Rejection(
-    HTTPStatus.REQUEST_TIMEOUT, "head_too_slow", "The headers took longer than 10 seconds."
-)
-NO_ROOM = Rejection(
-    HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "Too many connections. Try again."
-)
+HEAD_TOO_SLOW = Rejection(ProblemCode.HEAD_TOO_SLOW, "The headers took longer than 10 seconds.")
+NO_ROOM = Rejection(ProblemCode.TOO_MANY_CONNECTIONS, "Too many connections. Try again.")
 TOO_MANY_AHEAD = Rejection(
-    HTTPStatus.TOO_MANY_REQUESTS,
-    "too_many_ahead",
-    f"More than {MOST_AHEAD} requests were sent before a response.",
+    ProblemCode.TOO_MANY_AHEAD, f"More than {MOST_AHEAD} requests were sent before a response."
 )
 REJECTIONS = (MALFORMED, HEAD_TOO_LARGE, HEAD_TOO_SLOW, NO_ROOM, TOO_MANY_AHEAD)
 
@@ -359,12 +355,12 @@ class LimitedProtocol(HttpToolsProtocol):
             if begun:
                 self.transport.close()
                 return
-        text = rejection.message.encode()
+        body = problem_body(rejection.code, rejection.message)
         self.transport.write(
-            STATUS_LINE[rejection.status]
-            + b"content-type: text/plain; charset=utf-8\r\n"
-            + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(text)
-            + text
+            STATUS_LINE[STATUS[rejection.code]]
+            + b"content-type: %s\r\n" % PROBLEM_JSON.encode()
+            + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            + body
         )
         self._joining.flush()
         if self.transport.can_write_eof():

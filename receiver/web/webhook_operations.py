@@ -20,6 +20,7 @@ from receiver.web.operation import (
     ResponseSpec,
     returns,
 )
+from receiver.web.problems import PROBLEM_JSON, Problem
 from receiver.web.webhook import PROOF_HEADER, Hooks
 
 
@@ -52,8 +53,8 @@ def of_docker_hub(hooks: Hooks) -> list[Operation]:
                 ),
                 HTTPStatus.SERVICE_UNAVAILABLE: ResponseSpec(
                     "The ledger cannot be written now and the push was not accepted, or there are "
-                    "too many connections or large bodies (plain text). Send it again.",
-                    {JSON: NotAccepted, TEXT: str},
+                    "too many connections (`too_many_connections`) or large bodies. Send it again.",
+                    {JSON: NotAccepted, PROBLEM_JSON: Problem},
                     RETRY_AFTER,
                 ),
             },

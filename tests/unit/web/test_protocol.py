@@ -1,6 +1,7 @@
 """The server at the level of HTTP: one write a response, and limits on what a stranger may send."""
 
 import asyncio
+import json
 import select
 import socket
 import threading
@@ -187,6 +188,26 @@ def test_a_request_that_is_not_http_is_answered_400(port: int) -> None:
 
     assert came.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert written == [came]
+
+
+def problem_in(came: bytes) -> dict[str, Any]:
+    """The last response, if it is a problem of RFC 9457."""
+    head, _, body = came[came.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
+    assert b"\r\ncontent-type: application/problem+json\r\n" in head
+    found: dict[str, Any] = json.loads(body)
+    assert head.startswith(f"HTTP/1.1 {found['status']} {found['title']}\r\n".encode())
+    return found
+
+
+@pytest.mark.parametrize("rejection", protocol.REJECTIONS)
+def test_each_rejection_is_a_problem_with_its_code(
+    port: int, monkeypatch: pytest.MonkeyPatch, rejection: protocol.Rejection
+) -> None:
+    monkeypatch.setattr(protocol, "MALFORMED", rejection)
+
+    found = problem_in(said(port, b"nonsense\r\n\r\n"))
+
+    assert (found["code"], found["detail"]) == (rejection.reason, rejection.message)
 
 
 def test_an_answer_that_breaks_off_ends_with_its_head(port: int) -> None:
