@@ -6,6 +6,7 @@ import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.web.page import edgegap_lists
+from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until
 from tests.support.visitor import PAGE, Visitor, visitor
@@ -77,7 +78,9 @@ def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
     for tag in ("2.0.0", "2.1.0"):
         receiver.ended(receiver.push(tag))
         until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
+    until(lambda: "before that" in said(person, "/channels"))
     person.do("rollback", app=APP, channel="staging", to="2.0.0")
+    assert receiver.ended(deliveries(receiver)[0].id)["outcome"] == "updated"
     until(lambda: "Held at 2.0.0 since" in said(person, "/channels"))
     released = person.do("release", app=APP, channel="staging")
     assert "Released my-game/staging" in said(person, released.headers["location"])
