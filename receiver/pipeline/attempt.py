@@ -30,6 +30,7 @@ from receiver.ledger.result import Result
 from receiver.ledger.targets import NotCopied
 from receiver.pipeline.linking import link_all
 from receiver.pipeline.preflight import (
+    Findings,
     ImageOk,
     ImagePending,
     ImageRejected,
@@ -277,8 +278,7 @@ class Attempt:
     async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
         """Decide on a tag that Edgegap already has: check that it is still the same image."""
         if rule.preflight and self._digest is None:
-            findings = await self._preflight.look(self._claimed.image, rule)
-            self._calls += findings.calls
+            findings = await self._find_image(rule)
             if isinstance(findings, ImageOk):
                 self._digest, self._size = findings.digest, findings.size
                 self._notes += findings.notes
@@ -307,8 +307,7 @@ class Attempt:
         """Check the image before it is registered; return None if the version may be created."""
         if not rule.preflight:
             return None
-        findings = await self._preflight.look(self._claimed.image, rule)
-        self._calls += findings.calls
+        findings = await self._find_image(rule)
         match findings:
             case ImageOk():
                 self._digest = findings.digest
@@ -324,6 +323,11 @@ class Attempt:
                 return await self._retry_or_park(rule, policy, findings.calls[-1])
             case Out():
                 return self._held_back(rule, findings)
+
+    async def _find_image(self, rule: Rule) -> Findings:
+        findings = await self._preflight.look(self._claimed.image, rule)
+        self._calls += findings.calls
+        return findings
 
     async def _look_at_size(self, rule: Rule, found: ImageOk) -> Result | None:
         """Note the size, if it is known; park an image that is larger than the rule allows."""

@@ -17,9 +17,9 @@ from receiver.edgegap.plans import (
 from receiver.edgegap.responses import Body
 from receiver.ledger.result import Result
 from receiver.pipeline.attempt import Attempt, rejection, wanted_by
-from receiver.pipeline.preflight import ImageOk
-from receiver.pipeline.retry import Action, Operation, policy_for
-from receiver.reasons import Outcome, Reason
+from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
+from receiver.pipeline.retry import Action, Operation, Policy, next_result, policy_for
+from receiver.reasons import Outcome, Reason, State, explain
 from receiver.rules.channel_order import (
     ByHand,
     Channel,
@@ -48,6 +48,7 @@ class ChannelAttempt(Attempt):
 
     _repeated = False
     _pushed_again = False
+    _seen = False  # the image, in this attempt
 
     async def _before_the_look(self, rule: Rule) -> Result | None:
         claimed = self._claimed
@@ -80,17 +81,60 @@ class ChannelAttempt(Attempt):
         return Result.waiting(reason, found.sentence, now + DECIDED_AGAIN, waited)
 
     async def _look_at_digest(self, rule: Rule) -> Result | None:
-        """Park a move whose tag no longer has the image that was tried, approved or promoted."""
-        claimed, channel = self._claimed, rule.channel(self._claimed.version)
-        tried = claimed.evidence.digest
-        needed = channel.needs or self._is_ordered
-        if not needed or tried is None or not rule.preflight:
+        """Return the result unless the tag has the image that was tried, approved or promoted."""
+        if self._is_compared(rule) and not rule.preflight:
+            self._notes += (NOT_COMPARED,)
+        return None if self._expected(rule) is None else await self._look_at_image(rule)
+
+    def _is_compared(self, rule: Rule) -> bool:
+        """Return whether the move is for one digest only."""
+        return bool(rule.channel(self._claimed.version).needs) or self._is_ordered
+
+    def _expected(self, rule: Rule) -> str | None:
+        """Return the digest that the tag must have, None if that is not known or not compared."""
+        if not rule.preflight or self._is_undone or not self._is_compared(rule):
             return None
-        self._digest = await self._digest_now(rule)
-        if self._digest is None or self._digest == tried:
+        return self._claimed.evidence.digest
+
+    async def _look_at_image(self, rule: Rule) -> Result | None:
+        if self._seen:
             return None
-        detail = f"{tried} then, {self._digest} now"
-        return self._park(Reason.DIGEST_CHANGED, rule, detail=detail)
+        stopped = await super()._look_at_image(rule)
+        self._seen = stopped is None
+        return stopped
+
+    async def _find_image(self, rule: Rule) -> Findings:
+        """Look at the image; one with another digest than expected is rejected."""
+        findings = await super()._find_image(rule)
+        expected = self._expected(rule)
+        if expected is None or isinstance(findings, ImagePending | Out):
+            return findings
+        if findings.digest == expected:
+            return findings
+        if findings.digest is None:
+            if isinstance(findings, ImageRejected):
+                return findings
+            return Out("the registry returned no digest", longest=0, calls=findings.calls)
+        facts = {**self._facts(rule), "detail": f"{expected} then, {findings.digest} now"}
+        reason = Reason.DIGEST_CHANGED
+        # It is still the expected digest that a replay compares.
+        return ImageRejected(Rejected(reason, explain(reason, **facts)), findings.calls, expected)
+
+    def _held_back(self, rule: Rule, out: Out) -> Result | None:
+        """Wait as long as the digest cannot be read: a move to another image would be worse."""
+        if self._expected(rule) is None:
+            return super()._held_back(rule, out)
+        waits = next_result(
+            Policy(Action.RETRY, Reason.DOCKER_HUB_UNAVAILABLE),
+            waited=self._claimed.waited,
+            detail=out.detail,
+            retry_after=out.asked or None,
+            facts=self._facts(rule),
+            now=self._now(),
+            jitter=self._jitter(),
+        )
+        unread = UNREAD.format(detail=out.detail, **self._facts(rule))
+        return replace(waits, sentence=unread) if waits.state is State.WAITING else waits
 
     @property
     def _is_ordered(self) -> bool:
@@ -120,8 +164,7 @@ class ChannelAttempt(Attempt):
         """Return the tag's digest, None if it is not available: the tag may have been deleted."""
         if not rule.preflight:
             return None
-        findings = await self._preflight.look(self._claimed.image, rule)
-        self._calls += findings.calls
+        findings = await self._find_image(rule)
         return findings.digest if isinstance(findings, ImageOk) else None
 
     @property
@@ -230,3 +273,12 @@ class ChannelAttempt(Attempt):
 
 
 REPORTED = "This push was already reported, and moves nothing again."
+NOT_COMPARED = (
+    "the rule has preflight = false, so it was not checked that the tag still has the image that "
+    "was tried, approved or shown"
+)
+UNREAD = (
+    "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is moved to it only "
+    "once the registry confirms that the tag still has the image that was tried, approved or "
+    "shown. It is retried for 24 hours."
+)

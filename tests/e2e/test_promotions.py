@@ -1,6 +1,7 @@
 """Promoting: what changes is shown first, and the registry must still have that image."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from receiver.cli import promote
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
 from tests.support.commands import Commands, commands_beside
 from tests.support.dockerhub import hub_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -127,6 +129,61 @@ def test_a_tag_that_was_overwritten_since_is_not_promoted(
     assert (ended["state"], ended["reason"]) == ("parked", "digest_changed")
     assert digest in ended["sentence"]
     assert (APP, "prod") not in sandbox.versions
+
+
+@pytest.mark.parametrize("fault", [Fault("status", status=503), Fault("reset", times=None)])
+def test_a_digest_that_cannot_be_read_moves_nothing(
+    here: ReceiverHere,
+    commands: Commands,
+    hub: DockerHubSandbox,
+    sandbox: EdgegapSandbox,
+    fault: Fault,
+) -> None:
+    pushed(here, "1.0")
+    hub.push_image(REPOSITORY, "1.0")
+    hub.misbehave(replace(fault, path_contains="/manifests/"))
+
+    delivery = commands.json_of("promote", APP, "prod", "--json")["delivery"]
+
+    waits = until(lambda: waiting(here, delivery))
+    assert waits["reason"] == "docker_hub_unavailable"
+    assert "only once the registry confirms" in waits["sentence"]
+    hub.behave()
+    ended = here.ended(delivery)
+    assert (ended["state"], ended["reason"]) == ("parked", "digest_changed")
+    assert (APP, "prod") not in sandbox.versions
+
+
+def waiting(here: ReceiverHere, delivery: str) -> dict[str, Any]:
+    """The one registration of a delivery, if it waits."""
+    (found,) = here.details(delivery)["registrations"]
+    return dict(found) if found["state"] == "waiting" else {}
+
+
+def test_a_move_that_waited_for_the_registry_is_made_once_it_answers(
+    here: ReceiverHere, commands: Commands, hub: DockerHubSandbox, sandbox: EdgegapSandbox
+) -> None:
+    pushed(here, "1.0")
+    hub.misbehave(Fault("status", status=503, path_contains="/manifests/"))
+
+    answer = commands.json_of("promote", APP, "prod", "--json")
+
+    assert here.ended(answer["delivery"])["outcome"] == "created"
+    assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.0"
+
+
+def test_a_rule_without_preflight_compares_no_digest_and_says_so(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    config = CONFIG.replace('channels = ["staging"]', 'preflight = false\nchannels = ["staging"]')
+    with receiver_here(tmp_path, edgegap, config=config) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        pushed(here, "1.0")
+        answer = commands_beside(here).json_of("promote", APP, "prod", "--json")
+        ended = here.ended(answer["delivery"])
+
+    assert ended["outcome"] == "created"
+    assert any("it was not checked that the tag still has" in note for note in ended["notes"])
 
 
 def test_what_was_shown_is_what_is_moved_or_nothing(
