@@ -43,7 +43,11 @@ _LED_TO_COLUMNS = ("delivery_id", "registration_id")
 _LED_BY = """SELECT d.id, d.pushed_at, d.received_at, r.push_time FROM led_to l
   JOIN deliveries d ON d.id = l.delivery_id JOIN registrations r ON r.id = l.registration_id
  WHERE l.registration_id = :id ORDER BY d.id"""
-_LEARNED = """UPDATE registrations SET digest = COALESCE(CAST(:digest AS TEXT), digest),
+# A deployment that runs is a trial of the digest that it was requested for.
+_LEARNED = """UPDATE registrations SET digest = CASE
+   WHEN EXISTS (SELECT 1 FROM trials t WHERE t.registration_id = registrations.id
+    AND t.requested_at IS NOT NULL AND t.stopped_at IS NULL) THEN digest
+   ELSE COALESCE(CAST(:digest AS TEXT), digest) END,
   overwritten = (:overwritten OR overwritten) WHERE id = :id"""
 _JOIN = """UPDATE registrations SET rule = :rule, updated_at = :now,
   replayed = :by_person, by_hand = :by_hand,
@@ -226,7 +230,7 @@ def open_following(
 
 
 def learn(tx: Tx, identity: str, digest: str | None, *, overwritten: bool) -> None:
-    """Write what is known of the tag of a registration that was just opened."""
+    """Write what is known of the tag of a registration that was just opened or joined."""
     tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
 
 

@@ -241,7 +241,8 @@ POST, PATCH = "POST", "PATCH"
 
 _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
   sentence = :sentence, notes = :notes, overwritten = (:overwritten OR overwritten),
-  digest = COALESCE(CAST(:digest AS TEXT), digest),
+  digest = CASE WHEN CAST(:digest AS TEXT) = CAST(:seen AS TEXT) THEN digest
+   ELSE COALESCE(CAST(:digest AS TEXT), digest) END,
   due_at = :due_at, waiting_reason = :waiting_reason, waiting_since = :waiting_since,
   waiting_first = :waiting_first, waits = :waits, crashes = 0, lease_owner = NULL,
   lease_until = NULL, updated_at = :now, finished_at = :finished_at
@@ -302,6 +303,7 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
         sentence=result.sentence,
         notes=json.dumps(result.notes, ensure_ascii=False),
         digest=result.digest,
+        seen=claimed.digest,  # another digest in the row was learned meanwhile, and stays
         overwritten=result.overwritten,
         due_at=result.due_at or tx.now,
         waiting_reason=result.waited.reason and result.waited.reason.value,

@@ -87,8 +87,9 @@ class ChannelAttempt(Attempt):
         return None if self._expected(rule) is None else await self._look_at_image(rule)
 
     def _is_compared(self, rule: Rule) -> bool:
-        """Return whether the move is for one digest only."""
-        return bool(rule.channel(self._claimed.version).needs) or self._is_ordered
+        """Return whether the move is for one digest only: of a trial, an approval, an order."""
+        needs = rule.channel(self._claimed.version).needs
+        return bool(needs) or self._is_ordered or rule.trial is not None
 
     def _expected(self, rule: Rule) -> str | None:
         """Return the digest that the tag must have, None if that is not known or not compared."""

@@ -1,6 +1,7 @@
 """What follows from the result of an attempt: log, metrics, notifications, gates, channels."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from receiver import metrics
 from receiver.config.settings import Settings
@@ -18,11 +19,13 @@ from receiver.ledger.parked import (
 )
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
+from receiver.ledger.targets import held
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed, wake_channels
 from receiver.logs import get_logger
 from receiver.notifications.destinations import NotificationEvent
 from receiver.pipeline.retry import OF_OTHER_RULES
+from receiver.pipeline.trial import is_failed
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import ByHand, is_ordered
 from receiver.rules.closing import Success, is_closed_by
@@ -157,9 +160,8 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Res
         _try_or_move_channels(tx, settings, claimed, result)
     if claimed.mode is Mode.CHANNEL and result.outcome in SUCCESSES:
         _move_following(tx, settings, claimed, result)
-    if claimed.mode is Mode.TRIAL and result.state is State.DONE:
-        _move_channels(tx, settings, claimed, result)
-        wake_channels(tx, claimed.app, claimed.image)
+    if claimed.mode is Mode.TRIAL and (result.state is State.DONE or is_failed(result)):
+        _follow_trial(tx, settings, claimed, result)
 
 
 def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -> None:
@@ -225,6 +227,18 @@ def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: 
         return
     trial = Match(rule.name, claimed.app, claimed.version, Mode.TRIAL)
     _open(tx, claimed, (trial,), result)
+
+
+def _follow_trial(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
+    """Let what was tried move its channels, or try the image that took its place meanwhile."""
+    there = held(tx, claimed.app, claimed.version)
+    newest = there.digest if there is not None and there.image == claimed.image else None
+    if None not in {newest, result.digest} and newest != result.digest:
+        newer = replace(result, digest=newest, overwritten=True)
+        _try_or_move_channels(tx, settings, claimed, newer)
+    elif result.state is State.DONE:
+        _move_channels(tx, settings, claimed, result)
+    wake_channels(tx, claimed.app, claimed.image)
 
 
 def _move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:

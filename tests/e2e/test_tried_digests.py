@@ -1,0 +1,134 @@
+"""A trial is of one digest: no channel moves to another image under the same tag."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.rules import trial
+from receiver.sandbox.dockerhub import DockerHubSandbox
+from receiver.sandbox.edgegap import EdgegapSandbox
+from tests.support.dockerhub import hub_beside
+from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
+
+Start = Callable[..., AbstractContextManager[ReceiverHere]]
+OURS = "receiver-trial"
+MOVING = 'on_overwrite = "move"\nchannels = ["staging"]'
+TRIAL = """
+[rule.trial]
+at = "45.5,-73.6"
+ready_within = "2s"
+steady_for = "1s"
+"""
+NEEDS = f"""
+[[channel]]
+app = "{APP}"
+name = "staging"
+needs = ["trial"]
+"""
+CONFIG = RULE.replace("preflight = false", MOVING) + TRIAL + NO_CATCH_UP
+
+
+@pytest.fixture(autouse=True)
+def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "SHORTEST_LOOK", 50)
+    monkeypatch.setattr(trial, "FIRST_LOOK", 50)
+    monkeypatch.setattr(trial, "LONGEST_LOOK", 200)
+
+
+@pytest.fixture
+def sandbox() -> EdgegapSandbox:
+    made = EdgegapSandbox(apps=(APP,))
+    made.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
+    return made
+
+
+@pytest.fixture
+def hub() -> DockerHubSandbox:
+    made = DockerHubSandbox()
+    made.add_repository(REPOSITORY)
+    made.push_image(REPOSITORY, "1.0")
+    return made
+
+
+@pytest.fixture
+def start(edgegap: str, hub: DockerHubSandbox, tmp_path: Path) -> Iterator[Start]:
+    with hub_beside(hub) as variables:
+        yield partial(receiver_here, tmp_path, edgegap, environment=variables)
+
+
+def of_kind(here: ReceiverHere, delivery: str, kind: str) -> list[dict[str, Any]]:
+    """The registrations of a delivery that do this, the oldest first."""
+    found = here.details(delivery)["registrations"]
+    return sorted((one for one in found if one["mode"] == kind), key=lambda one: str(one["id"]))
+
+
+def channel(here: ReceiverHere, delivery: str) -> dict[str, Any]:
+    """The registration that moves the channel, once it is done or parked."""
+
+    def look() -> dict[str, Any]:
+        found = of_kind(here, delivery, "channel")
+        return next((one for one in found if one["state"] in {"done", "parked"}), {})
+
+    found: dict[str, Any] = until(look)
+    return found
+
+
+@pytest.mark.parametrize("on_failure", ["park", "warn"])
+def test_a_tag_that_is_overwritten_during_its_trial_moves_no_channel(
+    start: Start,
+    sandbox: EdgegapSandbox,
+    hub: DockerHubSandbox,
+    on_failure: str,
+) -> None:
+    """No webhook comes for the second image; a failure that is only a warning is of one, too."""
+    config = CONFIG.replace("steady_for", f'on_failure = "{on_failure}"\nsteady_for')
+    if on_failure == "warn":
+        sandbox.deployments.set_lifecycle(version="1.0", ready_after=None)
+    with start(config=config) as here:
+        delivery = here.push("1.0")
+        until(lambda: sandbox.deployments.active(OURS))
+        hub.push_image(REPOSITORY, "1.0")
+        ended = channel(here, delivery)
+        tried = of_kind(here, delivery, "trial")[0]["digest"]
+
+    assert (ended["state"], ended["reason"]) == ("parked", "digest_changed")
+    assert f"{tried} then" in ended["sentence"]
+    assert (APP, "staging") not in sandbox.versions
+
+
+@pytest.mark.parametrize("needs", ["", NEEDS])
+@pytest.mark.parametrize("first", ["passed", "failed"])
+def test_an_image_pushed_during_the_trial_of_its_tag_has_a_trial_of_its_own(
+    start: Start,
+    sandbox: EdgegapSandbox,
+    hub: DockerHubSandbox,
+    needs: str,
+    first: str,
+) -> None:
+    if first == "failed":
+        sandbox.deployments.set_lifecycle(version="1.0", ready_after=0.1, crash_after=0.6)
+    with start(config=CONFIG + needs) as here:
+        delivery = here.push("1.0")
+        until(lambda: sandbox.deployments.active(OURS))
+        sandbox.deployments.set_lifecycle(version="1.0", ready_after=0.1)
+        hub.push_image(REPOSITORY, "1.0")
+        again = here.push("1.0")
+        until(lambda: [one["state"] for one in of_kind(here, again, "create")] == ["done"])
+        ended = channel(here, again)
+        before, digest = (of_kind(here, one, "create")[0]["digest"] for one in (delivery, again))
+        runs = here.ledger.read_sync(
+            lambda tx: [(row.digest, bool(row.passed)) for row in tx.run(RUNS)]
+        )
+
+    assert ended["outcome"] == "created"
+    assert runs == [(before, first == "passed"), (digest, True)]
+    assert ended["digest"] == digest
+    assert sandbox.deployments.active(OURS) == []
+
+
+RUNS = "SELECT digest, passed FROM trials ORDER BY id"
