@@ -57,10 +57,6 @@ _LAST_MOVE = """SELECT registration_id, repository, tag FROM channel_moves
  WHERE app = :app AND channel = :name ORDER BY id DESC LIMIT 1"""
 _ACTION = """SELECT action FROM channel_moves WHERE app = :app AND channel = :name
   AND registration_id = :registration ORDER BY id DESC LIMIT 1"""
-_BEFORE = """SELECT from_repository, from_tag FROM channel_moves
- WHERE app = :app AND channel = :name AND repository = :repository AND tag = :tag
-  AND action NOT IN ('rollback', 'restore')
-  AND (from_repository <> repository OR from_tag <> tag) ORDER BY id DESC LIMIT 1"""
 _SOURCE = """SELECT d.source FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
  WHERE l.registration_id = :registration ORDER BY d.id LIMIT 1"""
 _MOVES = """SELECT at, from_repository, from_tag, repository, tag, digest, push_time AS pushed_at,
@@ -277,15 +273,6 @@ def note_move(
         rule=rule,
         registration=registration,
     )
-
-
-def before(tx: Tx, app: str, name: str, image: ImageReference) -> ImageReference | None:
-    """Return what the channel had before it was last moved to the image, rollbacks left out."""
-    tag = {"repository": image.repository, "tag": image.tag}
-    row = tx.run(_BEFORE, app=app, name=name, **tag).first()
-    if row is None:
-        return None
-    return ImageReference(repository=row.from_repository, tag=row.from_tag)
 
 
 def moves_of(tx: Tx, app: str, name: str, most: int = MOST_MOVES) -> list[views.Move]:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 
 from receiver.images import ImageReference
-from receiver.ledger.channels import before
+from receiver.ledger.channel_history import before
 from receiver.ledger.schema import led_to, targets
 from receiver.ledger.transaction import Tx
 from receiver.rules.rule import Mode

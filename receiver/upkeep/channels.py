@@ -10,8 +10,8 @@ from receiver.audit import log_operation
 from receiver.errors import ReceiverError
 from receiver.images import ImageReference
 from receiver.ledger import gates as pauses
+from receiver.ledger.channel_history import before
 from receiver.ledger.channels import (
-    before,
     channel_images,
     hold_channel,
     holds_of,
@@ -67,7 +67,7 @@ def rollback_channel(
         image = _version(tx, app, channel, to)
     else:
         has = ImageReference(repository=holds.repository, tag=holds.tag)
-        found = _before(tx, app, channel, has) if holds.tag else None
+        found = before(tx, app, channel, has) if holds.tag else None
         if found is None:
             raise ChannelNotMoved(
                 f"{app}/{channel} held nothing before {holds.tag or 'now'}; name a version with "
@@ -160,18 +160,6 @@ def log_moved(
     metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
     facts = {"app": app, "channel": channel, "delivery": recorded.delivery}
     log_operation(DONE[action], source=source, **facts)
-
-
-def _before(tx: Tx, app: str, channel: str, has: ImageReference) -> ImageReference | None:
-    """Return the last image before this one that passed a trial, or else the last one."""
-    last = image = before(tx, app, channel, has)
-    seen = {has}
-    while image is not None and image not in seen:
-        if has_passed(tx, app, image, None):
-            return image
-        seen.add(image)
-        image = before(tx, app, channel, image)
-    return last
 
 
 def _options(rules: Iterable[Rule], app: str, channel: str) -> Channel:

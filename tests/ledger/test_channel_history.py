@@ -1,0 +1,89 @@
+"""Which image a rollback without a version puts back, on both engines."""
+
+import pytest
+
+from receiver.ledger.channels import holds_of
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.registrations import claim
+from receiver.ledger.targets import target
+from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import TRIAL
+from receiver.reasons import Outcome
+from receiver.rules.rule import Mode, Rule
+from receiver.upkeep.channels import promote, rollback_channel
+from tests.support.ledger_work import OWNER, done, one_claim, pushed, settled, write
+from tests.support.receiver_process import APP, REPOSITORY
+
+NAME = "open"
+RULES = (Rule(REPOSITORY, APP, f"{REPOSITORY} → {APP}", channels=(NAME,)),)
+
+
+def tried(ledger: Ledger, tag: str, *, passed: bool, digest: str | None = None) -> None:
+    """Note the verdict of a trial."""
+
+    def insert(tx: Tx) -> None:
+        tx.run(
+            "INSERT INTO trials (id, registration_id, app, version, repository, tag, digest, at,"
+            " passed) VALUES (:id, 'r', :app, :tag, :repository, :tag, :digest, '', :passed)",
+            id=tx.new_id(TRIAL), app=APP, repository=REPOSITORY, tag=tag, digest=digest,
+            passed=passed,
+        )  # fmt: skip
+
+    write(ledger, insert)
+
+
+def moved(ledger: Ledger, tag: str, digest: str | None = None) -> None:
+    """Let a push move the channel."""
+    write(ledger, lambda tx: pushed(tx, tag, version=NAME, mode=Mode.CHANNEL))
+    assert settled(ledger, one_claim(ledger), done(Outcome.UPDATED, digest=digest))
+
+
+def promoted(ledger: Ledger, to: str) -> None:
+    """Move the channel by hand."""
+    write(
+        ledger,
+        lambda tx: promote(tx, RULES, APP, NAME, to=to, from_channel=None, source="command"),
+    )
+    assert settled(ledger, one_claim(ledger), done(Outcome.UPDATED))
+
+
+def rolled_back(ledger: Ledger) -> str:
+    """Roll the channel back; return the tag that it gets."""
+    shown = write(ledger, lambda tx: target(tx, APP, NAME))
+    write(ledger, lambda tx: rollback_channel(tx, RULES, APP, NAME, None, source="command"))
+    (one,) = write(ledger, lambda tx: claim(tx, owner=OWNER, most=1))
+    assert settled(ledger, one, done(Outcome.UPDATED))
+    assert shown is not None
+    assert shown.before == one.image  # what the page says that a rollback puts back
+    return one.image.tag
+
+
+@pytest.mark.parametrize("promoted_to", [None, "4.1.0"])
+def test_a_rollback_finds_the_last_image_that_passed(
+    ledger: Ledger, promoted_to: str | None
+) -> None:
+    for tag in ("3.9.0", "4.0.0", "4.1.0", "4.2.0"):
+        tried(ledger, tag, passed=tag < "4.1")
+        moved(ledger, tag)
+    if promoted_to is not None:
+        promoted(ledger, promoted_to)
+
+    assert [rolled_back(ledger) for _ in range(2)] == ["4.0.0", "3.9.0"]
+
+
+def test_it_is_the_previous_image_if_none_passed(ledger: Ledger) -> None:
+    for tag in ("4.0.0", "4.1.0", "4.2.0"):
+        tried(ledger, tag, passed=False)
+        moved(ledger, tag)
+    promoted(ledger, "4.1.0")
+
+    assert rolled_back(ledger) == "4.2.0"
+
+
+def test_what_it_was_rolled_back_from_is_not_put_back(ledger: Ledger) -> None:
+    for tag in ("4.0.0", "4.1.0", "4.2.0"):
+        tried(ledger, tag, passed=True)
+        moved(ledger, tag)
+
+    assert [rolled_back(ledger) for _ in range(2)] == ["4.1.0", "4.0.0"]
+    assert write(ledger, lambda tx: holds_of(tx, APP, NAME)).tag == "4.0.0"
