@@ -234,6 +234,11 @@ def learn(tx: Tx, identity: str, digest: str | None, *, overwritten: bool) -> No
     tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
 
 
+def forget_digest(tx: Tx, identity: str) -> None:
+    """Let a registration move its channel to whatever digest the tag has."""
+    tx.run("UPDATE registrations SET digest = NULL WHERE id = :id", id=identity)
+
+
 class _Wanted(msgspec.Struct, frozen=True):
     """A registration that a delivery leads to, before it is known whether one is open already."""
 

@@ -26,7 +26,7 @@ from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_linked, note_sent
 from receiver.ledger.targets import Held, digest_of_tag, held, hold, led_by_new_push
 from receiver.ledger.transaction import Tx
-from receiver.ledger.trials import begin_run, has_passed, last_run, note_run
+from receiver.ledger.trials import begin_run, has_passed, last_run, note_run, passed_digests
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import Holds, Pushed, Report, is_ordered
 from receiver.rules.promotion import Evidence
@@ -228,6 +228,7 @@ def _evidence(tx: Tx, claimed: Claimed) -> Evidence:
         passed=has_passed(tx, app, image, digest),
         approved=approval is not None,
         digest=digest,
+        proven=frozenset(passed_digests(tx, app, image)),
         channels=channel_images(tx, app),
     )
 

@@ -246,7 +246,7 @@ def last_deliveries(tx: Tx, registrations: Iterable[str | None]) -> dict[str, st
 
 def _target(tx: Tx, row: Row[Any]) -> Target:
     image = ImageReference(repository=row.repository, tag=row.tag)
-    channel = row.mode == Mode.CHANNEL
+    earlier = before(tx, row.app, row.version, image) if row.mode == Mode.CHANNEL else None
     return Target(
         app=row.app,
         version=row.version,
@@ -255,7 +255,7 @@ def _target(tx: Tx, row: Row[Any]) -> Target:
         tag=row.tag,
         digest=row.digest,
         push_time=row.push_time,
-        before=before(tx, row.app, row.version, image) if channel else None,
+        before=None if earlier is None else earlier.image,
         created_here=bool(row.created_here),
         made_at=row.made_at,
         deleted_at=row.deleted_at,

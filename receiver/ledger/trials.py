@@ -27,6 +27,9 @@ _VERDICT = """SELECT passed FROM trials
  WHERE app = :app AND repository = :repository AND tag = :tag AND passed IS NOT NULL
   AND (CAST(:digest AS TEXT) IS NULL OR digest IS NULL OR digest = :digest)
  ORDER BY id DESC LIMIT 1"""
+_PASSED = """SELECT digest FROM trials
+ WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL
+ ORDER BY id DESC"""
 # Runs that nobody works on: their registration has ended, is parked or is gone.
 _LEFT = """SELECT t.id, t.registration_id, t.request_id, t.app, t.version, t.requested_at
  FROM trials t LEFT JOIN registrations r ON r.id = t.registration_id
@@ -120,6 +123,12 @@ def has_passed(tx: Tx, app: str, image: ImageReference, digest: str | None) -> b
     named = {"app": app, "repository": image.repository, "tag": image.tag, "digest": digest}
     found = tx.run(_VERDICT, **named).scalar()
     return None if found is None else bool(found)
+
+
+def passed_digests(tx: Tx, app: str, image: ImageReference) -> tuple[str, ...]:
+    """Return the digests of an image's tag that passed a trial, the last one first."""
+    rows = tx.run(_PASSED, app=app, repository=image.repository, tag=image.tag)
+    return tuple(dict.fromkeys(str(row.digest) for row in rows))
 
 
 def wake_channels(tx: Tx, app: str, image: ImageReference) -> None:

@@ -57,15 +57,23 @@ class ChannelAttempt(Attempt):
             return Result.done(Outcome.SUPERSEDED, why)
         repeated = claimed.known is not None and not self._is_ordered
         stopped = await self._look_at_repeat(rule) if repeated else None
-        if stopped is not None or self._repeated or self._is_undone:
+        if stopped is not None or self._repeated:
             return stopped
-        return self._unmet(rule) or await self._look_at_digest(rule)
+        waits = None if self._is_undone else self._unmet(rule)
+        return waits or await self._look_at_digest(rule)
 
     @property
     def _is_undone(self) -> bool:
         """Whether a person, or the receiver, puts back what the channel had: it needs nothing."""
-        undone = {ByHand.ROLLBACK, ByHand.RESTORE}
-        return self._is_ordered and self._claimed.holds.action in undone
+        return self._is_rollback or self._is_restored
+
+    @property
+    def _is_rollback(self) -> bool:
+        return self._is_ordered and self._claimed.holds.action == ByHand.ROLLBACK
+
+    @property
+    def _is_restored(self) -> bool:
+        return self._is_ordered and self._claimed.holds.action == ByHand.RESTORE
 
     def _unmet(self, rule: Rule) -> Result | None:
         """Return the result while the move waits for a trial or an approval."""
@@ -82,7 +90,7 @@ class ChannelAttempt(Attempt):
 
     async def _look_at_digest(self, rule: Rule) -> Result | None:
         """Return the result unless the tag has the image that was tried, approved or promoted."""
-        if self._is_compared(rule) and not rule.preflight:
+        if self._is_compared(rule) and not (rule.preflight or self._is_undone):
             self._notes += (NOT_COMPARED,)
         return None if self._expected(rule) is None else await self._look_at_image(rule)
 
@@ -92,8 +100,11 @@ class ChannelAttempt(Attempt):
         return bool(needs) or self._is_ordered or rule.trial is not None
 
     def _expected(self, rule: Rule) -> str | None:
-        """Return the digest that the tag must have, None if that is not known or not compared."""
-        if not rule.preflight or self._is_undone or not self._is_compared(rule):
+        """Return the digest that the tag must have, None if that is not known or not compared.
+
+        A rollback to a version that a person named has none: it may be urgent.
+        """
+        if not rule.preflight or self._is_restored or not self._is_compared(rule):
             return None
         return self._claimed.evidence.digest
 
@@ -108,18 +119,30 @@ class ChannelAttempt(Attempt):
         """Look at the image; one with another digest than expected is rejected."""
         findings = await super()._find_image(rule)
         expected = self._expected(rule)
-        if expected is None or isinstance(findings, ImagePending | Out):
+        if isinstance(findings, ImagePending | Out):
             return findings
-        if findings.digest == expected:
+        if expected is None or findings.digest == expected:
+            proven = self._claimed.evidence.proven
+            if self._is_rollback and proven and findings.digest not in {None, *proven}:
+                self._warnings += (UNPROVEN.format(digest=findings.digest, **self._facts(rule)),)
             return findings
         if findings.digest is None:
             if isinstance(findings, ImageRejected):
                 return findings
             return Out("the registry returned no digest", longest=0, calls=findings.calls)
         facts = {**self._facts(rule), "detail": f"{expected} then, {findings.digest} now"}
-        reason = Reason.DIGEST_CHANGED
+        sentence = explain(Reason.DIGEST_CHANGED, **facts) + self._even_so()
+        changed = Rejected(Reason.DIGEST_CHANGED, sentence)
         # It is still the expected digest that a replay compares.
-        return ImageRejected(Rejected(reason, explain(reason, **facts)), findings.calls, expected)
+        return ImageRejected(changed, findings.calls, expected)
+
+    def _even_so(self) -> str:
+        """Return how a rollback is made whatever digest the tag has."""
+        claimed = self._claimed
+        if not self._is_rollback:
+            return ""
+        command = f"receiver rollback {claimed.app} {claimed.version} --to {claimed.image.tag}"
+        return f" To roll back to it even so: `{command}`."
 
     def _held_back(self, rule: Rule, out: Out) -> Result | None:
         """Wait as long as the digest cannot be read: a move to another image would be worse."""
@@ -134,7 +157,7 @@ class ChannelAttempt(Attempt):
             now=self._now(),
             jitter=self._jitter(),
         )
-        unread = UNREAD.format(detail=out.detail, **self._facts(rule))
+        unread = UNREAD.format(detail=out.detail, **self._facts(rule)) + self._even_so()
         return replace(waits, sentence=unread) if waits.state is State.WAITING else waits
 
     @property
@@ -277,6 +300,10 @@ REPORTED = "This push was already reported, and moves nothing again."
 NOT_COMPARED = (
     "the rule has preflight = false, so it was not checked that the tag still has the image that "
     "was tried, approved or shown"
+)
+UNPROVEN = (
+    "the tag {tag} has another image now ({digest}) than the one that passed its trial; a person "
+    "rolled back to it even so"
 )
 UNREAD = (
     "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is moved to it only "

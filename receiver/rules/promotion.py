@@ -12,13 +12,14 @@ class Evidence:
     """What the ledger knows of an image that is to move a channel.
 
     `passed` is the verdict of its last trial, None if there was none; `approved`: a person approved
-    this move. `digest` is the digest that was tried or approved, None if it is not known.
-    `channels` holds what the channels of the app have.
+    this move. `digest` is the digest that was tried or approved, None if it is not known; `proven`
+    are the digests of the tag that passed a trial. `channels` holds what the app's channels have.
     """
 
     passed: bool | None = None
     approved: bool = False
     digest: str | None = None
+    proven: frozenset[str] = frozenset()
     channels: Mapping[str, ImageReference] = field(default_factory=dict)
 
 

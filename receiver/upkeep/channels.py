@@ -21,7 +21,14 @@ from receiver.ledger.channels import (
     reported,
     wake_channel,
 )
-from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
+from receiver.ledger.deliveries import (
+    COMMAND,
+    NewDelivery,
+    RecordedDelivery,
+    forget_digest,
+    learn,
+    record,
+)
 from receiver.ledger.targets import last_names, rule_of, target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
@@ -58,11 +65,13 @@ def rollback_channel(
 ) -> RecordedDelivery:
     """Move a channel back to its previous image, or to the image of another version, and hold it.
 
-    Of its previous images it is the last one that passed a trial, if one did.
+    Of its previous images it is the last one that passed a trial, if one did; then the tag must
+    still have the digest that passed. A named version is moved to even so.
     The channel's current image may also be named: this cancels queued moves and reverts a change
     made outside the receiver. `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
     """
     holds = _known_channel(tx, rules, app, channel)
+    digest = None
     if to is not None:
         image = _version(tx, app, channel, to)
     else:
@@ -73,9 +82,9 @@ def rollback_channel(
                 f"{app}/{channel} held nothing before {holds.tag or 'now'}; name a version with "
                 "--to"
             )
-        image = found
+        image, digest = found.image, found.digest
     done = f"Rolled {app}/{channel} back from {holds.tag or 'nothing'} to {image.tag}."
-    asked = _Asked(app, channel, image, ByHand.ROLLBACK, source)
+    asked = _Asked(app, channel, image, ByHand.ROLLBACK, source, digest)
     return _move(tx, rules, asked, done)
 
 
@@ -229,6 +238,8 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDe
     recorded = record(tx, delivery, ruling, push_time=later)
     hold_channel(tx, app, channel, Hold(tx.now, image.tag, asked.action.value, above))
     (registration,) = recorded.registrations
+    if asked.action is ByHand.ROLLBACK:
+        forget_digest(tx, registration)  # it may have waited for another digest
     learn(tx, registration, asked.digest, overwritten=False)
     order(tx, app, channel, registration=registration, action=asked.action, source=asked.source)
     wake_channel(tx, app, channel)  # it may wait for an approval, which this is

@@ -11,6 +11,7 @@ import pytest
 from receiver.rules import trial
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
+from tests.support.commands import commands_beside
 from tests.support.dockerhub import hub_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
@@ -129,6 +130,35 @@ def test_an_image_pushed_during_the_trial_of_its_tag_has_a_trial_of_its_own(
     assert runs == [(before, first == "passed"), (digest, True)]
     assert ended["digest"] == digest
     assert sandbox.deployments.active(OURS) == []
+
+
+def test_a_rollback_finds_the_image_that_passed_or_moves_nothing(
+    start: Start, sandbox: EdgegapSandbox, hub: DockerHubSandbox
+) -> None:
+    hub.push_image(REPOSITORY, "1.1")
+    with start(config=CONFIG + NEEDS) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        commands = commands_beside(here)
+        for tag in ("1.0", "1.1"):
+            assert channel(here, here.push(tag))["outcome"] in {"created", "updated"}
+        back = commands.json_of("rollback", APP, "staging", "--json")["delivery"]
+        assert here.ended(back)["outcome"] == "updated"
+        assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0"
+        commands.json_of("rollback", APP, "staging", "--to", "1.1", "--json")
+        until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.1")
+
+        hub.push_image(REPOSITORY, "1.0")
+        parked = here.ended(commands.json_of("rollback", APP, "staging", "--json")["delivery"])
+        assert (parked["state"], parked["reason"]) == ("parked", "digest_changed")
+        assert "`receiver rollback my-game staging --to 1.0`" in parked["sentence"]
+        assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.1"
+
+        named = commands.json_of("rollback", APP, "staging", "--to", "1.0", "--json")["delivery"]
+        ended = here.ended(named)
+
+    assert ended["outcome"] == "updated"
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0"
+    assert any("than the one that passed its trial" in note for note in ended["notes"])
 
 
 RUNS = "SELECT digest, passed FROM trials ORDER BY id"
