@@ -22,6 +22,12 @@ _ASKED = """SELECT app, version, repository, tag, digest FROM registrations
  WHERE id = :id AND mode = 'channel' AND state IN ('queued', 'waiting', 'working')
   AND waiting_reason = 'needs_approval'"""
 
+# With a reason that is not known it is a new wait, which is notified of.
+_OTHER_DIGEST = """UPDATE registrations SET waiting_reason = NULL, due_at = :now
+ WHERE id = :id AND state IN ('waiting', 'queued') AND digest IS NOT NULL
+  AND waiting_reason IN ('needs_trial', 'needs_approval')
+  AND (CAST(:seen AS TEXT) IS NULL OR digest <> CAST(:seen AS TEXT))"""
+
 
 def approve(tx: Tx, move: Approvable, *, approver: str, address: str) -> bool:
     """Record an approval and let the move go on; False if it was approved before."""
@@ -48,6 +54,11 @@ def waiting_for_approval(tx: Tx, move: Approvable, *, to_approve: bool = False) 
     lock = "FOR NO KEY UPDATE" if to_approve and tx.postgresql else ""
     row = tx.run(_WAITS.format(lock=lock), **place).first()
     return None if row is None or row.digest != move.digest else str(row.id)
+
+
+def wait_for_other_digest(tx: Tx, registration: str, *, seen: str | None) -> None:
+    """Begin a wait for a trial or an approval again if the tag's digest is not the one seen."""
+    tx.run(_OTHER_DIGEST, id=registration, seen=seen, now=tx.now)
 
 
 def approvable(tx: Tx, registration: str) -> Approvable | None:

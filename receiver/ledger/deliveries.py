@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from receiver.ledger.approvals import wait_for_other_digest
 from receiver.ledger.targets import is_new_push
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, State, Verdict
@@ -231,7 +232,9 @@ def open_following(
 
 def learn(tx: Tx, identity: str, digest: str | None, *, overwritten: bool) -> None:
     """Write what is known of the tag of a registration that was just opened or joined."""
+    seen = tx.run("SELECT digest FROM registrations WHERE id = :id", id=identity).scalar()
     tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
+    wait_for_other_digest(tx, identity, seen=seen)
 
 
 def forget_digest(tx: Tx, identity: str) -> None:

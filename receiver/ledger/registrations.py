@@ -8,7 +8,7 @@ from receiver.approval_link import Approvable
 from receiver.backoff import WaitState
 from receiver.edgegap.responses import Answer, Effect
 from receiver.images import ImageReference
-from receiver.ledger.approvals import approval_of
+from receiver.ledger.approvals import approval_of, wait_for_other_digest
 from receiver.ledger.channels import (
     PUSH,
     channel_images,
@@ -353,6 +353,8 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
     changed = row.look_again or _evidence(tx, claimed) != claimed.evidence
     if result.reason in NEED_EVIDENCE and changed:
         tx.run("UPDATE registrations SET due_at = :now WHERE id = :id", id=claimed.id, now=tx.now)
+    if result.reason in NEED_EVIDENCE:  # another push may have joined it meanwhile
+        wait_for_other_digest(tx, claimed.id, seen=result.digest or claimed.digest)
     return True
 
 

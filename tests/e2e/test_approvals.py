@@ -238,6 +238,46 @@ def test_a_tag_that_was_overwritten_since_is_not_moved_to(
     assert (APP, "prod") not in sandbox.versions
 
 
+def test_a_tag_that_is_pushed_again_is_to_be_approved_again(
+    edgegap: str, sandbox: EdgegapSandbox, chat: Chat, chat_url: str, tmp_path: Path
+) -> None:
+    """The first link said that there is nothing to approve, and no second one came."""
+    hub = DockerHubSandbox()
+    hub.add_repository(REPOSITORY)
+    config = CONFIG.replace("preflight = false", 'on_overwrite = "move"')
+    links: list[str] = []
+    digests: list[str] = []
+    with hub_beside(hub) as variables:
+        environment = {"CHAT_URL": chat_url, **variables}
+        with receiver_here(tmp_path, edgegap, config=config, environment=environment) as here:
+            for number in (1, 2):
+                hub.push_image(REPOSITORY, "1.0")
+                delivery = here.push("1.0")
+                until(lambda one=delivery: _asked_for(here, one) not in {"", *digests})  # type: ignore[misc]
+                digests.append(_asked_for(here, delivery))
+                here.inside(here.service.notification_sender.send_due)
+                until(lambda most=number: len(chat.messages) == most)  # type: ignore[misc]
+                links.append(chat.link())
+            assert here.push("1.0")  # reported again: nothing new is to be approved
+            here.inside(here.service.notification_sender.send_due)
+
+            old, new = (Reading(asked(here, "GET", link).text).text for link in links)
+            assert "There is nothing to approve any more." in old
+            assert digests[1] in new
+            asked(here, "POST", links[1])
+            until(lambda: registration_of(here, delivery, "prod")["outcome"] == "created")
+
+    assert len(chat.messages) == 2
+    assert moves(sandbox, "1.0") == 1
+
+
+def _asked_for(here: ReceiverHere, delivery: str) -> str:
+    """The digest that waits for an approval, empty if none does."""
+    found = [one for one in here.details(delivery)["registrations"] if one["version"] == "prod"]
+    waits = [one for one in found if one["reason"] == "needs_approval"]
+    return str(waits[0]["digest"]) if waits else ""
+
+
 def _parked(here: ReceiverHere, delivery: str) -> str:
     found = registration_of(here, delivery, "prod")
     return str(found["reason"]) if found["state"] == "parked" else ""

@@ -1,12 +1,13 @@
 """Approvals in the ledger, on both databases: once, and never missed by an attempt."""
 
 import asyncio
+from dataclasses import replace
 
 from receiver.approval_link import Approvable
 from receiver.backoff import WaitState
 from receiver.images import ImageReference
 from receiver.ledger.approvals import approvable, approval_of, approve, waiting_for_approval
-from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.deliveries import NewDelivery, learn, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed, claim, next_due, settle
 from receiver.ledger.result import Result
@@ -23,13 +24,19 @@ async def claimed(ledger: Ledger) -> Claimed:
     return one
 
 
-async def waits(ledger: Ledger, one: Claimed, reason: Reason = Reason.NEEDS_APPROVAL) -> None:
+async def waits(
+    ledger: Ledger,
+    one: Claimed,
+    reason: Reason = Reason.NEEDS_APPROVAL,
+    digest: str | None = None,
+) -> None:
     """Settle it as an attempt does that found no approval."""
 
     def write(tx):  # type: ignore[no-untyped-def]
         waited = WaitState(reason, tx.now, 1, tx.now)
         due = tx.now + HALF_AN_HOUR
-        return settle(tx, one, "w", Result.waiting(reason, "waits", due, waited))
+        result = Result.waiting(reason, "waits", due, waited)
+        return settle(tx, one, "w", replace(result, digest=digest))
 
     assert await ledger.write(write)
 
@@ -70,6 +77,29 @@ def test_an_approval_is_seen_by_the_attempt_that_is_under_way(ledger: Ledger) ->
     approval = ledger.read_sync(lambda tx: approval_of(tx, MOVE))
     assert approval is not None
     assert approval.approver == "link"
+
+
+def test_a_digest_that_is_learned_during_an_attempt_is_a_new_wait(ledger: Ledger) -> None:
+    """The attempt wrote the digest back that it had begun with, and asked for nothing again."""
+
+    async def scenario() -> Claimed:
+        match = Match("r", "my-game", "prod", Mode.CHANNEL)
+        delivery = NewDelivery("webhook", "studio/game-server", "1.0")
+        ruling = Decision(Verdict.ACCEPTED, matches=(match,))
+        recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
+        (registration,) = recorded.registrations
+        await ledger.write(lambda tx: learn(tx, registration, "sha256:a", overwritten=False))
+        await waits(ledger, await claimed(ledger), digest="sha256:a")
+        await ledger.write(lambda tx: tx.run("UPDATE registrations SET due_at = 0").rowcount)
+        one = await claimed(ledger)
+        assert one.waited.reason is Reason.NEEDS_APPROVAL
+        await ledger.write(lambda tx: learn(tx, registration, "sha256:b", overwritten=True))
+        await waits(ledger, one, digest="sha256:a")
+        assert await soon(ledger)
+        return await claimed(ledger)
+
+    again = asyncio.run(scenario())
+    assert (again.digest, again.waited.reason) == ("sha256:b", None)
 
 
 def test_moves_that_wait_are_listed_also_while_they_are_tried_again(ledger: Ledger) -> None:
