@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from receiver.backoff import FIRST_BACKOFF, SHORTEST_SLOWDOWN, probe_delay
 from receiver.ledger.deletions import deletion_under_way
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import may_run
 from receiver.ledger.views import HeldBack, Registration
 from receiver.reasons import Reason, State, explain
+from receiver.rules.rule import Mode
 from receiver.timestamps import Time
 
 BUSY = "busy"
@@ -153,7 +155,7 @@ def paused(tx: Tx) -> dict[str, Time]:
 
 
 def all_paused(tx: Tx) -> bool:
-    """Return whether everything is paused: then the queue need not be searched."""
+    """Return whether everything is paused."""
     return tx.run("SELECT 1 FROM pauses WHERE repository = '*'").first() is not None
 
 
@@ -167,10 +169,11 @@ def blockers(tx: Tx, registration: Registration) -> list[HeldBack]:
     """
     if registration.state not in {State.QUEUED, State.WAITING}:
         return []
+    goes_on = registration.mode is Mode.TRIAL and may_run(tx, registration.id)
     held = [
         HeldBack("pause", _of_pause(name), since, None)
         for name, since in paused(tx).items()
-        if name in {ALL, registration.repository}
+        if name in {ALL, registration.repository} and not goes_on
     ]
     for gate in closed_gates(tx):
         busy = gate.name == BUSY

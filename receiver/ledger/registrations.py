@@ -26,7 +26,14 @@ from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_linked, note_sent
 from receiver.ledger.targets import Held, digest_of_tag, held, hold, led_by_new_push
 from receiver.ledger.transaction import Tx
-from receiver.ledger.trials import begin_run, has_passed, last_run, note_run, passed_digests
+from receiver.ledger.trials import (
+    RUNNING,
+    begin_run,
+    has_passed,
+    last_run,
+    note_run,
+    passed_digests,
+)
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import Holds, Pushed, Report, is_ordered
 from receiver.rules.promotion import Evidence
@@ -37,6 +44,10 @@ LEASE_MS = 30_000
 NEED_EVIDENCE = frozenset({Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
 CRASHES_TO_ALONE = 5  # after this many in a row nothing else is worked on with it
 
+# A pause holds back what was not begun: a deployment that was requested is watched and stopped.
+_GOES_ON = f"""(NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN ({{0}}.repository, '*'))
+   OR {{0}}.id IN ({RUNNING}))"""  # noqa: S608 - our words
+
 # Not `IN ('queued', 'waiting')`: for that SQLite takes the index by state, and sorts the whole
 # queue; in these words it walks the index of what is due, and stops at the last one it needs.
 # A mode that this program does not know is a newer replica's, which an upgrade begins with.
@@ -46,7 +57,7 @@ _CLAIM = """WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
    WHERE r.state NOT IN ('done', 'parked', 'working') AND r.due_at <= :now
     AND r.mode IN ('create', 'channel', 'trial') {which}
-    AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
+    AND {r_goes_on}
     AND NOT EXISTS (SELECT 1 FROM registrations w
       WHERE w.app = r.app AND w.version = r.version AND w.state = 'working')
     AND NOT EXISTS (SELECT 1 FROM deletions d
@@ -57,7 +68,7 @@ _CLAIM = """WITH due AS MATERIALIZED (
        AND o.due_at <= :now
        AND CASE WHEN r.mode = 'channel' THEN (o.push_time, o.id) > (r.push_time, r.id)
         ELSE (o.due_at, o.id) < (r.due_at, r.id) END
-       AND NOT EXISTS (SELECT 1 FROM pauses q WHERE q.repository IN (o.repository, '*')))
+       AND {o_goes_on})
    ORDER BY r.due_at, r.id LIMIT :most {lock})
  UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
   attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
@@ -71,16 +82,16 @@ _ALONE = f"AND r.crashes >= {CRASHES_TO_ALONE}"
 _WAITS_ALONE = f"""SELECT 1 FROM registrations r
  WHERE r.crashes >= {CRASHES_TO_ALONE} AND r.state NOT IN ('done', 'parked', 'working')
   AND +r.due_at <= :now AND r.mode IN ('create', 'channel', 'trial')
-  AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*')) LIMIT 1"""  # noqa: S608 - a number
+  AND {_GOES_ON.format("r")} LIMIT 1"""  # noqa: S608 - our words
 _WRITES = """SELECT method, effect FROM attempts
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
 _FIRST_REPORT = """SELECT min(d.received_at) FROM led_to l
   JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = :id"""
-_NEXT_DUE = """SELECT r.due_at FROM registrations r
+_NEXT_DUE = f"""SELECT r.due_at FROM registrations r
  WHERE r.state NOT IN ('done', 'parked', 'working')
   AND r.mode IN ('create', 'channel', 'trial')
-  AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
- ORDER BY r.due_at, r.id LIMIT 1"""
+  AND {_GOES_ON.format("r")}
+ ORDER BY r.due_at, r.id LIMIT 1"""  # noqa: S608 - our words
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +155,12 @@ def claim(tx: Tx, *, owner: str, most: int, alone: bool = False) -> list[Claimed
     `alone`: of those that must be worked on alone, else of the others.
     """
     lock = "FOR UPDATE OF r SKIP LOCKED" if tx.postgresql else ""
-    sql = _CLAIM.format(lock=lock, which=_ALONE if alone else _NOT_ALONE)
+    sql = _CLAIM.format(
+        lock=lock,
+        which=_ALONE if alone else _NOT_ALONE,
+        r_goes_on=_GOES_ON.format("r"),
+        o_goes_on=_GOES_ON.format("o"),
+    )
     rows = tx.run(sql, owner=owner, now=tx.now, until=tx.now + LEASE_MS, most=most)
     return [_claimed(tx, row) for row in sorted(rows.mappings().all(), key=itemgetter("id"))]
 

@@ -9,6 +9,9 @@ from receiver.ledger.transaction import Tx
 from receiver.rules.trial import TrialRun
 
 TRIAL = "x"
+# The registrations of which a deployment may run: by the index `trials_running`.
+RUNNING = """SELECT t.registration_id FROM trials t
+ WHERE t.stopped_at IS NULL AND t.requested_at IS NOT NULL"""
 
 _COLUMNS = """request_id, requested_at, ready_at, decided_at, passed, why, exit_code, log, notes,
  stop_at, stopped_at"""
@@ -143,6 +146,12 @@ def runs_left(tx: Tx) -> list[LeftRun]:
         LeftRun(row.id, row.registration_id, row.request_id, row.app, row.version, row.requested_at)
         for row in rows
     ]
+
+
+def may_run(tx: Tx, registration: str | None = None) -> bool:
+    """Return whether a deployment of the registration may run; without one, of any."""
+    which = "" if registration is None else "AND t.registration_id = :registration"
+    return tx.run(f"{RUNNING} {which} LIMIT 1", registration=registration).first() is not None
 
 
 def is_wanted(tx: Tx, registration: str, request_id: str) -> bool:

@@ -34,6 +34,7 @@ from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import size_before
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import may_run
 from receiver.logs import get_logger
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.channels import ChannelAttempt
@@ -101,7 +102,7 @@ def claim_due(
         probe = not busy and gates.take_probe(tx)  # a probe is also a request
         soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
         return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
-    if pauses.all_paused(tx):
+    if pauses.all_paused(tx) and not may_run(tx):  # then the queue need not be searched
         return Turn(tx.now, replicas=replicas)
     if free <= 0:
         return Turn(tx.now, replicas=replicas)

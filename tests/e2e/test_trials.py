@@ -203,6 +203,28 @@ def test_a_dismissed_trial_is_stopped_by_the_sweep_and_nothing_else(
     assert {one.request_id for one in sandbox.deployments.active()} == {players, others}
 
 
+@pytest.mark.parametrize("what", ["studio/game-server", "--all"])
+def test_a_pause_does_not_leave_a_deployment_running(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, what: str
+) -> None:
+    receiver = ReceiverProcess(tmp_path, edgegap, config=CONFIG).start()
+    commands = commands_beside(receiver)
+    delivery = receiver.push("1.0")
+    try:
+        until(lambda: sandbox.deployments.active(OURS))
+        assert commands.run("pause", what).exit_code == 0
+        assert by_kind(receiver, delivery)["trial"]["held_back"] == []
+        receiver.kill()
+        receiver.start()
+        until(lambda: by_kind(receiver, delivery)["trial"]["outcome"] == "passed")
+        assert sandbox.deployments.active(OURS) == []
+        moves = by_kind(receiver, delivery)["channel"]
+        assert moves["state"] == "queued"
+        assert [one["by"] for one in moves["held_back"]] == ["pause"]
+    finally:
+        receiver.stop()
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_no_kill_leaves_a_deployment_running(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, seed: int

@@ -1,14 +1,24 @@
 """Trials in the ledger, on both engines: runs, verdicts, what is left running."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from receiver.backoff import WaitState
 from receiver.images import ImageReference
 from receiver.ledger.clock import Reading, keep_time
+from receiver.ledger.gates import ALL, pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purge import purge_trials
-from receiver.ledger.registrations import Claimed, sent
+from receiver.ledger.registrations import (
+    CRASHES_TO_ALONE,
+    Claimed,
+    claim,
+    next_due,
+    sent,
+    waits_alone,
+)
 from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
@@ -119,6 +129,31 @@ def test_what_nobody_works_on_any_more_is_left_until_it_is_gone(ledger: Ledger) 
     assert read(ledger, runs_left) == []
     assert read(ledger, trial_time) == {APP: MINUTE}
     assert not read(ledger, lambda tx: is_wanted(tx, one.id, "abc"))
+
+
+@pytest.mark.parametrize("what", [REPOSITORY, ALL])
+@pytest.mark.parametrize("crashes", [0, CRASHES_TO_ALONE])
+def test_a_pause_does_not_hold_back_what_is_deployed(
+    ledger: Ledger, what: str, crashes: int
+) -> None:
+    """Its deployment is watched and stopped; what was not requested yet stays where it is."""
+    one = claimed(ledger)
+    waiting = Result.waiting(Reason.TRIAL_RUNNING, "", NOW, WaitState())
+    assert settled(ledger, one, replace(waiting, trial=RUN))
+    write(ledger, lambda tx: pushed(tx, "1.1", mode=Mode.TRIAL))
+    write(ledger, lambda tx: pushed(tx, "1.0"))  # the same target, and first in the queue
+    write(ledger, lambda tx: tx.run("UPDATE registrations SET crashes = :n", n=crashes).rowcount)
+    write(ledger, lambda tx: tx.run("UPDATE registrations SET due_at = 1").rowcount)
+    write(ledger, lambda tx: pause(tx, what))
+
+    assert read(ledger, next_due) == 1
+    assert read(ledger, waits_alone) is bool(crashes)
+    work = write(ledger, lambda tx: claim(tx, owner="w", most=9, alone=bool(crashes)))
+    assert [again.id for again in work] == [one.id]
+    assert settled(ledger, work[0], replace(waiting, trial=replace(RUN, stopped_at=NOW)), owner="w")
+    assert read(ledger, next_due) is None
+    assert not read(ledger, waits_alone)
+    assert write(ledger, lambda tx: claim(tx, owner="w", most=9, alone=bool(crashes))) == []
 
 
 @pytest.mark.parametrize("step", [-3_600_000, 3_600_000])
