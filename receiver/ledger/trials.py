@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from receiver.backoff import LONGEST_CALL
 from receiver.images import ImageReference
 from receiver.ledger import views
 from receiver.ledger.transaction import Tx
@@ -43,6 +44,7 @@ _ACTIVE = """SELECT request_id FROM trials WHERE registration_id = :registration
  AND stopped_at IS NULL ORDER BY id DESC LIMIT 1"""
 _KNOWN = """SELECT 1 FROM registrations WHERE id = :id
  UNION ALL SELECT 1 FROM trials WHERE registration_id = :id LIMIT 1"""
+_FOUND = "UPDATE trials SET request_id = :request_id WHERE id = :id AND request_id IS NULL"
 _STOPPED = "UPDATE trials SET stopped_at = :now WHERE id = :id AND stopped_at IS NULL"
 _TIME = """SELECT app, sum(stopped_at - requested_at) AS milliseconds FROM trials
  WHERE requested_at IS NOT NULL AND request_id IS NOT NULL AND stopped_at IS NOT NULL
@@ -53,14 +55,17 @@ _WAKE = """UPDATE registrations SET due_at = :now WHERE app = :app AND repositor
 
 @dataclass(frozen=True, slots=True)
 class LeftRun:
-    """A run whose deployment may still be there although no registration works on it."""
+    """A run whose deployment may still be there although no registration works on it.
+
+    `may_appear`: Edgegap may carry out the request late.
+    """
 
     id: str
     registration: str
     request_id: str | None
     app: str
     version: str
-    requested_at: int
+    may_appear: bool
 
 
 def last_run(tx: Tx, registration: str) -> TrialRun | None:
@@ -143,7 +148,14 @@ def runs_left(tx: Tx) -> list[LeftRun]:
     """Return the runs whose deployment nobody stops any more."""
     rows = tx.run(_LEFT, now=tx.now)
     return [
-        LeftRun(row.id, row.registration_id, row.request_id, row.app, row.version, row.requested_at)
+        LeftRun(
+            row.id,
+            row.registration_id,
+            row.request_id,
+            row.app,
+            row.version,
+            row.request_id is None and tx.now - row.requested_at < LONGEST_CALL,
+        )
         for row in rows
     ]
 
@@ -163,6 +175,11 @@ def is_wanted(tx: Tx, registration: str, request_id: str) -> bool:
 def is_ours(tx: Tx, registration: str) -> bool:
     """Return whether the ledger knows the registration: then its deployments are ours."""
     return tx.run(_KNOWN, id=registration).first() is not None
+
+
+def note_found(tx: Tx, identity: str, request_id: str) -> None:
+    """Record the deployment of a run whose response was not known: what it took counts."""
+    tx.run(_FOUND, id=identity, request_id=request_id)
 
 
 def note_stopped(tx: Tx, identity: str) -> None:

@@ -5,6 +5,7 @@ parked meanwhile, and what Edgegap started although the receiver never saw its r
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 from receiver.config.settings import LiveSettings
 from receiver.edgegap.client import EdgegapClient
@@ -13,7 +14,15 @@ from receiver.edgegap.deployments import deployments_of, deployments_tagged, sta
 from receiver.edgegap.meanings import Meaning
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
-from receiver.ledger.trials import LeftRun, is_ours, is_wanted, note_stopped, runs_left, trial_time
+from receiver.ledger.trials import (
+    LeftRun,
+    is_ours,
+    is_wanted,
+    note_found,
+    note_stopped,
+    runs_left,
+    trial_time,
+)
 from receiver.logs import get_logger
 from receiver.periodic import PeriodicTask
 from receiver.rules.trial import TAG
@@ -71,8 +80,9 @@ class TrialSweep:
         if run.request_id is not None and await self._is_there(run.request_id):
             ids.add(run.request_id)
         for request_id in ids:
+            await self._ledger.write(partial(note_found, identity=run.id, request_id=request_id))
             await self._stop(request_id, run.registration)
-        if not ids:
+        if not ids and not run.may_appear:
             await self._ledger.write(lambda tx: note_stopped(tx, run.id))
         return len(ids)
 

@@ -9,18 +9,22 @@ from typing import Any
 import pytest
 
 from receiver.approval_link import Approvable
+from receiver.backoff import LONGEST_CALL
 from receiver.images import ImageReference
+from receiver.ledger import trials
 from receiver.ledger.approvals import approve
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import last_run, trial_time
 from receiver.rules import trial
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
+from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.contract.openapi import contract_checked
 from tests.support.commands import commands_beside
 from tests.support.metrics import scrape
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, RULE, ReceiverProcess, until
+from tests.support.receiver_process import APP, PATIENCE_SECONDS, RULE, ReceiverProcess, until
 from tests.support.visitor import PAGE, visitor
 
 OURS = "receiver-trial"
@@ -68,7 +72,9 @@ def by_kind(receiver: ReceiverProcess, delivery: str) -> dict[str, dict[str, Any
     return {one["mode"]: one for one in receiver.details(delivery)["registrations"]}
 
 
-def ended(receiver: ReceiverProcess, delivery: str, *kinds: str) -> dict[str, dict[str, Any]]:
+def ended(
+    receiver: ReceiverProcess, delivery: str, *kinds: str, seconds: float = PATIENCE_SECONDS
+) -> dict[str, dict[str, Any]]:
     """Wait until these are there and everything is done or parked."""
 
     def look() -> dict[str, dict[str, Any]]:
@@ -76,7 +82,7 @@ def ended(receiver: ReceiverProcess, delivery: str, *kinds: str) -> dict[str, di
         over = all(one["state"] in {"done", "parked"} for one in found.values())
         return found if over and set(kinds) <= set(found) else {}
 
-    found: dict[str, dict[str, Any]] = until(look)
+    found: dict[str, dict[str, Any]] = until(look, seconds)
     return found
 
 
@@ -180,15 +186,9 @@ def test_trials_that_wait_hold_no_slot(
     assert sandbox.deployments.active(OURS) == []
 
 
-def test_a_dismissed_trial_is_stopped_by_the_sweep_and_nothing_else(
-    here: ReceiverHere, sandbox: EdgegapSandbox
-) -> None:
-    players = sandbox.deployments.run(APP, "1.0", "players")
-    others = sandbox.deployments.run(APP, "1.0", OURS, "r01anotherreceivers")
-    sandbox.deployments.set_lifecycle(ready_after=None)
-    delivery = here.push("1.0")
-    until(lambda: len(sandbox.deployments.active(OURS)) == 2)
-    registration = by_kind(here, delivery)["trial"]["id"]
+def dismiss_trial(here: ReceiverHere, delivery: str) -> str:
+    """Dismiss the trial of a delivery, whatever its state is; return its registration."""
+    registration: str = by_kind(here, delivery)["trial"]["id"]
 
     def dismiss(tx: Tx) -> None:
         tx.run(
@@ -198,6 +198,42 @@ def test_a_dismissed_trial_is_stopped_by_the_sweep_and_nothing_else(
         )
 
     here.inside(lambda: here.ledger.write(dismiss))
+    return registration
+
+
+def test_the_sweep_waits_for_a_request_that_takes_effect_late(
+    here: ReceiverHere, sandbox: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its deployment ran on unseen, and what it took was not counted."""
+    monkeypatch.setattr(trials, "LONGEST_CALL", 4_000)
+    sandbox.misbehave(Fault("late", "POST", "/v2/deployments", status=504, seconds=2))
+    delivery = here.push("1.0")
+    until(lambda: by_kind(here, delivery).get("trial", {}).get("state") == "waiting")
+    registration = dismiss_trial(here, delivery)
+
+    def sweep() -> trial.TrialRun | None:
+        here.inside(lambda: here.service.trials.run(with_list=False))
+        return here.inside(lambda: here.ledger.read(lambda tx: last_run(tx, registration)))
+
+    swept = sweep()
+    assert sandbox.deployments.active(OURS) == []
+    assert swept is not None
+    assert swept.stopped_at is None
+    until(lambda: sandbox.deployments.active(OURS))
+    until(lambda: (run := sweep()) is not None and run.stopped_at)
+    assert sandbox.deployments.active(OURS) == []
+    assert here.inside(lambda: here.ledger.read(trial_time))[APP] > 0
+
+
+def test_a_dismissed_trial_is_stopped_by_the_sweep_and_nothing_else(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    players = sandbox.deployments.run(APP, "1.0", "players")
+    others = sandbox.deployments.run(APP, "1.0", OURS, "r01anotherreceivers")
+    sandbox.deployments.set_lifecycle(ready_after=None)
+    delivery = here.push("1.0")
+    until(lambda: len(sandbox.deployments.active(OURS)) == 2)
+    dismiss_trial(here, delivery)
     until(lambda: here.inside(lambda: here.service.trials.run(with_list=True)) == 0)
 
     assert {one.request_id for one in sandbox.deployments.active()} == {players, others}
@@ -238,7 +274,8 @@ def test_no_kill_leaves_a_deployment_running(
             time.sleep(rng.uniform(0.0, 1.2))  # a kill at any step
             receiver.kill()
             receiver.start()
-        found = ended(receiver, delivery, "trial", "channel")
+        outlast = LONGEST_CALL / 1000 + PATIENCE_SECONDS  # killed between the record and the POST
+        found = ended(receiver, delivery, "trial", "channel", seconds=outlast)
     finally:
         receiver.stop()
 
