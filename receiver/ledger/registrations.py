@@ -105,7 +105,8 @@ class Claimed:
     report; None if it was not. `trial` is its last run, if it tries a version. For a channel,
     `reported_at` is when the push was first reported (epoch ms), `holds` what we last put into it,
     `known` what was last reported to it of this tag, `later` the tags of later pushes that are
-    being worked on, and `evidence` what a move may need.
+    being worked on, and `evidence` what a move may need; for a trial,
+    only the verdict of the image.
     """
 
     id: str
@@ -229,7 +230,8 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         evidence, later = _evidence(tx, claimed), later_tags(tx, app, claimed.pushed)
         return replace(claimed, evidence=evidence, later=later)
     if claimed.mode is Mode.TRIAL:
-        return replace(claimed, trial=last_run(tx, claimed.id))
+        evidence = Evidence(passed=has_passed(tx, app, image, claimed.digest))
+        return replace(claimed, trial=last_run(tx, claimed.id), evidence=evidence)
     holding = held(tx, app, version)
     digest = digest_of_tag(
         tx, holding, registration=claimed.id, app=app, version=version, image=image

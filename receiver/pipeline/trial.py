@@ -67,13 +67,21 @@ class TrialAttempt(Attempt):
         return replace(await super().run(), trial=self._run_now)
 
     async def _run(self) -> Result:
-        rule, run = self._settings.rule_named(self._claimed.rule), self._claimed.trial
+        claimed = self._claimed
+        rule, run = self._settings.rule_named(claimed.rule), claimed.trial
         phase = Phase.ENDED if run is None else run.phase
-        self._digest = self._claimed.digest
+        self._digest = claimed.digest
         if run is not None and phase is Phase.STOPPING:
             return await self._stop(rule, run)
         if rule is None:
             return self._park(Reason.RULE_GONE, rule)
+        if (
+            run is not None
+            and phase is Phase.ENDED
+            and run.passed
+            and self._claimed.evidence.passed
+        ):
+            return await self._end(rule, run)  # its rule is back
         if run is not None and phase is Phase.REQUESTED:
             return await self._find(rule, run)
         if run is not None and phase is Phase.WATCHED:
@@ -185,6 +193,8 @@ class TrialAttempt(Attempt):
                 Answer("POST", DEPLOYMENTS, None, message="no server was found"),
             )
         self._notes += run.notes
+        if run.passed and rule is None:
+            return self._park(Reason.RULE_GONE, rule)  # its channels are not known
         if run.passed:
             steady = (run.decided_at or 0) - (run.ready_at or 0)
             return Result.done(Outcome.PASSED, f"It ran for {seconds(steady)} without an error.")

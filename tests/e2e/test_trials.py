@@ -261,6 +261,7 @@ def test_a_pause_does_not_leave_a_deployment_running(
         receiver.stop()
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", range(2))
 def test_no_kill_leaves_a_deployment_running(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, seed: int

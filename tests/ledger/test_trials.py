@@ -111,6 +111,15 @@ def test_the_last_verdict_counts_for_the_digest(ledger: Ledger, passed: bool) ->
     assert read(ledger, lambda tx: has_passed(tx, "lobby", IMAGE, None)) is None
 
 
+def test_a_trial_is_taken_up_with_the_verdict_of_its_image(ledger: Ledger) -> None:
+    one = claimed(ledger)
+    assert one.evidence.passed is None
+    noted(ledger, one, replace(RUN, passed=True, stopped_at=NOW), outcome=None)
+    write(ledger, lambda tx: tx.run("UPDATE registrations SET state = 'queued'").rowcount)
+
+    assert one_claim(ledger).evidence.passed is True
+
+
 def test_what_nobody_works_on_any_more_is_left_until_it_is_gone(ledger: Ledger) -> None:
     one = claimed(ledger)
     assert read(ledger, runs_left) == []  # it is worked on

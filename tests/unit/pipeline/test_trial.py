@@ -20,6 +20,7 @@ from receiver.ledger.targets import NotCopied
 from receiver.pipeline.preflight import Preflight
 from receiver.pipeline.trial import TrialAttempt
 from receiver.reasons import Outcome, Reason, State
+from receiver.rules.promotion import Evidence
 from receiver.rules.rule import Mode, Rule
 from receiver.rules.trial import OnFailure, Phase, Trial, TrialRun
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -60,7 +61,8 @@ class Scenario:
 
     def __init__(self, sandbox: EdgegapSandbox, clock: Clock, client: EdgegapClient) -> None:
         self.sandbox, self.clock, self._client = sandbox, clock, client
-        self.claimed, self.rule = CLAIMED, rule()
+        self.claimed = CLAIMED
+        self.rule: Rule | None = rule()
         self.sent: list[str] = []
         self.results: list[Result] = []
 
@@ -78,7 +80,7 @@ class Scenario:
 
         attempt = TrialAttempt(
             self.claimed,
-            Settings(rules=(self.rule,)),
+            Settings(rules=() if self.rule is None else (self.rule,)),
             self._client,
             VersionCache(self._client),
             preflight=cast("Preflight", None),
@@ -357,6 +359,32 @@ def test_a_rule_that_is_gone_does_not_leave_it_running(
         return await one.ended()
 
     assert run_scenario(sandbox, clock, then).reason is Reason.TRIAL_FAILED
+
+
+def test_a_rule_that_is_gone_does_not_lose_what_passed(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    """Its channels are not known then. Once the rule is back, it is not deployed again."""
+    sandbox.deployments.set_lifecycle(ready_after=1, stop_takes=3)
+
+    async def then(one: Scenario) -> Result:
+        while one.claimed.trial is None or one.claimed.trial.passed is None:
+            clock.now = max(clock.now, (await one.step()).due_at / 1000)
+        one.rule = None
+        parked = await one.ended()
+        assert (parked.state, parked.reason) == (State.PARKED, Reason.RULE_GONE)
+        assert sandbox.deployments.active("receiver-trial") == []
+
+        one.rule = rule()
+        one.claimed = replace(one.claimed, evidence=Evidence(passed=True))
+        result = await one.step()
+        assert one.sent.count("POST") == 1
+        one.claimed = replace(one.claimed, evidence=Evidence())  # the tag was overwritten since
+        assert (await one.ended()).outcome is Outcome.PASSED
+        assert one.sent.count("POST") == 2
+        return result
+
+    assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
 def test_a_version_that_is_not_there_parks(sandbox: EdgegapSandbox, clock: Clock) -> None:
