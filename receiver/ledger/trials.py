@@ -7,7 +7,8 @@ from receiver.backoff import LONGEST_CALL
 from receiver.images import ImageReference
 from receiver.ledger import views
 from receiver.ledger.transaction import Tx
-from receiver.rules.trial import TrialRun
+from receiver.reasons import State
+from receiver.rules.trial import Phase, TrialRun
 
 TRIAL = "x"
 # The registrations of which a deployment may run: by the index `trials_running`.
@@ -22,6 +23,8 @@ _INSERT = """INSERT INTO trials (id, registration_id, app, version, repository, 
   keep, requested_at)
  SELECT :id, r.id, r.app, r.version, r.repository, r.tag, r.digest, :near, :keep, :requested_at
   FROM registrations r WHERE r.id = :registration"""
+_OPEN = """SELECT id, state FROM registrations WHERE app = :app AND version = :version
+ AND repository = :repository AND tag = :tag AND mode = 'trial' AND state <> 'done'"""
 _REQUESTED = "UPDATE trials SET requested_at = :now WHERE id = :id"
 _NOTE = """UPDATE trials SET request_id = :request_id, requested_at = :requested_at,
   ready_at = :ready_at, decided_at = :decided_at, passed = :passed, why = :why,
@@ -88,6 +91,16 @@ def shown_run(tx: Tx, registration: str) -> views.TrialRun | None:
     return views.read_view(views.TrialRun, row, deployment=run.request_id)
 
 
+def is_under_way(tx: Tx, app: str, version: str, image: ImageReference) -> bool:
+    """Return whether a trial of an image under this version is requested or not yet over."""
+    where = {"app": app, "version": version, "repository": image.repository, "tag": image.tag}
+    row = tx.run(_OPEN, **where).first()
+    if row is None:
+        return False
+    run = last_run(tx, row.id)
+    return row.state == State.WORKING or (run is not None and run.phase is not Phase.ENDED)
+
+
 def plan_run(tx: Tx, registration: str, *, near: str, keep: int | None) -> None:
     """Record that a person wants a run, near a location and kept for that time (ms)."""
     given = {"registration": registration, "near": near, "keep": keep}
@@ -95,12 +108,16 @@ def plan_run(tx: Tx, registration: str, *, near: str, keep: int | None) -> None:
 
 
 def begin_run(tx: Tx, registration: str) -> None:
-    """Record that a deployment is about to be requested; a planned run begins with it."""
+    """Record that a deployment is about to be requested; a planned run begins with it.
+
+    After a run without a verdict it is the same trial, near the same location.
+    """
     last = tx.run(_LAST, registration=registration).first()
     if last is not None and last.requested_at is None and last.stopped_at is None:
         tx.run(_REQUESTED, id=last.id, now=tx.now)
         return
-    given = {"registration": registration, "near": "", "keep": None, "requested_at": tx.now}
+    near, keep = ("", None) if last is None or last.passed is not None else (last.at, last.keep)
+    given = {"registration": registration, "near": near, "keep": keep, "requested_at": tx.now}
     tx.run(_INSERT, id=tx.new_id(TRIAL), **given)
 
 

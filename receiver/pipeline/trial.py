@@ -86,14 +86,16 @@ class TrialAttempt(Attempt):
             return await self._find(rule, run)
         if run is not None and phase is Phase.WATCHED:
             return await self._watch(rule, run)
-        return await self._begin(rule, run if phase is Phase.PLANNED else None)
+        return await self._begin(rule, run if run is not None and run.passed is None else None)
 
     async def _begin(self, rule: Rule, planned: TrialRun | None) -> Result:
+        """Request a deployment, as a person planned it; again after a run without a verdict."""
         claimed = self._claimed
         trial = self._trial(rule, planned)
         if trial is None:
             return self._park(Reason.TRIAL_GONE, rule)
-        run = replace(planned or TrialRun(), requested_at=self._now())
+        near, keep = (planned.near, planned.keep) if planned is not None else ("", None)
+        run = TrialRun(near=near, keep=keep, requested_at=self._now())
         await self._record_request(len(self._calls), "POST", DEPLOYMENTS)
         tags = (TAG, claimed.id)
         read = await deploy(self._client, claimed.app, claimed.version, trial.near, tags)

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from receiver import metrics
 from receiver.audit import log_operation
 from receiver.errors import ReceiverError
+from receiver.images import ImageReference
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
 from receiver.ledger.targets import rule_of, target
 from receiver.ledger.transaction import Tx
-from receiver.ledger.trials import last_run, plan_run
+from receiver.ledger.trials import is_under_way, plan_run
 from receiver.reasons import Verdict
 from receiver.rules.rule import Decision, Match, Mode, Rule
-from receiver.rules.trial import Phase
 
 
 class NotTried(ReceiverError):
-    """The version is not known, no rule is for its app, or there is no location to try it near."""
+    """The version cannot be tried, or not so now; the message says why."""
 
 
 def log_requested(app: str, version: str, recorded: RecordedDelivery, source: str) -> None:
@@ -31,7 +31,7 @@ def try_version(
     """Record that a person wants a version tried; the worker does it.
 
     `near` is a valid location, None for that of the rule. The deployment runs on for `keep` (ms)
-    after the verdict. Raises NotTried.
+    after the verdict; neither is possible for a trial that is under way. Raises NotTried.
     """
     found = target(tx, app, version)
     if found is None or found.mode != Mode.CREATE:
@@ -49,6 +49,12 @@ def try_version(
             f"the rule {rule.name} has no [rule.trial]: say where to deploy, such as "
             "--at 45.5,-73.6, or add the table and reload"
         )
+    image = ImageReference(found.repository, found.tag)
+    if (near is not None or keep is not None) and is_under_way(tx, app, version, image):
+        raise NotTried(
+            f"{app}/{version} is being tried already, elsewhere or without what was requested: "
+            "wait until that trial is over (`receiver show` shows it), then request it again"
+        )
     sentence = f"A trial of {app}/{version} was requested."
     match = Match(rule.name, app, version, Mode.TRIAL)
     delivery = NewDelivery(
@@ -62,7 +68,6 @@ def try_version(
     )
     (registration,) = recorded.registrations
     learn(tx, registration, found.digest, overwritten=False)
-    run = last_run(tx, registration)
-    if (near is not None or keep is not None) and (run is None or run.phase is Phase.ENDED):
+    if near is not None or keep is not None:
         plan_run(tx, registration, near=near or "", keep=keep)
     return recorded

@@ -100,7 +100,7 @@ MEANINGS: Mapping[ProblemCode, str] = {
     ProblemCode.METHOD_NOT_ALLOWED: "The path does not support the method.",
     ProblemCode.BODY_TOO_SLOW: "The body took over 10 seconds.",
     ProblemCode.CHANNEL_NOT_CHANGED: "The channel cannot be moved or released as asked.",
-    ProblemCode.VERSION_NOT_TRIED: "There is no such version to try, or no location for it.",
+    ProblemCode.VERSION_NOT_TRIED: "The version is not there, has no location, or is tried now.",
     ProblemCode.REPOSITORY_UNKNOWN: "No rule and no push is of the repository.",
     ProblemCode.GATE_NOT_CLOSED: "The gate is already open.",
     ProblemCode.NO_RETENTION: "No rule of the app has `keep`.",

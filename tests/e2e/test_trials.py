@@ -311,6 +311,25 @@ def test_a_version_is_tried_by_hand_and_its_run_is_shown(
     assert sandbox.deployments.active() == []
 
 
+def test_a_trial_that_is_under_way_is_not_changed(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    """Else a person waited for a deployment that had not been kept."""
+    commands = commands_beside(here)
+    sandbox.deployments.set_lifecycle(ready_after=1)
+    here.push("1.0")
+    until(lambda: sandbox.deployments.active(OURS))
+
+    for option in (("--keep", "30s"), ("--at", "203.0.113.7")):
+        done = commands.run("trial", APP, "1.0", *option)
+        assert (done.exit_code, "is being tried already" in done.stderr) == (1, True)
+    delivery = commands.json_of("trial", APP, "1.0", "--json")["delivery"]
+    assert ended(here, delivery, "trial")["trial"]["outcome"] == "passed"
+
+    delivery = commands.json_of("trial", APP, "1.0", "--keep", "1s", "--json")["delivery"]
+    assert ended(here, delivery, "trial")["trial"]["outcome"] == "passed"
+
+
 def test_what_cannot_be_tried_is_refused(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
 ) -> None:

@@ -96,6 +96,24 @@ def test_a_planned_run_begins_with_its_location(ledger: Ledger) -> None:
     )
 
 
+@pytest.mark.parametrize("passed", [True, None])
+def test_without_a_verdict_the_next_run_is_the_same_trial(
+    ledger: Ledger, passed: bool | None
+) -> None:
+    write(ledger, lambda tx: pushed(tx, "1.0", mode=Mode.TRIAL))
+    one = one_claim(ledger)
+    write(ledger, lambda tx: plan_run(tx, one.id, near="1,2", keep=MINUTE))
+    ended = TrialRun("1,2", MINUTE, requested_at=NOW, passed=passed, stopped_at=NOW)
+    waiting = Result.waiting(Reason.NO_CAPACITY, "", 1, WaitState())
+    assert settled(ledger, one, replace(waiting, trial=ended))
+    one = one_claim(ledger)
+
+    assert write(ledger, lambda tx: sent(tx, one, OWNER, step=0, method="POST", path="/v2/d"))
+
+    run = read(ledger, lambda tx: last_run(tx, one.id))
+    assert (run.near, run.keep) == (("", None) if passed else ("1,2", MINUTE))
+
+
 @pytest.mark.parametrize("passed", [True, False])
 def test_the_last_verdict_counts_for_the_digest(ledger: Ledger, passed: bool) -> None:
     one = claimed(ledger)

@@ -255,6 +255,27 @@ def test_it_waits_for_a_server(
     assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
+def test_it_is_as_a_person_requested_it_after_a_wait_for_a_server(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    sandbox.deployments.quirks = DeploymentQuirks(capacity=0)
+
+    async def then(one: Scenario) -> TrialRun | None:
+        one.rule = rule(None)
+        one.claimed = replace(one.claimed, trial=TrialRun(near="203.0.113.7", keep=5 * MINUTE))
+        for _ in range(9):
+            clock.now = max(clock.now, (await one.step()).due_at / 1000)
+        assert one.sent.count("POST") > 2
+        sandbox.deployments.quirks = DeploymentQuirks()
+        sandbox.deployments.set_lifecycle(ready_after=1)
+        assert (await one.ended()).outcome is Outcome.PASSED
+        return one.claimed.trial
+
+    run = run_scenario(sandbox, clock, then)
+    assert (run.near, run.keep) == ("203.0.113.7", 5 * MINUTE)
+    assert run.stop_at - run.decided_at == 5 * MINUTE
+
+
 def test_it_does_not_wait_for_a_server_forever(sandbox: EdgegapSandbox, clock: Clock) -> None:
     sandbox.deployments.quirks = DeploymentQuirks(capacity=0)
     begun = clock.now
