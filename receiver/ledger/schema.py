@@ -289,6 +289,7 @@ trials = Table(
     Column("request_id", Text),
     Column("requested_at", BigInteger),
     Column("ready_at", BigInteger),
+    Column("left_at", BigInteger),
     Column("decided_at", BigInteger),
     Column("passed", Boolean),
     Column("why", Text, nullable=False, server_default=""),

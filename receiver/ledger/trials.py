@@ -15,8 +15,8 @@ TRIAL = "x"
 RUNNING = """SELECT t.registration_id FROM trials t
  WHERE t.stopped_at IS NULL AND t.requested_at IS NOT NULL"""
 
-_COLUMNS = """request_id, requested_at, ready_at, decided_at, passed, why, exit_code, log, notes,
- stop_at, stopped_at"""
+_COLUMNS = """request_id, requested_at, ready_at, left_at, decided_at, passed, why, exit_code, log,
+ notes, stop_at, stopped_at"""
 _LAST = f"""SELECT id, at, keep, {_COLUMNS} FROM trials
  WHERE registration_id = :registration ORDER BY id DESC LIMIT 1"""  # noqa: S608 - our words
 _INSERT = """INSERT INTO trials (id, registration_id, app, version, repository, tag, digest, at,
@@ -27,7 +27,7 @@ _OPEN = """SELECT id, state FROM registrations WHERE app = :app AND version = :v
  AND repository = :repository AND tag = :tag AND mode = 'trial' AND state <> 'done'"""
 _REQUESTED = "UPDATE trials SET requested_at = :now WHERE id = :id"
 _NOTE = """UPDATE trials SET request_id = :request_id, requested_at = :requested_at,
-  ready_at = :ready_at, decided_at = :decided_at, passed = :passed, why = :why,
+  ready_at = :ready_at, left_at = :left_at, decided_at = :decided_at, passed = :passed, why = :why,
   exit_code = :exit_code, log = :log, notes = :notes, stop_at = :stop_at, stopped_at = :stopped_at
  WHERE id = (SELECT max(id) FROM trials WHERE registration_id = :registration)"""
 _VERDICT = """SELECT passed FROM trials
@@ -129,6 +129,7 @@ def note_run(tx: Tx, registration: str, run: TrialRun) -> None:
         request_id=run.request_id,
         requested_at=run.requested_at,
         ready_at=run.ready_at,
+        left_at=run.left_at,
         decided_at=run.decided_at,
         passed=run.passed,
         why=run.why,

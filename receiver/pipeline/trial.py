@@ -34,9 +34,9 @@ from receiver.rules.trial import (
     crash,
     failure,
     is_steady,
+    looked_at,
     next_look,
     next_look_at_end,
-    ready_at,
     seconds,
     usage_notes,
 )
@@ -132,7 +132,7 @@ class TrialAttempt(Attempt):
         if result is not None:
             return result
         if seen is not None:
-            run = self._run_now = replace(run, ready_at=ready_at(run, seen, self._now()))
+            run = self._run_now = looked_at(run, seen, self._now())
         if trial is None:
             return await self._judge(rule, run, "the rule has no [rule.trial] any more")
         failed = failure(trial, run, seen, self._now())

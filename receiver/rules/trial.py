@@ -62,6 +62,7 @@ class TrialRun:
 
     `near` and `keep` (ms) are set if a person requested the run with these. `passed` is None while
     there is no verdict; `why` says why it failed. `log` has the last lines of a failed run.
+    `left_at` is when it was no longer Ready although it had been: it is waited for once more.
     """
 
     near: str = ""
@@ -69,6 +70,7 @@ class TrialRun:
     request_id: str | None = None
     requested_at: int | None = None
     ready_at: int | None = None
+    left_at: int | None = None
     decided_at: int | None = None
     passed: bool | None = None
     why: str = ""
@@ -80,7 +82,7 @@ class TrialRun:
 
     def shifted(self, step: int) -> "TrialRun":
         """Return the run with its times moved by a step of the ledger's clock (ms)."""
-        names = ("requested_at", "ready_at", "decided_at", "stop_at", "stopped_at")
+        names = ("requested_at", "ready_at", "left_at", "decided_at", "stop_at", "stopped_at")
         times = {name: getattr(self, name) for name in names}
         moved = {name: at + step for name, at in times.items() if at is not None}
         return replace(self, **moved)
@@ -97,12 +99,18 @@ class TrialRun:
         return Phase.REQUESTED if self.request_id is None else Phase.WATCHED
 
 
-def ready_at(run: TrialRun, seen: Deployment, now: int) -> int | None:
-    """Return since when the deployment has been Ready, as far as a look now shows it."""
-    if run.ready_at is not None or seen.state is not DeploymentState.READY:
-        return run.ready_at
-    earliest = run.requested_at or now
-    return now if seen.seconds is None else max(earliest, now - seen.seconds * SECOND)
+def looked_at(run: TrialRun, seen: Deployment, now: int) -> TrialRun:
+    """Return the run with since when its deployment has been Ready, as a look now shows it.
+
+    Once, it may be starting again: then the steady period begins anew.
+    """
+    if seen.state is DeploymentState.STARTING and run.ready_at is not None and run.left_at is None:
+        return replace(run, ready_at=None, left_at=now)
+    if seen.state is not DeploymentState.READY or run.ready_at is not None:
+        return run
+    earliest = _begin(run, now)
+    since = now if seen.seconds is None else max(earliest, now - seen.seconds * SECOND)
+    return replace(run, ready_at=since)
 
 
 def failure(trial: Trial, run: TrialRun, seen: Deployment | None, now: int) -> str:
@@ -116,8 +124,14 @@ def failure(trial: Trial, run: TrialRun, seen: Deployment | None, now: int) -> s
         return f"the deployment ended {seconds(now - run.ready_at)} after it was Ready"
     if seen.state is DeploymentState.ERROR:
         return f"Edgegap reports an error: {seen.error or seen.status or 'without a message'}"
-    if seen.state is DeploymentState.STARTING and now - _begin(run, now) >= trial.ready_within:
-        return f"it was not Ready within {seconds(trial.ready_within)}: {seen.status or 'starting'}"
+    if seen.state is not DeploymentState.STARTING:
+        return ""
+    status = seen.status or "starting"
+    if run.ready_at is not None:
+        return f"it was Ready twice, and each time no longer: {status}"
+    if now - _begin(run, now) >= trial.ready_within:
+        again = "again " if run.left_at is not None else ""
+        return f"it was not Ready {again}within {seconds(trial.ready_within)}: {status}"
     return ""
 
 
@@ -187,4 +201,5 @@ def _peak(series: Series) -> str:
 
 
 def _begin(run: TrialRun, now: int) -> int:
-    return now if run.requested_at is None else run.requested_at
+    """Return since when the deployment has been waited for to be Ready."""
+    return next((at for at in (run.left_at, run.requested_at) if at is not None), now)

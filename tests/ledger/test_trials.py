@@ -43,6 +43,7 @@ RUN = TrialRun(
     request_id="abc",
     requested_at=NOW,
     ready_at=NOW + 1,
+    left_at=NOW + 1,
     decided_at=NOW + 2,
     passed=False,
     why="it crashed",

@@ -1,6 +1,7 @@
 """Trials, step by step, against the sandbox of Edgegap on a clock of the test's own."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -341,6 +342,65 @@ def test_a_wrong_not_found_does_not_end_it(sandbox: EdgegapSandbox, clock: Clock
         return await one.ended()
 
     assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
+
+
+NOT_READY = Fault(
+    "status",
+    "GET",
+    "/v1/status/",
+    status=200,
+    body=json.dumps(
+        {
+            "request_id": "000000000001",
+            "fqdn": "a.example",
+            "app_name": APP,
+            "app_version": "1.0",
+            "current_status": "Status.DEPLOYING",
+            "running": False,
+            "whitelisting_active": False,
+        }
+    ),
+    content_type="application/json",
+)
+
+
+@pytest.mark.parametrize("times", [1, 2, None], ids=["once", "twice", "for good"])
+@pytest.mark.parametrize("late", [False, True], ids=["in time", "when it is no longer waited for"])
+def test_one_that_is_no_longer_ready_is_steady_only_from_the_next_time_on(
+    sandbox: EdgegapSandbox, clock: Clock, times: int | None, late: bool
+) -> None:
+    """Twice, it is not waited for again: it may go on forever."""
+    sandbox.deployments.set_lifecycle(ready_after=1)
+
+    async def then(one: Scenario) -> tuple[Result, float]:
+        one.rule = rule(replace(TRIAL, ready_within=(30 if late else 180) * 1000))
+        while one.claimed.trial is None or one.claimed.trial.ready_at is None:
+            clock.now = max(clock.now, (await one.step()).due_at / 1000)
+        left = clock.now
+        sandbox.misbehave(NOT_READY if times else replace(NOT_READY, times=None))
+        again = await one.step()
+        assert again.state is State.WAITING
+        if times == 2:  # it is Ready once more, and then no longer
+            clock.now = again.due_at / 1000
+            clock.now = (await one.step()).due_at / 1000
+            sandbox.misbehave(NOT_READY)
+        clock.now = max(clock.now, again.due_at / 1000)
+        while one.results[-1].state is State.WAITING and one.claimed.trial.passed is None:
+            clock.now = max(clock.now, (await one.step()).due_at / 1000)
+        decided = clock.now - left
+        sandbox.behave()
+        return await one.ended(), decided
+
+    result, decided = run_scenario(sandbox, clock, then)
+
+    assert (result.outcome is Outcome.PASSED) is (times == 1), result
+    if times == 1:
+        assert decided >= 60
+    if times == 2:
+        assert "Ready twice" in result.sentence
+    if times is None:
+        assert "not Ready again within" in result.sentence
+        assert (decided >= 180) is not late
 
 
 @pytest.mark.parametrize("keep", [None, 5 * MINUTE])

@@ -351,6 +351,7 @@ def upgrade() -> None:
         sa.Column("request_id", sa.Text()),
         sa.Column("requested_at", sa.BigInteger()),
         sa.Column("ready_at", sa.BigInteger()),
+        sa.Column("left_at", sa.BigInteger()),
         sa.Column("decided_at", sa.BigInteger()),
         sa.Column("passed", sa.Boolean()),
         sa.Column("why", sa.Text(), server_default="", nullable=False),
