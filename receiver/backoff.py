@@ -14,6 +14,8 @@ SHORTEST_SLOWDOWN = SECOND
 PROBE_FIRST = 10 * SECOND
 PROBE_LONGEST = 5 * MINUTE
 TOKEN_FAMILY = "token"  # noqa: S105 - a word
+CAPACITY_FAMILY = "capacity"
+UNLIMITED = frozenset({TOKEN_FAMILY, CAPACITY_FAMILY})  # what follows does not count them as lost
 
 
 # Waits of one family are counted together: different reasons for the same problem.
@@ -23,6 +25,7 @@ _FAMILY: Mapping[Reason, str] = {
     Reason.EDGEGAP_TOKEN_REFUSED: TOKEN_FAMILY,
     Reason.FORBIDDEN_BY_EDGEGAP: "forbidden",
     Reason.DECLINED_BY_EDGEGAP: "declined",
+    Reason.NO_CAPACITY: CAPACITY_FAMILY,
     Reason.RULE_GONE: "rule",
     Reason.RULE_CHANGED: "rule",
 }
@@ -44,7 +47,7 @@ class WaitState:
         """Return the wait for this reason: it continues only a wait of the same family."""
         if self.reason is not None and _FAMILY.get(self.reason) == _FAMILY.get(reason):
             return WaitState(reason, self.since, self.times, self.first or self.since)
-        fresh = self.reason is None or _FAMILY.get(self.reason) == TOKEN_FAMILY
+        fresh = self.reason is None or _FAMILY.get(self.reason) in UNLIMITED
         return WaitState(reason, now, 0, now if fresh else self.first or self.since)
 
     def incremented(self) -> "WaitState":

@@ -42,6 +42,7 @@ class Action(Enum):
     ABSENT = "there is no such version"
     TAKEN = "look who holds the name"
     RETRY = "try again, backing off, for 24 hours"
+    WAIT_FOR_SERVER = "try again, backing off, until there is one"
     WAIT_FOR_IMAGE = "try again for 10 minutes"
     TRY_THRICE = "try again three times within a minute"
     SLOW_DOWN = "all wait as long as it says"
@@ -200,7 +201,7 @@ def next_result(
         return _parked(reason, answer)
     elif policy.then is Action.CLOSE_GATE:
         delay = 0  # the gate holds it, not the clock
-    elif given_up:
+    elif given_up and policy.then is not Action.WAIT_FOR_SERVER:
         return _parked(Reason.GAVE_UP, answer)
     elif policy.then is Action.SLOW_DOWN:
         delay = backoff(so_far.times, jitter) if retry_after is None else retry_after

@@ -46,8 +46,8 @@ DEPLOYMENTS = "/v2/deployments"
 MOST_LOOKED_UP = 20  # deployments whose tags the list does not show
 UNREADABLE_FOR = 60 * SECOND  # then a trial whose logs cannot be read has failed
 _POLICIES = {
-    Meaning.NO_CAPACITY: Policy(Action.RETRY, Reason.NO_CAPACITY),
-    Meaning.DEPLOYMENT_LIMIT: Policy(Action.RETRY, Reason.NO_CAPACITY),
+    Meaning.NO_CAPACITY: Policy(Action.WAIT_FOR_SERVER, Reason.NO_CAPACITY),
+    Meaning.DEPLOYMENT_LIMIT: Policy(Action.WAIT_FOR_SERVER, Reason.NO_CAPACITY),
     Meaning.RATE_LIMITED: Policy(Action.SLOW_DOWN, Reason.EDGEGAP_BUSY),
     Meaning.TOKEN_REFUSED: Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
     Meaning.FORBIDDEN: Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
