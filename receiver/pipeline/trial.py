@@ -245,7 +245,7 @@ class TrialAttempt(Attempt):
 
     async def _masked(self, lines: Sequence[str]) -> tuple[str, ...]:
         hidden = await self._hidden_values()
-        return tuple(mask(line, hidden) for line in lines)
+        return tuple(mask("\n".join(lines), hidden).split("\n"))  # a value may have several lines
 
     def _trial(self, rule: Rule, run: TrialRun | None) -> Trial | None:
         """Return the trial of the rule, near the location that a person named for this run."""
