@@ -300,6 +300,7 @@ trials = Table(
     Column("stopped_at", BigInteger),
     Index("trials_by_registration", "registration_id", "id"),
     Index("trials_by_image", "app", "repository", "tag", "id"),
+    Index("trials_by_digest", "app", "repository", "digest", "id"),
     Index(
         "trials_running",
         "requested_at",

@@ -30,9 +30,14 @@ _NOTE = """UPDATE trials SET request_id = :request_id, requested_at = :requested
   ready_at = :ready_at, left_at = :left_at, decided_at = :decided_at, passed = :passed, why = :why,
   exit_code = :exit_code, log = :log, notes = :notes, stop_at = :stop_at, stopped_at = :stopped_at
  WHERE id = (SELECT max(id) FROM trials WHERE registration_id = :registration)"""
-_VERDICT = """SELECT passed FROM trials
- WHERE app = :app AND repository = :repository AND tag = :tag AND passed IS NOT NULL
-  AND (CAST(:digest AS TEXT) IS NULL OR digest IS NULL OR digest = :digest)
+# By its digest, whatever its tag; by its tag if one of the two digests is not known.
+_VERDICT = """SELECT passed FROM (
+  SELECT id, passed FROM trials
+   WHERE app = :app AND repository = :repository AND digest = CAST(:digest AS TEXT)
+    AND passed IS NOT NULL
+  UNION ALL SELECT id, passed FROM trials
+   WHERE app = :app AND repository = :repository AND tag = :tag AND passed IS NOT NULL
+    AND (CAST(:digest AS TEXT) IS NULL OR digest IS NULL)) AS known
  ORDER BY id DESC LIMIT 1"""
 _PASSED = """SELECT digest FROM trials
  WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL
@@ -53,7 +58,8 @@ _TIME = """SELECT app, sum(stopped_at - requested_at) AS milliseconds FROM trial
  WHERE requested_at IS NOT NULL AND request_id IS NOT NULL AND stopped_at IS NOT NULL
  GROUP BY app ORDER BY app"""
 _WAKE = """UPDATE registrations SET due_at = :now WHERE app = :app AND repository = :repository
- AND tag = :tag AND mode = 'channel' AND state = 'waiting' AND due_at > :now"""
+ AND (tag = :tag OR digest = CAST(:digest AS TEXT))
+ AND mode = 'channel' AND state = 'waiting' AND due_at > :now"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +150,7 @@ def note_run(tx: Tx, registration: str, run: TrialRun) -> None:
 def has_passed(tx: Tx, app: str, image: ImageReference, digest: str | None) -> bool | None:
     """Return the last verdict on an image, None if there is none.
 
-    A digest that is not known, then or now, counts as the same.
+    It counts for the digest, under any tag. One that is not known, then or now, counts as the same.
     """
     named = {"app": app, "repository": image.repository, "tag": image.tag, "digest": digest}
     found = tx.run(_VERDICT, **named).scalar()
@@ -157,9 +163,10 @@ def passed_digests(tx: Tx, app: str, image: ImageReference) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(row.digest) for row in rows))
 
 
-def wake_channels(tx: Tx, app: str, image: ImageReference) -> None:
+def wake_channels(tx: Tx, app: str, image: ImageReference, digest: str | None) -> None:
     """Let the channel moves that wait for this image be decided now."""
-    tx.run(_WAKE, app=app, repository=image.repository, tag=image.tag, now=tx.now)
+    named = {"app": app, "repository": image.repository, "tag": image.tag, "digest": digest}
+    tx.run(_WAKE, **named, now=tx.now)
 
 
 def runs_left(tx: Tx) -> list[LeftRun]:

@@ -238,7 +238,7 @@ def _follow_trial(tx: Tx, settings: Settings, claimed: Claimed, result: Result) 
         _try_or_move_channels(tx, settings, claimed, newer)
     elif result.state is State.DONE:
         _move_channels(tx, settings, claimed, result)
-    wake_channels(tx, claimed.app, claimed.image)
+    wake_channels(tx, claimed.app, claimed.image, result.digest or claimed.digest)
 
 
 def _move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:

@@ -102,7 +102,7 @@ class TrialRun:
 def looked_at(run: TrialRun, seen: Deployment, now: int) -> TrialRun:
     """Return the run with since when its deployment has been Ready, as a look now shows it.
 
-    Once, it may be starting again: then the steady period begins anew.
+    Once, it may be starting again: then the steady period begins again.
     """
     if seen.state is DeploymentState.STARTING and run.ready_at is not None and run.left_at is None:
         return replace(run, ready_at=None, left_at=now)

@@ -1,6 +1,7 @@
 """Trials in the ledger, on both engines: runs, verdicts, what is left running."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from receiver.ledger.trials import (
     plan_run,
     runs_left,
     trial_time,
+    wake_channels,
 )
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.rule import Mode
@@ -127,7 +129,26 @@ def test_the_last_verdict_counts_for_the_digest(ledger: Ledger, passed: bool) ->
 
     assert (verdict("sha256:a"), verdict(None)) == (passed, passed)
     assert verdict("sha256:b") is None
+    again = replace(IMAGE, tag="2.0")
+    assert read(ledger, lambda tx: has_passed(tx, APP, again, "sha256:a")) is passed
+    assert read(ledger, lambda tx: has_passed(tx, APP, again, None)) is None
+    other = replace(IMAGE, repository="studio/other")
+    assert read(ledger, lambda tx: has_passed(tx, APP, other, "sha256:a")) is None
     assert read(ledger, lambda tx: has_passed(tx, "lobby", IMAGE, None)) is None
+
+
+def test_a_verdict_wakes_the_moves_of_its_digest(ledger: Ledger) -> None:
+    for tag in ("1.0", "2.0", "3.0"):
+        write(ledger, partial(pushed, tag=tag, version=f"for-{tag}", mode=Mode.CHANNEL))
+    digests = {"a": "sha256:a", "b": "sha256:b"}
+    sql = """UPDATE registrations SET state = 'waiting', due_at = :later,
+     digest = CASE WHEN tag = '3.0' THEN :b ELSE :a END"""
+    write(ledger, lambda tx: tx.run(sql, later=NOW + MINUTE, **digests).rowcount)
+
+    write(ledger, at(NOW, lambda tx: wake_channels(tx, APP, IMAGE, "sha256:a")))
+
+    woken = "SELECT tag FROM registrations WHERE due_at = :now ORDER BY tag"
+    assert read(ledger, lambda tx: tx.run(woken, now=NOW).scalars().all()) == ["1.0", "2.0"]
 
 
 def test_a_trial_is_taken_up_with_the_verdict_of_its_image(ledger: Ledger) -> None:

@@ -362,6 +362,7 @@ def upgrade() -> None:
         sa.Column("stopped_at", sa.BigInteger()),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("trials_by_digest", "trials", ["app", "repository", "digest", "id"])
     op.create_index("trials_by_image", "trials", ["app", "repository", "tag", "id"])
     op.create_index("trials_by_registration", "trials", ["registration_id", "id"])
     op.create_index(
