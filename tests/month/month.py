@@ -30,6 +30,7 @@ from receiver.sandbox.faults import Misbehaving
 from receiver.signing import LinkSigner
 from receiver.upkeep import secret_keys
 from receiver.web.app import create_app
+from tests.month.at_once import WriterAtOnce
 from tests.month.clock import BEGIN, AtOnce, Clock, JumpingLoop
 from tests.month.history import RecordedEdgegap
 from tests.month.network import Network
@@ -170,13 +171,8 @@ class Month:
     def _injected(self) -> Iterator[None]:
         network = self._network
 
-        # Functions: a Mock would keep the arguments of all calls.
-        def connect(*_: object) -> Network:
+        def connect(*_: object) -> Network:  # a Mock would keep the arguments of all calls
             return network
-
-        def commit(one: writer.Writer, loop: asyncio.AbstractEventLoop, known: int = 0) -> None:
-            for group in one._committer.commit(one._turns.pop(loop)):
-                one._resolve(group)
 
         def now() -> str:
             return shown_time(self._clock.time())
@@ -184,7 +180,7 @@ class Month:
         with (
             mock.patch.object(http_client._Routed, "_open", connect),
             mock.patch.object(ledger, "ThreadPoolExecutor", AtOnce),
-            mock.patch.object(writer.Writer, "_hand_over", commit),
+            mock.patch.object(ledger, "Writer", WriterAtOnce),
             mock.patch.object(writer, "LOOK_EVERY_SECONDS", 3600.0),  # its thread stays out
             mock.patch.object(secret_keys, "COST", 2),
             mock.patch.object(edgegap_account, "timestamp", now),
