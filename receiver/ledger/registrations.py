@@ -53,11 +53,11 @@ _GOES_ON = f"""(NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN ({{0}}.
 # A mode that this program does not know is a newer replica's, which an upgrade begins with.
 # Of a channel's the newest push comes first: those before it then move nothing.
 # The selection is a separate query, so that PostgreSQL runs it once, whatever plan it uses.
-_CLAIM = """WITH due AS MATERIALIZED (
+_CLAIM = f"""WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
    WHERE r.state NOT IN ('done', 'parked', 'working') AND r.due_at <= :now
-    AND r.mode IN ('create', 'channel', 'trial') {which}
-    AND {r_goes_on}
+    AND r.mode IN ('create', 'channel', 'trial') {{which}}
+    AND {_GOES_ON.format("r")}
     AND NOT EXISTS (SELECT 1 FROM registrations w
       WHERE w.app = r.app AND w.version = r.version AND w.state = 'working')
     AND NOT EXISTS (SELECT 1 FROM deletions d
@@ -68,14 +68,14 @@ _CLAIM = """WITH due AS MATERIALIZED (
        AND o.due_at <= :now
        AND CASE WHEN r.mode = 'channel' THEN (o.push_time, o.id) > (r.push_time, r.id)
         ELSE (o.due_at, o.id) < (r.due_at, r.id) END
-       AND {o_goes_on})
-   ORDER BY r.due_at, r.id LIMIT :most {lock})
+       AND {_GOES_ON.format("o")})
+   ORDER BY r.due_at, r.id LIMIT :most {{lock}})
  UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
   attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
  WHERE state NOT IN ('done', 'parked', 'working') AND id IN (SELECT id FROM due)
  RETURNING id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
   waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten, replayed,
-  by_hand"""
+  by_hand"""  # noqa: S608 - our words
 _NOT_ALONE = f"AND r.crashes < {CRASHES_TO_ALONE}"
 # In the words of the index `registrations_alone`. `+` keeps SQLite from walking all that is due.
 _ALONE = f"AND r.crashes >= {CRASHES_TO_ALONE}"
@@ -156,12 +156,7 @@ def claim(tx: Tx, *, owner: str, most: int, alone: bool = False) -> list[Claimed
     `alone`: of those that must be worked on alone, else of the others.
     """
     lock = "FOR UPDATE OF r SKIP LOCKED" if tx.postgresql else ""
-    sql = _CLAIM.format(
-        lock=lock,
-        which=_ALONE if alone else _NOT_ALONE,
-        r_goes_on=_GOES_ON.format("r"),
-        o_goes_on=_GOES_ON.format("o"),
-    )
+    sql = _CLAIM.format(lock=lock, which=_ALONE if alone else _NOT_ALONE)
     rows = tx.run(sql, owner=owner, now=tx.now, until=tx.now + LEASE_MS, most=most)
     return [_claimed(tx, row) for row in sorted(rows.mappings().all(), key=itemgetter("id"))]
 
