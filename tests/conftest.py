@@ -47,11 +47,6 @@ settings.load_profile("receiver")
 StartReceiver = Callable[..., ReceiverProcess]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tools' tests: each lasts for a minute, and the last ones should be short."""
-    items.sort(key=lambda item: "tests/tools/" not in item.nodeid)
-
-
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer has set for a receiver of theirs is no part of a test."""
