@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from click.testing import CliRunner, Result
 
@@ -35,7 +36,8 @@ class Commands:
         """
         unset = dict.fromkeys(name for name in os.environ if name.startswith(OURS))
         variables = {**unset, **self.environment, **environment}
-        with chdir(self.folder), _own_logs():
+        # The program adds what its .env sets, for proxies: no other test may see that.
+        with chdir(self.folder), _own_logs(), patch.dict(os.environ):
             return CliRunner().invoke(
                 main, arguments, input=given, env=variables, catch_exceptions=False
             )
