@@ -27,8 +27,10 @@ _REQUESTS = """SELECT r.id, r.repository, r.tag, r.push_time,
   AND EXISTS (SELECT 1 FROM attempts a
    WHERE a.registration_id = r.id AND a.method IN ('POST', 'PATCH')) ORDER BY r.id DESC"""
 _ASKED = _REQUESTS.format(which="r.state <> 'done'")
-# What a person closed: in the words of the index `registrations_done`.
-_CLOSED = _REQUESTS.format(which="r.state = 'done' AND r.id > :last AND r.outcome = 'dismissed'")
+# What a person closed, and what was superseded: in the words of the index `registrations_done`.
+_CLOSED = _REQUESTS.format(
+    which="r.state = 'done' AND r.id > :last AND r.outcome IN ('dismissed', 'superseded')"
+)
 _MAKE = "INSERT INTO channels (app, name) VALUES (:app, :name) ON CONFLICT DO NOTHING"
 _ORDER = """UPDATE channels SET ordered = :ordered, action = :action, source = :source
  WHERE app = :app AND name = :name"""

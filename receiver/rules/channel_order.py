@@ -77,8 +77,9 @@ class Holds:
 
     `repository` and `tag` are empty before its first move. `highest` is the highest version number
     that it followed since it was last moved by hand. `ordered` is the registration that a person,
-    or the receiver to restore it, requested last, and `action` is its action. `asked` are waiting
-    or parked pushes that a request may have moved the channel to without a record in the ledger.
+    or the receiver to restore it, requested last, and `action` is its action. `asked` are pushes
+    that a request may have moved the channel to without a record in the ledger: waiting, parked,
+    or closed since its last move.
     """
 
     repository: str = ""

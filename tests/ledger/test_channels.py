@@ -16,7 +16,7 @@ from receiver.ledger.registrations import Claimed, claim, compare_again, sent
 from receiver.ledger.targets import target
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, Reason, Verdict
-from receiver.rules.channel_order import ByHand, Channel, why_not
+from receiver.rules.channel_order import ByHand, Channel, as_shown, why_not
 from receiver.rules.rule import Decision, Match, Mode, Rule
 from receiver.upkeep.channels import ChannelNotMoved, promote, release, rollback_channel
 from tests.support.ledger_work import (
@@ -443,6 +443,20 @@ def test_what_a_request_asked_for_is_known_until_its_registration_ends(ledger: L
 
     moved(ledger, "1.3")
     assert asked() == []
+
+
+def test_what_a_superseded_move_asked_for_is_ours_when_it_comes_late(ledger: Ledger) -> None:
+    """`restore = true` put the channel back from it to an older version."""
+    moved(ledger, "1.0")
+    push(ledger, "1.1")
+    claimed = one_claim(ledger)
+    patch(ledger, claimed)
+    settled(ledger, claimed, waits(0, calls=answer(None)))
+    settled(ledger, one_claim(ledger), done(Outcome.SUPERSEDED))
+
+    holds = ledger.read_sync(lambda tx: holds_of(tx, *PLACE))
+
+    assert as_shown(Channel(APP, NAME), holds, REPOSITORY, "1.1").tag == "1.1"
 
 
 def test_a_lost_lease_has_its_channel_compared_only_if_it_sent_a_patch(ledger: Ledger) -> None:
