@@ -29,7 +29,7 @@ from receiver.pipeline.trial import is_failed
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import ByHand, is_ordered
 from receiver.rules.closing import Success, is_closed_by
-from receiver.rules.rule import Match, Mode, channels_of
+from receiver.rules.rule import Match, Mode, Rule, channels_of, successor
 
 EXPECTED = frozenset({Reason.TRIAL_RUNNING, Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
 CHANGES = frozenset({Outcome.CREATED, Outcome.UPDATED})
@@ -221,7 +221,7 @@ def _close(
 
 def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
     """Try a version that exists now, or let it move its channels if it needs no trial."""
-    rule, image = settings.rule_named(claimed.rule), claimed.image
+    rule, image = _rule_of(settings, claimed), claimed.image
     if rule is None or rule.trial is None or has_passed(tx, claimed.app, image, result.digest):
         _move_channels(tx, settings, claimed, result)
         return
@@ -243,7 +243,7 @@ def _follow_trial(tx: Tx, settings: Settings, claimed: Claimed, result: Result) 
 
 def _move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
     """Let a push move its channels, now that its own version exists."""
-    rule = settings.rule_named(claimed.rule)
+    rule = _rule_of(settings, claimed)
     matches = channels_of(rule, claimed.image.tag) if rule is not None else ()
     if matches:
         _open(tx, claimed, matches, result)
@@ -251,7 +251,7 @@ def _move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result)
 
 def _move_following(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
     """Let the channels that take images of this one move, unless a person moved it."""
-    rule = settings.rule_named(claimed.rule)
+    rule = _rule_of(settings, claimed)
     if rule is None:
         return
     for name in rule.channels:
@@ -260,6 +260,15 @@ def _move_following(tx: Tx, settings: Settings, claimed: Claimed, result: Result
     matches = channels_of(rule, claimed.image.tag, claimed.version)
     if matches and not is_ordered(claimed.pushed, claimed.holds):
         _open(tx, claimed, matches, result)
+
+
+def _rule_of(settings: Settings, claimed: Claimed) -> Rule | None:
+    """Return the rule that decides what follows, also if it was renamed during the attempt."""
+    rule = settings.rule_named(claimed.rule)
+    if rule is not None:
+        return rule
+    match = Match(claimed.rule, claimed.app, claimed.version, claimed.mode)
+    return successor(settings.rules, match, claimed.image.repository, claimed.image.tag)
 
 
 def _open(tx: Tx, claimed: Claimed, matches: tuple[Match, ...], result: Result) -> None:

@@ -198,6 +198,23 @@ def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bo
     return rule.versions and (match.app, match.version) == (app, version)
 
 
+def successor(rules: Iterable[Rule], match: Match, repository: str, tag: str) -> Rule | None:
+    """Return the first rule that maps the tag to the same target, None if there is none.
+
+    A rule that was renamed has itself as its successor.
+    """
+    return next(
+        (
+            rule
+            for rule in rules
+            if rule.repository == repository
+            and takes(rule, tag)
+            and names_target(rule, match.mode, tag, match.app, match.version)
+        ),
+        None,
+    )
+
+
 def is_version_name(name: str) -> bool:
     """Return whether Edgegap accepts the name for a version or a channel."""
     return len(name) <= MAX_VERSION_NAME and _VERSION_NAME.fullmatch(name) is not None

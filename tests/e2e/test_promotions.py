@@ -100,6 +100,22 @@ def test_the_settings_that_differ_are_shown(
     assert "  differs  image" not in done.stderr
 
 
+def test_a_rule_renamed_while_its_version_is_created_moves_its_channels(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    """The version was created, and its channel stayed where it was without a word."""
+    pushed(here, "1.0")
+    sandbox.misbehave(Fault("slow", method="POST", seconds=1))
+    delivery = here.push("1.1")
+    until(lambda: here.details(delivery)["registrations"][0]["state"] == "working")
+    here.config.write_text(CONFIG.replace("[[rule]]", '[[rule]]\nname = "other"', 1), "utf-8")
+    assert not here.inside(lambda: here.service.reload(here.environment)).faults
+
+    here.ended(delivery)
+
+    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.1")
+
+
 def test_a_person_who_does_not_confirm_moves_nothing(
     here: ReceiverHere,
     commands: Commands,
