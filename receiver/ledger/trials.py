@@ -26,7 +26,9 @@ _INSERT = """INSERT INTO trials (id, registration_id, app, version, repository, 
 _OPEN = """SELECT id, state FROM registrations WHERE app = :app AND version = :version
  AND repository = :repository AND tag = :tag AND mode = 'trial' AND state <> 'done'"""
 _REQUESTED = "UPDATE trials SET requested_at = :now WHERE id = :id"
-_NOTE = """UPDATE trials SET request_id = :request_id, requested_at = :requested_at,
+_NOTE = """UPDATE trials SET
+  digest = coalesce(digest, (SELECT r.digest FROM registrations r WHERE r.id = :registration)),
+  request_id = :request_id, requested_at = :requested_at,
   ready_at = :ready_at, left_at = :left_at, decided_at = :decided_at, passed = :passed, why = :why,
   exit_code = :exit_code, log = :log, notes = :notes, stop_at = :stop_at, stopped_at = :stopped_at
  WHERE id = (SELECT max(id) FROM trials WHERE registration_id = :registration)"""

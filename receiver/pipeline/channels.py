@@ -18,8 +18,8 @@ from receiver.edgegap.responses import Body
 from receiver.ledger.result import Result
 from receiver.pipeline.attempt import Attempt, rejection, wanted_by
 from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
-from receiver.pipeline.retry import Action, Operation, Policy, next_result, policy_for
-from receiver.reasons import Outcome, Reason, State, explain
+from receiver.pipeline.retry import Action, Operation, policy_for, wait_for_registry
+from receiver.reasons import Outcome, Reason, explain
 from receiver.rules.channel_order import (
     ByHand,
     Channel,
@@ -59,7 +59,7 @@ class ChannelAttempt(Attempt):
         stopped = await self._look_at_repeat(rule) if repeated else None
         if stopped is not None or self._repeated:
             return stopped
-        waits = None if self._is_undone else self._unmet(rule)
+        waits = None if self._is_undone else await self._unmet(rule)
         return waits or await self._look_at_digest(rule)
 
     @property
@@ -75,8 +75,11 @@ class ChannelAttempt(Attempt):
     def _is_restored(self) -> bool:
         return self._is_ordered and self._claimed.holds.action == ByHand.RESTORE
 
-    def _unmet(self, rule: Rule) -> Result | None:
-        """Return the result while the move waits for a trial or an approval."""
+    async def _unmet(self, rule: Rule) -> Result | None:
+        """Return the result while the move waits for a trial or an approval, which is of a digest.
+
+        It is unknown if the version was created while the registry could not be queried.
+        """
         claimed, channel = self._claimed, rule.channel(self._claimed.version)
         found = unmet(channel, claimed.image, claimed.evidence, ordered=self._is_ordered)
         if found is None:
@@ -86,6 +89,10 @@ class ChannelAttempt(Attempt):
         reason, now = NEEDS[found.need], self._now()
         waited = claimed.waited.so_far(reason, now).incremented()
         self._digest = claimed.digest
+        if self._digest is None and found.need is Need.APPROVAL:
+            stopped = await self._look_at_image(rule)
+            if stopped is not None:
+                return stopped
         return Result.waiting(reason, found.sentence, now + DECIDED_AGAIN, waited)
 
     async def _look_at_digest(self, rule: Rule) -> Result | None:
@@ -104,7 +111,9 @@ class ChannelAttempt(Attempt):
 
         A rollback to a version that a person named has none: it may be urgent.
         """
-        if not rule.preflight or self._is_restored or not self._is_compared(rule):
+        if not rule.preflight or not self._is_compared(rule):
+            return None
+        if self._is_restored and rule.on_overwrite is OnOverwrite.MOVE:
             return None
         return self._claimed.evidence.digest
 
@@ -145,20 +154,24 @@ class ChannelAttempt(Attempt):
         return f" To roll back to it even so: `{command}`."
 
     def _held_back(self, rule: Rule, out: Out) -> Result | None:
-        """Wait as long as the digest cannot be read: a move to another image would be worse."""
-        if self._expected(rule) is None:
+        """Wait as long as the digest cannot be read: a move to another image would be worse.
+
+        What is restored does not wait: what the channel has meanwhile is wrong for certain.
+        """
+        approved = Need.APPROVAL in rule.channel(self._claimed.version).needs
+        of_digest = self._expected(rule) is not None or (approved and not self._is_ordered)
+        if self._is_restored or not of_digest:
             return super()._held_back(rule, out)
-        waits = next_result(
-            Policy(Action.RETRY, Reason.DOCKER_HUB_UNAVAILABLE),
-            waited=self._claimed.waited,
+        facts = self._facts(rule)
+        return wait_for_registry(
+            self._claimed,
             detail=out.detail,
-            retry_after=out.asked or None,
-            facts=self._facts(rule),
+            asked=out.asked,
+            sentence=UNREAD.format(detail=out.detail, **facts) + self._even_so(),
+            facts=facts,
             now=self._now(),
             jitter=self._jitter(),
         )
-        unread = UNREAD.format(detail=out.detail, **self._facts(rule)) + self._even_so()
-        return replace(waits, sentence=unread) if waits.state is State.WAITING else waits
 
     @property
     def _is_ordered(self) -> bool:

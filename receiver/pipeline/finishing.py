@@ -222,7 +222,11 @@ def _close(
 def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
     """Try a version that exists now, or let it move its channels if it needs no trial."""
     rule, image = _rule_of(settings, claimed), claimed.image
-    if rule is None or rule.trial is None or has_passed(tx, claimed.app, image, result.digest):
+    if rule is None or rule.trial is None:
+        _move_channels(tx, settings, claimed, result)
+        return
+    known = result.digest is not None or not rule.preflight
+    if known and has_passed(tx, claimed.app, image, result.digest):
         _move_channels(tx, settings, claimed, result)
         return
     trial = Match(rule.name, claimed.app, claimed.version, Mode.TRIAL)

@@ -20,8 +20,9 @@ from receiver.edgegap.meanings import Meaning, Read
 from receiver.edgegap.responses import Answer
 from receiver.edgegap.shown import is_hidden
 from receiver.ledger.result import Result
-from receiver.pipeline.attempt import Attempt
-from receiver.pipeline.retry import Action, Operation, Policy, policy_for
+from receiver.pipeline.attempt import Attempt, rejection
+from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out
+from receiver.pipeline.retry import Action, Operation, Policy, policy_for, wait_for_registry
 from receiver.reasons import Outcome, Reason, State, explain
 from receiver.rules.rule import Rule
 from receiver.rules.trial import (
@@ -45,6 +46,10 @@ from receiver.secret import Secret, mask
 DEPLOYMENTS = "/v2/deployments"
 MOST_LOOKED_UP = 20  # deployments whose tags the list does not show
 UNREADABLE_FOR = 60 * SECOND  # then a trial whose logs cannot be read has failed
+UNREAD = (
+    "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is tried once the "
+    "registry returns the digest of the tag. It is retried for 24 hours."
+)
 _POLICIES = {
     Meaning.NO_CAPACITY: Policy(Action.WAIT_FOR_SERVER, Reason.NO_CAPACITY),
     Meaning.DEPLOYMENT_LIMIT: Policy(Action.WAIT_FOR_SERVER, Reason.NO_CAPACITY),
@@ -94,6 +99,9 @@ class TrialAttempt(Attempt):
         trial = self._trial(rule, planned)
         if trial is None:
             return self._park(Reason.TRIAL_GONE, rule)
+        stopped = await self._find_digest(rule)
+        if stopped is not None:
+            return stopped
         near, keep = (planned.near, planned.keep) if planned is not None else ("", None)
         run = TrialRun(near=near, keep=keep, requested_at=self._now())
         await self._record_request(len(self._calls), "POST", DEPLOYMENTS)
@@ -109,6 +117,34 @@ class TrialAttempt(Attempt):
         else:
             self._run_now = replace(run, stopped_at=self._now())
         return await self._retry_or_park(rule, _policy(read), read.answer)
+
+    async def _find_digest(self, rule: Rule) -> Result | None:
+        """Return the result unless it is known which digest is tried: a verdict is of a digest.
+
+        It is unknown if the version was created while the registry could not be queried.
+        """
+        if self._digest is not None or not rule.preflight:
+            return None
+        match await self._find_image(rule):
+            case ImageOk(digest=digest):
+                self._digest = digest
+                return None
+            case ImageRejected(parking=parking):
+                return rejection(parking)
+            case ImagePending(calls=calls):
+                policy = Policy(Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
+                return await self._retry_or_park(rule, policy, calls[-1])
+            case Out(detail=detail, asked=asked):
+                facts = self._facts(rule)
+                return wait_for_registry(
+                    self._claimed,
+                    detail=detail,
+                    asked=asked,
+                    sentence=UNREAD.format(detail=detail, **facts),
+                    facts=facts,
+                    now=self._now(),
+                    jitter=self._jitter(),
+                )
 
     async def _find(self, rule: Rule, run: TrialRun) -> Result:
         """Find the deployment of a request whose response is not known, or request it again."""

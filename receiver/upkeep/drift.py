@@ -27,11 +27,11 @@ from receiver.ledger.channels import (
     order,
     to_compare,
 )
-from receiver.ledger.deliveries import RESTORE, NewDelivery, record
+from receiver.ledger.deliveries import RESTORE, NewDelivery, learn, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.registrations import adopt
-from receiver.ledger.targets import rule_of
+from receiver.ledger.targets import held, rule_of
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.destinations import NotificationEvent
@@ -159,6 +159,8 @@ def _restore(tx: Tx, match: Match, holds: Holds, sentence: str) -> None:
     recorded = record(tx, delivery, ruling, push_time=holds.push_time)
     (registration,) = recorded.registrations
     place = match.app, match.version
+    there = held(tx, *place)
+    learn(tx, registration, None if there is None else there.digest, overwritten=False)
     order(tx, *place, registration=registration, action=ByHand.RESTORE, source=RESTORE)
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from receiver import backoff
+from receiver.pipeline import preflight
 from receiver.rules import trial
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
 from tests.support.commands import commands_beside
 from tests.support.dockerhub import hub_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -162,3 +165,59 @@ def test_a_rollback_finds_the_image_that_passed_or_moves_nothing(
 
 
 RUNS = "SELECT digest, passed FROM trials ORDER BY id"
+
+
+def test_a_person_approves_a_digest_also_if_the_version_was_made_without_one(
+    start: Start,
+    sandbox: EdgegapSandbox,
+    hub: DockerHubSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The approval counted for whatever image the tag had when the channel was moved."""
+    monkeypatch.setattr(preflight, "LONGEST_HOLD", 100)
+    monkeypatch.setattr(backoff, "FIRST_BACKOFF", 20)
+    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
+    config = RULE.replace("preflight = false", MOVING) + NEEDS.replace("trial", "approval")
+    with start(config=config + NO_CATCH_UP) as here:
+        digest = hub.push_image(REPOSITORY, "1.0")
+        hub.misbehave(Fault("status", path_contains="/v2/", status=503, times=None))
+        delivery = here.push("1.0")
+
+        def move() -> dict[str, Any]:
+            found = of_kind(here, delivery, "channel")
+            return found[0] if found else {}
+
+        until(lambda: move().get("reason") == "docker_hub_unavailable")
+        assert of_kind(here, delivery, "create")[0]["digest"] is None
+        hub.behave()
+        until(lambda: move().get("reason") == "needs_approval")
+
+        assert move()["digest"] == digest
+    assert (APP, "staging") not in sandbox.versions
+
+
+RESTORE = f'\n[[channel]]\napp = "{APP}"\nname = "staging"\nrestore = true\n'
+
+
+@pytest.mark.parametrize("on_overwrite", ["warn", "move"])
+def test_a_channel_is_put_back_only_to_the_image_that_it_had(
+    start: Start, sandbox: EdgegapSandbox, hub: DockerHubSandbox, on_overwrite: str
+) -> None:
+    """Another image under its tag was never on the channel; `move` allows that."""
+    moving = MOVING.replace('"move"', f'"{on_overwrite}"')
+    config = RULE.replace("preflight = false", moving) + RESTORE + NO_CATCH_UP
+    with start(config=config) as here:
+        channel(here, here.push("1.0"))
+        hub.push_image(REPOSITORY, "1.0")
+        sandbox.versions[APP, "staging"]["docker_tag"] = "0.9"
+        here.inside(lambda: here.service.drift.compare(0))
+        restored = here.ledger.read_sync(lambda tx: tx.run(RESTORED).scalar_one())
+        ended = here.ended(restored)
+
+    expected = ("parked", "digest_changed") if on_overwrite == "warn" else ("done", None)
+    assert (ended["state"], ended["reason"]) == expected
+    tag = "0.9" if on_overwrite == "warn" else "1.0"
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == tag
+
+
+RESTORED = "SELECT id FROM deliveries WHERE source = 'restore'"

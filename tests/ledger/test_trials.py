@@ -40,6 +40,7 @@ from tests.support.ledger_work import MINUTE, OWNER, at, one_claim, pushed, sett
 from tests.support.receiver_process import APP, REPOSITORY
 
 NOW = 1_790_000_000_000
+DIGESTS = ("tried", "other")
 IMAGE = ImageReference(repository=REPOSITORY, tag="1.0")
 RUN = TrialRun(
     request_id="abc",
@@ -84,6 +85,18 @@ def test_the_intent_is_there_before_the_request_and_a_run_comes_back_whole(ledge
     assert begun.phase is Phase.REQUESTED
     noted(ledger, one, RUN)
     assert read(ledger, lambda tx: last_run(tx, one.id)) == RUN
+
+
+def test_a_verdict_is_of_the_digest_that_was_found_right_before_the_run(ledger: Ledger) -> None:
+    """The version was created without one, and so the verdict counted for any digest."""
+    one = claimed(ledger)
+    noted(ledger, one, replace(RUN, passed=True), digest="sha256:tried")
+
+    verdicts = read(
+        ledger, lambda tx: [has_passed(tx, APP, IMAGE, f"sha256:{one}") for one in DIGESTS]
+    )
+
+    assert verdicts == [True, None]
 
 
 def test_a_planned_run_begins_with_its_location(ledger: Ledger) -> None:

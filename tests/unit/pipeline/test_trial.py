@@ -13,12 +13,21 @@ from receiver.backoff import WaitState
 from receiver.config.settings import Settings
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
 from receiver.edgegap.deployment_answers import Coordinates
+from receiver.edgegap.plans import Rejected
+from receiver.edgegap.responses import Answer
 from receiver.edgegap.version_cache import VersionCache
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.ledger.targets import NotCopied
-from receiver.pipeline.preflight import Preflight
+from receiver.pipeline.preflight import (
+    Findings,
+    ImageOk,
+    ImagePending,
+    ImageRejected,
+    Out,
+    Preflight,
+)
 from receiver.pipeline.trial import TrialAttempt
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.promotion import Evidence
@@ -36,6 +45,7 @@ from tests.support.dockerhub_client import Clock
 APP, REPOSITORY = "my-game", "studio/game-server"
 TRIAL = Trial(Coordinates(45.5, -73.6))
 MINUTE, HOUR = 60_000, 3_600_000
+DIGEST = "sha256:" + "a" * 64
 
 
 def rule(trial: Trial | None = TRIAL) -> Rule:
@@ -54,7 +64,19 @@ CLAIMED = Claimed(
     fence=1,
     waited=WaitState(),
     created_at=0,
+    digest=DIGEST,
 )
+
+
+class Images:
+    """Returns what is found of an image, the last one again and again."""
+
+    def __init__(self, *found: Findings) -> None:
+        self.found = list(found)
+
+    async def look(self, image: ImageReference, rule: Rule) -> Findings:
+        assert (image, rule.name) == (CLAIMED.image, CLAIMED.rule)
+        return self.found.pop(0) if len(self.found) > 1 else self.found[0]
 
 
 class Scenario:
@@ -64,6 +86,7 @@ class Scenario:
         self.sandbox, self.clock, self._client = sandbox, clock, client
         self.claimed = CLAIMED
         self.rule: Rule | None = rule()
+        self.images = Images(ImageOk(DIGEST))
         self.sent: list[str] = []
         self.results: list[Result] = []
 
@@ -84,7 +107,7 @@ class Scenario:
             Settings(rules=() if self.rule is None else (self.rule,)),
             self._client,
             VersionCache(self._client),
-            preflight=cast("Preflight", None),
+            preflight=cast("Preflight", self.images),
             record_request=record,
             not_copied=cast("Callable[[str], Awaitable[NotCopied]]", None),
             size_before=cast("Callable[[], Awaitable[tuple[str, int] | None]]", None),
@@ -97,6 +120,7 @@ class Scenario:
             self.claimed,
             trial=result.trial if result.trial is not None else self.claimed.trial,
             waited=result.waited,
+            digest=result.digest or self.claimed.digest,
             attempt=self.claimed.attempt + 1,
         )
         return result
@@ -471,6 +495,62 @@ def test_a_rule_that_is_gone_does_not_lose_what_passed(
         assert (await one.ended()).outcome is Outcome.PASSED
         assert one.sent.count("POST") == 2
         return result
+
+    assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
+
+
+REJECTED = ImageRejected(Rejected(Reason.NOT_AMD64, "Built for arm64."))
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (Out("HTTP 503", longest=0), Reason.DOCKER_HUB_UNAVAILABLE),
+        (Out("429: too many requests", longest=0, asked=90_000), Reason.DOCKER_HUB_UNAVAILABLE),
+        (ImagePending((Answer("HEAD", "manifests/1.0", 404),)), Reason.IMAGE_NOT_READY),
+    ],
+)
+def test_nothing_is_deployed_before_it_is_known_which_digest_is_tried(
+    sandbox: EdgegapSandbox, clock: Clock, found: Findings, reason: Reason
+) -> None:
+    """What was created while the registry was away passed for whatever its tag had later."""
+    sandbox.deployments.set_lifecycle(ready_after=1)
+
+    async def then(one: Scenario) -> Result:
+        one.claimed = replace(one.claimed, digest=None)
+        one.images = Images(found, found, ImageOk(DIGEST))
+        waits = await one.step()
+        assert (waits.reason, waits.digest, one.sent) == (reason, None, [])
+        if isinstance(found, Out):
+            assert "is tried once the registry returns the digest of the tag" in waits.sentence
+            assert waits.due_at >= one.now + found.asked
+        return await one.ended()
+
+    ended = run_scenario(sandbox, clock, then)
+
+    assert (ended.outcome, ended.digest) == (Outcome.PASSED, DIGEST)
+
+
+def test_an_image_that_is_not_there_any_more_is_not_tried(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    async def then(one: Scenario) -> Result:
+        one.claimed = replace(one.claimed, digest=None)
+        one.images = Images(REJECTED)
+        ended = await one.ended()
+        assert one.sent == []
+        return ended
+
+    assert run_scenario(sandbox, clock, then).reason is Reason.NOT_AMD64
+
+
+def test_without_preflight_the_registry_is_not_asked(sandbox: EdgegapSandbox, clock: Clock) -> None:
+    sandbox.deployments.set_lifecycle(ready_after=1)
+
+    async def then(one: Scenario) -> Result:
+        one.claimed, one.rule = replace(one.claimed, digest=None), replace(rule(), preflight=False)
+        one.images = Images(REJECTED)
+        return await one.ended()
 
     assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
