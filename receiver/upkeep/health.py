@@ -13,6 +13,7 @@ from typing import Annotated
 
 import msgspec
 
+from receiver.backoff import MINUTE
 from receiver.config.settings import LiveSettings, Settings
 from receiver.errors import LedgerError
 from receiver.ledger.channels import Drifted, drifted
@@ -32,6 +33,7 @@ from receiver.timestamps import Time, format_time
 REMEMBERED_SECONDS = 5.0
 SLOWEST_SECONDS = 4.0
 MOST_NAMED = 5
+NO_SERVER_FOR = 15 * MINUTE  # a shorter wait for one is as usual
 TRIED = "tried"  # the note that shows whether the ledger can be written
 
 
@@ -46,6 +48,7 @@ class Code(StrEnum):
     BUSY = BUSY
     EDGEGAP = "edgegap"
     DOCKER_HUB = "docker_hub"
+    CAPACITY = "capacity"
     CHANNELS = "channels"
     PAUSED = "paused"
     CATCH_UP = "catch_up"
@@ -60,6 +63,7 @@ TITLES = {
     Code.BUSY: "Edgegap's rate limit is reached",
     Code.EDGEGAP: "Edgegap is unavailable or returns errors",
     Code.DOCKER_HUB: "Docker Hub is unavailable",
+    Code.CAPACITY: "A trial waits for a server",
     Code.CHANNELS: "A channel was changed outside the receiver",
     Code.PAUSED: "Registrations are paused",
     Code.CATCH_UP: "Catch-up is failing",
@@ -262,6 +266,15 @@ def _waiting(seen: Snapshot, outage: Outage | None) -> Iterator[Condition]:
             "then versions are created without them."
         )
         yield _together(Code.DOCKER_HUB, message, hub, None if outage is None else outage.since)
+
+    trials = [one for one in seen.waiting if one.reason == Reason.NO_CAPACITY]
+    if any(seen.now - one.since >= NO_SERVER_FOR for one in trials):
+        message = (
+            "Edgegap has no server for a trial, and its channels wait for it. A free plan runs one "
+            "deployment at a time: stop another, or name another place in `at` of [rule.trial] and "
+            "reload."
+        )
+        yield _together(Code.CAPACITY, message, trials, None)
 
 
 def _together(code: Code, message: str, waiting: Sequence[Waiting], since: int | None) -> Condition:

@@ -52,6 +52,20 @@ def test_a_gate_says_since_when_how_many_and_when_next(name: str) -> None:
     assert one == Condition(Code(name), "Why.", Time(NOW - MINUTE), 7, Time(NOW + MINUTE))
 
 
+def test_a_trial_that_has_waited_long_for_a_server_is_a_problem() -> None:
+    def seen(since: int) -> dict[Code, Condition]:
+        wait = Waiting(Reason.NO_CAPACITY, held=2, since=since, next_try=NOW + MINUTE)
+        return found(Snapshot(NOW, waiting=[wait]))
+
+    assert seen(NOW - 14 * MINUTE) == {}
+    one = seen(NOW - 15 * MINUTE)[Code.CAPACITY]
+    assert (one.held, one.since_at, one.next_try_at) == (
+        2,
+        Time(NOW - 15 * MINUTE),
+        Time(NOW + MINUTE),
+    )
+
+
 def test_a_dead_worker_holds_everything() -> None:
     one = found(Snapshot(NOW, held=7), worker_alive=False)[Code.WORKER]
 
