@@ -9,7 +9,6 @@ from functools import partial
 from httpx import AsyncClient
 
 from receiver import metrics
-from receiver.approval_link import ApprovalSigner
 from receiver.config.load import reload_settings
 from receiver.config.settings import LiveSettings, Settings
 from receiver.config.variables import NEEDED
@@ -25,20 +24,19 @@ from receiver.logs import get_logger, masking
 from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.pipeline.worker import Settled, Worker
 from receiver.secret import Secret
-from receiver.signing import ApiTokenSigner, LinkSigner
+from receiver.signing import ApiTokenSigner, ApprovalSigner, LinkSigner
 from receiver.timestamps import Time
-from receiver.upkeep import secret_keys
+from receiver.upkeep import links
 from receiver.upkeep.catch_up import CatchUp
 from receiver.upkeep.clock import ClockCheck, ClockWatch
 from receiver.upkeep.drift import Drift
 from receiver.upkeep.health import Code, Condition, HealthCheck, take_snapshot
-from receiver.upkeep.link_uses import LinkUses
+from receiver.upkeep.links import LinkUses, RefusedLinks
 from receiver.upkeep.notify import NotificationSender
 from receiver.upkeep.operations import Manual
 from receiver.upkeep.purge import Purge
-from receiver.upkeep.refused_links import RefusedLinks
 from receiver.upkeep.replay import read_rules_again
-from receiver.upkeep.trial_sweep import TrialSweep
+from receiver.upkeep.trials import TrialSweep
 from receiver.upkeep.waiting import Waiting
 
 WORKER_GRACE_SECONDS = 5.0
@@ -146,7 +144,7 @@ class Service:
         """Store which secret keys are in use; warn if existing links were made with other keys."""
         settings = self.settings
         repositories = {rule.repository for rule in settings.rules}
-        prints = await secret_keys.adopt(self.ledger, settings.secret_keys, repositories)
+        prints = await links.adopt(self.ledger, settings.secret_keys, repositories)
         if settings is self.settings:
             self.link_uses.keys = prints
 

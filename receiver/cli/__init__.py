@@ -15,7 +15,7 @@ COMMANDS = {
     "demo": Entry("demo", "demo", "Run a demo: no account, no configuration."),
     "init": Entry("init", "init", "Write the configuration, step by step."),
     "check": Entry("config", "check", "Check the configuration and report all faults."),
-    "config": Entry("settings", "config", "Print the settings in force, or their JSON Schema."),
+    "config": Entry("config", "config", "Print the settings in force, or their JSON Schema."),
     "doctor": Entry("doctor", "doctor", "Check everything that a push needs."),
     "link": Entry("config", "link", "Print the link to paste into Docker Hub."),
     "connect": Entry("connect", "connect", "Create the webhook on Docker Hub."),
@@ -32,7 +32,7 @@ COMMANDS = {
     "rollback": Entry(
         "channels", "rollback", "Move a channel back to an earlier tag, and hold it."
     ),
-    "promote": Entry("promote", "promote", "Move a channel manually, and hold it."),
+    "promote": Entry("channels", "promote", "Move a channel manually, and hold it."),
     "trial": Entry("trial", "trial", "Try a version: deploy it once, watch it, stop it."),
     "release": Entry("channels", "release", "Release the hold of a channel."),
     "pause": Entry("operations", "pause", "Pause the registrations of a repository."),
@@ -40,7 +40,7 @@ COMMANDS = {
     "open-gate": Entry("operations", "open_gate", "Open a closed gate and retry now."),
     "diff": Entry("versions", "diff", "Show what differs between two versions."),
     "export": Entry("versions", "export", "Print the settings of a version as TOML."),
-    "prune": Entry("prune", "prune", "Delete old versions of an app."),
+    "prune": Entry("versions", "prune", "Delete old versions of an app."),
     "notify-test": Entry("operations", "notify_test", "Send a test message to each destination."),
     "ledger": Entry("ledger", "ledger", "Back up the ledger, or copy it to another database."),
 }

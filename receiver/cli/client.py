@@ -125,8 +125,8 @@ class Server:
         seconds: float = ANSWER_SECONDS,
     ) -> V:
         """Return the response; raises CommandError with the server's error message."""
-        from receiver.audit import SOURCE_HEADER, USER_HEADER, Source, user_name
         from receiver.http.body import NO_ANSWER, ask
+        from receiver.logs import SOURCE_HEADER, USER_HEADER, Source, user_name
         from receiver.web.serialization import decode
 
         token = api_keys(self._settings).sign(new_token(ONE_MINUTE))
@@ -290,7 +290,7 @@ def address(host: str, port: int) -> str:
 
 def serving_address(ledger: Ledger) -> str | None:
     """Return the URL that the server holding the ledger recorded at its start."""
-    from receiver.ledger.notes import read_note
+    from receiver.ledger.transaction import read_note
 
     try:
         ledger.open_readonly()

@@ -1,4 +1,4 @@
-"""`receiver check` and `receiver link`: only the configuration; no network, no ledger."""
+"""`receiver check`, `link` and `config`: only the configuration; no network, no ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 
 from receiver.cli.client import api_keys, configured, new_token, reached
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, CommandError, handle_errors
-from receiver.config.variables import NEEDED
+from receiver.config.variables import NEEDED, variables_of
 from receiver.errors import ConfigError, ConfigIssue
 from receiver.images import is_repository
 from receiver.signing import MAX_URL, LinkSigner
@@ -207,3 +207,41 @@ async def _revoke(settings: Settings, identity: str) -> bool:
     async with reached(settings, begin=True) as server:
         request = RevokeRequest(identity)
         return (await server.ask("POST", "/api/tokens/revoke", Revoked, request)).revoked
+
+
+# `receiver config schema` and `receiver config show`.
+
+
+@click.group()
+def config() -> None:
+    """Print the configuration in force, or the JSON Schema of receiver.toml."""
+
+
+@config.command()
+@handle_errors
+def schema() -> None:
+    """Print the JSON Schema of receiver.toml, for editors and for check-jsonschema.
+
+    \b
+    For completion and checks while you type, in editors with Taplo or Even Better TOML:
+      receiver config schema > receiver.schema.json
+    and write as the first line of receiver.toml:
+      #:schema ./receiver.schema.json
+    """
+    from receiver.config.model import schema_text
+
+    click.echo(schema_text(), nl=False)
+
+
+@config.command()
+@handle_errors
+def show() -> None:
+    """Print the settings in force, with all defaults, and where each is from.
+
+    Secrets are shown as ***. The part after the variables is a valid receiver.toml.
+    """
+    from receiver.config.effective import effective
+    from receiver.config.load import load
+
+    environ = variables_of(os.environ)
+    click.echo(effective(load(environ), environ))

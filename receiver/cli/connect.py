@@ -273,7 +273,7 @@ def _print_steps(repositories: Sequence[str]) -> None:
 async def _prove(settings: Settings, repositories: Sequence[str]) -> bool:
     from receiver.http.client import http_client
     from receiver.ledger.ledger import Ledger
-    from receiver.upkeep.proof import NotProven, check_recorded, send_test_push
+    from receiver.upkeep.connect import NotProven, check_recorded, send_test_push
 
     proven = True
     ledger = Ledger(settings.database_url)

@@ -28,7 +28,7 @@ from receiver.cli.exits import (
     handle_errors,
     stopped_after,
 )
-from receiver.cli.table import print_rows
+from receiver.cli.output import print_rows
 from receiver.cli.timestamps import moment
 from receiver.config.variables import NEEDED
 from receiver.images import ImageReference, parse_image_reference
@@ -280,7 +280,7 @@ async def _push_and_process(
     wait_seconds: float,
 ) -> DeliveryDetail:
     """Record the push and process it in this process."""
-    from receiver.audit import Source
+    from receiver.logs import Source
     from receiver.service import running
 
     async with running(settings, ledger, catching_up=False) as service:

@@ -1,6 +1,6 @@
 """Deliveries as plain text, for people at a terminal."""
 
-from receiver.cli.table import colored
+from receiver.cli.output import colored
 from receiver.ledger.views import (
     Delivery,
     DeliveryDetail,

@@ -77,8 +77,8 @@ def _print(changed: Changed, word: str) -> None:
 
 async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Changed:
     """Dismiss the registrations with these IDs, or all parked registrations if there are no IDs."""
-    from receiver.audit import user_name
     from receiver.ledger.views import Changed
+    from receiver.logs import user_name
     from receiver.web.bodies import DismissRequest
 
     asked = DismissRequest(
@@ -93,8 +93,8 @@ async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Ch
 
 
 async def _undo(settings: Settings, ids: list[str]) -> Changed:
-    from receiver.audit import user_name
     from receiver.ledger.views import Changed
+    from receiver.logs import user_name
     from receiver.web.bodies import UndoDismissalRequest
 
     asked = UndoDismissalRequest(ids, "command", user_name())

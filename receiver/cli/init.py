@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from urllib.parse import urlsplit
 
 import click
 
-from receiver.cli.added_rule import add_rule, rule_text
 from receiver.cli.answers import (
     ABOUT_EDGEGAP,
     ABOUT_LOGIN,
@@ -26,19 +26,22 @@ from receiver.cli.answers import (
     check_login,
     offer_to_connect,
 )
-from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.dotenv import dotenv_line
+from receiver.config.environment import CONFIG_TEXT
 from receiver.config.values import bare_token, base_url, login_faults, public_url_fault, token_fault
-from receiver.config.variables import DOTENV, NEEDED
+from receiver.config.variables import CONFIG, DOTENV, NEEDED, read_text, variables_of
 from receiver.dockerhub.login import Login
+from receiver.errors import ConfigError
 from receiver.secret import Secret
 from receiver.signing import MAX_URL, LinkSigner
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
 
+
 SCHEMA = "receiver.schema.json"
-CONFIG = f"""#:schema ./{SCHEMA}
+TEMPLATE = f"""#:schema ./{SCHEMA}
 public_url = {{public_url}}   # where Docker Hub reaches this receiver
 """
 OWNER_ONLY = 0o600
@@ -113,7 +116,7 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
     lines |= {name: os.environ[name] for name in OTHER_APIS if os.environ.get(name, "").strip()}
     if username:
         lines |= {"DOCKERHUB_USERNAME": username, "DOCKERHUB_TOKEN": hub_token}
-    text = CONFIG.format(public_url=json.dumps(public_url)) + rule_text(repository, app)
+    text = TEMPLATE.format(public_url=json.dumps(public_url)) + rule_text(repository, app)
     settings = load_settings({**lines, "RECEIVER_CONFIG_TOML": text}, need=NEEDED)
     _write(secrets, "".join(dotenv_line(name, value) for name, value in lines.items()))
     _write(config, text)
@@ -231,3 +234,74 @@ def _write(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}", NOT_DONE) from None
+
+
+# `receiver init --add`: append a rule for another repository to receiver.toml.
+
+RULE = """
+[[rule]]
+repository = {repository}   # on Docker Hub
+app = {app}   # on Edgegap
+# tags = ["v*", "!*-rc*"]   # which tags become versions; without it all but `latest`
+# version = "{{tag}}"   # the name of the version
+# channels = ["staging"]   # versions that are moved to each pushed image
+# keep = 10   # how many versions to keep; without it all
+# docs/rules.md describes all keys. After a change: `receiver check`, then reload with SIGHUP.
+"""
+
+
+def rule_text(repository: str, app: str) -> str:
+    """Return a rule with comments on what else it may contain."""
+    return RULE.format(repository=json.dumps(repository), app=json.dumps(app))
+
+
+def add_rule(folder: Path, given: Mapping[str, str | None]) -> None:
+    """Ask for repository and app, append the rule, and offer to connect the repository."""
+    from receiver.config.load import load_settings
+    from receiver.config.settings import DEFAULT_CONFIG
+
+    environ = dict(os.environ)
+    if folder != Path():
+        environ[CONFIG] = str(folder / DEFAULT_CONFIG)
+    variables = variables_of(environ)
+    if variables.get(CONFIG_TEXT, "").strip():
+        sentence = f"the configuration is in {CONFIG_TEXT}: add a [[rule]] to its text"
+        raise CommandError(sentence, NOT_DONE)
+    path = Path(os.path.realpath(variables.get(CONFIG) or DEFAULT_CONFIG))
+    settings = load_settings(variables, need=NEEDED)
+    repository = asked_repository(given["repository"])
+    app = asked_app(given["app"], asyncio.run(apps_of(settings)))
+    if any((rule.repository, rule.app) == (repository, app) for rule in settings.rules):
+        raise CommandError(f"{path} has a rule for {repository} and {app} already", NOT_DONE)
+    if settings.login is not None:
+        asyncio.run(check_login(settings, settings.login, repository))
+    settings = _append(path, rule_text(repository, app), {**environ, **variables.from_dotenv})
+    click.echo(f"\nAdded a rule for {repository} to {path}.")
+    click.echo("If `receiver serve` is running, reload it: kill -HUP")
+    if given["repository"] is None:
+        offer_to_connect(settings, repository)
+    else:
+        click.echo(f"Next: receiver connect {repository}")
+
+
+def _append(path: Path, rule: str, environ: Mapping[str, str]) -> Settings:
+    """Append a rule to the file if the result is valid; return the settings then.
+
+    In place, so that owner, permissions and mounts of the file stay as they are.
+    """
+    from receiver.config.load import load_settings
+
+    before = read_text(path)
+    added = rule if before.endswith("\n") else f"\n{rule}"
+    text = {CONFIG: "", CONFIG_TEXT: before + added}
+    try:
+        settings = load_settings({**environ, **text}, need=NEEDED)
+        with path.open("ab") as file:
+            file.write(added.encode())
+    except ConfigError as error:
+        what = "; ".join(fault.what for fault in error.faults)
+        sentence = f"the rule cannot be appended to {path}: {what}. Add it by hand:\n{rule}"
+        raise CommandError(sentence, BAD_CONFIG) from None
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}", NOT_DONE) from None
+    return settings

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import click
 
 from receiver.cli.exits import INTERRUPTED, NOT_DONE, CommandError
-from receiver.cli.streams import output_failure, prepare_streams
+from receiver.cli.output import output_failure, prepare_streams
 
 COMPLETE = "_RECEIVER_COMPLETE"  # set by a shell that asks for completions
 

@@ -20,8 +20,7 @@ from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.lock_file import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import newer_schema
-from receiver.ledger.notes import write_note
-from receiver.ledger.transaction import Tx
+from receiver.ledger.transaction import Tx, write_note
 from receiver.logs import configure_logs, get_logger
 from receiver.service import log_warnings
 from receiver.version import VERSION

@@ -11,7 +11,7 @@ import msgspec
 
 from receiver.cli.client import Server, lenient_settings, reached
 from receiver.cli.exits import NOT_DONE, handle_errors
-from receiver.cli.table import colored, on_terminal, print_rows
+from receiver.cli.output import colored, on_terminal, print_rows
 from receiver.timestamps import format_time
 
 if TYPE_CHECKING:

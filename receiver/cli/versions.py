@@ -1,20 +1,25 @@
-"""`receiver diff` and `receiver export`: the settings of versions."""
+"""`receiver diff`, `export` and `prune`: the settings of versions, and the deletion of old ones."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode
 
 import click
+import msgspec
 
 from receiver.cli.client import configured, reached
-from receiver.cli.exits import USAGE, CommandError, handle_errors
+from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
+    from receiver.pipeline.prune import Pruned
     from receiver.upkeep.version_settings import VersionDiff
+    from receiver.web.bodies import PruneResult
+
 
 V = TypeVar("V")
 READING_SECONDS = 60.0  # calls to Edgegap, which may be slow
@@ -83,3 +88,76 @@ def _lines(found: VersionDiff) -> list[str]:
     if found.not_compared:
         lines.append(f"  not compared: {', '.join(found.not_compared)}")
     return lines
+
+
+# `receiver prune`: delete old versions of an app.
+
+PRUNING_SECONDS = 300.0  # many rate-limited calls to Edgegap
+
+
+@click.command()
+@click.argument("app")
+@click.option("--dry-run", is_flag=True, help="Only list the versions; delete nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@handle_errors
+def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete versions of APP that this receiver created, except the newest `keep` of their rule.
+
+    Never deletes the newest version, a version of a channel, a pinned version, an older tag that
+    was pushed manually, or a version with running deployments. On a terminal it asks first.
+    """
+    from receiver.pipeline.prune import keep_count
+    from receiver.web.serialization import json_text
+
+    settings = configured(NEEDED)
+    known = sorted({rule.app for rule in settings.rules})
+    if app not in known:
+        raise CommandError(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
+    if keep_count(settings, app) is None:
+        raise CommandError(
+            f"no rule of the app {app} has `keep`; add it, for instance keep = 10", USAGE
+        )
+    found = asyncio.run(_planned(settings, app))
+    names = [one.version for one in found.prunable]
+    if names and not dry_run:
+        if not yes and is_terminal():
+            question = f"Delete {', '.join(names)} of {app} at Edgegap?"
+            if not click.confirm(question, err=True):
+                raise CommandError("nothing was deleted", NOT_DONE)
+        results = asyncio.run(_pruned(settings, app, names))
+        found = msgspec.structs.replace(found, results=results)
+    if as_json:
+        click.echo(json_text(found))
+        return
+    for one in found.prunable if dry_run else ():
+        click.echo(f"would delete  {app}/{one.version}: {one.why}, unless it is deployed")
+    for result in found.results:
+        word = "deleted" if result.deleted else "kept   "
+        click.echo(f"{word}  {app}/{result.version}: {result.why}")
+    if not names:
+        click.echo(f"{app} has no versions to delete.")
+
+
+def is_terminal() -> bool:
+    """Return whether standard input is a terminal."""
+    return sys.stdin.isatty()
+
+
+async def _planned(settings: Settings, app: str) -> PruneResult:
+    """Return the versions that would be deleted."""
+    from receiver.web.bodies import PruneRequest, PruneResult
+
+    async with reached(settings) as server:
+        asked = PruneRequest(app, dry_run=True)
+        return await server.ask("POST", "/api/prune", PruneResult, asked)
+
+
+async def _pruned(settings: Settings, app: str, names: list[str]) -> tuple[Pruned, ...]:
+    """Delete the versions with these names only, even if more became prunable since."""
+    from receiver.web.bodies import PruneRequest, PruneResult
+
+    asked = PruneRequest(app, versions=names, source="command")
+    async with reached(settings) as server:
+        path, seconds = "/api/prune", PRUNING_SECONDS
+        return (await server.ask("POST", path, PruneResult, asked, seconds=seconds)).results

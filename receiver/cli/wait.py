@@ -16,7 +16,7 @@ from receiver.cli.exits import (
     CommandError,
     handle_errors,
 )
-from receiver.cli.table import print_rows
+from receiver.cli.output import print_rows
 from receiver.images import is_digest, parse_image_reference
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 from receiver.config.values import UNITS, duration_fault
 from receiver.edgegap.deployment_answers import read_near
-from receiver.edgegap.fields import OFTEN_NONE, SETTINGS, field_fault
-from receiver.edgegap.shown import protocol
+from receiver.edgegap.fields import OFTEN_NONE, SETTINGS, field_fault, protocol
 from receiver.errors import BadTagPattern
 from receiver.images import is_repository
 from receiver.rules.image_size import read_size

@@ -11,9 +11,14 @@ from urllib.parse import quote
 
 from receiver.dockerhub.api import Hub, repository_path
 from receiver.dockerhub.http import DockerHubUnavailable, HttpResponse
-from receiver.dockerhub.immutable_tags import ImmutableTags, read_immutable_tags
 from receiver.dockerhub.login import Login
-from receiver.dockerhub.webhook_list import Webhook, new_webhook, read_webhooks
+from receiver.dockerhub.records import (
+    ImmutableTags,
+    Webhook,
+    new_webhook,
+    read_immutable_tags,
+    read_webhooks,
+)
 from receiver.secret import Secret
 
 T = TypeVar("T")

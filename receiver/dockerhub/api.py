@@ -16,7 +16,7 @@ import msgspec
 
 from receiver.dockerhub.http import TOO_MANY, DockerHubUnavailable, HttpResponse, fetch
 from receiver.dockerhub.login import Login
-from receiver.dockerhub.tag_record import Tag, read_tag
+from receiver.dockerhub.records import Tag, read_tag
 from receiver.http.retry_after import read_retry_after
 from receiver.secret import Secret
 

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from receiver import metrics
-from receiver.dockerhub.webhook_list import without_addresses
+from receiver.dockerhub.records import without_addresses
 from receiver.errors import ReceiverError
 from receiver.http.body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
 from receiver.http.client import no_connection

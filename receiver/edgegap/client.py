@@ -20,13 +20,17 @@ from receiver.edgegap.listing import Listing, Pages
 from receiver.edgegap.responses import (
     OF_VERSIONS,
     Answer,
+    Shape,
     Success,
+    any_object,
+    app_named,
     app_path,
+    list_of,
     read_answer,
+    version_named,
     version_path,
     versions_path,
 )
-from receiver.edgegap.shapes import Shape, any_object, app_named, list_of, version_named
 from receiver.http.body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
 from receiver.http.client import http_client, no_connection
 from receiver.secret import Secret

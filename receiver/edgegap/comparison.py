@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.edgegap.copied_settings import describe_port, left_out, listed, read_ports
-from receiver.edgegap.fields import RESOURCES, SETTINGS
+from receiver.edgegap.fields import (
+    RESOURCES,
+    SETTINGS,
+    as_sent,
+    brief,
+    flag,
+    is_hidden,
+    is_masked,
+    number,
+)
 from receiver.edgegap.responses import Body
-from receiver.edgegap.shown import as_sent, brief, flag, is_hidden, is_masked, number
 
 Table = Mapping[str, Any]
 

@@ -14,12 +14,9 @@ from receiver.edgegap.fields import (
     NEVER_COPIED,
     RESOURCES,
     SETTINGS,
-    field_fault,
-)
-from receiver.edgegap.responses import Body
-from receiver.edgegap.shown import (
     as_sent,
     brief,
+    field_fault,
     flag,
     holds_something,
     is_hidden,
@@ -28,6 +25,7 @@ from receiver.edgegap.shown import (
     number,
     protocol,
 )
+from receiver.edgegap.responses import Body
 from receiver.images import is_docker_hub
 
 Settings = dict[str, Any]

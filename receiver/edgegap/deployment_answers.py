@@ -12,10 +12,9 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
+from receiver.edgegap.fields import flag, number
 from receiver.edgegap.listing import Listing
-from receiver.edgegap.responses import Body, one_line
-from receiver.edgegap.shapes import Shape, count_of
-from receiver.edgegap.shown import flag, number
+from receiver.edgegap.responses import Body, Shape, count_of, one_line
 from receiver.secret import Secret, mask_spelt, spellings_of
 
 LOG_KEPT = 65_536  # characters of a log's end

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from receiver.edgegap.responses import Answer, Body
-from receiver.edgegap.shapes import count_of, is_row
-from receiver.edgegap.shown import flag
+from receiver.edgegap.fields import flag
+from receiver.edgegap.responses import Answer, Body, count_of, is_row
 
 MOST_PAGES = 30
 

@@ -24,13 +24,15 @@ from receiver.edgegap.fields import (
     NO_VALUE,
     RESOURCES,
     SETTINGS,
+    brief,
+    flag,
+    is_hidden,
+    is_masked,
     is_placeholder,
     resource_faults,
     settings_faults,
 )
-from receiver.edgegap.responses import Body
-from receiver.edgegap.shapes import IMAGE_FIELDS
-from receiver.edgegap.shown import brief, flag, is_hidden, is_masked
+from receiver.edgegap.responses import IMAGE_FIELDS, Body
 from receiver.images import ImageReference, is_docker_hub
 from receiver.reasons import Reason, explain
 from receiver.secret import MASK, Secret

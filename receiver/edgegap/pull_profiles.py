@@ -11,8 +11,7 @@ from urllib.parse import quote
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.copied_settings import listed
 from receiver.edgegap.meanings import Call, Read, meaning_of
-from receiver.edgegap.responses import Success, version_path
-from receiver.edgegap.shapes import Shape
+from receiver.edgegap.responses import Shape, Success, version_path
 
 ROWS_PER_PAGE = 100
 _LINKED = Success(by_field=False)

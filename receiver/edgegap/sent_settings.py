@@ -11,10 +11,9 @@ from typing import Any
 import msgspec
 
 from receiver.edgegap.copied_settings import LOGIN, read_ports
-from receiver.edgegap.fields import SETTINGS
+from receiver.edgegap.fields import SETTINGS, as_sent, is_hidden, is_masked, is_text
 from receiver.edgegap.plans import image_of
 from receiver.edgegap.responses import Body
-from receiver.edgegap.shown import as_sent, is_hidden, is_masked, is_text
 from receiver.secret import Secret, hash_of, stretched
 
 _ELSEWHERE = frozenset({"ports", "envs", "verify_image"})  # the last applies to one call only

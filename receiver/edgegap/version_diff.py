@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from receiver.edgegap.copied_settings import describe_port
+from receiver.edgegap.fields import brief
 from receiver.edgegap.sent_settings import SentSettings, Variable
-from receiver.edgegap.shown import brief
 
 LOGIN = "registry login"
 _NONE = "none"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from receiver import backoff
 from receiver.images import ImageReference
 from receiver.ledger import views
+from receiver.ledger.approvals import waiting_moves
 from receiver.ledger.transaction import Tx
-from receiver.ledger.waiting_moves import waiting_moves
 from receiver.rules.channel_order import ByHand, Hold, Holds, Pushed, Report, higher
 from receiver.timestamps import Time
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from receiver import backoff
 from receiver.ledger.deliveries import MOST_AHEAD_MS
-from receiver.ledger.notes import read_note, write_note
-from receiver.ledger.transaction import Tx
+from receiver.ledger.transaction import Tx, read_note, write_note
 
 SMALLEST_STEP_MS = 5_000  # NTP slews what is less; slow reads look like it
 SEEN_EVERY_MS = 5_000

@@ -10,9 +10,9 @@ from pathlib import Path
 from secrets import randbelow
 
 from receiver.errors import LedgerError
-from receiver.ledger.log_notes import LogNote
 from receiver.ledger.mounts import mounted_alone
 from receiver.ledger.ownership import APPLICATION_ID
+from receiver.ledger.write_ahead_log import LogNote
 
 Identity = tuple[int, int]
 BLOCK = 512  # what st_blocks counts in, on any file system

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.files import LONGEST_NOTE, Note, access_fault, lock_of, read_note
-from receiver.ledger.log_notes import LogNote
+from receiver.ledger.write_ahead_log import LogNote
 
 ROLLING_RESTART_SECONDS = 15.0
 LOOK_EVERY_SECONDS = 0.05

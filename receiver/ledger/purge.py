@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from receiver.ledger.deletions import DELETION
 from receiver.ledger.deliveries import DELIVERY, MOST_AHEAD_MS, REGISTRATION
 from receiver.ledger.ids import first_id, last_id
-from receiver.ledger.notes import read_note, write_note
-from receiver.ledger.transaction import Tx
+from receiver.ledger.transaction import Tx, read_note, write_note
 from receiver.ledger.trials import TRIAL
 
 LONGEST_STEP = 24 * 60 * 60 * 1000  # ms between two readings; purging reads it once an hour

@@ -8,14 +8,13 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
 
-from receiver.approval_link import Approvable
 from receiver.images import ImageReference
-from receiver.ledger.approvals import approval_of
+from receiver.ledger.approvals import approval_of, waiting_moves
 from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.gates import blockers, paused
 from receiver.ledger.ids import first_id
-from receiver.ledger.refused_links import refused_links
+from receiver.ledger.links import refused_links
 from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
 from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
@@ -39,9 +38,9 @@ from receiver.ledger.views import (
     SentRequest,
     read_view,
 )
-from receiver.ledger.waiting_moves import waiting_moves
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Mode, Rule
+from receiver.signing import Approvable
 from receiver.timestamps import Time
 
 V = TypeVar("V")

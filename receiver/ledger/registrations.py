@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
-from receiver.approval_link import Approvable
 from receiver.backoff import WaitState
 from receiver.edgegap.responses import Answer, Effect
 from receiver.images import ImageReference
@@ -39,6 +38,7 @@ from receiver.rules.channel_order import Holds, Pushed, Report, is_ordered
 from receiver.rules.promotion import Evidence
 from receiver.rules.rule import Mode
 from receiver.rules.trial import TrialRun
+from receiver.signing import Approvable
 
 LEASE_MS = 30_000
 NEED_EVIDENCE = frozenset({Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})

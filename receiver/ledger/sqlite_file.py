@@ -37,11 +37,9 @@ from receiver.ledger.files import (
     stamp_in,
 )
 from receiver.ledger.lock_file import FileLock
-from receiver.ledger.log_frames import Frames, read_frames
-from receiver.ledger.log_notes import has_page, judge
-from receiver.ledger.own_log import OwnLog
+from receiver.ledger.own_log import LogIndex, OwnLog
 from receiver.ledger.ownership import check_file_ours
-from receiver.ledger.wal_index import LogIndex
+from receiver.ledger.write_ahead_log import Frames, has_page, judge, read_frames
 from receiver.logs import get_logger
 
 LOOK_EVERY_SECONDS = 0.5

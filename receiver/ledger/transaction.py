@@ -1,4 +1,7 @@
-"""One transaction on the ledger: plain SQL with `:name` parameters, the same on both engines."""
+"""One transaction on the ledger: plain SQL with `:name` parameters, the same on both engines.
+
+Also single values about the ledger itself, by key.
+"""
 
 import re
 import time
@@ -115,3 +118,19 @@ def _storable(value: object) -> object:
 @lru_cache(maxsize=256)
 def _for_psycopg(sql: str) -> str:
     return _NAMED.sub(r"%(\1)s", sql.replace("%", "%%"))
+
+
+def read_note(tx: Tx, key: str) -> str | None:
+    """Return a value, None if there is none."""
+    found = tx.run("SELECT value FROM meta WHERE key = :key", key=key).scalar()
+    return None if found is None else str(found)
+
+
+def write_note(tx: Tx, key: str, value: str) -> None:
+    """Set a value."""
+    tx.run(
+        "INSERT INTO meta (key, value) VALUES (:key, :value)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        key=key,
+        value=value,
+    )

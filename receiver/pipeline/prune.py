@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
-from receiver.audit import log_operation
 from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import running_in
@@ -34,9 +33,16 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.targets import Target, live_targets
 from receiver.ledger.transaction import Tx
-from receiver.logs import get_logger
+from receiver.logs import get_logger, log_operation
 from receiver.notifications.destinations import NotificationEvent, wanting
-from receiver.pipeline.retry import Action, Policy
+from receiver.pipeline.retry import (
+    Action,
+    Operation,
+    Policy,
+    policy_for,
+    resolve_forbidden,
+    summary_of,
+)
 from receiver.reasons import Reason, explain
 from receiver.rules.retention import Made, Prunable, prunable
 from receiver.rules.rule import Rule
@@ -364,3 +370,17 @@ def _made(target: Target) -> Made:
         by_hand=target.by_hand,
         registration=target.registration or "",
     )
+
+
+async def why_refused(
+    client: EdgegapClient, operation: Operation, answer: Answer, **facts: object
+) -> tuple[Reason, str]:
+    """Explain a failed response as an attempt would, for callers that only read.
+
+    After a 403 the token is tested.
+    """
+    policy = policy_for(operation, answer)
+    if policy.then is Action.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
+        policy, answer = resolve_forbidden(answer, await client.probe())
+    reason = policy.reason or Reason.REFUSED_BY_EDGEGAP
+    return reason, explain(reason, detail=summary_of(answer), **facts)

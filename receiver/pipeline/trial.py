@@ -16,9 +16,9 @@ from receiver.edgegap.deployment_answers import (
     read_near,
 )
 from receiver.edgegap.deployments import deploy, deployments_of, logs, status, stop, usage
+from receiver.edgegap.fields import is_hidden
 from receiver.edgegap.meanings import Meaning, Read
 from receiver.edgegap.responses import Answer
-from receiver.edgegap.shown import is_hidden
 from receiver.ledger.result import Result
 from receiver.pipeline.attempt import Attempt, rejection
 from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out

@@ -1,19 +1,20 @@
-"""Docker Hub's API: logins, repositories and tags, with a rate limit per minute."""
+"""Docker Hub's API: logins, repositories, tags, webhooks; with a rate limit per minute."""
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterator
 from email.utils import formatdate
+from itertools import count
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.sandbox.dockerhub_account import DockerHubAccount, Repository
-from receiver.sandbox.dockerhub_immutable_tags import ImmutableTagsApi
-from receiver.sandbox.dockerhub_logins import Login, user_id
-from receiver.sandbox.dockerhub_records import repository_record, tag_record, tags_page
-from receiver.sandbox.dockerhub_webhooks import WebhooksApi
+from receiver.sandbox.dockerhub_account import DockerHubAccount, Repository, Webhook
+from receiver.sandbox.dockerhub_logins import ALL, Login, user_id
+from receiver.sandbox.dockerhub_records import repository_record, tag_record, tags_page, timestamp
 
 _AUDIENCE = "https://hub.docker.com"
 _NO_ORGANIZATION = "token issued from organization access token is not allowed"
@@ -187,3 +188,167 @@ async def _respond(answer: _Answer, request: Request) -> Response:
         if refusal.status_code == 404:  # noqa: PLR2004
             body = {"message": refusal.detail, "errinfo": request.path_params}  # type: ignore[dict-item]
         return JSONResponse(body, refusal.status_code)
+
+
+# The webhooks of a repository, in Docker Hub's API, which does not document these calls.
+#
+# They are as public clients make them: `GET` and `POST …/webhook_pipeline/`, and `DELETE` with
+# the slug of one. Statuses and bodies of refusals that no client has seen are those of the other
+# calls.
+
+WEBHOOKS = "/v2/repositories/{namespace}/{repository}/webhook_pipeline/"
+LONGEST_URL = 255
+
+
+class WebhooksApi:
+    """Lists webhooks for members of the repository; its administrators create and delete them."""
+
+    def __init__(
+        self,
+        hub: DockerHubAccount,
+        administered: Callable[[Request], Repository],
+        membered: Callable[[Request], Repository],
+    ) -> None:
+        self._hub = hub
+        self._administered = administered
+        self._membered = membered
+
+    def routes(self, endpoint: Callable[[_Answer], _Answer]) -> list[Route]:
+        """Return the routes; `endpoint` wraps each with the rate limit."""
+        return [
+            Route(WEBHOOKS, endpoint(self._list), methods=["GET"]),
+            Route(WEBHOOKS, endpoint(self._create), methods=["POST"]),
+            Route(f"{WEBHOOKS}{{slug}}/", endpoint(self._delete), methods=["DELETE"]),
+        ]
+
+    async def _list(self, request: Request) -> Response:
+        members = self._hub.webhooks_shown_to == "members"
+        repository = (self._membered if members else self._administered)(request)
+        try:
+            number = int(request.query_params.get("page", "1"))
+            size = min(100, max(1, int(request.query_params.get("page_size", "10"))))
+        except ValueError as error:
+            raise HTTPException(400, "page and page_size must be numbers") from error
+        webhooks, begin = repository.webhooks, (number - 1) * size
+        if number < 1 or begin > len(webhooks):
+            raise HTTPException(404, "Invalid page.")
+        more = begin + size < len(webhooks)
+        following = request.url.include_query_params(page=number + 1)
+        rows = [self._row(webhook) for webhook in webhooks[begin : begin + size]]
+        page = {"count": len(webhooks), "next": str(following) if more else None}
+        return JSONResponse({**page, "previous": None, "results": rows})
+
+    async def _create(self, request: Request) -> Response:
+        repository = self._administered(request)
+        try:
+            body: Any = await request.json()
+        except ValueError:
+            body = None
+        match body:
+            case {"name": str(name), "webhooks": [{"name": str(), "hook_url": str(url)}]} if name:
+                pass
+            case _:
+                raise HTTPException(400, "name and one webhook are required")
+        if not _is_accepted(url):
+            return JSONResponse({"webhooks": [{"hook_url": ["Invalid value."]}]}, 400)
+        taken = {webhook.slug for webhook in repository.webhooks}
+        base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "webhook"
+        slug = next(text for text in _slugs(base) if text not in taken)
+        webhook = Webhook(name, url, slug, self._hub.clock())
+        if not self._hub.webhooks_lost:
+            repository.webhooks.append(webhook)
+        return JSONResponse({**self._row(webhook), "slug": slug}, 201)
+
+    async def _delete(self, request: Request) -> Response:
+        repository = self._administered(request)
+        slug = request.path_params["slug"]
+        kept = [webhook for webhook in repository.webhooks if webhook.slug != slug]
+        if len(kept) == len(repository.webhooks):
+            raise HTTPException(404, "object not found")
+        repository.webhooks = kept
+        return Response(status_code=204)
+
+    def _row(self, webhook: Webhook) -> dict[str, Any]:
+        created = timestamp(webhook.created_at)
+        row = {
+            "name": webhook.name,
+            "expect_final_callback": False,
+            "webhooks": [{"name": webhook.name, "hook_url": webhook.url}],
+            "created": created,
+            "last_updated": created,
+        }
+        return {**row, "slug": webhook.slug} if self._hub.webhook_slugs else row
+
+
+def _slugs(base: str) -> Iterator[str]:
+    yield base
+    yield from (f"{base}-{number}" for number in count(2))
+
+
+def _is_accepted(url: str) -> bool:
+    """Return whether Docker Hub takes the URL: it refused leading spaces, `=`, and long ones."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    valid = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    return valid and len(url) <= LONGEST_URL and re.search(r"[\s=]", url) is None
+
+
+# Immutable tags of a repository, as Docker Hub's API documents them.
+
+IMMUTABLE_TAGS = "/v2/namespaces/{namespace}/repositories/{repository}/immutabletags"
+
+
+class ImmutableTagsApi:
+    """Sets the rules, and lists the tags that one matches, for administrators."""
+
+    def __init__(
+        self, hub: DockerHubAccount, administered: Callable[[Request], Repository]
+    ) -> None:
+        self._hub = hub
+        self._administered = administered
+
+    def routes(self, endpoint: Callable[[_Answer], _Answer]) -> list[Route]:
+        """Return the routes; `endpoint` wraps each with the rate limit."""
+        return [
+            Route(IMMUTABLE_TAGS, endpoint(self._set), methods=["PATCH"]),
+            Route(f"{IMMUTABLE_TAGS}/verify", endpoint(self._verify), methods=["POST"]),
+        ]
+
+    async def _set(self, request: Request) -> Response:
+        repository = self._administered(request)
+        body = await _body(request)
+        enabled, rules = body.get("immutable_tags"), body.get("immutable_tags_rules")
+        if not isinstance(enabled, bool) or not isinstance(rules, list):
+            raise HTTPException(400, "immutable_tags and immutable_tags_rules are required")
+        for rule in rules:
+            _compiled(rule)
+        repository.immutable, repository.immutable_rules = enabled, tuple(rules)
+        tags = repository.listed(self._hub.clock())
+        return JSONResponse(repository_record(repository, tags, ALL, administers=True))
+
+    async def _verify(self, request: Request) -> Response:
+        repository = self._administered(request)
+        pattern = _compiled((await _body(request)).get("regex"))
+        tags = repository.listed(self._hub.clock())
+        return JSONResponse({"tags": [tag for tag in tags if pattern.fullmatch(tag)]})
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        body: Any = await request.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise HTTPException(400, "the body must be an object")
+    return body
+
+
+def _compiled(rule: object) -> re.Pattern[str]:
+    if not isinstance(rule, str) or not rule:
+        raise HTTPException(400, "a rule must be text")
+    try:
+        return re.compile(rule)
+    except re.error as error:
+        raise HTTPException(400, f"invalid regex: {rule}") from error

@@ -15,14 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from receiver.sandbox.calls import Call, Recording
-from receiver.sandbox.controls import control_routes
-from receiver.sandbox.edgegap_account import EdgegapAccount, Version
+from receiver.sandbox.edgegap_account import EdgegapAccount, Storage, Version
 from receiver.sandbox.edgegap_deployments import Deployments
-from receiver.sandbox.edgegap_listings import ListQuirks, page_of
-from receiver.sandbox.edgegap_quirks import Quirks
-from receiver.sandbox.edgegap_storage import Storage
+from receiver.sandbox.edgegap_quirks import ListQuirks, Quirks, page_of
 from receiver.sandbox.edgegap_versions import is_documented
-from receiver.sandbox.faults import FAULT_HEADER, Fault, Faults, Misbehaving
+from receiver.sandbox.faults import FAULT_HEADER, Fault, Faults, Misbehaving, control_routes
 
 TokenState = Literal["good", "refused", "deleted"]
 

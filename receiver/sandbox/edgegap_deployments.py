@@ -18,7 +18,7 @@ from receiver.sandbox.edgegap_lifecycle import (
     shown_row,
     shown_status,
 )
-from receiver.sandbox.edgegap_listings import filtered
+from receiver.sandbox.edgegap_quirks import filtered
 from receiver.sandbox.faults import FAULT_HEADER
 
 ANY = "*"

@@ -20,7 +20,7 @@ from receiver.config.settings import LiveSettings, Settings
 from receiver.dockerhub.api import Hub, Waiting, seconds_to_wait, waiting_as_asked
 from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.login import Login
-from receiver.dockerhub.tag_record import Tag
+from receiver.dockerhub.records import Tag
 from receiver.dockerhub.webhook import Push
 from receiver.ledger.cursors import (
     SILENT_AFTER,

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from receiver import metrics
-from receiver.approval_link import Approvable
-from receiver.audit import log_operation
 from receiver.errors import ReceiverError
 from receiver.images import ImageReference
 from receiver.ledger import gates as pauses
@@ -32,9 +30,11 @@ from receiver.ledger.deliveries import (
 from receiver.ledger.targets import last_names, rule_of, target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
+from receiver.logs import log_operation
 from receiver.reasons import Verdict
 from receiver.rules.channel_order import ByHand, Channel, Hold, Holds, Need, lifted_above
 from receiver.rules.rule import Decision, Match, Mode, Rule
+from receiver.signing import Approvable
 
 MOST_NAMED = 10
 DONE = {ByHand.ROLLBACK: "rolled_back", ByHand.PROMOTE: "promoted"}

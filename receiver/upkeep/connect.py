@@ -1,19 +1,109 @@
-"""Connects a repository on Docker Hub to this receiver: creates its webhook, sets immutable tags.
+"""Connects a repository on Docker Hub: its webhook, immutable tags, and a test push as proof."""
 
-Each change is read back. Nothing is sent twice: after a call without a response, the list shows
-whether it had an effect.
-"""
-
-from collections.abc import Mapping, Sequence
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import httpx
 
 from receiver.dockerhub.administration import RepositoryAdmin, UnexpectedResponse
 from receiver.dockerhub.http import DockerHubUnavailable
-from receiver.dockerhub.immutable_tags import ImmutableTags
-from receiver.dockerhub.webhook_list import Webhook, unused_name
-from receiver.errors import ReceiverError
-from receiver.signing import LinkSigner
-from receiver.upkeep.own_webhooks import OurWebhooks, our_webhooks
+from receiver.dockerhub.records import ImmutableTags, Webhook, unused_name
+from receiver.dockerhub.webhook import body_of_test_push
+from receiver.errors import BadLink, LedgerError, ReceiverError
+from receiver.http.body import NO_ANSWER, ask
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.queries import find_push
+from receiver.reasons import Reason
+from receiver.signing import PATH, LinkFault, LinkSigner
+
+# Which of a repository's webhooks on Docker Hub are this receiver's. No I/O.
+#
+# The link identifies them: its token is signed by us, and names the repository and its number.
+
+PORTS = {"http": 80, "https": 443}
+
+
+class WebhookKind(StrEnum):
+    """What a webhook is to this receiver."""
+
+    CURRENT = "current"  # the repository's present link
+    OUTDATED = "outdated"  # a link of ours with another number, or signed with an older key
+    DEAD = "dead"  # at our address, but no link of ours
+    ELSEWHERE = "elsewhere"  # a link of ours at another address
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class OurWebhooks:
+    """The webhooks of a repository that concern this receiver."""
+
+    current: tuple[Webhook, ...] = ()
+    outdated: tuple[Webhook, ...] = ()
+    dead: tuple[Webhook, ...] = ()
+    elsewhere: tuple[Webhook, ...] = ()
+
+
+def our_webhooks(
+    webhooks: Iterable[Webhook], links: LinkSigner, public_url: str, repository: str
+) -> OurWebhooks:
+    """Sort the webhooks of a repository by their links."""
+    found: dict[WebhookKind, list[Webhook]] = {kind: [] for kind in WebhookKind}
+    for webhook in webhooks:
+        kinds = {kind_of(url, links, public_url, repository) for url in webhook.urls}
+        for kind in WebhookKind:
+            if kind in kinds:
+                found[kind].append(webhook)
+                break
+    return OurWebhooks(
+        current=tuple(found[WebhookKind.CURRENT]),
+        outdated=tuple(found[WebhookKind.OUTDATED]),
+        dead=tuple(found[WebhookKind.DEAD]),
+        elsewhere=tuple(found[WebhookKind.ELSEWHERE]),
+    )
+
+
+def kind_of(url: str, links: LinkSigner, public_url: str, repository: str) -> WebhookKind:
+    """Return what a webhook with this URL is to the receiver at `public_url`."""
+    if url == links.link(public_url, repository):
+        return WebhookKind.CURRENT
+    address, is_link, token = url.partition(PATH)
+    if not is_link:
+        return WebhookKind.OTHER
+    here = _origin(address) is not None and _origin(address) == _origin(public_url)
+    if _is_signed(token.rstrip("/"), links, repository):
+        return WebhookKind.OUTDATED if here else WebhookKind.ELSEWHERE
+    return WebhookKind.DEAD if here else WebhookKind.OTHER
+
+
+def _is_signed(token: str, links: LinkSigner, repository: str) -> bool:
+    """Return whether the token is one that we signed for the repository, revoked or not."""
+    try:
+        return links.repository(token) == repository
+    except BadLink as error:
+        return error.reason == LinkFault.REVOKED and error.repository == repository
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    """Return scheme, host and port; None if there is more, or if it is not a URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    if parts.path.strip("/") or parts.query or not parts.hostname:
+        return None
+    return parts.scheme, parts.hostname, port
+
+
+# Connects a repository on Docker Hub to this receiver: creates its webhook, sets immutable tags.
+#
+# Each change is read back. Nothing is sent twice: after a call without a response, the list shows
+# whether it had an effect.
 
 
 class NotConnected(ReceiverError):
@@ -152,3 +242,77 @@ async def make_immutable(admin: RepositoryAdmin, rules: Sequence[str]) -> Immuta
                 "settings now"
             )
     return Immutability(wanted, wanted != before, matching)
+
+
+# A test push: Docker Hub's documented body, sent to the link through the public URL.
+#
+# It registers nothing: its media type is not an image's, and every receiver ignores that. That it
+# reaches this receiver is shown by the ledger, which has the delivery that the response names.
+
+SECONDS = 15.0
+LARGEST = 64 * 1024
+RUN_IT = "Start `receiver serve`; check public_url, and the tunnel or proxy in front"
+
+
+class NotProven(ReceiverError):
+    """A test push that did not reach this receiver."""
+
+
+async def send_test_push(http: httpx.AsyncClient, link: str, repository: str) -> str:
+    """Send it, and return the id of the delivery as which it was recorded. Raises NotProven."""
+    where = f"the public URL {_origin_of(link)}"
+    body = body_of_test_push(repository, int(time.time()))
+    try:
+        response, content = await ask(
+            http, "POST", link, largest=LARGEST, seconds=SECONDS, body=body
+        )
+    except NO_ANSWER:
+        raise NotProven(f"nothing answers at {where} from this machine. {RUN_IT}") from None
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        answer = None
+    status = response.status_code
+    if isinstance(answer, dict):
+        if status == HTTPStatus.OK and answer.get("reason") == Reason.TEST_PUSH:
+            return str(answer.get("delivery"))
+        if status == HTTPStatus.NOT_FOUND and answer.get("error") == "not found":
+            raise NotProven(
+                f"a receiver answers at {where}, but it does not accept the link: it runs with "
+                "another RECEIVER_SECRET_KEY or other [links]. Reload or restart it"
+            )
+        if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
+            raise NotProven(
+                f"the receiver at {where} did not accept the test (HTTP {status}): see its log, "
+                "and try again"
+            )
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        raise NotProven(
+            f"{where} redirects (HTTP {status}), which Docker Hub may not follow. Set public_url "
+            "to the address that it redirects to"
+        )
+    raise NotProven(f"what answers at {where} is not this receiver (HTTP {status}). {RUN_IT}")
+
+
+async def check_recorded(ledger: Ledger, delivery: str, link: str) -> None:
+    """Check that this ledger has the delivery; raises NotProven."""
+    try:
+        ledger.open_readonly()
+        row = await ledger.read(lambda tx: find_push(tx, delivery))
+    except LedgerError as error:
+        raise NotProven(
+            f"a receiver recorded the test as {delivery}, but the ledger here cannot be read: "
+            f"{error}. Run this command where the receiver runs"
+        ) from None
+    if row is None or str(row.reason) != Reason.TEST_PUSH:
+        raise NotProven(
+            f"the receiver at the public URL {_origin_of(link)} recorded the test as {delivery}, "
+            "and the ledger here does not have it: another receiver with the same key answers "
+            "there, "
+            "or DATABASE_URL differs"
+        )
+
+
+def _origin_of(link: str) -> str:
+    parts = urlsplit(link)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -20,10 +20,9 @@ from receiver.ledger.channels import Drifted, drifted
 from receiver.ledger.cursors import Cursor, failing, read_cursors
 from receiver.ledger.gates import ALL, BUSY, TOKEN, Gate, closed_gates, paused
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.notes import write_note
-from receiver.ledger.secret_keys import DeadLink, dead_links
+from receiver.ledger.links import DeadLink, dead_links
 from receiver.ledger.stats import Waiting, count_held, waiting_by_reason
-from receiver.ledger.transaction import Tx
+from receiver.ledger.transaction import Tx, write_note
 from receiver.ledger.views import described
 from receiver.pipeline.preflight import Outage, Preflight
 from receiver.pipeline.worker import Worker

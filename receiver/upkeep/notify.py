@@ -3,7 +3,6 @@
 import asyncio
 import random
 
-from receiver.approval_link import VALID_SECONDS, ApprovalSigner, ApprovalToken
 from receiver.backoff import backoff
 from receiver.config.settings import LiveSettings
 from receiver.ledger.approvals import approvable
@@ -16,6 +15,7 @@ from receiver.notifications.apprise import SECONDS, DeliveryFailed, send
 from receiver.notifications.destinations import NotificationEvent, message_of
 from receiver.periodic import PeriodicTask
 from receiver.pipeline.retry import GIVE_UP_AFTER
+from receiver.signing import VALID_SECONDS, ApprovalSigner, ApprovalToken
 
 GROUP_SECONDS = 5.0  # events with shorter gaps than this are sent as one message
 

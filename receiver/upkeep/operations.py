@@ -12,7 +12,6 @@ from typing import Annotated
 import msgspec
 
 from receiver import metrics
-from receiver.audit import Source, log_operation
 from receiver.config.settings import LiveSettings
 from receiver.dockerhub.api import Hub
 from receiver.dockerhub.http import DockerHubUnavailable
@@ -25,6 +24,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids, reopen
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import Changed, described
+from receiver.logs import Source, log_operation
 from receiver.pipeline.intake import take
 from receiver.reasons import Outcome
 from receiver.rules.rule import Rule

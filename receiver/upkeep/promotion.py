@@ -1,23 +1,27 @@
-"""What the move of a channel would change: shown before a person promotes or approves it."""
+"""What the move of a channel would change, and its approval: once, however many approve it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 
-from receiver.approval_link import Approvable
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import running_in
 from receiver.edgegap.version_diff import Difference, Seen, differences
+from receiver.ledger.approvals import approval_of, approve, waiting_for_approval
 from receiver.ledger.channels import channel_images
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.sent_settings import sent_to
 from receiver.ledger.targets import version_with
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
-from receiver.ledger.views import App, Digest, Repository, Tag, described
+from receiver.ledger.views import App, Approval, Digest, Repository, Tag, described
+from receiver.logs import log_operation
 from receiver.rules.rule import Rule
+from receiver.signing import Approvable
 from receiver.upkeep.channels import promotion
+from receiver.upkeep.operations import Asker
 
 SHOWN_ANYWAY = frozenset({"image", "docker_image", "docker_tag"})
 
@@ -95,3 +99,55 @@ async def propose(
         return proposed
     running = running_in(await client.deployments(*channel))
     return msgspec.structs.replace(proposed, running=running)
+
+
+# Approving the move of a channel, by its link or on the page: once, however many do it.
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person is asked to approve. `waits`: the move still waits for this approval."""
+
+    move: ProposedMove
+    approval: Approval | None
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """The result: `approval` is None if nothing waits for it; `now`: it was given just now."""
+
+    approval: Approval | None
+    now: bool
+
+
+def what_is_asked(tx: Tx, move: Approvable) -> Asked:
+    """Return what approving this move would do."""
+    return Asked(
+        proposed_move(tx, move),
+        approval_of(tx, move),
+        waiting_for_approval(tx, move) is not None,
+    )
+
+
+async def approve_move(
+    ledger: Ledger, wake: Callable[[], None], move: Approvable, asker: Asker, address: str
+) -> Approved:
+    """Approve a move that waits for it; the first approval counts."""
+
+    def write(tx: Tx) -> Approved:
+        waits = waiting_for_approval(tx, move, to_approve=True)
+        known = approval_of(tx, move)
+        if waits is None or known is not None:
+            return Approved(known, now=False)
+        now = approve(tx, move, approver=str(asker), address=address)
+        return Approved(approval_of(tx, move), now)
+
+    done = await ledger.write(write)
+    if done.now:
+        facts = {"app": move.app, "channel": move.channel, "tag": move.image.tag}
+        log_operation(
+            "approved", source=asker.source, by=asker.name or None, address=address, **facts
+        )
+        wake()
+    return done

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from receiver.config.settings import LiveSettings
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.links import purge_revocations
 from receiver.ledger.purge import (
     BITE,
     give_back_space,
@@ -16,7 +17,6 @@ from receiver.ledger.purge import (
     purge_trials,
     time_to_purge_by,
 )
-from receiver.ledger.revocations import purge_revocations
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.periodic import PeriodicTask

@@ -1,17 +1,36 @@
-"""A trial by hand: a person has a version tried, wherever it came from."""
+"""Trials beside the worker: a person requests one, and what nobody works on any more is stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 from receiver import metrics
-from receiver.audit import log_operation
+from receiver.config.settings import LiveSettings
+from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.deployment_answers import Deployments, DeploymentState
+from receiver.edgegap.deployments import deployments_of, deployments_tagged, status, stop
+from receiver.edgegap.meanings import Meaning
 from receiver.errors import ReceiverError
 from receiver.images import ImageReference
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
+from receiver.ledger.ledger import Ledger
 from receiver.ledger.targets import rule_of, target
 from receiver.ledger.transaction import Tx
-from receiver.ledger.trials import is_under_way, plan_run
+from receiver.ledger.trials import (
+    LeftRun,
+    is_ours,
+    is_under_way,
+    is_wanted,
+    note_found,
+    note_stopped,
+    plan_run,
+    runs_left,
+    trial_time,
+)
+from receiver.logs import get_logger, log_operation
+from receiver.periodic import PeriodicTask
 from receiver.reasons import Verdict
 from receiver.rules.rule import Decision, Match, Mode, Rule
+from receiver.rules.trial import TAG
 
 
 class NotTried(ReceiverError):
@@ -71,3 +90,106 @@ def try_version(
     if near is not None or keep is not None:
         plan_run(tx, registration, near=near or "", keep=keep)
     return recorded
+
+
+# Stops deployments of trials that nobody works on any more, each minute and at the start.
+#
+# A trial stops its own deployment. This finds what is left when its registration was dismissed or
+# parked meanwhile, and what Edgegap started although the receiver never saw its response.
+
+EVERY_SECONDS = 60.0
+LISTS_EVERY = 60  # sweeps: once an hour Edgegap's list is read, too
+MOST_LOOKED_UP = 50  # deployments whose tags the list does not show
+
+log = get_logger()
+
+
+class TrialSweep:
+    """Stops what is left of trials. Only deployments of the ledger's registrations are stopped."""
+
+    def __init__(self, ledger: Ledger, current: LiveSettings, client: EdgegapClient) -> None:
+        self._ledger = ledger
+        self._current = current
+        self._client = client
+        self._sweeps = 0
+        self.background = PeriodicTask(
+            self._once, every=lambda: EVERY_SECONDS, fault="trial_sweep_fault"
+        )
+
+    async def _once(self) -> None:
+        async with self._ledger.alone("trials") as mine:
+            if mine:
+                await self.run(with_list=self._sweeps % LISTS_EVERY == 0)
+                self._sweeps += 1
+
+    async def run(self, *, with_list: bool) -> int:
+        """Stop what is left; return how many deployments were found. `with_list`: ask Edgegap."""
+        left = await self._ledger.read(runs_left)
+        found = 0
+        for run in left:
+            found += await self._stop_run(run)
+        if with_list and await self._has_trials():
+            listed = await deployments_tagged(self._client, TAG)
+            if listed.value is not None:
+                found += await self._stop_listed(listed.value)
+        return found
+
+    async def _has_trials(self) -> bool:
+        """Return whether there may be any: without, Edgegap is not called."""
+        if any(rule.trial is not None for rule in self._current.settings.rules):
+            return True
+        return bool(await self._ledger.read(trial_time))
+
+    async def _stop_run(self, run: LeftRun) -> int:
+        """Stop the deployments of a run; note it once Edgegap shows none any more."""
+        listed = await deployments_of(self._client, run.app, run.version)
+        if listed.value is None or not listed.value.complete:
+            return 0
+        tags = await self._tags(listed.value)
+        ids = {one for one, found in tags.items() if run.registration in found}
+        if run.request_id is not None and await self._is_there(run.request_id):
+            ids.add(run.request_id)
+        for request_id in ids:
+            await self._ledger.write(partial(note_found, identity=run.id, request_id=request_id))
+            await self._stop(request_id, run.registration)
+        if not ids and not run.may_appear:
+            await self._ledger.write(lambda tx: note_stopped(tx, run.id))
+        return len(ids)
+
+    async def _stop_listed(self, listed: Deployments) -> int:
+        found = 0
+        for request_id, tags in (await self._tags(listed)).items():
+            registration = await self._ledger.read(
+                lambda tx, one=request_id, known=tags: _left_by(tx, one, known)  # type: ignore[misc]
+            )
+            if registration is not None:
+                found += 1
+                await self._stop(request_id, registration)
+        return found
+
+    async def _tags(self, listed: Deployments) -> dict[str, frozenset[str]]:
+        """Return the tags of each deployment; those that the list does not show are looked up."""
+        tags = {row.request_id: row.tags for row in listed.rows if row.tags is not None}
+        for request_id in listed.without_tags[:MOST_LOOKED_UP]:
+            seen = await status(self._client, request_id)
+            if seen.value is not None and seen.value.tags is not None:
+                tags[request_id] = seen.value.tags
+        return tags
+
+    async def _is_there(self, request_id: str) -> bool:
+        seen = await status(self._client, request_id)
+        if seen.meaning is Meaning.GONE:
+            return False
+        return seen.value is None or seen.value.state is not DeploymentState.TERMINATED
+
+    async def _stop(self, request_id: str, registration: str) -> None:
+        read = await stop(self._client, request_id)
+        stopped = read.meaning in {Meaning.DONE, Meaning.GONE}
+        facts = {"deployment": request_id, "registration": registration, "stopped": stopped}
+        log.warning("trial_left_behind", **facts, message=read.answer.message)
+
+
+def _left_by(tx: Tx, request_id: str, tags: Iterable[str]) -> str | None:
+    """Return the registration of ours that does not want this deployment any more, if any."""
+    own = (tag for tag in tags if tag != TAG and is_ours(tx, tag))
+    return next((tag for tag in own if not is_wanted(tx, tag, request_id)), None)

@@ -6,18 +6,19 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.audit import Source, log_operation
 from receiver.config.settings import marks_of
 from receiver.config.variables import variables_of
 from receiver.config.warnings import probably_not_meant
 from receiver.dockerhub.webhook import Push
+from receiver.edgegap.deployment_answers import read_near
 from receiver.images import is_digest, is_repository, is_tag, parse_image_reference
 from receiver.ledger import gates as pauses
 from receiver.ledger.channels import list_channels
 from receiver.ledger.deliveries import RecordedDelivery
+from receiver.ledger.links import revoke
 from receiver.ledger.queries import Filter, delivery_detail, find_push, search_deliveries
-from receiver.ledger.revocations import revoke
 from receiver.ledger.transaction import Tx
+from receiver.logs import Source, log_operation
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
     Pruned,
@@ -29,6 +30,7 @@ from receiver.pipeline.prune import (
     prune,
 )
 from receiver.rules.channel_order import ByHand
+from receiver.rules.trial import SECOND
 from receiver.service import Service
 from receiver.signing import LONGEST_SECONDS
 from receiver.upkeep.catch_up import MissedPush
@@ -41,6 +43,8 @@ from receiver.upkeep.channels import (
     rollback_channel,
 )
 from receiver.upkeep.operations import Asker, PausedRepositories, dismiss, undo_dismissal
+from receiver.upkeep.promotion import propose
+from receiver.upkeep.trials import NotTried, log_requested, try_version
 from receiver.upkeep.version_settings import VersionReader, VersionUnknown, VersionUnreadable
 from receiver.web.api_auth import limit_of, limited_to, source_of
 from receiver.web.bodies import (
@@ -59,11 +63,13 @@ from receiver.web.bodies import (
     OpenGateRequest,
     PauseRequest,
     PromoteRequest,
+    PromotionQuery,
     PrunableVersion,
     PruneRequest,
     PruneResult,
     PushRequest,
     QueuedMove,
+    QueuedTrial,
     Released,
     ReleaseRequest,
     Reloaded,
@@ -72,6 +78,7 @@ from receiver.web.bodies import (
     RevokeRequest,
     RollbackRequest,
     SettingsHashes,
+    TrialRequest,
     UndoDismissalRequest,
 )
 from receiver.web.messages import BadRequest, given, json_response, plain
@@ -402,3 +409,36 @@ def _missed(found: MissedPushReport) -> MissedPush:
         raise BadRequest("a push needs a well-formed repository, tag and digest")
     push = Push(found.repository, found.tag, media_type=found.media_type, pushed_at=found.pushed_at)
     return MissedPush(push, found.digest)
+
+
+async def request_trial(service: Service, request: Request, body: TrialRequest) -> Response:
+    """Have a version tried."""
+    rules = service.settings.rules
+    keep = None if body.keep_seconds is None else body.keep_seconds * SECOND
+    try:
+        if body.at is not None:
+            read_near(body.at)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    try:
+        recorded = await service.ledger.write(
+            lambda tx: try_version(tx, rules, body.app, body.version, near=body.at, keep=keep)
+        )
+    except NotTried as error:
+        return problem(ProblemCode.VERSION_NOT_TRIED, str(error))
+    log_requested(body.app, body.version, recorded, source_of(request))
+    service.worker.wake()
+    return json_response(QueuedTrial(recorded.delivery, recorded.ruling.sentence), 202)
+
+
+async def show_promotion(service: Service, _: Request, query: PromotionQuery) -> Response:
+    """Show what a promotion would change."""
+    rules, channel = service.settings.rules, (query.app, query.channel)
+    to, other = given(query.to), given(query.from_channel)
+    try:
+        found = await propose(
+            service.ledger, service.client, rules, channel, to=to, from_channel=other
+        )
+    except ChannelNotMoved as error:
+        return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
+    return json_response(found)

@@ -7,9 +7,9 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.audit import SOURCE_HEADER, USER_HEADER, Source, note_name
 from receiver.errors import BadBody, BadImageReference, LedgerError
-from receiver.ledger.revocations import is_revoked
+from receiver.ledger.links import is_revoked
+from receiver.logs import SOURCE_HEADER, USER_HEADER, Source, note_name
 from receiver.service import Service
 from receiver.signing import ApiToken
 from receiver.web.body import ClientDisconnected

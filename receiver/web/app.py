@@ -18,23 +18,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from receiver.audit import note_address
 from receiver.config.settings import Settings
 from receiver.config.variables import variables_of
 from receiver.errors import ReceiverError
 from receiver.ledger.ledger import Ledger
-from receiver.logs import get_logger
+from receiver.logs import get_logger, note_address
 from receiver.metrics import webhook_requests
 from receiver.pipeline.worker import Settled
 from receiver.service import Reload, Service, at_rest, running
 from receiver.signing import PATH
-from receiver.web.client_address import trust_proxies
+from receiver.web.clients import trust_proxies
 from receiver.web.operation import routes_of
 from receiver.web.operations import operations
 from receiver.web.page.actions import Actions
 from receiver.web.page.approve import Approving
 from receiver.web.page.auth import Login, failure, login_required, wants_html
-from receiver.web.page.promotion import show_promotion
+from receiver.web.page.channels import show_promotion
 from receiver.web.page.versions import VersionsView
 from receiver.web.page.views import page_routes
 from receiver.web.problems import ProblemCode, problem

@@ -1,7 +1,7 @@
 """The API's OpenAPI document, generated from the operations and the types of their bodies."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,10 +11,39 @@ from receiver.reasons import Reason
 from receiver.timestamps import Time
 from receiver.version import VERSION
 from receiver.web.bodies import PLAIN
-from receiver.web.examples import example_of
 from receiver.web.operation import JSON, Group, Operation, ResponseSpec
 from receiver.web.problems import MEANINGS, ProblemCode
 from receiver.web.serialization import encode
+
+# Examples of request bodies, made from the examples in their schemas.
+
+BY_TYPE = {"string": "text", "integer": 1, "number": 1, "boolean": True, "null": None}
+
+
+def example_of(schema: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Return an example of this schema; of an object, what is required or has an example.
+
+    `named`: the schemas that a `$ref` may name.
+    """
+    if schema.get("examples"):
+        return schema["examples"][0]
+    if "$ref" in schema:
+        return example_of(named[schema["$ref"].rpartition("/")[2]], named)
+    if "anyOf" in schema:
+        return example_of(schema["anyOf"][0], named)
+    if "enum" in schema:
+        return schema["enum"][0]
+    if "properties" in schema:
+        required = schema.get("required", ())
+        return {
+            name: example_of(one, named)
+            for name, one in schema["properties"].items()
+            if name in required or "examples" in one
+        }
+    if schema.get("type") == "array":
+        return [example_of(schema["items"], named)]
+    return BY_TYPE.get(schema.get("type", ""))
+
 
 REF = "#/components/schemas/{name}"
 DESCRIPTION = (

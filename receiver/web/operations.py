@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from receiver.ledger.views import Changed, DeliveryDetail, DeliveryPage
 from receiver.upkeep.operations import PausedRepositories, Resumed
+from receiver.upkeep.promotion import ProposedMove
 from receiver.upkeep.replay import Replayed, ReplayedDeliveries
 from receiver.upkeep.version_settings import ExportedSettings, VersionDiff
 from receiver.web import api, bodies
@@ -55,7 +56,6 @@ from receiver.web.overview import Overview
 from receiver.web.page.reference import Reference
 from receiver.web.page.versions import AppVersions, VersionsView
 from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode
-from receiver.web.promotion_operations import promotion_operations
 from receiver.web.webhook import Hooks
 from receiver.web.webhook_operations import of_docker_hub
 
@@ -73,7 +73,7 @@ def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
         *_of_deliveries(),
         *_of_parked(),
         *_of_channels(),
-        *promotion_operations(),
+        *_of_trials_and_promotions(),
         *_of_versions(shelf),
         *_of_pauses(),
         api_operation(
@@ -440,5 +440,39 @@ def _of_monitoring() -> list[Operation]:
                 UNAVAILABLE: AWAY,
             },
             security=("", "metricsToken"),
+        ),
+    ]  # fmt: skip
+
+
+def _of_trials_and_promotions() -> list[Operation]:
+    return [
+        api_operation(
+            "GET /api/promotion", "showPromotion", Group.CHANNELS,
+            "What a promotion would change",
+            with_query(bodies.PromotionQuery, api.show_promotion),
+            responses={
+                OK: returns(ProposedMove, "Images, digest, trial, and what is running now."),
+                CONFLICT: fails(
+                    ProblemCode.CHANNEL_NOT_CHANGED,
+                    why="There is no such version or channel to copy, or no rule has this channel.",
+                ),
+            },
+        ),
+        api_operation(
+            "POST /api/trials", "tryVersion", Group.TRIALS,
+            "Try a version",
+            with_body(bodies.TrialRequest, api.request_trial),
+            responses={
+                ACCEPTED: returns(
+                    bodies.QueuedTrial,
+                    "Recorded as a delivery and queued: one deployment is started, watched and "
+                    "stopped. It costs what Edgegap takes for a deployment.",
+                ),
+                CONFLICT: fails(
+                    ProblemCode.VERSION_NOT_TRIED,
+                    why="The ledger does not know the version, no rule is for it, or neither the "
+                    "rule nor the request says where to deploy it.",
+                ),
+            },
         ),
     ]  # fmt: skip

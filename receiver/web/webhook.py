@@ -16,8 +16,7 @@ from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
 from receiver.web.body import SMALL_BODY, ClientDisconnected, read_body
-from receiver.web.client_address import Senders
-from receiver.web.rate_limit import MinuteLimiter, client_of
+from receiver.web.clients import MinuteLimiter, Senders, client_of
 
 WRONG_TOKENS_A_MINUTE = 60
 BAD_BODIES_A_MINUTE = 30

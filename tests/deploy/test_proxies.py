@@ -15,8 +15,7 @@ from threading import Thread
 import httpx
 import pytest
 
-from receiver.approval_link import APPROVAL_PATH
-from receiver.signing import PATH, LinkSigner
+from receiver.signing import APPROVAL_PATH, PATH, LinkSigner
 from tests.conftest import StartReceiver
 from tests.support.approvals import link_to
 from tests.support.deploy import DEPLOY, free_port, ran, tool

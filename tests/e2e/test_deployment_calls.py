@@ -14,7 +14,7 @@ from receiver.edgegap.pull_profiles import PullProfile
 from receiver.edgegap.responses import Effect
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
-from receiver.sandbox.edgegap_listings import ListQuirks
+from receiver.sandbox.edgegap_quirks import ListQuirks
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret

@@ -18,8 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from receiver.audit import log_operation
-from receiver.logs import configure_logs, get_logger
+from receiver.logs import configure_logs, get_logger, log_operation
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.secret import Secret

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.cli import promote
+from receiver.cli import channels
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
@@ -123,7 +123,7 @@ def test_a_person_who_does_not_confirm_moves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pushed(here, "1.0")
-    monkeypatch.setattr(promote, "is_terminal", lambda: True)
+    monkeypatch.setattr(channels, "is_terminal", lambda: True)
 
     done = commands.run("promote", APP, "prod", given="n\n")
 

@@ -14,9 +14,9 @@ from sqlalchemy.engine import URL
 
 from receiver.errors import BadLink
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.refused_links import SHOWN_MS, count_refused_links, refused_links
+from receiver.ledger.links import SHOWN_MS, count_refused_links, refused_links
 from receiver.signing import ACTIONABLE, PATH, LinkFault, LinkSigner, what_to_do
-from receiver.upkeep.refused_links import RefusedLinks
+from receiver.upkeep.links import RefusedLinks
 from tests.crash.asking import logged
 from tests.support.commands import Commands, commands_beside
 from tests.support.ledger_work import MINUTE, at, pushed, write

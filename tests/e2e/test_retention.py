@@ -338,7 +338,7 @@ def test_on_a_terminal_it_asks_before_it_deletes(
     beside = commands_beside(here)
     switch_off(here)
     make(here, "1.0", "1.1", "1.2")
-    monkeypatch.setattr("receiver.cli.prune.is_terminal", lambda: True)
+    monkeypatch.setattr("receiver.cli.versions.is_terminal", lambda: True)
 
     done = beside.run("prune", APP, given=f"{answer}\n")
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.secret_keys import adopt_keys, dead_links, known_keys, use_links
+from receiver.ledger.links import adopt_keys, dead_links, known_keys, use_links
 from receiver.secret import Secret
 from receiver.signing import LinkSigner
-from receiver.upkeep.secret_keys import fingerprints_of
+from receiver.upkeep.links import fingerprints_of
 from tests.conftest import StartReceiver
 from tests.crash.asking import logged
 from tests.support.ledger_work import MINUTE, at, write
@@ -125,7 +125,7 @@ def test_a_fingerprint_is_slow_to_make_and_another_in_another_ledger() -> None:
     assert all(KEY not in one and len(one) == 32 for one in made.values())
     assert fingerprints_of([Secret(KEY)], ["one"]) == [{"one": made["one"]}]
     # Of https://www.rfc-editor.org/rfc/rfc7914, section 2, for logins: N = 2^14 and r = 8 at least.
-    from receiver.upkeep.secret_keys import BLOCK, COST  # noqa: PLC0415
+    from receiver.upkeep.links import BLOCK, COST  # noqa: PLC0415
 
     assert (COST >= 2**14, BLOCK) == (True, 8)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from receiver.approval_link import Approvable
 from receiver.backoff import LONGEST_CALL
 from receiver.images import ImageReference
 from receiver.ledger import trials
@@ -20,6 +19,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
+from receiver.signing import Approvable
 from tests.contract.openapi import contract_checked
 from tests.support.commands import commands_beside
 from tests.support.metrics import scrape

@@ -3,17 +3,22 @@
 import asyncio
 from dataclasses import replace
 
-from receiver.approval_link import Approvable
 from receiver.backoff import WaitState
 from receiver.images import ImageReference
-from receiver.ledger.approvals import approvable, approval_of, approve, waiting_for_approval
+from receiver.ledger.approvals import (
+    approvable,
+    approval_of,
+    approve,
+    waiting_for_approval,
+    waiting_moves,
+)
 from receiver.ledger.deliveries import NewDelivery, learn, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed, claim, next_due, settle
 from receiver.ledger.result import Result
-from receiver.ledger.waiting_moves import waiting_moves
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision, Match, Mode
+from receiver.signing import Approvable
 
 MOVE = Approvable("my-game", "prod", ImageReference("studio/game-server", "1.0"), None)
 HALF_AN_HOUR = 30 * 60 * 1000

@@ -21,11 +21,9 @@ from receiver.ledger.cursors import begin_cursors
 from receiver.ledger.deletions import note_deletion
 from receiver.ledger.gates import ALL, close_token_gate, pause
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.links import adopt_keys, count_refused_links, revoke, use_links
 from receiver.ledger.outbox import enqueue
-from receiver.ledger.refused_links import count_refused_links
-from receiver.ledger.revocations import revoke
 from receiver.ledger.schema import approvals, sent_settings, trials
-from receiver.ledger.secret_keys import adopt_keys, use_links
 from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.rules.rule import Mode

@@ -8,10 +8,16 @@ from sqlalchemy.engine import URL
 from receiver.ledger import ids
 from receiver.ledger.cursors import begin_cursors, count_unheard
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.links import (
+    Counts,
+    adopt_keys,
+    count_refused_links,
+    dead_links,
+    refused_links,
+    use_links,
+)
 from receiver.ledger.purge import purge_deliveries
 from receiver.ledger.queries import Filter, list_deliveries, overview
-from receiver.ledger.refused_links import Counts, count_refused_links, refused_links
-from receiver.ledger.secret_keys import adopt_keys, dead_links, use_links
 from receiver.ledger.transaction import Tx
 from receiver.rules.rule import Rule
 from receiver.signing import LinkFault

@@ -28,7 +28,7 @@ from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.edgegap_lifecycle import shown_time
 from receiver.sandbox.faults import Misbehaving
 from receiver.signing import LinkSigner
-from receiver.upkeep import secret_keys
+from receiver.upkeep import links
 from receiver.web.app import create_app
 from tests.month.at_once import WriterAtOnce
 from tests.month.clock import BEGIN, AtOnce, Clock, JumpingLoop
@@ -182,7 +182,7 @@ class Month:
             mock.patch.object(ledger, "ThreadPoolExecutor", AtOnce),
             mock.patch.object(ledger, "Writer", WriterAtOnce),
             mock.patch.object(writer, "LOOK_EVERY_SECONDS", 3600.0),  # its thread stays out
-            mock.patch.object(secret_keys, "COST", 2),
+            mock.patch.object(links, "COST", 2),
             mock.patch.object(edgegap_account, "timestamp", now),
             mock.patch.object(edgegap_versions, "timestamp", now),
         ):

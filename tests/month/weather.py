@@ -9,7 +9,7 @@ from typing import Any
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap_deployments import DOCUMENTED_RATES
-from receiver.sandbox.edgegap_listings import ListQuirks
+from receiver.sandbox.edgegap_quirks import ListQuirks
 from receiver.sandbox.faults import Fault, Faults
 from tests.month.history import RecordedEdgegap
 from tests.month.network import Network

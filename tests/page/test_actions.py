@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.web.page import edgegap_lists
+from receiver.web.page import versions
 from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until
@@ -24,7 +24,7 @@ def receiver(edgegap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def person(receiver: ReceiverHere, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
-    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
     with visitor(receiver) as one:
         yield one
 

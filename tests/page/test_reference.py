@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.web.page.reference_views import reference_of
+from receiver.web.page.reference import reference_of
 from receiver.web.page.rendering import HEADERS
 from receiver.web.problems import MEANINGS, STATUS, ProblemCode
 from tests.support.browser import chromium, needs_chromium, sign_in, sticks_out, violations

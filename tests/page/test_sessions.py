@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.signing import ApiToken, ApiTokenSigner
+from receiver.web.clients import client_of
 from receiver.web.page.auth import (
     LOGIN_FORM_SECONDS,
     SESSION_SECONDS,
@@ -21,7 +22,6 @@ from receiver.web.page.auth import (
     Sessions,
     safe_path,
 )
-from receiver.web.rate_limit import client_of
 from tests.conftest import StartReceiver
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import KEY, REPOSITORY, until

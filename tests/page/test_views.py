@@ -16,7 +16,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.upkeep.health import TITLES, Code, Condition
-from receiver.web.page import deliveries, edgegap_lists, rendering
+from receiver.web.page import deliveries, rendering, versions
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until, webhook_body
 from tests.support.visitor import PAGE, Visitor, visitor
@@ -387,7 +387,7 @@ def test_a_channel_changed_by_somebody_else_is_shown_with_its_image_at_edgegap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Or the ledger is an older one, restored: the page showed what it held as a fact."""
-    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     until(lambda: (APP, "staging") in sandbox.versions)
     assert "was changed outside this receiver" not in person.read("/channels").text
@@ -419,7 +419,7 @@ def test_edgegap_away_leaves_the_versions_page_standing(
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     sandbox.misbehave(
         Fault("status", method="GET", status=503, times=None, message="<b>gone fishing</b>")
@@ -453,7 +453,7 @@ def test_what_edgegap_listed_before_stays_with_its_age(
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(edgegap_lists, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     until(lambda: "1 version at Edgegap, as listed" in person.read("/versions").text)
     listed = api(receiver, f"/api/versions?app={APP}")["listed_at"]

@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.approval_link import Approvable, ApprovalSigner, ApprovalToken
 from receiver.images import ImageReference
 from receiver.ledger.approvals import approve
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.serving import serving
+from receiver.signing import Approvable, ApprovalSigner, ApprovalToken
 from tests.support.receiver_process import (
     APP,
     KEY,

@@ -19,7 +19,7 @@ from receiver.pipeline import retry
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.service import Service
-from receiver.upkeep import secret_keys
+from receiver.upkeep import links
 from receiver.web.app import create_app
 from receiver.web.protocol import LimitedProtocol, LimitedServer
 from tests.contract.openapi import contract_checked
@@ -110,7 +110,7 @@ def receiver_here(
 ) -> Iterator[ReceiverHere]:
     """Run a receiver in this process until the block is left."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(secret_keys, "COST", 2)  # a fifth of a second for each start
+        patch.setattr(links, "COST", 2)  # a fifth of a second for each start
         receiver = ReceiverHere(folder, edgegap_url, config=config, environment=environment)
         receiver.start()
         try:

@@ -29,7 +29,7 @@ LOG_IT = {
 }
 # Here the event is a variable: it is a word at the calls of LOG_IT, or in the dictionary.
 PASSED_ON = {
-    ("audit.py", "operation"): (),
+    ("logs.py", "operation"): (),
     ("cli/server.py", "danger.event"): (),
     ("periodic.py", "fault"): (),
     ("periodic.py", "self._fault"): (),

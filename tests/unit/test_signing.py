@@ -11,7 +11,20 @@ from itsdangerous import URLSafeSerializer
 from receiver.config.load import load_settings
 from receiver.config.settings import Settings
 from receiver.errors import BadLink
-from receiver.signing import LINK_SALT, MAX_URL, ApiToken, ApiTokenSigner, LinkSigner
+from receiver.images import ImageReference
+from receiver.logs import masking
+from receiver.signing import (
+    APPROVAL_PATH,
+    LINK_SALT,
+    LONGEST_APPROVAL,
+    MAX_URL,
+    ApiToken,
+    ApiTokenSigner,
+    Approvable,
+    ApprovalSigner,
+    ApprovalToken,
+    LinkSigner,
+)
 from receiver.web.page.auth import Sessions
 
 OLD, NEW = "old-key-" * 5, "new-key-" * 5
@@ -225,3 +238,37 @@ def test_no_letter_of_a_token_may_change() -> None:
         for letter in set(letters) - {token[place]}:
             with pytest.raises(BadLink):
                 keys.repository(token[:place] + letter + token[place + 1 :])
+
+
+# Approval links: what they are bound to, and what is not read.
+
+MOVE = Approvable("my-game", "prod", ImageReference("studio/game-server", "1.0"), "sha256:ab")
+TOKEN = ApprovalToken(MOVE, 1_800_000_000)
+
+
+@pytest.mark.parametrize("digest", ["sha256:ab", None])
+def test_a_token_holds_the_move_and_its_end(digest: str | None) -> None:
+    token = ApprovalToken(Approvable("my-game", "prod", MOVE.image, digest), 1_800_000_000)
+    link = ApprovalSigner(["old", "new"]).link("https://hooks.example.com/", token)
+
+    assert link.startswith("https://hooks.example.com/approve/")
+    assert ApprovalSigner(["old", "new", "newer"]).read(link.rpartition("/")[2]) == token
+
+
+def test_only_our_own_signature_for_this_purpose_is_read() -> None:
+    signer = ApprovalSigner(["key"])
+    text = signer.sign(TOKEN)
+    foreign = URLSafeSerializer("key", salt=LINK_SALT).dumps(["a", "b", "c", "d", None, 1])
+
+    for bad in ("", "x", text[:-1], f"{text}x", text.swapcase(), foreign, "ä", "x" * 5000):
+        assert signer.read(str(bad)) is None
+    assert ApprovalSigner(["another"]).read(text) is None
+    assert len(text) < LONGEST_APPROVAL
+
+
+def test_a_link_is_masked_in_whatever_is_logged() -> None:
+    link = ApprovalSigner(["key"]).link("https://hooks.example.com", TOKEN)
+
+    assert masking(f'"GET {link} HTTP/1.1" 200') == (
+        f'"GET https://hooks.example.com{APPROVAL_PATH}*** HTTP/1.1" 200'
+    )

@@ -20,7 +20,7 @@ ORDER = """
     http.proxies
     ledger.mounts config.variables
     sandbox
-    approval_link signing periodic logs metrics audit http
+    signing periodic logs metrics http
     dockerhub edgegap rules notifications
     ledger
     config
@@ -45,7 +45,6 @@ DECIDE_ONLY = [
     "secret",
     "backoff",
     "signing",
-    "approval_link",
     "http.proxies",
     "http.retry_after",
     "config.text",
@@ -71,14 +70,10 @@ DECIDE_ONLY = [
     "edgegap.sent_settings",
     "edgegap.settings_toml",
     "edgegap.version_diff",
-    "edgegap.shapes",
-    "edgegap.shown",
-    "dockerhub.immutable_tags",
     "dockerhub.login",
     "dockerhub.manifest",
-    "dockerhub.tag_record",
+    "dockerhub.records",
     "dockerhub.webhook",
-    "dockerhub.webhook_list",
     "web.serialization",
 ]
 PURE = frozenset(

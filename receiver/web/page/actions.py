@@ -6,12 +6,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from receiver.audit import Source, log_operation
 from receiver.images import is_repository
 from receiver.ledger import gates as pauses
 from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.gates import BUSY, TOKEN
 from receiver.ledger.transaction import Tx
+from receiver.logs import Source, log_operation
 from receiver.pipeline.prune import MOST_AT_ONCE, Pruned, Scope, keep_count, log_pruned, prune
 from receiver.rules.channel_order import ByHand
 from receiver.service import Service

@@ -11,19 +11,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.approval_link import APPROVAL_PATH, Approvable, ApprovalToken
 from receiver.errors import BadBody, LedgerError
 from receiver.images import ImageReference
 from receiver.ledger.views import WaitingMove
 from receiver.logs import get_logger
 from receiver.reasons import Reason
 from receiver.service import Service
-from receiver.upkeep.approvals import Asked, approve_move, what_is_asked
+from receiver.signing import APPROVAL_PATH, Approvable, ApprovalToken
 from receiver.upkeep.operations import Asker
+from receiver.upkeep.promotion import Asked, approve_move, what_is_asked
 from receiver.web.body import ClientDisconnected
+from receiver.web.clients import MinuteLimiter, client_of
 from receiver.web.page.auth import TRIES_A_MINUTE, current_session, form_of
 from receiver.web.page.rendering import render
-from receiver.web.rate_limit import MinuteLimiter, client_of
 
 LINK, PAGE = "link", "page"
 LONGEST_NAME = 100

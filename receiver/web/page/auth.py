@@ -16,15 +16,15 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from receiver.errors import BadBody, LedgerError
-from receiver.ledger.revocations import is_revoked, revoke
+from receiver.ledger.links import is_revoked, revoke
 from receiver.logs import get_logger
 from receiver.pipeline.prune import RetentionBusy
 from receiver.secret import Secret
 from receiver.service import Service
 from receiver.web.body import ClientDisconnected, read_body
+from receiver.web.clients import MinuteLimiter, client_of
 from receiver.web.page.questions import Question
 from receiver.web.page.rendering import HEADERS, render
-from receiver.web.rate_limit import MinuteLimiter, client_of
 from receiver.web.webhook import not_found
 
 SESSION_SALT = b"receiver.session"
@@ -446,3 +446,21 @@ def _form(request: Request, after: str, status: int = 200, fault: str = "") -> R
     )  # fmt: skip
     give_cookie(request, response, LOGIN, cookie, LOGIN_FORM_SECONDS)
     return response
+
+
+# A form that was sent after its session expired: kept until the visitor has signed in again.
+
+_NOTE = "You are signed in again. Nothing was done yet."
+_TOO_OLD = "The form is too old, or the address was changed. Nothing was done."
+
+
+async def show_again(service: Service, request: Request, session: Session) -> Response:
+    """Show the form once more, with what it contained, and ask whether to send it."""
+    kept = sessions_of(service).read_form(request.query_params.get("form", ""), int(time.time()))
+    if kept is None:
+        return failure(request, 400, "There is nothing to repeat.", _TOO_OLD)
+    path, form = kept
+    what = path.rpartition("/")[2].replace("-", " ")
+    named = ", ".join(value for name, value in form.items() if value and name != "back")
+    question = f"Do you still want this: {what}{f' ({named})' if named else ''}?"
+    return ask(session, form, question, action=path, note=_NOTE)

@@ -1,4 +1,4 @@
-"""The board of channels: what each has, since when and by whom, and its moves."""
+"""The board of channels with their moves, and the page that shows what a promotion changes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ from starlette.responses import Response
 from receiver.ledger.views import Move
 from receiver.rules.rule import Mode
 from receiver.service import Service
+from receiver.upkeep.channels import ChannelNotMoved
+from receiver.upkeep.promotion import propose
 from receiver.web.page.answers import answer_page
 from receiver.web.page.approve import links_to_approve
-from receiver.web.page.auth import Page, Session
+from receiver.web.page.auth import Page, Session, failure
 from receiver.web.page.versions import AppChannel, AppVersions, VersionsView
 
 
@@ -67,4 +69,27 @@ def _choices(app: AppVersions, channel: AppChannel) -> tuple[str, ...]:
         one.version
         for one in app.versions
         if one.mode is Mode.CREATE and one.active and one.image != has
+    )
+
+
+# The page that shows what a promotion changes, with the button that does it.
+
+CONFLICT = 409
+
+
+async def show_promotion(service: Service, request: Request, session: Session) -> Response:
+    """Show what a promotion changes; its form makes the move."""
+    query = request.query_params
+    channel = query.get("app", ""), query.get("channel", "")
+    to, other = query.get("to") or None, query.get("from") or None
+    rules = service.settings.rules
+    try:
+        move = await propose(
+            service.ledger, service.client, rules, channel, to=to, from_channel=other
+        )
+    except ChannelNotMoved as error:
+        return failure(request, CONFLICT, "Nothing can be moved.", f"{error}.")
+    fields = {"app": move.app, "channel": move.channel, "to": to or "", "from": other or ""}
+    return answer_page(
+        request, session, "promote.html", move=move, fields={**fields, "tag": move.tag}
     )

@@ -12,8 +12,8 @@ from receiver.http.client import http_client
 from receiver.ledger.views import LedgerOverview
 from receiver.service import Service
 from receiver.timestamps import format_time
-from receiver.web.page.edgegap_lists import VersionList
 from receiver.web.page.flow import MADE
+from receiver.web.page.versions import VersionList
 
 TEST_SECONDS = 10.0
 

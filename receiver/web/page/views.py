@@ -17,9 +17,9 @@ from receiver.rules.rule import Mode, Rule, takes
 from receiver.service import Service
 from receiver.upkeep.health import Code
 from receiver.web.overview import Overview, overview_of
-from receiver.web.page.answers import answer_page, short_text
+from receiver.web.page.answers import More, answer_page, short_text, unless_unchanged
 from receiver.web.page.approve import links_to_approve
-from receiver.web.page.auth import Page, Session, failure, login_required
+from receiver.web.page.auth import Page, Session, failure, login_required, show_again
 from receiver.web.page.channels import channels_page
 from receiver.web.page.charts import (
     durations,
@@ -28,13 +28,10 @@ from receiver.web.page.charts import (
     said_of,
     said_of_times,
 )
-from receiver.web.page.deliveries import show_deliveries
-from receiver.web.page.etags import More, unless_unchanged
+from receiver.web.page.deliveries import show_deliveries, status_of
 from receiver.web.page.flow import MADE, Step, flow_of
 from receiver.web.page.onboarding import steps_of
 from receiver.web.page.rendering import serve_asset
-from receiver.web.page.resuming import show_again
-from receiver.web.page.rows import status_of
 from receiver.web.page.rules import show_rules
 from receiver.web.page.versions import VersionsView
 

@@ -15,11 +15,15 @@ from receiver.edgegap.responses import (
     OK,
     Answer,
     Effect,
+    Shape,
+    any_object,
+    app_named,
+    list_of,
     read_answer,
+    version_named,
     version_path,
     versions_path,
 )
-from receiver.edgegap.shapes import Shape, any_object, app_named, list_of, version_named
 from receiver.secret import Secret
 from receiver.timestamps import read_iso
 

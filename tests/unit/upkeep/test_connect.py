@@ -2,9 +2,9 @@
 
 import pytest
 
-from receiver.dockerhub.webhook_list import Webhook
+from receiver.dockerhub.records import Webhook
 from receiver.signing import LinkSigner
-from receiver.upkeep.own_webhooks import WebhookKind, kind_of, our_webhooks
+from receiver.upkeep.connect import WebhookKind, kind_of, our_webhooks
 
 REPOSITORY = "studio/game-server"
 URL = "https://hooks.example.com"

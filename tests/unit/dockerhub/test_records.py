@@ -1,5 +1,6 @@
-"""A tag record of Docker Hub's API: whatever it holds, what is read of it can be true."""
+"""What Docker Hub's API says of a repository: tags, webhooks, immutable tags."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.dockerhub.tag_record import Tag, read_tag
+from receiver.dockerhub.records import (
+    NAME,
+    ImmutableTags,
+    Tag,
+    Webhook,
+    new_webhook,
+    read_immutable_tags,
+    read_tag,
+    read_webhooks,
+    unused_name,
+    without_addresses,
+)
 from receiver.dockerhub.webhook import FIRST_SECOND, LAST_SECOND
 
 ZERO = "0001-01-01T00:00:00Z"
@@ -107,3 +119,123 @@ UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 )
 def test_the_size_is_that_of_the_image_that_edgegap_runs(images: object, size: int | None) -> None:
     assert read(images=images, full_size=1000).size == size
+
+
+# The list of webhooks, which nobody documents: whatever may be missing in it.
+
+LINK = "https://hooks.example.com/hooks/dockerhub/WyJzd.c2VjcmV0"
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def test_what_is_created_is_what_is_listed() -> None:
+    row = {**new_webhook("ours", LINK), "slug": "ours-1"}
+
+    page = read_webhooks({"count": 1, "next": None, "results": [row]})
+
+    assert page is not None
+    assert page.webhooks == (Webhook("ours", (LINK,), "ours-1"),)
+    assert not page.has_next
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"name": 7, "webhooks": None, "slug": ""},
+        {"webhooks": [{}, {"hook_url": None}, "text"], "slug": 5},
+    ],
+)
+def test_what_is_missing_in_a_row_is_empty(row: dict[str, object]) -> None:
+    page = read_webhooks({"results": [row], "next": "https://hub.docker.com/…?page=2"})
+
+    assert page is not None
+    assert page.webhooks == (Webhook("", (), None),)
+    assert page.has_next
+
+
+@pytest.mark.parametrize("body", [{}, {"results": None}, {"results": [1]}, {"results": {}}])
+def test_another_shape_is_no_list(body: dict[str, object]) -> None:
+    assert read_webhooks(body) is None
+
+
+@given(st.dictionaries(st.sampled_from(["results", "next", "count"]), JSON))
+def test_any_object_is_read_or_refused(body: dict[str, object]) -> None:
+    page = read_webhooks(body)
+
+    assert page is None or all(isinstance(one, Webhook) for one in page.webhooks)
+
+
+def test_a_name_is_never_taken_twice() -> None:
+    assert unused_name(set()) == NAME
+    assert unused_name({NAME, "other"}) == f"{NAME}-2"
+    assert unused_name({NAME, f"{NAME}-2", f"{NAME}-3"}) == f"{NAME}-4"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LINK,
+        f'{{"hook_url": "{LINK}"}}',
+        json.dumps({"hook_url": LINK}).replace("/", "\\/"),
+        f"<a href='{LINK}'>",
+        LINK.upper(),
+        f"invalid: {LINK}, {LINK}?token=c2VjcmV0",
+        "https://user:c2VjcmV0@hooks.example.com/x",
+        "https://hooks.example.com?c2VjcmV0",
+    ],
+)
+def test_an_address_is_cut_off_after_its_host(text: str) -> None:
+    shown = without_addresses(text)
+
+    assert "hooks.example.com" in shown.lower()
+    assert "c2vjcmv0" not in shown.lower()
+    assert "user" not in shown
+
+
+def test_other_text_stays() -> None:
+    assert without_addresses('{"detail": "not found"}') == '{"detail": "not found"}'
+
+
+# Immutable tags: what is immutable stays so when rules are added.
+
+
+@pytest.mark.parametrize(
+    ("before", "added", "after"),
+    [
+        (ImmutableTags(enabled=False), ["v.*"], ImmutableTags(enabled=True, rules=("v.*",))),
+        (
+            ImmutableTags(enabled=True, rules=("a",)),
+            ["b", "a", "b"],
+            ImmutableTags(enabled=True, rules=("a", "b")),
+        ),
+        # Without rules all tags are immutable: a rule would free the others.
+        (ImmutableTags(enabled=True), ["v.*"], ImmutableTags(enabled=True)),
+    ],
+)
+def test_rules_are_added(before: ImmutableTags, added: list[str], after: ImmutableTags) -> None:
+    assert before.with_rules(added) == after
+
+
+def test_what_is_sent_is_what_is_read() -> None:
+    settings = ImmutableTags(enabled=True, rules=("v.*",))
+
+    assert settings.body() == {"immutable_tags": True, "immutable_tags_rules": ["v.*"]}
+    record = {"immutable_tags_settings": {"enabled": True, "rules": ["v.*"]}}
+    assert read_immutable_tags(record) == settings
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"immutable_tags_settings": None},
+        {"immutable_tags_settings": {"enabled": 1, "rules": []}},
+        {"immutable_tags_settings": {"enabled": True}},
+        {"immutable_tags_settings": {"enabled": True, "rules": [1]}},
+    ],
+)
+def test_a_record_may_not_have_them(record: dict[str, object]) -> None:
+    assert read_immutable_tags(record) is None
