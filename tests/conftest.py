@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,19 @@ def start(edgegap: str, tmp_path: Path) -> Iterator[StartReceiver]:
 @pytest.fixture
 def receiver(start: StartReceiver) -> ReceiverProcess:
     return start()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tools, whose one test takes minutes, and go on with the files of most tests.
+
+    A worker takes whole files: a long one at the end would leave the other workers idle.
+    """
+    tests = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[bool, int, Path]:
+        return item.path.parent.name != "tools", -tests[item.path], item.path
+
+    items.sort(key=place)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
