@@ -11,7 +11,7 @@ from receiver.version import VERSION
 
 COMMANDS = {
     "serve": Entry("serve", "serve", "Run the receiver: webhook, worker, API, page."),
-    "reload": Entry("reload", "reload", "Have the server read its configuration again."),
+    "reload": Entry("operations", "reload", "Have the server read its configuration again."),
     "demo": Entry("demo", "demo", "Run a demo: no account, no configuration."),
     "init": Entry("init", "init", "Write the configuration, step by step."),
     "check": Entry("config", "check", "Check the configuration and report all faults."),

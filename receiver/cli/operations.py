@@ -1,8 +1,9 @@
-"""`receiver pause`, `resume`, `open-gate`: hold work and release it."""
+"""`receiver pause`, `resume`, `open-gate`, `catch-up`, `notify-test` and `reload`."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ from receiver.cli.exits import (
     stopped_after,
 )
 from receiver.cli.timestamps import moment
+from receiver.config.variables import variables_of
 from receiver.images import is_repository
 from receiver.timestamps import Time
 
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     from receiver.ledger.transaction import Tx
     from receiver.rules.rule import Rule
     from receiver.upkeep.catch_up import MissedPush
-    from receiver.web.bodies import MissedPushReport
+    from receiver.web.bodies import MissedPushReport, Reloaded
+
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 T = TypeVar("T")
@@ -310,3 +313,40 @@ def notify_test() -> None:
             click.echo(f"{notice.name}: sent")
     if failed:
         raise SystemExit(NOT_DONE)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@handle_errors
+def reload(as_json: bool) -> None:
+    """Have the running server read receiver.toml and .env again, as a SIGHUP does.
+
+    Prints what is in force only after a restart. If the configuration has a fault, the one before
+    stays in force; all faults are printed, and the exit code is 3. With replicas, only the one on
+    this machine is asked. A new secret key needs a SIGHUP: the server does not know it yet.
+    """
+    from receiver.web.serialization import json_text
+
+    done = asyncio.run(_reload())
+    if as_json:
+        click.echo(json_text(done))
+        return
+    rules = "1 rule" if done.rules == 1 else f"{done.rules} rules"
+    click.echo(f"Reloaded: {rules}.")
+    if done.needs_a_restart:
+        click.echo(f"In force only after a restart: {', '.join(done.needs_a_restart)}.")
+    for warning in done.warnings:
+        click.echo(f"warn  {warning}", err=True)
+
+
+async def _reload() -> Reloaded:
+    from receiver.config.load import load_settings_lenient
+    from receiver.web.bodies import Reloaded
+
+    key = frozenset({"RECEIVER_SECRET_KEY"})
+    settings, _ = load_settings_lenient(variables_of(os.environ), need=key)
+    async with reached(settings) as server:
+        if server.is_here:
+            sentence = "no server is running: it reads the configuration at its start"
+            raise CommandError(sentence, NOT_DONE)
+        return await server.ask("POST", "/api/reload", Reloaded)

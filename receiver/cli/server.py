@@ -91,7 +91,7 @@ def run_server(
         log_config=None,
         access_log=False,  # it would log the links, which are secrets
         server_header=False,
-        proxy_headers=False,  # read by receiver.web.forwarded
+        proxy_headers=False,  # read by receiver.web.clients
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     _allow_open_files(OPEN_FILES)

@@ -64,7 +64,7 @@ class Loaded(NamedTuple):
 def load_settings(environ: Mapping[str, str], *, need: frozenset[str] = frozenset()) -> Settings:
     """Read the environment and the file it names; raises ConfigError with all errors.
 
-    It does not read `.env`: `receiver.variables.variables_of` does. `need` lists what is
+    It does not read `.env`: `receiver.config.variables.variables_of` does. `need` lists what is
     required: any of RECEIVER_SECRET_KEY, EDGEGAP_TOKEN, public_url, rule.
     """
     return load(environ, need=need).settings

@@ -45,7 +45,7 @@ def existing_ledger(database_url: URL | None, *folders: Path) -> Path | None:
 
 
 def how_to_get_the_key(database_url: URL | None, *folders: Path) -> str:
-    """Return how to set a key that is missing or too short; the arguments are as above."""
+    """Return how to set a key that is missing or too short; arguments as in `existing_ledger`."""
     ledger = existing_ledger(database_url, *folders)
     if ledger is not None:
         return (

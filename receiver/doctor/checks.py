@@ -187,7 +187,7 @@ async def _source(
     """Find the version whose settings the rule copies; each app is listed once."""
     what = f"settings of {rule.name}"
     if {"req_cpu", "req_memory"} <= set(rule.settings):
-        return passed(what, "req_cpu and req_memory stand in the rule")
+        return passed(what, "req_cpu and req_memory are set in the rule")
     if rule.copy_from != NEWEST:
         answer = await client.look(rule.app, rule.copy_from)
         source, found = answer.body if answer.ok else None, ""

@@ -184,7 +184,7 @@ def _envs_fault(envs: Sequence[object]) -> str | None:
         if len(value.encode()) > MAX_ENV_VALUE:
             return f"the value of {key} in envs is over {MAX_ENV_VALUE} bytes"
         if key in keys:
-            return f"the key {key} stands twice in envs"
+            return f"the key {key} appears twice in envs"
         keys.add(key)
     return None
 

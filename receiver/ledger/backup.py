@@ -65,7 +65,7 @@ def write_copy(source: sqlite3.Connection, part: Path) -> None:
         # The backup is one file, without a log: it can be copied, or read on a read-only disk.
         target.execute("PRAGMA journal_mode = DELETE")
     if sound != "ok":
-        raise LedgerError(f"the copy is not sound: {sound}")
+        raise LedgerError(f"the copy is damaged: {sound}")
 
 
 def own_part(copy: Path) -> Path:

@@ -8,7 +8,7 @@ from receiver.images import ImageReference
 from receiver.ledger import views
 from receiver.ledger.approvals import waiting_moves
 from receiver.ledger.transaction import Tx
-from receiver.rules.channel_order import ByHand, Hold, Holds, Pushed, Report, higher
+from receiver.rules.channel_order import ByHand, ChannelState, Hold, Pushed, Report, higher
 from receiver.timestamps import Time
 
 MOVE = "m"
@@ -70,7 +70,7 @@ _NEWEST_KNOWN = """SELECT max(push_time) FROM (
   WHERE app = :app AND version = :name AND mode = 'channel' AND state <> 'done') known"""
 
 
-def holds_of(tx: Tx, app: str, name: str) -> Holds:
+def read_channel_state(tx: Tx, app: str, name: str) -> ChannelState:
     """Return what a channel has by our doing and how it follows; an empty one for a new channel."""
     has = tx.run(_HOLDS, app=app, name=name).first()
     follows = tx.run(_FOLLOWS, app=app, name=name).first()
@@ -83,7 +83,7 @@ def holds_of(tx: Tx, app: str, name: str) -> Holds:
         *tx.run(_ASKED, app=app, name=name),
         *tx.run(_CLOSED, app=app, name=name, last=last),
     ]
-    return Holds(
+    return ChannelState(
         repository="" if has is None else has.repository,
         tag="" if has is None else has.tag,
         push_time=0 if has is None else has.push_time,
@@ -194,17 +194,18 @@ def note_followed(
     name: str,
     image: ImageReference,
     *,
-    seen: Holds,
+    seen: ChannelState,
     ordered: bool,
     sent: str | None,
 ) -> None:
     """Note that the channel has the image now, by an order or by a push that may move it.
 
-    `seen` is what the decision went by. A push of what the channel had lifts no hold and undoes no
-    order. Another ends the hold that it was above; one ordered meanwhile stays.
+    `seen` is the state that the decision was based on. If the channel already had this image, its
+    hold and a person's request stay. Otherwise the push ends the hold, unless a person set a new
+    one in the meantime.
     """
     make_channel(tx, app, name)
-    now, tag = holds_of(tx, app, name), image.tag
+    now, tag = read_channel_state(tx, app, name), image.tag
     stays = ordered or (seen.repository, seen.tag) == (image.repository, tag)
     by_hand = ordered and seen.action != ByHand.RESTORE
     highest = now.highest if ordered else higher(now.highest, tag)
@@ -289,8 +290,8 @@ def list_channels(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[views.Cha
 
 
 def _channel(tx: Tx, app: str, name: str) -> views.Channel:
-    holds = holds_of(tx, app, name)
-    hold = holds.hold
+    state = read_channel_state(tx, app, name)
+    hold = state.hold
     row = tx.run(
         "SELECT drift, drift_at FROM channels WHERE app = :app AND name = :name",
         app=app,
@@ -300,9 +301,9 @@ def _channel(tx: Tx, app: str, name: str) -> views.Channel:
     return views.Channel(
         app=app,
         channel=name,
-        repository=holds.repository or None,
-        tag=holds.tag or None,
-        highest=holds.highest,
+        repository=state.repository or None,
+        tag=state.tag or None,
+        highest=state.highest,
         held=None
         if hold is None
         else views.Hold(
@@ -387,13 +388,13 @@ def next_check(tx: Tx) -> int | None:
 
 def to_compare(
     tx: Tx, channels: Iterable[tuple[str, str]], within: int | None
-) -> dict[tuple[str, str], Holds]:
+) -> dict[tuple[str, str], ChannelState]:
     """Return the content of the channels that are to be compared with Edgegap now.
 
     These are the channels with an unanswered PATCH whose comparison is due and, with `within`
     (ms), all channels that were not compared within that time.
     """
-    due: dict[tuple[str, str], Holds] = {}
+    due: dict[tuple[str, str], ChannelState] = {}
     for app, name in channels:
         row = tx.run(
             "SELECT check_at, compared_at FROM channels WHERE app = :app AND name = :name",
@@ -403,22 +404,22 @@ def to_compare(
         checked = row is not None and row.check_at is not None and row.check_at <= tx.now
         compared = row.compared_at if row is not None and row.compared_at is not None else 0
         long_ago = within is not None and not 0 <= tx.now - compared < within
-        holds = holds_of(tx, app, name) if checked or long_ago else Holds()
-        if holds.tag:
-            due[app, name] = holds
+        state = read_channel_state(tx, app, name) if checked or long_ago else ChannelState()
+        if state.tag:
+            due[app, name] = state
     return due
 
 
-def may_judge(tx: Tx, app: str, name: str, holds: Holds) -> bool:
+def may_judge(tx: Tx, app: str, name: str, state: ChannelState) -> bool:
     """Return whether the channel is as it was when Edgegap was asked, and nothing is on its way."""
-    if holds_of(tx, app, name) != holds:
+    if read_channel_state(tx, app, name) != state:
         return False
     return tx.run(_OPEN, app=app, name=name).first() is None
 
 
-def is_parked(tx: Tx, app: str, name: str, holds: Holds) -> bool:
+def is_parked(tx: Tx, app: str, name: str, state: ChannelState) -> bool:
     """Return whether putting the channel back was tried since, and is parked: a person decides."""
-    tag = {"repository": holds.repository, "tag": holds.tag}
+    tag = {"repository": state.repository, "tag": state.tag}
     return tx.run(_PARKED, app=app, name=name, **tag).first() is not None
 
 

@@ -106,9 +106,9 @@ def keep_time(tx: Tx, last: Reading | None, reading: Reading, *, shared: bool) -
 
 
 def shift(tx: Tx, step: int, *, now: int, since: int) -> None:
-    """Move what is scheduled by a step of the clock (ms); `now` is the time by it since then.
+    """Move what is scheduled by a step of the clock (ms); `now` is the new time.
 
-    What was written from `since` on (epoch ms) is left: it is of the clock as it is now.
+    What was written from `since` on (epoch ms) is left: its times are right already.
     """
     times = {"step": step, "forward": max(0, step), "now": now, "since": since}
     times["call"] = backoff.LONGEST_CALL

@@ -1,7 +1,8 @@
 """Ids that sort by time: 48 bits of epoch milliseconds, then 40 random bits, in base 32.
 
 They rise whatever the clock does: each comes after all that are in the ledger, so that what was
-recorded later sorts later. Ids of a clock that was ahead are passed by its next ones in any case.
+recorded later sorts later. New ids also sort after those made while
+the clock was ahead.
 """
 
 import random

@@ -146,7 +146,7 @@ class Ledger:
     def write_batched(
         self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item
     ) -> Awaitable[T]:
-        """As `write`, for what comes in crowds: one call writes the items of a whole group."""
+        """As `write`, for frequent writes of one kind: one call writes a whole group of items."""
         if self._writer is None:
             raise LedgerError("the ledger is not open for writing")
         return self._writer.write_batched(write, item)
@@ -160,7 +160,7 @@ class Ledger:
         return self._reader.submit(self._read, read).result()
 
     def _read(self, read: Callable[[Tx], T]) -> T:
-        """Read in the reader's thread alone: its connection is good for one at a time."""
+        """Read in the reader's thread only: its connection is not thread-safe."""
         try:
             try:
                 return self._read_once(read)

@@ -206,7 +206,7 @@ class OwnLog:
         return self.at is not None and (index is None or index.is_before(self.at))
 
     def keep(self, seen: Seen | None, index: LogIndex | None) -> None:
-        """Know it as it is now."""
+        """Remember the log's current state."""
         self.seen, self.at = seen, index
 
     def note(self) -> None:

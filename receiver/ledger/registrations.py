@@ -12,18 +12,24 @@ from receiver.ledger.channels import (
     PUSH,
     channel_images,
     expect_answer,
-    holds_of,
     known_report,
     later_tags,
     note_followed,
     note_move,
     note_report,
+    read_channel_state,
     was_answered,
 )
 from receiver.ledger.deletions import deleted_before
 from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_linked, note_sent
-from receiver.ledger.targets import Held, digest_of_tag, held, hold, led_by_new_push
+from receiver.ledger.targets import (
+    TargetState,
+    digest_of_tag,
+    led_by_new_push,
+    store_target,
+    target_state,
+)
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
     RUNNING,
@@ -34,7 +40,7 @@ from receiver.ledger.trials import (
     passed_digests,
 )
 from receiver.reasons import Outcome, Reason, State
-from receiver.rules.channel_order import Holds, Pushed, Report, is_ordered
+from receiver.rules.channel_order import ChannelState, Pushed, Report, is_ordered
 from receiver.rules.promotion import Evidence
 from receiver.rules.rule import Mode
 from receiver.rules.trial import TrialRun
@@ -50,8 +56,8 @@ _GOES_ON = f"""(NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN ({{0}}.
 
 # Not `IN ('queued', 'waiting')`: for that SQLite takes the index by state, and sorts the whole
 # queue; in these words it walks the index of what is due, and stops at the last one it needs.
-# A mode that this program does not know is a newer replica's, which an upgrade begins with.
-# Of a channel's the newest push comes first: those before it then move nothing.
+# During an upgrade a newer replica may write modes that this version does not know: it skips them.
+# Moves of a channel are claimed newest push first, so that older ones end as superseded.
 # The selection is a separate query, so that PostgreSQL runs it once, whatever plan it uses.
 _CLAIM = f"""WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
@@ -101,12 +107,12 @@ class Claimed:
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
     `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
     is not the newest. `alone`: its workers died repeatedly, so nothing else is worked on at the
-    same time. `deleted`: why the version was deleted after its push, of which this is only another
-    report; None if it was not. `trial` is its last run, if it tries a version. For a channel,
-    `reported_at` is when the push was first reported (epoch ms), `holds` what we last put into it,
-    `known` what was last reported to it of this tag, `later` the tags of later pushes that are
-    being worked on, and `evidence` what a move may need; for a trial,
-    only the verdict of the image.
+    same time. `deleted`: why the version was deleted, if this registration only repeats a push from
+    before the deletion. `trial` is its last run, if it tries a version. For a channel,
+    `reported_at` is when the push was first reported (epoch ms), `channel_state` what the receiver
+    last put into it, `known` the last report of this tag to it, `later` the tags of later pushes
+    that are being worked on, and `evidence` what a move may need; for a trial, only the verdict of
+    the image.
     """
 
     id: str
@@ -124,7 +130,7 @@ class Claimed:
     moved: bool = False
     made_room: bool = False
     reported_at: int = 0
-    holds: Holds = field(default_factory=Holds)
+    channel_state: ChannelState = field(default_factory=ChannelState)
     known: Report | None = None
     later: frozenset[str] = frozenset()
     overwritten: bool = False
@@ -218,18 +224,20 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
     if claimed.mode is Mode.CHANNEL:
         known = known_report(tx, app, version, image, registration=claimed.id)
         digest = None if known is None else known.digest
-        holds = holds_of(tx, app, version)
+        channel_state = read_channel_state(tx, app, version)
         first: int | None = tx.run(_FIRST_REPORT, id=claimed.id).scalar()
         at = claimed.created_at if first is None else first
-        claimed = replace(claimed, reported_at=at, holds=holds, known=known, known_digest=digest)
+        claimed = replace(
+            claimed, reported_at=at, channel_state=channel_state, known=known, known_digest=digest
+        )
         evidence, later = _evidence(tx, claimed), later_tags(tx, app, claimed.pushed)
         return replace(claimed, evidence=evidence, later=later)
     if claimed.mode is Mode.TRIAL:
         evidence = Evidence(passed=has_passed(tx, app, image, claimed.digest))
         return replace(claimed, trial=last_run(tx, claimed.id), evidence=evidence)
-    holding = held(tx, app, version)
+    present = target_state(tx, app, version)
     digest = digest_of_tag(
-        tx, holding, registration=claimed.id, app=app, version=version, image=image
+        tx, present, registration=claimed.id, app=app, version=version, image=image
     )
     return replace(claimed, known_digest=digest)
 
@@ -286,7 +294,9 @@ def already_finished(tx: Tx, claimed: Claimed, result: Result) -> bool:
     )
 
 
-def sent(tx: Tx, claimed: Claimed, owner: str, *, step: int, method: str, path: str) -> bool:
+def record_request(
+    tx: Tx, claimed: Claimed, owner: str, *, step: int, method: str, path: str
+) -> bool:
     """Record that a call is about to be sent, so that what it makes is known as ours.
 
     False when the lease was lost: then it must not be sent.
@@ -346,11 +356,11 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
         if result.trial is not None:
             note_run(tx, claimed.id, result.trial)
     elif result.state is State.DONE and result.outcome is not Outcome.SUPERSEDED:
-        hold(
+        store_target(
             tx,
             claimed.app,
             claimed.version,
-            Held(
+            TargetState(
                 claimed.image.repository,
                 claimed.image.tag,
                 result.digest,
@@ -380,7 +390,7 @@ def compare_again(tx: Tx, claimed: Claimed) -> None:
         expect_answer(tx, claimed.app, claimed.version, call_of(claimed))
 
 
-def adopt(tx: Tx, app: str, name: str, shown: Holds, *, seen: Holds) -> None:
+def adopt(tx: Tx, app: str, name: str, shown: ChannelState, *, seen: ChannelState) -> None:
     """Record that a channel has what a request asked for whose registration did not end so.
 
     `shown` is what it has, `seen` what the ledger had of it.
@@ -413,9 +423,9 @@ def _settle_channel(tx: Tx, claimed: Claimed, result: Result) -> None:
     if not has:
         note_report(tx, app, name, image, report, registration=claimed.id)
         return
-    ordered = is_ordered(claimed.pushed, claimed.holds)
+    ordered = is_ordered(claimed.pushed, claimed.channel_state)
     sent, outcome = result.sent, result.outcome
-    move = _Move(claimed.id, claimed.rule, ordered, claimed.holds, sent, outcome)
+    move = _Move(claimed.id, claimed.rule, ordered, claimed.channel_state, sent, outcome)
     _follow(tx, (app, name), image, report, move)
 
 
@@ -426,7 +436,7 @@ class _Move:
     registration: str
     rule: str
     ordered: bool
-    seen: Holds
+    seen: ChannelState
     sent: str | None = None
     outcome: Outcome | None = None
 
@@ -436,7 +446,7 @@ def _follow(
 ) -> None:
     """Write that a channel has the image now: the report, the move, what it follows."""
     note_report(tx, *place, image, report, registration=move.registration)
-    before = held(tx, *place)
+    before = target_state(tx, *place)
     was_there = None if before is None else before.image
     if move.outcome is not Outcome.UNCHANGED or was_there != image:
         note_move(
@@ -449,8 +459,10 @@ def _follow(
             rule=move.rule,
             registration=move.registration,
         )
-    new = Held(image.repository, image.tag, report.digest, report.push_time, move.registration)
-    hold(tx, *place, new, mode=Mode.CHANNEL.value, created=move.outcome is Outcome.CREATED)
+    new = TargetState(
+        image.repository, image.tag, report.digest, report.push_time, move.registration
+    )
+    store_target(tx, *place, new, mode=Mode.CHANNEL.value, created=move.outcome is Outcome.CREATED)
     note_followed(tx, *place, image, seen=move.seen, ordered=move.ordered, sent=move.sent)
 
 

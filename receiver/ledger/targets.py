@@ -43,7 +43,7 @@ _VERSION_WITH = """SELECT version FROM targets WHERE app = :app AND mode = 'crea
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class TargetState:
     """What a target holds, by which registration. `push_time` in epoch milliseconds."""
 
     repository: str
@@ -58,17 +58,19 @@ class Held:
         return ImageReference(repository=self.repository, tag=self.tag)
 
 
-def held(tx: Tx, app: str, version: str) -> Held | None:
+def target_state(tx: Tx, app: str, version: str) -> TargetState | None:
     """Return what we last put into the target, None if nothing."""
     row = tx.run(_HELD, app=app, version=version).first()
     if row is None:
         return None
-    return Held(row.repository, row.tag, row.digest, row.push_time, row.registration_id or "")
+    return TargetState(
+        row.repository, row.tag, row.digest, row.push_time, row.registration_id or ""
+    )
 
 
 def digest_of_tag(
     tx: Tx,
-    holding: Held | None,
+    present: TargetState | None,
     *,
     registration: str,
     app: str,
@@ -79,8 +81,8 @@ def digest_of_tag(
 
     `registration` is the one that asks: it does not count itself.
     """
-    if holding is not None and holding.image == image:
-        return holding.digest
+    if present is not None and present.image == image:
+        return present.digest
     found = tx.run(
         _DIGEST,
         id=registration,
@@ -93,17 +95,24 @@ def digest_of_tag(
 
 
 def is_new_push(tx: Tx, delivery: str) -> bool:
-    """Return whether it reports a push of its tag that is later than all that were reported."""
+    """Return whether the delivery reports a later push of its tag than all earlier deliveries."""
     return tx.run(_ONE, id=delivery).first() is not None
 
 
 def led_by_new_push(tx: Tx, registration: str) -> bool:
-    """Return whether one of the deliveries that led to it does; a repeated report is no push."""
+    """Return whether a delivery of the registration reports a new push (see `is_new_push`)."""
     return tx.run(_OF_REGISTRATION, id=registration).first() is not None
 
 
-def hold(
-    tx: Tx, app: str, version: str, new: Held, *, mode: str, created: bool, by_hand: bool = False
+def store_target(
+    tx: Tx,
+    app: str,
+    version: str,
+    new: TargetState,
+    *,
+    mode: str,
+    created: bool,
+    by_hand: bool = False,
 ) -> None:
     """Write down what a target has now.
 

@@ -202,7 +202,7 @@ LOOK_EVERY_SECONDS = 0.5  # how often to check the ledger's files while nothing 
 
 
 class Writer:
-    """The one that has all writes committed, in its own thread."""
+    """Commits all writes, in its own thread."""
 
     def __init__(self, committer: Committer) -> None:
         self._committer = committer
@@ -226,7 +226,7 @@ class Writer:
     def write_batched(
         self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item
     ) -> Awaitable[T]:
-        """As `write`, for what comes in crowds: one call writes the items of the whole group.
+        """As `write`, for frequent writes of one kind: one call writes the whole group of items.
 
         The function returns a result for each item, in order.
         """

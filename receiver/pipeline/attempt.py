@@ -285,7 +285,7 @@ class Attempt:
             else:
                 self._notes += ("the image could not be looked at; Edgegap has the tag already",)
         stopped = self._overwritten_tag(rule)
-        return stopped if stopped is not None else await self._held(rule, body, outcome)
+        return stopped if stopped is not None else await self._finish(rule, body, outcome)
 
     def _overwritten_tag(self, rule: Rule) -> Result | None:
         """Note that the tag was overwritten since; park the push if the rule says so.
@@ -322,7 +322,7 @@ class Attempt:
                 policy = Policy(Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
                 return await self._retry_or_park(rule, policy, findings.calls[-1])
             case Out():
-                return self._held_back(rule, findings)
+                return self._wait_for_docker_hub(rule, findings)
 
     async def _find_image(self, rule: Rule) -> Findings:
         findings = await self._preflight.look(self._claimed.image, rule)
@@ -340,7 +340,7 @@ class Attempt:
         self._notes += (size_note(found.size, await self._size_before()),)
         return None
 
-    def _held_back(self, rule: Rule, out: Out) -> Result | None:
+    def _wait_for_docker_hub(self, rule: Rule, out: Out) -> Result | None:
         facts = {**self._facts(rule), "detail": out.detail}
         waiting = wait_at_most(
             Reason.DOCKER_HUB_UNAVAILABLE,
@@ -369,7 +369,7 @@ class Attempt:
 
     async def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Result:
         differs = self._differs(rule, plan.body, held, plan.before)
-        return differs if differs is not None else await self._held(rule, held, outcome)
+        return differs if differs is not None else await self._finish(rule, held, outcome)
 
     def _differs(
         self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
@@ -386,7 +386,7 @@ class Attempt:
             return None
         return self._park(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
 
-    async def _held(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
+    async def _finish(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
         """Finish a version that has what was requested: it counts once its profiles are linked."""
         stopped = await self._link(rule)
         if stopped is not None:

@@ -52,7 +52,7 @@ class ChannelAttempt(Attempt):
 
     async def _before_the_look(self, rule: Rule) -> Result | None:
         claimed = self._claimed
-        why = why_not(rule.channel(claimed.version), claimed.pushed, claimed.holds)
+        why = why_not(rule.channel(claimed.version), claimed.pushed, claimed.channel_state)
         if why is not None:
             return Result.done(Outcome.SUPERSEDED, why)
         repeated = claimed.known is not None and not self._is_ordered
@@ -69,11 +69,11 @@ class ChannelAttempt(Attempt):
 
     @property
     def _is_rollback(self) -> bool:
-        return self._is_ordered and self._claimed.holds.action == ByHand.ROLLBACK
+        return self._is_ordered and self._claimed.channel_state.action == ByHand.ROLLBACK
 
     @property
     def _is_restored(self) -> bool:
-        return self._is_ordered and self._claimed.holds.action == ByHand.RESTORE
+        return self._is_ordered and self._claimed.channel_state.action == ByHand.RESTORE
 
     async def _unmet(self, rule: Rule) -> Result | None:
         """Return the result while the move waits for a trial or an approval, which is of a digest.
@@ -146,14 +146,14 @@ class ChannelAttempt(Attempt):
         return ImageRejected(changed, findings.calls, expected)
 
     def _even_so(self) -> str:
-        """Return how a rollback is made whatever digest the tag has."""
+        """Return how to roll back to the tag whatever its digest is."""
         claimed = self._claimed
         if not self._is_rollback:
             return ""
         command = f"receiver rollback {claimed.app} {claimed.version} --to {claimed.image.tag}"
-        return f" To roll back to it even so: `{command}`."
+        return f" To roll back to it anyway: `{command}`."
 
-    def _held_back(self, rule: Rule, out: Out) -> Result | None:
+    def _wait_for_docker_hub(self, rule: Rule, out: Out) -> Result | None:
         """Wait as long as the digest cannot be read: a move to another image would be worse.
 
         What is restored does not wait: what the channel has meanwhile is wrong for certain.
@@ -161,7 +161,7 @@ class ChannelAttempt(Attempt):
         approved = Need.APPROVAL in rule.channel(self._claimed.version).needs
         of_digest = self._expected(rule) is not None or (approved and not self._is_ordered)
         if self._is_restored or not of_digest:
-            return super()._held_back(rule, out)
+            return super()._wait_for_docker_hub(rule, out)
         facts = self._facts(rule)
         return wait_for_registry(
             self._claimed,
@@ -175,7 +175,7 @@ class ChannelAttempt(Attempt):
 
     @property
     def _is_ordered(self) -> bool:
-        return is_ordered(self._claimed.pushed, self._claimed.holds)
+        return is_ordered(self._claimed.pushed, self._claimed.channel_state)
 
     async def _look_at_repeat(self, rule: Rule) -> Result | None:
         """Decide on a tag that was reported before: it moves no channel unless overwritten."""
@@ -186,13 +186,13 @@ class ChannelAttempt(Attempt):
             return stopped
         self._pushed_again = rule.on_overwrite is OnOverwrite.MOVE and self._may_be_another_image
         if self._pushed_again:
-            hold = claimed.holds.hold
+            hold = claimed.channel_state.hold
             if hold is None:
                 return None
             return Result.done(
                 Outcome.SUPERSEDED, held_sentence(rule.channel(claimed.version), hold)
             )
-        if not claimed.holds.has(claimed.pushed):
+        if not claimed.channel_state.has(claimed.pushed):
             return Result.done(Outcome.SUPERSEDED, REPORTED)
         self._repeated = True
         return None
@@ -217,15 +217,15 @@ class ChannelAttempt(Attempt):
         same = same_image(body, claimed.image)
         if self._repeated and not same:
             return Result.done(Outcome.SUPERSEDED, self._moved_by_another(body))
-        if self._repeated and claimed.holds.hold is not None:
-            return await self._held(rule, body, self._outcome)
+        if self._repeated and claimed.channel_state.hold is not None:
+            return await self._finish(rule, body, self._outcome)
         self._moved = same and (claimed.moved or self._ours)
         why = None if same or self._is_ordered else self._why_not(channel, body)
         if why is not None:
             return Result.done(Outcome.SUPERSEDED, why)
         wanted = wanted_by(rule, claimed, self._settings)
         values, keys = hidden_values(wanted), self._settings.secret_keys
-        sent = claimed.holds.sent
+        sent = claimed.channel_state.sent
         changed = bool(sent and values) and not is_hash_of(sent, values, keys)
         plan = plan_update(wanted, body, resend=changed or self._pushed_again)
         if isinstance(plan, Rejected):
@@ -233,7 +233,7 @@ class ChannelAttempt(Attempt):
         self._warnings += plan.notes
         if not plan.body:
             if self._repeated:
-                return await self._held(rule, body, self._outcome)
+                return await self._finish(rule, body, self._outcome)
             if self._ours:
                 return await self._made_before(rule, body)
             return await self._already_there(rule, body, self._outcome)
@@ -253,13 +253,13 @@ class ChannelAttempt(Attempt):
 
     def _why_not(self, channel: Channel, body: Body) -> str | None:
         """Return why the push does not replace the image that Edgegap has; None if it may."""
-        holds, there = self._claimed.holds, image_in(body)
+        channel_state, there = self._claimed.channel_state, image_in(body)
         if there is None:
             return None
-        others = tuple(one for one in holds.asked if one.registration != self._claimed.id)
-        holds = replace(holds, asked=others)
-        shown = as_shown(channel, holds, there.repository, there.tag)
-        if shown is not holds:
+        others = tuple(one for one in channel_state.asked if one.registration != self._claimed.id)
+        channel_state = replace(channel_state, asked=others)
+        shown = as_shown(channel, channel_state, there.repository, there.tag)
+        if shown is not channel_state:
             return why_not(channel, self._claimed.pushed, shown)
         if there.repository == self._claimed.image.repository and there.tag in self._claimed.later:
             return overtaken(channel, self._claimed.image.tag, there.tag)
@@ -316,7 +316,7 @@ NOT_COMPARED = (
 )
 UNPROVEN = (
     "the tag {tag} has another image now ({digest}) than the one that passed its trial; a person "
-    "rolled back to it even so"
+    "rolled back to it anyway"
 )
 UNREAD = (
     "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is moved to it only "

@@ -19,7 +19,7 @@ from receiver.ledger.parked import (
 )
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
-from receiver.ledger.targets import held
+from receiver.ledger.targets import target_state
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed, wake_channels
 from receiver.logs import get_logger
@@ -177,7 +177,7 @@ def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]
 def token_accepted(tx: Tx, settings: Settings) -> None:
     """Let work go on, and notify of it: Edgegap accepts the API token again."""
     if gates.open_token_gate(tx):
-        text = "Edgegap accepts the API token again. What waited for it goes on."
+        text = "Edgegap accepts the API token again. Waiting registrations continue."
         enqueue(tx, settings.notices, NotificationEvent.RECOVERED, text)
 
 
@@ -235,7 +235,7 @@ def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: 
 
 def _follow_trial(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
     """Let what was tried move its channels, or try the image that took its place meanwhile."""
-    there = held(tx, claimed.app, claimed.version)
+    there = target_state(tx, claimed.app, claimed.version)
     newest = there.digest if there is not None and there.image == claimed.image else None
     if None not in {newest, result.digest} and newest != result.digest:
         newer = replace(result, digest=newest, overwritten=True)
@@ -262,7 +262,7 @@ def _move_following(tx: Tx, settings: Settings, claimed: Claimed, result: Result
         if rule.channel(name).source == claimed.version:
             wake_channel(tx, claimed.app, name)  # it may wait for what this one had
     matches = channels_of(rule, claimed.image.tag, claimed.version)
-    if matches and not is_ordered(claimed.pushed, claimed.holds):
+    if matches and not is_ordered(claimed.pushed, claimed.channel_state):
         _open(tx, claimed, matches, result)
 
 

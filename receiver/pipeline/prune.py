@@ -67,7 +67,7 @@ class RetentionBusy(ReceiverError):
     """Another run is deleting versions, and did not end in time."""
 
 
-class HeldBack(RetentionBusy):
+class RetryLater(RetentionBusy):
     """Edgegap may not be called now, or did not respond: the policy says what to do.
 
     `wait` is the wait that Edgegap requested (ms), None if it requested none.
@@ -128,7 +128,7 @@ async def prune(
     """Delete the versions in scope; return each result. Versions already gone do not count.
 
     Only one run at a time: two runs would rely on the same free version. Raises RetentionBusy;
-    HeldBack if Edgegap may not be called and nothing was deleted yet: later, the last result says
+    RetryLater if Edgegap may not be called and nothing was deleted yet: later, the last result says
     so.
     """
     results: list[Pruned] = []
@@ -144,11 +144,11 @@ async def prune(
             try:
                 await _check_gates(ledger)
                 result = await _Deleting(ledger, client, current, scope, next_one).run()
-            except HeldBack as held:
+            except RetryLater as later:
                 if not any(one.deleted for one in results):
                     raise
                 results.append(
-                    Pruned(scope.app, next_one.made.version, deleted=False, why=held.why)
+                    Pruned(scope.app, next_one.made.version, deleted=False, why=later.why)
                 )
                 break
             results.append(result)
@@ -167,7 +167,7 @@ def log_pruned(app: str, results: Sequence[Pruned], *, source: str) -> None:
 async def settle_overdue(ledger: Ledger, client: EdgegapClient, settings: Settings) -> None:
     """Check deletions that have no recorded response: their process may have stopped.
 
-    Raises HeldBack if Edgegap may not be called now.
+    Raises RetryLater if Edgegap may not be called now.
     """
     await _check_gates(ledger)
     for deletion in await ledger.write(take_overdue):
@@ -179,10 +179,10 @@ async def settle_overdue(ledger: Ledger, client: EdgegapClient, settings: Settin
 
 
 async def respected(ledger: Ledger, answer: Answer) -> Answer:
-    """Return the response; a 429 makes all calls wait for its Retry-After, and raises HeldBack."""
+    """Return the response; on a 429 all calls wait as it says, and RetryLater is raised."""
     if answer.says(HTTPStatus.TOO_MANY_REQUESTS):
         await ledger.write(partial(gates.respect, retry_after=answer.retry_after))
-        raise HeldBack(BUSY, answer.retry_after)
+        raise RetryLater(BUSY, answer.retry_after)
     return answer
 
 
@@ -328,12 +328,12 @@ async def _end(
 
 
 async def _check_gates(ledger: Ledger) -> None:
-    """Raise HeldBack while a gate stops all work."""
+    """Raise RetryLater while a gate stops all work."""
     now, closed = await ledger.read(lambda tx: (tx.now, gates.closed_gates(tx)))
     if any(gate.name == gates.TOKEN for gate in closed):
-        raise HeldBack(TOKEN_REFUSED, detail="as for another push")
+        raise RetryLater(TOKEN_REFUSED, detail="as for another push")
     if closed:
-        raise HeldBack(BUSY, max(0, closed[0].until - now))
+        raise RetryLater(BUSY, max(0, closed[0].until - now))
 
 
 def _is_gone(look: Answer) -> bool:

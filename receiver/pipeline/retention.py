@@ -17,9 +17,9 @@ from receiver.periodic import log_errors
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
     NO_ANSWER,
-    HeldBack,
     Pruned,
     RetentionBusy,
+    RetryLater,
     Scope,
     keep_count,
     prune,
@@ -79,27 +79,27 @@ class Retention:
         with log_errors("retention_fault", app=claimed.app), suppress(RetentionBusy):
             try:
                 pruned = await self._make_room(claimed, result.sentence)
-            except HeldBack as held:
-                return _later(claimed, result, held, await self._ledger.read(lambda tx: tx.now))
+            except RetryLater as later:
+                return _later(claimed, result, later, await self._ledger.read(lambda tx: tx.now))
         gone = next((one for one in reversed(pruned) if one.deleted), None)
         return result if gone is None else _going_on(result, gone)
 
     async def _make_room(self, claimed: Claimed, sentence: str) -> list[Pruned]:
-        """Delete one version if that is enough. Raises HeldBack if it must be retried later."""
+        """Delete one version if that is enough. Raises RetryLater if it must be retried later."""
         if not await self._one_is_enough(claimed, sentence):
             return []
         why = f"room for {claimed.version} at Edgegap's version limit"
         scope = Scope(claimed.app, most=1, keep=1, pushed_by=claimed.push_time, why=why)
         pruned = await prune(self._ledger, self._client, self._current, scope)
         if any(one.why == NO_ANSWER for one in pruned):
-            raise HeldBack(UNCERTAIN, detail=NO_ANSWER)
+            raise RetryLater(UNCERTAIN, detail=NO_ANSWER)
         return pruned
 
     async def _one_is_enough(self, claimed: Claimed, sentence: str) -> bool:
         """Return whether deleting one version gets below the limit that Edgegap named.
 
         If a version was deleted before, only if another push used that room: the app is full again.
-        Raises HeldBack if Edgegap does not respond now.
+        Raises RetryLater if Edgegap does not respond now.
         """
         limit = _LIMIT.search(sentence)
         if limit is None:
@@ -108,7 +108,7 @@ class Retention:
         answer = await respected(self._ledger, listing.answer)
         policy = policy_for(Operation.LIST, answer)
         if policy.then is Action.RETRY:
-            raise HeldBack(policy, answer.retry_after, summary_of(answer))
+            raise RetryLater(policy, answer.retry_after, summary_of(answer))
         over = len(listing.rows) - int(limit[1])
         return listing.complete and (over == 0 if claimed.made_room else over <= 0)
 
@@ -142,13 +142,13 @@ def _going_on(result: Result, gone: Pruned) -> Result:
     return replace(result.ending_as(waiting), calls=(*result.calls, deletion))
 
 
-def _later(claimed: Claimed, result: Result, held: HeldBack, now: int) -> Result:
+def _later(claimed: Claimed, result: Result, later: RetryLater, now: int) -> Result:
     """Retry when Edgegap may be called again: this does not count as a deleted version."""
     found = next_result(
-        held.policy,
+        later.policy,
         waited=claimed.waited,
-        detail=held.detail,
-        retry_after=held.wait,
+        detail=later.detail,
+        retry_after=later.wait,
         facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
         now=now,
         jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing

@@ -40,7 +40,7 @@ class Action(Enum):
 
     GO_ON = "go on"
     ABSENT = "there is no such version"
-    TAKEN = "look who holds the name"
+    TAKEN = "read the version that has the name"
     RETRY = "try again, backing off, for 24 hours"
     WAIT_FOR_SERVER = "try again, backing off, until there is one"
     WAIT_FOR_IMAGE = "try again for 10 minutes"
@@ -278,7 +278,8 @@ def defer_to_other_replicas(claimed: Claimed, result: Result, *, now: int, jitte
         waited=claimed.waited,
         longest=OTHER_RULES_FOR,
         slowest=OTHER_RULES_EVERY,
-        sentence=f"Another replica may have the rule: it is asked for 5 minutes. {result.sentence}",
+        sentence=f"Another replica may already have the rule; it is retried for up to 5 minutes. "
+        f"{result.sentence}",
         now=now,
         jitter=jitter,
     )

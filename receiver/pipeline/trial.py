@@ -110,7 +110,7 @@ class TrialAttempt(Attempt):
         self._recorded(read.answer)
         if read.meaning is Meaning.DONE:
             return self._look_later(replace(run, request_id=read.value), trial)
-        if read.meaning is Meaning.NO_CAPACITY and read.value is not None:  # it may exist even so
+        if read.meaning is Meaning.NO_CAPACITY and read.value is not None:  # it may exist anyway
             return self._stop_later(replace(run, request_id=read.value, stop_at=self._now()))
         if read.meaning is Meaning.UNCERTAIN:
             self._run_now = run

@@ -14,7 +14,6 @@ from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.version_cache import VersionCache
 from receiver.errors import LedgerError
 from receiver.ledger import gates
-from receiver.ledger import gates as pauses
 from receiver.ledger.clock import SMALLEST_STEP_MS, Reading, keep_time, read_clock
 from receiver.ledger.deletions import next_overdue
 from receiver.ledger.leases import reclaim_expired, release_lease, renew
@@ -25,7 +24,7 @@ from receiver.ledger.registrations import (
     claim,
     compare_again,
     next_due,
-    sent,
+    record_request,
     settle,
     waits_alone,
 )
@@ -102,7 +101,7 @@ def claim_due(
         probe = not busy and gates.take_probe(tx)  # a probe is also a request
         soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
         return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
-    if pauses.all_paused(tx) and not may_run(tx):  # then the queue need not be searched
+    if gates.all_paused(tx) and not may_run(tx):  # then the queue need not be searched
         return Turn(tx.now, replicas=replicas)
     if free <= 0:
         return Turn(tx.now, replicas=replicas)
@@ -316,9 +315,14 @@ class Worker:
             self._watch.is_away(error)  # the record made before the PATCH remains
 
     async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Result:
-        async def record_request(step: int, method: str, path: str) -> None:
+        async def record(step: int, method: str, path: str) -> None:
             write = partial(
-                sent, claimed=claimed, owner=self.owner, step=step, method=method, path=path
+                record_request,
+                claimed=claimed,
+                owner=self.owner,
+                step=step,
+                method=method,
+                path=path,
             )
             if not await self._ledger.write(write):
                 raise _LeaseLost
@@ -340,7 +344,7 @@ class Worker:
             self._client,
             self._catalogue,
             preflight=self._preflight,
-            record_request=record_request,
+            record_request=record,
             not_copied=find_excluded,
             size_before=find_size,
             now=now,

@@ -72,7 +72,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Holds:
+class ChannelState:
     """The state that the receiver gave a channel. `push_time` in epoch milliseconds.
 
     `repository` and `tag` are empty before its first move. `highest` is the highest version number
@@ -121,57 +121,57 @@ class Pushed:
     known: Report | None = None
 
 
-def is_ordered(pushed: Pushed, holds: Holds) -> bool:
+def is_ordered(pushed: Pushed, state: ChannelState) -> bool:
     """Return whether a person, or the receiver to restore the channel, requested exactly this move.
 
     A request to restore a tag counts only while the ledger has that tag for the channel.
     """
-    if holds.ordered != pushed.registration:
+    if state.ordered != pushed.registration:
         return False
-    return holds.has(pushed) or holds.action != ByHand.RESTORE
+    return state.has(pushed) or state.action != ByHand.RESTORE
 
 
-def why_not(channel: Channel, pushed: Pushed, holds: Holds) -> str | None:
+def why_not(channel: Channel, pushed: Pushed, state: ChannelState) -> str | None:
     """Return why the push does not move the channel, None if it may.
 
     A report of the tag that the channel already has is accepted: there is nothing to move.
     """
-    if is_ordered(pushed, holds):
+    if is_ordered(pushed, state):
         return None
-    if holds.ordered is not None and holds.ordered == pushed.registration:
-        return f"The channel was moved to {holds.tag} meanwhile; {pushed.tag} is not put back."
+    if state.ordered is not None and state.ordered == pushed.registration:
+        return f"The channel was moved to {state.tag} meanwhile; {pushed.tag} is not put back."
     if not channel.takes(pushed.tag):
         return (
             f"The channel {channel.name} does not take {pushed.tag}: see `tags` in its [[channel]]."
         )
-    if holds.has(pushed):
+    if state.has(pushed):
         return None
-    if holds.hold is not None and not _lifts(pushed, holds.hold, holds.ordered or ""):
-        return held_sentence(channel, holds.hold)
-    return _out_of_order(channel, pushed, holds)
+    if state.hold is not None and not _lifts(pushed, state.hold, state.ordered or ""):
+        return held_sentence(channel, state.hold)
+    return _out_of_order(channel, pushed, state)
 
 
-def as_shown(channel: Channel, holds: Holds, repository: str, tag: str) -> Holds:
+def as_shown(channel: Channel, state: ChannelState, repository: str, tag: str) -> ChannelState:
     """Return the state that the receiver gave the channel, now that Edgegap returns this image.
 
     The image of a request counts, whatever the response was, if its push may move the channel from
     the ledger's state. If it may not, a newer push was faster, and the request took effect late.
     """
-    for one in holds.asked:
-        if (one.repository, one.tag) != (repository, tag) or holds.has(one):
+    for one in state.asked:
+        if (one.repository, one.tag) != (repository, tag) or state.has(one):
             continue
-        if why_not(channel, one, holds) is None:
-            ordered = is_ordered(one, holds)
+        if why_not(channel, one, state) is None:
+            ordered = is_ordered(one, state)
             return replace(
-                holds,
+                state,
                 repository=repository,
                 tag=tag,
                 push_time=one.push_time,
                 registration=one.registration,
-                highest=higher(None, tag) if ordered else higher(holds.highest, tag),
-                hold=holds.hold if ordered else None,
+                highest=higher(None, tag) if ordered else higher(state.highest, tag),
+                hold=state.hold if ordered else None,
             )
-    return holds
+    return state
 
 
 def held_sentence(channel: Channel, hold: Hold) -> str:
@@ -210,17 +210,17 @@ def higher(one: str | None, other: str | None) -> str | None:
     return other if second > first else one
 
 
-def lifted_above(holds: Holds, to: str) -> str | None:
+def lifted_above(state: ChannelState, to: str) -> str | None:
     """Return the version that a push must be above to move a channel that a person puts to `to`.
 
     This is the highest version that the channel was moved away from by hand. None if one of these
     is not a version number: then pushes move the channel only after a release.
     """
-    if holds.hold is not None:
-        return None if holds.hold.lifted_above is None else higher(holds.hold.lifted_above, to)
-    if holds.tag and version_number(holds.tag) is None:
+    if state.hold is not None:
+        return None if state.hold.lifted_above is None else higher(state.hold.lifted_above, to)
+    if state.tag and version_number(state.tag) is None:
         return None
-    return higher(higher(holds.highest, holds.tag), to)
+    return higher(higher(state.highest, state.tag), to)
 
 
 def _lifts(pushed: Pushed, hold: Hold, ordered: str) -> bool:
@@ -231,10 +231,10 @@ def _lifts(pushed: Pushed, hold: Hold, ordered: str) -> bool:
     return later and mine is not None and above is not None and mine > above
 
 
-def _out_of_order(channel: Channel, pushed: Pushed, holds: Holds) -> str | None:
-    mine, has = version_number(pushed.tag), version_number(holds.tag)
+def _out_of_order(channel: Channel, pushed: Pushed, state: ChannelState) -> str | None:
+    mine, has = version_number(pushed.tag), version_number(state.tag)
     if channel.follow is not Follow.NEWEST and mine is not None:
-        above = higher(holds.highest, holds.tag)
+        above = higher(state.highest, state.tag)
         highest = None if above is None else version_number(above)
         if highest is not None and mine < highest:
             return f"{pushed.tag} is lower than {above}, which the channel followed."
@@ -243,7 +243,10 @@ def _out_of_order(channel: Channel, pushed: Pushed, holds: Holds) -> str | None:
         if highest is not None and mine > highest and has is not None:
             return None
     elif channel.follow is Follow.HIGHEST:
-        return f'{pushed.tag} is no version number, and the channel follows the "highest".'
-    if (holds.push_time, holds.registration) > (pushed.push_time, pushed.registration):
-        return f"A later push moved the channel already: it has {holds.tag}."
+        return f'{pushed.tag} is not a version number, and the channel follows the "highest".'
+    if (state.push_time, state.registration) > (
+        pushed.push_time,
+        pushed.registration,
+    ):
+        return f"A later push moved the channel already: it has {state.tag}."
     return None

@@ -7,14 +7,14 @@ from difflib import get_close_matches
 from receiver import metrics
 from receiver.errors import ReceiverError
 from receiver.images import ImageReference
-from receiver.ledger import gates as pauses
+from receiver.ledger import gates
 from receiver.ledger.channel_history import before
 from receiver.ledger.channels import (
     channel_images,
     hold_channel,
-    holds_of,
     newest_known,
     order,
+    read_channel_state,
     release_channel,
     reported,
     wake_channel,
@@ -32,7 +32,7 @@ from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.logs import log_operation
 from receiver.reasons import Verdict
-from receiver.rules.channel_order import ByHand, Channel, Hold, Holds, Need, lifted_above
+from receiver.rules.channel_order import ByHand, Channel, ChannelState, Hold, Need, lifted_above
 from receiver.rules.rule import Decision, Match, Mode, Rule
 from receiver.signing import Approvable
 
@@ -51,13 +51,13 @@ class UnknownRepository(ReceiverError):
 def pause_repository(tx: Tx, repository: str, rules: Iterable[Rule]) -> None:
     """Pause the registrations of a known repository, or of ALL; raises UnknownRepository."""
     named = {rule.repository for rule in rules}
-    if repository not in {pauses.ALL, *named} and not pauses.is_known(tx, repository):
-        known = sorted(named.union(pauses.repositories_held(tx)))
+    if repository not in {gates.ALL, *named} and not gates.is_known(tx, repository):
+        known = sorted(named.union(gates.repositories_held(tx)))
         close = get_close_matches(repository, known, n=1)
         names = f"{', '.join(known[:MOST_NAMED]) or 'none'}{', …' if known[MOST_NAMED:] else ''}"
         hint = f"did you mean {close[0]}?" if close else f"known are: {names}"
         raise UnknownRepository(f"no rule names {repository}, and no push to it ever came; {hint}")
-    pauses.pause(tx, repository)
+    gates.pause(tx, repository)
 
 
 def rollback_channel(
@@ -66,24 +66,24 @@ def rollback_channel(
     """Move a channel back to its previous image, or to the image of another version, and hold it.
 
     Of its previous images it is the last one that passed a trial, if one did; then the tag must
-    still have the digest that passed. A named version is moved to even so.
+    still have the digest that passed. A named version is moved to anyway.
     The channel's current image may also be named: this cancels queued moves and reverts a change
     made outside the receiver. `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
     """
-    holds = _known_channel(tx, rules, app, channel)
+    state = _known_channel(tx, rules, app, channel)
     digest = None
     if to is not None:
         image = _version(tx, app, channel, to)
     else:
-        has = ImageReference(repository=holds.repository, tag=holds.tag)
-        found = before(tx, app, channel, has) if holds.tag else None
+        has = ImageReference(repository=state.repository, tag=state.tag)
+        found = before(tx, app, channel, has) if state.tag else None
         if found is None:
             raise ChannelNotMoved(
-                f"{app}/{channel} held nothing before {holds.tag or 'now'}; name a version with "
-                "--to"
+                f"{app}/{channel} held nothing before {state.tag or 'now'}; name a version "
+                "with --to"
             )
         image, digest = found.image, found.digest
-    done = f"Rolled {app}/{channel} back from {holds.tag or 'nothing'} to {image.tag}."
+    done = f"Rolled {app}/{channel} back from {state.tag or 'nothing'} to {image.tag}."
     asked = _Asked(app, channel, image, ByHand.ROLLBACK, source, digest)
     return _move(tx, rules, asked, done)
 
@@ -156,10 +156,10 @@ def promotion(
 
 def release(tx: Tx, rules: Sequence[Rule], app: str, channel: str) -> str:
     """Let pushes move a channel again; return the message to show. Raises ChannelNotMoved."""
-    holds = _known_channel(tx, rules, app, channel)
+    state = _known_channel(tx, rules, app, channel)
     if not release_channel(tx, app, channel):
         raise ChannelNotMoved(f"{app}/{channel} is not held")
-    return f"Released {app}/{channel}: the next push above {holds.tag or 'what it has'} moves it."
+    return f"Released {app}/{channel}: the next push above {state.tag or 'what it has'} moves it."
 
 
 def log_moved(
@@ -177,7 +177,7 @@ def _options(rules: Iterable[Rule], app: str, channel: str) -> Channel:
     return next((rule.channel(channel) for rule in own), Channel(app, channel))
 
 
-def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Holds:
+def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> ChannelState:
     """Return the channel's image; raises ChannelNotMoved if no rule or move ever named it."""
     known = set(channel_images(tx, app))
     known.update(name for rule in rules if rule.app == app for name in rule.channels)
@@ -186,7 +186,7 @@ def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Hol
             f"this receiver moves no version {channel} of the app {app}; it moves: "
             f"{', '.join(sorted(known)) or 'none'}"
         )
-    return holds_of(tx, app, channel)
+    return read_channel_state(tx, app, channel)
 
 
 def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
@@ -219,13 +219,13 @@ class _Asked:
 def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDelivery:
     """Record the move as a delivery, hold the channel from now on, and let the worker do it."""
     app, channel, image = asked.app, asked.channel, asked.image
-    holds = holds_of(tx, app, channel)
-    if (holds.repository, holds.tag) == (image.repository, image.tag):
+    state = read_channel_state(tx, app, channel)
+    if (state.repository, state.tag) == (image.repository, image.tag):
         done = f"Held {app}/{channel} at {image.tag}."
-    above = lifted_above(holds, image.tag)
+    above = lifted_above(state, image.tag)
     lifts = "" if above is None else f", or a push above {above}"
     sentence = f"{done} Nothing moves it until `receiver release {app} {channel}`{lifts}."
-    match = Match(_rule(tx, rules, asked, holds), app, channel, Mode.CHANNEL)
+    match = Match(_rule(tx, rules, asked, state), app, channel, Mode.CHANNEL)
     later = newest_known(tx, app, channel)  # no push so far is later than this time
     delivery = NewDelivery(
         source=COMMAND,
@@ -246,16 +246,16 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDe
     return recorded
 
 
-def _rule(tx: Tx, rules: Sequence[Rule], asked: _Asked, holds: Holds) -> str:
+def _rule(tx: Tx, rules: Sequence[Rule], asked: _Asked, state: ChannelState) -> str:
     """Return the rule that moves the channel: the rule of its last move if that still applies."""
     app, channel, image = asked.app, asked.channel, asked.image
-    last = rule_of(tx, holds.registration)
+    last = rule_of(tx, state.registration)
     able = [
         rule.name
         for rule in rules
         if rule.app == app and channel in rule.channels and rule.repository == image.repository
     ]
-    if last is not None and (last in able or (not able and holds.repository == image.repository)):
+    if last is not None and (last in able or (not able and state.repository == image.repository)):
         return last
     if not able:
         raise ChannelNotMoved(

@@ -31,13 +31,13 @@ from receiver.ledger.deliveries import RESTORE, NewDelivery, learn, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.registrations import adopt
-from receiver.ledger.targets import held, rule_of
+from receiver.ledger.targets import rule_of, target_state
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.destinations import NotificationEvent
 from receiver.periodic import PeriodicTask
 from receiver.reasons import Verdict
-from receiver.rules.channel_order import ByHand, Channel, Holds, as_shown
+from receiver.rules.channel_order import ByHand, Channel, ChannelState, as_shown
 from receiver.rules.rule import Decision, Match, Mode, Rule
 
 LOOK_EVERY_SECONDS = 10.0
@@ -77,29 +77,29 @@ class Drift:
             due, closed = await self._ledger.read(
                 lambda tx: (to_compare(tx, places, within), gates.closed_gates(tx))
             )
-            for place, holds in {} if closed else due.items():
+            for place, state in {} if closed else due.items():
                 look = await self._client.look(*place)
                 if look.says(HTTPStatus.TOO_MANY_REQUESTS):
                     await self._ledger.write(partial(gates.respect, retry_after=look.retry_after))
                     return
                 if _what_is_there(look) is None:
                     continue
-                judge = partial(_judge, settings=settings, place=place, holds=holds, look=look)
+                judge = partial(_judge, settings=settings, place=place, state=state, look=look)
                 if await self._ledger.write(judge):
                     self._wake()
 
 
 def _judge(
-    tx: Tx, settings: Settings, *, place: tuple[str, str], holds: Holds, look: Answer
+    tx: Tx, settings: Settings, *, place: tuple[str, str], state: ChannelState, look: Answer
 ) -> bool:
     """Record the channel's image, and queue its restoration if needed; return whether queued."""
     app, name = place
-    if not may_judge(tx, app, name, holds):
+    if not may_judge(tx, app, name, state):
         return False
-    image = ImageReference(repository=holds.repository, tag=holds.tag)
+    image = ImageReference(repository=state.repository, tag=state.tag)
     there = _what_is_there(look) or ""
     if look.body is not None and same_image(look.body, image):
-        rule = _rule(tx, settings, app, name, holds)
+        rule = _rule(tx, settings, app, name, state)
         intended = rule is not None and rule.settings.get("is_active") is False
         off = is_disabled(look.body) and not intended
         if note_compared(tx, app, name, DISABLED if off else ""):
@@ -110,9 +110,9 @@ def _judge(
     shown = None if look.body is None else image_in(look.body)
     if shown is not None and is_coming(tx, app, shown):
         return False
-    rule = _rule(tx, settings, app, name, holds)
+    rule = _rule(tx, settings, app, name, state)
     channel = Channel(app, name) if rule is None else rule.channel(name)
-    if _adopted(tx, channel, holds, look):
+    if _adopted(tx, channel, state, look):
         return False
     late = look.body is not None and any(
         same_image(look.body, one) for one in came_late(tx, app, name)
@@ -120,12 +120,12 @@ def _judge(
     fresh = note_compared(tx, app, name, there)
     facts = {"app": app, "channel": name, "put": str(image), "found": there, "late": late}
     wanted = rule is not None and (late or channel.restore)
-    restored = wanted and not is_parked(tx, app, name, holds)
+    restored = wanted and not is_parked(tx, app, name, state)
     why = "a request of the receiver was carried out late" if late else "another hand moved it"
     if fresh:
         log.warning("channel_drifted", **facts)
     if fresh and not (late and restored):
-        back = f"`receiver promote {app} {name} --to {holds.tag}` puts it back."
+        back = f"`receiver promote {app} {name} --to {state.tag}` puts it back."
         text = f"{app}/{name} has {there} at Edgegap, not {image}: {why}. "
         text += "It is put back." if restored else back
         of_rule = None if rule is None else rule.name
@@ -133,45 +133,48 @@ def _judge(
     if rule is None or not restored:
         return False
     sentence = f"Edgegap has {there} in {app}/{name}: {why}. It is put back to {image}."
-    _restore(tx, Match(rule.name, app, name, Mode.CHANNEL), holds, sentence)
+    _restore(tx, Match(rule.name, app, name, Mode.CHANNEL), state, sentence)
     return True
 
 
-def _adopted(tx: Tx, channel: Channel, holds: Holds, look: Answer) -> bool:
+def _adopted(tx: Tx, channel: Channel, state: ChannelState, look: Answer) -> bool:
     """Record the image if one of our requests set it; return whether one did."""
     there = None if look.body is None else image_in(look.body)
     if there is None:
         return False
     app, name = channel.app, channel.name
-    shown = as_shown(channel, holds, there.repository, there.tag)
-    if shown is holds:
+    shown = as_shown(channel, state, there.repository, there.tag)
+    if shown is state:
         return False
-    adopt(tx, app, name, shown, seen=holds)
-    log.warning("channel_moved_by_request", app=app, channel=name, had=holds.tag, has=shown.tag)
+    adopt(tx, app, name, shown, seen=state)
+    log.warning("channel_moved_by_request", app=app, channel=name, had=state.tag, has=shown.tag)
     return True
 
 
-def _restore(tx: Tx, match: Match, holds: Holds, sentence: str) -> None:
+def _restore(tx: Tx, match: Match, state: ChannelState, sentence: str) -> None:
     delivery = NewDelivery(
-        source=RESTORE, repository=holds.repository, tag=holds.tag, pushed_at=holds.push_time
+        source=RESTORE,
+        repository=state.repository,
+        tag=state.tag,
+        pushed_at=state.push_time,
     )
     ruling = Decision(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
-    recorded = record(tx, delivery, ruling, push_time=holds.push_time)
+    recorded = record(tx, delivery, ruling, push_time=state.push_time)
     (registration,) = recorded.registrations
     place = match.app, match.version
-    there = held(tx, *place)
+    there = target_state(tx, *place)
     learn(tx, registration, None if there is None else there.digest, overwritten=False)
     order(tx, *place, registration=registration, action=ByHand.RESTORE, source=RESTORE)
 
 
-def _rule(tx: Tx, settings: Settings, app: str, name: str, holds: Holds) -> Rule | None:
+def _rule(tx: Tx, settings: Settings, app: str, name: str, state: ChannelState) -> Rule | None:
     """Return the rule that restores the channel: that of its last move if it still applies."""
     able = [
         rule
         for rule in settings.rules
-        if rule.app == app and name in rule.channels and rule.repository == holds.repository
+        if rule.app == app and name in rule.channels and rule.repository == state.repository
     ]
-    last = rule_of(tx, holds.registration)
+    last = rule_of(tx, state.registration)
     return next((rule for rule in able if rule.name == last), able[0] if able else None)
 
 

@@ -17,7 +17,7 @@ from receiver.dockerhub.api import Hub
 from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.webhook import Push
 from receiver.images import ImageReference
-from receiver.ledger import gates as pauses
+from receiver.ledger import gates
 from receiver.ledger.deliveries import COMMAND, RecordedDelivery
 from receiver.ledger.gates import open_gate
 from receiver.ledger.ledger import Ledger
@@ -123,13 +123,13 @@ PausedSince = Annotated[
 
 
 class PausedRepositories(msgspec.Struct, frozen=True):
-    """The current pauses."""
+    """The current gates."""
 
     paused: PausedSince
 
 
 class Resumed(msgspec.Struct, frozen=True):
-    """Whether the repository was paused, and the current pauses."""
+    """Whether the repository was paused, and the current gates."""
 
     resumed: bool
     paused: PausedSince
@@ -179,7 +179,7 @@ class Manual:
 
         def write(tx: Tx) -> PausedRepositories:
             pause_repository(tx, repository, rules)
-            return PausedRepositories(pauses.paused(tx))
+            return PausedRepositories(gates.paused(tx))
 
         paused = await self.ledger.write(write)
         log_operation("paused", source=source, repository=repository)
@@ -189,7 +189,7 @@ class Manual:
         """Resume the registrations of a repository, or of all."""
 
         def write(tx: Tx) -> Resumed:
-            return Resumed(pauses.resume(tx, repository), pauses.paused(tx))
+            return Resumed(gates.resume(tx, repository), gates.paused(tx))
 
         done = await self.ledger.write(write)
         self.wake()

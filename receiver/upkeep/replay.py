@@ -205,7 +205,7 @@ def _supersede(tx: Tx, identities: Iterable[str], kept: Sequence[str]) -> None:
     for identity in identities:
         if identity in kept:
             continue
-        sentence = f"The rules now lead this push elsewhere: see {', '.join(kept)}."
+        sentence = f"The current rules give this push other targets: see {', '.join(kept)}."
         supersede(tx, identity, sentence)
 
 

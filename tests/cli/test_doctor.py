@@ -370,7 +370,7 @@ def test_an_app_that_the_token_may_not_touch_fails_and_says_so(
         (TWO_LINES, "pass", "copied from 0.9"),
         (TWO_LINES + 'copy_from = "base"\n', "fail", "no version base"),
         (TWO_LINES.replace(APP, "lobby"), "fail", "no version to copy"),
-        (RULE, "pass", "stand in the rule"),
+        (RULE, "pass", "are set in the rule"),
     ],
 )
 def test_each_rule_needs_a_source_of_settings(

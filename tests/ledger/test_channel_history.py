@@ -2,7 +2,7 @@
 
 import pytest
 
-from receiver.ledger.channels import holds_of
+from receiver.ledger.channels import read_channel_state
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim
 from receiver.ledger.targets import target
@@ -86,4 +86,4 @@ def test_what_it_was_rolled_back_from_is_not_put_back(ledger: Ledger) -> None:
         moved(ledger, tag)
 
     assert [rolled_back(ledger) for _ in range(2)] == ["4.1.0", "4.0.0"]
-    assert write(ledger, lambda tx: holds_of(tx, APP, NAME)).tag == "4.0.0"
+    assert write(ledger, lambda tx: read_channel_state(tx, APP, NAME)).tag == "4.0.0"

@@ -7,12 +7,18 @@ import pytest
 
 from receiver.backoff import LONGEST_CALL
 from receiver.edgegap.responses import Answer
-from receiver.ledger.channels import holds_of, list_channels, moves_of, next_check, to_compare
+from receiver.ledger.channels import (
+    list_channels,
+    moves_of,
+    next_check,
+    read_channel_state,
+    to_compare,
+)
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked
 from receiver.ledger.purge import purge_deliveries, purge_registrations
-from receiver.ledger.registrations import Claimed, claim, compare_again, sent
+from receiver.ledger.registrations import Claimed, claim, compare_again, record_request
 from receiver.ledger.targets import target
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, Reason, Verdict
@@ -59,7 +65,7 @@ def moved(
 
 
 def may_move(claimed: Claimed) -> bool:
-    return why_not(Channel(APP, NAME), claimed.pushed, claimed.holds) is None
+    return why_not(Channel(APP, NAME), claimed.pushed, claimed.channel_state) is None
 
 
 def back(ledger: Ledger, to: str | None = None) -> None:
@@ -75,7 +81,7 @@ def carried_out(ledger: Ledger) -> Claimed:
 
 
 def tag_of(ledger: Ledger) -> str:
-    return ledger.read_sync(lambda tx: holds_of(tx, *PLACE)).tag
+    return ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE)).tag
 
 
 # When a push counts as pushed
@@ -192,7 +198,7 @@ def test_a_push_above_what_it_was_rolled_back_from_ends_the_hold(ledger: Ledger)
 
     moved(ledger, "2.1")
 
-    assert ledger.read_sync(lambda tx: holds_of(tx, *PLACE)).hold is None
+    assert ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE)).hold is None
     push(ledger, "2.2")
     assert may_move(one_claim(ledger))
 
@@ -208,7 +214,7 @@ def test_a_hold_asked_for_while_a_push_moves_the_channel_stays_and_is_lifted_abo
     settled(ledger, under_way, done(Outcome.UPDATED))
     carried_out(ledger)
 
-    hold = ledger.read_sync(lambda tx: holds_of(tx, *PLACE)).hold
+    hold = ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE)).hold
     assert hold is not None
     assert (hold.tag, hold.lifted_above) == ("1.0", "1.2")
 
@@ -342,7 +348,7 @@ def test_a_registration_does_not_know_itself_however_often_it_is_tried(ledger: L
 
 
 def patch(ledger: Ledger, claimed: Claimed) -> None:
-    assert write(ledger, lambda tx: sent(tx, claimed, OWNER, **PATCH))  # type: ignore[arg-type]
+    assert write(ledger, lambda tx: record_request(tx, claimed, OWNER, **PATCH))  # type: ignore[arg-type]
 
 
 def check(ledger: Ledger) -> int | None:
@@ -425,7 +431,9 @@ def test_what_a_parked_move_was_confirmed_to_have_moved_is_what_the_channel_has(
 
 def test_what_a_request_asked_for_is_known_until_its_registration_ends(ledger: Ledger) -> None:
     def asked() -> list[str]:
-        return [one.tag for one in ledger.read_sync(lambda tx: holds_of(tx, *PLACE)).asked]
+        return [
+            one.tag for one in ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE)).asked
+        ]
 
     moved(ledger, "1.0")
     push(ledger, "1.1")
@@ -454,9 +462,9 @@ def test_what_a_superseded_move_asked_for_is_ours_when_it_comes_late(ledger: Led
     settled(ledger, claimed, waits(0, calls=answer(None)))
     settled(ledger, one_claim(ledger), done(Outcome.SUPERSEDED))
 
-    holds = ledger.read_sync(lambda tx: holds_of(tx, *PLACE))
+    channel_state = ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE))
 
-    assert as_shown(Channel(APP, NAME), holds, REPOSITORY, "1.1").tag == "1.1"
+    assert as_shown(Channel(APP, NAME), channel_state, REPOSITORY, "1.1").tag == "1.1"
 
 
 def test_a_lost_lease_has_its_channel_compared_only_if_it_sent_a_patch(ledger: Ledger) -> None:
@@ -490,5 +498,8 @@ def test_a_person_is_asked_for_by_name(ledger: Ledger) -> None:
     moved(ledger, "1.0")
     back(ledger, "1.0")
 
-    holds = ledger.read_sync(lambda tx: holds_of(tx, *PLACE))
-    assert (holds.action, holds.hold and holds.hold.tag) == (ByHand.ROLLBACK, "1.0")
+    channel_state = ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE))
+    assert (channel_state.action, channel_state.hold and channel_state.hold.tag) == (
+        ByHand.ROLLBACK,
+        "1.0",
+    )

@@ -245,7 +245,7 @@ def moved(ledger: Ledger, tag: str, now: int) -> None:
 
 
 def superseded(claimed: Claimed) -> bool:
-    return why_not(Channel(APP, "stable"), claimed.pushed, claimed.holds) is not None
+    return why_not(Channel(APP, "stable"), claimed.pushed, claimed.channel_state) is not None
 
 
 def channel_push(tx: Tx, tag: str, pushed_at: int | None) -> str:

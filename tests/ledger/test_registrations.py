@@ -13,7 +13,7 @@ from receiver.ledger.gates import pause
 from receiver.ledger.leases import reclaim_expired, release_lease, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import Filter, delivery_detail, list_deliveries
-from receiver.ledger.registrations import claim, next_due, sent
+from receiver.ledger.registrations import claim, next_due, record_request
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, Verdict
@@ -166,7 +166,7 @@ def test_a_claim_that_its_own_worker_claimed_again_writes_nothing_more(ledger: L
     old = one_claim(ledger)
     write(ledger, partial(reclaim_expired, all_of_them=True))
     new = one_claim(ledger)
-    send = partial(sent, owner=OWNER, step=0, method="POST", path="/v1/x")
+    send = partial(record_request, owner=OWNER, step=0, method="POST", path="/v1/x")
 
     assert (new.id, new.fence) == (old.id, old.fence + 1)
     assert write(ledger, lambda tx: renew(tx, [old], OWNER)) == [old.id]

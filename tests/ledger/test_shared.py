@@ -25,7 +25,7 @@ from receiver.ledger.gates import close_token_gate, take_probe
 from receiver.ledger.leases import MOST_CRASHES, reclaim_expired, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import delivery_detail
-from receiver.ledger.registrations import claim, sent
+from receiver.ledger.registrations import claim, record_request
 from receiver.ledger.replicas import heartbeat, leave, try_lock_claims
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.worker import Turn, claim_due
@@ -291,7 +291,7 @@ def test_a_dead_ones_work_is_taken_over_when_its_lease_ends_and_not_before(
     assert not settled(one, lost, done(), "dead")
     assert write(one, lambda tx: renew(tx, [lost], "dead")) == [lost.id]
     posting = {"step": 0, "method": "POST", "path": "/v1/x"}
-    assert not write(one, lambda tx: sent(tx, lost, "dead", **posting))  # type: ignore[arg-type]
+    assert not write(one, lambda tx: record_request(tx, lost, "dead", **posting))  # type: ignore[arg-type]
     assert rows(one._url, "SELECT count(*) FROM attempts") == [(0,)]
 
 

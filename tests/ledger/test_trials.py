@@ -17,7 +17,7 @@ from receiver.ledger.registrations import (
     Claimed,
     claim,
     next_due,
-    sent,
+    record_request,
     waits_alone,
 )
 from receiver.ledger.result import Result
@@ -61,7 +61,10 @@ def claimed(ledger: Ledger) -> Claimed:
     """A trial that is worked on, and whose deployment is about to be requested."""
     write(ledger, at(NOW, lambda tx: pushed(tx, "1.0", mode=Mode.TRIAL)))
     one = one_claim(ledger)
-    asked = at(NOW, lambda tx: sent(tx, one, OWNER, step=0, method="POST", path="/v2/deployments"))
+    asked = at(
+        NOW,
+        lambda tx: record_request(tx, one, OWNER, step=0, method="POST", path="/v2/deployments"),
+    )
     assert write(ledger, asked)
     return one
 
@@ -105,7 +108,10 @@ def test_a_planned_run_begins_with_its_location(ledger: Ledger) -> None:
     write(ledger, lambda tx: plan_run(tx, one.id, near="1,2", keep=MINUTE))
     assert read(ledger, lambda tx: last_run(tx, one.id)).phase is Phase.PLANNED
 
-    write(ledger, at(NOW, lambda tx: sent(tx, one, OWNER, step=0, method="POST", path="/v2/d")))
+    write(
+        ledger,
+        at(NOW, lambda tx: record_request(tx, one, OWNER, step=0, method="POST", path="/v2/d")),
+    )
 
     assert read(ledger, lambda tx: last_run(tx, one.id)) == TrialRun(
         near="1,2", keep=MINUTE, requested_at=NOW
@@ -124,7 +130,9 @@ def test_without_a_verdict_the_next_run_is_the_same_trial(
     assert settled(ledger, one, replace(waiting, trial=ended))
     one = one_claim(ledger)
 
-    assert write(ledger, lambda tx: sent(tx, one, OWNER, step=0, method="POST", path="/v2/d"))
+    assert write(
+        ledger, lambda tx: record_request(tx, one, OWNER, step=0, method="POST", path="/v2/d")
+    )
 
     run = read(ledger, lambda tx: last_run(tx, one.id))
     assert (run.near, run.keep) == (("", None) if passed else ("1,2", MINUTE))

@@ -21,7 +21,7 @@ from receiver.config.settings import LiveSettings, Settings
 from receiver.dockerhub.webhook import Push
 from receiver.edgegap.client import EdgegapClient, RateLimiter
 from receiver.images import ImageReference
-from receiver.ledger.channels import holds_of, moves_of
+from receiver.ledger.channels import moves_of, read_channel_state
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids
 from receiver.ledger.registrations import Claimed, claim
@@ -177,7 +177,7 @@ class World:
 
     async def _rollback(self, to: str) -> None:
         rules, version = self.current.settings.rules, to or None
-        before = await self.ledger.read(lambda tx: holds_of(tx, self.app, NAME))
+        before = await self.ledger.read(lambda tx: read_channel_state(tx, self.app, NAME))
         try:
             await self.ledger.write(
                 lambda tx: rollback_channel(tx, rules, self.app, NAME, version, source="api")
@@ -275,7 +275,7 @@ class World:
         first, then = version_number(before), version_number(after)
         if None in {first, then} or self.model.follow is Follow.NEWEST or claimed.by_hand:
             return
-        if before in self.others or claimed.holds.ordered == claimed.id:
+        if before in self.others or claimed.channel_state.ordered == claimed.id:
             return
         assert first is not None
         assert then is not None
@@ -310,13 +310,13 @@ class World:
         )
         self.parked = bool(states)
         assert [row.state for row in states if row.state != "parked"] == []
-        holds = await self.ledger.read(lambda tx: holds_of(tx, self.app, NAME))
+        channel_state = await self.ledger.read(lambda tx: read_channel_state(tx, self.app, NAME))
         drift = await self.ledger.read(
             lambda tx: tx.run("SELECT drift FROM channels WHERE app = :app", app=self.app).scalar()
         )
-        if self._there() == holds.tag:
+        if self._there() == channel_state.tag:
             assert not drift
-        elif holds.tag:
+        elif channel_state.tag:
             assert self._there() in self.others, "the image of a push is treated as somebody else's"
             assert drift
             assert self.parked or not self.restore

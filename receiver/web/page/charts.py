@@ -7,20 +7,14 @@ from statistics import median
 from markupsafe import Markup
 
 from receiver.ledger.views import RecentRegistration
-from receiver.reasons import Outcome, State
+from receiver.reasons import Outcome
 from receiver.timestamps import duration
+from receiver.web.page.flow import colour_of
 
 PLACES = 50
 STEP, WIDE, TALL = 8, 6, 56
 LEAST = 3  # the smallest bar that can still be seen
 MADE = frozenset({Outcome.CREATED, Outcome.UPDATED})
-CALM = frozenset({Outcome.SUPERSEDED, Outcome.DISMISSED})
-COLOURS = {
-    State.QUEUED: "busy",
-    State.WORKING: "busy",
-    State.WAITING: "wait",
-    State.PARKED: "bad",
-}
 SHAPES = {"good": 1.0, "calm": 0.35, "busy": 0.5, "wait": 0.65, "bad": 0.85}
 
 _SVG = Markup(
@@ -38,7 +32,7 @@ def last_registrations(newest_first: Sequence[RecentRegistration]) -> Markup:
     rows = list(reversed(newest_first[:PLACES]))
     bars = []
     for position, row in enumerate(rows, PLACES - len(rows)):
-        colour = colour_of(row)
+        colour = colour_of(row.outcome or row.state)
         title = f"{row.app}/{row.version}: {standing(row)}"
         bars.append(_bar(colour, position, SHAPES[colour], title))
     return _drawn(bars, len(rows), said_of(rows))
@@ -77,13 +71,6 @@ def durations(rows: Sequence[RecentRegistration]) -> list[int]:
         for row in rows[:PLACES]
         if row.outcome in MADE and row.finished_at is not None
     ]
-
-
-def colour_of(row: RecentRegistration) -> str:
-    """Return the colour class of a registration."""
-    if row.state is State.DONE:
-        return "calm" if row.outcome in CALM else "good"
-    return COLOURS.get(row.state, "calm")
 
 
 def standing(row: RecentRegistration) -> str:

@@ -26,12 +26,11 @@ from receiver.rules.rule import Mode
 from receiver.service import Service
 from receiver.web.page.answers import answer_page, short_text
 from receiver.web.page.auth import FRAGMENT, Session
-from receiver.web.page.flow import COLOURS
+from receiver.web.page.flow import colour_of
 from receiver.web.page.rendering import query_of
 
 # The first state that one of the registrations has is the delivery's status.
 BY_URGENCY = (State.PARKED, State.WAITING, State.WORKING, State.QUEUED)
-OF_VERDICT = {Verdict.IGNORED: "calm", Verdict.REFUSED: "bad", Verdict.ACCEPTED: "busy"}
 LEAST_FOLDED = 2
 
 
@@ -91,14 +90,15 @@ def status_of(delivery: Delivery | DeliveryDetail) -> Status:
     for state in BY_URGENCY:
         for one in delivery.registrations:
             if one.state is state:
-                return Status(state.value, COLOURS[state], one.reason or "")
+                return Status(state.value, colour_of(state), one.reason or "")
     for one in sorted(delivery.registrations, key=lambda one: one.mode is not Mode.CREATE):
         word = one.outcome or one.state
         if any(each.overwritten for each in delivery.registrations):
             return Status(word, "wait", "tag overwritten")
         later = "later deleted" if one.deleted_at is not None else ""
-        return Status(word, COLOURS.get(word, "calm"), later)
-    return Status(delivery.verdict.value, OF_VERDICT[delivery.verdict], delivery.reason or "")
+        return Status(word, colour_of(word), later)
+    verdict = delivery.verdict
+    return Status(verdict.value, colour_of(verdict), delivery.reason or "")
 
 
 def _grouped(rows: Sequence[Row], *, folding: bool) -> Iterable[Group]:

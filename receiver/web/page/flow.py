@@ -9,11 +9,18 @@ from receiver.rules.rule import Mode, Rule, channels_of
 from receiver.timestamps import duration
 
 SHOWN_OF_DIGEST = 4
-COLOURS = {
-    "created": "good", "updated": "good", "unchanged": "good", "superseded": "calm",
-    "dismissed": "calm", "queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad",
+_COLOURS = {
+    "created": "good", "updated": "good", "unchanged": "good", "passed": "good", "failed": "bad",
+    "superseded": "calm", "dismissed": "calm",
+    "queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad", "held": "wait",
+    "accepted": "good", "ignored": "calm", "refused": "bad",
 }  # fmt: skip
 MADE = frozenset({Outcome.CREATED, Outcome.UPDATED})
+
+
+def colour_of(word: str) -> str:
+    """Return the color class of an outcome, a state or a verdict."""
+    return _COLOURS.get(word, "calm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ def _step(one: Registration) -> Step:
         detail = duration(max(0, one.finished_at - one.created_at))
     if one.deleted_at is not None:
         detail = "later deleted"
-    colour = COLOURS.get(word, "calm")
+    colour = colour_of(word)
     if one.overwritten:
         colour, detail = "wait" if colour == "good" else colour, "tag overwritten"
     return Step(one.mode.value, colour, one.version, one.app, word, detail)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from receiver.timestamps import duration, format_time
+from receiver.web.page.flow import colour_of
 from receiver.web.webhook import not_found
 
 FOLDER = Path(__file__).parent / "static"
@@ -57,14 +58,6 @@ HEADERS = {
 }
 # Bidirectional controls reorder the text around them, and parts of the text are from outsiders.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_BY_WORD = {
-    "created": "good", "updated": "good", "unchanged": "good", "superseded": "calm",
-    "dismissed": "calm", "passed": "good", "failed": "bad", "held": "wait",
-    "queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad",
-    "accepted": "good", "ignored": "calm", "refused": "bad",
-}  # fmt: skip
-
-
 OUR_LINKS = ("https://app.edgegap.com/", "https://hub.docker.com/", "https://app.docker.com/")
 _LINK = Markup('<a href="{}" rel="noreferrer noopener" target="_blank">{}</a>')
 _TO_MARK = re.compile(r"(`[^`\n]+`|https://[A-Za-z0-9./_~#-]*[A-Za-z0-9/_~#-])")
@@ -128,10 +121,6 @@ def _from_now(ahead: int) -> str:
     return ""
 
 
-def _colour(word: str) -> str:
-    return _BY_WORD.get(word, "calm")
-
-
 def query_of(**given: str | None) -> str:
     """Return the query of a URL; what is empty is left out."""
     return urlencode({name: value for name, value in given.items() if value})
@@ -146,5 +135,5 @@ _environment = Environment(
     auto_reload=False,
     finalize=_harmless,
 )
-_environment.filters.update(marked=_marked, moment=_moment, colour=_colour, duration=duration)
+_environment.filters.update(marked=_marked, moment=_moment, colour=colour_of, duration=duration)
 _environment.globals.update(asset=address_of, version_address=version_address, query=query_of)

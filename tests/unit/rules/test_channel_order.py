@@ -8,9 +8,9 @@ import pytest
 from receiver.rules.channel_order import (
     ByHand,
     Channel,
+    ChannelState,
     Follow,
     Hold,
-    Holds,
     Pushed,
     as_shown,
     below_what_is_there,
@@ -34,11 +34,11 @@ def pushed(tag: str, at: int = 50, registration: str = "r5", **more: Any) -> Pus
     return Pushed(REPOSITORY, tag, at, registration, **{"reported_at": NOW, **more})
 
 
-def holds(tag: str, at: int = 40, **more: Any) -> Holds:
-    return Holds(REPOSITORY, tag, at, "r4", **more)
+def channel_state(tag: str, at: int = 40, **more: Any) -> ChannelState:
+    return ChannelState(REPOSITORY, tag, at, "r4", **more)
 
 
-def moves(push: Pushed, has: Holds, follow: str = "auto", tags: object = None) -> bool:
+def moves(push: Pushed, has: ChannelState, follow: str = "auto", tags: object = None) -> bool:
     return why_not(channel(follow, tags), push, has) is None
 
 
@@ -68,7 +68,7 @@ def test_order(
     has: str, highest: str | None, tag: str, at: int, moved: tuple[bool, bool, bool]
 ) -> None:
     """Whether it moves a channel that follows by "auto", by "highest", by "newest"."""
-    state, push = holds(has, highest=highest), pushed(tag, at)
+    state, push = channel_state(has, highest=highest), pushed(tag, at)
 
     found = [moves(push, state, follow) for follow in ("auto", "highest", "newest")]
 
@@ -76,7 +76,7 @@ def test_order(
 
 
 def test_of_one_moment_the_later_registration_moves_it() -> None:
-    has = holds("nightly", at=50)
+    has = channel_state("nightly", at=50)
 
     assert moves(pushed("other", 50, "r5"), has)
     assert not moves(pushed("other", 50, "r3"), has)
@@ -84,19 +84,19 @@ def test_of_one_moment_the_later_registration_moves_it() -> None:
 
 @pytest.mark.parametrize("tag", ["1.0", "nightly"])
 def test_the_first_push_moves_a_channel_that_has_nothing(tag: str) -> None:
-    assert moves(pushed(tag), Holds())
+    assert moves(pushed(tag), ChannelState())
 
 
 def test_what_the_channel_does_not_take_never_moves_it() -> None:
-    why = why_not(channel(tags={"semver": "1.x"}), pushed("2.0.0"), Holds())
+    why = why_not(channel(tags={"semver": "1.x"}), pushed("2.0.0"), ChannelState())
 
     assert why is not None
     assert "does not take 2.0.0" in why
-    assert moves(pushed("1.9.0"), Holds(), tags={"semver": "1.x"})
+    assert moves(pushed("1.9.0"), ChannelState(), tags={"semver": "1.x"})
 
 
 def test_a_report_of_what_the_channel_has_passes_there_is_nothing_to_move() -> None:
-    assert moves(pushed("1.0.0", at=1), holds("1.0.0", highest="2.0.0"))
+    assert moves(pushed("1.0.0", at=1), channel_state("1.0.0", highest="2.0.0"))
 
 
 HELD = Hold(since=NOW - 1, tag="1.1.0", action="rollback", lifted_above="2.0.0")
@@ -117,20 +117,20 @@ HELD = Hold(since=NOW - 1, tag="1.1.0", action="rollback", lifted_above="2.0.0")
 def test_a_hold_is_lifted_by_a_higher_version_number_alone(
     follow: Follow, tag: str, above: str | None, free: bool
 ) -> None:
-    has = holds("1.1.0", highest="1.1.0", hold=replace(HELD, lifted_above=above))
+    has = channel_state("1.1.0", highest="1.1.0", hold=replace(HELD, lifted_above=above))
 
     assert moves(pushed(tag), has, follow) is free
 
 
 def test_what_was_reported_before_the_hold_does_not_lift_it() -> None:
-    has = holds("1.1.0", hold=HELD, ordered="r6")
+    has = channel_state("1.1.0", hold=HELD, ordered="r6")
 
     assert not moves(pushed("2.0.1", reported_at=HELD.since), has)
     assert moves(pushed("2.0.1", reported_at=HELD.since + 1), has)
 
 
 def test_a_held_channel_says_since_when_and_what_lifts_it() -> None:
-    why = why_not(channel(), pushed("1.2.0"), holds("1.1.0", hold=HELD))
+    why = why_not(channel(), pushed("1.2.0"), channel_state("1.1.0", hold=HELD))
 
     assert why == (
         "The channel is held at 1.1.0 since 2026-10-03 03:59 UTC (rollback); "
@@ -139,14 +139,14 @@ def test_a_held_channel_says_since_when_and_what_lifts_it() -> None:
 
 
 def test_what_a_person_ordered_last_moves_a_held_channel_back() -> None:
-    has = holds("2.0.0", hold=HELD, ordered="r5", action=ByHand.ROLLBACK)
+    has = channel_state("2.0.0", hold=HELD, ordered="r5", action=ByHand.ROLLBACK)
 
     assert moves(pushed("1.1.0", registration="r5"), has)
     assert not moves(pushed("1.1.0", registration="r6"), has)
 
 
 def test_a_restore_counts_while_the_channel_has_the_tag_by_our_doing() -> None:
-    has = holds("2.0.0", highest="2.0.0", ordered="r5", action=ByHand.RESTORE)
+    has = channel_state("2.0.0", highest="2.0.0", ordered="r5", action=ByHand.RESTORE)
 
     assert is_ordered(pushed("2.0.0"), has)
     assert not is_ordered(pushed("1.0.0"), has)
@@ -158,17 +158,17 @@ def test_a_restore_counts_while_the_channel_has_the_tag_by_our_doing() -> None:
 @pytest.mark.parametrize(
     ("has", "to", "above"),
     [
-        (holds("2.0.0", highest="2.0.0"), "1.1.0", "2.0.0"),
-        (holds("1.0.0", highest="1.0.0"), "3.0.0", "3.0.0"),  # promoted
-        (holds("1.0.0", highest="2.0.0"), "1.0.0", "2.0.0"),
-        (holds("nightly", highest="2.0.0"), "2.0.0", None),
-        (holds("1.2.0", highest="1.2.0", hold=HELD), "1.1.0", "2.0.0"),  # rolled back twice
-        (holds("1.2.0", hold=replace(HELD, lifted_above=None)), "1.1.0", None),
-        (Holds(), "1.0.0", "1.0.0"),
+        (channel_state("2.0.0", highest="2.0.0"), "1.1.0", "2.0.0"),
+        (channel_state("1.0.0", highest="1.0.0"), "3.0.0", "3.0.0"),  # promoted
+        (channel_state("1.0.0", highest="2.0.0"), "1.0.0", "2.0.0"),
+        (channel_state("nightly", highest="2.0.0"), "2.0.0", None),
+        (channel_state("1.2.0", highest="1.2.0", hold=HELD), "1.1.0", "2.0.0"),  # rolled back twice
+        (channel_state("1.2.0", hold=replace(HELD, lifted_above=None)), "1.1.0", None),
+        (ChannelState(), "1.0.0", "1.0.0"),
     ],
 )
 def test_the_version_that_lifts_a_hold_is_the_highest_it_was_moved_away_from(
-    has: Holds, to: str, above: str | None
+    has: ChannelState, to: str, above: str | None
 ) -> None:
     assert lifted_above(has, to) == above
 
@@ -203,7 +203,7 @@ ASKED = Pushed(REPOSITORY, "2.0.0", 20, "r6", 20)
 def test_what_a_request_asked_for_is_what_it_has_unless_another_overtook_it(
     tag: str, more: dict[str, Any], has: str
 ) -> None:
-    has_now = holds(tag, 10, highest=tag, asked=(ASKED,), **more)
+    has_now = channel_state(tag, 10, highest=tag, asked=(ASKED,), **more)
 
     shown = as_shown(channel(), has_now, REPOSITORY, "2.0.0")
 

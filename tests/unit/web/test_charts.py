@@ -54,7 +54,9 @@ def test_the_newest_stands_on_the_right() -> None:
 
     newest, oldest = row(State.PARKED, None), row(State.DONE, Outcome.CREATED)
 
-    assert [bar["class"] for bar in bars(last_registrations([newest, oldest]))] == ["good", "bad"]
+    failed = row(State.DONE, Outcome.FAILED)
+    drawn = bars(last_registrations([newest, failed, oldest]))
+    assert [bar["class"] for bar in drawn] == ["good", "bad", "bad"]
 
 
 @pytest.mark.parametrize(

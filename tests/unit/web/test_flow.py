@@ -1,13 +1,14 @@
 """A push as one line: which parts it has, and the state of each."""
 
 import msgspec
+import pytest
 
 from receiver.ledger.views import Registration
-from receiver.reasons import Outcome, State
+from receiver.reasons import Outcome, State, Verdict
 from receiver.rules.rule import Mode, Rule
 from receiver.timestamps import Time
 from receiver.upkeep.health import TITLES, Code
-from receiver.web.page.flow import flow_of, short_digest
+from receiver.web.page.flow import colour_of, flow_of, short_digest
 
 DIGEST = f"sha256:9c55{'0' * 56}8221"
 RULE = Rule("studio/game", "my-game", "main", channels=("staging", "prod"))
@@ -67,3 +68,11 @@ def test_a_push_without_registrations_has_no_parts() -> None:
 
 def test_each_problem_has_a_title() -> None:
     assert set(TITLES) == set(Code)
+
+
+@pytest.mark.parametrize("word", [*State, *Outcome, *Verdict])
+def test_each_word_has_one_color_everywhere(word: str) -> None:
+    """A trial that had failed was green in the chart, and grey in the line of its push."""
+    expected = {"failed": "bad", "passed": "good", "done": "calm"}
+    assert colour_of(word) == expected.get(word, colour_of(word))
+    assert (colour_of(word) == "calm") == (word in {"superseded", "dismissed", "ignored", "done"})
