@@ -1,9 +1,7 @@
 """Channels in the ledger: what each follows, its hold, what was reported to it, how it moved."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from receiver import backoff
 from receiver.images import ImageReference
 from receiver.ledger import views
 from receiver.ledger.approvals import waiting_moves
@@ -38,6 +36,10 @@ _HOLD = """UPDATE channels SET held_at = :since, held_tag = :tag, held_action = 
   lifted_above = :above WHERE app = :app AND name = :name"""
 _RELEASE = """UPDATE channels SET held_at = NULL, held_tag = '', held_action = '',
   lifted_above = NULL WHERE app = :app AND name = :name AND held_at IS NOT NULL"""
+# A request that is parked is given up; one that is still to be carried out stays.
+_GIVE_UP = """UPDATE channels SET ordered = NULL WHERE app = :app AND name = :name
+  AND ordered IN (SELECT r.id FROM registrations r WHERE r.id = channels.ordered
+   AND r.state = 'parked')"""
 _FOLLOWED = """UPDATE channels SET highest = :highest, ordered = :ordered, drift = '',
   drift_at = NULL, compared_at = :now,
   sent = COALESCE(CAST(:sent AS TEXT), sent) WHERE app = :app AND name = :name"""
@@ -51,6 +53,14 @@ _REPORT = """INSERT INTO channel_reports (app, channel, repository, tag, digest,
   registration_id = excluded.registration_id,
   push_time = CASE WHEN excluded.push_time > channel_reports.push_time
    THEN excluded.push_time ELSE channel_reports.push_time END"""
+_CLOSED_REPORT = """INSERT INTO channel_reports (app, channel, repository, tag, digest, push_time,
+  registration_id)
+ SELECT app, version, repository, tag, digest, push_time, id FROM registrations
+  WHERE id = :id AND mode = 'channel' AND state = 'done'
+ ON CONFLICT DO NOTHING"""
+_FORGET = """DELETE FROM channel_reports WHERE registration_id IN (
+  SELECT r.id FROM registrations r JOIN led_to l ON l.registration_id = r.id
+   WHERE l.delivery_id = :delivery AND r.mode = 'channel' AND r.outcome = 'dismissed')"""
 _MOVED = """INSERT INTO channel_moves (id, app, channel, at, from_repository, from_tag, repository,
   tag, digest, push_time, action, source, rule, registration_id)
  VALUES (:id, :app, :name, :now, :from_repository, :from_tag, :repository, :tag, :digest,
@@ -168,7 +178,8 @@ def hold_channel(tx: Tx, app: str, name: str, hold: Hold) -> None:
 
 
 def release_channel(tx: Tx, app: str, name: str) -> bool:
-    """Lift the hold; False if there was none."""
+    """Lift the hold, and give up the move that it was for if that is parked; False if none was."""
+    tx.run(_GIVE_UP, app=app, name=name)
     return bool(tx.run(_RELEASE, app=app, name=name).rowcount)
 
 
@@ -186,6 +197,16 @@ def note_report(
         _REPORT, app=app, name=name, repository=image.repository, tag=image.tag,
         digest=report.digest, push_time=report.push_time, registration=registration,
     )  # fmt: skip
+
+
+def note_closed(tx: Tx, registration: str) -> None:
+    """Note that a move was closed before it was decided: a repeated report moves nothing, too."""
+    tx.run(_CLOSED_REPORT, id=registration)
+
+
+def forget_dismissed(tx: Tx, delivery: str) -> None:
+    """Let the moves of a delivery be decided again, which a person replays after dismissing it."""
+    tx.run(_FORGET, delivery=delivery)
 
 
 def note_followed(
@@ -319,17 +340,9 @@ def _channel(tx: Tx, app: str, name: str) -> views.Channel:
     )
 
 
-_COMING = """SELECT 1 FROM registrations WHERE app = :app AND repository = :repository
-  AND tag = :tag AND state <> 'done' AND state <> 'parked' LIMIT 1"""
 _LATER = """SELECT DISTINCT tag FROM registrations
  WHERE app = :app AND repository = :repository AND state <> 'done' AND state <> 'parked'
   AND (push_time, id) > (:push_time, :id)"""
-
-
-def is_coming(tx: Tx, app: str, image: ImageReference) -> bool:
-    """Return whether a push of this image is being worked on: it may move channels next."""
-    row = tx.run(_COMING, app=app, repository=image.repository, tag=image.tag).first()
-    return row is not None
 
 
 def later_tags(tx: Tx, app: str, pushed: Pushed) -> frozenset[str]:
@@ -342,144 +355,3 @@ def later_tags(tx: Tx, app: str, pushed: Pushed) -> frozenset[str]:
         id=pushed.registration,
     )
     return frozenset(str(row.tag) for row in rows)
-
-
-LATE_MS = 60 * 60 * 1000  # how long an unanswered PATCH can explain what Edgegap has
-
-_EXPECT = """UPDATE channels SET
-  check_for = CASE WHEN check_at IS NULL OR check_for = :call THEN :call ELSE '' END,
-  check_at = CASE WHEN check_at IS NULL OR check_at < :due THEN :due ELSE check_at END
- WHERE app = :app AND name = :name"""
-_ANSWERED = """UPDATE channels SET check_at = NULL, check_for = ''
- WHERE app = :app AND name = :name AND check_for = :call"""
-_COMPARED = """UPDATE channels SET compared_at = :now, drift = :drift,
-  drift_at = CASE WHEN :drift = '' THEN NULL WHEN drift = '' THEN :now ELSE drift_at END,
-  check_for = CASE WHEN check_at <= :now THEN '' ELSE check_for END,
-  check_at = CASE WHEN check_at <= :now THEN NULL ELSE check_at END
- WHERE app = :app AND name = :name"""
-_OPEN = """SELECT 1 FROM registrations WHERE app = :app AND version = :name
-  AND state <> 'done' AND state <> 'parked'"""
-_PARKED = """SELECT 1 FROM registrations WHERE app = :app AND version = :name
-  AND state <> 'done' AND state = 'parked' AND repository = :repository AND tag = :tag
-  AND finished_at >= (SELECT drift_at FROM channels c WHERE c.app = :app AND c.name = :name)"""
-_LATE = """SELECT DISTINCT r.repository, r.tag FROM attempts a
-  JOIN registrations r ON r.id = a.registration_id
- WHERE a.at > :since AND a.method = 'PATCH' AND r.app = :app AND r.version = :name
-  AND (a.effect = 'unknown' OR (a.effect = 'done' AND NOT EXISTS (
-   SELECT 1 FROM channel_moves m WHERE m.registration_id = r.id)))"""
-
-
-def expect_answer(tx: Tx, app: str, name: str, call: str) -> None:
-    """Note that a PATCH of the channel is sent, or was not answered. `call` is its own name."""
-    make_channel(tx, app, name)
-    tx.run(_EXPECT, app=app, name=name, call=call, due=tx.now + backoff.LONGEST_CALL)
-
-
-def was_answered(tx: Tx, app: str, name: str, call: str) -> None:
-    """Note that the PATCH was answered: nothing is left to compare, unless another was not."""
-    tx.run(_ANSWERED, app=app, name=name, call=call)
-
-
-def next_check(tx: Tx) -> int | None:
-    """Return when the next channel is to be compared (epoch ms), None if none is."""
-    found: int | None = tx.run("SELECT min(check_at) FROM channels").scalar()
-    return found
-
-
-def to_compare(
-    tx: Tx, channels: Iterable[tuple[str, str]], within: int | None
-) -> dict[tuple[str, str], ChannelState]:
-    """Return the content of the channels that are to be compared with Edgegap now.
-
-    These are the channels with an unanswered PATCH whose comparison is due and, with `within`
-    (ms), all channels that were not compared within that time.
-    """
-    due: dict[tuple[str, str], ChannelState] = {}
-    for app, name in channels:
-        row = tx.run(
-            "SELECT check_at, compared_at FROM channels WHERE app = :app AND name = :name",
-            app=app,
-            name=name,
-        ).first()
-        checked = row is not None and row.check_at is not None and row.check_at <= tx.now
-        compared = row.compared_at if row is not None and row.compared_at is not None else 0
-        long_ago = within is not None and not 0 <= tx.now - compared < within
-        state = read_channel_state(tx, app, name) if checked or long_ago else ChannelState()
-        if state.tag:
-            due[app, name] = state
-    return due
-
-
-def may_judge(tx: Tx, app: str, name: str, state: ChannelState) -> bool:
-    """Return whether the channel is as it was when Edgegap was asked, and nothing is on its way."""
-    if read_channel_state(tx, app, name) != state:
-        return False
-    return tx.run(_OPEN, app=app, name=name).first() is None
-
-
-def is_parked(tx: Tx, app: str, name: str, state: ChannelState) -> bool:
-    """Return whether putting the channel back was tried since, and is parked: a person decides."""
-    tag = {"repository": state.repository, "tag": state.tag}
-    return tx.run(_PARKED, app=app, name=name, **tag).first() is not None
-
-
-def came_late(tx: Tx, app: str, name: str) -> list[ImageReference]:
-    """Return the images of the channel's latest PATCHes that may still be carried out.
-
-    Those without a definite answer, and those after which Edgegap did not show the image.
-    """
-    rows = tx.run(_LATE, app=app, name=name, since=tx.now - LATE_MS)
-    return [ImageReference(repository=row.repository, tag=row.tag) for row in rows]
-
-
-def note_compared(tx: Tx, app: str, name: str, drift: str) -> bool:
-    """Note what was found: `drift` says what Edgegap has instead. True if that is new."""
-    make_channel(tx, app, name)
-    known = tx.run("SELECT drift FROM channels WHERE app = :app AND name = :n", app=app, n=name)
-    fresh = bool(drift) and known.scalar() != drift
-    tx.run(_COMPARED, app=app, name=name, drift=drift, now=tx.now)
-    return fresh
-
-
-DISABLED = "a disabled version"  # what Edgegap has, if the image is right
-
-
-def disabled_sentence(app: str, name: str) -> str:
-    """Return what is wrong with a channel that is disabled, and what to do."""
-    return (
-        f"The channel {app}/{name} is disabled at Edgegap: no player can be sent there. Enable it "
-        "in Edgegap's dashboard."
-    )
-
-
-def _sentence(app: str, name: str, drift: str) -> str:
-    """Return what is wrong with the channel, and what to do."""
-    if drift == DISABLED:
-        return disabled_sentence(app, name)
-    return (
-        f"The channel {app}/{name} has {drift} at Edgegap, not what was put there last: "
-        "another hand moved it, or a request of the receiver was carried out late. "
-        f"`receiver channels {app}` shows what was put there; `receiver promote` or `rollback` "
-        "puts it back, and so does restore = true in its [[channel]]."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Drifted:
-    """A channel that was moved by another hand: what to do, and since when."""
-
-    sentence: str
-    since_at: Time
-
-
-def drifted(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[Drifted]:
-    """Return each of the channels that was moved by another hand."""
-    known = set(channels)
-    rows = tx.run(
-        "SELECT app, name, drift, drift_at FROM channels WHERE drift <> '' ORDER BY app, name"
-    )
-    return [
-        Drifted(_sentence(row.app, row.name, row.drift), Time(row.drift_at))
-        for row in rows
-        if (row.app, row.name) in known
-    ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from receiver.ledger.channels import note_closed
 from receiver.ledger.deliveries import COMMAND
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import Changed, ChangedRegistration, read_view
@@ -59,6 +60,7 @@ def close_parked(tx: Tx, identities: Iterable[str], tag: str) -> None:
     """End parked registrations: a later push, of this tag, took their place."""
     for identity in identities:
         tx.run(_CLOSE, id=identity, sentence=f"Closed: followed by {tag}.", now=tx.now)
+        note_closed(tx, identity)
 
 
 def parked_ids(tx: Tx, reason: str | None) -> list[str]:
@@ -69,7 +71,10 @@ def parked_ids(tx: Tx, reason: str | None) -> list[str]:
 
 def dismiss_parked(tx: Tx, identities: Iterable[str], by: str) -> Changed:
     """Close what is parked of these registrations and deliveries; `by` is the person who asked."""
-    return _change(tx, identities, _DISMISS, by=by)
+    changed = _change(tx, identities, _DISMISS, by=by)
+    for one in changed.registrations:
+        note_closed(tx, one.id)
+    return changed
 
 
 def reopen(tx: Tx, identities: Iterable[str]) -> Changed:

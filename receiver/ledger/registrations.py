@@ -11,15 +11,14 @@ from receiver.ledger.approvals import approval_of, wait_for_other_digest
 from receiver.ledger.channels import (
     PUSH,
     channel_images,
-    expect_answer,
     known_report,
     later_tags,
     note_followed,
     note_move,
     note_report,
     read_channel_state,
-    was_answered,
 )
+from receiver.ledger.comparisons import expect_answer, was_answered
 from receiver.ledger.deletions import deleted_before
 from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_linked, note_sent
@@ -59,6 +58,9 @@ _GOES_ON = f"""(NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN ({{0}}.
 # During an upgrade a newer replica may write modes that this version does not know: it skips them.
 # Moves of a channel are claimed newest push first, so that older ones end as superseded.
 # The selection is a separate query, so that PostgreSQL runs it once, whatever plan it uses.
+_COLUMNS = """id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
+  waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten, replayed,
+  by_hand"""
 _CLAIM = f"""WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
    WHERE r.state NOT IN ('done', 'parked', 'working') AND r.due_at <= :now
@@ -79,9 +81,8 @@ _CLAIM = f"""WITH due AS MATERIALIZED (
  UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
   attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
  WHERE state NOT IN ('done', 'parked', 'working') AND id IN (SELECT id FROM due)
- RETURNING id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
-  waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten, replayed,
-  by_hand"""  # noqa: S608 - our words
+ RETURNING {_COLUMNS}"""  # noqa: S608 - our words
+_READ = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
 _NOT_ALONE = f"AND r.crashes < {CRASHES_TO_ALONE}"
 # In the words of the index `registrations_alone`. `+` keeps SQLite from walking all that is due.
 _ALONE = f"AND r.crashes >= {CRASHES_TO_ALONE}"
@@ -165,6 +166,11 @@ def claim(tx: Tx, *, owner: str, most: int, alone: bool = False) -> list[Claimed
     sql = _CLAIM.format(lock=lock, which=_ALONE if alone else _NOT_ALONE)
     rows = tx.run(sql, owner=owner, now=tx.now, until=tx.now + LEASE_MS, most=most)
     return [_claimed(tx, row) for row in sorted(rows.mappings().all(), key=itemgetter("id"))]
+
+
+def read_claimed(tx: Tx, identity: str) -> Claimed:
+    """Return a registration as a worker would get it, without claiming it."""
+    return _claimed(tx, tx.run(_READ, id=identity).mappings().one())
 
 
 def waits_alone(tx: Tx) -> bool:
@@ -421,7 +427,8 @@ def _settle_channel(tx: Tx, claimed: Claimed, result: Result) -> None:
         return
     report = Report(result.digest or claimed.digest, claimed.push_time)
     if not has:
-        note_report(tx, app, name, image, report, registration=claimed.id)
+        if not result.undecided:
+            note_report(tx, app, name, image, report, registration=claimed.id)
         return
     ordered = is_ordered(claimed.pushed, claimed.channel_state)
     sent, outcome = result.sent, result.outcome

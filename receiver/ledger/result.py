@@ -24,6 +24,9 @@ class Result:
 
     `trial` is the run of a registration that tries a version.
 
+    `undecided`: a channel's move is superseded only because its needs are not met; a later report
+    is decided again.
+
     Other registrations must wait too: all until the API token is accepted again (`close_gate`), or
     until `slow_down_until` (epoch ms).
     """
@@ -45,6 +48,7 @@ class Result:
     linked: tuple[str, ...] = ()
     calls: tuple[Answer, ...] = ()
     trial: TrialRun | None = None
+    undecided: bool = False
     close_gate: bool = False
     slow_down_until: int | None = None
 

@@ -118,6 +118,7 @@ class Attempt:
         self._warnings: tuple[str, ...] = ()
         self._pullable = False
         self._ours = claimed.ours
+        self._known_digest = claimed.known_digest
         self._digest: str | None = None
         self._overwritten = False
         self._moved = False
@@ -292,7 +293,7 @@ class Attempt:
 
         Edgegap's edge caches images by tag, so this matters whatever the version contains now.
         """
-        claimed, known = self._claimed, self._claimed.known_digest
+        claimed, known = self._claimed, self._known_digest
         fresh = None not in {known, self._digest} and known != self._digest
         if not fresh and not claimed.overwritten:
             return None

@@ -52,6 +52,8 @@ class ChannelAttempt(Attempt):
 
     async def _before_the_look(self, rule: Rule) -> Result | None:
         claimed = self._claimed
+        if not self._is_ordered:  # the version has the digest that the channel is to have
+            self._known_digest = claimed.known_digest or claimed.digest
         why = why_not(rule.channel(claimed.version), claimed.pushed, claimed.channel_state)
         if why is not None:
             return Result.done(Outcome.SUPERSEDED, why)
@@ -85,12 +87,13 @@ class ChannelAttempt(Attempt):
         if found is None:
             return None
         if found.need is None:
-            return Result.done(Outcome.SUPERSEDED, found.sentence)
+            return replace(Result.done(Outcome.SUPERSEDED, found.sentence), undecided=True)
         reason, now = NEEDS[found.need], self._now()
         waited = claimed.waited.so_far(reason, now).incremented()
         self._digest = claimed.digest
-        if self._digest is None and found.need is Need.APPROVAL:
-            stopped = await self._look_at_image(rule)
+        if found.need is Need.APPROVAL:  # of a digest, and only of one that may then move it
+            looks = self._digest is None
+            stopped = await self._look_at_image(rule) if looks else self._overwritten_tag(rule)
             if stopped is not None:
                 return stopped
         return Result.waiting(reason, found.sentence, now + DECIDED_AGAIN, waited)
@@ -99,23 +102,28 @@ class ChannelAttempt(Attempt):
         """Return the result unless the tag has the image that was tried, approved or promoted."""
         if self._is_compared(rule) and not (rule.preflight or self._is_undone):
             self._notes += (NOT_COMPARED,)
-        return None if self._expected(rule) is None else await self._look_at_image(rule)
+        return await self._look_at_image(rule) if self._expected(rule) else None
 
     def _is_compared(self, rule: Rule) -> bool:
-        """Return whether the move is for one digest only: of a trial, an approval, an order."""
-        needs = rule.channel(self._claimed.version).needs
-        return bool(needs) or self._is_ordered or rule.trial is not None
+        """Return whether it moves to one digest only: of a trial, approval, source or order."""
+        channel = rule.channel(self._claimed.version)
+        needs = bool(channel.needs) or channel.source is not None or rule.trial is not None
+        if self._is_restored and not needs:
+            return rule.on_overwrite is not OnOverwrite.MOVE
+        return needs or self._is_ordered
 
-    def _expected(self, rule: Rule) -> str | None:
-        """Return the digest that the tag must have, None if that is not known or not compared.
+    def _expected(self, rule: Rule) -> frozenset[str]:
+        """Return the digests that the tag may have; none if they are not known or not compared.
 
         A rollback to a version that a person named has none: it may be urgent.
         """
+        evidence = self._claimed.evidence
         if not rule.preflight or not self._is_compared(rule):
-            return None
-        if self._is_restored and rule.on_overwrite is OnOverwrite.MOVE:
-            return None
-        return self._claimed.evidence.digest
+            return frozenset()
+        if evidence.digest is not None:
+            return frozenset({evidence.digest})
+        tried = Need.TRIAL in rule.channel(self._claimed.version).needs
+        return evidence.proven if tried and not self._is_undone else frozenset()
 
     async def _look_at_image(self, rule: Rule) -> Result | None:
         if self._seen:
@@ -130,7 +138,7 @@ class ChannelAttempt(Attempt):
         expected = self._expected(rule)
         if isinstance(findings, ImagePending | Out):
             return findings
-        if expected is None or findings.digest == expected:
+        if not expected or findings.digest in expected:
             proven = self._claimed.evidence.proven
             if self._is_rollback and proven and findings.digest not in {None, *proven}:
                 self._warnings += (UNPROVEN.format(digest=findings.digest, **self._facts(rule)),)
@@ -139,11 +147,12 @@ class ChannelAttempt(Attempt):
             if isinstance(findings, ImageRejected):
                 return findings
             return Out("the registry returned no digest", longest=0, calls=findings.calls)
-        facts = {**self._facts(rule), "detail": f"{expected} then, {findings.digest} now"}
+        then = " or ".join(sorted(expected))
+        facts = {**self._facts(rule), "detail": f"{then} then, {findings.digest} now"}
         sentence = explain(Reason.DIGEST_CHANGED, **facts) + self._even_so()
         changed = Rejected(Reason.DIGEST_CHANGED, sentence)
         # It is still the expected digest that a replay compares.
-        return ImageRejected(changed, findings.calls, expected)
+        return ImageRejected(changed, findings.calls, self._claimed.evidence.digest)
 
     def _even_so(self) -> str:
         """Return how to roll back to the tag whatever its digest is."""
@@ -159,7 +168,7 @@ class ChannelAttempt(Attempt):
         What is restored does not wait: what the channel has meanwhile is wrong for certain.
         """
         approved = Need.APPROVAL in rule.channel(self._claimed.version).needs
-        of_digest = self._expected(rule) is not None or (approved and not self._is_ordered)
+        of_digest = bool(self._expected(rule)) or (approved and not self._is_ordered)
         if self._is_restored or not of_digest:
             return super()._wait_for_docker_hub(rule, out)
         facts = self._facts(rule)

@@ -7,7 +7,7 @@ from receiver import metrics
 from receiver.config.settings import Settings
 from receiver.images import ImageReference
 from receiver.ledger import gates
-from receiver.ledger.channels import action_of, wake_channel
+from receiver.ledger.channels import PUSH, action_of, wake_channel
 from receiver.ledger.deliveries import open_following
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.parked import (
@@ -162,6 +162,14 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Res
         _move_following(tx, settings, claimed, result)
     if claimed.mode is Mode.TRIAL and (result.state is State.DONE or is_failed(result)):
         _follow_trial(tx, settings, claimed, result)
+
+
+def follow_late_move(tx: Tx, settings: Settings, claimed: Claimed) -> None:
+    """Write the side effects of a move that Edgegap was found to have carried out."""
+    result = replace(Result.done(Outcome.UPDATED), digest=claimed.digest)
+    for event, text in events_of(claimed, result, PUSH):
+        enqueue(tx, settings.notices, event, text, rule=claimed.rule, about=claimed.id)
+    _move_following(tx, settings, claimed, result)
 
 
 def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -> None:

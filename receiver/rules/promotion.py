@@ -1,10 +1,10 @@
 """What a channel's move waits for: its source, a trial, an approval. A pure decision."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from receiver.images import ImageReference
-from receiver.rules.channel_order import Channel, Need
+from receiver.rules.channel_order import Channel, ChannelState, Need, Pushed, why_not
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,14 @@ class Evidence:
     digest: str | None = None
     proven: frozenset[str] = frozenset()
     channels: Mapping[str, ImageReference] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The channel that another one takes its images of, and what it has."""
+
+    channel: Channel
+    state: ChannelState
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,21 @@ def unmet(
             f"--to {image.tag}`.",
         )
     return None
+
+
+def may_keep(channel: Channel, pushed: Pushed, passed: bool | None, source: Source | None) -> bool:
+    """Return whether a channel may keep an image that a request gave it late.
+
+    The move was allowed when it was requested. Since then the source may have moved on from the
+    image, but not back from it.
+    """
+    if Need.TRIAL in channel.needs and not passed:
+        return False
+    if source is None or source.state.has(pushed):
+        return True
+    if source.state.hold is not None:
+        return False
+    return why_not(replace(source.channel, tags=None), pushed, source.state) is not None
 
 
 def _untried(channel: Channel, image: ImageReference, evidence: Evidence) -> Unmet:

@@ -15,29 +15,32 @@ from receiver.edgegap.plans import image_in, image_of, is_disabled, same_image
 from receiver.edgegap.responses import Answer
 from receiver.images import ImageReference
 from receiver.ledger import gates
-from receiver.ledger.channels import (
+from receiver.ledger.channels import order, read_channel_state
+from receiver.ledger.comparisons import (
     DISABLED,
     came_late,
     disabled_sentence,
     is_coming,
     is_parked,
+    is_superseded,
     may_judge,
     next_check,
     note_compared,
-    order,
     to_compare,
 )
 from receiver.ledger.deliveries import RESTORE, NewDelivery, learn, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
-from receiver.ledger.registrations import adopt
+from receiver.ledger.registrations import adopt, read_claimed
 from receiver.ledger.targets import rule_of, target_state
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.destinations import NotificationEvent
 from receiver.periodic import PeriodicTask
+from receiver.pipeline.finishing import follow_late_move
 from receiver.reasons import Verdict
 from receiver.rules.channel_order import ByHand, Channel, ChannelState, as_shown
+from receiver.rules.promotion import Source, may_keep
 from receiver.rules.rule import Decision, Match, Mode, Rule
 
 LOOK_EVERY_SECONDS = 10.0
@@ -98,8 +101,10 @@ def _judge(
         return False
     image = ImageReference(repository=state.repository, tag=state.tag)
     there = _what_is_there(look) or ""
-    if look.body is not None and same_image(look.body, image):
-        rule = _rule(tx, settings, app, name, state)
+    shown = None if look.body is None else image_in(look.body)
+    repository = state.repository or ("" if shown is None else shown.repository)
+    rule = _rule(tx, settings, (app, name), repository, state.registration)
+    if look.body is not None and state.tag and same_image(look.body, image):
         intended = rule is not None and rule.settings.get("is_active") is False
         off = is_disabled(look.body) and not intended
         if note_compared(tx, app, name, DISABLED if off else ""):
@@ -107,19 +112,20 @@ def _judge(
             text, of_rule = disabled_sentence(app, name), None if rule is None else rule.name
             enqueue(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
         return False
-    shown = None if look.body is None else image_in(look.body)
     if shown is not None and is_coming(tx, app, shown):
         return False
-    rule = _rule(tx, settings, app, name, state)
     channel = Channel(app, name) if rule is None else rule.channel(name)
-    if _adopted(tx, channel, state, look):
-        return False
+    if _adopted(tx, settings, channel, state, rule=rule, there=shown):
+        return True
     late = look.body is not None and any(
         same_image(look.body, one) for one in came_late(tx, app, name)
     )
+    if not state.tag and not late:  # the receiver never moved it
+        note_compared(tx, app, name, "")
+        return False
     fresh = note_compared(tx, app, name, there)
     facts = {"app": app, "channel": name, "put": str(image), "found": there, "late": late}
-    wanted = rule is not None and (late or channel.restore)
+    wanted = rule is not None and bool(state.tag) and (late or channel.restore)
     restored = wanted and not is_parked(tx, app, name, state)
     why = "a request of the receiver was carried out late" if late else "another hand moved it"
     if fresh:
@@ -137,16 +143,32 @@ def _judge(
     return True
 
 
-def _adopted(tx: Tx, channel: Channel, state: ChannelState, look: Answer) -> bool:
-    """Record the image if one of our requests set it; return whether one did."""
-    there = None if look.body is None else image_in(look.body)
+def _adopted(
+    tx: Tx,
+    settings: Settings,
+    channel: Channel,
+    state: ChannelState,
+    *,
+    rule: Rule | None,
+    there: ImageReference | None,
+) -> bool:
+    """Record the image if one of our requests set it and it may stay; return whether so."""
     if there is None:
         return False
     app, name = channel.app, channel.name
     shown = as_shown(channel, state, there.repository, there.tag)
     if shown is state:
         return False
+    claimed = read_claimed(tx, shown.registration)
+    if is_superseded(tx, claimed.id):
+        source = None
+        if rule is not None and channel.source is not None:
+            has = read_channel_state(tx, app, channel.source)
+            source = Source(rule.channel(channel.source), has)
+        if not may_keep(channel, claimed.pushed, claimed.evidence.passed, source):
+            return False
     adopt(tx, app, name, shown, seen=state)
+    follow_late_move(tx, settings, claimed)
     log.warning("channel_moved_by_request", app=app, channel=name, had=state.tag, has=shown.tag)
     return True
 
@@ -167,14 +189,17 @@ def _restore(tx: Tx, match: Match, state: ChannelState, sentence: str) -> None:
     order(tx, *place, registration=registration, action=ByHand.RESTORE, source=RESTORE)
 
 
-def _rule(tx: Tx, settings: Settings, app: str, name: str, state: ChannelState) -> Rule | None:
+def _rule(
+    tx: Tx, settings: Settings, place: tuple[str, str], repository: str, registration: str
+) -> Rule | None:
     """Return the rule that restores the channel: that of its last move if it still applies."""
+    app, name = place
     able = [
         rule
         for rule in settings.rules
-        if rule.app == app and name in rule.channels and rule.repository == state.repository
+        if rule.app == app and name in rule.channels and rule.repository == repository
     ]
-    last = rule_of(tx, state.registration)
+    last = rule_of(tx, registration)
     return next((rule for rule in able if rule.name == last), able[0] if able else None)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from receiver.backoff import MINUTE
 from receiver.config.settings import LiveSettings, Settings
 from receiver.errors import LedgerError
-from receiver.ledger.channels import Drifted, drifted
+from receiver.ledger.comparisons import Drifted, drifted
 from receiver.ledger.cursors import Cursor, failing, read_cursors
 from receiver.ledger.gates import ALL, BUSY, TOKEN, Gate, closed_gates, paused
 from receiver.ledger.ledger import Ledger

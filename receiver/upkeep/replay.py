@@ -11,6 +11,7 @@ import msgspec
 
 from receiver.dockerhub.webhook import Push
 from receiver.ledger import queries
+from receiver.ledger.channels import forget_dismissed
 from receiver.ledger.deletions import deleted_since
 from receiver.ledger.deliveries import (
     COMMAND,
@@ -82,6 +83,7 @@ def replay(
         matches = tuple(match for match, why in deleted.items() if why is None)
         whys = (NOT_AGAIN.format(match=m, why=why) for m, why in deleted.items() if why is not None)
         sentence = " ".join(filter(None, (sentence, *whys)))
+    forget_dismissed(tx, delivery)
     opened = _open_again(tx, pushed, matches, by_person=True, asked_for=asked_for)
     if opened:
         _supersede_others(tx, delivery, opened)

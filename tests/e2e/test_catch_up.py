@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from receiver.config.checks import BOUNDS
-from receiver.ledger.channels import drifted as drifted_in
+from receiver.ledger.comparisons import drifted as drifted_in
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_records import timestamp
 from receiver.sandbox.edgegap import EdgegapSandbox

@@ -7,13 +7,8 @@ import pytest
 
 from receiver.backoff import LONGEST_CALL
 from receiver.edgegap.responses import Answer
-from receiver.ledger.channels import (
-    list_channels,
-    moves_of,
-    next_check,
-    read_channel_state,
-    to_compare,
-)
+from receiver.ledger.channels import list_channels, moves_of, read_channel_state
+from receiver.ledger.comparisons import next_check, to_compare
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked

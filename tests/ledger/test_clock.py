@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from receiver.backoff import LONGEST_CALL, WaitState
 from receiver.ledger import gates
-from receiver.ledger.channels import expect_answer
 from receiver.ledger.clock import SEEN_EVERY_MS, SMALLEST_STEP_MS, Reading, keep_time
+from receiver.ledger.comparisons import expect_answer
 from receiver.ledger.cursors import begin_cursors, move_cursor, read_cursors
 from receiver.ledger.deliveries import (
     MOST_AHEAD_MS,
