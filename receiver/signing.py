@@ -291,12 +291,20 @@ VALID_SECONDS = 7 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Approvable:
-    """The move of a channel to an image. `digest` is None if the registry was not asked."""
+    """The move of a channel to an image. `digest` is None if the registry was not asked.
+
+    Without a digest it is the push (epoch ms) that says which image of the tag is meant.
+    """
 
     app: str
     channel: str
     image: ImageReference
     digest: str | None
+    push_time: int = 0
+
+    def is_of(self, digest: str | None, push_time: int) -> bool:
+        """Return whether the tag has the same image with this digest and push."""
+        return self.digest == digest and (digest is not None or self.push_time == push_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,8 +330,9 @@ class ApprovalSigner:
     def sign(self, token: ApprovalToken) -> str:
         """Return the last segment of the link."""
         move = token.move
-        place = [move.app, move.channel, move.image.repository, move.image.tag, move.digest]
-        return str(self._serializer.dumps([*place, token.expires_at]))
+        place = [move.app, move.channel, move.image.repository, move.image.tag]
+        image = [move.digest, move.push_time]
+        return str(self._serializer.dumps([*place, *image, token.expires_at]))
 
     def read(self, text: str) -> ApprovalToken | None:
         """Return the content of a token, expired or not; None if we did not sign it."""
@@ -334,10 +343,16 @@ class ApprovalSigner:
         except (BadData, ValueError, RecursionError):
             return None
         match payload:
-            case [str(app), str(channel), str(repository), str(tag), digest, int(expires_at)] if (
-                digest is None or isinstance(digest, str)
-            ):
+            case [
+                str(app),
+                str(channel),
+                str(repository),
+                str(tag),
+                str() | None as digest,
+                int(push_time),
+                int(expires_at),
+            ]:
                 image = ImageReference(repository=repository, tag=tag)
-                return ApprovalToken(Approvable(app, channel, image, digest), expires_at)
+                return ApprovalToken(Approvable(app, channel, image, digest, push_time), expires_at)
             case _:
                 return None

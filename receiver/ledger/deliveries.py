@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from receiver.ledger.approvals import wait_for_other_digest
+from receiver.ledger.approvals import wait_for_other_image
 from receiver.ledger.targets import is_new_push
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, State, Verdict
@@ -17,7 +17,7 @@ MOST_AHEAD_MS = 10 * 60_000  # of a push's time: Docker Hub's clock may be a lit
 DELIVERY = "d"
 REGISTRATION = "r"
 
-_OPEN = """SELECT id, state, by_hand FROM registrations
+_OPEN = """SELECT id, state, by_hand, digest, push_time FROM registrations
  WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
   AND mode = :mode AND state <> 'done' {lock}"""
 _LATEST = """SELECT max(push_time) FROM (
@@ -232,9 +232,9 @@ def open_following(
 
 def learn(tx: Tx, identity: str, digest: str | None, *, overwritten: bool) -> None:
     """Write what is known of the tag of a registration that was just opened or joined."""
-    seen = tx.run("SELECT digest FROM registrations WHERE id = :id", id=identity).scalar()
+    seen = tx.run("SELECT digest, push_time FROM registrations WHERE id = :id", id=identity).one()
     tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
-    wait_for_other_digest(tx, identity, seen=seen)
+    wait_for_other_image(tx, identity, digest=seen.digest, push_time=seen.push_time)
 
 
 def forget_digest(tx: Tx, identity: str) -> None:
@@ -301,6 +301,7 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
     )
     if found.state == State.PARKED and match.invalid is None:
         requeue(tx, found.id)
+    wait_for_other_image(tx, found.id, digest=found.digest, push_time=found.push_time)
     return str(found.id)
 
 

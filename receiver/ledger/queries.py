@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
 
-from receiver.images import ImageReference
-from receiver.ledger.approvals import approval_of, waiting_moves
+from receiver.ledger.approvals import approval_of_registration, waiting_moves
 from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.gates import blockers, paused
@@ -20,7 +19,6 @@ from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import shown_run
 from receiver.ledger.views import (
-    Approval,
     Delivery,
     DeliveryDetail,
     DeliveryPage,
@@ -40,7 +38,6 @@ from receiver.ledger.views import (
 )
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Mode, Rule
-from receiver.signing import Approvable
 from receiver.timestamps import Time
 
 V = TypeVar("V")
@@ -168,18 +165,11 @@ def delivery_detail(tx: Tx, identity: str) -> DeliveryDetail | None:
             deliveries=_deliveries_of(tx, one.id),
             attempts=_requests_of(tx, one.id),
             trial=shown_run(tx, one.id) if one.mode is Mode.TRIAL else None,
-            approval=_approval_of(tx, one),
+            approval=approval_of_registration(tx, one.id),
         )
         for one in led
     ]
     return read_view(DeliveryDetail, msgspec.structs.asdict(push), registrations=detailed)
-
-
-def _approval_of(tx: Tx, one: Registration) -> Approval | None:
-    if one.mode is not Mode.CHANNEL:
-        return None
-    image = ImageReference(repository=one.repository, tag=one.tag)
-    return approval_of(tx, Approvable(one.app, one.version, image, one.digest))
 
 
 def registrations_of(tx: Tx, identities: Sequence[str]) -> Mapping[str, Sequence[Registration]]:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from receiver.backoff import WaitState
 from receiver.edgegap.responses import Answer, Effect
 from receiver.images import ImageReference
-from receiver.ledger.approvals import approval_of, wait_for_other_digest
+from receiver.ledger.approvals import approval_of, wait_for_other_image
 from receiver.ledger.channels import (
     PUSH,
     channel_images,
@@ -250,7 +250,7 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
 
 def _evidence(tx: Tx, claimed: Claimed) -> Evidence:
     app, image, digest = claimed.app, claimed.image, claimed.digest
-    approval = approval_of(tx, Approvable(app, claimed.version, image, digest))
+    approval = approval_of(tx, Approvable(app, claimed.version, image, digest, claimed.push_time))
     return Evidence(
         passed=has_passed(tx, app, image, digest),
         approved=approval is not None,
@@ -383,7 +383,8 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
     if result.reason in NEED_EVIDENCE and changed:
         tx.run("UPDATE registrations SET due_at = :now WHERE id = :id", id=claimed.id, now=tx.now)
     if result.reason in NEED_EVIDENCE:  # another push may have joined it meanwhile
-        wait_for_other_digest(tx, claimed.id, seen=result.digest or claimed.digest)
+        seen = result.digest or claimed.digest
+        wait_for_other_image(tx, claimed.id, digest=seen, push_time=claimed.push_time)
     return True
 
 

@@ -309,7 +309,8 @@ trials = Table(
     ),
 )
 
-# Who approved the move of a channel to an image, when, and from which address.
+# Who approved the move of a channel to an image, when, and from which address. The image is that
+# of a digest; if no digest is known, that of a push.
 approvals = Table(
     "approvals",
     metadata,
@@ -318,10 +319,11 @@ approvals = Table(
     Column("repository", Text, nullable=False),
     Column("tag", Text, nullable=False),
     Column("digest", Text, nullable=False, server_default=""),
+    Column("push_time", BigInteger, nullable=False, server_default="0"),
     Column("at", BigInteger, nullable=False),
     Column("approver", Text, nullable=False),
     Column("address", Text, nullable=False, server_default=""),
-    PrimaryKeyConstraint("app", "channel", "repository", "tag", "digest"),
+    PrimaryKeyConstraint("app", "channel", "repository", "tag", "digest", "push_time"),
 )
 
 # The settings that a version was last sent, as JSON: hidden values are keyed hashes.

@@ -366,6 +366,7 @@ class WaitingMove(msgspec.Struct, frozen=True):
     repository: Repository
     tag: Tag
     digest: Digest | None
+    pushed_at: Time
     reason: Annotated[ReasonWord, described("What it waits for.", "needs_approval")]
     sentence: Sentence
     since_at: Time

@@ -12,7 +12,14 @@ from sqlalchemy.engine import URL
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.conftest import StartReceiver
-from tests.support.approvals import CONFIG, Chat, chatting, link_to, registration_of
+from tests.support.approvals import (
+    CONFIG,
+    PUSHED,
+    Chat,
+    chatting,
+    link_to,
+    registration_of,
+)
 from tests.support.commands import commands_beside
 from tests.support.dockerhub import hub_beside
 from tests.support.postgres import plain, rows
@@ -41,7 +48,7 @@ def here(edgegap: str, chat_url: str, tmp_path: Path) -> Iterator[ReceiverHere]:
 
 def waiting(receiver: ReceiverProcess, tag: str) -> str:
     """Push a tag for which `prod` then waits; return the delivery."""
-    delivery = receiver.push(tag)
+    delivery = receiver.push(tag, pushed_at=PUSHED)
     assert registration_of(receiver, delivery, "prod")["reason"] == "needs_approval"
     return delivery
 
@@ -269,6 +276,41 @@ def test_a_tag_that_is_pushed_again_is_to_be_approved_again(
 
     assert len(chat.messages) == 2
     assert moves(sandbox, "1.0") == 1
+
+
+def test_an_approval_without_a_digest_is_of_one_push(
+    here: ReceiverHere, sandbox: EdgegapSandbox, chat: Chat
+) -> None:
+    """Approved once, the tag moved the channel each time that it was pushed again."""
+    config = CONFIG.replace("preflight = false", 'preflight = false\non_overwrite = "move"')
+    here.config.write_text(config, "utf-8")
+    assert not here.inside(lambda: here.service.reload(here.environment)).faults
+    links, delivery = [], ""
+    for number in (1, 2, 3):
+        delivery = here.push("1.0", pushed_at=PUSHED + number)
+        assert registration_of(here, delivery, "prod")["reason"] == "needs_approval"
+        until(lambda most=number: _sent(here, chat) == most)  # type: ignore[misc]
+        links.append(chat.link())
+        if number == 1:
+            asked(here, "POST", links[0])
+            until(lambda one=delivery: _outcome(here, one) == "created")  # type: ignore[misc]
+
+    for old in links[:2]:  # of what was approved, and of what was pushed over since
+        asked(here, "POST", old)
+    assert registration_of(here, delivery, "prod")["approval"] is None
+    assert registration_of(here, delivery, "prod")["state"] == "waiting"
+    asked(here, "POST", links[2])
+    until(lambda: _outcome(here, delivery) == "updated")
+
+
+def _sent(here: ReceiverHere, chat: Chat) -> int:
+    here.inside(here.service.notification_sender.send_due)
+    return len(chat.messages)
+
+
+def _outcome(here: ReceiverHere, delivery: str) -> str | None:
+    found: str | None = registration_of(here, delivery, "prod")["outcome"]
+    return found
 
 
 def _asked_for(here: ReceiverHere, delivery: str) -> str:

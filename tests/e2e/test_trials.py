@@ -21,6 +21,7 @@ from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.signing import Approvable
 from tests.contract.openapi import contract_checked
+from tests.support.approvals import PUSHED
 from tests.support.commands import commands_beside
 from tests.support.metrics import scrape
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -376,7 +377,8 @@ def channel_of(receiver: ReceiverProcess, delivery: str, name: str) -> dict[str,
 
 
 def approved(here: ReceiverHere, tag: str, address: str = "203.0.113.7") -> bool:
-    move = Approvable(APP, "prod", ImageReference("studio/game-server", tag), None)
+    image = ImageReference("studio/game-server", tag)
+    move = Approvable(APP, "prod", image, None, PUSHED * 1000)
     return here.inside(
         lambda: here.ledger.write(lambda tx: approve(tx, move, approver="anna", address=address))
     )
@@ -386,7 +388,7 @@ def test_prod_takes_what_staging_has_once_a_person_approved_it(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
 ) -> None:
     with receiver_here(tmp_path, edgegap, config=GATED) as here:
-        first = here.push("1.0")
+        first = here.push("1.0", pushed_at=PUSHED)
         waits = channel_of(here, first, "prod")
         assert (waits["state"], waits["reason"]) == ("waiting", "needs_approval")
         assert "receiver promote my-game prod --to 1.0" in waits["sentence"]
@@ -398,9 +400,9 @@ def test_prod_takes_what_staging_has_once_a_person_approved_it(
         until(lambda: channel_of(here, first, "prod")["outcome"] == "created")
         assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.0"
 
-        second = here.push("1.1")
+        second = here.push("1.1", pushed_at=PUSHED)
         channel_of(here, second, "prod")
-        third = here.push("1.2")
+        third = here.push("1.2", pushed_at=PUSHED)
         channel_of(here, third, "prod")
         until(lambda: channel_of(here, second, "prod")["outcome"] == "superseded")
         assert approved(here, "1.1")  # too late: staging has another image

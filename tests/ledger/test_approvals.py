@@ -3,11 +3,14 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from receiver.backoff import WaitState
 from receiver.images import ImageReference
 from receiver.ledger.approvals import (
     approvable,
     approval_of,
+    approval_of_registration,
     approve,
     waiting_for_approval,
     waiting_moves,
@@ -20,7 +23,9 @@ from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision, Match, Mode
 from receiver.signing import Approvable
 
-MOVE = Approvable("my-game", "prod", ImageReference("studio/game-server", "1.0"), None)
+IMAGE = ImageReference("studio/game-server", "1.0")
+PUSHED = 1_700_000_000_000
+MOVE = Approvable("my-game", "prod", IMAGE, None, PUSHED)
 HALF_AN_HOUR = 30 * 60 * 1000
 
 
@@ -57,7 +62,7 @@ def test_an_approval_is_seen_by_the_attempt_that_is_under_way(ledger: Ledger) ->
 
     async def scenario() -> list[bool]:
         match = Match("r", "my-game", "prod", Mode.CHANNEL)
-        delivery = NewDelivery("webhook", "studio/game-server", "1.0")
+        delivery = NewDelivery("webhook", "studio/game-server", "1.0", pushed_at=PUSHED)
         ruling = Decision(Verdict.ACCEPTED, matches=(match,))
         recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
         (registration,) = recorded.registrations
@@ -105,6 +110,39 @@ def test_a_digest_that_is_learned_during_an_attempt_is_a_new_wait(ledger: Ledger
 
     again = asyncio.run(scenario())
     assert (again.digest, again.waited.reason) == ("sha256:b", None)
+
+
+@pytest.mark.parametrize("when", ["before the attempt", "during the attempt"])
+def test_an_approval_without_a_digest_ends_with_the_next_push(ledger: Ledger, when: str) -> None:
+    """The tag was pushed again while the first push waited: nobody approved that image."""
+    ruling = Decision(Verdict.ACCEPTED, matches=(Match("r", "my-game", "prod", Mode.CHANNEL),))
+
+    async def push(at: int) -> str:
+        delivery = NewDelivery("webhook", "studio/game-server", "1.0", pushed_at=at)
+        recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
+        return recorded.registrations[0]
+
+    async def scenario() -> Claimed:
+        registration = await push(PUSHED)
+        await waits(ledger, await claimed(ledger))
+        assert await ledger.write(lambda tx: approve(tx, MOVE, approver="link", address=""))
+        assert await push(PUSHED) == registration  # reported again: it stays approved
+        assert ledger.read_sync(lambda tx: approval_of_registration(tx, registration))
+        if when == "before the attempt":
+            await push(PUSHED + 1)
+            return await claimed(ledger)
+        one = await claimed(ledger)
+        assert one.evidence.approved
+        await push(PUSHED + 1)
+        await waits(ledger, one)
+        assert await soon(ledger)
+        return await claimed(ledger)
+
+    again = asyncio.run(scenario())
+    assert not again.evidence.approved
+    assert again.waited.reason is None  # a new wait, which is notified of
+    assert ledger.read_sync(lambda tx: approval_of_registration(tx, again.id)) is None
+    assert ledger.read_sync(lambda tx: waiting_for_approval(tx, MOVE)) is None
 
 
 def test_moves_that_wait_are_listed_also_while_they_are_tried_again(ledger: Ledger) -> None:

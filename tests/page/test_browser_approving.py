@@ -10,7 +10,14 @@ from playwright.sync_api import Browser, expect
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from tests.support.approvals import CONFIG, Chat, chatting, link_to, registration_of
+from tests.support.approvals import (
+    CONFIG,
+    PUSHED,
+    Chat,
+    chatting,
+    link_to,
+    registration_of,
+)
 from tests.support.browser import chromium, needs_chromium, sign_in, sticks_out, violations
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, until
@@ -47,7 +54,8 @@ def browser() -> Iterator[Browser]:
 def test_the_pages_of_a_move_fit_a_phone_and_are_accessible(
     here: ReceiverHere, browser: Browser, scheme: Literal["light", "dark"]
 ) -> None:
-    assert registration_of(here, here.push("1.0"), "prod")["reason"] == "needs_approval"
+    delivery = here.push("1.0", pushed_at=PUSHED)
+    assert registration_of(here, delivery, "prod")["reason"] == "needs_approval"
     context = browser.new_context(
         base_url=here.url, color_scheme=scheme, viewport={"width": 390, "height": 844}
     )

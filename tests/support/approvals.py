@@ -37,6 +37,7 @@ needs = ["approval"]
 NOTICE = '\n[[notice]]\nurl_env = "CHAT_URL"\non = ["approval"]\n'
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
 CONFIG += CHANNELS + NOTICE + NO_CATCH_UP
+PUSHED = int(time.time())  # when what `link_to` approves was pushed
 _LINK = re.compile(r"https?://\S+/approve/\S+")
 
 
@@ -66,8 +67,8 @@ def chatting(chat: Chat) -> Iterator[str]:
 
 
 def link_to(tag: str, *, digest: str | None = None, seconds: int = 3600, key: str = KEY) -> str:
-    """The path of a link to approve that `prod` gets this tag."""
-    move = Approvable(APP, "prod", ImageReference(REPOSITORY, tag), digest)
+    """The path of a link to approve that `prod` gets this tag, as it was pushed at `PUSHED`."""
+    move = Approvable(APP, "prod", ImageReference(REPOSITORY, tag), digest, PUSHED * 1000)
     return urlsplit(
         ApprovalSigner([key]).link("http://x", ApprovalToken(move, int(time.time()) + seconds))
     ).path
@@ -91,7 +92,7 @@ def registration_of(receiver: ReceiverProcess, delivery: str, name: str) -> dict
 def approve_waiting(tx: Tx) -> list[bool]:
     """Approve each move that waits for it; return whether each approval is the first."""
     rows = tx.run(
-        "SELECT app, version, repository, tag, digest FROM registrations"
+        "SELECT app, version, repository, tag, digest, push_time FROM registrations"
         " WHERE state = 'waiting' AND waiting_reason = 'needs_approval'"
     ).all()
     return [
@@ -102,6 +103,7 @@ def approve_waiting(tx: Tx) -> list[bool]:
                 row.version,
                 ImageReference(repository=row.repository, tag=row.tag),
                 row.digest,
+                row.push_time,
             ),
             approver="anna",
             address="203.0.113.7",

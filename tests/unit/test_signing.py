@@ -242,13 +242,13 @@ def test_no_letter_of_a_token_may_change() -> None:
 
 # Approval links: what they are bound to, and what is not read.
 
-MOVE = Approvable("my-game", "prod", ImageReference("studio/game-server", "1.0"), "sha256:ab")
+MOVE = Approvable("my-game", "prod", ImageReference("studio/game-server", "1.0"), "sha256:ab", 1)
 TOKEN = ApprovalToken(MOVE, 1_800_000_000)
 
 
 @pytest.mark.parametrize("digest", ["sha256:ab", None])
 def test_a_token_holds_the_move_and_its_end(digest: str | None) -> None:
-    token = ApprovalToken(Approvable("my-game", "prod", MOVE.image, digest), 1_800_000_000)
+    token = ApprovalToken(Approvable("my-game", "prod", MOVE.image, digest, 5), 1_800_000_000)
     link = ApprovalSigner(["old", "new"]).link("https://hooks.example.com/", token)
 
     assert link.startswith("https://hooks.example.com/approve/")
@@ -258,7 +258,7 @@ def test_a_token_holds_the_move_and_its_end(digest: str | None) -> None:
 def test_only_our_own_signature_for_this_purpose_is_read() -> None:
     signer = ApprovalSigner(["key"])
     text = signer.sign(TOKEN)
-    foreign = URLSafeSerializer("key", salt=LINK_SALT).dumps(["a", "b", "c", "d", None, 1])
+    foreign = URLSafeSerializer("key", salt=LINK_SALT).dumps(["a", "b", "c", "d", None, 1, 1])
 
     for bad in ("", "x", text[:-1], f"{text}x", text.swapcase(), foreign, "ä", "x" * 5000):
         assert signer.read(str(bad)) is None

@@ -109,7 +109,7 @@ def links_to_approve(service: Service, moves: Iterable[WaitingMove]) -> dict[str
 
 def _of(one: WaitingMove) -> Approvable:
     image = ImageReference(repository=one.repository, tag=one.tag)
-    return Approvable(one.app, one.channel, image, one.digest)
+    return Approvable(one.app, one.channel, image, one.digest, one.pushed_at)
 
 
 def _address(request: Request, *, exact: bool) -> str:

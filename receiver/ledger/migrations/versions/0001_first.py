@@ -16,10 +16,11 @@ def upgrade() -> None:
         sa.Column("repository", sa.Text(), nullable=False),
         sa.Column("tag", sa.Text(), nullable=False),
         sa.Column("digest", sa.Text(), server_default="", nullable=False),
+        sa.Column("push_time", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("approver", sa.Text(), nullable=False),
         sa.Column("address", sa.Text(), server_default="", nullable=False),
-        sa.PrimaryKeyConstraint("app", "channel", "repository", "tag", "digest"),
+        sa.PrimaryKeyConstraint("app", "channel", "repository", "tag", "digest", "push_time"),
     )
     op.create_table(
         "channel_moves",
