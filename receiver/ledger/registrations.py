@@ -347,6 +347,7 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
     for step, call in enumerate(result.calls):
         _record_call(tx, claimed, step, call, at=call.at or tx.now)
     if result.settings is not None:
+        posted = any(one.method == POST and one.effect is not Effect.NONE for one in result.calls)
         note_sent(
             tx,
             claimed.app,
@@ -354,6 +355,7 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
             result.settings,
             registration=claimed.id,
             planned_again=result.planned_again,
+            created=posted or result.planned_again,
         )
     note_linked(tx, claimed.app, claimed.version, result.linked)
     if claimed.mode is Mode.CHANNEL:

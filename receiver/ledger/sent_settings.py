@@ -39,16 +39,19 @@ def note_sent(
     *,
     registration: str,
     planned_again: bool,
+    created: bool,
 ) -> None:
     """Store what a version was sent.
 
     `planned_again`: it is not what was sent but the same plan, made again after a crash; what this
-    registration stored when it sent it counts more. The size of the same image stays known.
+    registration stored when it sent it counts more. The size of the same image stays known, and so
+    do the pull profiles, which stay linked unless the version was `created` just now.
     """
-    if settings.size is None:
-        before = sent_to(tx, app, version)
-        if before is not None and before.settings.image == settings.image:
-            settings = msgspec.structs.replace(settings, size=before.settings.size)
+    known = sent_to(tx, app, version)
+    if known is not None and settings.size is None and known.settings.image == settings.image:
+        settings = msgspec.structs.replace(settings, size=known.settings.size)
+    if known is not None and not created:
+        settings = _with_profiles(settings, known.settings.pull_profiles, settings.pull_profiles)
     tx.run(
         _NOTE,
         app=app,
@@ -64,9 +67,13 @@ def note_linked(tx: Tx, app: str, version: str, profiles: Sequence[str]) -> None
     """Add pull profiles that were linked to a version later than its settings were sent."""
     if not profiles or (sent := sent_to(tx, app, version)) is None:
         return
-    linked = tuple(dict.fromkeys((*sent.settings.pull_profiles, *profiles)))
-    settings = msgspec.structs.replace(sent.settings, pull_profiles=linked)
+    settings = _with_profiles(sent.settings, sent.settings.pull_profiles, profiles)
     tx.run(_LINK, app=app, version=version, settings=encode(settings))
+
+
+def _with_profiles(settings: SentSettings, *linked: Sequence[str]) -> SentSettings:
+    profiles = tuple(dict.fromkeys(name for names in linked for name in names))
+    return msgspec.structs.replace(settings, pull_profiles=profiles)
 
 
 def sent_to(tx: Tx, app: str, version: str) -> Sent | None:

@@ -166,6 +166,20 @@ def test_the_kept_settings_have_what_was_linked_in_the_end(
     }
 
 
+def test_the_kept_settings_of_a_channel_have_what_stays_linked(
+    start: StartReceiver, sandbox: EdgegapSandbox
+) -> None:
+    """A name that was removed from the rule was missing in `export` and in `diff`."""
+    receiver = start(config=WITH_CHANNEL)
+    assert registration(receiver, receiver.push("1.0.0"), "staging")["state"] == "done"
+    (receiver.folder / "receiver.toml").write_text(WITH_CHANNEL.replace("maps", "mods"))
+    assert receiver.run("reload").returncode == 0
+    assert registration(receiver, receiver.push("1.1.0"), "staging")["outcome"] == "updated"
+
+    assert exported_profiles(receiver, "staging") == '["bucket/maps", "bucket/mods"]'
+    assert exported_profiles(receiver, "1.1.0") == '["bucket/mods"]'
+
+
 def test_a_version_that_was_deleted_before_its_link_is_created_again(
     tmp_path: Path, sandbox: EdgegapSandbox
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from receiver.config.settings import LiveSettings, Settings
+from receiver.edgegap.responses import Answer
 from receiver.edgegap.sent_settings import SentSettings
 from receiver.images import ImageReference
 from receiver.ledger.ledger import Ledger
@@ -74,6 +75,22 @@ def test_pull_profiles_that_are_linked_later_are_added(ledger: Ledger) -> None:
         ledger, one_claim(ledger), done(settings=again, planned_again=True, linked=linked)
     )
     assert kept(ledger, "1.0") == sent("1.0", pull_profiles=("bucket/maps", "bucket/mods"))
+
+
+def test_pull_profiles_stay_linked_unless_the_version_is_a_new_one(ledger: Ledger) -> None:
+    """Removing a name from the rule unlinks nothing, but the copy lost it."""
+    post = Answer(method="POST", path="/versions", status=200)
+    found = []
+    for tag, calls in (("1.0", ()), ("1.1", ()), ("1.2", (post,))):
+        write(ledger, lambda tx, tag=tag: pushed(tx, tag, version="staging", mode=Mode.CHANNEL))  # type: ignore[misc]
+        settings = sent(tag, pull_profiles=(f"bucket/{tag}",))
+        moved = done(Outcome.UPDATED, settings=settings, calls=calls)
+        assert settled(ledger, one_claim(ledger), moved)
+        copy = kept(ledger, "staging")
+        assert copy is not None
+        found.append(copy.pull_profiles)
+
+    assert found == [("bucket/1.0",), ("bucket/1.0", "bucket/1.1"), ("bucket/1.2",)]
 
 
 def test_the_size_of_the_same_image_stays_known(ledger: Ledger) -> None:
