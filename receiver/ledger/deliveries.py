@@ -79,6 +79,12 @@ def requeue(tx: Tx, identity: str) -> None:
     tx.run(_REQUEUE, id=identity, now=tx.now)
 
 
+def give_to_rule(tx: Tx, identity: str, rule: str) -> None:
+    """Let another rule decide on a registration that is open; it waits for what it waited for."""
+    named = {"id": identity, "rule": rule}
+    tx.run("UPDATE registrations SET rule = :rule WHERE id = :id AND state <> 'done'", **named)
+
+
 def supersede(tx: Tx, identity: str, sentence: str) -> None:
     """End a registration that nobody works on: something else takes its place."""
     tx.run(_SUPERSEDE, id=identity, sentence=sentence, now=tx.now)

@@ -225,7 +225,7 @@ def _later_deletion(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def open_registrations(tx: Tx) -> list[OpenRegistration]:
-    """Return what is queued, waiting or parked, oldest first, each with its newest delivery."""
+    """Return what is not done, oldest first, each with its newest delivery."""
     return _views(tx, OpenRegistration, _OPEN)
 
 
@@ -357,7 +357,8 @@ _PARKED = """SELECT r.id, r.app, r.version, r.repository, r.tag, r.rule, r.reaso
 _OPEN = """SELECT r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason,
   max(l.delivery_id) AS delivery_id
  FROM registrations r JOIN led_to l ON l.registration_id = r.id
- WHERE r.state IN ('queued', 'waiting', 'parked') AND r.mode IN ('create', 'channel', 'trial')
+ WHERE r.state IN ('queued', 'waiting', 'working', 'parked')
+  AND r.mode IN ('create', 'channel', 'trial')
  GROUP BY r.id, r.rule, r.app, r.version, r.repository, r.tag, r.mode, r.state, r.reason
  ORDER BY r.id"""
 _COUNT = "SELECT count(*) FROM registrations WHERE state = :state"

@@ -261,7 +261,7 @@ class DeliveryPage(msgspec.Struct, frozen=True):
 
 
 class OpenRegistration(msgspec.Struct, frozen=True):
-    """A registration that is queued, waiting or parked, with its newest delivery."""
+    """A registration that is not done, with its newest delivery."""
 
     id: RegistrationId
     rule: str

@@ -275,12 +275,15 @@ def _move_following(tx: Tx, settings: Settings, claimed: Claimed, result: Result
 
 
 def _rule_of(settings: Settings, claimed: Claimed) -> Rule | None:
-    """Return the rule that decides what follows, also if it was renamed during the attempt."""
-    rule = settings.rule_named(claimed.rule)
-    if rule is not None:
+    """Return the rule that decides what follows, also if it was renamed during the attempt.
+
+    Its name may be that of another rule now.
+    """
+    rule, repository = settings.rule_named(claimed.rule), claimed.image.repository
+    if rule is not None and (rule.repository, rule.app) == (repository, claimed.app):
         return rule
     match = Match(claimed.rule, claimed.app, claimed.version, claimed.mode)
-    return successor(settings.rules, match, claimed.image.repository, claimed.image.tag)
+    return successor(settings.rules, match, repository, claimed.image.tag)
 
 
 def _open(tx: Tx, claimed: Claimed, matches: tuple[Match, ...], result: Result) -> None:

@@ -15,6 +15,7 @@ from receiver.ledger.channels import forget_dismissed
 from receiver.ledger.deletions import deleted_since
 from receiver.ledger.deliveries import (
     COMMAND,
+    give_to_rule,
     open_registrations,
     requeue,
     rule_again,
@@ -33,7 +34,7 @@ from receiver.ledger.views import (
     described,
 )
 from receiver.reasons import REASONS, Reason, State, Verdict
-from receiver.rules.rule import Match, Rule, names_target, rule_on
+from receiver.rules.rule import Match, Mode, Rule, names_target, rule_on, successor
 
 NOT_AGAIN = (
     "{match.app}/{match.version} was deleted since ({why}) and is not created again; to create it, "
@@ -117,13 +118,16 @@ def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
 
     These are the parked registrations whose reason the configuration can resolve, and the waiting
     registrations whose rule has changed. Other registrations of their deliveries are not changed.
+    A move or a trial whose rule was renamed goes on under the rule's new name.
     """
     named = {rule.name: rule for rule in rules}
     fixable = {reason.value for reason, explained in REASONS.items() if explained.by_config}
     astray: dict[str, list[str]] = {}
     again: list[Replayed] = []
     for one in queries.open_registrations(tx):
-        otherwise = _says_otherwise(one, named)
+        otherwise = _says_otherwise(one, named) and not _succeeded(tx, one, rules)
+        if one.state is State.WORKING:
+            continue
         if not (one.reason in fixable if one.state is State.PARKED else otherwise):
             continue
         if otherwise or one.reason == Reason.VERSION_NAME_INVALID.value:
@@ -195,6 +199,17 @@ def _says_otherwise(one: OpenRegistration, named: Mapping[str, Rule]) -> bool:
     if rule is None or rule.repository != one.repository:
         return True
     return not names_target(rule, one.mode, one.tag, one.app, one.version)
+
+
+def _succeeded(tx: Tx, one: OpenRegistration, rules: Sequence[Rule]) -> bool:
+    """Give a move or a trial to the rule that has its target now; False if there is none."""
+    if one.mode is Mode.CREATE:  # its push is ruled on again
+        return False
+    match = Match(one.rule, one.app, one.version, one.mode)
+    rule = successor(rules, match, one.repository, one.tag)
+    if rule is not None:
+        give_to_rule(tx, one.id, rule.name)
+    return rule is not None
 
 
 def _supersede_others(tx: Tx, delivery: str, kept: Sequence[str]) -> None:

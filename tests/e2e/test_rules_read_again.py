@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from receiver.backoff import WaitState
 from receiver.dockerhub.webhook import Push
+from receiver.ledger.approvals import waiting_moves
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import registrations_of
 from receiver.ledger.registrations import claim, settle
 from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
-from receiver.reasons import Outcome, Reason, State
-from receiver.rules.rule import OnOverwrite, Rule, rule_on
+from receiver.reasons import Outcome, Reason, State, Verdict
+from receiver.rules.rule import Decision, Match, Mode, OnOverwrite, Rule, rule_on
 from receiver.upkeep.replay import read_rules_again
 from tests.support.ledger_work import write
 
@@ -70,6 +73,34 @@ def test_what_a_person_must_look_at_stays_parked_beside_what_is_fixed(ledger: Le
     assert stand(ledger, delivery) == [
         ("one", "parked", "tag_overwritten"), ("other", "queued", None)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [Mode.CHANNEL, Mode.TRIAL])
+@pytest.mark.parametrize("state", [State.WAITING, State.WORKING, State.PARKED])
+def test_a_move_and_a_trial_of_a_renamed_rule_go_on(
+    ledger: Ledger, mode: Mode, state: State
+) -> None:
+    """Parked, or asked for a second time: the rule has another name, and all else is the same."""
+    rule = Rule(REPOSITORY, "one", "first", channels=("staging",))
+    other = Rule("studio/lobby", "lobby", "first", channels=("staging",))
+    ruling = Decision(Verdict.ACCEPTED, matches=(Match("first", "one", "staging", mode),))
+    answer = NewDelivery(source="webhook", repository=REPOSITORY, tag="1.0")
+    delivery = write(ledger, lambda tx: record(tx, answer, ruling)).delivery
+    (claimed,) = write(ledger, lambda tx: claim(tx, owner="w", most=1))
+    if state is not State.WORKING:
+        reason = Reason.RULE_GONE if state is State.PARKED else Reason.NEEDS_APPROVAL
+        result = Result(state, reason=reason, due_at=9 * 10**12, waited=WaitState(reason))
+        assert write(ledger, lambda tx: settle(tx, claimed, "w", result))
+
+    read_again(ledger, [other, replace(rule, name="renamed")])
+
+    (found,) = ledger.read_sync(lambda tx: registrations_of(tx, [delivery]))[delivery]
+    assert (found.id, found.rule) == (claimed.id, "renamed")
+    assert found.state is (State.QUEUED if state is State.PARKED else state)
+    moves = ledger.read_sync(waiting_moves)
+    assert [one.reason for one in moves] == (
+        ["needs_approval"] if mode is Mode.CHANNEL and state is State.WAITING else []
+    )
 
 
 @pytest.mark.parametrize("reason", [Reason.APP_MISSING, Reason.VERSION_NAME_INVALID])
