@@ -8,6 +8,7 @@ from receiver import metrics
 from receiver.errors import ReceiverError
 from receiver.images import ImageReference
 from receiver.ledger import gates
+from receiver.ledger.approvals import waiting_moves
 from receiver.ledger.channel_history import before
 from receiver.ledger.channels import (
     channel_images,
@@ -146,6 +147,7 @@ def promotion(
     taken = target(tx, app, from_channel or to or "")
     there = taken is not None and (taken.repository, taken.tag) == (image.repository, image.tag)
     digest = taken.digest if taken is not None and there else None
+    digest = digest or _waiting(tx, app, channel, image.tag).get(image)
     if Need.TRIAL in options.needs and not has_passed(tx, app, image, digest):
         raise ChannelNotMoved(
             f"{app}/{channel} takes only what passed a trial, and {image.tag} did not: run "
@@ -190,11 +192,11 @@ def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Cha
 
 
 def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
-    """Return the image of a version, or of a tag that was reported to the channel."""
+    """Return the image of a version, or of a tag that waits for the channel or was reported."""
     found = target(tx, app, version)
     if found is not None:
         return ImageReference(repository=found.repository, tag=found.tag)
-    tags = reported(tx, app, channel, version)
+    tags = list(_waiting(tx, app, channel, version)) or reported(tx, app, channel, version)
     if len(tags) == 1:
         return tags[0]
     known = last_names(tx, app, MOST_NAMED)
@@ -202,6 +204,15 @@ def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
         f"the ledger knows no version {version} of the app {app}; the last it knows: "
         f"{', '.join(known) or 'none'}"
     )
+
+
+def _waiting(tx: Tx, app: str, channel: str, tag: str) -> dict[ImageReference, str | None]:
+    """Return the digests of the images of this tag that wait to move the channel."""
+    return {
+        ImageReference(repository=one.repository, tag=one.tag): one.digest
+        for one in waiting_moves(tx, app, channel)
+        if one.tag == tag
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from receiver.cli import channels
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
+from tests.support.approvals import approve_waiting, registration_of
 from tests.support.commands import Commands, commands_beside
 from tests.support.dockerhub import hub_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -26,6 +27,12 @@ from = "staging"
 tags = "never-*"
 """
 CONFIG = RULE.replace("preflight = false", 'channels = ["staging"]') + CHANNELS + NO_CATCH_UP
+APPROVED = f"""{CONFIG}
+[[channel]]
+app = "{APP}"
+name = "staging"
+needs = ["approval"]
+"""
 
 
 @pytest.fixture
@@ -57,6 +64,11 @@ def pushed(here: ReceiverHere, tag: str) -> dict[str, Any]:
     delivery = here.push(tag)
     here.ended(delivery)
     return {one["version"]: one for one in here.details(delivery)["registrations"]}
+
+
+def reloaded(here: ReceiverHere, config: str) -> None:
+    here.config.write_text(config, "utf-8")
+    assert not here.inside(lambda: here.service.reload(here.environment)).faults
 
 
 def test_what_changes_is_shown_before_the_move(
@@ -114,6 +126,53 @@ def test_a_rule_renamed_while_its_version_is_created_moves_its_channels(
     here.ended(delivery)
 
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.1")
+
+
+@pytest.mark.parametrize("line", ["versions = false", 'version = "b-{tag}"'])
+def test_the_command_that_a_waiting_move_names_approves_it(
+    here: ReceiverHere, commands: Commands, sandbox: EdgegapSandbox, line: str
+) -> None:
+    """It failed: the ledger knows no version of the tag's name."""
+    reloaded(here, APPROVED.replace("channels =", f"{line}\nchannels ="))
+    waits = registration_of(here, here.push("1.0"), "staging")
+    assert "`receiver promote my-game staging --to 1.0`" in waits["sentence"]
+
+    done = commands.run("promote", APP, "staging", "--to", "1.0", "--yes")
+
+    assert done.exit_code == 0, done.output
+    assert f"  digest   {waits['digest']}" in done.stderr
+    until(lambda: (APP, "staging") in sandbox.versions)
+
+
+def test_what_waited_is_promoted_only_with_its_digest(
+    here: ReceiverHere, commands: Commands, sandbox: EdgegapSandbox, hub: DockerHubSandbox
+) -> None:
+    reloaded(here, APPROVED.replace("channels =", "versions = false\nchannels ="))
+    registration_of(here, here.push("1.0"), "staging")
+    hub.push_image(REPOSITORY, "1.0")
+
+    done = commands.json_of("promote", APP, "staging", "--to", "1.0", "--json")
+
+    assert here.ended(done["delivery"])["reason"] == "digest_changed"
+    assert (APP, "staging") not in sandbox.versions
+
+
+def test_a_renamed_rule_keeps_the_move_that_waits(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    """It was parked as `rule_gone`, and the approval that was asked for moved nothing."""
+    reloaded(here, APPROVED)
+    delivery = here.push("1.0")
+    waits = registration_of(here, delivery, "staging")
+    assert waits["reason"] == "needs_approval"
+
+    reloaded(here, APPROVED.replace("[[rule]]", '[[rule]]\nname = "other"', 1))
+
+    kept = registration_of(here, delivery, "staging")
+    assert (kept["id"], kept["rule"], kept["reason"]) == (waits["id"], "other", "needs_approval")
+    here.inside(lambda: here.ledger.write(approve_waiting))
+    here.service.worker.wake()
+    until(lambda: (APP, "staging") in sandbox.versions)
 
 
 def test_a_person_who_does_not_confirm_moves_nothing(
