@@ -149,8 +149,7 @@ class TrialAttempt(Attempt):
     async def _find(self, rule: Rule, run: TrialRun) -> Result:
         """Find the deployment of a request whose response is not known, or request it again."""
         ids, answer = await self._tagged()
-        trial = self._trial(rule, run)
-        if ids is None or trial is None:
+        if ids is None:
             return await self._retry_or_park(rule, _ERROR, answer)
         if ids:
             return await self._watch(rule, replace(run, request_id=ids[0]))

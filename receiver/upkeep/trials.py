@@ -141,20 +141,25 @@ class TrialSweep:
         return bool(await self._ledger.read(trial_time))
 
     async def _stop_run(self, run: LeftRun) -> int:
-        """Stop the deployments of a run; note it once Edgegap shows none any more."""
+        """Stop the deployments of a run; note it once Edgegap shows none any more.
+
+        The one that is known is stopped also while Edgegap's list cannot be read.
+        """
+        known = {run.request_id} if run.request_id is not None else set()
+        there = {one for one in known if await self._is_there(one)}
+        for request_id in there:
+            await self._stop(request_id, run.registration)
         listed = await deployments_of(self._client, run.app, run.version)
         if listed.value is None or not listed.value.complete:
-            return 0
+            return len(there)
         tags = await self._tags(listed.value)
-        ids = {one for one, found in tags.items() if run.registration in found}
-        if run.request_id is not None and await self._is_there(run.request_id):
-            ids.add(run.request_id)
-        for request_id in ids:
+        tagged = {one for one, found in tags.items() if run.registration in found}
+        for request_id in tagged - there:
             await self._ledger.write(partial(note_found, identity=run.id, request_id=request_id))
             await self._stop(request_id, run.registration)
-        if not ids and not run.may_appear:
+        if not there | tagged and not run.may_appear:
             await self._ledger.write(lambda tx: note_stopped(tx, run.id))
-        return len(ids)
+        return len(there | tagged)
 
     async def _stop_listed(self, listed: Deployments) -> int:
         found = 0

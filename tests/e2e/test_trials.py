@@ -240,6 +240,28 @@ def test_a_dismissed_trial_is_stopped_by_the_sweep_and_nothing_else(
     assert {one.request_id for one in sandbox.deployments.active()} == {players, others}
 
 
+def test_a_known_deployment_is_stopped_also_if_the_list_cannot_be_read(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    """The list is needed only to note that no deployment of the run is there any more."""
+    sandbox.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
+    here.config.write_text(here.config.read_text("utf-8").replace('"1s"', '"100s"'), "utf-8")
+    assert not here.inside(lambda: here.service.reload(here.environment)).faults
+    delivery = here.push("1.0")
+    until(lambda: by_kind(here, delivery).get("trial", {}).get("state") == "waiting")
+    until(lambda: sandbox.deployments.active(OURS))
+    sandbox.misbehave(Fault("status", "GET", "/v1/deployments", status=500, times=None))
+    registration = dismiss_trial(here, delivery)
+
+    assert here.inside(lambda: here.service.trials.run(with_list=False)) == 1
+    until(lambda: not sandbox.deployments.active(OURS))
+    sandbox.behave()
+    assert here.inside(lambda: here.service.trials.run(with_list=False)) == 0
+    run = here.inside(lambda: here.ledger.read(lambda tx: last_run(tx, registration)))
+    assert run is not None
+    assert run.stopped_at is not None
+
+
 @pytest.mark.parametrize("what", ["studio/game-server", "--all"])
 def test_a_pause_does_not_leave_a_deployment_running(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, what: str

@@ -473,6 +473,36 @@ def test_a_rule_that_is_gone_does_not_leave_it_running(
     assert run_scenario(sandbox, clock, then).reason is Reason.TRIAL_FAILED
 
 
+def test_a_deployment_found_after_its_table_was_removed_is_stopped(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    """It was retried for 24 hours, and ran on meanwhile."""
+    sandbox.deployments.set_lifecycle(ready_after=1)
+    sandbox.misbehave(Fault("status", "POST", "/v2/deployments", status=504, after=True))
+
+    async def then(one: Scenario) -> Result:
+        await one.step()
+        one.rule = rule(None)
+        return await one.ended(most=10)
+
+    assert run_scenario(sandbox, clock, then).reason is Reason.TRIAL_FAILED
+
+
+def test_a_request_without_effect_is_not_sent_again_without_its_table(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    sandbox.misbehave(Fault("status", "POST", "/v2/deployments", status=504))
+
+    async def then(one: Scenario) -> Result:
+        await one.step()
+        one.rule = rule(None)
+        ended = await one.ended(most=10)
+        assert one.sent == ["POST"]
+        return ended
+
+    assert run_scenario(sandbox, clock, then).reason is Reason.TRIAL_GONE
+
+
 def test_a_rule_that_is_gone_does_not_lose_what_passed(
     sandbox: EdgegapSandbox, clock: Clock
 ) -> None:
