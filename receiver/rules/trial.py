@@ -102,15 +102,16 @@ class TrialRun:
 def looked_at(run: TrialRun, seen: Deployment, now: int) -> TrialRun:
     """Return the run with since when its deployment has been Ready, as a look now shows it.
 
-    Once, it may be starting again: then the steady period begins again.
+    Once, it may be starting again: then the steady period begins with the look that shows it Ready
+    again, because Edgegap may go on counting from the first time.
     """
     if seen.state is DeploymentState.STARTING and run.ready_at is not None and run.left_at is None:
         return replace(run, ready_at=None, left_at=now)
     if seen.state is not DeploymentState.READY or run.ready_at is not None:
         return run
-    earliest = _begin(run, now)
-    since = now if seen.seconds is None else max(earliest, now - seen.seconds * SECOND)
-    return replace(run, ready_at=since)
+    if seen.seconds is None or run.left_at is not None:
+        return replace(run, ready_at=now)
+    return replace(run, ready_at=max(_begin(run, now), now - seen.seconds * SECOND))
 
 
 def failure(trial: Trial, run: TrialRun, seen: Deployment | None, now: int) -> str:

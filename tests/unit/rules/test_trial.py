@@ -1,0 +1,32 @@
+"""What looks at the deployment of a trial prove."""
+
+import pytest
+
+from receiver.edgegap.deployment_answers import Coordinates, Deployment, DeploymentState
+from receiver.rules.trial import Trial, TrialRun, is_steady, looked_at
+
+TRIAL = Trial(Coordinates(45.5, -73.6), steady_for=60_000)
+STARTING = Deployment("a", DeploymentState.STARTING)
+READY = Deployment("a", DeploymentState.READY, seconds=70)
+
+
+@pytest.mark.parametrize(("seconds", "since"), [(None, 80_000), (70, 10_000), (90, 5_000)])
+def test_it_is_ready_since_the_time_that_edgegap_shows(seconds: int | None, since: int) -> None:
+    """But not since a time before the request."""
+    ready = Deployment("a", DeploymentState.READY, seconds=seconds)
+
+    run = looked_at(TrialRun(request_id="a", requested_at=5_000), ready, 80_000)
+
+    assert run.ready_at == since
+
+
+def test_it_is_watched_from_the_beginning_once_it_is_ready_again() -> None:
+    """Edgegap's time may go on from the first time that it was Ready."""
+    run = TrialRun(request_id="a", requested_at=0, ready_at=10_000)
+    run = looked_at(run, STARTING, 20_000)
+    run = looked_at(run, STARTING, 79_000)
+    run = looked_at(run, READY, 80_000)
+
+    assert not is_steady(TRIAL, run, 80_000)
+    assert not is_steady(TRIAL, run, 139_999)
+    assert is_steady(TRIAL, run, 140_000)
