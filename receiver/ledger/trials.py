@@ -32,15 +32,11 @@ _NOTE = """UPDATE trials SET
   ready_at = :ready_at, left_at = :left_at, decided_at = :decided_at, passed = :passed, why = :why,
   exit_code = :exit_code, log = :log, notes = :notes, stop_at = :stop_at, stopped_at = :stopped_at
  WHERE id = (SELECT max(id) FROM trials WHERE registration_id = :registration)"""
-# By its digest, whatever its tag; by its tag if one of the two digests is not known.
-_VERDICT = """SELECT passed FROM (
-  SELECT id, passed FROM trials
-   WHERE app = :app AND repository = :repository AND digest = CAST(:digest AS TEXT)
-    AND passed IS NOT NULL
-  UNION ALL SELECT id, passed FROM trials
-   WHERE app = :app AND repository = :repository AND tag = :tag AND passed IS NOT NULL
-    AND (CAST(:digest AS TEXT) IS NULL OR digest IS NULL)) AS known
+_VERDICT = """SELECT passed FROM trials
+ WHERE app = :app AND repository = :repository AND {which} AND passed IS NOT NULL
  ORDER BY id DESC LIMIT 1"""
+_VERDICT_OF_DIGEST = _VERDICT.format(which="digest = :digest")  # whatever its tag
+_VERDICT_OF_TAG = _VERDICT.format(which="tag = :tag")
 _PASSED = """SELECT digest FROM trials
  WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL
  ORDER BY id DESC"""
@@ -152,10 +148,11 @@ def note_run(tx: Tx, registration: str, run: TrialRun) -> None:
 def has_passed(tx: Tx, app: str, image: ImageReference, digest: str | None) -> bool | None:
     """Return the last verdict on an image, None if there is none.
 
-    It counts for the digest, under any tag. One that is not known, then or now, counts as the same.
+    It is the verdict of this digest, under any tag: a run whose digest is not known proves nothing
+    of it. Without a digest it is the last verdict of the tag.
     """
     named = {"app": app, "repository": image.repository, "tag": image.tag, "digest": digest}
-    found = tx.run(_VERDICT, **named).scalar()
+    found = tx.run(_VERDICT_OF_TAG if digest is None else _VERDICT_OF_DIGEST, **named).scalar()
     return None if found is None else bool(found)
 
 

@@ -21,6 +21,7 @@ from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, u
 
 Start = Callable[..., AbstractContextManager[ReceiverHere]]
 OURS = "receiver-trial"
+LONG_AGO = 1_700_000_000
 MOVING = 'on_overwrite = "move"\nchannels = ["staging"]'
 TRIAL = """
 [rule.trial]
@@ -133,6 +134,25 @@ def test_an_image_pushed_during_the_trial_of_its_tag_has_a_trial_of_its_own(
     assert runs == [(before, first == "passed"), (digest, True)]
     assert ended["digest"] == digest
     assert sandbox.deployments.active(OURS) == []
+
+
+def test_a_verdict_without_a_digest_does_not_count_for_a_known_one(
+    start: Start, sandbox: EdgegapSandbox, hub: DockerHubSandbox
+) -> None:
+    """The first image passed without preflight; the tag was overwritten with one that crashes."""
+    config = CONFIG + NEEDS
+    with start(config=config.replace(MOVING, f"preflight = false\n{MOVING}")) as here:
+        assert channel(here, here.push("1.0", pushed_at=LONG_AGO))["outcome"] == "created"
+        here.config.write_text(config, "utf-8")
+        assert not here.inside(lambda: here.service.reload(here.environment)).faults
+        hub.push_image(REPOSITORY, "1.0")
+        sandbox.deployments.set_lifecycle(version="1.0", ready_after=0.1, crash_after=0.3)
+        again = here.push("1.0")
+        here.ended(again)
+        tried = [one["reason"] for one in of_kind(here, again, "trial")]
+        moves = of_kind(here, again, "channel")
+
+    assert (tried, moves) == (["trial_failed"], [])
 
 
 def test_a_rollback_finds_the_image_that_passed_or_moves_nothing(

@@ -158,6 +158,16 @@ def test_the_last_verdict_counts_for_the_digest(ledger: Ledger, passed: bool) ->
     assert read(ledger, lambda tx: has_passed(tx, "lobby", IMAGE, None)) is None
 
 
+def test_a_verdict_without_a_digest_is_only_of_the_tag(ledger: Ledger) -> None:
+    noted(ledger, claimed(ledger), replace(RUN, passed=True))
+
+    verdicts = read(
+        ledger, lambda tx: [has_passed(tx, APP, IMAGE, digest) for digest in (None, "sha256:a")]
+    )
+
+    assert verdicts == [True, None]
+
+
 def test_a_verdict_wakes_the_moves_of_its_digest(ledger: Ledger) -> None:
     for tag in ("1.0", "2.0", "3.0"):
         write(ledger, partial(pushed, tag=tag, version=f"for-{tag}", mode=Mode.CHANNEL))
