@@ -26,6 +26,7 @@ _FAMILY: Mapping[Reason, str] = {
     Reason.FORBIDDEN_BY_EDGEGAP: "forbidden",
     Reason.DECLINED_BY_EDGEGAP: "declined",
     Reason.NO_CAPACITY: CAPACITY_FAMILY,
+    Reason.TRIAL_RUNNING: "trial",  # after many looks, a call that fails is repeated soon
     Reason.RULE_GONE: "rule",
     Reason.RULE_CHANGED: "rule",
 }

@@ -375,6 +375,22 @@ def test_a_wrong_not_found_does_not_end_it(sandbox: EdgegapSandbox, clock: Clock
     assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
+def test_a_look_that_fails_is_repeated_soon(sandbox: EdgegapSandbox, clock: Clock) -> None:
+    """The looks before it were no failures; it waited 10 minutes, and the deployment ran on."""
+    sandbox.deployments.set_lifecycle(ready_after=150)
+
+    async def then(one: Scenario) -> Result:
+        while len(one.results) < 12:
+            clock.now = max(clock.now, (await one.step()).due_at / 1000)
+        sandbox.misbehave(Fault("status", path_contains="/status/", status=503))
+        failed = await one.step()
+        assert failed.reason is Reason.EDGEGAP_ERROR
+        assert failed.due_at - one.now <= 2_000
+        return await one.ended()
+
+    assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
+
+
 NOT_READY = Fault(
     "status",
     "GET",
