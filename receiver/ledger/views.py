@@ -185,7 +185,7 @@ class TrialRun(msgspec.Struct, frozen=True):
     decided_at: Annotated[Time | None, described("When there was a verdict.")]
     stopped_at: Annotated[Time | None, described("Since when no deployment of it runs.")]
     passed: Annotated[bool | None, described("The verdict; null while there is none.")]
-    why: Annotated[str, described("Why it failed; empty if it did not.")]
+    why: Annotated[str, described("Why it failed, or proves nothing; else empty.")]
     exit_code: int | None
     log: Annotated[tuple[str, ...], described("The last lines of a failed run, at most 40.")]
     notes: Annotated[

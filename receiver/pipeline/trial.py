@@ -18,6 +18,7 @@ from receiver.edgegap.deployment_answers import (
 from receiver.edgegap.deployments import deploy, deployments_of, logs, status, stop, usage
 from receiver.edgegap.fields import is_hidden
 from receiver.edgegap.meanings import Meaning, Read
+from receiver.edgegap.plans import image_of, same_image
 from receiver.edgegap.responses import Answer
 from receiver.ledger.result import Result
 from receiver.pipeline.attempt import Attempt, rejection
@@ -99,7 +100,7 @@ class TrialAttempt(Attempt):
         trial = self._trial(rule, planned)
         if trial is None:
             return self._park(Reason.TRIAL_GONE, rule)
-        stopped = await self._find_digest(rule)
+        stopped = await self._look_at_version(rule) or await self._find_digest(rule)
         if stopped is not None:
             return stopped
         near, keep = (planned.near, planned.keep) if planned is not None else ("", None)
@@ -117,6 +118,21 @@ class TrialAttempt(Attempt):
         else:
             self._run_now = replace(run, stopped_at=self._now())
         return await self._retry_or_park(rule, _policy(read), read.answer)
+
+    async def _look_at_version(self, rule: Rule) -> Result | None:
+        """Return the result unless the version has the image of the push.
+
+        What is deployed is the version's image. One that is not there, Edgegap refuses to deploy.
+        """
+        look = await self._get()
+        policy = policy_for(Operation.LOOK, look)
+        if policy.then is Action.ABSENT:
+            return None
+        if policy.then is not Action.GO_ON or look.body is None:
+            return await self._retry_or_park(rule, policy, look)
+        if same_image(look.body, self._claimed.image):
+            return None
+        return self._park(Reason.NAME_TAKEN, rule, detail=image_of(look.body))
 
     async def _find_digest(self, rule: Rule) -> Result | None:
         """Return the result unless it is known which digest is tried: a verdict is of a digest.
@@ -176,8 +192,20 @@ class TrialAttempt(Attempt):
         return await self._judge(rule, run, failed)
 
     async def _judge(self, rule: Rule, run: TrialRun, failed: str) -> Result:
-        """Read logs and metrics while the deployment is there, then decide and have it stopped."""
+        """Read logs and metrics while the deployment is there, then decide and have it stopped.
+
+        It is a run of the image only if the version has it still; otherwise there is no verdict.
+        """
         request_id, now = run.request_id or "", self._now()
+        look = await self._get()
+        policy, version = policy_for(Operation.LOOK, look), look.body if look.ok else None
+        waits = policy.then not in {Action.GO_ON, Action.ABSENT, Action.PARK}
+        if waits and not self._unreadable(run, rule):
+            return await self._retry_or_park(rule, policy, look)
+        if version is None or not same_image(version, self._claimed.image):
+            shown = "cannot be read" if version is None else f"has {image_of(version)}"
+            why = f"the version {shown}, so it is not known which image ran"
+            return self._stop_later(replace(run, why=why, stop_at=now))
         read = await logs(self._client, request_id)
         self._recorded(read.answer)
         if read.value is None and not failed:
@@ -189,7 +217,6 @@ class TrialAttempt(Attempt):
         failed = "; ".join(part for part in (failed, crash(found)) if part)
         measured = await usage(self._client, request_id)
         self._recorded(measured.answer)
-        version = await self._get()
         trial = self._trial(rule, run)
         keep = run.keep if run.keep is not None else trial.keep_failed if trial and failed else 0
         run = self._run_now = replace(
@@ -198,7 +225,7 @@ class TrialAttempt(Attempt):
             why=mask(failed, await self._hidden_values() if failed else ()),
             exit_code=found.crash.exit_code if found.crash is not None else None,
             log=await self._masked(found.last(LAST_LINES)) if failed else (),
-            notes=usage_notes(measured.value, version.body if version.ok else None),
+            notes=usage_notes(measured.value, version),
             decided_at=now,
             stop_at=now + keep,
         )
@@ -223,6 +250,8 @@ class TrialAttempt(Attempt):
 
     async def _end(self, rule: Rule | None, run: TrialRun) -> Result:
         self._run_now = run
+        if run.passed is None and run.why:
+            return self._waiting(self._now(), f"proves nothing, because {run.why}; it is repeated")
         if run.passed is None:  # there was no capacity
             return await self._retry_or_park(
                 rule,
@@ -290,9 +319,12 @@ class TrialAttempt(Attempt):
         return Trial(near) if rule.trial is None else replace(rule.trial, near=near)
 
     def _unreadable(self, run: TrialRun, rule: Rule) -> bool:
+        """Return whether what a verdict needs could not be read for a while."""
         trial = self._trial(rule, run)
-        steady = (run.ready_at or 0) + (trial.steady_for if trial is not None else 0)
-        return self._now() - steady >= UNREADABLE_FOR
+        begun, lasts = run.ready_at, trial.steady_for if trial is not None else 0
+        if begun is None:
+            begun, lasts = run.left_at or run.requested_at or 0, trial.ready_within if trial else 0
+        return self._now() - begun - lasts >= UNREADABLE_FOR
 
     def _look_later(self, run: TrialRun, trial: Trial) -> Result:
         self._run_now = run
@@ -302,7 +334,8 @@ class TrialAttempt(Attempt):
     def _stop_later(self, run: TrialRun) -> Result:
         self._run_now = run
         sent = any(call.method == "DELETE" for call in self._calls)
-        verdict = {True: "passed", False: "failed", None: "did not begin"}[run.passed]
+        without = "proves nothing" if run.why else "did not begin"
+        verdict = {True: "passed", False: "failed", None: without}[run.passed]
         due = next_look_at_end(run, self._now(), sent=sent)
         waiting = self._waiting(due, f"{verdict}, and is stopped")
         if run.passed is None:  # the wait for capacity goes on

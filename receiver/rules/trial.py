@@ -61,7 +61,8 @@ class TrialRun:
     """One run of a trial. Times in epoch milliseconds.
 
     `near` and `keep` (ms) are set if a person requested the run with these. `passed` is None while
-    there is no verdict; `why` says why it failed. `log` has the last lines of a failed run.
+    there is no verdict, and if it proves nothing; `why` says why it failed, or proves nothing.
+    `log` has the last lines of a failed run.
     `left_at` is when it was no longer Ready although it had been: it is waited for once more.
     """
 

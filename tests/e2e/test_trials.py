@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from receiver import backoff
 from receiver.backoff import LONGEST_CALL
 from receiver.images import ImageReference
 from receiver.ledger import trials
@@ -130,6 +131,23 @@ def test_a_version_that_does_not_run_moves_no_channel(
     found = ended(here, delivery, "trial", "channel")
     assert (found["trial"]["outcome"], found["channel"]["outcome"]) == ("passed", "updated")
     assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.1"
+
+
+def test_a_version_with_another_image_is_not_tried(
+    here: ReceiverHere, sandbox: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another hand gave it the image of 1.0 while its trial waited for a server."""
+    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
+    sandbox.deployments.quirks = DeploymentQuirks(limit=0)
+    delivery = here.push("1.1")
+    until(lambda: by_kind(here, delivery).get("trial", {}).get("reason") == "no_capacity")
+    sandbox.versions[APP, "1.1"]["docker_tag"] = "1.0"
+    sandbox.deployments.quirks = DeploymentQuirks()
+    found = ended(here, delivery, "create", "trial")
+
+    assert (found["trial"]["state"], found["trial"]["reason"]) == ("parked", "name_taken")
+    assert set(found) == {"create", "trial"}
+    assert sandbox.deployments.shown() == []
 
 
 def test_what_trials_take_is_a_metric_and_on_the_page(

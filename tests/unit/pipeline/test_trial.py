@@ -223,7 +223,7 @@ def test_a_crash_shows_its_last_lines_without_hidden_values(
 ) -> None:
     sandbox.quirks = Quirks(reveals_hidden=True)
     envs = [{"key": "DB", "value": "canary-of-the-version", "is_hidden": True}]
-    sandbox.add_version(APP, "2.0", restart_policy="always", envs=envs)
+    sandbox.add_version(APP, "2.0", restart_policy="always", envs=envs, docker_tag="1.0")
     lines = "\n".join(f"line {number}" for number in range(60))
     sandbox.deployments.set_lifecycle(
         ready_after=5, crash_after=10, exit_code=1, crash_log=f"{lines}\nDB canary-of-the-version"
@@ -599,6 +599,80 @@ def test_without_preflight_the_registry_is_not_asked(sandbox: EdgegapSandbox, cl
         return await one.ended()
 
     assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
+
+
+def test_a_version_with_another_image_is_not_deployed(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    """Also one that a person wants tried."""
+    sandbox.versions[APP, "1.0"]["docker_tag"] = "0.9"
+
+    async def then(one: Scenario) -> Result:
+        one.claimed = replace(one.claimed, trial=TrialRun(near="203.0.113.7"))
+        ended = await one.ended()
+        assert one.sent == []
+        return ended
+
+    ended = run_scenario(sandbox, clock, then)
+
+    assert (ended.state, ended.reason) == (State.PARKED, Reason.NAME_TAKEN)
+    assert "studio/game-server:0.9" in ended.sentence
+
+
+@pytest.mark.parametrize("ready_after", [1, None], ids=["runs", "does not run"])
+@pytest.mark.parametrize("change", ["another image", "deleted"])
+def test_a_run_proves_nothing_if_its_version_changed_meanwhile(
+    sandbox: EdgegapSandbox, clock: Clock, ready_after: float | None, change: str
+) -> None:
+    sandbox.deployments.set_lifecycle(ready_after=ready_after)
+
+    async def then(one: Scenario) -> Result:
+        await one.step()
+        held = sandbox.versions.pop((APP, "1.0"))
+        if change == "another image":
+            sandbox.versions[APP, "1.0"] = {**held, "docker_tag": "0.9"}
+        while not (run := one.claimed.trial) or run.phase is not Phase.ENDED:
+            clock.now = max(clock.now, (await one.step()).due_at / 1000)
+        assert (run.passed, run.decided_at) == (None, None)
+        assert "not known which image ran" in run.why
+        assert sandbox.deployments.active("receiver-trial") == []
+        if change == "deleted":
+            sandbox.versions[APP, "1.0"] = held
+            sandbox.deployments.set_lifecycle(ready_after=1)
+        return await one.ended()
+
+    ended = run_scenario(sandbox, clock, then)
+
+    if change == "another image":
+        assert ended.reason is Reason.NAME_TAKEN
+    else:
+        assert ended.outcome is Outcome.PASSED
+
+
+@pytest.mark.parametrize("ready_after", [1, None], ids=["runs", "does not run"])
+@pytest.mark.parametrize("times", [2, None], ids=["twice", "for good"])
+def test_a_verdict_waits_a_while_for_its_version(
+    sandbox: EdgegapSandbox, clock: Clock, ready_after: float | None, times: int | None
+) -> None:
+    """The deployment does not run on for as long as the version cannot be read."""
+    sandbox.deployments.set_lifecycle(ready_after=ready_after)
+    broken = Fault("status", path_contains="/version/1.0", status=503, times=times)
+
+    async def then(one: Scenario) -> tuple[bool | None, float]:
+        await one.step()
+        begun = clock.now
+        sandbox.misbehave(broken)
+        while not (run := one.claimed.trial) or run.phase is Phase.WATCHED:
+            clock.now = max(clock.now, (await one.step()).due_at / 1000)
+        took = clock.now - begun
+        sandbox.behave()
+        await one.ended()
+        return run.passed, took
+
+    passed, took = run_scenario(sandbox, clock, then)
+
+    assert passed is (None if times is None else ready_after is not None)
+    assert took < 3 * 60 + 60 + 60
 
 
 def test_a_version_that_is_not_there_parks(sandbox: EdgegapSandbox, clock: Clock) -> None:
