@@ -113,7 +113,7 @@ class Claimed:
     `reported_at` is when the push was first reported (epoch ms), `channel_state` what the receiver
     last put into it, `known` the last report of this tag to it, `later` the tags of later pushes
     that are being worked on, and `evidence` what a move may need; for a trial, only the verdict of
-    the image.
+    the image. `known_digest` is the one that the tag had when it was last reported to the target.
     """
 
     id: str
@@ -238,14 +238,15 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         )
         evidence, later = _evidence(tx, claimed), later_tags(tx, app, claimed.pushed)
         return replace(claimed, evidence=evidence, later=later)
-    if claimed.mode is Mode.TRIAL:
-        evidence = Evidence(passed=has_passed(tx, app, image, claimed.digest))
-        return replace(claimed, trial=last_run(tx, claimed.id), evidence=evidence)
     present = target_state(tx, app, version)
     digest = digest_of_tag(
         tx, present, registration=claimed.id, app=app, version=version, image=image
     )
-    return replace(claimed, known_digest=digest)
+    claimed = replace(claimed, known_digest=digest)
+    if claimed.mode is Mode.TRIAL:
+        evidence = Evidence(passed=has_passed(tx, app, image, claimed.digest))
+        return replace(claimed, trial=last_run(tx, claimed.id), evidence=evidence)
+    return claimed
 
 
 def _evidence(tx: Tx, claimed: Claimed) -> Evidence:

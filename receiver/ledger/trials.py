@@ -25,7 +25,8 @@ _INSERT = """INSERT INTO trials (id, registration_id, app, version, repository, 
   FROM registrations r WHERE r.id = :registration"""
 _OPEN = """SELECT id, state FROM registrations WHERE app = :app AND version = :version
  AND repository = :repository AND tag = :tag AND mode = 'trial' AND state <> 'done'"""
-_REQUESTED = "UPDATE trials SET requested_at = :now WHERE id = :id"
+_REQUESTED = """UPDATE trials SET requested_at = :now,
+  digest = (SELECT r.digest FROM registrations r WHERE r.id = registration_id) WHERE id = :id"""
 _NOTE = """UPDATE trials SET
   digest = coalesce(digest, (SELECT r.digest FROM registrations r WHERE r.id = :registration)),
   request_id = :request_id, requested_at = :requested_at,

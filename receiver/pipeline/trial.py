@@ -51,6 +51,11 @@ UNREAD = (
     "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is tried once the "
     "registry returns the digest of the tag. It is retried for 24 hours."
 )
+OVERWRITTEN = (
+    "The tag {tag} was overwritten ({before} before, {now} now) after {app}/{version} was created, "
+    "so the version was not tried. Push the new image under a new tag, or replay this push to try "
+    "what the tag has now."
+)
 _POLICIES = {
     Meaning.NO_CAPACITY: Policy(Action.WAIT_FOR_SERVER, Reason.NO_CAPACITY),
     Meaning.DEPLOYMENT_LIMIT: Policy(Action.WAIT_FOR_SERVER, Reason.NO_CAPACITY),
@@ -135,32 +140,46 @@ class TrialAttempt(Attempt):
         return self._park(Reason.NAME_TAKEN, rule, detail=image_of(look.body))
 
     async def _find_digest(self, rule: Rule) -> Result | None:
-        """Return the result unless it is known which digest is tried: a verdict is of a digest.
+        """Return the result unless the tag has the digest of the registration: it gets the verdict.
 
-        It is unknown if the version was created while the registry could not be queried.
+        The registration may have none, if the version was created while the registry could not be
+        queried, or an old one, if the tag was pushed again during a run.
         """
-        if self._digest is not None or not rule.preflight:
+        if not rule.preflight:
             return None
+        before, newest = self._claimed.digest, self._claimed.known_digest
         match await self._find_image(rule):
-            case ImageOk(digest=digest):
-                self._digest = digest
+            case ImageOk(digest=digest) if digest == before:
                 return None
+            case ImageOk(digest=str(digest)) if before is None or digest == newest:
+                self._digest = digest  # it is in the ledger before the deployment is requested
+                begins = self._waiting(self._now(), "is about to begin")
+                return replace(begins, waited=self._claimed.waited)
+            case ImageOk(digest=str(digest)):
+                facts = {**self._facts(rule), "before": before, "now": digest}
+                return Result.parked(Reason.DIGEST_CHANGED, OVERWRITTEN.format(**facts))
+            case ImageOk(calls=calls):
+                unread = Out("the registry returned no digest", longest=0, calls=calls)
+                return self._wait_until_read(rule, unread)
             case ImageRejected(parking=parking):
                 return rejection(parking)
             case ImagePending(calls=calls):
                 policy = Policy(Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
                 return await self._retry_or_park(rule, policy, calls[-1])
-            case Out(detail=detail, asked=asked):
-                facts = self._facts(rule)
-                return wait_for_registry(
-                    self._claimed,
-                    detail=detail,
-                    asked=asked,
-                    sentence=UNREAD.format(detail=detail, **facts),
-                    facts=facts,
-                    now=self._now(),
-                    jitter=self._jitter(),
-                )
+            case Out() as out:
+                return self._wait_until_read(rule, out)
+
+    def _wait_until_read(self, rule: Rule, out: Out) -> Result:
+        facts = self._facts(rule)
+        return wait_for_registry(
+            self._claimed,
+            detail=out.detail,
+            asked=out.asked,
+            sentence=UNREAD.format(detail=out.detail, **facts),
+            facts=facts,
+            now=self._now(),
+            jitter=self._jitter(),
+        )
 
     async def _find(self, rule: Rule, run: TrialRun) -> Result:
         """Find the deployment of a request whose response is not known, or request it again."""

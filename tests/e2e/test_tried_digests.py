@@ -13,6 +13,7 @@ from receiver.pipeline import preflight
 from receiver.rules import trial
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.faults import Fault
 from tests.support.commands import commands_beside
 from tests.support.dockerhub import hub_beside
@@ -104,6 +105,38 @@ def test_a_tag_that_is_overwritten_during_its_trial_moves_no_channel(
     assert (ended["state"], ended["reason"]) == ("parked", "digest_changed")
     assert f"{tried} then" in ended["sentence"]
     assert (APP, "staging") not in sandbox.versions
+
+
+def test_a_tag_that_is_overwritten_before_its_trial_is_tried_once_a_person_replays_it(
+    start: Start,
+    sandbox: EdgegapSandbox,
+    hub: DockerHubSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No webhook comes for the second image, which is the one that would run."""
+    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
+    sandbox.deployments.quirks = DeploymentQuirks(limit=0)
+    with start(config=CONFIG + NEEDS) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        delivery = here.push("1.0")
+        until(lambda: "no_capacity" in [o["reason"] for o in of_kind(here, delivery, "trial")])
+        digest = hub.push_image(REPOSITORY, "1.0")
+        sandbox.deployments.quirks = DeploymentQuirks()
+        here.ended(delivery)
+        (parked,) = of_kind(here, delivery, "trial")
+        assert (parked["state"], parked["reason"]) == ("parked", "digest_changed")
+        assert "so the version was not tried" in parked["sentence"]
+        assert sandbox.deployments.shown() == []
+
+        commands_beside(here).json_of("replay", delivery, "--json")
+        ended = channel(here, delivery)
+        runs = here.ledger.read_sync(
+            lambda tx: [(row.digest, row.passed and True) for row in tx.run(RUNS)]
+        )
+
+    assert (ended["outcome"], ended["digest"]) == ("created", digest)
+    assert runs[-1] == (digest, True)
+    assert {verdict for _, verdict in runs[:-1]} == {None}
 
 
 @pytest.mark.parametrize("needs", ["", NEEDS])

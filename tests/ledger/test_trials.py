@@ -9,6 +9,7 @@ import pytest
 from receiver.backoff import WaitState
 from receiver.images import ImageReference
 from receiver.ledger.clock import Reading, keep_time
+from receiver.ledger.deliveries import learn
 from receiver.ledger.gates import ALL, pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purge import purge_trials
@@ -116,6 +117,30 @@ def test_a_planned_run_begins_with_its_location(ledger: Ledger) -> None:
     assert read(ledger, lambda tx: last_run(tx, one.id)) == TrialRun(
         near="1,2", keep=MINUTE, requested_at=NOW
     )
+
+
+def test_a_planned_run_is_of_the_digest_that_is_known_when_it_begins(ledger: Ledger) -> None:
+    write(ledger, lambda tx: pushed(tx, "1.0", mode=Mode.TRIAL))
+    one = one_claim(ledger)
+    write(ledger, lambda tx: learn(tx, one.id, "sha256:other", overwritten=False))
+    write(ledger, lambda tx: plan_run(tx, one.id, near="1,2", keep=None))
+    write(ledger, lambda tx: learn(tx, one.id, "sha256:tried", overwritten=True))
+
+    assert write(
+        ledger, lambda tx: record_request(tx, one, OWNER, step=0, method="POST", path="/v2/d")
+    )
+
+    of = "SELECT digest FROM trials"
+    assert read(ledger, lambda tx: tx.run(of).scalar_one()) == "sha256:tried"
+
+
+def test_a_trial_is_taken_up_with_the_digest_of_its_version(ledger: Ledger) -> None:
+    write(ledger, lambda tx: pushed(tx, "1.0"))
+    created = Result.done(Outcome.CREATED)
+    assert settled(ledger, one_claim(ledger), replace(created, digest="sha256:new"))
+    write(ledger, lambda tx: pushed(tx, "1.0", mode=Mode.TRIAL))
+
+    assert one_claim(ledger).known_digest == "sha256:new"
 
 
 @pytest.mark.parametrize("passed", [True, None])

@@ -46,6 +46,7 @@ APP, REPOSITORY = "my-game", "studio/game-server"
 TRIAL = Trial(Coordinates(45.5, -73.6))
 MINUTE, HOUR = 60_000, 3_600_000
 DIGEST = "sha256:" + "a" * 64
+OTHER_DIGEST = "sha256:" + "b" * 64
 
 
 def rule(trial: Trial | None = TRIAL) -> Rule:
@@ -88,6 +89,7 @@ class Scenario:
         self.rule: Rule | None = rule()
         self.images = Images(ImageOk(DIGEST))
         self.sent: list[str] = []
+        self.tried: list[str | None] = []  # the digest in the ledger at each POST
         self.results: list[Result] = []
 
     @property
@@ -99,6 +101,8 @@ class Scenario:
 
         async def record(step: int, method: str, path: str) -> None:
             self.sent.append(method)
+            if method == "POST":
+                self.tried.append(self.claimed.digest)
             if method == "POST" and _over(self.claimed.trial):
                 self.claimed = replace(self.claimed, trial=TrialRun(requested_at=self.now))
 
@@ -570,11 +574,65 @@ def test_nothing_is_deployed_before_it_is_known_which_digest_is_tried(
         if isinstance(found, Out):
             assert "is tried once the registry returns the digest of the tag" in waits.sentence
             assert waits.due_at >= one.now + found.asked
-        return await one.ended()
+        ended = await one.ended()
+        assert one.tried == [DIGEST]  # so it is known after a crash, too
+        return ended
 
     ended = run_scenario(sandbox, clock, then)
 
     assert (ended.outcome, ended.digest) == (Outcome.PASSED, DIGEST)
+
+
+def test_a_tag_that_was_overwritten_before_the_run_is_not_tried(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    """The verdict was recorded for the first image, and the second one ran."""
+    sandbox.deployments.quirks = DeploymentQuirks(capacity=0)
+
+    async def then(one: Scenario) -> Result:
+        assert (await one.step()).state is State.WAITING
+        sandbox.deployments.quirks = DeploymentQuirks()
+        one.images = Images(ImageOk(OTHER_DIGEST))
+        ended = await one.ended()
+        assert one.tried == [DIGEST]
+        return ended
+
+    ended = run_scenario(sandbox, clock, then)
+
+    assert (ended.reason, ended.digest) == (Reason.DIGEST_CHANGED, DIGEST)
+    assert f"{DIGEST} before, {OTHER_DIGEST} now" in ended.sentence
+
+
+def test_a_digest_that_its_version_has_meanwhile_is_tried(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    """A run that may be of the first one keeps the registration from getting it."""
+    sandbox.deployments.set_lifecycle(ready_after=1)
+
+    async def then(one: Scenario) -> Result:
+        one.claimed = replace(one.claimed, known_digest=OTHER_DIGEST)
+        one.images = Images(ImageOk(OTHER_DIGEST))
+        ended = await one.ended()
+        assert one.tried == [OTHER_DIGEST]
+        return ended
+
+    ended = run_scenario(sandbox, clock, then)
+
+    assert (ended.outcome, ended.digest) == (Outcome.PASSED, OTHER_DIGEST)
+
+
+def test_a_known_digest_that_the_registry_does_not_return_is_waited_for(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    sandbox.deployments.set_lifecycle(ready_after=1)
+
+    async def then(one: Scenario) -> Result:
+        one.images = Images(ImageOk(None), ImageOk(DIGEST))
+        waits = await one.step()
+        assert (waits.reason, one.sent) == (Reason.DOCKER_HUB_UNAVAILABLE, [])
+        return await one.ended()
+
+    assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
 def test_an_image_that_is_not_there_any_more_is_not_tried(
