@@ -6,6 +6,7 @@ stays so until the call can no longer take effect; then any replica checks what 
 
 from dataclasses import dataclass
 
+from receiver.ledger.targets import BY_REPORTS
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import EndedDeletion, read_view
 from receiver.timestamps import Time
@@ -47,14 +48,12 @@ _NOT_THERE = """SELECT (SELECT d.why FROM deletions d WHERE d.app = t.app AND d.
    WHERE o.app = t.app AND o.version = t.version AND o.state <> 'done')"""
 # Opened by a report of the same tag after the deletion: not by a replay of one from before it, nor
 # by a command. A report without a time may be of a new push.
-_BEFORE = """SELECT (SELECT d.why FROM deletions d WHERE d.app = t.app AND d.version = t.version
+_BEFORE = f"""SELECT (SELECT d.why FROM deletions d WHERE d.app = t.app AND d.version = t.version
    AND d.deleted ORDER BY d.id DESC LIMIT 1) AS why
  FROM registrations r JOIN targets t ON t.app = r.app AND t.version = r.version
   AND t.repository = r.repository AND t.tag = r.tag AND t.deleted_at < r.created_at
  WHERE r.id = :id AND r.mode = 'create'
-  AND NOT EXISTS (SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
-   WHERE l.registration_id = r.id
-    AND (d.source = 'command' OR d.received_at < r.created_at OR d.pushed_at IS NULL))"""
+  AND {BY_REPORTS}"""  # noqa: S608 - our words
 _LOOK_AGAIN = """UPDATE registrations SET look_again = true
  WHERE app = :app AND version = :version AND state = 'working'"""
 # One whose time is too far ahead began while the clock was wrong.

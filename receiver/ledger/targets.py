@@ -30,6 +30,12 @@ _ONE, _OF_REGISTRATION = (
     _LATER.format(which=":id"),
     _LATER.format(which="SELECT delivery_id FROM led_to WHERE registration_id = :id"),
 )
+# In a query of `registrations r`: only reports led to it, none of them replayed by a person.
+BY_REPORTS = """NOT EXISTS (SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
+   WHERE l.registration_id = r.id
+    AND (d.source = 'command' OR d.received_at < r.created_at OR d.pushed_at IS NULL))"""
+_BY_REPORTS = f"""SELECT 1 FROM registrations r
+ WHERE r.id = :id AND NOT r.replayed AND {BY_REPORTS}"""  # noqa: S608 - our words
 _HELD = """SELECT repository, tag, digest, push_time, by_hand, registration_id FROM targets
  WHERE app = :app AND version = :version"""
 _DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version
@@ -102,6 +108,12 @@ def is_new_push(tx: Tx, delivery: str) -> bool:
 def led_by_new_push(tx: Tx, registration: str) -> bool:
     """Return whether a delivery of the registration reports a new push (see `is_new_push`)."""
     return tx.run(_OF_REGISTRATION, id=registration).first() is not None
+
+
+def only_repeats(tx: Tx, registration: str) -> bool:
+    """Return whether only repeated reports of an earlier push led to it, and no person."""
+    reported = tx.run(_BY_REPORTS, id=registration).first() is not None
+    return reported and not led_by_new_push(tx, registration)
 
 
 def store_target(

@@ -19,7 +19,7 @@ from receiver.ledger.parked import (
 )
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
-from receiver.ledger.targets import target_state
+from receiver.ledger.targets import only_repeats, target_state
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed, wake_channels
 from receiver.logs import get_logger
@@ -30,6 +30,7 @@ from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import ByHand, is_ordered
 from receiver.rules.closing import Success, is_closed_by
 from receiver.rules.rule import Match, Mode, Rule, channels_of, successor
+from receiver.rules.trial import OnFailure
 
 EXPECTED = frozenset({Reason.TRIAL_RUNNING, Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
 CHANGES = frozenset({Outcome.CREATED, Outcome.UPDATED})
@@ -228,14 +229,21 @@ def _close(
 
 
 def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
-    """Try a version that exists now, or let it move its channels if it needs no trial."""
+    """Try a version that exists now, or let it move its channels if it needs no trial.
+
+    What failed is tried again for a new push or a person, not for a repeated report.
+    """
     rule, image = _rule_of(settings, claimed), claimed.image
     if rule is None or rule.trial is None:
         _move_channels(tx, settings, claimed, result)
         return
-    known = result.digest is not None or not rule.preflight
-    if known and has_passed(tx, claimed.app, image, result.digest):
-        _move_channels(tx, settings, claimed, result)
+    repeated = only_repeats(tx, claimed.id)
+    digest = result.digest or (claimed.known_digest if repeated else None)
+    known = digest is not None or not rule.preflight
+    passed = has_passed(tx, claimed.app, image, digest) if known else None
+    if passed or (passed is False and repeated):
+        if passed or rule.trial.on_failure is OnFailure.WARN:
+            _move_channels(tx, settings, claimed, replace(result, digest=digest))
         return
     trial = Match(rule.name, claimed.app, claimed.version, Mode.TRIAL)
     _open(tx, claimed, (trial,), result)

@@ -189,6 +189,39 @@ def test_an_image_that_passed_is_not_tried_again(
     assert len([call for call in sandbox.calls if "/v2/deployments" in call.path]) == 1
 
 
+def times_tried(sandbox: EdgegapSandbox) -> int:
+    return len([call for call in sandbox.calls if "/v2/deployments" in call.path])
+
+
+@pytest.mark.parametrize("on_failure", ["park", "warn"])
+def test_a_repeated_report_does_not_try_again_what_failed(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, on_failure: str
+) -> None:
+    """Only a new push and a person do."""
+    config = CONFIG.replace("steady_for", f'on_failure = "{on_failure}"\nsteady_for')
+    sandbox.deployments.set_lifecycle(error_after=0.1, error_detail="no", stop_takes=0.1)
+    at = int(time.time()) - 100
+    with receiver_here(tmp_path, edgegap, config=config) as receiver:
+        receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
+        commands = commands_beside(receiver)
+        kinds = ("create", "trial", "channel") if on_failure == "warn" else ("create", "trial")
+        ended(receiver, receiver.push("1.0", pushed_at=at), *kinds)
+
+        again = receiver.push("1.0", pushed_at=at)
+        found = ended(receiver, again, "create")
+        assert (found["create"]["outcome"], times_tried(sandbox)) == ("unchanged", 1)
+        assert "trial" not in found
+
+        commands.json_of("replay", again, "--json")
+        until(lambda: times_tried(sandbox) == 2)
+        ended(receiver, again, *kinds)
+        ended(receiver, receiver.push("1.0", pushed_at=at + 10), *kinds)
+        assert times_tried(sandbox) == 3
+        by_hand = commands.json_of("trial", APP, "1.0", "--json")["delivery"]
+        ended(receiver, by_hand, "trial")
+        assert times_tried(sandbox) == 4
+
+
 def test_trials_that_wait_hold_no_slot(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
 ) -> None:

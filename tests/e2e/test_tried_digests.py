@@ -188,6 +188,21 @@ def test_a_verdict_without_a_digest_does_not_count_for_a_known_one(
     assert (tried, moves) == (["trial_failed"], [])
 
 
+def test_what_failed_is_not_tried_again_for_a_repeated_report_while_the_registry_is_away(
+    start: Start, sandbox: EdgegapSandbox, hub: DockerHubSandbox
+) -> None:
+    sandbox.deployments.set_lifecycle(version="1.0", error_after=0.1, stop_takes=0.1)
+    with start(config=CONFIG) as here:
+        first = here.push("1.0", pushed_at=LONG_AGO)
+        until(lambda: [one["state"] for one in of_kind(here, first, "trial")] == ["parked"])
+        hub.misbehave(Fault("status", path_contains="/v2/", status=503, times=None))
+        again = here.push("1.0", pushed_at=LONG_AGO)
+
+        assert here.ended(again)["outcome"] == "unchanged"
+        assert [one["state"] for one in of_kind(here, first, "trial")] == ["parked"]
+        assert of_kind(here, again, "trial") == []
+
+
 def test_a_rollback_finds_the_image_that_passed_or_moves_nothing(
     start: Start, sandbox: EdgegapSandbox, hub: DockerHubSandbox
 ) -> None:
