@@ -38,13 +38,17 @@ def is_closed_by(parked: Parked, success: Success) -> bool:
 
     It is obsolete if it was to do the same with the same target, or if the rule created another
     version since and the reason is in the image or its tag. If the reason is in the configuration,
-    at Edgegap or in the receiver, the registration stays open.
+    at Edgegap or in the receiver, the registration stays open; so does a trial whose own push is
+    only reported again.
     """
     if _age(parked) >= _age(success):
         return False
     if (parked.app, parked.version, parked.mode) == (success.app, success.version, success.mode):
         return True
     if success.mode is not Mode.CREATE:  # recorded later than its version: the push may be older
+        return False
+    own = (parked.app, parked.version) == (success.app, success.version)
+    if own and parked.push_time // 1000 == success.push_time // 1000:
         return False
     return parked.rule == success.rule and _lies_in_image(parked.reason)
 

@@ -205,12 +205,14 @@ def test_a_repeated_report_does_not_try_again_what_failed(
         receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
         commands = commands_beside(receiver)
         kinds = ("create", "trial", "channel") if on_failure == "warn" else ("create", "trial")
-        ended(receiver, receiver.push("1.0", pushed_at=at), *kinds)
+        first = receiver.push("1.0", pushed_at=at)
+        state = ended(receiver, first, *kinds)["trial"]["state"]
 
         again = receiver.push("1.0", pushed_at=at)
         found = ended(receiver, again, "create")
         assert (found["create"]["outcome"], times_tried(sandbox)) == ("unchanged", 1)
         assert "trial" not in found
+        assert by_kind(receiver, first)["trial"]["state"] == state
 
         commands.json_of("replay", again, "--json")
         until(lambda: times_tried(sandbox) == 2)

@@ -64,6 +64,17 @@ def test_in_the_same_second_the_one_recorded_later_is_the_later_push() -> None:
     assert is_closed_by(replace(PARKED, push_time=10_999), replace(LATER, push_time=10_000))
 
 
+@pytest.mark.parametrize(("push_time", "closes"), [(10_999, False), (11_000, True)])
+def test_a_version_that_is_there_closes_its_trial_only_for_a_later_push(
+    push_time: int, closes: bool
+) -> None:
+    parked = replace(PARKED, mode=Mode.TRIAL, reason=Reason.TRIAL_FAILED.value)
+
+    again = replace(LATER, version=PARKED.version, tag=PARKED.tag, push_time=push_time)
+
+    assert is_closed_by(parked, again) is closes
+
+
 def test_a_reason_of_a_newer_program_stays_open() -> None:
     assert not is_closed_by(replace(PARKED, reason="of_a_newer_program"), LATER)
 
