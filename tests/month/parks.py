@@ -24,6 +24,7 @@ class Row:
     updated_at: int
     push_time: int
     sentence: str
+    notes: str
 
     def __str__(self) -> str:
         when = datetime.fromtimestamp(self.updated_at / 1000, UTC).isoformat(timespec="seconds")
