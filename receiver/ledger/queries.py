@@ -15,6 +15,7 @@ from receiver.ledger.gates import blockers, paused
 from receiver.ledger.ids import first_id
 from receiver.ledger.links import refused_links
 from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
+from receiver.ledger.stats import has_targets, newest_version
 from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import shown_run
@@ -340,11 +341,14 @@ PICTURED = 50
 MOST_PARKED = 20
 STRETCH = 500  # at most this many of a repository's newest deliveries are searched
 
+# A manual move, a trial and a restored channel are recorded with a sentence, and a push without one.
 _NEWEST_OF_RULE = """SELECT d.id, d.received_at, d.repository, d.tag, r.id AS registration
- FROM (SELECT id, received_at, repository, tag FROM deliveries WHERE repository = :repository
+ FROM (SELECT id, received_at, repository, tag, source, sentence FROM deliveries
+        WHERE repository = :repository
         ORDER BY id DESC LIMIT :stretch) d
   JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
- WHERE r.rule = :rule ORDER BY d.id DESC LIMIT 1"""
+ WHERE r.rule = :rule AND (d.source NOT IN ('command', 'restore') OR d.sentence = '')
+ ORDER BY d.id DESC LIMIT 1"""
 _LAST_USE = """SELECT received_at FROM (SELECT id, received_at, source FROM deliveries
   WHERE repository = :repository ORDER BY id DESC LIMIT :stretch) d WHERE source = 'webhook'
  ORDER BY id DESC LIMIT 1"""
@@ -380,6 +384,8 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> LedgerOverview:
         parked_count=tx.run(_COUNT, state=parked).scalar_one(),
         waiting=waiting_moves(tx),
         last=tuple(_views(tx, RecentRegistration, _LAST, most=PICTURED)),
+        newest_version=newest_version(tx),
+        in_use=has_targets(tx),
         pauses=tuple(Pause(name, since) for name, since in pauses.items()),
         refused_links=tuple(refused_links(tx)),
     )

@@ -206,6 +206,12 @@ targets = Table(
         postgresql_where=text("mode <> 'create'"),
     ),
     Index(
+        "targets_made",
+        "made_at",
+        sqlite_where=text("made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL"),
+        postgresql_where=text("made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL"),
+    ),
+    Index(
         "targets_live",
         "app",
         "version",

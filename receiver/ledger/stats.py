@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from receiver.ledger.gates import TOKEN, closed_gates
 from receiver.ledger.transaction import Tx
+from receiver.ledger.views import NewestVersion, read_view
 
 _OPEN = """SELECT state, count(*) AS many FROM registrations
  WHERE state IN ('queued', 'waiting', 'working', 'parked') GROUP BY state"""
@@ -15,6 +16,10 @@ _LAST = """SELECT max(finished_at) FROM (SELECT finished_at FROM registrations
   WHERE state = 'done' AND outcome IN ('created', 'updated') ORDER BY id DESC LIMIT 100) newest"""
 _WAITING = """SELECT waiting_reason, count(*) AS held, min(waiting_since) AS since,
   min(due_at) AS next_try FROM registrations WHERE state = 'waiting' GROUP BY waiting_reason"""
+_NEWEST = """SELECT t.app, t.version, t.made_at AS created_at,
+  (SELECT max(l.delivery_id) FROM led_to l WHERE l.registration_id = t.registration_id) AS delivery
+ FROM targets t WHERE t.made_at IS NOT NULL AND t.mode = 'create' AND t.deleted_at IS NULL
+ ORDER BY t.made_at DESC LIMIT 1"""
 _SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 _SIZE_SHARED = "SELECT pg_database_size(current_database())"
 _HELD = "SELECT count(*) FROM registrations WHERE state IN ('queued', 'waiting')"
@@ -47,6 +52,17 @@ def count_held(tx: Tx, repository: str | None = None) -> int:
 def count_open(tx: Tx) -> dict[str, int]:
     """Return how many registrations are open, by state."""
     return {row.state: row.many for row in tx.run(_OPEN)}
+
+
+def newest_version(tx: Tx) -> NewestVersion | None:
+    """Return the newest version that was created here and not deleted since; None without one."""
+    row = tx.run(_NEWEST).mappings().first()
+    return None if row is None else read_view(NewestVersion, row)
+
+
+def has_targets(tx: Tx) -> bool:
+    """Return whether a push ever led to a version or a channel at Edgegap."""
+    return tx.run("SELECT 1 FROM targets LIMIT 1").first() is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -373,6 +373,15 @@ class WaitingMove(msgspec.Struct, frozen=True):
     delivery: Annotated[DeliveryId | None, described("Its newest delivery; null if purged.")]
 
 
+class NewestVersion(msgspec.Struct, frozen=True):
+    """The newest version that was created here and still exists."""
+
+    app: App
+    version: VersionName
+    created_at: Time
+    delivery: Annotated[DeliveryId | None, described("Its newest delivery; null if purged.")]
+
+
 class LedgerOverview(msgspec.Struct, frozen=True):
     """The state of everything by rule and by repository, and what is parked."""
 
@@ -385,6 +394,8 @@ class LedgerOverview(msgspec.Struct, frozen=True):
         described("Moves of channels that wait for a trial or for an approval."),
     ]
     last: Annotated[tuple[RecentRegistration, ...], described("The newest 50 registrations.")]
+    newest_version: Annotated[NewestVersion | None, described("Null if there is none.")]
+    in_use: Annotated[bool, described("Whether a push ever led to a version or a channel.")]
     pauses: tuple[Pause, ...]
     refused_links: Annotated[
         tuple[RefusedLink, ...],

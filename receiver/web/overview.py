@@ -3,6 +3,8 @@
 from contextlib import suppress
 from typing import Annotated
 
+import msgspec
+
 from receiver.errors import LedgerError
 from receiver.ledger.queries import overview
 from receiver.ledger.views import LedgerOverview, described
@@ -27,15 +29,4 @@ async def overview_of(service: Service) -> Overview:
         await service.refused_links.flush()
     found = await service.ledger.read(lambda tx: overview(tx, rules))
     health = await service.health.now()
-    return Overview(
-        rules=found.rules,
-        repositories=found.repositories,
-        parked=found.parked,
-        parked_count=found.parked_count,
-        waiting=found.waiting,
-        last=found.last,
-        pauses=found.pauses,
-        refused_links=found.refused_links,
-        ready=health.ready,
-        degraded=health.conditions,
-    )
+    return Overview(**msgspec.structs.asdict(found), ready=health.ready, degraded=health.conditions)

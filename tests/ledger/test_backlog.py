@@ -9,6 +9,7 @@ import pytest
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim, next_due, waits_alone
+from receiver.ledger.stats import has_targets, newest_version
 from receiver.ledger.targets import not_copied
 from receiver.ledger.transaction import Tx
 from tests.support.ledger_work import pushed, write
@@ -49,6 +50,27 @@ def steps(ledger: Ledger, run: Callable[[Tx], object]) -> int:
         return count
 
     return write(ledger, counted)
+
+
+def make(tx: Tx, many: int) -> None:
+    insert = """INSERT INTO targets (app, version, repository, tag, push_time, mode, created_here,
+      made_at, updated_at)
+     VALUES (:app, :version, 'studio/game', '1.0', 1, 'create', true, :at, 1)"""
+    for number in range(many):
+        tx.run(insert, app=APP, version=f"1.{number}", at=PUSHED_AT + number)
+
+
+def test_the_newest_version_is_found_at_once_however_many_there_are(tmp_path: Path) -> None:
+    found = []
+    for number in (FEW, MANY):
+        ledger = Ledger(read_database_url(f"sqlite:///{tmp_path / f'{number}.db'}"))
+        ledger.open_to_write()
+        write(ledger, partial(make, many=number))
+        found.append(steps(ledger, lambda tx: (newest_version(tx), has_targets(tx))))
+        ledger.close()
+
+    few, many = found
+    assert many <= few + 10
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.deliveries import COMMAND, RESTORE, NewDelivery, record
 from receiver.ledger.gates import pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import (
@@ -21,8 +21,10 @@ from receiver.ledger.queries import (
 )
 from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
+from receiver.ledger.views import NewestVersion
 from receiver.reasons import Reason, State, Verdict
-from receiver.rules.rule import Decision, Match, Rule
+from receiver.rules.rule import Decision, Match, Mode, Rule
+from receiver.timestamps import Time
 
 T = TypeVar("T")
 RULE = Rule("studio/game", "my-game", "main")
@@ -58,6 +60,55 @@ def test_each_rule_has_its_own_newest_push(ledger: Ledger) -> None:
     assert of_both.app == "other-app"
     assert [one.repository for one in answer.repositories] == ["studio/game", "studio/quiet"]
     assert [one.last_use_at is None for one in answer.repositories] == [False, True]
+
+
+def test_only_pushes_count_as_a_rules_newest_push(ledger: Ledger) -> None:
+    """A rollback was shown as the rule's newest push."""
+    (pushed,) = written(ledger, ("1.0", (RULE,)))
+    match = Match(RULE.name, RULE.app, "staging", Mode.CHANNEL)
+    for source in (COMMAND, RESTORE):
+        moved = Decision(Verdict.ACCEPTED, sentence="Rolled it back.", matches=(match,))
+        delivery = NewDelivery(source, RULE.repository, "0.9")
+        write(ledger, lambda tx, d=delivery, m=moved: record(tx, d, m))  # type: ignore[misc]
+
+    def newest() -> str | None:
+        (rule,) = ledger.read_sync(lambda tx: overview(tx, [RULE])).rules
+        return rule.newest and rule.newest.delivery
+
+    assert newest() == pushed
+    by_command = write(ledger, lambda tx: push_accepted(tx, COMMAND))
+    assert newest() == by_command
+
+
+def push_accepted(tx: Tx, source: str) -> str:
+    match = Match(RULE.name, RULE.app, "1.1")
+    decision = Decision(Verdict.ACCEPTED, matches=(match,))
+    return record(tx, NewDelivery(source, RULE.repository, "1.1"), decision).delivery
+
+
+def make(tx: Tx, version: str, made_at: int | None, **changes: object) -> None:
+    known = {"app": "my-game", "mode": "create", "deleted_at": None, "by": "r1", **changes}
+    insert = """INSERT INTO targets (app, version, repository, tag, push_time, mode, made_at,
+      deleted_at, registration_id, updated_at)
+     VALUES (:app, :version, 'studio/game', '1.0', 1, :mode, :made_at, :deleted_at, :by, 1)"""
+    tx.run(insert, version=version, made_at=made_at, **known)
+
+
+def test_the_newest_version_is_the_one_created_last_that_is_still_there(ledger: Ledger) -> None:
+    def fill(tx: Tx) -> None:
+        make(tx, "1.0", 1000)
+        make(tx, "0.9", 2000)
+        make(tx, "2.0", 3000, deleted_at=4000)
+        make(tx, "staging", 5000, mode="channel")
+        make(tx, "found", None)
+
+    answer = ledger.read_sync(lambda tx: overview(tx, [RULE]))
+    assert (answer.newest_version, answer.in_use) == (None, False)
+    write(ledger, fill)
+
+    answer = ledger.read_sync(lambda tx: overview(tx, [RULE]))
+    assert answer.newest_version == NewestVersion("my-game", "0.9", Time(2000), None)
+    assert answer.in_use
 
 
 def test_only_a_limited_number_of_the_newest_is_searched(ledger: Ledger) -> None:

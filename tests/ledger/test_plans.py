@@ -8,6 +8,7 @@ from sqlalchemy import Connection, event, text
 
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.revision import shared_revision
+from receiver.ledger.stats import newest_version
 from receiver.ledger.targets import live_targets
 from receiver.ledger.transaction import Tx
 from receiver.web.page.versions import known_versions
@@ -68,6 +69,15 @@ def test_the_versions_of_an_app_are_found_by_index(ledger: Ledger) -> None:
 
     assert len(run) > 5
     assert read_whole(ledger, run) == []
+
+
+def test_what_the_first_line_says_is_found_by_index(ledger: Ledger) -> None:
+    def look(tx: Tx) -> list[Statement]:
+        with listening(tx.connection) as run:
+            newest_version(tx)
+        return run
+
+    assert read_whole(ledger, ledger.read_sync(look)) == []
 
 
 def test_the_revision_of_the_pages_is_found_by_index(ledger: Ledger) -> None:

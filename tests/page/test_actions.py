@@ -276,6 +276,16 @@ def test_the_first_steps_turn_green_by_themselves(
     assert "First steps" not in said(person, "/")
 
 
+def test_the_first_steps_do_not_come_back(receiver: ReceiverHere, person: Visitor) -> None:
+    """The last 50 registrations decided: many pushes that wait made it a new receiver."""
+    receiver.ended(receiver.push("1.0.0"))
+    assert person.do("pause", repository="*").status_code == 303
+    for number in range(52):
+        receiver.push(f"2.0.{number}")
+
+    assert "First steps" not in said(person, "/")
+
+
 def test_a_test_push_that_does_not_arrive_says_what_to_check(person: Visitor) -> None:
     answer = person.do("test-push", repository=REPOSITORY)
 

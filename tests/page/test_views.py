@@ -166,6 +166,19 @@ def test_the_first_line_of_the_overview_is_the_answer(
     assert "<title>(1) Overview" in shown.html
 
 
+def test_a_repeated_push_leaves_the_newest_version_in_the_first_line(
+    receiver: ReceiverHere, person: Visitor
+) -> None:
+    """It looked at each rule's newest push only: no version had been created lately."""
+    receiver.ended(receiver.push("1.0.0"))
+    again = receiver.push("1.0.0")
+    assert receiver.ended(again)["outcome"] == "unchanged"
+
+    assert "All is well. The newest version is my-game/1.0.0, created " in person.read("/").text
+    newest = api(receiver, "/api/overview")["newest_version"]
+    assert (newest["app"], newest["version"]) == (APP, "1.0.0")
+
+
 @pytest.mark.parametrize("code", Code)
 def test_each_problem_of_the_health_check_is_the_first_line(
     receiver: ReceiverHere, person: Visitor, code: Code

@@ -12,7 +12,6 @@ from receiver.http.client import http_client
 from receiver.ledger.views import LedgerOverview
 from receiver.service import Service
 from receiver.timestamps import format_time
-from receiver.web.page.flow import MADE
 from receiver.web.page.versions import VersionList
 
 TEST_SECONDS = 10.0
@@ -32,7 +31,7 @@ def steps_of(
     overview: LedgerOverview, settings: Settings, lists: Sequence[tuple[str, VersionList]]
 ) -> tuple[Step, ...]:
     """Return the steps; none once a version was created."""
-    if any(one.outcome in MADE for one in overview.last):
+    if overview.in_use:
         return ()
     used = any(one.last_use_at is not None for one in overview.repositories)
     public = urlsplit(settings.public_url or "").scheme == "https"

@@ -10,10 +10,10 @@ from starlette.routing import Route
 
 from receiver.errors import LedgerError
 from receiver.ledger.queries import delivery_detail
-from receiver.ledger.views import Registration, RuleOverview
+from receiver.ledger.views import RuleOverview
 from receiver.pipeline.prune import Scope, plan
 from receiver.reasons import Reason, State
-from receiver.rules.rule import Mode, Rule, takes
+from receiver.rules.rule import Rule, takes
 from receiver.service import Service
 from receiver.upkeep.health import Code
 from receiver.web.overview import Overview, overview_of
@@ -29,7 +29,7 @@ from receiver.web.page.charts import (
     said_of_times,
 )
 from receiver.web.page.deliveries import show_deliveries, status_of
-from receiver.web.page.flow import MADE, Step, flow_of
+from receiver.web.page.flow import Step, flow_of
 from receiver.web.page.onboarding import steps_of
 from receiver.web.page.rendering import serve_asset
 from receiver.web.page.rules import show_rules
@@ -58,30 +58,11 @@ def overview_page(shelf: VersionsView) -> Page:
             times_picture=push_to_version(overview.last),
             times_said=said_of_times(durations(overview.last)),
             flows=[_newest_flow(one, settings.rules) for one in overview.rules],
-            newest=_newest_version(overview), answer_colour=_answer_colour(overview),
+            answer_colour=_answer_colour(overview),
             attention=overview.parked_count + len(overview.degraded),
         )  # fmt: skip
 
     return show_overview
-
-
-@dataclass(frozen=True, slots=True)
-class NewestVersion:
-    """The newest version, and the delivery that led to it."""
-
-    delivery: str
-    registration: Registration
-
-
-def _newest_version(overview: Overview) -> NewestVersion | None:
-    made = [
-        NewestVersion(rule.newest.delivery, one)
-        for rule in overview.rules
-        if rule.newest is not None
-        for one in rule.newest.registrations
-        if one.finished_at is not None and one.outcome in MADE and one.mode is Mode.CREATE
-    ]
-    return max(made, key=lambda one: one.registration.finished_at or 0, default=None)
 
 
 def _newest_flow(rule: RuleOverview, rules: Sequence[Rule]) -> tuple[Step, ...]:

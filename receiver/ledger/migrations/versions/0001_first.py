@@ -327,14 +327,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("app", "version"),
     )
     op.create_index("targets_by_registration", "targets", ["registration_id"])
-    for name, where in (
-        ("targets_moving", "mode <> 'create'"),
-        ("targets_live", "deleted_at IS NULL"),
+    for name, columns, where in (
+        ("targets_moving", ["app", "version"], "mode <> 'create'"),
+        ("targets_live", ["app", "version"], "deleted_at IS NULL"),
+        (
+            "targets_made",
+            ["made_at"],
+            "made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL",
+        ),
     ):
         op.create_index(
             name,
             "targets",
-            ["app", "version"],
+            columns,
             sqlite_where=sa.text(where),
             postgresql_where=sa.text(where),
         )
