@@ -341,7 +341,7 @@ PICTURED = 50
 MOST_PARKED = 20
 STRETCH = 500  # at most this many of a repository's newest deliveries are searched
 
-# A manual move, a trial and a restored channel are recorded with a sentence, and a push without one.
+# Manual moves, trials and restored channels are recorded with a sentence, and pushes without one.
 _NEWEST_OF_RULE = """SELECT d.id, d.received_at, d.repository, d.tag, r.id AS registration
  FROM (SELECT id, received_at, repository, tag, source, sentence FROM deliveries
         WHERE repository = :repository

@@ -6,7 +6,7 @@ of the next attempt. Only a ledger that cannot be written prevents a push from b
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
@@ -20,19 +20,21 @@ from receiver.ledger.comparisons import Drifted, drifted
 from receiver.ledger.cursors import Cursor, failing, read_cursors
 from receiver.ledger.gates import ALL, BUSY, TOKEN, Gate, closed_gates, paused
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.links import DeadLink, dead_links
+from receiver.ledger.links import DeadLink, dead_links, refused_links
 from receiver.ledger.stats import Waiting, count_held, waiting_by_reason
 from receiver.ledger.transaction import Tx, write_note
-from receiver.ledger.views import described
+from receiver.ledger.views import RefusedLink, described
 from receiver.pipeline.preflight import Outage, Preflight
 from receiver.pipeline.worker import Worker
 from receiver.reasons import Reason
+from receiver.signing import LinkFault
 from receiver.timestamps import Time, format_time
 
 REMEMBERED_SECONDS = 5.0
 SLOWEST_SECONDS = 4.0
 MOST_NAMED = 5
 NO_SERVER_FOR = 15 * MINUTE  # a shorter wait for one is as usual
+DAY = 24 * 60 * MINUTE
 TRIED = "tried"  # the note that shows whether the ledger can be written
 
 
@@ -43,6 +45,7 @@ class Code(StrEnum):
     WORKER = "worker"
     TOKEN = TOKEN
     SECRET_KEY = "secret_key"  # noqa: S105 - a word
+    LINKS = "links"
     CONFIGURATION = "configuration"
     BUSY = BUSY
     EDGEGAP = "edgegap"
@@ -58,6 +61,7 @@ TITLES = {
     Code.WORKER: "The worker is not running",
     Code.TOKEN: "Edgegap refuses the API token",
     Code.SECRET_KEY: "The secret key was replaced: links do not work",
+    Code.LINKS: "Webhooks come with an invalid link and are refused",
     Code.CONFIGURATION: "The configuration was not reloaded",
     Code.BUSY: "Edgegap's rate limit is reached",
     Code.EDGEGAP: "Edgegap is unavailable or returns errors",
@@ -69,6 +73,10 @@ TITLES = {
 }
 
 
+# Without a valid link, pushes are refused: they are not in the ledger until catch-up finds them.
+MAY_LOSE = frozenset({Code.SECRET_KEY, Code.LINKS})
+
+
 class Condition(msgspec.Struct, frozen=True):
     """A current problem."""
 
@@ -77,12 +85,19 @@ class Condition(msgspec.Struct, frozen=True):
     since_at: Annotated[Time | None, described("Null if it is not known.")] = None
     held: Annotated[int, described("Number of registrations that wait because of the problem.")] = 0
     next_try_at: Time | None = None
-    repository: Annotated[str | None, described("The paused repository, * for all.")] = None
+    repository: Annotated[
+        str | None, described("The repository that is paused (* for all), or of a refused link.")
+    ] = None
 
     @property
     def title(self) -> str:
         """What is wrong, in one clause."""
         return TITLES[self.code]
+
+    @property
+    def may_lose(self) -> bool:
+        """Whether pushes may be refused meanwhile."""
+        return self.code in MAY_LOSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +120,7 @@ class Snapshot:
     held_by_pause: Mapping[str, int] = field(default_factory=dict)
     cursors: Sequence[Cursor] = ()
     dead_links: Sequence[DeadLink] = ()
+    refused_links: Sequence[RefusedLink] = ()
     drifted: Sequence[Drifted] = ()
 
 
@@ -205,6 +221,7 @@ def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:
         held_by_pause={name: count_held(tx, None if name == ALL else name) for name in pauses},
         cursors=cursors if settings.catch_up_every is not None else [],
         dead_links=dead_links(tx, repositories),
+        refused_links=[one for one in refused_links(tx) if counts(one, repositories, tx.now)],
         drifted=drifted(tx, settings.channels()),
     )
 
@@ -222,6 +239,12 @@ def conditions_of(
     if seen.dead_links:
         since = max((one.since for one in seen.dead_links if one.since), default=None)
         yield Condition(Code.SECRET_KEY, _of_keys(seen, since), _time(since))
+    replaced = {one.repository for one in seen.dead_links}
+    for link in seen.refused_links:
+        if link.reason is not LinkFault.SIGNATURE or link.repository not in replaced:
+            yield Condition(
+                Code.LINKS, _of_requests(link), link.first_at, repository=link.repository
+            )
     yield from _waiting(seen, outage)
     for one in seen.drifted:
         yield Condition(Code.CHANNELS, one.sentence, one.since_at)
@@ -232,6 +255,23 @@ def conditions_of(
         held = seen.held_by_pause[repository]
         yield Condition(Code.PAUSED, message, since, held, repository=repository)
     yield from _catch_up(seen, settings)
+
+
+def counts(link: RefusedLink, repositories: Collection[str], now: int) -> bool:
+    """Return whether refused requests are a problem: the link is one of a rule's repository.
+
+    Anyone may send the others. No push shows that a link was taken out of another repository.
+    """
+    if not link.actionable or link.repository not in repositories:
+        return False
+    return link.reason is not LinkFault.OTHER_REPOSITORY or now - link.last_at < DAY
+
+
+def _of_requests(link: RefusedLink) -> str:
+    many = "1 request" if link.requests == 1 else f"{link.requests} requests"
+    last = format_time(link.last_at)[:19]
+    named = f"{many} with an invalid link of {link.repository}, the last at {last} UTC."
+    return f"{named} {link.message}"
 
 
 def _of_keys(seen: Snapshot, since: int | None) -> str:

@@ -16,6 +16,7 @@ from receiver.errors import BadLink
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.links import SHOWN_MS, count_refused_links, refused_links
 from receiver.signing import ACTIONABLE, PATH, LinkFault, LinkSigner, what_to_do
+from receiver.upkeep.health import TITLES, Code
 from receiver.upkeep.links import RefusedLinks
 from tests.crash.asking import logged
 from tests.support.commands import Commands, commands_beside
@@ -257,6 +258,41 @@ def doctor(beside: Commands, what: str) -> dict[str, Any]:
     lines = [json.loads(line) for line in beside.run("doctor", "--json").stdout.splitlines()]
     (found,) = [line for line in lines if line["what"] == what]
     return dict(found)
+
+
+def test_an_old_link_is_a_problem_until_a_good_one_works(
+    here: ReceiverHere, person: Visitor, beside: Commands
+) -> None:
+    """The page said that all was well above it, and `receiver status` ended with 0."""
+    sent(here, LinkSigner([ANOTHER_KEY], {}).token(REPOSITORY))
+
+    (problem,) = overview(here)["degraded"]
+    assert (problem["code"], problem["repository"]) == ("links", REPOSITORY)
+    assert f"receiver link {REPOSITORY}" in problem["message"]
+    shown = person.read("/").text
+    assert "All is well" not in shown
+    assert TITLES[Code.LINKS] in shown
+    assert "No push is lost" not in shown
+    assert shown.count(f"1 request with an invalid link of {REPOSITORY}") == 1
+    ready = httpx.get(f"{here.url}/readyz", trust_env=False)
+    assert (ready.status_code, ready.json()["degraded"]) == (200, ["links"])
+    done = beside.run("status")
+    assert (done.exit_code, "problem  links since " in done.stdout) == (1, True)
+
+    sent(here, TOKEN, REPOSITORY)
+
+    assert overview(here)["degraded"] == []
+
+
+def test_what_anyone_may_send_is_no_problem(here: ReceiverHere, person: Visitor) -> None:
+    for path in ("", "wp-login.php", LinkSigner([ANOTHER_KEY], {}).token("studio/unheard-of")):
+        httpx.post(f"{here.url}{PATH}{path}", json={"a": 1}, trust_env=False)
+
+    assert len(overview(here)["refused_links"]) == 3
+    assert overview(here)["degraded"] == []
+    shown = person.read("/")
+    assert "1 request with an invalid link" in shown.text
+    assert 'class="alert bad"' not in shown.html
 
 
 def test_a_new_link_that_works_ends_it(here: ReceiverHere) -> None:

@@ -73,7 +73,7 @@ def test_only_pushes_count_as_a_rules_newest_push(ledger: Ledger) -> None:
 
     def newest() -> str | None:
         (rule,) = ledger.read_sync(lambda tx: overview(tx, [RULE])).rules
-        return rule.newest and rule.newest.delivery
+        return None if rule.newest is None else rule.newest.delivery
 
     assert newest() == pushed
     by_command = write(ledger, lambda tx: push_accepted(tx, COMMAND))

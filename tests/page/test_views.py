@@ -15,7 +15,7 @@ from receiver.rules.rule import Decision
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
-from receiver.upkeep.health import TITLES, Code, Condition
+from receiver.upkeep.health import MAY_LOSE, TITLES, Code, Condition
 from receiver.web.page import deliveries, rendering, versions
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until, webhook_body
@@ -187,8 +187,9 @@ def test_each_problem_of_the_health_check_is_the_first_line(
 
     shown = person.read("/")
 
-    held = f"{TITLES[code]}. 3 registrations are held back. No push is lost."
+    held = f"{TITLES[code]}. 3 registrations are held back."
     assert held in shown.text
+    assert (f"{held} No push is lost." in shown.text) == (code not in MAY_LOSE)
     assert "What is wrong." in shown.text
 
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from receiver.errors import LedgerError
 from receiver.ledger.queries import delivery_detail
-from receiver.ledger.views import RuleOverview
+from receiver.ledger.views import RefusedLink, RuleOverview
 from receiver.pipeline.prune import Scope, plan
 from receiver.reasons import Reason, State
 from receiver.rules.rule import Rule, takes
@@ -58,7 +58,7 @@ def overview_page(shelf: VersionsView) -> Page:
             times_picture=push_to_version(overview.last),
             times_said=said_of_times(durations(overview.last)),
             flows=[_newest_flow(one, settings.rules) for one in overview.rules],
-            answer_colour=_answer_colour(overview),
+            answer_colour=_answer_colour(overview), strange_links=_strange_links(overview),
             attention=overview.parked_count + len(overview.degraded),
         )  # fmt: skip
 
@@ -70,6 +70,12 @@ def _newest_flow(rule: RuleOverview, rules: Sequence[Rule]) -> tuple[Step, ...]:
         return ()
     own = [one for one in rules if one.name == rule.rule]
     return flow_of(rule.newest.tag, None, rule.newest.registrations, own)
+
+
+def _strange_links(overview: Overview) -> list[RefusedLink]:
+    """Return the refused requests that are no problem: anyone may have sent them."""
+    named = {one.repository for one in overview.degraded if one.may_lose}
+    return [one for one in overview.refused_links if one.repository not in named]
 
 
 def _answer_colour(overview: Overview) -> str:

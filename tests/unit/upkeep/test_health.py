@@ -12,13 +12,16 @@ from receiver.config.settings import Settings
 from receiver.errors import LedgerError
 from receiver.ledger.cursors import Cursor, note_problem
 from receiver.ledger.gates import BUSY, TOKEN, Gate, close_token_gate, pause, slow_down
+from receiver.ledger.links import DeadLink
 from receiver.ledger.stats import Waiting
+from receiver.ledger.views import RefusedLink
 from receiver.pipeline.preflight import Outage
 from receiver.reasons import Reason
 from receiver.rules.rule import Rule
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
+from receiver.signing import LinkFault
 from receiver.timestamps import Time
 from receiver.upkeep import health
 from receiver.upkeep.health import Code, Condition, Snapshot, conditions_of
@@ -64,6 +67,31 @@ def test_a_trial_that_has_waited_long_for_a_server_is_a_problem() -> None:
         Time(NOW - 15 * MINUTE),
         Time(NOW + MINUTE),
     )
+
+
+def refused(reason: LinkFault, last_at: int) -> RefusedLink:
+    first, last = Time(NOW - 9 * MINUTE), Time(last_at)
+    return RefusedLink(reason, REPOSITORY, 2, first, last, "What to do.", actionable=True)
+
+
+def test_a_replaced_key_and_its_refused_links_are_one_problem() -> None:
+    dead = [DeadLink(REPOSITORY, NOW)]
+    links = [refused(LinkFault.SIGNATURE, NOW), refused(LinkFault.TRUNCATED, NOW)]
+
+    assert set(found(Snapshot(NOW, refused_links=links[:1]))) == {Code.LINKS}
+    assert set(found(Snapshot(NOW, dead_links=dead, refused_links=links[:1]))) == {Code.SECRET_KEY}
+    both = found(Snapshot(NOW, dead_links=dead, refused_links=links))
+    assert both[Code.LINKS].message.endswith(" UTC. What to do.")
+
+
+@pytest.mark.parametrize("reason", LinkFault)
+def test_a_link_of_another_repository_is_a_problem_for_a_day(reason: LinkFault) -> None:
+    link, day = refused(reason, NOW), 24 * 60 * MINUTE
+
+    assert health.counts(link, [REPOSITORY], NOW + day - 1)
+    is_other = reason is LinkFault.OTHER_REPOSITORY
+    assert health.counts(link, [REPOSITORY], NOW + day) != is_other
+    assert not health.counts(link, ["studio/another"], NOW)
 
 
 def test_a_dead_worker_holds_everything() -> None:
