@@ -27,6 +27,9 @@ _CLOSE = """INSERT INTO gates (name, closed, until, probes, since, sentence)
  WHERE NOT gates.closed"""
 _OPEN = """UPDATE gates SET closed = false, until = :now
  WHERE name = :name AND closed AND (name = 'token' OR until > :now)"""
+_ACCEPTED = """UPDATE gates SET closed = false, until = :now, sentence = ''
+ WHERE name = 'token' AND (closed OR sentence <> '')"""
+_UNPROVEN = "SELECT 1 FROM gates WHERE name = 'token' AND NOT closed AND sentence <> ''"
 _DUE_NOW = """UPDATE registrations SET due_at = :now
  WHERE state = 'waiting' AND waiting_reason = :reason"""
 _REASONS = {BUSY: Reason.EDGEGAP_BUSY, TOKEN: Reason.EDGEGAP_TOKEN_REFUSED}
@@ -70,11 +73,12 @@ def close_token_gate(tx: Tx, sentence: str) -> bool:
     One that was refused, accepted and refused again a little later is asked for less often.
     """
     known = tx.run("SELECT until, probes FROM gates WHERE name = 'token'").first()
+    unproven = is_token_unproven(tx)
     lately = known is not None and known.until > tx.now - REMEMBERED_MS
     probes = int(known.probes) if known is not None and lately else 0
     until = tx.now + probe_delay(probes)
     closed = tx.run(_CLOSE, until=until, probes=probes, now=tx.now, sentence=sentence)
-    return bool(closed.rowcount) and probes == 0
+    return bool(closed.rowcount) and probes == 0 and not unproven
 
 
 def take_probe(tx: Tx) -> bool:
@@ -92,16 +96,20 @@ def take_probe(tx: Tx) -> bool:
 
 
 def open_token_gate(tx: Tx) -> bool:
-    """Let work go on: the token is accepted; True if it was refused before."""
-    refused = tx.run("SELECT 1 FROM gates WHERE name = 'token' AND closed").first() is not None
-    tx.run("UPDATE gates SET closed = false, until = :now WHERE name = 'token'", now=tx.now)
-    return refused
+    """Let work go on: the token is accepted; True if it was not since it was refused."""
+    return bool(tx.run(_ACCEPTED, now=tx.now).rowcount)
+
+
+def is_token_unproven(tx: Tx) -> bool:
+    """Return whether a person opened the token's gate, and no call was accepted since."""
+    return tx.run(_UNPROVEN).first() is not None
 
 
 def open_gate(tx: Tx, name: str) -> bool:
     """Let work go on that this gate holds back, what waits for it included; False if it is open.
 
-    Edgegap may answer as before: then it closes again.
+    Edgegap may answer as before: then it closes again. The token's sentence stays until a call is
+    accepted.
     """
     opened = tx.run(_OPEN, name=name, now=tx.now)
     if opened.rowcount:

@@ -33,6 +33,7 @@ from receiver.rules.rule import Match, Mode, Rule, channels_of, successor
 from receiver.rules.trial import OnFailure
 
 EXPECTED = frozenset({Reason.TRIAL_RUNNING, Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
+OF_EDGEGAP = "/v1/"  # the calls of an attempt that are not Docker Hub's
 CHANGES = frozenset({Outcome.CREATED, Outcome.UPDATED})
 MOVES = {
     ByHand.PROMOTE.value: NotificationEvent.PROMOTED,
@@ -149,6 +150,9 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Res
     if result.close_gate and gates.close_token_gate(tx, result.sentence):
         log.error("edgegap_token_refused", sentence=result.sentence)
         enqueue(tx, settings.notices, NotificationEvent.TOKEN_REFUSED, result.sentence)
+    accepted = any(one.accepted and one.path.startswith(OF_EDGEGAP) for one in result.calls)
+    if accepted and gates.is_token_unproven(tx):
+        token_accepted(tx, settings)
     moved = claimed.mode is Mode.CHANNEL and result.outcome in CHANGES
     action = action_of(tx, claimed.app, claimed.version, claimed.id) if moved else None
     for event, text in events_of(claimed, result, action):

@@ -111,6 +111,31 @@ def test_an_accepted_token_is_notified_once(ledger: Ledger) -> None:
     assert asyncio.run(scenario()) == [NotificationEvent.RECOVERED]
 
 
+def test_a_token_is_accepted_again_also_if_a_person_opened_its_gate(
+    start: StartReceiver, sandbox: EdgegapSandbox, url: str, listener: NotificationListener
+) -> None:
+    """`open-gate token` opened it before a call was accepted: nobody was notified of it."""
+    notice = NOTICE.replace('"created", "parked"', '"token_refused", "recovered"')
+    receiver = start(config=RULE + notice, environment={"TEAM_NOTICE_URL": url})
+    sandbox.token_state = "refused"
+    delivery = receiver.push("1.0.0")
+    until(lambda: len(listener.messages) == 1)
+
+    assert receiver.run("open-gate", "token").returncode == 0
+    until(lambda: "is already open" not in receiver.run("open-gate", "token").stderr)
+    sandbox.token_state = "good"
+    receiver.run("open-gate", "token")
+
+    assert receiver.ended(delivery)["outcome"] == "created"
+    receiver.ended(receiver.push("1.0.1"))
+    until(lambda: len(listener.messages) == 2)
+    texts = [message["message"] for message in listener.messages]
+    assert [text.startswith("Edgegap accepts the API token again.") for text in texts] == [
+        False,
+        True,
+    ]
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["alone", "after another replica"])
 def test_a_deletion_that_two_replicas_confirm_is_notified_once(ledger: Ledger, late: bool) -> None:
     rule = Rule(REPOSITORY, APP, "main")

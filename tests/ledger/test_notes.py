@@ -58,6 +58,23 @@ def test_a_refused_token_closes_once_and_each_probe_is_taken_by_one(ledger: Ledg
     assert ledger.read_sync(gates.closed_gates) == []
 
 
+def test_a_token_whose_gate_a_person_opened_is_unproven(ledger: Ledger) -> None:
+    now = write(ledger, lambda tx: tx.now)
+    close = partial(gates.close_token_gate, sentence="refused")
+    assert write(ledger, at(now, close))
+    assert not ledger.read_sync(gates.is_token_unproven)
+
+    assert write(ledger, at(now, partial(gates.open_gate, name="token")))
+    assert ledger.read_sync(gates.is_token_unproven)
+    assert not write(ledger, at(now, close))  # as before: no news
+    assert write(ledger, at(now, partial(gates.open_gate, name="token")))
+    accepted = [write(ledger, at(now, gates.open_token_gate)) for _ in range(2)]
+
+    assert accepted == [True, False]
+    assert not ledger.read_sync(gates.is_token_unproven)
+    assert not write(ledger, at(now, partial(gates.open_gate, name="token")))
+
+
 def test_pauses_hold_back_what_is_claimed(ledger: Ledger) -> None:
     write(ledger, lambda tx: pushed(tx, "1.0"))
     write(ledger, lambda tx: pause(tx, "studio/game-server"))
