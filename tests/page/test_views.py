@@ -1,5 +1,6 @@
 """What the pages show, and that the API returns the same."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -459,6 +460,26 @@ def test_the_versions_page_does_not_wait_for_edgegap(
     assert "Edgegap has not answered yet" in shown.text
     shown = person.read("/channels")
     assert "has studio/game-server:1.0.0" in shown.text
+
+
+@pytest.mark.parametrize("path", ["/versions", "/channels"])
+def test_a_page_waits_once_for_edgegaps_lists(
+    person: Visitor, sandbox: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """The page's revision waited, and then the page again."""
+    waits: list[float] = []
+    really = asyncio.wait
+
+    async def wait(tasks: Any, *, timeout: float) -> Any:  # noqa: ASYNC109 - as asyncio has it
+        waits.append(timeout)
+        return await really(tasks, timeout=timeout)
+
+    sandbox.misbehave(Fault("timeout", method="GET", path_contains="/versions", seconds=60))
+    monkeypatch.setattr("receiver.web.page.versions.asyncio.wait", wait)
+
+    person.read(path)
+
+    assert waits.count(versions.PAGE_WAITS_SECONDS) == 1
 
 
 def test_what_edgegap_listed_before_stays_with_its_age(

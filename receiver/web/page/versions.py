@@ -215,8 +215,10 @@ class VersionsView:
         return await _view(service, app, await self.lists.fresh(service, app))
 
     async def of_all(self, service: Service, apps: Sequence[str]) -> list[AppVersions]:
-        """Return the versions of several apps, with the lists as they were last read."""
-        await self.lists.refresh(service, apps)
+        """Return the versions of several apps, with the lists as they were last read.
+
+        The page's revision was made just before: it began to read those that are old.
+        """
         return [await _view(service, app, self.lists.known(app)) for app in apps]
 
 
