@@ -32,6 +32,7 @@ class Status(msgspec.Struct, frozen=True):
     well: bool
     ready: bool
     problems: tuple[Condition, ...]
+    remarks: tuple[str, ...]
     parked_count: int
     parked: tuple[ParkedRegistration, ...]
     waiting: tuple[Registration, ...]
@@ -80,6 +81,7 @@ async def _ask(server: Server) -> Status:
         well=ready and not problems and not now.parked_count,
         ready=ready,
         problems=problems,
+        remarks=now.remarks,
         parked_count=now.parked_count,
         parked=now.parked[:MOST],
         waiting=_waiting(waiting.deliveries),
@@ -103,6 +105,8 @@ def _print(found: Status) -> None:
         since = "" if one.since_at is None else f" since {format_time(one.since_at)}"
         held = f" Registrations that wait: {one.held}." if one.held else ""
         click.echo(f"{colored('problem', 'problem')}  {one.code}{since}: {one.message}{held}")
+    for remark in found.remarks:
+        click.echo(f"{colored('note', 'waiting')}  {remark}")
     rows = [
         (f"{one.app}/{one.version}", colored(one.reason or "", "parked"), one.delivery or one.id)
         for one in found.parked

@@ -15,7 +15,7 @@ from receiver.ledger.gates import blockers, paused
 from receiver.ledger.ids import first_id
 from receiver.ledger.links import refused_links
 from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
-from receiver.ledger.stats import has_targets, newest_version
+from receiver.ledger.stats import count_overwritten, has_targets, newest_version
 from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import shown_run
@@ -38,7 +38,7 @@ from receiver.ledger.views import (
     read_view,
 )
 from receiver.reasons import Outcome, Reason, State, Verdict
-from receiver.rules.rule import Mode, Rule
+from receiver.rules.rule import Mode, OnOverwrite, Rule
 from receiver.timestamps import Time
 
 V = TypeVar("V")
@@ -349,8 +349,8 @@ _NEWEST_OF_RULE = """SELECT d.id, d.received_at, d.repository, d.tag, r.id AS re
   JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
  WHERE r.rule = :rule AND (d.source NOT IN ('command', 'restore') OR d.sentence = '')
  ORDER BY d.id DESC LIMIT 1"""
-_LAST_USE = """SELECT received_at FROM (SELECT id, received_at, source FROM deliveries
-  WHERE repository = :repository ORDER BY id DESC LIMIT :stretch) d WHERE source = 'webhook'
+_LAST_OF_SOURCE = """SELECT received_at FROM (SELECT id, received_at, source FROM deliveries
+  WHERE repository = :repository ORDER BY id DESC LIMIT :stretch) d WHERE source = :source
  ORDER BY id DESC LIMIT 1"""
 _LAST = """SELECT id, app, version, tag, state, outcome, reason, created_at, finished_at
  FROM registrations ORDER BY id DESC LIMIT :most"""
@@ -374,6 +374,7 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> LedgerOverview:
     cursors = {cursor.repository: cursor for cursor in read_cursors(tx)}
     pauses = paused(tx)
     parked = State.PARKED.value
+    moved = {rule.name for rule in known if rule.on_overwrite is OnOverwrite.MOVE}
     return LedgerOverview(
         rules=tuple(_rule(tx, rule) for rule in known),
         repositories=tuple(
@@ -385,6 +386,7 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> LedgerOverview:
         waiting=waiting_moves(tx),
         last=tuple(_views(tx, RecentRegistration, _LAST, most=PICTURED)),
         newest_version=newest_version(tx),
+        overwritten=count_overwritten(tx, moved),
         in_use=has_targets(tx),
         pauses=tuple(Pause(name, since) for name, since in pauses.items()),
         refused_links=tuple(refused_links(tx)),
@@ -418,10 +420,14 @@ def _repository(
     tx: Tx, repository: str, cursor: Cursor | None, paused_at: Time | None
 ) -> RepositoryOverview:
     succeeded = None if cursor is None else cursor.succeeded_at
-    used = tx.run(_LAST_USE, repository=repository, stretch=STRETCH).scalar()
+    used, tested = (
+        tx.run(_LAST_OF_SOURCE, repository=repository, stretch=STRETCH, source=source).scalar()
+        for source in ("webhook", "test")
+    )
     return RepositoryOverview(
         repository=repository,
         last_use_at=None if used is None else Time(used),
+        last_test_at=None if tested is None else Time(tested),
         paused_at=paused_at,
         caught_up_at=None if succeeded is None else Time(succeeded),
         catch_up_problem="" if cursor is None else cursor.problem,

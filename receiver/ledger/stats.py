@@ -1,5 +1,6 @@
 """A summary of the ledger's state, for metrics and the overview, read from small indexes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from receiver.ledger.gates import TOKEN, closed_gates
@@ -20,6 +21,13 @@ _NEWEST = """SELECT t.app, t.version, t.made_at AS created_at,
   (SELECT max(l.delivery_id) FROM led_to l WHERE l.registration_id = t.registration_id) AS delivery
  FROM targets t WHERE t.made_at IS NOT NULL AND t.mode = 'create' AND t.deleted_at IS NULL
  ORDER BY t.made_at DESC LIMIT 1"""
+# Of the last registrations, found by their id.
+_OVERWRITTEN = """SELECT DISTINCT rule, repository, tag
+ FROM (SELECT rule, repository, tag, overwritten, created_at FROM registrations
+   ORDER BY id DESC LIMIT :most) newest
+ WHERE overwritten AND created_at >= :after"""
+OVERWRITTEN_MS = 24 * 60 * 60 * 1000
+SEARCHED = 500
 _SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 _SIZE_SHARED = "SELECT pg_database_size(current_database())"
 _HELD = "SELECT count(*) FROM registrations WHERE state IN ('queued', 'waiting')"
@@ -58,6 +66,12 @@ def newest_version(tx: Tx) -> NewestVersion | None:
     """Return the newest version that was created here and not deleted since; None without one."""
     row = tx.run(_NEWEST).mappings().first()
     return None if row is None else read_view(NewestVersion, row)
+
+
+def count_overwritten(tx: Tx, expected: Collection[str]) -> int:
+    """Return how many tags were overwritten in the last 24 hours; `expected`: rules left out."""
+    rows = tx.run(_OVERWRITTEN, most=SEARCHED, after=tx.now - OVERWRITTEN_MS)
+    return len({(row.repository, row.tag) for row in rows if row.rule not in expected})
 
 
 def has_targets(tx: Tx) -> bool:

@@ -300,6 +300,7 @@ class RepositoryOverview(msgspec.Struct, frozen=True):
 
     repository: Repository
     last_use_at: Annotated[Time | None, described("When a webhook last used its link.")]
+    last_test_at: Annotated[Time | None, described("When a test push last came by its link.")]
     paused_at: Annotated[Time | None, described("Null if it is not paused.")]
     caught_up_at: Annotated[Time | None, described("When catch-up last succeeded.")]
     catch_up_problem: Annotated[str, described("Why the last run failed; empty if it succeeded.")]
@@ -395,6 +396,7 @@ class LedgerOverview(msgspec.Struct, frozen=True):
     ]
     last: Annotated[tuple[RecentRegistration, ...], described("The newest 50 registrations.")]
     newest_version: Annotated[NewestVersion | None, described("Null if there is none.")]
+    overwritten: Annotated[int, described("Number of tags overwritten in the last 24 hours.")]
     in_use: Annotated[bool, described("Whether a push ever led to a version or a channel.")]
     pauses: tuple[Pause, ...]
     refused_links: Annotated[

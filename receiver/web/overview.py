@@ -8,6 +8,7 @@ import msgspec
 from receiver.errors import LedgerError
 from receiver.ledger.queries import overview
 from receiver.ledger.views import LedgerOverview, described
+from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.upkeep.health import Condition
 
@@ -20,6 +21,23 @@ class Overview(LedgerOverview, frozen=True):
         tuple[Condition, ...],
         described("Current problems, the most severe first; `/readyz` lists the same codes."),
     ]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person may want to act on although nothing is wrong, as sentences."""
+        approvals = sum(one.reason == Reason.NEEDS_APPROVAL.value for one in self.waiting)
+        tags = self.overwritten
+        sentences = (
+            (approvals, "1 move waits for an approval.", "{} moves wait for an approval."),
+            (
+                tags,
+                "1 tag was overwritten in the last 24 hours.",
+                "{} tags were overwritten in the last 24 hours.",
+            ),
+        )
+        return tuple(
+            one if count == 1 else more.format(count) for count, one, more in sentences if count
+        )
 
 
 async def overview_of(service: Service) -> Overview:

@@ -99,6 +99,23 @@ def test_the_link_of_a_notification_approves_once_and_is_written_nowhere(
     assert link.rpartition(".")[2] not in written
 
 
+def test_a_move_that_waits_is_in_the_first_line_and_no_problem(
+    edgegap: str, chat_url: str, tmp_path: Path
+) -> None:
+    """The first line said that all was well, and nothing of what waits for a person."""
+    environment = {"CHAT_URL": chat_url, **PAGE}
+    with receiver_here(tmp_path, edgegap, config=CONFIG, environment=environment) as here:
+        waiting(here, "1.0")
+
+        with visitor(here) as person:
+            shown = person.read("/")
+        assert "All is well. 1 move waits for an approval. The newest version is" in shown.text
+        assert 'class="answer wait"' in shown.html
+        done = commands_beside(here).run("status", PORT=here.url.rpartition(":")[2])
+        assert done.exit_code == 0, done.output
+        assert "note  1 move waits for an approval.\n" in done.stdout
+
+
 def test_a_link_is_for_one_image_and_a_newer_one_takes_its_place(
     here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:

@@ -23,8 +23,9 @@ from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import NewestVersion
 from receiver.reasons import Reason, State, Verdict
-from receiver.rules.rule import Decision, Match, Mode, Rule
+from receiver.rules.rule import Decision, Match, Mode, OnOverwrite, Rule
 from receiver.timestamps import Time
+from tests.support.ledger_work import MINUTE, at
 
 T = TypeVar("T")
 RULE = Rule("studio/game", "my-game", "main")
@@ -109,6 +110,27 @@ def test_the_newest_version_is_the_one_created_last_that_is_still_there(ledger: 
     answer = ledger.read_sync(lambda tx: overview(tx, [RULE]))
     assert answer.newest_version == NewestVersion("my-game", "0.9", Time(2000), None)
     assert answer.in_use
+
+
+def test_the_tags_overwritten_lately_are_counted(ledger: Ledger) -> None:
+    moves = Rule("studio/game", "my-game", "moves", on_overwrite=OnOverwrite.MOVE)
+    day = 24 * 60 * MINUTE
+    now = write(ledger, lambda tx: tx.now)
+    pushes: list[tuple[int, str, tuple[Rule, ...]]] = [
+        (now - day - 1, "0.9", (RULE,)),
+        (now, "1.0", (RULE, OTHER)),
+        (now, "1.1", (RULE,)),
+        (now, "nightly", (moves,)),
+    ]
+    for moment, tag, rules in pushes:
+        write(ledger, at(moment, lambda tx, t=tag, r=rules: push(tx, t, *r)))  # type: ignore[misc]
+    write(ledger, lambda tx: push(tx, "2.0", RULE))
+    marked = "UPDATE registrations SET overwritten = true WHERE tag NOT IN ('1.1', '2.0')"
+    write(ledger, lambda tx: tx.run(marked).rowcount)
+
+    found = write(ledger, at(now, lambda tx: overview(tx, [RULE, OTHER, moves])))
+
+    assert found.overwritten == 1
 
 
 def test_only_a_limited_number_of_the_newest_is_searched(ledger: Ledger) -> None:

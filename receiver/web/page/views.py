@@ -82,9 +82,9 @@ def _answer_colour(overview: Overview) -> str:
     """Return the colour of the first line."""
     if any(one.code is not Code.PAUSED for one in overview.degraded) or overview.parked_count:
         return "bad"
-    if overview.degraded:
+    if overview.degraded or overview.remarks:
         return "wait"
-    return "good" if overview.last else "calm"
+    return "good" if overview.last or overview.in_use else "calm"
 
 
 async def show_delivery(service: Service, request: Request, session: Session) -> Response:
