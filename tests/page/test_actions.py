@@ -1,14 +1,17 @@
 """What a person does on the page: replay, rollback, pruning, pausing, each from its form."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.web.overview import overview_of
 from receiver.web.page import versions
+from receiver.web.page.onboarding import steps_of, try_public_address
 from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, REPOSITORY, RULE, until
+from tests.support.receiver_process import APP, REPOSITORY, RULE, until, webhook_body
 from tests.support.visitor import PAGE, Visitor, visitor
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
@@ -259,7 +262,8 @@ def test_the_first_steps_turn_green_by_themselves(
 ) -> None:
     until(lambda: "has the app my-game: done" in said(person, "/"))
     shown = person.read("/")
-    assert "arrived: to do" in shown.text
+    assert "The public address leads to this receiver: to do" in shown.text
+    assert "A webhook of Docker Hub arrived: to do" in shown.text
     assert "The first version was created: to do" in shown.text
     public = receiver.service.links.link
     monkeypatch.setattr(
@@ -269,11 +273,34 @@ def test_the_first_steps_turn_green_by_themselves(
     answer = person.post("/do/test-push", data=shown.form("/do/test-push", repository=REPOSITORY))
 
     shown = person.read(answer.headers["location"])
-    assert "The test push of" in shown.text
-    assert "arrived: done" in shown.text
-    assert "no_tag" in said(person, "/deliveries")
+    assert "The test push arrived as delivery d" in shown.text
+    assert "The public address leads to this receiver: done" in shown.text
+    assert "A webhook of Docker Hub arrived: to do" in shown.text
+    (row,) = deliveries(receiver)
+    assert (row.source, row.reason) == ("test", "test_push")
+    receiver.post(webhook_body("latest"))
+    assert "A webhook of Docker Hub arrived: done" in said(person, "/")
     receiver.ended(receiver.push("1.0.0"))
     assert "First steps" not in said(person, "/")
+
+
+@pytest.mark.parametrize("url", ["https://nowhere.invalid", "http://nowhere.invalid"])
+def test_an_address_that_is_set_is_not_one_that_was_reached(
+    edgegap: str, tmp_path: Path, url: str
+) -> None:
+    """The address counted as public because it began with https."""
+    environment = {**PAGE, "RECEIVER_PUBLIC_URL": url}
+    config = CONFIG + '\n[catch_up]\nevery = "off"\n'
+    with receiver_here(tmp_path, edgegap, config=config, environment=environment) as receiver:
+        service = receiver.service
+        answer = receiver.inside(lambda: try_public_address(service, REPOSITORY))
+        overview = receiver.inside(lambda: overview_of(service))
+
+    assert answer.startswith("The test push did not arrive: nothing answers at the public URL")
+    done = {one.title: one.done for one in steps_of(overview, service.settings, [])}
+    assert done["A public https address is set"] == url.startswith("https")
+    assert not done["The public address leads to this receiver"]
+    assert not done["A webhook of Docker Hub arrived"]
 
 
 def test_the_first_steps_do_not_come_back(receiver: ReceiverHere, person: Visitor) -> None:

@@ -25,7 +25,7 @@ from receiver.upkeep.channels import (
 )
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
 from receiver.web.page.auth import Form, Redirect, form_action, safe_path
-from receiver.web.page.onboarding import send_test_push
+from receiver.web.page.onboarding import try_public_address
 from receiver.web.page.questions import QUESTIONS
 from receiver.web.page.versions import VersionsView
 
@@ -172,7 +172,7 @@ class Actions:
         repository = _repository(form)
         if repository not in {rule.repository for rule in service.settings.rules}:
             raise ValueError(f"no rule names {repository}")
-        return Redirect(_back(form, "/"), await send_test_push(service, repository))
+        return Redirect(_back(form, "/"), await try_public_address(service, repository))
 
     async def _pause(self, service: Service, form: Form) -> Redirect:
         repository = _repository(form)

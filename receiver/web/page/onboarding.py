@@ -9,9 +9,10 @@ import httpx
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.http.client import http_client
+from receiver.ledger.queries import find_push
 from receiver.ledger.views import LedgerOverview
 from receiver.service import Service
-from receiver.timestamps import format_time
+from receiver.upkeep.connect import NotProven, send_test_push
 from receiver.web.page.versions import VersionList
 
 TEST_SECONDS = 10.0
@@ -34,19 +35,24 @@ def steps_of(
     if overview.in_use:
         return ()
     used = any(one.last_use_at is not None for one in overview.repositories)
-    public = urlsplit(settings.public_url or "").scheme == "https"
+    tested = any(one.last_test_at is not None for one in overview.repositories)
+    named = urlsplit(settings.public_url or "").scheme == "https"
     return (
         *(_app(app, known) for app, known in lists),
         Step(
-            "The receiver has a public https address",
-            public,
+            "A public https address is set",
+            named,
             "Set RECEIVER_PUBLIC_URL to the address at which Docker Hub reaches this receiver.",
         ),
         Step(
-            "A push of Docker Hub, or a test push, arrived",
+            "The public address leads to this receiver",
+            used or tested,
+            "Send a test push, which creates nothing: it goes through the public address.",
+        ),
+        Step(
+            "A webhook of Docker Hub arrived",
             used,
-            "Paste a link below into the repository's Webhooks tab on Docker Hub; or send a test "
-            "push, which creates nothing.",
+            "Paste a link below into the repository's Webhooks tab on Docker Hub, then push a tag.",
         ),
         Step("The first version was created", done=False, todo="Push a tag."),
     )
@@ -59,29 +65,22 @@ def _app(app: str, known: VersionList) -> Step:
     return Step(title, known.listed_at is not None, "Edgegap is being asked.")
 
 
-async def send_test_push(service: Service, repository: str) -> str:
-    """Send a push without a tag through the public address; return what was answered.
-
-    No rule takes a push without a tag, so it creates nothing.
-    """
+async def try_public_address(service: Service, repository: str) -> str:
+    """Send a test push through the public address, as `connect --prove` does; return the result."""
     base = service.settings.public_url
     if base is None:
         return "No test push was sent: set RECEIVER_PUBLIC_URL first."
     link = service.links.link(base, repository)
-    namespace, _, name = repository.partition("/")
-    pushed_at = int(await service.ledger.read(lambda tx: tx.now) / 1000)
-    body = {
-        "push_data": {"pusher": "test push", "pushed_at": pushed_at, "tag": None},
-        "repository": {"repo_name": repository, "namespace": namespace, "name": name},
-    }
     try:
         async with http_client(timeout=TEST_SECONDS) as http:
-            answer = await http.post(link, json=body)
+            delivery = await send_test_push(http, link, repository)
+    except NotProven as error:
+        return f"The test push did not arrive: {error}."
     except (httpx.HTTPError, ReceiverError) as error:
         return f"The test push did not arrive: {type(error).__name__}. Check RECEIVER_PUBLIC_URL."
-    if answer.status_code in {200, 202}:
-        return f"The test push of {format_time(pushed_at * 1000)[:19]} UTC arrived."
-    return (
-        f"The test push was answered with HTTP {answer.status_code}: another server may be at "
-        "RECEIVER_PUBLIC_URL."
-    )
+    if await service.ledger.read(lambda tx: find_push(tx, delivery)) is None:
+        return (
+            "The test push did not arrive here: another receiver with the same key is at "
+            "RECEIVER_PUBLIC_URL."
+        )
+    return f"The test push arrived as delivery {delivery}."
