@@ -180,6 +180,8 @@ attempts = Table(
 )
 
 # What each target holds.
+# The versions that retention counts.
+COUNTED = "mode = 'create' AND created_here AND NOT by_hand AND deleted_at IS NULL"
 targets = Table(
     "targets",
     metadata,
@@ -217,6 +219,13 @@ targets = Table(
         "version",
         sqlite_where=text("deleted_at IS NULL"),
         postgresql_where=text("deleted_at IS NULL"),
+    ),
+    Index(
+        "targets_counted",
+        "app",
+        "push_time",
+        sqlite_where=text(COUNTED),
+        postgresql_where=text(COUNTED),
     ),
 )
 

@@ -8,7 +8,7 @@ from sqlalchemy import Row, func, select
 
 from receiver.images import ImageReference
 from receiver.ledger.channel_history import before
-from receiver.ledger.schema import led_to, targets
+from receiver.ledger.schema import COUNTED, led_to, targets
 from receiver.ledger.transaction import Tx
 from receiver.rules.rule import Mode
 
@@ -160,6 +160,10 @@ NAMES_AT_ONCE = 500
 _LIVE = """SELECT app, version, mode, repository, tag, digest, push_time, created_here, made_at,
   deleted_at, by_hand, registration_id FROM targets
  WHERE app = :app AND deleted_at IS NULL ORDER BY version"""
+_ENDS = f"""SELECT app, version, mode, repository, tag, digest, push_time, created_here, made_at,
+  deleted_at, by_hand, registration_id FROM targets
+ WHERE app = :app AND {COUNTED} ORDER BY push_time {{order}} LIMIT :most"""  # noqa: S608 - our words
+_OLDEST, _NEWEST = _ENDS.format(order="ASC"), _ENDS.format(order="DESC")
 _LAST_NAMES = """SELECT version FROM targets WHERE app = :app AND mode = 'create'
  ORDER BY version DESC LIMIT :most"""
 _MOVING = "SELECT version FROM targets WHERE app = :app AND mode <> 'create'"
@@ -207,6 +211,27 @@ class Target:
 def live_targets(tx: Tx, app: str) -> list[Target]:
     """Return what the ledger knows of an app's targets that were not deleted."""
     return [_target(tx, row) for row in tx.run(_LIVE, app=app).all()]
+
+
+def oldest_and_newest(tx: Tx, app: str, most: int) -> tuple[list[Target], list[Target]]:
+    """Return the oldest and the newest `most` versions that retention counts, by push time.
+
+    Each is returned once: fewer than twice `most` are all. They are read by index, however many
+    there are between them.
+    """
+    oldest = tx.run(_OLDEST, app=app, most=most).all()
+    known = {row.version for row in oldest}
+    newest = tx.run(_NEWEST, app=app, most=most).all() if len(oldest) == most else []
+    return (
+        [_target(tx, row) for row in oldest],
+        [_target(tx, row) for row in newest if row.version not in known],
+    )
+
+
+def moving_targets(tx: Tx, app: str, channels: Iterable[str]) -> list[Target]:
+    """Return the app's targets that are no versions of their own, and those with these names."""
+    moving = (str(row.version) for row in tx.run(_MOVING, app=app))
+    return targets_named(tx, app, [*moving, *channels])
 
 
 def targets_named(tx: Tx, app: str, versions: Iterable[str]) -> list[Target]:

@@ -6,8 +6,8 @@ and if Edgegap refuses to delete it (a matchmaker may use it).
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 
@@ -31,7 +31,7 @@ from receiver.ledger.deletions import (
 )
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
-from receiver.ledger.targets import Target, live_targets
+from receiver.ledger.targets import Target, live_targets, moving_targets, oldest_and_newest
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger, log_operation
 from receiver.notifications.destinations import NotificationEvent, wanting
@@ -44,7 +44,7 @@ from receiver.pipeline.retry import (
     summary_of,
 )
 from receiver.reasons import Reason, explain
-from receiver.rules.retention import Made, Prunable, prunable
+from receiver.rules.retention import Made, Prunable, channel_names, prunable
 from receiver.rules.rule import Rule
 
 ALREADY_GONE = "it was no longer at Edgegap"
@@ -58,6 +58,7 @@ FROM_A_GATEWAY = frozenset({408, 502, 503, 504})  # after these it may still be 
 BUSY = Policy(Action.SLOW_DOWN, Reason.EDGEGAP_BUSY)
 TOKEN_REFUSED = Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
 
+FIRST_EXAMINED, MOST_EXAMINED = 128, 2048  # versions at each end, for a page
 MOST_AT_ONCE = 50  # five calls for each, at Edgegap's pace
 
 log = get_logger()
@@ -122,6 +123,46 @@ async def plan(ledger: Ledger, settings: Settings, scope: Scope) -> list[Prunabl
     return await ledger.read(lambda tx: _plan(tx, settings, scope))
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The first versions that would be deleted, oldest first; `more`: perhaps there are more."""
+
+    planned: tuple[Prunable, ...] = ()
+    more: bool = False
+
+
+async def outlook(ledger: Ledger, settings: Settings, scope: Scope) -> Outlook:
+    """Return the first `most` versions of the plan, for a page: it does not read all versions."""
+    return await ledger.read(lambda tx: read_outlook(tx, settings, scope))
+
+
+def read_outlook(tx: Tx, settings: Settings, scope: Scope) -> Outlook:
+    """Plan with the oldest and the newest versions, and all channels.
+
+    Each version of this plan is in the whole plan, too: there are only more newer versions. The
+    part that is read grows until it contains enough, and is limited.
+    """
+    rules = rules_for_app(settings, scope.app)
+    kept = scope.keep or sum(rule.keep or 0 for rule in rules)
+    size = max(FIRST_EXAMINED, 2 * scope.most + kept)
+    largest = max(MOST_EXAMINED, size)
+    moving = moving_targets(tx, scope.app, channel_names(rules))
+    names = {target.version for target in moving}
+    while True:
+        oldest, newest = oldest_and_newest(tx, scope.app, size)
+        own = [target for target in (*oldest, *newest) if target.version not in names]
+        found = _planned([*moving, *own], rules, scope)
+        is_all = len(oldest) + len(newest) < 2 * size
+        if not is_all:  # of the newest, which are not the next, only the number counts
+            first = {target.version for target in oldest}
+            found = [one for one in found if one.made.version in first]
+        if is_all or len(found) > scope.most or size >= largest:
+            break
+        size = min(largest, 4 * size)
+    more = len(found) > scope.most or not is_all
+    return Outlook(tuple(found[: scope.most]), more)
+
+
 async def prune(
     ledger: Ledger, client: EdgegapClient, current: LiveSettings, scope: Scope
 ) -> list[Pruned]:
@@ -137,8 +178,7 @@ async def prune(
             raise RetentionBusy("versions are being deleted just now; try again in a minute")
         while sum(map(_counts, results)) < scope.most:
             tried = {one.version for one in results}
-            planned = await plan(ledger, current.settings, scope)
-            next_one = next((one for one in planned if one.made.version not in tried), None)
+            next_one = await ledger.read(partial(_next, current.settings, scope, tried))
             if next_one is None:
                 break
             try:
@@ -243,7 +283,8 @@ class _Deleting:
         app, made = self._scope.app, self._made
         if is_in_use(tx, app, made.version, repository=made.repository, tag=made.tag):
             return False
-        return made in [one.made for one in _plan(tx, self._current.settings, self._scope)]
+        settings, scope = self._current.settings, self._scope
+        return any(made == one.made for plan in _plans(tx, settings, scope) for one in plan)
 
     async def _delete(self, deletion: Deletion) -> Pruned:
         """Send the DELETE if there are still no deployments; it counts once the version is gone."""
@@ -292,9 +333,25 @@ def _counts(one: Pruned) -> bool:
 
 
 def _plan(tx: Tx, settings: Settings, scope: Scope) -> list[Prunable]:
-    found = prunable(
-        map(_made, live_targets(tx, scope.app)), rules_for_app(settings, scope.app), scope.keep
-    )
+    return _planned(live_targets(tx, scope.app), rules_for_app(settings, scope.app), scope)
+
+
+def _plans(tx: Tx, settings: Settings, scope: Scope) -> Iterator[Sequence[Prunable]]:
+    """Yield the first versions of the plan, then the whole plan if that is not all of it."""
+    old = read_outlook(tx, settings, scope)
+    yield old.planned
+    if old.more:
+        yield _plan(tx, settings, scope)
+
+
+def _next(settings: Settings, scope: Scope, tried: Collection[str], tx: Tx) -> Prunable | None:
+    """Return the first version of the plan that was not tried."""
+    plans = _plans(tx, settings, replace(scope, most=scope.most + len(tried)))
+    return next((one for plan in plans for one in plan if one.made.version not in tried), None)
+
+
+def _planned(targets: Iterable[Target], rules: Sequence[Rule], scope: Scope) -> list[Prunable]:
+    found = prunable(map(_made, targets), rules, scope.keep)
     if scope.pushed_by is not None:
         found = [one for one in found if one.made.pushed_at <= scope.pushed_by]
     if scope.only is not None:

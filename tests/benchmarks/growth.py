@@ -26,7 +26,7 @@ TIMES = 15
 PUT_BACK = """UPDATE registrations SET state = 'queued', lease_owner = NULL
  WHERE state = 'working'"""
 RULES = "\n".join(
-    f'[[rule]]\nrepository = "{one}"\napp = "{app_of(one)}"\npreflight = false\n'
+    f'[[rule]]\nrepository = "{one}"\napp = "{app_of(one)}"\npreflight = false\nkeep = 10\n'
     for one in REPOSITORIES[1:]
 )
 PAGES = {
@@ -41,12 +41,14 @@ PAGES = {
     "list page, text found nowhere": "/deliveries?text=nowhere",
     "show page": "/deliveries/{middle}",
     "versions page": "/versions",
+    "channels page": "/channels",
 }
 API = {
     "API overview": "/api/overview",
     "API list of 100": "/api/deliveries",
     "API list, state parked": "/api/deliveries?state=parked",
     "API versions": f"/api/versions?app={app_of(REPOSITORIES[0])}",
+    "API versions, with keep": f"/api/versions?app={app_of(REPOSITORIES[1])}",
     "API show": "/api/deliveries/{middle}",
     "API list, text found nowhere": "/api/deliveries?text=nowhere",
     "API list, app found nowhere": "/api/deliveries?app=nowhere",

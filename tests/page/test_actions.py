@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.web.overview import overview_of
 from receiver.web.page import versions
@@ -12,7 +13,7 @@ from receiver.web.page.onboarding import steps_of, try_public_address
 from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until, webhook_body
-from tests.support.visitor import PAGE, Visitor, visitor
+from tests.support.visitor import PAGE, Reading, Visitor, visitor
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
 
@@ -118,13 +119,38 @@ def test_what_is_beyond_what_is_kept_is_deleted(
     form = person.read("/versions").form("/do/prune")
     answer = person.confirm("/do/prune", form)
 
-    assert form["versions"] == "1.0.0 1.1.0"
+    assert set(form) == {"csrf", "app"}
     assert answer.headers["location"] == "/versions"
     assert {name for _, name in sandbox.versions} == {"1.2.0", "1.3.0", "staging"}
     shown = said(person, "/versions")
     assert "Deleted 1.0.0, 1.1.0." in shown
     assert "1.0.0 deleted" in shown
     assert "beyond keep = 2" in shown
+
+
+def test_many_versions_are_deleted_from_a_small_form_and_only_those_that_were_named(
+    receiver: ReceiverHere, person: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the names of thousands in the page's form, nothing could be deleted."""
+    receiver.inside(lambda: receiver.service.ledger.write(_many_versions))
+    shown = person.read("/versions")
+
+    asked = person.post("/do/prune", data=shown.form("/do/prune"))
+
+    assert "1.0.0, 1.0.1," in shown.text
+    assert "1.0.49 and more may be deleted" in shown.text
+    assert "Delete the oldest 50, 1.0.0, 1.0.1," in asked.text
+    named = Reading(asked.text).form("/do/prune", confirmed="yes")["versions"].split()
+    assert named == [f"1.0.{number}" for number in range(50)]
+
+
+def _many_versions(tx: Tx) -> int:
+    columns = ("app", "version", "mode", "repository", "tag", "push_time", "created_here")
+    rows = [
+        (APP, f"1.0.{n}", "create", REPOSITORY, f"1.0.{n}", n * 1000, True, 1, f"r{n}", 1)
+        for n in range(3000)
+    ]
+    return tx.insert("targets", (*columns, "made_at", "registration_id", "updated_at"), rows)
 
 
 @pytest.mark.parametrize("action", ["prune", "make-room"])

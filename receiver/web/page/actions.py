@@ -146,7 +146,7 @@ class Actions:
         app = _text(form, "app")
         if keep_count(service.settings, app) is None:
             raise ValueError(f"no rule of the app {app} has `keep`")
-        only = _text(form, "versions").split() or None
+        only = _text(form, "versions").split()  # those that the question named
         results = await self._pruned(service, Scope(app, most=MOST_AT_ONCE, only=only))
         return Redirect(_back(form, "/versions"), _summary(results))
 

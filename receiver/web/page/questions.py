@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from receiver.ledger.gates import ALL
 from receiver.ledger.stats import count_open
 from receiver.ledger.targets import target
+from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, outlook
 from receiver.service import Service
 
 Form = dict[str, str]
@@ -24,12 +25,21 @@ async def before_release(_: Service, form: Form) -> str:
     return f"Let pushes move {form.get('channel', '')} of {form.get('app', '')} again?"
 
 
-async def before_pruning(_: Service, form: Form) -> str:
-    """Ask before versions are deleted, with their names."""
-    names = ", ".join(form.get("versions", "").split())
+async def before_pruning(service: Service, form: Form) -> str:
+    """Ask before versions are deleted, with their names.
+
+    The names are added to the form: no version is deleted that the question did not name.
+    """
+    app, names, first = form.get("app", ""), form.get("versions", "").split(), ""
+    if not names and keep_count(service.settings, app) is not None:
+        scope = Scope(app, most=MOST_AT_ONCE)
+        old = await outlook(service.ledger, service.settings, scope)
+        names = [one.made.version for one in old.planned]
+        first = f"the oldest {len(names)}, " if old.more else ""
+        form["versions"] = " ".join(names)
     return (
-        f"Delete {names or 'all versions beyond `keep`'} of {form.get('app', '')} at Edgegap? This "
-        "cannot be undone. A version with running deployments is kept."
+        f"Delete {first}{', '.join(names) or 'nothing'} of {app} at Edgegap? This cannot be "
+        "undone. A version with running deployments is kept."
     )
 
 

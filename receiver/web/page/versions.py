@@ -23,14 +23,14 @@ from receiver.ledger.views import App, DeliveryId, EndedDeletion, Repository, Ta
 from receiver.periodic import log_errors
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
+    Outlook,
     Scope,
     keep_count,
-    plan,
+    outlook,
     rules_for_app,
     why_refused,
 )
 from receiver.pipeline.retry import Operation
-from receiver.rules.retention import Prunable
 from receiver.rules.rule import Mode
 from receiver.service import Service
 from receiver.timestamps import Time, read_iso
@@ -190,7 +190,13 @@ class AppVersions(msgspec.Struct, frozen=True):
     keep: Annotated[
         int | None, described("Number of versions that retention keeps; null if it is off.")
     ]
-    prunable: Annotated[tuple[str, ...], described("The versions that retention would delete now.")]
+    prunable: Annotated[
+        tuple[str, ...],
+        described("The versions that retention would delete now, the oldest first; at most 50."),
+    ]
+    more_prunable: Annotated[
+        bool, described("Whether there may be more; `pruneVersions` with `dry_run` lists all.")
+    ]
     waiting: Annotated[
         tuple[views.WaitingMove, ...],
         described("Moves of channels that wait for a trial or for an approval."),
@@ -238,9 +244,9 @@ async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
     names = [_text(body, "name") for body in listed.rows]
     known = await service.ledger.read(lambda tx: known_versions(tx, app, names))
     keep = keep_count(service.settings, app)
-    planned: Sequence[Prunable] = ()
+    old = Outlook()
     if keep is not None:
-        planned = await plan(service.ledger, service.settings, Scope(app, most=MOST_AT_ONCE))
+        old = await outlook(service.ledger, service.settings, Scope(app, most=MOST_AT_ONCE))
     versions = [
         _version(body, known.targets.get(_text(body, "name")), known.deliveries)
         for body in listed.rows
@@ -257,7 +263,8 @@ async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
             if (target := known.targets.get(follow.channel)) is not None
         ),
         keep=keep,
-        prunable=tuple(candidate.made.version for candidate in planned),
+        prunable=tuple(one.made.version for one in old.planned),
+        more_prunable=old.more,
         waiting=known.waiting,
         trial_milliseconds=known.tried,
         deletions=tuple(known.deletions),

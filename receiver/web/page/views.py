@@ -11,7 +11,7 @@ from starlette.routing import Route
 from receiver.errors import LedgerError
 from receiver.ledger.queries import delivery_detail
 from receiver.ledger.views import RefusedLink, RuleOverview
-from receiver.pipeline.prune import Scope, plan
+from receiver.pipeline.prune import Scope, outlook
 from receiver.reasons import Reason, State
 from receiver.rules.rule import Rule, takes
 from receiver.service import Service
@@ -98,8 +98,8 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
     for registration in row.registrations:
         if registration.reason == Reason.VERSION_LIMIT.value:
             scope = Scope(registration.app, most=1, keep=1)
-            planned = await plan(service.ledger, service.settings, scope)
-            room[registration.id] = planned[0].made.version if planned else ""
+            old = await outlook(service.ledger, service.settings, scope)
+            room[registration.id] = old.planned[0].made.version if old.planned else ""
     return answer_page(
         request, session, "delivery.html",
         row=row, decided=_decided(row.tag, own), room=room,

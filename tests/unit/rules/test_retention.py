@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.rules.retention import Made, prunable
+from receiver.rules.retention import Made, channel_names, prunable
 from receiver.rules.rule import Mode, Rule
 from receiver.rules.tag_patterns import Globs
 
@@ -53,6 +53,19 @@ def going(ledger: Iterable[Made], rules: Sequence[Rule], keep: int | None = None
 
 def rule(name: str, *globs: str, keep: int | None) -> Rule:
     return Rule("studio/game", "my-game", name, tags=Globs(positive=globs), keep=keep)
+
+
+@given(LEDGERS, RULES, st.none() | st.integers(1, 6), st.data())
+def test_what_goes_by_a_part_of_the_versions_goes_by_all_of_them(
+    ledger: list[Made], rules: list[Rule], keep: int | None, data: st.DataObject
+) -> None:
+    """So a page may plan with the oldest and the newest versions alone, and with all channels."""
+    moving = [
+        one for one in ledger if one.mode != Mode.CREATE or one.version in channel_names(rules)
+    ]
+    part = [one for one in ledger if one in moving or data.draw(st.booleans())]
+
+    assert set(going(part, rules, keep)) <= set(going(ledger, rules, keep))
 
 
 @given(LEDGERS, RULES, st.none() | st.integers(1, 6))

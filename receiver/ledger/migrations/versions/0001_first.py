@@ -327,6 +327,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("app", "version"),
     )
     op.create_index("targets_by_registration", "targets", ["registration_id"])
+    counted = "mode = 'create' AND created_here AND NOT by_hand AND deleted_at IS NULL"
     for name, columns, where in (
         ("targets_moving", ["app", "version"], "mode <> 'create'"),
         ("targets_live", ["app", "version"], "deleted_at IS NULL"),
@@ -335,6 +336,7 @@ def upgrade() -> None:
             ["made_at"],
             "made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL",
         ),
+        ("targets_counted", ["app", "push_time"], counted),
     ):
         op.create_index(
             name,
