@@ -25,7 +25,7 @@ from receiver.web.page.auth import (
 from tests.conftest import StartReceiver
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import KEY, REPOSITORY, until
-from tests.support.visitor import COOKIE, PAGE, PASSWORD, Visitor, cookie, visitor
+from tests.support.visitor import COOKIE, PAGE, PASSWORD, Reading, Visitor, cookie, visitor
 
 PAGES = ("/", "/deliveries", "/deliveries/d0", "/versions")
 ACTIONS = (
@@ -419,7 +419,8 @@ def test_a_form_over_16_kib_is_refused(receiver: ReceiverHere) -> None:
         answer = person.post("/login", data={**form, "password": "x" * 17_000})
 
     assert answer.status_code == 400
-    assert "16 KiB" in answer.text
+    assert "The form is larger than 16 KiB." in answer.text
+    assert "Docker Hub" not in Reading(answer.text.partition("<main")[2]).text
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from receiver.errors import BadBody, LedgerError
 from receiver.ledger.links import is_revoked, revoke
 from receiver.logs import get_logger
 from receiver.pipeline.prune import RetentionBusy
+from receiver.reasons import Reason
 from receiver.secret import Secret
 from receiver.service import Service
 from receiver.web.body import ClientDisconnected, read_body
@@ -304,7 +305,12 @@ def sessions_of(service: Service) -> Sessions:
 
 async def form_of(request: Request) -> Form:
     """Return the fields of a form; if a field occurs twice, the last value."""
-    text = (await read_body(request, LARGEST_FORM)).decode("utf-8", "replace")
+    try:
+        text = (await read_body(request, LARGEST_FORM)).decode("utf-8", "replace")
+    except BadBody as error:
+        if error.reason is not Reason.BODY_TOO_LARGE:
+            raise
+        raise BadBody(error.reason, f"The form is larger than {LARGEST_FORM // 1024} KiB") from None
     return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
 
 
