@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.web.page.auth import SESSION_SECONDS
+from receiver.web.page.sessions import SESSION_SECONDS
 from tests.support.browser import an_address, chromium, needs_chromium, sign_in
 from tests.support.receiver_process import RULE, ReceiverProcess, webhook_body
 from tests.support.visitor import COOKIE, PAGE, PASSWORD, cookie

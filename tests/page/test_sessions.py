@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 
 import httpx
 import pytest
@@ -15,13 +16,8 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.signing import ApiToken, ApiTokenSigner
 from receiver.web.clients import client_of
-from receiver.web.page.auth import (
-    LOGIN_FORM_SECONDS,
-    SESSION_SECONDS,
-    TRIES_A_MINUTE,
-    Sessions,
-    safe_path,
-)
+from receiver.web.page.auth import TRIES_A_MINUTE, safe_path
+from receiver.web.page.sessions import LOGIN_FORM_SECONDS, SESSION_SECONDS, Sessions
 from tests.conftest import StartReceiver
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import KEY, REPOSITORY, until
@@ -474,6 +470,83 @@ def test_an_expired_session_s_form_needs_its_own_token(receiver: ReceiverHere) -
         assert answer.headers["location"] == "/login"
 
 
+def test_a_form_of_an_earlier_session_of_the_browser_is_confirmed(receiver: ReceiverHere) -> None:
+    """After signing out and in again in another tab, nothing was done and the form was lost."""
+    with visitor(receiver) as person:
+        form = person.read("/rules").form("/do/pause", repository=REPOSITORY)
+        person.post("/logout", data=person.read("/").form("/logout"))
+        person.sign_in()
+
+        asked = person.post("/do/pause", data=form)
+
+        assert "You have signed in again since this form was opened." in asked.text
+        shown = Reading(asked.text)
+        assert f"Do you still want this: pause ({REPOSITORY})?" in shown.text
+        assert "is paused" not in person.read("/").text
+        answer = person.post("/do/pause", data=shown.form("/do/pause", confirmed="yes"))
+        assert answer.headers["location"] == "/rules"
+        assert f"{REPOSITORY} is paused" in person.read("/").text
+        person.do("resume", repository=REPOSITORY)
+
+
+def test_a_form_sent_after_signing_out_is_shown_again_after_signing_in(
+    receiver: ReceiverHere,
+) -> None:
+    """It was dropped without a word."""
+    with visitor(receiver) as person:
+        form = person.read("/rules").form("/do/pause", repository="*")
+        person.post("/logout", data=person.read("/").form("/logout"))
+
+        login = person.post("/do/pause", data=form).headers["location"]
+
+        shown = person.read(login)
+        assert "Nothing was done yet: you are not signed in any more." in shown.text
+        fields = {**shown.form("/login"), "password": PASSWORD}
+        again = person.read(person.post("/login", data=fields).headers["location"])
+        assert "You are signed in again. Nothing was done yet." in again.text
+        assert "Pause everything?" in again.text
+        assert "Nothing was done yet: you" not in person.read("/").text
+
+
+def test_a_form_that_cannot_be_kept_leads_back_to_its_page_and_says_so(
+    receiver: ReceiverHere,
+) -> None:
+    with visitor(receiver) as person:
+        form = person.read("/rules").form("/do/pause", repository=REPOSITORY)
+        person.post("/logout", data=person.read("/").form("/logout"))
+
+        answer = person.post("/do/pause", data={**form, "more": token_hex(2000)})
+
+        assert answer.headers["location"] == "/login?next=%2Frules"
+        said = "Nothing was done: you are not signed in any more. Sign in, then try again."
+        assert said in person.read("/login?next=%2Frules").text
+
+
+def test_each_page_has_another_text_as_its_token_and_all_are_accepted(
+    receiver: ReceiverHere,
+) -> None:
+    with visitor(receiver) as person:
+        tokens = {person.read("/rules").form("/logout")["csrf"] for _ in range(3)}
+
+        assert len(tokens) == 3
+        for token in tokens:
+            form = {"csrf": token, "repository": REPOSITORY}
+            assert person.post("/do/resume", data=form).status_code == 303
+
+
+def test_a_session_lasts_twelve_hours_after_its_last_use(receiver: ReceiverHere) -> None:
+    """It was renewed only in its last six hours: it could end six hours after its last use."""
+    with Visitor(receiver) as person:
+        person.cookies.set(COOKIE, cookie(age=600))
+        began = int(time.time())
+
+        renewed = person.get("/").cookies[COOKIE]
+
+        session = Sessions([KEY], PASSWORD).read(renewed, began)
+        assert session is not None
+        assert session.expires_at >= began + SESSION_SECONDS
+
+
 def test_a_session_in_use_lasts_longer_and_still_ends_when_signed_out(
     receiver: ReceiverHere,
 ) -> None:
@@ -484,7 +557,6 @@ def test_a_session_in_use_lasts_longer_and_still_ends_when_signed_out(
         person.cookies.clear()
         person.cookies.set(COOKIE, renewed)
         thief.cookies.set(COOKIE, renewed)
-        assert "set-cookie" not in person.get("/").headers
 
         person.post("/logout", data=person.read("/").form("/logout"))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from receiver.web.page.auth import Sessions
+from receiver.web.page.sessions import Sessions
 from tests.support.receiver_process import KEY, ReceiverProcess
 
 PASSWORD = "correct horse battery staple"

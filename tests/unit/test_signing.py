@@ -25,7 +25,7 @@ from receiver.signing import (
     ApprovalToken,
     LinkSigner,
 )
-from receiver.web.page.auth import Sessions
+from receiver.web.page.sessions import Sessions
 
 OLD, NEW = "old-key-" * 5, "new-key-" * 5
 STUDIO = "studio/game-server"

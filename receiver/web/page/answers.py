@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
-from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -15,13 +14,12 @@ from receiver.service import Service
 from receiver.web.page.auth import (
     FLASH,
     FRAGMENT,
-    LONGEST_FLASH,
     Page,
-    Session,
+    flash_of,
     forget_cookie,
-    read_cookie,
 )
 from receiver.web.page.rendering import HEADERS, render
+from receiver.web.page.sessions import Session
 
 UNCHANGED = 304
 LONGEST_FILTER = 200
@@ -32,13 +30,13 @@ def answer_page(request: Request, session: Session, template: str, **facts: Any)
     here = request.url.path + _query_of(request)
     if FRAGMENT in request.query_params:
         return render(
-            template, layout="fragment.html", csrf=session.csrf, here=here, flash="", **facts
+            template, layout="fragment.html", csrf=session.masked(), here=here, flash="", **facts
         )
-    flash = unquote(read_cookie(request, FLASH))[:LONGEST_FLASH]
+    flash = flash_of(request)
     response = render(
         template,
         layout="base.html",
-        csrf=session.csrf,
+        csrf=session.masked(),
         here=here,
         flash=flash,
         etag=getattr(request.state, "etag", ""),

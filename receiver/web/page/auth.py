@@ -4,13 +4,10 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from secrets import token_urlsafe
-from typing import cast
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from itsdangerous import BadData, URLSafeSerializer
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -24,107 +21,25 @@ from receiver.secret import Secret
 from receiver.service import Service
 from receiver.web.body import ClientDisconnected, read_body
 from receiver.web.clients import MinuteLimiter, client_of
-from receiver.web.page.questions import Question
+from receiver.web.page.questions import QUESTIONS, Question
 from receiver.web.page.rendering import HEADERS, render
+from receiver.web.page.sessions import (
+    CLOCK_SECONDS,
+    KEPT_SECONDS,
+    LOGIN_FORM_SECONDS,
+    LONGEST_KEPT_FORM,
+    SESSION_SECONDS,
+    Session,
+    Sessions,
+    is_of,
+)
 from receiver.web.webhook import not_found
-
-SESSION_SALT = b"receiver.session"
-SESSION_SECONDS = 12 * 60 * 60
-LOGIN_FORM_SECONDS = 60 * 60
-CLOCK_SECONDS = 60 * 60  # the clock may have been set back by this much since the session began
-KEPT_SECONDS = 7 * 24 * 60 * 60  # how long an expired cookie still lets a form be kept
-LONGEST = 1024
-LONGEST_KEPT_FORM = 1500
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """The content of a valid cookie. Each form repeats `csrf`; `expires_at` in epoch seconds."""
-
-    csrf: str
-    expires_at: int
-
-    @property
-    def id(self) -> str:
-        """The session's id in the ledger, a hash that does not reveal the token."""
-        return hashlib.sha256(self.csrf.encode()).hexdigest()[:32]
-
-    def is_own(self, given: str) -> bool:
-        """Return whether a form has this session's CSRF token."""
-        return hmac.compare_digest(self.csrf.encode(), given.encode("utf-8", "replace"))
-
-
-class Sessions:
-    """Signs and reads the cookies; keys oldest first, as for links. `now` in epoch seconds."""
-
-    def __init__(self, keys: Sequence[str], password: str) -> None:
-        salt = SESSION_SALT + b":" + hashlib.sha256(password.encode()).digest()
-        self._serializer = URLSafeSerializer(
-            list(keys), salt=salt, signer_kwargs={"digest_method": hashlib.sha256}
-        )
-
-    def begin(self, now: int) -> tuple[str, Session]:
-        """Return the cookie of a new session, and the session."""
-        return self._make("session", now + SESSION_SECONDS)
-
-    def read(self, cookie: str, now: int) -> Session | None:
-        """Return the session of a cookie; None if it is invalid or expired."""
-        return self._read("session", cookie, now)
-
-    def renew(self, session: Session, now: int) -> str:
-        """Return a cookie with which the same session lasts longer: it is in use."""
-        return str(self._serializer.dumps(["session", session.csrf, now + SESSION_SECONDS]))
-
-    def read_expired(self, cookie: str, now: int) -> Session | None:
-        """Return a session that has expired lately; None if there was none."""
-        return self._read("session", cookie, now - KEPT_SECONDS, longer=KEPT_SECONDS)
-
-    def keep_form(self, path: str, form: Mapping[str, str], now: int) -> str:
-        """Return a form as a signed text, without its CSRF token."""
-        kept = {name: value for name, value in form.items() if name not in {"csrf", "confirmed"}}
-        return str(self._serializer.dumps(["form", path, kept, now + LOGIN_FORM_SECONDS]))
-
-    def read_form(self, text: str, now: int) -> tuple[str, dict[str, str]] | None:
-        """Return the path and the fields of a kept form; None if it is invalid or too old."""
-        match self._payload(text, LONGEST_KEPT_FORM):
-            case ["form", str(path), dict(form), int(expires_at)] if now < expires_at:
-                return path, {str(name): str(value) for name, value in form.items()}
-            case _:
-                return None
-
-    def begin_login(self, now: int) -> tuple[str, Session]:
-        """Return the cookie of a login form, which prevents login forms from other sites."""
-        return self._make("login", now + LOGIN_FORM_SECONDS)
-
-    def read_login(self, cookie: str, now: int) -> Session | None:
-        """Return the content of a login form's cookie; None if it is invalid or expired."""
-        return self._read("login", cookie, now)
-
-    def _make(self, kind: str, expires_at: int) -> tuple[str, Session]:
-        session = Session(token_urlsafe(24), expires_at)
-        return str(self._serializer.dumps([kind, session.csrf, expires_at])), session
-
-    def _payload(self, text: str, longest: int) -> object:
-        if len(text) > longest or not text.isascii():
-            return None
-        try:
-            return cast("object", self._serializer.loads(text))
-        except (BadData, ValueError, RecursionError):
-            return None
-
-    def _read(self, expected: str, cookie: str, now: int, *, longer: int = 0) -> Session | None:
-        match self._payload(cookie, LONGEST):
-            case [str(kind), str(csrf), int(expires_at)] if kind == expected:
-                # A session that ends too late began while the clock was wrong.
-                valid = now < expires_at <= now + SESSION_SECONDS + CLOCK_SECONDS + longer
-                return Session(csrf, expires_at) if valid else None
-            case _:
-                return None
-
 
 LARGEST_FORM = 16 * 1024
 MOST_FIELDS = 50
 SESSION = "session"
+EARLIER = "earlier"  # the cookie with the ids of the browser's last sessions
+MOST_EARLIER = 8
 FLASH = "flash"  # the cookie with the message of the last action
 LONGEST_FLASH = 600
 FLASH_SECONDS = 60
@@ -195,13 +110,13 @@ def login_required(page: Page) -> Callable[[Request], Awaitable[Response]]:
     """Wrap a page so that it requires a login."""
 
     async def respond(service: Service, request: Request) -> Response:
+        sessions = sessions_of(service)  # of now: another password ends the session
         session = await current_session(service, request)
         if session is None:
             return _to_login(request)
         response = await page(service, request, session)
-        now = int(time.time())
-        if FRAGMENT not in request.query_params and session.expires_at - now < SESSION_SECONDS // 2:
-            renewed = sessions_of(service).renew(session, now)
+        if FRAGMENT not in request.query_params:  # an open page that asks by itself is no use
+            renewed = sessions.renew(session, int(time.time()))
             give_cookie(request, response, SESSION, renewed, KEPT_SECONDS)
         return response
 
@@ -220,33 +135,60 @@ def form_action(
         session = await current_session(service, request)
         if session is None:
             return await _keep_form(service, request)
-        form = await form_of(request)
-        if not session.is_own(form.get("csrf", "")):
+        form, path = await form_of(request), request.url.path
+        own = session.is_own(form.get("csrf", ""))
+        if not own and not is_of(form.get("csrf", ""), _earlier(service, request)):
             return failure(request, 403, "Nothing was done.", _NOT_OWN)
         asked = await question(service, form) if question is not None else ""
+        if not own:
+            again = asked or _still_wanted(path, form)
+            return ask(session, form, again, action=path, note=_OTHER_SESSION)
         if asked and form.get("confirmed") != "yes":
-            return ask(session, form, asked, action=request.url.path)
+            return ask(session, form, asked, action=path)
         done = await action(service, form)
         response = RedirectResponse(done.path, 303)
-        if done.message:
-            text = quote(done.message[:LONGEST_FLASH])
-            give_cookie(request, response, FLASH, text, FLASH_SECONDS)
-        return response
+        return _say(request, response, done.message) if done.message else response
 
     return public_page(respond)
 
 
 async def _keep_form(service: Service, request: Request) -> Response:
     """Redirect to the login, and from there back to the form; a stranger's form is not read."""
-    now, sessions = int(time.time()), sessions_of(service)
-    expired = sessions.read_expired(read_cookie(request, SESSION), now)
-    if expired is None or expired.expires_at > now or not request.url.path.startswith("/do/"):
+    now, sessions, path = int(time.time()), sessions_of(service), request.url.path
+    if not path.startswith("/do/"):
         return RedirectResponse("/login", 303)
+    earlier = _earlier(service, request)
+    if not earlier:
+        return _say(request, RedirectResponse("/login", 303), _NOT_SIGNED_IN)
     form = await form_of(request)
-    kept = sessions.keep_form(request.url.path, form, now)
-    if not expired.is_own(form.get("csrf", "")) or len(kept) > LONGEST_KEPT_FORM:
-        return RedirectResponse("/login", 303)
-    return RedirectResponse(f"/login?next={quote(f'/again?form={kept}', safe='')}", 303)
+    if not is_of(form.get("csrf", ""), earlier):
+        return _say(request, RedirectResponse("/login", 303), _NOT_SIGNED_IN)
+    kept = sessions.keep_form(path, form, now)
+    fits = len(kept) <= LONGEST_KEPT_FORM
+    after = f"/again?form={kept}" if fits else safe_path(form.get("back", "/"))
+    response = RedirectResponse(f"/login?next={quote(after, safe='')}", 303)
+    return _say(request, response, _KEPT if fits else _NOT_SIGNED_IN)
+
+
+def _earlier(service: Service, request: Request) -> list[str]:
+    """Return the ids of the browser's last sessions, the newest last."""
+    now, sessions = int(time.time()), sessions_of(service)
+    known = sessions.read_ids(read_cookie(request, EARLIER), now)
+    last = sessions.read_expired(read_cookie(request, SESSION), now)
+    return known if last is None or last.id in known else [*known, last.id]
+
+
+def _say(request: Request, response: Response, message: str) -> Response:
+    """Show a message on the next page."""
+    give_cookie(request, response, FLASH, quote(message[:LONGEST_FLASH]), FLASH_SECONDS)
+    return response
+
+
+_NOT_SIGNED_IN = "Nothing was done: you are not signed in any more. Sign in, then try again."
+_KEPT = (
+    "Nothing was done yet: you are not signed in any more. Sign in, and the form is shown again."
+)
+_OTHER_SESSION = "You have signed in again since this form was opened. Nothing was done yet."
 
 
 def ask(session: Session, form: Form, question: str, *, action: str, note: str = "") -> Response:
@@ -254,7 +196,7 @@ def ask(session: Session, form: Form, question: str, *, action: str, note: str =
     hidden = {"csrf", "confirmed"}
     back = safe_path(form.get("back", "/"))
     return render(
-        "confirm.html", layout="base.html", csrf=session.csrf, here="", flash=note,
+        "confirm.html", layout="base.html", csrf=session.masked(), here="", flash=note,
         question=question, action=action, back=back,
         fields={name: value for name, value in form.items() if name not in hidden},
     )  # fmt: skip
@@ -276,7 +218,7 @@ def failure(request: Request, status: int, heading: str, sentence: str) -> Respo
     session = session_of(request)
     return render(
         "failure.html", status, layout="base.html", heading=heading, sentence=sentence,
-        csrf=session.csrf if session is not None else "", flash="", here="",
+        csrf=session.masked() if session is not None else "", flash="", here="",
     )  # fmt: skip
 
 
@@ -334,6 +276,11 @@ def forget_cookie(request: Request, response: Response, name: str) -> None:
 def read_cookie(request: Request, name: str) -> str:
     """Return one of our cookies, empty if it was not sent."""
     return request.cookies.get(_name(name, _is_secure(request)), "")
+
+
+def flash_of(request: Request) -> str:
+    """Return the message that the last response left for this page."""
+    return unquote(read_cookie(request, FLASH))[:LONGEST_FLASH]
 
 
 def _to_login(request: Request) -> Response:
@@ -400,14 +347,18 @@ class Login:
             return _form(request, after, 403, "The password is wrong.")
         log.info("login", address=address)
         response = RedirectResponse(after, 303)
-        give_cookie(request, response, SESSION, sessions.begin(now)[0], KEPT_SECONDS)
+        cookie, session = sessions.begin(now)
+        earlier = [*_earlier(service, request), session.id][-MOST_EARLIER:]
+        give_cookie(request, response, SESSION, cookie, KEPT_SECONDS)
+        give_cookie(request, response, EARLIER, sessions.keep_ids(earlier, now), KEPT_SECONDS)
         forget_cookie(request, response, LOGIN)
         return response
 
 
 async def _show(_: Service, request: Request) -> Response:
     """Show the form, with a CSRF token that is bound to this browser."""
-    return _form(request, after=safe_path(request.query_params.get("next", "/")))
+    after = safe_path(request.query_params.get("next", "/"))
+    return _form(request, after, flash=flash_of(request))
 
 
 async def _leave(request: Request) -> Response:
@@ -444,12 +395,16 @@ def is_same(given: str, password: Secret) -> bool:
     return hmac.compare_digest(*pair)
 
 
-def _form(request: Request, after: str, status: int = 200, fault: str = "") -> Response:
+def _form(
+    request: Request, after: str, status: int = 200, fault: str = "", flash: str = ""
+) -> Response:
     cookie, session = sessions_of(request.app.state.service).begin_login(int(time.time()))
     response = render(
-        "login.html", status, layout="base.html", csrf=session.csrf, after=after, fault=fault,
-        flash="", here=None,
+        "login.html", status, layout="base.html", csrf=session.masked(), after=after, fault=fault,
+        flash=flash, here=None,
     )  # fmt: skip
+    if flash:
+        forget_cookie(request, response, FLASH)
     give_cookie(request, response, LOGIN, cookie, LOGIN_FORM_SECONDS)
     return response
 
@@ -457,6 +412,7 @@ def _form(request: Request, after: str, status: int = 200, fault: str = "") -> R
 # A form that was sent after its session expired: kept until the visitor has signed in again.
 
 _NOTE = "You are signed in again. Nothing was done yet."
+_NOT_NAMED = frozenset({"back", "csrf", "confirmed"})
 _TOO_OLD = "The form is too old, or the address was changed. Nothing was done."
 
 
@@ -466,7 +422,12 @@ async def show_again(service: Service, request: Request, session: Session) -> Re
     if kept is None:
         return failure(request, 400, "There is nothing to repeat.", _TOO_OLD)
     path, form = kept
+    question = QUESTIONS.get(path.removeprefix("/do/"))
+    asked = await question(service, form) if question is not None else ""
+    return ask(session, form, asked or _still_wanted(path, form), action=path, note=_NOTE)
+
+
+def _still_wanted(path: str, form: Form) -> str:
     what = path.rpartition("/")[2].replace("-", " ")
-    named = ", ".join(value for name, value in form.items() if value and name != "back")
-    question = f"Do you still want this: {what}{f' ({named})' if named else ''}?"
-    return ask(session, form, question, action=path, note=_NOTE)
+    named = ", ".join(value for name, value in form.items() if value and name not in _NOT_NAMED)
+    return f"Do you still want this: {what}{f' ({named})' if named else ''}?"

@@ -13,7 +13,8 @@ from receiver.upkeep.channels import ChannelNotMoved
 from receiver.upkeep.promotion import propose
 from receiver.web.page.answers import answer_page
 from receiver.web.page.approve import links_to_approve
-from receiver.web.page.auth import Page, Session, failure
+from receiver.web.page.auth import Page, failure
+from receiver.web.page.sessions import Session
 from receiver.web.page.versions import AppChannel, AppVersions, VersionsView
 
 

@@ -25,9 +25,10 @@ from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import Mode
 from receiver.service import Service
 from receiver.web.page.answers import answer_page, short_text
-from receiver.web.page.auth import FRAGMENT, Session
+from receiver.web.page.auth import FRAGMENT
 from receiver.web.page.flow import colour_of
 from receiver.web.page.rendering import query_of
+from receiver.web.page.sessions import Session
 
 # The first state that one of the registrations has is the delivery's status.
 BY_URGENCY = (State.PARKED, State.WAITING, State.WORKING, State.QUEUED)

@@ -14,7 +14,7 @@ from receiver.rules.tag_patterns import Globs, TagPattern
 from receiver.service import Service
 from receiver.web.overview import overview_of
 from receiver.web.page.answers import answer_page, short_text
-from receiver.web.page.auth import Session
+from receiver.web.page.sessions import Session
 
 
 @dataclass(frozen=True, slots=True)

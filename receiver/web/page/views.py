@@ -19,7 +19,7 @@ from receiver.upkeep.health import Code
 from receiver.web.overview import Overview, overview_of
 from receiver.web.page.answers import More, answer_page, short_text, unless_unchanged
 from receiver.web.page.approve import links_to_approve
-from receiver.web.page.auth import Page, Session, failure, login_required, show_again
+from receiver.web.page.auth import Page, failure, login_required, show_again
 from receiver.web.page.channels import channels_page
 from receiver.web.page.charts import (
     durations,
@@ -33,6 +33,7 @@ from receiver.web.page.flow import Step, flow_of
 from receiver.web.page.onboarding import steps_of
 from receiver.web.page.rendering import serve_asset
 from receiver.web.page.rules import show_rules
+from receiver.web.page.sessions import Session
 from receiver.web.page.versions import VersionsView
 
 

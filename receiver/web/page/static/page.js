@@ -77,9 +77,9 @@ function counterpart(region, old) {
 const seen = new Map(); // each region's content when it was last fetched
 let waiting = null; // the list with new rows, while someone reads the old one
 
-// Relative times change by themselves.
+// Relative times change by themselves, and each answer has the forms' token as another text.
 function contentOf(region) {
-  return region.innerHTML.replace(/(<time[^>]*>)[^<]*/g, "$1");
+  return region.innerHTML.replace(/(<time[^>]*>)[^<]*/g, "$1").replace(/(name="csrf" value=")[^"]*/g, "$1");
 }
 
 function rowsOf(region) {
@@ -115,6 +115,8 @@ function showNew(button) {
 function adopt(text) {
   const fetched = new DOMParser().parseFromString(text, "text/html");
   if (fetched.title) document.title = fetched.title;
+  const token = fetched.querySelector("input[name=csrf]")?.value; // after signing in again: another one
+  if (token) for (const field of document.querySelectorAll("input[name=csrf]")) field.value = token;
   for (const fresh of fetched.querySelectorAll("[data-live]")) {
     const region = document.querySelector(`[data-live="${fresh.dataset.live}"]`);
     const content = contentOf(fresh);
