@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
@@ -18,6 +19,7 @@ from receiver.web.page.auth import (
     flash_of,
     forget_cookie,
 )
+from receiver.web.page.compression import accepts_gzip, pack, packed
 from receiver.web.page.rendering import HEADERS, render
 from receiver.web.page.sessions import Session
 
@@ -67,14 +69,29 @@ _START = token_hex(8)  # another version of the program may render the same diff
 More = Callable[[Service], Awaitable[object]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Rendered parts of a page; `packed` is None if they are not sent compressed."""
+
+    body: bytes
+    packed: bytes | None
+
+    def response(self, request: Request, tag: str) -> Response:
+        headers = {**HEADERS, "ETag": tag, "Vary": "Accept-Encoding"}
+        if self.packed is not None and accepts_gzip(request):
+            headers["Content-Encoding"] = "gzip"
+            return HTMLResponse(self.packed, headers=headers)
+        return HTMLResponse(self.body, headers=headers)
+
+
 def unless_unchanged(page: Page, more: More | None = None) -> Page:
     """Wrap a page so that its live parts are sent only if they may have changed.
 
-    They are rendered once for each change, however many tabs of a person ask for them. `more`
-    returns what else the page depends on, beside the ledger and the configuration.
+    They are rendered and compressed once for each change, however many tabs of a person ask for
+    them. `more` returns what else the page depends on, beside the ledger and the configuration.
     """
     current = Revision()
-    kept: dict[str, bytes] = {}
+    kept: dict[str, _Kept] = {}
 
     async def respond(service: Service, request: Request, session: Session) -> Response:
         also = await more(service) if more is not None else ""
@@ -83,18 +100,23 @@ def unless_unchanged(page: Page, more: More | None = None) -> Page:
                        if name != FRAGMENT)  # fmt: skip
         parts = (_START, session.csrf, request.url.path, query, revision, id(service.settings))
         tag = f'"{hashlib.sha256(repr((parts, also)).encode()).hexdigest()[:32]}"'
-        known = request.headers.get("if-none-match")
+        known = request.headers.get("if-none-match", "").removeprefix("W/")  # by a proxy
         if FRAGMENT in request.query_params and known == tag:
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={**HEADERS, "ETag": tag})
         if FRAGMENT in request.query_params and tag in kept:
-            return HTMLResponse(kept[tag], headers={**HEADERS, "ETag": tag})
+            return kept[tag].response(request, tag)
         request.state.etag = tag
         response = await page(service, request, session)
         response.headers["ETag"] = tag
-        if FRAGMENT in request.query_params and response.status_code == HTTPStatus.OK:
-            kept[tag] = bytes(response.body)
+        if response.status_code != HTTPStatus.OK:
+            return response
+        if FRAGMENT in request.query_params:
+            body = bytes(response.body)
+            kept[tag] = _Kept(body, packed(body))
             if len(kept) > MOST_KEPT:
                 del kept[next(iter(kept))]
+            return kept[tag].response(request, tag)
+        pack(request, response)
         return response
 
     return respond

@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from receiver.web.document import example_of
 from receiver.web.operation import HTML, JSON
+from receiver.web.page.compression import accepts_gzip
 from receiver.web.page.rendering import HEADERS, render
 from receiver.web.problems import STATUS, ProblemCode
 
@@ -302,7 +303,7 @@ class Reference:
         if JSON in accepted and HTML not in accepted:
             return RedirectResponse(DOCUMENT, headers={"Vary": "Accept"})
         await asyncio.to_thread(lambda: self._compressed)  # the first time it takes a while
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if accepts_gzip(request):
             headers = {**VARIES, "Content-Encoding": "gzip"}
             return Response(self._compressed, headers=headers, media_type=HTML)
         return Response(self._page, headers=VARIES, media_type=HTML)

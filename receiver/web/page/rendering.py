@@ -1,5 +1,6 @@
 """Renders templates, with the response headers of every page."""
 
+import gzip
 import hashlib
 import re
 import time
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from receiver.timestamps import duration, format_time
+from receiver.web.page.compression import accepts_gzip
 from receiver.web.page.flow import colour_of
 from receiver.web.webhook import not_found
 
@@ -24,6 +26,7 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 CONTENTS = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir())}
+COMPRESSED = {name: gzip.compress(body, mtime=0) for name, body in CONTENTS.items()}
 FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -38,7 +41,11 @@ async def serve_asset(request: Request) -> Response:
     if name not in CONTENTS:
         return not_found()
     headers = {"Cache-Control": FOREVER, "X-Content-Type-Options": "nosniff"}
-    return Response(CONTENTS[name], headers=headers, media_type=TYPES[Path(name).suffix])
+    headers["Vary"] = "Accept-Encoding"
+    body, kind = CONTENTS[name], TYPES[Path(name).suffix]
+    if accepts_gzip(request):
+        body, headers["Content-Encoding"] = COMPRESSED[name], "gzip"
+    return Response(body, headers=headers, media_type=kind)
 
 
 JUST_NOW_SECONDS = 5
