@@ -36,6 +36,8 @@ from receiver.web.page.rules import show_rules
 from receiver.web.page.sessions import Session
 from receiver.web.page.versions import VersionsView
 
+MOST_ALIKE = 5  # registrations parked for the same reason that the overview shows
+
 
 def overview_page(shelf: VersionsView) -> Page:
     """Return the overview; `shelf` caches the versions at Edgegap."""
@@ -60,7 +62,7 @@ def overview_page(shelf: VersionsView) -> Page:
             times_said=said_of_times(durations(overview.last)),
             flows=[_newest_flow(one, settings.rules) for one in overview.rules],
             answer_colour=_answer_colour(overview), strange_links=_strange_links(overview),
-            attention=overview.parked_count + len(overview.degraded),
+            most_alike=MOST_ALIKE, attention=overview.parked_count + len(overview.degraded),
         )  # fmt: skip
 
     return show_overview
