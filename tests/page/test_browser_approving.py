@@ -1,5 +1,6 @@
 """Approving in a real browser: a preview fetches the link first, then a person presses a button."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -72,7 +73,9 @@ def test_the_pages_of_a_move_fit_a_phone_and_are_accessible(
         page.goto(path)
         assert sticks_out(page) == 0, path
         assert violations(page) == [], path
-    page.get_by_role("button", name=f"Approve {APP}/prod to 1.0").click()
+    page.get_by_role("link", name=f"Review and approve {APP}/prod to 1.0").click()
+    expect(page.get_by_role("heading", name=f"Move {APP}/prod to 1.0?")).to_be_visible()
+    page.get_by_role("button", name="Approve").click()
     expect(page.get_by_text("Approved by page")).to_be_visible()
     page.get_by_role("link", name="Open the receiver's page").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
@@ -111,3 +114,32 @@ def test_a_person_approves_what_a_preview_only_fetched(
     assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.0"
     context.close()
     assert wrong == []
+
+
+def test_a_push_while_the_mouse_rests_on_approve_approves_nothing(
+    here: ReceiverHere, sandbox: EdgegapSandbox, browser: Browser
+) -> None:
+    """The same pixel then approved the newer image, which nobody had looked at."""
+    assert registration_of(here, here.push("1.0"), "prod")["reason"] == "needs_approval"
+    context = browser.new_context(base_url=here.url)
+    page = context.new_page()
+    sign_in(page, PASSWORD)
+    box = page.locator("[data-live=waiting] .main").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+    newer = here.push("1.1")
+    assert registration_of(here, newer, "prod")["reason"] == "needs_approval"
+    page.wait_for_timeout(4500)  # two looks at least
+    page.mouse.down()
+    page.mouse.up()
+
+    expect(page).to_have_url(re.compile("/approve/"))
+    assert registration_of(here, newer, "prod")["state"] == "waiting"
+    assert (APP, "prod") not in sandbox.versions
+    page.goto("/")
+    page.get_by_role("link", name=f"Review and approve {APP}/prod to 1.1").click()
+    page.get_by_role("button", name="Approve").click()
+    until(lambda: registration_of(here, newer, "prod")["outcome"] == "created")
+    assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.1"
+    context.close()
