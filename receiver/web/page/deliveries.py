@@ -26,22 +26,13 @@ from receiver.rules.rule import Mode
 from receiver.service import Service
 from receiver.web.page.answers import answer_page, short_text
 from receiver.web.page.auth import FRAGMENT
-from receiver.web.page.flow import colour_of
+from receiver.web.page.flow import Status, colour_of, status_of_registration
 from receiver.web.page.rendering import query_of
 from receiver.web.page.sessions import Session
 
 # The first state that one of the registrations has is the delivery's status.
 BY_URGENCY = (State.PARKED, State.WAITING, State.WORKING, State.QUEUED)
 LEAST_FOLDED = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """One word for a delivery, its reason and its color."""
-
-    word: str
-    colour: str
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +82,12 @@ def status_of(delivery: Delivery | DeliveryDetail) -> Status:
     for state in BY_URGENCY:
         for one in delivery.registrations:
             if one.state is state:
-                return Status(state.value, colour_of(state), one.reason or "")
-    for one in sorted(delivery.registrations, key=lambda one: one.mode is not Mode.CREATE):
-        word = one.outcome or one.state
-        if any(each.overwritten for each in delivery.registrations):
-            return Status(word, "wait", "tag overwritten")
-        later = "later deleted" if one.deleted_at is not None else ""
-        return Status(word, colour_of(word), later)
+                return status_of_registration(one)
+    done = sorted(delivery.registrations, key=lambda one: one.mode is not Mode.CREATE)
+    if done:
+        worst = next((one for one in done if one.overwritten), done[0])
+        status = status_of_registration(worst)
+        return Status(done[0].outcome or done[0].state, status.colour, status.reason)
     verdict = delivery.verdict
     return Status(verdict.value, colour_of(verdict), delivery.reason or "")
 

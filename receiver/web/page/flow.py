@@ -24,6 +24,29 @@ def colour_of(word: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Status:
+    """One word for a delivery or a registration, its reason and its color."""
+
+    word: str
+    colour: str
+    reason: str = ""
+
+
+def status_of_registration(one: Registration) -> Status:
+    """Return the outcome or the state; what is done with an overwritten tag is no success."""
+    word = one.outcome or one.state
+    if one.state is not State.DONE:
+        return Status(word.value, colour_of(word), one.reason or "")
+    if one.overwritten:
+        return Status(word.value, _overwritten(colour_of(word)), "tag overwritten")
+    return Status(word.value, colour_of(word), "later deleted" if one.deleted_at else "")
+
+
+def _overwritten(colour: str) -> str:
+    return "wait" if colour == "good" else colour
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One part of the line. `colour` is "next" if nothing happened yet.
 
@@ -70,16 +93,11 @@ def _digest(digest: str) -> Step:
 
 
 def _step(one: Registration) -> Step:
-    word = one.outcome or one.state
-    detail = one.reason or ""
+    status = status_of_registration(one)
+    detail = status.reason or one.reason or ""
     if one.outcome in MADE and one.finished_at is not None:
-        detail = duration(max(0, one.finished_at - one.created_at))
-    if one.deleted_at is not None:
-        detail = "later deleted"
-    colour = colour_of(word)
-    if one.overwritten:
-        colour, detail = "wait" if colour == "good" else colour, "tag overwritten"
-    return Step(one.mode.value, colour, one.version, one.app, word, detail)
+        detail = status.reason or duration(max(0, one.finished_at - one.created_at))
+    return Step(one.mode.value, status.colour, one.version, one.app, status.word, detail)
 
 
 def _next(

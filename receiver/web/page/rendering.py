@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, Response
 
 from receiver.timestamps import duration, format_time
 from receiver.web.page.compression import accepts_gzip
-from receiver.web.page.flow import colour_of
+from receiver.web.page.flow import colour_of, status_of_registration
 from receiver.web.webhook import not_found
 
 FOLDER = Path(__file__).parent / "static"
@@ -142,5 +142,6 @@ _environment = Environment(
     auto_reload=False,
     finalize=_harmless,
 )
-_environment.filters.update(marked=_marked, moment=_moment, colour=colour_of, duration=duration)
+_environment.filters.update(marked=_marked, moment=_moment, duration=duration)
+_environment.filters.update(colour=colour_of, status=status_of_registration)
 _environment.globals.update(asset=address_of, version_address=version_address, query=query_of)

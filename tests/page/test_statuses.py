@@ -1,0 +1,37 @@
+"""A delivery and its registrations have the same status on each page."""
+
+from pathlib import Path
+
+import pytest
+
+from receiver.ledger.transaction import Tx
+from tests.support.receiver_here import receiver_here
+from tests.support.receiver_process import RULE
+from tests.support.visitor import PAGE, visitor
+
+OFF = '\n[catch_up]\nevery = "off"\n'
+
+
+def _overwrite(tx: Tx) -> int:
+    return tx.run("UPDATE registrations SET overwritten = TRUE").rowcount
+
+
+@pytest.mark.parametrize("path", ["/", "/deliveries", "/deliveries/{}"])
+def test_an_overwritten_tag_is_nowhere_a_success(edgegap: str, tmp_path: Path, path: str) -> None:
+    """The badges of the delivery's page were green, in an amber card."""
+    with receiver_here(tmp_path, edgegap, config=RULE + OFF, environment=PAGE) as here:
+        identity = here.push("1.0.0")
+        here.ended(identity)
+        here.inside(lambda: here.service.ledger.write(_overwrite))
+        with visitor(here) as person:
+            shown = person.read(path.format(identity))
+
+    statuses = [
+        one["class"]
+        for tag, one in shown.elements
+        if (tag == "li" or "badge" in (one.get("class") or "")) and one.get("class")
+    ]
+    assert "tag overwritten" in shown.text
+    if path.endswith("{}"):
+        assert statuses.count("badge wait") == 3
+        assert "badge good" not in statuses
