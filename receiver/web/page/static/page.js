@@ -48,68 +48,114 @@ function say(text) {
   document.getElementById("said").textContent = text;
 }
 
-// Replaces a region's content; open details, selections and focus are kept.
-function replace(region, fresh) {
-  const open = [...region.querySelectorAll("details[id][open]")].map((details) => details.id);
-  const focused = region.contains(document.activeElement) ? document.activeElement : null;
-  const chosen = [...region.querySelectorAll("select[id]")].map((select) => [select.id, select.value]);
-  const known = new Set([...region.querySelectorAll("[data-row]")].map((row) => row.dataset.row));
-  region.replaceChildren(...fresh.childNodes);
+// Gives an element the content of another; open details, choices and focus are kept.
+function put(element, fresh) {
+  const open = [...element.querySelectorAll("details[id][open]")].map((details) => details.id);
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
+  const chosen = [...element.querySelectorAll("select[id]")].map((select) => [select.id, select.value]);
+  element.replaceChildren(...fresh.cloneNode(true).childNodes);
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   for (const [id, value] of chosen) {
     const select = document.getElementById(id);
     if (select && [...select.options].some((option) => option.value === value)) select.value = value;
   }
-  if (focused) counterpart(region, focused)?.focus();
+  if (focused) counterpart(element, focused)?.focus();
+}
+
+function counterpart(element, old) {
+  if (old.id) return document.getElementById(old.id);
+  const same = [...element.querySelectorAll(old.tagName)].filter((other) => other.href === old.href);
+  return same.find((other) => other.textContent === old.textContent) ?? (old.href ? same[0] : null);
+}
+
+function replace(region, fresh) {
+  const known = rowsOf(region);
+  put(region, fresh);
   let arrived = 0;
-  for (const row of region.querySelectorAll("[data-row]")) {
-    if (!known.has(row.dataset.row)) { row.classList.add("arrived"); arrived += 1; }
+  for (const [name, row] of rowsOf(region)) {
+    if (!known.has(name)) { row.classList.add("arrived"); arrived += 1; }
   }
   if (arrived && known.size) say(arrived === 1 ? "1 new push received." : `${arrived} new pushes received.`);
 }
 
-function counterpart(region, old) {
-  if (old.id) return document.getElementById(old.id);
-  const same = [...region.querySelectorAll(old.tagName)].filter((element) => element.href === old.href);
-  return same.find((element) => element.textContent === old.textContent) ?? (old.href ? same[0] : null);
-}
-
 const seen = new Map(); // each region's content when it was last fetched
-let waiting = null; // the list with new rows, while someone reads the old one
+const waiting = new Map(); // by name: the newest content of the regions that hold still
 
 // Relative times change by themselves, and each answer has the forms' token as another text.
 function contentOf(region) {
-  return region.innerHTML.replace(/(<time[^>]*>)[^<]*/g, "$1").replace(/(name="csrf" value=")[^"]*/g, "$1");
+  return region.innerHTML.replace(/(<time datetime="[^"]*")[^>]*>[^<]*/g, "$1>").replace(/(name="csrf" value=")[^"]*/g, "$1");
 }
 
 function rowsOf(region) {
   return new Map([...region.querySelectorAll("[data-row]")].map((row) => [row.dataset.row, row]));
 }
 
-// Nothing moves while someone points at the list, uses it or has scrolled into it: rows that are
-// there change in place, new rows wait for a click.
-function holdStill(region, fresh) {
-  const own = rowsOf(region);
-  const arrived = [...rowsOf(fresh).keys()].filter((row) => !own.has(row)).length;
-  const used = region.matches(":hover") || region.contains(document.activeElement) || region.getBoundingClientRect().top < 0;
-  const button = document.querySelector("button.new");
-  if (!arrived || !used || !own.size || !button) { waiting = null; if (button) button.hidden = true; return false; }
-  for (const [row, changed] of rowsOf(fresh)) {
-    const old = own.get(row);
-    if (old && contentOf(old) !== contentOf(changed)) old.replaceChildren(...changed.cloneNode(true).childNodes);
-  }
-  waiting = { region, fresh };
-  button.textContent = arrived === 1 ? "1 new push ▲" : `${arrived} new pushes ▲`;
-  if (button.hidden) say(button.textContent);
-  button.hidden = false;
-  return true;
+const CONTROLS = "a[href], button, input, select, textarea, summary, label";
+
+const FIELDS = "input, select, textarea";
+
+let pointer = "mouse";
+for (const kind of ["pointerdown", "pointermove"]) {
+  document.addEventListener(kind, (event) => { pointer = event.pointerType; }, { passive: true });
 }
 
-function showNew(button) {
-  if (waiting) replace(waiting.region, waiting.fresh);
-  waiting = null;
-  button.hidden = true;
-  window.scrollTo({ top: 0 });
+// The controls that a click or a key would use now. A finger does not rest on what it pressed; the
+// focus that a mouse leaves behind is not visible.
+function inUse() {
+  const hovered = pointer === "touch" ? null : [...document.querySelectorAll(":hover")].pop();
+  const active = document.activeElement;
+  const focused = active?.matches(`:focus-visible, ${FIELDS}`) ? active : null;
+  return [hovered?.closest(CONTROLS), focused?.closest(CONTROLS)].filter((one) => one && !one.matches("button.new"));
+}
+
+// A region holds still while a control in it or below it is under the mouse or has the focus, so
+// that a click does what the person sees; and while text in it is selected. A list also does while
+// someone points at it or has scrolled into it.
+function holdsStill(region) {
+  const selection = window.getSelection();
+  if (!selection.isCollapsed && region.contains(selection.anchorNode)) return true;
+  if (inUse().some((one) => region.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING)) return true;
+  return "rows" in region.dataset && rowsOf(region).size > 0
+    && (region.matches(":hover") || region.getBoundingClientRect().top < 0);
+}
+
+// The rows of a list that are there change in place, also while it holds still: each stays the same
+// delivery's. Returns whether that was all.
+function patchRows(region, fresh) {
+  const changed = rowsOf(fresh);
+  for (const [name, row] of rowsOf(region)) {
+    const now = changed.get(name);
+    if (now && contentOf(row) !== contentOf(now)) put(row, now);
+  }
+  return [...rowsOf(region).keys()].join() === [...changed.keys()].join();
+}
+
+// Shows what waits, in the regions that need not hold still any more or in all.
+function showWaiting(all = false) {
+  for (const [name, fresh] of waiting) {
+    const region = document.querySelector(`[data-live="${name}"]`);
+    if (region && !all && holdsStill(region)) {
+      if (!("rows" in region.dataset) || !patchRows(region, fresh)) continue;
+    } else if (region) replace(region, fresh);
+    waiting.delete(name);
+  }
+  announce();
+}
+
+// Says that something waits, in a place where nothing moves for it.
+function announce() {
+  const button = document.querySelector("button.new");
+  let arrived = 0;
+  for (const [name, fresh] of waiting) {
+    const region = document.querySelector(`[data-live="${name}"]`);
+    if (!("rows" in region.dataset)) continue;
+    const known = rowsOf(region);
+    arrived += [...rowsOf(fresh).keys()].filter((row) => !known.has(row)).length;
+  }
+  const text = arrived ? `${arrived} new ${arrived === 1 ? "push" : "pushes"} ▲` : "Show what changed";
+  if (waiting.size && (button.hidden || button.textContent !== text)) say(text);
+  button.textContent = text;
+  button.hidden = !waiting.size;
 }
 
 function adopt(text) {
@@ -118,17 +164,12 @@ function adopt(text) {
   const token = fetched.querySelector("input[name=csrf]")?.value; // after signing in again: another one
   if (token) for (const field of document.querySelectorAll("input[name=csrf]")) field.value = token;
   for (const fresh of fetched.querySelectorAll("[data-live]")) {
-    const region = document.querySelector(`[data-live="${fresh.dataset.live}"]`);
+    const name = fresh.dataset.live;
     const content = contentOf(fresh);
-    if (!region || seen.get(fresh.dataset.live) === content) continue;
-    const busy = region.querySelector("select:focus, input:focus:not([readonly])");
-    const selected = !window.getSelection().isCollapsed && region.contains(window.getSelection().anchorNode);
-    if (busy || selected) continue;
-    seen.set(fresh.dataset.live, content);
-    if ("steady" in region.dataset && holdStill(region, fresh)) continue;
-    replace(region, fresh);
+    if (!document.querySelector(`[data-live="${name}"]`) || seen.get(name) === content) continue;
+    seen.set(name, content);
+    waiting.set(name, fresh);
   }
-  showTimes();
 }
 
 let tag = document.body.dataset.etag ?? "";
@@ -151,14 +192,19 @@ async function look() {
   } catch {
     document.body.classList.add("away"); // the receiver restarts, or the network is gone
   }
+  showWaiting();
   showTimes();
 }
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-copies], button[data-text]");
   if (button) copy(button);
-  const news = event.target.closest("button.new");
-  if (news) showNew(news);
+  if (event.target.closest("button.new")) {
+    const list = document.querySelector("[data-rows]");
+    showWaiting(true);
+    showTimes();
+    if (list) window.scrollTo({ top: 0 });
+  }
 });
 
 document.addEventListener("submit", (event) => {
