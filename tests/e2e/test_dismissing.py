@@ -203,7 +203,7 @@ def test_the_page_dismisses_one_and_undoes_it(
 
     assert answer.headers["location"] == path
     shown = person.read(path)
-    assert "It was dismissed." in shown.text
+    assert "my-game/1.0 was dismissed." in shown.text
     assert "by page" in shown.text
     person.post("/do/undo-dismissal", data=shown.form("/do/undo-dismissal"))
     assert "It is parked again." in person.read(path).text

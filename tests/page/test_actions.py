@@ -69,8 +69,8 @@ def test_a_channel_is_rolled_back_to_what_it_held(
         until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
     until(lambda: "1.1.0, before that studio/game-server:1.0.0" in said(person, "/channels"))
 
-    form = person.read("/channels").form("/do/rollback", channel="staging")
-    answer = person.confirm("/do/rollback", form)
+    form = person.read("/channels").form("/do/move", channel="staging")
+    answer = person.confirm("/do/move", form)
 
     assert "my-game/staging back from 1.1.0 to 1.0.0" in said(person, answer.headers["location"])
     until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0")
@@ -83,10 +83,13 @@ def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
         receiver.ended(receiver.push(tag))
         until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
     until(lambda: "before that" in said(person, "/channels"))
-    person.do("rollback", app=APP, channel="staging", to="2.0.0")
+    moving = person.read("/channels").form("/do/move", channel="staging")
+    person.confirm("/do/move", {**moving, "to": "2.0.0"})
     assert receiver.ended(deliveries(receiver)[0].id)["outcome"] == "updated"
     until(lambda: "Held at 2.0.0 since" in said(person, "/channels"))
-    released = person.do("release", app=APP, channel="staging")
+    released = person.confirm(
+        "/do/release", person.read("/channels").form("/do/release", channel="staging")
+    )
     assert "Released my-game/staging" in said(person, released.headers["location"])
     assert "Held at" not in said(person, "/channels")
 
@@ -265,22 +268,147 @@ def test_what_is_dangerous_is_confirmed_on_a_page_of_its_own(
         receiver.ended(receiver.push(tag))
         until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
     until(lambda: "before that" in said(person, "/channels"))
-    form = person.read("/channels").form("/do/rollback", channel="staging")
+    form = person.read("/channels").form("/do/move", channel="staging")
 
-    asked = person.post("/do/rollback", data=form)
+    asked = person.post("/do/move", data=form)
 
     assert "Roll back staging of my-game from 1.1.0 to 1.0.0?" in asked.text
     assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.1.0"
     assert person.get("/do/rollback").headers["location"] == "/"
+    person.confirm("/do/move", form)
+    fields = {**form, "versions": "1.0.0"}
     for name, question in (
-        ("release", "Let pushes move staging of my-game again?"),
+        ("release", "Let pushes move staging of my-game again? It is held at 1.0.0."),
         ("prune", "Delete 1.0.0 of my-game at Edgegap?"),
-        ("make-room", "Delete the oldest unused version of my-game"),
         ("replay-parked", "Replay all 0 parked?"),
-        ("dismiss-reason", "Dismiss all registrations parked for name_taken?"),
     ):
-        fields = {**form, "to": "1.0.0", "versions": "1.0.0", "reason": "name_taken"}
         assert question in person.post(f"/do/{name}", data=fields).text
+
+
+def moved(receiver: ReceiverHere, sandbox: EdgegapSandbox, *tags: str) -> None:
+    """Push tags, each of which moves the channel."""
+    for number, tag in enumerate(tags):
+        receiver.ended(receiver.push(tag, pushed_at=1_790_000_000 + number))
+        until(lambda tag=tag: has(sandbox) == tag)  # type: ignore[misc]
+
+
+def has(sandbox: EdgegapSandbox) -> object:
+    return sandbox.versions.get((APP, "staging"), {}).get("docker_tag")
+
+
+def test_what_was_confirmed_is_done_or_nothing(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    """It asked for a move to 9.0.1, and after a push moved to 9.0.2."""
+    moved(receiver, sandbox, "9.0.1", "9.0.2")
+    until(lambda: "9.0.2, before that" in said(person, "/channels"))
+    form = person.read("/channels").form("/do/move", channel="staging")
+    for fields in ({"to": "9.0.1"}, {"to": ""}):
+        asked = Reading(person.post("/do/move", data={**form, **fields}).text)
+        assert "Roll back staging of my-game from 9.0.2 to 9.0.1?" in asked.text
+        shown = asked.form("/do/move", to="9.0.1", tag="9.0.1", has="9.0.2")
+    moved(receiver, sandbox, "9.0.3")
+
+    answer = person.post("/do/move", data=shown)
+
+    assert answer.headers["location"] == "/channels"
+    assert "Nothing was moved: my-game/staging has 9.0.3 now, not 9.0.2" in said(
+        person, "/channels"
+    )
+    assert has(sandbox) == "9.0.3"
+
+
+def test_a_promotion_and_a_release_are_of_what_was_shown(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    moved(receiver, sandbox, "1.0.0", "1.1.0")
+    promotion = person.read(f"/promote?app={APP}&channel=staging&to=1.0.0").form("/do/promote")
+    assert (promotion["has"], promotion["tag"]) == ("1.1.0", "1.0.0")
+    moved(receiver, sandbox, "1.2.0")
+
+    answer = person.post("/do/promote", data=promotion)
+
+    assert "has 1.2.0 now, not 1.1.0" in said(person, answer.headers["location"])
+    person.do("promote", app=APP, channel="staging", to="1.0.0")
+    until(lambda: has(sandbox) == "1.0.0")
+    form = person.read("/channels").form("/do/release", channel="staging")
+    asked = Reading(person.post("/do/release", data=form).text).form("/do/release", has="1.0.0")
+    person.do("promote", app=APP, channel="staging", to="1.1.0")
+    until(lambda: "Held at 1.1.0" in said(person, "/channels"))
+    until(lambda: has(sandbox) == "1.1.0")
+    answer = person.post("/do/release", data=asked)
+    assert "Nothing was released: my-game/staging has 1.1.0" in said(person, "/channels")
+    assert "Held at 1.1.0" in said(person, "/channels")
+
+
+def test_a_later_version_is_promoted_and_an_earlier_one_rolled_back(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    """The choice was named "Roll back", also for a later version, and listed one tag twice."""
+    receiver.service.worker._retention.begin = lambda app: None  # type: ignore[method-assign]
+    moved(receiver, sandbox, "10.1.0", "10.2.0", "10.2.1")
+    until(lambda: "10.2.1, before that" in said(person, "/channels"))
+    until(lambda: "10.1.0" in choices(person))
+    assert choices(person) == ["10.2.0", "10.1.0"]
+    form = person.read("/channels").form("/do/move", channel="staging")
+    answer = person.confirm("/do/move", {**form, "to": "10.2.0"})
+    assert "Rolled my-game/staging back from 10.2.1 to 10.2.0" in said(
+        person, answer.headers["location"]
+    )
+    until(lambda: has(sandbox) == "10.2.0")
+    until(lambda: sorted(choices(person)) == ["10.1.0", "10.2.1"])
+
+    asked = person.post("/do/move", data={**form, "to": "10.2.1"})
+
+    assert "Promote staging of my-game from 10.2.0 to 10.2.1?" in asked.text
+    answer = person.post("/do/move", data=Reading(asked.text).form("/do/move", confirmed="yes"))
+    assert "Promoted my-game/staging to 10.2.1" in said(person, answer.headers["location"])
+    until(lambda: "10.2.0 → 10.2.1 promote by page" in said(person, "/channels"))
+
+
+def choices(person: Visitor) -> list[str | None]:
+    elements = person.read("/channels").elements
+    return [one.get("value") for name, one in elements if name == "option"]
+
+
+@pytest.mark.parametrize("action", ["move", "rollback", "release", "promote"])
+def test_a_form_that_names_no_channel_is_refused(person: Visitor, action: str) -> None:
+    csrf = person.read("/").form("/logout")["csrf"]
+
+    answer = person.post(f"/do/{action}", data={"csrf": csrf})
+
+    assert answer.status_code == 400
+    assert "name the app and the channel; nothing was changed." in answer.text
+
+
+def test_room_is_made_only_for_a_push_that_met_the_limit(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    """The version was deleted first, then the delivery was looked for."""
+    moved(receiver, sandbox, "1.0.0", "1.1.0")
+    done = deliveries(receiver)[0].id
+    before = set(sandbox.versions)
+
+    for delivery, why in (("d0", "there is no delivery d0"), (done, "is not parked for")):
+        for fields in ({}, {"versions": "1.0.0"}):
+            answer = person.do("make-room", app=APP, delivery=delivery, **fields)
+            assert (answer.status_code, why in answer.text) == (400, True)
+
+    assert set(sandbox.versions) == before
+
+
+def test_versions_are_deleted_only_by_their_names(
+    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+) -> None:
+    receiver.service.worker._retention.begin = lambda app: None  # type: ignore[method-assign]
+    moved(receiver, sandbox, "1.0.0", "1.1.0", "1.2.0")
+
+    asked = Reading(person.do("prune", app=APP).text)
+    moved(receiver, sandbox, "1.3.0")
+    person.post("/do/prune", data=asked.form("/do/prune", versions="1.0.0"))
+
+    assert "Delete 1.0.0 of my-game at Edgegap?" in asked.text
+    assert {name for _, name in sandbox.versions} == {"1.1.0", "1.2.0", "1.3.0", "staging"}
 
 
 def test_the_first_steps_turn_green_by_themselves(

@@ -135,13 +135,13 @@ def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
     demo.push("1.9.0")
     sign_in(page, demo.password, "/channels")
     expect(page.get_by_text("has studio/game-server:1.9.0")).to_be_visible()
-    page.get_by_label("Roll staging back to").select_option("1.4.2")
-    page.get_by_role("button", name="Roll back").click()
+    page.get_by_label("Move staging to").select_option("1.4.2")
+    page.get_by_role("button", name="Move …").click()
     expect(page.get_by_role("heading", name="Roll back staging of my-game from")).to_be_visible()
     page.get_by_role("link", name="Cancel").click()
     expect(page.get_by_role("heading", name="Channels")).to_be_visible()  # nothing was done yet
-    page.get_by_label("Roll staging back to").select_option("1.4.2")
-    page.get_by_role("button", name="Roll back").click()
+    page.get_by_label("Move staging to").select_option("1.4.2")
+    page.get_by_role("button", name="Move …").click()
     page.get_by_role("button", name="Confirm").click()
 
     expect(page.get_by_role("status").first).to_contain_text("staging")

@@ -46,7 +46,7 @@ def test_what_a_person_has_chosen_stays_while_what_is_around_it_moves(
         receiver.push(tag)
     sign_in(page, PASSWORD, "/channels")
     expect(page.get_by_text("has studio/game-server:2.0")).to_be_visible()
-    choice = page.get_by_label("Roll staging back to")
+    choice = page.get_by_label("Move staging to")
     choice.select_option(label="1.0")
     choice.blur()
 

@@ -26,6 +26,7 @@ from tests.support.visitor import COOKIE, PAGE, PASSWORD, Reading, Visitor, cook
 PAGES = ("/", "/deliveries", "/deliveries/d0", "/versions")
 ACTIONS = (
     "replay",
+    "move",
     "rollback",
     "prune",
     "make-room",

@@ -21,12 +21,12 @@ from receiver.upkeep.channels import (
     log_moved,
     promote,
     release,
-    rollback_channel,
 )
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
 from receiver.web.page.auth import Form, Redirect, form_action, safe_path
+from receiver.web.page.moves import check_channel, do_move
 from receiver.web.page.onboarding import try_public_address
-from receiver.web.page.questions import QUESTIONS
+from receiver.web.page.questions import QUESTIONS, channel_of, check_limit
 from receiver.web.page.versions import VersionsView
 
 PAGE = "page"
@@ -45,7 +45,8 @@ class Actions:
         actions = {
             "replay": self._replay, "replay-parked": self._replay_parked,
             "dismiss": self._dismiss, "dismiss-reason": self._dismiss_reason,
-            "undo-dismissal": self._undo_dismissal, "rollback": self._roll_back,
+            "undo-dismissal": self._undo_dismissal, "move": self._move,
+            "rollback": self._move,  # of a page that was open before an update
             "promote": self._promote, "release": self._release,
             "prune": self._prune, "make-room": self._make_room,
             "test-push": self._test_push, "pause": self._pause,
@@ -74,33 +75,32 @@ class Actions:
         done = f"{pushes} replayed; a version that cannot be created is parked again."
         return Redirect(_back(form, "/"), done)
 
-    async def _roll_back(self, service: Service, form: Form) -> Redirect:
-        rules, channel, to = service.settings.rules, _channel(form), _text(form, "to") or None
-        return await self._moved(
-            service,
-            form,
-            lambda tx: rollback_channel(tx, rules, *channel, to, source=PAGE),
-            ByHand.ROLLBACK,
-        )
+    async def _move(self, service: Service, form: Form) -> Redirect:
+        rules, channel = service.settings.rules, _channel(form)
+        _text(form, "to")
+        return await self._moved(service, form, lambda tx: do_move(tx, rules, channel, form, PAGE))
 
     async def _promote(self, service: Service, form: Form) -> Redirect:
         rules, channel = service.settings.rules, _channel(form)
         to, other = _text(form, "to") or None, _text(form, "from") or None
         tag = _text(form, "tag") or None
-        return await self._moved(
-            service,
-            form,
-            lambda tx: promote(
-                tx, rules, *channel, to=to, from_channel=other, source=PAGE, tag=tag
-            ),
-            ByHand.PROMOTE,
-        )
+
+        def write(tx: Tx) -> tuple[ByHand, RecordedDelivery]:
+            if "has" in form:
+                check_channel(tx, channel, form)
+            moved = promote(tx, rules, *channel, to=to, from_channel=other, source=PAGE, tag=tag)
+            return ByHand.PROMOTE, moved
+
+        return await self._moved(service, form, write)
 
     async def _moved(
-        self, service: Service, form: Form, move: Callable[[Tx], RecordedDelivery], action: ByHand
+        self,
+        service: Service,
+        form: Form,
+        move: Callable[[Tx], tuple[ByHand, RecordedDelivery]],
     ) -> Redirect:
         try:
-            recorded = await service.ledger.write(move)
+            action, recorded = await service.ledger.write(move)
         except ChannelNotMoved as error:
             return Redirect(_back(form, "/channels"), f"Nothing was moved: {error}.")
         self._shelf.lists.expire()
@@ -110,8 +110,14 @@ class Actions:
 
     async def _release(self, service: Service, form: Form) -> Redirect:
         rules, (app, channel) = service.settings.rules, _channel(form)
+
+        def write(tx: Tx) -> str:
+            released = release(tx, rules, app, channel)
+            check_channel(tx, (app, channel), form)
+            return released
+
         try:
-            sentence = await service.ledger.write(lambda tx: release(tx, rules, app, channel))
+            sentence = await service.ledger.write(write)
         except ChannelNotMoved as error:
             return Redirect(_back(form, "/channels"), f"Nothing was released: {error}.")
         log_operation("released", source=PAGE, app=app, channel=channel)
@@ -122,12 +128,13 @@ class Actions:
         changed = await dismiss(service.ledger, Asker(PAGE), [identity])
         if changed.missing:
             raise ValueError(f"there is no registration {identity}")
-        done = "It was dismissed." if changed.registrations else "It is no longer parked."
+        names = ", ".join(f"{one.app}/{one.version}" for one in changed.registrations)
+        done = f"{names} was dismissed." if names else "It is no longer parked."
         return Redirect(_back(form, "/"), done)
 
     async def _dismiss_reason(self, service: Service, form: Form) -> Redirect:
-        reason = _text(form, "reason")
-        changed = await dismiss(service.ledger, Asker(PAGE), everything=True, reason=reason)
+        reason, ids = _text(form, "reason"), _text(form, "registrations").split()
+        changed = await dismiss(service.ledger, Asker(PAGE), ids)
         count = len(changed.registrations)
         done = f"{count} parked for {reason} {'was' if count == 1 else 'were'} dismissed."
         return Redirect(_back(form, "/"), done)
@@ -151,12 +158,13 @@ class Actions:
         return Redirect(_back(form, "/versions"), _summary(results))
 
     async def _make_room(self, service: Service, form: Form) -> Redirect:
-        """Delete the oldest version that may be deleted, then replay the push."""
+        """Delete the first of the named versions that may be deleted, then replay the push."""
         app, identity = _text(form, "app"), _text(form, "delivery")
         if not any(rule.app == app for rule in service.settings.rules):
             raise ValueError(f"no rule names the app {app}")
-        why = "room at Edgegap's version limit"
-        results = await self._pruned(service, Scope(app, most=1, keep=1, why=why))
+        await check_limit(service, app, identity)
+        why, only = "room at Edgegap's version limit", _text(form, "versions").split()
+        results = await self._pruned(service, Scope(app, most=1, keep=1, only=only, why=why))
         if any(result.deleted for result in results):
             replayed = await self._replay(service, {**form, "delivery": identity})
             return Redirect(replayed.path, f"{_summary(results)} The push was replayed.")
@@ -223,7 +231,9 @@ def _back(form: Form, default: str) -> str:
 
 
 def _channel(form: Form) -> tuple[str, str]:
-    return _text(form, "app"), _text(form, "channel")
+    _text(form, "app")
+    _text(form, "channel")
+    return channel_of(form)
 
 
 def _text(form: Form, name: str) -> str:

@@ -22,7 +22,7 @@ from receiver.web.page.versions import AppChannel, AppVersions, VersionsView
 class Board:
     """An app's channels. `unused` are channels of the rules that have no image yet.
 
-    `choices`: for each channel, the versions that a rollback may choose.
+    `choices`: for each channel, the versions that it may be moved to, beside the previous one.
     """
 
     app: AppVersions
@@ -64,13 +64,17 @@ def _board(app: AppVersions, names: list[str]) -> Board:
 
 
 def _choices(app: AppVersions, channel: AppChannel) -> tuple[str, ...]:
-    """Return the versions that the channel may be moved to: not the one that it has."""
-    has = f"{channel.repository}:{channel.tag}"
-    return tuple(
+    """Return the versions that the channel may be moved to: not the one it has or had before."""
+    before = channel.before
+    without = {f"{channel.repository}:{channel.tag}"}
+    if before is not None:
+        without.add(f"{before.repository}:{before.tag}")
+    names = (
         one.version
         for one in app.versions
-        if one.mode is Mode.CREATE and one.active and one.image != has
+        if one.mode is Mode.CREATE and one.active and one.image not in without
     )
+    return tuple(name for name in dict.fromkeys(names) if before is None or name != before.tag)
 
 
 # The page that shows what a promotion changes, with the button that does it.
@@ -90,7 +94,8 @@ async def show_promotion(service: Service, request: Request, session: Session) -
         )
     except ChannelNotMoved as error:
         return failure(request, CONFLICT, "Nothing can be moved.", f"{error}.")
-    fields = {"app": move.app, "channel": move.channel, "to": to or "", "from": other or ""}
-    return answer_page(
-        request, session, "promote.html", move=move, fields={**fields, "tag": move.tag}
-    )
+    fields = {
+        "app": move.app, "channel": move.channel, "to": to or "", "from": other or "",
+        "tag": move.tag, "has": move.from_tag or "",
+    }  # fmt: skip
+    return answer_page(request, session, "promote.html", move=move, fields=fields)

@@ -1,28 +1,54 @@
-"""The questions that the server asks before an action that is hard to undo."""
+"""The questions that the server asks before an action that is hard to undo.
+
+A question adds to the form what it names: the version, the channel's present tag, the ids. The
+action does only that. A confirmation counts only with these fields; without them, it is asked
+again.
+"""
 
 from collections.abc import Awaitable, Callable
 
+from receiver.ledger.channels import read_channel_state
 from receiver.ledger.gates import ALL
+from receiver.ledger.queries import delivery_detail
 from receiver.ledger.stats import count_open
-from receiver.ledger.targets import target
-from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, outlook
+from receiver.ledger.transaction import Tx
+from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, outlook, plan
+from receiver.reasons import Reason, State
+from receiver.rules.channel_order import ByHand
 from receiver.service import Service
+from receiver.web.page.moves import Move, resolve_move
 
 Form = dict[str, str]
 Question = Callable[[Service, Form], Awaitable[str]]
 
-
-async def before_rollback(service: Service, form: Form) -> str:
-    """Ask before a rollback, with the versions."""
-    app, channel, to = form.get("app", ""), form.get("channel", ""), form.get("to", "")
-    known = await service.ledger.read(lambda tx: target(tx, app, channel))
-    before = known.before.tag if known is not None and known.before is not None else ""
-    return _move("Roll back", app, channel, known.tag if known else "", to or before)
+MOST_NAMED = 10
+VERBS = {ByHand.ROLLBACK: "Roll back", ByHand.PROMOTE: "Promote"}
 
 
-async def before_release(_: Service, form: Form) -> str:
-    """Ask before a hold ends."""
-    return f"Let pushes move {form.get('channel', '')} of {form.get('app', '')} again?"
+async def before_move(service: Service, form: Form) -> str:
+    """Ask before a channel is moved, with the versions and the direction."""
+    if _is_confirmed(form, "tag"):
+        return ""
+    app, channel = channel_of(form)
+    to = form.get("to", "")
+    move = await service.ledger.read(lambda tx: resolve_move(tx, app, channel, to))
+    if move is None:
+        return ""
+    form.update(to=to or move.image.tag, tag=move.image.tag, has=move.has)
+    return _moving(app, channel, move)
+
+
+async def before_release(service: Service, form: Form) -> str:
+    """Ask before a hold ends, with the tag that the channel is held at."""
+    if "has" in form and _is_confirmed(form):  # empty before the first move
+        return ""
+    form.pop("confirmed", None)
+    app, channel = channel_of(form)
+    state = await service.ledger.read(lambda tx: read_channel_state(tx, app, channel))
+    if state.hold is None:
+        return ""
+    form["has"] = state.tag
+    return f"Let pushes move {channel} of {app} again? It is held at {state.hold.tag}."
 
 
 async def before_pruning(service: Service, form: Form) -> str:
@@ -30,25 +56,54 @@ async def before_pruning(service: Service, form: Form) -> str:
 
     The names are added to the form: no version is deleted that the question did not name.
     """
+    if _is_confirmed(form, "versions"):
+        return ""
     app, names, first = form.get("app", ""), form.get("versions", "").split(), ""
     if not names and keep_count(service.settings, app) is not None:
         scope = Scope(app, most=MOST_AT_ONCE)
         old = await outlook(service.ledger, service.settings, scope)
         names = [one.made.version for one in old.planned]
         first = f"the oldest {len(names)}, " if old.more else ""
-        form["versions"] = " ".join(names)
+    form["versions"] = " ".join(names)
+    if not names:
+        return ""
     return (
-        f"Delete {first}{', '.join(names) or 'nothing'} of {app} at Edgegap? This cannot be "
-        "undone. A version with running deployments is kept."
+        f"Delete {first}{', '.join(names)} of {app} at Edgegap? This cannot be undone. A version "
+        "with running deployments is kept."
     )
 
 
-async def before_making_room(_: Service, form: Form) -> str:
-    """Ask before the oldest version is deleted."""
+async def before_making_room(service: Service, form: Form) -> str:
+    """Ask before the oldest version is deleted, with its name and those that come next."""
+    if _is_confirmed(form, "versions"):
+        return ""
+    app = form.get("app", "")
+    await check_limit(service, app, form.get("delivery", ""))
+    planned = await plan(service.ledger, service.settings, Scope(app, most=1, keep=1))
+    names = [one.made.version for one in planned[:MOST_NAMED]]
+    form["versions"] = " ".join(names)
+    if not names:
+        return ""
+    others = f" If it has running deployments: the first of {', '.join(names[1:])} that has none."
     return (
-        f"Delete the oldest unused version of {form.get('app', '')} at Edgegap, and replay the "
-        "push? A deletion cannot be undone."
+        f"Delete {names[0]} of {app} at Edgegap, and replay the push?"
+        f"{others if names[1:] else ''} A deletion cannot be undone."
     )
+
+
+async def check_limit(service: Service, app: str, identity: str) -> None:
+    """Raise ValueError unless this delivery is parked as the app has too many versions."""
+    row = await service.ledger.read(lambda tx: delivery_detail(tx, identity))
+    if row is None or row.id != identity:
+        raise ValueError(f"there is no delivery {identity}")
+    if not any(
+        one.app == app and one.state is State.PARKED and one.reason == Reason.VERSION_LIMIT.value
+        for one in row.registrations
+    ):
+        raise ValueError(
+            f"the delivery {identity} is not parked for {Reason.VERSION_LIMIT.value} of the app "
+            f"{app}, so nothing was deleted"
+        )
 
 
 async def before_replaying_all(service: Service, _: Form) -> str:
@@ -57,9 +112,22 @@ async def before_replaying_all(service: Service, _: Form) -> str:
     return f"Replay {'the parked registration' if count == 1 else f'all {count} parked'}?"
 
 
-async def before_dismissing(_: Service, form: Form) -> str:
-    """Ask before all registrations with a reason are dismissed."""
-    return f"Dismiss all registrations parked for {form.get('reason', '')}?"
+async def before_dismissing(service: Service, form: Form) -> str:
+    """Ask before the registrations that the form names are dismissed."""
+    if _is_confirmed(form, "registrations"):
+        return ""
+    ids, reason = form.get("registrations", "").split(), form.get("reason", "")
+    if not ids:
+        raise ValueError("name the registrations to dismiss; nothing was changed")
+    names = await service.ledger.read(lambda tx: [_name_of(tx, one) for one in ids])
+    return f"Dismiss {', '.join(names)}, parked for {reason}?"
+
+
+def _name_of(tx: Tx, identity: str) -> str:
+    """Return the target of a registration, or the id itself if its deliveries were purged."""
+    row = delivery_detail(tx, identity)
+    own = [] if row is None else [one for one in row.registrations if one.id == identity]
+    return f"{own[0].app}/{own[0].version}" if own else identity
 
 
 async def before_pause(_: Service, form: Form) -> str:
@@ -70,7 +138,8 @@ async def before_pause(_: Service, form: Form) -> str:
 
 
 QUESTIONS: dict[str, Question] = {
-    "rollback": before_rollback,
+    "move": before_move,
+    "rollback": before_move,
     "release": before_release,
     "prune": before_pruning,
     "make-room": before_making_room,
@@ -80,7 +149,27 @@ QUESTIONS: dict[str, Question] = {
 }
 
 
-def _move(what: str, app: str, channel: str, has: str, goal: str) -> str:
-    start = f" from {has}" if has else ""
-    end = f" to {goal}" if goal else ""
-    return f"{what} {channel} of {app}{start}{end}? Players get the other version."
+def channel_of(form: Form) -> tuple[str, str]:
+    """Return the app and the channel that a form names; raises ValueError if it names none."""
+    app, channel = form.get("app", ""), form.get("channel", "")
+    if not app or not channel:
+        raise ValueError("name the app and the channel; nothing was changed")
+    return app, channel
+
+
+def _is_confirmed(form: Form, *shown: str) -> bool:
+    """Return whether the form was confirmed with what the question showed; or else ask it again."""
+    if form.get("confirmed") == "yes" and all(form.get(name) for name in shown):
+        return True
+    form.pop("confirmed", None)
+    return False
+
+
+def _moving(app: str, channel: str, move: Move) -> str:
+    if move.has == move.image.tag:
+        return f"Hold {channel} of {app} at {move.has}? Pushes do not move it until it is released."
+    start = f" from {move.has}" if move.has else ""
+    return (
+        f"{VERBS[move.action]} {channel} of {app}{start} to {move.image.tag}? Players get the "
+        "other version."
+    )

@@ -1,0 +1,102 @@
+"""The move of a channel that a form requests: back to an earlier version, or to a later one.
+
+It is resolved twice: for the question, and again when it was confirmed; only what the question
+showed is done.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from receiver.images import ImageReference
+from receiver.ledger.channel_history import before
+from receiver.ledger.channels import read_channel_state, reported
+from receiver.ledger.deliveries import RecordedDelivery
+from receiver.ledger.targets import target
+from receiver.ledger.transaction import Tx
+from receiver.rules.channel_order import ByHand, ChannelState
+from receiver.rules.rule import Rule
+from receiver.rules.tag_order import version_number
+from receiver.upkeep.channels import ChannelNotMoved, promote, rollback_channel
+
+NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move from the tag that the channel has; `previous`: to what a rollback restores."""
+
+    action: ByHand
+    has: str
+    image: ImageReference
+    previous: bool
+
+
+def resolve_move(tx: Tx, app: str, channel: str, to: str) -> Move | None:
+    """Return the move to a version or a tag, or to the previous image if `to` is empty.
+
+    None if there is no such image: `rollback_channel` then says why.
+    """
+    state = read_channel_state(tx, app, channel)
+    has = ImageReference(repository=state.repository, tag=state.tag)
+    earlier = before(tx, app, channel, has) if state.tag else None
+    found = target(tx, app, to) if to else None
+    tags = reported(tx, app, channel, to) if to and found is None else []
+    if earlier is not None and to in {"", earlier.image.tag}:
+        image = earlier.image
+    elif found is not None:
+        image = ImageReference(repository=found.repository, tag=found.tag)
+    elif len(tags) == 1:
+        image = tags[0]
+    else:
+        return None
+    previous = earlier is not None and earlier.image == image
+    pushed = found.push_time if found is not None else None
+    action = ByHand.PROMOTE if _is_later(state, image, pushed, previous) else ByHand.ROLLBACK
+    return Move(action, state.tag, image, previous)
+
+
+def _is_later(
+    state: ChannelState, image: ImageReference, pushed: int | None, previous: bool
+) -> bool:
+    """Return whether the image is later than the channel's: as a version number, or by its push."""
+    if not state.tag:
+        return True
+    has, other = version_number(state.tag), version_number(image.tag)
+    if has is not None and other is not None and has != other:
+        return other > has
+    return not previous and pushed is not None and pushed > state.push_time
+
+
+def do_move(
+    tx: Tx, rules: Sequence[Rule], channel: tuple[str, str], form: Mapping[str, str], source: str
+) -> tuple[ByHand, RecordedDelivery]:
+    """Make the move that was confirmed; raises ChannelNotMoved if it would be another one now."""
+    to, tag = form.get("to", ""), form.get("tag", "")
+    move = resolve_move(tx, *channel, to)
+    if move is None:
+        return ByHand.ROLLBACK, rollback_channel(tx, rules, *channel, to or None, source=source)
+    check_channel(tx, channel, form)
+    if move.image.tag != tag:
+        raise ChannelNotMoved(
+            f"{'/'.join(channel)} would get {move.image.tag} now, not {tag or NOTHING}: look at it "
+            "again"
+        )
+    if move.action is ByHand.PROMOTE:
+        promoted = promote(
+            tx, rules, *channel, to=to or tag, from_channel=None, source=source, tag=tag
+        )
+        return move.action, promoted
+    named = None if move.previous else to
+    return move.action, rollback_channel(tx, rules, *channel, named, source=source)
+
+
+def check_channel(tx: Tx, channel: tuple[str, str], form: Mapping[str, str]) -> None:
+    """Raise ChannelNotMoved if the channel has another tag than the form was shown with."""
+    has, shown = read_channel_state(tx, *channel).tag, form.get("has")
+    if shown is None:
+        raise ChannelNotMoved(f"the form does not say what {'/'.join(channel)} has: send it again")
+    if has != shown:
+        raise ChannelNotMoved(
+            f"{'/'.join(channel)} has {has or NOTHING} now, not {shown or NOTHING}: look at it "
+            "again"
+        )

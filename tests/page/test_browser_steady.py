@@ -1,0 +1,147 @@
+"""Nothing moves or changes under the mouse and the focus, in a real browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from tests.support.browser import chromium, needs_chromium, sign_in, violations
+from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE
+from tests.support.visitor import PAGE, PASSWORD, visitor
+
+CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
+LOOKS = 4500  # milliseconds: the page asks at least twice
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture
+def sandbox() -> EdgegapSandbox:
+    return EdgegapSandbox(apps=(APP,))
+
+
+@pytest.fixture
+def here(sandbox: EdgegapSandbox, tmp_path: Path) -> Iterator[ReceiverHere]:
+    with (
+        serving(sandbox.app) as url,
+        receiver_here(tmp_path, url, config=CONFIG + NO_CATCH_UP, environment=PAGE) as receiver,
+    ):
+        yield receiver
+
+
+@pytest.fixture
+def page(browser: Browser, here: ReceiverHere) -> Iterator[Page]:
+    context = browser.new_context(base_url=here.url, bypass_csp=True)
+    yield context.new_page()
+    context.close()
+
+
+def parked(here: ReceiverHere, sandbox: EdgegapSandbox, tag: str) -> str:
+    """Park a push: the name of its version is taken."""
+    sandbox.add_version(APP, tag, docker_image="studio/another")
+    identity = here.push(tag)
+    assert here.ended(identity)["reason"] == "name_taken"
+    return identity
+
+
+def outcome(here: ReceiverHere, delivery: str) -> str | None:
+    found: str | None = here.details(delivery)["registrations"][0]["outcome"]
+    return found
+
+
+def test_a_push_while_the_mouse_rests_on_dismiss_changes_nothing_under_it(
+    here: ReceiverHere, sandbox: EdgegapSandbox, page: Page
+) -> None:
+    """The newest of a reason comes first: the click dismissed it instead."""
+    parked(here, sandbox, "6.0")
+    shown = parked(here, sandbox, "7.0")
+    sign_in(page, PASSWORD)
+    button = page.get_by_role("button", name=f"Dismiss {APP}/7.0")
+    button.hover()
+    before = button.bounding_box()
+
+    newer = parked(here, sandbox, "8.0")
+    here.inside(lambda: here.service.manual.pause(REPOSITORY, "page"))  # an alert above it
+
+    changed = page.get_by_role("button", name="Show what changed")
+    expect(changed).to_be_visible()
+    page.wait_for_timeout(LOOKS)
+    assert button.bounding_box() == before
+    assert violations(page) == []
+    page.mouse.down()
+    page.mouse.up()
+
+    expect(page.get_by_role("status").first).to_contain_text(f"{APP}/7.0 was dismissed.")
+    assert (outcome(here, shown), outcome(here, newer)) == ("dismissed", None)
+
+
+def test_what_waits_is_shown_once_the_mouse_leaves_or_on_request(
+    here: ReceiverHere, sandbox: EdgegapSandbox, page: Page
+) -> None:
+    parked(here, sandbox, "7.0")
+    sign_in(page, PASSWORD)
+    old = page.get_by_role("button", name=f"Dismiss {APP}/7.0")
+    changed = page.get_by_role("button", name="Show what changed")
+    old.hover()
+    parked(here, sandbox, "8.0")
+    expect(changed).to_be_visible()
+
+    page.mouse.move(1, 1)
+
+    new = page.get_by_role("button", name=f"Dismiss {APP}/8.0")
+    expect(new).to_be_visible()
+    expect(changed).to_be_hidden()
+    new.hover()
+    parked(here, sandbox, "9.0")
+    changed.click()
+    expect(page.get_by_role("button", name=f"Dismiss {APP}/9.0")).to_be_visible()
+    expect(changed).to_be_hidden()
+
+
+@pytest.mark.parametrize("path", ["/channels", "/"])
+def test_what_has_the_focus_of_the_keyboard_holds_still(
+    here: ReceiverHere, sandbox: EdgegapSandbox, page: Page, path: str
+) -> None:
+    here.ended(here.push("1.0"))
+    here.ended(here.push("1.1"))
+    parked(here, sandbox, "7.0")
+    sign_in(page, PASSWORD, path)
+    region = page.locator("[data-live^=board], [data-live=parked]").first
+    expect(region).to_contain_text("1.1" if path == "/channels" else "7.0")
+    control = region.locator("button").first
+    control.focus()
+    before = region.inner_text()
+
+    parked(here, sandbox, "8.0")
+    here.ended(here.push("1.2"))
+
+    expect(page.get_by_role("button", name="Show what changed")).to_be_visible()
+    assert region.inner_text() == before
+    expect(control).to_be_focused()
+
+
+def test_all_of_a_reason_are_those_that_were_shown(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    shown = [parked(here, sandbox, tag) for tag in ("6.0", "7.0")]
+    with visitor(here) as person:
+        form = person.read("/").form("/do/dismiss-reason", reason="name_taken")
+        newer = parked(here, sandbox, "8.0")
+        asked = person.post("/do/dismiss-reason", data=form).text
+        assert f"Dismiss {APP}/7.0, {APP}/6.0, parked for name_taken?" in asked
+        answer = person.confirm("/do/dismiss-reason", form)
+        assert (
+            "2 parked for name_taken were dismissed."
+            in person.read(answer.headers["location"]).text
+        )
+    assert [outcome(here, one) for one in (*shown, newer)] == ["dismissed", "dismissed", None]
