@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from receiver.logs import Source
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.support.browser import chromium, needs_chromium, sign_in, violations
@@ -71,7 +72,7 @@ def test_a_push_while_the_mouse_rests_on_dismiss_changes_nothing_under_it(
     before = button.bounding_box()
 
     newer = parked(here, sandbox, "8.0")
-    here.inside(lambda: here.service.manual.pause(REPOSITORY, "page"))  # an alert above it
+    here.inside(lambda: here.service.manual.pause(REPOSITORY, Source.PAGE))  # an alert above it
 
     changed = page.get_by_role("button", name="Show what changed")
     expect(changed).to_be_visible()

@@ -41,6 +41,7 @@ def sign_in(page: Page, password: str, path: str = "/") -> None:
     page.goto(path)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
+    page.mouse.move(0, 0)  # a page holds still under the mouse
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 
