@@ -45,7 +45,8 @@ LATEST = "latest"
     "--immutable",
     metavar="PATTERN",
     multiple=True,
-    help="Also make the tags that match this regular expression immutable on Docker Hub.",
+    help="Also make tags that match this regular expression immutable on Docker Hub, which needs "
+    "the token.",
 )
 @click.option(
     "--prove",
@@ -68,7 +69,7 @@ def connect(
     """
     settings = configured(NEEDS)
     chosen = _chosen(settings, repositories)
-    connected = connect_repositories(settings, chosen, username, immutable, needs_token=not prove)
+    connected = connect_repositories(settings, chosen, username, immutable, proving=prove)
     proven = not prove or asyncio.run(_prove(settings, chosen))
     if not (connected and proven):
         raise SystemExit(NOT_DONE)
@@ -80,21 +81,26 @@ def connect_repositories(
     username: str | None = None,
     immutable: Sequence[str] = (),
     *,
-    needs_token: bool = True,
+    proving: bool = False,
 ) -> bool:
     """Ask for the token and connect the repositories; return whether all is done.
 
-    Without a token the steps by hand are printed, and it is done if no token is needed.
+    Without a token the steps by hand are printed. `proving`: a test push follows, which needs no
+    token, so without one it is done unless tags were to be made immutable.
     """
     from receiver.logs import configure_logs
 
     configure_logs(secrets=settings.secrets(), level="WARNING")
     _check_addresses(settings, repositories)
-    login = _login(settings, repositories[0], username, needs_token=needs_token)
+    without = "only the test push" if proving and not immutable else "by hand"
+    login = _login(settings, repositories[0], username, without)
     if login is None:
-        if needs_token:
-            _print_steps(repositories)
-        return not needs_token
+        if immutable:
+            click.echo(
+                "receiver: no tags were made immutable: --immutable needs an access token", err=True
+            )
+        _print_steps([] if proving else repositories, repositories if immutable else ())
+        return proving and not immutable
     try:
         return asyncio.run(_connect(settings, repositories, login, immutable))
     finally:
@@ -134,15 +140,15 @@ def _links(settings: Settings) -> LinkSigner:
     return LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
 
 
-def _login(
-    settings: Settings, repository: str, username: str | None, *, needs_token: bool
-) -> Login | None:
-    """Ask for the token on a terminal, or read it from standard input; None if it is empty."""
+def _login(settings: Settings, repository: str, username: str | None, without: str) -> Login | None:
+    """Ask for the token on a terminal, or read it from standard input; None if it is empty.
+
+    `without` is what is done without one.
+    """
     logins = (rule.login for rule in settings.rules if rule.repository == repository)
     known = next((login.username for login in logins if login), repository.partition("/")[0])
     if _is_terminal():
         click.echo(ABOUT)
-        without = "by hand" if needs_token else "only the test push"
         question = f"Access token (not shown; Enter: {without})"
         text = click.prompt(question, default="", hide_input=True, show_default=False)
     else:
@@ -168,21 +174,25 @@ async def _connect(
     settings: Settings, repositories: Sequence[str], login: Login, immutable: Sequence[str]
 ) -> bool:
     from receiver.dockerhub.administration import RepositoryAdmin
-    from receiver.dockerhub.api import Hub, HubForbidden
+    from receiver.dockerhub.api import Hub
+    from receiver.dockerhub.http import DockerHubUnavailable
     from receiver.http.client import http_client
 
     done = []
     async with http_client() as http:
         hub = Hub(http, settings.hub_api_url)
         try:
+            await hub.log_in(login)
             for repository in repositories:
                 admin = RepositoryAdmin(hub, repository, login)
                 done.append(await _connect_one(settings, admin))
                 if immutable:
                     done.append(await _make_immutable(admin, immutable))
-        except HubForbidden as refused:  # for all of them: Docker Hub locks names after a few
-            click.echo(f"receiver: nothing is connected: {refused}", err=True)
-            _print_steps(repositories)
+        except DockerHubUnavailable as error:  # for all of them: a login is tried only once
+            nothing = "nothing more" if done else "nothing"
+            click.echo(f"receiver: {nothing} is connected: {error}", err=True)
+            _print_response(error.exact)
+            _print_steps(repositories, repositories if immutable else ())
             return False
         finally:
             hub.forget(login)
@@ -191,7 +201,6 @@ async def _connect(
 
 
 async def _connect_one(settings: Settings, admin: RepositoryAdmin) -> bool:
-    from receiver.dockerhub.administration import UnexpectedResponse
     from receiver.dockerhub.api import HubForbidden
     from receiver.dockerhub.http import DockerHubUnavailable
     from receiver.upkeep.connect import NotConnected, connect_repository
@@ -203,8 +212,7 @@ async def _connect_one(settings: Settings, admin: RepositoryAdmin) -> bool:
         raise
     except (DockerHubUnavailable, NotConnected) as error:
         click.echo(f"receiver: {repository} is not connected: {error}", err=True)
-        if isinstance(error, UnexpectedResponse):
-            click.echo(f"The response was {error.exact}\n", err=True)
+        _print_response(error.exact)
         _print_steps([repository])
         return False
     for line in _lines(repository, made):
@@ -225,7 +233,6 @@ def _lines(repository: str, made: Connection) -> list[str]:
 
 
 async def _make_immutable(admin: RepositoryAdmin, patterns: Sequence[str]) -> bool:
-    from receiver.dockerhub.administration import UnexpectedResponse
     from receiver.dockerhub.api import HubForbidden
     from receiver.dockerhub.http import DockerHubUnavailable
     from receiver.upkeep.connect import NotConnected, make_immutable
@@ -237,12 +244,8 @@ async def _make_immutable(admin: RepositoryAdmin, patterns: Sequence[str]) -> bo
         raise
     except (DockerHubUnavailable, NotConnected) as error:
         click.echo(f"receiver: immutable tags of {repository} are not set: {error}", err=True)
-        if isinstance(error, UnexpectedResponse):
-            click.echo(f"The response was {error.exact}\n", err=True)
-        click.echo(
-            f"By hand: on Docker Hub, {repository} → Settings → General → Tag mutability settings.",
-            err=True,
-        )
+        _print_response(error.exact)
+        _print_steps((), [repository])
         return False
     for line in _immutability(repository, made):
         click.echo(line)
@@ -262,11 +265,22 @@ def _immutability(repository: str, made: Immutability) -> list[str]:
     return lines
 
 
-def _print_steps(repositories: Sequence[str]) -> None:
-    for repository in repositories:
+def _print_response(exact: str | None) -> None:
+    if exact is not None:
+        click.echo(f"The response was {exact}\n", err=True)
+
+
+def _print_steps(webhooks: Sequence[str], immutable: Sequence[str] = ()) -> None:
+    """Print how to create the webhooks, and how to make tags immutable, by hand."""
+    for repository in webhooks:
         click.echo(
             f"By hand: `receiver link {repository}` prints the link. On Docker Hub: {repository} → "
             "Webhooks → a name → paste the link → Create."
+        )
+    for repository in immutable:
+        click.echo(
+            f"By hand: on Docker Hub, {repository} → Settings → General → Tag mutability settings.",
+            err=True,
         )
 
 

@@ -33,8 +33,7 @@ class UnexpectedResponse(DockerHubUnavailable):
 
     def __init__(self, call: str, response: HttpResponse, secrets: Iterable[Secret]) -> None:
         sentence = f"Docker Hub's API answers {call} with HTTP {response.status}"
-        super().__init__(sentence, status=response.status)
-        self.exact = response.exact(secrets)
+        super().__init__(sentence, status=response.status, exact=response.exact(secrets))
 
 
 class RepositoryAdmin:
@@ -47,6 +46,11 @@ class RepositoryAdmin:
         self._record = repository_path(repository)
         self._immutable = f"{self._record}/immutabletags"
         self._webhooks = f"/v2/repositories/{quote(repository)}/webhook_pipeline/"
+        self._last: tuple[HttpResponse, list[Secret]] | None = None
+
+    def last_response(self) -> str | None:
+        """Return the exact response to the last call that had one, with masked secrets."""
+        return None if self._last is None else self._last[0].exact(self._last[1])
 
     async def webhooks(self) -> list[Webhook]:
         """Return all webhooks of the repository."""
@@ -112,8 +116,9 @@ class RepositoryAdmin:
         secrets: Iterable[Secret] = (),
     ) -> HttpResponse:
         response = await self._hub.send(method, f"{path}{query}", self._login, body)
+        known = [*self._hub.secrets_of(self._login), *secrets]
+        self._last = response, known
         if response.status not in expected:
-            known = [*self._hub.secrets_of(self._login), *secrets]
             raise UnexpectedResponse(f"{method} {path}", response, known)
         return response
 

@@ -137,6 +137,10 @@ class Hub:
         """
         return await self._ask(path, login, method, body, any_status=True)
 
+    async def log_in(self, login: Login) -> None:
+        """Log in, once. Raises HubForbidden and DockerHubUnavailable, with the exact response."""
+        await self._token(login, any_status=True)
+
     def secrets_of(self, login: Login | None) -> list[Secret]:
         """Return what must be masked in responses to the login's calls."""
         if login is None:
@@ -166,7 +170,7 @@ class Hub:
     ) -> HttpResponse:
         headers = {}
         if login is not None:
-            headers["Authorization"] = f"Bearer {await self._token(login)}"
+            headers["Authorization"] = f"Bearer {await self._token(login, any_status=any_status)}"
         rest = self._rest_until - time.monotonic()
         if rest > 0:
             raise DockerHubUnavailable("Docker Hub's limit on its API is used up", wait=rest)
@@ -196,7 +200,7 @@ class Hub:
             wait = read_retry_after(answer.headers, time.time_ns() // 1_000_000) or 0
             self._rest_until = time.monotonic() + min(wait / 1000, LONGEST_WAIT_SECONDS)
 
-    async def _token(self, login: Login) -> str:
+    async def _token(self, login: Login, *, any_status: bool = False) -> str:
         token, until = self._tokens.get(login, ("", 0.0))
         if time.monotonic() < until:
             return token
@@ -207,17 +211,15 @@ class Hub:
                 f"{self._base}/v2/auth/token",
                 largest=LARGEST_TOKEN,
                 json={"identifier": login.username, "secret": login.token.reveal()},
+                any_status=any_status,
             )
         except DockerHubUnavailable as error:
             if error.status == TOO_MANY and error.wait is None:
                 error.wait = LOCKED_SECONDS
             raise
         if answer.status != httpx.codes.OK:
-            raise _refusal("Docker Hub's API refuses the login", answer, [login.token])
-        given = answer.json().get("access_token")
-        if not isinstance(given, str) or not given.isascii() or not given.isprintable():
-            raise DockerHubUnavailable("Docker Hub's API returned no token")
-        token = given
+            raise _refusal("Docker Hub's API refuses the login", answer, [login.token], login=True)
+        token = _token_in(answer, login)
         life = _seconds_left(token)
         margin = min(TOKEN_MARGIN_SECONDS, life / 2)
         self._tokens[login] = (token, time.monotonic() + life - margin)
@@ -271,10 +273,29 @@ def _page_number(following: object) -> int | None:
     return int(text) if valid else None
 
 
-def _refusal(what: str, answer: HttpResponse, secrets: Iterable[Secret]) -> DockerHubUnavailable:
+def _refusal(
+    what: str, answer: HttpResponse, secrets: Iterable[Secret], *, login: bool = False
+) -> DockerHubUnavailable:
+    secrets = list(secrets)
     refused = answer.status in REFUSALS and answer.error() is not None
     kind = HubForbidden if refused else DockerHubUnavailable
-    return kind(f"{what}: {answer.described(secrets)}", status=answer.status)
+    exact = answer.exact(secrets, opaque=True) if login else None
+    return kind(f"{what}: {answer.described(secrets)}", status=answer.status, exact=exact)
+
+
+def _token_in(answer: HttpResponse, login: Login) -> str:
+    """Return the token in the response to a login; raises DockerHubUnavailable."""
+    try:
+        given = answer.json().get("access_token")
+    except DockerHubUnavailable:
+        given = None
+    if isinstance(given, str) and given.isascii() and given.isprintable():
+        return given
+    secrets = [login.token, *([Secret(given)] if isinstance(given, str) else [])]
+    exact = answer.exact(secrets, opaque=True)
+    raise DockerHubUnavailable(
+        "Docker Hub's API returned no token", status=answer.status, exact=exact
+    )
 
 
 def _seconds_left(token: str) -> float:

@@ -5,6 +5,7 @@ response.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from receiver.errors import ReceiverError
 from receiver.http.body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
 from receiver.http.client import no_connection
 from receiver.http.retry_after import read_retry_after
-from receiver.secret import Secret, mask
+from receiver.secret import MASK, Secret, mask
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 15.0
@@ -29,10 +30,15 @@ TOO_MANY = 429
 IN_BETWEEN = "a proxy or a firewall may have responded instead"
 MOST_SHOWN = 200
 MOST_OF_A_BODY = 2000
+_OPAQUE = re.compile(r"eyJ[\w-]*(?:\.[\w-]*)*|[\w=+-]{20,}", re.ASCII)  # a JWT, or another token
 
 
 class DockerHubUnavailable(ReceiverError):
-    """Docker Hub gave no usable response. `connected`: whether it was reached at all."""
+    """Docker Hub gave no usable response.
+
+    `connected`: whether it was reached at all. `exact`: the response with masked secrets, if there
+    was one and it is meant to be shown.
+    """
 
     def __init__(
         self,
@@ -41,9 +47,11 @@ class DockerHubUnavailable(ReceiverError):
         connected: bool = True,
         wait: float | None = None,
         status: int | None = None,
+        exact: str | None = None,
     ) -> None:
         super().__init__(sentence)
         self.status = status
+        self.exact = exact
         self.connected = connected
         self.wait = wait  # seconds that Docker Hub asks to wait
 
@@ -88,10 +96,14 @@ class HttpResponse:
         known = mask(text, secrets)[:MOST_SHOWN]
         return "".join(letter for letter in known if letter.isprintable())
 
-    def exact(self, secrets: Iterable[Secret] = ()) -> str:
-        """Return status, media type and body for people; secrets and addresses are masked."""
+    def exact(self, secrets: Iterable[Secret] = (), *, opaque: bool = False) -> str:
+        """Return status, media type and body for people; secrets and addresses are masked.
+
+        With `opaque`, also what may be a token that is not known.
+        """
         kind = "".join(filter(str.isprintable, self.headers.get("content-type", "")[:MOST_SHOWN]))
         text = without_addresses(mask(self.content.decode("utf-8", "replace"), secrets))
+        text = _OPAQUE.sub(MASK, text) if opaque else text
         lines = "".join(letter for letter in text if letter.isprintable() or letter == "\n")
         body = lines.strip()[:MOST_OF_A_BODY]
         return f"HTTP {self.status}, {kind or 'no media type'}:\n{body or '(no body)'}"

@@ -107,7 +107,14 @@ def _origin(url: str) -> tuple[str, str, int | None] | None:
 
 
 class NotConnected(ReceiverError):
-    """A change that Docker Hub accepted, but that is not there when it is read back."""
+    """A change that Docker Hub accepted, but that is not there when it is read back.
+
+    `exact` is the response in question, with masked secrets.
+    """
+
+    def __init__(self, sentence: str, exact: str | None) -> None:
+        super().__init__(sentence)
+        self.exact = exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,49 +153,57 @@ async def connect_repository(
     found = before
     if not before.current:
         name = unused_name({webhook.name for webhook in listed})
-        unanswered = await _create(admin, name, links.link(public_url, repository))
+        missing = await _create(admin, name, links.link(public_url, repository))
         found = our_webhooks(await admin.webhooks(), links, public_url, repository)
         if not found.current:
-            raise unanswered or NotConnected(
-                f"Docker Hub reported that the webhook of {repository} was created, but its list "
-                "does not contain it"
-            )
+            raise missing
     deleted, problems = await _delete(admin, found.outdated)
     if deleted:
         found = our_webhooks(await admin.webhooks(), links, public_url, repository)
         there = {webhook.slug for webhook in found.outdated}
         problems += [
             f'Docker Hub reported that the webhook "{webhook.name}" was deleted, but its list '
-            "still contains it: delete it there"
-            for webhook in deleted
+            f"still contains it: delete it there. The response was {exact}"
+            for webhook, exact in deleted
             if webhook.slug in there
         ]
         if not found.current:
-            raise NotConnected(f"the webhook of {repository} is no longer in Docker Hub's list")
+            sentence = f"the webhook of {repository} is no longer in Docker Hub's list"
+            raise NotConnected(sentence, admin.last_response())
     return Connection(
         name=found.current[0].name,
         created=not before.current,
-        deleted=tuple(webhook.name for webhook in deleted),
+        deleted=tuple(webhook.name for webhook, _ in deleted),
         problems=tuple(problems),
         notes=tuple(_notes(found)),
     )
 
 
-async def _create(admin: RepositoryAdmin, name: str, link: str) -> DockerHubUnavailable | None:
-    """Create the webhook; return the error if there was no response: it may exist anyway."""
+async def _create(
+    admin: RepositoryAdmin, name: str, link: str
+) -> DockerHubUnavailable | NotConnected:
+    """Create the webhook; return the error to raise if the list does not contain it afterwards.
+
+    It may contain it even if there was no response.
+    """
     try:
         await admin.create_webhook(name, link)
     except UnexpectedResponse:
         raise
     except DockerHubUnavailable as error:
         return error
-    return None
+    return NotConnected(
+        f"Docker Hub reported that the webhook of {admin.repository} was created, but its list "
+        "does not contain it",
+        admin.last_response(),
+    )
 
 
 async def _delete(
     admin: RepositoryAdmin, outdated: Sequence[Webhook]
-) -> tuple[list[Webhook], list[str]]:
-    deleted: list[Webhook] = []
+) -> tuple[list[tuple[Webhook, str | None]], list[str]]:
+    """Delete the webhooks; return those with the responses, and what could not be deleted."""
+    deleted: list[tuple[Webhook, str | None]] = []
     problems: list[str] = []
     for webhook in outdated:
         left = f'the webhook "{webhook.name}" has an outdated link: delete it on Docker Hub'
@@ -202,7 +217,7 @@ async def _delete(
         except DockerHubUnavailable as error:
             problems.append(f"{left}. Docker Hub could not be asked to: {error}")
         else:
-            deleted.append(webhook)
+            deleted.append((webhook, admin.last_response()))
     return deleted, problems
 
 
@@ -230,7 +245,8 @@ async def make_immutable(admin: RepositoryAdmin, rules: Sequence[str]) -> Immuta
     repository = admin.repository
     before = await admin.immutable_tags()
     if before is None:
-        raise NotConnected(f"Docker Hub returns no settings of immutable tags for {repository}")
+        sentence = f"Docker Hub returns no settings of immutable tags for {repository}"
+        raise NotConnected(sentence, admin.last_response())
     matching = {rule: await admin.matching_tags(rule) for rule in rules}
     wanted = before.with_rules(rules)
     if wanted != before:
@@ -239,7 +255,8 @@ async def make_immutable(admin: RepositoryAdmin, rules: Sequence[str]) -> Immuta
         if after is None or not after.enabled or set(after.rules) != set(wanted.rules):
             raise NotConnected(
                 f"Docker Hub accepted the immutable tags of {repository}, but returns other "
-                "settings now"
+                "settings now",
+                admin.last_response(),
             )
     return Immutability(wanted, wanted != before, matching)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -245,6 +246,8 @@ def test_a_webhook_that_is_not_in_the_list_is_not_connected(
 
     assert done.exit_code == 1
     assert "its list does not contain it" in done.stderr
+    assert "The response was HTTP 201, application/json:\n{" in done.stderr
+    assert f"By hand: `receiver link {REPOSITORY}` prints the link." in done.stdout
     assert calls(hub) == ["GET", "POST", "GET"]
 
 
@@ -294,6 +297,41 @@ def test_a_refused_token_is_tried_once(commands: Commands, hub: DockerHubSandbox
     assert f"By hand: `receiver link {LOBBY}`" in done.stdout
 
 
+JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("fault", "shown"),
+    [
+        (Fault("status", status=403, body=f"<p>{TOKEN}</p>"), "HTTP 403, text/html"),
+        (Fault("status", status=503, body="<p>***</p>"), "HTTP 503, text/html"),
+        (Fault("status", status=503, message="busy"), 'HTTP 503, application/json:\n{"message"'),
+        (Fault("status", status=429, message="slow"), 'HTTP 429, application/json:\n{"message"'),
+        (Fault("status", status=401, message="no"), 'HTTP 401, application/json:\n{"message"'),
+        (Fault("garbage", body=f'{{"token": "{JWT}"}}'), "HTTP 200, text/html"),
+        (Fault("garbage", body='{"token": "0123456789abcdef0123"}'), '{"token": "***"}'),
+        (Fault("garbage", body='{"access_token": "not\\u2014one"}'), '{"access_token": "***"}'),
+        (Fault("garbage", body="<p>hello</p>"), "<p>hello</p>"),
+    ],
+)
+def test_a_response_to_the_login_that_is_not_expected_is_shown_with_the_steps_by_hand(
+    commands: Commands, hub: DockerHubSandbox, fault: Fault, shown: str
+) -> None:
+    commands.configure(RULE + RULE.replace(REPOSITORY, LOBBY))
+    hub.misbehave(replace(fault, path_contains="/v2/auth/token", times=None))
+
+    done = connect(commands, "--immutable", "v.*")
+
+    assert done.exit_code == 1
+    assert "nothing is connected: Docker Hub's API" in done.stderr
+    assert "The response was HTTP " in done.stderr
+    assert shown in done.stderr
+    for repository in (REPOSITORY, LOBBY):
+        assert f"By hand: `receiver link {repository}` prints the link." in done.stdout
+        assert f"on Docker Hub, {repository} → Settings" in done.stderr
+    assert [call.path for call in hub.calls] == ["/v2/auth/token"]
+
+
 def test_a_token_without_the_right_is_reported_with_docker_hubs_words(
     commands: Commands, hub: DockerHubSandbox
 ) -> None:
@@ -333,6 +371,19 @@ def test_without_a_token_the_steps_by_hand_are_printed(
     assert done.exit_code == 1
     assert f"By hand: `receiver link {REPOSITORY}` prints the link." in done.stdout
     assert hub.calls == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("--prove",)])
+def test_immutable_tags_need_a_token(
+    commands: Commands, hub: DockerHubSandbox, arguments: tuple[str, ...]
+) -> None:
+    done = connect(commands, *arguments, "--immutable", "v.*", token="")
+
+    assert done.exit_code == 1
+    assert "no tags were made immutable: --immutable needs an access token" in done.stderr
+    assert "Tag mutability settings" in done.stderr
+    assert ("not proven" in done.stderr) == bool(arguments)
+    assert "PATCH" not in [call.method for call in hub.calls]
 
 
 @pytest.mark.parametrize(
@@ -411,7 +462,9 @@ def test_tags_that_are_immutable_already_stay_so(commands: Commands, hub: Docker
         (Fault("status", method="PATCH", status=400, message="not yet"), '{"message":"not yet"}'),
         (Fault("garbage", path_contains="verify", body="{}"), "The response was HTTP 200"),
         (Fault("garbage", method="PATCH", body="{}"), "returns other settings now"),
+        (Fault("garbage", method="PATCH", body="{}"), "The response was HTTP 200, application"),
         (Fault("garbage", path_contains="/v2/namespaces/", body="{}"), "returns no settings"),
+        (Fault("garbage", path_contains="/v2/namespaces/", body="{}"), "charset=utf-8:\n{}\n"),
         (Fault("hang_up", method="PATCH"), "the connection broke"),
     ],
 )
