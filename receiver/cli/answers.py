@@ -148,7 +148,7 @@ def offer_to_connect(settings: Settings, repository: str) -> None:
         if not click.confirm(f"Create the webhook of {repository} now?", default=True):
             return
         click.echo()
-        connect_repositories(settings, [repository])
+        connect_repositories(settings, [repository], asked_before=True)
     except click.Abort:
         click.echo()
     except CommandError as error:

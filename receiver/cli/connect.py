@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from receiver.secret import Secret
 from receiver.signing import MAX_URL, LinkSigner
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from receiver.config.settings import Settings
     from receiver.dockerhub.administration import RepositoryAdmin
@@ -33,6 +34,7 @@ and stored nowhere; delete it on Docker Hub afterwards. To do it by hand instead
 """
 MOST_TAGS = 10
 LATEST = "latest"
+LONGEST_LINE = 4096  # bytes of the access token's line
 
 
 @click.command()
@@ -82,18 +84,21 @@ def connect_repositories(
     immutable: Sequence[str] = (),
     *,
     proving: bool = False,
+    asked_before: bool = False,
 ) -> bool:
     """Ask for the token and connect the repositories; return whether all is done.
 
     Without a token the steps by hand are printed. `proving`: a test push follows, which needs no
-    token, so without one it is done unless tags were to be made immutable.
+    token, so without one it is done unless tags were to be made immutable. `asked_before`: other
+    questions were answered on standard input, so that its buffer has the token already.
     """
     from receiver.logs import configure_logs
 
     configure_logs(secrets=settings.secrets(), level="WARNING")
     _check_addresses(settings, repositories)
     without = "only the test push" if proving and not immutable else "by hand"
-    login = _login(settings, repositories[0], username, without)
+    read = _buffered_line if asked_before else _unbuffered_line
+    login = _login(settings, repositories[0], username, without, read)
     if login is None:
         if immutable:
             click.echo(
@@ -140,7 +145,13 @@ def _links(settings: Settings) -> LinkSigner:
     return LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
 
 
-def _login(settings: Settings, repository: str, username: str | None, without: str) -> Login | None:
+def _login(
+    settings: Settings,
+    repository: str,
+    username: str | None,
+    without: str,
+    read_line: Callable[[], str],
+) -> Login | None:
     """Ask for the token on a terminal, or read it from standard input; None if it is empty.
 
     `without` is what is done without one.
@@ -152,7 +163,7 @@ def _login(settings: Settings, repository: str, username: str | None, without: s
         question = f"Access token (not shown; Enter: {without})"
         text = click.prompt(question, default="", hide_input=True, show_default=False)
     else:
-        text = sys.stdin.readline() if sys.stdin is not None else ""
+        text = read_line()
     token = bare_token(text)
     if not token:
         return None
@@ -168,6 +179,32 @@ def _login(settings: Settings, repository: str, username: str | None, without: s
 
 def _is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _buffered_line() -> str:
+    return sys.stdin.readline() if sys.stdin is not None else ""
+
+
+def _unbuffered_line() -> str:
+    """Read a line byte by byte, so that no buffer keeps the token, or takes what follows it."""
+    try:
+        descriptor = sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):  # no standard input, or not a real one
+        return _buffered_line()
+    line, length = bytearray(LONGEST_LINE), 0  # its size stays: growing would leave copies
+    try:
+        while length < LONGEST_LINE and (byte := os.read(descriptor, 1)) not in {b"", b"\n"}:
+            line[length : length + 1] = byte
+            length += 1
+        if length == LONGEST_LINE:
+            raise CommandError("the access token is too long: copy it again", USAGE)
+        with memoryview(line) as view:
+            return str(view[:length], "utf-8", "surrogateescape")
+    except OSError as error:
+        what = f"standard input cannot be read: {error.strerror}"
+        raise CommandError(what, NOT_DONE) from None
+    finally:
+        line[:] = bytes(LONGEST_LINE)
 
 
 async def _connect(

@@ -524,7 +524,7 @@ def test_on_a_terminal_the_token_is_not_shown(commands: Commands, hub: DockerHub
 
 
 HELD = """
-import contextlib, gc, io, sys
+import contextlib, gc, sys
 from receiver.cli import main
 needle = sys.argv.pop()[::-1]
 with contextlib.suppress(SystemExit):
@@ -533,7 +533,6 @@ gc.collect()
 holders = [
     type(holder)
     for holder in gc.get_objects()
-    if not isinstance(holder, io.TextIOWrapper)  # standard input keeps what it read ahead
     for text in gc.get_referents(holder)
     if isinstance(text, str | bytes) and text is not needle and needle in str(text)
 ]
@@ -556,6 +555,47 @@ def test_after_the_last_call_nothing_holds_the_token(commands: Commands) -> None
     assert CREATED in done.stdout
     assert "invalid regex" in done.stderr  # a response that was masked
     assert done.stdout.endswith("held by []\n")
+
+
+def test_only_the_line_of_the_token_is_read(commands: Commands, hub: DockerHubSandbox) -> None:
+    """What follows it is not in a buffer of ours, so the token is not either."""
+    read_end, write_end = os.pipe()
+    os.write(write_end, f"{TOKEN}\r\nof another program\n".encode())
+    os.close(write_end)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "receiver", "connect"],
+        cwd=commands.folder,
+        env={**os.environ, **commands.environment},
+        stdin=read_end,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert CREATED in done.stdout
+    assert os.read(read_end, 4096) == b"of another program\n"
+    os.close(read_end)
+
+
+@pytest.mark.parametrize("given", [b"a1" * 2500, b"\xff\xfe\n", b""])
+def test_standard_input_that_is_no_token_is_refused(
+    commands: Commands, hub: DockerHubSandbox, given: bytes
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "receiver", "connect"],
+        cwd=commands.folder,
+        env={**os.environ, **commands.environment},
+        input=given,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == (2 if given else 1), done.stderr
+    assert b"Traceback" not in done.stderr
+    assert hub.calls == []
 
 
 @pytest.fixture
