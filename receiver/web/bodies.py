@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from receiver.ledger.deliveries import DELIVERY
+from receiver.ledger.ids import ALPHABET, RANDOM_LETTERS, TIME_LETTERS
 from receiver.ledger.queries import MOST_ROWS
 from receiver.ledger.views import (
     App,
@@ -28,11 +30,13 @@ LONGEST_WAIT = 300  # seconds
 PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
 SIXTEEN_DIGITS = r"^[0-9a-f]{16}\Z"
 VERSION = rf"^{VERSION_NAME}\Z"
+CURSOR = rf"^{DELIVERY}[{ALPHABET}]{{{TIME_LETTERS + RANDOM_LETTERS}}}\Z"
 # What an error says instead of these patterns.
 IN_WORDS = {
     PLAIN: "without control characters",
     SIXTEEN_DIGITS: "of 16 characters, each 0-9 or a-f, as `receiver api-token` prints it",
     VERSION: "of letters, digits and . _ - only, not . _ - first",
+    CURSOR: "that is the `next` of a page",
 }
 Plain = Annotated[str, Meta(pattern=PLAIN)]
 Text = Annotated[Plain, Meta(min_length=1)]
@@ -151,7 +155,8 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = UNSET
     text: Annotated[OptionalText, described("Only deliveries that contain this text.")] = UNSET
     before: Annotated[
-        OptionalText, described("Only deliveries older than this one: the `next` of a page.")
+        Annotated[str, Meta(pattern=CURSOR)] | UnsetType,
+        described("Only deliveries older than this one: the `next` of a page."),
     ] = UNSET
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS, description="Maximum number of deliveries.")] = (
         100

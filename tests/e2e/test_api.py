@@ -201,6 +201,11 @@ def test_what_is_not_there_is_404(api: httpx.Client) -> None:
         "state=gone",
         "tag=%00",
         "before=%1b",
+        "before=zzz",
+        "before=d0123456789abcdefg",
+        "before=r0123456789abcdefgh",
+        "before=d0123456789ABCDEFGH",
+        "before=d0123456789abcdefgh%0a",
         "repository=a%0ab",
         "verdict=",
         "limit=",
@@ -218,6 +223,15 @@ def test_a_bad_query_is_400_and_says_what_is_wrong(api: httpx.Client, query: str
 
     assert answer.status_code == 400
     assert answer.json()["detail"]
+
+
+def test_a_cursor_that_is_none_is_refused_with_where_to_get_one(api: httpx.Client) -> None:
+    answer = api.get("/api/deliveries?before=zzz")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert "expected text that is the `next` of a page" in answer.json()["detail"].lower()
+    purged = api.get("/api/deliveries?before=d000000000000000000")
+    assert (purged.status_code, purged.json()["deliveries"]) == (200, [])
 
 
 def test_text_that_only_looks_odd_may_be_looked_for(api: httpx.Client) -> None:
