@@ -186,7 +186,8 @@ def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Cha
     if channel not in known:
         raise ChannelNotMoved(
             f"this receiver moves no version {channel} of the app {app}; it moves: "
-            f"{', '.join(sorted(known)) or 'none'}"
+            f"{', '.join(sorted(known)) or 'none'}. To have it moved, write "
+            f'channels = ["{channel}"] in a rule of that app, then run `receiver reload`'
         )
     return read_channel_state(tx, app, channel)
 

@@ -394,7 +394,11 @@ def test_a_rollback_to_what_it_holds_puts_right_what_another_hand_moved(
     ("arguments", "words"),
     [
         (["none-app", "prod"], "moves no version prod of the app none-app; it moves: staging"),
-        (["nobody", "staging"], "it moves: none"),
+        (["nobody", "staging"], "it moves: none. To have it moved, write channels ="),
+        (
+            ["nobody", "prod"],
+            'channels = ["prod"] in a rule of that app, then run `receiver reload`',
+        ),
         (["none-app", "1.0"], "moves no version 1.0"),
         (["none-app", "staging"], "held nothing before 1.0; name a version with --to"),
         (["none-app", "staging", "--to", "9.9"], "knows no version 9.9 of the app none-app"),
