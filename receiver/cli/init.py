@@ -246,7 +246,7 @@ app = {app}   # on Edgegap
 # version = "{{tag}}"   # the name of the version
 # channels = ["staging"]   # versions that are moved to each pushed image
 # keep = 10   # how many versions to keep; without it all
-# docs/rules.md describes all keys. After a change: `receiver check`, then reload with SIGHUP.
+# docs/rules.md describes all keys. After a change: `receiver check`, then `receiver reload`.
 """
 
 
@@ -259,6 +259,7 @@ def add_rule(folder: Path, given: Mapping[str, str | None]) -> None:
     """Ask for repository and app, append the rule, and offer to connect the repository."""
     from receiver.config.load import load_settings
     from receiver.config.settings import DEFAULT_CONFIG
+    from receiver.config.warnings import config_warnings
 
     environ = dict(os.environ)
     if folder != Path():
@@ -275,9 +276,13 @@ def add_rule(folder: Path, given: Mapping[str, str | None]) -> None:
         raise CommandError(f"{path} has a rule for {repository} and {app} already", NOT_DONE)
     if settings.login is not None:
         asyncio.run(check_login(settings, settings.login, repository))
+    before = config_warnings(settings)
     settings = _append(path, rule_text(repository, app), {**environ, **variables.from_dotenv})
     click.echo(f"\nAdded a rule for {repository} to {path}.")
-    click.echo("If `receiver serve` is running, reload it: kill -HUP")
+    for warning in config_warnings(settings):
+        if warning not in before:
+            click.echo(f"warn  {warning}", err=True)
+    click.echo("If `receiver serve` is running: receiver reload")
     if given["repository"] is None:
         offer_to_connect(settings, repository)
     else:

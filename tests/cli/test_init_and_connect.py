@@ -127,6 +127,7 @@ def test_the_file_says_what_else_it_may_contain(newcomer: Newcomer) -> None:
 
     written = newcomer.config()
     assert "# where Docker Hub reaches this receiver" in written
+    assert "then `receiver reload`" in written
     for key in ("tags", "version", "channels", "keep"):
         assert f"# {key} = " in written
 
@@ -183,10 +184,23 @@ def test_a_repository_is_added_later(newcomer: Newcomer, hub: DockerHubSandbox) 
     assert stat.S_IMODE(file.stat().st_mode) == mode
     checked = newcomer.run("check").stdout
     assert f"rule  {LOBBY} → lobby: {LOBBY} → lobby/{{tag}}" in checked
-    assert "kill -HUP" in done.stdout
+    assert "receiver reload" in done.stdout
+    assert "warn" not in done.output
     assert webhooks(hub, LOBBY) == [newcomer.run("link", LOBBY).stdout.strip()]
     names = {path.name for path in newcomer.folder.iterdir()}
     assert names == {"receiver.toml", "receiver.schema.json", ".env"}
+
+
+def test_what_is_probably_not_meant_about_the_rule_is_shown_at_once(newcomer: Newcomer) -> None:
+    newcomer.init("n", url="http://127.0.0.1:8000")
+
+    done = add(newcomer, options=("--repository", LOBBY, "--app", APP))
+
+    assert done.exit_code == 0, done.output
+    assert f"create the same version of {APP} from two repositories" in done.stderr
+    assert done.stderr.count("warn  ") == 1  # not that public_url is not https
+    for line in done.stderr.splitlines():
+        assert line in newcomer.run("check").stdout
 
 
 def test_with_options_nothing_is_asked(newcomer: Newcomer) -> None:
