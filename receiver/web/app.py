@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
@@ -32,8 +32,15 @@ from receiver.web.operation import routes_of
 from receiver.web.operations import operations
 from receiver.web.page.actions import Actions
 from receiver.web.page.approve import Approving
-from receiver.web.page.auth import Login, failure, login_required, wants_html
+from receiver.web.page.auth import (
+    Login,
+    failure,
+    is_of_a_browser,
+    login_required,
+    wants_html,
+)
 from receiver.web.page.channels import show_promotion
+from receiver.web.page.rendering import fault_page
 from receiver.web.page.versions import VersionsView
 from receiver.web.page.views import page_routes
 from receiver.web.problems import ProblemCode, problem
@@ -71,6 +78,7 @@ def create_app(
         exception_handlers={
             HTTPStatus.NOT_FOUND: _no_such_path,
             HTTPStatus.METHOD_NOT_ALLOWED: _no_such_method,
+            HTTPStatus.INTERNAL_SERVER_ERROR: _fault,
         },
         lifespan=lambda app: _lifespan(
             app, settings, ledger, shelf, environ=environ, settled=settled
@@ -219,9 +227,27 @@ async def _no_such_path(request: Request, _: Exception) -> Response:
 async def _no_such_method(request: Request, _: Exception) -> Response:
     allowed = ", ".join(sorted(_methods_here(request)))
     headers = {"Allow": allowed}
+    if wants_html(request):
+        sentence = f"It supports {allowed}, not {request.method}. Use the page's links and buttons."
+        response = failure(request, 405, "This address cannot be opened this way.", sentence)
+        response.headers.update(headers)
+        return response
     if not _is_of_the_api(request):
         return JSONResponse({"error": "method not allowed"}, 405, headers=headers)
     return problem(ProblemCode.METHOD_NOT_ALLOWED, f"this path allows only {allowed}", headers)
+
+
+async def _fault(request: Request, _: Exception) -> Response:
+    """Answer a request that failed by an error of ours; the server logs it and disconnects."""
+    if _is_of_the_api(request):
+        detail = "an error in the receiver; its log has it as request_fault"
+        response = problem(ProblemCode.INTERNAL_ERROR, detail)
+    elif is_of_a_browser(request):
+        response = fault_page()
+    else:
+        response = PlainTextResponse("Internal Server Error", 500)
+    response.headers["Connection"] = "close"
+    return response
 
 
 def _is_of_the_api(request: Request) -> bool:

@@ -40,6 +40,7 @@ class ProblemCode(StrEnum):
     DELETION_IN_PROGRESS = "deletion_in_progress"
     BODY_TOO_LARGE = "body_too_large"
     TOO_MANY_BODIES = "too_many_bodies"
+    INTERNAL_ERROR = "internal_error"
     EDGEGAP_FAILED = "edgegap_failed"
     TOO_MANY_WAITING = "too_many_waiting"
     STOPPING = "stopping"
@@ -74,6 +75,7 @@ STATUS: Mapping[ProblemCode, HTTPStatus] = {
     ProblemCode.DELETION_IN_PROGRESS: HTTPStatus.CONFLICT,
     ProblemCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ProblemCode.TOO_MANY_BODIES: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProblemCode.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
     ProblemCode.EDGEGAP_FAILED: HTTPStatus.BAD_GATEWAY,
     ProblemCode.TOO_MANY_WAITING: HTTPStatus.SERVICE_UNAVAILABLE,
     ProblemCode.STOPPING: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -108,6 +110,7 @@ MEANINGS: Mapping[ProblemCode, str] = {
     ProblemCode.DELETION_IN_PROGRESS: "Another deletion of versions is in progress.",
     ProblemCode.BODY_TOO_LARGE: "The body is over 1 MiB.",
     ProblemCode.TOO_MANY_BODIES: "Too many large bodies arrive at once; try again later.",
+    ProblemCode.INTERNAL_ERROR: "An error in the receiver; its log has it as `request_fault`.",
     ProblemCode.EDGEGAP_FAILED: "Edgegap does not answer as it should; try again later.",
     ProblemCode.TOO_MANY_WAITING: "Too many requests wait; try again later.",
     ProblemCode.STOPPING: "The receiver is stopping; ask again.",

@@ -384,6 +384,52 @@ def test_a_browser_gets_a_page_where_nothing_is_and_a_machine_json(receiver: Rec
     assert (of_the_api.status_code, of_the_api.json()["code"]) == (404, "not_found")
 
 
+def test_a_method_that_an_address_does_not_support_is_a_page_for_a_browser(
+    receiver: ReceiverHere,
+) -> None:
+    html = {"Accept": "text/html,*/*"}
+    with Visitor(receiver) as person:
+        shown = person.get("/logout", headers=html)
+        others = [person.put(path, headers=html) for path in ("/login", "/do/replay", "/")]
+        machine = person.get("/logout")
+        of_the_api = [person.put(path, headers=html) for path in ("/api/deliveries", "/api")]
+
+    for answer in (shown, *others):
+        assert answer.status_code == 405
+        assert "This address cannot be opened this way." in answer.text
+        assert f"It supports {answer.headers['allow']}, not" in answer.text
+    assert shown.headers["allow"] == "POST"
+    assert (machine.status_code, machine.json()) == (405, {"error": "method not allowed"})
+    for answer in of_the_api:
+        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_a_fault_of_the_receiver_is_a_page_without_detail(
+    receiver: ReceiverHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("canary")
+
+    html = {"Accept": "text/html,*/*"}
+    token = {"Authorization": f"Bearer {receiver.api_token()}", **html}
+    with visitor(receiver) as person, monkeypatch.context() as patch:
+        patch.setattr("receiver.web.page.answers.render", fail)
+        patch.setattr("receiver.web.api.search_deliveries", fail)
+        shown = person.get("/rules", headers=html)
+        machine = person.get("/rules")
+        of_the_api = person.get("/api/deliveries", headers=token)
+
+    for answer in (shown, machine, of_the_api):
+        assert answer.status_code == 500
+        assert "canary" not in answer.text
+    assert "<h1>The receiver failed</h1>" in shown.text
+    assert "<code>request_fault</code>" in shown.text
+    assert "default-src 'none'" in shown.headers["content-security-policy"]
+    assert machine.text == "Internal Server Error"
+    assert of_the_api.headers["content-type"] == "application/problem+json"
+    assert of_the_api.json()["code"] == "internal_error"
+
+
 @pytest.mark.parametrize(
     ("with_cookie", "tries", "status"), [(False, 0, 403), (True, TRIES_A_MINUTE, 429)]
 )

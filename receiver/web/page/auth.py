@@ -202,12 +202,16 @@ def ask(session: Session, form: Form, question: str, *, action: str, note: str =
     )  # fmt: skip
 
 
+def is_of_a_browser(request: Request) -> bool:
+    """Return whether a browser sent the request, and not to an address for programs."""
+    machines = f"{request.url.path}/".startswith(("/api/", "/hooks/"))
+    return "text/html" in request.headers.get("accept", "") and not machines
+
+
 def wants_html(request: Request) -> bool:
     """Return whether a browser requests a page, and the page is on."""
     service: Service = request.app.state.service
-    machines = request.url.path.startswith(("/api/", "/hooks/", "/do/"))
-    wants_a_page = "text/html" in request.headers.get("accept", "")
-    return service.settings.admin_password is not None and wants_a_page and not machines
+    return service.settings.admin_password is not None and is_of_a_browser(request)
 
 
 _NOT_OWN = "The form is not from this page, or it expired. Go back, reload the page, try again."

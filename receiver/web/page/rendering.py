@@ -5,6 +5,7 @@ import hashlib
 import re
 import time
 import unicodedata
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -74,6 +75,36 @@ def render(template: str, status: int = 200, **facts: Any) -> HTMLResponse:
     """Render a template as an HTML response."""
     text = _environment.get_template(template).render(**facts)
     return HTMLResponse(text, status, headers=HEADERS)
+
+
+def fault_page() -> HTMLResponse:
+    """Return the page of a 500. It needs no template, because that may be what failed."""
+    text = _FAULT.format(style=address_of("page.css"))
+    return HTMLResponse(text, HTTPStatus.INTERNAL_SERVER_ERROR, headers=HEADERS)
+
+
+_FAULT = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>The receiver failed · Receiver</title>
+<link rel="stylesheet" href="{style}">
+</head>
+<body>
+<main>
+<div class="empty">
+<h1>The receiver failed</h1>
+<p>It could not answer this request, because of an error in the receiver. What you requested may
+have been done: check before you repeat it.</p>
+<p>The error is in the receiver's log, as <code>request_fault</code>: in the terminal of
+<code>receiver serve</code>, or in the log of its service or container.</p>
+<p><a class="button" href="/">Go to the overview</a></p>
+</div>
+</main>
+</body>
+</html>
+"""
 
 
 def version_address(app: str, version: str) -> str:
