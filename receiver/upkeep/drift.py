@@ -12,7 +12,7 @@ from http import HTTPStatus
 from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.plans import image_in, image_of, is_disabled, same_image
-from receiver.edgegap.responses import Answer
+from receiver.edgegap.responses import Answer, Body
 from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.channels import order, read_channel_state
@@ -105,12 +105,7 @@ def _judge(
     repository = state.repository or ("" if shown is None else shown.repository)
     rule = _rule(tx, settings, (app, name), repository, state.registration)
     if look.body is not None and state.tag and same_image(look.body, image):
-        intended = rule is not None and rule.settings.get("is_active") is False
-        off = is_disabled(look.body) and not intended
-        if note_compared(tx, app, name, DISABLED if off else ""):
-            log.warning("channel_disabled", app=app, channel=name)
-            text, of_rule = disabled_sentence(app, name), None if rule is None else rule.name
-            enqueue(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
+        _note_same(tx, settings, place, rule, look.body)
         return False
     if shown is not None and is_coming(tx, app, shown):
         return False
@@ -124,16 +119,16 @@ def _judge(
         note_compared(tx, app, name, "")
         return False
     fresh = note_compared(tx, app, name, there)
-    facts = {"app": app, "channel": name, "put": str(image), "found": there, "late": late}
+    facts = {"app": app, "channel": name, "put": state.tag, "found": there, "late": late}
     wanted = rule is not None and bool(state.tag) and (late or channel.restore)
     restored = wanted and not is_parked(tx, app, name, state)
     why = "a request of the receiver was carried out late" if late else "another hand moved it"
     if fresh:
         log.warning("channel_drifted", **facts)
     if fresh and not (late and restored):
-        back = f"`receiver promote {app} {name} --to {state.tag}` puts it back."
-        text = f"{app}/{name} has {there} at Edgegap, not {image}: {why}. "
-        text += "It is put back." if restored else back
+        back = f"`receiver promote {app} {name} --to {state.tag or 'VERSION'}` moves it."
+        text = f"{app}/{name} has {there} at Edgegap{f', not {image}' if state.tag else ''}: "
+        text += f"{why}. {'It is put back.' if restored else back}"
         of_rule = None if rule is None else rule.name
         enqueue(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
     if rule is None or not restored:
@@ -141,6 +136,19 @@ def _judge(
     sentence = f"Edgegap has {there} in {app}/{name}: {why}. It is put back to {image}."
     _restore(tx, Match(rule.name, app, name, Mode.CHANNEL), state, sentence)
     return True
+
+
+def _note_same(
+    tx: Tx, settings: Settings, place: tuple[str, str], rule: Rule | None, body: Body
+) -> None:
+    """Note that the channel has its image; notify if it is disabled and should not be."""
+    app, name = place
+    intended = rule is not None and rule.settings.get("is_active") is False
+    off = is_disabled(body) and not intended
+    if note_compared(tx, app, name, DISABLED if off else ""):
+        log.warning("channel_disabled", app=app, channel=name)
+        text, of_rule = disabled_sentence(app, name), None if rule is None else rule.name
+        enqueue(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
 
 
 def _adopted(

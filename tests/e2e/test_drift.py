@@ -176,7 +176,7 @@ def test_what_another_hand_moved_is_shown_and_notified_and_left(
     assert "seen-app/dev has studio/seen-app:0.9 at Edgegap" in degraded["message"]
     notices = here.ledger.read_sync(lambda tx: tx.run("SELECT text FROM outbox").all())
     (notice,) = [row.text for row in notices]  # once, however often it is found
-    assert "`receiver promote seen-app dev --to 1.0` puts it back" in notice
+    assert "`receiver promote seen-app dev --to 1.0` moves it" in notice
 
     edgegap.versions["seen-app", "dev"]["docker_tag"] = "1.0"
     compare(here)
