@@ -228,6 +228,12 @@ def oldest_and_newest(tx: Tx, app: str, most: int) -> tuple[list[Target], list[T
     )
 
 
+def are_all_later(tx: Tx, app: str, than: int) -> bool:
+    """Return whether the app has versions of pushes, all pushed later than a time (epoch ms)."""
+    oldest = tx.run(_OLDEST, app=app, most=1).first()
+    return oldest is not None and int(oldest.push_time) > than
+
+
 def moving_targets(tx: Tx, app: str, channels: Iterable[str]) -> list[Target]:
     """Return the app's targets that are no versions of their own, and those with these names."""
     moving = (str(row.version) for row in tx.run(_MOVING, app=app))

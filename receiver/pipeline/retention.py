@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from receiver.config.settings import LiveSettings
 from receiver.edgegap.client import EdgegapClient
@@ -13,6 +14,7 @@ from receiver.edgegap.responses import Answer, version_path
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
+from receiver.ledger.targets import are_all_later
 from receiver.periodic import log_errors
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
@@ -27,10 +29,15 @@ from receiver.pipeline.prune import (
     settle_overdue,
 )
 from receiver.pipeline.retry import Action, Operation, Policy, next_result, policy_for, summary_of
-from receiver.reasons import Reason, State, explain
+from receiver.reasons import Outcome, Reason, State, explain
 
 _LIMIT = re.compile(r"limit of (\d{1,6})", re.IGNORECASE)
 UNCERTAIN = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
+
+ALL_LATER = (
+    "Edgegap's version limit of the app {app} is reached, and all versions there are of later "
+    "pushes: they stay. To create this one, delete a version in Edgegap and replay."
+)
 
 
 class Retention:
@@ -68,7 +75,8 @@ class Retention:
         """Delete the oldest version if Edgegap's limit is reached and the rule allows it.
 
         Returns the attempt as due now if a version was deleted, as waiting if Edgegap may not be
-        called now, else unchanged. For an older push that a person requested, nothing is deleted.
+        called now, as superseded if only versions of later pushes could be deleted for it, else
+        unchanged. For an older push that a person requested, nothing is deleted.
         """
         settings = self._current.settings
         rule = settings.rule_named(claimed.rule)
@@ -82,7 +90,13 @@ class Retention:
             except RetryLater as later:
                 return _later(claimed, result, later, await self._ledger.read(lambda tx: tx.now))
         gone = next((one for one in reversed(pruned) if one.deleted), None)
-        return result if gone is None else _going_on(result, gone)
+        if gone is not None:
+            return _going_on(result, gone)
+        app, pushed_at = claimed.app, claimed.push_time
+        if not pruned and await self._ledger.read(partial(are_all_later, app=app, than=pushed_at)):
+            superseded = Result.done(Outcome.SUPERSEDED, ALL_LATER.format(app=app))
+            return result.ending_as(superseded)
+        return result
 
     async def _make_room(self, claimed: Claimed, sentence: str) -> list[Pruned]:
         """Delete one version if that is enough. Raises RetryLater if it must be retried later."""

@@ -97,12 +97,22 @@ class _Checks:
             if (row.app, row.version) == (app, tag)
         )
 
+    def _was_too_old(self, app: str, tag: str) -> bool:
+        """Return whether there was room for later pushes only."""
+        return any(
+            "are of later pushes" in row.sentence
+            for row in self._rows
+            if (row.app, row.version) == (app, tag)
+        )
+
     def _was_parked(self, app: str, version: str, *reasons: str) -> bool:
         return any(one.reason in reasons for one in self._parkings[app, version])
 
     def _is_excused(self, project: Project, app: str, tag: str, pushes: Sequence[Pushed]) -> bool:
         """Return whether it is parked, or was for its image, and a later push took its place."""
         if any(row.is_open_for(app, tag) for row in self._rows):  # `parked` judges it
+            return True
+        if project.room is not None and self._was_too_old(app, tag):
             return True
         parked = self._was_parked(app, tag, "image_not_pullable", "not_amd64", "digest_changed")
         last = max(one.at for one in pushes)
@@ -171,7 +181,8 @@ class _Checks:
             one, other = version_number(tag), version_number(had)
             return one is not None and other is not None and one < other
         pushes = self._of_tag[project.repository, tag]
-        return max(one.at for one in pushes) < self._first(project, had)
+        # Docker Hub's times are whole seconds: within one there is no order.
+        return int(max(one.at for one in pushes)) < int(self._first(project, had))
 
     def _missing(self, project: Project, channel: Channel) -> Iterator[str]:
         """Look for a tag that should have moved it further."""
