@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from receiver import backoff
+from receiver.logs import Source
 from receiver.pipeline import preflight
 from receiver.rules import trial
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -111,6 +112,12 @@ def compared_until(here: ReceiverHere, condition: Callable[[], bool]) -> None:
         return condition()
 
     until(compared)
+
+
+def paused(here: ReceiverHere, delivery: str) -> None:
+    """Pause the repository, and wait until nothing of the delivery is worked on."""
+    here.inside(lambda: here.service.manual.pause(REPOSITORY, Source.PAGE))
+    until(lambda: all(one["state"] != "working" for one in here.details(delivery)["registrations"]))
 
 
 def restored(here: ReceiverHere) -> dict[str, Any]:
@@ -293,8 +300,10 @@ def test_a_channel_gets_no_other_image_than_its_source_has(
         until(lambda: tag_of(sandbox, "staging") == "1.0")
         until(lambda: registration_of(here, delivery, "prod").get("reason") == "edgegap_error")
         a = registration_of(here, delivery, "staging")["digest"]
+        paused(here, delivery)
         b = hub.push_image(REPOSITORY, "1.0")
         sandbox.behave()
+        here.inside(lambda: here.service.manual.resume(REPOSITORY, Source.PAGE))
         here.ended(delivery)
         prod = registration_of(here, delivery, "prod")
 
@@ -517,8 +526,10 @@ def test_a_tag_overwritten_before_its_channel_moved_moves_nothing(
                 one["reason"] == "edgegap_error" for one in here.details(delivery)["registrations"]
             )
         )
+        paused(here, delivery)
         hub.push_image(REPOSITORY, "1.0")
         sandbox.behave()
+        here.inside(lambda: here.service.manual.resume(REPOSITORY, Source.PAGE))
         here.ended(delivery)
         found = registration_of(here, delivery, "staging")
 

@@ -60,7 +60,10 @@ OPERATIONS: dict[str, tuple[tuple[str, dict[str, str]], tuple[str, Any], tuple[s
         ("replay", "{delivery}"),
     ),
     "rolled_back": (
-        ("rollback", {"app": APP, "channel": "staging", "to": "1.0.0"}),
+        (
+            "rollback",
+            {"app": APP, "channel": "staging", "to": "1.0.0", "tag": "1.0.0", "has": "1.0.0"},
+        ),
         ("rollback", {"app": APP, "channel": "staging", "to": "1.0.0"}),
         ("rollback", APP, "staging", "--to", "1.0.0"),
     ),

@@ -171,14 +171,14 @@ def test_a_token_grows_old(
     asking: httpx.Client,
     clock: Clock,
     expires_in: int | None,
-    channel_state: int,
+    holds: int,
 ) -> None:
     hub.push_image(GAME, "1.0")
     hub.expires_in = expires_in
     token = bearer(asking)
     assert ask_token(asking).json().get("expires_in") == expires_in
 
-    clock.now += channel_state - 1
+    clock.now += holds - 1
     assert asking.head(MANIFEST, headers=token).status_code == 200
     clock.now += 1
     assert asking.head(MANIFEST, headers=token).status_code == 401
