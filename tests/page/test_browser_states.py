@@ -1,0 +1,173 @@
+"""Each state of the page in a real browser, at three widths, light and dark: usable, and kept."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.faults import Fault
+from receiver.sandbox.serving import serving
+from tests.support.approvals import registration_of
+from tests.support.browser import chromium, needs_chromium, sign_in, sticks_out, violations
+from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
+from tests.support.visitor import PAGE, PASSWORD
+
+ARTEFACTS = Path(__file__).parent.parent / "artefacts"
+WIDTHS: dict[str, ViewportSize] = {
+    "desktop": {"width": 1440, "height": 900},
+    "tablet": {"width": 768, "height": 1024},
+    "phone": {"width": 390, "height": 844},
+}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+CONFIG = (
+    RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
+    + f'\n[[channel]]\napp = "{APP}"\nname = "prod"\nfrom = "staging"\nneeds = ["approval"]\n'
+    + NO_CATCH_UP
+)
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture
+def sandbox() -> EdgegapSandbox:
+    return EdgegapSandbox(apps=(APP,))
+
+
+@pytest.fixture
+def here(sandbox: EdgegapSandbox, tmp_path: Path) -> Iterator[ReceiverHere]:
+    with (
+        serving(sandbox.app) as url,
+        receiver_here(tmp_path, url, config=CONFIG, environment=PAGE) as receiver,
+    ):
+        yield receiver
+
+
+@pytest.fixture
+def page(browser: Browser, here: ReceiverHere) -> Iterator[Page]:
+    context = browser.new_context(base_url=here.url, bypass_csp=True)
+    one = context.new_page()
+    sign_in(one, PASSWORD)
+    yield one
+    context.close()
+
+
+def created(here: ReceiverHere, tag: str) -> str:
+    """Push a tag, and wait for its version; `prod` then waits for an approval."""
+    delivery = here.push(tag)
+    until(lambda: here.details(delivery)["registrations"][0]["state"] == "done")
+    return delivery
+
+
+def kept(page: Page, state: str) -> None:
+    """Nothing sticks out and axe-core finds nothing; a picture of each is kept to look at."""
+    ARTEFACTS.mkdir(exist_ok=True)
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        for name, size in WIDTHS.items():
+            page.set_viewport_size(size)
+            page.screenshot(path=ARTEFACTS / f"state-{state}-{scheme}-{name}.png", full_page=True)
+            assert sticks_out(page) == 0, (state, scheme, name)
+        assert violations(page) == [], (state, scheme)
+    page.set_viewport_size(WIDTHS["desktop"])
+
+
+def test_the_first_steps_turn_into_the_first_version(here: ReceiverHere, page: Page) -> None:
+    expect(page.get_by_role("heading", name="First steps")).to_be_visible()
+    kept(page, "first-steps")
+
+    created(here, "1.0")
+
+    expect(page.get_by_role("heading", name="First steps")).to_be_hidden(timeout=30_000)
+
+
+def test_everything_is_paused_after_a_question_and_resumed(page: Page, here: ReceiverHere) -> None:
+    created(here, "1.0")
+    page.goto("/rules")
+    page.get_by_role("button", name="Pause everything …").click()
+    kept(page, "question")
+    page.get_by_role("button", name="Confirm").click()
+    page.goto("/")
+    expect(page.get_by_text("Registrations are paused").first).to_be_visible()
+    kept(page, "paused")
+
+    page.get_by_role("button", name="Resume").first.click()
+
+    expect(page.get_by_text("Registrations are paused")).to_have_count(0)
+
+
+def test_a_move_that_waits_is_approved_on_its_own_page(
+    page: Page, here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    here.push("1.0")
+    page.goto("/")
+    link = page.get_by_role("link", name=f"Review and approve {APP}/prod to 1.0").first
+    expect(link).to_be_visible(timeout=30_000)
+    kept(page, "waiting-for-approval")
+    link.click()
+    kept(page, "approve")
+    assert (APP, "prod") not in sandbox.versions
+
+    page.get_by_role("button", name="Approve").click()
+
+    expect(page.get_by_text("The channel is being moved").first).to_be_visible()
+    page.goto("/channels")
+    expect(page.get_by_text("1.0").first).to_be_visible()
+    kept(page, "channels-with-prod")
+
+
+def test_a_channel_is_promoted_after_a_look_at_what_changes(page: Page, here: ReceiverHere) -> None:
+    delivery = created(here, "1.0")
+    until(lambda: registration_of(here, delivery, "prod")["reason"] == "needs_approval")
+    page.goto(f"/promote?app={APP}&channel=prod&from=staging")
+    expect(page.get_by_role("button", name="Promote")).to_be_visible()
+    kept(page, "promote")
+
+    page.get_by_role("button", name="Promote").click()
+
+    expect(page.get_by_role("status").first).to_contain_text("Promoted my-game/prod")
+    page.goto("/channels")
+    page.get_by_role("button", name="Release").first.click()
+    kept(page, "question-release")
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_role("status").first).to_contain_text("Released my-game/prod")
+
+
+def test_what_is_parked_is_dismissed_and_taken_back(
+    page: Page, here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.add_version(APP, "1.0", docker_image="studio/another")
+    delivery = here.push("1.0")
+    assert here.ended(delivery)["reason"] == "name_taken"
+    page.goto("/")
+    kept(page, "parked-overview")
+
+    page.get_by_role("button", name=f"Dismiss {APP}/1.0").click()
+
+    expect(page.get_by_role("status").first).to_contain_text(f"{APP}/1.0 was dismissed")
+    page.goto(f"/deliveries/{delivery}")
+    kept(page, "dismissed")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("parked name_taken").first).to_be_visible()
+
+
+def test_a_refused_token_is_the_first_line(
+    page: Page, here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    created(here, "1.0")
+    sandbox.misbehave(Fault("status", status=401, message="bad token", times=None))
+    here.push("1.1")
+    page.goto("/")
+
+    expect(page.get_by_text("Edgegap refuses the API token").first).to_be_visible(timeout=30_000)
+    kept(page, "token-refused")
+    assert REPOSITORY in page.content()
