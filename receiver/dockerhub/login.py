@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from receiver.secret import Secret
 
+LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
+
 
 @dataclass(frozen=True, slots=True)
 class Login:
@@ -11,4 +13,9 @@ class Login:
 
     username: str
     token: Secret
-    variables: str = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
+    variables: str = LOGIN_VARIABLES
+
+
+def variables_of(login: Login | None) -> str:
+    """Return the names of the variables that hold the login, or that would."""
+    return LOGIN_VARIABLES if login is None else login.variables

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from receiver.dockerhub.login import Login, variables_of
 from receiver.edgegap.comparison import same_setting
 from receiver.edgegap.copied_settings import (
     TOKEN,
@@ -40,7 +41,6 @@ from receiver.timestamps import read_http_date, read_iso
 
 Settings = dict[str, Any]
 SECRET_FIELDS = frozenset({"private_token"})
-LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,7 @@ class DesiredVersion:
     copy_from: str = "newest"
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     leave_out: tuple[str, ...] = ()
-    username: str | None = None
-    token: Secret | None = None
-    login_variables: str = LOGIN_VARIABLES
+    login: Login | None = None
     api_token: Secret | None = None
 
 
@@ -114,8 +112,8 @@ def plan_creation(
     reason = Reason.REGISTRY_LOGIN_HIDDEN
     facts = {"source": name, "repository": wanted.image.repository, **_names(wanted)}
     without = (
-        f"Edgegap does not return the old registry login of {name}; set {wanted.login_variables}, "
-        "or the image is pulled without a login"
+        f"Edgegap does not return the old registry login of {name}; set "
+        f"{variables_of(wanted.login)}, or the image is pulled without a login"
     )
     parking = Rejected(reason, explain(reason, **facts), notes)
     return Plan(body=body, notes=(*notes, without), unless_public=parking)
@@ -166,7 +164,7 @@ def hidden_values(wanted: DesiredVersion) -> str:
     """
     envs = wanted.settings.get("envs") or ()
     values = {str(env["key"]): env["value"] for env in envs if is_hidden(env)}
-    return json.dumps([_login(wanted), values], sort_keys=True) if values or wanted.token else ""
+    return json.dumps([_login(wanted), values], sort_keys=True) if values or wanted.login else ""
 
 
 def same_image(version: Body, image: ImageReference) -> bool:
@@ -246,9 +244,12 @@ def _image(image: ImageReference) -> Settings:
 
 
 def _login(wanted: DesiredVersion) -> Settings:
-    if not wanted.username or wanted.token is None:
+    if wanted.login is None or not wanted.login.username:
         return {}
-    return {"private_username": wanted.username, "private_token": wanted.token.reveal()}
+    return {
+        "private_username": wanted.login.username,
+        "private_token": wanted.login.token.reveal(),
+    }
 
 
 def _unfit_login(wanted: DesiredVersion, login: Settings) -> list[Rejected]:
@@ -258,7 +259,7 @@ def _unfit_login(wanted: DesiredVersion, login: Settings) -> list[Rejected]:
         return [Rejected(Reason.API_TOKEN_AS_LOGIN, explain(Reason.API_TOKEN_AS_LOGIN))]
     if any(is_placeholder(value) for value in login.values()):
         reason = Reason.REGISTRY_LOGIN_REFUSED
-        facts = {"login": wanted.login_variables, "repository": wanted.image.repository}
+        facts = {"login": variables_of(wanted.login), "repository": wanted.image.repository}
         return [Rejected(reason, explain(reason, detail=f"it is {NO_VALUE}", **facts))]
     return []
 

@@ -225,7 +225,7 @@ def _later_deletion(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return query.correlate(registrations).scalar_subquery()
 
 
-def open_registrations(tx: Tx) -> list[OpenRegistration]:
+def unfinished_registrations(tx: Tx) -> list[OpenRegistration]:
     """Return what is not done, oldest first, each with its newest delivery."""
     return _views(tx, OpenRegistration, _OPEN)
 

@@ -58,9 +58,9 @@ class Result:
         return cls(State.DONE, outcome=outcome, sentence=sentence)
 
     @classmethod
-    def parked(cls, reason: Reason, sentence: str, notes: tuple[str, ...] = ()) -> Self:
+    def parked(cls, reason: Reason, sentence: str, warnings: tuple[str, ...] = ()) -> Self:
         """Return the result of work that stops until something changes; `sentence` says what."""
-        return cls(State.PARKED, reason=reason, sentence=sentence, warnings=notes)
+        return cls(State.PARKED, reason=reason, sentence=sentence, warnings=warnings)
 
     @classmethod
     def waiting(cls, reason: Reason, sentence: str, due_at: int, waited: WaitState) -> Self:

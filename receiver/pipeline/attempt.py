@@ -9,11 +9,11 @@ from http import HTTPStatus
 from typing import Any
 
 from receiver.config.settings import Settings
+from receiver.dockerhub.login import variables_of
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparison import compare, differences
 from receiver.edgegap.copied_settings import listed
 from receiver.edgegap.plans import (
-    LOGIN_VARIABLES,
     DesiredVersion,
     Plan,
     Rejected,
@@ -63,9 +63,7 @@ def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> DesiredVersio
         copy_from=rule.copy_from,
         settings=rule.settings,
         leave_out=rule.leave_out,
-        username=rule.login.username if rule.login else None,
-        token=rule.login.token if rule.login else None,
-        login_variables=rule.login.variables if rule.login else LOGIN_VARIABLES,
+        login=rule.login,
         api_token=settings.edgegap_token,
     )
 
@@ -489,7 +487,7 @@ class Attempt:
             "repository": claimed.image.repository,
             "copy_from": rule.copy_from if rule else "",
             "tag": claimed.image.tag,
-            "login": rule.login.variables if rule and rule.login else LOGIN_VARIABLES,
+            "login": variables_of(rule.login if rule else None),
         }
 
 

@@ -15,10 +15,10 @@ import httpx
 from receiver.config.settings import Settings
 from receiver.dockerhub.api import Answered, Hub
 from receiver.dockerhub.http import DockerHubUnavailable
-from receiver.dockerhub.login import Login
+from receiver.dockerhub.login import Login, variables_of
 from receiver.dockerhub.manifest import NEEDED, Platforms
 from receiver.dockerhub.registry import Found, PullLimit, Registry, Seen, TagDenied, TagMissing
-from receiver.edgegap.plans import LOGIN_VARIABLES, Rejected
+from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer
 from receiver.images import ImageReference
 from receiver.logs import get_logger
@@ -243,7 +243,7 @@ def too_large(image: ImageReference, rule: Rule, size: int | None) -> Rejected |
 
 
 def _denied(seen: TagDenied, image: ImageReference, rule: Rule) -> Rejected:
-    login = rule.login.variables if rule.login else LOGIN_VARIABLES
+    login = variables_of(rule.login)
     facts = {"detail": seen.detail, "login": login, "repository": image.repository}
     if seen.login_refused:
         reason = Reason.REGISTRY_LOGIN_REFUSED

@@ -124,7 +124,7 @@ def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
     fixable = {reason.value for reason, explained in REASONS.items() if explained.by_config}
     astray: dict[str, list[str]] = {}
     again: list[Replayed] = []
-    for one in queries.open_registrations(tx):
+    for one in queries.unfinished_registrations(tx):
         otherwise = _says_otherwise(one, named) and not _succeeded(tx, one, rules)
         if one.state is State.WORKING:
             continue

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from receiver.dockerhub.login import Login
 from receiver.edgegap.plans import DesiredVersion, Plan, Rejected
 from receiver.images import ImageReference
 
@@ -11,6 +12,8 @@ PORT = {"port": 7777, "protocol": "UDP", "to_check": True, "tls_upgrade": False,
 
 def wanted(**changes: Any) -> DesiredVersion:
     facts: dict[str, Any] = {"app": "my-game", "version": "1.1", "rule": "a rule", "image": IMAGE}
+    if "token" in changes:
+        changes["login"] = Login(changes.pop("username"), changes.pop("token"))
     return DesiredVersion(**{**facts, **changes})
 
 
