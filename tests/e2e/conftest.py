@@ -1,11 +1,14 @@
-"""Fixtures of tests that read notifications."""
+"""Fixtures of tests that read notifications, or that try versions."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from receiver.rules import trial
+from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.support.notifications import NotificationListener
+from tests.support.receiver_process import APP
 
 
 @pytest.fixture
@@ -17,3 +20,14 @@ def listener() -> NotificationListener:
 def url(listener: NotificationListener) -> Iterator[str]:
     with serving(listener.app) as base:
         yield base.replace("http://", "json://") + "/notify"
+
+
+@pytest.fixture
+def quick_trials(monkeypatch: pytest.MonkeyPatch) -> EdgegapSandbox:
+    """An Edgegap whose deployments are Ready and gone at once; a trial looks often."""
+    monkeypatch.setattr(trial, "SHORTEST_LOOK", 50)
+    monkeypatch.setattr(trial, "FIRST_LOOK", 50)
+    monkeypatch.setattr(trial, "LONGEST_LOOK", 200)
+    made = EdgegapSandbox(apps=(APP,))
+    made.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
+    return made

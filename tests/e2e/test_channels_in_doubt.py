@@ -13,7 +13,6 @@ import pytest
 from receiver import backoff
 from receiver.logs import Source
 from receiver.pipeline import preflight
-from receiver.rules import trial
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
@@ -38,18 +37,13 @@ steady_for = "1s"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "SHORTEST_LOOK", 50)
-    monkeypatch.setattr(trial, "FIRST_LOOK", 50)
-    monkeypatch.setattr(trial, "LONGEST_LOOK", 200)
     monkeypatch.setattr(backoff, "FIRST_BACKOFF", 20)
     monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
 
 
 @pytest.fixture
-def sandbox() -> EdgegapSandbox:
-    made = EdgegapSandbox(apps=(APP,))
-    made.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
-    return made
+def sandbox(quick_trials: EdgegapSandbox) -> EdgegapSandbox:
+    return quick_trials
 
 
 @pytest.fixture

@@ -40,18 +40,9 @@ RULES = RULE.replace("preflight = false", 'preflight = false\nchannels = ["stagi
 CONFIG = f'{RULES}{TRIAL}\n[catch_up]\nevery = "off"\n'
 
 
-@pytest.fixture(autouse=True)
-def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "SHORTEST_LOOK", 50)
-    monkeypatch.setattr(trial, "FIRST_LOOK", 50)
-    monkeypatch.setattr(trial, "LONGEST_LOOK", 200)
-
-
 @pytest.fixture
-def sandbox() -> EdgegapSandbox:
-    made = EdgegapSandbox(apps=(APP,))
-    made.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
-    return made
+def sandbox(quick_trials: EdgegapSandbox) -> EdgegapSandbox:
+    return quick_trials
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 
 from receiver import backoff
 from receiver.pipeline import preflight
-from receiver.rules import trial
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
@@ -39,18 +38,9 @@ needs = ["trial"]
 CONFIG = RULE.replace("preflight = false", MOVING) + TRIAL + NO_CATCH_UP
 
 
-@pytest.fixture(autouse=True)
-def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "SHORTEST_LOOK", 50)
-    monkeypatch.setattr(trial, "FIRST_LOOK", 50)
-    monkeypatch.setattr(trial, "LONGEST_LOOK", 200)
-
-
 @pytest.fixture
-def sandbox() -> EdgegapSandbox:
-    made = EdgegapSandbox(apps=(APP,))
-    made.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
-    return made
+def sandbox(quick_trials: EdgegapSandbox) -> EdgegapSandbox:
+    return quick_trials
 
 
 @pytest.fixture
