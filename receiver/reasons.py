@@ -384,7 +384,7 @@ REASONS: dict[Reason, Explained] = {
         "notification, or run `receiver promote`."
     ),
     Reason.DIGEST_CHANGED: Explained(
-        "The tag {tag} was overwritten after it was tried, approved, shown or in the channel "
+        "The tag {tag} was overwritten after it was tried, approved, shown or in a channel "
         "({detail}), so {app}/{version} was not moved to it. Push the new image under a new tag.",
         in_image=True,
     ),

@@ -149,12 +149,12 @@ class ChannelAttempt(Attempt):
             return Out("the registry returned no digest", longest=0, calls=findings.calls)
         then = " or ".join(sorted(expected))
         facts = {**self._facts(rule), "detail": f"{then} then, {findings.digest} now"}
-        sentence = explain(Reason.DIGEST_CHANGED, **facts) + self._even_so()
+        sentence = explain(Reason.DIGEST_CHANGED, **facts) + self._anyway()
         changed = Rejected(Reason.DIGEST_CHANGED, sentence)
         # It is still the expected digest that a replay compares.
         return ImageRejected(changed, findings.calls, self._claimed.evidence.digest)
 
-    def _even_so(self) -> str:
+    def _anyway(self) -> str:
         """Return how to roll back to the tag whatever its digest is."""
         claimed = self._claimed
         if not self._is_rollback:
@@ -176,7 +176,7 @@ class ChannelAttempt(Attempt):
             self._claimed,
             detail=out.detail,
             asked=out.asked,
-            sentence=UNREAD.format(detail=out.detail, **facts) + self._even_so(),
+            sentence=UNREAD.format(detail=out.detail, **facts) + self._anyway(),
             facts=facts,
             now=self._now(),
             jitter=self._jitter(),
@@ -321,7 +321,7 @@ class ChannelAttempt(Attempt):
 REPORTED = "This push was already reported, and moves nothing again."
 NOT_COMPARED = (
     "the rule has preflight = false, so it was not checked that the tag still has the image that "
-    "was tried, approved or shown"
+    "was tried, approved or shown, or that the channel's source has"
 )
 UNPROVEN = (
     "the tag {tag} has another image now ({digest}) than the one that passed its trial; a person "
@@ -329,6 +329,6 @@ UNPROVEN = (
 )
 UNREAD = (
     "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is moved to it only "
-    "once the registry confirms that the tag still has the image that was tried, approved or "
-    "shown. It is retried for 24 hours."
+    "once the registry confirms that the tag still has the image that was tried, approved "
+    "or shown, or that the channel's source has. It is retried for 24 hours."
 )
