@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.ledger.channels import read_channel_state
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.web.overview import overview_of
@@ -66,14 +67,14 @@ def test_a_channel_is_rolled_back_to_what_it_held(
 ) -> None:
     for tag in ("1.0.0", "1.1.0"):
         receiver.ended(receiver.push(tag))
-        until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
+        until(lambda tag=tag: has(receiver, sandbox) == tag)  # type: ignore[misc]
     until(lambda: "1.1.0, before that studio/game-server:1.0.0" in said(person, "/channels"))
 
     form = person.read("/channels").form("/do/move", channel="staging")
     answer = person.confirm("/do/move", form)
 
     assert "my-game/staging back from 1.1.0 to 1.0.0" in said(person, answer.headers["location"])
-    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.0")
+    until(lambda: has(receiver, sandbox) == "1.0.0")
 
 
 def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
@@ -81,7 +82,7 @@ def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
 ) -> None:
     for tag in ("2.0.0", "2.1.0"):
         receiver.ended(receiver.push(tag))
-        until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
+        until(lambda tag=tag: has(receiver, sandbox) == tag)  # type: ignore[misc]
     until(lambda: "before that" in said(person, "/channels"))
     moving = person.read("/channels").form("/do/move", channel="staging")
     person.confirm("/do/move", {**moving, "to": "2.0.0"})
@@ -96,7 +97,7 @@ def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
     answer = person.do("promote", app=APP, channel="staging", to="2.1.0")
 
     assert "Promoted my-game/staging to 2.1.0" in said(person, answer.headers["location"])
-    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "2.1.0")
+    until(lambda: has(receiver, sandbox) == "2.1.0")
     until(lambda: "2.0.0 → 2.1.0 promote by page" in said(person, "/channels"))
     again = person.do("promote", app=APP, channel="staging")
     assert "Nothing was moved: name either" in said(person, again.headers["location"])
@@ -117,7 +118,7 @@ def test_what_is_beyond_what_is_kept_is_deleted(
     receiver.service.worker._retention.begin = lambda app: None  # type: ignore[method-assign]
     for n in range(4):
         receiver.ended(receiver.push(f"1.{n}.0", pushed_at=1_790_000_000 + n))
-    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.3.0")
+    until(lambda: has(receiver, sandbox) == "1.3.0")
 
     form = person.read("/versions").form("/do/prune")
     answer = person.confirm("/do/prune", form)
@@ -166,7 +167,7 @@ def test_room_is_made_for_a_push_that_met_the_limit(
 ) -> None:
     receiver.ended(receiver.push("1.0.0", pushed_at=1_790_000_000))
     receiver.ended(receiver.push("1.1.0", pushed_at=1_790_000_100))
-    until(lambda: sandbox.versions[APP, "staging"]["docker_tag"] == "1.1.0")
+    until(lambda: has(receiver, sandbox) == "1.1.0")
     sandbox.version_limit = 3
     identity = receiver.push("1.2.0", pushed_at=1_790_000_200)
     assert receiver.ended(identity)["reason"] == "version_limit"
@@ -266,14 +267,14 @@ def test_what_is_dangerous_is_confirmed_on_a_page_of_its_own(
     """The question was our script's: without JavaScript nothing asked."""
     for tag in ("1.0.0", "1.1.0"):
         receiver.ended(receiver.push(tag))
-        until(lambda tag=tag: sandbox.versions[APP, "staging"]["docker_tag"] == tag)  # type: ignore[misc]
+        until(lambda tag=tag: has(receiver, sandbox) == tag)  # type: ignore[misc]
     until(lambda: "before that" in said(person, "/channels"))
     form = person.read("/channels").form("/do/move", channel="staging")
 
     asked = person.post("/do/move", data=form)
 
     assert "Roll back staging of my-game from 1.1.0 to 1.0.0?" in asked.text
-    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.1.0"
+    assert has(receiver, sandbox) == "1.1.0"
     assert person.get("/do/rollback").headers["location"] == "/"
     person.confirm("/do/move", form)
     fields = {**form, "versions": "1.0.0"}
@@ -289,11 +290,16 @@ def moved(receiver: ReceiverHere, sandbox: EdgegapSandbox, *tags: str) -> None:
     """Push tags, each of which moves the channel."""
     for number, tag in enumerate(tags):
         receiver.ended(receiver.push(tag, pushed_at=1_790_000_000 + number))
-        until(lambda tag=tag: has(sandbox) == tag)  # type: ignore[misc]
+        until(lambda tag=tag: has(receiver, sandbox) == tag)  # type: ignore[misc]
 
 
-def has(sandbox: EdgegapSandbox) -> object:
-    return sandbox.versions.get((APP, "staging"), {}).get("docker_tag")
+def has(receiver: ReceiverHere, sandbox: EdgegapSandbox) -> str:
+    """Return the channel's tag if Edgegap and the ledger, which is written after it, agree."""
+    state = receiver.inside(
+        lambda: receiver.service.ledger.read(lambda tx: read_channel_state(tx, APP, "staging"))
+    )
+    at_edgegap = sandbox.versions.get((APP, "staging"), {}).get("docker_tag")
+    return state.tag if state.tag == at_edgegap else ""
 
 
 def test_what_was_confirmed_is_done_or_nothing(
@@ -316,7 +322,7 @@ def test_what_was_confirmed_is_done_or_nothing(
     assert "Nothing was moved: my-game/staging has 9.0.3 now, not 9.0.2" in said(
         person, "/channels"
     )
-    assert has(sandbox) == "9.0.3"
+    assert has(receiver, sandbox) == "9.0.3"
 
 
 def test_a_promotion_and_a_release_are_of_what_was_shown(
@@ -331,12 +337,12 @@ def test_a_promotion_and_a_release_are_of_what_was_shown(
 
     assert "has 1.2.0 now, not 1.1.0" in said(person, answer.headers["location"])
     person.do("promote", app=APP, channel="staging", to="1.0.0")
-    until(lambda: has(sandbox) == "1.0.0")
+    until(lambda: has(receiver, sandbox) == "1.0.0")
     form = person.read("/channels").form("/do/release", channel="staging")
     asked = Reading(person.post("/do/release", data=form).text).form("/do/release", has="1.0.0")
     person.do("promote", app=APP, channel="staging", to="1.1.0")
     until(lambda: "Held at 1.1.0" in said(person, "/channels"))
-    until(lambda: has(sandbox) == "1.1.0")
+    until(lambda: has(receiver, sandbox) == "1.1.0")
     answer = person.post("/do/release", data=asked)
     assert "Nothing was released: my-game/staging has 1.1.0" in said(person, "/channels")
     assert "Held at 1.1.0" in said(person, "/channels")
@@ -356,7 +362,7 @@ def test_a_later_version_is_promoted_and_an_earlier_one_rolled_back(
     assert "Rolled my-game/staging back from 10.2.1 to 10.2.0" in said(
         person, answer.headers["location"]
     )
-    until(lambda: has(sandbox) == "10.2.0")
+    until(lambda: has(receiver, sandbox) == "10.2.0")
     until(lambda: sorted(choices(person)) == ["10.1.0", "10.2.1"])
 
     asked = person.post("/do/move", data={**form, "to": "10.2.1"})
