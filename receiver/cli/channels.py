@@ -101,7 +101,8 @@ def _lines(channel: Channel) -> list[str]:
     if held is not None:
         above = f" or a push of a version above {held.lifted_above}" if held.lifted_above else ""
         since = f"since {format_time(held.since_at)} ({held.action})"
-        lines.append(f"  held at {held.tag} {since}, until `receiver release`{above}")
+        place = "at" if held.tag == channel.tag else "for the move to"
+        lines.append(f"  held {place} {held.tag} {since}, until `receiver release`{above}")
     if channel.drift is not None:
         found = "" if channel.drift_at is None else f", found {format_time(channel.drift_at)}"
         lines.append(f"  Edgegap has {channel.drift} instead{found}")

@@ -17,17 +17,21 @@ _HOLDS = """SELECT t.repository, t.tag, t.push_time, t.registration_id FROM targ
  WHERE t.app = :app AND t.version = :name AND t.mode = 'channel'"""
 _FOLLOWS = """SELECT highest, held_at, held_tag, held_action, lifted_above, ordered, action, sent
  FROM channels WHERE app = :app AND name = :name"""
+# A catch-up may find a push long after it was made: it counts from its push.
+FIRST_REPORT = """SELECT min(CASE WHEN d.source = 'catch-up' AND d.pushed_at < d.received_at
+   THEN d.pushed_at ELSE d.received_at END)
+  FROM led_to l JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = """
 _REQUESTS = """SELECT r.id, r.repository, r.tag, r.push_time,
-  coalesce((SELECT min(d.received_at) FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
-   WHERE l.registration_id = r.id), r.created_at) AS reported_at
+  coalesce(({first} r.id), r.created_at) AS reported_at
  FROM registrations r
  WHERE r.app = :app AND r.version = :name AND r.mode = 'channel' AND {which}
-  AND EXISTS (SELECT 1 FROM attempts a
-   WHERE a.registration_id = r.id AND a.method IN ('POST', 'PATCH')) ORDER BY r.id DESC"""
-_ASKED = _REQUESTS.format(which="r.state <> 'done'")
+  AND EXISTS (SELECT 1 FROM attempts a WHERE a.registration_id = r.id
+   AND a.method IN ('POST', 'PATCH') AND a.effect <> 'none') ORDER BY r.id DESC"""
+_ASKED = _REQUESTS.format(first=FIRST_REPORT, which="r.state <> 'done'")
 # What a person closed, and what was superseded: in the words of the index `registrations_done`.
 _CLOSED = _REQUESTS.format(
-    which="r.state = 'done' AND r.id > :last AND r.outcome IN ('dismissed', 'superseded')"
+    first=FIRST_REPORT,
+    which="r.state = 'done' AND r.id > :last AND r.outcome IN ('dismissed', 'superseded')",
 )
 _MAKE = "INSERT INTO channels (app, name) VALUES (:app, :name) ON CONFLICT DO NOTHING"
 _ORDER = """UPDATE channels SET ordered = :ordered, action = :action, source = :source

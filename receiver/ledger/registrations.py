@@ -9,6 +9,7 @@ from receiver.edgegap.responses import Answer, Effect
 from receiver.images import ImageReference
 from receiver.ledger.approvals import approval_of, wait_for_other_image
 from receiver.ledger.channels import (
+    FIRST_REPORT,
     PUSH,
     channel_images,
     known_report,
@@ -92,8 +93,6 @@ _WAITS_ALONE = f"""SELECT 1 FROM registrations r
   AND {_GOES_ON.format("r")} LIMIT 1"""  # noqa: S608 - our words
 _WRITES = """SELECT method, effect FROM attempts
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
-_FIRST_REPORT = """SELECT min(d.received_at) FROM led_to l
-  JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = :id"""
 _NEXT_DUE = f"""SELECT r.due_at FROM registrations r
  WHERE r.state NOT IN ('done', 'parked', 'working')
   AND r.mode IN ('create', 'channel', 'trial')
@@ -231,7 +230,7 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         known = known_report(tx, app, version, image, registration=claimed.id)
         digest = None if known is None else known.digest
         channel_state = read_channel_state(tx, app, version)
-        first: int | None = tx.run(_FIRST_REPORT, id=claimed.id).scalar()
+        first: int | None = tx.run(f"{FIRST_REPORT} :id", id=claimed.id).scalar()
         at = claimed.created_at if first is None else first
         claimed = replace(
             claimed, reported_at=at, channel_state=channel_state, known=known, known_digest=digest

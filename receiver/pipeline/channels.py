@@ -132,6 +132,11 @@ class ChannelAttempt(Attempt):
         self._seen = stopped is None
         return stopped
 
+    async def _look_at_size(self, rule: Rule, found: ImageOk) -> Result | None:
+        """Note the size; what the channel had before may be larger than the rule allows now."""
+        result = await super()._look_at_size(rule, found)
+        return None if self._is_undone else result
+
     async def _find_image(self, rule: Rule) -> Findings:
         """Look at the image; one with another digest than expected is rejected."""
         findings = await super()._find_image(rule)
@@ -195,12 +200,11 @@ class ChannelAttempt(Attempt):
             return stopped
         self._pushed_again = rule.on_overwrite is OnOverwrite.MOVE and self._may_be_another_image
         if self._pushed_again:
-            hold = claimed.channel_state.hold
-            if hold is None:
+            state = claimed.channel_state
+            if state.hold is None:
                 return None
-            return Result.done(
-                Outcome.SUPERSEDED, held_sentence(rule.channel(claimed.version), hold)
-            )
+            why = held_sentence(rule.channel(claimed.version), state, state.hold)
+            return Result.done(Outcome.SUPERSEDED, why)
         if not claimed.channel_state.has(claimed.pushed):
             return Result.done(Outcome.SUPERSEDED, REPORTED)
         self._repeated = True

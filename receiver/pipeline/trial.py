@@ -80,6 +80,9 @@ class TrialAttempt(Attempt):
     async def _run(self) -> Result:
         claimed = self._claimed
         rule, run = self._settings.rule_named(claimed.rule), claimed.trial
+        of = claimed.image.repository, claimed.app
+        if rule is not None and (rule.repository, rule.app) != of:
+            rule = None  # another one has its name now
         phase = Phase.ENDED if run is None else run.phase
         self._digest = claimed.digest
         if run is not None and phase is Phase.STOPPING:

@@ -79,7 +79,7 @@ class ChannelState:
     that it followed since it was last moved by hand. `ordered` is the registration that a person,
     or the receiver to restore it, requested last, and `action` is its action. `asked` are pushes
     that a request may have moved the channel to without a record in the ledger: waiting, parked,
-    or closed since its last move.
+    or closed since its last move. What Edgegap refused is not among them.
     """
 
     repository: str = ""
@@ -147,14 +147,14 @@ def why_not(channel: Channel, pushed: Pushed, state: ChannelState) -> str | None
     if state.has(pushed):
         return None
     if state.hold is not None and not _lifts(pushed, state.hold, state.ordered or ""):
-        return held_sentence(channel, state.hold)
+        return held_sentence(channel, state, state.hold)
     return _out_of_order(channel, pushed, state)
 
 
 def as_shown(channel: Channel, state: ChannelState, repository: str, tag: str) -> ChannelState:
     """Return the state that the receiver gave the channel, now that Edgegap returns this image.
 
-    The image of a request counts, whatever the response was, if its push may move the channel from
+    The image of a request counts, unless Edgegap refused it, if its push may move the channel from
     the ledger's state. If it may not, a newer push was faster, and the request took effect late.
     """
     for one in state.asked:
@@ -174,13 +174,14 @@ def as_shown(channel: Channel, state: ChannelState, repository: str, tag: str) -
     return state
 
 
-def held_sentence(channel: Channel, hold: Hold) -> str:
+def held_sentence(channel: Channel, state: ChannelState, hold: Hold) -> str:
     """Return a sentence that the channel is held, and what releases it."""
+    place = f"at {hold.tag}" if state.tag == hold.tag else f"for the move to {hold.tag}"
     above = (
         "" if hold.lifted_above is None else f", and so does a new push above {hold.lifted_above}"
     )
     return (
-        f"The channel is held at {hold.tag} since {to_the_minute(hold.since)} ({hold.action}); "
+        f"The channel is held {place} since {to_the_minute(hold.since)} ({hold.action}); "
         f"`receiver release {channel.app} {channel.name}` lifts that{above}."
     )
 

@@ -452,7 +452,7 @@ def test_dry_run_of_a_held_channel_says_that_it_is_held(
     )
 
     assert held["outcome"] == "superseded"
-    assert "held at 1.0.0 since" in held["sentence"]
+    assert "held for the move to 1.0.0 since" in held["sentence"]
     assert above["method"] == "PATCH"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -79,6 +80,23 @@ def test_an_image_that_is_too_large_parks_before_edgegap_is_asked_for_it(
     delivery = here.push("1.0.1")
     sizes(here, delivery)
     until(lambda: here.show(parked["deliveries"][0])["registrations"][0]["state"] == "done")
+
+
+def test_a_channel_goes_back_to_an_image_that_is_larger_than_the_rule_allows_now(
+    here: ReceiverHere, hub: DockerHubSandbox, sandbox: EdgegapSandbox
+) -> None:
+    """The rollback of a bad build was parked."""
+    for tag in ("1.0.0", "1.0.1"):
+        build(hub, tag, 1_900_000_000)
+        sizes(here, here.push(tag))
+    here.config.write_text(here.config.read_text().replace("2GB", "1GB"))
+    assert not here.inside(lambda: here.service.reload(here.environment)).faults
+
+    back = {"app": "my-game", "channel": "staging"}
+    headers = {"Authorization": f"Bearer {here.api_token()}"}
+    httpx.post(f"{here.url}/api/rollback", json=back, headers=headers).raise_for_status()
+
+    until(lambda: sandbox.versions["my-game", "staging"]["docker_tag"] == "1.0.0")
 
 
 def test_where_the_size_is_not_known_nothing_is_parked(

@@ -16,6 +16,7 @@ from receiver.ledger.purge import purge_deliveries, purge_registrations
 from receiver.ledger.registrations import Claimed, claim, compare_again, record_request
 from receiver.ledger.targets import target
 from receiver.ledger.transaction import Tx
+from receiver.pipeline.intake import CATCH_UP
 from receiver.reasons import Outcome, Reason, Verdict
 from receiver.rules.channel_order import ByHand, Channel, as_shown, why_not
 from receiver.rules.rule import Decision, Match, Mode, Rule
@@ -195,6 +196,30 @@ def test_a_push_above_what_it_was_rolled_back_from_ends_the_hold(ledger: Ledger)
 
     assert ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE)).hold is None
     push(ledger, "2.2")
+    assert may_move(one_claim(ledger))
+
+
+def test_a_push_before_the_hold_that_a_catch_up_finds_after_it_does_not_end_it(
+    ledger: Ledger,
+) -> None:
+    """Its webhook was lost. A person rolled back, and minutes later players got another build."""
+    now = write(ledger, lambda tx: tx.now)
+    moved(ledger, "1.0", now - 9 * MINUTE)
+    moved(ledger, "1.1", now - 8 * MINUTE)
+    back(ledger)
+    carried_out(ledger)
+    found = NewDelivery(CATCH_UP, REPOSITORY, "1.2", pushed_at=now - 7 * MINUTE)
+    match = Match(RULES[0].name, APP, NAME, Mode.CHANNEL)
+
+    def catch_up(tx: Tx) -> None:
+        record(tx, found, Decision(Verdict.ACCEPTED, matches=(match,)))
+
+    write(ledger, catch_up)
+
+    claimed = one_claim(ledger)
+    assert not may_move(claimed)
+    settled(ledger, claimed, done(Outcome.SUPERSEDED))
+    push(ledger, "1.3", now - 7 * MINUTE)  # Docker Hub's clock may be behind
     assert may_move(one_claim(ledger))
 
 
@@ -439,13 +464,27 @@ def test_what_a_request_asked_for_is_known_until_its_registration_ends(ledger: L
     push(ledger, "1.2")
     second = one_claim(ledger)
     patch(ledger, second)
-    settled(ledger, second, parked(Reason.REFUSED_BY_EDGEGAP, calls=answer(400)))
+    assert asked() == ["1.2"]  # it may be sent, and never be answered
+    settled(ledger, second, parked(Reason.GAVE_UP, calls=answer(500)))
     assert asked() == ["1.2"]
     write(ledger, lambda tx: len(dismiss_parked(tx, [second.id], "page").registrations))
     assert asked() == ["1.2"]
 
     moved(ledger, "1.3")
     assert asked() == []
+
+
+def test_an_image_that_edgegap_refused_is_not_ours_when_it_is_there(ledger: Ledger) -> None:
+    """Somebody set it in the dashboard, and it was recorded as a move of the receiver's."""
+    moved(ledger, "1.0")
+    push(ledger, "1.1")
+    claimed = one_claim(ledger)
+    patch(ledger, claimed)
+    settled(ledger, claimed, parked(Reason.REFUSED_BY_EDGEGAP, calls=answer(400)))
+
+    state = ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE))
+
+    assert as_shown(Channel(APP, NAME), state, REPOSITORY, "1.1") is state
 
 
 def test_what_a_superseded_move_asked_for_is_ours_when_it_comes_late(ledger: Ledger) -> None:

@@ -277,9 +277,10 @@ def test_what_is_dangerous_is_confirmed_on_a_page_of_its_own(
     assert has(receiver, sandbox) == "1.1.0"
     assert person.get("/do/rollback").headers["location"] == "/"
     person.confirm("/do/move", form)
+    until(lambda: has(receiver, sandbox) == "1.0.0")
     fields = {**form, "versions": "1.0.0"}
     for name, question in (
-        ("release", "Let pushes move staging of my-game again? It is held at 1.0.0."),
+        ("release", "Let pushes move staging of my-game again? It has 1.0.0."),
         ("prune", "Delete 1.0.0 of my-game at Edgegap?"),
         ("replay-parked", "Replay all 0 parked?"),
     ):

@@ -16,7 +16,7 @@ from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, outlook, pl
 from receiver.reasons import Reason, State
 from receiver.rules.channel_order import ByHand
 from receiver.service import Service
-from receiver.web.page.moves import Move, resolve_move
+from receiver.web.page.moves import NOTHING, Move, resolve_move
 
 Form = dict[str, str]
 Question = Callable[[Service, Form], Awaitable[str]]
@@ -39,7 +39,7 @@ async def before_move(service: Service, form: Form) -> str:
 
 
 async def before_release(service: Service, form: Form) -> str:
-    """Ask before a hold ends, with the tag that the channel is held at."""
+    """Ask before a hold ends, with the tag that the channel has."""
     if "has" in form and _is_confirmed(form):  # empty before the first move
         return ""
     form.pop("confirmed", None)
@@ -48,7 +48,7 @@ async def before_release(service: Service, form: Form) -> str:
     if state.hold is None:
         return ""
     form["has"] = state.tag
-    return f"Let pushes move {channel} of {app} again? It is held at {state.hold.tag}."
+    return f"Let pushes move {channel} of {app} again? It has {state.tag or NOTHING}."
 
 
 async def before_pruning(service: Service, form: Form) -> str:

@@ -549,6 +549,18 @@ def test_a_rule_that_is_gone_does_not_lose_what_passed(
     assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
+def test_a_rule_of_another_repository_with_the_name_tries_nothing(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    async def then(one: Scenario) -> Result:
+        one.rule = replace(rule(), repository="studio/lobby")
+        ended = await one.ended(most=1)
+        assert one.sent == []
+        return ended
+
+    assert run_scenario(sandbox, clock, then).reason is Reason.RULE_GONE
+
+
 REJECTED = ImageRejected(Rejected(Reason.NOT_AMD64, "Built for arm64."))
 
 
