@@ -1,4 +1,7 @@
-"""Bringing the schema up to date: `serve` does it under a lock, other commands only check."""
+"""Bringing the schema up to date: `serve` does it under a lock, other commands only check.
+
+A new ledger is created from the schema; only an older one needs Alembic and its migrations.
+"""
 
 import time
 from pathlib import Path
@@ -8,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from receiver.errors import LedgerError, LedgerSchemaError
 from receiver.ledger.ownership import check_ours
-from receiver.ledger.schema import SCHEMA
+from receiver.ledger.schema import SCHEMA, SERVES_SCHEMA, metadata
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 SERVES = "serves_schema"
@@ -17,6 +20,10 @@ MARK = "copying"  # in `meta` while a copy into the ledger has not ended
 LOCK_MS = 500  # how long accepts may be held up at a time
 BETWEEN_TRIES_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
+VERSION_TABLE = (  # as Alembic makes it
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+    "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+)
 # A lock was not available in time, or there was a deadlock with a writer.
 HELD_UP = frozenset({"55P03", "40P01"})
 
@@ -108,7 +115,11 @@ def migrate_to_newest(engine: Engine) -> None:
     while True:
         try:
             with engine.begin() as connection:
-                _upgrade(connection)
+                _wait_for_turn(connection)
+                if schema_of(connection) is None:
+                    _create(connection)
+                else:
+                    _upgrade(connection)
         except OperationalError as error:
             if getattr(error.orig, "sqlstate", None) not in HELD_UP:
                 raise
@@ -122,6 +133,21 @@ def migrate_to_newest(engine: Engine) -> None:
             return
 
 
+def _wait_for_turn(connection: Connection) -> None:
+    """Wait for another replica that brings the schema up to date; a file has one owner."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MS}")
+
+
+def _create(connection: Connection) -> None:
+    """Create all tables, and note the schema as its migrations do."""
+    metadata.create_all(connection)
+    connection.exec_driver_sql(VERSION_TABLE)
+    connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{SCHEMA}')")  # noqa: S608
+    connection.exec_driver_sql(f"INSERT INTO meta VALUES ('{SERVES}', '{SERVES_SCHEMA}')")  # noqa: S608
+
+
 def _upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415
@@ -129,9 +155,6 @@ def _upgrade(connection: Connection) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MS}")
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")

@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 SCHEMA = "0001"  # the newest migration
+SERVES_SCHEMA = "0001"  # the oldest one whose programs may work on it
 
 metadata = MetaData()
 

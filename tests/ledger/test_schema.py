@@ -32,6 +32,54 @@ def test_the_migrations_lead_exactly_to_the_schema(ledger: Ledger, either: URL) 
     assert _differences(engine, compare_type=True, compare_server_default=defaults) == []
 
 
+@pytest.mark.parametrize("missing", ["", "DROP INDEX registrations_done"])
+def test_a_new_ledger_is_as_the_migrations_make_one(either: URL, missing: str) -> None:
+    """It is created from the schema, without Alembic."""
+    engine = create_engine(either, poolclass=NullPool)
+    with engine.begin() as connection:
+        migrate._create(connection)
+    created = _definitions(engine)
+    with engine.begin() as connection:
+        metadata.drop_all(connection)
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+        migrate._upgrade(connection)
+        if missing:
+            connection.exec_driver_sql(missing)
+
+    migrated = _definitions(engine)
+
+    assert len(created) > 100
+    assert (created == migrated) is not bool(missing), set(created) ^ set(migrated)
+
+
+NUMBERS = "SELECT key, value FROM meta UNION SELECT 'version', version_num FROM alembic_version"
+DESCRIBED = {
+    "sqlite": (
+        """SELECT m.name, c.name, c.type, c."notnull", c.dflt_value, c.pk FROM sqlite_master m
+            JOIN pragma_table_info(m.name) c WHERE m.type = 'table'""",
+        "SELECT name, sql FROM sqlite_master WHERE type <> 'table'",
+        NUMBERS,
+    ),
+    "postgresql": (
+        """SELECT table_name, column_name, data_type, is_nullable, column_default,
+            character_maximum_length FROM information_schema.columns
+            WHERE table_schema = 'public'""",
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+            FROM pg_constraint WHERE connamespace = 'public'::regnamespace""",
+        NUMBERS,
+    ),
+}
+
+
+def _definitions(engine: Engine) -> list[tuple[object, ...]]:
+    """All tables, columns, indexes and constraints, as the database describes them."""
+    described = DESCRIBED[engine.dialect.name]
+    with engine.connect() as connection:
+        found = [tuple(row) for one in described for row in connection.exec_driver_sql(one)]
+    return sorted(found, key=repr)
+
+
 def _differences(engine: Engine, **options: object) -> list[object]:
     """What the database has otherwise than the schema."""
     with engine.connect() as connection:
