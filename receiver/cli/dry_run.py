@@ -7,7 +7,7 @@ hold of a channel and repeated pushes have the same effect as in a real push.
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -35,7 +35,7 @@ from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.channels import ChannelAttempt
 from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.reasons import Outcome, Reason, State, Verdict
-from receiver.rules.rule import Match, Mode, channels_of, moving_versions, rule_on
+from receiver.rules.rule import Match, Mode, channels_of, rule_on
 from receiver.secret import Secret
 from receiver.upkeep.operations import manual_push
 
@@ -107,6 +107,34 @@ class _ReadOnlyClient(EdgegapClient):
             return await super().call(method, path, **more)
         profile = unquote(path.partition("/pull-profile/")[2].partition("/")[0])
         return Answer(method, path, HTTPStatus.OK, body={"pull_profile": profile})
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadOnlyLedger:
+    """The ledger of an attempt that sends nothing; None if there is none yet."""
+
+    ledger: Ledger | None
+    claimed: Claimed
+
+    def now(self) -> int:
+        return _now()
+
+    async def record_request(self, step: int, method: str, path: str) -> None:
+        """Record nothing, because nothing is sent."""
+
+    async def not_copied(self, app: str) -> NotCopied:
+        if self.ledger is None:
+            return NotCopied()
+        return await self.ledger.read(partial(not_copied, app=app))
+
+    async def size_before(self) -> tuple[str, int] | None:
+        if self.ledger is None:
+            return None
+        one = self.claimed
+        read = partial(
+            size_before, app=one.app, version=one.version, image=one.image, mode=one.mode
+        )
+        return await self.ledger.read(read)
 
 
 async def preview_push(settings: Settings, image: ImageReference) -> Preview:
@@ -184,24 +212,8 @@ class _DryRun:
         kind = ChannelAttempt if match.mode is Mode.CHANNEL else Attempt
         return kind(
             claimed, self._settings, self._client, self._catalogue,
-            preflight=self._preflight, record_request=_record_nothing,
-            not_copied=self._not_copied, size_before=partial(self._size_before, claimed),
-            now=_now, jitter=lambda: 0.5,
+            preflight=self._preflight, ledger=_ReadOnlyLedger(self._ledger, claimed),
         )  # fmt: skip
-
-    async def _not_copied(self, app: str) -> NotCopied:
-        moving = moving_versions(self._settings.rules, app)
-        if self._ledger is None:
-            return NotCopied(channels=moving)
-        found = await self._ledger.read(lambda tx: not_copied(tx, app))
-        return replace(found, channels=found.channels | moving)
-
-    async def _size_before(self, claimed: Claimed) -> tuple[str, int] | None:
-        if self._ledger is None:
-            return None
-        app, version, image, mode = claimed.app, claimed.version, claimed.image, claimed.mode
-        read = partial(size_before, app=app, version=version, image=image, mode=mode)
-        return await self._ledger.read(read)
 
     async def _claimed(self, match: Match, image: ImageReference) -> Claimed:
         claimed = Claimed(
@@ -254,10 +266,6 @@ class _DryRun:
         if rule is None or not rule.pull_profiles or method != "POST":
             return []
         return [f"it then gets the pull profiles {listed(rule.pull_profiles)}"]
-
-
-async def _record_nothing(step: int, method: str, path: str) -> None:
-    """Record no request, because none is sent."""
 
 
 def _now() -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from receiver.backoff import WaitState
+from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer
 from receiver.edgegap.sent_settings import SentSettings
 from receiver.reasons import Outcome, Reason, State
@@ -61,6 +62,11 @@ class Result:
     def parked(cls, reason: Reason, sentence: str, warnings: tuple[str, ...] = ()) -> Self:
         """Return the result of work that stops until something changes; `sentence` says what."""
         return cls(State.PARKED, reason=reason, sentence=sentence, warnings=warnings)
+
+    @classmethod
+    def rejected(cls, rejected: Rejected) -> Self:
+        """Return the result of work for which no request can be planned."""
+        return cls.parked(rejected.reason, rejected.sentence, rejected.notes)
 
     @classmethod
     def waiting(cls, reason: Reason, sentence: str, due_at: int, waited: WaitState) -> Self:

@@ -3,10 +3,11 @@
 Every attempt begins with a GET, so that no version is created twice, whatever happened before.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from receiver.config.settings import Settings
 from receiver.dockerhub.login import variables_of
@@ -50,7 +51,7 @@ from receiver.pipeline.retry import (
 )
 from receiver.reasons import Outcome, Reason, State, explain
 from receiver.rules.image_size import size_note
-from receiver.rules.rule import Mode, OnOverwrite, Rule, names_target
+from receiver.rules.rule import Mode, OnOverwrite, Rule, moving_versions, names_target
 
 
 def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> DesiredVersion:
@@ -78,14 +79,24 @@ def _not_again(version: str, why: str) -> str:
 DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Edgegap's dashboard"
 
 
-class Attempt:
-    """One attempt at a claimed registration.
+class AttemptLedger(Protocol):
+    """The ledger, as an attempt at one registration uses it."""
 
-    `record_request` records each write on disk before it is sent: step, method and path.
-    `not_copied` names the versions of an app that settings are not copied from, and `size_before`
-    the previous version with the size of its image, None if that is not known. `now` returns the
-    ledger's time (epoch ms), `jitter` a random number from 0 to 1.
-    """
+    def now(self) -> int:
+        """Return the ledger's time (epoch ms)."""
+
+    async def record_request(self, step: int, method: str, path: str) -> None:
+        """Record a write on disk, before it is sent."""
+
+    async def not_copied(self, app: str) -> NotCopied:
+        """Return which versions of the app settings are not copied from."""
+
+    async def size_before(self) -> tuple[str, int] | None:
+        """Return the previous version and the size of its image, None if it is not known."""
+
+
+class Attempt:
+    """One attempt at a claimed registration; `jitter` returns a random number from 0 to 1."""
 
     def __init__(
         self,
@@ -95,21 +106,15 @@ class Attempt:
         catalogue: VersionCache,
         *,
         preflight: Preflight,
-        record_request: Callable[[int, str, str], Awaitable[None]],
-        not_copied: Callable[[str], Awaitable[NotCopied]],
-        size_before: Callable[[], Awaitable[tuple[str, int] | None]],
-        now: Callable[[], int],
-        jitter: Callable[[], float],
+        ledger: AttemptLedger,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._claimed = claimed
         self._settings = settings
         self._client = client
         self._catalogue = catalogue
         self._preflight = preflight
-        self._record_request = record_request
-        self._not_copied = not_copied
-        self._size_before = size_before
-        self._now = now
+        self._ledger = ledger
         self._jitter = jitter
         self._calls: tuple[Answer, ...] = ()
         self._notes: tuple[str, ...] = ()
@@ -191,7 +196,7 @@ class Attempt:
             return source
         plan = self._plan(rule, source)
         if isinstance(plan, Rejected):
-            return rejection(plan)
+            return Result.rejected(plan)
         self._warnings += plan.notes
         stopped = await self._look_at_image(rule)
         if stopped is not None:
@@ -199,7 +204,7 @@ class Attempt:
         self._notes += (source.note,) if source.note else ()
         if plan.unless_public is not None and not self._pullable:
             self._warnings = ()  # the parked registration has its own
-            return rejection(plan.unless_public)
+            return Result.rejected(plan.unless_public)
         answer = await self._post(plan)
         policy = policy_for(Operation.CREATE, answer)
         self._ours = self._ours or answer.effect is not Effect.NONE
@@ -216,10 +221,13 @@ class Attempt:
     async def _source(self, rule: Rule, before: Body | None = None) -> Source | Result:
         """Find the version to copy settings from; with `before`, only among older versions."""
         app, version = self._claimed.app, self._claimed.version
-        excluded = await self._not_copied(app) if rule.copy_from == NEWEST else NotCopied()
-        without = excluded.channels | excluded.unproven
+        channels = unproven = frozenset[str]()
+        if rule.copy_from == NEWEST:
+            known = await self._ledger.not_copied(app)
+            channels = known.channels | moving_versions(self._settings.rules, app)
+            unproven = known.unproven
         source = await self._catalogue.source(
-            app, rule.copy_from, of=version, without=without, before=before
+            app, rule.copy_from, of=version, without=channels | unproven, before=before
         )
         self._calls += source.calls
         if source.calls and not source.calls[-1].ok:
@@ -227,8 +235,8 @@ class Attempt:
             if rule.copy_from != NEWEST and last.says(HTTPStatus.NOT_FOUND):
                 return self._park(Reason.COPY_FROM_MISSING, rule)
             return await self._retry_or_park(rule, policy_for(Operation.LIST, last), last)
-        channels = [name for name in source.passed_over if name in excluded.channels]
-        return replace(source, passed_over=tuple(channels))
+        passed_over = [name for name in source.passed_over if name in channels]
+        return replace(source, passed_over=tuple(passed_over))
 
     def _plan(self, rule: Rule, source: Source) -> Plan | Rejected:
         wanted = wanted_by(rule, self._claimed, self._settings)
@@ -316,7 +324,7 @@ class Attempt:
                 return stopped if stopped is not None else await self._look_at_size(rule, findings)
             case ImageRejected():
                 self._digest = findings.digest
-                return rejection(findings.parking)
+                return Result.rejected(findings.parking)
             case ImagePending():
                 policy = Policy(Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
                 return await self._retry_or_park(rule, policy, findings.calls[-1])
@@ -335,8 +343,8 @@ class Attempt:
             return None
         parking = too_large(self._claimed.image, rule, found.size)
         if parking is not None:
-            return rejection(parking)
-        self._notes += (size_note(found.size, await self._size_before()),)
+            return Result.rejected(parking)
+        self._notes += (size_note(found.size, await self._ledger.size_before()),)
         return None
 
     def _wait_for_docker_hub(self, rule: Rule, out: Out) -> Result | None:
@@ -348,7 +356,7 @@ class Attempt:
             lasted=out.lasted,
             asked=out.asked,
             sentence=explain(Reason.DOCKER_HUB_UNAVAILABLE, **facts),
-            now=self._now(),
+            now=self._ledger.now(),
             jitter=self._jitter(),
         )
         if waiting is not None:
@@ -400,13 +408,9 @@ class Attempt:
         """Link the rule's pull profiles, once in each attempt; return None if all are linked."""
         if self._linked == rule.pull_profiles:
             return None
-
-        async def record(path: str) -> None:
-            await self._record_request(len(self._calls), "PUT", path)
-
         app, version, names = self._claimed.app, self._claimed.version, rule.pull_profiles
         failed = await link_all(
-            self._client, names, app, version, record=record, recorded=self._recorded
+            self._client, names, app, version, record=self._record, recorded=self._recorded
         )
         if failed is not None:
             self._linked = names[: names.index(str(failed.profile))]
@@ -422,7 +426,7 @@ class Attempt:
 
     async def _post(self, plan: Plan) -> Answer:
         app = self._claimed.app
-        await self._record_request(len(self._calls), "POST", version_path(app))
+        await self._record("POST", version_path(app))
         answer = self._recorded(await self._client.create(app, plan.body))
         if answer.effect is not Effect.NONE:
             self._sent = plan
@@ -430,7 +434,7 @@ class Attempt:
 
     async def _patch(self, plan: Plan) -> Answer:
         app, version = self._claimed.app, self._claimed.version
-        await self._record_request(len(self._calls), "PATCH", version_path(app, version))
+        await self._record("PATCH", version_path(app, version))
         answer = self._recorded(await self._client.update(app, version, plan.body))
         if answer.effect is not Effect.NONE:
             self._sent = plan
@@ -447,6 +451,9 @@ class Attempt:
             pull_profiles=self._linked,
             size=self._size,
         )
+
+    async def _record(self, method: str, path: str) -> None:
+        await self._ledger.record_request(len(self._calls), method, path)
 
     def _recorded(self, answer: Answer) -> Answer:
         self._calls += (answer,)
@@ -468,7 +475,7 @@ class Attempt:
             detail=summary_of(answer),
             retry_after=answer.retry_after,
             facts={**self._facts(rule), **facts},
-            now=self._now(),
+            now=self._ledger.now(),
             jitter=self._jitter(),
         )
 
@@ -489,8 +496,3 @@ class Attempt:
             "tag": claimed.image.tag,
             "login": variables_of(rule.login if rule else None),
         }
-
-
-def rejection(rejected: Rejected) -> Result:
-    """Park the registration, because no request can be planned for it."""
-    return Result.parked(rejected.reason, rejected.sentence, rejected.notes)

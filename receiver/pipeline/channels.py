@@ -16,7 +16,7 @@ from receiver.edgegap.plans import (
 )
 from receiver.edgegap.responses import Body
 from receiver.ledger.result import Result
-from receiver.pipeline.attempt import Attempt, rejection, wanted_by
+from receiver.pipeline.attempt import Attempt, wanted_by
 from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
 from receiver.pipeline.retry import Action, Operation, policy_for, wait_for_registry
 from receiver.reasons import Outcome, Reason, explain
@@ -88,7 +88,7 @@ class ChannelAttempt(Attempt):
             return None
         if found.need is None:
             return replace(Result.done(Outcome.SUPERSEDED, found.sentence), undecided=True)
-        reason, now = NEEDS[found.need], self._now()
+        reason, now = NEEDS[found.need], self._ledger.now()
         waited = claimed.waited.so_far(reason, now).incremented()
         self._digest = claimed.digest
         if found.need is Need.APPROVAL:  # of a digest, and only of one that may then move it
@@ -183,7 +183,7 @@ class ChannelAttempt(Attempt):
             asked=out.asked,
             sentence=UNREAD.format(detail=out.detail, **facts) + self._anyway(),
             facts=facts,
-            now=self._now(),
+            now=self._ledger.now(),
             jitter=self._jitter(),
         )
 
@@ -242,7 +242,7 @@ class ChannelAttempt(Attempt):
         changed = bool(sent and values) and not is_hash_of(sent, values, keys)
         plan = plan_update(wanted, body, resend=changed or self._pushed_again)
         if isinstance(plan, Rejected):
-            return rejection(plan)
+            return Result.rejected(plan)
         self._warnings += plan.notes
         if not plan.body:
             if self._repeated:

@@ -41,15 +41,15 @@ async def link_all(
     app: str,
     version: str,
     *,
-    record: Callable[[str], Awaitable[None]],
+    record: Callable[[str, str], Awaitable[None]],
     recorded: Callable[[Answer], Answer],
 ) -> NotLinked | None:
     """Link the pull profiles to the version; return None if all are linked.
 
-    `record` records the path of each link before it is requested, `recorded` each response.
+    `record` records method and path of each request before it is sent, `recorded` each response.
     """
     for profile in map(read_pull_profile, profiles):
-        await record(link_path(profile, app, version))
+        await record("PUT", link_path(profile, app, version))
         read = await link(client, profile, app, version)
         answer = recorded(read.answer)
         if read.meaning is Meaning.UNKNOWN_NAME:

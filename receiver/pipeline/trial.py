@@ -21,7 +21,7 @@ from receiver.edgegap.meanings import Meaning, Read
 from receiver.edgegap.plans import image_of, same_image
 from receiver.edgegap.responses import Answer
 from receiver.ledger.result import Result
-from receiver.pipeline.attempt import Attempt, rejection
+from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out
 from receiver.pipeline.retry import Action, Operation, Policy, policy_for, wait_for_registry
 from receiver.reasons import Outcome, Reason, State, explain
@@ -112,19 +112,19 @@ class TrialAttempt(Attempt):
         if stopped is not None:
             return stopped
         near, keep = (planned.near, planned.keep) if planned is not None else ("", None)
-        run = TrialRun(near=near, keep=keep, requested_at=self._now())
-        await self._record_request(len(self._calls), "POST", DEPLOYMENTS)
+        run = TrialRun(near=near, keep=keep, requested_at=self._ledger.now())
+        await self._record("POST", DEPLOYMENTS)
         tags = (TAG, claimed.id)
         read = await deploy(self._client, claimed.app, claimed.version, trial.near, tags)
         self._recorded(read.answer)
         if read.meaning is Meaning.DONE:
             return self._look_later(replace(run, request_id=read.value), trial)
         if read.meaning is Meaning.NO_CAPACITY and read.value is not None:  # it may exist anyway
-            return self._stop_later(replace(run, request_id=read.value, stop_at=self._now()))
+            return self._stop_later(replace(run, request_id=read.value, stop_at=self._ledger.now()))
         if read.meaning is Meaning.UNCERTAIN:
             self._run_now = run
         else:
-            self._run_now = replace(run, stopped_at=self._now())
+            self._run_now = replace(run, stopped_at=self._ledger.now())
         return await self._retry_or_park(rule, _policy(read), read.answer)
 
     async def _look_at_version(self, rule: Rule) -> Result | None:
@@ -156,7 +156,7 @@ class TrialAttempt(Attempt):
                 return None
             case ImageOk(digest=str(digest)) if before is None or digest == newest:
                 self._digest = digest  # it is in the ledger before the deployment is requested
-                begins = self._waiting(self._now(), "is about to begin")
+                begins = self._waiting(self._ledger.now(), "is about to begin")
                 return replace(begins, waited=self._claimed.waited)
             case ImageOk(digest=str(digest)):
                 facts = {**self._facts(rule), "before": before, "now": digest}
@@ -165,7 +165,7 @@ class TrialAttempt(Attempt):
                 unread = Out("the registry returned no digest", longest=0, calls=calls)
                 return self._wait_until_read(rule, unread)
             case ImageRejected(parking=parking):
-                return rejection(parking)
+                return Result.rejected(parking)
             case ImagePending(calls=calls):
                 policy = Policy(Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
                 return await self._retry_or_park(rule, policy, calls[-1])
@@ -180,7 +180,7 @@ class TrialAttempt(Attempt):
             asked=out.asked,
             sentence=UNREAD.format(detail=out.detail, **facts),
             facts=facts,
-            now=self._now(),
+            now=self._ledger.now(),
             jitter=self._jitter(),
         )
 
@@ -191,12 +191,12 @@ class TrialAttempt(Attempt):
             return await self._retry_or_park(rule, _ERROR, answer)
         if ids:
             return await self._watch(rule, replace(run, request_id=ids[0]))
-        sent_at = run.requested_at or self._now()
-        if self._now() - sent_at < LONGEST_CALL:  # Edgegap may carry out the request late
+        sent_at = run.requested_at or self._ledger.now()
+        if self._ledger.now() - sent_at < LONGEST_CALL:  # Edgegap may carry out the request late
             self._run_now = run
             return self._waiting(sent_at + LONGEST_CALL, "no response yet")
-        self._run_now = replace(run, stopped_at=self._now())
-        return self._waiting(self._now(), "the request had no effect")
+        self._run_now = replace(run, stopped_at=self._ledger.now())
+        return self._waiting(self._ledger.now(), "the request had no effect")
 
     async def _watch(self, rule: Rule, run: TrialRun) -> Result:
         self._run_now = run
@@ -205,11 +205,11 @@ class TrialAttempt(Attempt):
         if result is not None:
             return result
         if seen is not None:
-            run = self._run_now = looked_at(run, seen, self._now())
+            run = self._run_now = looked_at(run, seen, self._ledger.now())
         if trial is None:
             return await self._judge(rule, run, "the rule has no [rule.trial] any more")
-        failed = failure(trial, run, seen, self._now())
-        if not failed and not is_steady(trial, run, self._now()):
+        failed = failure(trial, run, seen, self._ledger.now())
+        if not failed and not is_steady(trial, run, self._ledger.now()):
             return self._look_later(run, trial)
         return await self._judge(rule, run, failed)
 
@@ -218,7 +218,7 @@ class TrialAttempt(Attempt):
 
         It is a run of the image only if the version has it still; otherwise there is no verdict.
         """
-        request_id, now = run.request_id or "", self._now()
+        request_id, now = run.request_id or "", self._ledger.now()
         look = await self._get()
         policy, version = policy_for(Operation.LOOK, look), look.body if look.ok else None
         waits = policy.then not in {Action.GO_ON, Action.ABSENT, Action.PARK}
@@ -256,14 +256,14 @@ class TrialAttempt(Attempt):
     async def _stop(self, rule: Rule | None, run: TrialRun) -> Result:
         """Stop the deployment, and look until Edgegap shows that it is gone."""
         self._run_now = run
-        if run.stop_at is not None and self._now() < run.stop_at:
+        if run.stop_at is not None and self._ledger.now() < run.stop_at:
             return self._stop_later(run)
         seen, result = await self._look(rule, run)
         if result is not None:
             return result
         if seen is None or seen.state is DeploymentState.TERMINATED:
-            return await self._end(rule, replace(run, stopped_at=self._now()))
-        await self._record_request(len(self._calls), "DELETE", f"/v1/stop/{run.request_id}")
+            return await self._end(rule, replace(run, stopped_at=self._ledger.now()))
+        await self._record("DELETE", f"/v1/stop/{run.request_id}")
         read = await stop(self._client, run.request_id or "")
         self._recorded(read.answer)
         if read.meaning in {Meaning.DONE, Meaning.GONE}:
@@ -273,7 +273,9 @@ class TrialAttempt(Attempt):
     async def _end(self, rule: Rule | None, run: TrialRun) -> Result:
         self._run_now = run
         if run.passed is None and run.why:
-            return self._waiting(self._now(), f"proves nothing, because {run.why}; it is repeated")
+            return self._waiting(
+                self._ledger.now(), f"proves nothing, because {run.why}; it is repeated"
+            )
         if run.passed is None:  # there was no capacity
             return await self._retry_or_park(
                 rule,
@@ -346,26 +348,26 @@ class TrialAttempt(Attempt):
         begun, lasts = run.ready_at, trial.steady_for if trial is not None else 0
         if begun is None:
             begun, lasts = run.left_at or run.requested_at or 0, trial.ready_within if trial else 0
-        return self._now() - begun - lasts >= UNREADABLE_FOR
+        return self._ledger.now() - begun - lasts >= UNREADABLE_FOR
 
     def _look_later(self, run: TrialRun, trial: Trial) -> Result:
         self._run_now = run
         what = "waits until it is Ready" if run.ready_at is None else "is Ready, and is watched"
-        return self._waiting(next_look(trial, run, self._now()), what)
+        return self._waiting(next_look(trial, run, self._ledger.now()), what)
 
     def _stop_later(self, run: TrialRun) -> Result:
         self._run_now = run
         sent = any(call.method == "DELETE" for call in self._calls)
         without = "proves nothing" if run.why else "did not begin"
         verdict = {True: "passed", False: "failed", None: without}[run.passed]
-        due = next_look_at_end(run, self._now(), sent=sent)
+        due = next_look_at_end(run, self._ledger.now(), sent=sent)
         waiting = self._waiting(due, f"{verdict}, and is stopped")
         if run.passed is None:  # the wait for capacity goes on
             return replace(waiting, waited=self._claimed.waited)
         return waiting
 
     def _waiting(self, due_at: int, detail: str) -> Result:
-        reason, now = Reason.TRIAL_RUNNING, self._now()
+        reason, now = Reason.TRIAL_RUNNING, self._ledger.now()
         sentence = explain(reason, **{**self._facts(None), "detail": detail})
         times = self._claimed.waited.so_far(reason, now).times + 1
         return Result.waiting(reason, sentence, due_at, WaitState(reason, now, times, now))

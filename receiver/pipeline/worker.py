@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from secrets import token_hex
@@ -49,7 +49,7 @@ from receiver.pipeline.retention import Retention
 from receiver.pipeline.retry import defer_to_other_replicas, internal_error
 from receiver.pipeline.trial import TrialAttempt
 from receiver.reasons import Outcome, State
-from receiver.rules.rule import Mode, moving_versions
+from receiver.rules.rule import Mode
 
 BLOCKED_SECONDS = 0.5  # if due registrations wait for another of their target
 SOON_SECONDS = BLOCKED_SECONDS / 10
@@ -144,6 +144,37 @@ log = get_logger()
 
 class _LeaseLost(Exception):
     """Another worker owns the registration now: this one must send nothing more for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkersLedger:
+    """The ledger of an attempt whose registration this worker claimed."""
+
+    ledger: Ledger
+    claimed: Claimed
+    owner: str
+    now: Callable[[], int]
+
+    async def record_request(self, step: int, method: str, path: str) -> None:
+        write = partial(
+            record_request,
+            claimed=self.claimed,
+            owner=self.owner,
+            step=step,
+            method=method,
+            path=path,
+        )
+        if not await self.ledger.write(write):
+            raise _LeaseLost
+
+    async def not_copied(self, app: str) -> NotCopied:
+        return await self.ledger.read(partial(not_copied, app=app))
+
+    async def size_before(self) -> tuple[str, int] | None:
+        app, version = self.claimed.app, self.claimed.version
+        image, mode = self.claimed.image, self.claimed.mode
+        read = partial(size_before, app=app, version=version, image=image, mode=mode)
+        return await self.ledger.read(read)
 
 
 RENEW_SECONDS = 10.0
@@ -315,40 +346,13 @@ class Worker:
             self._watch.is_away(error)  # the record made before the PATCH remains
 
     async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Result:
-        async def record(step: int, method: str, path: str) -> None:
-            write = partial(
-                record_request,
-                claimed=claimed,
-                owner=self.owner,
-                step=step,
-                method=method,
-                path=path,
-            )
-            if not await self._ledger.write(write):
-                raise _LeaseLost
-
-        async def find_excluded(app: str) -> NotCopied:
-            excluded = await self._ledger.read(partial(not_copied, app=app))
-            moving = moving_versions(self._current.settings.rules, app)
-            return replace(excluded, channels=excluded.channels | moving)
-
-        async def find_size() -> tuple[str, int] | None:
-            app, version = claimed.app, claimed.version
-            image, mode = claimed.image, claimed.mode
-            read = partial(size_before, app=app, version=version, image=image, mode=mode)
-            return await self._ledger.read(read)
-
         attempt = ATTEMPTS[claimed.mode](
             claimed,
             self._current.settings,
             self._client,
             self._catalogue,
             preflight=self._preflight,
-            record_request=record,
-            not_copied=find_excluded,
-            size_before=find_size,
-            now=now,
-            jitter=jitter,
+            ledger=_WorkersLedger(self._ledger, claimed, self.owner, now),
         )
         return await attempt.run()
 

@@ -18,7 +18,6 @@ from receiver.edgegap.version_cache import VersionCache
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
-from receiver.ledger.targets import NotCopied
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import (
     Findings,
@@ -30,6 +29,7 @@ from receiver.pipeline.preflight import (
 )
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.rule import Mode, OnOverwrite, Rule
+from tests.support.attempt_ledger import EmptyLedger
 
 APP, REPOSITORY, VERSION = "my-game", "studio/game-server", "1.4.2"
 NOW, HOUR = 1_800_000_000_000, 3_600_000
@@ -124,15 +124,9 @@ def attempt(
     """Run one attempt; `findings` are those of a preflight."""
     recorded: list[str] = []
 
-    async def record_request(step: int, method: str, path: str) -> None:
+    def record(method: str) -> None:
         assert method not in client.sent()[len(recorded) :], "recorded before it is sent"
         recorded.append(method)
-
-    async def not_copied(app: str) -> NotCopied:
-        return NotCopied()
-
-    async def size_before() -> tuple[str, int] | None:
-        return None
 
     edgegap = cast("EdgegapClient", client)
     made = Attempt(
@@ -141,10 +135,7 @@ def attempt(
         edgegap,
         VersionCache(edgegap),
         preflight=cast("Preflight", FakePreflight(findings or ImageOk())),
-        record_request=record_request,
-        not_copied=not_copied,
-        size_before=size_before,
-        now=lambda: NOW,
+        ledger=EmptyLedger(lambda: NOW, record),
         jitter=lambda: 1.0,
     )
     result = asyncio.run(made.run())

@@ -17,7 +17,6 @@ from receiver.edgegap.version_cache import VersionCache
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
-from receiver.ledger.targets import NotCopied
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import Outage, Preflight
 from receiver.reasons import Outcome, Reason, State
@@ -27,6 +26,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
+from tests.support.attempt_ledger import EmptyLedger
 from tests.support.receiver_process import APP, KEY, REPOSITORY, RULE
 
 SETTINGS = load_settings(
@@ -92,19 +92,6 @@ def of(tag: str) -> Claimed:
     return replace(CLAIMED, image=ImageReference(REPOSITORY, tag), version=tag)
 
 
-async def nothing_noted(step: int, method: str, path: str) -> None:
-    """There is no ledger here."""
-
-
-async def no_size_before() -> None:
-    """Know of no version before."""
-
-
-async def nothing_excluded(app: str) -> NotCopied:
-    """Nor are there channels."""
-    return NotCopied()
-
-
 @asynccontextmanager
 async def scenarios(
     hub: DockerHubSandbox, *, jitter: float = 1.0, reached: bool = True
@@ -127,10 +114,7 @@ async def scenarios(
                     client,
                     VersionCache(client),
                     preflight=preflight,
-                    record_request=nothing_noted,
-                    not_copied=nothing_excluded,
-                    size_before=no_size_before,
-                    now=lambda: time.now,
+                    ledger=EmptyLedger(lambda: time.now),
                     jitter=lambda: jitter,
                 )
 

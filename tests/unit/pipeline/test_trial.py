@@ -19,7 +19,6 @@ from receiver.edgegap.version_cache import VersionCache
 from receiver.images import ImageReference
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
-from receiver.ledger.targets import NotCopied
 from receiver.pipeline.preflight import (
     Findings,
     ImageOk,
@@ -40,6 +39,7 @@ from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
 from tests.contract.openapi import contract_checked
+from tests.support.attempt_ledger import EmptyLedger
 from tests.support.dockerhub_client import Clock
 
 APP, REPOSITORY = "my-game", "studio/game-server"
@@ -99,7 +99,7 @@ class Scenario:
     async def step(self) -> Result:
         """Make one attempt, as the worker does: what it found is there for the next."""
 
-        async def record(step: int, method: str, path: str) -> None:
+        def record(method: str) -> None:
             self.sent.append(method)
             if method == "POST":
                 self.tried.append(self.claimed.digest)
@@ -112,10 +112,7 @@ class Scenario:
             self._client,
             VersionCache(self._client),
             preflight=cast("Preflight", self.images),
-            record_request=record,
-            not_copied=cast("Callable[[str], Awaitable[NotCopied]]", None),
-            size_before=cast("Callable[[], Awaitable[tuple[str, int] | None]]", None),
-            now=lambda: self.now,
+            ledger=EmptyLedger(lambda: self.now, record),
             jitter=lambda: 1.0,
         )
         result = await attempt.run()
