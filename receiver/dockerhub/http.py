@@ -134,30 +134,6 @@ async def fetch(
     began = time.monotonic()
     status: int | None = None
     try:
-        fetched = await _fetch(
-            http, method, url, largest=largest, headers=headers, json=json, any_status=any_status
-        )
-        status = fetched.status
-    except DockerHubUnavailable as error:
-        status = error.status
-        raise
-    finally:
-        timed = metrics.docker_hub_calls.labels(method, metrics.label(status))
-        timed.observe(time.monotonic() - began)
-    return fetched
-
-
-async def _fetch(
-    http: httpx.AsyncClient,
-    method: str,
-    url: str,
-    *,
-    largest: int,
-    headers: Mapping[str, str] | None,
-    json: object,
-    any_status: bool,
-) -> HttpResponse:
-    try:
         async with (
             asyncio.timeout(WHOLE_SECONDS),
             http.stream(
@@ -172,6 +148,10 @@ async def _fetch(
             if not any_status:
                 _raise_for_status(response)
             content = await read_bounded(response, largest)
+        status = response.status_code
+    except DockerHubUnavailable as error:
+        status = error.status
+        raise
     except BodyTooLarge:
         raise DockerHubUnavailable(f"the response is over {largest} bytes") from None
     except UnreadableBody as error:
@@ -182,6 +162,9 @@ async def _fetch(
         raise DockerHubUnavailable("no response in time") from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError):
         raise DockerHubUnavailable("the connection broke") from None
+    finally:
+        timed = metrics.docker_hub_calls.labels(method, metrics.label(status))
+        timed.observe(time.monotonic() - began)
     return HttpResponse(response.status_code, response.headers, content)
 
 

@@ -210,39 +210,6 @@ class EdgegapClient:
         success: Success = OF_VERSIONS,
     ) -> Answer:
         """Send one request; `success` is how its response confirms it."""
-        answer = await self._exchange(
-            method,
-            path,
-            body=body,
-            params=params,
-            seconds=seconds,
-            largest=largest,
-            shape=shape,
-            success=success,
-        )
-        sent_at = time.time_ns() // 1_000_000 - answer.milliseconds
-        answer = replace(answer, at=sent_at)
-        timed = metrics.edgegap_calls.labels(method, metrics.label(answer.status))
-        timed.observe(answer.milliseconds / 1000)
-        return answer
-
-    async def _exchange(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None,
-        params: Mapping[str, int | str] | None,
-        seconds: float,
-        largest: int,
-        shape: Shape,
-        success: Success,
-    ) -> Answer:
-        started = time.monotonic()
-
-        def spent() -> int:
-            return int((time.monotonic() - started) * 1000)
-
         async with self._pace:
             started = time.monotonic()
             try:
@@ -261,27 +228,25 @@ class EdgegapClient:
                     limit = largest if done else LARGEST_ERROR
                     content, unreadable = await _read(response, limit)
             except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-                return Answer(
-                    method,
-                    path,
-                    None,
-                    message=_describe(error),
-                    milliseconds=spent(),
+                answer = Answer(method, path, None, message=_describe(error), success=success)
+            else:
+                answer = read_answer(
+                    method=method,
+                    path=path,
+                    status=response.status_code,
+                    headers=response.headers,
+                    content=content,
+                    now=time.time_ns() // 1_000_000,
+                    secrets=(*self._secrets, *_secrets_in(body)),
+                    unreadable=unreadable,
+                    shape=shape,
                     success=success,
                 )
-        return read_answer(
-            method=method,
-            path=path,
-            status=response.status_code,
-            headers=response.headers,
-            content=content,
-            milliseconds=spent(),
-            now=time.time_ns() // 1_000_000,
-            secrets=(*self._secrets, *_secrets_in(body)),
-            unreadable=unreadable,
-            shape=shape,
-            success=success,
-        )
+            took = time.monotonic() - started
+        metrics.edgegap_calls.labels(method, metrics.label(answer.status)).observe(took)
+        milliseconds = int(took * 1000)
+        sent_at = time.time_ns() // 1_000_000 - milliseconds
+        return replace(answer, at=sent_at, milliseconds=milliseconds)
 
 
 @asynccontextmanager

@@ -24,7 +24,6 @@ def answer(call: Call, status: int, content: bytes) -> Answer:
         status=status,
         headers=httpx.Headers(),
         content=content,
-        milliseconds=1,
         now=0,
         success=SUCCESSES.get(call, Success()),
     )

@@ -46,7 +46,6 @@ def answer(
         status=status,
         headers=httpx.Headers(headers or {}),
         content=content,
-        milliseconds=12,
         now=NOW,
         secrets=secrets,
         unreadable=unreadable,

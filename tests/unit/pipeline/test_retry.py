@@ -180,7 +180,6 @@ def answered(call: Operation, status: int | None, content: str) -> Answer:
         status=status,
         headers={},
         content=content.encode(),
-        milliseconds=1,
         now=NOW,
     )
 
