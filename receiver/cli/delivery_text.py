@@ -99,7 +99,7 @@ def _registration_lines(registration: RegistrationDetail) -> list[str]:
     lines += [f"  note      {note}" for note in registration.notes]
     if len(registration.deliveries) > 1:
         lines.append(f"  from      {len(registration.deliveries)} deliveries")
-    for call in registration.attempts:
+    for call in registration.requests:
         status = call.status if call.status is not None else "no answer"
         took = f" in {call.milliseconds} ms" if call.milliseconds is not None else ""
         message = f": {call.message}" if call.message else ""

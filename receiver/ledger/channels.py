@@ -25,7 +25,7 @@ _REQUESTS = """SELECT r.id, r.repository, r.tag, r.push_time,
   coalesce(({first} r.id), r.created_at) AS reported_at
  FROM registrations r
  WHERE r.app = :app AND r.version = :name AND r.mode = 'channel' AND {which}
-  AND EXISTS (SELECT 1 FROM attempts a WHERE a.registration_id = r.id
+  AND EXISTS (SELECT 1 FROM requests a WHERE a.registration_id = r.id
    AND a.method IN ('POST', 'PATCH') AND a.effect <> 'none') ORDER BY r.id DESC"""
 _ASKED = _REQUESTS.format(first=FIRST_REPORT, which="r.state <> 'done'")
 # What a person closed, and what was superseded: in the words of the index `registrations_done`.

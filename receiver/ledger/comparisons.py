@@ -35,7 +35,7 @@ _COMING = """SELECT 1 FROM registrations WHERE app = :app AND repository = :repo
 _PARKED = """SELECT 1 FROM registrations WHERE app = :app AND version = :name
   AND state <> 'done' AND state = 'parked' AND repository = :repository AND tag = :tag
   AND finished_at >= (SELECT drift_at FROM channels c WHERE c.app = :app AND c.name = :name)"""
-_LATE = """SELECT DISTINCT r.repository, r.tag FROM attempts a
+_LATE = """SELECT DISTINCT r.repository, r.tag FROM requests a
   JOIN registrations r ON r.id = a.registration_id
  WHERE a.at > :since AND a.method = 'PATCH' AND r.app = :app AND r.version = :name
   AND (a.effect = 'unknown' OR (a.effect = 'done' AND NOT EXISTS (

@@ -41,8 +41,8 @@ _DELIVERIES = """DELETE FROM deliveries WHERE id IN (
     WHERE l.delivery_id = d.id
      AND (r.state <> 'done' OR coalesce(r.dismissed_at, r.finished_at) >= :before))
   ORDER BY d.id LIMIT :most)"""
-_ATTEMPTS = """DELETE FROM attempts WHERE (registration_id, attempt, step) IN (
- SELECT a.registration_id, a.attempt, a.step FROM attempts a
+_REQUESTS = """DELETE FROM requests WHERE (registration_id, attempt, step) IN (
+ SELECT a.registration_id, a.attempt, a.step FROM requests a
   JOIN registrations r ON r.id = a.registration_id
   WHERE a.at < :before AND r.state = 'done'
    AND coalesce(r.dismissed_at, r.finished_at, 0) < :before ORDER BY a.at LIMIT :most)"""
@@ -92,9 +92,9 @@ def purge_deliveries(tx: Tx, before: int) -> int:
     return tx.run(_DELIVERIES, bound=bound, before=before, most=BITE).rowcount
 
 
-def purge_attempts(tx: Tx, before: int) -> int:
-    """Delete a bite of the attempts made before then (epoch ms); return how many."""
-    return tx.run(_ATTEMPTS, before=before, most=BITE).rowcount
+def purge_requests(tx: Tx, before: int) -> int:
+    """Delete a bite of the requests sent before then (epoch ms); return how many."""
+    return tx.run(_REQUESTS, before=before, most=BITE).rowcount
 
 
 def purge_deletions(tx: Tx, before: int) -> int:

@@ -14,7 +14,7 @@ from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.gates import blockers, paused
 from receiver.ledger.ids import first_id
 from receiver.ledger.links import refused_links
-from receiver.ledger.schema import attempts, deletions, deliveries, led_to, registrations
+from receiver.ledger.schema import deletions, deliveries, led_to, registrations, requests
 from receiver.ledger.stats import count_overwritten, has_targets, newest_version
 from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
@@ -164,7 +164,7 @@ def delivery_detail(tx: Tx, identity: str) -> DeliveryDetail | None:
             msgspec.structs.asdict(one),
             held_back=blockers(tx, one),
             deliveries=_deliveries_of(tx, one.id),
-            attempts=_requests_of(tx, one.id),
+            requests=_requests_of(tx, one.id),
             trial=shown_run(tx, one.id) if one.mode is Mode.TRIAL else None,
             approval=approval_of_registration(tx, one.id),
         )
@@ -330,9 +330,9 @@ def _deliveries_of(tx: Tx, registration: str) -> list[str]:
 
 def _requests_of(tx: Tx, registration: str) -> list[SentRequest]:
     query = (
-        select(attempts)
-        .where(attempts.c.registration_id == registration)
-        .order_by(attempts.c.attempt, attempts.c.step)
+        select(requests)
+        .where(requests.c.registration_id == registration)
+        .order_by(requests.c.attempt, requests.c.step)
     )
     return [read_view(SentRequest, row) for row in tx.connection.execute(query).mappings()]
 

@@ -91,7 +91,7 @@ _WAITS_ALONE = f"""SELECT 1 FROM registrations r
  WHERE r.crashes >= {CRASHES_TO_ALONE} AND r.state NOT IN ('done', 'parked', 'working')
   AND +r.due_at <= :now AND r.mode IN ('create', 'channel', 'trial')
   AND {_GOES_ON.format("r")} LIMIT 1"""  # noqa: S608 - our words
-_WRITES = """SELECT method, effect FROM attempts
+_WRITES = """SELECT method, effect FROM requests
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
 _NEXT_DUE = f"""SELECT r.due_at FROM registrations r
  WHERE r.state NOT IN ('done', 'parked', 'working')
@@ -278,7 +278,7 @@ _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason
  RETURNING look_again"""
 _LOOK_AGAIN = """UPDATE registrations SET state = 'queued', outcome = NULL, reason = NULL,
   sentence = '', due_at = :now, finished_at = NULL, look_again = false WHERE id = :id"""
-_CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, path, status,
+_RECORD = """INSERT INTO requests (registration_id, attempt, step, at, method, path, status,
   milliseconds, message, effect)
  VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message, :effect)
  ON CONFLICT (registration_id, attempt, step) DO UPDATE SET status = excluded.status,
@@ -287,7 +287,7 @@ _CALL = """INSERT INTO attempts (registration_id, attempt, step, at, method, pat
 _SETTLED = """SELECT 1 FROM registrations WHERE id = :id AND fence = :fence AND state = :state
   AND lease_owner IS NULL"""
 _OF = "SELECT rule, digest FROM registrations WHERE id = :id"
-_WAS_SENT = """SELECT 1 FROM attempts
+_WAS_SENT = """SELECT 1 FROM requests
  WHERE registration_id = :id AND attempt = :attempt AND method = :method"""
 _STILL_OURS = """SELECT 1 FROM registrations
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
@@ -478,7 +478,7 @@ def _follow(
 
 def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer, *, at: int) -> None:
     tx.run(
-        _CALL,
+        _RECORD,
         id=claimed.id,
         attempt=claimed.attempt,
         step=step,

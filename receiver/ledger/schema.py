@@ -161,10 +161,10 @@ led_to = Table(
     Index("led_to_by_registration", "registration_id", "delivery_id"),
 )
 
-# Each call of each attempt. A row without a status was sent and never answered. `effect` says
+# Each request of each attempt. A row without a status was sent and never answered. `effect` says
 # whether a write took effect: `done`, `none`, or `unknown` if its answer does not show that.
-attempts = Table(
-    "attempts",
+requests = Table(
+    "requests",
     metadata,
     Column("registration_id", ForeignKey("registrations.id", ondelete="CASCADE"), nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -177,7 +177,7 @@ attempts = Table(
     Column("message", Text, nullable=False, server_default=""),
     Column("effect", Text, nullable=False, server_default="unknown"),
     PrimaryKeyConstraint("registration_id", "attempt", "step"),
-    Index("attempts_by_time", "at"),
+    Index("requests_by_time", "at"),
 )
 
 # What each target holds.

@@ -169,7 +169,7 @@ _LAST_NAMES = """SELECT version FROM targets WHERE app = :app AND mode = 'create
 _MOVING = "SELECT version FROM targets WHERE app = :app AND mode <> 'create'"
 _UNPROVEN = """SELECT r.version FROM registrations r WHERE r.app = :app AND r.state <> 'done'
  AND r.attempts > 0 AND r.mode <> 'trial'
- AND EXISTS (SELECT 1 FROM attempts a WHERE a.registration_id = r.id AND a.method = 'POST'
+ AND EXISTS (SELECT 1 FROM requests a WHERE a.registration_id = r.id AND a.method = 'POST'
   AND a.effect <> 'none')"""
 
 

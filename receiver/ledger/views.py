@@ -212,7 +212,7 @@ class RegistrationDetail(Registration, frozen=True):
     deliveries: Annotated[
         tuple[DeliveryId, ...], described("All deliveries that led to this registration.")
     ]
-    attempts: Annotated[tuple[SentRequest, ...], described("Each request of each attempt.")]
+    requests: Annotated[tuple[SentRequest, ...], described("Each request of each attempt.")]
     trial: Annotated[TrialRun | None, described("The last run of a trial; null if it has none.")]
     approval: Annotated[Approval | None, described("Of a channel's move; null if it has none.")]
 

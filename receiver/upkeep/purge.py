@@ -9,10 +9,10 @@ from receiver.ledger.links import purge_revocations
 from receiver.ledger.purge import (
     BITE,
     give_back_space,
-    purge_attempts,
     purge_deletions,
     purge_deliveries,
     purge_registrations,
+    purge_requests,
     purge_sent_settings,
     purge_trials,
     time_to_purge_by,
@@ -44,7 +44,7 @@ class Purge:
         """Purge everything that is old enough; return the number of deleted deliveries."""
         before = await self._ledger.write(time_to_purge_by) - self._current.settings.keep
         gone = await self._in_bites(purge_deliveries, before)
-        await self._in_bites(purge_attempts, before)
+        await self._in_bites(purge_requests, before)
         await self._in_bites(purge_deletions, before)
         await self._in_bites(purge_trials, before)
         await self._in_bites(purge_sent_settings, before)

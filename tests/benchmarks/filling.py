@@ -48,7 +48,7 @@ def fill(path: Path, many: int) -> None:
         db.execute("INSERT INTO pauses (repository, since) VALUES ('*', 0)")  # nothing is worked
         rows = _rows(many)
         while some := list(islice(rows, ROWS_AT_ONCE)):
-            for table in ("deliveries", "registrations", "led_to", "attempts", "targets"):
+            for table in ("deliveries", "registrations", "led_to", "requests", "targets"):
                 _insert(db, table, [row for found, row in some if found == table])
             db.commit()
     db.close()
@@ -128,7 +128,7 @@ def _worked(
         return
     for step, (method, status) in enumerate((("GET", 404), ("POST", 200))):
         yield (
-            "attempts",
+            "requests",
             {
                 "registration_id": registration,
                 "attempt": 1,

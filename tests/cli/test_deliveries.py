@@ -130,7 +130,7 @@ def test_show_as_json_holds_each_registration_with_the_promised_fields(
     promised = ("state", "outcome", "reason", "app", "version")
     found = [registration[name] for name in promised]
     assert found == ["queued", None, None, "my-game", "1.0"]
-    assert registration["attempts"] == []
+    assert registration["requests"] == []
 
 
 def test_show_takes_a_registrations_id_too(commands: Commands, remembered: dict[str, str]) -> None:
@@ -225,7 +225,7 @@ def test_both_read_beside_a_running_server_and_after_it(receiver: ReceiverProces
 
     assert beside == after
     assert beside["registrations"][0]["outcome"] == "created"
-    assert [call["method"] for call in beside["registrations"][0]["attempts"]][-2:] == [
+    assert [call["method"] for call in beside["registrations"][0]["requests"]][-2:] == [
         "POST",
         "GET",
     ]

@@ -107,7 +107,7 @@ def test_429_holds_everything_back_as_long_as_it_says(
     due = datetime.fromisoformat(held["due_at"])
     if as_date:
         assert due >= moment - timedelta(milliseconds=50)  # two clocks, read in milliseconds
-    tried = [datetime.fromisoformat(call["at"]) for call in ended["attempts"]]
+    tried = [datetime.fromisoformat(call["at"]) for call in ended["requests"]]
     assert min(tried) >= due
     assert (ended["outcome"], here.ended(first)["outcome"]) == ("created", "created")
 
@@ -199,7 +199,7 @@ def test_an_app_that_the_token_may_not_touch_stops_no_other(
     assert {one["state"] for one in ended} == {"parked"}
     assert "HTTP 403" in ended[0]["sentence"]
     assert "EDGEGAP_TOKEN" in ended[0]["sentence"]
-    assert [call["path"] for call in ended[0]["attempts"]][:2] == [
+    assert [call["path"] for call in ended[0]["requests"]][:2] == [
         "/v1/app/bare/version/1.0.0",
         "/v1/apps",
     ]
@@ -229,8 +229,8 @@ def test_what_the_trial_of_the_token_meets_is_no_refusal_of_the_token(
     assert ended["reason"] == "forbidden_by_edgegap"
     assert token_gates(here) == before
     if fault.status == 429:
-        tried = [datetime.fromisoformat(call["at"]) for call in ended["attempts"]]
-        statuses = [call["status"] for call in ended["attempts"]]
+        tried = [datetime.fromisoformat(call["at"]) for call in ended["requests"]]
+        statuses = [call["status"] for call in ended["requests"]]
         assert statuses[:2] == [403, 429]
         assert tried[2] - tried[1] >= timedelta(seconds=1)
 
@@ -248,7 +248,7 @@ def test_a_probe_that_is_asked_to_wait_slows_all_down(
     edgegap.token_state = "good"
     ended = here.ended(delivery)
     assert ended["outcome"] == "created"
-    made = datetime.fromisoformat(ended["attempts"][-1]["at"])
+    made = datetime.fromisoformat(ended["requests"][-1]["at"])
     assert made.timestamp() * 1000 >= busy_until(here)
 
 

@@ -381,7 +381,7 @@ def test_a_list_that_is_not_as_it_says_costs_two_calls(
 
     assert ended["outcome"] == "created"
     assert replay.count("GET", "/versions") == calls
-    assert [call["path"].endswith("/versions") for call in ended["attempts"]].count(True) == 1
+    assert [call["path"].endswith("/versions") for call in ended["requests"]].count(True) == 1
     assert any("could be listed" in one for one in ended["notes"]) is note
 
 

@@ -133,7 +133,7 @@ def test_when_edgegap_echoes_what_it_was_sent(
     for number, fault in enumerate(ECHOES):
         sandbox.misbehave(fault)
         identity = guarded.push(f"1.0.{number}")
-        until(lambda one=identity: guarded.details(one)["registrations"][0]["attempts"])  # type: ignore[misc]
+        until(lambda one=identity: guarded.details(one)["registrations"][0]["requests"])  # type: ignore[misc]
         identities.append(identity)
 
     answer = json.dumps([guarded.details(identity) for identity in identities])

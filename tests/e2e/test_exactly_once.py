@@ -86,7 +86,7 @@ def test_killed_between_the_post_and_the_commit_the_version_counts_as_created(
 
     ended = receiver.ended(delivery)
     assert ended["outcome"] == "created"
-    sent = [call for call in ended["attempts"] if call["method"] == "POST"]
+    sent = [call for call in ended["requests"] if call["method"] == "POST"]
     assert [(call["status"], call["message"]) for call in sent] == [(None, "sent")]
     assert posts(sandbox) == 1
 

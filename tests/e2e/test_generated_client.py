@@ -150,7 +150,7 @@ def test_it_returns_one_delivery_with_its_requests(
     assert (registration.app, registration.version) == (APP, "1.0.0")
     assert registration.state is models.State.DONE
     assert registration.outcome is models.Outcome.UNCHANGED
-    assert all(isinstance(one, models.SentRequest) for one in registration.attempts)
+    assert all(isinstance(one, models.SentRequest) for one in registration.requests)
 
 
 def test_it_pushes_waits_and_replays(generated: Generated, client: Any) -> None:

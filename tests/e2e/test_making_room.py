@@ -46,7 +46,7 @@ def test_the_oldest_is_deleted_and_the_registration_goes_on(
 
     assert ended["outcome"] == "created"
     assert versions(sandbox) == ["1.1", "1.2"]
-    deleted = [call for call in ended["attempts"] if call["method"] == "DELETE"]
+    deleted = [call for call in ended["requests"] if call["method"] == "DELETE"]
     assert [call["path"].rpartition("/")[2] for call in deleted] == ["1.0"]
 
 

@@ -103,7 +103,7 @@ def test_killed_between_the_post_and_the_link_it_is_linked_before_it_counts_as_c
     assert ended["outcome"] == "created"
     assert sandbox.storage.links == {("bucket", "maps", APP, "1.0.0")}
     assert [method for method, _ in writes(sandbox)] == ["POST", "PUT", "PUT"]
-    first = next(call for call in ended["attempts"] if call["method"] == "PUT")
+    first = next(call for call in ended["requests"] if call["method"] == "PUT")
     assert (first["status"], first["message"]) == (None, "sent")
 
 

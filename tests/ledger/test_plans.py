@@ -14,7 +14,7 @@ from receiver.ledger.transaction import Tx
 from receiver.web.page.versions import known_versions
 from tests.support.ledger_work import write
 
-LARGE = {"targets", "registrations", "deliveries", "led_to", "attempts", "deletions"}
+LARGE = {"targets", "registrations", "deliveries", "led_to", "requests", "deletions"}
 Statement = tuple[str, Any]
 
 

@@ -92,7 +92,7 @@ def test_the_details_list_each_call_and_the_target_holds_what_was_made(ledger: L
     assert found is not None
     (one,) = found.registrations
     assert (one.state, one.outcome, one.tries) == ("done", "created", 1)
-    assert [(call.method, call.status) for call in one.attempts] == [
+    assert [(call.method, call.status) for call in one.requests] == [
         ("GET", 404),
         ("POST", 200),
     ]
@@ -214,11 +214,11 @@ def test_what_is_old_is_purged_and_what_is_open_or_held_stays(
     listed = ledger.read_sync(lambda tx: list_deliveries(tx, Filter()))
     assert [one.id for one in listed] == [young, kept]
     counts = ledger.read_sync(_counts)
-    assert counts == {"attempts": 0, "targets": 500, "registrations": 502, "led_to": 2}
+    assert counts == {"requests": 0, "targets": 500, "registrations": 502, "led_to": 2}
 
 
 def _counts(tx: Tx) -> dict[str, int]:
-    tables = ("attempts", "targets", "registrations", "led_to")
+    tables = ("requests", "targets", "registrations", "led_to")
     return {name: tx.run(f"SELECT count(*) FROM {name}").scalar_one() for name in tables}
 
 
@@ -234,7 +234,7 @@ def test_text_that_no_database_takes_is_kept_without_it(ledger: Ledger, text: st
     (one,) = found.registrations
     assert one.state == State.WAITING
     assert one.sentence.startswith("a")
-    assert one.attempts[0].message.endswith("b")
+    assert one.requests[0].message.endswith("b")
 
 
 def test_matches_that_cannot_be_named_are_parked_at_once(ledger: Ledger) -> None:

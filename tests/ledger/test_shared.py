@@ -292,7 +292,7 @@ def test_a_dead_ones_work_is_taken_over_when_its_lease_ends_and_not_before(
     assert write(one, lambda tx: renew(tx, [lost], "dead")) == [lost.id]
     posting = {"step": 0, "method": "POST", "path": "/v1/x"}
     assert not write(one, lambda tx: record_request(tx, lost, "dead", **posting))  # type: ignore[arg-type]
-    assert rows(one._url, "SELECT count(*) FROM attempts") == [(0,)]
+    assert rows(one._url, "SELECT count(*) FROM requests") == [(0,)]
 
 
 def test_a_renewed_lease_is_not_taken_over(replicas: tuple[Ledger, Ledger]) -> None:

@@ -167,7 +167,7 @@ def test_a_delivery_begins_with_its_result_and_then_says_what_to_do(
     expect(result).to_contain_text("created my-game/staging")
     assert page.evaluate("document.documentElement.scrollHeight") <= 900
     expect(page.get_by_text("GET /v1/app/my-game/version/1.0.0").first).to_be_hidden()
-    page.get_by_text("calls in 1 attempt").first.click()
+    page.get_by_text("requests in 1 attempt").first.click()
     expect(page.get_by_text("GET /v1/app/my-game/version/1.0.0").first).to_be_visible()
 
     page.goto(f"/deliveries/{receiver.post(webhook_body('latest')).json()['delivery']}")

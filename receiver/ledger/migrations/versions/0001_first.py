@@ -381,7 +381,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("stopped_at IS NULL"),
     )
     op.create_table(
-        "attempts",
+        "requests",
         sa.Column("registration_id", sa.Text(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
@@ -395,7 +395,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["registration_id"], ["registrations.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("registration_id", "attempt", "step"),
     )
-    op.create_index("attempts_by_time", "attempts", ["at"])
+    op.create_index("requests_by_time", "requests", ["at"])
     op.create_table(
         "led_to",
         sa.Column("delivery_id", sa.Text(), nullable=False),
