@@ -52,17 +52,21 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A row of the table: what to do after these operations, statuses (None: any) and message.
-
-    `most`: number of retries before the registration is parked.
-    """
+    """What to do after a response, and why; `most`: number of retries before it is parked."""
 
     then: Action
     reason: Reason | None = None
-    operations: frozenset[Operation] = frozenset(Operation)
-    statuses: frozenset[int] | range | None = None
-    says: re.Pattern[str] | None = None
     most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of the table: the policy for these operations, these statuses and this message."""
+
+    policy: Policy
+    operations: frozenset[Operation]
+    statuses: frozenset[int] | range
+    says: re.Pattern[str] | None = None
 
 
 READS = frozenset({Operation.LOOK, Operation.LIST})
@@ -77,10 +81,10 @@ def _row(
     then: Action,
     reason: Reason | None = None,
     says: str | None = None,
-) -> Policy:
+) -> _Row:
     some = frozenset({statuses}) if isinstance(statuses, int) else statuses
     pattern = re.compile(says, re.IGNORECASE) if says else None
-    return Policy(then, reason, operations, some, pattern)
+    return _Row(Policy(then, reason), operations, some, pattern)
 
 
 ANY = frozenset(Operation)
@@ -106,7 +110,7 @@ PULL = (
     r"\bpull(ed|ing)?\b|\bno such (image|manifest|tag)\b|\bfind (the )?image\b"
     r"|\b(image|manifest|tag)\b[^;]{0,70}(\bnot found|\bnot exist|\bunknown)\b"
 )
-TABLE: tuple[Policy, ...] = (
+TABLE: tuple[_Row, ...] = (
     _row(WRITES, _FULL, Action.PARK, Reason.VERSION_LIMIT, says=LIMIT),
     _row(ANY, 429, Action.SLOW_DOWN, Reason.EDGEGAP_BUSY),
     _row(ANY, 401, Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
@@ -124,7 +128,7 @@ TABLE: tuple[Policy, ...] = (
     _row(WRITES, _SAID, Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=PULL),
     _row(READS, 400, Action.RETRY, Reason.EDGEGAP_ERROR),  # nothing in a GET could be corrected
     _row(ANY, range(200, 300), Action.RETRY, Reason.EDGEGAP_ERROR),
-    Policy(Action.PARK, Reason.REFUSED_BY_EDGEGAP),
+    _row(ANY, range(1000), Action.PARK, Reason.REFUSED_BY_EDGEGAP),
 )
 FORBIDDEN = Policy(Action.RETRY, Reason.FORBIDDEN_BY_EDGEGAP, most=MOST_REFUSALS)
 """A 403 while the token is accepted: Edgegap refuses only this call."""
@@ -144,7 +148,7 @@ def policy_for(operation: Operation, answer: Answer) -> Policy:
         return _FOREIGN
     if answer.declined:
         return _DECLINED
-    return next(policy for policy in TABLE if _fits(policy, operation, answer))
+    return next(row.policy for row in TABLE if _fits(row, operation, answer))
 
 
 def resolve_forbidden(forbidden: Answer, probe: Answer) -> tuple[Policy, Answer]:
@@ -299,11 +303,11 @@ def internal_error(claimed: Claimed, error: Exception, *, now: int, jitter: floa
     )
 
 
-def _fits(policy: Policy, operation: Operation, answer: Answer) -> bool:
+def _fits(row: _Row, operation: Operation, answer: Answer) -> bool:
     return (
-        operation in policy.operations
-        and (policy.statuses is None or answer.status in policy.statuses)
-        and (policy.says is None or policy.says.search(answer.message) is not None)
+        operation in row.operations
+        and answer.status in row.statuses
+        and (row.says is None or row.says.search(answer.message) is not None)
     )
 
 
