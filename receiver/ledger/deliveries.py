@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from receiver.images import ImageReference
 from receiver.ledger.approvals import wait_for_other_image
 from receiver.ledger.targets import is_new_push
 from receiver.ledger.transaction import Tx
@@ -178,30 +179,25 @@ def open_registrations(
     tx: Tx,
     delivery: str,
     matches: tuple[Match, ...],
+    push: Reported,
     *,
-    repository: str,
-    tag: str,
-    pushed_at: int | None,
-    received_at: int,
     push_time: int | None = None,
     by_person: bool = False,
     asked_for: bool = False,
 ) -> tuple[str, ...]:
     """Open a registration for each match, or join the one already open for target and image.
 
-    `pushed_at` is what the delivery says of the push (epoch ms). A `working` one is looked at once
-    more, a `parked` one is queued again, a waiting one keeps its time: what Edgegap asked us to
-    wait is not shortened by a second report. `push_time` is what it counts as pushed at, if that
-    is known. `by_person`: a person wants it tried again. `asked_for`: a person wants this very
-    push.
+    A `working` one is looked at once more, a `parked` one is queued again, a waiting one keeps its
+    time: what Edgegap asked us to wait is not shortened by a second report. `push_time` is what it
+    counts as pushed at, if that is known. `by_person`: a person wants it tried again. `asked_for`:
+    a person wants this very push.
     """
-    push = Reported(repository, tag, pushed_at, received_at)
     wanted = []
     for match in matches:
         counted = push_time_of(tx, match, push) if push_time is None else push_time
         stays = not asked_for and _stays_by_hand(tx, match)
         by_hand = stays or (asked_for and _is_by_hand(tx, match, push, counted))
-        wanted.append(_Wanted(match, repository, tag, counted, delivery, by_hand))
+        wanted.append(_Wanted(match, push.repository, push.tag, counted, delivery, by_hand))
     return tuple(_open_all(tx, wanted, by_person=by_person))
 
 
@@ -209,9 +205,8 @@ def open_following(
     tx: Tx,
     registration: str,
     matches: tuple[Match, ...],
+    image: ImageReference,
     *,
-    repository: str,
-    tag: str,
     digest: str | None,
     overwritten: bool,
 ) -> tuple[str, ...]:
@@ -221,15 +216,9 @@ def open_following(
     """
     opened: tuple[str, ...] = ()
     for delivery in tx.run(_LED_BY, id=registration).all():
+        push = Reported(image.repository, image.tag, delivery.pushed_at, delivery.received_at)
         opened = open_registrations(
-            tx,
-            str(delivery.id),
-            matches,
-            repository=repository,
-            tag=tag,
-            pushed_at=delivery.pushed_at,
-            received_at=delivery.received_at,
-            push_time=delivery.push_time,
+            tx, str(delivery.id), matches, push, push_time=delivery.push_time
         )
     for identity in opened:
         learn(tx, identity, digest, overwritten=overwritten)

@@ -304,8 +304,7 @@ def _open(tx: Tx, claimed: Claimed, matches: tuple[Match, ...], result: Result) 
         tx,
         claimed.id,
         matches,
-        repository=claimed.image.repository,
-        tag=claimed.image.tag,
+        claimed.image,
         digest=result.digest,
         overwritten=claimed.overwritten or result.overwritten,
     )

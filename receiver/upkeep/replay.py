@@ -15,6 +15,7 @@ from receiver.ledger.channels import forget_dismissed
 from receiver.ledger.deletions import deleted_since
 from receiver.ledger.deliveries import (
     COMMAND,
+    Reported,
     give_to_rule,
     open_registrations,
     requeue,
@@ -177,14 +178,12 @@ def _open_again(
 ) -> tuple[str, ...]:
     """Open or join the registrations of a delivery's matches, and queue them now."""
     by_command = pushed.source == COMMAND
+    pushed_at = pushed.pushed_at or (None if by_command else pushed.received_at)
     opened = open_registrations(
         tx,
         pushed.id,
         matches,
-        repository=pushed.repository,
-        tag=pushed.tag or "",
-        pushed_at=pushed.pushed_at or (None if by_command else pushed.received_at),
-        received_at=pushed.received_at,
+        Reported(pushed.repository, pushed.tag or "", pushed_at, pushed.received_at),
         by_person=by_person,
         asked_for=asked_for or by_command,
     )

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.backoff import LONGEST_CALL, WaitState
+from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.clock import SEEN_EVERY_MS, SMALLEST_STEP_MS, Reading, keep_time
 from receiver.ledger.comparisons import expect_answer
@@ -292,8 +293,7 @@ def test_a_channel_opened_for_a_version_follows_the_same_times(ledger: Ledger) -
             tx,
             made.id,
             (match,),
-            repository=REPOSITORY,
-            tag="two",
+            ImageReference(REPOSITORY, "two"),
             digest=None,
             overwritten=False,
         ),
