@@ -1,6 +1,6 @@
 """What targets hold and held before: for rollback, for retention, for the page."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from receiver.images import ImageReference
 from receiver.ledger.channel_history import before
 from receiver.ledger.schema import COUNTED, led_to, targets
 from receiver.ledger.transaction import Tx
-from receiver.rules.rule import Mode
+from receiver.rules.rule import Mode, Rule
 
 _HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, push_time,
   created_here, made_at, by_hand, registration_id, updated_at)
@@ -282,6 +282,12 @@ def rule_of(tx: Tx, registration: str) -> str | None:
     """Return the name of the rule that a registration was made by."""
     found = tx.run("SELECT rule FROM registrations WHERE id = :id", id=registration).scalar()
     return None if found is None else str(found)
+
+
+def rule_to_repeat(tx: Tx, able: Sequence[Rule], registration: str) -> Rule | None:
+    """Return which of these rules does again what a registration did: its own, else the first."""
+    name = rule_of(tx, registration)
+    return next((rule for rule in able if rule.name == name), able[0] if able else None)
 
 
 def last_deliveries(tx: Tx, registrations: Iterable[str | None]) -> dict[str, str]:

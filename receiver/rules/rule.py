@@ -188,6 +188,12 @@ def moving_versions(rules: Iterable[Rule], app: str) -> frozenset[str]:
     return frozenset(name for rule in rules if rule.app == app for name in rule.channels)
 
 
+def rules_moving(rules: Iterable[Rule], app: str, channel: str, repository: str) -> list[Rule]:
+    """Return the rules that move the channel to images of the repository."""
+    of_app = (rule for rule in rules if rule.app == app and channel in rule.channels)
+    return [rule for rule in of_app if rule.repository == repository]
+
+
 def names_target(rule: Rule, mode: Mode, tag: str, app: str, version: str) -> bool:
     """Return whether the present rule maps this tag to this target."""
     if mode is Mode.CHANNEL:

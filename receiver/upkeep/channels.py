@@ -28,13 +28,13 @@ from receiver.ledger.deliveries import (
     learn,
     record,
 )
-from receiver.ledger.targets import last_names, rule_of, target
+from receiver.ledger.targets import last_names, rule_of, rule_to_repeat, target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.logs import log_operation
 from receiver.reasons import Verdict
 from receiver.rules.channel_order import ByHand, Channel, ChannelState, Hold, Need, lifted_above
-from receiver.rules.rule import Decision, Match, Mode, Rule
+from receiver.rules.rule import Decision, Match, Mode, Rule, rules_moving
 from receiver.signing import Approvable
 
 MOST_NAMED = 10
@@ -259,19 +259,19 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDe
 
 
 def _rule(tx: Tx, rules: Sequence[Rule], asked: _Asked, state: ChannelState) -> str:
-    """Return the rule that moves the channel: the rule of its last move if that still applies."""
+    """Return the rule that moves the channel: the rule of its last move if that still applies.
+
+    It is that rule also if no rule moves the channel any more: the move parks and says so.
+    """
     app, channel, image = asked.app, asked.channel, asked.image
+    able = rules_moving(rules, app, channel, image.repository)
+    rule = rule_to_repeat(tx, able, state.registration)
+    if rule is not None:
+        return rule.name
     last = rule_of(tx, state.registration)
-    able = [
-        rule.name
-        for rule in rules
-        if rule.app == app and channel in rule.channels and rule.repository == image.repository
-    ]
-    if last is not None and (last in able or (not able and state.repository == image.repository)):
-        return last
-    if not able:
+    if last is None or state.repository != image.repository:
         raise ChannelNotMoved(
             f"no rule moves {app}/{channel} to images of {image.repository}: write "
             f'channels = ["{channel}"] in a rule of that repository'
         )
-    return able[0]
+    return last

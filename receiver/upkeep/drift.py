@@ -32,7 +32,7 @@ from receiver.ledger.deliveries import RESTORE, NewDelivery, learn, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.registrations import adopt, read_claimed
-from receiver.ledger.targets import rule_of, target_state
+from receiver.ledger.targets import rule_to_repeat, target_state
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.destinations import NotificationEvent
@@ -41,7 +41,7 @@ from receiver.pipeline.finishing import follow_late_move
 from receiver.reasons import Verdict
 from receiver.rules.channel_order import ByHand, Channel, ChannelState, as_shown
 from receiver.rules.promotion import Source, may_keep
-from receiver.rules.rule import Decision, Match, Mode, Rule
+from receiver.rules.rule import Decision, Match, Mode, Rule, rules_moving
 
 LOOK_EVERY_SECONDS = 10.0
 NO_VERSION = "no version of this name"
@@ -103,7 +103,8 @@ def _judge(
     there = _what_is_there(look) or ""
     shown = None if look.body is None else image_in(look.body)
     repository = state.repository or ("" if shown is None else shown.repository)
-    rule = _rule(tx, settings, (app, name), repository, state.registration)
+    able = rules_moving(settings.rules, app, name, repository)
+    rule = rule_to_repeat(tx, able, state.registration)
     if look.body is not None and state.tag and same_image(look.body, image):
         _note_same(tx, settings, place, rule, look.body)
         return False
@@ -195,20 +196,6 @@ def _restore(tx: Tx, match: Match, state: ChannelState, sentence: str) -> None:
     there = target_state(tx, *place)
     learn(tx, registration, None if there is None else there.digest, overwritten=False)
     order(tx, *place, registration=registration, action=ByHand.RESTORE, source=RESTORE)
-
-
-def _rule(
-    tx: Tx, settings: Settings, place: tuple[str, str], repository: str, registration: str
-) -> Rule | None:
-    """Return the rule that restores the channel: that of its last move if it still applies."""
-    app, name = place
-    able = [
-        rule
-        for rule in settings.rules
-        if rule.app == app and name in rule.channels and rule.repository == repository
-    ]
-    last = rule_of(tx, registration)
-    return next((rule for rule in able if rule.name == last), able[0] if able else None)
 
 
 def _what_is_there(look: Answer) -> str | None:

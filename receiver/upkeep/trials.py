@@ -13,7 +13,7 @@ from receiver.errors import ReceiverError
 from receiver.images import ImageReference
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.targets import rule_of, target
+from receiver.ledger.targets import rule_to_repeat, target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
     LeftRun,
@@ -59,8 +59,7 @@ def try_version(
             "lists them; a channel is tried under the name of its version"
         )
     able = [rule for rule in rules if rule.app == app and rule.repository == found.repository]
-    last = rule_of(tx, found.registration or "")
-    rule = next((one for one in able if one.name == last), able[0] if able else None)
+    rule = rule_to_repeat(tx, able, found.registration or "")
     if rule is None:
         raise NotTried(f"no rule brings {found.repository} to the app {app}: write one and reload")
     if near is None and rule.trial is None:
