@@ -41,6 +41,10 @@ OF_LIBRARIES = {
     "Application shutdown failed. Exiting.": "stop_failed",
 }
 OF_A_LIBRARY = "library_message"
+SOURCE_HEADER = "Receiver-Source"  # a command names itself in it
+USER_HEADER = "Receiver-User"  # and in this the user who runs it, percent-encoded
+LONGEST_NAME = 100
+_who: ContextVar[dict[str, str] | None] = ContextVar("who", default=None)
 
 
 class Redactor:
@@ -224,17 +228,7 @@ def _visible(found: re.Match[str]) -> str:
     return " " if found[0] == "\n" else f"\\u{ord(found[0]):04x}"
 
 
-# Operations that a person starts from the page, the API or a command: one log line for each.
-#
-# The line says who it was, as far as that is known: the source, the user of a command or the API
-# token, and the address of the request.
-
-SOURCE_HEADER = "Receiver-Source"  # a command names itself in it
-USER_HEADER = "Receiver-User"  # and in this the user who runs it, percent-encoded
-LONGEST_NAME = 100
-
 log = get_logger(always=True)
-_who: ContextVar[dict[str, str] | None] = ContextVar("who", default=None)
 
 
 class Source(StrEnum):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+_LISTED = "; nothing to do. If it is an image, list the tag in `tags` of a rule."
+
 
 class Verdict(StrEnum):
     """The decision on a delivery when it arrived."""
@@ -121,8 +123,6 @@ class Explained:
     by_config: bool = False
     in_image: bool = False
 
-
-_LISTED = "; nothing to do. If it is an image, list the tag in `tags` of a rule."
 
 REASONS: dict[Reason, Explained] = {
     Reason.NO_TAG: Explained(

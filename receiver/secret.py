@@ -17,6 +17,21 @@ MOST_READINGS = 13  # of a text: itself, 3 of one decoding, 9 of two
 LONGEST_TOTAL = 1_000_000  # characters decoded of one text
 _URL_SAFE = str.maketrans("+/", "-_")
 _LATIN_1 = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}  # from "surrogateescape"
+# A byte, or the bytes of one character of UTF-8.
+_BYTES = "{0}[C-Fc-f]{1}(?:{0}[89ABab]{1}){{1,3}}|{0}{1}{1}"
+_HEX = "[0-9A-Fa-f]"
+_IN_X = _BYTES.format(r"\\[Xx]", _HEX)
+_IN_URL = re.compile(_BYTES.format("%", _HEX))
+_IN_HTML = re.compile(rf"&(?:#[0-9]{{1,9}}|#[Xx]{_HEX}{{1,8}}|[A-Za-z][A-Za-z0-9]{{1,31}});")
+_IN_QUOTES = re.compile(  # of JSON and of programming languages; two may form one character
+    rf"\\[Uu][Dd][89ABab]{_HEX}{{2}}\\[Uu][Dd][C-Fc-f]{_HEX}{{2}}"
+    rf"|\\U00(?:0{_HEX}|10){_HEX}{{4}}|\\[Uu]{_HEX}{{4}}|\\[Uu]{{(?:10|0?{_HEX})?{_HEX}{{1,4}}}}"
+    rf"|{_IN_X}|\\.",
+    re.DOTALL,
+)
+_NOT_SECRET = re.compile(r"\W*(?:-{5}[\w ]+-{5}\W*)?")
+_CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
+SALT = b"receiver.sent"
 
 
 class Secret:
@@ -146,22 +161,6 @@ def _fold(text: str) -> str:
     return text.lower() if text.isascii() else text.upper().casefold()
 
 
-# A byte, or the bytes of one character of UTF-8.
-_BYTES = "{0}[C-Fc-f]{1}(?:{0}[89ABab]{1}){{1,3}}|{0}{1}{1}"
-_HEX = "[0-9A-Fa-f]"
-_IN_X = _BYTES.format(r"\\[Xx]", _HEX)
-_IN_URL = re.compile(_BYTES.format("%", _HEX))
-_IN_HTML = re.compile(rf"&(?:#[0-9]{{1,9}}|#[Xx]{_HEX}{{1,8}}|[A-Za-z][A-Za-z0-9]{{1,31}});")
-_IN_QUOTES = re.compile(  # of JSON and of programming languages; two may form one character
-    rf"\\[Uu][Dd][89ABab]{_HEX}{{2}}\\[Uu][Dd][C-Fc-f]{_HEX}{{2}}"
-    rf"|\\U00(?:0{_HEX}|10){_HEX}{{4}}|\\[Uu]{_HEX}{{4}}|\\[Uu]{{(?:10|0?{_HEX})?{_HEX}{{1,4}}}}"
-    rf"|{_IN_X}|\\.",
-    re.DOTALL,
-)
-_NOT_SECRET = re.compile(r"\W*(?:-{5}[\w ]+-{5}\W*)?")
-_CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
-
-
 @lru_cache(maxsize=4096)
 def _character(escape: str) -> str:
     """Return what an escape stands for, usually one character."""
@@ -237,9 +236,6 @@ def _in_original(
             starts[start],
             next(starts[after] for after in range(end, len(starts)) if starts[after] > last),
         )
-
-
-SALT = b"receiver.sent"
 
 
 def hash_of(values: str, keys: Sequence[Secret]) -> str:

@@ -11,11 +11,6 @@ from itsdangerous.encoding import base64_decode, base64_encode
 from receiver.errors import BadLink
 from receiver.images import ImageReference, is_repository
 
-# Links: sign and verify their tokens.
-#
-# A token is [repository, link number], signed by `itsdangerous`; raising a repository's number
-# revokes its earlier links. Only the signature is secret.
-
 LINK_SALT = b"receiver.link"
 MAX_URL = 255  # Docker Hub's limit: github.com/docker/docs/pull/24966
 PATH = "/hooks/dockerhub/"
@@ -25,6 +20,13 @@ REMEMBERED = 1024
 SIGNATURE_LETTERS = 43  # of a SHA-256, in base64 without its padding
 FEWEST_ALIKE = 12  # letters of a token that identify its link
 NUMBER_LETTERS = 8  # before the signature: they depend on the link's number
+API_SALT = b"receiver.api"
+LONGEST_API_TOKEN = 512
+LONGEST_LIFE_SECONDS = 3650 * 86_400  # the longest life of a token
+APPROVAL_SALT = b"receiver.approval"
+APPROVAL_PATH = "/approve/"
+LONGEST_APPROVAL = 2048
+APPROVAL_SECONDS = 7 * 86_400
 
 
 class LinkFault(StrEnum):
@@ -233,11 +235,6 @@ def _is_canonical(part: str) -> bool:
     return base64_encode(base64_decode(part)).decode() == part
 
 
-API_SALT = b"receiver.api"
-LONGEST = 512
-LONGEST_SECONDS = 3650 * 86_400  # the longest life of a token
-
-
 @dataclass(frozen=True, slots=True)
 class ApiToken:
     """A token's content. `expires_at` in epoch seconds; `repository` None for the whole API."""
@@ -264,7 +261,7 @@ class ApiTokenSigner:
 
         `now` in epoch seconds. Revocations are in the ledger.
         """
-        if len(text) > LONGEST or not text.isascii():
+        if len(text) > LONGEST_API_TOKEN or not text.isascii():
             return None
         try:
             payload = self._serializer.loads(text)
@@ -277,16 +274,6 @@ class ApiTokenSigner:
                 return ApiToken(identity, expires_at, repository)
             case _:
                 return None
-
-
-# Approval links: sign and read their tokens. One link approves one move to one image.
-#
-# It is made when a notification is sent and stored nowhere: anyone who has it may approve.
-
-APPROVAL_SALT = b"receiver.approval"
-APPROVAL_PATH = "/approve/"
-LONGEST_APPROVAL = 2048
-VALID_SECONDS = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from receiver.ledger.views import Channel
     from receiver.upkeep.promotion import ProposedMove
     from receiver.web.bodies import ChannelList, QueuedMove, RollbackRequest
+READING_SECONDS = 60.0  # a call to Edgegap, which may be slow
 
 
 @click.command()
@@ -115,11 +116,6 @@ def _lines(channel: Channel) -> list[str]:
         for move in channel.moves
     ]
     return lines
-
-
-# `receiver promote`: show what a move changes, then move the channel and hold it.
-
-READING_SECONDS = 60.0  # a call to Edgegap, which may be slow
 
 
 @click.command()

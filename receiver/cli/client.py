@@ -28,6 +28,20 @@ if TYPE_CHECKING:
     from receiver.config.settings import Settings
 
 NOTHING: frozenset[str] = frozenset()
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - replaced, not listened on
+ANSWER_SECONDS = 15.0
+LARGEST_ANSWER = 64 * 1024 * 1024
+ONE_MINUTE = 60
+HERE = "http://127.0.0.1"  # the application in this process
+NOT_FOUND_STATUS = 404
+UNAUTHORIZED = 401
+OWN_EXITS = {"configuration_refused": BAD_CONFIG}
+FAULTS = 400
+SERVES_AT = "serves_at"
+PROCESSED_LATER = "start `receiver serve` to process them"
+RETRY_SECONDS = 2.0  # another command, or a starting or stopping server, may hold the ledger
+LOOK_EVERY_SECONDS = 0.05
+V = TypeVar("V")
 
 
 def configured(need: frozenset[str] = NOTHING) -> Settings:
@@ -61,23 +75,6 @@ if TYPE_CHECKING:
 
     from receiver.config.settings import Settings
     from receiver.ledger.ledger import Ledger
-
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - replaced, not listened on
-ANSWER_SECONDS = 15.0
-LARGEST_ANSWER = 64 * 1024 * 1024
-ONE_MINUTE = 60
-HERE = "http://127.0.0.1"  # the application in this process
-NOT_FOUND_STATUS = 404
-UNAUTHORIZED = 401
-OWN_EXITS = {"configuration_refused": BAD_CONFIG}
-FAULTS = 400
-SERVES_AT = "serves_at"
-PROCESSED_LATER = "start `receiver serve` to process them"
-RETRY_SECONDS = 2.0  # another command, or a starting or stopping server, may hold the ledger
-LOOK_EVERY_SECONDS = 0.05
-
-
-V = TypeVar("V")
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -20,6 +20,8 @@ from receiver.signing import MAX_URL, LinkSigner
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
+SECONDS_A_DAY = 86_400
+KEY = frozenset({"RECEIVER_SECRET_KEY"})
 
 
 @click.command()
@@ -161,9 +163,6 @@ def _fault_row(fault: ConfigIssue) -> dict[str, str]:
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
 
-SECONDS_A_DAY = 86_400
-KEY = frozenset({"RECEIVER_SECRET_KEY"})
-
 
 @click.command("api-token")
 @click.option(
@@ -207,9 +206,6 @@ async def _revoke(settings: Settings, identity: str) -> bool:
     async with reached(settings, begin=True) as server:
         request = RevokeRequest(identity)
         return (await server.ask("POST", "/api/tokens/revoke", Revoked, request)).revoked
-
-
-# `receiver config schema` and `receiver config show`.
 
 
 @click.group()

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 1000  # the maximum of the API, too
 SOURCES = ("webhook", "catch-up", "command", "restore", "test")  # and its words
+LOOK_EVERY_SECONDS = 0.1
+NOT_ANSWERED = f"stopped; {MAY_BE_RECORDED}"
 
 
 @click.command()
@@ -176,9 +178,6 @@ def _opened() -> Ledger:
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
     from receiver.ledger.ledger import Ledger
-
-LOOK_EVERY_SECONDS = 0.1
-NOT_ANSWERED = f"stopped; {MAY_BE_RECORDED}"
 
 
 @click.command()

@@ -52,6 +52,16 @@ OTHER_APIS = (
     "DOCKERHUB_API_URL",
     "RECEIVER_ALLOW_PLAIN_HTTP",
 )  # copied into .env, because the tokens were checked at these URLs
+RULE = """
+[[rule]]
+repository = {repository}   # on Docker Hub
+app = {app}   # on Edgegap
+# tags = ["v*", "!*-rc*"]   # which tags become versions; without it all but `latest`
+# version = "{{tag}}"   # the name of the version
+# channels = ["staging"]   # versions that are moved to each pushed image
+# keep = 10   # how many versions to keep; without it all
+# docs/rules.md describes all keys. After a change: `receiver check`, then `receiver reload`.
+"""
 
 
 @click.command()
@@ -234,20 +244,6 @@ def _write(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}", NOT_DONE) from None
-
-
-# `receiver init --add`: append a rule for another repository to receiver.toml.
-
-RULE = """
-[[rule]]
-repository = {repository}   # on Docker Hub
-app = {app}   # on Edgegap
-# tags = ["v*", "!*-rc*"]   # which tags become versions; without it all but `latest`
-# version = "{{tag}}"   # the name of the version
-# channels = ["staging"]   # versions that are moved to each pushed image
-# keep = 10   # how many versions to keep; without it all
-# docs/rules.md describes all keys. After a change: `receiver check`, then `receiver reload`.
-"""
 
 
 def rule_text(repository: str, app: str) -> str:

@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 T = TypeVar("T")
+LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
+BATCH = 100  # pushes in a request to the server
+
+wait_for = asyncio.sleep
+TEST_TITLE = "Receiver: a test"
+TEST_BODY = "This is a test. The receiver sends its notifications to this destination."
 
 
 @click.command()
@@ -114,12 +120,6 @@ def _named(repository: str | None, *, everything: bool) -> str:
     if not is_repository(repository):
         raise CommandError(f"{repository!r} is not a repository name: write group/project", USAGE)
     return repository
-
-
-LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
-BATCH = 100  # pushes in a request to the server
-
-wait_for = asyncio.sleep
 
 
 @click.command("catch-up")
@@ -286,10 +286,6 @@ def _reported(missed: MissedPush) -> MissedPushReport:
     )
 
 
-TITLE = "Receiver: a test"
-BODY = "This is a test. The receiver sends its notifications to this destination."
-
-
 @click.command("notify-test")
 @handle_errors
 def notify_test() -> None:
@@ -305,7 +301,7 @@ def notify_test() -> None:
     failed = 0
     for notice in settings.notices:
         try:
-            asyncio.run(send(notice.url, Message(TITLE, BODY)))
+            asyncio.run(send(notice.url, Message(TEST_TITLE, TEST_BODY)))
         except DeliveryFailed as error:
             failed += 1
             click.echo(f"{notice.name}: not sent, {error}")

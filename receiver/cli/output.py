@@ -28,6 +28,10 @@ COLORS = {
     "problem": "red",
 }
 BETWEEN = "  "
+# Arrow, dots, dashes and quotes. No double quotes: a double quote would end a string in JSON.
+PLAIN = {"\u2192": "->", "\u2026": "...", "\u2013": "-", "\u2014": "-",
+         **dict.fromkeys("\u2018\u2019\u201c\u201d", "'")}  # fmt: skip
+LOWEST_OF_OTHERS = 3  # the numbers below are standard input, output and error
 
 
 def on_terminal() -> bool:
@@ -66,14 +70,6 @@ def print_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, plain: 
 
 def _width(cell: str) -> int:
     return len(click.unstyle(cell))
-
-
-# Output to a terminal of any encoding, to a pipe that may close, or to closed descriptors.
-
-# Arrow, dots, dashes and quotes. No double quotes: a double quote would end a string in JSON.
-PLAIN = {"\u2192": "->", "\u2026": "...", "\u2013": "-", "\u2014": "-",
-         **dict.fromkeys("\u2018\u2019\u201c\u201d", "'")}  # fmt: skip
-LOWEST_OF_OTHERS = 3  # the numbers below are standard input, output and error
 
 
 def prepare_streams() -> None:

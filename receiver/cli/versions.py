@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 READING_SECONDS = 60.0  # calls to Edgegap, which may be slow
+PRUNING_SECONDS = 300.0  # many rate-limited calls to Edgegap
 
 
 @click.command()
@@ -88,11 +89,6 @@ def _lines(found: VersionDiff) -> list[str]:
     if found.not_compared:
         lines.append(f"  not compared: {', '.join(found.not_compared)}")
     return lines
-
-
-# `receiver prune`: delete old versions of an app.
-
-PRUNING_SECONDS = 300.0  # many rate-limited calls to Edgegap
 
 
 @click.command()

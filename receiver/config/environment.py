@@ -17,6 +17,29 @@ FILE_SUFFIX = "_FILE"
 OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_")
 MAY_HOLD_ANYTHING = frozenset({"RECEIVER_SECRET_KEY", "RECEIVER_ADMIN_PASSWORD"})
 CONFIG_TEXT = "RECEIVER_CONFIG_TOML"
+# Names that other programs use or that people expect, with the receiver's own names.
+OFTEN_MEANT = {
+    "EDGEGAP_API_KEY": "EDGEGAP_TOKEN",
+    "EDGEGAP_KEY": "EDGEGAP_TOKEN",
+    "EDGEGAP_URL": "EDGEGAP_BASE_URL",
+    "EDGEGAP_API_URL": "EDGEGAP_BASE_URL",
+    "DOCKERHUB_PASSWORD": "DOCKERHUB_TOKEN",
+    "DOCKERHUB_PAT": "DOCKERHUB_TOKEN",
+    "DOCKERHUB_LOGIN": "DOCKERHUB_USERNAME",
+    "DOCKER_HUB_PASSWORD": "DOCKERHUB_TOKEN",
+    "RECEIVER_HOST": "HOST",
+    "RECEIVER_PORT": "PORT",
+    "RECEIVER_DATABASE_URL": "DATABASE_URL",
+    "RECEIVER_KEY": "RECEIVER_SECRET_KEY",
+    "RECEIVER_PASSWORD": "RECEIVER_ADMIN_PASSWORD",
+    "RECEIVER_CONFIG_FILE": "RECEIVER_CONFIG",
+}
+_SHORTEST_COMPARED = 8
+_ALIKE, _NEARLY_THE_SAME = 0.6, 0.9
+# What Kubernetes sets in each pod for a service named `receiver`.
+_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_.*)?)\Z|_PORT_\d+_(TCP|UDP|SCTP)(_.*)?\Z")
+_QUOTES = "\"'`" + CURLY
+_MOST_LAYERS = 3
 
 
 class Variable(NamedTuple):
@@ -121,30 +144,6 @@ VARIABLES = (
 )
 DEFAULTS = {variable.name: variable.default for variable in VARIABLES}
 WITHOUT_FILE = frozenset(variable.name for variable in VARIABLES if not variable.file)
-
-# Names that other programs use or that people expect, with the receiver's own names.
-OFTEN_MEANT = {
-    "EDGEGAP_API_KEY": "EDGEGAP_TOKEN",
-    "EDGEGAP_KEY": "EDGEGAP_TOKEN",
-    "EDGEGAP_URL": "EDGEGAP_BASE_URL",
-    "EDGEGAP_API_URL": "EDGEGAP_BASE_URL",
-    "DOCKERHUB_PASSWORD": "DOCKERHUB_TOKEN",
-    "DOCKERHUB_PAT": "DOCKERHUB_TOKEN",
-    "DOCKERHUB_LOGIN": "DOCKERHUB_USERNAME",
-    "DOCKER_HUB_PASSWORD": "DOCKERHUB_TOKEN",
-    "RECEIVER_HOST": "HOST",
-    "RECEIVER_PORT": "PORT",
-    "RECEIVER_DATABASE_URL": "DATABASE_URL",
-    "RECEIVER_KEY": "RECEIVER_SECRET_KEY",
-    "RECEIVER_PASSWORD": "RECEIVER_ADMIN_PASSWORD",
-    "RECEIVER_CONFIG_FILE": "RECEIVER_CONFIG",
-}
-_SHORTEST_COMPARED = 8
-_ALIKE, _NEARLY_THE_SAME = 0.6, 0.9
-# What Kubernetes sets in each pod for a service named `receiver`.
-_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_.*)?)\Z|_PORT_\d+_(TCP|UDP|SCTP)(_.*)?\Z")
-_QUOTES = "\"'`" + CURLY
-_MOST_LAYERS = 3
 
 
 @dataclass(frozen=True, slots=True)

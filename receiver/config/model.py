@@ -44,6 +44,12 @@ from receiver.rules.trial import OnFailure
 Check = Callable[[Any], str | None]
 T = TypeVar("T")
 Omittable: TypeAlias = T | UnsetType  # for a key without a default
+Repository = Annotated[str, Meta(pattern=f"^{REPOSITORY}$", max_length=MAX_REPOSITORY)]
+VersionName = Annotated[str, Meta(pattern=f"^{VERSION_NAME}$", max_length=MAX_VERSION_NAME)]
+Name = Annotated[str, Meta(min_length=1)]
+ProfileName = Annotated[str, Meta(pattern=f"^{PULL_PROFILE}$")]
+HOW_TO_FILTER = 'Write for instance tags = ["v*", "!*-rc*"] or tags = { semver = ">=1.2 <2" }'
+Duration = Annotated[str, Meta(pattern="^[0-9]{1,6}[smhd]$")]
 
 
 def says(
@@ -67,12 +73,6 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return None
 
 
-Repository = Annotated[str, Meta(pattern=f"^{REPOSITORY}$", max_length=MAX_REPOSITORY)]
-VersionName = Annotated[str, Meta(pattern=f"^{VERSION_NAME}$", max_length=MAX_VERSION_NAME)]
-Name = Annotated[str, Meta(min_length=1)]
-ProfileName = Annotated[str, Meta(pattern=f"^{PULL_PROFILE}$")]
-
-
 class VersionRange(Table, frozen=True):
     """A range of version numbers."""
 
@@ -88,7 +88,6 @@ class VersionRange(Table, frozen=True):
 
 
 Tags = str | tuple[Annotated[str, Meta(max_length=MAX_PATTERN)], ...] | VersionRange
-HOW_TO_FILTER = 'Write for instance tags = ["v*", "!*-rc*"] or tags = { semver = ">=1.2 <2" }'
 
 
 class LoginTable(Table, frozen=True):
@@ -148,9 +147,6 @@ def _time(low: str, high: str) -> Check:
     """Return the check of a time between these two."""
     bounds = [(int(text[:-1]) * UNITS[text[-1]]) for text in (low, high)]
     return lambda value: duration_fault(value, *bounds)
-
-
-Duration = Annotated[str, Meta(pattern="^[0-9]{1,6}[smhd]$")]
 
 
 class TrialTable(Table, frozen=True):

@@ -29,6 +29,16 @@ _PRINTS_NOTHING = re.compile(rf"[{INVISIBLE}]")
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)")
 _KEY = re.compile(rf"[a-z_.\s\"'{CURLY}{INVISIBLE}]{{1,40}}")  # a text with digits may be a secret
 _VALUE = re.compile(rf"""[^\s"'{CURLY}\[\]{{}}(),=#]+""")
+_FIXES = {
+    "Expected newline": "Write each setting, and each [[table]], on a line of its own",
+    "Expected '='": 'Write name = "value"',
+    "Invalid value": 'Write text in quotation marks ("…"), true and false in lower case',
+    "Illegal character": "Close the quotation marks on that line",
+    "Unterminated string": "Close the quotation marks",
+    "Unescaped": r"Write \\ for \ in a text, or put the text in single quotation marks",
+    "Cannot overwrite": "It is defined twice: remove one of the two",
+    "Cannot declare": "It is defined twice: remove one of the two, or write [[rule]] for each rule",
+}
 
 
 def decode_text(content: bytes) -> str:
@@ -94,18 +104,6 @@ def toml_fault(text: str, message: str) -> tuple[str, str]:
         what = r"it is not TOML: it has the two characters \n instead of line breaks"
     fixes = (fix for start, fix in _FIXES.items() if reason.startswith(start))
     return what, next(fixes, "Correct that line")
-
-
-_FIXES = {
-    "Expected newline": "Write each setting, and each [[table]], on a line of its own",
-    "Expected '='": 'Write name = "value"',
-    "Invalid value": 'Write text in quotation marks ("…"), true and false in lower case',
-    "Illegal character": "Close the quotation marks on that line",
-    "Unterminated string": "Close the quotation marks",
-    "Unescaped": r"Write \\ for \ in a text, or put the text in single quotation marks",
-    "Cannot overwrite": "It is defined twice: remove one of the two",
-    "Cannot declare": "It is defined twice: remove one of the two, or write [[rule]] for each rule",
-}
 
 
 def _outline(line: str) -> str:

@@ -1,4 +1,8 @@
-"""What Docker Hub's API says of a repository: tags, webhooks, immutable tags. Pure."""
+"""What Docker Hub's API says of a repository: tags, webhooks, immutable tags. Pure.
+
+Every field may be missing, null or of another type, as in real records and public clients. Docker
+documents no webhooks: their fields are those of public clients from 2016 to 2026.
+"""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -10,9 +14,9 @@ from receiver.dockerhub.webhook import FIRST_SECOND, LAST_SECOND
 from receiver.images import is_tag
 from receiver.timestamps import read_iso
 
-# A tag as Docker Hub's API describes it. Pure.
-#
-# Every field may be missing, null or of another type, as in real records and public clients.
+WEBHOOK_NAME = "edgegap-receiver"
+# Also with the escaped slashes of JSON. The address of a webhook may be a secret, like our links.
+_ADDRESS = re.compile(r"""(https?:\\?/\\?/)([^\s"'<>\\/?#]*)[^\s"'<>]*""", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +81,6 @@ def _time(value: object) -> int | None:
     return moment
 
 
-# A repository's webhooks, as Docker Hub's API lists them. Pure.
-#
-# Docker documents none of this. The fields are those of public clients from 2016 to 2026; each
-# may be missing.
-
-NAME = "edgegap-receiver"
-# Also with the escaped slashes of JSON. The address of a webhook may be a secret, like our links.
-_ADDRESS = re.compile(r"""(https?:\\?/\\?/)([^\s"'<>\\/?#]*)[^\s"'<>]*""", re.IGNORECASE)
-
-
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """A webhook; without a `slug` it cannot be deleted by the API."""
@@ -123,7 +117,7 @@ def new_webhook(name: str, url: str) -> dict[str, Any]:
 
 def unused_name(taken: Collection[str]) -> str:
     """Return a name for our webhook that no other has."""
-    names = [NAME, *(f"{NAME}-{number}" for number in range(2, len(taken) + 2))]
+    names = [WEBHOOK_NAME, *(f"{WEBHOOK_NAME}-{number}" for number in range(2, len(taken) + 2))]
     return next(name for name in names if name not in taken)
 
 
@@ -151,15 +145,13 @@ def _text(value: object) -> str:
     return "".join(filter(str.isprintable, value)) if isinstance(value, str) else ""
 
 
-# Immutable tags: which tags of a repository can be neither overwritten nor deleted. Pure.
-#
-# Source: docs.docker.com/reference/api/hub; a beta feature. The rules are regular expressions,
-# which Docker Hub evaluates.
-
-
 @dataclass(frozen=True, slots=True)
 class ImmutableTags:
-    """The settings. Without rules they apply to all tags, `latest` too."""
+    """Which tags of a repository can be neither overwritten nor deleted; without rules, all.
+
+    Source: docs.docker.com/reference/api/hub; a beta feature. The rules are regular expressions,
+    which Docker Hub evaluates.
+    """
 
     enabled: bool
     rules: tuple[str, ...] = ()

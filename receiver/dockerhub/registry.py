@@ -25,6 +25,24 @@ from receiver.dockerhub.manifest import (
 from receiver.images import is_digest
 
 _COUNT = re.compile(r"(\d{1,9})(?:;w=(\d{1,9}))?")
+LARGEST_TOKEN = 256 * 1024
+SHORTEST_TOKEN_LIFE = 60  # seconds, if the response has none
+LONGEST_TOKEN_LIFE = 3600
+TOKEN_MARGIN_SECONDS = 15.0
+PULL = "pull"
+
+_REALM = re.compile(r'realm="([^"]*)"', re.IGNORECASE)
+LARGEST_MANIFEST = 4 * 1024 * 1024
+LARGEST_BLOB = 1024 * 1024
+MOST_REDIRECTS = 2
+MANIFESTS = frozenset(
+    {
+        *ACCEPTED,
+        *(f"application/vnd.docker.distribution.manifest.v1+{k}" for k in ("json", "prettyjws")),
+    }
+)
+HTML = "text/html"
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +89,6 @@ class PullLimits:
         else:
             return
         self.by_login[login] = Pulls(self.last)
-
-
-LARGEST_TOKEN = 256 * 1024
-SHORTEST_TOKEN_LIFE = 60  # seconds, if the response has none
-LONGEST_TOKEN_LIFE = 3600
-TOKEN_MARGIN_SECONDS = 15.0
-PULL = "pull"
-
-_REALM = re.compile(r'realm="([^"]*)"', re.IGNORECASE)
 
 
 class CredentialsRejected(Exception):
@@ -160,19 +169,6 @@ def granted_actions(token: str) -> list[str]:
         return [action for row in access for action in row.get("actions", [])]
     except (IndexError, ValueError, AttributeError, TypeError, DockerHubUnavailable):
         return []
-
-
-LARGEST_MANIFEST = 4 * 1024 * 1024
-LARGEST_BLOB = 1024 * 1024
-MOST_REDIRECTS = 2
-MANIFESTS = frozenset(
-    {
-        *ACCEPTED,
-        *(f"application/vnd.docker.distribution.manifest.v1+{k}" for k in ("json", "prettyjws")),
-    }
-)
-HTML = "text/html"
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,11 @@ GREETING_WORD = "Docker Hub"
 PROOF = "Receiver-Proof"
 MOST_NAMED = 10
 CHECK_THE_WAY = "Check the network, EDGEGAP_BASE_URL, and any proxy or firewall in between"
+KEY, LINKS = "secret key", "links"
+SET_BACK = (
+    "Set RECEIVER_SECRET_KEY back (as `NEW,OLD` to change it in steps), or paste new links into "
+    "Docker Hub: `receiver link`"
+)
 
 
 async def examine(
@@ -280,15 +285,6 @@ async def _ask(
         return httpx.Response(httpx.codes.BAD_GATEWAY), b""
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
         return None
-
-
-# The checks of links in the ledger: refused requests, and a replaced secret key.
-
-KEY, LINKS = "secret key", "links"
-SET_BACK = (
-    "Set RECEIVER_SECRET_KEY back (as `NEW,OLD` to change it in steps), or paste new links into "
-    "Docker Hub: `receiver link`"
-)
 
 
 async def examine_links(settings: Settings) -> AsyncIterator[Finding]:

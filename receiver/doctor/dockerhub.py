@@ -138,14 +138,12 @@ def _pull_limit(login: Login | None, pulls: Pulls) -> Finding:
     return warned(what, f"{found} ({plan.get(limit.limit, 'a limited plan')})", hint)
 
 
-# The checks of webhooks and immutable tags on Docker Hub, with the login that pulls images.
-#
-# Docker does not document how webhooks are listed, nor which tokens may list them: if it is
-# refused, nothing is wrong.
-
-
 async def examine_webhooks(settings: Settings, hub: Hub) -> AsyncIterator[Finding]:
-    """Check for each repository that its webhook has the present link, and its tags stay."""
+    """Check for each repository that its webhook has the present link, and its tags stay.
+
+    The login is that which pulls images. Docker does not document how webhooks are listed, nor
+    which tokens may list them: if it is refused, nothing is wrong.
+    """
     by_repository: dict[str, list[Rule]] = {}
     for rule in settings.rules:
         by_repository.setdefault(rule.repository, []).append(rule)

@@ -36,6 +36,16 @@ from receiver.http.client import http_client, no_connection
 from receiver.secret import Secret
 from receiver.version import VERSION
 
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 20.0
+CREATE_SECONDS = 60.0  # verify_image makes Edgegap pull before it answers
+DRIP_SECONDS = 30.0  # limits a response that arrives byte by byte
+LARGEST_ANSWER = 20 * 1024 * 1024
+LARGEST_ERROR = 1024 * 1024
+LARGEST_PROBE = 64 * 1024
+VERSIONS_PER_PAGE = 100
+APPS_PER_PAGE = 5  # each row holds the app's logo, of any size
+
 
 class RateLimiter:
     """`async with pace:` around each call; callers wait their turn, first come, first served.
@@ -81,17 +91,6 @@ class RateLimiter:
         trace: TracebackType | None,
     ) -> None:
         self._slots.release()
-
-
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 20.0
-CREATE_SECONDS = 60.0  # verify_image makes Edgegap pull before it answers
-DRIP_SECONDS = 30.0  # limits a response that arrives byte by byte
-LARGEST_ANSWER = 20 * 1024 * 1024
-LARGEST_ERROR = 1024 * 1024
-LARGEST_PROBE = 64 * 1024
-VERSIONS_PER_PAGE = 100
-APPS_PER_PAGE = 5  # each row holds the app's logo, of any size
 
 
 class EdgegapClient:

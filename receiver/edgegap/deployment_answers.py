@@ -25,6 +25,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 # Words of a status before Ready, from the enumerations in Edgegap's own plugins.
 _STARTING = re.compile(r"INITIALI|SEEK|SCAN|DEPLOYING|PENDING|QUEUE|PULLING|STARTING|NOT.?READY")
 _COLOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_LARGEST = 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,9 +335,6 @@ def _numbers(value: Any) -> Iterable[float]:
     except (ValueError, OverflowError):
         return ()
     return (read,) if math.isfinite(read) and abs(read) < _LARGEST else ()
-
-
-_LARGEST = 1e18
 
 
 def _tags(found: Any) -> frozenset[str] | None:

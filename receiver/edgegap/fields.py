@@ -2,6 +2,9 @@
 
 Source: the OpenAPI document of github.com/edgegap/openapi-specification (version 2026.04.24);
 the checks it leaves out are those its own tools make before sending.
+
+A GET does not show what a POST sent: protocols are spelled otherwise, numbers may be text, and a
+secret may be replaced by a fixed text. Such values are read back into what a request may hold.
 """
 
 import re
@@ -22,6 +25,34 @@ NO_VALUE = "the text that Edgegap shows in place of a secret"
 
 _PORT_KEYS = {"port": int, "protocol": str, "to_check": bool, "tls_upgrade": bool, "name": str}
 _ENV_KEYS = {"key": str, "value": str, "is_hidden": bool}
+OFTEN_NONE = frozenset({"ports", "envs"})  # optional in an answer, whether there are any or not
+NEVER_COPIED = frozenset({"is_active", "verify_image"})
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    str: "text",
+    list: "a list of tables",
+}
+# What a masked value looks like, apart from Edgegap's own text: only stars or dots, stars with
+# a few characters before or after them, one word in brackets or stars, or a word that says so.
+_MASKED = re.compile(
+    r"[*•●]{3,}|[\w-]{0,12}[*•●]{4,}[\w-]{0,4}"
+    r"|(?:(?:this |the )?value is )?(?:set (?:and|&) )?(?:masked|redacted|encrypted)\.?"
+    r"|(?:this |the )?value is (?:set|hidden|secret)\.?"
+    r"|[<(\[{*•●]+(?:hidden|masked|redacted|encrypted|secret|set)[>)\]}*•●]+",
+    re.IGNORECASE,
+)
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,18})?", re.ASCII)
+_FLAGS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
+_BETWEEN = re.compile(r"[\s/_+&,|-]+")
+_PROTOCOLS: Mapping[str, str] = {
+    **{_BETWEEN.sub("", name).casefold(): name for name in PROTOCOLS},
+    "udptcp": "TCP/UDP",
+    "websocket": "WS",  # a GET shows Websocket for the WS that was sent
+    "websocketsecure": "WSS",
+    "securewebsocket": "WSS",
+}
+_LONGEST = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +88,6 @@ SETTINGS: Mapping[str, Field] = {
     "ports": Field(list, "the ports of the game server"),
     "envs": Field(list, "variables of the game server, added to the copied ones by key"),
 }
-OFTEN_NONE = frozenset({"ports", "envs"})  # optional in an answer, whether there are any or not
-NEVER_COPIED = frozenset({"is_active", "verify_image"})
 
 
 def is_placeholder(text: str) -> bool:
@@ -101,14 +130,6 @@ def resource_faults(settings: Mapping[str, object]) -> list[str]:
     if isinstance(cpu, int) and isinstance(memory, int) and memory > MEMORY_PER_CPU * cpu:
         return [f"req_memory {memory} is over twice req_cpu {cpu}, which Edgegap refuses"]
     return []
-
-
-_KINDS = {
-    bool: "true or false",
-    int: "a whole number",
-    str: "text",
-    list: "a list of tables",
-}
 
 
 def _bounds_fault(name: str, value: int, field: Field) -> str | None:
@@ -189,32 +210,6 @@ def _envs_fault(envs: Sequence[object]) -> str | None:
     return None
 
 
-# Values as Edgegap's answers show them, read back into what a request may hold.
-#
-# A GET does not show what a POST sent: protocols are spelled otherwise, numbers may be text, and
-# a secret may be replaced by a fixed text.
-
-# What a masked value looks like, apart from Edgegap's own text: only stars or dots, stars with
-# a few characters before or after them, one word in brackets or stars, or a word that says so.
-_MASKED = re.compile(
-    r"[*•●]{3,}|[\w-]{0,12}[*•●]{4,}[\w-]{0,4}"
-    r"|(?:(?:this |the )?value is )?(?:set (?:and|&) )?(?:masked|redacted|encrypted)\.?"
-    r"|(?:this |the )?value is (?:set|hidden|secret)\.?"
-    r"|[<(\[{*•●]+(?:hidden|masked|redacted|encrypted|secret|set)[>)\]}*•●]+",
-    re.IGNORECASE,
-)
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,18})?", re.ASCII)
-_FLAGS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
-_BETWEEN = re.compile(r"[\s/_+&,|-]+")
-_PROTOCOLS: Mapping[str, str] = {
-    **{_BETWEEN.sub("", name).casefold(): name for name in PROTOCOLS},
-    "udptcp": "TCP/UDP",
-    "websocket": "WS",  # a GET shows Websocket for the WS that was sent
-    "websocketsecure": "WSS",
-    "securewebsocket": "WSS",
-}
-
-
 def number(value: Any) -> Any:
     """Return a whole number that is shown as text or float as an int; anything else unchanged."""
     if isinstance(value, float) and value.is_integer():
@@ -292,6 +287,3 @@ def brief(value: Any) -> str:
     """Return a value for a message: printable and short."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(value))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-_LONGEST = 60

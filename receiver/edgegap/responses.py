@@ -2,7 +2,9 @@
 
 Edgegap's own responses are JSON with the documented fields. Any other response (a redirect, a page
 of HTML, an empty body or other JSON) came from a proxy, a firewall or another server, whatever its
-status is.
+status is. A successful response is also checked for the documented required fields of what was
+requested: if a proxy's `{}` were read as a version, a channel would seem to have no variables, and
+the next PATCH would erase them.
 """
 
 import html
@@ -18,16 +20,31 @@ from receiver.edgegap.fields import flag
 from receiver.http.retry_after import read_retry_after
 from receiver.secret import MASK, Secret, mask
 
-# Checks that a successful response is the requested object: Edgegap's documented required fields.
-#
-# A proxy, a login page or another server may also return 200 with a JSON object: `{}`, or a
-# message. If such an object were read as a version, a channel would seem to have no variables,
-# and the next PATCH would erase them.
-
 Shape = Callable[[Mapping[str, Any]], str]
 """Returns why a JSON object is not the requested object; empty if it is."""
 
 IMAGE_FIELDS = ("docker_repository", "docker_image", "docker_tag")
+MAX_MESSAGE = 500
+LONGEST_READ = 65_536  # characters; only the beginning of a longer text is read
+DEEPEST = 6
+_SENTENCES = ("message", "error", "errors")
+_DETAILS = ("details", "detail")
+_NO_WORDS = frozenset({"success", "version"})
+_SECRET_NAME = re.compile(
+    r"token|secret|passw|credential|authorization|private_|key\b", re.IGNORECASE
+)
+_TITLE = re.compile(r"<title[^<>]*>([^<>]*)", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
+OK = frozenset({200, 201, 204})
+REDIRECTS = range(300, 400)
+CLIENT_ERRORS = range(400, 500)
+TIMED_OUT = 408  # of a gateway: the server behind it may still finish the request
+OF_PROXIES = frozenset({407, 511})  # Proxy and Network Authentication Required
+MAY_BE_EMPTY = frozenset({408, 429, *range(500, 600)})
+WRITES = frozenset({"POST", "PATCH", "DELETE"})
+MISSING = 404
+
+Body = Mapping[str, Any]
 
 
 def any_object(body: Mapping[str, Any]) -> str:  # noqa: ARG001 - the shape of answers that are only confirmed
@@ -94,19 +111,6 @@ def _is_named(body: Mapping[str, Any], name: str) -> bool:
     return isinstance(found, str) and found.casefold() == name.casefold()
 
 
-MAX_MESSAGE = 500
-LONGEST_READ = 65_536  # characters; only the beginning of a longer text is read
-DEEPEST = 6
-_SENTENCES = ("message", "error", "errors")
-_DETAILS = ("details", "detail")
-_NO_WORDS = frozenset({"success", "version"})
-_SECRET_NAME = re.compile(
-    r"token|secret|passw|credential|authorization|private_|key\b", re.IGNORECASE
-)
-_TITLE = re.compile(r"<title[^<>]*>([^<>]*)", re.IGNORECASE)
-_TAG = re.compile(r"<[^<>]*>")
-
-
 def words_of_json(said: Any, secrets: Iterable[Secret]) -> str:
     """Return the message in a JSON value: its documented fields, otherwise the whole value."""
     if not isinstance(said, Mapping):
@@ -166,18 +170,6 @@ def _safe(value: Any, *, sentences: bool = False, depth: int = 0) -> Any:
         else:
             safe[name] = _safe(inner, sentences=sentences, depth=depth + 1)
     return safe
-
-
-OK = frozenset({200, 201, 204})
-REDIRECTS = range(300, 400)
-CLIENT_ERRORS = range(400, 500)
-TIMED_OUT = 408  # of a gateway: the server behind it may still finish the request
-OF_PROXIES = frozenset({407, 511})  # Proxy and Network Authentication Required
-MAY_BE_EMPTY = frozenset({408, 429, *range(500, 600)})
-WRITES = frozenset({"POST", "PATCH", "DELETE"})
-MISSING = 404
-
-Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

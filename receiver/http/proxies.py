@@ -28,6 +28,9 @@ ANY_PORT = 0
 IPV4_PARTS = 4
 
 Network = IPv4Network | IPv6Network
+_NO_SOCKS = (
+    "Name an HTTP proxy; or install SOCKS support, with this Python: pip install 'httpx[socks]'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +148,6 @@ def as_requests_reads(environ: Mapping[str, str]) -> dict[str, str]:
     if bundle and not environ.get("REQUESTS_CA_BUNDLE"):
         found["REQUESTS_CA_BUNDLE"] = bundle
     return found
-
-
-_NO_SOCKS = (
-    "Name an HTTP proxy; or install SOCKS support, with this Python: pip install 'httpx[socks]'"
-)
 
 
 def is_loopback(host: str) -> bool:

@@ -34,6 +34,16 @@ _OTHER_IMAGE = """UPDATE registrations SET waiting_reason = NULL, due_at = :now
   AND waiting_reason IN ('needs_trial', 'needs_approval')
   AND CASE WHEN digest IS NULL THEN push_time <> :push_time
    ELSE CAST(:digest AS TEXT) IS NULL OR digest <> CAST(:digest AS TEXT) END"""
+_MOVES = """SELECT r.id AS registration_id, r.app, r.version AS channel, r.repository, r.tag,
+  r.digest, r.push_time AS pushed_at, r.waiting_reason AS reason, r.sentence,
+  r.waiting_since AS since_at,
+  (SELECT max(l.delivery_id) FROM led_to l WHERE l.registration_id = r.id) AS delivery
+ FROM registrations r
+ WHERE r.state IN ('queued', 'waiting', 'working') AND r.mode = 'channel'
+  AND r.waiting_reason IN ('needs_trial', 'needs_approval') {which}
+ ORDER BY r.app, r.version, r.id"""
+_OF_APP = "AND r.app = :app"
+_OF_CHANNEL = f"{_OF_APP} AND r.version = :channel"
 
 
 def approve(tx: Tx, move: Approvable, *, approver: str, address: str) -> bool:
@@ -93,20 +103,6 @@ def _image(move: Approvable) -> dict[str, str | int]:
     if move.digest is None:
         return {"digest": "", "push_time": move.push_time}
     return {"digest": move.digest, "push_time": 0}
-
-
-# The moves of channels that wait for a trial or for an approval.
-
-_MOVES = """SELECT r.id AS registration_id, r.app, r.version AS channel, r.repository, r.tag,
-  r.digest, r.push_time AS pushed_at, r.waiting_reason AS reason, r.sentence,
-  r.waiting_since AS since_at,
-  (SELECT max(l.delivery_id) FROM led_to l WHERE l.registration_id = r.id) AS delivery
- FROM registrations r
- WHERE r.state IN ('queued', 'waiting', 'working') AND r.mode = 'channel'
-  AND r.waiting_reason IN ('needs_trial', 'needs_approval') {which}
- ORDER BY r.app, r.version, r.id"""
-_OF_APP = "AND r.app = :app"
-_OF_CHANNEL = f"{_OF_APP} AND r.version = :channel"
 
 
 def waiting_moves(

@@ -82,6 +82,9 @@ _NEWEST_KNOWN = """SELECT max(push_time) FROM (
  SELECT push_time FROM targets WHERE app = :app AND version = :name AND mode = 'channel'
  UNION ALL SELECT push_time FROM registrations
   WHERE app = :app AND version = :name AND mode = 'channel' AND state <> 'done') known"""
+_LATER = """SELECT DISTINCT tag FROM registrations
+ WHERE app = :app AND repository = :repository AND state <> 'done' AND state <> 'parked'
+  AND (push_time, id) > (:push_time, :id)"""
 
 
 def read_channel_state(tx: Tx, app: str, name: str) -> ChannelState:
@@ -342,11 +345,6 @@ def _channel(tx: Tx, app: str, name: str) -> views.Channel:
         moves=tuple(moves_of(tx, app, name)),
         waiting=waiting_moves(tx, app, name),
     )
-
-
-_LATER = """SELECT DISTINCT tag FROM registrations
- WHERE app = :app AND repository = :repository AND state <> 'done' AND state <> 'parked'
-  AND (push_time, id) > (:push_time, :id)"""
 
 
 def later_tags(tx: Tx, app: str, pushed: Pushed) -> frozenset[str]:

@@ -40,6 +40,7 @@ _LATE = """SELECT DISTINCT r.repository, r.tag FROM requests a
  WHERE a.at > :since AND a.method = 'PATCH' AND r.app = :app AND r.version = :name
   AND (a.effect = 'unknown' OR (a.effect = 'done' AND NOT EXISTS (
    SELECT 1 FROM channel_moves m WHERE m.registration_id = r.id)))"""
+DISABLED = "a disabled version"  # what Edgegap has, if the image is right
 
 
 def expect_answer(tx: Tx, app: str, name: str, call: str) -> None:
@@ -129,9 +130,6 @@ def note_compared(tx: Tx, app: str, name: str, drift: str) -> bool:
     fresh = bool(drift) and known.scalar() != drift
     tx.run(_COMPARED, app=app, name=name, drift=drift, now=tx.now)
     return fresh
-
-
-DISABLED = "a disabled version"  # what Edgegap has, if the image is right
 
 
 def disabled_sentence(app: str, name: str) -> str:

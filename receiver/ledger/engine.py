@@ -22,22 +22,6 @@ from receiver.logs import masking
 LONGEST = 200
 DAMAGED = ("malformed", "not a database")  # in SQLite's words for it
 DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
-
-
-def is_deadlock(error: DBAPIError) -> bool:
-    """Return whether PostgreSQL ended the transaction because of a deadlock: try it again."""
-    return getattr(error.orig, "sqlstate", None) == DEADLOCK
-
-
-def describe_error(error: Exception) -> str:
-    """Return the driver's own words; masked before they are cut, or half a secret would pass."""
-    cause = getattr(error, "orig", None) or error
-    words = masking(" ".join(str(cause).split()))[:LONGEST] or type(cause).__name__
-    if any(damaged in words for damaged in DAMAGED):
-        return f"{words}: the file is damaged; stop the receiver and put a backup in its place"
-    return words
-
-
 BUSY_TIMEOUT_MS = 2000
 PAGE_BYTES = 4096  # of 4, 8 and 16 KiB what a group of accepts is written quickest with
 CACHED_STATEMENTS = 512  # inserts have a text for each number of rows, up to 64
@@ -54,6 +38,20 @@ CONNECTING = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }  # detects a host that disappeared without closing; the URL may override these
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    """Return whether PostgreSQL ended the transaction because of a deadlock: try it again."""
+    return getattr(error.orig, "sqlstate", None) == DEADLOCK
+
+
+def describe_error(error: Exception) -> str:
+    """Return the driver's own words; masked before they are cut, or half a secret would pass."""
+    cause = getattr(error, "orig", None) or error
+    words = masking(" ".join(str(cause).split()))[:LONGEST] or type(cause).__name__
+    if any(damaged in words for damaged in DAMAGED):
+        return f"{words}: the file is damaged; stop the receiver and put a backup in its place"
+    return words
 
 
 def read_database_url(text: str) -> URL:

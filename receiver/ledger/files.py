@@ -19,6 +19,12 @@ BLOCK = 512  # what st_blocks counts in, on any file system
 MOUNTS = Path("/proc/self/mountinfo")
 LOG_MAGIC = b"\x37\x7f\x06\x82"  # or 83 at its end: https://sqlite.org/walformat.html
 MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html#magic_header_string
+# The "user version" of https://sqlite.org/fileformat.html: four bytes for the application's use.
+STAMP = slice(60, 64)
+LARGEST_STAMP = 2**31 - 1
+NO_STAMP = 2**31  # no file has this stamp: a note with it refuses any file
+LONGEST_NOTE = 160
+LOG = "log"  # in a note: what follows is of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +183,6 @@ def beside(path: Path, ending: str) -> Path:
     """Return the file that belongs to a ledger and has its name with that ending."""
     path = path.resolve()
     return path.with_name(path.name + ending)
-
-
-# The "user version" of https://sqlite.org/fileformat.html: four bytes for the application's use.
-STAMP = slice(60, 64)
-LARGEST_STAMP = 2**31 - 1
-NO_STAMP = 2**31  # no file has this stamp: a note with it refuses any file
-LONGEST_NOTE = 160
-LOG = "log"  # in a note: what follows is of the log
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,15 @@ _UNPROVEN = "SELECT 1 FROM gates WHERE name = 'token' AND NOT closed AND sentenc
 _DUE_NOW = """UPDATE registrations SET due_at = :now
  WHERE state = 'waiting' AND waiting_reason = :reason"""
 _REASONS = {BUSY: Reason.EDGEGAP_BUSY, TOKEN: Reason.EDGEGAP_TOKEN_REFUSED}
+ALL = "*"
+
+_PAUSE = """INSERT INTO pauses (repository, since) VALUES (:repository, :now)
+ ON CONFLICT (repository) DO NOTHING"""
+
+_KNOWN = """SELECT 1 WHERE EXISTS (SELECT 1 FROM deliveries WHERE repository = :repository)
+ OR EXISTS (SELECT 1 FROM targets WHERE repository = :repository)
+ OR EXISTS (SELECT 1 FROM pauses WHERE repository = :repository)"""
+BEING_DELETED = "The version is being deleted; then it is created again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +131,6 @@ def probe_now(tx: Tx) -> None:
     tx.run("UPDATE gates SET until = :now WHERE name = 'token' AND closed", now=tx.now)
 
 
-ALL = "*"
-
-_PAUSE = """INSERT INTO pauses (repository, since) VALUES (:repository, :now)
- ON CONFLICT (repository) DO NOTHING"""
-
-_KNOWN = """SELECT 1 WHERE EXISTS (SELECT 1 FROM deliveries WHERE repository = :repository)
- OR EXISTS (SELECT 1 FROM targets WHERE repository = :repository)
- OR EXISTS (SELECT 1 FROM pauses WHERE repository = :repository)"""
-
-
 def is_known(tx: Tx, repository: str) -> bool:
     """Return whether the ledger knows the repository: a delivery, a target or a pause names it."""
     return tx.run(_KNOWN, repository=repository).first() is not None
@@ -165,9 +164,6 @@ def paused(tx: Tx) -> dict[str, Time]:
 def all_paused(tx: Tx) -> bool:
     """Return whether everything is paused."""
     return tx.run("SELECT 1 FROM pauses WHERE repository = '*'").first() is not None
-
-
-BEING_DELETED = "The version is being deleted; then it is created again."
 
 
 def blockers(tx: Tx, registration: Registration) -> list[HeldBack]:

@@ -1,4 +1,9 @@
-"""Links in the ledger: their keys and uses, refused ones, and API tokens that were revoked."""
+"""Links in the ledger: their keys and uses, refused ones, and API tokens that were revoked.
+
+A key is stored as a salted scrypt hash: a backup must not allow quick guesses. Requests with a link
+that opens nothing are counted in one row by reason and repository: never many. API tokens and
+sessions are signed and not stored, so those that were ended before their time are.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +13,6 @@ from sqlalchemy import RowMapping
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import RefusedLink, read_view
 from receiver.signing import ACTIONABLE, LinkFault, what_to_do
-
-# Which secret keys the ledger's links were signed with, and which links are dead without them.
-#
-# A key is stored as a salted scrypt hash: a backup must not allow quick guesses.
 
 _ROWS = """SELECT fingerprint, salt, adopted_at, replaced_at FROM secret_keys
  ORDER BY adopted_at"""
@@ -30,6 +31,25 @@ _USES = "SELECT repository, fingerprint, used_at FROM link_uses ORDER BY reposit
 TOGETHER_MS = 2 * 60_000
 
 Fingerprints = Mapping[str, str]  # of one key, by salt
+Counts = Mapping[tuple[LinkFault, str | None], int]
+SHOWN_MS = 7 * 24 * 60 * 60 * 1000
+
+_FORGET = "DELETE FROM refused_links WHERE last_at < :before"
+# By id, and not by a time that may be of a clock that was wrong.
+_BEFORE = "SELECT max(id) FROM deliveries WHERE repository = :repository"
+_COUNT = """INSERT INTO refused_links (reason, repository, requests, first_at, last_at, after_id)
+ VALUES (:reason, :repository, :requests, :now, :now, :after)
+ ON CONFLICT (reason, repository) DO UPDATE SET last_at = excluded.last_at,
+  after_id = excluded.after_id,
+  requests = refused_links.requests + excluded.requests"""
+_SHOWN = """SELECT reason, repository, requests, first_at, last_at, after_id FROM refused_links
+ WHERE last_at >= :after ORDER BY last_at DESC, reason, repository"""
+_CAME_SINCE = """SELECT 1 FROM deliveries WHERE repository = :repository AND id > :after
+  AND source = 'webhook' AND verdict <> 'refused' LIMIT 1"""
+# To send these is to have the link: a repository's next good push says nothing of them.
+_OF_OTHERS = frozenset({LinkFault.OTHER_REPOSITORY})
+_REVOKE = """INSERT INTO revocations (id, expires_at, revoked_at)
+ VALUES (:id, :expires_at, :now) ON CONFLICT (id) DO NOTHING"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,28 +134,6 @@ def _dead(
     return DeadLink(repository, key.replaced_at)
 
 
-# Requests with a link that opens nothing, one row by reason and repository: never many.
-
-SHOWN_MS = 7 * 24 * 60 * 60 * 1000
-
-Counts = Mapping[tuple[LinkFault, str | None], int]
-
-_FORGET = "DELETE FROM refused_links WHERE last_at < :before"
-# By id, and not by a time that may be of a clock that was wrong.
-_BEFORE = "SELECT max(id) FROM deliveries WHERE repository = :repository"
-_COUNT = """INSERT INTO refused_links (reason, repository, requests, first_at, last_at, after_id)
- VALUES (:reason, :repository, :requests, :now, :now, :after)
- ON CONFLICT (reason, repository) DO UPDATE SET last_at = excluded.last_at,
-  after_id = excluded.after_id,
-  requests = refused_links.requests + excluded.requests"""
-_SHOWN = """SELECT reason, repository, requests, first_at, last_at, after_id FROM refused_links
- WHERE last_at >= :after ORDER BY last_at DESC, reason, repository"""
-_CAME_SINCE = """SELECT 1 FROM deliveries WHERE repository = :repository AND id > :after
-  AND source = 'webhook' AND verdict <> 'refused' LIMIT 1"""
-# To send these is to have the link: a repository's next good push says nothing of them.
-_OF_OTHERS = frozenset({LinkFault.OTHER_REPOSITORY})
-
-
 def count_refused_links(tx: Tx, counts: Counts) -> None:
     """Add to what is counted; what nobody sent for a week is forgotten."""
     tx.run(_FORGET, before=tx.now - SHOWN_MS)
@@ -175,12 +173,6 @@ def _is_resolved(tx: Tx, reason: str, repository: str, after: str) -> bool:
     if not repository or reason in _OF_OTHERS:
         return False
     return tx.run(_CAME_SINCE, repository=repository, after=after).first() is not None
-
-
-# API tokens and sessions that were ended before their time. Both are signed and not stored.
-
-_REVOKE = """INSERT INTO revocations (id, expires_at, revoked_at)
- VALUES (:id, :expires_at, :now) ON CONFLICT (id) DO NOTHING"""
 
 
 def revoke(tx: Tx, identity: str, expires_at: int) -> bool:

@@ -27,20 +27,21 @@ from receiver.ledger.write_ahead_log import (
     read_frames,
 )
 
-# What SQLite notes of its write-ahead log, for all of its connections, in the file `-shm`.
-#
-# https://sqlite.org/walformat.html#the_wal_index_file_format has the layout, which is this
-# machine's own byte order.
-
 HEADER = 48  # bytes, and there are two: they differ while one is written
 VERSION = 3_007_000
+BETWEEN_SUMS_SECONDS = 0.25
+SUMS_SHARE = 20  # one takes no more than a twentieth of the time: a long read lets a log grow
+INDEX_TRIES = 20
+BETWEEN_TRIES_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class LogIndex:
     """How many frames the log holds, how many are in the file too, and which log it is.
 
-    `sums` is the checksum of the last frame.
+    SQLite notes it for all of its connections in the file `-shm`, in this machine's byte order:
+    https://sqlite.org/walformat.html#the_wal_index_file_format has the layout. `sums` is the
+    checksum of the last frame.
     """
 
     frames: int
@@ -104,12 +105,6 @@ class LogIndexFile:
         (written,) = struct.unpack_from("=I", data, 2 * HEADER)
         salt = int.from_bytes(data[32:40], "big")  # as in the log, byte for byte
         return LogIndex(frames, written, salt, LARGEST_PAGE if page == 1 else page, (one, two))
-
-
-BETWEEN_SUMS_SECONDS = 0.25
-SUMS_SHARE = 20  # one takes no more than a twentieth of the time: a long read lets a log grow
-INDEX_TRIES = 20
-BETWEEN_TRIES_SECONDS = 0.001
 
 
 class OwnLog:

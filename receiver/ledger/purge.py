@@ -15,22 +15,6 @@ from receiver.ledger.trials import TRIAL
 
 LONGEST_STEP = 24 * 60 * 60 * 1000  # ms between two readings; purging reads it once an hour
 CATCHES_UP = 4  # times as fast as time passes
-
-
-@dataclass(frozen=True, slots=True)
-class PurgeClock:
-    """The last reading of the system clock, and the time that purging goes by (epoch ms)."""
-
-    read_at: int
-    trusted: int
-
-    def read(self, now: int) -> "PurgeClock":
-        """Return the clock after a reading of the system clock."""
-        step = now - self.read_at
-        ahead = CATCHES_UP * step if 0 <= step <= LONGEST_STEP else 0
-        return PurgeClock(now, min(now, self.trusted + ahead))
-
-
 BITE = 500
 FREED_PAGES = 200
 CLOCK = "purge_clock"  # in `meta`
@@ -64,9 +48,21 @@ _WINDOW = """SELECT id FROM registrations WHERE id > :after AND id < :bound
 _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last AND state = 'done'
   AND NOT EXISTS (SELECT 1 FROM targets t WHERE t.registration_id = registrations.id)
   AND NOT EXISTS (SELECT 1 FROM led_to l WHERE l.registration_id = registrations.id)"""
-
-
 _NEWEST = "SELECT received_at FROM deliveries ORDER BY id DESC LIMIT 1"
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeClock:
+    """The last reading of the system clock, and the time that purging goes by (epoch ms)."""
+
+    read_at: int
+    trusted: int
+
+    def read(self, now: int) -> "PurgeClock":
+        """Return the clock after a reading of the system clock."""
+        step = now - self.read_at
+        ahead = CATCHES_UP * step if 0 <= step <= LONGEST_STEP else 0
+        return PurgeClock(now, min(now, self.trusted + ahead))
 
 
 def time_to_purge_by(tx: Tx) -> int:

@@ -98,6 +98,32 @@ _NEXT_DUE = f"""SELECT r.due_at FROM registrations r
   AND r.mode IN ('create', 'channel', 'trial')
   AND {_GOES_ON.format("r")}
  ORDER BY r.due_at, r.id LIMIT 1"""  # noqa: S608 - our words
+POST, PATCH = "POST", "PATCH"
+
+_SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
+  sentence = :sentence, notes = :notes, overwritten = (:overwritten OR overwritten),
+  digest = CASE WHEN CAST(:digest AS TEXT) = CAST(:seen AS TEXT) THEN digest
+   ELSE COALESCE(CAST(:digest AS TEXT), digest) END,
+  due_at = :due_at, waiting_reason = :waiting_reason, waiting_since = :waiting_since,
+  waiting_first = :waiting_first, waits = :waits, crashes = 0, lease_owner = NULL,
+  lease_until = NULL, updated_at = :now, finished_at = :finished_at
+ WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence
+ RETURNING look_again"""
+_LOOK_AGAIN = """UPDATE registrations SET state = 'queued', outcome = NULL, reason = NULL,
+  sentence = '', due_at = :now, finished_at = NULL, look_again = false WHERE id = :id"""
+_RECORD = """INSERT INTO requests (registration_id, attempt, step, at, method, path, status,
+  milliseconds, message, effect)
+ VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message, :effect)
+ ON CONFLICT (registration_id, attempt, step) DO UPDATE SET status = excluded.status,
+  milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at,
+  effect = excluded.effect"""
+_SETTLED = """SELECT 1 FROM registrations WHERE id = :id AND fence = :fence AND state = :state
+  AND lease_owner IS NULL"""
+_OF = "SELECT rule, digest FROM registrations WHERE id = :id"
+_WAS_SENT = """SELECT 1 FROM requests
+ WHERE registration_id = :id AND attempt = :attempt AND method = :method"""
+_STILL_OURS = """SELECT 1 FROM registrations
+ WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,34 +289,6 @@ def _evidence(tx: Tx, claimed: Claimed) -> Evidence:
 def _known(reason: str) -> Reason:
     """Return the reason; one of a newer program, which an upgrade begins with, is as a fault."""
     return Reason(reason) if reason in set(Reason) else Reason.FAULT
-
-
-POST, PATCH = "POST", "PATCH"
-
-_SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
-  sentence = :sentence, notes = :notes, overwritten = (:overwritten OR overwritten),
-  digest = CASE WHEN CAST(:digest AS TEXT) = CAST(:seen AS TEXT) THEN digest
-   ELSE COALESCE(CAST(:digest AS TEXT), digest) END,
-  due_at = :due_at, waiting_reason = :waiting_reason, waiting_since = :waiting_since,
-  waiting_first = :waiting_first, waits = :waits, crashes = 0, lease_owner = NULL,
-  lease_until = NULL, updated_at = :now, finished_at = :finished_at
- WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence
- RETURNING look_again"""
-_LOOK_AGAIN = """UPDATE registrations SET state = 'queued', outcome = NULL, reason = NULL,
-  sentence = '', due_at = :now, finished_at = NULL, look_again = false WHERE id = :id"""
-_RECORD = """INSERT INTO requests (registration_id, attempt, step, at, method, path, status,
-  milliseconds, message, effect)
- VALUES (:id, :attempt, :step, :at, :method, :path, :status, :milliseconds, :message, :effect)
- ON CONFLICT (registration_id, attempt, step) DO UPDATE SET status = excluded.status,
-  milliseconds = excluded.milliseconds, message = excluded.message, at = excluded.at,
-  effect = excluded.effect"""
-_SETTLED = """SELECT 1 FROM registrations WHERE id = :id AND fence = :fence AND state = :state
-  AND lease_owner IS NULL"""
-_OF = "SELECT rule, digest FROM registrations WHERE id = :id"
-_WAS_SENT = """SELECT 1 FROM requests
- WHERE registration_id = :id AND attempt = :attempt AND method = :method"""
-_STILL_OURS = """SELECT 1 FROM registrations
- WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 
 
 def already_finished(tx: Tx, claimed: Claimed, result: Result) -> bool:

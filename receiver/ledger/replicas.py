@@ -23,6 +23,13 @@ _AT_WORK = """SELECT EXISTS (SELECT 1 FROM replicas WHERE seen_at >= :since)
 
 _IN_PROGRESS = """SELECT count(*) FROM registrations
  WHERE state = 'working' AND lease_owner IN (SELECT owner FROM replicas WHERE seen_at >= :since)"""
+IDLE_MS = 30_000
+SHOWN_SECONDS = 10.0
+
+# Versions before 14 have no such setting: there a turn is kept until the session ends.
+_ENDED_WHEN_IDLE = """SELECT set_config(name, %(idle)s, false) FROM pg_settings
+ WHERE name = 'idle_session_timeout'"""
+_TAKE = "SELECT pg_try_advisory_lock(hashtext(%(name)s))"
 
 
 def heartbeat(tx: Tx, owner: str) -> int:
@@ -67,15 +74,6 @@ def working_now(tx: Tx) -> int:
     """
     found = tx.run(_IN_PROGRESS, since=tx.now - ALIVE_MS)
     return int(found.scalar_one())
-
-
-IDLE_MS = 30_000
-SHOWN_SECONDS = 10.0
-
-# Versions before 14 have no such setting: there a turn is kept until the session ends.
-_ENDED_WHEN_IDLE = """SELECT set_config(name, %(idle)s, false) FROM pg_settings
- WHERE name = 'idle_session_timeout'"""
-_TAKE = "SELECT pg_try_advisory_lock(hashtext(%(name)s))"
 
 
 @asynccontextmanager

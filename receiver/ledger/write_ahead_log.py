@@ -1,14 +1,13 @@
-"""SQLite's write-ahead log as the receiver reads it: its frames, and a note of them."""
+"""SQLite's write-ahead log as the receiver reads it: its whole frames, and a note of them.
+
+https://sqlite.org/fileformat2.html#walformat has the layout. A frame's checksum covers all frames
+before it, so SQLite ignores what follows a damaged one, without an error.
+"""
 
 import os
 import struct
 from dataclasses import dataclass
 from zlib import crc32
-
-# Reading SQLite's write-ahead log: how many of its frames are whole, and what the last one holds.
-#
-# https://sqlite.org/fileformat2.html#walformat has the layout. A frame's checksum covers all
-# frames before it, so SQLite ignores what follows a damaged one, without an error.
 
 LOG_HEADER, FRAME_HEADER = 32, 24
 SUMMED = 24  # bytes of the log's header that its checksum covers
@@ -19,6 +18,7 @@ MOST_BEGINNINGS = 2**16  # between two looks: far more than there can be
 _WORD = 0xFFFFFFFF
 
 Sums = tuple[int, int]
+PAGE_SIZE = slice(16, 18)  # in the file's header; 1 is the largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +100,13 @@ def _sums(order: str, data: bytes, sums: Sums) -> Sums:
     return one, two
 
 
-# What the lock's note says of the log: so a start notices a log that was harmed meanwhile.
-#
-# SQLite itself takes a deleted or emptied log for one that never was, and a part of one for all.
-
-PAGE_SIZE = slice(16, 18)  # in the file's header; 1 is the largest
-
-
 @dataclass(frozen=True, slots=True)
 class LogNote:
     """A log as a commit left it: its frames, how many of them are in the file, the last page.
 
-    `number` and `content` are that page's number and CRC.
+    `number` and `content` are that page's number and CRC. The lock's note has it, so that a start
+    notices a log that was harmed meanwhile: SQLite itself takes a deleted or emptied log for one
+    that never was, and a part of one for all.
     """
 
     salt: int

@@ -27,6 +27,13 @@ MOST_TRIES = 5
 # Replicas got into each other's way (serialization, deadlock, both claimed a target): tried again,
 # the loser sees what the winner wrote.
 COLLISIONS = frozenset({"40001", "40P01", "23505"})
+Item = TypeVar("Item")
+T = TypeVar("T")
+
+LARGEST_GROUP = 256
+MOST_PENDING = 20_000
+CLOSING_SECONDS = 5.0
+LOOK_EVERY_SECONDS = 0.5  # how often to check the ledger's files while nothing is written
 
 
 @dataclass(slots=True)
@@ -190,15 +197,6 @@ def _may_pass(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in COLLISIONS
-
-
-Item = TypeVar("Item")
-T = TypeVar("T")
-
-LARGEST_GROUP = 256
-MOST_PENDING = 20_000
-CLOSING_SECONDS = 5.0
-LOOK_EVERY_SECONDS = 0.5  # how often to check the ledger's files while nothing is written
 
 
 class Writer:

@@ -53,6 +53,8 @@ from receiver.reasons import Outcome, Reason, State, explain
 from receiver.rules.image_size import size_note
 from receiver.rules.rule import Mode, OnOverwrite, Rule, moving_versions, names_target
 
+DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Edgegap's dashboard"
+
 
 def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> DesiredVersion:
     """Return the version that the current rule requests for a claimed registration."""
@@ -74,9 +76,6 @@ def _not_again(version: str, why: str) -> str:
         f"{version} was deleted since ({why}), and this push was reported before: it is not "
         "created again. To create it, replay this delivery by its id."
     )
-
-
-DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Edgegap's dashboard"
 
 
 class AttemptLedger(Protocol):

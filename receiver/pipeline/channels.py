@@ -37,6 +37,20 @@ from receiver.secret import hash_of, is_hash_of
 
 NEEDS = {Need.TRIAL: Reason.NEEDS_TRIAL, Need.APPROVAL: Reason.NEEDS_APPROVAL}
 DECIDED_AGAIN = 30 * MINUTE  # at the latest: a trial or an approval wakes it
+REPORTED = "This push was already reported, and moves nothing again."
+NOT_COMPARED = (
+    "the rule has preflight = false, so it was not checked that the tag still has the image that "
+    "was tried, approved or shown, or that the channel's source has"
+)
+UNPROVEN = (
+    "the tag {tag} has another image now ({digest}) than the one that passed its trial; a person "
+    "rolled back to it anyway"
+)
+UNREAD = (
+    "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is moved to it only "
+    "once the registry confirms that the tag still has the image that was tried, approved "
+    "or shown, or that the channel's source has. It is retried for 24 hours."
+)
 
 
 class ChannelAttempt(Attempt):
@@ -320,19 +334,3 @@ class ChannelAttempt(Attempt):
             f"{REPORTED} But Edgegap has {image_of(body)} in the channel, which is not what was "
             f"put there last; `{back}` puts it back."
         )
-
-
-REPORTED = "This push was already reported, and moves nothing again."
-NOT_COMPARED = (
-    "the rule has preflight = false, so it was not checked that the tag still has the image that "
-    "was tried, approved or shown, or that the channel's source has"
-)
-UNPROVEN = (
-    "the tag {tag} has another image now ({digest}) than the one that passed its trial; a person "
-    "rolled back to it anyway"
-)
-UNREAD = (
-    "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is moved to it only "
-    "once the registry confirms that the tag still has the image that was tried, approved "
-    "or shown, or that the channel's source has. It is retried for 24 hours."
-)

@@ -46,6 +46,8 @@ for _reason in Reason:  # so is the first parked registration of a reason
     metrics.registrations.labels(State.PARKED.value, metrics.NONE, _reason.value)
 
 log = get_logger()
+THERE = frozenset({Outcome.CREATED, Outcome.UNCHANGED})
+SUCCESSES = THERE | {Outcome.UPDATED, Outcome.PASSED}
 
 
 def report_result(claimed: Claimed, result: Result, *, now: int) -> None:
@@ -137,10 +139,6 @@ def _with_log(text: str, result: Result) -> str:
 
 def _with_warnings(text: str, result: Result) -> str:
     return "\n".join([text, *(f"- {warning}" for warning in result.warnings)])
-
-
-THERE = frozenset({Outcome.CREATED, Outcome.UNCHANGED})
-SUCCESSES = THERE | {Outcome.UPDATED, Outcome.PASSED}
 
 
 def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:

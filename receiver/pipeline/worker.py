@@ -53,6 +53,17 @@ from receiver.rules.rule import Mode
 
 BLOCKED_SECONDS = 0.5  # if due registrations wait for another of their target
 SOON_SECONDS = BLOCKED_SECONDS / 10
+LEDGER_AWAY_SECONDS = 0.5
+RENEW_SECONDS = 10.0
+POLL_SHARED_SECONDS = 1.0
+POLL_ALONE_SECONDS = 30.0
+STALE_SECONDS = 90.0
+ATTEMPTS = {Mode.CREATE: Attempt, Mode.CHANNEL: ChannelAttempt, Mode.TRIAL: TrialAttempt}
+
+Settled = Callable[[Claimed, Result], None]
+
+jitter = random.random  # from 0 to 1; spreads retries
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,120 +78,11 @@ class Turn:
     """
 
     now: int
-
     claimed: tuple[Claimed, ...] = ()
     due_in: float | None = None
     probe: bool = False
     replicas: int | None = None
     overdue: bool = False
-
-
-def recover_leases(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:
-    """Release the leases of a dead owner; return each released registration and its new state.
-
-    In an unshared ledger every lease is a dead owner's; in a shared ledger, every expired lease.
-    """
-    gates.probe_now(tx)
-    voided = reclaim_expired(tx, all_of_them=not shared)
-    notify_crashed(tx, settings, voided)
-    return voided
-
-
-def claim_due(
-    tx: Tx, settings: Settings, *, owner: str, in_progress: Collection[str], free: int, shared: bool
-) -> Turn:
-    """Claim up to `free` due registrations, unless a gate or a pause holds all back."""
-    notify_crashed(tx, settings, reclaim_expired(tx, all_of_them=False, in_progress=in_progress))
-    replicas = None
-    if shared:
-        replicas = heartbeat(tx, owner)  # the heartbeat continues behind a closed gate
-        release_lease(tx, owner, in_progress=in_progress)
-    closed = gates.closed_gates(tx)
-    if closed:
-        busy = [gate for gate in closed if gate.name == gates.BUSY]
-        probe = not busy and gates.take_probe(tx)  # a probe is also a request
-        soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
-        return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
-    if gates.all_paused(tx) and not may_run(tx):  # then the queue need not be searched
-        return Turn(tx.now, replicas=replicas)
-    if free <= 0:
-        return Turn(tx.now, replicas=replicas)
-    if shared:
-        if not try_lock_claims(tx):  # otherwise two replicas would each claim the last free slot
-            return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)
-        free = min(free, settings.concurrency - working_now(tx))
-    claimed = _claim(tx, owner, free, busy=bool(in_progress)) if free > 0 else ()
-    overdue = next_overdue(tx)
-    times = [at for at in (next_due(tx), overdue) if at is not None]
-    if not times:
-        return Turn(tx.now, claimed, replicas=replicas)
-    in_seconds = (min(times) - tx.now) / 1000
-    return Turn(
-        tx.now,
-        claimed,
-        in_seconds if in_seconds > 0 else BLOCKED_SECONDS,
-        replicas=replicas,
-        overdue=overdue is not None and overdue <= tx.now,
-    )
-
-
-def _claim(tx: Tx, owner: str, free: int, *, busy: bool) -> tuple[Claimed, ...]:
-    """Claim up to `free`; a registration that must run alone waits until the worker is idle."""
-    if waits_alone(tx):
-        claimed = () if busy else tuple(claim(tx, owner=owner, most=1, alone=True))
-        if claimed or busy:
-            return claimed
-    return tuple(claim(tx, owner=owner, most=free))
-
-
-LEDGER_AWAY_SECONDS = 0.5
-ATTEMPTS = {Mode.CREATE: Attempt, Mode.CHANNEL: ChannelAttempt, Mode.TRIAL: TrialAttempt}
-jitter = random.random  # from 0 to 1; spreads retries
-
-Settled = Callable[[Claimed, Result], None]
-
-log = get_logger()
-
-
-class _LeaseLost(Exception):
-    """Another worker owns the registration now: this one must send nothing more for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _WorkersLedger:
-    """The ledger of an attempt whose registration this worker claimed."""
-
-    ledger: Ledger
-    claimed: Claimed
-    owner: str
-    now: Callable[[], int]
-
-    async def record_request(self, step: int, method: str, path: str) -> None:
-        write = partial(
-            record_request,
-            claimed=self.claimed,
-            owner=self.owner,
-            step=step,
-            method=method,
-            path=path,
-        )
-        if not await self.ledger.write(write):
-            raise _LeaseLost
-
-    async def not_copied(self, app: str) -> NotCopied:
-        return await self.ledger.read(partial(not_copied, app=app))
-
-    async def size_before(self) -> tuple[str, int] | None:
-        app, version = self.claimed.app, self.claimed.version
-        image, mode = self.claimed.image, self.claimed.mode
-        read = partial(size_before, app=app, version=version, image=image, mode=mode)
-        return await self.ledger.read(read)
-
-
-RENEW_SECONDS = 10.0
-POLL_SHARED_SECONDS = 1.0
-POLL_ALONE_SECONDS = 30.0
-STALE_SECONDS = 90.0
 
 
 class Worker:
@@ -434,3 +336,96 @@ class Worker:
                 if task.cancel():
                     log.warning("lease_lost", registration=identity)
                     await self._compare_later(claimed)
+
+
+class _LeaseLost(Exception):
+    """Another worker owns the registration now: this one must send nothing more for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkersLedger:
+    """The ledger of an attempt whose registration this worker claimed."""
+
+    ledger: Ledger
+    claimed: Claimed
+    owner: str
+    now: Callable[[], int]
+
+    async def record_request(self, step: int, method: str, path: str) -> None:
+        write = partial(
+            record_request,
+            claimed=self.claimed,
+            owner=self.owner,
+            step=step,
+            method=method,
+            path=path,
+        )
+        if not await self.ledger.write(write):
+            raise _LeaseLost
+
+    async def not_copied(self, app: str) -> NotCopied:
+        return await self.ledger.read(partial(not_copied, app=app))
+
+    async def size_before(self) -> tuple[str, int] | None:
+        app, version = self.claimed.app, self.claimed.version
+        image, mode = self.claimed.image, self.claimed.mode
+        read = partial(size_before, app=app, version=version, image=image, mode=mode)
+        return await self.ledger.read(read)
+
+
+def recover_leases(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:
+    """Release the leases of a dead owner; return each released registration and its new state.
+
+    In an unshared ledger every lease is a dead owner's; in a shared ledger, every expired lease.
+    """
+    gates.probe_now(tx)
+    voided = reclaim_expired(tx, all_of_them=not shared)
+    notify_crashed(tx, settings, voided)
+    return voided
+
+
+def claim_due(
+    tx: Tx, settings: Settings, *, owner: str, in_progress: Collection[str], free: int, shared: bool
+) -> Turn:
+    """Claim up to `free` due registrations, unless a gate or a pause holds all back."""
+    notify_crashed(tx, settings, reclaim_expired(tx, all_of_them=False, in_progress=in_progress))
+    replicas = None
+    if shared:
+        replicas = heartbeat(tx, owner)  # the heartbeat continues behind a closed gate
+        release_lease(tx, owner, in_progress=in_progress)
+    closed = gates.closed_gates(tx)
+    if closed:
+        busy = [gate for gate in closed if gate.name == gates.BUSY]
+        probe = not busy and gates.take_probe(tx)  # a probe is also a request
+        soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
+        return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
+    if gates.all_paused(tx) and not may_run(tx):  # then the queue need not be searched
+        return Turn(tx.now, replicas=replicas)
+    if free <= 0:
+        return Turn(tx.now, replicas=replicas)
+    if shared:
+        if not try_lock_claims(tx):  # otherwise two replicas would each claim the last free slot
+            return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)
+        free = min(free, settings.concurrency - working_now(tx))
+    claimed = _claim(tx, owner, free, busy=bool(in_progress)) if free > 0 else ()
+    overdue = next_overdue(tx)
+    times = [at for at in (next_due(tx), overdue) if at is not None]
+    if not times:
+        return Turn(tx.now, claimed, replicas=replicas)
+    in_seconds = (min(times) - tx.now) / 1000
+    return Turn(
+        tx.now,
+        claimed,
+        in_seconds if in_seconds > 0 else BLOCKED_SECONDS,
+        replicas=replicas,
+        overdue=overdue is not None and overdue <= tx.now,
+    )
+
+
+def _claim(tx: Tx, owner: str, free: int, *, busy: bool) -> tuple[Claimed, ...]:
+    """Claim up to `free`; a registration that must run alone waits until the worker is idle."""
+    if waits_alone(tx):
+        claimed = () if busy else tuple(claim(tx, owner=owner, most=1, alone=True))
+        if claimed or busy:
+            return claimed
+    return tuple(claim(tx, owner=owner, most=free))

@@ -43,6 +43,12 @@ from receiver.pipeline.intake import CATCH_UP, count_delivery, notify_of_parked_
 from receiver.rules.rule import Rule, rule_on
 
 log = get_logger()
+LONGEST_WAIT_SECONDS = 3600.0
+SHORTEST_WAIT_SECONDS = 5.0  # if Docker Hub asks to wait
+ONE_START_MS = 60_000  # if replicas start or reload within this time, only the first lists
+ANOTHERS_TURN_SECONDS = 60.0  # then check whether the other replica's run completed
+
+wait_for = asyncio.sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +206,6 @@ def _is_known(tx: Tx, one: MissedPush) -> bool:
         digest=one.digest,
         pushed_at=push.pushed_at,
     )
-
-
-LONGEST_WAIT_SECONDS = 3600.0
-SHORTEST_WAIT_SECONDS = 5.0  # if Docker Hub asks to wait
-ONE_START_MS = 60_000  # if replicas start or reload within this time, only the first lists
-ANOTHERS_TURN_SECONDS = 60.0  # then check whether the other replica's run completed
-
-wait_for = asyncio.sleep
 
 
 class CatchUp:

@@ -1,4 +1,9 @@
-"""Connects a repository on Docker Hub: its webhook, immutable tags, and a test push as proof."""
+"""Connects a repository on Docker Hub: its webhook, immutable tags, and a test push as proof.
+
+The link identifies our webhooks: its token is signed by us, and names the repository and its
+number. Each change is read back. Nothing is sent twice: after a call without a response, the list
+shows whether it had an effect.
+"""
 
 import json
 import time
@@ -21,11 +26,10 @@ from receiver.ledger.queries import find_push
 from receiver.reasons import Reason
 from receiver.signing import PATH, LinkFault, LinkSigner
 
-# Which of a repository's webhooks on Docker Hub are this receiver's. No I/O.
-#
-# The link identifies them: its token is signed by us, and names the repository and its number.
-
 PORTS = {"http": 80, "https": 443}
+TEST_PUSH_SECONDS = 15.0
+LARGEST_ANSWER = 64 * 1024
+RUN_IT = "Start `receiver serve`; check public_url, and the tunnel or proxy in front"
 
 
 class WebhookKind(StrEnum):
@@ -98,12 +102,6 @@ def _origin(url: str) -> tuple[str, str, int | None] | None:
     if parts.path.strip("/") or parts.query or not parts.hostname:
         return None
     return parts.scheme, parts.hostname, port
-
-
-# Connects a repository on Docker Hub to this receiver: creates its webhook, sets immutable tags.
-#
-# Each change is read back. Nothing is sent twice: after a call without a response, the list shows
-# whether it had an effect.
 
 
 class NotConnected(ReceiverError):
@@ -261,27 +259,22 @@ async def make_immutable(admin: RepositoryAdmin, rules: Sequence[str]) -> Immuta
     return Immutability(wanted, wanted != before, matching)
 
 
-# A test push: Docker Hub's documented body, sent to the link through the public URL.
-#
-# It registers nothing: its media type is not an image's, and every receiver ignores that. That it
-# reaches this receiver is shown by the ledger, which has the delivery that the response names.
-
-SECONDS = 15.0
-LARGEST = 64 * 1024
-RUN_IT = "Start `receiver serve`; check public_url, and the tunnel or proxy in front"
-
-
 class NotProven(ReceiverError):
     """A test push that did not reach this receiver."""
 
 
 async def send_test_push(http: httpx.AsyncClient, link: str, repository: str) -> str:
-    """Send it, and return the id of the delivery as which it was recorded. Raises NotProven."""
+    """Send a test push, and return the id of the delivery that it was recorded as.
+
+    It is Docker Hub's documented body, sent to the link through the public URL. It registers
+    nothing: its media type is not an image's, and every receiver ignores that. That it reaches this
+    receiver is shown by the ledger, which has the delivery. Raises NotProven.
+    """
     where = f"the public URL {_origin_of(link)}"
     body = body_of_test_push(repository, int(time.time()))
     try:
         response, content = await ask(
-            http, "POST", link, largest=LARGEST, seconds=SECONDS, body=body
+            http, "POST", link, largest=LARGEST_ANSWER, seconds=TEST_PUSH_SECONDS, body=body
         )
     except NO_ANSWER:
         raise NotProven(f"nothing answers at {where} from this machine. {RUN_IT}") from None

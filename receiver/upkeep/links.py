@@ -26,6 +26,14 @@ from receiver.signing import LinkFault
 
 EVERY_SECONDS = 60.0
 APART_SECONDS = 1.0
+# About 0.1 s and 32 MB for each guess: https://www.rfc-editor.org/rfc/rfc7914
+COST, BLOCK, MEMORY = 2**15, 8, 64 * 1024 * 1024
+LENGTH = 16
+
+for _reason in LinkFault:  # present from the start, so that an increase is visible
+    metrics.links_refused.labels(_reason.value)
+
+log = get_logger()
 
 
 class LinkUses:
@@ -69,16 +77,12 @@ class LinkUses:
         await asyncio.sleep(APART_SECONDS)
 
 
-# Requests with a refused link, counted in memory and written to the ledger once a second at most.
-#
-# Requests from unknown senders therefore do not cause a disk write each.
-
-for _reason in LinkFault:  # present from the start, so that an increase is visible
-    metrics.links_refused.labels(_reason.value)
-
-
 class RefusedLinks:
-    """Counts the requests that the webhook endpoint refuses."""
+    """Counts the requests that the webhook endpoint refuses, in memory.
+
+    They are written to the ledger once a second at most, so that requests from unknown senders do
+    not cause a disk write each.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -116,15 +120,6 @@ class RefusedLinks:
     async def _once(self) -> None:
         await self.flush()
         await asyncio.sleep(APART_SECONDS)
-
-
-# Checks, at a start and a reload, whether existing links were signed with the current keys.
-
-# About 0.1 s and 32 MB for each guess: https://www.rfc-editor.org/rfc/rfc7914
-COST, BLOCK, MEMORY = 2**15, 8, 64 * 1024 * 1024
-LENGTH = 16
-
-log = get_logger()
 
 
 async def adopt(

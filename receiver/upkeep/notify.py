@@ -15,7 +15,7 @@ from receiver.notifications.apprise import SECONDS, DeliveryFailed, send
 from receiver.notifications.destinations import NotificationEvent, message_of
 from receiver.periodic import PeriodicTask
 from receiver.pipeline.retry import GIVE_UP_AFTER
-from receiver.signing import VALID_SECONDS, ApprovalSigner, ApprovalToken
+from receiver.signing import APPROVAL_SECONDS, ApprovalSigner, ApprovalToken
 
 GROUP_SECONDS = 5.0  # events with shorter gaps than this are sent as one message
 
@@ -77,7 +77,7 @@ class NotificationSender:
             command = f"receiver promote {move.app} {move.channel} --to {move.image.tag}"
             return f"{pending.text}\nTo approve it: `{command}`. Set public_url to get a link here."
         signer = ApprovalSigner([key.reveal() for key in settings.secret_keys])
-        token = ApprovalToken(move, pending.created_at // 1000 + VALID_SECONDS)
+        token = ApprovalToken(move, pending.created_at // 1000 + APPROVAL_SECONDS)
         link = signer.link(settings.public_url, token)
         return f"{pending.text}\nSee it and approve it, within 7 days: {link}"
 

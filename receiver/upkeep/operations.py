@@ -33,6 +33,12 @@ from receiver.upkeep.catch_up import credentials_for
 from receiver.upkeep.channels import pause_repository
 from receiver.upkeep.replay import ReplayedDeliveries, replay_selected
 
+PATIENCE_SECONDS = 5.0
+MOST_NAMED = 20
+PausedSince = Annotated[
+    dict[str, Time], described("Since when each repository is paused; * is all repositories.")
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Asker:
@@ -87,9 +93,6 @@ def _log(operation: str, asker: Asker, changed: Changed) -> None:
         log_operation(operation, source=asker.source, by=asker.name or None, registrations=ids)
 
 
-PATIENCE_SECONDS = 5.0
-
-
 async def manual_push(hub: Hub, rules: Sequence[Rule], image: ImageReference) -> Push:
     """Return the push, with its time at Docker Hub if a rule needs the time.
 
@@ -114,12 +117,6 @@ async def manual_push(hub: Hub, rules: Sequence[Rule], image: ImageReference) ->
 
 def _needs_time(rule: Rule) -> bool:
     return bool(rule.channels) or rule.keep is not None or rule.make_room
-
-
-MOST_NAMED = 20
-PausedSince = Annotated[
-    dict[str, Time], described("Since when each repository is paused; * is all repositories.")
-]
 
 
 class PausedRepositories(msgspec.Struct, frozen=True):

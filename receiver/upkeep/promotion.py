@@ -101,9 +101,6 @@ async def propose(
     return msgspec.structs.replace(proposed, running=running)
 
 
-# Approving the move of a channel, by its link or on the page: once, however many do it.
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a person is asked to approve. `waits`: the move still waits for this approval."""

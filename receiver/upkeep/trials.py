@@ -32,6 +32,12 @@ from receiver.reasons import Verdict
 from receiver.rules.rule import Decision, Match, Mode, Rule
 from receiver.rules.trial import TAG
 
+EVERY_SECONDS = 60.0
+LISTS_EVERY = 60  # sweeps: once an hour Edgegap's list is read, too
+MOST_LOOKED_UP = 50  # deployments whose tags the list does not show
+
+log = get_logger()
+
 
 class NotTried(ReceiverError):
     """The version cannot be tried, or not so now; the message says why."""
@@ -91,20 +97,13 @@ def try_version(
     return recorded
 
 
-# Stops deployments of trials that nobody works on any more, each minute and at the start.
-#
-# A trial stops its own deployment. This finds what is left when its registration was dismissed or
-# parked meanwhile, and what Edgegap started although the receiver never saw its response.
-
-EVERY_SECONDS = 60.0
-LISTS_EVERY = 60  # sweeps: once an hour Edgegap's list is read, too
-MOST_LOOKED_UP = 50  # deployments whose tags the list does not show
-
-log = get_logger()
-
-
 class TrialSweep:
-    """Stops what is left of trials. Only deployments of the ledger's registrations are stopped."""
+    """Stops deployments of trials that nobody works on any more, each minute and at the start.
+
+    A trial stops its own deployment. This finds what is left when its registration was dismissed or
+    parked meanwhile, and what Edgegap started although the receiver never saw its response. Only
+    deployments of the ledger's registrations are stopped.
+    """
 
     def __init__(self, ledger: Ledger, current: LiveSettings, client: EdgegapClient) -> None:
         self._ledger = ledger

@@ -32,7 +32,7 @@ from receiver.pipeline.prune import (
 from receiver.rules.channel_order import ByHand
 from receiver.rules.trial import SECOND
 from receiver.service import Service
-from receiver.signing import LONGEST_SECONDS
+from receiver.signing import LONGEST_LIFE_SECONDS
 from receiver.upkeep.catch_up import MissedPush
 from receiver.upkeep.channels import (
     ChannelNotMoved,
@@ -167,7 +167,7 @@ async def replay(service: Service, request: Request, body: ReplayRequest) -> Res
 async def revoke_token(service: Service, request: Request, body: RevokeRequest) -> Response:
     """Revoke an API token."""
     revoked = await service.ledger.write(
-        lambda tx: revoke(tx, body.id, tx.now + LONGEST_SECONDS * 1000)
+        lambda tx: revoke(tx, body.id, tx.now + LONGEST_LIFE_SECONDS * 1000)
     )
     if revoked:
         log_operation("api_token_revoked", source=source_of(request), id=body.id)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.dockerhub.records import (
-    NAME,
+    WEBHOOK_NAME,
     ImmutableTags,
     Tag,
     Webhook,
@@ -169,9 +169,11 @@ def test_any_object_is_read_or_refused(body: dict[str, object]) -> None:
 
 
 def test_a_name_is_never_taken_twice() -> None:
-    assert unused_name(set()) == NAME
-    assert unused_name({NAME, "other"}) == f"{NAME}-2"
-    assert unused_name({NAME, f"{NAME}-2", f"{NAME}-3"}) == f"{NAME}-4"
+    assert unused_name(set()) == WEBHOOK_NAME
+    assert unused_name({WEBHOOK_NAME, "other"}) == f"{WEBHOOK_NAME}-2"
+    assert (
+        unused_name({WEBHOOK_NAME, f"{WEBHOOK_NAME}-2", f"{WEBHOOK_NAME}-3"}) == f"{WEBHOOK_NAME}-4"
+    )
 
 
 @pytest.mark.parametrize(
