@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-START = (sys.executable, "-c", "from receiver.start import main; main()")
+START = (sys.executable, "-c", "from receiver.__main__ import main; main()")
 
 
 def completed(shell: str, *words: str) -> str:

@@ -106,7 +106,7 @@ AT_THE_FIRST_PUSH = """
 import os, signal, sys
 import receiver.cli.tour as tour
 tour._report = lambda *_: os.kill(os.getpid(), signal.SIGINT)
-from receiver.start import main
+from receiver.__main__ import main
 main()
 """
 

@@ -186,7 +186,7 @@ def importing(name, *rest, **named):
         os.kill(os.getpid(), signal.SIGINT)
     return usual(name, *rest, **named)
 builtins.__import__ = importing
-from receiver.start import main
+from receiver.__main__ import main
 main()
 """
 

@@ -29,7 +29,7 @@ ORDER = """
     doctor
     service
     web
-    healthcheck start cli __main__
+    healthcheck cli __main__
 """
 RANKS = {
     name: rank for rank, line in enumerate(ORDER.strip().splitlines()) for name in line.split()
