@@ -132,8 +132,17 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
     _write(config, text)
     if not os.path.lexists(folder / SCHEMA):
         _write(folder / SCHEMA, schema_text())
-    link = LinkSigner(keys[::-1], {}).link(public_url, repository)
     click.echo(f"Wrote {config} and {secrets} (only you may read them).\n")
+    _show_link(LinkSigner(keys[::-1], {}).link(public_url, repository), repository, config)
+    click.echo(f"\nThe admin page: {public_url}/ (password: RECEIVER_ADMIN_PASSWORD in {secrets}).")
+    first = "" if folder == Path() else f"cd {folder}, "
+    if answers:
+        offer_to_connect(settings, repository)
+    click.echo(f"\nNext: {first}receiver doctor, receiver serve, and in another terminal:")
+    click.echo(f"receiver connect --prove sends a test push; then push a tag to {repository}.")
+
+
+def _show_link(link: str, repository: str, config: Path) -> None:
     click.echo(f"Paste this link into Docker Hub: {repository} → Webhooks → New webhook:\n  {link}")
     if len(link) > MAX_URL:
         click.echo(
@@ -141,17 +150,11 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
             f"shorten public_url in {config}, then: receiver link {repository}",
             err=True,
         )
-    if urlsplit(public_url).scheme != "https":
+    if urlsplit(link).scheme != "https":
         click.echo(
             "receiver: the public URL is not https: the secret link would be sent unencrypted",
             err=True,
         )
-    click.echo(f"\nThe admin page: {public_url}/ (password: RECEIVER_ADMIN_PASSWORD in {secrets}).")
-    first = "" if folder == Path() else f"cd {folder}, "
-    if answers:
-        offer_to_connect(settings, repository)
-    click.echo(f"\nNext: {first}receiver doctor, receiver serve, and in another terminal:")
-    click.echo(f"receiver connect --prove sends a test push; then push a tag to {repository}.")
 
 
 def _public_url(text: str) -> str:

@@ -344,48 +344,46 @@ def settle(tx: Tx, claimed: Claimed, owner: str, result: Result) -> bool:
         return False
     for step, call in enumerate(result.calls):
         _record_call(tx, claimed, step, call, at=call.at or tx.now)
+    _settle_target(tx, claimed, result)
+    if finished and row.look_again:
+        tx.run(_LOOK_AGAIN, id=claimed.id, now=tx.now)
+    if result.reason in NEED_EVIDENCE:
+        _settle_wait(tx, claimed, result, look_again=row.look_again)
+    return True
+
+
+def _settle_target(tx: Tx, claimed: Claimed, result: Result) -> None:
+    """Write what the target was sent, and what it has now."""
+    app, version, image = claimed.app, claimed.version, claimed.image
     if result.settings is not None:
         posted = any(one.method == POST and one.effect is not Effect.NONE for one in result.calls)
         note_sent(
             tx,
-            claimed.app,
-            claimed.version,
+            app,
+            version,
             result.settings,
             registration=claimed.id,
             planned_again=result.planned_again,
             created=posted or result.planned_again,
         )
-    note_linked(tx, claimed.app, claimed.version, result.linked)
+    note_linked(tx, app, version, result.linked)
     if claimed.mode is Mode.CHANNEL:
         _settle_channel(tx, claimed, result)
     elif claimed.mode is Mode.TRIAL:
         if result.trial is not None:
             note_run(tx, claimed.id, result.trial)
     elif result.state is State.DONE and result.outcome is not Outcome.SUPERSEDED:
-        store_target(
-            tx,
-            claimed.app,
-            claimed.version,
-            TargetState(
-                claimed.image.repository,
-                claimed.image.tag,
-                result.digest,
-                claimed.push_time,
-                claimed.id,
-            ),
-            mode=claimed.mode.value,
-            created=result.outcome is Outcome.CREATED,
-            by_hand=claimed.by_hand,
-        )
-    if finished and row.look_again:
-        tx.run(_LOOK_AGAIN, id=claimed.id, now=tx.now)
-    changed = row.look_again or _evidence(tx, claimed) != claimed.evidence
-    if result.reason in NEED_EVIDENCE and changed:
+        new = TargetState(image.repository, image.tag, result.digest, claimed.push_time, claimed.id)
+        created, mode = result.outcome is Outcome.CREATED, claimed.mode.value
+        store_target(tx, app, version, new, mode=mode, created=created, by_hand=claimed.by_hand)
+
+
+def _settle_wait(tx: Tx, claimed: Claimed, result: Result, *, look_again: bool) -> None:
+    """Decide at once on what waits for a trial or an approval, if either came meanwhile."""
+    if look_again or _evidence(tx, claimed) != claimed.evidence:
         tx.run("UPDATE registrations SET due_at = :now WHERE id = :id", id=claimed.id, now=tx.now)
-    if result.reason in NEED_EVIDENCE:  # another push may have joined it meanwhile
-        seen = result.digest or claimed.digest
-        wait_for_other_image(tx, claimed.id, digest=seen, push_time=claimed.push_time)
-    return True
+    seen = result.digest or claimed.digest  # another push may have joined it meanwhile
+    wait_for_other_image(tx, claimed.id, digest=seen, push_time=claimed.push_time)
 
 
 def compare_again(tx: Tx, claimed: Claimed) -> None:
