@@ -41,6 +41,7 @@ SERVES_AT = "serves_at"
 PROCESSED_LATER = "start `receiver serve` to process them"
 RETRY_SECONDS = 2.0  # another command, or a starting or stopping server, may hold the ledger
 LOOK_EVERY_SECONDS = 0.05
+
 V = TypeVar("V")
 
 

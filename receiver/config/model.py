@@ -41,6 +41,8 @@ from receiver.rules.rule import (
 from receiver.rules.tag_patterns import MAX_PATTERN, MAX_RANGE
 from receiver.rules.trial import OnFailure
 
+HOW_TO_FILTER = 'Write for instance tags = ["v*", "!*-rc*"] or tags = { semver = ">=1.2 <2" }'
+
 Check = Callable[[Any], str | None]
 T = TypeVar("T")
 Omittable: TypeAlias = T | UnsetType  # for a key without a default
@@ -48,7 +50,6 @@ Repository = Annotated[str, Meta(pattern=f"^{REPOSITORY}$", max_length=MAX_REPOS
 VersionName = Annotated[str, Meta(pattern=f"^{VERSION_NAME}$", max_length=MAX_VERSION_NAME)]
 Name = Annotated[str, Meta(min_length=1)]
 ProfileName = Annotated[str, Meta(pattern=f"^{PULL_PROFILE}$")]
-HOW_TO_FILTER = 'Write for instance tags = ["v*", "!*-rc*"] or tags = { semver = ">=1.2 <2" }'
 Duration = Annotated[str, Meta(pattern="^[0-9]{1,6}[smhd]$")]
 
 

@@ -27,13 +27,13 @@ MOST_TRIES = 5
 # Replicas got into each other's way (serialization, deadlock, both claimed a target): tried again,
 # the loser sees what the winner wrote.
 COLLISIONS = frozenset({"40001", "40P01", "23505"})
-Item = TypeVar("Item")
-T = TypeVar("T")
-
 LARGEST_GROUP = 256
 MOST_PENDING = 20_000
 CLOSING_SECONDS = 5.0
 LOOK_EVERY_SECONDS = 0.5  # how often to check the ledger's files while nothing is written
+
+Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -186,19 +186,6 @@ class Committer:
             self._connection = None
 
 
-def _alike(group: list[Work]) -> Iterator[tuple[Callable[..., Any], list[Work]]]:
-    """Split the group into runs of writes of the same kind, in the order of their arrival."""
-    for write, works in groupby(group, key=attrgetter("write")):
-        yield write, list(works)
-
-
-def _may_pass(error: Exception) -> bool:
-    """Return whether to retry at once: replicas collided, or the server has been restarted."""
-    if not isinstance(error, DBAPIError):
-        return False
-    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in COLLISIONS
-
-
 class Writer:
     """Commits all writes, in its own thread."""
 
@@ -317,3 +304,16 @@ class Writer:
                 work.future.set_exception(work.error)
             else:
                 work.future.set_result(work.result)
+
+
+def _alike(group: list[Work]) -> Iterator[tuple[Callable[..., Any], list[Work]]]:
+    """Split the group into runs of writes of the same kind, in the order of their arrival."""
+    for write, works in groupby(group, key=attrgetter("write")):
+        yield write, list(works)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether to retry at once: replicas collided, or the server has been restarted."""
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in COLLISIONS
