@@ -142,17 +142,17 @@ def promote(
     if other is not None and to is not None:
         raise CommandError("use either --from CHANNEL or --to VERSION", USAGE)
     settings = lenient_settings(KEY)
-    tag = None
+    tag = digest = None
     if not as_json:
         named = {"app": app, "channel": channel, "to": to, "from": other}
         move = asyncio.run(_proposed(settings, named))
-        tag = move.tag
+        tag, digest = move.tag, move.digest
         click.echo("\n".join(_move_lines(move)), err=True)
         if not yes and is_terminal():
             question = f"Move {app}/{channel} to {tag}? Players get it from their next match on."
             if not click.confirm(question, err=True):
                 raise CommandError("nothing was moved", NOT_DONE)
-    asked = PromoteRequest(app, channel, to, other, tag)
+    asked = PromoteRequest(app, channel, to, other, tag, digest)
     show_queued(asyncio.run(perform(settings, "/api/promote", QueuedMove, asked)), as_json)
 
 

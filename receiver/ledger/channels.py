@@ -17,8 +17,9 @@ _HOLDS = """SELECT t.repository, t.tag, t.push_time, t.registration_id FROM targ
  WHERE t.app = :app AND t.version = :name AND t.mode = 'channel'"""
 _FOLLOWS = """SELECT highest, held_at, held_tag, held_action, lifted_above, ordered, action, sent
  FROM channels WHERE app = :app AND name = :name"""
-# A catch-up may find a push long after it was made: it counts from its push.
-FIRST_REPORT = """SELECT min(CASE WHEN d.source = 'catch-up' AND d.pushed_at < d.received_at
+# A catch-up may find a push long after it was made, and a person may have it tried: what counts is
+# when it was pushed.
+FIRST_REPORT = """SELECT min(CASE WHEN d.source <> 'webhook' AND d.pushed_at < d.received_at
    THEN d.pushed_at ELSE d.received_at END)
   FROM led_to l JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = """
 _REQUESTS = """SELECT r.id, r.repository, r.tag, r.push_time,

@@ -36,6 +36,8 @@ BY_REPORTS = """NOT EXISTS (SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l
     AND (d.source = 'command' OR d.received_at < r.created_at OR d.pushed_at IS NULL))"""
 _BY_REPORTS = f"""SELECT 1 FROM registrations r
  WHERE r.id = :id AND NOT r.replayed AND {BY_REPORTS}"""  # noqa: S608 - our words
+_REPORTED = """SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
+ WHERE l.registration_id = :id AND d.source <> 'command' LIMIT 1"""
 _HELD = """SELECT repository, tag, digest, push_time, by_hand, registration_id FROM targets
  WHERE app = :app AND version = :version"""
 _DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version
@@ -108,6 +110,11 @@ def is_new_push(tx: Tx, delivery: str) -> bool:
 def led_by_new_push(tx: Tx, registration: str) -> bool:
     """Return whether a delivery of the registration reports a new push (see `is_new_push`)."""
     return tx.run(_OF_REGISTRATION, id=registration).first() is not None
+
+
+def is_reported(tx: Tx, registration: str) -> bool:
+    """Return whether a push that was reported led to it, and not only what a person requested."""
+    return tx.run(_REPORTED, id=registration).first() is not None
 
 
 def only_repeats(tx: Tx, registration: str) -> bool:

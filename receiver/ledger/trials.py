@@ -33,11 +33,14 @@ _NOTE = """UPDATE trials SET
   ready_at = :ready_at, left_at = :left_at, decided_at = :decided_at, passed = :passed, why = :why,
   exit_code = :exit_code, log = :log, notes = :notes, stop_at = :stop_at, stopped_at = :stopped_at
  WHERE id = (SELECT max(id) FROM trials WHERE registration_id = :registration)"""
-_VERDICT = """SELECT passed FROM trials
- WHERE app = :app AND repository = :repository AND {which} AND passed IS NOT NULL
- ORDER BY id DESC LIMIT 1"""
-_VERDICT_OF_DIGEST = _VERDICT.format(which="digest = :digest")  # whatever its tag
-_VERDICT_OF_TAG = _VERDICT.format(which="tag = :tag")
+_VERDICT = """SELECT t.passed FROM trials t
+ WHERE t.app = :app AND t.repository = :repository AND {which} AND t.passed IS NOT NULL
+ ORDER BY t.id DESC LIMIT 1"""
+_VERDICT_OF_DIGEST = _VERDICT.format(which="t.digest = :digest")  # whatever its tag
+_PUSHED_AGAIN = """SELECT 1 FROM targets g JOIN registrations r ON r.id = t.registration_id
+ WHERE g.app = t.app AND g.version = t.version AND g.repository = t.repository AND g.tag = t.tag
+  AND g.mode = 'create' AND g.push_time / 1000 > r.push_time / 1000"""
+_VERDICT_OF_TAG = _VERDICT.format(which=f"t.tag = :tag AND NOT EXISTS ({_PUSHED_AGAIN})")
 _PASSED = """SELECT digest FROM trials
  WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL
  ORDER BY id DESC"""
@@ -150,7 +153,7 @@ def has_passed(tx: Tx, app: str, image: ImageReference, digest: str | None) -> b
     """Return the last verdict on an image, None if there is none.
 
     It is the verdict of this digest, under any tag: a run whose digest is not known proves nothing
-    of it. Without a digest it is the last verdict of the tag.
+    of it. Without a digest it is the last verdict of the tag, if it was not pushed again since.
     """
     named = {"app": app, "repository": image.repository, "tag": image.tag, "digest": digest}
     found = tx.run(_VERDICT_OF_TAG if digest is None else _VERDICT_OF_DIGEST, **named).scalar()

@@ -19,7 +19,7 @@ from receiver.ledger.parked import (
 )
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
-from receiver.ledger.targets import only_repeats, target_state
+from receiver.ledger.targets import is_reported, only_repeats, target_state
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed, wake_channels
 from receiver.logs import get_logger
@@ -272,7 +272,12 @@ def _move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result)
 
 
 def _move_following(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
-    """Let the channels that take images of this one move, unless a person moved it."""
+    """Let the channels that take images of this one move, unless a person moved it.
+
+    A person who promotes what a push would have moved approves that. What waits to move the channel
+    to an earlier image ends.
+    """
+    wake_channel(tx, claimed.app, claimed.version)
     rule = _rule_of(settings, claimed)
     if rule is None:
         return
@@ -280,7 +285,9 @@ def _move_following(tx: Tx, settings: Settings, claimed: Claimed, result: Result
         if rule.channel(name).source == claimed.version:
             wake_channel(tx, claimed.app, name)  # it may wait for what this one had
     matches = channels_of(rule, claimed.image.tag, claimed.version)
-    if matches and not is_ordered(claimed.pushed, claimed.channel_state):
+    by_hand = is_ordered(claimed.pushed, claimed.channel_state)
+    approved = claimed.channel_state.action == ByHand.PROMOTE and is_reported(tx, claimed.id)
+    if matches and (approved or not by_hand):
         _open(tx, claimed, matches, result)
 
 

@@ -99,11 +99,13 @@ def promote(
     from_channel: str | None,
     source: str,
     tag: str | None = None,
+    digest: str | None = None,
 ) -> RecordedDelivery:
     """Move a channel to the image of a version or of another channel, and hold it.
 
     Without either, it takes the image of the channel that its `from` names. `source` is `page`,
-    `api` or `command`; `tag` is the tag that the person was shown. Raises ChannelNotMoved.
+    `api` or `command`; `tag` and `digest` are those that the person was shown, None if none was.
+    Raises ChannelNotMoved.
     """
     move = promotion(tx, rules, app, channel, to=to, from_channel=from_channel)
     if tag is not None and tag != move.image.tag:
@@ -111,8 +113,13 @@ def promote(
             f"{app}/{channel} would get {move.image.tag} now, not {tag}: look at it again, then "
             "promote it"
         )
+    if digest is not None and move.digest not in {None, digest}:
+        raise ChannelNotMoved(
+            f"{app}/{channel} would get {move.digest} now, which {move.image.tag} has since it was "
+            f"overwritten, not {digest}: look at it again, then promote it"
+        )
     done = f"Promoted {app}/{channel} to {move.image.tag}."
-    asked = _Asked(app, channel, move.image, ByHand.PROMOTE, source, move.digest)
+    asked = _Asked(app, channel, move.image, ByHand.PROMOTE, source, move.digest or digest)
     return _move(tx, rules, asked, done)
 
 

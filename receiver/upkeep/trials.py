@@ -82,7 +82,11 @@ def try_version(
     sentence = f"A trial of {app}/{version} was requested."
     match = Match(rule.name, app, version, Mode.TRIAL)
     delivery = NewDelivery(
-        source=COMMAND, repository=found.repository, tag=found.tag, digest=found.digest
+        source=COMMAND,
+        repository=found.repository,
+        tag=found.tag,
+        pushed_at=found.push_time,  # it is no new push
+        digest=found.digest,
     )
     recorded = record(
         tx,

@@ -284,6 +284,7 @@ async def promote_channel(service: Service, request: Request, body: PromoteReque
             to=body.to,
             from_channel=body.from_channel,
             tag=body.tag,
+            digest=body.digest,
             source=source_of(request),
         ),
         ByHand.PROMOTE,

@@ -245,6 +245,9 @@ class PromoteRequest(
     tag: Annotated[
         Plain | None, described("Refuse the move if the channel would get another tag than this.")
     ] = None
+    digest: Annotated[
+        Plain | None, described("Refuse the move if the tag has another digest than this by now.")
+    ] = None
 
 
 class PromotionQuery(

@@ -528,3 +528,49 @@ def test_a_tag_overwritten_before_its_channel_moved_moves_nothing(
         found = registration_of(here, delivery, "staging")
 
         assert tag_of(sandbox, "staging") is None, found["notes"]
+
+
+def test_a_trial_by_hand_does_not_lift_a_hold(start: Start, sandbox: EdgegapSandbox) -> None:
+    """Its delivery counted as a new push of the version, above the one rolled back from."""
+    config = RULE.replace("preflight = false", 'channels = ["staging"]') + TRIAL + NO_CATCH_UP
+    with start(config=config) as here:
+        for tag in ("1.0", "1.1"):
+            here.push(tag)
+            until(lambda tag=tag: has(sandbox, "staging", tag))  # type: ignore[misc]
+        sandbox.deployments.set_lifecycle(version="1.2", ready_after=0.1, crash_after=0.3)
+        bad = here.push("1.2")
+        until(lambda: here.ended(bad)["state"] and len(here.details(bad)["registrations"]) > 1)
+        assert registration_of(here, bad, "1.2")
+        until(lambda: "trial_failed" in [o["reason"] for o in here.details(bad)["registrations"]])
+        commands(here).json_of("dismiss", bad, "--json")
+        here.ended(commands(here).json_of("rollback", APP, "staging", "--json")["delivery"])
+        assert has(sandbox, "staging", "1.0")
+        sandbox.deployments.set_lifecycle(version="1.2", ready_after=0.1)
+
+        tried = commands(here).json_of("trial", APP, "1.2", "--json")["delivery"]
+
+        held = registration_of(here, tried, "staging")
+        assert "is held at 1.0" in held["sentence"]
+        assert has(sandbox, "staging", "1.0")
+
+
+def test_a_tag_that_is_pushed_again_is_tried_again_without_its_digest(
+    start: Start, sandbox: EdgegapSandbox
+) -> None:
+    """The verdict on the image before counted for it."""
+    moving = 'preflight = false\non_overwrite = "move"\nchannels = ["staging"]'
+    config = RULE.replace("preflight = false", moving)
+    config += TRIAL + channel_table("staging", 'needs = ["trial"]') + NO_CATCH_UP
+    at = int(time.time()) - 100
+    with start(config=config) as here:
+        here.push("1.0", pushed_at=at)
+        until(lambda: has(sandbox, "staging", "1.0"))
+        here.ended(here.push("1.0", pushed_at=at))  # reported again: nothing new to try
+        sandbox.deployments.set_lifecycle(version="1.0", ready_after=0.1, crash_after=0.3)
+
+        again = here.push("1.0", pushed_at=at + 10)
+
+        until(lambda: "trial_failed" in [o["reason"] for o in here.details(again)["registrations"]])
+        assert [one.method for one in sandbox.calls].count("PATCH") == 0
+        deployed = [one for one in sandbox.calls if one.path.endswith("/v2/deployments")]
+        assert len([one for one in deployed if one.method == "POST"]) == 2

@@ -1,10 +1,12 @@
 """Promoting: what changes is shown first, and the registry must still have that image."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 import pytest
 
@@ -14,7 +16,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.support.approvals import approve_waiting, registration_of
 from tests.support.commands import Commands, commands_beside
-from tests.support.dockerhub import hub_beside
+from tests.support.dockerhub import deliveries, hub_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
 from tests.support.visitor import PAGE, visitor
@@ -291,3 +293,63 @@ def test_the_page_shows_it_before_its_button(here: ReceiverHere, sandbox: Edgega
         until(lambda: "/promote" in [action for action, _ in person.read("/channels").forms])
         gone = person.read(f"/promote?app={APP}&channel=nothing&from=staging", status=409)
         assert "moves no version nothing" in gone.text
+
+
+def test_what_was_shown_is_promoted_or_nothing(
+    here: ReceiverHere,
+    commands: Commands,
+    hub: DockerHubSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The tag was pushed again before the person confirmed it, and players got another image."""
+    moving = CONFIG.replace("channels =", 'on_overwrite = "move"\nchannels =', 1)
+    reloaded(here, moving)
+    at = int(time.time()) - 100
+    here.ended(here.push("1.0", pushed_at=at))
+    monkeypatch.setattr(channels, "is_terminal", lambda: True)
+
+    def push_again(*_: object, **__: object) -> bool:
+        digest = hub.push_image(REPOSITORY, "1.0")
+        delivery = here.push("1.0", pushed_at=at + 10)
+        until(lambda: registration_of(here, delivery, "staging")["digest"] == digest)
+        return True
+
+    monkeypatch.setattr(click, "confirm", push_again)
+    with visitor(here) as person:
+        form = person.read(f"/promote?app={APP}&channel=prod").form("/do/promote")
+        done = commands.run("promote", APP, "prod")
+        person.post("/do/promote", data=form)
+        said = person.read("/channels").text
+
+    for text in (done.stderr, said):
+        assert f"which 1.0 has since it was overwritten, not {form['digest']}" in text
+    assert {one.source for one in deliveries(here)} == {"webhook"}
+
+
+def test_who_promotes_what_waits_for_an_approval_approves_it(
+    here: ReceiverHere, commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    """The channels that take images of it got the move from the link only."""
+    following = APPROVED.replace('from = "staging"\ntags = "never-*"', 'from = "staging"')
+    reloaded(here, following)
+    delivery = here.push("1.0")
+    assert registration_of(here, delivery, "staging")["reason"] == "needs_approval"
+
+    commands.json_of("promote", APP, "staging", "--to", "1.0", "--json")
+
+    until(lambda: (APP, "prod") in sandbox.versions)
+    assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.0"
+
+
+def test_what_waits_for_an_approval_ends_when_a_later_image_moves_the_channel(
+    here: ReceiverHere, commands: Commands
+) -> None:
+    """Its link went on to say "Approved. The channel is being moved." for half an hour."""
+    reloaded(here, APPROVED)
+    older, newer = here.push("1.0"), here.push("1.1")
+    for delivery in (older, newer):
+        assert registration_of(here, delivery, "staging")["reason"] == "needs_approval"
+
+    commands.json_of("promote", APP, "staging", "--to", "1.1", "--json")
+
+    until(lambda: registration_of(here, older, "staging")["outcome"] == "superseded")

@@ -96,6 +96,6 @@ async def show_promotion(service: Service, request: Request, session: Session) -
         return failure(request, CONFLICT, "Nothing can be moved.", f"{error}.")
     fields = {
         "app": move.app, "channel": move.channel, "to": to or "", "from": other or "",
-        "tag": move.tag, "has": move.from_tag or "",
+        "tag": move.tag, "digest": move.digest or "", "has": move.from_tag or "",
     }  # fmt: skip
     return answer_page(request, session, "promote.html", move=move, fields=fields)
