@@ -1,6 +1,6 @@
 """What targets hold and held before: for rollback, for retention, for the page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,8 @@ from sqlalchemy import Row, func, select
 
 from receiver.images import ImageReference
 from receiver.ledger.channel_history import before
-from receiver.ledger.schema import COUNTED, led_to, targets
+from receiver.ledger.schema import COUNTED, deliveries, led_to, targets
+from receiver.ledger.schema import registrations as work
 from receiver.ledger.transaction import Tx
 from receiver.rules.rule import Mode, Rule
 
@@ -251,8 +252,8 @@ def targets_named(tx: Tx, app: str, versions: Iterable[str]) -> list[Target]:
     """Return what the ledger knows of these targets of an app."""
     names = sorted(set(versions))
     rows: list[Row[Any]] = []
-    for first in range(0, len(names), NAMES_AT_ONCE):
-        t, some = targets.c, names[first : first + NAMES_AT_ONCE]
+    t = targets.c
+    for some in _in_parts(names):
         query = select(targets).where(t.app == app, t.version.in_(some)).order_by(t.version)
         rows += tx.connection.execute(query).all()
     return [_target(tx, row) for row in rows]
@@ -299,14 +300,53 @@ def rule_to_repeat(tx: Tx, able: Sequence[Rule], registration: str) -> Rule | No
 
 def last_deliveries(tx: Tx, registrations: Iterable[str | None]) -> dict[str, str]:
     """Return the newest delivery of each of these registrations, if the ledger still has it."""
-    wanted = [one for one in registrations if one is not None]
-    query = (
-        select(led_to.c.registration_id, func.max(led_to.c.delivery_id).label("delivery"))
-        .where(led_to.c.registration_id.in_(wanted))
-        .group_by(led_to.c.registration_id)
-    )
-    rows = tx.connection.execute(query)
-    return {str(row.registration_id): str(row.delivery) for row in rows}
+    found: dict[str, str] = {}
+    for some in _in_parts([one for one in registrations if one is not None]):
+        query = (
+            select(led_to.c.registration_id, func.max(led_to.c.delivery_id).label("delivery"))
+            .where(led_to.c.registration_id.in_(some))
+            .group_by(led_to.c.registration_id)
+        )
+        rows = tx.connection.execute(query)
+        found |= {str(row.registration_id): str(row.delivery) for row in rows}
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The newest push of a target: its delivery and pusher, None if purged or unknown.
+
+    `took`: milliseconds from push to version, None if the push did not create it.
+    """
+
+    delivery: str | None = None
+    pusher: str | None = None
+    took: int | None = None
+
+
+def origins(tx: Tx, registrations: Iterable[str | None]) -> dict[str, Origin]:
+    """Return the newest push of each of these registrations, by the keys of both tables."""
+    wanted = sorted({one for one in registrations if one is not None})
+    newest = last_deliveries(tx, wanted)
+    d, r = deliveries.c, work.c
+    pushers: dict[str, str | None] = {}
+    took: dict[str, int] = {}
+    for some in _in_parts(sorted(set(newest.values()))):
+        query = select(d.id, d.pusher).where(d.id.in_(some))
+        pushers |= {str(row.id): row.pusher for row in tx.connection.execute(query)}
+    for some in _in_parts(wanted):
+        made = select(r.id, r.finished_at - r.created_at).where(r.outcome == "created")
+        rows = tx.connection.execute(made.where(r.id.in_(some)))
+        took |= {str(identity): max(0, spent) for identity, spent in rows if spent is not None}
+    return {
+        one: Origin(newest.get(one), pushers.get(newest.get(one, "")), took.get(one))
+        for one in wanted
+    }
+
+
+def _in_parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(keys), NAMES_AT_ONCE):
+        yield keys[first : first + NAMES_AT_ONCE]
 
 
 def _target(tx: Tx, row: Row[Any]) -> Target:

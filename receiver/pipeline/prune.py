@@ -6,8 +6,8 @@ and if Edgegap refuses to delete it (a matchmaker may use it).
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 
@@ -44,7 +44,14 @@ from receiver.pipeline.retry import (
     summary_of,
 )
 from receiver.reasons import Reason, explain
-from receiver.rules.retention import Made, Prunable, channel_names, prunable
+from receiver.rules.retention import (
+    Made,
+    Prunable,
+    Retention,
+    channel_names,
+    prunable,
+    why_kept,
+)
 from receiver.rules.rule import Rule
 
 ALREADY_GONE = "it was no longer at Edgegap"
@@ -125,10 +132,14 @@ async def plan(ledger: Ledger, settings: Settings, scope: Scope) -> list[Prunabl
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The first versions that would be deleted, oldest first; `more`: perhaps there are more."""
+    """The first versions that would be deleted, oldest first; `more`: perhaps there are more.
+
+    `why`: why each version is kept, as far as the versions that were read show it.
+    """
 
     planned: tuple[Prunable, ...] = ()
     more: bool = False
+    why: Mapping[str, Retention] = field(default_factory=dict)
 
 
 async def outlook(ledger: Ledger, settings: Settings, scope: Scope) -> Outlook:
@@ -153,14 +164,22 @@ def read_outlook(tx: Tx, settings: Settings, scope: Scope) -> Outlook:
         own = [target for target in (*oldest, *newest) if target.version not in names]
         found = _planned([*moving, *own], rules, scope)
         is_all = len(oldest) + len(newest) < 2 * size
+        first = {target.version for target in oldest}
         if not is_all:  # of the newest, which are not the next, only the number counts
-            first = {target.version for target in oldest}
             found = [one for one in found if one.made.version in first]
         if is_all or len(found) > scope.most or size >= largest:
             break
         size = min(largest, 4 * size)
     more = len(found) > scope.most or not is_all
-    return Outlook(tuple(found[: scope.most]), more)
+    why = why_kept(map(_made, [*moving, *own]), rules)
+    if not is_all:  # versions between those that were read may be newer, or reported later
+        why = {
+            version: kept
+            for version, kept in why.items()
+            if kept is not Retention.REPORTED_LAST
+            and not (kept is Retention.NEWEST and version in first)
+        }
+    return Outlook(tuple(found[: scope.most]), more, why)
 
 
 async def prune(
@@ -411,6 +430,8 @@ def _running(answer: Answer) -> str | None:
     count = running_in(answer)
     if count is None:
         return f"it is not certain whether anything of it runs: {answer.message}"
+    if count == 1:
+        return "1 deployment of it is running"
     return f"{count} deployments of it are running" if count else None
 
 

@@ -5,8 +5,9 @@ a version that a channel has, that the configuration names, or that a person req
 newer pushes and for deployments follows right before the DELETE.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from receiver.rules.rule import Mode, Rule, names_target
@@ -32,6 +33,18 @@ class Made:
     registration: str = ""
 
 
+class Retention(StrEnum):
+    """What retention does with a version, or why it keeps it."""
+
+    BEYOND_KEEP = "beyond_keep"
+    NEWEST = "newest"
+    REPORTED_LAST = "reported_last"
+    CHANNEL = "channel"
+    PINNED = "pinned"
+    NAMED = "named"
+    NO_KEEP = "no_keep"
+
+
 @dataclass(frozen=True, slots=True)
 class Prunable:
     """A version that may be deleted: it is beyond the newest `keep`."""
@@ -55,30 +68,61 @@ def prunable(
     version is kept, and always the version reported last: no push deletes its own version.
     """
     everything = [one for one in made if not one.deleted]
+    own = sorted((one for one in everything if _counts(one)), key=_age)
+    groups = [(own, keep)] if keep is not None else _by_rule(own, rules)
+    beyond = [one for group, kept in groups for one in _beyond(group, kept)]
+    kept = _kept(everything, rules)
+    return [one for one in sorted(beyond, key=lambda one: _age(one.made)) if kept(one.made) is None]
+
+
+def why_kept(made: Iterable[Made], rules: Sequence[Rule]) -> dict[str, Retention]:
+    """Return why each counted version is kept, by name, or that it is beyond its rule's `keep`.
+
+    It is the decision of `prunable` without `keep`, for all versions.
+    """
+    everything = [one for one in made if not one.deleted]
+    kept = _kept(everything, rules)
+    own = sorted((one for one in everything if _counts(one)), key=_age)
+    found = {one.version: kept(one) or Retention.NO_KEEP for one in own}
+    for group, keep in _by_rule(own, rules):
+        beyond = {one.made.version for one in _beyond(group, keep)}
+        newest = {one.version for one in group[-max(1, keep) :]}
+        for one in group:
+            if one.version in newest:
+                found[one.version] = Retention.NEWEST
+            elif one.version not in beyond:
+                found[one.version] = Retention.REPORTED_LAST
+            else:
+                found[one.version] = kept(one) or Retention.BEYOND_KEEP
+    return found
+
+
+def _kept(everything: Sequence[Made], rules: Sequence[Rule]) -> Callable[[Made], Retention | None]:
+    """Return why a version beyond `keep` is kept nevertheless, None if it is not."""
     channels = channel_names(rules)
     held = {
         (one.repository, one.tag)
         for one in everything
         if one.mode != Mode.CREATE or one.version in channels
     }
-    own = sorted((one for one in everything if _counts(one)), key=_age)
-    groups = [(own, keep)] if keep is not None else _by_rule(own, rules)
-    beyond = [one for group, kept in groups for one in _beyond(group, kept)]
-    return [
-        one
-        for one in sorted(beyond, key=lambda one: _age(one.made))
-        if not is_named(one.made.version, rules) and (one.made.repository, one.made.tag) not in held
-    ]
+
+    def why(one: Made) -> Retention | None:
+        if (one.repository, one.tag) in held:
+            return Retention.CHANNEL
+        return _naming(one.version, rules)
+
+    return why
 
 
-def is_named(version: str, rules: Iterable[Rule]) -> bool:
-    """Return whether a rule of the app names this version: to pin it, copy it or move it."""
-    return any(
-        version == rule.copy_from
-        or version in rule.channels
-        or any(fnmatchcase(version, pin) for pin in rule.pin)
-        for rule in rules
-    )
+def _naming(version: str, rules: Iterable[Rule]) -> Retention | None:
+    """Return whether a rule of the app pins this version, or names it to copy or to move it."""
+    named = None
+    for rule in rules:
+        if any(fnmatchcase(version, pin) for pin in rule.pin):
+            return Retention.PINNED
+        if version == rule.copy_from or version in rule.channels:
+            named = Retention.NAMED
+    return named
 
 
 def channel_names(rules: Iterable[Rule]) -> set[str]:

@@ -105,7 +105,7 @@ def test_what_began_to_run_after_the_first_look_keeps_its_version(
     sandbox.deployments.run(APP, "1.4.1")
     asking.release()
 
-    until(lambda: "1 deployments of it are running" in whys(here).get("1.4.1", ""))
+    until(lambda: "1 deployment of it is running" in whys(here).get("1.4.1", ""))
     assert not deleted(sandbox, "/1.4.1")
     assert here.ended(push(here, "1.4.1"))["outcome"] == "unchanged"  # its target is free again
 

@@ -10,6 +10,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
 from receiver.pipeline import prune
 from receiver.pipeline.prune import Scope, read_outlook
+from receiver.rules.retention import Retention
 from receiver.rules.rule import Rule
 from receiver.rules.tag_patterns import Globs
 from tests.ledger.test_backlog import steps
@@ -103,3 +104,18 @@ def test_it_reads_a_limited_part_and_says_that_it_was_not_all(
     write(ledger, lambda tx: created(tx, 20, 500, tag="0.{}") + created(tx, 500, 520))
 
     assert ledger.read_sync(lambda tx: names(tx, keeping(some))) == ([], True)
+
+
+def test_it_gives_no_reason_that_a_version_in_between_may_contradict(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`some` has its newest ten between the versions that are read."""
+    monkeypatch.setattr(prune, "MOST_EXAMINED", 128)
+    some = Rule(REPOSITORY, APP, "some", tags=Globs(positive=("0.*",)), keep=10)
+    write(ledger, lambda tx: created(tx, 5, tag="0.{}") + created(tx, 495, 5))
+    write(ledger, lambda tx: created(tx, 20, 500, tag="0.{}") + created(tx, 500, 520))
+
+    old = ledger.read_sync(lambda tx: read_outlook(tx, keeping(some), SCOPE))
+
+    assert "0.0" not in old.why
+    assert old.why["1.1019"] is Retention.NO_KEEP

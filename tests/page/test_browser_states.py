@@ -24,7 +24,7 @@ WIDTHS: dict[str, ViewportSize] = {
 }
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 CONFIG = (
-    RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
+    RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
     + f'\n[[channel]]\napp = "{APP}"\nname = "prod"\nfrom = "staging"\nneeds = ["approval"]\n'
     + NO_CATCH_UP
 )
@@ -158,6 +158,26 @@ def test_what_is_parked_is_dismissed_and_taken_back(
     kept(page, "dismissed")
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("parked name_taken").first).to_be_visible()
+
+
+def test_versions_say_why_they_are_kept_and_what_changed(
+    page: Page, here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    sandbox.add_version(APP, "0.9.0")
+    sandbox.deployments.run(APP, "1.0")
+    long = "nightly-" + "x" * 100
+    for tag in ("1.0", "1.1", long):
+        created(here, tag)
+    page.goto("/versions")
+    expect(page.get_by_role("cell", name="1 deployment of it is running")).to_be_visible(
+        timeout=30_000
+    )
+    kept(page, "versions")
+
+    page.get_by_role("link", name="Changes from 1.1 to nightly-").click()
+
+    expect(page.get_by_role("heading", name="What differs")).to_be_visible()
+    kept(page, "versions-diff")
 
 
 def test_a_refused_token_is_the_first_line(

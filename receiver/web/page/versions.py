@@ -16,7 +16,7 @@ from receiver.ledger import views
 from receiver.ledger.approvals import waiting_moves
 from receiver.ledger.channels import channel_images, list_channels
 from receiver.ledger.deletions import last_deletions
-from receiver.ledger.targets import Target, last_deliveries, targets_named
+from receiver.ledger.targets import Origin, Target, origins, targets_named
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import trial_time
 from receiver.ledger.views import App, DeliveryId, EndedDeletion, Repository, Tag, described
@@ -31,6 +31,7 @@ from receiver.pipeline.prune import (
     why_refused,
 )
 from receiver.pipeline.retry import Operation
+from receiver.rules.retention import Retention
 from receiver.rules.rule import Mode
 from receiver.service import Service
 from receiver.timestamps import Time, read_iso
@@ -151,6 +152,21 @@ class Version(msgspec.Struct, frozen=True):
         ),
     ]
     delivery: Annotated[DeliveryId | None, described("The newest delivery of its push.")]
+    pusher: Annotated[str | None, described("The user at Docker Hub who pushed it.", "anna")]
+    push_to_version_milliseconds: Annotated[
+        int | None, described("From the push to the version; null if the push did not create it.")
+    ]
+    channels: Annotated[
+        tuple[str, ...], described("The channels that have its image.", ["staging"])
+    ]
+    retention: Annotated[
+        Retention | None,
+        described(
+            "Why retention keeps it, or `beyond_keep`; null if retention is off or not concerned, "
+            "or if there are too many versions to examine.",
+            "newest",
+        ),
+    ]
 
 
 class PreviousImage(msgspec.Struct, frozen=True):
@@ -233,11 +249,15 @@ class KnownVersions:
     """What the ledger knows of an app's targets that exist; `tried` in milliseconds."""
 
     targets: dict[str, Target]
-    deliveries: Mapping[str, str]
+    origins: Mapping[str, Origin]
     channels: Sequence[views.Channel]
     deletions: Sequence[EndedDeletion]
     waiting: tuple[views.WaitingMove, ...]
     tried: int
+
+    def origin(self, target: Target | None) -> Origin:
+        """Return the newest push of a target, as far as the ledger has it."""
+        return self.origins.get(target.registration or "", Origin()) if target else Origin()
 
 
 async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
@@ -247,10 +267,12 @@ async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
     old = Outlook()
     if keep is not None:
         old = await outlook(service.ledger, service.settings, Scope(app, most=MOST_AT_ONCE))
-    versions = [
-        _version(body, known.targets.get(_text(body, "name")), known.deliveries)
-        for body in listed.rows
+    own = [
+        target
+        for follow in known.channels
+        if (target := known.targets.get(follow.channel)) is not None
     ]
+    versions = [_version(body, known, own, old.why) for body in listed.rows]
     images = {one.version: one.image for one in versions}
     return AppVersions(
         app=app,
@@ -258,9 +280,7 @@ async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
         listed_at=listed.listed_at,
         versions=tuple(sorted(versions, key=lambda one: one.created_at or 0, reverse=True)),
         channels=tuple(
-            _channel(target, known.deliveries, _at_edgegap(target, listed, images), follow)
-            for follow in known.channels
-            if (target := known.targets.get(follow.channel)) is not None
+            _channel(target, known, _at_edgegap(target, listed, images)) for target in own
         ),
         keep=keep,
         prunable=tuple(one.made.version for one in old.planned),
@@ -277,7 +297,7 @@ def known_versions(tx: Tx, app: str, names: Sequence[str]) -> KnownVersions:
     targets = targets_named(tx, app, [*names, *moving])
     return KnownVersions(
         {target.version: target for target in targets},
-        last_deliveries(tx, [target.registration for target in targets]),
+        origins(tx, [target.registration for target in targets]),
         list_channels(tx, [(app, name) for name in moving]),
         last_deletions(tx, app),
         waiting_moves(tx, app),
@@ -285,20 +305,34 @@ def known_versions(tx: Tx, app: str, names: Sequence[str]) -> KnownVersions:
     )
 
 
-def _version(body: Body, target: Target | None, deliveries: Mapping[str, str]) -> Version:
+def _version(
+    body: Body, known: KnownVersions, channels: Sequence[Target], why: Mapping[str, Retention]
+) -> Version:
     """Return a version as Edgegap returned it; only these fields, as others contain secrets."""
-    registration = target.registration if target is not None else None
+    name = _text(body, "name")
+    target = known.targets.get(name)
+    image = f"{_text(body, 'docker_image')}:{_text(body, 'docker_tag')}"
+    origin = known.origin(target)
     created_at = read_iso(body.get("create_time"))
+    counts = target is not None and target.created_here and not target.by_hand
     return Version(
-        version=_text(body, "name"),
-        image=f"{_text(body, 'docker_image')}:{_text(body, 'docker_tag')}",
+        version=name,
+        image=image,
         registry=_text(body, "docker_repository"),
         active=flag(body.get("is_active")) is True,
         created_at=None if created_at is None else Time(created_at),
         mode=None if target is None else Mode(target.mode),
         created_here=target is not None and target.created_here,
         by_hand=target is not None and target.by_hand,
-        delivery=deliveries.get(registration or ""),
+        delivery=origin.delivery,
+        pusher=origin.pusher,
+        push_to_version_milliseconds=origin.took,
+        channels=tuple(
+            one.version
+            for one in channels
+            if f"{one.repository}:{one.tag}" == image and one.version != name
+        ),
+        retention=why.get(name) if counts else None,
     )
 
 
@@ -309,17 +343,16 @@ def _at_edgegap(target: Target, listed: VersionList, images: dict[str, str]) -> 
     return None if moved else images.get(target.version)
 
 
-def _channel(
-    target: Target, deliveries: Mapping[str, str], at_edgegap: str | None, follow: views.Channel
-) -> AppChannel:
+def _channel(target: Target, known: KnownVersions, at_edgegap: str | None) -> AppChannel:
     before = target.before
+    follow = next(one for one in known.channels if one.channel == target.version)
     return AppChannel(
         channel=target.version,
         repository=target.repository,
         tag=target.tag,
         at_edgegap=at_edgegap,
         before=None if before is None else PreviousImage(before.repository, before.tag),
-        delivery=deliveries.get(target.registration or ""),
+        delivery=known.origin(target).delivery,
         held=follow.held,
         moves=follow.moves,
     )

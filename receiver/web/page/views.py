@@ -34,6 +34,7 @@ from receiver.web.page.onboarding import steps_of
 from receiver.web.page.rendering import serve_asset
 from receiver.web.page.rules import show_rules
 from receiver.web.page.sessions import Session
+from receiver.web.page.version_list import show_diff, versions_page
 from receiver.web.page.versions import VersionsView
 
 MOST_ALIKE = 5  # registrations parked for the same reason that the overview shows
@@ -125,6 +126,7 @@ def page_routes(shelf: VersionsView) -> list[Route]:
         "/deliveries/{id}": unless_unchanged(show_delivery),
         "/channels": unless_unchanged(channels_page(shelf), lists),
         "/versions": unless_unchanged(versions_page(shelf), lists),
+        "/versions/diff": show_diff,
         "/rules": unless_unchanged(show_rules),
     }
     return [
@@ -157,17 +159,6 @@ def _lists_of(shelf: VersionsView) -> More:
         return shelf.lists.revision
 
     return revision
-
-
-def versions_page(shelf: VersionsView) -> Page:
-    """Return the page of versions; `shelf` caches the versions at Edgegap."""
-
-    async def show_versions(service: Service, request: Request, session: Session) -> Response:
-        apps = sorted({rule.app for rule in service.settings.rules})
-        shown = await shelf.of_all(service, apps)
-        return answer_page(request, session, "versions.html", apps=shown)
-
-    return show_versions
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.rules.retention import Made, channel_names, prunable
+from receiver.rules.retention import Made, Retention, channel_names, prunable, why_kept
 from receiver.rules.rule import Mode, Rule
 from receiver.rules.tag_patterns import Globs
 
@@ -202,3 +202,44 @@ def test_what_any_rule_copies_from_by_name_stays() -> None:
     ledger = [made(str(at), at) for at in range(1, 5)]
 
     assert [one.tag for one in going(ledger, [other], 2)] == ["2"]
+
+
+@given(LEDGERS, RULES)
+def test_what_is_beyond_keep_is_what_would_be_deleted(
+    ledger: list[Made], rules: list[Rule]
+) -> None:
+    found = why_kept(ledger, rules)
+
+    beyond = {version for version, why in found.items() if why is Retention.BEYOND_KEEP}
+    assert beyond == {one.version for one in going(ledger, rules)}
+
+
+def test_each_version_has_the_reason_why_it_is_kept() -> None:
+    rules = [
+        replace(rule("release", "v*", keep=1), pin=("v1",), copy_from="v2", channels=("prod",)),
+        rule("dev", "dev-*", keep=None),
+    ]
+    ledger = [
+        *(made(f"v{number}", number) for number in range(1, 6)),
+        made("dev-1", 7),
+        replace(made("prod", 8), mode="channel", tag="v3"),
+        replace(made("v9", 9), by_hand=True),
+    ]
+
+    assert why_kept(ledger, rules) == {
+        "v1": Retention.PINNED,
+        "v2": Retention.NAMED,
+        "v3": Retention.CHANNEL,
+        "v4": Retention.BEYOND_KEEP,
+        "v5": Retention.NEWEST,
+        "dev-1": Retention.NO_KEEP,
+    }
+
+
+def test_the_one_reported_last_is_kept_for_that_reason() -> None:
+    ledger = [
+        replace(made(tag, at), registration=f"r{place}")
+        for place, (tag, at) in enumerate((("1", 20), ("2", 30), ("0", 10)))
+    ]
+
+    assert why_kept(ledger, [rule("all", "*", keep=1)])["0"] is Retention.REPORTED_LAST

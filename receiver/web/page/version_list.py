@@ -1,0 +1,119 @@
+"""The page that lists versions and why each is kept, and the page that compares two of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.ledger.views import EndedDeletion
+from receiver.rules.retention import Retention
+from receiver.rules.rule import Mode
+from receiver.service import Service
+from receiver.upkeep.version_settings import VersionReader, VersionUnknown, VersionUnreadable
+from receiver.web.page.answers import answer_page, short_text
+from receiver.web.page.auth import Page, failure
+from receiver.web.page.sessions import Session
+from receiver.web.page.versions import AppVersions, Version, VersionsView
+
+WHY_KEPT: Mapping[Retention | None, str] = {
+    Retention.BEYOND_KEEP: "beyond `keep`: it will be deleted",
+    Retention.NEWEST: "one of the newest",
+    Retention.REPORTED_LAST: "the last push was of it",
+    Retention.CHANNEL: "a channel has it",
+    Retention.PINNED: "pinned",
+    Retention.NAMED: "named by a rule",
+    Retention.NO_KEEP: "its rule has no `keep`",
+    None: "not examined",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A version, why it is kept, and the version before it. `goes`: it would be deleted now.
+
+    `tried`: the last attempt to delete it, which failed.
+    """
+
+    version: Version
+    why: str
+    goes: bool
+    tried: EndedDeletion | None
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An app and its versions, without its channels; `going` may be deleted now."""
+
+    app: AppVersions
+    rows: tuple[Row, ...]
+    going: tuple[str, ...]
+
+
+def versions_page(shelf: VersionsView) -> Page:
+    """Return the page of versions; `shelf` caches the versions at Edgegap."""
+
+    async def show_versions(service: Service, request: Request, session: Session) -> Response:
+        apps = sorted({rule.app for rule in service.settings.rules})
+        channels = set(service.settings.channels())
+        shown = [shown_app(app, channels) for app in await shelf.of_all(service, apps)]
+        return answer_page(request, session, "versions.html", apps=shown)
+
+    return show_versions
+
+
+def shown_app(app: AppVersions, channels: set[tuple[str, str]]) -> Shown:
+    """Return an app's rows; `channels` of the rules, by app and name, are no versions."""
+    versions = [
+        one
+        for one in app.versions
+        if one.mode is not Mode.CHANNEL and (app.app, one.version) not in channels
+    ]
+    failed = _failed_last(app.deletions)
+    befores = [*(one.version for one in versions[1:]), ""]
+    rows = tuple(
+        Row(one, _why(one), one.version in app.prunable, failed.get(one.version), before)
+        for one, before in zip(versions, befores, strict=False)
+    )
+    return Shown(app, rows, tuple(name for name in app.prunable if name not in failed))
+
+
+def _why(version: Version) -> str:
+    if not version.created_here:
+        return "not created here"
+    if version.by_hand:
+        return "an older tag, pushed manually"
+    return WHY_KEPT[version.retention]
+
+
+def _failed_last(newest_first: Sequence[EndedDeletion]) -> dict[str, EndedDeletion]:
+    """Return the last attempts to delete a version that failed, by version."""
+    last: dict[str, EndedDeletion] = {}
+    for deletion in newest_first:
+        last.setdefault(deletion.version, deletion)
+    return {name: one for name, one in last.items() if not one.deleted}
+
+
+async def show_diff(service: Service, request: Request, session: Session) -> Response:
+    """Show what differs between two versions; Edgegap is asked if the ledger does not know."""
+    app, a, b = (short_text(request.query_params.get(name, "")) for name in ("app", "a", "b"))
+    if app not in {rule.app for rule in service.settings.rules} or not a or not b:
+        sentence = "The address must name an app of a rule and two versions: `app`, `a` and `b`."
+        return failure(request, HTTPStatus.NOT_FOUND, "There is nothing to compare.", sentence)
+    reader = VersionReader(service.ledger, service.client, service.settings.secret_keys)
+    try:
+        found = await reader.diff(app, a, b)
+    except VersionUnknown as error:
+        return failure(request, HTTPStatus.NOT_FOUND, "A version does not exist.", _sentence(error))
+    except VersionUnreadable as error:
+        return failure(
+            request, HTTPStatus.BAD_GATEWAY, "A version cannot be read now.", _sentence(error)
+        )
+    return answer_page(request, session, "diff.html", found=found)
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
