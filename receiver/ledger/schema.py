@@ -142,6 +142,12 @@ registrations = Table(
         postgresql_where=text("digest IS NOT NULL"),
     ),
     Index(
+        "registrations_overwritten",
+        "id",
+        sqlite_where=text("overwritten"),
+        postgresql_where=text("overwritten"),
+    ),
+    Index(
         "registrations_done",
         "app",
         "version",

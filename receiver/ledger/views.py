@@ -322,7 +322,7 @@ class ParkedRegistration(msgspec.Struct, frozen=True):
 
 
 class RecentRegistration(msgspec.Struct, frozen=True):
-    """One of the newest registrations, as the charts show them."""
+    """One of the newest registrations."""
 
     id: RegistrationId
     app: App

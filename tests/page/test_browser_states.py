@@ -7,9 +7,14 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from receiver.ledger.daily import DAY_MS
+from receiver.ledger.deliveries import DELIVERY, REGISTRATION
+from receiver.ledger.ids import first_id
+from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
+from receiver.web.page import charts
 from tests.support.approvals import registration_of
 from tests.support.browser import chromium, needs_chromium, sign_in, sticks_out, violations
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -27,6 +32,11 @@ CONFIG = (
     RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
     + f'\n[[channel]]\napp = "{APP}"\nname = "prod"\nfrom = "staging"\nneeds = ["approval"]\n'
     + NO_CATCH_UP
+)
+DELIVERIES = ("id", "received_at", "source", "repository", "tag", "verdict", "reason")
+REGISTRATIONS = (
+    *("id", "rule", "app", "version", "mode", "repository", "tag", "push_time", "overwritten"),
+    *("state", "outcome", "reason", "due_at", "created_at", "updated_at", "finished_at"),
 )
 
 pytestmark = needs_chromium
@@ -178,6 +188,48 @@ def test_versions_say_why_they_are_kept_and_what_changed(
 
     expect(page.get_by_role("heading", name="What differs")).to_be_visible()
     kept(page, "versions-diff")
+
+
+def test_the_charts_show_a_month_and_lead_to_each_day(
+    page: Page, here: ReceiverHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charts, "COUNTED_FOR_SECONDS", 0.0)
+    created(here, "1.0")
+    here.inside(lambda: here.service.ledger.write(a_month))
+    created(here, "1.1")
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Deliveries by day")).to_be_visible()
+    kept(page, "charts")
+
+    page.get_by_role("link", name="1 waiting, ").first.click()
+
+    expect(page.get_by_role("heading", name="Deliveries")).to_be_visible()
+    kept(page, "deliveries-of-a-day")
+
+
+def a_month(tx: Tx) -> int:
+    """Pushes of 30 days, with each result among them."""
+    for day in range(1, 30):
+        for number in range(day * 7 % 23):
+            state = "parked" if (day, number) == (9, 1) else "waiting" if number == 12 else "done"
+            ignored, at = number % 5 == 4, tx.now - day * DAY_MS + number * 1000
+            delivery, work = first_id(DELIVERY, at), first_id(REGISTRATION, at)
+            tx.insert("deliveries", DELIVERIES, [
+                (delivery, at, "webhook", REPOSITORY, f"0.{day}.{number}",
+                 "ignored" if ignored else "accepted", "no_rule_matches" if ignored else None),
+            ])  # fmt: skip
+            if not ignored:
+                overwritten = state == "done" and number % 6 == 5
+                slow = 500 + number * 90 + (60_000 if day == 1 and number == 3 else 0)
+                tx.insert("registrations", REGISTRATIONS, [
+                    (work, "main", APP, f"0.{day}.{number}", "create", REPOSITORY,
+                     f"0.{day}.{number}", at, overwritten, state,
+                     "created" if state == "done" else None,
+                     {"parked": "gave_up", "waiting": "edgegap_error"}.get(state), at + 10**10,
+                     at, at, at + slow),
+                ])  # fmt: skip
+                tx.insert("led_to", ("delivery_id", "registration_id"), [(delivery, work)])
+    return 29
 
 
 def test_a_refused_token_is_the_first_line(

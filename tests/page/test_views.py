@@ -204,17 +204,6 @@ def test_the_overview_shows_what_is_degraded(receiver: ReceiverHere, person: Vis
     assert api(receiver, "/api/overview")["degraded"][0]["code"] == "token"
 
 
-def test_the_pictures_say_in_words_what_they_draw(receiver: ReceiverHere, person: Visitor) -> None:
-    receiver.ended(receiver.push("1.0.0"))
-
-    shown = person.read("/")
-
-    drawn = [one for tag, one in shown.elements if tag == "svg"]
-    assert [one["role"] for one in drawn] == ["img", "img"]
-    assert drawn[0]["aria-label"] == "2 created"
-    assert str(drawn[1]["aria-label"]).startswith("median ")
-
-
 def test_the_list_pages_through_all_deliveries_and_shows_each_once(many: ReceiverHere) -> None:
     with visitor(many) as person:
         seen, query = [], ""

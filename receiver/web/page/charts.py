@@ -1,91 +1,159 @@
-"""Two small SVG charts, with the same information as text."""
+"""Two charts, with the same information as text: deliveries by day, and push to version."""
 
-from collections import Counter
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from statistics import median
 
 from markupsafe import Markup
 
-from receiver.ledger.views import RecentRegistration
-from receiver.reasons import Outcome
+from receiver.ledger.daily import Day, Settled, Took, count_days, last_times, read_days
+from receiver.ledger.transaction import Tx
 from receiver.timestamps import duration
 from receiver.web.page.flow import colour_of
 
-PLACES = 50
-STEP, WIDE, TALL = 8, 6, 56
-LEAST = 3  # the smallest bar that can still be seen
-MADE = frozenset({Outcome.CREATED, Outcome.UPDATED})
-SHAPES = {"good": 1.0, "calm": 0.35, "busy": 0.5, "wait": 0.65, "bad": 0.85}
+TALL = 100
+LEAST = 3  # the smallest part that can still be seen
+STEP, WIDE = 8, 6
+SLOWEST = 3
+COUNTED_FOR_SECONDS = 3600.0
+PARTS = ("done", "overwritten", "queued", "waiting", "parked", "ignored", "refused")
+LABELLED_EVERY = 7  # days
 
-_SVG = Markup(
-    '<svg class="picture" viewBox="0 0 {} {}" role="img" aria-label="{}"'
-    ' preserveAspectRatio="none">{}</svg>'
-)
-_BAR = Markup(
-    '<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="1.5"><title>{}</title></rect>'
-)
-_GROUND = Markup('<rect class="ground" x="{}" y="{}" width="{}" height="2" rx="1"></rect>')
-
-
-def last_registrations(newest_first: Sequence[RecentRegistration]) -> Markup:
-    """Draw the last registrations, oldest on the left; height and colour show the result."""
-    rows = list(reversed(newest_first[:PLACES]))
-    bars = []
-    for position, row in enumerate(rows, PLACES - len(rows)):
-        colour = colour_of(row.outcome or row.state)
-        title = f"{row.app}/{row.version}: {standing(row)}"
-        bars.append(_bar(colour, position, SHAPES[colour], title))
-    return _drawn(bars, len(rows), said_of(rows))
+_SVG = Markup('<svg class="picture" viewBox="0 0 {} {}" {} preserveAspectRatio="none">{}</svg>')
+_HIDDEN = Markup('aria-hidden="true"')
+_NAMED = Markup('role="img" aria-label="{}"')
+_RECT = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>')
+_TITLE = Markup("<title>{}</title>")
+_LINE = Markup('<line class="{}" x1="0" x2="{}" y1="{}" y2="{}"></line>')
 
 
-def said_of(rows: Sequence[RecentRegistration]) -> str:
-    """Return the chart of registrations as text."""
-    if not rows:
-        return "No registrations yet."
-    counted = Counter(row.outcome or row.state for row in rows)
-    return ", ".join(f"{count} {word}" for word, count in counted.most_common())
+class DayCounts:
+    """Reads what the charts show; the days that are over are counted once an hour."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Settled] = {}
+        self._counted_at = -math.inf
+
+    def read(self, tx: Tx) -> tuple[list[Day], list[Took]]:
+        """Return the last days, and how long the last versions took."""
+        now = time.monotonic()
+        known = self._known if now - self._counted_at < COUNTED_FOR_SECONDS else {}
+        if not known:
+            self._counted_at = now
+        counts = count_days(tx, known)
+        today = max(counts)
+        self._known = {start: one for start, one in counts.items() if start != today}
+        return read_days(tx, counts), last_times(tx)
 
 
-def push_to_version(newest_first: Sequence[RecentRegistration]) -> Markup:
-    """Draw the time from push to version of the last pushes, oldest on the left."""
-    took = list(reversed(durations(newest_first)))
-    longest = max(took, default=0) or 1
-    bars = [
-        _bar("time", position, milliseconds / longest, duration(milliseconds))
-        for position, milliseconds in enumerate(took, PLACES - len(took))
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A day of the chart: its date as in the filter, its counts in words, and its picture.
+
+    `total` deliveries; `label` is the date for the axis, empty for most days.
+    """
+
+    date: str
+    words: str
+    total: int
+    picture: Markup
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaysChart:
+    """The chart of deliveries by day. `most`: of the busiest day. `totals`: by part."""
+
+    bars: tuple[Bar, ...]
+    most: int
+    totals: tuple[tuple[str, int], ...]
+
+
+def chart_of_days(days: Sequence[Day]) -> DaysChart:
+    """Draw the days, the oldest on the left, each stacked by what its deliveries led to."""
+    counted = [{part: int(getattr(day, part)) for part in PARTS} for day in days]
+    most = max((sum(parts.values()) for parts in counted), default=0)
+    bars = tuple(
+        Bar(
+            date=f"{moment:%Y-%m-%d}",
+            words=f"{_date(moment)}: {_words(parts.items()) or 'none'}",
+            total=sum(parts.values()),
+            picture=_stacked(parts, most),
+            label=_date(moment) if from_newest % LABELLED_EVERY == 0 else "",
+        )
+        for day, parts, from_newest in zip(days, counted, range(len(days) - 1, -1, -1), strict=True)
+        for moment in (datetime.fromtimestamp(day.start / 1000, UTC),)
+    )
+    totals = ((part, sum(parts[part] for parts in counted)) for part in PARTS)
+    return DaysChart(bars, most, tuple((part, many) for part, many in totals if many))
+
+
+def _date(moment: datetime) -> str:
+    return f"{moment.day} {moment:%b}"
+
+
+def _words(parts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{many} {part}" for part, many in parts if many)
+
+
+def _stacked(parts: Mapping[str, int], most: int) -> Markup:
+    """Draw one day; each part can be seen, and all parts fit."""
+    scaled = {part: max(LEAST, many * TALL // most) for part, many in parts.items() if many}
+    if scaled and (over := sum(scaled.values()) - TALL) > 0:
+        scaled[max(scaled, key=lambda part: scaled[part])] -= over
+    drawn, bottom = [], TALL
+    for part, height in scaled.items():
+        bottom -= height
+        drawn.append(_RECT.format(colour_of(part), 0, bottom, WIDE, height, ""))
+    return _SVG.format(WIDE, TALL, _HIDDEN, Markup("").join(drawn))
+
+
+@dataclass(frozen=True, slots=True)
+class TimesChart:
+    """The chart of the times from push to version (ms). `slowest`: those above the 95 %."""
+
+    picture: Markup
+    words: str
+    top: int
+    slowest: tuple[Took, ...]
+
+
+def chart_of_times(newest_first: Sequence[Took]) -> TimesChart | None:
+    """Draw the times, oldest on the left, with lines at the median and at the 95th percentile.
+
+    Bars end at twice the 95th percentile, so that one slow version does not flatten all others.
+    None if there are no times.
+    """
+    if not newest_first:
+        return None
+    took = [max(1, one.milliseconds) for one in reversed(newest_first)]
+    middle, high = int(median(took)), sorted(took)[math.ceil(len(took) * 0.95) - 1]
+    top = min(max(took), 2 * high)
+    wide = len(took) * STEP - (STEP - WIDE)
+    drawn = [_bar(place, one, top) for place, one in enumerate(took)]
+    drawn += [
+        _LINE.format(name, wide, TALL - _height(value, top), TALL - _height(value, top))
+        for name, value in (("median", middle), ("high", high))
     ]
-    return _drawn(bars, len(took), said_of_times(took))
+    words = (
+        f"median {duration(middle)} (line), 95 % within {duration(high)} (dashed line), "
+        f"at most {duration(max(took))}"
+    )
+    slow = sorted(newest_first, key=lambda one: one.milliseconds, reverse=True)
+    slowest = tuple(one for one in slow[:SLOWEST] if one.milliseconds > high)
+    picture = _SVG.format(wide, TALL, _NAMED.format(words), Markup("").join(drawn))
+    return TimesChart(picture, words, top, slowest)
 
 
-def said_of_times(took: Sequence[int]) -> str:
-    """Return the chart of times as text."""
-    if not took:
-        return "No version created yet."
-    return f"median {duration(int(median(took)))}, at most {duration(max(took))}"
+def _bar(place: int, milliseconds: int, top: int) -> Markup:
+    height = _height(milliseconds, top)
+    colour = "wait" if milliseconds > top else "time"
+    title = _TITLE.format(duration(milliseconds))
+    return _RECT.format(colour, place * STEP, TALL - height, WIDE, height, title)
 
 
-def durations(rows: Sequence[RecentRegistration]) -> list[int]:
-    """Return the milliseconds from push to version, for created and updated versions."""
-    return [
-        max(0, row.finished_at - row.created_at)
-        for row in rows[:PLACES]
-        if row.outcome in MADE and row.finished_at is not None
-    ]
-
-
-def standing(row: RecentRegistration) -> str:
-    """Return the state, and the outcome or reason."""
-    detail = row.outcome or row.reason
-    return f"{row.state} {detail}" if detail else row.state.value
-
-
-def _bar(colour: str, position: int, share: float, title: str) -> Markup:
-    height = max(LEAST, round(share * TALL))
-    return _BAR.format(colour, position * STEP, TALL - height, WIDE, height, title)
-
-
-def _drawn(bars: Sequence[Markup], filled: int, said: str) -> Markup:
-    ground = [
-        _GROUND.format(position * STEP, TALL - 2, WIDE) for position in range(PLACES - filled)
-    ]
-    return _SVG.format(PLACES * STEP - (STEP - WIDE), TALL, said, Markup("").join([*ground, *bars]))
+def _height(milliseconds: int, top: int) -> int:
+    return min(TALL, max(LEAST, milliseconds * TALL // top))

@@ -4,13 +4,16 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import groupby
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from receiver.ledger.daily import DAY_MS
+from receiver.ledger.deliveries import DELIVERY
+from receiver.ledger.ids import first_id
 from receiver.ledger.queries import DEPTH, Filter, search_deliveries
 from receiver.ledger.stats import count_open
 from receiver.ledger.transaction import Tx
@@ -113,7 +116,7 @@ def _day(milliseconds: int) -> str:
 ROWS = 50
 HOUR_MS = 60 * 60 * 1000
 FILTERS = (
-    "text", "state", "verdict", "since",
+    "text", "state", "verdict", "since", "day",
     "repository", "tag", "app", "version", "reason", "source",
 )  # fmt: skip
 SINCE = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours
@@ -169,12 +172,18 @@ def _chosen(query: QueryParams) -> dict[str, str]:
     for name, choices in CHOICES.items():
         if chosen[name] and chosen[name] not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}")
+    if chosen["day"]:
+        chosen["day"] = str(date.fromisoformat(chosen["day"]))
     return chosen
 
 
 def _filter(chosen: Mapping[str, str], before: str | None) -> Filter:
-    since = SINCE.get(chosen["since"])
-    now = time.time_ns() // 1_000_000
+    hours = SINCE.get(chosen["since"])
+    since = None if hours is None else time.time_ns() // 1_000_000 - hours * HOUR_MS
+    if chosen["day"]:  # by id, as the chart of days counts: rows of later days are not read
+        since = int(datetime.fromisoformat(chosen["day"]).replace(tzinfo=UTC).timestamp() * 1000)
+        end = first_id(DELIVERY, since + DAY_MS)
+        before = end if before is None else min(before, end)
     return Filter(
         repository=chosen["repository"] or None,
         tag=chosen["tag"] or None,
@@ -185,7 +194,7 @@ def _filter(chosen: Mapping[str, str], before: str | None) -> Filter:
         reason=Reason(chosen["reason"]) if chosen["reason"] else None,
         source=chosen["source"] or None,
         text=chosen["text"] or None,
-        since=None if since is None else now - since * HOUR_MS,
+        since=since,
         before=before,
         limit=ROWS,
     )

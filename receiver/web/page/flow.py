@@ -13,7 +13,7 @@ _COLOURS = {
     "created": "good", "updated": "good", "unchanged": "good", "passed": "good", "failed": "bad",
     "superseded": "calm", "dismissed": "calm",
     "queued": "busy", "working": "busy", "waiting": "wait", "parked": "bad", "held": "wait",
-    "accepted": "good", "ignored": "calm", "refused": "bad",
+    "accepted": "good", "ignored": "calm", "refused": "bad", "done": "good", "overwritten": "wait",
 }  # fmt: skip
 MADE = frozenset({Outcome.CREATED, Outcome.UPDATED})
 

@@ -21,13 +21,7 @@ from receiver.web.page.answers import More, answer_page, short_text, unless_unch
 from receiver.web.page.approve import links_to_approve
 from receiver.web.page.auth import Page, failure, login_required, show_again
 from receiver.web.page.channels import channels_page
-from receiver.web.page.charts import (
-    durations,
-    last_registrations,
-    push_to_version,
-    said_of,
-    said_of_times,
-)
+from receiver.web.page.charts import DayCounts, chart_of_days, chart_of_times
 from receiver.web.page.deliveries import show_deliveries, status_of
 from receiver.web.page.flow import Step, flow_of
 from receiver.web.page.onboarding import steps_of
@@ -42,9 +36,11 @@ MOST_ALIKE = 5  # registrations parked for the same reason that the overview sho
 
 def overview_page(shelf: VersionsView) -> Page:
     """Return the overview; `shelf` caches the versions at Edgegap."""
+    counts = DayCounts()
 
     async def show_overview(service: Service, request: Request, session: Session) -> Response:
         settings, overview = service.settings, await overview_of(service)
+        days, took = await service.ledger.read(counts.read)
         apps = sorted({rule.app for rule in settings.rules})
         steps = steps_of(overview, settings, [(app, shelf.lists.known(app)) for app in apps])
         shelf.lists.wanted = bool(steps)
@@ -57,10 +53,7 @@ def overview_page(shelf: VersionsView) -> Page:
             request, session, "overview.html",
             overview=overview, steps=steps, links=links if steps else {},
             approvals=links_to_approve(service, overview.waiting),
-            registrations_picture=last_registrations(overview.last),
-            registrations_said=said_of(overview.last),
-            times_picture=push_to_version(overview.last),
-            times_said=said_of_times(durations(overview.last)),
+            days=chart_of_days(days), times=chart_of_times(took),
             flows=[_newest_flow(one, settings.rules) for one in overview.rules],
             answer_colour=_answer_colour(overview), strange_links=_strange_links(overview),
             most_alike=MOST_ALIKE, attention=overview.parked_count + len(overview.degraded),

@@ -7,7 +7,7 @@ revision = "0001"
 down_revision = None
 
 
-def upgrade() -> None:
+def upgrade() -> None:  # noqa: PLR0915 - one for each table and index
     """Create the tables, and say which programs may work on them."""
     op.create_table(
         "approvals",
@@ -278,6 +278,13 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("state <> 'done'"),
         postgresql_where=sa.text("state <> 'done'"),
+    )
+    op.create_index(
+        "registrations_overwritten",
+        "registrations",
+        ["id"],
+        sqlite_where=sa.text("overwritten"),
+        postgresql_where=sa.text("overwritten"),
     )
     op.create_table(
         "replicas",
