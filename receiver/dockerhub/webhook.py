@@ -39,6 +39,11 @@ _ARTIFACT_TAG = re.compile(
     r"sha(?:256|512)-[0-9a-fA-F]{32,128}(?P<suffix>[._-][A-Za-z0-9._-]*)?", re.ASCII
 )
 _ARTIFACTS = {".sig": Reason.SIGNATURE, ".att": Reason.ATTESTATION, ".sbom": Reason.SBOM}
+# In JSON, in JSON within text, and in a form; the value may be cut off.
+_CALLBACK = re.compile(
+    r"""(callback_url(?:\\?["']|%22)?\s*(?:[:=]|%3A)\s*)("(?:[^"\\]|\\.)*"?|[^\s,&}\]]*)""",
+    re.IGNORECASE,
+)
 _UNSTORABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # not allowed in a database or log line
 _BUILD_CACHE_TAG = re.compile(r"buildcache|.*-buildcache|cache-.*", re.ASCII)
 
@@ -78,6 +83,12 @@ class _Body(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Body).decode
+
+
+def start_of_body(body: bytes) -> str:
+    """Return the beginning of any body as text, without the value of `callback_url`."""
+    text = _CALLBACK.sub(r"\1…", body.decode("utf-8", "replace"))
+    return _UNSTORABLE.sub(" ", text)
 
 
 def read_push(body: bytes) -> Push:

@@ -35,7 +35,8 @@ _LED = """SELECT d.id, d.pushed_at FROM led_to l JOIN deliveries d ON d.id = l.d
  WHERE l.registration_id = :id ORDER BY d.id"""
 _DELIVERY_COLUMNS = (
     *("id", "received_at", "source", "repository", "tag", "media_type", "pusher", "pushed_at"),
-    *("digest", "body_bytes", "verdict", "reason", "sentence"),
+    *("digest", "body_bytes", "body_start", "address", "user_agent", "status"),
+    *("verdict", "reason", "sentence"),
 )
 _REGISTRATION_COLUMNS = (
     *("id", "rule", "app", "version", "mode", "repository", "tag", "push_time"),
@@ -100,6 +101,18 @@ class Reported(msgspec.Struct, frozen=True):
     received_at: int
 
 
+class Received(msgspec.Struct, frozen=True):
+    """The request of a webhook: its sender, our answer, and the body's first characters."""
+
+    address: str
+    user_agent: str
+    status: int | None
+    body_start: str | None = None
+
+
+NOT_RECEIVED = Received("", "", None)  # what no request reported
+
+
 class NewDelivery(msgspec.Struct, frozen=True):
     """One report of a push, before it is in the ledger. Times in epoch milliseconds.
 
@@ -114,6 +127,7 @@ class NewDelivery(msgspec.Struct, frozen=True):
     pushed_at: int | None = None
     digest: str | None = None
     body_bytes: int | None = None
+    received: Received = NOT_RECEIVED
 
 
 class RecordedDelivery(msgspec.Struct, frozen=True):
@@ -378,6 +392,10 @@ def _delivery_row(
         delivery.pushed_at,
         delivery.digest,
         delivery.body_bytes,
+        delivery.received.body_start,
+        delivery.received.address or None,
+        delivery.received.user_agent or None,
+        delivery.received.status,
         ruling.verdict.value,
         ruling.reason and ruling.reason.value,
         ruling.sentence,

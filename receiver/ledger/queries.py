@@ -43,6 +43,7 @@ from receiver.timestamps import Time
 
 V = TypeVar("V")
 MOST_ROWS = 1000
+_RECEIVED = "SELECT address, user_agent, status, body_start FROM deliveries WHERE id = :id"
 DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
 ENDED_WELL = (Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.UNCHANGED.value)
 
@@ -170,7 +171,10 @@ def delivery_detail(tx: Tx, identity: str) -> DeliveryDetail | None:
         )
         for one in led
     ]
-    return read_view(DeliveryDetail, msgspec.structs.asdict(push), registrations=detailed)
+    received = tx.run(_RECEIVED, id=push.id).mappings().one()
+    return read_view(
+        DeliveryDetail, {**msgspec.structs.asdict(push), **received}, registrations=detailed
+    )
 
 
 def registrations_of(tx: Tx, identities: Sequence[str]) -> Mapping[str, Sequence[Registration]]:

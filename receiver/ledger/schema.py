@@ -22,7 +22,8 @@ SERVES_SCHEMA = "0001"  # the oldest one whose programs may work on it
 
 metadata = MetaData()
 
-# Deliveries: one row for each report of a push. Only the parsed fields of a body are stored.
+# Deliveries: one row for each report of a push. Only the parsed fields of a body are stored, and
+# its beginning if it led to nothing.
 deliveries = Table(
     "deliveries",
     metadata,
@@ -36,6 +37,10 @@ deliveries = Table(
     Column("pushed_at", BigInteger),
     Column("digest", Text),
     Column("body_bytes", Integer),
+    Column("body_start", Text),
+    Column("address", Text),
+    Column("user_agent", Text),
+    Column("status", Integer),
     Column("verdict", Text, nullable=False),
     Column("reason", Text),
     Column("sentence", Text, nullable=False, server_default=""),

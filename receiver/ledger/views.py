@@ -244,6 +244,10 @@ class Delivery(ReportedPush, frozen=True):
 class DeliveryDetail(ReportedPush, frozen=True):
     """A delivery with all that happened: the push, the rules, each request, and what to do now."""
 
+    address: Annotated[str | None, described("The address of the webhook's sender.", "192.0.2.7")]
+    user_agent: Annotated[str | None, described("The sender's User-Agent.", "Go-http-client/1.1")]
+    status: Annotated[int | None, described("The status of the response to the webhook.", 202)]
+    body_start: Annotated[str | None, described("The start of a body that was not accepted.")]
     registrations: tuple[RegistrationDetail, ...]
 
 

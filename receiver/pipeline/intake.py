@@ -5,17 +5,28 @@ Deliveries from webhooks, commands and catch-up are all recorded here.
 
 from collections.abc import Sequence
 
+import msgspec
+
 from receiver import metrics
-from receiver.dockerhub.webhook import Push
+from receiver.dockerhub.webhook import Push, start_of_body
 from receiver.errors import BadBody
-from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, record, record_all
+from receiver.ledger.deliveries import (
+    COMMAND,
+    NOT_RECEIVED,
+    NewDelivery,
+    Received,
+    RecordedDelivery,
+    record,
+    record_all,
+)
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.transaction import Tx
-from receiver.logs import get_logger
+from receiver.logs import get_logger, masking
 from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision, Rule, rule_on
+from receiver.secret import MASK
 
 WEBHOOK = "webhook"
 CATCH_UP = "catch-up"
@@ -25,9 +36,36 @@ MOST_BYTES_RECORDED = 2**31 - 1  # senders can claim any length; PostgreSQL's in
 for _source in (WEBHOOK, COMMAND, CATCH_UP):  # so that the first increase is visible
     metrics.deliveries.labels(_source, Verdict.ACCEPTED.value, metrics.NONE)
 
+ANSWERS = {Verdict.ACCEPTED: 202, Verdict.IGNORED: 200}  # of the response
+SAMPLE_BYTES, SHOWN, LONGEST_AGENT, LONGEST_ADDRESS = 1024, 300, 120, 64
+
 _Arrival = tuple[NewDelivery, Decision, Sequence[Notice]]
 
 log = get_logger()
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """The sender of a webhook: its address and agent, and the beginning of the body it sent."""
+
+    address: str
+    agent: str
+    token: str
+    body: bytes = b""
+
+    def with_body(self, body: bytes) -> "Sender":
+        """Return it with the beginning of its body."""
+        return Sender(self.address, self.agent, self.token, body[:SAMPLE_BYTES])
+
+    def received(self, status: int | None, *, accepted: bool = False) -> Received:
+        """Return what the ledger keeps of it: the beginning of the body unless it was accepted."""
+        start = None
+        if not accepted and self.body:
+            text = masking(start_of_body(self.body)).replace(self.token, MASK)
+            start = f"{text[:SHOWN]}…" if len(text) > SHOWN else text
+        agent = self.agent[:LONGEST_AGENT]
+        if not agent.isprintable():
+            agent = "".join(letter if letter.isprintable() else " " for letter in agent)
+        return Received(self.address[:LONGEST_ADDRESS], agent, status, start)
 
 
 async def take(
@@ -37,6 +75,7 @@ async def take(
     *,
     source: str,
     body_bytes: int | None = None,
+    sender: Sender | None = None,
     notices: Sequence[Notice] = (),
 ) -> RecordedDelivery:
     """Apply the rules to a push and record it; on return it is on disk. Raises LedgerError."""
@@ -49,6 +88,7 @@ async def take(
         pusher=push.pusher,
         pushed_at=push.pushed_at,
         body_bytes=body_bytes,
+        received=_received(sender, ruling),
     )
     recorded = await ledger.write_batched(_record_all, (delivery, ruling, notices))
     count_delivery(source, ruling)
@@ -62,6 +102,13 @@ async def take(
         registrations=list(recorded.registrations),
     )
     return recorded
+
+
+def _received(sender: Sender | None, ruling: Decision) -> Received:
+    if sender is None:
+        return NOT_RECEIVED
+    accepted = ruling.verdict is Verdict.ACCEPTED
+    return sender.received(ANSWERS[ruling.verdict], accepted=accepted)
 
 
 def _record_all(tx: Tx, arrivals: Sequence[_Arrival]) -> list[RecordedDelivery]:
@@ -90,11 +137,17 @@ def count_delivery(source: str, ruling: Decision) -> None:
 
 
 async def refuse(
-    ledger: Ledger, repository: str, error: BadBody, body_bytes: int | None
+    ledger: Ledger,
+    repository: str,
+    error: BadBody,
+    body_bytes: int | None,
+    received: Received = NOT_RECEIVED,
 ) -> RecordedDelivery:
     """Record a webhook with a valid link whose body is not a push."""
     size = None if body_bytes is None else min(body_bytes, MOST_BYTES_RECORDED)
-    delivery = NewDelivery(source=WEBHOOK, repository=repository, body_bytes=size)
+    delivery = NewDelivery(
+        source=WEBHOOK, repository=repository, body_bytes=size, received=received
+    )
     ruling = Decision(Verdict.REFUSED, Reason(error.reason), str(error))
     recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
     metrics.count_delivery(WEBHOOK, ruling.verdict, ruling.reason)

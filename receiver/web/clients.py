@@ -21,16 +21,31 @@ def trust_proxies(app: ASGIApp, trusted: str) -> ASGIApp:
     return wrapped
 
 
+MOST_KNOWN = 1000
+
+
 class Senders:
-    """Returns the client addresses of single requests."""
+    """Returns the client addresses of single requests; each is found out once."""
 
     def __init__(self, trusted: str) -> None:
         self._read = trust_proxies(_nothing, trusted)
+        self._known: dict[tuple[str, ...], str] = {}
 
     async def address_of(self, request: Request) -> str:
         """Return the client address, as reported by trusted proxies."""
-        await self._read(request.scope, request.receive, _unsent)
-        return request.client.host if request.client else "unknown"
+        peer = request.client.host if request.client else "unknown"
+        forwarded = request.headers.getlist("x-forwarded-for")
+        if not forwarded:
+            return peer
+        key = (peer, *forwarded)
+        address = self._known.get(key)
+        if address is None:
+            await self._read(request.scope, request.receive, _unsent)
+            address = request.client.host if request.client else "unknown"
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = address
+        return address
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from receiver.dockerhub.webhook import Push, read_push, skip_reason
 from receiver.errors import BadBody, BadLink, LedgerError
 from receiver.logs import get_logger
-from receiver.pipeline.intake import TEST, WEBHOOK, refuse, take
+from receiver.pipeline.intake import ANSWERS, TEST, WEBHOOK, Sender, refuse, take
 from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
@@ -69,18 +69,20 @@ class Hooks:
         self, service: Service, request: Request, repository: str, key: int
     ) -> Response:
         """Do as `take`, for a valid link; raises LedgerError if nothing can be recorded."""
+        address, agent = await self._senders.address_of(request), request.headers.get("user-agent")
+        sender = Sender(address, agent or "", request.path_params["token"])
         try:
             body = await read_body(request)
-            push, size = read_push(body), len(body)
+            sender, size = sender.with_body(body), len(body)
+            push = read_push(body)
             del body  # of concurrent bodies only the parsed pushes stay in memory
         except ClientDisconnected:
-            address = await self._senders.address_of(request)
             log.warning("sender_left", repository=repository, address=address)
             return Response(status_code=400)
         except BadBody as error:
-            return await self._refuse(service, repository, error, request)
+            return await self._refuse(service, repository, error, request, sender)
         if push.repository != repository:
-            await self._note_other(service, repository, push.repository)
+            await self._note_other(service, repository, push.repository, sender)
             why = f"a push to {push.repository} on {repository}'s link"
             other = BadLink(LinkFault.OTHER_REPOSITORY, why, repository)
             return await self._stranger(service, request, other)
@@ -92,16 +94,21 @@ class Hooks:
             source=TEST if is_test else WEBHOOK,
             notices=service.settings.notices,
             body_bytes=size,
+            sender=sender,
         )
         if not is_test:
             service.link_uses.note(repository, key)
-        payload = {"delivery": recorded.delivery, "verdict": recorded.ruling.verdict.value}
+        verdict = recorded.ruling.verdict.value
+        payload: dict[str, str | None] = {"delivery": recorded.delivery, "verdict": verdict}
         if recorded.ruling.verdict is Verdict.ACCEPTED:
             service.worker.wake()
-            return _JsonResponse(payload, 202)
-        return _JsonResponse({**payload, "reason": recorded.ruling.reason}, 200)
+        else:
+            payload["reason"] = recorded.ruling.reason
+        return _JsonResponse(payload, ANSWERS[recorded.ruling.verdict])
 
-    async def _note_other(self, service: Service, repository: str, other: str) -> None:
+    async def _note_other(
+        self, service: Service, repository: str, other: str, sender: Sender
+    ) -> None:
         """Record that a link is used for another repository, so that its owner finds the push.
 
         The sender gets the same response as for any invalid link.
@@ -111,7 +118,8 @@ class Hooks:
         reason = Reason.OTHER_REPOSITORY
         sentence = explain(reason, repository=repository, detail=other)
         with suppress(LedgerError):
-            await refuse(service.ledger, repository, BadBody(reason, sentence), None)
+            error, received = BadBody(reason, sentence), sender.received(None)
+            await refuse(service.ledger, repository, error, None, received)
 
     async def note_stray(self, request: Request) -> None:
         """Count a POST to an unknown path if it may be one of Docker Hub's."""
@@ -175,7 +183,7 @@ class Hooks:
         return None
 
     async def _refuse(
-        self, service: Service, repository: str, error: BadBody, request: Request
+        self, service: Service, repository: str, error: BadBody, request: Request, sender: Sender
     ) -> Response:
         status = STATUS.get(Reason(error.reason), 400)
         payload = {"verdict": Verdict.REFUSED.value, "reason": error.reason, "error": str(error)}
@@ -184,7 +192,8 @@ class Hooks:
             length = request.headers.get("content-length", "")
             size = int(length[:12]) if length.isascii() and length.isdigit() else None
             try:
-                recorded = await refuse(service.ledger, repository, error, size)
+                received = sender.received(status)
+                recorded = await refuse(service.ledger, repository, error, size, received)
             except LedgerError as away:
                 log.error("ledger_unavailable", error=str(away), repository=repository)
             else:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
@@ -188,6 +189,16 @@ def test_versions_say_why_they_are_kept_and_what_changed(
 
     expect(page.get_by_role("heading", name="What differs")).to_be_visible()
     kept(page, "versions-diff")
+
+
+def test_a_refused_body_is_shown_with_its_sender(page: Page, here: ReceiverHere) -> None:
+    link = here.service.links.link(here.url, REPOSITORY)
+    body = '{"callback_url": "https://example.com/' + "x" * 80 + '", "text": "<b>' + "y" * 400
+    answer = httpx.post(link, content=body, headers={"User-Agent": "curl/8"}, trust_env=False)
+    page.goto(f"/deliveries/{answer.json()['delivery']}")
+
+    expect(page.get_by_text("curl/8")).to_be_visible()
+    kept(page, "refused-body")
 
 
 def test_the_charts_show_a_month_and_lead_to_each_day(
