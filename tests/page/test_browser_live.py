@@ -123,18 +123,23 @@ def test_a_click_anywhere_on_a_row_opens_the_delivery(
     expect(page).to_have_url(f"{receiver.url}/deliveries/{identity}")
 
 
-def test_a_laptop_s_screen_has_at_least_fifteen_rows(page: Page, receiver: ReceiverProcess) -> None:
-    page.set_viewport_size({"width": 1440, "height": 900})
+@pytest.mark.parametrize(("width", "height", "least"), [(1440, 900, 15), (390, 844, 7)])
+def test_a_screen_has_at_least_fifteen_rows_and_a_phone_s_seven(
+    page: Page, receiver: ReceiverProcess, width: int, height: int, least: int
+) -> None:
+    """A phone's had five: its filters took half of it."""
+    page.set_viewport_size({"width": width, "height": height})
+    receiver.post(webhook_body("latest"))
     for n in range(16):
         receiver.push(f"1.{n}.0")
     sign_in(page, PASSWORD, "/deliveries")
     rows = page.get_by_role("listitem").filter(has_text="my-game/")
     expect(rows).to_have_count(16)
 
-    box = rows.nth(14).bounding_box()
+    box = rows.nth(least - 1).bounding_box()
 
     assert box is not None
-    assert box["y"] + box["height"] <= 900
+    assert box["y"] + box["height"] <= height
 
 
 def test_ignored_pushes_are_folded_and_opened_with_a_click(
@@ -147,7 +152,7 @@ def test_ignored_pushes_are_folded_and_opened_with_a_click(
     latest = page.get_by_role("listitem").filter(has_text="studio/game-server:latest")
     expect(latest.first).to_be_hidden()
 
-    page.get_by_text("3 ignored: 3 latest_not_named").click()
+    page.get_by_text("3 ignored pushes: latest_not_named").click()
 
     expect(latest).to_have_count(3)
     page.get_by_role("link", name="ignored").click()

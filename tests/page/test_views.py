@@ -215,7 +215,11 @@ def test_the_list_pages_through_all_deliveries_and_shows_each_once(many: Receive
                 break
             query = older[0].partition("?")[2]
 
-    assert seen == [f"1.0.{n}" for n in range(119, -1, -1)]
+    assert len(seen) == 120  # the ignored ones first, as each page has them folded
+    assert set(seen) == {f"1.0.{n}" for n in range(120)}
+    assert [one for one in seen if not one.endswith("0")] == [
+        f"1.0.{n}" for n in range(119, -1, -1) if n % 10
+    ]
 
 
 @pytest.mark.parametrize(
@@ -278,10 +282,12 @@ def test_a_rare_text_is_looked_for_a_stretch_at_a_time(
             query = further[0].partition("?")[2]
 
     assert looks == 5
-    assert found == [f"1.0.{n}" for n in (*range(39, 29, -1), 3)]
+    assert sorted(found) == sorted(f"1.0.{n}" for n in (*range(30, 40), 3))
 
 
-@pytest.mark.parametrize("query", ["state=gone", "verdict=x", "tag=%00", "text=" + "x" * 201])
+@pytest.mark.parametrize(
+    "query", ["state=gone", "verdict=x", "tag=%00", "text=" + "x" * 201, "before=zzz"]
+)
 def test_an_invalid_filter_is_answered_400_with_a_message(many: ReceiverHere, query: str) -> None:
     with visitor(many) as person:
         assert "The request failed." in person.read(f"/deliveries?{query}", 400).text

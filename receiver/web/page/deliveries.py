@@ -1,5 +1,6 @@
 """The page that lists deliveries: by day, with one status for each; ignored ones are folded."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from receiver.ledger.views import (
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import Mode
 from receiver.service import Service
+from receiver.web.bodies import CURSOR
 from receiver.web.page.answers import answer_page, short_text
 from receiver.web.page.auth import FRAGMENT
 from receiver.web.page.flow import Status, colour_of, status_of_registration
@@ -35,12 +37,11 @@ from receiver.web.page.sessions import Session
 
 # The first state that one of the registrations has is the delivery's status.
 BY_URGENCY = (State.PARKED, State.WAITING, State.WORKING, State.QUEUED)
-LEAST_FOLDED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A delivery with its status; `main` is shown in full, of `others` only the names."""
+    """A delivery with its status; `main` is shown in full, of `others` only the most urgent."""
 
     delivery: Delivery
     status: Status
@@ -49,27 +50,25 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Rows that are shown together; `summary` says what is folded, empty if nothing is."""
-
-    rows: tuple[Row, ...]
-    summary: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Day:
-    """The deliveries of one day (UTC)."""
+    """The deliveries of one day (UTC); `folded` are those that `summary` counts."""
 
+    date: str
     title: str
-    groups: tuple[Group, ...]
+    rows: tuple[Row, ...]
+    folded: tuple[Row, ...]
+    summary: str
 
 
 def by_day(deliveries: Iterable[Delivery], *, folding: bool) -> list[Day]:
-    """Return the deliveries, in their order, by day; runs of ignored ones are folded."""
+    """Return the deliveries, in their order, by day.
+
+    The ignored ones of a day are folded, unless the day has no others.
+    """
     rows = [row_of(one) for one in deliveries]
     return [
-        Day(title, tuple(_grouped(list(those), folding=folding)))
-        for title, those in groupby(rows, key=lambda row: _day(row.delivery.received_at))
+        _day(date, tuple(those), folding=folding)
+        for date, those in groupby(rows, key=lambda row: _date(row.delivery.received_at))
     ]
 
 
@@ -77,7 +76,12 @@ def row_of(delivery: Delivery) -> Row:
     """Return a delivery as a row."""
     registrations = sorted(delivery.registrations, key=lambda one: one.mode is not Mode.CREATE)
     main = registrations[0] if registrations else None
-    return Row(delivery, status_of(delivery), main, tuple(registrations[1:]))
+    others = sorted(registrations[1:], key=_urgency)
+    return Row(delivery, status_of(delivery), main, tuple(others))
+
+
+def _urgency(one: Registration) -> int:
+    return BY_URGENCY.index(one.state) if one.state in BY_URGENCY else len(BY_URGENCY)
 
 
 def status_of(delivery: Delivery | DeliveryDetail) -> Status:
@@ -95,20 +99,22 @@ def status_of(delivery: Delivery | DeliveryDetail) -> Status:
     return Status(verdict.value, colour_of(verdict), delivery.reason or "")
 
 
-def _grouped(rows: Sequence[Row], *, folding: bool) -> Iterable[Group]:
-    for noise, run in groupby(rows, key=lambda row: row.delivery.verdict is Verdict.IGNORED):
-        those = tuple(run)
-        if not (noise and folding) or len(those) < LEAST_FOLDED:
-            yield Group(those)
-            continue
-        reasons = Counter(row.status.reason for row in those).most_common()
-        named = ", ".join(f"{count} {reason}" for reason, count in reasons)
-        yield Group(those, f"{len(those)} ignored: {named}")
+def _day(date: datetime, rows: tuple[Row, ...], *, folding: bool) -> Day:
+    noise = tuple(row for row in rows if row.delivery.verdict is Verdict.IGNORED)
+    title = f"{date:%A}, {date.day} {date:%B %Y}"
+    if not (noise and folding) or len(noise) == len(rows):
+        return Day(f"{date:%Y-%m-%d}", title, rows, (), "")
+    reasons = Counter(row.status.reason for row in noise).most_common()
+    named = ", ".join(f"{count} {reason}" for reason, count in reasons)
+    named = named if len(reasons) > 1 else reasons[0][0]
+    summary = f"{len(noise)} ignored {'push' if len(noise) == 1 else 'pushes'}: {named}"
+    shown = tuple(row for row in rows if row.delivery.verdict is not Verdict.IGNORED)
+    return Day(f"{date:%Y-%m-%d}", title, shown, noise, summary)
 
 
-def _day(milliseconds: int) -> str:
+def _date(milliseconds: int) -> datetime:
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return f"{moment:%A}, {moment.day} {moment:%B %Y}"
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 # The page that lists deliveries, with its filters.
@@ -148,6 +154,8 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
         return RedirectResponse(f"/deliveries?{kept}" if kept else "/deliveries", 303)
     chosen = _chosen(query)
     before = short_text(query.get("before", "")) or None
+    if before is not None and re.match(CURSOR, before) is None:
+        raise ValueError("before must be the `next` of a page: an id of a delivery")
     search = _filter(chosen, before)
 
     def look(tx: Tx) -> tuple[DeliveryPage, dict[str, int]]:
