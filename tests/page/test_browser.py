@@ -124,7 +124,7 @@ def test_a_parked_push_is_explained_fixed_and_replayed(page: Page, demo: Demo) -
 
     expect(page.get_by_role("status").first).to_contain_text("The delivery was replayed")
     expect(page.get_by_role("heading", name=f"my-game/{ARM} created")).to_be_visible()
-    dashboard = page.get_by_role("link", name="Open in Edgegap's dashboard").first
+    dashboard = page.get_by_role("link", name="Open at Edgegap").first
     path = f"my-game/versions/{ARM}"
     expect(dashboard).to_have_attribute("href", re.compile(re.escape(path)))
     expect(page.get_by_role("button", name="Replay")).to_have_count(0)
