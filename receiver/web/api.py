@@ -54,6 +54,7 @@ from receiver.web.bodies import (
     CaughtUp,
     ChannelList,
     ChannelsQuery,
+    CheckQuery,
     DeliveriesQuery,
     DiffQuery,
     DismissRequest,
@@ -85,6 +86,7 @@ from receiver.web.messages import BadRequest, given, json_response, plain
 from receiver.web.overview import overview_of
 from receiver.web.page.versions import VersionsView
 from receiver.web.problems import ProblemCode, problem
+from receiver.web.rules import RuleList, check_image, shown_rules
 from receiver.web.waiting import awaited_of, image_of, wait_for_push
 
 
@@ -177,6 +179,18 @@ async def revoke_token(service: Service, request: Request, body: RevokeRequest) 
 async def show_overview(service: Service, _: Request) -> Response:
     """Show the current state."""
     return json_response(await overview_of(service))
+
+
+async def list_rules(service: Service, _: Request) -> Response:
+    """List the rules."""
+    paused = await service.ledger.read(pauses.paused)
+    return json_response(RuleList(shown_rules(service.settings.rules, paused)))
+
+
+async def check(service: Service, _: Request, query: CheckQuery) -> Response:
+    """Return which rules match an image."""
+    image = parse_image_reference(query.image)
+    return json_response(check_image(image.repository, image.tag, service.settings.rules))
 
 
 async def reload(service: Service, request: Request) -> Response:

@@ -163,6 +163,12 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+class CheckQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The image to check."""
+
+    image: Image
+
+
 class AppQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The app whose versions are listed."""
 

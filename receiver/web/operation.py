@@ -25,6 +25,7 @@ class Group(StrEnum):
     """A group of operations; a tag in the document."""
 
     OVERVIEW = "Overview"
+    RULES = "Rules"
     DELIVERIES = "Deliveries"
     PARKED = "Parked registrations"
     CHANNELS = "Channels"

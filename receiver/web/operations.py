@@ -56,6 +56,7 @@ from receiver.web.overview import Overview
 from receiver.web.page.reference import Reference
 from receiver.web.page.versions import AppVersions, VersionsView
 from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode
+from receiver.web.rule_operations import of_rules
 from receiver.web.webhook import Hooks
 from receiver.web.webhook_operations import of_docker_hub
 
@@ -70,6 +71,7 @@ AWAY_OR_CROWDED = ResponseSpec(
 def operations(hooks: Hooks, shelf: VersionsView) -> list[Operation]:
     """Return all operations; `shelf` caches the versions at Edgegap."""
     listed = [
+        *of_rules(),
         *_of_deliveries(),
         *_of_parked(),
         *_of_channels(),

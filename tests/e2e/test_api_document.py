@@ -134,6 +134,10 @@ def test_every_answer_is_as_documented(operation: Any, receiver: ReceiverProcess
     ("method", "path", "body", "status"),
     [
         ("GET", "/api/overview", None, 200),
+        ("GET", "/api/rules", None, 200),
+        ("GET", f"/api/check?image={REPOSITORY}:latest", None, 200),
+        ("GET", f"/api/check?image={REPOSITORY}:9.9.9", None, 200),
+        ("GET", "/api/check?image=studio", None, 400),
         ("GET", "/api/deliveries", None, 200),
         ("GET", f"/api/deliveries?image={REPOSITORY}:no-such-tag&wait=0", None, 404),
         ("GET", "/api/deliveries?image=studio/lobby:1.0.0&wait=0", None, 409),

@@ -134,7 +134,7 @@ def test_a_rule_shows_what_it_matches_and_what_it_would_do_with_a_tag(
     assert "matches: version my-game/2.0.0-rc1, then channels staging." in shown
     shown = person.read("/rules?tag=latest").text
     assert "studio/game-server:latest would be ignored" in shown
-    assert "does not match: `latest` matches only if it is listed." in shown
+    assert "does not match: latest matches only if it is listed." in shown
     assert person.get("/rules?tag=%00").status_code == 400
 
 
