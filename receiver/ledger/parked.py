@@ -1,6 +1,7 @@
 """Parked registrations and how they are closed: dismissed by a person, or by a later success."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from receiver.ledger.channels import note_closed
@@ -24,6 +25,10 @@ _CLOSE = """UPDATE registrations SET state = 'done', outcome = 'superseded', sen
   finished_at = :now, updated_at = :now WHERE id = :id AND state = 'parked'"""
 _NAMED = """SELECT id FROM registrations WHERE id = :id
  UNION SELECT registration_id FROM led_to WHERE delivery_id = :id"""
+_COUNTS = """SELECT reason, count(*) AS alike FROM registrations WHERE state = 'parked'
+ GROUP BY reason ORDER BY count(*) DESC, reason"""
+_NEWEST = """SELECT app, version FROM registrations WHERE state = 'parked' AND reason = :reason
+ ORDER BY id DESC LIMIT :most"""
 _PARKED = "SELECT id FROM registrations WHERE state = 'parked'"
 _DISMISS = """UPDATE registrations SET state = 'done', outcome = 'dismissed', dismissed_at = :now,
   dismissed_by = :by, updated_at = :now WHERE id = :id AND state = 'parked'
@@ -67,6 +72,29 @@ def parked_ids(tx: Tx, reason: str | None) -> list[str]:
     """Return the ids of all that is parked, or of all that is parked for this reason."""
     wanted, named = ("", {}) if reason is None else (" AND reason = :reason", {"reason": reason})
     return [str(row.id) for row in tx.run(f"{_PARKED}{wanted} ORDER BY id", **named)]
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedAlike:
+    """What is parked for one reason: how many, and the newest targets."""
+
+    reason: str
+    count: int
+    targets: tuple[str, ...]
+
+
+def parked_by_reason(tx: Tx, most: int) -> list[ParkedAlike]:
+    """Return what is parked, the most frequent reason first, each with at most `most` targets."""
+    return [
+        ParkedAlike(
+            str(row.reason),
+            int(row.alike),
+            tuple(
+                f"{one.app}/{one.version}" for one in tx.run(_NEWEST, reason=row.reason, most=most)
+            ),
+        )
+        for row in tx.run(_COUNTS).all()
+    ]
 
 
 def dismiss_parked(tx: Tx, identities: Iterable[str], by: str) -> Changed:

@@ -9,7 +9,7 @@ from receiver.ledger.channels import read_channel_state
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.web.overview import overview_of
-from receiver.web.page import versions
+from receiver.web.page import questions, versions
 from receiver.web.page.onboarding import steps_of, try_public_address
 from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -237,7 +237,10 @@ def test_an_action_redirects_to_no_other_site(person: Visitor) -> None:
 
 
 def test_what_is_parked_alike_is_folded_and_all_of_it_replayed_at_once(
-    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+    receiver: ReceiverHere,
+    person: Visitor,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Thirty alike were a wall under which nothing else of the page was found."""
     tags = [f"3.{number}.0" for number in range(3)]
@@ -250,7 +253,15 @@ def test_what_is_parked_alike_is_folded_and_all_of_it_replayed_at_once(
         sandbox.delete_version(APP, tag)
 
     shown = person.read("/")
-    answer = person.confirm("/do/replay-parked", shown.form("/do/replay-parked"))
+    form = shown.form("/do/replay-parked")
+    asked = Reading(person.post("/do/replay-parked", data=form).text)
+    assert "Replay all 3 parked? 3 for name_taken: my-game/3.2.0, my-game/3.1.0, my-game/3.0.0" in (
+        asked.text
+    )
+    monkeypatch.setattr(questions, "MOST_NAMED", 1)
+    asked = Reading(person.post("/do/replay-parked", data=form).text)
+    assert "3 for name_taken: my-game/3.2.0, and 2 more" in asked.text
+    answer = person.confirm("/do/replay-parked", form)
 
     assert "2 more for name_taken" in shown.text
     assert ("details", {"id": "parked-name_taken"}) in shown.elements

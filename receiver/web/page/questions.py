@@ -2,15 +2,15 @@
 
 A question adds to the form what it names: the version, the channel's present tag, the ids. The
 action does only that. A confirmation counts only with these fields; without them, it is asked
-again.
+again. What follows the first line of a question is a list.
 """
 
 from collections.abc import Awaitable, Callable
 
 from receiver.ledger.channels import read_channel_state
 from receiver.ledger.gates import ALL
+from receiver.ledger.parked import ParkedAlike, parked_by_reason
 from receiver.ledger.queries import delivery_detail
-from receiver.ledger.stats import count_open
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, outlook, plan
 from receiver.reasons import Reason, State
@@ -107,9 +107,17 @@ async def check_limit(service: Service, app: str, identity: str) -> None:
 
 
 async def before_replaying_all(service: Service, _: Form) -> str:
-    """Ask before everything parked is replayed, with its number."""
-    count = await service.ledger.read(lambda tx: count_open(tx).get("parked", 0))
-    return f"Replay {'the parked registration' if count == 1 else f'all {count} parked'}?"
+    """Ask before everything parked is replayed, with the targets by reason."""
+    parked = await service.ledger.read(lambda tx: parked_by_reason(tx, MOST_NAMED))
+    count = sum(alike.count for alike in parked)
+    question = f"Replay {'the parked registration' if count == 1 else f'all {count} parked'}?"
+    return "\n".join([question, *map(_alike, parked)])
+
+
+def _alike(parked: ParkedAlike) -> str:
+    more = parked.count - len(parked.targets)
+    names = ", ".join(parked.targets) + (f", and {more} more" if more else "")
+    return f"{parked.count} for {parked.reason}: {names}"
 
 
 async def before_dismissing(service: Service, form: Form) -> str:
