@@ -67,6 +67,7 @@ class Service:
         preflight: Preflight,
         settled: Settled | None = None,
     ) -> None:
+        self.started_at = Time(time.time_ns() // 1_000_000)
         self.current = current
         self.ledger = ledger
         self.preflight = preflight

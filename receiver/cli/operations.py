@@ -43,8 +43,6 @@ LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
 BATCH = 100  # pushes in a request to the server
 
 wait_for = asyncio.sleep
-TEST_TITLE = "Receiver: a test"
-TEST_BODY = "This is a test. The receiver sends its notifications to this destination."
 
 
 @click.command()
@@ -291,23 +289,16 @@ def _reported(missed: MissedPush) -> MissedPushReport:
 def notify_test() -> None:
     """Send a test message to each [[notice]] of the configuration."""
     from receiver.logs import configure_logs
-    from receiver.notifications.apprise import DeliveryFailed, send
-    from receiver.notifications.destinations import Message
+    from receiver.upkeep.notify import send_tests
 
     settings = configured()
     configure_logs(secrets=settings.secrets(), level="CRITICAL")
     if not settings.notices:
         raise CommandError("no [[notice]] is configured; see the README", NOT_DONE)
-    failed = 0
-    for notice in settings.notices:
-        try:
-            asyncio.run(send(notice.url, Message(TEST_TITLE, TEST_BODY)))
-        except DeliveryFailed as error:
-            failed += 1
-            click.echo(f"{notice.name}: not sent, {error}")
-        else:
-            click.echo(f"{notice.name}: sent")
-    if failed:
+    results = asyncio.run(send_tests(settings.notices))
+    for name, why in results.items():
+        click.echo(f"{name}: not sent, {why}" if why else f"{name}: sent")
+    if any(results.values()):
         raise SystemExit(NOT_DONE)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shlex
 import sys
 import tempfile
@@ -40,6 +41,14 @@ CHANNEL = "staging"
 PATIENCE_SECONDS = 20.0
 TWO_DAYS = 2 * 86_400
 TRIAL = Trial(Coordinates(45.5, -73.6), ready_within=10_000, steady_for=1000)
+CONFIG = f"""
+[[rule]]
+repository = "{REPOSITORY}"
+app = "{APP}"
+channels = ["{CHANNEL}"]
+[rule.trial]
+at = "45.5,-73.6"
+"""
 ENDED = frozenset({State.DONE, State.PARKED})
 
 
@@ -90,11 +99,33 @@ def run_demo(*, once: bool, port: int) -> bool:
         tour = _Tour(settings, sandbox, database, password, once=once)
         ledger = Ledger(settings.database_url)
         ledger.open_to_write()
-        app = create_app(settings, ledger, settled=tour.settled)
+        app = create_app(settings, ledger, environ=_variables(settings), settled=tour.settled)
         stopped = run_server(app, settings, ledger, listening=tour.begin)
     if stopped and not tour.created:
         raise KeyboardInterrupt
     return tour.created
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """Return the environment with the same settings, for the page's checks."""
+    (key,), token, password = (
+        settings.secret_keys, settings.edgegap_token, settings.admin_password
+    )  # fmt: skip
+    assert token is not None  # noqa: S101 - for the type
+    assert password is not None  # noqa: S101 - for the type
+    return {
+        **os.environ,
+        "RECEIVER_CONFIG_TOML": CONFIG,
+        "RECEIVER_SECRET_KEY": key.reveal(),
+        "RECEIVER_ADMIN_PASSWORD": password.reveal(),
+        "EDGEGAP_TOKEN": token.reveal(),
+        "EDGEGAP_BASE_URL": settings.edgegap_base_url,
+        "DOCKERHUB_REGISTRY_URL": settings.registry_url,
+        "DOCKERHUB_AUTH_URL": settings.registry_auth_url,
+        "DOCKERHUB_API_URL": settings.hub_api_url,
+        "DATABASE_URL": str(settings.database_url),
+        "PORT": str(settings.port),
+    }
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 from receiver.backoff import backoff
 from receiver.config.settings import LiveSettings
@@ -12,11 +13,15 @@ from receiver.ledger.queries import delivery_of
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.apprise import SECONDS, DeliveryFailed, send
-from receiver.notifications.destinations import NotificationEvent, message_of
+from receiver.notifications.destinations import Message, Notice, NotificationEvent, message_of
 from receiver.periodic import PeriodicTask
 from receiver.pipeline.retry import GIVE_UP_AFTER
 from receiver.signing import APPROVAL_SECONDS, ApprovalSigner, ApprovalToken
 
+TEST = Message(
+    "Receiver: a test",
+    "This is a test. The receiver sends its notifications to this destination.",
+)
 GROUP_SECONDS = 5.0  # events with shorter gaps than this are sent as one message
 
 log = get_logger()
@@ -104,3 +109,17 @@ class NotificationSender:
 
         given_up = await self._ledger.write(write)
         log.warning("notice_not_sent", notice=name, why=why, given_up=given_up)
+
+
+async def send_tests(notices: Sequence[Notice]) -> dict[str, str]:
+    """Send a test message to each destination; return, by name, why not, empty if it was sent."""
+
+    async def test(notice: Notice) -> str:
+        try:
+            await send(notice.url, TEST)
+        except DeliveryFailed as error:
+            return str(error)
+        return ""
+
+    results = await asyncio.gather(*(test(notice) for notice in notices))
+    return {notice.name: why for notice, why in zip(notices, results, strict=True)}

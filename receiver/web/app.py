@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from receiver.config.settings import Settings
 from receiver.config.variables import variables_of
+from receiver.doctor.run import ChecksRun
 from receiver.errors import ReceiverError
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, note_address
@@ -41,7 +42,7 @@ from receiver.web.page.auth import (
 )
 from receiver.web.page.channels import show_promotion
 from receiver.web.page.rendering import fault_page
-from receiver.web.page.versions import VersionsView
+from receiver.web.page.versions import VersionLists, VersionsView
 from receiver.web.page.views import page_routes
 from receiver.web.problems import ProblemCode, problem
 from receiver.web.webhook import Hooks, not_found
@@ -63,6 +64,7 @@ def create_app(
     `environ` is the environment that a reload begins with, before any `.env`.
     """
     hooks, login, shelf = Hooks(settings.forwarded_allow_ips), Login(), VersionsView()
+    checks = ChecksRun(os.environ if environ is None else environ)
     app = _App(
         hooks,
         settings.forwarded_allow_ips,
@@ -70,10 +72,10 @@ def create_app(
         routes=[
             *routes_of(operations(hooks, shelf)),
             *login.routes(),
-            *page_routes(shelf),
+            *page_routes(shelf, checks),
             *Approving().routes(),
             Route("/promote", login_required(show_promotion), methods=["GET"]),
-            *Actions(shelf).routes(),
+            *Actions(shelf, checks).routes(),
         ],
         exception_handlers={
             HTTPStatus.NOT_FOUND: _no_such_path,
@@ -81,7 +83,7 @@ def create_app(
             HTTPStatus.INTERNAL_SERVER_ERROR: _fault,
         },
         lifespan=lambda app: _lifespan(
-            app, settings, ledger, shelf, environ=environ, settled=settled
+            app, settings, ledger, (shelf.lists, checks), environ=environ, settled=settled
         ),
     )
     app.router.redirect_slashes = False
@@ -160,7 +162,7 @@ async def _lifespan(
     app: Starlette,
     settings: Settings,
     ledger: Ledger,
-    shelf: VersionsView,
+    parts: Sequence[VersionLists | ChecksRun],
     *,
     environ: Mapping[str, str] | None,
     settled: Settled | None,
@@ -181,7 +183,8 @@ async def _lifespan(
             try:
                 yield
             finally:
-                await shelf.lists.stop()
+                for part in parts:
+                    await part.stop()
     except ReceiverError as error:
         app.state.failure = error
         log.error("failed", sentence=str(error))

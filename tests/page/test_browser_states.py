@@ -1,5 +1,6 @@
 """Each state of the page in a real browser, at three widths, light and dark: usable, and kept."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -254,3 +255,11 @@ def test_a_refused_token_is_the_first_line(
     expect(page.get_by_text("Edgegap refuses the API token").first).to_be_visible(timeout=30_000)
     kept(page, "token-refused")
     assert REPOSITORY in page.content()
+
+
+def test_the_checks_are_run_and_their_findings_appear(page: Page, here: ReceiverHere) -> None:
+    page.get_by_role("link", name="Checks").click()
+    page.get_by_role("button", name="Run the checks").click()
+
+    expect(page.get_by_text(re.compile(r"checks: \d+ failed"))).to_be_visible(timeout=60_000)
+    kept(page, "checks")

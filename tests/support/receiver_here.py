@@ -50,7 +50,7 @@ class ReceiverHere(ReceiverProcess):
         settings = load_settings(self.environment, need=NEEDED)
         self.ledger = Ledger(settings.database_url)
         self.ledger.open_to_write()
-        self.app = create_app(settings, self.ledger)
+        self.app = create_app(settings, self.ledger, environ=self.environment)
         self._loop = uvloop.new_event_loop()
         config_ = uvicorn.Config(
             self.app,

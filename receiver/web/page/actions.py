@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from receiver.doctor.run import ChecksRun
 from receiver.images import is_repository
 from receiver.ledger import gates as pauses
 from receiver.ledger.deliveries import RecordedDelivery
@@ -22,6 +23,7 @@ from receiver.upkeep.channels import (
     promote,
     release,
 )
+from receiver.upkeep.notify import send_tests
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
 from receiver.web.page.auth import Form, Redirect, form_action, safe_path
 from receiver.web.page.moves import check_channel, do_move
@@ -37,8 +39,9 @@ NOT_REOPENED = "It is not dismissed, or a newer registration for the same image 
 class Actions:
     """Replay, dismissal, channel moves, pruning, pauses; each redirects back to the page."""
 
-    def __init__(self, shelf: VersionsView) -> None:
+    def __init__(self, shelf: VersionsView, checks: ChecksRun) -> None:
         self._shelf = shelf
+        self._checks = checks
 
     def routes(self) -> list[Route]:
         """Return the routes of the actions: POST only, with the form's CSRF token."""
@@ -51,6 +54,8 @@ class Actions:
             "prune": self._prune, "make-room": self._make_room,
             "test-push": self._test_push, "pause": self._pause,
             "resume": self._resume, "open-gate": self._open_gate,
+            "run-checks": self._run_checks, "catch-up": self._catch_up,
+            "notify-test": self._notify_test,
         }  # fmt: skip
         return [
             *(
@@ -203,6 +208,25 @@ class Actions:
         opened = await service.manual.open_gate(gate, Source.PAGE)
         done = "Waiting work is tried now." if opened else "Nothing is held back any more."
         return Redirect(_back(form, "/"), done)
+
+    async def _run_checks(self, _: Service, __: Form) -> Redirect:
+        self._checks.start()
+        return Redirect("/checks")
+
+    async def _catch_up(self, service: Service, _: Form) -> Redirect:
+        if service.settings.catch_up_every is None:
+            raise ValueError("catch-up is off: `receiver catch-up` runs it once")
+        await service.catch_up.begin()
+        log_operation("catch_up_requested", source=PAGE)
+        return Redirect("/checks", "Catch-up runs now: missed pushes appear under Deliveries.")
+
+    async def _notify_test(self, service: Service, _: Form) -> Redirect:
+        results = await send_tests(service.settings.notices)
+        if not results:
+            raise ValueError("no [[notice]] is configured")
+        log_operation("notifications_tested", source=PAGE, destinations=len(results))
+        sent = (f"{name}: {f'not sent, {why}' if why else 'sent'}" for name, why in results.items())
+        return Redirect("/checks", f"Test notification: {'; '.join(sent)}.")
 
 
 async def _to_overview(_: Request) -> Response:

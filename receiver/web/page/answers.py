@@ -20,6 +20,7 @@ from receiver.web.page.auth import (
     forget_cookie,
 )
 from receiver.web.page.compression import accepts_gzip, pack, packed
+from receiver.web.page.footer import footer_of
 from receiver.web.page.rendering import HEADERS, render
 from receiver.web.page.sessions import Session
 
@@ -42,6 +43,7 @@ def answer_page(request: Request, session: Session, template: str, **facts: Any)
         here=here,
         flash=flash,
         etag=getattr(request.state, "etag", ""),
+        footer=footer_of(request.app.state.service),
         **facts,
     )
     if flash:

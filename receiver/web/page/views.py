@@ -8,12 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from receiver.doctor.run import ChecksRun
 from receiver.errors import LedgerError
 from receiver.ledger.queries import delivery_detail
 from receiver.ledger.views import RefusedLink, RuleOverview
 from receiver.pipeline.prune import Scope, outlook
 from receiver.reasons import Reason, State
-from receiver.rules.rule import Rule, takes
+from receiver.rules.rule import Mode, Rule, takes
 from receiver.service import Service
 from receiver.upkeep.health import Code
 from receiver.web.overview import Overview, overview_of
@@ -22,6 +23,7 @@ from receiver.web.page.approve import links_to_approve
 from receiver.web.page.auth import Page, failure, login_required, show_again
 from receiver.web.page.channels import channels_page
 from receiver.web.page.charts import DayCounts, chart_of_days, chart_of_times
+from receiver.web.page.checks import checks_page
 from receiver.web.page.deliveries import show_deliveries, status_of
 from receiver.web.page.flow import Step, flow_of
 from receiver.web.page.onboarding import steps_of
@@ -103,14 +105,14 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
         result=status_of(row), flow=flow_of(row.tag, row.digest, row.registrations, own),
         digest=next((one.digest for one in row.registrations if one.digest), row.digest),
         urgent=[one for one in row.registrations if one.state is not State.DONE or one.overwritten],
-        found=_in_all([one.notes for one in row.registrations]),
+        found=_in_all([one.notes for one in row.registrations if one.mode is not Mode.TRIAL]),
     )  # fmt: skip
 
 
 _NOT_THERE = "It may have been purged by age, or the address is wrong."
 
 
-def page_routes(shelf: VersionsView) -> list[Route]:
+def page_routes(shelf: VersionsView, checks: ChecksRun) -> list[Route]:
     """Return the routes of the pages."""
     lists = _lists_of(shelf)
     pages: Mapping[str, Page] = {
@@ -121,6 +123,7 @@ def page_routes(shelf: VersionsView) -> list[Route]:
         "/versions": unless_unchanged(versions_page(shelf), lists),
         "/versions/diff": show_diff,
         "/rules": unless_unchanged(show_rules),
+        "/checks": unless_unchanged(checks_page(checks), _run_of(checks)),
     }
     return [
         *(Route(path, login_required(page), methods=["GET"]) for path, page in pages.items()),
@@ -150,6 +153,15 @@ def _lists_of(shelf: VersionsView) -> More:
     async def revision(service: Service) -> object:
         await shelf.lists.refresh(service, sorted({rule.app for rule in service.settings.rules}))
         return shelf.lists.revision
+
+    return revision
+
+
+def _run_of(checks: ChecksRun) -> More:
+    """Return what else the page of checks depends on: the run."""
+
+    async def revision(_: Service) -> object:
+        return checks.revision
 
     return revision
 

@@ -207,6 +207,44 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// Single keys: `/` searches, j and k go through the rows, g and a letter goes to a page.
+const PAGES = { o: "/", d: "/deliveries", c: "/channels", v: "/versions", r: "/rules" };
+const SEARCH = "#text";
+let afterG = false;
+
+function nextRow(step) {
+  const rows = [...document.querySelectorAll("main [data-row], main .pushes > li")]
+    .map((row) => row.querySelector("a[href]")).filter((link) => link?.checkVisibility());
+  const at = rows.indexOf(document.activeElement);
+  rows[at < 0 ? (step > 0 ? 0 : rows.length - 1) : Math.min(Math.max(at + step, 0), rows.length - 1)]?.focus();
+}
+
+function press(key) {
+  const dialog = document.getElementById("keys");
+  if (afterG && key in PAGES) { window.location.assign(PAGES[key]); return true; }
+  if (key === "?") dialog.showModal();
+  else if (key === "j" || key === "k") nextRow(key === "j" ? 1 : -1);
+  else if (key === "/") {
+    const field = document.querySelector(`main ${SEARCH}`);
+    if (field) field.focus(); else window.location.assign(`/deliveries${SEARCH}`);
+  } else return false;
+  return true;
+}
+
+const keysOn = document.getElementById("keys-on");
+if (keysOn) {
+  keysOn.checked = localStorage.getItem("keys") !== "off";
+  keysOn.addEventListener("change", () => localStorage.setItem("keys", keysOn.checked ? "on" : "off"));
+  document.getElementById("show-keys").addEventListener("click", () => document.getElementById("keys").showModal());
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.(`${FIELDS}, dialog`) || event.ctrlKey || event.metaKey || event.altKey;
+    if (typing || !keysOn.checked) return;
+    if (press(event.key)) event.preventDefault();
+    afterG = event.key === "g" && !afterG;
+  });
+  if (window.location.hash === SEARCH) document.querySelector(SEARCH)?.focus();
+}
+
 document.addEventListener("submit", (event) => {
   for (const button of event.target.querySelectorAll("button[type=submit]")) {
     setTimeout(() => { button.disabled = true; }, 0); // prevents a second submit
