@@ -48,6 +48,8 @@ app = "{APP}"
 channels = ["{CHANNEL}"]
 [rule.trial]
 at = "45.5,-73.6"
+ready_within = "10s"
+steady_for = "1s"
 """
 ENDED = frozenset({State.DONE, State.PARKED})
 
