@@ -88,12 +88,21 @@ class Actions:
     async def _promote(self, service: Service, form: Form) -> Redirect:
         rules, channel = service.settings.rules, _channel(form)
         to, other = _text(form, "to") or None, _text(form, "from") or None
-        shown = {name: _text(form, name) or None for name in ("tag", "digest")}
+        tag, digest = (_text(form, name) or None for name in ("tag", "digest"))
 
         def write(tx: Tx) -> tuple[ByHand, RecordedDelivery]:
             if "has" in form:
                 check_channel(tx, channel, form)
-            moved = promote(tx, rules, *channel, to=to, from_channel=other, source=PAGE, **shown)
+            moved = promote(
+                tx,
+                rules,
+                *channel,
+                to=to,
+                from_channel=other,
+                source=PAGE,
+                tag=tag,
+                digest=digest,
+            )
             return ByHand.PROMOTE, moved
 
         return await self._moved(service, form, write)
