@@ -12,10 +12,11 @@ from receiver.cli.client import lenient_settings, perform, reached
 from receiver.cli.exits import NOT_DONE, STILL_WAITING, USAGE, CommandError, handle_errors
 from receiver.cli.operations import KEY
 from receiver.reasons import Outcome, State
+from receiver.rules.rule import Mode
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
-    from receiver.ledger.views import DeliveryDetail
+    from receiver.ledger.views import DeliveryDetail, RegistrationDetail
 
 LOOK_EVERY_SECONDS = 1.0
 WAIT_SECONDS = 900.0
@@ -86,7 +87,7 @@ def trial(
     click.echo(json_text(row) if as_json else format_detail(row))
     if not _is_over(row):
         raise CommandError(f"it is not done; see `receiver show {row.id}`", STILL_WAITING)
-    if any(one.outcome is not Outcome.PASSED for one in row.registrations[:1]):
+    if any(one.outcome is not Outcome.PASSED for one in _trials(row)):
         raise SystemExit(NOT_DONE)
 
 
@@ -102,8 +103,13 @@ def _kept(text: str | None) -> int | None:
 
 
 def _is_over(row: DeliveryDetail) -> bool:
-    """Return whether the trial, the first registration, is done or parked."""
-    return all(one.state in {State.DONE, State.PARKED} for one in row.registrations[:1])
+    """Return whether the trial is done or parked; a channel may wait on."""
+    return all(one.state in {State.DONE, State.PARKED} for one in _trials(row))
+
+
+def _trials(row: DeliveryDetail) -> list[RegistrationDetail]:
+    """Return the trial: the delivery may also have led to the moves of channels, older ones too."""
+    return [one for one in row.registrations if one.mode is Mode.TRIAL]
 
 
 async def _ended(settings: Settings, delivery: str, seconds: float) -> DeliveryDetail:

@@ -79,7 +79,7 @@ def may_keep(channel: Channel, pushed: Pushed, passed: bool | None, source: Sour
 
 
 def _untried(channel: Channel, image: ImageReference, evidence: Evidence) -> Unmet:
-    again = f"`receiver trial {channel.app} VERSION` tries it"
+    again = f"`receiver trial {channel.app} VERSION`, with the name of its version, tries it"
     if evidence.passed is None:
         waits = f"{channel.app}/{channel.name} waits until {image.tag} has passed a trial"
         return Unmet(Need.TRIAL, f"{waits}; {again} now.")

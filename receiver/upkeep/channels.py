@@ -28,7 +28,7 @@ from receiver.ledger.deliveries import (
     learn,
     record,
 )
-from receiver.ledger.targets import last_names, rule_of, rule_to_repeat, target
+from receiver.ledger.targets import last_names, rule_of, rule_to_repeat, target, version_with
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.logs import log_operation
@@ -157,8 +157,8 @@ def promotion(
     digest = digest or _waiting(tx, app, channel, image.tag).get(image)
     if Need.TRIAL in options.needs and not has_passed(tx, app, image, digest):
         raise ChannelNotMoved(
-            f"{app}/{channel} takes only what passed a trial, and {image.tag} did not: run "
-            f"`receiver trial {app} {image.tag}` first"
+            f"{app}/{channel} takes only what passed a trial, and {image.tag} did not: "
+            f"{_to_try(tx, app, image)} first"
         )
     return Approvable(app, channel, image, digest)
 
@@ -212,6 +212,14 @@ def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
         f"the ledger knows no version {version} of the app {app}; the last it knows: "
         f"{', '.join(known) or 'none'}"
     )
+
+
+def _to_try(tx: Tx, app: str, image: ImageReference) -> str:
+    """Return how to have an image tried: a trial is of a version, whose name may not be the tag."""
+    version = version_with(tx, app, image)
+    if version is None:
+        return f"no version has it, so push or replay it, then run `receiver trial {app} VERSION`"
+    return f"run `receiver trial {app} {version}`"
 
 
 def _waiting(tx: Tx, app: str, channel: str, tag: str) -> dict[ImageReference, str | None]:
