@@ -339,7 +339,8 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
     """Replay deliveries: apply the current rules to each, and try its registrations now.
 
     No version is created twice: a registration ends as `unchanged` if Edgegap has its version.
-    Ignored, parked and done deliveries can be replayed any number of times.
+    Ignored, parked and done deliveries can be replayed any number of times. What a person
+    requested, a move or a trial, is done again, unless the channel was moved otherwise since.
     """
     from receiver.web.bodies import ReplayRequest
     from receiver.web.serialization import json_text

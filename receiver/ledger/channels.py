@@ -37,6 +37,8 @@ _CLOSED = _REQUESTS.format(
 _MAKE = "INSERT INTO channels (app, name) VALUES (:app, :name) ON CONFLICT DO NOTHING"
 _ORDER = """UPDATE channels SET ordered = :ordered, action = :action, source = :source
  WHERE app = :app AND name = :name"""
+_ORDER_INSTEAD = """UPDATE channels SET ordered = :ordered
+ WHERE app = :app AND name = :name AND ordered = :before"""
 _HOLD = """UPDATE channels SET held_at = :since, held_tag = :tag, held_action = :action,
   lifted_above = :above WHERE app = :app AND name = :name"""
 _RELEASE = """UPDATE channels SET held_at = NULL, held_tag = '', held_action = '',
@@ -176,6 +178,11 @@ def order(tx: Tx, app: str, name: str, *, registration: str, action: ByHand, sou
     """Note that a person, or the receiver to restore it, ordered this registration's move."""
     make_channel(tx, app, name)
     tx.run(_ORDER, app=app, name=name, ordered=registration, action=action.value, source=source)
+
+
+def order_instead(tx: Tx, app: str, name: str, *, registration: str, before: str) -> None:
+    """Note that a registration makes the move that was ordered of the one before it."""
+    tx.run(_ORDER_INSTEAD, app=app, name=name, ordered=registration, before=before)
 
 
 def hold_channel(tx: Tx, app: str, name: str, hold: Hold) -> None:

@@ -1,7 +1,8 @@
 """Replay: apply the current rules to a delivery, and queue its registrations again.
 
-A person requests a replay. At a start and after a reload, only the registrations that the
-configuration may have fixed are queued again.
+A person requests a replay. What a person requested before, a move or a trial, is done again. At a
+start and after a reload, only the registrations that the configuration may have fixed are queued
+again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ from receiver.ledger.views import (
 )
 from receiver.reasons import REASONS, Reason, State, Verdict
 from receiver.rules.rule import Match, Mode, Rule, names_target, rule_on, successor
+from receiver.upkeep.requests import is_last_order, request_again, requested_by
 
 NOT_AGAIN = (
     "{match.app}/{match.version} was deleted since ({why}) and is not created again; to create it, "
@@ -76,6 +78,14 @@ def replay(
     if pushed.verdict is Verdict.REFUSED:
         return Replayed(delivery, pushed.verdict, pushed.reason, pushed.sentence, ())
     ruling = rule_on(_push(pushed), rules)
+    requested = requested_by(tx, pushed, ruling)
+    if requested is not None:
+        if not asked_for and requested.state is State.DONE:
+            return Replayed(delivery, pushed.verdict, pushed.reason, pushed.sentence, ())
+        again = request_again(tx, rules, pushed, requested, by_person=True)
+        return Replayed(
+            delivery, pushed.verdict, pushed.reason, again.sentence, again.registrations
+        )
     rule_again(tx, delivery, ruling)
     matches, sentence = ruling.matches, ruling.sentence
     if not asked_for:
@@ -148,6 +158,12 @@ def _replay_changed(
     """
     pushed = queries.get_push(tx, delivery)
     ruling = rule_on(_push(pushed), rules)
+    requested = requested_by(tx, pushed, ruling)
+    if requested is not None:
+        for identity in astray:
+            requeue(tx, identity)  # the worker parks what no rule does any more
+        again = request_again(tx, rules, pushed, requested, by_person=False)
+        return Replayed(delivery, pushed.verdict, None, again.sentence, again.registrations)
     rule_again(tx, delivery, ruling)
     others = {
         (one.app, one.version)
@@ -212,9 +228,14 @@ def _succeeded(tx: Tx, one: OpenRegistration, rules: Sequence[Rule]) -> bool:
 
 
 def _supersede_others(tx: Tx, delivery: str, kept: Sequence[str]) -> None:
-    """End the delivery's open registrations that no current rule asks for."""
-    others = (one.id for one in queries.registrations_of(tx, [delivery]).get(delivery, ()))
-    _supersede(tx, [identity for identity in others if identity not in kept], kept)
+    """End the delivery's open registrations that no current rule and no person asks for."""
+    others = []
+    for one in queries.registrations_of(tx, [delivery]).get(delivery, ()):
+        if is_last_order(tx, one):
+            requeue(tx, one.id)
+        elif one.id not in kept:
+            others.append(one.id)
+    _supersede(tx, others, kept)
 
 
 def _supersede(tx: Tx, identities: Iterable[str], kept: Sequence[str]) -> None:

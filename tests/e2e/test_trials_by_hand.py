@@ -13,6 +13,7 @@ from tests.support.commands import commands_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, until
 
+ELSEWHERE = "203.0.113.7"
 TRIAL = """
 [rule.trial]
 at = "45.5,-73.6"
@@ -48,6 +49,12 @@ def look(here: ReceiverHere, delivery: str) -> list[dict[str, Any]]:
     """The registrations of a delivery."""
     found: list[dict[str, Any]] = here.details(delivery)["registrations"]
     return found
+
+
+def over(here: ReceiverHere, delivery: str) -> list[dict[str, Any]]:
+    """The registrations of a delivery, once all are done or parked."""
+    found = look(here, delivery)
+    return found if all(one["state"] in {"done", "parked"} for one in found) else []
 
 
 def test_the_trial_that_a_refusal_names_is_of_the_version_not_of_the_tag(
@@ -86,3 +93,32 @@ def test_a_trial_is_waited_for_whatever_its_channel_waits_for(
         sandbox.deployments.set_lifecycle(ready_after=0.1, crash_after=0.2)
         failed = commands.run("trial", APP, "1.0", "--wait", "--timeout", "30")
         assert failed.exit_code == 1, failed.output
+
+
+def test_a_replayed_trial_is_the_trial_that_was_requested(
+    start: Start, sandbox: EdgegapSandbox
+) -> None:
+    """It ended `superseded`: the rules had given the delivery another target."""
+    with start(RULE + TRIAL) as here:
+        commands = commands_beside(here)
+        pushed = here.push("1.0")
+        until(lambda: len(over(here, pushed)) == 2)
+        sandbox.deployments.set_lifecycle(ready_after=0.1, crash_after=0.3)
+        delivery = commands.json_of("trial", APP, "1.0", "--at", ELSEWHERE, "--json")["delivery"]
+        (failed,) = until(lambda: over(here, delivery))
+        assert (failed["reason"], "replay this" in failed["sentence"]) == ("trial_failed", True)
+
+        sandbox.deployments.set_lifecycle(ready_after=0.1)
+        assert commands.json_of("replay", delivery, "--json")["registrations"] == [failed["id"]]
+        (passed,) = until(lambda: over(here, delivery))
+        assert passed["outcome"] == "passed"
+
+        commands.run("replay", "--since", "1h")  # which costs nothing: only what is named is tried
+        assert look(here, delivery) == [passed]
+        commands.json_of("replay", delivery, "--json")
+        again = until(lambda: over(here, delivery))
+        assert [one["outcome"] for one in again] == ["passed", "passed"]
+
+    users = [call.body["users"] for call in sandbox.calls if call.body and "users" in call.body]
+    assert len(users) == 4
+    assert users[1] == users[2] == users[3] != users[0]
