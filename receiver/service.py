@@ -34,6 +34,7 @@ from receiver.upkeep.health import Code, Condition, HealthCheck, take_snapshot
 from receiver.upkeep.links import LinkUses, RefusedLinks
 from receiver.upkeep.notify import NotificationSender
 from receiver.upkeep.operations import Manual
+from receiver.upkeep.promotion import MoveReader
 from receiver.upkeep.purge import Purge
 from receiver.upkeep.replay import read_rules_again
 from receiver.upkeep.trials import TrialSweep
@@ -91,6 +92,11 @@ class Service:
     def settings(self) -> Settings:
         """The active settings."""
         return self.current.settings
+
+    @property
+    def moves(self) -> MoveReader:
+        """What reads the changes that moves of channels make, by the active settings."""
+        return MoveReader(self.ledger, self.client, self.settings)
 
     def _settled(self, claimed: Claimed, result: Result) -> None:
         self.waiting.wake(claimed.image)

@@ -177,5 +177,6 @@ def _move_lines(move: ProposedMove) -> list[str]:
         f"  digest   {move.digest or 'not known'}",
         f"  trial    {trial}",
         f"  running  {'not known' if move.running is None else running}",
-        *(f"  differs  {one.name}: {one.a} → {one.b}" for one in move.differences),
+        *(f"  changes  {one.name}: {one.a} → {one.b}" for one in move.differences),
+        *(f"  note     {note}" for note in move.notes),
     ]

@@ -3,16 +3,19 @@
 No value of a variable is part of it; a keyed hash shows whether two values are the same.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from receiver.edgegap.copied_settings import describe_port
 from receiver.edgegap.fields import brief
-from receiver.edgegap.sent_settings import SentSettings, Variable
+from receiver.edgegap.responses import Body
+from receiver.edgegap.sent_settings import SentSettings, Variable, sent_settings, shown_settings
+from receiver.secret import Secret
 
 LOGIN = "registry login"
 _NONE = "none"
@@ -68,6 +71,38 @@ def differences(a: Seen, b: Seen) -> tuple[tuple[Difference, ...], tuple[str, ..
     elif a.settings.pull_profiles or b.settings.pull_profiles:
         unknown.append("pull profiles")
     return tuple(found), tuple(unknown)
+
+
+def changes(
+    patch: Body,
+    current: Body,
+    keys: Sequence[Secret],
+    *,
+    known: SentSettings | None,
+    profiles: Sequence[str],
+) -> tuple[Difference, ...]:
+    """Return what a PATCH changes in a version as Edgegap shows it, as far as that is known.
+
+    `known` is what the version was sent last, for what Edgegap does not show: hidden values, the
+    registry login and the pull profiles, of which a move only adds its rule's `profiles`.
+    """
+    had = shown_settings(current, keys)
+    if known is not None and known.hashed_by == had.hashed_by:
+        hashes = {one.key: one.hash for one in known.variables if one.is_hidden}
+        variables = tuple(
+            replace(one, hash=one.hash or hashes.get(one.key, "")) for one in had.variables
+        )
+        had = replace(had, variables=variables, login=had.login or known.login)
+    linked = () if known is None else known.pull_profiles
+    had = replace(had, pull_profiles=linked)
+    then = sent_settings(
+        patch, keys, before=current, pull_profiles=tuple(dict.fromkeys((*linked, *profiles)))
+    )
+    if "envs" not in patch:
+        then = replace(then, variables=had.variables)
+    then = replace(then, login=then.login or had.login)
+    found, _ = differences(Seen(had, known is not None), Seen(then, known is not None))
+    return found
 
 
 def _settings(a: SentSettings, b: SentSettings) -> Iterator[Difference]:

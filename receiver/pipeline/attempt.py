@@ -15,7 +15,6 @@ from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparison import compare, differences
 from receiver.edgegap.copied_settings import listed
 from receiver.edgegap.plans import (
-    DesiredVersion,
     Plan,
     Rejected,
     image_of,
@@ -49,26 +48,12 @@ from receiver.pipeline.retry import (
     summary_of,
     wait_at_most,
 )
+from receiver.pipeline.wanted import wanted_by
 from receiver.reasons import Outcome, Reason, State, explain
 from receiver.rules.image_size import size_note
 from receiver.rules.rule import Mode, OnOverwrite, Rule, moving_versions, names_target
 
 DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Edgegap's dashboard"
-
-
-def wanted_by(rule: Rule, claimed: Claimed, settings: Settings) -> DesiredVersion:
-    """Return the version that the current rule requests for a claimed registration."""
-    return DesiredVersion(
-        app=claimed.app,
-        version=claimed.version,
-        rule=rule.name,
-        image=claimed.image,
-        copy_from=rule.copy_from,
-        settings=rule.settings,
-        leave_out=rule.leave_out,
-        login=rule.login,
-        api_token=settings.edgegap_token,
-    )
 
 
 def _not_again(version: str, why: str) -> str:

@@ -16,9 +16,10 @@ from receiver.edgegap.plans import (
 )
 from receiver.edgegap.responses import Body
 from receiver.ledger.result import Result
-from receiver.pipeline.attempt import Attempt, wanted_by
+from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
 from receiver.pipeline.retry import Action, Operation, policy_for, wait_for_registry
+from receiver.pipeline.wanted import wanted_by
 from receiver.reasons import Outcome, Reason, explain
 from receiver.rules.channel_order import (
     ByHand,

@@ -252,7 +252,7 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDe
     above = lifted_above(state, image.tag)
     lifts = "" if above is None else f", or a push above {above}"
     sentence = f"{done} Nothing moves it until `receiver release {app} {channel}`{lifts}."
-    match = Match(_rule(tx, rules, asked, state), app, channel, Mode.CHANNEL)
+    match = Match(rule_to_move(tx, rules, app, channel, image), app, channel, Mode.CHANNEL)
     later = newest_known(tx, app, channel)  # no push so far is later than this time
     delivery = NewDelivery(
         source=COMMAND,
@@ -273,12 +273,15 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDe
     return recorded
 
 
-def _rule(tx: Tx, rules: Sequence[Rule], asked: _Asked, state: ChannelState) -> str:
+def rule_to_move(
+    tx: Tx, rules: Sequence[Rule], app: str, channel: str, image: ImageReference
+) -> str:
     """Return the rule that moves the channel: the rule of its last move if that still applies.
 
-    It is that rule also if no rule moves the channel any more: the move parks and says so.
+    It is that rule also if no rule moves the channel any more: the move parks and says so. Raises
+    ChannelNotMoved if no rule ever moved it to images of the repository.
     """
-    app, channel, image = asked.app, asked.channel, asked.image
+    state = read_channel_state(tx, app, channel)
     able = rules_moving(rules, app, channel, image.repository)
     rule = rule_to_repeat(tx, able, state.registration)
     if rule is not None:

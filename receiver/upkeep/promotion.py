@@ -1,28 +1,34 @@
 """What the move of a channel would change, and its approval: once, however many approve it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Annotated
 
 import msgspec
 
+from receiver.config.settings import Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import running_in
-from receiver.edgegap.version_diff import Difference, Seen, differences
+from receiver.edgegap.plans import Rejected, plan_update
+from receiver.edgegap.version_diff import Difference, changes
 from receiver.ledger.approvals import approval_of, approve, waiting_for_approval
 from receiver.ledger.channels import channel_images
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.sent_settings import sent_to
-from receiver.ledger.targets import version_with
+from receiver.ledger.targets import rule_of
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.ledger.views import App, Approval, Digest, Repository, Tag, described
 from receiver.logs import log_operation
-from receiver.rules.rule import Rule
+from receiver.pipeline.wanted import wanted_of
 from receiver.signing import Approvable
-from receiver.upkeep.channels import promotion
+from receiver.upkeep.channels import promotion, rule_to_move
 from receiver.upkeep.operations import Asker
 
+PATIENCE_SECONDS = 5.0  # with Edgegap, for a page that must open in any case
+NOT_READ = "Edgegap did not return the channel, so it is not known which settings change"
 SHOWN_ANYWAY = frozenset({"image", "docker_image", "docker_tag"})
 
 
@@ -41,7 +47,11 @@ class ProposedMove(msgspec.Struct, frozen=True):
     ]
     differences: Annotated[
         tuple[Difference, ...],
-        described("Settings that differ from what the channel was sent last, as far as is known."),
+        described("Settings that the move changes, as far as is known; never a variable's value."),
+    ] = ()
+    notes: Annotated[
+        tuple[str, ...],
+        described("Settings that stay although the rule has others, and what is not known."),
     ] = ()
     running: Annotated[
         int | None,
@@ -61,44 +71,7 @@ def proposed_move(tx: Tx, move: Approvable) -> ProposedMove:
         tag=move.image.tag,
         digest=move.digest,
         passed=has_passed(tx, move.app, move.image, move.digest),
-        differences=_differences(tx, move),
     )
-
-
-def _differences(tx: Tx, move: Approvable) -> tuple[Difference, ...]:
-    """Compare what the channel and the image's own version were sent, if the ledger has both."""
-    version = version_with(tx, move.app, move.image)
-    before = sent_to(tx, move.app, move.channel)
-    after = None if version is None else sent_to(tx, move.app, version)
-    if before is None or after is None:
-        return ()
-    found, _ = differences(Seen(before.settings, sent=True), Seen(after.settings, sent=True))
-    return tuple(one for one in found if one.name not in SHOWN_ANYWAY)
-
-
-async def propose(
-    ledger: Ledger,
-    client: EdgegapClient | None,
-    rules: Sequence[Rule],
-    channel: tuple[str, str],
-    *,
-    to: str | None,
-    from_channel: str | None,
-) -> ProposedMove:
-    """Return what a promotion would change; raises ChannelNotMoved if it cannot be done.
-
-    Without a client the number of deployments is not known.
-    """
-
-    def read(tx: Tx) -> ProposedMove:
-        found = promotion(tx, rules, *channel, to=to, from_channel=from_channel)
-        return proposed_move(tx, found)
-
-    proposed = await ledger.read(read)
-    if client is None:
-        return proposed
-    running = running_in(await client.deployments(*channel))
-    return msgspec.structs.replace(proposed, running=running)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +84,75 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveReader:
+    """Reads what moves would change: from the ledger, and from the channel at Edgegap."""
+
+    ledger: Ledger
+    client: EdgegapClient
+    settings: Settings
+
+    async def promotion(
+        self, channel: tuple[str, str], *, to: str | None, from_channel: str | None
+    ) -> ProposedMove:
+        """Return what a promotion would change; raises ChannelNotMoved if it cannot be done."""
+        rules = self.settings.rules
+
+        def read(tx: Tx) -> tuple[Approvable, str, ProposedMove]:
+            move = promotion(tx, rules, *channel, to=to, from_channel=from_channel)
+            return move, rule_to_move(tx, rules, *channel, move.image), proposed_move(tx, move)
+
+        move, rule, proposed = await self.ledger.read(read)
+        proposed = await self._with_changes(proposed, move, rule)
+        running = running_in(await self.client.deployments(*channel))
+        return msgspec.structs.replace(proposed, running=running)
+
+    async def asked(self, move: Approvable) -> Asked:
+        """Return what approving this move would do."""
+
+        def read(tx: Tx) -> tuple[Asked, str | None]:
+            waits = waiting_for_approval(tx, move)
+            asked = Asked(proposed_move(tx, move), approval_of(tx, move), waits is not None)
+            return asked, None if waits is None else rule_of(tx, waits)
+
+        asked, rule = await self.ledger.read(read)
+        if rule is None or asked.approval is not None:
+            return asked
+        proposed = asked.move
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                proposed = await self._with_changes(proposed, move, rule)
+        except TimeoutError:
+            proposed = msgspec.structs.replace(proposed, notes=(NOT_READ,))
+        return replace(asked, move=proposed)
+
+    async def _with_changes(
+        self, proposed: ProposedMove, move: Approvable, rule: str
+    ) -> ProposedMove:
+        """Add what the move changes: by the plan of the attempt that makes it."""
+        by = self.settings.rule_named(rule)
+        look = await self.client.look(move.app, move.channel)
+        if by is None or look.says(HTTPStatus.NOT_FOUND):
+            return proposed  # it will be parked, or the channel is created
+        if not look.ok or look.body is None:
+            return msgspec.structs.replace(proposed, notes=(NOT_READ,))
+        wanted = wanted_of(by, move.app, move.channel, move.image, self.settings)
+        plan = plan_update(wanted, look.body, resend=True)
+        if isinstance(plan, Rejected):
+            why = f"the move would be parked: {plan.sentence}"
+            return msgspec.structs.replace(proposed, notes=(why, *plan.notes))
+        sent = await self.ledger.read(lambda tx: sent_to(tx, move.app, move.channel))
+        known, keys = None if sent is None else sent.settings, self.settings.secret_keys
+        found = changes(plan.body, look.body, keys, known=known, profiles=by.pull_profiles)
+        changed = tuple(one for one in found if one.name not in SHOWN_ANYWAY)
+        return msgspec.structs.replace(proposed, differences=changed, notes=plan.notes)
+
+
+@dataclass(frozen=True, slots=True)
 class Approved:
     """The result: `approval` is None if nothing waits for it; `now`: it was given just now."""
 
     approval: Approval | None
     now: bool
-
-
-def what_is_asked(tx: Tx, move: Approvable) -> Asked:
-    """Return what approving this move would do."""
-    return Asked(
-        proposed_move(tx, move),
-        approval_of(tx, move),
-        waiting_for_approval(tx, move) is not None,
-    )
 
 
 async def approve_move(

@@ -43,7 +43,6 @@ from receiver.upkeep.channels import (
     rollback_channel,
 )
 from receiver.upkeep.operations import Asker, PausedRepositories, dismiss, undo_dismissal
-from receiver.upkeep.promotion import propose
 from receiver.upkeep.trials import NotTried, log_requested, try_version
 from receiver.upkeep.version_settings import VersionReader, VersionUnknown, VersionUnreadable
 from receiver.web.api_auth import limit_of, limited_to, source_of
@@ -448,12 +447,9 @@ async def request_trial(service: Service, request: Request, body: TrialRequest) 
 
 async def show_promotion(service: Service, _: Request, query: PromotionQuery) -> Response:
     """Show what a promotion would change."""
-    rules, channel = service.settings.rules, (query.app, query.channel)
-    to, other = given(query.to), given(query.from_channel)
+    channel, to, other = (query.app, query.channel), given(query.to), given(query.from_channel)
     try:
-        found = await propose(
-            service.ledger, service.client, rules, channel, to=to, from_channel=other
-        )
+        found = await service.moves.promotion(channel, to=to, from_channel=other)
     except ChannelNotMoved as error:
         return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
     return json_response(found)

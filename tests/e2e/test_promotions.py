@@ -11,9 +11,11 @@ import httpx
 import pytest
 
 from receiver.cli import channels
+from receiver.ledger.approvals import waiting_moves
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
+from receiver.web.page.approve import links_to_approve
 from tests.support.approvals import approve_waiting, registration_of
 from tests.support.commands import Commands, commands_beside
 from tests.support.dockerhub import deliveries, hub_beside
@@ -99,19 +101,82 @@ def test_what_changes_is_shown_before_the_move(
     until(lambda: sandbox.versions[APP, "prod"]["docker_tag"] == "1.1")
 
 
-def test_the_settings_that_differ_are_shown(
+def test_what_stays_although_the_rule_has_another_value_is_not_shown_as_a_change(
     here: ReceiverHere, commands: Commands, sandbox: EdgegapSandbox
 ) -> None:
+    """Edgegap sets resources only when a version is made: the move does not send them."""
     pushed(here, "1.0")
     here.ended(commands.json_of("promote", APP, "prod", "--json")["delivery"])
-    here.config.write_text(CONFIG.replace("req_memory = 2048", "req_memory = 1024"), "utf-8")
-    assert not here.inside(lambda: here.service.reload(here.environment)).faults
+    reloaded(here, CONFIG.replace("req_memory = 2048", "req_memory = 1024"))
     pushed(here, "1.1")
 
     done = commands.run("promote", APP, "prod", "--to", "1.1")
 
-    assert "  differs  req_memory: 2048 → 1024" in done.stderr
-    assert "  differs  image" not in done.stderr
+    assert "  changes" not in done.stderr
+    assert "  note     req_memory stays 2048: " in done.stderr
+    until(lambda: sandbox.versions[APP, "prod"]["docker_tag"] == "1.1")
+    assert sandbox.versions[APP, "prod"]["req_memory"] == 2048
+
+
+def settings_of(before: str, duration: int, value: str) -> str:
+    """The configuration with a limit on matches, and with a hidden variable."""
+    envs = f'envs = [{{ key = "DB", value = "{value}", is_hidden = true }}]'
+    lines = f"req_memory = 2048\nmax_duration = {duration}\n{envs}"
+    return before.replace("req_memory = 2048", lines)
+
+
+def test_what_a_move_changes_is_shown_before_it(
+    here: ReceiverHere, commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    """A rule that changed since the version was created changed its settings without a word."""
+    reloaded(here, settings_of(CONFIG, 60, "canary-1"))
+    for tag in ("1.0", "1.1"):
+        pushed(here, tag)
+    moved = commands.json_of("promote", APP, "prod", "--to", "1.0", "--json")
+    here.ended(moved["delivery"])
+    with visitor(here) as one:
+        page = one.get(f"/promote?app={APP}&channel=prod&to=1.1")
+    assert "Settings that change" not in page.text
+
+    reloaded(here, settings_of(CONFIG, 5, "canary-2"))
+    with visitor(here) as one:
+        page = one.get(f"/promote?app={APP}&channel=prod&to=1.1")
+    done = commands.run("promote", APP, "prod", "--to", "1.1")
+
+    lines = [line for line in done.stderr.splitlines() if "  changes" in line]
+    assert lines == [
+        "  changes  max_duration: 60 → 5",
+        "  changes  variable DB: a value → another value",
+    ]
+    assert "<bdi>60</bdi> → <bdi>5</bdi>" in page.text
+    assert "canary" not in page.text + done.output
+    until(lambda: sandbox.versions[APP, "prod"]["docker_tag"] == "1.1")
+    assert sandbox.versions[APP, "prod"]["max_duration"] == 5
+
+
+def test_a_person_who_approves_sees_what_the_move_changes(
+    here: ReceiverHere, commands: Commands, sandbox: EdgegapSandbox
+) -> None:
+    """Also if Edgegap does not return the channel, the link opens."""
+    reloaded(here, settings_of(APPROVED, 60, "canary-1"))
+    delivery = here.push("1.0")
+    until(lambda: registration_of(here, delivery, "staging")["state"] == "waiting")
+    first = commands.json_of("promote", APP, "staging", "--to", "1.0", "--json")["delivery"]
+    here.ended(first)
+    commands.run("release", APP, "staging")
+    reloaded(here, settings_of(APPROVED, 5, "canary-2"))
+    delivery = here.push("1.1")
+    until(lambda: registration_of(here, delivery, "staging")["state"] == "waiting")
+    (move,) = here.ledger.read_sync(waiting_moves)
+    link = links_to_approve(here.service, [move])[move.registration_id]
+
+    shown = httpx.get(here.url + link, trust_env=False)
+    sandbox.misbehave(Fault("status", path_contains="/version/staging", status=503, times=None))
+    blind = httpx.get(here.url + link, trust_env=False)
+
+    assert "<bdi>60</bdi> → <bdi>5</bdi>" in shown.text
+    assert "canary" not in shown.text
+    assert (blind.status_code, "did not return the channel" in blind.text) == (200, True)
 
 
 def test_a_rule_renamed_while_its_version_is_created_moves_its_channels(

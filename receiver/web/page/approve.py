@@ -19,7 +19,7 @@ from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.signing import APPROVAL_PATH, Approvable, ApprovalToken
 from receiver.upkeep.operations import Asker
-from receiver.upkeep.promotion import Asked, approve_move, what_is_asked
+from receiver.upkeep.promotion import Asked, approve_move
 from receiver.web.body import ClientDisconnected
 from receiver.web.clients import MinuteLimiter, client_of
 from receiver.web.page.auth import TRIES_A_MINUTE, current_session, form_of
@@ -77,7 +77,7 @@ class Approving:
             wake = service.worker.wake
             done = await approve_move(service.ledger, wake, move, asker, address)
             message = DONE if done.now else ""
-        asked = await service.ledger.read(lambda tx: what_is_asked(tx, move))
+        asked = await service.moves.asked(move)
         if asked.approval is None and expired:
             return _show(asked, home=home, heading="This link has expired.", sentence=_EXPIRED)
         if asked.approval is None and not asked.waits:

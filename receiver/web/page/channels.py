@@ -10,7 +10,6 @@ from receiver.ledger.views import Move
 from receiver.rules.rule import Mode
 from receiver.service import Service
 from receiver.upkeep.channels import ChannelNotMoved
-from receiver.upkeep.promotion import propose
 from receiver.web.page.answers import answer_page
 from receiver.web.page.approve import links_to_approve
 from receiver.web.page.auth import Page, failure
@@ -87,11 +86,8 @@ async def show_promotion(service: Service, request: Request, session: Session) -
     query = request.query_params
     channel = query.get("app", ""), query.get("channel", "")
     to, other = query.get("to") or None, query.get("from") or None
-    rules = service.settings.rules
     try:
-        move = await propose(
-            service.ledger, service.client, rules, channel, to=to, from_channel=other
-        )
+        move = await service.moves.promotion(channel, to=to, from_channel=other)
     except ChannelNotMoved as error:
         return failure(request, CONFLICT, "Nothing can be moved.", f"{error}.")
     fields = {
