@@ -1,6 +1,7 @@
-"""Pushes to several replicas that are killed again and again while trials and approvals run."""
+"""Pushes and moves by hand, while replicas are killed at each step of trials and moves."""
 
 import asyncio
+import queue
 import random
 import tempfile
 import threading
@@ -9,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,22 @@ from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.rules.tag_order import version_number
 from receiver.rules.trial import TAG
-from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
+from tests.storm.steps import KilledAtSteps, MovesNoted
 from tests.support.approvals import approve_waiting
 from tests.support.postgres import Postgres, plain, programs
 from tests.support.receiver_process import APP, REPOSITORY, RULE, ReceiverProcess, webhook_body
 
 ENDS_WITHIN_SECONDS = 180.0
+MOVED_WITHIN_SECONDS = 120.0  # by hand
 CHANNELS = ("staging", "prod")
+BY_HAND: tuple[tuple[str, dict[str, str]], ...] = (
+    ("promote", {"app": APP, "channel": "prod", "from": "staging"}),
+    ("rollback", {"app": APP, "channel": "staging"}),
+    ("rollback", {"app": APP, "channel": "prod"}),
+)
 WITH_CHANNEL = 'preflight = false\nchannels = ["staging"]'
 CONFIG = f"""
 {RULE.replace("preflight = false", WITH_CHANNEL)}
@@ -91,10 +99,13 @@ class StormReport:
 def run_storm(*, pushes: int, replicas: int, seed: int, url: URL | None = None) -> StormReport:
     """Run a storm on PostgreSQL and return what it found at its end."""
     with tempfile.TemporaryDirectory() as folder, _ledger(Path(folder), url) as database:
-        sandbox = EdgegapSandbox(apps=(APP,))
+        sandbox = MovesNoted(apps=(APP,))
         sandbox.deployments.quirks = DeploymentQuirks(capacity=4)
-        with serving(sandbox.app) as edgegap:
-            storm = _Storm(sandbox, edgegap, database, Path(folder), seed)
+        steps = KilledAtSteps(sandbox.app, random.Random(seed), max(1, pushes // 40))
+        with serving(steps) as edgegap:
+            storm = _Storm(
+                sandbox, steps, edgegap=edgegap, database=database, folder=Path(folder), seed=seed
+            )
             return storm.run(pushes, replicas)
 
 
@@ -118,29 +129,44 @@ def _ledger(folder: Path, url: URL | None) -> Iterator[URL]:
 
 class _Storm:
     def __init__(
-        self, sandbox: EdgegapSandbox, edgegap: str, database: URL, folder: Path, seed: int
+        self,
+        sandbox: MovesNoted,
+        steps: KilledAtSteps,
+        *,
+        edgegap: str,
+        database: URL,
+        folder: Path,
+        seed: int,
     ) -> None:
         self._sandbox, self._edgegap, self._database = sandbox, edgegap, database
-        self._folder, self._rng = folder, random.Random(seed)
+        self._steps, self._folder, self._rng = steps, folder, random.Random(seed)
         self._ledger = Ledger(database)
         self._over = threading.Event()
-        self._kills = self._approvals = 0
+        self._receivers: list[ReceiverProcess] = []
+        self._up: set[int] = set()
+        self._dead: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._kills = self._approvals = self._by_hand = 0
 
     def run(self, pushes: int, replicas: int) -> StormReport:
         self._ledger.open_to_write()
         receivers = [self._replica(number).start() for number in range(replicas)]
+        self._receivers, self._up = receivers, set(range(replicas))
+        self._steps.kill = self._kill_now
         threads = [
-            threading.Thread(target=self._kill, args=(receivers,)),
+            threading.Thread(target=self._kill),
             *(threading.Thread(target=self._approve) for _ in range(2)),
         ]
-        for thread in threads:
+        moving = threading.Thread(target=self._move_by_hand, args=(max(1, pushes // 20),))
+        for thread in (*threads, moving):
             thread.start()
         try:
             accepted = self._push(receivers, pushes)
+            moving.join()
         finally:
             self._over.set()
             for thread in threads:
                 thread.join()
+        self._steps.kill = lambda _: False
         self._sandbox.behave()
         self._sandbox.deployments.quirks = DeploymentQuirks()
         for receiver in receivers:
@@ -157,7 +183,8 @@ class _Storm:
         folder = self._folder / f"replica-{number}"
         folder.mkdir()
         environment = {"DATABASE_URL": plain(self._database)}
-        return ReceiverProcess(folder, self._edgegap, config=CONFIG, environment=environment)
+        edgegap = self._steps.url(self._edgegap, number)
+        return ReceiverProcess(folder, edgegap, config=CONFIG, environment=environment)
 
     def _push(self, receivers: Sequence[ReceiverProcess], pushes: int) -> int:
         accepted = 0
@@ -178,13 +205,46 @@ class _Storm:
             time.sleep(self._rng.uniform(0.0, 0.25))
         return accepted
 
-    def _kill(self, receivers: Sequence[ReceiverProcess]) -> None:
+    def _move_by_hand(self, wanted: int) -> None:
+        """Promote and roll back in turn, until as many requests as wanted were accepted."""
+        rng, until = random.Random(self._rng.random()), time.monotonic() + MOVED_WITHIN_SECONDS
+        turns = cycle(BY_HAND)
+        while self._by_hand < wanted and time.monotonic() < until:
+            receiver, (action, body) = rng.choice(self._receivers), next(turns)
+            headers = {"Authorization": f"Bearer {receiver.api_token()}"}
+            with suppress(httpx.HTTPError):  # whether it was done is in the ledger
+                url = f"{receiver.url}/api/{action}"
+                answer = httpx.post(url, json=body, headers=headers, trust_env=False, timeout=20)
+                self._by_hand += answer.is_success
+            time.sleep(rng.uniform(0.2, 1.0))
+
+    def _kill_now(self, number: int) -> bool:
+        """Kill a replica that is running, at once; another thread starts it again."""
+        process = self._receivers[number].process
+        if number not in self._up or process is None:
+            return False
+        self._up.discard(number)
+        process.kill()
+        self._dead.put(number)
+        return True
+
+    def _kill(self) -> None:
+        """Kill replicas at any time, too, and start those that were killed."""
         rng = random.Random(self._rng.random())
-        while not self._over.wait(rng.uniform(0.3, 2.0)):
-            receiver = rng.choice(receivers)
-            receiver.kill()
-            receiver.start()
-            self._kills += 1
+        while not self._over.is_set():
+            with suppress(queue.Empty):
+                self._restart(self._dead.get(timeout=rng.uniform(0.5, 4.0)))
+                continue
+            number = rng.randrange(len(self._receivers))
+            if self._kill_now(number):
+                self._restart(self._dead.get())
+
+    def _restart(self, number: int) -> None:
+        receiver = self._receivers[number]
+        receiver.kill()
+        receiver.start()
+        self._kills += 1
+        self._up.add(number)
 
     def _approve(self) -> None:
         """Approve what waits, two at once, as people do who click the same link."""
@@ -215,9 +275,9 @@ class _Storm:
         faults = [f"not ended: {one}" for one in left]
         running = self._sandbox.deployments.active(TAG)
         faults += [f"a deployment of {one.version} is left" for one in running]
-        moved = {name: self._moves(name) for name in CHANNELS}
+        moved = {name: self._sandbox.tags_of(name) for name in CHANNELS}
         for name, tags in moved.items():
-            faults += _wrong_moves(name, tags)
+            faults += wrong_moves(name, tags, self._read(partial(_requested, channel=name)))
             faults += [
                 f"{name} moved to {tag}, which did not pass"
                 for tag in tags
@@ -230,6 +290,8 @@ class _Storm:
             "accepted": accepted,
             "kills": self._kills,
             "approvals": self._approvals,
+            "kills at": dict(self._steps.killed),
+            "moved by hand": self._by_hand,
             "moves": {name: len(tags) for name, tags in moved.items()},
             "ended": dict(self._read(_ended)),
             "deployments": sum(
@@ -239,19 +301,6 @@ class _Storm:
             ),
         }
         return StormReport(counts, tuple(faults))
-
-    def _moves(self, channel: str) -> list[str]:
-        """The tags that the channel had at Edgegap, in order, without repetitions."""
-        tags: list[str] = []
-        for call in self._sandbox.calls:
-            body = call.body or {}
-            made = call.method == "POST" and body.get("name") == channel
-            moved = call.method == "PATCH" and call.path.endswith(f"/version/{channel}")
-            tag = body.get("docker_tag")
-            done = call.status is None or call.status < 300  # lost responses count as done
-            if (made or moved) and done and isinstance(tag, str) and tags[-1:] != [tag]:
-                tags.append(tag)
-        return tags
 
 
 def _open(tx: Tx) -> list[Any]:
@@ -268,12 +317,31 @@ def _ended(tx: Tx) -> Counter[str]:
     return Counter(f"{row.mode} {row.state} {row.outcome or row.reason}" for row in rows)
 
 
-def _wrong_moves(name: str, tags: Sequence[str]) -> list[str]:
+def _requested(tx: Tx, channel: str) -> list[str]:
+    """The tags that a person had a channel moved to, once for each request."""
+    rows = tx.run(
+        "SELECT r.tag FROM deliveries d JOIN led_to l ON l.delivery_id = d.id"
+        " JOIN registrations r ON r.id = l.registration_id"
+        " WHERE d.source = 'command' AND r.version = :channel",
+        channel=channel,
+    )
+    return [str(row.tag) for row in rows]
+
+
+def wrong_moves(name: str, tags: Sequence[str], requested: Sequence[str]) -> list[str]:
+    """Return what a channel must not have done, given the tags that Edgegap gave it, in order.
+
+    A push moves it once and never back; a person may have `requested` a tag once more.
+    """
     wrong = []
     for one, after in pairwise(tags):
         before, now = version_number(one), version_number(after)
-        if before is None or now is None or now <= before:
+        if one != after and not (before and now and now > before) and after not in requested:
             wrong.append(f"{name} moved from {one} to {after}")
+    asked = Counter(requested)
+    for tag, count in Counter(tags).items():
+        if count > 1 + asked[tag]:
+            wrong.append(f"{name} moved to {tag} {count} times; by hand: {asked[tag]}")
     return wrong
 
 
