@@ -29,6 +29,7 @@ _FAMILY: Mapping[Reason, str] = {
     Reason.TRIAL_RUNNING: "trial",  # after many looks, a call that fails is repeated soon
     Reason.RULE_GONE: "rule",
     Reason.RULE_CHANGED: "rule",
+    Reason.TRIAL_GONE: "rule",
 }
 
 

@@ -409,8 +409,8 @@ REASONS: dict[Reason, Explained] = {
     ),
     Reason.TRIAL_FAILED: Explained(
         "The trial of {app}/{version} failed: {detail}. No channel was moved to it, and its "
-        "deployment is stopped. Fix the server and push a new tag, or replay this to try the "
-        "version again.",
+        "deployment {left}. Fix the server and push a new tag, or replay this to try the version "
+        "again.",
         in_image=True,
     ),
     Reason.CRASHES_THE_WORKER: Explained(

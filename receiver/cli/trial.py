@@ -61,7 +61,7 @@ def trial(
 
     \b
     With --wait the exit code is:
-      0  the trial passed, and its deployment is stopped
+      0  the trial passed
       1  it failed, or was refused
       6  it is not done after --timeout; `receiver show ID` gives the reason
     """

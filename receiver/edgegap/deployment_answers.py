@@ -15,7 +15,7 @@ from typing import Any
 from receiver.edgegap.fields import flag, number
 from receiver.edgegap.listing import Listing
 from receiver.edgegap.responses import Body, Shape, count_of, one_line
-from receiver.secret import Secret, mask_spelt, spellings_of
+from receiver.secret import Secret, mask, mask_spelt, spellings_of
 
 LOG_KEPT = 65_536  # characters of a log's end
 LONGEST_ENCODED = 4  # times a secret's hex: what its beginning may take in other encodings
@@ -90,7 +90,8 @@ class Port:
 class Deployment:
     """A deployment's status.
 
-    `status` is Edgegap's own word, `error` its explanation of an error. `tags` is None if the
+    `status` is Edgegap's own word, `error` its explanation of an error, not cut yet: the hidden
+    values of its version have to be masked first. `tags` is None if the
     response does not show them. `seconds` is how long it has been Ready, None if that is unknown.
     """
 
@@ -236,12 +237,12 @@ def stop_shape(body: Body) -> str:
 def read_status(request_id: str, body: Body, secrets: Iterable[Secret]) -> Deployment:
     """Return the status in a response."""
     secrets = tuple(secrets)
-    seconds = number(body.get("elapsed_time"))
+    seconds, detail = number(body.get("elapsed_time")), body.get("error_detail")
     return Deployment(
         request_id=request_id,
         state=_state(body),
         status=_text(body.get("current_status"), secrets),
-        error=_text(body.get("error_detail"), secrets),
+        error=mask(detail, secrets) if isinstance(detail, str) else "",
         app=_text(body.get("app_name")),
         version=_text(body.get("app_version")),
         tags=_tags(body.get("tags")),

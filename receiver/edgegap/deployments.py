@@ -26,6 +26,7 @@ from receiver.edgegap.deployment_answers import (
 )
 from receiver.edgegap.meanings import Call, Meaning, Read, meaning_of
 from receiver.edgegap.responses import Answer, Body, Success
+from receiver.secret import Secret
 
 T = TypeVar("T")
 
@@ -64,11 +65,14 @@ async def status(client: EdgegapClient, request_id: str) -> Read[Deployment]:
     return _read(Call.STATUS, answer, lambda body: read_status(request_id, body, secrets))
 
 
-async def logs(client: EdgegapClient, request_id: str) -> Read[Logs]:
-    """GET a deployment's logs and its last crash; they are gone once it is stopped."""
+async def logs(client: EdgegapClient, request_id: str, hidden: Iterable[Secret] = ()) -> Read[Logs]:
+    """GET a deployment's logs and its last crash; they are gone once it is stopped.
+
+    The `hidden` values of its version are masked, as the client's own secrets are.
+    """
     path = f"/v1/deployment/{_quoted(request_id)}/container-logs"
     answer = await client.call("GET", path, shape=logs_shape)
-    secrets = client.secrets
+    secrets = (*client.secrets, *hidden)
     return _read(Call.LOGS, answer, lambda body: read_logs(body, secrets))
 
 

@@ -103,7 +103,8 @@ _TOO_LARGE = (
     r"|\b(plan|tier|quota)\b.{0,80}\b(exceed\w*|over|above|more than|upgrade)\b"
 )
 _CAPACITY = (
-    r"\bcapacity\b|\bno (\w+ )?(server|location|host|node|resources?)\b.{0,30}\b(avail|found)"
+    r"\bcapacity\b|\bno (\w+ )?(server|location|host|node|resource)s?\b.{0,30}\b(avail|found)"
+    r"|\bno (available|free|suitable) (\w+ )?(server|location|host|node|resource)s?\b"
 )
 _NO_ID = r"\brequest[ _-]?id\b|\bdeployment\b.{0,40}\b(not found|not exist|unknown)"
 _ENDED = r"\balready\b.{0,40}\b(stopp|terminat|delet|remov)|\b(is|was) (stopped|terminated)\b"
@@ -143,6 +144,11 @@ def meaning_of(call: Call, answer: Answer) -> Meaning:
         return Meaning.UNCERTAIN
     fitting = (row.meaning for row in _TABLE if _fits(row, call, answer))
     return next(fitting, Meaning.UNCERTAIN)
+
+
+def says_no_capacity(text: str) -> bool:
+    """Return whether the text of an error says that there is no server now."""
+    return re.search(_CAPACITY, text, re.IGNORECASE) is not None
 
 
 def _fits(row: _Row, call: Call, answer: Answer) -> bool:

@@ -35,7 +35,8 @@ _NOTICES = """UPDATE outbox SET due_at = due_at + :step,
   created_at = CASE WHEN created_at + :forward > :now THEN :now ELSE created_at + :forward END
  WHERE NOT (created_at BETWEEN :since AND :now)"""
 _TRIALS = """UPDATE trials SET requested_at = requested_at + :step, ready_at = ready_at + :step,
-  left_at = left_at + :step, decided_at = decided_at + :step, stop_at = stop_at + :step
+  left_at = left_at + :step, unread_at = unread_at + :step, decided_at = decided_at + :step,
+  stop_at = stop_at + :step
  WHERE stopped_at IS NULL AND NOT (requested_at BETWEEN :since AND :now)"""
 # Written that long before it is due: see `expect_answer`.
 _CHECKS = """UPDATE channels SET check_at = check_at + :step

@@ -317,6 +317,7 @@ trials = Table(
     Column("requested_at", BigInteger),
     Column("ready_at", BigInteger),
     Column("left_at", BigInteger),
+    Column("unread_at", BigInteger),
     Column("decided_at", BigInteger),
     Column("passed", Boolean),
     Column("why", Text, nullable=False, server_default=""),

@@ -11,12 +11,13 @@ from receiver.reasons import State
 from receiver.rules.trial import Phase, TrialRun
 
 TRIAL = "x"
+STOPPED_UNWATCHED = "its deployment was stopped while nothing worked on it"
 # The registrations of which a deployment may run: by the index `trials_running`.
 RUNNING = """SELECT t.registration_id FROM trials t
  WHERE t.stopped_at IS NULL AND t.requested_at IS NOT NULL"""
 
-_COLUMNS = """request_id, requested_at, ready_at, left_at, decided_at, passed, why, exit_code, log,
- notes, stop_at, stopped_at"""
+_COLUMNS = """request_id, requested_at, ready_at, left_at, unread_at, decided_at, passed, why,
+ exit_code, log, notes, stop_at, stopped_at"""
 _LAST = f"""SELECT id, at, keep, {_COLUMNS} FROM trials
  WHERE registration_id = :registration ORDER BY id DESC LIMIT 1"""  # noqa: S608 - our words
 _INSERT = """INSERT INTO trials (id, registration_id, app, version, repository, tag, digest, at,
@@ -30,8 +31,9 @@ _REQUESTED = """UPDATE trials SET requested_at = :now,
 _NOTE = """UPDATE trials SET
   digest = coalesce(digest, (SELECT r.digest FROM registrations r WHERE r.id = :registration)),
   request_id = :request_id, requested_at = :requested_at,
-  ready_at = :ready_at, left_at = :left_at, decided_at = :decided_at, passed = :passed, why = :why,
-  exit_code = :exit_code, log = :log, notes = :notes, stop_at = :stop_at, stopped_at = :stopped_at
+  ready_at = :ready_at, left_at = :left_at, unread_at = :unread_at, decided_at = :decided_at,
+  passed = :passed, why = :why, exit_code = :exit_code, log = :log, notes = :notes,
+  stop_at = :stop_at, stopped_at = :stopped_at
  WHERE id = (SELECT max(id) FROM trials WHERE registration_id = :registration)"""
 _VERDICT = """SELECT t.passed FROM trials t
  WHERE t.app = :app AND t.repository = :repository AND {which} AND t.passed IS NOT NULL
@@ -45,7 +47,8 @@ _PASSED = """SELECT digest FROM trials
  WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL
  ORDER BY id DESC"""
 # Runs that nobody works on: their registration has ended, is parked or is gone.
-_LEFT = """SELECT t.id, t.registration_id, t.request_id, t.app, t.version, t.requested_at
+_LEFT = """SELECT t.id, t.registration_id, t.request_id, t.app, t.version, t.requested_at,
+  coalesce(t.stop_at > t.decided_at, false) AS is_kept
  FROM trials t LEFT JOIN registrations r ON r.id = t.registration_id
  WHERE t.stopped_at IS NULL AND t.requested_at IS NOT NULL
   AND (t.stop_at IS NULL OR t.stop_at <= :now)
@@ -54,7 +57,11 @@ _ACTIVE = """SELECT request_id FROM trials WHERE registration_id = :registration
  AND stopped_at IS NULL ORDER BY id DESC LIMIT 1"""
 _KNOWN = """SELECT 1 FROM registrations WHERE id = :id
  UNION ALL SELECT 1 FROM trials WHERE registration_id = :id LIMIT 1"""
-_FOUND = "UPDATE trials SET request_id = :request_id WHERE id = :id AND request_id IS NULL"
+_STATE = "SELECT state FROM registrations WHERE id = :id {lock}"
+_STOP = """UPDATE trials SET request_id = coalesce(request_id, :request_id),
+  stop_at = coalesce(stop_at, :now),
+  why = CASE WHEN passed IS NULL AND why = '' THEN :why ELSE why END
+ WHERE id = :id AND stopped_at IS NULL"""
 _STOPPED = "UPDATE trials SET stopped_at = :now WHERE id = :id AND stopped_at IS NULL"
 _TIME = """SELECT app, sum(stopped_at - requested_at) AS milliseconds FROM trials
  WHERE requested_at IS NOT NULL AND request_id IS NOT NULL AND stopped_at IS NOT NULL
@@ -68,7 +75,8 @@ _WAKE = """UPDATE registrations SET due_at = :now WHERE app = :app AND repositor
 class LeftRun:
     """A run whose deployment may still be there although no registration works on it.
 
-    `may_appear`: Edgegap may carry out the request late.
+    `may_appear`: Edgegap may carry out the request late. `is_kept`: it ran on after its verdict, as
+    was wanted, and that time is over.
     """
 
     id: str
@@ -77,6 +85,7 @@ class LeftRun:
     app: str
     version: str
     may_appear: bool
+    is_kept: bool
 
 
 def last_run(tx: Tx, registration: str) -> TrialRun | None:
@@ -138,6 +147,7 @@ def note_run(tx: Tx, registration: str, run: TrialRun) -> None:
         requested_at=run.requested_at,
         ready_at=run.ready_at,
         left_at=run.left_at,
+        unread_at=run.unread_at,
         decided_at=run.decided_at,
         passed=run.passed,
         why=run.why,
@@ -183,6 +193,7 @@ def runs_left(tx: Tx) -> list[LeftRun]:
             row.app,
             row.version,
             row.request_id is None and tx.now - row.requested_at < LONGEST_CALL,
+            bool(row.is_kept),
         )
         for row in rows
     ]
@@ -205,9 +216,16 @@ def is_ours(tx: Tx, registration: str) -> bool:
     return tx.run(_KNOWN, id=registration).first() is not None
 
 
-def note_found(tx: Tx, identity: str, request_id: str) -> None:
-    """Record the deployment of a run whose response was not known: what it took counts."""
-    tx.run(_FOUND, id=identity, request_id=request_id)
+def note_stop(tx: Tx, left: LeftRun, request_id: str) -> bool:
+    """Record that the deployment of a run is about to be stopped, unless it is worked on again.
+
+    A run without a verdict then proves nothing: its registration repeats it.
+    """
+    look = _STATE.format(lock="FOR UPDATE" if tx.postgresql else "")
+    if tx.run(look, id=left.registration).scalar() not in {None, State.DONE, State.PARKED}:
+        return False
+    tx.run(_STOP, id=left.id, request_id=request_id, now=tx.now, why=STOPPED_UNWATCHED)
+    return True
 
 
 def note_stopped(tx: Tx, identity: str) -> None:

@@ -20,7 +20,7 @@ IMAGE_WAITS = tuple(seconds * SECOND for seconds in (2, 5, 15, 30, 60, 120))
 IMAGE_WAITED_LONG = 10 * MINUTE
 DECLINED_WAITS = tuple(seconds * SECOND for seconds in (5, 15, 30))
 MOST_REFUSALS = 5
-OF_OTHER_RULES = frozenset({Reason.RULE_GONE, Reason.RULE_CHANGED})
+OF_OTHER_RULES = frozenset({Reason.RULE_GONE, Reason.RULE_CHANGED, Reason.TRIAL_GONE})
 OTHER_RULES_FOR = 5 * MINUTE
 OTHER_RULES_EVERY = 5 * SECOND  # at most: any replica may claim it, and no call is made
 

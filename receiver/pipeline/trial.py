@@ -7,7 +7,7 @@ a tag: so it is found again after a lost response, and stopped whatever happens.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from receiver.backoff import LONGEST_CALL, WaitState
+from receiver.backoff import LONGEST_CALL, MINUTE, WaitState
 from receiver.edgegap.deployment_answers import (
     LAST_LINES,
     Deployment,
@@ -19,11 +19,18 @@ from receiver.edgegap.deployments import deploy, deployments_of, logs, status, s
 from receiver.edgegap.fields import is_hidden
 from receiver.edgegap.meanings import Meaning, Read
 from receiver.edgegap.plans import image_of, same_image
-from receiver.edgegap.responses import Answer
+from receiver.edgegap.responses import Answer, Body, one_line
 from receiver.ledger.result import Result
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out
-from receiver.pipeline.retry import Action, Operation, Policy, policy_for, wait_for_registry
+from receiver.pipeline.retry import (
+    Action,
+    Operation,
+    Policy,
+    policy_for,
+    summary_of,
+    wait_for_registry,
+)
 from receiver.reasons import Outcome, Reason, State, explain
 from receiver.rules.rule import Rule
 from receiver.rules.trial import (
@@ -35,18 +42,21 @@ from receiver.rules.trial import (
     TrialRun,
     crash,
     failure,
+    finds_no_server,
     is_steady,
     looked_at,
     next_look,
     next_look_at_end,
     seconds,
+    unproven,
     usage_notes,
 )
-from receiver.secret import Secret, mask
+from receiver.secret import Secret
+from receiver.timestamps import format_time
 
 DEPLOYMENTS = "/v2/deployments"
 MOST_LOOKED_UP = 20  # deployments whose tags the list does not show
-UNREADABLE_FOR = 60 * SECOND  # then a trial whose logs cannot be read has failed
+UNREADABLE_FOR = 60 * SECOND  # what a verdict needs is waited for at most that long
 UNREAD = (
     "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is tried once the "
     "registry returns the digest of the tag. It is retried for 24 hours."
@@ -56,15 +66,24 @@ OVERWRITTEN = (
     "so the version was not tried. Push the new image under a new tag, or replay this push to try "
     "what the tag has now."
 )
-_POLICIES = {
-    Meaning.NO_CAPACITY: Policy(Action.WAIT_FOR_SERVER, Reason.NO_CAPACITY),
-    Meaning.DEPLOYMENT_LIMIT: Policy(Action.WAIT_FOR_SERVER, Reason.NO_CAPACITY),
+NO_LOGS = (
+    "Edgegap returns no logs of it ({detail}), so restarts cannot be ruled out; if the server "
+    "writes none, let it write a line at its start"
+)
+_NO_SERVER = Policy(Action.WAIT_FOR_SERVER, Reason.NO_CAPACITY)
+_REFUSED = Policy(Action.PARK, Reason.TRIAL_REFUSED)
+_OF_REQUEST = {
+    Meaning.NO_CAPACITY: _NO_SERVER,
+    Meaning.DEPLOYMENT_LIMIT: _NO_SERVER,
+    Meaning.UNKNOWN_NAME: _REFUSED,
+    Meaning.REFUSED: _REFUSED,
+}
+_OF_ANY = {
     Meaning.RATE_LIMITED: Policy(Action.SLOW_DOWN, Reason.EDGEGAP_BUSY),
     Meaning.TOKEN_REFUSED: Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
     Meaning.FORBIDDEN: Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
-    Meaning.UNKNOWN_NAME: Policy(Action.PARK, Reason.TRIAL_REFUSED),
-    Meaning.REFUSED: Policy(Action.PARK, Reason.TRIAL_REFUSED),
 }
+_FOR_ALL = frozenset({Action.SLOW_DOWN, Action.CLOSE_GATE})  # says nothing of this one run
 _ERROR = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
 
 
@@ -96,18 +115,19 @@ class TrialAttempt(Attempt):
             and self._claimed.evidence.passed
         ):
             return await self._end(rule, run)  # its rule is back
-        if run is not None and phase is Phase.REQUESTED:
-            return await self._find(rule, run)
-        if run is not None and phase is Phase.WATCHED:
-            return await self._watch(rule, run)
-        return await self._begin(rule, run if run is not None and run.passed is None else None)
-
-    async def _begin(self, rule: Rule, planned: TrialRun | None) -> Result:
-        """Request a deployment, as a person planned it; again after a run without a verdict."""
-        claimed = self._claimed
-        trial = self._trial(rule, planned)
+        planned = run if run is not None and run.passed is None else None
+        trial = _trial(rule, planned)
         if trial is None:
             return self._park(Reason.TRIAL_GONE, rule)
+        if run is not None and phase is Phase.REQUESTED:
+            return await self._find(rule, trial, run)
+        if run is not None and phase is Phase.WATCHED:
+            return await self._watch(rule, trial, run)
+        return await self._begin(rule, trial, planned)
+
+    async def _begin(self, rule: Rule, trial: Trial, planned: TrialRun | None) -> Result:
+        """Request a deployment, as a person planned it; again after a run without a verdict."""
+        claimed = self._claimed
         stopped = await self._look_at_version(rule) or await self._find_digest(rule)
         if stopped is not None:
             return stopped
@@ -125,7 +145,8 @@ class TrialAttempt(Attempt):
             self._run_now = run
         else:
             self._run_now = replace(run, stopped_at=self._ledger.now())
-        return await self._retry_or_park(rule, _policy(read), read.answer)
+        policy = _OF_REQUEST.get(read.meaning) or _policy(read)
+        return await self._retry_or_park(rule, policy, read.answer)
 
     async def _look_at_version(self, rule: Rule) -> Result | None:
         """Return the result unless the version has the image of the push.
@@ -184,13 +205,13 @@ class TrialAttempt(Attempt):
             jitter=self._jitter(),
         )
 
-    async def _find(self, rule: Rule, run: TrialRun) -> Result:
+    async def _find(self, rule: Rule, trial: Trial, run: TrialRun) -> Result:
         """Find the deployment of a request whose response is not known, or request it again."""
         ids, answer = await self._tagged()
         if ids is None:
             return await self._retry_or_park(rule, _ERROR, answer)
         if ids:
-            return await self._watch(rule, replace(run, request_id=ids[0]))
+            return await self._watch(rule, trial, replace(run, request_id=ids[0]))
         sent_at = run.requested_at or self._ledger.now()
         if self._ledger.now() - sent_at < LONGEST_CALL:  # Edgegap may carry out the request late
             self._run_now = run
@@ -198,77 +219,91 @@ class TrialAttempt(Attempt):
         self._run_now = replace(run, stopped_at=self._ledger.now())
         return self._waiting(self._ledger.now(), "the request had no effect")
 
-    async def _watch(self, rule: Rule, run: TrialRun) -> Result:
+    async def _watch(self, rule: Rule, trial: Trial, run: TrialRun) -> Result:
         self._run_now = run
-        trial = self._trial(rule, run)
         seen, result = await self._look(rule, run)
         if result is not None:
             return result
+        now = self._ledger.now()
         if seen is not None:
-            run = self._run_now = looked_at(run, seen, self._ledger.now())
-        if trial is None:
-            return await self._judge(rule, run, "the rule has no [rule.trial] any more")
-        failed = failure(trial, run, seen, self._ledger.now())
-        if not failed and not is_steady(trial, run, self._ledger.now()):
+            run = self._run_now = looked_at(run, seen, now)
+            if finds_no_server(run, seen):
+                return self._stop_later(replace(run, stop_at=now))
+        why = unproven(seen, unwatched=now - self._claimed.waited.since)
+        if why:
+            return self._stop_later(replace(run, why=why, stop_at=now))
+        failed = failure(trial, run, seen, now)
+        if not failed and not is_steady(trial, run, now):
             return self._look_later(run, trial)
-        return await self._judge(rule, run, failed)
+        return await self._judge(rule, trial, run, failed)
 
-    async def _judge(self, rule: Rule, run: TrialRun, failed: str) -> Result:
+    async def _judge(self, rule: Rule, trial: Trial, run: TrialRun, failed: str) -> Result:
         """Read logs and metrics while the deployment is there, then decide and have it stopped.
 
         It is a run of the image only if the version has it still; otherwise there is no verdict.
         """
         request_id, now = run.request_id or "", self._ledger.now()
+        unread_at = now if run.unread_at is None else run.unread_at
+        run = self._run_now = replace(run, unread_at=unread_at)
         look = await self._get()
         policy, version = policy_for(Operation.LOOK, look), look.body if look.ok else None
-        waits = policy.then not in {Action.GO_ON, Action.ABSENT, Action.PARK}
-        if waits and not self._unreadable(run, rule):
-            return await self._retry_or_park(rule, policy, look)
+        unread = policy.then not in {Action.GO_ON, Action.ABSENT}
+        if unread and self._reads_again(run, policy):
+            again = _ERROR if policy.then is Action.PARK else policy
+            return await self._retry_or_park(rule, again, look)
         if version is None or not same_image(version, self._claimed.image):
             shown = "cannot be read" if version is None else f"has {image_of(version)}"
             why = f"the version {shown}, so it is not known which image ran"
             return self._stop_later(replace(run, why=why, stop_at=now))
-        read = await logs(self._client, request_id)
+        hidden = _hidden_values(version)
+        failed = one_line(failed, hidden)
+        read = await logs(self._client, request_id, hidden)
         self._recorded(read.answer)
-        if read.value is None and not failed:
-            policy = _policy(read) if read.meaning is not Meaning.GONE else _ERROR
-            if policy.then is not Action.PARK and not self._unreadable(run, rule):
-                return await self._retry_or_park(rule, policy, read.answer)
-            failed = "its logs cannot be read, so restarts cannot be ruled out"
+        if read.value is None and not (failed and read.meaning is Meaning.GONE):
+            if self._reads_again(run, _policy(read)):
+                return await self._retry_or_park(rule, _policy(read), read.answer)
+            if not failed and read.meaning is Meaning.UNCERTAIN:
+                why = f"its logs cannot be read: {summary_of(read.answer)}"
+                return self._stop_later(replace(run, why=why, stop_at=now))
+            failed = failed or NO_LOGS.format(detail=summary_of(read.answer))
         found = read.value or Logs(())
         failed = "; ".join(part for part in (failed, crash(found)) if part)
         measured = await usage(self._client, request_id)
         self._recorded(measured.answer)
-        trial = self._trial(rule, run)
-        keep = run.keep if run.keep is not None else trial.keep_failed if trial and failed else 0
-        run = self._run_now = replace(
+        keep = run.keep if run.keep is not None else trial.keep_failed if failed else 0
+        run = replace(
             run,
             passed=not failed,
-            why=mask(failed, await self._hidden_values() if failed else ()),
+            why=failed,
             exit_code=found.crash.exit_code if found.crash is not None else None,
-            log=await self._masked(found.last(LAST_LINES)) if failed else (),
+            log=found.last(LAST_LINES) if failed else (),
             notes=usage_notes(measured.value, version),
             decided_at=now,
             stop_at=now + keep,
+            unread_at=None,
         )
-        return self._stop_later(run)
+        return await self._end(rule, run) if run.is_kept else self._stop_later(run)
 
     async def _stop(self, rule: Rule | None, run: TrialRun) -> Result:
-        """Stop the deployment, and look until Edgegap shows that it is gone."""
+        """Stop the deployment, and look until Edgegap shows that it is gone.
+
+        If it cannot be stopped, the verdict counts all the same, and the sweep goes on stopping it.
+        """
         self._run_now = run
-        if run.stop_at is not None and self._ledger.now() < run.stop_at:
-            return self._stop_later(run)
         seen, result = await self._look(rule, run)
-        if result is not None:
+        if result is None and (seen is None or seen.state is DeploymentState.TERMINATED):
+            run = replace(run, stopped_at=self._ledger.now())
+            return self._begin_later(run) if run.is_kept else await self._end(rule, run)
+        if result is None:
+            await self._record("DELETE", f"/v1/stop/{run.request_id}")
+            read = await stop(self._client, run.request_id or "")
+            self._recorded(read.answer)
+            if read.meaning in {Meaning.DONE, Meaning.GONE}:
+                return self._stop_later(run)
+            result = await self._retry_or_park(rule, _policy(read), read.answer)
+        if result.state is State.WAITING or run.passed is None or run.is_kept:
             return result
-        if seen is None or seen.state is DeploymentState.TERMINATED:
-            return await self._end(rule, replace(run, stopped_at=self._ledger.now()))
-        await self._record("DELETE", f"/v1/stop/{run.request_id}")
-        read = await stop(self._client, run.request_id or "")
-        self._recorded(read.answer)
-        if read.meaning in {Meaning.DONE, Meaning.GONE}:
-            return self._stop_later(run)
-        return await self._retry_or_park(rule, _policy(read), read.answer)
+        return await self._end(rule, replace(run, stop_at=self._ledger.now()))
 
     async def _end(self, rule: Rule | None, run: TrialRun) -> Result:
         self._run_now = run
@@ -276,23 +311,33 @@ class TrialAttempt(Attempt):
             return self._waiting(
                 self._ledger.now(), f"proves nothing, because {run.why}; it is repeated"
             )
-        if run.passed is None:  # there was no capacity
-            return await self._retry_or_park(
-                rule,
-                _POLICIES[Meaning.NO_CAPACITY],
-                Answer("POST", DEPLOYMENTS, None, message="no server was found"),
-            )
+        if run.passed is None:  # there was no capacity; each look ended the wait that backs off
+            looked = self._claimed.waited.reason is Reason.TRIAL_RUNNING
+            answer = Answer("POST", DEPLOYMENTS, None, message="no server was found")
+            answer = replace(answer, retry_after=MINUTE) if looked else answer
+            return await self._retry_or_park(rule, _NO_SERVER, answer)
         self._notes += run.notes
         if run.passed and rule is None:
             return self._park(Reason.RULE_GONE, rule)  # its channels are not known
         if run.passed:
             steady = (run.decided_at or 0) - (run.ready_at or 0)
-            return Result.done(Outcome.PASSED, f"It ran for {seconds(steady)} without an error.")
-        sentence = explain(Reason.TRIAL_FAILED, **{**self._facts(rule), "detail": run.why})
+            sentence = f"It ran for {seconds(steady)} without an error."
+            sentence += "" if run.stopped_at is not None else f" Its deployment {self._left(run)}."
+            return Result.done(Outcome.PASSED, sentence)
+        facts = {**self._facts(rule), "detail": run.why, "left": self._left(run)}
+        sentence = explain(Reason.TRIAL_FAILED, **facts)
         if rule is None or rule.trial is None or rule.trial.on_failure is OnFailure.PARK:
             return Result.parked(Reason.TRIAL_FAILED, sentence)
         self._warnings += (f"the trial failed: {run.why}",)
         return Result.done(Outcome.FAILED, sentence)
+
+    def _left(self, run: TrialRun) -> str:
+        """Return what is left of the deployment, for a sentence about it."""
+        if run.stopped_at is not None:
+            return "is stopped"
+        if run.stop_at is not None and run.stop_at > self._ledger.now():
+            return f"runs on until {format_time(run.stop_at)}"
+        return "could not be stopped yet, which is tried each minute"
 
     async def _look(
         self, rule: Rule | None, run: TrialRun
@@ -324,34 +369,17 @@ class TrialAttempt(Attempt):
                 ids.append(request_id)
         return ids, read.answer
 
-    async def _hidden_values(self) -> tuple[Secret, ...]:
-        """Return the values of the version's hidden variables, as far as Edgegap shows them."""
-        look = await self._get()
-        envs = (look.body or {}).get("envs")
-        found = [env for env in envs if is_hidden(env)] if isinstance(envs, list) else []
-        return tuple(Secret(str(env.get("value") or "")) for env in found)
+    def _reads_again(self, run: TrialRun, policy: Policy) -> bool:
+        """Return whether what a verdict needs, and could not be read, is waited for."""
+        since = run.unread_at or 0
+        return policy.then in _FOR_ALL or self._ledger.now() - since < UNREADABLE_FOR
 
-    async def _masked(self, lines: Sequence[str]) -> tuple[str, ...]:
-        hidden = await self._hidden_values()
-        return tuple(mask("\n".join(lines), hidden).split("\n"))  # a value may have several lines
-
-    def _trial(self, rule: Rule, run: TrialRun | None) -> Trial | None:
-        """Return the trial of the rule, near the location that a person named for this run."""
-        if run is None or not run.near:
-            return rule.trial
-        near = read_near(run.near)
-        return Trial(near) if rule.trial is None else replace(rule.trial, near=near)
-
-    def _unreadable(self, run: TrialRun, rule: Rule) -> bool:
-        """Return whether what a verdict needs could not be read for a while."""
-        trial = self._trial(rule, run)
-        begun, lasts = run.ready_at, trial.steady_for if trial is not None else 0
-        if begun is None:
-            begun, lasts = run.left_at or run.requested_at or 0, trial.ready_within if trial else 0
-        return self._ledger.now() - begun - lasts >= UNREADABLE_FOR
+    def _begin_later(self, run: TrialRun) -> Result:
+        self._run_now = run
+        return self._waiting(self._ledger.now(), "is about to begin")
 
     def _look_later(self, run: TrialRun, trial: Trial) -> Result:
-        self._run_now = run
+        run = self._run_now = replace(run, unread_at=None)
         what = "waits until it is Ready" if run.ready_at is None else "is Ready, and is watched"
         return self._waiting(next_look(trial, run, self._ledger.now()), what)
 
@@ -360,8 +388,9 @@ class TrialAttempt(Attempt):
         sent = any(call.method == "DELETE" for call in self._calls)
         without = "proves nothing" if run.why else "did not begin"
         verdict = {True: "passed", False: "failed", None: without}[run.passed]
-        due = next_look_at_end(run, self._ledger.now(), sent=sent)
-        waiting = self._waiting(due, f"{verdict}, and is stopped")
+        what = "is repeated once the last deployment" if run.is_kept else f"{verdict}, and"
+        due = next_look_at_end(self._ledger.now(), sent=sent)
+        waiting = self._waiting(due, f"{what} is stopped")
         if run.passed is None:  # the wait for capacity goes on
             return replace(waiting, waited=self._claimed.waited)
         return waiting
@@ -374,11 +403,29 @@ class TrialAttempt(Attempt):
 
 
 def _policy(read: Read[str] | Read[Deployment] | Read[Logs] | Read[None]) -> Policy:
-    """Return what to do about a response that is not what was requested."""
-    if read.meaning in _POLICIES:
-        return _POLICIES[read.meaning]
+    """Return what to do about a response that is not what was requested.
+
+    Only a refusal of the deployment itself parks: any other call may succeed later.
+    """
+    if read.meaning in _OF_ANY:
+        return _OF_ANY[read.meaning]
     policy = policy_for(Operation.LIST, read.answer)
     return policy if policy.then is Action.RETRY else _ERROR
+
+
+def _trial(rule: Rule, run: TrialRun | None) -> Trial | None:
+    """Return the trial of the rule, near the location that a person named for this run."""
+    if run is None or not run.near:
+        return rule.trial
+    near = read_near(run.near)
+    return Trial(near) if rule.trial is None else replace(rule.trial, near=near)
+
+
+def _hidden_values(version: Body) -> tuple[Secret, ...]:
+    """Return the values of the version's hidden variables, as far as Edgegap shows them."""
+    envs = version.get("envs")
+    found = [env for env in envs if is_hidden(env)] if isinstance(envs, list) else []
+    return tuple(Secret(str(env.get("value") or "")) for env in found)
 
 
 def is_failed(result: Result) -> bool:

@@ -15,6 +15,7 @@ from receiver.edgegap.deployment_answers import (
     Series,
     Usage,
 )
+from receiver.edgegap.meanings import says_no_capacity
 from receiver.edgegap.responses import Body
 
 SECOND = 1000
@@ -22,6 +23,7 @@ MINUTE = 60 * SECOND
 SHORTEST_LOOK = SECOND
 FIRST_LOOK = 2 * SECOND
 LONGEST_LOOK = 15 * SECOND
+UNWATCHED_FOR = 2 * MINUTE  # longer than between two looks
 TAG = "receiver-trial"
 
 
@@ -64,6 +66,7 @@ class TrialRun:
     there is no verdict, and if it proves nothing; `why` says why it failed, or proves nothing.
     `log` has the last lines of a failed run.
     `left_at` is when it was no longer Ready although it had been: it is waited for once more.
+    `unread_at` is since when the verdict waits for what could not be read.
     """
 
     near: str = ""
@@ -80,11 +83,12 @@ class TrialRun:
     notes: tuple[str, ...] = ()
     stop_at: int | None = None
     stopped_at: int | None = None
+    unread_at: int | None = None
 
     def shifted(self, step: int) -> "TrialRun":
         """Return the run with its times moved by a step of the ledger's clock (ms)."""
-        names = ("requested_at", "ready_at", "left_at", "decided_at", "stop_at", "stopped_at")
-        times = {name: getattr(self, name) for name in names}
+        names = ("requested_at", "ready_at", "left_at", "unread_at", "decided_at", "stop_at")
+        times = {name: getattr(self, name) for name in (*names, "stopped_at")}
         moved = {name: at + step for name, at in times.items() if at is not None}
         return replace(self, **moved)
 
@@ -98,6 +102,11 @@ class TrialRun:
         if self.requested_at is None:
             return Phase.PLANNED
         return Phase.REQUESTED if self.request_id is None else Phase.WATCHED
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the deployment runs on after the verdict, which is then reported at once."""
+        return self.decided_at is not None and self.stop_at != self.decided_at
 
 
 def looked_at(run: TrialRun, seen: Deployment, now: int) -> TrialRun:
@@ -113,6 +122,23 @@ def looked_at(run: TrialRun, seen: Deployment, now: int) -> TrialRun:
     if seen.seconds is None or run.left_at is not None:
         return replace(run, ready_at=now)
     return replace(run, ready_at=max(_begin(run, now), now - seen.seconds * SECOND))
+
+
+def finds_no_server(run: TrialRun, seen: Deployment) -> bool:
+    """Return whether Edgegap accepted the request, and then found no server for it."""
+    began = run.ready_at is not None or run.left_at is not None
+    return not began and seen.state is DeploymentState.ERROR and says_no_capacity(seen.error)
+
+
+def unproven(seen: Deployment | None, *, unwatched: int) -> str:
+    """Return why the run proves nothing, empty if it may; it was not looked at for `unwatched` ms.
+
+    A good deployment ends, too: after its longest duration, or if a person stops it.
+    """
+    if unwatched < UNWATCHED_FOR:
+        return ""
+    ended = seen is None or seen.state is DeploymentState.TERMINATED
+    return "the deployment ended while nobody watched it" if ended else ""
 
 
 def failure(trial: Trial, run: TrialRun, seen: Deployment | None, now: int) -> str:
@@ -151,10 +177,8 @@ def next_look(trial: Trial, run: TrialRun, now: int) -> int:
     return max(now + SHORTEST_LOOK, min(now + delay, _begin(run, now) + trial.ready_within))
 
 
-def next_look_at_end(run: TrialRun, now: int, *, sent: bool) -> int:
+def next_look_at_end(now: int, *, sent: bool) -> int:
     """Return when to stop the deployment, or, once that was `sent`, to look whether it is gone."""
-    if run.stop_at is not None and run.stop_at > now:
-        return run.stop_at
     return now + SHORTEST_LOOK if sent else now
 
 

@@ -20,7 +20,7 @@ from receiver.ledger.trials import (
     is_ours,
     is_under_way,
     is_wanted,
-    note_found,
+    note_stop,
     note_stopped,
     plan_run,
     runs_left,
@@ -104,8 +104,9 @@ def try_version(
 class TrialSweep:
     """Stops deployments of trials that nobody works on any more, each minute and at the start.
 
-    A trial stops its own deployment. This finds what is left when its registration was dismissed or
-    parked meanwhile, and what Edgegap started although the receiver never saw its response. Only
+    A trial stops its own deployment, unless that is kept after the verdict: then this does once its
+    time is over. It also finds what is left when its registration was dismissed or parked
+    meanwhile, and what Edgegap started although the receiver never saw its response. Only
     deployments of the ledger's registrations are stopped.
     """
 
@@ -150,18 +151,21 @@ class TrialSweep:
         known = {run.request_id} if run.request_id is not None else set()
         there = {one for one in known if await self._is_there(one)}
         for request_id in there:
-            await self._stop(request_id, run.registration)
+            await self._stop_left(run, request_id)
         listed = await deployments_of(self._client, run.app, run.version)
         if listed.value is None or not listed.value.complete:
             return len(there)
         tags = await self._tags(listed.value)
         tagged = {one for one, found in tags.items() if run.registration in found}
         for request_id in tagged - there:
-            await self._ledger.write(partial(note_found, identity=run.id, request_id=request_id))
-            await self._stop(request_id, run.registration)
+            await self._stop_left(run, request_id)
         if not there | tagged and not run.may_appear:
             await self._ledger.write(lambda tx: note_stopped(tx, run.id))
         return len(there | tagged)
+
+    async def _stop_left(self, run: LeftRun, request_id: str) -> None:
+        if await self._ledger.write(partial(note_stop, left=run, request_id=request_id)):
+            await self._stop(request_id, run.registration, expected=run.is_kept)
 
     async def _stop_listed(self, listed: Deployments) -> int:
         found = 0
@@ -189,9 +193,11 @@ class TrialSweep:
             return False
         return seen.value is None or seen.value.state is not DeploymentState.TERMINATED
 
-    async def _stop(self, request_id: str, registration: str) -> None:
+    async def _stop(self, request_id: str, registration: str, *, expected: bool = False) -> None:
         read = await stop(self._client, request_id)
         stopped = read.meaning in {Meaning.DONE, Meaning.GONE}
+        if stopped and expected:
+            return
         facts = {"deployment": request_id, "registration": registration, "stopped": stopped}
         log.warning("trial_left_behind", **facts, message=read.answer.message)
 

@@ -24,10 +24,12 @@ from receiver.ledger.registrations import (
 from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
+    STOPPED_UNWATCHED,
     has_passed,
     is_ours,
     is_wanted,
     last_run,
+    note_stop,
     note_stopped,
     plan_run,
     runs_left,
@@ -48,6 +50,7 @@ RUN = TrialRun(
     requested_at=NOW,
     ready_at=NOW + 1,
     left_at=NOW + 1,
+    unread_at=NOW + 2,
     decided_at=NOW + 2,
     passed=False,
     why="it crashed",
@@ -234,6 +237,44 @@ def test_what_nobody_works_on_any_more_is_left_until_it_is_gone(ledger: Ledger) 
     assert read(ledger, runs_left) == []
     assert read(ledger, trial_time) == {APP: MINUTE}
     assert not read(ledger, lambda tx: is_wanted(tx, one.id, "abc"))
+
+
+@pytest.mark.parametrize("passed", [None, True])
+@pytest.mark.parametrize("request_id", [None, "abc"])
+def test_what_the_sweep_stops_is_noted_and_proves_nothing_without_a_verdict(
+    ledger: Ledger, passed: bool | None, request_id: str | None
+) -> None:
+    one = claimed(ledger)
+    noted(ledger, one, TrialRun(request_id=request_id, requested_at=NOW, passed=passed))
+    (left,) = read(ledger, at(NOW + 10 * MINUTE, runs_left))
+
+    assert write(ledger, at(NOW + 5, lambda tx: note_stop(tx, left, "abc")))
+
+    run = read(ledger, lambda tx: last_run(tx, one.id))
+    assert (run.request_id, run.stop_at, run.phase) == ("abc", NOW + 5, Phase.STOPPING)
+    assert run.why == ("" if passed else STOPPED_UNWATCHED)
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.WORKING, State.WAITING])
+def test_what_is_worked_on_again_is_not_stopped(ledger: Ledger, state: State) -> None:
+    """A reload queued it again after the sweep had found it."""
+    one = claimed(ledger)
+    noted(ledger, one, replace(RUN, passed=None, why="", stop_at=None))
+    (left,) = read(ledger, runs_left)
+    sql = "UPDATE registrations SET state = :state"
+    write(ledger, lambda tx: tx.run(sql, state=state.value).rowcount)
+
+    assert not write(ledger, lambda tx: note_stop(tx, left, "abc"))
+    assert read(ledger, lambda tx: last_run(tx, one.id)).stop_at is None
+
+
+def test_what_is_kept_is_left_once_its_time_is_over(ledger: Ledger) -> None:
+    one = claimed(ledger)
+    noted(ledger, one, replace(RUN, passed=True, stop_at=NOW + MINUTE))
+
+    assert read(ledger, at(NOW + MINUTE, runs_left)) == []
+    (left,) = read(ledger, at(NOW + 2 * MINUTE, runs_left))
+    assert left.is_kept
 
 
 @pytest.mark.parametrize("what", [REPOSITORY, ALL])

@@ -5,7 +5,7 @@ import pytest
 from receiver.config.settings import Settings
 from receiver.pipeline.finishing import _rule_of
 from receiver.rules.rule import Rule
-from tests.unit.pipeline.test_trial import APP, CLAIMED, REPOSITORY
+from tests.support.trial_scenario import APP, CLAIMED, REPOSITORY
 
 
 @pytest.mark.parametrize(

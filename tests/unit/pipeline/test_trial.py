@@ -1,178 +1,34 @@
 """Trials, step by step, against the sandbox of Edgegap on a clock of the test's own."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from receiver.backoff import WaitState
-from receiver.config.settings import Settings
-from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
-from receiver.edgegap.deployment_answers import Coordinates
 from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer
-from receiver.edgegap.version_cache import VersionCache
-from receiver.images import ImageReference
-from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
-from receiver.pipeline.preflight import (
-    Findings,
-    ImageOk,
-    ImagePending,
-    ImageRejected,
-    Out,
-    Preflight,
-)
-from receiver.pipeline.trial import TrialAttempt
+from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.promotion import Evidence
-from receiver.rules.rule import Mode, Rule
-from receiver.rules.trial import OnFailure, Phase, Trial, TrialRun
+from receiver.rules.trial import OnFailure, Phase, TrialRun
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.edgegap_quirks import Quirks
 from receiver.sandbox.faults import Fault
-from receiver.sandbox.serving import serving
-from receiver.secret import Secret
-from tests.contract.openapi import contract_checked
-from tests.support.attempt_ledger import EmptyLedger
 from tests.support.dockerhub_client import Clock
-
-APP, REPOSITORY = "my-game", "studio/game-server"
-TRIAL = Trial(Coordinates(45.5, -73.6))
-MINUTE, HOUR = 60_000, 3_600_000
-DIGEST = "sha256:" + "a" * 64
-OTHER_DIGEST = "sha256:" + "b" * 64
-
-
-def rule(trial: Trial | None = TRIAL) -> Rule:
-    return Rule(REPOSITORY, APP, "a rule", trial=trial)
-
-
-CLAIMED = Claimed(
-    id="r01n0e03600qpvp6tds",
-    rule="a rule",
-    app=APP,
-    version="1.0",
-    mode=Mode.TRIAL,
-    image=ImageReference(REPOSITORY, "1.0"),
-    push_time=0,
-    attempt=1,
-    fence=1,
-    waited=WaitState(),
-    created_at=0,
-    digest=DIGEST,
+from tests.support.trial_scenario import (
+    APP,
+    DIGEST,
+    MINUTE,
+    OTHER_DIGEST,
+    TRIAL,
+    Images,
+    Scenario,
+    rule,
+    run_scenario,
 )
-
-
-class Images:
-    """Returns what is found of an image, the last one again and again."""
-
-    def __init__(self, *found: Findings) -> None:
-        self.found = list(found)
-
-    async def look(self, image: ImageReference, rule: Rule) -> Findings:
-        assert (image, rule.name) == (CLAIMED.image, CLAIMED.rule)
-        return self.found.pop(0) if len(self.found) > 1 else self.found[0]
-
-
-class Scenario:
-    """A registration whose attempts run when they are due."""
-
-    def __init__(self, sandbox: EdgegapSandbox, clock: Clock, client: EdgegapClient) -> None:
-        self.sandbox, self.clock, self._client = sandbox, clock, client
-        self.claimed = CLAIMED
-        self.rule: Rule | None = rule()
-        self.images = Images(ImageOk(DIGEST))
-        self.sent: list[str] = []
-        self.tried: list[str | None] = []  # the digest in the ledger at each POST
-        self.results: list[Result] = []
-
-    @property
-    def now(self) -> int:
-        return int(self.clock.now * 1000)
-
-    async def step(self) -> Result:
-        """Make one attempt, as the worker does: what it found is there for the next."""
-
-        def record(method: str) -> None:
-            self.sent.append(method)
-            if method == "POST":
-                self.tried.append(self.claimed.digest)
-            if method == "POST" and _over(self.claimed.trial):
-                self.claimed = replace(self.claimed, trial=TrialRun(requested_at=self.now))
-
-        attempt = TrialAttempt(
-            self.claimed,
-            Settings(rules=() if self.rule is None else (self.rule,)),
-            self._client,
-            VersionCache(self._client),
-            preflight=cast("Preflight", self.images),
-            ledger=EmptyLedger(lambda: self.now, record),
-            jitter=lambda: 1.0,
-        )
-        result = await attempt.run()
-        self.results.append(result)
-        self.claimed = replace(
-            self.claimed,
-            trial=result.trial if result.trial is not None else self.claimed.trial,
-            waited=result.waited,
-            digest=result.digest or self.claimed.digest,
-            attempt=self.claimed.attempt + 1,
-        )
-        return result
-
-    async def ended(self, most: int = 60) -> Result:
-        """Make attempts, each when it is due, until the registration is done or parked."""
-        result = await self.step()
-        while result.state is State.WAITING:
-            assert len(self.results) < most, result
-            self.clock.now = max(self.clock.now, result.due_at / 1000)
-            result = await self.step()
-        return result
-
-
-def _over(run: TrialRun | None) -> bool:
-    return run is None or run.phase is Phase.ENDED
-
-
-@asynccontextmanager
-async def scenario(sandbox: EdgegapSandbox, clock: Clock) -> AsyncIterator[Scenario]:
-    checked = contract_checked(sandbox.app)
-    with serving(checked) as url:
-        async with edgegap_client(url, Secret("sandbox-token"), RateLimiter(10_000, 4)) as client:
-            yield Scenario(sandbox, clock, client)
-    assert checked.violations == []
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def sandbox(clock: Clock) -> EdgegapSandbox:
-    made = EdgegapSandbox(apps=(APP,), clock=clock)
-    made.add_version(APP, "1.0", restart_policy="always")
-    return made
-
-
-def run_scenario(
-    sandbox: EdgegapSandbox, clock: Clock, then: Callable[[Scenario], Awaitable[Any]]
-) -> Any:
-    """Run a scenario; at its end nothing may run."""
-
-    async def run() -> Any:
-        async with scenario(sandbox, clock) as one:
-            return await then(one)
-
-    found = asyncio.run(run())
-    assert sandbox.deployments.active("receiver-trial") == []
-    return found
 
 
 def test_a_server_that_runs_steadily_passes_and_is_stopped(
@@ -295,6 +151,8 @@ def test_it_is_as_a_person_requested_it_after_a_wait_for_a_server(
         sandbox.deployments.quirks = DeploymentQuirks()
         sandbox.deployments.set_lifecycle(ready_after=1)
         assert (await one.ended()).outcome is Outcome.PASSED
+        clock.now += 300
+        await one.sweep()
         return one.claimed.trial
 
     run = run_scenario(sandbox, clock, then)
@@ -455,16 +313,46 @@ def test_one_that_is_no_longer_ready_is_steady_only_from_the_next_time_on(
 def test_a_person_may_keep_it_running(
     sandbox: EdgegapSandbox, clock: Clock, keep: int | None
 ) -> None:
+    """Its channels do not wait for that: the verdict counts at once."""
     sandbox.deployments.set_lifecycle(ready_after=1)
 
     async def then(one: Scenario) -> None:
         one.rule = rule(None)
         one.claimed = replace(one.claimed, trial=TrialRun(near="203.0.113.7", keep=keep))
         begun = clock.now
-        assert (await one.ended()).outcome is Outcome.PASSED
-        assert (clock.now - begun >= 60 + 300) is (keep is not None)
+        ended = await one.ended()
+        assert ended.outcome is Outcome.PASSED
+        assert clock.now - begun < 60 + 15
+        assert ("Its deployment runs on until" in ended.sentence) is (keep is not None)
+        await one.sweep()
+        assert len(sandbox.deployments.active("receiver-trial")) == (keep is not None)
+        clock.now += 300
+        await one.sweep()
 
     run_scenario(sandbox, clock, then)
+
+
+def test_a_failed_one_that_is_kept_is_reported_at_once(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    """Only then can anybody look at it. What is requested meanwhile stops it, and is a new run."""
+    sandbox.deployments.set_lifecycle(ready_after=1, crash_after=5, exit_code=139)
+
+    async def then(one: Scenario) -> Result:
+        one.rule = rule(replace(TRIAL, keep_failed=10 * MINUTE))
+        failed = await one.ended()
+        assert failed.reason is Reason.TRIAL_FAILED
+        assert "its deployment runs on until" in failed.sentence
+        await one.sweep()
+        (kept,) = sandbox.deployments.active("receiver-trial")
+        clock.now += 60
+        sandbox.deployments.set_lifecycle(ready_after=1)
+        ended = await one.ended()  # a person had it queued again
+        assert one.sent == ["POST", "DELETE", "POST", "DELETE"]
+        assert kept.is_ended(clock.now)
+        return ended
+
+    assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
 def test_without_the_table_nothing_is_deployed(sandbox: EdgegapSandbox, clock: Clock) -> None:
@@ -477,32 +365,28 @@ def test_without_the_table_nothing_is_deployed(sandbox: EdgegapSandbox, clock: C
     assert run_scenario(sandbox, clock, then).reason is Reason.TRIAL_GONE
 
 
-def test_a_rule_that_is_gone_does_not_leave_it_running(
-    sandbox: EdgegapSandbox, clock: Clock
+@pytest.mark.parametrize("after", [False, True], ids=["known", "response lost"])
+def test_a_table_that_was_removed_gives_no_verdict(
+    sandbox: EdgegapSandbox, clock: Clock, after: bool
 ) -> None:
+    """A failure would count for the digest, which may have passed before."""
     sandbox.deployments.set_lifecycle(ready_after=1)
+    if after:
+        sandbox.misbehave(Fault("status", "POST", "/v2/deployments", status=504, after=True))
 
     async def then(one: Scenario) -> Result:
         await one.step()
         one.rule = rule(None)
+        parked = await one.ended(most=10)
+        run = one.claimed.trial
+        assert (parked.reason, run and run.passed) == (Reason.TRIAL_GONE, None)
+        await one.sweep()
+        clock.now += 5  # it is stopped once it is Ready
+        assert sandbox.deployments.active("receiver-trial") == []
+        one.rule = rule()
         return await one.ended()
 
-    assert run_scenario(sandbox, clock, then).reason is Reason.TRIAL_FAILED
-
-
-def test_a_deployment_found_after_its_table_was_removed_is_stopped(
-    sandbox: EdgegapSandbox, clock: Clock
-) -> None:
-    """It was retried for 24 hours, and ran on meanwhile."""
-    sandbox.deployments.set_lifecycle(ready_after=1)
-    sandbox.misbehave(Fault("status", "POST", "/v2/deployments", status=504, after=True))
-
-    async def then(one: Scenario) -> Result:
-        await one.step()
-        one.rule = rule(None)
-        return await one.ended(most=10)
-
-    assert run_scenario(sandbox, clock, then).reason is Reason.TRIAL_FAILED
+    assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
 def test_a_request_without_effect_is_not_sent_again_without_its_table(

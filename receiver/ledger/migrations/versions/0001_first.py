@@ -371,6 +371,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one for each table and index
         sa.Column("requested_at", sa.BigInteger()),
         sa.Column("ready_at", sa.BigInteger()),
         sa.Column("left_at", sa.BigInteger()),
+        sa.Column("unread_at", sa.BigInteger()),
         sa.Column("decided_at", sa.BigInteger()),
         sa.Column("passed", sa.Boolean()),
         sa.Column("why", sa.Text(), server_default="", nullable=False),

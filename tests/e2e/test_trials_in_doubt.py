@@ -1,0 +1,159 @@
+"""Trials in a running receiver while rules come and go, and while a failed one is kept."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+
+from receiver import backoff
+from receiver.pipeline import retry
+from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.serving import serving
+from tests.contract.openapi import contract_checked
+from tests.support.commands import commands_beside
+from tests.support.postgres import plain
+from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
+
+OURS = "receiver-trial"
+TRIAL = """
+[rule.trial]
+at = "45.5,-73.6"
+ready_within = "2s"
+steady_for = "1s"
+"""
+RULES = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
+
+
+@pytest.fixture
+def sandbox(quick_trials: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch) -> EdgegapSandbox:
+    monkeypatch.setattr(backoff, "FIRST_BACKOFF", 20)
+    return quick_trials
+
+
+@pytest.fixture
+def edgegap(sandbox: EdgegapSandbox) -> Iterator[str]:
+    checked = contract_checked(sandbox.app)
+    with serving(checked) as url:
+        yield url
+    assert checked.violations == []
+
+
+def trial_of(here: ReceiverHere, delivery: str) -> dict[str, Any]:
+    """The registration of the trial that a delivery led to, empty if there is none yet."""
+    rows = here.details(delivery)["registrations"]
+    return next((row for row in rows if row["mode"] == "trial"), {})
+
+
+def ended(here: ReceiverHere, delivery: str) -> dict[str, Any]:
+    """Wait until the trial of a delivery is done or parked."""
+
+    def look() -> dict[str, Any]:
+        found = trial_of(here, delivery)
+        return found if found.get("state") in {"done", "parked"} else {}
+
+    found: dict[str, Any] = until(look)
+    return found
+
+
+def reloaded(here: ReceiverHere, config: str) -> None:
+    here.config.write_text(config, "utf-8")
+    assert not here.inside(lambda: here.service.reload(here.environment)).faults
+
+
+def swept(here: ReceiverHere, sandbox: EdgegapSandbox) -> None:
+    """Have the sweep stop what is left, and wait until it is gone."""
+    here.inside(lambda: here.service.trials.run(with_list=False))
+    until(lambda: not sandbox.deployments.active(OURS))
+
+
+def times_tried(sandbox: EdgegapSandbox) -> int:
+    return len([call for call in sandbox.calls if "/v2/deployments" in call.path])
+
+
+@pytest.mark.parametrize("gone", ["rule", "table"])
+def test_what_the_sweep_stopped_is_tried_again_once_its_rule_is_back(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, gone: str
+) -> None:
+    config = RULES + TRIAL.replace('"1s"', '"3s"') + NO_CATCH_UP
+    without = {
+        "rule": config.replace(REPOSITORY, "studio/other"),
+        "table": RULES + NO_CATCH_UP,
+    }
+    with receiver_here(tmp_path, edgegap, config=config) as here:
+        delivery = here.push("1.0")
+        until(lambda: (trial_of(here, delivery).get("trial") or {}).get("ready_at"))
+        reloaded(here, without[gone])
+        parked = ended(here, delivery)
+        assert parked["reason"] == ("rule_gone" if gone == "rule" else "trial_gone")
+        swept(here, sandbox)
+        reloaded(here, config)
+
+        found = until(lambda: (one := ended(here, delivery))["outcome"] and one)
+        assert (found["outcome"], times_tried(sandbox)) == ("passed", 2), found["sentence"]
+
+
+def test_a_trial_by_hand_stops_a_failed_one_that_is_kept(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    """The failure is reported at once: for what is it kept otherwise?"""
+    sandbox.deployments.set_lifecycle(ready_after=0.1, crash_after=0.3)
+    config = RULES + TRIAL + 'keep_failed = "10m"\n' + NO_CATCH_UP
+    with receiver_here(tmp_path, edgegap, config=config) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        failed = ended(here, here.push("1.0"))
+        assert failed["reason"] == "trial_failed"
+        assert "its deployment runs on until" in failed["sentence"]
+        (kept,) = sandbox.deployments.active(OURS)
+
+        sandbox.deployments.set_lifecycle(ready_after=0.1)
+        asked = commands_beside(here).json_of("trial", APP, "1.0", "--json")["delivery"]
+        found = until(lambda: (one := ended(here, asked))["outcome"] and one)
+
+        assert (found["outcome"], times_tried(sandbox)) == ("passed", 2), found["sentence"]
+        assert sandbox.deployments.active(OURS) == []
+        assert kept.stop_requested is not None
+
+
+def test_the_channels_do_not_wait_for_a_deployment_that_is_kept(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    sandbox.deployments.set_lifecycle(ready_after=0.1, crash_after=0.3)
+    with receiver_here(tmp_path, edgegap, config=RULES + TRIAL + NO_CATCH_UP) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        assert ended(here, here.push("1.0"))["reason"] == "trial_failed"
+        assert (APP, "staging") not in sandbox.versions
+
+        sandbox.deployments.set_lifecycle(ready_after=0.1)
+        asked = commands_beside(here).json_of("trial", APP, "1.0", "--keep", "10m", "--json")
+        assert until(lambda: ended(here, asked["delivery"])["outcome"]) == "passed"
+        until(lambda: (APP, "staging") in sandbox.versions)
+        here.inside(lambda: here.service.trials.run(with_list=True))
+        assert len(sandbox.deployments.active(OURS)) == 1
+
+
+def test_a_replica_that_has_no_table_yet_leaves_trials_to_the_others(
+    edgegap: str,
+    sandbox: EdgegapSandbox,
+    tmp_path: Path,
+    postgres_url: URL,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retry, "OTHER_RULES_EVERY", 50)
+    environment = {"DATABASE_URL": plain(postgres_url)}
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old_config, new_config = RULES + NO_CATCH_UP, RULES + TRIAL + NO_CATCH_UP
+    with (
+        receiver_here(tmp_path / "old", edgegap, config=old_config, environment=environment) as old,
+        receiver_here(tmp_path / "new", edgegap, config=new_config, environment=environment) as new,
+    ):
+        until(lambda: all(one.service.worker._watch.replicas > 1 for one in (old, new)))
+        pushed = [new.push(f"1.{number}") for number in range(6)]
+        for delivery in pushed:
+            until(lambda one=delivery: len(new.details(one)["registrations"]) > 1)  # type: ignore[misc]
+            if trial_of(new, delivery):
+                assert ended(new, delivery)["outcome"] == "passed"
+        assert times_tried(sandbox)
