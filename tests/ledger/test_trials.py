@@ -272,8 +272,8 @@ def test_what_is_kept_is_left_once_its_time_is_over(ledger: Ledger) -> None:
     one = claimed(ledger)
     noted(ledger, one, replace(RUN, passed=True, stop_at=NOW + MINUTE))
 
-    assert read(ledger, at(NOW + MINUTE, runs_left)) == []
-    (left,) = read(ledger, at(NOW + 2 * MINUTE, runs_left))
+    assert read(ledger, at(NOW + MINUTE - 1, runs_left)) == []
+    (left,) = read(ledger, at(NOW + MINUTE, runs_left))
     assert left.is_kept
 
 
