@@ -8,6 +8,7 @@ from sqlalchemy.engine import URL
 from tests.storm.storm import run_storm, wrong_moves
 
 
+@pytest.mark.timeout(400)  # 45 s of work, and as long of waiting
 def test_no_deployment_is_left_and_no_channel_has_what_did_not_pass(postgres_url: URL) -> None:
     report = run_storm(pushes=6, replicas=2, seed=7, url=postgres_url)
 
