@@ -18,8 +18,10 @@ RUNNING = """SELECT t.registration_id FROM trials t
 
 _COLUMNS = """request_id, requested_at, ready_at, left_at, unread_at, decided_at, passed, why,
  exit_code, log, notes, stop_at, stopped_at"""
-_LAST = f"""SELECT id, at, keep, {_COLUMNS} FROM trials
- WHERE registration_id = :registration ORDER BY id DESC LIMIT 1"""  # noqa: S608 - our words
+_LAST = f"""SELECT id, at, keep, {_COLUMNS}, (SELECT count(*) FROM trials e
+   WHERE e.registration_id = :registration AND e.id < t.id AND e.passed IS NULL AND e.why <> ''
+  ) AS repeats
+ FROM trials t WHERE registration_id = :registration ORDER BY id DESC LIMIT 1"""  # noqa: S608
 _INSERT = """INSERT INTO trials (id, registration_id, app, version, repository, tag, digest, at,
   keep, requested_at)
  SELECT :id, r.id, r.app, r.version, r.repository, r.tag, r.digest, :near, :keep, :requested_at

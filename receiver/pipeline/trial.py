@@ -57,6 +57,7 @@ from receiver.timestamps import format_time
 DEPLOYMENTS = "/v2/deployments"
 MOST_LOOKED_UP = 20  # deployments whose tags the list does not show
 UNREADABLE_FOR = 60 * SECOND  # what a verdict needs is waited for at most that long
+LONGEST_PAUSE_MINUTES = 60  # before a run that proved nothing is repeated
 UNREAD = (
     "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is tried once the "
     "registry returns the digest of the tag. It is retried for 24 hours."
@@ -131,8 +132,13 @@ class TrialAttempt(Attempt):
         stopped = await self._look_at_version(rule) or await self._find_digest(rule)
         if stopped is not None:
             return stopped
-        near, keep = (planned.near, planned.keep) if planned is not None else ("", None)
-        run = TrialRun(near=near, keep=keep, requested_at=self._ledger.now())
+        last = planned or TrialRun()
+        run = TrialRun(
+            near=last.near,
+            keep=last.keep,
+            requested_at=self._ledger.now(),
+            repeats=last.repeats + bool(last.why),
+        )
         await self._record("POST", DEPLOYMENTS)
         tags = (TAG, claimed.id)
         read = await deploy(self._client, claimed.app, claimed.version, trial.near, tags)
@@ -308,9 +314,9 @@ class TrialAttempt(Attempt):
     async def _end(self, rule: Rule | None, run: TrialRun) -> Result:
         self._run_now = run
         if run.passed is None and run.why:
-            return self._waiting(
-                self._ledger.now(), f"proves nothing, because {run.why}; it is repeated"
-            )
+            pause = MINUTE * min(LONGEST_PAUSE_MINUTES, 2**run.repeats - 1)  # a run costs money
+            due = self._ledger.now() + pause
+            return self._waiting(due, f"proves nothing, because {run.why}; it is repeated")
         if run.passed is None:  # there was no capacity; each look ended the wait that backs off
             looked = self._claimed.waited.reason is Reason.TRIAL_RUNNING
             answer = Answer("POST", DEPLOYMENTS, None, message="no server was found")

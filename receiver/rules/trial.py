@@ -66,7 +66,8 @@ class TrialRun:
     there is no verdict, and if it proves nothing; `why` says why it failed, or proves nothing.
     `log` has the last lines of a failed run.
     `left_at` is when it was no longer Ready although it had been: it is waited for once more.
-    `unread_at` is since when the verdict waits for what could not be read.
+    `unread_at` is since when the verdict waits for what could not be read. `repeats` is how many
+    runs before it proved nothing.
     """
 
     near: str = ""
@@ -84,6 +85,7 @@ class TrialRun:
     stop_at: int | None = None
     stopped_at: int | None = None
     unread_at: int | None = None
+    repeats: int = 0
 
     def shifted(self, step: int) -> "TrialRun":
         """Return the run with its times moved by a step of the ledger's clock (ms)."""

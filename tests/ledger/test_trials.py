@@ -25,10 +25,12 @@ from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
     STOPPED_UNWATCHED,
+    begin_run,
     has_passed,
     is_ours,
     is_wanted,
     last_run,
+    note_run,
     note_stop,
     note_stopped,
     plan_run,
@@ -266,6 +268,19 @@ def test_what_is_worked_on_again_is_not_stopped(ledger: Ledger, state: State) ->
 
     assert not write(ledger, lambda tx: note_stop(tx, left, "abc"))
     assert read(ledger, lambda tx: last_run(tx, one.id)).stop_at is None
+
+
+def test_the_runs_before_it_that_proved_nothing_are_counted(ledger: Ledger) -> None:
+    one = claimed(ledger)
+    for why in ("its logs cannot be read", "", "its logs cannot be read"):  # "": no capacity
+        write(ledger, lambda tx: begin_run(tx, one.id))
+        ended = TrialRun(request_id="abc", requested_at=NOW, stopped_at=NOW, why=why)
+        write(ledger, partial(note_run, registration=one.id, run=ended))
+    write(ledger, lambda tx: begin_run(tx, one.id))
+
+    run = read(ledger, lambda tx: last_run(tx, one.id))
+
+    assert (run.repeats, run.phase) == (2, Phase.REQUESTED)
 
 
 def test_what_is_kept_is_left_once_its_time_is_over(ledger: Ledger) -> None:

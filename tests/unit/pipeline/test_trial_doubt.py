@@ -82,6 +82,27 @@ def test_logs_that_edgegap_cannot_return_for_a_while_prove_nothing(
     assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
 
 
+def test_a_run_that_proves_nothing_is_repeated_more_and_more_rarely(
+    sandbox: EdgegapSandbox, clock: Clock
+) -> None:
+    """Each costs money, and was repeated every two minutes for as long as no log could be read."""
+    sandbox.deployments.set_lifecycle(ready_after=1)
+
+    async def then(one: Scenario) -> Result:
+        await one.step()
+        sandbox.misbehave(Fault("status", path_contains=LOGS, status=503, times=None))
+        day = clock.now + 24 * 3600
+        result = await one.step()
+        while clock.now < day:
+            clock.now = max(clock.now, result.due_at / 1000)
+            result = await one.step()
+        assert 12 < one.sent.count("POST") < 60
+        sandbox.behave()
+        return await one.ended(most=len(one.results) + 60)
+
+    assert run_scenario(sandbox, clock, then).outcome is Outcome.PASSED
+
+
 def test_a_server_without_logs_fails_and_the_message_says_what_to_do(
     sandbox: EdgegapSandbox, clock: Clock
 ) -> None:
