@@ -471,7 +471,10 @@ def test_a_trial_that_passes_after_a_failure_moves_the_channel(
             )
         )
         moved = registration_of(here, delivery, "staging")
-        assert "`receiver trial my-game VERSION` tries it again" in moved["sentence"]
+        assert (
+            "`receiver trial my-game VERSION`, with the name of its version, tries it again"
+            in (moved["sentence"])
+        )
         sandbox.deployments.set_lifecycle(version="1.0", ready_after=0.1)
         again = commands(here).json_of("trial", APP, "1.0", "--json")["delivery"]
         here.ended(again)

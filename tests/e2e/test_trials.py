@@ -133,7 +133,6 @@ def test_a_version_with_another_image_is_not_tried(
     delivery = here.push("1.1")
     until(lambda: by_kind(here, delivery).get("trial", {}).get("reason") == "no_capacity")
     sandbox.versions[APP, "1.1"]["docker_tag"] = "1.0"
-    sandbox.deployments.quirks = DeploymentQuirks()
     found = ended(here, delivery, "create", "trial")
 
     assert (found["trial"]["state"], found["trial"]["reason"]) == ("parked", "name_taken")
@@ -172,9 +171,10 @@ def test_a_failure_that_is_only_a_warning_moves_the_channel(
 def test_an_image_that_passed_is_not_tried_again(
     here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
-    ended(here, here.push("1.0"), "channel")
+    at = int(time.time()) - 100
+    ended(here, here.push("1.0", pushed_at=at), "channel")
 
-    found = ended(here, here.push("1.0"), "create")
+    found = ended(here, here.push("1.0", pushed_at=at), "create")
 
     assert found["create"]["outcome"] == "unchanged"
     assert len([call for call in sandbox.calls if "/v2/deployments" in call.path]) == 1

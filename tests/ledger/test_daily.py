@@ -1,5 +1,8 @@
 """The counts of the charts: each delivery once, by the state that the list of deliveries shows."""
 
+import pytest
+
+from receiver.ledger import ids
 from receiver.ledger.daily import (
     DAY_MS,
     Day,
@@ -18,6 +21,12 @@ from tests.support.ledger_work import at, write
 
 NOTHING = Decision(Verdict.IGNORED, Reason.NO_RULE, "No rule matches.")
 REFUSED = Decision(Verdict.REFUSED, Reason.BAD_JSON, "It is not JSON.")
+
+
+@pytest.fixture(autouse=True)
+def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids of a process never go back, and another test may have made some far ahead."""
+    monkeypatch.setattr(ids, "_last", 0)
 
 
 def pushed(tx: Tx, tag: str, *, channel: bool = False) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.ledger import ids
 from receiver.ledger.daily import DAY_MS
 from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.ids import first_id
@@ -17,8 +18,14 @@ from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, w
 from tests.support.visitor import PAGE, Visitor, visitor
 
 
+@pytest.fixture(autouse=True)
+def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids of a process never go back, and another test may have made some far ahead."""
+    monkeypatch.setattr(ids, "_last", 0)
+
+
 @pytest.fixture
-def receiver(edgegap: str, tmp_path: Path) -> Iterator[ReceiverHere]:
+def receiver(edgegap: str, tmp_path: Path, _new_process: None) -> Iterator[ReceiverHere]:
     with receiver_here(tmp_path, edgegap, config=RULE + NO_CATCH_UP, environment=PAGE) as one:
         yield one
 
