@@ -13,7 +13,14 @@ from receiver.web.page import questions, versions
 from receiver.web.page.onboarding import steps_of, try_public_address
 from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, REPOSITORY, RULE, until, webhook_body
+from tests.support.receiver_process import (
+    APP,
+    PATIENCE_SECONDS,
+    REPOSITORY,
+    RULE,
+    until,
+    webhook_body,
+)
 from tests.support.visitor import PAGE, Reading, Visitor, visitor
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
@@ -30,6 +37,7 @@ def receiver(edgegap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def person(receiver: ReceiverHere, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
     monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
     with visitor(receiver) as one:
         yield one
 

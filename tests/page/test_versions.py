@@ -11,7 +11,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.web.page import versions
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, until
+from tests.support.receiver_process import APP, NO_CATCH_UP, PATIENCE_SECONDS, RULE, until
 from tests.support.visitor import PAGE, Visitor, visitor
 
 CONFIG = (
@@ -32,6 +32,7 @@ def receiver(edgegap: str, tmp_path: Path) -> Iterator[ReceiverHere]:
 @pytest.fixture
 def person(receiver: ReceiverHere, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
     monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
     with visitor(receiver) as one:
         yield one
 

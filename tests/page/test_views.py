@@ -19,7 +19,14 @@ from receiver.sandbox.serving import serving
 from receiver.upkeep.health import MAY_LOSE, TITLES, Code, Condition
 from receiver.web.page import deliveries, rendering, versions
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, REPOSITORY, RULE, until, webhook_body
+from tests.support.receiver_process import (
+    APP,
+    PATIENCE_SECONDS,
+    REPOSITORY,
+    RULE,
+    until,
+    webhook_body,
+)
 from tests.support.visitor import PAGE, Visitor, visitor
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
@@ -369,8 +376,12 @@ def test_an_unknown_delivery_is_answered_400_or_404(person: Visitor, identity: s
 
 
 def test_the_versions_page_lists_edgegap_s_versions_and_their_deliveries(
-    receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
+    receiver: ReceiverHere,
+    person: Visitor,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
     sandbox.add_version(APP, "0.9.0", private_username="u", private_token="canary-private-token")
     pushes = [receiver.push(f"1.{n}.0") for n in range(4)]
     for identity in pushes:
