@@ -50,17 +50,13 @@ class Sender(msgspec.Struct, frozen=True):
     address: str
     agent: str
     token: str
-    body: bytes = b""
-
-    def with_body(self, body: bytes) -> "Sender":
-        """Return it with the beginning of its body."""
-        return Sender(self.address, self.agent, self.token, body[:SAMPLE_BYTES])
+    body_start: bytes = b""
 
     def received(self, status: int | None, *, accepted: bool = False) -> Received:
         """Return what the ledger keeps of it: the beginning of the body unless it was accepted."""
         start = None
-        if not accepted and self.body:
-            text = masking(start_of_body(self.body)).replace(self.token, MASK)
+        if not accepted and self.body_start:
+            text = masking(start_of_body(self.body_start)).replace(self.token, MASK)
             start = f"{text[:SHOWN]}…" if len(text) > SHOWN else text
         agent = self.agent[:LONGEST_AGENT]
         if not agent.isprintable():

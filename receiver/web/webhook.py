@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from receiver.dockerhub.webhook import Push, read_push, skip_reason
 from receiver.errors import BadBody, BadLink, LedgerError
 from receiver.logs import get_logger
-from receiver.pipeline.intake import ANSWERS, TEST, WEBHOOK, Sender, refuse, take
+from receiver.pipeline.intake import ANSWERS, SAMPLE_BYTES, TEST, WEBHOOK, Sender, refuse, take
 from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
@@ -69,18 +69,19 @@ class Hooks:
         self, service: Service, request: Request, repository: str, key: int
     ) -> Response:
         """Do as `take`, for a valid link; raises LedgerError if nothing can be recorded."""
-        address, agent = await self._senders.address_of(request), request.headers.get("user-agent")
-        sender = Sender(address, agent or "", request.path_params["token"])
+        body = b""
         try:
             body = await read_body(request)
-            sender, size = sender.with_body(body), len(body)
             push = read_push(body)
-            del body  # of concurrent bodies only the parsed pushes stay in memory
         except ClientDisconnected:
+            address = await self._senders.address_of(request)
             log.warning("sender_left", repository=repository, address=address)
             return Response(status_code=400)
         except BadBody as error:
+            sender = await self._sender(request, body)
             return await self._refuse(service, repository, error, request, sender)
+        sender, size = await self._sender(request, body), len(body)
+        del body  # of concurrent bodies only the parsed pushes stay in memory
         if push.repository != repository:
             await self._note_other(service, repository, push.repository, sender)
             why = f"a push to {push.repository} on {repository}'s link"
@@ -105,6 +106,14 @@ class Hooks:
         else:
             payload["reason"] = recorded.ruling.reason
         return _JsonResponse(payload, ANSWERS[recorded.ruling.verdict])
+
+    async def _sender(self, request: Request, body: bytes) -> Sender:
+        return Sender(
+            await self._senders.address_of(request),
+            request.headers.get("user-agent", ""),
+            request.path_params["token"],
+            body[:SAMPLE_BYTES],
+        )
 
     async def _note_other(
         self, service: Service, repository: str, other: str, sender: Sender
