@@ -22,6 +22,13 @@ SERVES_SCHEMA = "0001"  # the oldest one whose programs may work on it
 
 metadata = MetaData()
 
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """Return an index over the rows that meet a condition."""
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
 # Deliveries: one row for each report of a push. Only the parsed fields of a body are stored, and
 # its beginning if it led to nothing.
 deliveries = Table(
@@ -46,20 +53,8 @@ deliveries = Table(
     Column("sentence", Text, nullable=False, server_default=""),
     Index("deliveries_by_repository", "repository", "id"),
     Index("deliveries_by_tag", "repository", "tag", "id"),
-    Index(
-        "deliveries_ahead",
-        "repository",
-        "tag",
-        sqlite_where=text("pushed_at > received_at + 600000"),
-        postgresql_where=text("pushed_at > received_at + 600000"),
-    ),
-    Index(
-        "deliveries_not_accepted",
-        "verdict",
-        "id",
-        sqlite_where=text("verdict <> 'accepted'"),
-        postgresql_where=text("verdict <> 'accepted'"),
-    ),
+    _partial("deliveries_ahead", "repository", "tag", where="pushed_at > received_at + 600000"),
+    _partial("deliveries_not_accepted", "verdict", "id", where="verdict <> 'accepted'"),
 )
 
 # The work that makes one image reference one Edgegap version. No settings: they are in the rule.
@@ -99,7 +94,7 @@ registrations = Table(
     Column("finished_at", BigInteger),
     Column("dismissed_at", BigInteger),
     Column("dismissed_by", Text),
-    Index(
+    _partial(
         "registrations_open",
         "app",
         "version",
@@ -107,59 +102,22 @@ registrations = Table(
         "tag",
         "mode",
         unique=True,
-        sqlite_where=text("state <> 'done'"),
-        postgresql_where=text("state <> 'done'"),
+        where="state <> 'done'",
     ),
-    Index(
-        "registrations_one_working",
-        "app",
-        "version",
-        unique=True,
-        sqlite_where=text("state = 'working'"),
-        postgresql_where=text("state = 'working'"),
+    _partial("registrations_one_working", "app", "version", unique=True, where="state = 'working'"),
+    _partial(
+        "registrations_due", "due_at", "id", where="state NOT IN ('done', 'parked', 'working')"
     ),
-    Index(
-        "registrations_due",
-        "due_at",
-        "id",
-        sqlite_where=text("state NOT IN ('done', 'parked', 'working')"),
-        postgresql_where=text("state NOT IN ('done', 'parked', 'working')"),
-    ),
-    Index(
+    _partial(
         "registrations_alone",
         "crashes",
-        sqlite_where=text("crashes >= 5 AND state NOT IN ('done', 'parked', 'working')"),
-        postgresql_where=text("crashes >= 5 AND state NOT IN ('done', 'parked', 'working')"),
+        where="crashes >= 5 AND state NOT IN ('done', 'parked', 'working')",
     ),
-    Index(
-        "registrations_begun",
-        "app",
-        "attempts",
-        sqlite_where=text("attempts > 0 AND state <> 'done'"),
-        postgresql_where=text("attempts > 0 AND state <> 'done'"),
-    ),
+    _partial("registrations_begun", "app", "attempts", where="attempts > 0 AND state <> 'done'"),
     Index("registrations_by_state", "state", "id"),
-    Index(
-        "registrations_digests",
-        "repository",
-        "tag",
-        sqlite_where=text("digest IS NOT NULL"),
-        postgresql_where=text("digest IS NOT NULL"),
-    ),
-    Index(
-        "registrations_overwritten",
-        "id",
-        sqlite_where=text("overwritten"),
-        postgresql_where=text("overwritten"),
-    ),
-    Index(
-        "registrations_done",
-        "app",
-        "version",
-        "id",
-        sqlite_where=text("state = 'done'"),
-        postgresql_where=text("state = 'done'"),
-    ),
+    _partial("registrations_digests", "repository", "tag", where="digest IS NOT NULL"),
+    _partial("registrations_overwritten", "id", where="overwritten"),
+    _partial("registrations_done", "app", "version", "id", where="state = 'done'"),
 )
 
 # Which delivery led to which registration.
@@ -191,9 +149,10 @@ requests = Table(
     Index("requests_by_time", "at"),
 )
 
-# What each target holds.
 # The versions that retention counts.
 COUNTED = "mode = 'create' AND created_here AND NOT by_hand AND deleted_at IS NULL"
+
+# What each target holds.
 targets = Table(
     "targets",
     metadata,
@@ -212,33 +171,14 @@ targets = Table(
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("app", "version"),
     Index("targets_by_registration", "registration_id"),
-    Index(
-        "targets_moving",
-        "app",
-        "version",
-        sqlite_where=text("mode <> 'create'"),
-        postgresql_where=text("mode <> 'create'"),
-    ),
-    Index(
+    _partial("targets_moving", "app", "version", where="mode <> 'create'"),
+    _partial(
         "targets_made",
         "made_at",
-        sqlite_where=text("made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL"),
-        postgresql_where=text("made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL"),
+        where="made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL",
     ),
-    Index(
-        "targets_live",
-        "app",
-        "version",
-        sqlite_where=text("deleted_at IS NULL"),
-        postgresql_where=text("deleted_at IS NULL"),
-    ),
-    Index(
-        "targets_counted",
-        "app",
-        "push_time",
-        sqlite_where=text(COUNTED),
-        postgresql_where=text(COUNTED),
-    ),
+    _partial("targets_live", "app", "version", where="deleted_at IS NULL"),
+    _partial("targets_counted", "app", "push_time", where=COUNTED),
 )
 
 # What a channel follows, beside what it holds in `targets`. A hold lasts while `held_at` is set.
@@ -329,12 +269,7 @@ trials = Table(
     Index("trials_by_registration", "registration_id", "id"),
     Index("trials_by_image", "app", "repository", "tag", "id"),
     Index("trials_by_digest", "app", "repository", "digest", "id"),
-    Index(
-        "trials_running",
-        "requested_at",
-        sqlite_where=text("stopped_at IS NULL"),
-        postgresql_where=text("stopped_at IS NULL"),
-    ),
+    _partial("trials_running", "requested_at", where="stopped_at IS NULL"),
 )
 
 # Who approved the move of a channel to an image, when, and from which address. The image is that
@@ -415,14 +350,7 @@ deletions = Table(
     Column("deleted", Boolean),
     Index("deletions_by_target", "app", "version", "id"),
     Index("deletions_by_app", "app", "id"),
-    Index(
-        "deletions_under_way",
-        "app",
-        "version",
-        unique=True,
-        sqlite_where=text("ended_at IS NULL"),
-        postgresql_where=text("ended_at IS NULL"),
-    ),
+    _partial("deletions_under_way", "app", "version", unique=True, where="ended_at IS NULL"),
 )
 
 # Notifications that are still to be sent. `about` is the ID of the registration or delivery that it

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
@@ -18,6 +19,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.migrate import MIGRATIONS, SERVES
 from receiver.ledger.schema import SCHEMA, metadata
 from receiver.ledger.transaction import Tx
+from tests.ledger import first_schema
 from tests.support.ledger_work import (
     pushed,
     write,
@@ -42,6 +44,8 @@ def test_a_new_ledger_is_as_the_migrations_make_one(either: URL, missing: str) -
     with engine.begin() as connection:
         metadata.drop_all(connection)
         connection.exec_driver_sql("DROP TABLE alembic_version")
+        with Operations.context(MigrationContext.configure(connection)):
+            first_schema.make()
         migrate._upgrade(connection)
         if missing:
             connection.exec_driver_sql(missing)
