@@ -16,7 +16,6 @@ from receiver.ledger.ids import first_id
 from receiver.ledger.links import refused_links
 from receiver.ledger.schema import deletions, deliveries, led_to, registrations, requests
 from receiver.ledger.stats import count_overwritten, has_targets, newest_version
-from receiver.ledger.targets import last_deliveries
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import shown_run
 from receiver.ledger.views import (
@@ -313,14 +312,6 @@ def _led_to_one(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     joined = led_to.join(registrations, registrations.c.id == led_to.c.registration_id)
     here = and_(led_to.c.delivery_id == deliveries.c.id, condition)
     return exists(select(1).select_from(joined).where(here))
-
-
-def delivery_of(tx: Tx, identity: str) -> str | None:
-    """Return the delivery with this ID, or the newest of the registration with it; None if gone."""
-    if identity.startswith(DELIVERY):
-        query = select(deliveries.c.id).where(deliveries.c.id == identity)
-        return tx.connection.execute(query).scalar()
-    return last_deliveries(tx, [identity]).get(identity)
 
 
 def _deliveries_of(tx: Tx, registration: str) -> list[str]:

@@ -23,13 +23,7 @@ from receiver.ledger.comparisons import expect_answer, was_answered
 from receiver.ledger.deletions import deleted_before
 from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_linked, note_sent
-from receiver.ledger.targets import (
-    TargetState,
-    digest_of_tag,
-    led_by_new_push,
-    store_target,
-    target_state,
-)
+from receiver.ledger.targets import digest_of_tag, led_by_new_push, read_target, store_target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
     RUNNING,
@@ -263,7 +257,7 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         )
         evidence, later = _evidence(tx, claimed), later_tags(tx, app, claimed.pushed)
         return replace(claimed, evidence=evidence, later=later)
-    present = target_state(tx, app, version)
+    present = read_target(tx, app, version)
     digest = digest_of_tag(
         tx, present, registration=claimed.id, app=app, version=version, image=image
     )
@@ -373,9 +367,18 @@ def _settle_target(tx: Tx, claimed: Claimed, result: Result) -> None:
         if result.trial is not None:
             note_run(tx, claimed.id, result.trial)
     elif result.state is State.DONE and result.outcome is not Outcome.SUPERSEDED:
-        new = TargetState(image.repository, image.tag, result.digest, claimed.push_time, claimed.id)
-        created, mode = result.outcome is Outcome.CREATED, claimed.mode.value
-        store_target(tx, app, version, new, mode=mode, created=created, by_hand=claimed.by_hand)
+        store_target(
+            tx,
+            app,
+            version,
+            image,
+            digest=result.digest,
+            push_time=claimed.push_time,
+            registration=claimed.id,
+            mode=claimed.mode,
+            created=result.outcome is Outcome.CREATED,
+            by_hand=claimed.by_hand,
+        )
 
 
 def _settle_wait(tx: Tx, claimed: Claimed, result: Result, *, look_again: bool) -> None:
@@ -452,7 +455,7 @@ def _follow(
 ) -> None:
     """Write that a channel has the image now: the report, the move, what it follows."""
     note_report(tx, *place, image, report, registration=move.registration)
-    before = target_state(tx, *place)
+    before = read_target(tx, *place)
     was_there = None if before is None else before.image
     if move.outcome is not Outcome.UNCHANGED or was_there != image:
         note_move(
@@ -465,10 +468,16 @@ def _follow(
             rule=move.rule,
             registration=move.registration,
         )
-    new = TargetState(
-        image.repository, image.tag, report.digest, report.push_time, move.registration
+    store_target(
+        tx,
+        *place,
+        image,
+        digest=report.digest,
+        push_time=report.push_time,
+        registration=move.registration,
+        mode=Mode.CHANNEL,
+        created=move.outcome is Outcome.CREATED,
     )
-    store_target(tx, *place, new, mode=Mode.CHANNEL.value, created=move.outcome is Outcome.CREATED)
     note_followed(tx, *place, image, seen=move.seen, ordered=move.ordered, sent=move.sent)
 
 

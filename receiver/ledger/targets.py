@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Row, func, select
 
 from receiver.images import ImageReference
-from receiver.ledger.channel_history import before
 from receiver.ledger.schema import COUNTED, deliveries, led_to, targets
 from receiver.ledger.schema import registrations as work
 from receiver.ledger.transaction import Tx
+from receiver.rules.retention import Target
 from receiver.rules.rule import Mode, Rule
 
 _HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, push_time,
@@ -39,8 +39,6 @@ _BY_REPORTS = f"""SELECT 1 FROM registrations r
  WHERE r.id = :id AND NOT r.replayed AND {BY_REPORTS}"""  # noqa: S608 - our words
 _REPORTED = """SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
  WHERE l.registration_id = :id AND d.source <> 'command' LIMIT 1"""
-_HELD = """SELECT repository, tag, digest, push_time, by_hand, registration_id FROM targets
- WHERE app = :app AND version = :version"""
 _DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version
   AND repository = :repository AND tag = :tag
   AND id <> :id AND state = 'done' AND outcome IN ('created', 'updated', 'unchanged')
@@ -51,35 +49,9 @@ _VERSION_WITH = """SELECT version FROM targets WHERE app = :app AND mode = 'crea
  AND repository = :repository AND tag = :tag ORDER BY updated_at DESC, version LIMIT 1"""
 
 
-@dataclass(frozen=True, slots=True)
-class TargetState:
-    """What a target holds, by which registration. `push_time` in epoch milliseconds."""
-
-    repository: str
-    tag: str
-    digest: str | None
-    push_time: int
-    registration: str
-
-    @property
-    def image(self) -> ImageReference:
-        """What of Docker Hub it holds."""
-        return ImageReference(repository=self.repository, tag=self.tag)
-
-
-def target_state(tx: Tx, app: str, version: str) -> TargetState | None:
-    """Return what we last put into the target, None if nothing."""
-    row = tx.run(_HELD, app=app, version=version).first()
-    if row is None:
-        return None
-    return TargetState(
-        row.repository, row.tag, row.digest, row.push_time, row.registration_id or ""
-    )
-
-
 def digest_of_tag(
     tx: Tx,
-    present: TargetState | None,
+    present: Target | None,
     *,
     registration: str,
     app: str,
@@ -128,9 +100,12 @@ def store_target(
     tx: Tx,
     app: str,
     version: str,
-    new: TargetState,
+    image: ImageReference,
     *,
-    mode: str,
+    digest: str | None,
+    push_time: int,
+    registration: str,
+    mode: Mode,
     created: bool,
     by_hand: bool = False,
 ) -> None:
@@ -139,22 +114,20 @@ def store_target(
     `by_hand`: a person asked for it, and its push is not the newest. So it stays until the tag is
     pushed again.
     """
-    before = tx.run(_HELD, app=app, version=version).first()
-    digest, push_time = new.digest, new.push_time
-    if before is not None and (before.repository, before.tag) == (new.repository, new.tag):
+    before = read_target(tx, app, version)
+    if before is not None and before.image == image:
         digest = digest or before.digest  # this attempt learned none
-        repeated = bool(before.by_hand) and not led_by_new_push(tx, new.registration)
-        by_hand = by_hand or repeated
+        by_hand = by_hand or (before.by_hand and not led_by_new_push(tx, registration))
         if by_hand or not before.by_hand:  # reported again, with an earlier time
             push_time = max(push_time, before.push_time)
     tx.run(
         _HOLDS,
-        id=new.registration,
+        id=registration,
         app=app,
         version=version,
-        mode=mode,
-        repository=new.repository,
-        tag=new.tag,
+        mode=mode.value,
+        repository=image.repository,
+        tag=image.tag,
         digest=digest,
         push_time=push_time,
         created=created,
@@ -165,11 +138,13 @@ def store_target(
 
 NAMES_AT_ONCE = 500
 
-_LIVE = """SELECT app, version, mode, repository, tag, digest, push_time, created_here, made_at,
-  deleted_at, by_hand, registration_id FROM targets
- WHERE app = :app AND deleted_at IS NULL ORDER BY version"""
-_ENDS = f"""SELECT app, version, mode, repository, tag, digest, push_time, created_here, made_at,
-  deleted_at, by_hand, registration_id FROM targets
+_COLUMNS = """version, mode, repository, tag, created_here, made_at, push_time, deleted_at, by_hand,
+  registration_id, digest"""
+_TARGET = f"""SELECT {_COLUMNS} FROM targets
+ WHERE app = :app AND version = :version"""  # noqa: S608 - our words
+_LIVE = f"""SELECT {_COLUMNS} FROM targets
+ WHERE app = :app AND deleted_at IS NULL ORDER BY version"""  # noqa: S608 - our words
+_ENDS = f"""SELECT {_COLUMNS} FROM targets
  WHERE app = :app AND {COUNTED} ORDER BY push_time {{order}} LIMIT :most"""  # noqa: S608 - our words
 _OLDEST, _NEWEST = _ENDS.format(order="ASC"), _ENDS.format(order="DESC")
 _LAST_NAMES = """SELECT version FROM targets WHERE app = :app AND mode = 'create'
@@ -193,32 +168,9 @@ class NotCopied:
     unproven: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One target as the ledger knows it. Times in epoch milliseconds.
-
-    `before` is what a rollback of a channel puts back. `by_hand`: a person asked for it, and
-    retention leaves it alone.
-    """
-
-    app: str
-    version: str
-    mode: str
-    repository: str
-    tag: str
-    digest: str | None
-    push_time: int
-    before: ImageReference | None
-    created_here: bool
-    made_at: int | None
-    deleted_at: int | None
-    registration: str | None
-    by_hand: bool = False
-
-
 def live_targets(tx: Tx, app: str) -> list[Target]:
     """Return what the ledger knows of an app's targets that were not deleted."""
-    return [_target(tx, row) for row in tx.run(_LIVE, app=app).all()]
+    return [_target(row) for row in tx.run(_LIVE, app=app)]
 
 
 def oldest_and_newest(tx: Tx, app: str, most: int) -> tuple[list[Target], list[Target]]:
@@ -231,8 +183,8 @@ def oldest_and_newest(tx: Tx, app: str, most: int) -> tuple[list[Target], list[T
     known = {row.version for row in oldest}
     newest = tx.run(_NEWEST, app=app, most=most).all() if len(oldest) == most else []
     return (
-        [_target(tx, row) for row in oldest],
-        [_target(tx, row) for row in newest if row.version not in known],
+        [_target(row) for row in oldest],
+        [_target(row) for row in newest if row.version not in known],
     )
 
 
@@ -256,7 +208,7 @@ def targets_named(tx: Tx, app: str, versions: Iterable[str]) -> list[Target]:
     for some in _in_parts(names):
         query = select(targets).where(t.app == app, t.version.in_(some)).order_by(t.version)
         rows += tx.connection.execute(query).all()
-    return [_target(tx, row) for row in rows]
+    return [_target(row) for row in rows]
 
 
 def version_with(tx: Tx, app: str, image: ImageReference) -> str | None:
@@ -266,9 +218,10 @@ def version_with(tx: Tx, app: str, image: ImageReference) -> str | None:
     return None if found is None else str(found)
 
 
-def target(tx: Tx, app: str, version: str) -> Target | None:
+def read_target(tx: Tx, app: str, version: str) -> Target | None:
     """Return one target, None when the ledger knows nothing of it."""
-    return next(iter(targets_named(tx, app, [version])), None)
+    row = tx.run(_TARGET, app=app, version=version).first()
+    return None if row is None else _target(row)
 
 
 def last_names(tx: Tx, app: str, most: int) -> list[str]:
@@ -298,20 +251,6 @@ def rule_to_repeat(tx: Tx, able: Sequence[Rule], registration: str) -> Rule | No
     return next((rule for rule in able if rule.name == name), able[0] if able else None)
 
 
-def last_deliveries(tx: Tx, registrations: Iterable[str | None]) -> dict[str, str]:
-    """Return the newest delivery of each of these registrations, if the ledger still has it."""
-    found: dict[str, str] = {}
-    for some in _in_parts([one for one in registrations if one is not None]):
-        query = (
-            select(led_to.c.registration_id, func.max(led_to.c.delivery_id).label("delivery"))
-            .where(led_to.c.registration_id.in_(some))
-            .group_by(led_to.c.registration_id)
-        )
-        rows = tx.connection.execute(query)
-        found |= {str(row.registration_id): str(row.delivery) for row in rows}
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The newest push of a target: its delivery and pusher, None if purged or unknown.
@@ -324,20 +263,23 @@ class Origin:
     took: int | None = None
 
 
-def origins(tx: Tx, registrations: Iterable[str | None]) -> dict[str, Origin]:
+def origins(tx: Tx, registrations: Iterable[str]) -> dict[str, Origin]:
     """Return the newest push of each of these registrations, by the keys of both tables."""
-    wanted = sorted({one for one in registrations if one is not None})
-    newest = last_deliveries(tx, wanted)
-    d, r = deliveries.c, work.c
+    wanted = sorted({one for one in registrations if one})
+    d, r, led = deliveries.c, work.c, led_to.c
+    newest: dict[str, str] = {}
     pushers: dict[str, str | None] = {}
     took: dict[str, int] = {}
-    for some in _in_parts(sorted(set(newest.values()))):
-        query = select(d.id, d.pusher).where(d.id.in_(some))
-        pushers |= {str(row.id): row.pusher for row in tx.connection.execute(query)}
     for some in _in_parts(wanted):
+        last = select(led.registration_id, func.max(led.delivery_id))
+        query = last.where(led.registration_id.in_(some)).group_by(led.registration_id)
+        newest |= {str(one): str(delivery) for one, delivery in tx.connection.execute(query)}
         made = select(r.id, r.finished_at - r.created_at).where(r.outcome == "created")
         rows = tx.connection.execute(made.where(r.id.in_(some)))
         took |= {str(identity): max(0, spent) for identity, spent in rows if spent is not None}
+    for some in _in_parts(sorted(set(newest.values()))):
+        query = select(d.id, d.pusher).where(d.id.in_(some))
+        pushers |= {str(row.id): row.pusher for row in tx.connection.execute(query)}
     return {
         one: Origin(newest.get(one), pushers.get(newest.get(one, "")), took.get(one))
         for one in wanted
@@ -349,21 +291,17 @@ def _in_parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:
         yield keys[first : first + NAMES_AT_ONCE]
 
 
-def _target(tx: Tx, row: Row[Any]) -> Target:
-    image = ImageReference(repository=row.repository, tag=row.tag)
-    earlier = before(tx, row.app, row.version, image) if row.mode == Mode.CHANNEL else None
+def _target(row: Row[Any]) -> Target:
     return Target(
-        app=row.app,
         version=row.version,
         mode=row.mode,
         repository=row.repository,
         tag=row.tag,
-        digest=row.digest,
-        push_time=row.push_time,
-        before=None if earlier is None else earlier.image,
         created_here=bool(row.created_here),
         made_at=row.made_at,
+        push_time=row.push_time,
         deleted_at=row.deleted_at,
-        registration=row.registration_id,
         by_hand=bool(row.by_hand),
+        registration=row.registration_id or "",
+        digest=row.digest,
     )

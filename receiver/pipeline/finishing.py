@@ -19,7 +19,7 @@ from receiver.ledger.parked import (
 )
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
-from receiver.ledger.targets import is_reported, only_repeats, target_state
+from receiver.ledger.targets import is_reported, only_repeats, read_target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed, wake_channels
 from receiver.logs import get_logger
@@ -253,7 +253,7 @@ def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: 
 
 def _follow_trial(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
     """Let what was tried move its channels, or try the image that took its place meanwhile."""
-    there = target_state(tx, claimed.app, claimed.version)
+    there = read_target(tx, claimed.app, claimed.version)
     newest = there.digest if there is not None and there.image == claimed.image else None
     if None not in {newest, result.digest} and newest != result.digest:
         newer = replace(result, digest=newest, overwritten=True)

@@ -17,7 +17,6 @@ from receiver.edgegap.listing import running_in
 from receiver.edgegap.plans import same_image
 from receiver.edgegap.responses import Answer, version_path
 from receiver.errors import ReceiverError
-from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.deletions import (
     CALL_MS,
@@ -31,7 +30,7 @@ from receiver.ledger.deletions import (
 )
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
-from receiver.ledger.targets import Target, live_targets, moving_targets, oldest_and_newest
+from receiver.ledger.targets import live_targets, moving_targets, oldest_and_newest
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger, log_operation
 from receiver.notifications.destinations import NotificationEvent, wanting
@@ -45,9 +44,9 @@ from receiver.pipeline.retry import (
 )
 from receiver.reasons import Reason, explain
 from receiver.rules.retention import (
-    Made,
     Prunable,
     Retention,
+    Target,
     channel_names,
     prunable,
     why_kept,
@@ -166,12 +165,12 @@ def read_outlook(tx: Tx, settings: Settings, scope: Scope) -> Outlook:
         is_all = len(oldest) + len(newest) < 2 * size
         first = {target.version for target in oldest}
         if not is_all:  # of the newest, which are not the next, only the number counts
-            found = [one for one in found if one.made.version in first]
+            found = [one for one in found if one.target.version in first]
         if is_all or len(found) > scope.most or size >= largest:
             break
         size = min(largest, 4 * size)
     more = len(found) > scope.most or not is_all
-    why = why_kept(map(_made, [*moving, *own]), rules)
+    why = why_kept([*moving, *own], rules)
     if not is_all:  # versions between those that were read may be newer, or reported later
         why = {
             version: kept
@@ -207,7 +206,7 @@ async def prune(
                 if not any(one.deleted for one in results):
                     raise
                 results.append(
-                    Pruned(scope.app, next_one.made.version, deleted=False, why=later.why)
+                    Pruned(scope.app, next_one.target.version, deleted=False, why=later.why)
                 )
                 break
             results.append(result)
@@ -260,11 +259,11 @@ class _Deleting:
         self._client = client
         self._current = current
         self._scope = scope
-        self._made = planned.made
+        self._target = planned.target
         self._why = scope.why or planned.why
 
     async def run(self) -> Pruned:
-        app, version = self._scope.app, self._made.version
+        app, version = self._scope.app, self._target.version
         look = await respected(self._ledger, await self._client.look(app, version))
         if _is_gone(look):
             return await self._ledger.write(self._note_gone)
@@ -281,8 +280,7 @@ class _Deleting:
         """Return the reason to keep the version, by its GET; None if there is none."""
         if not look.ok or look.body is None:
             return f"Edgegap could not be asked: {look.message}"
-        image = ImageReference(repository=self._made.repository, tag=self._made.tag)
-        if not same_image(look.body, image):
+        if not same_image(look.body, self._target.image):
             return "it has another image than this receiver gave it"
         return None
 
@@ -290,7 +288,7 @@ class _Deleting:
         """Decide again, and lock the target."""
         if not self._may_go(tx):
             return self._note(tx, deleted=False, why=IN_USE)
-        return begin_deletion(tx, self._scope.app, self._made.version, why=self._why)
+        return begin_deletion(tx, self._scope.app, self._target.version, why=self._why)
 
     def _note_gone(self, tx: Tx) -> Pruned:
         """Record that somebody else deleted it, unless it has been created again since."""
@@ -299,11 +297,11 @@ class _Deleting:
 
     def _may_go(self, tx: Tx) -> bool:
         """Decide again, with claims locked out until the commit."""
-        app, made = self._scope.app, self._made
-        if is_in_use(tx, app, made.version, repository=made.repository, tag=made.tag):
+        app, target = self._scope.app, self._target
+        if is_in_use(tx, app, target.version, repository=target.repository, tag=target.tag):
             return False
         settings, scope = self._current.settings, self._scope
-        return any(made == one.made for plan in _plans(tx, settings, scope) for one in plan)
+        return any(target == one.target for plan in _plans(tx, settings, scope) for one in plan)
 
     async def _delete(self, deletion: Deletion) -> Pruned:
         """Send the DELETE if there are still no deployments; it counts once the version is gone."""
@@ -341,7 +339,7 @@ class _Deleting:
         return Pruned(deletion.app, deletion.version, deleted=deleted, why=why)
 
     def _note(self, tx: Tx, *, deleted: bool, why: str) -> Pruned:
-        app, version = self._scope.app, self._made.version
+        app, version = self._scope.app, self._target.version
         note_deletion(tx, app, version, deleted=deleted, why=why)
         return Pruned(app, version, deleted=deleted, why=why)
 
@@ -366,15 +364,15 @@ def _plans(tx: Tx, settings: Settings, scope: Scope) -> Iterator[Sequence[Prunab
 def _next(settings: Settings, scope: Scope, tried: Collection[str], tx: Tx) -> Prunable | None:
     """Return the first version of the plan that was not tried."""
     plans = _plans(tx, settings, replace(scope, most=scope.most + len(tried)))
-    return next((one for plan in plans for one in plan if one.made.version not in tried), None)
+    return next((one for plan in plans for one in plan if one.target.version not in tried), None)
 
 
 def _planned(targets: Iterable[Target], rules: Sequence[Rule], scope: Scope) -> list[Prunable]:
-    found = prunable(map(_made, targets), rules, scope.keep)
+    found = prunable(targets, rules, scope.keep)
     if scope.pushed_by is not None:
-        found = [one for one in found if one.made.pushed_at <= scope.pushed_by]
+        found = [one for one in found if one.target.push_time <= scope.pushed_by]
     if scope.only is not None:
-        found = [one for one in found if one.made.version in scope.only]
+        found = [one for one in found if one.target.version in scope.only]
     return found
 
 
@@ -433,21 +431,6 @@ def _running(answer: Answer) -> str | None:
     if count == 1:
         return "1 deployment of it is running"
     return f"{count} deployments of it are running" if count else None
-
-
-def _made(target: Target) -> Made:
-    return Made(
-        version=target.version,
-        mode=target.mode,
-        repository=target.repository,
-        tag=target.tag,
-        made_here=target.created_here,
-        made_at=target.made_at,
-        pushed_at=target.push_time,
-        deleted=target.deleted_at is not None,
-        by_hand=target.by_hand,
-        registration=target.registration or "",
-    )
 
 
 async def why_refused(

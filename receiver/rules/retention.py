@@ -10,27 +10,34 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from receiver.images import ImageReference
 from receiver.rules.rule import Mode, Rule, names_target
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A version as retention sees it. Times in epoch ms; `made_at` None if unknown.
+class Target:
+    """A version or channel as the ledger knows it. Times in epoch ms; `made_at` None if unknown.
 
     `by_hand`: a person requested it although its push was not the newest. `registration` is the
-    last registration of this version; ids sort by time.
+    last registration of this target, empty if unknown; ids sort by time.
     """
 
     version: str
     mode: str
     repository: str
     tag: str
-    made_here: bool
+    created_here: bool
     made_at: int | None
-    pushed_at: int
-    deleted: bool = False
+    push_time: int
+    deleted_at: int | None = None
     by_hand: bool = False
     registration: str = ""
+    digest: str | None = None
+
+    @property
+    def image(self) -> ImageReference:
+        """The image that it has by our doing."""
+        return ImageReference(repository=self.repository, tag=self.tag)
 
 
 class Retention(StrEnum):
@@ -49,7 +56,7 @@ class Retention(StrEnum):
 class Prunable:
     """A version that may be deleted: it is beyond the newest `keep`."""
 
-    made: Made
+    target: Target
     keep: int
 
     @property
@@ -59,7 +66,7 @@ class Prunable:
 
 
 def prunable(
-    made: Iterable[Made], rules: Sequence[Rule], keep: int | None = None
+    targets: Iterable[Target], rules: Sequence[Rule], keep: int | None = None
 ) -> list[Prunable]:
     """Return the versions beyond the newest, the oldest push first.
 
@@ -67,25 +74,27 @@ def prunable(
     versions that this rule creates; versions of no rule with a `keep` are kept. At least one
     version is kept, and always the version reported last: no push deletes its own version.
     """
-    everything = [one for one in made if not one.deleted]
+    everything = [one for one in targets if one.deleted_at is None]
     own = sorted((one for one in everything if _counts(one)), key=_age)
     groups = [(own, keep)] if keep is not None else _by_rule(own, rules)
     beyond = [one for group, kept in groups for one in _beyond(group, kept)]
     kept = _kept(everything, rules)
-    return [one for one in sorted(beyond, key=lambda one: _age(one.made)) if kept(one.made) is None]
+    return [
+        one for one in sorted(beyond, key=lambda one: _age(one.target)) if kept(one.target) is None
+    ]
 
 
-def why_kept(made: Iterable[Made], rules: Sequence[Rule]) -> dict[str, Retention]:
+def why_kept(targets: Iterable[Target], rules: Sequence[Rule]) -> dict[str, Retention]:
     """Return why each counted version is kept, by name, or that it is beyond its rule's `keep`.
 
     It is the decision of `prunable` without `keep`, for all versions.
     """
-    everything = [one for one in made if not one.deleted]
+    everything = [one for one in targets if one.deleted_at is None]
     kept = _kept(everything, rules)
     own = sorted((one for one in everything if _counts(one)), key=_age)
     found = {one.version: kept(one) or Retention.NO_KEEP for one in own}
     for group, keep in _by_rule(own, rules):
-        beyond = {one.made.version for one in _beyond(group, keep)}
+        beyond = {one.target.version for one in _beyond(group, keep)}
         newest = {one.version for one in group[-max(1, keep) :]}
         for one in group:
             if one.version in newest:
@@ -97,7 +106,9 @@ def why_kept(made: Iterable[Made], rules: Sequence[Rule]) -> dict[str, Retention
     return found
 
 
-def _kept(everything: Sequence[Made], rules: Sequence[Rule]) -> Callable[[Made], Retention | None]:
+def _kept(
+    everything: Sequence[Target], rules: Sequence[Rule]
+) -> Callable[[Target], Retention | None]:
     """Return why a version beyond `keep` is kept nevertheless, None if it is not."""
     channels = channel_names(rules)
     held = {
@@ -106,7 +117,7 @@ def _kept(everything: Sequence[Made], rules: Sequence[Rule]) -> Callable[[Made],
         if one.mode != Mode.CREATE or one.version in channels
     }
 
-    def why(one: Made) -> Retention | None:
+    def why(one: Target) -> Retention | None:
         if (one.repository, one.tag) in held:
             return Retention.CHANNEL
         return _naming(one.version, rules)
@@ -130,19 +141,19 @@ def channel_names(rules: Iterable[Rule]) -> set[str]:
     return {channel for rule in rules for channel in rule.channels}
 
 
-def _counts(one: Made) -> bool:
-    return one.made_here and one.mode == Mode.CREATE and bool(one.made_at) and not one.by_hand
+def _counts(one: Target) -> bool:
+    return one.created_here and one.mode == Mode.CREATE and bool(one.made_at) and not one.by_hand
 
 
-def _age(one: Made) -> tuple[int, str, int, str]:
+def _age(one: Target) -> tuple[int, str, int, str]:
     """Sort by push time, not by creation time: catch-up may add older tags later.
 
     Docker Hub's times are whole seconds: within a second, the push recorded later is newer.
     """
-    return one.pushed_at // 1000, one.registration, one.made_at or 0, one.version
+    return one.push_time // 1000, one.registration, one.made_at or 0, one.version
 
 
-def _beyond(group: Sequence[Made], keep: int) -> list[Prunable]:
+def _beyond(group: Sequence[Target], keep: int) -> list[Prunable]:
     """Return the versions beyond the newest `keep` of a group, which is sorted by age."""
     reported_last = max((one.registration for one in group), default="")
     return [
@@ -152,8 +163,8 @@ def _beyond(group: Sequence[Made], keep: int) -> list[Prunable]:
     ]
 
 
-def _by_rule(own: Sequence[Made], rules: Sequence[Rule]) -> list[tuple[list[Made], int]]:
-    groups: dict[str, list[Made]] = {}
+def _by_rule(own: Sequence[Target], rules: Sequence[Rule]) -> list[tuple[list[Target], int]]:
+    groups: dict[str, list[Target]] = {}
     for one in own:
         rule = next((rule for rule in rules if _makes(rule, one)), None)
         if rule is not None:
@@ -161,7 +172,7 @@ def _by_rule(own: Sequence[Made], rules: Sequence[Rule]) -> list[tuple[list[Made
     return [(groups.get(rule.name, []), rule.keep) for rule in rules if rule.keep]
 
 
-def _makes(rule: Rule, one: Made) -> bool:
+def _makes(rule: Rule, one: Target) -> bool:
     """Return whether the current rule creates this version from its tag."""
     return (
         rule.versions

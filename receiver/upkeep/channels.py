@@ -9,8 +9,8 @@ from receiver.errors import ReceiverError
 from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.approvals import waiting_moves
-from receiver.ledger.channel_history import before
 from receiver.ledger.channels import (
+    before,
     channel_images,
     hold_channel,
     newest_known,
@@ -28,7 +28,7 @@ from receiver.ledger.deliveries import (
     learn,
     record,
 )
-from receiver.ledger.targets import last_names, rule_of, rule_to_repeat, target, version_with
+from receiver.ledger.targets import last_names, read_target, rule_of, rule_to_repeat, version_with
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.logs import log_operation
@@ -151,9 +151,8 @@ def promotion(
                 f"{app}/{from_channel} was never moved, so it has no image to take"
             )
         image = ImageReference(repository=other.repository, tag=other.tag)
-    taken = target(tx, app, from_channel or to or "")
-    there = taken is not None and (taken.repository, taken.tag) == (image.repository, image.tag)
-    digest = taken.digest if taken is not None and there else None
+    taken = read_target(tx, app, from_channel or to or "")
+    digest = taken.digest if taken is not None and taken.image == image else None
     digest = digest or _waiting(tx, app, channel, image.tag).get(image)
     if Need.TRIAL in options.needs and not has_passed(tx, app, image, digest):
         raise ChannelNotMoved(
@@ -201,9 +200,9 @@ def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Cha
 
 def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
     """Return the image of a version, or of a tag that waits for the channel or was reported."""
-    found = target(tx, app, version)
+    found = read_target(tx, app, version)
     if found is not None:
-        return ImageReference(repository=found.repository, tag=found.tag)
+        return found.image
     tags = list(_waiting(tx, app, channel, version)) or reported(tx, app, channel, version)
     if len(tags) == 1:
         return tags[0]

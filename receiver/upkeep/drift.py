@@ -32,7 +32,7 @@ from receiver.ledger.deliveries import RESTORE, NewDelivery, learn, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.registrations import adopt, read_claimed
-from receiver.ledger.targets import rule_to_repeat, target_state
+from receiver.ledger.targets import read_target, rule_to_repeat
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.destinations import NotificationEvent
@@ -193,7 +193,7 @@ def _restore(tx: Tx, match: Match, state: ChannelState, sentence: str) -> None:
     recorded = record(tx, delivery, ruling, push_time=state.push_time)
     (registration,) = recorded.registrations
     place = match.app, match.version
-    there = target_state(tx, *place)
+    there = read_target(tx, *place)
     learn(tx, registration, None if there is None else there.digest, overwritten=False)
     order(tx, *place, registration=registration, action=ByHand.RESTORE, source=RESTORE)
 

@@ -9,7 +9,7 @@ from receiver.config.settings import LiveSettings
 from receiver.ledger.approvals import approvable
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import OutboxEntry, forget, lease_due, put_off
-from receiver.ledger.queries import delivery_of
+from receiver.ledger.queries import find_push
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.notifications.apprise import SECONDS, DeliveryFailed, send
@@ -88,13 +88,13 @@ class NotificationSender:
 
     async def _with_delivery(self, text: str, about: str) -> str:
         """Return a text with the ID of the delivery, and with its link if there is a public URL."""
-        delivery = await self._ledger.read(lambda tx: delivery_of(tx, about))
+        push = await self._ledger.read(lambda tx: find_push(tx, about))
         page = self._current.settings.public_url
-        if delivery is None:  # purged
+        if push is None:  # purged
             return text
         if page is None:
-            return f"{text}\nDelivery {delivery}"
-        return f"{text}\nDelivery {delivery}: {page.rstrip('/')}/deliveries/{delivery}"
+            return f"{text}\nDelivery {push.id}"
+        return f"{text}\nDelivery {push.id}: {page.rstrip('/')}/deliveries/{push.id}"
 
     async def _again(self, name: str, group: list[OutboxEntry], why: str) -> None:
         tries = max(pending.tries for pending in group) + 1

@@ -18,7 +18,7 @@ from receiver.ledger.deliveries import (
     supersede,
 )
 from receiver.ledger.queries import registrations_of
-from receiver.ledger.targets import rule_to_repeat, target
+from receiver.ledger.targets import read_target, rule_to_repeat
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import is_under_way, last_run, plan_run
 from receiver.ledger.views import Registration, ReportedPush
@@ -96,7 +96,7 @@ def _try_again(
 ) -> str:
     """Try the version as requested: near the same location, and kept for the same time."""
     image = ImageReference(repository=one.repository, tag=one.tag)
-    found, run = target(tx, one.app, one.version), last_run(tx, one.id)
+    found, run = read_target(tx, one.app, one.version), last_run(tx, one.id)
     goes_on = is_under_way(tx, one.app, one.version, image)
     able = [rule for rule in rules if (rule.app, rule.repository) == (one.app, one.repository)]
     push_time = None if found is None else found.push_time

@@ -10,10 +10,9 @@ from receiver.edgegap.deployment_answers import Deployments, DeploymentState
 from receiver.edgegap.deployments import deployments_of, deployments_tagged, status, stop
 from receiver.edgegap.meanings import Meaning
 from receiver.errors import ReceiverError
-from receiver.images import ImageReference
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.targets import rule_to_repeat, target
+from receiver.ledger.targets import read_target, rule_to_repeat
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
     LeftRun,
@@ -58,14 +57,14 @@ def try_version(
     `near` is a valid location, None for that of the rule. The deployment runs on for `keep` (ms)
     after the verdict; neither is possible for a trial that is under way. Raises NotTried.
     """
-    found = target(tx, app, version)
+    found = read_target(tx, app, version)
     if found is None or found.mode != Mode.CREATE:
         raise NotTried(
             f"the ledger knows no version {version} of the app {app}: `receiver versions {app}` "
             "lists them; a channel is tried under the name of its version"
         )
     able = [rule for rule in rules if rule.app == app and rule.repository == found.repository]
-    rule = rule_to_repeat(tx, able, found.registration or "")
+    rule = rule_to_repeat(tx, able, found.registration)
     if rule is None:
         raise NotTried(f"no rule brings {found.repository} to the app {app}: write one and reload")
     if near is None and rule.trial is None:
@@ -73,8 +72,7 @@ def try_version(
             f"the rule {rule.name} has no [rule.trial]: say where to deploy, such as "
             "--at 45.5,-73.6, or add the table and reload"
         )
-    image = ImageReference(found.repository, found.tag)
-    if (near is not None or keep is not None) and is_under_way(tx, app, version, image):
+    if (near is not None or keep is not None) and is_under_way(tx, app, version, found.image):
         raise NotTried(
             f"{app}/{version} is being tried already, elsewhere or without what was requested: "
             "wait until that trial is over (`receiver show` shows it), then request it again"

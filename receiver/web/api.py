@@ -369,7 +369,7 @@ async def prune_versions(service: Service, _: Request, body: PruneRequest) -> Re
         return problem(ProblemCode.NO_RETENTION, detail)
     scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions)
     planned = await plan(service.ledger, service.settings, scope)
-    prunable = tuple(PrunableVersion(one.made.version, one.why) for one in planned)
+    prunable = tuple(PrunableVersion(one.target.version, one.why) for one in planned)
     results: list[Pruned] = []
     if not body.dry_run:
         try:

@@ -4,7 +4,7 @@ import pytest
 
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.targets import target
+from receiver.ledger.targets import read_target
 from receiver.reasons import Verdict
 from receiver.rules.rule import Decision, Match
 from tests.support.ledger_work import at, finish, write
@@ -36,7 +36,7 @@ def reported(
 
 
 def is_by_hand(ledger: Ledger) -> bool:
-    found = ledger.read_sync(lambda tx: target(tx, APP, "1.0"))
+    found = ledger.read_sync(lambda tx: read_target(tx, APP, "1.0"))
     assert found is not None
     return found.by_hand
 

@@ -5,12 +5,12 @@ import pytest
 from receiver.ledger.channels import read_channel_state
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim
-from receiver.ledger.targets import target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import TRIAL
 from receiver.reasons import Outcome
 from receiver.rules.rule import Mode, Rule
 from receiver.upkeep.channels import promote, rollback_channel
+from receiver.web.page.versions import known_versions
 from tests.support.ledger_work import OWNER, done, one_claim, pushed, settled, write
 from tests.support.receiver_process import APP, REPOSITORY
 
@@ -49,12 +49,12 @@ def promoted(ledger: Ledger, to: str) -> None:
 
 def rolled_back(ledger: Ledger) -> str:
     """Roll the channel back; return the tag that it gets."""
-    shown = write(ledger, lambda tx: target(tx, APP, NAME))
+    shown = write(ledger, lambda tx: known_versions(tx, APP, ())).before[NAME]
     write(ledger, lambda tx: rollback_channel(tx, RULES, APP, NAME, None, source="command"))
     (one,) = write(ledger, lambda tx: claim(tx, owner=OWNER, most=1))
     assert settled(ledger, one, done(Outcome.UPDATED))
     assert shown is not None
-    assert shown.before == one.image  # what the page says that a rollback puts back
+    assert shown.image == one.image  # what the page says that a rollback puts back
     return one.image.tag
 
 

@@ -7,14 +7,14 @@ import pytest
 
 from receiver.backoff import LONGEST_CALL
 from receiver.edgegap.responses import Answer
-from receiver.ledger.channels import list_channels, moves_of, read_channel_state
+from receiver.ledger.channels import before, list_channels, moves_of, read_channel_state
 from receiver.ledger.comparisons import next_check, to_compare
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked
 from receiver.ledger.purge import purge_deliveries, purge_registrations
 from receiver.ledger.registrations import Claimed, claim, compare_again, record_request
-from receiver.ledger.targets import target
+from receiver.ledger.targets import read_target
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.intake import CATCH_UP
 from receiver.reasons import Outcome, Reason, Verdict
@@ -333,11 +333,12 @@ def test_a_channel_that_two_repositories_move_remembers_whose_tag_it_was(ledger:
         known.append(claimed.known)
         settled(ledger, claimed, done(Outcome.UPDATED, digest=f"sha256:{repository}"))
 
-    held = ledger.read_sync(lambda tx: target(tx, APP, NAME))
-
+    held = ledger.read_sync(lambda tx: read_target(tx, APP, NAME))
     assert held is not None
-    assert held.before is not None
-    assert (held.repository, str(held.before)) == ("group/b", "docker.io/group/a:1.0")
+    earlier = ledger.read_sync(lambda tx: before(tx, APP, NAME, held.image))
+
+    assert earlier is not None
+    assert (held.repository, str(earlier.image)) == ("group/b", "docker.io/group/a:1.0")
     assert known == [None, None, None]
 
 

@@ -20,7 +20,7 @@ from receiver.ledger.deletions import (
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import delivery_detail
 from receiver.ledger.registrations import claim
-from receiver.ledger.targets import target
+from receiver.ledger.targets import read_target
 from receiver.ledger.transaction import Tx
 from tests.support.ledger_work import MINUTE, at, done, finish, one_claim, pushed, settled, write
 from tests.support.receiver_process import APP, REPOSITORY
@@ -74,11 +74,11 @@ def test_only_a_confirmed_deletion_is_noted_at_its_target(ledger: Ledger) -> Non
     finish(ledger)
     kept = write(ledger, begun_surely)
     write(ledger, lambda tx: end_deletion(tx, kept, deleted=False, why="refused"))
-    before = ledger.read_sync(lambda tx: target(tx, APP, "1.0"))
+    before = ledger.read_sync(lambda tx: read_target(tx, APP, "1.0"))
     gone = write(ledger, begun_surely)
     write(ledger, lambda tx: end_deletion(tx, gone, deleted=True, why="beyond keep = 2"))
 
-    after = ledger.read_sync(lambda tx: target(tx, APP, "1.0"))
+    after = ledger.read_sync(lambda tx: read_target(tx, APP, "1.0"))
     found = ledger.read_sync(lambda tx: delivery_detail(tx, delivery))
     assert (before is not None, after is not None, found is not None) == (True, True, True)
     assert before.deleted_at is None  # type: ignore[union-attr]

@@ -45,7 +45,7 @@ def created(tx: Tx, many: int, first: int = 0, tag: str = "1.{}") -> int:
 
 def names(tx: Tx, settings: Settings, scope: Scope = SCOPE) -> tuple[list[str], bool]:
     old = read_outlook(tx, settings, scope)
-    return [one.made.version for one in old.planned], old.more
+    return [one.target.version for one in old.planned], old.more
 
 
 def test_it_costs_the_same_however_many_versions_there_are(tmp_path: Path) -> None:

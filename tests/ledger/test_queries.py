@@ -22,7 +22,7 @@ from receiver.ledger.queries import (
 )
 from receiver.ledger.registrations import claim, settle
 from receiver.ledger.stats import read_standing
-from receiver.ledger.targets import target
+from receiver.ledger.targets import read_target
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.intake import refuse
 from receiver.reasons import Outcome, Reason, State, Verdict
@@ -96,7 +96,7 @@ def test_the_details_list_each_call_and_the_target_holds_what_was_made(ledger: L
         ("GET", 404),
         ("POST", 200),
     ]
-    held = ledger.read_sync(lambda tx: target(tx, "my-game", "1.0"))
+    held = ledger.read_sync(lambda tx: read_target(tx, "my-game", "1.0"))
     assert held is not None
     assert (held.tag, held.created_here, held.digest) == ("1.0", True, "sha256:" + "a" * 64)
     standing = ledger.read_sync(read_standing)
@@ -110,7 +110,7 @@ def test_a_deleted_version_is_noted(ledger: Ledger) -> None:
     finish(ledger)
     write(ledger, lambda tx: note_deletion(tx, "my-game", "1.0", deleted=True, why="old"))
 
-    found = ledger.read_sync(lambda tx: target(tx, "my-game", "1.0"))
+    found = ledger.read_sync(lambda tx: read_target(tx, "my-game", "1.0"))
     assert found is not None
     assert found.deleted_at is not None
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from receiver.images import ImageReference
-from receiver.ledger.channel_history import before
-from receiver.ledger.channels import read_channel_state, reported
+from receiver.ledger.channels import before, read_channel_state, reported
 from receiver.ledger.deliveries import RecordedDelivery
-from receiver.ledger.targets import target
+from receiver.ledger.targets import read_target
 from receiver.ledger.transaction import Tx
 from receiver.rules.channel_order import ByHand, ChannelState
 from receiver.rules.rule import Rule
@@ -39,12 +38,12 @@ def resolve_move(tx: Tx, app: str, channel: str, to: str) -> Move | None:
     state = read_channel_state(tx, app, channel)
     has = ImageReference(repository=state.repository, tag=state.tag)
     earlier = before(tx, app, channel, has) if state.tag else None
-    found = target(tx, app, to) if to else None
+    found = read_target(tx, app, to) if to else None
     tags = reported(tx, app, channel, to) if to and found is None else []
     if earlier is not None and to in {"", earlier.image.tag}:
         image = earlier.image
     elif found is not None:
-        image = ImageReference(repository=found.repository, tag=found.tag)
+        image = found.image
     elif len(tags) == 1:
         image = tags[0]
     else:

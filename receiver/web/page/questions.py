@@ -62,7 +62,7 @@ async def before_pruning(service: Service, form: Form) -> str:
     if not names and keep_count(service.settings, app) is not None:
         scope = Scope(app, most=MOST_AT_ONCE)
         old = await outlook(service.ledger, service.settings, scope)
-        names = [one.made.version for one in old.planned]
+        names = [one.target.version for one in old.planned]
         first = f"the oldest {len(names)}, " if old.more else ""
     form["versions"] = " ".join(names)
     if not names:
@@ -80,7 +80,7 @@ async def before_making_room(service: Service, form: Form) -> str:
     app = form.get("app", "")
     await check_limit(service, app, form.get("delivery", ""))
     planned = await plan(service.ledger, service.settings, Scope(app, most=1, keep=1))
-    names = [one.made.version for one in planned[:MOST_NAMED]]
+    names = [one.target.version for one in planned[:MOST_NAMED]]
     form["versions"] = " ".join(names)
     if not names:
         return ""

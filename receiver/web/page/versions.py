@@ -14,9 +14,9 @@ from receiver.edgegap.responses import Body
 from receiver.images import ImageReference
 from receiver.ledger import views
 from receiver.ledger.approvals import waiting_moves
-from receiver.ledger.channels import channel_images, list_channels
+from receiver.ledger.channels import Earlier, before, channel_images, list_channels
 from receiver.ledger.deletions import last_deletions
-from receiver.ledger.targets import Origin, Target, origins, targets_named
+from receiver.ledger.targets import Origin, origins, targets_named
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import trial_time
 from receiver.ledger.views import App, DeliveryId, EndedDeletion, Repository, Tag, described
@@ -31,7 +31,7 @@ from receiver.pipeline.prune import (
     why_refused,
 )
 from receiver.pipeline.retry import Operation
-from receiver.rules.retention import Retention
+from receiver.rules.retention import Retention, Target
 from receiver.rules.rule import Mode
 from receiver.service import Service
 from receiver.timestamps import Time, read_iso
@@ -249,6 +249,7 @@ class KnownVersions:
     """What the ledger knows of an app's targets that exist; `tried` in milliseconds."""
 
     targets: dict[str, Target]
+    before: Mapping[str, Earlier | None]
     origins: Mapping[str, Origin]
     channels: Sequence[views.Channel]
     deletions: Sequence[EndedDeletion]
@@ -257,7 +258,7 @@ class KnownVersions:
 
     def origin(self, target: Target | None) -> Origin:
         """Return the newest push of a target, as far as the ledger has it."""
-        return self.origins.get(target.registration or "", Origin()) if target else Origin()
+        return self.origins.get(target.registration, Origin()) if target else Origin()
 
 
 async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
@@ -283,7 +284,7 @@ async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
             _channel(target, known, _at_edgegap(target, listed, images)) for target in own
         ),
         keep=keep,
-        prunable=tuple(one.made.version for one in old.planned),
+        prunable=tuple(one.target.version for one in old.planned),
         more_prunable=old.more,
         waiting=known.waiting,
         trial_milliseconds=known.tried,
@@ -293,12 +294,13 @@ async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
 
 def known_versions(tx: Tx, app: str, names: Sequence[str]) -> KnownVersions:
     """Read what the ledger knows of the app's channels and of these versions, by index."""
-    moving = sorted(channel_images(tx, app))
+    moving = channel_images(tx, app)
     targets = targets_named(tx, app, [*names, *moving])
     return KnownVersions(
         {target.version: target for target in targets},
+        {name: before(tx, app, name, image) for name, image in moving.items()},
         origins(tx, [target.registration for target in targets]),
-        list_channels(tx, [(app, name) for name in moving]),
+        list_channels(tx, [(app, name) for name in sorted(moving)]),
         last_deletions(tx, app),
         waiting_moves(tx, app),
         trial_time(tx).get(app, 0),
@@ -338,20 +340,20 @@ def _version(
 
 def _at_edgegap(target: Target, listed: VersionList, images: dict[str, str]) -> str | None:
     """Return the image of a channel at Edgegap; None if the channel was moved since the request."""
-    image = ImageReference(repository=target.repository, tag=target.tag)
-    moved = listed.channels.get(target.version) != image
+    moved = listed.channels.get(target.version) != target.image
     return None if moved else images.get(target.version)
 
 
 def _channel(target: Target, known: KnownVersions, at_edgegap: str | None) -> AppChannel:
-    before = target.before
+    earlier = known.before.get(target.version)
+    was = None if earlier is None else earlier.image
     follow = next(one for one in known.channels if one.channel == target.version)
     return AppChannel(
         channel=target.version,
         repository=target.repository,
         tag=target.tag,
         at_edgegap=at_edgegap,
-        before=None if before is None else PreviousImage(before.repository, before.tag),
+        before=None if was is None else PreviousImage(was.repository, was.tag),
         delivery=known.origin(target).delivery,
         held=follow.held,
         moves=follow.moves,

@@ -98,7 +98,7 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
         if registration.reason == Reason.VERSION_LIMIT.value:
             scope = Scope(registration.app, most=1, keep=1)
             old = await outlook(service.ledger, service.settings, scope)
-            room[registration.id] = old.planned[0].made.version if old.planned else ""
+            room[registration.id] = old.planned[0].target.version if old.planned else ""
     return answer_page(
         request, session, "delivery.html",
         row=row, decided=_decided(row.tag, own), room=room,

@@ -7,21 +7,21 @@ from fnmatch import fnmatchcase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.rules.retention import Made, Retention, channel_names, prunable, why_kept
+from receiver.rules.retention import Retention, Target, channel_names, prunable, why_kept
 from receiver.rules.rule import Mode, Rule
 from receiver.rules.tag_patterns import Globs
 
 TAGS = st.sampled_from([f"{a}.{b}" for a in range(4) for b in range(4)] + ["staging", "prod"])
 VERSIONS = st.builds(
-    Made,
+    Target,
     version=TAGS,
     mode=st.sampled_from([mode.value for mode in Mode]),
     repository=st.sampled_from(["studio/game", "studio/tools"]),
     tag=TAGS,
-    made_here=st.booleans(),
+    created_here=st.booleans(),
     made_at=st.none() | st.integers(1, 50),
-    pushed_at=st.integers(1, 50).map(lambda second: second * 1000),
-    deleted=st.booleans(),
+    push_time=st.integers(1, 50).map(lambda second: second * 1000),
+    deleted_at=st.sampled_from([None, 1]),
     by_hand=st.booleans(),
 )
 LEDGERS = st.lists(VERSIONS, max_size=20, unique_by=lambda one: one.version)
@@ -41,14 +41,14 @@ RULES = st.lists(
 )
 
 
-def made(tag: str, at: int, *, repository: str = "studio/game", made_at: int = 1) -> Made:
-    return Made(
-        tag, "create", repository, tag, made_here=True, made_at=made_at, pushed_at=at * 1000
+def made(tag: str, at: int, *, repository: str = "studio/game", made_at: int = 1) -> Target:
+    return Target(
+        tag, "create", repository, tag, created_here=True, made_at=made_at, push_time=at * 1000
     )
 
 
-def going(ledger: Iterable[Made], rules: Sequence[Rule], keep: int | None = None) -> list[Made]:
-    return [one.made for one in prunable(ledger, rules, keep)]
+def going(ledger: Iterable[Target], rules: Sequence[Rule], keep: int | None = None) -> list[Target]:
+    return [one.target for one in prunable(ledger, rules, keep)]
 
 
 def rule(name: str, *globs: str, keep: int | None) -> Rule:
@@ -57,7 +57,7 @@ def rule(name: str, *globs: str, keep: int | None) -> Rule:
 
 @given(LEDGERS, RULES, st.none() | st.integers(1, 6), st.data())
 def test_what_goes_by_a_part_of_the_versions_goes_by_all_of_them(
-    ledger: list[Made], rules: list[Rule], keep: int | None, data: st.DataObject
+    ledger: list[Target], rules: list[Rule], keep: int | None, data: st.DataObject
 ) -> None:
     """So a page may plan with the oldest and the newest versions alone, and with all channels."""
     moving = [
@@ -70,26 +70,26 @@ def test_what_goes_by_a_part_of_the_versions_goes_by_all_of_them(
 
 @given(LEDGERS, RULES, st.none() | st.integers(1, 6))
 def test_what_goes_was_made_here_by_a_push_and_is_there_still(
-    ledger: list[Made], rules: list[Rule], keep: int | None
+    ledger: list[Target], rules: list[Rule], keep: int | None
 ) -> None:
     for one in going(ledger, rules, keep):
         assert one in ledger
-        assert one.made_here
+        assert one.created_here
         assert one.made_at is not None
         assert one.mode == "create"
-        assert not one.deleted
+        assert not one.deleted_at is not None
         assert not one.by_hand
 
 
 @given(LEDGERS, RULES, st.none() | st.integers(1, 6))
 def test_no_channel_nothing_a_channel_holds_and_nothing_pinned_goes(
-    ledger: list[Made], rules: list[Rule], keep: int | None
+    ledger: list[Target], rules: list[Rule], keep: int | None
 ) -> None:
     channels = {channel for rule in rules for channel in rule.channels}
     held = {
         (one.repository, one.tag)
         for one in ledger
-        if not one.deleted and (one.mode != "create" or one.version in channels)
+        if one.deleted_at is None and (one.mode != "create" or one.version in channels)
     }
     pins = [pin for rule in rules for pin in rule.pin]
     for one in going(ledger, rules, keep):
@@ -100,26 +100,26 @@ def test_no_channel_nothing_a_channel_holds_and_nothing_pinned_goes(
 
 @given(LEDGERS, RULES, st.integers(1, 6))
 def test_as_many_as_are_kept_were_pushed_no_earlier(
-    ledger: list[Made], rules: list[Rule], keep: int
+    ledger: list[Target], rules: list[Rule], keep: int
 ) -> None:
     gone = going(ledger, rules, keep)
     own = [
         one
         for one in ledger
-        if one.made_here
+        if one.created_here
         and one.made_at
         and one.mode == "create"
-        and not one.deleted
+        and not one.deleted_at is not None
         and not one.by_hand
     ]
     for one in gone:
-        later = [other for other in own if other not in gone and other.pushed_at >= one.pushed_at]
+        later = [other for other in own if other not in gone and other.push_time >= one.push_time]
         assert len(later) >= keep
 
 
 @given(LEDGERS, RULES)
 def test_without_a_number_only_what_a_rule_that_keeps_makes_goes(
-    ledger: list[Made], rules: list[Rule]
+    ledger: list[Target], rules: list[Rule]
 ) -> None:
     for one in going(ledger, rules):
         own = [r for r in rules if r.repository == one.repository and r.tags.takes(one.tag)]
@@ -129,9 +129,9 @@ def test_without_a_number_only_what_a_rule_that_keeps_makes_goes(
 
 @given(LEDGERS, RULES, st.none() | st.integers(1, 6))
 def test_the_oldest_push_goes_first(
-    ledger: list[Made], rules: list[Rule], keep: int | None
+    ledger: list[Target], rules: list[Rule], keep: int | None
 ) -> None:
-    gone = [one.pushed_at for one in going(ledger, rules, keep)]
+    gone = [one.push_time for one in going(ledger, rules, keep)]
 
     assert gone == sorted(gone)
 
@@ -178,7 +178,7 @@ def test_it_says_which_keep_it_is_beyond() -> None:
     rules = [rule("dev", "dev-*", keep=1), rule("release", "v*", keep=2)]
     ledger = [made(tag, at) for at, tag in enumerate(["v1", "dev-1", "v2", "dev-2", "v3"])]
 
-    assert [(one.made.tag, one.why) for one in prunable(ledger, rules)] == [
+    assert [(one.target.tag, one.why) for one in prunable(ledger, rules)] == [
         ("v1", "beyond keep = 2"),
         ("dev-1", "beyond keep = 1"),
     ]
@@ -206,7 +206,7 @@ def test_what_any_rule_copies_from_by_name_stays() -> None:
 
 @given(LEDGERS, RULES)
 def test_what_is_beyond_keep_is_what_would_be_deleted(
-    ledger: list[Made], rules: list[Rule]
+    ledger: list[Target], rules: list[Rule]
 ) -> None:
     found = why_kept(ledger, rules)
 
