@@ -78,33 +78,18 @@ class DeploymentState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
-    """A port that players connect to; `link` is its address with the external port."""
-
-    name: str
-    link: str
-    protocol: str
-
-
-@dataclass(frozen=True, slots=True)
 class Deployment:
     """A deployment's status.
 
     `status` is Edgegap's own word, `error` its explanation of an error, not cut yet: the hidden
-    values of its version have to be masked first. `tags` is None if the
-    response does not show them. `seconds` is how long it has been Ready, None if that is unknown.
+    values of its version have to be masked first. `tags` is None if the response does not show
+    them. `seconds` is how long it has been Ready, None if that is unknown.
     """
 
-    request_id: str
     state: DeploymentState
     status: str = ""
     error: str = ""
-    app: str = ""
-    version: str = ""
     tags: frozenset[str] | None = None
-    location: str = ""
-    host: str = ""
-    ports: tuple[Port, ...] = ()
     seconds: int | None = None
 
 
@@ -151,7 +136,6 @@ class Logs:
 class Series:
     """A measured value over the life of a deployment, in Edgegap's unit."""
 
-    latest: float
     peak: float
     mean: float
 
@@ -169,7 +153,6 @@ class ListedDeployment:
     """A row of the list of deployments, which names neither app nor version."""
 
     request_id: str
-    ready: bool
     tags: frozenset[str] | None
 
 
@@ -234,21 +217,15 @@ def stop_shape(body: Body) -> str:
     return "" if known & body.keys() else "the answer confirms no stop"
 
 
-def read_status(request_id: str, body: Body, secrets: Iterable[Secret]) -> Deployment:
+def read_status(body: Body, secrets: Iterable[Secret]) -> Deployment:
     """Return the status in a response."""
     secrets = tuple(secrets)
     seconds, detail = number(body.get("elapsed_time")), body.get("error_detail")
     return Deployment(
-        request_id=request_id,
         state=_state(body),
         status=_text(body.get("current_status"), secrets),
         error=mask(detail, secrets) if isinstance(detail, str) else "",
-        app=_text(body.get("app_name")),
-        version=_text(body.get("app_version")),
         tags=_tags(body.get("tags")),
-        location=_location(body.get("location")),
-        host=_text(body.get("fqdn")) or _text(body.get("public_ip")),
-        ports=_ports(body.get("ports")),
         seconds=seconds if type(seconds) is int and seconds >= 0 else None,
     )
 
@@ -275,7 +252,7 @@ def read_deployments(listing: Listing) -> Deployments:
     A `message` about the query means that Edgegap may have read it differently.
     """
     rows = tuple(
-        ListedDeployment(row["request_id"], flag(row.get("ready")) is True, _tags(row.get("tags")))
+        ListedDeployment(row["request_id"], _tags(row.get("tags")))
         for row in listing.rows
         if request_id_of(row)
     )
@@ -324,7 +301,7 @@ def _series(found: Any) -> Series | None:
     values = [value for one in (data if isinstance(data, list) else ()) for value in _numbers(one)]
     if not values:
         return None
-    return Series(latest=values[-1], peak=max(values), mean=math.fsum(values) / len(values))
+    return Series(peak=max(values), mean=math.fsum(values) / len(values))
 
 
 def _numbers(value: Any) -> Iterable[float]:
@@ -342,21 +319,6 @@ def _tags(found: Any) -> frozenset[str] | None:
     if not isinstance(found, list):
         return None
     return frozenset(tag for tag in found[:MOST_TAGS] if isinstance(tag, str))
-
-
-def _location(found: Any) -> str:
-    if not isinstance(found, Mapping):
-        return ""
-    return ", ".join(filter(None, (_text(found.get(name)) for name in ("city", "country"))))
-
-
-def _ports(found: Any) -> tuple[Port, ...]:
-    ports = found.items() if isinstance(found, Mapping) else ()
-    return tuple(
-        Port(_text(name), _text(port.get("link")), _text(port.get("protocol")))
-        for name, port in ports
-        if isinstance(port, Mapping)
-    )
 
 
 def _text(value: Any, secrets: Iterable[Secret] = ()) -> str:

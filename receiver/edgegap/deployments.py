@@ -62,7 +62,7 @@ async def status(client: EdgegapClient, request_id: str) -> Read[Deployment]:
     path = f"/v1/status/{_quoted(request_id)}"
     answer = await client.call("GET", path, shape=status_of(request_id), success=_STATUS)
     secrets = client.secrets
-    return _read(Call.STATUS, answer, lambda body: read_status(request_id, body, secrets))
+    return _read(Call.STATUS, answer, lambda body: read_status(body, secrets))
 
 
 async def logs(client: EdgegapClient, request_id: str, hidden: Iterable[Secret] = ()) -> Read[Logs]:

@@ -31,8 +31,6 @@ _COUNTED = f"""SELECT max(r.push_time) FROM deliveries d
   JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
  WHERE d.repository = :repository AND d.tag = :tag AND d.pushed_at = :pushed_at AND {_AHEAD}
   AND r.app = :app AND r.version = :version"""  # noqa: S608 - our words
-_LED = """SELECT d.id, d.pushed_at FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
- WHERE l.registration_id = :id ORDER BY d.id"""
 _DELIVERY_COLUMNS = (
     *("id", "received_at", "source", "repository", "tag", "media_type", "pusher", "pushed_at"),
     *("digest", "body_bytes", "body_start", "address", "user_agent", "status"),

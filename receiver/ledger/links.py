@@ -14,7 +14,7 @@ from receiver.ledger.transaction import Tx
 from receiver.ledger.views import RefusedLink, read_view
 from receiver.signing import ACTIONABLE, LinkFault, what_to_do
 
-_ROWS = """SELECT fingerprint, salt, adopted_at, replaced_at FROM secret_keys
+_ROWS = """SELECT fingerprint, salt, replaced_at FROM secret_keys
  ORDER BY adopted_at"""
 _INSERT = """INSERT INTO secret_keys (fingerprint, salt, adopted_at)
  VALUES (:fingerprint, :salt, :now)
@@ -54,11 +54,10 @@ _REVOKE = """INSERT INTO revocations (id, expires_at, revoked_at)
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """One key as it is known; in use unless it was replaced. Times in epoch milliseconds."""
+    """One key as it is known; in use unless it was replaced at that time (epoch ms)."""
 
     fingerprint: str
     salt: str
-    adopted_at: int
     replaced_at: int | None
 
     def is_one_of(self, keys: Iterable[Fingerprints]) -> bool:

@@ -148,10 +148,6 @@ class OwnLog:
         """Return whether it was deleted, or another is in its place."""
         return self.seen is None or seen is None or seen.identity != self.seen.identity
 
-    def is_unchanged(self) -> bool:
-        """Return whether nothing wrote to it since our last commit."""
-        return self.seen is not None and not self._suspect and look_at(self.path) == self.seen
-
     def committing(self) -> None:
         """Look once more before a commit: afterwards SQLite itself has written to it."""
         if look_at(self.path) != self.seen:

@@ -215,16 +215,6 @@ class SqliteFile:
             raise LedgerError(f"{self.path} is gone; put it back, or restart to begin a new ledger")
         return seen
 
-    def is_unchanged(self) -> bool:
-        """Return whether both files are as our last write left them; waits for nobody.
-
-        Raises LedgerInUse if another receiver took its lock.
-        """
-        if self.reopen or look_at(self.path) != self._file or not self.log.is_unchanged():
-            return False
-        self._keep_lock()
-        return self.trouble is None
-
     def check_ours(self) -> bool:
         """Return whether it is the file that we work on; False if another is to be adopted now.
 

@@ -102,12 +102,6 @@ def replay(
     return Replayed(delivery, ruling.verdict, _word(ruling.reason), sentence, opened)
 
 
-def replay_many(tx: Tx, rules: Sequence[Rule], deliveries: Iterable[str]) -> list[Replayed]:
-    """Replay each of these deliveries; ids that do not exist are skipped."""
-    replayed = (replay(tx, rules, delivery) for delivery in deliveries)
-    return [one for one in replayed if one is not None]
-
-
 def replay_selected(
     tx: Tx, rules: Sequence[Rule], ids: Iterable[str], *, parked: bool, since: int | None
 ) -> ReplayedDeliveries:

@@ -14,7 +14,6 @@ from receiver.edgegap.deployment_answers import (
     Coordinates,
     Crash,
     DeploymentState,
-    Port,
     Series,
     deployment_accepted,
     deployment_body,
@@ -48,7 +47,7 @@ def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any
 
 
 def state(**fields: Any) -> DeploymentState:
-    return read_status(ID, fields, ()).state
+    return read_status(fields, ()).state
 
 
 # Where to deploy
@@ -154,44 +153,34 @@ def test_the_state_follows_from_running_error_and_a_few_words(
 
 def test_a_status_is_read_whole() -> None:
     found = read_status(
-        ID,
         {
             "request_id": ID,
-            "app_name": "my-game",
-            "app_version": "1.0",
             "current_status": "Status.READY",
             "running": True,
             "error": False,
             "error_detail": None,
             "elapsed_time": "61",
-            "fqdn": "f68e011bfb01.pr.edgegap.net",
-            "public_ip": "192.0.2.1",
-            "ports": {"gameport": {"link": "f68.pr.edgegap.net:31504", "protocol": "UDP"}, "x": 1},
-            "location": {"city": "Montréal", "country": "Canada", "latitude": 45.5},
             "tags": ["receiver-trial", 7],
         },
         (),
     )
 
-    assert (found.app, found.version, found.seconds) == ("my-game", "1.0", 61)
+    assert found.seconds == 61
     assert found.tags == frozenset({"receiver-trial"})
-    assert found.location == "Montréal, Canada"
-    assert found.host == "f68e011bfb01.pr.edgegap.net"
-    assert found.ports == (Port("gameport", "f68.pr.edgegap.net:31504", "UDP"),)
     assert found.error == ""
 
 
 def test_what_a_status_does_not_show_is_unknown() -> None:
-    found = read_status(ID, {"running": True}, ())
+    found = read_status({"running": True}, ())
 
     assert found.tags is None
-    assert (found.seconds, found.location, found.ports) == (None, "", ())
+    assert found.seconds is None
 
 
 def test_the_explanation_of_an_error_is_masked() -> None:
     body = {"error": True, "error_detail": "login with canary-token failed"}
 
-    assert read_status(ID, body, [Secret("canary-token")]).error == "login with *** failed"
+    assert read_status(body, [Secret("canary-token")]).error == "login with *** failed"
 
 
 @pytest.mark.parametrize(
@@ -233,9 +222,8 @@ STATUSES = objects(
 
 @given(STATUSES)
 def test_any_status_is_read_and_an_error_is_never_ready(body: dict[str, Any]) -> None:
-    found = read_status(ID, body, [Secret("canary-token")])
+    found = read_status(body, [Secret("canary-token")])
 
-    assert found.request_id == ID
     if body.get("error") is True:
         assert found.state in {ERROR, TERMINATED}
     if body.get("running") is False:
@@ -320,12 +308,12 @@ def test_any_logs_are_read_as_printable_lines(body: dict[str, Any]) -> None:
 # Usage
 
 
-def test_the_usage_is_the_latest_the_highest_and_the_mean() -> None:
+def test_the_usage_is_the_highest_and_the_mean() -> None:
     body = {"cpu": {"datasets": [10, "30", None, 20.0]}, "mem": {"datasets": []}}
 
     found = read_usage(body)
 
-    assert found.cpu == Series(latest=20, peak=30, mean=20)
+    assert found.cpu == Series(peak=30, mean=20)
     assert found.memory is None
     assert read_usage({"mem": None, "cpu": {"datasets": "x"}}).cpu is None
 
@@ -334,7 +322,7 @@ def test_the_usage_is_the_latest_the_highest_and_the_mean() -> None:
 def test_any_metrics_are_read(body: dict[str, Any]) -> None:
     for series in (read_usage(body).cpu, read_usage(body).memory):
         if series is not None:
-            json.dumps([series.latest, series.peak, series.mean], allow_nan=False)
+            json.dumps([series.peak, series.mean], allow_nan=False)
 
 
 # The list
@@ -358,7 +346,6 @@ def test_a_row_is_ours_only_if_it_shows_the_tag_itself() -> None:
     assert found.tagged("receiver-trial") == ("a1",)
     assert found.tagged("receiver") == ()
     assert found.without_tags == ("a3", "a4")
-    assert [row.ready for row in found.rows] == [True, False, False, False]
 
 
 def test_a_list_with_a_message_or_an_unusable_id_is_not_complete() -> None:

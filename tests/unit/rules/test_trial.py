@@ -6,14 +6,14 @@ from receiver.edgegap.deployment_answers import Coordinates, Deployment, Deploym
 from receiver.rules.trial import Trial, TrialRun, is_steady, looked_at
 
 TRIAL = Trial(Coordinates(45.5, -73.6), steady_for=60_000)
-STARTING = Deployment("a", DeploymentState.STARTING)
-READY = Deployment("a", DeploymentState.READY, seconds=70)
+STARTING = Deployment(DeploymentState.STARTING)
+READY = Deployment(DeploymentState.READY, seconds=70)
 
 
 @pytest.mark.parametrize(("seconds", "since"), [(None, 80_000), (70, 10_000), (90, 5_000)])
 def test_it_is_ready_since_the_time_that_edgegap_shows(seconds: int | None, since: int) -> None:
     """But not since a time before the request."""
-    ready = Deployment("a", DeploymentState.READY, seconds=seconds)
+    ready = Deployment(DeploymentState.READY, seconds=seconds)
 
     run = looked_at(TrialRun(request_id="a", requested_at=5_000), ready, 80_000)
 
