@@ -1,7 +1,8 @@
-"""Image names: repository, tag, image reference.
+"""Images: their names and sizes, read and written as Docker does.
 
-The grammar is that of the distribution project (github.com/distribution/reference, regexp.go),
-narrowed to Docker Hub's form: exactly `group/project`. ASCII only, whole strings only.
+The grammar of names is that of the distribution project (github.com/distribution/reference,
+regexp.go), narrowed to Docker Hub's form: exactly `group/project`. ASCII only, whole strings only.
+Sizes are in decimal units.
 """
 
 import re
@@ -23,6 +24,13 @@ REPOSITORY = f"{_COMPONENT}/{_COMPONENT}"
 _REPOSITORY = re.compile(REPOSITORY, re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+
+
+SIZE = r"[0-9]{1,6}(?:\.[0-9]{1,3})? ?(?:MB|GB)"
+_SIZE = re.compile(r"(?P<whole>[0-9]{1,6})(?:\.(?P<rest>[0-9]{1,3}))? ?(?P<unit>MB|GB)")
+_DIGITS = {"MB": 6, "GB": 9}
+_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+TENTHS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +106,31 @@ def parse_image_reference(text: str) -> ImageReference:
             f"{tag!r} is not a tag: use at most 128 letters, digits and _ . -, not . or - first"
         )
     return ImageReference(repository=path, tag=tag)
+
+
+def read_size(text: object) -> int | None:
+    """Return a size such as `4GB`, `1.5 GB` or `800MB` in bytes; None for any other text."""
+    found = _SIZE.fullmatch(text.strip() if isinstance(text, str) else "")
+    if found is None:
+        return None
+    return int(found["whole"] + (found["rest"] or "").ljust(_DIGITS[found["unit"]], "0")) or None
+
+
+def size_text(size: int) -> str:
+    """Return a size in bytes as `1.9 GB`."""
+    unit, name = next((one for one in _UNITS if size >= one[0]), (1, "bytes"))
+    tenths = (size * TENTHS + unit // 2) // unit if unit > 1 else size * TENTHS
+    whole, rest = divmod(tenths, TENTHS)
+    return f"{whole}.{rest} {name}" if rest and whole < TENTHS * TENTHS else f"{whole} {name}"
+
+
+def size_note(size: int, before: tuple[str, int] | None) -> str:
+    """Return the note about the size; `before` is the previous version's name and size."""
+    text = f"the image has {size_text(size)}, compressed"
+    if before is None or before[1] <= 0:
+        return text
+    name, earlier = before
+    percent = round(abs(size - earlier) * 100 / earlier)
+    if percent == 0:
+        return f"{text}, as {name} has"
+    return f"{text}, {percent} % {'more' if size > earlier else 'less'} than {name}"

@@ -10,8 +10,7 @@ from receiver.config.values import UNITS, duration_fault
 from receiver.edgegap.deployment_answers import read_near
 from receiver.edgegap.fields import OFTEN_NONE, SETTINGS, field_fault, protocol
 from receiver.errors import BadTagPattern
-from receiver.images import is_repository
-from receiver.rules.image_size import read_size
+from receiver.images import is_repository, read_size
 from receiver.rules.rule import version_name_fault
 from receiver.rules.tag_patterns import parse_tag_pattern
 

@@ -27,10 +27,9 @@ from receiver.config.checks import (
 )
 from receiver.config.values import UNITS, duration_fault, public_url_fault
 from receiver.edgegap.fields import MAX_PORT, SETTINGS, Field, field_fault
-from receiver.images import MAX_REPOSITORY, REPOSITORY
+from receiver.images import MAX_REPOSITORY, REPOSITORY, SIZE
 from receiver.notifications.destinations import NotificationEvent
 from receiver.rules.channel_order import Follow, Need
-from receiver.rules.image_size import SIZE
 from receiver.rules.rule import (
     MAX_VERSION_NAME,
     VERSION_NAME,

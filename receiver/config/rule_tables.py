@@ -20,9 +20,9 @@ from receiver.dockerhub.login import Login
 from receiver.edgegap.deployment_answers import read_near
 from receiver.edgegap.fields import field_fault, resource_faults
 from receiver.errors import ConfigIssue
+from receiver.images import read_size
 from receiver.notifications.destinations import Notice
 from receiver.rules.channel_order import Channel, Need
-from receiver.rules.image_size import read_size
 from receiver.rules.rule import Rule, colliding_names
 from receiver.rules.tag_patterns import TagPattern, parse_tag_pattern
 from receiver.rules.trial import Trial

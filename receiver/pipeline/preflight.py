@@ -20,10 +20,9 @@ from receiver.dockerhub.manifest import NEEDED, Platforms
 from receiver.dockerhub.registry import Found, PullLimit, Registry, Seen, TagDenied, TagMissing
 from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer
-from receiver.images import ImageReference
+from receiver.images import ImageReference, size_text
 from receiver.logs import get_logger
 from receiver.reasons import Reason, explain
-from receiver.rules.image_size import size_text
 from receiver.rules.rule import Rule
 
 LONGEST_HOLD = 5 * 60 * 1000  # ms that an outage of Docker Hub may delay a registration

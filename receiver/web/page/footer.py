@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from receiver.rules.image_size import size_text
+from receiver.images import size_text
 from receiver.service import Service
 from receiver.timestamps import Time
 from receiver.version import VERSION
