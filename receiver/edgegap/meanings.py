@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from receiver.edgegap.responses import Answer
+from receiver.edgegap.responses import Answer, Row, saying
 
 T = TypeVar("T")
 
@@ -49,11 +49,6 @@ class Meaning(StrEnum):
     REFUSED = "refused"
     UNCERTAIN = "uncertain"
 
-    @property
-    def waits(self) -> bool:
-        """Whether waiting is all that is needed."""
-        return self in {Meaning.NO_CAPACITY, Meaning.DEPLOYMENT_LIMIT, Meaning.RATE_LIMITED}
-
 
 @dataclass(frozen=True, slots=True)
 class Read(Generic[T]):
@@ -62,28 +57,6 @@ class Read(Generic[T]):
     meaning: Meaning
     answer: Answer
     value: T | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    meaning: Meaning
-    calls: frozenset[Call]
-    statuses: frozenset[int] | range
-    says: re.Pattern[str] | None
-
-
-def _row(
-    calls: frozenset[Call] | Call,
-    statuses: frozenset[int] | range | int,
-    meaning: Meaning,
-    says: str | None = None,
-) -> _Row:
-    return _Row(
-        meaning,
-        frozenset({calls}) if isinstance(calls, Call) else calls,
-        frozenset({statuses}) if isinstance(statuses, int) else statuses,
-        re.compile(says, re.IGNORECASE) if says else None,
-    )
 
 
 _ANY = frozenset(Call)
@@ -113,26 +86,26 @@ _NO_NAME = (
 )
 _LINKED = r"\balready\b"
 
-_TABLE: tuple[_Row, ...] = (
-    _row(_ANY, 429, Meaning.RATE_LIMITED),
-    _row(_ANY, 401, Meaning.TOKEN_REFUSED),
-    _row(_ANY, frozenset({408, *range(500, 600)}), Meaning.UNCERTAIN),
-    _row(Call.DEPLOY, _LIMITED, Meaning.DEPLOYMENT_LIMIT, says=_LIMIT),
-    _row(_ANY, 403, Meaning.FORBIDDEN),
-    _row(Call.DEPLOY, 422, Meaning.REFUSED, says=_TOO_LARGE),
-    _row(Call.DEPLOY, 422, Meaning.NO_CAPACITY),
-    _row(Call.DEPLOY, 400, Meaning.NO_CAPACITY, says=_CAPACITY),
-    _row(_NAMING, 404, Meaning.UNKNOWN_NAME),
-    _row(_NAMING, 400, Meaning.UNKNOWN_NAME, says=_NO_NAME),
-    _row(Call.LINK, frozenset({400, 409, 422}), Meaning.DONE, says=_LINKED),
-    _row(Call.LINK, 409, Meaning.DONE),
-    _row(_BY_ID | _READINGS, frozenset({404, 410}), Meaning.GONE),
-    _row(_BY_ID, 400, Meaning.GONE, says=_NO_ID),
-    _row(_BY_ID, 400, Meaning.GONE, says=_ENDED),
-    _row(Call.STATUS, 200, Meaning.GONE),  # null, which the document allows
+_TABLE: tuple[Row[Meaning], ...] = (
+    Row(Meaning.RATE_LIMITED, _ANY, {429}),
+    Row(Meaning.TOKEN_REFUSED, _ANY, {401}),
+    Row(Meaning.UNCERTAIN, _ANY, {408, *range(500, 600)}),
+    Row(Meaning.DEPLOYMENT_LIMIT, {Call.DEPLOY}, _LIMITED, saying(_LIMIT)),
+    Row(Meaning.FORBIDDEN, _ANY, {403}),
+    Row(Meaning.REFUSED, {Call.DEPLOY}, {422}, saying(_TOO_LARGE)),
+    Row(Meaning.NO_CAPACITY, {Call.DEPLOY}, {422}),
+    Row(Meaning.NO_CAPACITY, {Call.DEPLOY}, {400}, saying(_CAPACITY)),
+    Row(Meaning.UNKNOWN_NAME, _NAMING, {404}),
+    Row(Meaning.UNKNOWN_NAME, _NAMING, {400}, saying(_NO_NAME)),
+    Row(Meaning.DONE, {Call.LINK}, {400, 409, 422}, saying(_LINKED)),
+    Row(Meaning.DONE, {Call.LINK}, {409}),
+    Row(Meaning.GONE, _BY_ID | _READINGS, {404, 410}),
+    Row(Meaning.GONE, _BY_ID, {400}, saying(_NO_ID)),
+    Row(Meaning.GONE, _BY_ID, {400}, saying(_ENDED)),
+    Row(Meaning.GONE, {Call.STATUS}, {200}),  # null, which the document allows
     # The 400 for logs that are not there does not say why.
-    _row(_READINGS, frozenset({400, 422}), Meaning.GONE),
-    _row(_ANY, range(400, 500), Meaning.REFUSED),
+    Row(Meaning.GONE, _READINGS, {400, 422}),
+    Row(Meaning.REFUSED, _ANY, range(400, 500)),
 )
 
 
@@ -142,18 +115,10 @@ def meaning_of(call: Call, answer: Answer) -> Meaning:
         return Meaning.DONE
     if answer.foreign or answer.declined or answer.unread:
         return Meaning.UNCERTAIN
-    fitting = (row.meaning for row in _TABLE if _fits(row, call, answer))
+    fitting = (row.means for row in _TABLE if row.fits(call, answer))
     return next(fitting, Meaning.UNCERTAIN)
 
 
 def says_no_capacity(text: str) -> bool:
     """Return whether the text of an error says that there is no server now."""
     return re.search(_CAPACITY, text, re.IGNORECASE) is not None
-
-
-def _fits(row: _Row, call: Call, answer: Answer) -> bool:
-    return (
-        call in row.calls
-        and answer.status in row.statuses
-        and (row.says is None or row.says.search(answer.message) is not None)
-    )

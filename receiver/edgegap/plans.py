@@ -51,7 +51,6 @@ class DesiredVersion:
     version: str
     rule: str
     image: ImageReference
-    copy_from: str = "newest"
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     leave_out: tuple[str, ...] = ()
     login: Login | None = None

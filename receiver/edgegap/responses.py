@@ -10,15 +10,17 @@ the next PATCH would erase them.
 import html
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
 from receiver.edgegap.fields import flag
 from receiver.http.retry_after import read_retry_after
 from receiver.secret import MASK, Secret, mask
+
+T = TypeVar("T")
 
 Shape = Callable[[Mapping[str, Any]], str]
 """Returns why a JSON object is not the requested object; empty if it is."""
@@ -255,6 +257,30 @@ class Answer:
     @property
     def _succeeded(self) -> bool:
         return self.status in self.success.statuses
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row(Generic[T]):
+    """A row of a table: what a response means to these kinds of call, with these statuses.
+
+    With `says`, only if its message contains that pattern.
+    """
+
+    means: T
+    calls: Collection[str]
+    statuses: Collection[int]
+    says: re.Pattern[str] | None = None
+
+    def fits(self, call: str, answer: Answer) -> bool:
+        """Return whether it is the row of this response to this call."""
+        if call not in self.calls or answer.status not in self.statuses:
+            return False
+        return self.says is None or self.says.search(answer.message) is not None
+
+
+def saying(pattern: str) -> re.Pattern[str]:
+    """Return the pattern of a message: Edgegap documents neither its wording nor its case."""
+    return re.compile(pattern, re.IGNORECASE)
 
 
 def read_answer(

@@ -14,7 +14,9 @@ from receiver.dockerhub.login import variables_of
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparison import compare, differences
 from receiver.edgegap.copied_settings import listed
+from receiver.edgegap.meanings import Meaning, Read
 from receiver.edgegap.plans import (
+    DesiredVersion,
     Plan,
     Rejected,
     image_of,
@@ -22,13 +24,20 @@ from receiver.edgegap.plans import (
     plan_creation,
     same_image,
 )
+from receiver.edgegap.pull_profiles import (
+    PullProfile,
+    link,
+    link_path,
+    pull_profiles,
+    read_pull_profile,
+)
 from receiver.edgegap.responses import Answer, Body, Effect, version_path
 from receiver.edgegap.sent_settings import SentSettings, sent_settings
 from receiver.edgegap.version_cache import NEWEST, Source, VersionCache
+from receiver.images import size_note
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.ledger.targets import NotCopied
-from receiver.pipeline.linking import link_all
 from receiver.pipeline.preflight import (
     Findings,
     ImageOk,
@@ -39,6 +48,8 @@ from receiver.pipeline.preflight import (
     too_large,
 )
 from receiver.pipeline.retry import (
+    AGAIN,
+    NO_IMAGE,
     Action,
     Operation,
     Policy,
@@ -48,19 +59,14 @@ from receiver.pipeline.retry import (
     summary_of,
     wait_at_most,
 )
-from receiver.pipeline.wanted import wanted_by
 from receiver.reasons import Outcome, Reason, State, explain
-from receiver.rules.image_size import size_note
 from receiver.rules.rule import Mode, OnOverwrite, Rule, moving_versions, names_target
 
+NOT_AGAIN = (
+    "{version} was deleted since ({why}), and this push was reported before: it is not created "
+    "again. To create it, replay this delivery by its id."
+)
 DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Edgegap's dashboard"
-
-
-def _not_again(version: str, why: str) -> str:
-    return (
-        f"{version} was deleted since ({why}), and this push was reported before: it is not "
-        "created again. To create it, replay this delivery by its id."
-    )
 
 
 class AttemptLedger(Protocol):
@@ -80,7 +86,10 @@ class AttemptLedger(Protocol):
 
 
 class Attempt:
-    """One attempt at a claimed registration; `jitter` returns a random number from 0 to 1."""
+    """One attempt at a claimed registration; `jitter` returns a random number from 0 to 1.
+
+    `digest` is the image's, None if it is not known; `overwritten`: the tag was overwritten.
+    """
 
     def __init__(
         self,
@@ -106,8 +115,8 @@ class Attempt:
         self._pullable = False
         self._ours = claimed.ours
         self._known_digest = claimed.known_digest
-        self._digest: str | None = None
-        self._overwritten = False
+        self.digest: str | None = None
+        self.overwritten = False
         self._moved = False
         self._linked: tuple[str, ...] = ()
         self._size: int | None = None
@@ -121,16 +130,6 @@ class Attempt:
         """The notes about the version so far."""
         return (*self._warnings, *self._notes)
 
-    @property
-    def digest(self) -> str | None:
-        """The image's digest, None if it is not known."""
-        return self._digest
-
-    @property
-    def overwritten(self) -> bool:
-        """Whether the tag was found to be overwritten."""
-        return self._overwritten
-
     async def run(self) -> Result:
         """Do what can be done now, and return the result."""
         result = await self._run()
@@ -140,8 +139,8 @@ class Attempt:
             calls=self._calls,
             warnings=warnings,
             notes=(*warnings, *self._notes),
-            digest=self._digest,
-            overwritten=self._overwritten,
+            digest=self.digest,
+            overwritten=self.overwritten,
             sent=self._values,
             moved=self._moved,
             settings=self._settings_sent(),
@@ -174,7 +173,8 @@ class Attempt:
     async def _create(self, rule: Rule) -> Result:
         claimed = self._claimed
         if claimed.deleted is not None:
-            return Result.done(Outcome.SUPERSEDED, _not_again(claimed.version, claimed.deleted))
+            why = NOT_AGAIN.format(version=claimed.version, why=claimed.deleted)
+            return Result.done(Outcome.SUPERSEDED, why)
         source = await self._source(rule)
         if isinstance(source, Result):
             return source
@@ -189,7 +189,7 @@ class Attempt:
         if plan.unless_public is not None and not self._pullable:
             self._warnings = ()  # the parked registration has its own
             return Result.rejected(plan.unless_public)
-        answer = await self._post(plan)
+        answer = await self._send(plan)
         policy = policy_for(Operation.CREATE, answer)
         self._ours = self._ours or answer.effect is not Effect.NONE
         if policy.then is Action.GO_ON:
@@ -223,8 +223,12 @@ class Attempt:
         return replace(source, passed_over=tuple(passed_over))
 
     def _plan(self, rule: Rule, source: Source) -> Plan | Rejected:
-        wanted = wanted_by(rule, self._claimed, self._settings)
-        return plan_creation(wanted, source.version, source.passed_over)
+        return plan_creation(self._wanted(rule), source.version, source.passed_over)
+
+    def _wanted(self, rule: Rule) -> DesiredVersion:
+        claimed = self._claimed
+        api_token = self._settings.edgegap_token
+        return rule.wanted(claimed.app, claimed.version, claimed.image, api_token)
 
     async def _taken(self, rule: Rule, refusal: Answer) -> Result:
         """Get the version that already has this name."""
@@ -268,10 +272,10 @@ class Attempt:
 
     async def _already_there(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
         """Decide on a tag that Edgegap already has: check that it is still the same image."""
-        if rule.preflight and self._digest is None:
+        if rule.preflight and self.digest is None:
             findings = await self._find_image(rule)
             if isinstance(findings, ImageOk):
-                self._digest, self._size = findings.digest, findings.size
+                self.digest, self._size = findings.digest, findings.size
                 self._notes += findings.notes
             else:
                 self._notes += ("the image could not be looked at; Edgegap has the tag already",)
@@ -284,12 +288,12 @@ class Attempt:
         Edgegap's edge caches images by tag, so this matters whatever the version contains now.
         """
         claimed, known = self._claimed, self._known_digest
-        fresh = None not in {known, self._digest} and known != self._digest
+        fresh = None not in {known, self.digest} and known != self.digest
         if not fresh and not claimed.overwritten:
             return None
-        self._overwritten = True
-        detail = f"{known} before, {self._digest} now" if fresh else "as found before"
-        if rule.on_overwrite is OnOverwrite.PARK and not claimed.allows_overwrite(self._digest):
+        self.overwritten = True
+        detail = f"{known} before, {self.digest} now" if fresh else "as found before"
+        if rule.on_overwrite is OnOverwrite.PARK and not claimed.allows_overwrite(self.digest):
             return self._park(Reason.TAG_OVERWRITTEN, rule, detail=detail)
         self._notes += (f"the tag was overwritten: {detail}; the edge may run the old image",)
         return None
@@ -298,20 +302,17 @@ class Attempt:
         """Check the image before it is registered; return None if the version may be created."""
         if not rule.preflight:
             return None
-        findings = await self._find_image(rule)
-        match findings:
+        match findings := await self._find_image(rule):
             case ImageOk():
-                self._digest = findings.digest
-                self._pullable = True
+                self.digest, self._pullable = findings.digest, True
                 self._notes += findings.notes
                 stopped = self._overwritten_tag(rule)
                 return stopped if stopped is not None else await self._look_at_size(rule, findings)
             case ImageRejected():
-                self._digest = findings.digest
+                self.digest = findings.digest
                 return Result.rejected(findings.parking)
             case ImagePending():
-                policy = Policy(Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
-                return await self._retry_or_park(rule, policy, findings.calls[-1])
+                return await self._retry_or_park(rule, NO_IMAGE, findings.calls[-1])
             case Out():
                 return self._wait_for_docker_hub(rule, findings)
 
@@ -354,7 +355,7 @@ class Attempt:
         if not look.ok or look.body is None:
             policy = policy_for(Operation.LOOK, look)
             if policy.then is Action.ABSENT:
-                policy = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
+                policy = AGAIN
             return await self._retry_or_park(rule, policy, look)
         return await self._compared(rule, plan, look.body, outcome)
 
@@ -389,37 +390,54 @@ class Attempt:
         return Result.done(outcome)
 
     async def _link(self, rule: Rule) -> Result | None:
-        """Link the rule's pull profiles, once in each attempt; return None if all are linked."""
+        """Link the rule's pull profiles, once in each attempt; return None if all are linked.
+
+        No call lists the links of a version; to link a profile a second time changes nothing.
+        """
         if self._linked == rule.pull_profiles:
             return None
         app, version, names = self._claimed.app, self._claimed.version, rule.pull_profiles
-        failed = await link_all(
-            self._client, names, app, version, record=self._record, recorded=self._recorded
-        )
-        if failed is not None:
-            self._linked = names[: names.index(str(failed.profile))]
-            facts = {"profile": str(failed.profile), "known": failed.known}
-            return await self._retry_or_park(rule, failed.policy, failed.answer, **facts)
+        for place, profile in enumerate(map(read_pull_profile, names)):
+            await self._record("PUT", link_path(profile, app, version))
+            read = await link(self._client, profile, app, version)
+            self._recorded(read.answer)
+            if read.meaning is not Meaning.DONE:
+                self._linked = names[:place]
+                return await self._not_linked(rule, profile, read)
         self._notes += (f"it has the pull profiles {listed(names)}",)
         self._linked = names
         return None
 
+    async def _not_linked(self, rule: Rule, profile: PullProfile, read: Read[None]) -> Result:
+        """Find out which name is not known: if the profile exists, the version is gone again."""
+        answer = read.answer
+        if read.meaning is not Meaning.UNKNOWN_NAME:
+            return await self._retry_or_park(rule, policy_for(Operation.LINK, answer), answer)
+        found = await pull_profiles(self._client)
+        listing = self._recorded(found.answer)
+        if found.value is None:
+            policy = policy_for(Operation.LIST, listing)  # parks only for an app that is missing
+            policy = AGAIN if policy.then is Action.PARK else policy
+            return await self._retry_or_park(rule, policy, listing)
+        if profile in found.value.profiles:
+            return await self._retry_or_park(rule, AGAIN, answer)
+        unknown = Policy(Action.PARK, Reason.PULL_PROFILE_UNKNOWN)
+        facts = {"profile": str(profile), "known": str(found.value)}
+        return await self._retry_or_park(rule, unknown, answer, **facts)
+
     async def _get(self) -> Answer:
-        claimed = self._claimed
-        return self._recorded(await self._client.look(claimed.app, claimed.version))
+        return self._recorded(await self._client.look(self._claimed.app, self._claimed.version))
 
-    async def _post(self, plan: Plan) -> Answer:
-        app = self._claimed.app
-        await self._record("POST", version_path(app))
-        answer = self._recorded(await self._client.create(app, plan.body))
-        if answer.effect is not Effect.NONE:
-            self._sent = plan
-        return answer
-
-    async def _patch(self, plan: Plan) -> Answer:
+    async def _send(self, plan: Plan) -> Answer:
+        """POST the version, or PATCH the one that the plan changes."""
         app, version = self._claimed.app, self._claimed.version
-        await self._record("PATCH", version_path(app, version))
-        answer = self._recorded(await self._client.update(app, version, plan.body))
+        if plan.before is None:
+            await self._record("POST", version_path(app))
+            answer = await self._client.create(app, plan.body)
+        else:
+            await self._record("PATCH", version_path(app, version))
+            answer = await self._client.update(app, version, plan.body)
+        self._recorded(answer)
         if answer.effect is not Effect.NONE:
             self._sent = plan
         return answer

@@ -19,7 +19,6 @@ from receiver.ledger.result import Result
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
 from receiver.pipeline.retry import Action, Operation, policy_for, wait_for_registry
-from receiver.pipeline.wanted import wanted_by
 from receiver.reasons import Outcome, Reason, explain
 from receiver.rules.channel_order import (
     ByHand,
@@ -105,9 +104,9 @@ class ChannelAttempt(Attempt):
             return replace(Result.done(Outcome.SUPERSEDED, found.sentence), undecided=True)
         reason, now = NEEDS[found.need], self._ledger.now()
         waited = claimed.waited.so_far(reason, now).incremented()
-        self._digest = claimed.digest
+        self.digest = claimed.digest
         if found.need is Need.APPROVAL:  # of a digest, and only of one that may then move it
-            looks = self._digest is None
+            looks = self.digest is None
             stopped = await self._look_at_image(rule) if looks else self._overwritten_tag(rule)
             if stopped is not None:
                 return stopped
@@ -209,7 +208,7 @@ class ChannelAttempt(Attempt):
     async def _look_at_repeat(self, rule: Rule) -> Result | None:
         """Decide on a tag that was reported before: it moves no channel unless overwritten."""
         claimed = self._claimed
-        self._digest = claimed.digest or await self._digest_now(rule)
+        self.digest = claimed.digest or await self._digest_now(rule)
         stopped = self._overwritten_tag(rule)
         if stopped is not None:
             return stopped
@@ -236,9 +235,9 @@ class ChannelAttempt(Attempt):
     def _may_be_another_image(self) -> bool:
         """Whether the tag's image differs from the reported image, by their digests or times."""
         known = self._claimed.known
-        if known is None or None not in {known.digest, self._digest}:
-            return self._overwritten
-        return self._overwritten or self._claimed.push_time > known.push_time
+        if known is None or None not in {known.digest, self.digest}:
+            return self.overwritten
+        return self.overwritten or self._claimed.push_time > known.push_time
 
     async def _present(self, rule: Rule, body: Body) -> Result:
         claimed, channel = self._claimed, rule.channel(self._claimed.version)
@@ -251,7 +250,7 @@ class ChannelAttempt(Attempt):
         why = None if same or self._is_ordered else self._why_not(channel, body)
         if why is not None:
             return Result.done(Outcome.SUPERSEDED, why)
-        wanted = wanted_by(rule, claimed, self._settings)
+        wanted = self._wanted(rule)
         values, keys = hidden_values(wanted), self._settings.secret_keys
         sent = claimed.channel_state.sent
         changed = bool(sent and values) and not is_hash_of(sent, values, keys)
@@ -265,7 +264,7 @@ class ChannelAttempt(Attempt):
             if self._ours:
                 return await self._made_before(rule, body)
             return await self._already_there(rule, body, self._outcome)
-        stopped = None if same or self._digest is not None else await self._look_at_image(rule)
+        stopped = None if same or self.digest is not None else await self._look_at_image(rule)
         if stopped is not None:
             return stopped
         stopped = await self._link(rule)  # first: a deployment of the new image needs its files
@@ -273,7 +272,7 @@ class ChannelAttempt(Attempt):
             return stopped
         if same and not self._pushed_again:
             self._warnings += ("it had the image already: only the rule's settings are new",)
-        answer = await self._patch(plan)
+        answer = await self._send(plan)
         policy = policy_for(Operation.UPDATE, answer)
         if policy.then is Action.GO_ON:
             return await self._check(rule, plan, Outcome.UPDATED)
@@ -296,8 +295,7 @@ class ChannelAttempt(Attempt):
         return below_what_is_there(channel, self._claimed.image.tag, there.tag)
 
     async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Result:
-        wanted = wanted_by(rule, self._claimed, self._settings)
-        self._values = hash_of(hidden_values(wanted), self._settings.secret_keys)
+        self._values = hash_of(hidden_values(self._wanted(rule)), self._settings.secret_keys)
         self._moved = True  # Edgegap confirmed it; the next GET counts more
         return await super()._check(rule, plan, outcome)
 
@@ -310,7 +308,7 @@ class ChannelAttempt(Attempt):
     def _overwritten_tag(self, rule: Rule) -> Result | None:
         """Move no channel to a tag that was overwritten: Edgegap's edge may run the old image."""
         stopped = super()._overwritten_tag(rule)
-        if stopped is not None or not self._overwritten or self._is_ordered:
+        if stopped is not None or not self.overwritten or self._is_ordered:
             return stopped
         if rule.on_overwrite is OnOverwrite.MOVE:
             return None

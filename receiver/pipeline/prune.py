@@ -35,6 +35,8 @@ from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger, log_operation
 from receiver.notifications.destinations import NotificationEvent, wanting
 from receiver.pipeline.retry import (
+    BUSY,
+    TOKEN_REFUSED,
     Action,
     Operation,
     Policy,
@@ -60,9 +62,6 @@ IN_USE = "a newer push, a registration or another deletion of it came in between
 PATIENCE_SECONDS = 60.0  # while another replica prunes
 REFUSALS = frozenset({400, 401, 403, 409, 422, 424, 429})  # after these nothing was deleted
 FROM_A_GATEWAY = frozenset({408, 502, 503, 504})  # after these it may still be deleted
-
-BUSY = Policy(Action.SLOW_DOWN, Reason.EDGEGAP_BUSY)
-TOKEN_REFUSED = Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
 
 FIRST_EXAMINED, MOST_EXAMINED = 128, 2048  # versions at each end, for a page
 MOST_AT_ONCE = 50  # five calls for each, at Edgegap's pace

@@ -28,11 +28,10 @@ from receiver.pipeline.prune import (
     respected,
     settle_overdue,
 )
-from receiver.pipeline.retry import Action, Operation, Policy, next_result, policy_for, summary_of
+from receiver.pipeline.retry import AGAIN, Action, Operation, next_result, policy_for, summary_of
 from receiver.reasons import Outcome, Reason, State, explain
 
 _LIMIT = re.compile(r"limit of (\d{1,6})", re.IGNORECASE)
-UNCERTAIN = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
 
 ALL_LATER = (
     "Edgegap's version limit of the app {app} is reached, and all versions there are of later "
@@ -106,7 +105,7 @@ class Retention:
         scope = Scope(claimed.app, most=1, keep=1, pushed_by=claimed.push_time, why=why)
         pruned = await prune(self._ledger, self._client, self._current, scope)
         if any(one.why == NO_ANSWER for one in pruned):
-            raise RetryLater(UNCERTAIN, detail=NO_ANSWER)
+            raise RetryLater(AGAIN, detail=NO_ANSWER)
         return pruned
 
     async def _one_is_enough(self, claimed: Claimed, sentence: str) -> bool:

@@ -4,13 +4,12 @@ The first row that matches decides. Every attempt begins with a GET, so the resu
 may or may not have worked is checked before the POST is sent again.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
 from receiver.backoff import LONGEST_BACKOFF, MINUTE, SECOND, SHORTEST_SLOWDOWN, WaitState, backoff
-from receiver.edgegap.responses import Answer
+from receiver.edgegap.responses import Answer, Row, saying
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.reasons import Reason, State, explain
@@ -59,32 +58,10 @@ class Policy:
     most: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row of the table: the policy for these operations, these statuses and this message."""
-
-    policy: Policy
-    operations: frozenset[Operation]
-    statuses: frozenset[int] | range
-    says: re.Pattern[str] | None = None
-
-
 READS = frozenset({Operation.LOOK, Operation.LIST})
 WRITES = frozenset({Operation.CREATE, Operation.UPDATE})
 CREATION = frozenset({Operation.CREATE})
 _TOUCHED = frozenset({Operation.LIST, Operation.CREATE})
-
-
-def _row(
-    operations: frozenset[Operation],
-    statuses: int | range | frozenset[int],
-    then: Action,
-    reason: Reason | None = None,
-    says: str | None = None,
-) -> _Row:
-    some = frozenset({statuses}) if isinstance(statuses, int) else statuses
-    pattern = re.compile(says, re.IGNORECASE) if says else None
-    return _Row(Policy(then, reason), operations, some, pattern)
 
 
 ANY = frozenset(Operation)
@@ -110,25 +87,27 @@ PULL = (
     r"\bpull(ed|ing)?\b|\bno such (image|manifest|tag)\b|\bfind (the )?image\b"
     r"|\b(image|manifest|tag)\b[^;]{0,70}(\bnot found|\bnot exist|\bunknown)\b"
 )
-TABLE: tuple[_Row, ...] = (
-    _row(WRITES, _FULL, Action.PARK, Reason.VERSION_LIMIT, says=LIMIT),
-    _row(ANY, 429, Action.SLOW_DOWN, Reason.EDGEGAP_BUSY),
-    _row(ANY, 401, Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
-    _row(ANY, 403, Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
-    _row(ANY, 408, Action.RETRY, Reason.EDGEGAP_ERROR),
-    _row(ANY, range(500, 600), Action.RETRY, Reason.EDGEGAP_ERROR),
-    _row(frozenset({Operation.LOOK}), 404, Action.ABSENT),
-    _row(_TOUCHED, 404, Action.PARK, Reason.APP_MISSING),
-    _row(frozenset({Operation.UPDATE}), 404, Action.RETRY, Reason.EDGEGAP_ERROR),
-    _row(CREATION, 409, Action.TAKEN),
-    _row(CREATION, _SAID, Action.TAKEN, says=TAKEN),
-    _row(WRITES, _SAID, Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=RATE),
-    _row(WRITES, _SAID, Action.PARK, Reason.REGISTRY_LOGIN_REFUSED, says=LOGIN),
-    _row(WRITES, 424, Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY),
-    _row(WRITES, _SAID, Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY, says=PULL),
-    _row(READS, 400, Action.RETRY, Reason.EDGEGAP_ERROR),  # nothing in a GET could be corrected
-    _row(ANY, range(200, 300), Action.RETRY, Reason.EDGEGAP_ERROR),
-    _row(ANY, range(1000), Action.PARK, Reason.REFUSED_BY_EDGEGAP),
+AGAIN = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
+BUSY = Policy(Action.SLOW_DOWN, Reason.EDGEGAP_BUSY)
+TOKEN_REFUSED = Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
+NO_IMAGE = Policy(Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
+TABLE: tuple[Row[Policy], ...] = (
+    Row(Policy(Action.PARK, Reason.VERSION_LIMIT), WRITES, _FULL, saying(LIMIT)),
+    Row(BUSY, ANY, {429}),
+    Row(TOKEN_REFUSED, ANY, {401, 403}),
+    Row(AGAIN, ANY, {408, *range(500, 600)}),
+    Row(Policy(Action.ABSENT), {Operation.LOOK}, {404}),
+    Row(Policy(Action.PARK, Reason.APP_MISSING), _TOUCHED, {404}),
+    Row(AGAIN, {Operation.UPDATE}, {404}),
+    Row(Policy(Action.TAKEN), CREATION, {409}),
+    Row(Policy(Action.TAKEN), CREATION, _SAID, saying(TAKEN)),
+    Row(NO_IMAGE, WRITES, _SAID, saying(RATE)),
+    Row(Policy(Action.PARK, Reason.REGISTRY_LOGIN_REFUSED), WRITES, _SAID, saying(LOGIN)),
+    Row(NO_IMAGE, WRITES, {424}),
+    Row(NO_IMAGE, WRITES, _SAID, saying(PULL)),
+    Row(AGAIN, READS, {400}),  # nothing in a GET could be corrected
+    Row(AGAIN, ANY, range(200, 300)),
+    Row(Policy(Action.PARK, Reason.REFUSED_BY_EDGEGAP), ANY, range(1000)),
 )
 FORBIDDEN = Policy(Action.RETRY, Reason.FORBIDDEN_BY_EDGEGAP, most=MOST_REFUSALS)
 """A 403 while the token is accepted: Edgegap refuses only this call."""
@@ -148,7 +127,7 @@ def policy_for(operation: Operation, answer: Answer) -> Policy:
         return _FOREIGN
     if answer.declined:
         return _DECLINED
-    return next(row.policy for row in TABLE if _fits(row, operation, answer))
+    return next(row.means for row in TABLE if row.fits(operation, answer))
 
 
 def resolve_forbidden(forbidden: Answer, probe: Answer) -> tuple[Policy, Answer]:
@@ -157,7 +136,7 @@ def resolve_forbidden(forbidden: Answer, probe: Answer) -> tuple[Policy, Answer]
         return FORBIDDEN, forbidden
     policy = policy_for(Operation.LIST, probe)
     known = policy.then in {Action.CLOSE_GATE, Action.SLOW_DOWN, Action.RETRY}
-    return policy if known else Policy(Action.RETRY, Reason.EDGEGAP_ERROR), probe
+    return policy if known else AGAIN, probe
 
 
 def summary_of(answer: Answer) -> str:
@@ -300,14 +279,6 @@ def internal_error(claimed: Claimed, error: Exception, *, now: int, jitter: floa
         facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
         now=now,
         jitter=jitter,
-    )
-
-
-def _fits(row: _Row, operation: Operation, answer: Answer) -> bool:
-    return (
-        operation in row.operations
-        and answer.status in row.statuses
-        and (row.says is None or row.says.search(answer.message) is not None)
     )
 
 

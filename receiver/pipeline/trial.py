@@ -24,6 +24,10 @@ from receiver.ledger.result import Result
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out
 from receiver.pipeline.retry import (
+    AGAIN,
+    BUSY,
+    NO_IMAGE,
+    TOKEN_REFUSED,
     Action,
     Operation,
     Policy,
@@ -80,12 +84,11 @@ _OF_REQUEST = {
     Meaning.REFUSED: _REFUSED,
 }
 _OF_ANY = {
-    Meaning.RATE_LIMITED: Policy(Action.SLOW_DOWN, Reason.EDGEGAP_BUSY),
-    Meaning.TOKEN_REFUSED: Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
-    Meaning.FORBIDDEN: Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED),
+    Meaning.RATE_LIMITED: BUSY,
+    Meaning.TOKEN_REFUSED: TOKEN_REFUSED,
+    Meaning.FORBIDDEN: TOKEN_REFUSED,
 }
 _FOR_ALL = frozenset({Action.SLOW_DOWN, Action.CLOSE_GATE})  # says nothing of this one run
-_ERROR = Policy(Action.RETRY, Reason.EDGEGAP_ERROR)
 
 
 class TrialAttempt(Attempt):
@@ -104,7 +107,7 @@ class TrialAttempt(Attempt):
         if rule is not None and (rule.repository, rule.app) != of:
             rule = None  # another one has its name now
         phase = Phase.ENDED if run is None else run.phase
-        self._digest = claimed.digest
+        self.digest = claimed.digest
         if run is not None and phase is Phase.STOPPING:
             return await self._stop(rule, run)
         if rule is None:
@@ -182,7 +185,7 @@ class TrialAttempt(Attempt):
             case ImageOk(digest=digest) if digest == before:
                 return None
             case ImageOk(digest=str(digest)) if before is None or digest == newest:
-                self._digest = digest  # it is in the ledger before the deployment is requested
+                self.digest = digest  # it is in the ledger before the deployment is requested
                 begins = self._waiting(self._ledger.now(), "is about to begin")
                 return replace(begins, waited=self._claimed.waited)
             case ImageOk(digest=str(digest)):
@@ -194,8 +197,7 @@ class TrialAttempt(Attempt):
             case ImageRejected(parking=parking):
                 return Result.rejected(parking)
             case ImagePending(calls=calls):
-                policy = Policy(Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
-                return await self._retry_or_park(rule, policy, calls[-1])
+                return await self._retry_or_park(rule, NO_IMAGE, calls[-1])
             case Out() as out:
                 return self._wait_until_read(rule, out)
 
@@ -215,7 +217,7 @@ class TrialAttempt(Attempt):
         """Find the deployment of a request whose response is not known, or request it again."""
         ids, answer = await self._tagged()
         if ids is None:
-            return await self._retry_or_park(rule, _ERROR, answer)
+            return await self._retry_or_park(rule, AGAIN, answer)
         if ids:
             return await self._watch(rule, trial, replace(run, request_id=ids[0]))
         sent_at = run.requested_at or self._ledger.now()
@@ -255,7 +257,7 @@ class TrialAttempt(Attempt):
         policy, version = policy_for(Operation.LOOK, look), look.body if look.ok else None
         unread = policy.then not in {Action.GO_ON, Action.ABSENT}
         if unread and self._reads_again(run, policy):
-            again = _ERROR if policy.then is Action.PARK else policy
+            again = AGAIN if policy.then is Action.PARK else policy
             return await self._retry_or_park(rule, again, look)
         if version is None or not same_image(version, self._claimed.image):
             shown = "cannot be read" if version is None else f"has {image_of(version)}"
@@ -357,7 +359,7 @@ class TrialAttempt(Attempt):
             return None, await self._retry_or_park(rule, _policy(read), read.answer)
         ids, answer = await self._tagged()  # a status that is not found may be a wrong answer
         if ids is None or run.request_id in ids:
-            return None, await self._retry_or_park(rule, _ERROR, answer)
+            return None, await self._retry_or_park(rule, AGAIN, answer)
         return None, None
 
     async def _tagged(self) -> tuple[Sequence[str] | None, Answer]:
@@ -416,7 +418,7 @@ def _policy(read: Read[str] | Read[Deployment] | Read[Logs] | Read[None]) -> Pol
     if read.meaning in _OF_ANY:
         return _OF_ANY[read.meaning]
     policy = policy_for(Operation.LIST, read.answer)
-    return policy if policy.then is Action.RETRY else _ERROR
+    return policy if policy.then is Action.RETRY else AGAIN
 
 
 def _trial(rule: Rule, run: TrialRun | None) -> Trial | None:

@@ -15,11 +15,14 @@ import msgspec
 
 from receiver.dockerhub.login import Login
 from receiver.dockerhub.webhook import Push, named_as_artifact, skip_reason
+from receiver.edgegap.plans import DesiredVersion
 from receiver.errors import BadVersionName
+from receiver.images import ImageReference
 from receiver.reasons import Reason, Verdict, explain
 from receiver.rules.channel_order import Channel
 from receiver.rules.tag_patterns import LATEST, Globs, TagPattern, may_take_the_same
 from receiver.rules.trial import Trial
+from receiver.secret import Secret
 
 TEMPLATE_FIELDS = frozenset({"tag", "group", "project"})
 MAX_VERSION_NAME = 64
@@ -84,6 +87,21 @@ class Rule:
         """Return one of the rule's channels with its options."""
         found = (channel for channel in self.options if channel.name == name)
         return next(found, Channel(self.app, name))
+
+    def wanted(
+        self, app: str, version: str, image: ImageReference, api_token: Secret | None
+    ) -> DesiredVersion:
+        """Return the version or the channel that the rule requests of Edgegap for an image."""
+        return DesiredVersion(
+            app=app,
+            version=version,
+            rule=self.name,
+            image=image,
+            settings=self.settings,
+            leave_out=self.leave_out,
+            login=self.login,
+            api_token=api_token,
+        )
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -219,11 +237,6 @@ def successor(rules: Iterable[Rule], match: Match, repository: str, tag: str) ->
         ),
         None,
     )
-
-
-def is_version_name(name: str) -> bool:
-    """Return whether Edgegap accepts the name for a version or a channel."""
-    return len(name) <= MAX_VERSION_NAME and _VERSION_NAME.fullmatch(name) is not None
 
 
 def version_name(rule: Rule, tag: str) -> str:

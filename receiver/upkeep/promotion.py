@@ -22,7 +22,6 @@ from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.ledger.views import App, Approval, Digest, Repository, Tag, described
 from receiver.logs import log_operation
-from receiver.pipeline.wanted import wanted_of
 from receiver.signing import Approvable
 from receiver.upkeep.channels import promotion, rule_to_move
 from receiver.upkeep.operations import Asker
@@ -135,7 +134,8 @@ class MoveReader:
             return proposed  # it will be parked, or the channel is created
         if not look.ok or look.body is None:
             return msgspec.structs.replace(proposed, notes=(NOT_READ,))
-        wanted = wanted_of(by, move.app, move.channel, move.image, self.settings)
+        api_token = self.settings.edgegap_token
+        wanted = by.wanted(move.app, move.channel, move.image, api_token)
         plan = plan_update(wanted, look.body, resend=True)
         if isinstance(plan, Rejected):
             why = f"the move would be parked: {plan.sentence}"

@@ -157,12 +157,6 @@ def test_a_202_is_a_success_where_it_is_documented(call: Call, status: int, effe
     assert answer(call, status, b'{"message": "x", "request_id": "a1"}').effect is effect
 
 
-def test_only_what_time_changes_waits() -> None:
-    waiting = {one for one in Meaning if one.waits}
-
-    assert waiting == {Meaning.NO_CAPACITY, Meaning.DEPLOYMENT_LIMIT, Meaning.RATE_LIMITED}
-
-
 @given(
     st.sampled_from(list(Call)),
     st.integers(100, 599),
