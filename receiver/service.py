@@ -213,7 +213,8 @@ async def running(
         current, watch = LiveSettings(settings), ClockWatch()
         preflight = preflight_over(http, settings, answered=watch.compare)
         service = Service(current, ledger, client, preflight, settled)
-        clock = ClockCheck(http, current, watch)
+        parts = (ClockCheck(http, current, watch), service.drift, service.purge, service.trials)
+        tasks = [part.background for part in (*parts, service.notification_sender)]
         # Read once what the health checks use: if the ledger is damaged there, the start fails.
         await ledger.read(lambda tx: take_snapshot(tx, settings))
         await service.adopt_keys()
@@ -225,19 +226,13 @@ async def running(
             await service.worker.start()
             if catching_up:
                 await service.catch_up.start()
-                clock.background.start()
-                service.drift.background.start()
-                service.purge.background.start()
-                service.trials.background.start()
-                service.notification_sender.background.start()
+                for task in tasks:
+                    task.start()
             yield service
         finally:
             await service.catch_up.stop()
-            await clock.background.stop()
-            await service.drift.background.stop()
-            await service.purge.background.stop()
-            await service.trials.background.stop()
-            await service.notification_sender.background.stop()
+            for task in tasks:
+                await task.stop()
             await service.refused_links.stop()
             await service.link_uses.stop()
             await service.worker.stop(WORKER_GRACE_SECONDS)

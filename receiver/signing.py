@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from itsdangerous import BadData, Signer, URLSafeSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
@@ -77,6 +78,21 @@ def what_to_do(fault: LinkFault, repository: str | None) -> str:
     return _WHAT_TO_DO[fault].format(repository=repository or "GROUP/PROJECT")
 
 
+def _serializer(keys: Sequence[str], salt: bytes) -> URLSafeSerializer:
+    """Return what signs with the last of the keys, and verifies with all of them."""
+    return URLSafeSerializer(list(keys), salt=salt, signer_kwargs={"digest_method": hashlib.sha256})
+
+
+def _content(serializer: URLSafeSerializer, token: str, longest: int) -> Any:
+    """Return what was signed; None if it is too long, or was not signed by us."""
+    if len(token) > longest or not token.isascii():
+        return None
+    try:
+        return serializer.loads(token)
+    except (BadData, ValueError, RecursionError):
+        return None
+
+
 class LinkSigner:
     """Signs and verifies tokens with keys, oldest first (itsdangerous signs with the last).
 
@@ -90,16 +106,11 @@ class LinkSigner:
         numbers: Mapping[str, int],
         repositories: Collection[str] = (),
     ) -> None:
-        self._serializer = URLSafeSerializer(
-            list(keys), salt=LINK_SALT, signer_kwargs={"digest_method": hashlib.sha256}
-        )
+        self._serializer = _serializer(keys, LINK_SALT)
         self._challenger = Signer(list(keys), salt=CHALLENGE_SALT, digest_method=hashlib.sha256)
         self._prover = Signer(list(keys), salt=PROOF_SALT, digest_method=hashlib.sha256)
         self._numbers = dict(numbers)
-        self._by_key = [
-            URLSafeSerializer(key, salt=LINK_SALT, signer_kwargs={"digest_method": hashlib.sha256})
-            for key in keys
-        ]
+        self._by_key = [_serializer([key], LINK_SALT) for key in keys]
         self._known: dict[str, tuple[str, int]] = {}
         self._payloads = {
             repository: self.token(repository).rpartition(".")[0]
@@ -248,9 +259,7 @@ class ApiTokenSigner:
     """Signs and reads API tokens; keys oldest first, as for links."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._serializer = URLSafeSerializer(
-            list(keys), salt=API_SALT, signer_kwargs={"digest_method": hashlib.sha256}
-        )
+        self._serializer = _serializer(keys, API_SALT)
 
     def sign(self, token: ApiToken) -> str:
         """Return the token as text for the Authorization header."""
@@ -261,13 +270,7 @@ class ApiTokenSigner:
 
         `now` in epoch seconds. Revocations are in the ledger.
         """
-        if len(text) > LONGEST_API_TOKEN or not text.isascii():
-            return None
-        try:
-            payload = self._serializer.loads(text)
-        except (BadData, ValueError, RecursionError):
-            return None
-        match payload:
+        match _content(self._serializer, text, LONGEST_API_TOKEN):
             case ["api", str(identity), int(expires_at), str() | None as repository] if (
                 now < expires_at
             ):
@@ -306,9 +309,7 @@ class ApprovalSigner:
     """Signs and reads the tokens; keys oldest first, as for links to Docker Hub."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._serializer = URLSafeSerializer(
-            list(keys), salt=APPROVAL_SALT, signer_kwargs={"digest_method": hashlib.sha256}
-        )
+        self._serializer = _serializer(keys, APPROVAL_SALT)
 
     def link(self, public_url: str, token: ApprovalToken) -> str:
         """Return the whole URL to send."""
@@ -323,13 +324,7 @@ class ApprovalSigner:
 
     def read(self, text: str) -> ApprovalToken | None:
         """Return the content of a token, expired or not; None if we did not sign it."""
-        if len(text) > LONGEST_APPROVAL or not text.isascii():
-            return None
-        try:
-            payload = self._serializer.loads(text)
-        except (BadData, ValueError, RecursionError):
-            return None
-        match payload:
+        match _content(self._serializer, text, LONGEST_APPROVAL):
             case [
                 str(app),
                 str(channel),

@@ -75,7 +75,8 @@ class RepositoryAdmin:
 
     async def immutable_tags(self) -> ImmutableTags | None:
         """Return the settings; None if Docker Hub does not return them."""
-        return (await self._call("GET", self._record, _Record)).immutable_tags
+        (found,) = await self._call("GET", self._record, lambda body: [read_immutable_tags(body)])
+        return found
 
     async def matching_tags(self, rule: str) -> list[str]:
         """Return the tags in the repository that Docker Hub matches with a rule."""
@@ -121,13 +122,6 @@ class RepositoryAdmin:
         if response.status not in expected:
             raise UnexpectedResponse(f"{method} {path}", response, known)
         return response
-
-
-class _Record:
-    """A repository's record; the settings of immutable tags may be missing in it."""
-
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self.immutable_tags = read_immutable_tags(body)
 
 
 def _tags(body: Mapping[str, Any]) -> list[str] | None:

@@ -94,7 +94,7 @@ def copied(source: Body, own: Mapping[str, Any], leave_out: Collection[str] = ()
     unfit: list[str] = []
     invalid: list[str] = []
     unknown: set[str] = set()
-    variables = read_variables(source.get("envs"), _keys(own.get("envs")))
+    variables = read_variables(source.get("envs"), keys_of(own.get("envs")))
     unfit += variables.unfit
     if source and "envs" not in {*source, *leave_out}:
         unfit.append(unless_none("envs"))
@@ -299,5 +299,6 @@ def _login(source: Body) -> tuple[Settings, bool]:
     return (login, False) if readable else ({}, True)
 
 
-def _keys(envs: Any) -> set[str]:
+def keys_of(envs: Any) -> set[str]:
+    """Return the keys of variables, none if there is no list of them."""
     return {str(env["key"]) for env in envs} if isinstance(envs, list) else set()

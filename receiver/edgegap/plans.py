@@ -17,6 +17,7 @@ from receiver.edgegap.copied_settings import (
     Copied,
     copied,
     hidden_keys,
+    keys_of,
     listed,
     read_variables,
     unless_none,
@@ -135,7 +136,7 @@ def plan_update(wanted: DesiredVersion, current: Body, *, resend: bool = False) 
         return _invalid(wanted, "; ".join(faults))
     login = _login(wanted)
     problems = _unfit_login(wanted, login)
-    variables = read_variables(current.get("envs"), _env_keys(settings.get("envs")))
+    variables = read_variables(current.get("envs"), keys_of(settings.get("envs")))
     if "envs" in settings:
         hidden = hidden_keys(current.get("envs"))
         settings["envs"] = _merged_envs(variables.sent, settings["envs"], hidden)
@@ -293,10 +294,6 @@ def _left_out(found: Copied, source: str) -> tuple[str, ...]:
         fields = listed(found.unknown)
         notes.append(f"not copied from {source}, as Edgegap's API does not accept it: {fields}")
     return tuple(notes)
-
-
-def _env_keys(envs: Any) -> set[str]:
-    return {str(env["key"]) for env in envs} if isinstance(envs, list) else set()
 
 
 def _merged(taken: Settings, own: Mapping[str, Any], hidden: Collection[str]) -> Settings:

@@ -15,12 +15,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
 from receiver.ledger.engine import check_durability, describe_error, open_engine, sqlite_path
-from receiver.ledger.files import check_log_belongs, check_place, identity_of, make_private
+from receiver.ledger.files import check_log_belongs, check_place, make_private
 from receiver.ledger.lock_file import FileLock
 from receiver.ledger.migrate import MARK, check_schema, migrate_to_newest, schema_of
 from receiver.ledger.replicas import at_work
 from receiver.ledger.schema import SCHEMA, meta, metadata, replicas
-from receiver.ledger.transaction import Tx
+from receiver.ledger.transaction import Tx, write_note
 
 # All but what describes this ledger and those that work on it.
 COPIED = tuple(table for table in metadata.sorted_tables if table not in {meta, replicas})
@@ -31,8 +31,6 @@ AGAIN = (
     "Nothing of it is in the target, which is marked so that no receiver takes it for whole: "
     "fix the cause, then run `receiver ledger copy` again"
 )
-_MARK = """INSERT INTO meta (key, value) VALUES (:key, :now)
- ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 _CHANGED = "SELECT max(updated_at) FROM registrations"
 
 Moved = Callable[[int, int], None]
@@ -98,14 +96,15 @@ def _target(url: URL) -> Iterator[Engine]:
             with engine.connect() as connection:
                 check_durability(connection)
                 found = schema_of(connection)
-            if lock is not None:
-                _take_note(lock)
+            if lock is not None:  # distinguished from a former ledger, whose lock may still exist
+                with suppress(OSError):
+                    lock.write_note(lock.ledger.stat().st_ino)
             if found is None:
                 migrate_to_newest(engine)
             with engine.begin() as writing:
                 _take(writing)
                 tx = Tx(writing)
-                tx.run(_MARK, key=MARK, now=str(tx.now))
+                write_note(tx, MARK, str(tx.now))
         yield engine
 
 
@@ -131,14 +130,6 @@ def _held(url: URL, what: str) -> Iterator[FileLock | None]:
         yield lock
     finally:
         lock.release()
-
-
-def _take_note(lock: FileLock) -> None:
-    """Distinguish the new ledger from a former ledger, whose lock file may still exist."""
-    there = identity_of(lock.ledger)
-    if there is not None:
-        with suppress(OSError):
-            lock.write_note(there[1])
 
 
 @contextmanager
@@ -212,17 +203,11 @@ def _standing(connection: Connection) -> Standing:
 
 
 def _check_unchanged(source: URL, before: Standing) -> None:
-    with _source_again(source) as connection:
+    # Beside the snapshot; the lock is still held.
+    with _engine(source, "source", read_only=True) as engine, engine.connect() as connection:
         now = _standing(connection)
         if now != before or (connection.dialect.name == "postgresql" and at_work(Tx(connection))):
             raise LedgerError("the source was written during the copy: stop all receivers first")
-
-
-@contextmanager
-def _source_again(url: URL) -> Iterator[Connection]:
-    """Yield it as it is by now, beside the snapshot; its lock is still held."""
-    with _engine(url, "source", read_only=True) as engine, engine.connect() as connection:
-        yield connection
 
 
 def _copy(reading: Connection, writing: Connection, moved: Callable[[int], None]) -> int:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from receiver.ledger.targets import BY_REPORTS
 from receiver.ledger.transaction import Tx
-from receiver.ledger.views import EndedDeletion, read_view
+from receiver.ledger.views import EndedDeletion, HeldBack, read_view
 from receiver.timestamps import Time
 
 DELETION = "t"
+BEING_DELETED = "The version is being deleted; then it is created again."
 MOST_LISTED = 20
 CALL_MS = 15_000  # how long we wait for the answer to a DELETE
 EFFECT_MS = 30_000  # how long after that a DELETE may still take effect
@@ -165,18 +166,12 @@ def next_overdue(tx: Tx) -> int | None:
     return due
 
 
-@dataclass(frozen=True, slots=True)
-class TargetLock:
-    """Since when and until when a deletion locks a target."""
-
-    since_at: Time
-    until_at: Time
-
-
-def deletion_under_way(tx: Tx, app: str, version: str) -> TargetLock | None:
-    """Return the lock of this target, None if no deletion locks it."""
+def deletion_under_way(tx: Tx, app: str, version: str) -> HeldBack | None:
+    """Return that a deletion locks this target, None if none does."""
     row = tx.run(_UNDER_WAY, app=app, version=version).first()
-    return None if row is None else TargetLock(Time(row.began_at), Time(row.until_at))
+    if row is None:
+        return None
+    return HeldBack("deletion", BEING_DELETED, Time(row.began_at), Time(row.until_at))
 
 
 def last_deletions(tx: Tx, app: str) -> list[EndedDeletion]:

@@ -41,7 +41,6 @@ _PAUSE = """INSERT INTO pauses (repository, since) VALUES (:repository, :now)
 _KNOWN = """SELECT 1 WHERE EXISTS (SELECT 1 FROM deliveries WHERE repository = :repository)
  OR EXISTS (SELECT 1 FROM targets WHERE repository = :repository)
  OR EXISTS (SELECT 1 FROM pauses WHERE repository = :repository)"""
-BEING_DELETED = "The version is being deleted; then it is created again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +160,6 @@ def paused(tx: Tx) -> dict[str, Time]:
     return {str(row.repository): Time(row.since) for row in rows}
 
 
-def all_paused(tx: Tx) -> bool:
-    """Return whether everything is paused."""
-    return tx.run("SELECT 1 FROM pauses WHERE repository = '*'").first() is not None
-
-
 def blockers(tx: Tx, registration: Registration) -> list[HeldBack]:
     """Return each thing that holds it back now, with a sentence; none once it is claimed.
 
@@ -184,9 +178,7 @@ def blockers(tx: Tx, registration: Registration) -> list[HeldBack]:
         until = Time(gate.until) if busy else None
         held.append(HeldBack("busy" if busy else "token", gate.sentence, Time(gate.since), until))
     locked = deletion_under_way(tx, registration.app, registration.version)
-    if locked is not None:
-        held.append(HeldBack("deletion", BEING_DELETED, locked.since_at, locked.until_at))
-    return held
+    return held if locked is None else [*held, locked]
 
 
 def _of_pause(name: str) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from receiver.errors import LedgerError, LedgerSchemaError
 from receiver.ledger.ownership import check_ours
 from receiver.ledger.schema import SCHEMA, SERVES_SCHEMA, metadata
+from receiver.ledger.transaction import Tx, read_note, write_note
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 SERVES = "serves_schema"
@@ -45,8 +46,8 @@ def is_compatible(connection: Connection, found: str | None) -> bool:
         return True
     if found is None or found < SCHEMA:
         return False
-    serves = connection.exec_driver_sql(f"SELECT value FROM meta WHERE key = '{SERVES}'").scalar()  # noqa: S608
-    return serves is not None and str(serves) <= SCHEMA
+    serves = read_note(Tx(connection), SERVES)
+    return serves is not None and serves <= SCHEMA
 
 
 def check_schema(engine: Engine) -> str:
@@ -58,8 +59,11 @@ def check_schema(engine: Engine) -> str:
         check_ours(connection)
         found = schema_of(connection)
         good = is_compatible(connection, found)
-        if good:
-            _check_whole(connection)
+        if good and read_note(Tx(connection), MARK) is not None:
+            raise LedgerError(
+                "a `receiver ledger copy` into this ledger has not ended: wait for it or, if it "
+                "was cut off, run it again; or name another ledger with DATABASE_URL"
+            )
     if found is None:
         raise LedgerSchemaError("there is no ledger in it yet; `receiver serve` creates it")
     newer = newer_schema(found)
@@ -81,14 +85,6 @@ def newer_schema(found: str) -> str | None:
         f"the ledger was written by a newer version of the receiver (schema {found}; this "
         f"program's is {SCHEMA})"
     )
-
-
-def _check_whole(connection: Connection) -> None:
-    if connection.exec_driver_sql(f"SELECT 1 FROM meta WHERE key = '{MARK}'").scalar():  # noqa: S608
-        raise LedgerError(
-            "a `receiver ledger copy` into this ledger has not ended: wait for it or, if it was "
-            "cut off, run it again; or name another ledger with DATABASE_URL"
-        )
 
 
 def migrate(engine: Engine) -> str:
@@ -145,7 +141,7 @@ def _create(connection: Connection) -> None:
     metadata.create_all(connection)
     connection.exec_driver_sql(VERSION_TABLE)
     connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{SCHEMA}')")  # noqa: S608
-    connection.exec_driver_sql(f"INSERT INTO meta VALUES ('{SERVES}', '{SERVES_SCHEMA}')")  # noqa: S608
+    write_note(Tx(connection), SERVES, SERVES_SCHEMA)
 
 
 def _upgrade(connection: Connection) -> None:

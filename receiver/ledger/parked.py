@@ -8,15 +8,15 @@ from receiver.ledger.channels import note_closed
 from receiver.ledger.deliveries import COMMAND
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import Changed, ChangedRegistration, read_view
-from receiver.rules.closing import Parked, Success, is_closed_by
+from receiver.rules.closing import Ended, is_closed_by
 from receiver.rules.rule import Mode
 
-_COLUMNS = "id, rule, app, version, tag, mode, reason, push_time"
+_COLUMNS = "id, rule, app, version, tag, mode, push_time, reason"
 _BESIDE = f"""SELECT {_COLUMNS} FROM registrations
  WHERE state = 'parked' AND ((app = :app AND version = :version) OR rule = :rule) ORDER BY id"""  # noqa: S608 - our words
-_SUCCESS = """SELECT id, rule, app, version, tag, mode, push_time FROM registrations
- WHERE state = 'done' AND outcome IN ('created', 'updated', 'unchanged', 'passed') AND {which}
- ORDER BY push_time / 1000 DESC, id DESC LIMIT 1"""
+_SUCCESS = f"""SELECT {_COLUMNS} FROM registrations
+ WHERE state = 'done' AND outcome IN ('created', 'updated', 'unchanged', 'passed') AND {{which}}
+ ORDER BY push_time / 1000 DESC, id DESC LIMIT 1"""  # noqa: S608 - our words
 _SUCCESSES = (
     _SUCCESS.format(which="app = :app AND version = :version AND mode = :mode"),
     _SUCCESS.format(which="rule = :rule AND mode = 'create'"),
@@ -47,10 +47,10 @@ _OF_PERSON = """SELECT 1 FROM registrations r WHERE r.id = :id
 _ONE = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
 
 
-def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Parked]:
+def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Ended]:
     """Return what is parked of this target or under this rule."""
     rows = tx.run(_BESIDE, rule=rule, app=app, version=version).mappings()
-    return [_parked(row) for row in rows]
+    return [_ended(row) for row in rows]
 
 
 def parked_in_short(tx: Tx, identity: str) -> tuple[str, str]:
@@ -123,15 +123,15 @@ def reopen(tx: Tx, identities: Iterable[str]) -> Changed:
     return Changed(tuple(reopened), changed.missing, changed.unchanged, tuple(superseded))
 
 
-def later_success(tx: Tx, identity: str) -> Success | None:
+def later_success(tx: Tx, identity: str) -> Ended | None:
     """Return the success that closes this parked registration, None if it stays open."""
-    row = tx.run(_ONE, id=identity).mappings().one()
-    parked = _parked(row)
+    parked = _ended(tx.run(_ONE, id=identity).mappings().one())
     named = {"rule": parked.rule, "app": parked.app, "version": parked.version}
-    named["mode"] = parked.mode.value
-    found = [tx.run(sql, **named).mappings().first() for sql in _SUCCESSES]
-    successes = (Success(**{**one, "mode": Mode(one["mode"])}) for one in found if one is not None)
-    return next((one for one in successes if is_closed_by(parked, one)), None)
+    for sql in _SUCCESSES:
+        found = tx.run(sql, **named, mode=parked.mode.value).mappings().first()
+        if found is not None and is_closed_by(parked, success := _ended(found)):
+            return success
+    return None
 
 
 def is_of_person(tx: Tx, identity: str) -> bool:
@@ -139,8 +139,8 @@ def is_of_person(tx: Tx, identity: str) -> bool:
     return tx.run(_OF_PERSON, id=identity, command=COMMAND).first() is not None
 
 
-def _parked(row: Mapping[Any, Any]) -> Parked:
-    return Parked(**{**row, "reason": row["reason"] or "", "mode": Mode(row["mode"])})
+def _ended(row: Mapping[Any, Any]) -> Ended:
+    return Ended(**{**row, "reason": row["reason"] or "", "mode": Mode(row["mode"])})
 
 
 def _change(tx: Tx, identities: Iterable[str], sql: str, **given: str) -> Changed:

@@ -28,7 +28,7 @@ from receiver.pipeline.retry import OF_OTHER_RULES
 from receiver.pipeline.trial import is_failed
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import ByHand, is_ordered
-from receiver.rules.closing import Success, is_closed_by
+from receiver.rules.closing import Ended, is_closed_by
 from receiver.rules.rule import Match, Mode, Rule, channels_of, successor
 from receiver.rules.trial import OnFailure
 
@@ -196,7 +196,7 @@ def _close_parked(tx: Tx, settings: Settings, claimed: Claimed) -> None:
     """Close parked registrations that are obsolete, now that a later push succeeded."""
     target = {"rule": claimed.rule, "app": claimed.app, "version": claimed.version}
     tag = claimed.image.tag
-    success = Success(claimed.id, **target, tag=tag, mode=claimed.mode, push_time=claimed.push_time)
+    success = Ended(claimed.id, **target, tag=tag, mode=claimed.mode, push_time=claimed.push_time)
     parked = parked_beside(tx, **target)
     closed = [one.id for one in parked if is_closed_by(one, success)]
     if closed:

@@ -443,7 +443,7 @@ def claim_due(
         probe = not busy and gates.take_probe(tx)  # a probe is also a request
         soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
         return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
-    if gates.all_paused(tx) and not may_run(tx):  # then the queue need not be searched
+    if gates.ALL in gates.paused(tx) and not may_run(tx):  # then the queue need not be searched
         return Turn(tx.now, replicas=replicas)
     if free <= 0:
         return Turn(tx.now, replicas=replicas)

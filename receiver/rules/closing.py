@@ -7,22 +7,12 @@ from receiver.rules.rule import Mode
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
-    """A parked registration. `push_time` in epoch ms; ids sort by time."""
+class Ended:
+    """A registration that is parked for a reason, or that ended well, without one.
 
-    id: str
-    rule: str
-    app: str
-    version: str
-    tag: str
-    mode: Mode
-    reason: str
-    push_time: int
-
-
-@dataclass(frozen=True, slots=True)
-class Success:
-    """A registration that ended well: its version is at Edgegap, or its channel has moved."""
+    If it ended well, its version is at Edgegap, or its channel has moved. `push_time` in epoch ms;
+    ids sort by time.
+    """
 
     id: str
     rule: str
@@ -31,9 +21,10 @@ class Success:
     tag: str
     mode: Mode
     push_time: int
+    reason: str = ""
 
 
-def is_closed_by(parked: Parked, success: Success) -> bool:
+def is_closed_by(parked: Ended, success: Ended) -> bool:
     """Return whether the parked registration is obsolete, because a later push succeeded.
 
     It is obsolete if it was to do the same with the same target, or if the rule created another
@@ -58,6 +49,6 @@ def _lies_in_image(reason: str) -> bool:
     return known and REASONS[Reason(reason)].in_image
 
 
-def _age(one: Parked | Success) -> tuple[int, str]:
+def _age(one: Ended) -> tuple[int, str]:
     """Sort by push time; Docker Hub's times are whole seconds, so then by time of recording."""
     return one.push_time // 1000, one.id

@@ -5,7 +5,7 @@ a version that a channel has, that the configuration names, or that a person req
 newer pushes and for deployments follows right before the DELETE.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -74,14 +74,15 @@ def prunable(
     versions that this rule creates; versions of no rule with a `keep` are kept. At least one
     version is kept, and always the version reported last: no push deletes its own version.
     """
-    everything = [one for one in targets if one.deleted_at is None]
-    own = sorted((one for one in everything if _counts(one)), key=_age)
+    own, kept = _own(targets, rules)
     groups = [(own, keep)] if keep is not None else _by_rule(own, rules)
-    beyond = [one for group, kept in groups for one in _beyond(group, kept)]
-    kept = _kept(everything, rules)
-    return [
-        one for one in sorted(beyond, key=lambda one: _age(one.target)) if kept(one.target) is None
+    going = [
+        Prunable(one, number)
+        for group, number in groups
+        for one, found in _judged(group, number, kept)
+        if found is Retention.BEYOND_KEEP
     ]
+    return sorted(going, key=lambda one: _age(one.target))
 
 
 def why_kept(targets: Iterable[Target], rules: Sequence[Rule]) -> dict[str, Retention]:
@@ -89,40 +90,40 @@ def why_kept(targets: Iterable[Target], rules: Sequence[Rule]) -> dict[str, Rete
 
     It is the decision of `prunable` without `keep`, for all versions.
     """
-    everything = [one for one in targets if one.deleted_at is None]
-    kept = _kept(everything, rules)
-    own = sorted((one for one in everything if _counts(one)), key=_age)
+    own, kept = _own(targets, rules)
     found = {one.version: kept(one) or Retention.NO_KEEP for one in own}
     for group, keep in _by_rule(own, rules):
-        beyond = {one.target.version for one in _beyond(group, keep)}
-        newest = {one.version for one in group[-max(1, keep) :]}
-        for one in group:
-            if one.version in newest:
-                found[one.version] = Retention.NEWEST
-            elif one.version not in beyond:
-                found[one.version] = Retention.REPORTED_LAST
-            else:
-                found[one.version] = kept(one) or Retention.BEYOND_KEEP
+        found |= {one.version: why for one, why in _judged(group, keep, kept)}
     return found
 
 
-def _kept(
-    everything: Sequence[Target], rules: Sequence[Rule]
-) -> Callable[[Target], Retention | None]:
-    """Return why a version beyond `keep` is kept nevertheless, None if it is not."""
+def _own(
+    targets: Iterable[Target], rules: Sequence[Rule]
+) -> tuple[list[Target], Callable[[Target], Retention | None]]:
+    """Return the versions that count, by age, and what keeps one of them that is beyond `keep`."""
+    everything = [one for one in targets if one.deleted_at is None]
     channels = channel_names(rules)
-    held = {
-        (one.repository, one.tag)
-        for one in everything
-        if one.mode != Mode.CREATE or one.version in channels
-    }
+    held = {one.image for one in everything if one.mode != Mode.CREATE or one.version in channels}
 
-    def why(one: Target) -> Retention | None:
-        if (one.repository, one.tag) in held:
-            return Retention.CHANNEL
-        return _naming(one.version, rules)
+    def kept(one: Target) -> Retention | None:
+        return Retention.CHANNEL if one.image in held else _naming(one.version, rules)
 
-    return why
+    return sorted((one for one in everything if _counts(one)), key=_age), kept
+
+
+def _judged(
+    group: Sequence[Target], keep: int, kept: Callable[[Target], Retention | None]
+) -> Iterator[tuple[Target, Retention]]:
+    """Yield what retention does with each version of a group, which is sorted by age."""
+    reported_last = max((one.registration for one in group), default="")
+    beyond = max(0, len(group) - max(1, keep))
+    for place, one in enumerate(group):
+        if place >= beyond:
+            yield one, Retention.NEWEST
+        elif one.registration and one.registration == reported_last:
+            yield one, Retention.REPORTED_LAST
+        else:
+            yield one, kept(one) or Retention.BEYOND_KEEP
 
 
 def _naming(version: str, rules: Iterable[Rule]) -> Retention | None:
@@ -151,16 +152,6 @@ def _age(one: Target) -> tuple[int, str, int, str]:
     Docker Hub's times are whole seconds: within a second, the push recorded later is newer.
     """
     return one.push_time // 1000, one.registration, one.made_at or 0, one.version
-
-
-def _beyond(group: Sequence[Target], keep: int) -> list[Prunable]:
-    """Return the versions beyond the newest `keep` of a group, which is sorted by age."""
-    reported_last = max((one.registration for one in group), default="")
-    return [
-        Prunable(one, keep)
-        for one in group[: max(0, len(group) - max(1, keep))]
-        if not one.registration or one.registration != reported_last
-    ]
 
 
 def _by_rule(own: Sequence[Target], rules: Sequence[Rule]) -> list[tuple[list[Target], int]]:

@@ -1,7 +1,7 @@
 """Manual operations: moving, holding and releasing a channel, pausing a repository."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from difflib import get_close_matches
 
 from receiver import metrics
@@ -85,8 +85,8 @@ def rollback_channel(
             )
         image, digest = found.image, found.digest
     done = f"Rolled {app}/{channel} back from {state.tag or 'nothing'} to {image.tag}."
-    asked = _Asked(app, channel, image, ByHand.ROLLBACK, source, digest)
-    return _move(tx, rules, asked, done)
+    move = Approvable(app, channel, image, digest)
+    return _move(tx, rules, move, action=ByHand.ROLLBACK, source=source, done=done)
 
 
 def promote(
@@ -119,8 +119,8 @@ def promote(
             f"overwritten, not {digest}: look at it again, then promote it"
         )
     done = f"Promoted {app}/{channel} to {move.image.tag}."
-    asked = _Asked(app, channel, move.image, ByHand.PROMOTE, source, move.digest or digest)
-    return _move(tx, rules, asked, done)
+    move = replace(move, digest=move.digest or digest)
+    return _move(tx, rules, move, action=ByHand.PROMOTE, source=source, done=done)
 
 
 def promotion(
@@ -230,21 +230,11 @@ def _waiting(tx: Tx, app: str, channel: str, tag: str) -> dict[ImageReference, s
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A move that a person requested, and the source of the request."""
-
-    app: str
-    channel: str
-    image: ImageReference
-    action: ByHand
-    source: str
-    digest: str | None = None
-
-
-def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDelivery:
+def _move(
+    tx: Tx, rules: Sequence[Rule], move: Approvable, *, action: ByHand, source: str, done: str
+) -> RecordedDelivery:
     """Record the move as a delivery, hold the channel from now on, and let the worker do it."""
-    app, channel, image = asked.app, asked.channel, asked.image
+    app, channel, image, digest = move.app, move.channel, move.image, move.digest
     state = read_channel_state(tx, app, channel)
     if (state.repository, state.tag) == (image.repository, image.tag):
         done = f"Held {app}/{channel} at {image.tag}."
@@ -258,16 +248,16 @@ def _move(tx: Tx, rules: Sequence[Rule], asked: _Asked, done: str) -> RecordedDe
         repository=image.repository,
         tag=image.tag,
         pushed_at=later,
-        digest=asked.digest,
+        digest=digest,
     )
     ruling = Decision(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
     recorded = record(tx, delivery, ruling, push_time=later)
-    hold_channel(tx, app, channel, Hold(tx.now, image.tag, asked.action.value, above))
+    hold_channel(tx, app, channel, Hold(tx.now, image.tag, action.value, above))
     (registration,) = recorded.registrations
-    if asked.action is ByHand.ROLLBACK:
+    if action is ByHand.ROLLBACK:
         forget_digest(tx, registration)  # it may have waited for another digest
-    learn(tx, registration, asked.digest, overwritten=False)
-    order(tx, app, channel, registration=registration, action=asked.action, source=asked.source)
+    learn(tx, registration, digest, overwritten=False)
+    order(tx, app, channel, registration=registration, action=action, source=source)
     wake_channel(tx, app, channel)  # it may wait for an approval, which this is
     return recorded
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from receiver.config.settings import LiveSettings
 from receiver.ledger.ledger import Ledger
@@ -44,10 +45,8 @@ class Purge:
         """Purge everything that is old enough; return the number of deleted deliveries."""
         before = await self._ledger.write(time_to_purge_by) - self._current.settings.keep
         gone = await self._in_bites(purge_deliveries, before)
-        await self._in_bites(purge_requests, before)
-        await self._in_bites(purge_deletions, before)
-        await self._in_bites(purge_trials, before)
-        await self._in_bites(purge_sent_settings, before)
+        for purge in (purge_requests, purge_deletions, purge_trials, purge_sent_settings):
+            await self._in_bites(purge, before)
         await self._ledger.write(purge_revocations)
         if gone:
             await self._registrations(before)
@@ -66,8 +65,6 @@ class Purge:
     async def _registrations(self, before: int) -> None:
         after: str | None = ""
         while after is not None:
-            after = await self._one_window(before, after)
+            window = partial(purge_registrations, before=before, after=after)
+            after = await self._ledger.write(window)
             await asyncio.sleep(BETWEEN_BITES_SECONDS)
-
-    async def _one_window(self, before: int, after: str) -> str | None:
-        return await self._ledger.write(lambda tx: purge_registrations(tx, before, after))

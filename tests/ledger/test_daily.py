@@ -3,7 +3,9 @@
 import pytest
 
 from receiver.ledger import ids
-from receiver.ledger.daily import (
+from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.ledger import Ledger
+from receiver.ledger.stats import (
     DAY_MS,
     Day,
     count_days,
@@ -11,8 +13,6 @@ from receiver.ledger.daily import (
     last_times,
     read_days,
 )
-from receiver.ledger.deliveries import NewDelivery, record
-from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision, Match, Mode

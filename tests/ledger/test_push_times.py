@@ -8,7 +8,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.targets import live_targets
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
-from receiver.rules.closing import Parked, Success, is_closed_by
+from receiver.rules.closing import Ended, is_closed_by
 from receiver.rules.rule import Decision, Match, Mode
 from tests.support.ledger_work import MINUTE, at, finish, write
 from tests.support.receiver_process import APP, REPOSITORY
@@ -91,10 +91,8 @@ def test_a_success_while_the_clock_is_behind_closes_what_was_parked_before(ledge
             for tag in ("1.0", "1.1")
         )
         return is_closed_by(
-            Parked(
-                parked.id, "rule", APP, "1.0", "1.0", Mode.CREATE, "not_amd64", parked.push_time
-            ),
-            Success(success.id, "rule", APP, "1.1", "1.1", Mode.CREATE, success.push_time),
+            Ended(parked.id, "rule", APP, "1.0", "1.0", Mode.CREATE, parked.push_time, "not_amd64"),
+            Ended(success.id, "rule", APP, "1.1", "1.1", Mode.CREATE, success.push_time),
         )
 
     for then, delivery in ((NOW, first), (NOW + MINUTE - DAY, later)):

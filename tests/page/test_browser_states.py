@@ -9,9 +9,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from receiver.ledger.daily import DAY_MS
 from receiver.ledger.deliveries import DELIVERY, REGISTRATION
 from receiver.ledger.ids import first_id
+from receiver.ledger.stats import DAY_MS
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault

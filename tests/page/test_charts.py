@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from receiver.ledger import ids
-from receiver.ledger.daily import DAY_MS
 from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.ids import first_id
+from receiver.ledger.stats import DAY_MS
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.web.page import charts

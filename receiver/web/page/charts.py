@@ -9,7 +9,7 @@ from statistics import median
 
 from markupsafe import Markup
 
-from receiver.ledger.daily import Day, Settled, Took, count_days, last_times, read_days
+from receiver.ledger.stats import Day, Settled, Took, count_days, last_times, read_days
 from receiver.ledger.transaction import Tx
 from receiver.timestamps import duration
 from receiver.web.page.flow import colour_of

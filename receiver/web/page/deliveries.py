@@ -12,11 +12,10 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from receiver.ledger.daily import DAY_MS
 from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.ids import first_id
 from receiver.ledger.queries import DEPTH, Filter, search_deliveries
-from receiver.ledger.stats import count_open
+from receiver.ledger.stats import DAY_MS, count_open
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import (
     Delivery,

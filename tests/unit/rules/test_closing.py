@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.reasons import REASONS, Reason
-from receiver.rules.closing import Parked, Success, is_closed_by
+from receiver.rules.closing import Ended, is_closed_by
 from receiver.rules.rule import Mode
 
 IN_THE_IMAGE = {
@@ -21,10 +21,10 @@ IN_THE_IMAGE = {
     Reason.DIGEST_CHANGED,
     Reason.IMAGE_TOO_LARGE,  # or `max_image` of the rule is too small
 }
-PARKED = Parked(
-    "r1", "rule", "my-game", "1.2.0", "1.2.0", Mode.CREATE, Reason.NOT_AMD64.value, 10_000
+PARKED = Ended(
+    "r1", "rule", "my-game", "1.2.0", "1.2.0", Mode.CREATE, 10_000, Reason.NOT_AMD64.value
 )
-LATER = Success("r2", "rule", "my-game", "1.2.1", "1.2.1", Mode.CREATE, 20_000)
+LATER = Ended("r2", "rule", "my-game", "1.2.1", "1.2.1", Mode.CREATE, 20_000)
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -54,7 +54,7 @@ def test_for_the_same_target_it_closes_whatever_the_reason(reason: Reason) -> No
     ],
     ids=["an earlier push", "recorded before in the same second", "itself"],
 )
-def test_only_a_later_push_closes_it(success: Success) -> None:
+def test_only_a_later_push_closes_it(success: Ended) -> None:
     assert not is_closed_by(PARKED, success)
     assert not is_closed_by(replace(PARKED, version=success.version), success)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.ledger.daily import Day, Took
+from receiver.ledger.stats import Day, Took
 from receiver.timestamps import duration
 from receiver.web.page.charts import PARTS, TALL, WIDE, chart_of_days, chart_of_times
 
