@@ -3,7 +3,7 @@
 import platform
 from bisect import bisect_left
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 
 from prometheus_client import (
@@ -33,123 +33,100 @@ WEBHOOK_STATUSES = (200, 202, 400, 404, 408, 413, 429, 500, 503)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 registry = CollectorRegistry()
 ProcessCollector(registry=registry)
-build_info = Gauge(
+_counter = partial(Counter, registry=registry)
+_gauge = partial(Gauge, registry=registry)
+_histogram = partial(Histogram, registry=registry)
+build_info = _gauge(
     "docker_hub_receiver_build_info",
     "Always 1; the versions of the program and of Python are labels.",
     ("version", "python_version"),
-    registry=registry,
 )
 build_info.labels(VERSION, platform.python_version()).set(1)
 
-deliveries = Counter(
+deliveries = _counter(
     "docker_hub_receiver_deliveries",
     "Deliveries by source, verdict and reason.",
     ("source", "verdict", "reason"),
-    registry=registry,
 )
-links_refused = Counter(
+links_refused = _counter(
     "docker_hub_receiver_links_refused",
     "Requests with an invalid or revoked link, by reason.",
     ("reason",),
-    registry=registry,
 )
-requests_rejected = Counter(
+requests_rejected = _counter(
     "docker_hub_receiver_requests_rejected",
     "Requests rejected before they reached the application, by reason.",
     ("reason",),
-    registry=registry,
 )
-registrations = Counter(
+registrations = _counter(
     "docker_hub_receiver_registrations",
     "Registrations that ended done or parked, by outcome and reason.",
     ("state", "outcome", "reason"),
-    registry=registry,
 )
-push_to_version = Histogram(
+push_to_version = _histogram(
     "docker_hub_receiver_push_to_version_seconds",
     "Time from storing the delivery to creating or updating the version.",
     buckets=PUSH_BUCKETS,
-    registry=registry,
 )
-edgegap_calls = Histogram(
+edgegap_calls = _histogram(
     "docker_hub_receiver_edgegap_call_seconds",
     "Calls to Edgegap by method and status; `none` means no response.",
     ("method", "status"),
     buckets=CALL_BUCKETS,
-    registry=registry,
 )
-docker_hub_calls = Histogram(
+docker_hub_calls = _histogram(
     "docker_hub_receiver_docker_hub_call_seconds",
     "Calls to Docker Hub's registry, login and API by method and status.",
     ("method", "status"),
     buckets=CALL_BUCKETS,
-    registry=registry,
 )
-open_registrations = Gauge(
-    "docker_hub_receiver_open_registrations",
-    "Registrations by state.",
-    ("state",),
-    registry=registry,
+open_registrations = _gauge(
+    "docker_hub_receiver_open_registrations", "Registrations by state.", ("state",)
 )
-oldest_unfinished = Gauge(
+oldest_unfinished = _gauge(
     "docker_hub_receiver_oldest_unfinished_seconds",
     "Age of the oldest registration that is queued, waiting or working; 0 if there is none.",
-    registry=registry,
 )
-last_success = Gauge(
+last_success = _gauge(
     "docker_hub_receiver_last_success_timestamp_seconds",
     "When a version was last created or updated, in UTC epoch seconds; 0 if never.",
-    registry=registry,
 )
-token_refused = Gauge(
-    "docker_hub_receiver_edgegap_token_refused",
-    "1 while Edgegap refuses the API token.",
-    registry=registry,
+token_refused = _gauge(
+    "docker_hub_receiver_edgegap_token_refused", "1 while Edgegap refuses the API token."
 )
-ready = Gauge(
-    "docker_hub_receiver_ready",
-    "1 while a delivery can be recorded, as `/readyz` reports.",
-    registry=registry,
+ready = _gauge(
+    "docker_hub_receiver_ready", "1 while a delivery can be recorded, as `/readyz` reports."
 )
-ledger_bytes = Gauge(
-    "docker_hub_receiver_ledger_size_bytes",
-    "Size of the database, without the write-ahead log.",
-    registry=registry,
+ledger_bytes = _gauge(
+    "docker_hub_receiver_ledger_size_bytes", "Size of the database, without the write-ahead log."
 )
-config_reloaded = Gauge(
+config_reloaded = _gauge(
     "docker_hub_receiver_config_last_reload_successful",
     "0 while the last reload failed and the configuration before it is in force.",
-    registry=registry,
 )
-config_time = Gauge(
+config_time = _gauge(
     "docker_hub_receiver_config_last_reload_success_timestamp_seconds",
     "When the configuration in force was read, in UTC epoch seconds.",
-    registry=registry,
 )
-catch_up_found = Counter(
-    "docker_hub_receiver_catch_up_found",
-    "Pushes that catch-up found without a webhook.",
-    registry=registry,
+catch_up_found = _counter(
+    "docker_hub_receiver_catch_up_found", "Pushes that catch-up found without a webhook."
 )
-catch_up_success = Gauge(
+catch_up_success = _gauge(
     "docker_hub_receiver_catch_up_last_success_timestamp_seconds",
     "When catch-up last succeeded for the repository, in UTC epoch seconds; before the first "
     "success, when the repository was first seen. Absent if catch-up is off.",
     ("repository",),
-    registry=registry,
 )
-catch_up_interval = Gauge(
+catch_up_interval = _gauge(
     "docker_hub_receiver_catch_up_interval_seconds",
     "Seconds between two runs of catch-up; 0 if it is off.",
-    registry=registry,
 )
 
 
-trial_seconds = Gauge(
+trial_seconds = _gauge(
     "docker_hub_receiver_trial_seconds",
     "For how long deployments of trials ran, by app: of the trials in the ledger.",
     ("app",),
-    registry=registry,
 )
 
 

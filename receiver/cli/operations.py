@@ -30,10 +30,10 @@ from receiver.timestamps import Time
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
     from receiver.dockerhub.api import Hub
+    from receiver.dockerhub.webhook import Push
     from receiver.ledger.cursors import Cursor
     from receiver.ledger.transaction import Tx
     from receiver.rules.rule import Rule
-    from receiver.upkeep.catch_up import MissedPush
     from receiver.web.bodies import MissedPushReport, Reloaded
 
 
@@ -186,17 +186,17 @@ async def _catch_up(
     return found
 
 
-def _print(one: MissedPush, rules: Sequence[Rule], verb: str, *, as_json: bool) -> None:
+def _print(push: Push, rules: Sequence[Rule], verb: str, *, as_json: bool) -> None:
     from receiver.rules.rule import rule_on
     from receiver.web.serialization import json_text
 
-    push, ruling = one.push, rule_on(one.push, rules)
+    ruling = rule_on(push, rules)
     if as_json:
         row = {
             "repository": push.repository,
             "tag": push.tag,
             "pushed_at": None if push.pushed_at is None else Time(push.pushed_at),
-            "digest": one.digest,
+            "digest": push.digest,
             "media_type": push.media_type,
             "verdict": ruling.verdict,
             "reason": ruling.reason,
@@ -207,7 +207,7 @@ def _print(one: MissedPush, rules: Sequence[Rule], verb: str, *, as_json: bool) 
     click.echo(f"{verb}  {push.repository}:{push.tag}  {ruling.verdict}{reason}")
 
 
-async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[MissedPush]:
+async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[Push]:
     """List a repository's tags with a progress bar; wait when Docker Hub asks to."""
     from receiver.dockerhub.api import waiting_as_asked
     from receiver.dockerhub.http import DockerHubUnavailable
@@ -215,7 +215,7 @@ async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> 
 
     login = credentials_for(settings.rules, repository)
     waiting = waiting_as_asked(_wait, longest=LONGEST_WAIT_SECONDS)
-    missed: list[MissedPush] = []
+    missed: list[Push] = []
     try:
         with click.progressbar(length=1, label=repository, file=sys.stderr) as bar:
             pages = iter_pushes_since(hub, repository, login, since, waiting)
@@ -227,7 +227,7 @@ async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> 
     except DockerHubUnavailable as error:
         sentence = f"Docker Hub could not list the tags of {repository}: {error}"
         raise CommandError(sentence, NOT_DONE) from None
-    return sorted(missed, key=lambda item: item.push.pushed_at or 0)
+    return sorted(missed, key=lambda push: push.pushed_at or 0)
 
 
 async def _wait(seconds: float) -> None:
@@ -260,7 +260,7 @@ def _read(settings: Settings, read: Callable[[Tx], T], without: T) -> T:
         ledger.close()
 
 
-async def _record(settings: Settings, missed: list[MissedPush], recorded: list[str]) -> None:
+async def _record(settings: Settings, missed: list[Push], recorded: list[str]) -> None:
     from receiver.web.bodies import CatchUpRequest, CaughtUp
 
     async with reached(settings, begin=True) as server:
@@ -275,12 +275,11 @@ async def _record(settings: Settings, missed: list[MissedPush], recorded: list[s
         server.note(PROCESSED_LATER)
 
 
-def _reported(missed: MissedPush) -> MissedPushReport:
+def _reported(push: Push) -> MissedPushReport:
     from receiver.web.bodies import MissedPushReport
 
-    push = missed.push
     return MissedPushReport(
-        push.repository, push.tag or "", push.pushed_at, missed.digest, push.media_type
+        push.repository, push.tag or "", push.pushed_at, push.digest, push.media_type
     )
 
 

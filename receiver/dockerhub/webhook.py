@@ -52,7 +52,7 @@ class Push(msgspec.Struct, frozen=True):
     """A report that a tag was pushed to a repository.
 
     `tag` is None for the untagged parts of a multi-platform push. `pushed_at` is Docker Hub's
-    time in epoch milliseconds, None if it gave no usable time.
+    time in epoch milliseconds, None if it gave no usable time. A webhook contains no `digest`.
     """
 
     repository: str
@@ -60,6 +60,7 @@ class Push(msgspec.Struct, frozen=True):
     media_type: str | None = None
     pusher: str | None = None
     pushed_at: int | None = None
+    digest: str | None = None
 
 
 class _PushData(msgspec.Struct):

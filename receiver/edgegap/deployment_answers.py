@@ -199,22 +199,19 @@ def status_of(request_id: str) -> Shape:
     return fault
 
 
-def logs_shape(body: Body) -> str:
-    """Expect logs: none of their fields is required, but one of them is there."""
-    known = {"logs", "crash_logs", "crash_data", "encoding", "logs_link"}
-    return "" if known & body.keys() else "the answer has no logs"
+def _with_any(fields: set[str], otherwise: str) -> Shape:
+    """Expect one of these fields, none of which is required."""
+    return lambda body: "" if fields & body.keys() else otherwise
 
 
-def metrics_shape(body: Body) -> str:
-    """Expect metrics: none of their fields is required, but one of them is there."""
-    known = {"cpu", "mem", "network", "total", "cpu_throttle_rate", "cpu_throttle_total"}
-    return "" if known & body.keys() else "the answer has no metrics"
-
-
-def stop_shape(body: Body) -> str:
-    """Expect the confirmation of a stop."""
-    known = {"message", "deployment_summary"}
-    return "" if known & body.keys() else "the answer confirms no stop"
+logs_shape = _with_any(
+    {"logs", "crash_logs", "crash_data", "encoding", "logs_link"}, "the answer has no logs"
+)
+metrics_shape = _with_any(
+    {"cpu", "mem", "network", "total", "cpu_throttle_rate", "cpu_throttle_total"},
+    "the answer has no metrics",
+)
+stop_shape = _with_any({"message", "deployment_summary"}, "the answer confirms no stop")
 
 
 def read_status(body: Body, secrets: Iterable[Secret]) -> Deployment:

@@ -1,10 +1,11 @@
 """Recording a delivery and the registrations it leads to, in the caller's transaction."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
+from receiver.dockerhub.webhook import Push
 from receiver.images import ImageReference
 from receiver.ledger.approvals import wait_for_other_image
 from receiver.ledger.targets import is_new_push
@@ -126,6 +127,23 @@ class NewDelivery(msgspec.Struct, frozen=True):
     digest: str | None = None
     body_bytes: int | None = None
     received: Received = NOT_RECEIVED
+
+    @classmethod
+    def of(
+        cls, push: Push, source: str, *, body_bytes: int | None = None, received: Received
+    ) -> Self:
+        """Return the report of a push."""
+        return cls(
+            source=source,
+            repository=push.repository,
+            tag=push.tag,
+            media_type=push.media_type,
+            pusher=push.pusher,
+            pushed_at=push.pushed_at,
+            digest=push.digest,
+            body_bytes=body_bytes,
+            received=received,
+        )
 
 
 class RecordedDelivery(msgspec.Struct, frozen=True):

@@ -34,8 +34,7 @@ from receiver.ledger.trials import (
     passed_digests,
 )
 from receiver.reasons import Outcome, Reason, State
-from receiver.rules.channel_order import ChannelState, Pushed, Report, is_ordered
-from receiver.rules.promotion import Evidence
+from receiver.rules.channel_order import ChannelState, Evidence, Pushed, Report, is_ordered
 from receiver.rules.rule import Mode
 from receiver.rules.trial import TrialRun
 from receiver.signing import Approvable

@@ -29,9 +29,9 @@ from receiver.rules.channel_order import (
     held_sentence,
     is_ordered,
     overtaken,
+    unmet,
     why_not,
 )
-from receiver.rules.promotion import unmet
 from receiver.rules.rule import OnOverwrite, Rule
 from receiver.secret import hash_of, is_hash_of
 

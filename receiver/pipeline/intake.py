@@ -76,16 +76,8 @@ async def take(
 ) -> RecordedDelivery:
     """Apply the rules to a push and record it; on return it is on disk. Raises LedgerError."""
     ruling = rule_on(push, rules)
-    delivery = NewDelivery(
-        source=source,
-        repository=push.repository,
-        tag=push.tag,
-        media_type=push.media_type,
-        pusher=push.pusher,
-        pushed_at=push.pushed_at,
-        body_bytes=body_bytes,
-        received=_received(sender, ruling),
-    )
+    received = _received(sender, ruling)
+    delivery = NewDelivery.of(push, source, body_bytes=body_bytes, received=received)
     recorded = await ledger.write_batched(_record_all, (delivery, ruling, notices))
     count_delivery(source, ruling)
     log.info(

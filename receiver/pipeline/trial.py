@@ -7,7 +7,7 @@ a tag: so it is found again after a lost response, and stopped whatever happens.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from receiver.backoff import LONGEST_CALL, MINUTE, WaitState
+from receiver.backoff import LONGEST_CALL, MINUTE, SECOND, WaitState
 from receiver.edgegap.deployment_answers import (
     LAST_LINES,
     Deployment,
@@ -38,7 +38,6 @@ from receiver.pipeline.retry import (
 from receiver.reasons import Outcome, Reason, State, explain
 from receiver.rules.rule import Rule
 from receiver.rules.trial import (
-    SECOND,
     TAG,
     OnFailure,
     Phase,

@@ -6,7 +6,7 @@ the first rule in the file wins.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from string import Formatter
@@ -282,16 +282,21 @@ def template_fault(template: str) -> str | None:
     return None if template else "it is empty"
 
 
+def _pairs(rules: Sequence[Rule]) -> Iterator[tuple[Rule, Rule]]:
+    """Yield each two rules, the one that is first in the file before the other."""
+    return ((first, later) for place, later in enumerate(rules) for first in rules[:place])
+
+
 def shadowed(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
     """Return pairs (first, later) of rules that map every tag to the same target."""
-    pairs = []
-    for place, later in enumerate(rules):
-        for first in rules[:place]:
-            same = (first.repository, first.app, first.version)
-            both = first.versions and later.versions
-            if both and same == (later.repository, later.app, later.version):
-                pairs.append((first, later))
-    return pairs
+    return [
+        (first, later)
+        for first, later in _pairs(rules)
+        if first.versions
+        and later.versions
+        and (first.repository, first.app, first.version)
+        == (later.repository, later.app, later.version)
+    ]
 
 
 def may_collide(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
@@ -301,8 +306,7 @@ def may_collide(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
     """
     return [
         (first, later)
-        for place, later in enumerate(rules)
-        for first in rules[:place]
+        for first, later in _pairs(rules)
         if first.repository != later.repository
         and first.app == later.app
         and _name_of_any_tag(first) == _name_of_any_tag(later)
@@ -314,8 +318,7 @@ def channels_of_two(rules: Sequence[Rule]) -> list[tuple[Rule, Rule, str]]:
     """Return pairs of rules of two repositories that move one channel, with its name."""
     return [
         (first, later, channel)
-        for place, later in enumerate(rules)
-        for first in rules[:place]
+        for first, later in _pairs(rules)
         if first.repository != later.repository and first.app == later.app
         for channel in first.channels
         if channel in later.channels

@@ -7,6 +7,7 @@ passes if there is neither an error nor a restart. The deployment is always stop
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
+from receiver.backoff import MINUTE, SECOND
 from receiver.edgegap.deployment_answers import (
     Deployment,
     DeploymentState,
@@ -18,8 +19,6 @@ from receiver.edgegap.deployment_answers import (
 from receiver.edgegap.meanings import says_no_capacity
 from receiver.edgegap.responses import Body
 
-SECOND = 1000
-MINUTE = 60 * SECOND
 SHORTEST_LOOK = SECOND
 FIRST_LOOK = 2 * SECOND
 LONGEST_LOOK = 15 * SECOND

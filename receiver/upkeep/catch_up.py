@@ -32,7 +32,7 @@ from receiver.ledger.cursors import (
     note_problem,
     read_cursors,
 )
-from receiver.ledger.deliveries import NewDelivery, RecordedDelivery, record
+from receiver.ledger.deliveries import NOT_RECEIVED, NewDelivery, RecordedDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.transaction import Tx
@@ -51,14 +51,6 @@ ANOTHERS_TURN_SECONDS = 60.0  # then check whether the other replica's run compl
 wait_for = asyncio.sleep
 
 
-@dataclass(frozen=True, slots=True)
-class MissedPush:
-    """A tag on Docker Hub, as a push that may have been missed."""
-
-    push: Push
-    digest: str | None
-
-
 def credentials_for(rules: Sequence[Rule], repository: str) -> Login | None:
     """Return the login for listing a repository: that of its first rule with a login."""
     own = (rule.login for rule in rules if rule.repository == repository)
@@ -71,7 +63,7 @@ async def iter_pushes_since(
     login: Login | None,
     since: int,
     waiting: Waiting | None = None,
-) -> AsyncIterator[tuple[list[MissedPush], int]]:
+) -> AsyncIterator[tuple[list[Push], int]]:
     """Yield the tags pushed since then, one page at a time, with the total number of tags.
 
     Stops at the first page that was last updated before `since`, if the pages are sorted newest
@@ -85,14 +77,14 @@ async def iter_pushes_since(
             newest_first = newest_first and (before is None or moment <= before)
             before = moment
         fresh = [tag for tag in page.tags if tag.pushed_at is not None and tag.pushed_at >= since]
-        yield [_missed(repository, tag) for tag in fresh], page.total
+        yield [_push(repository, tag) for tag in fresh], page.total
         if newest_first and times and times[0] < since:
             return
 
 
-def not_known(tx: Tx, missed: Sequence[MissedPush]) -> list[MissedPush]:
+def not_known(tx: Tx, missed: Sequence[Push]) -> list[Push]:
     """Return the pushes that are not in the ledger, oldest first."""
-    return [one for one in _by_age(missed) if not _is_known(tx, one)]
+    return [push for push in _by_age(missed) if not _is_known(tx, push)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +98,7 @@ class Found:
 def record_missed(
     tx: Tx,
     rules: Sequence[Rule],
-    missed: Sequence[MissedPush],
+    missed: Sequence[Push],
     notices: Sequence[Notice],
     *,
     up_since: int | None,
@@ -117,32 +109,23 @@ def record_missed(
     that was missed while no receiver was running is not the webhook's fault.
     """
     recorded: list[RecordedDelivery] = []
-    unheard: dict[str, list[MissedPush]] = {}
-    for one in _by_age(missed):
-        if _is_known(tx, one):  # checked for each push: a tag may be on two pages
+    unheard: dict[str, list[Push]] = {}
+    for push in _by_age(missed):
+        if _is_known(tx, push):  # checked for each push: a tag may be on two pages
             continue
-        push = one.push
-        delivery = NewDelivery(
-            source=CATCH_UP,
-            repository=push.repository,
-            tag=push.tag,
-            media_type=push.media_type,
-            pushed_at=push.pushed_at,
-            digest=one.digest,
-        )
         ruling = rule_on(push, rules)
-        new = record(tx, delivery, ruling)
+        new = record(tx, NewDelivery.of(push, CATCH_UP, received=NOT_RECEIVED), ruling)
         recorded.append(new)
         notify_of_parked_at_once(tx, notices, new)
         event, taken_by = NotificationEvent.CAUGHT_UP, {match.rule for match in ruling.matches}
         text = f"{push.repository}:{push.tag} was pushed, and no webhook reported it."
         enqueue(tx, wanting(notices, event, taken_by), event, text, about=new.delivery)
         if up_since is not None and (push.pushed_at or 0) >= up_since:
-            unheard.setdefault(push.repository, []).append(one)
+            unheard.setdefault(push.repository, []).append(push)
     silent = {
         repository: sentence
-        for repository, ones in unheard.items()
-        if (sentence := _webhook_is_silent(tx, rules, repository, ones, notices)) is not None
+        for repository, pushes in unheard.items()
+        if (sentence := _webhook_is_silent(tx, rules, repository, pushes, notices)) is not None
     }
     return Found(tuple(recorded), silent)
 
@@ -151,14 +134,14 @@ def _webhook_is_silent(
     tx: Tx,
     rules: Sequence[Rule],
     repository: str,
-    missed: Sequence[MissedPush],
+    missed: Sequence[Push],
     notices: Sequence[Notice],
 ) -> str | None:
     """Return the fix if these pushes show that no webhook arrives, otherwise None.
 
     The fix is also sent as a notification. All tags of one image are one push.
     """
-    pushes = {one.digest or one.push.tag for one in missed}
+    pushes = {push.digest or push.tag for push in missed}
     if not count_unheard(tx, repository, len(pushes)):
         return None
     sentence = (
@@ -188,22 +171,26 @@ def report_missed(found: Found) -> None:
         log.warning("webhook_silent", repository=repository, sentence=sentence)
 
 
-def _missed(repository: str, tag: Tag) -> MissedPush:
-    push = Push(repository, tag.tag, media_type=tag.media_type, pushed_at=tag.pushed_at)
-    return MissedPush(push, tag.digest)
+def _push(repository: str, tag: Tag) -> Push:
+    return Push(
+        repository,
+        tag.tag,
+        media_type=tag.media_type,
+        pushed_at=tag.pushed_at,
+        digest=tag.digest,
+    )
 
 
-def _by_age(missed: Sequence[MissedPush]) -> list[MissedPush]:
-    return sorted(missed, key=lambda one: one.push.pushed_at or 0)
+def _by_age(missed: Sequence[Push]) -> list[Push]:
+    return sorted(missed, key=lambda push: push.pushed_at or 0)
 
 
-def _is_known(tx: Tx, one: MissedPush) -> bool:
-    push = one.push
+def _is_known(tx: Tx, push: Push) -> bool:
     return is_known(
         tx,
         repository=push.repository,
         tag=push.tag or "",
-        digest=one.digest,
+        digest=push.digest,
         pushed_at=push.pushed_at,
     )
 
@@ -331,7 +318,7 @@ class CatchUp:
         log.info("catch_up_completed", repository=repository, missed_pushes=found)
         return None
 
-    async def _take(self, settings: Settings, missed: Sequence[MissedPush]) -> int:
+    async def _take(self, settings: Settings, missed: Sequence[Push]) -> int:
         """Record a page's missed pushes; return how many there were.
 
         The ledger is searched on a reader first, to keep the writer free for webhooks; the writer
@@ -342,7 +329,7 @@ class CatchUp:
             return 0
         return len((await self.take(settings, fresh)).recorded)
 
-    async def take(self, settings: Settings, missed: Sequence[MissedPush]) -> Found:
+    async def take(self, settings: Settings, missed: Sequence[Push]) -> Found:
         """Record missed pushes from any source, and wake the worker."""
         rules, notices, up_since = settings.rules, settings.notices, self._up_since
         found = await self._ledger.write(

@@ -63,12 +63,9 @@ def our_webhooks(
             if kind in kinds:
                 found[kind].append(webhook)
                 break
-    return OurWebhooks(
-        current=tuple(found[WebhookKind.CURRENT]),
-        outdated=tuple(found[WebhookKind.OUTDATED]),
-        dead=tuple(found[WebhookKind.DEAD]),
-        elsewhere=tuple(found[WebhookKind.ELSEWHERE]),
-    )
+    ours = {kind.value: tuple(some) for kind, some in found.items()}
+    ours.pop(WebhookKind.OTHER)
+    return OurWebhooks(**ours)
 
 
 def kind_of(url: str, links: LinkSigner, public_url: str, repository: str) -> WebhookKind:

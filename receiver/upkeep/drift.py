@@ -39,8 +39,7 @@ from receiver.notifications.destinations import NotificationEvent
 from receiver.periodic import PeriodicTask
 from receiver.pipeline.finishing import follow_late_move
 from receiver.reasons import Verdict
-from receiver.rules.channel_order import ByHand, Channel, ChannelState, as_shown
-from receiver.rules.promotion import Source, may_keep
+from receiver.rules.channel_order import ByHand, Channel, ChannelState, Source, as_shown, may_keep
 from receiver.rules.rule import Decision, Match, Mode, Rule, rules_moving
 
 LOOK_EVERY_SECONDS = 10.0

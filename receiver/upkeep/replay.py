@@ -1,34 +1,46 @@
 """Replay: apply the current rules to a delivery, and queue its registrations again.
 
-A person requests a replay. What a person requested before, a move or a trial, is done again. At a
-start and after a reload, only the registrations that the configuration may have fixed are queued
-again.
+A person requests a replay. What a person requested before, a move or a trial, is done again: no
+rule leads to these. At a start and after a reload, only the registrations that the configuration
+may have fixed are queued again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 
 from receiver.dockerhub.webhook import Push
+from receiver.images import ImageReference
 from receiver.ledger import queries
-from receiver.ledger.channels import forget_dismissed
+from receiver.ledger.channels import (
+    forget_dismissed,
+    newest_known,
+    order_instead,
+    read_channel_state,
+)
 from receiver.ledger.deletions import deleted_since
 from receiver.ledger.deliveries import (
     COMMAND,
+    RESTORE,
     Reported,
     give_to_rule,
+    learn,
     open_registrations,
     requeue,
     rule_again,
     supersede,
 )
 from receiver.ledger.gates import probe_now
+from receiver.ledger.targets import read_target, rule_to_repeat
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import is_under_way, last_run, plan_run
 from receiver.ledger.views import (
     DeliveryId,
     OpenRegistration,
     ReasonWord,
+    Registration,
     RegistrationId,
     ReportedPush,
     Sentence,
@@ -36,12 +48,25 @@ from receiver.ledger.views import (
     described,
 )
 from receiver.reasons import REASONS, Reason, State, Verdict
-from receiver.rules.rule import Match, Mode, Rule, names_target, rule_on, successor
-from receiver.upkeep.requests import is_last_order, request_again, requested_by
+from receiver.rules.rule import (
+    Decision,
+    Match,
+    Mode,
+    Rule,
+    names_target,
+    rule_on,
+    rules_moving,
+    successor,
+)
 
 NOT_AGAIN = (
     "{match.app}/{match.version} was deleted since ({why}) and is not created again; to create it, "
     "replay this delivery by its id."
+)
+
+OVER = (
+    "{app}/{channel} was moved, held or released otherwise since, so this request is not carried "
+    "out again. To do so: `receiver promote {app} {channel} --to {tag}`."
 )
 
 
@@ -78,11 +103,11 @@ def replay(
     if pushed.verdict is Verdict.REFUSED:
         return Replayed(delivery, pushed.verdict, pushed.reason, pushed.sentence, ())
     ruling = rule_on(_push(pushed), rules)
-    requested = requested_by(tx, pushed, ruling)
+    requested = _requested_by(tx, pushed, ruling)
     if requested is not None:
         if not asked_for and requested.state is State.DONE:
             return Replayed(delivery, pushed.verdict, pushed.reason, pushed.sentence, ())
-        again = request_again(tx, rules, pushed, requested, by_person=True)
+        again = _request_again(tx, rules, pushed, requested, by_person=True)
         return Replayed(
             delivery, pushed.verdict, pushed.reason, again.sentence, again.registrations
         )
@@ -152,11 +177,11 @@ def _replay_changed(
     """
     pushed = queries.get_push(tx, delivery)
     ruling = rule_on(_push(pushed), rules)
-    requested = requested_by(tx, pushed, ruling)
+    requested = _requested_by(tx, pushed, ruling)
     if requested is not None:
         for identity in astray:
             requeue(tx, identity)  # the worker parks what no rule does any more
-        again = request_again(tx, rules, pushed, requested, by_person=False)
+        again = _request_again(tx, rules, pushed, requested, by_person=False)
         return Replayed(delivery, pushed.verdict, None, again.sentence, again.registrations)
     rule_again(tx, delivery, ruling)
     others = {
@@ -225,7 +250,7 @@ def _supersede_others(tx: Tx, delivery: str, kept: Sequence[str]) -> None:
     """End the delivery's open registrations that no current rule and no person asks for."""
     others = []
     for one in queries.registrations_of(tx, [delivery]).get(delivery, ()):
-        if is_last_order(tx, one):
+        if _is_last_order(tx, one):
             requeue(tx, one.id)
         elif one.id not in kept:
             others.append(one.id)
@@ -242,3 +267,102 @@ def _supersede(tx: Tx, identities: Iterable[str], kept: Sequence[str]) -> None:
 
 def _push(of: ReportedPush) -> Push:
     return Push(of.repository, of.tag, of.media_type, of.pusher, of.pushed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """The registrations that are tried again, and why what was requested is not, if so."""
+
+    registrations: tuple[str, ...]
+    sentence: str
+
+
+def _requested_by(tx: Tx, pushed: ReportedPush, ruling: Decision) -> Registration | None:
+    """Return the move or the trial that this delivery requested, None if it is a push.
+
+    A push by a command leads to what the rules make of it, as `ruling` says.
+    """
+    led = queries.registrations_of(tx, [pushed.id]).get(pushed.id, ())
+    if pushed.source not in {COMMAND, RESTORE} or any(one.mode is Mode.CREATE for one in led):
+        return None
+    own = [one for one in led if one.mode is Mode.TRIAL] or led
+    opened = (one for one in own if one.created_at == pushed.received_at)  # else it joined one
+    one = next(opened, next(iter(own), None))
+    if one is None or one.mode is Mode.TRIAL or _is_last_order(tx, one):
+        return one
+    targets = {(match.app, match.version) for match in ruling.matches}
+    return None if (one.app, one.version) in targets else one
+
+
+def _is_last_order(tx: Tx, one: Registration) -> bool:
+    """Return whether it is the move that was requested last of its channel."""
+    return one.mode is Mode.CHANNEL and (
+        read_channel_state(tx, one.app, one.version).ordered == one.id
+    )
+
+
+def _request_again(
+    tx: Tx, rules: Sequence[Rule], pushed: ReportedPush, one: Registration, *, by_person: bool
+) -> _Again:
+    """Do what was requested once more, and try again what is parked of what followed from it.
+
+    A move that is not the last one requested of its channel would undo what was requested since.
+    """
+    followed = queries.registrations_of(tx, [pushed.id]).get(pushed.id, ())
+    parked = [other.id for other in followed if other.state is State.PARKED and other.id != one.id]
+    for identity in parked:
+        requeue(tx, identity)
+    if one.mode is Mode.TRIAL:
+        opened = _try_again(tx, rules, pushed, one, by_person=by_person)
+        return _Again((opened, *parked), pushed.sentence)
+    if not _is_last_order(tx, one):
+        why = OVER.format(app=one.app, channel=one.version, tag=one.tag)
+        if one.state is State.PARKED:
+            supersede(tx, one.id, why)
+        return _Again(tuple(parked), why)
+    able = rules_moving(rules, one.app, one.version, one.repository)
+    no_later = newest_known(tx, one.app, one.version)  # no push so far is later than this time
+    opened = _open(tx, able, pushed, one, push_time=no_later, by_person=by_person)
+    if opened != one.id:
+        learn(tx, opened, pushed.digest, overwritten=False)
+        order_instead(tx, one.app, one.version, registration=opened, before=one.id)
+    return _Again((opened, *parked), pushed.sentence)
+
+
+def _try_again(
+    tx: Tx, rules: Sequence[Rule], pushed: ReportedPush, one: Registration, *, by_person: bool
+) -> str:
+    """Try the version as requested: near the same location, and kept for the same time."""
+    image = ImageReference(repository=one.repository, tag=one.tag)
+    found, run = read_target(tx, one.app, one.version), last_run(tx, one.id)
+    goes_on = is_under_way(tx, one.app, one.version, image)
+    able = [rule for rule in rules if (rule.app, rule.repository) == (one.app, one.repository)]
+    push_time = None if found is None else found.push_time
+    opened = _open(tx, able, pushed, one, push_time=push_time, by_person=by_person)
+    if opened != one.id:
+        learn(tx, opened, one.digest, overwritten=False)
+    elif run is not None and run.passed is None:
+        goes_on = True  # a run without a verdict is continued as planned
+    if run is not None and not goes_on and (run.near or run.keep is not None):
+        plan_run(tx, opened, near=run.near, keep=run.keep)
+    return opened
+
+
+def _open(
+    tx: Tx,
+    able: Sequence[Rule],
+    pushed: ReportedPush,
+    one: Registration,
+    *,
+    push_time: int | None,
+    by_person: bool,
+) -> str:
+    """Open or join the registration, under a rule that does it now; without one it parks."""
+    rule = rule_to_repeat(tx, able, one.id)
+    match = Match(one.rule if rule is None else rule.name, one.app, one.version, one.mode)
+    push = Reported(one.repository, one.tag, pushed.pushed_at, pushed.received_at)
+    (opened,) = open_registrations(
+        tx, pushed.id, (match,), push, push_time=push_time, by_person=by_person
+    )
+    requeue(tx, opened)
+    return opened

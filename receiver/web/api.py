@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
+from receiver.backoff import SECOND
 from receiver.config.settings import marks_of
 from receiver.config.variables import variables_of
 from receiver.config.warnings import probably_not_meant
@@ -30,10 +31,8 @@ from receiver.pipeline.prune import (
     prune,
 )
 from receiver.rules.channel_order import ByHand
-from receiver.rules.trial import SECOND
 from receiver.service import Service
 from receiver.signing import LONGEST_LIFE_SECONDS
-from receiver.upkeep.catch_up import MissedPush
 from receiver.upkeep.channels import (
     ChannelNotMoved,
     UnknownRepository,
@@ -417,12 +416,17 @@ def _repository(body: PauseRequest) -> str:
     return body.repository
 
 
-def _missed(found: MissedPushReport) -> MissedPush:
+def _missed(found: MissedPushReport) -> Push:
     valid = is_repository(found.repository) and is_tag(found.tag)
     if not valid or (found.digest is not None and not is_digest(found.digest)):
         raise BadRequest("a push needs a well-formed repository, tag and digest")
-    push = Push(found.repository, found.tag, media_type=found.media_type, pushed_at=found.pushed_at)
-    return MissedPush(push, found.digest)
+    return Push(
+        found.repository,
+        found.tag,
+        media_type=found.media_type,
+        pushed_at=found.pushed_at,
+        digest=found.digest,
+    )
 
 
 async def request_trial(service: Service, request: Request, body: TrialRequest) -> Response:

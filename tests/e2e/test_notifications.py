@@ -43,7 +43,7 @@ from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
-from receiver.upkeep.catch_up import MissedPush, record_missed
+from receiver.upkeep.catch_up import record_missed
 from receiver.upkeep.notify import NotificationSender
 from tests.conftest import StartReceiver
 from tests.support.commands import NOWHERE, Commands
@@ -351,7 +351,7 @@ def test_a_missed_push_is_notified_only_to_the_notices_of_its_rule(ledger: Ledge
     rule = Rule(REPOSITORY, "my-game", "game")
     matching = Notice("game", Secret("json://x"), rules=("game",))
     other = Notice("lobby", Secret("json://x"), rules=("lobby",))
-    missed = [MissedPush(Push(REPOSITORY, "1.0.0"), None)]
+    missed = [Push(REPOSITORY, "1.0.0")]
 
     async def scenario() -> list[tuple[str, NotificationEvent]]:
         for _ in range(2):  # the second time the ledger knows it

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -35,7 +36,7 @@ from receiver.rules.tag_order import VersionNumber, version_number
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
-from receiver.upkeep.catch_up import MissedPush, record_missed
+from receiver.upkeep.catch_up import record_missed
 from receiver.upkeep.channels import ChannelNotMoved, release, rollback_channel
 from receiver.upkeep.drift import Drift
 from tests.support.tables import read_rules
@@ -171,7 +172,7 @@ class World:
         number = self.images.digests.setdefault(tag, len(self.images.digests) + 1)
         self.pushed.setdefault(tag, at)
         push = Push(self.repository, tag, pushed_at=LONG_AGO + 1000 * at)
-        missed = [MissedPush(push, digest_of(number))]
+        missed = [msgspec.structs.replace(push, digest=digest_of(number))]
         rules = self.current.settings.rules
         await self.ledger.write(lambda tx: record_missed(tx, rules, missed, (), up_since=None))
 

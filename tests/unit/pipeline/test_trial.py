@@ -11,7 +11,7 @@ from receiver.edgegap.responses import Answer
 from receiver.ledger.result import Result
 from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
 from receiver.reasons import Outcome, Reason, State
-from receiver.rules.promotion import Evidence
+from receiver.rules.channel_order import Evidence
 from receiver.rules.trial import OnFailure, Phase, TrialRun
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
