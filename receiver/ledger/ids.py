@@ -15,6 +15,7 @@ TIME_LETTERS = 10
 RANDOM_LETTERS = 8
 LATEST = 1 << 48  # epoch milliseconds; what is later was not made here
 _RANDOM_BITS = 5 * RANDOM_LETTERS
+_DIGITS = str.maketrans(ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # as `int` reads base 32
 _PAIRS = tuple(first + second for first in ALPHABET for second in ALPHABET)
 
 _lock = Lock()
@@ -54,9 +55,7 @@ def _number(identity: str) -> int:
     letters = identity[1:]
     if len(letters) != TIME_LETTERS + RANDOM_LETTERS or not set(letters) <= set(ALPHABET):
         return 0
-    number = 0
-    for letter in letters:
-        number = number * len(ALPHABET) + ALPHABET.index(letter)
+    number = int(letters.translate(_DIGITS), 32)
     return number if number >> _RANDOM_BITS < LATEST else 0
 
 

@@ -107,21 +107,17 @@ class Ledger:
 
     def open_readonly(self) -> None:
         """Check that there is a ledger of this program's schema; raises LedgerError."""
-        if self._file is not None:
-            self._check_file(self._file)
         try:
+            if self._file is not None:
+                self._file.check_place()
+                if not self._file.exists():
+                    raise LedgerError(
+                        f"there is no ledger at {self.path} yet; `receiver serve` makes it"
+                    )
+                self._file.check()
             self.schema = check_schema(self._read_engine)
-        except SQLAlchemyError as error:
-            raise LedgerError(f"the ledger cannot be read: {self._describe(error)}") from None
-
-    def _check_file(self, file: SqliteFile) -> None:
-        try:
-            file.check_place()
         except (SQLAlchemyError, OSError) as error:
             raise LedgerError(f"the ledger cannot be read: {self._describe(error)}") from None
-        if not file.exists():
-            raise LedgerError(f"there is no ledger at {self.path} yet; `receiver serve` makes it")
-        file.check()
 
     def _describe(self, error: SQLAlchemyError | OSError) -> str:
         fault = access_fault(self.path) if self.path is not None else None
@@ -139,17 +135,19 @@ class Ledger:
 
         `quiet`: it changes nothing that a page shows.
         """
-        if self._writer is None:
-            raise LedgerError("the ledger is not open for writing")
-        return await self._writer.write(write, quiet=quiet)
+        return await self._open_writer.write(write, quiet=quiet)
 
     def write_batched(
         self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item
     ) -> Awaitable[T]:
         """As `write`, for frequent writes of one kind: one call writes a whole group of items."""
+        return self._open_writer.write_batched(write, item)
+
+    @property
+    def _open_writer(self) -> Writer:
         if self._writer is None:
             raise LedgerError("the ledger is not open for writing")
-        return self._writer.write_batched(write, item)
+        return self._writer
 
     async def read(self, read: Callable[[Tx], T]) -> T:
         """Run the function over what is committed, beside the writer; raises LedgerError."""

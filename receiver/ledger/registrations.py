@@ -170,6 +170,11 @@ class Claimed:
             image.repository, image.tag, self.push_time, self.id, self.reported_at, self.known
         )
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Its rule and its target, by name."""
+        return {"rule": self.rule, "app": self.app, "version": self.version}
+
     def allows_overwrite(self, digest: str | None) -> bool:
         """Return whether a person replayed it after it was parked for this very image."""
         return self.replayed and self.digest in {None, digest}
@@ -256,10 +261,7 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         )
         evidence, later = _evidence(tx, claimed), later_tags(tx, app, claimed.pushed)
         return replace(claimed, evidence=evidence, later=later)
-    present = read_target(tx, app, version)
-    digest = digest_of_tag(
-        tx, present, registration=claimed.id, app=app, version=version, image=image
-    )
+    digest = digest_of_tag(tx, app, version, image, registration=claimed.id)
     claimed = replace(claimed, known_digest=digest)
     if claimed.mode is Mode.TRIAL:
         evidence = Evidence(passed=has_passed(tx, app, image, claimed.digest))

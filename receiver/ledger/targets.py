@@ -50,28 +50,17 @@ _VERSION_WITH = """SELECT version FROM targets WHERE app = :app AND mode = 'crea
 
 
 def digest_of_tag(
-    tx: Tx,
-    present: Target | None,
-    *,
-    registration: str,
-    app: str,
-    version: str,
-    image: ImageReference,
+    tx: Tx, app: str, version: str, image: ImageReference, *, registration: str
 ) -> str | None:
     """Return the digest that this image's tag had when the target was last led to it.
 
     `registration` is the one that asks: it does not count itself.
     """
+    present = read_target(tx, app, version)
     if present is not None and present.image == image:
         return present.digest
-    found = tx.run(
-        _DIGEST,
-        id=registration,
-        app=app,
-        version=version,
-        repository=image.repository,
-        tag=image.tag,
-    ).scalar()
+    tag = {"repository": image.repository, "tag": image.tag}
+    found = tx.run(_DIGEST, id=registration, app=app, version=version, **tag).scalar()
     return None if found is None else str(found)
 
 

@@ -1,7 +1,7 @@
 """Trials in the ledger: each run of a deployment, and what it proved of an image."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from receiver.backoff import LONGEST_CALL
 from receiver.images import ImageReference
@@ -106,8 +106,7 @@ def shown_run(tx: Tx, registration: str) -> views.TrialRun | None:
     run = last_run(tx, registration)
     if run is None:
         return None
-    row = {name: getattr(run, name) for name in TrialRun.__dataclass_fields__}
-    return views.read_view(views.TrialRun, row, deployment=run.request_id)
+    return views.read_view(views.TrialRun, asdict(run), deployment=run.request_id)
 
 
 def is_under_way(tx: Tx, app: str, version: str, image: ImageReference) -> bool:
@@ -142,23 +141,8 @@ def begin_run(tx: Tx, registration: str) -> None:
 
 def note_run(tx: Tx, registration: str, run: TrialRun) -> None:
     """Write what an attempt found of the last run of its registration."""
-    tx.run(
-        _NOTE,
-        registration=registration,
-        request_id=run.request_id,
-        requested_at=run.requested_at,
-        ready_at=run.ready_at,
-        left_at=run.left_at,
-        unread_at=run.unread_at,
-        decided_at=run.decided_at,
-        passed=run.passed,
-        why=run.why,
-        exit_code=run.exit_code,
-        log=json.dumps(run.log, ensure_ascii=False),
-        notes=json.dumps(run.notes, ensure_ascii=False),
-        stop_at=run.stop_at,
-        stopped_at=run.stopped_at,
-    )
+    lists = {name: json.dumps(getattr(run, name), ensure_ascii=False) for name in ("log", "notes")}
+    tx.run(_NOTE, registration=registration, **{**asdict(run), **lists})
 
 
 def has_passed(tx: Tx, app: str, image: ImageReference, digest: str | None) -> bool | None:

@@ -98,11 +98,7 @@ class Committer:
             except (LedgerError, OSError, SQLAlchemyError):
                 good = False  # the next write says why
             if not good:
-                self._disconnect()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._disconnect()
+                self.close()
 
     def _parts(self, group: list[Work]) -> Iterator[list[Work]]:
         """Split the group into transactions: a single one if no other process writes.
@@ -127,7 +123,7 @@ class Committer:
                 self._transaction(group)
             except Exception as error:  # noqa: BLE001 - passed on to the waiting caller
                 if left and _may_pass(error):
-                    self._disconnect()
+                    self.close()
                     continue
                 return self._give_up(group, error)
             return None
@@ -140,7 +136,7 @@ class Committer:
         if len(group) == 1:
             answer = isinstance(error, SQLAlchemyError)
             group[0].error = LedgerError(describe_error(error)) if answer else error
-            self._disconnect()
+            self.close()
         else:
             for work in group:
                 self._commit([work])
@@ -148,7 +144,7 @@ class Committer:
 
     def _transaction(self, group: list[Work]) -> None:
         while not self._usable(self._connection):
-            self._disconnect()
+            self.close()
         if self._connection is None:
             self._connection = self._engine.connect()
             checkpoint(self._connection)
@@ -174,10 +170,11 @@ class Committer:
         for work in group:
             work.error = answer
         if not isinstance(error, LogNotSaved):
-            self._disconnect()
+            self.close()
         return answer
 
-    def _disconnect(self) -> None:
+    def close(self) -> None:
+        """Close the connection, if there is one."""
         if self._connection is not None:
             with suppress(SQLAlchemyError):
                 if self.abandoned:

@@ -194,10 +194,9 @@ def token_accepted(tx: Tx, settings: Settings) -> None:
 
 def _close_parked(tx: Tx, settings: Settings, claimed: Claimed) -> None:
     """Close parked registrations that are obsolete, now that a later push succeeded."""
-    target = {"rule": claimed.rule, "app": claimed.app, "version": claimed.version}
-    tag = claimed.image.tag
-    success = Ended(claimed.id, **target, tag=tag, mode=claimed.mode, push_time=claimed.push_time)
-    parked = parked_beside(tx, **target)
+    tag, at = claimed.image.tag, claimed.push_time
+    success = Ended(claimed.id, **claimed.names, tag=tag, mode=claimed.mode, push_time=at)
+    parked = parked_beside(tx, **claimed.names)
     closed = [one.id for one in parked if is_closed_by(one, success)]
     if closed:
         _close(tx, settings, claimed, closed, followed_by=claimed.id, tag=tag)
@@ -226,8 +225,7 @@ def _close(
     text += " before it is closed."
     event = NotificationEvent.RECOVERED
     enqueue(tx, settings.notices, event, text, rule=claimed.rule, about=claimed.id)
-    target = {"rule": claimed.rule, "app": claimed.app, "version": claimed.version}
-    log.info("parked_superseded", registrations=closed, followed_by=followed_by, **target)
+    log.info("parked_superseded", registrations=closed, followed_by=followed_by, **claimed.names)
 
 
 def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:

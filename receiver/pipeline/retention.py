@@ -162,7 +162,7 @@ def _later(claimed: Claimed, result: Result, later: RetryLater, now: int) -> Res
         waited=claimed.waited,
         detail=later.detail,
         retry_after=later.wait,
-        facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
+        facts=claimed.names,
         now=now,
         jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing
     )

@@ -276,7 +276,7 @@ def internal_error(claimed: Claimed, error: Exception, *, now: int, jitter: floa
         waited=claimed.waited,
         detail=type(error).__name__,
         retry_after=None,
-        facts={"app": claimed.app, "version": claimed.version, "rule": claimed.rule},
+        facts=claimed.names,
         now=now,
         jitter=jitter,
     )
