@@ -147,7 +147,7 @@ def plan_update(wanted: DesiredVersion, current: Body, *, resend: bool = False) 
     if problems:
         return _all_of(problems, tuple(notes))
     differs = any(
-        not (_same(name, current.get(name), value) or is_masked(current.get(name)))
+        not (same_setting(name, value, current.get(name)) or is_masked(current.get(name)))
         for name, value in {**login, **settings}.items()
         if name != "verify_image"  # applies to one call only; no version stores it
     )
@@ -313,7 +313,3 @@ def _merged_envs(
     """
     secret = {"is_hidden": True}
     return [*kept, *({**(secret if env["key"] in hidden else {}), **env} for env in own)]
-
-
-def _same(name: str, held: Any, wanted: Any) -> bool:
-    return same_setting(name, wanted, held) if name in SETTINGS else bool(held == wanted)

@@ -175,7 +175,8 @@ def record_all(
         for identity, (delivery, ruling) in zip(ids, ruled, strict=True)
     ]
     tx.insert("deliveries", _DELIVERY_COLUMNS, rows)
-    doubtful = push_time is None and _is_time_in_doubt(tx)
+    # Only a clock that was ahead once can have recorded a push that is reported again.
+    doubtful = push_time is None and tx.run(_ANY_AHEAD).first() is not None
     wanted = []
     for identity, (delivery, ruling) in zip(ids, ruled, strict=True):
         push = Reported(delivery.repository, delivery.tag or "", delivery.pushed_at, tx.now)
@@ -359,11 +360,6 @@ def push_time_without_clock(reported: int | None, now: int, latest: int | None) 
     if latest is None:
         return now
     return latest + 1 if reported is None else min(reported, (latest // 1000 + 1) * 1000)
-
-
-def _is_time_in_doubt(tx: Tx) -> bool:
-    """Return whether a push was ever reported whose time was ahead of the clock."""
-    return tx.run(_ANY_AHEAD).first() is not None
 
 
 def _dated(tx: Tx, delivery: NewDelivery) -> NewDelivery:

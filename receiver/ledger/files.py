@@ -171,10 +171,10 @@ def lock_of(path: Path) -> Path:
     return beside(path, ".lock")
 
 
-def remove_stale_wal(path: Path, known: Identity | None) -> None:
+def remove_stale_wal(path: Path, known: Seen | None) -> None:
     """Delete the log of the file that was here before; one that came with the new stays."""
     log = wal_path(path)
-    if known is not None and identity_of(log) == known:
+    if known is not None and identity_of(log) == known.identity:
         log.unlink(missing_ok=True)
         beside(path, "-shm").unlink(missing_ok=True)
 

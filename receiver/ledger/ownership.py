@@ -34,7 +34,7 @@ def check_ours(connection: Connection) -> None:
     inspector = inspect(connection)
     names = {*inspector.get_table_names(), *inspector.get_view_names()}
     on_file = connection.dialect.name == "sqlite"
-    stamp = _application_id(connection) if on_file else 0
+    stamp = _number(connection, "application_id") & 0xFFFFFFFF if on_file else 0
     if stamp not in {0, APPLICATION_ID}:
         raise _foreign(f"application id 0x{stamp:08x}", names, on_file=on_file)
     if _are_ours(connection, names) and _is_numbered(connection):
@@ -42,7 +42,8 @@ def check_ours(connection: Connection) -> None:
     others = names if on_file else names & {REVISIONS, *metadata.tables}
     if others:
         raise _foreign("", others, on_file=on_file)
-    if on_file and not stamp and (version := _user_version(connection)):
+    # The number that a program may give its file; ours have one with their tables.
+    if on_file and not stamp and (version := _number(connection, "user_version")):
         raise _foreign(f"user version {version}", names, on_file=on_file)
 
 
@@ -67,13 +68,8 @@ def reading_file(path: Path) -> Iterator[Connection]:
         yield connection
 
 
-def _application_id(connection: Connection) -> int:
-    return int(connection.exec_driver_sql("PRAGMA application_id").scalar_one()) & 0xFFFFFFFF
-
-
-def _user_version(connection: Connection) -> int:
-    """Return the number that a program may give its file; ours have one with their tables."""
-    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+def _number(connection: Connection, pragma: str) -> int:
+    return int(connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one())
 
 
 def _are_ours(connection: Connection, names: set[str]) -> bool:

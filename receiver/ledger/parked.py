@@ -40,6 +40,7 @@ _REOPEN = """UPDATE registrations SET state = 'parked', outcome = NULL, dismisse
    AND o.version = registrations.version AND o.repository = registrations.repository
    AND o.tag = registrations.tag AND o.mode = registrations.mode AND o.state <> 'done')
  RETURNING id, app, version, reason"""
+_DELIVERY = "SELECT 1 FROM deliveries WHERE id = :id"
 _OF_PERSON = """SELECT 1 FROM registrations r WHERE r.id = :id
  AND (r.replayed OR r.by_hand OR EXISTS (
   SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
@@ -152,12 +153,8 @@ def _change(tx: Tx, identities: Iterable[str], sql: str, **given: str) -> Change
         found = [tx.run(sql, id=one, now=tx.now, **given).mappings().first() for one in named]
         rows = [row for row in found if row is not None]
         changed += [read_view(ChangedRegistration, row) for row in rows]
-        if not named and not _is_delivery(tx, identity):
+        if not named and tx.run(_DELIVERY, id=identity).first() is None:
             missing.append(identity)
         elif not rows:
             unchanged.append(identity)
     return Changed(tuple(changed), tuple(missing), tuple(unchanged), ())
-
-
-def _is_delivery(tx: Tx, identity: str) -> bool:
-    return tx.run("SELECT 1 FROM deliveries WHERE id = :id", id=identity).first() is not None

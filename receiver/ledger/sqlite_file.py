@@ -228,7 +228,7 @@ class SqliteFile:
         if seen.identity != self._replaced_by:
             self._replaced_by = seen.identity
             raise LedgerReplaced(f"{self.path} was replaced; it is read again in a moment")
-        remove_stale_wal(self.path, None if self.log.seen is None else self.log.seen.identity)
+        remove_stale_wal(self.path, self.log.seen)
         return False
 
     def is_kept(self, connection: Connection | None) -> bool:
@@ -291,7 +291,7 @@ class SqliteFile:
             log.error("ledger_log_lost", ledger=str(self.path), sentence=self.trouble)
             raise LogNotSaved(self.trouble) from None
         self._replaced_by, self.reopen = identity_of(self.path), True
-        remove_stale_wal(self.path, None if self.log.seen is None else self.log.seen.identity)
+        remove_stale_wal(self.path, self.log.seen)
         name = self.log.path.name
         saved = f"{name} was cut off or overwritten while in use; all of the ledger was saved"
         log.warning("ledger_log_saved", ledger=str(self.path), sentence=saved)

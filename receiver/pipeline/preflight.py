@@ -205,11 +205,6 @@ class Preflight:
             )
 
 
-def build_command(image: ImageReference) -> str:
-    """Return the command that builds and pushes the image so that Edgegap can run it."""
-    return f"docker buildx build --platform {NEEDED} -t {image.repository}:{image.tag} --push ."
-
-
 def preflight_over(
     http: httpx.AsyncClient, settings: Settings, *, answered: Answered | None = None
 ) -> Preflight:
@@ -227,7 +222,9 @@ def _unfit(platforms: Platforms, image: ImageReference) -> Rejected | None:
         )
         return Rejected(Reason.NOT_AN_IMAGE, sentence)
     if not platforms.runnable:
-        sentence = explain(Reason.NOT_AMD64, command=build_command(image), **facts)
+        tag = f"{image.repository}:{image.tag}"
+        command = f"docker buildx build --platform {NEEDED} -t {tag} --push ."
+        sentence = explain(Reason.NOT_AMD64, command=command, **facts)
         return Rejected(Reason.NOT_AMD64, sentence)
     return None
 

@@ -239,11 +239,9 @@ def _place(numbers: tuple[int, ...], prerelease: str | None) -> Place:
 
 def identifiers(prerelease: str) -> tuple[Identifier, ...]:
     """Return the identifiers of a prerelease such as `rc.1`, as semver.org orders them."""
-    return tuple(map(_identifier, prerelease.split(".")))
-
-
-def _identifier(text: str) -> Identifier:
-    return (0, int(text), "") if text.isdigit() else (1, 0, text)
+    return tuple(
+        (0, int(text), "") if text.isdigit() else (1, 0, text) for text in prerelease.split(".")
+    )
 
 
 def _first_of(numbers: tuple[int, ...]) -> Place:

@@ -13,7 +13,6 @@ from receiver.edgegap.deployment_answers import (
     DeploymentState,
     Logs,
     Near,
-    Series,
     Usage,
 )
 from receiver.edgegap.meanings import says_no_capacity
@@ -211,7 +210,8 @@ def usage_notes(usage: Usage | None, version: Body | None) -> tuple[str, ...]:
         ("memory", usage.memory, requested.get("req_memory"), "MB"),
     )
     return tuple(
-        f"{name} {_peak(series)}" + (f"; {asked} {unit} requested" if asked is not None else "")
+        f"{name} at most {series.peak:g}, on average {series.mean:g}"
+        + (f"; {asked} {unit} requested" if asked is not None else "")
         for name, series, asked, unit in measured
         if series is not None
     )
@@ -221,10 +221,6 @@ def seconds(milliseconds: int) -> str:
     """Return a time as text: `90 s`, `3 min`."""
     whole = round(milliseconds / SECOND)
     return f"{whole // 60} min" if whole >= 60 and whole % 60 == 0 else f"{whole} s"  # noqa: PLR2004
-
-
-def _peak(series: Series) -> str:
-    return f"at most {series.peak:g}, on average {series.mean:g}"
 
 
 def _begin(run: TrialRun, now: int) -> int:

@@ -101,7 +101,7 @@ async def manual_push(hub: Hub, rules: Sequence[Rule], image: ImageReference) ->
     """
     push = Push(image.repository, image.tag)
     own = [rule for rule in rules if rule.repository == image.repository and rule.preflight]
-    if not any(_needs_time(rule) for rule in own):
+    if not any(rule.channels or rule.keep is not None or rule.make_room for rule in own):
         return push
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -113,10 +113,6 @@ async def manual_push(hub: Hub, rules: Sequence[Rule], image: ImageReference) ->
     if tag is None:
         return push
     return Push(image.repository, image.tag, pushed_at=tag.pushed_at)
-
-
-def _needs_time(rule: Rule) -> bool:
-    return bool(rule.channels) or rule.keep is not None or rule.make_room
 
 
 class PausedRepositories(msgspec.Struct, frozen=True):

@@ -94,15 +94,12 @@ def sentence_of(awaited: Awaited, delivery: Delivery | None) -> str:
             f"no push of {awaited} is known: check the name, and the webhook of "
             f"{awaited.image.repository} on Docker Hub"
         )
-    what = [_of_registration(one) for one in delivery.registrations if _is_worth_naming(one)]
+    named = (one for one in delivery.registrations if one.state != State.DONE or _has_failed(one))
+    what = [_of_registration(one) for one in named]
     if delivery.verdict is not Verdict.ACCEPTED:
         what.append(f"it was {delivery.verdict} ({delivery.reason}): {delivery.sentence}")
     result = " ".join(what) or "everything is done."
     return f"the push of {awaited}: {result} Details: `receiver show {delivery.id}`"
-
-
-def _is_worth_naming(one: Registration) -> bool:
-    return one.state is not State.DONE or _has_failed(one)
 
 
 def _of_registration(one: Registration) -> str:
