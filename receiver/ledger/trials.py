@@ -18,10 +18,12 @@ RUNNING = """SELECT t.registration_id FROM trials t
 
 _COLUMNS = """request_id, requested_at, ready_at, left_at, unread_at, decided_at, passed, why,
  exit_code, log, notes, stop_at, stopped_at"""
+# One that runs comes before one that is planned: what is kept is stopped before the next begins.
+_CURRENT = """ORDER BY requested_at IS NOT NULL AND stopped_at IS NULL DESC, id DESC LIMIT 1"""
 _LAST = f"""SELECT id, at, keep, {_COLUMNS}, (SELECT count(*) FROM trials e
    WHERE e.registration_id = :registration AND e.id < t.id AND e.passed IS NULL AND e.why <> ''
   ) AS repeats
- FROM trials t WHERE registration_id = :registration ORDER BY id DESC LIMIT 1"""  # noqa: S608
+ FROM trials t WHERE registration_id = :registration {_CURRENT}"""  # noqa: S608 - our words
 _INSERT = """INSERT INTO trials (id, registration_id, app, version, repository, tag, digest, at,
   keep, requested_at)
  SELECT :id, r.id, r.app, r.version, r.repository, r.tag, r.digest, :near, :keep, :requested_at
@@ -30,13 +32,13 @@ _OPEN = """SELECT id, state FROM registrations WHERE app = :app AND version = :v
  AND repository = :repository AND tag = :tag AND mode = 'trial' AND state <> 'done'"""
 _REQUESTED = """UPDATE trials SET requested_at = :now,
   digest = (SELECT r.digest FROM registrations r WHERE r.id = registration_id) WHERE id = :id"""
-_NOTE = """UPDATE trials SET
+_NOTE = f"""UPDATE trials SET
   digest = coalesce(digest, (SELECT r.digest FROM registrations r WHERE r.id = :registration)),
   request_id = :request_id, requested_at = :requested_at,
   ready_at = :ready_at, left_at = :left_at, unread_at = :unread_at, decided_at = :decided_at,
   passed = :passed, why = :why, exit_code = :exit_code, log = :log, notes = :notes,
   stop_at = :stop_at, stopped_at = :stopped_at
- WHERE id = (SELECT max(id) FROM trials WHERE registration_id = :registration)"""
+ WHERE id = (SELECT id FROM trials WHERE registration_id = :registration {_CURRENT})"""  # noqa: S608
 _VERDICT = """SELECT t.passed FROM trials t
  WHERE t.app = :app AND t.repository = :repository AND {which} AND t.passed IS NOT NULL
  ORDER BY t.id DESC LIMIT 1"""
@@ -110,12 +112,17 @@ def shown_run(tx: Tx, registration: str) -> views.TrialRun | None:
 
 
 def is_under_way(tx: Tx, app: str, version: str, image: ImageReference) -> bool:
-    """Return whether a trial of an image under this version is requested or not yet over."""
+    """Return whether a trial of an image under this version is requested or not yet over.
+
+    A deployment that is only kept after its verdict is no trial any more.
+    """
     where = {"app": app, "version": version, "repository": image.repository, "tag": image.tag}
     row = tx.run(_OPEN, **where).first()
     if row is None:
         return False
     run = last_run(tx, row.id)
+    if row.state == State.PARKED and run is not None and run.is_kept:
+        return False
     return row.state == State.WORKING or (run is not None and run.phase is not Phase.ENDED)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import URL
 from receiver import backoff
 from receiver.pipeline import retry
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.serving import serving
 from tests.contract.openapi import contract_checked
 from tests.support.commands import commands_beside
@@ -95,10 +96,15 @@ def test_what_the_sweep_stopped_is_tried_again_once_its_rule_is_back(
         assert (found["outcome"], times_tried(sandbox)) == ("passed", 2), found["sentence"]
 
 
+@pytest.mark.parametrize("given", [(), ("--at", "203.0.113.7")])
 def test_a_trial_by_hand_stops_a_failed_one_that_is_kept(
-    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, given: tuple[str, ...]
 ) -> None:
-    """The failure is reported at once: for what is it kept otherwise?"""
+    """The failure is reported at once: for what is it kept otherwise? A free plan has room for one.
+
+    With a location it was refused: the version was "being tried already".
+    """
+    sandbox.deployments.quirks = DeploymentQuirks(limit=1)
     sandbox.deployments.set_lifecycle(ready_after=0.1, crash_after=0.3)
     config = RULES + TRIAL + 'keep_failed = "10m"\n' + NO_CATCH_UP
     with receiver_here(tmp_path, edgegap, config=config) as here:
@@ -109,10 +115,12 @@ def test_a_trial_by_hand_stops_a_failed_one_that_is_kept(
         (kept,) = sandbox.deployments.active(OURS)
 
         sandbox.deployments.set_lifecycle(ready_after=0.1)
-        asked = commands_beside(here).json_of("trial", APP, "1.0", "--json")["delivery"]
+        asked = commands_beside(here).json_of("trial", APP, "1.0", *given, "--json")["delivery"]
         found = until(lambda: (one := ended(here, asked))["outcome"] and one)
 
         assert (found["outcome"], times_tried(sandbox)) == ("passed", 2), found["sentence"]
+        users = [call.body["users"] for call in sandbox.calls if call.body and "users" in call.body]
+        assert (users[0] == users[1]) is not bool(given)
         assert sandbox.deployments.active(OURS) == []
         assert kept.stop_requested is not None
 
