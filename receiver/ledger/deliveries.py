@@ -51,6 +51,9 @@ _LEARNED = """UPDATE registrations SET digest = CASE
     AND t.requested_at IS NOT NULL AND t.stopped_at IS NULL) THEN digest
    ELSE COALESCE(CAST(:digest AS TEXT), digest) END,
   overwritten = (:overwritten OR overwritten) WHERE id = :id"""
+_ORDERED = """SELECT 1 FROM registrations r
+  JOIN channels c ON c.app = r.app AND c.name = r.version AND c.ordered = r.id
+ WHERE r.id = :id"""
 _JOIN = """UPDATE registrations SET rule = :rule, updated_at = :now,
   replayed = :by_person, by_hand = :by_hand,
   push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
@@ -243,7 +246,8 @@ def open_following(
 ) -> tuple[str, ...]:
     """Open what moves channels or tries a version, for the deliveries of what it follows.
 
-    `digest` and `overwritten` are what was learned of the tag when its own version was created.
+    `digest` and `overwritten` are what was learned of the tag when its own version was created. A
+    move that a person requested stays one to the image that was shown.
     """
     opened: tuple[str, ...] = ()
     for delivery in tx.run(_LED_BY, id=registration).all():
@@ -252,6 +256,8 @@ def open_following(
             tx, str(delivery.id), matches, push, push_time=delivery.push_time
         )
     for identity in opened:
+        if tx.run(_ORDERED, id=identity).first() is not None:
+            continue
         learn(tx, identity, digest, overwritten=overwritten)
     return opened
 

@@ -114,6 +114,8 @@ class ChannelAttempt(Attempt):
 
     async def _look_at_digest(self, rule: Rule) -> Result | None:
         """Return the result unless the tag has the image that was tried, approved or promoted."""
+        if self._is_ordered and self._claimed.channel_state.registration == self._claimed.id:
+            return None  # it was made, and a push of the tag joined it meanwhile
         if self._is_compared(rule) and not (rule.preflight or self._is_undone):
             self._notes += (NOT_COMPARED,)
         return await self._look_at_image(rule) if self._expected(rule) else None

@@ -10,8 +10,10 @@ import click
 import httpx
 import pytest
 
+from receiver import backoff
 from receiver.cli import channels
 from receiver.ledger.approvals import waiting_moves
+from receiver.ledger.channels import wake_channel
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
@@ -418,3 +420,55 @@ def test_what_waits_for_an_approval_ends_when_a_later_image_moves_the_channel(
     commands.json_of("promote", APP, "staging", "--to", "1.1", "--json")
 
     until(lambda: registration_of(here, older, "staging")["outcome"] == "superseded")
+
+
+@pytest.mark.parametrize("on_overwrite", ["warn", "move"])
+def test_a_push_of_the_same_tag_does_not_change_which_image_was_promoted(
+    here: ReceiverHere,
+    commands: Commands,
+    hub: DockerHubSandbox,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    on_overwrite: str,
+) -> None:
+    """The push joined the move that waited, and players got an image that nobody was shown."""
+    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 600_000)
+    monkeypatch.setattr(backoff, "FIRST_BACKOFF", 600_000)
+    config = f'on_overwrite = "{on_overwrite}"\nchannels = ["staging", "live"]'
+    reloaded(here, CONFIG.replace('channels = ["staging"]', config))
+    at = int(time.time()) - 100
+    for number, tag in enumerate(("1.0", "1.1")):
+        here.ended(here.push(tag, pushed_at=at + number))
+    sandbox.misbehave(Fault("status", path_contains="/version/live", status=503))
+    asked = commands.json_of("promote", APP, "live", "--to", "1.0", "--json")["delivery"]
+    assert until(lambda: waiting(here, asked))["reason"] == "edgegap_error"
+    hub.push_image(REPOSITORY, "1.0")
+    again = here.push("1.0", pushed_at=at + 10)
+    until(lambda: len(here.details(again)["registrations"]) == 3)
+
+    here.inside(lambda: here.ledger.write(lambda tx: wake_channel(tx, APP, "live")))
+    here.service.worker.wake()
+    ended = here.ended(asked)
+
+    assert (ended["state"], ended["reason"]) == ("parked", "digest_changed")
+    assert sandbox.versions[APP, "live"]["docker_tag"] == "1.1"
+
+
+def test_a_push_that_joins_a_promotion_while_it_is_made_does_not_park_it(
+    here: ReceiverHere, commands: Commands, hub: DockerHubSandbox, sandbox: EdgegapSandbox
+) -> None:
+    reloaded(here, CONFIG.replace('["staging"]', '["staging", "live"]'))
+    at = int(time.time()) - 100
+    for number, tag in enumerate(("1.0", "1.1")):
+        here.ended(here.push(tag, pushed_at=at + number))
+    sandbox.misbehave(Fault("slow", method="PATCH", path_contains="/version/live", seconds=2))
+    asked = commands.json_of("promote", APP, "live", "--to", "1.0", "--json")["delivery"]
+    until(lambda: [one for one in sandbox.calls if one.method == "PATCH"][2:])  # two were of 1.1
+    hub.push_image(REPOSITORY, "1.0")
+    again = here.push("1.0", pushed_at=at + 10)
+    until(lambda: len(here.details(again)["registrations"]) == 3)
+
+    ended = here.ended(asked)
+
+    assert ended["outcome"] == "updated"
+    assert sandbox.versions[APP, "live"]["docker_tag"] == "1.0"

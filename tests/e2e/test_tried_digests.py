@@ -111,8 +111,8 @@ def test_a_tag_that_is_overwritten_before_its_trial_is_tried_once_a_person_repla
         delivery = here.push("1.0")
         until(lambda: "no_capacity" in [o["reason"] for o in of_kind(here, delivery, "trial")])
         digest = hub.push_image(REPOSITORY, "1.0")
-        sandbox.deployments.quirks = DeploymentQuirks()
         here.ended(delivery)
+        sandbox.deployments.quirks = DeploymentQuirks()
         (parked,) = of_kind(here, delivery, "trial")
         assert (parked["state"], parked["reason"]) == ("parked", "digest_changed")
         assert "so the version was not tried" in parked["sentence"]
