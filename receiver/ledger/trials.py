@@ -43,9 +43,11 @@ _VERDICT = """SELECT t.passed FROM trials t
  WHERE t.app = :app AND t.repository = :repository AND {which} AND t.passed IS NOT NULL
  ORDER BY t.id DESC LIMIT 1"""
 _VERDICT_OF_DIGEST = _VERDICT.format(which="t.digest = :digest")  # whatever its tag
-_PUSHED_AGAIN = """SELECT 1 FROM targets g JOIN registrations r ON r.id = t.registration_id
+# Its registration may be purged: then its push was before the run.
+_PUSHED_AGAIN = """SELECT 1 FROM targets g
  WHERE g.app = t.app AND g.version = t.version AND g.repository = t.repository AND g.tag = t.tag
-  AND g.mode = 'create' AND g.push_time / 1000 > r.push_time / 1000"""
+  AND g.mode = 'create' AND g.push_time / 1000 > coalesce(
+   (SELECT r.push_time FROM registrations r WHERE r.id = t.registration_id), t.requested_at) / 1000"""
 _VERDICT_OF_TAG = _VERDICT.format(which=f"t.tag = :tag AND NOT EXISTS ({_PUSHED_AGAIN})")
 _PASSED = """SELECT digest FROM trials
  WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL

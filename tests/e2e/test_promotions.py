@@ -425,7 +425,6 @@ def test_what_waits_for_an_approval_ends_when_a_later_image_moves_the_channel(
 @pytest.mark.parametrize("on_overwrite", ["warn", "move"])
 def test_a_push_of_the_same_tag_does_not_change_which_image_was_promoted(
     here: ReceiverHere,
-    commands: Commands,
     hub: DockerHubSandbox,
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
@@ -440,7 +439,9 @@ def test_a_push_of_the_same_tag_does_not_change_which_image_was_promoted(
     for number, tag in enumerate(("1.0", "1.1")):
         here.ended(here.push(tag, pushed_at=at + number))
     sandbox.misbehave(Fault("status", path_contains="/version/live", status=503))
-    asked = commands.json_of("promote", APP, "live", "--to", "1.0", "--json")["delivery"]
+    asked = commands_beside(here).json_of("promote", APP, "live", "--to", "1.0", "--json")[
+        "delivery"
+    ]
     assert until(lambda: waiting(here, asked))["reason"] == "edgegap_error"
     hub.push_image(REPOSITORY, "1.0")
     again = here.push("1.0", pushed_at=at + 10)

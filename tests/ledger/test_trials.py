@@ -339,3 +339,26 @@ def test_a_verdict_is_kept_as_long_as_its_version(ledger: Ledger) -> None:
     assert write(ledger, purge) == 0  # its registration is there
     write(ledger, lambda tx: tx.run("DELETE FROM registrations").rowcount)
     assert write(ledger, purge) == 1
+
+
+def test_a_verdict_of_a_tag_ends_with_its_next_push_also_once_its_trial_is_purged(
+    ledger: Ledger,
+) -> None:
+    """Without preflight no digest is known, and the new image moved its channels untried."""
+    write(ledger, at(NOW, lambda tx: pushed(tx, "1.0", pushed_at=NOW)))
+    assert settled(ledger, one_claim(ledger), Result.done(Outcome.CREATED))
+    write(ledger, at(NOW, lambda tx: pushed(tx, "1.0", mode=Mode.TRIAL, pushed_at=NOW)))
+    one = one_claim(ledger)
+    assert write(
+        ledger,
+        at(NOW, lambda tx: record_request(tx, one, OWNER, step=0, method="POST", path="/v2/d")),
+    )
+    noted(ledger, one, TrialRun(requested_at=NOW, passed=True, stopped_at=NOW))
+    write(ledger, lambda tx: tx.run("DELETE FROM registrations WHERE mode = 'trial'").rowcount)
+    assert read(ledger, lambda tx: has_passed(tx, APP, IMAGE, None)) is True
+
+    later = NOW + MINUTE
+    write(ledger, at(later, lambda tx: pushed(tx, "1.0", pushed_at=later)))
+    assert settled(ledger, one_claim(ledger), Result.done(Outcome.UNCHANGED))
+
+    assert read(ledger, lambda tx: has_passed(tx, APP, IMAGE, None)) is None
