@@ -60,8 +60,8 @@ def try_version(
     found = read_target(tx, app, version)
     if found is None or found.mode != Mode.CREATE:
         raise NotTried(
-            f"the ledger knows no version {version} of the app {app}: `receiver versions {app}` "
-            "lists them; a channel is tried under the name of its version"
+            f"the ledger knows no version {version} of the app {app}; `receiver deliveries "
+            f"--app {app}` lists those it knows. A channel is tried under the name of its version"
         )
     able = [rule for rule in rules if rule.app == app and rule.repository == found.repository]
     rule = rule_to_repeat(tx, able, found.registration)

@@ -100,7 +100,7 @@ class VersionReader:
         if look.says(HTTPStatus.NOT_FOUND):
             raise VersionUnknown(
                 f"the app {app} has no version {version} at Edgegap, and this receiver has not "
-                "created one; `receiver deliveries --app` lists its own"
+                f"created one; `receiver deliveries --app {app}` lists its own"
             )
         raise VersionUnreadable(
             f"the ledger does not have the settings of {app}/{version}, and Edgegap did not return "

@@ -1,8 +1,11 @@
 """Every command teaches: what it does, what its options mean, what its exit codes say."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import click
 import pytest
@@ -15,6 +18,10 @@ from receiver.ledger import queries
 from receiver.ledger.views import DeliverySource
 
 NAMES = sorted(COMMANDS)
+ROOT = Path(__file__).parent.parent.parent
+READ = {".html", ".md", ".py", ".yaml", ".yml"}
+JOINED = re.compile(r'"\n\s*f?"')  # a string that goes on in the next line
+NAMED = re.compile(r"`receiver ([a-z][a-z-]*)([^`]*)`")
 PROMISED = {"serve", "link", "check", "push", "deliveries", "show", "replay", "api-token", "demo"}
 
 # Of each: `--help` takes a second on a slow machine if it is imported.
@@ -108,3 +115,35 @@ def test_a_commands_module_imports_nothing_heavy() -> None:
 def test_as_many_deliveries_are_listed_as_the_ledger_returns() -> None:
     assert MOST_ROWS == queries.MOST_ROWS
     assert DeliverySource.known == SOURCES
+
+
+def _named_commands() -> Iterator[tuple[str, str, str]]:
+    """Yield each command in backticks, wherever a user may read it: file, name, arguments."""
+    folders = (ROOT / name for name in ("receiver", "docs", "deploy"))
+    paths = [*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*"))]
+    for path in paths:
+        if path.suffix in READ:
+            for found in NAMED.finditer(JOINED.sub("", path.read_text("utf-8"))):
+                yield str(path.relative_to(ROOT)), found[1], found[2]
+
+
+def _options(command: click.Command, arguments: list[str]) -> set[str]:
+    names = {name for one in command.params for name in [*one.opts, *one.secondary_opts]}
+    if isinstance(command, click.Group) and arguments:
+        below = command.get_command(click.Context(command), arguments[0])
+        return names if below is None else names | _options(below, arguments[1:])
+    return names | {"--help"}
+
+
+def test_every_command_that_a_text_names_is_there_with_its_options() -> None:
+    wrong, seen = [], 0
+    for path, name, rest in _named_commands():
+        command = main.get_command(click.Context(main), name)
+        options = set() if command is None else _options(command, rest.split())
+        given = set(re.findall(r"(?<!\S)--[a-z-]+", rest))
+        seen += 1
+        if command is None or given - options:
+            wrong.append((path, name + rest))
+
+    assert wrong == []
+    assert seen > 200
