@@ -67,7 +67,7 @@ def test_a_replay_of_an_unknown_delivery_is_refused_with_a_message(person: Visit
     answer = person.do("replay", delivery="d0<script>")
 
     assert answer.status_code == 400
-    assert "there is no delivery d0&lt;script&gt;" in answer.text
+    assert "There is no delivery d0&lt;script&gt;" in answer.text
 
 
 def test_a_channel_is_rolled_back_to_what_it_held(
@@ -405,7 +405,7 @@ def test_a_form_that_names_no_channel_is_refused(person: Visitor, action: str) -
     answer = person.post(f"/do/{action}", data={"csrf": csrf})
 
     assert answer.status_code == 400
-    assert "name the app and the channel; nothing was changed." in answer.text
+    assert "Name the app and the channel; nothing was changed." in answer.text
 
 
 def test_room_is_made_only_for_a_push_that_met_the_limit(
@@ -416,7 +416,7 @@ def test_room_is_made_only_for_a_push_that_met_the_limit(
     done = deliveries(receiver)[0].id
     before = set(sandbox.versions)
 
-    for delivery, why in (("d0", "there is no delivery d0"), (done, "is not parked for")):
+    for delivery, why in (("d0", "There is no delivery d0"), (done, "is not parked for")):
         for fields in ({}, {"versions": "1.0.0"}):
             answer = person.do("make-room", app=APP, delivery=delivery, **fields)
             assert (answer.status_code, why in answer.text) == (400, True)

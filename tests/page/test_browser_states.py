@@ -192,6 +192,31 @@ def test_versions_say_why_they_are_kept_and_what_changed(
     kept(page, "versions-diff")
 
 
+@pytest.mark.parametrize("width", ["desktop", "tablet", "phone"])
+def test_a_row_of_the_list_shows_the_tag_and_the_version_whole(
+    page: Page, here: ReceiverHere, width: str
+) -> None:
+    """On a tablet each row ended in "studio/game-server:1.…", and its time in "22 min a…"."""
+    delivery = created(here, "1.24.3-rc.1")
+    here.inside(lambda: here.service.ledger.write(lambda tx: made_earlier(tx, delivery)))
+    page.set_viewport_size(WIDTHS[width])
+    page.goto("/deliveries")
+
+    row = page.locator(f'[data-row="{delivery}"]')
+    expect(row).to_contain_text("22 min ago")
+    cut = "one => one.scrollWidth > one.clientWidth + 1"
+    for part in (".image .tag", ".target .tag", ".when"):
+        assert not row.locator(part).first.evaluate(cut), part
+    kept(page, "list-of-one")
+
+
+def made_earlier(tx: Tx, delivery: str) -> int:
+    at = tx.now - 22 * 60_000
+    return tx.run(
+        "UPDATE deliveries SET received_at = :at WHERE id = :id", at=at, id=delivery
+    ).rowcount
+
+
 def test_a_refused_body_is_shown_with_its_sender(page: Page, here: ReceiverHere) -> None:
     link = here.service.links.link(here.url, REPOSITORY)
     body = '{"callback_url": "https://example.com/' + "x" * 80 + '", "text": "<b>' + "y" * 400

@@ -168,7 +168,7 @@ def test_catch_up_that_is_off_has_no_button(edgegap: str, tmp_path: Path) -> Non
         assert "/do/catch-up" not in shown.html
         assert "/do/notify-test" not in shown.html
         assert "catch-up is off" in person.do("catch-up").text
-        assert "no [[notice]] is configured" in person.do("notify-test").text
+        assert "No [[notice]] is configured" in person.do("notify-test").text
 
 
 @pytest.mark.parametrize(

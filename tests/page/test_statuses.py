@@ -6,7 +6,7 @@ import pytest
 
 from receiver.ledger.transaction import Tx
 from tests.support.receiver_here import receiver_here
-from tests.support.receiver_process import RULE
+from tests.support.receiver_process import RULE, until
 from tests.support.visitor import PAGE, visitor
 
 OFF = '\n[catch_up]\nevery = "off"\n'
@@ -35,3 +35,21 @@ def test_an_overwritten_tag_is_nowhere_a_success(edgegap: str, tmp_path: Path, p
     if path.endswith("{}"):
         assert statuses.count("badge wait") == 3
         assert "badge good" not in statuses
+
+
+@pytest.mark.parametrize("path", ["/", "/deliveries/{}"])
+def test_what_is_held_back_does_not_look_as_if_it_moves(
+    edgegap: str, tmp_path: Path, path: str
+) -> None:
+    """It was blue and pulsed, as what is worked on, while a pause or a refused token held it."""
+    with (
+        receiver_here(tmp_path, edgegap, config=RULE + OFF, environment=PAGE) as here,
+        visitor(here) as person,
+    ):
+        person.do("pause", repository="*", back="/")
+        identity = here.push("1.0.0")
+        until(lambda: here.details(identity)["registrations"][0]["state"] == "queued")
+        shown = person.read(path.format(identity))
+
+    assert "queued my-game/1.0.0 held back" in shown.text
+    assert '<li class="wait"' in shown.html

@@ -142,7 +142,26 @@ def test_a_rule_shows_what_it_matches_and_what_it_would_do_with_a_tag(
     shown = person.read("/rules?tag=latest").text
     assert "studio/game-server:latest would be ignored" in shown
     assert "does not match: latest matches only if it is listed." in shown
+    assert "this delivery" not in shown  # there is none
     assert person.get("/rules?tag=%00").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("/promote?app=my-game&channel=nightly", 409, "This receiver moves no version nightly"),
+        ("/versions/diff?app=my-game&a=1.0.0&b=none", 404, "The app my-game has no version"),
+        ("/deliveries?state=none", 400, "State must be one of"),
+    ],
+)
+def test_an_error_is_a_sentence_with_its_commands_as_code(
+    person: Visitor, path: str, status: int, sentence: str
+) -> None:
+    shown = person.read(path, status)
+
+    assert sentence in shown.text
+    assert "`" not in shown.text
+    assert status == 400 or "<code>receiver " in shown.html
 
 
 def test_the_overview_shows_what_is_parked_with_what_to_do(
@@ -202,12 +221,15 @@ def test_each_problem_of_the_health_check_is_the_first_line(
 
 
 def test_the_overview_shows_what_is_degraded(receiver: ReceiverHere, person: Visitor) -> None:
-    sentence = "Edgegap refuses the API token (because)."
+    address = "app.edgegap.com/user-settings?tab=tokens"
+    sentence = f"Edgegap refuses the API token (because). Create one at {address}, then wait."
     receiver.inside(
         lambda: receiver.service.ledger.write(lambda tx: close_token_gate(tx, sentence))
     )
 
-    assert sentence in person.read("/").text
+    shown = person.read("/")
+    assert sentence in shown.text
+    assert f"https://{address}" in shown.links()
     assert api(receiver, "/api/overview")["degraded"][0]["code"] == "token"
 
 

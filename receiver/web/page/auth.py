@@ -73,9 +73,9 @@ def public_page(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         except ClientDisconnected:
             return Response(status_code=400)
         except LedgerError as error:
-            return failure(request, 503, "The ledger is unavailable.", f"{error}.")
+            return failure(request, 503, "The ledger is unavailable.", str(error))
         except (BadBody, RetentionBusy, ValueError) as error:
-            return failure(request, 400, "The request failed.", f"{error}.")
+            return failure(request, 400, "The request failed.", str(error))
 
     return respond
 
@@ -221,9 +221,16 @@ def failure(request: Request, status: int, heading: str, sentence: str) -> Respo
     """Return a page that says what went wrong."""
     session = session_of(request)
     return render(
-        "failure.html", status, layout="base.html", heading=heading, sentence=sentence,
+        "failure.html", status, layout="base.html", heading=heading, sentence=_whole(sentence),
         csrf=session.masked() if session is not None else "", flash="", here="",
     )  # fmt: skip
+
+
+def _whole(sentence: str) -> str:
+    """Return a message as a sentence; a name that begins it is left as it is."""
+    first = sentence.split(" ", 1)[0]
+    begun = sentence[:1].upper() + sentence[1:] if first.isalpha() else sentence
+    return f"{begun.rstrip('.')}."
 
 
 async def current_session(service: Service, request: Request) -> Session | None:

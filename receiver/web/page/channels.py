@@ -89,7 +89,7 @@ async def show_promotion(service: Service, request: Request, session: Session) -
     try:
         move = await service.moves.promotion(channel, to=to, from_channel=other)
     except ChannelNotMoved as error:
-        return failure(request, CONFLICT, "Nothing can be moved.", f"{error}.")
+        return failure(request, CONFLICT, "Nothing can be moved.", str(error))
     fields = {
         "app": move.app, "channel": move.channel, "to": to or "", "from": other or "",
         "tag": move.tag, "digest": move.digest or "", "has": move.from_tag or "",

@@ -67,13 +67,18 @@ def flow_of(
     digest: str | None,
     registrations: Sequence[Registration],
     rules: Iterable[Rule] = (),
+    *,
+    held: bool = False,
 ) -> tuple[Step, ...]:
-    """Return the parts of the line after the image; `rules` name the channels that come next."""
+    """Return the parts of the line after the image; `rules` name the channels that come next.
+
+    `held`: a gate or a pause holds back what is queued.
+    """
     digests = [one.digest for one in registrations if one.digest] or [digest or ""]
     steps = [_digest(digests[0])] if registrations else []
     ordered = sorted(registrations, key=lambda one: list(Mode).index(one.mode))
-    steps += [_step(one) for one in ordered if one.mode is not Mode.CHANNEL]
-    steps += [_step(one) for one in ordered if one.mode is Mode.CHANNEL]
+    ordered.sort(key=lambda one: one.mode is Mode.CHANNEL)
+    steps += [_step(one, held=held) for one in ordered]
     steps += _next(tag, registrations, rules)
     return tuple(steps)
 
@@ -92,8 +97,10 @@ def _digest(digest: str) -> Step:
     return Step("digest", "good", short_digest(digest), whole=digest)
 
 
-def _step(one: Registration) -> Step:
+def _step(one: Registration, *, held: bool) -> Step:
     status = status_of_registration(one)
+    if held and one.state is State.QUEUED:
+        status = Status(status.word, colour_of("held"), "held back")
     detail = status.reason or one.reason or ""
     if one.outcome in MADE and one.finished_at is not None:
         detail = status.reason or duration(max(0, one.finished_at - one.created_at))

@@ -66,9 +66,10 @@ HEADERS = {
 }
 # Bidirectional controls reorder the text around them, and parts of the text are from outsiders.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-OUR_LINKS = ("https://app.edgegap.com/", "https://hub.docker.com/", "https://app.docker.com/")
 _LINK = Markup('<a href="{}" rel="noreferrer noopener" target="_blank">{}</a>')
-_TO_MARK = re.compile(r"(`[^`\n]+`|https://[A-Za-z0-9./_~#-]*[A-Za-z0-9/_~#-])")
+_VENDORS = r"(?:app\.edgegap|hub\.docker|app\.docker)\.com"  # the pages that messages name
+_ADDRESS = rf"(?:https://|(?<![\w./@-])){_VENDORS}(?![\w@:-]|\.\w)(?:/[\w./~#?=&-]*[\w/~#-]|/)?"
+_TO_MARK = re.compile(rf"(`[^`\n]+`|{_ADDRESS})", re.ASCII)
 
 
 def render(template: str, status: int = 200, **facts: Any) -> HTMLResponse:
@@ -132,8 +133,8 @@ def _marked(text: str) -> Markup:
 def _mark(part: str) -> Markup:
     if part.startswith("`") and part.endswith("`") and len(part) > 2:  # noqa: PLR2004
         return Markup("<code>{}</code>").format(part[1:-1])
-    if part.startswith(OUR_LINKS):
-        return _LINK.format(part, part)
+    if _TO_MARK.fullmatch(part):
+        return _LINK.format("https://" + part.removeprefix("https://"), part)
     return escape(part)
 
 

@@ -106,14 +106,7 @@ async def show_diff(service: Service, request: Request, session: Session) -> Res
     try:
         found = await reader.diff(app, a, b)
     except VersionUnknown as error:
-        return failure(request, HTTPStatus.NOT_FOUND, "A version does not exist.", _sentence(error))
+        return failure(request, HTTPStatus.NOT_FOUND, "A version does not exist.", str(error))
     except VersionUnreadable as error:
-        return failure(
-            request, HTTPStatus.BAD_GATEWAY, "A version cannot be read now.", _sentence(error)
-        )
+        return failure(request, HTTPStatus.BAD_GATEWAY, "A version cannot be read now.", str(error))
     return answer_page(request, session, "diff.html", found=found)
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from receiver.doctor.run import ChecksRun
 from receiver.errors import LedgerError
+from receiver.ledger.gates import ALL
 from receiver.ledger.queries import delivery_detail
 from receiver.ledger.views import RefusedLink, RuleOverview
 from receiver.pipeline.prune import Scope, outlook
@@ -56,7 +57,7 @@ def overview_page(shelf: VersionsView) -> Page:
             overview=overview, steps=steps, links=links if steps else {},
             approvals=links_to_approve(service, overview.waiting),
             days=chart_of_days(days), times=chart_of_times(took),
-            flows=[_newest_flow(one, settings.rules) for one in overview.rules],
+            flows=[_newest_flow(one, settings.rules, overview) for one in overview.rules],
             answer_colour=_answer_colour(overview), strange_links=_strange_links(overview),
             most_alike=MOST_ALIKE, attention=overview.parked_count + len(overview.degraded),
         )  # fmt: skip
@@ -64,11 +65,16 @@ def overview_page(shelf: VersionsView) -> Page:
     return show_overview
 
 
-def _newest_flow(rule: RuleOverview, rules: Sequence[Rule]) -> tuple[Step, ...]:
+def _newest_flow(rule: RuleOverview, rules: Sequence[Rule], overview: Overview) -> tuple[Step, ...]:
     if rule.newest is None:
         return ()
     own = [one for one in rules if one.name == rule.rule]
-    return flow_of(rule.newest.tag, None, rule.newest.registrations, own)
+    held = any(
+        one.code in {Code.TOKEN, Code.BUSY}
+        or (one.code is Code.PAUSED and one.repository in {ALL, rule.repository})
+        for one in overview.degraded
+    )
+    return flow_of(rule.newest.tag, None, rule.newest.registrations, own, held=held)
 
 
 def _strange_links(overview: Overview) -> list[RefusedLink]:
@@ -102,7 +108,11 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
     return answer_page(
         request, session, "delivery.html",
         row=row, decided=_decided(row.tag, own), room=room,
-        result=status_of(row), flow=flow_of(row.tag, row.digest, row.registrations, own),
+        result=status_of(row),
+        flow=flow_of(
+            row.tag, row.digest, row.registrations, own,
+            held=any(one.held_back for one in row.registrations),
+        ),
         digest=next((one.digest for one in row.registrations if one.digest), row.digest),
         urgent=[one for one in row.registrations if one.state is not State.DONE or one.overwritten],
         found=_in_all([one.notes for one in row.registrations if one.mode is not Mode.TRIAL]),
