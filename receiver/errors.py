@@ -97,6 +97,10 @@ class LedgerError(ReceiverError):
     """The ledger cannot be read or written now; the operation did not happen."""
 
 
+class NoLedger(LedgerError):
+    """There is no ledger yet, and nothing is known that would keep `serve` from making it."""
+
+
 class LedgerInUse(LedgerError):
     """Another process has the ledger locked."""
 

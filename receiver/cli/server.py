@@ -66,7 +66,7 @@ def _warn(settings: Settings, ledger: Ledger) -> None:
 
 
 def _file_of(ledger: Ledger) -> str | None:
-    return None if ledger.path is None else str(ledger.path.resolve())
+    return None if ledger.path is None else os.path.realpath(ledger.path)
 
 
 def run_server(

@@ -28,7 +28,7 @@ from receiver.edgegap.plans import newest
 from receiver.edgegap.pull_profiles import PullProfiles, pull_profiles
 from receiver.edgegap.responses import Answer
 from receiver.edgegap.version_cache import NEWEST
-from receiver.errors import LedgerError
+from receiver.errors import LedgerError, NoLedger
 from receiver.http.body import UnreadableBody, ask
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.links import (
@@ -94,13 +94,11 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
     ledger = Ledger(settings.database_url)
     try:
         ledger.open_readonly()
+    except NoLedger:
+        yield passed("ledger", f"{ledger.path} will be made by `receiver serve`")
     except LedgerError as error:
-        missing = ledger.path is not None and not os.path.lexists(ledger.path)
-        if missing and ledger.path is not None and os.access(ledger.path.parent, os.W_OK):
-            yield passed("ledger", f"{ledger.path} will be made by `receiver serve`")
-        else:
-            hint = "Do what it says, or check DATABASE_URL and who may write there"
-            yield failed("ledger", str(error), hint)
+        hint = "Do what it says, or check DATABASE_URL and who may write there"
+        yield failed("ledger", str(error), hint)
     else:
         newer = newer_schema(ledger.schema)
         if newer is None:

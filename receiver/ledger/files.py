@@ -65,6 +65,8 @@ def check_place(path: Path) -> None:
     """
     real = Path(os.path.realpath(path))  # as SQLite does: what belongs to it is beside that
     what = None
+    if real.is_symlink():  # what `realpath` cannot follow
+        raise LedgerError(f"{path} is a symbolic link that leads back to itself: remove it")
     with suppress(PermissionError):  # `access_fault` explains it when the file is opened
         if not real.parent.is_dir():
             raise LedgerError(
@@ -72,6 +74,12 @@ def check_place(path: Path) -> None:
                 "correct DATABASE_URL"
             )
         what = _other_kind(real)
+        for one in (wal_path(real), beside(real, "-shm"), lock_of(real)):
+            if one.is_dir():
+                raise LedgerError(
+                    f"{one} is a folder, and {real.name} needs a file of that name beside it: "
+                    "remove it (Docker creates one if the file to mount is missing)"
+                )
     alone = mounted_alone(str(real), read_mounts())
     if what is not None:
         if alone is not None and real.is_dir():
@@ -181,8 +189,8 @@ def remove_stale_wal(path: Path, known: Seen | None) -> None:
 
 def beside(path: Path, ending: str) -> Path:
     """Return the file that belongs to a ledger and has its name with that ending."""
-    path = path.resolve()
-    return path.with_name(path.name + ending)
+    real = Path(os.path.realpath(path))
+    return real.with_name(real.name + ending)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from receiver.errors import LedgerError
+from receiver.errors import LedgerError, NoLedger
 from receiver.ledger.engine import (
     check_durability,
     describe_error,
@@ -111,7 +111,10 @@ class Ledger:
             if self._file is not None:
                 self._file.check_place()
                 if not self._file.exists():
-                    raise LedgerError(
+                    fault = access_fault(self._file.path)
+                    if fault is not None:
+                        raise LedgerError(f"there is no ledger yet: {fault}")
+                    raise NoLedger(
                         f"there is no ledger at {self.path} yet; `receiver serve` makes it"
                     )
                 self._file.check()

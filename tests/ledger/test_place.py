@@ -245,6 +245,50 @@ def test_a_folder_that_is_not_there_is_named(commands: Commands) -> None:
         assert f"there is no folder {commands.folder}/nowhere" in done.stderr
 
 
+def test_a_symbolic_link_that_leads_to_itself_is_named(commands: Commands) -> None:
+    ledger = commands.folder / "receiver.db"
+    ledger.symlink_to(ledger)
+
+    for arguments in (("serve",), ("deliveries",)):
+        done = commands.run(*arguments)
+        assert done.exit_code == 4
+        assert f"{ledger} is a symbolic link that leads back to itself" in done.stderr
+    assert finding_of_doctor(commands)["health"] == "fail"
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm", ".lock"])
+def test_a_folder_with_the_name_of_a_file_beside_the_ledger_is_named(
+    commands: Commands, end: str
+) -> None:
+    """As Docker creates one if the file to mount is missing; doctor found nothing wrong."""
+    folder = commands.folder / f"receiver.db{end}"
+    folder.mkdir()
+
+    done = commands.run("serve")
+
+    assert done.exit_code == 4
+    assert f"{folder.name} is a folder" in done.stderr
+    assert folder.name in finding_of_doctor(commands)["found"]
+
+
+@pytest.mark.parametrize("place", ["receiver.toml/receiver.db", "x" * 300])
+def test_doctor_passes_no_ledger_that_cannot_be_made(commands: Commands, place: str) -> None:
+    url = f"sqlite:///{commands.folder}/{place}"
+
+    assert finding_of_doctor(commands, DATABASE_URL=url)["health"] == "fail"
+
+
+def test_doctor_passes_a_ledger_that_is_not_there_yet(commands: Commands) -> None:
+    assert finding_of_doctor(commands)["health"] == "pass"
+
+
+def finding_of_doctor(commands: Commands, **environment: str) -> dict[str, str]:
+    done = commands.run("doctor", "--json", **environment)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    found: dict[str, str] = next(row for row in rows if row["what"] == "ledger")
+    return found
+
+
 @pytest.mark.parametrize(("name", "mode"), [("", 0o555), ("receiver.db", 0o444), ("-shm", 0o400)])
 def test_who_owns_a_ledger_that_may_not_be_written_is_named(name: str, mode: int) -> None:
     """A command run once as root leaves files that the receiver's own user may not write."""
