@@ -248,6 +248,8 @@ class _Reader:
         for number, key in enumerate(keys, start=1):
             which = "it" if len(keys) == 1 else f"key {number} of {len(keys)}"
             fault = free_text_fault(key)
+            if fault is None and "\n" in key:
+                fault = f"{which} has a line break", "Put a comma between two keys"
             if fault is None and len(key) < SHORTEST_KEY:
                 what = f"{which} is shorter than {SHORTEST_KEY} characters, which can be guessed"
                 fault = what, self._how_to_get_the_key()

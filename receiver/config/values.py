@@ -37,7 +37,7 @@ _CALL = (
 )
 _PLACEHOLDER = re.compile(
     r"…|<.*>|\[.*\]|\{.*\}|\.{2,}|[*x#.][*x#._-]{2,}"
-    r"|(change|replace|fill|edit)[-_ ]?(me|this|it|in)"
+    r"|(change|replace|fill|edit)[-_ ]?(me|this|it|in)[-_ !0-9]*|\*+[a-z_ ]+\*+"
     r"|your[-_ ]?([a-z]+[-_ ]){0,4}(token|key|password|secret|username|name|pat)([-_ ]?here)?"
     r"|(insert|paste|enter)[-_ ](your|the|a|here).*|to-?do|tbd|fixme|placeholder|none|null",
     re.IGNORECASE,
@@ -47,6 +47,7 @@ _ASKS = r"your|here|insert|paste|enter|put|replace|change|fill|edit"
 _NAMES = (
     r"my|the|with|an?|in|me|it|this|real|actual|own|value|api|access|auth|admin|secret|token|key"
     r"|pass(?:word)?|pat|user|name|login|edgegap|docker|hub|receiver|url|id"
+    r"|please|now|some|something|random|long|strong|bytes|characters|string|hex|\d{1,3}"
 )
 _ASKS_FOR_IT = re.compile(
     rf"(?=.*(?:{_ASKS}))(?:(?:{_ASKS}|{_NAMES})(?:[-_ .]+|\Z)){{2,}}", re.IGNORECASE
@@ -54,8 +55,19 @@ _ASKS_FOR_IT = re.compile(
 _SCHEME_ALONE = re.compile(
     r"(?:authorization|bearer|basic)\s*[:=]?|(?:api[-_ ]?)?token\s*[:=]", re.IGNORECASE
 )
-_REFERENCE = re.compile(r"\$\{.*\}|\$[A-Z_][A-Z0-9_]{2,}|\{\{.*\}\}|%[A-Z_]{3,}%", re.ASCII)
-_A_TOKEN = re.compile(r"[!#-&(-~]+", re.ASCII)  # printable, and neither white space nor quotes
+_REFERENCE = re.compile(
+    r"\$\{.*\}|\$[A-Z_][A-Z0-9_]{2,}|\{\{.*\}\}|%[A-Z_]{3,}%"
+    r"|[a-z+]{2,12}://.*|vault:.*|arn:aws.*|projects/.+/secrets/.*|@Microsoft\.KeyVault\(.*\)",
+    re.ASCII,
+)
+# What a shell would run, in quotation marks of its own or without them.
+_COMMAND = re.compile(
+    r"\$\(.*\)|(?:openssl rand|python3? -c|head -c|pwgen -|cat /|op read|pass show).*"
+    r"|(?:\w+\.)*\w+\(\d*\)",
+    re.ASCII | re.DOTALL,
+)
+# Printable, and neither white space nor what only surrounds or follows a value.
+_A_TOKEN = re.compile(r"[!#-&(-+\--:<-\[\]-~]+", re.ASCII)
 
 
 def url_fault(value: object) -> str | None:
@@ -240,7 +252,8 @@ def token_fault(text: str) -> tuple[str, str] | None:
     if fault is None and _SCHEME_ALONE.fullmatch(text):
         return "it is the word before a token, without the token", "Add the token itself"
     if fault is None and not _A_TOKEN.fullmatch(text):
-        what = f"it contains {'a quote' if text.isascii() else 'characters that are not ASCII'}"
+        odd = "a quote, comma, semicolon or backslash"
+        what = f"it contains {odd if text.isascii() else 'characters that are not ASCII'}"
         return what, COPY_IT_AGAIN
     return fault
 
@@ -281,8 +294,10 @@ def placeholder_fault(text: str) -> tuple[str, str] | None:
     if _PLACEHOLDER.fullmatch(text) or _ASKS_FOR_IT.fullmatch(text):
         return "it is a placeholder", "Replace it with the value itself"
     if _REFERENCE.fullmatch(text):
-        what = "it is a reference to another variable, and references are not expanded"
+        what = "it is a reference to another value, and references are not expanded"
         return what, "Replace it with the value itself"
+    if _COMMAND.fullmatch(text):  # anyone who reads the same documentation knows it
+        return "it is a command, and commands are not run", "Run it, and set what it prints"
     return None
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from receiver.config.load import load_settings
+from receiver.config.secret_key import MAKE_A_KEY
 from receiver.errors import ConfigError, ConfigIssue
 
 EVERYTHING = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "public_url", "rule"})
@@ -112,6 +113,10 @@ def test_each_fault_of_the_file_says_where(toml: str, where: str) -> None:
         ("RECEIVER_SECRET_KEY", "changeme"),
         ("RECEIVER_SECRET_KEY", "a-key-that-is-long-enough-0123,canary"),
         ("RECEIVER_SECRET_KEY", "..."),
+        ("RECEIVER_SECRET_KEY", "change-me-please-now"),
+        ("RECEIVER_SECRET_KEY", "changeme1234567890"),
+        ("RECEIVER_SECRET_KEY", "replace-with-32-random-bytes"),
+        ("RECEIVER_SECRET_KEY", "***REMOVED_FROM_HISTORY***"),
         ("RECEIVER_ADMIN_PASSWORD", "<your password>"),
         ("RECEIVER_ADMIN_PASSWORD", "“canary"),
         ("RECEIVER_SECRET_KEY", "canary-0123456789-\u200b-0123456789"),
@@ -263,6 +268,18 @@ def test_a_directory_and_a_link_to_nothing_are_no_configuration(
         ("EDGEGAP_TOKEN_FILE", "tok-en", "If it is the value itself, set EDGEGAP_TOKEN to it"),
         ("RECEIVER_SECRET_KEY", "changeme", "placeholder"),
         ("RECEIVER_SECRET_KEY", "15-characters-x", "shorter than 16"),
+        ("RECEIVER_SECRET_KEY", f"{'a' * 20}\n{'b' * 20}", "Put a comma between two keys"),
+        ("RECEIVER_SECRET_KEY", "$(openssl rand -hex 32)", "commands are not run"),
+        ("RECEIVER_SECRET_KEY", f"$({MAKE_A_KEY})", "commands are not run"),
+        ("RECEIVER_SECRET_KEY", MAKE_A_KEY, "commands are not run"),
+        ("RECEIVER_SECRET_KEY", "`openssl rand -hex 32`", "commands are not run"),
+        ("RECEIVER_SECRET_KEY", "secrets.token_urlsafe(32)", "commands are not run"),
+        ("RECEIVER_SECRET_KEY", "op://studio/receiver/key", "not expanded"),
+        ("RECEIVER_SECRET_KEY", "arn:aws:secretsmanager:eu:1:secret:x", "not expanded"),
+        ("RECEIVER_ADMIN_PASSWORD", "$(openssl rand -hex 16)", "commands are not run"),
+        ("EDGEGAP_TOKEN", "$(cat /run/secrets/token)", "commands are not run"),
+        ("EDGEGAP_TOKEN", r"token\n", "backslash"),
+        ("EDGEGAP_TOKEN", "token;", "semicolon"),
         ("RECEIVER_PUBLIC_URL", "https://a/b", "it has a path"),
         ("RECEIVER_PUBLIC_URL", "https://хост.рф", "begins with xn--"),
         ("RECEIVER_PUBLIC_URL", "https://*.x.com", "not a name that a host can have"),
