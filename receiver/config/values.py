@@ -163,7 +163,8 @@ def host_fault(host: str) -> tuple[str, str] | None:
         return f"{host!r} is a URL or a network, not an address", fix
     with_port = _PORT_AFTER.fullmatch(host)
     if with_port is not None and (host.startswith("[") or ":" not in with_port[1]):
-        return f"{host!r} has a port", f"Write HOST={with_port[1]} and PORT={with_port[2]}"
+        address = with_port[1] or "0.0.0.0"  # noqa: S104 - what `:8000` means to other programs
+        return f"{host!r} has a port", f"Write HOST={address} and PORT={with_port[2]}"
     if _MACHINE_KIND.fullmatch(host):
         what = f"{host!r} is a kind of machine, not an address: conda sets HOST"
         return what, "Run `unset HOST`, or write HOST=127.0.0.1"

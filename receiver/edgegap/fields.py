@@ -33,13 +33,15 @@ _KINDS = {
     str: "text",
     list: "a list of tables",
 }
+_SAYS_SO = r"(?:hidden|masked|redacted|encrypted|secret|set|sensitive|private|protected|filtered)"
 # What a masked value looks like, apart from Edgegap's own text: only stars or dots, stars with
-# a few characters before or after them, one word in brackets or stars, or a word that says so.
+# a few characters before or after them, a word or two in brackets or stars, or a word that says so.
 _MASKED = re.compile(
     r"[*•●]{3,}|[\w-]{0,12}[*•●]{4,}[\w-]{0,4}"
     r"|(?:(?:this |the )?value is )?(?:set (?:and|&) )?(?:masked|redacted|encrypted)\.?"
     r"|(?:this |the )?value is (?:set|hidden|secret)\.?"
-    r"|[<(\[{*•●]+(?:hidden|masked|redacted|encrypted|secret|set)[>)\]}*•●]+",
+    rf"|(?:[<(\[{{*•●]+|_{{2,}}|%{{2,}})\s?(?:(?:value|is|not|shown|displayed|omitted|{_SAYS_SO})[\s_-]?){{1,4}}"
+    r"[>)\]}*•●_%]+|[*•●]{3,} ?\(\w+\)",
     re.IGNORECASE,
 )
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,18})?", re.ASCII)

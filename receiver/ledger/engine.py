@@ -4,6 +4,7 @@ SQLite must really run in WAL with synchronous=FULL, PostgreSQL with fsync and s
 else a delivery answered 202 could be lost with the power. It is checked at each opening.
 """
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
@@ -59,16 +60,20 @@ def read_database_url(text: str) -> URL:
 
     Raises ValueError, saying what it should look like; never with the URL, it may hold a password.
     """
+    scheme, separator, rest = text.partition("://")
     try:
-        url = make_url(text)
+        url = make_url(f"{scheme.lower()}{separator}{rest}")
     except (ArgumentError, ValueError):
         raise ValueError("it is not a database URL") from None
-    if url.drivername.partition("+")[0] == "sqlite":
+    database, _, driver = url.drivername.partition("+")
+    if database == "sqlite":
         fault = _sqlite_fault(url)
         if fault is not None:
             raise ValueError(fault)
         return url
-    if url.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
+    if database in {"postgresql", "postgres"}:
+        if driver not in {"", "psycopg"}:
+            raise ValueError(f"it names the driver {driver}: write postgresql:// alone")
         if "@" in (url.host or ""):  # a part of the password: errors would show it as host
             raise ValueError("an @ of the password must be written as %40, as : / ? # % by theirs")
         return url.set(drivername="postgresql+psycopg")
@@ -89,6 +94,8 @@ def _sqlite_fault(url: URL) -> str | None:
         return "it names no file, and a ledger in memory would be lost"
     if path.endswith("/"):
         return "it names a directory: add the name of a file"
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", path):
+        return "it names a path of Windows, which would be a strange file name here"
     if path.startswith("~"):
         return "~ is not expanded in it: write the whole path"
     return "a SQLite file takes no `?…` after its path" if url.query else None

@@ -191,7 +191,7 @@ def _parse_set(text: str) -> tuple[Interval, ...]:
     between = _BETWEEN.fullmatch(text.strip())
     if between is not None:  # 1.2 - 2.3
         return _interval(f">={between[1]}"), _interval(f"<={between[2]}")
-    parts = re.split(r",\s*|\s+", _OPERATOR_AND_SPACE.sub(r"\1", text.strip()))
+    parts = re.split(r"\s*,\s*|\s+", _OPERATOR_AND_SPACE.sub(r"\1", text.strip()))
     return tuple(_interval(part) for part in parts)
 
 

@@ -259,7 +259,12 @@ def test_a_directory_and_a_link_to_nothing_are_no_configuration(
     ("name", "text", "words"),
     [
         ("DATABASE_URL", "sqlite://data/receiver.db", "sqlite:////data/receiver.db"),
+        ("DATABASE_URL", "postgresql+asyncpg://h/db", "driver asyncpg: write postgresql://"),
+        ("DATABASE_URL", "postgres+psycopg2://h/db", "driver psycopg2: write postgresql://"),
+        ("DATABASE_URL", r"sqlite:///C:\data\receiver.db", "a path of Windows"),
+        ("DATABASE_URL", "sqlite:///c:/receiver.db", "a path of Windows"),
         ("HOST", "0.0.0.0:8000", "Write HOST=0.0.0.0 and PORT=8000"),
+        ("HOST", ":8000", "Write HOST=0.0.0.0 and PORT=8000"),
         ("HOST", "x86_64-conda-linux-gnu", "conda sets HOST"),
         ("FORWARDED_ALLOW_IPS", "10.0.0.1/8", "Write 10.0.0.0/8"),
         ("EDGEGAP_BASE_URL", "http://api.edgegap.com", "RECEIVER_ALLOW_PLAIN_HTTP=true"),

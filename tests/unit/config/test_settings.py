@@ -143,6 +143,18 @@ def test_the_word_token_before_the_api_token_is_left_off(written: str, token: st
     assert found.reveal() == token
 
 
+@pytest.mark.parametrize(
+    ("url", "driver"),
+    [
+        ("SQLite:///receiver.db", "sqlite"),
+        ("POSTGRES://u@h/db", "postgresql+psycopg"),
+        ("PostgreSQL+psycopg://u@h/db", "postgresql+psycopg"),
+    ],
+)
+def test_the_scheme_of_a_database_url_may_be_in_upper_case(url: str, driver: str) -> None:
+    assert load(DATABASE_URL=url).database_url.drivername == driver
+
+
 def test_keys_are_listed_newest_first_and_kept_oldest_first() -> None:
     new, older, oldest = (name * 8 for name in ("new", "older", "oldest"))
 

@@ -36,13 +36,34 @@ MASKED = [
     "[REDACTED]",
     "REDACTED",
     "***REDACTED***",
+    "__REDACTED__",
+    "<sensitive>",
+    "(sensitive value)",
+    "<hidden value>",
+    "[Filtered]",
+    "<value is set>",
+    "(not displayed)",
+    "******** (hidden)",
     "encrypted",
     "Masked",
     "Value is set and encrypted",
     "This value is set & encrypted.",
     "set and encrypted",
 ]
-NOT_MASKED = ["*", "**/*.pak", "a**b", "* * * * *", "hidden", "set", "value", "-", "[eu]", "x" * 9]
+NOT_MASKED = [
+    "*",
+    "**/*.pak",
+    "a**b",
+    "* * * * *",
+    "hidden",
+    "set",
+    "value",
+    "-",
+    "[eu]",
+    "_value",
+    "<name>",
+    "x" * 9,
+]
 
 
 def created(source: dict[str, Any], **changes: Any) -> dict[str, Any]:
